@@ -1,0 +1,2 @@
+//! rbuild
+fn main() {}

@@ -1,0 +1,2 @@
+//! rcopy
+fn main() {}

@@ -1,0 +1,115 @@
+use std::error::Error;
+use std::fmt;
+
+/// What sort of failure an error is; this alone decides retry, exit code and hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The named thing does not exist.
+    NotFound,
+    /// Credentials or permissions are missing.
+    Denied,
+    /// A policy, or the peer, says no.
+    Refused,
+    /// The input is wrong: a broken file, a digest that does not match, a bad flag.
+    Invalid,
+    /// It may work later: network trouble, an overloaded peer.
+    Unavailable,
+    /// A command run for the user failed with its own exit code.
+    Command,
+    /// The user stopped the work.
+    Cancelled,
+    /// This machine: disk, kernel, memory, permissions of local files.
+    System,
+}
+
+impl Kind {
+    /// The word used in machine-readable errors.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::NotFound => "not-found",
+            Kind::Denied => "denied",
+            Kind::Refused => "refused",
+            Kind::Invalid => "invalid",
+            Kind::Unavailable => "unavailable",
+            Kind::Command => "command",
+            Kind::Cancelled => "cancelled",
+            Kind::System => "system",
+        }
+    }
+}
+
+/// An error of one of our crates.
+pub trait Fault: Error + Send + Sync + 'static {
+    /// What sort of failure this is.
+    fn kind(&self) -> Kind;
+    /// What the user can do about it, where the error itself knows.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Another crate's fault on its way up: the kind and the message chain stay intact.
+pub struct Cause(Box<dyn Fault>);
+
+impl Cause {
+    /// Boxes a fault.
+    pub fn new(fault: impl Fault) -> Self {
+        Cause(Box::new(fault))
+    }
+
+    /// Looks for the concrete error inside.
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        let error: &(dyn Error + 'static) = &*self.0;
+        error.downcast_ref::<E>()
+    }
+}
+
+impl<F: Fault> From<F> for Cause {
+    fn from(fault: F) -> Self {
+        Cause::new(fault)
+    }
+}
+
+impl Cause {
+    /// What sort of failure the cause is.
+    pub fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        self.0.hint()
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// The messages of an error and of everything that caused it, outermost first, repeats left out.
+pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut messages: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let message = error.to_string();
+        if messages.last() != Some(&message) {
+            messages.push(message);
+        }
+        next = error.source();
+    }
+    messages
+}

@@ -1,0 +1,15 @@
+//! Running work: one handle that reports, cancels and nests.
+//!
+//! A [`Task`] is what every long operation of the product is given. Through it the user hears
+//! (output, warnings, progress), and through it the user stops the work. Counters are sampled by
+//! the observer, only transitions are sent: metering a byte stream costs one relaxed addition.
+
+mod event;
+mod fault;
+mod meter;
+mod task;
+
+pub use event::{Event, Outcome, TaskId};
+pub use fault::{Cause, Fault, Kind, chain};
+pub use meter::{Meter, Metered};
+pub use task::{Cancelled, Canceller, Hook, Observer, Silent, Task};
