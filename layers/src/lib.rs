@@ -1,1 +1,27 @@
-//! placeholder
+//! Directory trees to tar streams and back, and stacks of them.
+//!
+//! [`apply`] unpacks a layer into a [`Root`], [`diff`] and [`archive`] make tar streams out of
+//! trees, [`Stack::mount`] lays directories over each other, [`copy::copy`] takes files from one
+//! root to another, and [`LayerWriter`] compresses and digests a layer while it is written.
+//!
+//! Everything inside a root is reached by `openat2` with `RESOLVE_IN_ROOT` from a held directory
+//! descriptor, and everything that changes a file names it by a descriptor or by one component
+//! below a descriptor: no path is looked up by name twice.
+
+mod apply;
+mod compress;
+pub mod copy;
+mod diff;
+mod error;
+mod root;
+mod stack;
+mod writer;
+
+pub use apply::{Applied, ApplyOptions, Limits, Whiteouts, apply, inherit};
+pub use compress::{Format, decompress, sniff};
+pub use diff::{DiffOptions, DiffStats, archive, diff};
+pub use error::{Error, Result};
+pub use root::{Entry, Root};
+pub use rustix::fs::{FileType, Mode, OFlags, Stat};
+pub use stack::{Stack, Top};
+pub use writer::{Compression, LayerInfo, LayerWriter};
