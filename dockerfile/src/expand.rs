@@ -66,3 +66,9 @@ pub(crate) fn unquote(word: &Word) -> Option<Vec<String>> {
     let options = Options { keep_unset: true, ..Options::default() };
     Walker::new(word, &|_| None, options).run().map(|(_, words)| words).ok()
 }
+
+/// Like [`unquote`], but the quotes stay.
+pub(crate) fn requote(word: &Word) -> Option<String> {
+    let options = Options { keep_quotes: true, keep_unset: true, ..Options::default() };
+    Walker::new(word, &|_| None, options).run().map(|(expansion, _)| expansion.text).ok()
+}

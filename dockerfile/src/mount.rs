@@ -246,8 +246,11 @@ impl Fields {
         );
         let value = match value {
             Some(value) if key == "from" && value.contains('$') => {
-                return Err(bad(format!("from={value} may not contain a variable"))
-                    .with_help("name a stage with FROM and mount from that stage".to_owned()));
+                let mut error = bad(format!("from={value} may not contain a variable"));
+                error.rule = "variable-in-from";
+                return Err(
+                    error.with_help("name a stage with FROM and mount from that stage".to_owned())
+                );
             }
             Some(value) => {
                 let text = value.to_owned();
