@@ -1,1 +1,27 @@
-//! placeholder
+//! Running a bundle: namespaces, mounts, cgroups, credentials, seccomp.
+//!
+//! A container is started by this very program, executed afresh from a read-only view of itself:
+//! [`init`], the first line of `main`, recognises the stage and becomes it. The stage is
+//! single-threaded, so nothing unsafe ever happens between a fork and an exec of a program with
+//! threads.
+
+mod container;
+mod detached;
+mod error;
+mod spec;
+mod userns;
+
+pub use container::{Bundle, Container, ExitStatus, Signal, StartOptions, Stdio};
+pub use detached::{
+    AttachOptions, Attached, Exec, LogLine, LogOptions, State, Status, Streams, attach, exec,
+    launch, logs, signal, state, stop, wait,
+};
+pub use error::{Error, Result};
+/// The runtime-spec's documents.
+pub use oci_spec::runtime as oci;
+pub use spec::{Device, Mount, Network, Overrides, Propagation, Seccomp, Ulimit, UserFile, spec};
+pub use userns::{Identity, become_root, in_user_namespace, single_id};
+
+/// Becomes a container's first process, its supervisor or a program joining it, if this process
+/// was started as one; never returns then. Must be the first line of `main`.
+pub fn init() {}

@@ -1,0 +1,207 @@
+//! From an image's configuration and the user's wishes to a runtime-spec document.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxSeccomp, Spec};
+use task::Cause;
+
+use crate::{Error, Result};
+
+/// Which of the container's user databases is wanted; see [`spec`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserFile {
+    /// `/etc/passwd`
+    Passwd,
+    /// `/etc/group`
+    Group,
+}
+
+/// The network a container sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Network {
+    /// An own network namespace with nothing but a loopback device.
+    #[default]
+    None,
+    /// The network of the machine.
+    Host,
+}
+
+/// Which system calls a container may make.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Seccomp {
+    /// Docker's default profile.
+    #[default]
+    Default,
+    /// Every one.
+    Unconfined,
+    /// What this profile says.
+    Profile(Box<LinuxSeccomp>),
+}
+
+/// How mounts made on one side of a bind mount reach the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// Not at all.
+    #[default]
+    Private,
+    /// From the host into the container.
+    Slave,
+    /// Both ways.
+    Shared,
+}
+
+/// One more mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute path on the host.
+        source: PathBuf,
+        /// Absolute path in the container; made if missing.
+        target: PathBuf,
+        /// Whether writing is refused.
+        read_only: bool,
+        /// Whether mounts below the source come along.
+        recursive: bool,
+        /// See [`Propagation`].
+        propagation: Propagation,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Absolute path in the container; made if missing.
+        target: PathBuf,
+        /// `size=64m`, `mode=1777`, `ro`, `exec`, …
+        options: Vec<String>,
+    },
+}
+
+/// One resource limit of the process (`--ulimit`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ulimit {
+    /// `nofile`, `nproc`, … as in `ulimit -a` of docker.
+    pub name: String,
+    /// The soft limit; [`u64::MAX`] is unlimited.
+    pub soft: u64,
+    /// The hard limit; [`u64::MAX`] is unlimited.
+    pub hard: u64,
+}
+
+/// A device of the host that the container may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Absolute path in the container, below `/dev`.
+    pub target: PathBuf,
+    /// What `stat` says about the source: whether it is a block device.
+    pub block: bool,
+    /// Major number of the source.
+    pub major: u32,
+    /// Minor number of the source.
+    pub minor: u32,
+    /// Any of `r`, `w` and `m`.
+    pub access: String,
+}
+
+/// Everything a user may ask for beyond what the image says. The default asks for nothing: an
+/// unprivileged container without network.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overrides {
+    /// Replaces the image's entrypoint, and drops its command; an empty list clears it.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command unless empty.
+    pub command: Vec<String>,
+    /// `NAME=value` lines, laid over the image's.
+    pub env: Vec<String>,
+    /// Names removed from the image's environment.
+    pub unset_env: Vec<String>,
+    /// `user[:group]`, by name or number.
+    pub user: Option<String>,
+    /// Further groups of the user, by name or number.
+    pub groups: Vec<String>,
+    /// Absolute path; made if missing.
+    pub working_dir: Option<String>,
+    /// What `hostname` says.
+    pub hostname: Option<String>,
+    /// Whether the program talks to a terminal.
+    pub terminal: bool,
+    /// Whether a small process of ours is pid 1: it reaps orphans and passes signals on.
+    pub init: bool,
+    /// All capabilities and devices, nothing masked, no system call filter.
+    pub privileged: bool,
+    /// Capabilities to add, with or without `CAP_`, or `ALL`.
+    pub cap_add: Vec<String>,
+    /// Capabilities to drop, with or without `CAP_`, or `ALL`.
+    pub cap_drop: Vec<String>,
+    /// Whether the root file system refuses writing.
+    pub read_only: bool,
+    /// Further mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// Bytes of `/dev/shm`; 64 MiB if not given.
+    pub shm_size: Option<u64>,
+    /// See [`Network`].
+    pub network: Network,
+    /// Shares the machine's process ids.
+    pub host_pid: bool,
+    /// Shares the machine's System V and POSIX ipc.
+    pub host_ipc: bool,
+    /// Shares the machine's host name.
+    pub host_uts: bool,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of memory and swap together; -1 is unlimited.
+    pub memory_swap: Option<i64>,
+    /// Bytes of memory below which the kernel reclaims only under pressure.
+    pub memory_reservation: Option<u64>,
+    /// How many CPUs, in parts.
+    pub cpus: Option<f64>,
+    /// Microseconds per period.
+    pub cpu_quota: Option<i64>,
+    /// Microseconds.
+    pub cpu_period: Option<u64>,
+    /// Relative weight, 2 to 262144, 1024 is normal.
+    pub cpu_shares: Option<u64>,
+    /// Which CPUs, as `0-3,7`.
+    pub cpuset_cpus: Option<String>,
+    /// Which memory nodes, as `0-1`.
+    pub cpuset_mems: Option<String>,
+    /// How many processes; 0 or less is unlimited.
+    pub pids_limit: Option<i64>,
+    /// Resource limits of the process.
+    pub ulimits: Vec<Ulimit>,
+    /// Kernel parameters of the container's own namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// -1000 (never killed) to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Mode bits that new files never get.
+    pub umask: Option<u32>,
+    /// Whether set-user-ID programs gain nothing.
+    pub no_new_privileges: bool,
+    /// See [`Seccomp`].
+    pub seccomp: Seccomp,
+    /// Devices of the host.
+    pub devices: Vec<Device>,
+    /// The cgroup below which the container's is made, relative to the mount.
+    pub cgroup_parent: Option<String>,
+    /// Further annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether this process is not in the initial user namespace ([`crate::in_user_namespace`]).
+    pub user_namespace: bool,
+}
+
+/// Describes the container that runs `config` as `overrides` ask. Pure: `users` is asked for the
+/// text of the image's user databases (`None` if there is none), and only if a name has to be
+/// looked up or groups to be found; the caller bounds their size.
+///
+/// # Errors
+/// [`Error::Invalid`] and [`Error::User`] for what cannot be meant, [`Error::Users`] when `users`
+/// fails.
+pub fn spec(
+    config: &image::ContainerConfig,
+    overrides: &Overrides,
+    users: &dyn Fn(UserFile) -> std::result::Result<Option<String>, Cause>,
+) -> Result<Spec> {
+    let _ = (config, overrides, users);
+    Err(Error::invalid("spec", "not supported yet"))
+}
