@@ -1,1 +1,26 @@
-//! placeholder
+//! Every endpoint of the distribution-spec as a client, and nothing else.
+//!
+//! A [`Client`] holds connections, tokens, limits and retries; a [`Repo`] is one repository
+//! through it. Retries live here and only here. Blobs come *unverified*: whoever uses them checks
+//! their digest. Credentials go to the host they are stored for and, following a challenge that
+//! came over TLS, to the token service it names; never along redirects, upload locations or page
+//! links to another host.
+
+mod auth;
+mod client;
+mod error;
+mod hosts;
+mod repo;
+
+pub use auth::{Anonymous, Credential, Files, Keychain};
+pub use client::{Body, Client, Download, Downloaded, Options, Timeouts};
+pub use error::{Error, Result};
+pub use hosts::{HostRule, Identity, Mirror, MirrorPull, Tls};
+pub use repo::{Repo, Target};
+
+fn unfinished() -> Error {
+    Error::Configuration {
+        action: "using the registry client".into(),
+        reason: "not built yet".into(),
+    }
+}

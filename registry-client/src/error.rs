@@ -1,0 +1,231 @@
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use task::{Cause, Fault, Kind};
+
+/// Why talking to a registry, or finding the credentials for it, failed.
+///
+/// `action` says what was being done and to what ("reading manifest team/app:latest").
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The registry answered with a failure.
+    #[error("{action}: {registry} answered {status}{}", said(.message))]
+    Answer {
+        /// The registry's host, as in the name of the image.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// The HTTP status.
+        status: u16,
+        /// The registry's own words, made printable and cut; may be empty.
+        message: String,
+    },
+    /// The registry wants credentials that were not there, or did not take those that were.
+    #[error("{action}: {registry} denied access ({reason})")]
+    Denied {
+        /// The registry's host.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// What the registry said or what is missing.
+        reason: String,
+    },
+    /// No connection, or one that broke.
+    #[error("{action}: the connection to {registry} failed")]
+    Connection {
+        /// The registry's host.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// The transport's complaint.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The registry's TLS certificate is not trusted.
+    #[error("{action}: the TLS certificate of {registry} is not trusted")]
+    Certificate {
+        /// The registry's host.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// The verifier's complaint.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// Nothing, or next to nothing, came for too long.
+    #[error("{action}: {registry} {what} for {after:?}")]
+    Timeout {
+        /// The registry's host.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// What did not happen.
+        what: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// A body ended early or an upload broke; doing it all again may help.
+    #[error("{action}: {registry} {reason}")]
+    Interrupted {
+        /// The registry's host.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// What happened.
+        reason: String,
+    },
+    /// An answer that breaks the protocol: a missing header, a malformed list, too many bytes.
+    #[error("{action}: the answer of {registry} is not acceptable: {reason}")]
+    Malformed {
+        /// The registry's host.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Content that is not what its digest says.
+    #[error("{action}: {registry} sent something else")]
+    Content {
+        /// The registry's host.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// The mismatch.
+        #[source]
+        source: image::Error,
+    },
+    /// Doing what the registry asks for would be unsafe: credentials to another host, TLS given
+    /// up on the way, redirects without end.
+    #[error("{action}: refusing what {registry} asks for: {reason}")]
+    Unsafe {
+        /// The registry's host.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// What would be unsafe.
+        reason: String,
+    },
+    /// The user's configuration blocks this registry.
+    #[error("{name} is blocked by the registries configuration")]
+    Blocked {
+        /// The registry or repository.
+        name: String,
+    },
+    /// The bytes to upload could not be had.
+    #[error("reading the content to upload")]
+    Source {
+        /// What the provider of the bytes said.
+        #[source]
+        source: Cause,
+    },
+    /// A credentials file that is not what it should be.
+    #[error("reading credentials from {}: {reason}", path.display())]
+    CredentialsFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A credential helper failed.
+    #[error("asking credential helper {helper}: {reason}")]
+    Helper {
+        /// The program.
+        helper: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A name, URL, certificate or key in the configuration that cannot be used.
+    #[error("{action}: {reason}")]
+    Configuration {
+        /// What was being set up.
+        action: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A local file could not be read or written.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's complaint.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn said(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+impl Error {
+    /// Carries the failure of whoever provides an upload's bytes.
+    pub fn source(source: impl Into<Cause>) -> Self {
+        Error::Source { source: source.into() }
+    }
+
+    fn registry(&self) -> Option<&str> {
+        match self {
+            Error::Answer { registry, .. }
+            | Error::Denied { registry, .. }
+            | Error::Connection { registry, .. }
+            | Error::Certificate { registry, .. }
+            | Error::Timeout { registry, .. }
+            | Error::Interrupted { registry, .. }
+            | Error::Malformed { registry, .. }
+            | Error::Content { registry, .. }
+            | Error::Unsafe { registry, .. } => Some(registry),
+            _ => None,
+        }
+    }
+}
+
+impl Fault for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Error::Answer { status, .. } => match status {
+                401 | 403 => Kind::Denied,
+                404 => Kind::NotFound,
+                408 | 421 | 425 | 429 | 500..=599 => Kind::Unavailable,
+                _ => Kind::Refused,
+            },
+            Error::Denied { .. } | Error::Helper { .. } => Kind::Denied,
+            Error::Connection { .. } | Error::Timeout { .. } | Error::Interrupted { .. } => {
+                Kind::Unavailable
+            }
+            Error::Malformed { .. }
+            | Error::Content { .. }
+            | Error::CredentialsFile { .. }
+            | Error::Configuration { .. } => Kind::Invalid,
+            Error::Certificate { .. } | Error::Unsafe { .. } | Error::Blocked { .. } => {
+                Kind::Refused
+            }
+            Error::Source { source } => source.kind(),
+            Error::File { .. } => Kind::System,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let registry = self.registry().unwrap_or_default();
+        match self {
+            Error::Denied { .. } | Error::Answer { status: 401 | 403, .. } => {
+                Some(format!("log in with `rbuild login {registry}`"))
+            }
+            Error::Answer { status: 429, .. } => Some(format!(
+                "{registry} limits how much may be asked of it; wait, or log in with `rbuild login {registry}`"
+            )),
+            Error::Certificate { .. } => Some(format!(
+                "put the certificate authority of {registry} into certs.d, or use --tls-verify=false"
+            )),
+            Error::Source { source } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// What this crate's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
