@@ -1,0 +1,261 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use image::{Descriptor, Digest, Digester, Document, MAX_DOCUMENT, Node};
+use task::{Cause, Task};
+
+use crate::Error;
+
+/// Bytes as they come from a place; good for nothing until somebody says what they should be.
+pub struct Unverified(BoxStream<'static, Result<Bytes, Cause>>);
+
+impl Unverified {
+    /// Bytes that arrive bit by bit.
+    pub fn new(stream: impl Stream<Item = Result<Bytes, Cause>> + Send + 'static) -> Self {
+        Unverified(stream.boxed())
+    }
+
+    /// Bytes that are all here.
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Unverified(stream::once(async move { Ok(bytes) }).boxed())
+    }
+
+    /// The only way on: bytes that are checked against size and digest while they pass.
+    pub fn verify(self, descriptor: &Descriptor) -> Blob {
+        Blob {
+            digest: descriptor.digest,
+            size: descriptor.size,
+            seen: 0,
+            digester: Some(Digester::new(descriptor.digest.algorithm())),
+            stream: self.0,
+            watch: None,
+        }
+    }
+}
+
+impl fmt::Debug for Unverified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unverified")
+    }
+}
+
+/// Content on its way: a stream that ends in an error unless it is exactly what was promised.
+///
+/// The chunk that completes the content is handed out only after the digest was found right, so
+/// that nobody ever holds all bytes of wrong content.
+pub struct Blob {
+    digest: Digest,
+    size: u64,
+    seen: u64,
+    digester: Option<Digester>,
+    stream: BoxStream<'static, Result<Bytes, Cause>>,
+    watch: Option<Watch>,
+}
+
+impl Blob {
+    /// The content of a document, which checked it when it was read.
+    pub fn of<T>(document: &Document<T>) -> Blob {
+        Blob::trusted(document.digest(), document.bytes().clone())
+    }
+
+    /// The content of a manifest or index.
+    pub fn of_node(node: &Node) -> Blob {
+        Blob::trusted(node.digest(), node.bytes().clone())
+    }
+
+    /// Bytes whose digest somebody in this crate computed.
+    pub(crate) fn trusted(digest: Digest, bytes: Bytes) -> Blob {
+        let size = bytes.len() as u64;
+        let stream = Unverified::whole(bytes).0;
+        Blob { digest, size, seen: 0, digester: None, stream, watch: None }
+    }
+
+    /// The content's name.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The content's length in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// All of it at once, for documents.
+    ///
+    /// # Errors
+    /// [`image::Error::TooLarge`] before a byte is read, and whatever the stream ends in.
+    pub async fn read(mut self) -> Result<Bytes, Cause> {
+        if self.size > MAX_DOCUMENT {
+            let (digest, size) = (self.digest, self.size);
+            return Err(image::Error::TooLarge { digest, size, limit: MAX_DOCUMENT }.into());
+        }
+        let mut whole = BytesMut::new();
+        while let Some(chunk) = self.next().await {
+            whole.extend_from_slice(&chunk?);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Lets a copy see the bytes pass, keep the error, and stop the stream.
+    pub(crate) fn watched(mut self, watch: Watch) -> Blob {
+        self.watch = Some(watch);
+        self
+    }
+
+    /// For sinks that compute the digest themselves while they write: the same bytes with only
+    /// the size checked here.
+    pub(crate) fn checked_by_sink(mut self) -> Blob {
+        self.digester = None;
+        self
+    }
+
+    fn pass(&mut self, chunk: &Bytes) -> Result<(), image::Error> {
+        let before = self.seen;
+        self.seen += chunk.len() as u64;
+        if self.seen > self.size {
+            let (digest, expected) = (self.digest, self.size);
+            return Err(image::Error::SizeMismatch { digest, expected, found: self.seen });
+        }
+        if let Some(digester) = &mut self.digester {
+            digester.update(chunk);
+        }
+        if self.seen == self.size && before < self.size { self.complete() } else { Ok(()) }
+    }
+
+    fn complete(&mut self) -> Result<(), image::Error> {
+        if self.seen != self.size {
+            let (digest, expected) = (self.digest, self.size);
+            return Err(image::Error::SizeMismatch { digest, expected, found: self.seen });
+        }
+        match self.digester.take().map(Digester::finish) {
+            Some(found) if found != self.digest => {
+                Err(image::Error::DigestMismatch { expected: self.digest, found })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn advance(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cause>>> {
+        if let Some(watch) = &mut self.watch
+            && watch.stop.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Some(Err(Error::Cancelled.into())));
+        }
+        let item = std::task::ready!(self.stream.as_mut().poll_next(context));
+        Poll::Ready(match item {
+            Some(Ok(chunk)) => Some(self.pass(&chunk).map(|()| chunk).map_err(Cause::new)),
+            Some(Err(cause)) => Some(Err(cause)),
+            None => self.complete().err().map(|error| Err(error.into())),
+        })
+    }
+}
+
+impl Stream for Blob {
+    type Item = Result<Bytes, Cause>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let blob = self.get_mut();
+        let item = std::task::ready!(blob.advance(context));
+        let Some(watch) = &blob.watch else { return Poll::Ready(item) };
+        Poll::Ready(match item {
+            Some(Ok(chunk)) => {
+                watch.task.advance(chunk.len() as u64);
+                Some(Ok(chunk))
+            }
+            Some(Err(cause)) => {
+                blob.stream = stream::empty().boxed();
+                let stand_in = Error::BrokenOff { digest: blob.digest, kind: cause.kind() };
+                watch.fault.keep(cause);
+                Some(Err(stand_in.into()))
+            }
+            None => None,
+        })
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blob({})", self.digest)
+    }
+}
+
+/// What a copy attaches to a blob on its way to a sink.
+pub(crate) struct Watch {
+    /// Counts the bytes.
+    pub(crate) task: Arc<Task>,
+    /// Keeps the error that ended the stream, so that the source is blamed and not the sink.
+    pub(crate) fault: FaultCell,
+    /// Ready when everything should stop.
+    pub(crate) stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// Holds the first error of a stream for whoever asks why the stream's reader failed.
+#[derive(Clone, Default)]
+pub(crate) struct FaultCell(Arc<Mutex<Option<Cause>>>);
+
+impl FaultCell {
+    fn keep(&self, cause: Cause) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
+    }
+
+    pub(crate) fn take(&self) -> Option<Cause> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::MediaType;
+    use task::Kind;
+
+    use super::*;
+
+    fn chunks(parts: &[&'static [u8]]) -> Unverified {
+        let parts: Vec<_> = parts.iter().map(|part| Ok(Bytes::from_static(part))).collect();
+        Unverified::new(stream::iter(parts))
+    }
+
+    #[test]
+    fn only_the_promised_bytes_come_through_to_the_end() {
+        let descriptor = Descriptor::of(MediaType::OCI_LAYER, b"hello world");
+        let empty = Descriptor::of(MediaType::OCI_LAYER, b"");
+        let whole: &[&[u8]] = &[b"hello", b"", b" world"];
+        let cases: [(&Descriptor, &[&'static [u8]], bool); 8] = [
+            (&descriptor, whole, true),
+            (&descriptor, &[b"hello world", b""], true),
+            (&descriptor, &[b"hello", b" worl"], false),
+            (&descriptor, &[b"hello", b" world", b"!"], false),
+            (&descriptor, &[b"hello", b" w0rld"], false),
+            (&descriptor, &[], false),
+            (&empty, &[], true),
+            (&empty, &[b"x"], false),
+        ];
+        for (descriptor, parts, good) in cases {
+            let end = futures::executor::block_on(chunks(parts).verify(descriptor).read());
+            assert_eq!(end.is_ok(), good, "{parts:?}");
+            if let Err(cause) = end {
+                assert_eq!(cause.kind(), Kind::Invalid);
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_content_is_never_complete_in_anybodys_hands() {
+        let descriptor = Descriptor::of(MediaType::OCI_LAYER, b"hello world");
+        let mut blob = chunks(&[b"hello", b" w0rld"]).verify(&descriptor);
+        let mut received = 0;
+        futures::executor::block_on(async {
+            while let Some(Ok(chunk)) = blob.next().await {
+                received += chunk.len();
+            }
+        });
+        assert_eq!(received, 5);
+    }
+}

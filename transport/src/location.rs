@@ -1,0 +1,250 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use image::{Digest, Reference};
+
+use crate::{Error, Result};
+
+/// Which image of a layout or archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// The only one there is.
+    Only,
+    /// The one with this name (`org.opencontainers.image.ref.name`, a tag, a full reference).
+    Name(String),
+    /// The one with this digest.
+    Digest(Digest),
+    /// The one at this place in the list, counted from 0.
+    Position(usize),
+}
+
+/// Where an image is or shall be: `transport:details`, as people write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Location {
+    /// `docker://host/path[:tag][@digest]`: a registry.
+    Registry(Reference),
+    /// `oci:path[:name]`: a directory in the OCI image layout.
+    Layout(PathBuf, Named),
+    /// `oci-archive:path[:name]`: the same as a tar file.
+    OciArchive(PathBuf, Named),
+    /// `docker-archive:path[:reference]`: a tar file as `docker save` writes it.
+    DockerArchive(PathBuf, Named),
+    /// `dir:path`: a directory of loose files as skopeo writes it.
+    Directory(PathBuf),
+    /// `store:name`: the images on this machine.
+    Store(String),
+}
+
+const TRANSPORTS: &str = "docker://, oci:, oci-archive:, docker-archive:, dir: or store:";
+
+impl Location {
+    /// The word before the colon.
+    pub fn transport(&self) -> &'static str {
+        match self {
+            Location::Registry(_) => "docker",
+            Location::Layout(..) => "oci",
+            Location::OciArchive(..) => "oci-archive",
+            Location::DockerArchive(..) => "docker-archive",
+            Location::Directory(_) => "dir",
+            Location::Store(_) => "store",
+        }
+    }
+
+    /// The same with relative paths taken from `base`.
+    pub fn under(self, base: &Path) -> Location {
+        match self {
+            Location::Layout(path, named) => Location::Layout(base.join(path), named),
+            Location::OciArchive(path, named) => Location::OciArchive(base.join(path), named),
+            Location::DockerArchive(path, named) => Location::DockerArchive(base.join(path), named),
+            Location::Directory(path) => Location::Directory(base.join(path)),
+            other => other,
+        }
+    }
+}
+
+fn refuse(text: &str, reason: impl Into<String>, hint: Option<String>) -> Error {
+    Error::Location { text: text.chars().take(300).collect(), reason: reason.into(), hint }
+}
+
+impl FromStr for Location {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Location> {
+        if text.chars().any(|c| c == '\0' || c == '\n') {
+            return Err(refuse(text, "it has a line break or a null character", None));
+        }
+        let Some((transport, rest)) = text.split_once(':') else {
+            return Err(untransported(text));
+        };
+        let location = match transport {
+            "docker" => return registry(text, rest),
+            "oci" => path_and_name(text, rest).map(|(path, name)| Location::Layout(path, name)),
+            "oci-archive" => {
+                path_and_name(text, rest).map(|(path, name)| Location::OciArchive(path, name))
+            }
+            "docker-archive" => {
+                path_and_name(text, rest).map(|(path, name)| Location::DockerArchive(path, name))
+            }
+            "dir" if !rest.is_empty() => Ok(Location::Directory(rest.into())),
+            "store" if !rest.is_empty() => Ok(Location::Store(rest.to_owned())),
+            "dir" | "store" => Err(refuse(text, "nothing follows the colon", None)),
+            "containers-storage" => Err(refuse(
+                text,
+                "the storage of podman and buildah is not read",
+                Some(format!(
+                    "`podman save --format oci-archive -o image.tar {rest}`, then use oci-archive:image.tar"
+                )),
+            )),
+            "docker-daemon" => Err(refuse(
+                text,
+                "the storage of the Docker daemon is not read",
+                Some(format!(
+                    "`docker save -o image.tar {rest}`, then use docker-archive:image.tar"
+                )),
+            )),
+            _ => Err(untransported(text)),
+        };
+        location
+    }
+}
+
+fn registry(text: &str, rest: &str) -> Result<Location> {
+    let Some(name) = rest.strip_prefix("//") else {
+        let hint = Some(format!("docker://{}", rest.trim_start_matches('/')));
+        return Err(refuse(text, "docker: is followed by two slashes", hint));
+    };
+    name.parse::<Reference>()
+        .map(|reference| Location::Registry(reference.or_latest()))
+        .map_err(|error| refuse(text, error.to_string(), None))
+}
+
+/// `path`, `path:name`, `path:@3`, `path@sha256:…`, `path:name@sha256:…` (the digest wins).
+fn path_and_name(text: &str, rest: &str) -> Result<(PathBuf, Named)> {
+    let (rest, digest) = match rest.rfind("@sha256:").or_else(|| rest.rfind("@sha512:")) {
+        Some(at) => {
+            let digest = rest[at + 1..].parse::<Digest>();
+            let digest = digest.map_err(|error| refuse(text, error.to_string(), None))?;
+            (&rest[..at], Some(digest))
+        }
+        None => (rest, None),
+    };
+    let (path, name) = rest.split_once(':').unwrap_or((rest, ""));
+    if path.is_empty() {
+        return Err(refuse(text, "it has no path", None));
+    }
+    let named = match (digest, name.strip_prefix('@')) {
+        (Some(digest), _) => Named::Digest(digest),
+        (None, Some(position)) => {
+            let position = position.parse::<usize>();
+            Named::Position(position.map_err(|_| refuse(text, "a number follows '@'", None))?)
+        }
+        (None, None) if name.is_empty() => Named::Only,
+        (None, None) => Named::Name(name.to_owned()),
+    };
+    Ok((PathBuf::from(path), named))
+}
+
+fn untransported(text: &str) -> Error {
+    let reason = format!("it does not start with {TRANSPORTS}");
+    let looks_like_path = text.starts_with(['/', '.']);
+    let hint = if looks_like_path && (text.ends_with(".tar") || text.contains(".tar:")) {
+        Some(format!("oci-archive:{text} or docker-archive:{text}"))
+    } else if looks_like_path {
+        Some(format!("oci:{text}"))
+    } else if text.parse::<Reference>().is_ok() {
+        Some(format!("docker://{text} for a registry, store:{text} for an image on this machine"))
+    } else {
+        None
+    };
+    refuse(text, reason, hint)
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.transport())?;
+        match self {
+            Location::Registry(reference) => write!(f, "//{reference}"),
+            Location::Layout(path, named)
+            | Location::OciArchive(path, named)
+            | Location::DockerArchive(path, named) => {
+                write!(f, "{}", path.display())?;
+                match named {
+                    Named::Only => Ok(()),
+                    Named::Name(name) => write!(f, ":{name}"),
+                    Named::Digest(digest) => write!(f, "@{digest}"),
+                    Named::Position(position) => write!(f, ":@{position}"),
+                }
+            }
+            Location::Directory(path) => write!(f, "{}", path.display()),
+            Location::Store(name) => f.write_str(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn locations_are_read_and_written() {
+        let pinned = format!("oci:some/dir@{DIGEST}");
+        let both = format!("oci:some/dir:v1@{DIGEST}");
+        let cases = [
+            ("docker://debian", "docker://docker.io/library/debian:latest"),
+            ("docker://localhost:5000/a/b:t", "docker://localhost:5000/a/b:t"),
+            ("oci:/tmp/x", "oci:/tmp/x"),
+            ("oci:/tmp/x:v1", "oci:/tmp/x:v1"),
+            ("oci:x:docker.io/library/a:b", "oci:x:docker.io/library/a:b"),
+            ("oci:x:@2", "oci:x:@2"),
+            (&pinned, &pinned),
+            (&both, &pinned),
+            ("oci-archive:a.tar", "oci-archive:a.tar"),
+            ("docker-archive:a.tar:app:1", "docker-archive:a.tar:app:1"),
+            ("docker-archive:a.tar:@0", "docker-archive:a.tar:@0"),
+            ("dir:/a:b", "dir:/a:b"),
+            ("store:localhost/app", "store:localhost/app"),
+        ];
+        for (text, expected) in cases {
+            let read = text.parse::<Location>().unwrap();
+            assert_eq!(read.to_string(), expected, "{text}");
+            assert_eq!(expected.parse::<Location>().unwrap(), read, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_location_is_refused_with_advice() {
+        use task::Fault;
+        let cases = [
+            ("debian", Some("docker://debian")),
+            ("debian:12", Some("docker://debian:12")),
+            ("docker:debian", Some("docker://debian")),
+            ("docker:/debian", Some("docker://debian")),
+            ("/tmp/x.tar", Some("oci-archive:/tmp/x.tar")),
+            ("./x", Some("oci:./x")),
+            ("containers-storage:app", Some("podman save")),
+            ("docker-daemon:app:1", Some("docker save")),
+            ("", None),
+            ("oci:", None),
+            ("oci::v1", None),
+            ("oci:x:@y", None),
+            ("oci:x@sha256:00", None),
+            ("dir:", None),
+            ("store:", None),
+            ("docker://", None),
+            ("docker://UPPER/Case", None),
+            ("a\nb", None),
+        ];
+        for (text, expected) in cases {
+            let error = text.parse::<Location>().unwrap_err();
+            let hint = error.hint();
+            match expected {
+                Some(part) => assert!(hint.unwrap().contains(part), "{text}"),
+                None => assert_eq!(hint, None, "{text}"),
+            }
+        }
+    }
+}

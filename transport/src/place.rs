@@ -1,0 +1,90 @@
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use image::{Descriptor, Repository};
+use task::Cause;
+
+use crate::{Blob, Unverified};
+
+/// Where content is, so that a neighbour can take it from there without a copy through us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A repository; another one on the same registry can mount its blobs.
+    Registry(Repository),
+    /// A directory that holds `<algorithm>/<hex>` files; a place on the same file system can link
+    /// them.
+    Blobs(PathBuf),
+    /// Nowhere anybody could link from.
+    Elsewhere,
+}
+
+/// A place an image can be read from. One value stands for one image in that place.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// What the name points at.
+    async fn resolve(&self) -> Result<Descriptor, Cause>;
+    /// Opens content; nothing about it is checked yet.
+    async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause>;
+    /// The manifests whose subject this is (distribution-spec, "Listing Referrers").
+    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause>;
+    /// Where this is, for a neighbour to link from.
+    fn origin(&self) -> Origin;
+}
+
+/// A place an image can be written to. One value stands for one name in that place.
+///
+/// Nothing is visible under the name before [`Sink::publish`], which is one step.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// What the name points at now, if that is cheap to know; used to do nothing at all when it
+    /// is right already.
+    async fn current(&self) -> Result<Option<Descriptor>, Cause> {
+        Ok(None)
+    }
+    /// Whether the content is there already.
+    async fn contains(&self, descriptor: &Descriptor) -> Result<bool, Cause>;
+    /// Takes the content from a neighbour, if that is possible: a cross-repository mount, a
+    /// reflink. `false` means: send it.
+    async fn link(&self, descriptor: &Descriptor, origin: &Origin) -> Result<bool, Cause>;
+    /// Writes content. The blob fails at its end unless it is what the descriptor says, and then
+    /// this must fail too and keep nothing.
+    async fn put(&self, descriptor: &Descriptor, blob: Blob) -> Result<(), Cause>;
+    /// Stores the root document and names it. Everything it refers to was put before; content
+    /// that turns out to be missing is [`task::Kind::NotFound`].
+    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause>;
+    /// Stores a document that has a subject and makes it found by [`Source::referrers`].
+    async fn refer(
+        &self,
+        subject: &Descriptor,
+        referrer: &Descriptor,
+        document: Bytes,
+    ) -> Result<(), Cause> {
+        let _ = subject;
+        self.publish(referrer, document).await
+    }
+    /// Whether the place can only hold images of one form, which the copy then converts to.
+    fn requires(&self) -> Option<crate::Format> {
+        None
+    }
+}
+
+/// Decides whether an image may be used; asked before anything of it moves.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Passes, or fails with the reason why not. `root` is what the source's name points at, or
+    /// the image chosen from it.
+    async fn check(&self, source: &dyn Source, root: &Descriptor) -> Result<(), Cause>;
+}
+
+/// The gate that lets everything through.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Open;
+
+#[async_trait]
+impl Gate for Open {
+    async fn check(&self, _source: &dyn Source, _root: &Descriptor) -> Result<(), Cause> {
+        Ok(())
+    }
+}
