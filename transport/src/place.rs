@@ -2,10 +2,10 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use image::{Descriptor, Repository};
+use image::{Descriptor, Repository, Tag};
 use task::Cause;
 
-use crate::{Blob, Unverified};
+use crate::{Blob, Location, Unverified};
 
 /// Where content is, so that a neighbour can take it from there without a copy through us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,17 @@ pub trait Source: Send + Sync {
     async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause>;
     /// Where this is, for a neighbour to link from.
     fn origin(&self) -> Origin;
+    /// What the user would write to name this place; a policy decides by it. `None` only matches
+    /// a policy's default.
+    fn location(&self) -> Option<Location> {
+        None
+    }
+    /// The same place under another tag, where it has several; signatures of the older form lie
+    /// there.
+    fn sibling(&self, tag: &Tag) -> Option<Box<dyn Source>> {
+        let _ = tag;
+        None
+    }
 }
 
 /// A place an image can be written to. One value stands for one name in that place.
@@ -63,6 +74,12 @@ pub trait Sink: Send + Sync {
     ) -> Result<(), Cause> {
         let _ = subject;
         self.publish(referrer, document).await
+    }
+    /// The same place under another tag, where it has several; signatures of the older form are
+    /// put there.
+    fn sibling(&self, tag: &Tag) -> Option<Box<dyn Sink>> {
+        let _ = tag;
+        None
     }
     /// Whether the place can only hold images of one form, which the copy then converts to.
     fn requires(&self) -> Option<crate::Format> {
