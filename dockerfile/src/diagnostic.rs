@@ -1,8 +1,10 @@
 //! What is wrong where, and a drawing of it.
 
+mod excerpt;
+
 use std::fmt;
 
-use crate::span::{LineIndex, Span};
+use crate::span::Span;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,8 +84,5 @@ pub fn render_styled(
     diagnostic: &Diagnostic,
     style: Style,
 ) -> String {
-    let index = LineIndex::new(source);
-    let start = index.position(diagnostic.span.start);
-    let _ = style;
-    format!("{}: {}\n --> {file_name}:{start}\n", diagnostic.severity, diagnostic.message)
+    excerpt::draw(source, file_name, diagnostic, style)
 }

@@ -1,4 +1,9 @@
-//! Patterns for the sources of `COPY` and `ADD`: Go's `filepath.Match` and `**`.
+//! Patterns for the sources of `COPY` and `ADD`: Go's `filepath.Match`, and `**` for any number of
+//! directories.
+
+pub(crate) mod machine;
+
+use machine::{Machine, Token};
 
 /// A pattern that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,26 +16,40 @@ pub struct BadPattern {
     pub reason: &'static str,
 }
 
-/// A pattern, ready to match.
+/// A pattern, ready to match slash-separated paths.
+///
+/// `?` is any character, `*` any number of them, `[a-z]` and `[^a-z]` one of a set, none of them
+/// `/`. `\` takes the meaning from the next character; so does `[[]` for a bracket. `**` between
+/// slashes is any number of directories, none included; at the end it is everything below.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {}
+pub struct Pattern {
+    machine: Machine,
+}
 
 impl Pattern {
-    /// Reads a pattern of slash-separated components.
-    pub fn parse(_pattern: &str) -> Result<Self, BadPattern> {
-        Ok(Self {})
+    /// Reads a pattern.
+    pub fn parse(pattern: &str) -> Result<Self, BadPattern> {
+        tokens(pattern)
+            .map(|tokens| Self { machine: Machine::new(tokens) })
+            .map_err(|reason| BadPattern { pattern: pattern.to_owned(), reason })
     }
 
-    /// Whether the whole slash-separated path matches.
+    /// Whether the whole path matches.
     #[must_use]
-    pub fn matches(&self, _path: &str) -> bool {
-        false
+    pub fn matches(&self, path: &str) -> bool {
+        self.machine.matches(path)
     }
 
-    /// Whether something below the directory `path` may match (`.` or nothing is the root).
+    /// Whether the path or a directory above it matches.
     #[must_use]
-    pub fn may_match_below(&self, _path: &str) -> bool {
-        true
+    pub fn matches_path_or_parent(&self, path: &str) -> bool {
+        self.machine.matches_upwards(path)
+    }
+
+    /// Whether something below the directory `path` may match; the root is `""`.
+    #[must_use]
+    pub fn may_match_below(&self, path: &str) -> bool {
+        self.machine.reaches_below(path)
     }
 }
 
@@ -38,4 +57,161 @@ impl Pattern {
 #[must_use]
 pub fn has_meta(text: &str) -> bool {
     text.contains(['*', '?', '[', '\\'])
+}
+
+const OPEN_CLASS: &str = "'[' without its ']', or an empty or malformed set";
+const OPEN_ESCAPE: &str = "nothing behind the last '\\'";
+
+fn tokens(pattern: &str) -> Result<Vec<Token>, &'static str> {
+    let mut tokens = Vec::new();
+    let mut chars = pattern.chars().peekable();
+    while let Some(ch) = chars.next() {
+        let token = match ch {
+            '*' => {
+                let first = matches!(tokens.last(), None | Some(Token::Char('/') | Token::Deep));
+                let mut stars = 1;
+                while chars.next_if_eq(&'*').is_some() {
+                    stars += 1;
+                }
+                match (first && stars == 2, chars.peek()) {
+                    (true, None) => Token::Rest,
+                    (true, Some('/')) => {
+                        chars.next();
+                        Token::Deep
+                    }
+                    _ => Token::Star,
+                }
+            }
+            '?' => Token::Any,
+            '[' => machine::class(&mut chars).ok_or(OPEN_CLASS)?,
+            '\\' => Token::Char(chars.next().ok_or(OPEN_ESCAPE)?),
+            ch => Token::Char(ch),
+        };
+        tokens.push(token);
+    }
+    Ok(tokens)
+}
+
+/// The tokens of a `.dockerignore` pattern, where `**` may stand anywhere.
+pub(crate) fn ignore_tokens(pattern: &str) -> Result<Vec<Token>, BadPattern> {
+    let bad = |reason| BadPattern { pattern: pattern.to_owned(), reason };
+    // `**name`, with nothing special in the name, is every path that ends with it.
+    if let Some(name) = pattern.strip_prefix("**").filter(|name| !name.starts_with('/'))
+        && !has_meta(name)
+    {
+        return Ok(std::iter::once(Token::Rest).chain(name.chars().map(Token::Char)).collect());
+    }
+    let mut tokens = Vec::new();
+    let mut chars = pattern.chars().peekable();
+    while let Some(ch) = chars.next() {
+        tokens.push(match ch {
+            '*' if chars.next_if_eq(&'*').is_some() => {
+                chars.next_if_eq(&'/');
+                if chars.peek().is_none() { Token::Rest } else { Token::Deep }
+            }
+            '*' => Token::Star,
+            '?' => Token::Any,
+            '[' => machine::class(&mut chars).ok_or(OPEN_CLASS).map_err(bad)?,
+            '\\' => Token::Char(chars.next().ok_or(OPEN_ESCAPE).map_err(bad)?),
+            ch => Token::Char(ch),
+        });
+    }
+    Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_like_go() {
+        for (pattern, path, expected) in [
+            ("abc", "abc", true),
+            ("abc", "abcd", false),
+            ("*", "abc", true),
+            ("*", "a/b", false),
+            ("*c", "abc", true),
+            ("a*", "a", true),
+            ("a*/b", "abc/b", true),
+            ("a*/b", "a/c/b", false),
+            ("a*b*c*d*e*/f", "axbxcxdxe/f", true),
+            ("a*b*c*d*e*/f", "axbxcxdxexxx/fff", false),
+            ("a*b?c*x", "abxbbxdbxebxczzx", true),
+            ("a*b?c*x", "abxbbxdbxebxczzy", false),
+            ("ab[c]", "abc", true),
+            ("ab[b-d]", "abc", true),
+            ("ab[e-g]", "abc", false),
+            ("ab[^c]", "abc", false),
+            ("ab[^e-g]", "abc", true),
+            ("a\\*b", "a*b", true),
+            ("a\\*b", "ab", false),
+            ("a?b", "a☺b", true),
+            ("a[^a]b", "a☺b", true),
+            ("a???b", "a☺b", false),
+            ("[a-ζ]*", "α", true),
+            ("*[a-ζ]", "A", false),
+            ("a?b", "a/b", false),
+            ("a*b", "a/b", false),
+            ("a[^x]b", "a/b", false),
+            ("[\\]a]", "]", true),
+            ("[\\-]", "-", true),
+            ("[x\\-]", "-", true),
+            ("[x\\-]", "z", false),
+            ("[[]", "[", true),
+            ("arr[[]0].txt", "arr[0].txt", true),
+            ("*x", "xxx", true),
+            ("", "", true),
+            ("**", "a/b/c", true),
+            ("**/*.go", "a/b/c.go", true),
+            ("**/*.go", "c.go", true),
+            ("src/**/*.rs", "src/lib.rs", true),
+            ("src/**/*.rs", "src/a/b/lib.rs", true),
+            ("src/**/*.rs", "lib.rs", false),
+            ("src/**", "src/a/b", true),
+            ("src/**", "src", false),
+            ("**/x/**/y", "a/x/y", true),
+            ("**/x/**/y", "x/1/2/y", true),
+            ("a**b", "axxb", true),
+            ("a**b", "a/b", false),
+            ("**/**/x", "x", true),
+        ] {
+            let found = Pattern::parse(pattern).unwrap().matches(path);
+            assert_eq!(found, expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn malformed() {
+        for pattern in
+            ["[", "[^", "[^bc", "a[", "[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "a\\", "[]"]
+        {
+            assert!(Pattern::parse(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn below() {
+        for (pattern, path, expected) in [
+            ("a/b/c", "", true),
+            ("a/b/c", "a", true),
+            ("a/b/c", "a/b", true),
+            ("a/b/c", "a/b/c", false),
+            ("a/b/c", "b", false),
+            ("*", "a", false),
+            ("*.go", "", true),
+            ("**/x", "any/where", true),
+            ("a/**", "a", true),
+            ("a/**", "b", false),
+        ] {
+            let found = Pattern::parse(pattern).unwrap().may_match_below(path);
+            assert_eq!(found, expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn time_is_bounded() {
+        let pattern = Pattern::parse(&"*a".repeat(60)).unwrap();
+        assert!(!pattern.matches(&"a".repeat(59)));
+        assert!(pattern.matches(&"a".repeat(2000)));
+    }
 }

@@ -105,6 +105,11 @@ impl<'a> LineIndex<'a> {
         span.text(self.source).trim_end_matches(['\r', '\n']).trim_start_matches('\u{feff}')
     }
 
+    /// Length in bytes of the byte order mark the source begins with, or 0.
+    pub(crate) fn bom(&self) -> usize {
+        if self.source.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 }
+    }
+
     /// The bytes of line `line` (from 1), line ending included.
     #[must_use]
     pub fn span(&self, line: usize) -> Span {

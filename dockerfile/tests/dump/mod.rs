@@ -7,7 +7,7 @@ use dockerfile::{
     LineIndex, Mount, Program, Run, Source, Word,
 };
 
-pub fn file(source: &str, file: &Dockerfile) -> String {
+pub(crate) fn file(source: &str, file: &Dockerfile) -> String {
     let mut dump = Dump { out: String::new(), index: LineIndex::new(source), depth: 0 };
     let directives = &file.directives;
     if let Some(syntax) = &directives.syntax {
