@@ -166,7 +166,7 @@ impl Stream for Blob {
         let Some(watch) = &blob.watch else { return Poll::Ready(item) };
         Poll::Ready(match item {
             Some(Ok(chunk)) => {
-                watch.task.advance(chunk.len() as u64);
+                watch.metering.advance(chunk.len() as u64);
                 Some(Ok(chunk))
             }
             Some(Err(cause)) => {
@@ -189,7 +189,7 @@ impl fmt::Debug for Blob {
 /// What a copy attaches to a blob on its way to a sink.
 pub(crate) struct Watch {
     /// Counts the bytes.
-    pub(crate) task: Arc<Task>,
+    pub(crate) metering: Metering,
     /// Keeps the error that ended the stream, so that the source is blamed and not the sink.
     pub(crate) fault: FaultCell,
     /// Ready when everything should stop.
@@ -207,6 +207,34 @@ impl FaultCell {
 
     pub(crate) fn take(&self) -> Option<Cause> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A task that a stream counts on while somebody else ends it.
+#[derive(Clone)]
+pub(crate) struct Metering(Arc<Mutex<Option<Task>>>);
+
+impl Metering {
+    pub(crate) fn new(task: Task) -> Metering {
+        Metering(Arc::new(Mutex::new(Some(task))))
+    }
+
+    fn advance(&self, n: u64) {
+        if let Some(task) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            task.advance(n);
+        }
+    }
+
+    pub(crate) fn note(&self, message: String) {
+        if let Some(task) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            task.note(message);
+        }
+    }
+
+    pub(crate) fn end(&self, end: impl FnOnce(Task)) {
+        if let Some(task) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            end(task);
+        }
     }
 }
 

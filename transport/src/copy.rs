@@ -1,7 +1,16 @@
-use image::{Descriptor, Platform};
-use task::Task;
+use std::time::Duration;
 
-use crate::{Gate, Result, Sink, Source};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+use image::{Descriptor, Platform};
+use task::{Cause, Fault, Kind, Task};
+use tokio::sync::Semaphore;
+
+use crate::blob::{FaultCell, Metering, Watch};
+use crate::plan::{Leaf, Part};
+use crate::select::{self, Choice};
+use crate::stop::Stop;
+use crate::{Blob, Error, Gate, Origin, Plan, Result, Side, Sink, Source, convert};
 
 /// Which images of an index are copied. An image that is in no index is always copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +54,7 @@ pub struct CopyOptions {
     pub format: Option<Format>,
     /// Copy what refers to the images (signatures, SBOMs) as well.
     pub referrers: bool,
-    /// How often a blob is fetched again when the source or the destination breaks off.
+    /// How often a blob is fetched at most when the source or the destination breaks off.
     pub attempts: u32,
 }
 
@@ -62,60 +71,14 @@ impl Default for CopyOptions {
     }
 }
 
-/// What a copy would move: documents are read, no other byte.
-#[derive(Debug)]
-pub struct Plan {
-    root: Descriptor,
-    leaves: Vec<Descriptor>,
-}
-
-impl Plan {
-    /// Resolves, selects and walks; reads documents only.
-    ///
-    /// # Errors
-    /// [`crate::Error`] when the source fails or its documents are not acceptable.
-    pub async fn new(source: &dyn Source, options: &CopyOptions, task: &Task) -> Result<Plan> {
-        let _ = (options, task);
-        let root =
-            source.resolve().await.map_err(crate::Error::at("resolving", crate::Side::Source))?;
-        Ok(Plan { root, leaves: Vec::new() })
-    }
-
-    /// What the copy will be named by; differs from the source's where something was selected or
-    /// converted.
-    pub fn root(&self) -> &Descriptor {
-        &self.root
-    }
-
-    /// The blobs, each once.
-    pub fn leaves(&self) -> &[Descriptor] {
-        &self.leaves
-    }
-
-    /// Bytes of all blobs and documents, each counted once.
-    pub fn size(&self) -> u64 {
-        self.leaves.iter().map(|leaf| leaf.size).sum()
-    }
-
-    /// Asks the gate, then moves what the destination lacks, then publishes.
-    ///
-    /// # Errors
-    /// [`crate::Error::Gate`], [`crate::Error::Place`], [`crate::Error::Cancelled`].
-    pub async fn execute(
-        &self,
-        source: &dyn Source,
-        sink: &dyn Sink,
-        gate: &dyn Gate,
-        options: &CopyOptions,
-        task: &Task,
-    ) -> Result<Descriptor> {
-        let _ = (source, sink, gate, options, task);
-        Ok(self.root.clone())
-    }
-}
+/// How long what is in flight may take to notice that it should stop.
+const GRACE: Duration = Duration::from_secs(3);
+/// Existence checks in flight at a time, at least; they carry no content.
+const CHECKS: usize = 16;
 
 /// Copies an image, an index or an artifact from one place to another and gives back the
-/// descriptor it has there.
+/// descriptor it has there. What the destination has already is not sent again; a copy that has
+/// nothing to do takes one question to each end.
 ///
 /// # Errors
 /// As [`Plan::new`] and [`Plan::execute`].
@@ -126,5 +89,418 @@ pub async fn copy(
     options: &CopyOptions,
     task: &Task,
 ) -> Result<Descriptor> {
-    Plan::new(source, options, task).await?.execute(source, sink, gate, options, task).await
+    let stop = Stop::new(task);
+    let ends = async {
+        let named = source.resolve();
+        let named = named.map(|n| n.map_err(Error::at("resolving the name", Side::Source)));
+        let current = sink.current();
+        let current =
+            current.map(|c| c.map_err(Error::at("resolving the name", Side::Destination)));
+        futures::try_join!(named, current)
+    };
+    let opening = async {
+        let (named, current) = ends.await?;
+        let choice = select::choose(source, &named, &options.select).await?;
+        Ok::<_, Error>((named, current, choice))
+    };
+    let (named, current, choice) = tokio::select! {
+        biased;
+        () = stop.wait() => return Err(Error::Cancelled),
+        opened = opening => opened?,
+    };
+    accepts(sink, &choice.root)?;
+    let whole = options.format.is_none_or(|format| is_already(&choice.root, format));
+    if whole && !options.referrers {
+        check_gate(source, gate, &named, &choice.root, choice.made).await?;
+        if current.is_some_and(|current| current.digest == choice.root.digest) {
+            task.note(format!("{} is there already", choice.root.digest));
+            return Ok(choice.root);
+        }
+        if let Some(root) = rename(source, sink, &choice, &stop).await? {
+            return Ok(root);
+        }
+        let plan = walk(source, named, choice, options, &stop).await?;
+        return plan.run(source, sink, options, task, stop).await;
+    }
+    let plan = walk(source, named, choice, options, &stop).await?;
+    check_gate(source, gate, &plan.named, &plan.chosen, false).await?;
+    plan.run(source, sink, options, task, stop).await
+}
+
+async fn walk(
+    source: &dyn Source,
+    named: Descriptor,
+    choice: Choice,
+    options: &CopyOptions,
+    stop: &Stop,
+) -> Result<Plan> {
+    tokio::select! {
+        biased;
+        () = stop.wait() => Err(Error::Cancelled),
+        plan = Plan::walk(source, named, choice, options) => plan,
+    }
+}
+
+fn accepts(sink: &dyn Sink, root: &Descriptor) -> Result<()> {
+    let at = Error::at(format!("writing {}", root.digest), Side::Destination);
+    sink.accepts(root).map_err(at)
+}
+
+/// Whether a root is certainly of this family without looking at what is below it.
+fn is_already(root: &Descriptor, format: crate::Format) -> bool {
+    root.media_type.is_manifest()
+        && root.media_type.is_docker() == (format == crate::Format::Docker)
+}
+
+/// Passes when the gate accepts what the name points at, or else what was chosen from it.
+async fn check_gate(
+    source: &dyn Source,
+    gate: &dyn Gate,
+    named: &Descriptor,
+    chosen: &Descriptor,
+    made: bool,
+) -> Result<()> {
+    let Err(first) = gate.check(source, named).await else { return Ok(()) };
+    let refuse = |source| Error::Gate { digest: named.digest, source };
+    if made || chosen.digest == named.digest || first.kind() == Kind::Cancelled {
+        return Err(refuse(first));
+    }
+    gate.check(source, chosen).await.map_err(|_| refuse(first))
+}
+
+/// Where the destination has the root already: names it. `None` where it has to be sent.
+async fn rename(
+    source: &dyn Source,
+    sink: &dyn Sink,
+    choice: &Choice,
+    stop: &Stop,
+) -> Result<Option<Descriptor>> {
+    let root = &choice.root;
+    let at = || Error::at(format!("writing {}", root.digest), Side::Destination);
+    if !stop.guard(sink.contains(root)).await.map_err(at())? {
+        return Ok(None);
+    }
+    let node = match &choice.node {
+        Some(node) => node.clone(),
+        None => select::node(source, root).await?,
+    };
+    match stop.guard(sink.publish(root, node.bytes().clone())).await {
+        Ok(()) => Ok(Some(root.clone())),
+        Err(cause) if cause.kind() == Kind::NotFound => Ok(None),
+        Err(cause) => Err(at()(cause)),
+    }
+}
+
+impl Plan {
+    /// Asks the gate, then moves what the destination lacks, then publishes.
+    ///
+    /// # Errors
+    /// [`Error::Gate`] when the image may not be used, [`Error::Place`] when an end fails,
+    /// [`Error::Cancelled`].
+    pub async fn execute(
+        &self,
+        source: &dyn Source,
+        sink: &dyn Sink,
+        gate: &dyn Gate,
+        options: &CopyOptions,
+        task: &Task,
+    ) -> Result<Descriptor> {
+        let stop = Stop::new(task);
+        accepts(sink, self.root())?;
+        check_gate(source, gate, &self.named, &self.chosen, false).await?;
+        self.run(source, sink, options, task, stop).await
+    }
+
+    async fn run(
+        &self,
+        source: &dyn Source,
+        sink: &dyn Sink,
+        options: &CopyOptions,
+        task: &Task,
+        stop: Stop,
+    ) -> Result<Descriptor> {
+        let run = Run {
+            plan: self,
+            source,
+            sink,
+            options,
+            task,
+            stop,
+            origin: source.origin(),
+            transfers: Semaphore::new(options.concurrency.max(1)),
+        };
+        run.all().await?;
+        Ok(self.root().clone())
+    }
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    source: &'a dyn Source,
+    sink: &'a dyn Sink,
+    options: &'a CopyOptions,
+    task: &'a Task,
+    stop: Stop,
+    origin: Origin,
+    transfers: Semaphore,
+}
+
+impl Run<'_> {
+    async fn all(&self) -> Result<()> {
+        let parts = &self.plan.parts;
+        let present = self.present().await?;
+        let mut wanted = vec![false; self.plan.leaves.len()];
+        for (part, _) in parts.iter().zip(&present).filter(|(_, present)| !**present) {
+            part.leaves.iter().for_each(|leaf| wanted[*leaf] = true);
+        }
+        let leaves = self.plan.leaves.iter().zip(wanted).filter(|(_, wanted)| *wanted);
+        let mut leaves: Vec<&Leaf> = leaves.map(|(leaf, _)| leaf).collect();
+        leaves.sort_by_key(|leaf| std::cmp::Reverse(leaf.descriptor.size));
+        self.together(leaves.into_iter().map(|leaf| self.place_leaf(leaf, false)).collect())
+            .await?;
+        let mut done = present;
+        done[self.plan.root] = true;
+        while done.iter().any(|done| !*done) {
+            let ready = |part: &Part| part.parts.iter().all(|child| done[*child]);
+            let next: Vec<usize> =
+                (0..parts.len()).filter(|at| !done[*at] && ready(&parts[*at])).collect();
+            let (referrers, children): (Vec<usize>, Vec<usize>) =
+                next.iter().partition(|at| parts[**at].subject.is_some());
+            let puts = children.iter().map(|at| self.place_part(&parts[*at], false).boxed());
+            self.together(puts.collect()).await?;
+            // One after the other: a fallback tag is read, changed and written.
+            for at in &referrers {
+                self.place_part(&parts[*at], false).await?;
+            }
+            next.into_iter().for_each(|at| done[at] = true);
+        }
+        self.publish().await
+    }
+
+    /// Which documents the destination has; what is below those is not looked at.
+    async fn present(&self) -> Result<Vec<bool>> {
+        let parts = &self.plan.parts;
+        let checks = parts.iter().enumerate().map(|(at, part)| async move {
+            if at == self.plan.root || part.subject.is_some() {
+                return Ok(false);
+            }
+            let at = Error::at(format!("finding {}", part.descriptor.digest), Side::Destination);
+            self.stop.guard(self.sink.contains(&part.descriptor)).await.map_err(at)
+        });
+        let mut present = Vec::with_capacity(parts.len());
+        let mut checks = stream::iter(checks).buffered(self.checks());
+        while let Some(check) = checks.next().await {
+            present.push(check?);
+        }
+        Ok(present)
+    }
+
+    fn checks(&self) -> usize {
+        CHECKS.max(self.options.concurrency)
+    }
+
+    /// Does all of it, so many at a time; the first failure stops the others, which are waited
+    /// for.
+    async fn together(&self, work: Vec<BoxFuture<'_, Result<()>>>) -> Result<()> {
+        let mut failure = None;
+        let mut work = stream::iter(work).buffer_unordered(self.checks());
+        while let Some(result) = work.next().await {
+            if let Err(error) = result {
+                self.stop.trigger();
+                if failure.as_ref().is_none_or(|first: &Error| first.kind() == Kind::Cancelled) {
+                    failure = Some(error);
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn place_leaf<'s>(&'s self, leaf: &'s Leaf, force: bool) -> BoxFuture<'s, Result<()>> {
+        async move {
+            if self.stop.triggered() {
+                return Err(Error::Cancelled);
+            }
+            let descriptor = &leaf.descriptor;
+            let name = format!(
+                "{} {}:{}",
+                leaf.role.as_str(),
+                descriptor.digest.algorithm().as_str(),
+                descriptor.digest.short()
+            );
+            let metering = Metering::new(self.task.sized(name, descriptor.size));
+            if !force && self.has_or_links(leaf).await? {
+                metering.end(Task::reused);
+                return Ok(());
+            }
+            let permit = self.transfers.acquire().await;
+            let sent = self.send(leaf, &metering).await;
+            drop(permit);
+            match sent {
+                Ok(()) => metering.end(Task::done),
+                Err(error) if may_stay_away(leaf, &error) => {
+                    self.task.warn(format!(
+                        "layer {} is not kept by the source and was left out",
+                        descriptor.digest
+                    ));
+                    metering.end(Task::reused);
+                }
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    async fn has_or_links(&self, leaf: &Leaf) -> Result<bool> {
+        let descriptor = &leaf.descriptor;
+        let at = |verb: &str| {
+            let what = format!("{verb} {} {}", leaf.role.as_str(), descriptor.digest);
+            Error::at(what, Side::Destination)
+        };
+        let there = self.stop.guard(self.sink.contains(descriptor)).await;
+        if there.map_err(at("finding"))? {
+            return Ok(true);
+        }
+        if self.origin == Origin::Elsewhere {
+            return Ok(false);
+        }
+        let linked = self.settle(self.sink.link(descriptor, &self.origin)).await;
+        linked.map_err(at("linking"))
+    }
+
+    async fn send(&self, leaf: &Leaf, metering: &Metering) -> Result<()> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.send_once(leaf, metering).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let again = error.kind() == Kind::Unavailable
+                && attempt < self.options.attempts
+                && !self.stop.triggered();
+            if !again {
+                return Err(error);
+            }
+            attempt += 1;
+            let why = task::chain(&error).join(": ");
+            metering.note(format!("trying again ({attempt} of {}): {why}", self.options.attempts));
+        }
+    }
+
+    async fn send_once(&self, leaf: &Leaf, metering: &Metering) -> Result<()> {
+        let descriptor = &leaf.descriptor;
+        let what = format!("{} {}", leaf.role.as_str(), descriptor.digest);
+        let fetched = self.stop.guard(self.source.fetch(descriptor)).await;
+        let unverified = fetched.map_err(Error::at(format!("reading {what}"), Side::Source))?;
+        let fault = FaultCell::default();
+        let watch = Watch {
+            metering: metering.clone(),
+            fault: fault.clone(),
+            stop: Box::pin(self.stop.wait()),
+        };
+        let blob = unverified.verify(descriptor).watched(watch);
+        let put = self.settle(self.sink.put(descriptor, blob)).await;
+        put.map_err(|cause| match fault.take() {
+            Some(cause) if cause.kind() == Kind::Cancelled => Error::Cancelled,
+            Some(cause) => Error::at(format!("reading {what}"), Side::Source)(cause),
+            None => Error::at(format!("writing {what}"), Side::Destination)(cause),
+        })
+    }
+
+    /// Waits for work of the destination that may be running on a thread. When everything should
+    /// stop it is given a while to end by itself, because threads cannot be dropped.
+    async fn settle<T>(&self, work: impl Future<Output = Result<T, Cause>>) -> Result<T, Cause> {
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            result = &mut work => return result,
+            () = self.stop.wait() => {}
+        }
+        match tokio::time::timeout(GRACE, work).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Cancelled.into()),
+        }
+    }
+
+    async fn place_part(&self, part: &Part, force: bool) -> Result<()> {
+        if self.stop.triggered() {
+            return Err(Error::Cancelled);
+        }
+        let task = self.task.child(part_name(part));
+        let write = || async {
+            let document = part.bytes.clone();
+            match &part.subject {
+                Some(subject) => {
+                    self.settle(self.sink.refer(subject, &part.descriptor, document)).await
+                }
+                None => {
+                    let blob = Blob::trusted(part.descriptor.digest, document);
+                    self.settle(self.sink.put(&part.descriptor, blob)).await
+                }
+            }
+        };
+        self.with_children_again(part, write, force).await?;
+        task.done();
+        Ok(())
+    }
+
+    async fn publish(&self) -> Result<()> {
+        if self.stop.triggered() {
+            return Err(Error::Cancelled);
+        }
+        let root = &self.plan.parts[self.plan.root];
+        let task = self.task.child(part_name(root));
+        let write = || self.settle(self.sink.publish(&root.descriptor, root.bytes.clone()));
+        self.with_children_again(root, write, false).await?;
+        task.done();
+        Ok(())
+    }
+
+    /// Writes a document. When the destination misses content that it said it had (an earlier
+    /// copy was interrupted, a cache lied) the document's children are sent whatever it says,
+    /// once.
+    async fn with_children_again<F>(
+        &self,
+        part: &Part,
+        write: impl Fn() -> F,
+        again: bool,
+    ) -> Result<()>
+    where
+        F: Future<Output = Result<(), Cause>>,
+    {
+        let what = format!("writing {} {}", kind_of(part), part.descriptor.digest);
+        let rejected = match write().await {
+            Ok(()) => return Ok(()),
+            Err(cause) if cause.kind() == Kind::NotFound && !again => cause,
+            Err(cause) => return Err(Error::at(what, Side::Destination)(cause)),
+        };
+        self.task.note(format!("{}: sending its content again", task::chain(&rejected).join(": ")));
+        let leaves = part.leaves.iter().map(|leaf| &self.plan.leaves[*leaf]);
+        let leaves = leaves.map(|leaf| self.place_leaf(leaf, true)).collect();
+        self.together(leaves).await?;
+        for child in &part.parts {
+            let child = &self.plan.parts[*child];
+            let leaves = child.leaves.iter().map(|leaf| &self.plan.leaves[*leaf]);
+            self.together(leaves.map(|leaf| self.place_leaf(leaf, false)).collect()).await?;
+            Box::pin(self.place_part(child, true)).await?;
+        }
+        write().await.map_err(Error::at(what, Side::Destination))
+    }
+}
+
+/// Layers that licences keep out of registries need not be where the image is.
+fn may_stay_away(leaf: &Leaf, error: &Error) -> bool {
+    convert::is_foreign(&leaf.descriptor.media_type)
+        && matches!(error, Error::Place { side: Side::Source, source, .. } if source.kind() == Kind::NotFound)
+}
+
+fn kind_of(part: &Part) -> &'static str {
+    if part.descriptor.media_type.is_index() { "index" } else { "manifest" }
+}
+
+fn part_name(part: &Part) -> String {
+    let digest = part.descriptor.digest;
+    format!("{} {}:{}", kind_of(part), digest.algorithm().as_str(), digest.short())
 }

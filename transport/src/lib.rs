@@ -8,14 +8,20 @@
 mod attach;
 mod blob;
 pub mod bridge;
+mod convert;
 mod copy;
 mod error;
 mod location;
 mod place;
+mod plan;
+mod select;
+mod stop;
 
 pub use attach::{Artifact, attach, publish};
 pub use blob::{Blob, Unverified};
-pub use copy::{CopyOptions, Format, Plan, Select, copy};
+pub use copy::{CopyOptions, Format, Select, copy};
 pub use error::{Error, Result, Side};
 pub use location::{Location, Named};
 pub use place::{Gate, Open, Origin, Sink, Source};
+pub use plan::{Leaf, Plan, Role};
+pub use select::{node, open};

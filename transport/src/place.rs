@@ -81,9 +81,10 @@ pub trait Sink: Send + Sync {
         let _ = tag;
         None
     }
-    /// Whether the place can only hold images of one form, which the copy then converts to.
-    fn requires(&self) -> Option<crate::Format> {
-        None
+    /// Whether the place can hold such a root at all; asked before anything moves.
+    fn accepts(&self, root: &Descriptor) -> Result<(), Cause> {
+        let _ = root;
+        Ok(())
     }
 }
 

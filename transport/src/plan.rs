@@ -1,0 +1,335 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use image::{Descriptor, Digest, Node};
+use task::Task;
+
+use crate::select::{self, Choice, MAX_DEPTH};
+use crate::stop::Stop;
+use crate::{CopyOptions, Error, Result, Select, Side, Source, convert};
+
+/// Documents one plan may hold.
+const MAX_NODES: usize = 20_000;
+/// Bytes of documents one plan may hold.
+const MAX_BYTES: u64 = 64 << 20;
+/// Documents read at a time.
+const READS: usize = 8;
+
+/// What a blob is to the manifest that names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A configuration.
+    Config,
+    /// A layer.
+    Layer,
+    /// Anything else.
+    Blob,
+}
+
+impl Role {
+    /// The word people see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Config => "config",
+            Role::Layer => "layer",
+            Role::Blob => "blob",
+        }
+    }
+}
+
+/// A blob that a copy moves.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    /// The content, as the source names it.
+    pub descriptor: Descriptor,
+    /// What it is.
+    pub role: Role,
+}
+
+/// A document that a copy moves, after conversion.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) bytes: Bytes,
+    /// Its blobs, by their place in the plan.
+    pub(crate) leaves: Vec<usize>,
+    /// Its documents, by their place in the plan; all smaller than its own.
+    pub(crate) parts: Vec<usize>,
+    /// What it was attached to, if it came along as a referrer.
+    pub(crate) subject: Option<Descriptor>,
+}
+
+/// What a copy would move: documents are read, no other byte.
+#[derive(Debug)]
+pub struct Plan {
+    /// What the source's name points at.
+    pub(crate) named: Descriptor,
+    /// The source's own document that the copy is made from.
+    pub(crate) chosen: Descriptor,
+    /// Children before parents.
+    pub(crate) parts: Vec<Part>,
+    /// The root, by its place among the parts.
+    pub(crate) root: usize,
+    pub(crate) leaves: Vec<Leaf>,
+}
+
+impl Plan {
+    /// Resolves, selects and walks; reads documents only.
+    ///
+    /// # Errors
+    /// [`Error`] when the source fails or its documents are not acceptable.
+    pub async fn new(source: &dyn Source, options: &CopyOptions, task: &Task) -> Result<Plan> {
+        let stop = Stop::new(task);
+        let planning = async {
+            let resolved = source.resolve().await;
+            let named = resolved.map_err(Error::at("resolving the name", Side::Source))?;
+            let choice = select::choose(source, &named, &options.select).await?;
+            Plan::walk(source, named, choice, options).await
+        };
+        tokio::select! {
+            biased;
+            () = stop.wait() => Err(Error::Cancelled),
+            plan = planning => plan,
+        }
+    }
+
+    /// What the copy will be named by; differs from the source's where something was selected or
+    /// converted.
+    pub fn root(&self) -> &Descriptor {
+        &self.parts[self.root].descriptor
+    }
+
+    /// The blobs, each once.
+    pub fn leaves(&self) -> &[Leaf] {
+        &self.leaves
+    }
+
+    /// The documents, children before parents.
+    pub fn documents(&self) -> impl Iterator<Item = &Descriptor> {
+        self.parts.iter().map(|part| &part.descriptor)
+    }
+
+    /// Bytes of all blobs and documents, each counted once.
+    pub fn size(&self) -> u64 {
+        let leaves = self.leaves.iter().map(|leaf| leaf.descriptor.size);
+        let sizes = leaves.chain(self.documents().map(|document| document.size));
+        sizes.fold(0, u64::saturating_add)
+    }
+
+    pub(crate) async fn walk(
+        source: &dyn Source,
+        named: Descriptor,
+        choice: Choice,
+        options: &CopyOptions,
+    ) -> Result<Plan> {
+        if options.preserve_digests && choice.made {
+            let reason = "choosing several platforms makes a new index".to_owned();
+            return Err(Error::WouldChange { reason });
+        }
+        let chosen = if choice.made { named.clone() } else { choice.root.clone() };
+        let node = match choice.node {
+            Some(node) => node,
+            None => select::node(source, &choice.root).await?,
+        };
+        let mut walker = Walker::new(source, options);
+        let root = node.digest();
+        walker.read_below(node, options.select != Select::IndexOnly).await?;
+        let root = walker.place(root, 0)?;
+        if options.referrers {
+            walker.add_referrers().await?;
+        }
+        let Walker { parts, leaves, .. } = walker;
+        Ok(Plan { named, chosen, parts, root, leaves })
+    }
+}
+
+/// Reads a graph of documents, level by level, and puts it in order.
+struct Walker<'a> {
+    source: &'a dyn Source,
+    options: &'a CopyOptions,
+    nodes: BTreeMap<Digest, Node>,
+    bytes: u64,
+    /// Children of the root that are left out.
+    skipped: BTreeSet<Digest>,
+    parts: Vec<Part>,
+    placed: BTreeMap<Digest, usize>,
+    leaves: Vec<Leaf>,
+    leaf_places: BTreeMap<Digest, usize>,
+    became: BTreeMap<Digest, Descriptor>,
+}
+
+impl<'a> Walker<'a> {
+    fn new(source: &'a dyn Source, options: &'a CopyOptions) -> Self {
+        Walker {
+            source,
+            options,
+            nodes: BTreeMap::new(),
+            bytes: 0,
+            skipped: BTreeSet::new(),
+            parts: Vec::new(),
+            placed: BTreeMap::new(),
+            leaves: Vec::new(),
+            leaf_places: BTreeMap::new(),
+            became: BTreeMap::new(),
+        }
+    }
+
+    async fn read_below(&mut self, root: Node, children: bool) -> Result<()> {
+        if !children {
+            self.skipped.extend(root.children().iter().map(|child| child.digest));
+        }
+        let mut level = vec![root];
+        while !level.is_empty() {
+            let mut next = BTreeMap::new();
+            for node in level {
+                if let Node::Index(index) = &node {
+                    let below = index.manifests.iter().filter(|child| self.is_new(child));
+                    next.extend(below.map(|child| (child.digest, child.clone())));
+                }
+                self.bytes += node.bytes().len() as u64;
+                self.check_limits(node.digest(), next.len())?;
+                self.nodes.insert(node.digest(), node);
+            }
+            next.retain(|digest, _| !self.nodes.contains_key(digest));
+            let source = self.source;
+            let reads =
+                next.into_values().map(|child| async move { select::node(source, &child).await });
+            let mut reads = stream::iter(reads).buffer_unordered(READS);
+            level = Vec::new();
+            let mut bytes = self.bytes;
+            while let Some(node) = reads.try_next().await? {
+                bytes += node.bytes().len() as u64;
+                if bytes > MAX_BYTES {
+                    return Err(too_large(node.digest()));
+                }
+                level.push(node);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_new(&self, child: &Descriptor) -> bool {
+        child.media_type.is_node()
+            && !self.nodes.contains_key(&child.digest)
+            && !self.skipped.contains(&child.digest)
+    }
+
+    fn check_limits(&self, digest: Digest, coming: usize) -> Result<()> {
+        if self.nodes.len() + coming > MAX_NODES {
+            let what = format!("more than {MAX_NODES} documents");
+            return Err(Error::TooComplex { digest, what });
+        }
+        if self.bytes > MAX_BYTES { Err(too_large(digest)) } else { Ok(()) }
+    }
+
+    /// Puts a node and everything below it in order, children first.
+    fn place(&mut self, digest: Digest, depth: usize) -> Result<usize> {
+        if let Some(place) = self.placed.get(&digest) {
+            return Ok(*place);
+        }
+        if depth > MAX_DEPTH {
+            let what = format!("indexes nested deeper than {MAX_DEPTH}");
+            return Err(Error::TooComplex { digest, what });
+        }
+        let node = self.nodes[&digest].clone();
+        let (mut leaves, mut parts) = (Vec::new(), Vec::new());
+        for (position, child) in node.children().into_iter().enumerate() {
+            if self.skipped.contains(&child.digest) {
+                continue;
+            }
+            match &node {
+                Node::Index(_) if child.media_type.is_node() => {
+                    parts.push(self.place(child.digest, depth + 1)?);
+                }
+                Node::Index(_) => leaves.push(self.leaf(child, Role::Blob)?),
+                Node::Manifest(_) if position == 0 => leaves.push(self.leaf(child, Role::Config)?),
+                Node::Manifest(_) if child.media_type.layer_encoding().is_some() => {
+                    leaves.push(self.leaf(child, Role::Layer)?);
+                }
+                Node::Manifest(_) => leaves.push(self.leaf(child, Role::Blob)?),
+            }
+        }
+        let node = self.converted(node)?;
+        self.became.insert(digest, node.descriptor().clone());
+        let (descriptor, bytes) = (node.descriptor().clone(), node.bytes().clone());
+        self.parts.push(Part { descriptor, bytes, leaves, parts, subject: None });
+        self.placed.insert(digest, self.parts.len() - 1);
+        Ok(self.parts.len() - 1)
+    }
+
+    fn leaf(&mut self, descriptor: Descriptor, role: Role) -> Result<usize> {
+        if let Some(place) = self.leaf_places.get(&descriptor.digest) {
+            let known = &self.leaves[*place].descriptor;
+            if known.size != descriptor.size {
+                return Err(image::Error::SizeMismatch {
+                    digest: descriptor.digest,
+                    expected: known.size,
+                    found: descriptor.size,
+                }
+                .into());
+            }
+            return Ok(*place);
+        }
+        self.leaf_places.insert(descriptor.digest, self.leaves.len());
+        self.leaves.push(Leaf { descriptor, role });
+        Ok(self.leaves.len() - 1)
+    }
+
+    fn converted(&self, node: Node) -> Result<Node> {
+        let Some(format) = self.options.format else { return Ok(node) };
+        let Some(converted) = convert::convert(&node, format, &self.became)? else {
+            return Ok(node);
+        };
+        if self.options.preserve_digests {
+            let reason = format!("{} is of the other format", node.digest());
+            return Err(Error::WouldChange { reason });
+        }
+        Ok(converted)
+    }
+
+    /// Adds what refers to the documents so far, and what refers to that.
+    async fn add_referrers(&mut self) -> Result<()> {
+        let mut from = 0;
+        for _ in 0..MAX_DEPTH {
+            let subjects: Vec<_> =
+                self.parts[from..].iter().map(|part| part.descriptor.clone()).collect();
+            from = self.parts.len();
+            let source = self.source;
+            let lists = stream::iter(subjects).map(|subject| async move {
+                let at =
+                    Error::at(format!("listing referrers of {}", subject.digest), Side::Source);
+                source.referrers(&subject).await.map_err(at).map(|list| (subject, list))
+            });
+            let mut lists = lists.buffered(READS);
+            while let Some((subject, list)) = lists.try_next().await? {
+                for referrer in list {
+                    self.add_referrer(&subject, referrer).await?;
+                }
+            }
+            if self.parts.len() == from {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn add_referrer(&mut self, subject: &Descriptor, referrer: Descriptor) -> Result<()> {
+        if self.placed.contains_key(&referrer.digest) || !referrer.media_type.is_node() {
+            return Ok(());
+        }
+        let node = select::node(self.source, &referrer).await?;
+        // A list may claim anything; only a document that says so itself is a referrer.
+        if node.subject().is_none_or(|about| about.digest != subject.digest) {
+            return Ok(());
+        }
+        self.read_below(node, true).await?;
+        let place = self.place(referrer.digest, 0)?;
+        self.parts[place].subject = Some(subject.bare());
+        Ok(())
+    }
+}
+
+fn too_large(digest: Digest) -> Error {
+    Error::TooComplex { digest, what: format!("more than {} MiB of documents", MAX_BYTES >> 20) }
+}
