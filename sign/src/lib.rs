@@ -1,1 +1,25 @@
-//! placeholder
+//! Making signatures of images, checking them, and deciding which of them matter.
+//!
+//! A signature says: whoever holds this key signed the image with this digest under this name.
+//! It is stored beside the image as a sigstore [`bundle`] that refers to it, or in the older form
+//! of [`simple_signing`] under a tag made from the digest. [`sign_image`] and [`verify_image`] are
+//! the only functions that reach out to a registry; [`verify()`] itself is pure and is the only
+//! maker of a [`Verified`]. A [`Policy`] is the gate that an image passes before it is used.
+
+pub mod bundle;
+pub mod dsse;
+mod error;
+mod image;
+mod key;
+mod pem;
+pub mod policy;
+mod sealed;
+pub mod simple_signing;
+mod strict;
+pub mod verify;
+
+pub use self::image::{MAX_SIGNATURES, SignOptions, collect, sign_image, verify_image};
+pub use error::{Error, Rejected, Result};
+pub use key::{KeyId, PrivateKey, PublicKey};
+pub use policy::{Policy, SignedIdentity};
+pub use verify::{Candidate, Demand, Evidence, Form, Mismatch, Verified, verify, verify_any};

@@ -1,0 +1,194 @@
+use std::fmt;
+use std::path::PathBuf;
+
+use image::Digest;
+use task::{Cause, Fault, Kind};
+
+use crate::verify::Mismatch;
+
+/// What this crate's functions give.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What goes wrong while signing and verifying.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A key cannot be read.
+    #[error("reading a {what} key: {reason}")]
+    Key {
+        /// `private` or `public`.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The private key is encrypted and no passphrase was given.
+    #[error("reading a private key: it is encrypted and there is no passphrase")]
+    PassphraseNeeded,
+    /// The private key cannot be decrypted.
+    #[error("decrypting a private key: the passphrase is wrong, or the file was changed")]
+    Passphrase,
+    /// The kernel gave no random bytes.
+    #[error("getting random bytes for a key")]
+    Random,
+    /// A file cannot be read.
+    #[error("reading {what} {path:?}")]
+    File {
+        /// What the file is.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A policy file breaks its grammar (containers-policy.json(5)).
+    #[error("reading signature policy {name}: {reason}")]
+    Policy {
+        /// The file's name.
+        name: String,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// There is no signature at all.
+    #[error("verifying {image}: it has no signature")]
+    Unsigned {
+        /// The image that was to be verified.
+        image: Digest,
+    },
+    /// There are signatures, and none of them will do.
+    #[error("verifying {image}: {}", Listed(rejected))]
+    Unverified {
+        /// The image that was to be verified.
+        image: Digest,
+        /// Why each signature was not accepted, in the order they were found.
+        rejected: Vec<Rejected>,
+    },
+    /// More signatures than anyone needs: not read (CVE-2024-29903).
+    #[error("verifying {image}: it has {found} signatures, more than the {limit} that are read")]
+    TooMany {
+        /// The image that was to be verified.
+        image: Digest,
+        /// How many there are.
+        found: usize,
+        /// How many are read at most.
+        limit: usize,
+    },
+    /// The policy says no, whatever the signatures are.
+    #[error("checking {image} against the signature policy: {scope} is rejected")]
+    Rejected {
+        /// The image that was to be let through.
+        image: Digest,
+        /// The scope of the policy that matched.
+        scope: String,
+    },
+    /// The policy asks for a kind of check that this version cannot do.
+    #[error(
+        "checking {image} against the signature policy: {scope} asks for {what}, which is not supported yet"
+    )]
+    Unsupported {
+        /// The image that was to be let through.
+        image: Digest,
+        /// The scope of the policy that matched.
+        scope: String,
+        /// The kind of check.
+        what: String,
+    },
+    /// The image's `.sig` tag holds something else than signatures.
+    #[error("adding a signature to {name}: {reason}")]
+    NotSignatures {
+        /// The tag.
+        name: String,
+        /// What is there instead.
+        reason: String,
+    },
+    /// An image cannot be signed as asked.
+    #[error("signing {image}: {reason}")]
+    Sign {
+        /// The image that was to be signed.
+        image: Digest,
+        /// What stands against it.
+        reason: String,
+    },
+    /// A document cannot be read.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// The place where the image lies could not be read or written.
+    #[error(transparent)]
+    Transport(#[from] Cause),
+    /// The user stopped the work.
+    #[error(transparent)]
+    Cancelled(#[from] task::Cancelled),
+}
+
+/// One signature that was not accepted, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Where the signature was found.
+    pub origin: String,
+    /// What did not match.
+    pub mismatch: Mismatch,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.origin, self.mismatch)
+    }
+}
+
+/// At most this many reasons are spelled out in one message.
+const SPELLED_OUT: usize = 4;
+
+struct Listed<'a>(&'a [Rejected]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [one] => return write!(f, "its signature is not accepted: {one}"),
+            many => write!(f, "none of its {} signatures is accepted", many.len())?,
+        }
+        for (index, rejected) in self.0.iter().take(SPELLED_OUT).enumerate() {
+            write!(f, "{} {rejected}", if index == 0 { ":" } else { ";" })?;
+        }
+        match self.0.len().saturating_sub(SPELLED_OUT) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+impl Fault for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Error::Key { .. } | Error::Policy { .. } | Error::Sign { .. } => Kind::Invalid,
+            Error::NotSignatures { .. } => Kind::Invalid,
+            Error::PassphraseNeeded | Error::Passphrase => Kind::Denied,
+            Error::Random => Kind::System,
+            Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Kind::NotFound
+            }
+            Error::File { .. } => Kind::System,
+            Error::Unsigned { .. }
+            | Error::Unverified { .. }
+            | Error::TooMany { .. }
+            | Error::Rejected { .. }
+            | Error::Unsupported { .. } => Kind::Refused,
+            Error::Image(error) => error.kind(),
+            Error::Transport(cause) => cause.kind(),
+            Error::Cancelled(_) => Kind::Cancelled,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Error::Unverified { rejected, .. } => {
+                rejected.iter().find_map(|rejected| rejected.mismatch.hint())
+            }
+            Error::Unsigned { .. } => {
+                Some("sign it, or ask its publisher where the signatures are".to_owned())
+            }
+            Error::Transport(cause) => cause.hint(),
+            Error::Image(error) => error.hint(),
+            _ => None,
+        }
+    }
+}

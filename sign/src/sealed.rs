@@ -1,0 +1,113 @@
+//! The encryption of cosign's private keys: scrypt and NaCl's secretbox, described in JSON.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use crypto_secretbox::aead::Aead as _;
+use crypto_secretbox::{KeyInit as _, XSalsa20Poly1305};
+use p256::elliptic_curve::rand_core::{OsRng, RngCore as _};
+use p256::elliptic_curve::zeroize::Zeroizing;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    kdf: Kdf,
+    cipher: Cipher,
+    ciphertext: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kdf {
+    name: String,
+    params: Params,
+    salt: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Params {
+    #[serde(rename = "N")]
+    n: u64,
+    r: u32,
+    p: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Cipher {
+    name: String,
+    nonce: String,
+}
+
+/// What is written: the weakest of the three that the format knows, because cosign before 2.5
+/// and skopeo before 1.18 read nothing else.
+const LOG_N: u8 = 15;
+
+fn refuse(reason: impl Into<String>) -> Error {
+    Error::Key { what: "private", reason: reason.into() }
+}
+
+/// Stretches a passphrase. `log_n` 17 takes 128 MiB and about half a second.
+fn stretch(passphrase: &[u8], salt: &[u8], log_n: u8) -> Result<Zeroizing<[u8; 32]>> {
+    let params = scrypt::Params::new(log_n, 8, 1, 32)
+        .map_err(|_| refuse("its scrypt parameters are not supported"))?;
+    let mut key = Zeroizing::new([0; 32]);
+    scrypt::scrypt(passphrase, salt, &params, key.as_mut())
+        .map_err(|_| refuse("its scrypt parameters are not supported"))?;
+    Ok(key)
+}
+
+/// Encrypts.
+pub(crate) fn seal(plain: &[u8], passphrase: &[u8]) -> Result<Vec<u8>> {
+    let (mut salt, mut nonce) = ([0; 32], [0; 24]);
+    OsRng.try_fill_bytes(&mut salt).map_err(|_| Error::Random)?;
+    OsRng.try_fill_bytes(&mut nonce).map_err(|_| Error::Random)?;
+    let key = stretch(passphrase, &salt, LOG_N)?;
+    let cipher = XSalsa20Poly1305::new(key.as_ref().into());
+    let ciphertext = cipher.encrypt(&nonce.into(), plain).map_err(|_| refuse("it is too long"))?;
+    let sealed = Sealed {
+        kdf: Kdf {
+            name: "scrypt".to_owned(),
+            params: Params { n: 1 << LOG_N, r: 8, p: 1 },
+            salt: STANDARD.encode(salt),
+        },
+        cipher: Cipher { name: "nacl/secretbox".to_owned(), nonce: STANDARD.encode(nonce) },
+        ciphertext: STANDARD.encode(ciphertext),
+    };
+    serde_json::to_vec(&sealed).map_err(|error| refuse(error.to_string()))
+}
+
+/// Decrypts. Only the three parameter sets that the format defines are tried, so that a hostile
+/// file cannot ask for all memory.
+pub(crate) fn open(json: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    let sealed: Sealed = serde_json::from_slice(json)
+        .map_err(|error| refuse(format!("its content is not what cosign writes: {error}")))?;
+    if sealed.kdf.name != "scrypt" || sealed.cipher.name != "nacl/secretbox" {
+        return Err(refuse(format!(
+            "it is encrypted with {:.40} and {:.40}, only scrypt and nacl/secretbox are known",
+            sealed.kdf.name, sealed.cipher.name
+        )));
+    }
+    let params = &sealed.kdf.params;
+    let log_n = match (params.n, params.r, params.p) {
+        (0x8000, 8, 1) => 15,
+        (0x1_0000, 8, 1) => 16,
+        (0x2_0000, 8, 1) => 17,
+        (n, r, p) => {
+            return Err(refuse(format!(
+                "its scrypt parameters N={n} r={r} p={p} are not supported"
+            )));
+        }
+    };
+    let bytes = |what: &str, text: &str| {
+        STANDARD.decode(text).map_err(|error| refuse(format!("its {what} is no base64: {error}")))
+    };
+    let salt = bytes("salt", &sealed.kdf.salt)?;
+    let nonce: [u8; 24] = bytes("nonce", &sealed.cipher.nonce)?
+        .try_into()
+        .map_err(|_| refuse("its nonce is not of 24 bytes"))?;
+    let ciphertext = bytes("ciphertext", &sealed.ciphertext)?;
+    let key = stretch(passphrase, &salt, log_n)?;
+    let cipher = XSalsa20Poly1305::new(key.as_ref().into());
+    let plain = cipher.decrypt(&nonce.into(), ciphertext.as_slice());
+    plain.map(Zeroizing::new).map_err(|_| Error::Passphrase)
+}

@@ -1,0 +1,176 @@
+//! The older form of a signature: a payload that names image and digest, stored under a tag
+//! (cosign's SIGNATURE_SPEC.md; containers-signature(5), "JSON data format").
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use image::{Descriptor, Digest, Document, Manifest, MediaType, Tag};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::strict::{Unique, texts};
+use crate::{Error, PrivateKey, Result};
+
+/// The media type of a payload.
+pub const MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// On a payload's descriptor: the signature, DER in base64.
+pub const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
+/// On a payload's descriptor: the certificate of a keyless signature.
+pub const CERTIFICATE_ANNOTATION: &str = "dev.sigstore.cosign/certificate";
+/// No payload larger than this is read (128 KiB; a payload has about 250 bytes).
+pub const MAX_PAYLOAD: u64 = 128 << 10;
+/// What a payload must say it is.
+pub(crate) const TYPE: &str = "cosign container image signature";
+
+#[derive(Serialize)]
+struct Written<'a> {
+    critical: WrittenCritical<'a>,
+    optional: Option<&'a BTreeMap<String, String>>,
+}
+
+#[derive(Serialize)]
+struct WrittenCritical<'a> {
+    identity: BTreeMap<&'a str, &'a str>,
+    image: BTreeMap<&'a str, &'a Digest>,
+    r#type: &'a str,
+}
+
+/// The payload that signs an image under a name.
+pub(crate) fn payload(
+    image: &Digest,
+    name: &str,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&Written {
+        critical: WrittenCritical {
+            identity: BTreeMap::from([("docker-reference", name)]),
+            image: BTreeMap::from([("docker-manifest-digest", image)]),
+            r#type: TYPE,
+        },
+        optional: Some(annotations).filter(|annotations| !annotations.is_empty()),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Payload {
+    critical: Critical,
+    #[serde(default)]
+    optional: Option<Unique<Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Critical {
+    identity: Identity,
+    image: Image,
+    r#type: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    #[serde(rename = "docker-reference")]
+    docker_reference: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Image {
+    #[serde(rename = "docker-manifest-digest")]
+    docker_manifest_digest: String,
+}
+
+/// A payload, read. Only to be asked after the signature was verified.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    pub(crate) kind: String,
+    pub(crate) digest: String,
+    pub(crate) name: String,
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// Reads a payload. Unknown and doubled fields of its critical part are refused.
+pub(crate) fn read(payload: &[u8]) -> Result<Claims, serde_json::Error> {
+    let payload: Payload = serde_json::from_slice(payload)?;
+    Ok(Claims {
+        kind: payload.critical.r#type,
+        digest: payload.critical.image.docker_manifest_digest,
+        name: payload.critical.identity.docker_reference,
+        annotations: texts(payload.optional.unwrap_or_default()),
+    })
+}
+
+/// The tag under which an image's signatures lie: `sha256-<hex>.sig`.
+///
+/// # Errors
+/// [`image::Error`] where the digest is too long to be a tag (sha512).
+pub fn tag(image: &Digest) -> Result<Tag, image::Error> {
+    format!("{}-{}.sig", image.algorithm().as_str(), image.hex()).parse()
+}
+
+/// What has to be stored to add one signature to an image.
+#[derive(Debug)]
+pub struct Signed {
+    /// The manifest that lists all signatures of the image, to be published under [`tag`].
+    pub manifest: Document<Manifest>,
+    /// Everything that the manifest points at and that is new, to be stored before it.
+    pub blobs: Vec<(Descriptor, Bytes)>,
+    /// Whether the manifest is the same as before, so that nothing has to be done.
+    pub unchanged: bool,
+}
+
+/// Signs an image under a name, and adds the signature to those it has.
+///
+/// # Errors
+/// [`Error::NotSignatures`] where `existing` is another sort of manifest.
+pub fn sign(
+    image: &Digest,
+    name: &str,
+    annotations: &BTreeMap<String, String>,
+    key: &PrivateKey,
+    existing: Option<&Manifest>,
+) -> Result<Signed> {
+    let payload = payload(image, name, annotations)
+        .map_err(|error| Error::Sign { image: *image, reason: error.to_string() })?;
+    let mut layer = Descriptor::of(MediaType::from(MEDIA_TYPE), &payload);
+    let signature = STANDARD.encode(key.sign(&payload));
+    layer.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), signature);
+
+    let empty = Manifest::new(MediaType::OCI_MANIFEST, layer.bare(), Vec::new());
+    let mut manifest = existing.cloned().unwrap_or(empty);
+    if let Some(other) = manifest.layers.iter().find(|layer| !is_payload(layer)) {
+        let reason = format!("it holds a layer of type {}", other.media_type);
+        return Err(Error::NotSignatures { name: format!("the signatures of {image}"), reason });
+    }
+    let same =
+        |known: &Descriptor| known.digest == layer.digest && known.annotations == layer.annotations;
+    let unchanged = manifest.layers.iter().any(same);
+    if !unchanged {
+        manifest.layers.push(layer.clone());
+    }
+    let config = config(&manifest.layers);
+    manifest.config = Descriptor::of(MediaType::OCI_CONFIG, &config);
+    let blobs = vec![(layer.bare(), payload.into()), (manifest.config.clone(), config.into())];
+    let media_type = manifest.media_type.clone().unwrap_or(MediaType::OCI_MANIFEST);
+    Ok(Signed { manifest: Document::write(media_type, manifest), blobs, unchanged })
+}
+
+/// Whether a layer of a `.sig` manifest is a payload of ours to verify.
+pub(crate) fn is_payload(layer: &Descriptor) -> bool {
+    layer.media_type.as_str() == MEDIA_TYPE
+}
+
+/// The configuration that makes the list of signatures a well-formed image, as cosign writes it.
+fn config(layers: &[Descriptor]) -> Vec<u8> {
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+    let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
+    let history = vec![json!({ "created": NEVER }); layers.len()];
+    let config = json!({
+        "architecture": "", "os": "", "created": NEVER, "config": {}, "history": history,
+        "rootfs": { "type": "layers", "diff_ids": digests },
+    });
+    config.to_string().into_bytes()
+}
