@@ -1,0 +1,232 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dockerfile::{Diagnostic, LineIndex, Severity};
+use task::{Cause, Fault, Kind};
+
+use crate::SourceFile;
+
+/// Why an image was not built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The Dockerfile says something that cannot be built. The diagnostics hold the places.
+    #[error("{} cannot be built: {}", .file.name, first(.diagnostics))]
+    Dockerfile {
+        /// The file the spans of the diagnostics are in.
+        file: Arc<SourceFile>,
+        /// What is wrong; at least one is of severity error.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// A step failed for a reason of its own.
+    #[error("{place}: {instruction}")]
+    Step {
+        /// `file:line`.
+        place: String,
+        /// The instruction as written, on one line.
+        instruction: String,
+        /// The file the diagnostic's span is in.
+        file: Arc<SourceFile>,
+        /// Where, and what is wrong.
+        diagnostic: Box<Diagnostic>,
+        /// The reason.
+        #[source]
+        source: Cause,
+    },
+    /// The command of a `RUN` did not end with 0.
+    #[error("{place}: {command} {status}")]
+    Command {
+        /// `file:line`.
+        place: String,
+        /// The command.
+        command: String,
+        /// How it ended: `exited with code 2`, `was killed by signal 9`.
+        status: String,
+        /// Its exit code; 128 + the number of a signal.
+        code: u8,
+        /// The file the diagnostic's span is in.
+        file: Arc<SourceFile>,
+        /// Where.
+        diagnostic: Box<Diagnostic>,
+    },
+    /// An image that the build reads cannot be had.
+    #[error("reading image {name}")]
+    Image {
+        /// The image as the Dockerfile names it.
+        name: String,
+        /// The reason.
+        #[source]
+        source: Cause,
+    },
+    /// An image is not there and may not be fetched.
+    #[error("image {name} is not in the store, and --pull=never forbids fetching it")]
+    NotPulled {
+        /// The image as the Dockerfile names it.
+        name: String,
+    },
+    /// Another crate failed.
+    #[error("{action}")]
+    Part {
+        /// What was being done: gerund and object.
+        action: String,
+        /// The reason.
+        #[source]
+        source: Cause,
+    },
+    /// A file of the build context cannot be read.
+    #[error("{action} {}", .path.display())]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A source of `COPY`, `ADD` or a mount is not there.
+    #[error("{path:?} is not in {place}{}", if *.ignored { ": an ignore file excludes it" } else { "" })]
+    Missing {
+        /// The path as written.
+        path: String,
+        /// Where it was looked for: `the build context`, `stage "build"`.
+        place: String,
+        /// Whether it would be there without the ignore file.
+        ignored: bool,
+    },
+    /// The build asks for something impossible.
+    #[error("{0}")]
+    Invalid(String),
+    /// The build asks for something that does not exist here yet.
+    #[error("{what} is not supported{}", .instead.as_deref().map(|i| format!(": {i}")).unwrap_or_default())]
+    Unsupported {
+        /// What, by the name the user gave it.
+        what: String,
+        /// What to do instead.
+        instead: Option<String>,
+    },
+    /// A file to be downloaded did not come.
+    #[error("downloading {url}")]
+    Download {
+        /// From where, without credentials.
+        url: String,
+        /// Whether it may work later.
+        kind: Kind,
+        /// The reason.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The build context changed while it was copied.
+    #[error("{place} changed while it was being copied")]
+    Changed {
+        /// Which context.
+        place: String,
+    },
+    /// The user stopped the build.
+    #[error(transparent)]
+    Cancelled(#[from] task::Cancelled),
+    /// A thread of the build died: a bug.
+    #[error("a thread of the build panicked; please report this")]
+    Panicked,
+}
+
+fn first(diagnostics: &[Diagnostic]) -> String {
+    let error = diagnostics.iter().find(|d| d.severity == Severity::Error);
+    error.or(diagnostics.first()).map(|d| d.message.clone()).unwrap_or_default()
+}
+
+/// What this crate's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Another crate's fault, and what was being done.
+    pub(crate) fn part(action: impl Into<String>) -> impl FnOnce(Cause) -> Error {
+        let action = action.into();
+        move |source| Error::Part { action, source }
+    }
+
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::File { action, path, source }
+    }
+
+    pub(crate) fn unsupported(what: impl Into<String>, instead: &str) -> Error {
+        let instead = Some(instead.to_owned()).filter(|text| !text.is_empty());
+        Error::Unsupported { what: what.into(), instead }
+    }
+
+    /// The file and the findings in it that an excerpt can be drawn of
+    /// (see [`dockerfile::render`]).
+    pub fn excerpts(&self) -> Option<(&SourceFile, &[Diagnostic])> {
+        match self {
+            Error::Dockerfile { file, diagnostics } => Some((file, diagnostics)),
+            Error::Step { file, diagnostic, .. } | Error::Command { file, diagnostic, .. } => {
+                Some((file, std::slice::from_ref(diagnostic)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The exit code of the command that failed, if that is what happened.
+    pub fn exit_code(&self) -> Option<u8> {
+        match self {
+            Error::Command { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}
+
+/// `file:line` of a byte offset.
+pub(crate) fn place(file: &SourceFile, offset: usize) -> String {
+    format!("{}:{}", file.name, LineIndex::new(&file.text).position(offset).line)
+}
+
+/// Gives any fault the action during which it happened.
+pub(crate) trait During<T> {
+    /// Names what was being done.
+    fn during(self, action: impl Into<String>) -> Result<T>;
+}
+
+impl<T, F: Fault> During<T> for Result<T, F> {
+    fn during(self, action: impl Into<String>) -> Result<T> {
+        self.map_err(|fault| Error::part(action)(Cause::new(fault)))
+    }
+}
+
+impl Fault for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Error::Dockerfile { .. } | Error::Invalid(_) | Error::Unsupported { .. } => {
+                Kind::Invalid
+            }
+            Error::Step { source, .. }
+            | Error::Image { source, .. }
+            | Error::Part { source, .. } => source.kind(),
+            Error::Command { .. } => Kind::Command,
+            Error::NotPulled { .. } | Error::Missing { .. } => Kind::NotFound,
+            Error::File { source, .. } => match source.kind() {
+                std::io::ErrorKind::NotFound => Kind::NotFound,
+                std::io::ErrorKind::PermissionDenied => Kind::Denied,
+                _ => Kind::System,
+            },
+            Error::Download { kind, .. } => *kind,
+            Error::Changed { .. } => Kind::Unavailable,
+            Error::Cancelled(_) => Kind::Cancelled,
+            Error::Panicked => Kind::System,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Error::Step { source, .. }
+            | Error::Image { source, .. }
+            | Error::Part { source, .. } => source.hint(),
+            Error::NotPulled { .. } => Some("leave out --pull=never".to_owned()),
+            Error::Missing { ignored: true, .. } => {
+                Some("add an exception such as !path to the ignore file".to_owned())
+            }
+            Error::Changed { .. } => Some("build again when nothing writes there".to_owned()),
+            _ => None,
+        }
+    }
+}

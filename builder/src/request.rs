@@ -1,0 +1,214 @@
+//! What the user asks for, and what he gets.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dockerfile::Diagnostic;
+use image::{Descriptor, Digest, Platform, Reference};
+use layers::Compression;
+
+/// A text and the name it is called by in messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceFile {
+    /// What messages call it: the path as the user gave it, `-` for standard input.
+    pub name: String,
+    /// The text.
+    pub text: String,
+}
+
+/// Where files of a build come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Context {
+    /// A directory; an absolute path.
+    Directory(PathBuf),
+    /// A tar archive, compressed or not; may be a pipe such as `/dev/stdin`.
+    Archive(PathBuf),
+    /// An image by its name, as after `FROM`.
+    Image(String),
+    /// Nothing at all.
+    Empty,
+}
+
+/// What `--secret` gives.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// The contents of a file; an absolute path, read when a step asks for it.
+    File(PathBuf),
+    /// These bytes.
+    Value(Vec<u8>),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Secret::File(path) => f.debug_tuple("File").field(path).finish(),
+            Secret::Value(_) => f.write_str("Value(…)"),
+        }
+    }
+}
+
+/// When a registry is asked for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pull {
+    /// When the store does not have it.
+    #[default]
+    Missing,
+    /// Every time; what has not changed is not fetched again.
+    Always,
+    /// Never.
+    Never,
+    /// Every time, but the store's is good enough when the registry does not answer.
+    Newer,
+}
+
+/// Which network the commands of `RUN` see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Network {
+    /// What this builder gives without being asked: the machine's network, as there is no bridge
+    /// yet.
+    #[default]
+    Default,
+    /// None but a loopback of their own.
+    None,
+    /// The machine's.
+    Host,
+}
+
+/// The media types of the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// OCI's.
+    #[default]
+    Oci,
+    /// Docker's.
+    Docker,
+}
+
+/// Where a result goes besides the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// An image to a place of [`transport::Location`]'s syntax: `docker://…`, `oci:…`,
+    /// `oci-archive:…`, `docker-archive:…`, `dir:…`.
+    Image(String),
+    /// The files of the last stage into this directory, which is made if missing.
+    Files(PathBuf),
+    /// The files of the last stage as a tar archive into this file; may be `/dev/stdout`.
+    Tar(PathBuf),
+}
+
+/// What to build.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The Dockerfile.
+    pub dockerfile: SourceFile,
+    /// The build context.
+    pub context: Context,
+    /// The ignore file to use instead of the one in the context.
+    pub ignore: Option<SourceFile>,
+    /// `--build-context`: further contexts by name.
+    pub contexts: BTreeMap<String, Context>,
+    /// `-t`: the names of the image in the store.
+    pub tags: Vec<Reference>,
+    /// Whether the image is also pushed to each of its names.
+    pub push: bool,
+    /// `-o`: where else the result goes. With outputs and no tags nothing is named in the store.
+    pub outputs: Vec<Output>,
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, String>,
+    /// `--target`: the stage to build, the last one without.
+    pub target: Option<String>,
+    /// What to build for.
+    pub platform: Platform,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `--annotation` of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Run every step again.
+    pub no_cache: bool,
+    /// Run every step of these stages again.
+    pub no_cache_filter: Vec<String>,
+    /// When registries are asked for base images.
+    pub pull: Pull,
+    /// The network of `RUN` without `--network`.
+    pub network: Network,
+    /// Names for `/etc/hosts` of `RUN`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// `--secret`, by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `SOURCE_DATE_EPOCH`, seconds since 1970: the time of everything in the image.
+    pub source_date_epoch: Option<i64>,
+    /// Media types.
+    pub format: Format,
+    /// How layers are compressed. Without an encoding of the user's, gzip: every registry and
+    /// every runtime reads it.
+    pub compression: Compression,
+    /// How many steps may run at once; at least 1.
+    pub jobs: usize,
+    /// Proxy variables (`HTTP_PROXY`, …) for `RUN`; they are kept out of image, history and
+    /// cache keys.
+    pub proxy: BTreeMap<String, String>,
+}
+
+impl Request {
+    /// A request for this Dockerfile and context with everything else at its default.
+    pub fn new(dockerfile: SourceFile, context: Context) -> Request {
+        Request {
+            dockerfile,
+            context,
+            ignore: None,
+            contexts: BTreeMap::new(),
+            tags: Vec::new(),
+            push: false,
+            outputs: Vec::new(),
+            build_args: BTreeMap::new(),
+            target: None,
+            platform: Platform::host(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            no_cache: false,
+            no_cache_filter: Vec::new(),
+            pull: Pull::default(),
+            network: Network::default(),
+            hosts: Vec::new(),
+            secrets: BTreeMap::new(),
+            source_date_epoch: None,
+            format: Format::default(),
+            compression: Compression { encoding: image::Encoding::Gzip, level: None },
+            jobs: 4,
+            proxy: BTreeMap::new(),
+        }
+    }
+
+    /// Whether an image is made, not only files.
+    pub(crate) fn makes_image(&self) -> bool {
+        self.push
+            || !self.tags.is_empty()
+            || self.outputs.is_empty()
+            || self.outputs.iter().any(|output| matches!(output, Output::Image(_)))
+    }
+}
+
+/// What was built.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The manifest; `None` when only files were asked for.
+    pub manifest: Option<Descriptor>,
+    /// The image id: the digest of the configuration (`--iidfile`).
+    pub id: Option<Digest>,
+    /// The names the image has in the store now.
+    pub names: Vec<String>,
+    /// Where the image was pushed or written to.
+    pub pushed: Vec<String>,
+    /// How many steps the target needed.
+    pub steps: usize,
+    /// How many of them the cache answered.
+    pub cached: usize,
+    /// Warnings about the Dockerfile.
+    pub warnings: Vec<Diagnostic>,
+    /// The Dockerfile the warnings are about.
+    pub dockerfile: Arc<SourceFile>,
+    /// The content of `--metadata-file`.
+    pub metadata: serde_json::Value,
+}
