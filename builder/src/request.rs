@@ -121,6 +121,8 @@ pub struct Request {
     pub target: Option<String>,
     /// What to build for.
     pub platform: Platform,
+    /// What is built on: the `BUILDPLATFORM` of the Dockerfile.
+    pub build_platform: Platform,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `--annotation` of the manifest.
@@ -165,6 +167,7 @@ impl Request {
             build_args: BTreeMap::new(),
             target: None,
             platform: Platform::host(),
+            build_platform: Platform::host(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             no_cache: false,

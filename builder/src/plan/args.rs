@@ -1,0 +1,158 @@
+//! Variables: `ARG`, `ENV`, and those every build has.
+
+use std::collections::BTreeMap;
+
+use dockerfile::{Arg, Diagnostic, Instruction, InstructionKind, Scope, Word, expand};
+use image::Platform;
+
+use crate::Request;
+
+/// Build arguments every `RUN` gets without `ARG`, and which never show in image, history or key.
+pub const PROXY: [&str; 10] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+/// The search path of an image that names none.
+pub const DEFAULT_PATH: &str =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Variables in the order they were set; the last setting of a name counts.
+#[derive(Debug, Clone, Default)]
+pub struct Variables(Vec<(String, Option<String>)>);
+
+impl Variables {
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).and_then(|(_, value)| value.as_deref())
+    }
+
+    /// Sets a variable, which keeps its place if it has one.
+    pub fn set(&mut self, name: &str, value: Option<String>) {
+        match self.0.iter_mut().find(|(n, _)| n == name) {
+            Some(slot) => slot.1 = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+
+    /// Name and value of each variable, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
+    }
+}
+
+/// Looks a name up in `NAME=value` lines.
+pub fn in_env<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
+    env.iter().rev().find_map(|line| line.split_once('=').filter(|(n, _)| *n == name)).map(|(_, v)| v)
+}
+
+/// Sets a variable among `NAME=value` lines.
+pub fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
+    let line = format!("{name}={value}");
+    let named = |line: &&mut String| line.split_once('=').is_some_and(|(n, _)| n == name);
+    match env.iter_mut().find(named) {
+        Some(slot) => *slot = line,
+        None => env.push(line),
+    }
+}
+
+/// The variables that describe the platforms.
+fn platforms(request: &Request) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let mut describe = |prefix: &str, platform: &Platform| {
+        let variant = platform.variant.clone().unwrap_or_default();
+        all.insert(format!("{prefix}PLATFORM"), platform.to_string());
+        all.insert(format!("{prefix}OS"), platform.os.clone());
+        all.insert(format!("{prefix}ARCH"), platform.architecture.clone());
+        all.insert(format!("{prefix}VARIANT"), variant);
+    };
+    describe("BUILD", &request.build_platform);
+    describe("TARGET", &request.platform);
+    all.insert("TARGETSTAGE".to_owned(), request.target.clone().unwrap_or("default".to_owned()));
+    all
+}
+
+/// The variables `FROM` lines see, and `ARG` lines without a default take over.
+#[derive(Debug, Clone)]
+pub struct Global {
+    values: BTreeMap<String, String>,
+    given: BTreeMap<String, String>,
+}
+
+impl Global {
+    /// Evaluates the `ARG`s before the first `FROM`.
+    pub fn new(args: &[Instruction], request: &Request) -> Result<Global, Diagnostic> {
+        let mut given = request.build_args.clone();
+        if let Some(epoch) = request.source_date_epoch {
+            given.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert_with(|| epoch.to_string());
+        }
+        let mut global = Global { values: platforms(request), given };
+        for instruction in args {
+            let InstructionKind::Arg(arg) = &instruction.kind else { continue };
+            for declaration in &arg.declarations {
+                let name = declaration.name.text.clone();
+                let value = match (global.given.get(&name), &declaration.value) {
+                    (Some(given), _) => Some(given.clone()),
+                    (None, Some(default)) => Some(global.expand(default)?),
+                    (None, None) => None,
+                };
+                match value {
+                    Some(value) => drop(global.values.insert(name, value)),
+                    None => drop(global.values.entry(name).or_default()),
+                }
+            }
+        }
+        Ok(global)
+    }
+
+    /// Replaces the variables in a word of a `FROM` line.
+    pub fn expand(&self, word: &Word) -> Result<String, Diagnostic> {
+        expand(word, &|name| self.values.get(name).cloned())
+    }
+
+    /// Evaluates an `ARG` inside a stage, whose variables so far are `scope`.
+    pub fn declare(
+        &self,
+        arg: &Arg,
+        scope: Scope<'_>,
+    ) -> Result<Vec<(String, Option<String>)>, Diagnostic> {
+        let mut declared: Vec<(String, Option<String>)> = Vec::new();
+        for declaration in &arg.declarations {
+            let local = |name: &str| {
+                let earlier = declared.iter().rev().find(|(n, _)| n == name);
+                earlier.and_then(|(_, value)| value.clone()).or_else(|| scope(name))
+            };
+            let name = expand(&declaration.name, &local)?;
+            let value = match (self.given.get(&name), &declaration.value) {
+                (Some(given), _) => Some(given.clone()),
+                (None, Some(default)) => Some(expand(default, &local)?),
+                (None, None) => self.values.get(&name).cloned(),
+            };
+            declared.push((name, value));
+        }
+        Ok(declared)
+    }
+}
+
+/// Names given with `--build-arg` that no `ARG` declares.
+pub fn unused(request: &Request, file: &dockerfile::Dockerfile) -> Vec<String> {
+    let mut declared: Vec<&str> = PROXY.to_vec();
+    declared.extend(["SOURCE_DATE_EPOCH", "BUILDKIT_SYNTAX"]);
+    for instruction in file.instructions() {
+        if let InstructionKind::Arg(arg) = &instruction.kind {
+            declared.extend(arg.declarations.iter().map(|d| d.name.text.as_str()));
+        }
+    }
+    let stray = |name: &&String| {
+        !declared.contains(&name.as_str()) && !name.starts_with("BUILDKIT_")
+    };
+    request.build_args.keys().filter(stray).cloned().collect()
+}

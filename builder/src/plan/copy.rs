@@ -1,0 +1,295 @@
+//! `COPY`, `ADD` and `WORKDIR`.
+
+use dockerfile::{Add, Copy, Diagnostic, Instruction, Source, Word, expand};
+
+use super::lower::{Lowerer, Place, State};
+use super::{Chmod, CopyOp, CopySource, From, Op, WorkdirOp};
+
+impl Lowerer<'_> {
+    pub(super) fn copy(
+        &mut self,
+        copy: &Copy,
+        instruction: &Instruction,
+        state: &mut State,
+        place: &mut Place<'_>,
+    ) -> Result<bool, Diagnostic> {
+        let mut reads = Vec::new();
+        let (name, span) = match &copy.from {
+            Some(word) => (Some(word.text.as_str()), word.span),
+            None => (None, instruction.span),
+        };
+        if let Some(word) = copy.from.as_ref().filter(|word| word.has_variable()) {
+            let message = "variables are not replaced in --from";
+            return Err(Diagnostic::error("variable-in-from", message, word.span)
+                .with_help("name the image in a stage of its own: FROM $image AS name".to_owned()));
+        }
+        let Some(from) = self.source(name, span, place, &mut reads)? else { return Ok(false) };
+        let op = CopyOp {
+            add: false,
+            from,
+            sources: sources(&copy.sources, state, false)?,
+            destination: destination(&copy.destination, state)?,
+            chown: expanded(copy.chown.as_ref(), state)?,
+            chmod: chmod(copy.chmod.as_ref(), state)?,
+            exclude: all(&copy.exclude, state)?,
+            parents: copy.parents,
+            link: copy.link,
+            unpack: None,
+            checksum: None,
+        };
+        let created_by = created_by("COPY", &op, copy.chmod.as_ref(), state)?;
+        self.step(Op::Copy(Box::new(op)), reads, created_by, instruction, state, place);
+        Ok(true)
+    }
+
+    pub(super) fn add(
+        &mut self,
+        add: &Add,
+        instruction: &Instruction,
+        state: &mut State,
+        place: &mut Place<'_>,
+    ) -> Result<bool, Diagnostic> {
+        if add.keep_git_dir == Some(true) {
+            let message = "--keep-git-dir is not supported yet";
+            return Err(Diagnostic::error("unsupported", message, instruction.span));
+        }
+        let op = CopyOp {
+            add: true,
+            from: From::Context(String::new()),
+            sources: sources(&add.sources, state, true)?,
+            destination: destination(&add.destination, state)?,
+            chown: expanded(add.chown.as_ref(), state)?,
+            chmod: chmod(add.chmod.as_ref(), state)?,
+            exclude: all(&add.exclude, state)?,
+            parents: false,
+            link: add.link,
+            unpack: add.unpack,
+            checksum: expanded(add.checksum.as_ref(), state)?,
+        };
+        if let Some(word) = &add.checksum {
+            checksum(&op, word)?;
+        }
+        let created_by = created_by("ADD", &op, add.chmod.as_ref(), state)?;
+        self.step(Op::Copy(Box::new(op)), Vec::new(), created_by, instruction, state, place);
+        Ok(true)
+    }
+
+    pub(super) fn workdir(
+        &mut self,
+        word: &Word,
+        instruction: &Instruction,
+        state: &mut State,
+        place: &mut Place<'_>,
+    ) -> Result<(), Diagnostic> {
+        let text = state.expand(word)?;
+        if text.is_empty() {
+            let message = "WORKDIR needs a path: its variables have no value here";
+            return Err(Diagnostic::error("bad-workdir", message, word.span));
+        }
+        let path = clean(&state.config.config.working_dir, &text);
+        state.config.config.working_dir.clone_from(&path);
+        let created_by = format!("WORKDIR {path}");
+        if path == "/" {
+            *place.number += 1;
+            state.note(created_by);
+            return Ok(());
+        }
+        let op = Op::Workdir(WorkdirOp { path, user: state.config.config.user.clone() });
+        self.step(op, Vec::new(), created_by, instruction, state, place);
+        Ok(())
+    }
+}
+
+fn expanded(word: Option<&Word>, state: &State) -> Result<Option<String>, Diagnostic> {
+    word.map(|word| state.expand(word)).transpose()
+}
+
+fn all(words: &[Word], state: &State) -> Result<Vec<String>, Diagnostic> {
+    words.iter().map(|word| state.expand(word)).collect()
+}
+
+fn chmod(word: Option<&Word>, state: &State) -> Result<Option<Chmod>, Diagnostic> {
+    let Some(word) = word else { return Ok(None) };
+    let text = state.expand(word)?;
+    let mode = Chmod::parse(&text);
+    mode.map(Some).map_err(|message| Diagnostic::error("bad-chmod", message, word.span))
+}
+
+fn destination(word: &Word, state: &State) -> Result<String, Diagnostic> {
+    let text = state.expand(word)?;
+    if text.is_empty() {
+        let message = "the destination is empty: its variables have no value here";
+        return Err(Diagnostic::error("empty-destination", message, word.span));
+    }
+    let mut path = clean(&state.config.config.working_dir, &text);
+    let directory = text.ends_with('/') || text == "." || text.ends_with("/.");
+    if directory && !path.ends_with('/') {
+        path.push('/');
+    }
+    Ok(path)
+}
+
+fn sources(list: &[Source], state: &State, add: bool) -> Result<Vec<CopySource>, Diagnostic> {
+    let mut sources = Vec::new();
+    for source in list {
+        let word = match source {
+            Source::Heredoc(heredoc) => {
+                let body = heredoc.body();
+                let content = if heredoc.expand {
+                    let word = Word { text: body, span: heredoc.span, ..Word::default() };
+                    let scope = |name: &str| state.variable(name);
+                    dockerfile::expand::expand_content(&word, &scope)?
+                } else {
+                    body
+                };
+                sources.push(CopySource::Inline { name: heredoc.name.clone(), content });
+                continue;
+            }
+            Source::Path(word) => word,
+        };
+        let text = expand(word, &|name| state.variable(name))?;
+        if add && is_git(&text) {
+            let message = "adding git repositories is not supported yet";
+            return Err(Diagnostic::error("unsupported", message, word.span)
+                .with_help("RUN git clone, or give it with --build-context".to_owned()));
+        }
+        if text.starts_with("http://") || text.starts_with("https://") {
+            if !add {
+                let message = "COPY cannot download";
+                return Err(Diagnostic::error("copy-url", message, word.span)
+                    .with_help("ADD can".to_owned()));
+            }
+            sources.push(CopySource::Http { url: text });
+            continue;
+        }
+        if text.is_empty() {
+            let message = "a source is empty: its variables have no value here";
+            return Err(Diagnostic::error("empty-source", message, word.span));
+        }
+        sources.push(CopySource::Path(below(&text)));
+    }
+    Ok(sources)
+}
+
+fn is_git(text: &str) -> bool {
+    let path = text.split(['#', '?']).next().unwrap_or_default();
+    text.starts_with("git://")
+        || text.starts_with("git@")
+        || text.starts_with("ssh://")
+        || (text.starts_with("http") && text.contains("://") && path.ends_with(".git"))
+}
+
+fn checksum(op: &CopyOp, word: &Word) -> Result<(), Diagnostic> {
+    let refuse = |message: &str| Err(Diagnostic::error("bad-checksum", message, word.span));
+    if !matches!(op.sources.as_slice(), [CopySource::Http { .. }]) {
+        return refuse("--checksum goes with exactly one URL");
+    }
+    match op.checksum.as_deref().unwrap_or_default().parse::<image::Digest>() {
+        Ok(_) => Ok(()),
+        Err(error) => refuse(&error.to_string()),
+    }
+}
+
+fn created_by(
+    keyword: &str,
+    op: &CopyOp,
+    chmod: Option<&Word>,
+    state: &State,
+) -> Result<String, Diagnostic> {
+    let mut words = vec![keyword.to_owned()];
+    words.extend(op.link.then(|| "--link".to_owned()));
+    words.extend(op.parents.then(|| "--parents".to_owned()));
+    words.extend(op.chown.iter().map(|chown| format!("--chown={chown}")));
+    words.extend(expanded(chmod, state)?.map(|chmod| format!("--chmod={chmod}")));
+    for source in &op.sources {
+        words.push(match source {
+            CopySource::Path(path) if path.is_empty() => ".".to_owned(),
+            CopySource::Path(path) => path.clone(),
+            CopySource::Inline { name, .. } => format!("<<{name}"),
+            CopySource::Http { url } => without_credentials(url),
+        });
+    }
+    words.push(op.destination.clone());
+    words.push("# buildkit".to_owned());
+    Ok(words.join(" "))
+}
+
+/// A URL without user, password and query values that may be secret.
+pub(crate) fn without_credentials(url: &str) -> String {
+    let Ok(mut parsed) = url::Url::parse(url) else { return url.to_owned() };
+    if parsed.username().is_empty() && parsed.password().is_none() {
+        return url.to_owned();
+    }
+    let _ = parsed.set_username("");
+    let _ = parsed.set_password(None);
+    parsed.to_string()
+}
+
+/// An absolute path without `.`, `..` and doubled slashes; relative to `base` if it is relative.
+pub(crate) fn clean(base: &str, path: &str) -> String {
+    let joined = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in joined.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// A source path below the root of its context: no leading slash, no `..` that leads out. A
+/// `/./` in it (the pivot of `--parents`) and a slash at its end stay.
+fn below(path: &str) -> String {
+    let pivot = path.find("/./").map(|at| (clean("/", &path[..at]), clean("/", &path[at + 3..])));
+    match pivot {
+        Some((before, after)) if before != "/" => format!("{}/.{after}", &before[1..]),
+        _ => {
+            let mut cleaned = clean("/", path)[1..].to_owned();
+            if path.ends_with('/') && !cleaned.is_empty() {
+                cleaned.push('/');
+            }
+            cleaned
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned() {
+        let cases = [
+            ("/app", "x", "/app/x"),
+            ("/app", "../x", "/x"),
+            ("/app", "/../../x", "/x"),
+            ("/", ".", "/"),
+            ("/a", "./b//c/", "/a/b/c"),
+        ];
+        for (base, path, expected) in cases {
+            assert_eq!(clean(base, path), expected, "{base} {path}");
+        }
+        let cases = [
+            (".", ""),
+            ("/", ""),
+            ("./a", "a"),
+            ("/a/b", "a/b"),
+            ("../../etc/passwd", "etc/passwd"),
+            ("a/", "a/"),
+            ("a/../../b", "b"),
+            ("x/./y/z", "x/./y/z"),
+            ("./x/y", "x/y"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(below(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn credentials_of_urls_do_not_show() {
+        assert_eq!(without_credentials("https://a:b@c.example/x"), "https://c.example/x");
+        assert_eq!(without_credentials("https://c.example/x?y=1"), "https://c.example/x?y=1");
+    }
+}

@@ -1,0 +1,535 @@
+//! From the Dockerfile to the plan.
+
+use std::collections::BTreeMap;
+
+use dockerfile::{
+    Diagnostic, Dockerfile, Escape, Instruction, InstructionKind, Mount, MountKind, Stage, Word,
+    parse_instruction,
+};
+use image::{Config, ContainerConfig, Platform};
+
+use super::args::{DEFAULT_PATH, Global, PROXY, Variables, in_env, unused};
+use super::{
+    From, HistoryItem, ImageKey, ImagePlan, Op, Plan, Resolved, Step, StepId,
+};
+use crate::{Context, Request};
+
+/// What lowering gives.
+#[derive(Debug)]
+pub enum Lowered {
+    /// The whole plan.
+    Plan(Box<Plan>),
+    /// Images whose documents must be known first.
+    Needs(Vec<ImageKey>),
+}
+
+/// Makes the plan for the request's target, or says which images it needs to know for that.
+///
+/// # Errors
+/// What is wrong with the Dockerfile; at least one diagnostic.
+pub fn lower(
+    file: &Dockerfile,
+    request: &Request,
+    resolved: &Resolved,
+) -> Result<Lowered, Vec<Diagnostic>> {
+    let global = Global::new(&file.global_args, request).map_err(|d| vec![d])?;
+    let target = target(file, request)?;
+    let mut lowerer = Lowerer {
+        file,
+        request,
+        resolved,
+        global,
+        plan: Plan::default(),
+        stages: BTreeMap::new(),
+        images: BTreeMap::new(),
+        needs: Vec::new(),
+    };
+    let mut needed = vec![false; file.stages.len()];
+    needed[target] = true;
+    for index in (0..=target).rev().filter(|_| true) {
+        if needed[index] {
+            lowerer.mark(index, &mut needed).map_err(|d| vec![d])?;
+        }
+    }
+    let mut problems = Vec::new();
+    for index in (0..=target).filter(|index| needed[*index]) {
+        match lowerer.stage(index) {
+            Ok(Some(state)) => drop(lowerer.stages.insert(index, state)),
+            Ok(None) => {}
+            Err(diagnostic) => problems.push(diagnostic),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    match lowerer.stages.remove(&target) {
+        Some(state) if lowerer.needs.is_empty() => {
+            Ok(Lowered::Plan(Box::new(finish(lowerer.plan, state, file, request))))
+        }
+        _ => {
+            lowerer.needs.sort();
+            lowerer.needs.dedup();
+            Ok(Lowered::Needs(lowerer.needs))
+        }
+    }
+}
+
+fn target(file: &Dockerfile, request: &Request) -> Result<usize, Vec<Diagnostic>> {
+    let Some(last) = file.stages.len().checked_sub(1) else {
+        let message = "the Dockerfile has no FROM instruction";
+        return Err(vec![Diagnostic::error("no-stage", message, dockerfile::Span::default())]);
+    };
+    let Some(name) = request.target.as_deref() else { return Ok(last) };
+    file.stage(name).ok_or_else(|| {
+        let names = file.stages.iter().filter_map(|stage| stage.name.as_deref());
+        let near = dockerfile::closest(name, names.clone());
+        let help = near.map(|near| format!("did you mean {near:?}?")).unwrap_or_else(|| {
+            let names: Vec<_> = names.collect();
+            if names.is_empty() { "no stage has a name".to_owned() }
+            else { format!("the stages are {}", names.join(", ")) }
+        });
+        let message = format!("there is no stage {name:?} to be the target");
+        let span = file.stages[last].span;
+        vec![Diagnostic::error("unknown-target", message, span).with_help(help)]
+    })
+}
+
+fn finish(mut plan: Plan, state: State, file: &Dockerfile, request: &Request) -> Plan {
+    plan.target = state.rootfs;
+    let mut config = state.config;
+    for (name, value) in &request.labels {
+        config.config.labels.insert(name.clone(), value.clone());
+    }
+    plan.image = ImagePlan { base: state.base, config, history: state.history };
+    plan.warnings.extend(
+        unused(request, file)
+            .into_iter()
+            .map(|name| format!("build argument {name:?} is declared by no ARG instruction")),
+    );
+    plan
+}
+
+/// What a stage has come to after some of its instructions.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) rootfs: Option<StepId>,
+    pub(super) base: Option<ImageKey>,
+    pub(super) config: Config,
+    pub(super) history: Vec<HistoryItem>,
+    pub(super) args: Variables,
+    /// Whether this stage has a `CMD` of its own.
+    pub(super) own_cmd: bool,
+    pub(super) platform: Platform,
+    /// Steps to wait for before the first step of our own (`--after`).
+    pub(super) after: Vec<StepId>,
+}
+
+impl State {
+    fn scratch(platform: Platform) -> State {
+        let config = Config {
+            architecture: platform.architecture.clone(),
+            variant: platform.variant.clone(),
+            os: platform.os.clone(),
+            config: ContainerConfig { working_dir: "/".to_owned(), ..ContainerConfig::default() },
+            ..Config::default()
+        };
+        State {
+            rootfs: None,
+            base: None,
+            config,
+            history: Vec::new(),
+            args: Variables::default(),
+            own_cmd: false,
+            platform,
+            after: Vec::new(),
+        }
+    }
+
+    /// The value of a variable: `ENV` beats `ARG`.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        in_env(&self.config.config.env, name).or_else(|| self.args.get(name)).map(str::to_owned)
+    }
+
+    /// Replaces the variables in a word.
+    pub(super) fn expand(&self, word: &Word) -> Result<String, Diagnostic> {
+        dockerfile::expand(word, &|name| self.variable(name))
+    }
+
+    /// Notes what was done; it made no layer.
+    pub(super) fn note(&mut self, created_by: String) {
+        self.history.push(HistoryItem { created_by, layer: None });
+    }
+}
+
+pub(super) struct Lowerer<'a> {
+    file: &'a Dockerfile,
+    pub(super) request: &'a Request,
+    resolved: &'a Resolved,
+    pub(super) global: Global,
+    plan: Plan,
+    stages: BTreeMap<usize, State>,
+    images: BTreeMap<ImageKey, StepId>,
+    needs: Vec<ImageKey>,
+}
+
+/// Where in a Dockerfile the instruction that is lowered stands.
+pub(super) struct Place<'a> {
+    pub(super) stage: usize,
+    pub(super) label: &'a str,
+    pub(super) number: &'a mut usize,
+    pub(super) total: usize,
+    pub(super) fresh: bool,
+}
+
+impl Lowerer<'_> {
+    /// The earlier stage that a name or (where allowed) an index means.
+    fn earlier(&self, name: &str, before: usize, index: bool) -> Option<usize> {
+        if self.request.contexts.contains_key(name) {
+            return None;
+        }
+        let stages = &self.file.stages[..before];
+        let named = |stage: &Stage| {
+            stage.name.as_deref().is_some_and(|stage| stage.eq_ignore_ascii_case(name))
+        };
+        let by_index = || name.parse().ok().filter(|i: &usize| index && *i < before);
+        stages.iter().rposition(named).or_else(by_index)
+    }
+
+    /// Marks the stages that stage `at` needs.
+    fn mark(&self, at: usize, needed: &mut [bool]) -> Result<(), Diagnostic> {
+        let stage = &self.file.stages[at];
+        let base = self.global.expand(&stage.base)?;
+        let base_stage = self.earlier(&base, at, false);
+        let mut names: Vec<(String, bool)> = vec![(base.clone(), false)];
+        names.extend(stage.after.iter().map(|word| (word.text.clone(), true)));
+        for instruction in &stage.instructions {
+            sources(&instruction.kind, &mut names);
+        }
+        for trigger in self.triggers(at, base_stage, &base)? {
+            sources(&trigger.kind, &mut names);
+        }
+        for (name, index) in names {
+            if let Some(stage) = self.earlier(&name, at, index) {
+                needed[stage] = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The `ONBUILD` triggers that the base of stage `at` leaves.
+    fn triggers(
+        &self,
+        at: usize,
+        base_stage: Option<usize>,
+        base: &str,
+    ) -> Result<Vec<Instruction>, Diagnostic> {
+        let texts = match base_stage {
+            Some(stage) => {
+                let own = self.file.stages[stage].instructions.iter();
+                let trigger = |instruction: &Instruction| match &instruction.kind {
+                    InstructionKind::Onbuild(trigger) => Some(trigger.text.clone()),
+                    _ => None,
+                };
+                own.filter_map(trigger).collect()
+            }
+            None => {
+                let key = self.image_key(at, base)?;
+                let image = self.resolved.images.get(&key);
+                image.map(|image| image.config().config.on_build.clone()).unwrap_or_default()
+            }
+        };
+        let span = self.file.stages[at].base.span;
+        let mut triggers = Vec::new();
+        for text in texts {
+            let (instruction, mut diagnostics) = parse_instruction(&text, Escape::default());
+            diagnostics.retain(|d| d.severity == dockerfile::Severity::Error);
+            if let Some(problem) = diagnostics.first() {
+                let message = format!("ONBUILD {text:?} of {base} cannot be read: {problem}");
+                return Err(Diagnostic::error("bad-trigger", message, span));
+            }
+            if let Some(mut instruction) = instruction {
+                instruction.span = span;
+                triggers.push(instruction);
+            }
+        }
+        Ok(triggers)
+    }
+
+    fn platform(&self, at: usize) -> Result<Platform, Diagnostic> {
+        let Some(word) = &self.file.stages[at].platform else {
+            return Ok(self.request.platform.clone());
+        };
+        let text = self.global.expand(word)?;
+        text.parse().map_err(|error: image::Error| {
+            Diagnostic::error("bad-platform", error.to_string(), word.span)
+        })
+    }
+
+    fn image_key(&self, at: usize, name: &str) -> Result<ImageKey, Diagnostic> {
+        Ok(ImageKey { name: name.to_owned(), platform: self.platform(at)? })
+    }
+
+    /// Lowers one stage; `None` when something it needs is not known yet.
+    fn stage(&mut self, at: usize) -> Result<Option<State>, Diagnostic> {
+        let stage = &self.file.stages[at];
+        let base = self.global.expand(&stage.base)?;
+        if base.is_empty() {
+            let message = "the base of this stage is empty: its variables have no value here";
+            return Err(Diagnostic::error("empty-base", message, stage.base.span)
+                .with_help("declare them with ARG before the first FROM".to_owned()));
+        }
+        let base_stage = self.earlier(&base, at, false);
+        let triggers = self.triggers(at, base_stage, &base)?;
+        let instructions: Vec<&Instruction> = triggers.iter().chain(&stage.instructions).collect();
+        let makes_step = |i: &&&Instruction| {
+            use InstructionKind::{Add, Copy, Run, Workdir};
+            matches!(i.kind, Run(_) | Copy(_) | Add(_) | Workdir(_))
+        };
+        let total = 1 + instructions.iter().filter(makes_step).count();
+        let label = match &stage.name {
+            Some(name) => format!("{name} "),
+            None if self.file.stages.len() == 1 => String::new(),
+            None => format!("stage-{at} "),
+        };
+        let fresh = self.fresh(at);
+        let start = match base_stage {
+            Some(stage) => self.stages.get(&stage).cloned(),
+            None => self.base(at, &base, &label, total)?,
+        };
+        let Some(mut state) = start else { return Ok(None) };
+        state.config.config.on_build.clear();
+        state.own_cmd = false;
+        if in_env(&state.config.config.env, "PATH").is_none() {
+            state.config.config.env.insert(0, DEFAULT_PATH.to_owned());
+        }
+        if !self.after(at, &mut state)? {
+            return Ok(None);
+        }
+        let mut number = 1;
+        let mut known = true;
+        for instruction in instructions {
+            let mut place =
+                Place { stage: at, label: &label, number: &mut number, total, fresh };
+            known &= self.instruction(instruction, &mut state, &mut place)?;
+        }
+        Ok(Some(state).filter(|_| known))
+    }
+
+    fn fresh(&self, at: usize) -> bool {
+        let name = self.file.stages[at].name.as_deref();
+        let filter = &self.request.no_cache_filter;
+        let named = |filter: &String| {
+            name.is_some_and(|name| name.eq_ignore_ascii_case(filter)) || *filter == at.to_string()
+        };
+        self.request.no_cache || filter.iter().any(named)
+    }
+
+    fn base(
+        &mut self,
+        at: usize,
+        base: &str,
+        label: &str,
+        total: usize,
+    ) -> Result<Option<State>, Diagnostic> {
+        let platform = self.platform(at)?;
+        let span = self.file.stages[at].base.span;
+        if base == "scratch" {
+            return Ok(Some(State::scratch(platform)));
+        }
+        match self.request.contexts.get(base) {
+            None | Some(Context::Image(_)) => {}
+            Some(Context::Empty) => return Ok(Some(State::scratch(platform))),
+            Some(Context::Directory(_) | Context::Archive(_)) => {
+                let message = format!("the build context {base:?} holds files, not an image");
+                return Err(Diagnostic::error("unsupported", message, span)
+                    .with_help("COPY --from it into a stage that is FROM scratch".to_owned()));
+            }
+        }
+        let key = ImageKey { name: base.to_owned(), platform: platform.clone() };
+        let name = format!("[{label}1/{total}] FROM {base}");
+        let Some(step) = self.image(&key, name, span) else { return Ok(None) };
+        let image = &self.resolved.images[&key];
+        let mut state = State::scratch(platform);
+        let mut config = (**image.config()).clone();
+        config.created = None;
+        config.rootfs.diff_ids.clear();
+        config.history.clear();
+        config.rest.clear();
+        config.config.rest.clear();
+        if config.config.working_dir.is_empty() {
+            config.config.working_dir = "/".to_owned();
+        }
+        state.config = config;
+        state.rootfs = image.chain_id().map(|_| step);
+        state.base = Some(key);
+        Ok(Some(state))
+    }
+
+    fn after(&mut self, at: usize, state: &mut State) -> Result<bool, Diagnostic> {
+        for word in &self.file.stages[at].after {
+            let Some(stage) = self.earlier(&word.text, at, true) else {
+                let message = format!("--after names {:?}, which is no earlier stage", word.text);
+                return Err(Diagnostic::error("unknown-stage", message, word.span));
+            };
+            let Some(other) = self.stages.get(&stage) else { return Ok(false) };
+            self.plan.also.extend(other.rootfs);
+            state.after.extend(other.rootfs);
+        }
+        Ok(true)
+    }
+
+    /// The step that gives an image's files; `None` when the image is not known yet.
+    fn image(&mut self, key: &ImageKey, name: String, span: dockerfile::Span) -> Option<StepId> {
+        if !self.resolved.images.contains_key(key) {
+            self.needs.push(key.clone());
+            return None;
+        }
+        if let Some(step) = self.images.get(key) {
+            return Some(*step);
+        }
+        let step = StepId(self.plan.steps.len());
+        self.plan.steps.push(Step {
+            instruction: format!("FROM {}", key.name),
+            name,
+            op: Op::Image(key.clone()),
+            parent: None,
+            reads: Vec::new(),
+            span,
+            fresh: false,
+        });
+        self.images.insert(key.clone(), step);
+        Some(step)
+    }
+
+    /// What `--from` means; `None` when it is an image that is not known yet. A step that is read
+    /// is added to `reads`.
+    pub(super) fn source(
+        &mut self,
+        name: Option<&str>,
+        span: dockerfile::Span,
+        place: &Place<'_>,
+        reads: &mut Vec<StepId>,
+    ) -> Result<Option<From>, Diagnostic> {
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            return Ok(Some(From::Context(String::new())));
+        };
+        let mut read = |step: Option<StepId>| match step {
+            None => From::Scratch,
+            Some(step) => {
+                let known = reads.iter().position(|read| *read == step);
+                From::Read(known.unwrap_or_else(|| {
+                    reads.push(step);
+                    reads.len() - 1
+                }))
+            }
+        };
+        if let Some(stage) = self.earlier(name, place.stage, true) {
+            return Ok(self.stages.get(&stage).map(|state| read(state.rootfs)));
+        }
+        match self.request.contexts.get(name) {
+            Some(Context::Empty) => return Ok(Some(From::Scratch)),
+            Some(Context::Directory(_) | Context::Archive(_)) => {
+                return Ok(Some(From::Context(name.to_owned())));
+            }
+            Some(Context::Image(_)) | None => {}
+        }
+        if name == "scratch" {
+            return Ok(Some(From::Scratch));
+        }
+        let own = self.file.stages[place.stage].name.as_deref();
+        if own.is_some_and(|own| own.eq_ignore_ascii_case(name)) {
+            let message = format!("stage {name:?} cannot read itself");
+            return Err(Diagnostic::error("own-stage", message, span));
+        }
+        let key = ImageKey { name: name.to_owned(), platform: self.request.platform.clone() };
+        let Some(step) = self.image(&key, format!("FROM {name}"), span) else { return Ok(None) };
+        let layers = self.resolved.images[&key].chain_id().map(|_| step);
+        Ok(Some(read(layers)))
+    }
+
+    /// Adds a step that goes on with the stage's file system and makes a layer.
+    pub(super) fn step(
+        &mut self,
+        op: Op,
+        mut reads: Vec<StepId>,
+        created_by: String,
+        instruction: &Instruction,
+        state: &mut State,
+        place: &mut Place<'_>,
+    ) {
+        reads.append(&mut state.after);
+        let id = StepId(self.plan.steps.len());
+        *place.number += 1;
+        let text = one_line(&instruction.text);
+        self.plan.steps.push(Step {
+            name: format!("[{}{}/{}] {text}", place.label, place.number, place.total),
+            op,
+            parent: state.rootfs,
+            reads,
+            instruction: text,
+            span: instruction.span,
+            fresh: place.fresh,
+        });
+        state.rootfs = Some(id);
+        state.history.push(HistoryItem { created_by, layer: Some(id) });
+    }
+
+    /// Lowers one instruction; false when something it needs is not known yet.
+    fn instruction(
+        &mut self,
+        instruction: &Instruction,
+        state: &mut State,
+        place: &mut Place<'_>,
+    ) -> Result<bool, Diagnostic> {
+        match &instruction.kind {
+            InstructionKind::Run(run) => self.run(run, instruction, state, place),
+            InstructionKind::Copy(copy) => self.copy(copy, instruction, state, place),
+            InstructionKind::Add(add) => self.add(add, instruction, state, place),
+            InstructionKind::Workdir(word) => {
+                self.workdir(word, instruction, state, place)?;
+                Ok(true)
+            }
+            InstructionKind::Arg(arg) => {
+                let scope = |name: &str| state.variable(name);
+                let declared = self.global.declare(arg, &scope)?;
+                let mut text = "ARG".to_owned();
+                for (name, value) in declared {
+                    match value.as_deref().filter(|_| !PROXY.contains(&name.as_str())) {
+                        Some(value) => text.push_str(&format!(" {name}={value}")),
+                        None => text.push_str(&format!(" {name}")),
+                    }
+                    state.args.set(&name, value);
+                }
+                state.note(text);
+                Ok(true)
+            }
+            _ => {
+                super::config::fold(instruction, state)?;
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// A text on one line, its blanks as they are.
+pub(super) fn one_line(text: &str) -> String {
+    text.split(['\n', '\r']).collect::<Vec<_>>().join(" ")
+}
+
+/// The stages or images an instruction reads, as names; the flag says whether an index will do.
+fn sources(kind: &InstructionKind, names: &mut Vec<(String, bool)>) {
+    match kind {
+        InstructionKind::Copy(copy) => {
+            names.extend(copy.from.iter().map(|word| (word.text.clone(), true)));
+        }
+        InstructionKind::Run(run) => {
+            for mount in &run.mounts {
+                let Ok(mount) = Mount::parse(mount, &|_| Some(String::new())) else { continue };
+                if let MountKind::Bind { from, .. } | MountKind::Cache { from, .. } = mount.kind {
+                    names.extend(from.map(|from| (from, true)));
+                }
+            }
+        }
+        _ => {}
+    }
+}

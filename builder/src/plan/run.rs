@@ -1,0 +1,205 @@
+//! `RUN`.
+
+use dockerfile::{Diagnostic, Instruction, Mount, MountKind, Program, Run, Word};
+
+use super::args::{PROXY, in_env};
+use super::config::shell;
+use super::copy::clean;
+use super::lower::{Lowerer, Place, State};
+use super::{From, Op, RunMount, RunMountKind, RunOp, SCRIPTS, StepId};
+use crate::Network;
+
+impl Lowerer<'_> {
+    pub(super) fn run(
+        &mut self,
+        run: &Run,
+        instruction: &Instruction,
+        state: &mut State,
+        place: &mut Place<'_>,
+    ) -> Result<bool, Diagnostic> {
+        let (args, script) = match run.program() {
+            Program::Exec(words) => (words, None),
+            Program::Shell(text) => {
+                let mut args = shell(state);
+                args.push(text);
+                (args, None)
+            }
+            Program::Script { name, content } => {
+                (vec![format!("{SCRIPTS}/{name}")], Some((name, content)))
+            }
+        };
+        let mut reads = Vec::new();
+        let Some(mounts) = self.mounts(run, state, place, &mut reads)? else { return Ok(false) };
+        refuse_extras(run, state)?;
+        let op = RunOp {
+            args,
+            script,
+            env: environment(state),
+            working_dir: state.config.config.working_dir.clone(),
+            user: state.config.config.user.clone(),
+            network: self.network(run.network.as_ref(), state)?,
+            platform: state.platform.clone(),
+            mounts,
+        };
+        let created_by = created_by(&op, run, state);
+        self.step(Op::Run(Box::new(op)), reads, created_by, instruction, state, place);
+        Ok(true)
+    }
+
+    fn network(&self, word: Option<&Word>, state: &State) -> Result<String, Diagnostic> {
+        let Some(word) = word else {
+            return Ok(match self.request.network {
+                Network::Default => "default",
+                Network::None => "none",
+                Network::Host => "host",
+            }
+            .to_owned());
+        };
+        let text = state.expand(word)?;
+        match text.as_str() {
+            "default" | "none" | "host" => Ok(text),
+            _ => {
+                let message = format!("unknown network {text:?}");
+                Err(Diagnostic::error("bad-network", message, word.span)
+                    .with_help("the networks are default, none and host".to_owned()))
+            }
+        }
+    }
+
+    /// The mounts of a command; `None` when an image they read is not known yet.
+    fn mounts(
+        &mut self,
+        run: &Run,
+        state: &State,
+        place: &Place<'_>,
+        reads: &mut Vec<StepId>,
+    ) -> Result<Option<Vec<RunMount>>, Diagnostic> {
+        let mut mounts = Vec::new();
+        for word in &run.mounts {
+            let mount = Mount::parse(word, &|name| state.variable(name))?;
+            let working_dir = &state.config.config.working_dir;
+            let target = mount.target.as_deref().map(|path| clean(working_dir, path));
+            let Some(kind) = self.mount(mount.kind, target.as_deref(), word, place, reads)? else {
+                return Ok(None);
+            };
+            let target = match (&kind, target) {
+                (RunMountKind::Bind { .. }, None) => Some(working_dir.clone()),
+                (_, target) => target,
+            };
+            if target.as_deref() == Some("/") {
+                let message = "nothing can be mounted on the root directory";
+                return Err(Diagnostic::error("bad-mount", message, word.span));
+            }
+            mounts.push(RunMount { target, kind });
+        }
+        Ok(Some(mounts))
+    }
+
+    fn mount(
+        &mut self,
+        kind: MountKind,
+        target: Option<&str>,
+        word: &Word,
+        place: &Place<'_>,
+        reads: &mut Vec<StepId>,
+    ) -> Result<Option<RunMountKind>, Diagnostic> {
+        let inside = |path: Option<String>| clean("/", &path.unwrap_or_default())[1..].to_owned();
+        let unsupported = |what: &str| {
+            Diagnostic::error("unsupported", format!("{what} is not supported yet"), word.span)
+        };
+        Ok(Some(match kind {
+            MountKind::Bind { from, source, writable, chown } => {
+                let from = self.source(from.as_deref(), word.span, place, reads)?;
+                let Some(from) = from else { return Ok(None) };
+                RunMountKind::Bind { from, source: inside(source), writable, chown }
+            }
+            MountKind::Cache { id, from, source, read_only, sharing, ownership } => {
+                let from = match from {
+                    None => From::Scratch,
+                    Some(name) => match self.source(Some(&name), word.span, place, reads)? {
+                        Some(from) => from,
+                        None => return Ok(None),
+                    },
+                };
+                RunMountKind::Cache {
+                    id: id.unwrap_or_else(|| target.unwrap_or_default().to_owned()),
+                    from,
+                    source: inside(source),
+                    read_only,
+                    sharing,
+                    mode: ownership.mode.unwrap_or(0o755),
+                    uid: ownership.uid.unwrap_or(0),
+                    gid: ownership.gid.unwrap_or(0),
+                }
+            }
+            MountKind::Tmpfs { copy_up: true, .. } => return Err(unsupported("tmpcopyup")),
+            MountKind::Tmpfs { size, mode, .. } => RunMountKind::Tmpfs { size, mode },
+            MountKind::Secret { id, env, required, ownership } => RunMountKind::Secret {
+                id,
+                env,
+                required,
+                mode: ownership.mode.unwrap_or(0o400),
+                uid: ownership.uid.unwrap_or(0),
+                gid: ownership.gid.unwrap_or(0),
+            },
+            MountKind::Ssh { .. } => return Err(unsupported("RUN --mount=type=ssh")),
+        }))
+    }
+}
+
+fn refuse_extras(run: &Run, state: &State) -> Result<(), Diagnostic> {
+    if let Some(word) = &run.security {
+        let text = state.expand(word)?;
+        if text != "sandbox" {
+            let message = format!("RUN --security={text} is not supported yet");
+            return Err(Diagnostic::error("unsupported", message, word.span));
+        }
+    }
+    match run.devices.first() {
+        Some(word) => {
+            let message = "RUN --device is not supported yet";
+            Err(Diagnostic::error("unsupported", message, word.span))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The variables of a command: the image's, then arguments that no `ENV` hides.
+fn environment(state: &State) -> Vec<String> {
+    let mut env = state.config.config.env.clone();
+    for (name, value) in state.args.iter() {
+        let Some(value) = value.filter(|_| !PROXY.contains(&name)) else { continue };
+        if in_env(&state.config.config.env, name).is_none() {
+            env.push(format!("{name}={value}"));
+        }
+    }
+    env
+}
+
+/// `RUN |2 A=1 B=2 /bin/sh -c command # buildkit`.
+fn created_by(op: &RunOp, run: &Run, state: &State) -> String {
+    let mut words = vec!["RUN".to_owned()];
+    let args: Vec<String> = state
+        .args
+        .iter()
+        .filter(|(name, _)| !PROXY.contains(name))
+        .map(|(name, _)| format!("{name}={}", state.variable(name).unwrap_or_default()))
+        .collect();
+    if !args.is_empty() {
+        words.push(format!("|{}", args.len()));
+        words.extend(args);
+    }
+    match &op.script {
+        None => words.extend(op.args.iter().cloned()),
+        Some(_) => {
+            if let dockerfile::CommandLine::Shell(word) = &run.command {
+                words.push(word.text.clone());
+            }
+            words.extend(run.heredocs.iter().map(|heredoc| {
+                format!("({})", super::lower::one_line(heredoc.body().trim_end()))
+            }));
+        }
+    }
+    words.push("# buildkit".to_owned());
+    words.join(" ")
+}
