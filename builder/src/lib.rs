@@ -10,6 +10,4 @@ mod request;
 pub mod solve;
 
 pub use error::{Error, Result};
-pub use request::{
-    Built, Context, Format, Network, Output, Pull, Request, Secret, SourceFile,
-};
+pub use request::{Built, Context, Format, Network, Output, Pull, Request, Secret, SourceFile};

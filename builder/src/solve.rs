@@ -101,9 +101,8 @@ async fn one(
 ) -> Result<(Key, bool)> {
     let child = task.child(&plan.steps[id.0].name);
     let key = executor.key(id, inputs, &child).await?;
-    let flight = Arc::clone(
-        flights.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default(),
-    );
+    let flight =
+        Arc::clone(flights.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
     let _flying = flight.lock().await;
     if let Some(key) = executor.recall(id, key).await? {
         child.reused();

@@ -22,8 +22,7 @@ pub const PROXY: [&str; 10] = [
 ];
 
 /// The search path of an image that names none.
-pub const DEFAULT_PATH: &str =
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Variables in the order they were set; the last setting of a name counts.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +50,10 @@ impl Variables {
 
 /// Looks a name up in `NAME=value` lines.
 pub fn in_env<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
-    env.iter().rev().find_map(|line| line.split_once('=').filter(|(n, _)| *n == name)).map(|(_, v)| v)
+    env.iter()
+        .rev()
+        .find_map(|line| line.split_once('=').filter(|(n, _)| *n == name))
+        .map(|(_, v)| v)
 }
 
 /// Sets a variable among `NAME=value` lines.
@@ -151,8 +153,7 @@ pub fn unused(request: &Request, file: &dockerfile::Dockerfile) -> Vec<String> {
             declared.extend(arg.declarations.iter().map(|d| d.name.text.as_str()));
         }
     }
-    let stray = |name: &&String| {
-        !declared.contains(&name.as_str()) && !name.starts_with("BUILDKIT_")
-    };
+    let stray =
+        |name: &&String| !declared.contains(&name.as_str()) && !name.starts_with("BUILDKIT_");
     request.build_args.keys().filter(stray).cloned().collect()
 }

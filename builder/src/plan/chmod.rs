@@ -169,7 +169,12 @@ mod tests {
         ];
         for (text, mode, expected) in cases {
             let chmod = Chmod::parse(text).unwrap();
-            assert_eq!(chmod.apply(mode), expected, "{text} on {mode:o} gives {:o}", chmod.apply(mode));
+            assert_eq!(
+                chmod.apply(mode),
+                expected,
+                "{text} on {mode:o} gives {:o}",
+                chmod.apply(mode)
+            );
         }
     }
 

@@ -20,8 +20,9 @@ impl Lowerer<'_> {
         };
         if let Some(word) = copy.from.as_ref().filter(|word| word.has_variable()) {
             let message = "variables are not replaced in --from";
-            return Err(Diagnostic::error("variable-in-from", message, word.span)
-                .with_help("name the image in a stage of its own: FROM $image AS name".to_owned()));
+            return Err(Diagnostic::error("variable-in-from", message, word.span).with_help(
+                "name the image in a stage of its own: FROM $image AS name".to_owned(),
+            ));
         }
         let Some(from) = self.source(name, span, place, &mut reads)? else { return Ok(false) };
         let op = CopyOp {

@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 
 use dockerfile::{
-    Diagnostic, Dockerfile, Escape, Instruction, InstructionKind, Mount, MountKind, Stage, Word,
+    Diagnostic, Dockerfile, Instruction, InstructionKind, Mount, MountKind, Stage, Word,
     parse_instruction,
 };
 use image::{Config, ContainerConfig, Platform};
 
 use super::args::{DEFAULT_PATH, Global, PROXY, Variables, in_env, unused};
-use super::{
-    From, HistoryItem, ImageKey, ImagePlan, Op, Plan, Resolved, Step, StepId,
-};
+use super::{From, HistoryItem, ImageKey, ImagePlan, Op, Plan, Resolved, Step, StepId};
 use crate::{Context, Request};
 
 /// What lowering gives.
@@ -85,8 +83,11 @@ fn target(file: &Dockerfile, request: &Request) -> Result<usize, Vec<Diagnostic>
         let near = dockerfile::closest(name, names.clone());
         let help = near.map(|near| format!("did you mean {near:?}?")).unwrap_or_else(|| {
             let names: Vec<_> = names.collect();
-            if names.is_empty() { "no stage has a name".to_owned() }
-            else { format!("the stages are {}", names.join(", ")) }
+            if names.is_empty() {
+                "no stage has a name".to_owned()
+            } else {
+                format!("the stages are {}", names.join(", "))
+            }
         });
         let message = format!("there is no stage {name:?} to be the target");
         let span = file.stages[last].span;
@@ -241,7 +242,7 @@ impl Lowerer<'_> {
         let span = self.file.stages[at].base.span;
         let mut triggers = Vec::new();
         for text in texts {
-            let (instruction, mut diagnostics) = parse_instruction(&text, Escape::default());
+            let (instruction, mut diagnostics) = parse_instruction(&text);
             diagnostics.retain(|d| d.severity == dockerfile::Severity::Error);
             if let Some(problem) = diagnostics.first() {
                 let message = format!("ONBUILD {text:?} of {base} cannot be read: {problem}");
@@ -308,8 +309,7 @@ impl Lowerer<'_> {
         let mut number = 1;
         let mut known = true;
         for instruction in instructions {
-            let mut place =
-                Place { stage: at, label: &label, number: &mut number, total, fresh };
+            let mut place = Place { stage: at, label: &label, number: &mut number, total, fresh };
             known &= self.instruction(instruction, &mut state, &mut place)?;
         }
         Ok(Some(state).filter(|_| known))

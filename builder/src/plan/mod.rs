@@ -19,8 +19,8 @@ use image::{Config, Image, Platform};
 use serde::Serialize;
 
 pub use chmod::Chmod;
-pub use dockerfile::mount::Ownership;
 pub use dockerfile::Sharing;
+pub use dockerfile::mount::Ownership;
 pub use lower::{Lowered, lower};
 
 /// Names a step of a plan: its place in [`Plan::steps`].

@@ -195,9 +195,11 @@ fn created_by(op: &RunOp, run: &Run, state: &State) -> String {
             if let dockerfile::CommandLine::Shell(word) = &run.command {
                 words.push(word.text.clone());
             }
-            words.extend(run.heredocs.iter().map(|heredoc| {
-                format!("({})", super::lower::one_line(heredoc.body().trim_end()))
-            }));
+            words.extend(
+                run.heredocs.iter().map(|heredoc| {
+                    format!("({})", super::lower::one_line(heredoc.body().trim_end()))
+                }),
+            );
         }
     }
     words.push("# buildkit".to_owned());
