@@ -72,3 +72,6 @@ pub(crate) fn requote(word: &Word) -> Option<String> {
     let options = Options { keep_quotes: true, keep_unset: true, ..Options::default() };
     Walker::new(word, &|_| None, options).run().map(|(expansion, _)| expansion.text).ok()
 }
+
+#[cfg(test)]
+mod tests;

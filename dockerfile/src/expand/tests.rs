@@ -1,0 +1,236 @@
+use super::*;
+use crate::span::{Escape, Span};
+
+fn scope(name: &str) -> Option<String> {
+    let value = match name {
+        "PWD" => "/home",
+        "SHELL" => "bash",
+        "NULL" => "",
+        "KOREAN" => "한국어",
+        "FILE" => "path/to/archive.tar.gz",
+        "EXT" => ".gz",
+        "STARS" => r"a*b\*c",
+        "SPACE" => "abc  def",
+        "EDGES" => "  ab c ",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+/// A word and what it expands to; `None` is an error.
+#[rustfmt::skip]
+const WORDS: &[(&str, Option<&str>)] = &[
+    (r#"hello"#, Some(r#"hello"#)),
+    (r#"he'll'o"#, Some(r#"hello"#)),
+    (r#"he'llo"#, None),
+    (r#"he\'llo"#, Some(r#"he'llo"#)),
+    (r#"he\\'llo"#, None),
+    (r#"abc\tdef"#, Some(r#"abctdef"#)),
+    (r#""abc\tdef""#, Some(r#"abc\tdef"#)),
+    (r#""abc\\tdef""#, Some(r#"abc\tdef"#)),
+    (r#"'abc\tdef'"#, Some(r#"abc\tdef"#)),
+    (r#"hello\"#, Some(r#"hello"#)),
+    (r#"hello\\"#, Some(r#"hello\"#)),
+    (r#""hello"#, None),
+    (r#""hello\""#, None),
+    (r#""hel'lo""#, Some(r#"hel'lo"#)),
+    (r#"'hello\'"#, Some(r#"hello\"#)),
+    (r#""''""#, Some(r#"''"#)),
+    (r#"$."#, Some(r#"$."#)),
+    (r#"he$1x"#, Some(r#"hex"#)),
+    (r#"he$.x"#, Some(r#"he$.x"#)),
+    (r#"he$pwd."#, Some(r#"he."#)),
+    (r#"he$PWD"#, Some(r#"he/home"#)),
+    (r#"he\$PWD"#, Some(r#"he$PWD"#)),
+    (r#"he\\$PWD"#, Some(r#"he\/home"#)),
+    (r#""he\$PWD""#, Some(r#"he$PWD"#)),
+    (r#""he\\$PWD""#, Some(r#"he\/home"#)),
+    (r#"'he$PWD'"#, Some(r#"he$PWD"#)),
+    (r#"\${}"#, Some(r#"${}"#)),
+    (r#"${}"#, None),
+    (r#"${.}"#, None),
+    (r#"he${hi}xx"#, Some(r#"hexx"#)),
+    (r#"he${PWD}xx"#, Some(r#"he/homexx"#)),
+    (r#"he${XXX:-000}xx"#, Some(r#"he000xx"#)),
+    (r#"he${PWD:-000}xx"#, Some(r#"he/homexx"#)),
+    (r#"he${NULL:-000}xx"#, Some(r#"he000xx"#)),
+    (r#"he${NULL-000}xx"#, Some(r#"hexx"#)),
+    (r#"he${XXX-000}xx"#, Some(r#"he000xx"#)),
+    (r#"he${XXX:-$PWD}xx"#, Some(r#"he/homexx"#)),
+    (r#"he${XXX:-${PWD:-yyy}}xx"#, Some(r#"he/homexx"#)),
+    (r#"he${XXX:-${YYY:-yyy}}xx"#, Some(r#"heyyyxx"#)),
+    (r#"he${XXX:-"a b"}xx"#, Some(r#"hea bxx"#)),
+    (r#"he${XXX:-'$PWD'}"#, Some(r#"he$PWD"#)),
+    (r#"he${XXX:YYY}"#, None),
+    (r#"he${XXX?}"#, None),
+    (r#"he${XXX:?}"#, None),
+    (r#"he${PWD?}"#, Some(r#"he/home"#)),
+    (r#"he${NULL?}"#, Some(r#"he"#)),
+    (r#"he${NULL:?}"#, None),
+    (r#"he${PWD:+${SHELL}}xx"#, Some(r#"hebashxx"#)),
+    (r#"he${XXX:+000}xx"#, Some(r#"hexx"#)),
+    (r#"he${NULL:+000}xx"#, Some(r#"hexx"#)),
+    (r#"he${NULL+000}xx"#, Some(r#"he000xx"#)),
+    (r#"he${PWD:=000}xx"#, None),
+    (r#"he${PWD=000}"#, None),
+    (r#"he${PWD:+${PWD}:}xx"#, Some(r#"he/home:xx"#)),
+    (r#"he${XXX:-\$PWD:}xx"#, Some(r#"he$PWD:xx"#)),
+    (r#"he${XXX:-\${PWD}z}xx"#, Some(r#"he${PWDz}xx"#)),
+    (r#"he${XXX:-a\}b}xx"#, Some(r#"hea}bxx"#)),
+    (r#"he${PWD"#, None),
+    (r#"he${PWD:-x"#, None),
+    (r#"${{aaa}"#, None),
+    (r#"${aaa}}"#, Some(r#"}"#)),
+    (r#"${:-bbb}"#, None),
+    (r#"${aaa:-bbb ${foo}"#, None),
+    (r#"${aaa:-bbb {foo}"#, Some(r#"bbb {foo"#)),
+    (r#"$1"#, Some(r#""#)),
+    (r#"${1:-bbb}"#, Some(r#"bbb"#)),
+    (r#"$001aaa"#, Some(r#"aaa"#)),
+    (r#"$@aaa"#, Some(r#"aaa"#)),
+    (r#"${@:-bbb}aaa"#, Some(r#"bbbaaa"#)),
+    (r#"$$"#, Some(r#""#)),
+    (r#"${-:-bbb}"#, Some(r#"bbb"#)),
+    (r#"$KOREAN"#, Some(r#"한국어"#)),
+    (r#"안'녕'하세요"#, Some(r#"안녕하세요"#)),
+    (r#""a 'b' $NULL c""#, Some(r#"a 'b'  c"#)),
+    (r#"a  $PWD  b"#, Some(r#"a  /home  b"#)),
+    (r#"${FILE#*/}"#, Some(r#"to/archive.tar.gz"#)),
+    (r#"${FILE##*/}"#, Some(r#"archive.tar.gz"#)),
+    (r#"${FILE%.*}"#, Some(r#"path/to/archive.tar"#)),
+    (r#"${FILE%%.*}"#, Some(r#"path/to/archive"#)),
+    (r#"${FILE#archive}"#, Some(r#"path/to/archive.tar.gz"#)),
+    (r#"${FILE%%*}"#, Some(r#""#)),
+    (r#"${FILE##*}"#, Some(r#""#)),
+    (r#"${FILE#*}"#, Some(r#"path/to/archive.tar.gz"#)),
+    (r#"${FILE#????/}"#, Some(r#"to/archive.tar.gz"#)),
+    (r#"${FILE%.t?r*}"#, Some(r#"path/to/archive"#)),
+    (r#"${FILE%$EXT}"#, Some(r#"path/to/archive.tar"#)),
+    (r#"${STARS#a\*}"#, Some(r#"b\*c"#)),
+    (r#"${STARS##*\*}"#, Some(r#"c"#)),
+    (r#"${STARS%%\\*}"#, Some(r#"a*b"#)),
+    (r#"${FILE:#x}"#, None),
+    (r#"${FILE:%x}"#, None),
+    (r#"${FILE#\x}"#, None),
+    (r#"${UNSET#x}y"#, Some(r#"y"#)),
+    (r#"${FILE/a/A}"#, Some(r#"pAth/to/archive.tar.gz"#)),
+    (r#"${FILE//a/A}"#, Some(r#"pAth/to/Archive.tAr.gz"#)),
+    (r#"${FILE/\//:}"#, Some(r#"path:to/archive.tar.gz"#)),
+    (r#"${FILE//\//:}"#, Some(r#"path:to:archive.tar.gz"#)),
+    (r#"${FILE//\//\/}"#, Some(r#"path\/to\/archive.tar.gz"#)),
+    (r#"${FILE/.*/}"#, Some(r#"path/to/archive"#)),
+    (r#"${FILE//[/x}"#, Some(r#"path/to/archive.tar.gz"#)),
+    (r#"${FILE/q/x}"#, Some(r#"path/to/archive.tar.gz"#)),
+    (r#"${FILE/*/all}"#, Some(r#"all"#)),
+    (r#"${FILE//?/x}"#, Some(r#"xxxxxxxxxxxxxxxxxxxxxx"#)),
+    (r#"${FILE/$EXT/.zip}"#, Some(r#"path/to/archive.tar.zip"#)),
+    (r#"${FILE/tar/$SHELL}"#, Some(r#"path/to/archive.bash.gz"#)),
+    (r#"${NULL/*/x}"#, Some(r#"x"#)),
+    (r#"${FILE/a}"#, None),
+    (r#"${FILE//}"#, None),
+    (r#"${UNSET/a/b}y"#, Some(r#"y"#)),
+    (r#"${FILE^^}"#, None),
+];
+
+#[test]
+fn words() {
+    assert!(WORDS.len() >= 80);
+    for (text, expected) in WORDS {
+        let found = expand(&Word::new(*text), &scope).ok();
+        assert_eq!(found.as_deref(), *expected, "{text}");
+    }
+}
+
+#[test]
+fn backtick_escapes() {
+    for (text, expected) in [
+        ("a`$PWD", Some("a$PWD")),
+        (r"C:\dir\$SHELL", Some(r"C:\dir\bash")),
+        ("\"`\"\"", Some("\"")),
+        ("a``b", Some("a`b")),
+        ("${X:-a`}b}", Some("a}b")),
+        ("'`'", Some("`")),
+    ] {
+        let word = Word { escape: Escape::Backtick, ..Word::new(text) };
+        assert_eq!(expand(&word, &scope).ok().as_deref(), expected, "{text}");
+    }
+}
+
+#[test]
+fn splitting() {
+    for (text, expected) in [
+        ("hello", Some(&["hello"][..])),
+        ("hello there", Some(&["hello", "there"])),
+        ("hello${hi}bye", Some(&["hellobye"])),
+        ("hello${SPACE}bye", Some(&["helloabc", "defbye"])),
+        ("hello\"${SPACE}\"bye", Some(&["helloabc  defbye"])),
+        ("hello \"${SPACE}\"bye", Some(&["hello", "abc  defbye"])),
+        ("hello${EDGES}def", Some(&["hello", "ab", "c", "def"])),
+        ("hello\"${EDGES}\"", Some(&["hello  ab c "])),
+        ("hello\" there  \"", Some(&["hello there  "])),
+        (r"hello\ there", Some(&["hello there"])),
+        ("x ${U:-a b} y", Some(&["x", "a", "b", "y"])),
+        ("a${U:-b}c", Some(&["abc"])),
+        ("", Some(&[])),
+        ("$NULL ''", Some(&[])),
+        ("hello\" there", None),
+    ] {
+        let found = expand_list(&Word::new(text), &scope).ok();
+        let expected =
+            expected.map(|words| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>());
+        assert_eq!(found, expected, "{text}");
+    }
+}
+
+#[test]
+fn heredoc_content() {
+    for (text, expected) in [
+        ("it's \"$SHELL\"\n", "it's \"bash\"\n"),
+        ("a \\$SHELL ${U:-'x'}\n", "a $SHELL 'x'\n"),
+        ("1 < 2 << 3\n", "1 < 2 << 3\n"),
+    ] {
+        assert_eq!(expand_content(&Word::new(text), &scope).as_deref(), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn only_known_variables() {
+    for (text, expected) in [
+        ("$SHELL $U ${U} ${U:-x} ${U#x} ${U//a/b}", "bash $U ${U} ${U:-x} ${U#x} ${U//a/b}"),
+        ("'$SHELL' \"$SHELL\"", "'$SHELL' \"bash\""),
+    ] {
+        assert_eq!(expand_known(&Word::new(text), &scope).as_deref(), Ok(expected), "{text}");
+    }
+}
+
+#[test]
+fn tells_which_variables_were_asked_for() {
+    let word = Word::new("$PWD ${A:-$B} $PWD ${SHELL:+$C} '$D'");
+    let found = expand_tracked(&word, &scope).unwrap();
+    assert_eq!(found.used, ["PWD", "SHELL"]);
+    assert_eq!(found.undefined, ["B", "A", "C"]);
+}
+
+#[test]
+fn errors_point_at_the_substitution() {
+    let text = "abc ${X:?set it} def";
+    let word = Word { span: Span::new(10, 10 + text.len()), ..Word::new(text) };
+    let error = expand(&word, &scope).unwrap_err();
+    assert_eq!(error.message, "X: set it");
+    assert_eq!(error.rule, "required-variable");
+    assert_eq!(error.span, Span::new(14, 26));
+    assert_eq!(expand(&Word::new("${X?}"), &scope).unwrap_err().message, "X: must be set");
+    assert_eq!(
+        expand(&Word::new("${NULL:?}"), &scope).unwrap_err().message,
+        "NULL: must not be empty"
+    );
+}
+
+#[test]
+fn work_is_bounded() {
+    let nested = format!("{}x{}", "${X:-".repeat(100_000), "}".repeat(100_000));
+    assert!(expand(&Word::new(nested), &scope).is_err());
+    let value = |_: &str| Some("x".repeat(10_000));
+    assert!(expand(&Word::new("$X".repeat(1000)), &value).is_err());
+    assert!(expand(&Word::new(format!("${{X//x/{}}}", "y".repeat(1000))), &value).is_err());
+}
