@@ -24,6 +24,9 @@ pub struct Expansion {
     pub used: Vec<String>,
     /// Names that were not set, in order of first use, whether or not a default stood in.
     pub undefined: Vec<String>,
+    /// Those of `undefined` that were used plainly, so that nothing stood in for them: the author
+    /// expected them to be set.
+    pub missing: Vec<String>,
 }
 
 /// Expands a word to one text: variables replaced, quotes and escapes taken out. Blanks in values

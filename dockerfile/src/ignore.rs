@@ -73,6 +73,12 @@ impl Ignore {
         self.rules.iter().any(|rule| rule.exception)
     }
 
+    /// True when a pattern excludes everything at the root of the context.
+    pub(crate) fn excludes_all(&self) -> bool {
+        // A name that no pattern but `*` and its like would mention.
+        self.rules.iter().any(|rule| !rule.exception && rule.matcher.matches("\u{1}\u{2}\u{3}"))
+    }
+
     /// Whether a path (slash-separated, relative to the context, no `.` or `..` in it) is excluded:
     /// the last pattern that matches it or a directory above it decides. The root never is.
     ///
@@ -183,7 +189,7 @@ impl Matcher {
 }
 
 /// The shortest equal path, without a leading slash: no `.`, no `x/..`, no double or last slash.
-fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

@@ -15,7 +15,7 @@ pub(crate) enum Array {
     /// Not JSON; what is wrong and where.
     Malformed(&'static str, usize),
     /// It does not begin with `[`.
-    NoArray,
+    None,
 }
 
 /// Reads a JSON array that is the whole of `text`.
@@ -23,12 +23,24 @@ pub(crate) fn array(text: &str) -> Array {
     let mut reader = Reader { text, at: 0 };
     reader.blanks();
     if reader.peek() != Some(b'[') {
-        return Array::NoArray;
+        return Array::None;
     }
     match reader.strings() {
         Ok(found) => found,
         Err(message) => Array::Malformed(message, reader.at.min(text.len())),
     }
+}
+
+/// A number as JSON writes it: no leading zero, no bare point.
+fn is_number(word: &str) -> bool {
+    let digits = word.strip_prefix('-').unwrap_or(word);
+    let whole = digits.find(|ch: char| !ch.is_ascii_digit()).unwrap_or(digits.len());
+    let behind = &digits[whole..];
+    let point = behind
+        .strip_prefix('.')
+        .is_none_or(|rest| rest.starts_with(|ch: char| ch.is_ascii_digit()));
+    let leading_zero = whole > 1 && digits.starts_with('0');
+    whole > 0 && !leading_zero && point && word.parse::<f64>().is_ok()
 }
 
 /// True when a text that is not valid JSON was plainly meant to be: `["a", 'b']`, `["a"`, but not
@@ -153,14 +165,7 @@ impl Reader<'_> {
             .find(|ch: char| !(ch.is_ascii_alphanumeric() || matches!(ch, '+' | '-' | '.')))
             .unwrap_or(rest.len());
         let word = &rest[..end];
-        let digits = word.strip_prefix('-').unwrap_or(word);
-        let number = digits.starts_with(|ch: char| ch.is_ascii_digit())
-            && !(digits.starts_with('0')
-                && digits[1..].starts_with(|ch: char| ch.is_ascii_digit()))
-            && !digits.ends_with('.')
-            && !digits.contains(".e")
-            && !digits.contains(".E")
-            && word.parse::<f64>().is_ok();
+        let number = is_number(word);
         if !number && !matches!(word, "true" | "false" | "null") {
             return Err("strings need double quotes");
         }
@@ -254,7 +259,7 @@ mod tests {
 
     #[test]
     fn other_texts() {
-        assert_eq!(array("echo"), Array::NoArray);
+        assert_eq!(array("echo"), Array::None);
         for text in [r#"["a", 1]"#, r#"[["a"]]"#, "[true]", r#"[{"a": [1, null]}]"#, "[-1.5e3]"] {
             assert!(matches!(array(text), Array::NotStrings(_)), "{text}");
         }

@@ -10,7 +10,7 @@ const RULER: &str = "========================================\n";
 
 /// The Dockerfile and the expected dump. `{CR}`, `{BOM}` and `{TAB}` stand for what editors spoil.
 fn read_case(path: &Path) -> (String, String) {
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = std::fs::read_to_string(path).expect("a readable case");
     let (source, expected) = text.split_once(RULER).unwrap_or((&text, ""));
     (source.to_owned(), expected.to_owned())
 }
@@ -20,11 +20,13 @@ fn answer(source: &str) -> String {
     let (file, diagnostics) = dockerfile::parse(&source);
     let mut out = dump::file(&source, &file);
     for diagnostic in &diagnostics {
-        write!(out, "--\n{}", dockerfile::render(&source, "Dockerfile", diagnostic)).unwrap();
+        out.push_str("--\n");
+        out.push_str(&dockerfile::render(&source, "Dockerfile", diagnostic));
     }
     let context = dockerfile::LintContext::default();
     for diagnostic in dockerfile::lint(&file, &context) {
-        write!(out, "-- lint\n{}", dockerfile::render(&source, "Dockerfile", &diagnostic)).unwrap();
+        out.push_str("-- lint\n");
+        out.push_str(&dockerfile::render(&source, "Dockerfile", &diagnostic));
     }
     out
 }

@@ -209,6 +209,7 @@ fn tells_which_variables_were_asked_for() {
     let found = expand_tracked(&word, &scope).unwrap();
     assert_eq!(found.used, ["PWD", "SHELL"]);
     assert_eq!(found.undefined, ["B", "A", "C"]);
+    assert_eq!(found.missing, ["B", "C"]);
 }
 
 #[test]

@@ -238,11 +238,13 @@ impl<'a> Walker<'a> {
         self.next();
         if self.peek() != Some('{') {
             let name = self.name();
-            return match (name.as_str(), self.get(&name)) {
-                ("", _) => Ok("$".to_owned()),
-                (_, Some(value)) => self.charge(start, value),
-                (_, None) if self.options.keep_unset => Ok(format!("${name}")),
-                (_, None) => Ok(String::new()),
+            if name.is_empty() {
+                return Ok("$".to_owned());
+            }
+            return match self.get(&name) {
+                Some(value) => self.charge(start, value),
+                None if self.options.keep_unset => Ok(format!("${name}")),
+                None => Ok(String::new()),
             };
         }
         self.next();
@@ -327,7 +329,7 @@ impl<'a> Walker<'a> {
         colon: bool,
     ) -> Result<String, Diagnostic> {
         let word = self.inner(start, '}', false)?;
-        let value = self.get(name);
+        let value = self.look_up(name);
         if value.is_none() && self.options.keep_unset {
             let colon = if colon { ":" } else { "" };
             return Ok(format!("${{{name}{colon}{modifier}{word}}}"));
@@ -414,15 +416,26 @@ impl<'a> Walker<'a> {
         name
     }
 
+    /// The value of a variable that nothing stands in for.
     fn get(&mut self, name: &str) -> Option<String> {
-        if name.is_empty() {
-            return None;
-        }
-        let value = (self.scope)(name);
-        let list = if value.is_some() { &mut self.found.used } else { &mut self.found.undefined };
-        if !list.iter().any(|known| known == name) {
-            list.push(name.to_owned());
+        let value = self.look_up(name);
+        if value.is_none() {
+            note(&mut self.found.missing, name);
         }
         value
+    }
+
+    /// The value of a variable that may be unset.
+    fn look_up(&mut self, name: &str) -> Option<String> {
+        let value = (self.scope)(name);
+        let list = if value.is_some() { &mut self.found.used } else { &mut self.found.undefined };
+        note(list, name);
+        value
+    }
+}
+
+fn note(list: &mut Vec<String>, name: &str) {
+    if !name.is_empty() && !list.iter().any(|known| known == name) {
+        list.push(name.to_owned());
     }
 }

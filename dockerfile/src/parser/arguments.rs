@@ -107,7 +107,7 @@ impl Reader<'_, '_> {
                 }
                 None
             }
-            Array::NoArray => None,
+            Array::None => None,
         }
     }
 
@@ -434,12 +434,6 @@ impl Reader<'_, '_> {
             return None;
         }
         let mut inner = self.instruction(parts.arguments.clone(), true)?;
-        let name = inner.name();
-        if matches!(name, "ONBUILD" | "FROM" | "MAINTAINER") {
-            let message = format!("{name} cannot be an ONBUILD instruction");
-            self.diagnostics.push(Diagnostic::error("bad-onbuild", message, inner.keyword.span));
-            return None;
-        }
         if let Some(last) = heredocs.last() {
             inner.span.end = inner.span.end.max(last.span.end);
         }

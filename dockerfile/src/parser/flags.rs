@@ -82,7 +82,11 @@ impl Flags {
     }
 
     pub(super) fn list(&mut self, name: &str) -> Vec<Word> {
-        std::iter::from_fn(|| self.text(name)).collect()
+        let (named, rest) =
+            std::mem::take(&mut self.0).into_iter().partition(|(known, _)| *known == name);
+        self.0 = rest;
+        let named: Vec<(&str, Word)> = named;
+        named.into_iter().map(|(_, word)| word).collect()
     }
 
     pub(super) fn boolean(&mut self, name: &str) -> Option<bool> {

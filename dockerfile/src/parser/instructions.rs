@@ -81,6 +81,11 @@ impl<'r, 'a> Reader<'r, 'a> {
             self.report_unknown(&keyword);
             return None;
         };
+        if inner && matches!(name, "ONBUILD" | "FROM" | "MAINTAINER") {
+            let message = format!("{name} cannot be an ONBUILD instruction");
+            self.diagnostics.push(Diagnostic::error("bad-onbuild", message, keyword.span));
+            return None;
+        }
         let (raw, start) = words::flags(joined, end..range.end);
         let arguments = joined.trim(start..range.end);
         // Heredocs are read before anything can go wrong, so that their lines never become

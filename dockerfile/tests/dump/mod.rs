@@ -14,7 +14,7 @@ pub(crate) fn file(source: &str, file: &Dockerfile) -> String {
         dump.line(format!("syntax {:?}", syntax.value));
     }
     if directives.escape == Escape::Backtick {
-        dump.line("escape `".to_owned());
+        dump.line("escape `");
     }
     if directives.check != dockerfile::Check::default() {
         dump.line(format!("{:?}", directives.check));
@@ -47,7 +47,7 @@ struct Dump<'a> {
 
 impl Dump<'_> {
     fn line(&mut self, text: impl AsRef<str>) {
-        writeln!(self.out, "{:width$}{}", "", text.as_ref(), width = self.depth * 2).unwrap();
+        let _ = writeln!(self.out, "{:width$}{}", "", text.as_ref(), width = self.depth * 2);
     }
 
     fn field(&mut self, name: &str, word: &Word) {
@@ -194,7 +194,7 @@ impl Dump<'_> {
             text.push_str(if on { flag } else { "" });
         }
         if heredoc.descriptor != 0 {
-            write!(text, " descriptor {}", heredoc.descriptor).unwrap();
+            let _ = write!(text, " descriptor {}", heredoc.descriptor);
         }
         self.line(text);
     }
