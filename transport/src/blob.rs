@@ -250,8 +250,8 @@ mod tests {
         Unverified::new(stream::iter(parts))
     }
 
-    #[test]
-    fn only_the_promised_bytes_come_through_to_the_end() {
+    #[tokio::test]
+    async fn only_the_promised_bytes_come_through_to_the_end() {
         let descriptor = Descriptor::of(MediaType::OCI_LAYER, b"hello world");
         let empty = Descriptor::of(MediaType::OCI_LAYER, b"");
         let whole: &[&[u8]] = &[b"hello", b"", b" world"];
@@ -266,7 +266,7 @@ mod tests {
             (&empty, &[b"x"], false),
         ];
         for (descriptor, parts, good) in cases {
-            let end = futures::executor::block_on(chunks(parts).verify(descriptor).read());
+            let end = chunks(parts).verify(descriptor).read().await;
             assert_eq!(end.is_ok(), good, "{parts:?}");
             if let Err(cause) = end {
                 assert_eq!(cause.kind(), Kind::Invalid);
@@ -274,16 +274,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn wrong_content_is_never_complete_in_anybodys_hands() {
+    #[tokio::test]
+    async fn wrong_content_is_never_complete_in_anybodys_hands() {
         let descriptor = Descriptor::of(MediaType::OCI_LAYER, b"hello world");
         let mut blob = chunks(&[b"hello", b" w0rld"]).verify(&descriptor);
         let mut received = 0;
-        futures::executor::block_on(async {
-            while let Some(Ok(chunk)) = blob.next().await {
-                received += chunk.len();
-            }
-        });
+        while let Some(Ok(chunk)) = blob.next().await {
+            received += chunk.len();
+        }
         assert_eq!(received, 5);
     }
 }

@@ -116,9 +116,10 @@ pub async fn copy(
             task.note(format!("{} is there already", choice.root.digest));
             return Ok(choice.root);
         }
-        if let Some(root) = rename(source, sink, &choice, &stop).await? {
-            return Ok(root);
-        }
+        let choice = match rename(source, sink, choice, &stop).await? {
+            Ok(root) => return Ok(root),
+            Err(choice) => choice,
+        };
         let plan = walk(source, named, choice, options, &stop).await?;
         return plan.run(source, sink, options, task, stop).await;
     }
@@ -168,27 +169,36 @@ async fn check_gate(
     gate.check(source, chosen).await.map_err(|_| refuse(first))
 }
 
-/// Where the destination has the root already: names it. `None` where it has to be sent.
+/// Where the destination has the root already: names it. Otherwise gives back the choice with
+/// its document, which was read meanwhile.
 async fn rename(
     source: &dyn Source,
     sink: &dyn Sink,
-    choice: &Choice,
+    choice: Choice,
     stop: &Stop,
-) -> Result<Option<Descriptor>> {
+) -> Result<Result<Descriptor, Choice>> {
     let root = &choice.root;
     let at = || Error::at(format!("writing {}", root.digest), Side::Destination);
-    if !stop.guard(sink.contains(root)).await.map_err(at())? {
-        return Ok(None);
-    }
-    let node = match &choice.node {
-        Some(node) => node.clone(),
-        None => select::node(source, root).await?,
+    let there = async { stop.guard(sink.contains(root)).await.map_err(at()) };
+    let read = async {
+        match &choice.node {
+            Some(node) => Ok(node.clone()),
+            None => tokio::select! {
+                biased;
+                () = stop.wait() => Err(Error::Cancelled),
+                node = select::node(source, root) => node,
+            },
+        }
     };
-    match stop.guard(sink.publish(root, node.bytes().clone())).await {
-        Ok(()) => Ok(Some(root.clone())),
-        Err(cause) if cause.kind() == Kind::NotFound => Ok(None),
-        Err(cause) => Err(at()(cause)),
+    let (there, node) = futures::try_join!(there, read)?;
+    if there {
+        match stop.guard(sink.publish(root, node.bytes().clone())).await {
+            Ok(()) => return Ok(Ok(choice.root)),
+            Err(cause) if cause.kind() == Kind::NotFound => {}
+            Err(cause) => return Err(at()(cause)),
+        }
     }
+    Ok(Err(Choice { node: Some(node), ..choice }))
 }
 
 impl Plan {
@@ -249,6 +259,7 @@ impl Run<'_> {
     async fn all(&self) -> Result<()> {
         let parts = &self.plan.parts;
         let present = self.present().await?;
+        self.expect(&present);
         let mut wanted = vec![false; self.plan.leaves.len()];
         for (part, _) in parts.iter().zip(&present).filter(|(_, present)| !**present) {
             part.leaves.iter().for_each(|leaf| wanted[*leaf] = true);
@@ -275,6 +286,14 @@ impl Run<'_> {
             next.into_iter().for_each(|at| done[at] = true);
         }
         self.publish().await
+    }
+
+    fn expect(&self, present: &[bool]) {
+        let leaves = self.plan.leaves.iter().map(|leaf| &leaf.descriptor);
+        let parts = self.plan.parts.iter().zip(present).enumerate();
+        let parts = parts.filter(|(at, (_, present))| *at != self.plan.root && !**present);
+        let content: Vec<_> = leaves.chain(parts.map(|(_, (part, _))| &part.descriptor)).collect();
+        self.sink.expect(&content);
     }
 
     /// Which documents the destination has; what is below those is not looked at.

@@ -5,6 +5,7 @@
 //! Nothing becomes content unverified: a source gives [`Unverified`] bytes, a sink takes a
 //! [`Blob`], and the only way from one to the other is [`Unverified::verify`].
 
+pub mod at;
 mod attach;
 mod blob;
 pub mod bridge;
@@ -25,3 +26,8 @@ pub use location::{Location, Named};
 pub use place::{Gate, Open, Origin, Sink, Source};
 pub use plan::{Leaf, Plan, Role};
 pub use select::{node, open};
+
+#[cfg(test)]
+mod copy_tests;
+#[cfg(test)]
+mod suite;

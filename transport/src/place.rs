@@ -81,6 +81,11 @@ pub trait Sink: Send + Sync {
         let _ = tag;
         None
     }
+    /// Hears what is about to come (blobs, then documents below the root), in the order of the
+    /// image, so that a place can arrange it the same way every time.
+    fn expect(&self, content: &[&Descriptor]) {
+        let _ = content;
+    }
     /// Whether the place can hold such a root at all; asked before anything moves.
     fn accepts(&self, root: &Descriptor) -> Result<(), Cause> {
         let _ = root;

@@ -56,6 +56,8 @@ pub(crate) struct Part {
     pub(crate) leaves: Vec<usize>,
     /// Its documents, by their place in the plan; all smaller than its own.
     pub(crate) parts: Vec<usize>,
+    /// How many levels of documents are below it.
+    pub(crate) height: usize,
     /// What it was attached to, if it came along as a referrer.
     pub(crate) subject: Option<Descriptor>,
 }
@@ -229,8 +231,7 @@ impl<'a> Walker<'a> {
             return Ok(*place);
         }
         if depth > MAX_DEPTH {
-            let what = format!("indexes nested deeper than {MAX_DEPTH}");
-            return Err(Error::TooComplex { digest, what });
+            return Err(too_deep(digest));
         }
         let node = self.nodes[&digest].clone();
         let (mut leaves, mut parts) = (Vec::new(), Vec::new());
@@ -250,10 +251,15 @@ impl<'a> Walker<'a> {
                 Node::Manifest(_) => leaves.push(self.leaf(child, Role::Blob)?),
             }
         }
+        // The same whatever the order in which the children are listed.
+        let height = parts.iter().map(|child| self.parts[*child].height + 1).max().unwrap_or(0);
+        if height > MAX_DEPTH {
+            return Err(too_deep(digest));
+        }
         let node = self.converted(node)?;
         self.became.insert(digest, node.descriptor().clone());
         let (descriptor, bytes) = (node.descriptor().clone(), node.bytes().clone());
-        self.parts.push(Part { descriptor, bytes, leaves, parts, subject: None });
+        self.parts.push(Part { descriptor, bytes, leaves, parts, height, subject: None });
         self.placed.insert(digest, self.parts.len() - 1);
         Ok(self.parts.len() - 1)
     }
@@ -328,6 +334,10 @@ impl<'a> Walker<'a> {
         self.parts[place].subject = Some(subject.bare());
         Ok(())
     }
+}
+
+fn too_deep(digest: Digest) -> Error {
+    Error::TooComplex { digest, what: format!("indexes nested deeper than {MAX_DEPTH}") }
 }
 
 fn too_large(digest: Digest) -> Error {

@@ -1,0 +1,5 @@
+//! The places: one file each.
+
+mod memory;
+
+pub use memory::{Memory, MemoryImage};
