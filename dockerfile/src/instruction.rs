@@ -80,6 +80,19 @@ impl Instruction {
     pub fn name(&self) -> &'static str {
         self.kind.name()
     }
+
+    /// The text with its here-documents: what [`parse_instruction`](crate::parse_instruction) reads
+    /// back, and so what an image keeps of the instruction in an `ONBUILD`.
+    #[must_use]
+    pub fn full_text(&self) -> String {
+        let mut text = self.text.clone();
+        for heredoc in self.kind.heredocs() {
+            text.push('\n');
+            text.push_str(&heredoc.content);
+            text.push_str(&heredoc.name);
+        }
+        text
+    }
 }
 
 /// The eighteen instructions.
@@ -146,6 +159,18 @@ impl InstructionKind {
             Self::User(_) => "USER",
             Self::Volume(_) => "VOLUME",
             Self::Workdir(_) => "WORKDIR",
+        }
+    }
+
+    /// The here-documents behind the instruction, in order.
+    #[must_use]
+    pub fn heredocs(&self) -> Vec<&Heredoc> {
+        match self {
+            Self::Run(run) => run.heredocs.iter().collect(),
+            Self::Copy(copy) => copy.sources.iter().filter_map(Source::heredoc).collect(),
+            Self::Add(add) => add.sources.iter().filter_map(Source::heredoc).collect(),
+            Self::Onbuild(inner) => inner.kind.heredocs(),
+            _ => Vec::new(),
         }
     }
 
@@ -355,6 +380,15 @@ impl Source {
         match self {
             Self::Path(word) => Some(word),
             Self::Heredoc(_) => None,
+        }
+    }
+
+    /// The here-document, unless this is a path.
+    #[must_use]
+    pub fn heredoc(&self) -> Option<&Heredoc> {
+        match self {
+            Self::Path(_) => None,
+            Self::Heredoc(heredoc) => Some(heredoc),
         }
     }
 }

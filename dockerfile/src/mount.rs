@@ -232,6 +232,10 @@ impl Fields {
             None => (field.text.as_str(), None),
         };
         let lower = key.to_lowercase();
+        if key.is_empty() {
+            let help = "--mount=type=TYPE,target=/path".to_owned();
+            return Err(bad("a mount option is empty".to_owned()).with_help(help));
+        }
         let Some(key) = KEYS.into_iter().find(|known| *known == lower) else {
             return Err(Diagnostic::error(
                 "unknown-mount-option",

@@ -7,9 +7,12 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     if word.len() > 64 {
         return None;
     }
-    let limit = (word.chars().count().max(3) / 3).min(3);
+    let length = word.chars().count();
+    // Half of the word may be wrong, but never all of it.
+    let limit = (length / 2).clamp(1, 3).min(length.saturating_sub(1));
     candidates
         .into_iter()
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= 4 * limit)
         .map(|candidate| (distance(&word, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
@@ -58,6 +61,7 @@ mod tests {
             ("RNU", Some("RUN")),
             ("ENTRYPONT", Some("ENTRYPOINT")),
             ("EXPORT", Some("EXPOSE")),
+            ("R", None),
             ("INSTALL", None),
             ("", None),
         ] {

@@ -12,7 +12,7 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
     let globals = Variables::defaults(input);
-    for stage in &input.file.stages {
+    for stage in input.file.stages.iter().filter(|stage| !stage.base.text.is_empty()) {
         let Some(value) = globals.evaluate(&stage.base) else { continue };
         let Some(name) = value.text.filter(|name| !is_reference(name)) else { continue };
         let message = if name.is_empty() {

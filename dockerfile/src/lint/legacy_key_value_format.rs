@@ -17,7 +17,8 @@ fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
             continue;
         };
         let [pair] = pairs.pairs.as_slice() else { continue };
-        if pairs.legacy {
+        // `KEY = value` has a warning of its own.
+        if pairs.legacy && !pair.value.text.starts_with('=') {
             let name = instruction.name();
             let message = format!("{name} key value is an old form of {name} key=value");
             let value = &pair.value.text;

@@ -2,7 +2,7 @@
 
 use super::variables::Walk;
 use super::{Findings, Input, Rule};
-use crate::instruction::{InstructionKind, Source};
+use crate::instruction::InstructionKind;
 use crate::span::Word;
 use crate::suggest::closest;
 
@@ -52,16 +52,10 @@ fn place(word: &Word, name: &str) -> crate::span::Span {
 
 /// The contents of heredocs in which variables are replaced.
 fn contents(kind: &InstructionKind) -> Vec<Word> {
-    let sources = match kind {
-        InstructionKind::Copy(copy) => &copy.sources,
-        InstructionKind::Add(add) => &add.sources,
-        _ => return Vec::new(),
-    };
-    let heredocs = sources.iter().filter_map(|source| match source {
-        Source::Heredoc(heredoc) if heredoc.expand => Some(heredoc),
-        _ => None,
-    });
-    // Quotes mean nothing in a heredoc: escape them.
+    // Those of RUN are for its shell.
+    let copied = matches!(kind, InstructionKind::Copy(_) | InstructionKind::Add(_));
+    let heredocs = kind.heredocs().into_iter().filter(|heredoc| copied && heredoc.expand);
+    // Quotes mean nothing in a heredoc.
     heredocs
         .map(|heredoc| Word {
             text: heredoc.content.replace(['\'', '"'], " "),

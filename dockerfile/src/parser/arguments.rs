@@ -318,7 +318,8 @@ impl Reader<'_, '_> {
         let Some(base) = base else {
             self.missing(parts, "an image");
             self.help("FROM image [AS name]");
-            return Some(From::default());
+            let end = parts.keyword.end;
+            return Some(From { base: self.joined().word(end..end), ..From::default() });
         };
         let well_formed = words.next().is_none()
             && name.is_some() == as_keyword.is_some()

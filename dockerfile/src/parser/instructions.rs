@@ -5,8 +5,10 @@ use std::ops::Range;
 use super::flags::{Flags, Kind, Known};
 use super::heredoc;
 use crate::diagnostic::Diagnostic;
+use crate::expand::expand;
 use crate::instruction::{Heredoc, Instruction, InstructionKind};
 use crate::lexer::{Joined, Lexer, Logical};
+use crate::span::Word;
 use crate::suggest::closest;
 use crate::words;
 
@@ -99,6 +101,9 @@ impl<'r, 'a> Reader<'r, 'a> {
         let comments = self.logical.comments.clone();
         let parts = Parts { name, keyword: range.start..end, arguments, flags, comments };
         let kind = self.kind(parts, heredocs)?;
+        if !inner {
+            self.check_words(&kind);
+        }
         let mut span = joined.span(range.clone());
         if !inner {
             span.end = span.end.max(self.lexer.end().min(self.last_end(&kind)));
@@ -112,12 +117,20 @@ impl<'r, 'a> Reader<'r, 'a> {
         })
     }
 
-    /// Where the line ends, or the lexer's place when heredocs were read.
-    fn last_end(&self, kind: &InstructionKind) -> usize {
-        if has_content(kind) { usize::MAX } else { self.logical.span.end }
+    /// Reports quotes that do not close and substitutions that can never be expanded.
+    fn check_words(&mut self, kind: &InstructionKind) {
+        // Mounts are checked when they are read.
+        let words = if let InstructionKind::Run(_) = kind { Vec::new() } else { kind.words() };
+        let problem = |word: &Word| expand(word, &|_| Some(String::from("x"))).err();
+        self.diagnostics.extend(words.into_iter().filter_map(problem));
     }
 
-    fn report_unknown(&mut self, keyword: &crate::span::Word) {
+    /// Where the line ends, or the lexer's place when heredocs were read.
+    fn last_end(&self, kind: &InstructionKind) -> usize {
+        if !kind.heredocs().is_empty() { usize::MAX } else { self.logical.span.end }
+    }
+
+    fn report_unknown(&mut self, keyword: &Word) {
         let similar = closest(&keyword.text, NAMES);
         self.unknown = Some(similar);
         let message = format!("unknown instruction {:?}", keyword.text);
@@ -178,18 +191,6 @@ impl<'r, 'a> Reader<'r, 'a> {
             });
         }
         heredocs
-    }
-}
-
-fn has_content(kind: &InstructionKind) -> bool {
-    use crate::instruction::Source;
-    let any = |sources: &[Source]| sources.iter().any(|source| source.path().is_none());
-    match kind {
-        InstructionKind::Run(run) => !run.heredocs.is_empty(),
-        InstructionKind::Copy(copy) => any(&copy.sources),
-        InstructionKind::Add(add) => any(&add.sources),
-        InstructionKind::Onbuild(inner) => has_content(&inner.kind),
-        _ => false,
     }
 }
 
