@@ -154,3 +154,46 @@ impl Bundle {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sigstore_types::{SignatureContent, Statement};
+
+    use super::*;
+    use crate::key::tests::key;
+
+    /// Another implementation reads what we write, and finds in it what we put in.
+    #[test]
+    fn an_independent_reader_agrees() {
+        let image = Digest::of(b"the image");
+        let bundle =
+            Bundle::sign(&image, Some("r.example/a:1"), &BTreeMap::new(), &key(1)).unwrap();
+        let json = String::from_utf8(bundle.to_json()).unwrap();
+        let theirs = sigstore_types::Bundle::from_json(&json).unwrap();
+        assert_eq!(theirs.media_type().as_str(), MEDIA_TYPE);
+        let SignatureContent::DsseEnvelope(envelope) = theirs.content else {
+            panic!("no envelope")
+        };
+        let signature = envelope.signature.sig.as_bytes();
+        assert!(key(1).public().verifies(&envelope.pae(), signature));
+        let statement: Statement = serde_json::from_slice(envelope.payload.as_bytes()).unwrap();
+        assert_eq!(statement.predicate_type, dsse::SIGN_V1);
+        assert_eq!(statement.subject[0].name, "r.example/a:1");
+    }
+
+    /// The bytes are part of what signed digests rest on: the same input, the same output.
+    #[test]
+    fn the_statement_is_written_as_cosign_writes_it() {
+        let image = Digest::of(b"");
+        let statement = dsse::statement(&image, None, &BTreeMap::new()).unwrap();
+        let expected = format!(
+            "{{\"_type\":\"https://in-toto.io/Statement/v1\",\
+             \"subject\":[{{\"digest\":{{\"sha256\":\"{}\"}},\"annotations\":{{}}}}],\
+             \"predicateType\":\"https://sigstore.dev/cosign/sign/v1\",\"predicate\":{{}}}}",
+            image.hex()
+        );
+        assert_eq!(String::from_utf8(statement).unwrap(), expected);
+        let pae = dsse::pre_authentication_encoding("application/example", b"hello world");
+        assert_eq!(pae, b"DSSEv1 19 application/example 11 hello world");
+    }
+}

@@ -197,3 +197,175 @@ fn algorithm(oid: &str) -> String {
         other => format!("a key of algorithm {other}"),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A key that is the same in every run.
+    pub(crate) fn key(seed: u8) -> PrivateKey {
+        PrivateKey(SigningKey::from_slice(&[seed; 32]).unwrap())
+    }
+
+    /// Keys that OpenSSL made, for tests only.
+    const SEC1_PEM: &str = "-----BEGIN EC PARAMETERS-----\n\
+BggqhkjOPQMBBw==\n\
+-----END EC PARAMETERS-----\n\
+-----BEGIN EC PRIVATE KEY-----\n\
+MHcCAQEEIIjD8rJBxNvVwVY22mtP3J+eQNgJkOGdAcCZzDojqx88oAoGCCqGSM49\n\
+AwEHoUQDQgAEx4CTMOwneAAX5lr+Cnc2KRkCh5WFIGCpRIcGN41I73RwAGNnYw7m\n\
+x5UoZOXqfRvJCrdD3vvLoQG1uFe1zkrkjg==\n\
+-----END EC PRIVATE KEY-----\n";
+    const PKCS8_PEM: &str = "-----BEGIN PRIVATE KEY-----\n\
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgiMPyskHE29XBVjba\n\
+a0/cn55A2AmQ4Z0BwJnMOiOrHzyhRANCAATHgJMw7Cd4ABfmWv4KdzYpGQKHlYUg\n\
+YKlEhwY3jUjvdHAAY2djDubHlShk5ep9G8kKt0Pe+8uhAbW4V7XOSuSO\n\
+-----END PRIVATE KEY-----\n";
+    const PUBLIC_PEM: &str = "-----BEGIN PUBLIC KEY-----\n\
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEx4CTMOwneAAX5lr+Cnc2KRkCh5WF\n\
+IGCpRIcGN41I73RwAGNnYw7mx5UoZOXqfRvJCrdD3vvLoQG1uFe1zkrkjg==\n\
+-----END PUBLIC KEY-----\n";
+    const ED25519: &str = "-----BEGIN PRIVATE KEY-----\n\
+MC4CAQAwBQYDK2VwBCIEIPs8iVNTZICKOSINe8035xAaJtkeFcxt5tDo+Y3ZfIBn\n\
+-----END PRIVATE KEY-----\n";
+    const ED25519_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
+MCowBQYDK2VwAyEAM4rnTM+1rtLygBsOBzYZIWVs/aHU24h6FmP1ZXXx3WQ=\n\
+-----END PUBLIC KEY-----\n";
+    const P384: &str = "-----BEGIN PRIVATE KEY-----\n\
+MIG2AgEAMBAGByqGSM49AgEGBSuBBAAiBIGeMIGbAgEBBDBJTuNmgRx4jALetIUf\n\
+xe0wv/xG7xECDRt6alS6UyuDagxb3JTOUCc9Oc27ZkHf8TKhZANiAAR2vX1zAXI9\n\
+fQWmTxVRwHtyfT0cpt0LQIU+u8O0YTokMKaEPI6SoDMjVp8zMR4Pt8eUmKP8H3OG\n\
+mldb5vwOvXj+9wiKyKSa8iYFsL70KEQxstQfAxetX+OsV9LgbQIR/SY=\n\
+-----END PRIVATE KEY-----\n";
+    const P384_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
+MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEdr19cwFyPX0Fpk8VUcB7cn09HKbdC0CF\n\
+PrvDtGE6JDCmhDyOkqAzI1afMzEeD7fHlJij/B9zhppXW+b8Dr14/vcIisikmvIm\n\
+BbC+9ChEMbLUHwMXrV/jrFfS4G0CEf0m\n\
+-----END PUBLIC KEY-----\n";
+    const RSA_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDRf0DA9nMPKWGt/NC+lzF4Cb/z\n\
+8IBLE1t/wCHcRQwIzoO78OuiluSriUw+zsRODMT1Q3VsiQubApp46zwfRwgZn5Ei\n\
+ocA8u2cgF0xG6u8IgIOqCOnpS5jzk0Xbw0Xg+8CBIdzRaOAno7Wsi4Ge5e/9yFPY\n\
+Nyf+10Z7GdeaufT7/wIDAQAB\n\
+-----END PUBLIC KEY-----\n";
+
+    #[test]
+    fn keys_of_openssl_are_read_and_named() {
+        let public = PublicKey::read(PUBLIC_PEM.as_bytes()).unwrap();
+        assert_eq!(public.to_pem(), PUBLIC_PEM);
+        let id = "sha256:ca6567bc581f9c7b65daf08b9d51587ca771684eee0f97e8035f9eba49e01ac0";
+        assert_eq!(public.id().to_string(), id);
+        assert_eq!(public.id().hint(), "ymVnvFgfnHtl2vCLnVFYfKdxaE7uD5foA1+eukngGsA=");
+        for pem in [SEC1_PEM, PKCS8_PEM, &PKCS8_PEM.replace('\n', "\r\n")] {
+            assert!(!PrivateKey::is_encrypted(pem.as_bytes()));
+            let key = PrivateKey::read(pem.as_bytes(), None).unwrap();
+            assert_eq!(key.public(), public);
+        }
+    }
+
+    #[test]
+    fn signatures_are_der_and_fit_one_message_and_one_key() {
+        let signature = key(1).sign(b"message");
+        assert_eq!(signature[0], 0x30, "a DER sequence");
+        assert_eq!(signature, key(1).sign(b"message"));
+        assert!(key(1).public().verifies(b"message", &signature));
+        assert!(!key(1).public().verifies(b"massage", &signature));
+        assert!(!key(2).public().verifies(b"message", &signature));
+        let mut trailing = signature.clone();
+        trailing.push(0);
+        assert!(!key(1).public().verifies(b"message", &trailing));
+    }
+
+    #[test]
+    fn encrypted_keys_come_back_with_the_right_passphrase_only() {
+        let key = PrivateKey::generate().unwrap();
+        let pem = key.to_encrypted_pem(b"open sesame").unwrap();
+        assert!(pem.starts_with("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n"));
+        assert!(pem.lines().all(|line| line.len() <= 64));
+        assert!(PrivateKey::is_encrypted(pem.as_bytes()));
+        let read = |pem: &str, passphrase| PrivateKey::read(pem.as_bytes(), passphrase);
+        assert_eq!(read(&pem, Some(b"open sesame")).unwrap().public(), key.public());
+        let older = pem.replace("SIGSTORE", "COSIGN");
+        assert_eq!(read(&older, Some(b"open sesame")).unwrap().public(), key.public());
+        assert!(matches!(read(&pem, Some(b"open barley")), Err(Error::Passphrase)));
+        assert!(matches!(read(&pem, Some(b"")), Err(Error::Passphrase)));
+        assert!(matches!(read(&pem, None), Err(Error::PassphraseNeeded)));
+        assert!(!format!("{key:?}").contains("SigningKey"));
+    }
+
+    #[test]
+    fn what_is_no_key_of_ours_is_refused_by_name() {
+        let cut = &PKCS8_PEM[..90];
+        let private = [
+            ("", "it is not a PEM file"),
+            ("-----BEGIN PRIVATE KEY-----", "does not end"),
+            (cut, "does not end"),
+            (PUBLIC_PEM, "it holds a block \"PUBLIC KEY\" instead"),
+            (ED25519, "it is an Ed25519 key"),
+            (P384, "it is an elliptic curve key, and not on curve P-256"),
+            ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "no PKCS#8 key"),
+            ("-----BEGIN PRIVATE KEY-----\n%%%%\n-----END PRIVATE KEY-----", "is no base64"),
+            ("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----", "no ECDSA"),
+            (
+                "-----BEGIN RSA PRIVATE KEY-----\n-----END RSA PRIVATE KEY-----",
+                "\"RSA PRIVATE KEY\"",
+            ),
+            (
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\n-----END ENCRYPTED PRIVATE KEY-----",
+                "decrypt it with `openssl pkcs8`",
+            ),
+            (
+                "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\ne30=\n\
+                 -----END ENCRYPTED SIGSTORE PRIVATE KEY-----",
+                "not what cosign writes",
+            ),
+        ];
+        for (pem, message) in private {
+            let error = PrivateKey::read(pem.as_bytes(), Some(b"x")).unwrap_err().to_string();
+            assert!(error.starts_with("reading a private key: "), "{error}");
+            assert!(error.contains(message), "{error:?} is not about {message:?}");
+        }
+        let public = [
+            (PKCS8_PEM, "it holds a block \"PRIVATE KEY\" instead"),
+            (ED25519_PUBLIC, "it is an Ed25519 key"),
+            (P384_PUBLIC, "it is an elliptic curve key, and not on curve P-256"),
+            (RSA_PUBLIC, "it is an RSA key"),
+            ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "SubjectPublicKeyInfo"),
+        ];
+        for (pem, message) in public {
+            let error = PublicKey::read(pem.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(message), "{error:?} is not about {message:?}");
+        }
+        assert!(PublicKey::read(&[0xff; 100]).is_err());
+        assert!(PublicKey::read(&vec![b' '; 70_000]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0..240_usize) {
+            let _ = PublicKey::read(&bytes);
+            let _ = PrivateKey::read(&bytes, None);
+            let _ = key(1).public().verifies(b"message", &bytes);
+            for label in [PKCS8, SEC1, PUBLIC] {
+                let pem = pem::write(label, &bytes);
+                let _ = PublicKey::read(pem.as_bytes());
+                let _ = PrivateKey::read(pem.as_bytes(), None);
+                // A good key that was damaged in one place.
+                let mut pem = PKCS8_PEM.replace(PKCS8, label).into_bytes();
+                let at = at % pem.len();
+                pem[at] = bytes.first().copied().unwrap_or_default();
+                let _ = PrivateKey::read(&pem, None);
+                let _ = PublicKey::read(&pem);
+            }
+        }
+
+        #[test]
+        fn blocks_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let text = format!("before\n{}after\n", pem::write("SOME KEY", &bytes));
+            let block = pem::find(text.as_bytes(), |label| label == "SOME KEY").unwrap();
+            prop_assert_eq!(&*block.bytes, &bytes);
+        }
+    }
+}

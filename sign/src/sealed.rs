@@ -111,3 +111,59 @@ pub(crate) fn open(json: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>>>
     let plain = cipher.decrypt(&nonce.into(), ciphertext.as_slice());
     plain.map(Zeroizing::new).map_err(|_| Error::Passphrase)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn damaged(change: impl FnOnce(&mut Value)) -> String {
+        let mut sealed: Value = serde_json::from_slice(&seal(b"plain", b"x").unwrap()).unwrap();
+        change(&mut sealed);
+        open(sealed.to_string().as_bytes(), b"x").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn parameters_out_of_bounds_are_not_even_tried() {
+        // Each of these would take gigabytes, hours, or divide by nothing.
+        let cases = [
+            (1_u64 << 40, 8, 1),
+            (1 << 20, 8, 1),
+            (32768, 1 << 20, 1),
+            (32768, 8, 1 << 20),
+            (0, 0, 0),
+        ];
+        for (n, r, p) in cases {
+            let error =
+                damaged(|sealed| sealed["kdf"]["params"] = json!({ "N": n, "r": r, "p": p }));
+            assert!(error.contains("are not supported"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_was_changed_is_refused() {
+        let set = |path: &'static str, value: Value| {
+            damaged(move |sealed| *sealed.pointer_mut(path).unwrap() = value)
+        };
+        assert!(set("/kdf/name", json!("argon2")).contains("argon2"));
+        assert!(set("/cipher/name", json!("none")).contains("none"));
+        assert!(set("/cipher/nonce", json!("AAAA")).contains("24 bytes"));
+        assert!(set("/kdf/salt", json!("%")).contains("salt is no base64"));
+        assert!(set("/ciphertext", json!("")).contains("passphrase is wrong"));
+        assert!(set("/ciphertext", json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAA")).contains("was changed"));
+    }
+
+    #[test]
+    fn stronger_parameters_of_newer_writers_are_read() {
+        let key = stretch(b"x", &[1; 32], 16).unwrap();
+        let cipher = XSalsa20Poly1305::new(key.as_ref().into());
+        let ciphertext = cipher.encrypt(&[2; 24].into(), b"plain".as_slice()).unwrap();
+        let sealed = json!({
+            "kdf": { "name": "scrypt", "params": { "N": 65536, "r": 8, "p": 1 }, "salt": STANDARD.encode([1; 32]) },
+            "cipher": { "name": "nacl/secretbox", "nonce": STANDARD.encode([2; 24]) },
+            "ciphertext": STANDARD.encode(ciphertext),
+        });
+        assert_eq!(&**open(sealed.to_string().as_bytes(), b"x").unwrap(), b"plain");
+    }
+}

@@ -174,3 +174,53 @@ fn config(layers: &[Descriptor]) -> Vec<u8> {
     });
     config.to_string().into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::tests::key;
+
+    const NAME: &str = "r.example/a:1";
+
+    fn signed(by: u8, existing: Option<&Manifest>) -> Result<Signed> {
+        sign(&Digest::of(b"the image"), NAME, &BTreeMap::new(), &key(by), existing)
+    }
+
+    #[test]
+    fn signatures_are_added_and_never_doubled() {
+        let one = signed(1, None).unwrap();
+        assert!(!one.unchanged);
+        assert_eq!(one.manifest.layers.len(), 1);
+        let two = signed(2, Some(&one.manifest)).unwrap();
+        assert_eq!(two.manifest.layers.len(), 2);
+        assert_eq!(two.manifest.layers[0], one.manifest.layers[0]);
+        let again = signed(1, Some(&two.manifest)).unwrap();
+        assert!(again.unchanged);
+        assert_eq!(again.manifest.digest(), two.manifest.digest());
+    }
+
+    #[test]
+    fn the_manifest_is_a_well_formed_image_of_its_payloads() {
+        let signed = signed(1, None).unwrap();
+        let manifest = &signed.manifest;
+        assert_eq!(manifest.media_type, Some(MediaType::OCI_MANIFEST));
+        assert_eq!(manifest.layers[0].media_type, MediaType::SIMPLE_SIGNING);
+        let (config, bytes) = &signed.blobs[1];
+        assert_eq!(*config, manifest.config);
+        let config = Document::<image::Config>::read(config.clone(), bytes.clone()).unwrap();
+        assert_eq!(config.rootfs.diff_ids, [manifest.layers[0].digest]);
+        let (payload, bytes) = &signed.blobs[0];
+        assert_eq!(Digest::of(bytes), payload.digest);
+        assert_eq!(read(bytes).unwrap().name, NAME);
+        let tag = tag(&Digest::of(b"the image")).unwrap();
+        assert_eq!(tag.as_str(), format!("sha256-{}.sig", Digest::of(b"the image").hex()));
+    }
+
+    #[test]
+    fn another_image_under_the_tag_is_left_alone() {
+        let layer = Descriptor::of(MediaType::OCI_LAYER, b"layer");
+        let other = Manifest::new(MediaType::OCI_MANIFEST, layer.clone(), vec![layer]);
+        let error = signed(1, Some(&other)).unwrap_err();
+        assert!(matches!(error, Error::NotSignatures { .. }), "{error}");
+    }
+}

@@ -462,3 +462,6 @@ fn name_of_subject(subject: &dsse::Subject) -> String {
     let digest = subject.digest.0.iter().next();
     digest.map_or("nothing".to_owned(), |(algorithm, hex)| format!("{algorithm}:{hex}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -266,3 +266,161 @@ fn check_prefix(prefix: &str) -> Result<(), String> {
     let (registry, path) = completed.split_once('/').unwrap_or_default();
     Repository::new(registry, path).map(drop).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn with(requirement: &str) -> String {
+        format!(r#"{{"default":[{requirement}]}}"#)
+    }
+
+    fn one(requirement: &str) -> Requirement {
+        read(with(requirement).as_bytes()).unwrap().default.remove(0)
+    }
+
+    #[test]
+    fn requirements_are_read() {
+        assert_eq!(one(r#"{"type":"insecureAcceptAnything"}"#), Requirement::Accept);
+        assert_eq!(one(r#"{"type":"reject"}"#), Requirement::Reject);
+        let file = |path: &str| KeySource::File(path.into());
+        let keys = [
+            (r#""keyPath":"/k""#, vec![file("/k")]),
+            (r#""keyPaths":["/k","/l"]"#, vec![file("/k"), file("/l")]),
+            (r#""keyData":"UEVN""#, vec![KeySource::Pem(b"PEM".to_vec())]),
+            (r#""keyDatas":["UEVN"]"#, vec![KeySource::Pem(b"PEM".to_vec())]),
+        ];
+        for (text, keys) in keys {
+            let read = one(&format!(r#"{{"type":"sigstoreSigned",{text}}}"#));
+            let identity = SignedIdentity::RepoDigestOrExact;
+            assert_eq!(read, Requirement::Signed { keys, identity });
+        }
+        let name: Reference = "r.example/a:1".parse().unwrap();
+        let identities = [
+            (r#"{"type":"matchExact"}"#, SignedIdentity::Exact),
+            (r#"{"type":"matchRepository"}"#, SignedIdentity::Repository),
+            (r#"{"type":"matchRepoDigestOrExact"}"#, SignedIdentity::RepoDigestOrExact),
+            (r#"{"type":"matchDigestOnly"}"#, SignedIdentity::Any),
+            (
+                r#"{"type":"exactReference","dockerReference":"r.example/a:1"}"#,
+                SignedIdentity::ExactReference(name.clone()),
+            ),
+            (
+                r#"{"type":"exactRepository","dockerRepository":"r.example/a"}"#,
+                SignedIdentity::ExactRepository(name.repository),
+            ),
+            (
+                r#"{"type":"remapIdentity","prefix":"r.example:5000","signedPrefix":"s.example/t"}"#,
+                SignedIdentity::Remap {
+                    prefix: "r.example:5000".to_owned(),
+                    signed_prefix: "s.example/t".to_owned(),
+                },
+            ),
+        ];
+        for (text, expected) in identities {
+            let text =
+                format!(r#"{{"type":"sigstoreSigned","keyPath":"/k","signedIdentity":{text}}}"#);
+            let Requirement::Signed { identity, .. } = one(&text) else { panic!("{text}") };
+            assert_eq!(identity, expected);
+        }
+    }
+
+    #[test]
+    fn checks_that_cannot_be_done_are_known_as_such() {
+        let unsupported = [
+            r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}"#,
+            r#"{"type":"sigstoreSigned","fulcio":{"caPath":"/ca","oidcIssuer":"x","subjectEmail":"y"}}"#,
+            r#"{"type":"sigstoreSigned","pki":{"caRootsPath":"/ca"}}"#,
+            r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}"#,
+        ];
+        for text in unsupported {
+            assert!(matches!(one(text), Requirement::Unsupported(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_doubled_or_missing_makes_the_file_invalid() {
+        let signed = |rest: &str| with(&format!(r#"{{"type":"sigstoreSigned",{rest}}}"#));
+        let scope = |transport: &str, scope: &str| {
+            format!(
+                r#"{{"default":[{{"type":"reject"}}],"transports":{{"{transport}":{{"{scope}":[{{"type":"reject"}}]}}}}}}"#
+            )
+        };
+        let cases = [
+            ("{}".to_owned(), "missing field `default`"),
+            (r#"{"default":[]}"#.to_owned(), "empty"),
+            (r#"{"default":[{"type":"reject"}],"defaults":[]}"#.to_owned(), "unknown field"),
+            (r#"{"default":[{"type":"reject"}],"default":[]}"#.to_owned(), "duplicate field"),
+            (with("{}"), "missing field `type`"),
+            (with(r#"{"type":"acceptAll"}"#), "unknown variant `acceptAll`"),
+            (with(r#"{"type":"reject","keyPath":"/k"}"#), "unknown field"),
+            (with(r#"{"type":"reject","type":"reject"}"#), "duplicate field"),
+            (signed(r#""keyPath":"/k","keyPath":"/l""#), "duplicate field"),
+            (signed(r#""signedIdentity":{"type":"matchExact"}"#), "exactly one of"),
+            (signed(r#""keyPath":"/k","keyData":"UEVN""#), "exactly one of"),
+            (signed(r#""keyPath":"/k","fulcio":{}"#), "exactly one of"),
+            (signed(r#""keyPaths":[]"#), "empty list of keys"),
+            (signed(r#""keyPath":"relative""#), "not absolute"),
+            (signed(r#""keyData":"%""#), "no base64"),
+            (signed(r#""keyPath":"/k","keyFile":"/k""#), "unknown field"),
+            (signed(r#""keyPath":"/k","signedIdentity":{"type":"matchAny"}"#), "unknown variant"),
+            (
+                signed(r#""keyPath":"/k","signedIdentity":{"type":"matchExact","x":1}"#),
+                "unknown field",
+            ),
+            (
+                signed(
+                    r#""keyPath":"/k","signedIdentity":{"type":"exactReference","dockerReference":"r.example/a"}"#,
+                ),
+                "neither tag nor digest",
+            ),
+            (
+                signed(
+                    r#""keyPath":"/k","signedIdentity":{"type":"exactRepository","dockerRepository":"r.example/a:1"}"#,
+                ),
+                "a repository is wanted",
+            ),
+            (
+                signed(
+                    r#""keyPath":"/k","signedIdentity":{"type":"exactRepository","dockerRepository":"busybox"}"#,
+                ),
+                "does not begin with a registry",
+            ),
+            (
+                signed(
+                    r#""keyPath":"/k","signedIdentity":{"type":"remapIdentity","prefix":"","signedPrefix":"r.example"}"#,
+                ),
+                "registry",
+            ),
+            (with(r#"{"type":"signedBy","keyType":"X","keyPath":"/k"}"#), "keyType"),
+            (with(r#"{"type":"signedBy","keyType":"GPGKeys"}"#), "exactly one of"),
+            (scope("docker", "example*.com"), "a wildcard has the form"),
+            (scope("docker", "*.example.com/a"), "a wildcard has the form"),
+            (scope("docker", "https://r.example"), "the start of an image's full name"),
+            (scope("dir", "/"), "use the empty scope"),
+            (scope("oci", "relative"), "a path is absolute"),
+            (
+                r#"{"default":[{"type":"reject"}],"transports":{"docker":{},"docker":{}}}"#
+                    .to_owned(),
+                "\"docker\" appears twice",
+            ),
+            (
+                r#"{"default":[{"type":"reject"}],"transports":{"docker":{"a":[]}}}"#.to_owned(),
+                "transport \"docker\", scope \"a\": the list of requirements is empty",
+            ),
+        ];
+        for (json, message) in cases {
+            let error = read(json.as_bytes()).expect_err(&json);
+            assert!(error.contains(message), "{json}: {error:?} is not about {message:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in r#"\{"default":\[[\{\}a-zA-Z":,/*.0-9\[\]]{0,80}"#) {
+            let _ = read(text.as_bytes());
+        }
+    }
+}

@@ -155,3 +155,6 @@ fn read_file(what: &'static str, path: &Path, limit: u64) -> Result<Vec<u8>> {
     };
     read().map_err(|source| Error::File { what, path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests;
