@@ -1,1 +1,63 @@
-//! placeholder
+//! The images of this machine: content, names, unpacked layers, build cache, containers.
+//!
+//! ```text
+//! <store>/                        0700, one file system
+//! ├── store.json                  format version, features, id map: who may use this store
+//! ├── catalog.db                  SQLite (WAL): the truth about everything below
+//! ├── blobs/sha256/<hex>          manifests, configs, layers; mode 0444, as in an OCI layout
+//! ├── snapshots/<hex>/fs/         a committed layer, as an overlay lower directory
+//! ├── mounts/<hex>/{data,lock}    a cache mount, named by the digest of its id
+//! ├── containers/<id>/            upper/ and work/ of the overlay, and the runtime's files
+//! ├── active/<lease>/<n>/{fs,work}   a snapshot in the making
+//! ├── ingest/<lease>/<n>          a blob on its way in
+//! ├── leases/<lease>              locked by the process that holds the lease
+//! └── trash/                      on its way out
+//! ```
+//!
+//! The catalog is the truth: a file without a row is garbage, a row without its file is a bug that
+//! [`Store::check`] names. Files get their place inside the write transaction that makes their
+//! row, so nothing is ever in between. Nothing relies on a process ending well (invariant I7):
+//! what a dead process left lies in the directories of its lease, and whoever comes next finds
+//! that its lock is gone.
+//!
+//! Content is moved into place at once and marked *unsynced* with the boot id; publishing calls
+//! `syncfs` once, then sets the name and clears the marks in one transaction. Opening a store
+//! whose marks bear another boot id checks what they are about.
+//!
+//! [`Layout`] is a plain OCI image layout directory; [`Store`] shares its blob format.
+
+mod blob;
+mod catalog;
+mod check;
+mod container;
+mod error;
+mod file;
+mod format;
+mod gc;
+mod layout;
+mod lease;
+mod mark;
+mod mount;
+mod name;
+mod recover;
+mod select;
+mod snapshot;
+mod step;
+mod store;
+mod unpack;
+mod usage;
+
+pub use blob::BlobWriter;
+pub use check::{Problem, Severity};
+pub use container::ContainerRecord;
+pub use error::{Error, Result};
+pub use gc::{Budget, Collected, Removed, What};
+pub use layout::Layout;
+pub use lease::Lease;
+pub use mount::{CacheMount, Sharing};
+pub use name::{Name, Published};
+pub use snapshot::{Active, MAX_DEPTH, SnapshotId};
+pub use step::StepRecord;
+pub use store::{Options, Store};
+pub use unpack::PendingLayer;
+pub use usage::{ImageUsage, Total, Usage};

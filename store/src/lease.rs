@@ -1,0 +1,222 @@
+//! Leases: what a process at work uses stays, and what a dead one left goes.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use image::Digest;
+use rusqlite::{Connection, params};
+
+use crate::catalog::{Attempt, Key, Kind};
+use crate::store::Shared;
+use crate::{Result, Store, file};
+
+/// The place of a lease in a [`Store`] handle: taken when first needed, given back when the last
+/// handle, writer and active directory that use it are gone.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) shared: Arc<Shared>,
+    held: Mutex<Option<Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    id: String,
+    /// Locked; the kernel unlocks it when the process dies.
+    _file: File,
+    pinned: HashSet<(Kind, Digest)>,
+    directories: HashSet<&'static str>,
+    next: u64,
+}
+
+/// Pins things for the lease of the running transaction.
+#[derive(Debug)]
+pub(crate) struct Pins<'a> {
+    lease: &'a str,
+    known: &'a HashSet<(Kind, Digest)>,
+    fresh: Vec<(Kind, Digest)>,
+}
+
+impl Pins<'_> {
+    /// From this transaction on the thing is not collected while the lease lives.
+    pub(crate) fn add(&mut self, db: &Connection, kind: Kind, digest: Digest) -> Attempt<()> {
+        if self.known.contains(&(kind, digest)) {
+            return Ok(());
+        }
+        let mut insert =
+            db.prepare_cached("INSERT OR IGNORE INTO pins(lease, kind, digest) VALUES(?, ?, ?)")?;
+        insert.execute(params![self.lease, kind, Key(digest)])?;
+        self.fresh.push((kind, digest));
+        Ok(())
+    }
+}
+
+impl Slot {
+    pub(crate) fn new(shared: Arc<Shared>) -> Arc<Slot> {
+        Arc::new(Slot { shared, held: Mutex::new(None) })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this lease has pinned the thing: then it is there, without a look.
+    pub(crate) fn has_pinned(&self, kind: Kind, digest: Digest) -> bool {
+        self.held().as_ref().is_some_and(|held| held.pinned.contains(&(kind, digest)))
+    }
+
+    /// Runs a write transaction whose body can pin.
+    pub(crate) fn write<T>(
+        &self,
+        action: &'static str,
+        body: impl FnOnce(&Connection, &mut Pins<'_>) -> Attempt<T>,
+    ) -> Result<T> {
+        let mut slot = self.held();
+        let held = self.ensure(&mut slot)?;
+        let (value, fresh) = self.shared.catalog.write(action, |db| {
+            let mut pins = Pins { lease: &held.id, known: &held.pinned, fresh: Vec::new() };
+            let value = body(db, &mut pins)?;
+            Ok((value, pins.fresh))
+        })?;
+        held.pinned.extend(fresh);
+        Ok(value)
+    }
+
+    /// A path nobody else uses, in this lease's own directory below `place`.
+    pub(crate) fn path_in(&self, place: &'static str) -> Result<PathBuf> {
+        let mut slot = self.held();
+        let held = self.ensure(&mut slot)?;
+        let directory = self.shared.root.join(place).join(&held.id);
+        if !held.directories.contains(place) {
+            file::make_dir(&directory, 0o700)?;
+            held.directories.insert(place);
+        }
+        held.next += 1;
+        Ok(directory.join(held.next.to_string()))
+    }
+
+    fn ensure<'a>(&self, slot: &'a mut Option<Held>) -> Result<&'a mut Held> {
+        if slot.is_none() {
+            *slot = Some(self.take()?);
+        }
+        Ok(slot.as_mut().expect("it was filled just now"))
+    }
+
+    fn take(&self) -> Result<Held> {
+        let (id, file) = loop {
+            let id = file::random();
+            // A collector that lists the directory may have it locked for a moment.
+            if let Some(file) = file::try_lock(&self.shared.lease_path(&id), true, true)? {
+                break (id, file);
+            }
+        };
+        let now = self.shared.now();
+        self.shared.catalog.write("taking a lease", |db| {
+            db.execute("INSERT INTO leases(id, since) VALUES(?, ?)", params![id, now])?;
+            Ok(())
+        })?;
+        Ok(Held { id, _file: file, pinned: HashSet::new(), directories: HashSet::new(), next: 0 })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(held) = held else { return };
+        if let Err(error) = clear(&self.shared, &held.id, &held.directories) {
+            // The next process that opens the store finds the lease dead and does the same.
+            tracing::debug!(%error, lease = held.id, "the lease was not given back");
+        }
+    }
+}
+
+/// Removes a lease and everything it had, its file last.
+fn clear(shared: &Shared, id: &str, directories: &HashSet<&'static str>) -> Result<()> {
+    for place in directories {
+        let directory = shared.root.join(place).join(id);
+        // Empty unless somebody leaked an `Active`.
+        if std::fs::remove_dir(&directory).is_err() {
+            shared.discard(&directory)?;
+        }
+    }
+    shared.catalog.write("giving back a lease", |db| forget(db, id))?;
+    file::remove_file(&shared.lease_path(id))
+}
+
+fn forget(db: &Connection, id: &str) -> Attempt<()> {
+    db.execute("DELETE FROM pins WHERE lease = ?", [id])?;
+    db.execute("DELETE FROM leases WHERE id = ?", [id])?;
+    Ok(())
+}
+
+/// Puts away what dead processes left; cheap when there is nothing. Says how many were dead.
+pub(crate) fn bury_dead(shared: &Shared) -> Result<usize> {
+    let ids = shared.catalog.read("listing leases", |db| {
+        let mut query = db.prepare_cached("SELECT id FROM leases")?;
+        let ids = query.query_map([], |row| row.get::<_, String>(0))?;
+        Ok(ids.collect::<rusqlite::Result<Vec<_>>>()?)
+    })?;
+    let mut dead = 0;
+    for id in ids {
+        let path = shared.lease_path(&id);
+        let lock = file::try_lock(&path, true, false)?;
+        if lock.is_none() && path.exists() {
+            continue;
+        }
+        clear(shared, &id, &HashSet::from(["active", "ingest"]))?;
+        drop(lock);
+        dead += 1;
+    }
+    Ok(dead)
+}
+
+impl Shared {
+    pub(crate) fn lease_path(&self, id: &str) -> PathBuf {
+        self.root.join("leases").join(id)
+    }
+
+    /// Moves something out of sight; it is deleted later, by whoever empties the trash.
+    pub(crate) fn discard(&self, path: &Path) -> Result<bool> {
+        file::rename(path, &self.root.join("trash").join(file::random()))
+    }
+
+    /// Deletes what was discarded.
+    pub(crate) fn empty_trash(&self) -> Result<()> {
+        let trash = self.root.join("trash");
+        for name in file::list(&trash)? {
+            file::remove_tree(&trash.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// A store handle with pins of its own: what is looked up or created through it is not collected
+/// until it is dropped. A plain [`Store`] handle has such a lease too, for its whole life; take
+/// one of these for a unit of work in a long-lived process.
+#[derive(Debug)]
+pub struct Lease(Store);
+
+impl Deref for Lease {
+    type Target = Store;
+    fn deref(&self) -> &Store {
+        &self.0
+    }
+}
+
+impl Store {
+    /// Takes a lease of its own, given back when the returned handle and its clones are dropped.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`], [`crate::Error::Catalog`].
+    pub fn lease(&self) -> Result<Lease> {
+        let slot = Slot::new(Arc::clone(&self.slot.shared));
+        slot.ensure(&mut slot.held())?;
+        Ok(Lease(Store { slot }))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.slot.shared
+    }
+}

@@ -1,0 +1,281 @@
+//! What is needed and what is not: the marking part of a collection, on plain data.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use image::Digest;
+use rusqlite::{Connection, Row};
+
+use crate::catalog::{Attempt, Key, Kind, number};
+use crate::gc::{Budget, Collected, Removed, What};
+
+/// Something of the build cache, with what decides whether it stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cached<T> {
+    pub(crate) id: T,
+    /// Seconds since 1970.
+    pub(crate) used: i64,
+    pub(crate) bytes: u64,
+}
+
+/// What a collection removes.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    blobs: BTreeMap<Digest, u64>,
+    snapshots: BTreeMap<Digest, u64>,
+    pub(crate) steps: BTreeSet<Digest>,
+    pub(crate) mounts: Vec<Cached<String>>,
+}
+
+/// Everything in the catalog that decides.
+#[derive(Debug, Default)]
+struct State {
+    blobs: HashMap<Digest, u64>,
+    snapshots: HashMap<Digest, (Option<Digest>, u64)>,
+    aliases: HashMap<Digest, Digest>,
+    /// Children of nodes, and referrers of subjects: both stay with what they belong to.
+    kept_by: HashMap<Digest, Vec<Digest>>,
+    chains: HashMap<Digest, Digest>,
+    live_blobs: HashSet<Digest>,
+    live_snapshots: HashSet<Digest>,
+}
+
+struct Step {
+    key: Digest,
+    snapshot: Option<Digest>,
+    layer: Option<Digest>,
+}
+
+enum Candidate {
+    Step(Step),
+    Mount(Cached<String>),
+}
+
+impl Plan {
+    /// Reads the catalog and decides.
+    pub(crate) fn make(
+        db: &Connection,
+        budget: &Budget,
+        mounts: &[Cached<String>],
+        now: i64,
+    ) -> Attempt<Plan> {
+        let mut state = State::read(db)?;
+        for (kind, digest) in roots(db)? {
+            let found = state.closure(kind, digest);
+            state.keep(found);
+        }
+        let mut plan = Plan::default();
+        state.spend(budget, candidates(db, mounts)?, now, &mut plan);
+        let doomed = |live: &HashSet<Digest>, digest: &Digest| !live.contains(digest);
+        plan.blobs.extend(state.blobs.iter().filter(|(d, _)| doomed(&state.live_blobs, d)));
+        let snapshots = state.snapshots.iter().filter(|(d, _)| doomed(&state.live_snapshots, d));
+        plan.snapshots.extend(snapshots.map(|(digest, (_, size))| (*digest, *size)));
+        Ok(plan)
+    }
+
+    /// Everything with a file or directory that is to go.
+    pub(crate) fn doomed(&self) -> impl Iterator<Item = (Kind, Digest)> {
+        let blobs = self.blobs.keys().map(|digest| (Kind::Blob, *digest));
+        blobs.chain(self.snapshots.keys().map(|digest| (Kind::Snapshot, *digest)))
+    }
+
+    /// The plan for the user.
+    pub(crate) fn report(&self) -> Collected {
+        let thing = |what, id: String, bytes| Removed { what, id, bytes };
+        let blobs = self.blobs.iter().map(|(d, size)| thing(What::Blob, d.to_string(), *size));
+        let snapshots =
+            self.snapshots.iter().map(|(d, size)| thing(What::Snapshot, d.to_string(), *size));
+        let steps = self.steps.iter().map(|d| thing(What::Step, d.to_string(), 0));
+        let mounts = self.mounts.iter().map(|m| thing(What::Mount, m.id.clone(), m.bytes));
+        let removed: Vec<Removed> = blobs.chain(snapshots).chain(steps).chain(mounts).collect();
+        let bytes = removed.iter().map(|removed| removed.bytes).sum();
+        Collected { removed, bytes }
+    }
+}
+
+impl State {
+    fn read(db: &Connection) -> Attempt<State> {
+        let mut state = State::default();
+        each(db, "SELECT digest, size FROM blobs", |row| {
+            state.blobs.insert(key(row, 0)?, row.get::<_, i64>(1)?.unsigned_abs());
+            Ok(())
+        })?;
+        each(db, "SELECT id, parent, coalesce(size, 0) FROM snapshots", |row| {
+            let parent: Option<Key> = row.get(1)?;
+            let size: i64 = row.get(2)?;
+            let value = (parent.map(|parent| parent.0), size.unsigned_abs());
+            state.snapshots.insert(key(row, 0)?, value);
+            Ok(())
+        })?;
+        each(db, "SELECT chain, id FROM aliases", |row| {
+            state.aliases.insert(key(row, 0)?, key(row, 1)?);
+            Ok(())
+        })?;
+        let keeping =
+            "SELECT parent, child FROM edges UNION ALL SELECT subject, referrer FROM referrers";
+        each(db, keeping, |row| {
+            state.kept_by.entry(key(row, 0)?).or_default().push(key(row, 1)?);
+            Ok(())
+        })?;
+        each(db, "SELECT digest, chain FROM nodes WHERE chain IS NOT NULL", |row| {
+            state.chains.insert(key(row, 0)?, key(row, 1)?);
+            Ok(())
+        })?;
+        Ok(state)
+    }
+
+    /// What would stay if this stayed and does not stay already.
+    fn closure(&self, kind: Kind, digest: Digest) -> BTreeSet<(Kind, Digest)> {
+        let mut found = BTreeSet::new();
+        let mut todo = vec![(kind, digest)];
+        while let Some((kind, digest)) = todo.pop() {
+            match kind {
+                Kind::Blob => {
+                    let known = self.live_blobs.contains(&digest);
+                    if known || !self.blobs.contains_key(&digest) || !found.insert((kind, digest)) {
+                        continue;
+                    }
+                    let kept = self.kept_by.get(&digest).into_iter().flatten();
+                    todo.extend(kept.map(|child| (Kind::Blob, *child)));
+                    todo.extend(self.chains.get(&digest).map(|chain| (Kind::Snapshot, *chain)));
+                }
+                Kind::Snapshot => {
+                    let here = self.snapshots.contains_key(&digest);
+                    let digest = match self.aliases.get(&digest) {
+                        Some(id) if !here => *id,
+                        _ => digest,
+                    };
+                    let Some((parent, _)) = self.snapshots.get(&digest) else { continue };
+                    if self.live_snapshots.contains(&digest) || !found.insert((kind, digest)) {
+                        continue;
+                    }
+                    todo.extend(parent.map(|parent| (Kind::Snapshot, parent)));
+                }
+            }
+        }
+        found
+    }
+
+    fn keep(&mut self, found: BTreeSet<(Kind, Digest)>) {
+        for (kind, digest) in found {
+            match kind {
+                Kind::Blob => self.live_blobs.insert(digest),
+                Kind::Snapshot => self.live_snapshots.insert(digest),
+            };
+        }
+    }
+
+    fn size(&self, kind: Kind, digest: Digest) -> u64 {
+        match kind {
+            Kind::Blob => self.blobs.get(&digest).copied().unwrap_or(0),
+            Kind::Snapshot => self.snapshots.get(&digest).map_or(0, |(_, size)| *size),
+        }
+    }
+
+    /// Keeps of the build cache what the budget allows, the last used first.
+    fn spend(
+        &mut self,
+        budget: &Budget,
+        candidates: Vec<(i64, Candidate)>,
+        now: i64,
+        plan: &mut Plan,
+    ) {
+        let mut left = budget.keep_bytes.unwrap_or(u64::MAX);
+        let oldest = budget.older_than.map(|age| now.saturating_sub(number(age.as_secs())));
+        for (used, candidate) in candidates {
+            let expired = budget.all || oldest.is_some_and(|oldest| used < oldest);
+            match candidate {
+                Candidate::Mount(mount) if expired || mount.bytes > left => plan.mounts.push(mount),
+                Candidate::Mount(mount) => left -= mount.bytes,
+                Candidate::Step(step) => match self.cost(&step) {
+                    Some((found, bytes)) if !expired && bytes <= left => {
+                        left -= bytes;
+                        self.keep(found);
+                    }
+                    _ => {
+                        plan.steps.insert(step.key);
+                    }
+                },
+            }
+        }
+    }
+
+    /// What a step would keep beyond what stays anyway, and its bytes; `None` if part of what it
+    /// made is gone already.
+    fn cost(&self, step: &Step) -> Option<(BTreeSet<(Kind, Digest)>, u64)> {
+        let mut found = BTreeSet::new();
+        if let Some(id) = step.snapshot {
+            let target = self.aliases.get(&id).unwrap_or(&id);
+            if !self.snapshots.contains_key(&id) && !self.snapshots.contains_key(target) {
+                return None;
+            }
+            found.extend(self.closure(Kind::Snapshot, id));
+        }
+        if let Some(layer) = step.layer {
+            self.blobs.get(&layer)?;
+            found.extend(self.closure(Kind::Blob, layer));
+        }
+        let bytes = found.iter().map(|(kind, digest)| self.size(*kind, *digest)).sum();
+        Some((found, bytes))
+    }
+}
+
+/// What stays in any case: names, containers and what live leases have pinned.
+fn roots(db: &Connection) -> Attempt<Vec<(Kind, Digest)>> {
+    let mut roots = Vec::new();
+    each(db, "SELECT digest FROM names", |row| {
+        roots.push((Kind::Blob, key(row, 0)?));
+        Ok(())
+    })?;
+    each(db, "SELECT kind, digest FROM pins", |row| {
+        roots.push((row.get(0)?, key(row, 1)?));
+        Ok(())
+    })?;
+    each(db, "SELECT image, snapshot FROM containers", |row| {
+        let (image, snapshot): (Option<String>, Option<Key>) = (row.get(0)?, row.get(1)?);
+        if image.is_some() {
+            let image: image::Descriptor = crate::name::json_column(row, 0)?;
+            roots.push((Kind::Blob, image.digest));
+        }
+        roots.extend(snapshot.map(|id| (Kind::Snapshot, id.0)));
+        Ok(())
+    })?;
+    Ok(roots)
+}
+
+/// The build cache, the last used first.
+fn candidates(db: &Connection, mounts: &[Cached<String>]) -> Attempt<Vec<(i64, Candidate)>> {
+    let mut candidates: Vec<(i64, Candidate)> =
+        mounts.iter().map(|mount| (mount.used, Candidate::Mount(mount.clone()))).collect();
+    each(db, "SELECT key, snapshot, layer, used FROM steps ORDER BY key", |row| {
+        let (snapshot, layer): (Option<Key>, Option<Key>) = (row.get(1)?, row.get(2)?);
+        let step = Step {
+            key: key(row, 0)?,
+            snapshot: snapshot.map(|key| key.0),
+            layer: layer.map(|key| key.0),
+        };
+        candidates.push((row.get(3)?, Candidate::Step(step)));
+        Ok(())
+    })?;
+    candidates.sort_by_key(|(used, _)| Reverse(*used));
+    Ok(candidates)
+}
+
+/// Calls a function with every row of a query.
+pub(crate) fn each(
+    db: &Connection,
+    query: &str,
+    mut body: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+) -> Attempt<()> {
+    let mut query = db.prepare(query)?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        body(row)?;
+    }
+    Ok(())
+}
+
+/// A column that holds a digest.
+pub(crate) fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
+    Ok(row.get::<_, Key>(column)?.0)
+}

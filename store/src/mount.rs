@@ -1,0 +1,99 @@
+//! Cache mounts: directories that outlive a build, each with a lock.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use image::Digest;
+use rusqlite::params;
+use task::Task;
+
+use crate::{Result, Store, file};
+
+/// Who may use a cache mount at the same time (`RUN --mount=type=cache,sharing=…`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sharing {
+    /// Everybody.
+    #[default]
+    Shared,
+    /// Everybody gets one of their own; one that nobody uses is used again.
+    Private,
+    /// One after the other.
+    Locked,
+}
+
+/// A cache mount in use; dropping it unlocks it.
+#[derive(Debug)]
+pub struct CacheMount {
+    path: PathBuf,
+    fresh: bool,
+    _lock: File,
+}
+
+impl CacheMount {
+    /// The directory to mount.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the directory was made just now and is empty.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+}
+
+/// How long to sleep between two looks at a lock, at most.
+const LONGEST_NAP: Duration = Duration::from_millis(100);
+
+impl Store {
+    /// The cache mount with this id (any text), made if there is none. Waits where the sharing
+    /// asks for it, until the task is cancelled.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cancelled`], [`crate::Error::File`], [`crate::Error::Catalog`].
+    pub fn cache_mount(&self, id: &str, sharing: Sharing, task: &Task) -> Result<CacheMount> {
+        let base = Digest::of(id.as_bytes()).hex();
+        let mut nap = Duration::from_millis(1);
+        for attempt in 0u32.. {
+            task.check()?;
+            let directory = match (sharing, attempt) {
+                (Sharing::Private, 1..) => format!("{base}.{attempt}"),
+                _ => base.clone(),
+            };
+            let exclusive = sharing != Sharing::Shared;
+            if let Some(mount) = self.try_mount(id, &directory, exclusive)? {
+                return Ok(mount);
+            }
+            if sharing != Sharing::Private {
+                std::thread::sleep(nap);
+                nap = (nap * 2).min(LONGEST_NAP);
+            }
+        }
+        unreachable!("four thousand million attempts")
+    }
+
+    fn try_mount(&self, id: &str, name: &str, exclusive: bool) -> Result<Option<CacheMount>> {
+        let shared = self.shared();
+        let directory = shared.root.join("mounts").join(name);
+        file::make_dir(&directory, 0o700)?;
+        let lock = match file::try_lock(&directory.join("lock"), exclusive, true) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Ok(None),
+            // The collector took the directory away between the two calls.
+            Err(_) if !directory.exists() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let now = shared.now();
+        shared.catalog.write("noting a cache mount", |db| {
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO mounts(directory, id, used) VALUES(?, ?, ?)",
+            )?
+            .execute(params![name, id, now])?;
+            Ok(())
+        })?;
+        let path = directory.join("data");
+        let fresh = !path.exists();
+        file::make_dir(&path, 0o755)?;
+        Ok(Some(CacheMount { path, fresh, _lock: lock }))
+    }
+}
