@@ -132,6 +132,14 @@ pub enum Error {
         /// Where.
         place: String,
     },
+    /// The destination does not take a document, most likely because it misses its content.
+    #[error("writing {digest}: the destination rejected it")]
+    Rejected {
+        /// The document.
+        digest: Digest,
+        /// What the destination says.
+        source: Cause,
+    },
     /// The place's own files are not what they should be.
     #[error("reading {place}: {reason}")]
     Malformed {
@@ -204,9 +212,10 @@ impl Fault for Error {
             Error::Gate { source, .. } => source.kind(),
             Error::BrokenOff { kind, .. } => *kind,
             Error::Cancelled => Kind::Cancelled,
-            Error::NoPlatform { .. } | Error::NoImage { .. } | Error::NoContent { .. } => {
-                Kind::NotFound
-            }
+            Error::NoPlatform { .. }
+            | Error::NoImage { .. }
+            | Error::NoContent { .. }
+            | Error::Rejected { .. } => Kind::NotFound,
             Error::WouldChange { .. } | Error::Exists { .. } | Error::Unsupported { .. } => {
                 Kind::Refused
             }
@@ -224,6 +233,7 @@ impl Fault for Error {
         match self {
             Error::Place { source, .. }
             | Error::Gate { source, .. }
+            | Error::Rejected { source, .. }
             | Error::Layer { source, .. } => source.hint(),
             Error::Location { hint, .. } => hint.clone(),
             Error::NoPlatform { .. } => {
