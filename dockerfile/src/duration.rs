@@ -51,3 +51,36 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     Ok(Duration::from_nanos(nanos.round() as u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_durations() {
+        for (text, nanos) in [
+            ("0", Some(0)),
+            ("1ns", Some(1)),
+            ("1us", Some(1_000)),
+            ("1µs", Some(1_000)),
+            ("1.5ms", Some(1_500_000)),
+            ("30s", Some(30_000_000_000)),
+            ("+1m30s", Some(90_000_000_000)),
+            ("1h2m3.5s", Some(3_723_500_000_000)),
+            (".5s", Some(500_000_000)),
+            ("5.s", Some(5_000_000_000)),
+            ("", None),
+            ("1", None),
+            ("s", None),
+            (".s", None),
+            ("1.2.3s", None),
+            ("-1s", None),
+            ("1x", None),
+            ("1 s", None),
+            ("99999999999h", None),
+        ] {
+            let found = parse(text).ok().map(|length| length.as_nanos());
+            assert_eq!(found, nanos, "{text}");
+        }
+    }
+}

@@ -63,3 +63,35 @@ pub fn parse(text: &str) -> Result<Vec<Port>, String> {
 pub fn has_mapping(text: &str) -> bool {
     text.contains(':')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports() {
+        for (text, expected) in [
+            ("80", Some("80/tcp")),
+            ("80/UDP", Some("80/udp")),
+            ("80/", Some("80/tcp")),
+            ("0", Some("0/tcp")),
+            ("65535/sctp", Some("65535/sctp")),
+            ("8000-8002", Some("8000/tcp 8001/tcp 8002/tcp")),
+            ("8080:80", Some("80/tcp")),
+            ("127.0.0.1:8080:80/udp", Some("80/udp")),
+            ("", None),
+            ("65536", None),
+            ("-1", None),
+            ("+1", None),
+            ("80-", None),
+            ("90-80", None),
+            ("80/http", None),
+            ("web", None),
+        ] {
+            let found = parse(text)
+                .ok()
+                .map(|ports| ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+    }
+}

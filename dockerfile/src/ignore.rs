@@ -82,8 +82,8 @@ impl Ignore {
     /// Whether a path (slash-separated, relative to the context, no `.` or `..` in it) is excluded:
     /// the last pattern that matches it or a directory above it decides. The root never is.
     ///
-    /// Patterns do not tell files from directories (`foo/` means `foo`), so `_is_dir` changes
-    /// nothing; it is asked for so that every caller has to know, should Docker's rules change.
+    /// Docker's patterns do not tell files from directories (`foo/` means `foo`), so `_is_dir`
+    /// changes nothing.
     #[must_use]
     pub fn excluded(&self, path: &str, _is_dir: bool) -> bool {
         let path = path.trim_matches('/');

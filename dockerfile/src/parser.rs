@@ -2,6 +2,7 @@
 
 mod arguments;
 mod flags;
+mod healthcheck;
 pub(crate) mod heredoc;
 mod instructions;
 
@@ -13,6 +14,9 @@ use crate::span::{Escape, Span};
 
 /// The longest Dockerfile, in bytes.
 pub const MAX_SOURCE: usize = 4 << 20;
+
+/// Reading stops behind so many problems: the file is hardly a Dockerfile.
+const MAX_PROBLEMS: usize = 100;
 
 /// Reads a Dockerfile. Never fails: what cannot be read is left out and reported, and reading goes
 /// on behind it. A file with a diagnostic of severity error must not be built.
@@ -27,6 +31,9 @@ pub fn parse(source: &str) -> (Dockerfile, Vec<Diagnostic>) {
     let start = directive::read(source, &mut builder.file.directives, &mut builder.diagnostics);
     let mut lexer = Lexer::new(source, start, builder.file.directives.escape);
     while let Some(mut logical) = lexer.logical() {
+        if builder.gives_up(&logical) {
+            break;
+        }
         builder.file.empty_continuations.append(&mut logical.empty_continuations);
         if let Some(read) = instruction(&mut lexer, logical, &mut builder) {
             builder.add(read);
@@ -116,6 +123,16 @@ impl Builder {
                 );
             }
         }
+    }
+
+    /// True when there are too many problems to go on.
+    fn gives_up(&mut self, logical: &Logical) -> bool {
+        let many = self.diagnostics.len() >= MAX_PROBLEMS;
+        if many {
+            let message = "too many problems, the rest of the file is not read";
+            self.diagnostics.push(Diagnostic::error("too-many-problems", message, logical.span));
+        }
+        many
     }
 
     /// An unknown instruction: an explanation better than a similar keyword may be at hand.

@@ -93,7 +93,7 @@ impl<'a> LineIndex<'a> {
         while !self.source.is_char_boundary(end) {
             end -= 1;
         }
-        let before = self.source.get(start..end).unwrap_or_default();
+        let before = self.source.get(start..end).unwrap_or_default().trim_end_matches('\n');
         let bom = usize::from(before.starts_with('\u{feff}'));
         Position { line, column: before.chars().count() + 1 - bom }
     }
@@ -185,5 +185,24 @@ impl Word {
 impl fmt::Display for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions() {
+        let index = LineIndex::new("\u{feff}aé\r\nb\n");
+        assert_eq!(index.lines(), 2);
+        for (offset, place) in
+            [(0, "1:1"), (3, "1:1"), (4, "1:2"), (6, "1:3"), (8, "2:1"), (9, "2:2"), (99, "2:2")]
+        {
+            let found = index.position(offset).to_string();
+            assert_eq!(found, place, "{offset}");
+        }
+        assert_eq!((index.text(1), index.text(2), index.text(3)), ("aé", "b", ""));
+        assert_eq!(LineIndex::new("").position(0).to_string(), "1:1");
     }
 }

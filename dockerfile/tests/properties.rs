@@ -175,3 +175,11 @@ fn triggers_are_read_back() {
     assert_eq!(parse_instruction("").1[0].rule, "empty-file");
     assert_eq!(parse_instruction("RUN a\nRUN b").1[0].rule, "several-instructions");
 }
+
+#[test]
+fn text_that_is_no_dockerfile_is_given_up() {
+    let (file, diagnostics) = parse(&"this is prose\n".repeat(1000));
+    assert!(file.stages.is_empty());
+    assert_eq!(diagnostics.len(), 101);
+    assert_eq!(diagnostics[100].rule, "too-many-problems");
+}

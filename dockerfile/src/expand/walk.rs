@@ -111,6 +111,12 @@ impl<'a> Walker<'a> {
         Diagnostic::error("bad-substitution", message, self.word.part(start..self.at))
     }
 
+    fn unclosed(&self, start: usize, kind: &str) -> Diagnostic {
+        let mut error = self.error(start, format!("a {kind} quote is not closed"));
+        error.rule = "unclosed-quote";
+        error.with_help(format!("put {} before a quote that is meant as a character", self.escape))
+    }
+
     /// Walks up to `stop`, which is eaten, or to the end.
     fn walk(
         &mut self,
@@ -185,7 +191,7 @@ impl<'a> Walker<'a> {
         }
         loop {
             match self.next() {
-                None => return Err(self.error(start, "missing closing single quote")),
+                None => return Err(self.unclosed(start, "single")),
                 Some('\'') => break,
                 Some(ch) => text.push(ch),
             }
@@ -204,7 +210,7 @@ impl<'a> Walker<'a> {
         }
         loop {
             match self.peek() {
-                None => return Err(self.error(start, "missing closing double quote")),
+                None => return Err(self.unclosed(start, "double")),
                 Some('"') => break,
                 Some('$') => text.push_str(&self.dollar()?),
                 Some(ch) if ch == self.escape => {

@@ -1,21 +1,19 @@
 //! The arguments of each instruction.
 
 use std::ops::Range;
-use std::time::Duration;
 
-use super::flags::Flags;
 use super::heredoc;
 use super::instructions::{Parts, Reader};
 use crate::diagnostic::Diagnostic;
 use crate::instruction::{
-    Add, Arg, ArgDeclaration, CommandLine, Copy, From, Healthcheck, Heredoc, InstructionKind, Pair,
-    Pairs, Run, Source,
+    Add, Arg, ArgDeclaration, CommandLine, Copy, From, Heredoc, InstructionKind, Pair, Pairs, Run,
+    Source,
 };
 use crate::json::{self, Array};
 use crate::mount::{Device, Mount};
 use crate::span::{Span, Word};
 use crate::suggest::did_you_mean;
-use crate::{duration, expose, words};
+use crate::{expose, words};
 
 impl Reader<'_, '_> {
     pub(super) fn kind(
@@ -47,19 +45,19 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn error(&mut self, rule: &'static str, message: String, range: Range<usize>) {
+    pub(super) fn error(&mut self, rule: &'static str, message: String, range: Range<usize>) {
         let span = self.joined().span(range);
         self.diagnostics.push(Diagnostic::error(rule, message, span));
     }
 
-    fn help(&mut self, help: impl Into<String>) {
+    pub(super) fn help(&mut self, help: impl Into<String>) {
         if let Some(last) = self.diagnostics.last_mut() {
             last.help = Some(help.into());
         }
     }
 
     /// Reports an instruction without arguments.
-    fn missing(&mut self, parts: &Parts, what: &str) {
+    pub(super) fn missing(&mut self, parts: &Parts, what: &str) {
         if self.diagnostics.last().is_some_and(|last| last.rule == "json-not-strings") {
             return;
         }
@@ -111,7 +109,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn command_in(&mut self, name: &str, range: Range<usize>) -> CommandLine {
+    pub(super) fn command_in(&mut self, name: &str, range: Range<usize>) -> CommandLine {
         match self.exec(name, &range) {
             Some(words) => CommandLine::Exec(words.into_iter().map(|word| word.text).collect()),
             None => CommandLine::Shell(self.joined().word(range)),
@@ -346,87 +344,6 @@ impl Reader<'_, '_> {
         }
         let platform = parts.flags.text("platform");
         Some(From { base, platform, after: parts.flags.list("after"), name, as_keyword })
-    }
-
-    fn healthcheck(&mut self, parts: &mut Parts) -> Option<Healthcheck> {
-        let joined = self.joined();
-        let text = &joined.text[parts.arguments.clone()];
-        let end = parts.arguments.start + text.find(char::is_whitespace).unwrap_or(text.len());
-        let keyword = parts.arguments.start..end;
-        let rest = joined.trim(end..parts.arguments.end);
-        match joined.text[keyword.clone()].to_uppercase().as_str() {
-            "" => {
-                self.missing(parts, "CMD or NONE");
-                self.help("HEALTHCHECK CMD command, or HEALTHCHECK NONE");
-                None
-            }
-            "NONE" if rest.is_empty() => Some(Healthcheck::None),
-            "NONE" => {
-                self.error(
-                    "bad-healthcheck",
-                    "HEALTHCHECK NONE takes no arguments".to_owned(),
-                    rest,
-                );
-                None
-            }
-            "CMD" => {
-                let flags = &mut parts.flags;
-                let interval = self.interval(flags, "interval");
-                let timeout = self.interval(flags, "timeout");
-                let start_period = self.interval(flags, "start-period");
-                let start_interval = self.interval(flags, "start-interval");
-                let retries = self.retries(flags);
-                let command = self.command_in("HEALTHCHECK", rest.clone());
-                if rest.is_empty() || command == CommandLine::Exec(Vec::new()) {
-                    self.error(
-                        "missing-arguments",
-                        "HEALTHCHECK CMD needs a command".to_owned(),
-                        keyword,
-                    );
-                    return None;
-                }
-                Some(Healthcheck::Cmd {
-                    command,
-                    interval,
-                    timeout,
-                    start_period,
-                    start_interval,
-                    retries,
-                })
-            }
-            other => {
-                let message = format!("unknown kind of HEALTHCHECK {other:?}");
-                let near = did_you_mean(other, ["CMD", "NONE"]);
-                self.error("bad-healthcheck", message, keyword);
-                self.help(near.unwrap_or_else(|| format!("HEALTHCHECK CMD {text}")));
-                None
-            }
-        }
-    }
-
-    /// A duration of at least a millisecond; 0 leaves the default.
-    fn interval(&mut self, flags: &mut Flags, name: &str) -> Option<Duration> {
-        let word = flags.text(name).filter(|word| !word.text.is_empty())?;
-        let problem = match duration::parse(&word.text) {
-            Ok(Duration::ZERO) => return None,
-            Ok(length) if length >= Duration::from_millis(1) => return Some(length),
-            Ok(_) => format!("--{name} must be at least 1ms"),
-            Err(problem) => format!("--{name}: {problem}"),
-        };
-        self.diagnostics.push(Diagnostic::error("bad-duration", problem, word.span));
-        None
-    }
-
-    fn retries(&mut self, flags: &mut Flags) -> Option<u32> {
-        let word = flags.text("retries").filter(|word| !word.text.is_empty())?;
-        match word.text.parse::<i32>().map(u32::try_from) {
-            Ok(Ok(retries)) => (retries > 0).then_some(retries),
-            _ => {
-                let message = format!("--retries={:?} is not a count", word.text);
-                self.diagnostics.push(Diagnostic::error("bad-flag", message, word.span));
-                None
-            }
-        }
     }
 
     fn onbuild(&mut self, parts: &Parts, heredocs: Vec<Heredoc>) -> Option<InstructionKind> {
