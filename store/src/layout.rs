@@ -100,7 +100,7 @@ impl Layout {
     pub fn blob_size(&self, digest: Digest) -> Result<Option<u64>> {
         let path = self.blob_path(digest);
         match fs::symlink_metadata(&path) {
-            Ok(metadata) => Ok(metadata.is_file().then(|| metadata.len())),
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::file("looking for", &path, error)),
         }

@@ -44,6 +44,8 @@ mod select;
 mod snapshot;
 mod step;
 mod store;
+#[cfg(test)]
+mod tests;
 mod unpack;
 mod usage;
 
