@@ -48,6 +48,10 @@ fn is_number(word: &str) -> bool {
 pub(crate) fn looks_meant(text: &str) -> bool {
     let Some(rest) = text.trim_start().strip_prefix('[') else { return false };
     let inner = rest.trim_start();
+    // Text processors make typographic quotes of plain ones.
+    if inner.starts_with(['“', '”', '‘', '’']) {
+        return true;
+    }
     let Some(quote) = inner.chars().next().filter(|ch| matches!(ch, '"' | '\'')) else {
         return false;
     };
@@ -279,6 +283,7 @@ mod tests {
             (r#"["a" "b"]"#, true),
             (r#"[ "a", b ]"#, true),
             (r#"["a"#, true),
+            ("[“a”]", true),
             (r#"[ "$a" = b ] && c"#, false),
             ("[ -f x ] || y", false),
             ("[[ a ]]", false),

@@ -24,9 +24,11 @@ mod json;
 mod lexer;
 pub mod lint;
 pub mod mount;
+pub mod outline;
 mod parser;
 pub mod span;
 mod suggest;
+mod variables;
 mod words;
 
 pub use diagnostic::{Diagnostic, Severity, render};

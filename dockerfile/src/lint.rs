@@ -21,7 +21,6 @@ mod secrets_used_in_arg_or_env;
 mod stage_name_casing;
 mod undefined_arg_in_from;
 mod undefined_var;
-mod variables;
 mod workdir_relative_path;
 
 use crate::diagnostic::Diagnostic;
@@ -29,6 +28,7 @@ use crate::directive::Check;
 use crate::ignore::Ignore;
 use crate::instruction::{Dockerfile, Instruction};
 use crate::span::Span;
+use crate::variables::{Given, Variables, Walk, stage_bases};
 
 /// Something to ask about a base image, by the name `FROM` gives it.
 pub type Ask<'a, T> = &'a dyn Fn(&str) -> Option<T>;
@@ -93,6 +93,23 @@ struct Input<'a> {
     bases: Vec<Option<usize>>,
 }
 
+impl<'a> Input<'a> {
+    fn given(&self) -> Given<'a> {
+        let LintContext { build_args, target_platform, base_environment, .. } = *self.context;
+        Given { build_args, target_platform, base_environment }
+    }
+
+    /// What `FROM` lines see.
+    fn globals(&self) -> Variables {
+        Variables::global(self.file, self.given())
+    }
+
+    /// Every instruction of every stage, with the variables before it.
+    fn walk(&self) -> Walk<'a> {
+        Walk::new(self.file, self.given())
+    }
+}
+
 /// Where a rule puts what it finds.
 struct Findings<'a> {
     rule: &'a Rule,
@@ -139,7 +156,7 @@ fn inline_check(comment: &str) -> Option<Check> {
 #[must_use]
 pub fn lint(file: &Dockerfile, context: &LintContext<'_>) -> Vec<Diagnostic> {
     let mut input = Input { file, context, bases: Vec::new() };
-    input.bases = variables::stage_bases(&input);
+    input.bases = stage_bases(file, &input.globals());
     let mut all = Vec::new();
     for rule in &RULES {
         let mut findings = Findings { rule, check: &file.directives.check, found: Vec::new() };

@@ -121,6 +121,18 @@ impl Mount {
     }
 }
 
+impl Mount {
+    /// The value of `from` in a `--mount` flag. It never contains a variable, so that it is known
+    /// before anything is built.
+    #[must_use]
+    pub fn from_stage(word: &Word) -> Option<String> {
+        split_fields(word).into_iter().rev().find_map(|field| {
+            let (key, value) = field.text.split_once('=')?;
+            key.eq_ignore_ascii_case("from").then(|| value.to_owned())
+        })
+    }
+}
+
 impl Device {
     /// Reads the value of one `--device` flag.
     pub fn parse(word: &Word) -> Result<Self, Diagnostic> {

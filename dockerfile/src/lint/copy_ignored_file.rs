@@ -1,6 +1,5 @@
 //! COPY and ADD take no file that .dockerignore keeps out.
 
-use super::variables::Walk;
 use super::{Findings, Input, Rule};
 use crate::instruction::{InstructionKind, Source};
 
@@ -16,8 +15,7 @@ fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
     let Some(ignore) = input.context.ignore.filter(|ignore| !ignore.has_exceptions()) else {
         return;
     };
-    let mut walk = Walk::new(input);
-    walk.each(|_, instruction, variables| {
+    input.walk().each(|_, instruction, variables| {
         let sources = match &instruction.kind {
             InstructionKind::Copy(copy) if copy.from.is_none() => &copy.sources,
             InstructionKind::Add(add) => &add.sources,

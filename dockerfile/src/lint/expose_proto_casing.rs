@@ -1,6 +1,5 @@
 //! The protocol of EXPOSE is lower case.
 
-use super::variables::Walk;
 use super::{Findings, Input, Rule};
 use crate::instruction::InstructionKind;
 
@@ -12,7 +11,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
-    Walk::new(input).each(|_, instruction, variables| {
+    input.walk().each(|_, instruction, variables| {
         let InstructionKind::Expose(words) = &instruction.kind else { return };
         for word in words {
             let Some(port) = variables.evaluate(word).and_then(|value| value.text) else {

@@ -1,6 +1,5 @@
 //! Base images have the platform that is built for.
 
-use super::variables::Variables;
 use super::{Findings, Input, Rule};
 
 pub(super) const RULE: Rule = Rule {
@@ -12,7 +11,7 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
     let Some(platform_of) = input.context.base_platform else { return };
-    let globals = Variables::global(input);
+    let globals = input.globals();
     for (index, stage) in input.file.stages.iter().enumerate() {
         let Some(base) = globals.evaluate(&stage.base).and_then(|value| value.text) else {
             continue;

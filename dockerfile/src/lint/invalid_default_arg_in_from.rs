@@ -1,7 +1,7 @@
 //! FROM names an image also when no --build-arg is given.
 
-use super::variables::Variables;
 use super::{Findings, Input, Rule};
+use crate::variables::{Given, Variables};
 
 pub(super) const RULE: Rule = Rule {
     name: "InvalidDefaultArgInFrom",
@@ -11,7 +11,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
-    let globals = Variables::defaults(input);
+    let globals = Variables::global(input.file, Given::default());
     for stage in input.file.stages.iter().filter(|stage| !stage.base.text.is_empty()) {
         let Some(value) = globals.evaluate(&stage.base) else { continue };
         let Some(name) = value.text.filter(|name| !is_reference(name)) else { continue };

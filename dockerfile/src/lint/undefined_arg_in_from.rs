@@ -1,9 +1,9 @@
 //! FROM uses only variables that an ARG before the first FROM declares.
 
-use super::variables::{PLATFORM_ARGS, Variables};
 use super::{Findings, Input, Rule};
 use crate::instruction::InstructionKind;
 use crate::suggest::closest;
+use crate::variables::PLATFORM_ARGS;
 
 pub(super) const RULE: Rule = Rule {
     name: "UndefinedArgInFrom",
@@ -13,7 +13,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
-    let globals = Variables::global(input);
+    let globals = input.globals();
     let mut declared: Vec<&str> = PLATFORM_ARGS.to_vec();
     for instruction in &input.file.global_args {
         if let InstructionKind::Arg(arg) = &instruction.kind {

@@ -1,6 +1,5 @@
 //! Variables are declared before they are used.
 
-use super::variables::Walk;
 use super::{Findings, Input, Rule};
 use crate::instruction::InstructionKind;
 use crate::span::Word;
@@ -14,8 +13,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
-    let mut walk = Walk::new(input);
-    walk.each(|_, instruction, variables| {
+    input.walk().each(|_, instruction, variables| {
         let heredocs = contents(&instruction.kind);
         for word in instruction.kind.words().into_iter().chain(&heredocs) {
             let Some(value) = variables.evaluate(word) else { continue };

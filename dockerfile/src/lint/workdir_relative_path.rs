@@ -1,6 +1,5 @@
 //! The first WORKDIR of a stage is absolute.
 
-use super::variables::Walk;
 use super::{Findings, Input, Rule};
 use crate::instruction::InstructionKind;
 
@@ -13,8 +12,7 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
     let mut set: Vec<bool> = Vec::new();
-    let mut walk = Walk::new(input);
-    walk.each(|stage, instruction, variables| {
+    input.walk().each(|stage, instruction, variables| {
         while set.len() <= stage {
             let inherited = input.bases[set.len()].is_some_and(|base| set[base]);
             set.push(inherited);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::flags::{Flags, Kind, Known};
 use super::heredoc;
 use crate::diagnostic::Diagnostic;
-use crate::expand::expand;
+use crate::expand::{expand, expand_content};
 use crate::instruction::{Heredoc, Instruction, InstructionKind};
 use crate::lexer::{Joined, Lexer, Logical};
 use crate::span::Word;
@@ -123,6 +123,15 @@ impl<'r, 'a> Reader<'r, 'a> {
         let words = if let InstructionKind::Run(_) = kind { Vec::new() } else { kind.words() };
         let problem = |word: &Word| expand(word, &|_| Some(String::from("x"))).err();
         self.diagnostics.extend(words.into_iter().filter_map(problem));
+        let copied = matches!(kind, InstructionKind::Copy(_) | InstructionKind::Add(_));
+        for heredoc in kind.heredocs().into_iter().filter(|heredoc| copied && heredoc.expand) {
+            let text = heredoc.content.clone();
+            let content = Word { text, span: heredoc.span, ..Word::default() };
+            if let Err(problem) = expand_content(&content, &|_| Some(String::from("x"))) {
+                let help = format!("write <<'{}' to keep every $ as it is", heredoc.name);
+                self.diagnostics.push(problem.with_help(help));
+            }
+        }
     }
 
     /// Where the line ends, or the lexer's place when heredocs were read.

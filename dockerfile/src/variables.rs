@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::Input;
 use crate::expand::expand_tracked;
-use crate::instruction::{Instruction, InstructionKind};
+use crate::instruction::{Dockerfile, Instruction, InstructionKind};
+use crate::lint::Ask;
 use crate::span::Word;
 
 /// Variables that `FROM` knows without an `ARG`.
-pub(super) const PLATFORM_ARGS: [&str; 11] = [
+pub(crate) const PLATFORM_ARGS: [&str; 11] = [
     "BUILDPLATFORM",
     "BUILDOS",
     "BUILDOSVERSION",
@@ -22,47 +22,53 @@ pub(super) const PLATFORM_ARGS: [&str; 11] = [
     "TARGETSTAGE",
 ];
 
+/// What is known before the build.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Given<'a> {
+    pub(crate) build_args: &'a [(String, String)],
+    pub(crate) target_platform: Option<&'a str>,
+    pub(crate) base_environment: Option<Ask<'a, Vec<String>>>,
+}
+
+impl Given<'_> {
+    pub(crate) fn build_arg(&self, name: &str) -> Option<&str> {
+        self.build_args.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
 /// The variables at one place.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Variables {
+pub(crate) struct Variables {
     /// `None` is a value that only the build knows.
     values: BTreeMap<String, Option<String>>,
     /// False when the base image may set more.
-    pub(super) complete: bool,
+    pub(crate) complete: bool,
 }
 
 /// A word, as far as it can be expanded.
-pub(super) struct Value {
+pub(crate) struct Value {
     /// The text, unless it depends on a value that only the build knows.
-    pub(super) text: Option<String>,
+    pub(crate) text: Option<String>,
     /// Names that are not set and that nothing stands in for.
-    pub(super) missing: Vec<String>,
+    pub(crate) missing: Vec<String>,
+    /// Every name that was asked for.
+    pub(crate) asked: Vec<String>,
 }
 
 impl Variables {
     /// What `FROM` lines see.
-    pub(super) fn global(input: &Input<'_>) -> Self {
-        Self::from_args(input, input.context.build_args)
-    }
-
-    /// What `FROM` lines see when no `--build-arg` is given.
-    pub(super) fn defaults(input: &Input<'_>) -> Self {
-        Self::from_args(input, &[])
-    }
-
-    fn from_args(input: &Input<'_>, build_args: &[(String, String)]) -> Self {
+    pub(crate) fn global(file: &Dockerfile, given: Given<'_>) -> Self {
         let mut variables = Self { complete: true, ..Self::default() };
         for name in PLATFORM_ARGS {
-            let known = if name == "TARGETPLATFORM" { input.context.target_platform } else { None };
+            let known = if name == "TARGETPLATFORM" { given.target_platform } else { None };
             variables.values.insert(name.to_owned(), known.map(str::to_owned));
         }
-        for instruction in &input.file.global_args {
+        for instruction in &file.global_args {
             let InstructionKind::Arg(arg) = &instruction.kind else { continue };
             for declaration in &arg.declarations {
                 let name = &declaration.name.text;
-                let given = build_args.iter().find(|(key, _)| key == name);
-                let value = match (given, &declaration.value) {
-                    (Some((_, value)), _) => Some(value.clone()),
+                let value = match (given.build_arg(name), &declaration.value) {
+                    (Some(value), _) => Some(value.to_owned()),
                     (None, Some(word)) => variables.evaluate(word).and_then(|value| value.text),
                     (None, None) => continue,
                 };
@@ -72,30 +78,36 @@ impl Variables {
         variables
     }
 
+    /// The value of a variable, if it has one that is known.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.values.get(name)?.as_deref()
+    }
+
     /// Expands a word; nothing when it cannot be expanded at all.
-    pub(super) fn evaluate(&self, word: &Word) -> Option<Value> {
+    pub(crate) fn evaluate(&self, word: &Word) -> Option<Value> {
         let scope = |name: &str| self.values.get(name).cloned().map(Option::unwrap_or_default);
         let expansion = expand_tracked(word, &scope).ok()?;
         let unknown = |name: &String| self.values.get(name) == Some(&None);
         // What is missing here may come with the base image.
         let open = !self.complete && !expansion.undefined.is_empty();
         let text = (!open && !expansion.used.iter().any(unknown)).then_some(expansion.text);
-        Some(Value { text, missing: expansion.missing })
+        let mut asked = expansion.used;
+        asked.extend(expansion.undefined);
+        Some(Value { text, missing: expansion.missing, asked })
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
     }
 
     /// What an instruction sets.
-    fn apply(&mut self, instruction: &Instruction, globals: &Self, input: &Input<'_>) {
+    fn apply(&mut self, instruction: &Instruction, globals: &Self, given: Given<'_>) {
         match &instruction.kind {
             InstructionKind::Arg(arg) => {
                 for declaration in &arg.declarations {
                     let name = &declaration.name.text;
-                    let given = input.context.build_args.iter().find(|(key, _)| key == name);
-                    let value = match (given, &declaration.value) {
-                        (Some((_, value)), _) => Some(value.clone()),
+                    let value = match (given.build_arg(name), &declaration.value) {
+                        (Some(value), _) => Some(value.to_owned()),
                         (None, Some(word)) => self.evaluate(word).and_then(|value| value.text),
                         (None, None) => globals.values.get(name).cloned().flatten(),
                     };
@@ -117,11 +129,10 @@ impl Variables {
 }
 
 /// For each stage, the earlier stage it is built on.
-pub(super) fn stage_bases(input: &Input<'_>) -> Vec<Option<usize>> {
-    let globals = Variables::global(input);
+pub(crate) fn stage_bases(file: &Dockerfile, globals: &Variables) -> Vec<Option<usize>> {
     let mut names = BTreeMap::new();
     let mut bases = Vec::new();
-    for (index, stage) in input.file.stages.iter().enumerate() {
+    for (index, stage) in file.stages.iter().enumerate() {
         let base = globals.evaluate(&stage.base).and_then(|value| value.text);
         bases.push(base.and_then(|base| names.get(&base.to_lowercase()).copied()));
         names.extend(stage.name.clone().map(|name| (name, index)));
@@ -130,36 +141,40 @@ pub(super) fn stage_bases(input: &Input<'_>) -> Vec<Option<usize>> {
 }
 
 /// A walk through all stages that keeps track of the variables.
-pub(super) struct Walk<'a> {
-    input: &'a Input<'a>,
+pub(crate) struct Walk<'a> {
+    file: &'a Dockerfile,
+    given: Given<'a>,
+    globals: Variables,
+    bases: Vec<Option<usize>>,
     /// The variables at the end of each stage so far.
     ends: Vec<Variables>,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(input: &'a Input<'a>) -> Self {
-        Self { input, ends: Vec::new() }
+    pub(crate) fn new(file: &'a Dockerfile, given: Given<'a>) -> Self {
+        let globals = Variables::global(file, given);
+        let bases = stage_bases(file, &globals);
+        Self { file, given, globals, bases, ends: Vec::new() }
     }
 
     /// Shows every instruction of every stage with the variables before it.
-    pub(super) fn each(&mut self, mut show: impl FnMut(usize, &Instruction, &Variables)) {
-        let globals = Variables::global(self.input);
-        for (index, stage) in self.input.file.stages.iter().enumerate() {
-            let mut variables = self.begin(index, &globals);
+    pub(crate) fn each(mut self, mut show: impl FnMut(usize, &'a Instruction, &Variables)) {
+        for (index, stage) in self.file.stages.iter().enumerate() {
+            let mut variables = self.begin(index);
             for instruction in &stage.instructions {
                 show(index, instruction, &variables);
-                variables.apply(instruction, &globals, self.input);
+                variables.apply(instruction, &self.globals, self.given);
             }
             self.ends.push(variables);
         }
     }
 
-    fn begin(&self, index: usize, globals: &Variables) -> Variables {
-        if let Some(base) = self.input.bases[index] {
+    fn begin(&self, index: usize) -> Variables {
+        if let Some(base) = self.bases[index] {
             return self.ends.get(base).cloned().unwrap_or_default();
         }
-        let base = globals.evaluate(&self.input.file.stages[index].base).and_then(|v| v.text);
-        let known = match (base.as_deref(), self.input.context.base_environment) {
+        let base = self.globals.evaluate(&self.file.stages[index].base).and_then(|v| v.text);
+        let known = match (base.as_deref(), self.given.base_environment) {
             (Some("scratch"), _) => Some(Vec::new()),
             (Some(image), Some(environment)) => environment(image),
             _ => None,
