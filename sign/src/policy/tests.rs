@@ -29,7 +29,7 @@ fn requires(seed: u8) -> Value {
     json!({ "type": "sigstoreSigned", "keyData": data(seed) })
 }
 
-fn policy(json: Value) -> Policy {
+fn policy(json: &Value) -> Policy {
     Policy::read("policy.json", json.to_string().as_bytes()).unwrap()
 }
 
@@ -43,7 +43,7 @@ fn decide(policy: &Policy, location: &str, candidates: &[Candidate]) -> Result<V
 
 #[test]
 fn the_most_specific_scope_decides_alone() {
-    let policy = policy(json!({
+    let policy = policy(&json!({
         "default": [{ "type": "reject" }],
         "transports": {
             "docker": {
@@ -89,12 +89,12 @@ fn the_most_specific_scope_decides_alone() {
 #[test]
 fn all_requirements_must_be_satisfied() {
     let location = format!("docker://{NAME}");
-    let both = policy(json!({ "default": [requires(1), requires(2)] }));
+    let both = policy(&json!({ "default": [requires(1), requires(2)] }));
     let (one, two) = (signed_by(1, NAME), signed_by(2, NAME));
     assert!(decide(&both, &location, std::slice::from_ref(&one)).is_err());
     assert_eq!(decide(&both, &location, &[one.clone(), two.clone()]).unwrap().len(), 2);
     let accept = json!({ "type": "insecureAcceptAnything" });
-    let mixed = policy(json!({ "default": [accept, requires(1)] }));
+    let mixed = policy(&json!({ "default": [accept, requires(1)] }));
     assert!(decide(&mixed, &location, std::slice::from_ref(&two)).is_err());
     assert!(decide(&mixed, &location, &[two, one]).is_ok());
 }
@@ -105,7 +105,7 @@ fn what_cannot_be_checked_is_never_satisfied() {
     let keyless = json!({ "type": "sigstoreSigned", "fulcio": {} });
     for requirement in [gpg, keyless] {
         let accept = json!({ "type": "insecureAcceptAnything" });
-        let policy = policy(json!({ "default": [accept, requirement] }));
+        let policy = policy(&json!({ "default": [accept, requirement] }));
         let error = decide(&policy, "docker://r.example/x", &[signed_by(1, NAME)]).unwrap_err();
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
         assert!(error.to_string().contains("not supported yet"), "{error}");
@@ -116,14 +116,14 @@ fn what_cannot_be_checked_is_never_satisfied() {
 fn a_signature_for_another_name_is_refused_unless_the_rule_allows_it() {
     let other = signed_by(1, "r.example/team/app:2");
     let location = format!("docker://{NAME}");
-    let strict = policy(json!({ "default": [requires(1)] }));
+    let strict = policy(&json!({ "default": [requires(1)] }));
     let error = decide(&strict, &location, std::slice::from_ref(&other)).unwrap_err();
     let Error::Unverified { rejected, .. } = &error else { panic!("{error}") };
     assert!(matches!(rejected[0].mismatch, Mismatch::Identity { .. }), "{error}");
     assert!(error.hint().unwrap().contains("matchRepository"));
     let mut loose = requires(1);
     loose["signedIdentity"] = json!({ "type": "matchRepository" });
-    let loose = policy(json!({ "default": [loose] }));
+    let loose = policy(&json!({ "default": [loose] }));
     decide(&loose, &location, std::slice::from_ref(&other)).unwrap();
     let error = decide(&loose, "oci:/srv/app", &[other]).unwrap_err().to_string();
     assert!(error.contains("a place without names"), "{error}");
