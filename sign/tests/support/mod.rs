@@ -1,5 +1,8 @@
 //! A repository in memory, with tags beside each other as a registry has them.
 
+#[allow(dead_code, reason = "not every test needs a registry")]
+pub(crate) mod registry;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use image::{Config, Descriptor, Document, Manifest, MediaType, Reference, Tag};
