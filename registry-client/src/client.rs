@@ -5,8 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use image::Repository;
+use reqwest::Method;
 
-use crate::{Anonymous, Credential, Error, HostRule, Keychain, Repo, Result};
+use crate::auth::{Access, Scope};
+use crate::connect::Connections;
+use crate::limit::Hosts;
+use crate::request::{Call, Where};
+use crate::upload::Sessions;
+use crate::{Anonymous, Credential, Error, HostRule, Keychain, Repo, Result, download, pages};
 
 /// Bytes on their way. Dropping it stops the transfer.
 pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
@@ -28,7 +34,7 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// The first pause before a retry; doubles each time, with jitter.
     pub backoff: Duration,
-    /// Proxies by scheme: the environment's are used when true.
+    /// Whether the proxies that the environment names are used.
     pub system_proxy: bool,
 }
 
@@ -88,8 +94,10 @@ impl Default for Timeouts {
 pub struct Client(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    #[expect(dead_code, reason = "skeleton")]
     pub(crate) options: Options,
+    pub(crate) connections: Connections,
+    pub(crate) hosts: Hosts,
+    pub(crate) sessions: Sessions,
 }
 
 impl Client {
@@ -98,7 +106,12 @@ impl Client {
     /// # Errors
     /// When the options contradict themselves.
     pub fn new(options: Options) -> Result<Client> {
-        Ok(Client(Arc::new(Inner { options })))
+        Ok(Client(Arc::new(Inner {
+            options,
+            connections: Connections::default(),
+            hosts: Hosts::default(),
+            sessions: Sessions::default(),
+        })))
     }
 
     /// A repository to work with.
@@ -111,8 +124,8 @@ impl Client {
     /// # Errors
     /// Of the registry.
     pub async fn catalog(&self, registry: &str) -> Result<Vec<String>> {
-        let _ = registry;
-        Err(crate::unfinished())
+        let endpoint = self.0.registry_endpoint(registry)?;
+        pages::catalog(&self.0, &endpoint).await
     }
 
     /// Whether the registry is there and speaks the protocol.
@@ -120,17 +133,23 @@ impl Client {
     /// # Errors
     /// Of the registry.
     pub async fn ping(&self, registry: &str) -> Result<()> {
-        let _ = registry;
-        Err(crate::unfinished())
+        let endpoint = self.0.registry_endpoint(registry)?;
+        let action = format!("asking {registry} whether it is a registry");
+        let to = Where::Path("/v2/".into());
+        self.0
+            .send(&endpoint, &Call::new(Method::GET, to, Scope::new(Access::Any, ""), action))
+            .await?;
+        Ok(())
     }
 
-    /// Whether the registry takes this credential.
+    /// Whether the registry takes this credential (`login`).
     ///
     /// # Errors
     /// [`Error::Denied`] if not; others of the registry.
     pub async fn check(&self, registry: &str, credential: &Credential) -> Result<()> {
-        let _ = (registry, credential);
-        Err(crate::unfinished())
+        let keychain = Arc::new(credential.clone());
+        let client = Client::new(Options { keychain, ..self.0.options.clone() })?;
+        client.ping(registry).await
     }
 
     /// Downloads any http or https URL under this client's rules (`ADD`): bounded waits,
@@ -139,8 +158,7 @@ impl Client {
     /// # Errors
     /// Of the server.
     pub async fn download(&self, request: &Download) -> Result<Downloaded> {
-        let _ = request;
-        Err(crate::unfinished())
+        download::url(&self.0, request).await
     }
 }
 

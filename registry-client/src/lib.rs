@@ -8,19 +8,23 @@
 
 mod auth;
 mod client;
+mod connect;
+mod download;
 mod error;
+mod feed;
 mod hosts;
+mod limit;
+mod manifest;
+mod pages;
+mod referrers;
 mod repo;
+mod request;
+mod retry;
+mod upload;
+mod wire;
 
 pub use auth::{Anonymous, Credential, Files, Keychain};
 pub use client::{Body, Client, Download, Downloaded, Options, Timeouts};
 pub use error::{Error, Result};
 pub use hosts::{HostRule, Identity, Mirror, MirrorPull, Tls};
 pub use repo::{Repo, Target};
-
-fn unfinished() -> Error {
-    Error::Configuration {
-        action: "using the registry client".into(),
-        reason: "not built yet".into(),
-    }
-}

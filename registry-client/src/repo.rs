@@ -1,9 +1,15 @@
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use image::{Descriptor, Digest, MediaType, Reference, Repository, Tag};
+use reqwest::Method;
 
-use crate::{Body, Client, Result};
+use crate::auth::{Access, Scope};
+use crate::client::Inner;
+use crate::limit::Lane;
+use crate::request::{Call, Endpoint, Where};
+use crate::{Body, Client, Error, Result, download, manifest, pages, referrers, upload};
 
 /// What a manifest is asked for by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,13 +57,45 @@ impl Repo {
         &self.repository
     }
 
+    fn inner(&self) -> &Arc<Inner> {
+        &self.client.0
+    }
+
+    /// Where it is written.
+    fn primary(&self) -> Result<Endpoint> {
+        let mut endpoints = self.inner().endpoints(&self.repository, None)?;
+        endpoints.pop().ok_or_else(|| Error::Blocked { name: self.repository.to_string() })
+    }
+
+    /// Asks the mirrors and then the registry itself; the last one's error counts.
+    async fn reading<T, F: Future<Output = Result<T>>>(
+        &self,
+        by_digest: bool,
+        ask: impl Fn(Endpoint) -> F,
+    ) -> Result<T> {
+        let mut endpoints = self.inner().endpoints(&self.repository, Some(by_digest))?;
+        let last = endpoints.pop();
+        for mirror in endpoints {
+            let host = mirror.host.authority.clone();
+            match ask(mirror).await {
+                Ok(found) => return Ok(found),
+                Err(error) => tracing::debug!(%error, host, "the mirror did not help"),
+            }
+        }
+        let last = last.ok_or_else(|| Error::Blocked { name: self.repository.to_string() })?;
+        ask(last).await
+    }
+
     /// What a tag or digest stands for, in one HEAD where the registry answers it fully.
     ///
     /// # Errors
     /// Of the registry.
     pub async fn resolve(&self, target: &Target) -> Result<Descriptor> {
-        let _ = (target, &self.client);
-        Err(crate::unfinished())
+        let by_digest = matches!(target, Target::Digest(_));
+        self.reading(by_digest, |endpoint| async move {
+            manifest::resolve(self.inner(), &endpoint, target).await
+        })
+        .await
     }
 
     /// A manifest or index, at most [`image::MAX_DOCUMENT`] bytes, its digest checked when asked
@@ -66,11 +104,15 @@ impl Repo {
     /// # Errors
     /// Of the registry; [`crate::Error::Content`] for other bytes than asked for.
     pub async fn manifest(&self, target: &Target) -> Result<(Descriptor, Bytes)> {
-        let _ = target;
-        Err(crate::unfinished())
+        let by_digest = matches!(target, Target::Digest(_));
+        self.reading(by_digest, |endpoint| async move {
+            manifest::read(self.inner(), &endpoint, target).await
+        })
+        .await
     }
 
-    /// A blob's bytes, *not verified*. Resumes by itself. Never more than `size` bytes.
+    /// A blob's bytes, *not verified*. Resumes by itself after a fault that may pass. Never more
+    /// than `size` bytes where that is known; `range` selects a part.
     ///
     /// # Errors
     /// Of the registry, here or in the stream.
@@ -80,37 +122,40 @@ impl Repo {
         size: Option<u64>,
         range: Option<Range<u64>>,
     ) -> Result<Body> {
-        let _ = (digest, size, range);
-        Err(crate::unfinished())
+        self.reading(true, |endpoint| {
+            let range = range.clone();
+            async move { download::blob(self.inner(), &endpoint, digest, size, range).await }
+        })
+        .await
     }
 
-    /// The size of a blob if the repository has it.
+    /// The size of a blob if the repository has it. Meant for whoever is about to write: mirrors
+    /// are not asked, and a token is taken that allows writing, too.
     ///
     /// # Errors
     /// Of the registry.
     pub async fn has_blob(&self, digest: Digest) -> Result<Option<u64>> {
-        let _ = digest;
-        Err(crate::unfinished())
+        upload::has(self.inner(), &self.primary()?, digest, Lane::Small).await
     }
 
-    /// Uploads a blob. The body can be read once: on a fault of kind
-    /// [`task::Kind::Unavailable`] the caller may come again with a new one.
+    /// Uploads a blob. The body must be open already (not wait for its turn at the same
+    /// registry) and can be read once: on a fault of kind [`task::Kind::Unavailable`] the caller
+    /// may come again with a new one. Blobs of up to 256 KiB are repeated here.
     ///
     /// # Errors
-    /// Of the registry or of the body.
+    /// Of the registry or of the body ([`Error::Source`]).
     pub async fn upload(&self, descriptor: &Descriptor, body: Body) -> Result<()> {
-        let _ = (descriptor, body);
-        Err(crate::unfinished())
+        upload::upload(self.inner(), &self.primary()?, descriptor, body).await
     }
 
     /// Makes a blob of another repository of the same registry appear in this one, without moving
-    /// it; `false` when the registry would rather have it uploaded.
+    /// it; `false` when the registry would rather have it uploaded. The session it opened for
+    /// that is used by the [`Repo::upload`] that follows.
     ///
     /// # Errors
     /// Of the registry.
     pub async fn mount(&self, digest: Digest, from: &Repository) -> Result<bool> {
-        let _ = (digest, from);
-        Err(crate::unfinished())
+        upload::mount(self.inner(), &self.primary()?, digest, from).await
     }
 
     /// Writes a manifest under a tag or its digest. Returns the digest the registry registered it
@@ -125,8 +170,7 @@ impl Repo {
         media_type: &MediaType,
         bytes: Bytes,
     ) -> Result<Option<Digest>> {
-        let _ = (target, media_type, bytes);
-        Err(crate::unfinished())
+        manifest::write(self.inner(), &self.primary()?, target, media_type, bytes).await
     }
 
     /// Deletes a tag, or a manifest with all its tags.
@@ -134,8 +178,9 @@ impl Repo {
     /// # Errors
     /// Of the registry.
     pub async fn delete_manifest(&self, target: &Target) -> Result<()> {
-        let _ = target;
-        Err(crate::unfinished())
+        let endpoint = self.primary()?;
+        let path = format!("/v2/{}/manifests/{target}", endpoint.path());
+        self.delete(&endpoint, path, format!("deleting {}", named(&endpoint, target))).await
     }
 
     /// Deletes a blob.
@@ -143,8 +188,21 @@ impl Repo {
     /// # Errors
     /// Of the registry.
     pub async fn delete_blob(&self, digest: Digest) -> Result<()> {
-        let _ = digest;
-        Err(crate::unfinished())
+        let endpoint = self.primary()?;
+        let path = format!("/v2/{}/blobs/{digest}", endpoint.path());
+        let action = format!("deleting blob {digest} of {}", endpoint.path());
+        self.delete(&endpoint, path, action).await
+    }
+
+    async fn delete(&self, endpoint: &Endpoint, path: String, action: String) -> Result<()> {
+        let scope = Scope::new(Access::Delete, endpoint.path());
+        let call = Call::new(Method::DELETE, Where::Path(path), scope, action);
+        match self.inner().send_repeatable(endpoint, &call).await {
+            // An attempt before this one was cut off and did it.
+            Err((Error::Answer { status: 404, .. }, true)) => Ok(()),
+            Err((error, _)) => Err(error),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// The tags, in the registry's order; the first `limit` ones.
@@ -152,8 +210,11 @@ impl Repo {
     /// # Errors
     /// Of the registry.
     pub async fn tags(&self, limit: Option<usize>) -> Result<Vec<String>> {
-        let _ = limit;
-        Err(crate::unfinished())
+        self.reading(
+            false,
+            |endpoint| async move { pages::tags(self.inner(), &endpoint, limit).await },
+        )
+        .await
     }
 
     /// What refers to a manifest, from the referrers API or the fallback tag.
@@ -165,18 +226,35 @@ impl Repo {
         subject: Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>> {
-        let _ = (subject, artifact_type);
-        Err(crate::unfinished())
+        let endpoint = self.primary()?;
+        let listed = referrers::listed(self.inner(), &endpoint, subject, artifact_type).await?;
+        let mut found = match listed {
+            Some(found) => found,
+            None => {
+                let index = referrers::tagged(self, subject).await?;
+                index.map(|index| index.manifests).unwrap_or_default()
+            }
+        };
+        if let Some(kind) = artifact_type {
+            found.retain(|referrer| referrer.artifact_type.as_deref() == Some(kind));
+        }
+        Ok(found)
     }
 
-    /// Adds a referrer to the fallback tag of its subject (distribution-spec, "Referrers tag
-    /// schema").
+    /// Adds a referrer to the fallback tag of its subject (distribution-spec, "Referrers Tag
+    /// Schema"). Its descriptor should carry the artifact type and annotations of the manifest.
     ///
     /// # Errors
     /// Of the registry.
     pub async fn add_referrer(&self, subject: Digest, referrer: &Descriptor) -> Result<()> {
-        let _ = (subject, referrer);
-        Err(crate::unfinished())
+        referrers::update(self, subject, |referrers| {
+            let missing = referrers.iter().all(|known| known.digest != referrer.digest);
+            if missing {
+                referrers.push(referrer.clone());
+            }
+            missing
+        })
+        .await
     }
 
     /// Takes a referrer out of the fallback tag of its subject.
@@ -184,7 +262,19 @@ impl Repo {
     /// # Errors
     /// Of the registry.
     pub async fn remove_referrer(&self, subject: Digest, referrer: Digest) -> Result<()> {
-        let _ = (subject, referrer);
-        Err(crate::unfinished())
+        referrers::update(self, subject, |referrers| {
+            let before = referrers.len();
+            referrers.retain(|known| known.digest != referrer);
+            referrers.len() != before
+        })
+        .await
+    }
+}
+
+/// `team/app:tag` or `team/app@digest`, for messages.
+pub(crate) fn named(endpoint: &Endpoint, target: &Target) -> String {
+    match target {
+        Target::Tag(tag) => format!("{}:{tag}", endpoint.path()),
+        Target::Digest(digest) => format!("{}@{digest}", endpoint.path()),
     }
 }

@@ -1,0 +1,123 @@
+//! Bounds that hold per host: requests at once, and the pause a registry asked for.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::auth::Authority;
+use crate::hosts::Tls;
+
+/// What kind of traffic a request is. Each kind has its own limit, so that an upload fed by a
+/// download from the same host cannot wait for it forever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Small = 0,
+    Download = 1,
+    Upload = 2,
+    /// Part of a request that has its turn already.
+    Free = 3,
+}
+
+/// What is known of one host while the client lives.
+pub(crate) struct Host {
+    /// Host and optional port of the API.
+    pub(crate) authority: String,
+    pub(crate) tls: Tls,
+    pub(crate) rule: Option<usize>,
+    pub(crate) chunk: Option<u64>,
+    /// Credentials that were found to work.
+    pub(crate) known: Authority,
+    /// Whether uploads must go by PATCH.
+    pub(crate) patch: AtomicBool,
+    /// Whether uploads must go in pieces.
+    pub(crate) pieces: AtomicBool,
+    scheme: AtomicU8,
+    lanes: [Arc<Semaphore>; 3],
+    paused: Mutex<Option<Instant>>,
+}
+
+/// The scheme a request goes by, and the one to try when that one does not work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scheme {
+    pub(crate) first: &'static str,
+    pub(crate) other: Option<&'static str>,
+}
+
+impl Host {
+    pub(crate) fn new(
+        authority: String,
+        tls: Tls,
+        rule: Option<usize>,
+        chunk: Option<u64>,
+        concurrency: usize,
+    ) -> Host {
+        let lane = || Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
+        Host {
+            authority,
+            tls,
+            rule,
+            chunk,
+            known: Authority::default(),
+            patch: AtomicBool::new(false),
+            pieces: AtomicBool::new(false),
+            scheme: AtomicU8::new(0),
+            lanes: [lane(), lane(), lane()],
+            paused: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn scheme(&self) -> Scheme {
+        let only = |first| Scheme { first, other: None };
+        match (self.tls, self.scheme.load(Ordering::Relaxed)) {
+            (Tls::Verify | Tls::SkipVerify, _) | (Tls::Optional, 2) => only("https"),
+            (Tls::Off, _) | (Tls::Optional, 1) => only("http"),
+            (Tls::Optional, _) if crate::hosts::is_loopback(&self.authority) => {
+                Scheme { first: "http", other: Some("https") }
+            }
+            (Tls::Optional, _) => Scheme { first: "https", other: Some("http") },
+        }
+    }
+
+    /// Remembers which scheme worked.
+    pub(crate) fn speaks(&self, scheme: &str) {
+        self.scheme.store(if scheme == "http" { 1 } else { 2 }, Ordering::Relaxed);
+    }
+
+    /// Waits for a turn; held until the answer's body has been read.
+    pub(crate) async fn turn(&self, lane: Lane) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(self.lanes.get(lane as usize)?).acquire_owned().await.ok()
+    }
+
+    /// Lets nobody ask this host before `until`.
+    pub(crate) fn pause(&self, until: Instant) {
+        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        *paused = Some(paused.map_or(until, |already| already.max(until)));
+    }
+
+    /// Waits until the host may be asked again.
+    pub(crate) async fn unpaused(&self) {
+        let until = *self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = until {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+/// The hosts met so far.
+#[derive(Default)]
+pub(crate) struct Hosts(Mutex<HashMap<(String, Tls, Option<usize>), Arc<Host>>>);
+
+impl Hosts {
+    pub(crate) fn host(
+        &self,
+        key: (&str, Tls, Option<usize>),
+        new: impl FnOnce() -> Host,
+    ) -> Arc<Host> {
+        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (key.0.to_owned(), key.1, key.2);
+        Arc::clone(hosts.entry(key).or_insert_with(|| Arc::new(new())))
+    }
+}

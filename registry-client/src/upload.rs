@@ -1,0 +1,405 @@
+//! Blobs on their way to a registry (distribution-spec, "Pushing Blobs").
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use image::{Descriptor, Digest, Repository};
+use reqwest::Method;
+use reqwest::header::{self, HeaderName, HeaderValue};
+use task::{Fault, Kind};
+use url::Url;
+
+use crate::auth::{Access, Scope};
+use crate::client::{Body, Inner};
+use crate::feed::Feed;
+use crate::limit::Lane;
+use crate::request::{Answer, Call, Endpoint, Payload, Where};
+use crate::retry::{Attempts, Failure};
+use crate::{Error, Result, wire};
+
+/// Blobs up to this size are held in memory, so that their uploads can be repeated here.
+const SMALL: u64 = 256 << 10;
+/// The size of pieces for registries that limit the size of requests.
+const PIECE: u64 = 4 << 20;
+/// The largest piece that is held in memory.
+const LARGEST_PIECE: u64 = 64 << 20;
+
+/// Upload sessions that a refused mount left open, for the upload that follows.
+#[derive(Default)]
+pub(crate) struct Sessions(Mutex<HashMap<(String, String, Digest), Url>>);
+
+impl Sessions {
+    fn key(endpoint: &Endpoint, digest: Digest) -> (String, String, Digest) {
+        (endpoint.host.authority.clone(), endpoint.path().to_owned(), digest)
+    }
+
+    fn keep(&self, endpoint: &Endpoint, digest: Digest, session: Url) -> Option<Url> {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.len() >= 256 {
+            return Some(session);
+        }
+        sessions.insert(Sessions::key(endpoint, digest), session)
+    }
+
+    fn take(&self, endpoint: &Endpoint, digest: Digest) -> Option<Url> {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.remove(&Sessions::key(endpoint, digest))
+    }
+}
+
+/// One blob's upload.
+struct Upload<'a> {
+    inner: &'a Inner,
+    endpoint: &'a Endpoint,
+    descriptor: &'a Descriptor,
+    action: String,
+}
+
+pub(crate) async fn upload(
+    inner: &Arc<Inner>,
+    endpoint: &Endpoint,
+    descriptor: &Descriptor,
+    body: Body,
+) -> Result<()> {
+    let action = format!("writing blob {} to {}", descriptor.digest, endpoint.path());
+    let upload = Upload { inner, endpoint, descriptor, action };
+    let _turn = endpoint.host.turn(Lane::Upload).await;
+    if descriptor.size <= SMALL {
+        return upload.small(body).await;
+    }
+    let session = match inner.sessions.take(endpoint, descriptor.digest) {
+        Some(session) => session,
+        None => upload.begin().await?.0,
+    };
+    if endpoint.host.chunk.is_some() || endpoint.host.pieces.load(Ordering::Relaxed) {
+        return upload.in_pieces(session, body).await;
+    }
+    upload.streamed(session, body).await
+}
+
+/// Mounts a blob; `false` if it must be uploaded instead.
+pub(crate) async fn mount(
+    inner: &Arc<Inner>,
+    endpoint: &Endpoint,
+    digest: Digest,
+    from: &Repository,
+) -> Result<bool> {
+    let action = format!("mounting blob {digest} of {} into {}", from.path(), endpoint.path());
+    let mut scope = Scope::new(Access::Push, endpoint.path());
+    scope.from = Some(from.path().to_owned());
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("mount", &digest.to_string()).append_pair("from", from.path());
+    let path = format!("/v2/{}/blobs/uploads/?{}", endpoint.path(), query.finish());
+    let call = Call::new(Method::POST, Where::Path(path), scope, action);
+    let answer = match inner.send(endpoint, &call.accept(&[400, 404, 405])).await {
+        Ok(answer) => answer,
+        // The source may be out of reach for this user; the upload tells about the target.
+        Err(error) if error.kind() == Kind::Denied => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if answer.status == 201 {
+        return Ok(true);
+    }
+    if answer.status == 202
+        && let Some(location) = wire::text(&answer.headers, header::LOCATION)
+        && let Ok(session) = inner.next_url(&answer.url, location)
+        && let Some(unused) = inner.sessions.keep(endpoint, digest, session)
+    {
+        cancel(inner, endpoint, unused).await;
+    }
+    Ok(false)
+}
+
+/// Tells the registry that a session is over. Whether it listens does not matter.
+async fn cancel(inner: &Inner, endpoint: &Endpoint, session: Url) {
+    let scope = Scope::new(Access::Push, endpoint.path());
+    let call = Call::new(Method::DELETE, Where::Url(session), scope, "ending an upload".into());
+    let limit = inner.options.timeouts.connect.min(std::time::Duration::from_secs(2));
+    let call = call.once().lane(Lane::Free);
+    let _ = tokio::time::timeout(limit, inner.send(endpoint, &call)).await;
+}
+
+impl Upload<'_> {
+    fn call(&self, method: Method, to: Where) -> Call {
+        let scope = Scope::new(Access::Push, self.endpoint.path());
+        Call::new(method, to, scope, self.action.clone()).lane(Lane::Free)
+    }
+
+    fn octets(call: Call) -> Call {
+        let octets = HeaderValue::from_static("application/octet-stream");
+        call.header(header::CONTENT_TYPE, octets)
+    }
+
+    fn malformed(&self, reason: String) -> Error {
+        Error::Malformed {
+            registry: self.endpoint.registry().to_owned(),
+            action: self.action.clone(),
+            reason,
+        }
+    }
+
+    fn interrupted(&self, reason: &str) -> Error {
+        Error::Interrupted {
+            registry: self.endpoint.registry().to_owned(),
+            action: self.action.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// Opens a session: its URL, and the smallest piece the registry takes.
+    async fn begin(&self) -> Result<(Url, u64)> {
+        let path = format!("/v2/{}/blobs/uploads/", self.endpoint.path());
+        let call = self.call(Method::POST, Where::Path(path));
+        let answer = self.inner.send(self.endpoint, &call).await?;
+        let least = wire::text(&answer.headers, HeaderName::from_static("oci-chunk-min-length"));
+        let least = least.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let session = self.location(&answer)?;
+        let session =
+            session.ok_or_else(|| self.malformed("an upload without a Location".into()))?;
+        Ok((session, least))
+    }
+
+    /// Where to go on.
+    fn location(&self, answer: &Answer) -> Result<Option<Url>> {
+        let Some(location) = wire::text(&answer.headers, header::LOCATION) else { return Ok(None) };
+        let shown = wire::printable(location);
+        let next = self.inner.next_url(&answer.url, location);
+        next.map(Some).map_err(|reason| Error::Unsafe {
+            registry: self.endpoint.registry().to_owned(),
+            action: self.action.clone(),
+            reason: format!("it wants the upload at {shown}, {reason}"),
+        })
+    }
+
+    /// The session's URL with the digest that ends it; what it carries already is kept as it is.
+    fn closing(&self, mut session: Url) -> Url {
+        session.query_pairs_mut().append_pair("digest", &self.descriptor.digest.to_string());
+        session
+    }
+
+    /// A blob that fits into memory: everything about it can be repeated.
+    async fn small(&self, mut body: Body) -> Result<()> {
+        let mut whole = BytesMut::with_capacity(self.descriptor.size as usize);
+        while let Some(chunk) = body.next().await {
+            whole.extend_from_slice(&chunk?);
+            if whole.len() as u64 > self.descriptor.size {
+                break;
+            }
+        }
+        let (digest, expected, found) =
+            (self.descriptor.digest, self.descriptor.size, whole.len() as u64);
+        if expected != found {
+            return Err(Error::source(image::Error::SizeMismatch { digest, expected, found }));
+        }
+        let whole = whole.freeze();
+        let mut attempts = Attempts::new(&self.inner.options);
+        let mut kept = self.inner.sessions.take(self.endpoint, digest);
+        loop {
+            let result = match kept.take() {
+                Some(session) => self.put_small(session, &whole).await,
+                None => match self.begin().await {
+                    Ok((session, _)) => self.put_small(session, &whole).await,
+                    Err(error) => return Err(error),
+                },
+            };
+            match result {
+                Ok(()) => return Ok(()),
+                Err(error) => attempts.again(Failure::from(error), true).await?,
+            }
+        }
+    }
+
+    async fn put_small(&self, session: Url, whole: &Bytes) -> Result<()> {
+        let patch = self.endpoint.host.patch.load(Ordering::Relaxed);
+        let session = match patch {
+            true => self.patch(session, Payload::Bytes(whole.clone()), None).await?,
+            false => session,
+        };
+        let payload = if patch { Payload::None } else { Payload::Bytes(whole.clone()) };
+        let call = self.call(Method::PUT, Where::Url(self.closing(session.clone())));
+        let call = Self::octets(call).payload(payload).once();
+        match self.inner.send(self.endpoint, &call).await {
+            Ok(answer) => self.committed(&answer).await,
+            Err(error) => self.failed(session, error, !patch).await,
+        }
+    }
+
+    /// The whole blob as one stream: in the closing PUT, or in one PATCH where that is refused.
+    async fn streamed(&self, session: Url, body: Body) -> Result<()> {
+        let feed = Feed::new(body, self.descriptor);
+        let payload = Payload::Feed(feed);
+        if self.endpoint.host.patch.load(Ordering::Relaxed) {
+            let session = match self.patch(session.clone(), payload, None).await {
+                Ok(session) => session,
+                Err(error) => return self.failed(session, error, false).await,
+            };
+            return self.close(session).await;
+        }
+        let call = self.call(Method::PUT, Where::Url(self.closing(session.clone())));
+        let call = Self::octets(call).payload(payload);
+        match self.inner.send(self.endpoint, &call).await {
+            Ok(answer) => self.committed(&answer).await,
+            Err(error) => self.failed(session, error, true).await,
+        }
+    }
+
+    /// Ends a session whose bytes are all there.
+    async fn close(&self, session: Url) -> Result<()> {
+        let call = self.call(Method::PUT, Where::Url(self.closing(session.clone())));
+        match self.inner.send(self.endpoint, &call).await {
+            Ok(answer) => self.committed(&answer).await,
+            Err(error) => self.failed(session, error, false).await,
+        }
+    }
+
+    /// Sends bytes to a session; where it goes on from there.
+    async fn patch(
+        &self,
+        session: Url,
+        payload: Payload,
+        range: Option<(u64, u64)>,
+    ) -> Result<Url> {
+        let mut call = Self::octets(self.call(Method::PATCH, Where::Url(session.clone())));
+        call = call.payload(payload).once();
+        if let Some((first, last)) = range {
+            let range = HeaderValue::try_from(format!("{first}-{last}"));
+            let range = range.map_err(|_| self.malformed("a range that is no header".into()))?;
+            call = call.header(header::CONTENT_RANGE, range);
+        }
+        let answer = self.inner.send(self.endpoint, &call).await?;
+        Ok(self.location(&answer)?.unwrap_or(session))
+    }
+
+    /// In pieces held in memory, each repeated until the registry has it.
+    async fn in_pieces(&self, mut session: Url, mut body: Body) -> Result<()> {
+        let size = self.descriptor.size;
+        let piece = self.endpoint.host.chunk.unwrap_or(PIECE).clamp(1, LARGEST_PIECE);
+        let (mut sent, mut buffer) = (0, BytesMut::new());
+        loop {
+            let mut ended = false;
+            while (buffer.len() as u64) < piece && !ended {
+                match body.next().await {
+                    Some(chunk) => buffer.extend_from_slice(&chunk?),
+                    None => ended = true,
+                }
+            }
+            let found = sent + buffer.len() as u64;
+            if found > size || (ended && found != size) {
+                cancel(self.inner, self.endpoint, session).await;
+                let (digest, expected) = (self.descriptor.digest, size);
+                return Err(Error::source(image::Error::SizeMismatch { digest, expected, found }));
+            }
+            while !buffer.is_empty() && (ended || buffer.len() as u64 >= piece) {
+                let cut = buffer.len().min(piece as usize);
+                let bytes = buffer.split_to(cut).freeze();
+                session = self.piece(session, sent, &bytes).await?;
+                sent += bytes.len() as u64;
+            }
+            if ended {
+                return self.close(session).await;
+            }
+        }
+    }
+
+    /// One piece, resumed from where the registry says it is after a fault.
+    async fn piece(&self, mut session: Url, start: u64, bytes: &Bytes) -> Result<Url> {
+        let end = start + bytes.len() as u64;
+        let mut from = start;
+        let mut attempts = Attempts::new(&self.inner.options);
+        loop {
+            let rest = bytes.slice((from - start) as usize..);
+            let sending = self.patch(session.clone(), Payload::Bytes(rest), Some((from, end - 1)));
+            let error = match sending.await {
+                Ok(next) => return Ok(next),
+                Err(error) => error,
+            };
+            let resumable = matches!(error, Error::Answer { status: 416, .. });
+            if !resumable {
+                attempts.again(Failure::from(error), true).await?;
+            } else if from != start {
+                return Err(error);
+            }
+            let call = self.call(Method::GET, Where::Url(session.clone()));
+            let answer = self.inner.send(self.endpoint, &call).await?;
+            session = self.location(&answer)?.unwrap_or(session);
+            match wire::upload_range(&answer.headers) {
+                Some(there) if there == end => return Ok(session),
+                Some(there) if (start..end).contains(&there) && !(resumable && there == from) => {
+                    from = there;
+                }
+                _ => return Err(self.interrupted("lost track of the upload")),
+            }
+        }
+    }
+
+    /// Makes sure that an answer to the closing request means what it should.
+    async fn committed(&self, answer: &Answer) -> Result<()> {
+        let said = wire::text(&answer.headers, HeaderName::from_static("docker-content-digest"));
+        let said = said.and_then(|text| text.parse::<Digest>().ok());
+        let digest = self.descriptor.digest;
+        if let Some(said) = said.filter(|said| said.algorithm() == digest.algorithm())
+            && said != digest
+        {
+            return Err(self.malformed(format!("it stored {said} instead")));
+        }
+        if matches!(answer.status.as_u16(), 200 | 201 | 204) || self.is_there().await {
+            return Ok(());
+        }
+        Err(self.malformed(format!("it answered {} and does not have it", answer.status.as_u16())))
+    }
+
+    async fn is_there(&self) -> bool {
+        let found = has(self.inner, self.endpoint, self.descriptor.digest, Lane::Free).await;
+        found.is_ok_and(|size| size == Some(self.descriptor.size))
+    }
+
+    /// An upload that failed: perhaps only its answer was lost, perhaps the registry wants it
+    /// another way; what is left of it is removed.
+    async fn failed(&self, session: Url, error: Error, whole: bool) -> Result<()> {
+        let refused = match &error {
+            Error::Answer { status, .. } => Some(*status),
+            _ => None,
+        };
+        if error.kind() == Kind::Unavailable && refused.is_none_or(|status| status >= 500) {
+            if self.is_there().await {
+                return Ok(());
+            }
+        }
+        let host = &self.endpoint.host;
+        let large = refused == Some(413) && !host.pieces.swap(true, Ordering::Relaxed);
+        let odd = whole
+            && !large
+            && matches!(refused, Some(400 | 404 | 405 | 411 | 415 | 416 | 501))
+            && !host.patch.swap(true, Ordering::Relaxed);
+        cancel(self.inner, self.endpoint, session).await;
+        match (large || odd, refused) {
+            (true, _) => Err(self.interrupted("wants uploads in another form")),
+            // The session is gone; a new one may work.
+            (false, Some(404)) => Err(self.interrupted("forgot the upload")),
+            _ => Err(error),
+        }
+    }
+}
+
+/// The size of a blob, if it is there.
+pub(crate) async fn has(
+    inner: &Inner,
+    endpoint: &Endpoint,
+    digest: Digest,
+    lane: Lane,
+) -> Result<Option<u64>> {
+    let path = endpoint.path();
+    let call = Call::new(
+        Method::HEAD,
+        Where::Path(format!("/v2/{path}/blobs/{digest}")),
+        // Asked before an upload, whose token then serves both.
+        Scope::new(Access::Push, path),
+        format!("looking for blob {digest} in {path}"),
+    );
+    let answer = inner.send(endpoint, &call.lane(lane).accept(&[404, 405, 501])).await?;
+    // One that does not say how large it is might as well not be there: uploading is safe.
+    Ok(wire::content_length(&answer.headers).filter(|_| answer.status.is_success()))
+}

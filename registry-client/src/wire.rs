@@ -1,0 +1,293 @@
+//! Reading what registries put into headers and error bodies. Everything here takes foreign text:
+//! total, bounded, and without an opinion on what to do.
+
+use std::time::Duration;
+
+use reqwest::header::{self, HeaderMap};
+use serde::Deserialize;
+
+/// The most of a foreign message that is shown.
+const MESSAGE: usize = 300;
+
+/// The target of the `next` link of a `Link` header (RFC 8288).
+pub(crate) fn next_link(headers: &HeaderMap) -> Option<String> {
+    headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
+}
+
+fn next_in(mut text: &str) -> Option<String> {
+    while let Some(open) = text.find('<') {
+        let rest = &text[open + 1..];
+        let close = rest.find('>')?;
+        let (target, after) = (&rest[..close], &rest[close + 1..]);
+        let end = after.find('<').unwrap_or(after.len());
+        let next = after[..end].split([';', ',']).any(|parameter| {
+            let (key, value) = parameter.split_once('=').unwrap_or_default();
+            key.trim().eq_ignore_ascii_case("rel")
+                && value
+                    .trim()
+                    .trim_matches('"')
+                    .split_ascii_whitespace()
+                    .any(|relation| relation.eq_ignore_ascii_case("next"))
+        });
+        if next {
+            return Some(target.trim().to_owned());
+        }
+        text = &after[end..];
+    }
+    None
+}
+
+/// `Content-Range: bytes first-last/total` (RFC 9110, 14.4): first, last, and total if known.
+pub(crate) fn content_range(headers: &HeaderMap) -> Option<(u64, u64, Option<u64>)> {
+    parse_content_range(headers.get(header::CONTENT_RANGE)?.to_str().ok()?)
+}
+
+fn parse_content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+    let (range, total) = text.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (number(first)?, number(last)?);
+    let total = if total.trim() == "*" { None } else { Some(number(total)?) };
+    (first <= last && total.is_none_or(|total| last < total)).then_some((first, last, total))
+}
+
+/// How many bytes an upload session has: `Range: 0-last` (distribution-spec, "Pushing a blob in
+/// chunks"). `None` where there is nothing or nonsense.
+pub(crate) fn upload_range(headers: &HeaderMap) -> Option<u64> {
+    parse_upload_range(headers.get(header::RANGE)?.to_str().ok()?)
+}
+
+fn parse_upload_range(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let text = text.strip_prefix("bytes=").unwrap_or(text);
+    let (first, last) = text.split_once('-')?;
+    if number(first)? != 0 {
+        return None;
+    }
+    // "0-0" is what registries answer for an empty session as well as for one byte; taking it
+    // for empty at worst sends that byte again, which the registry refuses clearly.
+    match number(last)? {
+        0 => Some(0),
+        last => last.checked_add(1),
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+}
+
+/// How long to wait: `Retry-After` in seconds or as a date, which is compared with the answer's
+/// own `Date` (RFC 9110, 10.2.3), so that no clock of ours is asked.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Some(seconds) = number(text) {
+        return Some(Duration::from_secs(seconds));
+    }
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(Duration::MAX);
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    let now = httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()?;
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
+/// An HTTP date as seconds since 1970.
+pub(crate) fn date(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
+    let date = httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()?;
+    date.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+/// The value of a header as text.
+pub(crate) fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok().map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// `Content-Type` without parameters, in lower case.
+pub(crate) fn content_type(headers: &HeaderMap) -> Option<String> {
+    let text = text(headers, header::CONTENT_TYPE)?;
+    let bare = text.split(';').next().unwrap_or_default().trim();
+    (!bare.is_empty()).then(|| bare.to_ascii_lowercase())
+}
+
+/// `Content-Length`.
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    number(text(headers, header::CONTENT_LENGTH)?)
+}
+
+#[derive(Deserialize, Default)]
+struct Errors {
+    #[serde(default)]
+    errors: Vec<ErrorItem>,
+    #[serde(default)]
+    details: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    error_description: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct ErrorItem {
+    #[serde(default)]
+    code: Option<serde_json::Value>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// What a registry says went wrong (distribution-spec, "Error Codes"), or the start of whatever
+/// text it sent, made fit for a terminal.
+pub(crate) fn message(body: &[u8], content_type: Option<&str>) -> String {
+    let said = match serde_json::from_slice::<Errors>(body) {
+        Ok(errors) if !errors.errors.is_empty() => {
+            let items = errors.errors.iter().take(3).map(|item| {
+                let code = match &item.code {
+                    Some(serde_json::Value::String(code)) => code.as_str(),
+                    _ => "",
+                };
+                match (code, item.message.as_deref().unwrap_or_default()) {
+                    ("", message) => message.to_owned(),
+                    (code, "") => code.to_owned(),
+                    (code, message) => format!("{code}: {message}"),
+                }
+            });
+            items.collect::<Vec<_>>().join("; ")
+        }
+        Ok(errors) => {
+            errors.details.or(errors.error_description).or(errors.message).unwrap_or_default()
+        }
+        Err(_) if content_type.is_some_and(|kind| kind.contains("html")) => String::new(),
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    printable(&said)
+}
+
+/// Foreign text without control bytes, on one line, cut.
+pub(crate) fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    let spaced = text.chars().take(4 * MESSAGE).map(|c| if hidden(c) { ' ' } else { c });
+    let spaced: String = spaced.collect();
+    let words: Vec<&str> = spaced.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(MESSAGE) {
+        Some((cut, _)) => format!("{}…", &line[..cut]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn links() {
+        for (text, expected) in [
+            (r#"</v2/a/tags/list?n=2&last=b>; rel="next""#, Some("/v2/a/tags/list?n=2&last=b")),
+            ("</v2/a>; rel=next", Some("/v2/a")),
+            (r#"<x>; rel="prev", <y>; title="a"; REL="last next""#, Some("y")),
+            (r#"<a,b;c>; rel="next""#, Some("a,b;c")),
+            (r#"<x>; rel="prev""#, None),
+            ("<x", None),
+            ("", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(next_link(&headers(header::LINK, text)).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges() {
+        for (text, expected) in [
+            ("bytes 0-9/10", Some((0, 9, Some(10)))),
+            ("bytes 5-9/*", Some((5, 9, None))),
+            ("bytes 9-5/10", None),
+            ("bytes 0-10/10", None),
+            ("bytes */10", None),
+            ("bytes -1-5/10", None),
+            ("0-9/10", None),
+            ("bytes 0-99999999999999999999/*", None),
+        ] {
+            assert_eq!(parse_content_range(text), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("0-0", Some(0)),
+            ("0-41", Some(42)),
+            ("bytes=0-41", Some(42)),
+            ("1-41", None),
+            ("0-", None),
+            ("0-18446744073709551615", None),
+        ] {
+            assert_eq!(parse_upload_range(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn pauses() {
+        let mut map = headers(header::RETRY_AFTER, "Wed, 21 Oct 2015 07:28:30 GMT");
+        assert_eq!(retry_after(&map), None);
+        map.insert(header::DATE, "Wed, 21 Oct 2015 07:28:00 GMT".parse().unwrap());
+        assert_eq!(retry_after(&map), Some(Duration::from_secs(30)));
+        map.insert(header::DATE, "Wed, 21 Oct 2015 07:29:00 GMT".parse().unwrap());
+        assert_eq!(retry_after(&map), Some(Duration::ZERO));
+        for (text, expected) in [
+            ("7", Some(Duration::from_secs(7))),
+            ("99999999999999999999999", Some(Duration::MAX)),
+            ("-7", None),
+            ("soon", None),
+        ] {
+            assert_eq!(retry_after(&headers(header::RETRY_AFTER, text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn messages() {
+        let json = |text: &str| message(text.as_bytes(), Some("application/json"));
+        assert_eq!(
+            json(r#"{"errors":[{"code":"DENIED","message":"no\u001b[31m way"},{"code":"X"}]}"#),
+            "DENIED: no [31m way; X"
+        );
+        assert_eq!(json(r#"{"details":"bad password"}"#), "bad password");
+        assert_eq!(json("{}"), "");
+        assert_eq!(message(b"<html>no", Some("text/html")), "");
+        assert_eq!(message(b"a\r\nb\x07", None), "a b");
+        assert_eq!(message(&[b'x'; 5000], None).chars().count(), MESSAGE + 1);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in "\\PC*", bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            next_in(&text);
+            parse_content_range(&text);
+            parse_upload_range(&text);
+            let said = message(&bytes, None);
+            prop_assert!(!said.chars().any(char::is_control));
+            if let Ok(value) = header::HeaderValue::from_bytes(&bytes) {
+                let map = HeaderMap::from_iter([
+                    (header::LINK, value.clone()),
+                    (header::RETRY_AFTER, value.clone()),
+                    (header::DATE, value.clone()),
+                    (header::CONTENT_TYPE, value.clone()),
+                    (header::CONTENT_LENGTH, value),
+                ]);
+                next_link(&map);
+                retry_after(&map);
+                content_type(&map);
+                content_length(&map);
+            }
+        }
+
+        #[test]
+        fn next_links_come_out(target in "[a-z/?=&,;]{1,30}") {
+            let text = format!("<{target}>; rel=\"next\"");
+            prop_assert_eq!(next_in(&text), Some(target));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The client against the reference registry (`docker-registry`), where it is installed.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use image::{Descriptor, Digest, MediaType, Repository, Tag};
+use registry_client::{Body, Client, Credential, Error, Options, Target, Timeouts};
+use task::{Fault, Kind};
+
+const PROGRAM: &str = "/usr/bin/docker-registry";
+
+struct Server {
+    child: Child,
+    address: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a registry; `None` (said on stderr) where there is none to start.
+fn start(password: Option<&str>) -> Option<Server> {
+    if !Path::new(PROGRAM).exists() {
+        eprintln!("skipped: needs {PROGRAM}");
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let mut config = format!(
+        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: '{address}'}}\n",
+        directory.path().join("data").display()
+    );
+    if let Some(password) = password {
+        let table = Command::new("htpasswd").args(["-Bbn", "user", password]).output();
+        let Ok(table) = table else {
+            eprintln!("skipped: needs htpasswd");
+            return None;
+        };
+        let path = directory.path().join("htpasswd");
+        std::fs::write(&path, table.stdout).unwrap();
+        config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", path.display());
+    }
+    let path = directory.path().join("config.yml");
+    std::fs::write(&path, config).unwrap();
+    let mut child = Command::new(PROGRAM)
+        .arg("serve")
+        .arg(&path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It says when it listens.
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let listening = lines.by_ref().any(|line| line.is_ok_and(|line| line.contains("listening on")));
+    assert!(listening, "docker-registry did not start");
+    std::thread::spawn(move || lines.for_each(drop));
+    Some(Server { child, address, _directory: directory })
+}
+
+fn options(credential: Credential) -> Options {
+    Options {
+        keychain: Arc::new(credential),
+        retries: 1,
+        backoff: Duration::from_millis(1),
+        timeouts: Timeouts { first_byte: Duration::from_secs(5), ..Timeouts::default() },
+        system_proxy: false,
+        ..Options::default()
+    }
+}
+
+fn body(bytes: &Bytes) -> Body {
+    let chunks: Vec<_> = bytes.chunks(100_000).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
+    Box::pin(futures::stream::iter(chunks))
+}
+
+async fn collect(mut body: Body) -> Result<Vec<u8>, Error> {
+    let mut all = Vec::new();
+    while let Some(chunk) = body.next().await {
+        all.extend_from_slice(&chunk?);
+    }
+    Ok(all)
+}
+
+async fn whole_story(server: &Server, credential: Credential) {
+    let client = Client::new(options(credential)).unwrap();
+    let app = Repository::new(&server.address, "team/app").unwrap();
+    let copy = Repository::new(&server.address, "team/copy").unwrap();
+    let (repo, other) = (client.repo(&app), client.repo(&copy));
+
+    let layer: Bytes = (0..3_000_000u32).map(|i| (i % 251) as u8).collect::<Vec<_>>().into();
+    let layer_descriptor = Descriptor::of(MediaType::OCI_LAYER, &layer);
+    let config = Bytes::from_static(b"{}");
+    let config_descriptor = Descriptor::of(MediaType::OCI_CONFIG, &config);
+
+    assert_eq!(repo.has_blob(layer_descriptor.digest).await.unwrap(), None);
+    repo.upload(&layer_descriptor, body(&layer)).await.unwrap();
+    repo.upload(&config_descriptor, body(&config)).await.unwrap();
+    assert_eq!(repo.has_blob(layer_descriptor.digest).await.unwrap(), Some(3_000_000));
+    assert!(other.mount(layer_descriptor.digest, &app).await.unwrap());
+    assert!(!other.mount(Digest::of(b"nowhere"), &app).await.unwrap());
+
+    let manifest = image::Manifest::new(
+        MediaType::OCI_MANIFEST,
+        config_descriptor.clone(),
+        vec![layer_descriptor.clone()],
+    );
+    let manifest = Bytes::from(serde_json::to_vec(&manifest).unwrap());
+    let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &manifest);
+    let tag = |text: &str| Target::Tag(text.parse::<Tag>().unwrap());
+    for name in ["1", "2"] {
+        repo.put_manifest(&tag(name), &MediaType::OCI_MANIFEST, manifest.clone()).await.unwrap();
+    }
+    assert_eq!(repo.tags(None).await.unwrap(), ["1", "2"]);
+    assert_eq!(repo.resolve(&tag("1")).await.unwrap(), descriptor);
+    let digest = Target::Digest(descriptor.digest);
+    assert_eq!(repo.manifest(&digest).await.unwrap(), (descriptor.clone(), manifest.clone()));
+    assert!(client.catalog(&server.address).await.unwrap().contains(&"team/app".to_owned()));
+
+    let whole = repo.blob(layer_descriptor.digest, Some(3_000_000), None).await.unwrap();
+    assert!(collect(whole).await.unwrap() == layer);
+    let part = repo.blob(layer_descriptor.digest, Some(3_000_000), Some(10..20)).await.unwrap();
+    assert_eq!(collect(part).await.unwrap(), layer[10..20]);
+
+    // No referrers API here: the fallback tag.
+    assert!(repo.referrers(descriptor.digest, None).await.unwrap().is_empty());
+    let mut referrer = Descriptor::of(MediaType::OCI_MANIFEST, &manifest);
+    referrer.artifact_type = Some("application/x".into());
+    repo.add_referrer(descriptor.digest, &referrer).await.unwrap();
+    repo.add_referrer(descriptor.digest, &referrer).await.unwrap();
+    let found = repo.referrers(descriptor.digest, Some("application/x")).await.unwrap();
+    assert_eq!(found, [referrer.clone()]);
+    assert!(repo.referrers(descriptor.digest, Some("other")).await.unwrap().is_empty());
+    repo.remove_referrer(descriptor.digest, referrer.digest).await.unwrap();
+    assert!(repo.referrers(descriptor.digest, None).await.unwrap().is_empty());
+
+    repo.delete_manifest(&digest).await.unwrap();
+    let gone = repo.resolve(&tag("1")).await.unwrap_err();
+    assert_eq!(gone.kind(), Kind::NotFound, "{gone}");
+    other.delete_blob(layer_descriptor.digest).await.unwrap();
+    assert_eq!(other.has_blob(layer_descriptor.digest).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn push_pull_mount_list_delete() {
+    let Some(server) = start(None) else { return };
+    let story = whole_story(&server, Credential::Anonymous);
+    tokio::time::timeout(Duration::from_secs(60), story).await.unwrap();
+}
+
+#[tokio::test]
+async fn with_a_password_and_only_with_the_right_one() {
+    let Some(server) = start(Some("secret")) else { return };
+    let user =
+        |password: &str| Credential::Basic { username: "user".into(), password: password.into() };
+    let story = async {
+        let client = Client::new(options(Credential::Anonymous)).unwrap();
+        client.check(&server.address, &user("secret")).await.unwrap();
+        for credential in [user("wrong"), Credential::Anonymous] {
+            let error = client.check(&server.address, &credential).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Denied, "{error}");
+            assert!(error.hint().unwrap().contains(&server.address));
+        }
+        whole_story(&server, user("secret")).await;
+    };
+    tokio::time::timeout(Duration::from_secs(60), story).await.unwrap();
+}
