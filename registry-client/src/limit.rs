@@ -108,7 +108,10 @@ impl Host {
 
 /// The hosts met so far.
 #[derive(Default)]
-pub(crate) struct Hosts(Mutex<HashMap<(String, Tls, Option<usize>), Arc<Host>>>);
+pub(crate) struct Hosts(Mutex<HashMap<Key, Arc<Host>>>);
+
+/// Authority, TLS policy, rule: two rules for one host may differ in all they say.
+type Key = (String, Tls, Option<usize>);
 
 impl Hosts {
     pub(crate) fn host(

@@ -363,10 +363,9 @@ impl Upload<'_> {
             Error::Answer { status, .. } => Some(*status),
             _ => None,
         };
-        if error.kind() == Kind::Unavailable && refused.is_none_or(|status| status >= 500) {
-            if self.is_there().await {
-                return Ok(());
-            }
+        let lost = error.kind() == Kind::Unavailable && refused.is_none_or(|status| status >= 500);
+        if lost && self.is_there().await {
+            return Ok(());
         }
         let host = &self.endpoint.host;
         let large = refused == Some(413) && !host.pieces.swap(true, Ordering::Relaxed);

@@ -426,23 +426,28 @@ impl Inner {
             },
             other => other,
         })?;
-        let parsed: TokenAnswer = serde_json::from_slice(&answer.body)
-            .map_err(|error| bad(format!("no token but malformed JSON ({error})")))?;
-        let token = parsed.token.filter(|token| !token.is_empty());
-        let token = token.or(parsed.access_token).filter(|token| !token.is_empty());
-        let token = token.ok_or_else(|| bad("no token in it".into()))?;
-        let lifetime = match parsed.expires_in {
-            Some(serde_json::Value::Number(n)) => n.as_f64().map(|n| n.clamp(0.0, 1e9) as u64),
-            Some(serde_json::Value::String(text)) => text.parse().ok(),
-            _ => None,
-        };
-        let lifetime = lifetime.filter(|seconds| *seconds > 0).unwrap_or(LIFETIME).min(86_400);
-        let margin = (lifetime / 10).min(30);
-        Ok(Grant {
-            header: bearer(&token).map_err(bad)?,
-            until: Some(Instant::now() + Duration::from_secs(lifetime - margin)),
-        })
+        granted(&answer.body).map_err(bad)
     }
+}
+
+/// What a token service's answer grants.
+fn granted(body: &[u8]) -> Result<Grant, String> {
+    let parsed: TokenAnswer = serde_json::from_slice(body)
+        .map_err(|error| format!("no token but malformed JSON ({error})"))?;
+    let token = parsed.token.filter(|token| !token.is_empty());
+    let token = token.or(parsed.access_token).filter(|token| !token.is_empty());
+    let token = token.ok_or("no token in it")?;
+    let lifetime = match parsed.expires_in {
+        Some(serde_json::Value::Number(n)) => n.as_f64().map(|n| n.clamp(0.0, 1e9) as u64),
+        Some(serde_json::Value::String(text)) => text.parse().ok(),
+        _ => None,
+    };
+    let lifetime = lifetime.filter(|seconds| *seconds > 0).unwrap_or(LIFETIME).min(86_400);
+    let margin = (lifetime / 10).min(30);
+    Ok(Grant {
+        header: bearer(&token)?,
+        until: Some(Instant::now() + Duration::from_secs(lifetime - margin)),
+    })
 }
 
 fn basic(username: &str, password: &str) -> Result<HeaderValue, String> {
