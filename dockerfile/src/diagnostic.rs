@@ -4,7 +4,7 @@ mod excerpt;
 
 use std::fmt;
 
-use crate::span::Span;
+use crate::span::{LineIndex, Span};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +70,28 @@ pub enum Style {
     Colour,
 }
 
+/// Draws the diagnostics of one source text; the text is indexed once.
+#[derive(Clone, Debug)]
+pub struct Renderer<'a> {
+    index: LineIndex<'a>,
+    file_name: &'a str,
+    style: Style,
+}
+
+impl<'a> Renderer<'a> {
+    /// Prepares to draw excerpts of `source`, which is shown under the name `file_name`.
+    #[must_use]
+    pub fn new(source: &'a str, file_name: &'a str, style: Style) -> Self {
+        Self { index: LineIndex::new(source), file_name, style }
+    }
+
+    /// Draws one diagnostic, see [`render`].
+    #[must_use]
+    pub fn render(&self, diagnostic: &Diagnostic) -> String {
+        excerpt::draw(&self.index, self.file_name, diagnostic, self.style)
+    }
+}
+
 /// Draws a diagnostic: headline, place, the source line with a caret under the culprit, help.
 #[must_use]
 pub fn render(source: &str, file_name: &str, diagnostic: &Diagnostic) -> String {
@@ -84,5 +106,5 @@ pub fn render_styled(
     diagnostic: &Diagnostic,
     style: Style,
 ) -> String {
-    excerpt::draw(source, file_name, diagnostic, style)
+    Renderer::new(source, file_name, style).render(diagnostic)
 }

@@ -2,7 +2,8 @@
 //!
 //! This crate reads no file, no environment and no network. [`parse`] turns a source text into a
 //! [`Dockerfile`] and never fails; [`expand()`] replaces variables in one [`Word`]; [`lint()`] checks
-//! style and likely mistakes; [`ignore`] and [`glob`] match paths; [`diagnostic`] draws an excerpt
+//! style and likely mistakes; [`ignore`] and [`glob`] match paths; [`outline`] says what a target
+//! takes; [`diagnostic`] draws an excerpt
 //! of the source with a caret under the culprit.
 //!
 //! ```
@@ -31,7 +32,7 @@ mod suggest;
 mod variables;
 mod words;
 
-pub use diagnostic::{Diagnostic, Severity, render};
+pub use diagnostic::{Diagnostic, Renderer, Severity, Style, render};
 pub use directive::{Check, Directive, Directives};
 pub use expand::{Expansion, Scope, expand};
 pub use ignore::Ignore;

@@ -77,6 +77,12 @@ impl<'a> LineIndex<'a> {
         Self { source, starts }
     }
 
+    /// True when the source is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.source.is_empty()
+    }
+
     /// Number of lines; an empty source has one.
     #[must_use]
     pub fn lines(&self) -> usize {

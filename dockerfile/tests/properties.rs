@@ -2,8 +2,8 @@
 //! the source, and what it reports can be drawn.
 
 use dockerfile::{
-    Dockerfile, Instruction, InstructionKind, LintContext, Mount, Span, Word, expand, lint, parse,
-    parse_instruction, render,
+    Dockerfile, Ignore, Instruction, InstructionKind, LintContext, Mount, Span, Word, expand, lint,
+    parse, parse_instruction, render,
 };
 use proptest::prelude::*;
 
@@ -19,6 +19,9 @@ fn check_instruction(source: &str, instruction: &Instruction) {
     assert!(inside(source, instruction.keyword.span), "{instruction:?}");
     for word in instruction.kind.words() {
         assert!(inside(source, word.span), "{word:?} of {instruction:?}");
+        if word.span.len() == word.text.len() {
+            assert_eq!(word.span.text(source), word.text, "{instruction:?}");
+        }
         let _ = expand(word, &|name| (name.len() % 2 == 0).then(|| name.repeat(2)));
     }
     for heredoc in instruction.kind.heredocs() {
@@ -116,6 +119,28 @@ proptest! {
             chars.splice(at..end, insert.chars());
         }
         check(&chars.into_iter().collect::<String>());
+    }
+
+    #[test]
+    fn single_instructions(source in pieces()) {
+        let (instruction, diagnostics) = parse_instruction(&source);
+        prop_assert!(instruction.is_some() || !diagnostics.is_empty());
+        prop_assert!(diagnostics.iter().all(|diagnostic| inside(&source, diagnostic.span)));
+    }
+
+    #[test]
+    fn ignore_files(
+        source in "([!#*?a/.\\[\\]\\\\^-]{0,12}\n){0,6}",
+        path in "[a*/.]{0,12}",
+    ) {
+        let (ignore, diagnostics) = Ignore::parse(&source);
+        prop_assert!(diagnostics.iter().all(|diagnostic| inside(&source, diagnostic.span)));
+        let included = !ignore.excluded(&path, false);
+        // A walk that prunes finds every file that is included.
+        for (at, _) in path.match_indices('/').filter(|_| included && !path.contains("//")) {
+            let directory = &path[..at];
+            prop_assert!(!ignore.excluded(directory, true) || ignore.may_include_below(directory));
+        }
     }
 
     #[test]

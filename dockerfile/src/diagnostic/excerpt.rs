@@ -10,18 +10,22 @@ const WIDTH: usize = 120;
 /// So many of them before the culprit, when the start is cut off.
 const BEFORE: usize = 40;
 
-pub(super) fn draw(source: &str, file_name: &str, diagnostic: &Diagnostic, style: Style) -> String {
-    let index = LineIndex::new(source);
+pub(super) fn draw(
+    index: &LineIndex<'_>,
+    file_name: &str,
+    diagnostic: &Diagnostic,
+    style: Style,
+) -> String {
     let start = index.position(diagnostic.span.start);
     // The end is the last character, not the one behind it.
     let last = diagnostic.span.end.max(diagnostic.span.start + 1) - 1;
     let end_line = index.position(last.max(diagnostic.span.start)).line.max(start.line);
     let gutter = end_line.to_string().len();
     let paint = Paint::new(diagnostic.severity, style);
-    let mut drawing = Drawing { out: String::new(), index: &index, diagnostic, gutter, paint };
+    let mut drawing = Drawing { out: String::new(), index, diagnostic, gutter, paint };
     drawing.headline();
     drawing.place(file_name, &start.to_string());
-    if !source.is_empty() {
+    if !index.is_empty() {
         drawing.bar("");
         drawing.excerpt(start.line);
         if end_line > start.line {
