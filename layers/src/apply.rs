@@ -1,10 +1,22 @@
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread;
 
 use image::Digest;
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, chownat, fchmod, fstat,
+    futimens,
+};
+use rustix::io::Errno;
+use std::os::fd::AsFd;
 use task::Task;
 
-use crate::{Error, Result, Root};
+use crate::blocks::{self, Block, Stream};
+use crate::unpack::Unpacker;
+use crate::xattr::At;
+use crate::{Error, Result, Root, decompress};
 
 /// What the `.wh.` names of a layer become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,17 +36,19 @@ pub enum Whiteouts {
 pub struct Limits {
     /// Number of entries.
     pub entries: u64,
-    /// Length of a name or of a link target, in bytes; the kernel's own bound is 4,096.
+    /// Length of a name or of a link target, in bytes; the kernel's own bound is 4,095.
     pub path: usize,
     /// Uncompressed bytes of the whole stream; `None` for no bound.
     pub total: Option<u64>,
     /// Bytes of all extended attributes of one entry.
     pub xattrs: usize,
+    /// Length of one file; only a sparse one can be longer than the stream.
+    pub file: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { entries: 10_000_000, path: 4095, total: None, xattrs: 1 << 20 }
+        Limits { entries: 10_000_000, path: 4095, total: None, xattrs: 1 << 20, file: 1 << 44 }
     }
 }
 
@@ -57,20 +71,23 @@ pub struct Applied {
     /// Digest of the uncompressed stream.
     pub diff_id: Digest,
     /// Directories that had to be made although the archive never mentions them, parents first;
-    /// [`inherit`] gives them their attributes. An empty path is the root itself.
+    /// [`inherit`] gives them their attributes. An empty path is the root itself: with
+    /// [`Whiteouts::Overlay`] it is there unless the archive has an entry for it.
     pub implied: Vec<PathBuf>,
     /// Number of entries.
     pub entries: u64,
     /// Length of the uncompressed stream in bytes.
     pub uncompressed: u64,
-    /// What could not be kept: one line each.
+    /// What could not be kept: one line each, at most a hundred.
     pub skipped: Vec<String>,
 }
 
 /// Unpacks a layer below `root`. The stream may be gzip, zstd, bzip2, xz or plain, and is read to
-/// its end.
+/// its end; its bytes, as read, count on `task`.
 ///
-/// With [`Whiteouts::Overlay`] the root must be an empty directory.
+/// With [`Whiteouts::Overlay`] the root must be an empty directory. Names are taken as after
+/// `chroot`: links of the same tree are followed within it, names with `..` are refused. A hard
+/// link never leads through a link out of the tree, and its target must be in the same layer.
 ///
 /// # Errors
 /// Anything malformed or refused; the tree is then left half unpacked.
@@ -80,16 +97,102 @@ pub fn apply(
     options: &ApplyOptions,
     task: &Task,
 ) -> Result<Applied> {
-    let _ = (layer, root, options, task);
-    Err(Error::Compressed { reason: "not there yet".to_owned() })
+    let mut reader = decompress(task.reading(layer))?;
+    let (to_digest, for_digest) = blocks::queue();
+    let (to_unpack, for_unpack) = blocks::queue();
+    thread::scope(|scope| {
+        let digest = scope.spawn(move || blocks::digest(&for_digest));
+        let unpack = scope.spawn(move || {
+            let mut stream = Stream::new(for_unpack);
+            let unpacked = Unpacker::new(root, options)?.run(&mut stream);
+            // What stands behind the archive's end is read, digested, and not looked at.
+            if unpacked.is_ok() {
+                stream.drain();
+            }
+            unpacked
+        });
+        let fed = feed(&mut reader, &to_digest, &to_unpack, options.limits.total);
+        drop((to_digest, to_unpack));
+        let diff_id = joined(digest);
+        let unpacked = joined(unpack);
+        // If the stream failed, the unpacker only saw it end early.
+        let uncompressed = fed?;
+        let unpacked = unpacked?;
+        Ok(Applied {
+            diff_id,
+            implied: unpacked.implied,
+            entries: unpacked.entries,
+            uncompressed,
+            skipped: unpacked.skipped,
+        })
+    })
+}
+
+/// Hands a stream to both readers; ends early, without an error, when the unpacker has failed.
+fn feed(
+    reader: &mut impl Read,
+    digest: &SyncSender<Block>,
+    unpack: &SyncSender<Block>,
+    limit: Option<u64>,
+) -> Result<u64> {
+    let mut total = 0u64;
+    loop {
+        let block = Arc::new(blocks::fill(reader).map_err(Error::read)?);
+        if block.is_empty() {
+            return Ok(total);
+        }
+        total += block.len() as u64;
+        if let Some(limit) = limit.filter(|limit| total > *limit) {
+            return Err(Error::Limit { what: "uncompressed bytes", limit });
+        }
+        if unpack.send(Arc::clone(&block)).is_err() || digest.send(block).is_err() {
+            return Ok(total);
+        }
+    }
+}
+
+/// The result of a thread, whose panic goes on here.
+pub(crate) fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Gives the implied directories of an unpacked layer the attributes (owner, mode, times,
-/// extended attributes) that the same directories have in the stack below it.
+/// extended attributes) that the same directories have in the stack below it. What is no
+/// directory there, or here, stays as it is.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn inherit(root: &Root, implied: &[PathBuf], below: &Root) -> Result<()> {
-    let _ = (root, implied, below, Path::new(""));
+    for path in implied {
+        let fail = |errno: Errno| Error::file("setting attributes of", path, errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let open = |root: &Root| match root.lookup(path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(fail(errno)),
+        };
+        let (Some(here), Some(there)) = (open(root)?, open(below)?) else { continue };
+        let stat = fstat(&there).map_err(fail)?;
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        chownat(&here, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(fail)?;
+        fchmod(&here, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(fail)?;
+        for (name, value) in At::Fd(there.as_fd()).kept().map_err(fail)? {
+            match At::Fd(here.as_fd()).set(&name, &value) {
+                Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {}
+                Err(errno) => return Err(fail(errno)),
+            }
+        }
+        let nanos = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        let times = modified((stat.st_mtime, u32::try_from(nanos).unwrap_or(0)));
+        futimens(&here, &times).map_err(fail)?;
+    }
     Ok(())
+}
+
+/// Sets the modification time and leaves the access time alone.
+pub(crate) fn modified((seconds, nanos): (i64, u32)) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos.into() },
+    }
 }

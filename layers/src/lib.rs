@@ -9,13 +9,18 @@
 //! below a descriptor: no path is looked up by name twice.
 
 mod apply;
+mod blocks;
 mod compress;
+mod contents;
 pub mod copy;
 mod diff;
 mod error;
 mod root;
 mod stack;
+mod tar;
+mod unpack;
 mod writer;
+mod xattr;
 
 pub use apply::{Applied, ApplyOptions, Limits, Whiteouts, apply, inherit};
 pub use compress::{Format, decompress, sniff};

@@ -1,7 +1,7 @@
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -140,7 +140,7 @@ impl Root {
     /// When it is no symbolic link.
     pub fn read_link(&self, path: &Path) -> Result<PathBuf> {
         let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
-        read_link_of(&fd, c"").map_err(|errno| Error::file("reading link", path, errno))
+        read_link_of(&fd, OsStr::new("")).map_err(|errno| Error::file("reading link", path, errno))
     }
 
     /// Makes a directory and its parents as far as they are missing; links are followed within
@@ -150,26 +150,27 @@ impl Root {
     /// # Errors
     /// When something that is no directory is in the way.
     pub fn create_dir_all(&self, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
-        self.make_dirs(path, &mut |dir, name| {
-            make_dir(dir, name, mode, owner)?;
-            Ok(())
+        self.make_dirs(path, &mut |missing| match missing.in_the_way {
+            Some(_) => Err(Errno::NOTDIR),
+            None => make_dir(missing.dir, missing.name, mode, owner),
         })
         .map_err(|errno| Error::file("creating directory", path, errno))
         .map(drop)
     }
 
-    /// Walks down `path` from the root; `make` is called for each missing directory.
+    /// Walks down `path` from the root; `make` is called for each directory that is missing, and
+    /// for each that has something else in its place.
     pub(crate) fn make_dirs(
         &self,
         path: &Path,
-        make: &mut dyn FnMut(BorrowedFd<'_>, &OsStr) -> Result<(), Errno>,
+        make: &mut dyn FnMut(Missing<'_>) -> Result<(), Errno>,
     ) -> Result<OwnedFd, Errno> {
         let open = |path: &Path| self.lookup(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
         match open(path) {
-            Err(Errno::NOENT) => {}
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
             other => return other,
         }
-        // Where we are, lexically; links are replaced by their targets as they come.
+        // Where we are, without links: they are replaced by their targets as they come.
         let mut at = PathBuf::new();
         let mut rest: Vec<OsString> = parts(path);
         rest.reverse();
@@ -180,25 +181,31 @@ impl Root {
                 continue;
             }
             let parent = open(&at)?;
-            match statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => match make(parent.as_fd(), &name) {
-                    Ok(()) | Err(Errno::EXIST) => at.push(&name),
-                    Err(errno) => return Err(errno),
-                },
+            let stat = match statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => Some(stat),
+                Err(Errno::NOENT) => None,
                 Err(errno) => return Err(errno),
-                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
-                    links += 1;
-                    if links > LINKS {
-                        return Err(Errno::LOOP);
-                    }
-                    let target = readlinkat(&parent, &name, Vec::new())?;
-                    let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-                    if target.is_absolute() {
-                        at = PathBuf::new();
-                    }
-                    rest.extend(parts(&target).into_iter().rev());
+            };
+            let kind = stat.as_ref().map(|stat| FileType::from_raw_mode(stat.st_mode));
+            if kind == Some(FileType::Symlink) {
+                links += 1;
+                if links > LINKS {
+                    return Err(Errno::LOOP);
                 }
-                Ok(_) => at.push(&name),
+                let target = read_link_of(&parent, &name)?;
+                if target.is_absolute() {
+                    at = PathBuf::new();
+                }
+                rest.extend(parts(&target).into_iter().rev());
+                continue;
+            }
+            at.push(&name);
+            if kind != Some(FileType::Directory) {
+                let (dir, name, path) = (parent.as_fd(), name.as_os_str(), &at);
+                match make(Missing { dir, name, path, in_the_way: stat.as_ref() }) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
             }
         }
         open(&at)
@@ -254,6 +261,19 @@ impl Root {
     }
 }
 
+/// A directory that is not there.
+#[derive(Debug)]
+pub(crate) struct Missing<'a> {
+    /// What it should lie in.
+    pub(crate) dir: BorrowedFd<'a>,
+    /// Its name there.
+    pub(crate) name: &'a OsStr,
+    /// Where it is, links resolved, relative to the root.
+    pub(crate) path: &'a PathBuf,
+    /// What is there and is no directory.
+    pub(crate) in_the_way: Option<&'a Stat>,
+}
+
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -295,7 +315,18 @@ pub(crate) fn make_dir(
     chmodat(&made, c".", Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
 }
 
-pub(crate) fn read_link_of(dir: impl AsFd, name: &CStr) -> Result<PathBuf, Errno> {
+/// Sets the mode of a device or pipe by a reference that is not followed.
+pub(crate) fn chmod_node(dir: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let node = openat(dir, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&node)?.st_mode) == FileType::Symlink {
+        return Err(Errno::LOOP);
+    }
+    let itself = format!("/proc/self/fd/{}", node.as_raw_fd());
+    chmodat(rustix::fs::CWD, itself, Mode::from_raw_mode(mode), AtFlags::empty())
+}
+
+fn read_link_of(dir: impl AsFd, name: &OsStr) -> Result<PathBuf, Errno> {
     let target = readlinkat(dir, name, Vec::with_capacity(256))?;
     Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
 }

@@ -1,6 +1,19 @@
-use std::path::PathBuf;
+use std::ffi::c_void;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, open_tree,
+};
+
+use crate::xattr::is_opaque;
 use crate::{Error, Result, Root};
+
+/// The kernel's own bound on lower directories.
+const LAYERS: usize = 500;
 
 /// Directories laid over each other.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,9 +38,200 @@ pub struct Top {
 impl Stack {
     /// Mounts the stack, attached nowhere: it is gone when the last descriptor on it is closed.
     ///
+    /// What lies below a directory whose root is opaque does not show. A writable stack without
+    /// lower directories is the upper directory itself; an empty one without a top is empty.
+    ///
     /// # Errors
     /// [`Error::TooManyLayers`] beyond 500 directories, [`Error::Mount`] when the kernel refuses.
     pub fn mount(&self) -> Result<Root> {
-        Err(Error::TooManyLayers { layers: self.lower.len(), limit: 0 })
+        self.mount_with(false)
     }
+
+    /// The same, for a tree that is thrown away if the machine stops: the kernel does not write
+    /// it back on `fsync` and when it is unmounted.
+    ///
+    /// # Errors
+    /// As [`Stack::mount`].
+    pub fn mount_volatile(&self) -> Result<Root> {
+        self.mount_with(true)
+    }
+
+    fn mount_with(&self, volatile: bool) -> Result<Root> {
+        let lower = self.visible()?;
+        if lower.len() > LAYERS {
+            return Err(Error::TooManyLayers { layers: lower.len(), limit: LAYERS });
+        }
+        match (&lower[..], &self.top) {
+            ([], None) => nothing(),
+            ([], Some(top)) => itself(&open(&top.upper)?, &top.upper, false),
+            ([one], None) => itself(one, &self.lower[0], true),
+            (lower, top) => self.overlay(lower, top.as_ref(), volatile),
+        }
+    }
+
+    /// The lower directories down to the first opaque one.
+    fn visible(&self) -> Result<Vec<OwnedFd>> {
+        let mut visible = Vec::with_capacity(self.lower.len().min(LAYERS));
+        for path in &self.lower {
+            if visible.len() > LAYERS {
+                return Err(Error::TooManyLayers { layers: self.lower.len(), limit: LAYERS });
+            }
+            let fd = open(path)?;
+            let opaque = is_opaque(&fd, self.user_xattr)
+                .map_err(|errno| Error::file("examining", path, errno))?;
+            visible.push(fd);
+            if opaque {
+                break;
+            }
+        }
+        Ok(visible)
+    }
+
+    fn overlay(&self, lower: &[OwnedFd], top: Option<&Top>, volatile: bool) -> Result<Root> {
+        let failed = |action: &str, errno: Errno| Error::Mount {
+            action: action.to_owned(),
+            source: errno.into(),
+        };
+        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+            .map_err(|errno| failed("opening the overlay file system", errno))?;
+        let set = |key: &str, value: &str| {
+            fsconfig_set_string(&fs, key, value)
+                .map_err(|errno| failed(&format!("setting {key} to {value}"), errno))
+        };
+        set("source", "overlay")?;
+        // Directories are named by their descriptors: paths may be longer than an option, and
+        // are looked up once only.
+        for (index, fd) in lower.iter().enumerate() {
+            fsconfig_set_string(&fs, "lowerdir+", itself_path(fd))
+                .map_err(|errno| failed(&format!("adding layer {}", index + 1), errno))?;
+        }
+        if let Some(top) = top {
+            if volatile {
+                forget_volatile(&top.work);
+            }
+            let (upper, work) = (open(&top.upper)?, open(&top.work)?);
+            set("upperdir", &itself_path(&upper))?;
+            set("workdir", &itself_path(&work))?;
+            set("index", "off")?;
+            set("xino", "off")?;
+            if volatile {
+                fsconfig_set_flag(&fs, "volatile")
+                    .map_err(|errno| failed("setting volatile", errno))?;
+            }
+        }
+        set("metacopy", "off")?;
+        if self.user_xattr {
+            fsconfig_set_flag(&fs, "userxattr")
+                .map_err(|errno| failed("setting userxattr", errno))?;
+        } else {
+            // With userxattr this is the only choice, and not accepted as an option.
+            set("redirect_dir", "nofollow")?;
+        }
+        fsconfig_create(&fs).map_err(|errno| {
+            let said = messages(&fs);
+            failed(&format!("stacking {} directories{said}", lower.len()), errno)
+        })?;
+        let attributes = match top {
+            Some(_) => MountAttrFlags::empty(),
+            None => MountAttrFlags::MOUNT_ATTR_RDONLY,
+        };
+        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map(Root::from_fd)
+            .map_err(|errno| failed("mounting the overlay", errno))
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::file("opening layer", path, errno))
+}
+
+fn itself_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// What the kernel wrote about a failed configuration.
+fn messages(fs: &OwnedFd) -> String {
+    let mut said = String::new();
+    let mut buffer = [0; 512];
+    while let Ok(n) = rustix::io::read(fs, &mut buffer) {
+        // One message: `e `, `w ` or `i ` and text.
+        let text = String::from_utf8_lossy(buffer.get(2..n).unwrap_or_default());
+        said.push_str(": ");
+        said.push_str(text.trim_end());
+        if n == 0 || said.len() > 2048 {
+            break;
+        }
+    }
+    said
+}
+
+/// A directory as a mount of its own.
+fn itself(fd: &OwnedFd, path: &Path, read_only: bool) -> Result<Root> {
+    let failed = |errno: Errno| Error::Mount {
+        action: format!("cloning {}", path.display()),
+        source: errno.into(),
+    };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let mount = open_tree(fd.as_fd(), c"", flags).map_err(failed)?;
+    if read_only {
+        set_read_only(&mount).map_err(failed)?;
+    }
+    Ok(Root::from_fd(mount))
+}
+
+/// An empty, read-only file system.
+fn nothing() -> Result<Root> {
+    let failed = |errno: Errno| Error::Mount {
+        action: "making an empty file system".to_owned(),
+        source: errno.into(),
+    };
+    let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
+    fsconfig_set_string(&fs, "mode", "0755").map_err(failed)?;
+    fsconfig_create(&fs).map_err(failed)?;
+    let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, read_only).map_err(failed)?;
+    Ok(Root::from_fd(mount))
+}
+
+/// The kernel does not mount a volatile overlay twice unless its mark is taken away. Whether the
+/// tree can be trusted after a crash is the caller's affair, not the mark's.
+fn forget_volatile(work: &Path) {
+    if let Ok(root) = Root::open(work) {
+        // If it cannot be removed, the mount fails and says why.
+        let _ = root.remove_all(Path::new("work/incompat/volatile"));
+    }
+}
+
+/// `struct mount_attr` of `mount_setattr(2)`.
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+fn set_read_only(mount: &OwnedFd) -> Result<(), Errno> {
+    let attributes =
+        MountAttr { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns: 0 };
+    // SAFETY: the path is an empty C string, the structure outlives the call and its true size
+    // is passed.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            std::ptr::from_ref(&attributes).cast::<c_void>(),
+            size_of::<MountAttr>(),
+        )
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
