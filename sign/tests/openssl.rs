@@ -1,5 +1,7 @@
 //! An independent implementation of the cryptography agrees with ours, in both directions.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, like tests")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

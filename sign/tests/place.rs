@@ -1,5 +1,7 @@
 //! Signing an image in a place and finding the signatures again.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, like tests")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,8 @@
 //!
 //! Debian 12 ships a skopeo without sigstore; the first `skopeo` with it in `PATH` is used.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, like tests")]
+
 mod support;
 
 use std::collections::BTreeMap;
