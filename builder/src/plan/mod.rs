@@ -6,7 +6,7 @@
 pub mod args;
 pub mod chmod;
 mod config;
-mod copy;
+pub(crate) mod copy;
 pub mod key;
 mod lower;
 mod print;

@@ -1,0 +1,281 @@
+//! Walking a tree and digesting what would be copied of it.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use dockerfile::Ignore;
+use image::{Algorithm, Digest, Digester};
+use layers::copy::Keep;
+use layers::{FileType, Mode, OFlags, Root, Stat};
+use rustix::fs::{AtFlags, openat, readlinkat, statat};
+use task::Task;
+
+use super::Tree;
+use super::digests::Identity;
+use crate::plan::key::KeyBuilder;
+use crate::{Error, Result};
+
+/// Decides which paths below one source are taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Filter<'a> {
+    /// The ignore file of the tree.
+    pub(crate) ignore: Option<&'a Ignore>,
+    /// The source, relative to the root of the tree.
+    pub(crate) base: &'a str,
+    /// `--exclude`.
+    pub(crate) exclude: Option<&'a Ignore>,
+}
+
+impl Filter<'_> {
+    /// Whether `path`, relative to the source, is taken.
+    pub(crate) fn keep(&self, path: &Path, is_dir: bool) -> Keep {
+        if path.as_os_str().is_empty() {
+            return Keep::Yes;
+        }
+        let below = path.to_string_lossy();
+        let whole = if self.base.is_empty() {
+            below.clone().into_owned()
+        } else {
+            format!("{}/{below}", self.base)
+        };
+        one(self.ignore, &whole, is_dir).and(one(self.exclude, &below, is_dir))
+    }
+}
+
+fn one(ignore: Option<&Ignore>, path: &str, is_dir: bool) -> Keeping {
+    match ignore {
+        Some(ignore) if ignore.excluded(path, is_dir) => {
+            let below = is_dir && ignore.may_include_below(path);
+            Keeping(if below { Keep::Descend } else { Keep::No })
+        }
+        _ => Keeping(Keep::Yes),
+    }
+}
+
+struct Keeping(Keep);
+
+impl Keeping {
+    fn and(self, other: Keeping) -> Keep {
+        match (self.0, other.0) {
+            (Keep::No, _) | (_, Keep::No) => Keep::No,
+            (Keep::Descend, _) | (_, Keep::Descend) => Keep::Descend,
+            _ => Keep::Yes,
+        }
+    }
+}
+
+/// One file that would be copied.
+#[derive(Debug)]
+struct Found {
+    /// Relative to the source.
+    path: PathBuf,
+    stat: Stat,
+    link: Option<PathBuf>,
+}
+
+/// Adds to `key` everything that decides what a copy of `source` looks like: names, kinds,
+/// permission bits, contents, link targets, and owners where they are kept; never times. Says how
+/// many files there are.
+pub(crate) fn digest(
+    tree: &Tree,
+    source: &Path,
+    filter: &Filter<'_>,
+    owners: bool,
+    threads: usize,
+    key: &mut KeyBuilder,
+    task: &Task,
+) -> Result<usize> {
+    let files = walk(&tree.root, source, filter, task)?;
+    let contents = contents(tree, source, &files, threads, task)?;
+    for (file, content) in files.iter().zip(contents) {
+        key.part(file.path.as_os_str().as_bytes());
+        let mut numbers = [0u8; 20];
+        numbers[..4].copy_from_slice(&file.stat.st_mode.to_le_bytes());
+        if owners {
+            numbers[4..8].copy_from_slice(&file.stat.st_uid.to_le_bytes());
+            numbers[8..12].copy_from_slice(&file.stat.st_gid.to_le_bytes());
+        }
+        if is(&file.stat, FileType::CharacterDevice) || is(&file.stat, FileType::BlockDevice) {
+            numbers[12..20].copy_from_slice(&file.stat.st_rdev.to_le_bytes());
+        }
+        key.part(&numbers);
+        key.part(&content.unwrap_or_default());
+        key.part(file.link.as_ref().map_or(b"".as_slice(), |link| link.as_os_str().as_bytes()));
+    }
+    Ok(files.len())
+}
+
+pub(crate) fn is(stat: &Stat, kind: FileType) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == kind
+}
+
+/// The files below a source, itself first under an empty path, each directory before what is in
+/// it, in the order of their names.
+fn walk(root: &Root, source: &Path, filter: &Filter<'_>, task: &Task) -> Result<Vec<Found>> {
+    let fail = |error: layers::Error| Error::part("reading the build context")(error.into());
+    let top = root.metadata(source).map_err(fail)?;
+    let mut files = vec![Found { path: PathBuf::new(), stat: top, link: None }];
+    if !is(&files[0].stat, FileType::Directory) {
+        return Ok(files);
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let fd = root.open_at(source, flags, Mode::empty()).map_err(fail)?;
+    // The directories we are in: what is left in each, and the file that stands for it in case
+    // nothing below it is taken.
+    let mut levels = vec![Level::new(fd, PathBuf::new(), None)?];
+    while let Some(level) = levels.last_mut() {
+        task.check()?;
+        let Some((name, kind)) = level.rest.pop() else {
+            let level = levels.pop().expect("there is a last one");
+            if level.placeholder.is_some_and(|at| at + 1 == files.len()) {
+                files.pop();
+            }
+            continue;
+        };
+        let path = level.path.join(&name);
+        let stat = match statat(&level.fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(rustix::io::Errno::NOENT) => continue,
+            Err(errno) => return Err(Error::file("examining", path)(errno.into())),
+        };
+        let _ = kind;
+        let directory = is(&stat, FileType::Directory);
+        let keep = filter.keep(&path, directory);
+        if keep == Keep::No || is(&stat, FileType::Socket) {
+            continue;
+        }
+        let link = if is(&stat, FileType::Symlink) {
+            let target = readlinkat(&level.fd, &name, Vec::new())
+                .map_err(|errno| Error::file("reading link", &path)(errno.into()))?;
+            Some(PathBuf::from(OsStr::from_bytes(target.as_bytes())))
+        } else {
+            None
+        };
+        files.push(Found { path: path.clone(), stat, link });
+        if directory {
+            let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = openat(&level.fd, &name, flags, Mode::empty())
+                .map_err(|errno| Error::file("opening", &path)(errno.into()))?;
+            let placeholder = (keep == Keep::Descend).then(|| files.len() - 1);
+            levels.push(Level::new(fd, path, placeholder)?);
+        }
+    }
+    Ok(files)
+}
+
+struct Level {
+    fd: OwnedFd,
+    path: PathBuf,
+    placeholder: Option<usize>,
+    rest: Vec<(std::ffi::OsString, FileType)>,
+}
+
+impl Level {
+    fn new(fd: OwnedFd, path: PathBuf, placeholder: Option<usize>) -> Result<Level> {
+        let fail = |errno: rustix::io::Errno| Error::file("listing", &path)(errno.into());
+        let mut rest = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&fd).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                rest.push((OsStr::from_bytes(name).to_owned(), entry.file_type()));
+            }
+        }
+        rest.sort_by(|a, b| b.0.cmp(&a.0));
+        Ok(Level { fd, path, placeholder, rest })
+    }
+}
+
+/// The digests of the plain files among `files`, read on several threads as far as they are not
+/// remembered.
+fn contents(
+    tree: &Tree,
+    source: &Path,
+    files: &[Found],
+    threads: usize,
+    task: &Task,
+) -> Result<Vec<Option<[u8; 32]>>> {
+    let mut digests = vec![None; files.len()];
+    let mut missing = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        if is(&file.stat, FileType::RegularFile) {
+            digests[index] = tree.digests.get(&Identity::of(&file.stat));
+            if digests[index].is_none() {
+                missing.push(index);
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(digests);
+    }
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(missing.len())));
+    let failure = Mutex::new(None);
+    let labour = || {
+        let mut buffer = vec![0; 256 << 10];
+        while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let path = source.join(&files[*index].path);
+            match read(tree, &path, &mut buffer, task) {
+                Ok(digest) => {
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push((*index, digest));
+                }
+                Err(error) => {
+                    next.store(missing.len(), Ordering::Relaxed);
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    return;
+                }
+            }
+        }
+    };
+    let workers = threads.min(missing.len().div_ceil(16)).max(1);
+    if workers == 1 {
+        labour();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(labour);
+            }
+        });
+    }
+    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    for (index, digest) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        digests[index] = <[u8; 32]>::try_from(digest.as_bytes()).ok();
+    }
+    Ok(digests)
+}
+
+fn read(tree: &Tree, path: &Path, buffer: &mut [u8], task: &Task) -> Result<Digest> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let fd = tree
+        .root
+        .open_at(path, flags, Mode::empty())
+        .map_err(|error| Error::part(format!("reading {}", tree.name))(error.into()))?;
+    let stat = rustix::fs::fstat(fd.as_fd())
+        .map_err(|errno| Error::file("examining", path)(errno.into()))?;
+    let mut file = File::from(fd);
+    let mut digester = Digester::new(Algorithm::Sha256);
+    loop {
+        task.check()?;
+        match file.read(buffer) {
+            Ok(0) => break,
+            Ok(n) => digester.update(&buffer[..n]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::file("reading", path)(error)),
+        }
+    }
+    let digest = digester.finish();
+    // Remembered only if nobody wrote meanwhile.
+    let after = rustix::fs::fstat(file.as_fd())
+        .map_err(|errno| Error::file("examining", path)(errno.into()))?;
+    if Identity::of(&stat) == Identity::of(&after) {
+        tree.digests.set(Identity::of(&stat), &digest);
+    }
+    Ok(digest)
+}

@@ -1,0 +1,47 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use store::Store;
+use task::Cause;
+use transport::{Gate, Location, Sink, Source};
+
+/// Opens places images are read from and written to; who starts the build knows credentials,
+/// mirrors and proxies.
+pub trait Places: Send + Sync {
+    /// A place to read from.
+    ///
+    /// # Errors
+    /// Whatever is in the way.
+    fn source(&self, location: &Location) -> Result<Box<dyn Source>, Cause>;
+    /// A place to write to.
+    ///
+    /// # Errors
+    /// Whatever is in the way.
+    fn sink(&self, location: &Location) -> Result<Box<dyn Sink>, Cause>;
+}
+
+/// What a build works with. Nothing of it is part of an image or a cache key.
+#[derive(Clone)]
+pub struct Env {
+    /// Where images, layers and the cache are.
+    pub store: Store,
+    /// How other places are reached. [`Location::Store`] must lead to [`Env::store`].
+    pub places: Arc<dyn Places>,
+    /// Decides which images may be used.
+    pub gate: Arc<dyn Gate>,
+    /// The wall clock.
+    pub clock: fn() -> SystemTime,
+    /// Whether this process is outside the initial user namespace.
+    pub user_namespace: bool,
+    /// The `resolv.conf` that commands with a network see; normally `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+    /// How many threads compress and hash; the result does not depend on it.
+    pub threads: usize,
+}
+
+impl std::fmt::Debug for Env {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Env").field("store", &self.store).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,193 @@
+//! Base images: finding their documents before the plan, and their layers only when needed.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use image::{Image, Platform, Reference};
+use store::SnapshotId;
+use task::{Cause, Fault, Kind, Task};
+use transport::{CopyOptions, Location, Select, bridge};
+
+use crate::plan::ImageKey;
+use crate::{Context, Env, Error, Pull, Request, Result};
+
+/// An image whose documents are known.
+#[derive(Debug, Clone)]
+pub(crate) struct Base {
+    pub(crate) image: Image,
+    /// From where layers can be fetched that the store does not have.
+    from: Option<Location>,
+    /// The name under which the store keeps it once it is fetched.
+    name: Option<String>,
+}
+
+/// The base images of a build.
+pub(crate) type Bases = BTreeMap<ImageKey, Base>;
+
+/// The name an image goes by: what a named context says, or itself.
+fn named<'a>(request: &'a Request, key: &'a ImageKey) -> &'a str {
+    match request.contexts.get(&key.name) {
+        Some(Context::Image(name)) => name,
+        _ => &key.name,
+    }
+}
+
+/// Names in the store that a text may mean, best first.
+fn candidates(text: &str) -> Result<Vec<Reference>> {
+    let parse = |text: &str| {
+        let parsed = Reference::from_str(text).map(Reference::or_latest);
+        parsed.map_err(|error| Error::Image { name: text.to_owned(), source: error.into() })
+    };
+    let plain = parse(text)?;
+    if Reference::has_registry(text) {
+        return Ok(vec![plain]);
+    }
+    Ok(vec![parse(&format!("localhost/{text}"))?, plain])
+}
+
+/// Finds the documents of an image: in the store, or where the policy allows in its registry.
+pub(crate) async fn resolve(
+    request: &Request,
+    env: &Env,
+    key: &ImageKey,
+    task: &Task,
+) -> Result<Base> {
+    let name = named(request, key);
+    let task = task.child(format!("resolving {name}"));
+    let fail = |source: Cause| Error::Image { name: name.to_owned(), source };
+    if let Some(location) = elsewhere(name) {
+        let base = remote(env, location, None, &key.platform).await.map_err(fail)?;
+        task.done();
+        return Ok(base);
+    }
+    let candidates = candidates(name)?;
+    let stored = local(env, &candidates, &key.platform).map_err(fail)?;
+    let base = match (request.pull, stored) {
+        (Pull::Missing | Pull::Never, Some(base)) => base,
+        (Pull::Never, None) => return Err(Error::NotPulled { name: name.to_owned() }),
+        (_, stored) => {
+            let reference = candidates.last().cloned().ok_or_else(|| Error::Invalid(name.into()))?;
+            let own = stored.as_ref().and_then(|base| base.name.as_deref());
+            if own.is_some_and(|own| own.starts_with("localhost/")) {
+                // Made here: there is no registry to ask.
+                task.reused();
+                return stored.ok_or_else(|| Error::Invalid(name.into()));
+            }
+            let location = Location::Registry(reference.clone());
+            let found = remote(env, location, Some(reference), &key.platform).await;
+            match (found, stored) {
+                (Ok(base), _) => base,
+                (Err(cause), Some(base)) if request.pull == Pull::Newer => {
+                    task.warn(format!("using the {name} of the store: {cause}"));
+                    base
+                }
+                (Err(cause), _) => return Err(fail(cause)),
+            }
+        }
+    };
+    task.note(base.image.descriptor().digest.to_string());
+    task.done();
+    Ok(base)
+}
+
+/// A name that says by itself where the image is.
+fn elsewhere(name: &str) -> Option<Location> {
+    let transports = ["docker:", "oci:", "oci-archive:", "docker-archive:", "dir:", "store:"];
+    transports.iter().any(|t| name.starts_with(t)).then(|| name.parse().ok()).flatten()
+}
+
+fn local(env: &Env, names: &[Reference], platform: &Platform) -> Result<Option<Base>, Cause> {
+    for name in names {
+        let name = name.to_string();
+        let Some(descriptor) = env.store.resolve(&name)? else { continue };
+        match env.store.image(&descriptor, platform) {
+            Ok(image) => return Ok(Some(Base { image, from: None, name: Some(name) })),
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+async fn remote(
+    env: &Env,
+    location: Location,
+    name: Option<Reference>,
+    platform: &Platform,
+) -> Result<Base, Cause> {
+    let source = env.places.source(&location)?;
+    let (named, image) = transport::open(&*source, platform).await?;
+    env.gate.check(&*source, &named).await?;
+    let name = name.map(|name| name.to_string());
+    let location = pinned(location, image.descriptor().digest);
+    Ok(Base { image, from: Some(location), name })
+}
+
+/// The same place by digest, so that what was planned is what is fetched.
+fn pinned(location: Location, digest: image::Digest) -> Location {
+    match location {
+        Location::Registry(reference) => {
+            Location::Registry(Reference { digest: Some(digest), ..reference })
+        }
+        other => other,
+    }
+}
+
+/// Brings the blobs of a base image into the store, those that are not there.
+pub(crate) async fn fetch(env: &Env, base: &Base, task: &Task) -> Result<()> {
+    let store = env.store.clone();
+    let digests: Vec<_> = base.image.layers().map(|layer| layer.descriptor.digest).collect();
+    let missing = move || -> Result<bool, store::Error> {
+        for digest in digests {
+            if !store.contains(digest)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let fail = |source: Cause| Error::Image {
+        name: base.name.clone().unwrap_or_else(|| base.image.descriptor().digest.to_string()),
+        source,
+    };
+    if !bridge::blocking(missing).await.map_err(|error| fail(error.into()))? {
+        return Ok(());
+    }
+    let Some(from) = &base.from else {
+        let digest = base.image.descriptor().digest;
+        return Err(Error::Invalid(format!("layers of {digest} are missing in the store")));
+    };
+    let digest = base.image.descriptor().digest.to_string();
+    let name = base.name.clone().unwrap_or(digest);
+    let child = task.child(format!("pulling {name}"));
+    let source = env.places.source(from).map_err(fail)?;
+    let sink = env.places.sink(&Location::Store(name)).map_err(fail)?;
+    let options = CopyOptions {
+        select: Select::One(base.image.platform()),
+        ..CopyOptions::default()
+    };
+    transport::copy(&*source, &*sink, &*env.gate, &options, &child)
+        .await
+        .map_err(|error| fail(error.into()))?;
+    child.done();
+    Ok(())
+}
+
+/// Makes the file system of a base image available.
+pub(crate) async fn unpack(
+    env: &Env,
+    base: &Base,
+    task: &std::sync::Arc<Task>,
+) -> Result<Option<SnapshotId>> {
+    let Some(chain) = base.image.chain_id() else { return Ok(None) };
+    let (store, image) = (env.store.clone(), base.image.clone());
+    let there = bridge::blocking(move || store.has_snapshot(chain.into())).await;
+    let fail =
+        |source: Cause| Error::Image { name: image.descriptor().digest.to_string(), source };
+    if there.map_err(|error| fail(error.into()))? {
+        return Ok(Some(chain.into()));
+    }
+    fetch(env, base, task).await?;
+    let (store, copy, task) = (env.store.clone(), image.clone(), std::sync::Arc::clone(task));
+    let unpacked = bridge::blocking(move || store.unpack(&copy, &task)).await;
+    unpacked.map_err(|error| fail(error.into()))
+}

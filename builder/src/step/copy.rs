@@ -1,0 +1,279 @@
+//! `COPY` and `ADD`: from selected files to files in the image.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dockerfile::Ignore;
+use layers::copy::{CopyOptions, copy};
+use layers::{ApplyOptions, FileType, Mode, OFlags, Root, Whiteouts};
+use store::{Active, Store};
+use task::Task;
+
+use super::select::{Item, select};
+use crate::context::http::Download;
+use crate::context::scan::{self, Filter, is};
+use crate::context::Tree;
+use crate::error::During;
+use crate::plan::key::KeyBuilder;
+use crate::plan::{CopyOp, CopySource};
+use crate::{Error, Result, users};
+
+/// What a step copies, found and ready.
+pub(crate) struct Selection {
+    parts: Vec<Part>,
+    exclude: Option<Ignore>,
+    /// Whether owners of the source are kept.
+    keep_owners: bool,
+}
+
+struct Part {
+    tree: Arc<Tree>,
+    item: Item,
+    /// Permission bits and time instead of the source's.
+    download: Option<Download>,
+    inline: bool,
+}
+
+/// Finds everything the step copies. `tree` is where its paths are looked up.
+pub(crate) fn prepare(
+    op: &CopyOp,
+    tree: &Arc<Tree>,
+    downloads: &[Download],
+    store: &Store,
+) -> Result<Selection> {
+    let mut parts = Vec::new();
+    let mut downloads = downloads.iter();
+    for source in &op.sources {
+        match source {
+            CopySource::Path(path) => {
+                let items = select(tree, path, op.parents)?;
+                parts.extend(items.into_iter().map(|item| Part {
+                    tree: Arc::clone(tree),
+                    item,
+                    download: None,
+                    inline: false,
+                }));
+            }
+            CopySource::Inline { name, content } => parts.push(inline(name, content, store)?),
+            CopySource::Http { .. } => {
+                let download = downloads.next().ok_or(Error::Panicked)?;
+                parts.push(downloaded(download, store)?);
+            }
+        }
+    }
+    let exclude = (!op.exclude.is_empty()).then(|| Ignore::parse(&op.exclude.join("\n")).0);
+    Ok(Selection { parts, exclude, keep_owners: op.chown.is_none() && !tree.foreign })
+}
+
+fn inline(name: &str, content: &str, store: &Store) -> Result<Part> {
+    let active = store.begin().during("writing a here-document")?;
+    let path = active.dir().join("fs").join("content");
+    std::fs::write(&path, content).map_err(Error::file("writing", &path))?;
+    set_mode(&path, 0o644)?;
+    let root = active.root().during("writing a here-document")?;
+    let item = Item {
+        source: PathBuf::from("content"),
+        directory: false,
+        prefix: PathBuf::new(),
+        name: PathBuf::from(name),
+    };
+    Ok(Part { tree: Arc::new(Tree::own(root, active)), item, download: None, inline: true })
+}
+
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(Error::file("setting the mode of", path))
+}
+
+fn downloaded(download: &Download, store: &Store) -> Result<Part> {
+    let path = store.blob_path(download.digest);
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let root = Root::open(directory).during("opening a downloaded file")?;
+    let item = Item {
+        source: path.file_name().map(PathBuf::from).unwrap_or_default(),
+        directory: false,
+        prefix: PathBuf::new(),
+        name: PathBuf::from(&download.name),
+    };
+    let tree = Arc::new(Tree::of_step(root, "the downloads".to_owned()));
+    Ok(Part { tree, item, download: Some(download.clone()), inline: false })
+}
+
+impl Selection {
+    fn filter<'a>(&'a self, part: &'a Part, base: &'a str) -> Filter<'a> {
+        Filter { ignore: part.tree.ignore.as_ref(), base, exclude: self.exclude.as_ref() }
+    }
+
+    /// Adds to `key` what the copies will look like, except what the step's definition says.
+    pub(crate) fn digest(&self, threads: usize, key: &mut KeyBuilder, task: &Task) -> Result<()> {
+        for part in &self.parts {
+            key.part(part.item.name.as_os_str().as_encoded_bytes());
+            key.part(part.item.prefix.as_os_str().as_encoded_bytes());
+            if let Some(download) = &part.download {
+                key.part(download.digest.as_bytes());
+                key.part(&download.modified.unwrap_or(0).to_le_bytes());
+                continue;
+            }
+            if part.inline {
+                // The content is in the definition.
+                continue;
+            }
+            let base = part.item.source.to_string_lossy();
+            let filter = self.filter(part, &base);
+            let source = &part.item.source;
+            scan::digest(&part.tree, source, &filter, self.keep_owners, threads, key, task)?;
+        }
+        Ok(())
+    }
+
+    /// Copies everything into `to`.
+    pub(crate) fn work(
+        &self,
+        op: &CopyOp,
+        to: &Root,
+        names: &Root,
+        epoch: Option<i64>,
+        task: &Task,
+    ) -> Result<()> {
+        let owner = op.chown.as_deref().map(|text| users::owner(names, text)).transpose()?;
+        let copies = Copies { selection: self, op, to, owner, epoch, task };
+        let destination = Path::new(&op.destination);
+        let exists = to.metadata(destination).is_ok_and(|stat| is(&stat, FileType::Directory));
+        let directory = op.destination.ends_with('/') || exists || op.parents;
+        if self.parts.len() > 1 && !directory {
+            return Err(Error::Invalid(format!(
+                "with several sources the destination must be a directory: write {:?}",
+                format!("{}/", op.destination)
+            )));
+        }
+        if self.parts.is_empty() && op.destination.ends_with('/') {
+            copies.directory(destination)?;
+        }
+        for part in &self.parts {
+            copies.one(part, destination, directory)?;
+        }
+        Ok(())
+    }
+}
+
+struct Copies<'a> {
+    selection: &'a Selection,
+    op: &'a CopyOp,
+    to: &'a Root,
+    owner: Option<(u32, u32)>,
+    epoch: Option<i64>,
+    task: &'a Task,
+}
+
+impl Copies<'_> {
+    fn directory(&self, path: &Path) -> Result<()> {
+        self.to
+            .create_dir_all(path, 0o755, Some(self.owner.unwrap_or((0, 0))))
+            .during(format!("making {}", path.display()))
+    }
+
+    fn one(&self, part: &Part, destination: &Path, into: bool) -> Result<()> {
+        let item = &part.item;
+        let target = destination.join(&item.prefix);
+        if self.op.add && !item.directory && self.unpacks(part)? {
+            return self.unpack(part, &target);
+        }
+        let base = item.source.to_string_lossy();
+        let filter = self.selection.filter(part, &base);
+        if !item.directory && filter.exclude.is_some_and(|e| e.excluded(&item.name.to_string_lossy(), false)) {
+            return Ok(());
+        }
+        let target = if item.directory || !into { target } else { target.join(&item.name) };
+        if item.directory {
+            self.directory(&target)?;
+        }
+        let keep_owners = self.selection.keep_owners && part.download.is_none() && !part.inline;
+        let fixed = part.download.as_ref().map(|_| 0o600);
+        let mode = |mode: u32| {
+            let mode = fixed.map_or(mode, |bits| mode & !0o7777 | bits);
+            self.op.chmod.as_ref().map_or(mode & 0o7777, |chmod| chmod.apply(mode))
+        };
+        let modified = part.download.as_ref().and_then(|download| download.modified);
+        let foreign = part.tree.foreign || part.inline;
+        let (uid, gid) = self.owner.unwrap_or((0, 0));
+        let options = CopyOptions {
+            owner: self.owner.or((!keep_owners).then_some((0, 0))),
+            mode: &mode,
+            mtime: match (self.epoch, modified) {
+                (Some(epoch), _) if foreign => Some((epoch, 0)),
+                (_, Some(modified)) => Some((modified, 0)),
+                _ => None,
+            },
+            keep: &|path, is_dir| filter.keep(path, is_dir),
+            follow: true,
+            parents: (uid, gid, 0o755),
+            ..CopyOptions::default()
+        };
+        let copied = copy(&part.tree.root, &item.source, self.to, &target, &options, self.task)
+            .during(format!("copying to {}", target.display()))?;
+        for skipped in copied.skipped {
+            self.task.warn(skipped);
+        }
+        Ok(())
+    }
+
+    /// Whether `ADD` unpacks this file: decided by its content, not by its name.
+    fn unpacks(&self, part: &Part) -> Result<bool> {
+        let wanted = self.op.unpack.unwrap_or(part.download.is_none());
+        if !wanted || part.inline {
+            return Ok(false);
+        }
+        let stat = part.tree.root.metadata(&part.item.source).during("looking at an archive")?;
+        if !is(&stat, FileType::RegularFile) {
+            return Ok(false);
+        }
+        Ok(is_archive(open(part)?))
+    }
+
+    fn unpack(&self, part: &Part, target: &Path) -> Result<()> {
+        self.directory(target)?;
+        let into = self.to.sub(target).during(format!("opening {}", target.display()))?;
+        let options = ApplyOptions {
+            whiteouts: Whiteouts::Literal,
+            owner: self.owner,
+            ..ApplyOptions::default()
+        };
+        let archive = self.task.reading(open(part)?);
+        let applied = layers::apply(archive, &into, &options, self.task)
+            .during(format!("unpacking {}", part.item.name.display()))?;
+        for skipped in applied.skipped {
+            self.task.warn(skipped);
+        }
+        Ok(())
+    }
+}
+
+fn open(part: &Part) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let fd = part.tree.root.open_at(&part.item.source, flags, Mode::empty());
+    Ok(File::from(fd.during(format!("opening {}", part.item.name.display()))?))
+}
+
+/// Whether this is a tar archive, compressed or not: its first header is sound.
+fn is_archive(file: File) -> bool {
+    let Ok(mut reader) = layers::decompress(file) else { return false };
+    let mut header = [0u8; 512];
+    let mut filled = 0;
+    while filled < header.len() {
+        match reader.read(&mut header[filled..]) {
+            Ok(0) | Err(_) => return false,
+            Ok(n) => filled += n,
+        }
+    }
+    let text = String::from_utf8_lossy(&header[148..156]);
+    let stated = u32::from_str_radix(text.trim_matches(['\0', ' ']), 8);
+    let sum: u32 = header
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+        .sum();
+    stated.is_ok_and(|stated| stated == sum)
+}

@@ -1,0 +1,175 @@
+//! Which files the sources of `COPY` and `ADD` mean, and what they are called in the image.
+
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+
+use dockerfile::glob::{Pattern, has_meta};
+use layers::copy::Keep;
+use layers::{FileType, Root, Stat};
+
+use crate::context::Tree;
+use crate::context::scan::{Filter, is};
+use crate::error::During;
+use crate::{Error, Result};
+
+/// One thing to be copied.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    /// Below the root of its tree, without links.
+    pub(crate) source: PathBuf,
+    /// Whether it is a directory, of which the contents are copied.
+    pub(crate) directory: bool,
+    /// Where below the destination (`--parents`).
+    pub(crate) prefix: PathBuf,
+    /// The name of the copy in a destination that is a directory.
+    pub(crate) name: PathBuf,
+}
+
+/// As many links are followed as the kernel would.
+const LINKS: usize = 40;
+
+/// Finds what one source means. A pattern may match nothing; a plain path must exist.
+pub(crate) fn select(tree: &Tree, path: &str, parents: bool) -> Result<Vec<Item>> {
+    let (pivot, pattern) = match path.split_once("/./") {
+        Some((before, after)) if parents => (before, format!("{before}/{after}")),
+        _ => ("", path.replace("/./", "/")),
+    };
+    let pattern = pattern.trim_end_matches('/');
+    let found = if has_meta(pattern) {
+        matches(tree, pattern)?
+    } else {
+        let missing = |ignored| Error::Missing {
+            path: path.to_owned(),
+            place: tree.name.clone(),
+            ignored,
+        };
+        let Some((source, stat)) = locate(&tree.root, Path::new(pattern))? else {
+            return Err(missing(false));
+        };
+        let directory = is(&stat, FileType::Directory);
+        if path.ends_with('/') && !directory {
+            return Err(Error::Invalid(format!("{path:?} in {} is no directory", tree.name)));
+        }
+        if hidden(tree, pattern, directory) || hidden(tree, &source.to_string_lossy(), directory) {
+            return Err(missing(true));
+        }
+        vec![(PathBuf::from(pattern), source, directory)]
+    };
+    let item = |(written, source, directory): (PathBuf, PathBuf, bool)| {
+        let name = written.file_name().map(PathBuf::from).unwrap_or_default();
+        let shown = written.strip_prefix(pivot).unwrap_or(&written);
+        let prefix = match (parents, directory) {
+            (false, _) => PathBuf::new(),
+            (true, true) => shown.to_owned(),
+            (true, false) => shown.parent().map(Path::to_owned).unwrap_or_default(),
+        };
+        Item { source, directory, prefix, name }
+    };
+    Ok(found.into_iter().map(item).collect())
+}
+
+/// Whether a path is ignored, and everything below it too.
+fn hidden(tree: &Tree, path: &str, directory: bool) -> bool {
+    let below = || tree.ignore.as_ref().is_some_and(|ignore| ignore.may_include_below(path));
+    tree.ignores(path, directory) && !(directory && below())
+}
+
+/// Where a path leads, links followed inside the root, and what is there.
+fn locate(root: &Root, path: &Path) -> Result<Option<(PathBuf, Stat)>> {
+    let mut at = PathBuf::new();
+    let mut rest: Vec<PathBuf> = parts(path);
+    let mut links = 0;
+    while let Some(part) = rest.pop() {
+        if part == Path::new("..") {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&part);
+        let stat = match root.symlink_metadata(&next) {
+            Ok(stat) => stat,
+            Err(error) if gone(&error) => return Ok(None),
+            Err(error) => return Err(error).during("looking for files to copy"),
+        };
+        if !is(&stat, FileType::Symlink) {
+            at = next;
+            continue;
+        }
+        links += 1;
+        if links > LINKS {
+            return Err(Error::Invalid(format!("{} is a loop of links", path.display())));
+        }
+        let target = root.read_link(&next).during("looking for files to copy")?;
+        if target.is_absolute() {
+            at = PathBuf::new();
+        }
+        rest.extend(parts(&target));
+    }
+    match root.metadata(&at) {
+        Ok(stat) => Ok(Some((at, stat))),
+        Err(error) if gone(&error) => Ok(None),
+        Err(error) => Err(error).during("looking for files to copy"),
+    }
+}
+
+fn gone(error: &layers::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR))
+}
+
+/// The components of a path that mean something, last first.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    let mut parts: Vec<PathBuf> = path
+        .components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(PathBuf::from(name)),
+            Component::ParentDir => Some(PathBuf::from("..")),
+            _ => None,
+        })
+        .collect();
+    parts.reverse();
+    parts
+}
+
+/// The paths a pattern matches, in order. What lies in a directory that matches comes with it.
+fn matches(tree: &Tree, text: &str) -> Result<Vec<(PathBuf, PathBuf, bool)>> {
+    let pattern = Pattern::parse(text).map_err(|error| Error::Invalid(error.to_string()))?;
+    let filter = Filter { ignore: tree.ignore.as_ref(), base: "", exclude: None };
+    // The part of the pattern before its first wildcard leads to one directory.
+    let literal: PathBuf = Path::new(text)
+        .components()
+        .take_while(|component| !has_meta(&component.as_os_str().to_string_lossy()))
+        .collect();
+    let mut found = Vec::new();
+    let mut pending = vec![literal];
+    while let Some(directory) = pending.pop() {
+        let Some((real, stat)) = locate(&tree.root, &directory)? else { continue };
+        if !is(&stat, FileType::Directory) {
+            continue;
+        }
+        for entry in tree.root.entries(&real).during(format!("searching {}", tree.name))? {
+            let path = directory.join(&entry.name);
+            let Some((source, stat)) = locate(&tree.root, &path)? else { continue };
+            let is_dir = is(&stat, FileType::Directory);
+            let keep = filter.keep(&path, is_dir);
+            if keep == Keep::No || hidden(tree, &source.to_string_lossy(), is_dir) {
+                continue;
+            }
+            let shown = path.to_string_lossy();
+            if pattern.matches(&shown) && (keep == Keep::Yes || is_dir) {
+                found.push((path, source, is_dir));
+            } else if entry.kind == FileType::Directory && pattern.may_match_below(&shown) {
+                pending.push(path);
+            }
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+/// The last component of a URL's path, as a file name.
+pub(crate) fn url_name(url: &str) -> Option<String> {
+    let parsed = url::Url::parse(url).ok()?;
+    let name = parsed.path_segments()?.next_back()?.to_owned();
+    let good = !name.is_empty() && name != "." && name != ".." && !name.contains('/');
+    good.then(|| OsStr::new(&name).to_string_lossy().into_owned())
+}
