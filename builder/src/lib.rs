@@ -2,12 +2,26 @@
 //!
 //! The flow is strictly plan → solve → assemble → publish: [`plan`] says what has to be done and
 //! is pure, [`solve`] decides when each step runs, an executor asks the cache and does the work,
-//! and the image is put together from the layers the steps made.
+//! and the image is put together from the layers the steps made. Nothing later calls anything
+//! earlier.
 
+mod assemble;
+mod build;
+mod context;
+mod engine;
+mod env;
 mod error;
+mod images;
+mod layer;
+mod output;
 pub mod plan;
 mod request;
 pub mod solve;
+mod step;
+mod users;
 
+pub use build::{build, plan_only};
+pub use context::{find_dockerfile, read_dockerfile};
+pub use env::{Env, Places};
 pub use error::{Error, Result};
 pub use request::{Built, Context, Format, Network, Output, Pull, Request, Secret, SourceFile};

@@ -17,12 +17,18 @@ use crate::{Error, Result};
 #[async_trait]
 pub trait Executor: Send + Sync {
     /// The key of a step: its definition, the keys of its inputs, the content it reads.
-    async fn key(&self, step: StepId, inputs: &[Key], task: &Task) -> Result<Key>;
+    async fn key(&self, step: StepId, inputs: &[Key], task: &Arc<Task>) -> Result<Key>;
     /// Knowing: the key of the result, if it is known already.
     async fn recall(&self, step: StepId, key: Key) -> Result<Option<Key>>;
     /// Doing. The key of the result may be another than the step's, when the content turns out
     /// to be known.
-    async fn execute(&self, step: StepId, inputs: &[Key], key: Key, task: &Task) -> Result<Key>;
+    async fn execute(
+        &self,
+        step: StepId,
+        inputs: &[Key],
+        key: Key,
+        task: &Arc<Task>,
+    ) -> Result<Key>;
 }
 
 /// What solving came to.
@@ -99,18 +105,25 @@ async fn one(
     flights: &Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
     task: &Task,
 ) -> Result<(Key, bool)> {
-    let child = task.child(&plan.steps[id.0].name);
+    let child = Arc::new(task.child(&plan.steps[id.0].name));
     let key = executor.key(id, inputs, &child).await?;
     let flight =
         Arc::clone(flights.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
     let _flying = flight.lock().await;
     if let Some(key) = executor.recall(id, key).await? {
-        child.reused();
+        end(child, Task::reused);
         return Ok((key, true));
     }
     let key = executor.execute(id, inputs, key, &child).await?;
-    child.done();
+    end(child, Task::done);
     Ok((key, false))
+}
+
+/// Ends a task that nobody works on any more.
+fn end(task: Arc<Task>, how: impl FnOnce(Task)) {
+    if let Ok(task) = Arc::try_unwrap(task) {
+        how(task);
+    }
 }
 
 /// The steps that `targets` need, themselves included, in order.
@@ -159,7 +172,7 @@ mod tests {
 
     #[async_trait]
     impl Executor for Fake {
-        async fn key(&self, step: StepId, inputs: &[Key], _task: &Task) -> Result<Key> {
+        async fn key(&self, step: StepId, inputs: &[Key], _task: &Arc<Task>) -> Result<Key> {
             let own = if self.same_key { 0 } else { step.0 };
             let mut text = format!("{own}");
             for input in inputs {
@@ -170,7 +183,7 @@ mod tests {
         async fn recall(&self, _step: StepId, key: Key) -> Result<Option<Key>> {
             Ok(Some(key).filter(|key| self.known.lock().unwrap().contains(key)))
         }
-        async fn execute(&self, step: StepId, _i: &[Key], key: Key, _t: &Task) -> Result<Key> {
+        async fn execute(&self, step: StepId, _i: &[Key], key: Key, _t: &Arc<Task>) -> Result<Key> {
             let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(running, Ordering::SeqCst);
             tokio::task::yield_now().await;

@@ -67,6 +67,18 @@ pub(crate) fn prepare(
     Ok(Selection { parts, exclude, keep_owners: op.chown.is_none() && !tree.foreign })
 }
 
+/// Everything below one path of a tree, as a mount takes it.
+pub(crate) fn whole(tree: &Arc<Tree>, path: &str) -> Result<Selection> {
+    let items = select(tree, path, false)?;
+    let parts = items.into_iter().map(|item| Part {
+        tree: Arc::clone(tree),
+        item,
+        download: None,
+        inline: false,
+    });
+    Ok(Selection { parts: parts.collect(), exclude: None, keep_owners: !tree.foreign })
+}
+
 fn inline(name: &str, content: &str, store: &Store) -> Result<Part> {
     let active = store.begin().during("writing a here-document")?;
     let path = active.dir().join("fs").join("content");

@@ -1,0 +1,92 @@
+//! From the layers to the documents of the image. Pure.
+
+use std::collections::BTreeMap;
+
+use image::{Config, Document, History, Image, Manifest, MediaType, RootFs};
+use layers::LayerInfo;
+
+use crate::plan::{ImagePlan, StepId};
+use crate::{Format, Result};
+
+/// What is known when the layers are made.
+pub(crate) struct Parts<'a> {
+    pub(crate) plan: &'a ImagePlan,
+    pub(crate) base: Option<&'a Image>,
+    pub(crate) layers: &'a BTreeMap<StepId, LayerInfo>,
+    /// When each step made its layer first, seconds since 1970.
+    pub(crate) times: &'a BTreeMap<StepId, i64>,
+    /// The time of everything, if the user gave one.
+    pub(crate) epoch: Option<i64>,
+    /// The time of an image that nothing else gives one.
+    pub(crate) now: i64,
+    pub(crate) format: Format,
+    pub(crate) annotations: &'a BTreeMap<String, String>,
+}
+
+/// Puts the image together.
+pub(crate) fn assemble(parts: &Parts<'_>) -> Result<Image> {
+    let docker = parts.format == Format::Docker;
+    let mut config: Config = parts.plan.config.clone();
+    let mut descriptors = Vec::new();
+    let mut history = Vec::new();
+    let mut diff_ids = Vec::new();
+    // Steps that make no layer have the time of the last one that did: a build that the cache
+    // answers completely gives the same image again.
+    let mut created = None;
+    if let Some(base) = parts.base {
+        let own = base.config();
+        created = own.created.clone();
+        history.clone_from(&own.history);
+        diff_ids.clone_from(&own.rootfs.diff_ids);
+        for layer in base.layers() {
+            let encoding = layer.descriptor.media_type.layer_encoding();
+            let mut descriptor = layer.descriptor.bare();
+            if let Some(encoding) = encoding {
+                descriptor.media_type = MediaType::layer(encoding, docker);
+            }
+            descriptors.push(descriptor);
+        }
+    }
+    for item in &parts.plan.history {
+        if let Some(step) = item.layer
+            && let Some(info) = parts.layers.get(&step)
+        {
+            let time = parts.times.get(&step).copied().unwrap_or(parts.now);
+            created = Some(rfc3339(time));
+            let mut descriptor = info.descriptor.clone();
+            if let Some(encoding) = descriptor.media_type.layer_encoding() {
+                descriptor.media_type = MediaType::layer(encoding, docker);
+            }
+            descriptors.push(descriptor);
+            diff_ids.push(info.diff_id);
+        }
+        history.push(History {
+            created: parts.epoch.map(rfc3339).or_else(|| created.clone()),
+            created_by: Some(item.created_by.clone()),
+            comment: Some("buildkit.dockerfile.v0".to_owned()),
+            empty_layer: item.layer.is_none(),
+            ..History::default()
+        });
+    }
+    config.created =
+        parts.epoch.map(rfc3339).or(created).or_else(|| Some(rfc3339(parts.now)));
+    config.history = history;
+    config.rootfs = RootFs { diff_ids, ..RootFs::default() };
+    let (manifest_type, config_type) = match parts.format {
+        Format::Oci => (MediaType::OCI_MANIFEST, MediaType::OCI_CONFIG),
+        Format::Docker => (MediaType::DOCKER_MANIFEST, MediaType::DOCKER_CONFIG),
+    };
+    let config = Document::write(config_type, config);
+    let mut manifest =
+        Manifest::new(manifest_type.clone(), config.descriptor().clone(), descriptors);
+    manifest.annotations.clone_from(parts.annotations);
+    let manifest = Document::write(manifest_type, manifest);
+    Image::new(manifest, config).map_err(|error| {
+        crate::Error::part("putting the image together")(task::Cause::new(error))
+    })
+}
+
+/// A time as configurations have it.
+pub(crate) fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}

@@ -1,0 +1,173 @@
+//! The whole of a build, from the request to what was asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dockerfile::{Diagnostic, Dockerfile, Severity};
+use futures::future::try_join_all;
+use image::Image;
+use serde_json::json;
+use task::Task;
+use transport::Location;
+
+use crate::assemble::{Parts, assemble};
+use crate::engine::{Build, Engine};
+use crate::images::{self, Bases};
+use crate::plan::{Lowered, Plan, Resolved, lower};
+use crate::solve::{Solved, solve};
+use crate::{Built, Env, Error, Output, Request, Result, SourceFile, output};
+
+/// Builds what the request asks for.
+///
+/// # Errors
+/// The first that happened, when everything that was running has ended. [`Error::excerpts`] has
+/// the place in the Dockerfile.
+pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
+    let file = Arc::new(request.dockerfile.clone());
+    let (dockerfile, diagnostics) = parse(&file)?;
+    let (plan, bases) = plan(&dockerfile, &request, env, &file, task).await?;
+    for warning in &plan.warnings {
+        task.warn(warning.clone());
+    }
+    let jobs = request.jobs;
+    let build =
+        Arc::new(Build::new(env.clone(), request, Arc::clone(&file), plan, bases));
+    let targets: Vec<_> = build.plan.target.iter().chain(&build.plan.also).copied().collect();
+    let engine = Engine(Arc::clone(&build));
+    let solved = solve(&build.plan, &targets, &engine, jobs, task).await;
+    build.contexts.remember();
+    let finished = match solved {
+        Ok(solved) => finish(&build, &solved, diagnostics, task).await,
+        Err(error) => Err(error),
+    };
+    build.layers.join().await;
+    finished
+}
+
+/// The plan of a build without building: resolves base images, executes nothing.
+///
+/// # Errors
+/// As [`build`].
+pub async fn plan_only(request: &Request, env: &Env, task: &Task) -> Result<Plan> {
+    let file = Arc::new(request.dockerfile.clone());
+    let (dockerfile, _) = parse(&file)?;
+    plan(&dockerfile, request, env, &file, task).await.map(|(plan, _)| plan)
+}
+
+fn parse(file: &Arc<SourceFile>) -> Result<(Dockerfile, Vec<Diagnostic>)> {
+    let (dockerfile, diagnostics) = dockerfile::parse(&file.text);
+    if diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        return Err(Error::Dockerfile { file: Arc::clone(file), diagnostics });
+    }
+    Ok((dockerfile, diagnostics))
+}
+
+/// Lowers, and resolves the images that lowering asks for, until it asks no more.
+async fn plan(
+    dockerfile: &Dockerfile,
+    request: &Request,
+    env: &Env,
+    file: &Arc<SourceFile>,
+    task: &Task,
+) -> Result<(Plan, Bases)> {
+    let mut bases = Bases::new();
+    let mut resolved = Resolved::default();
+    loop {
+        task.check()?;
+        let lowered = lower(dockerfile, request, &resolved)
+            .map_err(|diagnostics| Error::Dockerfile { file: Arc::clone(file), diagnostics })?;
+        let needs = match lowered {
+            Lowered::Plan(plan) => return Ok((*plan, bases)),
+            Lowered::Needs(needs) => needs,
+        };
+        let found = needs.iter().map(|key| images::resolve(request, env, key, task));
+        for (key, base) in needs.iter().zip(try_join_all(found).await?) {
+            resolved.images.insert(key.clone(), base.image.clone());
+            bases.insert(key.clone(), base);
+        }
+    }
+}
+
+async fn finish(
+    build: &Arc<Build>,
+    solved: &Solved,
+    warnings: Vec<Diagnostic>,
+    task: &Task,
+) -> Result<Built> {
+    let request = &build.request;
+    let mut built = Built {
+        manifest: None,
+        id: None,
+        names: Vec::new(),
+        pushed: Vec::new(),
+        steps: solved.keys.len(),
+        cached: solved.recalled,
+        warnings,
+        dockerfile: Arc::clone(&build.file),
+        metadata: json!({}),
+    };
+    let child = Arc::new(task.child("exporting"));
+    if request.makes_image() {
+        let image = image(build, &child).await?;
+        built.names = output::store(build, &image, &child).await?;
+        output::alias(build, &image)?;
+        let mut places: Vec<Location> = Vec::new();
+        for output in &request.outputs {
+            let Output::Image(text) = output else { continue };
+            places.push(text.parse().map_err(|error| {
+                Error::part(format!("reading the output {text:?}"))(task::Cause::new::<transport::Error>(error))
+            })?);
+        }
+        if request.push {
+            places.extend(request.tags.iter().cloned().map(Location::Registry));
+        }
+        for place in &places {
+            output::send(build, &image, place, &request.platform, &child).await?;
+            built.pushed.push(place.to_string());
+        }
+        built.metadata = metadata(&image, &built);
+        built.manifest = Some(image.descriptor().clone());
+        built.id = Some(image.id());
+        child.note(image.id().to_string());
+    }
+    for output in &request.outputs {
+        if !matches!(output, Output::Image(_)) {
+            output::files(build, output, &child).await?;
+        }
+    }
+    if let Ok(child) = Arc::try_unwrap(child) {
+        child.done();
+    }
+    Ok(built)
+}
+
+async fn image(build: &Arc<Build>, task: &Arc<Task>) -> Result<Image> {
+    let layers = build.layers.collect(build, task).await?;
+    let times: BTreeMap<_, _> = layers
+        .keys()
+        .filter_map(|step| build.made(*step).map(|made| (*step, made.created)))
+        .collect();
+    let base = build.plan.image.base.as_ref().map(|key| &build.bases[key].image);
+    assemble(&Parts {
+        plan: &build.plan.image,
+        base,
+        layers: &layers,
+        times: &times,
+        epoch: build.request.source_date_epoch,
+        now: build.now,
+        format: build.request.format,
+        annotations: &build.request.annotations,
+    })
+}
+
+/// The content of `--metadata-file`, in the words buildx uses.
+fn metadata(image: &Image, built: &Built) -> serde_json::Value {
+    let descriptor = image.descriptor();
+    json!({
+        "containerimage.config.digest": image.id().to_string(),
+        "containerimage.descriptor": descriptor,
+        "containerimage.digest": descriptor.digest.to_string(),
+        "image.name": built.names.join(","),
+        "rbuild.steps": { "total": built.steps, "cached": built.cached },
+    })
+}

@@ -1,0 +1,436 @@
+//! The executor: keys, the cache, and the work of steps.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use async_trait::async_trait;
+use image::Digest;
+use layers::{Root, Stack};
+use serde_json::json;
+use store::{SnapshotId, StepRecord};
+use task::Task;
+use tokio::sync::OnceCell;
+use transport::bridge;
+
+use crate::context::http::{Download, download};
+use crate::context::{Contexts, Tree};
+use crate::error::During;
+use crate::images::{self, Bases};
+use crate::layer::Layers;
+use crate::plan::key::{Key, KeyBuilder, definition};
+use crate::plan::{CopyOp, CopySource, From, Op, Plan, RunMountKind, RunOp, Step, StepId};
+use crate::solve::Executor;
+use crate::step::{self, copy, run, workdir};
+use crate::{Env, Error, Request, Result, SourceFile};
+
+/// The result of a step, as long as the build lives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Made {
+    pub(crate) snapshot: SnapshotId,
+    /// When it was made first, seconds since 1970.
+    pub(crate) created: i64,
+}
+
+/// Everything a build has at hand.
+pub(crate) struct Build {
+    pub(crate) env: Env,
+    pub(crate) request: Request,
+    pub(crate) file: Arc<SourceFile>,
+    pub(crate) plan: Plan,
+    pub(crate) bases: Bases,
+    pub(crate) contexts: Contexts,
+    pub(crate) layers: Layers,
+    pub(crate) now: i64,
+    made: Mutex<HashMap<Key, Made>>,
+    keys: Mutex<BTreeMap<StepId, Key>>,
+    unpacked: BTreeMap<StepId, OnceCell<Option<SnapshotId>>>,
+    downloads: Mutex<HashMap<StepId, Vec<Download>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// [`Executor`] of a real build.
+pub(crate) struct Engine(pub(crate) Arc<Build>);
+
+impl Build {
+    pub(crate) fn new(
+        env: Env,
+        request: Request,
+        file: Arc<SourceFile>,
+        plan: Plan,
+        bases: Bases,
+    ) -> Build {
+        let now = (env.clock)();
+        let contexts = Contexts::new(&request, env.store.clone(), now);
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let images = plan.steps.iter().enumerate().filter(|(_, s)| matches!(s.op, Op::Image(_)));
+        let unpacked = images.map(|(id, _)| (StepId(id), OnceCell::new())).collect();
+        let layers = Layers::new(&plan, &request);
+        Build {
+            env,
+            request,
+            file,
+            plan,
+            bases,
+            contexts,
+            layers,
+            now: i64::try_from(seconds).unwrap_or(i64::MAX),
+            made: Mutex::default(),
+            keys: Mutex::default(),
+            unpacked,
+            downloads: Mutex::default(),
+        }
+    }
+
+    fn step(&self, id: StepId) -> &Step {
+        &self.plan.steps[id.0]
+    }
+
+    /// What a solved step made.
+    pub(crate) fn made(&self, id: StepId) -> Option<Made> {
+        let key = *lock(&self.keys).get(&id)?;
+        lock(&self.made).get(&key).copied()
+    }
+
+    /// The key of a solved step.
+    pub(crate) fn key_of(&self, id: StepId) -> Option<Key> {
+        lock(&self.keys).get(&id).copied()
+    }
+
+    /// The file system of a step that was solved, made available if it is an image's.
+    pub(crate) async fn available(&self, id: StepId, task: &Arc<Task>) -> Result<Option<SnapshotId>> {
+        let Op::Image(key) = &self.step(id).op else {
+            return Ok(self.made(id).map(|made| made.snapshot));
+        };
+        let base = &self.bases[key];
+        let cell = &self.unpacked[&id];
+        cell.get_or_try_init(|| images::unpack(&self.env, base, task)).await.copied()
+    }
+
+    fn record(&self, key: Key) -> Result<Option<(Key, Made)>> {
+        let lookup = |key: Key| self.env.store.step(key.0).during("asking the cache");
+        let Some(mut record) = lookup(key)? else { return Ok(None) };
+        let mut key = key;
+        if let Some(same) = record.note.get("same").and_then(|same| same.as_str()) {
+            let Ok(digest) = same.parse::<Digest>() else { return Ok(None) };
+            key = Key(digest);
+            match lookup(key)? {
+                Some(other) => record = other,
+                None => return Ok(None),
+            }
+        }
+        let created = record.note.get("created").and_then(serde_json::Value::as_i64);
+        let made = record.snapshot.map(|snapshot| Made { snapshot, created: created.unwrap_or(0) });
+        Ok(made.map(|made| (key, made)))
+    }
+
+    fn keep(&self, id: StepId, key: Key, made: Made) {
+        lock(&self.made).insert(key, made);
+        lock(&self.keys).insert(id, key);
+    }
+
+    /// The tree that something is read from. `reads` are the snapshots of the step's reads.
+    fn tree(
+        &self,
+        from: &From,
+        step: &Step,
+        reads: &[Option<SnapshotId>],
+        task: &Task,
+    ) -> Result<Arc<Tree>> {
+        let (snapshot, name) = match from {
+            From::Context(name) => return self.contexts.tree(name, task),
+            From::Scratch => (None, "the empty image".to_owned()),
+            From::Read(index) => {
+                (reads[*index], self.step(step.reads[*index]).name.clone())
+            }
+        };
+        let root = match snapshot {
+            Some(snapshot) => self.mount(snapshot)?,
+            None => {
+                let active = self.env.store.begin().during("opening an empty image")?;
+                let root = active.root().during("opening an empty image")?;
+                return Ok(Arc::new(Tree::own(root, active)));
+            }
+        };
+        Ok(Arc::new(Tree::of_step(root, name)))
+    }
+
+    pub(crate) fn mount(&self, snapshot: SnapshotId) -> Result<Root> {
+        let stack: Stack = self.env.store.stack(snapshot).during("opening a snapshot")?;
+        stack.mount().during("mounting a snapshot")
+    }
+
+    /// The key of a step, with the content it reads from build contexts.
+    fn key(&self, id: StepId, inputs: &[Key], task: &Task) -> Result<Key> {
+        let step = self.step(id);
+        let mut key = definition(step, inputs);
+        match &step.op {
+            Op::Image(image) => {
+                let chain = self.bases[image].image.chain_id();
+                let mut key = KeyBuilder::new("image");
+                key.part(chain.map(|chain| chain.0.to_string()).unwrap_or_default().as_bytes());
+                return Ok(key.finish());
+            }
+            Op::Copy(op) => {
+                if let From::Context(_) = &op.from {
+                    self.selection(id, op, step, &[], task)?.digest(
+                        self.env.threads,
+                        &mut key,
+                        task,
+                    )?;
+                }
+            }
+            Op::Run(op) => self.run_content(op, &mut key, task)?,
+            Op::Workdir(_) => {}
+        }
+        Ok(key.finish())
+    }
+
+    /// Adds what the mounts of a command read from build contexts.
+    fn run_content(&self, op: &RunOp, key: &mut KeyBuilder, task: &Task) -> Result<()> {
+        for mount in &op.mounts {
+            let RunMountKind::Bind { from: From::Context(name), source, .. } = &mount.kind else {
+                continue;
+            };
+            let tree = self.contexts.tree(name, task)?;
+            let parts = copy::whole(&tree, source)?;
+            parts.digest(self.env.threads, key, task)?;
+        }
+        Ok(())
+    }
+
+    fn selection(
+        &self,
+        id: StepId,
+        op: &CopyOp,
+        step: &Step,
+        reads: &[Option<SnapshotId>],
+        task: &Task,
+    ) -> Result<copy::Selection> {
+        let tree = self.tree(&op.from, step, reads, task)?;
+        let downloads = lock(&self.downloads).get(&id).cloned().unwrap_or_default();
+        copy::prepare(op, &tree, &downloads, &self.env.store)
+    }
+
+    /// Does the work of a step and commits it; gives the key of the result.
+    fn work(
+        &self,
+        id: StepId,
+        inputs: &[Key],
+        key: Key,
+        parent: Option<SnapshotId>,
+        reads: &[Option<SnapshotId>],
+        task: &Arc<Task>,
+    ) -> Result<Key> {
+        let step = self.step(id);
+        let active = self.env.store.begin().during("beginning a step")?;
+        let mut name = key;
+        match &step.op {
+            Op::Image(_) => {}
+            Op::Run(op) => {
+                let mut trees = Vec::new();
+                for mount in &op.mounts {
+                    trees.push(match &mount.kind {
+                        RunMountKind::Bind { from, .. } => {
+                            Some(self.tree(from, step, reads, task)?)
+                        }
+                        RunMountKind::Cache { from: From::Scratch, .. } => None,
+                        RunMountKind::Cache { from, .. } => {
+                            Some(self.tree(from, step, reads, task)?)
+                        }
+                        _ => None,
+                    });
+                }
+                let with = run::Surroundings {
+                    env: &self.env,
+                    request: &self.request,
+                    file: &self.file,
+                    step,
+                    trees,
+                    parent,
+                };
+                run::work(op, &active, &with, task)?;
+            }
+            Op::Workdir(op) => {
+                let root = active.stack(parent).and_then_mount("stacking layers")?;
+                workdir::work(op, &root)?;
+            }
+            Op::Copy(op) => {
+                let selection = self.selection(id, op, step, reads, task)?;
+                if let From::Read(_) = op.from {
+                    name = self.content_key(op, step, inputs, &selection, task)?;
+                    if !step.fresh
+                        && let Some((known, made)) = self.record(name)?
+                    {
+                        task.note("the files are the same as before");
+                        self.alias(key, known)?;
+                        self.keep(id, known, made);
+                        return Ok(known);
+                    }
+                }
+                self.copy(op, &selection, &active, parent, task)?;
+                if let From::Context(_) = &op.from {
+                    self.unchanged(id, inputs, key, task)?;
+                }
+            }
+        }
+        self.commit(id, key, name, active, parent)?;
+        Ok(name)
+    }
+
+    /// Fails if the context is not what the key says any more.
+    fn unchanged(&self, id: StepId, inputs: &[Key], key: Key, task: &Task) -> Result<()> {
+        if self.key(id, inputs, task)? == key {
+            return Ok(());
+        }
+        Err(Error::Changed { place: "the build context".to_owned() })
+    }
+
+    fn copy(
+        &self,
+        op: &CopyOp,
+        selection: &copy::Selection,
+        active: &store::Active,
+        parent: Option<SnapshotId>,
+        task: &Task,
+    ) -> Result<()> {
+        let epoch = self.request.source_date_epoch;
+        let root = active.stack(parent).and_then_mount("stacking layers")?;
+        if op.link {
+            // What is below does not matter: no link of it is followed, no directory of it used.
+            let alone = active.root().during("opening the layer")?;
+            return selection.work(op, &alone, &root, epoch, task);
+        }
+        selection.work(op, &root, &root, epoch, task)
+    }
+
+    /// The key of a copy from another step by what is copied, not by how that was made.
+    fn content_key(
+        &self,
+        op: &CopyOp,
+        step: &Step,
+        inputs: &[Key],
+        selection: &copy::Selection,
+        task: &Task,
+    ) -> Result<Key> {
+        let mut key = KeyBuilder::new("copy-content");
+        key.part(&serde_json::to_vec(op).unwrap_or_default());
+        if step.parent.is_some() {
+            key.part(inputs[0].0.as_bytes());
+        }
+        selection.digest(self.env.threads, &mut key, task)?;
+        Ok(key.finish())
+    }
+
+    fn alias(&self, key: Key, same: Key) -> Result<()> {
+        if key == same {
+            return Ok(());
+        }
+        let note = json!({ "same": same.0.to_string() });
+        let record = StepRecord { snapshot: None, layer: None, note };
+        self.env.store.record_step(key.0, &record).during("recording a step")
+    }
+
+    fn commit(
+        &self,
+        id: StepId,
+        key: Key,
+        name: Key,
+        active: store::Active,
+        parent: Option<SnapshotId>,
+    ) -> Result<()> {
+        // A snapshot that is there already would win over what was made just now, so that a
+        // step run again on purpose gets a name of its own.
+        let mut unique = KeyBuilder::new("snapshot");
+        unique.part(name.0.as_bytes());
+        unique.part(active.dir().as_os_str().as_encoded_bytes());
+        let snapshot = SnapshotId(unique.finish().0);
+        active.commit(snapshot, parent).during("keeping a step's files")?;
+        let made = Made { snapshot, created: self.now };
+        let note = json!({ "created": made.created });
+        let record = StepRecord { snapshot: Some(snapshot), layer: None, note };
+        self.env.store.record_step(name.0, &record).during("recording a step")?;
+        self.alias(key, name)?;
+        self.keep(id, name, made);
+        Ok(())
+    }
+}
+
+/// Mounting a stack that may not have been made.
+trait AndThenMount {
+    fn and_then_mount(self, action: &str) -> Result<Root>;
+}
+
+impl AndThenMount for store::Result<Stack> {
+    fn and_then_mount(self, action: &str) -> Result<Root> {
+        self.during(action)?.mount().during(action)
+    }
+}
+
+#[async_trait]
+impl Executor for Engine {
+    async fn key(&self, id: StepId, inputs: &[Key], task: &Arc<Task>) -> Result<Key> {
+        let step = self.0.step(id);
+        let at = |error| step::at(&self.0.file, step, error);
+        if let Op::Copy(op) = &step.op {
+            let mut all = Vec::new();
+            for source in &op.sources {
+                let CopySource::Http { url } = source else { continue };
+                let checksum = op.checksum.as_deref().and_then(|text| text.parse().ok());
+                all.push(download(&self.0.env.store, url, checksum, task).await.map_err(at)?);
+            }
+            lock(&self.0.downloads).insert(id, all);
+        }
+        let (build, inputs, task) = (Arc::clone(&self.0), inputs.to_vec(), Arc::clone(task));
+        bridge::blocking(move || build.key(id, &inputs, &task)).await.map_err(at)
+    }
+
+    async fn recall(&self, id: StepId, key: Key) -> Result<Option<Key>> {
+        let step = self.0.step(id);
+        if let Op::Image(_) = step.op {
+            lock(&self.0.keys).insert(id, key);
+            return Ok(Some(key));
+        }
+        if lock(&self.0.made).contains_key(&key) {
+            lock(&self.0.keys).insert(id, key);
+            return Ok(Some(key));
+        }
+        if step.fresh {
+            return Ok(None);
+        }
+        let build = Arc::clone(&self.0);
+        let found = bridge::blocking(move || build.record(key)).await?;
+        Ok(found.map(|(key, made)| {
+            self.0.keep(id, key, made);
+            key
+        }))
+    }
+
+    async fn execute(
+        &self,
+        id: StepId,
+        inputs: &[Key],
+        key: Key,
+        task: &Arc<Task>,
+    ) -> Result<Key> {
+        let step = self.0.step(id);
+        let at = |error| step::at(&self.0.file, step, error);
+        let parent = match step.parent {
+            Some(parent) => self.0.available(parent, task).await.map_err(at)?,
+            None => None,
+        };
+        let mut reads = Vec::new();
+        for read in &step.reads {
+            reads.push(self.0.available(*read, task).await.map_err(at)?);
+        }
+        let build = Arc::clone(&self.0);
+        let (inputs, owned) = (inputs.to_vec(), Arc::clone(task));
+        let work = move || build.work(id, &inputs, key, parent, &reads, &owned);
+        let key = bridge::blocking(work).await.map_err(at)?;
+        self.0.layers.start(&self.0, id, key, task);
+        Ok(key)
+    }
+}

@@ -1,0 +1,139 @@
+//! Layers: a step's changes as a compressed tar stream, made beside the work of later steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use layers::{DiffOptions, LayerInfo, LayerWriter, Root, Stack};
+use store::{SnapshotId, StepRecord};
+use task::Task;
+use tokio::task::JoinHandle;
+use transport::bridge;
+
+use crate::engine::Build;
+use crate::error::During;
+use crate::plan::key::{Key, KeyBuilder};
+use crate::plan::{Plan, StepId};
+use crate::{Error, Request, Result};
+
+type Making = JoinHandle<Result<LayerInfo>>;
+
+/// The layers that are being made.
+#[derive(Default)]
+pub(crate) struct Layers {
+    wanted: BTreeSet<StepId>,
+    making: Mutex<BTreeMap<StepId, Making>>,
+}
+
+impl Layers {
+    /// The layers a plan's image has; none when no image is asked for.
+    pub(crate) fn new(plan: &Plan, request: &Request) -> Layers {
+        let wanted = plan.image.history.iter().filter_map(|item| item.layer);
+        let wanted = wanted.filter(|_| request.makes_image()).collect();
+        Layers { wanted, making: Mutex::default() }
+    }
+
+    /// Starts to make the layer of a step that was just executed, if the image has it.
+    pub(crate) fn start(&self, build: &Arc<Build>, id: StepId, key: Key, task: &Task) {
+        let Some(made) = build.made(id).filter(|_| self.wanted.contains(&id)) else { return };
+        let build = Arc::clone(build);
+        let task = task.child("compressing the layer");
+        let making = tokio::task::spawn_blocking(move || {
+            // The changes may be the same as before although the step was run again; the record
+            // of the layer must be that of these files.
+            let info = make(&build, made.snapshot, &task)?;
+            record(&build, key, &info)?;
+            task.done();
+            Ok(info)
+        });
+        self.making.lock().unwrap_or_else(PoisonError::into_inner).insert(id, making);
+    }
+
+    /// The layers of the image by their steps, made now if they were not made before.
+    pub(crate) async fn collect(
+        &self,
+        build: &Arc<Build>,
+        task: &Arc<Task>,
+    ) -> Result<BTreeMap<StepId, LayerInfo>> {
+        let mut layers = BTreeMap::new();
+        for id in &self.wanted {
+            let making = self.making.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+            let info = match making {
+                Some(making) => making.await??,
+                None => recall(build, *id, task).await?,
+            };
+            layers.insert(*id, info);
+        }
+        Ok(layers)
+    }
+
+    /// Waits for the layers that nobody will want any more.
+    pub(crate) async fn join(&self) {
+        let all = std::mem::take(&mut *self.making.lock().unwrap_or_else(PoisonError::into_inner));
+        for making in all.into_values() {
+            let _ = making.await;
+        }
+    }
+}
+
+/// The layer of a step that the cache answered.
+async fn recall(build: &Arc<Build>, id: StepId, task: &Arc<Task>) -> Result<LayerInfo> {
+    let (Some(key), Some(made)) = (build.key_of(id), build.made(id)) else {
+        return Err(Error::Panicked);
+    };
+    let (build, task) = (Arc::clone(build), Arc::clone(task));
+    bridge::blocking(move || {
+        let store = &build.env.store;
+        let known = store.step(name(&build, key).0).during("asking the cache for a layer")?;
+        if let Some(info) = known.and_then(|record| record.layer) {
+            return Ok(info);
+        }
+        let task = task.child(format!("compressing {}", build.plan.steps[id.0].name));
+        let info = make(&build, made.snapshot, &task)?;
+        record(&build, key, &info)?;
+        task.done();
+        Ok(info)
+    })
+    .await
+}
+
+/// The name of a layer in the cache: the step, and what else decides the bytes.
+fn name(build: &Build, key: Key) -> Key {
+    let mut name = KeyBuilder::new("layer");
+    let compression = build.request.compression;
+    name.part(key.0.as_bytes());
+    name.part(format!("{:?} {:?}", compression.encoding, compression.level).as_bytes());
+    name.part(format!("{:?}", build.request.source_date_epoch).as_bytes());
+    name.finish()
+}
+
+fn record(build: &Build, key: Key, info: &LayerInfo) -> Result<()> {
+    let note = serde_json::Value::Null;
+    let record = StepRecord { snapshot: None, layer: Some(info.clone()), note };
+    build.env.store.record_step(name(build, key).0, &record).during("recording a layer")
+}
+
+/// Makes the layer of a snapshot: what it changes on what it lies on.
+fn make(build: &Build, snapshot: SnapshotId, task: &Task) -> Result<LayerInfo> {
+    let action = "making a layer";
+    let store = &build.env.store;
+    let stack = store.stack(snapshot).during(action)?;
+    let Some((top, below)) = stack.lower.split_first() else { return Err(Error::Panicked) };
+    let upper = Root::open(top).during(action)?;
+    let lower = if below.is_empty() {
+        None
+    } else {
+        let stack = Stack { lower: below.to_vec(), top: None, user_xattr: stack.user_xattr };
+        Some(stack.mount().during(action)?)
+    };
+    let options = DiffOptions {
+        user_xattr: stack.user_xattr,
+        clamp: build.request.source_date_epoch,
+        ..DiffOptions::default()
+    };
+    let blob = store.writer().during(action)?;
+    let mut layer = LayerWriter::new(blob, build.request.compression, build.env.threads);
+    layers::diff(&upper, lower.as_ref(), &mut layer, &options, task).during(action)?;
+    let (blob, info) = layer.finish().during(action)?;
+    blob.commit(Some(&info.descriptor)).during(action)?;
+    Ok(info)
+}

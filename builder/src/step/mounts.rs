@@ -1,0 +1,278 @@
+//! What a command sees besides its own file system. Nothing of it ends up in the layer.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use layers::copy::{CopyOptions, Keep, copy};
+use layers::{FileType, Mode, OFlags, Root};
+use runtime::{Mount, Propagation};
+use store::{Active, CacheMount, SnapshotId, Store};
+use task::Task;
+
+use super::copy::set_mode;
+use crate::context::Tree;
+use crate::context::scan::{Filter, is};
+use crate::error::During;
+use crate::plan::{RunMount, RunMountKind, SCRIPTS, Sharing};
+use crate::{Error, Result, Secret};
+
+/// No secret larger than this is read.
+const SECRET_LIMIT: u64 = 1 << 20;
+
+/// Everything mounted into one command, kept as long as it runs.
+pub(crate) struct Mounts<'a> {
+    store: &'a Store,
+    task: &'a Task,
+    /// Files of our own making, forgotten when the command has ended.
+    scratch: Active,
+    count: usize,
+    caches: Vec<CacheMount>,
+    pub(crate) list: Vec<Mount>,
+    /// Variables that hold secrets.
+    pub(crate) env: Vec<String>,
+}
+
+impl<'a> Mounts<'a> {
+    pub(crate) fn new(store: &'a Store, task: &'a Task) -> Result<Mounts<'a>> {
+        let scratch = store.begin().during("preparing mounts")?;
+        Ok(Mounts {
+            store,
+            task,
+            scratch,
+            count: 0,
+            caches: Vec::new(),
+            list: Vec::new(),
+            env: Vec::new(),
+        })
+    }
+
+    /// The directory that holds what was made for this command.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.scratch.dir().to_owned()
+    }
+
+    /// A new path in our own directory.
+    fn fresh(&mut self) -> PathBuf {
+        self.count += 1;
+        self.scratch.dir().join("fs").join(self.count.to_string())
+    }
+
+    fn bind(&mut self, source: PathBuf, target: &str, read_only: bool) {
+        self.list.push(Mount::Bind {
+            source,
+            target: PathBuf::from(target),
+            read_only,
+            recursive: false,
+            propagation: Propagation::Private,
+        });
+    }
+
+    /// Mounts a file with this content.
+    pub(crate) fn file(
+        &mut self,
+        target: &str,
+        content: &[u8],
+        mode: u32,
+        owner: (u32, u32),
+        read_only: bool,
+    ) -> Result<()> {
+        let path = self.fresh();
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            let mut options = fs::OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .map_err(Error::file("writing", &path))?;
+            std::io::Write::write_all(&mut file, content)
+                .map_err(Error::file("writing", &path))?;
+        }
+        std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1))
+            .map_err(Error::file("setting the owner of", &path))?;
+        set_mode(&path, mode)?;
+        self.bind(path, target, read_only);
+        Ok(())
+    }
+
+    /// Mounts a script at [`SCRIPTS`].
+    pub(crate) fn script(&mut self, name: &str, content: &str) -> Result<()> {
+        self.file(&format!("{SCRIPTS}/{name}"), content.as_bytes(), 0o755, (0, 0), true)
+    }
+
+    /// Adds one mount of the instruction. `tree` is what it reads, `user` who runs the command.
+    pub(crate) fn add(
+        &mut self,
+        mount: &RunMount,
+        tree: Option<&Tree>,
+        user: (u32, u32),
+        secret: Option<&Secret>,
+    ) -> Result<()> {
+        let target = mount.target.as_deref();
+        match &mount.kind {
+            RunMountKind::Bind { source, writable, chown, .. } => {
+                let path = self.fresh();
+                let owner = chown.then_some(user);
+                self.snatch(tree, source, &path, owner)?;
+                self.bind(path, target.unwrap_or("/"), !writable);
+                Ok(())
+            }
+            RunMountKind::Cache { id, source, read_only, sharing, mode, uid, gid, .. } => {
+                let sharing = match sharing {
+                    Sharing::Shared => store::Sharing::Shared,
+                    Sharing::Private => store::Sharing::Private,
+                    Sharing::Locked => store::Sharing::Locked,
+                };
+                let cache = self.store.cache_mount(id, sharing, self.task);
+                let cache = cache.during(format!("opening cache {id:?}"))?;
+                if cache.is_fresh() {
+                    self.furnish(&cache, tree, source, *mode, (*uid, *gid))?;
+                }
+                self.bind(cache.path().to_owned(), target.unwrap_or("/"), *read_only);
+                self.caches.push(cache);
+                Ok(())
+            }
+            RunMountKind::Tmpfs { size, mode } => {
+                let mut options = Vec::new();
+                options.extend(size.map(|size| format!("size={size}")));
+                options.extend(mode.map(|mode| format!("mode={mode:o}")));
+                let target = PathBuf::from(target.unwrap_or("/"));
+                self.list.push(Mount::Tmpfs { target, options });
+                Ok(())
+            }
+            RunMountKind::Secret { id, env, required, mode, uid, gid } => {
+                let Some(secret) = secret else {
+                    if *required {
+                        return Err(Error::Invalid(format!(
+                            "secret {id:?} is required and was not given: use --secret id={id},src=FILE"
+                        )));
+                    }
+                    return Ok(());
+                };
+                let content = reveal(id, secret)?;
+                if let Some(name) = env {
+                    let text = String::from_utf8(content.clone()).map_err(|_| {
+                        Error::Invalid(format!("secret {id:?} is no text for variable {name}"))
+                    })?;
+                    self.env.push(format!("{name}={text}"));
+                }
+                match target {
+                    Some(target) => self.file(target, &content, *mode, (*uid, *gid), true),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn furnish(
+        &mut self,
+        cache: &CacheMount,
+        tree: Option<&Tree>,
+        source: &str,
+        mode: u32,
+        owner: (u32, u32),
+    ) -> Result<()> {
+        if let Some(tree) = tree {
+            self.snatch(Some(tree), source, cache.path(), None)?;
+        }
+        std::os::unix::fs::chown(cache.path(), Some(owner.0), Some(owner.1))
+            .map_err(Error::file("setting the owner of", cache.path()))?;
+        set_mode(cache.path(), mode)
+    }
+
+    /// Copies files to be mounted: what the command writes there is forgotten, and what is
+    /// ignored does not exist.
+    fn snatch(
+        &self,
+        tree: Option<&Tree>,
+        source: &str,
+        target: &Path,
+        owner: Option<(u32, u32)>,
+    ) -> Result<()> {
+        let Some(tree) = tree else {
+            return fs::create_dir_all(target).map_err(Error::file("making", target));
+        };
+        let stat = tree.root.metadata(Path::new(source)).map_err(|_| Error::Missing {
+            path: source.to_owned(),
+            place: tree.name.clone(),
+            ignored: false,
+        })?;
+        if tree.ignores(source, is(&stat, FileType::Directory)) {
+            let (path, place) = (source.to_owned(), tree.name.clone());
+            return Err(Error::Missing { path, place, ignored: true });
+        }
+        let directory = target.parent().unwrap_or(Path::new("/"));
+        let to = Root::open(directory).during("preparing a mount")?;
+        let name = target.file_name().map(PathBuf::from).unwrap_or_default();
+        let filter = Filter { ignore: tree.ignore.as_ref(), base: source, exclude: None };
+        let keep = |path: &Path, is_dir: bool| -> Keep { filter.keep(path, is_dir) };
+        let owner = owner.or(tree.foreign.then_some((0, 0)));
+        let options = CopyOptions { owner, keep: &keep, follow: true, ..CopyOptions::default() };
+        copy(&tree.root, Path::new(source), &to, &name, &options, self.task)
+            .during(format!("preparing a mount of {}", tree.name))
+            .map(drop)
+    }
+
+    /// Makes the places where things are mounted, so that they do not have to be made in the
+    /// layer: a directory that goes between the layer and its parent. `None` when all are there.
+    pub(crate) fn stubs(
+        &self,
+        parent: Option<SnapshotId>,
+        below: Option<&Root>,
+        working_dir: &str,
+    ) -> Result<Option<Active>> {
+        let mut wanted: Vec<(PathBuf, bool)> =
+            ["/proc", "/sys", "/dev"].map(|path| (PathBuf::from(path), true)).to_vec();
+        for mount in &self.list {
+            let (target, directory) = match mount {
+                Mount::Bind { source, target, .. } => (target, source.is_dir()),
+                Mount::Tmpfs { target, .. } => (target, true),
+            };
+            if !["/proc", "/sys", "/dev"].iter().any(|special| target.starts_with(special)) {
+                wanted.push((target.clone(), directory));
+            }
+        }
+        let there = |path: &Path| below.is_some_and(|root| root.metadata(path).is_ok());
+        wanted.retain(|(path, _)| !there(path));
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let active = self.store.begin().during("preparing mount points")?;
+        let stack = active.stack(parent).during("preparing mount points")?;
+        let root = stack.mount().during("preparing mount points")?;
+        for (path, directory) in &wanted {
+            // The working directory belongs to the layer.
+            if *directory {
+                if Path::new(working_dir) != path {
+                    root.create_dir_all(path, 0o755, None).during("preparing mount points")?;
+                }
+                continue;
+            }
+            if let Some(parent) = path.parent() {
+                root.create_dir_all(parent, 0o755, None).during("preparing mount points")?;
+            }
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOCTTY | OFlags::NONBLOCK;
+            root.open_at(path, flags, Mode::from_raw_mode(0o644))
+                .during(format!("preparing mount point {}", path.display()))?;
+        }
+        Ok(Some(active))
+    }
+}
+
+fn reveal(id: &str, secret: &Secret) -> Result<Vec<u8>> {
+    match secret {
+        Secret::Value(value) => Ok(value.clone()),
+        Secret::File(path) => {
+            let mut content = Vec::new();
+            fs::File::open(path)
+                .and_then(|file| file.take(SECRET_LIMIT + 1).read_to_end(&mut content))
+                .map_err(Error::file("reading secret", path))?;
+            if content.len() as u64 > SECRET_LIMIT {
+                return Err(Error::Invalid(format!("secret {id:?} is larger than 1 MiB")));
+            }
+            Ok(content)
+        }
+    }
+}

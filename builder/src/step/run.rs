@@ -1,0 +1,184 @@
+//! `RUN`: a command in a container of its own, whose changes are the layer.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dockerfile::Diagnostic;
+use layers::{Root, Top};
+use runtime::{Bundle, Container, ExitStatus, Network, Overrides, StartOptions, Stdio, UserFile};
+use store::{Active, SnapshotId};
+use task::{Cause, Task};
+
+use super::mounts::Mounts;
+use crate::context::Tree;
+use crate::error::{During, place};
+use crate::plan::args::PROXY;
+use crate::plan::{RunOp, Step};
+use crate::{Env, Error, Request, Result, SourceFile, users};
+
+/// The name commands see of the machine.
+const HOSTNAME: &str = "rbuild";
+
+/// What a command needs besides its definition.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) env: &'a Env,
+    pub(crate) request: &'a Request,
+    pub(crate) file: &'a Arc<SourceFile>,
+    pub(crate) step: &'a Step,
+    /// What each mount reads, in the order of the mounts.
+    pub(crate) trees: Vec<Option<Arc<Tree>>>,
+    pub(crate) parent: Option<SnapshotId>,
+}
+
+/// Runs the command on the parent; its changes are in `active` then.
+pub(crate) fn work(
+    op: &RunOp,
+    active: &Active,
+    with: &Surroundings<'_>,
+    task: &Task,
+) -> Result<()> {
+    let store = &with.env.store;
+    let below = match with.parent {
+        Some(parent) => {
+            let stack = store.stack(parent).during("opening the parent")?;
+            Some(stack.mount().during("mounting the parent")?)
+        }
+        None => None,
+    };
+    let mut mounts = Mounts::new(store, task)?;
+    furnish(op, with, below.as_ref(), &mut mounts)?;
+    let stubs = mounts.stubs(with.parent, below.as_ref(), &op.working_dir)?;
+    let mut stack = active.stack(with.parent).during("stacking layers")?;
+    if let Some(stubs) = &stubs {
+        stack.lower.insert(0, stubs.dir().join("fs"));
+    }
+    debug_assert!(matches!(&stack.top, Some(Top { .. })), "there is something to write to");
+    let root = stack.mount().during("mounting the layers")?;
+    let status = start(op, with, root, &mounts, task)?;
+    drop(mounts);
+    drop(stubs);
+    if status.success() { Ok(()) } else { Err(failed(op, with, status)) }
+}
+
+/// Mounts everything the command sees.
+fn furnish(
+    op: &RunOp,
+    with: &Surroundings<'_>,
+    below: Option<&Root>,
+    mounts: &mut Mounts<'_>,
+) -> Result<()> {
+    let user = match (op.user.as_str(), below) {
+        ("", _) | (_, None) => (0, 0),
+        (user, Some(root)) => users::owner(root, user)?,
+    };
+    if op.network != "none" {
+        let resolv = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
+        mounts.file("/etc/resolv.conf", &resolv, 0o644, (0, 0), false)?;
+    }
+    let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in &with.request.hosts {
+        let _ = writeln!(hosts, "{address}\t{name}");
+    }
+    mounts.file("/etc/hosts", hosts.as_bytes(), 0o644, (0, 0), false)?;
+    mounts.file("/etc/hostname", format!("{HOSTNAME}\n").as_bytes(), 0o644, (0, 0), false)?;
+    if let Some((name, content)) = &op.script {
+        mounts.script(name, content)?;
+    }
+    for (mount, tree) in op.mounts.iter().zip(&with.trees) {
+        let secret = match &mount.kind {
+            crate::plan::RunMountKind::Secret { id, .. } => with.request.secrets.get(id),
+            _ => None,
+        };
+        mounts.add(mount, tree.as_deref(), user, secret)?;
+    }
+    Ok(())
+}
+
+fn start(
+    op: &RunOp,
+    with: &Surroundings<'_>,
+    root: Root,
+    mounts: &Mounts<'_>,
+    task: &Task,
+) -> Result<ExitStatus> {
+    let mut env = op.env.clone();
+    env.extend(proxies(with.request, &env));
+    env.extend(mounts.env.iter().cloned());
+    let overrides = Overrides {
+        entrypoint: Some(op.args.clone()),
+        env,
+        user: Some(op.user.clone()).filter(|user| !user.is_empty()),
+        working_dir: Some(op.working_dir.clone()),
+        hostname: Some(HOSTNAME.to_owned()),
+        mounts: mounts.list.clone(),
+        network: if op.network == "none" { Network::None } else { Network::Host },
+        user_namespace: with.env.user_namespace,
+        ..Overrides::default()
+    };
+    let database = |file: UserFile| -> Result<Option<String>, Cause> {
+        let path = match file {
+            UserFile::Passwd => "/etc/passwd",
+            UserFile::Group => "/etc/group",
+        };
+        users::database(&root, path).map_err(Cause::new)
+    };
+    let config = image::ContainerConfig::default();
+    let spec =
+        runtime::spec(&config, &overrides, &database).during("describing the container")?;
+    let options = StartOptions { id: container_id(mounts), ..StartOptions::default() };
+    let bundle = Bundle { spec, rootfs: root.into_fd() };
+    let container = Container::start(bundle, Stdio::Capture, &options);
+    match container {
+        Ok(container) => match container.wait(task) {
+            Err(runtime::Error::Cancelled(cancelled)) => Err(cancelled.into()),
+            ended => ended.during("running the command"),
+        },
+        Err(error) => Err(error).during("starting the command"),
+    }
+}
+
+/// A name nobody else uses: that of the directory we were given.
+fn container_id(mounts: &Mounts<'_>) -> String {
+    let path: PathBuf = mounts.directory();
+    let parts: Vec<_> =
+        path.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy()).collect();
+    let (last, lease) = (parts.first(), parts.get(1));
+    format!(
+        "build-{}-{}",
+        lease.map(AsRef::as_ref).unwrap_or_default(),
+        last.map(AsRef::as_ref).unwrap_or_default()
+    )
+}
+
+/// The proxy variables, those the instruction does not set itself.
+fn proxies(request: &Request, env: &[String]) -> Vec<String> {
+    let value = |name: &&str| request.build_args.get(*name).or_else(|| request.proxy.get(*name));
+    PROXY
+        .iter()
+        .filter(|name| crate::plan::args::in_env(env, name).is_none())
+        .filter_map(|name| value(name).map(|value| format!("{name}={value}")))
+        .collect()
+}
+
+fn failed(op: &RunOp, with: &Surroundings<'_>, status: ExitStatus) -> Error {
+    let status_text = match status {
+        ExitStatus::Code(code) => format!("exited with code {code}"),
+        ExitStatus::Signal(signal) => format!("was killed by signal {signal}"),
+        ExitStatus::OutOfMemory(_) => "ran out of memory".to_owned(),
+    };
+    let command = match &op.script {
+        Some((name, _)) => format!("the script {name}"),
+        None => op.args.join(" "),
+    };
+    let command = super::shortened(&command.replace('\n', " "));
+    let message = format!("this command {status_text}");
+    Error::Command {
+        place: place(with.file, with.step.span.start),
+        command,
+        status: status_text,
+        code: status.code(),
+        file: Arc::clone(with.file),
+        diagnostic: Box::new(Diagnostic::error("command-failed", message, with.step.span)),
+    }
+}
