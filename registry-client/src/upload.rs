@@ -90,9 +90,12 @@ pub(crate) async fn mount(
     let action = format!("mounting blob {digest} of {} into {}", from.path(), endpoint.path());
     let mut scope = Scope::new(Access::Push, endpoint.path());
     scope.from = Some(from.path().to_owned());
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.append_pair("mount", &digest.to_string()).append_pair("from", from.path());
-    let path = format!("/v2/{}/blobs/uploads/?{}", endpoint.path(), query.finish());
+    // The serializer is not `Sync` and must be gone before anything is waited for.
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("mount", &digest.to_string())
+        .append_pair("from", from.path())
+        .finish();
+    let path = format!("/v2/{}/blobs/uploads/?{query}", endpoint.path());
     let call = Call::new(Method::POST, Where::Path(path), scope, action);
     let answer = match inner.send(endpoint, &call.accept(&[400, 404, 405])).await {
         Ok(answer) => answer,
