@@ -68,8 +68,7 @@ pub(crate) fn assemble(parts: &Parts<'_>) -> Result<Image> {
             ..History::default()
         });
     }
-    config.created =
-        parts.epoch.map(rfc3339).or(created).or_else(|| Some(rfc3339(parts.now)));
+    config.created = parts.epoch.map(rfc3339).or(created).or_else(|| Some(rfc3339(parts.now)));
     config.history = history;
     config.rootfs = RootFs { diff_ids, ..RootFs::default() };
     let (manifest_type, config_type) = match parts.format {
@@ -81,9 +80,8 @@ pub(crate) fn assemble(parts: &Parts<'_>) -> Result<Image> {
         Manifest::new(manifest_type.clone(), config.descriptor().clone(), descriptors);
     manifest.annotations.clone_from(parts.annotations);
     let manifest = Document::write(manifest_type, manifest);
-    Image::new(manifest, config).map_err(|error| {
-        crate::Error::part("putting the image together")(task::Cause::new(error))
-    })
+    Image::new(manifest, config)
+        .map_err(|error| crate::Error::part("putting the image together")(task::Cause::new(error)))
 }
 
 /// A time as configurations have it.

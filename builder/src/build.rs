@@ -12,6 +12,7 @@ use transport::Location;
 
 use crate::assemble::{Parts, assemble};
 use crate::engine::{Build, Engine};
+use crate::error::During;
 use crate::images::{self, Bases};
 use crate::plan::{Lowered, Plan, Resolved, lower};
 use crate::solve::{Solved, solve};
@@ -30,8 +31,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
         task.warn(warning.clone());
     }
     let jobs = request.jobs;
-    let build =
-        Arc::new(Build::new(env.clone(), request, Arc::clone(&file), plan, bases));
+    let build = Arc::new(Build::new(env.clone(), request, Arc::clone(&file), plan, bases));
     let targets: Vec<_> = build.plan.target.iter().chain(&build.plan.also).copied().collect();
     let engine = Engine(Arc::clone(&build));
     let solved = solve(&build.plan, &targets, &engine, jobs, task).await;
@@ -114,9 +114,8 @@ async fn finish(
         let mut places: Vec<Location> = Vec::new();
         for output in &request.outputs {
             let Output::Image(text) = output else { continue };
-            places.push(text.parse().map_err(|error| {
-                Error::part(format!("reading the output {text:?}"))(task::Cause::new::<transport::Error>(error))
-            })?);
+            let place = text.parse::<Location>();
+            places.push(place.during(format!("reading the output {text:?}"))?);
         }
         if request.push {
             places.extend(request.tags.iter().cloned().map(Location::Registry));

@@ -10,7 +10,6 @@ use layers::{Root, Stack};
 use serde_json::json;
 use store::{SnapshotId, StepRecord};
 use task::Task;
-use tokio::sync::OnceCell;
 use transport::bridge;
 
 use crate::context::http::{Download, download};
@@ -44,7 +43,8 @@ pub(crate) struct Build {
     pub(crate) now: i64,
     made: Mutex<HashMap<Key, Made>>,
     keys: Mutex<BTreeMap<StepId, Key>>,
-    unpacked: BTreeMap<StepId, OnceCell<Option<SnapshotId>>>,
+    /// What each image step's file system is, once it was made available; locked meanwhile.
+    unpacked: BTreeMap<StepId, tokio::sync::Mutex<Option<Option<SnapshotId>>>>,
     downloads: Mutex<HashMap<StepId, Vec<Download>>>,
 }
 
@@ -67,7 +67,7 @@ impl Build {
         let contexts = Contexts::new(&request, env.store.clone(), now);
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let images = plan.steps.iter().enumerate().filter(|(_, s)| matches!(s.op, Op::Image(_)));
-        let unpacked = images.map(|(id, _)| (StepId(id), OnceCell::new())).collect();
+        let unpacked = images.map(|(id, _)| (StepId(id), Default::default())).collect();
         let layers = Layers::new(&plan, &request);
         Build {
             env,
@@ -101,13 +101,23 @@ impl Build {
     }
 
     /// The file system of a step that was solved, made available if it is an image's.
-    pub(crate) async fn available(&self, id: StepId, task: &Arc<Task>) -> Result<Option<SnapshotId>> {
+    pub(crate) async fn available(
+        &self,
+        id: StepId,
+        task: &Arc<Task>,
+    ) -> Result<Option<SnapshotId>> {
         let Op::Image(key) = &self.step(id).op else {
             return Ok(self.made(id).map(|made| made.snapshot));
         };
         let base = &self.bases[key];
         let cell = &self.unpacked[&id];
-        cell.get_or_try_init(|| images::unpack(&self.env, base, task)).await.copied()
+        let mut known = cell.lock().await;
+        if let Some(snapshot) = *known {
+            return Ok(snapshot);
+        }
+        let snapshot = images::unpack(&self.env, base, task).await?;
+        *known = Some(snapshot);
+        Ok(snapshot)
     }
 
     fn record(&self, key: Key) -> Result<Option<(Key, Made)>> {
@@ -143,9 +153,7 @@ impl Build {
         let (snapshot, name) = match from {
             From::Context(name) => return self.contexts.tree(name, task),
             From::Scratch => (None, "the empty image".to_owned()),
-            From::Read(index) => {
-                (reads[*index], self.step(step.reads[*index]).name.clone())
-            }
+            From::Read(index) => (reads[*index], self.step(step.reads[*index]).name.clone()),
         };
         let root = match snapshot {
             Some(snapshot) => self.mount(snapshot)?,
@@ -409,13 +417,7 @@ impl Executor for Engine {
         }))
     }
 
-    async fn execute(
-        &self,
-        id: StepId,
-        inputs: &[Key],
-        key: Key,
-        task: &Arc<Task>,
-    ) -> Result<Key> {
+    async fn execute(&self, id: StepId, inputs: &[Key], key: Key, task: &Arc<Task>) -> Result<Key> {
         let step = self.0.step(id);
         let at = |error| step::at(&self.0.file, step, error);
         let parent = match step.parent {

@@ -66,7 +66,8 @@ pub(crate) async fn resolve(
         (Pull::Missing | Pull::Never, Some(base)) => base,
         (Pull::Never, None) => return Err(Error::NotPulled { name: name.to_owned() }),
         (_, stored) => {
-            let reference = candidates.last().cloned().ok_or_else(|| Error::Invalid(name.into()))?;
+            let reference =
+                candidates.last().cloned().ok_or_else(|| Error::Invalid(name.into()))?;
             let own = stored.as_ref().and_then(|base| base.name.as_deref());
             if own.is_some_and(|own| own.starts_with("localhost/")) {
                 // Made here: there is no registry to ask.
@@ -161,10 +162,8 @@ pub(crate) async fn fetch(env: &Env, base: &Base, task: &Task) -> Result<()> {
     let child = task.child(format!("pulling {name}"));
     let source = env.places.source(from).map_err(fail)?;
     let sink = env.places.sink(&Location::Store(name)).map_err(fail)?;
-    let options = CopyOptions {
-        select: Select::One(base.image.platform()),
-        ..CopyOptions::default()
-    };
+    let options =
+        CopyOptions { select: Select::One(base.image.platform()), ..CopyOptions::default() };
     transport::copy(&*source, &*sink, &*env.gate, &options, &child)
         .await
         .map_err(|error| fail(error.into()))?;
@@ -181,8 +180,7 @@ pub(crate) async fn unpack(
     let Some(chain) = base.image.chain_id() else { return Ok(None) };
     let (store, image) = (env.store.clone(), base.image.clone());
     let there = bridge::blocking(move || store.has_snapshot(chain.into())).await;
-    let fail =
-        |source: Cause| Error::Image { name: image.descriptor().digest.to_string(), source };
+    let fail = |source: Cause| Error::Image { name: image.descriptor().digest.to_string(), source };
     if there.map_err(|error| fail(error.into()))? {
         return Ok(Some(chain.into()));
     }

@@ -15,7 +15,11 @@ use crate::error::During;
 use crate::{Error, Output, Result, images};
 
 /// Brings the image into the store under its names.
-pub(crate) async fn store(build: &Arc<Build>, image: &Image, task: &Arc<Task>) -> Result<Vec<String>> {
+pub(crate) async fn store(
+    build: &Arc<Build>,
+    image: &Image,
+    task: &Arc<Task>,
+) -> Result<Vec<String>> {
     if let Some(key) = &build.plan.image.base {
         images::fetch(&build.env, &build.bases[key], task).await?;
     }
@@ -116,8 +120,8 @@ fn tar(build: &Build, root: &Root, path: &Path, task: &Task) -> Result<()> {
     let task = task.child(format!("writing files to {}", path.display()));
     let action = format!("writing files to {}", path.display());
     let mut file = File::create(path).map_err(Error::file("making", path))?;
-    let options =
-        DiffOptions { clamp: build.request.source_date_epoch, ..DiffOptions::default() };
+    let mut options = DiffOptions::default();
+    options.clamp = build.request.source_date_epoch;
     layers::archive(root, Path::new(""), &mut file, &options, &task).during(action)?;
     task.done();
     Ok(())

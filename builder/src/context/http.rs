@@ -135,6 +135,8 @@ async fn receive(
 }
 
 fn client() -> reqwest::Result<reqwest::Client> {
+    // The first one installed in the process stays; either way there is one then.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .user_agent("rbuild")
         .connect_timeout(PATIENCE)

@@ -12,9 +12,9 @@ use store::{Active, Store};
 use task::Task;
 
 use super::select::{Item, select};
+use crate::context::Tree;
 use crate::context::http::Download;
 use crate::context::scan::{self, Filter, is};
-use crate::context::Tree;
 use crate::error::During;
 use crate::plan::key::KeyBuilder;
 use crate::plan::{CopyOp, CopySource};
@@ -195,7 +195,9 @@ impl Copies<'_> {
         }
         let base = item.source.to_string_lossy();
         let filter = self.selection.filter(part, &base);
-        if !item.directory && filter.exclude.is_some_and(|e| e.excluded(&item.name.to_string_lossy(), false)) {
+        if !item.directory
+            && filter.exclude.is_some_and(|e| e.excluded(&item.name.to_string_lossy(), false))
+        {
             return Ok(());
         }
         let target = if item.directory || !into { target } else { target.join(&item.name) };

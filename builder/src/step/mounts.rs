@@ -87,8 +87,7 @@ impl<'a> Mounts<'a> {
                 .mode(0o600)
                 .open(&path)
                 .map_err(Error::file("writing", &path))?;
-            std::io::Write::write_all(&mut file, content)
-                .map_err(Error::file("writing", &path))?;
+            std::io::Write::write_all(&mut file, content).map_err(Error::file("writing", &path))?;
         }
         std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1))
             .map_err(Error::file("setting the owner of", &path))?;

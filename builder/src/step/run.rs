@@ -76,7 +76,8 @@ fn furnish(
         let resolv = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
         mounts.file("/etc/resolv.conf", &resolv, 0o644, (0, 0), false)?;
     }
-    let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut hosts =
+        String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, address) in &with.request.hosts {
         let _ = writeln!(hosts, "{address}\t{name}");
     }
@@ -124,8 +125,7 @@ fn start(
         users::database(&root, path).map_err(Cause::new)
     };
     let config = image::ContainerConfig::default();
-    let spec =
-        runtime::spec(&config, &overrides, &database).during("describing the container")?;
+    let spec = runtime::spec(&config, &overrides, &database).during("describing the container")?;
     let options = StartOptions { id: container_id(mounts), ..StartOptions::default() };
     let bundle = Bundle { spec, rootfs: root.into_fd() };
     let container = Container::start(bundle, Stdio::Capture, &options);

@@ -38,11 +38,8 @@ pub(crate) fn select(tree: &Tree, path: &str, parents: bool) -> Result<Vec<Item>
     let found = if has_meta(pattern) {
         matches(tree, pattern)?
     } else {
-        let missing = |ignored| Error::Missing {
-            path: path.to_owned(),
-            place: tree.name.clone(),
-            ignored,
-        };
+        let missing =
+            |ignored| Error::Missing { path: path.to_owned(), place: tree.name.clone(), ignored };
         let Some((source, stat)) = locate(&tree.root, Path::new(pattern))? else {
             return Err(missing(false));
         };
