@@ -259,7 +259,7 @@ impl Run<'_> {
     async fn all(&self) -> Result<()> {
         let parts = &self.plan.parts;
         let present = self.present().await?;
-        self.expect(&present);
+        self.sink.expect(self.plan);
         let mut wanted = vec![false; self.plan.leaves.len()];
         for (part, _) in parts.iter().zip(&present).filter(|(_, present)| !**present) {
             part.leaves.iter().for_each(|leaf| wanted[*leaf] = true);
@@ -286,14 +286,6 @@ impl Run<'_> {
             next.into_iter().for_each(|at| done[at] = true);
         }
         self.publish().await
-    }
-
-    fn expect(&self, present: &[bool]) {
-        let leaves = self.plan.leaves.iter().map(|leaf| &leaf.descriptor);
-        let parts = self.plan.parts.iter().zip(present).enumerate();
-        let parts = parts.filter(|(at, (_, present))| *at != self.plan.root && !**present);
-        let content: Vec<_> = leaves.chain(parts.map(|(_, (part, _))| &part.descriptor)).collect();
-        self.sink.expect(&content);
     }
 
     /// Which documents the destination has; what is below those is not looked at.

@@ -2,10 +2,10 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use image::{Descriptor, Repository, Tag};
+use image::{Descriptor, Digest, Repository, Tag};
 use task::Cause;
 
-use crate::{Blob, Location, Unverified};
+use crate::{Blob, Location, Plan, Unverified};
 
 /// Where content is, so that a neighbour can take it from there without a copy through us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,18 @@ pub enum Origin {
     Blobs(PathBuf),
     /// Nowhere anybody could link from.
     Elsewhere,
+}
+
+impl Origin {
+    /// The file in which a neighbour on this machine keeps a blob.
+    pub(crate) fn file(&self, digest: Digest) -> Option<PathBuf> {
+        match self {
+            Origin::Blobs(root) => {
+                Some(root.join(digest.algorithm().as_str()).join(digest.hex()))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A place an image can be read from. One value stands for one image in that place.
@@ -81,10 +93,10 @@ pub trait Sink: Send + Sync {
         let _ = tag;
         None
     }
-    /// Hears what is about to come (blobs, then documents below the root), in the order of the
-    /// image, so that a place can arrange it the same way every time.
-    fn expect(&self, content: &[&Descriptor]) {
-        let _ = content;
+    /// Hears what is about to come, so that a place can arrange it the same way every time, or
+    /// do more with some of it.
+    fn expect(&self, plan: &Plan) {
+        let _ = plan;
     }
     /// Whether the place can hold such a root at all; asked before anything moves.
     fn accepts(&self, root: &Descriptor) -> Result<(), Cause> {

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use image::{Descriptor, Digest, Node};
+use image::{Descriptor, Digest, Index, Node, Platform};
 use task::Task;
 
 use crate::select::{self, Choice, MAX_DEPTH};
@@ -117,6 +117,34 @@ impl Plan {
         let leaves = self.leaves.iter().map(|leaf| leaf.descriptor.size);
         let sizes = leaves.chain(self.documents().map(|document| document.size));
         sizes.fold(0, u64::saturating_add)
+    }
+
+    /// The layers of the image that serves a platform best; none where there is no such image.
+    pub fn layers_for(&self, platform: &Platform) -> Vec<&Descriptor> {
+        let mut at = self.root;
+        loop {
+            let part = &self.parts[at];
+            if part.descriptor.media_type.is_manifest() {
+                let leaves = part.leaves.iter().map(|leaf| &self.leaves[*leaf]);
+                let layers = leaves.filter(|leaf| leaf.role == Role::Layer);
+                return layers.map(|leaf| &leaf.descriptor).collect();
+            }
+            let Ok(index) = serde_json::from_slice::<Index>(&part.bytes) else { return Vec::new() };
+            let best = select::best(&index, platform).map(|best| best.digest);
+            let below = part.parts.iter().copied();
+            let inner = || {
+                let mut indexes = part.parts.iter().copied();
+                indexes.find(|at| self.parts[*at].descriptor.media_type.is_index())
+            };
+            let chosen = match best {
+                Some(best) => below.into_iter().find(|at| self.parts[*at].descriptor.digest == best),
+                None => inner(),
+            };
+            match chosen {
+                Some(next) => at = next,
+                None => return Vec::new(),
+            }
+        }
     }
 
     pub(crate) async fn walk(

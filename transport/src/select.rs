@@ -122,7 +122,7 @@ async fn one(source: &dyn Source, named: &Descriptor, platform: &Platform) -> Re
     Err(no_platform(&first, std::slice::from_ref(platform)))
 }
 
-fn best<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
+pub(crate) fn best<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
     let manifests = || index.manifests.iter().filter(|child| child.media_type.is_manifest());
     let ranked = manifests().filter_map(|child| {
         let rank = child.platform.as_ref()?.serves(platform)?;

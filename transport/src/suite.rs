@@ -192,3 +192,83 @@ async fn memory_is_a_place() {
     };
     check_place(&fresh, true).await;
 }
+
+fn place_in(
+    make: impl Fn(&std::path::Path) -> (Box<dyn Sink>, Box<dyn Fn() -> Box<dyn Source>>),
+) -> (tempfile::TempDir, impl Fn() -> Ends) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().to_owned();
+    let count = std::cell::Cell::new(0);
+    let fresh = move || {
+        count.set(count.get() + 1);
+        let (sink, source) = make(&root.join(count.get().to_string()));
+        Ends { sink, source }
+    };
+    (dir, fresh)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oci_layout_is_a_place() {
+    for named in [Named::Only, Named::Name("v1".to_owned())] {
+        let (_dir, fresh) = place_in(|path| {
+            let image = at::LayoutImage::new(path, named.clone());
+            let again = image.clone();
+            (Box::new(image), Box::new(move || Box::new(again.clone())))
+        });
+        // A directory that is not there at all is no layout, which resolve says.
+        check_place(&fresh, true).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_a_place() {
+    let (_dir, fresh) = place_in(|path| {
+        let image = at::Directory::new(path);
+        let again = image.clone();
+        (Box::new(image), Box::new(move || Box::new(again.clone())))
+    });
+    check_place(&fresh, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_are_places() {
+    let cases = [
+        (at::Form::Oci, Named::Only),
+        (at::Form::Oci, Named::Name("v1".to_owned())),
+        (at::Form::Docker, Named::Only),
+        (at::Form::Docker, Named::Name("registry.example/app:v1".to_owned())),
+    ];
+    for (form, named) in cases {
+        let (_dir, fresh) = place_in(|path| {
+            let archive = at::Archive::create(path, form).unwrap();
+            let (path, named) = (path.to_owned(), named.clone());
+            let source = {
+                let named = named.clone();
+                move || -> Box<dyn Source> {
+                    Box::new(at::ArchiveSource::new(&path, form, named.clone()))
+                }
+            };
+            (Box::new(archive.only_image(named)), Box::new(source))
+        });
+        check_place(&fresh, form == at::Form::Oci).await;
+    }
+}
+
+pub(crate) fn store_at(path: &std::path::Path) -> store::Store {
+    let options = store::Options {
+        user_xattr: true,
+        boot_id: "test".to_owned(),
+        clock: || std::time::UNIX_EPOCH,
+    };
+    store::Store::open(path, options).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_is_a_place() {
+    let (_dir, fresh) = place_in(|path| {
+        let image = at::StoreImage::new(&store_at(path), Some("localhost/x:latest"));
+        let again = image.clone();
+        (Box::new(image), Box::new(move || Box::new(again.clone())))
+    });
+    check_place(&fresh, true).await;
+}

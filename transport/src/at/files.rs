@@ -38,6 +38,38 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
+/// The file itself, or its uncompressed content in an unnamed file beside it.
+pub(crate) fn uncompressed(file: File, path: &Path) -> Result<File> {
+    use std::os::unix::fs::FileExt;
+    let mut head = [0; 6];
+    let n = file.read_at(&mut head, 0).map_err(Error::file("reading", path))?;
+    if layers::sniff(&head[..n]).is_none() {
+        return Ok(file);
+    }
+    let mut plain = unnamed_beside(path)?;
+    let malformed = |source: layers::Error| Error::Layer {
+        name: path.display().to_string(),
+        source: source.into(),
+    };
+    let mut content = layers::decompress(file).map_err(malformed)?;
+    std::io::copy(&mut content, &mut plain).map_err(Error::file("uncompressing", path))?;
+    Ok(plain)
+}
+
+/// A file that is gone when it is closed; beside `path`, or in `/var/tmp` where nothing can be
+/// written there.
+fn unnamed_beside(path: &Path) -> Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let open = |directory: &Path| rustix::fs::open(directory, flags, Mode::from_raw_mode(0o600));
+    let opened = open(beside.unwrap_or(Path::new("."))).or_else(|_| open(Path::new("/var/tmp")));
+    match opened {
+        Ok(descriptor) => Ok(File::from(descriptor)),
+        Err(error) => Err(Error::file("making room to uncompress", path)(error.into())),
+    }
+}
+
 /// A new file in the directory of `path`, which `path` can become in one step.
 pub(crate) fn temporary_beside(path: &Path) -> Result<(PathBuf, File)> {
     static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -1,9 +1,19 @@
 //! The places: one file each.
 
+mod archive;
+mod directory;
+mod docker_archive;
 mod files;
+mod layout;
 mod memory;
+mod named;
 mod registry;
+mod store;
 mod tar;
 
+pub use archive::{Archive, ArchiveSink, ArchiveSource, Form, archive_names};
+pub use directory::Directory;
+pub use layout::LayoutImage;
 pub use memory::{Memory, MemoryImage};
 pub use registry::Registry;
+pub use store::StoreImage;

@@ -1,0 +1,244 @@
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use image::{Descriptor, Node};
+use store::Layout;
+use task::{Cause, Fault, Kind};
+
+use super::named;
+use crate::bridge::{self, blocking};
+use crate::{Blob, Error, Location, Named, Origin, Sink, Source, Unverified};
+
+/// `oci:…`: an image in a directory in the OCI image layout.
+#[derive(Debug, Clone)]
+pub struct LayoutImage {
+    path: PathBuf,
+    named: Named,
+}
+
+impl LayoutImage {
+    /// An image in the layout at `path`, which need not exist to be written to.
+    pub fn new(path: &Path, named: Named) -> LayoutImage {
+        LayoutImage { path: path.to_owned(), named }
+    }
+
+    /// The names of the images in the layout.
+    ///
+    /// # Errors
+    /// Of the layout.
+    pub async fn names(&self) -> Result<Vec<String>, Cause> {
+        let path = self.path.clone();
+        blocking(move || Ok(Layout::open(&path)?.names()?)).await
+    }
+
+    /// Takes the image's name away; its blobs stay. `false` if there was no such name.
+    ///
+    /// # Errors
+    /// Of the layout; [`Error::Unsupported`] for an image without a name.
+    pub async fn delete(&self) -> Result<bool, Cause> {
+        let (path, named) = (self.path.clone(), self.named.clone());
+        blocking(move || match named {
+            Named::Name(name) => Ok(Layout::open(&path)?.unname(&name)?),
+            _ => Err(Error::Unsupported {
+                action: "deleting an image without a name".to_owned(),
+                place: format!("the layout {}", path.display()),
+            }
+            .into()),
+        })
+        .await
+    }
+
+    fn place(&self) -> String {
+        format!("the layout {}", self.path.display())
+    }
+
+    /// Runs `work` on the layout, if there is one.
+    async fn existing<T: Send + 'static>(
+        &self,
+        otherwise: T,
+        work: impl FnOnce(&Layout) -> Result<T, Cause> + Send + 'static,
+    ) -> Result<T, Cause> {
+        let path = self.path.clone();
+        blocking(move || {
+            if !path.join("oci-layout").exists() {
+                return Ok(otherwise);
+            }
+            work(&Layout::open(&path)?)
+        })
+        .await
+    }
+
+    async fn making<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Layout) -> Result<T, Cause> + Send + 'static,
+    ) -> Result<T, Cause> {
+        let path = self.path.clone();
+        blocking(move || work(&Layout::create(&path)?)).await
+    }
+}
+
+/// Whether a document is there with everything below it, or a blob with its size.
+fn is_whole(layout: &Layout, root: &Descriptor) -> Result<bool, Cause> {
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![root.clone()];
+    while let Some(next) = todo.pop() {
+        if !seen.insert(next.digest) {
+            continue;
+        }
+        if layout.blob_size(next.digest)? != Some(next.size) {
+            return Ok(false);
+        }
+        if next.media_type.is_node() {
+            // A broken document is not there; it will be written again.
+            let Ok(bytes) = layout.read(&next) else { return Ok(false) };
+            let Ok(node) = Node::read(next, bytes) else { return Ok(false) };
+            todo.extend(node.children());
+        }
+    }
+    Ok(true)
+}
+
+fn write_document(layout: &Layout, descriptor: &Descriptor, document: &[u8]) -> Result<(), Cause> {
+    use std::io::Write;
+    if layout.contains(descriptor.digest)? && layout.read(&descriptor.bare()).is_ok() {
+        return Ok(());
+    }
+    let mut writer = layout.writer_for(descriptor.digest.algorithm())?;
+    writer.write_all(document).map_err(Error::Stream)?;
+    writer.commit(Some(descriptor))?;
+    Ok(())
+}
+
+#[async_trait]
+impl Source for LayoutImage {
+    async fn resolve(&self) -> Result<Descriptor, Cause> {
+        let (path, named, place) = (self.path.clone(), self.named.clone(), self.place());
+        blocking(move || {
+            let entries = Layout::open(&path)?.entries()?;
+            Ok(named::choose(&entries, &named, &place)?)
+        })
+        .await
+    }
+
+    async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
+        let (path, digest) = (self.path.clone(), descriptor.digest);
+        let file = blocking(move || Layout::open(&path)?.open_blob(digest)).await?;
+        Ok(bridge::stream(file))
+    }
+
+    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        let digest = subject.digest;
+        self.existing(Vec::new(), move |layout| {
+            let mut found = layout.referrers(digest)?;
+            // Other writers keep the list as an index under a name made of the digest.
+            let tag = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+            if let Some(list) = layout.resolve(&tag)?.filter(|list| list.media_type.is_index()) {
+                let list = named::unnamed(list);
+                let node = Node::read(list.clone(), layout.read(&list)?)?;
+                let listed = node.children().into_iter();
+                let new = |child: &Descriptor| found.iter().all(|f| f.digest != child.digest);
+                let more: Vec<_> = listed.filter(new).collect();
+                found.extend(more);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Blobs(self.path.join("blobs"))
+    }
+
+    fn location(&self) -> Option<Location> {
+        Some(Location::Layout(self.path.clone(), self.named.clone()))
+    }
+
+    fn sibling(&self, tag: &image::Tag) -> Option<Box<dyn Source>> {
+        Some(Box::new(LayoutImage::new(&self.path, Named::Name(tag.to_string()))))
+    }
+}
+
+#[async_trait]
+impl Sink for LayoutImage {
+    async fn current(&self) -> Result<Option<Descriptor>, Cause> {
+        let named = self.named.clone();
+        self.existing(None, move |layout| {
+            let Named::Name(name) = named else { return Ok(None) };
+            let found = layout.resolve(&name)?.map(named::unnamed);
+            match found {
+                Some(found) if is_whole(layout, &found)? => Ok(Some(found)),
+                _ => Ok(None),
+            }
+        })
+        .await
+    }
+
+    async fn contains(&self, descriptor: &Descriptor) -> Result<bool, Cause> {
+        let descriptor = descriptor.clone();
+        self.existing(false, move |layout| is_whole(layout, &descriptor)).await
+    }
+
+    async fn link(&self, descriptor: &Descriptor, origin: &Origin) -> Result<bool, Cause> {
+        let Some(file) = origin.file(descriptor.digest) else { return Ok(false) };
+        let descriptor = descriptor.clone();
+        self.making(move |layout| adopted(layout.adopt(&file, &descriptor, false))).await
+    }
+
+    async fn put(&self, descriptor: &Descriptor, blob: Blob) -> Result<(), Cause> {
+        let descriptor = descriptor.clone();
+        // The writer computes the digest of what it wrote and keeps nothing else.
+        let mut reader = bridge::reader(blob.checked_by_sink());
+        self.making(move |layout| {
+            let mut writer = layout.writer_for(descriptor.digest.algorithm())?;
+            std::io::copy(&mut reader, &mut writer).map_err(Error::Stream)?;
+            writer.commit(Some(&descriptor))?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
+        let (root, named) = (root.clone(), self.named.clone());
+        self.making(move |layout| {
+            write_document(layout, &root, &document)?;
+            match named {
+                Named::Name(name) => layout.publish(Some(&name), &root)?,
+                Named::Digest(digest) if digest != root.digest => {
+                    let (expected, found) = (digest, root.digest);
+                    return Err(image::Error::DigestMismatch { expected, found }.into());
+                }
+                _ => layout.publish(None, &root)?,
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn refer(
+        &self,
+        _subject: &Descriptor,
+        referrer: &Descriptor,
+        document: Bytes,
+    ) -> Result<(), Cause> {
+        let referrer = referrer.clone();
+        self.making(move |layout| {
+            write_document(layout, &referrer, &document)?;
+            Ok(layout.publish(None, &referrer)?)
+        })
+        .await
+    }
+
+    fn sibling(&self, tag: &image::Tag) -> Option<Box<dyn Sink>> {
+        Some(Box::new(LayoutImage::new(&self.path, Named::Name(tag.to_string()))))
+    }
+}
+
+/// A neighbour's broken copy is no reason to fail: the content is fetched and checked instead.
+pub(crate) fn adopted(result: store::Result<bool>) -> Result<bool, Cause> {
+    match result {
+        Err(error) if error.kind() == Kind::Invalid => Ok(false),
+        other => Ok(other?),
+    }
+}
