@@ -24,9 +24,7 @@ impl Origin {
     /// The file in which a neighbour on this machine keeps a blob.
     pub(crate) fn file(&self, digest: Digest) -> Option<PathBuf> {
         match self {
-            Origin::Blobs(root) => {
-                Some(root.join(digest.algorithm().as_str()).join(digest.hex()))
-            }
+            Origin::Blobs(root) => Some(root.join(digest.algorithm().as_str()).join(digest.hex())),
             _ => None,
         }
     }

@@ -137,7 +137,9 @@ impl Plan {
                 indexes.find(|at| self.parts[*at].descriptor.media_type.is_index())
             };
             let chosen = match best {
-                Some(best) => below.into_iter().find(|at| self.parts[*at].descriptor.digest == best),
+                Some(best) => {
+                    below.into_iter().find(|at| self.parts[*at].descriptor.digest == best)
+                }
                 None => inner(),
             };
             match chosen {

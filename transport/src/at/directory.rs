@@ -1,6 +1,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,12 +20,13 @@ const VERSION: &str = "Directory Transport Version: 1.1\n";
 #[derive(Debug, Clone)]
 pub struct Directory {
     path: PathBuf,
+    prepared: Arc<Mutex<bool>>,
 }
 
 impl Directory {
     /// The image in a directory, which need not exist to be written to.
     pub fn new(path: &Path) -> Directory {
-        Directory { path: path.to_owned() }
+        Directory { path: path.to_owned(), prepared: Arc::default() }
     }
 
     fn blob(&self, digest: Digest) -> PathBuf {
@@ -44,6 +46,15 @@ impl Directory {
 
     /// Makes the directory, or checks that it is one of ours.
     fn prepare(&self) -> Result<()> {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*prepared {
+            self.prepare_once()?;
+            *prepared = true;
+        }
+        Ok(())
+    }
+
+    fn prepare_once(&self) -> Result<()> {
         let path = &self.path;
         fs::create_dir_all(path).map_err(Error::file("creating", path))?;
         let version = path.join("version");

@@ -44,7 +44,9 @@ impl Item {
 fn items(tar: &TarIndex, place: &str) -> Result<Vec<Item>> {
     let refuse = |reason: String| Error::Malformed { place: place.to_owned(), reason };
     let bytes = tar.read("manifest.json", MAX_DOCUMENT)?.ok_or_else(|| {
-        refuse("it has no file manifest.json, so it is no archive of Docker 1.10 or newer".to_owned())
+        refuse(
+            "it has no file manifest.json, so it is no archive of Docker 1.10 or newer".to_owned(),
+        )
     })?;
     serde_json::from_slice(&bytes)
         .map_err(|error| refuse(format!("its manifest.json is malformed: {error}")))
@@ -176,7 +178,8 @@ fn identify(
     (offset, size): (u64, u64),
     diff_id: Digest,
 ) -> Result<(Encoding, Digest)> {
-    let failed = |source| Error::Layer { name: name.to_owned(), source: Error::Stream(source).into() };
+    let failed =
+        |source| Error::Layer { name: name.to_owned(), source: Error::Stream(source).into() };
     let mut head = Vec::new();
     tar.reader(offset, size).take(6).read_to_end(&mut head).map_err(failed)?;
     let encoding = match layers::sniff(&head) {

@@ -116,6 +116,10 @@ impl Source for LayoutImage {
     async fn resolve(&self) -> Result<Descriptor, Cause> {
         let (path, named, place) = (self.path.clone(), self.named.clone(), self.place());
         blocking(move || {
+            if !path.exists() {
+                let name = "the directory".to_owned();
+                return Err(Error::NoImage { name, place, known: Vec::new() }.into());
+            }
             let entries = Layout::open(&path)?.entries()?;
             Ok(named::choose(&entries, &named, &place)?)
         })
