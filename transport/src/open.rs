@@ -1,0 +1,137 @@
+use registry_client::Client;
+use store::Store;
+use task::Cause;
+
+use crate::at::{
+    Archive, ArchiveSource, Directory, Form, LayoutImage, Registry, StoreImage, archive_names,
+};
+use crate::{Error, Location, Result, Side, Sink, Source};
+
+/// What locations need to be opened; each is asked for only when a location needs it.
+pub struct Places<'a> {
+    /// The client for `docker://`.
+    pub client: &'a (dyn Fn() -> Result<Client, Cause> + Sync),
+    /// The store for `store:`.
+    pub store: &'a (dyn Fn() -> Result<Store, Cause> + Sync),
+}
+
+impl Location {
+    /// The image there, to be read. Nothing is opened yet but the client or the store.
+    ///
+    /// # Errors
+    /// [`Error::Place`] when there is no client or store to be had.
+    pub fn source(&self, places: &Places<'_>) -> Result<Box<dyn Source>> {
+        let at = Error::at(format!("opening {self}"), Side::Source);
+        self.try_source(places).map_err(at)
+    }
+
+    fn try_source(&self, places: &Places<'_>) -> Result<Box<dyn Source>, Cause> {
+        Ok(match self {
+            Location::Registry(reference) => {
+                Box::new(Registry::new(&(places.client)()?, reference))
+            }
+            Location::Layout(path, named) => Box::new(LayoutImage::new(path, named.clone())),
+            Location::OciArchive(path, named) => {
+                Box::new(ArchiveSource::new(path, Form::Oci, named.clone()))
+            }
+            Location::DockerArchive(path, named) => {
+                Box::new(ArchiveSource::new(path, Form::Docker, named.clone()))
+            }
+            Location::Directory(path) => Box::new(Directory::new(path)),
+            Location::Store(name) => Box::new(StoreImage::new(&(places.store)()?, Some(name))),
+        })
+    }
+
+    /// The image there, to be written. What is there now stays until the new one is published.
+    ///
+    /// # Errors
+    /// [`Error::Place`] when there is no client or store to be had, or an archive cannot be
+    /// started.
+    pub fn sink(&self, places: &Places<'_>) -> Result<Box<dyn Sink>> {
+        let at = Error::at(format!("opening {self}"), Side::Destination);
+        self.try_sink(places).map_err(at)
+    }
+
+    fn try_sink(&self, places: &Places<'_>) -> Result<Box<dyn Sink>, Cause> {
+        Ok(match self {
+            Location::Registry(reference) => {
+                Box::new(Registry::new(&(places.client)()?, reference))
+            }
+            Location::Layout(path, named) => Box::new(LayoutImage::new(path, named.clone())),
+            Location::OciArchive(path, named) => {
+                Box::new(Archive::create(path, Form::Oci)?.only_image(named.clone()))
+            }
+            Location::DockerArchive(path, named) => {
+                Box::new(Archive::create(path, Form::Docker)?.only_image(named.clone()))
+            }
+            Location::Directory(path) => Box::new(Directory::new(path)),
+            Location::Store(name) => Box::new(StoreImage::new(&(places.store)()?, Some(name))),
+        })
+    }
+
+    /// The names beside this one: tags of the repository, images of the layout or archive; the
+    /// first `limit` ones.
+    ///
+    /// # Errors
+    /// [`Error::Place`]; [`Error::Unsupported`] where a place holds one image without a name.
+    pub async fn names(&self, limit: Option<usize>, places: &Places<'_>) -> Result<Vec<String>> {
+        let at = Error::at(format!("listing the names in {self}"), Side::Source);
+        let mut names = self.try_names(limit, places).await.map_err(at)?;
+        names.truncate(limit.unwrap_or(usize::MAX));
+        Ok(names)
+    }
+
+    async fn try_names(
+        &self,
+        limit: Option<usize>,
+        places: &Places<'_>,
+    ) -> Result<Vec<String>, Cause> {
+        match self {
+            Location::Registry(reference) => {
+                Registry::new(&(places.client)()?, reference).tags(limit).await
+            }
+            Location::Layout(path, named) => LayoutImage::new(path, named.clone()).names().await,
+            Location::OciArchive(path, _) => archive_names(path, Form::Oci).await,
+            Location::DockerArchive(path, _) => archive_names(path, Form::Docker).await,
+            Location::Store(_) => {
+                let names = (places.store)()?.names()?;
+                Ok(names.into_iter().map(|name| name.name).collect())
+            }
+            Location::Directory(_) => Err(self.cannot("listing names").into()),
+        }
+    }
+
+    /// Deletes what this names: in a registry the manifest (by digest) or the tag, elsewhere the
+    /// name.
+    ///
+    /// # Errors
+    /// [`Error::Place`]; [`Error::NoImage`] when there is nothing of that name;
+    /// [`Error::Unsupported`] for archives and directories.
+    pub async fn delete(&self, places: &Places<'_>) -> Result<()> {
+        let at = Error::at(format!("deleting {self}"), Side::Destination);
+        self.try_delete(places).await.map_err(at)
+    }
+
+    async fn try_delete(&self, places: &Places<'_>) -> Result<(), Cause> {
+        let deleted = match self {
+            Location::Registry(reference) => {
+                Registry::new(&(places.client)()?, reference).delete().await?;
+                true
+            }
+            Location::Layout(path, named) => {
+                LayoutImage::new(path, named.clone()).delete().await?
+            }
+            Location::Store(name) => (places.store)()?.unname(name)?,
+            _ => return Err(self.cannot("deleting an image").into()),
+        };
+        if deleted {
+            return Ok(());
+        }
+        let (name, place) = (self.to_string(), "its place".to_owned());
+        Err(Error::NoImage { name, place, known: Vec::new() }.into())
+    }
+
+    fn cannot(&self, action: &str) -> Error {
+        Error::Unsupported { action: action.to_owned(), place: self.to_string() }
+    }
+}
