@@ -1,12 +1,16 @@
 //! A container that lives no longer than the process that started it.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Child;
 
 use oci_spec::runtime::Spec;
-use task::Task;
+use task::{Cancelled, Task};
 
-use crate::{Error, Result};
+use crate::stage::{self, Answer, Answers, Config, Role, Started};
+use crate::{Error, Result, cgroup, seccomp, sys};
 
 /// What to run: a runtime-spec document and the root file system it runs in.
 #[derive(Debug)]
@@ -100,7 +104,13 @@ impl ExitStatus {
 /// A running container whose life ends with this value or this process.
 #[derive(Debug)]
 pub struct Container {
-    pid: u32,
+    process: Child,
+    answers: Answers,
+    started: Started,
+    terminal: Option<OwnedFd>,
+    output: Vec<OwnedFd>,
+    /// The end was seen; nothing is left to be killed.
+    ended: bool,
 }
 
 impl Container {
@@ -108,15 +118,47 @@ impl Container {
     ///
     /// # Errors
     /// [`Error::ProgramNotFound`], [`Error::NotExecutable`], [`Error::Stage`] with what failed.
-    #[allow(clippy::needless_pass_by_value)]
     pub fn start(bundle: Bundle, stdio: Stdio, options: &StartOptions) -> Result<Container> {
-        let _ = (bundle, stdio, options);
-        Err(Error::invalid("bundle", "not supported yet"))
+        let terminal = match stdio {
+            Stdio::Terminal { rows, columns } => Some((rows, columns)),
+            _ => None,
+        };
+        let (streams, output) = match stdio {
+            Stdio::Terminal { .. } => (Vec::new(), Vec::new()),
+            other => other.open().map_err(Error::system("opening", "the standard streams"))?,
+        };
+        let rootfs = bundle.rootfs;
+        let (config, filter) = configure(bundle.spec, options, terminal, Role::Supervise)?;
+        let mut fds: Vec<BorrowedFd<'_>> = vec![rootfs.as_fd()];
+        fds.extend(streams.iter().map(AsFd::as_fd));
+        let stage = stage::spawn(&config, &filter, &fds, std::process::Stdio::inherit())?;
+        drop(streams);
+        let (process, mut answers) = (stage.process, Answers::new(stage.line));
+        let answer = answers.next();
+        let mut container = Container {
+            process,
+            answers,
+            started: Started::default(),
+            terminal: None,
+            output,
+            ended: false,
+        };
+        match answer {
+            Some((Answer::Started(started), terminal)) => {
+                (container.started, container.terminal) = (started, terminal);
+                Ok(container)
+            }
+            Some((Answer::Failed(failure), _)) => {
+                container.finish();
+                Err(failure.into())
+            }
+            Some((Answer::Exited(_), _)) | None => Err(Error::Lost { process: "supervisor" }),
+        }
     }
 
     /// Our end of the terminal asked for by [`Stdio::Terminal`], once.
     pub fn take_terminal(&mut self) -> Option<OwnedFd> {
-        None
+        self.terminal.take()
     }
 
     /// Passes the output on to the task and waits for the end; kills the container when the task
@@ -124,9 +166,30 @@ impl Container {
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Lost`].
-    pub fn wait(self, task: &Task) -> Result<ExitStatus> {
-        task.check()?;
-        Err(Error::Lost { process: "supervisor" })
+    pub fn wait(mut self, task: &Task) -> Result<ExitStatus> {
+        let line = self.answers.line().try_clone();
+        let line = line.map_err(Error::system("copying", "a socket"))?;
+        let _hook = task.on_cancel(move || {
+            let _ = send(&line, Signal::KILL);
+        });
+        let output = std::mem::take(&mut self.output);
+        let answer = std::thread::scope(|scope| {
+            for pipe in output {
+                scope.spawn(move || pump(File::from(pipe), task));
+            }
+            self.answers.next()
+        });
+        match answer {
+            Some((Answer::Exited(status), _)) => {
+                self.finish();
+                task.check().map_err(|Cancelled| Error::Cancelled(Cancelled))?;
+                Ok(status)
+            }
+            _ => {
+                task.check()?;
+                Err(Error::Lost { process: "supervisor" })
+            }
+        }
     }
 
     /// Sends a signal to the container's first process; SIGKILL ends all of them.
@@ -134,12 +197,125 @@ impl Container {
     /// # Errors
     /// [`Error::Lost`].
     pub fn kill(&self, signal: Signal) -> Result<()> {
-        let _ = signal;
-        Err(Error::Lost { process: "supervisor" })
+        send(self.answers.line(), signal).map_err(|_| Error::Lost { process: "supervisor" })
     }
 
     /// The first process, as this process's pid namespace numbers it.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.started.pid
+    }
+
+    /// Reaps the supervisor, which is ending.
+    fn finish(&mut self) {
+        let _ = self.process.wait();
+        self.ended = true;
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // The supervisor kills the container when the line to it closes; it is told, so that this
+        // also holds while something else keeps the line open.
+        let _ = send(self.answers.line(), Signal::KILL);
+        let _ = self.answers.line().shutdown(std::net::Shutdown::Write);
+        let _ = self.process.wait();
+        cgroup::remove(&self.started.cgroups);
+    }
+}
+
+fn send(mut line: &UnixStream, signal: Signal) -> io::Result<()> {
+    let number = u8::try_from(signal.0).map_err(|_| io::ErrorKind::InvalidInput)?;
+    line.write_all(&[number])
+}
+
+/// Passes one stream on to the task until it ends.
+fn pump(mut pipe: File, task: &Task) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match pipe.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => task.output(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// What a stage is told, and the system call filter.
+pub(crate) fn configure(
+    mut spec: Spec,
+    options: &StartOptions,
+    terminal: Option<(u16, u16)>,
+    role: Role,
+) -> Result<(Config, std::sync::Arc<[sys::Instruction]>)> {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if options.id.is_empty()
+        || options.id.len() > 128
+        || options.id.starts_with('.')
+        || !options.id.bytes().all(valid)
+    {
+        return Err(Error::invalid(
+            "id",
+            format!("{:?} must be of letters, digits, _, . and -", options.id),
+        ));
+    }
+    if spec.hooks().is_some() {
+        return Err(Error::invalid("hooks", "hooks are not supported"));
+    }
+    let profile = spec.linux_mut().as_mut().and_then(|linux| {
+        let profile = linux.seccomp().clone();
+        linux.set_seccomp(None);
+        profile
+    });
+    let filter = match &profile {
+        Some(profile) => seccomp::compiled(profile)?,
+        None => [].into(),
+    };
+    let config = Config {
+        spec,
+        id: options.id.clone(),
+        init: options.init,
+        filter_flags: profile.as_ref().map_or(0, seccomp::flags),
+        user_namespace: crate::in_user_namespace(),
+        terminal,
+        role,
+    };
+    Ok((config, filter))
+}
+
+impl Stdio {
+    /// The three streams for the container, and our ends of the captured ones.
+    fn open(self) -> io::Result<(Vec<OwnedFd>, Vec<OwnedFd>)> {
+        let null = || File::options().read(true).write(true).open("/dev/null");
+        let captured = |input: File| -> io::Result<_> {
+            let (out, out_theirs) = io::pipe()?;
+            let (error, error_theirs) = io::pipe()?;
+            let theirs = vec![input.into(), out_theirs.into(), error_theirs.into()];
+            Ok((theirs, vec![out.into(), error.into()]))
+        };
+        match self {
+            Stdio::Inherit => {
+                let streams = [
+                    io::stdin().as_fd().try_clone_to_owned()?,
+                    io::stdout().as_fd().try_clone_to_owned()?,
+                    io::stderr().as_fd().try_clone_to_owned()?,
+                ];
+                Ok((streams.into(), Vec::new()))
+            }
+            Stdio::Null | Stdio::Terminal { .. } => {
+                let null = OwnedFd::from(null()?);
+                Ok((vec![null.try_clone()?, null.try_clone()?, null], Vec::new()))
+            }
+            Stdio::Capture => captured(null()?),
+            Stdio::CaptureFrom(input) => captured(input),
+            Stdio::File { input, output, error } => {
+                let input = input.map_or_else(null, Ok)?;
+                let error = error.map_or_else(|| output.try_clone(), Ok)?;
+                Ok((vec![input.into(), output.into(), error.into()], Vec::new()))
+            }
+        }
     }
 }

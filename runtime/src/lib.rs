@@ -5,10 +5,15 @@
 //! single-threaded, so nothing unsafe ever happens between a fork and an exec of a program with
 //! threads.
 
+mod cgroup;
 mod container;
 mod detached;
 mod error;
+mod init;
+mod seccomp;
 mod spec;
+mod stage;
+mod sys;
 mod userns;
 
 pub use container::{Bundle, Container, ExitStatus, Signal, StartOptions, Stdio};
@@ -17,11 +22,8 @@ pub use detached::{
     launch, logs, signal, state, stop, wait,
 };
 pub use error::{Error, Result};
+pub use init::init;
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
 pub use spec::{Device, Mount, Network, Overrides, Propagation, Seccomp, Ulimit, UserFile, spec};
 pub use userns::{Identity, become_root, in_user_namespace, single_id};
-
-/// Becomes a container's first process, its supervisor or a program joining it, if this process
-/// was started as one; never returns then. Must be the first line of `main`.
-pub fn init() {}

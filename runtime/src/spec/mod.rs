@@ -1,12 +1,25 @@
 //! From an image's configuration and the user's wishes to a runtime-spec document.
 
+mod capabilities;
+mod environment;
+mod linux;
+mod mounts;
+pub(crate) mod users;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::{
+    LinuxSeccomp, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec,
+    SpecBuilder, UserBuilder,
+};
 use task::Cause;
 
 use crate::{Error, Result};
+
+/// Where programs are looked for when the image does not say.
+pub(crate) const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Which of the container's user databases is wanted; see [`spec`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +141,8 @@ pub struct Overrides {
     pub terminal: bool,
     /// Whether a small process of ours is pid 1: it reaps orphans and passes signals on.
     pub init: bool,
-    /// All capabilities and devices, nothing masked, no system call filter.
+    /// All capabilities, nothing masked, no system call filter, devices work wherever they are;
+    /// the host's devices themselves are for the caller to list.
     pub privileged: bool,
     /// Capabilities to add, with or without `CAP_`, or `ALL`.
     pub cap_add: Vec<String>,
@@ -191,8 +205,7 @@ pub struct Overrides {
 }
 
 /// Describes the container that runs `config` as `overrides` ask. Pure: `users` is asked for the
-/// text of the image's user databases (`None` if there is none), and only if a name has to be
-/// looked up or groups to be found; the caller bounds their size.
+/// text of the image's user databases (`None` if there is none); the caller bounds their size.
 ///
 /// # Errors
 /// [`Error::Invalid`] and [`Error::User`] for what cannot be meant, [`Error::Users`] when `users`
@@ -202,6 +215,112 @@ pub fn spec(
     overrides: &Overrides,
     users: &dyn Fn(UserFile) -> std::result::Result<Option<String>, Cause>,
 ) -> Result<Spec> {
-    let _ = (config, overrides, users);
-    Err(Error::invalid("spec", "not supported yet"))
+    let read = |file| users(file).map_err(|source| Error::Users { source });
+    let passwd = read(UserFile::Passwd)?.unwrap_or_default();
+    let group = read(UserFile::Group)?.unwrap_or_default();
+    let wanted = overrides.user.as_deref().unwrap_or(&config.user);
+    let identity = users::resolve(wanted, &overrides.groups, &passwd, &group)?;
+    let capabilities = capabilities::names(overrides)?;
+    let annotations: std::collections::HashMap<_, _> =
+        overrides.annotations.clone().into_iter().collect();
+    let mut spec = SpecBuilder::default()
+        .version("1.2.0")
+        .root(built(RootBuilder::default().path("rootfs").readonly(overrides.read_only).build())?)
+        .mounts(mounts::mounts(overrides)?)
+        .process(process(config, overrides, &identity, &capabilities)?)
+        .annotations(annotations)
+        .linux(linux::linux(overrides, &capabilities)?)
+        .build()
+        .map_err(|error| Error::invalid("spec", error.to_string()))?;
+    spec.set_hostname((!overrides.host_uts).then(|| hostname(overrides).to_owned()));
+    Ok(spec)
 }
+
+/// A built part of the spec.
+fn built<T, E: std::fmt::Display>(part: std::result::Result<T, E>) -> Result<T> {
+    part.map_err(|error| Error::invalid("spec", error.to_string()))
+}
+
+/// The name the container goes by; never the machine's.
+fn hostname(overrides: &Overrides) -> &str {
+    overrides.hostname.as_deref().unwrap_or("localhost")
+}
+
+/// Docker's rule: a new entrypoint drops the image's command.
+fn arguments(config: &image::ContainerConfig, overrides: &Overrides) -> Result<Vec<String>> {
+    let image_entrypoint = config.entrypoint.clone().unwrap_or_default();
+    let image_command = config.cmd.clone().unwrap_or_default();
+    let (mut arguments, default) = match &overrides.entrypoint {
+        Some(entrypoint) => (entrypoint.clone(), Vec::new()),
+        None => (image_entrypoint, image_command),
+    };
+    if overrides.command.is_empty() {
+        arguments.extend(default);
+    } else {
+        arguments.extend(overrides.command.iter().cloned());
+    }
+    if arguments.is_empty() {
+        return Err(Error::invalid(
+            "command",
+            "neither the image nor the command line names a program",
+        ));
+    }
+    Ok(arguments)
+}
+
+fn process(
+    config: &image::ContainerConfig,
+    overrides: &Overrides,
+    identity: &users::Identity,
+    capabilities: &std::collections::BTreeSet<&str>,
+) -> Result<Process> {
+    let cwd = overrides.working_dir.as_deref().unwrap_or(&config.working_dir);
+    let cwd = if cwd.is_empty() { "/" } else { cwd };
+    if !cwd.starts_with('/') {
+        return Err(Error::invalid("working directory", format!("{cwd:?} is not absolute")));
+    }
+    let mut user = UserBuilder::default()
+        .uid(identity.uid)
+        .gid(identity.gid)
+        .additional_gids(identity.groups.clone());
+    if let Some(umask) = overrides.umask {
+        user = user.umask(umask & 0o777);
+    }
+    let mut process = ProcessBuilder::default()
+        .terminal(overrides.terminal)
+        .user(built(user.build())?)
+        .args(arguments(config, overrides)?)
+        .env(environment::environment(config, overrides, identity)?)
+        .cwd(cwd)
+        .capabilities(capabilities::sets(capabilities)?)
+        .no_new_privileges(overrides.no_new_privileges)
+        .rlimits(rlimits(&overrides.ulimits)?);
+    if let Some(score) = overrides.oom_score_adj {
+        if !(-1000..=1000).contains(&score) {
+            return Err(Error::invalid(
+                "oom score",
+                format!("{score} is not between -1000 and 1000"),
+            ));
+        }
+        process = process.oom_score_adj(score);
+    }
+    built(process.build())
+}
+
+fn rlimits(ulimits: &[Ulimit]) -> Result<Vec<oci_spec::runtime::PosixRlimit>> {
+    let limit = |ulimit: &Ulimit| {
+        let name = format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase());
+        let kind: PosixRlimitType = name.parse().map_err(|_| {
+            Error::invalid("ulimit", format!("there is no limit {:?}", ulimit.name))
+        })?;
+        if ulimit.soft > ulimit.hard {
+            let reason = format!("the soft limit of {} is above the hard one", ulimit.name);
+            return Err(Error::invalid("ulimit", reason));
+        }
+        built(PosixRlimitBuilder::default().typ(kind).soft(ulimit.soft).hard(ulimit.hard).build())
+    };
+    ulimits.iter().map(limit).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! What the program may do: ids, capabilities, limits, and the system call filter.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use oci_spec::runtime::{Capabilities, PosixRlimitType, Process};
+use rustix::process::{Resource, Rlimit};
+
+use super::exec::Filter;
+use super::filesystem::write_proc;
+use crate::stage::{Doing, Step};
+use crate::sys;
+
+/// Every capability, at the place of its number.
+pub(crate) const CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+fn bits(set: Option<&Capabilities>) -> u64 {
+    let names = set.into_iter().flatten().map(ToString::to_string);
+    names.fold(0, |bits, name| match CAPABILITIES.iter().position(|known| *known == name) {
+        Some(number) => bits | 1 << number,
+        None => bits,
+    })
+}
+
+/// Sets resource limits and the likelihood of being killed for memory.
+pub(crate) fn limits(process: &Process, proc: BorrowedFd<'_>) -> Step {
+    if let Some(score) = process.oom_score_adj() {
+        let path = Path::new("self/oom_score_adj");
+        write_proc(proc, path, &score.to_string()).doing("setting", "the oom score")?;
+    }
+    for limit in process.rlimits().as_deref().unwrap_or_default() {
+        let value = |value: u64| (value != u64::MAX).then_some(value);
+        let rlimit = Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) };
+        rustix::process::setrlimit(resource(limit.typ()), rlimit)
+            .doing("setting limit", limit.typ().to_string().to_lowercase())?;
+    }
+    Ok(())
+}
+
+fn resource(kind: PosixRlimitType) -> Resource {
+    match kind {
+        PosixRlimitType::RlimitCpu => Resource::Cpu,
+        PosixRlimitType::RlimitFsize => Resource::Fsize,
+        PosixRlimitType::RlimitData => Resource::Data,
+        PosixRlimitType::RlimitStack => Resource::Stack,
+        PosixRlimitType::RlimitCore => Resource::Core,
+        PosixRlimitType::RlimitRss => Resource::Rss,
+        PosixRlimitType::RlimitNproc => Resource::Nproc,
+        PosixRlimitType::RlimitNofile => Resource::Nofile,
+        PosixRlimitType::RlimitMemlock => Resource::Memlock,
+        PosixRlimitType::RlimitAs => Resource::As,
+        PosixRlimitType::RlimitLocks => Resource::Locks,
+        PosixRlimitType::RlimitSigpending => Resource::Sigpending,
+        PosixRlimitType::RlimitMsgqueue => Resource::Msgqueue,
+        PosixRlimitType::RlimitNice => Resource::Nice,
+        PosixRlimitType::RlimitRtprio => Resource::Rtprio,
+        PosixRlimitType::RlimitRttime => Resource::Rttime,
+    }
+}
+
+/// Becomes the user with exactly the capabilities of the spec, and under the filter.
+///
+/// Without no_new_privs the kernel takes a filter only from an administrator, so it comes first
+/// then, and last otherwise.
+pub(crate) fn become_user(process: &Process, filter: Filter<'_>, single_group: bool) -> Step {
+    let restricted = process.no_new_privileges() == Some(true);
+    if !restricted {
+        install(filter)?;
+    }
+    let have = sys::permitted().doing("reading", "capabilities")?;
+    let wanted = process.capabilities().as_ref();
+    let of = |get: fn(&oci_spec::runtime::LinuxCapabilities) -> &Option<Capabilities>| {
+        bits(wanted.and_then(|wanted| get(wanted).as_ref())) & have
+    };
+    let bounding = of(oci_spec::runtime::LinuxCapabilities::bounding);
+    for number in (0..64).filter(|number| bounding & (1 << number) == 0) {
+        match sys::prctl(libc::PR_CAPBSET_DROP, number, 0) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other.doing("dropping", "capabilities")?,
+        }
+    }
+    sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0).doing("keeping", "capabilities")?;
+    let user = process.user();
+    let groups = user.additional_gids().clone().unwrap_or_default();
+    let groups = (!single_group || !groups.is_empty()).then_some(&groups[..]);
+    sys::set_ids(user.uid(), user.gid(), groups)
+        .doing("becoming", format!("user {}:{}", user.uid(), user.gid()))?;
+    let permitted = of(oci_spec::runtime::LinuxCapabilities::permitted);
+    let effective = of(oci_spec::runtime::LinuxCapabilities::effective) & permitted;
+    let inheritable = of(oci_spec::runtime::LinuxCapabilities::inheritable);
+    sys::capset(effective, permitted, inheritable).doing("setting", "capabilities")?;
+    let ambient = of(oci_spec::runtime::LinuxCapabilities::ambient) & permitted & inheritable;
+    let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong;
+    sys::prctl(libc::PR_CAP_AMBIENT, clear, 0).doing("clearing", "ambient capabilities")?;
+    for number in (0..64).filter(|number| ambient & (1 << number) != 0) {
+        let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
+        sys::prctl(libc::PR_CAP_AMBIENT, raise, number).doing("raising", "ambient capabilities")?;
+    }
+    if restricted {
+        sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing("setting", "no_new_privs")?;
+        install(filter)?;
+    }
+    Ok(())
+}
+
+fn install((filter, flags): Filter<'_>) -> Step {
+    if filter.is_empty() {
+        return Ok(());
+    }
+    sys::seccomp_filter(filter, flags).doing("installing", "the system call filter")
+}

@@ -1,0 +1,255 @@
+//! The container's first process, from its birth to the user's program.
+
+use std::ffi::CString;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use oci_spec::runtime::Process;
+
+use super::filesystem::{self, Sources};
+use super::namespaces::Namespaces;
+use super::{credentials, reaper, tree};
+use crate::cgroup::Cgroup;
+use crate::stage::{Doing, Failure, Given, Reason, Step};
+use crate::sys;
+
+/// What the child takes over from the supervisor.
+pub(crate) struct Launch<'a> {
+    pub(crate) given: &'a mut Given,
+    pub(crate) stdio: [Option<OwnedFd>; 3],
+    pub(crate) sources: Sources,
+    pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) report: UnixStream,
+    pub(crate) line: &'a UnixStream,
+}
+
+/// Becomes the user's program, or says why not.
+pub(crate) fn child(launch: Launch<'_>) -> ! {
+    let report = launch.report.try_clone();
+    let failure = match set_up(launch) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    };
+    if let Ok(report) = report {
+        fail(&report, &failure);
+    }
+    sys::exit(125)
+}
+
+fn fail(mut report: &UnixStream, failure: &Failure) {
+    let mut bytes = b"F".to_vec();
+    // Nobody to tell if this fails; the supervisor sees the end of the line.
+    let _ = serde_json::to_writer(&mut bytes, failure);
+    let _ = report.write_all(&bytes);
+}
+
+/// What never exists.
+pub(crate) enum Never {}
+
+fn set_up(launch: Launch<'_>) -> Step<Never> {
+    let Launch { given, mut stdio, sources, cgroup, namespaces, report, line: _ } = launch;
+    let config = &given.config;
+    namespaces.await_ids(&report)?;
+    die_with_parent()?;
+    if let Some(cgroup) = &cgroup {
+        cgroup.join()?;
+    }
+    namespaces.enter_others()?;
+    if namespaces.cgroup {
+        sys::unshare(libc::CLONE_NEWCGROUP).doing("making", "a cgroup namespace")?;
+    }
+    rustix::process::setsid().doing("starting", "a session")?;
+    rustix::process::umask(rustix::fs::Mode::empty());
+    if namespaces.new_network() {
+        sys::loopback_up().doing("starting", "the loopback device")?;
+    }
+    if let Some(name) = config.spec.hostname() {
+        rustix::system::sethostname(name.as_bytes()).doing("setting host name", name)?;
+    }
+    if let Some(name) = config.spec.domainname() {
+        rustix::system::setdomainname(name.as_bytes()).doing("setting domain name", name)?;
+    }
+    let process = config.spec.process().as_ref();
+    let process = process.ok_or_else(|| Failure::invalid("spec", "it has no process"))?;
+    let entered = filesystem::enter(config, sources)?;
+    filesystem::sysctls(config, entered.proc.as_fd())?;
+    let mut ready = None;
+    if let Some(size) = config.terminal {
+        let (ours, theirs) =
+            filesystem::terminal(entered.root.as_fd(), size, process.user().uid())?;
+        filesystem::console(entered.root.as_fd(), theirs.as_fd())?;
+        take_terminal(&theirs, &mut stdio)?;
+        ready = Some(ours);
+    }
+    tree::ensure(entered.root.as_fd(), process.cwd(), tree::Make::Directory)
+        .doing("making working directory", process.cwd())?;
+    filesystem::protect(config, entered.root.as_fd())?;
+    join_keyring(&config.id)?;
+    streams(stdio)?;
+    let program = Program {
+        process,
+        filter: (&given.filter, config.filter_flags),
+        init: config.init,
+        proc: entered.proc.as_fd(),
+        report: &report,
+        terminal: ready,
+    };
+    run_program(program)
+}
+
+/// Makes the terminal the session's own, and all three streams.
+pub(crate) fn take_terminal(theirs: &OwnedFd, stdio: &mut [Option<OwnedFd>; 3]) -> Step {
+    sys::control_terminal(theirs.as_fd()).doing("taking", "the terminal")?;
+    for stream in stdio {
+        *stream = Some(theirs.try_clone().doing("copying", "the terminal")?);
+    }
+    Ok(())
+}
+
+fn join_keyring(id: &str) -> Step {
+    let name = sys::c_string(format!("_ses.{id}")).doing("naming", "the keyring")?;
+    match sys::join_keyring(&name) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        other => other.doing("joining", "a session keyring"),
+    }
+}
+
+/// Asks the kernel to kill this process when its parent dies.
+pub(crate) fn die_with_parent() -> Step {
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0)
+        .doing("binding to", "the supervisor")
+}
+
+/// Makes these the standard streams.
+pub(crate) fn streams(stdio: [Option<OwnedFd>; 3]) -> Step {
+    for (number, stream) in (0..).zip(&stdio) {
+        if let Some(stream) = stream {
+            sys::dup_to(stream.as_fd(), number).doing("setting", "the standard streams")?;
+        }
+    }
+    Ok(())
+}
+
+/// A system call filter and its flags.
+pub(crate) type Filter<'a> = (&'a [sys::Instruction], u32);
+
+/// A program about to run in this process.
+pub(crate) struct Program<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) filter: Filter<'a>,
+    /// Whether this process stays as pid 1 and the program becomes its child.
+    pub(crate) init: bool,
+    pub(crate) proc: BorrowedFd<'a>,
+    pub(crate) report: &'a UnixStream,
+    /// Our end of its terminal, to send away.
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// Gives up everything the program must not have, and becomes it.
+pub(crate) fn run_program(program: Program<'_>) -> Step<Never> {
+    let Program { process, filter, init, proc, report, terminal } = program;
+    labels(process, proc)?;
+    credentials::limits(process, proc)?;
+    let arguments = c_strings(process.args().as_deref().unwrap_or_default())?;
+    let environment = c_strings(process.env().as_deref().unwrap_or_default())?;
+    let candidates = candidates(process)?;
+    sys::cloexec_from(3).doing("closing", "descriptors")?;
+    enter_directory(process.cwd())?;
+    let single_group = setgroups_denied(proc);
+    credentials::become_user(process, filter, single_group)?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(
+        process.user().umask().unwrap_or(0o022),
+    ));
+    die_with_parent()?;
+    sys::send_fds(report, b"R", terminal.as_ref().map(AsFd::as_fd).as_slice())
+        .doing("reporting to", "the supervisor")?;
+    drop(terminal);
+    reaper::default_signals();
+    if init {
+        reaper::split()?;
+    }
+    let name = process.args().iter().flatten().next().cloned().unwrap_or_default();
+    Err(execute(&name, &candidates, &arguments, &environment))
+}
+
+/// Whether this user namespace forbids setgroups.
+fn setgroups_denied(proc: BorrowedFd<'_>) -> bool {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let mut text = [0; 5];
+    rustix::fs::openat(proc, "self/setgroups", flags, rustix::fs::Mode::empty())
+        .and_then(|file| rustix::io::read(file, &mut text))
+        .is_ok_and(|count| text[..count].starts_with(b"deny"))
+}
+
+fn labels(process: &Process, proc: BorrowedFd<'_>) -> Step {
+    if let Some(profile) = process.apparmor_profile().as_deref().filter(|name| !name.is_empty()) {
+        let text = format!("exec {profile}");
+        filesystem::write_proc(proc, Path::new("self/attr/apparmor/exec"), &text)
+            .or_else(|_| filesystem::write_proc(proc, Path::new("self/attr/exec"), &text))
+            .doing("setting apparmor profile", profile)?;
+    }
+    if let Some(label) = process.selinux_label().as_deref().filter(|label| !label.is_empty()) {
+        filesystem::write_proc(proc, Path::new("self/attr/exec"), label)
+            .doing("setting label", label)?;
+    }
+    Ok(())
+}
+
+/// Enters the working directory and makes sure that it is inside the root (CVE-2024-21626).
+fn enter_directory(path: &Path) -> Step {
+    rustix::process::chdir(path).doing("entering working directory", path)?;
+    let real = rustix::process::getcwd(Vec::new()).doing("entering working directory", path)?;
+    if real.as_bytes().first() == Some(&b'/') {
+        return Ok(());
+    }
+    Err(io::Error::from_raw_os_error(libc::EXDEV)).doing("entering working directory", path)
+}
+
+fn c_strings(texts: &[String]) -> Step<Vec<CString>> {
+    texts.iter().map(|text| sys::c_string(text).doing("passing", text)).collect()
+}
+
+/// The paths at which the program may be.
+fn candidates(process: &Process) -> Step<Vec<CString>> {
+    let name = match process.args().iter().flatten().next() {
+        Some(name) if !name.is_empty() => name,
+        _ => return Err(Failure::invalid("command", "there is no program to run")),
+    };
+    if name.contains('/') {
+        return c_strings(std::slice::from_ref(name));
+    }
+    let environment = process.env().as_deref().unwrap_or_default();
+    let path = environment.iter().rev().find_map(|line| line.strip_prefix("PATH="));
+    let path = path.unwrap_or(crate::spec::DEFAULT_PATH);
+    path.split(':')
+        .map(|directory| {
+            let directory = if directory.is_empty() { "." } else { directory };
+            sys::c_string(format!("{directory}/{name}")).doing("looking for", name)
+        })
+        .collect()
+}
+
+fn execute(
+    name: &str,
+    candidates: &[CString],
+    arguments: &[CString],
+    environment: &[CString],
+) -> Failure {
+    let mut worst = libc::ENOENT;
+    for path in candidates {
+        let error = sys::execve(path, arguments, environment).raw_os_error().unwrap_or(libc::EIO);
+        match error {
+            libc::ENOENT | libc::ENOTDIR => {}
+            libc::EACCES => worst = error,
+            _ => {
+                worst = error;
+                break;
+            }
+        }
+    }
+    let reason = if worst == libc::ENOENT { Reason::NotFound } else { Reason::NotExecutable };
+    Failure { action: "running".into(), subject: name.to_owned(), errno: worst, reason }
+}

@@ -1,0 +1,46 @@
+//! Inside a stage: from the supervisor's first instruction to the user's program.
+
+mod credentials;
+mod exec;
+mod filesystem;
+mod mounts;
+mod namespaces;
+mod reaper;
+mod supervisor;
+mod tree;
+
+pub(crate) use credentials::CAPABILITIES;
+pub(crate) use exec::{Launch, run_program};
+pub(crate) use supervisor::{Running, begin, ended};
+
+use std::os::fd::AsFd;
+
+use crate::stage::{self, Answer, Role};
+
+/// Becomes a container's first process, its supervisor or a program joining it, if this process
+/// was started as one; never returns then. Must be the first line of `main`.
+pub fn init() {
+    let is_stage = std::env::args_os().next().is_some_and(|name| name == stage::MARK);
+    if is_stage {
+        std::process::exit(enter());
+    }
+    crate::userns::resume();
+}
+
+fn enter() -> i32 {
+    let Ok(given) = stage::receive() else { return 125 };
+    let Ok(line) = given.line.try_clone() else { return 125 };
+    let result = match given.config.role {
+        Role::Supervise => supervisor::supervise(given),
+        Role::Monitor { .. } => crate::detached::monitor(given),
+        Role::Join { .. } => crate::detached::join(given),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(failure) => {
+            // The starter may be gone; then nobody wants to know.
+            let _ = stage::answer(line.as_fd(), &Answer::Failed(failure), None);
+            125
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! One mount of a spec: what its options mean, and making it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
+
+use crate::sys;
+
+/// What the options of a mount say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// A bind mount, and whether of a whole tree.
+    pub(crate) bind: Option<bool>,
+    /// `MOUNT_ATTR_*` to set.
+    pub(crate) set: u64,
+    /// Whether `set` goes for the mounts below too.
+    pub(crate) recursive: bool,
+    /// `MOUNT_ATTR_*` to clear.
+    pub(crate) clear: u64,
+    /// `MS_PRIVATE` and its like; recursive.
+    pub(crate) propagation: u64,
+    /// What the file system itself is told.
+    pub(crate) data: Vec<(String, Option<String>)>,
+}
+
+/// Sorts the options of a mount into flags and data.
+pub(crate) fn parse(options: &[String]) -> Options {
+    let mut parsed = Options::default();
+    for option in options {
+        parse_one(option, &mut parsed);
+    }
+    parsed
+}
+
+fn parse_one(option: &str, to: &mut Options) {
+    let (set, clear) = match option {
+        "ro" => (sys::MOUNT_ATTR_RDONLY, 0),
+        "rro" => {
+            to.recursive = true;
+            (sys::MOUNT_ATTR_RDONLY, 0)
+        }
+        "rw" => (0, sys::MOUNT_ATTR_RDONLY),
+        "nosuid" => (sys::MOUNT_ATTR_NOSUID, 0),
+        "suid" => (0, sys::MOUNT_ATTR_NOSUID),
+        "nodev" => (sys::MOUNT_ATTR_NODEV, 0),
+        "dev" => (0, sys::MOUNT_ATTR_NODEV),
+        "noexec" => (sys::MOUNT_ATTR_NOEXEC, 0),
+        "exec" => (0, sys::MOUNT_ATTR_NOEXEC),
+        "noatime" => (sys::MOUNT_ATTR_NOATIME, sys::MOUNT_ATTR_ATIME),
+        "strictatime" => (sys::MOUNT_ATTR_STRICTATIME, sys::MOUNT_ATTR_ATIME),
+        "relatime" => (0, sys::MOUNT_ATTR_ATIME),
+        "nodiratime" => (sys::MOUNT_ATTR_NODIRATIME, 0),
+        "bind" => return to.bind = Some(false),
+        "rbind" => return to.bind = Some(true),
+        "private" | "rprivate" => return to.propagation = libc::MS_PRIVATE,
+        "slave" | "rslave" => return to.propagation = libc::MS_SLAVE,
+        "shared" | "rshared" => return to.propagation = libc::MS_SHARED,
+        "unbindable" | "runbindable" => return to.propagation = libc::MS_UNBINDABLE,
+        "defaults" | "async" | "nouser" | "silent" | "tmpcopyup" => return,
+        data => {
+            let (key, value) = match data.split_once('=') {
+                Some((key, value)) => (key, Some(value.to_owned())),
+                None => (data, None),
+            };
+            return to.data.push((key.to_owned(), value));
+        }
+    };
+    to.set = (to.set & !clear) | set;
+    to.clear = (to.clear & !set) | clear;
+}
+
+/// Makes a file system, mounted nowhere yet.
+pub(crate) fn make(kind: &str, source: &str, options: &Options) -> io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", source)?;
+    for (key, value) in &options.data {
+        match value {
+            Some(value) => fsconfig_set_string(context.as_fd(), key, value)?,
+            None => fsconfig_set_flag(context.as_fd(), key)?,
+        }
+    }
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::from_bits_retain(options.set as u32);
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Gives a bind mount its own attributes, and cuts or keeps its ties to the host.
+pub(crate) fn adjust(mount: BorrowedFd<'_>, options: &Options) -> io::Result<()> {
+    let propagation = if options.propagation == 0 { libc::MS_PRIVATE } else { options.propagation };
+    sys::mount_setattr(mount, true, 0, 0, propagation)?;
+    let clear = options.clear & !sys::MOUNT_ATTR_ATIME;
+    if options.set & !clear == 0 && clear == 0 {
+        return Ok(());
+    }
+    let atime = if options.set & sys::MOUNT_ATTR_ATIME == 0 { 0 } else { sys::MOUNT_ATTR_ATIME };
+    // What the host forbids stays forbidden where we may not lift it.
+    match sys::mount_setattr(mount, options.recursive, options.set, clear | atime, 0) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && clear != 0 => {
+            sys::mount_setattr(mount, options.recursive, options.set, atime, 0)
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_flags_or_data() {
+        let parse = |text: &str| parse(&text.split(',').map(str::to_owned).collect::<Vec<_>>());
+        let dev = parse("nosuid,strictatime,mode=755,size=65536k");
+        assert_eq!(dev.set, sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_STRICTATIME);
+        assert_eq!(dev.data[0], ("mode".to_owned(), Some("755".to_owned())));
+        let bind = parse("rbind,ro,rslave");
+        assert_eq!((bind.bind, bind.set), (Some(true), sys::MOUNT_ATTR_RDONLY));
+        assert_eq!(bind.propagation, libc::MS_SLAVE);
+        assert_eq!(parse("ro,rw").set, 0);
+        assert_eq!(parse("rw,ro").clear, 0);
+        assert_eq!(parse("newinstance").data, [("newinstance".to_owned(), None)]);
+    }
+}

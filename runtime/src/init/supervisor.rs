@@ -1,0 +1,191 @@
+//! The process between the starter and the container: it makes the container, waits for it, and
+//! ends it when the starter is gone.
+
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{WaitIdOptions, WaitIdStatus, waitid};
+
+use super::exec::Launch;
+use super::{filesystem, namespaces};
+use crate::cgroup::Cgroup;
+use crate::stage::{self, Answer, Doing, Failure, Given, Started, Step};
+use crate::sys::{self, Side};
+use crate::{ExitStatus, Signal};
+
+/// A container that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) cgroup: Option<Cgroup>,
+}
+
+/// Makes the container and waits until its program runs.
+pub(crate) fn begin(given: &mut Given, line: &UnixStream) -> Step<Running> {
+    let rootfs = given.take()?;
+    let mut stdio = [None, None, None];
+    if given.config.terminal.is_none() {
+        for stream in &mut stdio {
+            *stream = Some(given.take()?);
+        }
+    }
+    let linux = given.config.spec.linux().as_ref();
+    let linux = linux.ok_or_else(|| Failure::invalid("spec", "it has no linux section"))?;
+    let namespaces = namespaces::plan(linux)?;
+    let sources = filesystem::open_sources(&given.config, rootfs)?;
+    let cgroup = Cgroup::create(&given.config)?;
+    let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
+    namespaces.enter_pid()?;
+    let clone = sys::Clone {
+        namespaces: namespaces.flags,
+        cgroup: cgroup.as_ref().and_then(Cgroup::unified),
+    };
+    let forked = sys::fork(&clone);
+    let forked = match forked {
+        Err(error) => {
+            cgroup.iter().for_each(Cgroup::remove);
+            return Err(error).doing("making", "the container's process");
+        }
+        Ok(forked) => forked,
+    };
+    match forked {
+        Side::Child => {
+            drop(ours);
+            let launch = Launch { given, stdio, sources, cgroup, namespaces, report: theirs, line };
+            super::exec::child(launch)
+        }
+        Side::Parent { pid, pidfd } => {
+            drop((theirs, stdio, sources));
+            let mut running = Running { pid, pidfd, terminal: None, cgroup };
+            let ready = namespaces.map_ids(pid, &ours).and_then(|()| wait_ready(&ours));
+            match ready {
+                Ok(terminal) => {
+                    running.terminal = terminal;
+                    Ok(running)
+                }
+                Err(failure) => {
+                    let _ = running.signal(Signal::KILL);
+                    let _ = ended(&running);
+                    Err(failure)
+                }
+            }
+        }
+    }
+}
+
+/// Waits until the report of the child says that the program runs: `R`, then the end of the line
+/// (the exec closed it). `F` and a document is a failure, anything else a lost child.
+pub(crate) fn wait_ready(mut report: &UnixStream) -> Step<Option<OwnedFd>> {
+    let mut bytes = [0; 1];
+    let (count, mut fds) =
+        sys::receive_fds(report, &mut bytes).doing("waiting for", "the container")?;
+    let mut rest = Vec::new();
+    report.read_to_end(&mut rest).doing("waiting for", "the container")?;
+    let failure = match (count, bytes[0]) {
+        (1, b'R') if rest.is_empty() => return Ok(fds.pop()),
+        (1, b'R') => rest.get(1..),
+        (1, b'F') => Some(&rest[..]),
+        _ => None,
+    };
+    match failure.and_then(|json| serde_json::from_slice(json).ok()) {
+        Some(failure) => Err(failure),
+        None => {
+            Err(std::io::Error::from_raw_os_error(libc::ECHILD)).doing("losing", "the container")
+        }
+    }
+}
+
+impl Running {
+    pub(crate) fn signal(&self, signal: Signal) -> std::io::Result<()> {
+        // SAFETY: a live descriptor, numbers, and no siginfo.
+        let result = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal.0, 0, 0)
+        };
+        if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Ends every process of the container.
+    pub(crate) fn kill(&self) {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+        let _ = self.signal(Signal::KILL);
+    }
+}
+
+/// Waits for the end of a container, finds out why, and removes its cgroup.
+pub(crate) fn ended(running: &Running) -> ExitStatus {
+    let status = loop {
+        match waitid(rustix::process::WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => {
+                break other.ok().flatten().map_or(ExitStatus::Signal(libc::SIGKILL), read_status);
+            }
+        }
+    };
+    let Some(cgroup) = &running.cgroup else { return status };
+    cgroup.kill();
+    let out_of_memory = !status.success() && cgroup.out_of_memory();
+    cgroup.remove();
+    if out_of_memory { ExitStatus::OutOfMemory(status.code()) } else { status }
+}
+
+pub(crate) fn read_status(status: WaitIdStatus) -> ExitStatus {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => ExitStatus::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
+        (_, Some(signal)) => ExitStatus::Signal(signal),
+        _ => ExitStatus::Signal(libc::SIGKILL),
+    }
+}
+
+/// Runs a container for a starter that waits on the line: bytes from it are signals, its end is
+/// ours.
+pub(crate) fn supervise(mut given: Given) -> Step {
+    let line = given.line.try_clone().doing("copying", "a socket")?;
+    let mut running = begin(&mut given, &line)?;
+    let cgroups = running.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default();
+    let started = Answer::Started(Started { pid: running.pid, cgroups });
+    let terminal = running.terminal.take();
+    let told = stage::answer(&line, &started, terminal.as_ref().map(AsFd::as_fd));
+    drop(terminal);
+    if told.is_err() {
+        running.kill();
+    }
+    follow(&running, &line);
+    let status = ended(&running);
+    let _ = stage::answer(&line, &Answer::Exited(status), None);
+    Ok(())
+}
+
+/// Passes signals on until the container ends or the starter is gone.
+fn follow(running: &Running, mut line: &UnixStream) {
+    let mut listening = true;
+    loop {
+        let mut fds = vec![PollFd::new(&running.pidfd, PollFlags::IN)];
+        if listening {
+            fds.push(PollFd::from_borrowed_fd(line.as_fd(), PollFlags::IN));
+        }
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return running.kill(),
+        }
+        if !fds[0].revents().is_empty() {
+            return;
+        }
+        if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
+            let mut signal = [0];
+            match line.read(&mut signal) {
+                Ok(1) if i32::from(signal[0]) == libc::SIGKILL => running.kill(),
+                Ok(1) => drop(running.signal(Signal(signal[0].into()))),
+                Ok(_) | Err(_) => {
+                    listening = false;
+                    running.kill();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The Linux part of the spec: namespaces, limits, what is hidden, the filter.
+
+use std::collections::BTreeSet;
+
+use oci_spec::runtime::{
+    Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup,
+    LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemoryBuilder, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
+    LinuxResourcesBuilder,
+};
+
+use super::{Network, Overrides, Seccomp, built};
+use crate::{Error, Result, seccomp};
+
+/// Docker's list of what is hidden.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Docker's list of what may only be read.
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+fn owned(list: &[&str]) -> Vec<String> {
+    list.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// The whole section.
+pub(super) fn linux(overrides: &Overrides, capabilities: &BTreeSet<&str>) -> Result<Linux> {
+    let profile = match &overrides.seccomp {
+        Seccomp::Unconfined => None,
+        Seccomp::Default if overrides.privileged => None,
+        Seccomp::Default => Some(seccomp::default_profile(capabilities)?),
+        Seccomp::Profile(profile) => Some((**profile).clone()),
+    };
+    let mut linux = LinuxBuilder::default()
+        .namespaces(namespaces(overrides)?)
+        .resources(resources(overrides)?)
+        .sysctl(sysctls(overrides)?);
+    // The masks of a shared /proc or /sys would hide the host's.
+    if !overrides.privileged {
+        linux = linux.masked_paths(owned(&MASKED)).readonly_paths(owned(&READ_ONLY));
+    }
+    if !overrides.user_namespace {
+        linux = linux.devices(devices(overrides)?);
+    }
+    if let Some(parent) = &overrides.cgroup_parent {
+        if parent.split('/').any(|part| part == "..") {
+            return Err(Error::invalid("cgroup parent", format!("{parent:?} climbs")));
+        }
+        linux = linux.cgroups_path(parent);
+    }
+    let mut linux = built(linux.build())?;
+    if overrides.privileged {
+        linux.set_masked_paths(None).set_readonly_paths(None);
+    }
+    linux.set_seccomp(profile);
+    Ok(linux)
+}
+
+fn namespaces(overrides: &Overrides) -> Result<Vec<LinuxNamespace>> {
+    let kinds = [
+        (LinuxNamespaceType::Mount, true),
+        (LinuxNamespaceType::Pid, !overrides.host_pid),
+        (LinuxNamespaceType::Ipc, !overrides.host_ipc),
+        (LinuxNamespaceType::Uts, !overrides.host_uts),
+        (LinuxNamespaceType::Network, overrides.network != Network::Host),
+        (LinuxNamespaceType::Cgroup, true),
+    ];
+    let own = kinds.into_iter().filter(|(_, own)| *own);
+    own.map(|(kind, _)| built(LinuxNamespaceBuilder::default().typ(kind).build())).collect()
+}
+
+/// Kernel parameters that belong to the container's own namespaces, and nothing else.
+fn sysctls(overrides: &Overrides) -> Result<std::collections::HashMap<String, String>> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let allowed = |key: &str| {
+        let shape = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+        let ipc = IPC.contains(&key) || key.starts_with("fs.mqueue.");
+        let network = key.starts_with("net.");
+        shape
+            && !key.split('.').any(str::is_empty)
+            && (ipc && !overrides.host_ipc || network && overrides.network != Network::Host)
+    };
+    if let Some(key) = overrides.sysctls.keys().find(|key| !allowed(key)) {
+        let reason = format!("{key:?} does not belong to a namespace of the container");
+        return Err(Error::invalid("kernel parameters", reason));
+    }
+    Ok(overrides.sysctls.clone().into_iter().collect())
+}
+
+fn devices(overrides: &Overrides) -> Result<Vec<LinuxDevice>> {
+    let device = |device: &super::Device| {
+        let kind = if device.block { LinuxDeviceType::B } else { LinuxDeviceType::C };
+        built(
+            LinuxDeviceBuilder::default()
+                .path(device.target.clone())
+                .typ(kind)
+                .major(i64::from(device.major))
+                .minor(i64::from(device.minor))
+                .file_mode(0o666u32)
+                .build(),
+        )
+    };
+    overrides.devices.iter().map(device).collect()
+}
+
+fn device_rules(overrides: &Overrides) -> Result<Vec<LinuxDeviceCgroup>> {
+    let rule = |allow| LinuxDeviceCgroupBuilder::default().allow(allow);
+    let mut rules = vec![built(rule(overrides.privileged).access("rwm").build())?];
+    for device in &overrides.devices {
+        let kind = if device.block { LinuxDeviceType::B } else { LinuxDeviceType::C };
+        let numbers =
+            rule(true).typ(kind).major(i64::from(device.major)).minor(i64::from(device.minor));
+        rules.push(built(numbers.access(device.access.clone()).build())?);
+    }
+    Ok(rules)
+}
+
+fn resources(overrides: &Overrides) -> Result<LinuxResources> {
+    let signed = |what: &str, bytes: u64| {
+        i64::try_from(bytes).map_err(|_| Error::invalid(what, format!("{bytes} is too much")))
+    };
+    let mut resources = LinuxResourcesBuilder::default().devices(device_rules(overrides)?);
+    let mut memory = LinuxMemoryBuilder::default();
+    if let Some(bytes) = overrides.memory {
+        memory = memory.limit(signed("memory", bytes)?);
+    }
+    if let Some(bytes) = overrides.memory_swap {
+        memory = memory.swap(bytes);
+    }
+    if let Some(bytes) = overrides.memory_reservation {
+        memory = memory.reservation(signed("memory", bytes)?);
+    }
+    if overrides.memory.is_some()
+        || overrides.memory_swap.is_some()
+        || overrides.memory_reservation.is_some()
+    {
+        resources = resources.memory(built(memory.build())?);
+    }
+    if let Some(cpu) = cpu(overrides)? {
+        resources = resources.cpu(cpu);
+    }
+    if let Some(limit) = overrides.pids_limit {
+        let limit = if limit <= 0 { -1 } else { limit };
+        resources = resources.pids(built(LinuxPidsBuilder::default().limit(limit).build())?);
+    }
+    built(resources.build())
+}
+
+fn cpu(overrides: &Overrides) -> Result<Option<oci_spec::runtime::LinuxCpu>> {
+    const PERIOD: u64 = 100_000;
+    let mut quota = (overrides.cpu_quota, overrides.cpu_period);
+    if let Some(cpus) = overrides.cpus {
+        if quota != (None, None) {
+            return Err(Error::invalid("cpus", "it cannot go together with a quota or period"));
+        }
+        if !(0.01..=100_000.0).contains(&cpus) {
+            return Err(Error::invalid("cpus", format!("{cpus} is not between 0.01 and 100000")));
+        }
+        quota = (Some((cpus * PERIOD as f64).round() as i64), Some(PERIOD));
+    }
+    let mut cpu = LinuxCpuBuilder::default();
+    let mut any = false;
+    if let Some(quota) = quota.0 {
+        (cpu, any) = (cpu.quota(quota), true);
+    }
+    if let Some(period) = quota.1 {
+        (cpu, any) = (cpu.period(period), true);
+    }
+    if let Some(shares) = overrides.cpu_shares {
+        (cpu, any) = (cpu.shares(shares), true);
+    }
+    if let Some(cpus) = &overrides.cpuset_cpus {
+        (cpu, any) = (cpu.cpus(cpus.clone()), true);
+    }
+    if let Some(mems) = &overrides.cpuset_mems {
+        (cpu, any) = (cpu.mems(mems.clone()), true);
+    }
+    if any { built(cpu.build()).map(Some) } else { Ok(None) }
+}

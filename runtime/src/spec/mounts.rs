@@ -1,0 +1,115 @@
+//! What is mounted in every container, and what the user adds.
+
+use std::path::{Component, Path};
+
+use oci_spec::runtime::{Mount as OciMount, MountBuilder};
+
+use super::{Mount, Network, Overrides, Propagation, built};
+use crate::{Error, Result};
+
+const SHM_SIZE: u64 = 64 << 20;
+
+fn mount(
+    target: impl AsRef<Path>,
+    kind: &str,
+    source: impl AsRef<Path>,
+    options: &[&str],
+) -> Result<OciMount> {
+    let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+    built(
+        MountBuilder::default()
+            .destination(target.as_ref())
+            .typ(kind)
+            .source(source.as_ref())
+            .options(options)
+            .build(),
+    )
+}
+
+/// All mounts, in order.
+pub(super) fn mounts(overrides: &Overrides) -> Result<Vec<OciMount>> {
+    let safe = ["nosuid", "noexec", "nodev"];
+    let shm = format!("size={}", overrides.shm_size.unwrap_or(SHM_SIZE));
+    let mut list = Vec::new();
+    list.push(mount("/proc", "proc", "proc", &safe)?);
+    let dev = ["nosuid", "strictatime", "mode=755", "size=65536k"];
+    list.push(mount("/dev", "tmpfs", "tmpfs", &dev)?);
+    let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    list.push(mount("/dev/pts", "devpts", "devpts", &pts)?);
+    list.push(mount(
+        "/dev/shm",
+        "tmpfs",
+        "shm",
+        &["nosuid", "noexec", "nodev", "mode=1777", &shm],
+    )?);
+    list.push(if overrides.host_ipc {
+        mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"])?
+    } else {
+        mount("/dev/mqueue", "mqueue", "mqueue", &safe)?
+    });
+    let access = if overrides.privileged { "rw" } else { "ro" };
+    // Who has no network namespace of its own may not mount its devices in a user namespace.
+    if overrides.user_namespace && overrides.network == Network::Host {
+        list.push(mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "rro"])?);
+    } else {
+        list.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access])?);
+        list.push(mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", access],
+        )?);
+    }
+    if overrides.host_pid && overrides.user_namespace {
+        list[0] = mount("/proc", "bind", "/proc", &["rbind", "nosuid", "noexec", "nodev"])?;
+    }
+    for wanted in &overrides.mounts {
+        list.push(own(wanted)?);
+    }
+    // Where a device node cannot be made, the host's stands in for it.
+    for device in overrides.devices.iter().filter(|_| overrides.user_namespace) {
+        list.push(mount(
+            &device.target,
+            "bind",
+            &device.source,
+            &["bind", "dev", "nosuid", "noexec"],
+        )?);
+    }
+    Ok(list)
+}
+
+fn own(wanted: &Mount) -> Result<OciMount> {
+    match wanted {
+        Mount::Bind { source, target, read_only, recursive, propagation } => {
+            check("target", target)?;
+            check("source", source)?;
+            let tree = if *recursive { "rbind" } else { "bind" };
+            let access = match (*read_only, *recursive) {
+                (true, true) => "rro",
+                (true, false) => "ro",
+                (false, _) => "rw",
+            };
+            let ties = match propagation {
+                Propagation::Private => "rprivate",
+                Propagation::Slave => "rslave",
+                Propagation::Shared => "rshared",
+            };
+            mount(target, "bind", source, &[tree, access, ties])
+        }
+        Mount::Tmpfs { target, options } => {
+            check("target", target)?;
+            let mut all = vec!["nosuid", "nodev", "noexec"];
+            all.extend(options.iter().map(String::as_str));
+            mount(target, "tmpfs", "tmpfs", &all)
+        }
+    }
+}
+
+fn check(what: &str, path: &Path) -> Result<()> {
+    let plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
+    if plain && path != Path::new("/") || (plain && what == "source") {
+        return Ok(());
+    }
+    let reason = format!("the {what} {path:?} is not an absolute path below the root");
+    Err(Error::invalid("mounts", reason))
+}

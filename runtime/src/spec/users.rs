@@ -1,0 +1,196 @@
+//! Users and groups, read strictly: what is not exactly a number is a name, and what is a number
+//! must be one that exists.
+
+use crate::{Error, Result};
+
+/// Numbers above this wrap around somewhere (CVE-2024-40635).
+const MAX_ID: u64 = i32::MAX as u64;
+
+/// Who runs the program.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Supplementary groups, each once, in the order found.
+    pub(crate) groups: Vec<u32>,
+    pub(crate) home: Option<String>,
+    pub(crate) name: Option<String>,
+}
+
+struct User<'a> {
+    name: &'a str,
+    uid: &'a str,
+    gid: &'a str,
+    home: &'a str,
+}
+
+fn passwd(text: &str) -> impl Iterator<Item = User<'_>> {
+    text.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty() && !name.starts_with('#'))?;
+        let (_, uid, gid) = (fields.next()?, fields.next()?, fields.next()?);
+        Some(User { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
+    })
+}
+
+/// Name, number and members of each group.
+fn group(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    text.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty() && !name.starts_with('#'))?;
+        let (_, gid) = (fields.next()?, fields.next()?);
+        Some((name, gid, fields.next().unwrap_or_default()))
+    })
+}
+
+/// A number if the text is of digits only; an error if it is one nobody can have.
+fn number(text: &str) -> Result<Option<u32>, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match text.parse::<u64>() {
+        Ok(number) if number <= MAX_ID => Ok(u32::try_from(number).ok()),
+        _ => Err(format!("{text} is not a number between 0 and {MAX_ID}")),
+    }
+}
+
+fn database_number(text: &str, of: &str) -> Result<u32, String> {
+    number(text)?.ok_or_else(|| format!("the image gives {of} the id {text:?}, which is no number"))
+}
+
+/// Finds `user[:group]` and further groups in the texts of `/etc/passwd` and `/etc/group`.
+pub(crate) fn resolve(
+    wanted: &str,
+    extra: &[String],
+    users: &str,
+    groups: &str,
+) -> Result<Identity> {
+    let fail = |reason: String| Error::User { user: wanted.to_owned(), reason };
+    let (user, explicit) = match wanted.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (wanted, None),
+    };
+    if wanted.ends_with(':') || explicit.is_some_and(|group| group.contains(':')) {
+        return Err(fail("it is not of the form user or user:group".to_owned()));
+    }
+    let user = if user.is_empty() { "0" } else { user };
+    let mut identity = find_user(user, users).map_err(fail)?;
+    match explicit {
+        Some(name) => identity.gid = find_group(name, groups).map_err(fail)?,
+        None => identity.groups = memberships(&identity, groups),
+    }
+    for name in extra {
+        let gid = find_group(name, groups).map_err(fail)?;
+        if !identity.groups.contains(&gid) {
+            identity.groups.push(gid);
+        }
+    }
+    Ok(identity)
+}
+
+fn find_user(wanted: &str, users: &str) -> Result<Identity, String> {
+    let by_number = number(wanted)?;
+    // A number is never looked up as a name (CVE-2016-3697).
+    let entry = passwd(users).find(|user| match by_number {
+        Some(uid) => number(user.uid) == Ok(Some(uid)),
+        None => user.name == wanted,
+    });
+    match (entry, by_number) {
+        (Some(user), _) => Ok(Identity {
+            uid: database_number(user.uid, user.name)?,
+            gid: database_number(user.gid, user.name)?,
+            groups: Vec::new(),
+            home: Some(user.home.to_owned()).filter(|home| !home.is_empty()),
+            name: Some(user.name.to_owned()),
+        }),
+        (None, Some(uid)) => Ok(Identity { uid, ..Identity::default() }),
+        (None, None) => Err(format!("the image has no user {wanted:?}")),
+    }
+}
+
+fn find_group(wanted: &str, groups: &str) -> Result<u32, String> {
+    if let Some(gid) = number(wanted)? {
+        return Ok(gid);
+    }
+    let entry = group(groups).find(|(name, ..)| *name == wanted);
+    let (name, gid, _) = entry.ok_or_else(|| format!("the image has no group {wanted:?}"))?;
+    database_number(gid, name)
+}
+
+fn memberships(identity: &Identity, groups: &str) -> Vec<u32> {
+    let Some(user) = &identity.name else { return Vec::new() };
+    let mut found = Vec::new();
+    for (_, gid, members) in group(groups) {
+        let member = members.split(',').any(|member| member == user);
+        if let (true, Ok(Some(gid))) = (member, number(gid))
+            && !found.contains(&gid)
+            && gid != identity.gid
+        {
+            found.push(gid);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n# no:x:9:9::/:\nbroken\n1000:x:0:0::/evil:/bin/sh\napp:x:1000:100:App:/home/app:/bin/sh\nbad:x:4294967295:0::/:\nneg:x:-1:0::/:\nwrap:x:4294967296:0::/:";
+    const GROUPS: &str = "root:x:0:root\nusers:x:100:app\nwheel:x:10:root,app\nvideo:x:44:app\nodd:x:+7:app\n44:x:7:";
+
+    #[test]
+    fn users_are_found_or_refused() {
+        let check = |wanted: &str, expected: Option<(u32, u32, &[u32])>| {
+            let got = resolve(wanted, &[], USERS, GROUPS).ok();
+            let got = got.as_ref().map(|id| (id.uid, id.gid, &id.groups[..]));
+            assert_eq!(got, expected, "{wanted}");
+        };
+        check("", Some((0, 0, &[10])));
+        check("root", Some((0, 0, &[10])));
+        check("app", Some((1000, 100, &[10, 44])));
+        check("app:video", Some((1000, 44, &[])));
+        check("app:7", Some((1000, 7, &[])));
+        // The user whose name is a number is not the one with that number.
+        check("1000", Some((1000, 100, &[10, 44])));
+        check("app:44", Some((1000, 44, &[])));
+        check("007", Some((7, 0, &[])));
+        check("2147483647", Some((2_147_483_647, 0, &[])));
+        check(":100", Some((0, 100, &[])));
+        for refused in [
+            "2147483648",
+            "4294967295",
+            "4294967296",
+            "18446744073709551616",
+            "-1",
+            "+1",
+            "0x0",
+            "007_",
+            " 0",
+            "0 ",
+            "nobody",
+            "app:",
+            "app:nogroup",
+            "app:1:2",
+            "bad",
+            "neg",
+            "wrap",
+            "app:4294967295",
+            "app:odd",
+            ":",
+            "# no",
+            "root\n",
+        ] {
+            check(refused, None);
+        }
+    }
+
+    #[test]
+    fn further_groups_are_added_once() {
+        let extra = ["video", "10", "5"].map(str::to_owned);
+        let identity = resolve("app", &extra, USERS, GROUPS).unwrap();
+        assert_eq!(identity.groups, [10, 44, 5]);
+        assert_eq!(identity.home.as_deref(), Some("/home/app"));
+        assert!(resolve("0", &["none".to_owned()], USERS, GROUPS).is_err());
+    }
+}

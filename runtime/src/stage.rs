@@ -1,0 +1,334 @@
+//! The door between the program and its own fresh copy: what is passed, and how it is started.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use oci_spec::runtime::Spec;
+use rustix::fs::{MemfdFlags, SealFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Exec, ExitStatus, Result, sys};
+
+/// `argv[0]` of a stage. Not a secret: whoever can start us can do all a stage can.
+pub(crate) const MARK: &str = "container-stage";
+
+/// A configuration is never larger than this.
+const MAX_CONFIG: u64 = 16 << 20;
+
+/// What a stage is told, in a sealed memory file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Config {
+    /// The container; without its seccomp profile, which travels compiled.
+    pub(crate) spec: Spec,
+    /// Names cgroup and keyring.
+    pub(crate) id: String,
+    /// Whether pid 1 is ours.
+    pub(crate) init: bool,
+    /// `SECCOMP_FILTER_FLAG_*` of the system call filter that follows.
+    pub(crate) filter_flags: u32,
+    /// Whether we are not in the initial user namespace.
+    pub(crate) user_namespace: bool,
+    /// Rows and columns of the terminal.
+    pub(crate) terminal: Option<(u16, u16)>,
+    /// What the stage is to become.
+    pub(crate) role: Role,
+}
+
+/// What a stage is to become.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// The supervisor of a container that dies with its starter.
+    Supervise,
+    /// The monitor of a container that has a directory.
+    Monitor {
+        /// Whether standard input stays open.
+        interactive: bool,
+    },
+    /// A further program in the container whose first process this is.
+    Join {
+        /// The program.
+        exec: Box<Exec>,
+    },
+}
+
+/// What a stage answers: one JSON document per line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Answer {
+    /// The program runs. The terminal's descriptor comes along, if there is one.
+    Started(Started),
+    /// It could not be started.
+    Failed(Failure),
+    /// It ended.
+    Exited(ExitStatus),
+}
+
+/// What became of a container that runs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Started {
+    /// First process.
+    pub(crate) pid: u32,
+    /// Directories to remove after the end, should the stage not live to do it.
+    pub(crate) cgroups: Vec<std::path::PathBuf>,
+}
+
+/// Which kind of failure, beyond its error number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reason {
+    /// Something of ours.
+    #[default]
+    Setup,
+    /// The program is not there.
+    NotFound,
+    /// The program cannot be executed.
+    NotExecutable,
+    /// A limit cannot be set.
+    Limit,
+    /// The description makes no sense; the action holds the part, the subject the reason.
+    Invalid,
+    /// The user is not known; the action holds the user, the subject the reason.
+    User,
+}
+
+/// One failed action on the way into the container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) action: String,
+    pub(crate) subject: String,
+    pub(crate) errno: i32,
+    pub(crate) reason: Reason,
+}
+
+/// A step on the way into the container.
+pub(crate) type Step<T = ()> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub(crate) fn invalid(what: &str, reason: impl Into<String>) -> Failure {
+        Failure { action: what.into(), subject: reason.into(), errno: 0, reason: Reason::Invalid }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let Failure { action, subject, errno, reason } = failure;
+        let source = io::Error::from_raw_os_error(errno);
+        match reason {
+            Reason::Setup => Error::Stage { action, subject, source },
+            Reason::NotFound => Error::ProgramNotFound { program: subject },
+            Reason::NotExecutable => Error::NotExecutable { program: subject, source },
+            Reason::Limit => Error::Limit { limit: action, reason: subject },
+            Reason::Invalid => Error::Invalid { what: action, reason: subject },
+            Reason::User => Error::User { user: action, reason: subject },
+        }
+    }
+}
+
+/// Says what was being done when a system call failed.
+pub(crate) trait Doing<T> {
+    fn doing(self, action: &str, subject: impl AsRef<std::path::Path>) -> Step<T>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for std::result::Result<T, E> {
+    fn doing(self, action: &str, subject: impl AsRef<std::path::Path>) -> Step<T> {
+        self.map_err(|error| Failure {
+            action: action.to_owned(),
+            subject: subject.as_ref().display().to_string(),
+            errno: error.into().raw_os_error().unwrap_or(libc::EINVAL),
+            reason: Reason::Setup,
+        })
+    }
+}
+
+/// A view of this program through which nobody can write it (CVE-2019-5736): a detached,
+/// read-only mount of the file, or, where that is not possible, a sealed copy.
+fn own_program() -> Result<OwnedFd> {
+    let open = Error::system("opening", "/proc/self/exe");
+    let exe = File::open("/proc/self/exe").map_err(open)?;
+    let read_only = rustix::fs::fstatvfs(&exe)
+        .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    if read_only {
+        return Ok(exe.into());
+    }
+    let mounted = sys::open_tree(exe.as_fd(), c"", false).and_then(|mount| {
+        sys::mount_setattr(mount.as_fd(), false, sys::MOUNT_ATTR_RDONLY, 0, 0)?;
+        Ok(mount)
+    });
+    match mounted {
+        Ok(mount) => Ok(mount),
+        Err(_) => sealed_copy(exe),
+    }
+}
+
+fn sealed_copy(mut exe: File) -> Result<OwnedFd> {
+    let mut copy = || -> io::Result<OwnedFd> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut copy = File::from(rustix::fs::memfd_create("program", flags)?);
+        io::copy(&mut exe, &mut copy)?;
+        seal(&copy)?;
+        Ok(copy.into())
+    };
+    copy().map_err(Error::system("copying", "/proc/self/exe"))
+}
+
+fn seal(file: &File) -> io::Result<()> {
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(file, seals).map_err(io::Error::from)
+}
+
+/// A stage that was started: the process, and the line to it.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) process: Child,
+    pub(crate) line: UnixStream,
+}
+
+/// Starts a stage. `fds` go along in this order; `filter` is the compiled system call filter.
+pub(crate) fn spawn(
+    config: &Config,
+    filter: &[sys::Instruction],
+    fds: &[BorrowedFd<'_>],
+    stderr: Stdio,
+) -> Result<Stage> {
+    let program = own_program()?;
+    let memory =
+        memory_file(config, filter).map_err(Error::system("writing", "the configuration"))?;
+    let (line, theirs) =
+        UnixStream::pair().map_err(Error::system("making", "a socket to the container"))?;
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&program));
+    let process = Command::new(path)
+        .arg0(MARK)
+        .env_clear()
+        .process_group(0)
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .spawn()
+        .map_err(Error::system("starting", "the container's supervisor"))?;
+    let mut all = vec![memory.as_fd()];
+    all.extend_from_slice(fds);
+    sys::send_fds(&line, b"c", &all).map_err(Error::system("talking to", "the supervisor"))?;
+    Ok(Stage { process, line })
+}
+
+fn memory_file(config: &Config, filter: &[sys::Instruction]) -> io::Result<File> {
+    let json = serde_json::to_vec(config)?;
+    let mut bytes = Vec::with_capacity(8 + json.len() + filter.len() * 8);
+    bytes.extend_from_slice(&(json.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&json);
+    for instruction in filter {
+        bytes.extend_from_slice(&instruction.code.to_le_bytes());
+        bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
+        bytes.extend_from_slice(&instruction.k.to_le_bytes());
+    }
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(rustix::fs::memfd_create("configuration", flags)?);
+    file.write_all(&bytes)?;
+    seal(&file)?;
+    Ok(file)
+}
+
+/// What a stage was given.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) config: Config,
+    pub(crate) filter: Vec<sys::Instruction>,
+    pub(crate) fds: std::collections::VecDeque<OwnedFd>,
+    /// The line to the starter.
+    pub(crate) line: UnixStream,
+}
+
+impl Given {
+    /// The next descriptor, in the order of [`spawn`].
+    pub(crate) fn take(&mut self) -> Step<OwnedFd> {
+        self.fds
+            .pop_front()
+            .ok_or_else(|| Failure::invalid("configuration", "descriptors are missing"))
+    }
+}
+
+/// Reads what the starter gave, from standard input.
+pub(crate) fn receive() -> io::Result<Given> {
+    let line = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?);
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    sys::dup_to(null.as_fd(), 0)?;
+    let mut byte = [0];
+    let (_, fds) = sys::receive_fds(&line, &mut byte)?;
+    let mut fds: std::collections::VecDeque<_> = fds.into();
+    let memory = File::from(fds.pop_front().ok_or(io::ErrorKind::UnexpectedEof)?);
+    let (config, filter) = read_config(&memory)?;
+    Ok(Given { config, filter, fds, line })
+}
+
+fn read_config(memory: &File) -> io::Result<(Config, Vec<sys::Instruction>)> {
+    use std::os::unix::fs::FileExt;
+    let mut head = [0; 8];
+    memory.read_exact_at(&mut head, 0)?;
+    let mut bytes = Vec::new();
+    let mut reader = memory;
+    io::Seek::rewind(&mut reader)?;
+    reader.take(MAX_CONFIG).read_to_end(&mut bytes)?;
+    let end = usize::try_from(u64::from_le_bytes(head))
+        .ok()
+        .and_then(|length| length.checked_add(8))
+        .filter(|end| *end <= bytes.len())
+        .ok_or(io::ErrorKind::InvalidData)?;
+    let config = serde_json::from_slice(&bytes[8..end])?;
+    let filter = bytes[end..].chunks_exact(8).map(|chunk| sys::Instruction {
+        code: u16::from_le_bytes([chunk[0], chunk[1]]),
+        jt: chunk[2],
+        jf: chunk[3],
+        k: u32::from_le_bytes([chunk[4], chunk[5], chunk[6], chunk[7]]),
+    });
+    Ok((config, filter.collect()))
+}
+
+/// Sends one answer, with a descriptor if there is one.
+pub(crate) fn answer(
+    line: impl AsFd,
+    answer: &Answer,
+    fd: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(answer)?;
+    bytes.push(b'\n');
+    sys::send_fds(line, &bytes, fd.as_slice())
+}
+
+/// Reads answers from a line, one JSON document each.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    line: UnixStream,
+    buffer: Vec<u8>,
+    fds: Vec<OwnedFd>,
+}
+
+impl Answers {
+    pub(crate) fn new(line: UnixStream) -> Self {
+        Answers { line, buffer: Vec::new(), fds: Vec::new() }
+    }
+
+    /// The next answer and the last descriptor that came; `None` when the other side is gone.
+    pub(crate) fn next(&mut self) -> Option<(Answer, Option<OwnedFd>)> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Some((serde_json::from_slice(&line).ok()?, self.fds.pop()));
+            }
+            let mut bytes = [0; 4096];
+            let (count, fds) = sys::receive_fds(&self.line, &mut bytes).ok()?;
+            self.fds.extend(fds);
+            if count == 0 || self.buffer.len() > 1 << 20 {
+                return None;
+            }
+            self.buffer.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    /// The line itself.
+    pub(crate) fn line(&self) -> &UnixStream {
+        &self.line
+    }
+}

@@ -1,0 +1,382 @@
+//! System calls that have no safe wrapper elsewhere, each behind a safe function.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+pub(crate) const MOUNT_ATTR_RDONLY: u64 = 0x1;
+pub(crate) const MOUNT_ATTR_NOSUID: u64 = 0x2;
+pub(crate) const MOUNT_ATTR_NODEV: u64 = 0x4;
+pub(crate) const MOUNT_ATTR_NOEXEC: u64 = 0x8;
+pub(crate) const MOUNT_ATTR_ATIME: u64 = 0x70;
+pub(crate) const MOUNT_ATTR_NOATIME: u64 = 0x10;
+pub(crate) const MOUNT_ATTR_STRICTATIME: u64 = 0x20;
+pub(crate) const MOUNT_ATTR_NODIRATIME: u64 = 0x80;
+
+/// Turns the `-1` convention into a result.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Like [`check`], for functions that return an `int`.
+fn check_int(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A path or other text as a C string.
+pub(crate) fn c_string(text: impl AsRef<[u8]>) -> io::Result<CString> {
+    CString::new(text.as_ref()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// What a new process is to be.
+#[derive(Debug, Default)]
+pub(crate) struct Clone<'a> {
+    /// `CLONE_NEW*`
+    pub(crate) namespaces: u64,
+    /// A cgroup v2 directory to start in.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// Which side of a [`fork`] this is.
+#[derive(Debug)]
+pub(crate) enum Side {
+    Parent { pid: u32, pidfd: OwnedFd },
+    Child,
+}
+
+/// Makes a new process. The caller must have no other threads, so that the child may run any code.
+pub(crate) fn fork(clone: &Clone<'_>) -> io::Result<Side> {
+    #[repr(C, align(8))]
+    #[derive(Default)]
+    struct Args {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    let mut pidfd: RawFd = -1;
+    let mut args = Args {
+        flags: clone.namespaces | libc::CLONE_PIDFD as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..Args::default()
+    };
+    if let Some(cgroup) = clone.cgroup {
+        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM this is a fork: the child gets a copy of this single-threaded
+    // process; `args` lives across the call and `pidfd` is written by the kernel.
+    let pid = check(unsafe {
+        libc::syscall(libc::SYS_clone3, &raw mut args, std::mem::size_of::<Args>())
+    })?;
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    // SAFETY: the kernel has just given us this descriptor.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Side::Parent { pid: pid as u32, pidfd })
+}
+
+/// Makes a child by the oldest means, which every system call filter allows; 0 in the child. The
+/// caller must have no other threads.
+pub(crate) fn plain_fork() -> io::Result<u32> {
+    // SAFETY: this process has one thread, so the child may run any code.
+    check_int(unsafe { libc::fork() }).map(|pid| pid as u32)
+}
+
+/// Leaves namespaces of this process for new ones.
+pub(crate) fn unshare(namespaces: libc::c_int) -> io::Result<()> {
+    // SAFETY: takes a flag word only.
+    check_int(unsafe { libc::unshare(namespaces) }).map(drop)
+}
+
+/// Enters the namespace behind a descriptor.
+pub(crate) fn setns(fd: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: a live descriptor and a flag word.
+    check_int(unsafe { libc::setns(fd.as_raw_fd(), kind) }).map(drop)
+}
+
+/// Changes the attributes of the mount `fd` is on, recursively if asked.
+pub(crate) fn mount_setattr(
+    fd: BorrowedFd<'_>,
+    recursive: bool,
+    set: u64,
+    clear: u64,
+    propagation: u64,
+) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        userns: u64,
+    }
+    let attr = Attr { set, clear, propagation, userns: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, `attr` has the size given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            std::mem::size_of::<Attr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Makes a detached copy of the mount (tree) that `path` below `fd` is in.
+pub(crate) fn open_tree(fd: BorrowedFd<'_>, path: &CStr, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = 1 | libc::O_CLOEXEC; // OPEN_TREE_CLONE
+    if path.is_empty() {
+        flags |= libc::AT_EMPTY_PATH;
+    }
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: a live descriptor and a C string.
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), path.as_ptr(), flags) })?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Attaches a detached mount to the place `target` is open on.
+pub(crate) fn attach_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    const BOTH_EMPTY: libc::c_uint = 0x4 | 0x40; // MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
+    // SAFETY: live descriptors and empty C strings.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            target.as_raw_fd(),
+            c"".as_ptr(),
+            BOTH_EMPTY,
+        )
+    })
+    .map(drop)
+}
+
+/// Opens `path` as seen from inside `root`: links and `..` never leave it.
+pub(crate) fn open_in(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    open_how(root, path, flags, resolve)
+}
+
+/// Opens `path` as seen from inside `root`, refusing links.
+pub(crate) fn open_plain(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    open_how(root, path, flags, resolve)
+}
+
+fn open_how(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> io::Result<OwnedFd> {
+    loop {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // A rename elsewhere disturbed the walk; the kernel asks to try again.
+            Err(rustix::io::Errno::AGAIN) => {}
+            other => return other.map_err(io::Error::from),
+        }
+    }
+}
+
+/// Sets close-on-exec on every descriptor from `first` on.
+pub(crate) fn cloexec_from(first: u32) -> io::Result<()> {
+    // SAFETY: takes numbers only; CLOSE_RANGE_CLOEXEC closes nothing now.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 4u32) }).map(drop)
+}
+
+/// Calls `prctl` with numbers only.
+pub(crate) fn prctl(
+    option: libc::c_int,
+    two: libc::c_ulong,
+    three: libc::c_ulong,
+) -> io::Result<()> {
+    let zero: libc::c_ulong = 0;
+    // SAFETY: every option used by this crate takes plain numbers.
+    check_int(unsafe { libc::prctl(option, two, three, zero, zero) }).map(drop)
+}
+
+/// Gives this process a new, empty session keyring of this name.
+pub(crate) fn join_keyring(name: &CStr) -> io::Result<()> {
+    // SAFETY: KEYCTL_JOIN_SESSION_KEYRING (1) takes a C string.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, 1, name.as_ptr()) }).map(drop)
+}
+
+/// Replaces the effective, permitted and inheritable capability sets.
+pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    let header = Header { version: 0x2008_0522, pid: 0 };
+    let half = |shift: u32| Data {
+        effective: (effective >> shift) as u32,
+        permitted: (permitted >> shift) as u32,
+        inheritable: (inheritable >> shift) as u32,
+    };
+    let data = [half(0), half(32)];
+    // SAFETY: header and data have the layout of version 3, which takes two data entries.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
+}
+
+/// The permitted capabilities of this process.
+pub(crate) fn permitted() -> io::Result<u64> {
+    let mut header = [0x2008_0522u32, 0];
+    let mut data = [0u32; 6];
+    // SAFETY: header and data have the layout of version 3, which fills two data entries.
+    check(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) })?;
+    Ok(u64::from(data[1]) | u64::from(data[4]) << 32)
+}
+
+/// Sets real, effective and saved ids and the supplementary groups of this single-threaded process.
+pub(crate) fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> io::Result<()> {
+    if let Some(groups) = groups {
+        // SAFETY: pointer and length of one slice of gid_t.
+        check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    }
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+/// One instruction of a classic BPF program.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    pub(crate) code: u16,
+    pub(crate) jt: u8,
+    pub(crate) jf: u8,
+    pub(crate) k: u32,
+}
+
+/// Installs a system call filter for this thread, for ever.
+pub(crate) fn seccomp_filter(program: &[Instruction], flags: u32) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: SECCOMP_SET_MODE_FILTER (1) reads `len` instructions, laid out as sock_filter.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, 1u32, flags, &raw const program) }).map(drop)
+}
+
+/// Replaces this program. Returns only with the reason why it could not.
+pub(crate) fn execve(path: &CStr, args: &[CString], env: &[CString]) -> io::Error {
+    let list = |strings: &[CString]| {
+        let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        pointers
+    };
+    let (args, env) = (list(args), list(env));
+    // SAFETY: both lists are null-terminated arrays of C strings that live across the call.
+    unsafe { libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Makes `fd` known as number `number` too, surviving an exec.
+pub(crate) fn dup_to(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    if fd.as_raw_fd() == number {
+        // SAFETY: a live descriptor; clears close-on-exec.
+        return check_int(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop);
+    }
+    // SAFETY: a live descriptor; `number` is one of the standard streams.
+    check_int(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
+}
+
+/// Makes the terminal on `fd` the controlling one of this session.
+pub(crate) fn control_terminal(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: TIOCSCTTY takes a number.
+    check_int(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSCTTY, 0) }).map(drop)
+}
+
+/// The other end of the terminal whose master `fd` is.
+pub(crate) fn terminal_peer(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes open flags and returns a descriptor.
+    let fd = check_int(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Brings the loopback device of this network namespace up.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: all-zero bytes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq.
+    check_int(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
+        .map(drop)
+}
+
+/// Ends this process at once, running nothing.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: never returns.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sends `bytes` with descriptors attached.
+pub(crate) fn send_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut buffer = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !buffer.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let sent = sendmsg(socket, &[io::IoSlice::new(bytes)], &mut buffer, SendFlags::NOSIGNAL)?;
+    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// How many descriptors one message may carry.
+pub(crate) const MAX_FDS: usize = 8;
+
+/// Receives bytes and the descriptors attached to them; zero bytes mean the other side is gone.
+pub(crate) fn receive_fds(
+    socket: impl AsFd,
+    bytes: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut buffer = RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [io::IoSliceMut::new(bytes)];
+    let message = loop {
+        match recvmsg(&socket, &mut slices, &mut buffer, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    let mut fds = Vec::new();
+    for part in buffer.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = part {
+            fds.extend(rights);
+        }
+    }
+    Ok((message.bytes, fds))
+}

@@ -1,0 +1,36 @@
+//! Real containers, end to end: this program is its own harness, because the first line of `main`
+//! must be [`runtime::init`].
+
+mod basics;
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+/// A named test.
+type Case = (&'static str, fn());
+
+fn main() -> ExitCode {
+    runtime::init();
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let identity = runtime::Identity::default();
+    if let Err(error) = runtime::become_root(&identity) {
+        println!("skipped: {error}");
+        return ExitCode::SUCCESS;
+    }
+    let (mut passed, mut failed, mut filtered) = (0, 0, 0);
+    for (name, case) in basics::CASES.iter().copied() {
+        if filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
+            filtered += 1;
+            continue;
+        }
+        let good = catch_unwind(AssertUnwindSafe(case)).is_ok();
+        println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
+        if good { passed += 1 } else { failed += 1 }
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {filtered} filtered out"
+    );
+    ExitCode::from(u8::from(failed > 0))
+}

@@ -1,0 +1,121 @@
+//! A root file system, and containers in it.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use runtime::{Bundle, Container, Error, ExitStatus, Overrides, StartOptions, Stdio};
+use task::{Event, Observer, Task};
+
+/// Collects what containers write.
+#[derive(Default)]
+pub struct Output(Mutex<Vec<u8>>);
+
+impl Observer for Output {
+    fn event(&self, event: Event) {
+        if let Event::Output { bytes, .. } = event {
+            self.0.lock().unwrap().extend(bytes);
+        }
+    }
+}
+
+impl Output {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+/// A root file system of one static busybox.
+pub struct Rootfs(pub tempfile::TempDir);
+
+impl Rootfs {
+    pub fn new() -> Rootfs {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Rootfs(dir);
+        for name in ["bin", "etc", "tmp", "proc", "dev", "sys", "root"] {
+            fs::create_dir(root.path(name)).unwrap();
+        }
+        fs::copy("/bin/busybox", root.path("bin/busybox")).unwrap();
+        let applets = "sh cat echo true false sleep id env ls stat touch mkdir ln rm mount umount grep \
+            kill ps test hostname head dd wc readlink mknod tty stty ip sed cut tr sort chmod su nproc";
+        for applet in applets.split_whitespace() {
+            symlink("busybox", root.path("bin").join(applet)).unwrap();
+        }
+        root.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:7:8::/home/app:/bin/sh\n");
+        root.write("etc/group", "root:x:0:\napps:x:8:\nextra:x:9:app\n");
+        let dir = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+        fs::set_permissions(root.0.path(), dir).unwrap();
+        root
+    }
+
+    pub fn path(&self, inside: &str) -> PathBuf {
+        self.0.path().join(inside)
+    }
+
+    pub fn write(&self, inside: &str, text: &str) {
+        fs::write(self.path(inside), text).unwrap();
+    }
+
+    pub fn bundle(&self, overrides: &Overrides) -> Result<Bundle, Error> {
+        let overrides =
+            Overrides { user_namespace: runtime::in_user_namespace(), ..overrides.clone() };
+        let read = |name: &str| Ok(fs::read_to_string(self.path(name)).ok());
+        let spec =
+            runtime::spec(&image::ContainerConfig::default(), &overrides, &|file| match file {
+                runtime::UserFile::Passwd => read("etc/passwd"),
+                runtime::UserFile::Group => read("etc/group"),
+            })?;
+        Ok(Bundle { spec, rootfs: OwnedFd::from(fs::File::open(self.0.path()).unwrap()) })
+    }
+
+    /// Runs a container and gives its end and output.
+    pub fn try_run(&self, overrides: &Overrides) -> Result<(ExitStatus, String), Error> {
+        let output = Arc::new(Output::default());
+        let task = Task::root("test", output.clone());
+        let options = StartOptions { id: id(), init: overrides.init };
+        let container = Container::start(self.bundle(overrides)?, Stdio::Capture, &options)?;
+        let status = container.wait(&task)?;
+        Ok((status, output.text()))
+    }
+
+    /// Runs a shell line in a container and gives its output; it must succeed.
+    pub fn shell(&self, line: &str, overrides: &Overrides) -> String {
+        let (status, text) = self
+            .try_run(&with_shell(line, overrides))
+            .unwrap_or_else(|error| panic!("{}", describe(&error)));
+        assert!(status.success(), "{line}: {status:?}\n{text}");
+        text
+    }
+}
+
+/// The error with everything that caused it.
+pub fn describe(error: &Error) -> String {
+    task::chain(error).join(": ")
+}
+
+pub fn with_shell(line: &str, overrides: &Overrides) -> Overrides {
+    Overrides { command: command(&["sh", "-c", line]), ..overrides.clone() }
+}
+
+pub fn command(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// A name nobody else uses.
+pub fn id() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("runtime-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether this is the real root of the machine.
+pub fn real_root() -> bool {
+    !runtime::in_user_namespace()
+}
+
+/// Whether a path exists, links not followed.
+pub fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
