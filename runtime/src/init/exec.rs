@@ -10,7 +10,7 @@ use oci_spec::runtime::Process;
 
 use super::filesystem::{self, Sources};
 use super::namespaces::Namespaces;
-use super::{credentials, reaper, tree};
+use super::{credentials, devices, reaper, tree};
 use crate::cgroup::Cgroup;
 use crate::stage::{Doing, Failure, Given, Reason, Step};
 use crate::sys;
@@ -78,9 +78,8 @@ fn set_up(launch: Launch<'_>) -> Step<Never> {
     filesystem::sysctls(config, entered.proc.as_fd())?;
     let mut ready = None;
     if let Some(size) = config.terminal {
-        let (ours, theirs) =
-            filesystem::terminal(entered.root.as_fd(), size, process.user().uid())?;
-        filesystem::console(entered.root.as_fd(), theirs.as_fd())?;
+        let (ours, theirs) = devices::terminal(entered.root.as_fd(), size, process.user().uid())?;
+        devices::console(entered.root.as_fd(), theirs.as_fd())?;
         take_terminal(&theirs, &mut stdio)?;
         ready = Some(ours);
     }

@@ -2,34 +2,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use oci_spec::runtime::{LinuxDeviceType, Mount, Spec};
+use oci_spec::runtime::Mount;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
+use super::devices;
 use super::mounts::{self, Options};
 use super::tree::{self, Make};
 use crate::stage::{Config, Doing, Failure, Step};
 use crate::{cgroup, sys};
-
-/// Character devices every container has: name, major, minor.
-const DEVICES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
-
-/// Links every container has in `/dev`.
-const LINKS: [(&str, &str); 5] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-];
 
 /// What comes from the host's file system, opened before the container leaves it.
 #[derive(Debug)]
@@ -38,7 +20,7 @@ pub(crate) struct Sources {
     /// One for each mount of the spec; those that are no bind mounts have none.
     binds: Vec<Option<OwnedFd>>,
     /// Devices by path in the container, where nodes cannot be made.
-    devices: Vec<(PathBuf, OwnedFd)>,
+    devices: Vec<devices::Node>,
     /// Lines of `/proc/self/cgroup`.
     cgroups: String,
 }
@@ -51,25 +33,9 @@ pub(crate) fn open_sources(config: &Config, rootfs: OwnedFd) -> Step<Sources> {
     for mount in config.spec.mounts().as_deref().unwrap_or_default() {
         binds.push(open_bind(mount)?);
     }
-    let mut devices = Vec::new();
-    if config.user_namespace {
-        let standard = DEVICES.iter().map(|(name, ..)| Path::new("/dev").join(name));
-        for path in standard.chain(own_devices(&config.spec).map(|device| device.path().clone())) {
-            let name =
-                sys::c_string(path.as_os_str().as_encoded_bytes()).doing("opening", &path)?;
-            let device = sys::open_tree(CWD, &name, false).doing("opening device", &path)?;
-            devices.push((path, device));
-        }
-    }
+    let devices = devices::of_host(config)?;
     let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     Ok(Sources { rootfs, binds, devices, cgroups })
-}
-
-fn own_devices(spec: &Spec) -> impl Iterator<Item = &oci_spec::runtime::LinuxDevice> {
-    let devices = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
-    devices.into_iter().flatten().filter(|device| {
-        !DEVICES.iter().any(|(name, ..)| device.path() == &Path::new("/dev").join(name))
-    })
 }
 
 fn open_bind(mount: &Mount) -> Step<Option<OwnedFd>> {
@@ -109,15 +75,27 @@ pub(crate) fn enter(config: &Config, mut sources: Sources) -> Step<Entered> {
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).doing("separating", "/")?;
     let list = config.spec.mounts().as_deref().unwrap_or_default();
+    let any_device = devices::unrestricted(&config.spec);
     let mut made = Vec::with_capacity(list.len());
     let mut proc = None;
     for (mount, bind) in list.iter().zip(std::mem::take(&mut sources.binds)) {
-        let options = mounts::parse(mount.options().as_deref().unwrap_or_default());
+        let mut options = mounts::parse(mount.options().as_deref().unwrap_or_default());
+        if !any_device && options.clear & sys::MOUNT_ATTR_NODEV == 0 {
+            options.set |= sys::MOUNT_ATTR_NODEV;
+        }
         let one = make(mount, bind, options, &sources)?;
         if let (Some("proc"), Made::One(fd)) = (mount.typ().as_deref(), &one) {
             proc = Some(fd.try_clone().doing("opening", "/proc")?);
         }
         made.push(one);
+    }
+    let nodes = match std::mem::take(&mut sources.devices) {
+        made if config.user_namespace => made,
+        _ => devices::make(&config.spec)?,
+    };
+    if !any_device {
+        let set = sys::MOUNT_ATTR_NODEV;
+        sys::mount_setattr(sources.rootfs.as_fd(), true, set, 0, 0).doing("mounting", "/")?;
     }
     let proc = match proc {
         Some(proc) => proc,
@@ -134,7 +112,7 @@ pub(crate) fn enter(config: &Config, mut sources: Sources) -> Step<Entered> {
             _ => failure,
         })?;
     }
-    devices(config, root, &sources)?;
+    devices::fill(&config.spec, root, &nodes)?;
     Ok(Entered { root: sources.rootfs, proc })
 }
 
@@ -202,15 +180,30 @@ fn make_cgroups(options: &Options, lines: &str) -> io::Result<Made> {
 
 /// Makes the root the only thing in view.
 fn pivot(rootfs: &OwnedFd) -> Step {
-    let top =
-        rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .doing("opening", "/")?;
+    let top = devices::open_top()?;
     sys::attach_mount(rootfs.as_fd(), top.as_fd()).doing("mounting", "the root file system")?;
     rustix::process::fchdir(rootfs).doing("entering", "the root file system")?;
     rustix::process::pivot_root(".", ".").doing("pivoting to", "the root file system")?;
-    rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)
-        .doing("leaving", "the host's files")?;
+    // The host's root now lies on ours, perhaps under more that was mounted on it. All of it has
+    // to go: what is left would be found behind "/..".
+    let own = mount_id(rootfs.as_fd())?;
+    while mount_id(open_parent()?.as_fd())? != own {
+        rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)
+            .doing("leaving", "the host's files")?;
+    }
     rustix::process::chdir("/").doing("entering", "/")
+}
+
+fn open_parent() -> Step<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open("..", flags, Mode::empty()).doing("opening", "/..")
+}
+
+fn mount_id(fd: BorrowedFd<'_>) -> Step<u64> {
+    let flags = rustix::fs::AtFlags::EMPTY_PATH;
+    let stat = rustix::fs::statx(fd, "", flags, rustix::fs::StatxFlags::MNT_ID)
+        .doing("looking at", "/")?;
+    Ok(stat.stx_mnt_id)
 }
 
 fn attach(root: BorrowedFd<'_>, mount: &Mount, made: Made) -> Step {
@@ -246,83 +239,6 @@ fn attach(root: BorrowedFd<'_>, mount: &Mount, made: Made) -> Step {
         sys::mount_setattr(fd.as_fd(), false, set, 0, 0).doing("making read-only", target)?;
     }
     Ok(())
-}
-
-/// Fills `/dev`, if the spec mounts one.
-fn devices(config: &Config, root: BorrowedFd<'_>, sources: &Sources) -> Step {
-    let list = config.spec.mounts().as_deref().unwrap_or_default();
-    let own = list.iter().any(|mount| {
-        mount.destination() == Path::new("/dev") && mount.typ().as_deref() == Some("tmpfs")
-    });
-    if !own {
-        return Ok(());
-    }
-    let dev = sys::open_plain(root, Path::new("/dev"), OFlags::PATH | OFlags::DIRECTORY)
-        .doing("opening", "/dev")?;
-    for (name, target) in LINKS {
-        rustix::fs::symlinkat(target, &dev, name).doing("linking", Path::new("/dev").join(name))?;
-    }
-    for (path, device) in &sources.devices {
-        let place = tree::ensure(root, path, Make::File).doing("making", path)?;
-        sys::attach_mount(device.as_fd(), place.as_fd()).doing("mounting", path)?;
-    }
-    if !sources.devices.is_empty() {
-        return Ok(());
-    }
-    for (name, major, minor) in DEVICES {
-        node(dev.as_fd(), Path::new(name), FileType::CharacterDevice, 0o666, (major, minor))?;
-    }
-    for device in own_devices(&config.spec) {
-        let kind = match device.typ() {
-            LinuxDeviceType::B => FileType::BlockDevice,
-            LinuxDeviceType::P => FileType::Fifo,
-            _ => FileType::CharacterDevice,
-        };
-        let number = |number: i64| u32::try_from(number).unwrap_or(0);
-        let numbers = (number(device.major()), number(device.minor()));
-        let Ok(inside) = device.path().strip_prefix("/dev") else {
-            return Err(Failure::invalid(
-                "devices",
-                format!("{} is not below /dev", device.path().display()),
-            ));
-        };
-        let parent = inside.parent().unwrap_or(Path::new(""));
-        let parent = tree::ensure(dev.as_fd(), parent.as_ref_or_dot(), Make::Directory)
-            .doing("making", device.path())?;
-        let name = Path::new(inside.file_name().unwrap_or_default());
-        node(parent.as_fd(), name, kind, device.file_mode().unwrap_or(0o666), numbers)?;
-        let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
-        if (uid, gid) != (0, 0) {
-            let owner = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(&parent, name, Some(owner.0), Some(owner.1), flags)
-                .doing("owning", device.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// The empty path opens nothing; the dot opens the directory itself.
-trait OrDot {
-    fn as_ref_or_dot(&self) -> &Path;
-}
-
-impl OrDot for Path {
-    fn as_ref_or_dot(&self) -> &Path {
-        if self.as_os_str().is_empty() { Path::new(".") } else { self }
-    }
-}
-
-fn node(
-    dir: BorrowedFd<'_>,
-    name: &Path,
-    kind: FileType,
-    mode: u32,
-    (major, minor): (u32, u32),
-) -> Step {
-    let device = rustix::fs::makedev(major, minor);
-    rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(mode), device)
-        .doing("making device", Path::new("/dev").join(name))
 }
 
 /// Hides and protects what the spec says, last of all: nothing can be mounted there afterwards.
@@ -391,34 +307,6 @@ fn null_device(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
     sys::open_tree(null.as_fd(), c"", false)
-}
-
-/// Makes a terminal in the container and gives both ends of it; its other name is `/dev/console`.
-pub(crate) fn terminal(
-    root: BorrowedFd<'_>,
-    (rows, columns): (u16, u16),
-    uid: u32,
-) -> Step<(OwnedFd, OwnedFd)> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY;
-    let ours = sys::open_plain(root, Path::new("/dev/pts/ptmx"), flags)
-        .doing("opening", "/dev/pts/ptmx")?;
-    rustix::pty::unlockpt(&ours).doing("unlocking", "the terminal")?;
-    let theirs = sys::terminal_peer(ours.as_fd()).doing("opening", "the terminal")?;
-    let size =
-        rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&theirs, size).doing("sizing", "the terminal")?;
-    rustix::fs::fchown(&theirs, Some(rustix::fs::Uid::from_raw(uid)), None)
-        .doing("owning", "the terminal")?;
-    Ok((ours, theirs))
-}
-
-/// Shows the terminal as `/dev/console`.
-pub(crate) fn console(root: BorrowedFd<'_>, theirs: BorrowedFd<'_>) -> Step {
-    let dev = sys::open_plain(root, Path::new("/dev"), OFlags::PATH).doing("opening", "/dev")?;
-    let place = tree::ensure(dev.as_fd(), Path::new("console"), Make::File)
-        .doing("making", "/dev/console")?;
-    let copy = sys::open_tree(theirs, c"", false).doing("copying", "the terminal")?;
-    sys::attach_mount(copy.as_fd(), place.as_fd()).doing("mounting", "/dev/console")
 }
 
 /// Sets kernel parameters through the container's own procfs.

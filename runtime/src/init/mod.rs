@@ -1,6 +1,7 @@
 //! Inside a stage: from the supervisor's first instruction to the user's program.
 
 mod credentials;
+mod devices;
 mod exec;
 mod filesystem;
 mod mounts;

@@ -17,6 +17,7 @@ pub const CASES: &[crate::Case] = &[
     ("no_new_privileges", no_new_privileges),
     ("no_descriptor_leaks", no_descriptor_leaks),
     ("own_namespaces", own_namespaces),
+    ("nothing_of_the_host_is_mounted", nothing_of_the_host_is_mounted),
     ("masked_and_read_only_paths", masked_and_read_only_paths),
     ("devices", devices),
     ("made_devices_do_not_open", made_devices_do_not_open),
@@ -54,7 +55,7 @@ fn exit_codes_and_signals() {
     assert_eq!(end("exit 7"), ExitStatus::Code(7));
     assert_eq!(end("exit 255"), ExitStatus::Code(255));
     // Pid 1 is immune against its own signals, as everywhere; a child is not.
-    assert_eq!(end("sh -c 'kill -9 $$'"), ExitStatus::Code(137));
+    assert_eq!(end("sh -c 'kill -9 $$'; exit $?"), ExitStatus::Code(137));
     let task = task::Task::silent();
     let options = runtime::StartOptions { id: id(), init: false };
     let bundle =
@@ -182,6 +183,28 @@ fn own_namespaces() {
         assert_ne!(lines.next().unwrap(), ours.to_str().unwrap(), "{name}");
     }
     assert_eq!(lines.next(), Some("1"));
+}
+
+fn nothing_of_the_host_is_mounted() {
+    let root = Rootfs::new();
+    root.write("marker", "");
+    for overrides in [plain(), Overrides { privileged: true, ..plain() }] {
+        let line = "ls -d /../marker /../../marker /proc/self/root/../marker; cd /etc/..; ls -d marker; cut -d' ' -f5 /proc/self/mountinfo";
+        let text = root.shell(line, &overrides);
+        let mut lines = text.lines();
+        assert_eq!(
+            lines.by_ref().take(4).filter(|line| line.ends_with("marker")).count(),
+            4,
+            "{text}"
+        );
+        let mut roots = 0;
+        for point in lines {
+            let known = ["/proc", "/dev", "/sys"].iter().any(|known| point.starts_with(known));
+            roots += u32::from(point == "/");
+            assert!(known || point == "/", "{point}");
+        }
+        assert_eq!(roots, 1);
+    }
 }
 
 fn masked_and_read_only_paths() {
