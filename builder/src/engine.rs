@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use image::Digest;
 use layers::{Root, Stack};
 use serde_json::json;
@@ -101,23 +102,23 @@ impl Build {
     }
 
     /// The file system of a step that was solved, made available if it is an image's.
-    pub(crate) async fn available(
-        &self,
+    pub(crate) fn available<'a>(
+        &'a self,
         id: StepId,
-        task: &Arc<Task>,
-    ) -> Result<Option<SnapshotId>> {
-        let Op::Image(key) = &self.step(id).op else {
-            return Ok(self.made(id).map(|made| made.snapshot));
-        };
-        let base = &self.bases[key];
-        let cell = &self.unpacked[&id];
-        let mut known = cell.lock().await;
-        if let Some(snapshot) = *known {
-            return Ok(snapshot);
-        }
-        let snapshot = images::unpack(&self.env, base, task).await?;
-        *known = Some(snapshot);
-        Ok(snapshot)
+        task: &'a Arc<Task>,
+    ) -> BoxFuture<'a, Result<Option<SnapshotId>>> {
+        Box::pin(async move {
+            let Op::Image(key) = &self.step(id).op else {
+                return Ok(self.made(id).map(|made| made.snapshot));
+            };
+            let mut known = self.unpacked[&id].lock().await;
+            if let Some(snapshot) = *known {
+                return Ok(snapshot);
+            }
+            let snapshot = images::unpack(&self.env, &self.bases[key], task).await?;
+            *known = Some(snapshot);
+            Ok(snapshot)
+        })
     }
 
     fn record(&self, key: Key) -> Result<Option<(Key, Made)>> {

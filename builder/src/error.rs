@@ -97,14 +97,6 @@ pub enum Error {
     /// The build asks for something impossible.
     #[error("{0}")]
     Invalid(String),
-    /// The build asks for something that does not exist here yet.
-    #[error("{what} is not supported{}", .instead.as_deref().map(|i| format!(": {i}")).unwrap_or_default())]
-    Unsupported {
-        /// What, by the name the user gave it.
-        what: String,
-        /// What to do instead.
-        instead: Option<String>,
-    },
     /// A file to be downloaded did not come.
     #[error("downloading {url}")]
     Download {
@@ -153,11 +145,6 @@ impl Error {
         move |source| Error::File { action, path, source }
     }
 
-    pub(crate) fn unsupported(what: impl Into<String>, instead: &str) -> Error {
-        let instead = Some(instead.to_owned()).filter(|text| !text.is_empty());
-        Error::Unsupported { what: what.into(), instead }
-    }
-
     /// The file and the findings in it that an excerpt can be drawn of
     /// (see [`dockerfile::render`]).
     pub fn excerpts(&self) -> Option<(&SourceFile, &[Diagnostic])> {
@@ -199,9 +186,7 @@ impl<T, F: Fault> During<T> for Result<T, F> {
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::Dockerfile { .. } | Error::Invalid(_) | Error::Unsupported { .. } => {
-                Kind::Invalid
-            }
+            Error::Dockerfile { .. } | Error::Invalid(_) => Kind::Invalid,
             Error::Step { source, .. }
             | Error::Image { source, .. }
             | Error::Part { source, .. } => source.kind(),

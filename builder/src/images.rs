@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use image::{Image, Platform, Reference};
 use store::SnapshotId;
 use task::{Cause, Fault, Kind, Task};
-use transport::{CopyOptions, Location, Select, bridge};
+use transport::{CopyOptions, Gate, Location, Select, bridge};
 
 use crate::plan::ImageKey;
 use crate::{Context, Env, Error, Pull, Request, Result};
@@ -160,23 +161,36 @@ pub(crate) async fn fetch(env: &Env, base: &Base, task: &Task) -> Result<()> {
     let digest = base.image.descriptor().digest.to_string();
     let name = base.name.clone().unwrap_or(digest);
     let child = task.child(format!("pulling {name}"));
-    let source = env.places.source(from).map_err(fail)?;
-    let sink = env.places.sink(&Location::Store(name)).map_err(fail)?;
     let options =
         CopyOptions { select: Select::One(base.image.platform()), ..CopyOptions::default() };
-    transport::copy(&*source, &*sink, &*env.gate, &options, &child)
-        .await
-        .map_err(|error| fail(error.into()))?;
-    child.done();
-    Ok(())
+    let gate = Arc::clone(&env.gate);
+    carry(env, from.clone(), Location::Store(name), gate, options, child).await.map_err(fail)
+}
+
+/// Copies an image from one place to another. The copy is waited for on a thread of its own: its
+/// future borrows from both ends in ways that keep it from moving between threads.
+pub(crate) async fn carry(
+    env: &Env,
+    from: Location,
+    to: Location,
+    gate: Arc<dyn Gate>,
+    options: CopyOptions,
+    task: Task,
+) -> Result<(), Cause> {
+    let source = env.places.source(&from)?;
+    let sink = env.places.sink(&to)?;
+    let runtime = tokio::runtime::Handle::current();
+    bridge::blocking(move || {
+        let copying = transport::copy(&*source, &*sink, &*gate, &options, &task);
+        runtime.block_on(copying)?;
+        task.done();
+        Ok(())
+    })
+    .await
 }
 
 /// Makes the file system of a base image available.
-pub(crate) async fn unpack(
-    env: &Env,
-    base: &Base,
-    task: &std::sync::Arc<Task>,
-) -> Result<Option<SnapshotId>> {
+pub(crate) async fn unpack(env: &Env, base: &Base, task: &Arc<Task>) -> Result<Option<SnapshotId>> {
     let Some(chain) = base.image.chain_id() else { return Ok(None) };
     let (store, image) = (env.store.clone(), base.image.clone());
     let there = bridge::blocking(move || store.has_snapshot(chain.into())).await;
@@ -185,7 +199,7 @@ pub(crate) async fn unpack(
         return Ok(Some(chain.into()));
     }
     fetch(env, base, task).await?;
-    let (store, copy, task) = (env.store.clone(), image.clone(), std::sync::Arc::clone(task));
+    let (store, copy, task) = (env.store.clone(), image.clone(), Arc::clone(task));
     let unpacked = bridge::blocking(move || store.unpack(&copy, &task)).await;
     unpacked.map_err(|error| fail(error.into()))
 }

@@ -66,17 +66,12 @@ pub(crate) async fn send(
     let fail = |cause: Cause| Error::part(format!("writing the image to {to}"))(cause);
     let child = task.child(format!("writing {to}"));
     let digest = image.descriptor().digest.to_string();
-    let source = build.env.places.source(&Location::Store(digest)).map_err(fail)?;
-    let sink = build.env.places.sink(to).map_err(fail)?;
     let options = transport::CopyOptions {
         select: Select::One(platform.clone()),
         ..transport::CopyOptions::default()
     };
-    transport::copy(&*source, &*sink, &Open, &options, &child)
-        .await
-        .map_err(|error| fail(Cause::new(error)))?;
-    child.done();
-    Ok(())
+    let (from, to) = (Location::Store(digest), to.clone());
+    images::carry(&build.env, from, to, Arc::new(Open), options, child).await.map_err(fail)
 }
 
 /// Writes the files of the last stage.

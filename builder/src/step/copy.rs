@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dockerfile::Ignore;
 use layers::copy::{CopyOptions, copy};
 use layers::{ApplyOptions, FileType, Mode, OFlags, Root, Whiteouts};
-use store::{Active, Store};
+use store::Store;
 use task::Task;
 
 use super::select::{Item, select};
