@@ -1,6 +1,7 @@
 //! A repository in memory, with tags beside each other as a registry has them.
 
-#[allow(dead_code, reason = "not every test needs a registry")]
+#![allow(dead_code, reason = "no test needs all of it")]
+
 pub(crate) mod registry;
 
 use async_trait::async_trait;

@@ -1,126 +1,150 @@
-//! Debian's registry on a free port of the loopback interface, spoken to with bare HTTP/1.0.
+//! Debian's registry on a free port of the loopback interface, with one image in it.
 
 #![allow(clippy::unwrap_used, reason = "this is only built for tests")]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 
-use bytes::Bytes;
-use image::{Descriptor, Digest, Manifest, MediaType};
-use transport::at::Memory;
+use image::{Descriptor, Reference};
+use registry_client::{Client, Options};
+use sign::{
+    Demand, Form, PrivateKey, SignOptions, SignedIdentity, Verified, sign_image, verify_image,
+};
+use task::Task;
+use tempfile::TempDir;
+use transport::at::Registry;
+use transport::{Sink as _, Unverified};
 
-/// A running registry; it ends when this is dropped.
-pub(crate) struct Registry {
+const PROGRAM: &str = "/usr/bin/docker-registry";
+
+/// A registry that runs until this is dropped, a directory for files beside it, and an image.
+pub(crate) struct Scene {
     child: Child,
+    client: Client,
     pub(crate) host: String,
+    pub(crate) directory: TempDir,
+    pub(crate) image: Descriptor,
 }
 
-impl Drop for Registry {
+impl Drop for Scene {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Registry {
-    /// Starts a registry that keeps its content below `directory`.
-    pub(crate) fn start(directory: &Path) -> Registry {
+impl Scene {
+    /// Whether Debian's registry is installed.
+    pub(crate) fn possible() -> bool {
+        Path::new(PROGRAM).exists()
+    }
+
+    /// Starts a registry and puts an image into it as `team/app:1`.
+    pub(crate) async fn set() -> Scene {
+        let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = format!("127.0.0.1:{port}");
-        let config = directory.join("registry.yml");
+        let config = directory.path().join("registry.yml");
+        let storage = directory.path().join("registry").display().to_string();
         let text = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: \"{host}\"}}\n",
-            directory.join("registry").display()
+            "version: 0.1\nlog: {{level: info}}\nhttp: {{addr: \"{host}\"}}\n\
+             storage: {{filesystem: {{rootdirectory: {storage}}}}}\n"
         );
         std::fs::write(&config, text).unwrap();
-        let mut child = Command::new("/usr/bin/docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let listening =
             log.by_ref().map_while(Result::ok).any(|line| line.contains("listening on"));
         assert!(listening, "the registry did not start");
         std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
-        Registry { child, host }
+        let options = Options { system_proxy: false, ..Options::default() };
+        let client = Client::new(options).unwrap();
+        let (manifest, _) = super::image("x");
+        let image = manifest.descriptor().clone();
+        let scene = Scene { child, client, host, directory, image };
+        scene.push("team/app:1", "x").await;
+        scene
     }
 
-    fn request(
-        &self,
-        method: &str,
-        target: &str,
-        media_type: &str,
-        body: &[u8],
-    ) -> (u16, String, Vec<u8>) {
-        let target = target.strip_prefix(&format!("http://{}", self.host)).unwrap_or(target);
-        let mut stream = TcpStream::connect(&self.host).unwrap();
-        let head = format!(
-            "{method} {target} HTTP/1.0\r\nHost: {}\r\nAccept: */*\r\nAccept: {}\r\n\
-             Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
-            self.host,
-            MediaType::OCI_MANIFEST,
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(body).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
-        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head, answer[end + 4..].to_vec())
-    }
-
-    /// Stores one blob.
-    pub(crate) fn put_blob(&self, repository: &str, digest: &Digest, bytes: &[u8]) {
-        let target = format!("/v2/{repository}/blobs/uploads/");
-        let (status, head, _) = self.request("POST", &target, "text/plain", b"");
-        assert_eq!(status, 202, "{head}");
-        let location = head.lines().find_map(|line| line.strip_prefix("Location: ")).unwrap();
-        let target = format!("{location}&digest={digest}");
-        let (status, head, _) = self.request("PUT", &target, "application/octet-stream", bytes);
-        assert_eq!(status, 201, "{head}");
-    }
-
-    /// Stores a manifest under a tag.
-    pub(crate) fn put_manifest(&self, repository: &str, tag: &str, bytes: &[u8]) {
-        let target = format!("/v2/{repository}/manifests/{tag}");
-        let (status, head, _) =
-            self.request("PUT", &target, MediaType::OCI_MANIFEST.as_str(), bytes);
-        assert_eq!(status, 201, "{head}");
-    }
-
-    /// Copies a manifest and all it points at out of a memory.
-    pub(crate) fn push(&self, memory: &Memory, root: &Descriptor, repository: &str, tag: &str) {
-        let bytes = memory.get(root.digest).unwrap();
-        let manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
-        for part in manifest.layers.iter().chain([&manifest.config]) {
-            self.put_blob(repository, &part.digest, &memory.get(part.digest).unwrap());
+    /// Puts the image of this seed into the registry.
+    pub(crate) async fn push(&self, name: &str, seed: &str) -> Descriptor {
+        let (manifest, blobs) = super::image(seed);
+        let place = self.place(name);
+        for (descriptor, bytes) in blobs {
+            place.put(&descriptor, Unverified::whole(bytes).verify(&descriptor)).await.unwrap();
         }
-        self.put_manifest(repository, tag, &bytes);
+        place.publish(manifest.descriptor(), manifest.bytes().clone()).await.unwrap();
+        manifest.descriptor().clone()
     }
 
-    /// Copies a manifest and all it points at into a memory, under its full name.
-    pub(crate) fn pull(&self, memory: &Memory, repository: &str, tag: &str) -> Descriptor {
-        let get = |target: &str| -> Bytes {
-            let (status, head, body) = self.request("GET", target, "text/plain", b"");
-            assert_eq!(status, 200, "{target}: {head}");
-            body.into()
+    pub(crate) fn name(&self, name: &str) -> Reference {
+        format!("{}/{name}", self.host).parse().unwrap()
+    }
+
+    pub(crate) fn place(&self, name: &str) -> Registry {
+        Registry::new(&self.client, &self.name(name))
+    }
+
+    /// The tag under which signatures of the older form lie.
+    pub(crate) fn tag(&self) -> String {
+        sign::simple_signing::tag(&self.image.digest).unwrap().to_string()
+    }
+
+    pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Signs the image under a name.
+    pub(crate) async fn sign(&self, name: &str, key: &PrivateKey, form: Form) -> Descriptor {
+        let place = self.place(name);
+        let options = SignOptions {
+            form,
+            name: Some(self.name(name)),
+            annotations: BTreeMap::from([("stage".to_owned(), "release".to_owned())]),
+            created: None,
         };
-        let bytes = get(&format!("/v2/{repository}/manifests/{tag}"));
-        let manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
-        for part in manifest.layers.iter().chain([&manifest.config]) {
-            let target = format!("/v2/{repository}/blobs/{}", part.digest);
-            memory.insert(part.media_type.clone(), get(&target));
-        }
-        let root = memory.insert(MediaType::OCI_MANIFEST, bytes);
-        memory.name(&format!("{}/{repository}:{tag}", self.host), &root);
-        root
+        sign_image(&self.image, key, &place, &place, &options, &Task::silent()).await.unwrap()
     }
+
+    /// Verifies the image under whatever name.
+    pub(crate) async fn verify_any_name(
+        &self,
+        name: &str,
+        key: &PrivateKey,
+    ) -> Result<Vec<Verified>, sign::Error> {
+        let demand = Demand { keys: vec![key.public()], ..Demand::default() };
+        verify_image(&self.image, &demand, &self.place(name), &Task::silent()).await
+    }
+
+    /// Verifies the image under exactly its name; how many good signatures there are.
+    pub(crate) async fn verify(&self, name: &str, key: &PrivateKey) -> Result<usize, sign::Error> {
+        let demand = Demand {
+            keys: vec![key.public()],
+            identity: SignedIdentity::Exact,
+            asked: Some(self.name(name)),
+            ..Demand::default()
+        };
+        let place = self.place(name);
+        Ok(verify_image(&self.image, &demand, &place, &Task::silent()).await?.len())
+    }
+}
+
+/// Runs a command; its messages if it fails.
+pub(crate) fn run(command: &mut Command) -> Result<Output, String> {
+    let output = command.output().unwrap();
+    match output.status.success() {
+        true => Ok(output),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+pub(crate) fn keys() -> (PrivateKey, PrivateKey) {
+    (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap())
 }
