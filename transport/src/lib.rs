@@ -13,6 +13,7 @@ mod convert;
 mod copy;
 mod error;
 mod location;
+mod open;
 mod place;
 mod plan;
 mod select;
@@ -23,11 +24,14 @@ pub use blob::{Blob, Unverified};
 pub use copy::{CopyOptions, Format, Select, copy};
 pub use error::{Error, Result, Side};
 pub use location::{Location, Named};
+pub use open::Places;
 pub use place::{Gate, Open, Origin, Sink, Source};
 pub use plan::{Leaf, Plan, Role};
 pub use select::{node, open};
 
 #[cfg(test)]
 mod copy_tests;
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 mod suite;

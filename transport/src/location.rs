@@ -78,8 +78,8 @@ impl FromStr for Location {
         let Some((transport, rest)) = text.split_once(':') else {
             return Err(untransported(text));
         };
-        let location = match transport {
-            "docker" => return registry(text, rest),
+        match transport {
+            "docker" => registry(text, rest),
             "oci" => path_and_name(text, rest).map(|(path, name)| Location::Layout(path, name)),
             "oci-archive" => {
                 path_and_name(text, rest).map(|(path, name)| Location::OciArchive(path, name))
@@ -105,8 +105,7 @@ impl FromStr for Location {
                 )),
             )),
             _ => Err(untransported(text)),
-        };
-        location
+        }
     }
 }
 

@@ -118,9 +118,7 @@ impl Location {
                 Registry::new(&(places.client)()?, reference).delete().await?;
                 true
             }
-            Location::Layout(path, named) => {
-                LayoutImage::new(path, named.clone()).delete().await?
-            }
+            Location::Layout(path, named) => LayoutImage::new(path, named.clone()).delete().await?,
             Location::Store(name) => (places.store)()?.unname(name)?,
             _ => return Err(self.cannot("deleting an image").into()),
         };

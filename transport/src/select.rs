@@ -39,7 +39,9 @@ pub async fn open(source: &dyn Source, platform: &Platform) -> Result<(Descripto
         Choice { node: Some(Node::Manifest(manifest)), .. } => manifest,
         Choice { root, .. } => match node(source, &root).await? {
             Node::Manifest(manifest) => manifest,
-            Node::Index(index) => return Err(no_platform(&index, &[platform.clone()])),
+            Node::Index(index) => {
+                return Err(no_platform(&index, std::slice::from_ref(platform)));
+            }
         },
     };
     let at = || Error::at(format!("reading config {}", manifest.config.digest), Side::Source);

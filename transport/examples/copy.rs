@@ -1,0 +1,38 @@
+//! Copies an image from one location to another: `copy docker://… oci:…`. For measuring.
+
+#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+
+use std::sync::Arc;
+
+use registry_client::{Client, Credential, Options};
+use task::{Task, chain};
+use transport::{CopyOptions, Location, Open, Places, Select, copy};
+
+#[tokio::main]
+async fn main() -> Result<(), String> {
+    let mut arguments = std::env::args().skip(1);
+    let usage = || "usage: copy FROM TO".to_owned();
+    let from = arguments.next().ok_or_else(usage)?;
+    let to = arguments.next().ok_or_else(usage)?;
+    run(&from, &to).await.map_err(|error| chain(&error).join(": "))
+}
+
+async fn run(from: &str, to: &str) -> transport::Result<()> {
+    let client = || {
+        let keychain = Arc::new(Credential::Anonymous);
+        Ok(Client::new(Options { keychain, ..Options::default() })?)
+    };
+    let options = store::Options {
+        user_xattr: false,
+        boot_id: "example".to_owned(),
+        clock: || std::time::UNIX_EPOCH,
+    };
+    let store = || Ok(store::Store::open("/var/tmp/example-store".as_ref(), options.clone())?);
+    let places = Places { client: &client, store: &store };
+    let (from, to): (Location, Location) = (from.parse()?, to.parse()?);
+    let (source, sink) = (from.source(&places)?, to.sink(&places)?);
+    let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
+    let root = copy(&*source, &*sink, &Open, &options, &Task::silent()).await?;
+    println!("{}", root.digest);
+    Ok(())
+}
