@@ -9,11 +9,14 @@ use transport::{Artifact, Sink, Source, Unverified, attach};
 
 use crate::bundle::{self, Bundle};
 use crate::simple_signing::{self, Signed};
+use crate::verify::printable;
 use crate::{Candidate, Demand, Error, Evidence, Form, Mismatch, PrivateKey, Result, Verified};
 use crate::{dsse, verify_any};
 
 /// More signatures of one image than this are not read.
 pub const MAX_SIGNATURES: usize = 256;
+/// An index with more images than this is not walked.
+pub const MAX_MEMBERS: usize = 1000;
 /// More bytes of signatures of one image than this are not read (16 MiB).
 const MAX_TOTAL: u64 = 16 << 20;
 /// When a manifest was made, in RFC 3339 (image-spec, annotations.md).
@@ -75,6 +78,41 @@ pub async fn sign_image(
             Ok(signed.manifest.descriptor().clone())
         }
     }
+}
+
+/// An image and, where it is an index, every image below it, each once: what is signed and
+/// verified when the whole of a multi-platform image is meant.
+///
+/// # Errors
+/// [`Error::Sign`] where there are more than [`MAX_MEMBERS`]; [`Error::Transport`].
+pub async fn members(
+    image: &Descriptor,
+    source: &dyn Source,
+    task: &Task,
+) -> Result<Vec<Descriptor>> {
+    let mut members = vec![image.clone()];
+    let mut next = 0;
+    while let Some(member) = members.get(next).cloned() {
+        next += 1;
+        task.check()?;
+        if !member.media_type.is_index() {
+            continue;
+        }
+        let opened = transport::node(source, &member).await;
+        let Node::Index(index) = opened.map_err(|error| Error::Transport(error.into()))? else {
+            continue;
+        };
+        for child in index.manifests.iter().filter(|child| child.media_type.is_node()) {
+            if members.iter().all(|known| known.digest != child.digest) {
+                members.push(child.clone());
+            }
+        }
+        if members.len() > MAX_MEMBERS {
+            let reason = format!("it is made of more than {MAX_MEMBERS} images");
+            return Err(Error::Sign { image: image.digest, reason });
+        }
+    }
+    Ok(members)
 }
 
 /// The manifest that carries a bundle, as cosign 3 writes it.
@@ -186,7 +224,8 @@ async fn bundle_of(
     referrer: &Descriptor,
     budget: &mut u64,
 ) -> Result<Evidence> {
-    let unreadable = |reason: String| Ok(Evidence::Unreadable(Mismatch::Unreadable(reason)));
+    let unreadable =
+        |reason: String| Ok(Evidence::Unreadable(Mismatch::Unreadable(printable(&reason))));
     let bytes = match read(source, referrer, bundle::MAX_BUNDLE, budget).await? {
         Ok(bytes) => bytes,
         Err(mismatch) => return Ok(Evidence::Unreadable(mismatch)),
@@ -241,7 +280,7 @@ async fn read(
     match blob {
         Ok(bytes) => Ok(Ok(bytes)),
         Err(cause) if matches!(cause.kind(), Kind::NotFound | Kind::Invalid) => {
-            Ok(Err(Mismatch::Unreadable(cause.to_string())))
+            Ok(Err(Mismatch::Unreadable(printable(&cause.to_string()))))
         }
         Err(cause) => Err(cause.into()),
     }

@@ -18,7 +18,9 @@ pub mod simple_signing;
 mod strict;
 pub mod verify;
 
-pub use self::image::{MAX_SIGNATURES, SignOptions, collect, sign_image, verify_image};
+pub use self::image::{
+    MAX_MEMBERS, MAX_SIGNATURES, SignOptions, collect, members, sign_image, verify_image,
+};
 pub use error::{Error, Rejected, Result};
 pub use key::{KeyId, PrivateKey, PublicKey};
 pub use policy::{Policy, SignedIdentity};

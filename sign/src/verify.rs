@@ -239,6 +239,10 @@ impl fmt::Display for Keys<'_> {
 }
 
 impl Mismatch {
+    fn malformed(what: &str, error: &dyn fmt::Display) -> Mismatch {
+        Mismatch::Malformed(printable(&format!("{what}{error}")))
+    }
+
     /// What the user can do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -263,7 +267,7 @@ impl Mismatch {
 impl From<Unfit> for Mismatch {
     fn from(unfit: Unfit) -> Mismatch {
         match unfit {
-            Unfit::Malformed(reason) => Mismatch::Malformed(reason),
+            Unfit::Malformed(reason) => Mismatch::malformed("", &reason),
             Unfit::MediaType(found) => Mismatch::MediaType(found),
             Unfit::Keyless => Mismatch::Keyless,
             Unfit::Material(what) => Mismatch::Material(what),
@@ -372,7 +376,7 @@ fn open_bundle(image: &Digest, json: &[u8], demand: &Demand) -> Result<Claims, M
     })?;
     // Step 8.
     let statement: dsse::Statement = serde_json::from_slice(&parts.payload)
-        .map_err(|error| Mismatch::Malformed(format!("its statement: {error}")))?;
+        .map_err(|error| Mismatch::malformed("its statement: ", &error))?;
     if statement.kind != dsse::STATEMENT_V1 {
         return Err(Mismatch::Type(statement.kind));
     }
@@ -385,7 +389,7 @@ fn open_bundle(image: &Digest, json: &[u8], demand: &Demand) -> Result<Claims, M
     let named: Vec<String> = statement.subject.iter().map(name_of_subject).collect();
     let Some(subject) = statement.subject.into_iter().find(ours) else {
         let signed = if named.is_empty() { "nothing".to_owned() } else { named.join(", ") };
-        return Err(Mismatch::Digest { signed: signed.chars().take(200).collect() });
+        return Err(Mismatch::Digest { signed: printable(&signed) });
     };
     Ok(Claims {
         key,
@@ -411,7 +415,7 @@ fn open_payload(
     bounded(signature.as_bytes(), 1 << 10)?;
     let signature = STANDARD
         .decode(signature)
-        .map_err(|error| Mismatch::Malformed(format!("its signature is no base64: {error}")))?;
+        .map_err(|error| Mismatch::malformed("its signature is no base64: ", &error))?;
     // Step 7; and step 3, which only matters where no key fits.
     let key = signer(payload, &signature, demand).map_err(|mismatch| match mismatch {
         Mismatch::Signature { .. }
@@ -423,14 +427,14 @@ fn open_payload(
     })?;
     // Step 2, late: nothing is parsed that nobody vouches for.
     let claims = simple_signing::read(payload)
-        .map_err(|error| Mismatch::Malformed(format!("its payload: {error}")))?;
+        .map_err(|error| Mismatch::malformed("its payload: ", &error))?;
     // Steps 6 and 8.
     if claims.kind != simple_signing::TYPE {
         return Err(Mismatch::Type(claims.kind));
     }
     // Step 9.
     if claims.digest != image.to_string() {
-        return Err(Mismatch::Digest { signed: claims.digest });
+        return Err(Mismatch::Digest { signed: printable(&claims.digest) });
     }
     let (name, annotations) =
         (Some(claims.name).filter(|name| !name.is_empty()), claims.annotations);
@@ -448,6 +452,12 @@ fn signer(message: &[u8], signature: &[u8], demand: &Demand) -> Result<KeyId, Mi
             Err(Mismatch::Signature { trusted: demand.keys.iter().map(PublicKey::id).collect() })
         }
     }
+}
+
+/// A text from outside, for a message: bounded, and without anything that moves a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().take(300).map(clean).collect()
 }
 
 /// A hint in the form in which we write keys, where it is one of ours.

@@ -6,10 +6,10 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use image::{Descriptor, MediaType, Reference};
+use image::{Descriptor, Document, Index, MediaType, Reference};
 use sign::{
     Demand, Error, Form, MAX_SIGNATURES, Policy, PrivateKey, PublicKey, SignOptions,
-    SignedIdentity, Verified, sign_image, verify_image,
+    SignedIdentity, Verified, members, sign_image, verify_image,
 };
 use support::Place;
 use task::{Kind, Task};
@@ -161,6 +161,23 @@ async fn other_attachments_are_passed_over_and_floods_are_refused() {
     }
     let error = verify(&place, &image, &demand(&key)).await.unwrap_err();
     assert!(matches!(error, Error::TooMany { found: 257, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn the_members_of_an_index_are_found_once_each() {
+    let (place, image) = place();
+    let (other, _) = support::image("y");
+    let other = place.memory.insert(MediaType::OCI_MANIFEST, other.bytes().clone());
+    let index = |manifests: Vec<Descriptor>| {
+        let index = Document::write(MediaType::OCI_INDEX, Index::new(manifests));
+        place.memory.insert(MediaType::OCI_INDEX, index.bytes().clone())
+    };
+    let inner = index(vec![other.clone(), image.clone()]);
+    let outer = index(vec![image.clone(), inner.clone(), inner.clone()]);
+    let found = members(&outer, &place, &Task::silent()).await.unwrap();
+    let digests = |list: &[Descriptor]| list.iter().map(|one| one.digest).collect::<Vec<_>>();
+    assert_eq!(digests(&found), digests(&[outer, image.clone(), inner, other]));
+    assert_eq!(members(&image, &place, &Task::silent()).await.unwrap(), [image]);
 }
 
 #[tokio::test]

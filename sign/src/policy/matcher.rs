@@ -6,6 +6,7 @@ use image::{Reference, Repository};
 use transport::{Location, Named};
 
 use crate::Mismatch;
+use crate::verify::printable;
 
 /// For which name a signature must have been made (containers-policy.json(5),
 /// `signedIdentity`).
@@ -63,7 +64,7 @@ impl SignedIdentity {
         };
         let signed = signed.ok_or_else(|| Mismatch::Nameless { wanted: wanted.to_string() })?;
         let mismatch =
-            || Mismatch::Identity { signed: signed.to_owned(), wanted: wanted.to_string() };
+            || Mismatch::Identity { signed: printable(signed), wanted: wanted.to_string() };
         let name: Reference = signed.parse().map_err(|_| mismatch())?;
         let fits = match &wanted {
             Wanted::Repository(repository) => name.repository == *repository,

@@ -75,6 +75,7 @@ impl Policy {
         let (scope, requirements) = self.requirements(location);
         let asked = match location {
             Some(Location::Registry(reference)) => Some(reference.clone()),
+            Some(Location::Store(name)) => name.parse().ok(),
             _ => None,
         };
         let mut verified = Vec::new();

@@ -152,6 +152,7 @@ fn a_bundle_fails_at_its_step() {
     fails(check_json("{".to_owned()), "it is malformed");
     fails(check_json("[".repeat(100_000)), "it is malformed");
     fails(outside(set("/surprise", json!(1))), "unknown field `surprise`");
+    fails(outside(set("/\u{1b}[31m", json!(1))), "unknown field `\u{fffd}[31m`");
     let surprise = set("/verificationMaterial/surprise", json!({}));
     fails(outside(surprise), "unknown field `surprise`");
     fails(outside(set("/dsseEnvelope/surprise", json!(1))), "unknown field `surprise`");
