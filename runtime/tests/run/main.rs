@@ -2,6 +2,7 @@
 //! must be [`runtime::init`].
 
 mod basics;
+mod limits;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,6 +10,10 @@ use std::process::ExitCode;
 
 /// A named test.
 type Case = (&'static str, fn());
+
+fn all() -> impl Iterator<Item = &'static Case> {
+    basics::CASES.iter().chain(limits::CASES)
+}
 
 fn main() -> ExitCode {
     runtime::init();
@@ -19,7 +24,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let (mut passed, mut failed, mut filtered) = (0, 0, 0);
-    for (name, case) in basics::CASES.iter().copied() {
+    for (name, case) in all().copied() {
         if filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
             filtered += 1;
             continue;
