@@ -1,1 +1,18 @@
-//! placeholder
+//! The two commands `rbuild` and `rcopy`: argv, configuration files, environment, clock, terminal
+//! and exit codes. Everything else is in the crates below.
+// The one crate that may read the environment and the clock, and print (invariants I9, I10).
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr)]
+
+mod app;
+mod commands;
+mod config;
+mod entry;
+mod flags;
+mod format;
+mod render;
+mod report;
+mod rbuild;
+mod rcopy;
+
+pub use rbuild::rbuild;
+pub use rcopy::rcopy;

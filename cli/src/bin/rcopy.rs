@@ -1,2 +1,5 @@
-//! rcopy
-fn main() {}
+//! `rcopy`: copies, inspects, deletes and signs images between registries, layouts and archives.
+
+fn main() -> std::process::ExitCode {
+    cli::rcopy()
+}

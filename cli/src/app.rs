@@ -1,0 +1,218 @@
+//! What a command works with: the store, the registry client, the executor, each made when it is
+//! first needed.
+
+use std::cell::OnceCell;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use clap::Args;
+use registry_client::{Client, Credential, Files, HostRule, Keychain, Tls};
+use store::Store;
+use task::{Kind, Task};
+use transport::Gate;
+
+use crate::config::{self, Places};
+use crate::render::{self, Progress, Rendering};
+use crate::report::Failure;
+
+/// Flags every command of `rbuild` and `rcopy` takes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Globals {
+    /// The image store (default: /var/lib/rbuild, or ~/.local/share/rbuild for a user)
+    #[arg(long, global = true, value_name = "DIR", env = "RBUILD_ROOT", hide_env = true, help_heading = "Global options")]
+    pub root: Option<PathBuf>,
+    /// Where credentials are kept (default: podman's and Docker's places)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub authfile: Option<PathBuf>,
+    /// Signature policy (default: ~/.config/containers/policy.json, /etc/containers/policy.json)
+    #[arg(long, visible_alias = "signature-policy", global = true, value_name = "FILE", help_heading = "Global options")]
+    pub policy: Option<PathBuf>,
+    /// What developers read: error, warn, info, debug or trace
+    #[arg(long, visible_alias = "log-level", global = true, value_name = "LEVEL", help_heading = "Global options")]
+    pub log: Option<String>,
+}
+
+/// How registries are reached; each flag holds for the registries of one command.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// `--tls-verify`
+    pub tls_verify: Option<bool>,
+    /// `--creds`
+    pub credential: Option<Credential>,
+    /// `--authfile`, where it is not the global one
+    pub authfile: Option<PathBuf>,
+    /// `--cert-dir`
+    pub cert_dir: Option<PathBuf>,
+}
+
+/// The things a command works with.
+pub struct App {
+    /// Where configuration is.
+    pub places: Places,
+    /// The global flags.
+    pub globals: Globals,
+    executor: OnceCell<tokio::runtime::Runtime>,
+    store: OnceCell<Store>,
+}
+
+impl App {
+    /// Nothing is opened yet.
+    pub fn new(globals: Globals, rootless: bool) -> App {
+        let places = Places::find(rootless);
+        App { places, globals, executor: OnceCell::new(), store: OnceCell::new() }
+    }
+
+    /// The image store.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn store(&self) -> Result<&Store, Failure> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let root = self.globals.root.clone().unwrap_or_else(|| self.places.store());
+        let options = store::Options {
+            user_xattr: runtime::in_user_namespace(),
+            boot_id: boot_id(),
+            clock: SystemTime::now,
+        };
+        let store = Store::open(&config::absolute(&root)?, options)?;
+        Ok(self.store.get_or_init(|| store))
+    }
+
+    /// Runs a future to its end.
+    ///
+    /// # Errors
+    /// No threads can be had.
+    pub fn wait<F: Future>(&self, future: F) -> Result<F::Output, Failure> {
+        Ok(self.executor()?.block_on(future))
+    }
+
+    fn executor(&self) -> Result<&tokio::runtime::Runtime, Failure> {
+        if self.executor.get().is_none() {
+            let executor = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::io("starting threads", &error))?;
+            let _ = self.executor.set(executor);
+        }
+        self.executor.get().ok_or_else(|| Failure::new(Kind::System, "starting threads"))
+    }
+
+    /// The keychain over the user's credential files.
+    pub fn keychain(&self, authfile: Option<&Path>) -> Files {
+        let authfile = authfile.or(self.globals.authfile.as_deref());
+        let mut files = Files::new(self.places.auth_files(authfile));
+        files.helper_dirs = self.places.helper_directories();
+        files.helper_env = std::env::vars()
+            .filter(|(name, _)| !name.starts_with("LD_"))
+            .collect();
+        files
+    }
+
+    /// A registry client that reaches registries as asked.
+    ///
+    /// # Errors
+    /// Certificates cannot be read.
+    pub fn client(&self, reach: &Reach) -> Result<Client, Failure> {
+        let keychain: Arc<dyn Keychain> = match &reach.credential {
+            Some(credential) => Arc::new(credential.clone()),
+            None => Arc::new(self.keychain(reach.authfile.as_deref())),
+        };
+        let mut hosts = self.certificates(reach)?;
+        if let Some(verify) = reach.tls_verify {
+            let tls = if verify { Tls::Verify } else { Tls::Optional };
+            if hosts.is_empty() {
+                hosts.push(HostRule { prefix: "*".to_owned(), ..HostRule::default() });
+            }
+            hosts.iter_mut().for_each(|rule| rule.tls = Some(tls));
+        }
+        Ok(Client::new(registry_client::Options {
+            keychain,
+            hosts,
+            ..registry_client::Options::default()
+        })?)
+    }
+
+    fn certificates(&self, reach: &Reach) -> Result<Vec<HostRule>, Failure> {
+        let _ = reach;
+        Ok(Vec::new())
+    }
+
+    /// What decides whether an image may be used: `policy.json`, or everything may.
+    ///
+    /// # Errors
+    /// The policy cannot be read.
+    pub fn gate(&self) -> Result<Arc<dyn Gate>, Failure> {
+        match self.places.policy(self.globals.policy.as_deref()) {
+            None => Ok(Arc::new(transport::Open)),
+            Some(file) => {
+                let policy = sign::Policy::load(&config::absolute(&file)?)
+                    .map_err(|error| Failure::from(error).context(format!("reading policy {}", file.display())))?;
+                Ok(Arc::new(policy))
+            }
+        }
+    }
+}
+
+/// Names this boot of the machine, so that the store knows what a power loss may have taken.
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+/// Shows progress while `work` runs and stops it on the first SIGINT or SIGTERM; the second ends
+/// the process at once.
+///
+/// # Errors
+/// Those of `work`.
+pub fn observed<T>(
+    name: &str,
+    progress: Progress,
+    work: impl FnOnce(&Task) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let rendering: Rendering = render::observer(progress);
+    let task = Task::root(name, rendering.observer());
+    let canceller = task.canceller();
+    let stopping = on_signals(move || canceller.cancel());
+    let result = work(&task);
+    match &result {
+        Ok(_) => task.done(),
+        Err(_) => drop(task),
+    }
+    rendering.close();
+    drop(stopping);
+    result
+}
+
+/// Takes the handlers back when dropped.
+struct Stopping(Option<signal_hook::iterator::Handle>);
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.close();
+        }
+    }
+}
+
+fn on_signals(cancel: impl Fn() + Send + 'static) -> Stopping {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else {
+        return Stopping(None);
+    };
+    let handle = signals.handle();
+    std::thread::spawn(move || {
+        for (count, _) in signals.forever().enumerate() {
+            if count > 0 {
+                // Nothing relies on cleaning up: the store is crash-only.
+                std::process::exit(130);
+            }
+            cancel();
+        }
+    });
+    Stopping(Some(handle))
+}

@@ -1,0 +1,139 @@
+//! `login` and `logout`, the same in `rbuild` and `rcopy`.
+
+use std::io::{IsTerminal, Read};
+
+use clap::Args;
+use registry_client::Credential;
+use task::Kind;
+
+use super::registry_flags::RegistryFlags;
+use crate::app::App;
+use crate::report::Failure;
+
+/// Store credentials for a registry, after checking them there
+#[derive(Debug, Args)]
+pub struct Login {
+    /// The registry, or a repository on it: registry.example[/team]
+    registry: String,
+    /// User name
+    #[arg(short, long)]
+    username: Option<String>,
+    /// Password; rather use --password-stdin, which no other process can see
+    #[arg(short, long)]
+    password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, conflicts_with = "password")]
+    password_stdin: bool,
+    /// Print the user name that is stored, and do nothing
+    #[arg(long)]
+    get_login: bool,
+    #[command(flatten)]
+    reach: RegistryFlags,
+}
+
+impl Login {
+    /// Logs in.
+    ///
+    /// # Errors
+    /// The registry does not accept the credentials; the file cannot be written.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let key = key(&self.registry);
+        let registry = key.split('/').next().unwrap_or(&key).to_owned();
+        let mut files = app.keychain(None);
+        if self.get_login {
+            let stored = files.list()?;
+            let user = stored.iter().find(|(stored, _)| *stored == key).map(|(_, user)| user);
+            println!("{}", user.ok_or_else(|| not_logged_in(&key))?);
+            return Ok(0);
+        }
+        let username = match self.username {
+            Some(username) => username,
+            None => prompt("Username: ")?,
+        };
+        let password = match (self.password, self.password_stdin) {
+            (Some(password), _) => password,
+            (None, true) => password_from_stdin()?,
+            (None, false) => secret("Password: ")?,
+        };
+        let credential = Credential::Basic { username, password };
+        let client = app.client(&self.reach.reach()?)?;
+        app.wait(client.check(&registry, &credential))?
+            .map_err(|error| Failure::from(error).context(format!("logging in to {registry}")))?;
+        let file = app.places.login_file(app.globals.authfile.as_deref());
+        files.paths = vec![file.clone()];
+        files.store(&key, &credential)?;
+        println!("Login to {key} succeeded; stored in {}", file.display());
+        Ok(0)
+    }
+}
+
+/// Forget the credentials for a registry
+#[derive(Debug, Args)]
+pub struct Logout {
+    /// The registry, or a repository on it
+    #[arg(required_unless_present = "all")]
+    registry: Option<String>,
+    /// Forget all
+    #[arg(short, long)]
+    all: bool,
+}
+
+impl Logout {
+    /// Logs out.
+    ///
+    /// # Errors
+    /// Nobody is logged in there; the file cannot be written.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let files = app.keychain(None);
+        let keys: Vec<String> = match self.registry {
+            Some(registry) => vec![key(&registry)],
+            None => files.list()?.into_iter().map(|(key, _)| key).collect(),
+        };
+        for key in keys {
+            if !files.erase(&key)? {
+                return Err(not_logged_in(&key));
+            }
+            println!("Removed the credentials for {key}");
+        }
+        Ok(0)
+    }
+}
+
+fn key(registry: &str) -> String {
+    let registry = registry.strip_prefix("https://").unwrap_or(registry);
+    let registry = registry.strip_prefix("docker://").unwrap_or(registry);
+    registry.trim_end_matches('/').to_owned()
+}
+
+fn not_logged_in(key: &str) -> Failure {
+    Failure::new(Kind::NotFound, format!("nobody is logged in to {key}"))
+}
+
+fn prompt(question: &str) -> Result<String, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("there is no terminal to ask for the user name")
+            .hint("use --username and --password-stdin"));
+    }
+    eprint!("{question}");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(|error| Failure::io("reading the user name", &error))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Asks for a secret on the terminal, without echo.
+///
+/// # Errors
+/// There is no terminal.
+pub fn secret(question: &str) -> Result<String, Failure> {
+    rpassword::prompt_password(question).map_err(|error| {
+        Failure::io("asking for a secret on the terminal", &error)
+            .hint("give it on standard input or in the environment instead")
+    })
+}
+
+fn password_from_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = std::io::stdin().take(1 << 20).read_to_string(&mut text);
+    read.map_err(|error| Failure::io("reading the password from stdin", &error))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

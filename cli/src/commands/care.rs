@@ -1,0 +1,145 @@
+//! `rbuild prune`, `df`, `check`: keeping the store small and sound.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use store::Budget;
+use task::Kind;
+
+use crate::app::{App, observed};
+use crate::flags;
+use crate::format;
+use crate::render::{self, Progress};
+use crate::report::Failure;
+
+/// Remove what nothing needs: unnamed images, old build cache, leftovers
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// All build cache and all unnamed images, however young
+    #[arg(short, long)]
+    all: bool,
+    /// Keep at most this much build cache
+    #[arg(long, visible_aliases = ["max-used-space", "keep-storage"], value_name = "SIZE", value_parser = flags::size)]
+    keep: Option<u64>,
+    /// Only what was not used for this long: 24h, 7d
+    #[arg(long, visible_alias = "until", value_name = "AGE", value_parser = age)]
+    older_than: Option<Duration>,
+    /// Say what would be removed, and remove nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Accepted for scripts: there is no question to answer
+    #[arg(short, long)]
+    force: bool,
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    let refuse = || format!("{text:?} is not an age such as 24h or 7d");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| refuse())?;
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "w" => 604_800,
+        _ => return Err(refuse()),
+    };
+    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(refuse)
+}
+
+impl Prune {
+    /// Removes.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let budget = Budget {
+            all: self.all,
+            keep_bytes: self.keep,
+            older_than: self.older_than,
+            dry_run: self.dry_run,
+        };
+        let store = app.store()?;
+        let collected =
+            observed("prune", Progress::Auto, |task| Ok(store.collect(budget, task)?))?;
+        let verb = if self.dry_run { "would remove" } else { "removed" };
+        println!(
+            "{verb} {} blobs, {} snapshots, {} cached steps: {}",
+            collected.blobs, collected.snapshots, collected.steps, render::bytes(collected.bytes)
+        );
+        Ok(0)
+    }
+}
+
+/// Show what takes space in the store
+#[derive(Debug, Args)]
+pub struct Df {
+    /// A Go template, or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+impl Df {
+    /// Shows.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let usage = app.store()?.usage()?;
+        let rows = [
+            ("Images", usage.images),
+            ("Containers", usage.containers),
+            ("Build cache", usage.cache),
+            ("Cache mounts", usage.mounts),
+        ];
+        match self.format.as_deref() {
+            Some(template) => {
+                for (kind, part) in rows {
+                    let value = json!({
+                        "Type": kind, "Total": part.count, "Size": render::bytes(part.bytes),
+                        "Bytes": part.bytes, "Reclaimable": render::bytes(part.reclaimable),
+                    });
+                    println!("{}", format::template(template, &value)?);
+                }
+            }
+            None => {
+                let rows = rows.map(|(kind, part)| {
+                    vec![
+                        kind.to_owned(),
+                        part.count.to_string(),
+                        render::bytes(part.bytes),
+                        render::bytes(part.reclaimable),
+                    ]
+                });
+                print!("{}", format::table(&["TYPE", "TOTAL", "SIZE", "RECLAIMABLE"], &rows));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Check every byte and every name in the store
+#[derive(Debug, Args)]
+pub struct Check {}
+
+impl Check {
+    /// Checks; names every problem.
+    ///
+    /// # Errors
+    /// There is a problem.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let store = app.store()?;
+        let problems = observed("check", Progress::Auto, |task| Ok(store.check(task)?))?;
+        for problem in &problems {
+            println!("{problem}");
+        }
+        match problems.len() {
+            0 => {
+                println!("the store is sound");
+                Ok(0)
+            }
+            count => Err(Failure::new(Kind::Invalid, format!("{count} problems found"))),
+        }
+    }
+}

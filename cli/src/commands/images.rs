@@ -1,0 +1,416 @@
+//! `rbuild images`, `history`, `inspect`, `tag`, `untag`, `rmi`: what is in the store.
+
+use clap::Args;
+use image::{Image, Platform};
+use serde_json::{Value, json};
+use store::Store;
+use task::Kind;
+
+use super::bud::local_name;
+use super::lookup;
+use crate::app::App;
+use crate::format;
+use crate::render;
+use crate::report::Failure;
+
+/// List the images in the store
+#[derive(Debug, Args)]
+pub struct Images {
+    /// Only images of this name
+    name: Option<String>,
+    /// Print ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show the whole id
+    #[arg(long)]
+    no_trunc: bool,
+    /// Show digests
+    #[arg(long)]
+    digests: bool,
+    /// A Go template per image, or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+struct Row {
+    repository: String,
+    tag: String,
+    digest: String,
+    id: String,
+    created: String,
+    size: u64,
+}
+
+impl Images {
+    /// Lists.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let rows = self.rows(app.store()?)?;
+        match self.format.as_deref() {
+            Some("json") => {
+                let list: Vec<Value> = rows.iter().map(Row::json).collect();
+                println!("{:#}", Value::from(list));
+            }
+            Some(template) => {
+                for row in &rows {
+                    println!("{}", format::template(template, &row.json())?);
+                }
+            }
+            None if self.quiet => {
+                let mut ids: Vec<&str> = rows.iter().map(|row| self.cut(&row.id)).collect();
+                ids.dedup();
+                ids.iter().for_each(|id| println!("{id}"));
+            }
+            None => print!("{}", self.table(&rows)),
+        }
+        Ok(0)
+    }
+
+    fn cut<'a>(&self, id: &'a str) -> &'a str {
+        if self.no_trunc { id } else { &id[..id.len().min(12)] }
+    }
+
+    fn table(&self, rows: &[Row]) -> String {
+        let mut header = vec!["REPOSITORY", "TAG"];
+        header.extend(self.digests.then_some("DIGEST"));
+        header.extend(["IMAGE ID", "CREATED", "SIZE"]);
+        let rows = rows.iter().map(|row| {
+            let mut cells = vec![row.repository.clone(), row.tag.clone()];
+            cells.extend(self.digests.then(|| row.digest.clone()));
+            let created = ago(&row.created);
+            cells.extend([self.cut(&row.id).to_owned(), created, render::bytes(row.size)]);
+            cells
+        });
+        format::table(&header, &rows.collect::<Vec<_>>())
+    }
+
+    fn rows(&self, store: &Store) -> Result<Vec<Row>, Failure> {
+        let wanted = self.name.as_deref();
+        let mut rows = Vec::new();
+        for root in store.published()? {
+            let Ok(image) = store.image(&root.descriptor, &Platform::host()) else { continue };
+            let names = match root.names.as_slice() {
+                [] => vec![("<none>".to_owned(), "<none>".to_owned())],
+                names => names.iter().map(|name| split(name)).collect(),
+            };
+            for (repository, tag) in names {
+                let fits = wanted.is_none_or(|wanted| {
+                    let full = format!("{repository}:{tag}");
+                    repository == wanted
+                        || full == wanted
+                        || repository.strip_prefix("localhost/") == Some(wanted)
+                        || full.strip_prefix("localhost/") == Some(wanted)
+                });
+                if fits {
+                    rows.push(Row {
+                        repository,
+                        tag,
+                        digest: root.descriptor.digest.to_string(),
+                        id: image.id().hex(),
+                        created: image.config().created.clone().unwrap_or_default(),
+                        size: size(&image),
+                    });
+                }
+            }
+        }
+        rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.repository.cmp(&b.repository)));
+        Ok(rows)
+    }
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        json!({
+            "Repository": self.repository, "Tag": self.tag, "Digest": self.digest, "ID": self.id,
+            "CreatedAt": self.created, "CreatedSince": ago(&self.created),
+            "Size": render::bytes(self.size), "Bytes": self.size,
+        })
+    }
+}
+
+fn split(name: &str) -> (String, String) {
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository.to_owned(), tag.to_owned()),
+        _ => (name.to_owned(), "<none>".to_owned()),
+    }
+}
+
+/// Bytes of an image's blobs as they lie in the store.
+pub fn size(image: &Image) -> u64 {
+    let layers: u64 = image.manifest().layers.iter().map(|layer| layer.size).sum();
+    layers + image.manifest().config.size
+}
+
+/// An RFC 3339 time as the distance to now: `3 minutes ago`.
+pub fn ago(time: &str) -> String {
+    let Ok(then) = time.parse::<jiff::Timestamp>() else { return "-".to_owned() };
+    let seconds = jiff::Timestamp::now().as_second() - then.as_second();
+    let (number, unit) = match seconds {
+        ..0 => return "in the future".to_owned(),
+        0..60 => (seconds, "second"),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..86_400 => (seconds / 3_600, "hour"),
+        86_400..1_209_600 => (seconds / 86_400, "day"),
+        1_209_600..5_184_000 => (seconds / 604_800, "week"),
+        5_184_000..63_072_000 => (seconds / 2_592_000, "month"),
+        _ => (seconds / 31_536_000, "year"),
+    };
+    format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" })
+}
+
+/// Show the steps that made an image
+#[derive(Debug, Args)]
+pub struct History {
+    /// Which image
+    image: String,
+    /// Show whole commands
+    #[arg(long)]
+    no_trunc: bool,
+    /// A Go template per step, or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+impl History {
+    /// Shows the newest step first.
+    ///
+    /// # Errors
+    /// There is no such image.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let (_, image) = lookup::image(app.store()?, &self.image, &Platform::host())?;
+        let mut layers = image.manifest().layers.iter();
+        let steps = image.config().history.iter().map(|step| {
+            let layer = if step.empty_layer { None } else { layers.next() };
+            json!({
+                "created": step.created, "createdBy": step.created_by, "comment": step.comment,
+                "size": layer.map_or(0, |layer| layer.size),
+                "digest": layer.map(|layer| layer.digest),
+            })
+        });
+        let mut steps: Vec<Value> = steps.collect();
+        steps.reverse();
+        match self.format.as_deref() {
+            Some("json") => println!("{:#}", Value::from(steps)),
+            Some(template) => {
+                for step in &steps {
+                    println!("{}", format::template(template, step)?);
+                }
+            }
+            None => print!("{}", self.table(&steps)),
+        }
+        Ok(0)
+    }
+
+    fn table(&self, steps: &[Value]) -> String {
+        let text = |step: &Value, key: &str| step[key].as_str().unwrap_or_default().to_owned();
+        let rows = steps.iter().map(|step| {
+            let mut by = text(step, "createdBy").replace(['\n', '\t'], " ");
+            if !self.no_trunc && by.chars().count() > 60 {
+                by = by.chars().take(59).chain(['…']).collect();
+            }
+            let size = render::bytes(step["size"].as_u64().unwrap_or_default());
+            vec![ago(&text(step, "created")), size, by, text(step, "comment")]
+        });
+        format::table(&["CREATED", "SIZE", "CREATED BY", "COMMENT"], &rows.collect::<Vec<_>>())
+    }
+}
+
+/// Show everything about an image or container
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Which ones
+    #[arg(required = true)]
+    names: Vec<String>,
+    /// Look for images or for containers only
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["image", "container"])]
+    kind: Option<String>,
+    /// A Go template, or json
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+impl Inspect {
+    /// Shows.
+    ///
+    /// # Errors
+    /// There is nothing of that name.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let mut documents = Vec::new();
+        for name in &self.names {
+            documents.push(self.one(app, name)?);
+        }
+        match self.format.as_deref() {
+            None | Some("json") => println!("{:#}", Value::from(documents)),
+            Some(template) => {
+                for document in &documents {
+                    println!("{}", format::template(template, document)?);
+                }
+            }
+        }
+        Ok(0)
+    }
+
+    fn one(&self, app: &App, name: &str) -> Result<Value, Failure> {
+        let store = app.store()?;
+        if self.kind.as_deref() != Some("image") {
+            if let Some(container) = super::container::find(store, name)? {
+                return container.inspect();
+            }
+            if self.kind.is_some() {
+                return Err(super::container::missing(name));
+            }
+        }
+        let (_, image) = lookup::image(store, name, &Platform::host())?;
+        Ok(describe(store, &image)?)
+    }
+}
+
+fn describe(store: &Store, image: &Image) -> Result<Value, Failure> {
+    let names: Vec<String> = store
+        .published()?
+        .into_iter()
+        .filter(|root| root.images.contains(&image.id()))
+        .flat_map(|root| root.names)
+        .collect();
+    let digest = image.descriptor().digest;
+    let mut repositories: Vec<String> =
+        names.iter().map(|name| format!("{}@{digest}", split(name).0)).collect();
+    repositories.dedup();
+    let config = image.config();
+    let value = |value: Result<Value, serde_json::Error>| {
+        value.map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))
+    };
+    Ok(json!({
+        "Id": image.id(), "Digest": digest, "RepoTags": names, "RepoDigests": repositories,
+        "Created": config.created, "Author": config.author, "Architecture": config.architecture,
+        "Variant": config.variant, "Os": config.os, "Size": size(image),
+        "Config": value(serde_json::to_value(&config.config))?,
+        "RootFS": {"Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids},
+        "History": value(serde_json::to_value(&config.history))?,
+        "MediaType": image.descriptor().media_type,
+        "Annotations": image.manifest().annotations,
+        "Layers": value(serde_json::to_value(&image.manifest().layers))?,
+    }))
+}
+
+/// Give an image another name
+#[derive(Debug, Args)]
+pub struct Tag {
+    /// Which image
+    image: String,
+    /// Its further names
+    #[arg(required = true)]
+    names: Vec<String>,
+}
+
+impl Tag {
+    /// Names the image.
+    ///
+    /// # Errors
+    /// There is no such image; a name is wrong.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let store = app.store()?;
+        let found = lookup::require(store, &self.image)?;
+        let names = self.names.iter().map(|name| local_name(name)).collect::<Result<Vec<_>, _>>()?;
+        for name in names {
+            store.publish(&name.to_string(), &found.descriptor)?;
+        }
+        Ok(0)
+    }
+}
+
+/// Take names from an image; the image stays
+#[derive(Debug, Args)]
+pub struct Untag {
+    /// Which names
+    #[arg(required = true)]
+    names: Vec<String>,
+}
+
+impl Untag {
+    /// Removes the names.
+    ///
+    /// # Errors
+    /// A name does not exist.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let store = app.store()?;
+        for name in &self.names {
+            let found = lookup::require(store, name)?;
+            match found.name {
+                Some(name) => {
+                    store.publish_untagged(&found.descriptor)?;
+                    store.unname(&name)?;
+                }
+                None => return Err(Failure::usage(format!("{name:?} is an id, not a name"))),
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Remove images from the store
+#[derive(Debug, Args)]
+pub struct Rmi {
+    /// Which images
+    #[arg(required_unless_present = "all")]
+    images: Vec<String>,
+    /// Remove all images
+    #[arg(short, long, conflicts_with = "images")]
+    all: bool,
+    /// Remove an id with all its names; a missing image is no error
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Rmi {
+    /// Removes names, and content that nothing needs any more.
+    ///
+    /// # Errors
+    /// There is no such image; a container uses it; it has several names.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let store = app.store()?;
+        if self.all {
+            for root in store.published()? {
+                remove(store, &root.descriptor, &root.names)?;
+            }
+        }
+        for text in &self.images {
+            let found = match lookup::find(store, text)? {
+                Some(found) => found,
+                None if self.force => continue,
+                None => lookup::require(store, text)?,
+            };
+            let roots = store.published()?;
+            let root = roots.iter().find(|root| root.descriptor.digest == found.descriptor.digest);
+            let names = root.map(|root| root.names.clone()).unwrap_or_default();
+            match found.name {
+                Some(name) => remove(store, &found.descriptor, &[name])?,
+                None if names.len() > 1 && !self.force => {
+                    return Err(Failure::new(
+                        Kind::Refused,
+                        format!("image {text} has several names: {}", names.join(", ")),
+                    )
+                    .hint("remove it by name, or with --force"));
+                }
+                None => remove(store, &found.descriptor, &names)?,
+            }
+        }
+        Ok(0)
+    }
+}
+
+fn remove(store: &Store, root: &image::Descriptor, names: &[String]) -> Result<(), Failure> {
+    for name in names {
+        store.unname(name)?;
+        println!("untagged: {name}");
+    }
+    let left = store.published()?.into_iter().any(|other| {
+        other.descriptor.digest == root.digest && !other.names.is_empty()
+    });
+    if !left && store.unpublish(root.digest)? {
+        println!("deleted: {}", root.digest);
+    }
+    Ok(())
+}

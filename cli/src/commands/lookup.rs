@@ -1,0 +1,90 @@
+//! From what a user types to an image in the store.
+
+use image::{Descriptor, Digest, Image, Platform, Reference};
+use store::Store;
+use task::Kind;
+
+use crate::report::Failure;
+
+/// An image that was found and under which of its names.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What the name points at.
+    pub descriptor: Descriptor,
+    /// The full name; `None` if it was found by id or digest.
+    pub name: Option<String>,
+}
+
+/// The full names a short text may mean, in the order they are tried: as it is, on `localhost`
+/// (where builds put it), on `docker.io`.
+fn readings(text: &str) -> Vec<Reference> {
+    let defaults: &[&str] = match Reference::has_registry(text) {
+        true => &["docker.io"],
+        false => &["localhost", "docker.io"],
+    };
+    let read = defaults.iter().filter_map(|default| Reference::parse_with(text, default).ok());
+    read.map(Reference::or_latest).collect()
+}
+
+/// Looks an image up by name, digest or the beginning of its id.
+///
+/// # Errors
+/// The store cannot be read; the id is ambiguous.
+pub fn find(store: &Store, text: &str) -> Result<Option<Found>, Failure> {
+    for reference in readings(text) {
+        match reference.digest {
+            Some(digest) => {
+                if let Some(descriptor) = by_digest(store, digest)? {
+                    return Ok(Some(Found { descriptor, name: None }));
+                }
+            }
+            None => {
+                let name = reference.to_string();
+                if let Some(descriptor) = store.resolve(&name)? {
+                    return Ok(Some(Found { descriptor, name: Some(name) }));
+                }
+            }
+        }
+    }
+    let found = store.find(text)?;
+    Ok(found.map(|descriptor| Found { descriptor, name: None }))
+}
+
+fn by_digest(store: &Store, digest: Digest) -> Result<Option<Descriptor>, Failure> {
+    Ok(store.find(&digest.to_string())?.filter(|descriptor| descriptor.digest == digest))
+}
+
+/// As [`find`], and it must be there.
+///
+/// # Errors
+/// It is not there.
+pub fn require(store: &Store, text: &str) -> Result<Found, Failure> {
+    find(store, text)?.ok_or_else(|| {
+        Failure::new(Kind::NotFound, format!("there is no image {text:?} in the store"))
+            .hint(format!("`rbuild images` lists what there is; `rbuild pull {text}` fetches it"))
+    })
+}
+
+/// The image for a platform that a text names.
+///
+/// # Errors
+/// It is not there, or not for the platform.
+pub fn image(store: &Store, text: &str, platform: &Platform) -> Result<(Found, Image), Failure> {
+    let found = require(store, text)?;
+    let image = store.image(&found.descriptor, platform)?;
+    Ok((found, image))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_are_local_first() {
+        let names = |text| readings(text).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names("app"), ["localhost/app:latest", "docker.io/library/app:latest"]);
+        assert_eq!(names("team/app:1"), ["localhost/team/app:1", "docker.io/team/app:1"]);
+        assert_eq!(names("r.example/app"), ["r.example/app:latest"]);
+        assert!(names("UPPER").is_empty());
+    }
+}

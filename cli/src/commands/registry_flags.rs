@@ -1,0 +1,52 @@
+//! How the registries of a command are reached.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use registry_client::Credential;
+
+use crate::app::Reach;
+use crate::report::Failure;
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RegistryFlags {
+    /// Whether certificates must be valid; false also allows plain HTTP
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Registry")]
+    tls_verify: Option<bool>,
+    /// User and password for the registry
+    #[arg(long, value_name = "USER:PASSWORD", help_heading = "Registry")]
+    creds: Option<String>,
+    /// Directory of certificates (*.crt, *.cert, *.key)
+    #[arg(long, value_name = "DIR", help_heading = "Registry")]
+    cert_dir: Option<PathBuf>,
+}
+
+impl RegistryFlags {
+    /// What the flags ask for.
+    ///
+    /// # Errors
+    /// Credentials that are not `user:password`.
+    pub fn reach(&self) -> Result<Reach, Failure> {
+        Ok(Reach {
+            tls_verify: self.tls_verify,
+            credential: self.creds.as_deref().map(credential).transpose()?,
+            authfile: None,
+            cert_dir: self.cert_dir.clone(),
+        })
+    }
+}
+
+/// `user:password`.
+///
+/// # Errors
+/// There is no user name.
+pub fn credential(text: &str) -> Result<Credential, Failure> {
+    match text.split_once(':') {
+        Some((username, password)) if !username.is_empty() => Ok(Credential::Basic {
+            username: username.to_owned(),
+            password: password.to_owned(),
+        }),
+        _ => Err(Failure::usage("credentials have the form USER:PASSWORD")),
+    }
+}

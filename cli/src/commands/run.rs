@@ -1,0 +1,381 @@
+//! `rbuild run`: an image's program, in a container.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use image::{Image, Platform};
+use runtime::{
+    AttachOptions, Attached, Bundle, Container, Mount, Network, Propagation, StartOptions, Stdio, Streams, UserFile,
+};
+use serde_json::json;
+use store::Store;
+use task::{Cause, Kind, Silent, Task};
+
+use super::container_flags::ContainerFlags;
+use super::lookup;
+use super::place;
+use super::registry_flags::RegistryFlags;
+use crate::app::{App, observed};
+use crate::flags;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Run a program in a new container
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the program a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Name the container
+    #[arg(long)]
+    name: Option<String>,
+    /// Remove a container of the same name first
+    #[arg(long, requires = "name")]
+    replace: bool,
+    /// Write the container's id to a file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Keys that leave the container running in the background
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = detach_keys)]
+    detach_keys: Keys,
+    /// Signal that `stop` sends (default: the image's, else TERM)
+    #[arg(long, value_name = "SIGNAL", value_parser = flags::signal)]
+    stop_signal: Option<runtime::Signal>,
+    /// Add a label to the container
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// When to ask the registry for the image
+    #[arg(long, value_enum, default_value = "missing")]
+    pull: PullPolicy,
+    /// Platform of the image
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    container: ContainerFlags,
+    #[command(flatten)]
+    registry: RegistryFlags,
+    /// The image: its name or id
+    image: String,
+    /// The command and its arguments (default: the image's)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PullPolicy {
+    Missing,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone)]
+struct Keys(Vec<u8>);
+
+fn detach_keys(text: &str) -> Result<Keys, String> {
+    flags::detach_keys(text).map(Keys)
+}
+
+/// Failures before the program runs are told apart from the program's own codes, as docker does.
+const BEFORE: u8 = 125;
+
+impl Run {
+    /// Runs; gives back the program's exit code.
+    ///
+    /// # Errors
+    /// 125 for what is ours, 126 and 127 when the program cannot be started.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        self.start(app).map_err(|failure| match failure.code {
+            None => Failure { code: Some(BEFORE), ..failure },
+            Some(2) => Failure { code: Some(BEFORE), ..failure },
+            Some(_) => failure,
+        })
+    }
+
+    fn start(&self, app: &App) -> Result<u8, Failure> {
+        let store = app.store()?;
+        let _lease = store.lease()?;
+        let image = self.image(app)?;
+        let task = Task::root("run", Arc::new(Silent));
+        // A container nobody can refer to needs no record and no monitor.
+        let code = if self.rm && !self.tty && !self.detach && self.name.is_none() && self.cidfile.is_none() {
+            self.transient(store, &image, &task)?
+        } else {
+            self.kept(store, &image, &task)?
+        };
+        task.done();
+        Ok(code)
+    }
+
+    fn image(&self, app: &App) -> Result<Image, Failure> {
+        let store = app.store()?;
+        let platform = self.platform.clone().unwrap_or_else(Platform::host);
+        if self.pull != PullPolicy::Always {
+            if let Some(found) = lookup::find(store, &self.image)? {
+                return Ok(store.image(&found.descriptor, &platform)?);
+            }
+        }
+        if self.pull == PullPolicy::Never {
+            lookup::require(store, &self.image)?;
+        }
+        let reference = place::remote_name(&self.image)?;
+        let reach = self.registry.reach()?;
+        let root = observed("pull", Progress::Auto, |task| {
+            place::pull(app, &reference, &platform, reach, true, task)
+        })?;
+        Ok(store.image(&root, &platform)?)
+    }
+
+    /// Runs in a directory that is forgotten.
+    fn transient(&self, store: &Store, image: &Image, task: &Task) -> Result<u8, Failure> {
+        let snapshot = store.unpack(image, task)?;
+        let active = store.begin()?;
+        let root = active.stack(snapshot)?.mount()?;
+        let id = random_id()?;
+        let spec = self.spec(image, &root, &id, active.dir())?;
+        let bundle = Bundle { spec, rootfs: OwnedFd::from(root.into_fd()) };
+        let stdio = if self.interactive { Stdio::Inherit } else { without_input()? };
+        let options = StartOptions { id, init: self.container.wants_init() };
+        let container = Container::start(bundle, stdio, &options).map_err(start_failure)?;
+        let forwarding = forward_signals(container.pid());
+        let status = container.wait(task)?;
+        drop(forwarding);
+        Ok(status.code())
+    }
+
+    /// Runs as a container with a record, a directory and a process that watches it.
+    fn kept(&self, store: &Store, image: &Image, task: &Task) -> Result<u8, Failure> {
+        if self.tty && !self.detach && !std::io::stdin().is_terminal() {
+            return Err(Failure::new(Kind::Invalid, "standard input is not a terminal")
+                .hint("leave out --tty, or run with --detach"));
+        }
+        let snapshot = store.unpack(image, task)?;
+        let id = random_id()?;
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => format!("{}-{}", super::container::word(&self.image), &id[..6]),
+        };
+        if self.replace {
+            if let Some(old) = super::container::find(store, &name)? {
+                old.remove(store, true)?;
+            }
+        }
+        if let Some(file) = &self.cidfile {
+            let created = File::options().write(true).create_new(true).open(file);
+            created
+                .and_then(|mut file| file.write_all(id.as_bytes()))
+                .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
+        }
+        let record = store.add_container(&id, &name, Some(image.descriptor()), snapshot)?;
+        let launched = self.launch(store, image, &record);
+        if let Err(failure) = launched {
+            store.remove_container(&id)?;
+            return Err(failure);
+        }
+        if self.detach {
+            println!("{id}");
+            return Ok(0);
+        }
+        let options = AttachOptions {
+            input: self.interactive,
+            detach_keys: if self.tty { self.detach_keys.0.clone() } else { Vec::new() },
+            forward_signals: true,
+            replay: true,
+        };
+        match runtime::attach(&record.directory, &options, task)? {
+            Attached::Detached => {
+                eprintln!("detached from {name}; `rbuild attach {name}` comes back");
+                Ok(0)
+            }
+            Attached::Exited(status) => {
+                if self.rm {
+                    store.remove_container(&id)?;
+                }
+                Ok(status.code())
+            }
+        }
+    }
+
+    fn launch(
+        &self,
+        store: &Store,
+        image: &Image,
+        record: &store::ContainerRecord,
+    ) -> Result<(), Failure> {
+        let root = store.container_stack(record)?.mount()?;
+        let spec = self.spec(image, &root, &record.id, &record.directory)?;
+        let about = json!({
+            "image": self.image, "command": spec.process().as_ref().and_then(|p| p.args().clone()),
+            "stopSignal": self.stop_signal.map(|signal| signal.0.to_string())
+                .or_else(|| image.config().config.stop_signal.clone()),
+            "labels": self.label.iter().map(|text| flags::pair(text)).collect::<BTreeMap<_, _>>(),
+            "remove": self.rm && self.detach,
+        });
+        let file = record.directory.join("about.json");
+        std::fs::write(&file, about.to_string())
+            .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
+        let bundle = Bundle { spec, rootfs: OwnedFd::from(root.into_fd()) };
+        let terminal = self.tty.then(|| {
+            let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok();
+            size.map_or((24, 80), |size| (size.ws_row, size.ws_col))
+        });
+        let streams = Streams { terminal, interactive: self.interactive };
+        let options = StartOptions { id: record.id.clone(), init: self.container.wants_init() };
+        runtime::launch(&record.directory, bundle, streams, &options).map_err(start_failure)?;
+        Ok(())
+    }
+
+    fn spec(
+        &self,
+        image: &Image,
+        root: &layers::Root,
+        id: &str,
+        directory: &Path,
+    ) -> Result<runtime::oci::Spec, Failure> {
+        let mut overrides = self.container.overrides(&self.command, self.tty)?;
+        let hostname = overrides.hostname.get_or_insert_with(|| id[..12].to_owned()).clone();
+        let files = network_files(directory, &hostname, overrides.network, &self.container.add_host)?;
+        overrides.mounts.splice(0..0, files);
+        check_volumes(image)?;
+        let users = |file: UserFile| users(root, file);
+        Ok(runtime::spec(&image.config().config, &overrides, &users)?)
+    }
+}
+
+/// VOLUMEs of the image live in the container's own layer; a mount of the user's wins.
+fn check_volumes(image: &Image) -> Result<(), Failure> {
+    let relative = image.config().config.volumes.keys().find(|volume| !volume.starts_with('/'));
+    match relative {
+        None => Ok(()),
+        Some(volume) => Err(Failure::new(
+            Kind::Invalid,
+            format!("the image declares the volume {volume:?}, which is not an absolute path"),
+        )),
+    }
+}
+
+/// Standard output and error are ours, standard input is empty.
+fn without_input() -> Result<Stdio, Failure> {
+    let duplicate = |stream: &dyn std::os::fd::AsFd| {
+        let fd = stream.as_fd().try_clone_to_owned();
+        fd.map(File::from).map_err(|error| Failure::io("duplicating a standard stream", &error))
+    };
+    Ok(Stdio::File {
+        input: None,
+        output: duplicate(&std::io::stdout())?,
+        error: Some(duplicate(&std::io::stderr())?),
+    })
+}
+
+/// The user databases of the image, each at most 16 MiB.
+pub fn users(root: &layers::Root, file: UserFile) -> Result<Option<String>, Cause> {
+    let path = match file {
+        UserFile::Passwd => "etc/passwd",
+        UserFile::Group => "etc/group",
+    };
+    match root.read(Path::new(path), 16 << 20) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if task::Fault::kind(&error) == Kind::NotFound => Ok(None),
+        Err(error) => Err(Cause::new(error)),
+    }
+}
+
+/// Writes hosts, hostname and resolv.conf for a container and says how to mount them.
+fn network_files(
+    directory: &Path,
+    hostname: &str,
+    network: Network,
+    add_host: &[String],
+) -> Result<Vec<Mount>, Failure> {
+    let host = network == Network::Host;
+    let machine = |path: &str| if host { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
+    let mut hosts = machine("/etc/hosts");
+    if hosts.is_empty() {
+        hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n".to_owned();
+    }
+    if !hosts.ends_with('\n') {
+        hosts.push('\n');
+    }
+    hosts.push_str(&format!("127.0.0.1\t{hostname}\n"));
+    for line in add_host {
+        let (name, address) = line
+            .split_once([':', '='])
+            .filter(|(_, address)| address.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok())
+            .ok_or_else(|| Failure::usage(format!("--add-host {line:?}: expected NAME:ADDRESS")))?;
+        hosts.push_str(&format!("{}\t{name}\n", address.trim_matches(['[', ']'])));
+    }
+    let files = [
+        ("hosts", hosts),
+        ("hostname", format!("{hostname}\n")),
+        ("resolv.conf", machine("/etc/resolv.conf")),
+    ];
+    let write = |(name, text): (&str, String)| {
+        let path = directory.join(name);
+        std::fs::write(&path, text)
+            .map_err(|error| Failure::io(format!("writing {}", path.display()), &error))?;
+        Ok(Mount::Bind {
+            source: path,
+            target: Path::new("/etc").join(name),
+            read_only: false,
+            recursive: false,
+            propagation: Propagation::Private,
+        })
+    };
+    files.into_iter().map(write).collect()
+}
+
+/// Tells a program that cannot be started from a failure of ours: 127, 126, 125.
+pub fn start_failure(error: runtime::Error) -> Failure {
+    let code = error.exit_code();
+    Failure { code: Some(code), ..Failure::from(error) }
+}
+
+/// 64 hexadecimal digits from the kernel.
+fn random_id() -> Result<String, Failure> {
+    let mut bytes = [0u8; 32];
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    got.map_err(|error| Failure::io("reading random bytes", &error.into()))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Passes INT, TERM, HUP, QUIT, USR1 and USR2 on to the container's first process.
+fn forward_signals(pid: u32) -> Option<Forwarding> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+    let mut signals = signal_hook::iterator::Signals::new(all).ok()?;
+    let handle = signals.handle();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if let Some(signal) = rustix::process::Signal::from_named_raw(signal) {
+                let _ = rustix::process::kill_process(pid, signal);
+            }
+        }
+    });
+    Some(Forwarding(handle))
+}
+
+struct Forwarding(signal_hook::iterator::Handle);
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// How long `stop` waits before it kills.
+pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,289 @@
+//! `sign`, `verify` and `generate-key-pair`, the same in `rbuild` and `rcopy`.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use image::Descriptor;
+use serde_json::json;
+use sign::{Demand, Form, PrivateKey, PublicKey, SignOptions, SignedIdentity};
+use task::{Kind, Task};
+use transport::Location;
+
+use super::account::secret;
+use super::place::{self, Access};
+use super::registry_flags::RegistryFlags;
+use crate::app::{App, observed};
+use crate::config;
+use crate::flags;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// How a signature is stored beside the image.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FormName {
+    /// A sigstore bundle that refers to the image (cosign 3).
+    Bundle,
+    /// A tag made of the digest (cosign 2, skopeo, podman).
+    Tag,
+}
+
+/// Sign an image with a key
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// The image: NAME on a registry, or transport:…
+    image: String,
+    /// The private key, as cosign makes it; its passphrase is in $COSIGN_PASSWORD or asked for
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// A file with the key's passphrase
+    #[arg(long, value_name = "FILE", visible_alias = "sign-passphrase-file")]
+    passphrase_file: Option<PathBuf>,
+    /// How the signature is stored; repeat for both
+    #[arg(long = "form", value_enum, default_value = "bundle")]
+    forms: Vec<FormName>,
+    /// Sign this name instead of the image's own
+    #[arg(long, value_name = "NAME")]
+    sign_identity: Option<String>,
+    /// Sign an annotation as well
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+    #[command(flatten)]
+    registry: RegistryFlags,
+}
+
+impl Sign {
+    /// Signs.
+    ///
+    /// # Errors
+    /// The key cannot be read; the image is not there; the place holds no signatures.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let key = private_key(&self.key, self.passphrase_file.as_deref())?;
+        let location = image_location(&self.image)?;
+        let annotations: BTreeMap<_, _> =
+            self.annotation.iter().map(|text| flags::pair(text)).collect();
+        let name = match (&self.sign_identity, &location) {
+            (Some(name), _) => Some(name.parse()?),
+            (None, Location::Registry(reference)) => Some(reference.clone()),
+            (None, Location::Store(name)) => name.parse().ok(),
+            (None, _) => None,
+        };
+        let digest = observed("sign", Progress::Auto, |task| {
+            let access = Access { app, reach: self.registry.reach()?, unpack: false };
+            let source = access.source(&location)?;
+            let sink = access.sink(&location)?;
+            app.wait(async {
+                let image = source.resolve().await.map_err(|error| crate::report::cause(&error))?;
+                for form in &self.forms {
+                    let options = SignOptions {
+                        form: match form {
+                            FormName::Bundle => Form::Bundle,
+                            FormName::Tag => Form::Tag,
+                        },
+                        name: name.clone(),
+                        annotations: annotations.clone(),
+                        created: Some(jiff::Timestamp::now().to_string()),
+                    };
+                    sign::sign_image(&image, &key, &*source, &*sink, &options, task).await?;
+                }
+                Ok::<_, Failure>(image.digest)
+            })?
+        })?;
+        println!("signed {} {digest} with key {}", self.image, key.public().id().hint());
+        Ok(0)
+    }
+}
+
+/// Verify that an image is signed with a key
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The image: NAME on a registry, or transport:…
+    image: String,
+    /// The public key; repeat for several, of which one must have signed
+    #[arg(long, value_name = "FILE", required = true)]
+    key: Vec<PathBuf>,
+    /// The name that must have been signed (default: any, as cosign does)
+    #[arg(long, value_name = "NAME")]
+    identity: Option<String>,
+    /// An annotation that must be signed
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+    /// Print JSON
+    #[arg(long, value_name = "FORMAT", value_parser = ["json", "text"], default_value = "text")]
+    format: String,
+    #[command(flatten)]
+    registry: RegistryFlags,
+}
+
+impl Verify {
+    /// Verifies.
+    ///
+    /// # Errors
+    /// No signature is good; each says what did not match.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let location = image_location(&self.image)?;
+        let demand = self.demand(&location)?;
+        let (image, verified) = observed("verify", Progress::Auto, |task| {
+            self.look(app, &location, &demand, task)
+        })?;
+        if self.format == "json" {
+            let list = verified.iter().map(|good| {
+                json!({
+                    "image": good.image(), "key": good.key().to_string(), "form": form(good.form()),
+                    "identity": good.name(), "annotations": good.annotations(),
+                    "origin": good.origin(),
+                })
+            });
+            println!("{:#}", serde_json::Value::from_iter(list));
+            return Ok(0);
+        }
+        println!("verified {} {}", self.image, image.digest);
+        for good in &verified {
+            println!("  signed as {} with key {} ({})", good.name().unwrap_or("(no name)"), good.key().hint(), form(good.form()));
+            for (key, value) in good.annotations() {
+                println!("    {key}={value}");
+            }
+        }
+        Ok(0)
+    }
+
+    fn demand(&self, location: &Location) -> Result<Demand, Failure> {
+        let keys = self.key.iter().map(|file| public_key(file)).collect::<Result<_, _>>()?;
+        let asked = match location {
+            Location::Registry(reference) => Some(reference.clone()),
+            Location::Store(name) => name.parse().ok(),
+            _ => None,
+        };
+        let identity = match &self.identity {
+            Some(name) => SignedIdentity::ExactReference(name.parse::<image::Reference>()?.or_latest()),
+            None => SignedIdentity::Any,
+        };
+        let annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
+        Ok(Demand { keys, identity, asked, annotations })
+    }
+
+    fn look(
+        &self,
+        app: &App,
+        location: &Location,
+        demand: &Demand,
+        task: &Task,
+    ) -> Result<(Descriptor, Vec<sign::Verified>), Failure> {
+        let access = Access { app, reach: self.registry.reach()?, unpack: false };
+        let source = access.source(location)?;
+        app.wait(async {
+            let image = source.resolve().await.map_err(|error| crate::report::cause(&error))?;
+            let verified = sign::verify_image(&image, demand, &*source, task).await?;
+            Ok::<_, Failure>((image, verified))
+        })?
+    }
+}
+
+fn form(form: Form) -> &'static str {
+    match form {
+        Form::Bundle => "sigstore bundle",
+        Form::Tag => "signature tag",
+    }
+}
+
+/// Make a key pair as cosign does: PREFIX.key, encrypted, and PREFIX.pub
+#[derive(Debug, Args)]
+pub struct GenerateKeyPair {
+    /// What the files are called
+    #[arg(long, visible_alias = "output-prefix", value_name = "PREFIX", default_value = "cosign")]
+    output: PathBuf,
+    /// A file with the passphrase (default: $COSIGN_PASSWORD, or asked for)
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl GenerateKeyPair {
+    /// Makes the files; never writes over one.
+    ///
+    /// # Errors
+    /// A file exists, or cannot be written.
+    pub fn run(self) -> Result<u8, Failure> {
+        let file = |suffix: &str| {
+            let mut name = self.output.clone().into_os_string();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        let (private, public) = (file(".key"), file(".pub"));
+        for path in [&private, &public] {
+            if path.exists() {
+                return Err(Failure::new(Kind::Refused, format!("{} exists", path.display()))
+                    .hint("choose another name with --output"));
+            }
+        }
+        let passphrase = match passphrase(self.passphrase_file.as_deref())? {
+            Some(passphrase) => passphrase,
+            None => {
+                let first = secret("Passphrase for the private key: ")?;
+                if secret("The same again: ")? != first {
+                    return Err(Failure::usage("the two passphrases differ"));
+                }
+                first.into_bytes()
+            }
+        };
+        let key = PrivateKey::generate()?;
+        write_new(&private, &key.to_encrypted_pem(&passphrase)?, 0o600)?;
+        write_new(&public, &key.public().to_pem(), 0o644)?;
+        println!("wrote {} and {}", private.display(), public.display());
+        Ok(0)
+    }
+}
+
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .map_err(|error| Failure::io(format!("writing {}", path.display()), &error))
+}
+
+/// A name alone is an image on a registry.
+fn image_location(text: &str) -> Result<Location, Failure> {
+    place::location(text, "docker://")
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let size = std::fs::metadata(path).map(|meta| meta.len());
+    match size {
+        Ok(0..=65_536) => {}
+        Ok(_) => return Err(Failure::new(Kind::Invalid, format!("{} is too large for a key", path.display()))),
+        Err(error) => return Err(Failure::io(format!("reading {}", path.display()), &error)),
+    }
+    std::fs::read(path).map_err(|error| Failure::io(format!("reading {}", path.display()), &error))
+}
+
+fn passphrase(file: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
+    match file {
+        Some(file) => {
+            let mut bytes = read(file)?;
+            while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+                bytes.pop();
+            }
+            Ok(Some(bytes))
+        }
+        None => Ok(std::env::var("COSIGN_PASSWORD").ok().map(String::into_bytes)),
+    }
+}
+
+fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<PrivateKey, Failure> {
+    let pem = read(&config::absolute(path)?)?;
+    let passphrase = match PrivateKey::is_encrypted(&pem) {
+        false => None,
+        true => Some(match passphrase(passphrase_file)? {
+            Some(passphrase) => passphrase,
+            None => secret(&format!("Passphrase of {}: ", path.display()))?.into_bytes(),
+        }),
+    };
+    PrivateKey::read(&pem, passphrase.as_deref())
+        .map_err(|error| Failure::from(error).context(format!("reading key {}", path.display())))
+}
+
+fn public_key(path: &Path) -> Result<PublicKey, Failure> {
+    PublicKey::read(&read(&config::absolute(path)?)?)
+        .map_err(|error| Failure::from(error).context(format!("reading key {}", path.display())))
+}

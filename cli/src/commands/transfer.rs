@@ -1,0 +1,237 @@
+//! `rbuild pull`, `push`, `save`, `load`: images in and out of the store.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use image::{Platform, Reference};
+use task::Kind;
+use transport::{CopyOptions, Format, Location, Named, Select};
+
+use super::lookup;
+use super::place::{self, Access};
+use super::registry_flags::RegistryFlags;
+use crate::app::{App, observed};
+use crate::config;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Fetch images from registries or other places
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// Images: NAME[:TAG][@DIGEST], or transport:…
+    #[arg(required = true)]
+    images: Vec<String>,
+    /// Platform of the image
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Every image of an index, not only this platform's
+    #[arg(long)]
+    all_platforms: bool,
+    /// Print the image id only
+    #[arg(short, long)]
+    quiet: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
+    progress: Progress,
+    #[command(flatten)]
+    registry: RegistryFlags,
+}
+
+impl Pull {
+    /// Fetches and unpacks.
+    ///
+    /// # Errors
+    /// The image is not there; the policy refuses it.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let platform = self.platform.clone().unwrap_or_else(Platform::host);
+        for text in &self.images {
+            let from = place::location(text, "docker://")?;
+            let name = place::store_name(&from)?;
+            let select = match self.all_platforms {
+                true => Select::All,
+                false => Select::One(platform.clone()),
+            };
+            let root = observed(&format!("pull {text}"), progress, |task| {
+                let access = Access { app, reach: self.registry.reach()?, unpack: true };
+                let options = CopyOptions { select, ..CopyOptions::default() };
+                access.copy(&from, &Location::Store(name.clone()), &options, task)
+            })?;
+            let image = app.store()?.image(&root, &platform)?;
+            if !self.quiet {
+                eprintln!("pulled {name} {}", root.digest);
+            }
+            println!("{}", image.id().hex());
+        }
+        Ok(0)
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FormatName {
+    Oci,
+    #[value(alias = "docker")]
+    V2s2,
+}
+
+/// Send an image to a registry or another place
+#[derive(Debug, Args)]
+pub struct Push {
+    /// The image in the store
+    image: String,
+    /// Where to: NAME on a registry, or transport:… (default: the image's own name)
+    destination: Option<String>,
+    /// Every image of an index
+    #[arg(long)]
+    all: bool,
+    /// Convert documents to this family
+    #[arg(short, long, value_enum)]
+    format: Option<FormatName>,
+    /// Write the digest to a file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
+    /// Print nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
+    progress: Progress,
+    #[command(flatten)]
+    registry: RegistryFlags,
+}
+
+impl Push {
+    /// Sends.
+    ///
+    /// # Errors
+    /// There is no such image; the destination refuses it.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let found = lookup::require(app.store()?, &self.image)?;
+        let from = Location::Store(found.name.clone().unwrap_or_else(|| found.descriptor.digest.to_string()));
+        let to = match (&self.destination, &found.name) {
+            (Some(text), _) => place::location(text, "docker://")?,
+            (None, Some(name)) => own_name(name)?,
+            (None, None) => {
+                return Err(Failure::usage("an image without a name needs a destination"));
+            }
+        };
+        let options = CopyOptions {
+            select: Select::All,
+            format: self.format.map(|format| match format {
+                FormatName::Oci => Format::Oci,
+                FormatName::V2s2 => Format::Docker,
+            }),
+            ..CopyOptions::default()
+        };
+        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let root = observed(&format!("push {to}"), progress, |task| {
+            let access = Access { app, reach: self.registry.reach()?, unpack: false };
+            access.copy_ungated(&from, &to, &options, task)
+        })?;
+        if let Some(file) = &self.digestfile {
+            std::fs::write(file, root.digest.to_string())
+                .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
+        }
+        if !self.quiet {
+            eprintln!("pushed {to} {}", root.digest);
+        }
+        Ok(0)
+    }
+}
+
+fn own_name(name: &str) -> Result<Location, Failure> {
+    let reference: Reference = name.parse()?;
+    if reference.repository.registry() == "localhost" {
+        return Err(Failure::usage(format!("{name} is a name of this machine, not of a registry"))
+            .hint(format!("say where to: `rbuild push {name} registry.example/team/app:tag`")));
+    }
+    Ok(Location::Registry(reference))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ArchiveFormat {
+    DockerArchive,
+    OciArchive,
+    OciDir,
+    DockerDir,
+}
+
+/// Write an image to an archive or directory
+#[derive(Debug, Args)]
+pub struct Save {
+    /// The archive or directory
+    #[arg(short, long, value_name = "PATH")]
+    output: PathBuf,
+    /// What is written
+    #[arg(long, value_enum, default_value = "docker-archive")]
+    format: ArchiveFormat,
+    /// Print nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// The image
+    image: String,
+}
+
+impl Save {
+    /// Writes.
+    ///
+    /// # Errors
+    /// There is no such image; the file cannot be written.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let found = lookup::require(app.store()?, &self.image)?;
+        let name = found.name.clone();
+        let from = Location::Store(name.clone().unwrap_or_else(|| found.descriptor.digest.to_string()));
+        let path = config::absolute(&self.output)?;
+        let named = name.map_or(Named::Only, Named::Name);
+        let to = match self.format {
+            ArchiveFormat::DockerArchive => Location::DockerArchive(path, named),
+            ArchiveFormat::OciArchive => Location::OciArchive(path, named),
+            ArchiveFormat::OciDir => Location::Layout(path, named),
+            ArchiveFormat::DockerDir => Location::Directory(path),
+        };
+        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        observed(&format!("save {}", self.image), progress, |task| {
+            let access = Access { app, reach: crate::app::Reach::default(), unpack: false };
+            access.copy_ungated(&from, &to, &CopyOptions::default(), task)
+        })?;
+        Ok(0)
+    }
+}
+
+/// Read images from an archive or directory
+#[derive(Debug, Args)]
+pub struct Load {
+    /// The archive or directory
+    #[arg(short, long, value_name = "PATH")]
+    input: PathBuf,
+    /// Print the name only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Load {
+    /// Reads.
+    ///
+    /// # Errors
+    /// It is no image archive; the policy refuses it.
+    pub fn run(self, app: &App) -> Result<u8, Failure> {
+        let path = config::absolute(&self.input)?;
+        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        let images = observed(&format!("load {}", path.display()), progress, |task| {
+            let access = Access { app, reach: crate::app::Reach::default(), unpack: true };
+            let mut names = Vec::new();
+            for (from, name) in access.images_in(&path)? {
+                access.copy(&from, &Location::Store(name.clone()), &CopyOptions::default(), task)?;
+                names.push(name);
+            }
+            Ok(names)
+        })?;
+        if images.is_empty() {
+            return Err(Failure::new(Kind::NotFound, format!("there is no image in {}", path.display())));
+        }
+        for name in images {
+            println!("{}{name}", if self.quiet { "" } else { "Loaded image: " });
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,109 @@
+//! Finds configuration: flags win over environment variables, those over the user's files, those
+//! over the machine's. The crates that own a format parse it; this module only knows where it is.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::report::Failure;
+
+/// Where things are for this user on this machine.
+#[derive(Debug, Clone)]
+pub struct Places {
+    home: PathBuf,
+    /// Whether this is an ordinary user's process, made root of its own user namespace.
+    pub rootless: bool,
+}
+
+impl Places {
+    /// Reads the environment.
+    pub fn find(rootless: bool) -> Places {
+        let home = path("HOME").unwrap_or_else(|| PathBuf::from("/root"));
+        Places { home, rootless }
+    }
+
+    /// The image store: `$RBUILD_ROOT`, or the machine's for root, or the user's.
+    pub fn store(&self) -> PathBuf {
+        let default = || match self.rootless {
+            false => PathBuf::from("/var/lib/rbuild"),
+            true => self.data().join("rbuild"),
+        };
+        path("RBUILD_ROOT").unwrap_or_else(default)
+    }
+
+    fn data(&self) -> PathBuf {
+        path("XDG_DATA_HOME").unwrap_or_else(|| self.home.join(".local/share"))
+    }
+
+    fn config(&self) -> PathBuf {
+        path("XDG_CONFIG_HOME").unwrap_or_else(|| self.home.join(".config"))
+    }
+
+    /// Credential files in the order they are asked: Podman's, then Docker's.
+    pub fn auth_files(&self, flag: Option<&Path>) -> Vec<PathBuf> {
+        if let Some(file) = flag.map(Path::to_owned).or_else(|| path("REGISTRY_AUTH_FILE")) {
+            return vec![file];
+        }
+        let runtime = path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+        let docker = path("DOCKER_CONFIG").unwrap_or_else(|| self.home.join(".docker"));
+        let mut files: Vec<PathBuf> = runtime.into_iter().collect();
+        if !self.rootless {
+            files.push(PathBuf::from("/run/containers/0/auth.json"));
+        }
+        files.push(self.config().join("containers/auth.json"));
+        files.push(docker.join("config.json"));
+        files
+    }
+
+    /// Where `login` writes: the file named, else the first that exists, else Docker's place,
+    /// which survives a restart of the machine.
+    pub fn login_file(&self, flag: Option<&Path>) -> PathBuf {
+        let files = self.auth_files(flag);
+        let existing = files.iter().find(|file| file.exists()).cloned();
+        existing.or_else(|| files.last().cloned()).unwrap_or_default()
+    }
+
+    /// Directories in which credential helpers are looked for: `$PATH`, absolute entries only.
+    pub fn helper_directories(&self) -> Vec<PathBuf> {
+        let list = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&list).filter(|dir| dir.is_absolute()).collect()
+    }
+
+    /// The signature policy, if there is one.
+    pub fn policy(&self, flag: Option<&Path>) -> Option<PathBuf> {
+        let user = self.config().join("containers/policy.json");
+        let machine = PathBuf::from("/etc/containers/policy.json");
+        match flag {
+            Some(file) => Some(file.to_owned()),
+            None => [user, machine].into_iter().find(|file| file.is_file()),
+        }
+    }
+
+    /// Certificate directories per registry, the user's first.
+    pub fn certificate_directories(&self) -> Vec<PathBuf> {
+        vec![
+            self.config().join("containers/certs.d"),
+            PathBuf::from("/etc/containers/certs.d"),
+            PathBuf::from("/etc/docker/certs.d"),
+        ]
+    }
+}
+
+fn path(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// A path made absolute against the current directory.
+///
+/// # Errors
+/// The current directory is gone.
+pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::io(format!("making {} absolute", path.display()), &error))
+}
+
+/// The proxy variables that reach RUN steps and downloads, as the environment has them.
+pub fn proxies() -> Vec<(String, String)> {
+    const NAMES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+    let spelled = NAMES.iter().flat_map(|name| [name.to_uppercase(), (*name).to_owned()]);
+    spelled.filter_map(|name| env::var(&name).ok().map(|value| (name, value))).collect()
+}

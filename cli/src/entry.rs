@@ -1,0 +1,56 @@
+//! What both programs do first and last.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::report::Failure;
+
+/// Becomes a container's first process if started as one, becomes root of a user namespace if not
+/// root, parses, runs, and tells how it ended. No thread exists before the command runs.
+///
+/// `parse` gives wrong use as an error of clap's, and otherwise what the command answered.
+pub fn enter(
+    program: &str,
+    parse: impl FnOnce(Vec<OsString>, bool) -> Result<Result<u8, Failure>, clap::Error>,
+) -> ExitCode {
+    runtime::init();
+    let _ = program;
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let json = arguments.iter().any(|argument| argument == "--progress=rawjson");
+    let rootless = !rustix::process::geteuid().is_root();
+    if rootless && needs_root(&arguments) {
+        if let Err(error) = runtime::become_root(&runtime::Identity::default()) {
+            return fail(&Failure::from(error), json);
+        }
+    }
+    match parse(arguments, rootless || marked_rootless()) {
+        Err(error) => {
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(failure)) => fail(&failure, json),
+    }
+}
+
+fn fail(failure: &Failure, json: bool) -> ExitCode {
+    if json {
+        failure.print_json();
+    } else {
+        failure.print();
+    }
+    ExitCode::from(failure.exit_code())
+}
+
+/// Help and versions are printed by whoever asks.
+fn needs_root(arguments: &[OsString]) -> bool {
+    let words = ["--help", "-h", "--version", "-V", "version", "completion"];
+    let first = arguments.get(1);
+    first.is_some_and(|first| !words.iter().any(|word| first == word))
+        && !arguments.iter().any(|argument| argument == "--help")
+}
+
+/// After becoming root we are started again as root of a user namespace that maps a user's ids.
+fn marked_rootless() -> bool {
+    runtime::in_user_namespace()
+}

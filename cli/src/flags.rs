@@ -1,0 +1,325 @@
+//! Values that flags take, read strictly: what is not understood is refused by name.
+
+use std::path::{Path, PathBuf};
+
+use runtime::{Mount, Propagation, Ulimit};
+
+use crate::report::Failure;
+
+/// Bytes with an optional unit: `512m`, `1g`, `64KiB`, `1048576`. Units are powers of 1024.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn size(text: &str) -> Result<u64, String> {
+    let refuse = || format!("{text:?} is not a size such as 512m or 1g");
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &lower[digits.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(refuse()),
+    };
+    match digits.split_once('.') {
+        None => {
+            let value: u64 = digits.parse().map_err(|_| refuse())?;
+            value.checked_mul(1 << unit).ok_or_else(refuse)
+        }
+        Some(_) => {
+            let value: f64 = digits.parse().map_err(|_| refuse())?;
+            let bytes = value * (1u64 << unit) as f64;
+            if bytes < 9e18 { Ok(bytes as u64) } else { Err(refuse()) }
+        }
+    }
+}
+
+/// As [`size`], or `-1` for no limit.
+///
+/// # Errors
+/// As [`size`].
+pub fn size_or_unlimited(text: &str) -> Result<i64, String> {
+    match text {
+        "-1" => Ok(-1),
+        text => i64::try_from(size(text)?).map_err(|_| format!("{text:?} is too large")),
+    }
+}
+
+/// `NAME=soft[:hard]`, with -1 for no limit.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn ulimit(text: &str) -> Result<Ulimit, String> {
+    let refuse = || format!("{text:?} is not a limit such as nofile=1024:2048");
+    let number = |text: &str| match text {
+        "-1" | "unlimited" => Ok(u64::MAX),
+        text => text.parse().map_err(|_| refuse()),
+    };
+    let (name, value) = text.split_once('=').ok_or_else(refuse)?;
+    let (soft, hard) = value.split_once(':').unwrap_or((value, value));
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    if soft > hard {
+        return Err(format!("{text:?} has a soft limit above its hard limit"));
+    }
+    Ok(Ulimit { name: name.to_owned(), soft, hard })
+}
+
+/// `SOURCE:TARGET[:OPTION,…]` of `--volume`.
+///
+/// # Errors
+/// What is not a bind mount with options we have.
+pub fn volume(text: &str) -> Result<Mount, Failure> {
+    let refuse = |why: &str| Failure::usage(format!("--volume {text:?}: {why}"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts[..] {
+        [source, target] => (source, target, ""),
+        [source, target, options] => (source, target, options),
+        _ => {
+            return Err(refuse("expected HOST-PATH:CONTAINER-PATH[:OPTIONS]")
+                .hint("anonymous volumes are not supported; give a host path, or use --tmpfs"));
+        }
+    };
+    if !source.starts_with('/') && !source.starts_with('.') {
+        return Err(refuse("named volumes are not supported")
+            .hint("give a host path that starts with '/' or './'"));
+    }
+    let source = existing(Path::new(source)).map_err(|failure| failure.context(format!("--volume {text}")))?;
+    let (mut read_only, mut recursive, mut propagation) = (false, true, Propagation::Private);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => read_only = true,
+            "rw" => read_only = false,
+            "bind" | "nonrecursive" => recursive = false,
+            "rbind" => recursive = true,
+            "private" | "rprivate" => propagation = Propagation::Private,
+            "slave" | "rslave" => propagation = Propagation::Slave,
+            "shared" | "rshared" => propagation = Propagation::Shared,
+            // SELinux labels: nothing to do where SELinux is not enforced, as podman does.
+            "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
+            other => return Err(refuse(&format!("option {other:?} is not supported"))),
+        }
+    }
+    let target = absolute_target(target).map_err(|why| refuse(&why))?;
+    Ok(Mount::Bind { source, target, read_only, recursive, propagation })
+}
+
+fn existing(path: &Path) -> Result<PathBuf, Failure> {
+    let path = crate::config::absolute(path)?;
+    match path.symlink_metadata() {
+        Ok(_) => Ok(path),
+        Err(error) => Err(Failure::io(format!("finding {}", path.display()), &error)),
+    }
+}
+
+fn absolute_target(target: &str) -> Result<PathBuf, String> {
+    match target.starts_with('/') {
+        true => Ok(PathBuf::from(target)),
+        false => Err(format!("the path in the container, {target:?}, must be absolute")),
+    }
+}
+
+/// `PATH[:OPTION,…]` of `--tmpfs`.
+///
+/// # Errors
+/// A relative path.
+pub fn tmpfs(text: &str) -> Result<Mount, Failure> {
+    let (target, options) = text.split_once(':').unwrap_or((text, ""));
+    let target =
+        absolute_target(target).map_err(|why| Failure::usage(format!("--tmpfs {text:?}: {why}")))?;
+    let options = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned);
+    Ok(Mount::Tmpfs { target, options: options.collect() })
+}
+
+/// `type=bind|tmpfs,…` of `--mount`.
+///
+/// # Errors
+/// Unknown types and keys, by name.
+pub fn mount(text: &str) -> Result<Mount, Failure> {
+    let refuse = |why: String| Failure::usage(format!("--mount {text:?}: {why}"));
+    let (mut kind, mut source, mut target) = ("volume", None, None);
+    let (mut read_only, mut recursive, mut propagation) = (false, true, Propagation::Private);
+    let mut options = Vec::new();
+    for pair in text.split(',') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match key {
+            "type" => kind = value,
+            "source" | "src" => source = Some(value),
+            "target" | "dst" | "destination" => target = Some(value),
+            "readonly" | "ro" => read_only = flag(value).map_err(refuse)?,
+            "bind-nonrecursive" => recursive = !flag(value).map_err(refuse)?,
+            "bind-propagation" => {
+                propagation = match value {
+                    "private" | "rprivate" => Propagation::Private,
+                    "slave" | "rslave" => Propagation::Slave,
+                    "shared" | "rshared" => Propagation::Shared,
+                    other => return Err(refuse(format!("propagation {other:?} is not known"))),
+                }
+            }
+            "tmpfs-size" => options.push(format!("size={}", size(value).map_err(refuse)?)),
+            "tmpfs-mode" => options.push(format!("mode={value}")),
+            other => return Err(refuse(format!("key {other:?} is not supported"))),
+        }
+    }
+    let target = target.ok_or_else(|| refuse("it has no target=".to_owned()))?;
+    let target = absolute_target(target).map_err(refuse)?;
+    match (kind, source) {
+        ("bind", Some(source)) => {
+            let source = existing(Path::new(source)).map_err(|f| f.context(format!("--mount {text}")))?;
+            Ok(Mount::Bind { source, target, read_only, recursive, propagation })
+        }
+        ("bind", None) => Err(refuse("type=bind needs source=".to_owned())),
+        ("tmpfs", None) => {
+            options.extend(read_only.then(|| "ro".to_owned()));
+            Ok(Mount::Tmpfs { target, options })
+        }
+        ("tmpfs", Some(_)) => Err(refuse("type=tmpfs takes no source=".to_owned())),
+        (other, _) => Err(refuse(format!("type {other:?} is not supported"))
+            .hint("supported types are bind and tmpfs")),
+    }
+}
+
+fn flag(value: &str) -> Result<bool, String> {
+    match value {
+        "" | "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        other => Err(format!("{other:?} is neither true nor false")),
+    }
+}
+
+/// `NAME=value` lines of `--env` and the files of `--env-file`; a bare `NAME` takes its value from
+/// our own environment and is left out if it has none there, as Docker does.
+///
+/// # Errors
+/// An unreadable file, an empty name.
+pub fn environment(files: &[PathBuf], lines: &[String]) -> Result<Vec<String>, Failure> {
+    let mut out = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Failure::io(format!("reading {}", file.display()), &error))?;
+        let kept = text.lines().map(str::trim_start);
+        for line in kept.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            out.extend(assignment(line)?);
+        }
+    }
+    for line in lines {
+        out.extend(assignment(line)?);
+    }
+    Ok(out)
+}
+
+fn assignment(line: &str) -> Result<Option<String>, Failure> {
+    match line.split_once('=') {
+        Some(("", _)) => Err(Failure::usage(format!("environment line {line:?} has no name"))),
+        Some(_) => Ok(Some(line.to_owned())),
+        None => Ok(std::env::var(line).ok().map(|value| format!("{line}={value}"))),
+    }
+}
+
+/// `KEY=VALUE` pairs of `--label`, `--annotation`, `--build-arg`; a bare key has an empty value.
+pub fn pair(text: &str) -> (String, String) {
+    match text.split_once('=') {
+        Some((key, value)) => (key.to_owned(), value.to_owned()),
+        None => (text.to_owned(), String::new()),
+    }
+}
+
+/// A signal by name (`TERM`, `SIGTERM`) or number.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn signal(text: &str) -> Result<runtime::Signal, String> {
+    const NAMES: &[(&str, i32)] = &[
+        ("HUP", libc::SIGHUP), ("INT", libc::SIGINT), ("QUIT", libc::SIGQUIT),
+        ("ILL", libc::SIGILL), ("TRAP", libc::SIGTRAP), ("ABRT", libc::SIGABRT),
+        ("BUS", libc::SIGBUS), ("FPE", libc::SIGFPE), ("KILL", libc::SIGKILL),
+        ("USR1", libc::SIGUSR1), ("SEGV", libc::SIGSEGV), ("USR2", libc::SIGUSR2),
+        ("PIPE", libc::SIGPIPE), ("ALRM", libc::SIGALRM), ("TERM", libc::SIGTERM),
+        ("CHLD", libc::SIGCHLD), ("CONT", libc::SIGCONT), ("STOP", libc::SIGSTOP),
+        ("TSTP", libc::SIGTSTP), ("TTIN", libc::SIGTTIN), ("TTOU", libc::SIGTTOU),
+        ("URG", libc::SIGURG), ("XCPU", libc::SIGXCPU), ("XFSZ", libc::SIGXFSZ),
+        ("VTALRM", libc::SIGVTALRM), ("PROF", libc::SIGPROF), ("WINCH", libc::SIGWINCH),
+        ("IO", libc::SIGIO), ("PWR", libc::SIGPWR), ("SYS", libc::SIGSYS),
+    ];
+    let refuse = || format!("{text:?} is not a signal such as TERM or 15");
+    if let Ok(number) = text.parse::<i32>() {
+        return if (1..=64).contains(&number) { Ok(runtime::Signal(number)) } else { Err(refuse()) };
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let from_end = |rest: &str, base: i32, sign: i32| {
+        rest.parse::<i32>().ok().map(|n| base + sign * n).filter(|n| (34..=64).contains(n))
+    };
+    let real_time = name
+        .strip_prefix("RTMIN+")
+        .and_then(|rest| from_end(rest, 34, 1))
+        .or_else(|| name.strip_prefix("RTMAX-").and_then(|rest| from_end(rest, 64, -1)));
+    let known = NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+    known.or(real_time).map(runtime::Signal).ok_or_else(refuse)
+}
+
+/// Keys of `--detach-keys`: `ctrl-p,ctrl-q`, single characters, or empty for none.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn detach_keys(text: &str) -> Result<Vec<u8>, String> {
+    let key = |part: &str| {
+        let refuse = || format!("{part:?} is not a key such as a or ctrl-p");
+        match part.strip_prefix("ctrl-").map(str::as_bytes) {
+            Some([letter @ b'a'..=b'z']) => Ok(letter - b'a' + 1),
+            Some([sign @ (b'@' | b'[' | b'\\' | b']' | b'^' | b'_')]) => Ok(sign - b'@'),
+            Some(_) => Err(refuse()),
+            None => match part.as_bytes() {
+                [byte] => Ok(*byte),
+                _ => Err(refuse()),
+            },
+        }
+    };
+    text.split(',').filter(|part| !part.is_empty()).map(key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_powers_of_1024() {
+        let good = [("0", 0), ("1024", 1024), ("1k", 1024), ("1.5m", 1_572_864), ("2GiB", 2 << 30)];
+        for (text, bytes) in good {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "m", "-1", "1x", "99999999999t", "1e3", "nan"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert_eq!(size_or_unlimited("-1"), Ok(-1));
+    }
+
+    #[test]
+    fn mounts_are_read_and_what_is_not_known_is_refused() {
+        let bind = mount("type=bind,src=/tmp,dst=/x,ro").unwrap();
+        assert!(matches!(bind, Mount::Bind { read_only: true, recursive: true, .. }));
+        assert!(matches!(mount("type=tmpfs,target=/x,tmpfs-size=1m"), Ok(Mount::Tmpfs { .. })));
+        for text in
+            ["type=bind,dst=/x", "type=tmpfs,dst=x", "type=volume,dst=/x", "type=bind,src=/tmp,dst=/x,zap=1", "dst=/x"]
+        {
+            assert_eq!(mount(text).unwrap_err().exit_code(), 2, "{text}");
+        }
+        assert!(matches!(volume("/tmp:/x:ro"), Ok(Mount::Bind { read_only: true, .. })));
+        for text in ["/tmp", "data:/x", "/tmp:x", "/tmp:/x:frob"] {
+            assert_eq!(volume(text).unwrap_err().exit_code(), 2, "{text}");
+        }
+    }
+
+    #[test]
+    fn signals_and_keys_have_names() {
+        assert_eq!(signal("SIGTERM"), Ok(runtime::Signal::TERM));
+        assert_eq!(signal("kill"), Ok(runtime::Signal::KILL));
+        assert_eq!(signal("RTMIN+3"), Ok(runtime::Signal(37)));
+        assert!(signal("0").is_err() && signal("FOO").is_err() && signal("65").is_err());
+        assert_eq!(detach_keys("ctrl-p,ctrl-q"), Ok(vec![16, 17]));
+        assert_eq!(detach_keys(""), Ok(Vec::new()));
+        assert!(detach_keys("ctrl-1").is_err());
+        assert!(ulimit("nofile=5:4").is_err());
+        assert_eq!(ulimit("core=-1").map(|limit| limit.soft), Ok(u64::MAX));
+    }
+}

@@ -1,0 +1,155 @@
+//! `--format`: Go templates as Docker and Podman take them, `json`, or a table.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+use task::Kind;
+
+use crate::report::Failure;
+
+/// Columns padded to their widest cell, two spaces apart; the last one is not padded.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    let header = header.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
+    for row in std::iter::once(&header).chain(rows) {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// Renders one value through a Go template; `json` is the whole value.
+///
+/// Functions beside Go's own, as Docker has them: `json`, `join`, `lower`, `upper`, `title`,
+/// `split`, `println` is Go's.
+///
+/// # Errors
+/// The template does not parse, or names what the value does not have.
+pub fn template(template: &str, value: &Value) -> Result<String, Failure> {
+    if template == "json" {
+        return Ok(value.to_string());
+    }
+    let template = template.replace("\\n", "\n").replace("\\t", "\t");
+    let render = || {
+        gotmpl::Template::new("format")
+            .func("json", |args| Ok(text(from_template(args.first()).to_string())))
+            .func("lower", |args| Ok(text(string(args.first()).to_lowercase())))
+            .func("upper", |args| Ok(text(string(args.first()).to_uppercase())))
+            .func("join", |args| Ok(text(join(args))))
+            .func("split", |args| Ok(split(args)))
+            .parse(&template)?
+            .execute_to_string(&to_template(value))
+    };
+    render().map_err(|error| {
+        Failure::new(Kind::Invalid, format!("rendering --format {template:?}: {error}"))
+            .hint("`--format json` shows which fields there are")
+    })
+}
+
+fn text(text: String) -> gotmpl::Value {
+    gotmpl::Value::String(text.into())
+}
+
+fn string(value: Option<&gotmpl::Value>) -> String {
+    value.map(ToString::to_string).unwrap_or_default()
+}
+
+fn join(args: &[gotmpl::Value]) -> String {
+    let separator = string(args.get(1));
+    match args.first() {
+        Some(gotmpl::Value::List(items)) => {
+            items.iter().map(ToString::to_string).collect::<Vec<_>>().join(&separator)
+        }
+        other => string(other),
+    }
+}
+
+fn split(args: &[gotmpl::Value]) -> gotmpl::Value {
+    let (whole, separator) = (string(args.first()), string(args.get(1)));
+    let parts: Vec<_> = whole.split(&separator).map(|part| text(part.to_owned())).collect();
+    gotmpl::Value::List(parts.into())
+}
+
+fn to_template(value: &Value) -> gotmpl::Value {
+    match value {
+        Value::Null => gotmpl::Value::Nil,
+        Value::Bool(value) => gotmpl::Value::Bool(*value),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => gotmpl::Value::Int(value),
+            (None, Some(value)) => gotmpl::Value::Uint(value),
+            (None, None) => gotmpl::Value::Float(number.as_f64().unwrap_or_default()),
+        },
+        Value::String(value) => gotmpl::Value::String(value.as_str().into()),
+        Value::Array(items) => {
+            gotmpl::Value::List(items.iter().map(to_template).collect::<Vec<_>>().into())
+        }
+        Value::Object(fields) => gotmpl::Value::Map(
+            fields
+                .iter()
+                .map(|(key, value)| (key.as_str().into(), to_template(value)))
+                .collect::<std::collections::BTreeMap<_, _>>()
+                .into(),
+        ),
+    }
+}
+
+fn from_template(value: Option<&gotmpl::Value>) -> Value {
+    match value {
+        Some(gotmpl::Value::Bool(value)) => (*value).into(),
+        Some(gotmpl::Value::Int(value)) => (*value).into(),
+        Some(gotmpl::Value::Uint(value)) => (*value).into(),
+        Some(gotmpl::Value::Float(value)) => (*value).into(),
+        Some(gotmpl::Value::String(value)) => value.to_string().into(),
+        Some(gotmpl::Value::List(items)) => {
+            items.iter().map(|item| from_template(Some(item))).collect()
+        }
+        Some(gotmpl::Value::Map(fields)) => Value::Object(
+            fields
+                .iter()
+                .map(|(key, value)| (key.to_string(), from_template(Some(value))))
+                .collect(),
+        ),
+        _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn templates_read_as_docker_reads_them() {
+        let value = json!({"Id": "x", "Size": 7, "Env": ["A=1", "B=2"], "Labels": {"a": "b"}});
+        let cases = [
+            ("{{.Id}}", "x"),
+            ("{{ .Size }}\\n", "7\n"),
+            ("{{json .Labels}}", r#"{"a":"b"}"#),
+            ("{{range .Env}}{{.}};{{end}}", "A=1;B=2;"),
+            (r#"{{join .Env ","}}"#, "A=1,B=2"),
+            (r#"{{index .Labels "a"}}"#, "b"),
+            ("{{upper .Id}}", "X"),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(template(source, &value).unwrap(), expected, "{source}");
+        }
+        assert!(template("{{.Id", &value).is_err());
+    }
+
+    #[test]
+    fn tables_are_aligned_without_trailing_blanks() {
+        let rows = [vec!["a".to_owned(), "long".to_owned()], vec!["bcd".to_owned(), String::new()]];
+        assert_eq!(table(&["X", "Y"], &rows), "X    Y\na    long\nbcd\n");
+    }
+}

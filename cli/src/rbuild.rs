@@ -1,0 +1,120 @@
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::app::{App, Globals};
+use crate::commands::{about, account, bud, care, containers, images, registry, run, sign, transfer};
+use crate::entry;
+use crate::report::Failure;
+
+/// Build, run, store, push and sign container images
+#[derive(Debug, Parser)]
+#[command(name = "rbuild", version, about, propagate_version = true, disable_help_subcommand = true)]
+struct Rbuild {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(visible_alias = "build")]
+    Bud(Box<bud::Bud>),
+    Run(Box<run::Run>),
+    Ps(containers::Ps),
+    Logs(containers::Logs),
+    Exec(containers::Exec),
+    Attach(containers::Attach),
+    Stop(containers::Stop),
+    Kill(containers::Kill),
+    Wait(containers::Wait),
+    Rm(containers::Rm),
+    Images(images::Images),
+    History(images::History),
+    Inspect(images::Inspect),
+    Tag(images::Tag),
+    Untag(images::Untag),
+    Rmi(images::Rmi),
+    Pull(transfer::Pull),
+    Push(transfer::Push),
+    Save(transfer::Save),
+    Load(transfer::Load),
+    Sign(sign::Sign),
+    Verify(sign::Verify),
+    GenerateKeyPair(sign::GenerateKeyPair),
+    Login(account::Login),
+    Logout(account::Logout),
+    Prune(care::Prune),
+    Df(care::Df),
+    Check(care::Check),
+    #[command(subcommand)]
+    Registry(registry::Registry),
+    Info(about::Info),
+    Version(about::Version),
+    /// Print a completion script for a shell
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// The whole of the command `rbuild`.
+pub fn rbuild() -> ExitCode {
+    entry::enter("rbuild", |arguments, rootless| {
+        let parsed = Rbuild::try_parse_from(arguments)?;
+        let app = App::new(parsed.globals, rootless)?;
+        Ok(dispatch(parsed.command, &app))
+    })
+}
+
+fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
+    match command {
+        Command::Bud(bud) => bud.run(app),
+        Command::Run(run) => run.run(app),
+        Command::Ps(ps) => ps.run(app),
+        Command::Logs(logs) => logs.run(app),
+        Command::Exec(exec) => exec.run(app),
+        Command::Attach(attach) => attach.run(app),
+        Command::Stop(stop) => stop.run(app),
+        Command::Kill(kill) => kill.run(app),
+        Command::Wait(wait) => wait.run(app),
+        Command::Rm(rm) => rm.run(app),
+        Command::Images(images) => images.run(app),
+        Command::History(history) => history.run(app),
+        Command::Inspect(inspect) => inspect.run(app),
+        Command::Tag(tag) => tag.run(app),
+        Command::Untag(untag) => untag.run(app),
+        Command::Rmi(rmi) => rmi.run(app),
+        Command::Pull(pull) => pull.run(app),
+        Command::Push(push) => push.run(app),
+        Command::Save(save) => save.run(app),
+        Command::Load(load) => load.run(app),
+        Command::Sign(sign) => sign.run(app),
+        Command::Verify(verify) => verify.run(app),
+        Command::GenerateKeyPair(generate) => generate.run(),
+        Command::Login(login) => login.run(app),
+        Command::Logout(logout) => logout.run(app),
+        Command::Prune(prune) => prune.run(app),
+        Command::Df(df) => df.run(app),
+        Command::Check(check) => check.run(app),
+        Command::Registry(registry) => registry.run(app),
+        Command::Info(info) => info.run(app),
+        Command::Version(version) => version.run("rbuild"),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Rbuild::command(), "rbuild", &mut std::io::stdout());
+            Ok(0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        Rbuild::command().debug_assert();
+    }
+}

@@ -1,0 +1,81 @@
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::app::{App, Globals};
+use crate::commands::{about, account, copy, sign};
+use crate::entry;
+use crate::report::Failure;
+
+/// Copy, inspect, delete and sign images in registries, layouts and archives
+#[derive(Debug, Parser)]
+#[command(name = "rcopy", version, about, propagate_version = true, disable_help_subcommand = true)]
+struct Rcopy {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Copy(Box<copy::Copy>),
+    Inspect(copy::Inspect),
+    #[command(visible_alias = "ls")]
+    ListTags(copy::ListTags),
+    Delete(copy::Delete),
+    #[command(name = "digest", visible_alias = "manifest-digest")]
+    DigestOf(copy::DigestOf),
+    Sign(sign::Sign),
+    Verify(sign::Verify),
+    #[command(visible_alias = "generate-sigstore-key")]
+    GenerateKeyPair(sign::GenerateKeyPair),
+    Login(account::Login),
+    Logout(account::Logout),
+    Version(about::Version),
+    /// Print a completion script for a shell
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// The whole of the command `rcopy`.
+pub fn rcopy() -> ExitCode {
+    entry::enter("rcopy", |arguments, rootless| {
+        let parsed = Rcopy::try_parse_from(arguments)?;
+        let app = App::new(parsed.globals, rootless)?;
+        Ok(dispatch(parsed.command, &app))
+    })
+}
+
+fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
+    match command {
+        Command::Copy(copy) => copy.run(app),
+        Command::Inspect(inspect) => inspect.run(app),
+        Command::ListTags(list) => list.run(app),
+        Command::Delete(delete) => delete.run(app),
+        Command::DigestOf(digest) => digest.run(app),
+        Command::Sign(sign) => sign.run(app),
+        Command::Verify(verify) => verify.run(app),
+        Command::GenerateKeyPair(generate) => generate.run(),
+        Command::Login(login) => login.run(app),
+        Command::Logout(logout) => logout.run(app),
+        Command::Version(version) => version.run("rcopy"),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Rcopy::command(), "rcopy", &mut std::io::stdout());
+            Ok(0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        Rcopy::command().debug_assert();
+    }
+}

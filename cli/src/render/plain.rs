@@ -1,0 +1,169 @@
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use task::{Event, Meter, Observer, Outcome, TaskId};
+
+use super::text::{Lines, bytes, clean, duration};
+
+/// Progress as lines for logs: each task says when it starts (if it lasts), what it prints and how
+/// it ended, every line with the task's label in front.
+pub struct Plain {
+    live: Mutex<Live>,
+}
+
+#[derive(Default)]
+struct Live {
+    tasks: HashMap<TaskId, Item>,
+    closed: bool,
+}
+
+struct Item {
+    label: String,
+    name: String,
+    depth: usize,
+    start: Instant,
+    meter: Arc<Meter>,
+    announced: bool,
+    lines: Lines,
+    notes: Vec<String>,
+}
+
+/// A task that is still running after this long is announced before it ends.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+impl Plain {
+    /// An observer that prints to standard error.
+    pub fn new() -> Self {
+        Plain { live: Mutex::default() }
+    }
+
+    /// Prints nothing after this.
+    pub fn close(&self) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+    }
+}
+
+impl Default for Plain {
+    fn default() -> Self {
+        Plain::new()
+    }
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// `[2/5]` of `[2/5] RUN make`, or of a name without brackets its first word.
+fn label(name: &str) -> &str {
+    match name.strip_prefix('[').and_then(|rest| rest.find(']')) {
+        Some(end) => &name[..end + 2],
+        None => name.split_whitespace().next().unwrap_or("-"),
+    }
+}
+
+impl Item {
+    fn announce(&mut self) {
+        if !self.announced {
+            self.announced = true;
+            say(&clean(&self.name, 400));
+            for note in self.notes.drain(..) {
+                say(&format!("{} · {}", self.label, clean(&note, 400)));
+            }
+        }
+    }
+
+    fn finish(mut self, outcome: Outcome) {
+        if let Some(rest) = self.lines.rest() {
+            self.announce();
+            say(&format!("{} | {}", self.label, clean(&rest, 4000)));
+        }
+        let took = duration(self.start.elapsed());
+        let size = match self.meter.position() {
+            0 => String::new(),
+            position => format!(" {}", bytes(position)),
+        };
+        let verdict = match outcome {
+            Outcome::Done => format!("done{size} in {took}"),
+            Outcome::Reused => "already there".to_owned(),
+            Outcome::Failed => format!("FAILED after {took}"),
+            Outcome::Cancelled => "cancelled".to_owned(),
+        };
+        let verdict = match (outcome, self.label.starts_with('[')) {
+            (Outcome::Reused, true) => "CACHED".to_owned(),
+            _ => verdict,
+        };
+        if self.announced {
+            say(&format!("{} {verdict}", self.label));
+        } else {
+            let notes = self.notes.iter().map(|note| format!(" · {}", clean(note, 400)));
+            say(&format!("{} · {verdict}{}", clean(&self.name, 400), notes.collect::<String>()));
+        }
+    }
+}
+
+impl Live {
+    fn announce_slow(&mut self) {
+        for item in self.tasks.values_mut().filter(|item| item.depth == 1) {
+            if item.start.elapsed() > PATIENCE {
+                item.announce();
+            }
+        }
+    }
+}
+
+impl Observer for Plain {
+    fn event(&self, event: Event) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if live.closed {
+            return;
+        }
+        live.announce_slow();
+        match event {
+            Event::Started { id, parent, name, meter } => {
+                let depth = parent.map_or(0, |parent| {
+                    live.tasks.get(&parent).map_or(1, |item| item.depth + 1)
+                });
+                let item = Item {
+                    label: label(&name).to_owned(),
+                    name,
+                    depth,
+                    start: Instant::now(),
+                    meter,
+                    announced: depth == 0,
+                    lines: Lines::default(),
+                    notes: Vec::new(),
+                };
+                live.tasks.insert(id, item);
+            }
+            Event::Output { id, bytes } => {
+                if let Some(item) = live.tasks.get_mut(&id) {
+                    for line in item.lines.feed(&bytes) {
+                        item.announce();
+                        say(&format!("{} | {}", item.label, clean(&line, 4000)));
+                    }
+                }
+            }
+            Event::Warned { id, message } => {
+                let label = live.tasks.get(&id).filter(|item| item.depth > 0);
+                let label = label.map(|item| format!("{} ", item.label)).unwrap_or_default();
+                say(&format!("{label}warning: {}", clean(&message, 4000)));
+            }
+            Event::Noted { id, message } => {
+                if let Some(item) = live.tasks.get_mut(&id) {
+                    if item.announced && item.depth > 0 {
+                        say(&format!("{} · {}", item.label, clean(&message, 400)));
+                    } else {
+                        item.notes.push(message);
+                    }
+                }
+            }
+            Event::Finished { id, outcome } => {
+                if let Some(item) = live.tasks.remove(&id).filter(|item| item.depth > 0) {
+                    item.finish(outcome);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+use std::time::Duration;
+
+/// A size as people read it, in decimal units as Docker prints them: `812B`, `1.5kB`, `37.2MB`.
+pub fn bytes(size: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let mut value = size as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit < UNITS.len() - 1 {
+        value /= 1000.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{size}B"),
+        _ if value < 10.0 => format!("{value:.2}{}", UNITS[unit]),
+        _ if value < 100.0 => format!("{value:.1}{}", UNITS[unit]),
+        _ => format!("{value:.0}{}", UNITS[unit]),
+    }
+}
+
+/// A duration as people read it: `8ms`, `3.2s`, `2m05s`.
+pub fn duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    match millis {
+        0..1_000 => format!("{millis}ms"),
+        1_000..60_000 => format!("{:.1}s", duration.as_secs_f64()),
+        _ => format!("{}m{:02}s", millis / 60_000, millis / 1_000 % 60),
+    }
+}
+
+/// Cuts a line to `width` characters and takes control characters out of it, so that no output
+/// of a command can move the cursor or recolour the screen.
+pub(super) fn clean(line: &str, width: usize) -> String {
+    let mut out = String::new();
+    let mut chars = line.chars();
+    let mut length = 0;
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => skip_escape(&mut chars),
+            '\t' => out.push(' '),
+            c if c.is_control() => continue,
+            c => out.push(c),
+        }
+        length += 1;
+        if length >= width && chars.as_str().chars().any(|c| !c.is_control()) {
+            out.pop();
+            out.push('…');
+            break;
+        }
+    }
+    out
+}
+
+fn skip_escape(chars: &mut std::str::Chars<'_>) {
+    if chars.clone().next() == Some('[') {
+        chars.next();
+        for c in chars.by_ref() {
+            if ('@'..='~').contains(&c) {
+                return;
+            }
+        }
+    } else {
+        chars.next();
+    }
+}
+
+/// Splits what a command writes into lines; a part of a line waits for its end. A carriage return
+/// starts the line again, as it does on a terminal.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for &byte in bytes {
+            match byte {
+                b'\n' => lines.push(self.take()),
+                byte => self.partial.push(byte),
+            }
+            if self.partial.len() > 64 << 10 {
+                lines.push(self.take());
+            }
+        }
+        lines
+    }
+
+    pub(super) fn rest(&mut self) -> Option<String> {
+        (!self.partial.is_empty()).then(|| self.take())
+    }
+
+    fn take(&mut self) -> String {
+        let bytes = std::mem::take(&mut self.partial);
+        let text = String::from_utf8_lossy(&bytes);
+        let text = text.trim_end_matches('\r');
+        text.rsplit('\r').next().unwrap_or_default().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_read_well() {
+        let sizes = [(0, "0B"), (812, "812B"), (1_500, "1.50kB"), (37_200_000, "37.2MB")];
+        for (size, text) in sizes {
+            assert_eq!(bytes(size), text);
+        }
+        assert_eq!(bytes(999_600_000), "1.00GB");
+        assert_eq!(duration(Duration::from_millis(8)), "8ms");
+        assert_eq!(duration(Duration::from_millis(3_240)), "3.2s");
+        assert_eq!(duration(Duration::from_secs(125)), "2m05s");
+    }
+
+    #[test]
+    fn output_cannot_touch_the_screen() {
+        assert_eq!(clean("a\u{1b}[31mb\u{1b}[0m\tc\u{7}", 80), "ab c");
+        assert_eq!(clean("abcdef", 4), "abc…");
+        assert_eq!(clean("abcd", 4), "abcd");
+    }
+
+    #[test]
+    fn lines_wait_for_their_end() {
+        let mut lines = Lines::default();
+        assert!(lines.feed(b"one").is_empty());
+        assert_eq!(lines.feed(b" line\r\n50%\r100%\nrest"), ["one line", "100%"]);
+        assert_eq!(lines.rest().as_deref(), Some("rest"));
+        assert_eq!(lines.rest(), None);
+    }
+}

@@ -1,0 +1,163 @@
+//! How a failure is told: what failed, why, and what to do, once, at the end.
+
+use std::error::Error;
+use std::io::{IsTerminal, Write};
+
+use serde_json::json;
+use task::{Cause, Fault, Kind};
+
+/// Why a command failed, ready to be shown.
+#[derive(Debug)]
+pub struct Failure {
+    /// Decides the exit code and the default hint.
+    pub kind: Kind,
+    /// Outermost first.
+    pub messages: Vec<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Text to show above the messages as it is: an excerpt of a Dockerfile.
+    pub excerpt: Option<String>,
+    /// The exit code where the kind does not decide it.
+    pub code: Option<u8>,
+}
+
+impl Failure {
+    /// A failure of the command line's own.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Failure {
+        Failure { kind, messages: vec![message.into()], hint: None, excerpt: None, code: None }
+    }
+
+    /// Wrong use: exit code 2.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure { code: Some(2), ..Failure::new(Kind::Invalid, message) }
+    }
+
+    /// Adds what to do.
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts what was being done in front.
+    pub fn context(mut self, message: impl Into<String>) -> Failure {
+        self.messages.insert(0, message.into());
+        self
+    }
+
+    /// A failed system call on a named thing.
+    pub fn io(doing: impl std::fmt::Display, error: &std::io::Error) -> Failure {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => Kind::NotFound,
+            std::io::ErrorKind::PermissionDenied => Kind::Denied,
+            _ => Kind::System,
+        };
+        Failure::new(kind, format!("{doing}")).caused_by(error.to_string())
+    }
+
+    fn caused_by(mut self, message: String) -> Failure {
+        self.messages.push(message);
+        self
+    }
+
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match (self.code, self.kind) {
+            (Some(code), _) => code,
+            (None, Kind::Cancelled) => 130,
+            (None, _) => 1,
+        }
+    }
+
+    /// Shows the failure on standard error.
+    pub fn print(&self) {
+        let mut err = std::io::stderr().lock();
+        let colour = std::io::stderr().is_terminal();
+        let paint = |code: &str, text: &str| match colour {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        };
+        if self.kind == Kind::Cancelled {
+            let _ = writeln!(err, "{}", paint("33", "cancelled"));
+            return;
+        }
+        if let Some(excerpt) = &self.excerpt {
+            let _ = writeln!(err, "{}", excerpt.trim_end());
+        }
+        let mut messages = self.messages.iter();
+        if let Some(first) = messages.next() {
+            let _ = writeln!(err, "{} {first}", paint("1;31", "error:"));
+        }
+        for message in messages {
+            let _ = writeln!(err, "  {} {message}", paint("2", "caused by:"));
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(err, "{} {hint}", paint("1;36", "hint:"));
+        }
+    }
+
+    /// Shows the failure as one JSON object on standard error.
+    pub fn print_json(&self) {
+        let (message, causes) = match self.messages.split_first() {
+            Some((first, rest)) => (first.as_str(), rest),
+            None => ("", &[][..]),
+        };
+        let line = json!({
+            "event": "error", "kind": self.kind.as_str(), "message": message,
+            "causes": causes, "hint": self.hint,
+        });
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    }
+}
+
+/// Every fault of the libraries is a failure; its whole chain of causes is told.
+impl<F: Fault> From<F> for Failure {
+    fn from(fault: F) -> Failure {
+        let (kind, hint) = (fault.kind(), fault.hint());
+        Failure { kind, messages: distinct(&fault), hint, excerpt: None, code: None }
+    }
+}
+
+/// Tells a boxed cause.
+pub fn cause(cause: &Cause) -> Failure {
+    let (kind, hint) = (cause.kind(), cause.hint());
+    Failure { kind, messages: distinct(cause), hint, excerpt: None, code: None }
+}
+
+/// A message whose end is already the next message is told once.
+fn distinct(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut messages = task::chain(error);
+    for i in (1..messages.len()).rev() {
+        let (before, this) = (messages[i - 1].clone(), messages[i].clone());
+        if before.ends_with(&this) {
+            messages.remove(i);
+        }
+    }
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("pushing app: {0}")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no route")]
+    struct Inner;
+
+    impl Fault for Outer {
+        fn kind(&self) -> Kind {
+            Kind::Unavailable
+        }
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let failure = Failure::from(Outer(Inner));
+        assert_eq!(failure.messages, ["pushing app: no route"]);
+        assert_eq!(failure.exit_code(), 1);
+        assert_eq!(Failure::usage("x").exit_code(), 2);
+    }
+}

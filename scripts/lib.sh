@@ -1,0 +1,45 @@
+# Shared by ./quickstart and ./test: saying what happens, installing, building.
+
+if [ -t 1 ]; then bold=$'\e[1m' cyan=$'\e[36m' reset=$'\e[0m'; else bold='' cyan='' reset=''; fi
+
+step() { printf '\n%s==>%s %s%s%s\n' "$cyan" "$reset" "$bold" "$*" "$reset"; }
+say() { printf '    %s\n' "$*"; }
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# packages NAME...: installs the Debian packages that are not there yet.
+packages() {
+    local missing=() name
+    for name in "$@"; do
+        dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
+    done
+    if [ ${#missing[@]} = 0 ]; then say "all there"; return; fi
+    say "installing ${missing[*]}"
+    as_root env DEBIAN_FRONTEND=noninteractive sh -c '
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null' sh "${missing[@]}"
+}
+
+# Rust 1.91 or newer: what is there, else by rustup (Debian 12 has an older one).
+need_rust() {
+    [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"
+    if ! command -v cargo >/dev/null; then
+        say "installing Rust by rustup"
+        curl -fsS https://sh.rustup.rs | sh -s -- -y -q --profile minimal -c clippy -c rustfmt
+        . "$HOME/.cargo/env"
+    fi
+    say "$(cargo --version)"
+}
+
+build_release() {
+    cargo build --release --locked --quiet --bins
+    PATH="${CARGO_TARGET_DIR:-$PWD/target}/release:$PATH"
+    export PATH
+}
+
+# wait_for FILE: until it is there and not empty, 20 seconds at most.
+wait_for() {
+    local _
+    for _ in $(seq 200); do [ -s "$1" ] && return; sleep 0.1; done
+    echo "waited for $1 in vain" >&2
+    return 1
+}

@@ -1,0 +1,126 @@
+//! The rules of the house, read from the files themselves: which crate may depend on which
+//! (invariant I1), who may await (I2), who may put content into a place (I3), and how large a file
+//! may grow.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Crates by floor; a crate may use what stands on a lower floor, and `task` may be used by all.
+const FLOORS: &[(&str, u8)] = &[
+    ("task", 0),
+    ("image", 1),
+    ("dockerfile", 1),
+    ("layers", 2),
+    ("registry-client", 2),
+    ("runtime", 2),
+    ("store", 3),
+    ("transport", 4),
+    ("registry-server", 5),
+    ("sign", 5),
+    ("builder", 5),
+    ("cli", 6),
+];
+
+/// Crates in which nothing may await.
+const SYNCHRONOUS: &[&str] = &["task", "image", "dockerfile", "layers", "runtime", "store"];
+const ASYNC_CRATES: &[&str] = &["tokio", "futures", "reqwest", "async-trait", "hyper"];
+
+/// Files longer than this are to be split.
+const LONGEST_FILE: usize = 700;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+/// The `[dependencies]` of one crate (not the dev-dependencies).
+fn dependencies(package: &str) -> Vec<String> {
+    let path = root().join(package).join("Cargo.toml");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut inside = false;
+    let mut names = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with('[') {
+            inside = line == "[dependencies]";
+        } else if inside && !line.is_empty() && !line.starts_with('#') {
+            let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+fn sources(package: &str) -> Vec<(PathBuf, String)> {
+    let files = walkdir::WalkDir::new(root().join(package).join("src")).sort_by_file_name();
+    let files = files.into_iter().map(|entry| entry.expect("a readable source tree"));
+    let rust = files.filter(|entry| entry.path().extension().is_some_and(|e| e == "rs"));
+    rust.map(|entry| {
+        let text = std::fs::read_to_string(entry.path()).expect("UTF-8 source");
+        (entry.path().to_owned(), text)
+    })
+    .collect()
+}
+
+#[test]
+fn dependencies_point_down_never_sideways() {
+    let floors: BTreeMap<&str, u8> = FLOORS.iter().copied().collect();
+    for (package, floor) in FLOORS {
+        for dependency in dependencies(package) {
+            if let Some(below) = floors.get(dependency.as_str()) {
+                assert!(below < floor, "{package} (floor {floor}) uses {dependency} (floor {below})");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_member_has_a_floor() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("the workspace");
+    let members = manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next());
+    for member in members.expect("a list of members").split(',') {
+        let member = member.trim().trim_matches('"');
+        let known = FLOORS.iter().any(|(name, _)| *name == member);
+        assert!(member.is_empty() || member == "tests" || known, "{member} has no floor");
+    }
+}
+
+#[test]
+fn synchronous_crates_know_no_executor() {
+    for package in SYNCHRONOUS {
+        for dependency in dependencies(package) {
+            assert!(!ASYNC_CRATES.contains(&dependency.as_str()), "{package} uses {dependency}");
+        }
+    }
+}
+
+#[test]
+fn only_transport_moves_content() {
+    for (package, _) in FLOORS.iter().filter(|(name, _)| *name != "transport") {
+        for (path, text) in sources(package) {
+            for call in ["Sink::put(", "Sink::publish(", "sink.put(", "sink.publish("] {
+                assert!(!text.contains(call), "{} calls {call}…)", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn files_can_be_read_in_one_sitting() {
+    for (package, _) in FLOORS {
+        for (path, text) in sources(package) {
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            let lines = code.lines().count();
+            assert!(lines <= LONGEST_FILE, "{} has {lines} lines of code", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_test_is_ignored_and_no_stub_is_left() {
+    for (package, _) in FLOORS {
+        for (path, text) in sources(package) {
+            for word in ["#[ignore", "todo!(", "unimplemented!("] {
+                assert!(!text.contains(word), "{} has {word}", path.display());
+            }
+        }
+    }
+}
