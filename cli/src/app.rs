@@ -21,16 +21,35 @@ use crate::report::Failure;
 #[derive(Debug, Clone, Default, Args)]
 pub struct Globals {
     /// The image store (default: /var/lib/rbuild, or ~/.local/share/rbuild for a user)
-    #[arg(long, global = true, value_name = "DIR", env = "RBUILD_ROOT", hide_env = true, help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "RBUILD_ROOT",
+        hide_env = true,
+        help_heading = "Global options"
+    )]
     pub root: Option<PathBuf>,
     /// Where credentials are kept (default: podman's and Docker's places)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub authfile: Option<PathBuf>,
     /// Signature policy (default: ~/.config/containers/policy.json, /etc/containers/policy.json)
-    #[arg(long, visible_alias = "signature-policy", global = true, value_name = "FILE", help_heading = "Global options")]
+    #[arg(
+        long,
+        visible_alias = "signature-policy",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
     pub policy: Option<PathBuf>,
     /// What developers read: error, warn, info, debug or trace
-    #[arg(long, visible_alias = "log-level", global = true, value_name = "LEVEL", help_heading = "Global options")]
+    #[arg(
+        long,
+        visible_alias = "log-level",
+        global = true,
+        value_name = "LEVEL",
+        help_heading = "Global options"
+    )]
     pub log: Option<String>,
 }
 
@@ -58,9 +77,15 @@ pub struct App {
 }
 
 impl App {
-    /// Nothing is opened yet.
+    /// Nothing is opened yet; the developers' log starts.
     pub fn new(globals: Globals, rootless: bool) -> App {
         let places = Places::find(rootless);
+        if let Some(level) = &globals.log {
+            let filter = tracing_subscriber::EnvFilter::new(level);
+            let log =
+                tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+            log.init();
+        }
         App { places, globals, executor: OnceCell::new(), store: OnceCell::new() }
     }
 
@@ -107,9 +132,7 @@ impl App {
         let authfile = authfile.or(self.globals.authfile.as_deref());
         let mut files = Files::new(self.places.auth_files(authfile));
         files.helper_dirs = self.places.helper_directories();
-        files.helper_env = std::env::vars()
-            .filter(|(name, _)| !name.starts_with("LD_"))
-            .collect();
+        files.helper_env = std::env::vars().filter(|(name, _)| !name.starts_with("LD_")).collect();
         files
     }
 
@@ -150,8 +173,9 @@ impl App {
         match self.places.policy(self.globals.policy.as_deref()) {
             None => Ok(Arc::new(transport::Open)),
             Some(file) => {
-                let policy = sign::Policy::load(&config::absolute(&file)?)
-                    .map_err(|error| Failure::from(error).context(format!("reading policy {}", file.display())))?;
+                let policy = sign::Policy::open(&config::absolute(&file)?).map_err(|error| {
+                    Failure::from(error).context(format!("reading policy {}", file.display()))
+                })?;
                 Ok(Arc::new(policy))
             }
         }

@@ -84,7 +84,8 @@ pub fn volume(text: &str) -> Result<Mount, Failure> {
         return Err(refuse("named volumes are not supported")
             .hint("give a host path that starts with '/' or './'"));
     }
-    let source = existing(Path::new(source)).map_err(|failure| failure.context(format!("--volume {text}")))?;
+    let source = existing(Path::new(source))
+        .map_err(|failure| failure.context(format!("--volume {text}")))?;
     let (mut read_only, mut recursive, mut propagation) = (false, true, Propagation::Private);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
@@ -125,8 +126,8 @@ fn absolute_target(target: &str) -> Result<PathBuf, String> {
 /// A relative path.
 pub fn tmpfs(text: &str) -> Result<Mount, Failure> {
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
-    let target =
-        absolute_target(target).map_err(|why| Failure::usage(format!("--tmpfs {text:?}: {why}")))?;
+    let target = absolute_target(target)
+        .map_err(|why| Failure::usage(format!("--tmpfs {text:?}: {why}")))?;
     let options = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned);
     Ok(Mount::Tmpfs { target, options: options.collect() })
 }
@@ -165,7 +166,8 @@ pub fn mount(text: &str) -> Result<Mount, Failure> {
     let target = absolute_target(target).map_err(refuse)?;
     match (kind, source) {
         ("bind", Some(source)) => {
-            let source = existing(Path::new(source)).map_err(|f| f.context(format!("--mount {text}")))?;
+            let source =
+                existing(Path::new(source)).map_err(|f| f.context(format!("--mount {text}")))?;
             Ok(Mount::Bind { source, target, read_only, recursive, propagation })
         }
         ("bind", None) => Err(refuse("type=bind needs source=".to_owned())),
@@ -230,20 +232,44 @@ pub fn pair(text: &str) -> (String, String) {
 /// A sentence that says what was expected.
 pub fn signal(text: &str) -> Result<runtime::Signal, String> {
     const NAMES: &[(&str, i32)] = &[
-        ("HUP", libc::SIGHUP), ("INT", libc::SIGINT), ("QUIT", libc::SIGQUIT),
-        ("ILL", libc::SIGILL), ("TRAP", libc::SIGTRAP), ("ABRT", libc::SIGABRT),
-        ("BUS", libc::SIGBUS), ("FPE", libc::SIGFPE), ("KILL", libc::SIGKILL),
-        ("USR1", libc::SIGUSR1), ("SEGV", libc::SIGSEGV), ("USR2", libc::SIGUSR2),
-        ("PIPE", libc::SIGPIPE), ("ALRM", libc::SIGALRM), ("TERM", libc::SIGTERM),
-        ("CHLD", libc::SIGCHLD), ("CONT", libc::SIGCONT), ("STOP", libc::SIGSTOP),
-        ("TSTP", libc::SIGTSTP), ("TTIN", libc::SIGTTIN), ("TTOU", libc::SIGTTOU),
-        ("URG", libc::SIGURG), ("XCPU", libc::SIGXCPU), ("XFSZ", libc::SIGXFSZ),
-        ("VTALRM", libc::SIGVTALRM), ("PROF", libc::SIGPROF), ("WINCH", libc::SIGWINCH),
-        ("IO", libc::SIGIO), ("PWR", libc::SIGPWR), ("SYS", libc::SIGSYS),
+        ("HUP", libc::SIGHUP),
+        ("INT", libc::SIGINT),
+        ("QUIT", libc::SIGQUIT),
+        ("ILL", libc::SIGILL),
+        ("TRAP", libc::SIGTRAP),
+        ("ABRT", libc::SIGABRT),
+        ("BUS", libc::SIGBUS),
+        ("FPE", libc::SIGFPE),
+        ("KILL", libc::SIGKILL),
+        ("USR1", libc::SIGUSR1),
+        ("SEGV", libc::SIGSEGV),
+        ("USR2", libc::SIGUSR2),
+        ("PIPE", libc::SIGPIPE),
+        ("ALRM", libc::SIGALRM),
+        ("TERM", libc::SIGTERM),
+        ("CHLD", libc::SIGCHLD),
+        ("CONT", libc::SIGCONT),
+        ("STOP", libc::SIGSTOP),
+        ("TSTP", libc::SIGTSTP),
+        ("TTIN", libc::SIGTTIN),
+        ("TTOU", libc::SIGTTOU),
+        ("URG", libc::SIGURG),
+        ("XCPU", libc::SIGXCPU),
+        ("XFSZ", libc::SIGXFSZ),
+        ("VTALRM", libc::SIGVTALRM),
+        ("PROF", libc::SIGPROF),
+        ("WINCH", libc::SIGWINCH),
+        ("IO", libc::SIGIO),
+        ("PWR", libc::SIGPWR),
+        ("SYS", libc::SIGSYS),
     ];
     let refuse = || format!("{text:?} is not a signal such as TERM or 15");
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) { Ok(runtime::Signal(number)) } else { Err(refuse()) };
+        return if (1..=64).contains(&number) {
+            Ok(runtime::Signal(number))
+        } else {
+            Err(refuse())
+        };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -299,9 +325,13 @@ mod tests {
         let bind = mount("type=bind,src=/tmp,dst=/x,ro").unwrap();
         assert!(matches!(bind, Mount::Bind { read_only: true, recursive: true, .. }));
         assert!(matches!(mount("type=tmpfs,target=/x,tmpfs-size=1m"), Ok(Mount::Tmpfs { .. })));
-        for text in
-            ["type=bind,dst=/x", "type=tmpfs,dst=x", "type=volume,dst=/x", "type=bind,src=/tmp,dst=/x,zap=1", "dst=/x"]
-        {
+        for text in [
+            "type=bind,dst=/x",
+            "type=tmpfs,dst=x",
+            "type=volume,dst=/x",
+            "type=bind,src=/tmp,dst=/x,zap=1",
+            "dst=/x",
+        ] {
             assert_eq!(mount(text).unwrap_err().exit_code(), 2, "{text}");
         }
         assert!(matches!(volume("/tmp:/x:ro"), Ok(Mount::Bind { read_only: true, .. })));

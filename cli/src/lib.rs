@@ -9,10 +9,10 @@ mod config;
 mod entry;
 mod flags;
 mod format;
-mod render;
-mod report;
 mod rbuild;
 mod rcopy;
+mod render;
+mod report;
 
 pub use rbuild::rbuild;
 pub use rcopy::rcopy;

@@ -4,13 +4,21 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::app::{App, Globals};
-use crate::commands::{about, account, bud, care, containers, images, registry, run, sign, transfer};
+use crate::commands::{
+    about, account, bud, care, containers, images, registry, run, sign, transfer,
+};
 use crate::entry;
 use crate::report::Failure;
 
 /// Build, run, store, push and sign container images
 #[derive(Debug, Parser)]
-#[command(name = "rbuild", version, about, propagate_version = true, disable_help_subcommand = true)]
+#[command(
+    name = "rbuild",
+    version,
+    about,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
 struct Rbuild {
     #[command(flatten)]
     globals: Globals,
@@ -64,7 +72,7 @@ enum Command {
 pub fn rbuild() -> ExitCode {
     entry::enter("rbuild", |arguments, rootless| {
         let parsed = Rbuild::try_parse_from(arguments)?;
-        let app = App::new(parsed.globals, rootless)?;
+        let app = App::new(parsed.globals, rootless);
         Ok(dispatch(parsed.command, &app))
     })
 }
@@ -103,7 +111,12 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Info(info) => info.run(app),
         Command::Version(version) => version.run("rbuild"),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Rbuild::command(), "rbuild", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Rbuild::command(),
+                "rbuild",
+                &mut std::io::stdout(),
+            );
             Ok(0)
         }
     }

@@ -45,7 +45,7 @@ enum Command {
 pub fn rcopy() -> ExitCode {
     entry::enter("rcopy", |arguments, rootless| {
         let parsed = Rcopy::try_parse_from(arguments)?;
-        let app = App::new(parsed.globals, rootless)?;
+        let app = App::new(parsed.globals, rootless);
         Ok(dispatch(parsed.command, &app))
     })
 }

@@ -28,7 +28,7 @@ pub struct Cancelled;
 impl Cancelled {
     /// Whether this I/O error is the one a [`Metered`] stream gives after cancellation.
     pub fn is_in(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(<(dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static)>::is::<Cancelled>)
+        error.get_ref().is_some_and(|inner| inner.downcast_ref::<Cancelled>().is_some())
     }
 }
 

@@ -1,1 +1,201 @@
-//! placeholder
+//! What end-to-end tests share: the real binaries on a store of their own, real registries, a
+//! base image made of busybox.
+// Tests read the environment and the clock, and print.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
+
+pub mod image;
+pub mod registry;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A place for one test: a directory, and in it a store.
+pub struct Bench {
+    directory: tempfile::TempDir,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    /// How it was called, for messages.
+    pub line: String,
+    /// Its exit code; 128+n for signal n.
+    pub code: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The command must have ended with 0.
+    #[track_caller]
+    pub fn ok(self) -> Ran {
+        assert_eq!(self.code, 0, "{}", self.told());
+        self
+    }
+
+    /// The command must have ended with this code.
+    #[track_caller]
+    pub fn code(self, code: i32) -> Ran {
+        assert_eq!(self.code, code, "{}", self.told());
+        self
+    }
+
+    /// The command must have failed, and said this.
+    #[track_caller]
+    pub fn fails(self, words: &[&str]) -> Ran {
+        assert_ne!(self.code, 0, "{}", self.told());
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is missing: {}", self.told());
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.told());
+        self
+    }
+
+    /// Standard output without the last line break.
+    pub fn text(&self) -> &str {
+        self.stdout.trim_end_matches('\n')
+    }
+
+    /// Everything about it, for a failing test.
+    pub fn told(&self) -> String {
+        let Ran { line, code, stdout, stderr } = self;
+        format!("$ {line}\nexit code {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+    }
+}
+
+/// Runs a command to its end.
+#[track_caller]
+pub fn run(command: &mut Command) -> Ran {
+    let line = format!("{command:?}");
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{line}: {e}"));
+    ran(line, &output)
+}
+
+/// What a finished command did.
+pub fn ran(line: String, output: &Output) -> Ran {
+    use std::os::unix::process::ExitStatusExt;
+    let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran { line, code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+/// The binary of this build: `rbuild` or `rcopy`.
+pub fn binary(name: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("a test has a path");
+    let directory = here.parent().and_then(Path::parent).expect("a target directory");
+    let path = directory.join(name);
+    assert!(path.exists(), "{} is missing: run `cargo build --bins` first", path.display());
+    path
+}
+
+/// Whether a program is installed; says so when it is not.
+pub fn peer(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
+    if found.is_none() {
+        eprintln!("skipped: {name} is not installed");
+    }
+    found
+}
+
+/// Whether this test runs as root; says so when it does not.
+pub fn root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: needs root");
+    }
+    root
+}
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Bench::new()
+    }
+}
+
+impl Bench {
+    /// An empty store in a directory of its own.
+    pub fn new() -> Bench {
+        Bench { directory: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The store.
+    pub fn store(&self) -> PathBuf {
+        self.path().join("store")
+    }
+
+    /// A command of ours on this bench's store.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(binary(name));
+        let home = self.path().join("home");
+        std::fs::create_dir_all(&home).expect("a home");
+        command.current_dir(self.path()).env("RBUILD_ROOT", self.store()).env("HOME", home);
+        for variable in [
+            "XDG_RUNTIME_DIR",
+            "XDG_CONFIG_HOME",
+            "REGISTRY_AUTH_FILE",
+            "DOCKER_CONFIG",
+            "SOURCE_DATE_EPOCH",
+        ] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Runs `rbuild` with these arguments.
+    #[track_caller]
+    pub fn rbuild<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
+        run(self.command("rbuild").args(arguments))
+    }
+
+    /// Runs `rcopy` with these arguments.
+    #[track_caller]
+    pub fn rcopy<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
+        run(self.command("rcopy").args(arguments))
+    }
+
+    /// Writes a file below the directory and gives back its path.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        std::fs::write(&path, content).expect("a file");
+        path
+    }
+
+    /// Builds a Dockerfile in a context of these files; gives back what `rbuild bud` did.
+    #[track_caller]
+    pub fn build(&self, name: &str, dockerfile: &str, files: &[(&str, &str)]) -> Ran {
+        let context = format!("context-{name}");
+        self.write(&format!("{context}/Dockerfile"), dockerfile);
+        for (file, content) in files {
+            self.write(&format!("{context}/{file}"), content);
+        }
+        self.rbuild(["bud", "--progress=plain", "-t", name, &context])
+    }
+
+    /// Puts `localhost/busybox` into the store.
+    #[track_caller]
+    pub fn busybox(&self) {
+        let layout = image::busybox(&self.path().join("busybox-layout"));
+        let from = format!("oci:{}:busybox", layout.display());
+        self.rcopy(["copy", &from, "store:localhost/busybox:latest"]).ok();
+    }
+}

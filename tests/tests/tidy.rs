@@ -66,7 +66,10 @@ fn dependencies_point_down_never_sideways() {
     for (package, floor) in FLOORS {
         for dependency in dependencies(package) {
             if let Some(below) = floors.get(dependency.as_str()) {
-                assert!(below < floor, "{package} (floor {floor}) uses {dependency} (floor {below})");
+                assert!(
+                    below < floor,
+                    "{package} (floor {floor}) uses {dependency} (floor {below})"
+                );
             }
         }
     }

@@ -116,7 +116,9 @@ fn prompt(question: &str) -> Result<String, Failure> {
     }
     eprint!("{question}");
     let mut line = String::new();
-    std::io::stdin().read_line(&mut line).map_err(|error| Failure::io("reading the user name", &error))?;
+    std::io::stdin()
+        .read_line(&mut line)
+        .map_err(|error| Failure::io("reading the user name", &error))?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 

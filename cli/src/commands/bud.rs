@@ -176,9 +176,9 @@ impl Bud {
             request.ignore = Some(read_source(file)?);
         }
         for text in &self.build_context {
-            let (name, value) = text
-                .split_once('=')
-                .ok_or_else(|| Failure::usage(format!("--build-context {text:?}: expected NAME=VALUE")))?;
+            let (name, value) = text.split_once('=').ok_or_else(|| {
+                Failure::usage(format!("--build-context {text:?}: expected NAME=VALUE"))
+            })?;
             request.contexts.insert(name.to_owned(), named_context(value)?);
         }
         request.tags = self.tag.iter().map(|tag| local_name(tag)).collect::<Result<_, _>>()?;
@@ -259,8 +259,11 @@ impl Bud {
         }
         let remote = ["http://", "https://", "git://", "git@"];
         if remote.iter().any(|prefix| self.context.starts_with(prefix)) {
-            return Err(Failure::usage(format!("context {:?}: remote contexts are not supported", self.context))
-                .hint("clone or download it and give the directory"));
+            return Err(Failure::usage(format!(
+                "context {:?}: remote contexts are not supported",
+                self.context
+            ))
+            .hint("clone or download it and give the directory"));
         }
         let directory = config::absolute(Path::new(&self.context))?;
         if !directory.is_dir() {
@@ -318,7 +321,8 @@ impl Bud {
             ([], None) => "files".to_owned(),
             ([], Some(manifest)) => manifest.digest.to_string(),
             (names, manifest) => {
-                let digest = manifest.as_ref().map(|m| format!(" {}", m.digest)).unwrap_or_default();
+                let digest =
+                    manifest.as_ref().map(|m| format!(" {}", m.digest)).unwrap_or_default();
                 format!("{}{digest}", names.join(", "))
             }
         };
@@ -360,7 +364,8 @@ const LARGEST: u64 = 4 << 20;
 
 fn read_source(path: &Path) -> Result<SourceFile, Failure> {
     let name = path.display().to_string();
-    let file = std::fs::File::open(path).map_err(|error| Failure::io(format!("reading {name}"), &error))?;
+    let file = std::fs::File::open(path)
+        .map_err(|error| Failure::io(format!("reading {name}"), &error))?;
     read_text(file, name)
 }
 
@@ -406,7 +411,9 @@ fn named_context(value: &str) -> Result<Context, Failure> {
     if path.is_dir() {
         return Ok(Context::Directory(path));
     }
-    Err(Failure::usage(format!("build context {value:?} is neither a directory nor docker-image://NAME")))
+    Err(Failure::usage(format!(
+        "build context {value:?} is neither a directory nor docker-image://NAME"
+    )))
 }
 
 fn host(text: &str) -> Result<(String, std::net::IpAddr), Failure> {
@@ -493,7 +500,8 @@ fn output(text: &str, tags: &[String]) -> Result<Output, Failure> {
         Some("oci") => Ok(Output::Image(place("oci-archive", &path(destination)?)?)),
         Some("docker") => Ok(Output::Image(place("docker-archive", &path(destination)?)?)),
         Some("registry") => {
-            let name = tag.ok_or_else(|| refuse("it has no name=, and there is no --tag".to_owned()))?;
+            let name =
+                tag.ok_or_else(|| refuse("it has no name=, and there is no --tag".to_owned()))?;
             Ok(Output::Image(format!("docker://{name}")))
         }
         Some(other) => Err(refuse(format!("type {other:?} is not supported"))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
-use store::Budget;
+use store::{Budget, What};
 use task::Kind;
 
 use crate::app::{App, observed};
@@ -61,12 +61,16 @@ impl Prune {
             dry_run: self.dry_run,
         };
         let store = app.store()?;
-        let collected =
-            observed("prune", Progress::Auto, |task| Ok(store.collect(budget, task)?))?;
+        let collected = observed("prune", Progress::Auto, |task| Ok(store.collect(budget, task)?))?;
         let verb = if self.dry_run { "would remove" } else { "removed" };
+        let count = |what: What| collected.removed.iter().filter(|r| r.what == what).count();
         println!(
-            "{verb} {} blobs, {} snapshots, {} cached steps: {}",
-            collected.blobs, collected.snapshots, collected.steps, render::bytes(collected.bytes)
+            "{verb} {} blobs, {} snapshots, {} cached steps, {} cache mounts: {}",
+            count(What::Blob),
+            count(What::Snapshot),
+            count(What::Step),
+            count(What::Mount),
+            render::bytes(collected.bytes)
         );
         Ok(0)
     }
@@ -86,30 +90,34 @@ impl Df {
     /// # Errors
     /// The store cannot be read.
     pub fn run(self, app: &App) -> Result<u8, Failure> {
-        let usage = app.store()?.usage()?;
+        let store = app.store()?;
+        let usage = observed("df", Progress::Quiet, |task| Ok(store.usage(task)?))?;
+        let images = usage.images.len() as u64;
+        let unique = usage.images.iter().map(|image| image.unique).sum::<u64>();
         let rows = [
-            ("Images", usage.images),
-            ("Containers", usage.containers),
-            ("Build cache", usage.cache),
-            ("Cache mounts", usage.mounts),
+            ("Images", images, usage.blobs.bytes, unique),
+            ("Snapshots", usage.snapshots.count, usage.snapshots.bytes, 0),
+            ("Containers", usage.containers.count, usage.containers.bytes, 0),
+            ("Build cache", usage.steps.count, usage.steps.bytes, usage.steps.bytes),
+            ("Cache mounts", usage.mounts.count, usage.mounts.bytes, usage.mounts.bytes),
         ];
         match self.format.as_deref() {
             Some(template) => {
-                for (kind, part) in rows {
+                for (kind, count, bytes, reclaimable) in rows {
                     let value = json!({
-                        "Type": kind, "Total": part.count, "Size": render::bytes(part.bytes),
-                        "Bytes": part.bytes, "Reclaimable": render::bytes(part.reclaimable),
+                        "Type": kind, "Total": count, "Size": render::bytes(bytes),
+                        "Bytes": bytes, "Reclaimable": render::bytes(reclaimable),
                     });
                     println!("{}", format::template(template, &value)?);
                 }
             }
             None => {
-                let rows = rows.map(|(kind, part)| {
+                let rows = rows.map(|(kind, count, bytes, reclaimable)| {
                     vec![
                         kind.to_owned(),
-                        part.count.to_string(),
-                        render::bytes(part.bytes),
-                        render::bytes(part.reclaimable),
+                        count.to_string(),
+                        render::bytes(bytes),
+                        render::bytes(reclaimable),
                     ]
                 });
                 print!("{}", format::table(&["TYPE", "TOTAL", "SIZE", "RECLAIMABLE"], &rows));

@@ -110,8 +110,13 @@ impl Found {
                 format!("Up {}", up.strip_suffix(" ago").unwrap_or(&up))
             }
             (Status::Exited, Some(exit)) => {
-                let why = if matches!(exit, ExitStatus::OutOfMemory(_)) { ", out of memory" } else { "" };
-                format!("Exited ({}{why}) {}", exit.code(), since(state.finished.unwrap_or_default()))
+                let why =
+                    if matches!(exit, ExitStatus::OutOfMemory(_)) { ", out of memory" } else { "" };
+                format!(
+                    "Exited ({}{why}) {}",
+                    exit.code(),
+                    since(state.finished.unwrap_or_default())
+                )
             }
             (Status::Exited | Status::Dead, _) => "Dead".to_owned(),
         }
@@ -135,8 +140,11 @@ impl Found {
     pub fn remove(&self, store: &Store, force: bool) -> Result<(), Failure> {
         if self.is_running() {
             if !force {
-                return Err(Failure::new(Kind::Refused, format!("container {} is running", self.record.name))
-                    .hint(format!("stop it first, or `rbuild rm --force {}`", self.record.name)));
+                return Err(Failure::new(
+                    Kind::Refused,
+                    format!("container {} is running", self.record.name),
+                )
+                .hint(format!("stop it first, or `rbuild rm --force {}`", self.record.name)));
             }
             runtime::stop(&self.record.directory, Signal::KILL, PATIENCE)?;
         }

@@ -220,8 +220,10 @@ impl ContainerFlags {
                 // Nothing to turn off where no security module labels processes.
                 ("label", "disable") | ("apparmor", "unconfined") => {}
                 _ => {
-                    return Err(Failure::usage(format!("--security-opt {option:?} is not supported"))
-                        .hint("no-new-privileges, seccomp=unconfined and seccomp=FILE are"));
+                    return Err(Failure::usage(format!(
+                        "--security-opt {option:?} is not supported"
+                    ))
+                    .hint("no-new-privileges, seccomp=unconfined and seccomp=FILE are"));
                 }
             }
         }

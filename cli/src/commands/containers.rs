@@ -312,7 +312,10 @@ impl Kill {
         for name in &self.containers {
             let found = container::require(store, name)?;
             if !found.is_running() {
-                return Err(Failure::new(Kind::Refused, format!("container {name} is not running")));
+                return Err(Failure::new(
+                    Kind::Refused,
+                    format!("container {name} is not running"),
+                ));
             }
             runtime::signal(&found.record.directory, self.signal)?;
             println!("{name}");

@@ -142,7 +142,8 @@ impl Copy {
     /// # Errors
     /// A place fails; the policy refuses the image.
     pub fn run(self, app: &App) -> Result<u8, Failure> {
-        let (from, to) = (place::location(&self.source, "")?, place::location(&self.destination, "")?);
+        let (from, to) =
+            (place::location(&self.source, "")?, place::location(&self.destination, "")?);
         let options = CopyOptions {
             select: self.select(),
             preserve_digests: self.preserve_digests,

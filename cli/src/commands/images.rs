@@ -115,7 +115,9 @@ impl Images {
                 }
             }
         }
-        rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.repository.cmp(&b.repository)));
+        rows.sort_by(|a, b| {
+            b.created.cmp(&a.created).then_with(|| a.repository.cmp(&b.repository))
+        });
         Ok(rows)
     }
 }
@@ -313,7 +315,8 @@ impl Tag {
     pub fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let found = lookup::require(store, &self.image)?;
-        let names = self.names.iter().map(|name| local_name(name)).collect::<Result<Vec<_>, _>>()?;
+        let names =
+            self.names.iter().map(|name| local_name(name)).collect::<Result<Vec<_>, _>>()?;
         for name in names {
             store.publish(&name.to_string(), &found.descriptor)?;
         }
@@ -406,9 +409,10 @@ fn remove(store: &Store, root: &image::Descriptor, names: &[String]) -> Result<(
         store.unname(name)?;
         println!("untagged: {name}");
     }
-    let left = store.published()?.into_iter().any(|other| {
-        other.descriptor.digest == root.digest && !other.names.is_empty()
-    });
+    let left = store
+        .published()?
+        .into_iter()
+        .any(|other| other.descriptor.digest == root.digest && !other.names.is_empty());
     if !left && store.unpublish(root.digest)? {
         println!("deleted: {}", root.digest);
     }

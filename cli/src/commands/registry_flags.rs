@@ -43,10 +43,9 @@ impl RegistryFlags {
 /// There is no user name.
 pub fn credential(text: &str) -> Result<Credential, Failure> {
     match text.split_once(':') {
-        Some((username, password)) if !username.is_empty() => Ok(Credential::Basic {
-            username: username.to_owned(),
-            password: password.to_owned(),
-        }),
+        Some((username, password)) if !username.is_empty() => {
+            Ok(Credential::Basic { username: username.to_owned(), password: password.to_owned() })
+        }
         _ => Err(Failure::usage("credentials have the form USER:PASSWORD")),
     }
 }

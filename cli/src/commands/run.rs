@@ -11,7 +11,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use image::{Image, Platform};
 use runtime::{
-    AttachOptions, Attached, Bundle, Container, Mount, Network, Propagation, StartOptions, Stdio, Streams, UserFile,
+    AttachOptions, Attached, Bundle, Container, Mount, Network, Propagation, StartOptions, Stdio,
+    Streams, UserFile,
 };
 use serde_json::json;
 use store::Store;
@@ -112,7 +113,12 @@ impl Run {
         let image = self.image(app)?;
         let task = Task::root("run", Arc::new(Silent));
         // A container nobody can refer to needs no record and no monitor.
-        let code = if self.rm && !self.tty && !self.detach && self.name.is_none() && self.cidfile.is_none() {
+        let code = if self.rm
+            && !self.tty
+            && !self.detach
+            && self.name.is_none()
+            && self.cidfile.is_none()
+        {
             self.transient(store, &image, &task)?
         } else {
             self.kept(store, &image, &task)?
@@ -248,7 +254,8 @@ impl Run {
     ) -> Result<runtime::oci::Spec, Failure> {
         let mut overrides = self.container.overrides(&self.command, self.tty)?;
         let hostname = overrides.hostname.get_or_insert_with(|| id[..12].to_owned()).clone();
-        let files = network_files(directory, &hostname, overrides.network, &self.container.add_host)?;
+        let files =
+            network_files(directory, &hostname, overrides.network, &self.container.add_host)?;
         overrides.mounts.splice(0..0, files);
         check_volumes(image)?;
         let users = |file: UserFile| users(root, file);
@@ -302,7 +309,9 @@ fn network_files(
     add_host: &[String],
 ) -> Result<Vec<Mount>, Failure> {
     let host = network == Network::Host;
-    let machine = |path: &str| if host { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
+    let machine = |path: &str| {
+        if host { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() }
+    };
     let mut hosts = machine("/etc/hosts");
     if hosts.is_empty() {
         hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n".to_owned();
@@ -314,7 +323,9 @@ fn network_files(
     for line in add_host {
         let (name, address) = line
             .split_once([':', '='])
-            .filter(|(_, address)| address.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok())
+            .filter(|(_, address)| {
+                address.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+            })
             .ok_or_else(|| Failure::usage(format!("--add-host {line:?}: expected NAME:ADDRESS")))?;
         hosts.push_str(&format!("{}\t{name}\n", address.trim_matches(['[', ']'])));
     }

@@ -126,9 +126,8 @@ impl Verify {
     pub fn run(self, app: &App) -> Result<u8, Failure> {
         let location = image_location(&self.image)?;
         let demand = self.demand(&location)?;
-        let (image, verified) = observed("verify", Progress::Auto, |task| {
-            self.look(app, &location, &demand, task)
-        })?;
+        let (image, verified) =
+            observed("verify", Progress::Auto, |task| self.look(app, &location, &demand, task))?;
         if self.format == "json" {
             let list = verified.iter().map(|good| {
                 json!({
@@ -142,7 +141,12 @@ impl Verify {
         }
         println!("verified {} {}", self.image, image.digest);
         for good in &verified {
-            println!("  signed as {} with key {} ({})", good.name().unwrap_or("(no name)"), good.key().hint(), form(good.form()));
+            println!(
+                "  signed as {} with key {} ({})",
+                good.name().unwrap_or("(no name)"),
+                good.key().hint(),
+                form(good.form())
+            );
             for (key, value) in good.annotations() {
                 println!("    {key}={value}");
             }
@@ -158,7 +162,9 @@ impl Verify {
             _ => None,
         };
         let identity = match &self.identity {
-            Some(name) => SignedIdentity::ExactReference(name.parse::<image::Reference>()?.or_latest()),
+            Some(name) => {
+                SignedIdentity::ExactReference(name.parse::<image::Reference>()?.or_latest())
+            }
             None => SignedIdentity::Any,
         };
         let annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
@@ -251,7 +257,12 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let size = std::fs::metadata(path).map(|meta| meta.len());
     match size {
         Ok(0..=65_536) => {}
-        Ok(_) => return Err(Failure::new(Kind::Invalid, format!("{} is too large for a key", path.display()))),
+        Ok(_) => {
+            return Err(Failure::new(
+                Kind::Invalid,
+                format!("{} is too large for a key", path.display()),
+            ));
+        }
         Err(error) => return Err(Failure::io(format!("reading {}", path.display()), &error)),
     }
     std::fs::read(path).map_err(|error| Failure::io(format!("reading {}", path.display()), &error))

@@ -107,7 +107,9 @@ impl Push {
     /// There is no such image; the destination refuses it.
     pub fn run(self, app: &App) -> Result<u8, Failure> {
         let found = lookup::require(app.store()?, &self.image)?;
-        let from = Location::Store(found.name.clone().unwrap_or_else(|| found.descriptor.digest.to_string()));
+        let from = Location::Store(
+            found.name.clone().unwrap_or_else(|| found.descriptor.digest.to_string()),
+        );
         let to = match (&self.destination, &found.name) {
             (Some(text), _) => place::location(text, "docker://")?,
             (None, Some(name)) => own_name(name)?,
@@ -180,7 +182,8 @@ impl Save {
     pub fn run(self, app: &App) -> Result<u8, Failure> {
         let found = lookup::require(app.store()?, &self.image)?;
         let name = found.name.clone();
-        let from = Location::Store(name.clone().unwrap_or_else(|| found.descriptor.digest.to_string()));
+        let from =
+            Location::Store(name.clone().unwrap_or_else(|| found.descriptor.digest.to_string()));
         let path = config::absolute(&self.output)?;
         let named = name.map_or(Named::Only, Named::Name);
         let to = match self.format {
@@ -221,13 +224,21 @@ impl Load {
             let access = Access { app, reach: crate::app::Reach::default(), unpack: true };
             let mut names = Vec::new();
             for (from, name) in access.images_in(&path)? {
-                access.copy(&from, &Location::Store(name.clone()), &CopyOptions::default(), task)?;
+                access.copy(
+                    &from,
+                    &Location::Store(name.clone()),
+                    &CopyOptions::default(),
+                    task,
+                )?;
                 names.push(name);
             }
             Ok(names)
         })?;
         if images.is_empty() {
-            return Err(Failure::new(Kind::NotFound, format!("there is no image in {}", path.display())));
+            return Err(Failure::new(
+                Kind::NotFound,
+                format!("there is no image in {}", path.display()),
+            ));
         }
         for name in images {
             println!("{}{name}", if self.quiet { "" } else { "Loaded image: " });

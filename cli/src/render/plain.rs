@@ -122,9 +122,8 @@ impl Observer for Plain {
         live.announce_slow();
         match event {
             Event::Started { id, parent, name, meter } => {
-                let depth = parent.map_or(0, |parent| {
-                    live.tasks.get(&parent).map_or(1, |item| item.depth + 1)
-                });
+                let depth = parent
+                    .map_or(0, |parent| live.tasks.get(&parent).map_or(1, |item| item.depth + 1));
                 let item = Item {
                     label: label(&name).to_owned(),
                     name,

@@ -77,7 +77,9 @@ fn width() -> usize {
 
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).expect("the templates are constants");
-    style.progress_chars("━━╌").tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "])
+    style
+        .progress_chars("━━╌")
+        .tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "])
 }
 
 impl Live {
@@ -144,7 +146,10 @@ impl Item {
                 let skip = self.tail.len().saturating_sub(VISIBLE);
                 let tail = self.tail.iter().skip(skip);
                 let below = tail.map(|line| {
-                    format!("\n{indent}  \x1b[2m│ {}\x1b[0m", clean(line, width() - indent.len() - 5))
+                    format!(
+                        "\n{indent}  \x1b[2m│ {}\x1b[0m",
+                        clean(line, width() - indent.len() - 5)
+                    )
                 });
                 bar.set_prefix(format!("{took}{size}{}", below.collect::<String>()));
                 bar.set_message(name);
@@ -161,15 +166,22 @@ impl Item {
             0 => String::new(),
             position => format!("{} ", bytes(position)),
         };
-        let notes: String = self.notes.iter().map(|note| format!(" · {}", clean(note, 60))).collect();
+        let notes: String =
+            self.notes.iter().map(|note| format!(" · {}", clean(note, 60))).collect();
         match outcome {
-            Outcome::Done => format!("{indent}\x1b[32m✓\x1b[0m {name} \x1b[2m{size}{took}{notes}\x1b[0m"),
+            Outcome::Done => {
+                format!("{indent}\x1b[32m✓\x1b[0m {name} \x1b[2m{size}{took}{notes}\x1b[0m")
+            }
             Outcome::Reused if self.name.starts_with('[') => {
                 format!("{indent}\x1b[36m●\x1b[0m {name} \x1b[2mcached{notes}\x1b[0m")
             }
-            Outcome::Reused => format!("{indent}\x1b[36m●\x1b[0m {name} \x1b[2malready there{notes}\x1b[0m"),
+            Outcome::Reused => {
+                format!("{indent}\x1b[36m●\x1b[0m {name} \x1b[2malready there{notes}\x1b[0m")
+            }
             Outcome::Failed => format!("{indent}\x1b[31m✗\x1b[0m {name} \x1b[2m{took}\x1b[0m"),
-            Outcome::Cancelled => format!("{indent}\x1b[33m■\x1b[0m {name} \x1b[2mcancelled\x1b[0m"),
+            Outcome::Cancelled => {
+                format!("{indent}\x1b[33m■\x1b[0m {name} \x1b[2mcancelled\x1b[0m")
+            }
         }
     }
 }
