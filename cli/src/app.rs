@@ -4,16 +4,16 @@
 use std::cell::OnceCell;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use clap::Args;
 use registry_client::{Client, Credential, Files, HostRule, Keychain, Tls};
 use store::Store;
-use task::{Kind, Task};
-use transport::Gate;
+use task::{Cause, Kind, Task};
+use transport::{Gate, Location, Places, Sink, Source};
 
-use crate::config::{self, Places};
+use crate::config;
 use crate::render::{self, Progress, Rendering};
 use crate::report::Failure;
 
@@ -69,7 +69,7 @@ pub struct Reach {
 /// The things a command works with.
 pub struct App {
     /// Where configuration is.
-    pub places: Places,
+    pub places: config::Places,
     /// The global flags.
     pub globals: Globals,
     executor: OnceCell<tokio::runtime::Runtime>,
@@ -79,7 +79,7 @@ pub struct App {
 impl App {
     /// Nothing is opened yet; the developers' log starts.
     pub fn new(globals: Globals, rootless: bool) -> App {
-        let places = Places::find(rootless);
+        let places = config::Places::find(rootless);
         if let Some(level) = &globals.log {
             let filter = tracing_subscriber::EnvFilter::new(level);
             let log =
@@ -141,6 +141,19 @@ impl App {
     /// # Errors
     /// Certificates cannot be read.
     pub fn client(&self, reach: &Reach) -> Result<Client, Failure> {
+        Ok(Client::new(self.client_options(reach)?)?)
+    }
+
+    /// Opens locations for a build: the store, and registries once one is needed.
+    ///
+    /// # Errors
+    /// Certificates cannot be read; the store cannot be opened.
+    pub fn places_for(&self, reach: &Reach) -> Result<Arc<dyn builder::Places>, Failure> {
+        let (store, options) = (self.store()?.clone(), self.client_options(reach)?);
+        Ok(Arc::new(BuildPlaces { store, options, client: OnceLock::new() }))
+    }
+
+    fn client_options(&self, reach: &Reach) -> Result<registry_client::Options, Failure> {
         let keychain: Arc<dyn Keychain> = match &reach.credential {
             Some(credential) => Arc::new(credential.clone()),
             None => Arc::new(self.keychain(reach.authfile.as_deref())),
@@ -153,11 +166,7 @@ impl App {
             }
             hosts.iter_mut().for_each(|rule| rule.tls = Some(tls));
         }
-        Ok(Client::new(registry_client::Options {
-            keychain,
-            hosts,
-            ..registry_client::Options::default()
-        })?)
+        Ok(registry_client::Options { keychain, hosts, ..registry_client::Options::default() })
     }
 
     fn certificates(&self, reach: &Reach) -> Result<Vec<HostRule>, Failure> {
@@ -179,6 +188,36 @@ impl App {
                 Ok(Arc::new(policy))
             }
         }
+    }
+}
+
+/// Reading the system's certificates takes longer than a cached build: the client waits for its
+/// first use.
+struct BuildPlaces {
+    store: Store,
+    options: registry_client::Options,
+    client: OnceLock<Client>,
+}
+
+impl BuildPlaces {
+    fn client(&self) -> Result<Client, Cause> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let client = Client::new(self.options.clone())?;
+        Ok(self.client.get_or_init(|| client).clone())
+    }
+}
+
+impl builder::Places for BuildPlaces {
+    fn source(&self, location: &Location) -> Result<Box<dyn Source>, Cause> {
+        let places = Places { client: &|| self.client(), store: &|| Ok(self.store.clone()) };
+        Ok(location.source(&places)?)
+    }
+
+    fn sink(&self, location: &Location) -> Result<Box<dyn Sink>, Cause> {
+        let places = Places { client: &|| self.client(), store: &|| Ok(self.store.clone()) };
+        Ok(location.sink(&places)?)
     }
 }
 

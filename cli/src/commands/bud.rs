@@ -162,9 +162,12 @@ impl Bud {
     fn build(&self, app: &App, request: Request, task: &Task) -> Result<Built, Failure> {
         let env = Env {
             store: app.store()?.clone(),
-            client: app.client(&self.registry.reach()?)?,
+            places: app.places_for(&self.registry.reach()?)?,
             gate: app.gate()?,
             clock: SystemTime::now,
+            user_namespace: runtime::in_user_namespace(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            threads: std::thread::available_parallelism().map_or(2, usize::from),
         };
         app.wait(builder::build(request, &env, task))?.map_err(failure)
     }

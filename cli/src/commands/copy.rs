@@ -157,8 +157,9 @@ impl Copy {
         };
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let root = observed(&format!("copy to {to}"), progress, |task| {
-            let source = Access { app, reach: self.ends.source()?, unpack: true };
-            let sink = Access { app, reach: self.ends.destination()?, unpack: true };
+            let source = Access { app, reach: self.ends.source()?, unpack: Some(Platform::host()) };
+            let sink =
+                Access { app, reach: self.ends.destination()?, unpack: Some(Platform::host()) };
             if self.dry_run {
                 return self.plan(app, &*source.source(&from)?, &options, task);
             }
@@ -231,7 +232,7 @@ impl Inspect {
     /// The image is not there.
     pub fn run(self, app: &App) -> Result<u8, Failure> {
         let location = place::location(&self.image, "")?;
-        let access = Access { app, reach: self.registry.reach()?, unpack: false };
+        let access = Access::new(app, self.registry.reach()?);
         let source = access.source(&location)?;
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         let resolving = async {
@@ -332,7 +333,7 @@ impl ListTags {
     /// There is no such repository.
     pub fn run(self, app: &App) -> Result<u8, Failure> {
         let location = place::location(&self.repository, "")?;
-        let access = Access { app, reach: self.registry.reach()?, unpack: false };
+        let access = Access::new(app, self.registry.reach()?);
         let value = match &location {
             Location::Registry(reference) => {
                 let repo = access.client()?.repo(&reference.repository);
@@ -366,7 +367,7 @@ impl Delete {
     /// The image is not there; the registry does not delete.
     pub fn run(self, app: &App) -> Result<u8, Failure> {
         let location = place::location(&self.image, "")?;
-        let access = Access { app, reach: self.registry.reach()?, unpack: false };
+        let access = Access::new(app, self.registry.reach()?);
         match &location {
             Location::Registry(reference) => self.from_registry(app, &access, reference)?,
             Location::Store(name) => {
@@ -377,7 +378,7 @@ impl Delete {
                     None => drop(store.unpublish(found.descriptor.digest)?),
                 }
             }
-            other => access.remove(other)?,
+            other => access.delete(other)?,
         }
         eprintln!("deleted {location}");
         Ok(0)
@@ -425,7 +426,7 @@ impl DigestOf {
             return Ok(0);
         }
         let location = place::location(&self.image, "")?;
-        let access = Access { app, reach: self.registry.reach()?, unpack: false };
+        let access = Access::new(app, self.registry.reach()?);
         let source = access.source(&location)?;
         let digest = app.wait(async {
             match &self.platform {

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use image::{Descriptor, Platform, Reference};
 use registry_client::Client;
-use task::{Kind, Task};
-use transport::{CopyOptions, Gate, Location, Named, Open, Select, Sink, Source, at};
+use task::Task;
+use transport::at::StoreImage;
+use transport::{CopyOptions, Gate, Location, Named, Open, Places, Select, Sink, Source};
 
 use super::lookup;
 use crate::app::{App, Reach};
@@ -80,11 +81,16 @@ pub struct Access<'a> {
     pub app: &'a App,
     /// The registries.
     pub reach: Reach,
-    /// Whether images that come into the store are unpacked at once.
-    pub unpack: bool,
+    /// For which platform images that come into the store are unpacked at once, if for any.
+    pub unpack: Option<Platform>,
 }
 
-impl Access<'_> {
+impl<'a> Access<'a> {
+    /// Reaches registries so, and unpacks nothing.
+    pub fn new(app: &'a App, reach: Reach) -> Access<'a> {
+        Access { app, reach, unpack: None }
+    }
+
     /// A client that reaches the registries of this end.
     ///
     /// # Errors
@@ -93,33 +99,115 @@ impl Access<'_> {
         self.app.client(&self.reach)
     }
 
+    fn with_places<T>(
+        &self,
+        location: &Location,
+        open: impl FnOnce(&Places<'_>) -> transport::Result<T>,
+    ) -> Result<T, Failure> {
+        let client = match location {
+            Location::Registry(_) => Some(self.client()?),
+            _ => None,
+        };
+        let store = match location {
+            Location::Store(_) => Some(self.app.store()?.clone()),
+            _ => None,
+        };
+        let places = Places {
+            client: &|| Ok(client.clone().expect("a registry was given a client")),
+            store: &|| Ok(store.clone().expect("a store location was given the store")),
+        };
+        Ok(open(&places)?)
+    }
+
     /// Opens a place for reading.
     ///
     /// # Errors
     /// It does not exist; it is malformed.
     pub fn source(&self, location: &Location) -> Result<Box<dyn Source>, Failure> {
-        if let Location::Store(name) = location {
-            let found = lookup::require(self.app.store()?, name)?;
-            let store = self.app.store()?.clone();
-            return Ok(Box::new(at::Store::rooted(&store, &found.descriptor)));
-        }
-        Ok(at::source(location, &|| self.client_cause())?)
+        let location = self.in_store(location)?;
+        self.with_places(&location, |places| location.source(places))
     }
 
     /// Opens a place for writing.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn sink(&self, location: &Location) -> Result<Box<dyn Sink>, Failure> {
-        if let Location::Store(name) = location {
-            let name = super::bud::local_name(name)?.to_string();
-            return Ok(Box::new(at::Store::named(self.app.store()?, &name, self.unpack)));
+    pub fn sink(&self, location: &Location, task: &Task) -> Result<Box<dyn Sink>, Failure> {
+        match (location, &self.unpack) {
+            (Location::Store(name), unpack) => {
+                let name = super::bud::local_name(name)?.to_string();
+                let image = StoreImage::new(self.app.store()?, Some(&name));
+                Ok(match unpack {
+                    Some(platform) => {
+                        Box::new(image.unpacked(platform.clone(), task.child("unpack")))
+                    }
+                    None => Box::new(image),
+                })
+            }
+            _ => self.with_places(location, |places| location.sink(places)),
         }
-        Ok(at::sink(location, &|| self.client_cause())?)
     }
 
-    fn client_cause(&self) -> Result<Client, task::Cause> {
-        self.app.client(&self.reach).map_err(|failure| failure.into_cause())
+    /// The names beside this one.
+    ///
+    /// # Errors
+    /// The place has no list of names.
+    pub fn names(&self, location: &Location) -> Result<Vec<String>, Failure> {
+        self.with_places(location, |places| Ok(self.app.wait(location.names(None, places))))?
+            .and_then(|names| Ok(names?))
+    }
+
+    /// Deletes what the location names.
+    ///
+    /// # Errors
+    /// There is nothing of that name; the place does not delete.
+    pub fn delete(&self, location: &Location) -> Result<(), Failure> {
+        let location = self.in_store(location)?;
+        self.with_places(&location, |places| Ok(self.app.wait(location.delete(places))))?
+            .and_then(|deleted| Ok(deleted?))
+    }
+
+    /// A short name in the store made whole.
+    fn in_store(&self, location: &Location) -> Result<Location, Failure> {
+        let Location::Store(name) = location else { return Ok(location.clone()) };
+        let found = lookup::require(self.app.store()?, name)?;
+        let digest = found.descriptor.digest.to_string();
+        Ok(Location::Store(found.name.unwrap_or(digest)))
+    }
+
+    /// What an archive or directory holds: where to read each image and what to call it.
+    ///
+    /// # Errors
+    /// It is none of the forms we read.
+    pub fn images_in(&self, path: &Path) -> Result<Vec<(Location, String)>, Failure> {
+        let path = path.to_owned();
+        let whole = if path.is_dir() {
+            match path.join("oci-layout").exists() {
+                true => Location::Layout(path.clone(), Named::Only),
+                false => return Ok(vec![(Location::Directory(path.clone()), path_name(&path)?)]),
+            }
+        } else {
+            let docker = Location::DockerArchive(path.clone(), Named::Only);
+            match self.names(&docker) {
+                Ok(_) => docker,
+                Err(_) => Location::OciArchive(path.clone(), Named::Only),
+            }
+        };
+        let names = self.names(&whole)?;
+        if names.is_empty() {
+            return Ok(vec![(whole, path_name(&path)?)]);
+        }
+        let one = |name: String| {
+            let stored = Reference::parse_with(&name, "localhost")?.or_latest().to_string();
+            let named = Named::Name(name);
+            let from = match &whole {
+                Location::Layout(path, _) => Location::Layout(path.clone(), named),
+                Location::DockerArchive(path, _) => Location::DockerArchive(path.clone(), named),
+                _ => Location::OciArchive(path.clone(), named),
+            };
+            Ok((from, stored))
+        };
+        names.into_iter().map(one).collect()
     }
 
     /// Copies within this end, past the policy's gate.
@@ -164,7 +252,7 @@ pub fn copy_between(
     options: &CopyOptions,
     task: &Task,
 ) -> Result<Descriptor, Failure> {
-    let (from, to) = (source.source(from)?, sink.sink(to)?);
+    let (from, to) = (source.source(from)?, sink.sink(to, task)?);
     Ok(source.app.wait(transport::copy(&*from, &*to, gate, options, task))??)
 }
 
@@ -177,11 +265,10 @@ pub fn pull(
     reference: &Reference,
     platform: &Platform,
     reach: Reach,
-    unpack: bool,
     task: &Task,
 ) -> Result<Descriptor, Failure> {
     let from = Location::Registry(reference.clone());
     let to = Location::Store(store_name(&from)?);
     let options = CopyOptions { select: Select::One(platform.clone()), ..CopyOptions::default() };
-    Access { app, reach, unpack }.copy(&from, &to, &options, task)
+    Access { app, reach, unpack: Some(platform.clone()) }.copy(&from, &to, &options, task)
 }

@@ -38,3 +38,13 @@ impl Registry {
         serve.run(app)
     }
 }
+
+impl Serve {
+    fn run(self, _app: &App) -> Result<u8, Failure> {
+        Err(Failure::usage(format!(
+            "serving {} on {} is not supported yet",
+            self.directory.display(),
+            self.address
+        )))
+    }
+}

@@ -141,7 +141,7 @@ impl Run {
         let reference = place::remote_name(&self.image)?;
         let reach = self.registry.reach()?;
         let root = observed("pull", Progress::Auto, |task| {
-            place::pull(app, &reference, &platform, reach, true, task)
+            place::pull(app, &reference, &platform, reach, task)
         })?;
         Ok(store.image(&root, &platform)?)
     }

@@ -72,9 +72,9 @@ impl Sign {
             (None, _) => None,
         };
         let digest = observed("sign", Progress::Auto, |task| {
-            let access = Access { app, reach: self.registry.reach()?, unpack: false };
+            let access = Access::new(app, self.registry.reach()?);
             let source = access.source(&location)?;
-            let sink = access.sink(&location)?;
+            let sink = access.sink(&location, task)?;
             app.wait(async {
                 let image = source.resolve().await.map_err(|error| crate::report::cause(&error))?;
                 for form in &self.forms {
@@ -178,7 +178,7 @@ impl Verify {
         demand: &Demand,
         task: &Task,
     ) -> Result<(Descriptor, Vec<sign::Verified>), Failure> {
-        let access = Access { app, reach: self.registry.reach()?, unpack: false };
+        let access = Access::new(app, self.registry.reach()?);
         let source = access.source(location)?;
         app.wait(async {
             let image = source.resolve().await.map_err(|error| crate::report::cause(&error))?;

@@ -53,7 +53,8 @@ impl Pull {
                 false => Select::One(platform.clone()),
             };
             let root = observed(&format!("pull {text}"), progress, |task| {
-                let access = Access { app, reach: self.registry.reach()?, unpack: true };
+                let access =
+                    Access { app, reach: self.registry.reach()?, unpack: Some(platform.clone()) };
                 let options = CopyOptions { select, ..CopyOptions::default() };
                 access.copy(&from, &Location::Store(name.clone()), &options, task)
             })?;
@@ -127,7 +128,7 @@ impl Push {
         };
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let root = observed(&format!("push {to}"), progress, |task| {
-            let access = Access { app, reach: self.registry.reach()?, unpack: false };
+            let access = Access::new(app, self.registry.reach()?);
             access.copy_ungated(&from, &to, &options, task)
         })?;
         if let Some(file) = &self.digestfile {
@@ -194,7 +195,7 @@ impl Save {
         };
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         observed(&format!("save {}", self.image), progress, |task| {
-            let access = Access { app, reach: crate::app::Reach::default(), unpack: false };
+            let access = Access::new(app, crate::app::Reach::default());
             access.copy_ungated(&from, &to, &CopyOptions::default(), task)
         })?;
         Ok(0)
@@ -221,7 +222,8 @@ impl Load {
         let path = config::absolute(&self.input)?;
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let images = observed(&format!("load {}", path.display()), progress, |task| {
-            let access = Access { app, reach: crate::app::Reach::default(), unpack: true };
+            let access =
+                Access { app, reach: crate::app::Reach::default(), unpack: Some(Platform::host()) };
             let mut names = Vec::new();
             for (from, name) in access.images_in(&path)? {
                 access.copy(
