@@ -32,6 +32,8 @@ pub use select::{node, open};
 #[cfg(test)]
 mod copy_tests;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod suite;
