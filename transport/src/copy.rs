@@ -10,7 +10,7 @@ use crate::blob::{FaultCell, Metering, Watch};
 use crate::plan::{Leaf, Part};
 use crate::select::{self, Choice};
 use crate::stop::Stop;
-use crate::{Blob, Error, Gate, Origin, Plan, Result, Side, Sink, Source, convert};
+use crate::{Blob, Error, Gate, Origin, Plan, Result, Side, Sink, Source, convert, digest_tags};
 
 /// Which images of an index are copied. An image that is in no index is always copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,9 @@ pub struct CopyOptions {
     pub format: Option<Format>,
     /// Copy what refers to the images (signatures, SBOMs) as well.
     pub referrers: bool,
+    /// Copy the tags that are named by the images' digests as well (`sha256-….sig`, `.att`,
+    /// `.sbom`), by which signatures and SBOMs of the older form are found.
+    pub digest_tags: bool,
     /// How often a blob is fetched at most when the source or the destination breaks off.
     pub attempts: u32,
 }
@@ -66,6 +69,7 @@ impl Default for CopyOptions {
             preserve_digests: false,
             format: None,
             referrers: false,
+            digest_tags: false,
             attempts: 3,
         }
     }
@@ -109,6 +113,10 @@ pub async fn copy(
         opened = opening => opened?,
     };
     accepts(sink, &choice.root)?;
+    if options.digest_tags {
+        check_gate(source, gate, &named, &choice.root, choice.made).await?;
+        digest_tags::copy(source, sink, &choice, options, task).await?;
+    }
     let whole = options.format.is_none_or(|format| is_already(&choice.root, format));
     if whole && !options.referrers {
         check_gate(source, gate, &named, &choice.root, choice.made).await?;

@@ -11,6 +11,7 @@ mod blob;
 pub mod bridge;
 mod convert;
 mod copy;
+mod digest_tags;
 mod error;
 mod location;
 mod open;

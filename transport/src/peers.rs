@@ -332,6 +332,30 @@ async fn artifacts_are_found_by_their_subject_in_every_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tags_made_of_digests_travel_when_asked() {
+    let Some(server) = Server::start() else { return };
+    let machine = Machine::new();
+    let memory = samples();
+    let from = Registry::new(&machine.client, &server.reference("from:v1"));
+    let task = Task::silent();
+    let root = copy(&memory.image("one"), &from, &Open, &all(), &task).await.unwrap();
+    let signature: image::Tag = format!("sha256-{}.sig", root.digest.hex()).parse().unwrap();
+    let signed = Sink::sibling(&from, &signature).unwrap();
+    let artifact =
+        Artifact { artifact_type: "application/x-test".to_owned(), ..Default::default() };
+    publish(&*signed, None, &artifact, &task).await.unwrap();
+    let to = at::LayoutImage::new(&machine.path().join("to"), Named::Name("v1".to_owned()));
+    copy(&from, &to, &Open, &all(), &task).await.unwrap();
+    assert_eq!(to.names().await.unwrap(), ["v1"]);
+    let options = CopyOptions { digest_tags: true, ..all() };
+    copy(&from, &to, &Open, &options, &task).await.unwrap();
+    assert_eq!(to.names().await.unwrap(), ["v1", signature.as_str()]);
+    // Where there is only one name, the image is copied all the same.
+    let single = at::Directory::new(&machine.path().join("single"));
+    copy(&from, &single, &Open, &options, &task).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_are_listed_and_deleted() {
     let server = Server::start();
     let machine = Machine::new();

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use image::{Descriptor, Digest, Node, Platform};
+use image::{Descriptor, Digest, Node, Platform, Reference, Tag};
 use store::{PendingLayer, Store};
 use task::{Cause, Fault, Kind, Task};
 
@@ -51,6 +51,12 @@ impl StoreImage {
             pending: Mutex::default(),
         }));
         self
+    }
+
+    fn under(&self, tag: &Tag) -> Option<StoreImage> {
+        let reference: Reference = self.name.as_ref()?.parse().ok()?;
+        let name = reference.repository.tagged(tag.clone()).to_string();
+        Some(StoreImage::new(&self.store, Some(&name)))
     }
 
     async fn on_store<T: Send + 'static>(
@@ -203,6 +209,10 @@ impl Source for StoreImage {
     fn location(&self) -> Option<Location> {
         self.name.clone().map(Location::Store)
     }
+
+    fn sibling(&self, tag: &Tag) -> Option<Box<dyn Source>> {
+        self.under(tag).map(|image| Box::new(image) as Box<dyn Source>)
+    }
 }
 
 #[async_trait]
@@ -288,5 +298,9 @@ impl Sink for StoreImage {
             Ok(store.publish_untagged(&referrer)?)
         })
         .await
+    }
+
+    fn sibling(&self, tag: &Tag) -> Option<Box<dyn Sink>> {
+        self.under(tag).map(|image| Box::new(image) as Box<dyn Sink>)
     }
 }
