@@ -17,7 +17,6 @@ use crate::{Error, Result, Root, contents};
 
 /// How to make a tar stream of a tree.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
 pub struct DiffOptions {
     /// Whether overlay keeps its attributes under `user.overlay.` (in a user namespace).
     pub user_xattr: bool,
