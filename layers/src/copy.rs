@@ -102,8 +102,16 @@ pub fn copy(
     options: &CopyOptions<'_>,
     task: &Task,
 ) -> Result<Copied> {
-    let mut copier = Copier { to, options, task, links: HashMap::new(), copied: Copied::default() };
+    let mut copier = Copier {
+        to,
+        options,
+        task,
+        links: HashMap::new(),
+        parents: Vec::new(),
+        copied: Copied::default(),
+    };
     copier.run(from, source, target)?;
+    copier.finish_parents()?;
     Ok(copier.copied)
 }
 
@@ -118,6 +126,8 @@ struct Copier<'a> {
     task: &'a Task,
     /// Where files with several names went: directory and name.
     links: HashMap<(u64, u64), PathBuf>,
+    /// Parents of the target that were made.
+    parents: Vec<PathBuf>,
     copied: Copied,
 }
 
@@ -163,24 +173,32 @@ impl Copier<'_> {
     }
 
     /// The directory of this path in the target, made if it is missing.
-    fn parents(&self, path: &Path) -> Result<OwnedFd> {
-        let (uid, gid, mode) = self.options.parents;
+    fn parents(&mut self, path: &Path) -> Result<OwnedFd> {
+        let ((uid, gid, mode), made) = (self.options.parents, &mut self.parents);
         self.to
             .make_dirs(path, &mut |missing| {
                 if missing.in_the_way.is_some() {
                     return Err(Errno::NOTDIR);
                 }
-                make_dir(missing.dir, missing.name, mode, Some((uid, gid)))?;
-                if let Some(mtime) = self.options.mtime {
-                    let no_follow = AtFlags::SYMLINK_NOFOLLOW;
-                    utimensat(missing.dir, missing.name, &modified(mtime), no_follow)?;
-                }
-                Ok(())
+                made.push(missing.path.clone());
+                make_dir(missing.dir, missing.name, mode, Some((uid, gid)))
             })
             .map_err(|errno| match errno {
                 Errno::NOTDIR => conflict(path, "it is no directory"),
                 errno => Error::file("creating directory", path, errno),
             })
+    }
+
+    /// Sets the times of the parents, which making something in them has changed.
+    fn finish_parents(&self) -> Result<()> {
+        let Some(mtime) = self.options.mtime else { return Ok(()) };
+        for path in &self.parents {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            let fd = self.to.open_at(path, flags, Mode::empty())?;
+            futimens(fd, &modified(mtime))
+                .map_err(|errno| Error::file("setting the times of", path, errno))?;
+        }
+        Ok(())
     }
 
     fn tree(&mut self, from: OwnedFd, target: &Path, keep: Keep) -> Result<()> {

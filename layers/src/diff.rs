@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use task::Task;
 
 use crate::root::{Entry, list, open_dir};
-use crate::tar::{Header, Kind, Writer};
+use crate::tar::{Header, Kind, Writer, Xattrs};
 use crate::unpack::is_whiteout;
 use crate::xattr::{At, is_kept, overlay};
 use crate::{Error, Result, Root, contents};
@@ -115,11 +115,11 @@ struct Attributes {
     gid: u32,
     mtime: (i64, u32),
     device: u64,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: Xattrs,
 }
 
 impl Attributes {
-    fn new(stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
+    fn new(stat: &Stat, xattrs: Xattrs) -> Self {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let node = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
         Attributes {

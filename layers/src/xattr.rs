@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr, lgetxattr, llistxattr, lsetxattr};
 use rustix::io::Errno;
 
+use crate::tar::Xattrs;
+
 /// The kernel's own bound on a list of names and on one value.
 const LARGEST: usize = 64 * 1024;
 
@@ -87,7 +89,7 @@ impl At<'_> {
     }
 
     /// The attributes a layer carries, sorted.
-    pub(crate) fn kept(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    pub(crate) fn kept(&self) -> Result<Xattrs, Errno> {
         let mut kept = Vec::new();
         for name in self.names()? {
             if is_kept(&name)

@@ -1,4 +1,10 @@
 //! Stacks, and what `diff` makes of the changes in one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    reason = "helpers of tests may panic, say what was skipped, and tables are long"
+)]
 
 mod common;
 

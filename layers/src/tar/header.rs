@@ -1,5 +1,6 @@
 //! One 512-byte header, taken apart.
 
+use super::sparse::Pieces;
 use super::{BLOCK, number};
 
 /// Which dialect a header is written in; it decides what lies behind the link name.
@@ -110,7 +111,7 @@ impl<'a> Raw<'a> {
 
     /// The old GNU sparse map in this header: its pieces, the file's size, and whether more
     /// pieces follow.
-    pub(super) fn sparse(&self) -> Result<(Vec<(u64, u64)>, u64, bool), &'static str> {
+    pub(super) fn sparse(&self) -> Result<(Pieces, u64, bool), &'static str> {
         let mut pieces = Vec::new();
         super::sparse::old(&self.0[386..482], &mut pieces)?;
         let size = number::field(&self.0[483..495]).and_then(|size| u64::try_from(size).ok());

@@ -21,6 +21,9 @@ pub(crate) const EXTENSION: u64 = 1 << 20;
 /// What PAX calls extended attributes.
 pub(crate) const XATTR: &str = "SCHILY.xattr.";
 
+/// Extended attributes: names and values.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -53,7 +56,7 @@ pub(crate) struct Header {
     pub(crate) mtime: (i64, u32),
     pub(crate) device: (u32, u32),
     /// Extended attributes, in the archive's order, names unique.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Xattrs,
     pub(crate) sparse: Option<Sparse>,
 }
 

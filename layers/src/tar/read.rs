@@ -3,7 +3,7 @@ use std::io::{BufRead, ErrorKind};
 use super::header::{Dialect, Fields, Raw};
 use super::pax::{self, Record};
 use super::sparse::{self, Sparse};
-use super::{BLOCK, EXTENSION, Header, Kind, XATTR, number};
+use super::{BLOCK, EXTENSION, Header, Kind, XATTR, Xattrs, number};
 use crate::{Error, Result};
 
 /// More pieces than this no sparse file may have.
@@ -43,7 +43,7 @@ struct Extended {
     uid: Option<u64>,
     gid: Option<u64>,
     mtime: Option<(i64, u32)>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: Xattrs,
     sparse: PaxSparse,
 }
 

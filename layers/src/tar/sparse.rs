@@ -2,22 +2,20 @@
 
 use super::number;
 
+/// Offset and length of each stored piece of a file, in order.
+pub(super) type Pieces = Vec<(u64, u64)>;
+
 /// Where the stored bytes of a file belong; everything else is zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sparse {
     /// Length of the file.
     pub(crate) size: u64,
-    /// Offset and length of each stored piece, in order.
-    pub(crate) pieces: Vec<(u64, u64)>,
+    pub(crate) pieces: Pieces,
 }
 
 impl Sparse {
     /// Checks a map: in order, without overlap, within the file, and of `stored` bytes in all.
-    pub(super) fn new(
-        size: u64,
-        pieces: Vec<(u64, u64)>,
-        stored: u64,
-    ) -> Result<Sparse, &'static str> {
+    pub(super) fn new(size: u64, pieces: Pieces, stored: u64) -> Result<Sparse, &'static str> {
         if i64::try_from(size).is_err() {
             return Err("a sparse file's size is too large");
         }
@@ -41,7 +39,7 @@ impl Sparse {
 }
 
 /// The map of formats 0.0 and 0.1: offsets and lengths in turn.
-pub(super) fn pairs(numbers: &[u64]) -> Result<Vec<(u64, u64)>, &'static str> {
+pub(super) fn pairs(numbers: &[u64]) -> Result<Pieces, &'static str> {
     if !numbers.len().is_multiple_of(2) {
         return Err("a sparse file's map has half a piece");
     }
@@ -49,14 +47,14 @@ pub(super) fn pairs(numbers: &[u64]) -> Result<Vec<(u64, u64)>, &'static str> {
 }
 
 /// The map of format 0.1: numbers between commas.
-pub(super) fn listed(value: &[u8]) -> Result<Vec<(u64, u64)>, &'static str> {
+pub(super) fn listed(value: &[u8]) -> Result<Pieces, &'static str> {
     let numbers: Option<Vec<u64>> =
         value.split(|byte| *byte == b',').map(number::decimal).collect();
     pairs(&numbers.ok_or("a sparse file's map is no list of numbers")?)
 }
 
 /// Four or twenty-one pieces of an old GNU header; a piece of NULs ends them early.
-pub(super) fn old(bytes: &[u8], pieces: &mut Vec<(u64, u64)>) -> Result<(), &'static str> {
+pub(super) fn old(bytes: &[u8], pieces: &mut Pieces) -> Result<(), &'static str> {
     for piece in bytes.chunks_exact(24) {
         if piece[0] == 0 {
             break;

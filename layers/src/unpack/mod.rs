@@ -18,7 +18,7 @@ use rustix::fs::Mode;
 
 use self::name::Name;
 use self::parents::Parents;
-use crate::tar::{Header, Kind, Reader, ReaderLimits};
+use crate::tar::{Header, Kind, Reader, ReaderLimits, Xattrs};
 use crate::{ApplyOptions, Error, Result, Root, Whiteouts};
 
 /// No more lines than this say what was skipped.
@@ -58,7 +58,7 @@ struct Later {
     path: Vec<u8>,
     inode: u64,
     mtime: (i64, u32),
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: Xattrs,
 }
 
 impl<'a> Unpacker<'a> {

@@ -207,7 +207,7 @@ impl Entry {
 
 impl Tar {
     pub fn of(entries: &[Entry]) -> Tar {
-        Tar(entries.iter().flat_map(Entry::bytes).collect())
+        Tar(entries.iter().map(Entry::bytes).collect::<Vec<_>>().concat())
     }
 
     /// With the two blocks of zeros at the end.
