@@ -375,3 +375,67 @@ fn one_good_signature_suffices_and_bad_ones_are_all_told() {
     assert!(many.contains("none of its 7 signatures is accepted"), "{many}");
     assert!(many.ends_with("; and 3 more"), "{many}");
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Replaces, inserts or removes one byte.
+    fn damage(good: &[u8], at: usize, how: u8, byte: u8) -> Vec<u8> {
+        let (mut bytes, at) = (good.to_vec(), at % good.len());
+        match how % 3 {
+            0 => bytes[at] = byte,
+            1 => bytes.insert(at, byte),
+            _ => drop(bytes.remove(at)),
+        }
+        bytes
+    }
+
+    /// A damaged signature is refused, or it says exactly what was signed.
+    fn same_or_refused(evidence: Evidence, good: &Verified) {
+        if let Ok(verified) = verify(&image(), &candidate(evidence), &demand()) {
+            let unchecked = good.unchecked;
+            assert_eq!(Verified { unchecked, ..verified }, *good);
+        }
+    }
+
+    proptest! {
+        // Signing is slow without optimisation.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn no_damage_changes_what_a_bundle_says(at in any::<usize>(), how in 0..3_u8, byte in any::<u8>()) {
+            let bundle = bundle_of(dsse::IN_TOTO, statement().to_string().as_bytes());
+            let good = check_bundle(&bundle).unwrap();
+            let damaged = damage(bundle.to_string().as_bytes(), at, how, byte);
+            same_or_refused(Evidence::Bundle(damaged.into()), &good);
+        }
+
+        #[test]
+        fn no_damage_changes_what_a_payload_says(at in any::<usize>(), how in 0..3_u8, byte in any::<u8>()) {
+            let good = check_payload(|_| ()).unwrap();
+            let Evidence::Payload(payload, annotations) = payload_of(payload().to_string().as_bytes()) else {
+                unreachable!()
+            };
+            let damaged = Bytes::from(damage(&payload, at, how, byte));
+            if damaged != payload {
+                let damaged = Evidence::Payload(damaged, annotations.clone());
+                prop_assert!(verify(&image(), &candidate(damaged), &demand()).is_err());
+            }
+            let mut annotations = annotations;
+            for signature in annotations.values_mut() {
+                *signature = String::from_utf8_lossy(&damage(signature.as_bytes(), at, how, byte)).into();
+            }
+            same_or_refused(Evidence::Payload(payload, annotations), &good);
+        }
+
+        #[test]
+        fn a_signature_is_never_good_for_another_image(content in any::<Vec<u8>>()) {
+            let bundle = Bundle::sign(&image(), Some(NAME), &annotations(), &key(1)).unwrap();
+            let signed = candidate(Evidence::Bundle(bundle.to_json().into()));
+            let other = Digest::of(&content);
+            prop_assert_eq!(verify(&other, &signed, &demand()).is_ok(), other == image());
+        }
+    }
+}
