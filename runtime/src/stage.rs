@@ -153,13 +153,27 @@ fn own_program() -> Result<OwnedFd> {
     if read_only {
         return Ok(exe.into());
     }
-    let mounted = sys::open_tree(exe.as_fd(), c"", false).and_then(|mount| {
-        sys::mount_setattr(mount.as_fd(), false, sys::MOUNT_ATTR_RDONLY, 0, 0)?;
-        Ok(mount)
-    });
+    // After entering another mount namespace the program is still known by its old mount.
+    let mounted = sys::open_tree(exe.as_fd(), c"", false)
+        .or_else(|_| sys::open_tree(by_name(&exe)?.as_fd(), c"", false))
+        .and_then(|mount| {
+            sys::mount_setattr(mount.as_fd(), false, sys::MOUNT_ATTR_RDONLY, 0, 0)?;
+            Ok(mount)
+        });
     match mounted {
         Ok(mount) => Ok(mount),
         Err(_) => sealed_copy(exe),
+    }
+}
+
+/// Opens this program's file by its name, if that is still the same file.
+fn by_name(exe: &File) -> io::Result<File> {
+    let named = File::open(std::fs::read_link("/proc/self/exe")?)?;
+    let (one, other) = (rustix::fs::fstat(exe)?, rustix::fs::fstat(&named)?);
+    if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino) {
+        Ok(named)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
     }
 }
 

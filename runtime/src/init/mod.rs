@@ -25,7 +25,6 @@ pub fn init() {
     if is_stage {
         std::process::exit(enter());
     }
-    crate::userns::resume();
 }
 
 fn enter() -> i32 {

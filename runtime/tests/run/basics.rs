@@ -6,7 +6,7 @@ use runtime::{Error, ExitStatus, Mount, Network, Overrides, Propagation, Seccomp
 
 use crate::support::*;
 
-pub const CASES: &[crate::Case] = &[
+pub(crate) const CASES: &[crate::Case] = &[
     ("hello", hello),
     ("exit_codes_and_signals", exit_codes_and_signals),
     ("programs_that_cannot_run", programs_that_cannot_run),

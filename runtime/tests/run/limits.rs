@@ -4,7 +4,7 @@ use runtime::{Error, ExitStatus, Overrides};
 
 use crate::support::*;
 
-pub const CASES: &[crate::Case] = &[
+pub(crate) const CASES: &[crate::Case] = &[
     ("pids_limit", pids_limit),
     ("memory_limit", memory_limit),
     ("cpu_limits", cpu_limits),

@@ -3,6 +3,7 @@
 
 mod basics;
 mod limits;
+mod rootless;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         println!("skipped: {error}");
         return ExitCode::SUCCESS;
     }
+    let as_user = std::env::var_os("AS_USER").is_some();
     let (mut passed, mut failed, mut filtered) = (0, 0, 0);
     for (name, case) in all().copied() {
         if filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
@@ -32,6 +34,13 @@ fn main() -> ExitCode {
         let good = catch_unwind(AssertUnwindSafe(case)).is_ok();
         println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
         if good { passed += 1 } else { failed += 1 }
+    }
+    if support::real_root() && !as_user {
+        for subordinate in [true, false] {
+            if !rootless::again(subordinate) {
+                failed += 1
+            }
+        }
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!(

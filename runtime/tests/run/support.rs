@@ -11,7 +11,7 @@ use task::{Event, Observer, Task};
 
 /// Collects what containers write.
 #[derive(Default)]
-pub struct Output(Mutex<Vec<u8>>);
+pub(crate) struct Output(Mutex<Vec<u8>>);
 
 impl Observer for Output {
     fn event(&self, event: Event) {
@@ -22,16 +22,16 @@ impl Observer for Output {
 }
 
 impl Output {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 }
 
 /// A root file system of one static busybox.
-pub struct Rootfs(pub tempfile::TempDir);
+pub(crate) struct Rootfs(pub(crate) tempfile::TempDir);
 
 impl Rootfs {
-    pub fn new() -> Rootfs {
+    pub(crate) fn new() -> Rootfs {
         let dir = tempfile::tempdir().unwrap();
         let root = Rootfs(dir);
         for name in ["bin", "etc", "tmp", "proc", "dev", "sys", "root"] {
@@ -50,15 +50,15 @@ impl Rootfs {
         root
     }
 
-    pub fn path(&self, inside: &str) -> PathBuf {
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
         self.0.path().join(inside)
     }
 
-    pub fn write(&self, inside: &str, text: &str) {
+    pub(crate) fn write(&self, inside: &str, text: &str) {
         fs::write(self.path(inside), text).unwrap();
     }
 
-    pub fn bundle(&self, overrides: &Overrides) -> Result<Bundle, Error> {
+    pub(crate) fn bundle(&self, overrides: &Overrides) -> Result<Bundle, Error> {
         let overrides =
             Overrides { user_namespace: runtime::in_user_namespace(), ..overrides.clone() };
         let read = |name: &str| Ok(fs::read_to_string(self.path(name)).ok());
@@ -71,7 +71,7 @@ impl Rootfs {
     }
 
     /// Runs a container and gives its end and output.
-    pub fn try_run(&self, overrides: &Overrides) -> Result<(ExitStatus, String), Error> {
+    pub(crate) fn try_run(&self, overrides: &Overrides) -> Result<(ExitStatus, String), Error> {
         let output = Arc::new(Output::default());
         let task = Task::root("test", output.clone());
         let options = StartOptions { id: id(), init: overrides.init };
@@ -81,7 +81,7 @@ impl Rootfs {
     }
 
     /// Runs a shell line in a container and gives its output; it must succeed.
-    pub fn shell(&self, line: &str, overrides: &Overrides) -> String {
+    pub(crate) fn shell(&self, line: &str, overrides: &Overrides) -> String {
         let (status, text) = self
             .try_run(&with_shell(line, overrides))
             .unwrap_or_else(|error| panic!("{}", describe(&error)));
@@ -91,31 +91,31 @@ impl Rootfs {
 }
 
 /// The error with everything that caused it.
-pub fn describe(error: &Error) -> String {
+pub(crate) fn describe(error: &Error) -> String {
     task::chain(error).join(": ")
 }
 
-pub fn with_shell(line: &str, overrides: &Overrides) -> Overrides {
+pub(crate) fn with_shell(line: &str, overrides: &Overrides) -> Overrides {
     Overrides { command: command(&["sh", "-c", line]), ..overrides.clone() }
 }
 
-pub fn command(words: &[&str]) -> Vec<String> {
+pub(crate) fn command(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// A name nobody else uses.
-pub fn id() -> String {
+pub(crate) fn id() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("runtime-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Whether this is the real root of the machine.
-pub fn real_root() -> bool {
+pub(crate) fn real_root() -> bool {
     !runtime::in_user_namespace()
 }
 
 /// Whether a path exists, links not followed.
-pub fn exists(path: &Path) -> bool {
+pub(crate) fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
