@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -227,14 +227,7 @@ impl Store {
         if self.contains(descriptor.digest)? {
             return Ok(true);
         }
-        let link = self.may_link();
-        adopt(self.writer_for(descriptor.digest.algorithm())?, source, descriptor, link)
-    }
-
-    /// Whether a hard link to a file of ours may appear elsewhere: whoever gets to own one link
-    /// owns the bytes, so as root, whose files are handed on, bytes are copied.
-    pub(crate) fn may_link(&self) -> bool {
-        self.shared().options.user_xattr
+        adopt(self.writer_for(descriptor.digest.algorithm())?, source, descriptor)
     }
 
     /// Moves a finished file to its place and registers it, in one transaction.
@@ -296,25 +289,17 @@ fn write_all(writer: &mut BlobWriter, bytes: &[u8]) -> Result<()> {
     writer.write_all(bytes).map_err(|error| Error::file("writing", &writer.path, error))
 }
 
-/// Brings the file `source` in through a writer: as a reflink, else as a hard link where `link`
-/// allows it and nobody can write to the file, else as a copy. The bytes are checked in any case,
-/// and checked where they are now, so nobody can change them in between.
-fn adopt(
-    mut writer: BlobWriter,
-    source: &Path,
-    descriptor: &Descriptor,
-    link: bool,
-) -> Result<bool> {
+/// Brings the file `source` in through a writer: as a reflink where the file system can, else as
+/// a copy. Never as a hard link: whoever owns the other name could change what we have. The bytes
+/// are checked in any case, and checked where they are then.
+fn adopt(mut writer: BlobWriter, source: &Path, descriptor: &Descriptor) -> Result<bool> {
     let Some(from) = file::open(source)? else { return Ok(false) };
     let metadata = from.metadata().map_err(|error| Error::file("reading", source, error))?;
     if metadata.len() != descriptor.size {
         let (digest, expected, found) = (descriptor.digest, descriptor.size, metadata.len());
         return Err(Error::Size { digest, expected, found });
     }
-    let owned = metadata.uid() == rustix::process::geteuid().as_raw();
-    let linkable = link && owned && metadata.mode() & 0o222 == 0;
-    let shares = rustix::fs::ioctl_ficlone(writer.file.get_ref().as_fd(), from.as_fd()).is_ok()
-        || (linkable && relink(source, &writer.path));
+    let shares = rustix::fs::ioctl_ficlone(writer.file.get_ref().as_fd(), from.as_fd()).is_ok();
     if shares {
         let own = File::open(&writer.path);
         let own = own.map_err(|error| Error::file("opening", &writer.path, error))?;
@@ -334,20 +319,6 @@ fn adopt(
     }
     writer.commit(Some(descriptor))?;
     Ok(true)
-}
-
-/// Puts a hard link to `source` in the place of an empty file of ours.
-fn relink(source: &Path, ours: &Path) -> bool {
-    let fresh = ours.with_extension("link");
-    if fs::hard_link(source, &fresh).is_err() {
-        return false;
-    }
-    let moved = fs::rename(&fresh, ours).is_ok();
-    if !moved {
-        // The copy that follows reports what is wrong with the directory.
-        let _ = fs::remove_file(&fresh);
-    }
-    moved
 }
 
 impl Layout {
@@ -370,17 +341,15 @@ impl Layout {
         BlobWriter::new(path, Place::Layout(self.clone()), algorithm)
     }
 
-    /// Takes over the blob in the file `source` as [`Store::adopt`] does. With `link` a file that
-    /// nobody can write to may become a hard link; do so only where both places stay with one
-    /// owner.
+    /// Takes over the blob in the file `source` as [`Store::adopt`] does.
     ///
     /// # Errors
     /// As [`Store::adopt`].
-    pub fn adopt(&self, source: &Path, descriptor: &Descriptor, link: bool) -> Result<bool> {
+    pub fn adopt(&self, source: &Path, descriptor: &Descriptor) -> Result<bool> {
         if self.contains(descriptor.digest)? {
             return Ok(true);
         }
-        adopt(self.writer_for(descriptor.digest.algorithm())?, source, descriptor, link)
+        adopt(self.writer_for(descriptor.digest.algorithm())?, source, descriptor)
     }
 
     /// Takes over a blob of the store, sharing its bytes on disk where that is possible and safe.
@@ -392,7 +361,7 @@ impl Layout {
         if !store.contains(descriptor.digest)? {
             return Ok(false);
         }
-        self.adopt(&store.blob_path(descriptor.digest), descriptor, store.may_link())
+        self.adopt(&store.blob_path(descriptor.digest), descriptor)
     }
 
     fn place_blob(&self, from: &Path, digest: Digest) -> Result<()> {
@@ -400,11 +369,8 @@ impl Layout {
         if let Some(directory) = to.parent() {
             file::make_dir(directory, 0o755)?;
         }
-        let links = fs::metadata(from).map(|metadata| metadata.nlink()).unwrap_or(1);
-        if links == 1 {
-            let plain = fs::Permissions::from_mode(0o644);
-            fs::set_permissions(from, plain).map_err(|e| Error::file("protecting", from, e))?;
-        }
+        let plain = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(from, plain).map_err(|e| Error::file("protecting", from, e))?;
         file::rename(from, &to).map(|_| ())
     }
 }

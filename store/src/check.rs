@@ -196,7 +196,8 @@ fn check_names(db: &Connection, problems: &mut Vec<Problem>) -> Attempt<()> {
         "WITH RECURSIVE below(digest) AS (SELECT ?1 UNION SELECT e.child FROM edges e JOIN below \
          ON e.parent = below.digest) SELECT below.digest, \
          EXISTS(SELECT 1 FROM blobs b WHERE b.digest = below.digest), \
-         EXISTS(SELECT 1 FROM unsynced u WHERE u.digest = below.digest) FROM below",
+         EXISTS(SELECT 1 FROM unsynced u WHERE u.kind = 0 AND u.digest = below.digest) \
+         FROM below",
     )?;
     for (name, root) in names {
         let subject = format!("name {name}");

@@ -188,7 +188,8 @@ impl Store {
     /// # Errors
     /// [`Error::File`], [`Error::Catalog`].
     pub fn remove_container(&self, id: &str) -> Result<bool> {
-        let removed = self.shared().catalog.write("removing a container", |db| {
+        // On disk before the directory goes: no power failure brings back the row alone.
+        let removed = self.shared().catalog.write_through("removing a container", |db| {
             Ok(db.execute("DELETE FROM containers WHERE id = ?", [id])? > 0)
         })?;
         if removed {

@@ -139,7 +139,8 @@ mod tests {
             match reason {
                 None => assert_eq!(found, None, "{text}"),
                 Some(reason) => {
-                    assert!(found.as_ref().is_some_and(|f| f.contains(reason)), "{text}: {found:?}")
+                    let fits = found.as_ref().is_some_and(|found| found.contains(reason));
+                    assert!(fits, "{text}: {found:?}");
                 }
             }
         }

@@ -150,10 +150,10 @@ impl Store {
 
     fn is_unsynced(&self, db: &Connection, digest: Digest) -> Attempt<bool> {
         let mut query = db.prepare_cached(
-            "SELECT EXISTS(SELECT 1 FROM unsynced WHERE digest = ? AND boot = ?)",
+            "SELECT EXISTS(SELECT 1 FROM unsynced WHERE kind = ? AND digest = ? AND boot = ?)",
         )?;
         let boot = &self.shared().options.boot_id;
-        Ok(query.query_row(params![Key(digest), boot], |row| row.get(0))?)
+        Ok(query.query_row(params![Kind::Blob, Key(digest), boot], |row| row.get(0))?)
     }
 
     /// Reads a root and all manifests and indexes below it.

@@ -32,17 +32,26 @@ fn clock() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(NOW.get())
 }
 
+/// Options of a store here: what is fit for a user namespace if the tests run in one.
 pub(crate) fn options(boot_id: &str) -> Options {
-    Options { user_xattr: false, boot_id: boot_id.to_owned(), clock }
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    let user_xattr = map.split_whitespace().ne(["0", "0", "4294967295"]);
+    Options { user_xattr, boot_id: boot_id.to_owned(), clock }
 }
 
 pub(crate) fn open(path: &Path) -> Store {
     Store::open(path, options("boot")).unwrap()
 }
 
+/// A directory in memory where there is such a place: on disk `syncfs` waits for whatever else
+/// the machine writes.
+pub(crate) fn directory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// A store in a directory of its own.
 pub(crate) fn fresh() -> (TempDir, Store) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let store = open(&directory.path().join("store"));
     (directory, store)
 }

@@ -205,3 +205,15 @@ fn referrers_are_listed_with_their_type_and_are_no_images() {
     assert_eq!(found[0].annotations["key"], "value");
     assert_eq!(store.published().unwrap().len(), 1);
 }
+
+#[test]
+fn a_layer_and_a_snapshot_of_one_digest_are_two_things() {
+    let (_directory, store) = fresh();
+    let sample = Sample::text("a");
+    sample.publish(&store, APP);
+    // The chain id of a lowest layer that is plain tar is the digest of its blob.
+    assert_eq!(sample.chain().0, sample.layers[0].0.digest);
+    store.begin().unwrap().commit(sample.chain().into(), None).unwrap();
+    assert!(problems(&store).is_empty());
+    store.publish("localhost/again:1", sample.root()).unwrap();
+}

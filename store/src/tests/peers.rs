@@ -1,1 +1,65 @@
+//! Layouts that other tools write and read, where they are installed.
 
+use std::process::Command;
+
+use task::Task;
+
+use super::{Sample, digest};
+use crate::Layout;
+
+fn run(command: &mut Command) -> Option<Vec<u8>> {
+    match command.output() {
+        Err(_) => None,
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{command:?}: {said}");
+            Some(output.stdout)
+        }
+    }
+}
+
+#[test]
+fn skopeo_reads_our_layouts_and_we_read_its() {
+    let directory = super::directory();
+    let layout = Layout::create(&directory.path().join("ours")).unwrap();
+    let sample = Sample::new("peer", &[super::layers::archive(&[("etc/", ""), ("etc/x", "1")])]);
+    for (_, bytes) in sample.blobs() {
+        layout.insert(&bytes).unwrap();
+    }
+    layout.publish(Some("app:1"), sample.root()).unwrap();
+    let ours = format!("oci:{}:app:1", layout.path().display());
+    let Some(raw) = run(Command::new("skopeo").args(["inspect", "--raw", &ours])) else {
+        println!("skipped: needs skopeo");
+        return;
+    };
+    assert_eq!(raw, &sample.manifest.bytes()[..]);
+    let theirs = directory.path().join("theirs");
+    let target = format!("oci:{}:copied", theirs.display());
+    let policy = ["--insecure-policy", "copy"];
+    run(Command::new("skopeo").args(policy).args([&ours, &target])).unwrap();
+    let theirs = Layout::open(&theirs).unwrap();
+    assert_eq!(theirs.names().unwrap(), ["copied"]);
+    let root = theirs.resolve("copied").unwrap().unwrap();
+    let image = theirs.image(&root, &"linux/amd64".parse().unwrap()).unwrap();
+    assert_eq!(image.layers().next().unwrap().diff_id, sample.layers[0].0.digest);
+    // It goes on in the layout that skopeo made, and skopeo in ours.
+    for (descriptor, _) in sample.blobs() {
+        theirs.adopt(&layout.blob_path(descriptor.digest), &descriptor).unwrap();
+    }
+    theirs.publish(Some("mine"), sample.root()).unwrap();
+    let target = format!("oci:{}:back", layout.path().display());
+    let source = format!("oci:{}:mine", theirs.path().display());
+    run(Command::new("skopeo").args(policy).args([&source, &target])).unwrap();
+    assert_eq!(layout.names().unwrap(), ["app:1", "back"]);
+    assert!(layout.contains(digest("nothing")).is_ok_and(|there| !there));
+
+    // All of it goes into a store and is whole there.
+    let (_keep, store) = super::fresh();
+    let mut todo: Vec<_> = image.manifest().layers.clone();
+    todo.extend([image.manifest().config.clone(), root.clone()]);
+    for descriptor in todo {
+        assert!(store.adopt(&theirs.blob_path(descriptor.digest), &descriptor).unwrap());
+    }
+    store.publish("localhost/theirs:1", &root).unwrap();
+    assert!(store.check(&Task::silent()).unwrap().is_empty());
+}

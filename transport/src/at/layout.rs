@@ -187,7 +187,7 @@ impl Sink for LayoutImage {
     async fn link(&self, descriptor: &Descriptor, origin: &Origin) -> Result<bool, Cause> {
         let Some(file) = origin.file(descriptor.digest) else { return Ok(false) };
         let descriptor = descriptor.clone();
-        self.making(move |layout| adopted(layout.adopt(&file, &descriptor, false))).await
+        self.making(move |layout| adopted(layout.adopt(&file, &descriptor))).await
     }
 
     async fn put(&self, descriptor: &Descriptor, blob: Blob) -> Result<(), Cause> {
