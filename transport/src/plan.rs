@@ -12,7 +12,9 @@ use crate::{CopyOptions, Error, Result, Select, Side, Source, convert};
 /// Documents one plan may hold.
 const MAX_NODES: usize = 20_000;
 /// Bytes of documents one plan may hold.
-const MAX_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 32 << 20;
+/// Blobs one plan may hold.
+const MAX_LEAVES: usize = 200_000;
 /// Documents read at a time.
 const READS: usize = 8;
 
@@ -306,6 +308,10 @@ impl<'a> Walker<'a> {
                 .into());
             }
             return Ok(*place);
+        }
+        if self.leaves.len() == MAX_LEAVES {
+            let what = format!("more than {MAX_LEAVES} blobs");
+            return Err(Error::TooComplex { digest: descriptor.digest, what });
         }
         self.leaf_places.insert(descriptor.digest, self.leaves.len());
         self.leaves.push(Leaf { descriptor, role });

@@ -1,5 +1,4 @@
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -177,15 +176,9 @@ impl Sink for Directory {
         let mut reader = bridge::reader(blob);
         blocking(move || {
             directory.prepare()?;
-            let (temporary, mut file) = files::temporary_beside(&path)?;
-            let copied = std::io::copy(&mut reader, &mut file).map_err(Error::Stream);
-            let flushed = copied.and_then(|_| file.flush().map_err(Error::Stream));
-            let result = flushed.and_then(|()| files::appear(&file, &temporary, &path));
-            if result.is_err() {
-                // The first failure is the one to report.
-                let _ = fs::remove_file(&temporary);
-            }
-            Ok(result?)
+            let new = files::NewFile::create(&path)?;
+            std::io::copy(&mut reader, &mut new.file()).map_err(Error::Stream)?;
+            Ok(new.appear()?)
         })
         .await
     }

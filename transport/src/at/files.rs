@@ -1,10 +1,13 @@
 //! Files that appear whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use crate::{Error, Result};
 
@@ -12,7 +15,7 @@ use crate::{Error, Result};
 /// block. `None` where there is nothing.
 pub(crate) fn open(path: &Path) -> Result<Option<File>> {
     let mut options = OpenOptions::new();
-    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
     let file = match options.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -59,54 +62,97 @@ pub(crate) fn uncompressed(file: File, path: &Path) -> Result<File> {
 /// A file that is gone when it is closed; beside `path`, or in `/var/tmp` where nothing can be
 /// written there.
 fn unnamed_beside(path: &Path) -> Result<File> {
-    use rustix::fs::{Mode, OFlags};
-    let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let opened =
+        unnamed_in(parent(path), 0o600).or_else(|_| unnamed_in("/var/tmp".as_ref(), 0o600));
+    opened.map_err(|error| Error::file("making room to uncompress", path)(error.into()))
+}
+
+fn unnamed_in(directory: &Path, mode: u32) -> rustix::io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let open = |directory: &Path| rustix::fs::open(directory, flags, Mode::from_raw_mode(0o600));
-    let opened = open(beside.unwrap_or(Path::new("."))).or_else(|_| open(Path::new("/var/tmp")));
-    match opened {
-        Ok(descriptor) => Ok(File::from(descriptor)),
-        Err(error) => Err(Error::file("making room to uncompress", path)(error.into())),
+    Ok(File::from(rustix::fs::open(directory, flags, Mode::from_raw_mode(mode))?))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(".".as_ref())
+}
+
+/// A name beside `path` that nothing has yet, as far as this process goes.
+fn hidden_beside(path: &Path) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".part-{}-{count}", std::process::id()))
+}
+
+/// A file that is written without a name, where the file system can do that, and appears whole in
+/// the place of what has its name. Dropped before that it leaves nothing, even if the process is
+/// killed.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    file: File,
+    path: PathBuf,
+    /// Its name until it appears, where it must have one.
+    temporary: Option<PathBuf>,
+}
+
+impl NewFile {
+    pub(crate) fn create(path: &Path) -> Result<NewFile> {
+        if path.file_name().is_none() {
+            let (place, reason) = (path.display().to_string(), "it has no file name".to_owned());
+            return Err(Error::Malformed { place, reason });
+        }
+        let path = path.to_owned();
+        if let Ok(file) = unnamed_in(parent(&path), 0o644) {
+            return Ok(NewFile { file, path, temporary: None });
+        }
+        let temporary = hidden_beside(&path);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).open(&temporary);
+        let file = file.map_err(Error::file("creating", &path))?;
+        Ok(NewFile { file, path, temporary: Some(temporary) })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Brings the file to the disk and gives it its name.
+    pub(crate) fn appear(&self) -> Result<()> {
+        self.file.sync_all().map_err(Error::file("writing", &self.path))?;
+        let temporary = match &self.temporary {
+            Some(temporary) => temporary.clone(),
+            None => {
+                let named = hidden_beside(&self.path);
+                let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                rustix::fs::linkat(CWD, unnamed, CWD, &named, AtFlags::SYMLINK_FOLLOW)
+                    .map_err(|error| Error::file("naming", &self.path)(error.into()))?;
+                named
+            }
+        };
+        let renamed = fs::rename(&temporary, &self.path);
+        if renamed.is_err() {
+            // The failure that counts is reported.
+            let _ = fs::remove_file(temporary);
+        }
+        renamed.map_err(Error::file("renaming a new file to", &self.path))
     }
 }
 
-/// A new file in the directory of `path`, which `path` can become in one step.
-pub(crate) fn temporary_beside(path: &Path) -> Result<(PathBuf, File)> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = path.file_name().ok_or_else(|| Error::Malformed {
-        place: path.display().to_string(),
-        reason: "it has no file name".to_owned(),
-    })?;
-    loop {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}-{count}.part", std::process::id()));
-        let temporary = path.with_file_name(hidden);
-        let mut options = OpenOptions::new();
-        match options.read(true).write(true).create_new(true).open(&temporary) {
-            Ok(file) => return Ok((temporary, file)),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::file("creating", path)(error)),
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // Nothing has this name any more if the file has appeared.
+            let _ = fs::remove_file(temporary);
         }
     }
 }
 
-/// Brings a finished temporary file to the disk and gives it its name.
-pub(crate) fn appear(file: &File, temporary: &Path, path: &Path) -> Result<()> {
-    file.sync_all().map_err(Error::file("writing", path))?;
-    fs::rename(temporary, path).map_err(Error::file("renaming a new file to", path))
-}
-
 /// Writes a small file that appears whole or not at all.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let (temporary, mut file) = temporary_beside(path)?;
-    let written = file.write_all(content).map_err(Error::file("writing", path));
-    let result = written.and_then(|()| appear(&file, &temporary, path));
-    if result.is_err() {
-        // The first failure is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    result
+    let new = NewFile::create(path)?;
+    (&new.file).write_all(content).map_err(Error::file("writing", path))?;
+    new.appear()
 }

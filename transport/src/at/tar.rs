@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::files::NewFile;
 use crate::{Error, Result};
 
 const BLOCK: u64 = 512;
@@ -271,9 +272,7 @@ fn pax(mut bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
 /// and are filled in any order, several at a time; the name appears when all of them are whole.
 #[derive(Debug)]
 pub(crate) struct TarWriter {
-    file: Arc<File>,
-    temporary: PathBuf,
-    path: PathBuf,
+    new: NewFile,
     state: Mutex<State>,
 }
 
@@ -281,7 +280,6 @@ pub(crate) struct TarWriter {
 struct State {
     end: u64,
     places: BTreeMap<String, Reserved>,
-    finished: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -294,17 +292,16 @@ struct Reserved {
 impl TarWriter {
     /// Starts an archive that will appear at `path`.
     pub(crate) fn create(path: &Path) -> Result<TarWriter> {
-        let (temporary, file) = super::files::temporary_beside(path)?;
-        Ok(TarWriter {
-            file: Arc::new(file),
-            temporary,
-            path: path.to_owned(),
-            state: Mutex::default(),
-        })
+        Ok(TarWriter { new: NewFile::create(path)?, state: Mutex::default() })
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.new.path()
+    }
+
+    fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
+        let written = self.new.file().write_all_at(bytes, at);
+        written.map_err(Error::file("writing", self.path()))
     }
 
     /// Finds room for a file, or the room it was given before.
@@ -315,7 +312,7 @@ impl TarWriter {
         }
         let header = header(name, size);
         let offset = state.end + header.len() as u64;
-        self.file.write_all_at(&header, state.end).map_err(Error::file("writing", &self.path))?;
+        self.write(&header, state.end)?;
         state.places.insert(name.to_owned(), Reserved { offset, size, whole: false });
         state.end = (offset + size).div_ceil(BLOCK) * BLOCK;
         Ok(offset)
@@ -336,8 +333,7 @@ impl TarWriter {
             if written + n as u64 > size {
                 return Err(Error::Stream(io::ErrorKind::InvalidData.into()));
             }
-            let at = self.file.write_all_at(&buffer[..n], offset + written);
-            at.map_err(Error::file("writing", &self.path))?;
+            self.write(&buffer[..n], offset + written)?;
             written += n as u64;
         }
         if written != size {
@@ -363,23 +359,10 @@ impl TarWriter {
 
     /// Ends the archive, brings it to the disk and gives it its name.
     pub(crate) fn finish(&self) -> Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = state.end + 2 * BLOCK;
+        let end = self.state.lock().unwrap_or_else(PoisonError::into_inner).end + 2 * BLOCK;
         // Also extends the file, so that the end marks and all padding read as zero.
-        self.file.set_len(end).map_err(Error::file("writing", &self.path))?;
-        super::files::appear(&self.file, &self.temporary, &self.path)?;
-        state.finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for TarWriter {
-    fn drop(&mut self) {
-        let finished = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).finished;
-        if !finished {
-            // Nothing can be done about a failure, and the name says what it is.
-            let _ = std::fs::remove_file(&self.temporary);
-        }
+        self.new.file().set_len(end).map_err(Error::file("writing", self.path()))?;
+        self.new.appear()
     }
 }
 
