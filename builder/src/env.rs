@@ -26,7 +26,7 @@ pub trait Places: Send + Sync {
 pub struct Env {
     /// Where images, layers and the cache are.
     pub store: Store,
-    /// How other places are reached. [`Location::Store`] must lead to [`Env::store`].
+    /// How other places are reached; never asked for [`Location::Store`].
     pub places: Arc<dyn Places>,
     /// Decides which images may be used.
     pub gate: Arc<dyn Gate>,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use image::{Image, Platform, Reference};
 use store::SnapshotId;
 use task::{Cause, Fault, Kind, Task};
-use transport::{CopyOptions, Gate, Location, Select, bridge};
+use transport::at::StoreImage;
+use transport::{CopyOptions, Gate, Location, Select, Sink, Source, bridge};
 
 use crate::plan::ImageKey;
 use crate::{Context, Env, Error, Pull, Request, Result};
@@ -94,7 +95,7 @@ pub(crate) async fn resolve(
 
 /// A name that says by itself where the image is.
 fn elsewhere(name: &str) -> Option<Location> {
-    let transports = ["docker:", "oci:", "oci-archive:", "docker-archive:", "dir:", "store:"];
+    let transports = ["docker:", "oci:", "oci-archive:", "docker-archive:", "dir:"];
     transports.iter().any(|t| name.starts_with(t)).then(|| name.parse().ok()).flatten()
 }
 
@@ -147,38 +148,68 @@ pub(crate) async fn fetch(env: &Env, base: &Base, task: &Task) -> Result<()> {
         }
         Ok(false)
     };
-    let fail = |source: Cause| Error::Image {
-        name: base.name.clone().unwrap_or_else(|| base.image.descriptor().digest.to_string()),
-        source,
-    };
-    if !bridge::blocking(missing).await.map_err(|error| fail(error.into()))? {
-        return Ok(());
+    let missing = bridge::blocking(missing).await;
+    if missing.map_err(|error| base.failure(error.into()))? {
+        let sink = StoreImage::new(&env.store, base.name.as_deref());
+        pull(env, base, sink, task).await?;
     }
+    Ok(())
+}
+
+/// Makes the file system of a base image available.
+pub(crate) async fn unpack(env: &Env, base: &Base, task: &Arc<Task>) -> Result<Option<SnapshotId>> {
+    let Some(chain) = base.image.chain_id() else { return Ok(None) };
+    let (store, image, own) = (env.store.clone(), base.image.clone(), Arc::clone(task));
+    let here = move || -> Result<bool, store::Error> {
+        if store.has_snapshot(chain.into())? {
+            return Ok(true);
+        }
+        for layer in image.layers() {
+            if !store.contains(layer.descriptor.digest)? {
+                return Ok(false);
+            }
+        }
+        store.unpack(&image, &own).map(|_| true)
+    };
+    if !bridge::blocking(here).await.map_err(|error| base.failure(error.into()))? {
+        // A downloaded byte is not read back: layers are unpacked while they arrive.
+        let sink = StoreImage::new(&env.store, base.name.as_deref())
+            .unpacked(base.image.platform(), task.child("unpacking"));
+        pull(env, base, sink, task).await?;
+    }
+    Ok(Some(chain.into()))
+}
+
+impl Base {
+    fn failure(&self, source: Cause) -> Error {
+        let digest = || self.image.descriptor().digest.to_string();
+        Error::Image { name: self.name.clone().unwrap_or_else(digest), source }
+    }
+}
+
+async fn pull(env: &Env, base: &Base, sink: StoreImage, task: &Task) -> Result<()> {
     let Some(from) = &base.from else {
         let digest = base.image.descriptor().digest;
         return Err(Error::Invalid(format!("layers of {digest} are missing in the store")));
     };
-    let digest = base.image.descriptor().digest.to_string();
-    let name = base.name.clone().unwrap_or(digest);
-    let child = task.child(format!("pulling {name}"));
+    let child = task.child(format!("pulling {from}"));
+    let source = env.places.source(from).map_err(|cause| base.failure(cause))?;
     let options =
         CopyOptions { select: Select::One(base.image.platform()), ..CopyOptions::default() };
     let gate = Arc::clone(&env.gate);
-    carry(env, from.clone(), Location::Store(name), gate, options, child).await.map_err(fail)
+    let copied = carry(source, Box::new(sink), gate, options, child).await;
+    copied.map_err(|cause| base.failure(cause))
 }
 
 /// Copies an image from one place to another. The copy is waited for on a thread of its own: its
 /// future borrows from both ends in ways that keep it from moving between threads.
 pub(crate) async fn carry(
-    env: &Env,
-    from: Location,
-    to: Location,
+    source: Box<dyn Source>,
+    sink: Box<dyn Sink>,
     gate: Arc<dyn Gate>,
     options: CopyOptions,
     task: Task,
 ) -> Result<(), Cause> {
-    let source = env.places.source(&from)?;
-    let sink = env.places.sink(&to)?;
     let runtime = tokio::runtime::Handle::current();
     bridge::blocking(move || {
         let copying = transport::copy(&*source, &*sink, &*gate, &options, &task);
@@ -187,19 +218,4 @@ pub(crate) async fn carry(
         Ok(())
     })
     .await
-}
-
-/// Makes the file system of a base image available.
-pub(crate) async fn unpack(env: &Env, base: &Base, task: &Arc<Task>) -> Result<Option<SnapshotId>> {
-    let Some(chain) = base.image.chain_id() else { return Ok(None) };
-    let (store, image) = (env.store.clone(), base.image.clone());
-    let there = bridge::blocking(move || store.has_snapshot(chain.into())).await;
-    let fail = |source: Cause| Error::Image { name: image.descriptor().digest.to_string(), source };
-    if there.map_err(|error| fail(error.into()))? {
-        return Ok(Some(chain.into()));
-    }
-    fetch(env, base, task).await?;
-    let (store, copy, task) = (env.store.clone(), image.clone(), Arc::clone(task));
-    let unpacked = bridge::blocking(move || store.unpack(&copy, &task)).await;
-    unpacked.map_err(|error| fail(error.into()))
 }

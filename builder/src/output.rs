@@ -8,6 +8,7 @@ use image::{Image, Platform};
 use layers::copy::{CopyOptions, copy};
 use layers::{DiffOptions, Root};
 use task::{Cause, Task};
+use transport::at::StoreImage;
 use transport::{Location, Open, Select, bridge};
 
 use crate::engine::Build;
@@ -70,8 +71,9 @@ pub(crate) async fn send(
         select: Select::One(platform.clone()),
         ..transport::CopyOptions::default()
     };
-    let (from, to) = (Location::Store(digest), to.clone());
-    images::carry(&build.env, from, to, Arc::new(Open), options, child).await.map_err(fail)
+    let source = Box::new(StoreImage::new(&build.env.store, Some(&digest)));
+    let sink = build.env.places.sink(to).map_err(fail)?;
+    images::carry(source, sink, Arc::new(Open), options, child).await.map_err(fail)
 }
 
 /// Writes the files of the last stage.

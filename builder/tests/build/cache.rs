@@ -1,0 +1,180 @@
+//! What the cache answers, and what it must not.
+
+use task::Outcome;
+
+use crate::Case;
+use crate::support::Place;
+
+pub const CASES: &[Case] = &[
+    ("a_second_build_does_nothing_and_gives_the_same_image", warm),
+    ("what_must_and_must_not_change_a_copys_key", keys),
+    ("the_same_files_from_a_changed_stage_are_a_hit", content),
+    ("no_cache_runs_again_and_keeps_working", no_cache),
+    ("two_stores_give_the_same_digest", reproducible),
+    ("outputs", outputs),
+    ("docker_format", docker),
+];
+
+fn warm() {
+    let place = Place::new();
+    place.write("a", "1").write("b", "2");
+    let text = "FROM base\nCOPY a /a\nENV X=1\nCOPY b /b\nCMD [\"x\"]\n";
+    let first = place.build_text(text);
+    assert_eq!(first.built.cached, 1, "only the base is known");
+    let second = place.build_text(text);
+    assert_eq!(second.built.cached, second.built.steps);
+    assert_eq!(first.image.id(), second.image.id());
+    let done = place.ear.ended(Outcome::Done);
+    assert!(!done.iter().any(|name| name.contains("COPY") || name.contains("layer")), "{done:?}");
+    place.write("b", "3");
+    let third = place.build_text(text);
+    assert_eq!(third.built.steps - third.built.cached, 1);
+    assert_eq!(third.text("/b"), "3");
+}
+
+fn keys() {
+    type Change = fn(&Place);
+    let cases: &[(&str, bool, Change)] = &[
+        ("nothing", true, |_| {}),
+        ("the time of a file", true, |place| {
+            let file = std::fs::File::options().write(true).open(place.context.join("d/f"));
+            file.unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        }),
+        ("content", false, |place| drop(place.write("d/f", "other"))),
+        ("content of the same length", false, |place| drop(place.write("d/f", "2"))),
+        ("mode", false, |place| drop(place.mode("d/f", 0o600))),
+        ("a name", false, |place| {
+            std::fs::rename(place.context.join("d/f"), place.context.join("d/g")).unwrap();
+        }),
+        ("a new file", false, |place| drop(place.write("d/new", ""))),
+        ("an empty directory", false, |place| {
+            std::fs::create_dir(place.context.join("d/e")).unwrap();
+        }),
+        ("where a link points", false, |place| {
+            std::fs::remove_file(place.context.join("d/l")).unwrap();
+            place.link("d/l", "elsewhere");
+        }),
+        ("a file outside", true, |place| drop(place.write("other", "x"))),
+        ("an ignored file", true, |place| drop(place.write("d/ignored", "y"))),
+        ("owner of a file", true, |place| {
+            std::os::unix::fs::chown(place.context.join("d/f"), Some(5), Some(5)).unwrap();
+        }),
+    ];
+    for (what, hit, change) in cases {
+        let place = Place::new();
+        place.write("d/f", "1").link("d/l", "f").write(".dockerignore", "d/ignored\n");
+        let text = "FROM scratch\nCOPY d /d\n";
+        place.build_text(text);
+        change(&place);
+        let again = place.build_text(text);
+        assert_eq!(again.built.cached == again.built.steps, *hit, "{what}");
+    }
+    let lines = [
+        "COPY d /e",
+        "COPY --chown=1 d /d",
+        "COPY --chmod=700 d /d",
+        "COPY --exclude=f d /d",
+        "COPY --parents d /d",
+        "COPY --link d /d",
+        "ADD d /d",
+        "COPY d/f /d",
+    ];
+    let place = Place::new();
+    place.write("d/f", "1");
+    place.build_text("FROM scratch\nCOPY d /d\n");
+    for line in lines {
+        let again = place.build_text(&format!("FROM scratch\n{line}\n"));
+        assert_eq!(again.built.cached, 0, "{line}");
+    }
+}
+
+fn content() {
+    let place = Place::new();
+    place.write("a", "same").write("b", "1");
+    let text = "FROM base AS one\nCOPY b /b\nCOPY a /a\nFROM scratch\nCOPY --from=one /a /a\nCOPY a /again\n";
+    let first = place.build_text(text);
+    place.write("b", "2");
+    let second = place.build_text(text);
+    assert_eq!(first.image.id(), second.image.id());
+    let reused = place.ear.ended(Outcome::Reused);
+    assert!(reused.iter().any(|name| name.contains("/again")), "{reused:?}");
+    place.write("a", "other");
+    assert_eq!(place.build_text(text).text("/a"), "other");
+}
+
+fn no_cache() {
+    let place = Place::new();
+    place.write("a", "1");
+    let text = "FROM base\nCOPY a /a\nCOPY a /b\n";
+    place.build_text(text);
+    let mut request = place.request(text);
+    request.no_cache = true;
+    let look = place.build(request);
+    assert_eq!(look.built.cached, 1, "the base");
+    let look = place.build_text(text);
+    assert_eq!(look.built.cached, 3);
+    let mut request =
+        place.request("FROM base AS s\nCOPY a /a\nFROM base\nCOPY a /a\nCOPY --from=s /a /b\n");
+    request.no_cache_filter = vec!["s".to_owned()];
+    place.build(request);
+    let reused = place.ear.ended(Outcome::Reused);
+    assert!(reused.iter().any(|name| name.starts_with("[stage-1 2/3]")), "{reused:?}");
+    assert!(!reused.iter().any(|name| name.starts_with("[s 2/2]")), "{reused:?}");
+}
+
+fn reproducible() {
+    let build = |touch: bool| {
+        let place = Place::new();
+        place.write("d/a", "1").write("d/b", "2").write("c", "3");
+        if touch {
+            let file = std::fs::File::options().write(true).open(place.context.join("d/a"));
+            file.unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        }
+        let mut request = place.request(
+            "FROM base\nWORKDIR /w\nCOPY d /d/\nCOPY c /etc/c\nCOPY <<E /h\nx\nE\nENV A=1\n",
+        );
+        request.source_date_epoch = Some(1_500_000_000);
+        let look = place.build(request);
+        assert_eq!(look.image.config().created.as_deref(), Some("2017-07-14T02:40:00Z"));
+        look.image.descriptor().digest
+    };
+    assert_eq!(build(false), build(true));
+}
+
+fn outputs() {
+    let place = Place::new();
+    place.write("a", "1");
+    let mut request = place.request("FROM scratch\nCOPY a /dir/a\n");
+    request.tags.clear();
+    let (files, tar) = (place.root.join("files"), place.root.join("out.tar"));
+    request.outputs =
+        vec![builder::Output::Files(files.clone()), builder::Output::Tar(tar.clone())];
+    let built = place.try_build(request).unwrap();
+    assert!(built.manifest.is_none());
+    assert_eq!(std::fs::read_to_string(files.join("dir/a")).unwrap(), "1");
+    let mut archive = tar::Archive::new(std::fs::File::open(tar).unwrap());
+    let names: Vec<_> = archive
+        .entries()
+        .unwrap()
+        .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+        .collect();
+    assert_eq!(names, ["dir/", "dir/a"]);
+    let layout = place.root.join("layout");
+    let mut request = place.request("FROM base\nCOPY a /dir/a\n");
+    request.tags.clear();
+    request.outputs = vec![builder::Output::Image(format!("oci:{}:app", layout.display()))];
+    let built = place.try_build(request).unwrap();
+    let index = std::fs::read_to_string(layout.join("index.json")).unwrap();
+    assert!(index.contains(&built.manifest.unwrap().digest.to_string()), "{index}");
+    assert!(place.store.resolve("localhost/app:latest").unwrap().is_none());
+}
+
+fn docker() {
+    let place = Place::new();
+    place.write("a", "1");
+    let mut request = place.request("FROM base\nCOPY a /a\nHEALTHCHECK CMD true\n");
+    request.format = builder::Format::Docker;
+    let look = place.build(request);
+    assert!(look.image.descriptor().media_type.is_docker());
+    assert!(look.image.layers().all(|layer| layer.descriptor.media_type.is_docker()));
+}

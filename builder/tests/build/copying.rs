@@ -1,0 +1,201 @@
+//! `COPY` and `ADD`: what lands where.
+
+use crate::Case;
+use crate::support::Place;
+
+pub const CASES: &[Case] = &[
+    ("copies_land_where_docker_puts_them", semantics),
+    ("owners_and_modes", owners),
+    ("ignored_files_do_not_exist", ignored),
+    ("links_of_the_context_lead_nowhere_else", confined),
+    ("here_documents", heredocs),
+    ("archives_are_unpacked_by_content", archives),
+    ("copies_from_images_and_contexts", sources),
+    ("links_in_the_image_are_followed_inside_it", image_links),
+];
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write("a.txt", "a").write("b.txt", "b").write("d/x.txt", "x").write("d/y.md", "y");
+    place.write("d/sub/z.txt", "z").write("n[1].txt", "odd");
+    place
+}
+
+fn semantics() {
+    let cases: &[(&str, &[&str])] = &[
+        ("COPY a.txt /out", &["out"]),
+        ("COPY a.txt /out/", &["out", "out/a.txt"]),
+        ("COPY a.txt b.txt /out/", &["out", "out/a.txt", "out/b.txt"]),
+        ("COPY *.txt /out/", &["out", "out/a.txt", "out/b.txt", "out/n[1].txt"]),
+        ("COPY ?.txt /out/", &["out", "out/a.txt", "out/b.txt"]),
+        ("COPY n[[]1].txt /out/", &["out", "out/n[1].txt"]),
+        ("COPY d /out", &["out", "out/sub", "out/sub/z.txt", "out/x.txt", "out/y.md"]),
+        ("COPY d/ /out/", &["out", "out/sub", "out/sub/z.txt", "out/x.txt", "out/y.md"]),
+        (
+            "COPY **/*.txt /out/",
+            &["out", "out/a.txt", "out/b.txt", "out/n[1].txt", "out/x.txt", "out/z.txt"],
+        ),
+        ("COPY nothing* /out/", &["out"]),
+        ("COPY ../../a.txt /out/", &["out", "out/a.txt"]),
+        ("COPY --exclude=*.md --exclude=sub d /out", &["out", "out/x.txt"]),
+        ("COPY --exclude=**/z.txt d /out", &["out", "out/sub", "out/x.txt", "out/y.md"]),
+        (
+            "COPY --parents d/sub/z.txt a.txt /out/",
+            &["out", "out/a.txt", "out/d", "out/d/sub", "out/d/sub/z.txt"],
+        ),
+        ("COPY --parents d/./sub/z.txt /out/", &["out", "out/sub", "out/sub/z.txt"]),
+        ("COPY --parents **/*.md /out/", &["out", "out/d", "out/d/y.md"]),
+        ("COPY [\"a.txt\", \"/out/with blank\"]", &["out", "out/with blank"]),
+        ("COPY --link d/sub /out/", &["out", "out/z.txt"]),
+        ("WORKDIR /out\nCOPY a.txt .", &["out", "out/a.txt"]),
+        ("WORKDIR /out\nCOPY a.txt b", &["out", "out/b"]),
+        ("WORKDIR /out/in\nCOPY a.txt ../", &["out", "out/a.txt", "out/in"]),
+    ];
+    let place = place();
+    for (text, expected) in cases {
+        let look = place.build_text(&format!("FROM scratch\n{text}\n"));
+        assert_eq!(look.tree("/"), *expected, "{text}");
+    }
+    let error = place.fails("FROM scratch\nCOPY a.txt b.txt /out\n");
+    assert!(task::chain(&error)[1].contains("must be a directory"), "{error}");
+    let look = place.build_text("FROM scratch\nCOPY d /out\nCOPY a.txt b.txt /out\n");
+    assert!(look.exists("/out/b.txt"));
+    let look = place.build_text("FROM scratch\nCOPY a.txt /f\nCOPY b.txt /f\n");
+    assert_eq!(look.text("/f"), "b");
+}
+
+fn owners() {
+    let place = place();
+    place.write("script", "#!").mode("script", 0o750);
+    let cases = [
+        ("COPY script /f", "f 750 0:0"),
+        ("COPY --chown=app script /f", "f 750 1000:1001"),
+        ("COPY --chown=app:staff script /f", "f 750 1000:50"),
+        ("COPY --chown=7 script /f", "f 750 7:7"),
+        ("COPY --chown=7:8 script /f", "f 750 7:8"),
+        ("COPY --chmod=600 script /f", "f 600 0:0"),
+        ("COPY --chmod=go=u script /f", "f 777 0:0"),
+        ("COPY --chmod=u=rwX,go=rX a.txt /f", "f 644 0:0"),
+        ("ARG M=711\nCOPY --chmod=$M a.txt /f", "f 711 0:0"),
+    ];
+    for (text, expected) in cases {
+        let look = place.build_text(&format!("FROM base\n{text}\n"));
+        assert_eq!(look.stat("/f"), expected, "{text}");
+    }
+    let look = place.build_text("FROM base\nCOPY --chown=app d /new/dir/\n");
+    assert_eq!(look.stat("/new/dir/sub/z.txt"), "f 644 1000:1001");
+    assert_eq!(look.stat("/new/dir"), "d 755 1000:1001");
+    let text = "FROM base AS s\nCOPY --chown=app a.txt /f\nFROM base\nCOPY --from=s /f /f\n";
+    assert_eq!(place.build_text(text).stat("/f"), "f 644 1000:1001", "stages keep owners");
+    let error = place.fails("FROM base\nCOPY --chown=nobody a.txt /f\n");
+    assert!(task::chain(&error)[1].contains("nobody"), "{error}");
+}
+
+fn ignored() {
+    let place = place();
+    place.write(".dockerignore", "*.txt\n!b.txt\nd\n!d/sub\n");
+    let look = place.build_text("FROM scratch\nCOPY . /\n");
+    assert_eq!(look.tree("/"), [".dockerignore", "b.txt", "d", "d/sub", "d/sub/z.txt"]);
+    let error = place.fails("FROM scratch\nCOPY a.txt /\n");
+    assert!(task::chain(&error)[1].contains("an ignore file excludes it"), "{error}");
+    place.link("sly", "a.txt");
+    let error = place.fails("FROM scratch\nCOPY sly /out\n");
+    assert!(task::chain(&error)[1].contains("an ignore file excludes it"), "{error}");
+    let look = place.build_text("FROM scratch\nCOPY *.txt /out/\n");
+    assert_eq!(look.tree("/"), ["out", "out/b.txt"]);
+    place.write(".containerignore", "d\n");
+    let look = place.build_text("FROM scratch\nCOPY a.txt /\n");
+    assert_eq!(look.tree("/"), ["a.txt"]);
+}
+
+fn confined() {
+    let place = place();
+    std::fs::write(place.root.join("secret"), "secret").unwrap();
+    place.link("out", "../secret").link("abs", place.root.join("secret").to_str().unwrap());
+    place.link("dir", "..").link("in", "d/x.txt");
+    for text in ["COPY out /", "COPY abs /", "COPY dir/secret /", "ADD out /"] {
+        let error = place.fails(&format!("FROM scratch\n{text}\n"));
+        assert!(task::chain(&error)[1].contains("is not in the build context"), "{text}: {error}");
+    }
+    let look = place.build_text("FROM scratch\nCOPY in /\n");
+    assert_eq!((look.stat("/in").as_str(), look.text("/in").as_str()), ("f 644 0:0", "x"));
+    let look = place.build_text("FROM scratch\nCOPY . /all/\n");
+    assert_eq!(&look.stat("/all/out")[..1], "l", "links inside a directory stay links");
+}
+
+fn heredocs() {
+    let place = place();
+    let look = place.build_text(
+        "FROM scratch\nENV V=value\nCOPY <<one <<-\"two\" /out/\nx $V\none\n\ty $V\ntwo\nCOPY --chmod=755 <<EOF /script\nz\nEOF\n",
+    );
+    assert_eq!(look.text("/out/one"), "x value\n");
+    assert_eq!(look.text("/out/two"), "y $V\n");
+    assert_eq!(look.stat("/script"), "f 755 0:0");
+    assert_eq!(look.stat("/out/one"), "f 644 0:0");
+}
+
+fn archives() {
+    let place = place();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(5);
+    header.set_mode(0o640);
+    header.set_uid(3);
+    header.set_gid(4);
+    tar.append_data(&mut header, "dir/in.txt", &b"hello"[..]).unwrap();
+    let plain = tar.into_inner().unwrap();
+    std::fs::write(place.context.join("plain"), &plain).unwrap();
+    std::fs::write(place.context.join("renamed.jpg"), gzip(&plain)).unwrap();
+    std::fs::write(place.context.join("text.gz"), gzip(b"no tar at all")).unwrap();
+    let cases: &[(&str, &[&str])] = &[
+        ("ADD plain /out/", &["out", "out/dir", "out/dir/in.txt"]),
+        ("ADD renamed.jpg /out", &["out", "out/dir", "out/dir/in.txt"]),
+        ("ADD text.gz /out/", &["out", "out/text.gz"]),
+        ("ADD --unpack=false plain /out/", &["out", "out/plain"]),
+        ("COPY plain /out/", &["out", "out/plain"]),
+        ("ADD a.txt /out/", &["out", "out/a.txt"]),
+    ];
+    for (text, expected) in cases {
+        let look = place.build_text(&format!("FROM scratch\n{text}\n"));
+        assert_eq!(look.tree("/"), *expected, "{text}");
+    }
+    let look = place.build_text("FROM base\nADD plain /out/\nADD --chown=app plain /own/\n");
+    assert_eq!(look.stat("/out/dir/in.txt"), "f 640 3:4");
+    assert_eq!(look.stat("/own/dir/in.txt"), "f 640 1000:1001");
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let compression = layers::Compression { encoding: image::Encoding::Gzip, level: None };
+    let mut writer = layers::LayerWriter::new(Vec::new(), compression, 1);
+    std::io::Write::write_all(&mut writer, bytes).unwrap();
+    writer.finish().unwrap().0
+}
+
+fn sources() {
+    let place = place();
+    let other = place.root.join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("file"), "other").unwrap();
+    let mut request = place.request(
+        "FROM scratch\nCOPY --from=base /etc/group /group\nCOPY --from=extra file /\nCOPY --from=docker.io/library/base etc/passwd /\n",
+    );
+    request.contexts.insert("extra".to_owned(), builder::Context::Directory(other));
+    let look = place.build(request);
+    assert_eq!(look.tree("/"), ["file", "group", "passwd"]);
+    let mut request = place.request("FROM alias\nLABEL a=b\n");
+    request.contexts.insert("alias".to_owned(), builder::Context::Image("base".to_owned()));
+    assert!(place.build(request).exists("/etc/passwd"));
+    let text = "FROM scratch AS zero\nCOPY a.txt /a\nFROM scratch\nCOPY --from=0 /a /b\n";
+    assert_eq!(place.build_text(text).tree("/"), ["b"]);
+}
+
+fn image_links() {
+    let place = place();
+    place.link("evil", "/etc");
+    let text = "FROM base\nCOPY . /ctx/\nCOPY a.txt /ctx/evil/a.txt\n";
+    let look = place.build_text(text);
+    assert_eq!(look.text("/etc/a.txt"), "a");
+    assert!(!std::path::Path::new("/etc/a.txt").exists());
+    let look = place.build_text("FROM scratch\nCOPY evil2* /x/\n");
+    assert!(look.exists("/x"));
+}

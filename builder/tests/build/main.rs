@@ -1,0 +1,39 @@
+//! Builds, end to end: this program is its own harness, because the first line of `main` must be
+//! [`runtime::init`].
+
+mod cache;
+mod copying;
+mod language;
+mod running;
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+/// A named test.
+type Case = (&'static str, fn());
+
+fn main() -> ExitCode {
+    runtime::init();
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    if !support::is_root() {
+        println!("skipped: needs root");
+        return ExitCode::SUCCESS;
+    }
+    let (mut passed, mut failed, mut filtered) = (0, 0, 0);
+    let cases = [language::CASES, copying::CASES, cache::CASES, running::CASES].concat();
+    for (name, case) in cases {
+        if filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
+            filtered += 1;
+            continue;
+        }
+        let good = catch_unwind(AssertUnwindSafe(case)).is_ok();
+        println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
+        if good { passed += 1 } else { failed += 1 }
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {filtered} filtered out"
+    );
+    ExitCode::from(u8::from(failed > 0))
+}

@@ -1,0 +1,159 @@
+//! `RUN`.
+
+use task::{Fault, Kind};
+
+use crate::Case;
+use crate::support::{Place, busybox};
+
+pub const CASES: &[Case] = &[
+    ("a_command_runs_and_its_changes_are_the_layer", simple),
+    ("a_failing_command_tells_where", failing),
+    ("environment_user_and_directory", environment),
+    ("here_documents_run", heredocs),
+    ("mounts_are_seen_and_leave_no_trace", mounts),
+    ("caches_survive", caches),
+    ("secrets_leave_no_trace", secrets),
+    ("networks", networks),
+    ("a_warm_build_runs_nothing", warm),
+    ("deleted_files_are_gone", deleted),
+];
+
+fn ready() -> Option<Place> {
+    if busybox().is_none() {
+        println!("skipped: needs busybox");
+        return None;
+    }
+    Some(Place::new())
+}
+
+fn simple() {
+    let Some(place) = ready() else { return };
+    let look = place.build_text("FROM base\nRUN echo hello > /out && echo told\n");
+    assert_eq!(look.text("/out"), "hello\n");
+    assert_eq!(place.ear.output(), "told\n");
+    assert_eq!(look.top_layer(&place), ["out"]);
+    let last = look.history().pop().unwrap();
+    assert_eq!(last, "RUN /bin/sh -c echo hello > /out && echo told # buildkit");
+}
+
+fn failing() {
+    let Some(place) = ready() else { return };
+    let error = place.fails("FROM base\n\nRUN echo before; exit 7\n");
+    assert_eq!(error.kind(), Kind::Command);
+    assert_eq!(error.exit_code(), Some(7));
+    assert_eq!(
+        error.to_string(),
+        "Dockerfile:3: /bin/sh -c echo before; exit 7 exited with code 7"
+    );
+    assert_eq!(place.ear.output(), "before\n");
+    let error = place.fails("FROM base\nRUN [\"/nothere\"]\n");
+    assert!(task::chain(&error).join(": ").contains("/nothere"), "{error}");
+}
+
+fn environment() {
+    let Some(place) = ready() else { return };
+    let mut request = place.request(
+        "FROM base\nARG A=1\nARG B\nENV C=3 A=env\nUSER app\nWORKDIR /home/app\nRUN echo $A $B $C $http_proxy $(id -u) $(id -g) $(pwd) > out\n",
+    );
+    request.build_args.insert("B".to_owned(), "2".to_owned());
+    request.build_args.insert("http_proxy".to_owned(), "http://proxy".to_owned());
+    let look = place.build(request.clone());
+    assert_eq!(look.text("/home/app/out"), "env 2 3 http://proxy 1000 1001 /home/app\n");
+    let config = serde_json::to_string(&**look.image.config()).unwrap();
+    assert!(!config.contains("proxy"), "{config}");
+    request.build_args.insert("http_proxy".to_owned(), "http://other".to_owned());
+    let again = place.build(request);
+    assert_eq!(again.built.cached, again.built.steps, "proxies are in no key");
+}
+
+fn heredocs() {
+    let Some(place) = ready() else { return };
+    let look = place.build_text(
+        "FROM base\nRUN <<EOF\nset -e\necho one > /one\necho two > /two\nEOF\nRUN <<E\n#!/bin/cat\ntext\nE\nRUN cat <<X > /three\nthree\nX\n",
+    );
+    assert_eq!(look.text("/two"), "two\n");
+    assert_eq!(look.text("/three"), "three\n");
+    assert!(place.ear.output().contains("#!/bin/cat\ntext\n"), "{}", place.ear.output());
+}
+
+fn mounts() {
+    let Some(place) = ready() else { return };
+    place
+        .write("src/file", "content")
+        .write("src/hidden", "no")
+        .write(".dockerignore", "**/hidden\n");
+    let look = place.build_text(
+        "FROM base AS other\nRUN echo o > /o\nFROM base\nRUN --mount=type=bind,source=src,target=/mnt/src --mount=type=bind,from=other,source=/o,target=/deep/er/o --mount=type=tmpfs,target=/scratch,size=1m cat /mnt/src/file /deep/er/o && test ! -e /mnt/src/hidden && touch /scratch/x && ! touch /mnt/src/new 2>/dev/null && echo done > /out\n",
+    );
+    assert_eq!(look.top_layer(&place), ["out"], "mount points leave no trace");
+    assert!(place.ear.output().contains("content"), "{}", place.ear.output());
+    let look = place.build_text(
+        "FROM base\nRUN --mount=type=bind,source=src,target=/mnt,rw echo changed > /mnt/file && cat /mnt/file > /out\n",
+    );
+    assert_eq!(look.text("/out"), "changed\n");
+    let file = std::fs::read_to_string(place.context.join("src/file")).unwrap();
+    assert_eq!(file, "content");
+}
+
+fn caches() {
+    let Some(place) = ready() else { return };
+    let run = |n: u32| {
+        format!(
+            "FROM base\nRUN --mount=type=cache,target=/cache,mode=0700,uid=3 echo {n} >> /cache/log && cat /cache/log > /out && stat -c '%a %u' /cache >> /out\n"
+        )
+    };
+    assert_eq!(place.build_text(&run(1)).text("/out"), "1\n700 3\n");
+    let look = place.build_text(&run(2));
+    assert_eq!(look.text("/out"), "1\n2\n700 3\n");
+    assert_eq!(look.top_layer(&place), ["out"]);
+}
+
+fn secrets() {
+    let Some(place) = ready() else { return };
+    let text = "FROM base\nRUN --mount=type=secret,id=s --mount=type=secret,id=e,env=TOKEN cat /run/secrets/s && echo $TOKEN && stat -c %a /run/secrets/s && touch /out\n";
+    let mut request = place.request(text);
+    request.secrets.insert("s".to_owned(), builder::Secret::Value(b"hush\n".to_vec()));
+    request.secrets.insert("e".to_owned(), builder::Secret::Value(b"token".to_vec()));
+    let look = place.build(request);
+    assert_eq!(place.ear.output(), "hush\ntoken\n400\n");
+    assert_eq!(look.top_layer(&place), ["out"]);
+    let config = serde_json::to_string(&**look.image.config()).unwrap();
+    assert!(!config.contains("hush") && !config.contains("=token"), "{config}");
+    let error = place.fails("FROM base\nRUN --mount=type=secret,id=s,required true\n");
+    assert!(task::chain(&error)[1].contains("--secret id=s"), "{error}");
+    place.build_text(
+        "FROM base\nRUN --mount=type=secret,id=missing test ! -e /run/secrets/missing\n",
+    );
+}
+
+fn networks() {
+    let Some(place) = ready() else { return };
+    let text = "FROM base\nRUN --network=none ip link > /none\nRUN cat /etc/hosts > /hosts && hostname > /name\n";
+    let mut request = place.request(text);
+    request.hosts = vec![("there".to_owned(), "10.1.2.3".parse().unwrap())];
+    let look = place.build(request);
+    let links = look.text("/none");
+    assert_eq!(links.lines().filter(|line| !line.starts_with(' ')).count(), 1, "{links}");
+    assert!(look.text("/hosts").contains("10.1.2.3\tthere"));
+    assert!(!look.exists("/etc/hosts"), "nothing is left in the image");
+    assert!(!look.exists("/etc/resolv.conf"));
+    assert!(!look.exists("/proc"));
+}
+
+fn warm() {
+    let Some(place) = ready() else { return };
+    let text = "FROM base\nRUN echo ran\nRUN echo more > /f\n";
+    let first = place.build_text(text);
+    let second = place.build_text(text);
+    assert_eq!(place.ear.output(), "");
+    assert_eq!(first.image.id(), second.image.id());
+}
+
+fn deleted() {
+    let Some(place) = ready() else { return };
+    let look =
+        place.build_text("FROM base\nRUN rm /etc/group && mkdir /d && touch /d/x\nRUN rm -r /d\n");
+    assert!(!look.exists("/etc/group"));
+    assert!(!look.exists("/d"));
+    assert_eq!(look.top_layer(&place), [".wh.d"]);
+}
