@@ -52,7 +52,7 @@ impl Identity {
     }
 
     fn read(bytes: &[u8]) -> Option<Identity> {
-        let word = |at: usize| Some(<[u8; 8]>::try_from(bytes.get(at * 8..at * 8 + 8)?).ok()?);
+        let word = |at: usize| <[u8; 8]>::try_from(bytes.get(at * 8..at * 8 + 8)?).ok();
         Some(Identity {
             dev: u64::from_le_bytes(word(0)?),
             ino: u64::from_le_bytes(word(1)?),

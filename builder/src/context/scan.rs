@@ -44,29 +44,21 @@ impl Filter<'_> {
         } else {
             format!("{}/{below}", self.base)
         };
-        one(self.ignore, &whole, is_dir).and(one(self.exclude, &below, is_dir))
-    }
-}
-
-fn one(ignore: Option<&Ignore>, path: &str, is_dir: bool) -> Keeping {
-    match ignore {
-        Some(ignore) if ignore.excluded(path, is_dir) => {
-            let below = is_dir && ignore.may_include_below(path);
-            Keeping(if below { Keep::Descend } else { Keep::No })
-        }
-        _ => Keeping(Keep::Yes),
-    }
-}
-
-struct Keeping(Keep);
-
-impl Keeping {
-    fn and(self, other: Keeping) -> Keep {
-        match (self.0, other.0) {
+        match (one(self.ignore, &whole, is_dir), one(self.exclude, &below, is_dir)) {
             (Keep::No, _) | (_, Keep::No) => Keep::No,
             (Keep::Descend, _) | (_, Keep::Descend) => Keep::Descend,
             _ => Keep::Yes,
         }
+    }
+}
+
+fn one(ignore: Option<&Ignore>, path: &str, is_dir: bool) -> Keep {
+    match ignore {
+        Some(ignore) if ignore.excluded(path, is_dir) => {
+            let below = is_dir && ignore.may_include_below(path);
+            if below { Keep::Descend } else { Keep::No }
+        }
+        _ => Keep::Yes,
     }
 }
 
@@ -219,7 +211,10 @@ fn contents(
     let labour = || {
         let mut buffer = vec![0; 256 << 10];
         while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let path = source.join(&files[*index].path);
+            // Joining an empty path would make a directory of the source.
+            let below = &files[*index].path;
+            let path =
+                if below.as_os_str().is_empty() { source.to_owned() } else { source.join(below) };
             match read(tree, &path, &mut buffer, task) {
                 Ok(digest) => {
                     found.lock().unwrap_or_else(PoisonError::into_inner).push((*index, digest));

@@ -25,10 +25,11 @@ impl Lowerer<'_> {
             ));
         }
         let Some(from) = self.source(name, span, place, &mut reads)? else { return Ok(false) };
+        let (sources, written) = sources(&copy.sources, state, false)?;
         let op = CopyOp {
             add: false,
             from,
-            sources: sources(&copy.sources, state, false)?,
+            sources,
             destination: destination(&copy.destination, state)?,
             chown: expanded(copy.chown.as_ref(), state)?,
             chmod: chmod(copy.chmod.as_ref(), state)?,
@@ -38,7 +39,8 @@ impl Lowerer<'_> {
             unpack: None,
             checksum: None,
         };
-        let created_by = created_by("COPY", &op, copy.chmod.as_ref(), state)?;
+        let created_by =
+            created_by("COPY", &op, copy.chmod.as_ref(), written, &copy.destination, state)?;
         self.step(Op::Copy(Box::new(op)), reads, created_by, instruction, state, place);
         Ok(true)
     }
@@ -54,10 +56,11 @@ impl Lowerer<'_> {
             let message = "--keep-git-dir is not supported yet";
             return Err(Diagnostic::error("unsupported", message, instruction.span));
         }
+        let (sources, written) = sources(&add.sources, state, true)?;
         let op = CopyOp {
             add: true,
             from: From::Context(String::new()),
-            sources: sources(&add.sources, state, true)?,
+            sources,
             destination: destination(&add.destination, state)?,
             chown: expanded(add.chown.as_ref(), state)?,
             chmod: chmod(add.chmod.as_ref(), state)?,
@@ -70,7 +73,8 @@ impl Lowerer<'_> {
         if let Some(word) = &add.checksum {
             checksum(&op, word)?;
         }
-        let created_by = created_by("ADD", &op, add.chmod.as_ref(), state)?;
+        let created_by =
+            created_by("ADD", &op, add.chmod.as_ref(), written, &add.destination, state)?;
         self.step(Op::Copy(Box::new(op)), Vec::new(), created_by, instruction, state, place);
         Ok(true)
     }
@@ -130,8 +134,14 @@ fn destination(word: &Word, state: &State) -> Result<String, Diagnostic> {
     Ok(path)
 }
 
-fn sources(list: &[Source], state: &State, add: bool) -> Result<Vec<CopySource>, Diagnostic> {
+/// The sources, and what the history says of each.
+fn sources(
+    list: &[Source],
+    state: &State,
+    add: bool,
+) -> Result<(Vec<CopySource>, Vec<String>), Diagnostic> {
     let mut sources = Vec::new();
+    let mut written = Vec::new();
     for source in list {
         let word = match source {
             Source::Heredoc(heredoc) => {
@@ -143,6 +153,7 @@ fn sources(list: &[Source], state: &State, add: bool) -> Result<Vec<CopySource>,
                 } else {
                     body
                 };
+                written.push(format!("<<{}", heredoc.name));
                 sources.push(CopySource::Inline { name: heredoc.name.clone(), content });
                 continue;
             }
@@ -160,6 +171,7 @@ fn sources(list: &[Source], state: &State, add: bool) -> Result<Vec<CopySource>,
                 return Err(Diagnostic::error("copy-url", message, word.span)
                     .with_help("ADD can".to_owned()));
             }
+            written.push(without_credentials(&text));
             sources.push(CopySource::Http { url: text });
             continue;
         }
@@ -168,8 +180,9 @@ fn sources(list: &[Source], state: &State, add: bool) -> Result<Vec<CopySource>,
             return Err(Diagnostic::error("empty-source", message, word.span));
         }
         sources.push(CopySource::Path(below(&text)));
+        written.push(text);
     }
-    Ok(sources)
+    Ok((sources, written))
 }
 
 fn is_git(text: &str) -> bool {
@@ -195,6 +208,8 @@ fn created_by(
     keyword: &str,
     op: &CopyOp,
     chmod: Option<&Word>,
+    written: Vec<String>,
+    destination: &Word,
     state: &State,
 ) -> Result<String, Diagnostic> {
     let mut words = vec![keyword.to_owned()];
@@ -202,15 +217,8 @@ fn created_by(
     words.extend(op.parents.then(|| "--parents".to_owned()));
     words.extend(op.chown.iter().map(|chown| format!("--chown={chown}")));
     words.extend(expanded(chmod, state)?.map(|chmod| format!("--chmod={chmod}")));
-    for source in &op.sources {
-        words.push(match source {
-            CopySource::Path(path) if path.is_empty() => ".".to_owned(),
-            CopySource::Path(path) => path.clone(),
-            CopySource::Inline { name, .. } => format!("<<{name}"),
-            CopySource::Http { url } => without_credentials(url),
-        });
-    }
-    words.push(op.destination.clone());
+    words.extend(written);
+    words.push(state.expand(destination)?);
     words.push("# buildkit".to_owned());
     Ok(words.join(" "))
 }

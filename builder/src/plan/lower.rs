@@ -44,7 +44,7 @@ pub fn lower(
     };
     let mut needed = vec![false; file.stages.len()];
     needed[target] = true;
-    for index in (0..=target).rev().filter(|_| true) {
+    for index in (0..=target).rev() {
         if needed[index] {
             lowerer.mark(index, &mut needed).map_err(|d| vec![d])?;
         }
@@ -197,7 +197,7 @@ impl Lowerer<'_> {
     }
 
     /// Marks the stages that stage `at` needs.
-    fn mark(&self, at: usize, needed: &mut [bool]) -> Result<(), Diagnostic> {
+    fn mark(&mut self, at: usize, needed: &mut [bool]) -> Result<(), Diagnostic> {
         let stage = &self.file.stages[at];
         let base = self.global.expand(&stage.base)?;
         let base_stage = self.earlier(&base, at, false);
@@ -209,12 +209,31 @@ impl Lowerer<'_> {
         for trigger in self.triggers(at, base_stage, &base)? {
             sources(&trigger.kind, &mut names);
         }
-        for (name, index) in names {
+        for (at_name, (name, index)) in names.into_iter().enumerate() {
             if let Some(stage) = self.earlier(&name, at, index) {
                 needed[stage] = true;
+            } else if self.is_image(&name, at) {
+                // Asked for at once, so that all images are resolved together.
+                let platform =
+                    if at_name == 0 { self.platform(at)? } else { self.request.platform.clone() };
+                let key = ImageKey { name, platform };
+                if !self.resolved.images.contains_key(&key) {
+                    self.needs.push(key);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether a name that is no earlier stage means an image.
+    fn is_image(&self, name: &str, at: usize) -> bool {
+        let own = self.file.stages[at].name.as_deref();
+        let context = self.request.contexts.get(name);
+        !name.is_empty()
+            && name != "scratch"
+            && !name.contains('$')
+            && own.is_none_or(|own| !own.eq_ignore_ascii_case(name))
+            && matches!(context, None | Some(Context::Image(_)))
     }
 
     /// The `ONBUILD` triggers that the base of stage `at` leaves.
@@ -460,7 +479,7 @@ impl Lowerer<'_> {
         reads.append(&mut state.after);
         let id = StepId(self.plan.steps.len());
         *place.number += 1;
-        let text = one_line(&instruction.text);
+        let text = shown(&instruction.text);
         self.plan.steps.push(Step {
             name: format!("[{}{}/{}] {text}", place.label, place.number, place.total),
             op,
@@ -514,6 +533,19 @@ impl Lowerer<'_> {
 /// A text on one line, its blanks as they are.
 pub(super) fn one_line(text: &str) -> String {
     text.split(['\n', '\r']).collect::<Vec<_>>().join(" ")
+}
+
+/// An instruction as it is shown: on one line, URLs without the credentials in them.
+fn shown(text: &str) -> String {
+    let line = one_line(text);
+    let words: Vec<_> = line
+        .split(' ')
+        .map(|word| match word.contains("://") {
+            true => super::copy::without_credentials(word),
+            false => word.to_owned(),
+        })
+        .collect();
+    words.join(" ")
 }
 
 /// The stages or images an instruction reads, as names; the flag says whether an index will do.

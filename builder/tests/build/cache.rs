@@ -5,7 +5,7 @@ use task::Outcome;
 use crate::Case;
 use crate::support::Place;
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("a_second_build_does_nothing_and_gives_the_same_image", warm),
     ("what_must_and_must_not_change_a_copys_key", keys),
     ("the_same_files_from_a_changed_stage_are_a_hit", content),

@@ -3,7 +3,7 @@
 use crate::Case;
 use crate::support::Place;
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("copies_land_where_docker_puts_them", semantics),
     ("owners_and_modes", owners),
     ("ignored_files_do_not_exist", ignored),

@@ -3,7 +3,7 @@
 use crate::Case;
 use crate::support::Place;
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("config_instructions_fold_into_the_configuration", config),
     ("entrypoint_resets_an_inherited_command", entrypoint),
     ("arguments_and_variables", arguments),

@@ -1,6 +1,8 @@
 //! Builds, end to end: this program is its own harness, because the first line of `main` must be
 //! [`runtime::init`].
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "this is a test harness")]
+
 mod cache;
 mod copying;
 mod language;

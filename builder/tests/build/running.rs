@@ -5,7 +5,7 @@ use task::{Fault, Kind};
 use crate::Case;
 use crate::support::{Place, busybox};
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("a_command_runs_and_its_changes_are_the_layer", simple),
     ("a_failing_command_tells_where", failing),
     ("environment_user_and_directory", environment),
@@ -53,14 +53,14 @@ fn failing() {
 fn environment() {
     let Some(place) = ready() else { return };
     let mut request = place.request(
-        "FROM base\nARG A=1\nARG B\nENV C=3 A=env\nUSER app\nWORKDIR /home/app\nRUN echo $A $B $C $http_proxy $(id -u) $(id -g) $(pwd) > out\n",
+        "FROM base\nARG A=1\nARG B\nENV C=3 A=env\nUSER app\nWORKDIR /work\nRUN echo $A $B $C $http_proxy $(id -u) $(id -g) $(pwd) > out\n",
     );
     request.build_args.insert("B".to_owned(), "2".to_owned());
     request.build_args.insert("http_proxy".to_owned(), "http://proxy".to_owned());
     let look = place.build(request.clone());
-    assert_eq!(look.text("/home/app/out"), "env 2 3 http://proxy 1000 1001 /home/app\n");
+    assert_eq!(look.text("/work/out"), "env 2 3 http://proxy 1000 1001 /work\n");
     let config = serde_json::to_string(&**look.image.config()).unwrap();
-    assert!(!config.contains("proxy"), "{config}");
+    assert!(!config.contains("http:"), "{config}");
     request.build_args.insert("http_proxy".to_owned(), "http://other".to_owned());
     let again = place.build(request);
     assert_eq!(again.built.cached, again.built.steps, "proxies are in no key");

@@ -15,15 +15,15 @@ use transport::at::LayoutImage;
 use transport::{Location, Open, Sink, Source};
 
 /// The name of the base image.
-pub const BASE: &str = "docker.io/library/base:latest";
+pub(crate) const BASE: &str = "docker.io/library/base:latest";
 const BUSYBOX: [&str; 3] = ["/bin/busybox", "/usr/bin/busybox", "/usr/lib/busybox/busybox"];
 
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// The machine's static busybox, where commands of tests come from.
-pub fn busybox() -> Option<PathBuf> {
+pub(crate) fn busybox() -> Option<PathBuf> {
     BUSYBOX.iter().map(PathBuf::from).find(|path| path.exists())
 }
 
@@ -50,7 +50,7 @@ impl Places for Layouts {
 
 /// Hears everything.
 #[derive(Default)]
-pub struct Ear {
+pub(crate) struct Ear {
     events: Mutex<Vec<Event>>,
 }
 
@@ -62,7 +62,7 @@ impl Observer for Ear {
 
 impl Ear {
     /// What commands wrote.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         let events = self.events.lock().unwrap();
         let bytes: Vec<u8> = events
             .iter()
@@ -76,7 +76,7 @@ impl Ear {
     }
 
     /// The names of tasks that ended in this way, in the order they ended.
-    pub fn ended(&self, wanted: Outcome) -> Vec<String> {
+    pub(crate) fn ended(&self, wanted: Outcome) -> Vec<String> {
         let events = self.events.lock().unwrap();
         let mut names = BTreeMap::new();
         let mut ended = Vec::new();
@@ -94,16 +94,16 @@ impl Ear {
 }
 
 /// A store of its own and a context.
-pub struct Place {
+pub(crate) struct Place {
     _dir: tempfile::TempDir,
-    pub store: Store,
-    pub context: PathBuf,
-    pub root: PathBuf,
-    pub ear: Arc<Ear>,
+    pub(crate) store: Store,
+    pub(crate) context: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) ear: Arc<Ear>,
 }
 
 impl Place {
-    pub fn new() -> Place {
+    pub(crate) fn new() -> Place {
         let dir = tempfile::tempdir().unwrap();
         let options = Options { user_xattr: false, boot_id: "boot".to_owned(), clock };
         let store = Store::open(&dir.path().join("store"), options).unwrap();
@@ -115,26 +115,26 @@ impl Place {
         place
     }
 
-    pub fn write(&self, path: &str, content: &str) -> &Self {
+    pub(crate) fn write(&self, path: &str, content: &str) -> &Self {
         let path = self.context.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
         self
     }
 
-    pub fn mode(&self, path: &str, mode: u32) -> &Self {
+    pub(crate) fn mode(&self, path: &str, mode: u32) -> &Self {
         let mode = std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(self.context.join(path), mode).unwrap();
         self
     }
 
-    pub fn link(&self, path: &str, target: &str) -> &Self {
+    pub(crate) fn link(&self, path: &str, target: &str) -> &Self {
         symlink(target, self.context.join(path)).unwrap();
         self
     }
 
     /// Puts a base image into the store, its configuration changed by `change`.
-    pub fn base(&self, name: &str, change: impl FnOnce(&mut Config)) {
+    pub(crate) fn base(&self, name: &str, change: impl FnOnce(&mut Config)) {
         let tree = tempfile::tempdir().unwrap();
         tree_of_base(tree.path());
         let root = Root::open(tree.path()).unwrap();
@@ -170,7 +170,7 @@ impl Place {
         self.store.publish(name, manifest.descriptor()).unwrap();
     }
 
-    pub fn request(&self, dockerfile: &str) -> Request {
+    pub(crate) fn request(&self, dockerfile: &str) -> Request {
         let file = SourceFile { name: "Dockerfile".to_owned(), text: dockerfile.to_owned() };
         let mut request = Request::new(file, Context::Directory(self.context.clone()));
         request.tags = vec!["localhost/app:latest".parse().unwrap()];
@@ -178,7 +178,7 @@ impl Place {
         request
     }
 
-    pub fn env(&self) -> Env {
+    pub(crate) fn env(&self) -> Env {
         Env {
             store: self.store.clone(),
             places: Arc::new(Layouts),
@@ -190,7 +190,7 @@ impl Place {
         }
     }
 
-    pub fn try_build(&self, request: Request) -> Result<Built, Error> {
+    pub(crate) fn try_build(&self, request: Request) -> Result<Built, Error> {
         let env = self.env();
         self.ear.events.lock().unwrap().clear();
         let task = Task::root("build", self.ear.clone());
@@ -203,7 +203,7 @@ impl Place {
     }
 
     #[track_caller]
-    pub fn build(&self, request: Request) -> Look {
+    pub(crate) fn build(&self, request: Request) -> Look {
         match self.try_build(request) {
             Ok(built) => Look::new(self, built),
             Err(error) => {
@@ -213,12 +213,12 @@ impl Place {
     }
 
     #[track_caller]
-    pub fn build_text(&self, dockerfile: &str) -> Look {
+    pub(crate) fn build_text(&self, dockerfile: &str) -> Look {
         self.build(self.request(dockerfile))
     }
 
     #[track_caller]
-    pub fn fails(&self, dockerfile: &str) -> Error {
+    pub(crate) fn fails(&self, dockerfile: &str) -> Error {
         match self.try_build(self.request(dockerfile)) {
             Ok(_) => panic!("it was built:\n{dockerfile}"),
             Err(error) => error,
@@ -250,9 +250,9 @@ fn tree_of_base(path: &Path) {
 }
 
 /// What was built.
-pub struct Look {
-    pub built: Built,
-    pub image: Image,
+pub(crate) struct Look {
+    pub(crate) built: Built,
+    pub(crate) image: Image,
     root: Root,
 }
 
@@ -268,7 +268,7 @@ impl Look {
     }
 
     #[track_caller]
-    pub fn text(&self, path: &str) -> String {
+    pub(crate) fn text(&self, path: &str) -> String {
         let bytes = self.root.read(Path::new(path), 1 << 20);
         match bytes {
             Ok(bytes) => String::from_utf8(bytes).unwrap(),
@@ -276,12 +276,12 @@ impl Look {
         }
     }
 
-    pub fn exists(&self, path: &str) -> bool {
+    pub(crate) fn exists(&self, path: &str) -> bool {
         self.root.symlink_metadata(Path::new(path)).is_ok()
     }
 
     /// `kind mode uid:gid`, such as `f 644 0:0`; empty if there is nothing.
-    pub fn stat(&self, path: &str) -> String {
+    pub(crate) fn stat(&self, path: &str) -> String {
         let Ok(stat) = self.root.symlink_metadata(Path::new(path)) else { return String::new() };
         let kind = match stat.st_mode & 0o170_000 {
             0o040_000 => 'd',
@@ -293,7 +293,7 @@ impl Look {
     }
 
     /// Everything below a directory, sorted.
-    pub fn tree(&self, path: &str) -> Vec<String> {
+    pub(crate) fn tree(&self, path: &str) -> Vec<String> {
         let mut found = Vec::new();
         let mut pending = vec![PathBuf::from(path)];
         while let Some(directory) = pending.pop() {
@@ -310,7 +310,7 @@ impl Look {
     }
 
     /// The names in the top layer.
-    pub fn top_layer(&self, place: &Place) -> Vec<String> {
+    pub(crate) fn top_layer(&self, place: &Place) -> Vec<String> {
         let layer = self.image.manifest().layers.last().unwrap().digest;
         let tar = layers::decompress(place.store.open_blob(layer).unwrap()).unwrap();
         let mut archive = tar::Archive::new(tar);
@@ -320,7 +320,7 @@ impl Look {
         names.collect()
     }
 
-    pub fn history(&self) -> Vec<String> {
+    pub(crate) fn history(&self) -> Vec<String> {
         self.image
             .config()
             .history
@@ -332,7 +332,7 @@ impl Look {
             .collect()
     }
 
-    pub fn config(&self) -> &image::ContainerConfig {
+    pub(crate) fn config(&self) -> &image::ContainerConfig {
         &self.image.config().config
     }
 }
