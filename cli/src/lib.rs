@@ -1,7 +1,10 @@
 //! The two commands `rbuild` and `rcopy`: argv, configuration files, environment, clock, terminal
 //! and exit codes. Everything else is in the crates below.
 // The one crate that may read the environment and the clock, and print (invariants I9, I10).
-#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::disallowed_methods, clippy::print_stderr)]
+
+#[macro_use]
+mod out;
 
 mod app;
 mod commands;

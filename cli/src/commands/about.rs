@@ -26,9 +26,9 @@ impl Version {
             "OsArch": image::Platform::host().to_string(),
         });
         match self.format.as_deref() {
-            None => println!("{program} {} {}", env!("CARGO_PKG_VERSION"), image::Platform::host()),
-            Some("json") => println!("{value:#}"),
-            Some(template) => println!("{}", format::template(template, &value)?),
+            None => outln!("{program} {} {}", env!("CARGO_PKG_VERSION"), image::Platform::host()),
+            Some("json") => outln!("{value:#}"),
+            Some(template) => outln!("{}", format::template(template, &value)?),
         }
         Ok(0)
     }
@@ -50,14 +50,14 @@ impl Info {
     pub fn run(self, app: &App) -> Result<u8, Failure> {
         let value = self.gather(app)?;
         match self.format.as_deref() {
-            Some("json") => println!("{value:#}"),
-            Some(template) => println!("{}", format::template(template, &value)?),
+            Some("json") => outln!("{value:#}"),
+            Some(template) => outln!("{}", format::template(template, &value)?),
             None => {
                 for (section, fields) in value.as_object().into_iter().flatten() {
-                    println!("{section}:");
+                    outln!("{section}:");
                     for (name, value) in fields.as_object().into_iter().flatten() {
                         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                        println!("  {name:<14} {text}");
+                        outln!("  {name:<14} {text}");
                     }
                 }
             }

@@ -43,7 +43,7 @@ impl Login {
         if self.get_login {
             let stored = files.list()?;
             let user = stored.iter().find(|(stored, _)| *stored == key).map(|(_, user)| user);
-            println!("{}", user.ok_or_else(|| not_logged_in(&key))?);
+            outln!("{}", user.ok_or_else(|| not_logged_in(&key))?);
             return Ok(0);
         }
         let username = match self.username {
@@ -62,7 +62,7 @@ impl Login {
         let file = app.places.login_file(app.globals.authfile.as_deref());
         files.paths = vec![file.clone()];
         files.store(&key, &credential)?;
-        println!("Login to {key} succeeded; stored in {}", file.display());
+        outln!("Login to {key} succeeded; stored in {}", file.display());
         Ok(0)
     }
 }
@@ -93,7 +93,7 @@ impl Logout {
             if !files.erase(&key)? {
                 return Err(not_logged_in(&key));
             }
-            println!("Removed the credentials for {key}");
+            outln!("Removed the credentials for {key}");
         }
         Ok(0)
     }

@@ -154,7 +154,7 @@ impl Bud {
             self.summary(&built, start);
         }
         if let Some(id) = built.id {
-            println!("{}", if self.quiet { id.to_string() } else { id.hex() });
+            outln!("{}", if self.quiet { id.to_string() } else { id.hex() });
         }
         Ok(0)
     }

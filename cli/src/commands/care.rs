@@ -64,7 +64,7 @@ impl Prune {
         let collected = observed("prune", Progress::Auto, |task| Ok(store.collect(budget, task)?))?;
         let verb = if self.dry_run { "would remove" } else { "removed" };
         let count = |what: What| collected.removed.iter().filter(|r| r.what == what).count();
-        println!(
+        outln!(
             "{verb} {} blobs, {} snapshots, {} cached steps, {} cache mounts: {}",
             count(What::Blob),
             count(What::Snapshot),
@@ -108,7 +108,7 @@ impl Df {
                         "Type": kind, "Total": count, "Size": render::bytes(bytes),
                         "Bytes": bytes, "Reclaimable": render::bytes(reclaimable),
                     });
-                    println!("{}", format::template(template, &value)?);
+                    outln!("{}", format::template(template, &value)?);
                 }
             }
             None => {
@@ -120,7 +120,7 @@ impl Df {
                         render::bytes(reclaimable),
                     ]
                 });
-                print!("{}", format::table(&["TYPE", "TOTAL", "SIZE", "RECLAIMABLE"], &rows));
+                out!("{}", format::table(&["TYPE", "TOTAL", "SIZE", "RECLAIMABLE"], &rows));
             }
         }
         Ok(0)
@@ -140,11 +140,11 @@ impl Check {
         let store = app.store()?;
         let problems = observed("check", Progress::Auto, |task| Ok(store.check(task)?))?;
         for problem in &problems {
-            println!("{problem}");
+            outln!("{problem}");
         }
         match problems.len() {
             0 => {
-                println!("the store is sound");
+                outln!("the store is sound");
                 Ok(0)
             }
             count => Err(Failure::new(Kind::Invalid, format!("{count} problems found"))),

@@ -49,19 +49,19 @@ impl Ps {
         match self.format.as_deref() {
             Some("json") => {
                 let rows: Vec<Value> = found.iter().map(container::Found::row).collect();
-                println!("{:#}", Value::from(rows));
+                outln!("{:#}", Value::from(rows));
             }
             Some(template) => {
                 for container in &found {
-                    println!("{}", format::template(template, &container.row())?);
+                    outln!("{}", format::template(template, &container.row())?);
                 }
             }
             None if self.quiet => {
                 for container in &found {
-                    println!("{}", self.id(container));
+                    outln!("{}", self.id(container));
                 }
             }
-            None => print!("{}", self.table(&found)),
+            None => out!("{}", self.table(&found)),
         }
         Ok(0)
     }
@@ -285,7 +285,7 @@ impl Stop {
                 let patience = Duration::from_secs(self.time.into());
                 runtime::stop(&container.record.directory, container.stop_signal()?, patience)?;
             }
-            println!("{name}");
+            outln!("{name}");
         }
         Ok(0)
     }
@@ -318,7 +318,7 @@ impl Kill {
                 ));
             }
             runtime::signal(&found.record.directory, self.signal)?;
-            println!("{name}");
+            outln!("{name}");
         }
         Ok(0)
     }
@@ -344,7 +344,7 @@ impl Wait {
             let status = observed("wait", Progress::Quiet, |task| {
                 Ok(runtime::wait(&record.directory, task)?)
             })?;
-            println!("{}", status.code());
+            outln!("{}", status.code());
         }
         Ok(0)
     }
@@ -377,13 +377,13 @@ impl Rm {
                 None if self.force => continue,
                 None => return Err(container::missing(name)),
             }
-            println!("{name}");
+            outln!("{name}");
         }
         if self.all {
             for found in container::all(store)? {
                 if self.force || !found.is_running() {
                     found.remove(store, self.force)?;
-                    println!("{}", found.record.name);
+                    outln!("{}", found.record.name);
                 }
             }
         }

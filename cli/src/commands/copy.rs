@@ -194,9 +194,9 @@ impl Copy {
     ) -> Result<Descriptor, Failure> {
         let plan = app.wait(transport::Plan::new(source, options, task))??;
         for leaf in plan.leaves() {
-            println!("{} {} {}", leaf.role.as_str(), leaf.descriptor.digest, leaf.descriptor.size);
+            outln!("{} {} {}", leaf.role.as_str(), leaf.descriptor.digest, leaf.descriptor.size);
         }
-        println!("{} {} bytes in all", plan.root().digest, plan.size());
+        outln!("{} {} bytes in all", plan.root().digest, plan.size());
         Ok(plan.root().clone())
     }
 }
@@ -267,8 +267,8 @@ impl Inspect {
 
     fn show(&self, value: Value) -> Result<u8, Failure> {
         match &self.format {
-            None => println!("{value:#}"),
-            Some(template) => println!("{}", format::template(template, &value)?),
+            None => outln!("{value:#}"),
+            Some(template) => outln!("{}", format::template(template, &value)?),
         }
         Ok(0)
     }
@@ -342,7 +342,7 @@ impl ListTags {
             }
             other => json!({"Tags": access.names(other)?}),
         };
-        println!("{value:#}");
+        outln!("{value:#}");
         Ok(0)
     }
 }
@@ -422,7 +422,7 @@ impl DigestOf {
         if file.is_file() {
             let bytes = std::fs::read(file)
                 .map_err(|error| Failure::io(format!("reading {}", file.display()), &error))?;
-            println!("{}", image::Digest::of(&bytes));
+            outln!("{}", image::Digest::of(&bytes));
             return Ok(0);
         }
         let location = place::location(&self.image, "")?;
@@ -440,7 +440,7 @@ impl DigestOf {
                 }
             }
         })??;
-        println!("{digest}");
+        outln!("{digest}");
         Ok(0)
     }
 }

@@ -51,19 +51,19 @@ impl Images {
         match self.format.as_deref() {
             Some("json") => {
                 let list: Vec<Value> = rows.iter().map(Row::json).collect();
-                println!("{:#}", Value::from(list));
+                outln!("{:#}", Value::from(list));
             }
             Some(template) => {
                 for row in &rows {
-                    println!("{}", format::template(template, &row.json())?);
+                    outln!("{}", format::template(template, &row.json())?);
                 }
             }
             None if self.quiet => {
                 let mut ids: Vec<&str> = rows.iter().map(|row| self.cut(&row.id)).collect();
                 ids.dedup();
-                ids.iter().for_each(|id| println!("{id}"));
+                ids.iter().for_each(|id| outln!("{id}"));
             }
-            None => print!("{}", self.table(&rows)),
+            None => out!("{}", self.table(&rows)),
         }
         Ok(0)
     }
@@ -194,13 +194,13 @@ impl History {
         let mut steps: Vec<Value> = steps.collect();
         steps.reverse();
         match self.format.as_deref() {
-            Some("json") => println!("{:#}", Value::from(steps)),
+            Some("json") => outln!("{:#}", Value::from(steps)),
             Some(template) => {
                 for step in &steps {
-                    println!("{}", format::template(template, step)?);
+                    outln!("{}", format::template(template, step)?);
                 }
             }
-            None => print!("{}", self.table(&steps)),
+            None => out!("{}", self.table(&steps)),
         }
         Ok(0)
     }
@@ -244,10 +244,10 @@ impl Inspect {
             documents.push(self.one(app, name)?);
         }
         match self.format.as_deref() {
-            None | Some("json") => println!("{:#}", Value::from(documents)),
+            None | Some("json") => outln!("{:#}", Value::from(documents)),
             Some(template) => {
                 for document in &documents {
-                    println!("{}", format::template(template, document)?);
+                    outln!("{}", format::template(template, document)?);
                 }
             }
         }
@@ -407,14 +407,14 @@ impl Rmi {
 fn remove(store: &Store, root: &image::Descriptor, names: &[String]) -> Result<(), Failure> {
     for name in names {
         store.unname(name)?;
-        println!("untagged: {name}");
+        outln!("untagged: {name}");
     }
     let left = store
         .published()?
         .into_iter()
         .any(|other| other.descriptor.digest == root.digest && !other.names.is_empty());
     if !left && store.unpublish(root.digest)? {
-        println!("deleted: {}", root.digest);
+        outln!("deleted: {}", root.digest);
     }
     Ok(())
 }

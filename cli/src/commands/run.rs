@@ -193,7 +193,7 @@ impl Run {
             return Err(failure);
         }
         if self.detach {
-            println!("{id}");
+            outln!("{id}");
             return Ok(0);
         }
         let options = AttachOptions {

@@ -92,7 +92,7 @@ impl Sign {
                 Ok::<_, Failure>(image.digest)
             })?
         })?;
-        println!("signed {} {digest} with key {}", self.image, key.public().id().hint());
+        outln!("signed {} {digest} with key {}", self.image, key.public().id().hint());
         Ok(0)
     }
 }
@@ -136,19 +136,19 @@ impl Verify {
                     "origin": good.origin(),
                 })
             });
-            println!("{:#}", serde_json::Value::from_iter(list));
+            outln!("{:#}", serde_json::Value::from_iter(list));
             return Ok(0);
         }
-        println!("verified {} {}", self.image, image.digest);
+        outln!("verified {} {}", self.image, image.digest);
         for good in &verified {
-            println!(
+            outln!(
                 "  signed as {} with key {} ({})",
                 good.name().unwrap_or("(no name)"),
                 good.key().hint(),
                 form(good.form())
             );
             for (key, value) in good.annotations() {
-                println!("    {key}={value}");
+                outln!("    {key}={value}");
             }
         }
         Ok(0)
@@ -237,7 +237,7 @@ impl GenerateKeyPair {
         let key = PrivateKey::generate()?;
         write_new(&private, &key.to_encrypted_pem(&passphrase)?, 0o600)?;
         write_new(&public, &key.public().to_pem(), 0o644)?;
-        println!("wrote {} and {}", private.display(), public.display());
+        outln!("wrote {} and {}", private.display(), public.display());
         Ok(0)
     }
 }

@@ -62,7 +62,7 @@ impl Pull {
             if !self.quiet {
                 eprintln!("pulled {name} {}", root.digest);
             }
-            println!("{}", image.id().hex());
+            outln!("{}", image.id().hex());
         }
         Ok(0)
     }
@@ -243,7 +243,7 @@ impl Load {
             ));
         }
         for name in images {
-            println!("{}{name}", if self.quiet { "" } else { "Loaded image: " });
+            outln!("{}{name}", if self.quiet { "" } else { "Loaded image: " });
         }
         Ok(0)
     }
