@@ -159,19 +159,37 @@ impl App {
             None => Arc::new(self.keychain(reach.authfile.as_deref())),
         };
         let mut hosts = self.certificates(reach)?;
-        if let Some(verify) = reach.tls_verify {
-            let tls = if verify { Tls::Verify } else { Tls::Optional };
-            if hosts.is_empty() {
-                hosts.push(HostRule { prefix: "*".to_owned(), ..HostRule::default() });
+        if reach.tls_verify.is_some() || reach.cert_dir.is_some() {
+            hosts.push(HostRule { prefix: "*".to_owned(), ..HostRule::default() });
+        }
+        for rule in &mut hosts {
+            rule.tls =
+                reach.tls_verify.map(|verify| if verify { Tls::Verify } else { Tls::Optional });
+            if let Some(directory) = &reach.cert_dir {
+                *rule = std::mem::take(rule).certificates(&config::absolute(directory)?)?;
             }
-            hosts.iter_mut().for_each(|rule| rule.tls = Some(tls));
         }
         Ok(registry_client::Options { keychain, hosts, ..registry_client::Options::default() })
     }
 
+    /// One rule per `certs.d/<host>` directory there is.
     fn certificates(&self, reach: &Reach) -> Result<Vec<HostRule>, Failure> {
-        let _ = reach;
-        Ok(Vec::new())
+        let mut rules: Vec<HostRule> = Vec::new();
+        if reach.cert_dir.is_some() {
+            return Ok(rules);
+        }
+        for directory in self.places.certificate_directories() {
+            let Ok(hosts) = std::fs::read_dir(&directory) else { continue };
+            for host in hosts.flatten().filter(|entry| entry.path().is_dir()) {
+                let prefix = host.file_name().to_string_lossy().into_owned();
+                if rules.iter().any(|rule| rule.prefix == prefix) {
+                    continue;
+                }
+                let rule = HostRule { prefix, ..HostRule::default() };
+                rules.push(rule.certificates(&host.path())?);
+            }
+        }
+        Ok(rules)
     }
 
     /// What decides whether an image may be used: `policy.json`, or everything may.

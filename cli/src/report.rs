@@ -59,11 +59,6 @@ impl Failure {
         self
     }
 
-    /// As a cause, for a library that called us.
-    pub fn into_cause(self) -> Cause {
-        Cause::new(Told(self))
-    }
-
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match (self.code, self.kind) {
@@ -119,21 +114,6 @@ impl<F: Fault> From<F> for Failure {
     fn from(fault: F) -> Failure {
         let (kind, hint) = (fault.kind(), fault.hint());
         Failure { kind, messages: distinct(&fault), hint, excerpt: None, code: None }
-    }
-}
-
-/// A failure on its way through a library.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.messages.join(": "))]
-struct Told(Failure);
-
-impl Fault for Told {
-    fn kind(&self) -> Kind {
-        self.0.kind
-    }
-
-    fn hint(&self) -> Option<String> {
-        self.0.hint.clone()
     }
 }
 

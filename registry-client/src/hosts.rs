@@ -10,7 +10,8 @@ use crate::{Error, Result};
 /// prefix first. Expresses what registries.conf (version 2) and certs.d directories say.
 #[derive(Debug, Clone, Default)]
 pub struct HostRule {
-    /// What the rule is for: `registry.example:5000`, `registry.example/team`, `*.example`.
+    /// What the rule is for: `registry.example:5000`, `registry.example/team`, `*.example`, or
+    /// `*` for every registry.
     pub prefix: String,
     /// How TLS is used; `None` is [`Tls::Verify`], and [`Tls::Optional`] for loopback hosts.
     pub tls: Option<Tls>,
@@ -134,6 +135,9 @@ impl HostRule {
     }
 
     fn fits(&self, name: &str) -> bool {
+        if self.prefix == "*" {
+            return true;
+        }
         match self.prefix.strip_prefix("*.") {
             Some(suffix) => {
                 let host = name.split('/').next().unwrap_or_default();

@@ -258,7 +258,7 @@ impl Bud {
     /// The Dockerfile and the context, found as Docker, BuildKit and buildah find them.
     fn inputs(&self) -> Result<(SourceFile, Context), Failure> {
         if self.context == "-" {
-            return self.from_stdin();
+            return self.inputs_on_stdin();
         }
         let remote = ["http://", "https://", "git://", "git@"];
         if remote.iter().any(|prefix| self.context.starts_with(prefix)) {
@@ -288,7 +288,7 @@ impl Bud {
         Ok((dockerfile, Context::Directory(directory)))
     }
 
-    fn from_stdin(&self) -> Result<(SourceFile, Context), Failure> {
+    fn inputs_on_stdin(&self) -> Result<(SourceFile, Context), Failure> {
         if self.file.is_some() {
             return Err(Failure::usage("a context on stdin with --file is not supported")
                 .hint("unpack the archive and give the directory"));

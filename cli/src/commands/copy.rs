@@ -248,7 +248,7 @@ impl Inspect {
         match shown {
             Shown::Raw(bytes) => raw(&bytes),
             Shown::Image(image) if self.config && self.raw => raw(image.config().bytes()),
-            Shown::Image(image) if self.config => self.show(config_json(image.config())?),
+            Shown::Image(image) if self.config => self.show(&config_json(image.config())?),
             Shown::Image(image) => {
                 let tags = match &location {
                     Location::Registry(reference) if !self.no_tags && self.needs_tags() => {
@@ -256,7 +256,7 @@ impl Inspect {
                     }
                     _ => None,
                 };
-                self.show(summary(&location, &root, &image, tags))
+                self.show(&summary(&location, &root, &image, tags))
             }
         }
     }
@@ -265,10 +265,10 @@ impl Inspect {
         self.format.as_ref().is_none_or(|format| format.contains("RepoTags") || format == "json")
     }
 
-    fn show(&self, value: Value) -> Result<u8, Failure> {
+    fn show(&self, value: &Value) -> Result<u8, Failure> {
         match &self.format {
             None => outln!("{value:#}"),
-            Some(template) => outln!("{}", format::template(template, &value)?),
+            Some(template) => outln!("{}", format::template(template, value)?),
         }
         Ok(0)
     }
@@ -369,7 +369,7 @@ impl Delete {
         let location = place::location(&self.image, "")?;
         let access = Access::new(app, self.registry.reach()?);
         match &location {
-            Location::Registry(reference) => self.from_registry(app, &access, reference)?,
+            Location::Registry(reference) => self.delete_on_registry(app, &access, reference)?,
             Location::Store(name) => {
                 let store = app.store()?;
                 let found = super::lookup::require(store, name)?;
@@ -384,7 +384,7 @@ impl Delete {
         Ok(0)
     }
 
-    fn from_registry(
+    fn delete_on_registry(
         &self,
         app: &App,
         access: &Access<'_>,
