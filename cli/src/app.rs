@@ -19,7 +19,7 @@ use crate::report::Failure;
 
 /// Flags every command of `rbuild` and `rcopy` takes.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Globals {
+pub(crate) struct Globals {
     /// The image store (default: /var/lib/rbuild, or ~/.local/share/rbuild for a user)
     #[arg(
         long,
@@ -55,7 +55,7 @@ pub struct Globals {
 
 /// How registries are reached; each flag holds for the registries of one command.
 #[derive(Debug, Clone, Default)]
-pub struct Reach {
+pub(crate) struct Reach {
     /// `--tls-verify`
     pub tls_verify: Option<bool>,
     /// `--creds`
@@ -67,7 +67,7 @@ pub struct Reach {
 }
 
 /// The things a command works with.
-pub struct App {
+pub(crate) struct App {
     /// Where configuration is.
     pub places: config::Places,
     /// The global flags.
@@ -78,7 +78,7 @@ pub struct App {
 
 impl App {
     /// Nothing is opened yet; the developers' log starts.
-    pub fn new(globals: Globals, rootless: bool) -> App {
+    pub(crate) fn new(globals: Globals, rootless: bool) -> App {
         let places = config::Places::find(rootless);
         if let Some(level) = &globals.log {
             let filter = tracing_subscriber::EnvFilter::new(level);
@@ -93,7 +93,7 @@ impl App {
     ///
     /// # Errors
     /// It cannot be opened.
-    pub fn store(&self) -> Result<&Store, Failure> {
+    pub(crate) fn store(&self) -> Result<&Store, Failure> {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }
@@ -111,7 +111,7 @@ impl App {
     ///
     /// # Errors
     /// No threads can be had.
-    pub fn wait<F: Future>(&self, future: F) -> Result<F::Output, Failure> {
+    pub(crate) fn wait<F: Future>(&self, future: F) -> Result<F::Output, Failure> {
         Ok(self.executor()?.block_on(future))
     }
 
@@ -128,7 +128,7 @@ impl App {
     }
 
     /// The keychain over the user's credential files.
-    pub fn keychain(&self, authfile: Option<&Path>) -> Files {
+    pub(crate) fn keychain(&self, authfile: Option<&Path>) -> Files {
         let authfile = authfile.or(self.globals.authfile.as_deref());
         let mut files = Files::new(self.places.auth_files(authfile));
         files.helper_dirs = self.places.helper_directories();
@@ -140,7 +140,7 @@ impl App {
     ///
     /// # Errors
     /// Certificates cannot be read.
-    pub fn client(&self, reach: &Reach) -> Result<Client, Failure> {
+    pub(crate) fn client(&self, reach: &Reach) -> Result<Client, Failure> {
         Ok(Client::new(self.client_options(reach)?)?)
     }
 
@@ -148,7 +148,7 @@ impl App {
     ///
     /// # Errors
     /// Certificates cannot be read; the store cannot be opened.
-    pub fn places_for(&self, reach: &Reach) -> Result<Arc<dyn builder::Places>, Failure> {
+    pub(crate) fn places_for(&self, reach: &Reach) -> Result<Arc<dyn builder::Places>, Failure> {
         let (store, options) = (self.store()?.clone(), self.client_options(reach)?);
         Ok(Arc::new(BuildPlaces { store, options, client: OnceLock::new() }))
     }
@@ -196,7 +196,7 @@ impl App {
     ///
     /// # Errors
     /// The policy cannot be read.
-    pub fn gate(&self) -> Result<Arc<dyn Gate>, Failure> {
+    pub(crate) fn gate(&self) -> Result<Arc<dyn Gate>, Failure> {
         match self.places.policy(self.globals.policy.as_deref()) {
             None => Ok(Arc::new(transport::Open)),
             Some(file) => {
@@ -250,7 +250,7 @@ fn boot_id() -> String {
 ///
 /// # Errors
 /// Those of `work`.
-pub fn observed<T>(
+pub(crate) fn observed<T>(
     name: &str,
     progress: Progress,
     work: impl FnOnce(&Task) -> Result<T, Failure>,

@@ -9,7 +9,7 @@ use crate::report::Failure;
 /// root, parses, runs, and tells how it ended. No thread exists before the command runs.
 ///
 /// `parse` gives wrong use as an error of clap's, and otherwise what the command answered.
-pub fn enter(
+pub(crate) fn enter(
     program: &str,
     parse: impl FnOnce(Vec<OsString>, bool) -> Result<Result<u8, Failure>, clap::Error>,
 ) -> ExitCode {
@@ -18,10 +18,11 @@ pub fn enter(
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let json = arguments.iter().any(|argument| argument == "--progress=rawjson");
     let rootless = !rustix::process::geteuid().is_root();
-    if rootless && needs_root(&arguments) {
-        if let Err(error) = runtime::become_root(&runtime::Identity::default()) {
-            return fail(&Failure::from(error), json);
-        }
+    if rootless
+        && needs_root(&arguments)
+        && let Err(error) = runtime::become_root(&runtime::Identity::default())
+    {
+        return fail(&Failure::from(error), json);
     }
     match parse(arguments, rootless || marked_rootless()) {
         Err(error) => {

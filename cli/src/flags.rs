@@ -10,7 +10,7 @@ use crate::report::Failure;
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let refuse = || format!("{text:?} is not a size such as 512m or 1g");
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -39,7 +39,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// As [`size`].
-pub fn size_or_unlimited(text: &str) -> Result<i64, String> {
+pub(crate) fn size_or_unlimited(text: &str) -> Result<i64, String> {
     match text {
         "-1" => Ok(-1),
         text => i64::try_from(size(text)?).map_err(|_| format!("{text:?} is too large")),
@@ -50,7 +50,7 @@ pub fn size_or_unlimited(text: &str) -> Result<i64, String> {
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub fn ulimit(text: &str) -> Result<Ulimit, String> {
+pub(crate) fn ulimit(text: &str) -> Result<Ulimit, String> {
     let refuse = || format!("{text:?} is not a limit such as nofile=1024:2048");
     let number = |text: &str| match text {
         "-1" | "unlimited" => Ok(u64::MAX),
@@ -69,7 +69,7 @@ pub fn ulimit(text: &str) -> Result<Ulimit, String> {
 ///
 /// # Errors
 /// What is not a bind mount with options we have.
-pub fn volume(text: &str) -> Result<Mount, Failure> {
+pub(crate) fn volume(text: &str) -> Result<Mount, Failure> {
     let refuse = |why: &str| Failure::usage(format!("--volume {text:?}: {why}"));
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts[..] {
@@ -124,7 +124,7 @@ fn absolute_target(target: &str) -> Result<PathBuf, String> {
 ///
 /// # Errors
 /// A relative path.
-pub fn tmpfs(text: &str) -> Result<Mount, Failure> {
+pub(crate) fn tmpfs(text: &str) -> Result<Mount, Failure> {
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
     let target = absolute_target(target)
         .map_err(|why| Failure::usage(format!("--tmpfs {text:?}: {why}")))?;
@@ -136,7 +136,7 @@ pub fn tmpfs(text: &str) -> Result<Mount, Failure> {
 ///
 /// # Errors
 /// Unknown types and keys, by name.
-pub fn mount(text: &str) -> Result<Mount, Failure> {
+pub(crate) fn mount(text: &str) -> Result<Mount, Failure> {
     let refuse = |why: String| Failure::usage(format!("--mount {text:?}: {why}"));
     let (mut kind, mut source, mut target) = ("volume", None, None);
     let (mut read_only, mut recursive, mut propagation) = (false, true, Propagation::Private);
@@ -194,7 +194,7 @@ fn flag(value: &str) -> Result<bool, String> {
 ///
 /// # Errors
 /// An unreadable file, an empty name.
-pub fn environment(files: &[PathBuf], lines: &[String]) -> Result<Vec<String>, Failure> {
+pub(crate) fn environment(files: &[PathBuf], lines: &[String]) -> Result<Vec<String>, Failure> {
     let mut out = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(file)
@@ -219,7 +219,7 @@ fn assignment(line: &str) -> Result<Option<String>, Failure> {
 }
 
 /// `KEY=VALUE` pairs of `--label`, `--annotation`, `--build-arg`; a bare key has an empty value.
-pub fn pair(text: &str) -> (String, String) {
+pub(crate) fn pair(text: &str) -> (String, String) {
     match text.split_once('=') {
         Some((key, value)) => (key.to_owned(), value.to_owned()),
         None => (text.to_owned(), String::new()),
@@ -230,7 +230,7 @@ pub fn pair(text: &str) -> (String, String) {
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub fn signal(text: &str) -> Result<runtime::Signal, String> {
+pub(crate) fn signal(text: &str) -> Result<runtime::Signal, String> {
     const NAMES: &[(&str, i32)] = &[
         ("HUP", libc::SIGHUP),
         ("INT", libc::SIGINT),
@@ -288,7 +288,7 @@ pub fn signal(text: &str) -> Result<runtime::Signal, String> {
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub fn detach_keys(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>, String> {
     let key = |part: &str| {
         let refuse = || format!("{part:?} is not a key such as a or ctrl-p");
         match part.strip_prefix("ctrl-").map(str::as_bytes) {

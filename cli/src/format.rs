@@ -8,7 +8,7 @@ use task::Kind;
 use crate::report::Failure;
 
 /// Columns padded to their widest cell, two spaces apart; the last one is not padded.
-pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -35,7 +35,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 ///
 /// # Errors
 /// The template does not parse, or names what the value does not have.
-pub fn template(template: &str, value: &Value) -> Result<String, Failure> {
+pub(crate) fn template(template: &str, value: &Value) -> Result<String, Failure> {
     if template == "json" {
         return Ok(value.to_string());
     }

@@ -5,7 +5,7 @@ use std::fmt::Arguments;
 use std::io::Write;
 
 /// Writes to standard output; ends the process quietly when nobody reads any more.
-pub fn write(arguments: Arguments<'_>) {
+pub(crate) fn write(arguments: Arguments<'_>) {
     let mut out = std::io::stdout().lock();
     match out.write_fmt(arguments).and_then(|()| out.flush()) {
         Ok(()) => {}

@@ -8,7 +8,7 @@ use task::{Cause, Fault, Kind};
 
 /// Why a command failed, ready to be shown.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Decides the exit code and the default hint.
     pub kind: Kind,
     /// Outermost first.
@@ -23,29 +23,29 @@ pub struct Failure {
 
 impl Failure {
     /// A failure of the command line's own.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Failure {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Failure {
         Failure { kind, messages: vec![message.into()], hint: None, excerpt: None, code: None }
     }
 
     /// Wrong use: exit code 2.
-    pub fn usage(message: impl Into<String>) -> Failure {
+    pub(crate) fn usage(message: impl Into<String>) -> Failure {
         Failure { code: Some(2), ..Failure::new(Kind::Invalid, message) }
     }
 
     /// Adds what to do.
-    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into());
         self
     }
 
     /// Puts what was being done in front.
-    pub fn context(mut self, message: impl Into<String>) -> Failure {
+    pub(crate) fn context(mut self, message: impl Into<String>) -> Failure {
         self.messages.insert(0, message.into());
         self
     }
 
     /// A failed system call on a named thing.
-    pub fn io(doing: impl std::fmt::Display, error: &std::io::Error) -> Failure {
+    pub(crate) fn io(doing: impl std::fmt::Display, error: &std::io::Error) -> Failure {
         let kind = match error.kind() {
             std::io::ErrorKind::NotFound => Kind::NotFound,
             std::io::ErrorKind::PermissionDenied => Kind::Denied,
@@ -60,7 +60,7 @@ impl Failure {
     }
 
     /// The process's exit code.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match (self.code, self.kind) {
             (Some(code), _) => code,
             (None, Kind::Cancelled) => 130,
@@ -69,7 +69,7 @@ impl Failure {
     }
 
     /// Shows the failure on standard error.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         let mut err = std::io::stderr().lock();
         let colour = std::io::stderr().is_terminal();
         let paint = |code: &str, text: &str| match colour {
@@ -96,7 +96,7 @@ impl Failure {
     }
 
     /// Shows the failure as one JSON object on standard error.
-    pub fn print_json(&self) {
+    pub(crate) fn print_json(&self) {
         let (message, causes) = match self.messages.split_first() {
             Some((first, rest)) => (first.as_str(), rest),
             None => ("", &[][..]),
@@ -118,7 +118,7 @@ impl<F: Fault> From<F> for Failure {
 }
 
 /// Tells a boxed cause.
-pub fn cause(cause: &Cause) -> Failure {
+pub(crate) fn cause(cause: &Cause) -> Failure {
     let (kind, hint) = (cause.kind(), cause.hint());
     Failure { kind, messages: distinct(cause), hint, excerpt: None, code: None }
 }

@@ -9,7 +9,7 @@ use crate::report::Failure;
 
 /// Show the version
 #[derive(Debug, Args)]
-pub struct Version {
+pub(crate) struct Version {
     /// A Go template, or json
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
@@ -20,7 +20,7 @@ impl Version {
     ///
     /// # Errors
     /// A bad template.
-    pub fn run(self, program: &str) -> Result<u8, Failure> {
+    pub(crate) fn run(self, program: &str) -> Result<u8, Failure> {
         let value = json!({
             "Program": program, "Version": env!("CARGO_PKG_VERSION"),
             "OsArch": image::Platform::host().to_string(),
@@ -36,7 +36,7 @@ impl Version {
 
 /// Show what rbuild finds on this machine
 #[derive(Debug, Args)]
-pub struct Info {
+pub(crate) struct Info {
     /// A Go template, or json
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
@@ -47,7 +47,7 @@ impl Info {
     ///
     /// # Errors
     /// The store cannot be opened.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let value = self.gather(app)?;
         match self.format.as_deref() {
             Some("json") => outln!("{value:#}"),

@@ -12,7 +12,7 @@ use crate::report::Failure;
 
 /// Store credentials for a registry, after checking them there
 #[derive(Debug, Args)]
-pub struct Login {
+pub(crate) struct Login {
     /// The registry, or a repository on it: registry.example[/team]
     registry: String,
     /// User name
@@ -36,7 +36,7 @@ impl Login {
     ///
     /// # Errors
     /// The registry does not accept the credentials; the file cannot be written.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let key = key(&self.registry);
         let registry = key.split('/').next().unwrap_or(&key).to_owned();
         let mut files = app.keychain(None);
@@ -69,7 +69,7 @@ impl Login {
 
 /// Forget the credentials for a registry
 #[derive(Debug, Args)]
-pub struct Logout {
+pub(crate) struct Logout {
     /// The registry, or a repository on it
     #[arg(required_unless_present = "all")]
     registry: Option<String>,
@@ -83,7 +83,7 @@ impl Logout {
     ///
     /// # Errors
     /// Nobody is logged in there; the file cannot be written.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let files = app.keychain(None);
         let keys: Vec<String> = match self.registry {
             Some(registry) => vec![key(&registry)],
@@ -126,7 +126,7 @@ fn prompt(question: &str) -> Result<String, Failure> {
 ///
 /// # Errors
 /// There is no terminal.
-pub fn secret(question: &str) -> Result<String, Failure> {
+pub(crate) fn secret(question: &str) -> Result<String, Failure> {
     rpassword::prompt_password(question).map_err(|error| {
         Failure::io("asking for a secret on the terminal", &error)
             .hint("give it on standard input or in the environment instead")

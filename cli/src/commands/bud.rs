@@ -19,7 +19,7 @@ use crate::report::Failure;
 
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
-pub struct Bud {
+pub(crate) struct Bud {
     /// The directory whose files COPY and ADD see; `-` reads a Dockerfile or a tar from stdin
     #[arg(default_value = ".")]
     context: String,
@@ -144,7 +144,7 @@ impl Bud {
     ///
     /// # Errors
     /// Wrong flags, wrong Dockerfiles, failing commands.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let start = Instant::now();
         let request = self.request()?;
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
@@ -354,7 +354,7 @@ fn failure(error: builder::Error) -> Failure {
 }
 
 /// A name for the store: without a registry it is `localhost/NAME`.
-pub fn local_name(text: &str) -> Result<Reference, Failure> {
+pub(crate) fn local_name(text: &str) -> Result<Reference, Failure> {
     let reference = Reference::parse_with(text, "localhost")?;
     if reference.digest.is_some() {
         return Err(Failure::usage(format!("{text:?}: an image cannot be named by a digest")));

@@ -15,7 +15,7 @@ use crate::report::Failure;
 
 /// Remove what nothing needs: unnamed images, old build cache, leftovers
 #[derive(Debug, Args)]
-pub struct Prune {
+pub(crate) struct Prune {
     /// All build cache and all unnamed images, however young
     #[arg(short, long)]
     all: bool,
@@ -53,7 +53,7 @@ impl Prune {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let budget = Budget {
             all: self.all,
             keep_bytes: self.keep,
@@ -78,7 +78,7 @@ impl Prune {
 
 /// Show what takes space in the store
 #[derive(Debug, Args)]
-pub struct Df {
+pub(crate) struct Df {
     /// A Go template, or json
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
@@ -89,7 +89,7 @@ impl Df {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let usage = observed("df", Progress::Quiet, |task| Ok(store.usage(task)?))?;
         let images = usage.images.len() as u64;
@@ -129,14 +129,14 @@ impl Df {
 
 /// Check every byte and every name in the store
 #[derive(Debug, Args)]
-pub struct Check {}
+pub(crate) struct Check {}
 
 impl Check {
     /// Checks; names every problem.
     ///
     /// # Errors
     /// There is a problem.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let problems = observed("check", Progress::Auto, |task| Ok(store.check(task)?))?;
         for problem in &problems {

@@ -11,7 +11,7 @@ use crate::flags;
 use crate::report::Failure;
 
 /// A container that was found.
-pub struct Found {
+pub(crate) struct Found {
     /// What the store knows.
     pub record: ContainerRecord,
     /// What it is doing.
@@ -23,7 +23,7 @@ pub struct Found {
 ///
 /// # Errors
 /// The beginning is ambiguous; the store cannot be read.
-pub fn find(store: &Store, name: &str) -> Result<Option<Found>, Failure> {
+pub(crate) fn find(store: &Store, name: &str) -> Result<Option<Found>, Failure> {
     match store.container(name) {
         Ok(record) => Found::new(store, record),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),
@@ -35,12 +35,12 @@ pub fn find(store: &Store, name: &str) -> Result<Option<Found>, Failure> {
 ///
 /// # Errors
 /// It is not there.
-pub fn require(store: &Store, name: &str) -> Result<Found, Failure> {
+pub(crate) fn require(store: &Store, name: &str) -> Result<Found, Failure> {
     find(store, name)?.ok_or_else(|| missing(name))
 }
 
 /// There is no such container.
-pub fn missing(name: &str) -> Failure {
+pub(crate) fn missing(name: &str) -> Failure {
     Failure::new(Kind::NotFound, format!("there is no container {name:?}"))
         .hint("`rbuild ps --all` lists what there is")
 }
@@ -49,7 +49,7 @@ pub fn missing(name: &str) -> Failure {
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn all(store: &Store) -> Result<Vec<Found>, Failure> {
+pub(crate) fn all(store: &Store) -> Result<Vec<Found>, Failure> {
     let mut found = Vec::new();
     for record in store.containers()? {
         found.extend(Found::new(store, record)?);
@@ -58,7 +58,7 @@ pub fn all(store: &Store) -> Result<Vec<Found>, Failure> {
 }
 
 /// A word for names: the last part of an image's name, or of an id.
-pub fn word(image: &str) -> String {
+pub(crate) fn word(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
     let end = last.find([':', '@']).unwrap_or(last.len());
     let kept = last[..end].chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-');
@@ -81,23 +81,23 @@ impl Found {
     }
 
     /// Whether its program runs.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.status == Status::Running)
     }
 
     /// What it was started from.
-    pub fn image(&self) -> &str {
+    pub(crate) fn image(&self) -> &str {
         self.about["image"].as_str().unwrap_or_default()
     }
 
     /// Program and arguments on one line.
-    pub fn command(&self) -> String {
+    pub(crate) fn command(&self) -> String {
         let parts = self.about["command"].as_array().into_iter().flatten();
         parts.filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
     }
 
     /// `Up 5 seconds`, `Exited (0) 2 minutes ago`.
-    pub fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         let Some(state) = &self.state else { return "Created".to_owned() };
         let since = |time: f64| {
             let timestamp = jiff::Timestamp::from_millisecond((time * 1000.0) as i64);
@@ -126,7 +126,7 @@ impl Found {
     ///
     /// # Errors
     /// The image names one that does not exist.
-    pub fn stop_signal(&self) -> Result<Signal, Failure> {
+    pub(crate) fn stop_signal(&self) -> Result<Signal, Failure> {
         match self.about["stopSignal"].as_str() {
             None => Ok(Signal::TERM),
             Some(text) => flags::signal(text).map_err(|why| Failure::new(Kind::Invalid, why)),
@@ -137,7 +137,7 @@ impl Found {
     ///
     /// # Errors
     /// It is running.
-    pub fn remove(&self, store: &Store, force: bool) -> Result<(), Failure> {
+    pub(crate) fn remove(&self, store: &Store, force: bool) -> Result<(), Failure> {
         if self.is_running() {
             if !force {
                 return Err(Failure::new(
@@ -156,7 +156,7 @@ impl Found {
     ///
     /// # Errors
     /// None today; the signature leaves room for what is read lazily.
-    pub fn inspect(&self) -> Result<Value, Failure> {
+    pub(crate) fn inspect(&self) -> Result<Value, Failure> {
         let state = self.state.as_ref();
         let time = |seconds: Option<f64>| {
             let millis = (seconds? * 1000.0) as i64;
@@ -181,7 +181,7 @@ impl Found {
     }
 
     /// One row of `ps`.
-    pub fn row(&self) -> Value {
+    pub(crate) fn row(&self) -> Value {
         json!({
             "ID": self.record.id, "Names": self.record.name, "Image": self.image(),
             "Command": self.command(), "Status": self.status(),
@@ -193,7 +193,7 @@ impl Found {
 }
 
 /// Cuts text for a column.
-pub fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     match text.chars().count() > width {
         true => text.chars().take(width - 1).chain(['…']).collect(),
         false => text.to_owned(),

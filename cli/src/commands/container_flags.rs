@@ -12,7 +12,7 @@ use crate::report::Failure;
 
 /// How the container runs.
 #[derive(Debug, Args)]
-pub struct ContainerFlags {
+pub(crate) struct ContainerFlags {
     /// Set an environment variable; a bare NAME takes its value from here
     #[arg(short, long = "env", value_name = "NAME=VALUE", help_heading = "Process")]
     env: Vec<String>,
@@ -145,7 +145,11 @@ impl ContainerFlags {
     ///
     /// # Errors
     /// Values that are not understood or not supported, by name.
-    pub fn overrides(&self, command: &[String], terminal: bool) -> Result<Overrides, Failure> {
+    pub(crate) fn overrides(
+        &self,
+        command: &[String],
+        terminal: bool,
+    ) -> Result<Overrides, Failure> {
         let mut mounts = Vec::new();
         for text in &self.volume {
             mounts.push(flags::volume(text)?);
@@ -204,7 +208,7 @@ impl ContainerFlags {
     }
 
     /// Whether `--init` is given.
-    pub fn wants_init(&self) -> bool {
+    pub(crate) fn wants_init(&self) -> bool {
         self.init
     }
 
@@ -243,7 +247,7 @@ impl ContainerFlags {
 ///
 /// # Errors
 /// A network we do not have.
-pub fn network(name: Option<&str>) -> Result<Network, Failure> {
+pub(crate) fn network(name: Option<&str>) -> Result<Network, Failure> {
     match name {
         None | Some("none") => Ok(Network::None),
         Some("host") => Ok(Network::Host),

@@ -22,7 +22,7 @@ use crate::report::Failure;
 
 /// List containers
 #[derive(Debug, Args)]
-pub struct Ps {
+pub(crate) struct Ps {
     /// Also those that ended
     #[arg(short, long)]
     all: bool,
@@ -42,7 +42,7 @@ impl Ps {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let mut found = container::all(app.store()?)?;
         found.retain(|container| self.all || container.is_running());
         found.reverse();
@@ -92,7 +92,7 @@ impl Ps {
 
 /// Show what a container printed
 #[derive(Debug, Args)]
-pub struct Logs {
+pub(crate) struct Logs {
     /// Go on until the container ends
     #[arg(short, long)]
     follow: bool,
@@ -123,7 +123,7 @@ impl Logs {
     ///
     /// # Errors
     /// There is no such container.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let found = container::require(app.store()?, &self.container)?;
         let options = LogOptions { follow: self.follow, since: self.since, tail: self.tail };
         let directory = found.record.directory;
@@ -149,7 +149,7 @@ impl Logs {
 
 /// Run a further program in a running container
 #[derive(Debug, Args)]
-pub struct Exec {
+pub(crate) struct Exec {
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
@@ -186,7 +186,7 @@ impl Exec {
     ///
     /// # Errors
     /// The container is not running; 126 and 127 when the program cannot be started.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let found = container::require(app.store()?, &self.container)?;
         let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok();
         let program = Program {
@@ -222,7 +222,7 @@ fn code(ended: Attached) -> u8 {
 
 /// Connect to a running container's streams
 #[derive(Debug, Args)]
-pub struct Attach {
+pub(crate) struct Attach {
     /// Keys that leave it running
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     detach_keys: String,
@@ -238,7 +238,7 @@ impl Attach {
     ///
     /// # Errors
     /// The container is not running.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let found = container::require(app.store()?, &self.container)?;
         let keys = flags::detach_keys(&self.detach_keys).map_err(Failure::usage)?;
         let terminal = found.state.as_ref().is_some_and(|state| state.terminal);
@@ -253,7 +253,7 @@ impl Attach {
 
 /// Ask containers to stop, and kill those that do not
 #[derive(Debug, Args)]
-pub struct Stop {
+pub(crate) struct Stop {
     /// Seconds to wait before killing
     #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", default_value_t = 10)]
     time: u32,
@@ -270,7 +270,7 @@ impl Stop {
     ///
     /// # Errors
     /// There is no such container.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let mut found = Vec::new();
         for name in &self.containers {
@@ -293,7 +293,7 @@ impl Stop {
 
 /// Send a signal to containers
 #[derive(Debug, Args)]
-pub struct Kill {
+pub(crate) struct Kill {
     /// Which signal
     #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = flags::signal)]
     signal: Signal,
@@ -307,7 +307,7 @@ impl Kill {
     ///
     /// # Errors
     /// A container is not running.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         for name in &self.containers {
             let found = container::require(store, name)?;
@@ -326,7 +326,7 @@ impl Kill {
 
 /// Wait for containers to end and print their exit codes
 #[derive(Debug, Args)]
-pub struct Wait {
+pub(crate) struct Wait {
     /// Which containers
     #[arg(required = true)]
     containers: Vec<String>,
@@ -337,7 +337,7 @@ impl Wait {
     ///
     /// # Errors
     /// There is no such container; its watcher was killed.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         for name in &self.containers {
             let record = store.container(name)?;
@@ -352,7 +352,7 @@ impl Wait {
 
 /// Remove containers
 #[derive(Debug, Args)]
-pub struct Rm {
+pub(crate) struct Rm {
     /// Kill running ones first; a missing container is no error
     #[arg(short, long)]
     force: bool,
@@ -369,7 +369,7 @@ impl Rm {
     ///
     /// # Errors
     /// A container is running and there is no `--force`.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         for name in &self.containers {
             match container::find(store, name)? {

@@ -32,7 +32,7 @@ enum MultiArch {
 
 /// Copy an image from one place to another
 #[derive(Debug, Args)]
-pub struct Copy {
+pub(crate) struct Copy {
     /// Where from: docker://NAME, oci:PATH[:NAME], oci-archive:, docker-archive:, dir:, store:NAME
     source: String,
     /// Where to: the same
@@ -141,7 +141,7 @@ impl Copy {
     ///
     /// # Errors
     /// A place fails; the policy refuses the image.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let (from, to) =
             (place::location(&self.source, "")?, place::location(&self.destination, "")?);
         let options = CopyOptions {
@@ -203,7 +203,7 @@ impl Copy {
 
 /// Show what an image is, without copying it
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// Which image
     image: String,
     /// The manifest as it is
@@ -230,7 +230,7 @@ impl Inspect {
     ///
     /// # Errors
     /// The image is not there.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let location = place::location(&self.image, "")?;
         let access = Access::new(app, self.registry.reach()?);
         let source = access.source(&location)?;
@@ -319,7 +319,7 @@ fn summary(
 
 /// List the tags of a repository
 #[derive(Debug, Args)]
-pub struct ListTags {
+pub(crate) struct ListTags {
     /// docker://NAME, or a layout or archive
     repository: String,
     #[command(flatten)]
@@ -331,7 +331,7 @@ impl ListTags {
     ///
     /// # Errors
     /// There is no such repository.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let location = place::location(&self.repository, "")?;
         let access = Access::new(app, self.registry.reach()?);
         let value = match &location {
@@ -349,7 +349,7 @@ impl ListTags {
 
 /// Delete an image, or only its tag
 #[derive(Debug, Args)]
-pub struct Delete {
+pub(crate) struct Delete {
     /// Which image
     image: String,
     /// Remove the tag only; the registry may not be able to
@@ -365,7 +365,7 @@ impl Delete {
     ///
     /// # Errors
     /// The image is not there; the registry does not delete.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let location = place::location(&self.image, "")?;
         let access = Access::new(app, self.registry.reach()?);
         match &location {
@@ -402,7 +402,7 @@ impl Delete {
 
 /// Print the digest of an image
 #[derive(Debug, Args)]
-pub struct DigestOf {
+pub(crate) struct DigestOf {
     /// Which image: transport:…, or a manifest file
     image: String,
     /// Of an index, the digest of this platform's image
@@ -417,7 +417,7 @@ impl DigestOf {
     ///
     /// # Errors
     /// The image is not there.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let file = std::path::Path::new(&self.image);
         if file.is_file() {
             let bytes = std::fs::read(file)

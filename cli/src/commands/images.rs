@@ -15,7 +15,7 @@ use crate::report::Failure;
 
 /// List the images in the store
 #[derive(Debug, Args)]
-pub struct Images {
+pub(crate) struct Images {
     /// Only images of this name
     name: Option<String>,
     /// Print ids only
@@ -46,7 +46,7 @@ impl Images {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let rows = self.rows(app.store()?)?;
         match self.format.as_deref() {
             Some("json") => {
@@ -140,13 +140,13 @@ fn split(name: &str) -> (String, String) {
 }
 
 /// Bytes of an image's blobs as they lie in the store.
-pub fn size(image: &Image) -> u64 {
+pub(crate) fn size(image: &Image) -> u64 {
     let layers: u64 = image.manifest().layers.iter().map(|layer| layer.size).sum();
     layers + image.manifest().config.size
 }
 
 /// An RFC 3339 time as the distance to now: `3 minutes ago`.
-pub fn ago(time: &str) -> String {
+pub(crate) fn ago(time: &str) -> String {
     let Ok(then) = time.parse::<jiff::Timestamp>() else { return "-".to_owned() };
     let seconds = jiff::Timestamp::now().as_second() - then.as_second();
     let (number, unit) = match seconds {
@@ -164,7 +164,7 @@ pub fn ago(time: &str) -> String {
 
 /// Show the steps that made an image
 #[derive(Debug, Args)]
-pub struct History {
+pub(crate) struct History {
     /// Which image
     image: String,
     /// Show whole commands
@@ -180,7 +180,7 @@ impl History {
     ///
     /// # Errors
     /// There is no such image.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let (_, image) = lookup::image(app.store()?, &self.image, &Platform::host())?;
         let mut layers = image.manifest().layers.iter();
         let steps = image.config().history.iter().map(|step| {
@@ -221,7 +221,7 @@ impl History {
 
 /// Show everything about an image or container
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// Which ones
     #[arg(required = true)]
     names: Vec<String>,
@@ -238,7 +238,7 @@ impl Inspect {
     ///
     /// # Errors
     /// There is nothing of that name.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let mut documents = Vec::new();
         for name in &self.names {
             documents.push(self.one(app, name)?);
@@ -265,7 +265,7 @@ impl Inspect {
             }
         }
         let (_, image) = lookup::image(store, name, &Platform::host())?;
-        Ok(describe(store, &image)?)
+        describe(store, &image)
     }
 }
 
@@ -299,7 +299,7 @@ fn describe(store: &Store, image: &Image) -> Result<Value, Failure> {
 
 /// Give an image another name
 #[derive(Debug, Args)]
-pub struct Tag {
+pub(crate) struct Tag {
     /// Which image
     image: String,
     /// Its further names
@@ -312,7 +312,7 @@ impl Tag {
     ///
     /// # Errors
     /// There is no such image; a name is wrong.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let found = lookup::require(store, &self.image)?;
         let names =
@@ -326,7 +326,7 @@ impl Tag {
 
 /// Take names from an image; the image stays
 #[derive(Debug, Args)]
-pub struct Untag {
+pub(crate) struct Untag {
     /// Which names
     #[arg(required = true)]
     names: Vec<String>,
@@ -337,7 +337,7 @@ impl Untag {
     ///
     /// # Errors
     /// A name does not exist.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         for name in &self.names {
             let found = lookup::require(store, name)?;
@@ -355,7 +355,7 @@ impl Untag {
 
 /// Remove images from the store
 #[derive(Debug, Args)]
-pub struct Rmi {
+pub(crate) struct Rmi {
     /// Which images
     #[arg(required_unless_present = "all")]
     images: Vec<String>,
@@ -372,7 +372,7 @@ impl Rmi {
     ///
     /// # Errors
     /// There is no such image; a container uses it; it has several names.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         if self.all {
             for root in store.published()? {

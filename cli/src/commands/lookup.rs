@@ -8,7 +8,7 @@ use crate::report::Failure;
 
 /// An image that was found and under which of its names.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(crate) struct Found {
     /// What the name points at.
     pub descriptor: Descriptor,
     /// The full name; `None` if it was found by id or digest.
@@ -30,7 +30,7 @@ fn readings(text: &str) -> Vec<Reference> {
 ///
 /// # Errors
 /// The store cannot be read; the id is ambiguous.
-pub fn find(store: &Store, text: &str) -> Result<Option<Found>, Failure> {
+pub(crate) fn find(store: &Store, text: &str) -> Result<Option<Found>, Failure> {
     for reference in readings(text) {
         match reference.digest {
             Some(digest) => {
@@ -58,7 +58,7 @@ fn by_digest(store: &Store, digest: Digest) -> Result<Option<Descriptor>, Failur
 ///
 /// # Errors
 /// It is not there.
-pub fn require(store: &Store, text: &str) -> Result<Found, Failure> {
+pub(crate) fn require(store: &Store, text: &str) -> Result<Found, Failure> {
     find(store, text)?.ok_or_else(|| {
         Failure::new(Kind::NotFound, format!("there is no image {text:?} in the store"))
             .hint(format!("`rbuild images` lists what there is; `rbuild pull {text}` fetches it"))
@@ -69,7 +69,11 @@ pub fn require(store: &Store, text: &str) -> Result<Found, Failure> {
 ///
 /// # Errors
 /// It is not there, or not for the platform.
-pub fn image(store: &Store, text: &str, platform: &Platform) -> Result<(Found, Image), Failure> {
+pub(crate) fn image(
+    store: &Store,
+    text: &str,
+    platform: &Platform,
+) -> Result<(Found, Image), Failure> {
     let found = require(store, text)?;
     let image = store.image(&found.descriptor, platform)?;
     Ok((found, image))

@@ -1,18 +1,18 @@
 //! One file per command or family of commands: it owns its flags, its help and its `run`.
 
-pub mod about;
-pub mod account;
-pub mod bud;
-pub mod care;
-pub mod container;
-pub mod container_flags;
-pub mod containers;
-pub mod copy;
-pub mod images;
-pub mod lookup;
-pub mod place;
-pub mod registry;
-pub mod registry_flags;
-pub mod run;
-pub mod sign;
-pub mod transfer;
+pub(crate) mod about;
+pub(crate) mod account;
+pub(crate) mod bud;
+pub(crate) mod care;
+pub(crate) mod container;
+pub(crate) mod container_flags;
+pub(crate) mod containers;
+pub(crate) mod copy;
+pub(crate) mod images;
+pub(crate) mod lookup;
+pub(crate) mod place;
+pub(crate) mod registry;
+pub(crate) mod registry_flags;
+pub(crate) mod run;
+pub(crate) mod sign;
+pub(crate) mod transfer;

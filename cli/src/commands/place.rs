@@ -17,7 +17,7 @@ use crate::report::Failure;
 ///
 /// # Errors
 /// It is no location.
-pub fn location(text: &str, default: &str) -> Result<Location, Failure> {
+pub(crate) fn location(text: &str, default: &str) -> Result<Location, Failure> {
     let here = config::absolute(Path::new("."))?;
     let read = match text.parse::<Location>() {
         Err(_) if !default.is_empty() && text.parse::<Reference>().is_ok() => {
@@ -32,7 +32,7 @@ pub fn location(text: &str, default: &str) -> Result<Location, Failure> {
 ///
 /// # Errors
 /// The location says no name.
-pub fn store_name(from: &Location) -> Result<String, Failure> {
+pub(crate) fn store_name(from: &Location) -> Result<String, Failure> {
     match from {
         Location::Registry(reference) => {
             let mut name = reference.clone();
@@ -71,12 +71,12 @@ fn path_name(path: &Path) -> Result<String, Failure> {
 ///
 /// # Errors
 /// It is no name.
-pub fn remote_name(text: &str) -> Result<Reference, Failure> {
+pub(crate) fn remote_name(text: &str) -> Result<Reference, Failure> {
     Ok(text.parse::<Reference>()?.or_latest())
 }
 
 /// How one end of a copy is reached.
-pub struct Access<'a> {
+pub(crate) struct Access<'a> {
     /// The store and the configuration.
     pub app: &'a App,
     /// The registries.
@@ -87,7 +87,7 @@ pub struct Access<'a> {
 
 impl<'a> Access<'a> {
     /// Reaches registries so, and unpacks nothing.
-    pub fn new(app: &'a App, reach: Reach) -> Access<'a> {
+    pub(crate) fn new(app: &'a App, reach: Reach) -> Access<'a> {
         Access { app, reach, unpack: None }
     }
 
@@ -95,7 +95,7 @@ impl<'a> Access<'a> {
     ///
     /// # Errors
     /// Certificates cannot be read.
-    pub fn client(&self) -> Result<Client, Failure> {
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
         self.app.client(&self.reach)
     }
 
@@ -123,7 +123,7 @@ impl<'a> Access<'a> {
     ///
     /// # Errors
     /// It does not exist; it is malformed.
-    pub fn source(&self, location: &Location) -> Result<Box<dyn Source>, Failure> {
+    pub(crate) fn source(&self, location: &Location) -> Result<Box<dyn Source>, Failure> {
         let location = self.in_store(location)?;
         self.with_places(&location, |places| location.source(places))
     }
@@ -132,7 +132,7 @@ impl<'a> Access<'a> {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn sink(&self, location: &Location, task: &Task) -> Result<Box<dyn Sink>, Failure> {
+    pub(crate) fn sink(&self, location: &Location, task: &Task) -> Result<Box<dyn Sink>, Failure> {
         match (location, &self.unpack) {
             (Location::Store(name), unpack) => {
                 let name = super::bud::local_name(name)?.to_string();
@@ -152,7 +152,7 @@ impl<'a> Access<'a> {
     ///
     /// # Errors
     /// The place has no list of names.
-    pub fn names(&self, location: &Location) -> Result<Vec<String>, Failure> {
+    pub(crate) fn names(&self, location: &Location) -> Result<Vec<String>, Failure> {
         self.with_places(location, |places| Ok(self.app.wait(location.names(None, places))))?
             .and_then(|names| Ok(names?))
     }
@@ -161,7 +161,7 @@ impl<'a> Access<'a> {
     ///
     /// # Errors
     /// There is nothing of that name; the place does not delete.
-    pub fn delete(&self, location: &Location) -> Result<(), Failure> {
+    pub(crate) fn delete(&self, location: &Location) -> Result<(), Failure> {
         let location = self.in_store(location)?;
         self.with_places(&location, |places| Ok(self.app.wait(location.delete(places))))?
             .and_then(|deleted| Ok(deleted?))
@@ -179,7 +179,7 @@ impl<'a> Access<'a> {
     ///
     /// # Errors
     /// It is none of the forms we read.
-    pub fn images_in(&self, path: &Path) -> Result<Vec<(Location, String)>, Failure> {
+    pub(crate) fn images_in(&self, path: &Path) -> Result<Vec<(Location, String)>, Failure> {
         let path = path.to_owned();
         let whole = if path.is_dir() {
             match path.join("oci-layout").exists() {
@@ -214,7 +214,7 @@ impl<'a> Access<'a> {
     ///
     /// # Errors
     /// A place fails; the policy refuses the image.
-    pub fn copy(
+    pub(crate) fn copy(
         &self,
         from: &Location,
         to: &Location,
@@ -228,7 +228,7 @@ impl<'a> Access<'a> {
     ///
     /// # Errors
     /// A place fails.
-    pub fn copy_ungated(
+    pub(crate) fn copy_ungated(
         &self,
         from: &Location,
         to: &Location,
@@ -243,7 +243,7 @@ impl<'a> Access<'a> {
 ///
 /// # Errors
 /// A place fails; the gate refuses the image.
-pub fn copy_between(
+pub(crate) fn copy_between(
     source: &Access<'_>,
     from: &Location,
     sink: &Access<'_>,
@@ -260,7 +260,7 @@ pub fn copy_between(
 ///
 /// # Errors
 /// It is not there; the policy refuses it.
-pub fn pull(
+pub(crate) fn pull(
     app: &App,
     reference: &Reference,
     platform: &Platform,

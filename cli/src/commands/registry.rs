@@ -10,13 +10,13 @@ use crate::report::Failure;
 
 /// Serve images to other programs
 #[derive(Debug, Subcommand)]
-pub enum Registry {
+pub(crate) enum Registry {
     Serve(Serve),
 }
 
 /// Serve a directory as a registry until stopped
 #[derive(Debug, Args)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     address: SocketAddr,
@@ -33,7 +33,7 @@ impl Registry {
     ///
     /// # Errors
     /// The address is taken; the directory cannot be written.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let Registry::Serve(serve) = self;
         serve.run(app)
     }

@@ -10,7 +10,7 @@ use crate::report::Failure;
 
 /// How registries are reached.
 #[derive(Debug, Clone, Default, Args)]
-pub struct RegistryFlags {
+pub(crate) struct RegistryFlags {
     /// Whether certificates must be valid; false also allows plain HTTP
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Registry")]
     tls_verify: Option<bool>,
@@ -27,7 +27,7 @@ impl RegistryFlags {
     ///
     /// # Errors
     /// Credentials that are not `user:password`.
-    pub fn reach(&self) -> Result<Reach, Failure> {
+    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
         Ok(Reach {
             tls_verify: self.tls_verify,
             credential: self.creds.as_deref().map(credential).transpose()?,
@@ -41,7 +41,7 @@ impl RegistryFlags {
 ///
 /// # Errors
 /// There is no user name.
-pub fn credential(text: &str) -> Result<Credential, Failure> {
+pub(crate) fn credential(text: &str) -> Result<Credential, Failure> {
     match text.split_once(':') {
         Some((username, password)) if !username.is_empty() => {
             Ok(Credential::Basic { username: username.to_owned(), password: password.to_owned() })

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +28,7 @@ use crate::report::Failure;
 
 /// Run a program in a new container
 #[derive(Debug, Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
@@ -99,7 +98,7 @@ impl Run {
     ///
     /// # Errors
     /// 125 for what is ours, 126 and 127 when the program cannot be started.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         self.start(app).map_err(|failure| match failure.code {
             None => Failure { code: Some(BEFORE), ..failure },
             Some(2) => Failure { code: Some(BEFORE), ..failure },
@@ -130,10 +129,10 @@ impl Run {
     fn image(&self, app: &App) -> Result<Image, Failure> {
         let store = app.store()?;
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
-        if self.pull != PullPolicy::Always {
-            if let Some(found) = lookup::find(store, &self.image)? {
-                return Ok(store.image(&found.descriptor, &platform)?);
-            }
+        if self.pull != PullPolicy::Always
+            && let Some(found) = lookup::find(store, &self.image)?
+        {
+            return Ok(store.image(&found.descriptor, &platform)?);
         }
         if self.pull == PullPolicy::Never {
             lookup::require(store, &self.image)?;
@@ -153,7 +152,7 @@ impl Run {
         let root = active.stack(snapshot)?.mount()?;
         let id = random_id()?;
         let spec = self.spec(image, &root, &id, active.dir())?;
-        let bundle = Bundle { spec, rootfs: OwnedFd::from(root.into_fd()) };
+        let bundle = Bundle { spec, rootfs: root.into_fd() };
         let stdio = if self.interactive { Stdio::Inherit } else { without_input()? };
         let options = StartOptions { id, init: self.container.wants_init() };
         let container = Container::start(bundle, stdio, &options).map_err(start_failure)?;
@@ -175,10 +174,10 @@ impl Run {
             Some(name) => name.clone(),
             None => format!("{}-{}", super::container::word(&self.image), &id[..6]),
         };
-        if self.replace {
-            if let Some(old) = super::container::find(store, &name)? {
-                old.remove(store, true)?;
-            }
+        if self.replace
+            && let Some(old) = super::container::find(store, &name)?
+        {
+            old.remove(store, true)?;
         }
         if let Some(file) = &self.cidfile {
             let created = File::options().write(true).create_new(true).open(file);
@@ -234,7 +233,7 @@ impl Run {
         let file = record.directory.join("about.json");
         std::fs::write(&file, about.to_string())
             .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
-        let bundle = Bundle { spec, rootfs: OwnedFd::from(root.into_fd()) };
+        let bundle = Bundle { spec, rootfs: root.into_fd() };
         let terminal = self.tty.then(|| {
             let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok();
             size.map_or((24, 80), |size| (size.ws_row, size.ws_col))
@@ -289,7 +288,7 @@ fn without_input() -> Result<Stdio, Failure> {
 }
 
 /// The user databases of the image, each at most 16 MiB.
-pub fn users(root: &layers::Root, file: UserFile) -> Result<Option<String>, Cause> {
+pub(crate) fn users(root: &layers::Root, file: UserFile) -> Result<Option<String>, Cause> {
     let path = match file {
         UserFile::Passwd => "etc/passwd",
         UserFile::Group => "etc/group",
@@ -350,7 +349,7 @@ fn network_files(
 }
 
 /// Tells a program that cannot be started from a failure of ours: 127, 126, 125.
-pub fn start_failure(error: runtime::Error) -> Failure {
+pub(crate) fn start_failure(error: runtime::Error) -> Failure {
     let code = error.exit_code();
     Failure { code: Some(code), ..Failure::from(error) }
 }
@@ -389,4 +388,4 @@ impl Drop for Forwarding {
 }
 
 /// How long `stop` waits before it kills.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -33,7 +33,7 @@ enum FormName {
 
 /// Sign an image with a key
 #[derive(Debug, Args)]
-pub struct Sign {
+pub(crate) struct Sign {
     /// The image: NAME on a registry, or transport:…
     image: String,
     /// The private key, as cosign makes it; its passphrase is in $COSIGN_PASSWORD or asked for
@@ -60,7 +60,7 @@ impl Sign {
     ///
     /// # Errors
     /// The key cannot be read; the image is not there; the place holds no signatures.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let key = private_key(&self.key, self.passphrase_file.as_deref())?;
         let location = image_location(&self.image)?;
         let annotations: BTreeMap<_, _> =
@@ -99,7 +99,7 @@ impl Sign {
 
 /// Verify that an image is signed with a key
 #[derive(Debug, Args)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// The image: NAME on a registry, or transport:…
     image: String,
     /// The public key; repeat for several, of which one must have signed
@@ -123,7 +123,7 @@ impl Verify {
     ///
     /// # Errors
     /// No signature is good; each says what did not match.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let location = image_location(&self.image)?;
         let demand = self.demand(&location)?;
         let (image, verified) =
@@ -197,7 +197,7 @@ fn form(form: Form) -> &'static str {
 
 /// Make a key pair as cosign does: PREFIX.key, encrypted, and PREFIX.pub
 #[derive(Debug, Args)]
-pub struct GenerateKeyPair {
+pub(crate) struct GenerateKeyPair {
     /// What the files are called
     #[arg(long, visible_alias = "output-prefix", value_name = "PREFIX", default_value = "cosign")]
     output: PathBuf,
@@ -211,7 +211,7 @@ impl GenerateKeyPair {
     ///
     /// # Errors
     /// A file exists, or cannot be written.
-    pub fn run(self) -> Result<u8, Failure> {
+    pub(crate) fn run(self) -> Result<u8, Failure> {
         let file = |suffix: &str| {
             let mut name = self.output.clone().into_os_string();
             name.push(suffix);

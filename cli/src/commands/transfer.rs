@@ -17,7 +17,7 @@ use crate::report::Failure;
 
 /// Fetch images from registries or other places
 #[derive(Debug, Args)]
-pub struct Pull {
+pub(crate) struct Pull {
     /// Images: NAME[:TAG][@DIGEST], or transport:…
     #[arg(required = true)]
     images: Vec<String>,
@@ -42,7 +42,7 @@ impl Pull {
     ///
     /// # Errors
     /// The image is not there; the policy refuses it.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         for text in &self.images {
@@ -77,7 +77,7 @@ enum FormatName {
 
 /// Send an image to a registry or another place
 #[derive(Debug, Args)]
-pub struct Push {
+pub(crate) struct Push {
     /// The image in the store
     image: String,
     /// Where to: NAME on a registry, or transport:… (default: the image's own name)
@@ -106,7 +106,7 @@ impl Push {
     ///
     /// # Errors
     /// There is no such image; the destination refuses it.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let found = lookup::require(app.store()?, &self.image)?;
         let from = Location::Store(
             found.name.clone().unwrap_or_else(|| found.descriptor.digest.to_string()),
@@ -161,7 +161,7 @@ enum ArchiveFormat {
 
 /// Write an image to an archive or directory
 #[derive(Debug, Args)]
-pub struct Save {
+pub(crate) struct Save {
     /// The archive or directory
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
@@ -180,7 +180,7 @@ impl Save {
     ///
     /// # Errors
     /// There is no such image; the file cannot be written.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let found = lookup::require(app.store()?, &self.image)?;
         let name = found.name.clone();
         let from =
@@ -204,7 +204,7 @@ impl Save {
 
 /// Read images from an archive or directory
 #[derive(Debug, Args)]
-pub struct Load {
+pub(crate) struct Load {
     /// The archive or directory
     #[arg(short, long, value_name = "PATH")]
     input: PathBuf,
@@ -218,7 +218,7 @@ impl Load {
     ///
     /// # Errors
     /// It is no image archive; the policy refuses it.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let path = config::absolute(&self.input)?;
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let images = observed(&format!("load {}", path.display()), progress, |task| {

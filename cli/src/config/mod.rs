@@ -8,7 +8,7 @@ use crate::report::Failure;
 
 /// Where things are for this user on this machine.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub(crate) struct Places {
     home: PathBuf,
     /// Whether this is an ordinary user's process, made root of its own user namespace.
     pub rootless: bool,
@@ -16,13 +16,13 @@ pub struct Places {
 
 impl Places {
     /// Reads the environment.
-    pub fn find(rootless: bool) -> Places {
+    pub(crate) fn find(rootless: bool) -> Places {
         let home = path("HOME").unwrap_or_else(|| PathBuf::from("/root"));
         Places { home, rootless }
     }
 
     /// The image store: `$RBUILD_ROOT`, or the machine's for root, or the user's.
-    pub fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         let default = || match self.rootless {
             false => PathBuf::from("/var/lib/rbuild"),
             true => self.data().join("rbuild"),
@@ -39,7 +39,7 @@ impl Places {
     }
 
     /// Credential files in the order they are asked: Podman's, then Docker's.
-    pub fn auth_files(&self, flag: Option<&Path>) -> Vec<PathBuf> {
+    pub(crate) fn auth_files(&self, flag: Option<&Path>) -> Vec<PathBuf> {
         if let Some(file) = flag.map(Path::to_owned).or_else(|| path("REGISTRY_AUTH_FILE")) {
             return vec![file];
         }
@@ -56,20 +56,20 @@ impl Places {
 
     /// Where `login` writes: the file named, else the first that exists, else Docker's place,
     /// which survives a restart of the machine.
-    pub fn login_file(&self, flag: Option<&Path>) -> PathBuf {
+    pub(crate) fn login_file(&self, flag: Option<&Path>) -> PathBuf {
         let files = self.auth_files(flag);
         let existing = files.iter().find(|file| file.exists()).cloned();
         existing.or_else(|| files.last().cloned()).unwrap_or_default()
     }
 
     /// Directories in which credential helpers are looked for: `$PATH`, absolute entries only.
-    pub fn helper_directories(&self) -> Vec<PathBuf> {
+    pub(crate) fn helper_directories(&self) -> Vec<PathBuf> {
         let list = env::var_os("PATH").unwrap_or_default();
         env::split_paths(&list).filter(|dir| dir.is_absolute()).collect()
     }
 
     /// The signature policy, if there is one.
-    pub fn policy(&self, flag: Option<&Path>) -> Option<PathBuf> {
+    pub(crate) fn policy(&self, flag: Option<&Path>) -> Option<PathBuf> {
         let user = self.config().join("containers/policy.json");
         let machine = PathBuf::from("/etc/containers/policy.json");
         match flag {
@@ -79,7 +79,7 @@ impl Places {
     }
 
     /// Certificate directories per registry, the user's first.
-    pub fn certificate_directories(&self) -> Vec<PathBuf> {
+    pub(crate) fn certificate_directories(&self) -> Vec<PathBuf> {
         vec![
             self.config().join("containers/certs.d"),
             PathBuf::from("/etc/containers/certs.d"),
@@ -96,13 +96,13 @@ fn path(variable: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 /// The current directory is gone.
-pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path)
         .map_err(|error| Failure::io(format!("making {} absolute", path.display()), &error))
 }
 
 /// The proxy variables that reach RUN steps and downloads, as the environment has them.
-pub fn proxies() -> Vec<(String, String)> {
+pub(crate) fn proxies() -> Vec<(String, String)> {
     const NAMES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
     let spelled = NAMES.iter().flat_map(|name| [name.to_uppercase(), (*name).to_owned()]);
     spelled.filter_map(|name| env::var(&name).ok().map(|value| (name, value))).collect()

@@ -9,14 +9,14 @@ use task::{Event, Meter, Observer, TaskId};
 /// Progress as one JSON object per line on standard error: the stable interface for CI.
 ///
 /// Every object has `t` (seconds since the start), `id` and `event`; see `docs/progress.md`.
-pub struct Json {
+pub(crate) struct Json {
     start: Instant,
     meters: Mutex<HashMap<TaskId, Arc<Meter>>>,
 }
 
 impl Json {
     /// An observer whose clock starts now.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Json { start: Instant::now(), meters: Mutex::default() }
     }
 }

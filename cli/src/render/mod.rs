@@ -13,14 +13,14 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use task::{Observer, Silent};
 
-pub use json::Json;
-pub use plain::Plain;
-pub use terminal::Terminal;
-pub use text::{bytes, duration};
+pub(crate) use json::Json;
+pub(crate) use plain::Plain;
+pub(crate) use terminal::Terminal;
+pub(crate) use text::{bytes, duration};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// `tty` on a terminal, else `plain`.
     #[default]
     Auto,
@@ -35,7 +35,7 @@ pub enum Progress {
 }
 
 /// The observer for this way of showing progress, and what must be closed before the last words.
-pub fn observer(progress: Progress) -> Rendering {
+pub(crate) fn observer(progress: Progress) -> Rendering {
     let terminal = std::io::stderr().is_terminal();
     match progress {
         Progress::Quiet => Rendering::Other(Arc::new(Silent)),
@@ -47,7 +47,7 @@ pub fn observer(progress: Progress) -> Rendering {
 }
 
 /// A running way of showing progress.
-pub enum Rendering {
+pub(crate) enum Rendering {
     /// The live view.
     Terminal(Arc<Terminal>),
     /// Lines.
@@ -58,7 +58,7 @@ pub enum Rendering {
 
 impl Rendering {
     /// The observer for tasks.
-    pub fn observer(&self) -> Arc<dyn Observer> {
+    pub(crate) fn observer(&self) -> Arc<dyn Observer> {
         match self {
             Rendering::Terminal(terminal) => Arc::clone(terminal) as Arc<dyn Observer>,
             Rendering::Plain(plain) => Arc::clone(plain) as Arc<dyn Observer>,
@@ -67,7 +67,7 @@ impl Rendering {
     }
 
     /// Leaves the screen as it should stay; nothing is drawn after this.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         match self {
             Rendering::Terminal(terminal) => terminal.close(),
             Rendering::Plain(plain) => plain.close(),

@@ -9,7 +9,7 @@ use super::text::{Lines, bytes, clean, duration};
 
 /// Progress as lines for logs: each task says when it starts (if it lasts), what it prints and how
 /// it ended, every line with the task's label in front.
-pub struct Plain {
+pub(crate) struct Plain {
     live: Mutex<Live>,
 }
 
@@ -35,12 +35,12 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 impl Plain {
     /// An observer that prints to standard error.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Plain { live: Mutex::default() }
     }
 
     /// Prints nothing after this.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
     }
 }

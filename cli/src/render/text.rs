@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 /// A size as people read it, in decimal units as Docker prints them: `812B`, `1.5kB`, `37.2MB`.
-pub fn bytes(size: u64) -> String {
+pub(crate) fn bytes(size: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
     let mut value = size as f64;
     let mut unit = 0;
@@ -18,7 +18,7 @@ pub fn bytes(size: u64) -> String {
 }
 
 /// A duration as people read it: `8ms`, `3.2s`, `2m05s`.
-pub fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0..1_000 => format!("{millis}ms"),
