@@ -19,6 +19,8 @@ pub enum Error {
         action: String,
         /// The HTTP status.
         status: u16,
+        /// The first error code of the distribution-spec in the answer; may be empty.
+        code: String,
         /// The registry's own words, made printable and cut; may be empty.
         message: String,
     },

@@ -32,6 +32,8 @@ pub(crate) struct Host {
     pub(crate) known: Authority,
     /// Whether uploads must go by PATCH.
     pub(crate) patch: AtomicBool,
+    /// Whether it forgot a session, or said so.
+    pub(crate) forgot: AtomicBool,
     /// Whether uploads must go in pieces.
     pub(crate) pieces: AtomicBool,
     scheme: AtomicU8,
@@ -62,6 +64,7 @@ impl Host {
             chunk,
             known: Authority::default(),
             patch: AtomicBool::new(false),
+            forgot: AtomicBool::new(false),
             pieces: AtomicBool::new(false),
             scheme: AtomicU8::new(0),
             lanes: [lane(), lane(), lane()],

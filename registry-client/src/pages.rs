@@ -85,6 +85,11 @@ impl<'a> Pages<'a> {
 
     /// The page as JSON.
     pub(crate) fn parse<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T> {
+        // A list would pass for an object without any of its fields.
+        let object = answer.body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+        if !object {
+            return Err(self.malformed("no JSON object".into()));
+        }
         serde_json::from_slice(&answer.body)
             .map_err(|error| self.malformed(format!("malformed JSON ({error})")))
     }

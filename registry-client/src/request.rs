@@ -17,7 +17,8 @@ use crate::feed::Feed;
 use crate::hosts::{self, Place, Tls};
 use crate::limit::{Host, Lane};
 use crate::retry::{Attempts, Failure};
-use crate::{Error, Result, wire};
+use crate::wire::{self, Said};
+use crate::{Error, Result};
 
 /// Redirects followed before giving up.
 const REDIRECTS: usize = 10;
@@ -228,7 +229,10 @@ impl Inner {
     /// One attempt: the request, and again with credentials where the registry asks for them.
     async fn once(&self, endpoint: &Endpoint, call: &Call) -> Result<Answer, Failure> {
         let mut header = match &call.auth {
-            Auth::Scope(scope) => self.authorization(endpoint, scope, &call.action).await?,
+            Auth::Scope(scope) => {
+                let granted = self.authorization(endpoint, scope, &call.action).await;
+                granted.map_err(Failure::settled)?
+            }
             Auth::Fixed(header) => header.clone(),
         };
         let mut answered = 0;
@@ -248,7 +252,7 @@ impl Inner {
                 return self.finish(endpoint, call, head).await;
             };
             let (url, headers) = (head.url, head.response.headers().clone());
-            let said = self.error_text(head.response).await;
+            let said = self.error_text(head.response).await.message;
             if answered == 2 || (status == 403 && answered == 1) {
                 self.forget(endpoint, scope);
                 return Err(Failure::from(denied(endpoint, call, status, &said)));
@@ -256,7 +260,8 @@ impl Inner {
             answered += 1;
             header = self
                 .answer_challenge(endpoint, scope, &url, &headers, header, &said, &call.action)
-                .await?;
+                .await
+                .map_err(Failure::settled)?;
             if !call.restartable() {
                 // The token ran out while the body was sent: the new one serves the next try.
                 return Err(Failure::from(Error::Interrupted {
@@ -468,7 +473,7 @@ impl Inner {
         let Head { response, url, .. } = head;
         let (status, headers) = (response.status(), response.headers().clone());
         if status.as_u16() >= 400 && !call.accept.contains(&status.as_u16()) {
-            let message = self.error_text(response).await;
+            let Said { code, message } = self.error_text(response).await;
             let after =
                 matches!(status.as_u16(), 429 | 503).then(|| wire::retry_after(&headers)).flatten();
             let message = match after {
@@ -482,9 +487,10 @@ impl Inner {
                 registry: endpoint.registry().to_owned(),
                 action: call.action.clone(),
                 status: status.as_u16(),
+                code,
                 message,
             };
-            return Err(Failure { error, after });
+            return Err(Failure { error, after, settled: false });
         }
         let mut answer =
             Answer { status, headers, url, body: Bytes::new(), stream: None, permit: None };
@@ -544,7 +550,7 @@ impl Inner {
     }
 
     /// The registry's words in a failure, as far as they can be had quickly.
-    pub(crate) async fn error_text(&self, mut response: reqwest::Response) -> String {
+    pub(crate) async fn error_text(&self, mut response: reqwest::Response) -> Said {
         let kind = wire::content_type(response.headers());
         let mut body = Vec::new();
         let limit = self.options.timeouts.stall.min(Duration::from_secs(5));

@@ -12,11 +12,19 @@ const LONGEST: Duration = Duration::from_secs(20);
 pub(crate) struct Failure {
     pub(crate) error: Error,
     pub(crate) after: Option<Duration>,
+    /// Whether it was tried again already, below.
+    pub(crate) settled: bool,
+}
+
+impl Failure {
+    pub(crate) fn settled(error: Error) -> Failure {
+        Failure { error, after: None, settled: true }
+    }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure { error, after: None }
+        Failure { error, after: None, settled: false }
     }
 }
 
@@ -42,9 +50,10 @@ impl Attempts {
     /// not pass, the attempts are used up, the thing cannot be done twice, or the registry asks
     /// for a longer pause than allowed.
     pub(crate) async fn again(&mut self, failure: Failure, restartable: bool) -> Result<(), Error> {
-        let Failure { error, after } = failure;
+        let Failure { error, after, settled } = failure;
         let waits = after.is_none_or(|after| after <= self.longest);
-        if self.left == 0 || !restartable || !waits || error.kind() != Kind::Unavailable {
+        if self.left == 0 || settled || !restartable || !waits || error.kind() != Kind::Unavailable
+        {
             return Err(error);
         }
         self.left -= 1;
@@ -76,9 +85,10 @@ mod tests {
             registry: "r".into(),
             action: "a".into(),
             status,
+            code: String::new(),
             message: String::new(),
         };
-        Failure { error, after: after.map(Duration::from_secs) }
+        Failure { error, after: after.map(Duration::from_secs), settled: false }
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -1,7 +1,7 @@
 //! Blobs on their way to a registry (distribution-spec, "Pushing Blobs").
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -363,25 +363,28 @@ impl Upload<'_> {
     /// another way; what is left of it is removed.
     async fn failed(&self, session: Url, error: Error, whole: bool) -> Result<()> {
         let refused = match &error {
-            Error::Answer { status, .. } => Some(*status),
-            _ => None,
+            // It says what is wrong with the blob, not with how it came.
+            Error::Answer { code, .. } if code == "DIGEST_INVALID" || code == "SIZE_INVALID" => 0,
+            Error::Answer { status, .. } => *status,
+            _ if error.kind() == Kind::Unavailable => 500,
+            _ => 0,
         };
-        let lost = error.kind() == Kind::Unavailable && refused.is_none_or(|status| status >= 500);
-        if lost && self.is_there().await {
+        if refused >= 500 && self.is_there().await {
             return Ok(());
         }
-        let host = &self.endpoint.host;
-        let large = refused == Some(413) && !host.pieces.swap(true, Ordering::Relaxed);
-        let odd = whole
-            && !large
-            && matches!(refused, Some(400 | 404 | 405 | 411 | 415 | 416 | 501))
-            && !host.patch.swap(true, Ordering::Relaxed);
         cancel(self.inner, self.endpoint, session).await;
-        match (large || odd, refused) {
-            (true, _) => Err(self.interrupted("wants uploads in another form")),
-            // The session is gone; a new one may work.
-            (false, Some(404)) => Err(self.interrupted("forgot the upload")),
-            _ => Err(error),
+        let host = &self.endpoint.host;
+        let first = |flag: &AtomicBool| !flag.swap(true, Ordering::Relaxed);
+        let again = match refused {
+            413 => first(&host.pieces),
+            // Sessions do end; but some registries say that of bytes they want by PATCH.
+            404 => first(&host.forgot) || (whole && first(&host.patch)),
+            400 | 405 | 411 | 415 | 416 | 501 => whole && first(&host.patch),
+            _ => false,
+        };
+        match again {
+            true => Err(self.interrupted("wants uploads in another form, or again")),
+            false => Err(error),
         }
     }
 }

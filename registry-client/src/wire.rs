@@ -136,7 +136,8 @@ struct ErrorItem {
 
 /// What a registry says went wrong (distribution-spec, "Error Codes"), or the start of whatever
 /// text it sent, made fit for a terminal.
-pub(crate) fn message(body: &[u8], content_type: Option<&str>) -> String {
+pub(crate) fn message(body: &[u8], content_type: Option<&str>) -> Said {
+    let mut first = String::new();
     let said = match serde_json::from_slice::<Errors>(body) {
         Ok(errors) if !errors.errors.is_empty() => {
             let items = errors.errors.iter().take(3).map(|item| {
@@ -144,6 +145,9 @@ pub(crate) fn message(body: &[u8], content_type: Option<&str>) -> String {
                     Some(serde_json::Value::String(code)) => code.as_str(),
                     _ => "",
                 };
+                if first.is_empty() {
+                    first = printable(code);
+                }
                 match (code, item.message.as_deref().unwrap_or_default()) {
                     ("", message) => message.to_owned(),
                     (code, "") => code.to_owned(),
@@ -158,7 +162,15 @@ pub(crate) fn message(body: &[u8], content_type: Option<&str>) -> String {
         Err(_) if content_type.is_some_and(|kind| kind.contains("html")) => String::new(),
         Err(_) => String::from_utf8_lossy(body).into_owned(),
     };
-    printable(&said)
+    Said { code: first, message: printable(&said) }
+}
+
+/// A registry's own words about a failure, fit for a terminal.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// The first error code.
+    pub(crate) code: String,
+    pub(crate) message: String,
 }
 
 /// Foreign text without control bytes, on one line, cut.
@@ -249,16 +261,17 @@ mod tests {
 
     #[test]
     fn messages() {
-        let json = |text: &str| message(text.as_bytes(), Some("application/json"));
+        let json = |text: &str| message(text.as_bytes(), Some("application/json")).message;
         assert_eq!(
             json(r#"{"errors":[{"code":"DENIED","message":"no\u001b[31m way"},{"code":"X"}]}"#),
             "DENIED: no [31m way; X"
         );
         assert_eq!(json(r#"{"details":"bad password"}"#), "bad password");
         assert_eq!(json("{}"), "");
-        assert_eq!(message(b"<html>no", Some("text/html")), "");
-        assert_eq!(message(b"a\r\nb\x07", None), "a b");
-        assert_eq!(message(&[b'x'; 5000], None).chars().count(), MESSAGE + 1);
+        assert_eq!(message(br#"{"errors":[{"code":"DENIED"}]}"#, None).code, "DENIED");
+        assert_eq!(message(b"<html>no", Some("text/html")).message, "");
+        assert_eq!(message(b"a\r\nb\x07", None).message, "a b");
+        assert_eq!(message(&[b'x'; 5000], None).message.chars().count(), MESSAGE + 1);
     }
 
     proptest! {
@@ -267,7 +280,7 @@ mod tests {
             next_in(&text);
             parse_content_range(&text);
             parse_upload_range(&text);
-            let said = message(&bytes, None);
+            let said = message(&bytes, None).message;
             prop_assert!(!said.chars().any(char::is_control));
             if let Ok(value) = header::HeaderValue::from_bytes(&bytes) {
                 let map = HeaderMap::from_iter([

@@ -90,6 +90,12 @@ impl Bytestream {
         Ok(taken)
     }
 
+    /// Gives what was written the time to leave.
+    fn lingered(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let linger = || Box::pin(tokio::time::sleep(Duration::from_millis(10)));
+        self.pause.get_or_insert_with(linger).as_mut().poll(context)
+    }
+
     fn spoiled(
         &mut self,
         spoil: Spoil,
@@ -97,10 +103,7 @@ impl Bytestream {
     ) -> Poll<Option<std::io::Result<Bytes>>> {
         match spoil {
             Spoil::Cut(after) if self.sent >= after => {
-                // What was written before is given the time to leave.
-                let linger = || Box::pin(tokio::time::sleep(Duration::from_millis(10)));
-                let pause = self.pause.get_or_insert_with(linger);
-                std::task::ready!(pause.as_mut().poll(context));
+                std::task::ready!(self.lingered(context));
                 Poll::Ready(Some(Err(std::io::Error::other("cut"))))
             }
             Spoil::Stall(after) if self.sent >= after => Poll::Pending,
@@ -133,7 +136,12 @@ impl Bytestream {
                 });
                 Poll::Ready(next.transpose())
             }
-            Spoil::Unmeasured => Poll::Ready(self.next(BLOCK).transpose()),
+            Spoil::Unmeasured => {
+                if self.left() == 0 {
+                    std::task::ready!(self.lingered(context));
+                }
+                Poll::Ready(self.next(BLOCK).transpose())
+            }
         }
     }
 }

@@ -415,15 +415,17 @@ impl Inner {
             }
         };
         let answer = Box::pin(self.send(&service, &call)).await.map_err(|error| match error {
-            Error::Answer { registry, action, status: 400 | 401 | 403, message } => Error::Denied {
-                registry,
-                action,
-                reason: match (message.as_str(), credential) {
-                    ("", Credential::Anonymous) => "there are no credentials for it".into(),
-                    ("", _) => "it did not take the credentials".into(),
-                    (message, _) => message.to_owned(),
-                },
-            },
+            Error::Answer { registry, action, status: 400 | 401 | 403, message, .. } => {
+                Error::Denied {
+                    registry,
+                    action,
+                    reason: match (message.as_str(), credential) {
+                        ("", Credential::Anonymous) => "there are no credentials for it".into(),
+                        ("", _) => "it did not take the credentials".into(),
+                        (message, _) => message.to_owned(),
+                    },
+                }
+            }
             other => other,
         })?;
         granted(&answer.body).map_err(bad)
