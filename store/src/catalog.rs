@@ -1,10 +1,11 @@
 //! The SQLite catalog: its schema, its connection, and the two ways to use it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use image::Digest;
+use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
@@ -131,9 +132,34 @@ fn settle<T>(action: &'static str, attempt: Attempt<T>) -> Result<T> {
     })
 }
 
+/// The last process to close the catalog leaves a log of up to this many bytes as it is. To fold
+/// it into the database takes some milliseconds of waiting for the disk, which a short command
+/// should not pay; to read a log of this size takes the next process a fraction of one.
+const LOG_TO_LEAVE: u64 = 512 << 10;
+
 /// The connection of this process.
 #[derive(Debug)]
-pub(crate) struct Catalog(Mutex<Connection>);
+pub(crate) struct Catalog {
+    connection: Mutex<Connection>,
+    log: PathBuf,
+}
+
+impl Drop for Catalog {
+    fn drop(&mut self) {
+        let length = std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
+        if length <= LOG_TO_LEAVE {
+            return;
+        }
+        let connection = self.connection();
+        // Where others are at work it does not come to this, and one of them does it later.
+        let folded = connection
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+        if let Err(error) = folded {
+            tracing::debug!(%error, "the log of the catalog stays");
+        }
+    }
+}
 
 impl Catalog {
     /// Opens the database of an existing store.
@@ -170,15 +196,19 @@ impl Catalog {
         let attempt = (|| {
             let connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(PATIENCE)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.set_prepared_statement_cache_capacity(64);
             Ok(connection)
         })();
-        Ok(Catalog(Mutex::new(settle("opening the database", attempt)?)))
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let connection = Mutex::new(settle("opening the database", attempt)?);
+        Ok(Catalog { connection, log: log.into() })
     }
 
     fn connection(&self) -> std::sync::MutexGuard<'_, Connection> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The version of the schema in the file.

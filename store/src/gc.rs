@@ -209,7 +209,7 @@ fn oldest_memo(budget: &Budget) -> i64 {
 }
 
 /// Deletes the rows of the doomed and notes that their files are to go.
-fn condemn(db: &Connection, plan: &Plan) -> Attempt<()> {
+pub(crate) fn condemn(db: &Connection, plan: &Plan) -> Attempt<()> {
     let mut note = db.prepare("INSERT OR IGNORE INTO condemned(kind, digest) VALUES(?, ?)")?;
     let mut unmark = db.prepare("DELETE FROM unsynced WHERE kind = ? AND digest = ?")?;
     for (kind, digest) in plan.doomed() {

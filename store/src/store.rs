@@ -105,7 +105,11 @@ fn create(root: &Path, user_xattr: bool) -> Result<Catalog> {
     for algorithm in ["sha256", "sha512"] {
         file::make_dir(&root.join("blobs").join(algorithm), 0o700)?;
     }
-    let catalog = Catalog::create(&root.join("catalog.db"))?;
+    let catalog = root.join("catalog.db");
+    if !catalog.exists() {
+        file::create_new(&catalog, 0o600)?;
+    }
+    let catalog = Catalog::create(&catalog)?;
     Format::new(user_xattr).write(root)?;
     Ok(catalog)
 }

@@ -238,3 +238,42 @@ fn files_without_rows_are_named_and_swept() {
     collect(&store, Budget::default());
     assert!(crate::file::list(&root.join("leases")).unwrap().is_empty());
 }
+
+#[test]
+fn what_is_made_anew_is_no_longer_condemned() {
+    let (_directory, store) = fresh();
+    let bytes = b"made anew".to_vec();
+    let blob = elsewhere(&store, |store| store.insert(&bytes).unwrap());
+    elsewhere(&store, |store| snapshot(store, "tree", None, 1));
+    // A collection that is killed after it has decided: rows are gone, files are not.
+    let plan = |db: &rusqlite::Connection| {
+        crate::gc::condemn(db, &crate::mark::Plan::make(db, &Budget::default(), &[], 0)?)
+    };
+    store.shared().catalog.write_through("condemning", plan).unwrap();
+    assert!(!store.contains(blob).unwrap());
+    assert!(store.blob_path(blob).exists());
+    assert_eq!(problems(&store), Vec::<String>::new());
+    let user = store.lease().unwrap();
+    assert_eq!(user.insert(&bytes).unwrap(), blob);
+    snapshot(&user, "tree", None, 2);
+    assert!(collect(&store, Budget::default()).removed.is_empty());
+    assert_eq!(fs::read(store.blob_path(blob)).unwrap(), bytes);
+    let tree = user.stack(SnapshotId(digest("tree"))).unwrap();
+    assert_eq!(fs::metadata(tree.lower[0].join("file")).unwrap().len(), 2);
+}
+
+#[test]
+fn a_collection_continues_where_one_was_killed() {
+    let (_directory, store) = fresh();
+    elsewhere(&store, |store| {
+        store.insert(b"x").unwrap();
+        snapshot(store, "tree", None, 1);
+    });
+    let plan = |db: &rusqlite::Connection| {
+        crate::gc::condemn(db, &crate::mark::Plan::make(db, &Budget::default(), &[], 0)?)
+    };
+    store.shared().catalog.write_through("condemning", plan).unwrap();
+    assert!(collect(&store, Budget::default()).removed.is_empty());
+    assert!(listing(&store, "blobs").is_empty());
+    assert!(listing(&store, "snapshots").is_empty());
+}
