@@ -48,23 +48,14 @@ impl Store {
         image: Option<&Descriptor>,
         snapshot: Option<SnapshotId>,
     ) -> Result<ContainerRecord> {
-        let refuse = |name: &str, reason| Err(Error::BadName { name: name.to_owned(), reason });
         if id.len() < 12
             || id.len() > 64
             || !id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         {
-            return refuse(id, "an id is 12 to 64 hexadecimal digits");
+            let (name, reason) = (id.to_owned(), "an id is 12 to 64 hexadecimal digits");
+            return Err(Error::BadName { name, reason });
         }
-        let word = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-        if !name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-            || !name.bytes().all(word)
-            || name.len() > 255
-        {
-            return refuse(
-                name,
-                "a name is letters, digits, '_', '.' and '-', a letter or digit first",
-            );
-        }
+        check_name(name)?;
         let directory = self.containers_dir().join(id);
         let created = self.shared().now();
         self.slot.write("adding a container", |db, pins| {
@@ -150,8 +141,9 @@ impl Store {
     /// Gives a container another name.
     ///
     /// # Errors
-    /// [`Error::NoContainer`], [`Error::NameTaken`], [`Error::Catalog`].
+    /// [`Error::NoContainer`], [`Error::NameTaken`], [`Error::BadName`], [`Error::Catalog`].
     pub fn rename_container(&self, id: &str, name: &str) -> Result<()> {
+        check_name(name)?;
         self.shared().catalog.write("renaming a container", |db| {
             let by = db
                 .prepare_cached("SELECT id FROM containers WHERE name = ? AND id <> ?")?
@@ -213,6 +205,18 @@ impl Store {
             id,
         })
     }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if first && name.bytes().all(word) && name.len() <= 255 {
+        return Ok(());
+    }
+    Err(Error::BadName {
+        name: name.chars().take(300).collect(),
+        reason: "a container's name is letters, digits, '_', '.' and '-', a letter or digit first",
+    })
 }
 
 fn taken(db: &Connection, id: &str, name: &str) -> Attempt<Option<String>> {

@@ -66,8 +66,8 @@ pub enum Error {
         /// What it could mean, at most a handful.
         candidates: Vec<String>,
     },
-    /// Not something an image may be called.
-    #[error("{name:?} cannot name an image: {reason}")]
+    /// Not something an image or a container may be called.
+    #[error("{name:?} cannot be a name: {reason}")]
     BadName {
         /// The name, cut to a sane length.
         name: String,

@@ -58,6 +58,7 @@ fn names_of_containers_are_unique_and_plain() {
     assert!(store.add_container(&id(4), "x", None, Some(gone)).is_err());
     store.add_container(&id(5), "db", None, None).unwrap();
     assert!(matches!(store.rename_container(&id(5), "web"), Err(Error::NameTaken { .. })));
+    assert!(matches!(store.rename_container(&id(5), "a/b"), Err(Error::BadName { .. })));
     store.rename_container(&id(5), "db").unwrap();
     store.rename_container(&id(5), "database").unwrap();
     assert_eq!(store.container("database").unwrap().id, id(5));

@@ -43,6 +43,15 @@ pub(crate) fn open(path: &Path) -> Store {
     Store::open(path, options("boot")).unwrap()
 }
 
+const _: fn() = || {
+    fn shareable<T: Send + Sync + 'static>() {}
+    shareable::<Store>();
+    shareable::<crate::Error>();
+    shareable::<crate::Active>();
+    shareable::<crate::PendingLayer>();
+    shareable::<crate::BlobWriter>();
+};
+
 /// A directory in memory where there is such a place: on disk `syncfs` waits for whatever else
 /// the machine writes.
 pub(crate) fn directory() -> TempDir {
