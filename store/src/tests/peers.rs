@@ -63,3 +63,47 @@ fn skopeo_reads_our_layouts_and_we_read_its() {
     store.publish("localhost/theirs:1", &root).unwrap();
     assert!(store.check(&Task::silent()).unwrap().is_empty());
 }
+
+#[test]
+fn what_buildah_writes_is_unpacked() {
+    if !super::is_root() {
+        return;
+    }
+    let directory = super::directory();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let buildah = |args: &[&str]| {
+        let mut command = Command::new("buildah");
+        command.args(["--root", &path("root"), "--runroot", &path("run")]);
+        command.args(["--storage-driver", "vfs"]).args(args);
+        run(&mut command).map(|out| String::from_utf8(out).unwrap().trim().to_owned())
+    };
+    std::fs::write(path("file"), "made by buildah").unwrap();
+    let Some(container) = buildah(&["from", "scratch"]) else {
+        println!("skipped: needs buildah");
+        return;
+    };
+    buildah(&["copy", &container, &path("file"), "/etc/file"]).unwrap();
+    let target = format!("oci:{}:app:1", path("layout"));
+    buildah(&["commit", "--rm", &container, &target]).unwrap();
+
+    let layout = Layout::open(&directory.path().join("layout")).unwrap();
+    let root = layout.resolve("app:1").unwrap().unwrap();
+    let platform = image::Platform::host();
+    let image = layout.image(&root, &platform).unwrap();
+    let (_keep, store) = super::fresh();
+    for descriptor in [root.clone(), image.manifest().config.clone()] {
+        assert!(store.adopt(&layout.blob_path(descriptor.digest), &descriptor).unwrap());
+    }
+    let task = Task::silent();
+    let put = |descriptor: &image::Descriptor| {
+        let blob = layout.open_blob(descriptor.digest).unwrap();
+        store.put_layer(descriptor, blob, &task).unwrap()
+    };
+    let pending = image.manifest().layers.iter().map(put).collect();
+    let top = store.commit_image(&image, pending, &task).unwrap().unwrap();
+    store.publish("localhost/app:1", &root).unwrap();
+    let tree = store.stack(top).unwrap().mount().unwrap();
+    let content = tree.read(std::path::Path::new("etc/file"), 100).unwrap();
+    assert_eq!(content, b"made by buildah");
+    assert!(store.check(&task).unwrap().is_empty());
+}
