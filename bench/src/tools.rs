@@ -1,0 +1,202 @@
+//! The programs under test, and how each is told to do the same thing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::{Failure, Result, check, context, output};
+
+/// A program that builds, pulls and pushes images in a store of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Builder {
+    Rbuild,
+    Buildah,
+    Podman,
+}
+
+impl Builder {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Builder::Rbuild => "rbuild",
+            Builder::Buildah => "buildah",
+            Builder::Podman => "podman",
+        }
+    }
+}
+
+/// What is there of the programs, and where they may write.
+pub(crate) struct Tools {
+    bins: PathBuf,
+    temporary: PathBuf,
+    chosen: Vec<String>,
+}
+
+impl Tools {
+    /// All programs that exist, or those of them that were chosen.
+    pub(crate) fn find(bins: &Path, temporary: &Path, chosen: &[String]) -> Result<Tools> {
+        // Podman's own limits are above those of this process, which it may not be able to raise.
+        let limit = |name, resource| {
+            let maximum = rustix::process::getrlimit(resource).maximum;
+            let value = maximum.map_or("-1".to_owned(), |value| value.to_string());
+            format!("\"{name}={value}:{value}\"")
+        };
+        let files = limit("nofile", rustix::process::Resource::Nofile);
+        let processes = limit("nproc", rustix::process::Resource::Nproc);
+        let settings = format!("[containers]\ndefault_ulimits = [{files}, {processes}]\n");
+        let file = temporary.join("containers.conf");
+        context("writing containers.conf", std::fs::write(file, settings))?;
+        let (bins, temporary) = (bins.to_owned(), temporary.to_owned());
+        Ok(Tools { bins, temporary, chosen: chosen.to_vec() })
+    }
+
+    /// Whether a program takes part.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let chosen = self.chosen.is_empty() || self.chosen.iter().any(|one| one == name);
+        chosen && (name == "floor" || self.path(name).is_some())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let own = self.bins.join(name);
+        let path = match name {
+            "rbuild" | "rcopy" => own,
+            _ => Path::new("/usr/bin").join(name),
+        };
+        path.exists().then_some(path)
+    }
+
+    /// A command of a program.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        Command::new(self.path(name).unwrap_or_else(|| PathBuf::from(name)))
+    }
+
+    /// The builders that take part.
+    pub(crate) fn builders(&self) -> Vec<Builder> {
+        let all = [Builder::Rbuild, Builder::Buildah, Builder::Podman];
+        all.into_iter().filter(|builder| self.has(builder.name())).collect()
+    }
+
+    /// What a program says of itself.
+    pub(crate) fn version(&self, name: &str) -> String {
+        let text = output(self.command(name).arg("--version")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        text.lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// A path below the benchmark's temporary directory.
+    pub(crate) fn temporary(&self, name: &str) -> PathBuf {
+        self.temporary.join(name)
+    }
+
+    /// An empty image store of a builder; what was there before goes.
+    pub(crate) fn store(&self, builder: Builder, name: &str) -> Result<Store<'_>> {
+        let store = Store { tools: self, builder, root: self.temporary(name).join(builder.name()) };
+        store.clear();
+        Ok(store)
+    }
+}
+
+/// The image store of one builder, removed when dropped.
+pub(crate) struct Store<'a> {
+    tools: &'a Tools,
+    builder: Builder,
+    root: PathBuf,
+}
+
+impl Store<'_> {
+    fn clear(&self) {
+        unmount_below(&self.root);
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = self.tools.command(self.builder.name());
+        match self.builder {
+            Builder::Rbuild => drop(command.arg("--root").arg(&self.root)),
+            Builder::Buildah | Builder::Podman => {
+                command.arg("--root").arg(self.root.join("root"));
+                command.arg("--runroot").arg(self.root.join("run"));
+                command.args(["--storage-driver", "overlay"]);
+                command.env("CONTAINERS_CONF", self.tools.temporary("containers.conf"));
+            }
+        }
+        if self.builder == Builder::Podman {
+            command.arg("--tmpdir").arg(self.root.join("tmp"));
+        }
+        command
+    }
+
+    /// Builds with the step cache on, as it is by default (for Buildah: as `--layers` has it).
+    pub(crate) fn build(&self, dockerfile: &Path, context: &Path, name: &str) -> Command {
+        let mut command = self.command();
+        command.arg(if self.builder == Builder::Podman { "build" } else { "bud" });
+        match self.builder {
+            Builder::Rbuild => drop(command.args(["--progress", "plain"])),
+            Builder::Buildah => drop(command.arg("--layers")),
+            Builder::Podman => {}
+        }
+        command.args(["--tls-verify=false", "--network", "none", "-t", name, "-f"]);
+        command.arg(dockerfile).arg(context);
+        command
+    }
+
+    pub(crate) fn pull(&self, image: &str) -> Command {
+        let mut command = self.command();
+        command.args(["pull", "--quiet", "--tls-verify=false", image]);
+        command
+    }
+
+    /// Pushes, compressing with `gzip` or `zstd`.
+    pub(crate) fn push(&self, image: &str, destination: &str, compression: &str) -> Command {
+        let mut command = self.command();
+        command.args(["push", "--quiet", "--tls-verify=false"]);
+        if self.builder != Builder::Rbuild {
+            command.arg(format!("--compression-format={compression}"));
+            return with(command, &[image, &format!("docker://{destination}")]);
+        }
+        with(command, &[image, destination])
+    }
+
+    /// What a shell script prints in the image, unmeasured; fails if the script does.
+    pub(crate) fn script(&self, image: &str, script: &str) -> Result<String> {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+        if self.builder != Builder::Buildah {
+            let mut command = self.command();
+            command.args(["run", "--rm", "--network", "none", image, "/bin/sh", "-ec", script]);
+            return output(&mut command).map(text);
+        }
+        let id = output(self.command().args(["from", "--pull-never", image])).map(text)?;
+        let run = ["run", "--network", "none", &id, "--", "/bin/sh", "-ec", script];
+        let done = output(self.command().args(run)).map(text);
+        check(self.command().args(["rm", &id]))?;
+        done
+    }
+
+    /// Forgets an image, and what the builder keeps of it where that is a command of its own.
+    pub(crate) fn remove(&self, image: &str) -> Result<()> {
+        check(self.command().args(["rmi", "-f", image]))
+    }
+}
+
+impl Drop for Store<'_> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn with(mut command: Command, arguments: &[&str]) -> Command {
+    command.args(arguments);
+    command
+}
+
+/// Unmounts whatever a program left mounted below a directory.
+fn unmount_below(directory: &Path) {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = text.lines().filter_map(|line| line.split(' ').nth(4));
+    for point in points.filter(|point| Path::new(point).starts_with(directory)) {
+        let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// Fails with a sentence unless something holds.
+pub(crate) fn expect(holds: bool, what: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(Failure::new(what())) }
+}
