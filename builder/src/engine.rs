@@ -154,7 +154,7 @@ impl Build {
         let (snapshot, name) = match from {
             From::Context(name) => return self.contexts.tree(name, task),
             From::Scratch => (None, "the empty image".to_owned()),
-            From::Read(index) => (reads[*index], self.step(step.reads[*index]).name.clone()),
+            From::Read(index) => (reads[*index], self.step(step.reads[*index]).place.clone()),
         };
         let root = match snapshot {
             Some(snapshot) => self.mount(snapshot)?,
@@ -164,7 +164,7 @@ impl Build {
                 return Ok(Arc::new(Tree::own(root, active)));
             }
         };
-        Ok(Arc::new(Tree::of_step(root, name)))
+        Ok(Arc::new(Tree { snapshot, ..Tree::of_step(root, name) }))
     }
 
     pub(crate) fn mount(&self, snapshot: SnapshotId) -> Result<Root> {

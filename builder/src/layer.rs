@@ -125,9 +125,11 @@ fn make(build: &Build, snapshot: SnapshotId, task: &Task) -> Result<LayerInfo> {
         let stack = Stack { lower: below.to_vec(), top: None, user_xattr: stack.user_xattr };
         Some(stack.mount().during(action)?)
     };
-    let mut options = DiffOptions::default();
-    options.user_xattr = stack.user_xattr;
-    options.clamp = build.request.source_date_epoch;
+    let options = DiffOptions {
+        user_xattr: stack.user_xattr,
+        clamp: build.request.source_date_epoch,
+        ..DiffOptions::default()
+    };
     let blob = store.writer().during(action)?;
     let mut layer = LayerWriter::new(blob, build.request.compression, build.env.threads);
     layers::diff(&upper, lower.as_ref(), &mut layer, &options, task).during(action)?;

@@ -117,8 +117,7 @@ fn tar(build: &Build, root: &Root, path: &Path, task: &Task) -> Result<()> {
     let task = task.child(format!("writing files to {}", path.display()));
     let action = format!("writing files to {}", path.display());
     let mut file = File::create(path).map_err(Error::file("making", path))?;
-    let mut options = DiffOptions::default();
-    options.clamp = build.request.source_date_epoch;
+    let options = DiffOptions { clamp: build.request.source_date_epoch, ..DiffOptions::default() };
     layers::archive(root, Path::new(""), &mut file, &options, &task).during(action)?;
     task.done();
     Ok(())

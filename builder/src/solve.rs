@@ -200,6 +200,7 @@ mod tests {
     fn plan(inputs: &[&[usize]]) -> Plan {
         let step = |inputs: &&[usize]| Step {
             name: String::new(),
+            place: String::new(),
             op: Op::Workdir(WorkdirOp { path: "/".to_owned(), user: String::new() }),
             parent: inputs.first().map(|id| StepId(*id)),
             reads: inputs.iter().skip(1).map(|id| StepId(*id)).collect(),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dockerfile::Ignore;
 use layers::{ApplyOptions, Root, Whiteouts};
-use store::{Active, Store};
+use store::{Active, SnapshotId, Store};
 use task::{Fault, Kind, Task};
 
 use crate::error::During;
@@ -32,21 +32,23 @@ pub(crate) struct Tree {
     pub(crate) foreign: bool,
     /// Digests of files remembered from other builds.
     pub(crate) digests: Arc<Digests>,
+    /// The snapshot this is the file system of.
+    pub(crate) snapshot: Option<SnapshotId>,
     /// Keeps an unpacked archive.
-    _unpacked: Option<Active>,
+    pub(crate) _kept: Option<Active>,
 }
 
 impl Tree {
     /// The file system of a step or image.
     pub(crate) fn of_step(root: Root, name: String) -> Tree {
         let digests = Arc::new(Digests::empty());
-        Tree { root, name, ignore: None, foreign: false, digests, _unpacked: None }
+        Tree { root, name, ignore: None, foreign: false, digests, snapshot: None, _kept: None }
     }
 
     /// A tree of our own making, which lives as long as this value.
     pub(crate) fn own(root: Root, active: Active) -> Tree {
         let tree = Tree::of_step(root, "a file of the Dockerfile".to_owned());
-        Tree { _unpacked: Some(active), ..tree }
+        Tree { _kept: Some(active), ..tree }
     }
 
     /// Whether a path relative to the tree's root is ignored.
@@ -130,7 +132,8 @@ impl Contexts {
             ignore
         });
         let digests = Arc::new(digests);
-        Ok(Tree { root, name: called, ignore, foreign: true, digests, _unpacked: unpacked })
+        let tree = Tree::of_step(root, called);
+        Ok(Tree { ignore, foreign: true, digests, _kept: unpacked, ..tree })
     }
 
     /// Remembers the digests of the files that were read, for the next build.

@@ -409,6 +409,7 @@ impl Lowerer<'_> {
         let step = StepId(self.plan.steps.len());
         self.plan.steps.push(Step {
             instruction: format!("FROM {}", key.name),
+            place: format!("image {}", key.name),
             name,
             op: Op::Image(key.clone()),
             parent: None,
@@ -482,6 +483,10 @@ impl Lowerer<'_> {
         let text = shown(&instruction.text);
         self.plan.steps.push(Step {
             name: format!("[{}{}/{}] {text}", place.label, place.number, place.total),
+            place: match self.file.stages[place.stage].name.as_deref() {
+                Some(name) => format!("stage {name}"),
+                None => format!("stage {}", place.stage),
+            },
             op,
             parent: state.rootfs,
             reads,

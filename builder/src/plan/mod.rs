@@ -47,6 +47,8 @@ pub struct Plan {
 pub struct Step {
     /// What the user sees: `[build 2/5] RUN make`.
     pub name: String,
+    /// What messages call the file system it belongs to: `stage build`, `image debian`.
+    pub place: String,
     /// What is done.
     pub op: Op,
     /// The step whose file system this one goes on with; `None` for an empty one.

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use layers::copy::{CopyOptions, Keep, copy};
 use layers::{FileType, Mode, OFlags, Root};
 use runtime::{Mount, Propagation};
+use rustix::mount::{OpenTreeFlags, open_tree};
 use store::{Active, CacheMount, SnapshotId, Store};
 use task::Task;
 
@@ -28,6 +30,8 @@ pub(crate) struct Mounts<'a> {
     scratch: Active,
     count: usize,
     caches: Vec<CacheMount>,
+    /// Mounts that are only reached through their descriptors, and what is written to them.
+    attached: Vec<(OwnedFd, Option<Active>)>,
     pub(crate) list: Vec<Mount>,
     /// Variables that hold secrets.
     pub(crate) env: Vec<String>,
@@ -42,6 +46,7 @@ impl<'a> Mounts<'a> {
             scratch,
             count: 0,
             caches: Vec::new(),
+            attached: Vec::new(),
             list: Vec::new(),
             env: Vec::new(),
         })
@@ -112,9 +117,19 @@ impl<'a> Mounts<'a> {
         let target = mount.target.as_deref();
         match &mount.kind {
             RunMountKind::Bind { source, writable, chown, .. } => {
-                let path = self.fresh();
-                let owner = chown.then_some(user);
-                self.snatch(tree, source, &path, owner)?;
+                let attached = match tree.filter(|_| !chown) {
+                    Some(tree) => self.attach(tree, source, *writable)?,
+                    None => None,
+                };
+                let path = match attached {
+                    Some(path) => path,
+                    None => {
+                        let path = self.fresh();
+                        let owner = chown.then_some(user);
+                        self.snatch(tree, source, &path, owner)?;
+                        path
+                    }
+                };
                 self.bind(path, target.unwrap_or("/"), !writable);
                 Ok(())
             }
@@ -181,6 +196,30 @@ impl<'a> Mounts<'a> {
         set_mode(cache.path(), mode)
     }
 
+    /// Makes a mount of its own of a path in a snapshot, and gives a name by which the container
+    /// can be given it. `None` where there is no snapshot, or where the kernel (before 6.15)
+    /// does not take mounts out of one that is attached nowhere.
+    fn attach(&mut self, tree: &Tree, source: &str, writable: bool) -> Result<Option<PathBuf>> {
+        let Some(snapshot) = tree.snapshot else { return Ok(None) };
+        let (fd, kept) = if writable {
+            let active = self.store.begin().during("preparing a mount")?;
+            let stack = active.stack(Some(snapshot)).during("preparing a mount")?;
+            let root = stack.mount().during("preparing a mount")?;
+            (root.open_at(Path::new(source), OFlags::PATH, Mode::empty()), Some(active))
+        } else {
+            (tree.root.open_at(Path::new(source), OFlags::PATH, Mode::empty()), None)
+        };
+        let fd = fd.map_err(|_| missing(tree, source, false))?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        let Ok(mount) = open_tree(&fd, c"", flags) else { return Ok(None) };
+        let (pid, number) = (rustix::process::getpid(), mount.as_raw_fd());
+        let path = PathBuf::from(format!("/proc/{}/fd/{number}", pid.as_raw_nonzero()));
+        self.attached.push((mount, kept));
+        Ok(Some(path))
+    }
+
     /// Copies files to be mounted: what the command writes there is forgotten, and what is
     /// ignored does not exist.
     fn snatch(
@@ -193,14 +232,10 @@ impl<'a> Mounts<'a> {
         let Some(tree) = tree else {
             return fs::create_dir_all(target).map_err(Error::file("making", target));
         };
-        let stat = tree.root.metadata(Path::new(source)).map_err(|_| Error::Missing {
-            path: source.to_owned(),
-            place: tree.name.clone(),
-            ignored: false,
-        })?;
+        let stat = tree.root.metadata(Path::new(source));
+        let stat = stat.map_err(|_| missing(tree, source, false))?;
         if tree.ignores(source, is(&stat, FileType::Directory)) {
-            let (path, place) = (source.to_owned(), tree.name.clone());
-            return Err(Error::Missing { path, place, ignored: true });
+            return Err(missing(tree, source, true));
         }
         let directory = target.parent().unwrap_or(Path::new("/"));
         let to = Root::open(directory).during("preparing a mount")?;
@@ -258,6 +293,10 @@ impl<'a> Mounts<'a> {
         }
         Ok(Some(active))
     }
+}
+
+fn missing(tree: &Tree, path: &str, ignored: bool) -> Error {
+    Error::Missing { path: path.to_owned(), place: tree.name.clone(), ignored }
 }
 
 fn reveal(id: &str, secret: &Secret) -> Result<Vec<u8>> {

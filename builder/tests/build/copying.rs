@@ -12,6 +12,7 @@ pub(crate) const CASES: &[Case] = &[
     ("archives_are_unpacked_by_content", archives),
     ("copies_from_images_and_contexts", sources),
     ("links_in_the_image_are_followed_inside_it", image_links),
+    ("files_are_downloaded", downloads),
 ];
 
 fn place() -> Place {
@@ -198,4 +199,57 @@ fn image_links() {
     assert!(!std::path::Path::new("/etc/a.txt").exists());
     let look = place.build_text("FROM scratch\nCOPY evil2* /x/\n");
     assert!(look.exists("/x"));
+}
+
+/// Answers `count` requests for a file, and says what was asked.
+fn serve(count: usize) -> (u16, std::thread::JoinHandle<Vec<String>>) {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for _ in 0..count {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head: Vec<_> = lines.map(Result::unwrap).take_while(|l| !l.is_empty()).collect();
+            let head = head.join("\n").to_lowercase();
+            let answer = if head.contains("if-none-match: \"v1\"") {
+                "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n".to_owned()
+            } else if head.contains("/file") {
+                "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello".to_owned()
+            } else {
+                "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                    .to_owned()
+            };
+            stream.write_all(answer.as_bytes()).unwrap();
+            asked.push(head);
+        }
+        asked
+    });
+    (port, server)
+}
+
+fn downloads() {
+    let place = place();
+    let (port, server) = serve(5);
+    let url = format!("http://user:hush@127.0.0.1:{port}/dir/file.txt?x=y");
+    let text = format!("FROM scratch\nADD {url} /out/\n");
+    let look = place.build_text(&text);
+    assert_eq!(look.text("/out/file.txt"), "hello");
+    assert_eq!(look.stat("/out/file.txt"), "f 600 0:0");
+    assert_eq!(look.mtime("/out/file.txt"), 1_445_412_480);
+    assert!(!look.history().join("").contains("hush"), "{:?}", look.history());
+    let again = place.build_text(&text);
+    assert_eq!(again.built.cached, again.built.steps);
+    let sum = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let text = format!("FROM scratch\nADD --chmod=644 --checksum={sum} {url} /named\n");
+    assert_eq!(place.build_text(&text).stat("/named"), "f 644 0:0", "known by digest: not asked");
+    let wrong = sum.replace("2cf", "3cf");
+    let error = place.fails(&format!("FROM scratch\nADD --checksum={wrong} {url}&z /named\n"));
+    assert!(task::chain(&error).join(" ").contains("does not match"), "{error}");
+    let error = place.fails(&format!("FROM scratch\nADD http://127.0.0.1:{port}/gone /x\n"));
+    assert!(task::chain(&error).join(" ").contains("404"), "{error}");
+    place.fails(&format!("FROM scratch\nADD http://127.0.0.1:{port}/gone /x\n"));
+    let asked = server.join().unwrap();
+    assert!(asked[0].contains("authorization: basic"), "{asked:?}");
 }

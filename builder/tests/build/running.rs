@@ -16,6 +16,10 @@ pub(crate) const CASES: &[Case] = &[
     ("networks", networks),
     ("a_warm_build_runs_nothing", warm),
     ("deleted_files_are_gone", deleted),
+    ("links_of_the_image_lead_nowhere_else", hostile),
+    ("a_failure_stops_the_others", parallel),
+    ("an_empty_image_can_be_filled_and_run", from_nothing),
+    ("layers_are_fetched_when_needed", lazy),
 ];
 
 fn ready() -> Option<Place> {
@@ -91,6 +95,13 @@ fn mounts() {
         "FROM base\nRUN --mount=type=bind,source=src,target=/mnt,rw echo changed > /mnt/file && cat /mnt/file > /out\n",
     );
     assert_eq!(look.text("/out"), "changed\n");
+    let look = place.build_text(
+        "FROM base AS other\nRUN mkdir /o && echo o > /o/f && ln -s f /o/l\nFROM base\nRUN --mount=type=bind,from=other,source=/o/l,target=/ro --mount=type=bind,from=other,source=/o,target=/rw,rw cat /ro > /out && ! touch /ro 2>/dev/null && echo more >> /rw/f && cat /rw/f >> /out\nCOPY --from=other /o/f /o\n",
+    );
+    assert_eq!((look.text("/out").as_str(), look.text("/o").as_str()), ("o\no\nmore\n", "o\n"));
+    let error =
+        place.fails("FROM base\nRUN --mount=type=bind,from=base,source=/no,target=/x true\n");
+    assert!(task::chain(&error)[1].ends_with("\"no\" is not in image base"), "{error}");
     let file = std::fs::read_to_string(place.context.join("src/file")).unwrap();
     assert_eq!(file, "content");
 }
@@ -156,4 +167,79 @@ fn deleted() {
     assert!(!look.exists("/etc/group"));
     assert!(!look.exists("/d"));
     assert_eq!(look.top_layer(&place), [".wh.d"]);
+}
+
+fn hostile() {
+    let Some(place) = ready() else { return };
+    place.write("src/file", "content");
+    let out = place.root.join("outside");
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("passwd"), "app:x:7:7::/:\n").unwrap();
+    let out = out.to_str().unwrap();
+    let look = place.build_text(&format!(
+        "FROM base\nRUN ln -s {out} /abs && ln -s ../../../../../../../..{out} /rel && ln -s /abs/new /dangling\nRUN --mount=type=bind,source=src,target=/abs/mount --mount=type=tmpfs,target=/rel/tmp cat /abs/mount/file\nCOPY src/file /abs/copied\nCOPY src /rel/dir/\nWORKDIR /abs/work\nWORKDIR /dangling/x\nRUN --mount=type=secret,id=no,target=/abs/secret --mount=type=cache,target=/abs/cache touch /abs/touched\n"
+    ));
+    let left: Vec<_> = std::fs::read_dir(out).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["passwd"], "nothing may be written outside the image");
+    assert_eq!(look.text(&format!("{out}/copied")), "content");
+    assert!(look.exists(&format!("{out}/dir/file")) && look.exists(&format!("{out}/new/x")));
+    assert!(!look.exists(&format!("{out}/mount")) && !look.exists(&format!("{out}/cache")));
+    let error = place.fails(&format!(
+        "FROM base\nRUN rm /etc/passwd && ln -s {out}/passwd /etc/passwd\nUSER app\nWORKDIR /y\n"
+    ));
+    assert!(task::chain(&error)[1].contains("app"), "{error}");
+    let error = place
+        .fails("FROM base\nRUN rm /etc/passwd && mkfifo /etc/passwd\nCOPY --chown=app src /y\n");
+    assert!(task::chain(&error).join(" ").contains("/etc/passwd"), "{error}");
+}
+
+fn parallel() {
+    let Some(place) = ready() else { return };
+    let error = place.fails("FROM base AS slow\nRUN sleep 1000\nFROM base AS bad\nRUN sleep 0.3; exit 3\nFROM base\nCOPY --from=slow / /\nCOPY --from=bad / /\n");
+    assert_eq!(error.exit_code(), Some(3), "{error}");
+    let cancelled = place.ear.ended(task::Outcome::Cancelled);
+    assert!(cancelled.iter().any(|name| name.contains("sleep 1000")), "{cancelled:?}");
+}
+
+fn from_nothing() {
+    let Some(place) = ready() else { return };
+    let look = place.build_text(
+        "FROM scratch\nCOPY --from=base /bin/ /bin/\nRUN [\"/bin/sh\", \"-c\", \"ls / > /list\"]\n",
+    );
+    assert_eq!(look.top_layer(&place), ["list"]);
+    let names = look.tree("/");
+    assert!(
+        !names.iter().any(|name| name.starts_with("proc") || name.starts_with("dev")),
+        "{names:?}"
+    );
+}
+
+fn lazy() {
+    let Some(place) = ready() else { return };
+    let layout = place.root.join("layout");
+    let mut request = place.request("FROM base\n");
+    request.outputs = vec![builder::Output::Image(format!("oci:{}:app", layout.display()))];
+    place.build(request);
+    let other = Place::empty();
+    let mut request =
+        other.request(&format!("FROM oci:{}:app\nRUN echo x > /x\n", layout.display()));
+    let look = other.build(request.clone());
+    assert_eq!(look.text("/x"), "x\n");
+    let done = other.ear.ended(task::Outcome::Done);
+    assert!(done.iter().any(|name| name.starts_with("pulling")), "{done:?}");
+    other.build(request.clone());
+    let done = other.ear.ended(task::Outcome::Done);
+    assert!(!done.iter().any(|name| name.starts_with("pulling")), "{done:?}");
+    request.dockerfile.text = "FROM base\n".to_owned();
+    request.pull = builder::Pull::Never;
+    let error = other.try_build(request).unwrap_err();
+    assert!(error.to_string().contains("--pull=never"), "{error}");
+    let third = Place::empty();
+    let mut request = third.request(&format!(
+        "FROM oci:{}:app AS big\nFROM scratch\nCOPY --from=big /etc/group /\n",
+        layout.display()
+    ));
+    request.target = Some("big".to_owned());
+    request.outputs = vec![builder::Output::Image(format!("oci:{}:again", layout.display()))];
+    assert!(third.build(request).exists("/bin/sh"));
 }

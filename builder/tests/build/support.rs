@@ -104,15 +104,20 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Place {
+        let place = Place::empty();
+        place.base(BASE, |_| {});
+        place
+    }
+
+    /// Without the base image.
+    pub(crate) fn empty() -> Place {
         let dir = tempfile::tempdir().unwrap();
         let options = Options { user_xattr: false, boot_id: "boot".to_owned(), clock };
         let store = Store::open(&dir.path().join("store"), options).unwrap();
         let context = dir.path().join("context");
         std::fs::create_dir(&context).unwrap();
         let root = dir.path().to_owned();
-        let place = Place { _dir: dir, store, context, root, ear: Arc::default() };
-        place.base(BASE, |_| {});
-        place
+        Place { _dir: dir, store, context, root, ear: Arc::default() }
     }
 
     pub(crate) fn write(&self, path: &str, content: &str) -> &Self {
@@ -141,8 +146,7 @@ impl Place {
         let task = Task::silent();
         let compression = Compression { encoding: Encoding::Gzip, level: None };
         let mut layer = LayerWriter::new(self.store.writer().unwrap(), compression, 1);
-        let mut options = DiffOptions::default();
-        options.clamp = Some(1_000_000_000);
+        let options = DiffOptions { clamp: Some(1_000_000_000), ..DiffOptions::default() };
         layers::archive(&root, Path::new(""), &mut layer, &options, &task).unwrap();
         let (blob, info) = layer.finish().unwrap();
         blob.commit(Some(&info.descriptor)).unwrap();
@@ -241,7 +245,7 @@ fn tree_of_base(path: &Path) {
         let applets = [
             "sh", "echo", "cat", "ls", "mkdir", "touch", "rm", "id", "stat", "env", "true",
             "false", "test", "grep", "find", "head", "chmod", "ln", "cp", "mount", "hostname",
-            "wc", "sort", "printf", "sleep", "pwd", "ip", "tr", "mv",
+            "wc", "sort", "printf", "sleep", "pwd", "ip", "tr", "mv", "mkfifo",
         ];
         for applet in applets {
             symlink("busybox", path.join("bin").join(applet)).unwrap();
@@ -290,6 +294,10 @@ impl Look {
             _ => '?',
         };
         format!("{kind} {:o} {}:{}", stat.st_mode & 0o7777, stat.st_uid, stat.st_gid)
+    }
+
+    pub(crate) fn mtime(&self, path: &str) -> i64 {
+        self.root.symlink_metadata(Path::new(path)).unwrap().st_mtime
     }
 
     /// Everything below a directory, sorted.
