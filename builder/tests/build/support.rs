@@ -18,10 +18,6 @@ use transport::{Location, Open, Sink, Source};
 pub(crate) const BASE: &str = "docker.io/library/base:latest";
 const BUSYBOX: [&str; 3] = ["/bin/busybox", "/usr/bin/busybox", "/usr/lib/busybox/busybox"];
 
-pub(crate) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// The machine's static busybox, where commands of tests come from.
 pub(crate) fn busybox() -> Option<PathBuf> {
     BUSYBOX.iter().map(PathBuf::from).find(|path| path.exists())
@@ -112,7 +108,8 @@ impl Place {
     /// Without the base image.
     pub(crate) fn empty() -> Place {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { user_xattr: false, boot_id: "boot".to_owned(), clock };
+        let options =
+            Options { user_xattr: runtime::in_user_namespace(), boot_id: "boot".to_owned(), clock };
         let store = Store::open(&dir.path().join("store"), options).unwrap();
         let context = dir.path().join("context");
         std::fs::create_dir(&context).unwrap();
@@ -188,7 +185,7 @@ impl Place {
             places: Arc::new(Layouts),
             gate: Arc::new(Open),
             clock,
-            user_namespace: false,
+            user_namespace: runtime::in_user_namespace(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             threads: 2,
         }
