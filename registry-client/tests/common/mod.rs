@@ -37,7 +37,7 @@ pub fn options(credential: Credential) -> Options {
             first_byte: Duration::from_millis(200),
             stall: Duration::from_millis(400),
             commit: Duration::from_millis(400),
-            document: Duration::from_millis(800),
+            document: Duration::from_millis(300),
             pause: Duration::from_secs(2),
         },
         system_proxy: false,
