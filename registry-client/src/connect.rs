@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use reqwest::{Certificate, Identity, redirect};
+use reqwest::{Identity, redirect};
 use url::Url;
 
 use crate::hosts::{self, HostRule, Tls};
-use crate::{Error, Options, Result};
+use crate::{Error, Options, Result, pinned};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Policy {
@@ -95,32 +95,28 @@ fn build(options: &Options, policy: Policy) -> Result<reqwest::Client> {
         action: format!("setting up the {what}"),
         reason,
     };
-    match policy {
-        Policy::Plain => builder = builder.tls_danger_accept_invalid_certs(true),
-        Policy::Tls { verify, rule } => {
-            builder = builder.tls_danger_accept_invalid_certs(!verify);
-            if let Some(rule) = rule.and_then(|index| options.hosts.get(index)) {
-                let mut authorities = Vec::new();
-                for pem in &rule.authorities {
-                    authorities.extend(Certificate::from_pem_bundle(pem).map_err(|error| {
-                        unusable(
-                            &format!("certificate authorities for {}", rule.prefix),
-                            task::chain(&error).join(": "),
-                        )
-                    })?);
-                }
-                builder = builder.tls_certs_merge(authorities);
-                if let Some(identity) = &rule.identity {
-                    let pem = [identity.certificate.as_slice(), b"\n", &identity.key].concat();
-                    builder = builder.identity(Identity::from_pem(&pem).map_err(|error| {
-                        unusable(
-                            &format!("client certificate for {}", rule.prefix),
-                            task::chain(&error).join(": "),
-                        )
-                    })?);
-                }
-            }
+    let rule = match policy {
+        Policy::Plain => None,
+        Policy::Tls { rule, .. } => rule.and_then(|index| options.hosts.get(index)),
+    };
+    builder = match (policy, rule) {
+        (Policy::Tls { verify: true, .. }, Some(rule)) => {
+            let config = pinned::config(rule)
+                .map_err(|reason| unusable(&format!("TLS for {}", rule.prefix), reason))?;
+            builder.tls_backend_preconfigured(config)
         }
+        (Policy::Tls { verify, .. }, _) => builder.tls_danger_accept_invalid_certs(!verify),
+        (Policy::Plain, _) => builder.tls_danger_accept_invalid_certs(true),
+    };
+    // Without verification, a certificate of our own may still be asked for.
+    if let (Policy::Tls { verify: false, .. }, Some(rule)) = (policy, rule)
+        && let Some(identity) = &rule.identity
+    {
+        let pem = [identity.certificate.as_slice(), b"\n", &identity.key].concat();
+        builder = builder.identity(Identity::from_pem(&pem).map_err(|error| {
+            let reason = task::chain(&error).join(": ");
+            unusable(&format!("client certificate for {}", rule.prefix), reason)
+        })?);
     }
     builder.build().map_err(|error| unusable("HTTP client", task::chain(&error).join(": ")))
 }

@@ -16,6 +16,7 @@ mod hosts;
 mod limit;
 mod manifest;
 mod pages;
+mod pinned;
 mod referrers;
 mod repo;
 mod request;

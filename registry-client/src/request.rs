@@ -627,13 +627,16 @@ pub(crate) fn connection(registry: &str, action: &str, source: reqwest::Error) -
 fn untrusted(error: &reqwest::Error) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let inner = inner.map(|inner| inner as &(dyn std::error::Error + 'static));
-        let tls = inner.unwrap_or(error).downcast_ref::<rustls::Error>();
-        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
-            return true;
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return matches!(tls, rustls::Error::InvalidCertificate(_));
         }
-        next = inner.and_then(std::error::Error::source).or(error.source());
+        // An I/O error's source is what its inner error has as source; the inner error itself
+        // is skipped.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     false
 }

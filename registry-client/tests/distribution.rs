@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use image::{Descriptor, Digest, MediaType, Repository, Tag};
-use registry_client::{Body, Client, Credential, Error, Options, Target, Timeouts};
+use registry_client::{Body, Client, Credential, Error, HostRule, Options, Target, Timeouts, Tls};
 use task::{Fault, Kind};
 
 const PROGRAM: &str = "/usr/bin/docker-registry";
@@ -20,7 +20,7 @@ const PROGRAM: &str = "/usr/bin/docker-registry";
 struct Server {
     child: Child,
     address: String,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Drop for Server {
@@ -32,6 +32,11 @@ impl Drop for Server {
 
 /// Starts a registry; `None` (said on stderr) where there is none to start.
 fn start(password: Option<&str>) -> Option<Server> {
+    start_with(password, false)
+}
+
+/// With TLS it has a certificate of its own, `cert.pem`, in its directory.
+fn start_with(password: Option<&str>, tls: bool) -> Option<Server> {
     if !Path::new(PROGRAM).exists() {
         eprintln!("skipped: needs {PROGRAM}");
         return None;
@@ -43,6 +48,34 @@ fn start(password: Option<&str>) -> Option<Server> {
         "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: '{address}'}}\n",
         directory.path().join("data").display()
     );
+    if tls {
+        let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+            ])
+            .args(["-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&cert)
+            .output();
+        if !made.is_ok_and(|made| made.status.success()) {
+            eprintln!("skipped: needs openssl");
+            return None;
+        }
+        let lines = format!("  tls: {{certificate: {}, key: {}}}\n", cert.display(), key.display());
+        config = config.replace(
+            &format!("http: {{addr: '{address}'}}\n"),
+            &format!("http:\n  addr: '{address}'\n{lines}"),
+        );
+    }
     if let Some(password) = password {
         let table = Command::new("htpasswd").args(["-Bbn", "user", password]).output();
         let Ok(table) = table else {
@@ -67,7 +100,7 @@ fn start(password: Option<&str>) -> Option<Server> {
     let listening = lines.by_ref().any(|line| line.is_ok_and(|line| line.contains("listening on")));
     assert!(listening, "docker-registry did not start");
     std::thread::spawn(move || lines.for_each(drop));
-    Some(Server { child, address, _directory: directory })
+    Some(Server { child, address, directory })
 }
 
 fn options(credential: Credential) -> Options {
@@ -178,4 +211,55 @@ async fn with_a_password_and_only_with_the_right_one() {
         whole_story(&server, user("secret")).await;
     };
     tokio::time::timeout(Duration::from_secs(60), story).await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_is_verified_unless_told_otherwise_and_found_on_loopback() {
+    let Some(server) = start_with(None, true) else { return };
+    let authority = std::fs::read(server.directory.path().join("cert.pem")).unwrap();
+    let ping = |tls, authorities| {
+        let prefix = server.address.clone();
+        let hosts = vec![HostRule { prefix, tls, authorities, ..HostRule::default() }];
+        let client = Client::new(Options { hosts, ..options(Credential::Anonymous) }).unwrap();
+        let address = server.address.clone();
+        async move { client.ping(&address).await }
+    };
+    let story = async {
+        let error = ping(Some(Tls::Verify), vec![]).await.unwrap_err();
+        assert!(matches!(error, Error::Certificate { .. }), "{error:?}");
+        assert_eq!(error.kind(), Kind::Refused);
+        ping(Some(Tls::Verify), vec![authority.clone()]).await.unwrap();
+        // The same certificate under a name it is not for.
+        let name = server.address.replace("127.0.0.1", "localhost");
+        let rule = HostRule {
+            prefix: name.clone(),
+            tls: Some(Tls::Verify),
+            authorities: vec![authority.clone()],
+            ..HostRule::default()
+        };
+        let other = Options { hosts: vec![rule], ..options(Credential::Anonymous) };
+        let error = Client::new(other).unwrap().ping(&name).await.unwrap_err();
+        assert!(matches!(error, Error::Certificate { .. }), "{error:?}");
+        ping(Some(Tls::SkipVerify), vec![]).await.unwrap();
+        ping(None, vec![]).await.unwrap();
+        assert!(ping(Some(Tls::Off), vec![]).await.is_err());
+        let broken = ping(Some(Tls::Verify), vec![b"-----BEGIN CERTIFICATE-----\nx".to_vec()]);
+        assert!(broken.await.is_err());
+        whole_story(&server, Credential::Anonymous).await;
+    };
+    tokio::time::timeout(Duration::from_secs(60), story).await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_that_is_asked_for_is_never_given_up() {
+    let Some(server) = start(None) else { return };
+    for tls in [Tls::Verify, Tls::SkipVerify] {
+        let rule =
+            HostRule { prefix: server.address.clone(), tls: Some(tls), ..HostRule::default() };
+        let options = Options { hosts: vec![rule], ..options(Credential::Anonymous) };
+        let ping = Client::new(options).unwrap();
+        let ping = tokio::time::timeout(Duration::from_secs(60), ping.ping(&server.address));
+        let error = ping.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+    }
 }

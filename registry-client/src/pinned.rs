@@ -1,0 +1,112 @@
+//! TLS with certificate authorities of the user's own.
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::DigitallySignedStruct;
+use rustls::SignatureScheme;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls_platform_verifier::Verifier;
+
+use crate::hosts::HostRule;
+
+/// TLS that trusts a rule's authorities beside the system's and shows the rule's certificate.
+pub(crate) fn config(rule: &HostRule) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let unusable = |error: &dyn std::error::Error| error.to_string();
+    let mut pinned = Vec::new();
+    for pem in &rule.authorities {
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        pinned.extend(certificates.map_err(|error| format!("an authority is not PEM: {error}"))?);
+    }
+    let system = Verifier::new_with_extra_roots(pinned.clone(), Arc::clone(&provider))
+        .map_err(|error| unusable(&error))?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(&error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned { system, pinned }));
+    let mut config = match &rule.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let chain: Result<Vec<_>, _> =
+                CertificateDer::pem_slice_iter(&identity.certificate).collect();
+            let chain =
+                chain.map_err(|error| format!("the client certificate is not PEM: {error}"))?;
+            let key = PrivateKeyDer::from_pem_slice(&identity.key)
+                .map_err(|error| format!("the client key is not PEM: {error}"))?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The system's verifier with more roots, and with one exception: a certificate that signed
+/// itself and calls itself an authority, as `openssl req -x509` makes them, serves as the
+/// server's own if it is itself among the authorities.
+#[derive(Debug)]
+struct Pinned {
+    system: Verifier,
+    pinned: Vec<CertificateDer<'static>>,
+}
+
+fn used_as_its_own_authority(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) = error else {
+        return false;
+    };
+    // Found by the verifier after it checked that the certificate is valid at this time.
+    matches!(other.0.downcast_ref::<webpki::Error>(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.system.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verified {
+            Err(error) if used_as_its_own_authority(&error) && self.pinned.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.system.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.system.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.system.supported_verify_schemes()
+    }
+}
