@@ -5,6 +5,9 @@ use task::{Fault, Kind};
 
 use crate::{Error, Options};
 
+/// Attempts left after the first time nobody could be connected to: a name that was mistyped
+/// should not take long to be told.
+const UNREACHABLE: u32 = 1;
 /// The longest pause of our own choosing.
 const LONGEST: Duration = Duration::from_secs(20);
 
@@ -56,7 +59,8 @@ impl Attempts {
         {
             return Err(error);
         }
-        self.left -= 1;
+        let nobody = matches!(&error, Error::Connection { source, .. } if source.is_connect());
+        self.left = if nobody { (self.left - 1).min(UNREACHABLE) } else { self.left - 1 };
         let pause = match after {
             Some(after) => after,
             None => jittered(self.pause),

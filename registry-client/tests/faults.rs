@@ -770,6 +770,7 @@ fn a_server_that_is_not_there_and_one_that_is_no_registry() {
         let client = client(Credential::Anonymous);
         let error = client.repo(&name).resolve(&tag("1")).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
+        assert!(task::chain(&error).join(": ").contains("refused"), "{error:?}");
         let registry = registry();
         registry.fault(Fault::always("", "*", Effect::json("[]")));
         let repo = client.repo(&common::name(&registry));
