@@ -80,10 +80,10 @@ impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
             connect: Duration::from_secs(10),
-            first_byte: Duration::from_secs(30),
-            stall: Duration::from_secs(30),
+            first_byte: Duration::from_secs(20),
+            stall: Duration::from_secs(20),
             commit: Duration::from_secs(300),
-            document: Duration::from_secs(60),
+            document: Duration::from_secs(40),
             pause: Duration::from_secs(60),
         }
     }

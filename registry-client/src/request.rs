@@ -96,6 +96,8 @@ pub(crate) struct Call {
     pub(crate) action: String,
     /// Whether the payload is a secret, and so stays with the URL's own host.
     pub(crate) secret: bool,
+    /// Whether the answer may take as long as that to a whole upload.
+    pub(crate) patient: bool,
     /// Failure statuses that are answers to the caller.
     pub(crate) accept: &'static [u16],
     /// Whether a failure that may pass is tried again here.
@@ -114,6 +116,7 @@ impl Call {
             lane: Lane::Small,
             action,
             secret: false,
+            patient: false,
             accept: &[],
             retry: true,
         }
@@ -446,7 +449,8 @@ impl Inner {
                 }
             }
             _ => {
-                let limit = timeouts.connect + timeouts.first_byte;
+                let answer = if call.patient { timeouts.commit } else { timeouts.first_byte };
+                let limit = timeouts.connect + answer;
                 match tokio::time::timeout(limit, client.execute(request)).await {
                     Ok(result) => result,
                     Err(_) => return Err(timed_out("did not answer", limit)),

@@ -5,9 +5,9 @@ use task::{Fault, Kind};
 
 use crate::{Error, Options};
 
-/// Attempts left after the first time nobody could be connected to: a name that was mistyped
-/// should not take long to be told.
-const UNREACHABLE: u32 = 1;
+/// Attempts left, after the next one, once nobody could be connected to or a timeout passed: a
+/// mistyped name should not take long to be told, and timeouts add up.
+const LOST: u32 = 0;
 /// The longest pause of our own choosing.
 const LONGEST: Duration = Duration::from_secs(20);
 
@@ -59,8 +59,12 @@ impl Attempts {
         {
             return Err(error);
         }
-        let nobody = matches!(&error, Error::Connection { source, .. } if source.is_connect());
-        self.left = if nobody { (self.left - 1).min(UNREACHABLE) } else { self.left - 1 };
+        let lost = match &error {
+            Error::Connection { source, .. } => source.is_connect(),
+            Error::Timeout { .. } => true,
+            _ => false,
+        };
+        self.left = if lost { (self.left - 1).min(LOST) } else { self.left - 1 };
         let pause = match after {
             Some(after) => after,
             None => jittered(self.pause),

@@ -251,7 +251,8 @@ impl Upload<'_> {
 
     /// Ends a session whose bytes are all there.
     async fn close(&self, session: Url) -> Result<()> {
-        let call = self.call(Method::PUT, Where::Url(self.closing(session.clone())));
+        let mut call = self.call(Method::PUT, Where::Url(self.closing(session.clone())));
+        call.patient = true;
         match self.inner.send(self.endpoint, &call).await {
             Ok(answer) => self.committed(&answer).await,
             Err(error) => self.failed(session, error, false).await,
