@@ -12,6 +12,7 @@ mod connect;
 mod download;
 mod error;
 mod feed;
+mod follow;
 mod hosts;
 mod limit;
 mod manifest;

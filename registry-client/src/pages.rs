@@ -10,7 +10,8 @@ use url::Url;
 
 use crate::auth::{Access, Scope};
 use crate::client::Inner;
-use crate::request::{Answer, Call, Endpoint, Read, Where, same_origin};
+use crate::follow::same_origin;
+use crate::request::{Answer, Call, Endpoint, Read, Where};
 use crate::{Error, Result, wire};
 
 /// The largest page that is read, in bytes.

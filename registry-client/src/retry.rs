@@ -64,7 +64,7 @@ impl Attempts {
             Error::Timeout { .. } => true,
             _ => false,
         };
-        self.left = if lost { (self.left - 1).min(LOST) } else { self.left - 1 };
+        self.left = if lost { LOST } else { self.left - 1 };
         let pause = match after {
             Some(after) => after,
             None => jittered(self.pause),

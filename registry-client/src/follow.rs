@@ -1,0 +1,226 @@
+//! From a request to the answer's head: schemes, redirects, one exchange.
+
+use std::sync::Arc;
+
+use reqwest::Method;
+use reqwest::header::{self, HeaderValue};
+use url::Url;
+
+use crate::client::Inner;
+use crate::connect::{Own, authority_of, policy_of};
+use crate::hosts::Tls;
+use crate::request::{Auth, Call, Endpoint, Head, Payload, Where, connection, drain};
+use crate::retry::Failure;
+use crate::{Error, Result, wire};
+
+/// Redirects followed before giving up.
+const REDIRECTS: usize = 10;
+
+impl Inner {
+    /// Sends by the scheme the host speaks, finding out which that is where it may be either.
+    pub(crate) async fn schemed(
+        &self,
+        endpoint: &Endpoint,
+        call: &Call,
+        header: Option<&HeaderValue>,
+    ) -> Result<Head, Failure> {
+        let scheme = endpoint.host.scheme();
+        let first = self.follow(endpoint, call, scheme.first, header).await;
+        let (Some(other), Where::Path(_)) = (scheme.other, &call.to) else { return first };
+        let doubtful = match &first {
+            Ok(head) => scheme.first == "http" && head.response.status() == 400,
+            Err(Failure { error: Error::Connection { source, .. }, .. }) => {
+                // Nobody there at all is the same by any scheme on the same port.
+                source.is_connect() == (scheme.first == "https")
+            }
+            Err(Failure { error: Error::Certificate { .. }, .. }) => true,
+            Err(Failure { error: Error::Timeout { .. }, .. }) => scheme.first == "https",
+            Err(_) => false,
+        };
+        if !doubtful {
+            if first.is_ok() {
+                endpoint.host.speaks(scheme.first);
+            }
+            return first;
+        }
+        match self.follow(endpoint, call, other, header).await {
+            Ok(head) => {
+                endpoint.host.speaks(other);
+                Ok(head)
+            }
+            Err(_) if first.is_ok() => {
+                endpoint.host.speaks(scheme.first);
+                first
+            }
+            // An https attempt that failed says less than an http one that did.
+            Err(failure) if other == "http" => Err(failure),
+            Err(_) => first,
+        }
+    }
+
+    /// One request and what it is redirected to. Credentials stay with the host they are for.
+    async fn follow(
+        &self,
+        endpoint: &Endpoint,
+        call: &Call,
+        scheme: &str,
+        header: Option<&HeaderValue>,
+    ) -> Result<Head, Failure> {
+        let origin = match (&call.to, &call.auth) {
+            (Where::Url(url), Auth::Fixed(_)) => url.clone(),
+            _ => base(endpoint, scheme, &call.action)?,
+        };
+        let mut url = match &call.to {
+            Where::Path(path) => origin.join(path).map_err(|error| Error::Configuration {
+                action: call.action.clone(),
+                reason: format!("{path:?} makes no URL: {error}"),
+            })?,
+            Where::Url(url) => url.clone(),
+        };
+        let unsafely = |reason: String| {
+            Failure::from(Error::Unsafe {
+                registry: endpoint.registry().to_owned(),
+                action: call.action.clone(),
+                reason,
+            })
+        };
+        for _ in 0..=REDIRECTS {
+            let own = same_origin(&origin, &url);
+            let policy = match authority_of(&url) == endpoint.host.authority {
+                true => Own { tls: endpoint.host.tls, rule: endpoint.host.rule },
+                false => policy_of(&self.options, &url),
+            };
+            let client = self.connections.client(&self.options, &url, policy)?;
+            let header = header.filter(|_| own);
+            let response = self.execute(&client, endpoint, call, &url, header).await?;
+            let redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            let location = wire::text(response.headers(), header::LOCATION).filter(|_| redirect);
+            let Some(location) = location else {
+                return Ok(Head { response, url, own });
+            };
+            let reading = matches!(call.method, Method::GET | Method::HEAD);
+            let keeps_method = matches!(response.status().as_u16(), 307 | 308);
+            let shown = wire::printable(location);
+            if !(reading || (keeps_method && call.restartable())) {
+                return Err(unsafely(format!("it redirects a {} to {shown}", call.method)));
+            }
+            let next = self
+                .next_url(&url, location)
+                .map_err(|reason| unsafely(format!("it redirects to {shown}, {reason}")))?;
+            if call.secret && !same_origin(&origin, &next) {
+                return Err(unsafely(format!("it redirects credentials to {shown}")));
+            }
+            drain(response).await;
+            url = next;
+        }
+        Err(unsafely(format!("more than {REDIRECTS} redirects")))
+    }
+
+    /// A URL given by a registry: absolute or relative, http or https, without credentials in it,
+    /// and never from TLS to none.
+    pub(crate) fn next_url(&self, base: &Url, location: &str) -> Result<Url, String> {
+        if location.len() > 16 << 10 {
+            return Err("which is too long".into());
+        }
+        let mut next = base.join(location).map_err(|error| format!("which is no URL: {error}"))?;
+        if !matches!(next.scheme(), "http" | "https") || next.host_str().is_none() {
+            return Err("which is neither http nor https".into());
+        }
+        if !next.username().is_empty() || next.password().is_some() {
+            return Err("which carries credentials".into());
+        }
+        next.set_fragment(None);
+        if base.scheme() == "https" && next.scheme() == "http" {
+            // A registry behind a proxy that ends TLS for it often names itself without it.
+            let behind = next.host_str() == base.host_str()
+                && (next.port().is_none() || next.port() == base.port());
+            if behind && next.set_scheme("https").is_ok() && next.set_port(base.port()).is_ok() {
+                return Ok(next);
+            }
+            if !matches!(policy_of(&self.options, &next).tls, Tls::Off | Tls::Optional) {
+                return Err("which gives TLS up".into());
+            }
+        }
+        Ok(next)
+    }
+
+    /// Sends one request to one URL and waits for the head of the answer.
+    async fn execute(
+        &self,
+        client: &reqwest::Client,
+        endpoint: &Endpoint,
+        call: &Call,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<reqwest::Response, Error> {
+        let mut request = reqwest::Request::new(call.method.clone(), url.clone());
+        let headers = request.headers_mut();
+        *headers = call.headers.clone();
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(value) = authorization {
+            let mut value = value.clone();
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        match &call.payload {
+            Payload::None if matches!(call.method, Method::POST | Method::PUT | Method::PATCH) => {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            Payload::None => {}
+            Payload::Bytes(bytes) => *request.body_mut() = Some(bytes.clone().into()),
+            Payload::Feed(feed) => {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(feed.size()));
+                *request.body_mut() = Some(reqwest::Body::wrap_stream(Arc::clone(feed).stream()));
+            }
+        }
+        tracing::trace!(method = %call.method, host = url.host_str(), path = url.path(), "request");
+        let timeouts = &self.options.timeouts;
+        let timed_out = |what, after| Error::Timeout {
+            registry: endpoint.registry().to_owned(),
+            action: call.action.clone(),
+            what,
+            after,
+        };
+        let result = match &call.payload {
+            Payload::Feed(feed) => {
+                let sending = client.execute(request);
+                match feed.watch(sending, timeouts).await {
+                    Ok(result) => result,
+                    Err((what, after)) => return Err(timed_out(what, after)),
+                }
+            }
+            _ => {
+                let answer = if call.patient { timeouts.commit } else { timeouts.first_byte };
+                let limit = timeouts.connect + answer;
+                match tokio::time::timeout(limit, client.execute(request)).await {
+                    Ok(result) => result,
+                    Err(_) => return Err(timed_out("did not answer", limit)),
+                }
+            }
+        };
+        result.map_err(|error| {
+            if let Payload::Feed(feed) = &call.payload
+                && let Some(error) = feed.failure()
+            {
+                return error;
+            }
+            connection(endpoint.registry(), &call.action, error)
+        })
+    }
+}
+
+/// `scheme://host` of an endpoint.
+fn base(endpoint: &Endpoint, scheme: &str, action: &str) -> Result<Url, Error> {
+    let text = format!("{scheme}://{}/", endpoint.host.authority);
+    Url::parse(&text).map_err(|error| Error::Configuration {
+        action: action.to_owned(),
+        reason: format!("{text:?} is no URL: {error}"),
+    })
+}
+
+/// Whether two URLs are of the same scheme, host and port.
+pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme()
+        && a.host_str() == b.host_str()
+        && a.port_or_known_default() == b.port_or_known_default()
+}
