@@ -30,6 +30,8 @@ pub(crate) struct Made {
     pub(crate) snapshot: SnapshotId,
     /// When it was made first, seconds since 1970.
     pub(crate) created: i64,
+    /// Whether this build made it.
+    new: bool,
 }
 
 /// Everything a build has at hand.
@@ -134,7 +136,11 @@ impl Build {
             }
         }
         let created = record.note.get("created").and_then(serde_json::Value::as_i64);
-        let made = record.snapshot.map(|snapshot| Made { snapshot, created: created.unwrap_or(0) });
+        let made = record.snapshot.map(|snapshot| Made {
+            snapshot,
+            created: created.unwrap_or(0),
+            new: false,
+        });
         Ok(made.map(|made| (key, made)))
     }
 
@@ -358,7 +364,7 @@ impl Build {
         unique.part(active.dir().as_os_str().as_encoded_bytes());
         let snapshot = SnapshotId(unique.finish().0);
         active.commit(snapshot, parent).during("keeping a step's files")?;
-        let made = Made { snapshot, created: self.now };
+        let made = Made { snapshot, created: self.now, new: true };
         let note = json!({ "created": made.created });
         let record = StepRecord { snapshot: Some(snapshot), layer: None, note };
         self.env.store.record_step(name.0, &record).during("recording a step")?;
@@ -403,7 +409,8 @@ impl Executor for Engine {
             lock(&self.0.keys).insert(id, key);
             return Ok(Some(key));
         }
-        if lock(&self.0.made).contains_key(&key) {
+        let made = lock(&self.0.made).get(&key).copied();
+        if made.is_some_and(|made| made.new || !step.fresh) {
             lock(&self.0.keys).insert(id, key);
             return Ok(Some(key));
         }

@@ -62,6 +62,10 @@ pub(crate) async fn resolve(
         task.done();
         return Ok(base);
     }
+    if let Some(base) = by_id(env, name, &key.platform).map_err(fail)? {
+        task.done();
+        return Ok(base);
+    }
     let candidates = candidates(name)?;
     let stored = local(env, &candidates, &key.platform).map_err(fail)?;
     let base = match (request.pull, stored) {
@@ -97,6 +101,18 @@ pub(crate) async fn resolve(
 fn elsewhere(name: &str) -> Option<Location> {
     let transports = ["docker:", "oci:", "oci-archive:", "docker-archive:", "dir:"];
     transports.iter().any(|t| name.starts_with(t)).then(|| name.parse().ok()).flatten()
+}
+
+/// An image of the store by its id or digest, or the beginning of one.
+fn by_id(env: &Env, text: &str, platform: &Platform) -> Result<Option<Base>, Cause> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let id = (12..=64).contains(&hex.len())
+        && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let Some(descriptor) = (if id { env.store.find(text)? } else { None }) else {
+        return Ok(None);
+    };
+    let image = env.store.image(&descriptor, platform)?;
+    Ok(Some(Base { image, from: None, name: None }))
 }
 
 fn local(env: &Env, names: &[Reference], platform: &Platform) -> Result<Option<Base>, Cause> {

@@ -139,6 +139,8 @@ pub struct Request {
     pub hosts: Vec<(String, IpAddr)>,
     /// `--secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`: sockets of ssh agents by id; absolute paths.
+    pub ssh: BTreeMap<String, PathBuf>,
     /// `SOURCE_DATE_EPOCH`, seconds since 1970: the time of everything in the image.
     pub source_date_epoch: Option<i64>,
     /// Media types.
@@ -176,6 +178,7 @@ impl Request {
             network: Network::default(),
             hosts: Vec::new(),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
             source_date_epoch: None,
             format: Format::default(),
             compression: Compression { encoding: image::Encoding::Gzip, level: None },

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use builder::plan::key::{Key, definition};
 use builder::plan::{ImageKey, Lowered, Resolved, lower};
 use builder::{Context, Request, SourceFile};
 use image::{Config, Descriptor, Digest, Document, Image, Manifest, MediaType, Platform, RootFs};
@@ -57,6 +58,87 @@ fn request(text: &str) -> Request {
         }
     }
     request
+}
+
+/// The key of the target, as far as the plan decides it.
+fn key(text: &str, change: impl FnOnce(&mut Request)) -> Key {
+    let (file, diagnostics) = dockerfile::parse(text);
+    assert!(diagnostics.iter().all(|d| d.severity == dockerfile::Severity::Warning), "{text}");
+    let mut request = request(text);
+    change(&mut request);
+    let mut resolved = Resolved::default();
+    let plan = loop {
+        match lower(&file, &request, &resolved) {
+            Ok(Lowered::Plan(plan)) => break plan,
+            Ok(Lowered::Needs(needs)) => {
+                resolved.images.extend(needs.into_iter().map(|key| (key.clone(), image(&key))));
+            }
+            Err(diagnostics) => panic!("{text}: {diagnostics:?}"),
+        }
+    };
+    let mut keys: Vec<Key> = Vec::new();
+    for step in &plan.steps {
+        let inputs: Vec<Key> = step.inputs().map(|input| keys[input.0]).collect();
+        keys.push(definition(step, &inputs).finish());
+    }
+    keys[plan.target.unwrap().0]
+}
+
+#[test]
+fn what_must_and_must_not_change_the_key_of_a_command() {
+    let base = "FROM base\nARG A=1\nENV E=1\nUSER u\nWORKDIR /w\nRUN --mount=type=cache,target=/c --mount=type=secret,id=s x\n";
+    let unchanged = key(base, |_| {});
+    let texts = [
+        ("a comment", "FROM base", "# comment\nFROM base", true),
+        ("blanks", "ENV E=1", "  env   E=1", true),
+        ("a label", "USER u", "LABEL l=1\nUSER u", true),
+        ("a command of the image", "USER u", "CMD x\nUSER u", true),
+        ("how a cache is shared", "target=/c", "target=/c,sharing=locked", true),
+        ("the base", "FROM base", "FROM other", false),
+        ("a variable", "E=1", "E=2", false),
+        ("an argument", "A=1", "A=2", false),
+        ("another argument", "ARG A=1", "ARG A=1\nARG B=2", false),
+        ("the user", "USER u", "USER v", false),
+        ("the directory", "/w", "/v", false),
+        ("the command", " x", " y", false),
+        ("the form", " x", " [\"x\"]", false),
+        ("the shell", "USER u", "SHELL [\"/bin/bash\"]\nUSER u", false),
+        ("the network", "RUN", "RUN --network=none", false),
+        ("where a cache is", "target=/c", "target=/d", false),
+        ("which cache", "target=/c", "target=/c,id=i", false),
+        ("a secret's name", "id=s", "id=t", false),
+        ("a secret's place", "id=s", "id=s,target=/s", false),
+        ("a mount", " x", " --mount=type=tmpfs,target=/t x", false),
+        ("a step before", "USER u", "COPY a b\nUSER u", false),
+        ("the platform", "FROM base", "FROM --platform=linux/arm64 base", false),
+    ];
+    for (what, from, to, same) in texts {
+        assert!(base.contains(from), "{what}");
+        assert_eq!(key(&base.replacen(from, to, 1), |_| {}) == unchanged, same, "{what}");
+    }
+    type Change = fn(&mut Request);
+    let requests: [(&str, Change, bool); 6] = [
+        (
+            "a secret's value",
+            |r| {
+                let secret = builder::Secret::Value(b"x".to_vec());
+                r.secrets.insert("s".to_owned(), secret);
+            },
+            true,
+        ),
+        ("a proxy", |r| drop(r.proxy.insert("http_proxy".to_owned(), "x".to_owned())), true),
+        (
+            "a proxy argument",
+            |r| drop(r.build_args.insert("HTTP_PROXY".to_owned(), "x".to_owned())),
+            true,
+        ),
+        ("a label", |r| drop(r.labels.insert("l".to_owned(), "x".to_owned())), true),
+        ("an argument", |r| drop(r.build_args.insert("A".to_owned(), "x".to_owned())), false),
+        ("the network", |r| r.network = builder::Network::None, false),
+    ];
+    for (what, change, same) in requests {
+        assert_eq!(key(base, change) == unchanged, same, "{what}");
+    }
 }
 
 fn plan(text: &str) -> String {

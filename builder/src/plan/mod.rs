@@ -247,6 +247,13 @@ pub enum RunMountKind {
         /// Group of the file.
         gid: u32,
     },
+    /// The socket of an ssh agent.
+    Ssh {
+        /// Its name.
+        id: String,
+        /// Whether it must be there.
+        required: bool,
+    },
 }
 
 /// The image to be made.

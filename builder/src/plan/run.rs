@@ -6,7 +6,7 @@ use super::args::{PROXY, in_env};
 use super::config::shell;
 use super::copy::clean;
 use super::lower::{Lowerer, Place, State};
-use super::{From, Op, RunMount, RunMountKind, RunOp, SCRIPTS, StepId};
+use super::{From, Op, Ownership, RunMount, RunMountKind, RunOp, SCRIPTS, StepId};
 use crate::Network;
 
 impl Lowerer<'_> {
@@ -84,6 +84,10 @@ impl Lowerer<'_> {
             };
             let target = match (&kind, target) {
                 (RunMountKind::Bind { .. }, None) => Some(working_dir.clone()),
+                (RunMountKind::Ssh { .. }, None) => {
+                    let number = mounts.iter().filter(is_ssh).count();
+                    Some(format!("/run/buildkit/ssh_agent.{number}"))
+                }
                 (_, target) => target,
             };
             if target.as_deref() == Some("/") {
@@ -142,9 +146,16 @@ impl Lowerer<'_> {
                 uid: ownership.uid.unwrap_or(0),
                 gid: ownership.gid.unwrap_or(0),
             },
-            MountKind::Ssh { .. } => return Err(unsupported("RUN --mount=type=ssh")),
+            MountKind::Ssh { ownership, .. } if ownership != Ownership::default() => {
+                return Err(unsupported("mode, uid and gid of an ssh mount"));
+            }
+            MountKind::Ssh { id, required, .. } => RunMountKind::Ssh { id, required },
         }))
     }
+}
+
+fn is_ssh(mount: &&RunMount) -> bool {
+    matches!(mount.kind, RunMountKind::Ssh { .. })
 }
 
 fn refuse_extras(run: &Run, state: &State) -> Result<(), Diagnostic> {

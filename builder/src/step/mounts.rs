@@ -17,7 +17,7 @@ use crate::context::Tree;
 use crate::context::scan::{Filter, is};
 use crate::error::During;
 use crate::plan::{RunMount, RunMountKind, SCRIPTS, Sharing};
-use crate::{Error, Result, Secret};
+use crate::{Error, Request, Result, Secret};
 
 /// No secret larger than this is read.
 const SECRET_LIMIT: u64 = 1 << 20;
@@ -112,7 +112,7 @@ impl<'a> Mounts<'a> {
         mount: &RunMount,
         tree: Option<&Tree>,
         user: (u32, u32),
-        secret: Option<&Secret>,
+        request: &Request,
     ) -> Result<()> {
         let target = mount.target.as_deref();
         match &mount.kind {
@@ -157,13 +157,8 @@ impl<'a> Mounts<'a> {
                 Ok(())
             }
             RunMountKind::Secret { id, env, required, mode, uid, gid } => {
-                let Some(secret) = secret else {
-                    if *required {
-                        return Err(Error::Invalid(format!(
-                            "secret {id:?} is required and was not given: use --secret id={id},src=FILE"
-                        )));
-                    }
-                    return Ok(());
+                let Some(secret) = request.secrets.get(id) else {
+                    return optional(*required, "secret", id, "--secret id=ID,src=FILE");
                 };
                 let content = reveal(id, secret)?;
                 if let Some(name) = env {
@@ -176,6 +171,17 @@ impl<'a> Mounts<'a> {
                     Some(target) => self.file(target, &content, *mode, (*uid, *gid), true),
                     None => Ok(()),
                 }
+            }
+            RunMountKind::Ssh { id, required } => {
+                let (Some(socket), Some(target)) = (request.ssh.get(id), target) else {
+                    return optional(*required, "ssh agent", id, "--ssh ID=SOCKET");
+                };
+                if user.0 != 0 {
+                    self.task.warn("only root may use the ssh agent in a command");
+                }
+                self.env.push(format!("SSH_AUTH_SOCK={target}"));
+                self.bind(socket.clone(), target, false);
+                Ok(())
             }
         }
     }
@@ -293,6 +299,15 @@ impl<'a> Mounts<'a> {
         }
         Ok(Some(active))
     }
+}
+
+/// What a step asks for was not given: an error if it must be.
+fn optional(required: bool, what: &str, id: &str, flag: &str) -> Result<()> {
+    if !required {
+        return Ok(());
+    }
+    let flag = flag.replace("ID", id);
+    Err(Error::Invalid(format!("{what} {id:?} is required and was not given: use {flag}")))
 }
 
 fn missing(tree: &Tree, path: &str, ignored: bool) -> Error {

@@ -87,11 +87,7 @@ fn furnish(
         mounts.script(name, content)?;
     }
     for (mount, tree) in op.mounts.iter().zip(&with.trees) {
-        let secret = match &mount.kind {
-            crate::plan::RunMountKind::Secret { id, .. } => with.request.secrets.get(id),
-            _ => None,
-        };
-        mounts.add(mount, tree.as_deref(), user, secret)?;
+        mounts.add(mount, tree.as_deref(), user, with.request)?;
     }
     Ok(())
 }

@@ -130,7 +130,7 @@ fn errors() {
     }
     for text in [
         "FROM base\nRUN --security=insecure x\n",
-        "FROM base\nRUN --mount=type=ssh x\n",
+        "FROM base\nRUN --mount=type=ssh,uid=3 x\n",
         "FROM base\nADD https://e.example/x.git /\n",
     ] {
         let message = place.fails(text).to_string();

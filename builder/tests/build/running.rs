@@ -13,7 +13,9 @@ pub(crate) const CASES: &[Case] = &[
     ("mounts_are_seen_and_leave_no_trace", mounts),
     ("caches_survive", caches),
     ("secrets_leave_no_trace", secrets),
+    ("agents_are_reached", agents),
     ("networks", networks),
+    ("cancelling_ends_a_command", cancelling),
     ("a_warm_build_runs_nothing", warm),
     ("deleted_files_are_gone", deleted),
     ("links_of_the_image_lead_nowhere_else", hostile),
@@ -242,4 +244,27 @@ fn lazy() {
     request.target = Some("big".to_owned());
     request.outputs = vec![builder::Output::Image(format!("oci:{}:again", layout.display()))];
     assert!(third.build(request).exists("/bin/sh"));
+}
+
+fn agents() {
+    let Some(place) = ready() else { return };
+    let socket = place.root.join("agent");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let text = "FROM base\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo $SSH_AUTH_SOCK\n";
+    let mut request = place.request(text);
+    request.ssh.insert("default".to_owned(), socket);
+    let look = place.build(request);
+    assert_eq!(place.ear.output(), "/run/buildkit/ssh_agent.0\n");
+    assert_eq!(look.top_layer(&place), [""; 0]);
+    let error = place.fails("FROM base\nRUN --mount=type=ssh,required true\n");
+    assert!(task::chain(&error)[1].contains("--ssh default=SOCKET"), "{error}");
+}
+
+fn cancelling() {
+    let Some(place) = ready() else { return };
+    place.ear.cancel_on("started");
+    let error = place.fails("FROM base\nRUN echo started; sleep 1000\n");
+    assert_eq!(error.kind(), Kind::Cancelled, "{error}");
+    place.ear.cancel_on("");
+    place.build_text("FROM base\nRUN echo started\n");
 }

@@ -48,15 +48,29 @@ impl Places for Layouts {
 #[derive(Default)]
 pub(crate) struct Ear {
     events: Mutex<Vec<Event>>,
+    /// Output at which the build is cancelled, and what cancels it.
+    stop: Mutex<(String, Option<task::Canceller>)>,
 }
 
 impl Observer for Ear {
     fn event(&self, event: Event) {
+        if let Event::Output { bytes, .. } = &event {
+            let stop = self.stop.lock().unwrap().clone();
+            let here = !stop.0.is_empty() && String::from_utf8_lossy(bytes).contains(&stop.0);
+            if let Some(canceller) = stop.1.filter(|_| here) {
+                canceller.cancel();
+            }
+        }
         self.events.lock().unwrap().push(event);
     }
 }
 
 impl Ear {
+    /// Cancels builds at this output from now on; an empty text never.
+    pub(crate) fn cancel_on(&self, text: &str) {
+        self.stop.lock().unwrap().0 = text.to_owned();
+    }
+
     /// What commands wrote.
     pub(crate) fn output(&self) -> String {
         let events = self.events.lock().unwrap();
@@ -195,6 +209,7 @@ impl Place {
         let env = self.env();
         self.ear.events.lock().unwrap().clear();
         let task = Task::root("build", self.ear.clone());
+        self.ear.stop.lock().unwrap().1 = Some(task.canceller());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
