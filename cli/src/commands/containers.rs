@@ -174,11 +174,9 @@ pub(crate) struct Exec {
     /// Give the program all capabilities
     #[arg(long)]
     privileged: bool,
-    /// Which container
-    container: String,
-    /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The container, then the program and its arguments
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, allow_hyphen_values = true, value_names = ["CONTAINER", "COMMAND"])]
+    container_and_command: Vec<String>,
 }
 
 impl Exec {
@@ -187,10 +185,12 @@ impl Exec {
     /// # Errors
     /// The container is not running; 126 and 127 when the program cannot be started.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let found = container::require(app.store()?, &self.container)?;
+        let mut words = self.container_and_command.into_iter();
+        let name = words.next().unwrap_or_default();
+        let found = container::require(app.store()?, &name)?;
         let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok();
         let program = Program {
-            args: self.command,
+            args: words.collect(),
             env: None,
             extra_env: flags::environment(&self.env_file, &self.env)?,
             working_dir: self.workdir,

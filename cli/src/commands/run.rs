@@ -69,11 +69,9 @@ pub(crate) struct Run {
     container: ContainerFlags,
     #[command(flatten)]
     registry: RegistryFlags,
-    /// The image: its name or id
-    image: String,
-    /// The command and its arguments (default: the image's)
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, then the command and its arguments (default: the image's)
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["IMAGE", "COMMAND"])]
+    image_and_command: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -106,6 +104,14 @@ impl Run {
         })
     }
 
+    fn image_name(&self) -> &str {
+        self.image_and_command.first().map(String::as_str).unwrap_or_default()
+    }
+
+    fn command(&self) -> &[String] {
+        self.image_and_command.get(1..).unwrap_or_default()
+    }
+
     fn start(&self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let _lease = store.lease()?;
@@ -130,14 +136,14 @@ impl Run {
         let store = app.store()?;
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         if self.pull != PullPolicy::Always
-            && let Some(found) = lookup::find(store, &self.image)?
+            && let Some(found) = lookup::find(store, self.image_name())?
         {
             return Ok(store.image(&found.descriptor, &platform)?);
         }
         if self.pull == PullPolicy::Never {
-            lookup::require(store, &self.image)?;
+            lookup::require(store, self.image_name())?;
         }
-        let reference = place::remote_name(&self.image)?;
+        let reference = place::remote_name(self.image_name())?;
         let reach = self.registry.reach()?;
         let root = observed("pull", Progress::Auto, |task| {
             place::pull(app, &reference, &platform, reach, task)
@@ -172,7 +178,7 @@ impl Run {
         let id = random_id()?;
         let name = match &self.name {
             Some(name) => name.clone(),
-            None => format!("{}-{}", super::container::word(&self.image), &id[..6]),
+            None => format!("{}-{}", super::container::word(self.image_name()), &id[..6]),
         };
         if self.replace
             && let Some(old) = super::container::find(store, &name)?
@@ -224,7 +230,7 @@ impl Run {
         let root = store.container_stack(record)?.mount()?;
         let spec = self.spec(image, &root, &record.id, &record.directory)?;
         let about = json!({
-            "image": self.image, "command": spec.process().as_ref().and_then(|p| p.args().clone()),
+            "image": self.image_name(), "command": spec.process().as_ref().and_then(|p| p.args().clone()),
             "stopSignal": self.stop_signal.map(|signal| signal.0.to_string())
                 .or_else(|| image.config().config.stop_signal.clone()),
             "labels": self.label.iter().map(|text| flags::pair(text)).collect::<BTreeMap<_, _>>(),
@@ -251,7 +257,7 @@ impl Run {
         id: &str,
         directory: &Path,
     ) -> Result<runtime::oci::Spec, Failure> {
-        let mut overrides = self.container.overrides(&self.command, self.tty)?;
+        let mut overrides = self.container.overrides(self.command(), self.tty)?;
         let hostname = overrides.hostname.get_or_insert_with(|| id[..12].to_owned()).clone();
         let files =
             network_files(directory, &hostname, overrides.network, &self.container.add_host)?;
