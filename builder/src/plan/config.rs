@@ -9,7 +9,7 @@ use dockerfile::{
 use serde_json::json;
 
 use super::args::set_env;
-use super::lower::State;
+use super::state::State;
 
 /// The shell of shell-form commands when `SHELL` says nothing.
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -50,7 +50,7 @@ pub(super) fn fold(instruction: &Instruction, state: &mut State) -> Result<(), D
             Ok(())
         }
         InstructionKind::Healthcheck(check) => {
-            state.note(super::lower::one_line(&instruction.text));
+            state.note(super::state::one_line(&instruction.text));
             state.config.config.healthcheck = Some(healthcheck(check, state));
             Ok(())
         }
@@ -142,7 +142,7 @@ fn onbuild(trigger: &Instruction, state: &mut State) -> Result<(), Diagnostic> {
         let message = format!("{} cannot be a trigger", trigger.name());
         return Err(Diagnostic::error("bad-trigger", message, trigger.span));
     }
-    state.note(format!("ONBUILD {}", super::lower::one_line(&trigger.text)));
+    state.note(format!("ONBUILD {}", super::state::one_line(&trigger.text)));
     state.config.config.on_build.push(trigger.text.clone());
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use dockerfile::{Add, Copy, Diagnostic, Instruction, Source, Word, expand};
 
-use super::lower::{Lowerer, Place, State};
+use super::lower::Lowerer;
+use super::state::{Place, State};
 use super::{Chmod, CopyOp, CopySource, From, Op, WorkdirOp};
 
 impl Lowerer<'_> {

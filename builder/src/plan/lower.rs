@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use dockerfile::{
-    Diagnostic, Dockerfile, Instruction, InstructionKind, Mount, MountKind, Stage, Word,
+    Diagnostic, Dockerfile, Instruction, InstructionKind, Mount, MountKind, Stage,
     parse_instruction,
 };
-use image::{Config, ContainerConfig, Platform};
+use image::Platform;
 
-use super::args::{DEFAULT_PATH, Global, PROXY, Variables, in_env, unused};
+use super::args::{DEFAULT_PATH, Global, PROXY, in_env, unused};
+use super::state::{Place, State, shown};
 use super::{From, HistoryItem, ImageKey, ImagePlan, Op, Plan, Resolved, Step, StepId};
 use crate::{Context, Request};
 
@@ -110,58 +111,6 @@ fn finish(mut plan: Plan, state: State, file: &Dockerfile, request: &Request) ->
     plan
 }
 
-/// What a stage has come to after some of its instructions.
-#[derive(Debug, Clone)]
-pub(super) struct State {
-    pub(super) rootfs: Option<StepId>,
-    pub(super) base: Option<ImageKey>,
-    pub(super) config: Config,
-    pub(super) history: Vec<HistoryItem>,
-    pub(super) args: Variables,
-    /// Whether this stage has a `CMD` of its own.
-    pub(super) own_cmd: bool,
-    pub(super) platform: Platform,
-    /// Steps to wait for before the first step of our own (`--after`).
-    pub(super) after: Vec<StepId>,
-}
-
-impl State {
-    fn scratch(platform: Platform) -> State {
-        let config = Config {
-            architecture: platform.architecture.clone(),
-            variant: platform.variant.clone(),
-            os: platform.os.clone(),
-            config: ContainerConfig { working_dir: "/".to_owned(), ..ContainerConfig::default() },
-            ..Config::default()
-        };
-        State {
-            rootfs: None,
-            base: None,
-            config,
-            history: Vec::new(),
-            args: Variables::default(),
-            own_cmd: false,
-            platform,
-            after: Vec::new(),
-        }
-    }
-
-    /// The value of a variable: `ENV` beats `ARG`.
-    pub(super) fn variable(&self, name: &str) -> Option<String> {
-        in_env(&self.config.config.env, name).or_else(|| self.args.get(name)).map(str::to_owned)
-    }
-
-    /// Replaces the variables in a word.
-    pub(super) fn expand(&self, word: &Word) -> Result<String, Diagnostic> {
-        dockerfile::expand(word, &|name| self.variable(name))
-    }
-
-    /// Notes what was done; it made no layer.
-    pub(super) fn note(&mut self, created_by: String) {
-        self.history.push(HistoryItem { created_by, layer: None });
-    }
-}
-
 pub(super) struct Lowerer<'a> {
     file: &'a Dockerfile,
     pub(super) request: &'a Request,
@@ -171,15 +120,6 @@ pub(super) struct Lowerer<'a> {
     stages: BTreeMap<usize, State>,
     images: BTreeMap<ImageKey, StepId>,
     needs: Vec<ImageKey>,
-}
-
-/// Where in a Dockerfile the instruction that is lowered stands.
-pub(super) struct Place<'a> {
-    pub(super) stage: usize,
-    pub(super) label: &'a str,
-    pub(super) number: &'a mut usize,
-    pub(super) total: usize,
-    pub(super) fresh: bool,
 }
 
 impl Lowerer<'_> {
@@ -533,24 +473,6 @@ impl Lowerer<'_> {
             }
         }
     }
-}
-
-/// A text on one line, its blanks as they are.
-pub(super) fn one_line(text: &str) -> String {
-    text.split(['\n', '\r']).collect::<Vec<_>>().join(" ")
-}
-
-/// An instruction as it is shown: on one line, URLs without the credentials in them.
-fn shown(text: &str) -> String {
-    let line = one_line(text);
-    let words: Vec<_> = line
-        .split(' ')
-        .map(|word| match word.contains("://") {
-            true => super::copy::without_credentials(word),
-            false => word.to_owned(),
-        })
-        .collect();
-    words.join(" ")
 }
 
 /// The stages or images an instruction reads, as names; the flag says whether an index will do.

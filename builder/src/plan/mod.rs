@@ -11,6 +11,7 @@ pub mod key;
 mod lower;
 mod print;
 mod run;
+mod state;
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,8 @@ use dockerfile::{Diagnostic, Instruction, Mount, MountKind, Program, Run, Word};
 use super::args::{PROXY, in_env};
 use super::config::shell;
 use super::copy::clean;
-use super::lower::{Lowerer, Place, State};
+use super::lower::Lowerer;
+use super::state::{Place, State};
 use super::{From, Op, Ownership, RunMount, RunMountKind, RunOp, SCRIPTS, StepId};
 use crate::Network;
 
@@ -208,7 +209,7 @@ fn created_by(op: &RunOp, run: &Run, state: &State) -> String {
             }
             words.extend(
                 run.heredocs.iter().map(|heredoc| {
-                    format!("({})", super::lower::one_line(heredoc.body().trim_end()))
+                    format!("({})", super::state::one_line(heredoc.body().trim_end()))
                 }),
             );
         }

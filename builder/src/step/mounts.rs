@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 use layers::copy::{CopyOptions, Keep, copy};
 use layers::{FileType, Mode, OFlags, Root};
 use runtime::{Mount, Propagation};
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::fs::openat;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen,
+    open_tree,
+};
 use store::{Active, CacheMount, SnapshotId, Store};
 use task::Task;
 
@@ -167,9 +171,15 @@ impl<'a> Mounts<'a> {
                     })?;
                     self.env.push(format!("{name}={text}"));
                 }
-                match target {
-                    Some(target) => self.file(target, &content, *mode, (*uid, *gid), true),
-                    None => Ok(()),
+                let Some(target) = target else { return Ok(()) };
+                match in_memory(&content, *mode, (*uid, *gid)) {
+                    Ok(mount) => {
+                        let path = self.hold(mount, None);
+                        self.bind(path, target, true);
+                        Ok(())
+                    }
+                    // Kernels before 6.15; the file is gone when the command has ended.
+                    Err(_) => self.file(target, &content, *mode, (*uid, *gid), true),
                 }
             }
             RunMountKind::Ssh { id, required } => {
@@ -220,10 +230,14 @@ impl<'a> Mounts<'a> {
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH;
         let Ok(mount) = open_tree(&fd, c"", flags) else { return Ok(None) };
+        Ok(Some(self.hold(mount, kept)))
+    }
+
+    /// Keeps a mount that is attached nowhere, and gives a name for it.
+    fn hold(&mut self, mount: OwnedFd, kept: Option<Active>) -> PathBuf {
         let (pid, number) = (rustix::process::getpid(), mount.as_raw_fd());
-        let path = PathBuf::from(format!("/proc/{}/fd/{number}", pid.as_raw_nonzero()));
         self.attached.push((mount, kept));
-        Ok(Some(path))
+        PathBuf::from(format!("/proc/{}/fd/{number}", pid.as_raw_nonzero()))
     }
 
     /// Copies files to be mounted: what the command writes there is forgotten, and what is
@@ -299,6 +313,24 @@ impl<'a> Mounts<'a> {
         }
         Ok(Some(active))
     }
+}
+
+/// A file of a file system in memory, as a mount that is attached nowhere: what is in it never
+/// reaches a disk of the store.
+fn in_memory(content: &[u8], mode: u32, owner: (u32, u32)) -> std::io::Result<OwnedFd> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let tree = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut file = fs::File::from(openat(&tree, c"secret", flags, Mode::from_raw_mode(0o600))?);
+    std::io::Write::write_all(&mut file, content)?;
+    std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+    // A file that is open for writing cannot be mounted read-only.
+    drop(file);
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Ok(open_tree(&tree, c"secret", flags)?)
 }
 
 /// What a step asks for was not given: an error if it must be.
