@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
-use store::{Budget, What};
+use store::{Budget, Severity, What};
 use task::Kind;
 
 use crate::app::{App, observed};
@@ -132,22 +132,30 @@ impl Df {
 pub(crate) struct Check {}
 
 impl Check {
-    /// Checks; names every problem.
+    /// Checks; names every problem. Leftovers take room and are no failure.
     ///
     /// # Errors
-    /// There is a problem.
+    /// Something is broken.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let problems = observed("check", Progress::Auto, |task| Ok(store.check(task)?))?;
-        for problem in &problems {
-            outln!("{problem}");
+        let (broken, garbage): (Vec<_>, Vec<_>) =
+            problems.iter().partition(|problem| problem.severity == Severity::Broken);
+        for problem in &broken {
+            outln!("broken: {problem}");
         }
-        match problems.len() {
+        for problem in &garbage {
+            outln!("garbage: {problem}");
+        }
+        match broken.len() {
             0 => {
                 outln!("the store is sound");
+                if !garbage.is_empty() {
+                    eprintln!("{} leftovers: `rbuild prune` removes them", garbage.len());
+                }
                 Ok(0)
             }
-            count => Err(Failure::new(Kind::Invalid, format!("{count} problems found"))),
+            count => Err(Failure::new(Kind::Invalid, format!("{count} broken things found"))),
         }
     }
 }
