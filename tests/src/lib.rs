@@ -9,6 +9,7 @@
 )]
 
 pub mod image;
+pub mod kill;
 pub mod registry;
 
 use std::ffi::OsStr;
