@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use task::{Event, Meter, Observer, Outcome, TaskId};
 
-use super::text::{Lines, bytes, clean, duration};
+use super::text::{Lines, bytes, clean, duration, on_one_line};
 
 /// Progress as lines for logs: each task says when it starts (if it lasts), what it prints and how
 /// it ended, every line with the task's label in front.
@@ -126,7 +126,7 @@ impl Observer for Plain {
                     .map_or(0, |parent| live.tasks.get(&parent).map_or(1, |item| item.depth + 1));
                 let item = Item {
                     label: label(&name).to_owned(),
-                    name,
+                    name: on_one_line(&name),
                     depth,
                     start: Instant::now(),
                     meter,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use task::{Event, Meter, Observer, Outcome, TaskId};
 
-use super::text::{Lines, bytes, clean, duration};
+use super::text::{Lines, bytes, clean, duration, on_one_line};
 
 /// Nothing is drawn for work that ends within this time.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -141,18 +141,16 @@ impl Item {
                     0 => String::new(),
                     position => format!(" {}", bytes(position)),
                 };
-                bar.set_style(style(&format!("{indent}{{spinner:.cyan}} {{msg}} {{prefix:.dim}}")));
-                bar.set_prefix(format!("{took}{size}"));
                 let skip = self.tail.len().saturating_sub(VISIBLE);
-                let tail = self.tail.iter().skip(skip);
-                let below = tail.map(|line| {
-                    format!(
-                        "\n{indent}  \x1b[2m│ {}\x1b[0m",
-                        clean(line, width() - indent.len() - 5)
-                    )
+                let tail = self.tail.iter().skip(skip).map(|line| {
+                    let line = clean(line, width().saturating_sub(indent.len() + 6));
+                    format!("\n{indent}  \x1b[2m│ {line}\x1b[0m")
                 });
-                bar.set_prefix(format!("{took}{size}{}", below.collect::<String>()));
-                bar.set_message(name);
+                bar.set_style(style(&format!("{indent}{{spinner:.cyan}} {{msg}}")));
+                bar.set_message(format!(
+                    "{name} \x1b[2m{took}{size}\x1b[0m{}",
+                    tail.collect::<String>()
+                ));
             }
         }
         bar.tick();
@@ -197,7 +195,7 @@ impl Observer for Terminal {
                 let parent = parent.and_then(|parent| live.items.get(&parent));
                 let depth = parent.map_or(0, |item| item.depth + 1);
                 let item = Item {
-                    name,
+                    name: on_one_line(&name),
                     depth,
                     start: Instant::now(),
                     meter,

@@ -27,6 +27,13 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// A name that may be a command over several lines, on one: runs of blanks are one blank, line
+/// continuations vanish.
+pub(super) fn on_one_line(name: &str) -> String {
+    let words = name.split_whitespace().filter(|word| *word != "\\");
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// Cuts a line to `width` characters and takes control characters out of it, so that no output
 /// of a command can move the cursor or recolour the screen.
 pub(super) fn clean(line: &str, width: usize) -> String {
