@@ -5,9 +5,9 @@ use task::{Fault, Kind};
 
 use crate::{Error, Options};
 
-/// Attempts left, after the next one, once nobody could be connected to or a timeout passed: a
-/// mistyped name should not take long to be told, and timeouts add up.
-const LOST: u32 = 0;
+/// How often nobody may be connected to, or a timeout pass, before it is given up: a mistyped
+/// name should not take long to be told, and timeouts add up.
+const LOST: u32 = 2;
 /// The longest pause of our own choosing.
 const LONGEST: Duration = Duration::from_secs(20);
 
@@ -34,13 +34,19 @@ impl From<Error> for Failure {
 /// Counts the attempts at one thing.
 pub(crate) struct Attempts {
     left: u32,
+    lost: u32,
     pause: Duration,
     longest: Duration,
 }
 
 impl Attempts {
     pub(crate) fn new(options: &Options) -> Attempts {
-        Attempts { left: options.retries, pause: options.backoff, longest: options.timeouts.pause }
+        Attempts {
+            left: options.retries,
+            lost: 0,
+            pause: options.backoff,
+            longest: options.timeouts.pause,
+        }
     }
 
     /// No attempt after the first.
@@ -59,12 +65,15 @@ impl Attempts {
         {
             return Err(error);
         }
-        let lost = match &error {
+        self.left -= 1;
+        self.lost += u32::from(match &error {
             Error::Connection { source, .. } => source.is_connect(),
             Error::Timeout { .. } => true,
             _ => false,
-        };
-        self.left = if lost { LOST } else { self.left - 1 };
+        });
+        if self.lost >= LOST {
+            return Err(error);
+        }
         let pause = match after {
             Some(after) => after,
             None => jittered(self.pause),

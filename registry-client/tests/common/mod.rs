@@ -26,18 +26,18 @@ pub fn run(test: impl Future<Output = ()>) {
     runtime.block_on(guarded).expect("the test hangs");
 }
 
-/// Options with little patience.
+/// Options with little patience, but enough for a busy machine.
 pub fn options(credential: Credential) -> Options {
     Options {
         keychain: Arc::new(credential),
         retries: 3,
         backoff: Duration::from_millis(1),
         timeouts: Timeouts {
-            connect: Duration::from_millis(400),
-            first_byte: Duration::from_millis(200),
-            stall: Duration::from_millis(400),
-            commit: Duration::from_millis(400),
-            document: Duration::from_millis(300),
+            connect: Duration::from_millis(600),
+            first_byte: Duration::from_millis(700),
+            stall: Duration::from_millis(1000),
+            commit: Duration::from_millis(1000),
+            document: Duration::from_millis(1000),
             pause: Duration::from_secs(2),
         },
         system_proxy: false,
