@@ -161,6 +161,31 @@ impl Container {
         self.terminal.take()
     }
 
+    /// Connects these streams with the container's terminal until it ends; detaching is not
+    /// possible, as the container ends with this process. For [`Stdio::Terminal`].
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`], [`Error::Lost`].
+    pub fn interact(mut self, streams: crate::Streams3<'_>, task: &Task) -> Result<ExitStatus> {
+        let options = crate::AttachOptions {
+            input: true,
+            detach_keys: Vec::new(),
+            forward_signals: true,
+            replay: false,
+        };
+        let line = self.answers.line().try_clone();
+        let line = line.map_err(Error::system("copying", "a socket"))?;
+        let _hook = task.on_cancel(move || drop(line.shutdown(std::net::Shutdown::Both)));
+        let terminal = self.terminal.take();
+        match crate::detached::converse(&mut self.answers, terminal, &options, streams, task)? {
+            crate::Attached::Exited(status) => {
+                self.finish();
+                Ok(status)
+            }
+            crate::Attached::Detached => Err(Error::Lost { process: "supervisor" }),
+        }
+    }
+
     /// Passes the output on to the task and waits for the end; kills the container when the task
     /// is cancelled.
     ///

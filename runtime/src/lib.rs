@@ -14,12 +14,13 @@ mod seccomp;
 mod spec;
 mod stage;
 mod sys;
+mod terminal;
 mod userns;
 
 pub use container::{Bundle, Container, ExitStatus, Signal, StartOptions, Stdio};
 pub use detached::{
-    AttachOptions, Attached, Exec, LogLine, LogOptions, State, Status, Streams, attach, exec,
-    launch, logs, signal, state, stop, wait,
+    AttachOptions, Attached, Exec, LogLine, LogOptions, State, Status, Streams, Streams3, attach,
+    attach_streams, exec, exec_streams, launch, logs, signal, state, stop, wait,
 };
 pub use error::{Error, Result};
 pub use init::init;

@@ -47,11 +47,15 @@ pub(crate) enum Role {
     Monitor {
         /// Whether standard input stays open.
         interactive: bool,
+        /// Whether output waits for the first client.
+        held: bool,
     },
-    /// A further program in the container whose first process this is.
+    /// One more program in a container that runs.
     Join {
         /// The program.
         exec: Box<Exec>,
+        /// The container's cgroup.
+        cgroups: Vec<std::path::PathBuf>,
     },
 }
 

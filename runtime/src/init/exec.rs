@@ -39,7 +39,8 @@ pub(crate) fn child(launch: Launch<'_>) -> ! {
     sys::exit(125)
 }
 
-fn fail(mut report: &UnixStream, failure: &Failure) {
+/// Tells the supervisor why there is no program.
+pub(crate) fn fail(mut report: &UnixStream, failure: &Failure) {
     let mut bytes = b"F".to_vec();
     // Nobody to tell if this fails; the supervisor sees the end of the line.
     let _ = serde_json::to_writer(&mut bytes, failure);
@@ -108,7 +109,8 @@ pub(crate) fn take_terminal(theirs: &OwnedFd, stdio: &mut [Option<OwnedFd>; 3]) 
     Ok(())
 }
 
-fn join_keyring(id: &str) -> Step {
+/// Gives this process a session keyring of its own.
+pub(crate) fn join_keyring(id: &str) -> Step {
     let name = sys::c_string(format!("_ses.{id}")).doing("naming", "the keyring")?;
     match sys::join_keyring(&name) {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),

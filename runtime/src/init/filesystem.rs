@@ -80,7 +80,9 @@ pub(crate) fn enter(config: &Config, mut sources: Sources) -> Step<Entered> {
     let mut proc = None;
     for (mount, bind) in list.iter().zip(std::mem::take(&mut sources.binds)) {
         let mut options = mounts::parse(mount.options().as_deref().unwrap_or_default());
-        if !any_device && options.clear & sys::MOUNT_ATTR_NODEV == 0 {
+        // Nothing can be made in a devpts; its terminals must open.
+        let terminals = mount.typ().as_deref() == Some("devpts");
+        if !any_device && !terminals && options.clear & sys::MOUNT_ATTR_NODEV == 0 {
             options.set |= sys::MOUNT_ATTR_NODEV;
         }
         let one = make(mount, bind, options, &sources)?;

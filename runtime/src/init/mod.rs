@@ -11,8 +11,11 @@ mod supervisor;
 mod tree;
 
 pub(crate) use credentials::CAPABILITIES;
-pub(crate) use exec::{Launch, run_program};
-pub(crate) use supervisor::{Running, begin, ended};
+pub(crate) use devices::terminal;
+pub(crate) use exec::{
+    Never, Program, die_with_parent, fail, join_keyring, run_program, streams, take_terminal,
+};
+pub(crate) use supervisor::{Running, begin, ended, follow, wait_ready};
 
 use std::os::fd::AsFd;
 

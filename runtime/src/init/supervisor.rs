@@ -155,14 +155,15 @@ pub(crate) fn supervise(mut given: Given) -> Step {
     if told.is_err() {
         running.kill();
     }
-    follow(&running, &line);
+    follow(&running, &line, true);
     let status = ended(&running);
     let _ = stage::answer(&line, &Answer::Exited(status), None);
     Ok(())
 }
 
-/// Passes signals on until the container ends or the starter is gone.
-fn follow(running: &Running, mut line: &UnixStream) {
+/// Passes signals on until the program ends. When the starter is gone the program is killed, if it
+/// is `bound` to it.
+pub(crate) fn follow(running: &Running, mut line: &UnixStream, bound: bool) {
     let mut listening = true;
     loop {
         let mut fds = vec![PollFd::new(&running.pidfd, PollFlags::IN)];
@@ -183,7 +184,9 @@ fn follow(running: &Running, mut line: &UnixStream) {
                 Ok(1) => drop(running.signal(Signal(signal[0].into()))),
                 Ok(_) | Err(_) => {
                     listening = false;
-                    running.kill();
+                    if bound {
+                        running.kill();
+                    }
                 }
             }
         }

@@ -84,6 +84,11 @@ pub(super) fn sets(names: &BTreeSet<&str>) -> Result<LinuxCapabilities> {
         .map_err(|error| Error::invalid("capabilities", error.to_string()))
 }
 
+/// The sets of a privileged program.
+pub(crate) fn all() -> Result<LinuxCapabilities> {
+    sets(&CAPABILITIES.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! From an image's configuration and the user's wishes to a runtime-spec document.
 
-mod capabilities;
-mod environment;
+pub(crate) mod capabilities;
+pub(crate) mod environment;
 mod linux;
 mod mounts;
 pub(crate) mod users;

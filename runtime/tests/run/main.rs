@@ -2,6 +2,7 @@
 //! must be [`runtime::init`].
 
 mod basics;
+mod detached;
 mod limits;
 mod rootless;
 mod support;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 type Case = (&'static str, fn());
 
 fn all() -> impl Iterator<Item = &'static Case> {
-    basics::CASES.iter().chain(limits::CASES)
+    basics::CASES.iter().chain(limits::CASES).chain(detached::CASES)
 }
 
 fn main() -> ExitCode {

@@ -39,7 +39,7 @@ impl Rootfs {
         }
         fs::copy("/bin/busybox", root.path("bin/busybox")).unwrap();
         let applets = "sh cat echo true false sleep id env ls stat touch mkdir ln rm mount umount grep \
-            kill ps test hostname head dd wc readlink mknod tty stty ip sed cut tr sort chmod su nproc";
+            kill ps test hostname head dd wc readlink mknod tty stty ip sed cut tr sort chmod su nproc mv printf";
         for applet in applets.split_whitespace() {
             symlink("busybox", root.path("bin").join(applet)).unwrap();
         }

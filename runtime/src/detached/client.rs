@@ -1,0 +1,363 @@
+//! The user's side of a detached container: attaching, executing, waiting.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use task::Task;
+
+use super::wire::{self, Frames, Kind, Request};
+use super::{AttachOptions, Attached, Status, state};
+use crate::stage::{Answer, Answers};
+use crate::terminal::{DetachKeys, Pressed, Raw, Signals, size};
+use crate::{Error, Exec, ExitStatus, Result, Signal, sys};
+
+/// Three streams that stand in for the standard ones.
+pub type Streams3<'a> = [BorrowedFd<'a>; 3];
+
+/// Connects to the monitor. The socket's path may be longer than a name can be.
+pub(super) fn connect(dir: &Path) -> Result<UnixStream> {
+    let missing = |source| Error::NoContainer { path: dir.to_owned(), source };
+    let directory = File::open(dir).map_err(missing)?;
+    match UnixStream::connect(format!("/proc/self/fd/{}/socket", directory.as_raw_fd())) {
+        Ok(socket) => Ok(socket),
+        Err(_) => {
+            let state = state(dir)?.status.as_str();
+            Err(Error::NotRunning { path: dir.to_owned(), state })
+        }
+    }
+}
+
+fn lost<T>(_: T) -> Error {
+    Error::Lost { process: "monitor" }
+}
+
+/// What is ready of the things a client waits for.
+struct Ready {
+    line: bool,
+    signals: bool,
+    input: bool,
+    terminal: bool,
+}
+
+fn wait_ready(
+    line: &UnixStream,
+    signals: &Signals,
+    input: Option<BorrowedFd<'_>>,
+    terminal: Option<BorrowedFd<'_>>,
+) -> Ready {
+    let mut fds = vec![PollFd::new(line, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+    fds.extend(input.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    fds.extend(terminal.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    if poll(&mut fds, None).is_err() {
+        return Ready { line: false, signals: false, input: false, terminal: false };
+    }
+    let any = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+    let with_input = usize::from(input.is_some());
+    Ready {
+        line: any(0),
+        signals: any(1),
+        input: input.is_some() && any(2),
+        terminal: terminal.is_some() && any(2 + with_input),
+    }
+}
+
+fn write_all(mut fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&mut fd, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None)?;
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// See [`super::attach`].
+pub(super) fn attach(
+    dir: &Path,
+    options: &AttachOptions,
+    streams: Streams3<'_>,
+    task: &Task,
+) -> Result<Attached> {
+    let terminal = state(dir)?.terminal;
+    let socket = connect(dir)?;
+    let _hook = cut_on_cancel(&socket, task)?;
+    wire::ask(&socket, &Request::Attach { replay: options.replay }).map_err(lost)?;
+    let signals = Signals::watch(options.forward_signals, terminal).map_err(lost)?;
+    let _raw = (terminal && options.input).then(|| Raw::enter(streams[0]));
+    let mut client = Attachment {
+        socket,
+        frames: Frames::default(),
+        keys: DetachKeys::new(&options.detach_keys),
+        streams,
+        input: options.input,
+        terminal,
+    };
+    client.resize();
+    loop {
+        let input = client.input.then_some(streams[0]);
+        let ready = wait_ready(&client.socket, &signals, input, None);
+        task.check()?;
+        if ready.signals {
+            client.pass_signals(&signals);
+        }
+        if ready.input && client.pass_input() {
+            return Ok(Attached::Detached);
+        }
+        if ready.line
+            && let Some(status) = client.pass_output()?
+        {
+            return Ok(Attached::Exited(status));
+        }
+    }
+}
+
+/// Ends a conversation when the task is cancelled.
+fn cut_on_cancel(socket: &UnixStream, task: &Task) -> Result<task::Hook> {
+    let copy = socket.try_clone().map_err(lost)?;
+    Ok(task.on_cancel(move || drop(copy.shutdown(std::net::Shutdown::Both))))
+}
+
+struct Attachment<'a> {
+    socket: UnixStream,
+    frames: Frames,
+    keys: DetachKeys,
+    streams: Streams3<'a>,
+    input: bool,
+    terminal: bool,
+}
+
+impl Attachment<'_> {
+    /// A monitor that is gone shows when reading from it.
+    fn send(&mut self, kind: Kind, payload: &[u8]) {
+        let _ = self.socket.write_all(&wire::frame(kind, payload));
+    }
+
+    fn resize(&mut self) {
+        if let (true, Some((rows, columns))) = (self.terminal, size(self.streams)) {
+            let [a, b] = rows.to_le_bytes();
+            let [c, d] = columns.to_le_bytes();
+            self.send(Kind::Resize, &[a, b, c, d]);
+        }
+    }
+
+    fn pass_signals(&mut self, signals: &Signals) {
+        for signal in signals.caught() {
+            if signal == libc::SIGWINCH {
+                self.resize();
+            } else if let Ok(number) = u8::try_from(signal) {
+                self.send(Kind::Signal, &[number]);
+            }
+        }
+    }
+
+    /// Whether the user wants to detach.
+    fn pass_input(&mut self) -> bool {
+        let mut buffer = [0; 16 << 10];
+        let count = match rustix::io::read(self.streams[0], &mut buffer) {
+            Ok(count) => count,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return false,
+            Err(_) => 0,
+        };
+        if count == 0 {
+            self.input = false;
+            self.send(Kind::Input, &[]);
+            return false;
+        }
+        let (bytes, detach) = match self.keys.press(&buffer[..count]) {
+            Pressed::Detach(bytes) => (bytes, true),
+            Pressed::Keys(bytes) => (bytes, false),
+        };
+        if !bytes.is_empty() {
+            self.send(Kind::Input, &bytes);
+        }
+        detach
+    }
+
+    /// The container's end, if it came.
+    fn pass_output(&mut self) -> Result<Option<ExitStatus>> {
+        let mut buffer = [0; 32 << 10];
+        let count = match self.socket.read(&mut buffer) {
+            Ok(0) => return Err(lost(())),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
+            other => other.map_err(lost)?,
+        };
+        self.frames.push(&buffer[..count]);
+        while let Some((kind, payload)) = self.frames.next().map_err(lost)? {
+            // Who closed our output still wants to know the end.
+            match kind {
+                Kind::Stdout => drop(write_all(self.streams[1], &payload)),
+                Kind::Stderr => drop(write_all(self.streams[2], &payload)),
+                Kind::Exit => return serde_json::from_slice(&payload).map(Some).map_err(lost),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// See [`super::exec`].
+pub(super) fn exec(
+    dir: &Path,
+    exec: &Exec,
+    options: &AttachOptions,
+    streams: Streams3<'_>,
+    task: &Task,
+) -> Result<Attached> {
+    let socket = connect(dir)?;
+    let _hook = cut_on_cancel(&socket, task)?;
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(Error::system("opening", "/dev/null"))?;
+    let fds: Vec<BorrowedFd<'_>> = match (exec.terminal, exec.detach) {
+        (Some(_), _) => Vec::new(),
+        (None, true) => vec![null.as_fd(); 3],
+        (None, false) if exec.interactive => streams.to_vec(),
+        (None, false) => vec![null.as_fd(), streams[1], streams[2]],
+    };
+    let mut request = serde_json::to_vec(&Request::Exec(Box::new(exec.clone()))).map_err(lost)?;
+    request.push(b'\n');
+    sys::send_fds(&socket, &request, &fds).map_err(lost)?;
+    let mut answers = Answers::new(socket);
+    let (answer, terminal) = answers.next().ok_or(Error::Lost { process: "exec stage" })?;
+    match answer {
+        Answer::Failed(failure) => return Err(failure.into()),
+        Answer::Exited(status) => return Ok(Attached::Exited(status)),
+        Answer::Started(_) if exec.detach => return Ok(Attached::Detached),
+        Answer::Started(_) => {}
+    }
+    let options = AttachOptions { input: exec.interactive, ..options.clone() };
+    converse(&mut answers, terminal, &options, streams, task)
+}
+
+/// Stays with a program that a stage watches: passes its terminal, if any, and signals, until it
+/// ends.
+pub(crate) fn converse(
+    answers: &mut Answers,
+    terminal: Option<OwnedFd>,
+    options: &AttachOptions,
+    streams: Streams3<'_>,
+    task: &Task,
+) -> Result<Attached> {
+    let signals = Signals::watch(options.forward_signals, terminal.is_some()).map_err(lost)?;
+    let _raw = (terminal.is_some() && options.input).then(|| Raw::enter(streams[0]));
+    let mut keys = DetachKeys::new(&options.detach_keys);
+    let mut input = options.input && terminal.is_some();
+    let mut reading = true;
+    loop {
+        let shown = terminal.as_ref().filter(|_| reading).map(AsFd::as_fd);
+        let ready = wait_ready(answers.line(), &signals, input.then_some(streams[0]), shown);
+        task.check()?;
+        for signal in if ready.signals { signals.caught() } else { Vec::new() } {
+            match (&terminal, u8::try_from(signal)) {
+                (Some(terminal), _) if signal == libc::SIGWINCH => resize(terminal, streams),
+                (_, Ok(number)) => drop(answers.line().write_all(&[number])),
+                _ => {}
+            }
+        }
+        if let (true, Some(terminal)) = (ready.terminal, &terminal) {
+            reading = show(terminal, streams[1]);
+        }
+        if let (true, Some(terminal)) = (ready.input, &terminal) {
+            match take(streams[0], &mut keys) {
+                None => input = false,
+                Some(Pressed::Detach(bytes)) => {
+                    let _ = write_all(terminal.as_fd(), &bytes);
+                    return Ok(Attached::Detached);
+                }
+                Some(Pressed::Keys(bytes)) => drop(write_all(terminal.as_fd(), &bytes)),
+            }
+        }
+        if ready.line {
+            let answer = answers.next();
+            while let (true, Some(terminal)) = (reading, &terminal) {
+                let mut fds = [PollFd::new(terminal, PollFlags::IN)];
+                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+                reading = poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
+                    && show(terminal, streams[1]);
+            }
+            return match answer {
+                Some((Answer::Exited(status), _)) => Ok(Attached::Exited(status)),
+                _ => Err(Error::Lost { process: "exec stage" }),
+            };
+        }
+    }
+}
+
+fn resize(terminal: &OwnedFd, streams: Streams3<'_>) {
+    if let Some((rows, columns)) = size(streams) {
+        let size =
+            rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let _ = rustix::termios::tcsetwinsize(terminal, size);
+    }
+}
+
+/// Passes what the terminal shows; false when nobody has it open any more.
+fn show(terminal: &OwnedFd, to: BorrowedFd<'_>) -> bool {
+    let mut buffer = [0; 16 << 10];
+    match rustix::io::read(terminal, &mut buffer) {
+        Ok(0) => false,
+        Ok(count) => {
+            let _ = write_all(to, &buffer[..count]);
+            true
+        }
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => true,
+        Err(_) => false,
+    }
+}
+
+/// Reads what the user types; nothing at the end of input.
+fn take(from: BorrowedFd<'_>, keys: &mut DetachKeys) -> Option<Pressed> {
+    let mut buffer = [0; 4096];
+    match rustix::io::read(from, &mut buffer) {
+        Ok(0) => None,
+        Ok(count) => Some(keys.press(&buffer[..count])),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Some(Pressed::Keys(Vec::new())),
+        Err(_) => None,
+    }
+}
+
+/// See [`super::signal`].
+pub(super) fn signal(dir: &Path, signal: Signal) -> Result<()> {
+    let socket = connect(dir)?;
+    wire::ask(&socket, &Request::Signal(signal.0)).map_err(lost)?;
+    wire::read_frame(&socket).map(drop).map_err(lost)
+}
+
+/// Waits for the end, at most this long; nothing if it did not come.
+pub(super) fn wait(
+    dir: &Path,
+    patience: Option<Duration>,
+    task: &Task,
+) -> Result<Option<ExitStatus>> {
+    let socket = match connect(dir) {
+        Err(Error::NotRunning { .. }) => return ended(dir).map(Some),
+        other => other?,
+    };
+    let _hook = cut_on_cancel(&socket, task)?;
+    socket.set_read_timeout(patience.filter(|time| !time.is_zero())).map_err(lost)?;
+    wire::ask(&socket, &Request::Wait).map_err(lost)?;
+    let frame = wire::read_frame(&socket);
+    task.check()?;
+    match frame {
+        Ok((Kind::Exit, payload)) => serde_json::from_slice(&payload).map(Some).map_err(lost),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        _ => ended(dir).map(Some),
+    }
+}
+
+/// How a container that no monitor answers for ended.
+fn ended(dir: &Path) -> Result<ExitStatus> {
+    let state = state(dir)?;
+    match (state.status, state.exit) {
+        (Status::Exited, Some(exit)) => Ok(exit),
+        _ => Err(lost(())),
+    }
+}

@@ -1,0 +1,344 @@
+//! Containers that outlive the command that started them, each with a directory of its own.
+
+mod client;
+mod join;
+mod monitor;
+mod record;
+mod wire;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use task::Task;
+
+pub use client::Streams3;
+pub(crate) use client::converse;
+pub(crate) use join::join;
+pub(crate) use monitor::monitor;
+
+use crate::stage::{self, Answer, Answers, Role};
+use crate::{Bundle, Error, ExitStatus, Result, Signal, StartOptions};
+
+/// Streams of a detached container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Streams {
+    /// A terminal of this many rows and columns instead of pipes.
+    pub terminal: Option<(u16, u16)>,
+    /// Whether standard input stays open for [`attach`].
+    pub interactive: bool,
+    /// Whether output waits a moment for a first [`attach`], so that it misses nothing.
+    pub attached: bool,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It is being set up.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Its program ended.
+    Exited,
+    /// The process that watched it was killed: how the program ended is not known.
+    Dead,
+}
+
+impl Status {
+    /// The word used in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Exited => "exited",
+            Status::Dead => "dead",
+        }
+    }
+}
+
+/// What `state.json` in a container's directory says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// See [`Status`].
+    pub status: Status,
+    /// The first process; 0 when not running.
+    pub pid: u32,
+    /// The process that watches it; 0 when gone.
+    pub monitor: u32,
+    /// Seconds since 1970 at which the program started.
+    pub started: f64,
+    /// Seconds since 1970 at which the program ended.
+    #[serde(default)]
+    pub finished: Option<f64>,
+    /// How it ended.
+    #[serde(default)]
+    pub exit: Option<ExitStatus>,
+    /// Whether it has a terminal.
+    #[serde(default)]
+    pub terminal: bool,
+}
+
+/// How to attach to a running container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Whether our standard input goes to the container.
+    pub input: bool,
+    /// Keys that end the attachment but not the container; none if empty.
+    pub detach_keys: Vec<u8>,
+    /// Whether signals that reach us (TERM, INT, HUP, QUIT, USR1, USR2) are passed on.
+    pub forward_signals: bool,
+    /// Whether to begin with what the log holds.
+    pub replay: bool,
+}
+
+/// The end of an attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attached {
+    /// The program ended.
+    Exited(ExitStatus),
+    /// The user pressed the detach keys; the program runs on.
+    Detached,
+}
+
+/// A further program in a running container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// The whole environment, `NAME=value`; that of the container's program if not given.
+    pub env: Option<Vec<String>>,
+    /// `NAME=value` lines laid over the environment.
+    pub extra_env: Vec<String>,
+    /// Where to run; the container's working directory if not given.
+    pub working_dir: Option<String>,
+    /// `user[:group]`, looked up in the container; the container's user if not given.
+    pub user: Option<String>,
+    /// Whether it gets a terminal, and of which size (rows, columns).
+    pub terminal: Option<(u16, u16)>,
+    /// Whether our standard input goes to it.
+    pub interactive: bool,
+    /// Whether not to wait for it.
+    pub detach: bool,
+    /// Whether it gets all capabilities.
+    pub privileged: bool,
+}
+
+/// One piece of output as the log keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Seconds since 1970.
+    pub t: f64,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// The text, with its line end if it had one.
+    pub line: String,
+}
+
+/// What to read from a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LogOptions {
+    /// Whether to go on until the container ends.
+    pub follow: bool,
+    /// Nothing older than this, in seconds since 1970.
+    pub since: Option<f64>,
+    /// Only this many of the last lines.
+    pub tail: Option<usize>,
+}
+
+/// Starts a container that a monitor process of its own watches; `dir` is the container's own,
+/// existing directory, which gets `state.json`, `log`, `lock` and `socket`.
+///
+/// # Errors
+/// As [`crate::Container::start`].
+#[allow(clippy::needless_pass_by_value)] // the mount must be let go of here
+pub fn launch(
+    dir: &Path,
+    bundle: Bundle,
+    streams: Streams,
+    options: &StartOptions,
+) -> Result<State> {
+    let missing = |source| Error::NoContainer { path: dir.to_owned(), source };
+    let directory = File::open(dir).map_err(missing)?;
+    let role = Role::Monitor { interactive: streams.interactive, held: streams.attached };
+    let (config, filter) =
+        crate::container::configure(bundle.spec, options, streams.terminal, role)?;
+    let fds = [bundle.rootfs.as_fd(), directory.as_fd()];
+    let mut stage = stage::spawn(&config, &filter, &fds, std::process::Stdio::null())?;
+    // The monitor has forked itself away from this process.
+    let _ = stage.process.wait();
+    match Answers::new(stage.line).next() {
+        Some((Answer::Started(_), _)) => state(dir),
+        Some((Answer::Failed(failure), _)) => Err(failure.into()),
+        _ => Err(Error::Lost { process: "monitor" }),
+    }
+}
+
+/// Connects our standard streams with those of the container until it ends or the user detaches.
+///
+/// # Errors
+/// [`Error::NotRunning`], [`Error::NoContainer`], [`Error::Cancelled`].
+pub fn attach(dir: &Path, options: &AttachOptions, task: &Task) -> Result<Attached> {
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    client::attach(dir, options, [input.as_fd(), output.as_fd(), error.as_fd()], task)
+}
+
+/// [`attach`] with other streams than the standard ones.
+///
+/// # Errors
+/// As [`attach`].
+pub fn attach_streams(
+    dir: &Path,
+    options: &AttachOptions,
+    streams: Streams3<'_>,
+    task: &Task,
+) -> Result<Attached> {
+    client::attach(dir, options, streams, task)
+}
+
+/// Runs a further program in the container, with our standard streams.
+///
+/// # Errors
+/// As [`crate::Container::start`], [`Error::NotRunning`], [`Error::NoContainer`].
+pub fn exec(dir: &Path, exec: &Exec, options: &AttachOptions, task: &Task) -> Result<Attached> {
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    client::exec(dir, exec, options, [input.as_fd(), output.as_fd(), error.as_fd()], task)
+}
+
+/// [`exec`] with other streams than the standard ones.
+///
+/// # Errors
+/// As [`exec`].
+pub fn exec_streams(
+    dir: &Path,
+    exec: &Exec,
+    options: &AttachOptions,
+    streams: Streams3<'_>,
+    task: &Task,
+) -> Result<Attached> {
+    client::exec(dir, exec, options, streams, task)
+}
+
+/// Sends a signal to the container's first process; SIGKILL ends all of them.
+///
+/// # Errors
+/// [`Error::NotRunning`], [`Error::NoContainer`].
+pub fn signal(dir: &Path, signal: Signal) -> Result<()> {
+    client::signal(dir, signal)
+}
+
+/// Asks the container to end with `signal`, and kills it when it has not within `patience`.
+///
+/// # Errors
+/// [`Error::NotRunning`], [`Error::NoContainer`], [`Error::Lost`] when the monitor was killed.
+pub fn stop(dir: &Path, signal: Signal, patience: Duration) -> Result<ExitStatus> {
+    let task = Task::silent();
+    client::signal(dir, signal)?;
+    if !patience.is_zero()
+        && let Some(status) = client::wait(dir, Some(patience), &task)?
+    {
+        return Ok(status);
+    }
+    match client::signal(dir, Signal::KILL) {
+        // It ended just now.
+        Ok(()) | Err(Error::NotRunning { .. } | Error::Lost { .. }) => wait(dir, &task),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits for the container's end. A container that ended before is answered at once.
+///
+/// # Errors
+/// [`Error::NoContainer`]; [`Error::Lost`] when the monitor was killed.
+pub fn wait(dir: &Path, task: &Task) -> Result<ExitStatus> {
+    loop {
+        if let Some(status) = client::wait(dir, None, task)? {
+            return Ok(status);
+        }
+    }
+}
+
+/// No `state.json` is larger.
+const MAX_STATE: u64 = 64 << 10;
+
+/// Where the container is in its life, checked against the monitor: it holds a lock while it lives.
+///
+/// # Errors
+/// [`Error::NoContainer`].
+pub fn state(dir: &Path) -> Result<State> {
+    let missing = |source| Error::NoContainer { path: dir.to_owned(), source };
+    let lock = File::open(dir.join("lock")).map_err(missing)?;
+    // Looked at before the state is read: a monitor writes the end before it lets go.
+    let shared = rustix::fs::FlockOperation::NonBlockingLockShared;
+    let alone = rustix::fs::flock(&lock, shared).is_ok();
+    drop(lock);
+    let mut text = Vec::new();
+    let file = File::open(dir.join("state.json")).map_err(missing)?;
+    file.take(MAX_STATE).read_to_end(&mut text).map_err(missing)?;
+    let mut state: State = serde_json::from_slice(&text).map_err(|error| missing(error.into()))?;
+    if alone && matches!(state.status, Status::Created | Status::Running) {
+        (state.status, state.pid, state.monitor) = (Status::Dead, 0, 0);
+    }
+    Ok(state)
+}
+
+/// How long to sleep between two looks at a log that is followed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Reads the container's log, oldest first. Lines that cannot be read are passed over.
+///
+/// # Errors
+/// [`Error::NoContainer`], [`Error::Cancelled`].
+pub fn logs(
+    dir: &Path,
+    options: &LogOptions,
+    task: &Task,
+    each: &mut dyn FnMut(LogLine),
+) -> Result<()> {
+    let missing = |source| Error::NoContainer { path: dir.to_owned(), source };
+    let mut file = BufReader::new(File::open(dir.join("log")).map_err(missing)?);
+    let mut last: VecDeque<LogLine> = VecDeque::new();
+    let mut partial = Vec::new();
+    let mut tail = options.tail;
+    loop {
+        // Looked at before reading, so that nothing is written after the last read.
+        let over =
+            !options.follow || !matches!(state(dir)?.status, Status::Created | Status::Running);
+        while file.read_until(b'\n', &mut partial).map_err(missing)? > 0 {
+            task.check()?;
+            if partial.last() != Some(&b'\n') {
+                break;
+            }
+            let line = serde_json::from_slice::<LogLine>(&partial);
+            partial.clear();
+            let Ok(line) = line else { continue };
+            if options.since.is_some_and(|since| line.t < since) {
+                continue;
+            }
+            match tail {
+                None => each(line),
+                Some(limit) => {
+                    last.push_back(line);
+                    if last.len() > limit {
+                        last.pop_front();
+                    }
+                }
+            }
+        }
+        last.drain(..).for_each(&mut *each);
+        tail = None;
+        if over {
+            return Ok(());
+        }
+        task.check()?;
+        // Returns at once when the container ends.
+        match client::wait(dir, Some(PAUSE), task) {
+            Ok(_) | Err(Error::Lost { .. } | Error::NotRunning { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

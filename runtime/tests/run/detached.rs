@@ -1,0 +1,419 @@
+//! Containers with a monitor: logs, attaching, executing, stopping, terminals.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use runtime::{
+    AttachOptions, Attached, Error, Exec, ExitStatus, LogOptions, Overrides, Signal, StartOptions,
+    State, Status, Streams,
+};
+use task::Task;
+
+use crate::support::*;
+
+pub(crate) const CASES: &[crate::Case] = &[
+    ("detached_with_logs", detached_with_logs),
+    ("failed_start_is_told", failed_start_is_told),
+    ("attach_passes_input_and_output", attach_passes_input_and_output),
+    ("stop_asks_then_kills", stop_asks_then_kills),
+    ("exec_joins", exec_joins),
+    ("exec_as_another_user", exec_as_another_user),
+    ("exec_failures", exec_failures),
+    ("terminal_size_and_detach", terminal_size_and_detach),
+    ("exec_with_a_terminal", exec_with_a_terminal),
+    ("killed_monitor_is_seen", killed_monitor_is_seen),
+    ("foreground_terminal", foreground_terminal),
+    ("much_output_is_whole", much_output_is_whole),
+];
+
+const LEAVE: &[u8] = &[16, 17];
+
+fn options(input: bool) -> AttachOptions {
+    AttachOptions { input, detach_keys: LEAVE.to_vec(), forward_signals: false, replay: true }
+}
+
+fn launch(root: &Rootfs, dir: &Path, line: &str, streams: Streams) -> Result<State, Error> {
+    let overrides = Overrides { terminal: streams.terminal.is_some(), ..Overrides::default() };
+    let bundle = root.bundle(&with_shell(line, &overrides))?;
+    runtime::launch(dir, bundle, streams, &StartOptions { id: id(), init: false })
+}
+
+/// Runs a client with files as streams and gives what it was shown.
+fn shown(
+    run: impl FnOnce([std::os::fd::BorrowedFd<'_>; 3]) -> Result<Attached, Error>,
+    input: &str,
+) -> (Result<Attached, Error>, String) {
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("in"), input).unwrap();
+    let stdin = File::open(files.path().join("in")).unwrap();
+    let out = File::create(files.path().join("out")).unwrap();
+    let result = run([stdin.as_fd(), out.as_fd(), out.as_fd()]);
+    (result, std::fs::read_to_string(files.path().join("out")).unwrap())
+}
+
+fn log_text(dir: &Path, options: &LogOptions) -> String {
+    let mut text = String::new();
+    runtime::logs(dir, options, &Task::silent(), &mut |line| {
+        text += &format!("{}:{}", line.stream, line.line);
+    })
+    .unwrap();
+    text
+}
+
+fn detached_with_logs() {
+    let root = Rootfs::new();
+    let dir = tempfile::tempdir().unwrap();
+    let state = launch(
+        &root,
+        dir.path(),
+        "echo one; echo two; echo three >&2; printf end; exit 5",
+        Streams::default(),
+    )
+    .unwrap();
+    assert!(matches!(state.status, Status::Running | Status::Exited), "{state:?}");
+    assert_eq!(runtime::wait(dir.path(), &Task::silent()).unwrap(), ExitStatus::Code(5));
+    let follow = LogOptions { follow: true, ..LogOptions::default() };
+    let text = log_text(dir.path(), &follow);
+    for part in ["stdout:one\nstdout:two\n", "stderr:three\n", "stdout:end"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let tail = LogOptions { tail: Some(1), ..LogOptions::default() };
+    assert_eq!(log_text(dir.path(), &tail).matches(':').count(), 1);
+    let since = LogOptions { since: Some(4e9), ..LogOptions::default() };
+    assert_eq!(log_text(dir.path(), &since), "");
+    let state = runtime::state(dir.path()).unwrap();
+    assert_eq!((state.status, state.exit), (Status::Exited, Some(ExitStatus::Code(5))));
+    assert!(state.finished.unwrap() >= state.started);
+    assert!(matches!(runtime::signal(dir.path(), Signal::TERM), Err(Error::NotRunning { .. })));
+    let nowhere = dir.path().join("nowhere");
+    assert!(matches!(runtime::state(&nowhere), Err(Error::NoContainer { .. })));
+}
+
+fn failed_start_is_told() {
+    let root = Rootfs::new();
+    let dir = tempfile::tempdir().unwrap();
+    let overrides = Overrides { command: command(&["/missing"]), ..Overrides::default() };
+    let bundle = root.bundle(&overrides).unwrap();
+    let options = StartOptions { id: id(), init: false };
+    let error = runtime::launch(dir.path(), bundle, Streams::default(), &options).unwrap_err();
+    assert_eq!(error.exit_code(), 127);
+}
+
+fn attach_passes_input_and_output() {
+    let root = Rootfs::new();
+    let dir = tempfile::tempdir().unwrap();
+    let streams = Streams { interactive: true, attached: true, ..Streams::default() };
+    launch(&root, dir.path(), "echo ready; cat; echo gone >&2; exit 3", streams).unwrap();
+    let (end, text) = shown(
+        |files| runtime::attach_streams(dir.path(), &options(true), files, &Task::silent()),
+        "typed\n",
+    );
+    assert_eq!(end.unwrap(), Attached::Exited(ExitStatus::Code(3)));
+    assert_eq!(text, "ready\ntyped\ngone\n");
+}
+
+fn stop_asks_then_kills() {
+    let root = Rootfs::new();
+    let stop = |line: &str, patience| {
+        let dir = tempfile::tempdir().unwrap();
+        launch(&root, dir.path(), line, Streams::default()).unwrap();
+        while log_text(dir.path(), &LogOptions::default()).is_empty() {
+            std::thread::yield_now();
+        }
+        runtime::stop(dir.path(), Signal::TERM, patience).unwrap()
+    };
+    let polite = "trap 'exit 4' TERM; echo up; while :; do sleep 0.02; done";
+    assert_eq!(stop(polite, Duration::from_secs(20)), ExitStatus::Code(4));
+    let stubborn = "trap '' TERM; echo up; while :; do sleep 0.02; done";
+    assert_eq!(stop(stubborn, Duration::from_millis(50)), ExitStatus::Signal(9));
+}
+
+/// A container that waits until it is killed.
+struct Waiting {
+    root: Rootfs,
+    dir: tempfile::TempDir,
+}
+
+impl Waiting {
+    fn new(overrides: &Overrides) -> Waiting {
+        let waiting = Waiting { root: Rootfs::new(), dir: tempfile::tempdir().unwrap() };
+        let bundle = waiting.root.bundle(&with_shell("sleep 1000", overrides)).unwrap();
+        let options = StartOptions { id: id(), init: true };
+        runtime::launch(waiting.dir.path(), bundle, Streams::default(), &options).unwrap();
+        waiting
+    }
+
+    fn exec(&self, line: &str, exec: &Exec, input: &str) -> (Result<Attached, Error>, String) {
+        let exec = Exec { args: command(&["sh", "-c", line]), ..exec.clone() };
+        shown(
+            |files| {
+                runtime::exec_streams(
+                    self.dir.path(),
+                    &exec,
+                    &options(true),
+                    files,
+                    &Task::silent(),
+                )
+            },
+            input,
+        )
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = runtime::stop(self.dir.path(), Signal::KILL, Duration::ZERO);
+    }
+}
+
+fn exec_joins() {
+    let waiting = Waiting::new(&Overrides { env: command(&["A=1"]), ..Overrides::default() });
+    let exec = Exec {
+        extra_env: command(&["B=2"]),
+        working_dir: Some("/tmp".into()),
+        interactive: true,
+        ..Exec::default()
+    };
+    let line = "echo $A $B; pwd; cat; hostname; grep -E '^(CapEff|CapInh|Seccomp):' /proc/self/status | tr -d '\\t\\n'; \
+        ls /proc/self/fd | wc -l; ps | grep -q '[s]leep 1000' && echo seen; exit 6";
+    let (end, text) = waiting.exec(line, &exec, "input\n");
+    assert_eq!(
+        end.unwrap_or_else(|error| panic!("{}", describe(&error))),
+        Attached::Exited(ExitStatus::Code(6))
+    );
+    assert_eq!(
+        text,
+        "1 2\n/tmp\ninput\nlocalhost\nCapInh:0000000000000000CapEff:00000000a80425fbSeccomp:24\nseen\n"
+    );
+    let (end, _) = waiting.exec("kill -9 $$", &Exec::default(), "");
+    assert_eq!(end.unwrap(), Attached::Exited(ExitStatus::Signal(9)));
+    let detached = Exec { detach: true, ..Exec::default() };
+    let (end, _) =
+        waiting.exec("echo done > /tmp/done.new; mv /tmp/done.new /tmp/done", &detached, "");
+    assert_eq!(end.unwrap(), Attached::Detached);
+    let (end, text) = waiting.exec(
+        "until test -e /tmp/done; do sleep 0.01; done; cat /tmp/done",
+        &Exec::default(),
+        "",
+    );
+    assert_eq!((end.unwrap(), text.as_str()), (Attached::Exited(ExitStatus::Code(0)), "done\n"));
+    let privileged = Exec { privileged: true, ..Exec::default() };
+    let (_, text) = waiting.exec("grep Seccomp: /proc/self/status | tr -d '\\t'", &privileged, "");
+    assert_eq!(text, "Seccomp:0\n");
+    assert_eq!(runtime::state(waiting.dir.path()).unwrap().status, Status::Running);
+}
+
+fn exec_as_another_user() {
+    let waiting = Waiting::new(&Overrides::default());
+    let user = |user: &str| Exec { user: Some(user.into()), ..Exec::default() };
+    if !runtime::single_id() {
+        let (_, text) = waiting.exec(
+            "id -u; id -g; id -G; echo $HOME; grep CapEff /proc/self/status | cut -f2",
+            &user("app"),
+            "",
+        );
+        assert_eq!(text, "7\n8\n8 9\n/home/app\n0000000000000000\n");
+    }
+    for wrong in ["nobody", "4294967295", "0x0", "007_"] {
+        let (end, _) = waiting.exec("id", &user(wrong), "");
+        assert!(matches!(end, Err(Error::User { .. })), "{wrong}: {end:?}");
+    }
+    // A pipe in the place of the user database hangs nobody.
+    std::fs::remove_file(waiting.root.path("etc/passwd")).unwrap();
+    let fifo = waiting.root.path("etc/passwd");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    assert!(waiting.exec("id", &user("app"), "").0.is_err());
+}
+
+fn exec_failures() {
+    let waiting = Waiting::new(&Overrides::default());
+    let run = |program: &str| {
+        let exec = Exec { args: command(&[program]), ..Exec::default() };
+        shown(
+            |files| {
+                runtime::exec_streams(
+                    waiting.dir.path(),
+                    &exec,
+                    &options(false),
+                    files,
+                    &Task::silent(),
+                )
+            },
+            "",
+        )
+        .0
+    };
+    assert_eq!(run("missing").unwrap_err().exit_code(), 127);
+    assert_eq!(run("/etc/passwd").unwrap_err().exit_code(), 126);
+    assert_eq!(run("true").unwrap(), Attached::Exited(ExitStatus::Code(0)));
+}
+
+/// A terminal of ours, as a user sits at one.
+struct Terminal {
+    ours: File,
+    theirs: OwnedFd,
+}
+
+impl Terminal {
+    fn new(rows: u16, columns: u16) -> Terminal {
+        let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+        let ours = rustix::pty::openpt(flags).unwrap();
+        rustix::pty::unlockpt(&ours).unwrap();
+        let name = rustix::pty::ptsname(&ours, Vec::new()).unwrap();
+        let theirs = rustix::fs::open(
+            name,
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap();
+        let terminal = Terminal { ours: ours.into(), theirs };
+        terminal.resize(rows, columns);
+        terminal
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        let size =
+            rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.theirs, size).unwrap();
+    }
+
+    fn streams(&self) -> [std::os::fd::BorrowedFd<'_>; 3] {
+        [self.theirs.as_fd(), self.theirs.as_fd(), self.theirs.as_fd()]
+    }
+
+    /// Reads until the text was seen.
+    fn until(&self, text: &str) -> String {
+        let mut seen = Vec::new();
+        let mut buffer = [0; 1024];
+        while !String::from_utf8_lossy(&seen).contains(text) {
+            let count = (&self.ours).read(&mut buffer).unwrap();
+            seen.extend_from_slice(&buffer[..count]);
+        }
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+
+    fn press(&self, keys: &[u8]) {
+        (&self.ours).write_all(keys).unwrap();
+    }
+}
+
+fn terminal_size_and_detach() {
+    let root = Rootfs::new();
+    let dir = tempfile::tempdir().unwrap();
+    let streams = Streams { terminal: Some((24, 80)), interactive: true, attached: true };
+    let line = "tty; test -c /dev/console && echo console; trap 'echo interrupted' INT; while read line; do stty size; echo got $line; done; exit 2";
+    launch(&root, dir.path(), line, streams).unwrap();
+    let terminal = Terminal::new(33, 99);
+    std::thread::scope(|scope| {
+        let attached = scope.spawn(|| {
+            runtime::attach_streams(dir.path(), &options(true), terminal.streams(), &Task::silent())
+        });
+        terminal.until("console");
+        terminal.press(b"a\r");
+        assert!(terminal.until("got a").contains("33 99"));
+        terminal.press(&[3]);
+        terminal.until("interrupted");
+        terminal.press(LEAVE);
+        assert_eq!(attached.join().unwrap().unwrap(), Attached::Detached);
+    });
+    assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Running);
+    let again = Terminal::new(10, 20);
+    std::thread::scope(|scope| {
+        let attached = scope.spawn(|| {
+            runtime::attach_streams(dir.path(), &options(true), again.streams(), &Task::silent())
+        });
+        assert!(again.until("interrupted").contains("/dev/pts/0"));
+        again.press(b"b\r");
+        assert!(again.until("got b").contains("10 20"));
+        again.press(&[4]);
+        assert_eq!(attached.join().unwrap().unwrap(), Attached::Exited(ExitStatus::Code(2)));
+    });
+}
+
+fn exec_with_a_terminal() {
+    let waiting = Waiting::new(&Overrides::default());
+    let terminal = Terminal::new(12, 34);
+    let exec = Exec {
+        args: command(&["sh", "-c", "tty; stty size; read x; echo got $x; exit 8"]),
+        terminal: Some((12, 34)),
+        interactive: true,
+        ..Exec::default()
+    };
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            runtime::exec_streams(
+                waiting.dir.path(),
+                &exec,
+                &options(true),
+                terminal.streams(),
+                &Task::silent(),
+            )
+        });
+        terminal.until("12 34");
+        terminal.press(b"hello\r");
+        terminal.until("got hello");
+        assert_eq!(client.join().unwrap().unwrap(), Attached::Exited(ExitStatus::Code(8)));
+    });
+}
+
+fn killed_monitor_is_seen() {
+    let root = Rootfs::new();
+    let dir = tempfile::tempdir().unwrap();
+    let state = launch(&root, dir.path(), "sleep 1000", Streams::default()).unwrap();
+    let pid = |pid: u32| rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid(state.monitor), rustix::process::Signal::KILL).unwrap();
+    assert!(matches!(runtime::wait(dir.path(), &Task::silent()), Err(Error::Lost { .. })));
+    assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Dead);
+    // The container goes with its monitor.
+    while exists(Path::new(&format!("/proc/{}", state.pid))) {
+        std::thread::yield_now();
+    }
+}
+
+fn foreground_terminal() {
+    let root = Rootfs::new();
+    let terminal = Terminal::new(40, 50);
+    let overrides = Overrides { terminal: true, ..Overrides::default() };
+    let bundle = root.bundle(&with_shell("tty; stty size; exit 4", &overrides)).unwrap();
+    let stdio = runtime::Stdio::Terminal { rows: 40, columns: 50 };
+    let container =
+        runtime::Container::start(bundle, stdio, &StartOptions { id: id(), init: false }).unwrap();
+    let status = container.interact(terminal.streams(), &Task::silent()).unwrap();
+    assert_eq!(status, ExitStatus::Code(4));
+    terminal.until("40 50");
+}
+
+fn much_output_is_whole() {
+    let root = Rootfs::new();
+    let dir = tempfile::tempdir().unwrap();
+    let streams = Streams { attached: true, ..Streams::default() };
+    launch(
+        &root,
+        dir.path(),
+        "i=0; while test $i -lt 20; do head -c 100000 /dev/zero | tr '\\0' x; i=$((i+1)); done",
+        streams,
+    )
+    .unwrap();
+    let (end, text) = shown(
+        |files| runtime::attach_streams(dir.path(), &options(false), files, &Task::silent()),
+        "",
+    );
+    assert_eq!(end.unwrap(), Attached::Exited(ExitStatus::Code(0)));
+    assert_eq!(text.len(), 2_000_000);
+    let mut logged = 0;
+    runtime::logs(dir.path(), &LogOptions::default(), &Task::silent(), &mut |line| {
+        logged += line.line.len()
+    })
+    .unwrap();
+    assert_eq!(logged, 2_000_000);
+}
