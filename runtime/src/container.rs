@@ -177,7 +177,13 @@ impl Container {
         let line = line.map_err(Error::system("copying", "a socket"))?;
         let _hook = task.on_cancel(move || drop(line.shutdown(std::net::Shutdown::Both)));
         let terminal = self.terminal.take();
-        match crate::detached::converse(&mut self.answers, terminal, &options, streams, task)? {
+        match crate::detached::converse(
+            &mut self.answers,
+            terminal.as_ref(),
+            &options,
+            streams,
+            task,
+        )? {
             crate::Attached::Exited(status) => {
                 self.finish();
                 Ok(status)

@@ -189,7 +189,7 @@ fn enter(maps: &Maps, uid: u32, gid: u32) -> Result<()> {
         },
     };
     drop((wait, report));
-    sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(refused)?;
+    sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|error| refused(&error))?;
     if let Some(child) = child {
         go.write_all(b"g").map_err(system("starting the helper"))?;
         drop(go);
@@ -215,7 +215,7 @@ fn enter(maps: &Maps, uid: u32, gid: u32) -> Result<()> {
         .map_err(|errno| system("separating mounts")(errno.into()))
 }
 
-fn refused(error: io::Error) -> Error {
+fn refused(error: &io::Error) -> Error {
     let hint = match error.raw_os_error() {
         Some(libc::EPERM) => Some(
             "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu \

@@ -43,9 +43,9 @@ impl Limits {
             memory: memory.and_then(|memory| memory.limit()),
             swap: memory.and_then(|memory| memory.swap()),
             reservation: memory.and_then(|memory| memory.reservation()),
-            shares: cpu.and_then(|cpu| cpu.shares()),
-            quota: cpu.and_then(|cpu| cpu.quota()),
-            period: cpu.and_then(|cpu| cpu.period()),
+            shares: cpu.and_then(oci_spec::runtime::LinuxCpu::shares),
+            quota: cpu.and_then(oci_spec::runtime::LinuxCpu::quota),
+            period: cpu.and_then(oci_spec::runtime::LinuxCpu::period),
             cpus: cpu.and_then(|cpu| text(cpu.cpus())),
             mems: cpu.and_then(|cpu| text(cpu.mems())),
             pids: resources.pids().map(|pids| pids.limit()),
@@ -122,7 +122,7 @@ impl Limits {
         }
         match (self.swap, self.memory) {
             (Some(swap), _) => {
-                settings.add("memory", "memory.memsw.limit_in_bytes", swap.to_string())
+                settings.add("memory", "memory.memsw.limit_in_bytes", swap.to_string());
             }
             (None, Some(limit)) if limit > 0 => {
                 settings.maybe("memory", "memory.memsw.limit_in_bytes", limit.saturating_mul(2));

@@ -66,9 +66,9 @@ fn wait_ready(
     }
 }
 
-fn write_all(mut fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        match rustix::io::write(&mut fd, bytes) {
+        match rustix::io::write(fd, bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => {
@@ -234,14 +234,14 @@ pub(super) fn exec(
         Answer::Started(_) => {}
     }
     let options = AttachOptions { input: exec.interactive, ..options.clone() };
-    converse(&mut answers, terminal, &options, streams, task)
+    converse(&mut answers, terminal.as_ref(), &options, streams, task)
 }
 
 /// Stays with a program that a stage watches: passes its terminal, if any, and signals, until it
 /// ends.
 pub(crate) fn converse(
     answers: &mut Answers,
-    terminal: Option<OwnedFd>,
+    terminal: Option<&OwnedFd>,
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
@@ -252,20 +252,20 @@ pub(crate) fn converse(
     let mut input = options.input && terminal.is_some();
     let mut reading = true;
     loop {
-        let shown = terminal.as_ref().filter(|_| reading).map(AsFd::as_fd);
+        let shown = terminal.filter(|_| reading).map(AsFd::as_fd);
         let ready = wait_ready(answers.line(), &signals, input.then_some(streams[0]), shown);
         task.check()?;
         for signal in if ready.signals { signals.caught() } else { Vec::new() } {
-            match (&terminal, u8::try_from(signal)) {
+            match (terminal, u8::try_from(signal)) {
                 (Some(terminal), _) if signal == libc::SIGWINCH => resize(terminal, streams),
                 (_, Ok(number)) => drop(answers.line().write_all(&[number])),
                 _ => {}
             }
         }
-        if let (true, Some(terminal)) = (ready.terminal, &terminal) {
+        if let (true, Some(terminal)) = (ready.terminal, terminal) {
             reading = show(terminal, streams[1]);
         }
-        if let (true, Some(terminal)) = (ready.input, &terminal) {
+        if let (true, Some(terminal)) = (ready.input, terminal) {
             match take(streams[0], &mut keys) {
                 None => input = false,
                 Some(Pressed::Detach(bytes)) => {
@@ -277,7 +277,7 @@ pub(crate) fn converse(
         }
         if ready.line {
             let answer = answers.next();
-            while let (true, Some(terminal)) = (reading, &terminal) {
+            while let (true, Some(terminal)) = (reading, terminal) {
                 let mut fds = [PollFd::new(terminal, PollFlags::IN)];
                 let now = Timespec { tv_sec: 0, tv_nsec: 0 };
                 reading = poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
@@ -343,8 +343,8 @@ pub(super) fn wait(
     };
     let _hook = cut_on_cancel(&socket, task)?;
     socket.set_read_timeout(patience.filter(|time| !time.is_zero())).map_err(lost)?;
-    wire::ask(&socket, &Request::Wait).map_err(lost)?;
-    let frame = wire::read_frame(&socket);
+    // A monitor that is just ending hears nothing more, but has written the end down.
+    let frame = wire::ask(&socket, &Request::Wait).and_then(|()| wire::read_frame(&socket));
     task.check()?;
     match frame {
         Ok((Kind::Exit, payload)) => serde_json::from_slice(&payload).map(Some).map_err(lost),
@@ -353,8 +353,13 @@ pub(super) fn wait(
     }
 }
 
-/// How a container that no monitor answers for ended.
+/// How a container whose monitor does not answer any more ended.
 fn ended(dir: &Path) -> Result<ExitStatus> {
+    let missing = |source| Error::NoContainer { path: dir.to_owned(), source };
+    let lock = File::open(dir.join("lock")).map_err(missing)?;
+    // The monitor holds this to its very end, which is near.
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).map_err(lost)?;
+    drop(lock);
     let state = state(dir)?;
     match (state.status, state.exit) {
         (Status::Exited, Some(exit)) => Ok(exit),

@@ -125,7 +125,7 @@ fn become_program(
         terminal = Some(ours);
     }
     init::join_keyring(&config.id)?;
-    init::streams(stdio)?;
+    init::streams(&stdio)?;
     let filter: &[sys::Instruction] = if exec.privileged { &[] } else { &given.filter };
     init::run_program(Program {
         process: &process,

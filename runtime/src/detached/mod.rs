@@ -237,7 +237,10 @@ pub fn signal(dir: &Path, signal: Signal) -> Result<()> {
 /// [`Error::NotRunning`], [`Error::NoContainer`], [`Error::Lost`] when the monitor was killed.
 pub fn stop(dir: &Path, signal: Signal, patience: Duration) -> Result<ExitStatus> {
     let task = Task::silent();
-    client::signal(dir, signal)?;
+    match client::signal(dir, signal) {
+        Ok(()) | Err(Error::Lost { .. }) => {}
+        Err(error) => return Err(error),
+    }
     if !patience.is_zero()
         && let Some(status) = client::wait(dir, Some(patience), &task)?
     {

@@ -93,7 +93,7 @@ pub(crate) fn monitor(mut given: Given) -> Step {
         terminal: given.config.terminal.is_some(),
     };
     let line = given.line.try_clone().doing("copying", "a socket")?;
-    let mut running = begin(&mut given, &line)?;
+    let mut running = begin(&mut given)?;
     if let Some(terminal) = running.terminal.take() {
         outputs[0] = Some(terminal.try_clone().doing("copying", "the terminal")?);
         input = Some(terminal);
@@ -372,14 +372,14 @@ impl Monitor {
                 let socket = client.socket.try_clone();
                 let fds = std::mem::take(&mut client.fds);
                 if let Ok(socket) = socket {
-                    self.join(socket, fds, exec);
+                    self.join(&socket, &fds, exec);
                 }
             }
         }
     }
 
     /// Starts one more program; its stage talks to the client itself.
-    fn join(&mut self, socket: UnixStream, streams: Vec<OwnedFd>, exec: Box<crate::Exec>) {
+    fn join(&mut self, socket: &UnixStream, streams: &[OwnedFd], exec: Box<crate::Exec>) {
         let _ = socket.set_nonblocking(false);
         let ours = &self.given.config;
         let config = Config {
@@ -400,7 +400,7 @@ impl Monitor {
             Ok(stage) => self.joined.push(stage.process),
             Err(error) => {
                 let failure = Failure::invalid("exec", error.to_string());
-                let _ = stage::answer(&socket, &Answer::Failed(failure), None);
+                let _ = stage::answer(socket, &Answer::Failed(failure), None);
             }
         }
     }
@@ -424,7 +424,7 @@ impl Monitor {
                 }
                 Ok(Some((Kind::Resize, bytes))) => self.resize(&bytes),
                 Ok(Some((Kind::Signal, bytes))) => {
-                    self.signal(bytes.first().map_or(0, |byte| i32::from(*byte)))
+                    self.signal(bytes.first().map_or(0, |byte| i32::from(*byte)));
                 }
                 Ok(Some(_)) | Err(_) => return client.gone = true,
             }

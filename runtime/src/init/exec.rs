@@ -23,7 +23,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) namespaces: Namespaces,
     pub(crate) report: UnixStream,
-    pub(crate) line: &'a UnixStream,
 }
 
 /// Becomes the user's program, or says why not.
@@ -51,7 +50,7 @@ pub(crate) fn fail(mut report: &UnixStream, failure: &Failure) {
 pub(crate) enum Never {}
 
 fn set_up(launch: Launch<'_>) -> Step<Never> {
-    let Launch { given, mut stdio, sources, cgroup, namespaces, report, line: _ } = launch;
+    let Launch { given, mut stdio, sources, cgroup, namespaces, report } = launch;
     let config = &given.config;
     namespaces.await_ids(&report)?;
     die_with_parent()?;
@@ -88,7 +87,7 @@ fn set_up(launch: Launch<'_>) -> Step<Never> {
         .doing("making working directory", process.cwd())?;
     filesystem::protect(config, entered.root.as_fd())?;
     join_keyring(&config.id)?;
-    streams(stdio)?;
+    streams(&stdio)?;
     let program = Program {
         process,
         filter: (&given.filter, config.filter_flags),
@@ -125,8 +124,8 @@ pub(crate) fn die_with_parent() -> Step {
 }
 
 /// Makes these the standard streams.
-pub(crate) fn streams(stdio: [Option<OwnedFd>; 3]) -> Step {
-    for (number, stream) in (0..).zip(&stdio) {
+pub(crate) fn streams(stdio: &[Option<OwnedFd>; 3]) -> Step {
+    for (number, stream) in (0..).zip(stdio) {
         if let Some(stream) = stream {
             sys::dup_to(stream.as_fd(), number).doing("setting", "the standard streams")?;
         }

@@ -25,7 +25,7 @@ pub(crate) struct Running {
 }
 
 /// Makes the container and waits until its program runs.
-pub(crate) fn begin(given: &mut Given, line: &UnixStream) -> Step<Running> {
+pub(crate) fn begin(given: &mut Given) -> Step<Running> {
     let rootfs = given.take()?;
     let mut stdio = [None, None, None];
     if given.config.terminal.is_none() {
@@ -55,7 +55,7 @@ pub(crate) fn begin(given: &mut Given, line: &UnixStream) -> Step<Running> {
     match forked {
         Side::Child => {
             drop(ours);
-            let launch = Launch { given, stdio, sources, cgroup, namespaces, report: theirs, line };
+            let launch = Launch { given, stdio, sources, cgroup, namespaces, report: theirs };
             super::exec::child(launch)
         }
         Side::Parent { pid, pidfd } => {
@@ -146,7 +146,7 @@ pub(crate) fn read_status(status: WaitIdStatus) -> ExitStatus {
 /// ours.
 pub(crate) fn supervise(mut given: Given) -> Step {
     let line = given.line.try_clone().doing("copying", "a socket")?;
-    let mut running = begin(&mut given, &line)?;
+    let mut running = begin(&mut given)?;
     let cgroups = running.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default();
     let started = Answer::Started(Started { pid: running.pid, cgroups });
     let terminal = running.terminal.take();

@@ -111,38 +111,39 @@ fn every_number_gets_the_answer_of_its_rule() {
 #[test]
 fn comparisons_are_of_64_bits() {
     use LinuxSeccompOperator as Op;
-    let big = 0x1_0000_0005u64;
-    let cases: [(Op, u64, u64, &[(u64, bool)]); 7] = [
+    const BIG: u64 = 0x1_0000_0005;
+    type Expected = &'static [(u64, bool)];
+    let cases: [(Op, u64, u64, Expected); 7] = [
         (
             Op::ScmpCmpEq,
-            big,
+            BIG,
             0,
-            &[(big, true), (5, false), (big + 1, false), (0x2_0000_0005, false)],
+            &[(BIG, true), (5, false), (BIG + 1, false), (0x2_0000_0005, false)],
         ),
-        (Op::ScmpCmpNe, big, 0, &[(big, false), (5, true), (big + 1, true)]),
+        (Op::ScmpCmpNe, BIG, 0, &[(BIG, false), (5, true), (BIG + 1, true)]),
         (
             Op::ScmpCmpGt,
-            big,
+            BIG,
             0,
-            &[(big, false), (big + 1, true), (6, false), (0x2_0000_0000, true)],
+            &[(BIG, false), (BIG + 1, true), (6, false), (0x2_0000_0000, true)],
         ),
         (
             Op::ScmpCmpGe,
-            big,
+            BIG,
             0,
-            &[(big, true), (big - 1, false), (u64::MAX, true), (0xffff_ffff, false)],
+            &[(BIG, true), (BIG - 1, false), (u64::MAX, true), (0xffff_ffff, false)],
         ),
         (
             Op::ScmpCmpLt,
-            big,
+            BIG,
             0,
-            &[(big, false), (big - 1, true), (0xffff_ffff, true), (u64::MAX, false)],
+            &[(BIG, false), (BIG - 1, true), (0xffff_ffff, true), (u64::MAX, false)],
         ),
         (
             Op::ScmpCmpLe,
-            big,
+            BIG,
             0,
-            &[(big, true), (big + 1, false), (0, true), (0x2_0000_0000, false)],
+            &[(BIG, true), (BIG + 1, false), (0, true), (0x2_0000_0000, false)],
         ),
         (
             Op::ScmpCmpMaskedEq,

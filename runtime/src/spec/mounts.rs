@@ -107,7 +107,7 @@ fn own(wanted: &Mount) -> Result<OciMount> {
 
 fn check(what: &str, path: &Path) -> Result<()> {
     let plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
-    if plain && path != Path::new("/") || (plain && what == "source") {
+    if plain && (path != Path::new("/") || what == "source") {
         return Ok(());
     }
     let reason = format!("the {what} {path:?} is not an absolute path below the root");

@@ -273,7 +273,7 @@ fn links_in_the_image_stay_inside() {
             let root = Rootfs::new();
             let place = root.path(name);
             if place.is_dir() {
-                std::fs::remove_dir(&place).unwrap()
+                std::fs::remove_dir(&place).unwrap();
             } else {
                 let _ = std::fs::remove_file(&place);
             }

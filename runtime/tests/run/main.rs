@@ -1,6 +1,8 @@
 //! Real containers, end to end: this program is its own harness, because the first line of `main`
 //! must be [`runtime::init`].
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods)] // all of it is tests
+
 mod basics;
 mod detached;
 mod limits;
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
     if support::real_root() && !as_user {
         for subordinate in [true, false] {
             if !rootless::again(subordinate) {
-                failed += 1
+                failed += 1;
             }
         }
     }

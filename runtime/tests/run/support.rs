@@ -45,7 +45,7 @@ impl Rootfs {
         }
         root.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:7:8::/home/app:/bin/sh\n");
         root.write("etc/group", "root:x:0:\napps:x:8:\nextra:x:9:app\n");
-        let dir = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+        let dir = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(root.0.path(), dir).unwrap();
         root
     }
