@@ -1,11 +1,12 @@
 //! `rbuild registry`: a registry in the box.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use crate::app::App;
+use crate::config;
 use crate::report::Failure;
 
 /// Serve images to other programs
@@ -40,11 +41,27 @@ impl Registry {
 }
 
 impl Serve {
-    fn run(self, _app: &App) -> Result<u8, Failure> {
-        Err(Failure::usage(format!(
-            "serving {} on {} is not supported yet",
-            self.directory.display(),
-            self.address
-        )))
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let listening =
+            |error: std::io::Error| Failure::io(format!("listening on {}", self.address), &error);
+        let listener = TcpListener::bind(self.address).map_err(listening)?;
+        let address = listener.local_addr().map_err(listening)?;
+        std::fs::create_dir_all(&self.directory)
+            .map_err(|error| Failure::io(format!("making {}", self.directory.display()), &error))?;
+        let options = registry_server::Options {
+            directory: Some(config::absolute(&self.directory)?),
+            ..registry_server::Options::default()
+        };
+        if let Some(file) = &self.port_file {
+            std::fs::write(file, address.port().to_string())
+                .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
+        }
+        eprintln!("serving {} as a registry on {address}", self.directory.display());
+        listener.set_nonblocking(true).map_err(listening)?;
+        app.wait(async {
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(listening)?;
+            Ok::<_, Failure>(registry_server::serve(listener, options).await?)
+        })??;
+        Ok(0)
     }
 }
