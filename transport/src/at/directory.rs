@@ -178,7 +178,7 @@ impl Sink for Directory {
             directory.prepare()?;
             let new = files::NewFile::create(&path)?;
             std::io::copy(&mut reader, &mut new.file()).map_err(Error::Stream)?;
-            Ok(new.appear()?)
+            Ok(new.appear_unsynced()?)
         })
         .await
     }
@@ -187,6 +187,7 @@ impl Sink for Directory {
         let directory = self.clone();
         blocking(move || {
             directory.prepare()?;
+            files::sync_all_in(&directory.path)?;
             Ok(files::write(&directory.path.join("manifest.json"), &document)?)
         })
         .await

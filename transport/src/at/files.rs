@@ -122,6 +122,11 @@ impl NewFile {
     /// Brings the file to the disk and gives it its name.
     pub(crate) fn appear(&self) -> Result<()> {
         self.file.sync_all().map_err(Error::file("writing", &self.path))?;
+        self.appear_unsynced()
+    }
+
+    /// Gives the file its name; somebody else brings it to the disk before it counts.
+    pub(crate) fn appear_unsynced(&self) -> Result<()> {
         let temporary = match &self.temporary {
             Some(temporary) => temporary.clone(),
             None => {
@@ -155,4 +160,11 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
     let new = NewFile::create(path)?;
     (&new.file).write_all(content).map_err(Error::file("writing", path))?;
     new.appear()
+}
+
+/// Brings everything in the file system of a directory to the disk.
+pub(crate) fn sync_all_in(directory: &Path) -> Result<()> {
+    let opened = File::open(directory).map_err(Error::file("opening", directory))?;
+    let synced = rustix::fs::syncfs(opened);
+    synced.map_err(|error| Error::file("writing", directory)(error.into()))
 }
