@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use registry_client::{Client, Credential, Options};
 use task::{Task, chain};
-use transport::{CopyOptions, Location, Open, Places, Select, copy};
+use transport::at::StoreImage;
+use transport::{CopyOptions, Location, Open, Places, Select, Sink, copy};
+
+/// Where `store:` is.
+const STORE: &str = "/var/tmp/example-store";
 
 #[tokio::main]
 async fn main() -> Result<(), String> {
@@ -27,12 +31,22 @@ async fn run(from: &str, to: &str) -> transport::Result<()> {
         boot_id: "example".to_owned(),
         clock: || std::time::UNIX_EPOCH,
     };
-    let store = || Ok(store::Store::open("/var/tmp/example-store".as_ref(), options.clone())?);
+    let store = || Ok(store::Store::open(STORE.as_ref(), options.clone())?);
     let places = Places { client: &client, store: &store };
     let (from, to): (Location, Location) = (from.parse()?, to.parse()?);
-    let (source, sink) = (from.source(&places)?, to.sink(&places)?);
+    let task = Task::silent();
+    let source = from.source(&places)?;
+    let sink: Box<dyn Sink> = match &to {
+        Location::Store(name) => {
+            let store = store::Store::open(STORE.as_ref(), options.clone());
+            let store = store.expect("a store for an example");
+            let image = StoreImage::new(&store, Some(name));
+            Box::new(image.unpacked(image::Platform::host(), task.child("unpacking")))
+        }
+        _ => to.sink(&places)?,
+    };
     let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
-    let root = copy(&*source, &*sink, &Open, &options, &Task::silent()).await?;
+    let root = copy(&*source, &*sink, &Open, &options, &task).await?;
     println!("{}", root.digest);
     Ok(())
 }
