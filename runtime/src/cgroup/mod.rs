@@ -9,6 +9,7 @@ mod place;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,11 +21,17 @@ pub(crate) use place::hierarchies;
 /// How often, a millisecond apart, to try to remove a cgroup whose processes are just ending.
 const PATIENCE: u32 = 100;
 
+/// What the names of our cgroups begin with: an empty one that nobody holds may be removed.
+const PREFIX: &str = "rbuild-";
+
 /// The cgroup of one container: a directory in each tree that has a part of its limits.
+///
+/// The supervisor holds a lock on each. One that was killed could not remove them; the next to
+/// make a cgroup in the same place finds them without a lock, and does.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     unified: Option<(PathBuf, OwnedFd)>,
-    legacy: Vec<PathBuf>,
+    legacy: Vec<(PathBuf, OwnedFd)>,
 }
 
 fn limit(controller: &str, reason: impl Into<String>) -> Failure {
@@ -50,9 +57,9 @@ impl Cgroup {
         let read = |path: &str| fs::read_to_string(path).doing("reading", path);
         let trees = place::find(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?);
         let parent = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let name = config.id.as_str();
+        let name = format!("{PREFIX}{}", config.id);
         let mut cgroup = Cgroup { unified: None, legacy: Vec::new() };
-        let made = cgroup.make(&limits, &trees, parent, name);
+        let made = cgroup.make(&limits, &trees, parent, &name);
         if let Err(failure) = made {
             cgroup.remove();
             return Err(failure);
@@ -82,9 +89,9 @@ impl Cgroup {
         }
         for (tree, controllers) in legacy {
             let directory = base(tree, parent).join(name);
-            make_directory(&directory)
+            let held = claim(&directory)
                 .map_err(|error| limit(controllers[0], refusal(&directory, &error)))?;
-            self.legacy.push(directory.clone());
+            self.legacy.push((directory.clone(), held));
             if controllers.contains(&"cpuset") {
                 inherit_cpuset(&directory)?;
             }
@@ -101,10 +108,9 @@ impl Cgroup {
         let tree =
             tree.ok_or_else(|| limit(unified[0], "this machine has no such cgroup controller"))?;
         let directory = delegated(tree, &unified, parent)?.join(name);
-        make_directory(&directory)
-            .map_err(|error| limit(unified[0], refusal(&directory, &error)))?;
-        let fd = fs::File::open(&directory).doing("opening", &directory)?;
-        self.unified = Some((directory.clone(), fd.into()));
+        let held =
+            claim(&directory).map_err(|error| limit(unified[0], refusal(&directory, &error)))?;
+        self.unified = Some((directory.clone(), held));
         let settings = limits.unified();
         write_all(&directory, settings.iter().filter(|one| unified.contains(&one.controller)))
     }
@@ -116,7 +122,7 @@ impl Cgroup {
 
     /// Moves this process into those trees that know no other way.
     pub(crate) fn join(&self) -> Step {
-        for directory in &self.legacy {
+        for (directory, _) in &self.legacy {
             fs::write(directory.join("cgroup.procs"), "0").doing("entering cgroup", directory)?;
         }
         Ok(())
@@ -129,9 +135,7 @@ impl Cgroup {
         {
             return;
         }
-        for directory in
-            self.legacy.iter().chain(self.unified.as_ref().map(|(path, _)| path)).take(1)
-        {
+        for directory in self.directories().iter().take(1) {
             let Ok(pids) = fs::read_to_string(directory.join("cgroup.procs")) else { return };
             for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
                 if let Some(pid) = rustix::process::Pid::from_raw(pid) {
@@ -150,7 +154,7 @@ impl Cgroup {
                 .any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
         };
         self.unified.iter().any(|(directory, _)| counts(directory.join("memory.events")))
-            || self.legacy.iter().any(|directory| counts(directory.join("memory.oom_control")))
+            || self.legacy.iter().any(|(directory, _)| counts(directory.join("memory.oom_control")))
     }
 
     /// Removes it, once its processes are gone.
@@ -160,7 +164,7 @@ impl Cgroup {
 
     /// Its directories.
     pub(crate) fn directories(&self) -> Vec<PathBuf> {
-        self.legacy.iter().chain(self.unified.as_ref().map(|(path, _)| path)).cloned().collect()
+        self.legacy.iter().chain(&self.unified).map(|(path, _)| path.clone()).collect()
     }
 }
 
@@ -183,6 +187,38 @@ fn base(tree: &Hierarchy, parent: Option<&Path>) -> PathBuf {
     match parent {
         Some(parent) => tree.top.join(parent.strip_prefix("/").unwrap_or(parent)),
         None => tree.own.clone(),
+    }
+}
+
+/// Makes a cgroup and locks it, after a look at what the killed have left beside it.
+fn claim(directory: &Path) -> io::Result<OwnedFd> {
+    directory.parent().into_iter().for_each(sweep);
+    for _ in 0..PATIENCE {
+        make_directory(directory)?;
+        let held = match fs::File::open(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            held => held?,
+        };
+        held.lock_shared()?;
+        // Somebody may have swept it away before it was locked.
+        let ours = held.metadata()?.ino();
+        if fs::metadata(directory).is_ok_and(|found| found.ino() == ours) {
+            return Ok(held.into());
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
+}
+
+/// Removes the cgroups of supervisors that are no more.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())
+            && let Ok(abandoned) = fs::File::open(entry.path())
+            && abandoned.try_lock().is_ok()
+        {
+            // Not empty yet, or swept by another, is as good.
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 

@@ -40,7 +40,7 @@ fn leftovers() -> Vec<String> {
                     if entry
                         .file_name()
                         .to_string_lossy()
-                        .starts_with(&format!("runtime-test-{}-", std::process::id()))
+                        .contains(&format!("runtime-test-{}-", std::process::id()))
                     {
                         found.push(entry.path().display().to_string());
                     }
