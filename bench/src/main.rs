@@ -10,6 +10,7 @@
     reason = "this program's result is its output"
 )]
 
+mod disk;
 mod failure;
 mod fixtures;
 mod measure;
@@ -25,6 +26,7 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 
+use crate::disk::Disk;
 use crate::failure::{Failure, Result, context};
 use crate::fixtures::Fixtures;
 use crate::race::Race;
@@ -80,11 +82,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         Some(bins) => bins.clone(),
         None => build()?,
     };
-    let temporary = context("making a temporary directory", tempfile::tempdir_in("/var/tmp"))?;
-    let tools = Tools::find(&bins, temporary.path(), &arguments.tools)?;
+    let disk = Disk::new()?;
+    let tools = Tools::find(&bins, disk.path(), &arguments.tools)?;
     let fixtures = Fixtures::new(&arguments.cache, arguments.quick)?;
     let rounds = if arguments.quick { 2 } else { arguments.rounds.max(1) };
-    let mut race = Race::new(rounds, temporary.path());
+    let mut race = Race::new(rounds, disk.path());
     for work in works::ALL {
         let wanted = |name: &String| {
             work.id.starts_with(name.as_str()) || work.title.contains(name.as_str())

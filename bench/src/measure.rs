@@ -43,7 +43,7 @@ impl Usage {
 
 /// Runs a program to its end; its output goes to a file in `scratch`. With `sample` the memory of
 /// the whole process tree is looked at every few milliseconds, which costs time: such runs are not
-/// timed by the caller.
+/// timed by the caller. What others left to be written to the disk is written first.
 pub(crate) fn run(command: &mut Command, scratch: &Path, sample: bool) -> Result<Usage> {
     let log = scratch.join("output");
     let create = || context("making the output file", File::create(&log));
@@ -51,7 +51,10 @@ pub(crate) fn run(command: &mut Command, scratch: &Path, sample: bool) -> Result
         .stdin(Stdio::null())
         .stdout(create()?)
         .stderr(context("opening the output file", File::options().append(true).open(&log))?);
-    rustix::fs::sync();
+    let disk = context("opening the scratch directory", File::open(scratch))?;
+    context("writing out what is dirty", rustix::fs::syncfs(&disk))?;
+    // What earlier, unmeasured programs left is not this one's.
+    reap();
     let start = Instant::now();
     let child = context(&format!("starting {command:?}"), command.spawn())?;
     let pid = child.id().cast_signed();

@@ -33,15 +33,9 @@ pub(crate) struct Tools {
 impl Tools {
     /// All programs that exist, or those of them that were chosen.
     pub(crate) fn find(bins: &Path, temporary: &Path, chosen: &[String]) -> Result<Tools> {
-        // Podman's own limits are above those of this process, which it may not be able to raise.
-        let limit = |name, resource| {
-            let maximum = rustix::process::getrlimit(resource).maximum;
-            let value = maximum.map_or("-1".to_owned(), |value| value.to_string());
-            format!("\"{name}={value}:{value}\"")
-        };
-        let files = limit("nofile", rustix::process::Resource::Nofile);
-        let processes = limit("nproc", rustix::process::Resource::Nproc);
-        let settings = format!("[containers]\ndefault_ulimits = [{files}, {processes}]\n");
+        // Podman's own limits may be above those of this process, which it may not be able to raise.
+        let settings =
+            "[containers]\ndefault_ulimits = [\"nofile=16384:16384\", \"nproc=16384:16384\"]\n";
         let file = temporary.join("containers.conf");
         context("writing containers.conf", std::fs::write(file, settings))?;
         let (bins, temporary) = (bins.to_owned(), temporary.to_owned());

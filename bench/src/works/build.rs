@@ -1,6 +1,7 @@
 //! Building: W1 to W5.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::Bench;
 use crate::failure::{Result, check, context};
@@ -13,6 +14,13 @@ fn dockerfile(bench: &Bench<'_>, text: &str) -> Result<PathBuf> {
     let file = bench.tools.temporary(&format!("Dockerfile.{}", bench.work.id));
     context("writing a Dockerfile", std::fs::write(&file, text))?;
     Ok(file)
+}
+
+/// The context on the same file system as the stores, as it is for most people.
+fn copied(bench: &Bench<'_>, from: &Path) -> Result<PathBuf> {
+    let to = bench.tools.temporary(&format!("context.{}", bench.work.id));
+    check(Command::new("cp").args(["-a"]).args([from, &to]))?;
+    Ok(to)
 }
 
 fn base(bench: &Bench<'_>) -> Result<String> {
@@ -39,7 +47,7 @@ fn application(base: &str) -> String {
 }
 
 pub(super) fn cached(bench: &mut Bench<'_>) -> Result<()> {
-    let context = bench.fixtures.small_context()?;
+    let context = copied(bench, &bench.fixtures.small_context()?)?;
     let file = dockerfile(bench, &application(&base(bench)?))?;
     let mut turns: Vec<(&'static str, Turn<'_>)> = Vec::new();
     for builder in bench.tools.builders() {
@@ -63,13 +71,13 @@ pub(super) fn cached(bench: &mut Bench<'_>) -> Result<()> {
 }
 
 pub(super) fn changed_small(bench: &mut Bench<'_>) -> Result<()> {
-    let context = bench.fixtures.small_context()?;
+    let context = copied(bench, &bench.fixtures.small_context()?)?;
     let text = application(&base(bench)?);
     changed(bench, &context, &text, "/app", 4)
 }
 
 pub(super) fn changed_large(bench: &mut Bench<'_>) -> Result<()> {
-    let context = bench.fixtures.large_context()?;
+    let context = copied(bench, &bench.fixtures.large_context()?)?;
     let text = format!("FROM {}\nCOPY . /app\nCMD [\"/bin/true\"]\n", base(bench)?);
     changed(bench, &context, &text, "/app", 1)
 }
@@ -108,7 +116,7 @@ fn changed(
 }
 
 pub(super) fn first_copy(bench: &mut Bench<'_>) -> Result<()> {
-    let directory = bench.fixtures.large_context()?;
+    let directory = copied(bench, &bench.fixtures.large_context()?)?;
     let count = bench.fixtures.scaled(crate::fixtures::LARGE) + 2;
     let text = format!("FROM {}\nCOPY . /app\nCMD [\"/bin/true\"]\n", base(bench)?);
     let file = dockerfile(bench, &text)?;
@@ -152,7 +160,7 @@ pub(super) fn gigabyte(bench: &mut Bench<'_>) -> Result<()> {
     let directory = bench.tools.temporary("floor");
     let floor: Turn<'_> = Box::new(move |lap| {
         context("making a directory", std::fs::create_dir_all(&directory))?;
-        let mut shell = std::process::Command::new("/bin/sh");
+        let mut shell = Command::new("/bin/sh");
         let usage = lap.run({
             shell.args(["-ec", &script]).current_dir(&directory);
             shell
