@@ -244,7 +244,8 @@ impl Run {
             let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok();
             size.map_or((24, 80), |size| (size.ws_row, size.ws_col))
         });
-        let streams = Streams { terminal, interactive: self.interactive };
+        let attached = !self.detach;
+        let streams = Streams { terminal, interactive: self.interactive, attached };
         let options = StartOptions { id: record.id.clone(), init: self.container.wants_init() };
         runtime::launch(&record.directory, bundle, streams, &options).map_err(start_failure)?;
         Ok(())
