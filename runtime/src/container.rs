@@ -10,7 +10,7 @@ use oci_spec::runtime::Spec;
 use task::{Cancelled, Task};
 
 use crate::stage::{self, Answer, Answers, Config, Role, Started};
-use crate::{Error, Result, cgroup, seccomp, sys};
+use crate::{Error, Result, cgroup, seccomp, sys, userns};
 
 /// What to run: a runtime-spec document and the root file system it runs in.
 #[derive(Debug)]
@@ -296,6 +296,7 @@ pub(crate) fn configure(
     if spec.hooks().is_some() {
         return Err(Error::invalid("hooks", "hooks are not supported"));
     }
+    userns::check_user(&spec)?;
     let profile = spec.linux_mut().as_mut().and_then(|linux| {
         let profile = linux.seccomp().clone();
         linux.set_seccomp(None);

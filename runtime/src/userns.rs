@@ -8,6 +8,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
 use crate::{Error, Result, sys};
 
 /// Where to look for the user's subordinate ids.
@@ -279,6 +281,43 @@ fn run_helper(program: &Path, pid: i32, lines: &[[u32; 3]]) -> std::result::Resu
     }
 }
 
+/// Refuses a container whose user does not exist in this process's namespace, and says what is
+/// missing.
+pub(crate) fn check_user(spec: &Spec) -> Result<()> {
+    let Some(process) = spec.process() else { return Ok(()) };
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    if namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+        return Ok(());
+    }
+    let (uid, gid) = (process.user().uid(), process.user().gid());
+    for (file, what, id) in [("uid_map", "uid", uid), ("gid_map", "gid", gid)] {
+        let map = fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+        if is_mapped(&map, id) {
+            continue;
+        }
+        let list = format!("/etc/sub{what}");
+        let (reason, hint) = if single_id() {
+            let reason = format!("no subordinate ids, so {what} {id} does not exist here");
+            (reason, format!("add a line `<user>:100000:65536` to {list}, or run as user 0"))
+        } else {
+            let reason = format!("{what} {id} is beyond the subordinate ids");
+            (reason, format!("add a larger range to {list}"))
+        };
+        return Err(fail(reason, Some(hint)));
+    }
+    Ok(())
+}
+
+/// Whether a map of `/proc` has this id inside.
+fn is_mapped(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().filter_map(|number| number.parse::<u64>().ok());
+        let (Some(inside), Some(count)) = (numbers.next(), numbers.nth(1)) else { return false };
+        (inside..inside + count).contains(&u64::from(id))
+    })
+}
+
 /// Whether this process is not in the initial user namespace.
 pub fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -319,6 +358,16 @@ mod tests {
         assert_eq!(map_text(&map(1000, &ranges)), "0 1000 1\n1 100000 65536\n65537 300000 10\n");
         let huge = [Range { start: 1, count: u32::MAX - 1 }, Range { start: 1, count: 5 }];
         assert_eq!(map(7, &huge).len(), 2);
+    }
+
+    #[test]
+    fn ids_are_inside_or_not() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        for (id, expected) in [(0, true), (1, true), (65_536, true), (65_537, false)] {
+            assert_eq!(is_mapped(map, id), expected, "{id}");
+        }
+        assert!(is_mapped("0 0 4294967295", u32::MAX - 1));
+        assert!(!is_mapped("", 0) && !is_mapped("0 1", 0));
     }
 
     #[test]
