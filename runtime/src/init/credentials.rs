@@ -124,7 +124,8 @@ pub(crate) fn become_user(process: &Process, filter: Filter<'_>, single_group: b
     sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0).doing("keeping", "capabilities")?;
     let user = process.user();
     let groups = user.additional_gids().clone().unwrap_or_default();
-    let groups = (!single_group || !groups.is_empty()).then_some(&groups[..]);
+    let further = groups.iter().any(|group| *group != user.gid());
+    let groups = (!single_group || further).then_some(&groups[..]);
     sys::set_ids(user.uid(), user.gid(), groups)
         .doing("becoming", format!("user {}:{}", user.uid(), user.gid()))?;
     let permitted = of(oci_spec::runtime::LinuxCapabilities::permitted);

@@ -85,6 +85,10 @@ pub(crate) fn resolve(
             identity.groups.push(gid);
         }
     }
+    // Else a setgid program would be free of the group (CVE-2022-36109).
+    if !identity.groups.contains(&identity.gid) {
+        identity.groups.insert(0, identity.gid);
+    }
     Ok(identity)
 }
 
@@ -146,17 +150,17 @@ mod tests {
             let got = got.as_ref().map(|id| (id.uid, id.gid, &id.groups[..]));
             assert_eq!(got, expected, "{wanted}");
         };
-        check("", Some((0, 0, &[10])));
-        check("root", Some((0, 0, &[10])));
-        check("app", Some((1000, 100, &[10, 44])));
-        check("app:video", Some((1000, 44, &[])));
-        check("app:7", Some((1000, 7, &[])));
+        check("", Some((0, 0, &[0, 10])));
+        check("root", Some((0, 0, &[0, 10])));
+        check("app", Some((1000, 100, &[100, 10, 44])));
+        check("app:video", Some((1000, 44, &[44])));
+        check("app:7", Some((1000, 7, &[7])));
         // The user whose name is a number is not the one with that number.
-        check("1000", Some((1000, 100, &[10, 44])));
-        check("app:44", Some((1000, 44, &[])));
-        check("007", Some((7, 0, &[])));
-        check("2147483647", Some((2_147_483_647, 0, &[])));
-        check(":100", Some((0, 100, &[])));
+        check("1000", Some((1000, 100, &[100, 10, 44])));
+        check("app:44", Some((1000, 44, &[44])));
+        check("007", Some((7, 0, &[0])));
+        check("2147483647", Some((2_147_483_647, 0, &[0])));
+        check(":100", Some((0, 100, &[100])));
         for refused in [
             "2147483648",
             "4294967295",
@@ -189,7 +193,7 @@ mod tests {
     fn further_groups_are_added_once() {
         let extra = ["video", "10", "5"].map(str::to_owned);
         let identity = resolve("app", &extra, USERS, GROUPS).unwrap();
-        assert_eq!(identity.groups, [10, 44, 5]);
+        assert_eq!(identity.groups, [100, 10, 44, 5]);
         assert_eq!(identity.home.as_deref(), Some("/home/app"));
         assert!(resolve("0", &["none".to_owned()], USERS, GROUPS).is_err());
     }
