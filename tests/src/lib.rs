@@ -11,6 +11,7 @@
 pub mod image;
 pub mod kill;
 pub mod registry;
+pub mod user;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::process::{Command, Output, Stdio};
 /// A place for one test: a directory, and in it a store.
 pub struct Bench {
     directory: tempfile::TempDir,
+    user: Option<(u32, u32)>,
 }
 
 /// What a command did.
@@ -130,7 +132,28 @@ impl Default for Bench {
 impl Bench {
     /// An empty store in a directory of its own.
     pub fn new() -> Bench {
-        Bench { directory: tempfile::tempdir().expect("a temporary directory") }
+        Bench { directory: tempfile::tempdir().expect("a temporary directory"), user: None }
+    }
+
+    /// An empty store of another user, in a directory of his; every command runs as him. Needs
+    /// root.
+    pub fn of(uid: u32, gid: u32) -> Bench {
+        let mut bench = Bench::new();
+        let own = |path: &Path| {
+            std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("root may do this");
+        };
+        own(bench.path());
+        std::fs::create_dir(bench.path().join("home")).expect("a home");
+        own(&bench.path().join("home"));
+        for name in ["rbuild", "rcopy"] {
+            // He may not be able to reach the target directory.
+            let (from, to) = (binary(name), bench.path().join(name));
+            if std::fs::hard_link(&from, &to).is_err() {
+                std::fs::copy(&from, &to).expect("a copy");
+            }
+        }
+        bench.user = Some((uid, gid));
+        bench
     }
 
     /// The directory.
@@ -145,8 +168,17 @@ impl Bench {
 
     /// A command of ours on this bench's store.
     pub fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(binary(name));
         let home = self.path().join("home");
+        if let Some((uid, gid)) = self.user {
+            let mut command = Command::new("setpriv");
+            command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}"));
+            command.arg("--clear-groups").arg(self.path().join(name)).env_clear();
+            let path = "/usr/local/bin:/usr/bin:/bin";
+            command.env("PATH", path).env("HOME", home).env("RBUILD_ROOT", self.store());
+            command.current_dir(self.path());
+            return command;
+        }
+        let mut command = Command::new(binary(name));
         std::fs::create_dir_all(&home).expect("a home");
         command.current_dir(self.path()).env("RBUILD_ROOT", self.store()).env("HOME", home);
         for variable in [

@@ -1,0 +1,196 @@
+//! The main journey as an ordinary user: build, run, push, with subordinate ids and native overlay.
+
+use std::io::Read;
+use std::path::Path;
+
+use e2e::registry::DockerRegistry;
+use e2e::user::User;
+use e2e::{Bench, root};
+use serde_json::Value;
+
+/// A user id that nobody has, and that nothing says anything about.
+const NOBODY: u32 = 54_321;
+
+const DOCKERFILE: &str = "FROM localhost/busybox\n\
+    COPY --chown=1000:2000 --chmod=640 data /srv/data\n\
+    RUN echo made > /srv/made && chown user:extra /srv/made && chown -h 7:8 /etc/group \
+     && rm /etc/passwd && rm -r /home && mkdir /home && chmod 4755 /srv/made\n\
+    USER 1000\nWORKDIR /srv/work\nRUN id -u > /tmp/who; ! touch /etc/no\nCMD [\"id\", \"-u\"]\n";
+
+fn context(bench: &Bench) -> String {
+    bench.write("context/Dockerfile", DOCKERFILE);
+    bench.write("context/data", "data of the context");
+    bench.path().join("context").display().to_string()
+}
+
+fn build(bench: &Bench) -> String {
+    let context = context(bench);
+    let mut command = bench.command("rbuild");
+    command.env("SOURCE_DATE_EPOCH", "1700000000");
+    let line = ["bud", "--progress=plain", "--compression=none", "-t", "app", &context];
+    e2e::run(command.args(line)).ok();
+    bench.rbuild(["inspect", "--type=image", "--format", "{{.Digest}}", "app"]).ok().text().into()
+}
+
+/// Path, uid, gid and mode of everything in the layers of an image, from bottom to top.
+fn entries(layout: &Path) -> Vec<(String, u64, u64, u32)> {
+    let read = |digest: &str| {
+        std::fs::read(layout.join("blobs").join(digest.replace(':', "/"))).expect("a blob")
+    };
+    let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("JSON");
+    let index = json(&std::fs::read(layout.join("index.json")).expect("an index"));
+    let manifest = json(&read(index["manifests"][0]["digest"].as_str().expect("a digest")));
+    let mut found = Vec::new();
+    // The base's layer is not ours.
+    for layer in &manifest["layers"].as_array().expect("layers")[1..] {
+        let bytes = read(layer["digest"].as_str().expect("a digest"));
+        for entry in tar::Archive::new(&*bytes).entries().expect("a tar") {
+            let mut entry = entry.expect("an entry");
+            let path = entry.path().expect("a path").display().to_string();
+            let header = entry.header();
+            let line = (path, header.uid().unwrap(), header.gid().unwrap(), header.mode().unwrap());
+            entry.read_to_end(&mut Vec::new()).expect("content");
+            found.push(line);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_user_builds_what_root_builds() {
+    let Some(user) = User::get() else { return };
+    let (own, roots) = (Bench::of(user.uid, user.gid), Bench::new());
+    own.busybox();
+    roots.busybox();
+    let digest = build(&own);
+    assert_eq!(digest, build(&roots), "root and the user build different images");
+    own.rbuild(["save", "--format=oci-dir", "-o", "saved", "app"]).ok();
+    let found = entries(&own.path().join("saved"));
+    for expected in [
+        ("srv/data", 1000, 2000, 0o640),
+        ("srv/made", 1000, 2000, 0o4755),
+        ("etc/group", 7, 8, 0o644),
+        ("tmp/who", 1000, 0, 0o644),
+        ("etc/.wh.passwd", 0, 0, 0),
+    ] {
+        let entry = found.iter().find(|(path, ..)| path.trim_end_matches('/') == expected.0);
+        let Some((_, uid, gid, mode)) = entry else { panic!("{expected:?} in {found:?}") };
+        assert_eq!((*uid, *gid), (expected.1, expected.2), "{found:?}");
+        assert!(expected.3 == 0 || mode & 0o7777 == expected.3, "{found:?}");
+    }
+    own.rbuild(["check"]).ok();
+    let read = own.rbuild(["run", "--rm", "-u", "0", "app", "stat", "-c", "%u %g %a", "/srv/made"]);
+    assert_eq!(read.ok().text(), "1000 2000 4755");
+}
+
+#[test]
+fn a_user_runs_containers() {
+    let Some(user) = User::get() else { return };
+    let bench = Bench::of(user.uid, user.gid);
+    bench.busybox();
+    let run = |flags: &[&str], command: &[&str]| {
+        bench.rbuild([&["run", "--rm"], flags, &["busybox"], command].concat())
+    };
+    assert_eq!(run(&[], &["id", "-u"]).ok().text(), "0");
+    assert_eq!(
+        run(&["-u", "user"], &["id"]).ok().text(),
+        "uid=1000(user) gid=1000(user) groups=1000(user),2000(extra)"
+    );
+    assert_eq!(run(&[], &["sh", "-c", "exit 9"]).code(9).stdout, "");
+    run(&[], &["no-such-program"]).code(127);
+    let mounts = run(&[], &["cat", "/proc/self/mountinfo"]).ok().stdout;
+    let top = mounts.lines().find(|line| line.contains(" / / ")).expect("a root");
+    assert!(top.contains(" - overlay ") && top.contains("userxattr"), "{top}");
+    assert!(!mounts.contains("fuse"), "{mounts}");
+    let devices = |flags: &[&str]| run(flags, &["cat", "/proc/net/dev"]).ok().stdout;
+    assert_eq!(devices(&["--network=none"]).lines().count(), 3);
+    let here = |text: &str| {
+        let names = text.lines().skip(2).filter_map(|line| line.split_once(':'));
+        let mut names: Vec<String> = names.map(|(name, _)| name.trim().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let outside = std::fs::read_to_string("/proc/net/dev").unwrap();
+    assert_eq!(here(&devices(&["--network=host"])), here(&outside));
+    // What root writes in a volume is the user's outside.
+    let shared = bench.path().join("home/shared");
+    let volume = format!("{}:/data", shared.display());
+    e2e::run(
+        std::process::Command::new("install")
+            .args(["-d", "-o", &user.uid.to_string(), "-g", &user.gid.to_string()])
+            .arg(&shared),
+    )
+    .ok();
+    run(&["-v", &volume], &["sh", "-c", "echo x > /data/mine; mkdir /data/dir"]).ok();
+    let owner = std::os::unix::fs::MetadataExt::uid(&shared.join("mine").metadata().unwrap());
+    assert_eq!(owner, user.uid);
+    let read_only = format!("{volume}:ro");
+    assert_ne!(run(&["-v", &read_only], &["touch", "/data/no"]).code, 0);
+    // He is nobody special outside.
+    let secret = "/etc/shadow:/shadow:ro";
+    assert_ne!(run(&["-v", secret], &["cat", "/shadow"]).code, 0);
+    run(&["--memory=32m"], &["true"]).code(125).fails(&["memory", "cgroup"]);
+    bench.rbuild(["info"]).ok();
+}
+
+#[test]
+fn a_user_keeps_containers() {
+    let Some(user) = User::get() else { return };
+    let bench = Bench::of(user.uid, user.gid);
+    bench.busybox();
+    let script = "echo out; trap 'exit 3' TERM; while true; do sleep 0.05; done";
+    bench.rbuild(["run", "-d", "--name", "one", "busybox", "sh", "-c", script]).ok();
+    bench.rbuild(["exec", "-u", "user", "one", "sh", "-c", "id -u > /tmp/u; exit 4"]).code(4);
+    assert_eq!(bench.rbuild(["exec", "one", "cat", "/tmp/u"]).ok().text(), "1000");
+    let listed = bench.rbuild(["ps", "--format", "{{.Names}} {{.State}}"]).ok();
+    assert_eq!(listed.text(), "one running");
+    bench.rbuild(["stop", "one"]).ok();
+    assert_eq!(bench.rbuild(["wait", "one"]).ok().text(), "3");
+    assert_eq!(bench.rbuild(["logs", "one"]).ok().stdout, "out\n");
+    bench.rbuild(["rm", "one"]).ok();
+    assert_eq!(bench.rbuild(["ps", "-aq"]).ok().text(), "");
+}
+
+#[test]
+fn a_user_pushes_and_pulls() {
+    let Some(user) = User::get() else { return };
+    let Some(registry) = DockerRegistry::start() else { return };
+    let bench = Bench::of(user.uid, user.gid);
+    bench.busybox();
+    let digest = build(&bench);
+    let name = registry.name("team/app:1");
+    bench.rbuild(["push", "app", &name]).ok();
+    let other = Bench::of(user.uid, user.gid);
+    other.rbuild(["pull", &name]).ok();
+    let pulled = other.rbuild(["inspect", "--format", "{{.Digest}}", &name]).ok();
+    assert_eq!(pulled.text(), digest);
+    assert_eq!(other.rbuild(["run", "--rm", &name]).ok().text(), "1000");
+    other.rbuild(["check"]).ok();
+    other.rbuild(["rmi", "-a"]).ok();
+    other.rbuild(["prune", "-a"]).ok();
+    for place in ["snapshots", "active", "trash", "ingest"] {
+        let left = std::fs::read_dir(other.store().join(place)).unwrap().count();
+        assert_eq!(left, 0, "{place} is not empty");
+    }
+}
+
+/// Without subordinate ids there is one id: what needs a second one says so.
+#[test]
+fn a_user_without_ranges_has_one_id() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::of(NOBODY, NOBODY);
+    let info = bench.rbuild(["info", "--format", "{{.host.singleId}}"]).ok();
+    assert_eq!(info.text(), "true");
+    bench.busybox();
+    assert_eq!(bench.rbuild(["run", "--rm", "busybox", "id", "-u"]).ok().text(), "0");
+    bench.build("plain", "FROM localhost/busybox\nRUN echo x > /x\nCMD cat /x\n", &[]).ok();
+    assert_eq!(bench.rbuild(["run", "--rm", "plain"]).ok().text(), "x");
+    let missing = ["no subordinate ids", "/etc/subuid"];
+    bench.rbuild(["run", "--rm", "-u", "user", "busybox", "id"]).code(125).fails(&missing);
+    bench
+        .build("owned", "FROM localhost/busybox\nRUN touch /x && chown 5:5 /x\n", &[])
+        .fails(&["chown"]);
+    bench.build("user", "FROM localhost/busybox\nUSER 1000\nRUN id\n", &[]).fails(&missing);
+}
