@@ -1,6 +1,7 @@
 //! The executor: keys, the cache, and the work of steps.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
@@ -21,8 +22,8 @@ use crate::layer::Layers;
 use crate::plan::key::{Key, KeyBuilder, definition};
 use crate::plan::{CopyOp, CopySource, From, Op, Plan, RunMountKind, RunOp, Step, StepId};
 use crate::solve::Executor;
-use crate::step::{self, copy, run, workdir};
-use crate::{Env, Error, Request, Result, SourceFile};
+use crate::step::{self, copy, run, select, workdir};
+use crate::{Env, Error, Request, Result, SourceFile, users, why};
 
 /// The result of a step, as long as the build lives.
 #[derive(Debug, Clone, Copy)]
@@ -241,6 +242,7 @@ impl Build {
         task: &Arc<Task>,
     ) -> Result<Key> {
         let step = self.step(id);
+        why::explain(self, id, inputs, key, task);
         let active = self.env.store.begin().during("beginning a step")?;
         let mut name = key;
         match &step.op {
@@ -313,13 +315,33 @@ impl Build {
         task: &Task,
     ) -> Result<()> {
         let epoch = self.request.source_date_epoch;
-        let root = active.stack(parent).and_then_mount("stacking layers")?;
+        let action = "opening the layer";
+        let alone = active.root().during(action)?;
+        let destination = Path::new(&op.destination);
+        let owner_in =
+            |root: &Root| op.chown.as_deref().map(|text| users::owner(root, text)).transpose();
+        if parent.is_none() {
+            return selection.work(op, &alone, destination, owner_in(&alone)?, epoch, task);
+        }
+        let root = active.stack(parent).and_then_mount(action)?;
+        let owner = owner_in(&root)?;
         if op.link {
             // What is below does not matter: no link of it is followed, no directory of it used.
-            let alone = active.root().during("opening the layer")?;
-            return selection.work(op, &alone, &root, epoch, task);
+            return selection.work(op, &alone, destination, owner, epoch, task);
         }
-        selection.work(op, &root, &root, epoch, task)
+        let trimmed = Path::new(op.destination.trim_end_matches('/'));
+        let missing = root.metadata(trimmed).is_err_and(|error| select::gone(&error));
+        if !missing || !selection.fills(op) {
+            return selection.work(op, &root, destination, owner, epoch, task);
+        }
+        // A new directory lies in this layer alone: it is filled without the detour through the
+        // overlay, which must not be mounted meanwhile.
+        let made = root.create_dir_all(trimmed, 0o755, Some(owner.unwrap_or((0, 0))));
+        made.during(format!("making {}", op.destination))?;
+        let found = select::locate(&root, trimmed)?;
+        drop(root);
+        let (path, _) = found.ok_or(Error::Panicked)?;
+        selection.work(op, &alone, &path, owner, epoch, task)
     }
 
     /// The key of a copy from another step by what is copied, not by how that was made.

@@ -36,7 +36,7 @@ impl Layers {
     pub(crate) fn start(&self, build: &Arc<Build>, id: StepId, key: Key, task: &Task) {
         let Some(made) = build.made(id).filter(|_| self.wanted.contains(&id)) else { return };
         let build = Arc::clone(build);
-        let task = task.child("compressing the layer");
+        let task = task.child(title(&build, id));
         let making = tokio::task::spawn_blocking(move || {
             // The changes may be the same as before although the step was run again; the record
             // of the layer must be that of these files.
@@ -87,13 +87,20 @@ async fn recall(build: &Arc<Build>, id: StepId, task: &Arc<Task>) -> Result<Laye
         if let Some(info) = known.and_then(|record| record.layer) {
             return Ok(info);
         }
-        let task = task.child(format!("compressing {}", build.plan.steps[id.0].name));
+        let task = task.child(title(&build, id));
         let info = make(&build, made.snapshot, &task)?;
         record(&build, key, &info)?;
         task.done();
         Ok(info)
     })
     .await
+}
+
+/// What the user sees while the layer is made: `[build 2/5] layer`.
+fn title(build: &Build, id: StepId) -> String {
+    let name = &build.plan.steps[id.0].name;
+    let label = name.find("] ").map_or("", |end| &name[..=end]);
+    format!("{label} layer").trim_start().to_owned()
 }
 
 /// The name of a layer in the cache: the step, and what else decides the bytes.

@@ -19,6 +19,7 @@ mod request;
 pub mod solve;
 mod step;
 mod users;
+mod why;
 
 pub use build::{build, plan_only};
 pub use context::{find_dockerfile, read_dockerfile};

@@ -18,7 +18,7 @@ use crate::context::scan::{self, Filter, is};
 use crate::error::During;
 use crate::plan::key::KeyBuilder;
 use crate::plan::{CopyOp, CopySource};
-use crate::{Error, Result, users};
+use crate::{Error, Result};
 
 /// What a step copies, found and ready.
 pub(crate) struct Selection {
@@ -141,18 +141,23 @@ impl Selection {
         Ok(())
     }
 
-    /// Copies everything into `to`.
+    /// Whether everything goes into the destination, which is a directory then.
+    pub(crate) fn fills(&self, op: &CopyOp) -> bool {
+        let directories = || self.parts.iter().all(|part| part.item.directory);
+        op.destination.ends_with('/') || op.parents || (!self.parts.is_empty() && directories())
+    }
+
+    /// Copies everything to `destination` in `to`.
     pub(crate) fn work(
         &self,
         op: &CopyOp,
         to: &Root,
-        names: &Root,
+        destination: &Path,
+        owner: Option<(u32, u32)>,
         epoch: Option<i64>,
         task: &Task,
     ) -> Result<()> {
-        let owner = op.chown.as_deref().map(|text| users::owner(names, text)).transpose()?;
         let copies = Copies { selection: self, op, to, owner, epoch, task };
-        let destination = Path::new(&op.destination);
         let exists = to.metadata(destination).is_ok_and(|stat| is(&stat, FileType::Directory));
         let directory = op.destination.ends_with('/') || exists || op.parents;
         if self.parts.len() > 1 && !directory {

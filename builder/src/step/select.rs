@@ -72,7 +72,7 @@ fn hidden(tree: &Tree, path: &str, directory: bool) -> bool {
 }
 
 /// Where a path leads, links followed inside the root, and what is there.
-fn locate(root: &Root, path: &Path) -> Result<Option<(PathBuf, Stat)>> {
+pub(crate) fn locate(root: &Root, path: &Path) -> Result<Option<(PathBuf, Stat)>> {
     let mut at = PathBuf::new();
     let mut rest: Vec<PathBuf> = parts(path);
     let mut links = 0;
@@ -108,7 +108,8 @@ fn locate(root: &Root, path: &Path) -> Result<Option<(PathBuf, Stat)>> {
     }
 }
 
-fn gone(error: &layers::Error) -> bool {
+/// Whether there is nothing at a path.
+pub(crate) fn gone(error: &layers::Error) -> bool {
     use rustix::io::Errno;
     matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR))
 }

@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     ("the_same_files_from_a_changed_stage_are_a_hit", content),
     ("no_cache_runs_again_and_keeps_working", no_cache),
     ("two_stores_give_the_same_digest", reproducible),
+    ("a_miss_has_a_reason", reasons),
     ("outputs", outputs),
     ("docker_format", docker),
 ];
@@ -151,6 +152,29 @@ fn reproducible() {
         look.image.descriptor().digest
     };
     assert_eq!(build(false), build(true));
+}
+
+fn reasons() {
+    let place = Place::new();
+    place.write("a", "1").write("b", "1");
+    let text = "FROM base\nCOPY a /a\nCOPY b /b\n";
+    let notes = |text: &str| {
+        place.build_text(text);
+        let notes = place.ear.notes();
+        notes
+            .into_iter()
+            .filter(|note| note.contains("change") || note.contains("cache"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(notes(text), [""; 0]);
+    place.write("a", "2");
+    assert_eq!(notes(text), ["the files it reads have changed", "a step before it has changed"]);
+    let changed = text.replace("/b", "/c");
+    assert_eq!(notes(&changed), ["the instruction or its variables have changed"]);
+    let mut request = place.request(&changed);
+    request.no_cache = true;
+    place.build(request);
+    assert!(place.ear.notes().contains(&"the cache is not to be asked".to_owned()));
 }
 
 fn outputs() {

@@ -199,6 +199,18 @@ fn image_links() {
     assert!(!std::path::Path::new("/etc/a.txt").exists());
     let look = place.build_text("FROM scratch\nCOPY evil2* /x/\n");
     assert!(look.exists("/x"));
+    // A new directory behind a link that leads to nothing yet.
+    place.link("dangling", "/made/deep");
+    let look = place.build_text(
+        "FROM base\nCOPY . /ctx/\nCOPY --chown=app d /ctx/dangling/\nCOPY --chown=app d /new\nCOPY d /etc\n",
+    );
+    assert_eq!(look.stat("/made/deep/sub/z.txt"), "f 644 1000:1001");
+    assert_eq!(look.stat("/made/deep"), "d 755 1000:1001");
+    assert_eq!(
+        (look.stat("/new/x.txt"), look.stat("/new")),
+        ("f 644 1000:1001".to_owned(), "d 755 1000:1001".to_owned())
+    );
+    assert!(look.exists("/etc/passwd") && look.exists("/etc/x.txt"));
 }
 
 /// Answers `count` requests for a file, and says what was asked.

@@ -85,6 +85,16 @@ impl Ear {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// What tasks remarked.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        let note = |event: &Event| match event {
+            Event::Noted { message, .. } => Some(message.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(note).collect()
+    }
+
     /// The names of tasks that ended in this way, in the order they ended.
     pub(crate) fn ended(&self, wanted: Outcome) -> Vec<String> {
         let events = self.events.lock().unwrap();
