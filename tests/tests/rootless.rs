@@ -48,7 +48,12 @@ fn entries(layout: &Path) -> Vec<(String, u64, u64, u32)> {
             let mut entry = entry.expect("an entry");
             let path = entry.path().expect("a path").display().to_string();
             let header = entry.header();
-            let line = (path, header.uid().unwrap(), header.gid().unwrap(), header.mode().unwrap());
+            let line = (
+                path,
+                header.uid().expect("a number"),
+                header.gid().expect("a number"),
+                header.mode().expect("a number"),
+            );
             entry.read_to_end(&mut Vec::new()).expect("content");
             found.push(line);
         }
