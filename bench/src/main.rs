@@ -89,23 +89,26 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut race = Race::new(rounds, disk.path());
     for work in works::ALL {
         let wanted = |name: &String| {
-            work.id.starts_with(name.as_str()) || work.title.contains(name.as_str())
+            let number = work.id.trim_end_matches(|c: char| c.is_ascii_lowercase());
+            work.id == name || number == name || work.title.contains(name.as_str())
         };
         if arguments.only.is_empty() || arguments.only.iter().any(wanted) {
             eprintln!("{} {}", work.id, work.title);
+            let done = race.rows.len();
             (work.run)(&mut works::Bench {
                 race: &mut race,
                 tools: &tools,
                 fixtures: &fixtures,
                 work,
             })?;
+            eprint!("{}", report::lines(&race.rows[done..]));
+            if let Some(file) = &arguments.json {
+                let text = report::json(&race.rows).to_string();
+                context(&format!("writing {}", file.display()), std::fs::write(file, text))?;
+            }
         }
     }
     println!("{}", report::markdown(&race.rows, &report::Machine::read(&tools), rounds));
-    if let Some(file) = &arguments.json {
-        let text = report::json(&race.rows).to_string();
-        context(&format!("writing {}", file.display()), std::fs::write(file, text))?;
-    }
     Ok(())
 }
 

@@ -31,8 +31,9 @@ impl Registry {
         );
         let file = directory.with_extension("yml");
         context("writing the registry's settings", std::fs::write(&file, settings))?;
-        let child = Command::new("docker-registry")
-            .arg("serve")
+        // It must not outlive this program, however this program ends.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "docker-registry", "serve"])
             .arg(&file)
             .env("OTEL_TRACES_EXPORTER", "none")
             .process_group(0)

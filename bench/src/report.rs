@@ -71,7 +71,7 @@ fn seconds(value: f64) -> String {
     }
 }
 
-/// One line per work and program.
+/// Machine, versions and table.
 pub(crate) fn markdown(rows: &[Row], machine: &Machine, rounds: usize) -> String {
     let mut text = format!("Machine and versions ({rounds} rounds):\n\n");
     for line in &machine.lines {
@@ -79,7 +79,12 @@ pub(crate) fn markdown(rows: &[Row], machine: &Machine, rounds: usize) -> String
     }
     text.push_str("\n| Work | Program | Median s | Least s | CPU s | Peak MB | Ours is |\n");
     text.push_str("|---|---|--:|--:|--:|--:|---|\n");
-    let mut last = "";
+    text + &lines(rows)
+}
+
+/// The lines of the table.
+pub(crate) fn lines(rows: &[Row]) -> String {
+    let (mut text, mut last) = (String::new(), "");
     for row in rows {
         let work = if row.id == last { String::new() } else { format!("{} {}", row.id, row.title) };
         last = row.id;
