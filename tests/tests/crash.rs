@@ -16,7 +16,7 @@ use e2e::{Bench, Ran, root, run};
 use serde_json::Value;
 
 /// Rounds of both tests together.
-const ROUNDS: u64 = 200;
+const ROUNDS: u64 = 220;
 
 #[test]
 fn names_are_whole_whenever_a_build_a_transfer_or_a_collection_is_killed() {
@@ -40,10 +40,11 @@ enum Deed {
     CopyOut,
     Save,
     Run,
+    Detach,
     Prune,
 }
 
-const DEEDS: [Deed; 10] = [
+const DEEDS: [Deed; 11] = [
     Deed::Build,
     Deed::Rebuild,
     Deed::Pull,
@@ -53,6 +54,7 @@ const DEEDS: [Deed; 10] = [
     Deed::CopyOut,
     Deed::Save,
     Deed::Run,
+    Deed::Detach,
     Deed::Prune,
 ];
 
@@ -79,6 +81,9 @@ impl Drop for Torture {
                 "RBUILD_CRASH_SEED={} round {}: {}\n{log}",
                 self.seed, self.round, self.story
             );
+            // What still runs would outlive the test.
+            let mut command = self.bench.command("rbuild");
+            let _ = command.args(["rm", "--force", "one"]).status();
         }
     }
 }
@@ -214,6 +219,11 @@ impl Torture {
                 let rest = ["-e", &mark, "kept", "sh", "-c", script];
                 of("rbuild", &[&limited[..], &rest].concat())
             }
+            Deed::Detach => {
+                let mark = format!("MARK={}", self.bench.path().display());
+                let flags = ["run", "-d", "--name=one", "-e", &mark, "kept", "sleep", "1000"];
+                of("rbuild", &flags)
+            }
             Deed::Prune => of("rbuild", &["prune", "-a"]),
         }
     }
@@ -243,6 +253,7 @@ impl Torture {
     fn undo(&mut self, deed: Deed) {
         match deed {
             Deed::Build | Deed::Run | Deed::Push => {}
+            Deed::Detach => self.remove_containers(),
             Deed::Rebuild => {
                 self.bench.write("rebuild/changing", format!("round {}", self.round));
             }
@@ -258,7 +269,7 @@ impl Torture {
             Deed::CopyOut => {
                 let out = self.bench.path().join("out");
                 if self.chance.below(2) == 0 && out.exists() {
-                    std::fs::remove_dir_all(&out).unwrap();
+                    std::fs::remove_dir_all(&out).expect("a directory");
                 }
                 let kept = format!("oci:{}:kept", out.display());
                 self.bench.rcopy(["copy", "store:localhost/kept:latest", &kept]).ok();
@@ -287,6 +298,9 @@ impl Torture {
             let since = Instant::now();
             run(&mut self.command(deed)).ok();
             times.push(since.elapsed());
+        }
+        if deed == Deed::Detach {
+            self.remove_containers();
         }
         self.takes.insert(deed, times.into_iter().min().unwrap_or_default());
         self.note(deed);
@@ -365,6 +379,12 @@ impl Torture {
         self.story.push_str(", done again");
         run(&mut self.command(deed)).ok();
         self.note(deed);
+        if deed == Deed::Detach {
+            let script = ["exec", "one", "echo", "alive"];
+            assert_eq!(self.bench.rbuild(script).ok().text(), "alive");
+            self.remove_containers();
+            kill::wait_for_none(&self.bench.path().display().to_string());
+        }
         if self.round.is_multiple_of(5) {
             self.sound();
         }
@@ -375,6 +395,15 @@ impl Torture {
             assert_eq!(self.given(deed), again, "cached and uncached builds differ");
         }
         ended.is_none()
+    }
+
+    /// Every container there is a trace of can be removed, running or not.
+    fn remove_containers(&self) {
+        let listed = self.bench.rbuild(["ps", "-aq"]).ok();
+        for id in listed.stdout.lines() {
+            self.bench.rbuild(["rm", "--force", id]).ok();
+        }
+        assert_eq!(self.bench.rbuild(["ps", "-aq"]).ok().text(), "");
     }
 
     /// What must hold after a kill.
@@ -393,6 +422,9 @@ impl Torture {
         let known = self.gives.get(&deed);
         if let (Some(known), Some(given)) = (known, self.given(deed)) {
             assert!(given.is_empty() || given == *known, "half of {known}: {given}");
+        }
+        if deed == Deed::Detach {
+            self.remove_containers();
         }
         if deed == Deed::CopyOut {
             let kept = layout_image(&self.bench.path().join("out"), "kept");
@@ -413,6 +445,7 @@ impl Torture {
         self.bench.rbuild(["prune", "-a"]).ok();
         let ran = self.sound();
         assert!(!ran.stdout.contains("garbage"), "{}", ran.told());
+        self.remove_containers();
         // The next container with limits finds what those that were killed have left.
         run(&mut self.command(Deed::Run)).ok();
         self.bench.rbuild(["rmi", "-a"]).ok();
@@ -430,7 +463,7 @@ impl Torture {
             assert!(left.is_empty(), "{left:?}");
         }
         let path = self.bench.path().display().to_string();
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
         assert!(!mounts.contains(&path), "{mounts}");
         kill::wait_for_none(&path);
         for parent in cgroups(&self.cgroup()) {
