@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use image::{Descriptor, Document, Manifest, MediaType, Node, Reference};
 use task::{Cause, Kind, Task};
-use transport::{Artifact, Sink, Source, Unverified, attach};
+use transport::{Artifact, Sink, Source, attach, publish_document};
 
 use crate::bundle::{self, Bundle};
 use crate::simple_signing::{self, Signed};
@@ -137,16 +137,8 @@ async fn store(sink: &dyn Sink, signed: &Signed, task: &Task) -> Result<()> {
     if signed.unchanged {
         return Ok(());
     }
-    for (descriptor, bytes) in &signed.blobs {
-        task.check()?;
-        if !sink.contains(descriptor).await? {
-            let blob = Unverified::whole(bytes.clone()).verify(descriptor);
-            sink.put(descriptor, blob).await?;
-        }
-    }
-    task.check()?;
-    sink.publish(signed.manifest.descriptor(), signed.manifest.bytes().clone()).await?;
-    Ok(())
+    let published = publish_document(sink, &signed.manifest, &signed.blobs, task).await;
+    published.map_err(|error| Error::Transport(error.into()))
 }
 
 /// Finds the signatures of an image and gives back the good ones, at least one.

@@ -1,12 +1,5 @@
 //! What end-to-end tests share: the real binaries on a store of their own, real registries, a
 //! base image made of busybox.
-// Tests read the environment and the clock, and print.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    clippy::unwrap_used,
-    clippy::expect_used
-)]
 
 pub mod image;
 pub mod kill;

@@ -31,7 +31,7 @@ fn exit_codes_are_dockers() {
         .rbuild(["run", "--rm", "--network=bridge", "busybox"])
         .code(125)
         .fails(&["bridge", "none and host"]);
-    bench.rbuild(["run", "--no-such-flag", "busybox"]).code(2).fails(&["--no-such-flag"]);
+    bench.rbuild(["run", "--no-such-flag", "busybox"]).code(125).fails(&["--no-such-flag"]);
 }
 
 #[test]
@@ -200,9 +200,9 @@ fn a_container_lives_prints_and_ends() {
     let state =
         bench.rbuild(["inspect", "--format", "{{.State.ExitCode}} {{.State.Status}}", "one"]).ok();
     assert_eq!(state.text(), "3 exited");
-    bench.rbuild(["exec", "one", "true"]).fails(&["one"]);
+    bench.rbuild(["exec", "one", "true"]).fails(&["container one is not running"]);
     bench.rbuild(["rm", "one"]).ok();
-    bench.rbuild(["logs", "one"]).fails(&["one"]);
+    bench.rbuild(["logs", "one"]).fails(&["there is no container \"one\""]);
     bench.rbuild(["run", "-d", "--rm", "--name", "two", "busybox", "sleep", "100"]).ok();
     bench.rbuild(["kill", "two"]).ok();
     bench.rbuild(["wait", "two"]);

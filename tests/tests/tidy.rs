@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("sign", 5),
     ("builder", 5),
     ("cli", 6),
+    ("bench", 7),
 ];
 
 /// Crates in which nothing may await.

@@ -57,6 +57,25 @@ pub async fn publish(
     Ok(root.clone())
 }
 
+/// Publishes a manifest that is ready, with blobs that are at hand, under the sink's own name.
+///
+/// # Errors
+/// [`Error::Place`] when the destination fails.
+pub async fn publish_document(
+    sink: &dyn Sink,
+    manifest: &Document<Manifest>,
+    blobs: &[(Descriptor, Bytes)],
+    task: &Task,
+) -> Result<()> {
+    for (descriptor, bytes) in blobs {
+        put(sink, descriptor.media_type.clone(), bytes, task).await?;
+    }
+    task.check()?;
+    let root = manifest.descriptor();
+    let publish = sink.publish(root, manifest.bytes().clone()).await;
+    publish.map_err(Error::at(format!("writing manifest {}", root.digest), Side::Destination))
+}
+
 async fn put_parts(
     sink: &dyn Sink,
     subject: Option<&Descriptor>,

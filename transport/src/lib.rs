@@ -20,7 +20,7 @@ mod plan;
 mod select;
 mod stop;
 
-pub use attach::{Artifact, attach, publish};
+pub use attach::{Artifact, attach, publish, publish_document};
 pub use blob::{Blob, Unverified};
 pub use copy::{CopyOptions, Format, Select, copy};
 pub use error::{Error, Result, Side};

@@ -39,6 +39,19 @@ pub(crate) fn require(store: &Store, name: &str) -> Result<Found, Failure> {
     find(store, name)?.ok_or_else(|| missing(name))
 }
 
+/// As [`require`], and its program must be running.
+///
+/// # Errors
+/// It is not.
+pub fn require_running(store: &Store, name: &str) -> Result<Found, Failure> {
+    let found = require(store, name)?;
+    if found.is_running() {
+        return Ok(found);
+    }
+    let message = format!("container {name} is not running: {}", found.status());
+    Err(Failure::new(Kind::Refused, message))
+}
+
 /// There is no such container.
 pub(crate) fn missing(name: &str) -> Failure {
     Failure::new(Kind::NotFound, format!("there is no container {name:?}"))

@@ -187,7 +187,7 @@ impl Exec {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let mut words = self.container_and_command.into_iter();
         let name = words.next().unwrap_or_default();
-        let found = container::require(app.store()?, &name)?;
+        let found = container::require_running(app.store()?, &name)?;
         let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok();
         let program = Program {
             args: words.collect(),
@@ -239,7 +239,7 @@ impl Attach {
     /// # Errors
     /// The container is not running.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let found = container::require(app.store()?, &self.container)?;
+        let found = container::require_running(app.store()?, &self.container)?;
         let keys = flags::detach_keys(&self.detach_keys).map_err(Failure::usage)?;
         let terminal = found.state.as_ref().is_some_and(|state| state.terminal);
         let keys = if terminal && std::io::stdin().is_terminal() { keys } else { Vec::new() };

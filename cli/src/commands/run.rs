@@ -118,6 +118,11 @@ impl Run {
     }
 
     fn start(&self, app: &App) -> Result<u8, Failure> {
+        // What follows the image is the container's, so an unknown flag looks like the image.
+        if self.image_name().starts_with('-') {
+            return Err(Failure::usage(format!("there is no flag {}", self.image_name()))
+                .hint("`rbuild run --help` lists the flags; they stand before the image"));
+        }
         let store = app.store()?;
         let _lease = store.lease()?;
         let image = self.image(app)?;
