@@ -43,7 +43,7 @@ pub(crate) fn require(store: &Store, name: &str) -> Result<Found, Failure> {
 ///
 /// # Errors
 /// It is not.
-pub fn require_running(store: &Store, name: &str) -> Result<Found, Failure> {
+pub(crate) fn require_running(store: &Store, name: &str) -> Result<Found, Failure> {
     let found = require(store, name)?;
     if found.is_running() {
         return Ok(found);
