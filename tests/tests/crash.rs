@@ -371,10 +371,20 @@ impl Torture {
         let aim = if self.chance.below(3) == 0 { Aim::Main } else { Aim::All };
         let delay = self.chance.within(self.takes[&deed]);
         self.story = format!("{deed:?} killed ({aim:?}) after {delay:?}");
+        let bystander = self.bystander(deed);
         let log = self.bench.path().join("log");
         let child = kill::start(&mut self.command(deed), &log);
         let ended = kill::kill_after(child, delay, aim);
         assert!(ended.is_none_or(|status| status.success()), "{ended:?}");
+        // The machine may be busier or idler than when this was measured.
+        let factor = if ended.is_some() { 0.7 } else { 1.05 };
+        let takes = self.takes[&deed].mul_f64(factor);
+        self.takes.insert(deed, takes);
+        if let Some((line, mut child)) = bystander {
+            let status = child.wait().expect("a child");
+            let said = std::fs::read_to_string(self.bench.path().join("log-other"));
+            assert!(status.success(), "{line}: {}", said.unwrap_or_default());
+        }
         self.look(deed, &before);
         self.story.push_str(", done again");
         run(&mut self.command(deed)).ok();
@@ -395,6 +405,17 @@ impl Torture {
             assert_eq!(self.given(deed), again, "cached and uncached builds differ");
         }
         ended.is_none()
+    }
+
+    /// In some rounds another process works on the store meanwhile, and must not notice.
+    fn bystander(&mut self, deed: Deed) -> Option<(String, std::process::Child)> {
+        let others = [Deed::Build, Deed::Run, Deed::Prune, Deed::CopyOut];
+        let chosen = usize::try_from(self.chance.below(12)).expect("small");
+        let other = others.get(chosen).filter(|other| **other != deed)?;
+        self.story.push_str(&format!(" beside {other:?}"));
+        let mut command = self.command(*other);
+        let child = kill::start(&mut command, &self.bench.path().join("log-other"));
+        Some((format!("{command:?}"), child))
     }
 
     /// Every container there is a trace of can be removed, running or not.
@@ -445,6 +466,12 @@ impl Torture {
         self.bench.rbuild(["prune", "-a"]).ok();
         let ran = self.sound();
         assert!(!ran.stdout.contains("garbage"), "{}", ran.told());
+        for place in [self.bench.path().join("out/blobs/sha256"), self.bench.path().join("out")] {
+            let files = std::fs::read_dir(&place).expect("a layout").flatten();
+            let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+            let left: Vec<String> = names.filter(|name| name.starts_with('.')).collect();
+            assert!(left.is_empty(), "{}: {left:?}", place.display());
+        }
         self.remove_containers();
         // The next container with limits finds what those that were killed have left.
         run(&mut self.command(Deed::Run)).ok();
