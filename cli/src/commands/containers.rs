@@ -203,7 +203,7 @@ impl Exec {
         let options = attachment(self.interactive, Vec::new());
         let task = Task::root("exec", Arc::new(Silent));
         let ended = runtime::exec(&found.record.directory, &program, &options, &task)
-            .map_err(start_failure)?;
+            .map_err(|error| start_failure(error).context(format!("executing in {name}")))?;
         task.done();
         Ok(code(ended))
     }
