@@ -16,27 +16,24 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// Starts one that anybody may use; `None` if it is not installed.
     pub fn start() -> Option<DockerRegistry> {
-        Self::start_with("")
+        Self::start_in(tempfile::tempdir().expect("a directory"), "")
     }
 
     /// Starts one that wants a password.
     pub fn with_password(user: &str, password: &str) -> Option<DockerRegistry> {
-        let file = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
-        let file = file.keep().expect("a file");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("htpasswd");
         let made = Command::new(crate::peer("htpasswd")?)
             .args(["-Bbn", user, password])
             .output()
             .expect("htpasswd runs");
         std::fs::write(&file, made.stdout).expect("a file");
-        Self::start_with(&format!(
-            "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
-            file.display()
-        ))
+        let more = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display());
+        Self::start_in(directory, &more)
     }
 
-    fn start_with(more: &str) -> Option<DockerRegistry> {
+    fn start_in(directory: tempfile::TempDir, more: &str) -> Option<DockerRegistry> {
         let program = crate::peer("docker-registry")?;
-        let directory = tempfile::tempdir().expect("a directory");
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let address = format!("127.0.0.1:{port}");
