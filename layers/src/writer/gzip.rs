@@ -110,19 +110,45 @@ impl Gzip {
 }
 
 fn work(level: u32, queue: &Mutex<Receiver<Job>>, done: &Sender<Piece>) {
-    let mut compress = Compress::new(Compression::new(level), false);
+    let mut usual = Compress::new(Compression::new(level), false);
+    let mut stored = Compress::new(Compression::none(), false);
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         let mut crc = Crc::new();
         crc.update(&job.block);
         let before = job.before.as_deref().map(Vec::as_slice).unwrap_or_default();
-        let bytes =
-            deflate(&mut compress, &before[before.len().saturating_sub(WINDOW)..], &job.block);
+        let compress = if is_noise(&job.block) { &mut stored } else { &mut usual };
+        let bytes = deflate(compress, &before[before.len().saturating_sub(WINDOW)..], &job.block);
         if done.send(Piece { index: job.index, bytes, crc }).is_err() {
             return;
         }
     }
+}
+
+/// Whether deflate could not make a block smaller: its bytes are as evenly spread as random ones.
+///
+/// Deflate gains by unequal frequencies or by repetition within its window. A block that repeats
+/// what is in a window of 32 KiB has at most the entropy of 32 Ki random bytes, 7.994 bits each;
+/// 1 MiB of random or compressed bytes has 7.9998. Between the two lies the limit.
+fn is_noise(block: &[u8]) -> bool {
+    const LIMIT: f64 = 7.998;
+    if block.len() < super::BLOCK {
+        return false;
+    }
+    let mut counts = [[0_u32; 256]; 4];
+    for bytes in block.chunks_exact(4) {
+        for (count, byte) in counts.iter_mut().zip(bytes) {
+            count[usize::from(*byte)] += 1;
+        }
+    }
+    let length = block.len() as f64;
+    let entropy: f64 = (0..256)
+        .map(|byte| f64::from(counts.iter().map(|count| count[byte]).sum::<u32>()))
+        .filter(|count| *count > 0.0)
+        .map(|count| -(count / length) * (count / length).log2())
+        .sum();
+    entropy > LIMIT
 }
 
 /// Compresses one block as if it came after `before`, up to a byte boundary.
@@ -141,5 +167,34 @@ fn deflate(compress: &mut Compress, before: &[u8], block: &[u8]) -> io::Result<V
             out.reserve(block.len() / 2 + 1024);
         }
         compress.compress_vec(&block[taken..], &mut out, FlushCompress::Sync)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::writer::BLOCK;
+
+    /// xorshift64, repeated after `period` bytes.
+    fn bytes(period: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        };
+        let once: Vec<u8> = std::iter::from_fn(|| Some(next())).flatten().take(period).collect();
+        once.into_iter().cycle().take(BLOCK).collect()
+    }
+
+    #[test]
+    fn only_what_deflate_cannot_make_smaller_is_noise() {
+        assert!(is_noise(&bytes(BLOCK)));
+        assert!(!is_noise(&bytes(WINDOW)), "repeats within the window");
+        assert!(!is_noise(&bytes(BLOCK)[..BLOCK / 2]), "too short to tell");
+        let mut mostly = bytes(BLOCK);
+        mostly[..BLOCK / 16].fill(b'a');
+        assert!(!is_noise(&mostly), "a sixteenth compresses");
     }
 }
