@@ -61,11 +61,29 @@ pub fn start(command: &mut Command, log: &Path) -> Child {
 /// Waits this long, kills, and waits until every process of the command is gone. Says how it ended
 /// if it did so by itself.
 pub fn kill_after(mut child: Child, delay: Duration, aim: Aim) -> Option<ExitStatus> {
+    let (ended, family) = kill_family(&mut child, delay, aim);
+    let since = Instant::now();
+    while family.iter().any(|(&pid, &start)| started(pid) == Some(start)) {
+        assert!(since.elapsed() < PATIENCE, "processes outlive the command: {family:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    ended
+}
+
+/// As [`kill_after`], for a command that may leave something running on purpose.
+pub fn kill_starter(mut child: Child, delay: Duration, aim: Aim) -> Option<ExitStatus> {
+    kill_family(&mut child, delay, aim).0
+}
+
+/// Pids and their start times.
+type Family = BTreeMap<u32, u64>;
+
+fn kill_family(child: &mut Child, delay: Duration, aim: Aim) -> (Option<ExitStatus>, Family) {
     std::thread::sleep(delay);
     let main = child.id();
     let ended = child.try_wait().expect("a child");
     if ended.is_some() {
-        return ended;
+        return (ended, Family::new());
     }
     let family = descendants(main);
     kill(main);
@@ -73,12 +91,7 @@ pub fn kill_after(mut child: Child, delay: Duration, aim: Aim) -> Option<ExitSta
         family.keys().for_each(|&pid| kill(pid));
     }
     let ended = child.wait().expect("a child");
-    let since = Instant::now();
-    while family.iter().any(|(&pid, &start)| started(pid) == Some(start)) {
-        assert!(since.elapsed() < PATIENCE, "processes outlive the command: {family:?}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    ended.code().map(|_| ended)
+    (ended.code().map(|_| ended), family)
 }
 
 fn kill(pid: u32) {
@@ -106,12 +119,12 @@ pub fn processes() -> Vec<u32> {
 }
 
 /// Everything a process started, and that started in turn: pid and start time.
-fn descendants(root: u32) -> BTreeMap<u32, u64> {
+fn descendants(root: u32) -> Family {
     let all: Vec<(u32, u32, u64)> = processes()
         .into_iter()
         .filter_map(|pid| stat(pid).map(|(parent, start)| (pid, parent, start)))
         .collect();
-    let mut family = BTreeMap::new();
+    let mut family = Family::new();
     let mut parents = vec![root];
     while let Some(parent) = parents.pop() {
         for &(pid, above, start) in &all {

@@ -374,7 +374,11 @@ impl Torture {
         let bystander = self.bystander(deed);
         let log = self.bench.path().join("log");
         let child = kill::start(&mut self.command(deed), &log);
-        let ended = kill::kill_after(child, delay, aim);
+        let ended = match deed {
+            // Its container may be there already, and is looked at later.
+            Deed::Detach => kill::kill_starter(child, delay, aim),
+            _ => kill::kill_after(child, delay, aim),
+        };
         assert!(ended.is_none_or(|status| status.success()), "{ended:?}");
         // The machine may be busier or idler than when this was measured.
         let factor = if ended.is_some() { 0.7 } else { 1.05 };
