@@ -7,15 +7,16 @@ use dockerfile::{Diagnostic, Dockerfile, Severity};
 use futures::future::try_join_all;
 use image::Image;
 use serde_json::json;
-use task::Task;
+use task::{Cause, Task};
 use transport::Location;
 
 use crate::assemble::{Parts, assemble};
 use crate::engine::{Build, Engine};
-use crate::error::During;
+use crate::error::{During, place};
 use crate::images::{self, Bases};
 use crate::plan::{Lowered, Plan, Resolved, lower};
 use crate::solve::{Solved, solve};
+use crate::step::shortened;
 use crate::{Built, Env, Error, Output, Request, Result, SourceFile, output};
 
 /// Builds what the request asks for.
@@ -81,11 +82,47 @@ async fn plan(
             Lowered::Needs(needs) => needs,
         };
         let found = needs.iter().map(|key| images::resolve(request, env, key, task));
-        for (key, base) in needs.iter().zip(try_join_all(found).await?) {
+        let found = try_join_all(found).await.map_err(|error| placed(error, dockerfile, file))?;
+        for (key, base) in needs.iter().zip(found) {
             resolved.images.insert(key.clone(), base.image.clone());
             bases.insert(key.clone(), base);
         }
     }
+}
+
+/// Says where the Dockerfile names the image that cannot be had, if it does so literally.
+fn placed(error: Error, dockerfile: &Dockerfile, file: &Arc<SourceFile>) -> Error {
+    let name = match &error {
+        Error::Image { name, .. } | Error::NotPulled { name } => name.clone(),
+        _ => return error,
+    };
+    let mut start = 0;
+    for line in file.text.split_inclusive('\n') {
+        let words = line.split_whitespace().filter(|_| !line.trim_start().starts_with('#'));
+        let is_name = |word: &&str| {
+            *word == name
+                || word
+                    .split_once("from=")
+                    .is_some_and(|(_, value)| value.split(',').next() == Some(&name))
+        };
+        if let Some(word) = words.into_iter().skip(1).find(is_name) {
+            let at = start + line.find(word).unwrap_or(0);
+            let span = dockerfile::Span::new(at, at + word.len());
+            let stages = dockerfile.stages.iter().filter_map(|stage| stage.name.as_deref());
+            let near = dockerfile::closest(&name, stages.filter(|stage| *stage != name));
+            let help = near.map(|near| format!("did you mean the stage {near:?}?"));
+            let diagnostic = Diagnostic::error("no-image", error.to_string(), span);
+            return Error::Step {
+                place: place(file, at),
+                instruction: shortened(line.trim()),
+                file: Arc::clone(file),
+                diagnostic: Box::new(diagnostic.with_help(help)),
+                source: Cause::new(error),
+            };
+        }
+        start += line.len();
+    }
+    error
 }
 
 async fn finish(

@@ -93,6 +93,8 @@ pub enum Error {
         place: String,
         /// Whether it would be there without the ignore file.
         ignored: bool,
+        /// What is there and has nearly this name.
+        near: Option<String>,
     },
     /// The build asks for something impossible.
     #[error("{0}")]
@@ -213,6 +215,7 @@ impl Fault for Error {
             Error::Missing { ignored: true, .. } => {
                 Some("add an exception such as !path to the ignore file".to_owned())
             }
+            Error::Missing { near: Some(near), .. } => Some(format!("did you mean {near:?}?")),
             Error::Changed { .. } => Some("build again when nothing writes there".to_owned()),
             _ => None,
         }

@@ -5,6 +5,7 @@ pub mod image;
 pub mod kill;
 pub mod registry;
 pub mod user;
+pub mod watch;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -182,6 +182,7 @@ pub fn find_dockerfile(context: &Path) -> Result<(SourceFile, Option<SourceFile>
         path: "Dockerfile".to_owned(),
         place: context.display().to_string(),
         ignored: false,
+        near: None,
     })
 }
 

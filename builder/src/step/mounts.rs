@@ -343,7 +343,7 @@ fn optional(required: bool, what: &str, id: &str, flag: &str) -> Result<()> {
 }
 
 fn missing(tree: &Tree, path: &str, ignored: bool) -> Error {
-    Error::Missing { path: path.to_owned(), place: tree.name.clone(), ignored }
+    Error::Missing { path: path.to_owned(), place: tree.name.clone(), ignored, near: None }
 }
 
 fn reveal(id: &str, secret: &Secret) -> Result<Vec<u8>> {

@@ -38,8 +38,12 @@ pub(crate) fn select(tree: &Tree, path: &str, parents: bool) -> Result<Vec<Item>
     let found = if has_meta(pattern) {
         matches(tree, pattern)?
     } else {
-        let missing =
-            |ignored| Error::Missing { path: path.to_owned(), place: tree.name.clone(), ignored };
+        let missing = |ignored| Error::Missing {
+            path: path.to_owned(),
+            place: tree.name.clone(),
+            ignored,
+            near: if ignored { None } else { near(tree, Path::new(pattern)) },
+        };
         let Some((source, stat)) = locate(&tree.root, Path::new(pattern))? else {
             return Err(missing(false));
         };
@@ -63,6 +67,18 @@ pub(crate) fn select(tree: &Tree, path: &str, parents: bool) -> Result<Vec<Item>
         Item { source, directory, prefix, name }
     };
     Ok(found.into_iter().map(item).collect())
+}
+
+/// What lies beside a path that is missing and has nearly its name.
+fn near(tree: &Tree, path: &Path) -> Option<String> {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let (parent, _) = locate(&tree.root, parent).ok()??;
+    let entries = tree.root.entries(&parent).ok()?;
+    let names: Vec<String> =
+        entries.iter().filter_map(|entry| entry.name.to_str().map(str::to_owned)).collect();
+    let name = dockerfile::closest(path.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+    let beside = path.with_file_name(name);
+    (!tree.ignores(&beside.to_string_lossy(), false)).then(|| beside.to_string_lossy().into_owned())
 }
 
 /// Whether a path is ignored, and everything below it too.

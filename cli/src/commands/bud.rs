@@ -173,8 +173,9 @@ impl Bud {
     }
 
     fn request(&self) -> Result<Request, Failure> {
-        let (dockerfile, context) = self.inputs()?;
+        let (dockerfile, ignore, context) = self.inputs()?;
         let mut request = Request::new(dockerfile, context);
+        request.ignore = ignore;
         if let Some(file) = &self.ignorefile {
             request.ignore = Some(read_source(file)?);
         }
@@ -256,9 +257,11 @@ impl Bud {
     }
 
     /// The Dockerfile and the context, found as Docker, BuildKit and buildah find them.
-    fn inputs(&self) -> Result<(SourceFile, Context), Failure> {
+    /// The ignore file is the one that belongs to the Dockerfile alone.
+    fn inputs(&self) -> Result<(SourceFile, Option<SourceFile>, Context), Failure> {
         if self.context == "-" {
-            return self.inputs_on_stdin();
+            let (dockerfile, context) = self.inputs_on_stdin()?;
+            return Ok((dockerfile, None, context));
         }
         let remote = ["http://", "https://", "git://", "git@"];
         if remote.iter().any(|prefix| self.context.starts_with(prefix)) {
@@ -275,17 +278,18 @@ impl Bud {
                 format!("the build context {} is not a directory", directory.display()),
             ));
         }
-        let dockerfile = match self.file.as_deref() {
-            Some("-") => read_stdin("-")?,
+        let (dockerfile, ignore) = match self.file.as_deref() {
+            Some("-") => (read_stdin("-")?, None),
             Some(file) => {
                 let beside = directory.join(file);
                 let file = Path::new(file);
                 // As Docker: relative to where we are; as buildah: else relative to the context.
-                read_source(if file.exists() || !beside.exists() { file } else { &beside })?
+                let outside = file.exists() || !beside.exists();
+                builder::read_dockerfile(if outside { file } else { &beside })?
             }
             None => find_dockerfile(&directory)?,
         };
-        Ok((dockerfile, Context::Directory(directory)))
+        Ok((dockerfile, ignore, Context::Directory(directory)))
     }
 
     fn inputs_on_stdin(&self) -> Result<(SourceFile, Context), Failure> {
@@ -388,22 +392,16 @@ fn read_text(source: impl Read, name: String) -> Result<SourceFile, Failure> {
     Ok(SourceFile { name, text })
 }
 
-fn find_dockerfile(directory: &Path) -> Result<SourceFile, Failure> {
-    let names = ["Containerfile", "Dockerfile", "dockerfile"];
-    match names.iter().map(|name| directory.join(name)).find(|path| path.is_file()) {
-        Some(path) => {
-            let mut source = read_source(&path)?;
-            if let Some(name) = path.file_name() {
-                source.name = name.to_string_lossy().into_owned();
-            }
-            Ok(source)
-        }
-        None => Err(Failure::new(
+/// The Dockerfile of a context and the ignore file that is its own, links followed inside only.
+fn find_dockerfile(directory: &Path) -> Result<(SourceFile, Option<SourceFile>), Failure> {
+    builder::find_dockerfile(directory).map_err(|error| match error {
+        builder::Error::Missing { .. } => Failure::new(
             Kind::NotFound,
             format!("there is no Containerfile or Dockerfile in {}", directory.display()),
         )
-        .hint("name one with --file")),
-    }
+        .hint("name one with --file"),
+        other => Failure::from(other),
+    })
 }
 
 fn named_context(value: &str) -> Result<Context, Failure> {

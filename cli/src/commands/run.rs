@@ -123,6 +123,8 @@ impl Run {
             return Err(Failure::usage(format!("there is no flag {}", self.image_name()))
                 .hint("`rbuild run --help` lists the flags; they stand before the image"));
         }
+        // Wrong flags are told before anything is fetched.
+        self.container.overrides(self.command(), self.tty)?;
         let store = app.store()?;
         let _lease = store.lease()?;
         let image = self.image(app)?;
