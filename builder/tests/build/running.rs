@@ -235,7 +235,8 @@ fn lazy() {
     request.dockerfile.text = "FROM base\n".to_owned();
     request.pull = builder::Pull::Never;
     let error = other.try_build(request).unwrap_err();
-    assert!(error.to_string().contains("--pull=never"), "{error}");
+    let said = task::chain(&error).join(": ");
+    assert!(said.contains("--pull=never"), "{said}");
     let third = Place::empty();
     let mut request = third.request(&format!(
         "FROM oci:{}:app AS big\nFROM scratch\nCOPY --from=big /etc/group /\n",
