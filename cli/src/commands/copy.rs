@@ -147,10 +147,7 @@ impl Copy {
         let options = CopyOptions {
             select: self.select(),
             preserve_digests: self.preserve_digests,
-            format: self.format.map(|format| match format {
-                FormatName::Oci => Format::Oci,
-                FormatName::V2s2 => Format::Docker,
-            }),
+            format: self.format(&from, &to),
             referrers: self.referrers,
             attempts: self.retry_times.saturating_add(1),
             ..CopyOptions::default()
@@ -173,6 +170,21 @@ impl Copy {
             eprintln!("copied {from} to {to} {}", root.digest);
         }
         Ok(0)
+    }
+
+    fn format(&self, from: &Location, to: &Location) -> Option<Format> {
+        match (self.format, from, to) {
+            (Some(FormatName::Oci), ..) => Some(Format::Oci),
+            (Some(FormatName::V2s2), ..) => Some(Format::Docker),
+            // The archive holds no manifest whose digest could be kept, and other readers of
+            // layouts take OCI documents only.
+            (
+                None,
+                Location::DockerArchive(..),
+                Location::Layout(..) | Location::OciArchive(..),
+            ) if !self.preserve_digests => Some(Format::Oci),
+            _ => None,
+        }
     }
 
     fn select(&self) -> Select {
