@@ -127,8 +127,14 @@ impl Buildah {
 
 impl Drop for Buildah {
     fn drop(&mut self) {
-        self.run(["umount", "--all"]);
-        self.run(["rm", "--all"]);
+        // Unmounting through buildah takes a second per container; the directory goes anyway.
+        let room = self.0.to_string_lossy().into_owned();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        for place in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
+            if place.starts_with(&room) {
+                rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH).ok();
+            }
+        }
     }
 }
 
