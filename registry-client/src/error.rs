@@ -11,7 +11,7 @@ use task::{Cause, Fault, Kind};
 #[non_exhaustive]
 pub enum Error {
     /// The registry answered with a failure.
-    #[error("{action}: {registry} answered {status}{}", said(.message))]
+    #[error("{action}: {registry} answered {status}{}{}", reason(*.status), said(.message))]
     Answer {
         /// The registry's host, as in the name of the image.
         registry: String,
@@ -158,6 +158,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+/// The words of a status, for people: ` (not found)`.
+fn reason(status: u16) -> String {
+    let known = reqwest::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
+    known.map(|words| format!(" ({})", words.to_lowercase())).unwrap_or_default()
 }
 
 fn said(message: &str) -> String {

@@ -75,6 +75,13 @@ impl Item {
     }
 
     fn finish(mut self, outcome: Outcome) {
+        // Work that broke off before anybody heard of it: the error says what there is to say.
+        // Work that found nothing to do is not worth a line either, unless it is a step or content.
+        let quiet = !self.announced && self.notes.is_empty();
+        let idle = self.meter.total().is_none() && !self.label.starts_with('[');
+        if quiet && (outcome == Outcome::Failed || (outcome == Outcome::Reused && idle)) {
+            return;
+        }
         if let Some(rest) = self.lines.rest() {
             self.announce();
             say(&format!("{} | {}", self.label, clean(&rest, 4000)));

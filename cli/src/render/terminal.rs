@@ -101,11 +101,15 @@ impl Live {
 
     fn finish(&mut self, id: TaskId, outcome: Outcome) {
         let Some(mut item) = self.items.remove(&id) else { return };
+        // Work that broke off before anybody saw it: the error says what there is to say.
+        let unseen = item.bar.is_none() && item.tail.is_empty() && item.notes.is_empty();
         if let Some(bar) = item.bar.take() {
             bar.finish_and_clear();
             self.screen.remove(&bar);
         }
-        if item.depth == 0 {
+        let idle = item.meter.total().is_none() && !item.name.starts_with('[');
+        let silent = outcome == Outcome::Failed || (outcome == Outcome::Reused && idle);
+        if item.depth == 0 || (unseen && silent) {
             return;
         }
         if outcome == Outcome::Failed {
