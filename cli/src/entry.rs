@@ -24,13 +24,24 @@ pub(crate) fn enter(
     {
         return fail(&Failure::from(error), json);
     }
-    match parse(arguments, rootless || marked_rootless()) {
+    match parse(arguments.clone(), rootless || marked_rootless()) {
         Err(error) => {
             let _ = error.print();
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+            ExitCode::from(usage_code(&arguments, error.exit_code()))
         }
         Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(failure)) => fail(&failure, json),
+    }
+}
+
+/// Wrong use is 2, but 125 where other codes are those of the program that was to run, as Docker
+/// has it.
+fn usage_code(arguments: &[OsString], code: i32) -> u8 {
+    let runs = arguments.iter().skip(1).find(|word| !word.to_string_lossy().starts_with('-'));
+    match (code, runs.and_then(|word| word.to_str())) {
+        (0, _) => 0,
+        (_, Some("run" | "exec")) => 125,
+        _ => 2,
     }
 }
 

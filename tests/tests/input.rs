@@ -217,7 +217,7 @@ fn wrong_flags_and_values_are_named() {
         (&["bud", "--build-context=x", "context"], 2, &["--build-context"]),
         (&["bud", "--timestamp=yesterday", "context"], 2, &["--timestamp", "yesterday"]),
         (&["bud", "--compression=lzma", "context"], 2, &["lzma"]),
-        (&["run", "--memory=lots", "x"], 2, &["--memory", "lots"]),
+        (&["run", "--memory=lots", "x"], 125, &["--memory", "lots"]),
         (&["run", "--mount=type=bind", "x"], 125, &["--mount"]),
         (&["rmi", "no-such-image"], 1, &["no-such-image"]),
         (&["inspect", "no-such-image"], 1, &["no-such-image"]),

@@ -97,11 +97,6 @@ impl Run {
     /// # Errors
     /// 125 for what is ours, 126 and 127 when the program cannot be started.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        // Everything from the image on may begin with a hyphen, so the image itself must be looked at.
-        if self.image_name().starts_with('-') {
-            return Err(Failure::usage(format!("unexpected argument '{}'", self.image_name()))
-                .hint("`rbuild run --help` lists the flags"));
-        }
         self.start(app).map_err(|failure| match failure.code {
             None => Failure { code: Some(BEFORE), ..failure },
             Some(2) => Failure { code: Some(BEFORE), ..failure },
