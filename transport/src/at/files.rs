@@ -100,6 +100,10 @@ impl NewFile {
             let (place, reason) = (path.display().to_string(), "it has no file name".to_owned());
             return Err(Error::Malformed { place, reason });
         }
+        if !replaceable(path) {
+            let (place, reason) = (path.display().to_string(), "it is no regular file".to_owned());
+            return Err(Error::Malformed { place, reason });
+        }
         let path = path.to_owned();
         if let Ok(file) = unnamed_in(parent(&path), 0o644) {
             return Ok(NewFile { file, path, temporary: None });
@@ -146,6 +150,14 @@ impl NewFile {
     }
 }
 
+/// Whether a new file may take the place of what is there: of no device, pipe or directory, and of
+/// no link by which the system reaches them, such as `/dev/stdout`.
+fn replaceable(path: &Path) -> bool {
+    let link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    let of_system = ["/dev", "/proc"].iter().any(|system| path.starts_with(system));
+    !(link && of_system) && fs::metadata(path).map_or(true, |found| found.is_file())
+}
+
 impl Drop for NewFile {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
@@ -167,4 +179,30 @@ pub(crate) fn sync_all_in(directory: &Path) -> Result<()> {
     let opened = File::open(directory).map_err(Error::file("opening", directory))?;
     let synced = rustix::fs::syncfs(opened);
     synced.map_err(|error| Error::file("writing", directory)(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_takes_the_place_of_files_and_links_to_them_only() {
+        let here = tempfile::tempdir().expect("a directory");
+        let (file, link) = (here.path().join("file"), here.path().join("link"));
+        let (pipe, end) = (here.path().join("directory"), here.path().join("null"));
+        fs::write(&file, "old").expect("a file");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        std::os::unix::fs::symlink("/dev/null", &end).expect("a link");
+        fs::create_dir(&pipe).expect("a directory");
+        for good in [&file, &link, &here.path().join("new")] {
+            write(good, b"new").expect("may be written");
+            assert_eq!(fs::read(good).expect("is there"), b"new");
+        }
+        // Not written even if it should not be refused: a new file appears at the end only.
+        let system = ["/dev/stdout", "/dev/null", "/proc/self/fd/1"].map(Path::new);
+        for bad in system.into_iter().chain([pipe.as_path(), end.as_path()]) {
+            let refused = NewFile::create(bad);
+            assert!(matches!(refused, Err(Error::Malformed { .. })), "{}", bad.display());
+        }
+    }
 }
