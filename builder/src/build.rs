@@ -93,7 +93,9 @@ async fn plan(
 /// Says where the Dockerfile names the image that cannot be had, if it does so literally.
 fn placed(error: Error, dockerfile: &Dockerfile, file: &Arc<SourceFile>) -> Error {
     let name = match &error {
-        Error::Image { name, .. } | Error::NotPulled { name } => name.clone(),
+        Error::Image { name, .. } | Error::NotPulled { name } | Error::Platform { name, .. } => {
+            name.clone()
+        }
         _ => return error,
     };
     let mut start = 0;

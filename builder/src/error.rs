@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::image::Platform;
 use dockerfile::{Diagnostic, LineIndex, Severity};
 use task::{Cause, Fault, Kind};
 
@@ -57,6 +58,16 @@ pub enum Error {
         /// The reason.
         #[source]
         source: Cause,
+    },
+    /// An image is for another platform than the one that was asked for.
+    #[error("image {name} is for {found}, not for {wanted}")]
+    Platform {
+        /// The image as the Dockerfile names it.
+        name: String,
+        /// What it is for.
+        found: Box<Platform>,
+        /// What was asked for.
+        wanted: Box<Platform>,
     },
     /// An image is not there and may not be fetched.
     #[error("image {name} is not in the store, and --pull=never forbids fetching it")]
@@ -193,6 +204,7 @@ impl Fault for Error {
             | Error::Image { source, .. }
             | Error::Part { source, .. } => source.kind(),
             Error::Command { .. } => Kind::Command,
+            Error::Platform { .. } => Kind::Refused,
             Error::NotPulled { .. } | Error::Missing { .. } => Kind::NotFound,
             Error::File { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => Kind::NotFound,

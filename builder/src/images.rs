@@ -54,6 +54,24 @@ pub(crate) async fn resolve(
     key: &ImageKey,
     task: &Task,
 ) -> Result<Base> {
+    let base = find(request, env, key, task).await?;
+    let (found, wanted) = (base.image.platform(), &key.platform);
+    if found.serves(wanted).is_none() {
+        let error = Error::Platform {
+            name: named(request, key).to_owned(),
+            found: Box::new(found),
+            wanted: Box::new(wanted.clone()),
+        };
+        // An image that is for one platform only may be named to take files from it.
+        if *wanted != request.build_platform {
+            return Err(error);
+        }
+        task.warn(error.to_string());
+    }
+    Ok(base)
+}
+
+async fn find(request: &Request, env: &Env, key: &ImageKey, task: &Task) -> Result<Base> {
     let name = named(request, key);
     let task = task.child(format!("resolving {name}"));
     let fail = |source: Cause| Error::Image { name: name.to_owned(), source };

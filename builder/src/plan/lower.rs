@@ -108,7 +108,19 @@ fn finish(mut plan: Plan, state: State, file: &Dockerfile, request: &Request) ->
             .into_iter()
             .map(|name| format!("build argument {name:?} is declared by no ARG instruction")),
     );
+    let stages = || file.stages.iter().enumerate();
+    let unknown = request
+        .no_cache_filter
+        .iter()
+        .filter(|filter| !stages().any(|(at, stage)| is_stage(filter, at, stage.name.as_deref())));
+    plan.warnings
+        .extend(unknown.map(|name| format!("--no-cache-filter: there is no stage {name:?}")));
     plan
+}
+
+/// Whether a text is the name of a stage or its number.
+fn is_stage(text: &str, at: usize, name: Option<&str>) -> bool {
+    name.is_some_and(|name| name.eq_ignore_ascii_case(text)) || text == at.to_string()
 }
 
 pub(super) struct Lowerer<'a> {
@@ -277,10 +289,7 @@ impl Lowerer<'_> {
     fn fresh(&self, at: usize) -> bool {
         let name = self.file.stages[at].name.as_deref();
         let filter = &self.request.no_cache_filter;
-        let named = |filter: &String| {
-            name.is_some_and(|name| name.eq_ignore_ascii_case(filter)) || *filter == at.to_string()
-        };
-        self.request.no_cache || filter.iter().any(named)
+        self.request.no_cache || filter.iter().any(|filter| is_stage(filter, at, name))
     }
 
     fn base(
