@@ -48,9 +48,23 @@ pub(crate) struct Globals {
         visible_alias = "log-level",
         global = true,
         value_name = "LEVEL",
+        value_parser = log_filter,
         help_heading = "Global options"
     )]
     pub log: Option<String>,
+}
+
+/// A level, or directives `CRATE=LEVEL`.
+fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let known = |part: &str| {
+        let level = part.rsplit('=').next().unwrap_or(part);
+        LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
+    };
+    match text.split(',').all(known) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} is none of {}", LEVELS.join(", "))),
+    }
 }
 
 /// How registries are reached; each flag holds for the registries of one command.
@@ -154,6 +168,12 @@ impl App {
     }
 
     fn client_options(&self, reach: &Reach) -> Result<registry_client::Options, Failure> {
+        let there = |flag: &str, path: &Path| match path.metadata() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::io(format!("{flag} {}", path.display()), &error)),
+        };
+        reach.authfile.as_deref().map_or(Ok(()), |file| there("authfile", file))?;
+        reach.cert_dir.as_deref().map_or(Ok(()), |dir| there("certificate directory", dir))?;
         let keychain: Arc<dyn Keychain> = match &reach.credential {
             Some(credential) => Arc::new(credential.clone()),
             None => Arc::new(self.keychain(reach.authfile.as_deref())),

@@ -16,7 +16,7 @@ pub(crate) fn enter(
     runtime::init();
     let _ = program;
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let json = arguments.iter().any(|argument| argument == "--progress=rawjson");
+    let json = wants_json(&arguments);
     let rootless = !rustix::process::geteuid().is_root();
     if rootless
         && needs_root(&arguments)
@@ -54,6 +54,20 @@ fn fail(failure: &Failure, json: bool) -> ExitCode {
     ExitCode::from(failure.exit_code())
 }
 
+/// Whether failures, too, are lines of JSON: as `--progress` says, else `$RBUILD_PROGRESS`.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let mut given = arguments.iter().enumerate().filter_map(|(at, argument)| {
+        match argument.to_str()?.strip_prefix("--progress")? {
+            "" => arguments.get(at + 1)?.to_str(),
+            value => value.strip_prefix('='),
+        }
+    });
+    match given.next_back() {
+        Some(value) => value == "rawjson",
+        None => std::env::var_os("RBUILD_PROGRESS").is_some_and(|value| value == "rawjson"),
+    }
+}
+
 /// Help and versions are printed by whoever asks.
 fn needs_root(arguments: &[OsString]) -> bool {
     let words = ["--help", "-h", "--version", "-V", "version", "completion"];
@@ -65,4 +79,23 @@ fn needs_root(arguments: &[OsString]) -> bool {
 /// After becoming root we are started again as root of a user namespace that maps a user's ids.
 fn marked_rootless() -> bool {
     runtime::in_user_namespace()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_json_as_the_last_progress_says() {
+        for (line, json) in [
+            ("rbuild bud --progress=rawjson .", true),
+            ("rbuild bud --progress rawjson .", true),
+            ("rbuild bud --progress=rawjson --progress plain .", false),
+            ("rbuild bud --progress", false),
+            ("rbuild bud .", false),
+        ] {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(wants_json(&arguments), json, "{line}");
+        }
+    }
 }

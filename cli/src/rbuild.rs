@@ -111,12 +111,9 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Info(info) => info.run(app),
         Command::Version(version) => version.run("rbuild"),
         Command::Completion { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Rbuild::command(),
-                "rbuild",
-                &mut std::io::stdout(),
-            );
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Rbuild::command(), "rbuild", &mut script);
+            out!("{}", String::from_utf8_lossy(&script));
             Ok(0)
         }
     }

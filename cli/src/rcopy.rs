@@ -64,7 +64,9 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Logout(logout) => logout.run(app),
         Command::Version(version) => version.run("rcopy"),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Rcopy::command(), "rcopy", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Rcopy::command(), "rcopy", &mut script);
+            out!("{}", String::from_utf8_lossy(&script));
             Ok(0)
         }
     }

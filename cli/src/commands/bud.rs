@@ -20,7 +20,7 @@ use crate::report::Failure;
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
 pub(crate) struct Bud {
-    /// The directory whose files COPY and ADD see; `-` reads a Dockerfile or a tar from stdin
+    /// The directory whose files COPY and ADD see; `-` reads a Dockerfile from stdin
     #[arg(default_value = ".")]
     context: String,
     /// The Dockerfile (default: Containerfile, Dockerfile or dockerfile in the context); `-` is stdin
@@ -153,7 +153,7 @@ impl Bud {
         if !self.quiet {
             self.summary(&built, start);
         }
-        if let Some(id) = built.id {
+        if let Some(id) = built.id.filter(|_| !self.output.iter().any(|text| to_stdout(text))) {
             outln!("{}", if self.quiet { id.to_string() } else { id.hex() });
         }
         Ok(0)
@@ -186,6 +186,9 @@ impl Bud {
             request.contexts.insert(name.to_owned(), named_context(value)?);
         }
         request.tags = self.tag.iter().map(|tag| local_name(tag)).collect::<Result<_, _>>()?;
+        if self.push && self.tag.is_empty() {
+            return Err(Failure::usage("--push: there is no --tag that says where to"));
+        }
         request.push = self.push;
         request.outputs =
             self.output.iter().map(|text| output(text, &self.tag)).collect::<Result<_, _>>()?;
@@ -297,7 +300,15 @@ impl Bud {
             return Err(Failure::usage("a context on stdin with --file is not supported")
                 .hint("unpack the archive and give the directory"));
         }
-        Ok((read_stdin("-")?, Context::Empty))
+        let bytes = read_bytes(std::io::stdin(), "-")?;
+        let archive = bytes.get(257..262) == Some(b"ustar")
+            || bytes.starts_with(&[0x1f, 0x8b])
+            || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+        if archive {
+            return Err(Failure::usage("an archive on stdin as context is not supported")
+                .hint("unpack the archive and give the directory"));
+        }
+        Ok((as_text(bytes, "-".to_owned())?, Context::Empty))
     }
 
     fn write_files(&self, built: &Built) -> Result<(), Failure> {
@@ -333,7 +344,11 @@ impl Bud {
                 format!("{}{digest}", names.join(", "))
             }
         };
-        eprintln!("built {what} in {took}: {ran} steps run, {} from the cache", built.cached);
+        eprintln!(
+            "built {what} in {took}: {ran} {} run, {} from the cache",
+            if ran == 1 { "step" } else { "steps" },
+            built.cached
+        );
         for place in &built.pushed {
             eprintln!("wrote {place}");
         }
@@ -381,9 +396,18 @@ fn read_stdin(name: &str) -> Result<SourceFile, Failure> {
 }
 
 fn read_text(source: impl Read, name: String) -> Result<SourceFile, Failure> {
+    as_text(read_bytes(source, &name)?, name)
+}
+
+/// As much as can be a Dockerfile, and one byte more where there is more.
+fn read_bytes(source: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = source.take(LARGEST + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::io(format!("reading {name}"), &error))?;
+    Ok(bytes)
+}
+
+fn as_text(bytes: Vec<u8>, name: String) -> Result<SourceFile, Failure> {
     if bytes.len() as u64 > LARGEST {
         return Err(Failure::new(Kind::Invalid, format!("{name} is larger than 4 MiB")));
     }
@@ -463,6 +487,15 @@ fn secret(text: &str) -> Result<(String, Secret), Failure> {
     Ok((id.to_owned(), secret))
 }
 
+/// Whether an `--output` has standard output for itself.
+fn to_stdout(text: &str) -> bool {
+    let mut keys = text.split(',');
+    text == "-"
+        || keys.clone().any(|pair| pair == "dest=-")
+        || keys.clone().any(|pair| pair == "type=tar")
+            && !keys.any(|pair| pair.starts_with("dest="))
+}
+
 /// `type=oci,dest=PATH`, or a lone path for `type=local`, as Docker reads `--output`.
 fn output(text: &str, tags: &[String]) -> Result<Output, Failure> {
     let refuse = |why: String| Failure::usage(format!("--output {text:?}: {why}"));
@@ -495,6 +528,9 @@ fn output(text: &str, tags: &[String]) -> Result<Output, Failure> {
         };
         Ok(format!("{transport}:{}{name}", path.display()))
     };
+    if destination == Some("-") && matches!(kind, Some("oci" | "docker" | "local")) {
+        return Err(refuse("only type=tar goes to standard output".to_owned()));
+    }
     match kind {
         Some("local") => Ok(Output::Files(path(destination)?)),
         Some("tar") => Ok(Output::Tar(path(destination.or(Some("-")))?)),
@@ -508,5 +544,28 @@ fn output(text: &str, tags: &[String]) -> Result<Output, Failure> {
         Some(other) => Err(refuse(format!("type {other:?} is not supported"))
             .hint("supported types are local, tar, oci, docker and registry")),
         None => Err(refuse("it has no type=".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_tar_goes_to_standard_output() {
+        for (text, taken) in [
+            ("-", true),
+            ("type=tar", true),
+            ("type=tar,dest=-", true),
+            ("type=tar,dest=out.tar", false),
+            ("type=oci,dest=image.tar", false),
+            ("out", false),
+        ] {
+            assert_eq!(to_stdout(text), taken, "{text}");
+            assert!(output(text, &[]).is_ok(), "{text}");
+        }
+        for text in ["type=oci,dest=-", "type=docker,dest=-", "type=local,dest=-"] {
+            assert!(output(text, &[]).is_err(), "{text}");
+        }
     }
 }

@@ -166,7 +166,7 @@ impl Copy {
             std::fs::write(file, root.digest.to_string())
                 .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
         }
-        if !self.quiet && !self.dry_run {
+        if !self.quiet && !self.dry_run && self.progress != Progress::Rawjson {
             eprintln!("copied {from} to {to} {}", root.digest);
         }
         Ok(0)

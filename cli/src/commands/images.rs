@@ -4,7 +4,7 @@ use clap::Args;
 use image::{Image, Platform};
 use serde_json::{Value, json};
 use store::Store;
-use task::Kind;
+use task::{Fault, Kind};
 
 use super::bud::local_name;
 use super::lookup;
@@ -90,7 +90,12 @@ impl Images {
         let wanted = self.name.as_deref();
         let mut rows = Vec::new();
         for root in store.published()? {
-            let Ok(image) = store.image(&root.descriptor, &Platform::host()) else { continue };
+            let image = match store.image(&root.descriptor, &Platform::host()) {
+                Ok(image) => image,
+                // Not an image, or not for this machine.
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => continue,
+                Err(error) => return Err(error.into()),
+            };
             let names = match root.names.as_slice() {
                 [] => vec![("<none>".to_owned(), "<none>".to_owned())],
                 names => names.iter().map(|name| split(name)).collect(),
@@ -197,7 +202,7 @@ impl History {
             Some("json") => outln!("{:#}", Value::from(steps)),
             Some(template) => {
                 for step in &steps {
-                    outln!("{}", format::template(template, step)?);
+                    outln!("{}", format::template(template, &named_as_docker(step))?);
                 }
             }
             None => out!("{}", self.table(&steps)),
@@ -217,6 +222,18 @@ impl History {
         });
         format::table(&["CREATED", "SIZE", "CREATED BY", "COMMENT"], &rows.collect::<Vec<_>>())
     }
+}
+
+/// A step of the history with the fields that templates for docker and podman use.
+fn named_as_docker(step: &Value) -> Value {
+    let created = step["created"].as_str().unwrap_or_default();
+    let mut all = step.clone();
+    all["CreatedAt"] = created.into();
+    all["CreatedSince"] = ago(created).into();
+    all["CreatedBy"] = step["createdBy"].clone();
+    all["Comment"] = step["comment"].clone();
+    all["Size"] = render::bytes(step["size"].as_u64().unwrap_or_default()).into();
+    all
 }
 
 /// Show everything about an image or container

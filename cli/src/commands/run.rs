@@ -145,7 +145,16 @@ impl Run {
         if self.pull != PullPolicy::Always
             && let Some(found) = lookup::find(store, self.image_name())?
         {
-            return Ok(store.image(&found.descriptor, &platform)?);
+            let image = store.image(&found.descriptor, &platform)?;
+            if self.platform.is_some() && image.platform().serves(&platform).is_none() {
+                let (name, its) = (self.image_name(), image.platform());
+                return Err(Failure::new(
+                    Kind::Refused,
+                    format!("image {name} is for {its}, not for {platform}"),
+                )
+                .hint("--pull=always asks the registry again"));
+            }
+            return Ok(image);
         }
         if self.pull == PullPolicy::Never {
             lookup::require(store, self.image_name())?;
@@ -216,6 +225,9 @@ impl Run {
         };
         match runtime::attach(&record.directory, &options, task)? {
             Attached::Detached => {
+                if self.rm {
+                    remove_when_ended(&record.directory)?;
+                }
                 eprintln!("detached from {name}; `rbuild attach {name}` comes back");
                 Ok(0)
             }
@@ -403,3 +415,16 @@ impl Drop for Forwarding {
 
 /// How long `stop` waits before it kills.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Notes that whoever finds the container ended removes it: nobody waits for it any more.
+fn remove_when_ended(directory: &Path) -> Result<(), Failure> {
+    let file = directory.join("about.json");
+    let note = || -> std::io::Result<()> {
+        let mut about: serde_json::Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+        about["remove"] = true.into();
+        let new = directory.join("about.json.new");
+        std::fs::write(&new, about.to_string())?;
+        std::fs::rename(new, &file)
+    };
+    note().map_err(|error| Failure::io(format!("writing {}", file.display()), &error))
+}

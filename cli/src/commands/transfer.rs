@@ -1,6 +1,6 @@
 //! `rbuild pull`, `push`, `save`, `load`: images in and out of the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use image::{Platform, Reference};
@@ -59,7 +59,7 @@ impl Pull {
                 access.copy(&from, &Location::Store(name.clone()), &options, task)
             })?;
             let image = app.store()?.image(&root, &platform)?;
-            if !self.quiet {
+            if !self.quiet && self.progress != Progress::Rawjson {
                 eprintln!("pulled {name} {}", root.digest);
             }
             outln!("{}", image.id().hex());
@@ -135,7 +135,7 @@ impl Push {
             std::fs::write(file, root.digest.to_string())
                 .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
         }
-        if !self.quiet {
+        if !self.quiet && self.progress != Progress::Rawjson {
             eprintln!("pushed {to} {}", root.digest);
         }
         Ok(0)
@@ -181,6 +181,10 @@ impl Save {
     /// # Errors
     /// There is no such image; the file cannot be written.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        if self.output == Path::new("-") {
+            return Err(Failure::usage("--output -: archives are not written to standard output")
+                .hint("give a file"));
+        }
         let found = lookup::require(app.store()?, &self.image)?;
         let name = found.name.clone();
         let from =
