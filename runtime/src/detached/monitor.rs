@@ -25,6 +25,9 @@ const MAX_BACKLOG: usize = 256 << 10;
 /// How much of the latest output a new client can be shown.
 const MAX_REPLAY: usize = 256 << 10;
 
+/// How much of it is one piece at most; a piece makes one frame.
+const MAX_PIECE: usize = 32 << 10;
+
 /// How long output waits for the first client of a container that was started to be attached to.
 const HOLD: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
@@ -55,7 +58,7 @@ struct Monitor {
     input: Option<OwnedFd>,
     to_input: VecDeque<u8>,
     input_ends: bool,
-    replay: VecDeque<(usize, Vec<u8>)>,
+    replay: Replay,
     log: Log,
     held: bool,
 }
@@ -117,7 +120,7 @@ pub(crate) fn monitor(mut given: Given) -> Step {
         input,
         to_input: VecDeque::new(),
         input_ends: false,
-        replay: VecDeque::new(),
+        replay: Replay::default(),
         log,
         held,
     };
@@ -292,11 +295,7 @@ impl Monitor {
         {
             client.send(&frame);
         }
-        self.replay.push_back((stream, bytes.to_vec()));
-        let mut total: usize = self.replay.iter().map(|(_, bytes)| bytes.len()).sum();
-        while total > MAX_REPLAY {
-            total -= self.replay.pop_front().map_or(total, |(_, bytes)| bytes.len());
-        }
+        self.replay.push(stream, bytes);
     }
 
     fn write_input(&mut self) {
@@ -361,7 +360,7 @@ impl Monitor {
                 frames.push(rest);
                 let client = &mut self.clients[index];
                 client.state = ClientState::Attached(frames);
-                for (stream, bytes) in self.replay.iter().filter(|_| replay) {
+                for (stream, bytes) in self.replay.pieces.iter().filter(|_| replay) {
                     client.send(&wire::frame([Kind::Stdout, Kind::Stderr][*stream], bytes));
                 }
                 self.obey(index);
@@ -465,6 +464,30 @@ impl Monitor {
     }
 }
 
+/// The latest output. A program that writes byte by byte costs no more than one that does not.
+#[derive(Default)]
+struct Replay {
+    /// Stream and bytes; no piece is longer than [`MAX_PIECE`].
+    pieces: VecDeque<(usize, Vec<u8>)>,
+    total: usize,
+}
+
+impl Replay {
+    fn push(&mut self, stream: usize, bytes: &[u8]) {
+        self.total += bytes.len();
+        match self.pieces.back_mut() {
+            Some((last, piece)) if *last == stream && piece.len() + bytes.len() <= MAX_PIECE => {
+                piece.extend_from_slice(bytes);
+            }
+            _ => self.pieces.push_back((stream, bytes.to_vec())),
+        }
+        while self.total > MAX_REPLAY {
+            let Some((_, oldest)) = self.pieces.pop_front() else { return };
+            self.total -= oldest.len();
+        }
+    }
+}
+
 impl Client {
     /// Sends as much as goes now; keeps the rest.
     fn send(&mut self, bytes: &[u8]) {
@@ -477,5 +500,28 @@ impl Client {
                 Err(_) => return self.gone = true,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_bytes_make_few_pieces_and_the_latest_stay() {
+        let mut replay = Replay::default();
+        for byte in 0..MAX_REPLAY * 2 {
+            replay.push(0, &[b'a' + (byte % 26) as u8]);
+        }
+        assert!(replay.pieces.len() <= MAX_REPLAY / MAX_PIECE);
+        assert_eq!(replay.total, replay.pieces.iter().map(|(_, piece)| piece.len()).sum::<usize>());
+        assert!(replay.total > MAX_REPLAY - MAX_PIECE && replay.total <= MAX_REPLAY);
+        let last = replay.pieces.back().and_then(|(_, piece)| piece.last());
+        assert_eq!(last, Some(&(b'a' + ((MAX_REPLAY * 2 - 1) % 26) as u8)));
+        replay.push(1, b"e");
+        replay.push(0, b"o");
+        let streams: Vec<_> =
+            replay.pieces.iter().rev().take(2).map(|(stream, _)| *stream).collect();
+        assert_eq!(streams, [0, 1]);
     }
 }

@@ -153,7 +153,12 @@ pub(crate) fn default_profile(capabilities: &BTreeSet<&str>) -> Result<LinuxSecc
     for personality in PERSONALITIES {
         rules.push(rule(&["personality"], argument(0, Operator::ScmpCmpEq, personality, 0)?)?);
     }
-    rules.push(rule(&["socket"], argument(0, Operator::ScmpCmpNe, AF_VSOCK, 0)?)?);
+    // The kernel looks at the low half of the family only, whatever stands above it.
+    let family = argument(0, Operator::ScmpCmpMaskedEq, u32::MAX.into(), AF_VSOCK)?;
+    let names = vec!["socket".to_owned()];
+    let refused = LinuxSyscallBuilder::default().names(names).action(Action::ScmpActErrno);
+    rules.push(built(refused.errno_ret(libc::EPERM.unsigned_abs()).args(family).build())?);
+    rules.push(rule(&["socket"], Vec::new())?);
     if !capabilities.contains("SYS_ADMIN") {
         rules.push(rule(&["clone"], argument(0, Operator::ScmpCmpMaskedEq, NAMESPACES, 0)?)?);
         // The C library falls back to clone, whose flags can be looked at.

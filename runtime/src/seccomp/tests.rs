@@ -78,6 +78,9 @@ fn default_profile_on_every_convention() {
     check("personality query, 64 bits", X86_64, 135, u64::MAX, EPERM, EPERM);
     check("socket inet", X86_64, 41, 2, ALLOW, ALLOW);
     check("socket vsock", X86_64, 41, 40, EPERM, EPERM);
+    check("socket vsock, junk above", X86_64, 41, 0x1_0000_0028, EPERM, EPERM);
+    check("socket inet, junk above", X86_64, 41, 0x1_0000_0002, ALLOW, ALLOW);
+    check("socket vsock on x32", X86_64, X32 | 41, u64::MAX << 32 | 40, EPERM, EPERM);
     check("a call of tomorrow", X86_64, 600, 0, ENOSYS, ENOSYS);
     check("the largest number", X86_64, X32 - 1, 0, ENOSYS, ENOSYS);
     check("read on x32", X86_64, X32, 0, ALLOW, ALLOW);
