@@ -115,6 +115,22 @@ pub fn copy(
     Ok(copier.copied)
 }
 
+/// The extended attributes that a copy of this name in an open directory takes along, sorted by
+/// name; none if there is nothing of this name. A link is not followed; an empty name is what the
+/// descriptor is open on.
+///
+/// # Errors
+/// When they may not be read.
+pub fn attributes(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let at = if name.is_empty() { At::Fd(dir) } else { At::Name(dir, name) };
+    match at.kept() {
+        Err(Errno::NOENT) => Ok(Vec::new()),
+        other => {
+            other.map_err(|errno| Error::file("reading the attributes of", Path::new(name), errno))
+        }
+    }
+}
+
 /// As many levels of directories are held open at once on each side.
 const DEPTH: usize = 256;
 /// No more lines than this say what was skipped.
