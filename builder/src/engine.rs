@@ -199,7 +199,13 @@ impl Build {
                     )?;
                 }
             }
-            Op::Run(op) => self.run_content(op, &mut key, task)?,
+            Op::Run(op) => {
+                self.run_content(op, &mut key, task)?;
+                // What `/etc/hosts` says of them decides the result as well.
+                if !self.request.hosts.is_empty() {
+                    key.part(format!("\0hosts{:?}", self.request.hosts).as_bytes());
+                }
+            }
             Op::Workdir(_) => {}
         }
         Ok(key.finish())

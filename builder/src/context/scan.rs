@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use dockerfile::Ignore;
 use image::{Algorithm, Digest, Digester};
-use layers::copy::Keep;
+use layers::copy::{self, Keep};
 use layers::{FileType, Mode, OFlags, Root, Stat};
 use rustix::fs::{AtFlags, openat, readlinkat, statat};
 use task::Task;
@@ -69,11 +69,12 @@ struct Found {
     path: PathBuf,
     stat: Stat,
     link: Option<PathBuf>,
+    attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Adds to `key` everything that decides what a copy of `source` looks like: names, kinds,
-/// permission bits, contents, link targets, and owners where they are kept; never times. Says how
-/// many files there are.
+/// permission bits, contents, link targets, extended attributes, and owners where they are kept;
+/// never times. Says how many files there are.
 pub(crate) fn digest(
     tree: &Tree,
     source: &Path,
@@ -99,8 +100,21 @@ pub(crate) fn digest(
         key.part(&numbers);
         key.part(&content.unwrap_or_default());
         key.part(file.link.as_ref().map_or(b"".as_slice(), |link| link.as_os_str().as_bytes()));
+        if !file.attributes.is_empty() {
+            key.part(&flat(&file.attributes));
+        }
     }
     Ok(files.len())
+}
+
+/// Attributes in one piece that no path is the same as.
+fn flat(attributes: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = b"\0attributes".to_vec();
+    for text in attributes.iter().flat_map(|(name, value)| [name, value]) {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(text);
+    }
+    bytes
 }
 
 pub(crate) fn is(stat: &Stat, kind: FileType) -> bool {
@@ -112,7 +126,16 @@ pub(crate) fn is(stat: &Stat, kind: FileType) -> bool {
 fn walk(root: &Root, source: &Path, filter: &Filter<'_>, task: &Task) -> Result<Vec<Found>> {
     let fail = |error: layers::Error| Error::part("reading the build context")(error.into());
     let top = root.metadata(source).map_err(fail)?;
-    let mut files = vec![Found { path: PathBuf::new(), stat: top, link: None }];
+    let attributes = match FileType::from_raw_mode(top.st_mode) {
+        FileType::RegularFile => {
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let fd = root.open_at(source, flags, Mode::empty()).map_err(fail)?;
+            copy::attributes(fd.as_fd(), OsStr::new("")).map_err(fail)?
+        }
+        // A directory's contents are copied, not the directory.
+        _ => Vec::new(),
+    };
+    let mut files = vec![Found { path: PathBuf::new(), stat: top, link: None, attributes }];
     if !is(&files[0].stat, FileType::Directory) {
         return Ok(files);
     }
@@ -149,7 +172,8 @@ fn walk(root: &Root, source: &Path, filter: &Filter<'_>, task: &Task) -> Result<
         } else {
             None
         };
-        files.push(Found { path: path.clone(), stat, link });
+        let attributes = copy::attributes(level.fd.as_fd(), &name).map_err(fail)?;
+        files.push(Found { path: path.clone(), stat, link, attributes });
         if directory {
             let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let fd = openat(&level.fd, &name, flags, Mode::empty())

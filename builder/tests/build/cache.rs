@@ -1,9 +1,11 @@
 //! What the cache answers, and what it must not.
 
+use image::Digest;
+use serde_json::{Value, json};
 use task::Outcome;
 
 use crate::Case;
-use crate::support::Place;
+use crate::support::{OneImage, Only, Place};
 
 pub(crate) const CASES: &[Case] = &[
     ("a_second_build_does_nothing_and_gives_the_same_image", warm),
@@ -13,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     ("two_stores_give_the_same_digest", reproducible),
     ("a_miss_has_a_reason", reasons),
     ("outputs", outputs),
+    ("a_gate_lets_an_index_or_what_is_chosen_from_it_through", gates),
     ("docker_format", docker),
 ];
 
@@ -31,6 +34,14 @@ fn warm() {
     let third = place.build_text(text);
     assert_eq!(third.built.steps - third.built.cached, 1);
     assert_eq!(third.text("/b"), "3");
+}
+
+/// Sets an attribute that copies take along; the content where the file system has none.
+fn attribute(place: &Place) {
+    let (file, none) = (place.context.join("d/f"), rustix::fs::XattrFlags::empty());
+    if rustix::fs::setxattr(&file, c"user.mark", b"1", none).is_err() {
+        place.write("d/f", "no attributes here");
+    }
 }
 
 fn keys() {
@@ -69,6 +80,7 @@ fn keys() {
         ("an ignored file", true, |place| {
             let _ = place.write("d/ignored", "y");
         }),
+        ("an attribute of a file", false, attribute),
         ("owner of a file", true, |place| {
             std::os::unix::fs::chown(place.context.join("d/f"), Some(5), Some(5)).unwrap();
         }),
@@ -213,4 +225,42 @@ fn docker() {
     let look = place.build(request);
     assert!(look.image.descriptor().media_type.is_docker());
     assert!(look.image.layers().all(|layer| layer.descriptor.media_type.is_docker()));
+}
+
+fn gates() {
+    let maker = Place::new();
+    let layout = maker.root.join("layout");
+    let mut request = maker.request("FROM base\n");
+    request.outputs = vec![builder::Output::Image(format!("oci:{}:app", layout.display()))];
+    maker.build(request);
+    let file = layout.join("index.json");
+    let list: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let mut child = list["manifests"][0].clone();
+    child.as_object_mut().unwrap().remove("annotations");
+    let chosen: Digest = child["digest"].as_str().unwrap().parse().unwrap();
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let mut member = child.clone();
+    member["platform"] = serde_json::to_value(image::Platform::host()).unwrap();
+    let index = json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": [member] });
+    let index = index.to_string();
+    let named = Digest::of(index.as_bytes());
+    std::fs::write(layout.join("blobs/sha256").join(named.hex()), &index).unwrap();
+    let app = json!({
+        "mediaType": media_type, "digest": named.to_string(), "size": index.len(),
+        "annotations": { "org.opencontainers.image.ref.name": "app" },
+    });
+    let list = json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": [app, child] });
+    std::fs::write(&file, list.to_string()).unwrap();
+    for (accepted, good) in [(named, true), (chosen, true), (Digest::of(b"other"), false)] {
+        let place = Place::empty();
+        place.write("a", "1");
+        let mut env = place.env();
+        env.places = std::sync::Arc::new(OneImage(layout.clone()));
+        env.gate = std::sync::Arc::new(Only(accepted));
+        let request = place.request("FROM registry.example/app:1\nCOPY a /a\n");
+        let built = place.try_build_in(request, &env);
+        let told = built.as_ref().err().map(|error| task::chain(error).join(": "));
+        assert_eq!(built.is_ok(), good, "{accepted}: {told:?}");
+        assert!(good || told.is_some_and(|told| told.contains(&format!("{named} is refused"))));
+    }
 }

@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use builder::{Built, Context, Env, Error, Places, Request, SourceFile};
-use image::{Config, Document, Encoding, Image, Manifest, MediaType, Platform, RootFs};
+use image::{
+    Config, Descriptor, Digest, Document, Encoding, Image, Manifest, MediaType, Platform,
+    Reference, RootFs,
+};
 use layers::{Compression, DiffOptions, LayerWriter, Root};
 use store::{Options, Store};
 use task::{Cause, Event, Observer, Outcome, Task};
 use transport::at::LayoutImage;
-use transport::{Location, Open, Sink, Source};
+use transport::{Gate, Location, Named, Open, Sink, Source};
 
 /// The name of the base image.
 pub(crate) const BASE: &str = "docker.io/library/base:latest";
@@ -41,6 +44,33 @@ impl Places for Layouts {
             Location::Layout(path, named) => Ok(Box::new(LayoutImage::new(path, named.clone()))),
             other => Err(Cause::new(Error::Invalid(format!("{other} is not reachable in tests")))),
         }
+    }
+}
+
+/// A registry whose one image, under any name, is `app` of a layout.
+pub(crate) struct OneImage(pub(crate) PathBuf);
+
+impl Places for OneImage {
+    fn source(&self, location: &Location) -> Result<Box<dyn Source>, Cause> {
+        let named = match location {
+            Location::Registry(Reference { digest: Some(digest), .. }) => Named::Digest(*digest),
+            _ => Named::Name("app".to_owned()),
+        };
+        Ok(Box::new(LayoutImage::new(&self.0, named)))
+    }
+    fn sink(&self, location: &Location) -> Result<Box<dyn Sink>, Cause> {
+        Layouts.sink(location)
+    }
+}
+
+/// Lets one document through, and nothing else.
+pub(crate) struct Only(pub(crate) Digest);
+
+#[async_trait::async_trait]
+impl Gate for Only {
+    async fn check(&self, _source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
+        let refused = || Cause::new(Error::Invalid(format!("{} is refused", root.digest)));
+        if root.digest == self.0 { Ok(()) } else { Err(refused()) }
     }
 }
 
@@ -216,7 +246,10 @@ impl Place {
     }
 
     pub(crate) fn try_build(&self, request: Request) -> Result<Built, Error> {
-        let env = self.env();
+        self.try_build_in(request, &self.env())
+    }
+
+    pub(crate) fn try_build_in(&self, request: Request, env: &Env) -> Result<Built, Error> {
         self.ear.events.lock().unwrap().clear();
         let task = Task::root("build", self.ear.clone());
         self.ear.stop.lock().unwrap().1 = Some(task.canceller());
@@ -225,7 +258,7 @@ impl Place {
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(builder::build(request, &env, &task))
+        runtime.block_on(builder::build(request, env, &task))
     }
 
     #[track_caller]
