@@ -37,8 +37,8 @@ pub(crate) fn owner(root: &Root, text: &str) -> Result<(u32, u32)> {
         None => {
             let fields = lookup(root, "/etc/passwd", user)?;
             let fields = fields.ok_or_else(|| unknown("user", user, "/etc/passwd"))?;
-            let number = |index: usize| fields.get(index).and_then(|text| text.parse().ok());
-            let uid = number(2).filter(|uid| *uid != u32::MAX);
+            let number = |index: usize| fields.get(index).and_then(|text| id(text).ok().flatten());
+            let uid = number(2);
             (uid.ok_or_else(|| unknown("user", user, "/etc/passwd"))?, number(3))
         }
     };
@@ -48,7 +48,7 @@ pub(crate) fn owner(root: &Root, text: &str) -> Result<(u32, u32)> {
             Some(gid) => gid,
             None => {
                 let fields = lookup(root, "/etc/group", group)?;
-                let gid = fields.and_then(|fields| fields.get(2)?.parse().ok());
+                let gid = fields.and_then(|fields| id(fields.get(2)?).ok().flatten());
                 gid.ok_or_else(|| unknown("group", group, "/etc/group"))?
             }
         },
@@ -85,9 +85,13 @@ mod tests {
     fn names_and_numbers_are_resolved_in_the_image() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
-        let passwd = "root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\nbad:x:z:1::/:\n";
+        let passwd = "root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\nbad:x:z:1::/:\nodd:x:5:4294967295::/:\n";
         std::fs::write(dir.path().join("etc/passwd"), passwd).unwrap();
-        std::fs::write(dir.path().join("etc/group"), "root:x:0:\nstaff:x:50:\n").unwrap();
+        std::fs::write(
+            dir.path().join("etc/group"),
+            "root:x:0:\nstaff:x:50:\nall:x:4294967295:\nplus:x:+5:\n",
+        )
+        .unwrap();
         let root = Root::open(dir.path()).unwrap();
         let cases = [
             ("0", Some((0, 0))),
@@ -101,6 +105,9 @@ mod tests {
             ("nobody", None),
             ("app:nobody", None),
             ("bad", None),
+            ("odd", Some((5, 5))),
+            ("7:all", None),
+            ("7:plus", None),
             ("4294967295", None),
             ("4294967296", None),
             ("0:4294967295", None),

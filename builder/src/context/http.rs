@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use image::Digest;
-use reqwest::header;
+use reqwest::{header, redirect};
 use serde::{Deserialize, Serialize};
 use store::Store;
 use task::{Kind, Task};
@@ -17,9 +17,12 @@ use crate::step::select::url_name;
 use crate::{Error, Result};
 
 /// Where the store remembers what a URL gave last time.
-const SPACE: &str = "http-1";
+const SPACE: &str = "http-2";
 /// How long a server may take to answer, and to send the next piece.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Redirects followed before giving up.
+const REDIRECTS: usize = 10;
 
 /// A file that was downloaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +48,10 @@ pub(crate) async fn download(
     let name = url_name(url).ok_or_else(|| {
         Error::Invalid(format!("{shown} names no file; give the destination a file name"))
     })?;
+    // A URL may carry a password, which the store is not to keep.
+    let place = Digest::of(url.as_bytes());
     let remembered: Option<Download> = store
-        .memo(SPACE, url.as_bytes())
+        .memo(SPACE, place.as_bytes())
         .during("recalling a download")?
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .filter(|known: &Download| store.contains(known.digest).unwrap_or(false));
@@ -62,7 +67,7 @@ pub(crate) async fn download(
             source: Box::new(source.without_url()),
         }
     };
-    let mut request = client().map_err(fail(Kind::System))?.get(url);
+    let mut request = client(checksum.is_some()).map_err(fail(Kind::System))?.get(url);
     if let Some(known) = &remembered {
         if let Some(etag) = &known.etag {
             request = request.header(header::IF_NONE_MATCH, etag);
@@ -70,7 +75,10 @@ pub(crate) async fn download(
             request = request.header(header::IF_MODIFIED_SINCE, modified);
         }
     }
-    let response = request.send().await.map_err(fail(Kind::Unavailable))?;
+    let response = request.send().await.map_err(|error| {
+        let kind = if error.is_redirect() { Kind::Refused } else { Kind::Unavailable };
+        fail(kind)(error)
+    })?;
     let status = response.status();
     if status == reqwest::StatusCode::NOT_MODIFIED
         && let Some(known) = remembered
@@ -96,7 +104,7 @@ pub(crate) async fn download(
     let digest = receive(store, response, &shown, checksum, &child).await?;
     let download = Download { digest, name, modified, etag };
     let json = serde_json::to_vec(&download).unwrap_or_default();
-    store.set_memo(SPACE, url.as_bytes(), &json).during("remembering a download")?;
+    store.set_memo(SPACE, place.as_bytes(), &json).during("remembering a download")?;
     child.done();
     Ok(download)
 }
@@ -134,14 +142,36 @@ async fn receive(
     bridge::blocking(move || writer.commit(None)).await.during("storing a download")
 }
 
-fn client() -> reqwest::Result<reqwest::Client> {
+/// A client that gives TLS up along redirects only where the content is known beforehand, and
+/// tells no server the URL it came from: a query may be a secret.
+fn client(known: bool) -> reqwest::Result<reqwest::Client> {
     // The first one installed in the process stays; either way there is one then.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let redirect = redirect::Policy::custom(move |attempt| {
+        let from = attempt.previous().last().map(|url| url.scheme().to_owned());
+        match follow(from.as_deref(), attempt.url().scheme(), attempt.previous().len(), known) {
+            Ok(()) => attempt.follow(),
+            Err(reason) => attempt.error(reason),
+        }
+    });
     reqwest::Client::builder()
         .user_agent("rbuild")
         .connect_timeout(PATIENCE)
         .read_timeout(PATIENCE)
+        .referer(false)
+        .redirect(redirect)
         .build()
+}
+
+/// Whether a redirect is followed: the schemes it leads from and to, the addresses before it.
+fn follow(from: Option<&str>, to: &str, before: usize, known: bool) -> Result<(), &'static str> {
+    if before > REDIRECTS {
+        return Err("there are too many redirects");
+    }
+    if from == Some("https") && to == "http" && !known {
+        return Err("it redirects to a server without TLS; give the file's --checksum");
+    }
+    Ok(())
 }
 
 fn parse_date(text: &str) -> Option<i64> {
@@ -152,4 +182,25 @@ fn parse_date(text: &str) -> Option<i64> {
 fn http_date(seconds: i64) -> Option<String> {
     let timestamp = jiff::Timestamp::from_second(seconds).ok()?;
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_is_given_up_for_known_content_only() {
+        for (from, to, before, known, expected) in [
+            ("https", "https", 1, false, true),
+            ("http", "http", 1, false, true),
+            ("http", "https", 1, false, true),
+            ("https", "http", 1, false, false),
+            ("https", "http", 1, true, true),
+            ("https", "https", 10, false, true),
+            ("https", "https", 11, true, false),
+        ] {
+            let followed = follow(Some(from), to, before, known).is_ok();
+            assert_eq!(followed, expected, "{from} {to} {before} {known}");
+        }
+    }
 }

@@ -264,4 +264,9 @@ fn downloads() {
     place.fails(&format!("FROM scratch\nADD http://127.0.0.1:{port}/gone /x\n"));
     let asked = server.join().unwrap();
     assert!(asked[0].contains("authorization: basic"), "{asked:?}");
+    let catalog = std::fs::read_dir(place.root.join("store")).unwrap().flatten();
+    for file in catalog.filter(|file| file.path().is_file()) {
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert!(!bytes.windows(4).any(|four| four == b"hush"), "{:?}", file.path());
+    }
 }
