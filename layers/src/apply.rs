@@ -196,3 +196,55 @@ pub(crate) fn modified((seconds, nanos): (i64, u32)) -> Timestamps {
         last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos.into() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Endless {
+        piece: Vec<u8>,
+        at: usize,
+    }
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let n = (&self.piece[self.at..]).read(buffer)?;
+            self.at = (self.at + n) % self.piece.len();
+            Ok(n)
+        }
+    }
+
+    #[test]
+    fn attributes_of_one_directory_do_not_pile_up() {
+        let mut archive = Vec::new();
+        let mut body = Vec::new();
+        let value = vec![b'x'; 1 << 19];
+        let record = [b"SCHILY.xattr.user.a=", &value[..], b"\n"].concat();
+        let length = record.len() + 7;
+        body.extend(format!("{length} ").into_bytes());
+        body.extend(record);
+        assert_eq!(body.len(), length);
+        let header = |name: &str, flag: u8, size: usize| {
+            let mut block = [0u8; 512];
+            block[..name.len()].copy_from_slice(name.as_bytes());
+            block[100..108].copy_from_slice(b"0000755\0");
+            block[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+            block[156] = flag;
+            block[257..265].copy_from_slice(b"ustar\x0000");
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            block
+        };
+        archive.extend(header("x", b'x', body.len()));
+        archive.extend(&body);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+        archive.extend(header("d/", b'5', 0));
+        let archive = Endless { piece: archive, at: 0 };
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let options = ApplyOptions { whiteouts: Whiteouts::Literal, ..ApplyOptions::default() };
+        let error = apply(archive, &root, &options, &Task::silent()).unwrap_err();
+        assert!(matches!(error, Error::Limit { limit: 134_217_728, .. }), "{error:?}");
+    }
+}

@@ -91,6 +91,11 @@ impl Unpacker<'_> {
         }
         let stat = fstat(fd).map_err(|e| Error::file("examining", path(&header.path), e))?;
         self.bring(&stat);
+        self.remember(name, &header.xattrs)?;
+        // One that is there costs the archive nothing to name again.
+        if made.is_none() {
+            self.remembered += 2 * size_of::<Later>() as u64;
+        }
         self.later.push(Later {
             path: name.to_vec(),
             inode: stat.st_ino,

@@ -24,6 +24,9 @@ use crate::{ApplyOptions, Error, Result, Root, Whiteouts};
 /// No more lines than this say what was skipped.
 const NOTES: usize = 100;
 
+/// As many bytes of names and attributes are kept until the end; each may come with no file.
+const REMEMBERED: u64 = 128 << 20;
+
 /// What came of an archive.
 #[derive(Debug)]
 pub(crate) struct Unpacked {
@@ -51,6 +54,8 @@ pub(crate) struct Unpacker<'a> {
     missing: HashSet<Vec<u8>>,
     skipped: Vec<String>,
     entries: u64,
+    /// Bytes that `later` and `missing` hold.
+    remembered: u64,
 }
 
 #[derive(Debug)]
@@ -81,7 +86,19 @@ impl<'a> Unpacker<'a> {
             missing: HashSet::new(),
             skipped: Vec::new(),
             entries: 0,
+            remembered: 0,
         })
+    }
+
+    /// Counts what is kept until the end.
+    fn remember(&mut self, name: &[u8], xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        let xattrs: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.remembered += (name.len() + xattrs) as u64;
+        if self.remembered > REMEMBERED {
+            let what = "bytes of names and attributes of directories and devices";
+            return Err(Error::Limit { what, limit: REMEMBERED });
+        }
+        Ok(())
     }
 
     pub(crate) fn run(mut self, input: &mut impl BufRead) -> Result<Unpacked> {

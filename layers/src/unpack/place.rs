@@ -131,6 +131,7 @@ impl Unpacker<'_> {
             return Err(refuse(&header.path, "a hard link to a whiteout"));
         }
         if self.missing.contains(&target.path) {
+            self.remember(&name.path, &[])?;
             self.missing.insert(name.path.clone());
             self.skip(&name.path, "it is a link to a device that cannot be made here");
             return Ok(());
@@ -197,6 +198,7 @@ impl Unpacker<'_> {
             }
         })?;
         if !made {
+            self.remember(&name.path, &[])?;
             self.missing.insert(name.path.clone());
             self.skip(&name.path, "the device cannot be made here");
             return Ok(());
