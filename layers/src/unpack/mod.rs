@@ -54,7 +54,7 @@ pub(crate) struct Unpacker<'a> {
     missing: HashSet<Vec<u8>>,
     skipped: Vec<String>,
     entries: u64,
-    /// Bytes that `later` and `missing` hold.
+    /// Bytes that `later`, `implied` and `missing` hold.
     remembered: u64,
 }
 

@@ -286,7 +286,9 @@ impl Unpacker<'_> {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
             let fd = root.lookup(&made, flags, Mode::empty()).map_err(failed)?;
             self.bring(&fstat(fd).map_err(failed)?);
-            self.implied.insert(made.into_os_string().into_encoded_bytes());
+            let made = made.into_os_string().into_encoded_bytes();
+            self.remember(&made, &[])?;
+            self.implied.insert(made);
         }
         self.hold(name, fd).map_err(failed)
     }
