@@ -102,7 +102,11 @@ async fn find(request: &Request, env: &Env, key: &ImageKey, task: &Task) -> Resu
             let found = remote(env, location, Some(reference), &key.platform).await;
             match (found, stored) {
                 (Ok(base), _) => base,
-                (Err(cause), Some(base)) if request.pull == Pull::Newer => {
+                // A registry that does not answer is no reason to stop; one that says no, or a
+                // policy that does, is.
+                (Err(cause), Some(base))
+                    if request.pull == Pull::Newer && cause.kind() == Kind::Unavailable =>
+                {
                     task.warn(format!("using the {name} of the store: {cause}"));
                     base
                 }

@@ -83,6 +83,9 @@ pub(crate) struct Bud {
     /// Give RUN --mount=type=secret a secret: id=NAME,src=FILE or id=NAME,env=VARIABLE
     #[arg(long, value_name = "id=…")]
     secret: Vec<String>,
+    /// Give RUN --mount=type=ssh an agent: default ($SSH_AUTH_SOCK), or ID=SOCKET
+    #[arg(long, value_name = "default|ID=SOCKET")]
+    ssh: Vec<String>,
     /// Media types of the image
     #[arg(long, value_enum, default_value = "oci")]
     format: FormatName,
@@ -216,6 +219,10 @@ impl Bud {
         for text in &self.secret {
             let (id, secret) = secret(text)?;
             request.secrets.insert(id, secret);
+        }
+        for text in &self.ssh {
+            let (id, socket) = agent(text)?;
+            request.ssh.insert(id, socket);
         }
         request.source_date_epoch = self.epoch()?;
         request.format = match self.format {
@@ -446,6 +453,25 @@ fn host(text: &str) -> Result<(String, std::net::IpAddr), Failure> {
     let (name, address) = text.split_once([':', '=']).ok_or_else(refuse)?;
     let address = address.trim_start_matches('[').trim_end_matches(']');
     Ok((name.to_owned(), address.parse().map_err(|_| refuse())?))
+}
+
+/// `default`, or `ID=SOCKET`; a bare id takes `$SSH_AUTH_SOCK`.
+fn agent(text: &str) -> Result<(String, PathBuf), Failure> {
+    let refuse = |why: String| Failure::usage(format!("--ssh {text:?}: {why}"));
+    let (id, socket) = match text.split_once('=') {
+        Some((id, socket)) => (id, PathBuf::from(socket)),
+        None => match std::env::var_os("SSH_AUTH_SOCK") {
+            Some(socket) => (text, PathBuf::from(socket)),
+            None => return Err(refuse("$SSH_AUTH_SOCK is not set".to_owned())),
+        },
+    };
+    let socket = config::absolute(&socket)?;
+    let kind = std::fs::metadata(&socket).map(|meta| meta.file_type());
+    match kind {
+        Ok(kind) if std::os::unix::fs::FileTypeExt::is_socket(&kind) => Ok((id.to_owned(), socket)),
+        Ok(_) => Err(refuse(format!("{} is not the socket of an agent", socket.display()))),
+        Err(error) => Err(Failure::io(format!("finding the agent {}", socket.display()), &error)),
+    }
 }
 
 fn secret(text: &str) -> Result<(String, Secret), Failure> {
