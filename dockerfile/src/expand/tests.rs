@@ -143,21 +143,20 @@ fn backtick_escapes() {
 #[test]
 fn splitting() {
     for (text, expected) in [
-        ("hello", Some(&["hello"][..])),
-        ("hello there", Some(&["hello", "there"])),
-        ("hello${hi}bye", Some(&["hellobye"])),
-        ("hello${SPACE}bye", Some(&["helloabc", "defbye"])),
-        ("hello\"${SPACE}\"bye", Some(&["helloabc  defbye"])),
-        ("hello \"${SPACE}\"bye", Some(&["hello", "abc  defbye"])),
-        ("hello${EDGES}def", Some(&["hello", "ab", "c", "def"])),
-        ("hello\"${EDGES}\"", Some(&["hello  ab c "])),
-        ("hello\" there  \"", Some(&["hello there  "])),
-        (r"hello\ there", Some(&["hello there"])),
+        ("80/tcp", Some(&["80/tcp"][..])),
+        ("80 443/udp", Some(&["80", "443/udp"])),
+        ("pre${UNSET}post", Some(&["prepost"])),
+        ("<${SPACE}>", Some(&["<abc", "def>"])),
+        ("<\"${SPACE}\">", Some(&["<abc  def>"])),
+        ("1 \"${SPACE}\"2", Some(&["1", "abc  def2"])),
+        ("1${EDGES}2", Some(&["1", "ab", "c", "2"])),
+        ("1\"${EDGES}\"", Some(&["1  ab c "])),
+        (r"one\ word", Some(&["one word"])),
         ("x ${U:-a b} y", Some(&["x", "a", "b", "y"])),
         ("a${U:-b}c", Some(&["abc"])),
         ("", Some(&[])),
         ("$NULL ''", Some(&[])),
-        ("hello\" there", None),
+        ("80 \"443", None),
     ] {
         let found = expand_list(&Word::new(text), &scope).ok();
         let expected =
