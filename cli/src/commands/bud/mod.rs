@@ -1,15 +1,21 @@
 //! `rbuild bud`: a Dockerfile becomes an image.
 
+mod context;
+mod output;
+mod secrets;
+
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use builder::{Built, Context, Env, Format, Network, Output, Pull, Request, Secret, SourceFile};
+use builder::{Built, Env, Format, Network, Pull, Request};
 use clap::{Args, ValueEnum};
 use image::{Encoding, Platform, Reference};
-use task::{Kind, Task};
+use task::Task;
 
+use self::context::{named_context, read_source};
+use self::output::{output, to_stdout};
+use self::secrets::{agent, host, secret};
 use super::registry_flags::RegistryFlags;
 use crate::app::{App, observed};
 use crate::config;
@@ -266,58 +272,6 @@ impl Bud {
         Ok(args)
     }
 
-    /// The Dockerfile and the context, found as Docker, BuildKit and buildah find them.
-    /// The ignore file is the one that belongs to the Dockerfile alone.
-    fn inputs(&self) -> Result<(SourceFile, Option<SourceFile>, Context), Failure> {
-        if self.context == "-" {
-            let (dockerfile, context) = self.inputs_on_stdin()?;
-            return Ok((dockerfile, None, context));
-        }
-        let remote = ["http://", "https://", "git://", "git@"];
-        if remote.iter().any(|prefix| self.context.starts_with(prefix)) {
-            return Err(Failure::usage(format!(
-                "context {:?}: remote contexts are not supported",
-                self.context
-            ))
-            .hint("clone or download it and give the directory"));
-        }
-        let directory = config::absolute(Path::new(&self.context))?;
-        if !directory.is_dir() {
-            return Err(Failure::new(
-                Kind::NotFound,
-                format!("the build context {} is not a directory", directory.display()),
-            ));
-        }
-        let (dockerfile, ignore) = match self.file.as_deref() {
-            Some("-") => (read_stdin("-")?, None),
-            Some(file) => {
-                let beside = directory.join(file);
-                let file = Path::new(file);
-                // As Docker: relative to where we are; as buildah: else relative to the context.
-                let outside = file.exists() || !beside.exists();
-                builder::read_dockerfile(if outside { file } else { &beside })?
-            }
-            None => find_dockerfile(&directory)?,
-        };
-        Ok((dockerfile, ignore, Context::Directory(directory)))
-    }
-
-    fn inputs_on_stdin(&self) -> Result<(SourceFile, Context), Failure> {
-        if self.file.is_some() {
-            return Err(Failure::usage("a context on stdin with --file is not supported")
-                .hint("unpack the archive and give the directory"));
-        }
-        let bytes = read_bytes(std::io::stdin(), "-")?;
-        let archive = bytes.get(257..262) == Some(b"ustar")
-            || bytes.starts_with(&[0x1f, 0x8b])
-            || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-        if archive {
-            return Err(Failure::usage("an archive on stdin as context is not supported")
-                .hint("unpack the archive and give the directory"));
-        }
-        Ok((as_text(bytes, "-".to_owned())?, Context::Empty))
-    }
-
     fn write_files(&self, built: &Built) -> Result<(), Failure> {
         let write = |file: &Path, text: String| {
             std::fs::write(file, text)
@@ -386,212 +340,4 @@ pub(crate) fn local_name(text: &str) -> Result<Reference, Failure> {
         return Err(Failure::usage(format!("{text:?}: an image cannot be named by a digest")));
     }
     Ok(reference.or_latest())
-}
-
-/// No Dockerfile is larger than this.
-const LARGEST: u64 = 4 << 20;
-
-fn read_source(path: &Path) -> Result<SourceFile, Failure> {
-    let name = path.display().to_string();
-    let file = std::fs::File::open(path)
-        .map_err(|error| Failure::io(format!("reading {name}"), &error))?;
-    read_text(file, name)
-}
-
-fn read_stdin(name: &str) -> Result<SourceFile, Failure> {
-    read_text(std::io::stdin(), name.to_owned())
-}
-
-fn read_text(source: impl Read, name: String) -> Result<SourceFile, Failure> {
-    as_text(read_bytes(source, &name)?, name)
-}
-
-/// As much as can be a Dockerfile, and one byte more where there is more.
-fn read_bytes(source: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let read = source.take(LARGEST + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::io(format!("reading {name}"), &error))?;
-    Ok(bytes)
-}
-
-fn as_text(bytes: Vec<u8>, name: String) -> Result<SourceFile, Failure> {
-    if bytes.len() as u64 > LARGEST {
-        return Err(Failure::new(Kind::Invalid, format!("{name} is larger than 4 MiB")));
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::new(Kind::Invalid, format!("{name} is not UTF-8 text")))?;
-    Ok(SourceFile { name, text })
-}
-
-/// The Dockerfile of a context and the ignore file that is its own, links followed inside only.
-fn find_dockerfile(directory: &Path) -> Result<(SourceFile, Option<SourceFile>), Failure> {
-    builder::find_dockerfile(directory).map_err(|error| match error {
-        builder::Error::Missing { .. } => Failure::new(
-            Kind::NotFound,
-            format!("there is no Containerfile or Dockerfile in {}", directory.display()),
-        )
-        .hint("name one with --file"),
-        other => Failure::from(other),
-    })
-}
-
-fn named_context(value: &str) -> Result<Context, Failure> {
-    if let Some(image) = value.strip_prefix("docker-image://") {
-        return Ok(Context::Image(image.to_owned()));
-    }
-    let path = config::absolute(Path::new(value))?;
-    if path.is_dir() {
-        return Ok(Context::Directory(path));
-    }
-    Err(Failure::usage(format!(
-        "build context {value:?} is neither a directory nor docker-image://NAME"
-    )))
-}
-
-fn host(text: &str) -> Result<(String, std::net::IpAddr), Failure> {
-    let refuse = || Failure::usage(format!("--add-host {text:?}: expected NAME:ADDRESS"));
-    let (name, address) = text.split_once([':', '=']).ok_or_else(refuse)?;
-    let address = address.trim_start_matches('[').trim_end_matches(']');
-    Ok((name.to_owned(), address.parse().map_err(|_| refuse())?))
-}
-
-/// `default`, or `ID=SOCKET`; a bare id takes `$SSH_AUTH_SOCK`.
-fn agent(text: &str) -> Result<(String, PathBuf), Failure> {
-    let refuse = |why: String| Failure::usage(format!("--ssh {text:?}: {why}"));
-    let (id, socket) = match text.split_once('=') {
-        Some((id, socket)) => (id, PathBuf::from(socket)),
-        None => match std::env::var_os("SSH_AUTH_SOCK") {
-            Some(socket) => (text, PathBuf::from(socket)),
-            None => return Err(refuse("$SSH_AUTH_SOCK is not set".to_owned())),
-        },
-    };
-    let socket = config::absolute(&socket)?;
-    let kind = std::fs::metadata(&socket).map(|meta| meta.file_type());
-    match kind {
-        Ok(kind) if std::os::unix::fs::FileTypeExt::is_socket(&kind) => Ok((id.to_owned(), socket)),
-        Ok(_) => Err(refuse(format!("{} is not the socket of an agent", socket.display()))),
-        Err(error) => Err(Failure::io(format!("finding the agent {}", socket.display()), &error)),
-    }
-}
-
-fn secret(text: &str) -> Result<(String, Secret), Failure> {
-    let refuse = |why: &str| Failure::usage(format!("--secret: {why}"));
-    let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
-    for pair in text.split(',') {
-        match pair.split_once('=') {
-            Some(("id", value)) => id = Some(value),
-            Some(("src" | "source", value)) => source = Some(value),
-            Some(("env", value)) => variable = Some(value),
-            Some(("type", value @ ("file" | "env"))) => kind = Some(value),
-            Some((key, _)) => return Err(refuse(&format!("key {key:?} is not known"))),
-            None => return Err(refuse("expected id=NAME,src=FILE or id=NAME,env=VARIABLE")),
-        }
-    }
-    let id = id.ok_or_else(|| refuse("it has no id="))?;
-    let (source, variable) = match (source, variable, kind) {
-        (Some(_), Some(_), _) => return Err(refuse("src= and env= exclude each other")),
-        (Some(name), None, Some("env")) => (None, Some(name)),
-        (None, None, Some("file")) => (Some(id), None),
-        (None, None, _) if std::env::var_os(id).is_some() => (None, Some(id)),
-        (None, None, _) => (Some(id), None),
-        (source, variable, _) => (source, variable),
-    };
-    let secret = match (source, variable) {
-        (_, Some(variable)) => match std::env::var_os(variable) {
-            Some(value) => Secret::Value(std::os::unix::ffi::OsStringExt::into_vec(value)),
-            None => return Err(refuse(&format!("the variable {variable:?} is not set"))),
-        },
-        (Some(file), None) => {
-            let path = config::absolute(Path::new(file))?;
-            if !path.is_file() {
-                return Err(refuse(&format!("the file {file:?} is not there")));
-            }
-            Secret::File(path)
-        }
-        (None, None) => return Err(refuse("it has neither src= nor env=")),
-    };
-    Ok((id.to_owned(), secret))
-}
-
-/// Whether an `--output` has standard output for itself.
-fn to_stdout(text: &str) -> bool {
-    let mut keys = text.split(',');
-    text == "-"
-        || keys.clone().any(|pair| pair == "dest=-")
-        || keys.clone().any(|pair| pair == "type=tar")
-            && !keys.any(|pair| pair.starts_with("dest="))
-}
-
-/// `type=oci,dest=PATH`, or a lone path for `type=local`, as Docker reads `--output`.
-fn output(text: &str, tags: &[String]) -> Result<Output, Failure> {
-    let refuse = |why: String| Failure::usage(format!("--output {text:?}: {why}"));
-    if !text.contains('=') {
-        return match text {
-            "-" => Ok(Output::Tar("/dev/stdout".into())),
-            path => Ok(Output::Files(config::absolute(Path::new(path))?)),
-        };
-    }
-    let (mut kind, mut destination, mut name) = (None, None, None);
-    for pair in text.split(',') {
-        match pair.split_once('=') {
-            Some(("type", value)) => kind = Some(value),
-            Some(("dest", value)) => destination = Some(value),
-            Some(("name", value)) => name = Some(value),
-            Some((key, _)) => return Err(refuse(format!("key {key:?} is not supported"))),
-            None => return Err(refuse(format!("{pair:?} is not KEY=VALUE"))),
-        }
-    }
-    let path = |destination: Option<&str>| match destination {
-        Some("-") => Ok(PathBuf::from("/dev/stdout")),
-        Some(path) => config::absolute(Path::new(path)),
-        None => Err(refuse("it has no dest=".to_owned())),
-    };
-    let tag = name.or(tags.first().map(String::as_str));
-    let place = |transport: &str, path: &Path| -> Result<String, Failure> {
-        let name = match tag {
-            Some(tag) => format!(":{}", local_name(tag)?),
-            None => String::new(),
-        };
-        Ok(format!("{transport}:{}{name}", path.display()))
-    };
-    if destination == Some("-") && matches!(kind, Some("oci" | "docker" | "local")) {
-        return Err(refuse("only type=tar goes to standard output".to_owned()));
-    }
-    match kind {
-        Some("local") => Ok(Output::Files(path(destination)?)),
-        Some("tar") => Ok(Output::Tar(path(destination.or(Some("-")))?)),
-        Some("oci") => Ok(Output::Image(place("oci-archive", &path(destination)?)?)),
-        Some("docker") => Ok(Output::Image(place("docker-archive", &path(destination)?)?)),
-        Some("registry") => {
-            let name =
-                tag.ok_or_else(|| refuse("it has no name=, and there is no --tag".to_owned()))?;
-            Ok(Output::Image(format!("docker://{name}")))
-        }
-        Some(other) => Err(refuse(format!("type {other:?} is not supported"))
-            .hint("supported types are local, tar, oci, docker and registry")),
-        None => Err(refuse("it has no type=".to_owned())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_tar_goes_to_standard_output() {
-        for (text, taken) in [
-            ("-", true),
-            ("type=tar", true),
-            ("type=tar,dest=-", true),
-            ("type=tar,dest=out.tar", false),
-            ("type=oci,dest=image.tar", false),
-            ("out", false),
-        ] {
-            assert_eq!(to_stdout(text), taken, "{text}");
-            assert!(output(text, &[]).is_ok(), "{text}");
-        }
-        for text in ["type=oci,dest=-", "type=docker,dest=-", "type=local,dest=-"] {
-            assert!(output(text, &[]).is_err(), "{text}");
-        }
-    }
 }

@@ -1,0 +1,73 @@
+//! What a build may use without keeping it: secrets, agents of ssh, names of hosts.
+
+use std::path::{Path, PathBuf};
+
+use builder::Secret;
+
+use crate::config;
+use crate::report::Failure;
+
+pub(super) fn host(text: &str) -> Result<(String, std::net::IpAddr), Failure> {
+    let refuse = || Failure::usage(format!("--add-host {text:?}: expected NAME:ADDRESS"));
+    let (name, address) = text.split_once([':', '=']).ok_or_else(refuse)?;
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    Ok((name.to_owned(), address.parse().map_err(|_| refuse())?))
+}
+
+/// `default`, or `ID=SOCKET`; a bare id takes `$SSH_AUTH_SOCK`.
+pub(super) fn agent(text: &str) -> Result<(String, PathBuf), Failure> {
+    let refuse = |why: String| Failure::usage(format!("--ssh {text:?}: {why}"));
+    let (id, socket) = match text.split_once('=') {
+        Some((id, socket)) => (id, PathBuf::from(socket)),
+        None => match std::env::var_os("SSH_AUTH_SOCK") {
+            Some(socket) => (text, PathBuf::from(socket)),
+            None => return Err(refuse("$SSH_AUTH_SOCK is not set".to_owned())),
+        },
+    };
+    let socket = config::absolute(&socket)?;
+    let kind = std::fs::metadata(&socket).map(|meta| meta.file_type());
+    match kind {
+        Ok(kind) if std::os::unix::fs::FileTypeExt::is_socket(&kind) => Ok((id.to_owned(), socket)),
+        Ok(_) => Err(refuse(format!("{} is not the socket of an agent", socket.display()))),
+        Err(error) => Err(Failure::io(format!("finding the agent {}", socket.display()), &error)),
+    }
+}
+
+pub(super) fn secret(text: &str) -> Result<(String, Secret), Failure> {
+    let refuse = |why: &str| Failure::usage(format!("--secret: {why}"));
+    let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
+    for pair in text.split(',') {
+        match pair.split_once('=') {
+            Some(("id", value)) => id = Some(value),
+            Some(("src" | "source", value)) => source = Some(value),
+            Some(("env", value)) => variable = Some(value),
+            Some(("type", value @ ("file" | "env"))) => kind = Some(value),
+            Some((key, _)) => return Err(refuse(&format!("key {key:?} is not known"))),
+            None => return Err(refuse("expected id=NAME,src=FILE or id=NAME,env=VARIABLE")),
+        }
+    }
+    let id = id.ok_or_else(|| refuse("it has no id="))?;
+    let (source, variable) = match (source, variable, kind) {
+        (Some(_), Some(_), _) => return Err(refuse("src= and env= exclude each other")),
+        (Some(name), None, Some("env")) => (None, Some(name)),
+        (None, None, Some("file")) => (Some(id), None),
+        (None, None, _) if std::env::var_os(id).is_some() => (None, Some(id)),
+        (None, None, _) => (Some(id), None),
+        (source, variable, _) => (source, variable),
+    };
+    let secret = match (source, variable) {
+        (_, Some(variable)) => match std::env::var_os(variable) {
+            Some(value) => Secret::Value(std::os::unix::ffi::OsStringExt::into_vec(value)),
+            None => return Err(refuse(&format!("the variable {variable:?} is not set"))),
+        },
+        (Some(file), None) => {
+            let path = config::absolute(Path::new(file))?;
+            if !path.is_file() {
+                return Err(refuse(&format!("the file {file:?} is not there")));
+            }
+            Secret::File(path)
+        }
+        (None, None) => return Err(refuse("it has neither src= nor env=")),
+    };
+    Ok((id.to_owned(), secret))
+}
