@@ -1,11 +1,12 @@
 //! The whole of a build, from the request to what was asked for.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use dockerfile::{Diagnostic, Dockerfile, Severity};
 use futures::future::try_join_all;
-use image::Image;
+use image::{Image, Reference};
 use serde_json::json;
 use task::{Cause, Task};
 use transport::Location;
@@ -14,7 +15,8 @@ use crate::assemble::{Parts, assemble};
 use crate::engine::{Build, Engine};
 use crate::error::{During, place};
 use crate::images::{self, Bases};
-use crate::plan::{Lowered, Plan, Resolved, lower};
+use crate::inputs::Inputs;
+use crate::plan::{Lowered, Op, Plan, Resolved, lower};
 use crate::solve::{Solved, solve};
 use crate::step::shortened;
 use crate::{Built, Env, Error, Output, Request, Result, SourceFile, output};
@@ -27,12 +29,13 @@ use crate::{Built, Env, Error, Output, Request, Result, SourceFile, output};
 pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
     let file = Arc::new(request.dockerfile.clone());
     let (dockerfile, diagnostics) = parse(&file)?;
-    let (plan, bases) = plan(&dockerfile, &request, env, &file, task).await?;
+    let inputs = Arc::new(Inputs::new(request.inputs.clone()));
+    let (plan, bases) = plan(&dockerfile, &request, env, &file, &inputs, task).await?;
     for warning in &plan.warnings {
         task.warn(warning.clone());
     }
     let jobs = request.jobs;
-    let build = Arc::new(Build::new(env.clone(), request, Arc::clone(&file), plan, bases));
+    let build = Arc::new(Build::new(env.clone(), request, Arc::clone(&file), plan, bases, inputs));
     let targets: Vec<_> = build.plan.target.iter().chain(&build.plan.also).copied().collect();
     let engine = Engine(Arc::clone(&build));
     let solved = solve(&build.plan, &targets, &engine, jobs, task).await;
@@ -52,7 +55,8 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
 pub async fn plan_only(request: &Request, env: &Env, task: &Task) -> Result<Plan> {
     let file = Arc::new(request.dockerfile.clone());
     let (dockerfile, _) = parse(&file)?;
-    plan(&dockerfile, request, env, &file, task).await.map(|(plan, _)| plan)
+    let inputs = Inputs::new(request.inputs.clone());
+    plan(&dockerfile, request, env, &file, &inputs, task).await.map(|(plan, _)| plan)
 }
 
 fn parse(file: &Arc<SourceFile>) -> Result<(Dockerfile, Vec<Diagnostic>)> {
@@ -69,6 +73,7 @@ async fn plan(
     request: &Request,
     env: &Env,
     file: &Arc<SourceFile>,
+    inputs: &Inputs,
     task: &Task,
 ) -> Result<(Plan, Bases)> {
     let mut bases = Bases::new();
@@ -78,10 +83,17 @@ async fn plan(
         let lowered = lower(dockerfile, request, &resolved)
             .map_err(|diagnostics| Error::Dockerfile { file: Arc::clone(file), diagnostics })?;
         let needs = match lowered {
-            Lowered::Plan(plan) => return Ok((*plan, bases)),
+            Lowered::Plan(plan) => {
+                for step in &plan.steps {
+                    if let Op::Image(key) = &step.op {
+                        inputs.locate(key, &place(file, step.span.start));
+                    }
+                }
+                return Ok((*plan, bases));
+            }
             Lowered::Needs(needs) => needs,
         };
-        let found = needs.iter().map(|key| images::resolve(request, env, key, task));
+        let found = needs.iter().map(|key| images::resolve(request, env, inputs, key, task));
         let found = try_join_all(found).await.map_err(|error| placed(error, dockerfile, file))?;
         for (key, base) in needs.iter().zip(found) {
             resolved.images.insert(key.clone(), base.image.clone());
@@ -95,6 +107,14 @@ fn placed(error: Error, dockerfile: &Dockerfile, file: &Arc<SourceFile>) -> Erro
     let name = match &error {
         Error::Image { name, .. } | Error::NotPulled { name } | Error::Platform { name, .. } => {
             name.clone()
+        }
+        Error::Denied { identifier, .. } => {
+            let name = identifier.strip_prefix("docker-image://").unwrap_or(identifier);
+            let written = |word: &&str| {
+                Reference::from_str(word).is_ok_and(|r| r.or_latest().to_string() == name)
+            };
+            let mut words = file.text.split([' ', '=', ',', '\n']);
+            words.find(written).unwrap_or(name).to_owned()
         }
         _ => return error,
     };
@@ -143,6 +163,7 @@ async fn finish(
         cached: solved.recalled,
         warnings,
         dockerfile: Arc::clone(&build.file),
+        inputs: build.inputs.all(),
         metadata: json!({}),
     };
     let child = Arc::new(task.child("exporting"));

@@ -14,11 +14,13 @@ use store::{SnapshotId, StepRecord};
 use task::Task;
 use transport::bridge;
 
-use crate::context::http::{Download, download};
+use crate::context::http::{self, Download, download};
 use crate::context::{Contexts, Tree};
-use crate::error::During;
+use crate::error::{During, place};
 use crate::images::{self, Bases};
+use crate::inputs::{Input, InputKind, Inputs};
 use crate::layer::Layers;
+use crate::plan::copy::without_credentials;
 use crate::plan::key::{Key, KeyBuilder, definition};
 use crate::plan::{CopyOp, CopySource, From, Op, Plan, RunMountKind, RunOp, Step, StepId};
 use crate::solve::Executor;
@@ -42,6 +44,7 @@ pub(crate) struct Build {
     pub(crate) file: Arc<SourceFile>,
     pub(crate) plan: Plan,
     pub(crate) bases: Bases,
+    pub(crate) inputs: Arc<Inputs>,
     pub(crate) contexts: Contexts,
     pub(crate) layers: Layers,
     pub(crate) now: i64,
@@ -66,6 +69,7 @@ impl Build {
         file: Arc<SourceFile>,
         plan: Plan,
         bases: Bases,
+        inputs: Arc<Inputs>,
     ) -> Build {
         let now = (env.clock)();
         let contexts = Contexts::new(&request, env.store.clone(), now);
@@ -79,6 +83,7 @@ impl Build {
             file,
             plan,
             bases,
+            inputs,
             contexts,
             layers,
             now: i64::try_from(seconds).unwrap_or(i64::MAX),
@@ -177,6 +182,25 @@ impl Build {
     pub(crate) fn mount(&self, snapshot: SnapshotId) -> Result<Root> {
         let stack: Stack = self.env.store.stack(snapshot).during("opening a snapshot")?;
         stack.mount().during("mounting a snapshot")
+    }
+
+    /// Gets the file an `ADD` names, or what a policy puts in its place.
+    async fn download(&self, op: &CopyOp, step: &Step, url: &str, task: &Task) -> Result<Download> {
+        let shown = without_credentials(url);
+        let admitted = self.inputs.admit(InputKind::Http, &shown, None)?;
+        let own = op.checksum.as_deref().and_then(|text| text.parse::<Digest>().ok());
+        let (url, checksum) = http::admitted(url, &admitted, own)?;
+        let download = download(&self.env.store, &url, checksum, task).await?;
+        self.inputs.record(Input {
+            kind: InputKind::Http,
+            name: shown,
+            identifier: admitted.identifier,
+            resolved: download.digest.to_string(),
+            platform: None,
+            manifest: None,
+            place: Some(place(&self.file, step.span.start)),
+        });
+        Ok(download)
     }
 
     /// The key of a step, with the content it reads from build contexts.
@@ -422,8 +446,7 @@ impl Executor for Engine {
             let mut all = Vec::new();
             for source in &op.sources {
                 let CopySource::Http { url } = source else { continue };
-                let checksum = op.checksum.as_deref().and_then(|text| text.parse().ok());
-                all.push(download(&self.0.env.store, url, checksum, task).await.map_err(at)?);
+                all.push(self.0.download(op, step, url, task).await.map_err(at)?);
             }
             lock(&self.0.downloads).insert(id, all);
         }

@@ -75,6 +75,14 @@ pub enum Error {
         /// The image as the Dockerfile names it.
         name: String,
     },
+    /// A source policy or a lock forbids an input.
+    #[error("{identifier} must not be used: {reason}")]
+    Denied {
+        /// Its identifier.
+        identifier: String,
+        /// Why.
+        reason: String,
+    },
     /// Another crate failed.
     #[error("{action}")]
     Part {
@@ -204,7 +212,7 @@ impl Fault for Error {
             | Error::Image { source, .. }
             | Error::Part { source, .. } => source.kind(),
             Error::Command { .. } => Kind::Command,
-            Error::Platform { .. } => Kind::Refused,
+            Error::Platform { .. } | Error::Denied { .. } => Kind::Refused,
             Error::NotPulled { .. } | Error::Missing { .. } => Kind::NotFound,
             Error::File { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => Kind::NotFound,

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use image::{Image, Platform, Reference};
+use image::{Descriptor, Digest, Image, Platform, Reference};
+use serde::{Deserialize, Serialize};
 use store::SnapshotId;
 use task::{Cause, Fault, Kind, Task};
 use transport::at::StoreImage;
 use transport::{CopyOptions, Gate, Location, Select, Sink, Source, bridge};
 
+use crate::inputs::{Admitted, Input, InputKind, Inputs};
 use crate::plan::ImageKey;
 use crate::{Context, Env, Error, Pull, Request, Result};
 
@@ -17,6 +19,8 @@ use crate::{Context, Env, Error, Pull, Request, Result};
 #[derive(Debug, Clone)]
 pub(crate) struct Base {
     pub(crate) image: Image,
+    /// What its name points at: its manifest, or the index it is in.
+    pub(crate) named: Digest,
     /// From where layers can be fetched that the store does not have.
     from: Option<Location>,
     /// The name under which the store keeps it once it is fetched.
@@ -25,6 +29,35 @@ pub(crate) struct Base {
 
 /// The base images of a build.
 pub(crate) type Bases = BTreeMap<ImageKey, Base>;
+
+/// Where the store remembers which index an image came from, and images for other platforms than
+/// the one that has the name.
+const SPACE: &str = "image-origin-1";
+
+/// What a name pointed at when an image was fetched by it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Origin {
+    /// What the name pointed at: often an index.
+    named: Digest,
+    /// The image's manifest.
+    manifest: Descriptor,
+}
+
+impl Origin {
+    fn key(name: &str, platform: &Platform) -> Vec<u8> {
+        format!("{name}\0{platform}").into_bytes()
+    }
+
+    fn recall(env: &Env, name: &str, platform: &Platform) -> Result<Option<Origin>, Cause> {
+        let bytes = env.store.memo(SPACE, &Origin::key(name, platform))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    fn remember(&self, env: &Env, name: &str, platform: &Platform) -> Result<(), Cause> {
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        Ok(env.store.set_memo(SPACE, &Origin::key(name, platform), &bytes)?)
+    }
+}
 
 /// The name an image goes by: what a named context says, or itself.
 fn named<'a>(request: &'a Request, key: &'a ImageKey) -> &'a str {
@@ -51,11 +84,20 @@ fn candidates(text: &str) -> Result<Vec<Reference>> {
 pub(crate) async fn resolve(
     request: &Request,
     env: &Env,
+    inputs: &Inputs,
     key: &ImageKey,
     task: &Task,
 ) -> Result<Base> {
-    let base = find(request, env, key, task).await?;
-    let (found, wanted) = (base.image.platform(), &key.platform);
+    let name = named(request, key);
+    let wanted = &key.platform;
+    let (kind, identifier) = identify(env, name, wanted)?;
+    let admitted = inputs.admit(kind, &identifier, Some(wanted))?;
+    let name = match admitted.converted {
+        true => converted(&admitted)?,
+        false => name.to_owned(),
+    };
+    let base = find(request, env, &name, wanted, admitted.digest()?, task).await?;
+    let found = base.image.platform();
     if found.serves(wanted).is_none() {
         let error = Error::Platform {
             name: named(request, key).to_owned(),
@@ -68,27 +110,104 @@ pub(crate) async fn resolve(
         }
         task.warn(error.to_string());
     }
+    inputs.record(Input {
+        kind,
+        name: key.name.clone(),
+        identifier: admitted.identifier,
+        resolved: base.named.to_string(),
+        platform: Some(wanted.clone()),
+        manifest: Some(base.image.descriptor().digest),
+        place: None,
+    });
     Ok(base)
 }
 
-async fn find(request: &Request, env: &Env, key: &ImageKey, task: &Task) -> Result<Base> {
-    let name = named(request, key);
-    let task = task.child(format!("resolving {name}"));
-    let fail = |source: Cause| Error::Image { name: name.to_owned(), source };
-    if let Some(location) = elsewhere(name) {
-        let base = remote(env, location, None, &key.platform).await.map_err(fail)?;
-        task.done();
-        return Ok(base);
+/// The identifier of an image (see [`crate::inputs`]).
+fn identify(env: &Env, name: &str, platform: &Platform) -> Result<(InputKind, String)> {
+    let image = |reference: &dyn std::fmt::Display| {
+        (InputKind::Image, format!("docker-image://{reference}"))
+    };
+    match elsewhere(name) {
+        Some(Location::Registry(reference)) => return Ok(image(&reference)),
+        Some(location @ Location::Layout(..)) => {
+            let text = location.to_string();
+            let rest = text.strip_prefix("oci:").unwrap_or(&text);
+            return Ok((InputKind::Layout, format!("oci-layout://{rest}")));
+        }
+        Some(location) => return Ok((InputKind::Archive, location.to_string())),
+        None => {}
     }
-    if let Some(base) = by_id(env, name, &key.platform).map_err(fail)? {
-        task.done();
-        return Ok(base);
+    let fail = |source: Cause| Error::Image { name: name.to_owned(), source };
+    if by_id(env, name, platform).map_err(fail)?.is_some() {
+        return Ok(image(&name));
     }
     let candidates = candidates(name)?;
-    let stored = local(env, &candidates, &key.platform).map_err(fail)?;
+    let stored = local(env, &candidates, platform).map_err(fail)?;
+    let own = stored.and_then(|base| base.name).filter(|name| name.starts_with("localhost/"));
+    let last = candidates.last().map(ToString::to_string).unwrap_or_default();
+    Ok(image(&own.unwrap_or(last)))
+}
+
+/// The name of what a policy puts in the place of an image.
+fn converted(admitted: &Admitted) -> Result<String> {
+    let to = &admitted.identifier;
+    if let Some(name) = to.strip_prefix("docker-image://") {
+        return Ok(name.to_owned());
+    }
+    if let Some(path) = to.strip_prefix("oci-layout://") {
+        return Ok(format!("oci:{path}"));
+    }
+    let reason = "the source policy puts it in the place of an image".to_owned();
+    Err(Error::Denied { identifier: to.clone(), reason })
+}
+
+/// The reference with the content that a lock wants.
+fn with_pin(reference: Reference, pin: Option<Digest>) -> Result<Reference> {
+    match (reference.digest, pin) {
+        (Some(own), Some(pin)) if own != pin => Err(Error::Denied {
+            identifier: format!("docker-image://{reference}"),
+            reason: format!("the lock wants {pin}"),
+        }),
+        (_, Some(pin)) => Ok(Reference { digest: Some(pin), ..reference }),
+        (_, None) => Ok(reference),
+    }
+}
+
+async fn find(
+    request: &Request,
+    env: &Env,
+    name: &str,
+    platform: &Platform,
+    pin: Option<Digest>,
+    task: &Task,
+) -> Result<Base> {
+    let task = task.child(format!("resolving {name}"));
+    let fail = |source: Cause| Error::Image { name: name.to_owned(), source };
+    let end = |task: Task, base: Base| {
+        task.note(base.image.descriptor().digest.to_string());
+        task.done();
+        Ok(base)
+    };
+    if let Some(location) = elsewhere(name) {
+        let location = match location {
+            Location::Registry(reference) => Location::Registry(with_pin(reference, pin)?),
+            other => other,
+        };
+        let base = remote(env, location, None, platform).await.map_err(fail)?;
+        return end(task, expected(base, name, pin)?);
+    }
+    if let Some(base) = by_id(env, name, platform).map_err(fail)? {
+        return end(task, expected(base, name, pin)?);
+    }
+    let candidates = candidates(name)?;
+    let stored = local(env, &candidates, platform).map_err(fail)?;
+    let fits = |base: &Base| pin.is_none_or(|pin| base.has(pin));
+    let serves = |base: &Base| base.image.platform().serves(platform).is_some();
+    let usable = stored.as_ref().is_some_and(|base| fits(base) && serves(base));
     let base = match (request.pull, stored) {
-        (Pull::Missing | Pull::Never, Some(base)) => base,
-        (Pull::Never, None) => return Err(Error::NotPulled { name: name.to_owned() }),
+        (Pull::Missing | Pull::Never, Some(base)) if usable => base,
+        (Pull::Never, Some(base)) if fits(&base) => base,
+        (Pull::Never, _) => return Err(Error::NotPulled { name: name.to_owned() }),
         (_, stored) => {
             let reference =
                 candidates.last().cloned().ok_or_else(|| Error::Invalid(name.into()))?;
@@ -96,27 +215,56 @@ async fn find(request: &Request, env: &Env, key: &ImageKey, task: &Task) -> Resu
             if own.is_some_and(|own| own.starts_with("localhost/")) {
                 // Made here: there is no registry to ask.
                 task.reused();
-                return stored.ok_or_else(|| Error::Invalid(name.into()));
+                let base = stored.ok_or_else(|| Error::Invalid(name.into()))?;
+                return expected(base, name, pin);
             }
-            let location = Location::Registry(reference.clone());
-            let found = remote(env, location, Some(reference), &key.platform).await;
+            let location = Location::Registry(with_pin(reference.clone(), pin)?);
+            // The name stays with the platform that has it.
+            let taken = stored.as_ref().is_some_and(|base| !serves(base));
+            let keep = (!taken).then_some(reference);
+            let found = remote(env, location, keep, platform).await;
             match (found, stored) {
-                (Ok(base), _) => base,
+                (Ok(base), _) => {
+                    let named = candidates.last().map(ToString::to_string).unwrap_or_default();
+                    let manifest = base.image.descriptor().clone();
+                    let origin = Origin { named: base.named, manifest };
+                    origin.remember(env, &named, platform).map_err(fail)?;
+                    base
+                }
                 // A registry that does not answer is no reason to stop; one that says no, or a
                 // policy that does, is.
                 (Err(cause), Some(base))
-                    if request.pull == Pull::Newer && cause.kind() == Kind::Unavailable =>
+                    if request.pull == Pull::Newer
+                        && fits(&base)
+                        && cause.kind() == Kind::Unavailable =>
                 {
                     task.warn(format!("using the {name} of the store: {cause}"));
+                    base
+                }
+                // What is here is for another platform, and the registry has nothing better.
+                (Err(cause), Some(base))
+                    if request.pull == Pull::Missing
+                        && fits(&base)
+                        && matches!(cause.kind(), Kind::Unavailable | Kind::NotFound) =>
+                {
                     base
                 }
                 (Err(cause), _) => return Err(fail(cause)),
             }
         }
     };
-    task.note(base.image.descriptor().digest.to_string());
-    task.done();
-    Ok(base)
+    end(task, expected(base, name, pin)?)
+}
+
+/// Refuses an image that is not what a lock wants.
+fn expected(base: Base, name: &str, pin: Option<Digest>) -> Result<Base> {
+    match pin.filter(|pin| !base.has(*pin)) {
+        None => Ok(base),
+        Some(pin) => Err(Error::Denied {
+            identifier: name.to_owned(),
+            reason: format!("the lock wants {pin}, it is {} now", base.named),
+        }),
+    }
 }
 
 /// A name that says by itself where the image is.
@@ -125,29 +273,51 @@ fn elsewhere(name: &str) -> Option<Location> {
     transports.iter().any(|t| name.starts_with(t)).then(|| name.parse().ok()).flatten()
 }
 
+/// Whether a text looks like an image's id or digest, or the beginning of one.
+fn is_id(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    (12..=64).contains(&hex.len())
+        && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
 /// An image of the store by its id or digest, or the beginning of one.
 fn by_id(env: &Env, text: &str, platform: &Platform) -> Result<Option<Base>, Cause> {
-    let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    let id = (12..=64).contains(&hex.len())
-        && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    let Some(descriptor) = (if id { env.store.find(text)? } else { None }) else {
+    let Some(descriptor) = (if is_id(text) { env.store.find(text)? } else { None }) else {
         return Ok(None);
     };
     let image = env.store.image(&descriptor, platform)?;
-    Ok(Some(Base { image, from: None, name: None }))
+    Ok(Some(Base { named: descriptor.digest, image, from: None, name: None }))
 }
 
 fn local(env: &Env, names: &[Reference], platform: &Platform) -> Result<Option<Base>, Cause> {
+    let mut other = None;
     for name in names {
         let name = name.to_string();
+        let origin = Origin::recall(env, &name, platform)?;
         let Some(descriptor) = env.store.resolve(&name)? else { continue };
-        match env.store.image(&descriptor, platform) {
-            Ok(image) => return Ok(Some(Base { image, from: None, name: Some(name) })),
-            Err(error) if error.kind() == Kind::NotFound => {}
+        let image = match env.store.image(&descriptor, platform) {
+            Ok(image) => image,
+            Err(error) if error.kind() == Kind::NotFound => continue,
             Err(error) => return Err(error.into()),
+        };
+        let same = |origin: &&Origin| origin.manifest.digest == image.descriptor().digest;
+        let named = match origin.as_ref().filter(same) {
+            Some(origin) if descriptor.digest == image.descriptor().digest => origin.named,
+            _ => descriptor.digest,
+        };
+        if image.platform().serves(platform).is_some() {
+            return Ok(Some(Base { image, named, from: None, name: Some(name) }));
         }
+        // The name is another platform's; the image for this one may be here without it.
+        if let Some(origin) = origin
+            && env.store.contains(origin.manifest.digest)?
+            && let Ok(image) = env.store.image(&origin.manifest, platform)
+        {
+            return Ok(Some(Base { image, named: origin.named, from: None, name: None }));
+        }
+        other.get_or_insert(Base { image, named, from: None, name: Some(name) });
     }
-    Ok(None)
+    Ok(other)
 }
 
 async fn remote(
@@ -167,11 +337,11 @@ async fn remote(
     }
     let name = name.map(|name| name.to_string());
     let location = pinned(location, image.descriptor().digest);
-    Ok(Base { image, from: Some(location), name })
+    Ok(Base { image, named: named.digest, from: Some(location), name })
 }
 
 /// The same place by digest, so that what was planned is what is fetched.
-fn pinned(location: Location, digest: image::Digest) -> Location {
+fn pinned(location: Location, digest: Digest) -> Location {
     match location {
         Location::Registry(reference) => {
             Location::Registry(Reference { digest: Some(digest), ..reference })
@@ -225,6 +395,11 @@ pub(crate) async fn unpack(env: &Env, base: &Base, task: &Arc<Task>) -> Result<O
 }
 
 impl Base {
+    /// Whether this is the image with that digest, or the one of that index for a platform.
+    fn has(&self, digest: Digest) -> bool {
+        digest == self.named || digest == self.image.descriptor().digest
+    }
+
     fn failure(&self, source: Cause) -> Error {
         let digest = || self.image.descriptor().digest.to_string();
         Error::Image { name: self.name.clone().unwrap_or_else(digest), source }

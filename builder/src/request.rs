@@ -9,6 +9,8 @@ use dockerfile::Diagnostic;
 use image::{Descriptor, Digest, Platform, Reference};
 use layers::Compression;
 
+use crate::{Input, InputRules};
+
 /// A text and the name it is called by in messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceFile {
@@ -153,6 +155,8 @@ pub struct Request {
     /// Proxy variables (`HTTP_PROXY`, …) for `RUN`; they are kept out of image, history and
     /// cache keys.
     pub proxy: BTreeMap<String, String>,
+    /// Which inputs may be used, and with which content.
+    pub inputs: InputRules,
 }
 
 impl Request {
@@ -184,6 +188,7 @@ impl Request {
             compression: Compression { encoding: image::Encoding::Gzip, level: None },
             jobs: 4,
             proxy: BTreeMap::new(),
+            inputs: InputRules::default(),
         }
     }
 
@@ -215,6 +220,8 @@ pub struct Built {
     pub warnings: Vec<Diagnostic>,
     /// The Dockerfile the warnings are about.
     pub dockerfile: Arc<SourceFile>,
+    /// What was taken from elsewhere: images, downloads, repositories.
+    pub inputs: Vec<Input>,
     /// The content of `--metadata-file`.
     pub metadata: serde_json::Value,
 }

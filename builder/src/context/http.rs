@@ -12,6 +12,7 @@ use task::{Kind, Task};
 use transport::bridge;
 
 use crate::error::During;
+use crate::inputs::Admitted;
 use crate::plan::copy::without_credentials;
 use crate::step::select::url_name;
 use crate::{Error, Result};
@@ -107,6 +108,33 @@ pub(crate) async fn download(
     store.set_memo(SPACE, place.as_bytes(), &json).during("remembering a download")?;
     child.done();
     Ok(download)
+}
+
+/// What is to be downloaded instead of `url`, and which content it must have.
+pub(crate) fn admitted(
+    url: &str,
+    admitted: &Admitted,
+    own: Option<Digest>,
+) -> Result<(String, Option<Digest>)> {
+    let deny = |reason: String| Error::Denied { identifier: admitted.identifier.clone(), reason };
+    let to = &admitted.identifier;
+    if admitted.converted && !to.starts_with("https://") && !to.starts_with("http://") {
+        return Err(deny(format!("the source policy puts it in the place of the file {url}")));
+    }
+    let policy = admitted.attrs.get("http.checksum").map(|text| text.parse::<Digest>());
+    let policy = policy.transpose().map_err(|error| deny(format!("http.checksum: {error}")))?;
+    let mut expected = own;
+    for (who, digest) in [("the source policy", policy), ("the lock", admitted.digest()?)] {
+        let Some(digest) = digest else { continue };
+        match expected {
+            Some(other) if other != digest && other.algorithm() == digest.algorithm() => {
+                return Err(deny(format!("{who} wants {digest}, not {other}")));
+            }
+            Some(_) => {}
+            None => expected = Some(digest),
+        }
+    }
+    Ok((if admitted.converted { to.clone() } else { url.to_owned() }, expected))
 }
 
 async fn receive(

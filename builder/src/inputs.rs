@@ -1,0 +1,307 @@
+//! The one door for what a build takes from elsewhere: images, downloads, repositories, layouts.
+//!
+//! Each has an identifier in BuildKit's words: `docker-image://docker.io/library/debian:12`,
+//! `https://example.com/a.tar`, `git://example.com/r.git#v1`, `oci-layout:///srv/layout:v1`,
+//! `local://context`. Before one is resolved it is *admitted*: the [source policies](SourcePolicy)
+//! let it through, refuse it or put another in its place, and the [lock](InputLock) may pin it to
+//! one content. After it was resolved it is *recorded*, and [`crate::Built::inputs`] has it.
+//!
+//! Who resolves something of a kind of its own calls [`Inputs::admit`] first, takes what the
+//! answer says instead of what the user wrote, and calls [`Inputs::record`] at the end.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use image::{Digest, Platform};
+
+use crate::plan::ImageKey;
+use crate::{Error, Result};
+
+/// More conversions in a row than this are a loop.
+const CONVERSIONS: usize = 20;
+
+/// What kind of thing an input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InputKind {
+    /// An image of a registry or of the store: `docker-image://`.
+    Image,
+    /// A file: `http://` and `https://`.
+    Http,
+    /// A commit of a repository: `git://`.
+    Git,
+    /// An image of a layout on this machine: `oci-layout://`.
+    Layout,
+    /// An image in another form on this machine: `oci-archive:`, `docker-archive:`, `dir:`.
+    Archive,
+    /// Files of this machine: `local://`. Never pinned, never recorded.
+    Local,
+}
+
+/// Something from elsewhere that a build used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// What it is.
+    pub kind: InputKind,
+    /// As the user wrote it, without credentials.
+    pub name: String,
+    /// Its identifier, after what a source policy put in its place.
+    pub identifier: String,
+    /// Its content: the digest of what an image's name points at (often an index), the digest of
+    /// a file, the commit of a repository.
+    pub resolved: String,
+    /// For an image, what it was resolved for.
+    pub platform: Option<Platform>,
+    /// For an image, the digest of the manifest for that platform.
+    pub manifest: Option<Digest>,
+    /// Where it was asked for first: `Dockerfile:3`, or the option that names it.
+    pub place: Option<String>,
+}
+
+/// What a source policy says of an identifier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It may be used.
+    Allow,
+    /// It must not be used.
+    Deny {
+        /// Why: which rule says so.
+        reason: String,
+    },
+    /// Something else is to be used, or the same with further attributes.
+    Convert {
+        /// The identifier to use.
+        to: String,
+        /// BuildKit's attributes, such as `http.checksum` or `git.checksum`.
+        attrs: BTreeMap<String, String>,
+    },
+}
+
+/// Decides which inputs may be used. It is asked with identifiers without credentials.
+pub trait SourcePolicy: Debug + Send + Sync {
+    /// What is to be done with this identifier. After a conversion it is asked again with what
+    /// it gave.
+    fn decide(&self, identifier: &str) -> Decision;
+}
+
+/// What a lock says of an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pin {
+    /// Any content will do.
+    Free,
+    /// Exactly this content, in the form of [`Input::resolved`].
+    To(String),
+    /// The build must stop: one sentence that says why.
+    Refused(String),
+}
+
+/// Says which content inputs must have.
+pub trait InputLock: Debug + Send + Sync {
+    /// The pin of an input, by its identifier after the policies' conversions.
+    fn pin(&self, kind: InputKind, identifier: &str, platform: Option<&Platform>) -> Pin;
+}
+
+/// The rules of a build for what it takes from elsewhere; part of a [`crate::Request`].
+#[derive(Debug, Clone, Default)]
+pub struct InputRules {
+    /// Asked one after the other; each sees what those before it put in place.
+    pub policies: Vec<Arc<dyn SourcePolicy>>,
+    /// Which content inputs must have.
+    pub lock: Option<Arc<dyn InputLock>>,
+}
+
+/// What is to be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Admitted {
+    /// The identifier; that which was asked for unless a policy put another in its place.
+    pub(crate) identifier: String,
+    /// Whether a policy put another in its place.
+    pub(crate) converted: bool,
+    /// Attributes of the policies.
+    pub(crate) attrs: BTreeMap<String, String>,
+    /// The content it must have.
+    pub(crate) pin: Option<String>,
+}
+
+impl Admitted {
+    /// The pin as a digest.
+    pub(crate) fn digest(&self) -> Result<Option<Digest>> {
+        let Some(pin) = &self.pin else { return Ok(None) };
+        let digest = pin.parse::<Digest>();
+        digest.map(Some).map_err(|error| Error::Denied {
+            identifier: self.identifier.clone(),
+            reason: format!("the lock pins it to {pin:?}: {error}"),
+        })
+    }
+}
+
+/// The inputs of one build.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    rules: InputRules,
+    used: Mutex<Vec<Input>>,
+}
+
+impl Inputs {
+    pub(crate) fn new(rules: InputRules) -> Inputs {
+        Inputs { rules, used: Mutex::default() }
+    }
+
+    /// Asks the policies and the lock before an input is resolved.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub(crate) fn admit(
+        &self,
+        kind: InputKind,
+        identifier: &str,
+        platform: Option<&Platform>,
+    ) -> Result<Admitted> {
+        let deny = |identifier: &str, reason: String| Error::Denied {
+            identifier: identifier.to_owned(),
+            reason,
+        };
+        let mut at = identifier.to_owned();
+        let mut attrs = BTreeMap::new();
+        let mut conversions = 0;
+        'again: loop {
+            for policy in &self.rules.policies {
+                match policy.decide(&at) {
+                    Decision::Allow => {}
+                    Decision::Deny { reason } => return Err(deny(&at, reason)),
+                    Decision::Convert { to, attrs: more } => {
+                        attrs.extend(more);
+                        if to == at {
+                            continue;
+                        }
+                        conversions += 1;
+                        if conversions > CONVERSIONS {
+                            let reason = "the source policy converts it in a circle".to_owned();
+                            return Err(deny(identifier, reason));
+                        }
+                        at = to;
+                        continue 'again;
+                    }
+                }
+            }
+            break;
+        }
+        let pin = match self.rules.lock.as_ref().map(|lock| lock.pin(kind, &at, platform)) {
+            None | Some(Pin::Free) => None,
+            Some(Pin::To(content)) => Some(content),
+            Some(Pin::Refused(reason)) => return Err(deny(&at, reason)),
+        };
+        Ok(Admitted { converted: at != identifier, identifier: at, attrs, pin })
+    }
+
+    /// Notes that an input was used. The same one counts once.
+    pub(crate) fn record(&self, input: Input) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |known: &&mut Input| {
+            (&known.kind, &known.name, &known.identifier, &known.resolved, &known.platform)
+                == (&input.kind, &input.name, &input.identifier, &input.resolved, &input.platform)
+        };
+        match used.iter_mut().find(same) {
+            Some(known) => known.place = known.place.take().or(input.place),
+            None => used.push(input),
+        }
+    }
+
+    /// Says where the Dockerfile names an image first.
+    pub(crate) fn locate(&self, key: &ImageKey, place: &str) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = |input: &&mut Input| {
+            input.name == key.name && input.platform.as_ref() == Some(&key.platform)
+        };
+        for input in used.iter_mut().filter(named) {
+            input.place.get_or_insert_with(|| place.to_owned());
+        }
+    }
+
+    /// Everything that was used so far, ordered by identifier.
+    pub(crate) fn all(&self) -> Vec<Input> {
+        let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        all.sort_by(|a, b| {
+            let key = |input: &Input| {
+                (input.kind, input.identifier.clone(), input.name.clone(), input.platform.clone())
+            };
+            key(a).cmp(&key(b))
+        });
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Table(Vec<(&'static str, Decision)>);
+
+    impl SourcePolicy for Table {
+        fn decide(&self, identifier: &str) -> Decision {
+            let rule = self.0.iter().find(|(text, _)| *text == identifier);
+            rule.map_or(Decision::Allow, |(_, decision)| decision.clone())
+        }
+    }
+
+    #[derive(Debug)]
+    struct Only(&'static str, &'static str);
+
+    impl InputLock for Only {
+        fn pin(&self, _: InputKind, identifier: &str, _: Option<&Platform>) -> Pin {
+            if identifier == self.0 {
+                Pin::To(self.1.to_owned())
+            } else {
+                Pin::Refused("it is not in the lock".to_owned())
+            }
+        }
+    }
+
+    fn to(text: &str) -> Decision {
+        Decision::Convert { to: text.to_owned(), attrs: BTreeMap::new() }
+    }
+
+    #[test]
+    fn policies_refuse_convert_and_pass_on_and_locks_see_what_came_of_it() {
+        let deny = Decision::Deny { reason: "no".to_owned() };
+        let table = Table(vec![
+            ("a", to("b")),
+            ("b", to("c")),
+            ("x", deny),
+            ("y", to("x")),
+            ("l", to("m")),
+            ("m", to("l")),
+        ]);
+        let lock = Only("c", "sha256:1");
+        let rules = InputRules { policies: vec![Arc::new(table)], lock: Some(Arc::new(lock)) };
+        let inputs = Inputs::new(rules);
+        let admit = |text: &str| inputs.admit(InputKind::Image, text, None);
+        let admitted = admit("a").unwrap();
+        assert_eq!((admitted.identifier.as_str(), admitted.converted), ("c", true));
+        assert_eq!(admitted.pin.as_deref(), Some("sha256:1"));
+        assert!(!admit("c").unwrap().converted);
+        for (text, why) in [("x", "x"), ("y", "x"), ("l", "circle"), ("z", "not in the lock")] {
+            let error = admit(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_input_is_recorded_once_and_keeps_its_first_place() {
+        let inputs = Inputs::default();
+        let input = |place: Option<&str>| Input {
+            kind: InputKind::Http,
+            name: "u".to_owned(),
+            identifier: "u".to_owned(),
+            resolved: "sha256:1".to_owned(),
+            platform: None,
+            manifest: None,
+            place: place.map(str::to_owned),
+        };
+        inputs.record(input(None));
+        inputs.record(input(Some("f:1")));
+        inputs.record(input(Some("f:2")));
+        assert_eq!(inputs.all(), [input(Some("f:1"))]);
+    }
+}
