@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use crate::app::{App, Globals};
 use crate::commands::{
-    about, account, bud, care, containers, images, registry, run, sign, transfer,
+    about, account, bud, care, containers, images, manifest, registry, run, sign, transfer,
 };
 use crate::entry;
 use crate::report::Failure;
@@ -49,6 +49,8 @@ enum Command {
     Push(transfer::Push),
     Save(transfer::Save),
     Load(transfer::Load),
+    #[command(subcommand)]
+    Manifest(Box<manifest::Manifest>),
     Sign(sign::Sign),
     Verify(sign::Verify),
     GenerateKeyPair(sign::GenerateKeyPair),
@@ -99,6 +101,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Push(push) => push.run(app),
         Command::Save(save) => save.run(app),
         Command::Load(load) => load.run(app),
+        Command::Manifest(manifest) => manifest.run(app),
         Command::Sign(sign) => sign.run(app),
         Command::Verify(verify) => verify.run(app),
         Command::GenerateKeyPair(generate) => generate.run(),

@@ -33,6 +33,22 @@ pub struct Published {
     pub published: u64,
 }
 
+/// What a name must point at for it to be given to something else.
+#[derive(Debug, Clone, Copy)]
+enum Before {
+    Anything,
+    This(Option<Digest>),
+}
+
+/// What came of an attempt to publish.
+enum Outcome {
+    Named,
+    /// A part may not be on disk yet.
+    Unsynced,
+    /// The name points elsewhere than it should.
+    Moved,
+}
+
 /// A manifest or index with what must be there for it to be whole.
 struct Checked {
     node: Node,
@@ -91,7 +107,22 @@ impl Store {
     /// [`Error::MissingChild`], [`Error::BadName`], the errors of [`Store::read`].
     pub fn publish(&self, name: &str, root: &Descriptor) -> Result<()> {
         check_name(name)?;
-        self.publish_root(Some(name), root)
+        self.publish_root(Some(name), Before::Anything, root).map(drop)
+    }
+
+    /// As [`Store::publish`], if the name still points at `before` (`None`: at nothing); `false`
+    /// if it does not, and nothing has happened: somebody else was faster.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    pub fn publish_over(
+        &self,
+        name: &str,
+        before: Option<Digest>,
+        root: &Descriptor,
+    ) -> Result<bool> {
+        check_name(name)?;
+        self.publish_root(Some(name), Before::This(before), root)
     }
 
     /// As [`Store::publish`] without a name: an untagged image, which stays until it is
@@ -100,27 +131,39 @@ impl Store {
     /// # Errors
     /// As [`Store::publish`].
     pub fn publish_untagged(&self, root: &Descriptor) -> Result<()> {
-        self.publish_root(None, root)
+        self.publish_root(None, Before::Anything, root).map(drop)
     }
 
-    fn publish_root(&self, name: Option<&str>, root: &Descriptor) -> Result<()> {
+    /// `false` if the name points elsewhere than it should.
+    fn publish_root(&self, name: Option<&str>, before: Before, root: &Descriptor) -> Result<bool> {
         let nodes = self.walk(root)?;
         // A part that another process brought after our sync makes one more round.
-        while !self.name_if_synced(name, root, &nodes)? {
-            self.sync()?;
+        loop {
+            match self.name_if_synced(name, before, root, &nodes)? {
+                Outcome::Named => return Ok(true),
+                Outcome::Moved => return Ok(false),
+                Outcome::Unsynced => self.sync()?,
+            }
         }
-        Ok(())
     }
 
-    /// The transaction of publishing; `false` if a part may not be on disk yet.
+    /// The transaction of publishing.
     fn name_if_synced(
         &self,
         name: Option<&str>,
+        before: Before,
         root: &Descriptor,
         nodes: &BTreeMap<Digest, Checked>,
-    ) -> Result<bool> {
+    ) -> Result<Outcome> {
         let now = self.shared().now();
         self.slot.write("publishing", |db, pins| {
+            if let (Some(name), Before::This(expected)) = (name, before) {
+                let mut query = db.prepare_cached("SELECT digest FROM names WHERE name = ?")?;
+                let found = query.query_row([name], |row| row.get::<_, Key>(0)).optional()?;
+                if found.map(|key| key.0) != expected {
+                    return Ok(Outcome::Moved);
+                }
+            }
             for checked in nodes.values() {
                 let children = checked.node.children();
                 require_children(db, root.digest, &children)?;
@@ -130,7 +173,7 @@ impl Store {
                         Ok::<_, Failure>(any || self.is_unsynced(db, part)?)
                     })?
                 {
-                    return Ok(false);
+                    return Ok(Outcome::Unsynced);
                 }
             }
             for checked in nodes.values() {
@@ -144,7 +187,7 @@ impl Store {
                 )?
                 .execute(params![name, Key(root.digest), to_json(root), now])?;
             }
-            Ok(true)
+            Ok(Outcome::Named)
         })
     }
 

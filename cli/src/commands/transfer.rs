@@ -142,7 +142,7 @@ impl Push {
     }
 }
 
-fn own_name(name: &str) -> Result<Location, Failure> {
+pub(crate) fn own_name(name: &str) -> Result<Location, Failure> {
     let reference: Reference = name.parse()?;
     if reference.repository.registry() == "localhost" {
         return Err(Failure::usage(format!("{name} is a name of this machine, not of a registry"))

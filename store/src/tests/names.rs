@@ -217,3 +217,20 @@ fn a_layer_and_a_snapshot_of_one_digest_are_two_things() {
     assert!(problems(&store).is_empty());
     store.publish("localhost/again:1", sample.root()).unwrap();
 }
+
+#[test]
+fn a_name_is_only_moved_from_where_it_was_seen() {
+    let (_directory, store) = fresh();
+    let (a, b) = (Sample::text("a"), Sample::text("b"));
+    a.put(&store);
+    b.put(&store);
+    let (a, b) = (a.root(), b.root());
+    assert!(!store.publish_over(APP, Some(a.digest), a).unwrap(), "there is no such name");
+    assert!(store.publish_over(APP, None, a).unwrap());
+    assert!(!store.publish_over(APP, None, b).unwrap(), "it is taken");
+    assert!(!store.publish_over(APP, Some(b.digest), b).unwrap(), "it points elsewhere");
+    assert_eq!(store.resolve(APP).unwrap().unwrap().digest, a.digest);
+    assert!(store.publish_over(APP, Some(a.digest), b).unwrap());
+    assert_eq!(store.resolve(APP).unwrap().unwrap().digest, b.digest);
+    assert!(problems(&store).is_empty());
+}

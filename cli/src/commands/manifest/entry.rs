@@ -1,0 +1,240 @@
+//! What goes into a manifest list: images of the store or from elsewhere, and what is said of them.
+
+use clap::Args;
+use image::{Descriptor, Index, Node, Platform};
+use store::Store;
+use task::{Fault, Kind};
+use transport::at::StoreImage;
+use transport::{CopyOptions, Location, Select};
+
+use super::list;
+use crate::app::{App, Reach, observed};
+use crate::commands::lookup;
+use crate::commands::place::{self, Access};
+use crate::flags;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// What is said of an image in a list, instead of what it says of itself.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct EntryFlags {
+    /// Add an annotation to the image's entry
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub annotation: Vec<String>,
+    /// Its operating system
+    #[arg(long, value_name = "OS")]
+    pub os: Option<String>,
+    /// Its architecture
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<String>,
+    /// Variant of its architecture
+    #[arg(long, value_name = "VARIANT")]
+    pub variant: Option<String>,
+    /// Version of its operating system
+    #[arg(long, value_name = "VERSION")]
+    pub os_version: Option<String>,
+    /// Features its operating system must have
+    #[arg(long, value_name = "FEATURE,…", value_delimiter = ',')]
+    pub os_features: Vec<String>,
+    /// Refused: the OCI image index has no such field
+    #[arg(long, value_name = "FEATURE,…", hide = true)]
+    pub features: Vec<String>,
+}
+
+impl EntryFlags {
+    /// Refuses what cannot be kept.
+    ///
+    /// # Errors
+    /// `--features` is given; an annotation is no pair.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if !self.features.is_empty() {
+            return Err(Failure::usage(
+                "--features is not supported: the OCI image index has no such field",
+            )
+            .hint("--os-features is kept"));
+        }
+        annotations(&self.annotation).map(drop)
+    }
+
+    /// Whether anything is said at all.
+    pub(crate) fn says_anything(&self) -> bool {
+        self.platform(None).is_some() || !self.annotation.is_empty()
+    }
+
+    /// The platform with what the flags say laid over it.
+    fn platform(&self, own: Option<Platform>) -> Option<Platform> {
+        let silent = self.os.is_none()
+            && self.arch.is_none()
+            && self.variant.is_none()
+            && self.os_version.is_none()
+            && self.os_features.is_empty();
+        if silent {
+            return own;
+        }
+        let mut platform = own.unwrap_or_else(|| Platform {
+            architecture: String::new(),
+            os: String::new(),
+            os_version: None,
+            os_features: Vec::new(),
+            variant: None,
+        });
+        if let Some(os) = &self.os {
+            platform.os.clone_from(os);
+        }
+        if let Some(architecture) = &self.arch {
+            platform.architecture.clone_from(architecture);
+        }
+        if let Some(variant) = &self.variant {
+            platform.variant = Some(variant.clone()).filter(|variant| !variant.is_empty());
+        }
+        if let Some(version) = &self.os_version {
+            platform.os_version = Some(version.clone()).filter(|version| !version.is_empty());
+        }
+        if !self.os_features.is_empty() {
+            platform.os_features.clone_from(&self.os_features);
+        }
+        Some(platform)
+    }
+
+    /// Which image of an index is meant.
+    fn wanted(&self) -> Platform {
+        let os = self.os.as_deref().unwrap_or(std::env::consts::OS);
+        let architecture = self.arch.as_deref().unwrap_or(std::env::consts::ARCH);
+        Platform::new(os, architecture, self.variant.as_deref())
+    }
+
+    /// Says it of an entry.
+    ///
+    /// # Errors
+    /// An annotation is no pair.
+    pub(crate) fn describe(&self, entry: &mut Descriptor) -> Result<(), Failure> {
+        entry.platform = self.platform(entry.platform.take());
+        entry.annotations.extend(annotations(&self.annotation)?);
+        Ok(())
+    }
+}
+
+/// `KEY=VALUE` pairs, each with a key.
+///
+/// # Errors
+/// One has none.
+pub(crate) fn annotations(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let pair = |text: &String| match flags::pair(text) {
+        (key, _) if key.is_empty() || !text.contains('=') => {
+            Err(Failure::usage(format!("--annotation {text:?}: expected KEY=VALUE")))
+        }
+        pair => Ok(pair),
+    };
+    texts.iter().map(pair).collect()
+}
+
+/// The entries that an image makes, all of it in the store then.
+///
+/// # Errors
+/// There is no such image, or none for the platform; it cannot be fetched.
+pub(crate) fn entries(
+    app: &App,
+    text: &str,
+    all: bool,
+    flags: &EntryFlags,
+    reach: Reach,
+) -> Result<Vec<Descriptor>, Failure> {
+    let store = app.store()?;
+    let named = text.parse::<Location>().ok();
+    let root = match named {
+        None => match lookup::find(store, text)? {
+            Some(found) => found.descriptor,
+            None => {
+                let from = Location::Registry(place::remote_name(text)?);
+                fetch(app, &from, all, flags, reach)?
+            }
+        },
+        Some(Location::Store(name)) => lookup::require(store, &name)?.descriptor,
+        Some(_) => fetch(app, &place::location(text, "")?, all, flags, reach)?,
+    };
+    let mut entries = if all && root.media_type.is_index() {
+        let bytes = store.read(&root)?;
+        let node = Node::read(root, bytes);
+        let node = node.map_err(|error| Failure::new(Kind::Invalid, format!("{text}: {error}")))?;
+        let listed = node.children();
+        listed.into_iter().map(|entry| with_platform(store, entry)).collect::<Result<Vec<_>, _>>()?
+    } else if root.media_type.is_index() {
+        let image = store.image(&root, &flags.wanted())?;
+        let mut entry = image.descriptor().bare();
+        entry.platform = Some(image.platform());
+        vec![entry]
+    } else {
+        vec![with_platform(store, root.bare())?]
+    };
+    for entry in &mut entries {
+        flags.describe(entry)?;
+    }
+    Ok(entries)
+}
+
+/// Says for which platform a manifest is, if it is an image and does not say so yet.
+fn with_platform(store: &Store, mut entry: Descriptor) -> Result<Descriptor, Failure> {
+    if entry.platform.is_some() || !entry.media_type.is_manifest() {
+        return Ok(entry);
+    }
+    match store.image(&entry, &Platform::host()) {
+        Ok(image) => entry.platform = Some(image.platform()),
+        // An artifact, which is for none.
+        Err(error) if matches!(error.kind(), Kind::Invalid | Kind::NotFound) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(entry)
+}
+
+/// Brings an image into the store without a name; the list keeps it.
+fn fetch(
+    app: &App,
+    from: &Location,
+    all: bool,
+    flags: &EntryFlags,
+    reach: Reach,
+) -> Result<Descriptor, Failure> {
+    let select = if all { Select::All } else { Select::One(flags.wanted()) };
+    let options = CopyOptions { select, ..CopyOptions::default() };
+    observed(&format!("fetch {from}"), Progress::Auto, |task| {
+        let source = Access::new(app, reach).source(from)?;
+        let sink = StoreImage::new(app.store()?, None);
+        let gate = app.gate()?;
+        Ok(app.wait(transport::copy(&*source, &sink, &*gate, &options, task))??)
+    })
+}
+
+/// Adds images to a list.
+///
+/// # Errors
+/// As [`entries`]; there is no such list.
+pub(crate) fn add(
+    app: &App,
+    name: &str,
+    images: &[String],
+    all: bool,
+    flags: &EntryFlags,
+    reach: &Reach,
+) -> Result<Descriptor, Failure> {
+    let store = app.store()?;
+    // What is fetched is pinned until the list keeps it.
+    let _lease = store.lease()?;
+    let known: Vec<_> =
+        store.published()?.into_iter().map(|known| known.descriptor.digest).collect();
+    let mut added = Vec::new();
+    for image in images {
+        added.extend(entries(app, image, all, flags, reach.clone())?);
+    }
+    let root = list::update(store, name, |index: &mut Index| {
+        added.iter().cloned().for_each(|entry| list::put(index, entry));
+        Ok(())
+    })?;
+    for published in store.published()? {
+        let digest = published.descriptor.digest;
+        // Fetched for this list: it needs no place of its own among the images.
+        if !known.contains(&digest) && digest != root.digest && published.names.is_empty() {
+            list::forget(store, digest)?;
+        }
+    }
+    Ok(root)
+}

@@ -1,0 +1,332 @@
+//! `rbuild manifest`: lists of images for several platforms.
+
+mod entry;
+mod list;
+mod push;
+
+use clap::{Args, Subcommand};
+use image::{Digest, Node};
+use task::Kind;
+use transport::Location;
+
+pub(crate) use self::entry::{EntryFlags, add};
+use self::push::Push;
+use super::bud::local_name;
+use super::lookup;
+use super::place::{self, Access};
+use super::registry_flags::RegistryFlags;
+use crate::app::App;
+use crate::report::{self, Failure};
+
+/// Make and push manifest lists: one name for the images of several platforms
+#[derive(Debug, Subcommand)]
+pub(crate) enum Manifest {
+    Create(Create),
+    Add(Add),
+    Annotate(Annotate),
+    Inspect(Inspect),
+    Push(Push),
+    Remove(Remove),
+    Rm(Rm),
+    Exists(Exists),
+}
+
+impl Manifest {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// There is no such list, no such image; a registry refuses.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self {
+            Manifest::Create(create) => create.run(app),
+            Manifest::Add(add) => add.run(app),
+            Manifest::Annotate(annotate) => annotate.run(app),
+            Manifest::Inspect(inspect) => inspect.run(app),
+            Manifest::Push(push) => push.run(app),
+            Manifest::Remove(remove) => remove.run(app),
+            Manifest::Rm(rm) => rm.run(app),
+            Manifest::Exists(exists) => exists.run(app),
+        }
+    }
+}
+
+/// Make a manifest list
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Go on with a list of this name if there is one
+    #[arg(short, long)]
+    amend: bool,
+    /// Of an image that is a list itself, add all images
+    #[arg(long)]
+    all: bool,
+    /// Add an annotation to the list
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+    #[command(flatten)]
+    registry: RegistryFlags,
+    /// The list's name
+    list: String,
+    /// Images to put into it: of the store, of a registry, or transport:…
+    images: Vec<String>,
+}
+
+impl Create {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let store = app.store()?;
+        let annotations = entry::annotations(&self.annotation)?;
+        let name = local_name(&self.list)?.to_string();
+        let made = list::create(store, &name)?;
+        if !made && !self.amend {
+            return Err(Failure::new(Kind::Refused, format!("the name {name} is taken"))
+                .hint("--amend goes on with the list of this name"));
+        }
+        let filled = || {
+            if !annotations.is_empty() {
+                list::update(store, &name, |index| {
+                    index.annotations.extend(annotations.clone());
+                    Ok(())
+                })?;
+            }
+            let flags = EntryFlags::default();
+            let reach = self.registry.reach()?;
+            add(app, &name, &self.images, self.all, &flags, &reach)
+        };
+        match filled() {
+            Ok(root) => {
+                outln!("{}", root.digest.hex());
+                Ok(0)
+            }
+            Err(failure) => {
+                // A list that could not be filled does not stay.
+                if made && let Some(list) = list::find(store, &name)? {
+                    store.unname(&name)?;
+                    list::forget(store, list.index.digest())?;
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// Put images into a manifest list
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// Of an image that is a list itself, add all images
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    entry: EntryFlags,
+    #[command(flatten)]
+    registry: RegistryFlags,
+    /// The list
+    list: String,
+    /// Images: of the store, of a registry, or transport:…
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+impl Add {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        self.entry.check()?;
+        list::require(app.store()?, &self.list)?;
+        let reach = self.registry.reach()?;
+        let root = add(app, &self.list, &self.images, self.all, &self.entry, &reach)?;
+        outln!("{}", root.digest.hex());
+        Ok(0)
+    }
+}
+
+/// Change what a manifest list says of an image, or of itself
+#[derive(Debug, Args)]
+pub(crate) struct Annotate {
+    /// The annotations are the list's own
+    #[arg(long)]
+    index: bool,
+    #[command(flatten)]
+    entry: EntryFlags,
+    /// The list
+    list: String,
+    /// The image in it: its digest, or a name of the store
+    #[arg(required_unless_present = "index")]
+    image: Option<String>,
+}
+
+impl Annotate {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        self.entry.check()?;
+        if !self.entry.says_anything() {
+            return Err(Failure::usage("there is nothing to annotate: give --annotation or --os"));
+        }
+        let store = app.store()?;
+        let annotations = entry::annotations(&self.entry.annotation)?;
+        let about_index = self.index && self.image.is_none();
+        if about_index && self.entry.annotation.is_empty() {
+            return Err(Failure::usage("a list itself takes only --annotation"));
+        }
+        let root = list::update(store, &self.list, |index| {
+            if self.index {
+                index.annotations.extend(annotations.clone());
+            }
+            let Some(image) = &self.image else { return Ok(()) };
+            let digest = in_list(app, &index.manifests, &self.list, image)?;
+            let entries = index.manifests.iter_mut().filter(|entry| entry.digest == digest);
+            for entry in entries {
+                let said = match self.index {
+                    // The annotations went to the list.
+                    true => EntryFlags { annotation: Vec::new(), ..self.entry.clone() },
+                    false => self.entry.clone(),
+                };
+                said.describe(entry)?;
+            }
+            Ok(())
+        })?;
+        outln!("{}", root.digest.hex());
+        Ok(0)
+    }
+}
+
+/// The digest of an entry by what the user calls it.
+fn in_list(
+    app: &App,
+    entries: &[image::Descriptor],
+    list: &str,
+    image: &str,
+) -> Result<Digest, Failure> {
+    let has = |digest: Digest| entries.iter().any(|entry| entry.digest == digest);
+    let bare = image.rsplit_once('@').map_or(image, |(_, digest)| digest);
+    if let Ok(digest) = bare.parse::<Digest>()
+        && has(digest)
+    {
+        return Ok(digest);
+    }
+    let store = app.store()?;
+    if let Some(found) = lookup::find(store, image)? {
+        if has(found.descriptor.digest) {
+            return Ok(found.descriptor.digest);
+        }
+        let below = Node::read(found.descriptor.clone(), store.read(&found.descriptor)?);
+        let below = below.map(|node| node.children()).unwrap_or_default();
+        let mut both = below.iter().filter(|child| has(child.digest));
+        if let (Some(one), None) = (both.next(), both.next()) {
+            return Ok(one.digest);
+        }
+    }
+    let known: Vec<String> = entries.iter().map(|entry| entry.digest.to_string()).collect();
+    let hint = if known.is_empty() { "it is empty".to_owned() } else { known.join(", ") };
+    Err(Failure::new(Kind::NotFound, format!("{image} is not in the manifest list {list}"))
+        .hint(format!("its images are: {hint}")))
+}
+
+/// Show a manifest list
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    registry: RegistryFlags,
+    /// A list of the store, else of a registry, or transport:…
+    list: String,
+}
+
+impl Inspect {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let store = app.store()?;
+        let here = match self.list.parse::<Location>() {
+            Ok(_) => None,
+            Err(_) => lookup::find(store, &self.list)?,
+        };
+        let node = match here {
+            Some(found) => {
+                let bytes = store.read(&found.descriptor)?;
+                Node::read(found.descriptor, bytes).map_err(|error| {
+                    Failure::new(Kind::Invalid, format!("reading {}: {error}", self.list))
+                })?
+            }
+            None => {
+                let location = place::location(&self.list, "docker://")?;
+                let source = Access::new(app, self.registry.reach()?).source(&location)?;
+                app.wait(async {
+                    let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+                    Ok::<_, Failure>(transport::node(&*source, &root).await?)
+                })??
+            }
+        };
+        let shown = match &node {
+            Node::Index(index) => serde_json::to_string_pretty(&**index),
+            Node::Manifest(manifest) => {
+                eprintln!("warning: {} is a single image, not a manifest list", self.list);
+                serde_json::to_string_pretty(&**manifest)
+            }
+        };
+        let shown = shown
+            .map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))?;
+        outln!("{shown}");
+        Ok(0)
+    }
+}
+
+/// Take an image out of a manifest list
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// The list
+    list: String,
+    /// The images in it: their digests
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+impl Remove {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let root = list::update(app.store()?, &self.list, |index| {
+            for image in &self.images {
+                let digest = in_list(app, &index.manifests, &self.list, image)?;
+                index.manifests.retain(|entry| entry.digest != digest);
+            }
+            Ok(())
+        })?;
+        outln!("{}", root.digest.hex());
+        Ok(0)
+    }
+}
+
+/// Remove manifest lists; their images stay if they have names of their own
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Missing lists are no error
+    #[arg(short, long)]
+    ignore: bool,
+    /// The lists
+    #[arg(required = true)]
+    lists: Vec<String>,
+}
+
+impl Rm {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let store = app.store()?;
+        for text in &self.lists {
+            match list::find(store, text)? {
+                Some(list) => {
+                    store.unname(&list.name)?;
+                    list::forget(store, list.index.digest())?;
+                    outln!("untagged: {}", list.name);
+                }
+                None if self.ignore => {}
+                None => drop(list::require(store, text)?),
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Say by the exit code whether a manifest list is in the store
+#[derive(Debug, Args)]
+pub(crate) struct Exists {
+    /// The list
+    list: String,
+}
+
+impl Exists {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let found = lookup::find(app.store()?, &self.list)?;
+        let there = found.is_some_and(|found| found.descriptor.media_type.is_index());
+        Ok(u8::from(!there))
+    }
+}

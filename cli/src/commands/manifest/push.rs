@@ -1,0 +1,97 @@
+//! `rbuild manifest push`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use transport::{CopyOptions, Format, Location, Select};
+
+use super::list;
+use crate::app::{App, observed};
+use crate::commands::place::{self, Access};
+use crate::commands::registry_flags::RegistryFlags;
+use crate::commands::transfer::own_name;
+use crate::render::Progress;
+use crate::report::Failure;
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FormatName {
+    Oci,
+    #[value(alias = "docker")]
+    V2s2,
+}
+
+/// Send a manifest list and its images to a registry or another place
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    /// Send the images as well; with =false only the list, for a registry that has them
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    all: bool,
+    /// Remove the list from the store when it was sent
+    #[arg(short, long, visible_alias = "purge")]
+    rm: bool,
+    /// Convert documents to this family
+    #[arg(short, long, value_enum)]
+    format: Option<FormatName>,
+    /// Write the list's digest to a file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
+    /// Accepted for scripts: signatures are not sent in any case
+    #[arg(long)]
+    remove_signatures: bool,
+    /// Refused: `rbuild sign` signs what was pushed
+    #[arg(long, value_name = "KEY", hide = true)]
+    sign_by: Option<String>,
+    /// Print nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
+    progress: Progress,
+    #[command(flatten)]
+    registry: RegistryFlags,
+    /// The list in the store
+    list: String,
+    /// Where to: NAME on a registry, or transport:… (default: the list's own name)
+    destination: Option<String>,
+}
+
+impl Push {
+    pub(super) fn run(self, app: &App) -> Result<u8, Failure> {
+        if self.sign_by.is_some() {
+            return Err(Failure::usage("--sign-by is not supported")
+                .hint("`rbuild sign` signs an image that was pushed"));
+        }
+        let store = app.store()?;
+        let list = list::require(store, &self.list)?;
+        let to = match &self.destination {
+            Some(text) => place::location(text, "docker://")?,
+            None => own_name(&list.name)?,
+        };
+        let options = CopyOptions {
+            select: if self.all { Select::All } else { Select::IndexOnly },
+            format: self.format.map(|format| match format {
+                FormatName::Oci => Format::Oci,
+                FormatName::V2s2 => Format::Docker,
+            }),
+            ..CopyOptions::default()
+        };
+        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let from = Location::Store(list.name.clone());
+        let root = observed(&format!("push {to}"), progress, |task| {
+            let access = Access::new(app, self.registry.reach()?);
+            access.copy_ungated(&from, &to, &options, task)
+        })?;
+        if let Some(file) = &self.digestfile {
+            std::fs::write(file, root.digest.to_string())
+                .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
+        }
+        if self.rm {
+            store.unname(&list.name)?;
+            list::forget(store, list.index.digest())?;
+        }
+        if !self.quiet && self.progress != Progress::Rawjson {
+            eprintln!("pushed {to} {}", root.digest);
+        }
+        Ok(0)
+    }
+}
