@@ -157,7 +157,10 @@ pub(crate) fn entries(
         let node = Node::read(root, bytes);
         let node = node.map_err(|error| Failure::new(Kind::Invalid, format!("{text}: {error}")))?;
         let listed = node.children();
-        listed.into_iter().map(|entry| with_platform(store, entry)).collect::<Result<Vec<_>, _>>()?
+        listed
+            .into_iter()
+            .map(|entry| with_platform(store, entry))
+            .collect::<Result<Vec<_>, _>>()?
     } else if root.media_type.is_index() {
         let image = store.image(&root, &flags.wanted())?;
         let mut entry = image.descriptor().bare();

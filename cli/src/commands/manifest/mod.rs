@@ -256,8 +256,8 @@ impl Inspect {
                 serde_json::to_string_pretty(&**manifest)
             }
         };
-        let shown = shown
-            .map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))?;
+        let shown =
+            shown.map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))?;
         outln!("{shown}");
         Ok(0)
     }
