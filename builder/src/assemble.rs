@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use image::{Config, Document, History, Image, Manifest, MediaType, RootFs};
+use image::{
+    Config, Descriptor, Digest, Document, History, Image, Index, Manifest, MediaType, RootFs,
+};
 use layers::LayerInfo;
 
 use crate::plan::{ImagePlan, StepId};
@@ -21,6 +23,50 @@ pub(crate) struct Parts<'a> {
     pub(crate) now: i64,
     pub(crate) format: Format,
     pub(crate) annotations: &'a BTreeMap<String, String>,
+}
+
+/// Everything a build's documents are.
+pub(crate) struct Assembled {
+    /// One image a platform.
+    pub(crate) images: Vec<Image>,
+    /// What holds them, if they are several.
+    pub(crate) index: Option<Document<Index>>,
+}
+
+impl Assembled {
+    /// These images, at least one, and their index if one is needed.
+    pub(crate) fn new(images: Vec<Image>, format: Format) -> Assembled {
+        let index = (images.len() > 1).then(|| {
+            let entry = |image: &Image| Descriptor {
+                platform: Some(image.platform()),
+                ..image.descriptor().bare()
+            };
+            let media_type = match format {
+                Format::Oci => MediaType::OCI_INDEX,
+                Format::Docker => MediaType::DOCKER_INDEX,
+            };
+            let mut index = Index::new(images.iter().map(entry).collect());
+            index.media_type = Some(media_type.clone());
+            Document::write(media_type, index)
+        });
+        Assembled { images, index }
+    }
+
+    /// What a name of the whole points at.
+    pub(crate) fn root(&self) -> &Descriptor {
+        match &self.index {
+            Some(index) => index.descriptor(),
+            None => self.images[0].descriptor(),
+        }
+    }
+
+    /// The image id; of several images, the digest of their index.
+    pub(crate) fn id(&self) -> Digest {
+        match &self.index {
+            Some(index) => index.digest(),
+            None => self.images[0].id(),
+        }
+    }
 }
 
 /// Puts the image together.

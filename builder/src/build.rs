@@ -1,6 +1,6 @@
 //! The whole of a build, from the request to what was asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use serde_json::json;
 use task::{Cause, Task};
 use transport::Location;
 
-use crate::assemble::{Parts, assemble};
+use crate::assemble::{Assembled, Parts, assemble};
 use crate::engine::{Build, Engine};
 use crate::error::{During, place};
 use crate::images::{self, Bases};
 use crate::inputs::Inputs;
-use crate::plan::{Lowered, Op, Plan, Resolved, lower};
+use crate::plan::{Lowered, Op, Plan, Resolved, Target, lower};
 use crate::solve::{Solved, solve};
 use crate::step::shortened;
-use crate::{Built, Env, Error, Output, Request, Result, SourceFile, output};
+use crate::{Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, output};
 
 /// Builds what the request asks for.
 ///
@@ -36,7 +36,9 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
     }
     let jobs = request.jobs;
     let build = Arc::new(Build::new(env.clone(), request, Arc::clone(&file), plan, bases, inputs));
-    let targets: Vec<_> = build.plan.target.iter().chain(&build.plan.also).copied().collect();
+    let targets = build.plan.targets.iter();
+    let targets: Vec<_> =
+        targets.flat_map(|target| target.step.iter().chain(&target.also)).copied().collect();
     let engine = Engine(Arc::clone(&build));
     let solved = solve(&build.plan, &targets, &engine, jobs, task).await;
     build.contexts.remember();
@@ -80,19 +82,24 @@ async fn plan(
     let mut resolved = Resolved::default();
     loop {
         task.check()?;
-        let lowered = lower(dockerfile, request, &resolved)
-            .map_err(|diagnostics| Error::Dockerfile { file: Arc::clone(file), diagnostics })?;
-        let needs = match lowered {
-            Lowered::Plan(plan) => {
-                for step in &plan.steps {
-                    if let Op::Image(key) = &step.op {
-                        inputs.locate(key, &place(file, step.span.start));
-                    }
-                }
-                return Ok((*plan, bases));
+        let (mut plans, mut needs) = (Vec::new(), BTreeSet::new());
+        for platform in &request.platforms {
+            let lowered = lower(dockerfile, request, platform, &resolved)
+                .map_err(|diagnostics| Error::Dockerfile { file: Arc::clone(file), diagnostics })?;
+            match lowered {
+                Lowered::Plan(plan) => plans.push(*plan),
+                Lowered::Needs(needed) => needs.extend(needed),
             }
-            Lowered::Needs(needs) => needs,
-        };
+        }
+        if needs.is_empty() {
+            let plan = Plan::merge(plans);
+            for step in &plan.steps {
+                if let Op::Image(key) = &step.op {
+                    inputs.locate(key, &place(file, step.span.start));
+                }
+            }
+            return Ok((plan, bases));
+        }
         let found = needs.iter().map(|key| images::resolve(request, env, inputs, key, task));
         let found = try_join_all(found).await.map_err(|error| placed(error, dockerfile, file))?;
         for (key, base) in needs.iter().zip(found) {
@@ -157,6 +164,7 @@ async fn finish(
     let mut built = Built {
         manifest: None,
         id: None,
+        images: Vec::new(),
         names: Vec::new(),
         pushed: Vec::new(),
         steps: solved.keys.len(),
@@ -168,9 +176,16 @@ async fn finish(
     };
     let child = Arc::new(task.child("exporting"));
     if request.makes_image() {
-        let image = image(build, &child).await?;
-        built.names = output::store(build, &image, &child).await?;
-        output::alias(build, &image)?;
+        let made = images(build, &child).await?;
+        built.names = output::store(build, &made, &child).await?;
+        for (image, target) in made.images.iter().zip(&build.plan.targets) {
+            output::alias(build, image, target)?;
+            built.images.push(BuiltImage {
+                platform: target.platform.clone(),
+                manifest: image.descriptor().clone(),
+                id: image.id(),
+            });
+        }
         let mut places: Vec<Location> = Vec::new();
         for output in &request.outputs {
             let Output::Image(text) = output else { continue };
@@ -181,13 +196,13 @@ async fn finish(
             places.extend(request.tags.iter().cloned().map(Location::Registry));
         }
         for place in &places {
-            output::send(build, &image, place, &request.platform, &child).await?;
+            output::send(build, &made, place, &child).await?;
             built.pushed.push(place.to_string());
         }
-        built.metadata = metadata(&image, &built);
-        built.manifest = Some(image.descriptor().clone());
-        built.id = Some(image.id());
-        child.note(image.id().to_string());
+        built.metadata = metadata(&made, &built);
+        built.manifest = Some(made.root().clone());
+        built.id = Some(made.id());
+        child.note(made.id().to_string());
     }
     for output in &request.outputs {
         if !matches!(output, Output::Image(_)) {
@@ -200,33 +215,40 @@ async fn finish(
     Ok(built)
 }
 
-async fn image(build: &Arc<Build>, task: &Arc<Task>) -> Result<Image> {
+/// Puts together the image of each platform, and their index if there are several.
+async fn images(build: &Arc<Build>, task: &Arc<Task>) -> Result<Assembled> {
     let layers = build.layers.collect(build, task).await?;
     let times: BTreeMap<_, _> = layers
         .keys()
         .filter_map(|step| build.made(*step).map(|made| (*step, made.created)))
         .collect();
-    let base = build.plan.image.base.as_ref().map(|key| &build.bases[key].image);
-    assemble(&Parts {
-        plan: &build.plan.image,
-        base,
-        layers: &layers,
-        times: &times,
-        epoch: build.request.source_date_epoch,
-        now: build.now,
-        format: build.request.format,
-        annotations: &build.request.annotations,
-    })
+    let image = |target: &Target| {
+        assemble(&Parts {
+            plan: &target.image,
+            base: target.image.base.as_ref().map(|key| &build.bases[key].image),
+            layers: &layers,
+            times: &times,
+            epoch: build.request.source_date_epoch,
+            now: build.now,
+            format: build.request.format,
+            annotations: &build.request.annotations,
+        })
+    };
+    let images: Vec<Image> = build.plan.targets.iter().map(image).collect::<Result<_>>()?;
+    Ok(Assembled::new(images, build.request.format))
 }
 
 /// The content of `--metadata-file`, in the words buildx uses.
-fn metadata(image: &Image, built: &Built) -> serde_json::Value {
-    let descriptor = image.descriptor();
-    json!({
-        "containerimage.config.digest": image.id().to_string(),
-        "containerimage.descriptor": descriptor,
-        "containerimage.digest": descriptor.digest.to_string(),
+fn metadata(made: &Assembled, built: &Built) -> serde_json::Value {
+    let root = made.root();
+    let mut metadata = json!({
+        "containerimage.descriptor": root,
+        "containerimage.digest": root.digest.to_string(),
         "image.name": built.names.join(","),
         "rbuild.steps": { "total": built.steps, "cached": built.cached },
-    })
+    });
+    if made.index.is_none() {
+        metadata["containerimage.config.digest"] = json!(made.id().to_string());
+    }
+    metadata
 }

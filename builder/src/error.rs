@@ -83,6 +83,16 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A command is for another machine than this one, and nothing here runs it.
+    #[error("running a program for {platform} on {host}: {}", foreign(.emulator.as_deref()))]
+    Foreign {
+        /// What it is for.
+        platform: Box<Platform>,
+        /// What this machine is.
+        host: Box<Platform>,
+        /// The emulator that is registered but cannot be used in containers.
+        emulator: Option<String>,
+    },
     /// Another crate failed.
     #[error("{action}")]
     Part {
@@ -141,6 +151,15 @@ pub enum Error {
     /// A thread of the build died: a bug.
     #[error("a thread of the build panicked; please report this")]
     Panicked,
+}
+
+fn foreign(emulator: Option<&str>) -> String {
+    match emulator {
+        Some(emulator) => {
+            format!("the emulator {emulator} is registered without flag F: containers lack it")
+        }
+        None => "no emulator is registered with binfmt_misc".to_owned(),
+    }
 }
 
 fn first(diagnostics: &[Diagnostic]) -> String {
@@ -212,7 +231,7 @@ impl Fault for Error {
             | Error::Image { source, .. }
             | Error::Part { source, .. } => source.kind(),
             Error::Command { .. } => Kind::Command,
-            Error::Platform { .. } | Error::Denied { .. } => Kind::Refused,
+            Error::Platform { .. } | Error::Denied { .. } | Error::Foreign { .. } => Kind::Refused,
             Error::NotPulled { .. } | Error::Missing { .. } => Kind::NotFound,
             Error::File { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => Kind::NotFound,
@@ -231,6 +250,12 @@ impl Fault for Error {
             Error::Step { source, .. }
             | Error::Image { source, .. }
             | Error::Part { source, .. } => source.hint(),
+            Error::Foreign { platform, .. } => Some(format!(
+                "install qemu-user-static, which registers an emulator for {} (Debian, Ubuntu: \
+                 apt install qemu-user-static binfmt-support), or build that stage FROM \
+                 --platform=$BUILDPLATFORM",
+                platform.architecture
+            )),
             Error::NotPulled { .. } => Some("leave out --pull=never".to_owned()),
             Error::Missing { ignored: true, .. } => {
                 Some("add an exception such as !path to the ignore file".to_owned())

@@ -294,7 +294,22 @@ fn local(env: &Env, names: &[Reference], platform: &Platform) -> Result<Option<B
     for name in names {
         let name = name.to_string();
         let origin = Origin::recall(env, &name, platform)?;
-        let Some(descriptor) = env.store.resolve(&name)? else { continue };
+        // Without the name, or with the name being another platform's, the image for this one may
+        // be here all the same.
+        let nameless = || -> Result<Option<Base>, Cause> {
+            let Some(origin) = &origin else { return Ok(None) };
+            if !env.store.contains(origin.manifest.digest)? {
+                return Ok(None);
+            }
+            let image = env.store.image(&origin.manifest, platform).ok();
+            Ok(image.map(|image| Base { image, named: origin.named, from: None, name: None }))
+        };
+        let Some(descriptor) = env.store.resolve(&name)? else {
+            match nameless()? {
+                Some(base) => return Ok(Some(base)),
+                None => continue,
+            }
+        };
         let image = match env.store.image(&descriptor, platform) {
             Ok(image) => image,
             Err(error) if error.kind() == Kind::NotFound => continue,
@@ -308,12 +323,8 @@ fn local(env: &Env, names: &[Reference], platform: &Platform) -> Result<Option<B
         if image.platform().serves(platform).is_some() {
             return Ok(Some(Base { image, named, from: None, name: Some(name) }));
         }
-        // The name is another platform's; the image for this one may be here without it.
-        if let Some(origin) = origin
-            && env.store.contains(origin.manifest.digest)?
-            && let Ok(image) = env.store.image(&origin.manifest, platform)
-        {
-            return Ok(Some(Base { image, named: origin.named, from: None, name: None }));
+        if let Some(base) = nameless()? {
+            return Ok(Some(base));
         }
         other.get_or_insert(Base { image, named, from: None, name: Some(name) });
     }
@@ -364,7 +375,7 @@ pub(crate) async fn fetch(env: &Env, base: &Base, task: &Task) -> Result<()> {
     };
     let missing = bridge::blocking(missing).await;
     if missing.map_err(|error| base.failure(error.into()))? {
-        let sink = StoreImage::new(&env.store, base.name.as_deref());
+        let sink = StoreImage::new(&env.store, base.own_name());
         pull(env, base, sink, task).await?;
     }
     Ok(())
@@ -387,7 +398,7 @@ pub(crate) async fn unpack(env: &Env, base: &Base, task: &Arc<Task>) -> Result<O
     };
     if !bridge::blocking(here).await.map_err(|error| base.failure(error.into()))? {
         // A downloaded byte is not read back: layers are unpacked while they arrive.
-        let sink = StoreImage::new(&env.store, base.name.as_deref())
+        let sink = StoreImage::new(&env.store, base.own_name())
             .unpacked(base.image.platform(), task.child("unpacking"));
         pull(env, base, sink, task).await?;
     }
@@ -398,6 +409,13 @@ impl Base {
     /// Whether this is the image with that digest, or the one of that index for a platform.
     fn has(&self, digest: Digest) -> bool {
         digest == self.named || digest == self.image.descriptor().digest
+    }
+
+    /// The name the store keeps it by: none for another machine's, which would take the name away
+    /// from this machine's.
+    fn own_name(&self) -> Option<&str> {
+        let own = self.image.platform().serves(&Platform::host()).is_some();
+        self.name.as_deref().filter(|_| own)
     }
 
     fn failure(&self, source: Cause) -> Error {

@@ -25,9 +25,10 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    /// The layers a plan's image has; none when no image is asked for.
+    /// The layers a plan's images have; none when no image is asked for.
     pub(crate) fn new(plan: &Plan, request: &Request) -> Layers {
-        let wanted = plan.image.history.iter().filter_map(|item| item.layer);
+        let history = plan.targets.iter().flat_map(|target| &target.image.history);
+        let wanted = history.filter_map(|item| item.layer);
         let wanted = wanted.filter(|_| request.makes_image()).collect();
         Layers { wanted, making: Mutex::default() }
     }
@@ -48,7 +49,7 @@ impl Layers {
         self.making.lock().unwrap_or_else(PoisonError::into_inner).insert(id, making);
     }
 
-    /// The layers of the image by their steps, made now if they were not made before.
+    /// The layers of the images by their steps, made now if they were not made before.
     pub(crate) async fn collect(
         &self,
         build: &Arc<Build>,

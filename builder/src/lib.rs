@@ -27,4 +27,6 @@ pub use context::{find_dockerfile, read_dockerfile};
 pub use env::{Env, Places};
 pub use error::{Error, Result};
 pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourcePolicy};
-pub use request::{Built, Context, Format, Network, Output, Pull, Request, Secret, SourceFile};
+pub use request::{
+    Built, BuiltImage, Context, Format, Network, Output, Pull, Request, Secret, SourceFile,
+};

@@ -121,8 +121,8 @@ pub struct Request {
     pub build_args: BTreeMap<String, String>,
     /// `--target`: the stage to build, the last one without.
     pub target: Option<String>,
-    /// What to build for.
-    pub platform: Platform,
+    /// What to build for; at least one. Several give an index.
+    pub platforms: Vec<Platform>,
     /// What is built on: the `BUILDPLATFORM` of the Dockerfile.
     pub build_platform: Platform,
     /// `--label`.
@@ -172,7 +172,7 @@ impl Request {
             outputs: Vec::new(),
             build_args: BTreeMap::new(),
             target: None,
-            platform: Platform::host(),
+            platforms: vec![Platform::host()],
             build_platform: Platform::host(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
@@ -201,13 +201,27 @@ impl Request {
     }
 }
 
+/// One image of what was built.
+#[derive(Debug, Clone)]
+pub struct BuiltImage {
+    /// What was built for.
+    pub platform: Platform,
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// Its configuration.
+    pub id: Digest,
+}
+
 /// What was built.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// The manifest; `None` when only files were asked for.
+    /// The manifest, or the index of several; `None` when only files were asked for.
     pub manifest: Option<Descriptor>,
-    /// The image id: the digest of the configuration (`--iidfile`).
+    /// The image id: the digest of the configuration, of several images that of the index
+    /// (`--iidfile`).
     pub id: Option<Digest>,
+    /// The images, in the order of the platforms.
+    pub images: Vec<BuiltImage>,
     /// The names the image has in the store now.
     pub names: Vec<String>,
     /// Where the image was pushed or written to.

@@ -39,7 +39,7 @@ fn image(key: &ImageKey) -> Image {
 fn request(text: &str) -> Request {
     let file = SourceFile { name: "Dockerfile".to_owned(), text: text.to_owned() };
     let mut request = Request::new(file, Context::Directory("/nowhere".into()));
-    request.platform = Platform::new("linux", "amd64", None);
+    request.platforms = vec![Platform::new("linux", "amd64", None)];
     request.build_platform = Platform::new("linux", "arm64", None);
     for line in text.lines().filter_map(|line| line.strip_prefix("#= ")) {
         let (key, value) = line.split_once(' ').unwrap();
@@ -68,7 +68,7 @@ fn key(text: &str, change: impl FnOnce(&mut Request)) -> Key {
     change(&mut request);
     let mut resolved = Resolved::default();
     let plan = loop {
-        match lower(&file, &request, &resolved) {
+        match lower(&file, &request, &request.platforms[0], &resolved) {
             Ok(Lowered::Plan(plan)) => break plan,
             Ok(Lowered::Needs(needs)) => {
                 resolved.images.extend(needs.into_iter().map(|key| (key.clone(), image(&key))));
@@ -81,7 +81,7 @@ fn key(text: &str, change: impl FnOnce(&mut Request)) -> Key {
         let inputs: Vec<Key> = step.inputs().map(|input| keys[input.0]).collect();
         keys.push(definition(step, &inputs).finish());
     }
-    keys[plan.target.unwrap().0]
+    keys[plan.targets[0].step.unwrap().0]
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn plan(text: &str) -> String {
     let mut rounds = 0;
     loop {
         rounds += 1;
-        match lower(&file, &request, &resolved) {
+        match lower(&file, &request, &request.platforms[0], &resolved) {
             Ok(Lowered::Plan(plan)) => return format!("{plan}rounds: {rounds}\n"),
             Ok(Lowered::Needs(needs)) => {
                 resolved.images.extend(needs.into_iter().map(|key| (key.clone(), image(&key))));

@@ -67,7 +67,7 @@ pub fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
 }
 
 /// The variables that describe the platforms.
-fn platforms(request: &Request) -> BTreeMap<String, String> {
+fn platforms(request: &Request, target: &Platform) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut describe = |prefix: &str, platform: &Platform| {
         let variant = platform.variant.clone().unwrap_or_default();
@@ -77,7 +77,7 @@ fn platforms(request: &Request) -> BTreeMap<String, String> {
         all.insert(format!("{prefix}VARIANT"), variant);
     };
     describe("BUILD", &request.build_platform);
-    describe("TARGET", &request.platform);
+    describe("TARGET", target);
     all.insert("TARGETSTAGE".to_owned(), request.target.clone().unwrap_or("default".to_owned()));
     all
 }
@@ -90,13 +90,17 @@ pub struct Global {
 }
 
 impl Global {
-    /// Evaluates the `ARG`s before the first `FROM`.
-    pub fn new(args: &[Instruction], request: &Request) -> Result<Global, Diagnostic> {
+    /// Evaluates the `ARG`s before the first `FROM` of a build for a platform.
+    pub fn new(
+        args: &[Instruction],
+        request: &Request,
+        target: &Platform,
+    ) -> Result<Global, Diagnostic> {
         let mut given = request.build_args.clone();
         if let Some(epoch) = request.source_date_epoch {
             given.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert_with(|| epoch.to_string());
         }
-        let mut global = Global { values: platforms(request), given };
+        let mut global = Global { values: platforms(request, target), given };
         for instruction in args {
             let InstructionKind::Arg(arg) = &instruction.kind else { continue };
             for declaration in &arg.declarations {

@@ -10,7 +10,7 @@ use image::Platform;
 
 use super::args::{DEFAULT_PATH, Global, PROXY, in_env, unused};
 use super::state::{Place, State, shown};
-use super::{From, HistoryItem, ImageKey, ImagePlan, Op, Plan, Resolved, Step, StepId};
+use super::{From, HistoryItem, ImageKey, ImagePlan, Op, Plan, Resolved, Step, StepId, Target};
 use crate::{Context, Request};
 
 /// What lowering gives.
@@ -22,23 +22,26 @@ pub enum Lowered {
     Needs(Vec<ImageKey>),
 }
 
-/// Makes the plan for the request's target, or says which images it needs to know for that.
+/// Makes the plan for the request's target on one platform, or says which images it needs to know for that.
 ///
 /// # Errors
 /// What is wrong with the Dockerfile; at least one diagnostic.
 pub fn lower(
     file: &Dockerfile,
     request: &Request,
+    platform: &Platform,
     resolved: &Resolved,
 ) -> Result<Lowered, Vec<Diagnostic>> {
-    let global = Global::new(&file.global_args, request).map_err(|d| vec![d])?;
+    let global = Global::new(&file.global_args, request, platform).map_err(|d| vec![d])?;
     let target = target(file, request)?;
     let mut lowerer = Lowerer {
         file,
         request,
+        target: platform,
         resolved,
         global,
         plan: Plan::default(),
+        also: Vec::new(),
         stages: BTreeMap::new(),
         images: BTreeMap::new(),
         needs: Vec::new(),
@@ -63,7 +66,7 @@ pub fn lower(
     }
     match lowerer.stages.remove(&target) {
         Some(state) if lowerer.needs.is_empty() => {
-            Ok(Lowered::Plan(Box::new(finish(lowerer.plan, state, file, request))))
+            Ok(Lowered::Plan(Box::new(lowerer.finish(state))))
         }
         _ => {
             lowerer.needs.sort();
@@ -96,28 +99,6 @@ fn target(file: &Dockerfile, request: &Request) -> Result<usize, Vec<Diagnostic>
     })
 }
 
-fn finish(mut plan: Plan, state: State, file: &Dockerfile, request: &Request) -> Plan {
-    plan.target = state.rootfs;
-    let mut config = state.config;
-    for (name, value) in &request.labels {
-        config.config.labels.insert(name.clone(), value.clone());
-    }
-    plan.image = ImagePlan { base: state.base, config, history: state.history };
-    plan.warnings.extend(
-        unused(request, file)
-            .into_iter()
-            .map(|name| format!("build argument {name:?} is declared by no ARG instruction")),
-    );
-    let stages = || file.stages.iter().enumerate();
-    let unknown = request
-        .no_cache_filter
-        .iter()
-        .filter(|filter| !stages().any(|(at, stage)| is_stage(filter, at, stage.name.as_deref())));
-    plan.warnings
-        .extend(unknown.map(|name| format!("--no-cache-filter: there is no stage {name:?}")));
-    plan
-}
-
 /// Whether a text is the name of a stage or its number.
 fn is_stage(text: &str, at: usize, name: Option<&str>) -> bool {
     name.is_some_and(|name| name.eq_ignore_ascii_case(text)) || text == at.to_string()
@@ -126,15 +107,45 @@ fn is_stage(text: &str, at: usize, name: Option<&str>) -> bool {
 pub(super) struct Lowerer<'a> {
     file: &'a Dockerfile,
     pub(super) request: &'a Request,
+    /// What is built for.
+    target: &'a Platform,
     resolved: &'a Resolved,
     pub(super) global: Global,
     plan: Plan,
+    also: Vec<StepId>,
     stages: BTreeMap<usize, State>,
     images: BTreeMap<ImageKey, StepId>,
     needs: Vec<ImageKey>,
 }
 
 impl Lowerer<'_> {
+    /// The whole plan, when the target stage has come to `state`.
+    fn finish(self, state: State) -> Plan {
+        let (file, request, mut plan) = (self.file, self.request, self.plan);
+        let mut config = state.config;
+        for (name, value) in &request.labels {
+            config.config.labels.insert(name.clone(), value.clone());
+        }
+        plan.targets = vec![Target {
+            platform: self.target.clone(),
+            step: state.rootfs,
+            also: self.also,
+            image: ImagePlan { base: state.base, config, history: state.history },
+        }];
+        plan.warnings.extend(
+            unused(request, file)
+                .into_iter()
+                .map(|name| format!("build argument {name:?} is declared by no ARG instruction")),
+        );
+        let stages = || file.stages.iter().enumerate();
+        let is_known =
+            |filter: &str| stages().any(|(at, stage)| is_stage(filter, at, stage.name.as_deref()));
+        let unknown = request.no_cache_filter.iter().filter(|filter| !is_known(filter));
+        plan.warnings
+            .extend(unknown.map(|name| format!("--no-cache-filter: there is no stage {name:?}")));
+        plan
+    }
+
     /// The earlier stage that a name or (where allowed) an index means.
     fn earlier(&self, name: &str, before: usize, index: bool) -> Option<usize> {
         if self.request.contexts.contains_key(name) {
@@ -167,7 +178,7 @@ impl Lowerer<'_> {
             } else if self.is_image(&name, at) {
                 // Asked for at once, so that all images are resolved together.
                 let platform =
-                    if at_name == 0 { self.platform(at)? } else { self.request.platform.clone() };
+                    if at_name == 0 { self.platform(at)? } else { self.target.clone() };
                 let key = ImageKey { name, platform };
                 if !self.resolved.images.contains_key(&key) {
                     self.needs.push(key);
@@ -229,7 +240,7 @@ impl Lowerer<'_> {
 
     fn platform(&self, at: usize) -> Result<Platform, Diagnostic> {
         let Some(word) = &self.file.stages[at].platform else {
-            return Ok(self.request.platform.clone());
+            return Ok(self.target.clone());
         };
         let text = self.global.expand(word)?;
         text.parse().map_err(|error: image::Error| {
@@ -258,11 +269,7 @@ impl Lowerer<'_> {
             matches!(i.kind, Run(_) | Copy(_) | Add(_) | Workdir(_))
         };
         let total = 1 + instructions.iter().filter(makes_step).count();
-        let label = match &stage.name {
-            Some(name) => format!("{name} "),
-            None if self.file.stages.len() == 1 => String::new(),
-            None => format!("stage-{at} "),
-        };
+        let label = self.label(at)?;
         let fresh = self.fresh(at);
         let start = match base_stage {
             Some(stage) => self.stages.get(&stage).cloned(),
@@ -284,6 +291,19 @@ impl Lowerer<'_> {
             known &= self.instruction(instruction, &mut state, &mut place)?;
         }
         Ok(Some(state).filter(|_| known))
+    }
+
+    /// What the names of a stage's steps begin with.
+    fn label(&self, at: usize) -> Result<String, Diagnostic> {
+        let stage = match &self.file.stages[at].name {
+            Some(name) => format!("{name} "),
+            None if self.file.stages.len() == 1 => String::new(),
+            None => format!("stage-{at} "),
+        };
+        match self.request.platforms.len() {
+            0 | 1 => Ok(stage),
+            _ => Ok(format!("{} {stage}", self.platform(at)?)),
+        }
     }
 
     fn fresh(&self, at: usize) -> bool {
@@ -340,7 +360,7 @@ impl Lowerer<'_> {
                 return Err(Diagnostic::error("unknown-stage", message, word.span));
             };
             let Some(other) = self.stages.get(&stage) else { return Ok(false) };
-            self.plan.also.extend(other.rootfs);
+            self.also.extend(other.rootfs);
             state.after.extend(other.rootfs);
         }
         Ok(true)
@@ -410,7 +430,7 @@ impl Lowerer<'_> {
             let message = format!("stage {name:?} cannot read itself");
             return Err(Diagnostic::error("own-stage", message, span));
         }
-        let key = ImageKey { name: name.to_owned(), platform: self.request.platform.clone() };
+        let key = ImageKey { name: name.to_owned(), platform: self.target.clone() };
         let Some(step) = self.image(&key, format!("FROM {name}"), span) else { return Ok(None) };
         let layers = self.resolved.images[&key].chain_id().map(|_| step);
         Ok(Some(read(layers)))

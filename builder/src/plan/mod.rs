@@ -9,6 +9,7 @@ mod config;
 pub(crate) mod copy;
 pub mod key;
 mod lower;
+mod merge;
 mod print;
 mod run;
 mod state;
@@ -28,19 +29,29 @@ pub use lower::{Lowered, lower};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub usize);
 
-/// Everything that has to be done for one target.
+/// Everything that has to be done, for one platform or several.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// The steps; every step comes behind those it needs.
+    /// The steps; every step comes behind those it needs. Steps that are the same for several
+    /// platforms are there once.
     pub steps: Vec<Step>,
+    /// What is made of them: one result a platform, in the order they were asked for.
+    pub targets: Vec<Target>,
+    /// What the user should know: one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// The result for one platform.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// What it is for.
+    pub platform: Platform,
     /// The step whose file system is the result; `None` for an empty one.
-    pub target: Option<StepId>,
+    pub step: Option<StepId>,
     /// Steps that must have worked although nothing is taken from them.
     pub also: Vec<StepId>,
     /// The image to be made of it.
     pub image: ImagePlan,
-    /// What the user should know: one sentence each.
-    pub warnings: Vec<String>,
 }
 
 /// One unit of work: it makes one file system out of others.

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{
     Chmod, CopyOp, CopySource, From, ImagePlan, Op, Plan, RunMount, RunMountKind, RunOp, Step,
-    StepId,
+    StepId, Target,
 };
 
 impl Display for StepId {
@@ -27,18 +27,29 @@ impl Display for Plan {
             writeln!(f, ": {}{}", step.name, if step.fresh { " (no cache)" } else { "" })?;
             describe(step, f)?;
         }
-        match self.target {
-            Some(target) => writeln!(f, "target: step {target}")?,
+        for target in &self.targets {
+            if self.targets.len() > 1 {
+                writeln!(f, "for {}", target.platform)?;
+            }
+            write!(f, "{target}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Target {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.step {
+            Some(step) => writeln!(f, "target: step {step}")?,
             None => writeln!(f, "target: nothing")?,
         }
         for also in &self.also {
             writeln!(f, "also: step {also}")?;
         }
-        write!(f, "{}", self.image)?;
-        for warning in &self.warnings {
-            writeln!(f, "warning: {warning}")?;
-        }
-        Ok(())
+        write!(f, "{}", self.image)
     }
 }
 

@@ -10,6 +10,7 @@ use runtime::{Bundle, Container, ExitStatus, Network, Overrides, StartOptions, S
 use store::{Active, SnapshotId};
 use task::{Cause, Task};
 
+use super::foreign;
 use super::mounts::Mounts;
 use crate::context::Tree;
 use crate::error::{During, place};
@@ -130,7 +131,10 @@ fn start(
             Err(runtime::Error::Cancelled(cancelled)) => Err(cancelled.into()),
             ended => ended.during("running the command"),
         },
-        Err(error) => Err(error).during("starting the command"),
+        Err(error) => match foreign::refused(op, &error) {
+            Some(refused) => Err(refused),
+            None => Err(error).during("starting the command"),
+        },
     }
 }
 

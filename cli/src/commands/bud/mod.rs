@@ -2,6 +2,7 @@
 
 mod context;
 mod output;
+mod platform;
 mod secrets;
 
 use std::collections::BTreeMap;
@@ -10,11 +11,12 @@ use std::time::{Instant, SystemTime};
 
 use builder::{Built, Env, Format, Network, Pull, Request};
 use clap::{Args, ValueEnum};
-use image::{Encoding, Platform, Reference};
+use image::{Encoding, Reference};
 use task::Task;
 
 use self::context::{named_context, read_source};
 use self::output::{output, to_stdout};
+use self::platform::PlatformFlags;
 use self::secrets::{agent, host, secret};
 use super::registry_flags::RegistryFlags;
 use crate::app::{App, observed};
@@ -56,9 +58,6 @@ pub(crate) struct Bud {
     /// Ask registries for base images: missing (default), always, never, newer
     #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
     pull: Option<PullPolicy>,
-    /// What to build for, such as linux/amd64
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<Platform>,
     /// Add a label
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
@@ -113,6 +112,8 @@ pub(crate) struct Bud {
     /// Seconds since 1970 that every time in the image is set to (default: $SOURCE_DATE_EPOCH)
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     timestamp: Option<i64>,
+    #[command(flatten)]
+    platforms: PlatformFlags,
     #[command(flatten)]
     registry: RegistryFlags,
 }
@@ -203,9 +204,7 @@ impl Bud {
             self.output.iter().map(|text| output(text, &self.tag)).collect::<Result<_, _>>()?;
         request.build_args = self.build_args()?;
         request.target.clone_from(&self.target);
-        if let Some(platform) = &self.platform {
-            request.platform = platform.clone();
-        }
+        request.platforms = self.platforms.platforms()?;
         request.labels = self.label.iter().map(|text| flags::pair(text)).collect();
         request.annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
         request.no_cache = self.no_cache;
