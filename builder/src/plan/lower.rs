@@ -177,8 +177,7 @@ impl Lowerer<'_> {
                 needed[stage] = true;
             } else if self.is_image(&name, at) {
                 // Asked for at once, so that all images are resolved together.
-                let platform =
-                    if at_name == 0 { self.platform(at)? } else { self.target.clone() };
+                let platform = if at_name == 0 { self.platform(at)? } else { self.target.clone() };
                 let key = ImageKey { name, platform };
                 if !self.resolved.images.contains_key(&key) {
                     self.needs.push(key);
