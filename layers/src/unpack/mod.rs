@@ -6,6 +6,7 @@ mod parents;
 mod place;
 mod whiteout;
 
+pub(crate) use name::Name;
 pub(crate) use place::is_whiteout;
 
 use std::collections::{BTreeSet, HashSet};
@@ -16,7 +17,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 
-use self::name::Name;
 use self::parents::Parents;
 use crate::tar::{Header, Kind, Reader, ReaderLimits, Xattrs};
 use crate::{ApplyOptions, Error, Result, Root, Whiteouts};

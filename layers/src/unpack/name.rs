@@ -3,14 +3,14 @@
 /// An entry's name as the directory it lies in and its last component, both relative to the root
 /// and without `.`; the name is empty for the root itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name {
-    pub(super) path: Vec<u8>,
+pub(crate) struct Name {
+    pub(crate) path: Vec<u8>,
     split: usize,
 }
 
 impl Name {
     /// Takes a name apart. Slashes at the start are dropped, as every reader does.
-    pub(super) fn new(raw: &[u8]) -> Result<Name, &'static str> {
+    pub(crate) fn new(raw: &[u8]) -> Result<Name, &'static str> {
         let mut path = Vec::with_capacity(raw.len());
         let mut split = 0;
         for part in raw.split(|byte| *byte == b'/') {
@@ -29,21 +29,21 @@ impl Name {
         Ok(Name { path, split })
     }
 
-    pub(super) fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         self.path.is_empty()
     }
 
-    pub(super) fn parent(&self) -> &[u8] {
+    pub(crate) fn parent(&self) -> &[u8] {
         &self.path[..self.split]
     }
 
-    pub(super) fn last(&self) -> &[u8] {
+    pub(crate) fn last(&self) -> &[u8] {
         let from = if self.split > 0 { self.split + 1 } else { 0 };
         &self.path[from..]
     }
 
     /// Whether a directory on the way has a whiteout's name.
-    pub(super) fn leads_through_whiteout(&self) -> bool {
+    pub(crate) fn leads_through_whiteout(&self) -> bool {
         self.parent().split(|byte| *byte == b'/').any(|part| part.starts_with(b".wh."))
     }
 }
