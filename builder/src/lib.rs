@@ -7,6 +7,7 @@
 
 mod assemble;
 mod build;
+mod contents;
 mod context;
 mod engine;
 mod env;
@@ -23,6 +24,7 @@ mod users;
 mod why;
 
 pub use build::{build, plan_only};
+pub use contents::{OpenLayer, inventory, open_stored};
 pub use context::{find_dockerfile, read_dockerfile};
 pub use env::{Env, Places};
 pub use error::{Error, Result};

@@ -5,7 +5,8 @@ use clap_complete::Shell;
 
 use crate::app::{App, Globals};
 use crate::commands::{
-    about, account, bud, care, containers, images, manifest, registry, run, sign, transfer,
+    about, account, bud, care, containers, images, manifest, registry, run, sbom,
+    sign, transfer,
 };
 use crate::entry;
 use crate::report::Failure;
@@ -51,6 +52,7 @@ enum Command {
     Load(transfer::Load),
     #[command(subcommand)]
     Manifest(Box<manifest::Manifest>),
+    Sbom(sbom::Sbom),
     Sign(sign::Sign),
     Verify(sign::Verify),
     GenerateKeyPair(sign::GenerateKeyPair),
@@ -102,6 +104,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Save(save) => save.run(app),
         Command::Load(load) => load.run(app),
         Command::Manifest(manifest) => manifest.run(app),
+        Command::Sbom(sbom) => sbom.run(app),
         Command::Sign(sign) => sign.run(app),
         Command::Verify(verify) => verify.run(app),
         Command::GenerateKeyPair(generate) => generate.run(),

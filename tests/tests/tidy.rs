@@ -13,6 +13,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("layers", 2),
     ("registry-client", 2),
     ("runtime", 2),
+    ("sbom", 3),
     ("store", 3),
     ("transport", 4),
     ("registry-server", 5),
@@ -23,7 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// Crates in which nothing may await.
-const SYNCHRONOUS: &[&str] = &["task", "image", "dockerfile", "layers", "runtime", "store"];
+const SYNCHRONOUS: &[&str] = &["task", "image", "dockerfile", "layers", "runtime", "sbom", "store"];
 const ASYNC_CRATES: &[&str] = &["tokio", "futures", "reqwest", "async-trait", "hyper"];
 
 /// Files longer than this are to be split.

@@ -15,5 +15,6 @@ pub(crate) mod place;
 pub(crate) mod registry;
 pub(crate) mod registry_flags;
 pub(crate) mod run;
+pub(crate) mod sbom;
 pub(crate) mod sign;
 pub(crate) mod transfer;

@@ -149,6 +149,20 @@ enum CompressionName {
     None,
 }
 
+/// `$SOURCE_DATE_EPOCH`, where it is set.
+///
+/// # Errors
+/// It is no number.
+pub(crate) fn epoch_variable() -> Result<Option<i64>, Failure> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Err(_) => Ok(None),
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => text.parse().map(Some).map_err(|_| {
+            Failure::usage(format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds"))
+        }),
+    }
+}
+
 impl Bud {
     /// Builds.
     ///
@@ -252,13 +266,7 @@ impl Bud {
         if self.timestamp.is_some() {
             return Ok(self.timestamp);
         }
-        match std::env::var("SOURCE_DATE_EPOCH") {
-            Err(_) => Ok(None),
-            Ok(text) if text.is_empty() => Ok(None),
-            Ok(text) => text.parse().map(Some).map_err(|_| {
-                Failure::usage(format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds"))
-            }),
-        }
+        epoch_variable()
     }
 
     fn build_args(&self) -> Result<BTreeMap<String, String>, Failure> {

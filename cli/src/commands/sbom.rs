@@ -1,0 +1,196 @@
+//! `rbuild sbom`: which software an image contains.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use image::{Image, Layer, Platform};
+use sbom::{Inventory, Subject};
+use task::{Cause, Kind, Task};
+use transport::{Location, Source, bridge};
+
+use super::lookup;
+use super::place::{self, Access};
+use super::registry_flags::RegistryFlags;
+use crate::app::{App, observed};
+use crate::format;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// List the software an image contains (its SBOM), from its layers alone
+///
+/// Reads the package databases of dpkg, apk and rpm, installed Python and Node packages,
+/// Cargo.lock files, and what Go and `cargo auditable` leave in executables. Nothing is run and
+/// nothing is asked of a network; a layer is read once and remembered.
+#[derive(Debug, Args)]
+pub(crate) struct Sbom {
+    /// The image: a name in the store or on a registry, or transport:…
+    image: String,
+    /// How the list is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: SbomFormat,
+    /// Write to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Which image of an index (default: this machine's)
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
+    progress: Progress,
+    #[command(flatten)]
+    registry: RegistryFlags,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SbomFormat {
+    /// Lines for people
+    Table,
+    /// SPDX 2.3
+    #[value(alias = "spdx")]
+    SpdxJson,
+    /// CycloneDX 1.6
+    #[value(alias = "cyclonedx")]
+    CyclonedxJson,
+}
+
+impl Sbom {
+    /// Lists.
+    ///
+    /// # Errors
+    /// There is no such image; a layer cannot be read.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let platform = self.platform.clone().unwrap_or_else(Platform::host);
+        let (name, image, inventory) =
+            observed("sbom", self.progress, |task| self.look(app, &platform, task))?;
+        let diff_ids: Vec<_> = image.layers().map(|layer| layer.diff_id).collect();
+        let platform = image.platform().to_string();
+        let created = created()?;
+        let subject = Subject {
+            name: &name,
+            digest: image.descriptor().digest,
+            diff_ids: &diff_ids,
+            platform: &platform,
+            created: &created,
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let pretty = |value: &serde_json::Value| {
+            let text = serde_json::to_string_pretty(value);
+            text.map(|text| text + "\n").unwrap_or_default()
+        };
+        let text = match self.format {
+            SbomFormat::Table => table(&inventory),
+            SbomFormat::SpdxJson => pretty(&sbom::spdx(&inventory, &subject)),
+            SbomFormat::CyclonedxJson => pretty(&sbom::cyclonedx(&inventory, &subject)),
+        };
+        match &self.output {
+            Some(path) => write_whole(path, text.as_bytes())?,
+            None => out!("{text}"),
+        }
+        Ok(0)
+    }
+
+    /// In the store by any of its names, or else where the text says.
+    fn look(
+        &self,
+        app: &App,
+        platform: &Platform,
+        task: &Task,
+    ) -> Result<(String, Image, Inventory), Failure> {
+        let store = app.store()?;
+        let elsewhere = self.image.parse::<Location>().ok();
+        if elsewhere.is_none()
+            && let Some(found) = lookup::find(store, &self.image)?
+        {
+            let image = store.image(&found.descriptor, platform)?;
+            let inventory =
+                builder::inventory(store, &image, &mut |l| builder::open_stored(store, l), task)?;
+            let name = found.name.unwrap_or_else(|| found.descriptor.digest.to_string());
+            return Ok((name, image, inventory));
+        }
+        let location = place::location(&self.image, "docker://")?;
+        let name = match &location {
+            Location::Registry(reference) => reference.to_string(),
+            other => other.to_string(),
+        };
+        let access = Access::new(app, self.registry.reach()?);
+        let source = access.source(&location)?;
+        let (_, image) = app.wait(transport::open(&*source, platform))??;
+        let mut open = |layer: &Layer<'_>| remote(app, &*source, layer);
+        let inventory = builder::inventory(store, &image, &mut open, task)?;
+        Ok((name, image, inventory))
+    }
+}
+
+/// The bytes of a layer of a source, verified while they are read.
+fn remote(app: &App, source: &dyn Source, layer: &Layer<'_>) -> Result<Box<dyn Read>, Cause> {
+    let fetch = async {
+        let unverified = source.fetch(layer.descriptor).await?;
+        Ok::<_, Cause>(bridge::reader(unverified.verify(layer.descriptor)))
+    };
+    let fetched = app.wait(fetch).map_err(|failure| store::Error::Stream {
+        digest: layer.descriptor.digest,
+        source: std::io::Error::other(failure.messages.join(": ")),
+    })?;
+    Ok(Box::new(fetched?))
+}
+
+/// Now, or `SOURCE_DATE_EPOCH`; RFC 3339.
+pub(crate) fn created() -> Result<String, Failure> {
+    let epoch = super::bud::epoch_variable()?;
+    let time = match epoch {
+        Some(seconds) => jiff::Timestamp::from_second(seconds)
+            .map_err(|error| Failure::usage(format!("SOURCE_DATE_EPOCH is {seconds}: {error}")))?,
+        None => {
+            let now = jiff::Timestamp::now().as_second();
+            jiff::Timestamp::from_second(now).unwrap_or_default()
+        }
+    };
+    Ok(time.to_string())
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let name = path.file_name().ok_or_else(|| {
+        Failure::new(Kind::Invalid, format!("writing {}: it names no file", path.display()))
+    })?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}", std::process::id()));
+    let beside = path.with_file_name(hidden);
+    let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&beside);
+        Failure::io(format!("writing {}", path.display()), &error)
+    })
+}
+
+fn table(inventory: &Inventory) -> String {
+    let rows: Vec<_> = inventory
+        .packages
+        .iter()
+        .map(|located| {
+            let package = &located.package;
+            let epoch = package.epoch.map(|epoch| format!("{epoch}:")).unwrap_or_default();
+            let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+            vec![
+                package.ecosystem.as_str().to_owned(),
+                package.name.clone(),
+                or_dash(format!("{epoch}{}", package.version)),
+                located.layer.to_string(),
+                located.path.clone(),
+            ]
+        })
+        .collect();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for located in &inventory.packages {
+        *counts.entry(located.package.ecosystem.as_str()).or_default() += 1;
+    }
+    let counts: Vec<_> = counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let total = match counts.as_slice() {
+        [] => "no packages found\n".to_owned(),
+        counts => format!("{}\n", counts.join(", ")),
+    };
+    format::table(&["TYPE", "NAME", "VERSION", "LAYER", "FOUND IN"], &rows) + &total
+}
