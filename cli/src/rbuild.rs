@@ -5,8 +5,7 @@ use clap_complete::Shell;
 
 use crate::app::{App, Globals};
 use crate::commands::{
-    about, account, bud, care, containers, images, manifest, registry, run, sbom,
-    sign, transfer,
+    about, account, bud, care, containers, images, manifest, registry, run, sbom, sign, transfer,
 };
 use crate::entry;
 use crate::report::Failure;
