@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use image::Reference;
 use store::Store;
 use task::Cause;
 use transport::{Gate, Location, Sink, Source};
@@ -19,6 +20,15 @@ pub trait Places: Send + Sync {
     /// # Errors
     /// Whatever is in the way.
     fn sink(&self, location: &Location) -> Result<Box<dyn Sink>, Cause>;
+    /// The images on registries that a name may mean, best first and at least one; the first that
+    /// there is counts. A name without a registry is Docker Hub's unless a configuration has
+    /// aliases and registries to search.
+    ///
+    /// # Errors
+    /// It is no name; it is not clear what it means.
+    fn meanings(&self, name: &str) -> Result<Vec<Reference>, Cause> {
+        Ok(vec![name.parse::<Reference>()?.or_latest()])
+    }
 }
 
 /// What a build works with. Nothing of it is part of an image or a cache key.

@@ -1,7 +1,6 @@
 //! Base images: finding their documents before the plan, and their layers only when needed.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use image::{Descriptor, Digest, Image, Platform, Reference};
@@ -68,16 +67,20 @@ fn named<'a>(request: &'a Request, key: &'a ImageKey) -> &'a str {
 }
 
 /// Names in the store that a text may mean, best first.
-fn candidates(text: &str) -> Result<Vec<Reference>> {
-    let parse = |text: &str| {
-        let parsed = Reference::from_str(text).map(Reference::or_latest);
-        parsed.map_err(|error| Error::Image { name: text.to_owned(), source: error.into() })
-    };
-    let plain = parse(text)?;
+fn candidates(env: &Env, text: &str) -> Result<Vec<Reference>> {
+    let fail = |source: Cause| Error::Image { name: text.to_owned(), source };
+    let meanings = env.places.meanings(text).map_err(fail)?;
     if Reference::has_registry(text) {
-        return Ok(vec![plain]);
+        return Ok(meanings);
     }
-    Ok(vec![parse(&format!("localhost/{text}"))?, plain])
+    let local = Reference::parse_with(text, "localhost").map(Reference::or_latest);
+    let local = local.map_err(|error| fail(error.into()))?;
+    Ok([vec![local], meanings].concat())
+}
+
+/// Those of the candidates that a registry may have.
+fn on_registries<'a>(text: &str, candidates: &'a [Reference]) -> &'a [Reference] {
+    &candidates[usize::from(!Reference::has_registry(text)).min(candidates.len())..]
 }
 
 /// Finds the documents of an image: in the store, or where the policy allows in its registry.
@@ -141,11 +144,11 @@ fn identify(env: &Env, name: &str, platform: &Platform) -> Result<(InputKind, St
     if by_id(env, name, platform).map_err(fail)?.is_some() {
         return Ok(image(&name));
     }
-    let candidates = candidates(name)?;
+    let candidates = candidates(env, name)?;
     let stored = local(env, &candidates, platform).map_err(fail)?;
     let own = stored.and_then(|base| base.name).filter(|name| name.starts_with("localhost/"));
-    let last = candidates.last().map(ToString::to_string).unwrap_or_default();
-    Ok(image(&own.unwrap_or(last)))
+    let remote = on_registries(name, &candidates).first().map(ToString::to_string);
+    Ok(image(&own.or(remote).unwrap_or_default()))
 }
 
 /// The name of what a policy puts in the place of an image.
@@ -199,7 +202,7 @@ async fn find(
     if let Some(base) = by_id(env, name, platform).map_err(fail)? {
         return end(task, expected(base, name, pin)?);
     }
-    let candidates = candidates(name)?;
+    let candidates = candidates(env, name)?;
     let stored = local(env, &candidates, platform).map_err(fail)?;
     let fits = |base: &Base| pin.is_none_or(|pin| base.has(pin));
     let serves = |base: &Base| base.image.platform().serves(platform).is_some();
@@ -209,8 +212,6 @@ async fn find(
         (Pull::Never, Some(base)) if fits(&base) => base,
         (Pull::Never, _) => return Err(Error::NotPulled { name: name.to_owned() }),
         (_, stored) => {
-            let reference =
-                candidates.last().cloned().ok_or_else(|| Error::Invalid(name.into()))?;
             let own = stored.as_ref().and_then(|base| base.name.as_deref());
             if own.is_some_and(|own| own.starts_with("localhost/")) {
                 // Made here: there is no registry to ask.
@@ -218,14 +219,13 @@ async fn find(
                 let base = stored.ok_or_else(|| Error::Invalid(name.into()))?;
                 return expected(base, name, pin);
             }
-            let location = Location::Registry(with_pin(reference.clone(), pin)?);
             // The name stays with the platform that has it.
             let taken = stored.as_ref().is_some_and(|base| !serves(base));
-            let keep = (!taken).then_some(reference);
-            let found = remote(env, location, keep, platform).await;
+            let remotes = on_registries(name, &candidates);
+            let (found, reference) = first(env, remotes, pin, taken, platform).await?;
             match (found, stored) {
                 (Ok(base), _) => {
-                    let named = candidates.last().map(ToString::to_string).unwrap_or_default();
+                    let named = reference.to_string();
                     let manifest = base.image.descriptor().clone();
                     let origin = Origin { named: base.named, manifest };
                     origin.remember(env, &named, platform).map_err(fail)?;
@@ -254,6 +254,29 @@ async fn find(
         }
     };
     end(task, expected(base, name, pin)?)
+}
+
+/// The first of the images there is on a registry, or why the last one is not to be had.
+async fn first(
+    env: &Env,
+    references: &[Reference],
+    pin: Option<Digest>,
+    taken: bool,
+    platform: &Platform,
+) -> Result<(Result<Base, Cause>, Reference)> {
+    let mut left = references.iter();
+    loop {
+        let reference = left.next().ok_or_else(|| Error::Invalid("a name".into()))?;
+        let location = Location::Registry(with_pin(reference.clone(), pin)?);
+        let keep = (!taken).then(|| reference.clone());
+        let found = remote(env, location, keep, platform).await;
+        match &found {
+            // Docker Hub and others deny what is not there.
+            Err(cause)
+                if left.len() > 0 && matches!(cause.kind(), Kind::NotFound | Kind::Denied) => {}
+            _ => return Ok((found, reference.clone())),
+        }
+    }
 }
 
 /// Refuses an image that is not what a lock wants.

@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use clap::Args;
-use registry_client::{Client, Credential, Files, HostRule, Keychain, Tls};
+use image::Reference;
+use registry_client::{Client, Credential, Files, HostRule, Keychain, Registries, ShortNames, Tls};
 use store::Store;
 use task::{Cause, Kind, Task};
 use transport::{Gate, Location, Places, Sink, Source};
@@ -42,6 +43,8 @@ pub(crate) struct Globals {
         help_heading = "Global options"
     )]
     pub policy: Option<PathBuf>,
+    #[command(flatten)]
+    pub registries: config::RegistriesFlags,
     /// What developers read: error, warn, info, debug or trace
     #[arg(
         long,
@@ -88,6 +91,7 @@ pub(crate) struct App {
     pub globals: Globals,
     executor: OnceCell<tokio::runtime::Runtime>,
     store: OnceCell<Store>,
+    registries: OnceCell<Registries>,
 }
 
 impl App {
@@ -100,7 +104,8 @@ impl App {
                 tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
             log.init();
         }
-        App { places, globals, executor: OnceCell::new(), store: OnceCell::new() }
+        let (executor, store, registries) = Default::default();
+        App { places, globals, executor, store, registries }
     }
 
     /// The image store.
@@ -119,6 +124,32 @@ impl App {
         };
         let store = Store::open(&config::absolute(&root)?, options)?;
         Ok(self.store.get_or_init(|| store))
+    }
+
+    /// What registries.conf says.
+    ///
+    /// # Errors
+    /// It is malformed.
+    pub(crate) fn registries(&self) -> Result<&Registries, Failure> {
+        if let Some(registries) = self.registries.get() {
+            return Ok(registries);
+        }
+        let registries = self.places.registries(&self.globals.registries)?;
+        for warning in &registries.warnings {
+            eprintln!("warning: {warning}");
+        }
+        Ok(self.registries.get_or_init(|| registries))
+    }
+
+    /// The images on registries that a name may mean, best first and at least one; the first that
+    /// there is counts.
+    ///
+    /// # Errors
+    /// It is no name; it is not clear what it means.
+    pub(crate) fn meanings(&self, text: &str) -> Result<Vec<Reference>, Failure> {
+        let names = &self.registries()?.short_names;
+        config::meanings(names, &self.places.chosen_names(), text)
+            .map_err(|cause| crate::report::cause(&cause))
     }
 
     /// Runs a future to its end.
@@ -142,12 +173,19 @@ impl App {
     }
 
     /// The keychain over the user's credential files.
-    pub(crate) fn keychain(&self, authfile: Option<&Path>) -> Files {
+    ///
+    /// # Errors
+    /// registries.conf, which may name helpers, is malformed.
+    pub(crate) fn keychain(&self, authfile: Option<&Path>) -> Result<Files, Failure> {
         let authfile = authfile.or(self.globals.authfile.as_deref());
         let mut files = Files::new(self.places.auth_files(authfile));
         files.helper_dirs = self.places.helper_directories();
         files.helper_env = std::env::vars().filter(|(name, _)| !name.starts_with("LD_")).collect();
-        files
+        let helpers = &self.registries()?.credential_helpers;
+        if !helpers.is_empty() {
+            files.order = helpers.clone();
+        }
+        Ok(files)
     }
 
     /// A registry client that reaches registries as asked.
@@ -164,7 +202,9 @@ impl App {
     /// Certificates cannot be read; the store cannot be opened.
     pub(crate) fn places_for(&self, reach: &Reach) -> Result<Arc<dyn builder::Places>, Failure> {
         let (store, options) = (self.store()?.clone(), self.client_options(reach)?);
-        Ok(Arc::new(BuildPlaces { store, options, client: OnceLock::new() }))
+        let (names, chosen) =
+            (self.registries()?.short_names.clone(), self.places.chosen_names());
+        Ok(Arc::new(BuildPlaces { store, options, client: OnceLock::new(), names, chosen }))
     }
 
     fn client_options(&self, reach: &Reach) -> Result<registry_client::Options, Failure> {
@@ -176,7 +216,7 @@ impl App {
         reach.cert_dir.as_deref().map_or(Ok(()), |dir| there("certificate directory", dir))?;
         let keychain: Arc<dyn Keychain> = match &reach.credential {
             Some(credential) => Arc::new(credential.clone()),
-            None => Arc::new(self.keychain(reach.authfile.as_deref())),
+            None => Arc::new(self.keychain(reach.authfile.as_deref())?),
         };
         let mut hosts = self.certificates(reach)?;
         if reach.tls_verify.is_some() || reach.cert_dir.is_some() {
@@ -189,7 +229,9 @@ impl App {
                 *rule = std::mem::take(rule).certificates(&config::absolute(directory)?)?;
             }
         }
-        Ok(registry_client::Options { keychain, hosts, ..registry_client::Options::default() })
+        let routes = self.registries()?.routes.clone();
+        let defaults = registry_client::Options::default();
+        Ok(registry_client::Options { keychain, hosts, routes, ..defaults })
     }
 
     /// One rule per `certs.d/<host>` directory there is.
@@ -235,6 +277,8 @@ struct BuildPlaces {
     store: Store,
     options: registry_client::Options,
     client: OnceLock<Client>,
+    names: ShortNames,
+    chosen: PathBuf,
 }
 
 impl BuildPlaces {
@@ -256,6 +300,10 @@ impl builder::Places for BuildPlaces {
     fn sink(&self, location: &Location) -> Result<Box<dyn Sink>, Cause> {
         let places = Places { client: &|| self.client(), store: &|| Ok(self.store.clone()) };
         Ok(location.sink(&places)?)
+    }
+
+    fn meanings(&self, name: &str) -> Result<Vec<Reference>, Cause> {
+        config::meanings(&self.names, &self.chosen, name)
     }
 }
 

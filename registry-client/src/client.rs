@@ -12,7 +12,7 @@ use crate::connect::Connections;
 use crate::limit::Hosts;
 use crate::request::{Call, Where};
 use crate::upload::Sessions;
-use crate::{Anonymous, Credential, Error, HostRule, Keychain, Repo, Result, download, pages};
+use crate::{Anonymous, Credential, Error, HostRule, Keychain, Repo, Result, Route, download, pages};
 
 /// Bytes on their way. Dropping it stops the transfer.
 pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
@@ -24,6 +24,8 @@ pub struct Options {
     pub keychain: Arc<dyn Keychain>,
     /// How registries are reached.
     pub hosts: Vec<HostRule>,
+    /// Where names lead: mirrors, other locations, nowhere.
+    pub routes: Vec<Route>,
     /// The `User-Agent` sent.
     pub user_agent: String,
     /// How often a request that failed for a passing reason is made again.
@@ -43,6 +45,7 @@ impl Default for Options {
         Options {
             keychain: Arc::new(Anonymous),
             hosts: Vec::new(),
+            routes: Vec::new(),
             user_agent: concat!("rbuild/", env!("CARGO_PKG_VERSION")).to_owned(),
             retries: 5,
             concurrency: 6,

@@ -16,10 +16,10 @@ use url::Url;
 use crate::auth::{Access, Scope};
 use crate::client::{Body, Download, Downloaded, Inner};
 use crate::connect::{Own, authority_of, policy_of};
-use crate::hosts::Place;
 use crate::limit::Lane;
 use crate::request::{Answer, Auth, Call, Endpoint, Read, Where, connection};
 use crate::retry::{Attempts, Failure};
+use crate::routes::Place;
 use crate::{Error, Result, wire};
 
 /// A stall window in which fewer bytes than this came is a stall: a peer that sends one byte now

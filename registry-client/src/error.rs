@@ -111,10 +111,28 @@ pub enum Error {
         reason: String,
     },
     /// The user's configuration blocks this registry.
-    #[error("{name} is blocked by the registries configuration")]
+    #[error("{name} is blocked by {by}")]
     Blocked {
         /// The registry or repository.
         name: String,
+        /// The file, and the place in it.
+        by: String,
+    },
+    /// A registries.conf that is not what it should be.
+    #[error("reading {}: {reason}", path.display())]
+    Registries {
+        /// The file.
+        path: PathBuf,
+        /// Where in it and what is wrong.
+        reason: String,
+    },
+    /// A name without a registry that could be several images or none.
+    #[error("finding the registry of the short name {name:?}: {reason}")]
+    ShortName {
+        /// The name.
+        name: String,
+        /// Why it is not clear.
+        reason: String,
     },
     /// The bytes to upload could not be had.
     #[error("reading the content to upload")]
@@ -208,10 +226,12 @@ impl Fault for Error {
             Error::Malformed { .. }
             | Error::Content { .. }
             | Error::CredentialsFile { .. }
+            | Error::Registries { .. }
             | Error::Configuration { .. } => Kind::Invalid,
-            Error::Certificate { .. } | Error::Unsafe { .. } | Error::Blocked { .. } => {
-                Kind::Refused
-            }
+            Error::Certificate { .. }
+            | Error::Unsafe { .. }
+            | Error::Blocked { .. }
+            | Error::ShortName { .. } => Kind::Refused,
             Error::Source { source } => source.kind(),
             Error::File { .. } => Kind::System,
         }
@@ -229,6 +249,9 @@ impl Fault for Error {
             Error::Certificate { .. } => Some(format!(
                 "put the certificate authority of {registry} into certs.d, or use --tls-verify=false"
             )),
+            Error::ShortName { name, .. } => {
+                Some(format!("write the registry too, as in docker.io/library/{name}"))
+            }
             Error::Source { source } => source.hint(),
             _ => None,
         }

@@ -2,12 +2,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use image::Repository;
-
 use crate::{Error, Result};
 
-/// How one registry, or one part of it, is reached; the first rule that fits wins, longest
-/// prefix first. Expresses what registries.conf (version 2) and certs.d directories say.
+/// How one registry, or one part of it, is reached; the longest prefix that fits wins. Expresses
+/// what certs.d directories and the flags of a command say; see [`crate::Route`] for where a name
+/// leads.
 #[derive(Debug, Clone, Default)]
 pub struct HostRule {
     /// What the rule is for: `registry.example:5000`, `registry.example/team`, `*.example`, or
@@ -19,12 +18,6 @@ pub struct HostRule {
     pub authorities: Vec<Vec<u8>>,
     /// The certificate to show, for registries that ask for one.
     pub identity: Option<Identity>,
-    /// What replaces the prefix in requests: `mirror.example/proxied`.
-    pub location: Option<String>,
-    /// Tried in order before the registry itself, for reading only.
-    pub mirrors: Vec<Mirror>,
-    /// Every use is refused.
-    pub blocked: bool,
     /// Uploads go in chunks of this many bytes instead of one request.
     pub chunk: Option<u64>,
     /// Requests at once, where it differs from [`crate::Options::concurrency`].
@@ -60,29 +53,6 @@ impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Identity")
     }
-}
-
-/// A place that has (some of) the content of another.
-#[derive(Debug, Clone)]
-pub struct Mirror {
-    /// What replaces the rule's prefix: `mirror.example/proxied`.
-    pub location: String,
-    /// How TLS is used; as in [`HostRule::tls`].
-    pub tls: Option<Tls>,
-    /// What it is asked for.
-    pub pull: MirrorPull,
-}
-
-/// What a mirror is asked for (`pull-from-mirror`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MirrorPull {
-    /// Everything.
-    #[default]
-    All,
-    /// Only what is named by digest.
-    Digests,
-    /// Only what is named by tag.
-    Tags,
 }
 
 impl HostRule {
@@ -133,99 +103,42 @@ impl HostRule {
         }
         Ok(self)
     }
+}
 
-    fn fits(&self, name: &str) -> bool {
-        if self.prefix == "*" {
-            return true;
-        }
-        match self.prefix.strip_prefix("*.") {
-            Some(suffix) => {
-                let host = name.split('/').next().unwrap_or_default();
-                let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-                host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'))
-            }
-            None => name
-                .strip_prefix(self.prefix.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
-        }
+/// Whether a prefix (`registry.example:5000`, `registry.example/team`, `*.example`, `*`) is one of
+/// this name.
+pub(crate) fn fits(prefix: &str, name: &str) -> bool {
+    if prefix == "*" {
+        return true;
     }
-
-    /// `name` with the rule's prefix replaced.
-    fn moved(&self, name: &str, location: &str) -> Result<Repository> {
-        let rest = match self.prefix.starts_with("*.") {
-            true => name.find('/').map_or("", |slash| &name[slash..]),
-            false => &name[self.prefix.len()..],
-        };
-        let moved = format!("{location}{rest}");
-        let parts = moved.split_once('/').ok_or_else(|| Error::Configuration {
-            action: format!("applying the rule for {}", self.prefix),
-            reason: format!("{moved:?} is not a repository"),
-        })?;
-        Repository::new(parts.0, parts.1).map_err(|error| Error::Configuration {
-            action: format!("applying the rule for {}", self.prefix),
-            reason: error.to_string(),
-        })
+    match prefix.strip_prefix("*.") {
+        Some(suffix) => {
+            let host = name.split('/').next().unwrap_or_default();
+            let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+            host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'))
+        }
+        None => {
+            name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
     }
 }
 
-/// The rule for a name (`registry` or `registry/repository`): the longest prefix that fits.
+/// The longest of the prefixes that fit a name; the first of equal ones.
+pub(crate) fn longest<'a, T>(
+    entries: &'a [T],
+    prefix: impl Fn(&T) -> &str,
+    name: &str,
+) -> Option<(usize, &'a T)> {
+    let fitting = entries.iter().enumerate().filter(|(_, entry)| fits(prefix(entry), name));
+    fitting.rev().max_by_key(|(_, entry)| {
+        let prefix = prefix(entry);
+        (!prefix.starts_with('*'), prefix.len())
+    })
+}
+
+/// The rule for a name (`registry` or `registry/repository`).
 pub(crate) fn rule_for<'a>(rules: &'a [HostRule], name: &str) -> Option<(usize, &'a HostRule)> {
-    let fitting = rules.iter().enumerate().filter(|(_, rule)| rule.fits(name));
-    fitting.rev().max_by_key(|(_, rule)| (!rule.prefix.starts_with("*."), rule.prefix.len()))
-}
-
-/// Where a repository is reached, and what must be known to get there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// The name at that place; also what credentials are looked up by.
-    pub(crate) repository: Repository,
-    /// The API's host and optional port.
-    pub(crate) authority: String,
-    /// How TLS is used.
-    pub(crate) tls: Tls,
-    /// The rule with certificates, limits and chunk size.
-    pub(crate) rule: Option<usize>,
-}
-
-/// The places of a repository in the order they are tried: mirrors where `digest` says what is
-/// read by (`None`: the use is writing), then the registry itself.
-pub(crate) fn places(
-    rules: &[HostRule],
-    repository: &Repository,
-    digest: Option<bool>,
-) -> Result<Vec<Place>> {
-    let name = repository.to_string();
-    let Some((_, rule)) = rule_for(rules, &name) else {
-        return Ok(vec![place(rules, repository.clone(), None)]);
-    };
-    if rule.blocked {
-        return Err(Error::Blocked { name });
-    }
-    let mut places = Vec::new();
-    for mirror in &rule.mirrors {
-        let asked = match (digest, mirror.pull) {
-            (None, _) | (Some(false), MirrorPull::Digests) | (Some(true), MirrorPull::Tags) => {
-                false
-            }
-            (Some(_), _) => true,
-        };
-        if asked {
-            places.push(place(rules, rule.moved(&name, &mirror.location)?, mirror.tls));
-        }
-    }
-    let own = match &rule.location {
-        Some(location) => rule.moved(&name, location)?,
-        None => repository.clone(),
-    };
-    places.push(place(rules, own, rule.tls));
-    Ok(places)
-}
-
-fn place(rules: &[HostRule], repository: Repository, tls: Option<Tls>) -> Place {
-    let rule = rule_for(rules, &repository.to_string());
-    let authority = authority(repository.registry()).to_owned();
-    let tls = tls.or(rule.and_then(|(_, rule)| rule.tls)).unwrap_or(default_tls(&authority));
-    Place { repository, authority, tls, rule: rule.map(|(index, _)| index) }
+    longest(rules, |rule| &rule.prefix, name)
 }
 
 /// The API's host of a registry.
@@ -270,46 +183,6 @@ mod tests {
         ] {
             assert_eq!(rule_for(&rules, name).map(|(index, _)| index), expected, "{name}");
         }
-    }
-
-    #[test]
-    fn mirrors_come_first_for_reading_only() {
-        let mirror =
-            |location: &str, pull| Mirror { location: location.to_owned(), tls: None, pull };
-        let rules = [HostRule {
-            mirrors: vec![
-                mirror("127.0.0.1:5000/hub", MirrorPull::All),
-                mirror("m.example", MirrorPull::Digests),
-            ],
-            ..rule("docker.io")
-        }];
-        let debian = Repository::new("docker.io", "library/debian").unwrap();
-        let names = |digest| {
-            let places = places(&rules, &debian, digest).unwrap();
-            let names = places
-                .iter()
-                .map(|p| format!("{} {} {:?}", p.authority, p.repository.path(), p.tls));
-            names.collect::<Vec<_>>()
-        };
-        let own = "registry-1.docker.io library/debian Verify";
-        let local = "127.0.0.1:5000 hub/library/debian Optional";
-        assert_eq!(names(None), [own]);
-        assert_eq!(names(Some(false)), [local, own]);
-        assert_eq!(names(Some(true)), [local, "m.example library/debian Verify", own]);
-    }
-
-    #[test]
-    fn blocked_and_moved() {
-        let app = Repository::new("a.example", "team/app").unwrap();
-        let blocked = HostRule { blocked: true, ..rule("a.example/team") };
-        assert!(matches!(places(&[blocked], &app, None), Err(Error::Blocked { .. })));
-        let moved = HostRule { location: Some("b.example/x".into()), ..rule("a.example/team") };
-        assert_eq!(
-            places(&[moved], &app, None).unwrap()[0].repository.to_string(),
-            "b.example/x/app"
-        );
-        let broken = HostRule { location: Some("b.example".into()), ..rule("a.example/team/app") };
-        assert!(places(&[broken], &app, None).is_err());
     }
 
     #[test]

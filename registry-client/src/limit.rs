@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::auth::Authority;
 use crate::hosts::Tls;
+
+/// How long a mirror that did not answer is left out.
+const LOST: Duration = Duration::from_secs(60);
 
 /// What kind of traffic a request is. Each kind has its own limit, so that an upload fed by a
 /// download from the same host cannot wait for it forever.
@@ -39,6 +43,7 @@ pub(crate) struct Host {
     scheme: AtomicU8,
     lanes: [Arc<Semaphore>; 3],
     paused: Mutex<Option<Instant>>,
+    lost: Mutex<Option<Instant>>,
 }
 
 /// The scheme a request goes by, and the one to try when that one does not work.
@@ -69,6 +74,7 @@ impl Host {
             scheme: AtomicU8::new(0),
             lanes: [lane(), lane(), lane()],
             paused: Mutex::new(None),
+            lost: Mutex::new(None),
         }
     }
 
@@ -98,6 +104,17 @@ impl Host {
     pub(crate) fn pause(&self, until: Instant) {
         let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
         *paused = Some(paused.map_or(until, |already| already.max(until)));
+    }
+
+    /// Notes that there was no answer.
+    pub(crate) fn lost(&self) {
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + LOST);
+    }
+
+    /// Whether there was no answer a short while ago.
+    pub(crate) fn is_lost(&self) -> bool {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.is_some_and(|until| Instant::now() < until)
     }
 
     /// Waits until the host may be asked again.

@@ -9,6 +9,7 @@ use crate::auth::{Access, Scope};
 use crate::client::Inner;
 use crate::limit::Lane;
 use crate::request::{Call, Endpoint, Where};
+use crate::routes::Use;
 use crate::{Body, Client, Error, Result, download, manifest, pages, referrers, upload};
 
 /// What a manifest is asked for by.
@@ -40,21 +41,46 @@ impl std::fmt::Display for Target {
     }
 }
 
+fn use_of(target: &Target) -> Use {
+    match target {
+        Target::Tag(_) => Use::ByTag,
+        Target::Digest(_) => Use::ByDigest,
+    }
+}
+
 /// One repository through a [`Client`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Repo {
     client: Client,
     repository: Repository,
+    /// What the user named the image by whose parts are read.
+    named: Option<Use>,
 }
 
 impl Repo {
     pub(crate) fn new(client: Client, repository: Repository) -> Repo {
-        Repo { client, repository }
+        Repo { client, repository, named: None }
     }
 
     /// Which repository.
     pub fn repository(&self) -> &Repository {
         &self.repository
+    }
+
+    /// The same for reading an image that the user named so, which decides which mirrors are
+    /// asked for its parts; else each part is as if it had been named itself.
+    #[must_use]
+    pub fn reading_image(mut self, named: &Target) -> Repo {
+        self.named = Some(use_of(named));
+        self
+    }
+
+    /// The same for whoever is about to write: everything is asked of the registry itself, under
+    /// the name as it is.
+    #[must_use]
+    pub fn writing(mut self) -> Repo {
+        self.named = Some(Use::Writing);
+        self
     }
 
     fn inner(&self) -> &Arc<Inner> {
@@ -63,27 +89,34 @@ impl Repo {
 
     /// Where it is written.
     fn primary(&self) -> Result<Endpoint> {
-        let mut endpoints = self.inner().endpoints(&self.repository, None)?;
-        endpoints.pop().ok_or_else(|| Error::Blocked { name: self.repository.to_string() })
+        self.inner().primary(&self.repository)
     }
 
-    /// Asks the mirrors and then the registry itself; the last one's error counts.
+    /// Asks the mirrors and then the registry itself; the last one's error counts. A mirror that
+    /// does not answer is left out for a while, or every part of an image would wait for it.
     async fn reading<T, F: Future<Output = Result<T>>>(
         &self,
-        by_digest: bool,
+        part: Use,
         ask: impl Fn(Endpoint) -> F,
     ) -> Result<T> {
-        let mut endpoints = self.inner().endpoints(&self.repository, Some(by_digest))?;
-        let last = endpoints.pop();
-        for mirror in endpoints {
-            let host = mirror.host.authority.clone();
+        let r#use = self.named.unwrap_or(part);
+        let (mirrors, own) = self.inner().endpoints(&self.repository, r#use)?;
+        for mirror in mirrors {
+            let host = Arc::clone(&mirror.host);
+            if host.is_lost() {
+                continue;
+            }
             match ask(mirror).await {
                 Ok(found) => return Ok(found),
-                Err(error) => tracing::debug!(%error, host, "the mirror did not help"),
+                Err(error) => {
+                    tracing::debug!(%error, host = host.authority, "the mirror did not help");
+                    if matches!(error, Error::Connection { .. } | Error::Timeout { .. }) {
+                        host.lost();
+                    }
+                }
             }
         }
-        let last = last.ok_or_else(|| Error::Blocked { name: self.repository.to_string() })?;
-        ask(last).await
+        ask(own).await
     }
 
     /// What a tag or digest stands for, in one HEAD where the registry answers it fully.
@@ -91,8 +124,7 @@ impl Repo {
     /// # Errors
     /// Of the registry.
     pub async fn resolve(&self, target: &Target) -> Result<Descriptor> {
-        let by_digest = matches!(target, Target::Digest(_));
-        self.reading(by_digest, |endpoint| async move {
+        self.reading(use_of(target), |endpoint| async move {
             manifest::resolve(self.inner(), &endpoint, target).await
         })
         .await
@@ -104,8 +136,7 @@ impl Repo {
     /// # Errors
     /// Of the registry; [`crate::Error::Content`] for other bytes than asked for.
     pub async fn manifest(&self, target: &Target) -> Result<(Descriptor, Bytes)> {
-        let by_digest = matches!(target, Target::Digest(_));
-        self.reading(by_digest, |endpoint| async move {
+        self.reading(use_of(target), |endpoint| async move {
             manifest::read(self.inner(), &endpoint, target).await
         })
         .await
@@ -122,7 +153,7 @@ impl Repo {
         size: Option<u64>,
         range: Option<Range<u64>>,
     ) -> Result<Body> {
-        self.reading(true, |endpoint| {
+        self.reading(Use::ByDigest, |endpoint| {
             let range = range.clone();
             async move { download::blob(self.inner(), &endpoint, digest, size, range).await }
         })
@@ -211,7 +242,7 @@ impl Repo {
     /// Of the registry.
     pub async fn tags(&self, limit: Option<usize>) -> Result<Vec<String>> {
         self.reading(
-            false,
+            Use::Reading,
             |endpoint| async move { pages::tags(self.inner(), &endpoint, limit).await },
         )
         .await
@@ -226,7 +257,8 @@ impl Repo {
         subject: Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>> {
-        let endpoint = self.primary()?;
+        let r#use = self.named.unwrap_or(Use::Reading);
+        let (_, endpoint) = self.inner().endpoints(&self.repository, r#use)?;
         let listed = referrers::listed(self.inner(), &endpoint, subject, artifact_type).await?;
         let mut found = match listed {
             Some(found) => found,
@@ -247,7 +279,7 @@ impl Repo {
     /// # Errors
     /// Of the registry.
     pub async fn add_referrer(&self, subject: Digest, referrer: &Descriptor) -> Result<()> {
-        referrers::update(self, subject, |referrers| {
+        referrers::update(&self.clone().writing(), subject, |referrers| {
             let missing = referrers.iter().all(|known| known.digest != referrer.digest);
             if missing {
                 referrers.push(referrer.clone());
@@ -262,7 +294,7 @@ impl Repo {
     /// # Errors
     /// Of the registry.
     pub async fn remove_referrer(&self, subject: Digest, referrer: Digest) -> Result<()> {
-        referrers::update(self, subject, |referrers| {
+        referrers::update(&self.clone().writing(), subject, |referrers| {
             let before = referrers.len();
             referrers.retain(|known| known.digest != referrer);
             referrers.len() != before

@@ -13,9 +13,9 @@ use url::Url;
 use crate::auth::Scope;
 use crate::client::Inner;
 use crate::feed::Feed;
-use crate::hosts::{self, Place};
 use crate::limit::{Host, Lane};
 use crate::retry::{Attempts, Failure};
+use crate::routes::{self, Place, Use};
 use crate::wire::{self, Said};
 use crate::{Error, Result};
 
@@ -460,18 +460,25 @@ impl Inner {
                 action: format!("using {registry:?}"),
                 reason: error.to_string(),
             })?;
-        let place = hosts::places(&self.options.hosts, &repository, None)?.pop();
-        let place = place.ok_or_else(|| Error::Blocked { name: registry.to_owned() })?;
-        Ok(Endpoint { about_registry: true, ..self.endpoint(place) })
+        let place = self.primary(&repository)?.place;
+        Ok(Endpoint { about_registry: true, ..self.endpoint((*place).clone()) })
     }
 
-    /// The places of a repository; see [`hosts::places`].
+    /// The places of a repository, the mirrors that serve this use and the registry itself; see
+    /// [`routes::places`].
     pub(crate) fn endpoints(
         &self,
         repository: &image::Repository,
-        digest: Option<bool>,
-    ) -> Result<Vec<Endpoint>> {
-        let places = hosts::places(&self.options.hosts, repository, digest)?;
-        Ok(places.into_iter().map(|place| self.endpoint(place)).collect())
+        r#use: Use,
+    ) -> Result<(Vec<Endpoint>, Endpoint)> {
+        let known = (&self.options.routes[..], &self.options.hosts[..]);
+        let (mirrors, own) = routes::places(known, repository, r#use)?;
+        let mirrors = mirrors.into_iter().map(|place| self.endpoint(place)).collect();
+        Ok((mirrors, self.endpoint(own)))
+    }
+
+    /// The registry of a repository itself.
+    pub(crate) fn primary(&self, repository: &image::Repository) -> Result<Endpoint> {
+        Ok(self.endpoints(repository, Use::Writing)?.1)
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::*;
 use image::{Descriptor, Digest, MediaType, Repository};
 use registry_client::{
-    Client, Credential, Download, Error, HostRule, Mirror, MirrorPull, Options, Target, Tls,
+    Client, Credential, Download, Error, HostRule, Mirror, MirrorPull, Options, Route, Target,
 };
 use registry_server::{Auth, Effect, Fault, Registry};
 use task::{Fault as _, Kind};
@@ -348,16 +348,16 @@ fn mirrors_are_tried_first_and_only_for_reading() {
         let (mirror, main) = (registry(), registry());
         let image = mirror.put_image("proxied/team/app", "1", &[]).unwrap();
         let second = main.put_image(NAME, "2", &[]).unwrap();
-        let rule = HostRule {
+        let route = Route {
             prefix: main.address(),
             mirrors: vec![Mirror {
                 location: format!("{}/proxied", mirror.address()),
-                tls: Some(Tls::Off),
+                insecure: true,
                 pull: MirrorPull::All,
             }],
-            ..HostRule::default()
+            ..Route::default()
         };
-        let options = Options { hosts: vec![rule], ..options(Credential::Anonymous) };
+        let options = Options { routes: vec![route], ..options(Credential::Anonymous) };
         let repo = Client::new(options).unwrap().repo(&name(&main));
         assert_eq!(repo.resolve(&tag("1")).await.unwrap(), image);
         assert_eq!(main.requests().len(), 0);

@@ -181,7 +181,7 @@ fn helpers_are_asked_and_their_environment_is_ours() {
         &json!({
             "credsStore": "all",
             "credHelpers": { "own.example": "own", "token.example": "token" },
-            "auths": { "all.example": auth("file:1") }
+            "auths": { "all.example": auth("file:1"), "own.example/team": auth("team:2") }
         }),
     );
     home.helper("own", r#"read server; echo "{\"Username\":\"$server\",\"Secret\":\"$(env | grep -c '^HOME=\|^CARGO')\"}""#);
@@ -189,10 +189,20 @@ fn helpers_are_asked_and_their_environment_is_ours() {
     home.helper("all", "echo 'credentials not found in native keychain'; exit 1");
     let files = home.files(&["config.json"]);
     assert_eq!(ask(&files, "own.example", "x").unwrap(), basic("own.example", "0"));
+    assert_eq!(ask(&files, "own.example", "team/x").unwrap(), basic("team", "2"));
+    let error = files.store("own.example/team", &basic("a", "b")).unwrap_err();
+    assert!(error.to_string().contains("whole registries"), "{error}");
     let token = ask(&files, "token.example", "x").unwrap();
     assert_eq!(token, Credential::Identity("refresh".into()));
     assert_eq!(ask(&files, "all.example", "x").unwrap(), basic("file", "1"));
     assert_eq!(ask(&files, "none.example", "x").unwrap(), Credential::Anonymous);
+    // As registries.conf orders it: this helper alone, or after the files.
+    let mut other = home.files(&["config.json"]);
+    other.order = vec!["token".into()];
+    assert_eq!(ask(&other, "own.example", "x").unwrap(), token);
+    other.order = vec![Files::OWN.into(), "token".into()];
+    assert_eq!(ask(&other, "all.example", "x").unwrap(), basic("file", "1"));
+    assert_eq!(ask(&other, "none.example", "x").unwrap(), token);
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Login {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let key = key(&self.registry);
         let registry = key.split('/').next().unwrap_or(&key).to_owned();
-        let mut files = app.keychain(None);
+        let mut files = app.keychain(None)?;
         if self.get_login {
             let stored = files.list()?;
             let user = stored.iter().find(|(stored, _)| *stored == key).map(|(_, user)| user);
@@ -84,7 +84,7 @@ impl Logout {
     /// # Errors
     /// Nobody is logged in there; the file cannot be written.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let files = app.keychain(None);
+        let files = app.keychain(None)?;
         let keys: Vec<String> = match self.registry {
             Some(registry) => vec![key(&registry)],
             None => files.list()?.into_iter().map(|(key, _)| key).collect(),

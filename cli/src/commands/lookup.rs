@@ -46,8 +46,38 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<Option<Found>, Failure> 
             }
         }
     }
-    let found = store.find(text)?;
-    Ok(found.map(|descriptor| Found { descriptor, name: None }))
+    if let Some(descriptor) = store.find(text)? {
+        return Ok(Some(Found { descriptor, name: None }));
+    }
+    elsewhere(store, text)
+}
+
+/// A short name that came from another registry, by an alias or a search.
+fn elsewhere(store: &Store, text: &str) -> Result<Option<Found>, Failure> {
+    let Some(wanted) = readings(text).into_iter().next() else { return Ok(None) };
+    if Reference::has_registry(text) || wanted.digest.is_some() {
+        return Ok(None);
+    }
+    let end = format!("/{}", wanted.repository.path());
+    let mut found = Vec::new();
+    for name in store.names()? {
+        let Ok(read) = name.name.parse::<Reference>() else { continue };
+        if read.tag == wanted.tag && format!("/{}", read.repository.path()).ends_with(&end) {
+            found.push(name.name);
+        }
+    }
+    match &found[..] {
+        [] => Ok(None),
+        [name] => {
+            let descriptor = store.resolve(name)?;
+            Ok(descriptor.map(|descriptor| Found { descriptor, name: Some(name.clone()) }))
+        }
+        several => Err(Failure::new(
+            Kind::Invalid,
+            format!("{text:?} could be {}", several.join(" or ")),
+        )
+        .hint("write the name with its registry")),
+    }
 }
 
 fn by_digest(store: &Store, digest: Digest) -> Result<Option<Descriptor>, Failure> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use image::{Descriptor, Platform, Reference};
 use registry_client::Client;
-use task::Task;
+use task::{Kind, Task};
 use transport::at::StoreImage;
 use transport::{CopyOptions, Gate, Location, Named, Open, Places, Select, Sink, Source};
 
@@ -67,12 +67,39 @@ fn path_name(path: &Path) -> Result<String, Failure> {
     Ok(reference.or_latest().to_string())
 }
 
-/// A name on a registry: short names are Docker Hub's.
+/// As [`location`]; a name without a registry may be several images, of which the first that
+/// there is counts.
 ///
 /// # Errors
-/// It is no name.
-pub(crate) fn remote_name(text: &str) -> Result<Reference, Failure> {
-    Ok(text.parse::<Reference>()?.or_latest())
+/// It is no location; it is not clear what it means.
+pub(crate) fn remote_locations(app: &App, text: &str) -> Result<Vec<Location>, Failure> {
+    if text.parse::<Location>().is_ok() || text.parse::<Reference>().is_err() {
+        return Ok(vec![location(text, "docker://")?]);
+    }
+    Ok(app.meanings(text)?.into_iter().map(Location::Registry).collect())
+}
+
+/// Does something with the first of the images that there is.
+///
+/// # Errors
+/// Those of the last one.
+pub(crate) fn first_there<T>(
+    locations: &[Location],
+    mut work: impl FnMut(&Location) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut left = locations.iter();
+    loop {
+        let location = left.next().ok_or_else(|| Failure::usage("there is no image"))?;
+        match work(location) {
+            // Docker Hub and others deny what is not there.
+            Err(failure)
+                if left.len() > 0 && matches!(failure.kind, Kind::NotFound | Kind::Denied) =>
+            {
+                eprintln!("{location} is not there");
+            }
+            result => return result,
+        }
+    }
 }
 
 /// How one end of a copy is reached.
@@ -262,13 +289,12 @@ pub(crate) fn copy_between(
 /// It is not there; the policy refuses it.
 pub(crate) fn pull(
     app: &App,
-    reference: &Reference,
+    from: &Location,
     platform: &Platform,
     reach: Reach,
     task: &Task,
 ) -> Result<Descriptor, Failure> {
-    let from = Location::Registry(reference.clone());
-    let to = Location::Store(store_name(&from)?);
+    let to = Location::Store(store_name(from)?);
     let options = CopyOptions { select: Select::One(platform.clone()), ..CopyOptions::default() };
-    Access { app, reach, unpack: Some(platform.clone()) }.copy(&from, &to, &options, task)
+    Access { app, reach, unpack: Some(platform.clone()) }.copy(from, &to, &options, task)
 }

@@ -159,10 +159,12 @@ impl Run {
         if self.pull == PullPolicy::Never {
             lookup::require(store, self.image_name())?;
         }
-        let reference = place::remote_name(self.image_name())?;
+        let from = place::remote_locations(app, self.image_name())?;
         let reach = self.registry.reach()?;
-        let root = observed("pull", Progress::Auto, |task| {
-            place::pull(app, &reference, &platform, reach, task)
+        let root = place::first_there(&from, |from| {
+            observed("pull", Progress::Auto, |task| {
+                place::pull(app, from, &platform, reach.clone(), task)
+            })
         })?;
         Ok(store.image(&root, &platform)?)
     }

@@ -46,17 +46,20 @@ impl Pull {
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         for text in &self.images {
-            let from = place::location(text, "docker://")?;
-            let name = place::store_name(&from)?;
+            let from = place::remote_locations(app, text)?;
             let select = match self.all_platforms {
                 true => Select::All,
                 false => Select::One(platform.clone()),
             };
-            let root = observed(&format!("pull {text}"), progress, |task| {
-                let access =
-                    Access { app, reach: self.registry.reach()?, unpack: Some(platform.clone()) };
-                let options = CopyOptions { select, ..CopyOptions::default() };
-                access.copy(&from, &Location::Store(name.clone()), &options, task)
+            let options = CopyOptions { select, ..CopyOptions::default() };
+            let (name, root) = place::first_there(&from, |from| {
+                let name = place::store_name(from)?;
+                observed(&format!("pull {text}"), progress, |task| {
+                    let access =
+                        Access { app, reach: self.registry.reach()?, unpack: Some(platform.clone()) };
+                    access.copy(from, &Location::Store(name.clone()), &options, task)
+                })
+                .map(|root| (name, root))
             })?;
             let image = app.store()?.image(&root, &platform)?;
             if !self.quiet && self.progress != Progress::Rawjson {

@@ -1,6 +1,10 @@
 //! Finds configuration: flags win over environment variables, those over the user's files, those
 //! over the machine's. The crates that own a format parse it; this module only knows where it is.
 
+pub(crate) use self::registries::{RegistriesFlags, meanings};
+
+mod registries;
+
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +55,7 @@ impl Places {
         }
         files.push(self.config().join("containers/auth.json"));
         files.push(docker.join("config.json"));
+        files.push(self.home.join(".dockercfg"));
         files
     }
 
@@ -58,8 +63,16 @@ impl Places {
     /// which survives a restart of the machine.
     pub(crate) fn login_file(&self, flag: Option<&Path>) -> PathBuf {
         let files = self.auth_files(flag);
-        let existing = files.iter().find(|file| file.exists()).cloned();
-        existing.or_else(|| files.last().cloned()).unwrap_or_default()
+        let oldest = self.home.join(".dockercfg");
+        let mut files = files.into_iter().filter(|file| *file != oldest).peekable();
+        let mut last = files.peek().cloned().unwrap_or_default();
+        for file in files {
+            if file.exists() {
+                return file;
+            }
+            last = file;
+        }
+        last
     }
 
     /// Directories in which credential helpers are looked for: `$PATH`, absolute entries only.

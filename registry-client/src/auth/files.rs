@@ -21,13 +21,16 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// credential helpers those files name.
 ///
 /// Within a file the most specific key wins: `registry/team/app`, `registry/team`, `registry`.
-/// A helper named for the registry (`credHelpers`) goes before the file's own entries, the
-/// general one (`credsStore`) as well; a helper that fails is an error, never a reason to look
-/// elsewhere.
+/// For a registry the helper named for it (`credHelpers`), or else the general one
+/// (`credsStore`), goes before the file's own entry; a helper that fails is an error, never a
+/// reason to look elsewhere. Helpers know whole registries only.
 #[derive(Debug, Clone)]
 pub struct Files {
     /// The files, first hit wins; missing files are as empty ones.
     pub paths: Vec<PathBuf>,
+    /// Where credentials are looked for, in order (`credential-helpers` of registries.conf):
+    /// [`Files::OWN`] stands for the files, everything else is a helper.
+    pub order: Vec<String>,
     /// The directories helper programs (`docker-credential-…`) are looked for in; absolute.
     pub helper_dirs: Vec<PathBuf>,
     /// The environment helpers run in, complete.
@@ -43,10 +46,14 @@ struct Contents {
 }
 
 impl Files {
+    /// What stands for the files in [`Files::order`].
+    pub const OWN: &str = "containers-auth.json";
+
     /// A keychain over these files.
     pub fn new(paths: Vec<PathBuf>) -> Files {
         Files {
             paths,
+            order: vec![Files::OWN.to_owned()],
             helper_dirs: Vec::new(),
             helper_env: Vec::new(),
             helper_timeout: Duration::from_secs(30),
@@ -66,9 +73,15 @@ impl Files {
         };
         let path = self.paths.first().ok_or_else(|| unusable("there is no credentials file"))?;
         let mut contents = Contents::read(path)?;
-        let host = key.split('/').next().unwrap_or_default();
         let stored = stored_key(key);
+        let host = key.split('/').next().unwrap_or_default();
         if let Some(helper) = contents.helper(host) {
+            if host != key {
+                return Err(unusable(&format!(
+                    "the credential helper {helper} of {} keeps those of whole registries only",
+                    path.display()
+                )));
+            }
             return Helper::find(self, &helper)?.store(&stored, credential);
         }
         let entry = match credential {
@@ -94,10 +107,9 @@ impl Files {
     /// Of the file or the helper.
     pub fn erase(&self, key: &str) -> Result<bool> {
         let mut found = false;
-        let host = key.split('/').next().unwrap_or_default();
         for path in &self.paths {
             let mut contents = Contents::read(path)?;
-            if let Some(helper) = contents.helper(host) {
+            if let Some(helper) = contents.helper(key).filter(|_| !key.contains('/')) {
                 let helper = Helper::find(self, &helper)?;
                 for name in spellings(key) {
                     if helper.get(&name)?.is_some() {
@@ -148,30 +160,51 @@ impl Files {
 
     /// The credential for a name, from its most specific prefix to its registry.
     fn find(&self, name: &str) -> Result<Credential> {
-        let host = name.split('/').next().unwrap_or_default();
-        for path in &self.paths {
-            let contents = Contents::read(path)?;
-            if let Some(helper) = contents.helper(host) {
-                let helper = Helper::find(self, &helper)?;
-                if let Some(credential) = helper.get(&stored_key(host))? {
-                    return Ok(credential);
+        for place in &self.order {
+            let found = match place.as_str() {
+                Files::OWN => self.find_in_files(name)?,
+                helper => {
+                    let helper = Helper::find(self, helper)?;
+                    helper.get(&stored_key(name.split('/').next().unwrap_or_default()))?
                 }
-            }
-            let mut prefix = name;
-            loop {
-                for key in spellings(prefix) {
-                    if let Some(credential) = contents.entry(&key)? {
-                        return Ok(credential);
-                    }
-                }
-                match prefix.rsplit_once('/') {
-                    Some((shorter, _)) => prefix = shorter,
-                    None => break,
-                }
+            };
+            if let Some(credential) = found {
+                return Ok(credential);
             }
         }
         Ok(Credential::Anonymous)
     }
+
+    fn find_in_files(&self, name: &str) -> Result<Option<Credential>> {
+        for path in &self.paths {
+            let contents = Contents::read(path)?;
+            let found = first_of(prefixes(name), |prefix| {
+                if !prefix.contains('/')
+                    && let Some(helper) = contents.helper(prefix)
+                    && let Some(found) = Helper::find(self, &helper)?.get(&stored_key(prefix))?
+                {
+                    return Ok(Some(found));
+                }
+                first_of(spellings(prefix), |key| contents.entry(&key))
+            })?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// `registry/team/app`, `registry/team`, `registry`.
+fn prefixes(name: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(name), |longer| longer.rsplit_once('/').map(|(shorter, _)| shorter))
+}
+
+fn first_of<K, T>(
+    keys: impl IntoIterator<Item = K>,
+    find: impl Fn(K) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    keys.into_iter().find_map(|key| find(key).transpose()).transpose()
 }
 
 impl Keychain for Files {
@@ -269,7 +302,7 @@ impl Contents {
         })
     }
 
-    /// The helper for a host.
+    /// The helper for a registry: its own, or the general one.
     fn helper(&self, host: &str) -> Option<String> {
         let own = self.fields.get("credHelpers").and_then(Value::as_object).and_then(|helpers| {
             spellings(host).iter().find_map(|key| helpers.get(key)).and_then(Value::as_str)

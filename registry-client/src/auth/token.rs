@@ -15,9 +15,9 @@ use url::Url;
 use super::{Challenge, Credential};
 use crate::client::Inner;
 use crate::connect::{Own, authority_of, policy_of};
-use crate::hosts::Place;
 use crate::limit::Lane;
 use crate::request::{Auth, Call, Endpoint, Payload, Read, Where};
+use crate::routes::Place;
 use crate::{Error, Result, wire};
 
 /// The largest answer of a token service that is read.

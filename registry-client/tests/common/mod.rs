@@ -22,7 +22,7 @@ pub const NAME: &str = "team/app";
 pub fn run(test: impl Future<Output = ()>) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let guarded = async { tokio::time::timeout(Duration::from_secs(30), test).await };
+    let guarded = async { tokio::time::timeout(Duration::from_secs(120), test).await };
     runtime.block_on(guarded).expect("the test hangs");
 }
 
@@ -33,11 +33,11 @@ pub fn options(credential: Credential) -> Options {
         retries: 3,
         backoff: Duration::from_millis(1),
         timeouts: Timeouts {
-            connect: Duration::from_millis(600),
-            first_byte: Duration::from_millis(700),
-            stall: Duration::from_millis(1000),
-            commit: Duration::from_millis(1000),
-            document: Duration::from_millis(1000),
+            connect: Duration::from_millis(2000),
+            first_byte: Duration::from_millis(2000),
+            stall: Duration::from_millis(2000),
+            commit: Duration::from_millis(2500),
+            document: Duration::from_millis(2000),
             pause: Duration::from_secs(2),
         },
         system_proxy: false,

@@ -12,7 +12,10 @@ use crate::{Blob, Error, Location, Origin, Sink, Source, Unverified};
 #[derive(Clone)]
 pub struct Registry {
     client: Client,
+    /// For reading, by way of mirrors.
     repo: Repo,
+    /// For writing.
+    own: Repo,
     reference: Reference,
 }
 
@@ -21,7 +24,9 @@ impl Registry {
     pub fn new(client: &Client, reference: &Reference) -> Registry {
         let reference = reference.clone().or_latest();
         let repo = client.repo(&reference.repository);
-        Registry { client: client.clone(), repo, reference }
+        let own = repo.clone().writing();
+        let repo = repo.reading_image(&Target::from(&reference));
+        Registry { client: client.clone(), repo, own, reference }
     }
 
     /// The image's name.
@@ -43,7 +48,7 @@ impl Registry {
     /// # Errors
     /// Of the registry.
     pub async fn delete(&self) -> Result<(), Cause> {
-        Ok(self.repo.delete_manifest(&self.target()).await?)
+        Ok(self.own.delete_manifest(&self.target()).await?)
     }
 
     fn target(&self) -> Target {
@@ -61,11 +66,11 @@ impl Registry {
         document: Bytes,
     ) -> Result<(), Cause> {
         let subject = subject(&document);
-        let put = self.repo.put_manifest(target, &descriptor.media_type, document).await;
+        let put = self.own.put_manifest(target, &descriptor.media_type, document).await;
         let registered = put.map_err(rejected(descriptor.digest))?;
         match subject {
             Some(subject) if registered.is_none() => {
-                Ok(self.repo.add_referrer(subject, descriptor).await?)
+                Ok(self.own.add_referrer(subject, descriptor).await?)
             }
             _ => Ok(()),
         }
@@ -136,7 +141,7 @@ impl Source for Registry {
 #[async_trait]
 impl Sink for Registry {
     async fn current(&self) -> Result<Option<Descriptor>, Cause> {
-        match self.repo.resolve(&self.target()).await {
+        match self.own.resolve(&self.target()).await {
             Ok(descriptor) => Ok(Some(descriptor)),
             // Who may only push learns here that reading is denied, and pushes.
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Denied) => Ok(None),
@@ -146,10 +151,10 @@ impl Sink for Registry {
 
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, Cause> {
         if !descriptor.media_type.is_node() {
-            let size = self.repo.has_blob(descriptor.digest).await?;
+            let size = self.own.has_blob(descriptor.digest).await?;
             return Ok(size == Some(descriptor.size));
         }
-        match self.repo.resolve(&Target::Digest(descriptor.digest)).await {
+        match self.own.resolve(&Target::Digest(descriptor.digest)).await {
             Ok(found) => Ok(found.digest == descriptor.digest),
             Err(error) if error.kind() == Kind::NotFound => Ok(false),
             Err(error) => Err(error.into()),
@@ -161,7 +166,7 @@ impl Sink for Registry {
         match origin {
             Origin::Registry(from) if from.registry() == ours.registry() && from != ours => {
                 // Where mounting is not possible or not allowed the content is sent.
-                Ok(self.repo.mount(descriptor.digest, from).await.unwrap_or(false))
+                Ok(self.own.mount(descriptor.digest, from).await.unwrap_or(false))
             }
             _ => Ok(false),
         }
@@ -174,7 +179,7 @@ impl Sink for Registry {
             return self.put_document(&target, descriptor, document).await;
         }
         let body = blob.map(|chunk| chunk.map_err(registry_client::Error::source));
-        Ok(self.repo.upload(descriptor, body.boxed()).await?)
+        Ok(self.own.upload(descriptor, body.boxed()).await?)
     }
 
     async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {

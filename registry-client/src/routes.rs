@@ -1,0 +1,220 @@
+//! Where a name leads: mirrors, other locations, nowhere.
+
+use image::Repository;
+
+use crate::hosts::{HostRule, Tls, authority, default_tls, longest, rule_for};
+use crate::{Error, Result};
+
+/// Where the repositories below one prefix are reached; what a `[[registry]]` of registries.conf
+/// (version 2) says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Route {
+    /// What the route is for: `registry.example:5000`, `registry.example/team` or `*.example`.
+    pub prefix: String,
+    /// What replaces the prefix in what is read: `mirror.example/proxied`. As with skopeo,
+    /// writing goes to the name as it is.
+    pub location: Option<String>,
+    /// Whether certificates may be wrong and TLS missing there.
+    pub insecure: bool,
+    /// Tried in order before the registry itself, for reading only.
+    pub mirrors: Vec<Mirror>,
+    /// Every use is refused.
+    pub blocked: bool,
+    /// Who says so, for messages: a file and the place in it.
+    pub said_by: String,
+}
+
+/// A place that has (some of) the content of another.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mirror {
+    /// What replaces the route's prefix: `mirror.example/proxied`.
+    pub location: String,
+    /// Whether certificates may be wrong and TLS missing there.
+    pub insecure: bool,
+    /// What it is asked for.
+    pub pull: MirrorPull,
+}
+
+/// What a mirror is asked for (`pull-from-mirror`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MirrorPull {
+    /// Everything.
+    #[default]
+    All,
+    /// Only images that are named by digest.
+    Digests,
+    /// Only images that are named by tag.
+    Tags,
+}
+
+/// What a place is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    Writing,
+    /// Reading an image that the user named by tag.
+    ByTag,
+    /// Reading an image that the user named by digest.
+    ByDigest,
+    /// Reading something that has neither.
+    Reading,
+}
+
+impl Mirror {
+    fn serves(&self, r#use: Use) -> bool {
+        match (r#use, self.pull) {
+            (Use::Writing, _)
+            | (Use::ByTag, MirrorPull::Digests)
+            | (Use::ByDigest, MirrorPull::Tags) => false,
+            (Use::Reading, pull) => pull == MirrorPull::All,
+            (Use::ByTag | Use::ByDigest, _) => true,
+        }
+    }
+}
+
+impl Route {
+    /// `name` with the route's prefix replaced.
+    fn moved(&self, name: &str, location: &str) -> Result<Repository> {
+        let rest = match self.prefix.starts_with("*.") {
+            true => name.find('/').map_or("", |slash| &name[slash..]),
+            false => &name[self.prefix.len()..],
+        };
+        let moved = format!("{location}{rest}");
+        let unusable = |reason: String| Error::Configuration {
+            action: format!("finding where {name} is, by {}", self.said_by),
+            reason,
+        };
+        let parts = moved.split_once('/');
+        let (registry, path) =
+            parts.ok_or_else(|| unusable(format!("{moved:?} is not a repository")))?;
+        Repository::new(registry, path).map_err(|error| unusable(error.to_string()))
+    }
+}
+
+/// Where a repository is reached, and what must be known to get there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The name at that place; also what credentials are looked up by.
+    pub(crate) repository: Repository,
+    /// The API's host and optional port.
+    pub(crate) authority: String,
+    /// How TLS is used.
+    pub(crate) tls: Tls,
+    /// The rule with certificates, limits and chunk size.
+    pub(crate) rule: Option<usize>,
+}
+
+/// The mirrors of a repository that serve this use, in the order they are tried, and the registry
+/// itself.
+pub(crate) fn places(
+    (routes, rules): (&[Route], &[HostRule]),
+    repository: &Repository,
+    r#use: Use,
+) -> Result<(Vec<Place>, Place)> {
+    let name = repository.to_string();
+    let Some((_, route)) = longest(routes, |route| &route.prefix, &name) else {
+        return Ok((Vec::new(), place(rules, repository.clone(), false)));
+    };
+    if route.blocked {
+        return Err(Error::Blocked { name, by: route.said_by.clone() });
+    }
+    let mut mirrors = Vec::new();
+    for mirror in route.mirrors.iter().filter(|mirror| mirror.serves(r#use)) {
+        mirrors.push(place(rules, route.moved(&name, &mirror.location)?, mirror.insecure));
+    }
+    let own = match &route.location {
+        Some(location) if r#use != Use::Writing => route.moved(&name, location)?,
+        _ => repository.clone(),
+    };
+    Ok((mirrors, place(rules, own, route.insecure)))
+}
+
+/// What the flags say of TLS wins over the route.
+fn place(rules: &[HostRule], repository: Repository, insecure: bool) -> Place {
+    let rule = rule_for(rules, &repository.to_string());
+    let authority = authority(repository.registry()).to_owned();
+    let default = || if insecure { Tls::Optional } else { default_tls(&authority) };
+    let tls = rule.and_then(|(_, rule)| rule.tls).unwrap_or_else(default);
+    Place { repository, authority, tls, rule: rule.map(|(index, _)| index) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(prefix: &str) -> Route {
+        Route { prefix: prefix.to_owned(), ..Route::default() }
+    }
+
+    fn mirror(location: &str, pull: MirrorPull) -> Mirror {
+        Mirror { location: location.to_owned(), insecure: false, pull }
+    }
+
+    #[test]
+    fn mirrors_come_first_for_reading_only() {
+        let routes = [Route {
+            mirrors: vec![
+                mirror("127.0.0.1:5000/hub", MirrorPull::All),
+                Mirror { insecure: true, ..mirror("m.example", MirrorPull::Digests) },
+                mirror("t.example", MirrorPull::Tags),
+            ],
+            ..route("docker.io")
+        }];
+        let debian = Repository::new("docker.io", "library/debian").unwrap();
+        let names = |r#use| {
+            let (mut places, own) = places((&routes, &[]), &debian, r#use).unwrap();
+            places.push(own);
+            let names = places
+                .iter()
+                .map(|p| format!("{} {} {:?}", p.authority, p.repository.path(), p.tls));
+            names.collect::<Vec<_>>()
+        };
+        let own = "registry-1.docker.io library/debian Verify";
+        let local = "127.0.0.1:5000 hub/library/debian Optional";
+        assert_eq!(names(Use::Writing), [own]);
+        assert_eq!(names(Use::Reading), [local, own]);
+        assert_eq!(names(Use::ByTag), [local, "t.example library/debian Verify", own]);
+        assert_eq!(names(Use::ByDigest), [local, "m.example library/debian Optional", own]);
+    }
+
+    #[test]
+    fn what_a_command_asks_of_tls_wins() {
+        let app = Repository::new("a.example", "app").unwrap();
+        let insecure = Route { insecure: true, ..route("a.example") };
+        let rule = |tls| HostRule { prefix: "*".into(), tls, ..HostRule::default() };
+        let tls = |rule: HostRule| {
+            places((std::slice::from_ref(&insecure), &[rule]), &app, Use::Reading).unwrap().1.tls
+        };
+        assert_eq!(tls(rule(None)), Tls::Optional);
+        assert_eq!(tls(rule(Some(Tls::Verify))), Tls::Verify);
+    }
+
+    #[test]
+    fn blocked_and_moved() {
+        let app = Repository::new("a.example", "team/app").unwrap();
+        let place = |routes: &[Route]| places((routes, &[]), &app, Use::ByTag);
+        let blocked = Route { blocked: true, said_by: "x.conf".into(), ..route("a.example/team") };
+        let error = place(&[blocked]).unwrap_err();
+        assert!(error.to_string().contains("x.conf"), "{error}");
+        let to = |prefix: &str, location: &str| {
+            let route = Route { location: Some(location.into()), ..route(prefix) };
+            place(&[route]).map(|(_, own)| own.repository.to_string())
+        };
+        assert_eq!(to("a.example/team", "b.example/x").unwrap(), "b.example/x/app");
+        assert_eq!(to("*.example", "b.example").unwrap(), "b.example/team/app");
+        assert!(to("a.example/team/app", "b.example").is_err());
+        let moved = Route { location: Some("b.example".into()), ..route("a.example") };
+        let (_, own) = places((&[moved], &[]), &app, Use::Writing).unwrap();
+        assert_eq!(own.repository, app);
+    }
+
+    #[test]
+    fn the_most_specific_route_decides_alone() {
+        let app = Repository::new("a.example", "team/app").unwrap();
+        let routes = [
+            Route { blocked: true, ..route("*.example") },
+            Route { blocked: true, ..route("a.example") },
+            route("a.example/team"),
+        ];
+        assert!(places((&routes, &[]), &app, Use::Reading).is_ok());
+    }
+}
