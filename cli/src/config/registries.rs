@@ -27,9 +27,6 @@ pub(crate) struct RegistriesFlags {
     /// Files that are read after it (default: registries.conf.d beside both)
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub registries_conf_dir: Option<PathBuf>,
-    /// Where signatures are kept beside registries (default: ~/.config/containers/registries.d, /etc/containers/registries.d)
-    #[arg(long = "registries.d", global = true, value_name = "DIR", help_heading = "Global options")]
-    pub registries_d: Option<PathBuf>,
 }
 
 impl Places {
@@ -55,23 +52,6 @@ impl Places {
             files.extend(listed(&directory, "conf")?);
         }
         Ok(files)
-    }
-
-    /// The registries.d directories, later ones winning.
-    ///
-    /// # Errors
-    /// The directory that the flag names is not there.
-    pub(crate) fn registries_d(&self, flags: &RegistriesFlags) -> Result<Vec<PathBuf>, Failure> {
-        match &flags.registries_d {
-            Some(directory) => Ok(vec![there(directory)?]),
-            None if self.rootless => {
-                // As with skopeo, a user's directory replaces the machine's.
-                let user = self.config().join("containers/registries.d");
-                let machine = PathBuf::from("/etc/containers/registries.d");
-                Ok(vec![if user.is_dir() { user } else { machine }])
-            }
-            None => Ok(vec![PathBuf::from("/etc/containers/registries.d")]),
-        }
     }
 
     /// Where choices of short names are kept.
