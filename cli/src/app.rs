@@ -202,8 +202,7 @@ impl App {
     /// Certificates cannot be read; the store cannot be opened.
     pub(crate) fn places_for(&self, reach: &Reach) -> Result<Arc<dyn builder::Places>, Failure> {
         let (store, options) = (self.store()?.clone(), self.client_options(reach)?);
-        let (names, chosen) =
-            (self.registries()?.short_names.clone(), self.places.chosen_names());
+        let (names, chosen) = (self.registries()?.short_names.clone(), self.places.chosen_names());
         Ok(Arc::new(BuildPlaces { store, options, client: OnceLock::new(), names, chosen }))
     }
 

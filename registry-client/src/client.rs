@@ -12,7 +12,9 @@ use crate::connect::Connections;
 use crate::limit::Hosts;
 use crate::request::{Call, Where};
 use crate::upload::Sessions;
-use crate::{Anonymous, Credential, Error, HostRule, Keychain, Repo, Result, Route, download, pages};
+use crate::{
+    Anonymous, Credential, Error, HostRule, Keychain, Repo, Result, Route, download, pages,
+};
 
 /// Bytes on their way. Dropping it stops the transfer.
 pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;

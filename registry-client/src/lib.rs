@@ -35,4 +35,6 @@ pub use hosts::{HostRule, Identity, Tls};
 pub use registries::Registries;
 pub use repo::{Repo, Target};
 pub use routes::{Mirror, MirrorPull, Route};
-pub use short_names::{Meaning, Mode as ShortNameMode, ShortNames, remember as remember_short_name};
+pub use short_names::{
+    Meaning, Mode as ShortNameMode, ShortNames, remember as remember_short_name,
+};

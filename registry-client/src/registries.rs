@@ -185,7 +185,10 @@ impl Reading<'_> {
                     if (before.insecure, before.blocked, &before.location)
                         != (route.insecure, route.blocked, &route.location)
                     {
-                        let reason = format!("the prefix {} has another entry that says otherwise", route.prefix);
+                        let reason = format!(
+                            "the prefix {} has another entry that says otherwise",
+                            route.prefix
+                        );
                         return Err(self.refuse(&place, reason));
                     }
                 }
@@ -271,7 +274,8 @@ impl Reading<'_> {
         }
         let rest = name.split_once('/').map_or("", |(_, rest)| rest);
         if rest.contains([':', '@']) {
-            let reason = format!("{name:?} has a tag or digest; rules for one tag are not supported");
+            let reason =
+                format!("{name:?} has a tag or digest; rules for one tag are not supported");
             return Err(self.refuse(place, reason));
         }
         let host = name.split('/').next().unwrap_or_default();
@@ -329,9 +333,8 @@ mod tests {
 
     fn read(files: &[&str]) -> Result<Registries> {
         let directory = tempfile::tempdir().unwrap();
-        let paths: Vec<PathBuf> = (0..files.len())
-            .map(|index| directory.path().join(format!("{index}.conf")))
-            .collect();
+        let paths: Vec<PathBuf> =
+            (0..files.len()).map(|index| directory.path().join(format!("{index}.conf"))).collect();
         for (path, text) in paths.iter().zip(files) {
             fs::write(path, text).unwrap();
         }

@@ -241,10 +241,9 @@ impl Repo {
     /// # Errors
     /// Of the registry.
     pub async fn tags(&self, limit: Option<usize>) -> Result<Vec<String>> {
-        self.reading(
-            Use::Reading,
-            |endpoint| async move { pages::tags(self.inner(), &endpoint, limit).await },
-        )
+        self.reading(Use::Reading, |endpoint| async move {
+            pages::tags(self.inner(), &endpoint, limit).await
+        })
         .await
     }
 

@@ -71,7 +71,8 @@ impl ShortNames {
                 name => {
                     let last = name.rsplit('/').next().unwrap_or_default();
                     if !Reference::has_registry(name) || !plain(last) {
-                        let reason = "is no repository with its registry and without tag and digest";
+                        let reason =
+                            "is no repository with its registry and without tag and digest";
                         return Err(refuse(format!("{name:?} {reason}")));
                     }
                     let read = name.parse::<Reference>();
@@ -154,10 +155,11 @@ pub fn remember(path: &Path, short: &str, chosen_image: &Reference) -> Result<()
         Some(text) => chosen(path, &text)?,
         None => BTreeMap::new(),
     };
-    let short = Reference::parse_with(short, "localhost").map_err(|error| Error::Configuration {
-        action: format!("remembering the short name {short:?}"),
-        reason: error.to_string(),
-    })?;
+    let short =
+        Reference::parse_with(short, "localhost").map_err(|error| Error::Configuration {
+            action: format!("remembering the short name {short:?}"),
+            reason: error.to_string(),
+        })?;
     aliases.insert(short.repository.path().to_owned(), chosen_image.repository.to_string());
     let entries: toml::Table =
         aliases.into_iter().map(|(alias, name)| (alias, Value::String(name))).collect();
@@ -180,13 +182,12 @@ pub fn remember(path: &Path, short: &str, chosen_image: &Reference) -> Result<()
 }
 
 fn chosen(path: &Path, text: &str) -> Result<BTreeMap<String, String>> {
-    let refuse =
-        |reason: String| Error::Registries { path: path.to_owned(), reason };
+    let refuse = |reason: String| Error::Registries { path: path.to_owned(), reason };
     match table(path, text)?.remove("aliases") {
         None => Ok(BTreeMap::new()),
-        Some(aliases) => {
-            aliases.try_into().map_err(|error: toml::de::Error| refuse(format!("aliases: {}", error.message())))
-        }
+        Some(aliases) => aliases
+            .try_into()
+            .map_err(|error: toml::de::Error| refuse(format!("aliases: {}", error.message()))),
     }
 }
 

@@ -72,11 +72,10 @@ fn elsewhere(store: &Store, text: &str) -> Result<Option<Found>, Failure> {
             let descriptor = store.resolve(name)?;
             Ok(descriptor.map(|descriptor| Found { descriptor, name: Some(name.clone()) }))
         }
-        several => Err(Failure::new(
-            Kind::Invalid,
-            format!("{text:?} could be {}", several.join(" or ")),
-        )
-        .hint("write the name with its registry")),
+        several => {
+            Err(Failure::new(Kind::Invalid, format!("{text:?} could be {}", several.join(" or ")))
+                .hint("write the name with its registry"))
+        }
     }
 }
 

@@ -55,8 +55,11 @@ impl Pull {
             let (name, root) = place::first_there(&from, |from| {
                 let name = place::store_name(from)?;
                 observed(&format!("pull {text}"), progress, |task| {
-                    let access =
-                        Access { app, reach: self.registry.reach()?, unpack: Some(platform.clone()) };
+                    let access = Access {
+                        app,
+                        reach: self.registry.reach()?,
+                        unpack: Some(platform.clone()),
+                    };
                     access.copy(from, &Location::Store(name.clone()), &options, task)
                 })
                 .map(|root| (name, root))
