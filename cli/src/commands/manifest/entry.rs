@@ -145,8 +145,8 @@ pub(crate) fn entries(
         None => match lookup::find(store, text)? {
             Some(found) => found.descriptor,
             None => {
-                let from = Location::Registry(place::remote_name(text)?);
-                fetch(app, &from, all, flags, reach)?
+                let from = place::remote_locations(app, text)?;
+                place::first_there(&from, |from| fetch(app, from, all, flags, reach.clone()))?
             }
         },
         Some(Location::Store(name)) => lookup::require(store, &name)?.descriptor,
