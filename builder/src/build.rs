@@ -12,6 +12,7 @@ use task::{Cause, Task};
 use transport::Location;
 
 use crate::assemble::{Assembled, Parts, assemble};
+use crate::cache::Strict;
 use crate::engine::{Build, Engine};
 use crate::error::{During, place};
 use crate::images::{self, Bases};
@@ -27,27 +28,47 @@ use crate::{Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, 
 /// The first that happened, when everything that was running has ended. [`Error::excerpts`] has
 /// the place in the Dockerfile.
 pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
+    let jobs = request.jobs;
     let file = Arc::new(request.dockerfile.clone());
     let (dockerfile, diagnostics) = parse(&file)?;
-    let inputs = Arc::new(Inputs::new(request.inputs.clone()));
-    let (plan, bases) = plan(&dockerfile, &request, env, &file, &inputs, task).await?;
-    for warning in &plan.warnings {
-        task.warn(warning.clone());
-    }
-    let jobs = request.jobs;
-    let build = Arc::new(Build::new(env.clone(), request, Arc::clone(&file), plan, bases, inputs));
-    let targets = build.plan.targets.iter();
-    let targets: Vec<_> =
-        targets.flat_map(|target| target.step.iter().chain(&target.also)).copied().collect();
-    let engine = Engine(Arc::clone(&build));
-    let solved = solve(&build.plan, &targets, &engine, jobs, task).await;
+    let build = planned(&dockerfile, request, file, env, task).await?;
+    let targets = build.plan.wanted();
+    let solved = match build.request.cache.must_hit {
+        true => solve(&build.plan, &targets, &Strict(Arc::clone(&build)), jobs, task).await,
+        false => solve(&build.plan, &targets, &Engine(Arc::clone(&build)), jobs, task).await,
+    };
     build.contexts.remember();
+    if solved.is_ok() {
+        build.settle();
+    }
     let finished = match solved {
         Ok(solved) => finish(&build, &solved, diagnostics, task).await,
         Err(error) => Err(error),
     };
     build.layers.join().await;
     finished
+}
+
+/// A build about to be solved.
+pub(crate) async fn prepare(request: Request, env: &Env, task: &Task) -> Result<Arc<Build>> {
+    let file = Arc::new(request.dockerfile.clone());
+    let (dockerfile, _) = parse(&file)?;
+    planned(&dockerfile, request, file, env, task).await
+}
+
+async fn planned(
+    dockerfile: &Dockerfile,
+    request: Request,
+    file: Arc<SourceFile>,
+    env: &Env,
+    task: &Task,
+) -> Result<Arc<Build>> {
+    let inputs = Arc::new(Inputs::new(request.inputs.clone()));
+    let (plan, bases) = plan(dockerfile, &request, env, &file, &inputs, task).await?;
+    for warning in &plan.warnings {
+        task.warn(warning.clone());
+    }
+    Ok(Arc::new(Build::new(env.clone(), request, file, plan, bases, inputs)))
 }
 
 /// The plan of a build without building: resolves base images, executes nothing.
@@ -167,6 +188,7 @@ async fn finish(
         images: Vec::new(),
         names: Vec::new(),
         pushed: Vec::new(),
+        explained: build.explained(),
         steps: solved.keys.len(),
         cached: solved.recalled,
         warnings,

@@ -14,6 +14,7 @@ use store::{SnapshotId, StepRecord};
 use task::Task;
 use transport::bridge;
 
+use crate::assemble::rfc3339;
 use crate::context::http::{self, Download, download};
 use crate::context::{Contexts, Tree};
 use crate::error::{During, place};
@@ -25,7 +26,11 @@ use crate::plan::key::{Key, KeyBuilder, definition};
 use crate::plan::{CopyOp, CopySource, From, Op, Plan, RunMountKind, RunOp, Step, StepId};
 use crate::solve::Executor;
 use crate::step::{self, copy, run, select, workdir};
-use crate::{Env, Error, Request, Result, SourceFile, users, why};
+use crate::why::{self, Explanation, Facts, FileFact, Reason, ReasonKind};
+use crate::{Env, Error, Request, Result, SourceFile, users};
+
+/// So many reasons of a step are told while it runs.
+const NOTED: usize = 5;
 
 /// The result of a step, as long as the build lives.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +55,12 @@ pub(crate) struct Build {
     pub(crate) now: i64,
     made: Mutex<HashMap<Key, Made>>,
     keys: Mutex<BTreeMap<StepId, Key>>,
+    /// What names the results of steps on every machine: made of the definitions alone, never of
+    /// what a step happened to give here.
+    origins: Mutex<BTreeMap<StepId, Key>>,
+    /// Results that are older than the user wants: when they were made.
+    expired: Mutex<BTreeMap<StepId, i64>>,
+    explained: Mutex<BTreeMap<StepId, Explanation>>,
     /// What each image step's file system is, once it was made available; locked meanwhile.
     unpacked: BTreeMap<StepId, tokio::sync::Mutex<Option<Option<SnapshotId>>>>,
     downloads: Mutex<HashMap<StepId, Vec<Download>>>,
@@ -89,6 +100,9 @@ impl Build {
             now: i64::try_from(seconds).unwrap_or(i64::MAX),
             made: Mutex::default(),
             keys: Mutex::default(),
+            origins: Mutex::default(),
+            expired: Mutex::default(),
+            explained: Mutex::default(),
             unpacked,
             downloads: Mutex::default(),
         }
@@ -129,7 +143,75 @@ impl Build {
         })
     }
 
-    fn record(&self, key: Key) -> Result<Option<(Key, Made)>> {
+    /// The key of a solved step as every machine computes it.
+    pub(crate) fn origin_of(&self, id: StepId) -> Option<Key> {
+        lock(&self.origins).get(&id).copied()
+    }
+
+    /// Why each step that ran had to, in their order.
+    pub(crate) fn explained(&self) -> Vec<Explanation> {
+        lock(&self.explained).values().cloned().collect()
+    }
+
+    /// Says why a step has to run, to the user and for later.
+    pub(crate) fn explain(
+        &self,
+        id: StepId,
+        inputs: &[Key],
+        files: Vec<FileFact>,
+        task: &Task,
+    ) -> Result<(Facts, Explanation)> {
+        let step = self.step(id);
+        let origin = self.origin_of(id).ok_or(Error::Panicked)?;
+        let facts = why::gather(self, id, inputs, origin, files);
+        let expired = lock(&self.expired).get(&id).copied();
+        let reasons = match (step.fresh, expired) {
+            (true, _) => {
+                let text = "the cache is not to be asked";
+                vec![Reason::new(ReasonKind::NoCache, None, "refused", text)]
+            }
+            (false, Some(made)) => {
+                let text = format!("its result of {} is too old", rfc3339(made));
+                vec![Reason::new(ReasonKind::Expired, None, "expired", text)]
+            }
+            _ => {
+                let before = why::before(&self.env.store, &self.request, step);
+                why::compare(before.as_ref(), &facts)
+            }
+        };
+        let place = place(&self.file, step.span.start);
+        let explanation = Explanation { step: step.name.clone(), place, reasons };
+        for reason in explanation.reasons.iter().take(NOTED) {
+            task.note(reason.to_string());
+        }
+        if explanation.reasons.len() > NOTED {
+            task.note(format!("{} more reasons", explanation.reasons.len() - NOTED));
+        }
+        Ok((facts, explanation))
+    }
+
+    /// [`Build::explain`] of a step that runs.
+    fn account(
+        &self,
+        id: StepId,
+        inputs: &[Key],
+        files: Vec<FileFact>,
+        task: &Task,
+    ) -> Result<Facts> {
+        let (facts, explanation) = self.explain(id, inputs, files, task)?;
+        lock(&self.explained).insert(id, explanation);
+        Ok(facts)
+    }
+
+    /// Remembers which steps these were, for the next build to compare itself with.
+    pub(crate) fn settle(&self) {
+        let origins = lock(&self.origins).clone();
+        let own = origins.iter().filter(|(id, _)| !matches!(self.step(**id).op, Op::Image(_)));
+        let steps = own.map(|(id, origin)| (self.step(*id), *origin));
+        why::settle(&self.env.store, &self.request, steps);
+    }
+
+    fn record(&self, id: StepId, key: Key) -> Result<Option<(Key, Made)>> {
         let lookup = |key: Key| self.env.store.step(key.0).during("asking the cache");
         let Some(mut record) = lookup(key)? else { return Ok(None) };
         let mut key = key;
@@ -147,7 +229,19 @@ impl Build {
             created: created.unwrap_or(0),
             new: false,
         });
+        let made = made.filter(|made| self.is_young(id, made.created));
         Ok(made.map(|made| (key, made)))
+    }
+
+    /// Whether a result may still be used; if not, that is remembered.
+    fn is_young(&self, id: StepId, created: i64) -> bool {
+        let young = self.request.cache.ttl.is_none_or(|ttl| {
+            self.now.saturating_sub(created) < i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
+        });
+        if !young {
+            lock(&self.expired).insert(id, created);
+        }
+        young
     }
 
     fn keep(&self, id: StepId, key: Key, made: Made) {
@@ -203,36 +297,66 @@ impl Build {
         Ok(download)
     }
 
-    /// The key of a step, with the content it reads from build contexts.
-    fn key(&self, id: StepId, inputs: &[Key], task: &Task) -> Result<Key> {
+    /// The keys of a step, with the content it reads from build contexts; also the files of it,
+    /// if they are wanted.
+    pub(crate) fn keys(
+        &self,
+        id: StepId,
+        inputs: &[Key],
+        record: bool,
+        task: &Task,
+    ) -> Result<(Key, Vec<FileFact>)> {
         let step = self.step(id);
-        let mut key = definition(step, inputs);
+        let mut content = KeyBuilder::new("content");
+        if record {
+            content = content.recording();
+        }
         match &step.op {
             Op::Image(image) => {
                 let chain = self.bases[image].image.chain_id();
                 let mut key = KeyBuilder::new("image");
                 key.part(chain.map(|chain| chain.0.to_string()).unwrap_or_default().as_bytes());
-                return Ok(key.finish());
+                let key = key.finish();
+                lock(&self.origins).insert(id, key);
+                return Ok((key, Vec::new()));
             }
             Op::Copy(op) => {
                 if let From::Context(_) = &op.from {
                     self.selection(id, op, step, &[], task)?.digest(
                         self.env.threads,
-                        &mut key,
+                        &mut content,
                         task,
                     )?;
                 }
             }
             Op::Run(op) => {
-                self.run_content(op, &mut key, task)?;
+                self.run_content(op, &mut content, task)?;
                 // What `/etc/hosts` says of them decides the result as well.
                 if !self.request.hosts.is_empty() {
-                    key.part(format!("\0hosts{:?}", self.request.hosts).as_bytes());
+                    content.part(format!("\0hosts{:?}", self.request.hosts).as_bytes());
                 }
             }
             Op::Workdir(_) => {}
         }
-        Ok(key.finish())
+        let (content, files) = content.finish_recording();
+        let finish = |inputs: &[Key]| {
+            let mut key = definition(step, inputs);
+            key.part(content.0.as_bytes());
+            key.finish()
+        };
+        let key = finish(inputs);
+        let origins: Option<Vec<Key>> = step.inputs().map(|input| self.origin_of(input)).collect();
+        let origin = match origins {
+            Some(origins) if origins != inputs => finish(&origins),
+            _ => key,
+        };
+        lock(&self.origins).insert(id, origin);
+        Ok((key, files))
+    }
+
+    /// Goes on as if a step had run, whose result has this key then.
+    pub(crate) fn assume(&self, id: StepId, key: Key) {
+        lock(&self.keys).insert(id, key);
     }
 
     /// Adds what the mounts of a command read from build contexts.
@@ -272,7 +396,10 @@ impl Build {
         task: &Arc<Task>,
     ) -> Result<Key> {
         let step = self.step(id);
-        why::explain(self, id, inputs, key, task);
+        let mut facts = None;
+        if !step.reads_context() && !matches!(step.op, Op::Copy(_)) {
+            facts = Some(self.account(id, inputs, Vec::new(), task)?);
+        }
         let active = self.env.store.begin().during("beginning a step")?;
         let mut name = key;
         match &step.op {
@@ -310,7 +437,7 @@ impl Build {
                 if let From::Read(_) = op.from {
                     name = self.content_key(op, step, inputs, &selection, task)?;
                     if !step.fresh
-                        && let Some((known, made)) = self.record(name)?
+                        && let Some((known, made)) = self.record(id, name)?
                     {
                         task.note("the files are the same as before");
                         self.alias(key, known)?;
@@ -318,22 +445,27 @@ impl Build {
                         return Ok(known);
                     }
                 }
-                self.copy(op, &selection, &active, parent, task)?;
-                if let From::Context(_) = &op.from {
-                    self.unchanged(id, inputs, key, task)?;
+                if !step.reads_context() {
+                    facts = Some(self.account(id, inputs, Vec::new(), task)?);
                 }
+                self.copy(op, &selection, &active, parent, task)?;
             }
         }
+        let facts = match facts {
+            Some(facts) => facts,
+            None => {
+                // The files are listed now that they had to be looked at again anyway.
+                let (again, files) = self.keys(id, inputs, true, task)?;
+                if again != key && matches!(step.op, Op::Copy(_)) {
+                    return Err(Error::Changed { place: "the build context".to_owned() });
+                }
+                self.account(id, inputs, files, task)?
+            }
+        };
         self.commit(id, key, name, active, parent)?;
+        let origin = self.origin_of(id).unwrap_or(key);
+        why::remember(&self.env.store, origin, &facts, task);
         Ok(name)
-    }
-
-    /// Fails if the context is not what the key says any more.
-    fn unchanged(&self, id: StepId, inputs: &[Key], key: Key, task: &Task) -> Result<()> {
-        if self.key(id, inputs, task)? == key {
-            return Ok(());
-        }
-        Err(Error::Changed { place: "the build context".to_owned() })
     }
 
     fn copy(
@@ -451,7 +583,8 @@ impl Executor for Engine {
             lock(&self.0.downloads).insert(id, all);
         }
         let (build, inputs, task) = (Arc::clone(&self.0), inputs.to_vec(), Arc::clone(task));
-        bridge::blocking(move || build.key(id, &inputs, &task)).await.map_err(at)
+        let keys = move || build.keys(id, &inputs, false, &task).map(|(key, _)| key);
+        bridge::blocking(keys).await.map_err(at)
     }
 
     async fn recall(&self, id: StepId, key: Key) -> Result<Option<Key>> {
@@ -469,7 +602,7 @@ impl Executor for Engine {
             return Ok(None);
         }
         let build = Arc::clone(&self.0);
-        let found = bridge::blocking(move || build.record(key)).await?;
+        let found = bridge::blocking(move || build.record(id, key)).await?;
         Ok(found.map(|(key, made)| {
             self.0.keep(id, key, made);
             key

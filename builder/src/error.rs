@@ -139,6 +139,14 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A step would have to run, and was not to.
+    #[error("{step} is not cached: {}", .reasons.join("; "))]
+    NotCached {
+        /// The step as the user sees it.
+        step: String,
+        /// Why it would run.
+        reasons: Vec<String>,
+    },
     /// The build context changed while it was copied.
     #[error("{place} changed while it was being copied")]
     Changed {
@@ -231,7 +239,10 @@ impl Fault for Error {
             | Error::Image { source, .. }
             | Error::Part { source, .. } => source.kind(),
             Error::Command { .. } => Kind::Command,
-            Error::Platform { .. } | Error::Denied { .. } | Error::Foreign { .. } => Kind::Refused,
+            Error::Platform { .. }
+            | Error::Denied { .. }
+            | Error::Foreign { .. }
+            | Error::NotCached { .. } => Kind::Refused,
             Error::NotPulled { .. } | Error::Missing { .. } => Kind::NotFound,
             Error::File { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => Kind::NotFound,
@@ -261,6 +272,7 @@ impl Fault for Error {
                 Some("add an exception such as !path to the ignore file".to_owned())
             }
             Error::Missing { near: Some(near), .. } => Some(format!("did you mean {near:?}?")),
+            Error::NotCached { .. } => Some("leave out --fail-if-not-cached to run it".to_owned()),
             Error::Changed { .. } => Some("build again when nothing writes there".to_owned()),
             _ => None,
         }

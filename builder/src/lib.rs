@@ -7,6 +7,7 @@
 
 mod assemble;
 mod build;
+mod cache;
 mod contents;
 mod context;
 mod engine;
@@ -24,6 +25,7 @@ mod users;
 mod why;
 
 pub use build::{build, plan_only};
+pub use cache::{CacheRequest, Forecast, Outlook, forecast};
 pub use contents::{OpenLayer, inventory, open_stored};
 pub use context::{find_dockerfile, read_dockerfile};
 pub use env::{Env, Places};
@@ -32,3 +34,4 @@ pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourceP
 pub use request::{
     Built, BuiltImage, Context, Format, Network, Output, Pull, Request, Secret, SourceFile,
 };
+pub use why::{Explanation, Reason, ReasonKind};

@@ -9,7 +9,7 @@ use dockerfile::Diagnostic;
 use image::{Descriptor, Digest, Platform, Reference};
 use layers::Compression;
 
-use crate::{Input, InputRules};
+use crate::{CacheRequest, Explanation, Input, InputRules};
 
 /// A text and the name it is called by in messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -152,6 +152,8 @@ pub struct Request {
     pub compression: Compression,
     /// How many steps may run at once; at least 1.
     pub jobs: usize,
+    /// What the cache is asked and what it is given.
+    pub cache: CacheRequest,
     /// Proxy variables (`HTTP_PROXY`, …) for `RUN`; they are kept out of image, history and
     /// cache keys.
     pub proxy: BTreeMap<String, String>,
@@ -187,6 +189,7 @@ impl Request {
             format: Format::default(),
             compression: Compression { encoding: image::Encoding::Gzip, level: None },
             jobs: 4,
+            cache: CacheRequest::default(),
             proxy: BTreeMap::new(),
             inputs: InputRules::default(),
         }
@@ -226,6 +229,8 @@ pub struct Built {
     pub names: Vec<String>,
     /// Where the image was pushed or written to.
     pub pushed: Vec<String>,
+    /// Why each step that ran had to.
+    pub explained: Vec<Explanation>,
     /// How many steps the target needed.
     pub steps: usize,
     /// How many of them the cache answered.

@@ -207,6 +207,7 @@ mod tests {
             instruction: String::new(),
             span: Span::default(),
             fresh: false,
+            args: BTreeMap::new(),
         };
         Plan { steps: inputs.iter().map(step).collect(), ..Plan::default() }
     }

@@ -1,6 +1,7 @@
 //! Values that flags take, read strictly: what is not understood is refused by name.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use runtime::{Mount, Propagation, Ulimit};
 
@@ -302,6 +303,22 @@ pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>, String> {
         }
     };
     text.split(',').filter(|part| !part.is_empty()).map(key).collect()
+}
+
+/// An age: a number and a unit.
+pub(crate) fn age(text: &str) -> Result<Duration, String> {
+    let refuse = || format!("{text:?} is not an age such as 24h or 7d");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| refuse())?;
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "w" => 604_800,
+        _ => return Err(refuse()),
+    };
+    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(refuse)
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use clap_complete::Shell;
 
 use crate::app::{App, Globals};
 use crate::commands::{
-    about, account, bud, care, containers, images, manifest, registry, run, sbom, sign, transfer,
+    about, account, bud, care, containers, images, manifest, plan, registry, run, sbom, sign,
+    transfer,
 };
 use crate::entry;
 use crate::report::Failure;
@@ -30,6 +31,7 @@ struct Rbuild {
 enum Command {
     #[command(visible_alias = "build")]
     Bud(Box<bud::Bud>),
+    Plan(Box<plan::Plan>),
     Run(Box<run::Run>),
     Ps(containers::Ps),
     Logs(containers::Logs),
@@ -83,6 +85,7 @@ pub fn rbuild() -> ExitCode {
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
     match command {
         Command::Bud(bud) => bud.run(app),
+        Command::Plan(plan) => plan.run(app),
         Command::Run(run) => run.run(app),
         Command::Ps(ps) => ps.run(app),
         Command::Logs(logs) => logs.run(app),

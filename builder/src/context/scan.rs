@@ -19,6 +19,7 @@ use task::Task;
 use super::Tree;
 use super::digests::Identity;
 use crate::plan::key::KeyBuilder;
+use crate::why::{FileFact, mark32};
 use crate::{Error, Result};
 
 /// Decides which paths below one source are taken.
@@ -100,8 +101,26 @@ pub(crate) fn digest(
         key.part(&numbers);
         key.part(&content.unwrap_or_default());
         key.part(file.link.as_ref().map_or(b"".as_slice(), |link| link.as_os_str().as_bytes()));
-        if !file.attributes.is_empty() {
-            key.part(&flat(&file.attributes));
+        let attributes = match file.attributes.is_empty() {
+            true => Vec::new(),
+            false => flat(&file.attributes),
+        };
+        if !attributes.is_empty() {
+            key.part(&attributes);
+        }
+        if let Some(record) = key.files() {
+            let path = if file.path.as_os_str().is_empty() {
+                source.to_owned()
+            } else {
+                source.join(&file.path)
+            };
+            let link = file.link.as_ref().map_or(b"".as_slice(), |l| l.as_os_str().as_bytes());
+            record.push(FileFact {
+                path: path.to_string_lossy().into_owned(),
+                mode: file.stat.st_mode,
+                owner: owners.then_some((file.stat.st_uid, file.stat.st_gid)),
+                content: mark32(&[&content.unwrap_or_default(), link, &attributes]),
+            });
         }
     }
     Ok(files.len())

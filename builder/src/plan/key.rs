@@ -3,23 +3,28 @@
 use image::{Algorithm, Digest, Digester};
 
 use super::{Op, Step};
+use crate::why::FileFact;
 
 /// Names the result of a step: everything that decides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub Digest);
 
 /// Changes whenever the same step would give another result than before.
-const VERSION: &str = "rbuild-step-1";
+const VERSION: &str = "rbuild-step-2";
 
 /// Collects what decides a step's result. Every part is written with its length, so that no two
 /// different lists of parts look the same.
 #[derive(Debug)]
-pub struct KeyBuilder(Digester);
+pub struct KeyBuilder {
+    digester: Digester,
+    files: Option<Vec<FileFact>>,
+}
 
 impl KeyBuilder {
     /// A key of this kind.
     pub fn new(kind: &str) -> KeyBuilder {
-        let mut builder = KeyBuilder(Digester::new(Algorithm::Sha256));
+        let digester = Digester::new(Algorithm::Sha256);
+        let mut builder = KeyBuilder { digester, files: None };
         builder.part(VERSION.as_bytes());
         builder.part(kind.as_bytes());
         builder
@@ -27,14 +32,31 @@ impl KeyBuilder {
 
     /// Adds one part.
     pub fn part(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.update(&(bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+        self.digester.update(&(bytes.len() as u64).to_le_bytes());
+        self.digester.update(bytes);
         self
     }
 
     /// The key.
     pub fn finish(self) -> Key {
-        Key(self.0.finish())
+        Key(self.digester.finish())
+    }
+
+    /// From now on also remembers each file that becomes part of the key.
+    pub(crate) fn recording(mut self) -> Self {
+        self.files = Some(Vec::new());
+        self
+    }
+
+    /// Where files are remembered, if somebody wants to know.
+    pub(crate) fn files(&mut self) -> Option<&mut Vec<FileFact>> {
+        self.files.as_mut()
+    }
+
+    /// The key, and the files that became part of it.
+    pub(crate) fn finish_recording(mut self) -> (Key, Vec<FileFact>) {
+        let files = self.files.take().unwrap_or_default();
+        (self.finish(), files)
     }
 }
 

@@ -384,6 +384,7 @@ impl Lowerer<'_> {
             reads: Vec::new(),
             span,
             fresh: false,
+            args: BTreeMap::new(),
         });
         self.images.insert(key.clone(), step);
         Some(step)
@@ -461,6 +462,7 @@ impl Lowerer<'_> {
             instruction: text,
             span: instruction.span,
             fresh: place.fresh,
+            args: state.visible_args(),
         });
         state.rootfs = Some(id);
         state.history.push(HistoryItem { created_by, layer: Some(id) });

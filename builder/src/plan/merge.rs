@@ -2,9 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{Plan, Step, StepId};
+use super::{Plan, Step, StepId, Target};
 
 impl Plan {
+    /// The steps that something is made of, or that must have worked.
+    pub fn wanted(&self) -> Vec<StepId> {
+        let each = |target: &'_ Target| -> Vec<StepId> {
+            target.step.iter().chain(&target.also).copied().collect()
+        };
+        self.targets.iter().flat_map(each).collect()
+    }
+
     /// One plan for the targets of all of them, in their order. A step that does the same to the
     /// same as one of an earlier plan is that step.
     pub fn merge(plans: Vec<Plan>) -> Plan {

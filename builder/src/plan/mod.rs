@@ -73,12 +73,26 @@ pub struct Step {
     pub span: Span,
     /// The cache is not asked.
     pub fresh: bool,
+    /// The build arguments the instruction sees, by name; those that are never part of a key
+    /// are not among them.
+    pub args: BTreeMap<String, String>,
 }
 
 impl Step {
     /// Every step this one needs, the parent first.
     pub fn inputs(&self) -> impl Iterator<Item = StepId> + '_ {
         self.parent.iter().chain(&self.reads).copied()
+    }
+
+    /// Whether it reads files of a build context.
+    pub fn reads_context(&self) -> bool {
+        match &self.op {
+            Op::Copy(op) => matches!(op.from, From::Context(_)),
+            Op::Run(op) => op.mounts.iter().any(|mount| {
+                matches!(&mount.kind, RunMountKind::Bind { from: From::Context(_), .. })
+            }),
+            Op::Image(_) | Op::Workdir(_) => false,
+        }
     }
 }
 

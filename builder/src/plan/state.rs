@@ -1,9 +1,11 @@
 //! What is known in the middle of lowering a stage.
 
+use std::collections::BTreeMap;
+
 use dockerfile::{Diagnostic, Word};
 use image::{Config, ContainerConfig, Platform};
 
-use super::args::{Variables, in_env};
+use super::args::{PROXY, Variables, in_env};
 use super::{HistoryItem, ImageKey, StepId};
 
 /// What a stage has come to after some of its instructions.
@@ -45,6 +47,12 @@ impl State {
     /// The value of a variable: `ENV` beats `ARG`.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         in_env(&self.config.config.env, name).or_else(|| self.args.get(name)).map(str::to_owned)
+    }
+
+    /// The build arguments that have a value and may be in a key.
+    pub(super) fn visible_args(&self) -> BTreeMap<String, String> {
+        let all = self.args.iter().filter(|(name, _)| !PROXY.contains(name));
+        all.filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect()
     }
 
     /// Replaces the variables in a word.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use task::Outcome;
 
 use crate::Case;
-use crate::support::{OneImage, Only, Place};
+use crate::support::{BASE, OneImage, Only, Place};
 
 pub(crate) const CASES: &[Case] = &[
     ("a_second_build_does_nothing_and_gives_the_same_image", warm),
@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     ("no_cache_runs_again_and_keeps_working", no_cache),
     ("two_stores_give_the_same_digest", reproducible),
     ("a_miss_has_a_reason", reasons),
+    ("a_forecast_runs_nothing_and_is_right", forecasts),
     ("outputs", outputs),
     ("a_gate_lets_an_index_or_what_is_chosen_from_it_through", gates),
     ("docker_format", docker),
@@ -168,25 +169,87 @@ fn reproducible() {
 
 fn reasons() {
     let place = Place::new();
-    place.write("a", "1").write("b", "1");
-    let text = "FROM base\nCOPY a /a\nCOPY b /b\n";
-    let notes = |text: &str| {
-        place.build_text(text);
-        let notes = place.ear.notes();
-        notes
-            .into_iter()
-            .filter(|note| note.contains("change") || note.contains("cache"))
-            .collect::<Vec<_>>()
+    place.write("a", "1").write("d/b", "1").write("d/c", "1");
+    let text = "FROM base\nARG V=1\nCOPY a /a\nCOPY d /d$V\nWORKDIR /w\n";
+    let ran = |request| -> Vec<Vec<String>> {
+        let explained = place.build(request).built.explained;
+        let reasons =
+            |e: &builder::Explanation| e.reasons.iter().map(ToString::to_string).collect();
+        explained.iter().map(reasons).collect()
     };
-    assert_eq!(notes(text), [""; 0]);
+    let new = "it was not built before from this Dockerfile and context";
+    assert_eq!(ran(place.request(text)), [[new], [new], [new]]);
+    assert!(ran(place.request(text)).is_empty());
     place.write("a", "2");
-    assert_eq!(notes(text), ["the files it reads have changed", "a step before it has changed"]);
-    let changed = text.replace("/b", "/c");
-    assert_eq!(notes(&changed), ["the instruction or its variables have changed"]);
+    let parent = |step: &str| vec![format!("the step before it changed: [{step}")];
+    let (second, third) = (parent("2/4] COPY a /a"), parent("3/4] COPY d /d$V"));
+    let first = vec!["file a has other content".to_owned()];
+    assert_eq!(ran(place.request(text)), [first, second, third.clone()]);
+    assert!(place.ear.notes().contains(&"file a has other content".to_owned()));
+    // Back to what was built before, and from there to something else: compared with the last
+    // build, not with the last step that ran.
+    place.write("a", "1");
+    assert!(ran(place.request(text)).is_empty());
+    place.write("d/new", "").mode("d/b", 0o600);
+    std::fs::remove_file(place.context.join("d/c")).unwrap();
+    let files = ["file d/b has mode 600, it was 644", "file d/new is new", "file d/c is gone"];
+    assert_eq!(ran(place.request(text)), [files.map(str::to_owned).to_vec(), third.clone()]);
+    let mut request = place.request(text);
+    request.build_args.insert("V".to_owned(), "2".to_owned());
+    let arg = vec!["build argument V changed".to_owned()];
+    assert_eq!(ran(request), [arg, third.clone()]);
+    let changed = text.replace("COPY a /a", "COPY a /e");
+    let rewritten = vec!["the instruction changed, it was: COPY a /a".to_owned()];
+    let other = vec![
+        "build argument V changed".to_owned(),
+        "the step before it is another one: [2/4] COPY a /e, it was [2/4] COPY a /a".to_owned(),
+    ];
+    assert_eq!(ran(place.request(&changed))[..2], [rewritten, other]);
     let mut request = place.request(&changed);
     request.no_cache = true;
-    place.build(request);
-    assert!(place.ear.notes().contains(&"the cache is not to be asked".to_owned()));
+    assert!(ran(request).iter().all(|step| *step == ["the cache is not to be asked"]));
+    // The clock of these tests stands still: everything is exactly as old as allowed.
+    let mut request = place.request(&changed);
+    request.cache.ttl = Some(std::time::Duration::ZERO);
+    assert_eq!(ran(request)[0], ["its result of 2096-10-02T07:06:40Z is too old"]);
+    let mut request = place.request(&changed);
+    request.cache.ttl = Some(std::time::Duration::from_secs(1));
+    assert!(ran(request).is_empty());
+    place.base(BASE, |config| config.config.env.push("NEW=1".to_owned()));
+    let same_files = ran(place.request(&changed));
+    assert!(same_files.is_empty(), "COPY sees no variables: {same_files:?}");
+}
+
+fn forecasts() {
+    let place = Place::new();
+    place.write("a", "1").write("b", "1");
+    let text =
+        "FROM base AS one\nCOPY a /a\nCOPY b /b\nFROM base\nCOPY --from=one /a /a\nWORKDIR /w\n";
+    let look = || {
+        let steps = place.forecast(place.request(text)).unwrap();
+        steps.iter().map(|step| step.outlook).collect::<Vec<_>>()
+    };
+    use builder::Outlook::{Cached, Depends, Run};
+    assert_eq!(look(), [Run; 4]);
+    let strict = || {
+        let mut request = place.request(text);
+        request.cache.must_hit = true;
+        place.try_build(request)
+    };
+    let error = strict().unwrap_err();
+    let told = task::chain(&error).join(": ");
+    assert!(told.contains("[one 2/3] COPY a /a is not cached: it was not built"), "{told}");
+    assert!(told.contains("Dockerfile:2"), "{told}");
+    assert!(place.store.resolve("localhost/app:latest").unwrap().is_none());
+    place.build_text(text);
+    assert_eq!(look(), [Cached; 4]);
+    assert_eq!(strict().unwrap().cached, 5);
+    place.write("b", "2");
+    assert_eq!(look(), [Cached, Run, Depends, Depends]);
+    let told = task::chain(&strict().unwrap_err()).join(": ");
+    assert!(told.contains("[one 3/3] COPY b /b is not cached: file b has other content"), "{told}");
+    let look = place.build_text(text);
+    assert_eq!(look.built.explained.len(), 1, "the copied file is the same");
 }
 
 fn outputs() {

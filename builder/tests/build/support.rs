@@ -261,6 +261,12 @@ impl Place {
         runtime.block_on(builder::build(request, env, &task))
     }
 
+    /// What would become of each step.
+    pub(crate) fn forecast(&self, request: Request) -> Result<Vec<builder::Forecast>, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(builder::forecast(request, &self.env(), &Task::silent()))
+    }
+
     #[track_caller]
     pub(crate) fn build(&self, request: Request) -> Look {
         match self.try_build(request) {

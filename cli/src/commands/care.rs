@@ -23,7 +23,7 @@ pub(crate) struct Prune {
     #[arg(long, visible_aliases = ["max-used-space", "keep-storage"], value_name = "SIZE", value_parser = flags::size)]
     keep: Option<u64>,
     /// Only what was not used for this long: 24h, 7d
-    #[arg(long, visible_alias = "until", value_name = "AGE", value_parser = age)]
+    #[arg(long, visible_alias = "until", value_name = "AGE", value_parser = flags::age)]
     older_than: Option<Duration>,
     /// Say what would be removed, and remove nothing
     #[arg(short = 'n', long)]
@@ -31,21 +31,6 @@ pub(crate) struct Prune {
     /// Accepted for scripts: there is no question to answer
     #[arg(short, long)]
     force: bool,
-}
-
-fn age(text: &str) -> Result<Duration, String> {
-    let refuse = || format!("{text:?} is not an age such as 24h or 7d");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| refuse())?;
-    let unit = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        "w" => 604_800,
-        _ => return Err(refuse()),
-    };
-    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(refuse)
 }
 
 impl Prune {

@@ -12,6 +12,7 @@ pub(crate) mod images;
 pub(crate) mod lookup;
 pub(crate) mod manifest;
 pub(crate) mod place;
+pub(crate) mod plan;
 pub(crate) mod registry;
 pub(crate) mod registry_flags;
 pub(crate) mod run;

@@ -1,5 +1,6 @@
 //! `rbuild bud`: a Dockerfile becomes an image.
 
+mod cache;
 mod context;
 mod output;
 mod platform;
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use builder::{Built, Env, Format, Network, Pull, Request};
+use builder::{Built, Env, Forecast, Format, Network, Pull, Request};
 use clap::{Args, ValueEnum};
 use image::{Encoding, Reference};
 use task::Task;
@@ -115,6 +116,8 @@ pub(crate) struct Bud {
     #[command(flatten)]
     platforms: PlatformFlags,
     #[command(flatten)]
+    cache: cache::CacheFlags,
+    #[command(flatten)]
     registry: RegistryFlags,
 }
 
@@ -177,6 +180,9 @@ impl Bud {
         if !self.quiet {
             self.summary(&built, start);
         }
+        if self.cache.explain(&built) {
+            return Ok(0);
+        }
         if let Some(id) = built.id.filter(|_| !self.output.iter().any(|text| to_stdout(text))) {
             outln!("{}", if self.quiet { id.to_string() } else { id.hex() });
         }
@@ -184,7 +190,21 @@ impl Bud {
     }
 
     fn build(&self, app: &App, request: Request, task: &Task) -> Result<Built, Failure> {
-        let env = Env {
+        let env = self.env(app)?;
+        app.wait(builder::build(request, &env, task))?.map_err(failure)
+    }
+
+    /// What would become of each step.
+    pub(crate) fn forecast(&self, app: &App) -> Result<Vec<Forecast>, Failure> {
+        let request = self.request()?;
+        observed("plan", Progress::Quiet, |task| {
+            let env = self.env(app)?;
+            app.wait(builder::forecast(request, &env, task))?.map_err(failure)
+        })
+    }
+
+    fn env(&self, app: &App) -> Result<Env, Failure> {
+        Ok(Env {
             store: app.store()?.clone(),
             places: app.places_for(&self.registry.reach()?)?,
             gate: app.gate()?,
@@ -192,8 +212,7 @@ impl Bud {
             user_namespace: runtime::in_user_namespace(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             threads: std::thread::available_parallelism().map_or(2, usize::from),
-        };
-        app.wait(builder::build(request, &env, task))?.map_err(failure)
+        })
     }
 
     fn request(&self) -> Result<Request, Failure> {
@@ -258,6 +277,7 @@ impl Bud {
             Some(jobs) => usize::from(jobs),
             None => std::thread::available_parallelism().map_or(2, usize::from),
         };
+        request.cache = self.cache.request()?;
         request.proxy = config::proxies().into_iter().collect();
         Ok(request)
     }

@@ -1,0 +1,166 @@
+//! Asking the cache without doing anything.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use serde::Serialize;
+use task::Task;
+use transport::bridge;
+
+use crate::build::prepare;
+use crate::engine::{Build, Engine};
+use crate::plan::key::Key;
+use crate::plan::{From, Op, StepId};
+use crate::solve::{Executor, solve};
+use crate::why::{Explanation, Reason, ReasonKind};
+use crate::{Env, Error, Request, Result, step};
+
+/// What would become of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outlook {
+    /// Its result is known.
+    Cached,
+    /// It has to run.
+    Run,
+    /// What decides it are files that a step which has to run makes first: if they come out as
+    /// before, it is cached.
+    Depends,
+}
+
+impl Outlook {
+    /// One word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outlook::Cached => "cached",
+            Outlook::Run => "run",
+            Outlook::Depends => "depends",
+        }
+    }
+}
+
+/// What would become of a step, and why.
+#[derive(Debug, Clone, Serialize)]
+pub struct Forecast {
+    /// What would become of it.
+    pub outlook: Outlook,
+    /// The step, its place, and why it would run; no reasons when it is cached.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+}
+
+/// Says for each step that the target needs whether it would run, and why, without running any.
+/// Base images are resolved as for a build.
+///
+/// # Errors
+/// As [`crate::build`].
+pub async fn forecast(request: Request, env: &Env, task: &Task) -> Result<Vec<Forecast>> {
+    let jobs = request.jobs;
+    let build = prepare(request, env, task).await?;
+    let dry = Dry { build: Arc::clone(&build), missed: Mutex::default() };
+    let targets = build.plan.wanted();
+    let solved = solve(&build.plan, &targets, &dry, jobs, task).await;
+    build.contexts.remember();
+    let solved = solved?;
+    let mut missed = dry.missed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut steps = Vec::new();
+    for id in solved.keys.into_keys() {
+        let step = &build.plan.steps[id.0];
+        if let Op::Image(_) = step.op {
+            continue;
+        }
+        let forecast = missed.remove(&id).unwrap_or_else(|| {
+            let place = crate::error::place(&build.file, step.span.start);
+            let explanation = Explanation { step: step.name.clone(), place, reasons: Vec::new() };
+            Forecast { outlook: Outlook::Cached, explanation }
+        });
+        steps.push(forecast);
+    }
+    Ok(steps)
+}
+
+/// Why a step that the cache does not know would have to run.
+async fn reasons(
+    build: &Arc<Build>,
+    id: StepId,
+    inputs: &[Key],
+    task: &Arc<Task>,
+) -> Result<Explanation> {
+    let (owned, inputs, task) = (Arc::clone(build), inputs.to_vec(), Arc::clone(task));
+    let work = move || {
+        let files = match owned.plan.steps[id.0].reads_context() {
+            true => owned.keys(id, &inputs, true, &task)?.1,
+            false => Vec::new(),
+        };
+        owned.explain(id, &inputs, files, &task).map(|(_, explanation)| explanation)
+    };
+    let step = &build.plan.steps[id.0];
+    bridge::blocking(work).await.map_err(|error| step::at(&build.file, step, error))
+}
+
+/// An executor that only takes what is known, and fails at the first step that is not.
+pub(crate) struct Strict(pub(crate) Arc<Build>);
+
+#[async_trait]
+impl Executor for Strict {
+    async fn key(&self, id: StepId, inputs: &[Key], task: &Arc<Task>) -> Result<Key> {
+        Engine(Arc::clone(&self.0)).key(id, inputs, task).await
+    }
+
+    async fn recall(&self, id: StepId, key: Key) -> Result<Option<Key>> {
+        Engine(Arc::clone(&self.0)).recall(id, key).await
+    }
+
+    async fn execute(&self, id: StepId, inputs: &[Key], _: Key, task: &Arc<Task>) -> Result<Key> {
+        let explanation = reasons(&self.0, id, inputs, task).await?;
+        let reasons = explanation.reasons.iter().map(ToString::to_string).collect();
+        let error = Error::NotCached { step: explanation.step, reasons };
+        Err(step::at(&self.0.file, &self.0.plan.steps[id.0], error))
+    }
+}
+
+/// An executor that goes on as if a step had run.
+struct Dry {
+    build: Arc<Build>,
+    missed: Mutex<BTreeMap<StepId, Forecast>>,
+}
+
+impl Dry {
+    fn outlook(&self, id: StepId, reasons: &[Reason]) -> Outlook {
+        let step = &self.build.plan.steps[id.0];
+        let of_others =
+            |reason: &Reason| matches!(reason.kind, ReasonKind::Parent | ReasonKind::Input);
+        if !reasons.iter().all(of_others) {
+            return Outlook::Run;
+        }
+        let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = |input: &StepId| {
+            missed.get(input).is_some_and(|forecast| forecast.outlook == Outlook::Run)
+        };
+        let copies = matches!(&step.op, Op::Copy(op) if matches!(op.from, From::Read(_)));
+        let certain =
+            if copies { step.parent.iter().any(runs) } else { step.inputs().any(|i| runs(&i)) };
+        if certain { Outlook::Run } else { Outlook::Depends }
+    }
+}
+
+#[async_trait]
+impl Executor for Dry {
+    async fn key(&self, id: StepId, inputs: &[Key], task: &Arc<Task>) -> Result<Key> {
+        Engine(Arc::clone(&self.build)).key(id, inputs, task).await
+    }
+
+    async fn recall(&self, id: StepId, key: Key) -> Result<Option<Key>> {
+        Engine(Arc::clone(&self.build)).recall(id, key).await
+    }
+
+    async fn execute(&self, id: StepId, inputs: &[Key], key: Key, task: &Arc<Task>) -> Result<Key> {
+        let explanation = reasons(&self.build, id, inputs, task).await?;
+        let outlook = self.outlook(id, &explanation.reasons);
+        let forecast = Forecast { outlook, explanation };
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, forecast);
+        self.build.assume(id, key);
+        Ok(key)
+    }
+}

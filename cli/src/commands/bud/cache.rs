@@ -1,0 +1,69 @@
+//! The flags of `rbuild bud` that are about the cache.
+
+use std::time::Duration;
+
+use builder::{Built, CacheRequest, Explanation};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::flags;
+use crate::report::Failure;
+
+/// What the cache is asked and given.
+#[derive(Debug, Args)]
+pub(crate) struct CacheFlags {
+    /// Run steps again whose result is older than this: 12h, 7d
+    #[arg(long, value_name = "AGE", value_parser = flags::age)]
+    cache_ttl: Option<Duration>,
+    /// Run nothing: fail at the first step that is not cached, and say why it is not
+    #[arg(long)]
+    fail_if_not_cached: bool,
+    /// Say for each step that ran which of its inputs changed; as JSON it takes the place of the
+    /// image id on standard output
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    explain: Option<ExplainFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExplainFormat {
+    Text,
+    Json,
+}
+
+impl CacheFlags {
+    /// The part of the request.
+    pub(super) fn request(&self) -> Result<CacheRequest, Failure> {
+        Ok(CacheRequest { ttl: self.cache_ttl, must_hit: self.fail_if_not_cached })
+    }
+
+    /// Tells why steps ran, if that was asked for; says whether standard output is used up.
+    pub(super) fn explain(&self, built: &Built) -> bool {
+        match self.explain {
+            None => false,
+            Some(ExplainFormat::Text) => {
+                eprint!("{}", text(&built.explained));
+                false
+            }
+            Some(ExplainFormat::Json) => {
+                let id = built.id.map(|id| id.to_string());
+                outln!("{}", json!({ "id": id, "cached": built.cached, "ran": built.explained }));
+                true
+            }
+        }
+    }
+}
+
+/// One line a reason.
+fn text(explained: &[Explanation]) -> String {
+    let mut text = String::new();
+    if explained.is_empty() {
+        text.push_str("no step had to run\n");
+    }
+    for explanation in explained {
+        text.push_str(&format!("{} ({}) ran because\n", explanation.step, explanation.place));
+        for reason in &explanation.reasons {
+            text.push_str(&format!("    {reason}\n"));
+        }
+    }
+    text
+}

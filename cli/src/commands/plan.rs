@@ -1,0 +1,55 @@
+//! `rbuild plan`: what a build would do.
+
+use builder::{Forecast, Outlook};
+use clap::Args;
+use serde_json::json;
+
+use super::bud::Bud;
+use crate::app::App;
+use crate::report::Failure;
+
+/// Say which steps of a build are cached and which would run, and why, without running any
+///
+/// Takes the flags of `rbuild bud`. Exit code 0: every step is cached; 3: some would run.
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    bud: Bud,
+}
+
+/// The exit code when a build would run steps.
+const WOULD_RUN: u8 = 3;
+
+impl Plan {
+    /// Asks the cache.
+    ///
+    /// # Errors
+    /// As `rbuild bud`, before any step.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let steps = self.bud.forecast(app)?;
+        let cached = steps.iter().filter(|step| step.outlook == Outlook::Cached).count();
+        if self.json {
+            let run = steps.len() - cached;
+            outln!("{}", json!({ "cached": cached, "run": run, "steps": steps }));
+        } else {
+            out!("{}", text(&steps));
+            eprintln!("{cached} of {} steps are cached", steps.len());
+        }
+        Ok(if cached == steps.len() { 0 } else { WOULD_RUN })
+    }
+}
+
+fn text(steps: &[Forecast]) -> String {
+    let mut text = String::new();
+    for step in steps {
+        let word = step.outlook.as_str();
+        text.push_str(&format!("{word:<8}{}\n", step.explanation.step));
+        for reason in &step.explanation.reasons {
+            text.push_str(&format!("        {reason}\n"));
+        }
+    }
+    text
+}
