@@ -48,8 +48,8 @@ fn a_build_says_beforehand_and_afterwards_what_runs_and_why() {
         let ran = bud(&bench, &[more, &["--explain=json"]].concat()).ok();
         let told = json(&ran);
         assert!(!ran.stdout.contains("s3cr3t"), "{}", ran.told());
-        let runs = planned["steps"].as_array().unwrap().iter();
-        let planned = runs.filter(|step| step["outlook"] != "cached").next().unwrap();
+        let mut steps = planned["steps"].as_array().unwrap().iter();
+        let planned = steps.find(|step| step["outlook"] != "cached").unwrap();
         for found in [planned, &told["ran"][0]] {
             assert_eq!(found["place"], format!("Dockerfile:{step}"), "{}", ran.told());
             assert_eq!(found["reasons"][0]["kind"], kind, "{}", ran.told());
