@@ -36,6 +36,20 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A length of time as Go writes it: `30s`, `1m30s`, `500ms`; `0` without a unit.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    if text == "0" {
+        return Ok(std::time::Duration::ZERO);
+    }
+    let read = text.parse::<jiff::SignedDuration>().ok();
+    let read = read.filter(|_| !text.starts_with(['P', 'p']));
+    let read = read.and_then(|duration| std::time::Duration::try_from(duration).ok());
+    read.ok_or_else(|| format!("{text:?} is not a duration such as 30s or 5m"))
+}
+
 /// As [`size`], or `-1` for no limit.
 ///
 /// # Errors
@@ -335,6 +349,18 @@ mod tests {
             assert!(size(text).is_err(), "{text}");
         }
         assert_eq!(size_or_unlimited("-1"), Ok(-1));
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        let ms = |ms| Ok(std::time::Duration::from_millis(ms));
+        let good = [("0", 0), ("30s", 30_000), ("1m30s", 90_000), ("500ms", 500), ("1h", 3_600_000)];
+        for (text, expected) in good {
+            assert_eq!(duration(text), ms(expected), "{text}");
+        }
+        for text in ["", "5", "-5s", "s", "PT5S", "5 parsecs"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

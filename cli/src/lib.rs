@@ -16,6 +16,7 @@ mod rbuild;
 mod rcopy;
 mod render;
 mod report;
+mod settings;
 
 pub use rbuild::rbuild;
 pub use rcopy::rcopy;

@@ -4,9 +4,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::app::{App, Globals};
-use crate::commands::{about, account, copy, sign};
+use crate::commands::{about, account, copy, inspect, sign, tags};
 use crate::entry;
 use crate::report::Failure;
+use crate::settings::Settings;
 
 /// Copy, inspect, delete and sign images in registries, layouts and archives
 #[derive(Debug, Parser)]
@@ -14,19 +15,24 @@ use crate::report::Failure;
 struct Rcopy {
     #[command(flatten)]
     globals: Globals,
+    #[command(flatten)]
+    settings: Settings,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(visible_alias = "cp")]
     Copy(Box<copy::Copy>),
-    Inspect(copy::Inspect),
+    Inspect(inspect::Inspect),
     #[command(visible_alias = "ls")]
-    ListTags(copy::ListTags),
-    Delete(copy::Delete),
-    #[command(name = "digest", visible_alias = "manifest-digest")]
-    DigestOf(copy::DigestOf),
+    ListTags(tags::ListTags),
+    Catalog(tags::Catalog),
+    Delete(tags::Delete),
+    #[command(name = "digest")]
+    DigestOf(tags::DigestOf),
+    ManifestDigest(tags::ManifestDigest),
     Sign(sign::Sign),
     Verify(sign::Verify),
     #[command(visible_alias = "generate-sigstore-key")]
@@ -45,7 +51,11 @@ enum Command {
 pub fn rcopy() -> ExitCode {
     entry::enter("rcopy", |arguments, rootless| {
         let parsed = Rcopy::try_parse_from(arguments)?;
-        let app = App::new(parsed.globals, rootless);
+        let mut globals = parsed.globals;
+        if parsed.settings.debug && globals.log.is_none() {
+            globals.log = Some("debug".to_owned());
+        }
+        let app = App::new(globals, rootless).with(parsed.settings);
         Ok(dispatch(parsed.command, &app))
     })
 }
@@ -55,8 +65,10 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Copy(copy) => copy.run(app),
         Command::Inspect(inspect) => inspect.run(app),
         Command::ListTags(list) => list.run(app),
+        Command::Catalog(catalog) => catalog.run(app),
         Command::Delete(delete) => delete.run(app),
         Command::DigestOf(digest) => digest.run(app),
+        Command::ManifestDigest(digest) => digest.run(),
         Command::Sign(sign) => sign.run(app),
         Command::Verify(verify) => verify.run(app),
         Command::GenerateKeyPair(generate) => generate.run(),

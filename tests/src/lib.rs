@@ -4,6 +4,7 @@
 pub mod image;
 pub mod kill;
 pub mod registry;
+pub mod scene;
 pub mod user;
 pub mod watch;
 

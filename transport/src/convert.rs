@@ -87,7 +87,7 @@ fn convert_index(
 }
 
 /// What `new` is, with what was said about `old`.
-fn like(old: &Descriptor, new: &Descriptor) -> Descriptor {
+pub(crate) fn like(old: &Descriptor, new: &Descriptor) -> Descriptor {
     Descriptor {
         media_type: new.media_type.clone(),
         digest: new.digest,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use image::{Descriptor, Platform};
+use image::Descriptor;
 use task::{Cause, Fault, Kind, Task};
 use tokio::sync::Semaphore;
 
@@ -10,70 +10,9 @@ use crate::blob::{FaultCell, Metering, Watch};
 use crate::plan::{Leaf, Part};
 use crate::select::{self, Choice};
 use crate::stop::Stop;
-use crate::{Blob, Error, Gate, Origin, Plan, Result, Side, Sink, Source, convert, digest_tags};
-
-/// Which images of an index are copied. An image that is in no index is always copied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Select {
-    /// The one that serves this platform best; the copy is that image alone.
-    One(Platform),
-    /// The index and everything in it.
-    All,
-    /// A smaller index of the images that serve these platforms.
-    List(Vec<Platform>),
-    /// The index document without its images, for a destination that has them or gets them later.
-    IndexOnly,
-}
-
-impl Default for Select {
-    fn default() -> Self {
-        Select::One(Platform::host())
-    }
-}
-
-/// A family of document types; the bytes of layers are the same in both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// OCI image-spec documents.
-    Oci,
-    /// Docker manifest schema 2 and manifest lists (`v2s2`).
-    Docker,
-}
-
-/// How to copy.
-#[derive(Debug, Clone)]
-pub struct CopyOptions {
-    /// Which images of an index.
-    pub select: Select,
-    /// Blobs in flight at a time; each takes up to 1 MiB of memory.
-    pub concurrency: usize,
-    /// Fail rather than change a digest.
-    pub preserve_digests: bool,
-    /// Convert the documents to this family where they are of the other.
-    pub format: Option<Format>,
-    /// Copy what refers to the images (signatures, SBOMs) as well.
-    pub referrers: bool,
-    /// Copy the tags that are named by the images' digests as well (`sha256-….sig`, `.att`,
-    /// `.sbom`), by which signatures and SBOMs of the older form are found.
-    pub digest_tags: bool,
-    /// How often a blob is fetched at most when the source or the destination breaks off.
-    pub attempts: u32,
-}
-
-impl Default for CopyOptions {
-    fn default() -> Self {
-        CopyOptions {
-            select: Select::default(),
-            concurrency: 8,
-            preserve_digests: false,
-            format: None,
-            referrers: false,
-            digest_tags: false,
-            attempts: 3,
-        }
-    }
-}
+use crate::{
+    Blob, CopyOptions, Error, Gate, Open, Origin, Plan, Result, Side, Sink, Source, attached, convert, recompress,
+};
 
 /// How long what is in flight may take to notice that it should stop.
 const GRACE: Duration = Duration::from_secs(3);
@@ -113,26 +52,43 @@ pub async fn copy(
         opened = opening => opened?,
     };
     accepts(sink, &choice.root)?;
-    if options.digest_tags {
-        check_gate(source, gate, &named, &choice.root, choice.made).await?;
-        digest_tags::copy(source, sink, &choice, options, task).await?;
+    check_gate(source, gate, &named, &choice.root, choice.made).await?;
+    if let Some(how) = &options.recompress {
+        let (source, options) = recompress::for_copy(source, options, how, task).await?;
+        return Box::pin(copy(&source, sink, &Open, &options, task)).await;
     }
     let whole = options.format.is_none_or(|format| is_already(&choice.root, format));
-    if whole && !options.referrers {
-        check_gate(source, gate, &named, &choice.root, choice.made).await?;
-        if current.is_some_and(|current| current.digest == choice.root.digest) {
-            task.note(format!("{} is there already", choice.root.digest));
-            return Ok(choice.root);
+    let there = whole && current.is_some_and(|current| current.digest == choice.root.digest);
+    let choice = match options.digest_tags || (there && options.referrers) {
+        true => attached::open(source, choice, &stop).await?,
+        false => choice,
+    };
+    let tags = async {
+        match options.digest_tags {
+            true => attached::tags(source, &choice, options.signatures, &stop).await,
+            false => Ok(Vec::new()),
         }
-        let choice = match rename(source, sink, choice, &stop).await? {
+    };
+    let referred = async {
+        match there && options.referrers {
+            true => attached::any(source, &choice, &stop).await,
+            false => Ok(options.referrers),
+        }
+    };
+    let (tags, referred) = futures::try_join!(tags, referred)?;
+    attached::copy_tags(source, sink, &tags, options, task).await?;
+    if there && !referred {
+        task.note(format!("{} is there already", choice.root.digest));
+        return Ok(choice.root);
+    }
+    let choice = match whole && !options.referrers {
+        false => choice,
+        true => match rename(source, sink, choice, &stop).await? {
             Ok(root) => return Ok(root),
             Err(choice) => choice,
-        };
-        let plan = walk(source, named, choice, options, &stop).await?;
-        return plan.run(source, sink, options, task, stop).await;
-    }
+        },
+    };
     let plan = walk(source, named, choice, options, &stop).await?;
-    check_gate(source, gate, &plan.named, &plan.chosen, false).await?;
     plan.run(source, sink, options, task, stop).await
 }
 
@@ -237,6 +193,11 @@ impl Plan {
         task: &Task,
         stop: Stop,
     ) -> Result<Descriptor> {
+        for digest in &self.left {
+            task.warn(format!(
+                "what refers to {digest} stays behind: the copy has another digest"
+            ));
+        }
         let run = Run {
             plan: self,
             source,

@@ -7,27 +7,33 @@
 
 pub mod at;
 mod attach;
+mod attached;
 mod blob;
 pub mod bridge;
 mod convert;
 mod copy;
-mod digest_tags;
 mod error;
 mod location;
 mod open;
+mod options;
+mod overlay;
 mod place;
 mod plan;
+mod recompress;
 mod select;
 mod stop;
 
 pub use attach::{Artifact, attach, publish, publish_document};
 pub use blob::{Blob, Unverified};
-pub use copy::{CopyOptions, Format, Select, copy};
+pub use copy::copy;
 pub use error::{Error, Result, Side};
 pub use location::{Location, Named};
 pub use open::Places;
+pub use options::{CopyOptions, Format, Layers, Recompress, Select};
+pub use overlay::{Overlay, scratch};
 pub use place::{Gate, Open, Origin, Sink, Source};
 pub use plan::{Leaf, Plan, Role};
+pub use recompress::recompress;
 pub use select::{node, open};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use task::Task;
 
 use crate::select::{self, Choice, MAX_DEPTH};
 use crate::stop::Stop;
-use crate::{CopyOptions, Error, Result, Select, Side, Source, convert};
+use crate::{CopyOptions, Error, Result, Select, Side, Source, attached, convert};
 
 /// Documents one plan may hold.
 const MAX_NODES: usize = 20_000;
@@ -76,6 +76,8 @@ pub struct Plan {
     /// The root, by its place among the parts.
     pub(crate) root: usize,
     pub(crate) leaves: Vec<Leaf>,
+    /// Documents that become others, and to which something refers that is not copied.
+    pub(crate) left: Vec<Digest>,
 }
 
 impl Plan {
@@ -173,8 +175,8 @@ impl Plan {
         if options.referrers {
             walker.add_referrers().await?;
         }
-        let Walker { parts, leaves, .. } = walker;
-        Ok(Plan { named, chosen, parts, root, leaves })
+        let Walker { parts, leaves, left, .. } = walker;
+        Ok(Plan { named, chosen, parts, root, leaves, left })
     }
 }
 
@@ -191,6 +193,7 @@ struct Walker<'a> {
     leaves: Vec<Leaf>,
     leaf_places: BTreeMap<Digest, usize>,
     became: BTreeMap<Digest, Descriptor>,
+    left: Vec<Digest>,
 }
 
 impl<'a> Walker<'a> {
@@ -206,6 +209,7 @@ impl<'a> Walker<'a> {
             leaves: Vec::new(),
             leaf_places: BTreeMap::new(),
             became: BTreeMap::new(),
+            left: Vec::new(),
         }
     }
 
@@ -333,9 +337,14 @@ impl<'a> Walker<'a> {
     /// Adds what refers to the documents so far, and what refers to that.
     async fn add_referrers(&mut self) -> Result<()> {
         let mut from = 0;
-        for _ in 0..MAX_DEPTH {
-            let subjects: Vec<_> =
-                self.parts[from..].iter().map(|part| part.descriptor.clone()).collect();
+        for level in 0..MAX_DEPTH {
+            let known = |part: &Part| self.nodes.contains_key(&part.descriptor.digest);
+            let mut subjects: Vec<_> = self.parts[from..].iter().filter(|part| known(part))
+                .map(|part| part.descriptor.clone()).collect();
+            if level == 0 {
+                let changed = self.became.iter().filter(|(old, new)| **old != new.digest);
+                subjects.extend(changed.map(|(old, _)| self.nodes[old].descriptor().clone()));
+            }
             from = self.parts.len();
             let source = self.source;
             let lists = stream::iter(subjects).map(|subject| async move {
@@ -345,8 +354,13 @@ impl<'a> Walker<'a> {
             });
             let mut lists = lists.buffered(READS);
             while let Some((subject, list)) = lists.try_next().await? {
+                if self.became.get(&subject.digest).is_some_and(|new| new.digest != subject.digest)
+                {
+                    self.left.extend((!list.is_empty()).then_some(subject.digest));
+                    continue;
+                }
                 for referrer in list {
-                    self.add_referrer(&subject, referrer).await?;
+                    self.add_referrer(&subject, referrer, level == 0).await?;
                 }
             }
             if self.parts.len() == from {
@@ -356,7 +370,14 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    async fn add_referrer(&mut self, subject: &Descriptor, referrer: Descriptor) -> Result<()> {
+    /// With `filtered` only a referrer of the types asked for; what refers to those comes along
+    /// whatever it is.
+    async fn add_referrer(
+        &mut self,
+        subject: &Descriptor,
+        referrer: Descriptor,
+        filtered: bool,
+    ) -> Result<()> {
         if self.placed.contains_key(&referrer.digest) || !referrer.media_type.is_node() {
             return Ok(());
         }
@@ -365,10 +386,27 @@ impl<'a> Walker<'a> {
         if node.subject().is_none_or(|about| about.digest != subject.digest) {
             return Ok(());
         }
+        let (types, this) = (&self.options.artifact_types, artifact_type(&node));
+        if filtered && !types.is_empty() && !types.contains(&this)
+            || !self.options.signatures && attached::is_signature(&this)
+        {
+            return Ok(());
+        }
         self.read_below(node, true).await?;
         let place = self.place(referrer.digest, 0)?;
         self.parts[place].subject = Some(subject.bare());
         Ok(())
+    }
+}
+
+/// What an artifact is (distribution-spec, "Listing Referrers").
+fn artifact_type(node: &Node) -> String {
+    match node {
+        Node::Index(index) => index.artifact_type.clone().unwrap_or_default(),
+        Node::Manifest(manifest) => {
+            let config = || manifest.config.media_type.to_string();
+            manifest.artifact_type.clone().unwrap_or_else(config)
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use image::{Config, Descriptor, Document, Image, Index, MediaType, Node, Platfor
 use crate::{Error, Result, Select, Side, Source};
 
 /// The annotation by which BuildKit's attestations name the image they are about.
-const ABOUT: &str = "vnd.docker.reference.digest";
+pub(crate) const ABOUT: &str = "vnd.docker.reference.digest";
 /// How many indexes inside indexes are opened.
 pub(crate) const MAX_DEPTH: usize = 5;
 

@@ -1,5 +1,6 @@
 //! From a location as people write it to a source or a sink.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use image::{Descriptor, Platform, Reference};
@@ -110,20 +111,30 @@ pub(crate) struct Access<'a> {
     pub reach: Reach,
     /// For which platform images that come into the store are unpacked at once, if for any.
     pub unpack: Option<Platform>,
+    client: OnceCell<Client>,
 }
 
 impl<'a> Access<'a> {
     /// Reaches registries so, and unpacks nothing.
     pub(crate) fn new(app: &'a App, reach: Reach) -> Access<'a> {
-        Access { app, reach, unpack: None }
+        Access { app, reach, unpack: None, client: OnceCell::new() }
     }
 
-    /// A client that reaches the registries of this end.
+    /// As [`Access::new`], and unpacks for this platform what comes into the store.
+    pub(crate) fn unpacking(app: &'a App, reach: Reach, platform: Platform) -> Access<'a> {
+        Access { unpack: Some(platform), ..Access::new(app, reach) }
+    }
+
+    /// The one client that reaches the registries of this end.
     ///
     /// # Errors
     /// Certificates cannot be read.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        self.app.client(&self.reach)
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let client = self.app.client(&self.reach)?;
+        Ok(self.client.get_or_init(|| client).clone())
     }
 
     fn with_places<T>(
@@ -296,5 +307,5 @@ pub(crate) fn pull(
 ) -> Result<Descriptor, Failure> {
     let to = Location::Store(store_name(from)?);
     let options = CopyOptions { select: Select::One(platform.clone()), ..CopyOptions::default() };
-    Access { app, reach, unpack: Some(platform.clone()) }.copy(from, &to, &options, task)
+    Access::unpacking(app, reach, platform.clone()).copy(from, &to, &options, task)
 }

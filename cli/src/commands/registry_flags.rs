@@ -33,6 +33,7 @@ impl RegistryFlags {
             credential: self.creds.as_deref().map(credential).transpose()?,
             authfile: None,
             cert_dir: self.cert_dir.clone(),
+            ..Reach::default()
         })
     }
 }

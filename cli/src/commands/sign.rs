@@ -281,7 +281,11 @@ fn passphrase(file: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
     }
 }
 
-fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<PrivateKey, Failure> {
+/// Reads a private key and asks for its passphrase if nobody gave it.
+///
+/// # Errors
+/// It cannot be read or opened.
+pub(crate) fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<PrivateKey, Failure> {
     let pem = read(&config::absolute(path)?)?;
     let passphrase = match PrivateKey::is_encrypted(&pem) {
         false => None,

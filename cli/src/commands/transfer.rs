@@ -55,11 +55,8 @@ impl Pull {
             let (name, root) = place::first_there(&from, |from| {
                 let name = place::store_name(from)?;
                 observed(&format!("pull {text}"), progress, |task| {
-                    let access = Access {
-                        app,
-                        reach: self.registry.reach()?,
-                        unpack: Some(platform.clone()),
-                    };
+                    let reach = self.registry.reach()?;
+                    let access = Access::unpacking(app, reach, platform.clone());
                     access.copy(from, &Location::Store(name.clone()), &options, task)
                 })
                 .map(|root| (name, root))
@@ -138,8 +135,7 @@ impl Push {
             access.copy_ungated(&from, &to, &options, task)
         })?;
         if let Some(file) = &self.digestfile {
-            std::fs::write(file, root.digest.to_string())
-                .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
+            super::copy::write_digest(file, &root)?;
         }
         if !self.quiet && self.progress != Progress::Rawjson {
             eprintln!("pushed {to} {}", root.digest);
@@ -233,7 +229,7 @@ impl Load {
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let images = observed(&format!("load {}", path.display()), progress, |task| {
             let access =
-                Access { app, reach: crate::app::Reach::default(), unpack: Some(Platform::host()) };
+                Access::unpacking(app, crate::app::Reach::default(), Platform::host());
             let mut names = Vec::new();
             for (from, name) in access.images_in(&path)? {
                 access.copy(

@@ -1,0 +1,86 @@
+//! Which compression the layers shall have at the destination.
+
+use std::path::Path;
+
+use clap::{Args, ValueEnum};
+use image::Encoding;
+use layers::Compression;
+use transport::{Layers, Recompress};
+
+use crate::report::Failure;
+
+/// A compression by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    Gzip,
+    Zstd,
+}
+
+/// How layers are compressed.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Compression")]
+pub(super) struct CompressFlags {
+    /// Compress the layers that are not compressed, with gzip unless a format is given
+    #[arg(long, conflicts_with = "dest_decompress")]
+    dest_compress: bool,
+    /// Write layers uncompressed
+    #[arg(long, conflicts_with_all = ["dest_compress_format", "dest_compress_level"])]
+    dest_decompress: bool,
+    /// Write layers of any other format in this one
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    dest_compress_format: Option<Name>,
+    /// Compress so hard: 0 to 9 for gzip, 1 to 22 for zstd
+    #[arg(long, value_name = "LEVEL", allow_negative_numbers = true)]
+    dest_compress_level: Option<i32>,
+    /// Write all layers anew, also those that are in the format already
+    #[arg(long)]
+    dest_force_compress_format: bool,
+    /// Accepted: layers that are not compressed are kept so, for the digests' sake
+    #[arg(long)]
+    dest_oci_accept_uncompressed_layers: bool,
+    /// Accepted: digests are always known before anything is sent
+    #[arg(long)]
+    dest_precompute_digests: bool,
+}
+
+impl CompressFlags {
+    /// What is asked for; `None` where layers keep their bytes.
+    ///
+    /// # Errors
+    /// A level without a format, or out of its range.
+    pub(super) fn recompress(&self, room: &Path) -> Result<Option<Recompress>, Failure> {
+        let encoding = match (self.dest_decompress, self.dest_compress_format) {
+            (true, _) => Encoding::Plain,
+            (_, Some(Name::Zstd)) => Encoding::Zstd,
+            (_, Some(Name::Gzip)) => Encoding::Gzip,
+            (_, None) if self.dest_compress => Encoding::Gzip,
+            (_, None) => return self.nothing().map(|()| None),
+        };
+        let range = match encoding {
+            Encoding::Gzip => 0..=9,
+            _ => 1..=22,
+        };
+        if let Some(level) = self.dest_compress_level.filter(|level| !range.contains(level)) {
+            let (low, high) = (range.start(), range.end());
+            let what = format!("--dest-compress-level {level}: the levels are {low} to {high}");
+            return Err(Failure::usage(what));
+        }
+        let layers = match (self.dest_force_compress_format, self.dest_compress_format) {
+            (true, _) => Layers::All,
+            (false, None) if self.dest_compress => Layers::Plain,
+            (false, _) => Layers::Others,
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let compression = Compression { encoding, level: self.dest_compress_level };
+        Ok(Some(Recompress { compression, layers, threads, room: room.to_owned() }))
+    }
+
+    fn nothing(&self) -> Result<(), Failure> {
+        let flag = match (self.dest_compress_level, self.dest_force_compress_format) {
+            (Some(_), _) => "--dest-compress-level",
+            (None, true) => "--dest-force-compress-format",
+            (None, false) => return Ok(()),
+        };
+        Err(Failure::usage(format!("{flag} needs --dest-compress-format or --dest-compress")))
+    }
+}

@@ -1,0 +1,195 @@
+//! How the two ends of a copy, or the one end of another command, are reached.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use registry_client::Credential;
+use transport::Location;
+
+use super::super::registry_flags::{RegistryFlags, credential};
+use crate::app::Reach;
+use crate::flags;
+use crate::report::Failure;
+
+/// Flags of one end, each with the end's name in front.
+macro_rules! end_flags {
+    ($name:ident, $prefix:literal, $end:literal) => {
+        #[doc = concat!("How the ", $end, " is reached.")]
+        #[derive(Debug, Clone, Default, Args)]
+        #[command(next_help_heading = concat!("Registry at the ", $end))]
+        pub(super) struct $name {
+            #[arg(id = concat!($prefix, "tls-verify"), long = concat!($prefix, "tls-verify"), value_name = "BOOL",
+                num_args = 0..=1, require_equals = true, default_missing_value = "true",
+                help = concat!("Whether the ", $end, "'s certificates must be valid; false also allows plain HTTP"))]
+            tls_verify: Option<bool>,
+            #[arg(id = concat!($prefix, "creds"), long = concat!($prefix, "creds"), value_name = "USER[:PASSWORD]",
+                help = concat!("User and password for the ", $end))]
+            creds: Option<String>,
+            #[arg(id = concat!($prefix, "username"), long = concat!($prefix, "username"), value_name = "USER",
+                requires = concat!($prefix, "password"), conflicts_with = concat!($prefix, "creds"),
+                help = concat!("User for the ", $end))]
+            username: Option<String>,
+            #[arg(id = concat!($prefix, "password"), long = concat!($prefix, "password"), value_name = "PASSWORD",
+                requires = concat!($prefix, "username"),
+                help = concat!("Password for the ", $end))]
+            password: Option<String>,
+            #[arg(id = concat!($prefix, "registry-token"), long = concat!($prefix, "registry-token"), value_name = "TOKEN",
+                conflicts_with_all = [concat!($prefix, "creds"), concat!($prefix, "username")],
+                help = concat!("Bearer token for the ", $end))]
+            registry_token: Option<String>,
+            #[arg(id = concat!($prefix, "no-creds"), long = concat!($prefix, "no-creds"),
+                conflicts_with_all = [concat!($prefix, "creds"), concat!($prefix, "username"), concat!($prefix, "registry-token")],
+                help = concat!("Do not log in at the ", $end))]
+            no_creds: bool,
+            #[arg(id = concat!($prefix, "authfile"), long = concat!($prefix, "authfile"), value_name = "FILE",
+                help = concat!("Credentials file for the ", $end))]
+            authfile: Option<PathBuf>,
+            #[arg(id = concat!($prefix, "cert-dir"), long = concat!($prefix, "cert-dir"), value_name = "DIR",
+                help = concat!("Directory of certificates for the ", $end))]
+            cert_dir: Option<PathBuf>,
+        }
+
+        impl $name {
+            /// What the flags ask for.
+            ///
+            /// # Errors
+            /// Credentials without a user name.
+            pub(super) fn reach(&self, retry: &RetryFlags) -> Result<Reach, Failure> {
+                let login = Login {
+                    creds: self.creds.as_deref(),
+                    user: self.username.as_deref().zip(self.password.as_deref()),
+                    token: self.registry_token.as_deref(),
+                    none: self.no_creds,
+                };
+                Ok(retry.reach(Reach {
+                    tls_verify: self.tls_verify,
+                    credential: login.credential()?,
+                    authfile: self.authfile.clone(),
+                    cert_dir: self.cert_dir.clone(),
+                    ..Reach::default()
+                }))
+            }
+        }
+    };
+}
+
+end_flags!(SourceFlags, "src-", "source");
+end_flags!(DestinationFlags, "dest-", "destination");
+
+struct Login<'a> {
+    creds: Option<&'a str>,
+    user: Option<(&'a str, &'a str)>,
+    token: Option<&'a str>,
+    none: bool,
+}
+
+impl Login<'_> {
+    fn credential(&self) -> Result<Option<Credential>, Failure> {
+        if let Some((username, password)) = self.user {
+            let (username, password) = (username.to_owned(), password.to_owned());
+            return Ok(Some(Credential::Basic { username, password }));
+        }
+        match (self.creds, self.token, self.none) {
+            (Some(creds), ..) => credential(creds).map(Some),
+            (_, Some(token), _) => Ok(Some(Credential::Bearer(token.to_owned()))),
+            (_, _, true) => Ok(Some(Credential::Anonymous)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What is tried again.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RetryFlags {
+    /// How often a broken transfer or a request that failed for a passing reason is tried again
+    /// (default: 3 and 5)
+    #[arg(long, visible_alias = "retry", value_name = "TIMES", help_heading = "Registry")]
+    retry_times: Option<u32>,
+    /// The first pause before that: 200ms, 2s; doubles each time
+    #[arg(long, value_name = "DURATION", value_parser = flags::duration, help_heading = "Registry")]
+    retry_delay: Option<Duration>,
+}
+
+impl RetryFlags {
+    /// How often a blob is fetched at most.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.retry_times.unwrap_or(3).saturating_add(1)
+    }
+
+    fn reach(&self, reach: Reach) -> Reach {
+        Reach { retries: self.retry_times, retry_delay: self.retry_delay, ..reach }
+    }
+}
+
+/// How the registry of a command with one end is reached.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct OneEnd {
+    #[command(flatten)]
+    registry: RegistryFlags,
+    /// User for the registry
+    #[arg(long, value_name = "USER", requires = "password", conflicts_with = "creds", help_heading = "Registry")]
+    username: Option<String>,
+    /// Password for the registry
+    #[arg(long, value_name = "PASSWORD", requires = "username", help_heading = "Registry")]
+    password: Option<String>,
+    /// Bearer token for the registry
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["creds", "username"], help_heading = "Registry")]
+    registry_token: Option<String>,
+    /// Do not log in
+    #[arg(long, conflicts_with_all = ["creds", "username", "registry_token"], help_heading = "Registry")]
+    no_creds: bool,
+    #[command(flatten)]
+    retry: RetryFlags,
+    #[arg(long, hide = true, value_name = "HOST")]
+    daemon_host: Option<String>,
+    #[arg(long, hide = true, value_name = "DIR")]
+    shared_blob_dir: Option<PathBuf>,
+}
+
+impl OneEnd {
+    /// What the flags ask for at this location.
+    ///
+    /// # Errors
+    /// As [`OneEnd::reach`]; flags for another transport.
+    pub(crate) fn reach_at(&self, location: &Location) -> Result<Reach, Failure> {
+        only_for("--daemon-host", self.daemon_host.is_some(), "docker-daemon", location)?;
+        only_for("--shared-blob-dir", self.shared_blob_dir.is_some(), "oci", location)?;
+        match self.shared_blob_dir {
+            Some(_) => Err(Failure::usage("--shared-blob-dir is not supported")),
+            None => self.reach(),
+        }
+    }
+
+    /// What the flags ask for.
+    ///
+    /// # Errors
+    /// Credentials without a user name.
+    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
+        let login = Login {
+            creds: None,
+            user: self.username.as_deref().zip(self.password.as_deref()),
+            token: self.registry_token.as_deref(),
+            none: self.no_creds,
+        };
+        let reach = self.registry.reach()?;
+        let credential = login.credential()?.or(reach.credential);
+        Ok(self.retry.reach(Reach { credential, ..reach }))
+    }
+}
+
+/// Refuses a flag that means something for one transport only.
+///
+/// # Errors
+/// The location is of another transport.
+pub(super) fn only_for(
+    flag: &str,
+    given: bool,
+    transport: &str,
+    location: &Location,
+) -> Result<(), Failure> {
+    if !given || location.transport() == transport {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{flag} is for {transport}: only, and {location} is not")))
+}

@@ -1,0 +1,350 @@
+//! `rcopy copy`.
+
+mod compress;
+mod ends;
+mod sign;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use image::{Descriptor, Platform, Tag};
+use task::Task;
+use transport::at::{Archive, Form};
+use transport::{CopyOptions, Format, Gate, Location, Named, Select, Sink, Source};
+
+use self::compress::CompressFlags;
+use self::ends::{DestinationFlags, SourceFlags, only_for};
+pub(crate) use self::ends::{OneEnd, RetryFlags};
+use self::sign::SignFlags;
+use super::place::{self, Access};
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::Failure;
+
+fn format_name(text: &str) -> Result<Format, String> {
+    match text {
+        "oci" => Ok(Format::Oci),
+        "v2s2" | "docker" => Ok(Format::Docker),
+        "v2s1" => Err("v2s1 is not written: registries no longer take it; use v2s2".to_owned()),
+        _ => Err("the formats are oci and v2s2".to_owned()),
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MultiArch {
+    System,
+    All,
+    IndexOnly,
+}
+
+/// Copy an image from one place to another
+#[derive(Debug, Args)]
+pub(crate) struct Copy {
+    /// Where from: docker://NAME, oci:PATH[:NAME], oci-archive:, docker-archive:, dir:, store:NAME
+    source: String,
+    /// Where to: the same
+    destination: String,
+    #[command(flatten)]
+    what: WhatFlags,
+    /// Give the copy this tag as well; repeatable
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    additional_tag: Vec<String>,
+    /// Write the digest to a file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
+    /// How many blobs are sent at a time
+    #[arg(long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    image_parallel_copies: Option<u16>,
+    /// Say what would be copied, and copy nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
+    progress: Progress,
+    #[command(flatten)]
+    compress: CompressFlags,
+    #[command(flatten)]
+    sign: SignFlags,
+    #[command(flatten)]
+    source_end: SourceFlags,
+    #[command(flatten)]
+    destination_end: DestinationFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
+    #[command(flatten)]
+    refused: RefusedFlags,
+}
+
+/// What of an image is copied.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct WhatFlags {
+    /// Every image of an index, not only this platform's
+    #[arg(short, long, conflicts_with = "platform")]
+    all: bool,
+    /// What to copy of an index: system, all or index-only
+    #[arg(long, value_enum, conflicts_with_all = ["all", "platform"])]
+    multi_arch: Option<MultiArch>,
+    /// Only this platform; several give a smaller index
+    #[arg(long, value_name = "OS/ARCH,…", value_delimiter = ',')]
+    platform: Vec<Platform>,
+    /// Fail rather than change a digest
+    #[arg(long)]
+    preserve_digests: bool,
+    /// Convert documents to this family: oci or v2s2
+    #[arg(short, long, value_name = "FORMAT", value_parser = format_name)]
+    format: Option<Format>,
+    /// Whether what refers to the image (signatures, SBOMs) is copied, and what refers to that
+    /// (default: yes between registries, layouts, OCI archives and the store)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Attached")]
+    referrers: Option<bool>,
+    /// Whether tags made of the image's digest (sha256-….sig, .att, .sbom) are copied
+    /// (default: yes between registries and layouts)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Attached")]
+    digest_tags: Option<bool>,
+    /// Of what refers to the image, only this type of artifact; repeatable
+    #[arg(long, value_name = "TYPE", help_heading = "Attached")]
+    artifact_type: Vec<String>,
+    /// Copy no signatures
+    #[arg(long, help_heading = "Attached")]
+    remove_signatures: bool,
+}
+
+impl WhatFlags {
+    /// The options of a copy between these places.
+    pub(crate) fn options(&self, app: &App, from: &Location, to: &Location) -> CopyOptions {
+        let keeps = |location: &Location| {
+            matches!(
+                location,
+                Location::Registry(_)
+                    | Location::Layout(..)
+                    | Location::OciArchive(..)
+                    | Location::Store(_)
+            )
+        };
+        let tagged = |location: &Location| {
+            matches!(location, Location::Registry(_) | Location::Layout(..))
+        };
+        let select = self.select(app);
+        let whole = select != Select::IndexOnly;
+        let referrers = self.referrers.unwrap_or(whole && keeps(from) && keeps(to));
+        let tags = whole && tagged(from) && tagged(to) && self.artifact_type.is_empty();
+        CopyOptions {
+            select,
+            preserve_digests: self.preserve_digests,
+            format: self.format(from, to),
+            referrers,
+            digest_tags: self.digest_tags.unwrap_or(tags && self.referrers != Some(false)),
+            signatures: !self.remove_signatures,
+            artifact_types: self.artifact_type.clone(),
+            ..CopyOptions::default()
+        }
+    }
+
+    fn format(&self, from: &Location, to: &Location) -> Option<Format> {
+        match (self.format, from, to) {
+            (Some(format), ..) => Some(format),
+            // The archive holds no manifest whose digest could be kept, and other readers of
+            // layouts take OCI documents only.
+            (
+                None,
+                Location::DockerArchive(..),
+                Location::Layout(..) | Location::OciArchive(..),
+            ) if !self.preserve_digests => Some(Format::Oci),
+            _ => None,
+        }
+    }
+
+    fn select(&self, app: &App) -> Select {
+        match (self.all, self.multi_arch, &self.platform[..]) {
+            (true, ..) | (_, Some(MultiArch::All), _) => Select::All,
+            (_, Some(MultiArch::IndexOnly), _) => Select::IndexOnly,
+            (_, _, []) => Select::One(app.settings.platform()),
+            (_, _, [one]) => Select::One(one.clone()),
+            (_, _, several) => Select::List(several.to_vec()),
+        }
+    }
+}
+
+/// What skopeo has and we do not: refused by name.
+#[derive(Debug, Clone, Default, Args)]
+struct RefusedFlags {
+    #[arg(long, hide = true, value_name = "KEY")]
+    encryption_key: Vec<String>,
+    #[arg(long, hide = true, value_name = "KEY")]
+    decryption_key: Vec<String>,
+    #[arg(long, hide = true, value_name = "N", allow_negative_numbers = true)]
+    encrypt_layer: Vec<i64>,
+    #[arg(long, hide = true, value_name = "HOST")]
+    src_daemon_host: Option<String>,
+    #[arg(long, hide = true, value_name = "HOST")]
+    dest_daemon_host: Option<String>,
+    #[arg(long, hide = true, value_name = "DIR")]
+    src_shared_blob_dir: Option<PathBuf>,
+    #[arg(long, hide = true, value_name = "DIR")]
+    dest_shared_blob_dir: Option<PathBuf>,
+}
+
+impl RefusedFlags {
+    fn check(&self, from: &Location, to: &Location) -> Result<(), Failure> {
+        let encrypted = [
+            ("--encryption-key", !self.encryption_key.is_empty()),
+            ("--decryption-key", !self.decryption_key.is_empty()),
+            ("--encrypt-layer", !self.encrypt_layer.is_empty()),
+        ];
+        if let Some((flag, _)) = encrypted.iter().find(|(_, given)| *given) {
+            let what = format!("{flag} is not supported: layers are not encrypted or decrypted");
+            return Err(Failure::usage(what));
+        }
+        only_for("--src-daemon-host", self.src_daemon_host.is_some(), "docker-daemon", from)?;
+        only_for("--dest-daemon-host", self.dest_daemon_host.is_some(), "docker-daemon", to)?;
+        only_for("--src-shared-blob-dir", self.src_shared_blob_dir.is_some(), "oci", from)?;
+        only_for("--dest-shared-blob-dir", self.dest_shared_blob_dir.is_some(), "oci", to)?;
+        let shared = self.src_shared_blob_dir.is_some() || self.dest_shared_blob_dir.is_some();
+        match shared {
+            true => Err(Failure::usage("--src-shared-blob-dir and --dest-shared-blob-dir are not supported")
+                .hint("copy into one layout: `oci:DIR:NAME` shares blobs between the names of a layout")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Copy {
+    /// Copies.
+    ///
+    /// # Errors
+    /// A place fails; the policy refuses the image.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let (from, to) =
+            (place::location(&self.source, "")?, place::location(&self.destination, "")?);
+        self.refused.check(&from, &to)?;
+        let names = self.names(&to)?;
+        let signer = self.sign.signer(&to)?;
+        let options = CopyOptions {
+            recompress: self.compress.recompress(app.settings.room())?,
+            concurrency: self.image_parallel_copies.map_or(8, usize::from),
+            attempts: self.retry.attempts(),
+            ..self.what.options(app, &from, &to)
+        };
+        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let root = observed(&format!("copy to {to}"), progress, |task| {
+            let (reach, platform) = (self.source_end.reach(&self.retry)?, app.settings.platform());
+            let source = Access::unpacking(app, reach, platform.clone());
+            let reach = self.destination_end.reach(&self.retry)?;
+            let sink = Access::unpacking(app, reach, platform);
+            if self.dry_run {
+                return plan(app, &*source.source(&from)?, &options, task);
+            }
+            let gate = app.gate()?;
+            let opened = source.source(&from)?;
+            let root = copy_to_all(app, &*opened, &sink, &names, &*gate, &options, task)?;
+            if let Some(signer) = signer {
+                signer.sign(app, &sink, &to, &root, task)?;
+            }
+            Ok(root)
+        })?;
+        if let Some(file) = &self.digestfile {
+            write_digest(file, &root)?;
+        }
+        if !self.quiet && !self.dry_run && self.progress != Progress::Rawjson {
+            eprintln!("copied {from} to {to} {}", root.digest);
+        }
+        Ok(0)
+    }
+
+    /// The destination and what it is called beside that.
+    fn names(&self, to: &Location) -> Result<Vec<Location>, Failure> {
+        let mut names = vec![to.clone()];
+        for tag in &self.additional_tag {
+            names.push(beside(to, tag)?);
+        }
+        Ok(names)
+    }
+}
+
+/// The same place under another tag, which may be written as a whole name.
+fn beside(to: &Location, tag: &str) -> Result<Location, Failure> {
+    let refuse = |why: &str| Failure::usage(format!("--additional-tag {tag}: {why}"));
+    match to {
+        Location::Registry(reference) => {
+            let own = format!("{}:", reference.repository);
+            let short = tag.strip_prefix(&own).unwrap_or(tag);
+            let tag: Tag = short.parse().map_err(|_| {
+                refuse("it is no tag").hint("give a tag of the destination's repository")
+            })?;
+            Ok(Location::Registry(reference.repository.tagged(tag)))
+        }
+        Location::Layout(path, _) => {
+            Ok(Location::Layout(path.clone(), Named::Name(tag.to_owned())))
+        }
+        Location::DockerArchive(path, _) => {
+            Ok(Location::DockerArchive(path.clone(), Named::Name(tag.to_owned())))
+        }
+        Location::OciArchive(path, _) => {
+            Ok(Location::OciArchive(path.clone(), Named::Name(tag.to_owned())))
+        }
+        Location::Store(_) => Ok(Location::Store(tag.to_owned())),
+        other => Err(refuse(&format!("{other} holds one image without a name"))),
+    }
+}
+
+/// Copies to one place under several names.
+fn copy_to_all(
+    app: &App,
+    source: &dyn Source,
+    sink: &Access<'_>,
+    names: &[Location],
+    gate: &dyn Gate,
+    options: &CopyOptions,
+    task: &Task,
+) -> Result<Descriptor, Failure> {
+    let archive = match (names, &names[0]) {
+        ([_], _) => None,
+        (_, Location::OciArchive(path, _)) => Some(Archive::create(path, Form::Oci)?),
+        (_, Location::DockerArchive(path, _)) => Some(Archive::create(path, Form::Docker)?),
+        _ => None,
+    };
+    let open = |name: &Location| -> Result<Box<dyn Sink>, Failure> {
+        match (&archive, name) {
+            (
+                Some(archive),
+                Location::OciArchive(_, named) | Location::DockerArchive(_, named),
+            ) => Ok(Box::new(archive.image(named.clone()))),
+            _ => sink.sink(name, task),
+        }
+    };
+    let mut root = None;
+    for name in names {
+        let copied = app.wait(transport::copy(source, &*open(name)?, gate, options, task))??;
+        root.get_or_insert(copied);
+    }
+    if let Some(archive) = &archive {
+        app.wait(archive.finish())??;
+    }
+    root.ok_or_else(|| Failure::usage("there is no destination"))
+}
+
+fn plan(
+    app: &App,
+    source: &dyn Source,
+    options: &CopyOptions,
+    task: &Task,
+) -> Result<Descriptor, Failure> {
+    let plan = app.wait(transport::Plan::new(source, options, task))??;
+    for leaf in plan.leaves() {
+        outln!("{} {} {}", leaf.role.as_str(), leaf.descriptor.digest, leaf.descriptor.size);
+    }
+    outln!("{} {} bytes in all", plan.root().digest, plan.size());
+    Ok(plan.root().clone())
+}
+
+/// The digest in a file, without a line break, as skopeo writes it.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn write_digest(file: &Path, root: &Descriptor) -> Result<(), Failure> {
+    std::fs::write(file, root.digest.to_string())
+        .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))
+}

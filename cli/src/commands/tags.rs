@@ -1,0 +1,280 @@
+//! `rcopy list-tags`, `catalog`, `delete`, `digest`, `manifest-digest`.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use image::{Platform, Reference};
+use registry_client::Target;
+use serde_json::json;
+use task::Kind;
+use transport::Location;
+
+use super::copy::OneEnd;
+use super::place::{self, Access};
+use crate::app::App;
+use crate::report::{self, Failure};
+
+/// Which names are shown.
+#[derive(Debug, Clone, Default, Args)]
+struct Filter {
+    /// Only names that match this regular expression as a whole; repeat for several
+    #[arg(long, value_name = "REGEX")]
+    include: Vec<String>,
+    /// No names that match this regular expression as a whole; repeat for several
+    #[arg(long, value_name = "REGEX")]
+    exclude: Vec<String>,
+    /// No more than the first N
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+impl Filter {
+    fn apply(&self, names: Vec<String>) -> Result<Vec<String>, Failure> {
+        let read = |flag: &str, texts: &[String]| {
+            let one = |text: &String| {
+                regex::Regex::new(&format!("^(?:{text})$"))
+                    .map_err(|error| Failure::usage(format!("{flag} {text:?}: {error}")))
+            };
+            texts.iter().map(one).collect::<Result<Vec<_>, _>>()
+        };
+        let (include, exclude) =
+            (read("--include", &self.include)?, read("--exclude", &self.exclude)?);
+        let any = |list: &[regex::Regex], name: &str| list.iter().any(|one| one.is_match(name));
+        let mut names = names;
+        names.retain(|name| {
+            (include.is_empty() || any(&include, name)) && !any(&exclude, name)
+        });
+        names.truncate(self.limit.unwrap_or(usize::MAX));
+        Ok(names)
+    }
+
+    /// How many names must be asked for.
+    fn ask(&self) -> Option<usize> {
+        self.limit.filter(|_| self.include.is_empty() && self.exclude.is_empty())
+    }
+}
+
+/// List the tags of a repository
+#[derive(Debug, Args)]
+pub(crate) struct ListTags {
+    /// docker://NAME, or a layout or archive
+    repository: String,
+    /// One tag a line instead of JSON
+    #[arg(long)]
+    plain: bool,
+    /// Leave out the tags that hold signatures, attestations and SBOMs
+    #[arg(long)]
+    omit_digest_tags: bool,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    registry: OneEnd,
+}
+
+impl ListTags {
+    /// Lists, as JSON.
+    ///
+    /// # Errors
+    /// There is no such repository.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        // A registry's name is enough; others have no default transport.
+        let location = place::location(&self.repository, "docker://")?;
+        let access = Access::new(app, self.registry.reach_at(&location)?);
+        let limit = self.filter.ask().filter(|_| !self.omit_digest_tags);
+        let names = match &location {
+            Location::Registry(reference) => {
+                app.wait(access.client()?.repo(&reference.repository).tags(limit))??
+            }
+            other => access.names(other)?,
+        };
+        let mut names = names;
+        names.retain(|name| !(self.omit_digest_tags && is_digest_tag(name)));
+        let names = self.filter.apply(names)?;
+        if self.plain {
+            names.iter().for_each(|name| outln!("{name}"));
+            return Ok(0);
+        }
+        let value = match &location {
+            Location::Registry(reference) => {
+                json!({"Repository": reference.repository.to_string(), "Tags": names})
+            }
+            _ => json!({"Tags": names}),
+        };
+        outln!("{value:#}");
+        Ok(0)
+    }
+}
+
+/// `sha256-<hex>`, with or without a suffix.
+fn is_digest_tag(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("sha256-") else { return false };
+    let hex = rest.split('.').next().unwrap_or_default();
+    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// List the repositories of a registry
+#[derive(Debug, Args)]
+pub(crate) struct Catalog {
+    /// The registry: registry.example[:PORT]
+    registry: String,
+    #[command(flatten)]
+    filter: Filter,
+    /// JSON instead of one repository a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Catalog {
+    /// Lists.
+    ///
+    /// # Errors
+    /// The registry has no catalogue, or does not show it.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let registry = self.registry.strip_prefix("docker://").unwrap_or(&self.registry);
+        let registry = registry.trim_end_matches('/');
+        if registry.contains('/') || registry.is_empty() {
+            return Err(Failure::usage(format!("{:?} is not the name of a registry", self.registry))
+                .hint("give a host and port without a repository; `rcopy list-tags` lists tags"));
+        }
+        let access = Access::new(app, self.end.reach()?);
+        let names = app.wait(access.client()?.catalog(registry))??;
+        let names = self.filter.apply(names)?;
+        if self.json {
+            outln!("{:#}", json!({"Registry": registry, "Repositories": names}));
+        } else {
+            names.iter().for_each(|name| outln!("{name}"));
+        }
+        Ok(0)
+    }
+}
+
+/// Delete an image, or only its tag
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// Which image
+    image: String,
+    /// Remove the tag only; the registry may not be able to
+    #[arg(long)]
+    tag_only: bool,
+    #[command(flatten)]
+    registry: OneEnd,
+}
+
+impl Delete {
+    /// Deletes. A tag's manifest goes, and with it every other tag of it, as skopeo does; with
+    /// `--tag-only` the manifest stays.
+    ///
+    /// # Errors
+    /// The image is not there; the registry does not delete.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let location = place::location(&self.image, "")?;
+        let access = Access::new(app, self.registry.reach_at(&location)?);
+        match &location {
+            Location::Registry(reference) => self.delete_on_registry(app, &access, reference)?,
+            Location::Store(name) => {
+                let store = app.store()?;
+                let found = super::lookup::require(store, name)?;
+                match found.name {
+                    Some(name) => drop(store.unname(&name)?),
+                    None => drop(store.unpublish(found.descriptor.digest)?),
+                }
+            }
+            other => access.delete(other)?,
+        }
+        eprintln!("deleted {location}");
+        Ok(0)
+    }
+
+    fn delete_on_registry(
+        &self,
+        app: &App,
+        access: &Access<'_>,
+        reference: &Reference,
+    ) -> Result<(), Failure> {
+        let repo = access.client()?.repo(&reference.repository);
+        let target = Target::from(reference);
+        let target = match (&target, self.tag_only) {
+            (Target::Tag(_), false) => Target::Digest(app.wait(repo.resolve(&target))??.digest),
+            _ => target,
+        };
+        Ok(app.wait(repo.delete_manifest(&target))??)
+    }
+}
+
+/// Print the digest of an image
+#[derive(Debug, Args)]
+pub(crate) struct DigestOf {
+    /// Which image: transport:…, or a name on a registry
+    image: String,
+    /// Of an index, the digest of this platform's image
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    registry: OneEnd,
+}
+
+impl DigestOf {
+    /// Prints.
+    ///
+    /// # Errors
+    /// The image is not there.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let location = place::location(&self.image, "docker://")?;
+        let access = Access::new(app, self.registry.reach_at(&location)?);
+        let source = access.source(&location)?;
+        let digest = app.wait(async {
+            match &self.platform {
+                None => {
+                    let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+                    Ok::<_, Failure>(root.digest)
+                }
+                Some(platform) => {
+                    let (_, image) = transport::open(&*source, platform).await?;
+                    Ok(image.manifest().digest())
+                }
+            }
+        })??;
+        outln!("{digest}");
+        Ok(0)
+    }
+}
+
+/// Print the digest that a manifest in a file has
+#[derive(Debug, Args)]
+pub(crate) struct ManifestDigest {
+    /// The file; - is standard input
+    file: PathBuf,
+}
+
+impl ManifestDigest {
+    /// Prints.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn run(self) -> Result<u8, Failure> {
+        outln!("{}", image::Digest::of(&read_bounded(&self.file, image::MAX_DOCUMENT)?));
+        Ok(0)
+    }
+}
+
+/// A small file, or standard input for `-`, of at most `limit` bytes.
+///
+/// # Errors
+/// It cannot be read; it is longer.
+pub(crate) fn read_bounded(file: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let failed = |error: std::io::Error| Failure::io(format!("reading {}", file.display()), &error);
+    let mut input: Box<dyn Read> = match file == Path::new("-") {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(std::fs::File::open(file).map_err(failed)?),
+    };
+    let mut bytes = Vec::new();
+    input.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        let what = format!("reading {}: it has more than {limit} bytes", file.display());
+        return Err(Failure::new(Kind::Invalid, what));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,94 @@
+//! What every command of `rcopy` takes beside the flags of both programs: skopeo's globals.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use image::Platform;
+use task::Kind;
+
+use crate::flags;
+use crate::report::Failure;
+
+/// Skopeo's global flags.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Settings {
+    /// Give up when a command takes longer than this: 30s, 5m
+    #[arg(long, global = true, value_name = "DURATION", value_parser = deadline)]
+    pub command_timeout: Option<Deadline>,
+    /// The same as --log debug
+    #[arg(long, global = true)]
+    pub debug: bool,
+    /// Ask no signature policy
+    #[arg(long, global = true, conflicts_with = "policy")]
+    pub insecure_policy: bool,
+    /// Choose images for this architecture instead of the machine's
+    #[arg(long, global = true, value_name = "ARCH")]
+    pub override_arch: Option<String>,
+    /// Choose images for this operating system instead of the machine's
+    #[arg(long, global = true, value_name = "OS")]
+    pub override_os: Option<String>,
+    /// Choose images for this variant of the architecture
+    #[arg(long, global = true, value_name = "VARIANT")]
+    pub override_variant: Option<String>,
+    /// Where layers are kept while they are written anew (default: /var/tmp)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub tmpdir: Option<PathBuf>,
+    /// What registries are told that we are
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub user_agent: Option<String>,
+}
+
+/// When a command must have ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    end: Instant,
+    after: Duration,
+}
+
+fn deadline(text: &str) -> Result<Deadline, String> {
+    let after = flags::duration(text)?;
+    let end = Instant::now().checked_add(after);
+    Ok(Deadline { end: end.ok_or_else(|| format!("{text:?} is too long"))?, after })
+}
+
+impl Settings {
+    /// The platform images are chosen for.
+    pub(crate) fn platform(&self) -> Platform {
+        let host = Platform::host();
+        if self.override_arch.is_none() && self.override_os.is_none() && self.override_variant.is_none()
+        {
+            return host;
+        }
+        Platform::new(
+            self.override_os.as_ref().unwrap_or(&host.os),
+            self.override_arch.as_ref().unwrap_or(&host.architecture),
+            self.override_variant.as_deref(),
+        )
+    }
+
+    /// A directory for large files that nobody needs later.
+    pub(crate) fn room(&self) -> &Path {
+        self.tmpdir.as_deref().unwrap_or(Path::new("/var/tmp"))
+    }
+
+    /// How long the command may take still.
+    ///
+    /// # Errors
+    /// Its time is over.
+    pub(crate) fn left(&self) -> Result<Option<Duration>, Failure> {
+        let Some(deadline) = self.command_timeout else { return Ok(None) };
+        match deadline.end.checked_duration_since(Instant::now()) {
+            Some(left) => Ok(Some(left)),
+            None => Err(self.too_late()),
+        }
+    }
+
+    /// That its time is over.
+    pub(crate) fn too_late(&self) -> Failure {
+        let after = self.command_timeout.map(|deadline| deadline.after).unwrap_or_default();
+        Failure::new(Kind::Unavailable, format!("stopping after {after:?}: --command-timeout"))
+            .hint("give it more time; what arrived whole need not be sent again")
+    }
+}

@@ -1,0 +1,312 @@
+//! The options of `rcopy copy`: compression, what is attached, tags, signing, and skopeo's flags.
+#![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests are tables")]
+
+use e2e::peer;
+use e2e::registry::DockerRegistry;
+use e2e::scene::Scene;
+use registry_server::{Options, Registry};
+use serde_json::Value;
+
+fn manifest(scene: &Scene, place: &str) -> Value {
+    let raw = scene.rcopy(&["inspect", "--raw", place]).ok();
+    serde_json::from_str(&raw.stdout).unwrap()
+}
+
+fn layer_types(manifest: &Value) -> Vec<String> {
+    let layers = manifest["layers"].as_array().unwrap();
+    let kind = |layer: &Value| layer["mediaType"].as_str().unwrap().to_owned();
+    layers.iter().map(kind).collect()
+}
+
+#[test]
+fn layers_in_another_compression() {
+    let scene = Scene::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    let place = |name: &str| format!("docker://{}/team/{name}:1", registry.address());
+    let original = scene.digest("oci:image:app");
+    let gzip = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let zstd = "application/vnd.oci.image.layer.v1.tar+zstd";
+    scene.rcopy(&["copy", "--dest-compress", "oci:image:app", &place("gzip")]).ok();
+    assert_eq!(layer_types(&manifest(&scene, &place("gzip"))), [gzip, gzip]);
+    // The same bytes each time, and again uncompressed the very image that it was.
+    scene.rcopy(&["copy", "--dest-compress-format=gzip", "oci:image:app", "oci:gzip:app"]).ok();
+    assert_eq!(scene.digest("oci:gzip:app"), scene.digest(&place("gzip")));
+    scene.rcopy(&["copy", "--dest-compress-format=zstd", &place("gzip"), &place("zstd")]).ok();
+    assert_eq!(layer_types(&manifest(&scene, &place("zstd"))), [zstd, zstd]);
+    scene.rcopy(&["copy", "--dest-decompress", &place("zstd"), "oci:plain:app"]).ok();
+    assert_eq!(scene.digest("oci:plain:app"), original);
+    // What is in the format stays as it is unless forced.
+    let keep = ["copy", "--dest-compress-format=gzip", "--dest-compress-level=1"];
+    scene.rcopy(&[&keep[..], &[&place("gzip"), &place("kept")]].concat()).ok();
+    assert_eq!(scene.digest(&place("kept")), scene.digest(&place("gzip")));
+    let force = ["--dest-force-compress-format", &place("gzip"), &place("forced")];
+    scene.rcopy(&[&keep[..], &force].concat()).ok();
+    assert_ne!(scene.digest(&place("forced")), scene.digest(&place("gzip")));
+    // A whole index; Docker's documents become OCI's because they know no zstd.
+    let all = ["copy", "--all", "--dest-compress-format=zstd"];
+    scene.rcopy(&[&all[..], &["oci:index:app", &place("index")]].concat()).ok();
+    let index = manifest(&scene, &place("index"));
+    let arm = index["manifests"][1]["digest"].as_str().unwrap();
+    let arm = format!("docker://{}/team/index@{arm}", registry.address());
+    assert_eq!(layer_types(&manifest(&scene, &arm)), [zstd]);
+    assert_eq!(index["manifests"][1]["platform"]["architecture"], "arm64");
+    scene.rcopy(&["copy", "--format=v2s2", "oci:image:app", &place("docker")]).ok();
+    scene.rcopy(&[&all[..], &[&place("docker"), &place("from-docker")]].concat()).ok();
+    assert_eq!(layer_types(&manifest(&scene, &place("from-docker"))), [zstd, zstd]);
+    if peer("skopeo").is_some() {
+        for name in ["gzip", "zstd", "forced", "from-docker"] {
+            let to = format!("dir:theirs-{name}");
+            scene.skopeo(&["copy", "--src-tls-verify=false", &place(name), &to]).ok();
+        }
+    }
+    // What cannot be is refused by name, and nothing is written.
+    let bad = place("bad");
+    for (flags, word) in [
+        (&["--dest-compress-level=3"][..], "--dest-compress-level"),
+        (&["--dest-force-compress-format"], "--dest-force-compress-format"),
+        (&["--dest-compress", "--dest-compress-level=10"], "0 to 9"),
+        (&["--dest-compress-format=zstd", "--dest-compress-level=23"], "1 to 22"),
+        (&["--dest-compress-format=lz4"], "lz4"),
+        (&["--dest-compress", "--preserve-digests"], "compression"),
+        (&["--dest-compress-format=zstd", "--format=v2s2"], "zstd"),
+    ] {
+        scene.rcopy(&[&["copy"], flags, &["oci:image:app", &bad]].concat()).fails(&[word]);
+    }
+    // A layer that is not what its config says.
+    let layer = e2e::image::Layer::new().file("x", 0o644, b"x").finish();
+    e2e::image::layout(&scene.bench.path().join("lying"), "app", &[layer], |config| {
+        config.rootfs.diff_ids[0] = image::Digest::of(b"something else");
+    });
+    let lying = ["copy", "--dest-compress", "oci:lying:app", &bad];
+    scene.rcopy(&lying).code(1).fails(&["reading layer", "does not match"]);
+    assert!(registry.tag("team/bad", "1").is_none());
+}
+
+#[test]
+fn what_is_attached_travels() {
+    let scene = Scene::new();
+    let ours = Registry::start(Options::default()).unwrap();
+    let debians = DockerRegistry::start();
+    scene.bench.write("pass", "");
+    scene.rcopy(&["generate-sigstore-key", "--passphrase-file=pass", "--output-prefix=k"]).ok();
+    // Debian's registry has no referrers API: the fallback tag is used there.
+    let hosts = [Some(ours.address()), debians.as_ref().map(|r| r.address.clone())];
+    let hosts: Vec<String> = hosts.into_iter().flatten().collect();
+    for (at, host) in hosts.iter().enumerate() {
+        let other = &hosts[(at + 1) % hosts.len()];
+        let place = |name: &str| format!("docker://{host}/team/{name}:1");
+        let there = |name: &str| format!("docker://{other}/there-{at}/{name}:1");
+        scene.copy("oci:image:app", &place("app")).ok();
+        let key = ["--key=k.key", "--passphrase-file=pass"];
+        let sign = |more: &[&str]| scene.rcopy(&[&["sign"], &key[..], more].concat()).ok();
+        sign(&["--form=bundle", "--form=tag", &place("app")]);
+        let verify = |place: &str, forms: usize| {
+            let seen = scene.rcopy(&["verify", "--key=k.pub", "--format=json", place]).ok();
+            let seen: Value = serde_json::from_str(&seen.stdout).unwrap();
+            assert_eq!(seen.as_array().unwrap().len(), forms, "{place}: {seen:#}");
+        };
+        let unsigned = |place: &str| scene.rcopy(&["verify", "--key=k.pub", place]).code(1);
+        scene.copy(&place("app"), &there("app")).ok();
+        verify(&there("app"), 2);
+        let layout = format!("oci:kept-{at}:app");
+        scene.copy(&there("app"), &layout).ok();
+        verify(&layout, 2);
+        scene.copy(&layout, &there("again")).ok();
+        verify(&there("again"), 2);
+        // A second copy finds the image there and brings what was attached since.
+        sign(&["--form=bundle", "-a=a=b", &place("app")]);
+        scene.copy(&place("app"), &there("app")).ok();
+        verify(&there("app"), 3);
+        scene.rcopy(&["copy", "--remove-signatures", &place("app"), &there("bare")]).ok();
+        unsigned(&there("bare"));
+        let without = ["copy", "--referrers=false", &place("app"), &there("without")];
+        scene.rcopy(&without).ok();
+        unsigned(&there("without"));
+        let tags = ["copy", "--referrers=false", "--digest-tags", &place("app"), &there("tags")];
+        scene.rcopy(&tags).ok();
+        verify(&there("tags"), 1);
+        let other = "--artifact-type=application/x.none";
+        scene.rcopy(&["copy", other, &place("app"), &there("typed")]).ok();
+        unsigned(&there("typed"));
+        // Signatures are of digests: another digest has none, and that is said.
+        let format = ["copy", "--format=v2s2", &place("app"), &there("docker")];
+        let said = scene.rcopy(&format).ok();
+        assert!(said.stderr.contains("stays behind"), "{}", said.told());
+        unsigned(&there("docker"));
+    }
+}
+
+#[test]
+fn signed_on_the_way_and_tagged_twice() {
+    let scene = Scene::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    let to = format!("docker://{}/team/app:1", registry.address());
+    scene.bench.write("pass", "secret\n");
+    scene.rcopy(&["generate-sigstore-key", "--passphrase-file=pass", "--output-prefix=k"]).ok();
+    let key = ["--sign-by-sigstore-private-key=k.key", "--sign-passphrase-file=pass"];
+    let identity = "--sign-identity=registry.example/team/app:1";
+    let copy = |more: &[&str]| scene.rcopy(&[&["copy"], &key[..], more].concat());
+    copy(&[identity, "--all", "oci:index:app", &to]).ok();
+    let verify = ["verify", "--key=k.pub", "--identity=registry.example/team/app:1"];
+    scene.rcopy(&[&verify[..], &[&to]].concat()).ok();
+    // Every image of the index is signed, too.
+    let index = manifest(&scene, &to);
+    let one = index["manifests"][0]["digest"].as_str().unwrap();
+    let one = format!("docker://{}/team/app@{one}", registry.address());
+    scene.rcopy(&[&verify[..], &[&one]].concat()).ok();
+    copy(&["oci:image:app", "dir:unnamed"]).code(2).fails(&["--sign-identity"]);
+    assert!(!scene.bench.path().join("unnamed").exists());
+    scene.rcopy(&["copy", "--sign-by=ABCD", "oci:image:app", &to]).code(2).fails(&["--sign-by"]);
+
+    let tags = ["copy", "--additional-tag=2", "--additional-tag=3", "oci:image:app", &to];
+    scene.rcopy(&tags).ok();
+    let digest = scene.digest("oci:image:app");
+    for tag in ["1", "2", "3"] {
+        let place = format!("docker://{}/team/app:{tag}", registry.address());
+        assert_eq!(scene.digest(&place), digest);
+    }
+    let archive = "docker-archive:twice.tar:localhost/app:1";
+    scene.rcopy(&["copy", "--additional-tag=localhost/app:2", "oci:image:app", archive]).ok();
+    let names = scene.rcopy(&["list-tags", "docker-archive:twice.tar"]).ok();
+    for name in ["localhost/app:1", "localhost/app:2"] {
+        assert!(names.stdout.contains(name), "{}", names.told());
+    }
+    let bad = ["copy", "--additional-tag=a b", "oci:image:app", &to];
+    scene.rcopy(&bad).code(2).fails(&["--additional-tag"]);
+    scene.rcopy(&["copy", "--additional-tag=2", "oci:image:app", "dir:x"]).code(2);
+
+    let arm = ["copy", "--override-arch=arm64", "oci:index:app", "oci:arm:app"];
+    scene.rcopy(&arm).ok();
+    let seen = scene.rcopy(&["inspect", "--format={{.Architecture}}", "oci:arm:app"]).ok();
+    assert_eq!(seen.text(), "arm64");
+    let late = ["--command-timeout=1ns", "copy", "oci:image:app", "oci:late:app"];
+    scene.rcopy(&late).code(1).fails(&["--command-timeout"]);
+}
+
+/// What skopeo 1.9 takes: the command, the flag with a value, and the word of ours that refuses it.
+const FLAGS: &[(&str, &str, Option<&str>)] = &[
+    ("copy", "--additional-tag=other", None),
+    ("copy", "--all", None),
+    ("copy", "--authfile=auth.json", None),
+    ("copy", "--decryption-key=k", Some("--decryption-key")),
+    ("copy", "--dest-authfile=auth.json", None),
+    ("copy", "--dest-cert-dir=.", None),
+    ("copy", "--dest-compress", None),
+    ("copy", "--dest-compress-format=zstd", None),
+    ("copy", "--dest-compress-format=gzip --dest-compress-level=9", None),
+    ("copy", "--dest-creds=a:b", None),
+    ("copy", "--dest-daemon-host=x", Some("--dest-daemon-host")),
+    ("copy", "--dest-decompress", None),
+    ("copy", "--dest-no-creds", None),
+    ("copy", "--dest-oci-accept-uncompressed-layers", None),
+    ("copy", "--dest-username=a --dest-password=b", None),
+    ("copy", "--dest-precompute-digests", None),
+    ("copy", "--dest-registry-token=t", None),
+    ("copy", "--dest-shared-blob-dir=x", Some("--dest-shared-blob-dir")),
+    ("copy", "--dest-tls-verify=false", None),
+    ("copy", "--digestfile=file", None),
+    ("copy", "--encrypt-layer=-1", Some("--encrypt-layer")),
+    ("copy", "--encryption-key=jwe:x", Some("--encryption-key")),
+    ("copy", "--format=oci", None),
+    ("copy", "--format=v2s2", None),
+    ("copy", "--format=v2s1", Some("v2s1")),
+    ("copy", "--multi-arch=system", None),
+    ("copy", "--preserve-digests", None),
+    ("copy", "--quiet", None),
+    ("copy", "--remove-signatures", None),
+    ("copy", "--retry-times=1", None),
+    ("copy", "--sign-by=ABCD", Some("--sign-by")),
+    ("copy", "--sign-by-sigstore-private-key=missing", Some("--sign-identity")),
+    ("copy", "--sign-identity=a/b:c", Some("--sign-identity")),
+    ("copy", "--sign-passphrase-file=x", Some("--sign-by-sigstore-private-key")),
+    ("copy", "--src-authfile=auth.json", None),
+    ("copy", "--src-cert-dir=.", None),
+    ("copy", "--src-creds=a:b", None),
+    ("copy", "--src-daemon-host=x", Some("--src-daemon-host")),
+    ("copy", "--src-no-creds", None),
+    ("copy", "--src-username=a --src-password=b", None),
+    ("copy", "--src-registry-token=t", None),
+    ("copy", "--src-shared-blob-dir=x", Some("--src-shared-blob-dir")),
+    ("copy", "--src-tls-verify=false", None),
+    ("copy", "--command-timeout=5m", None),
+    ("copy", "--debug", None),
+    ("copy", "--insecure-policy", None),
+    ("copy", "--override-arch=amd64 --override-os=linux", None),
+    ("copy", "--override-variant=v9 --all", None),
+    ("copy", "--policy=policy.json", None),
+    ("copy", "--tmpdir=.", None),
+    ("inspect", "--authfile=auth.json", None),
+    ("inspect", "--cert-dir=.", None),
+    ("inspect", "--config", None),
+    ("inspect", "--creds=a:b", None),
+    ("inspect", "--daemon-host=x", Some("--daemon-host")),
+    ("inspect", "--format={{.Os}}", None),
+    ("inspect", "--no-creds", None),
+    ("inspect", "--no-tags", None),
+    ("inspect", "-n", None),
+    ("inspect", "--raw", None),
+    ("inspect", "--registry-token=t", None),
+    ("inspect", "--retry-times=1", None),
+    ("inspect", "--shared-blob-dir=x", Some("--shared-blob-dir")),
+    ("inspect", "--tls-verify=false", None),
+    ("inspect", "--username=a --password=b", None),
+    ("delete", "--authfile=auth.json", None),
+    ("delete", "--cert-dir=.", None),
+    ("delete", "--creds=a:b", None),
+    ("delete", "--daemon-host=x", Some("--daemon-host")),
+    ("delete", "--no-creds", None),
+    ("delete", "--registry-token=t", None),
+    ("delete", "--retry-times=1", None),
+    ("delete", "--shared-blob-dir=x", Some("--shared-blob-dir")),
+    ("delete", "--tls-verify=false", None),
+    ("delete", "--username=a --password=b", None),
+    ("list-tags", "--authfile=auth.json", None),
+    ("list-tags", "--cert-dir=.", None),
+    ("list-tags", "--creds=a:b", None),
+    ("list-tags", "--no-creds", None),
+    ("list-tags", "--registry-token=t", None),
+    ("list-tags", "--retry-times=1", None),
+    ("list-tags", "--tls-verify=false", None),
+    ("list-tags", "--username=a --password=b", None),
+];
+
+#[test]
+fn every_flag_of_skopeo_works_or_is_refused_by_name() {
+    let scene = Scene::new();
+    scene.bench.write("auth.json", "{}");
+    scene.bench.write("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+    for (at, (command, flags, refused)) in FLAGS.iter().enumerate() {
+        let place = format!("oci:layout-{at}:app");
+        let mut line = vec![*command];
+        line.extend(flags.split(' '));
+        match *command {
+            "copy" => line.extend(["oci:image:app", place.as_str()]),
+            "list-tags" => line.push("oci:image"),
+            "delete" => {
+                scene.copy("oci:image:app", &place).ok();
+                line.push(place.as_str());
+            }
+            _ => line.push("oci:image:app"),
+        }
+        match refused {
+            None => drop(scene.rcopy(&line).ok()),
+            Some(word) => drop(scene.rcopy(&line).fails(&[word])),
+        }
+    }
+    if peer("skopeo").is_none() {
+        return;
+    }
+    // The table has all there are.
+    for command in ["copy", "inspect", "delete", "list-tags"] {
+        let help = scene.skopeo(&[command, "--help"]).ok();
+        let (_, flags) = help.stdout.split_once("Flags:").unwrap();
+        let words = flags.split([' ', '\n']).filter(|word| word.starts_with("--"));
+        for flag in words.filter(|flag| *flag != "--help") {
+            let named = |(of, text, _): &&(&str, &str, Option<&str>)| {
+                *of == command
+                    && text.split([' ', '=']).any(|word| word == flag)
+            };
+            assert!(FLAGS.iter().find(named).is_some(), "{command} {flag} is not in the table");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What belongs to an image without being part of it: manifests that refer to it, and the older
+//! form, tags that are made of its digest.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use image::{Descriptor, Digest, Node, Tag};
+use task::{Kind, Task};
+
+use crate::select::{self, Choice};
+use crate::stop::Stop;
+use crate::{CopyOptions, Error, Open, Result, Select, Side, Sink, Source};
+
+const SIGNATURE: &str = "sig";
+const SUFFIXES: [&str; 3] = [SIGNATURE, "att", "sbom"];
+/// How the types of artifacts that are signatures begin: sigstore's, cosign's, notation's.
+const SIGNATURES: [&str; 3] = [
+    "application/vnd.dev.sigstore.bundle",
+    "application/vnd.dev.cosign.artifact.sig.",
+    "application/vnd.cncf.notary.signature",
+];
+/// Questions to the source at a time.
+const QUESTIONS: usize = 16;
+
+/// Whether an artifact of this type is a signature.
+pub(crate) fn is_signature(artifact_type: &str) -> bool {
+    SIGNATURES.iter().any(|known| artifact_type.starts_with(known))
+}
+
+/// Reads the root's document if there are images below it, so that nobody reads it twice.
+pub(crate) async fn open(source: &dyn Source, choice: Choice, stop: &Stop) -> Result<Choice> {
+    if choice.node.is_some() || !choice.root.media_type.is_index() {
+        return Ok(choice);
+    }
+    let node = tokio::select! {
+        biased;
+        () = stop.wait() => return Err(Error::Cancelled),
+        node = select::node(source, &choice.root) => node?,
+    };
+    Ok(Choice { node: Some(node), ..choice })
+}
+
+/// The root and the images right below it.
+fn subjects(choice: &Choice) -> Vec<Descriptor> {
+    let mut subjects = vec![choice.root.clone()];
+    if let Some(Node::Index(index)) = &choice.node {
+        subjects.extend(index.manifests.iter().filter(|child| child.media_type.is_node()).cloned());
+    }
+    subjects
+}
+
+/// Whether anything refers to the root or to an image right below it.
+pub(crate) async fn any(source: &dyn Source, choice: &Choice, stop: &Stop) -> Result<bool> {
+    let lists = stream::iter(subjects(choice)).map(|subject| async move {
+        let at = Error::at(format!("listing referrers of {}", subject.digest), Side::Source);
+        stop.guard(source.referrers(&subject)).await.map_err(at)
+    });
+    let lists = lists.buffer_unordered(QUESTIONS);
+    lists.try_any(|list| std::future::ready(!list.is_empty())).await
+}
+
+/// The tags made of these images' digests that the source has.
+pub(crate) async fn tags(
+    source: &dyn Source,
+    choice: &Choice,
+    signatures: bool,
+    stop: &Stop,
+) -> Result<Vec<Tag>> {
+    let digests = subjects(choice).into_iter().map(|subject| subject.digest);
+    let suffixes = || SUFFIXES.iter().filter(move |suffix| signatures || **suffix != SIGNATURE);
+    let all = digests.flat_map(|digest| suffixes().filter_map(move |suffix| tag(digest, suffix)));
+    let questions = stream::iter(all.collect::<Vec<_>>()).map(|tag| async move {
+        let Some(from) = source.sibling(&tag) else { return Ok(None) };
+        match stop.guard(from.resolve()).await {
+            Ok(_) => Ok(Some(tag)),
+            Err(cause) if cause.kind() == Kind::NotFound => Ok(None),
+            Err(cause) if cause.kind() == Kind::Cancelled => Err(Error::Cancelled),
+            Err(cause) => Err(Error::at(format!("looking for {tag}"), Side::Source)(cause)),
+        }
+    });
+    let found: Vec<_> = questions.buffered(QUESTIONS).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Copies what such tags point at.
+pub(crate) async fn copy_tags(
+    source: &dyn Source,
+    sink: &dyn Sink,
+    tags: &[Tag],
+    options: &CopyOptions,
+    task: &Task,
+) -> Result<()> {
+    let options = CopyOptions {
+        select: Select::All,
+        digest_tags: false,
+        format: None,
+        recompress: None,
+        ..options.clone()
+    };
+    for tag in tags {
+        task.check()?;
+        let Some(from) = source.sibling(tag) else { continue };
+        let Some(to) = sink.sibling(tag) else {
+            task.warn(format!("{tag} stays behind: the destination has one name only"));
+            continue;
+        };
+        let child = task.child(format!("tag {tag}"));
+        Box::pin(crate::copy(&*from, &*to, &Open, &options, &child)).await?;
+        child.done();
+    }
+    Ok(())
+}
+
+/// `None` where the digest is too long for a tag, so that nobody can have written one.
+fn tag(digest: Digest, suffix: &str) -> Option<Tag> {
+    format!("{}-{}.{suffix}", digest.algorithm().as_str(), digest.hex()).parse().ok()
+}
