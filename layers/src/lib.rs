@@ -2,7 +2,7 @@
 //!
 //! [`apply`] unpacks a layer into a [`Root`], [`diff`] and [`archive`] make tar streams out of
 //! trees, [`Stack::mount`] lays directories over each other, [`copy::copy`] takes files from one
-//! root to another, and [`LayerWriter`] compresses and digests a layer while it is written.
+//! root to another, [`Tree`] says what a stack of layers amounts to without unpacking it, and [`LayerWriter`] compresses and digests a layer while it is written.
 //!
 //! Everything inside a root is reached by `openat2` with `RESOLVE_IN_ROOT` from a held directory
 //! descriptor, and everything that changes a file names it by a descriptor or by one component
@@ -19,6 +19,7 @@ mod error;
 mod root;
 mod stack;
 mod tar;
+mod tree;
 mod unpack;
 mod writer;
 mod xattr;
@@ -31,4 +32,5 @@ pub use error::{Error, Result};
 pub use root::{Entry, Root};
 pub use rustix::fs::{FileType, Mode, OFlags, Stat};
 pub use stack::{Stack, Top};
+pub use tree::{FileKind, Inode, LayerRead, Named, Touch, Tree, TreeOptions, merge};
 pub use writer::{Compression, LayerInfo, LayerWriter};
