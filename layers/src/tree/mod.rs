@@ -256,8 +256,7 @@ impl Tree {
         }
         // What this layer has put below stays, and so do the directories it lies in.
         let (from, to) = names::below(path);
-        let kept: Vec<Vec<u8>> =
-            self.names.range(from..to).map(|(path, _)| path.clone()).collect();
+        let kept: Vec<Vec<u8>> = self.names.range(from..to).map(|(path, _)| path.clone()).collect();
         for path in kept {
             self.imply(names::parent(&path), layer);
         }

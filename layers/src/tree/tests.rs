@@ -138,9 +138,8 @@ fn merged_layers_are_one_with_the_same_tree() {
     let again = merge(&before, streams(), Vec::new(), &options, &Task::silent()).unwrap();
     assert_eq!(merged, again);
     let after = tree(&[merged]).unwrap();
-    let names = |tree: &Tree| {
-        tree.iter().map(|n| (n.path.to_vec(), n.inode.clone())).collect::<Vec<_>>()
-    };
+    let names =
+        |tree: &Tree| tree.iter().map(|n| (n.path.to_vec(), n.inode.clone())).collect::<Vec<_>>();
     for ((path, inode), (other, merged)) in names(&before).iter().zip(names(&after)) {
         assert_eq!(path, &other);
         assert!(inode.same(&merged), "{inode:?} {merged:?}");
