@@ -22,12 +22,19 @@ pub struct Overlay<'a> {
     root: Descriptor,
     documents: BTreeMap<Digest, Bytes>,
     blobs: BTreeMap<Digest, Arc<File>>,
+    elsewhere: BTreeMap<Digest, &'a dyn Source>,
 }
 
 impl<'a> Overlay<'a> {
     /// `below` with this root; nothing is laid over it yet.
     pub fn new(below: &'a dyn Source, root: Descriptor) -> Overlay<'a> {
-        Overlay { below, root, documents: BTreeMap::new(), blobs: BTreeMap::new() }
+        Overlay {
+            below,
+            root,
+            documents: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+        }
     }
 
     /// What the source's name points at now.
@@ -48,6 +55,11 @@ impl<'a> Overlay<'a> {
     /// Adds a blob that a file holds.
     pub fn add_file(&mut self, digest: Digest, file: Arc<File>) {
         self.blobs.insert(digest, file);
+    }
+
+    /// Adds content that another source has.
+    pub fn add_from(&mut self, digest: Digest, source: &'a dyn Source) {
+        self.elsewhere.insert(digest, source);
     }
 }
 
@@ -77,9 +89,15 @@ pub fn scratch(directory: &Path) -> Result<File> {
 }
 
 /// Reads a file from its start, whoever else reads it.
-struct FromStart {
+pub(crate) struct FromStart {
     file: Arc<File>,
     position: u64,
+}
+
+impl FromStart {
+    pub(crate) fn new(file: Arc<File>) -> FromStart {
+        FromStart { file, position: 0 }
+    }
 }
 
 impl Read for FromStart {
@@ -100,8 +118,11 @@ impl Source for Overlay<'_> {
         if let Some(bytes) = self.documents.get(&descriptor.digest) {
             return Ok(Unverified::whole(bytes.clone()));
         }
+        if let Some(source) = self.elsewhere.get(&descriptor.digest) {
+            return source.fetch(descriptor).await;
+        }
         match self.blobs.get(&descriptor.digest) {
-            Some(file) => Ok(bridge::stream(FromStart { file: Arc::clone(file), position: 0 })),
+            Some(file) => Ok(bridge::stream(FromStart::new(Arc::clone(file)))),
             None => self.below.fetch(descriptor).await,
         }
     }
