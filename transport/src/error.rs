@@ -88,6 +88,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// An image cannot be put on another base.
+    #[error("rebasing {digest}: {reason}")]
+    Rebase {
+        /// The image.
+        digest: Digest,
+        /// Why not.
+        reason: String,
+    },
     /// An image with more, deeper or larger documents than any honest one.
     #[error("walking {digest}: it has {what}")]
     TooComplex {
@@ -221,6 +229,7 @@ impl Fault for Error {
             }
             Error::Content(_)
             | Error::Convert { .. }
+            | Error::Rebase { .. }
             | Error::TooComplex { .. }
             | Error::Obsolete { .. }
             | Error::Location { .. }

@@ -20,9 +20,11 @@ mod options;
 mod overlay;
 mod place;
 mod plan;
+mod rebase;
 mod recompress;
 mod select;
 mod stop;
+mod trees;
 
 pub use attach::{Artifact, attach, publish, publish_document};
 pub use blob::{Blob, Unverified};
@@ -35,8 +37,10 @@ pub use options::{CopyOptions, Format, Layers, Recompress, Select};
 pub use overlay::{Overlay, scratch};
 pub use place::{Gate, Open, Origin, Sink, Source};
 pub use plan::{Leaf, Plan, Role};
+pub use rebase::{Base, Rebase, RebaseReport, rebase};
 pub use recompress::recompress;
 pub use select::{node, open};
+pub use trees::{Touched, Trees};
 
 #[cfg(test)]
 mod copy_tests;
