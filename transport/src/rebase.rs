@@ -118,7 +118,9 @@ fn compare(old: &Tree, new: &Tree, touched: &[Touched], report: &mut RebaseRepor
         let name = format!("/{}", String::from_utf8_lossy(path));
         if let Some(above) = moved(old, new, path) {
             let above = String::from_utf8_lossy(above);
-            report.conflicts.push(format!("/{above}: is no directory in the new base, and {name} is in it"));
+            report
+                .conflicts
+                .push(format!("/{above}: is no directory in the new base, and {name} is in it"));
             continue;
         }
         let (was, is) = (old.get(path), new.get(path));
