@@ -354,7 +354,8 @@ mod tests {
     #[test]
     fn durations_are_gos() {
         let ms = |ms| Ok(std::time::Duration::from_millis(ms));
-        let good = [("0", 0), ("30s", 30_000), ("1m30s", 90_000), ("500ms", 500), ("1h", 3_600_000)];
+        let good =
+            [("0", 0), ("30s", 30_000), ("1m30s", 90_000), ("500ms", 500), ("1h", 3_600_000)];
         for (text, expected) in good {
             assert_eq!(duration(text), ms(expected), "{text}");
         }

@@ -57,7 +57,9 @@ impl Settings {
     /// The platform images are chosen for.
     pub(crate) fn platform(&self) -> Platform {
         let host = Platform::host();
-        if self.override_arch.is_none() && self.override_os.is_none() && self.override_variant.is_none()
+        if self.override_arch.is_none()
+            && self.override_os.is_none()
+            && self.override_variant.is_none()
         {
             return host;
         }

@@ -42,7 +42,8 @@ impl Scene {
         let directory = self.bench.path().join("index");
         let mut all = Vec::new();
         for architecture in ["amd64", "arm64", "riscv64"] {
-            let layer = crate::image::Layer::new().file("a", 0o644, architecture.as_bytes()).finish();
+            let layer =
+                crate::image::Layer::new().file("a", 0o644, architecture.as_bytes()).finish();
             crate::image::layout(&directory, "x", &[layer], |config| {
                 config.architecture = architecture.into();
             });

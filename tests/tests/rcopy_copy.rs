@@ -303,8 +303,7 @@ fn every_flag_of_skopeo_works_or_is_refused_by_name() {
         let words = flags.split([' ', '\n']).filter(|word| word.starts_with("--"));
         for flag in words.filter(|flag| *flag != "--help") {
             let named = |(of, text, _): &&(&str, &str, Option<&str>)| {
-                *of == command
-                    && text.split([' ', '=']).any(|word| word == flag)
+                *of == command && text.split([' ', '=']).any(|word| word == flag)
             };
             assert!(FLAGS.iter().find(named).is_some(), "{command} {flag} is not in the table");
         }

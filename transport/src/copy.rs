@@ -11,7 +11,8 @@ use crate::plan::{Leaf, Part};
 use crate::select::{self, Choice};
 use crate::stop::Stop;
 use crate::{
-    Blob, CopyOptions, Error, Gate, Open, Origin, Plan, Result, Side, Sink, Source, attached, convert, recompress,
+    Blob, CopyOptions, Error, Gate, Open, Origin, Plan, Result, Side, Sink, Source, attached,
+    convert, recompress,
 };
 
 /// How long what is in flight may take to notice that it should stop.
@@ -194,9 +195,7 @@ impl Plan {
         stop: Stop,
     ) -> Result<Descriptor> {
         for digest in &self.left {
-            task.warn(format!(
-                "what refers to {digest} stays behind: the copy has another digest"
-            ));
+            task.warn(format!("what refers to {digest} stays behind: the copy has another digest"));
         }
         let run = Run {
             plan: self,

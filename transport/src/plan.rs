@@ -339,8 +339,11 @@ impl<'a> Walker<'a> {
         let mut from = 0;
         for level in 0..MAX_DEPTH {
             let known = |part: &Part| self.nodes.contains_key(&part.descriptor.digest);
-            let mut subjects: Vec<_> = self.parts[from..].iter().filter(|part| known(part))
-                .map(|part| part.descriptor.clone()).collect();
+            let mut subjects: Vec<_> = self.parts[from..]
+                .iter()
+                .filter(|part| known(part))
+                .map(|part| part.descriptor.clone())
+                .collect();
             if level == 0 {
                 let changed = self.became.iter().filter(|(old, new)| **old != new.digest);
                 subjects.extend(changed.map(|(old, _)| self.nodes[old].descriptor().clone()));

@@ -7,9 +7,7 @@ use std::io::{BufWriter, Write};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use image::{
-    Config, Descriptor, Digest, Document, Encoding, Index, Manifest, MediaType, Node,
-};
+use image::{Config, Descriptor, Digest, Document, Encoding, Index, Manifest, MediaType, Node};
 use layers::LayerWriter;
 use task::{Cause, Fault, Kind, Task};
 
@@ -18,7 +16,9 @@ use crate::bridge::{self, blocking};
 use crate::convert::{is_foreign, like};
 use crate::select::{self, MAX_DEPTH};
 use crate::stop::Stop;
-use crate::{CopyOptions, Error, Layers, Overlay, Recompress, Result, Select, Side, Source, scratch};
+use crate::{
+    CopyOptions, Error, Layers, Overlay, Recompress, Result, Select, Side, Source, scratch,
+};
 
 /// Layers that are written anew at a time; each is compressed on several threads.
 const AT_ONCE: usize = 2;
@@ -206,7 +206,9 @@ impl Work<'_, '_> {
                 let encoding = self.how.compression.encoding;
                 layer.media_type = MediaType::layer(encoding, docker);
                 (layer.digest, layer.size, layer.data) = (new.digest, new.size, None);
-                layer.annotations.retain(|key, _| !OF_THE_BYTES.iter().any(|of| key.starts_with(of)));
+                layer
+                    .annotations
+                    .retain(|key, _| !OF_THE_BYTES.iter().any(|of| key.starts_with(of)));
                 layer.annotations.extend(new.annotations.clone());
             }
         }
@@ -272,7 +274,9 @@ impl Work<'_, '_> {
         let name = layer.digest.to_string();
         let (file, info) = match (written, fault.take()) {
             (Ok(written), _) => written,
-            (Err(_), Some(cause)) if cause.kind() == Kind::Cancelled => return Err(Error::Cancelled),
+            (Err(_), Some(cause)) if cause.kind() == Kind::Cancelled => {
+                return Err(Error::Cancelled);
+            }
             (Err(_), Some(cause)) => return Err(reading()(cause)),
             (Err(Error::Layer { source, .. }), None) => return Err(Error::Layer { name, source }),
             (Err(error), None) => return Err(error),

@@ -127,4 +127,3 @@ fn summary(
         "Env": config.config.env,
     })
 }
-

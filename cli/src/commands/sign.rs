@@ -285,7 +285,10 @@ fn passphrase(file: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
 ///
 /// # Errors
 /// It cannot be read or opened.
-pub(crate) fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<PrivateKey, Failure> {
+pub(crate) fn private_key(
+    path: &Path,
+    passphrase_file: Option<&Path>,
+) -> Result<PrivateKey, Failure> {
     let pem = read(&config::absolute(path)?)?;
     let passphrase = match PrivateKey::is_encrypted(&pem) {
         false => None,

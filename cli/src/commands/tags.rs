@@ -42,9 +42,7 @@ impl Filter {
             (read("--include", &self.include)?, read("--exclude", &self.exclude)?);
         let any = |list: &[regex::Regex], name: &str| list.iter().any(|one| one.is_match(name));
         let mut names = names;
-        names.retain(|name| {
-            (include.is_empty() || any(&include, name)) && !any(&exclude, name)
-        });
+        names.retain(|name| (include.is_empty() || any(&include, name)) && !any(&exclude, name));
         names.truncate(self.limit.unwrap_or(usize::MAX));
         Ok(names)
     }
@@ -136,8 +134,11 @@ impl Catalog {
         let registry = self.registry.strip_prefix("docker://").unwrap_or(&self.registry);
         let registry = registry.trim_end_matches('/');
         if registry.contains('/') || registry.is_empty() {
-            return Err(Failure::usage(format!("{:?} is not the name of a registry", self.registry))
-                .hint("give a host and port without a repository; `rcopy list-tags` lists tags"));
+            return Err(Failure::usage(format!(
+                "{:?} is not the name of a registry",
+                self.registry
+            ))
+            .hint("give a host and port without a repository; `rcopy list-tags` lists tags"));
         }
         let access = Access::new(app, self.end.reach()?);
         let names = app.wait(access.client()?.catalog(registry))??;

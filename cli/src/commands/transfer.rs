@@ -228,8 +228,7 @@ impl Load {
         let path = config::absolute(&self.input)?;
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let images = observed(&format!("load {}", path.display()), progress, |task| {
-            let access =
-                Access::unpacking(app, crate::app::Reach::default(), Platform::host());
+            let access = Access::unpacking(app, crate::app::Reach::default(), Platform::host());
             let mut names = Vec::new();
             for (from, name) in access.images_in(&path)? {
                 access.copy(

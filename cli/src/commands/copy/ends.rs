@@ -128,7 +128,13 @@ pub(crate) struct OneEnd {
     #[command(flatten)]
     registry: RegistryFlags,
     /// User for the registry
-    #[arg(long, value_name = "USER", requires = "password", conflicts_with = "creds", help_heading = "Registry")]
+    #[arg(
+        long,
+        value_name = "USER",
+        requires = "password",
+        conflicts_with = "creds",
+        help_heading = "Registry"
+    )]
     username: Option<String>,
     /// Password for the registry
     #[arg(long, value_name = "PASSWORD", requires = "username", help_heading = "Registry")]

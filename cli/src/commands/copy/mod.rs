@@ -124,9 +124,8 @@ impl WhatFlags {
                     | Location::Store(_)
             )
         };
-        let tagged = |location: &Location| {
-            matches!(location, Location::Registry(_) | Location::Layout(..))
-        };
+        let tagged =
+            |location: &Location| matches!(location, Location::Registry(_) | Location::Layout(..));
         let select = self.select(app);
         let whole = select != Select::IndexOnly;
         let referrers = self.referrers.unwrap_or(whole && keeps(from) && keeps(to));
@@ -204,8 +203,12 @@ impl RefusedFlags {
         only_for("--dest-shared-blob-dir", self.dest_shared_blob_dir.is_some(), "oci", to)?;
         let shared = self.src_shared_blob_dir.is_some() || self.dest_shared_blob_dir.is_some();
         match shared {
-            true => Err(Failure::usage("--src-shared-blob-dir and --dest-shared-blob-dir are not supported")
-                .hint("copy into one layout: `oci:DIR:NAME` shares blobs between the names of a layout")),
+            true => Err(Failure::usage(
+                "--src-shared-blob-dir and --dest-shared-blob-dir are not supported",
+            )
+            .hint(
+                "copy into one layout: `oci:DIR:NAME` shares blobs between the names of a layout",
+            )),
             false => Ok(()),
         }
     }
@@ -308,10 +311,9 @@ fn copy_to_all(
     };
     let open = |name: &Location| -> Result<Box<dyn Sink>, Failure> {
         match (&archive, name) {
-            (
-                Some(archive),
-                Location::OciArchive(_, named) | Location::DockerArchive(_, named),
-            ) => Ok(Box::new(archive.image(named.clone()))),
+            (Some(archive), Location::OciArchive(_, named) | Location::DockerArchive(_, named)) => {
+                Ok(Box::new(archive.image(named.clone())))
+            }
             _ => sink.sink(name, task),
         }
     };
