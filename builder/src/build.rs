@@ -13,11 +13,12 @@ use transport::Location;
 
 use crate::assemble::{Assembled, Parts, assemble};
 use crate::cache::Strict;
+use crate::check;
 use crate::engine::{Build, Engine};
 use crate::error::{During, place};
 use crate::images::{self, Bases};
 use crate::inputs::Inputs;
-use crate::plan::{Lowered, Op, Plan, Resolved, Target, lower};
+use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, Target, lower};
 use crate::solve::{Solved, solve};
 use crate::step::shortened;
 use crate::{Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, output};
@@ -30,8 +31,17 @@ use crate::{Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, 
 pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
     let jobs = request.jobs;
     let file = Arc::new(request.dockerfile.clone());
-    let (dockerfile, diagnostics) = parse(&file)?;
-    let build = planned(&dockerfile, request, file, env, task).await?;
+    let (mut dockerfile, mut warnings) = parse(&file)?;
+    check::configure(&mut dockerfile, &request)?;
+    let build = planned(&dockerfile, request, Arc::clone(&file), env, task).await?;
+    let found = check::lint(&dockerfile, &build.request, &|name, platform| {
+        let key = ImageKey { name: name.to_owned(), platform: platform.clone() };
+        Some(build.bases.get(&key)?.image.clone())
+    })?;
+    if dockerfile.directives.check.error && !found.is_empty() {
+        return Err(check::strict(&file, found));
+    }
+    warnings.extend(found);
     let targets = build.plan.wanted();
     let solved = match build.request.cache.must_hit {
         true => solve(&build.plan, &targets, &Strict(Arc::clone(&build)), jobs, task).await,
@@ -42,7 +52,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
         build.settle();
     }
     let finished = match solved {
-        Ok(solved) => finish(&build, &solved, diagnostics, task).await,
+        Ok(solved) => finish(&build, &solved, warnings, task).await,
         Err(error) => Err(error),
     };
     build.layers.join().await;

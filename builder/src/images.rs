@@ -312,6 +312,12 @@ fn by_id(env: &Env, text: &str, platform: &Platform) -> Result<Option<Base>, Cau
     Ok(Some(Base { named: descriptor.digest, image, from: None, name: None }))
 }
 
+/// An image of the store, if it is there.
+pub(crate) fn stored(env: &Env, name: &str, platform: &Platform) -> Option<Image> {
+    let base = local(env, &candidates(env, name).ok()?, platform).ok()??;
+    Some(base.image)
+}
+
 fn local(env: &Env, names: &[Reference], platform: &Platform) -> Result<Option<Base>, Cause> {
     let mut other = None;
     for name in names {

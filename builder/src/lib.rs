@@ -8,6 +8,7 @@
 mod assemble;
 mod build;
 mod cache;
+mod check;
 mod contents;
 mod context;
 mod engine;
@@ -26,6 +27,7 @@ mod why;
 
 pub use build::{build, plan_only};
 pub use cache::{CacheRequest, Forecast, Outlook, forecast};
+pub use check::{Checked, check};
 pub use contents::{OpenLayer, inventory, open_stored};
 pub use context::{find_dockerfile, read_dockerfile};
 pub use env::{Env, Places};

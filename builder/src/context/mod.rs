@@ -145,7 +145,7 @@ impl Contexts {
 }
 
 /// The ignore file of a context.
-fn ignore_file(root: &Root) -> Result<Option<SourceFile>> {
+pub(crate) fn ignore_file(root: &Root) -> Result<Option<SourceFile>> {
     for name in [".containerignore", ".dockerignore"] {
         if let Some(file) = read(root, name)? {
             return Ok(Some(file));

@@ -1,6 +1,7 @@
 //! `rbuild bud`: a Dockerfile becomes an image.
 
 mod cache;
+mod call;
 mod context;
 mod output;
 mod platform;
@@ -15,6 +16,7 @@ use clap::{Args, ValueEnum};
 use image::{Encoding, Reference};
 use task::Task;
 
+use self::call::CallFlags;
 use self::context::{named_context, read_source};
 use self::output::{output, to_stdout};
 use self::platform::PlatformFlags;
@@ -114,6 +116,8 @@ pub(crate) struct Bud {
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     timestamp: Option<i64>,
     #[command(flatten)]
+    call: CallFlags,
+    #[command(flatten)]
     platforms: PlatformFlags,
     #[command(flatten)]
     cache: cache::CacheFlags,
@@ -174,6 +178,9 @@ impl Bud {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let start = Instant::now();
         let request = self.request()?;
+        if let Some(code) = self.answer(app, &request)? {
+            return Ok(code);
+        }
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let built = observed("build", progress, |task| self.build(app, request, task))?;
         self.write_files(&built)?;
