@@ -435,6 +435,11 @@ pub(crate) async fn unpack(env: &Env, base: &Base, task: &Arc<Task>) -> Result<O
 }
 
 impl Base {
+    /// The name under which the store keeps it.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// Whether this is the image with that digest, or the one of that index for a platform.
     fn has(&self, digest: Digest) -> bool {
         digest == self.named || digest == self.image.descriptor().digest

@@ -24,6 +24,7 @@ pub mod solve;
 mod step;
 mod users;
 mod why;
+pub mod working;
 
 pub use build::{build, plan_only};
 pub use cache::{CacheRequest, Forecast, Outlook, forecast};

@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use crate::app::{App, Globals};
 use crate::commands::{
     about, account, bud, care, containers, images, manifest, plan, registry, run, sbom, sign,
-    transfer,
+    transfer, working,
 };
 use crate::entry;
 use crate::report::Failure;
@@ -33,6 +33,18 @@ enum Command {
     Bud(Box<bud::Bud>),
     Plan(Box<plan::Plan>),
     Run(Box<run::Run>),
+    From(Box<working::From>),
+    Copy(Box<working::Copy>),
+    Add(Box<working::Add>),
+    Config(Box<working::Config>),
+    Commit(Box<working::Commit>),
+    Mount(working::Mount),
+    #[command(visible_alias = "unmount")]
+    Umount(working::Umount),
+    #[command(aliases = ["list", "ls"])]
+    Containers(working::Containers),
+    Rename(working::Rename),
+    Unshare(working::Unshare),
     Ps(containers::Ps),
     Logs(containers::Logs),
     Exec(containers::Exec),
@@ -40,6 +52,7 @@ enum Command {
     Stop(containers::Stop),
     Kill(containers::Kill),
     Wait(containers::Wait),
+    #[command(alias = "delete")]
     Rm(containers::Rm),
     Images(images::Images),
     History(images::History),
@@ -87,6 +100,16 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Bud(bud) => bud.run(app),
         Command::Plan(plan) => plan.run(app),
         Command::Run(run) => run.run(app),
+        Command::From(from) => from.run(app),
+        Command::Copy(copy) => copy.run(app),
+        Command::Add(add) => add.run(app),
+        Command::Config(config) => config.run(app),
+        Command::Commit(commit) => commit.run(app),
+        Command::Mount(mount) => mount.run(app),
+        Command::Umount(umount) => umount.run(app),
+        Command::Containers(containers) => containers.run(app),
+        Command::Rename(rename) => rename.run(app),
+        Command::Unshare(unshare) => unshare.run(app),
         Command::Ps(ps) => ps.run(app),
         Command::Logs(logs) => logs.run(app),
         Command::Exec(exec) => exec.run(app),

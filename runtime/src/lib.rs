@@ -27,4 +27,4 @@ pub use init::init;
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
 pub use spec::{Device, Mount, Network, Overrides, Propagation, Seccomp, Ulimit, UserFile, spec};
-pub use userns::{Identity, become_root, in_user_namespace, single_id};
+pub use userns::{Identity, become_root, entered_namespace, in_user_namespace, single_id};

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
@@ -171,6 +172,15 @@ fn plan(identity: &Identity, uid: u32, gid: u32) -> Result<Maps> {
     })
 }
 
+/// Set when [`become_root`] has made a namespace for this process.
+static ENTERED: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`become_root`] has made a user and mount namespace for this process alone, so that
+/// what it mounts ends with it.
+pub fn entered_namespace() -> bool {
+    ENTERED.load(Ordering::Relaxed)
+}
+
 fn enter(maps: &Maps, uid: u32, gid: u32) -> Result<()> {
     let system =
         |reason: &'static str| move |error: io::Error| fail(format!("{reason}: {error}"), None);
@@ -192,6 +202,7 @@ fn enter(maps: &Maps, uid: u32, gid: u32) -> Result<()> {
     };
     drop((wait, report));
     sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|error| refused(&error))?;
+    ENTERED.store(true, Ordering::Relaxed);
     if let Some(child) = child {
         go.write_all(b"g").map_err(system("starting the helper"))?;
         drop(go);

@@ -48,6 +48,22 @@ impl Store {
         image: Option<&Descriptor>,
         snapshot: Option<SnapshotId>,
     ) -> Result<ContainerRecord> {
+        self.add_container_with(id, name, image, snapshot, &[])
+    }
+
+    /// As [`Store::add_container`], with these files in its directory from the first moment: a
+    /// container without them is never seen.
+    ///
+    /// # Errors
+    /// As [`Store::add_container`].
+    pub fn add_container_with(
+        &self,
+        id: &str,
+        name: &str,
+        image: Option<&Descriptor>,
+        snapshot: Option<SnapshotId>,
+        files: &[(&str, &[u8])],
+    ) -> Result<ContainerRecord> {
         if id.len() < 12
             || id.len() > 64
             || !id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -72,6 +88,11 @@ impl Store {
             file::make_dir(&directory, 0o700)?;
             file::make_dir(&directory.join("upper"), 0o755)?;
             file::make_dir(&directory.join("work"), 0o700)?;
+            for (file, content) in files {
+                let path = directory.join(file);
+                std::fs::write(&path, content)
+                    .map_err(|error| Error::file("writing", &path, error))?;
+            }
             db.execute(
                 "INSERT INTO containers(id, name, image, snapshot, created) VALUES(?, ?, ?, ?, ?)",
                 params![id, name, image.map(to_json), snapshot.map(|id| Key(id.0)), created],

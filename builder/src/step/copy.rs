@@ -141,6 +141,11 @@ impl Selection {
         Ok(())
     }
 
+    /// Whether all there is to copy are directories.
+    pub(crate) fn is_directories(&self) -> bool {
+        self.parts.iter().all(|part| part.item.directory)
+    }
+
     /// Whether everything goes into the destination, which is a directory then.
     pub(crate) fn fills(&self, op: &CopyOp) -> bool {
         let directories = || self.parts.iter().all(|part| part.item.directory);

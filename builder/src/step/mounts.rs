@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use layers::copy::{CopyOptions, Keep, copy};
-use layers::{FileType, Mode, OFlags, Root};
+use layers::{FileType, Mode, OFlags, Root, Stack};
 use runtime::{Mount, Propagation};
 use rustix::fs::openat;
 use rustix::mount::{
@@ -269,50 +269,87 @@ impl<'a> Mounts<'a> {
             .map(drop)
     }
 
-    /// Makes the places where things are mounted, so that they do not have to be made in the
-    /// layer: a directory that goes between the layer and its parent. `None` when all are there.
+    /// Makes the places where things are mounted: see [`stubs`].
     pub(crate) fn stubs(
         &self,
         parent: Option<SnapshotId>,
         below: Option<&Root>,
         working_dir: &str,
     ) -> Result<Option<Active>> {
-        let mut wanted: Vec<(PathBuf, bool)> =
-            ["/proc", "/sys", "/dev"].map(|path| (PathBuf::from(path), true)).to_vec();
-        for mount in &self.list {
-            let (target, directory) = match mount {
-                Mount::Bind { source, target, .. } => (target, source.is_dir()),
-                Mount::Tmpfs { target, .. } => (target, true),
-            };
-            if !["/proc", "/sys", "/dev"].iter().any(|special| target.starts_with(special)) {
-                wanted.push((target.clone(), directory));
-            }
-        }
-        let there = |path: &Path| below.is_some_and(|root| root.metadata(path).is_ok());
-        wanted.retain(|(path, _)| !there(path));
-        if wanted.is_empty() {
-            return Ok(None);
-        }
-        let active = self.store.begin().during("preparing mount points")?;
-        let stack = active.stack(parent).during("preparing mount points")?;
-        let root = stack.mount().during("preparing mount points")?;
-        for (path, directory) in &wanted {
-            // The working directory belongs to the layer.
-            if *directory {
-                if Path::new(working_dir) != path {
-                    root.create_dir_all(path, 0o755, None).during("preparing mount points")?;
-                }
-                continue;
-            }
-            if let Some(parent) = path.parent() {
-                root.create_dir_all(parent, 0o755, None).during("preparing mount points")?;
-            }
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOCTTY | OFlags::NONBLOCK;
-            root.open_at(path, flags, Mode::from_raw_mode(0o644))
-                .during(format!("preparing mount point {}", path.display()))?;
-        }
-        Ok(Some(active))
+        let stack = match parent {
+            Some(parent) => self.store.stack(parent).during("preparing mount points")?,
+            None => Stack::default(),
+        };
+        stubs(self.store, &self.list, &stack, below, working_dir)
     }
+}
+
+/// Where the mounts of a command show, and whether as directories.
+fn places(list: &[Mount]) -> Vec<(PathBuf, bool)> {
+    const OWN: [&str; 3] = ["/proc", "/sys", "/dev"];
+    let mut wanted = OWN.map(|path| (PathBuf::from(path), true)).to_vec();
+    for mount in list {
+        let (target, directory) = match mount {
+            Mount::Bind { source, target, .. } => (target, source.is_dir()),
+            Mount::Tmpfs { target, .. } => (target, true),
+        };
+        if !OWN.iter().any(|special| target.starts_with(special)) {
+            wanted.push((target.clone(), directory));
+        }
+    }
+    wanted
+}
+
+/// What has to be made in `root` for these mounts, parents first.
+pub(crate) fn absent(list: &[Mount], root: &Root, working_dir: &str) -> Vec<PathBuf> {
+    let mut missing = Vec::new();
+    for (place, _) in places(list) {
+        let parts: Vec<&Path> = place.ancestors().collect();
+        for path in parts.into_iter().rev().filter(|path| *path != Path::new("/")) {
+            let own = Path::new(working_dir).starts_with(path);
+            if !own && root.metadata(path).is_err() && !missing.iter().any(|known| known == path) {
+                missing.push(path.to_owned());
+            }
+        }
+    }
+    missing
+}
+
+/// Makes the places where things are mounted, so that they do not have to be made in the layer: a
+/// directory that goes between the layer and what it lies on, `stack`. `None` when all are there.
+pub(crate) fn stubs(
+    store: &Store,
+    list: &[Mount],
+    stack: &Stack,
+    below: Option<&Root>,
+    working_dir: &str,
+) -> Result<Option<Active>> {
+    let mut wanted = places(list);
+    let there = |path: &Path| below.is_some_and(|root| root.metadata(path).is_ok());
+    wanted.retain(|(path, _)| !there(path));
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let active = store.begin().during("preparing mount points")?;
+    let own = active.stack(None).during("preparing mount points")?;
+    let whole = Stack { lower: stack.lower.clone(), ..own };
+    let root = whole.mount().during("preparing mount points")?;
+    for (path, directory) in &wanted {
+        // The working directory belongs to the layer.
+        if *directory {
+            if Path::new(working_dir) != path {
+                root.create_dir_all(path, 0o755, None).during("preparing mount points")?;
+            }
+            continue;
+        }
+        if let Some(parent) = path.parent() {
+            root.create_dir_all(parent, 0o755, None).during("preparing mount points")?;
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOCTTY | OFlags::NONBLOCK;
+        root.open_at(path, flags, Mode::from_raw_mode(0o644))
+            .during(format!("preparing mount point {}", path.display()))?;
+    }
+    Ok(Some(active))
 }
 
 /// A file of a file system in memory, as a mount that is attached nowhere: what is in it never

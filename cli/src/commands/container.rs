@@ -1,5 +1,6 @@
 //! A container as the user sees it: the store's record, the runtime's state and what was asked for.
 
+use builder::working::Working;
 use runtime::{ExitStatus, Signal, State, Status};
 use serde_json::{Value, json};
 use store::{ContainerRecord, Store};
@@ -160,6 +161,9 @@ impl Found {
                 .hint(format!("stop it first, or `rbuild rm --force {}`", self.record.name)));
             }
             runtime::stop(&self.record.directory, Signal::KILL, PATIENCE)?;
+        }
+        if let Some(working) = Working::of(store, self.record.clone())? {
+            return Ok(working.remove()?);
         }
         store.remove_container(&self.record.id)?;
         Ok(())

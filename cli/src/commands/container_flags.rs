@@ -23,7 +23,7 @@ pub(crate) struct ContainerFlags {
     #[arg(long, value_name = "NAME", help_heading = "Process")]
     unsetenv: Vec<String>,
     /// Working directory in the container
-    #[arg(short, long, value_name = "DIR", help_heading = "Process")]
+    #[arg(short, long, visible_alias = "workingdir", value_name = "DIR", help_heading = "Process")]
     workdir: Option<String>,
     /// User (and group) by name or number
     #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "Process")]
@@ -150,12 +150,30 @@ impl ContainerFlags {
         command: &[String],
         terminal: bool,
     ) -> Result<Overrides, Failure> {
+        let mut overrides = self.without_mounts(command, terminal)?;
+        for text in &self.mount {
+            overrides.mounts.push(flags::mount(text)?);
+        }
+        Ok(overrides)
+    }
+
+    /// What `--mount` gives.
+    pub(crate) fn mounts(&self) -> &[String] {
+        &self.mount
+    }
+
+    /// As [`ContainerFlags::overrides`], without what `--mount` gives.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn without_mounts(
+        &self,
+        command: &[String],
+        terminal: bool,
+    ) -> Result<Overrides, Failure> {
         let mut mounts = Vec::new();
         for text in &self.volume {
             mounts.push(flags::volume(text)?);
-        }
-        for text in &self.mount {
-            mounts.push(flags::mount(text)?);
         }
         for text in &self.tmpfs {
             mounts.push(flags::tmpfs(text)?);
@@ -164,7 +182,7 @@ impl ContainerFlags {
             "" => Vec::new(),
             program => vec![program.to_owned()],
         });
-        let (seccomp, no_new_privileges) = self.security()?;
+        let (seccomp, no_new_privileges) = security(&self.security_opt)?;
         Ok(Overrides {
             entrypoint,
             command: command.to_vec(),
@@ -207,31 +225,19 @@ impl ContainerFlags {
         })
     }
 
+    /// Whether a network is asked for.
+    pub(crate) fn names_network(&self) -> bool {
+        self.network.is_some()
+    }
+
+    /// Whether an entrypoint is asked for.
+    pub(crate) fn names_entrypoint(&self) -> bool {
+        self.entrypoint.is_some()
+    }
+
     /// Whether `--init` is given.
     pub(crate) fn wants_init(&self) -> bool {
         self.init
-    }
-
-    fn security(&self) -> Result<(Seccomp, bool), Failure> {
-        let (mut seccomp, mut no_new_privileges) = (Seccomp::Default, false);
-        for option in &self.security_opt {
-            let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
-            match (key, value) {
-                ("no-new-privileges", "" | "true") => no_new_privileges = true,
-                ("no-new-privileges", "false") => no_new_privileges = false,
-                ("seccomp", "unconfined") => seccomp = Seccomp::Unconfined,
-                ("seccomp", file) if !file.is_empty() => seccomp = profile(file)?,
-                // Nothing to turn off where no security module labels processes.
-                ("label", "disable") | ("apparmor", "unconfined") => {}
-                _ => {
-                    return Err(Failure::usage(format!(
-                        "--security-opt {option:?} is not supported"
-                    ))
-                    .hint("no-new-privileges, seccomp=unconfined and seccomp=FILE are"));
-                }
-            }
-        }
-        Ok((seccomp, no_new_privileges))
     }
 
     fn sysctls(&self) -> Result<BTreeMap<String, String>, Failure> {
@@ -241,6 +247,30 @@ impl ContainerFlags {
         });
         pairs.collect()
     }
+}
+
+/// What `--security-opt` asks for: a system call filter, and whether privileges can be gained.
+///
+/// # Errors
+/// An option we do not have; a profile that cannot be read.
+pub(crate) fn security(options: &[String]) -> Result<(Seccomp, bool), Failure> {
+    let (mut seccomp, mut no_new_privileges) = (Seccomp::Default, false);
+    for option in options {
+        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+        match (key, value) {
+            ("no-new-privileges", "" | "true") => no_new_privileges = true,
+            ("no-new-privileges", "false") => no_new_privileges = false,
+            ("seccomp", "unconfined") => seccomp = Seccomp::Unconfined,
+            ("seccomp", file) if !file.is_empty() => seccomp = profile(file)?,
+            // Nothing to turn off where no security module labels processes.
+            ("label", "disable") | ("apparmor", "unconfined") => {}
+            _ => {
+                return Err(Failure::usage(format!("--security-opt {option:?} is not supported"))
+                    .hint("no-new-privileges, seccomp=unconfined and seccomp=FILE are"));
+            }
+        }
+    }
+    Ok((seccomp, no_new_privileges))
 }
 
 /// The network by name.
@@ -265,7 +295,11 @@ fn profile(file: &str) -> Result<Seccomp, Failure> {
     Ok(Seccomp::Profile(Box::new(profile)))
 }
 
-fn device(text: &str) -> Result<runtime::Device, Failure> {
+/// `HOST[:CONTAINER][:rwm]`.
+///
+/// # Errors
+/// It is no device of this machine.
+pub(crate) fn device(text: &str) -> Result<runtime::Device, Failure> {
     let refuse = |why: &str| Failure::usage(format!("--device {text:?}: {why}"));
     let parts: Vec<&str> = text.split(':').collect();
     let is_access = |part: &str| !part.is_empty() && part.chars().all(|c| "rwm".contains(c));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use builder::working::Working;
 use clap::Args;
 use runtime::{AttachOptions, Attached, Exec as Program, LogOptions, Signal};
 use serde_json::Value;
@@ -44,7 +45,9 @@ impl Ps {
     /// The store cannot be read.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let mut found = container::all(app.store()?)?;
-        found.retain(|container| self.all || container.is_running());
+        found.retain(|container| {
+            container.is_running() || self.all && !Working::is(&container.record)
+        });
         found.reverse();
         match self.format.as_deref() {
             Some("json") => {

@@ -1,5 +1,6 @@
 //! `rbuild images`, `history`, `inspect`, `tag`, `untag`, `rmi`: what is in the store.
 
+use builder::working::Working;
 use clap::Args;
 use image::{Image, Platform};
 use serde_json::{Value, json};
@@ -242,8 +243,8 @@ pub(crate) struct Inspect {
     /// Which ones
     #[arg(required = true)]
     names: Vec<String>,
-    /// Look for images or for containers only
-    #[arg(long = "type", value_name = "TYPE", value_parser = ["image", "container"])]
+    /// Look for images, containers or manifest lists only
+    #[arg(short, long = "type", value_name = "TYPE", value_parser = ["image", "container", "manifest"])]
     kind: Option<String>,
     /// A Go template, or json
     #[arg(short, long, value_name = "TEMPLATE")]
@@ -261,6 +262,10 @@ impl Inspect {
             documents.push(self.one(app, name)?);
         }
         match self.format.as_deref() {
+            // As buildah shows the one it was asked for.
+            None if self.is_working(app)? => {
+                documents.iter().for_each(|document| outln!("{document:#}"));
+            }
             None | Some("json") => outln!("{:#}", Value::from(documents)),
             Some(template) => {
                 for document in &documents {
@@ -271,9 +276,25 @@ impl Inspect {
         Ok(0)
     }
 
+    /// Whether the only thing asked for is a working container or a manifest list.
+    fn is_working(&self, app: &App) -> Result<bool, Failure> {
+        let [name] = self.names.as_slice() else { return Ok(false) };
+        Ok(match self.kind.as_deref() {
+            Some("image") => false,
+            Some("manifest") => true,
+            _ => Working::find(app.store()?, name)?.is_some(),
+        })
+    }
+
     fn one(&self, app: &App, name: &str) -> Result<Value, Failure> {
         let store = app.store()?;
+        if self.kind.as_deref() == Some("manifest") {
+            return super::manifest::document(store, name);
+        }
         if self.kind.as_deref() != Some("image") {
+            if let Some(working) = Working::find(store, name)? {
+                return super::working::document(&working, self.format.is_some());
+            }
             if let Some(container) = super::container::find(store, name)? {
                 return container.inspect();
             }

@@ -21,3 +21,4 @@ pub(crate) mod sbom;
 pub(crate) mod sign;
 pub(crate) mod tags;
 pub(crate) mod transfer;
+pub(crate) mod working;

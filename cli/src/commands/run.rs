@@ -21,19 +21,23 @@ use super::container_flags::ContainerFlags;
 use super::lookup;
 use super::place;
 use super::registry_flags::RegistryFlags;
+use super::working;
 use crate::app::{App, observed};
 use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Run a program in a new container
+/// Run a program in a new container, or in a working container
+///
+/// The name of a working container wins over that of an image: the command runs in it, and what it
+/// changes stays. An image's program runs in a container of its own.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
     /// Give the program a terminal
-    #[arg(short, long)]
+    #[arg(short, long, visible_alias = "terminal")]
     tty: bool,
     /// Run in the background and print the container's id
     #[arg(short, long)]
@@ -68,9 +72,11 @@ pub(crate) struct Run {
     #[command(flatten)]
     container: ContainerFlags,
     #[command(flatten)]
+    working: working::RunFlags,
+    #[command(flatten)]
     registry: RegistryFlags,
-    /// The image, then the command and its arguments (default: the image's)
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["IMAGE", "COMMAND"])]
+    /// The image or working container, then the command and its arguments (default: the image's)
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["IMAGE|CONTAINER", "COMMAND"])]
     image_and_command: Vec<String>,
 }
 
@@ -118,9 +124,17 @@ impl Run {
             return Err(Failure::usage(format!("there is no flag {}", self.image_name()))
                 .hint("`rbuild run --help` lists the flags; they stand before the image"));
         }
+        self.working.check()?;
+        let store = app.store()?;
+        if let Some(found) = builder::working::Working::find(store, self.image_name())? {
+            return self.in_working(app, found);
+        }
+        if let Some(flag) = self.working.given() {
+            return Err(Failure::usage(format!("{flag} is for working containers"))
+                .hint(format!("there is no working container {:?}", self.image_name())));
+        }
         // Wrong flags are told before anything is fetched.
         self.container.overrides(self.command(), self.tty)?;
-        let store = app.store()?;
         let _lease = store.lease()?;
         let image = self.image(app)?;
         let task = Task::root("run", Arc::new(Silent));
@@ -135,6 +149,33 @@ impl Run {
         } else {
             self.kept(store, &image, &task)?
         };
+        task.done();
+        Ok(code)
+    }
+
+    fn in_working(&self, app: &App, found: builder::working::Working) -> Result<u8, Failure> {
+        let given = [
+            (self.detach, "--detach"),
+            (self.rm, "--rm"),
+            (self.name.is_some(), "--name"),
+            (self.cidfile.is_some(), "--cidfile"),
+            (self.stop_signal.is_some(), "--stop-signal"),
+            (!self.label.is_empty(), "--label"),
+            (self.platform.is_some(), "--platform"),
+            (self.container.names_entrypoint(), "--entrypoint"),
+        ];
+        if let Some((_, flag)) = given.iter().find(|(given, _)| *given) {
+            return Err(Failure::usage(format!("{flag} is for new containers"))
+                .hint(format!("{} is a working container", found.name())));
+        }
+        let wish = working::Wish {
+            flags: &self.working,
+            container: &self.container,
+            command: self.command(),
+            tty: self.tty,
+        };
+        let task = Task::root("run", Arc::new(Silent));
+        let code = working::run(app, found, &wish, &task)?;
         task.done();
         Ok(code)
     }
@@ -329,7 +370,7 @@ pub(crate) fn users(root: &layers::Root, file: UserFile) -> Result<Option<String
 }
 
 /// Writes hosts, hostname and resolv.conf for a container and says how to mount them.
-fn network_files(
+pub(crate) fn network_files(
     directory: &Path,
     hostname: &str,
     network: Network,
@@ -383,7 +424,7 @@ pub(crate) fn start_failure(error: runtime::Error) -> Failure {
 }
 
 /// 64 hexadecimal digits from the kernel.
-fn random_id() -> Result<String, Failure> {
+pub(crate) fn random_id() -> Result<String, Failure> {
     let mut bytes = [0u8; 32];
     let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     got.map_err(|error| Failure::io("reading random bytes", &error.into()))?;
@@ -391,7 +432,7 @@ fn random_id() -> Result<String, Failure> {
 }
 
 /// Passes INT, TERM, HUP, QUIT, USR1 and USR2 on to the container's first process.
-fn forward_signals(pid: u32) -> Option<Forwarding> {
+pub(crate) fn forward_signals(pid: u32) -> Option<Forwarding> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
     let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
     let mut signals = signal_hook::iterator::Signals::new(all).ok()?;
@@ -407,7 +448,8 @@ fn forward_signals(pid: u32) -> Option<Forwarding> {
     Some(Forwarding(handle))
 }
 
-struct Forwarding(signal_hook::iterator::Handle);
+/// Signals are passed on as long as this lives.
+pub(crate) struct Forwarding(signal_hook::iterator::Handle);
 
 impl Drop for Forwarding {
     fn drop(&mut self) {

@@ -9,6 +9,7 @@ use transport::{CopyOptions, Location, Select};
 
 use super::list;
 use crate::app::{App, Reach, observed};
+use crate::commands::bud::local_name;
 use crate::commands::lookup;
 use crate::commands::place::{self, Access};
 use crate::flags;
@@ -240,4 +241,21 @@ pub(crate) fn add(
         }
     }
     Ok(root)
+}
+
+/// Puts an image of the store into a list, which is made if there is none.
+///
+/// # Errors
+/// The name is a single image's; the store cannot be written.
+pub(crate) fn add_to_list(app: &App, text: &str, image: &Descriptor) -> Result<(), Failure> {
+    let store = app.store()?;
+    if list::find(store, text)?.is_none() {
+        list::create(store, &local_name(text)?.to_string())?;
+    }
+    let entry = with_platform(store, image.bare())?;
+    list::update(store, text, |index| {
+        list::put(index, entry.clone());
+        Ok(())
+    })?;
+    Ok(())
 }

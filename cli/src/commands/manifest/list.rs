@@ -109,3 +109,13 @@ pub(crate) fn put(index: &mut Index, entry: Descriptor) {
         None => index.manifests.push(entry),
     }
 }
+
+/// The list as JSON.
+///
+/// # Errors
+/// There is no such list.
+pub(crate) fn document(store: &Store, text: &str) -> Result<serde_json::Value, Failure> {
+    let list = require(store, text)?;
+    serde_json::to_value(&*list.index)
+        .map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))
+}

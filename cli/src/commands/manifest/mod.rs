@@ -9,7 +9,9 @@ use image::{Digest, Node};
 use task::Kind;
 use transport::Location;
 
-pub(crate) use self::entry::{EntryFlags, add};
+pub(crate) use self::entry::add_to_list;
+use self::entry::{EntryFlags, add};
+pub(crate) use self::list::document;
 use self::push::Push;
 use super::bud::local_name;
 use super::lookup;

@@ -1,0 +1,188 @@
+//! A working container becomes an image.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use image::{Document, History, Image, Manifest, MediaType, Reference, RootFs};
+use layers::{Compression, DiffOptions, LayerInfo, LayerWriter, Root, Stack};
+use task::{Cause, Task};
+
+use super::{State, Working};
+use crate::assemble::rfc3339;
+use crate::error::During;
+use crate::plan::args::in_env;
+use crate::{Env, Error, Result};
+
+/// How to make the image.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// One layer of everything instead of one more on the base's.
+    pub squash: bool,
+    /// Docker's media types; without a word, what the container was begun with.
+    pub docker: Option<bool>,
+    /// The time of everything, seconds since 1970.
+    pub epoch: Option<i64>,
+    /// No history.
+    pub omit_history: bool,
+    /// How the layer is compressed.
+    pub compression: Compression,
+    /// Further annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Further labels.
+    pub labels: BTreeMap<String, String>,
+    /// Names of variables that the image does not have.
+    pub unset_env: Vec<String>,
+    /// Names of the image in the store; without any it is kept until it is collected.
+    pub names: Vec<Reference>,
+}
+
+/// Makes an image of what a working container is now, and keeps it in the store.
+///
+/// # Errors
+/// Its files cannot be read; the store cannot be written.
+pub fn commit(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Image> {
+    let base = working.base()?;
+    let child = task.child("layer");
+    let info = layer(working, wish, env, &child)?;
+    child.done();
+    let image = assemble(&working.state, base.as_ref(), &info, wish, now(env))?;
+    let action = "keeping the image";
+    let store = &env.store;
+    store.insert(image.config().bytes()).during(action)?;
+    store.insert(image.manifest().bytes()).during(action)?;
+    if wish.names.is_empty() {
+        store.publish_untagged(image.descriptor()).during(action)?;
+    }
+    for name in &wish.names {
+        let named = store.publish(&name.to_string(), image.descriptor());
+        named.during(format!("naming the image {name}"))?;
+    }
+    Ok(image)
+}
+
+fn now(env: &Env) -> i64 {
+    let since = (env.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The container's changes, or with `squash` all of its files.
+fn layer(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<LayerInfo> {
+    let action = "making the layer";
+    let stack = working.stack()?;
+    let options = DiffOptions {
+        user_xattr: stack.user_xattr,
+        clamp: wish.epoch,
+        root_entry: true,
+        ..DiffOptions::default()
+    };
+    let blob = env.store.writer().during(action)?;
+    let mut layer = LayerWriter::new(blob, wish.compression, env.threads);
+    if wish.squash {
+        let root = working.root()?;
+        layers::archive(&root, Path::new(""), &mut layer, &options, task).during(action)?;
+    } else {
+        let top = stack.top.as_ref().ok_or(Error::Panicked)?;
+        let upper = Root::open(&top.upper).during(action)?;
+        let lower = match stack.lower.is_empty() {
+            true => None,
+            false => {
+                Some(Stack { top: None, ..stack.clone() }.mount().during("mounting the base")?)
+            }
+        };
+        layers::diff(&upper, lower.as_ref(), &mut layer, &options, task).during(action)?;
+    }
+    let (blob, info) = layer.finish().during(action)?;
+    blob.commit(Some(&info.descriptor)).during(action)?;
+    Ok(info)
+}
+
+/// The documents. Pure.
+fn assemble(
+    state: &State,
+    base: Option<&Image>,
+    info: &LayerInfo,
+    wish: &Commit,
+    now: i64,
+) -> Result<Image> {
+    let docker = wish.docker.unwrap_or(state.docker);
+    let mut config = state.config.clone();
+    let created = rfc3339(wish.epoch.unwrap_or(now));
+    let mut descriptors = Vec::new();
+    let mut diff_ids = Vec::new();
+    let base = base.filter(|_| !wish.squash);
+    for layer in base.iter().flat_map(|base| base.layers()) {
+        let mut descriptor = layer.descriptor.bare();
+        if let Some(encoding) = descriptor.media_type.layer_encoding() {
+            descriptor.media_type = MediaType::layer(encoding, docker);
+        }
+        descriptors.push(descriptor);
+        diff_ids.push(layer.diff_id);
+    }
+    let mut own = info.descriptor.clone();
+    if let Some(encoding) = own.media_type.layer_encoding() {
+        own.media_type = MediaType::layer(encoding, docker);
+    }
+    descriptors.push(own);
+    diff_ids.push(info.diff_id);
+    if base.is_none() {
+        config.history.clear();
+    }
+    let stamped = |entry: &History| {
+        let created = wish.epoch.map(rfc3339).or_else(|| entry.created.clone());
+        History { created, ..entry.clone() }
+    };
+    config.history.extend(state.history.iter().map(stamped));
+    config.history.push(History {
+        created: Some(created.clone()),
+        created_by: Some(created_by(state)),
+        author: config.author.clone(),
+        comment: state.history_comment.clone(),
+        ..History::default()
+    });
+    if wish.omit_history {
+        config.history.clear();
+    }
+    config.created = Some(created);
+    config.rootfs = RootFs { diff_ids, ..RootFs::default() };
+    config.config.labels.extend(wish.labels.clone());
+    for name in &wish.unset_env {
+        config.config.env.retain(|line| in_env(std::slice::from_ref(line), name).is_none());
+    }
+    let (manifest_type, config_type) = if docker {
+        if let Some(comment) = &state.comment {
+            config.rest.insert("comment".to_owned(), comment.clone().into());
+        }
+        (MediaType::DOCKER_MANIFEST, MediaType::DOCKER_CONFIG)
+    } else {
+        // Only Docker's configurations have these.
+        for key in ["Hostname", "Domainname"] {
+            config.config.rest.remove(key);
+        }
+        (MediaType::OCI_MANIFEST, MediaType::OCI_CONFIG)
+    };
+    let config = Document::write(config_type, config);
+    let mut manifest =
+        Manifest::new(manifest_type.clone(), config.descriptor().clone(), descriptors);
+    if !docker {
+        manifest.annotations.clone_from(&state.annotations);
+        manifest.annotations.extend(wish.annotations.clone());
+        if let Some(base) = base {
+            let (name, digest) = ("org.opencontainers.image.base.name", base.descriptor().digest);
+            manifest.annotations.insert(name.to_owned(), state.image.clone());
+            let key = "org.opencontainers.image.base.digest";
+            manifest.annotations.insert(key.to_owned(), digest.to_string());
+        }
+    }
+    let manifest = Document::write(manifest_type, manifest);
+    Image::new(manifest, config)
+        .map_err(|error| Error::part("putting the image together")(Cause::new(error)))
+}
+
+fn created_by(state: &State) -> String {
+    match (&state.created_by, state.config.config.shell.as_slice()) {
+        (Some(text), _) => text.clone(),
+        (None, []) => "/bin/sh".to_owned(),
+        (None, shell) => shell.join(" "),
+    }
+}

@@ -1,0 +1,178 @@
+//! `copy` and `add`: files into a working container, by the rules of `COPY` and `ADD`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dockerfile::Ignore;
+use image::{Digest, Platform};
+use layers::Root;
+use task::Task;
+use transport::bridge;
+
+use super::{Working, base};
+use crate::context::digests::Digests;
+use crate::context::http::{self, Download};
+use crate::context::{Tree, ignore_file};
+use crate::error::During;
+use crate::images;
+use crate::plan::copy::clean;
+use crate::plan::key::KeyBuilder;
+use crate::plan::{Chmod, CopyOp, CopySource, From};
+use crate::step::copy::prepare;
+use crate::{Env, Pull, Result, SourceFile, users};
+
+/// Where the files of [`copy`] are.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// On this machine: paths are absolute.
+    Host,
+    /// In a directory, out of which no link leads; its ignore file holds unless another is given.
+    Directory(PathBuf, Option<SourceFile>),
+    /// In another working container, by name or id.
+    Container(String),
+    /// In an image.
+    Image(String, Pull),
+}
+
+/// What to copy.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Whether archives are unpacked.
+    pub add: bool,
+    /// Where the files are.
+    pub source: Source,
+    /// Paths, patterns, and URLs of files to be downloaded.
+    pub paths: Vec<String>,
+    /// Where to; relative to the working directory. A slash at the end makes it a directory.
+    pub destination: String,
+    /// `user[:group]`.
+    pub chown: Option<String>,
+    /// Permission bits.
+    pub chmod: Option<Chmod>,
+    /// Patterns of what is left out.
+    pub exclude: Vec<String>,
+    /// Whether the paths are kept below the destination.
+    pub parents: bool,
+    /// The digest a download must have.
+    pub checksum: Option<Digest>,
+    /// Whether the history tells of it.
+    pub history: bool,
+}
+
+/// Copies files into a container that is locked; gives a digest of what was copied.
+///
+/// # Errors
+/// There is no such file; it cannot be downloaded; the container cannot be written.
+pub async fn copy(
+    working: &mut Working,
+    files: &Files,
+    env: &Env,
+    task: &Arc<Task>,
+) -> Result<Digest> {
+    let tree = Arc::new(tree(working, files, env, task).await?);
+    let mut sources = Vec::new();
+    let mut downloads: Vec<Download> = Vec::new();
+    for path in &files.paths {
+        if path.starts_with("http://") || path.starts_with("https://") {
+            downloads.push(http::download(&env.store, path, files.checksum, task).await?);
+            sources.push(CopySource::Http { url: path.clone() });
+        } else {
+            sources.push(CopySource::Path(path.trim_start_matches('/').to_owned()));
+        }
+    }
+    let text = files.destination.as_str();
+    let mut destination = clean(&working.state.config.config.working_dir, text);
+    let directory = text.is_empty() || text == "." || text.ends_with('/') || text.ends_with("/.");
+    if directory && !destination.ends_with('/') {
+        destination.push('/');
+    }
+    let op = CopyOp {
+        add: files.add,
+        from: From::Context(String::new()),
+        sources,
+        destination,
+        chown: files.chown.clone(),
+        chmod: files.chmod.clone(),
+        exclude: files.exclude.clone(),
+        parents: files.parents,
+        link: false,
+        unpack: None,
+        checksum: None,
+    };
+    let (store, threads, owned) = (env.store.clone(), env.threads, Arc::clone(task));
+    let root = working.root()?;
+    let (digest, directories) = bridge::blocking(move || {
+        let selection = prepare(&op, &tree, &downloads, &store)?;
+        let mut key = KeyBuilder::new("working-copy");
+        selection.digest(threads, &mut key, &owned)?;
+        let owner = op.chown.as_deref().map(|text| users::owner(&root, text)).transpose()?;
+        selection.work(&op, &root, Path::new(&op.destination), owner, None, &owned)?;
+        Ok::<_, crate::Error>((key.finish().0, selection.is_directories()))
+    })
+    .await?;
+    if files.history {
+        let verb = if files.add { "ADD" } else { "COPY" };
+        let kind = match (files.paths.as_slice(), directories) {
+            ([_], true) => "dir",
+            ([_], false) => "file",
+            _ => "multi",
+        };
+        let text = format!("/bin/sh -c #(nop) {verb} {kind}:{}", digest.hex());
+        working.note(text, env);
+        working.save()?;
+    }
+    Ok(digest)
+}
+
+/// Where the paths are looked up.
+async fn tree(working: &Working, files: &Files, env: &Env, task: &Arc<Task>) -> Result<Tree> {
+    // Whoever the files belong to there, here they are root's.
+    let foreign = |root: Root, name: String| Tree {
+        foreign: true,
+        digests: Arc::new(Digests::empty()),
+        ..Tree::of_step(root, name)
+    };
+    match &files.source {
+        Source::Host => {
+            let root = Root::open(Path::new("/")).during("opening the root directory")?;
+            Ok(foreign(root, "this machine".to_owned()))
+        }
+        Source::Directory(path, given) => {
+            let root = Root::open(path).during("opening the context directory")?;
+            let file = match given {
+                Some(file) => Some(file.clone()),
+                None => ignore_file(&root)?,
+            };
+            let ignore = file.map(|file| {
+                let (ignore, problems) = Ignore::parse(&file.text);
+                for problem in problems {
+                    task.warn(format!("{}: {problem}", file.name));
+                }
+                ignore
+            });
+            Ok(Tree { ignore, ..foreign(root, path.display().to_string()) })
+        }
+        Source::Container(name) => {
+            let other = Working::find(&env.store, name)?;
+            let other = other.ok_or_else(|| {
+                crate::Error::Invalid(format!("there is no working container {name:?}"))
+            })?;
+            let root = match other.id() == working.id() {
+                true => working.root()?,
+                false => other.root()?,
+            };
+            Ok(foreign(root, format!("container {name}")))
+        }
+        Source::Image(name, pull) => {
+            let base = base(name, &Platform::host(), *pull, env, task).await?;
+            let Some(snapshot) = images::unpack(env, &base, task).await? else {
+                let active = env.store.begin().during("opening an empty image")?;
+                let root = active.root().during("opening an empty image")?;
+                return Ok(Tree::own(root, active));
+            };
+            let stack = env.store.stack(snapshot).during("opening an image")?;
+            let root = stack.mount().during("mounting an image")?;
+            Ok(foreign(root, format!("image {name}")))
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! `rbuild commit`.
+
+use std::path::PathBuf;
+
+use builder::working;
+use clap::Args;
+use image::{Encoding, Reference};
+use layers::Compression;
+use transport::{CopyOptions, Location, Select};
+
+use super::{env, is_docker, locked};
+use crate::app::{App, observed};
+use crate::commands::bud::local_name;
+use crate::commands::manifest;
+use crate::commands::place::{self, Access};
+use crate::commands::registry_flags::RegistryFlags;
+use crate::flags;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Make an image of a working container
+#[derive(Debug, Args)]
+pub(crate) struct Commit {
+    /// One layer of everything
+    #[arg(long)]
+    squash: bool,
+    /// Media types: oci or docker (default: as `from` said)
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Seconds since 1970 that every time in the image is set to (default: $SOURCE_DATE_EPOCH)
+    #[arg(
+        long,
+        visible_alias = "source-date-epoch",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    timestamp: Option<i64>,
+    /// Leave times out: as --timestamp 0
+    #[arg(long, hide = true, conflicts_with = "timestamp")]
+    omit_timestamp: bool,
+    /// No history in the image
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    omit_history: Option<bool>,
+    /// Remove the container afterwards
+    #[arg(long)]
+    rm: bool,
+    /// Write the image id to a file instead of printing it
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Put the image into this manifest list, which is made if missing
+    #[arg(long, value_name = "LIST")]
+    manifest: Option<String>,
+    /// Do not compress the layer (default: gzip)
+    #[arg(short = 'D', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    disable_compression: Option<bool>,
+    /// Add an annotation to the manifest
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+    /// Remove a variable from the image's environment
+    #[arg(long, value_name = "NAME")]
+    unsetenv: Vec<String>,
+    /// Label the image with what made it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    identity_label: Option<bool>,
+    /// Refused: `rbuild sign` signs what was pushed
+    #[arg(long, value_name = "KEY", hide = true)]
+    sign_by: Option<String>,
+    /// Refused: layers are not encrypted
+    #[arg(long, value_name = "KEY", hide = true)]
+    encryption_key: Vec<String>,
+    /// Refused: layers are not encrypted
+    #[arg(long, value_name = "INDEX", hide = true, allow_hyphen_values = true)]
+    encrypt_layer: Vec<String>,
+    /// Print nothing but the image id
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    registry: RegistryFlags,
+    /// The container
+    container: String,
+    /// What to call the image, or transport:… where to write it
+    image: Option<String>,
+}
+
+impl Commit {
+    /// Makes the image and prints its id.
+    ///
+    /// # Errors
+    /// There is no such container; the destination refuses the image.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        self.refuse()?;
+        let (names, elsewhere) = self.destination()?;
+        let epoch = match (self.omit_timestamp, self.timestamp) {
+            (true, _) => Some(0),
+            (false, Some(seconds)) => Some(seconds),
+            (false, None) => source_date_epoch()?,
+        };
+        let encoding = match self.disable_compression {
+            Some(true) => Encoding::Plain,
+            _ => Encoding::Gzip,
+        };
+        let identity = ("io.rbuild.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let wish = working::Commit {
+            squash: self.squash,
+            docker: is_docker(self.format.as_deref())?,
+            epoch,
+            omit_history: self.omit_history.unwrap_or(false),
+            compression: Compression { encoding, level: None },
+            annotations: self.annotation.iter().map(|text| flags::pair(text)).collect(),
+            labels: self.identity_label.unwrap_or(false).then_some(identity).into_iter().collect(),
+            unset_env: self.unsetenv.clone(),
+            names,
+        };
+        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        let image = observed("commit", progress, |task| {
+            let reach = self.registry.reach()?;
+            let working = locked(app.store()?, &self.container, task)?;
+            let _lease = app.store()?.lease()?;
+            let image = working::commit(&working, &wish, &env(app, &reach)?, task)?;
+            if let Some(to) = &elsewhere {
+                let from = Location::Store(image.descriptor().digest.to_string());
+                let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
+                Access::new(app, reach.clone()).copy_ungated(&from, to, &options, task)?;
+            }
+            if let Some(list) = &self.manifest {
+                manifest::add_to_list(app, list, image.descriptor())?;
+            }
+            if self.rm {
+                working.remove()?;
+            }
+            Ok(image)
+        })?;
+        match &self.iidfile {
+            Some(file) => std::fs::write(file, image.id().to_string())
+                .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?,
+            None => outln!("{}", image.id().hex()),
+        }
+        Ok(0)
+    }
+
+    fn refuse(&self) -> Result<(), Failure> {
+        let no = |flag: &str, hint: &str| {
+            Err(Failure::usage(format!("{flag} is not supported")).hint(hint))
+        };
+        if self.sign_by.is_some() {
+            return no("--sign-by", "`rbuild sign` signs an image that was pushed");
+        }
+        if !self.encryption_key.is_empty() || !self.encrypt_layer.is_empty() {
+            return no("encrypting layers", "leave out --encryption-key and --encrypt-layer");
+        }
+        Ok(())
+    }
+
+    /// The names in the store, and where else the image goes.
+    fn destination(&self) -> Result<(Vec<Reference>, Option<Location>), Failure> {
+        let Some(text) = &self.image else { return Ok((Vec::new(), None)) };
+        match text.parse::<Location>() {
+            Ok(Location::Store(name)) => Ok((vec![local_name(&name)?], None)),
+            Ok(_) => Ok((Vec::new(), Some(place::location(text, "")?))),
+            Err(_) => Ok((vec![local_name(text)?], None)),
+        }
+    }
+}
+
+fn source_date_epoch() -> Result<Option<i64>, Failure> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => text.parse().map(Some).map_err(|_| {
+            Failure::usage(format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds"))
+        }),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,494 @@
+//! `rbuild config`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use builder::Env;
+use builder::working::{State, Working};
+use clap::Args;
+use serde_json::json;
+
+use super::{HistoryFlag, env, locked, wants_history};
+use crate::app::{App, Reach, observed};
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Change what the image of a working container will say of itself
+///
+/// A value of --annotation, --env, --label, --port, --volume, --onbuild and --os-feature that ends
+/// with '-' is taken away; '-' alone takes all of them away.
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    #[command(flatten)]
+    history: HistoryFlag,
+    /// Add an annotation to the manifest
+    #[arg(short, long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    annotation: Vec<String>,
+    /// CPU architecture
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<String>,
+    /// Who made it
+    #[arg(long, value_name = "TEXT")]
+    author: Option<String>,
+    /// Default command: words, or a JSON array
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    cmd: Option<String>,
+    /// Comment on the image; kept in Docker's format only
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+    /// What the history says of the layer
+    #[arg(long, value_name = "TEXT")]
+    created_by: Option<String>,
+    /// Domain name; kept in Docker's format only
+    #[arg(long, value_name = "NAME")]
+    domainname: Option<String>,
+    /// Entrypoint: a JSON array, or a line for /bin/sh
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    entrypoint: Option<String>,
+    /// Set a variable; $NAME in its value is replaced; a bare NAME takes its value from here
+    #[arg(short, long, value_name = "NAME=VALUE", allow_hyphen_values = true)]
+    env: Vec<String>,
+    /// Command that checks a container: a line, CMD and words, or NONE
+    #[arg(long, value_name = "COMMAND")]
+    healthcheck: Option<String>,
+    /// Time between two checks (default 30s)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    healthcheck_interval: Option<Duration>,
+    /// How many failures in a row make a container unhealthy (default 3)
+    #[arg(long, value_name = "NUMBER")]
+    healthcheck_retries: Option<u64>,
+    /// Time in which failures do not count
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    healthcheck_start_period: Option<Duration>,
+    /// Time between two checks in the start period
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    healthcheck_start_interval: Option<Duration>,
+    /// Time after which a check has failed (default 30s)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    healthcheck_timeout: Option<Duration>,
+    /// Comment in the history of the layer
+    #[arg(long, value_name = "TEXT")]
+    history_comment: Option<String>,
+    /// Host name; kept in Docker's format only
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Add a label
+    #[arg(short, long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    label: Vec<String>,
+    /// Add an instruction that builds on the image run first
+    #[arg(long, value_name = "INSTRUCTION", allow_hyphen_values = true)]
+    onbuild: Vec<String>,
+    /// Operating system
+    #[arg(long, value_name = "OS")]
+    os: Option<String>,
+    /// Add a feature the operating system must have
+    #[arg(long, value_name = "FEATURE", allow_hyphen_values = true)]
+    os_feature: Vec<String>,
+    /// Version of the operating system
+    #[arg(long, value_name = "VERSION")]
+    os_version: Option<String>,
+    /// Add a port
+    #[arg(
+        short,
+        long,
+        value_name = "PORT[/PROTOCOL]",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    port: Vec<String>,
+    /// The shell of shell-form instructions
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    shell: Option<String>,
+    /// The signal that asks a container to stop
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Who commands run as
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Variant of the CPU architecture
+    #[arg(long, value_name = "VARIANT")]
+    variant: Option<String>,
+    /// Add a path that holds data
+    #[arg(short, long, value_name = "PATH", value_delimiter = ',', allow_hyphen_values = true)]
+    volume: Vec<String>,
+    /// The working directory
+    #[arg(long, value_name = "DIR")]
+    workingdir: Option<String>,
+    /// The container
+    container: String,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    dockerfile::duration::parse(text)
+}
+
+/// The words of a line as a shell has them: blanks part, quotes and backslashes keep together.
+///
+/// # Errors
+/// A quote that does not end.
+pub(crate) fn words(line: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            ' ' | '\t' | '\n' => words.extend(word.take()),
+            '\'' | '"' => {
+                let kept = word.get_or_insert_default();
+                loop {
+                    match chars.next() {
+                        None => return Err(format!("{line:?} has a quote that does not end")),
+                        Some(end) if end == c => break,
+                        Some('\\') if c == '"' => match chars.next() {
+                            Some(next @ ('"' | '\\' | '$' | '`')) => kept.push(next),
+                            next => {
+                                kept.push('\\');
+                                kept.extend(next);
+                            }
+                        },
+                        Some(other) => kept.push(other),
+                    }
+                }
+            }
+            '\\' => word.get_or_insert_default().extend(chars.next()),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// A JSON array of words, if it is one.
+fn array(text: &str) -> Option<Vec<String>> {
+    text.trim_start().starts_with('[').then(|| serde_json::from_str(text).ok()).flatten()
+}
+
+/// What a value of a flag that lists asks for.
+enum Change<'a> {
+    Clear,
+    Remove(&'a str),
+    Add(&'a str),
+}
+
+fn change(text: &str) -> Change<'_> {
+    match text.strip_suffix('-') {
+        Some("") => Change::Clear,
+        Some(rest) if !text.contains('=') => Change::Remove(rest),
+        _ => Change::Add(text),
+    }
+}
+
+fn pairs(map: &mut BTreeMap<String, String>, texts: &[String], flag: &str) -> Result<(), Failure> {
+    for text in texts {
+        match change(text) {
+            Change::Clear => map.clear(),
+            Change::Remove(key) => drop(map.remove(key)),
+            Change::Add(text) => {
+                let (key, value) = crate::flags::pair(text);
+                if key.is_empty() {
+                    return Err(Failure::usage(format!("--{flag} {text:?} has no key")));
+                }
+                map.insert(key, value);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set(map: &mut BTreeMap<String, serde_json::Value>, texts: &[String]) {
+    for text in texts {
+        match change(text) {
+            Change::Clear => map.clear(),
+            Change::Remove(key) => drop(map.remove(key)),
+            Change::Add(key) => drop(map.insert(key.to_owned(), json!({}))),
+        }
+    }
+}
+
+fn list(list: &mut Vec<String>, texts: &[String]) {
+    for text in texts {
+        match change(text) {
+            Change::Clear => list.clear(),
+            Change::Remove(item) => list.retain(|known| known != item),
+            Change::Add(item) => list.push(item.to_owned()),
+        }
+    }
+}
+
+impl Config {
+    /// Changes the container's configuration, all of it or nothing.
+    ///
+    /// # Errors
+    /// There is no such container; a value is not understood.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        observed("config", Progress::Quiet, |task| {
+            let mut working = locked(app.store()?, &self.container, task)?;
+            let env = env(app, &Reach::default())?;
+            self.apply(&mut working.state)?;
+            if wants_history(self.history.add_history) {
+                self.tell(&mut working, &env);
+            }
+            Ok(working.save()?)
+        })?;
+        Ok(0)
+    }
+
+    fn apply(&self, state: &mut State) -> Result<(), Failure> {
+        let usage = |flag: &str| {
+            let flag = flag.to_owned();
+            move |why: String| Failure::usage(format!("--{flag}: {why}"))
+        };
+        self.about(state)?;
+        let config = &mut state.config.config;
+        if let Some(user) = &self.user {
+            config.user.clone_from(user);
+        }
+        if let Some(shell) = &self.shell {
+            config.shell = words(shell).map_err(usage("shell"))?;
+        }
+        if let Some(signal) = &self.stop_signal {
+            config.stop_signal = Some(signal.clone()).filter(|signal| !signal.is_empty());
+        }
+        if let Some(directory) = &self.workingdir {
+            config.working_dir.clone_from(directory);
+        }
+        for port in &self.port {
+            let plain = port.strip_suffix('-').unwrap_or(port);
+            if !plain.is_empty() && dockerfile::expose::parse(plain).is_err() {
+                return Err(Failure::usage(format!("--port {port:?} is no port such as 80/tcp")));
+            }
+        }
+        set(&mut config.exposed_ports, &self.port);
+        set(&mut config.volumes, &self.volume);
+        pairs(&mut config.labels, &self.label, "label")?;
+        list(&mut config.on_build, &self.onbuild);
+        variables(&mut config.env, &self.env)?;
+        if let Some(text) = &self.entrypoint {
+            let shell = |text: &str| ["/bin/sh", "-c", text].map(str::to_owned).to_vec();
+            config.entrypoint = match (array(text), text.is_empty()) {
+                (Some(words), _) => Some(words).filter(|words| !words.is_empty()),
+                (None, true) => None,
+                (None, false) => Some(shell(text)),
+            };
+            if config.cmd.is_some() && self.cmd.is_none() && config.entrypoint.is_some() {
+                eprintln!("warning: the entrypoint gets the command that is set as its arguments");
+            }
+        }
+        if let Some(text) = &self.cmd {
+            let words = array(text).map_or_else(|| words(text).map_err(usage("cmd")), Ok)?;
+            config.cmd = Some(words).filter(|words| !words.is_empty());
+        }
+        self.health(config)
+    }
+
+    /// What is not about running it.
+    fn about(&self, state: &mut State) -> Result<(), Failure> {
+        let text = |to: &mut Option<String>, from: &Option<String>| {
+            if let Some(text) = from {
+                *to = Some(text.clone()).filter(|text| !text.is_empty());
+            }
+        };
+        pairs(&mut state.annotations, &self.annotation, "annotation")?;
+        text(&mut state.created_by, &self.created_by);
+        text(&mut state.history_comment, &self.history_comment);
+        text(&mut state.comment, &self.comment);
+        let config = &mut state.config;
+        text(&mut config.author, &self.author);
+        text(&mut config.variant, &self.variant);
+        text(&mut config.os_version, &self.os_version);
+        list(&mut config.os_features, &self.os_feature);
+        if let Some(architecture) = &self.arch {
+            config.architecture.clone_from(architecture);
+        }
+        if let Some(os) = &self.os {
+            config.os.clone_from(os);
+        }
+        for (key, value) in [("Hostname", &self.hostname), ("Domainname", &self.domainname)] {
+            if let Some(value) = value {
+                config.config.rest.insert(key.to_owned(), value.as_str().into());
+            }
+        }
+        Ok(())
+    }
+
+    fn health(&self, config: &mut image::ContainerConfig) -> Result<(), Failure> {
+        let times = [
+            self.healthcheck_interval,
+            self.healthcheck_timeout,
+            self.healthcheck_start_period,
+            self.healthcheck_start_interval,
+        ];
+        if self.healthcheck.is_none()
+            && self.healthcheck_retries.is_none()
+            && times.iter().all(Option::is_none)
+        {
+            return Ok(());
+        }
+        let second = 1_000_000_000;
+        let fresh = || image::Healthcheck {
+            interval: 30 * second,
+            timeout: 30 * second,
+            retries: 3,
+            ..image::Healthcheck::default()
+        };
+        let check = config.healthcheck.get_or_insert_with(fresh);
+        if let Some(text) = &self.healthcheck {
+            check.test = match text.split_once(' ').unwrap_or((text, "")) {
+                ("NONE", "") => vec!["NONE".to_owned()],
+                ("CMD", rest) => {
+                    let rest = words(rest)
+                        .map_err(|why| Failure::usage(format!("--healthcheck: {why}")))?;
+                    std::iter::once("CMD".to_owned()).chain(rest).collect()
+                }
+                ("CMD-SHELL", rest) => vec!["CMD-SHELL".to_owned(), rest.to_owned()],
+                _ => vec!["CMD-SHELL".to_owned(), text.clone()],
+            };
+        }
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let slots = [
+            &mut check.interval,
+            &mut check.timeout,
+            &mut check.start_period,
+            &mut check.start_interval,
+        ];
+        for (slot, time) in slots.into_iter().zip(times) {
+            if let Some(time) = time {
+                *slot = nanos(time);
+            }
+        }
+        if let Some(retries) = self.healthcheck_retries {
+            check.retries = retries;
+        }
+        Ok(())
+    }
+
+    /// Puts what was changed into the history, in the words of a Dockerfile.
+    fn tell(&self, working: &mut Working, env: &Env) {
+        let nop = |text: String| format!("/bin/sh -c #(nop) {text}");
+        let one = |keyword: &'static str, value: &Option<String>| {
+            value.iter().map(move |value| nop(format!("{keyword} {value}"))).collect::<Vec<_>>()
+        };
+        let many = |keyword: &'static str, values: &[String]| {
+            values.iter().map(|value| nop(format!("{keyword} {value}"))).collect::<Vec<_>>()
+        };
+        let entries = [
+            one("MAINTAINER", &self.author),
+            one("USER", &self.user),
+            one("SHELL", &self.shell),
+            one("STOPSIGNAL", &self.stop_signal),
+            many("EXPOSE", &self.port),
+            many("ENV", &self.env),
+            one("ENTRYPOINT", &self.entrypoint),
+            one("CMD", &self.cmd),
+            many("VOLUME", &self.volume),
+            one("HEALTHCHECK", &self.healthcheck),
+            many("LABEL", &self.label),
+            one("WORKDIR", &self.workingdir),
+            many("ONBUILD", &self.onbuild),
+        ];
+        for entry in entries.into_iter().flatten() {
+            working.note(entry, env);
+        }
+    }
+}
+
+/// Sets and removes variables. `$NAME` and `${NAME}` in a value are those set before it.
+fn variables(env: &mut Vec<String>, texts: &[String]) -> Result<(), Failure> {
+    let named = |line: &str, name: &str| line.split_once('=').is_some_and(|(n, _)| n == name);
+    for text in texts {
+        let (name, value) = match change(text) {
+            Change::Clear => {
+                env.clear();
+                continue;
+            }
+            Change::Remove(name) => {
+                env.retain(|line| !named(line, name));
+                continue;
+            }
+            Change::Add(text) => match text.split_once('=') {
+                Some(("", _)) => {
+                    return Err(Failure::usage(format!("--env {text:?} has no name")));
+                }
+                Some((name, value)) => (name, expand(value, env)),
+                None => match std::env::var(text) {
+                    Ok(value) => (text, value),
+                    Err(_) => {
+                        return Err(Failure::usage(format!("--env {text}: it has no value here"))
+                            .hint(format!("write {text}=VALUE; {text}- takes it away")));
+                    }
+                },
+            },
+        };
+        let line = format!("{name}={value}");
+        match env.iter_mut().find(|line| named(line, name)) {
+            Some(known) => *known = line,
+            None => env.push(line),
+        }
+    }
+    Ok(())
+}
+
+/// Replaces `$NAME` and `${NAME}`.
+fn expand(value: &str, env: &[String]) -> String {
+    let mut out = String::new();
+    let mut rest = value;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let plain = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        let (name, end) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some((name, _)) => (name, name.len() + 2),
+            None => {
+                let end = after.find(plain).unwrap_or(after.len());
+                (&after[..end], end)
+            }
+        };
+        match (name, env.iter().rev().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))) {
+            ("", _) => out.push('$'),
+            (_, Some(value)) => out.push_str(value),
+            (_, None) => {
+                eprintln!("warning: there is no variable {name} in the container's environment");
+            }
+        }
+        rest = &after[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_parted_as_a_shell_parts_them() {
+        let cases: [(&str, &[&str]); 6] = [
+            ("a b", &["a", "b"]),
+            (r#"sh -c "echo \"x\" '$y'""#, &["sh", "-c", r#"echo "x" '$y'"#]),
+            (r"a\ b c", &["a b", "c"]),
+            ("'a b'c ''", &["a bc", ""]),
+            ("", &[]),
+            (r#""\n""#, &[r"\n"]),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(words(line).unwrap(), expected, "{line}");
+        }
+        assert!(words("'a").is_err());
+        assert_eq!(array(r#"["a","b"]"#), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(array("[x"), None);
+    }
+
+    #[test]
+    fn lists_grow_and_shrink() {
+        let mut env = vec!["A=1".to_owned(), "B=2".to_owned()];
+        let texts = ["C=${A}x$B", "A-", "B=$NOPE.", "D=$", "E=a-"].map(str::to_owned);
+        variables(&mut env, &texts).unwrap();
+        assert_eq!(env, ["B=.", "C=1x2", "D=$", "E=a-"]);
+        variables(&mut env, &["-".to_owned()]).unwrap();
+        assert!(env.is_empty());
+        assert!(variables(&mut env, &["=x".to_owned()]).is_err());
+        let mut ports = BTreeMap::new();
+        set(&mut ports, &["80/tcp", "90", "80/tcp-"].map(str::to_owned));
+        assert_eq!(ports.keys().collect::<Vec<_>>(), ["90"]);
+    }
+}

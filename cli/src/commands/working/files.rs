@@ -1,0 +1,174 @@
+//! `rbuild copy` and `rbuild add`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use builder::SourceFile;
+use builder::plan::Chmod;
+use builder::working::{self, Files, Source, Working};
+use clap::Args;
+use image::Digest;
+
+use super::from::PullFlags;
+use super::{HistoryFlag, env, locked, wants_history};
+use crate::app::{App, observed};
+use crate::commands::registry_flags::RegistryFlags;
+use crate::config;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Copy files into a working container
+#[derive(Debug, Args)]
+pub(crate) struct Copy {
+    #[command(flatten)]
+    flags: FileFlags,
+}
+
+/// Copy files into a working container, and unpack archives
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    #[command(flatten)]
+    flags: FileFlags,
+}
+
+impl Copy {
+    /// Copies.
+    ///
+    /// # Errors
+    /// There is no such container or file.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        self.flags.run(app, false)
+    }
+}
+
+impl Add {
+    /// Copies and unpacks.
+    ///
+    /// # Errors
+    /// There is no such container or file.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        self.flags.run(app, true)
+    }
+}
+
+#[derive(Debug, Args)]
+struct FileFlags {
+    /// Whose the files are
+    #[arg(long, value_name = "USER[:GROUP]")]
+    chown: Option<String>,
+    /// Their permission bits
+    #[arg(long, value_name = "MODE")]
+    chmod: Option<String>,
+    /// Take them from this working container or image
+    #[arg(long, value_name = "CONTAINER|IMAGE")]
+    from: Option<String>,
+    /// Paths are below this directory, and its ignore file holds
+    #[arg(long, value_name = "DIR", conflicts_with = "from")]
+    contextdir: Option<PathBuf>,
+    /// The ignore file instead of the directory's
+    #[arg(long, value_name = "FILE", requires = "contextdir")]
+    ignorefile: Option<PathBuf>,
+    /// Leave out what matches
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Keep the paths below the destination
+    #[arg(long)]
+    parents: bool,
+    /// The digest a download must have
+    #[arg(long, value_name = "ALGORITHM:DIGEST")]
+    checksum: Option<Digest>,
+    /// Do not print a digest of what was copied
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    history: HistoryFlag,
+    #[command(flatten)]
+    pull: PullFlags,
+    #[command(flatten)]
+    registry: RegistryFlags,
+    /// The container, what to copy (paths, patterns, URLs), and where to (default: the working directory)
+    #[arg(required = true, num_args = 2.., value_names = ["CONTAINER", "SOURCE", "DESTINATION"])]
+    arguments: Vec<String>,
+}
+
+impl FileFlags {
+    fn run(self, app: &App, add: bool) -> Result<u8, Failure> {
+        let (name, paths, destination) = match self.arguments.as_slice() {
+            [name, only] => (name, std::slice::from_ref(only), ""),
+            [name, paths @ .., destination] => (name, paths, destination.as_str()),
+            [_] | [] => return Err(Failure::usage("there is nothing to copy")),
+        };
+        let chmod = self.chmod.as_deref().map(Chmod::parse).transpose();
+        let is_url = |path: &String| path.starts_with("http://") || path.starts_with("https://");
+        if self.checksum.is_some() && !matches!(paths, [one] if is_url(one)) {
+            return Err(Failure::usage("--checksum goes with exactly one URL"));
+        }
+        let source = self.source(app)?;
+        let paths = paths.iter().map(|path| match &source {
+            Source::Host if !is_url(path) => absolute(path),
+            // A path of the machine that is below the directory is meant so.
+            Source::Directory(directory, _) => {
+                let below = Path::new(path).strip_prefix(directory).ok();
+                Ok(below.map_or_else(|| path.clone(), |path| path.display().to_string()))
+            }
+            _ => Ok(path.clone()),
+        });
+        let paths = paths.collect::<Result<_, Failure>>()?;
+        let files = Files {
+            add,
+            source,
+            paths,
+            destination: destination.to_owned(),
+            chown: self.chown.clone(),
+            chmod: chmod.map_err(|why| Failure::usage(format!("--chmod: {why}")))?,
+            exclude: self.exclude.clone(),
+            parents: self.parents,
+            checksum: self.checksum,
+            history: wants_history(self.history.add_history),
+        };
+        let verb = if add { "add" } else { "copy" };
+        let digest = observed(verb, Progress::Auto, |task| {
+            let mut working = locked(app.store()?, name, task)?;
+            let env = env(app, &self.registry.reach()?)?;
+            let task = Arc::new(task.child(format!("{verb} to {}", working.name())));
+            let copied = app.wait(working::copy(&mut working, &files, &env, &task))?;
+            if copied.is_ok()
+                && let Some(task) = Arc::into_inner(task)
+            {
+                task.done();
+            }
+            Ok(copied?)
+        })?;
+        if !self.quiet {
+            outln!("{}", digest.hex());
+        }
+        Ok(0)
+    }
+
+    fn source(&self, app: &App) -> Result<Source, Failure> {
+        if let Some(from) = &self.from {
+            let container = Working::find(app.store()?, from)?.is_some();
+            return Ok(match container {
+                true => Source::Container(from.clone()),
+                false => Source::Image(from.clone(), self.pull.pull()?),
+            });
+        }
+        let Some(directory) = &self.contextdir else { return Ok(Source::Host) };
+        let given = self.ignorefile.as_deref().map(|file| {
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(file);
+            text.map(|text| SourceFile { name: name.clone(), text })
+                .map_err(|error| Failure::io(format!("reading {name}"), &error))
+        });
+        Ok(Source::Directory(config::absolute(directory)?, given.transpose()?))
+    }
+}
+
+/// A path made absolute; a slash at its end stays.
+fn absolute(path: &str) -> Result<String, Failure> {
+    let mut whole = config::absolute(Path::new(path))?.to_string_lossy().into_owned();
+    if path.ends_with('/') && !whole.ends_with('/') {
+        whole.push('/');
+    }
+    Ok(whole)
+}

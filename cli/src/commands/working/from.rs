@@ -1,0 +1,121 @@
+//! `rbuild from`.
+
+use std::path::PathBuf;
+
+use builder::Pull;
+use builder::working::{self, Wish};
+use clap::Args;
+use task::Kind;
+
+use super::settings::Settings;
+use super::{PlatformFlags, env, is_docker};
+use crate::app::{App, observed};
+use crate::commands::registry_flags::RegistryFlags;
+use crate::commands::run::random_id;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// When a registry is asked for an image, in buildah's words.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct PullFlags {
+    /// Ask the registry: missing or false (default), always, never, newer or true
+    #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pull: Option<String>,
+    /// Ask the registry every time
+    #[arg(long, hide = true, conflicts_with_all = ["pull", "pull_never"])]
+    pull_always: bool,
+    /// Never ask the registry
+    #[arg(long, hide = true, conflicts_with = "pull")]
+    pull_never: bool,
+}
+
+impl PullFlags {
+    /// The policy.
+    ///
+    /// # Errors
+    /// There is no such policy.
+    pub(crate) fn pull(&self) -> Result<Pull, Failure> {
+        if self.pull_always {
+            return Ok(Pull::Always);
+        }
+        if self.pull_never {
+            return Ok(Pull::Never);
+        }
+        match self.pull.as_deref() {
+            None | Some("missing" | "false") => Ok(Pull::Missing),
+            Some("always") => Ok(Pull::Always),
+            Some("never") => Ok(Pull::Never),
+            Some("newer" | "ifnewer" | "true") => Ok(Pull::Newer),
+            Some(other) => Err(Failure::usage(format!("--pull={other} is not supported"))
+                .hint("missing, always, never and newer are")),
+        }
+    }
+}
+
+/// Make a working container from an image, or from nothing: scratch
+#[derive(Debug, Args)]
+pub(crate) struct From {
+    /// Name the container (default: IMAGE-working-container)
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Write the container's id to a file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Media types that `commit` gives the image: oci or docker (default: $BUILDAH_FORMAT, oci)
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Print nothing but the container's name
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    pull: PullFlags,
+    #[command(flatten)]
+    platform: PlatformFlags,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    registry: RegistryFlags,
+    /// The image: NAME, an id, scratch, or transport:…
+    image: String,
+}
+
+impl From {
+    /// Makes it and prints its name.
+    ///
+    /// # Errors
+    /// The image cannot be had; the name is taken.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let mut settings = self.settings;
+        if settings.isolation.is_none() {
+            settings.isolation = std::env::var("BUILDAH_ISOLATION").ok();
+        }
+        // Wrong flags are told before anything is fetched.
+        settings.overrides()?;
+        let settings = serde_json::to_value(&settings).map_err(|error| {
+            Failure::new(Kind::Invalid, format!("writing the container's settings: {error}"))
+        })?;
+        let wish = Wish {
+            image: self.image,
+            id: random_id()?,
+            name: self.name,
+            platform: self.platform.platform(),
+            pull: self.pull.pull()?,
+            docker: is_docker(self.format.as_deref())?.unwrap_or(false),
+            settings,
+        };
+        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        let working = observed("from", progress, |task| {
+            let env = env(app, &self.registry.reach()?)?;
+            Ok(app.wait(working::create(&wish, &env, task))??)
+        })?;
+        if let Some(file) = &self.cidfile {
+            let written = std::fs::write(file, working.id());
+            if let Err(error) = written {
+                working.remove()?;
+                return Err(Failure::io(format!("writing {}", file.display()), &error));
+            }
+        }
+        outln!("{}", working.name());
+        Ok(0)
+    }
+}

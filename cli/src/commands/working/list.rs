@@ -1,0 +1,185 @@
+//! `rbuild containers` and `rbuild rename`.
+
+use builder::working::Working;
+use clap::Args;
+use serde_json::{Value, json};
+use store::Store;
+
+use crate::app::App;
+use crate::commands::container;
+use crate::commands::lookup;
+use crate::format;
+use crate::report::Failure;
+
+/// List working containers
+#[derive(Debug, Args)]
+pub(crate) struct Containers {
+    /// Also containers that are none: those of `rbuild run`
+    #[arg(short, long)]
+    all: bool,
+    /// Only those that match: id=, name=, ancestor=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// A Go template per container, or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Print no header
+    #[arg(short, long)]
+    noheading: bool,
+    /// Show whole ids
+    #[arg(long, visible_alias = "no-trunc")]
+    notruncate: bool,
+    /// Print ids only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+struct Row {
+    id: String,
+    ours: bool,
+    image_id: String,
+    image: String,
+    name: String,
+}
+
+impl Containers {
+    /// Lists the oldest first.
+    ///
+    /// # Errors
+    /// The store cannot be read; a filter is not understood.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let mut rows = self.rows(app.store()?)?;
+        for filter in &self.filter {
+            retain(&mut rows, filter, app.store()?)?;
+        }
+        if self.json || self.format.as_deref() == Some("json") {
+            let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+            outln!("{:#}", Value::from(rows));
+        } else if let Some(template) = &self.format {
+            for row in &rows {
+                outln!("{}", format::template(template, &row.fields())?);
+            }
+        } else if self.quiet {
+            rows.iter().for_each(|row| outln!("{}", self.cut(&row.id)));
+        } else {
+            self.table(&rows);
+        }
+        Ok(0)
+    }
+
+    fn cut<'a>(&self, id: &'a str) -> &'a str {
+        if self.notruncate { id } else { &id[..id.len().min(12)] }
+    }
+
+    fn rows(&self, store: &Store) -> Result<Vec<Row>, Failure> {
+        let mut rows = Vec::new();
+        for record in store.containers()? {
+            if let Some(working) = Working::of(store, record.clone())? {
+                let id = working.base()?.map(|image| image.id().hex());
+                let scratch = || "scratch".to_owned();
+                rows.push(Row {
+                    id: record.id,
+                    ours: true,
+                    image_id: id.unwrap_or_default(),
+                    image: Some(working.state.image)
+                        .filter(|image| !image.is_empty())
+                        .unwrap_or_else(scratch),
+                    name: record.name,
+                });
+            } else if self.all {
+                let image = record.image.as_ref().map(|image| image.digest.hex());
+                let Some(found) = container::find(store, &record.id)? else { continue };
+                rows.push(Row {
+                    id: record.id,
+                    ours: false,
+                    image_id: image.unwrap_or_default(),
+                    image: found.image().to_owned(),
+                    name: record.name,
+                });
+            }
+        }
+        Ok(rows)
+    }
+
+    fn table(&self, rows: &[Row]) {
+        let header = ["CONTAINER ID", "BUILDER", "IMAGE ID", "IMAGE NAME", "CONTAINER NAME"];
+        let cells = rows.iter().map(|row| {
+            let builder = if row.ours { "   *" } else { "" };
+            vec![
+                self.cut(&row.id).to_owned(),
+                builder.to_owned(),
+                self.cut(&row.image_id).to_owned(),
+                row.image.clone(),
+                row.name.clone(),
+            ]
+        });
+        let table = format::table(&header, &cells.collect::<Vec<_>>());
+        match self.noheading {
+            true => out!("{}", table.split_once('\n').map_or("", |(_, rest)| rest)),
+            false => out!("{table}"),
+        }
+    }
+}
+
+fn retain(rows: &mut Vec<Row>, filter: &str, store: &Store) -> Result<(), Failure> {
+    match filter.split_once('=') {
+        Some(("id", id)) => rows.retain(|row| row.id.starts_with(id)),
+        Some(("name", name)) => rows.retain(|row| row.name.contains(name)),
+        Some(("ancestor", image)) => {
+            let named = lookup::find(store, image)?.and_then(|found| found.name);
+            rows.retain(|row| {
+                row.image == image
+                    || Some(&row.image) == named.as_ref()
+                    || (!image.is_empty() && row.image_id.starts_with(image))
+            });
+        }
+        _ => {
+            return Err(Failure::usage(format!("--filter {filter:?} is not supported"))
+                .hint("id=, name= and ancestor= are"));
+        }
+    }
+    Ok(())
+}
+
+impl Row {
+    /// In the words of buildah's JSON.
+    fn json(&self) -> Value {
+        json!({
+            "id": self.id, "builder": self.ours, "imageid": self.image_id,
+            "imagename": self.image, "containername": self.name,
+        })
+    }
+
+    /// In the words of buildah's templates.
+    fn fields(&self) -> Value {
+        json!({
+            "ContainerID": self.id, "Builder": if self.ours { "*" } else { "" },
+            "ImageID": self.image_id, "ImageName": self.image, "ContainerName": self.name,
+        })
+    }
+}
+
+/// Give a container another name
+#[derive(Debug, Args)]
+pub(crate) struct Rename {
+    /// Which container
+    container: String,
+    /// Its new name
+    name: String,
+}
+
+impl Rename {
+    /// Renames.
+    ///
+    /// # Errors
+    /// There is no such container; the name is taken.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let store = app.store()?;
+        let found = container::require(store, &self.container)?;
+        store.rename_container(&found.record.id, &self.name)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,65 @@
+//! `rbuild unshare`: a user namespace to mount working containers in.
+
+use std::process::Command;
+
+use builder::working::Working;
+use clap::Args;
+use task::Kind;
+
+use super::locked;
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Run a command where an ordinary user is root and may mount working containers
+#[derive(Debug, Args)]
+pub(crate) struct Unshare {
+    /// Mount this container meanwhile; VARIABLE (or NAME itself) says where it is
+    #[arg(short, long, value_name = "[VARIABLE=]NAME", value_delimiter = ',')]
+    mount: Vec<String>,
+    /// The command and its arguments (default: $SHELL)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Unshare {
+    /// Runs it; gives back its exit code.
+    ///
+    /// # Errors
+    /// There is no such container; the command cannot be started.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let mut words = self.command.iter().map(String::as_str);
+        let shell = std::env::var("SHELL").ok().filter(|shell| !shell.is_empty());
+        let program = words.next().or(shell.as_deref()).unwrap_or("/bin/sh");
+        let mut command = Command::new(program);
+        command.args(words);
+        let mut mounted: Vec<Working> = Vec::new();
+        for text in &self.mount {
+            let (variable, name) = text.split_once('=').unwrap_or((text, text));
+            let (working, path) = observed("mount", Progress::Quiet, |task| {
+                let working = locked(app.store()?, name, task)?;
+                let path = working.attach()?;
+                Ok((working, path))
+            })?;
+            command.env(variable, path);
+            // The command may work on the container itself: it is not locked meanwhile.
+            mounted.extend(Working::find(app.store()?, working.id())?);
+        }
+        let ended = command.status();
+        for working in mounted {
+            working.detach()?;
+        }
+        use std::os::unix::process::ExitStatusExt;
+        match ended {
+            Ok(status) => {
+                let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+                Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+            }
+            Err(error) => {
+                let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+                let failure = Failure::io(format!("starting {program}"), &error);
+                Err(Failure { code: Some(code), kind: Kind::NotFound, ..failure })
+            }
+        }
+    }
+}
