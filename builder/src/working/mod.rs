@@ -151,7 +151,7 @@ async fn base(
     task: &Task,
 ) -> Result<images::Base> {
     let mut request = Request::new(SourceFile::default(), Context::Empty);
-    request.platform.clone_from(platform);
+    request.platforms = vec![platform.clone()];
     request.pull = pull;
     let key = ImageKey { name: name.to_owned(), platform: platform.clone() };
     let inputs = Inputs::new(InputRules::default());
