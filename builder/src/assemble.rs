@@ -62,9 +62,9 @@ impl Assembled {
 
     /// The image id; of several images, the digest of their index.
     pub(crate) fn id(&self) -> Digest {
-        match &self.index {
-            Some(index) => index.digest(),
-            None => self.images[0].id(),
+        match (&self.index, &self.images[..]) {
+            (Some(index), [_, _, ..]) => index.digest(),
+            _ => self.images[0].id(),
         }
     }
 }

@@ -12,12 +12,13 @@ use task::{Cause, Task};
 use transport::Location;
 
 use crate::assemble::{Assembled, Parts, assemble};
+use crate::attest;
 use crate::cache::Strict;
 use crate::check;
 use crate::engine::{Build, Engine};
 use crate::error::{During, place};
 use crate::images::{self, Bases};
-use crate::inputs::Inputs;
+use crate::inputs::{Input, Inputs};
 use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, Target, lower};
 use crate::solve::{Solved, solve};
 use crate::step::shortened;
@@ -90,6 +91,25 @@ pub async fn plan_only(request: &Request, env: &Env, task: &Task) -> Result<Plan
     let (dockerfile, _) = parse(&file)?;
     let inputs = Inputs::new(request.inputs.clone());
     plan(&dockerfile, request, env, &file, &inputs, task).await.map(|(plan, _)| plan)
+}
+
+/// What a build takes from elsewhere, found and pinned by content, without building: images are
+/// resolved, files downloaded into the store, nothing is executed.
+///
+/// # Errors
+/// As [`build`].
+pub async fn resolve_inputs(request: Request, env: &Env, task: &Task) -> Result<Vec<Input>> {
+    let file = Arc::new(request.dockerfile.clone());
+    let (dockerfile, _) = parse(&file)?;
+    let inputs = Arc::new(Inputs::new(request.inputs.clone()));
+    let (plan, bases) = plan(&dockerfile, &request, env, &file, &inputs, task).await?;
+    let build = Build::new(env.clone(), request, file, plan, bases, Arc::clone(&inputs));
+    let child = Arc::new(task.child("finding the inputs"));
+    Arc::new(build).resolve(&child).await?;
+    if let Ok(child) = Arc::try_unwrap(child) {
+        child.done();
+    }
+    Ok(inputs.all())
 }
 
 fn parse(file: &Arc<SourceFile>) -> Result<(Dockerfile, Vec<Diagnostic>)> {
@@ -209,6 +229,7 @@ async fn finish(
     let child = Arc::new(task.child("exporting"));
     if request.makes_image() {
         let made = images(build, &child).await?;
+        let made = attest::attest(build, made, &child).await?;
         built.names = output::store(build, &made, &child).await?;
         for (image, target) in made.images.iter().zip(&build.plan.targets) {
             output::alias(build, image, target)?;
@@ -279,7 +300,7 @@ fn metadata(made: &Assembled, built: &Built) -> serde_json::Value {
         "image.name": built.names.join(","),
         "rbuild.steps": { "total": built.steps, "cached": built.cached },
     });
-    if made.index.is_none() {
+    if made.images.len() == 1 {
         metadata["containerimage.config.digest"] = json!(made.id().to_string());
     }
     metadata

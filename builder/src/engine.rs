@@ -297,6 +297,27 @@ impl Build {
         Ok(download)
     }
 
+    /// Gets what the sources of an `ADD` are that are not in a context.
+    async fn fetch(&self, op: &CopyOp, step: &Step, task: &Task) -> Result<Vec<Download>> {
+        let mut all = Vec::new();
+        for source in &op.sources {
+            let CopySource::Http { url } = source else { continue };
+            all.push(self.download(op, step, url, task).await?);
+        }
+        Ok(all)
+    }
+
+    /// Finds everything that the steps take from elsewhere, and does nothing with it; afterwards
+    /// [`Inputs::all`] has it.
+    pub(crate) async fn resolve(self: &Arc<Self>, task: &Arc<Task>) -> Result<()> {
+        for step in &self.plan.steps {
+            let Op::Copy(op) = &step.op else { continue };
+            let at = |error| step::at(&self.file, step, error);
+            self.fetch(op, step, task).await.map_err(at)?;
+        }
+        Ok(())
+    }
+
     /// The keys of a step, with the content it reads from build contexts; also the files of it,
     /// if they are wanted.
     pub(crate) fn keys(
@@ -575,11 +596,7 @@ impl Executor for Engine {
         let step = self.0.step(id);
         let at = |error| step::at(&self.0.file, step, error);
         if let Op::Copy(op) = &step.op {
-            let mut all = Vec::new();
-            for source in &op.sources {
-                let CopySource::Http { url } = source else { continue };
-                all.push(self.0.download(op, step, url, task).await.map_err(at)?);
-            }
+            let all = self.0.fetch(op, step, task).await.map_err(at)?;
             lock(&self.0.downloads).insert(id, all);
         }
         let (build, inputs, task) = (Arc::clone(&self.0), inputs.to_vec(), Arc::clone(task));

@@ -6,6 +6,7 @@
 //! earlier.
 
 mod assemble;
+mod attest;
 mod build;
 mod cache;
 mod check;
@@ -17,8 +18,10 @@ mod error;
 mod images;
 mod inputs;
 mod layer;
+mod lock;
 mod output;
 pub mod plan;
+mod provenance;
 mod request;
 pub mod solve;
 mod step;
@@ -26,7 +29,8 @@ mod users;
 mod why;
 pub mod working;
 
-pub use build::{build, plan_only};
+pub use attest::{ABOUT, Attest, IN_TOTO, PREDICATE_TYPE, Provenance, SPDX, STATEMENT_V1};
+pub use build::{build, plan_only, resolve_inputs};
 pub use cache::{CacheRequest, Forecast, Outlook, forecast};
 pub use check::{Checked, check};
 pub use contents::{OpenLayer, inventory, open_stored};
@@ -34,6 +38,8 @@ pub use context::{find_dockerfile, read_dockerfile};
 pub use env::{Env, Places};
 pub use error::{Error, Result};
 pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourcePolicy};
+pub use lock::{Drift, Lock, LockError, Locking, MAX_LOCK};
+pub use provenance::{BUILD_TYPE, SLSA_V1};
 pub use request::{
     Built, BuiltImage, Context, Format, Network, Output, Pull, Request, Secret, SourceFile,
 };

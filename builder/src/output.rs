@@ -80,7 +80,9 @@ pub(crate) async fn send(
         Some(_) => Select::All,
         None => Select::One(made.images[0].platform()),
     };
-    let options = transport::CopyOptions { select, ..transport::CopyOptions::default() };
+    let attest = &build.request.attest;
+    let referrers = attest.any() && !attest.in_index;
+    let options = transport::CopyOptions { select, referrers, ..Default::default() };
     let source = Box::new(StoreImage::new(&build.env.store, Some(&digest)));
     let sink = build.env.places.sink(to).map_err(fail)?;
     images::carry(source, sink, Arc::new(Open), options, child).await.map_err(fail)

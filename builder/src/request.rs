@@ -9,7 +9,7 @@ use dockerfile::Diagnostic;
 use image::{Descriptor, Digest, Platform, Reference};
 use layers::Compression;
 
-use crate::{CacheRequest, Explanation, Input, InputRules};
+use crate::{Attest, CacheRequest, Explanation, Input, InputRules};
 
 /// A text and the name it is called by in messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -159,6 +159,8 @@ pub struct Request {
     pub proxy: BTreeMap<String, String>,
     /// Which inputs may be used, and with which content.
     pub inputs: InputRules,
+    /// What is said about the images beside them.
+    pub attest: Attest,
 }
 
 impl Request {
@@ -192,6 +194,7 @@ impl Request {
             cache: CacheRequest::default(),
             proxy: BTreeMap::new(),
             inputs: InputRules::default(),
+            attest: Attest::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::commands::{
     about, account, bud, care, containers, images, manifest, plan, registry, run, sbom, sign,
     transfer, working,
 };
+use crate::commands::lock::Lock;
 use crate::entry;
 use crate::report::Failure;
 
@@ -66,6 +67,7 @@ enum Command {
     Load(transfer::Load),
     #[command(subcommand)]
     Manifest(Box<manifest::Manifest>),
+    Lock(Lock),
     Sbom(sbom::Sbom),
     Sign(sign::Sign),
     Verify(sign::Verify),
@@ -129,6 +131,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Save(save) => save.run(app),
         Command::Load(load) => load.run(app),
         Command::Manifest(manifest) => manifest.run(app),
+        Command::Lock(lock) => lock.run(app),
         Command::Sbom(sbom) => sbom.run(app),
         Command::Sign(sign) => sign.run(app),
         Command::Verify(verify) => verify.run(app),

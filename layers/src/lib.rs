@@ -10,6 +10,7 @@
 
 mod apply;
 mod blocks;
+mod compare;
 mod compress;
 mod contents;
 pub mod copy;
@@ -25,6 +26,7 @@ mod writer;
 mod xattr;
 
 pub use apply::{Applied, ApplyOptions, Limits, Whiteouts, apply, inherit};
+pub use compare::{Comparison, Difference, OpenSide, compare};
 pub use compress::{Format, decompress, sniff};
 pub use diff::{DiffOptions, DiffStats, archive, diff};
 pub use entries::{EntryKind, LayerEntries, LayerEntry};

@@ -119,3 +119,140 @@ fn a_real_package_database_is_listed_as_its_own_tool_lists_it() {
     assert!(expected.len() > 50, "{}", listed.told());
     assert_eq!(found, expected);
 }
+
+/// A document of the store.
+fn blob(bench: &Bench, digest: &str) -> Value {
+    let hex = digest.strip_prefix("sha256:").expect("a digest");
+    let path = bench.store().join("blobs/sha256").join(hex);
+    json(&std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+}
+
+/// The statements that refer to an image of the registry, by predicate type; read from the
+/// fallback tag with skopeo and fetched into the bench's directory.
+fn attached(bench: &Bench, repository: &str, image: &str) -> Vec<(String, Value)> {
+    let skopeo =
+        |arguments: &[&str]| run(std::process::Command::new("skopeo").args(arguments)).ok();
+    let tag = image.replace(':', "-");
+    let list = format!("docker://{repository}:{tag}");
+    let list = json(&skopeo(&["inspect", "--raw", "--tls-verify=false", &list]).stdout);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut found = Vec::new();
+    for entry in list["manifests"].as_array().expect("referrers") {
+        let digest = text(&entry["digest"]);
+        assert_eq!(entry["artifactType"], "application/vnd.in-toto+json");
+        let kind = text(&entry["annotations"]["in-toto.io/predicate-type"]);
+        let from = format!("docker://{repository}@{digest}");
+        let manifest = json(&skopeo(&["inspect", "--raw", "--tls-verify=false", &from]).stdout);
+        assert_eq!(manifest["subject"]["digest"], image);
+        let statement = blob(bench, &text(&manifest["layers"][0]["digest"]));
+        assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
+        assert_eq!(statement["predicateType"], kind.as_str());
+        assert_eq!(format!("sha256:{}", text(&statement["subject"][0]["digest"]["sha256"])), image);
+        found.push((kind, statement));
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
+}
+
+const SLSA: &str = "https://slsa.dev/provenance/v1";
+
+const ATTESTED: &str = "ARG WHO=nobody\nFROM localhost/busybox\nARG WHO\n\
+    SHELL [\"/bin/sh\", \"-e\", \"-c\"]\nHEALTHCHECK --interval=5s CMD true\nONBUILD RUN true\n\
+    COPY status /var/lib/dpkg/status\n\
+    RUN --network=none --mount=type=secret,id=token echo $WHO > /who\n";
+
+#[test]
+fn attestations_are_attached_pushed_and_kept_apart_from_the_digest() {
+    let (Some(registry), Some(_)) = (DockerRegistry::start(), peer("skopeo")) else { return };
+    let bench = Bench::new();
+    bench.busybox();
+    bench.write("ctx/Dockerfile", ATTESTED);
+    bench.write("ctx/status", STATUS);
+    let token = bench.write("token", "very secret");
+    let secret = format!("id=token,src={}", token.display());
+    let metadata = bench.path().join("metadata.json");
+    let build = |name: &str, more: &[&str]| {
+        let file = format!("--metadata-file={}", metadata.display());
+        let common = ["bud", "--timestamp=1", "--build-arg=WHO=somebody", "--secret", &secret];
+        let rest = ["--tls-verify=false", "-q", &file, "-t", name, "ctx"];
+        bench.rbuild([&common[..], more, &rest].concat()).ok();
+        let metadata = json(&std::fs::read_to_string(&metadata).expect("the metadata"));
+        metadata["containerimage.digest"].as_str().expect("a digest").to_owned()
+    };
+    let plain = build("app", &[]);
+    let repository = registry.name("app");
+    let name = format!("{repository}:1");
+    let max = "--provenance=mode=max,builder-id=https://ci.example/7";
+    let pushed = build(&name, &["--sbom", max, "--push"]);
+    assert_eq!(pushed, plain, "what is said of an image does not change it");
+
+    let said = attached(&bench, &repository, &pushed);
+    let kinds: Vec<_> = said.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(kinds, [SLSA, "https://spdx.dev/Document"]);
+    assert!(purls(&said[1].1["predicate"])[1].starts_with("pkg:deb/debian/libc6@"));
+    let provenance = &said[0].1["predicate"];
+    let text = provenance.to_string();
+    assert!(!text.contains("very secret"), "{text}");
+    let arguments = &provenance["buildDefinition"]["externalParameters"]["request"];
+    assert_eq!(arguments["args"]["build-arg:WHO"], "somebody");
+    assert_eq!(arguments["secrets"], json(r#"[{"id":"token"}]"#));
+    assert_eq!(arguments["locals"], json(r#"[{"name":"context"}]"#));
+    let base = &provenance["buildDefinition"]["resolvedDependencies"][0];
+    assert!(base["uri"].as_str().is_some_and(|uri| uri.contains("localhost/busybox")), "{base}");
+    assert!(base["digest"]["sha256"].is_string(), "{base}");
+    assert_eq!(provenance["runDetails"]["builder"]["id"], "https://ci.example/7");
+    assert_eq!(provenance["runDetails"]["metadata"]["rbuild_hermetic"], true);
+    assert_eq!(provenance["runDetails"]["byproducts"][0]["name"], "Dockerfile");
+
+    // Built again from the cache, the same is said: nothing is added.
+    build(&name, &["--sbom", max, "--push"]);
+    assert_eq!(attached(&bench, &repository, &pushed).len(), 2);
+
+    // Without a push they wait in the store; `push` carries them, and so does an archive.
+    let second = registry.name("second");
+    let min = build("waiting", &["--attest=type=provenance", "--label=a=b"]);
+    bench.rbuild(["push", "-q", "--tls-verify=false", "waiting", &second]).ok();
+    let said = attached(&bench, &second, &min);
+    assert_eq!(said.len(), 1);
+    let text = said[0].1.to_string();
+    assert!(!text.contains("somebody") && !text.contains("byproducts"), "{text}");
+    bench.rbuild(["prune", "--all"]).ok();
+    let archive = format!("oci-archive:{}", bench.path().join("image.tar").display());
+    bench.rbuild(["push", "-q", "waiting", &archive]).ok();
+    let other = Bench::new();
+    other.rcopy(["copy", "-q", "--referrers", &archive, "store:localhost/back"]).ok();
+    let layout = format!("oci:{}", other.path().join("layout").display());
+    other.rbuild(["push", "-q", "back", &layout]).ok();
+    let index = std::fs::read_to_string(other.path().join("layout/index.json")).expect("an index");
+    assert!(index.contains("in-toto"), "{index}");
+
+    // As BuildKit does it: in the index, as an image for no platform.
+    let third = format!("{}:1", registry.name("third"));
+    let root = build(&third, &["--provenance", "--attest-as=index", "--push"]);
+    assert_ne!(root, plain);
+    let from = format!("docker://{third}");
+    let inspect = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("skopeo");
+        command.args(["inspect", "--tls-verify=false"]).args(arguments).arg(&from);
+        json(&run(&mut command).ok().stdout)
+    };
+    let index = inspect(&["--raw"]);
+    let entries = index["manifests"].as_array().expect("an index");
+    assert_eq!(entries.len(), 2, "{index}");
+    assert_eq!(entries[1]["platform"]["os"], "unknown");
+    assert_eq!(entries[1]["annotations"]["vnd.docker.reference.digest"], entries[0]["digest"]);
+    // A peer finds the image in it, with what only Docker's documents are supposed to have.
+    let config = inspect(&["--config", "--raw"]);
+    assert_eq!(config["config"]["Healthcheck"]["Test"], json(r#"["CMD-SHELL","true"]"#));
+    assert_eq!(config["config"]["Shell"], json(r#"["/bin/sh","-e","-c"]"#));
+    assert_eq!(config["config"]["OnBuild"], json(r#"["RUN true"]"#));
+    bench.rbuild(["check"]).ok();
+
+    for (flag, word) in [
+        ("--sbom=generator=docker/scout", "generator"),
+        ("--provenance=mode=huge", "huge"),
+        ("--attest=type=vuln", "vuln"),
+    ] {
+        bench.rbuild(["bud", flag, "ctx"]).fails(&[word]).code(2);
+    }
+}

@@ -10,6 +10,7 @@ pub(crate) mod containers;
 pub(crate) mod copy;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod lock;
 pub(crate) mod lookup;
 pub(crate) mod manifest;
 pub(crate) mod place;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use image::{Platform, Reference};
+use image::{Descriptor, Node, Platform, Reference};
+use store::Store;
 use task::Kind;
 use transport::{CopyOptions, Format, Location, Named, Select};
 
@@ -123,6 +124,10 @@ impl Push {
         };
         let options = CopyOptions {
             select: Select::All,
+            // What is attached in the store goes where the image goes.
+            referrers: self.format.is_none()
+                && holds_referrers(&to)
+                && is_referred_to(app.store()?, &found.descriptor)?,
             format: self.format.map(|format| match format {
                 FormatName::Oci => Format::Oci,
                 FormatName::V2s2 => Format::Docker,
@@ -142,6 +147,33 @@ impl Push {
         }
         Ok(0)
     }
+}
+
+/// Whether a place can hold what refers to an image.
+fn holds_referrers(place: &Location) -> bool {
+    matches!(
+        place,
+        Location::Registry(_)
+            | Location::Layout(..)
+            | Location::OciArchive(..)
+            | Location::Store(_)
+    )
+}
+
+/// Whether the store has signatures, SBOMs or provenance of an image, or of one in an index.
+fn is_referred_to(store: &Store, root: &Descriptor) -> Result<bool, Failure> {
+    if !store.referrers(root.digest)?.is_empty() {
+        return Ok(true);
+    }
+    if root.media_type.is_index() {
+        let index = Node::read(root.clone(), store.read(root)?)?;
+        for child in index.children() {
+            if !store.referrers(child.digest)?.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 pub(crate) fn own_name(name: &str) -> Result<Location, Failure> {

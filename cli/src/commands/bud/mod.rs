@@ -6,6 +6,7 @@ mod context;
 mod output;
 mod platform;
 mod secrets;
+mod supply;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use self::context::{named_context, read_source};
 use self::output::{output, to_stdout};
 use self::platform::PlatformFlags;
 use self::secrets::{agent, host, secret};
+use self::supply::SupplyFlags;
 use super::registry_flags::RegistryFlags;
 use crate::app::{App, observed};
 use crate::config;
@@ -121,6 +123,8 @@ pub(crate) struct Bud {
     platforms: PlatformFlags,
     #[command(flatten)]
     cache: cache::CacheFlags,
+    #[command(flatten)]
+    supply: SupplyFlags,
     #[command(flatten)]
     registry: RegistryFlags,
 }
@@ -286,6 +290,7 @@ impl Bud {
         };
         request.cache = self.cache.request()?;
         request.proxy = config::proxies().into_iter().collect();
+        self.supply.apply(&mut request, &self.context)?;
         Ok(request)
     }
 

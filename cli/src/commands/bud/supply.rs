@@ -1,0 +1,234 @@
+//! What `rbuild bud` says about the image beside it, and the lock it obeys.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use builder::{Attest, Input, InputLock, Locking, Provenance, Request};
+use clap::{Args, Parser, ValueEnum};
+use task::Task;
+
+use super::{Bud, failure};
+use crate::app::App;
+use crate::commands::lock;
+use crate::report::Failure;
+
+/// Attestations and locked inputs.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct SupplyFlags {
+    /// Attach the list of the image's packages (SPDX): true or false
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Supply chain")]
+    sbom: Option<String>,
+    /// Attach how the image was built (SLSA v1): true, false, or mode=min|max,builder-id=URI,reproducible=BOOL
+    #[arg(long, value_name = "BOOL|mode=…", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Supply chain")]
+    provenance: Option<String>,
+    /// The same in one option: type=sbom or type=provenance,mode=…
+    #[arg(long, value_name = "type=…", help_heading = "Supply chain")]
+    attest: Vec<String>,
+    /// How attestations are attached: as referrers of the image, or in the index as BuildKit does
+    #[arg(long, value_enum, default_value = "referrers", help_heading = "Supply chain")]
+    attest_as: AttestAs,
+    /// Use only what the lock file has, with exactly that content (default: rbuild.lock in the context)
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, help_heading = "Supply chain")]
+    locked: Option<Option<PathBuf>>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum AttestAs {
+    #[default]
+    Referrers,
+    Index,
+}
+
+impl SupplyFlags {
+    /// Puts what the flags say into a request. `context` is the build context as given.
+    ///
+    /// # Errors
+    /// A flag is wrong; the lock file cannot be read.
+    pub(super) fn apply(&self, request: &mut Request, context: &str) -> Result<(), Failure> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        request.attest = Attest {
+            in_index: self.attest_as == AttestAs::Index,
+            version: version.clone(),
+            ..Attest::default()
+        };
+        for text in &self.attest {
+            let (kind, rest) = attest_type(text)?;
+            match kind {
+                "sbom" => sbom(&mut request.attest, "--attest type=sbom", &rest)?,
+                _ => provenance(&mut request.attest, "--attest type=provenance", &rest)?,
+            }
+        }
+        if let Some(text) = &self.sbom {
+            sbom(&mut request.attest, "--sbom", text)?;
+        }
+        if let Some(text) = &self.provenance {
+            provenance(&mut request.attest, "--provenance", text)?;
+        }
+        if let Some(provenance) = &mut request.attest.provenance {
+            provenance.version = version;
+            provenance.invocation = invocation()?;
+        }
+        if let Some(file) = &self.locked {
+            let file = file.clone().unwrap_or_else(|| lock::default_file(context));
+            let lock = lock::read(&file)?;
+            let file = file.display().to_string();
+            request.inputs.lock = Some(Arc::new(Locking { lock, file, partial: false }));
+        }
+        Ok(())
+    }
+}
+
+impl Bud {
+    /// What this build takes from elsewhere, found under these pins; nothing is built.
+    ///
+    /// # Errors
+    /// As [`Bud::run`].
+    pub(crate) fn resolve(
+        &self,
+        app: &App,
+        pins: Option<Arc<dyn InputLock>>,
+        task: &Task,
+    ) -> Result<Vec<Input>, Failure> {
+        let mut request = self.request()?;
+        request.inputs.lock = pins;
+        let env = self.env(app)?;
+        app.wait(builder::resolve_inputs(request, &env, task))?.map_err(failure)
+    }
+
+    /// The build of a command line without the name of the command.
+    ///
+    /// # Errors
+    /// The command line is wrong.
+    pub(crate) fn from_arguments(arguments: Vec<String>) -> Result<Bud, Failure> {
+        #[derive(Parser)]
+        #[command(no_binary_name = true)]
+        struct Alone {
+            #[command(flatten)]
+            bud: Bud,
+        }
+        let parsed = Alone::try_parse_from(arguments);
+        parsed.map(|alone| alone.bud).map_err(|error| Failure::usage(error.to_string()))
+    }
+}
+
+/// The type of an attestation, and what else is said of it.
+fn attest_type(text: &str) -> Result<(&str, String), Failure> {
+    let mut kind = None;
+    let mut rest = Vec::new();
+    for part in text.split(',') {
+        match part.trim().strip_prefix("type=") {
+            Some(value) => kind = Some(value),
+            None => rest.push(part),
+        }
+    }
+    match kind {
+        Some(kind @ ("sbom" | "provenance")) => Ok((kind, rest.join(","))),
+        Some(other) => Err(Failure::usage(format!(
+            "--attest {text:?}: type {other:?} is neither sbom nor provenance"
+        ))),
+        None => Err(Failure::usage(format!("--attest {text:?}: there is no type=sbom|provenance"))),
+    }
+}
+
+fn boolean(flag: &str, text: &str) -> Result<bool, Failure> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(Failure::usage(format!("{flag}: {text:?} is neither true nor false"))),
+    }
+}
+
+fn sbom(attest: &mut Attest, flag: &str, text: &str) -> Result<(), Failure> {
+    attest.sbom = true;
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            None if matches!(part, "true" | "false" | "1" | "0") => {
+                attest.sbom = boolean(flag, part)?;
+            }
+            Some(("disabled", value)) => attest.sbom = !boolean(flag, value)?,
+            _ => {
+                return Err(Failure::usage(format!(
+                    "{flag}: {part:?} is not supported: no scanner runs, packages are read from the layers"
+                ))
+                .hint("--sbom=true attaches SPDX; `rbuild sbom` writes other forms"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn provenance(attest: &mut Attest, flag: &str, text: &str) -> Result<(), Failure> {
+    let mut options = Provenance::default();
+    let mut wanted = true;
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            None if matches!(part, "true" | "false" | "1" | "0") => wanted = boolean(flag, part)?,
+            None if matches!(part, "min" | "max") => options.max = part == "max",
+            Some(("mode", "min")) => options.max = false,
+            Some(("mode", "max")) => options.max = true,
+            Some(("disabled", value)) => wanted = !boolean(flag, value)?,
+            Some(("builder-id", value)) => value.clone_into(&mut options.builder_id),
+            Some(("reproducible", value)) => options.reproducible = boolean(flag, value)?,
+            Some(("version", "v1")) => {}
+            _ => {
+                return Err(Failure::usage(format!("{flag}: {part:?} is not supported")).hint(
+                    "there are true, false, mode=min|max, builder-id=URI, reproducible=BOOL and version=v1",
+                ));
+            }
+        }
+    }
+    attest.provenance = wanted.then_some(options);
+    Ok(())
+}
+
+/// A name for this run that no other has.
+fn invocation() -> Result<String, Failure> {
+    let mut bytes = [0u8; 16];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    filled.map_err(|errno| Failure::io("getting a random number", &errno.into()))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(flags: &SupplyFlags) -> Result<Attest, Failure> {
+        let mut request = Request::new(builder::SourceFile::default(), builder::Context::Empty);
+        flags.apply(&mut request, ".").map(|()| request.attest)
+    }
+
+    #[test]
+    fn attestations_are_asked_for_as_with_buildx() {
+        let flags = |sbom: Option<&str>, provenance: Option<&str>, attest: &[&str]| SupplyFlags {
+            sbom: sbom.map(str::to_owned),
+            provenance: provenance.map(str::to_owned),
+            attest: attest.iter().map(|text| (*text).to_owned()).collect(),
+            ..SupplyFlags::default()
+        };
+        let nothing = said(&flags(None, None, &[])).unwrap();
+        assert!(!nothing.sbom && nothing.provenance.is_none());
+        let both =
+            said(&flags(Some("true"), Some("mode=max,builder-id=https://x/y"), &[])).unwrap();
+        let provenance = both.provenance.unwrap();
+        assert!(both.sbom && provenance.max && provenance.invocation.len() == 32);
+        assert_eq!(provenance.builder_id, "https://x/y");
+        let long = said(&flags(None, None, &["type=sbom", "type=provenance,mode=min"])).unwrap();
+        assert!(long.sbom && long.provenance.is_some_and(|provenance| !provenance.max));
+        // The short form decides over the long one.
+        let off = said(&flags(Some("false"), Some("false"), &["type=sbom"])).unwrap();
+        assert!(!off.sbom && off.provenance.is_none());
+        for (sbom, provenance, attest) in [
+            (Some("generator=image"), None, &[][..]),
+            (Some("syft"), None, &[]),
+            (None, Some("mode=half"), &[]),
+            (None, Some("inline-only=true"), &[]),
+            (None, Some("version=v0.2"), &[]),
+            (None, None, &["type=vuln"][..]),
+            (None, None, &["mode=max"][..]),
+        ] {
+            let failure = said(&flags(sbom, provenance, attest)).unwrap_err();
+            assert_eq!(failure.exit_code(), 2, "{failure:?}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! `rbuild lock`: every remote input of a build, pinned in a file.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use builder::{Input, Lock as Pins, Locking, MAX_LOCK};
+use clap::{Args, Subcommand};
+use task::Kind;
+
+use super::bud::Bud;
+use super::sbom::write_whole;
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Pin every remote input of a build in rbuild.lock
+///
+/// Images (FROM, COPY --from, RUN --mount from=), downloads and repositories (ADD) and named
+/// contexts: each is resolved now and written down by content. `rbuild bud --locked` then builds
+/// with exactly that. The file belongs beside the Dockerfile, under version control.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Lock {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// The build context
+    #[arg(default_value = ".")]
+    context: String,
+    #[command(flatten)]
+    build: BuildFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Resolve some inputs anew, or all; the others keep their content
+    Update {
+        /// Which ones: identifiers, or their ends (debian, debian:12, tool.git)
+        names: Vec<String>,
+        /// The build context
+        #[arg(long, value_name = "CONTEXT", default_value = ".")]
+        context: String,
+        #[command(flatten)]
+        build: BuildFlags,
+    },
+    /// Say what has another content now than in the lock: one line each, exit code 1
+    Check {
+        /// The build context
+        #[arg(default_value = ".")]
+        context: String,
+        #[command(flatten)]
+        build: BuildFlags,
+    },
+}
+
+/// What decides which inputs a build has; as for `rbuild bud`.
+#[derive(Debug, Clone, Default, Args)]
+struct BuildFlags {
+    /// The lock file (default: rbuild.lock in the context)
+    #[arg(long, value_name = "FILE")]
+    lock_file: Option<PathBuf>,
+    /// The Dockerfile
+    #[arg(short, long = "file", value_name = "FILE")]
+    file: Option<String>,
+    /// Set a build argument
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    build_arg: Vec<String>,
+    /// Read build arguments from a file
+    #[arg(long, value_name = "FILE")]
+    build_arg_file: Vec<String>,
+    /// Another named context
+    #[arg(long, value_name = "NAME=VALUE")]
+    build_context: Vec<String>,
+    /// Only what this stage needs
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// What to build for; several give a lock for all of them
+    #[arg(long, value_name = "OS/ARCH,…")]
+    platform: Vec<String>,
+    /// Secrets that inputs are fetched with
+    #[arg(long, value_name = "id=…")]
+    secret: Vec<String>,
+    /// Agents that repositories are fetched with
+    #[arg(long, value_name = "default|ID=SOCKET")]
+    ssh: Vec<String>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
+    progress: Progress,
+    /// Whether certificates must be valid; false also allows plain HTTP
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Registry")]
+    tls_verify: Option<bool>,
+    /// User and password for the registry
+    #[arg(long, value_name = "USER:PASSWORD", help_heading = "Registry")]
+    creds: Option<String>,
+    /// Directory of certificates (*.crt, *.cert, *.key)
+    #[arg(long, value_name = "DIR", help_heading = "Registry")]
+    cert_dir: Option<String>,
+}
+
+impl BuildFlags {
+    /// The build that these flags are of.
+    fn bud(&self, context: &str) -> Result<Bud, Failure> {
+        let mut arguments: Vec<String> = vec!["--pull=always".to_owned()];
+        let mut add = |flag: &str, values: &[String]| {
+            arguments.extend(values.iter().map(|value| format!("--{flag}={value}")));
+        };
+        let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
+        add("file", &one(&self.file));
+        add("build-arg", &self.build_arg);
+        add("build-arg-file", &self.build_arg_file);
+        add("build-context", &self.build_context);
+        add("target", &one(&self.target));
+        add("platform", &self.platform);
+        add("secret", &self.secret);
+        add("ssh", &self.ssh);
+        add("tls-verify", &one(&self.tls_verify.map(|verify| verify.to_string())));
+        add("creds", &one(&self.creds));
+        add("cert-dir", &one(&self.cert_dir));
+        arguments.extend(["--".to_owned(), context.to_owned()]);
+        Bud::from_arguments(arguments)
+    }
+
+    fn file(&self, context: &str) -> PathBuf {
+        self.lock_file.clone().unwrap_or_else(|| default_file(context))
+    }
+
+    /// What the build takes from elsewhere, with the pins that are to hold.
+    fn resolve(
+        &self,
+        app: &App,
+        context: &str,
+        pins: Option<Locking>,
+    ) -> Result<Vec<Input>, Failure> {
+        let bud = self.bud(context)?;
+        observed("lock", self.progress, |task| {
+            bud.resolve(app, pins.map(|pins| Arc::new(pins) as _), task)
+        })
+    }
+}
+
+/// `rbuild.lock` in a context that is a directory, or else here.
+pub(crate) fn default_file(context: &str) -> PathBuf {
+    let directory = Path::new(context);
+    match directory.is_dir() {
+        true => directory.join("rbuild.lock"),
+        false => PathBuf::from("rbuild.lock"),
+    }
+}
+
+/// Reads a lock file.
+///
+/// # Errors
+/// It is not there; it is no lock file.
+pub(crate) fn read(path: &Path) -> Result<Pins, Failure> {
+    let doing = || format!("reading the lock file {}", path.display());
+    let file = std::fs::File::open(path)
+        .map_err(|error| Failure::io(doing(), &error).hint("`rbuild lock` makes it"))?;
+    let mut text = String::new();
+    let read = file.take(MAX_LOCK + 1).read_to_string(&mut text);
+    read.map_err(|error| Failure::io(doing(), &error))?;
+    if text.len() as u64 > MAX_LOCK {
+        return Err(Failure::new(Kind::Invalid, format!("{}: it is larger than 4 MiB", doing())));
+    }
+    Ok(Pins::parse(&text, &path.display().to_string())?)
+}
+
+impl Lock {
+    /// Locks.
+    ///
+    /// # Errors
+    /// An input cannot be resolved; the lock cannot be read or written; `check` found drift.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self.action {
+            None => {
+                let file = self.build.file(&self.context);
+                let pins = Pins::of(&self.build.resolve(app, &self.context, None)?);
+                write_whole(&file, pins.to_string().as_bytes())?;
+                eprintln!("locked {} inputs in {}", pins.sources().count(), file.display());
+                Ok(0)
+            }
+            Some(Action::Update { names, context, build }) => update(app, &names, &context, &build),
+            Some(Action::Check { context, build }) => check(app, &context, &build),
+        }
+    }
+}
+
+fn update(app: &App, names: &[String], context: &str, build: &BuildFlags) -> Result<u8, Failure> {
+    let file = build.file(context);
+    let before = read(&file)?;
+    let mut kept = before.clone();
+    for name in names {
+        if kept.forget(name) == 0 {
+            let known: Vec<_> = before.sources().collect();
+            let message = format!("no input in {} is called {name:?}", file.display());
+            return Err(Failure::new(Kind::NotFound, message)
+                .hint(format!("there are: {}", known.join(", "))));
+        }
+    }
+    let pins = Locking { lock: kept, file: file.display().to_string(), partial: true };
+    let inputs = build.resolve(app, context, (!names.is_empty()).then_some(pins))?;
+    let now = Pins::of(&inputs);
+    let drift = before.compare(&now, &inputs);
+    for line in &drift {
+        outln!("{line}");
+    }
+    write_whole(&file, now.to_string().as_bytes())?;
+    if drift.is_empty() {
+        eprintln!("{}: nothing has changed", file.display());
+    }
+    Ok(0)
+}
+
+fn check(app: &App, context: &str, build: &BuildFlags) -> Result<u8, Failure> {
+    let file = build.file(context);
+    let locked = read(&file)?;
+    let inputs = build.resolve(app, context, None)?;
+    let drift = locked.compare(&Pins::of(&inputs), &inputs);
+    for line in &drift {
+        outln!("{line}");
+    }
+    match drift.len() {
+        0 => {
+            eprintln!("{}: nothing has changed", file.display());
+            Ok(0)
+        }
+        count => Err(Failure::new(
+            Kind::Invalid,
+            format!("{count} inputs are not as {} says", file.display()),
+        )
+        .hint("`rbuild bud --locked` builds with what is locked; `rbuild lock update` renews it")),
+    }
+}
