@@ -4,11 +4,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::app::{App, Globals};
+use crate::commands::lock::Lock;
 use crate::commands::{
     about, account, bud, care, containers, images, manifest, plan, registry, run, sbom, sign,
     transfer, working,
 };
-use crate::commands::lock::Lock;
 use crate::entry;
 use crate::report::Failure;
 
