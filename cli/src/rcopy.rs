@@ -4,7 +4,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::app::{App, Globals};
-use crate::commands::{about, account, copy, inspect, sign, tags};
+use crate::commands::{
+    about, account, artifact, copy, diff, edit, index, inspect, layers, raw, sign, standalone,
+    tags, validate,
+};
 use crate::entry;
 use crate::report::Failure;
 use crate::settings::Settings;
@@ -33,8 +36,26 @@ enum Command {
     #[command(name = "digest")]
     DigestOf(tags::DigestOf),
     ManifestDigest(tags::ManifestDigest),
+    Layers(layers::Layers),
+    Validate(validate::Validate),
+    Diff(diff::Diff),
+    Export(edit::Export),
+    Append(edit::Append),
+    Mutate(Box<edit::Mutate>),
+    Flatten(edit::Flatten),
+    Rebase(edit::Rebase),
+    Index(index::IndexCommand),
+    Artifact(artifact::Artifact),
+    /// Show what is attached to an image
+    #[command(visible_alias = "discover")]
+    Tree(artifact::Discover),
+    Blob(raw::Blob),
+    Manifest(raw::Manifest),
+    Tag(raw::TagCommand),
     Sign(sign::Sign),
     Verify(sign::Verify),
+    StandaloneSign(standalone::StandaloneSign),
+    StandaloneVerify(standalone::StandaloneVerify),
     #[command(visible_alias = "generate-sigstore-key")]
     GenerateKeyPair(sign::GenerateKeyPair),
     Login(account::Login),
@@ -69,6 +90,22 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Delete(delete) => delete.run(app),
         Command::DigestOf(digest) => digest.run(app),
         Command::ManifestDigest(digest) => digest.run(),
+        Command::Layers(layers) => layers.run(app),
+        Command::Validate(validate) => validate.run(app),
+        Command::Diff(diff) => diff.run(app),
+        Command::Export(export) => export.run(app),
+        Command::Append(append) => append.run(app),
+        Command::Mutate(mutate) => mutate.run(app),
+        Command::Flatten(flatten) => flatten.run(app),
+        Command::Rebase(rebase) => rebase.run(app),
+        Command::Index(index) => index.run(app),
+        Command::Artifact(artifact) => artifact.run(app),
+        Command::Tree(discover) => discover.run(app),
+        Command::Blob(blob) => blob.run(app),
+        Command::Manifest(manifest) => manifest.run(app),
+        Command::Tag(tag) => tag.run(app),
+        Command::StandaloneSign(sign) => sign.run(),
+        Command::StandaloneVerify(verify) => verify.run(),
         Command::Sign(sign) => sign.run(app),
         Command::Verify(verify) => verify.run(app),
         Command::GenerateKeyPair(generate) => generate.run(),

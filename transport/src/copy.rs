@@ -119,6 +119,18 @@ fn is_already(root: &Descriptor, format: crate::Format) -> bool {
 }
 
 /// Passes when the gate accepts what the name points at, or else what was chosen from it.
+///
+/// # Errors
+/// [`Error::Gate`] when it accepts neither.
+pub async fn permit(
+    source: &dyn Source,
+    gate: &dyn Gate,
+    named: &Descriptor,
+    chosen: &Descriptor,
+) -> Result<()> {
+    check_gate(source, gate, named, chosen, false).await
+}
+
 async fn check_gate(
     source: &dyn Source,
     gate: &dyn Gate,

@@ -20,6 +20,7 @@ mod options;
 mod overlay;
 mod place;
 mod plan;
+mod raw;
 mod rebase;
 mod recompress;
 mod select;
@@ -28,7 +29,7 @@ mod trees;
 
 pub use attach::{Artifact, attach, publish, publish_document};
 pub use blob::{Blob, Unverified};
-pub use copy::copy;
+pub use copy::{copy, permit};
 pub use edit::{Draft, LayerFile, layers_of, read_layer};
 pub use error::{Error, Result, Side};
 pub use location::{Location, Named};
@@ -37,9 +38,10 @@ pub use options::{CopyOptions, Format, Layers, Recompress, Select};
 pub use overlay::{Overlay, scratch};
 pub use place::{Gate, Open, Origin, Sink, Source};
 pub use plan::{Leaf, Plan, Role};
+pub use raw::{read_blob, write_blob};
 pub use rebase::{Base, Rebase, RebaseReport, rebase};
 pub use recompress::recompress;
-pub use select::{node, open};
+pub use select::{image, node, open};
 pub use trees::{Touched, Trees};
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ impl<'a> Overlay<'a> {
         }
     }
 
+    /// What the name points at.
+    pub fn root(&self) -> &Descriptor {
+        &self.root
+    }
+
     /// What the source's name points at now.
     pub fn set_root(&mut self, root: Descriptor) {
         self.root = root;

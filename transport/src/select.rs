@@ -1,6 +1,6 @@
 //! Which images of an index are meant.
 
-use image::{Config, Descriptor, Document, Image, Index, MediaType, Node, Platform};
+use image::{Config, Descriptor, Document, Image, Index, Manifest, MediaType, Node, Platform};
 
 use crate::{Error, Result, Select, Side, Source};
 
@@ -44,12 +44,27 @@ pub async fn open(source: &dyn Source, platform: &Platform) -> Result<(Descripto
             }
         },
     };
+    Ok((named, with_config(source, manifest).await?))
+}
+
+/// Opens the image that a descriptor names.
+///
+/// # Errors
+/// As [`node`]; [`Error::Content`] when its documents do not agree.
+pub async fn image(source: &dyn Source, descriptor: &Descriptor) -> Result<Image> {
+    match node(source, descriptor).await? {
+        Node::Manifest(manifest) => with_config(source, manifest).await,
+        Node::Index(_) => Err(image::Error::NotANode(Box::new(descriptor.clone())).into()),
+    }
+}
+
+async fn with_config(source: &dyn Source, manifest: Document<Manifest>) -> Result<Image> {
     let at = || Error::at(format!("reading config {}", manifest.config.digest), Side::Source);
     let unverified = source.fetch(&manifest.config).await.map_err(at())?;
     let bytes = unverified.verify(&manifest.config).read().await.map_err(at())?;
     let config = Document::<Config>::read(manifest.config.clone(), bytes);
     let config = config.map_err(|error| at()(error.into()))?;
-    Ok((named, Image::new(manifest, config)?))
+    Ok(Image::new(manifest, config)?)
 }
 
 /// What a copy starts from.

@@ -1,0 +1,473 @@
+//! `rcopy artifact`: things that are no images, by themselves or attached to images.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand, ValueEnum};
+use image::{Descriptor, Digest, Digester, Document, Manifest, MediaType, Node};
+use serde_json::{Value, json};
+use task::{Kind, Task};
+use transport::at::{Memory, StoreImage};
+use transport::{CopyOptions, Open, Overlay, Select, Source};
+
+use super::copy::OneEnd;
+use super::place::{self, Access};
+use crate::app::{App, observed};
+use crate::format;
+use crate::render::Progress;
+use crate::report::{self, Failure};
+
+/// Names a file of an artifact (image-spec, annotations.md).
+const TITLE: &str = "org.opencontainers.image.title";
+/// How deep what refers to what refers is shown.
+const DEPTH: usize = 8;
+
+/// Push, pull, attach and find things that are no images
+#[derive(Debug, Args)]
+pub(crate) struct Artifact {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Push(Push),
+    Pull(Pull),
+    Attach(Attach),
+    Discover(Discover),
+}
+
+impl Artifact {
+    /// Runs the subcommand.
+    ///
+    /// # Errors
+    /// Those of the subcommand.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self.command {
+            Command::Push(push) => push.run(app),
+            Command::Pull(pull) => pull.run(app),
+            Command::Attach(attach) => attach.run(app),
+            Command::Discover(discover) => discover.run(app),
+        }
+    }
+}
+
+/// What an artifact is made of.
+#[derive(Debug, Args)]
+struct Parts {
+    /// What it is: a media type such as application/vnd.example.sbom
+    #[arg(long, value_name = "TYPE", value_parser = media_type)]
+    artifact_type: Option<String>,
+    /// An annotation of the manifest
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+    /// A configuration: FILE[:TYPE]
+    #[arg(long, value_name = "FILE[:TYPE]")]
+    config: Option<String>,
+    /// The files: FILE[:TYPE]
+    #[arg(value_name = "FILE[:TYPE]")]
+    files: Vec<String>,
+}
+
+fn media_type(text: &str) -> Result<String, String> {
+    let good = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 127
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+    };
+    match text.split_once('/') {
+        Some((kind, rest)) if good(kind) && good(rest) => Ok(text.to_owned()),
+        _ => Err(format!("{text:?} is no media type such as application/json")),
+    }
+}
+
+/// `FILE` or `FILE:TYPE`; a colon that no type follows belongs to the file.
+fn file_and_type(text: &str, usual: &str) -> (PathBuf, MediaType) {
+    match text.rsplit_once(':') {
+        Some((file, kind)) if media_type(kind).is_ok() => {
+            (file.into(), MediaType::from(kind.to_owned()))
+        }
+        _ => (text.into(), MediaType::from(usual.to_owned())),
+    }
+}
+
+/// A file's descriptor, read once.
+fn describe(path: &Path, kind: MediaType) -> Result<(Descriptor, std::fs::File), Failure> {
+    use std::io::{Read, Seek};
+    let failed = |error| Failure::io(format!("reading {}", path.display()), &error);
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(Failure::usage(format!("{} is no plain file", path.display())));
+    }
+    let (mut digester, mut size) = (Digester::default(), 0);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let n = file.read(&mut buffer).map_err(failed)?;
+        if n == 0 {
+            break;
+        }
+        digester.update(&buffer[..n]);
+        size += n as u64;
+    }
+    file.rewind().map_err(failed)?;
+    Ok((Descriptor::new(kind, digester.finish(), size), file))
+}
+
+impl Parts {
+    /// The artifact as a source, ready to be copied.
+    fn source<'a>(
+        &self,
+        nothing: &'a dyn Source,
+        subject: Option<&Descriptor>,
+    ) -> Result<Overlay<'a>, Failure> {
+        let pairs = self.annotation.iter().map(|text| match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => Err(Failure::usage(format!("--annotation {text:?}: it is not KEY=VALUE"))),
+        });
+        let annotations = pairs.collect::<Result<BTreeMap<_, _>, _>>()?;
+        if self.artifact_type.is_none() && self.config.is_none() {
+            return Err(Failure::usage("nothing says what the artifact is")
+                .hint("give --artifact-type TYPE"));
+        }
+        let empty = Descriptor::of(MediaType::OCI_EMPTY, b"{}");
+        let mut made = Overlay::new(nothing, empty.clone());
+        made.add_bytes(empty.digest, bytes::Bytes::from_static(b"{}"));
+        let mut layers = Vec::with_capacity(self.files.len());
+        for text in &self.files {
+            let (path, kind) = file_and_type(text, "application/octet-stream");
+            let (mut layer, file) = describe(&path, kind)?;
+            let title = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            layer.annotations.insert(TITLE.to_owned(), title);
+            made.add_file(layer.digest, Arc::new(file));
+            layers.push(layer);
+        }
+        if layers.is_empty() {
+            layers.push(empty.clone());
+        }
+        let config = match &self.config {
+            None => empty,
+            Some(text) => {
+                let (path, kind) = file_and_type(text, "application/vnd.oci.image.config.v1+json");
+                let (config, file) = describe(&path, kind)?;
+                made.add_file(config.digest, Arc::new(file));
+                config
+            }
+        };
+        let mut manifest = Manifest::new(MediaType::OCI_MANIFEST, config, layers);
+        manifest.artifact_type.clone_from(&self.artifact_type);
+        manifest.annotations = annotations;
+        manifest.subject = subject.map(Descriptor::bare);
+        let document = Document::write(MediaType::OCI_MANIFEST, manifest);
+        made.add_bytes(document.digest(), document.bytes().clone());
+        let mut root = document.descriptor().clone();
+        root.artifact_type.clone_from(&document.artifact_type);
+        root.annotations.clone_from(&document.annotations);
+        made.set_root(root);
+        Ok(made)
+    }
+}
+
+/// Write an artifact under a name of its own
+#[derive(Debug, Args)]
+struct Push {
+    /// Where to: a name on a registry, or transport:…
+    name: String,
+    #[command(flatten)]
+    parts: Parts,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Push {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let to = place::location(&self.name, "docker://")?;
+        let nothing = Memory::new().image("none");
+        let made = self.parts.source(&nothing, None)?;
+        let root = observed(&format!("push {to}"), Progress::Auto, |task| {
+            super::edit::publish(app, &self.end, &made, &to, task)
+        })?;
+        outln!("{}", super::edit::told(&to, &root));
+        Ok(0)
+    }
+}
+
+/// Attach an artifact to an image or to another artifact
+#[derive(Debug, Args)]
+struct Attach {
+    /// To what: a name on a registry, or transport:…
+    subject: String,
+    #[command(flatten)]
+    parts: Parts,
+    /// Attach to this platform's image of an index, not to the index
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<image::Platform>,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Attach {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let at = place::location(&self.subject, "docker://")?;
+        let access = Access::new(app, self.end.reach_at(&at)?);
+        let source = access.source(&at)?;
+        let subject = app.wait(subject(&*source, self.platform.as_ref()))??;
+        let nothing = Memory::new().image("none");
+        let made = self.parts.source(&nothing, Some(&subject))?;
+        let root = made.root().clone();
+        let root = observed(&format!("attach to {at}"), Progress::Auto, |task| {
+            let sink: Box<dyn transport::Sink> = match super::index::unnamed(&at, &root)? {
+                None => Box::new(StoreImage::new(app.store()?, None)),
+                Some(to) => access.sink(&to, task)?,
+            };
+            let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
+            Ok(app.wait(transport::copy(&made, &*sink, &Open, &options, task))??)
+        })?;
+        eprintln!("attached to {}", subject.digest);
+        outln!("{}", super::edit::told(&at, &root));
+        Ok(0)
+    }
+}
+
+async fn subject(
+    source: &dyn Source,
+    platform: Option<&image::Platform>,
+) -> Result<Descriptor, Failure> {
+    match platform {
+        Some(platform) => {
+            let (_, image) = transport::open(source, platform).await?;
+            Ok(image.descriptor().bare())
+        }
+        None => Ok(source.resolve().await.map_err(|cause| report::cause(&cause))?.bare()),
+    }
+}
+
+/// Fetch an artifact's files
+#[derive(Debug, Args)]
+struct Pull {
+    /// Which artifact: a name on a registry, or transport:…
+    name: String,
+    /// Where the files go
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// Write over files that are there
+    #[arg(long)]
+    overwrite: bool,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Pull {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = place::location(&self.name, "docker://")?;
+        let source = Access::new(app, self.end.reach_at(&from)?).source(&from)?;
+        let manifest = app.wait(async {
+            let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+            let gate = app.gate()?;
+            transport::permit(&*source, &*gate, &root, &root).await?;
+            match transport::node(&*source, &root).await? {
+                Node::Manifest(manifest) => Ok(manifest),
+                Node::Index(_) => Err(Failure::usage(format!("{from} is an index, no artifact"))),
+            }
+        })??;
+        let mut names = std::collections::BTreeSet::new();
+        let files: Vec<_> = manifest
+            .layers
+            .iter()
+            .filter_map(|layer| Some((layer, layer.annotations.get(TITLE)?)))
+            .collect();
+        for (_, title) in &files {
+            plain_name(title)?;
+            if !names.insert(title.as_str()) {
+                return Err(Failure::new(Kind::Invalid, format!("two files are called {title:?}")));
+            }
+        }
+        std::fs::create_dir_all(&self.output)
+            .map_err(|error| Failure::io(format!("making {}", self.output.display()), &error))?;
+        observed(&format!("pull {from}"), Progress::Auto, |task| {
+            for (layer, title) in &files {
+                self.fetch(app, &*source, layer, title, task)?;
+            }
+            Ok(())
+        })?;
+        files.iter().for_each(|(_, title)| outln!("{}", self.output.join(title).display()));
+        if files.len() < manifest.layers.len() {
+            let left =
+                manifest.layers.iter().filter(|layer| !layer.annotations.contains_key(TITLE));
+            let left = left.filter(|layer| layer.media_type != MediaType::OCI_EMPTY).count();
+            if left > 0 {
+                eprintln!("{left} blobs have no name and were left; `rcopy blob get` fetches them");
+            }
+        }
+        Ok(0)
+    }
+
+    fn fetch(
+        &self,
+        app: &App,
+        source: &dyn Source,
+        layer: &Descriptor,
+        title: &str,
+        task: &Task,
+    ) -> Result<(), Failure> {
+        let to = self.output.join(title);
+        let part = self.output.join(format!(".{title}.part-{}", std::process::id()));
+        let failed =
+            |error: &std::io::Error| Failure::io(format!("writing {}", to.display()), error);
+        if !self.overwrite && to.symlink_metadata().is_ok() {
+            return Err(Failure::new(Kind::Refused, format!("{} is there already", to.display()))
+                .hint("use --overwrite, or another --output"));
+        }
+        let mut file = std::fs::File::create_new(&part).map_err(|error| failed(&error))?;
+        let read = transport::read_layer(source, layer, task, move |mut reader| {
+            std::io::copy(&mut reader, &mut file).map_err(transport::Error::Stream)
+        });
+        let read = app.wait(read).and_then(|read| Ok(read?));
+        let done = read.and_then(|_| std::fs::rename(&part, &to).map_err(|error| failed(&error)));
+        if done.is_err() {
+            // The failure that counts is reported.
+            let _ = std::fs::remove_file(&part);
+        }
+        done
+    }
+}
+
+/// A stranger chooses these names: one component, in the directory that we were given.
+fn plain_name(title: &str) -> Result<(), Failure> {
+    let bad = title.is_empty()
+        || matches!(title, "." | "..")
+        || title.len() > 200
+        || title.contains(['/', '\0', '\\'])
+        || title.chars().any(char::is_control);
+    match bad {
+        false => Ok(()),
+        true => Err(Failure::new(Kind::Refused, format!("{title:?} is no name for a file"))
+            .hint("`rcopy blob get` fetches single blobs")),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Tree,
+    Table,
+    Json,
+}
+
+/// Show what is attached to an image
+#[derive(Debug, Args)]
+pub(crate) struct Discover {
+    /// To what: a name on a registry, or transport:…
+    subject: String,
+    /// Only this type of artifact; what is attached to those is shown whatever it is
+    #[arg(long, value_name = "TYPE")]
+    artifact_type: Option<String>,
+    /// How it is shown
+    #[arg(long, value_enum, default_value = "tree")]
+    format: Output,
+    /// Show annotations
+    #[arg(short, long)]
+    verbose: bool,
+    /// Of this platform's image of an index, not of the index
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<image::Platform>,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+/// What is attached, and what is attached to that.
+struct Attached {
+    descriptor: Descriptor,
+    kind: String,
+    attached: Vec<Attached>,
+}
+
+impl Discover {
+    /// Shows.
+    ///
+    /// # Errors
+    /// The image is not there.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let at = place::location(&self.subject, "docker://")?;
+        let source = Access::new(app, self.end.reach_at(&at)?).source(&at)?;
+        let (root, mut attached) = app.wait(async {
+            let root = subject(&*source, self.platform.as_ref()).await?;
+            let mut seen = std::collections::BTreeSet::from([root.digest]);
+            let attached = find(&*source, &root, DEPTH, &mut seen).await?;
+            Ok::<_, Failure>((root, attached))
+        })??;
+        if let Some(kind) = &self.artifact_type {
+            attached.retain(|one| one.kind == *kind);
+        }
+        match self.format {
+            Output::Json => {
+                let list: Vec<_> = attached.iter().map(as_json).collect();
+                outln!(
+                    "{:#}",
+                    json!({"digest": root.digest, "mediaType": root.media_type, "size": root.size, "referrers": list})
+                );
+            }
+            Output::Table => {
+                let rows: Vec<_> = attached
+                    .iter()
+                    .map(|one| vec![one.descriptor.digest.to_string(), one.kind.clone()])
+                    .collect();
+                out!("{}", format::table(&["DIGEST", "ARTIFACT TYPE"], &rows));
+            }
+            Output::Tree => {
+                outln!("{at}@{}", root.digest);
+                self.tree(&attached, "");
+            }
+        }
+        Ok(0)
+    }
+
+    fn tree(&self, list: &[Attached], indent: &str) {
+        for (at, one) in list.iter().enumerate() {
+            let last = at + 1 == list.len();
+            let (branch, below) =
+                if last { ("└── ", "    ") } else { ("├── ", "│   ") };
+            outln!("{indent}{branch}{} {}", one.kind, one.descriptor.digest);
+            let deeper = format!("{indent}{below}");
+            if self.verbose {
+                for (key, value) in &one.descriptor.annotations {
+                    outln!("{deeper}  {key}={}", value.escape_debug());
+                }
+            }
+            self.tree(&one.attached, &deeper);
+        }
+    }
+}
+
+async fn find(
+    source: &dyn Source,
+    subject: &Descriptor,
+    depth: usize,
+    seen: &mut std::collections::BTreeSet<Digest>,
+) -> Result<Vec<Attached>, Failure> {
+    let listed = source.referrers(subject).await.map_err(|cause| report::cause(&cause))?;
+    let mut found = Vec::new();
+    for descriptor in listed {
+        if !seen.insert(descriptor.digest) {
+            continue;
+        }
+        let kind = match &descriptor.artifact_type {
+            Some(kind) => kind.clone(),
+            None => descriptor.media_type.to_string(),
+        };
+        let attached = match depth {
+            0 => Vec::new(),
+            depth => Box::pin(find(source, &descriptor, depth - 1, seen)).await?,
+        };
+        found.push(Attached { descriptor, kind, attached });
+    }
+    Ok(found)
+}
+
+fn as_json(one: &Attached) -> Value {
+    json!({
+        "digest": one.descriptor.digest, "mediaType": one.descriptor.media_type,
+        "size": one.descriptor.size, "artifactType": one.kind,
+        "annotations": one.descriptor.annotations,
+        "referrers": one.attached.iter().map(as_json).collect::<Vec<_>>(),
+    })
+}

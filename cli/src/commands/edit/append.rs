@@ -1,0 +1,118 @@
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use image::{History, Platform};
+use transport::at::Memory;
+use transport::{Draft, Location};
+
+use super::super::copy::OneEnd;
+use super::super::place;
+use super::{Opened, ToFlags};
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Put layer archives on top of an image, or make an image of them alone
+#[derive(Debug, Args)]
+pub(crate) struct Append {
+    /// The image below; none makes an image of the layers alone
+    #[arg(short, long, value_name = "IMAGE")]
+    base: Option<String>,
+    /// A layer: a tar archive, plain or compressed; repeatable, lowest first
+    #[arg(
+        short = 'f',
+        long = "new_layer",
+        visible_alias = "new-layer",
+        value_name = "FILE",
+        required = true
+    )]
+    layers: Vec<PathBuf>,
+    /// Say in the manifest what the base was
+    #[arg(long)]
+    set_base_image_annotations: bool,
+    /// Which image of an index, or for which platform a new image is
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    to: ToFlags,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+/// Opens a layer archive.
+///
+/// # Errors
+/// It cannot be read; it is no plain file.
+pub(super) fn archive(path: &Path) -> Result<File, Failure> {
+    let failed = |error| Failure::io(format!("reading {}", path.display()), &error);
+    let file = File::open(path).map_err(failed)?;
+    match file.metadata().map_err(failed)?.is_file() {
+        true => Ok(file),
+        false => Err(Failure::usage(format!("{} is no plain file", path.display()))),
+    }
+}
+
+/// Says in the history that a layer was put on top, where the history says something of each.
+pub(super) fn remember(draft: &mut Draft<'_>, path: &Path) {
+    let before = draft.layers().len() - 1;
+    let told = draft.config.history.iter().filter(|step| !step.empty_layer).count();
+    if told == before {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        draft.step(History {
+            created: draft.config.created.clone(),
+            created_by: Some(format!("rcopy append {name}")),
+            ..History::default()
+        });
+    }
+}
+
+impl Append {
+    /// Makes and writes the image.
+    ///
+    /// # Errors
+    /// The base is not there; an archive is no layer; the destination does not take the image.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let to = self.to.required()?;
+        let archives = self.layers.iter().map(|path| Ok((path, archive(path)?)));
+        let archives = archives.collect::<Result<Vec<_>, Failure>>()?;
+        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+        let room = app.settings.room();
+        let base =
+            self.base.as_deref().map(|base| place::location(base, "docker://")).transpose()?;
+        let root = observed("append", Progress::Auto, |task| {
+            let opened = match &base {
+                Some(base) => Some(super::open(app, &self.end, base, &platform)?),
+                None => None,
+            };
+            let nothing = Memory::new().image("none");
+            let mut draft = match &opened {
+                Some(Opened { source, image }) => Draft::new(&**source, image, room),
+                None => Draft::scratch(&nothing, &platform, room),
+            };
+            for (path, file) in archives {
+                app.wait(draft.append(file, &path.display().to_string(), task))??;
+                remember(&mut draft, path);
+            }
+            if let (true, Some(base), Some(opened)) =
+                (self.set_base_image_annotations, &base, &opened)
+            {
+                name_base(&mut draft, base, opened);
+            }
+            super::publish(app, &self.end, &draft.finish(), &to, task)
+        })?;
+        outln!("{}", super::told(&to, &root));
+        Ok(0)
+    }
+}
+
+/// Says in the manifest what the base is.
+pub(super) fn name_base(draft: &mut Draft<'_>, base: &Location, opened: &Opened) {
+    let digest = opened.image.descriptor().digest.to_string();
+    let annotations = &mut draft.manifest.annotations;
+    annotations.insert(super::rebase::BASE_DIGEST.to_owned(), digest);
+    if let Location::Registry(reference) = base {
+        let name = image::Reference { digest: None, ..reference.clone() }.or_latest();
+        annotations.insert(super::rebase::BASE_NAME.to_owned(), name.to_string());
+    }
+}

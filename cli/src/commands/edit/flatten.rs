@@ -1,0 +1,72 @@
+use clap::{Args, ValueEnum};
+use image::{Encoding, History, Platform};
+use layers::Compression;
+use transport::Draft;
+
+use super::super::copy::OneEnd;
+use super::super::place;
+use super::ToFlags;
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::Failure;
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Name {
+    Gzip,
+    Zstd,
+    None,
+}
+
+/// Make all layers of an image one
+#[derive(Debug, Args)]
+pub(crate) struct Flatten {
+    /// Which image
+    image: String,
+    /// Which image of an index
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// How the layer is compressed
+    #[arg(long, value_enum, default_value = "gzip")]
+    compression: Name,
+    #[command(flatten)]
+    to: ToFlags,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Flatten {
+    /// Makes and writes the image; without a destination beside the original, by its digest.
+    ///
+    /// # Errors
+    /// The image is not there; a layer is broken; the destination does not take the image.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = place::location(&self.image, "docker://")?;
+        let to = self.to.location()?;
+        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+        let encoding = match self.compression {
+            Name::Gzip => Encoding::Gzip,
+            Name::Zstd => Encoding::Zstd,
+            Name::None => Encoding::Plain,
+        };
+        let (to, root) = observed(&format!("flatten {from}"), Progress::Auto, |task| {
+            let opened = super::open(app, &self.end, &from, &platform)?;
+            let mut draft = Draft::new(&*opened.source, &opened.image, app.settings.room());
+            let layers = draft.layers().len();
+            let compression = Compression { encoding, level: None };
+            app.wait(draft.flatten(compression, task))??;
+            draft.config.history = vec![History {
+                created: draft.config.created.clone(),
+                created_by: Some("rcopy flatten".to_owned()),
+                comment: Some(format!("{layers} layers of {}", opened.image.descriptor().digest)),
+                ..History::default()
+            }];
+            let made = draft.finish();
+            let root = made.root().clone();
+            let to = to.map_or_else(|| super::beside(&from, &root), Ok)?;
+            let root = super::publish(app, &self.end, &made, &to, task)?;
+            Ok((to, root))
+        })?;
+        outln!("{}", super::told(&to, &root));
+        Ok(0)
+    }
+}

@@ -1,0 +1,133 @@
+//! Commands that make an image out of another one: `export`, `append`, `mutate`, `flatten`,
+//! `rebase`. They read from any place and write to any place.
+
+mod append;
+mod export;
+mod flatten;
+mod mutate;
+mod rebase;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use image::{Descriptor, Image, Platform};
+use task::Task;
+use transport::{CopyOptions, Location, Named, Open, Overlay, Select, Source};
+
+pub(crate) use self::append::Append;
+pub(crate) use self::export::Export;
+pub(crate) use self::flatten::Flatten;
+pub(crate) use self::mutate::Mutate;
+pub(crate) use self::rebase::Rebase;
+use super::copy::OneEnd;
+use super::place::{self, Access};
+use crate::app::App;
+use crate::config;
+use crate::report::Failure;
+
+/// Where a made image goes.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Destination")]
+pub(crate) struct ToFlags {
+    /// Where to: a name on a registry, or transport:…
+    #[arg(short, long = "tag", visible_alias = "to", value_name = "NAME")]
+    tag: Option<String>,
+    /// Write a tarball as `docker save` does instead; --tag is then the name in it
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl ToFlags {
+    /// Where to; `None` if nobody said.
+    ///
+    /// # Errors
+    /// The name is none.
+    pub(crate) fn location(&self) -> Result<Option<Location>, Failure> {
+        match (&self.output, &self.tag) {
+            (Some(file), tag) => {
+                let named = tag.clone().map_or(Named::Only, Named::Name);
+                Ok(Some(Location::DockerArchive(config::absolute(file)?, named)))
+            }
+            (None, Some(tag)) => place::location(tag, "docker://").map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Where to.
+    ///
+    /// # Errors
+    /// Nobody said.
+    pub(crate) fn required(&self) -> Result<Location, Failure> {
+        self.location()?.ok_or_else(|| {
+            Failure::usage("there is no destination")
+                .hint("say where to: --tag NAME, or --output FILE")
+        })
+    }
+}
+
+/// An image to be changed: open, and let through by the policy.
+pub(crate) struct Opened {
+    /// Where it is.
+    pub source: Box<dyn Source>,
+    /// The image.
+    pub image: Image,
+}
+
+/// Opens an image for a platform.
+///
+/// # Errors
+/// It is not there; the policy refuses it.
+pub(crate) fn open(
+    app: &App,
+    end: &OneEnd,
+    location: &Location,
+    platform: &Platform,
+) -> Result<Opened, Failure> {
+    let source = Access::new(app, end.reach_at(location)?).source(location)?;
+    let gate = app.gate()?;
+    let image = app.wait(async {
+        let (named, image) = transport::open(&*source, platform).await?;
+        transport::permit(&*source, &*gate, &named, image.descriptor()).await?;
+        Ok::<_, Failure>(image)
+    })??;
+    Ok(Opened { source, image })
+}
+
+/// Writes a made image.
+///
+/// # Errors
+/// The destination does not take it.
+pub(crate) fn publish(
+    app: &App,
+    end: &OneEnd,
+    made: &Overlay<'_>,
+    to: &Location,
+    task: &Task,
+) -> Result<Descriptor, Failure> {
+    let access = Access::unpacking(app, end.reach_at(to)?, app.settings.platform());
+    let sink = access.sink(to, task)?;
+    let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
+    Ok(app.wait(transport::copy(made, &*sink, &Open, &options, task))??)
+}
+
+/// Where an image goes that nobody named: beside the original, by its digest.
+///
+/// # Errors
+/// The original is in no registry.
+pub(crate) fn beside(from: &Location, root: &Descriptor) -> Result<Location, Failure> {
+    match from {
+        Location::Registry(reference) => {
+            Ok(Location::Registry(reference.repository.pinned(root.digest)))
+        }
+        _ => Err(Failure::usage("there is no destination")
+            .hint("say where to: --tag NAME, or --output FILE")),
+    }
+}
+
+/// What a made image is called, for who goes on with it.
+pub(crate) fn told(to: &Location, root: &Descriptor) -> String {
+    match to {
+        Location::Registry(reference) => format!("{}@{}", reference.repository, root.digest),
+        _ => root.digest.to_string(),
+    }
+}

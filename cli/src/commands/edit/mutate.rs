@@ -1,0 +1,192 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use image::{ConfigEdit, Platform, Repository};
+use transport::{Draft, Location};
+
+use super::super::copy::OneEnd;
+use super::super::place;
+use super::ToFlags;
+use super::append::{archive, remember};
+use crate::app::{App, observed};
+use crate::flags;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Change the configuration, annotations or layers of an image
+#[derive(Debug, Args)]
+pub(crate) struct Mutate {
+    /// Which image
+    image: String,
+    /// Which image of an index
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Set an environment variable
+    #[arg(short, long, value_name = "NAME=VALUE", help_heading = "Changes")]
+    env: Vec<String>,
+    /// Remove an environment variable
+    #[arg(long, value_name = "NAME", help_heading = "Changes")]
+    unset_env: Vec<String>,
+    /// Set a label
+    #[arg(short, long, value_name = "KEY=VALUE", help_heading = "Changes")]
+    label: Vec<String>,
+    /// Remove a label
+    #[arg(long, value_name = "KEY", help_heading = "Changes")]
+    unset_label: Vec<String>,
+    /// Set an annotation of the manifest
+    #[arg(short, long, value_name = "KEY=VALUE", help_heading = "Changes")]
+    annotation: Vec<String>,
+    /// Remove an annotation of the manifest
+    #[arg(long, value_name = "KEY", help_heading = "Changes")]
+    unset_annotation: Vec<String>,
+    /// The arguments: several words are separated by commas, or the flag is repeated
+    #[arg(
+        long,
+        value_name = "WORD,…",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        help_heading = "Changes"
+    )]
+    cmd: Option<Vec<String>>,
+    /// The program, which takes the old arguments away
+    #[arg(
+        long,
+        value_name = "WORD,…",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        help_heading = "Changes"
+    )]
+    entrypoint: Option<Vec<String>>,
+    /// The user
+    #[arg(short, long, help_heading = "Changes")]
+    user: Option<String>,
+    /// The working directory
+    #[arg(short, long, value_name = "DIR", help_heading = "Changes")]
+    workdir: Option<String>,
+    /// Ports that are exposed: 80/tcp
+    #[arg(long, value_name = "PORT,…", value_delimiter = ',', help_heading = "Changes")]
+    exposed_ports: Vec<String>,
+    /// Volumes
+    #[arg(long, value_name = "PATH", help_heading = "Changes")]
+    volume: Vec<String>,
+    /// The signal that asks a container to stop
+    #[arg(long, value_name = "SIGNAL", help_heading = "Changes")]
+    stop_signal: Option<String>,
+    /// The platform the image says it is for
+    #[arg(long, value_name = "OS/ARCH", help_heading = "Changes")]
+    set_platform: Option<Platform>,
+    /// When the image says it was made, in RFC 3339
+    #[arg(long, value_name = "TIME", help_heading = "Changes")]
+    set_created: Option<String>,
+    /// Put a layer archive on top; repeatable
+    #[arg(long, value_name = "FILE,…", value_delimiter = ',', help_heading = "Changes")]
+    append: Vec<PathBuf>,
+    /// Push to this repository, by digest
+    #[arg(long, value_name = "REPOSITORY", conflicts_with_all = ["tag", "output"], help_heading = "Destination")]
+    repo: Option<String>,
+    #[command(flatten)]
+    to: ToFlags,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Mutate {
+    /// Makes and writes the image; without a destination beside the original, by its digest.
+    ///
+    /// # Errors
+    /// The image is not there; a value is none; the destination does not take the image.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let edit = self.edit()?;
+        let from = place::location(&self.image, "docker://")?;
+        let to = self.to.location()?;
+        let repository = self.repo.as_deref().map(repository).transpose()?;
+        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+        let archives = self.append.iter().map(|path| Ok((path, archive(path)?)));
+        let archives = archives.collect::<Result<Vec<_>, Failure>>()?;
+        let (to, root) = observed(&format!("mutate {from}"), Progress::Auto, |task| {
+            let opened = super::open(app, &self.end, &from, &platform)?;
+            let mut draft = Draft::new(&*opened.source, &opened.image, app.settings.room());
+            for (path, file) in archives {
+                app.wait(draft.append(file, &path.display().to_string(), task))??;
+                remember(&mut draft, path);
+            }
+            edit.apply(&mut draft.config);
+            let annotations = &mut draft.manifest.annotations;
+            annotations.extend(self.annotation.iter().map(|text| flags::pair(text)));
+            annotations.retain(|key, _| !self.unset_annotation.contains(key));
+            if !annotations.is_empty() && opened.image.descriptor().media_type.is_docker() {
+                return Err(Failure::usage("--annotation: Docker's manifests have no annotations")
+                    .hint("convert the image first: `rcopy copy --format oci`"));
+            }
+            let made = draft.finish();
+            let root = made.root().clone();
+            let to = match (to, repository) {
+                (Some(to), _) => to,
+                (None, Some(repository)) => Location::Registry(repository.pinned(root.digest)),
+                (None, None) => super::beside(&from, &root)?,
+            };
+            let root = super::publish(app, &self.end, &made, &to, task)?;
+            Ok((to, root))
+        })?;
+        outln!("{}", super::told(&to, &root));
+        Ok(0)
+    }
+
+    fn edit(&self) -> Result<ConfigEdit, Failure> {
+        for line in &self.env {
+            if line.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
+                return Err(Failure::usage(format!("--env {line:?}: it is not NAME=VALUE")));
+            }
+        }
+        for (flag, list) in [("--label", &self.label), ("--annotation", &self.annotation)] {
+            if let Some(text) =
+                list.iter().find(|text| text.starts_with('=') || !text.contains('='))
+            {
+                return Err(Failure::usage(format!("{flag} {text:?}: it is not KEY=VALUE")));
+            }
+        }
+        let ports = self.exposed_ports.iter().map(|text| port(text)).collect::<Result<_, _>>()?;
+        if let Some(text) = &self.set_created
+            && text.parse::<jiff::Timestamp>().is_err()
+        {
+            return Err(Failure::usage(format!("--set-created {text:?}: it is no RFC 3339 time")));
+        }
+        Ok(ConfigEdit {
+            env: self.env.clone(),
+            unset_env: self.unset_env.clone(),
+            labels: self.label.iter().map(|text| flags::pair(text)).collect(),
+            unset_labels: self.unset_label.clone(),
+            cmd: self.cmd.clone(),
+            entrypoint: self.entrypoint.clone(),
+            user: self.user.clone(),
+            working_dir: self.workdir.clone(),
+            ports,
+            volumes: self.volume.clone(),
+            stop_signal: self.stop_signal.clone(),
+            platform: self.set_platform.clone(),
+            created: self.set_created.clone(),
+            author: None,
+        })
+    }
+}
+
+fn repository(text: &str) -> Result<Repository, Failure> {
+    let text = text.strip_prefix("docker://").unwrap_or(text);
+    let reference: image::Reference = text.parse()?;
+    match (&reference.tag, &reference.digest) {
+        (None, None) => Ok(reference.repository),
+        _ => Err(Failure::usage(format!("--repo {text}: a repository has no tag or digest"))),
+    }
+}
+
+/// `80`, `80/tcp`, `53/udp`.
+fn port(text: &str) -> Result<String, Failure> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let good = number.parse::<u16>().is_ok() && matches!(protocol, "tcp" | "udp" | "sctp");
+    match good {
+        true => Ok(format!("{number}/{protocol}")),
+        false => {
+            Err(Failure::usage(format!("--exposed-ports {text:?}: it is no port such as 80/tcp")))
+        }
+    }
+}

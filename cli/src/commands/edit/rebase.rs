@@ -1,0 +1,169 @@
+use clap::Args;
+use image::Platform;
+use serde_json::json;
+use task::{Kind, Task};
+use transport::{Base, Location, RebaseReport, Trees};
+
+use super::super::copy::OneEnd;
+use super::super::place::{self, Access};
+use super::{Opened, ToFlags};
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Names the image's base (image-spec, annotations.md).
+pub(super) const BASE_NAME: &str = "org.opencontainers.image.base.name";
+/// Its digest.
+pub(super) const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+
+/// Put an image's own layers on another base, if that is safe
+#[derive(Debug, Args)]
+pub(crate) struct Rebase {
+    /// Which image
+    image: String,
+    /// The base it has (default: as its annotations say)
+    #[arg(long, alias = "old_base", value_name = "IMAGE")]
+    old_base: Option<String>,
+    /// The base it shall have (default: what the old base's name points at now)
+    #[arg(long, alias = "new_base", value_name = "IMAGE")]
+    new_base: Option<String>,
+    /// Which image of an index
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Rebase although the image and the new base disagree
+    #[arg(long)]
+    force: bool,
+    /// Look whether it is safe, and write nothing
+    #[arg(long)]
+    check: bool,
+    /// Print what was found as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    to: ToFlags,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Rebase {
+    /// Looks, and writes the image if that is safe; without a destination beside the original,
+    /// by its digest.
+    ///
+    /// # Errors
+    /// It is not safe; the old base is none; the destination does not take the image.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = place::location(&self.image, "docker://")?;
+        let to = self.to.location()?;
+        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+        let (report, written) = observed(&format!("rebase {from}"), Progress::Auto, |task| {
+            let opened = super::open(app, &self.end, &from, &platform)?;
+            let (old_at, new_at) = self.bases(&opened)?;
+            let old = super::open(app, &self.end, &old_at, &platform)?;
+            let new = super::open(app, &self.end, &new_at, &platform)?;
+            let rebased = app.wait(transport::rebase(
+                Base { source: &*opened.source, image: &opened.image },
+                Base { source: &*old.source, image: &old.image },
+                Base { source: &*new.source, image: &new.image },
+                app.settings.room(),
+                task,
+            ))??;
+            let (report, mut draft) = (rebased.report, rebased.draft);
+            if self.check || !(report.conflicts.is_empty() || self.force) {
+                return Ok((report, None));
+            }
+            super::append::name_base(&mut draft, &new_at, &new);
+            if opened.image.descriptor().media_type.is_docker() {
+                draft.manifest.annotations.clear();
+            }
+            let made = draft.finish();
+            let root = made.root().clone();
+            let to = to.map_or_else(|| super::beside(&from, &root), Ok)?;
+            let root = super::publish(app, &self.end, &made, &to, task)?;
+            self.verify(app, &to, &platform, &root.digest, task)?;
+            Ok((report, Some((to, root))))
+        })?;
+        let told = written.map(|(to, root)| super::told(&to, &root));
+        self.tell(&report, told.as_deref());
+        match told {
+            Some(_) => Ok(0),
+            None if report.conflicts.is_empty() => Ok(0),
+            None => {
+                let what = format!(
+                    "rebasing {from}: the image and the new base disagree in {} places",
+                    report.conflicts.len()
+                );
+                Err(Failure::new(Kind::Refused, what)
+                    .hint("rebuild the image on the new base, or use --force if you know better"))
+            }
+        }
+    }
+
+    /// Reads the result back from where it was written: every digest and every diffID.
+    fn verify(
+        &self,
+        app: &App,
+        to: &Location,
+        platform: &Platform,
+        digest: &image::Digest,
+        task: &Task,
+    ) -> Result<(), Failure> {
+        if matches!(to, Location::DockerArchive(..)) {
+            // It keeps no manifest; its layers were checked while they were written.
+            return Ok(());
+        }
+        let source = Access::new(app, self.end.reach_at(to)?).source(to)?;
+        app.wait(async {
+            let (_, image) = transport::open(&*source, platform).await?;
+            if image.descriptor().digest != *digest {
+                let (expected, found) = (*digest, image.descriptor().digest);
+                return Err(Failure::from(image::Error::DigestMismatch { expected, found }));
+            }
+            Trees::default().of(&*source, &image, task).await?;
+            Ok(())
+        })?
+    }
+
+    fn bases(&self, opened: &Opened) -> Result<(Location, Location), Failure> {
+        let annotations = &opened.image.manifest().annotations;
+        let (name, digest) = (annotations.get(BASE_NAME), annotations.get(BASE_DIGEST));
+        let unknown = |flag: &str| {
+            Failure::usage("the image does not say what its base is")
+                .hint(format!("give it with {flag} IMAGE"))
+        };
+        let old = match (&self.old_base, name, digest) {
+            (Some(old), ..) => old.clone(),
+            (None, Some(name), Some(digest)) => {
+                let name: image::Reference = name.parse()?;
+                name.repository.pinned(digest.parse()?).to_string()
+            }
+            _ => return Err(unknown("--old-base")),
+        };
+        let new = match (&self.new_base, name) {
+            (Some(new), _) => new.clone(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => return Err(unknown("--new-base")),
+        };
+        Ok((place::location(&old, "docker://")?, place::location(&new, "docker://")?))
+    }
+
+    fn tell(&self, report: &RebaseReport, made: Option<&str>) {
+        if self.json {
+            let value = json!({
+                "safe": report.conflicts.is_empty(), "conflicts": report.conflicts,
+                "notes": report.notes, "assumptions": report.assumptions, "touched": report.touched,
+                "image": made,
+            });
+            outln!("{value:#}");
+            return;
+        }
+        let lists = [
+            ("conflict", &report.conflicts),
+            ("note", &report.notes),
+            ("assumed", &report.assumptions),
+        ];
+        for (word, lines) in lists {
+            lines.iter().for_each(|line| eprintln!("{word}: {line}"));
+        }
+        made.iter().for_each(|made| outln!("{made}"));
+    }
+}

@@ -1,0 +1,247 @@
+//! `rcopy index`: lists of images for several platforms.
+
+use clap::{Args, Subcommand};
+use image::{Descriptor, Document, Index, MediaType, Node, Platform};
+use serde_json::json;
+use task::Task;
+use transport::at::Memory;
+use transport::{CopyOptions, Location, Named, Overlay, Select, Source};
+
+use super::copy::OneEnd;
+use super::edit::ToFlags;
+use super::place::{self, Access};
+use crate::app::{App, observed};
+use crate::format;
+use crate::render::Progress;
+use crate::report::{self, Failure};
+
+/// Show and make indexes of several images
+#[derive(Debug, Args)]
+pub(crate) struct IndexCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(List),
+    Filter(Filter),
+    Append(Append),
+}
+
+impl IndexCommand {
+    /// Runs the subcommand.
+    ///
+    /// # Errors
+    /// Those of the subcommand.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self.command {
+            Command::List(list) => list.run(app),
+            Command::Filter(filter) => filter.run(app),
+            Command::Append(append) => append.run(app),
+        }
+    }
+}
+
+/// List what is in an index
+#[derive(Debug, Args)]
+struct List {
+    /// Which index
+    image: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+async fn index_of(source: &dyn Source, location: &Location) -> Result<Document<Index>, Failure> {
+    let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+    match transport::node(source, &root).await? {
+        Node::Index(index) => Ok(index),
+        Node::Manifest(_) => Err(Failure::usage(format!("{location} is one image, no index"))),
+    }
+}
+
+impl List {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let location = place::location(&self.image, "docker://")?;
+        let source = Access::new(app, self.end.reach_at(&location)?).source(&location)?;
+        let index = app.wait(index_of(&*source, &location))??;
+        if self.json {
+            outln!("{:#}", json!(index.manifests));
+            return Ok(0);
+        }
+        let row = |child: &Descriptor| {
+            let platform = child.platform.as_ref().map_or("-".to_owned(), ToString::to_string);
+            let kind = child.artifact_type.clone().unwrap_or_else(|| child.media_type.to_string());
+            vec![platform, child.digest.to_string(), child.size.to_string(), kind]
+        };
+        let rows: Vec<_> = index.manifests.iter().map(row).collect();
+        out!("{}", format::table(&["PLATFORM", "DIGEST", "SIZE", "TYPE"], &rows));
+        Ok(0)
+    }
+}
+
+/// Copy an index with some of its platforms
+#[derive(Debug, Args)]
+struct Filter {
+    /// Which index
+    image: String,
+    /// A platform that stays; repeatable
+    #[arg(long, value_name = "OS/ARCH,…", value_delimiter = ',', required = true)]
+    platform: Vec<Platform>,
+    #[command(flatten)]
+    to: ToFlags,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Filter {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = place::location(&self.image, "docker://")?;
+        let to = self.to.required()?;
+        let root = observed(&format!("filter {from}"), Progress::Auto, |task| {
+            let source = Access::new(app, self.end.reach_at(&from)?).source(&from)?;
+            let sink = Access::unpacking(app, self.end.reach_at(&to)?, app.settings.platform());
+            let sink = sink.sink(&to, task)?;
+            let options = CopyOptions {
+                select: Select::List(self.platform.clone()),
+                ..CopyOptions::default()
+            };
+            let gate = app.gate()?;
+            Ok(app.wait(transport::copy(&*source, &*sink, &*gate, &options, task))??)
+        })?;
+        outln!("{}", super::edit::told(&to, &root));
+        Ok(0)
+    }
+}
+
+/// Put images into an index, of which there may be one already
+#[derive(Debug, Args)]
+struct Append {
+    /// The index there is; none makes a new one
+    base: Option<String>,
+    /// An image or index that is added; repeatable
+    #[arg(short, long, value_name = "IMAGE", required = true)]
+    manifest: Vec<String>,
+    /// Add an index as it is instead of the images in it
+    #[arg(long)]
+    no_flatten: bool,
+    /// Make a Docker manifest list, no OCI index
+    #[arg(long, conflicts_with = "base")]
+    docker_empty_base: bool,
+    #[command(flatten)]
+    to: ToFlags,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Append {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let to = self.to.required()?;
+        let base = self.base.as_deref().map(|t| place::location(t, "docker://")).transpose()?;
+        let images = self.manifest.iter().map(|text| place::location(text, "docker://"));
+        let images = images.collect::<Result<Vec<_>, _>>()?;
+        let root = observed("index append", Progress::Auto, |task| {
+            let open = |at: &Location| Access::new(app, self.end.reach_at(at)?).source(at);
+            let media_type = match self.docker_empty_base {
+                true => MediaType::DOCKER_INDEX,
+                false => MediaType::OCI_INDEX,
+            };
+            let (mut index, mut media_type) = (Index::new(Vec::new()), media_type);
+            index.media_type = Some(media_type.clone());
+            if let Some(base) = &base {
+                let source = open(base)?;
+                let read = app.wait(index_of(&*source, base))??;
+                media_type = read.descriptor().media_type.clone();
+                index = read.into_value();
+                self.bring(app, &*source, &to, Select::All, task)?;
+            }
+            for at in &images {
+                let source = open(at)?;
+                let added = app.wait(self.children(&*source))??;
+                self.bring(app, &*source, &to, Select::All, task)?;
+                for child in added {
+                    index.manifests.retain(|known| known.digest != child.digest);
+                    index.manifests.push(child);
+                }
+            }
+            let document = Document::write(media_type, index);
+            // What it lists is at the destination by now.
+            let access = Access::new(app, self.end.reach_at(&to)?);
+            let below: Box<dyn Source> = match &to {
+                Location::Registry(_) | Location::Layout(..) | Location::Store(_) => match &to {
+                    Location::Store(_) => {
+                        Box::new(transport::at::StoreImage::new(app.store()?, None))
+                    }
+                    _ => access.source(&to)?,
+                },
+                _ => Box::new(Memory::new().image("none")),
+            };
+            let made = Overlay::of_index(&*below, &document);
+            super::edit::publish(app, &self.end, &made, &to, task)
+        })?;
+        outln!("{}", super::edit::told(&to, &root));
+        Ok(0)
+    }
+
+    /// What is added of a source: the image with its platform, or the images of an index.
+    async fn children(&self, source: &dyn Source) -> Result<Vec<Descriptor>, Failure> {
+        let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+        match transport::node(source, &root).await? {
+            Node::Index(index) if !self.no_flatten => Ok(index.manifests.clone()),
+            Node::Index(index) => Ok(vec![index.descriptor().bare()]),
+            Node::Manifest(manifest) => {
+                let mut child = manifest.descriptor().bare();
+                if manifest.config.media_type.is_config() {
+                    let image = transport::image(source, &root).await?;
+                    child.platform = Some(image.platform());
+                } else {
+                    child.artifact_type = manifest.artifact_type.clone();
+                }
+                Ok(vec![child])
+            }
+        }
+    }
+
+    /// Copies an image to the destination without a name.
+    fn bring(
+        &self,
+        app: &App,
+        source: &dyn Source,
+        to: &Location,
+        select: Select,
+        task: &Task,
+    ) -> Result<(), Failure> {
+        let root = app.wait(source.resolve())?.map_err(|cause| report::cause(&cause))?;
+        let nameless = unnamed(to, &root)?;
+        let access = Access::new(app, self.end.reach_at(to)?);
+        let sink: Box<dyn transport::Sink> = match &nameless {
+            None => Box::new(transport::at::StoreImage::new(app.store()?, None)),
+            Some(at) => access.sink(at, task)?,
+        };
+        let options = CopyOptions { select, ..CopyOptions::default() };
+        let gate = app.gate()?;
+        app.wait(transport::copy(source, &*sink, &*gate, &options, task))??;
+        Ok(())
+    }
+}
+
+/// The same place for content that gets no name; `None` for the store.
+///
+/// # Errors
+/// The place holds one image only.
+pub(crate) fn unnamed(to: &Location, root: &Descriptor) -> Result<Option<Location>, Failure> {
+    match to {
+        Location::Registry(reference) => {
+            Ok(Some(Location::Registry(reference.repository.pinned(root.digest))))
+        }
+        Location::Layout(path, _) => {
+            Ok(Some(Location::Layout(path.clone(), Named::Digest(root.digest))))
+        }
+        Location::Store(_) => Ok(None),
+        other => Err(Failure::usage(format!("{other} cannot be added to"))
+            .hint("write to a registry, a layout or the store, and copy from there")),
+    }
+}

@@ -1,0 +1,79 @@
+//! `rcopy layers`: an image's layers as files.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use image::{Digest, Platform};
+
+use super::copy::OneEnd;
+use super::place;
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Fetch an image's layers as they are, each into a file named by its digest
+#[derive(Debug, Args)]
+pub(crate) struct Layers {
+    /// Which image
+    image: String,
+    /// Only these layers
+    digests: Vec<Digest>,
+    /// Where the files go
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// Which image of an index
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Layers {
+    /// Fetches, and prints the files.
+    ///
+    /// # Errors
+    /// The image or a layer is not there; a file cannot be written.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = place::location(&self.image, "docker://")?;
+        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+        let files = observed(&format!("layers of {from}"), Progress::Auto, |task| {
+            let opened = super::edit::open(app, &self.end, &from, &platform)?;
+            let layers = &opened.image.manifest().layers;
+            if let Some(odd) = self
+                .digests
+                .iter()
+                .find(|digest| layers.iter().all(|layer| layer.digest != **digest))
+            {
+                return Err(Failure::usage(format!("{odd} is no layer of {from}")));
+            }
+            std::fs::create_dir_all(&self.output).map_err(|error| {
+                Failure::io(format!("making {}", self.output.display()), &error)
+            })?;
+            let mut files = Vec::new();
+            for layer in layers {
+                if !self.digests.is_empty() && !self.digests.contains(&layer.digest) {
+                    continue;
+                }
+                let path = self.output.join(layer.digest.hex());
+                let part = self.output.join(format!(".{}.part", layer.digest.hex()));
+                let failed = |error| Failure::io(format!("writing {}", path.display()), &error);
+                let mut file = std::fs::File::create(&part).map_err(failed)?;
+                let read =
+                    transport::read_layer(&*opened.source, layer, task, move |mut reader| {
+                        std::io::copy(&mut reader, &mut file).map_err(transport::Error::Stream)
+                    });
+                let done = app.wait(read).and_then(|read| Ok(read?));
+                let done = done.and_then(|_| std::fs::rename(&part, &path).map_err(failed));
+                if done.is_err() {
+                    // The failure that counts is reported.
+                    let _ = std::fs::remove_file(&part);
+                }
+                done?;
+                files.push(path);
+            }
+            Ok(files)
+        })?;
+        files.iter().for_each(|file| outln!("{}", file.display()));
+        Ok(0)
+    }
+}

@@ -1,0 +1,382 @@
+//! `rcopy blob`, `manifest`, `tag`: content as it is.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use image::{Descriptor, Digest, Digester, MediaType, Node, Reference, Tag};
+use registry_client::{Repo, Target};
+use serde_json::json;
+use task::{Kind, Task};
+use transport::{CopyOptions, Location, Select};
+
+use super::copy::OneEnd;
+use super::place::{self, Access};
+use super::tags::read_bounded;
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::{self, Failure};
+
+/// Read, write and delete single blobs in registries
+#[derive(Debug, Args)]
+pub(crate) struct Blob {
+    #[command(subcommand)]
+    command: BlobCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum BlobCommand {
+    /// Write a blob to standard output or a file; its digest is checked
+    Get {
+        /// REPOSITORY@DIGEST
+        blob: String,
+        /// Write to this file
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        end: OneEnd,
+    },
+    /// Print the size of a blob, if it is there
+    Head {
+        /// REPOSITORY@DIGEST
+        blob: String,
+        #[command(flatten)]
+        end: OneEnd,
+    },
+    /// Write a file into a repository as a blob, and print its descriptor
+    Put {
+        /// The repository
+        repository: String,
+        /// The file
+        file: PathBuf,
+        /// The digest it must have
+        #[arg(long, value_name = "DIGEST")]
+        digest: Option<Digest>,
+        #[command(flatten)]
+        end: OneEnd,
+    },
+    /// Delete a blob
+    Delete {
+        /// REPOSITORY@DIGEST
+        blob: String,
+        #[command(flatten)]
+        end: OneEnd,
+    },
+    /// Copy a blob to another repository, mounted where both are on one registry
+    Copy {
+        /// REPOSITORY@DIGEST
+        blob: String,
+        /// The other repository
+        repository: String,
+        #[command(flatten)]
+        end: OneEnd,
+    },
+}
+
+fn reference(text: &str) -> Result<Reference, Failure> {
+    match place::location(text, "docker://")? {
+        Location::Registry(reference) => Ok(reference),
+        other => Err(Failure::usage(format!("{other}: only registries have single blobs"))),
+    }
+}
+
+/// A repository and a digest in it.
+fn pinned(text: &str) -> Result<(Reference, Digest), Failure> {
+    let reference = reference(text)?;
+    let digest = reference.digest.ok_or_else(|| {
+        Failure::usage(format!("{text:?} has no digest")).hint("write REPOSITORY@sha256:…")
+    })?;
+    Ok((reference, digest))
+}
+
+fn repo(app: &App, end: &OneEnd, reference: &Reference) -> Result<Repo, Failure> {
+    let at = Location::Registry(reference.clone());
+    Ok(Access::new(app, end.reach_at(&at)?).client()?.repo(&reference.repository))
+}
+
+fn missing(digest: Digest, reference: &Reference) -> Failure {
+    let what = format!("finding blob {digest} in {}: no such blob", reference.repository);
+    Failure::new(Kind::NotFound, what)
+}
+
+impl Blob {
+    /// Runs the subcommand.
+    ///
+    /// # Errors
+    /// The registry's; a blob is not what it is named.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self.command {
+            BlobCommand::Get { blob, output, end } => {
+                let (reference, digest) = pinned(&blob)?;
+                get(app, &repo(app, &end, &reference)?, digest, output.as_deref())?;
+            }
+            BlobCommand::Head { blob, end } => {
+                let (reference, digest) = pinned(&blob)?;
+                let size = app.wait(repo(app, &end, &reference)?.has_blob(digest))??;
+                let size = size.ok_or_else(|| missing(digest, &reference))?;
+                outln!("{}", json!({"digest": digest, "size": size}));
+            }
+            BlobCommand::Put { repository, file, digest, end } => {
+                let reference = reference(&repository)?;
+                let descriptor = put(app, &repo(app, &end, &reference)?, &file, digest)?;
+                outln!("{}", json!(descriptor));
+            }
+            BlobCommand::Delete { blob, end } => {
+                let (reference, digest) = pinned(&blob)?;
+                app.wait(repo(app, &end, &reference)?.delete_blob(digest))??;
+                eprintln!("deleted blob {digest} of {}", reference.repository);
+            }
+            BlobCommand::Copy { blob, repository, end } => {
+                let (from, digest) = pinned(&blob)?;
+                let to = self::reference(&repository)?;
+                let (source, sink) = (repo(app, &end, &from)?, repo(app, &end, &to)?);
+                let same = from.repository.registry() == to.repository.registry();
+                app.wait(async {
+                    if sink.has_blob(digest).await?.is_some()
+                        || same && sink.mount(digest, &from.repository).await?
+                    {
+                        return Ok(());
+                    }
+                    let size =
+                        source.has_blob(digest).await?.ok_or_else(|| missing(digest, &from))?;
+                    let body = source.blob(digest, Some(size), None).await?;
+                    let blob = Descriptor::new(MediaType::default(), digest, size);
+                    Ok::<_, Failure>(sink.upload(&blob, body).await?)
+                })??;
+                outln!("{}@{digest}", to.repository);
+            }
+        }
+        Ok(0)
+    }
+}
+
+fn get(app: &App, repo: &Repo, digest: Digest, output: Option<&Path>) -> Result<(), Failure> {
+    let part = match output {
+        Some(path) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Some(path.with_file_name(format!(".{name}.part-{}", std::process::id())))
+        }
+        None => None,
+    };
+    let name = output.map_or("standard output".to_owned(), |path| path.display().to_string());
+    let failed = |error| Failure::io(format!("writing {name}"), &error);
+    let mut out: Box<dyn Write + Send> = match &part {
+        Some(part) => Box::new(std::fs::File::create_new(part).map_err(failed)?),
+        None => Box::new(std::io::stdout()),
+    };
+    let read = app.wait(async {
+        let mut pass = |bytes: &[u8]| out.write_all(bytes);
+        transport::read_blob(repo, digest, &mut pass).await?;
+        out.flush().map_err(failed)
+    });
+    let done = read.and_then(|read| read).and_then(|()| match (&part, output) {
+        (Some(part), Some(output)) => std::fs::rename(part, output).map_err(failed),
+        _ => Ok(()),
+    });
+    if let (true, Some(part)) = (done.is_err(), &part) {
+        // The failure that counts is reported.
+        let _ = std::fs::remove_file(part);
+    }
+    done
+}
+
+fn put(
+    app: &App,
+    repo: &Repo,
+    path: &Path,
+    expected: Option<Digest>,
+) -> Result<Descriptor, Failure> {
+    use std::io::{Read, Seek};
+    let failed = |error| Failure::io(format!("reading {}", path.display()), &error);
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let algorithm = expected.map_or(image::Algorithm::Sha256, |digest| digest.algorithm());
+    let (mut digester, mut size) = (Digester::new(algorithm), 0);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let n = file.read(&mut buffer).map_err(failed)?;
+        if n == 0 {
+            break;
+        }
+        digester.update(&buffer[..n]);
+        size += n as u64;
+    }
+    file.rewind().map_err(failed)?;
+    let found = digester.finish();
+    if let Some(expected) = expected.filter(|expected| *expected != found) {
+        let error = image::Error::DigestMismatch { expected, found };
+        return Err(Failure::from(error).context(format!("reading {}", path.display())));
+    }
+    let kind = MediaType::from("application/octet-stream");
+    let descriptor = Descriptor::new(kind, found, size);
+    app.wait(transport::write_blob(repo, &descriptor, file))??;
+    Ok(descriptor)
+}
+
+/// Read, write and delete single manifests
+#[derive(Debug, Args)]
+pub(crate) struct Manifest {
+    #[command(subcommand)]
+    command: ManifestCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ManifestCommand {
+    /// Write a manifest or index to standard output as it is
+    Get {
+        /// A name on a registry, or transport:…
+        image: String,
+        #[command(flatten)]
+        end: OneEnd,
+    },
+    /// Print the descriptor of a manifest or index
+    Head {
+        /// A name on a registry, or transport:…
+        image: String,
+        #[command(flatten)]
+        end: OneEnd,
+    },
+    /// Write a manifest or index as it is under a name on a registry
+    Put {
+        /// The name
+        image: String,
+        /// The file; - is standard input
+        file: PathBuf,
+        /// Its type, where it does not say so itself
+        #[arg(long, value_name = "TYPE")]
+        media_type: Option<String>,
+        #[command(flatten)]
+        end: OneEnd,
+    },
+    /// Delete a manifest, or with a tag only the tag where the registry can do that
+    Delete {
+        /// The name
+        image: String,
+        #[command(flatten)]
+        end: OneEnd,
+    },
+}
+
+impl Manifest {
+    /// Runs the subcommand.
+    ///
+    /// # Errors
+    /// The place's; a document is none.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self.command {
+            ManifestCommand::Get { image, end } => {
+                let at = place::location(&image, "docker://")?;
+                let source = Access::new(app, end.reach_at(&at)?).source(&at)?;
+                let node = app.wait(async {
+                    let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+                    Ok::<_, Failure>(transport::node(&*source, &root).await?)
+                })??;
+                std::io::stdout()
+                    .write_all(node.bytes())
+                    .map_err(|error| Failure::io("writing to stdout", &error))?;
+            }
+            ManifestCommand::Head { image, end } => {
+                let at = place::location(&image, "docker://")?;
+                let source = Access::new(app, end.reach_at(&at)?).source(&at)?;
+                let root = app.wait(source.resolve())?.map_err(|cause| report::cause(&cause))?;
+                outln!("{}", json!(root.bare()));
+            }
+            ManifestCommand::Put { image, file, media_type, end } => {
+                let reference = reference(&image)?;
+                let bytes = read_bounded(&file, image::MAX_DOCUMENT)?;
+                let kind = kind_of(&bytes, media_type)?;
+                let descriptor = Descriptor::of(kind, &bytes);
+                let node = Node::read(descriptor, bytes)?;
+                put_manifest(app, &repo(app, &end, &reference)?, &reference, &node)?;
+                outln!("{}@{}", reference.repository, node.digest());
+            }
+            ManifestCommand::Delete { image, end } => {
+                let reference = reference(&image)?;
+                let repo = repo(app, &end, &reference)?;
+                app.wait(repo.delete_manifest(&Target::from(&reference)))??;
+                eprintln!("deleted {reference}");
+            }
+        }
+        Ok(0)
+    }
+}
+
+fn put_manifest(app: &App, repo: &Repo, reference: &Reference, node: &Node) -> Result<(), Failure> {
+    if let Some(expected) = reference.digest.filter(|digest| *digest != node.digest()) {
+        let found = node.digest();
+        return Err(image::Error::DigestMismatch { expected, found }.into());
+    }
+    let (target, kind) = (Target::from(reference), &node.descriptor().media_type);
+    app.wait(async {
+        let known = repo.put_manifest(&target, kind, node.bytes().clone()).await?;
+        if let (Some(subject), None) = (node.subject(), known) {
+            let mut referrer = node.descriptor().clone();
+            if let Node::Manifest(manifest) = node {
+                referrer.artifact_type.clone_from(&manifest.artifact_type);
+                referrer.annotations.clone_from(&manifest.annotations);
+            }
+            repo.add_referrer(subject.digest, &referrer).await?;
+        }
+        Ok::<_, Failure>(())
+    })?
+}
+
+/// The type a document says it is of, or that its shape shows.
+fn kind_of(bytes: &[u8], given: Option<String>) -> Result<MediaType, Failure> {
+    if let Some(given) = given {
+        return Ok(MediaType::from(given));
+    }
+    let value: serde_json::Value = serde_json::from_slice(bytes)
+        .map_err(|error| Failure::new(Kind::Invalid, format!("reading the manifest: {error}")))?;
+    if let Some(said) = value["mediaType"].as_str() {
+        return Ok(MediaType::from(said.to_owned()));
+    }
+    match (value.get("manifests"), value.get("config")) {
+        (Some(_), None) => Ok(MediaType::OCI_INDEX),
+        (None, Some(_)) => Ok(MediaType::OCI_MANIFEST),
+        _ => {
+            Err(Failure::usage("the manifest does not say what it is")
+                .hint("give --media-type TYPE"))
+        }
+    }
+}
+
+/// Give an image another tag in its repository
+#[derive(Debug, Args)]
+pub(crate) struct TagCommand {
+    /// The image, on a registry or in a layout
+    image: String,
+    /// The tag
+    tag: String,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl TagCommand {
+    /// Tags.
+    ///
+    /// # Errors
+    /// The image is not there; the tag is none.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = place::location(&self.image, "docker://")?;
+        let to = match &from {
+            Location::Registry(reference) => {
+                let tag: Tag = self.tag.parse()?;
+                Location::Registry(reference.repository.tagged(tag))
+            }
+            Location::Layout(path, _) => {
+                Location::Layout(path.clone(), transport::Named::Name(self.tag.clone()))
+            }
+            other => {
+                return Err(Failure::usage(format!("{other} has no tags"))
+                    .hint("`rbuild tag` names images in the store"));
+            }
+        };
+        let access = Access::new(app, self.end.reach_at(&from)?);
+        let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
+        let root = observed(&format!("tag {from}"), Progress::Quiet, |task: &Task| {
+            access.copy(&from, &to, &options, task)
+        })?;
+        outln!("{to} {}", root.digest);
+        Ok(0)
+    }
+}
