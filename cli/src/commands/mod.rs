@@ -29,5 +29,5 @@ pub(crate) mod sign;
 pub(crate) mod standalone;
 pub(crate) mod tags;
 pub(crate) mod transfer;
-pub(crate) mod working;
 pub(crate) mod validate;
+pub(crate) mod working;
