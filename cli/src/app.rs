@@ -12,7 +12,7 @@ use image::Reference;
 use registry_client::{Client, Credential, Files, HostRule, Keychain, Registries, ShortNames, Tls};
 use store::Store;
 use task::{Cause, Kind, Task};
-use transport::{Gate, Location, Places, Sink, Source};
+use transport::{Gate, Location, Machine, Places, Sink, Source};
 
 use crate::config;
 use crate::render::{self, Progress, Rendering};
@@ -86,6 +86,8 @@ pub(crate) struct Reach {
     pub retries: Option<u32>,
     /// `--retry-delay`: the first pause before that
     pub retry_delay: Option<Duration>,
+    /// `--daemon-host`
+    pub daemon_host: Option<String>,
 }
 
 /// The things a command works with.
@@ -221,7 +223,20 @@ impl App {
     pub(crate) fn places_for(&self, reach: &Reach) -> Result<Arc<dyn builder::Places>, Failure> {
         let (store, options) = (self.store()?.clone(), self.client_options(reach)?);
         let (names, chosen) = (self.registries()?.short_names.clone(), self.places.chosen_names());
-        Ok(Arc::new(BuildPlaces { store, options, client: OnceLock::new(), names, chosen }))
+        let (client, machine) = (OnceLock::new(), self.machine(reach)?);
+        Ok(Arc::new(BuildPlaces { store, options, client, names, chosen, machine }))
+    }
+
+    /// Where others keep images on this machine.
+    ///
+    /// # Errors
+    /// storage.conf is malformed.
+    pub(crate) fn machine(&self, reach: &Reach) -> Result<Machine, Failure> {
+        Ok(Machine {
+            daemon: reach.daemon_host.clone().unwrap_or_else(config::docker_host),
+            containers: self.places.containers_storage()?,
+            scratch: config::scratch(),
+        })
     }
 
     fn client_options(&self, reach: &Reach) -> Result<registry_client::Options, Failure> {
@@ -307,6 +322,7 @@ struct BuildPlaces {
     client: OnceLock<Client>,
     names: ShortNames,
     chosen: PathBuf,
+    machine: Machine,
 }
 
 impl BuildPlaces {
@@ -321,12 +337,14 @@ impl BuildPlaces {
 
 impl builder::Places for BuildPlaces {
     fn source(&self, location: &Location) -> Result<Box<dyn Source>, Cause> {
-        let places = Places { client: &|| self.client(), store: &|| Ok(self.store.clone()) };
+        let store = || Ok(self.store.clone());
+        let places = Places { client: &|| self.client(), store: &store, machine: &self.machine };
         Ok(location.source(&places)?)
     }
 
     fn sink(&self, location: &Location) -> Result<Box<dyn Sink>, Cause> {
-        let places = Places { client: &|| self.client(), store: &|| Ok(self.store.clone()) };
+        let store = || Ok(self.store.clone());
+        let places = Places { client: &|| self.client(), store: &store, machine: &self.machine };
         Ok(location.sink(&places)?)
     }
 

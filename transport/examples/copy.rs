@@ -32,7 +32,7 @@ async fn run(from: &str, to: &str) -> transport::Result<()> {
         clock: || std::time::UNIX_EPOCH,
     };
     let store = || Ok(store::Store::open(STORE.as_ref(), options.clone())?);
-    let places = Places { client: &client, store: &store };
+    let places = Places { client: &client, store: &store, machine: &transport::Machine::default() };
     let (from, to): (Location, Location) = (from.parse()?, to.parse()?);
     let task = Task::silent();
     let source = from.source(&places)?;

@@ -35,9 +35,38 @@ pub enum Location {
     Directory(PathBuf),
     /// `store:name`: the images on this machine.
     Store(String),
+    /// `docker-daemon:name` or `docker-daemon:sha256:id`: an image of a Docker daemon.
+    Daemon(String),
+    /// `containers-storage:[driver@graphroot+runroot]name`: an image of podman and buildah.
+    Containers(Option<StorageAt>, String),
 }
 
-const TRANSPORTS: &str = "docker://, oci:, oci-archive:, docker-archive:, dir: or store:";
+/// Which storage of podman and buildah, where it is not the usual one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageAt {
+    /// How layers are kept there; `None` is whatever is found.
+    pub driver: Option<String>,
+    /// Where images and layers are.
+    pub graph_root: PathBuf,
+    /// Where what does not survive a restart is.
+    pub run_root: Option<PathBuf>,
+}
+
+impl fmt::Display for StorageAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        if let Some(driver) = &self.driver {
+            write!(f, "{driver}@")?;
+        }
+        write!(f, "{}", self.graph_root.display())?;
+        if let Some(run_root) = &self.run_root {
+            write!(f, "+{}", run_root.display())?;
+        }
+        f.write_str("]")
+    }
+}
+
+const TRANSPORTS: &str = "docker://, oci:, oci-archive:, docker-archive:, dir:, store:, docker-daemon: or containers-storage:";
 
 impl Location {
     /// The word before the colon.
@@ -49,6 +78,8 @@ impl Location {
             Location::DockerArchive(..) => "docker-archive",
             Location::Directory(_) => "dir",
             Location::Store(_) => "store",
+            Location::Daemon(_) => "docker-daemon",
+            Location::Containers(..) => "containers-storage",
         }
     }
 
@@ -59,6 +90,11 @@ impl Location {
             Location::OciArchive(path, named) => Location::OciArchive(base.join(path), named),
             Location::DockerArchive(path, named) => Location::DockerArchive(base.join(path), named),
             Location::Directory(path) => Location::Directory(base.join(path)),
+            Location::Containers(Some(at), name) => {
+                let graph_root = base.join(at.graph_root);
+                let run_root = at.run_root.map(|path| base.join(path));
+                Location::Containers(Some(StorageAt { graph_root, run_root, ..at }), name)
+            }
             other => other,
         }
     }
@@ -89,21 +125,14 @@ impl FromStr for Location {
             }
             "dir" if !rest.is_empty() => Ok(Location::Directory(rest.into())),
             "store" if !rest.is_empty() => Ok(Location::Store(rest.to_owned())),
-            "dir" | "store" => Err(refuse(text, "nothing follows the colon", None)),
-            "containers-storage" => Err(refuse(
-                text,
-                "the storage of podman and buildah is not read",
-                Some(format!(
-                    "`podman save --format oci-archive -o image.tar {rest}`, then use oci-archive:image.tar"
-                )),
-            )),
-            "docker-daemon" => Err(refuse(
-                text,
-                "the storage of the Docker daemon is not read",
-                Some(format!(
-                    "`docker save -o image.tar {rest}`, then use docker-archive:image.tar"
-                )),
-            )),
+            "containers-storage" => containers(text, rest),
+            "docker-daemon" if is_daemons(rest) => Ok(Location::Daemon(rest.to_owned())),
+            "docker-daemon" if !rest.is_empty() => {
+                Err(refuse(text, "it is neither a name nor an id of an image", None))
+            }
+            "dir" | "store" | "docker-daemon" => {
+                Err(refuse(text, "nothing follows the colon", None))
+            }
             _ => Err(untransported(text)),
         }
     }
@@ -117,6 +146,43 @@ fn registry(text: &str, rest: &str) -> Result<Location> {
     name.parse::<Reference>()
         .map(|reference| Location::Registry(reference.or_latest()))
         .map_err(|error| refuse(text, error.to_string(), None))
+}
+
+/// What a Docker daemon names images by.
+fn is_daemons(name: &str) -> bool {
+    let id = name.strip_prefix("sha256:").unwrap_or(name);
+    name.parse::<Digest>().is_ok()
+        || (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        || name.parse::<Reference>().is_ok()
+}
+
+/// `name`, `[graphroot]name`, `[driver@graphroot+runroot:options]name`; the options say how
+/// storage is written.
+fn containers(text: &str, rest: &str) -> Result<Location> {
+    let (at, name) = match rest.strip_prefix('[') {
+        None => (None, rest),
+        Some(inside) => {
+            let parts = inside.split_once(']');
+            let (place, name) = parts.ok_or_else(|| refuse(text, "a ']' is missing", None))?;
+            let (driver, place) = match place.split_once('@') {
+                Some((driver, place)) => (Some(driver.to_owned()), place),
+                None => (None, place),
+            };
+            let roots = place.split(':').next().unwrap_or_default();
+            let (graph, run) = match roots.split_once('+') {
+                Some((graph, run)) => (graph, Some(run.into())),
+                None => (roots, None),
+            };
+            if graph.is_empty() {
+                return Err(refuse(text, "it names no directory between the brackets", None));
+            }
+            (Some(StorageAt { driver, graph_root: graph.into(), run_root: run }), name)
+        }
+    };
+    if name.is_empty() {
+        return Err(refuse(text, "it names no image", None));
+    }
+    Ok(Location::Containers(at, name.to_owned()))
 }
 
 /// `path`, `path:name`, `path:@3`, `path@sha256:…`, `path:name@sha256:…` (the digest wins).
@@ -177,7 +243,10 @@ impl fmt::Display for Location {
                 }
             }
             Location::Directory(path) => write!(f, "{}", path.display()),
-            Location::Store(name) => f.write_str(name),
+            Location::Store(name) | Location::Daemon(name) | Location::Containers(None, name) => {
+                f.write_str(name)
+            }
+            Location::Containers(Some(at), name) => write!(f, "{at}{name}"),
         }
     }
 }
@@ -206,6 +275,14 @@ mod tests {
             ("docker-archive:a.tar:@0", "docker-archive:a.tar:@0"),
             ("dir:/a:b", "dir:/a:b"),
             ("store:localhost/app", "store:localhost/app"),
+            ("docker-daemon:app:1", "docker-daemon:app:1"),
+            ("docker-daemon:r.example:5000/a/b", "docker-daemon:r.example:5000/a/b"),
+            ("containers-storage:app", "containers-storage:app"),
+            ("containers-storage:[/g]a:1", "containers-storage:[/g]a:1"),
+            (
+                "containers-storage:[overlay@/g+/r:overlay.mountopt=x]a@0123",
+                "containers-storage:[overlay@/g+/r]a@0123",
+            ),
         ];
         for (text, expected) in cases {
             let read = text.parse::<Location>().unwrap();
@@ -224,8 +301,12 @@ mod tests {
             ("docker:/debian", Some("docker://debian")),
             ("/tmp/x.tar", Some("oci-archive:/tmp/x.tar")),
             ("./x", Some("oci:./x")),
-            ("containers-storage:app", Some("podman save")),
-            ("docker-daemon:app:1", Some("docker save")),
+            ("containers-storage:", None),
+            ("containers-storage:[x", None),
+            ("containers-storage:[]x", None),
+            ("containers-storage:[overlay@/x]", None),
+            ("docker-daemon:", None),
+            ("docker-daemon:A B", None),
             ("", None),
             ("oci:", None),
             ("oci::v1", None),

@@ -1,10 +1,14 @@
+use std::path::PathBuf;
+
 use registry_client::Client;
 use store::Store;
 use task::Cause;
 
 use crate::at::{
-    Archive, ArchiveSource, Directory, Form, LayoutImage, Registry, StoreImage, archive_names,
+    Archive, ArchiveSource, ContainersImage, Daemon, DaemonSink, DaemonSource, Directory, Form,
+    LayoutImage, Registry, StoreImage, archive_names,
 };
+use crate::location::StorageAt;
 use crate::{Error, Location, Result, Side, Sink, Source};
 
 /// What locations need to be opened; each is asked for only when a location needs it.
@@ -13,6 +17,37 @@ pub struct Places<'a> {
     pub client: &'a (dyn Fn() -> Result<Client, Cause> + Sync),
     /// The store for `store:`.
     pub store: &'a (dyn Fn() -> Result<Store, Cause> + Sync),
+    /// Where others keep images on this machine.
+    pub machine: &'a Machine,
+}
+
+/// Where others keep images on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// The socket of the Docker daemon: `unix:///path` or `tcp://host:port`.
+    pub daemon: String,
+    /// Where podman and buildah keep images; the first place that has one counts.
+    pub containers: Vec<PathBuf>,
+    /// Where large files are put for a while.
+    pub scratch: PathBuf,
+}
+
+impl Default for Machine {
+    fn default() -> Machine {
+        Machine {
+            daemon: "unix:///var/run/docker.sock".to_owned(),
+            containers: vec!["/var/lib/containers/storage".into()],
+            scratch: "/var/tmp".into(),
+        }
+    }
+}
+
+fn daemon(places: &Places<'_>) -> Result<Daemon> {
+    Daemon::new(&places.machine.daemon, &places.machine.scratch)
+}
+
+fn containers(at: Option<&StorageAt>, name: &str, places: &Places<'_>) -> ContainersImage {
+    ContainersImage::new(at, name, &places.machine.containers)
 }
 
 impl Location {
@@ -39,6 +74,8 @@ impl Location {
             }
             Location::Directory(path) => Box::new(Directory::new(path)),
             Location::Store(name) => Box::new(StoreImage::new(&(places.store)()?, Some(name))),
+            Location::Daemon(name) => Box::new(DaemonSource::new(daemon(places)?, name)),
+            Location::Containers(at, name) => Box::new(containers(at.as_ref(), name, places)),
         })
     }
 
@@ -66,6 +103,17 @@ impl Location {
             }
             Location::Directory(path) => Box::new(Directory::new(path)),
             Location::Store(name) => Box::new(StoreImage::new(&(places.store)()?, Some(name))),
+            Location::Daemon(name) => Box::new(DaemonSink::new(daemon(places)?, name)?),
+            Location::Containers(..) => {
+                return Err(Error::Location {
+                    text: self.to_string(),
+                    reason: "the storage of podman and buildah is read only".to_owned(),
+                    hint: Some(
+                        "copy to oci-archive:image.tar, then `podman load -i image.tar`".to_owned(),
+                    ),
+                }
+                .into());
+            }
         })
     }
 
@@ -97,7 +145,10 @@ impl Location {
                 let names = (places.store)()?.names()?;
                 Ok(names.into_iter().map(|name| name.name).collect())
             }
-            Location::Directory(_) => Err(self.cannot("listing names").into()),
+            Location::Containers(at, name) => containers(at.as_ref(), name, places).names().await,
+            Location::Directory(_) | Location::Daemon(_) => {
+                Err(self.cannot("listing names").into())
+            }
         }
     }
 

@@ -122,20 +122,25 @@ impl Machine {
 
     async fn copy(&self, from: &Location, to: &Location) -> Result<Descriptor> {
         let (client, store) = (|| Ok(self.client.clone()), || Ok(self.store.clone()));
-        let places = Places { client: &client, store: &store };
+        let places = Places { client: &client, store: &store, machine: &crate::Machine::default() };
         let (source, sink) = (from.source(&places)?, to.sink(&places)?);
         copy(&*source, &*sink, &Open, &all(), &Task::silent()).await
     }
 
     async fn put(&self, memory: &Memory, name: &str, to: &Location) -> Result<Descriptor> {
         let (client, store) = (|| Ok(self.client.clone()), || Ok(self.store.clone()));
-        let sink = to.sink(&Places { client: &client, store: &store })?;
+        let sink = to.sink(&Places {
+            client: &client,
+            store: &store,
+            machine: &crate::Machine::default(),
+        })?;
         copy(&memory.image(name), &*sink, &Open, &all(), &Task::silent()).await
     }
 
     fn source(&self, from: &Location) -> Box<dyn Source> {
         let (client, store) = (|| Ok(self.client.clone()), || Ok(self.store.clone()));
-        from.source(&Places { client: &client, store: &store }).unwrap()
+        from.source(&Places { client: &client, store: &store, machine: &crate::Machine::default() })
+            .unwrap()
     }
 }
 
@@ -312,7 +317,9 @@ async fn artifacts_are_found_by_their_subject_in_every_place() {
             ..Artifact::default()
         };
         let (client, store) = (|| Ok(machine.client.clone()), || Ok(machine.store.clone()));
-        let sink = location.sink(&Places { client: &client, store: &store }).unwrap();
+        let sink = location
+            .sink(&Places { client: &client, store: &store, machine: &crate::Machine::default() })
+            .unwrap();
         let attached = attach(&*sink, &root, &artifact, &Task::silent()).await.unwrap();
         let source = machine.source(&location);
         let found = source.referrers(&root).await.unwrap();
@@ -323,7 +330,9 @@ async fn artifacts_are_found_by_their_subject_in_every_place() {
         assert_eq!(source.resolve().await.unwrap().digest, root.digest, "{location}");
         // Image and artifact travel together.
         let target = Location::Layout(machine.path().join("target"), Named::Name("t".to_owned()));
-        let sink = target.sink(&Places { client: &client, store: &store }).unwrap();
+        let sink = target
+            .sink(&Places { client: &client, store: &store, machine: &crate::Machine::default() })
+            .unwrap();
         let options = CopyOptions { referrers: true, ..all() };
         copy(&*source, &*sink, &Open, &options, &Task::silent()).await.unwrap();
         assert_eq!(machine.source(&target).referrers(&root).await.unwrap().len(), 1);
@@ -361,7 +370,7 @@ async fn names_are_listed_and_deleted() {
     let machine = Machine::new();
     let memory = samples();
     let (client, store) = (|| Ok(machine.client.clone()), || Ok(machine.store.clone()));
-    let places = Places { client: &client, store: &store };
+    let places = Places { client: &client, store: &store, machine: &crate::Machine::default() };
     for location in locations(machine.path(), server.as_ref(), "x") {
         machine.put(&memory, "one", &location).await.unwrap();
         let names = location.names(None, &places).await;

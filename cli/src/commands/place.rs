@@ -53,6 +53,9 @@ pub(crate) fn store_name(from: &Location) -> Result<String, Failure> {
         },
         other => match other {
             Location::Directory(path) => path_name(path),
+            Location::Daemon(name) | Location::Containers(_, name) => {
+                Ok(Reference::parse_with(name, "docker.io")?.or_latest().to_string())
+            }
             _ => Err(Failure::usage(format!("{other} has no name"))),
         },
     }
@@ -150,9 +153,11 @@ impl<'a> Access<'a> {
             Location::Store(_) => Some(self.app.store()?.clone()),
             _ => None,
         };
+        let machine = self.app.machine(&self.reach)?;
         let places = Places {
             client: &|| Ok(client.clone().expect("a registry was given a client")),
             store: &|| Ok(store.clone().expect("a store location was given the store")),
+            machine: &machine,
         };
         Ok(open(&places)?)
     }

@@ -140,6 +140,22 @@ pub(crate) fn scopes(location: &Location) -> Vec<String> {
         }
         Location::Directory(path) => path_scopes(&path.to_string_lossy()),
         Location::Store(name) => vec![name.clone()],
+        Location::Daemon(name) => match name.parse::<Reference>() {
+            Ok(reference) => registry_scopes(&reference),
+            Err(_) => vec![name.clone()],
+        },
+        Location::Containers(at, name) => {
+            let name = name.parse::<Reference>().ok();
+            let mut scopes = name.map(|name| registry_scopes(&name)).unwrap_or_default();
+            if let Some(at) = at {
+                let graph = at.graph_root.display();
+                let driver = at.driver.as_deref().unwrap_or("overlay");
+                let place = format!("[{driver}@{graph}]");
+                scopes.iter_mut().for_each(|scope| scope.insert_str(0, &place));
+                scopes.extend([place, format!("[{graph}]")]);
+            }
+            scopes
+        }
         _ => Vec::new(),
     }
 }

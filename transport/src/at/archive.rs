@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -57,6 +58,18 @@ impl ArchiveSource {
         ArchiveSource { path: path.to_owned(), named, form, opened: Arc::default() }
     }
 
+    /// An image in an archive that is open already; `shown` is for messages.
+    pub(crate) fn over(
+        file: File,
+        shown: &Path,
+        form: Form,
+        named: &Named,
+    ) -> Result<ArchiveSource> {
+        let opened = choose(TarIndex::open(file, shown)?, shown, named, form)?;
+        let source = ArchiveSource::new(shown, form, named.clone());
+        Ok(ArchiveSource { opened: Arc::new(OnceCell::new_with(Some(Arc::new(opened)))), ..source })
+    }
+
     async fn opened(&self) -> Result<Arc<Opened>, Cause> {
         let open = || async {
             let (path, named, form) = (self.path.clone(), self.named.clone(), self.form);
@@ -95,7 +108,10 @@ fn open_tar(path: &Path, form: Form) -> Result<TarIndex> {
 }
 
 fn open(path: &Path, named: &Named, form: Form) -> Result<Opened> {
-    let tar = open_tar(path, form)?;
+    choose(open_tar(path, form)?, path, named, form)
+}
+
+fn choose(tar: TarIndex, path: &Path, named: &Named, form: Form) -> Result<Opened> {
     let place = form.place(path);
     let entries = layout_entries(&tar, &place)?;
     if form == Form::Docker {
@@ -226,6 +242,18 @@ impl Archive {
     }
 
     fn finish_now(&self) -> Result<()> {
+        self.complete()?;
+        self.tar.finish()
+    }
+
+    /// Ends the archive, which never gets its name.
+    pub(crate) fn finish_unnamed(&self) -> Result<File> {
+        self.complete()?;
+        self.tar.finish_unnamed()
+    }
+
+    /// Writes what comes last.
+    fn complete(&self) -> Result<()> {
         if let Some(gap) = self.tar.first_gap() {
             let place = self.place();
             return Err(Error::Malformed { place, reason: format!("{gap} was not written") });
@@ -239,7 +267,7 @@ impl Archive {
             let manifest = serde_json::to_vec(&*items).expect("names and paths are plain text");
             self.small("manifest.json", &manifest)?;
         }
-        self.tar.finish()
+        Ok(())
     }
 
     fn small(&self, name: &str, content: &[u8]) -> Result<()> {

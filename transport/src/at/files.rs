@@ -67,6 +67,19 @@ fn unnamed_beside(path: &Path) -> Result<File> {
     opened.map_err(|error| Error::file("making room to uncompress", path)(error.into()))
 }
 
+/// A file without a name in a directory for such files.
+pub(crate) fn unnamed(directory: &Path) -> Result<File> {
+    if let Ok(file) = unnamed_in(directory, 0o600) {
+        return Ok(file);
+    }
+    let path = hidden_beside(&directory.join("x"));
+    let mut options = OpenOptions::new();
+    let opened = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
+    let file = opened.map_err(Error::file("creating", &path))?;
+    fs::remove_file(&path).map_err(Error::file("removing the name of", &path))?;
+    Ok(file)
+}
+
 fn unnamed_in(directory: &Path, mode: u32) -> rustix::io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::open(directory, flags, Mode::from_raw_mode(mode))?))

@@ -1,6 +1,8 @@
 //! The places: one file each.
 
 mod archive;
+mod containers;
+mod daemon;
 mod directory;
 mod docker_archive;
 mod files;
@@ -12,6 +14,9 @@ mod store;
 mod tar;
 
 pub use archive::{Archive, ArchiveSink, ArchiveSource, Form, archive_names};
+pub use containers::ContainersImage;
+pub(crate) use daemon::Daemon;
+pub use daemon::{DaemonSink, DaemonSource};
 pub use directory::Directory;
 pub use layout::LayoutImage;
 pub use memory::{Memory, MemoryImage};

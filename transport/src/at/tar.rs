@@ -359,10 +359,20 @@ impl TarWriter {
 
     /// Ends the archive, brings it to the disk and gives it its name.
     pub(crate) fn finish(&self) -> Result<()> {
+        self.end()?;
+        self.new.appear()
+    }
+
+    /// Ends the archive, which never gets its name.
+    pub(crate) fn finish_unnamed(&self) -> Result<File> {
+        self.end()?;
+        self.new.file().try_clone().map_err(Error::file("reading", self.path()))
+    }
+
+    fn end(&self) -> Result<()> {
         let end = self.state.lock().unwrap_or_else(PoisonError::into_inner).end + 2 * BLOCK;
         // Also extends the file, so that the end marks and all padding read as zero.
-        self.new.file().set_len(end).map_err(Error::file("writing", self.path()))?;
-        self.new.appear()
+        self.new.file().set_len(end).map_err(Error::file("writing", self.path()))
     }
 }
 

@@ -147,7 +147,8 @@ pub(crate) struct OneEnd {
     no_creds: bool,
     #[command(flatten)]
     retry: RetryFlags,
-    #[arg(long, hide = true, value_name = "HOST")]
+    /// Socket of the Docker daemon, for docker-daemon: (default: $DOCKER_HOST)
+    #[arg(long, value_name = "HOST", help_heading = "Registry")]
     daemon_host: Option<String>,
     #[arg(long, hide = true, value_name = "DIR")]
     shared_blob_dir: Option<PathBuf>,
@@ -180,7 +181,8 @@ impl OneEnd {
         };
         let reach = self.registry.reach()?;
         let credential = login.credential()?.or(reach.credential);
-        Ok(self.retry.reach(Reach { credential, ..reach }))
+        let daemon_host = self.daemon_host.clone();
+        Ok(self.retry.reach(Reach { credential, daemon_host, ..reach }))
     }
 }
 

@@ -149,7 +149,7 @@ impl WhatFlags {
             // layouts take OCI documents only.
             (
                 None,
-                Location::DockerArchive(..),
+                Location::DockerArchive(..) | Location::Daemon(_),
                 Location::Layout(..) | Location::OciArchive(..),
             ) if !self.preserve_digests => Some(Format::Oci),
             _ => None,
@@ -167,7 +167,7 @@ impl WhatFlags {
     }
 }
 
-/// What skopeo has and we do not: refused by name.
+/// What is for one transport only, and what skopeo has and we do not, refused by name.
 #[derive(Debug, Clone, Default, Args)]
 struct RefusedFlags {
     #[arg(long, hide = true, value_name = "KEY")]
@@ -176,9 +176,11 @@ struct RefusedFlags {
     decryption_key: Vec<String>,
     #[arg(long, hide = true, value_name = "N", allow_negative_numbers = true)]
     encrypt_layer: Vec<i64>,
-    #[arg(long, hide = true, value_name = "HOST")]
+    /// Socket of the Docker daemon the source is on (default: $DOCKER_HOST)
+    #[arg(long, value_name = "HOST", help_heading = "Registry at the source")]
     src_daemon_host: Option<String>,
-    #[arg(long, hide = true, value_name = "HOST")]
+    /// Socket of the Docker daemon the destination is on (default: $DOCKER_HOST)
+    #[arg(long, value_name = "HOST", help_heading = "Registry at the destination")]
     dest_daemon_host: Option<String>,
     #[arg(long, hide = true, value_name = "DIR")]
     src_shared_blob_dir: Option<PathBuf>,
@@ -233,9 +235,12 @@ impl Copy {
         };
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let root = observed(&format!("copy to {to}"), progress, |task| {
-            let (reach, platform) = (self.source_end.reach(&self.retry)?, app.settings.platform());
+            let (mut reach, platform) =
+                (self.source_end.reach(&self.retry)?, app.settings.platform());
+            reach.daemon_host.clone_from(&self.refused.src_daemon_host);
             let source = Access::unpacking(app, reach, platform.clone());
-            let reach = self.destination_end.reach(&self.retry)?;
+            let mut reach = self.destination_end.reach(&self.retry)?;
+            reach.daemon_host.clone_from(&self.refused.dest_daemon_host);
             let sink = Access::unpacking(app, reach, platform);
             if self.dry_run {
                 return plan(app, &*source.source(&from)?, &options, task);

@@ -1,0 +1,624 @@
+//! The storage of podman and buildah, to be read: images leave it with the digests they have there.
+//!
+//! Layers lie there unpacked; a record beside each (`tar-split`) has everything of the archive but
+//! the content of its files, so that the archive comes out as it went in. The manifest is kept as
+//! well where it names layers without compression; else one that does is made, because the
+//! compressed bytes are gone.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use image::{
+    Config, Descriptor, Digest, Document, Encoding, MAX_DOCUMENT, Manifest, MediaType, Node,
+    Reference,
+};
+use layers::Root;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::Deserialize;
+use task::Cause;
+use tokio::sync::OnceCell;
+
+use super::directory::describe;
+use super::files;
+use crate::bridge::{self, blocking};
+use crate::location::StorageAt;
+use crate::{Error, Location, Origin, Result, Source, Unverified};
+
+/// The largest list of images or layers that is read.
+const LIST: u64 = 256 << 20;
+/// The largest record of one piece of an archive.
+const RECORD: u64 = 32 << 20;
+/// How long others may hold their locks.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `containers-storage:…`: an image in the storage of podman and buildah.
+#[derive(Debug, Clone)]
+pub struct ContainersImage {
+    storage: Storage,
+    name: String,
+    at: Option<StorageAt>,
+    opened: Arc<OnceCell<Arc<Opened>>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    root: Descriptor,
+    documents: BTreeMap<Digest, Bytes>,
+    layers: BTreeMap<Digest, Layer>,
+}
+
+/// Where a layer's record and its files are.
+#[derive(Debug, Clone)]
+struct Layer {
+    record: PathBuf,
+    files: PathBuf,
+}
+
+/// Storage in its places, the first that has the image counting.
+#[derive(Debug, Clone)]
+struct Storage(Vec<(Option<String>, PathBuf)>);
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct ImageRecord {
+    id: String,
+    #[serde(default)]
+    digest: Option<String>,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    #[serde(default)]
+    layer: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct LayerRecord {
+    id: String,
+    #[serde(default)]
+    parent: String,
+    #[serde(default)]
+    diff_digest: Option<Digest>,
+}
+
+/// One store: a driver's directories below a root.
+struct Store {
+    root: PathBuf,
+    driver: String,
+}
+
+impl ContainersImage {
+    /// The image of this name or id, in the storage that the location says or the first of
+    /// `roots` that has it.
+    pub(crate) fn new(at: Option<&StorageAt>, name: &str, roots: &[PathBuf]) -> ContainersImage {
+        let storage = match at {
+            Some(at) => vec![(at.driver.clone(), at.graph_root.clone())],
+            None => roots.iter().map(|root| (None, root.clone())).collect(),
+        };
+        ContainersImage {
+            storage: Storage(storage),
+            name: name.to_owned(),
+            at: at.cloned(),
+            opened: Arc::default(),
+        }
+    }
+
+    /// The names of all images there.
+    pub(crate) async fn names(&self) -> Result<Vec<String>, Cause> {
+        let storage = self.storage.clone();
+        blocking(move || {
+            let mut names = Vec::new();
+            for store in storage.stores()? {
+                names.extend(store.images()?.into_iter().flat_map(ImageRecord::names));
+            }
+            Ok(names)
+        })
+        .await
+    }
+
+    async fn opened(&self) -> Result<Arc<Opened>, Cause> {
+        let open = || async {
+            let (storage, name) = (self.storage.clone(), self.name.clone());
+            blocking(move || storage.open(&name).map(Arc::new)).await
+        };
+        Ok(Arc::clone(self.opened.get_or_try_init(open).await?))
+    }
+}
+
+impl ImageRecord {
+    fn names(self) -> Vec<String> {
+        self.names.unwrap_or_default()
+    }
+
+    /// Whether a text means this image: its id or the beginning of it, its digest, one of its
+    /// names.
+    fn is(&self, text: &str) -> bool {
+        let (text, id) = match text.rsplit_once('@') {
+            Some((name, id)) if !id.contains(':') => (name, Some(id)),
+            _ => (text, None),
+        };
+        if id.is_some_and(|id| !self.id.starts_with(id)) {
+            return false;
+        }
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        let is_hex = hex.len() >= 3 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if (is_hex && self.id.starts_with(hex)) || text.is_empty() {
+            return true;
+        }
+        let names = self.names.iter().flatten();
+        ["docker.io", "localhost"].iter().any(|default| {
+            let Ok(wanted) = Reference::parse_with(text, default) else { return false };
+            let digest = wanted.digest.map(|digest| digest.to_string());
+            let plain = Reference { digest: None, ..wanted.clone() };
+            let named = |name: &String| match (&digest, wanted.tag.is_some()) {
+                (Some(_), false) => name
+                    .parse::<Reference>()
+                    .is_ok_and(|reference| reference.repository == wanted.repository),
+                _ => *name == plain.clone().or_latest().to_string(),
+            };
+            digest.as_ref().is_none_or(|digest| self.digest.as_ref() == Some(digest))
+                && names.clone().any(named)
+        })
+    }
+}
+
+impl Storage {
+    fn stores(&self) -> Result<Vec<Store>> {
+        let mut stores = Vec::new();
+        for (driver, root) in &self.0 {
+            let known = ["overlay", "vfs"];
+            let found = match driver.as_deref() {
+                // Both names are of one driver and one directory.
+                Some("overlay2") => Some("overlay"),
+                Some(driver) => match known.contains(&driver) {
+                    true => Some(driver),
+                    false => {
+                        let action = format!("reading layers of the driver {driver}");
+                        let place = format!("the storage {}", root.display());
+                        return Err(Error::Unsupported { action, place });
+                    }
+                },
+                None => known.into_iter().find(|d| root.join(format!("{d}-images")).is_dir()),
+            };
+            if let Some(driver) = found {
+                stores.push(Store { root: root.clone(), driver: driver.to_owned() });
+            }
+        }
+        Ok(stores)
+    }
+
+    fn shown(&self) -> String {
+        let roots: Vec<_> = self.0.iter().map(|(_, root)| root.display().to_string()).collect();
+        format!("the storage {}", roots.join(", "))
+    }
+
+    fn open(&self, name: &str) -> Result<Opened> {
+        let mut known = Vec::new();
+        for store in self.stores()? {
+            let images = store.images()?;
+            // A name is exact, so it goes before the beginning of an id.
+            let exact = images.iter().find(|image| {
+                image.names.iter().flatten().any(|known| known == name) || image.id == name
+            });
+            let mut fitting = images.iter().filter(|image| image.is(name));
+            match (exact, fitting.next(), fitting.next()) {
+                (Some(image), ..) | (None, Some(image), None) => return store.open(image),
+                (None, Some(_), Some(_)) => {
+                    let reason = format!("{name:?} could be several images");
+                    return Err(Error::Malformed { place: store.shown(), reason });
+                }
+                (None, None, _) => {
+                    known.extend(images.into_iter().flat_map(ImageRecord::names).take(10));
+                }
+            }
+        }
+        Err(Error::NoImage { name: format!("{name:?}"), place: self.shown(), known })
+    }
+}
+
+impl Store {
+    fn shown(&self) -> String {
+        format!("the storage {}", self.root.display())
+    }
+
+    fn directory(&self, what: &str) -> PathBuf {
+        self.root.join(format!("{}-{what}", self.driver))
+    }
+
+    /// A list that others change, read while they do not.
+    fn list<T: for<'de> Deserialize<'de>>(&self, what: &str, files: &[&str]) -> Result<Vec<T>> {
+        let directory = self.directory(what);
+        let _lock = lock(&directory.join(format!("{what}.lock")))?;
+        let mut all = Vec::new();
+        for name in files {
+            let path = directory.join(name);
+            let Some(bytes) = files::read(&path, LIST)? else { continue };
+            let list: Option<Vec<T>> = serde_json::from_slice(&bytes).map_err(|error| {
+                let reason = format!("malformed JSON ({error})");
+                Error::Malformed { place: path.display().to_string(), reason }
+            })?;
+            all.extend(list.unwrap_or_default());
+        }
+        Ok(all)
+    }
+
+    fn images(&self) -> Result<Vec<ImageRecord>> {
+        self.list("images", &["images.json"])
+    }
+
+    fn refuse(&self, image: &ImageRecord, reason: impl Into<String>) -> Error {
+        let place = format!("image {} of {}", image.id, self.shown());
+        Error::Malformed { place, reason: reason.into() }
+    }
+
+    /// What is kept of an image under a key.
+    fn data(&self, image: &ImageRecord, key: &str) -> Result<Vec<u8>> {
+        let plain = |b: u8| b == b'.' || b.is_ascii_digit() || b.is_ascii_lowercase();
+        let name = match key.bytes().all(plain) {
+            true => key.to_owned(),
+            false => format!("={}", BASE64_STANDARD.encode(key)),
+        };
+        if !image.id.bytes().all(|byte| byte.is_ascii_hexdigit()) || name.contains('/') {
+            return Err(self.refuse(image, "its id or data is not named as it should be"));
+        }
+        let path = self.directory("images").join(&image.id).join(name);
+        files::read(&path, MAX_DOCUMENT)?
+            .ok_or_else(|| self.refuse(image, format!("its {key} is missing")))
+    }
+
+    fn open(&self, image: &ImageRecord) -> Result<Opened> {
+        let document = self.data(image, "manifest")?;
+        let descriptor = describe(&document, &self.shown())?;
+        if !descriptor.media_type.is_manifest() {
+            let reason = format!("it is kept as a {}", descriptor.media_type);
+            return Err(self.refuse(image, reason));
+        }
+        let Node::Manifest(manifest) = Node::read(descriptor.clone(), document.clone())? else {
+            return Err(self.refuse(image, "it is no manifest"));
+        };
+        let config = self.data(image, &manifest.config.digest.to_string())?;
+        let config = Document::<Config>::read(manifest.config.clone(), config)?;
+        let layers = self.layers(image, &config)?;
+        let docker = manifest.config.media_type.is_docker();
+        let mut plain = Vec::new();
+        for (diff_id, layer) in &layers {
+            let size = size(&layer.record)?;
+            plain.push(Descriptor::new(MediaType::layer(Encoding::Plain, docker), *diff_id, size));
+        }
+        let same = manifest.layers.len() == plain.len()
+            && manifest.layers.iter().zip(&plain).all(|(a, b)| a.digest == b.digest);
+        let mut documents = BTreeMap::from([(config.digest(), config.bytes().clone())]);
+        let root = if same {
+            documents.insert(descriptor.digest, document.into());
+            descriptor
+        } else {
+            let mut made: Manifest = Manifest::clone(&manifest);
+            made.layers = plain;
+            let made = Document::write(descriptor.media_type, made);
+            documents.insert(made.digest(), made.bytes().clone());
+            made.descriptor().clone()
+        };
+        Ok(Opened { root, documents, layers: layers.into_iter().collect() })
+    }
+
+    /// The image's layers, base first, from its top layer down.
+    fn layers(
+        &self,
+        image: &ImageRecord,
+        config: &Document<Config>,
+    ) -> Result<Vec<(Digest, Layer)>> {
+        let records: Vec<LayerRecord> =
+            self.list("layers", &["layers.json", "volatile-layers.json"])?;
+        let records: BTreeMap<&str, &LayerRecord> =
+            records.iter().map(|record| (record.id.as_str(), record)).collect();
+        let mut chain = Vec::new();
+        let mut next = image.layer.as_str();
+        while !next.is_empty() {
+            let record = records.get(next);
+            let record =
+                record.ok_or_else(|| self.refuse(image, format!("its layer {next} is missing")))?;
+            chain.push(*record);
+            if chain.len() > records.len() {
+                return Err(self.refuse(image, "its layers go in a circle"));
+            }
+            next = &record.parent;
+        }
+        chain.reverse();
+        let diff_ids = &config.rootfs.diff_ids;
+        let found: Vec<_> = chain.iter().map(|record| record.diff_digest).collect();
+        if found.iter().map(Option::as_ref).ne(diff_ids.iter().map(Some)) {
+            return Err(self.refuse(image, "its layers are not those that its config names"));
+        }
+        let mut layers = Vec::new();
+        for (record, diff_id) in chain.into_iter().zip(diff_ids) {
+            if !record.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                return Err(self.refuse(image, "a layer is not named as it should be"));
+            }
+            let files = match self.driver.as_str() {
+                "vfs" => self.root.join("vfs/dir").join(&record.id),
+                driver => self.root.join(driver).join(&record.id).join("diff"),
+            };
+            let name = format!("{}.tar-split.gz", record.id);
+            let layer = Layer { record: self.directory("layers").join(name), files };
+            layers.push((*diff_id, layer));
+        }
+        Ok(layers)
+    }
+}
+
+/// Holds a lock of others for reading; nothing where there is none.
+fn lock(path: &Path) -> Result<Option<File>> {
+    let Some(file) = files::open(path)? else { return Ok(None) };
+    let began = Instant::now();
+    loop {
+        match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => return Ok(Some(file)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS)
+                if began.elapsed() < PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(Error::file("locking", path)(error.into())),
+        }
+    }
+}
+
+/// A piece of an archive: bytes of it, or a file whose content comes next.
+#[derive(Debug, Deserialize)]
+struct Piece {
+    #[serde(rename = "type")]
+    kind: u8,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    name_raw: Option<String>,
+    #[serde(default)]
+    size: Option<u64>,
+    #[serde(default)]
+    payload: Option<String>,
+}
+
+const FILE: u8 = 1;
+const SEGMENT: u8 = 2;
+
+fn broken(reason: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason.into())
+}
+
+impl Piece {
+    fn segment(&self) -> io::Result<Vec<u8>> {
+        let payload = self.payload.as_deref().unwrap_or_default();
+        BASE64_STANDARD.decode(payload).map_err(|_| broken("a segment is not base64"))
+    }
+
+    fn path(&self) -> io::Result<PathBuf> {
+        match (&self.name, &self.name_raw) {
+            (_, Some(raw)) => {
+                let bytes =
+                    BASE64_STANDARD.decode(raw).map_err(|_| broken("a name is not base64"))?;
+                Ok(std::ffi::OsString::from_vec(bytes).into())
+            }
+            (Some(name), None) => Ok(name.into()),
+            (None, None) => Err(broken("a file has no name")),
+        }
+    }
+}
+
+/// The pieces of a record.
+struct Pieces(Box<dyn BufRead + Send>);
+
+impl Pieces {
+    fn open(record: &Path) -> Result<Pieces> {
+        let file = files::open(record)?.ok_or_else(|| Error::Malformed {
+            place: record.display().to_string(),
+            reason: "the record of the layer's archive is missing".to_owned(),
+        })?;
+        let named = |source: layers::Error| Error::Layer {
+            name: record.display().to_string(),
+            source: source.into(),
+        };
+        Ok(Pieces(Box::new(BufReader::new(layers::decompress(file).map_err(named)?))))
+    }
+
+    fn next(&mut self) -> io::Result<Option<Piece>> {
+        let mut line = Vec::new();
+        let read = self.0.by_ref().take(RECORD).read_until(b'\n', &mut line)?;
+        if read as u64 == RECORD {
+            return Err(broken("a piece of it is too large"));
+        }
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return if read == 0 { Ok(None) } else { self.next() };
+        }
+        serde_json::from_slice(&line).map(Some).map_err(|error| broken(error.to_string()))
+    }
+}
+
+/// How large the archive is.
+fn size(record: &Path) -> Result<u64> {
+    let mut pieces = Pieces::open(record)?;
+    let failed = Error::file("reading", record);
+    let mut count = move || {
+        let mut size: u64 = 0;
+        while let Some(piece) = pieces.next()? {
+            let more = match piece.kind {
+                FILE => piece.size.unwrap_or(0),
+                SEGMENT => piece.segment()?.len() as u64,
+                other => return Err(broken(format!("a piece of kind {other}"))),
+            };
+            size = size.checked_add(more).ok_or_else(|| broken("it is too large"))?;
+        }
+        Ok(size)
+    };
+    count().map_err(failed)
+}
+
+/// The archive of a layer, put together again.
+struct Assembled {
+    pieces: Pieces,
+    files: Root,
+    segment: io::Cursor<Vec<u8>>,
+    file: Option<(io::Take<File>, PathBuf)>,
+}
+
+impl Assembled {
+    fn open(layer: &Layer) -> Result<Assembled> {
+        let files = Root::open(&layer.files).map_err(|error| Error::Layer {
+            name: layer.files.display().to_string(),
+            source: error.into(),
+        })?;
+        let (pieces, segment) = (Pieces::open(&layer.record)?, io::Cursor::default());
+        Ok(Assembled { pieces, files, segment, file: None })
+    }
+}
+
+impl Read for Assembled {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let n = self.segment.read(buffer)?;
+            if n > 0 {
+                return Ok(n);
+            }
+            if let Some((file, path)) = &mut self.file {
+                let n = file.read(buffer)?;
+                if n > 0 {
+                    return Ok(n);
+                }
+                if file.limit() > 0 {
+                    return Err(broken(format!("{} is shorter than it was", path.display())));
+                }
+                self.file = None;
+            }
+            let Some(piece) = self.pieces.next()? else { return Ok(0) };
+            match (piece.kind, piece.size.unwrap_or(0)) {
+                (SEGMENT, _) => self.segment = io::Cursor::new(piece.segment()?),
+                (FILE, 0) => {}
+                (FILE, size) => {
+                    let path = piece.path()?;
+                    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+                    let opened = self.files.open_at(&path, flags, Mode::empty());
+                    let file = File::from(opened.map_err(io::Error::other)?);
+                    if !file.metadata()?.is_file() {
+                        return Err(broken(format!("{} is no file any more", path.display())));
+                    }
+                    self.file = Some((file.take(size), path));
+                }
+                (other, _) => return Err(broken(format!("a piece of kind {other}"))),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Source for ContainersImage {
+    async fn resolve(&self) -> Result<Descriptor, Cause> {
+        Ok(self.opened().await?.root.clone())
+    }
+
+    async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
+        let opened = self.opened().await?;
+        if let Some(bytes) = opened.documents.get(&descriptor.digest) {
+            return Ok(Unverified::whole(bytes.clone()));
+        }
+        let layer = opened.layers.get(&descriptor.digest);
+        let layer = layer.ok_or_else(|| Error::missing(descriptor, self.storage.shown()))?.clone();
+        let assembled = blocking(move || Assembled::open(&layer)).await?;
+        Ok(bridge::stream(assembled))
+    }
+
+    async fn referrers(&self, _subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        Ok(Vec::new())
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Elsewhere
+    }
+
+    fn location(&self) -> Option<Location> {
+        Some(Location::Containers(self.at.clone(), self.name.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn image(id: &str, names: &[&str]) -> ImageRecord {
+        ImageRecord {
+            id: id.to_owned(),
+            digest: Some(format!("sha256:{}", "a".repeat(64))),
+            names: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+            layer: String::new(),
+        }
+    }
+
+    #[test]
+    fn names_ids_and_digests_mean_an_image() {
+        let hub = image("0123456789abcdef", &["docker.io/library/app:latest"]);
+        let local = image("fedcba9876543210", &["localhost/app:1", "r.example/team/app:2"]);
+        let digest = format!("r.example/team/app@sha256:{}", "a".repeat(64));
+        let other = format!("r.example/team/app@sha256:{}", "b".repeat(64));
+        for (text, first, second) in [
+            ("app", true, false),
+            ("app:latest", true, false),
+            ("app:1", false, true),
+            ("localhost/app:1", false, true),
+            ("r.example/team/app", false, false),
+            ("r.example/team/app:2", false, true),
+            (digest.as_str(), false, true),
+            (other.as_str(), false, false),
+            ("0123", true, false),
+            ("sha256:fedcba", false, true),
+            ("app@0123", true, false),
+            ("app@4567", false, false),
+            ("@fedc", false, true),
+            ("none", false, false),
+        ] {
+            assert_eq!((hub.is(text), local.is(text)), (first, second), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_record_puts_an_archive_together_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = directory.path().join("files");
+        fs::create_dir_all(files.join("d")).unwrap();
+        fs::write(files.join("d/a"), "hello").unwrap();
+        fs::write(directory.path().join("secret"), "secret").unwrap();
+        std::os::unix::fs::symlink("../secret", files.join("link")).unwrap();
+        let record = directory.path().join("record");
+        let layer = Layer { record: record.clone(), files };
+        let read = |text: &str| {
+            fs::write(&record, text).unwrap();
+            let mut all = Vec::new();
+            let read = Assembled::open(&layer).map_err(io::Error::other)?.read_to_end(&mut all);
+            read.map(|_| String::from_utf8(all).unwrap())
+        };
+        let segment = r#"{"type":2,"payload":"PDw="}"#;
+        let end = r#"{"type":2,"payload":"Pj4="}"#;
+        let file = |name: &str, size| {
+            format!("{segment}\n{{\"type\":1,\"name\":\"{name}\",\"size\":{size}}}\n\n{end}")
+        };
+        assert_eq!(read(&file("d/a", 5)).unwrap(), "<<hello>>");
+        assert_eq!(size(&record).unwrap(), 9);
+        assert_eq!(read(&file("d/a", 3)).unwrap(), "<<hel>>");
+        for (name, bytes) in [("d/a", 6), ("d", 1), ("link", 6), ("../secret", 6), ("missing", 1)] {
+            assert!(read(&file(name, bytes)).is_err(), "{name}");
+        }
+        for text in ["nonsense", r#"{"type":7}"#, r#"{"type":2,"payload":"!"}"#] {
+            assert!(read(text).is_err() && size(&record).is_err(), "{text}");
+        }
+    }
+}
