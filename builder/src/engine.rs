@@ -352,9 +352,10 @@ impl Build {
             }
             Op::Run(op) => {
                 self.run_content(op, &mut content, task)?;
-                // What `/etc/hosts` says of them decides the result as well.
-                if !self.request.hosts.is_empty() {
-                    content.part(format!("\0hosts{:?}", self.request.hosts).as_bytes());
+                // What commands call machines decides the result as well.
+                let names = self.request.run.names();
+                if !names.is_empty() {
+                    content.part(names.as_bytes());
                 }
             }
             Op::Workdir(_) => {}

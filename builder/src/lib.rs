@@ -19,6 +19,7 @@ mod images;
 mod inputs;
 mod layer;
 mod lock;
+mod options;
 mod output;
 pub mod plan;
 mod provenance;
@@ -39,6 +40,7 @@ pub use env::{Env, Places};
 pub use error::{Error, Result};
 pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourcePolicy};
 pub use lock::{Drift, Lock, LockError, Locking, MAX_LOCK};
+pub use options::{Dns, Overlay, RunOptions};
 pub use provenance::{BUILD_TYPE, SLSA_V1};
 pub use request::{
     Built, BuiltImage, Context, Format, Network, Output, Pull, Request, Secret, SourceFile,

@@ -1,7 +1,6 @@
 //! What the user asks for, and what he gets.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use dockerfile::Diagnostic;
 use image::{Descriptor, Digest, Platform, Reference};
 use layers::Compression;
 
-use crate::{Attest, CacheRequest, Explanation, Input, InputRules};
+use crate::{Attest, CacheRequest, Explanation, Input, InputRules, RunOptions};
 
 /// A text and the name it is called by in messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,8 +136,8 @@ pub struct Request {
     pub pull: Pull,
     /// The network of `RUN` without `--network`.
     pub network: Network,
-    /// Names for `/etc/hosts` of `RUN`.
-    pub hosts: Vec<(String, IpAddr)>,
+    /// What commands of `RUN` get beyond what the Dockerfile says.
+    pub run: RunOptions,
     /// `--secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
     /// `--ssh`: sockets of ssh agents by id; absolute paths.
@@ -184,7 +183,7 @@ impl Request {
             no_cache_filter: Vec::new(),
             pull: Pull::default(),
             network: Network::default(),
-            hosts: Vec::new(),
+            run: RunOptions::default(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             source_date_epoch: None,

@@ -21,10 +21,15 @@ use crate::context::Tree;
 use crate::context::scan::{Filter, is};
 use crate::error::During;
 use crate::plan::{RunMount, RunMountKind, SCRIPTS, Sharing};
-use crate::{Error, Request, Result, Secret};
+use crate::{Error, Overlay, Request, Result, Secret};
 
 /// No secret larger than this is read.
 const SECRET_LIMIT: u64 = 1 << 20;
+
+/// A mount of its own of what a descriptor is open on.
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
+    .union(OpenTreeFlags::OPEN_TREE_CLOEXEC)
+    .union(OpenTreeFlags::AT_EMPTY_PATH);
 
 /// Everything mounted into one command, kept as long as it runs.
 pub(crate) struct Mounts<'a> {
@@ -102,6 +107,30 @@ impl<'a> Mounts<'a> {
             .map_err(Error::file("setting the owner of", &path))?;
         set_mode(&path, mode)?;
         self.bind(path, target, read_only);
+        Ok(())
+    }
+
+    /// Mounts a directory of this machine so that writing does not change it.
+    pub(crate) fn overlay(&mut self, overlay: &Overlay) -> Result<()> {
+        let shown = || format!("mounting {} as an overlay", overlay.source.display());
+        let active = self.store.begin().during(shown())?;
+        let mut stack = active.stack(None).during(shown())?;
+        stack.lower = vec![overlay.source.clone()];
+        let root = stack.mount().during(shown())?;
+        let fd = root.open_at(Path::new(""), OFlags::PATH, Mode::empty()).during(shown())?;
+        let mount = open_tree(&fd, c"", CLONE).map_err(|errno| {
+            Error::part(shown())(task::Cause::new(Error::Invalid(format!(
+                "{errno}: this needs Linux 6.15"
+            ))))
+        })?;
+        let path = self.hold(mount, Some(active));
+        self.list.push(Mount::Bind {
+            source: path,
+            target: overlay.target.clone(),
+            read_only: false,
+            recursive: false,
+            propagation: Propagation::Private,
+        });
         Ok(())
     }
 
@@ -226,10 +255,7 @@ impl<'a> Mounts<'a> {
             (tree.root.open_at(Path::new(source), OFlags::PATH, Mode::empty()), None)
         };
         let fd = fd.map_err(|_| missing(tree, source, false))?;
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH;
-        let Ok(mount) = open_tree(&fd, c"", flags) else { return Ok(None) };
+        let Ok(mount) = open_tree(&fd, c"", CLONE) else { return Ok(None) };
         Ok(Some(self.hold(mount, kept)))
     }
 

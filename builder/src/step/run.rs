@@ -1,6 +1,5 @@
 //! `RUN`: a command in a container of its own, whose changes are the layer.
 
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,9 +16,6 @@ use crate::error::{During, place};
 use crate::plan::args::PROXY;
 use crate::plan::{RunOp, Step};
 use crate::{Env, Error, Request, Result, SourceFile, users};
-
-/// The name commands see of the machine.
-const HOSTNAME: &str = "rbuild";
 
 /// What a command needs besides its definition.
 pub(crate) struct Surroundings<'a> {
@@ -73,17 +69,24 @@ fn furnish(
         ("", _) | (_, None) => (0, 0),
         (user, Some(root)) => users::owner(root, user)?,
     };
+    let run = &with.request.run;
     if op.network != "none" {
-        let resolv = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
-        mounts.file("/etc/resolv.conf", &resolv, 0o644, (0, 0), false)?;
+        let machine = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
+        if let Some(resolv) = run.dns.file(&machine) {
+            mounts.file("/etc/resolv.conf", &resolv, 0o644, (0, 0), false)?;
+        }
     }
-    let mut hosts =
-        String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for (name, address) in &with.request.hosts {
-        let _ = writeln!(hosts, "{address}\t{name}");
+    if let Some(hosts) = run.hosts_file() {
+        mounts.file("/etc/hosts", hosts.as_bytes(), 0o644, (0, 0), false)?;
     }
-    mounts.file("/etc/hosts", hosts.as_bytes(), 0o644, (0, 0), false)?;
-    mounts.file("/etc/hostname", format!("{HOSTNAME}\n").as_bytes(), 0o644, (0, 0), false)?;
+    if !run.no_hostname {
+        let name = format!("{}\n", run.hostname());
+        mounts.file("/etc/hostname", name.as_bytes(), 0o644, (0, 0), false)?;
+    }
+    mounts.list.extend(run.base.mounts.iter().cloned());
+    for overlay in &run.overlays {
+        mounts.overlay(overlay)?;
+    }
     if let Some((name, content)) = &op.script {
         mounts.script(name, content)?;
     }
@@ -108,11 +111,11 @@ fn start(
         env,
         user: Some(op.user.clone()).filter(|user| !user.is_empty()),
         working_dir: Some(op.working_dir.clone()),
-        hostname: Some(HOSTNAME.to_owned()),
+        hostname: Some(with.request.run.hostname().to_owned()),
         mounts: mounts.list.clone(),
         network: if op.network == "none" { Network::None } else { Network::Host },
         user_namespace: with.env.user_namespace,
-        ..Overrides::default()
+        ..with.request.run.base.clone()
     };
     let database = |file: UserFile| -> Result<Option<String>, Cause> {
         let path = match file {

@@ -132,8 +132,9 @@ pub(crate) fn gather(
         Op::Run(op) => run(&mut facts, op, step),
         Op::Copy(op) => copy(&mut facts, op),
     }
-    if !build.request.hosts.is_empty() {
-        facts.set("--add-host", &format!("{:?}", build.request.hosts));
+    let names = build.request.run.names();
+    if !names.is_empty() {
+        facts.set("--add-host, --no-hosts or the host name", &names);
     }
     facts
 }

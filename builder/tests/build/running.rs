@@ -143,7 +143,7 @@ fn networks() {
     let Some(place) = ready() else { return };
     let text = "FROM base\nRUN --network=none ip link > /none\nRUN cat /etc/hosts > /hosts && hostname > /name\n";
     let mut request = place.request(text);
-    request.hosts = vec![("there".to_owned(), "10.1.2.3".parse().unwrap())];
+    request.run.hosts = vec![("there".to_owned(), "10.1.2.3".parse().unwrap())];
     let look = place.build(request.clone());
     let links = look.text("/none");
     assert_eq!(links.lines().filter(|line| !line.starts_with(' ')).count(), 1, "{links}");
@@ -151,7 +151,7 @@ fn networks() {
     assert!(!look.exists("/etc/hosts"), "nothing is left in the image");
     assert!(!look.exists("/etc/resolv.conf"));
     assert!(!look.exists("/proc"));
-    request.hosts = vec![("there".to_owned(), "10.1.2.4".parse().unwrap())];
+    request.run.hosts = vec![("there".to_owned(), "10.1.2.4".parse().unwrap())];
     assert!(
         place.build(request).text("/hosts").contains("10.1.2.4\tthere"),
         "hosts are in the key"

@@ -286,7 +286,11 @@ pub(crate) fn network(name: Option<&str>) -> Result<Network, Failure> {
     }
 }
 
-fn profile(file: &str) -> Result<Seccomp, Failure> {
+/// A seccomp profile.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn profile(file: &str) -> Result<Seccomp, Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::io(format!("reading seccomp profile {file}"), &error))?;
     let profile = serde_json::from_str(&text).map_err(|error| {

@@ -32,8 +32,20 @@ const MASKED: [&str; 12] = [
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-fn owned(list: &[&str]) -> Vec<String> {
-    list.iter().map(|text| (*text).to_owned()).collect()
+/// The paths of a list that are not taken out of it: by their name, by that of a directory they
+/// are in, or with `*` at the end, or all.
+fn still(list: &[&str], unmask: &[String]) -> Vec<String> {
+    let out = |path: &str| {
+        unmask.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(prefix) => path.starts_with(prefix),
+            None => {
+                let below = path.strip_prefix(pattern.trim_end_matches('/'));
+                pattern == "ALL"
+                    || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        })
+    };
+    list.iter().filter(|path| !out(path)).map(|path| (*path).to_owned()).collect()
 }
 
 /// The whole section.
@@ -50,7 +62,14 @@ pub(super) fn linux(overrides: &Overrides, capabilities: &BTreeSet<&str>) -> Res
         .sysctl(sysctls(overrides)?);
     // The masks of a shared /proc or /sys would hide the host's.
     if !overrides.privileged {
-        linux = linux.masked_paths(owned(&MASKED)).readonly_paths(owned(&READ_ONLY));
+        let mut masked = still(&MASKED, &overrides.unmask);
+        for path in &overrides.mask {
+            if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
+                return Err(Error::invalid("masks", format!("{path:?} is not an absolute path")));
+            }
+            masked.push(path.clone());
+        }
+        linux = linux.masked_paths(masked).readonly_paths(still(&READ_ONLY, &overrides.unmask));
     }
     if !overrides.user_namespace {
         linux = linux.devices(devices(overrides)?);
@@ -76,7 +95,7 @@ fn namespaces(overrides: &Overrides) -> Result<Vec<LinuxNamespace>> {
         (LinuxNamespaceType::Ipc, !overrides.host_ipc),
         (LinuxNamespaceType::Uts, !overrides.host_uts),
         (LinuxNamespaceType::Network, overrides.network != Network::Host),
-        (LinuxNamespaceType::Cgroup, true),
+        (LinuxNamespaceType::Cgroup, !overrides.host_cgroup),
     ];
     let own = kinds.into_iter().filter(|(_, own)| *own);
     own.map(|(kind, _)| built(LinuxNamespaceBuilder::default().typ(kind).build())).collect()

@@ -162,6 +162,14 @@ pub struct Overrides {
     pub host_ipc: bool,
     /// Shares the machine's host name.
     pub host_uts: bool,
+    /// Sees the machine's control groups.
+    pub host_cgroup: bool,
+    /// Paths to hide beside the usual ones.
+    pub mask: Vec<String>,
+    /// Paths that are neither hidden nor read-only although they usually are; `ALL` for all.
+    pub unmask: Vec<String>,
+    /// The AppArmor profile of the program.
+    pub apparmor: Option<String>,
     /// Bytes of memory.
     pub memory: Option<u64>,
     /// Bytes of memory and swap together; -1 is unlimited.
@@ -303,6 +311,9 @@ fn process(
             ));
         }
         process = process.oom_score_adj(score);
+    }
+    if let Some(profile) = &overrides.apparmor {
+        process = process.apparmor_profile(profile.clone());
     }
     built(process.build())
 }

@@ -5,6 +5,7 @@ mod call;
 mod context;
 mod output;
 mod platform;
+mod run_flags;
 mod secrets;
 mod supply;
 
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use builder::{Built, Env, Forecast, Format, Network, Pull, Request};
+use builder::{Built, Env, Forecast, Format, Pull, Request};
 use clap::{Args, ValueEnum};
 use image::{Encoding, Reference};
 use task::Task;
@@ -21,7 +22,7 @@ use self::call::CallFlags;
 use self::context::{named_context, read_source};
 use self::output::{output, to_stdout};
 use self::platform::PlatformFlags;
-use self::secrets::{agent, host, secret};
+use self::secrets::{agent, secret};
 use self::supply::SupplyFlags;
 use super::registry_flags::RegistryFlags;
 use crate::app::{App, observed};
@@ -84,12 +85,6 @@ pub(crate) struct Bud {
     /// Print nothing but the image id
     #[arg(short, long)]
     quiet: bool,
-    /// Network of RUN: default, none or host
-    #[arg(long, value_name = "NETWORK", default_value = "default")]
-    network: NetworkName,
-    /// Add a line to /etc/hosts of RUN
-    #[arg(long, value_name = "NAME:ADDRESS")]
-    add_host: Vec<String>,
     /// Give RUN --mount=type=secret a secret: id=NAME,src=FILE or id=NAME,env=VARIABLE
     #[arg(long, value_name = "id=…")]
     secret: Vec<String>,
@@ -120,6 +115,8 @@ pub(crate) struct Bud {
     #[command(flatten)]
     call: CallFlags,
     #[command(flatten)]
+    run_flags: run_flags::RunFlags,
+    #[command(flatten)]
     platforms: PlatformFlags,
     #[command(flatten)]
     cache: cache::CacheFlags,
@@ -138,13 +135,6 @@ enum PullPolicy {
     Never,
     #[value(alias = "ifnewer")]
     Newer,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum NetworkName {
-    Default,
-    None,
-    Host,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -259,12 +249,9 @@ impl Bud {
             Some(PullPolicy::Never) => Pull::Never,
             Some(PullPolicy::Newer) => Pull::Newer,
         };
-        request.network = match self.network {
-            NetworkName::Default => Network::Default,
-            NetworkName::None => Network::None,
-            NetworkName::Host => Network::Host,
-        };
-        request.hosts = self.add_host.iter().map(|text| host(text)).collect::<Result<_, _>>()?;
+        request.network = self.run_flags.network()?;
+        let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned();
+        request.run = self.run_flags.options(hostname)?;
         for text in &self.secret {
             let (id, secret) = secret(text)?;
             request.secrets.insert(id, secret);
@@ -289,7 +276,9 @@ impl Bud {
             None => std::thread::available_parallelism().map_or(2, usize::from),
         };
         request.cache = self.cache.request()?;
-        request.proxy = config::proxies().into_iter().collect();
+        if self.run_flags.proxy() {
+            request.proxy = config::proxies().into_iter().collect();
+        }
         self.supply.apply(&mut request, &self.context)?;
         Ok(request)
     }
