@@ -44,6 +44,9 @@ pub struct Env {
     pub clock: fn() -> SystemTime,
     /// Whether this process is outside the initial user namespace.
     pub user_namespace: bool,
+    /// Whether only one user id exists, so that commands run as root and the owners of files are
+    /// kept beside them.
+    pub single_id: bool,
     /// The `resolv.conf` that commands with a network see; normally `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
     /// How many threads compress and hash; the result does not depend on it.

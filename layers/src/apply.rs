@@ -5,15 +5,13 @@ use std::sync::mpsc::SyncSender;
 use std::thread;
 
 use image::Digest;
-use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, chownat, fchmod, fstat,
-    futimens,
-};
+use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, futimens};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
 use task::Task;
 
 use crate::blocks::{self, Block, Stream};
+use crate::owner;
 use crate::unpack::Unpacker;
 use crate::xattr::At;
 use crate::{Error, Result, Root, decompress};
@@ -173,8 +171,8 @@ pub fn inherit(root: &Root, implied: &[PathBuf], below: &Root) -> Result<()> {
         };
         let (Some(here), Some(there)) = (open(root)?, open(below)?) else { continue };
         let stat = fstat(&there).map_err(fail)?;
-        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        chownat(&here, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(fail)?;
+        let (uid, gid) = owner::of(At::Fd(there.as_fd()), &stat).map_err(fail)?;
+        owner::give(At::Fd(here.as_fd()), uid, gid).map_err(fail)?;
         fchmod(&here, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(fail)?;
         for (name, value) in At::Fd(there.as_fd()).kept().map_err(fail)? {
             match At::Fd(here.as_fd()).set(&name, &value) {

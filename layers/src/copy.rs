@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fchmod, fstat, futimens, linkat,
-    mkdirat, mknodat, openat, statat, symlinkat, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fchmod, fstat, futimens, linkat, mkdirat, mknodat,
+    openat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use task::Task;
 
 use crate::apply::modified;
+use crate::owner;
 use crate::root::{Entry, chmod_node, list, make_dir, open_dir, remove};
 use crate::xattr::At;
 use crate::{Error, Result, Root, contents};
@@ -334,17 +335,20 @@ impl Copier<'_> {
         target: &Path,
     ) -> Result<()> {
         let failed = |errno| Error::file("setting attributes of", target, errno);
-        let (uid, gid) = self.owner(stat);
-        chownat(to, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(failed)?;
+        let (uid, gid) = self.owner(Some(from), stat).map_err(failed)?;
+        owner::give(At::Fd(to), uid, gid).map_err(failed)?;
         let mode = (self.options.mode)(stat.st_mode) & 0o7777;
         fchmod(to, Mode::from_raw_mode(mode)).map_err(failed)?;
         self.xattrs(from, At::Fd(to), target)?;
         futimens(to, &modified(self.time(stat))).map_err(failed)
     }
 
-    fn owner(&self, stat: &Stat) -> (Uid, Gid) {
-        let (uid, gid) = self.options.owner.unwrap_or((stat.st_uid, stat.st_gid));
-        (Uid::from_raw(uid), Gid::from_raw(gid))
+    fn owner(&self, from: Option<At<'_>>, stat: &Stat) -> Result<(u32, u32), Errno> {
+        match (self.options.owner, from) {
+            (Some(owner), _) => Ok(owner),
+            (None, Some(from)) => owner::of(from, stat),
+            (None, None) => Ok((stat.st_uid, stat.st_gid)),
+        }
     }
 
     fn time(&self, stat: &Stat) -> (i64, u32) {
@@ -475,9 +479,13 @@ impl Copier<'_> {
         target: &Path,
     ) -> Result<()> {
         let failed = |errno| Error::file("setting attributes of", target, errno);
-        let (uid, gid) = self.owner(stat);
+        let (uid, gid) = self.owner(None, stat).map_err(failed)?;
         let no_follow = AtFlags::SYMLINK_NOFOLLOW;
-        chownat(dir, name, Some(uid), Some(gid), no_follow).map_err(failed)?;
+        match owner::give(At::Name(dir, name), uid, gid) {
+            // Where only one id exists links and nodes are root's: there is no place to keep more.
+            Ok(_) | Err(Errno::PERM | Errno::OPNOTSUPP) if owner::single() => {}
+            given => drop(given.map_err(failed)?),
+        }
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::Symlink {
             chmod_node(dir, name, (self.options.mode)(stat.st_mode) & 0o7777).map_err(failed)?;

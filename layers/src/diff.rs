@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 use task::Task;
 
+use crate::owner;
 use crate::root::{Entry, list, open_dir};
 use crate::tar::{Header, Kind, Writer, Xattrs};
 use crate::unpack::is_whiteout;
@@ -119,14 +120,14 @@ struct Attributes {
 }
 
 impl Attributes {
-    fn new(stat: &Stat, xattrs: Xattrs) -> Self {
+    fn new(stat: &Stat, (uid, gid): (u32, u32), xattrs: Xattrs) -> Self {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let node = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
         Attributes {
             kind,
             mode: if kind == FileType::Symlink { 0o777 } else { stat.st_mode & 0o7777 },
-            uid: stat.st_uid,
-            gid: stat.st_gid,
+            uid,
+            gid,
             mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
             device: if node { stat.st_rdev } else { 0 },
             xattrs,
@@ -468,7 +469,8 @@ impl<'a> Archiver<'a> {
                 statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?
             }
         };
-        Ok(Attributes::new(&stat, xattrs))
+        let owner = owner::of(at, &stat).map_err(failed)?;
+        Ok(Attributes::new(&stat, owner, xattrs))
     }
 
     fn header(&self, path: Vec<u8>, from: &Attributes, kind: Kind) -> Header {

@@ -6,8 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RawDir, ResolveFlags, Stat, Uid, chmodat, chownat,
-    mkdirat, openat, openat2, readlinkat, statat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, chmodat, mkdirat, openat, openat2,
+    readlinkat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -304,13 +304,7 @@ pub(crate) fn make_dir(
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = openat(dir, name, flags, Mode::empty())?;
     if let Some((uid, gid)) = owner {
-        chownat(
-            &made,
-            c"",
-            Some(Uid::from_raw(uid)),
-            Some(Gid::from_raw(gid)),
-            AtFlags::EMPTY_PATH,
-        )?;
+        crate::owner::give(crate::xattr::At::Name(dir, name), uid, gid)?;
     }
     chmodat(&made, c".", Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
 }

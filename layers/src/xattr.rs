@@ -4,7 +4,10 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr, lgetxattr, llistxattr, lsetxattr};
+use rustix::fs::{
+    XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, lgetxattr, llistxattr,
+    lremovexattr, lsetxattr,
+};
 use rustix::io::Errno;
 
 use crate::tar::Xattrs;
@@ -26,7 +29,7 @@ pub(crate) fn overlay(user_xattr: bool, name: &str) -> String {
 /// modules are no part of a tree.
 pub(crate) fn is_kept(name: &[u8]) -> bool {
     let foreign = name.starts_with(b"security.") && name != b"security.capability";
-    !foreign && !is_overlay(name) && !name.starts_with(b"system.nfs")
+    !foreign && !is_overlay(name) && !name.starts_with(b"system.nfs") && name != crate::owner::NAME
 }
 
 /// Where attributes are: on an open file, or on a name in an open directory. A link in place of
@@ -55,6 +58,19 @@ impl At<'_> {
             (At::Fd(fd), _) => fsetxattr(fd, name, value, XattrFlags::empty()),
             (_, Some(path)) => lsetxattr(&path, name, value, XattrFlags::empty()),
             _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// Takes an attribute away, if it is there.
+    pub(crate) fn unset(&self, name: &[u8]) -> Result<(), Errno> {
+        let done = match (self, self.path()) {
+            (At::Fd(fd), _) => fremovexattr(fd, name),
+            (_, Some(path)) => lremovexattr(&path, name),
+            _ => Err(Errno::INVAL),
+        };
+        match done {
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
+            other => other,
         }
     }
 

@@ -58,6 +58,12 @@ pub struct StartOptions {
     pub id: String,
     /// Whether a small process of ours is pid 1 (`--init`).
     pub init: bool,
+    /// Whether programs may give files to users that do not exist here: they are told that they
+    /// did, and the owner is kept beside the file, in an attribute that [`layers`] makes the owner
+    /// again. For [`crate::single_id`], and a container that lives no longer than its starter.
+    ///
+    /// [`layers`]: ../layers/index.html
+    pub owners: bool,
 }
 
 /// A signal by number.
@@ -302,15 +308,19 @@ pub(crate) fn configure(
         linux.set_seccomp(None);
         profile
     });
+    let owners = options.owners && matches!(role, Role::Supervise);
     let filter = match &profile {
+        _ if owners => seccomp::compiled_with_owners(profile.as_ref())?,
         Some(profile) => seccomp::compiled(profile)?,
         None => [].into(),
     };
+    let listening = if owners { seccomp::NEW_LISTENER } else { 0 };
     let config = Config {
         spec,
         id: options.id.clone(),
         init: options.init,
-        filter_flags: profile.as_ref().map_or(0, seccomp::flags),
+        filter_flags: profile.as_ref().map_or(0, seccomp::flags) | listening,
+        owners,
         user_namespace: crate::in_user_namespace(),
         terminal,
         role,

@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) init: bool,
     /// `SECCOMP_FILTER_FLAG_*` of the system call filter that follows.
     pub(crate) filter_flags: u32,
+    /// Whether the filter asks the supervisor about the owners of files.
+    pub(crate) owners: bool,
     /// Whether we are not in the initial user namespace.
     pub(crate) user_namespace: bool,
     /// Rows and columns of the terminal.

@@ -277,11 +277,14 @@ pub(crate) struct Instruction {
 }
 
 /// Installs a system call filter for this thread, for ever.
-pub(crate) fn seccomp_filter(program: &[Instruction], flags: u32) -> io::Result<()> {
+pub(crate) fn seccomp_filter(program: &[Instruction], flags: u32) -> io::Result<Option<OwnedFd>> {
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: SECCOMP_SET_MODE_FILTER (1) reads `len` instructions, laid out as sock_filter.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, 1u32, flags, &raw const program) }).map(drop)
+    let done = check(unsafe { libc::syscall(libc::SYS_seccomp, 1u32, flags, &raw const program) })?;
+    let listener = flags & crate::seccomp::NEW_LISTENER != 0;
+    // SAFETY: with this flag the answer is a new descriptor that nobody else knows.
+    Ok(listener.then(|| unsafe { OwnedFd::from_raw_fd(done as RawFd) }))
 }
 
 /// Replaces this program. Returns only with the reason why it could not.

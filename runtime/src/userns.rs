@@ -229,16 +229,95 @@ fn enter(maps: &Maps, uid: u32, gid: u32) -> Result<()> {
 }
 
 fn refused(error: &io::Error) -> Error {
-    let hint = match error.raw_os_error() {
-        Some(libc::EPERM) => Some(
-            "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1, and on Ubuntu \
-             kernel.apparmor_restrict_unprivileged_userns=0 or a profile for this program"
-                .to_owned(),
+    let system = System::read();
+    let (why, hint) = match error.raw_os_error() {
+        Some(libc::EPERM) => match system.forbids() {
+            Some((why, hint)) => (why, Some(hint)),
+            None => (
+                error.to_string(),
+                Some("allow user namespaces to this user; root needs none".to_owned()),
+            ),
+        },
+        Some(libc::ENOSPC) => (
+            "sysctl user.max_user_namespaces allows no more of them".to_owned(),
+            Some("raise sysctl user.max_user_namespaces".to_owned()),
         ),
-        Some(libc::ENOSPC) => Some("raise sysctl user.max_user_namespaces".to_owned()),
-        _ => None,
+        _ => (error.to_string(), None),
     };
-    fail(format!("the kernel refuses one: {error}"), hint)
+    fail(format!("the kernel refuses one: {why}"), hint)
+}
+
+/// What of this machine and process decides about user namespaces.
+#[derive(Debug, Default)]
+struct System {
+    /// `Seccomp:` of `/proc/self/status`.
+    filtered: bool,
+    clone: Option<String>,
+    apparmor: Option<String>,
+    most: Option<String>,
+    /// Whether our root is not that of our mounts, as after `chroot`.
+    chrooted: bool,
+}
+
+impl System {
+    fn read() -> System {
+        let line = |path: &str| {
+            let text = read(Path::new(path)).trim().to_owned();
+            (!text.is_empty()).then_some(text)
+        };
+        let status = read(Path::new("/proc/self/status"));
+        let filtered = status
+            .lines()
+            .any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));
+        let inode = |path: &str| rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino));
+        let chrooted = match (inode("/"), inode("/proc/1/root/")) {
+            (Ok(ours), Ok(first)) => ours != first,
+            _ => false,
+        };
+        System {
+            filtered,
+            clone: line("/proc/sys/kernel/unprivileged_userns_clone"),
+            apparmor: line("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+            most: line("/proc/sys/user/max_user_namespaces"),
+            chrooted,
+        }
+    }
+
+    /// Which permission is missing, and how to give it.
+    fn forbids(&self) -> Option<(String, String)> {
+        let told = |why: &str, hint: &str| Some((why.to_owned(), hint.to_owned()));
+        if self.clone.as_deref() == Some("0") {
+            return told(
+                "sysctl kernel.unprivileged_userns_clone is 0",
+                "set it to 1, or run as root",
+            );
+        }
+        if self.most.as_deref() == Some("0") {
+            return told("sysctl user.max_user_namespaces is 0", "raise it, or run as root");
+        }
+        if self.apparmor.as_deref() == Some("1") {
+            return told(
+                "sysctl kernel.apparmor_restrict_unprivileged_userns is 1",
+                "set it to 0, or load an AppArmor profile that has `userns` for this program",
+            );
+        }
+        if self.filtered {
+            return told(
+                "the seccomp filter of this container does not allow unshare with CLONE_NEWUSER",
+                "run the container with a profile that allows unshare, clone, mount, fsopen, \
+                 fsconfig, fsmount, move_mount, open_tree, pivot_root and sethostname \
+                 (docker, podman: --security-opt seccomp=unconfined; Kubernetes: seccompProfile \
+                 Unconfined or hostUsers: false)",
+            );
+        }
+        if self.chrooted {
+            return told(
+                "a process in a chroot may not make one",
+                "enter the directory with pivot_root, or run outside of it",
+            );
+        }
+        None
+    }
 }
 
 fn write_map(path: &str, text: &str) -> Result<()> {
@@ -379,6 +458,22 @@ mod tests {
         }
         assert!(is_mapped("0 0 4294967295", u32::MAX - 1));
         assert!(!is_mapped("", 0) && !is_mapped("0 1", 0));
+    }
+
+    #[test]
+    fn the_missing_permission_is_named() {
+        let one = |text: &str| Some(text.to_owned());
+        for (system, words) in [
+            (System { clone: one("0"), filtered: true, ..System::default() }, "userns_clone is 0"),
+            (System { most: one("0"), ..System::default() }, "max_user_namespaces is 0"),
+            (System { apparmor: one("1"), ..System::default() }, "apparmor_restrict"),
+            (System { filtered: true, clone: one("1"), ..System::default() }, "seccomp filter"),
+            (System { chrooted: true, ..System::default() }, "chroot"),
+        ] {
+            let (why, _) = system.forbids().unwrap();
+            assert!(why.contains(words), "{why}");
+        }
+        assert!(System::default().forbids().is_none());
     }
 
     #[test]

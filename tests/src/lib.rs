@@ -227,3 +227,28 @@ impl Bench {
         self.rcopy(["copy", &from, "store:localhost/busybox:latest"]).ok();
     }
 }
+
+/// Has a command run under a seccomp filter that refuses `unshare`, as containers have it.
+pub fn refuse_unshare(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let number = u32::try_from(libc::SYS_unshare).expect("a small number");
+    let filter = [
+        instruction(0x20, 0, 0, 0),
+        instruction(0x15, 0, 1, number),
+        instruction(0x06, 0, 0, 0x0005_0000 | libc::EPERM.unsigned_abs()),
+        instruction(0x06, 0, 0, 0x7fff_0000),
+    ];
+    let install = move || {
+        let program =
+            libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+        // SAFETY: plain system calls on a structure that outlives them.
+        let done = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::syscall(libc::SYS_seccomp, 1u32, 0u32, &raw const program) == 0
+        };
+        if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: the closure only makes two system calls.
+    unsafe { command.pre_exec(install) };
+}

@@ -17,6 +17,11 @@ use crate::plan::args::PROXY;
 use crate::plan::{RunOp, Step};
 use crate::{Env, Error, Request, Result, SourceFile, users};
 
+/// Where apt finds that it must not become another user, where there is none.
+const APT_CONF: &str = "/dev/.rbuild-apt.conf";
+const APT_AS_ROOT: &[u8] = b"APT::Sandbox::User \"root\";
+";
+
 /// What a command needs besides its definition.
 pub(crate) struct Surroundings<'a> {
     pub(crate) env: &'a Env,
@@ -55,6 +60,11 @@ pub(crate) fn work(
     let status = start(op, with, root, &mounts, task)?;
     drop(mounts);
     drop(stubs);
+    if let (Some(owner), true) = (as_other(op, with, below.as_ref())?, status.success()) {
+        let upper = active.root().during("giving away what the command made")?;
+        layers::give_new(&upper, below.as_ref(), owner)
+            .during("giving away what the command made")?;
+    }
     if status.success() { Ok(()) } else { Err(failed(op, with, status)) }
 }
 
@@ -87,6 +97,9 @@ fn furnish(
     for overlay in &run.overlays {
         mounts.overlay(overlay)?;
     }
+    if with.env.single_id {
+        mounts.file(APT_CONF, APT_AS_ROOT, 0o644, (0, 0), false)?;
+    }
     if let Some((name, content)) = &op.script {
         mounts.script(name, content)?;
     }
@@ -106,10 +119,22 @@ fn start(
     let mut env = op.env.clone();
     env.extend(proxies(with.request, &env));
     env.extend(mounts.env.iter().cloned());
+    let mut user = Some(op.user.clone()).filter(|user| !user.is_empty());
+    if with.env.single_id {
+        if !env.iter().any(|line| line.starts_with("APT_CONFIG=")) {
+            env.push(format!("APT_CONFIG={APT_CONF}"));
+        }
+        if let Some(other) = user.take().filter(|user| !matches!(user.as_str(), "0" | "root")) {
+            task.warn(format!(
+                "this step runs as root and not as {other}: there are no subordinate ids \
+                 (what it makes belongs to {other} in the image)"
+            ));
+        }
+    }
     let overrides = Overrides {
         entrypoint: Some(op.args.clone()),
         env,
-        user: Some(op.user.clone()).filter(|user| !user.is_empty()),
+        user,
         working_dir: Some(op.working_dir.clone()),
         hostname: Some(with.request.run.hostname().to_owned()),
         mounts: mounts.list.clone(),
@@ -126,7 +151,11 @@ fn start(
     };
     let config = image::ContainerConfig::default();
     let spec = runtime::spec(&config, &overrides, &database).during("describing the container")?;
-    let options = StartOptions { id: container_id(mounts), ..StartOptions::default() };
+    let options = StartOptions {
+        id: container_id(mounts),
+        owners: with.env.single_id,
+        ..StartOptions::default()
+    };
     let bundle = Bundle { spec, rootfs: root.into_fd() };
     let container = Container::start(bundle, Stdio::Capture, &options);
     match container {
@@ -138,6 +167,20 @@ fn start(
             Some(refused) => Err(refused),
             None => Err(error).during("starting the command"),
         },
+    }
+}
+
+/// Whom the things belong to that a command makes, where it runs as root in place of another.
+fn as_other(
+    op: &RunOp,
+    with: &Surroundings<'_>,
+    below: Option<&Root>,
+) -> Result<Option<(u32, u32)>> {
+    match below {
+        Some(below) if with.env.single_id && !op.user.is_empty() => {
+            users::owner(below, &op.user).map(|owner| Some(owner).filter(|ids| *ids != (0, 0)))
+        }
+        _ => Ok(None),
     }
 }
 

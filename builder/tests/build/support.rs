@@ -240,6 +240,7 @@ impl Place {
             gate: Arc::new(Open),
             clock,
             user_namespace: runtime::in_user_namespace(),
+            single_id: runtime::single_id(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             threads: 2,
         }

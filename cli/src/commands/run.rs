@@ -219,7 +219,8 @@ impl Run {
         let spec = self.spec(image, &root, &id, active.dir())?;
         let bundle = Bundle { spec, rootfs: root.into_fd() };
         let stdio = if self.interactive { Stdio::Inherit } else { without_input()? };
-        let options = StartOptions { id, init: self.container.wants_init() };
+        let options =
+            StartOptions { id, init: self.container.wants_init(), owners: runtime::single_id() };
         let container = Container::start(bundle, stdio, &options).map_err(start_failure)?;
         let forwarding = forward_signals(container.pid());
         let status = container.wait(task)?;
@@ -308,7 +309,11 @@ impl Run {
         });
         let attached = !self.detach;
         let streams = Streams { terminal, interactive: self.interactive, attached };
-        let options = StartOptions { id: record.id.clone(), init: self.container.wants_init() };
+        let options = StartOptions {
+            id: record.id.clone(),
+            init: self.container.wants_init(),
+            owners: runtime::single_id(),
+        };
         runtime::launch(&record.directory, bundle, streams, &options).map_err(start_failure)?;
         Ok(())
     }

@@ -2,12 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, fchmod, fstat, futimens, utimensat};
+use rustix::fs::{AtFlags, Mode, OFlags, fchmod, fstat, futimens, utimensat};
 use rustix::io::Errno;
 
 use super::parents::Dir;
 use super::{Later, Unpacked, Unpacker, os, owned, path};
 use crate::apply::modified;
+use crate::owner::{self, Given};
 use crate::root::chmod_node;
 use crate::tar::{Header, Kind};
 use crate::xattr::At;
@@ -25,15 +26,10 @@ impl Unpacker<'_> {
 
     pub(super) fn chown_always(&mut self, header: &Header, at: At<'_>) -> Result<bool> {
         let (uid, gid) = self.owner(header);
-        let (user, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        let done = match at {
-            At::Fd(fd) => chownat(fd, c"", user, group, AtFlags::EMPTY_PATH),
-            At::Name(dir, name) => chownat(dir, name, user, group, AtFlags::SYMLINK_NOFOLLOW),
-        };
-        match done {
-            Ok(()) => Ok(true),
-            // Not mapped into this user namespace, or not ours to give.
-            Err(Errno::INVAL | Errno::PERM) => {
+        match owner::give(at, uid, gid) {
+            Ok(given) => Ok(given == Given::Really),
+            // Not mapped into this user namespace, or not ours to give, and not to be kept either.
+            Err(Errno::INVAL | Errno::PERM | Errno::OPNOTSUPP) => {
                 self.skip(&header.path, &format!("its owner {uid}:{gid} cannot be set here"));
                 Ok(false)
             }
@@ -114,7 +110,7 @@ impl Unpacker<'_> {
         xattrs: &[(Vec<u8>, Vec<u8>)],
         at: At<'_>,
     ) -> Result<()> {
-        for (name, value) in xattrs {
+        for (name, value) in xattrs.iter().filter(|(name, _)| name != owner::NAME) {
             match at.set(name, value) {
                 Ok(()) => {}
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL | Errno::ACCESS) => {

@@ -60,9 +60,9 @@ fn join_for(given: &mut Given, container: &OwnedFd, client: &UnixStream) -> Step
         }
         Side::Parent { pid, pidfd } => {
             drop((theirs, stdio));
-            let running = Running { pid, pidfd, terminal: None, cgroup: None };
+            let running = Running::joined(pid, pidfd);
             let terminal = match wait_ready(&ours) {
-                Ok(terminal) => terminal,
+                Ok(mut fds) => fds.pop(),
                 Err(failure) => {
                     running.kill();
                     ended(&running);

@@ -386,6 +386,7 @@ impl Monitor {
             id: ours.id.clone(),
             init: false,
             filter_flags: ours.filter_flags,
+            owners: false,
             user_namespace: ours.user_namespace,
             terminal: exec.terminal,
             role: Role::Join {

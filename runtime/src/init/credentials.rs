@@ -1,6 +1,6 @@
 //! What the program may do: ids, capabilities, limits, and the system call filter.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::{Capabilities, PosixRlimitType, Process};
@@ -103,11 +103,16 @@ fn resource(kind: PosixRlimitType) -> Resource {
 /// Becomes the user with exactly the capabilities of the spec, and under the filter.
 ///
 /// Without no_new_privs the kernel takes a filter only from an administrator, so it comes first
-/// then, and last otherwise.
-pub(crate) fn become_user(process: &Process, filter: Filter<'_>, single_group: bool) -> Step {
+/// then, and last otherwise. Gives the descriptor at which the filter asks, if it does.
+pub(crate) fn become_user(
+    process: &Process,
+    filter: Filter<'_>,
+    single_group: bool,
+) -> Step<Option<OwnedFd>> {
     let restricted = process.no_new_privileges() == Some(true);
+    let mut listener = None;
     if !restricted {
-        install(filter)?;
+        listener = install(filter)?;
     }
     let have = sys::permitted().doing("reading", "capabilities")?;
     let wanted = process.capabilities().as_ref();
@@ -141,14 +146,14 @@ pub(crate) fn become_user(process: &Process, filter: Filter<'_>, single_group: b
     }
     if restricted {
         sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing("setting", "no_new_privs")?;
-        install(filter)?;
+        listener = install(filter)?;
     }
-    Ok(())
+    Ok(listener)
 }
 
-fn install((filter, flags): Filter<'_>) -> Step {
+fn install((filter, flags): Filter<'_>) -> Step<Option<OwnedFd>> {
     if filter.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     sys::seccomp_filter(filter, flags).doing("installing", "the system call filter")
 }

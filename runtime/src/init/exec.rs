@@ -159,14 +159,14 @@ pub(crate) fn run_program(program: Program<'_>) -> Step<Never> {
     sys::cloexec_from(3).doing("closing", "descriptors")?;
     enter_directory(process.cwd())?;
     let single_group = setgroups_denied(proc);
-    credentials::become_user(process, filter, single_group)?;
+    let listener = credentials::become_user(process, filter, single_group)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(
         process.user().umask().unwrap_or(0o022),
     ));
     die_with_parent()?;
-    sys::send_fds(report, b"R", terminal.as_ref().map(AsFd::as_fd).as_slice())
-        .doing("reporting to", "the supervisor")?;
-    drop(terminal);
+    let fds: Vec<_> = terminal.iter().chain(&listener).map(AsFd::as_fd).collect();
+    sys::send_fds(report, b"R", &fds).doing("reporting to", "the supervisor")?;
+    drop((terminal, listener));
     reaper::default_signals();
     if init {
         reaper::split()?;

@@ -6,6 +6,7 @@ mod exec;
 mod filesystem;
 mod mounts;
 mod namespaces;
+mod owners;
 mod reaper;
 mod supervisor;
 mod tree;

@@ -21,6 +21,8 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) terminal: Option<OwnedFd>,
+    /// Where the filter asks about owners.
+    listener: Option<OwnedFd>,
     pub(crate) cgroup: Option<Cgroup>,
 }
 
@@ -60,11 +62,12 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
         }
         Side::Parent { pid, pidfd } => {
             drop((theirs, stdio, sources));
-            let mut running = Running { pid, pidfd, terminal: None, cgroup };
+            let mut running = Running { pid, pidfd, terminal: None, listener: None, cgroup };
             let ready = namespaces.map_ids(pid, &ours).and_then(|()| wait_ready(&ours));
             match ready {
-                Ok(terminal) => {
-                    running.terminal = terminal;
+                Ok(mut fds) => {
+                    running.listener = if given.config.owners { fds.pop() } else { None };
+                    running.terminal = fds.pop();
                     Ok(running)
                 }
                 Err(failure) => {
@@ -78,15 +81,15 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
 }
 
 /// Waits until the report of the child says that the program runs: `R`, then the end of the line
-/// (the exec closed it). `F` and a document is a failure, anything else a lost child.
-pub(crate) fn wait_ready(mut report: &UnixStream) -> Step<Option<OwnedFd>> {
+/// (the exec closed it). Gives its end of the terminal and of the filter, if there are such. `F` and a document is a failure, anything else a lost child.
+pub(crate) fn wait_ready(mut report: &UnixStream) -> Step<Vec<OwnedFd>> {
     let mut bytes = [0; 1];
-    let (count, mut fds) =
+    let (count, fds) =
         sys::receive_fds(report, &mut bytes).doing("waiting for", "the container")?;
     let mut rest = Vec::new();
     report.read_to_end(&mut rest).doing("waiting for", "the container")?;
     let failure = match (count, bytes[0]) {
-        (1, b'R') if rest.is_empty() => return Ok(fds.pop()),
+        (1, b'R') if rest.is_empty() => return Ok(fds),
         (1, b'R') => rest.get(1..),
         (1, b'F') => Some(&rest[..]),
         _ => None,
@@ -100,6 +103,11 @@ pub(crate) fn wait_ready(mut report: &UnixStream) -> Step<Option<OwnedFd>> {
 }
 
 impl Running {
+    /// A program that joined a container.
+    pub(crate) fn joined(pid: u32, pidfd: OwnedFd) -> Running {
+        Running { pid, pidfd, terminal: None, listener: None, cgroup: None }
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> std::io::Result<()> {
         // SAFETY: a live descriptor, numbers, and no siginfo.
         let result = unsafe {
@@ -147,6 +155,13 @@ pub(crate) fn read_status(status: WaitIdStatus) -> ExitStatus {
 pub(crate) fn supervise(mut given: Given) -> Step {
     let line = given.line.try_clone().doing("copying", "a socket")?;
     let mut running = begin(&mut given)?;
+    if let Some(listener) = running.listener.take()
+        && let Err(failure) = super::owners::answer(listener)
+    {
+        running.kill();
+        ended(&running);
+        return Err(failure);
+    }
     let cgroups = running.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default();
     let started = Answer::Started(Started { pid: running.pid, cgroups });
     let terminal = running.terminal.take();

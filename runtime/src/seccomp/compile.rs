@@ -26,6 +26,7 @@ const ARGUMENTS: u32 = 16;
 
 const KILL_PROCESS: u32 = 0x8000_0000;
 const ERRNO: u32 = 0x0005_0000;
+const ASK: u32 = 0x7fc0_0000; // SECCOMP_RET_USER_NOTIF
 
 /// Set in the numbers of x32.
 const X32_BIT: u32 = 0x4000_0000;
@@ -57,8 +58,8 @@ fn plain(code: u16, k: u32) -> Instruction {
     Instruction { code, jt: 0, jf: 0, k }
 }
 
-/// Compiles a profile.
-pub(crate) fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>> {
+/// Compiles a profile; `asks` says whether its program may ask a supervisor.
+pub(crate) fn compile(profile: &LinuxSeccomp, asks: bool) -> Result<Vec<Instruction>> {
     if profile.listener_path().is_some() {
         return Err(Error::invalid("seccomp profile", "listeners are not supported"));
     }
@@ -73,7 +74,7 @@ pub(crate) fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>> {
         let mut block = vec![plain(LOAD, NUMBER)];
         let mut segments = Segments::default();
         for convention in family.values() {
-            add_convention(&mut segments, profile, convention)?;
+            add_convention(&mut segments, profile, convention, asks)?;
         }
         // Numbers with the bit of x32 belong to it or to nobody.
         if audit == 0xc000_003e && !family.contains_key(&X32_BIT) {
@@ -107,8 +108,9 @@ enum Answer {
 /// Answers by the first number they are for; each reaches to the next.
 type Segments = BTreeMap<u32, Answer>;
 
-fn action(action: Action, errno: Option<u32>) -> Result<u32> {
+fn action(action: Action, errno: Option<u32>, asks: bool) -> Result<u32> {
     match action {
+        Action::ScmpActNotify if asks => Ok(ASK),
         Action::ScmpActNotify => {
             Err(Error::invalid("seccomp profile", "listeners are not supported"))
         }
@@ -123,8 +125,9 @@ fn add_convention(
     segments: &mut Segments,
     profile: &LinuxSeccomp,
     convention: &Convention,
+    asks: bool,
 ) -> Result<()> {
-    let default = action(profile.default_action(), profile.default_errno_ret())?;
+    let default = action(profile.default_action(), profile.default_errno_ret(), asks)?;
     let mut rules: BTreeMap<u32, Vec<&LinuxSyscall>> = BTreeMap::new();
     for rule in profile.syscalls().as_deref().unwrap_or_default() {
         for name in rule.names() {
@@ -140,7 +143,7 @@ fn add_convention(
     segments.insert(convention.bit, last.clone());
     let mut next = 0;
     for (number, rules) in &rules {
-        let answer = answer(rules, default)?;
+        let answer = answer(rules, default, asks)?;
         if *number > next && last != Answer::Return(default) {
             last = Answer::Return(default);
             segments.insert(convention.bit | next, last.clone());
@@ -157,10 +160,10 @@ fn add_convention(
     Ok(())
 }
 
-fn answer(rules: &[&LinuxSyscall], default: u32) -> Result<Answer> {
+fn answer(rules: &[&LinuxSyscall], default: u32, asks: bool) -> Result<Answer> {
     let mut block = Vec::new();
     for rule in rules {
-        let result = action(rule.action(), rule.errno_ret())?;
+        let result = action(rule.action(), rule.errno_ret(), asks)?;
         let conditions = rule.args().as_deref().unwrap_or_default();
         if conditions.is_empty() {
             if block.is_empty() {

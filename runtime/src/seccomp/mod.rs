@@ -30,12 +30,70 @@ pub(crate) fn compiled(profile: &LinuxSeccomp) -> Result<Arc<[Instruction]>> {
     if let Some((_, program)) = known.iter().find(|(known, _)| known == profile) {
         return Ok(Arc::clone(program));
     }
-    let program: Arc<[Instruction]> = compile::compile(profile)?.into();
+    let program: Arc<[Instruction]> = compile::compile(profile, false)?.into();
     if known.len() >= MEMORY {
         known.remove(0);
     }
     known.push((profile.clone(), Arc::clone(&program)));
     Ok(program)
+}
+
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
+pub(crate) const NEW_LISTENER: u32 = 8;
+
+/// System calls by which files change their owners.
+const OWNERS: [&str; 7] =
+    ["chown", "chown32", "fchown", "fchown32", "fchownat", "lchown", "lchown32"];
+
+/// System calls by which processes change theirs.
+const IDS: [&str; 18] = [
+    "setfsgid",
+    "setfsgid32",
+    "setfsuid",
+    "setfsuid32",
+    "setgid",
+    "setgid32",
+    "setgroups",
+    "setgroups32",
+    "setregid",
+    "setregid32",
+    "setresgid",
+    "setresgid32",
+    "setresuid",
+    "setresuid32",
+    "setreuid",
+    "setreuid32",
+    "setuid",
+    "setuid32",
+];
+
+/// The program of a profile, or of none, for a container in which only one id exists: who gives a
+/// file away is answered by the supervisor, who becomes another user is told that he did.
+pub(crate) fn compiled_with_owners(profile: Option<&LinuxSeccomp>) -> Result<Arc<[Instruction]>> {
+    use oci_spec::runtime::{LinuxSeccompAction as Action, LinuxSyscall};
+    let mut profile = match profile {
+        Some(profile) => {
+            // Only our own rules may ask.
+            compile::compile(profile, false)?;
+            profile.clone()
+        }
+        None => {
+            let mut open = LinuxSeccomp::default();
+            open.set_default_action(Action::ScmpActAllow);
+            open
+        }
+    };
+    let rule = |names: &[&str], action: Action, errno: Option<u32>| {
+        let mut rule = LinuxSyscall::default();
+        rule.set_names(names.iter().map(ToString::to_string).collect());
+        rule.set_action(action).set_errno_ret(errno);
+        rule
+    };
+    let mut rules =
+        vec![rule(&OWNERS, Action::ScmpActNotify, None), rule(&IDS, Action::ScmpActErrno, Some(0))];
+    rules.extend(profile.syscalls().clone().unwrap_or_default());
+    profile.set_syscalls(Some(rules));
+    Ok(compile::compile(&profile, true)?.into())
 }
 
 /// `SECCOMP_FILTER_FLAG_*` of a profile.

@@ -41,7 +41,7 @@ fn interpret(program: &[Instruction], arch: u32, number: u32, args: [u64; 6]) ->
 
 fn default_program(capabilities: &[&str]) -> Vec<Instruction> {
     let profile = default_profile(&capabilities.iter().copied().collect()).unwrap();
-    compile(&profile).unwrap()
+    compile(&profile, false).unwrap()
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn comparisons_are_of_64_bits() {
             .syscalls(vec![rule.build().unwrap()])
             .build()
             .unwrap();
-        let program = compile(&profile).unwrap();
+        let program = compile(&profile, false).unwrap();
         for (argument, hit) in expected {
             let got = interpret(&program, X86_64, 0, [0, 0, *argument, 0, 0, 0]);
             assert_eq!(got == 0x0005_0007, *hit, "{op:?} {value:#x} {argument:#x}");
@@ -190,7 +190,7 @@ fn what_cannot_be_compiled_is_refused() {
             .args(vec![arg])
             .build()
             .unwrap();
-        compile(&LinuxSeccompBuilder::default().syscalls(vec![rule]).build().unwrap())
+        compile(&LinuxSeccompBuilder::default().syscalls(vec![rule]).build().unwrap(), false)
     };
     assert!(with(LinuxSeccompAction::ScmpActErrno, 0).is_ok());
     assert!(with(LinuxSeccompAction::ScmpActErrno, 6).is_err());

@@ -57,7 +57,7 @@ fn exit_codes_and_signals() {
     // Pid 1 is immune against its own signals, as everywhere; a child is not.
     assert_eq!(end("sh -c 'kill -9 $$'; exit $?"), ExitStatus::Code(137));
     let task = task::Task::silent();
-    let options = runtime::StartOptions { id: id(), init: false };
+    let options = runtime::StartOptions { id: id(), init: false, owners: false };
     let bundle =
         root.bundle(&Overrides { command: command(&["sleep", "100"]), ..plain() }).unwrap();
     let container = runtime::Container::start(bundle, runtime::Stdio::Null, &options).unwrap();
@@ -445,7 +445,7 @@ fn own_program_is_not_writable() {
 fn cancel_kills() {
     let root = Rootfs::new();
     let task = task::Task::silent();
-    let options = runtime::StartOptions { id: id(), init: true };
+    let options = runtime::StartOptions { id: id(), init: true, owners: false };
     let bundle = root.bundle(&with_shell("trap '' TERM INT; sleep 1000", &plain())).unwrap();
     let container = runtime::Container::start(bundle, runtime::Stdio::Capture, &options).unwrap();
     let pid = container.pid();

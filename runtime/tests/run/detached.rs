@@ -38,7 +38,7 @@ fn options(input: bool) -> AttachOptions {
 fn launch(root: &Rootfs, dir: &Path, line: &str, streams: Streams) -> Result<State, Error> {
     let overrides = Overrides { terminal: streams.terminal.is_some(), ..Overrides::default() };
     let bundle = root.bundle(&with_shell(line, &overrides))?;
-    runtime::launch(dir, bundle, streams, &StartOptions { id: id(), init: false })
+    runtime::launch(dir, bundle, streams, &StartOptions { id: id(), init: false, owners: false })
 }
 
 /// Runs a client with files as streams and gives what it was shown.
@@ -97,7 +97,7 @@ fn failed_start_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let overrides = Overrides { command: command(&["/missing"]), ..Overrides::default() };
     let bundle = root.bundle(&overrides).unwrap();
-    let options = StartOptions { id: id(), init: false };
+    let options = StartOptions { id: id(), init: false, owners: false };
     let error = runtime::launch(dir.path(), bundle, Streams::default(), &options).unwrap_err();
     assert_eq!(error.exit_code(), 127);
 }
@@ -141,7 +141,7 @@ impl Waiting {
     fn new(overrides: &Overrides) -> Waiting {
         let waiting = Waiting { root: Rootfs::new(), dir: tempfile::tempdir().unwrap() };
         let bundle = waiting.root.bundle(&with_shell("sleep 1000", overrides)).unwrap();
-        let options = StartOptions { id: id(), init: true };
+        let options = StartOptions { id: id(), init: true, owners: false };
         runtime::launch(waiting.dir.path(), bundle, Streams::default(), &options).unwrap();
         waiting
     }
@@ -387,8 +387,12 @@ fn foreground_terminal() {
     let overrides = Overrides { terminal: true, ..Overrides::default() };
     let bundle = root.bundle(&with_shell("tty; stty size; exit 4", &overrides)).unwrap();
     let stdio = runtime::Stdio::Terminal { rows: 40, columns: 50 };
-    let container =
-        runtime::Container::start(bundle, stdio, &StartOptions { id: id(), init: false }).unwrap();
+    let container = runtime::Container::start(
+        bundle,
+        stdio,
+        &StartOptions { id: id(), init: false, owners: false },
+    )
+    .unwrap();
     let status = container.interact(terminal.streams(), &Task::silent()).unwrap();
     assert_eq!(status, ExitStatus::Code(4));
     terminal.until("40 50");

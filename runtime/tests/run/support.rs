@@ -74,7 +74,7 @@ impl Rootfs {
     pub(crate) fn try_run(&self, overrides: &Overrides) -> Result<(ExitStatus, String), Error> {
         let output = Arc::new(Output::default());
         let task = Task::root("test", output.clone());
-        let options = StartOptions { id: id(), init: overrides.init };
+        let options = StartOptions { id: id(), init: overrides.init, owners: false };
         let container = Container::start(self.bundle(overrides)?, Stdio::Capture, &options)?;
         let status = container.wait(&task)?;
         Ok((status, output.text()))

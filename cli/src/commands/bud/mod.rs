@@ -211,6 +211,7 @@ impl Bud {
             gate: app.gate()?,
             clock: SystemTime::now,
             user_namespace: runtime::in_user_namespace(),
+            single_id: runtime::single_id(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             threads: std::thread::available_parallelism().map_or(2, usize::from),
         })

@@ -1,0 +1,142 @@
+//! Owners that this process cannot give: where only one id is mapped, a file's owner is kept
+//! beside it in an attribute, and the layer made of the tree has it again.
+//!
+//! The kernel allows such attributes on plain files and directories only; links, pipes and devices
+//! belong to root there.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, statat};
+use rustix::io::Errno;
+
+use crate::root::list;
+use crate::xattr::At;
+use crate::{Error, Result, Root};
+
+/// Holds `UID:GID`. No archive can set it and no layer carries it.
+pub(crate) const NAME: &[u8] = b"user.rbuild.owner";
+
+/// What became of an owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// The file has it.
+    Really,
+    /// It is kept beside the file.
+    Recorded,
+}
+
+/// Whether this process has one user id only, so that all files it can make are its own.
+pub(crate) fn single() -> bool {
+    static SINGLE: OnceLock<bool> = OnceLock::new();
+    *SINGLE.get_or_init(|| {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        is_single(&map)
+    })
+}
+
+fn is_single(map: &str) -> bool {
+    let mut lines = map.lines();
+    let one = lines.next().is_some_and(|line| line.split_whitespace().nth(2) == Some("1"));
+    one && lines.next().is_none()
+}
+
+/// Gives a file to a user and group; a link is not followed.
+pub(crate) fn give(at: At<'_>, uid: u32, gid: u32) -> Result<Given, Errno> {
+    let done = change(at, uid, gid);
+    if !single() {
+        return done.map(|()| Given::Really);
+    }
+    match done {
+        Ok(()) => {
+            // What was kept of a former owner does not hold any more.
+            at.unset(NAME)?;
+            Ok(Given::Really)
+        }
+        Err(Errno::INVAL | Errno::PERM) => {
+            let record = format!("{uid}:{gid}");
+            at.set(NAME, record.as_bytes()).map(|()| Given::Recorded)
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+fn change(at: At<'_>, uid: u32, gid: u32) -> Result<(), Errno> {
+    let (user, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    match at {
+        At::Fd(fd) => chownat(fd, c"", user, group, AtFlags::EMPTY_PATH),
+        At::Name(dir, name) => chownat(dir, name, user, group, AtFlags::SYMLINK_NOFOLLOW),
+    }
+}
+
+/// Whom a file belongs to.
+pub(crate) fn of(at: At<'_>, stat: &Stat) -> Result<(u32, u32), Errno> {
+    let own = (stat.st_uid, stat.st_gid);
+    if !single() {
+        return Ok(own);
+    }
+    Ok(at.get(NAME)?.and_then(|record| read(&record)).unwrap_or(own))
+}
+
+fn read(record: &[u8]) -> Option<(u32, u32)> {
+    let (uid, gid) = std::str::from_utf8(record).ok()?.split_once(':')?;
+    let id = |text: &str| text.parse::<u32>().ok().filter(|id| *id != u32::MAX);
+    Some((id(uid)?, id(gid)?))
+}
+
+/// Gives what a program made to the user it would have run as, where only one id exists: all in
+/// `upper` that `below` does not have and nobody was given yet.
+///
+/// # Errors
+/// When the tree cannot be read or changed.
+pub fn give_new(upper: &Root, below: Option<&Root>, owner: (u32, u32)) -> Result<()> {
+    if !single() {
+        return Ok(());
+    }
+    let mut directories = vec![PathBuf::new()];
+    while let Some(path) = directories.pop() {
+        let failed = |errno| Error::file("giving away what is in", &path, errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let here = upper.lookup(&path, flags, Mode::empty()).map_err(failed)?;
+        for entry in list(&here).map_err(failed)? {
+            let inner = path.join(&entry.name);
+            let stat = statat(&here, &entry.name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            let known = below.is_some_and(|below| {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW;
+                below.lookup(&inner, flags, Mode::empty()).is_ok()
+            });
+            let at = At::Name(here.as_fd(), &entry.name);
+            let keeps = matches!(kind, FileType::RegularFile | FileType::Directory);
+            if keeps && !known && at.get(NAME).map_err(failed)?.is_none() {
+                give(at, owner.0, owner.1).map_err(failed)?;
+            }
+            if kind == FileType::Directory {
+                directories.push(inner);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_read_strictly() {
+        assert_eq!(read(b"1000:42"), Some((1000, 42)));
+        for wrong in [&b""[..], b"1", b"1:", b":1", b"1:2:3", b"-1:0", b"4294967295:0", b"\xff:1"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn one_id_is_one_line_of_one() {
+        assert!(is_single("         0       1000          1\n"));
+        assert!(!is_single("0 1000 1\n1 100000 65536\n"));
+        assert!(!is_single("0 0 4294967295\n"));
+        assert!(!is_single(""));
+    }
+}
