@@ -5,8 +5,8 @@ use clap_complete::Shell;
 
 use crate::app::{App, Globals};
 use crate::commands::{
-    about, account, artifact, copy, diff, edit, index, inspect, layers, raw, sign, standalone,
-    tags, validate,
+    about, account, artifact, copy, diff, edit, explore, index, inspect, layers, raw, sign,
+    standalone, sync, tags, validate,
 };
 use crate::entry;
 use crate::report::Failure;
@@ -28,7 +28,9 @@ struct Rcopy {
 enum Command {
     #[command(visible_alias = "cp")]
     Copy(Box<copy::Copy>),
+    Sync(Box<sync::Sync>),
     Inspect(inspect::Inspect),
+    Explore(explore::Explore),
     #[command(visible_alias = "ls")]
     ListTags(tags::ListTags),
     Catalog(tags::Catalog),
@@ -84,7 +86,9 @@ pub fn rcopy() -> ExitCode {
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
     match command {
         Command::Copy(copy) => copy.run(app),
+        Command::Sync(sync) => sync.run(app),
         Command::Inspect(inspect) => inspect.run(app),
+        Command::Explore(explore) => explore.run(app),
         Command::ListTags(list) => list.run(app),
         Command::Catalog(catalog) => catalog.run(app),
         Command::Delete(delete) => delete.run(app),

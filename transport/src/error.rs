@@ -180,6 +180,36 @@ pub enum Error {
         /// What the kernel says.
         source: std::io::Error,
     },
+    /// A pattern of tags, a range of versions or a part of a mirror that is none.
+    #[error("reading {text:?}: {reason}")]
+    Pattern {
+        /// The text as given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A mirror would lose more tags than is allowed.
+    #[error(
+        "deleting {count} of {of} tags of {repository}: that is more than {limit} percent, so none was deleted"
+    )]
+    Floor {
+        /// The repository at the destination.
+        repository: String,
+        /// How many tags the source has no more.
+        count: usize,
+        /// How many there are.
+        of: usize,
+        /// What is allowed.
+        limit: u8,
+    },
+    /// A tag that cannot be deleted without others.
+    #[error("deleting {name}: the registry deletes manifests only, and this one is also {others}")]
+    Shared {
+        /// The name.
+        name: String,
+        /// The tags that would go with it.
+        others: String,
+    },
     /// A stream of bytes broke.
     #[error("reading a stream")]
     Stream(#[source] std::io::Error),
@@ -224,15 +254,18 @@ impl Fault for Error {
             | Error::NoImage { .. }
             | Error::NoContent { .. }
             | Error::Rejected { .. } => Kind::NotFound,
-            Error::WouldChange { .. } | Error::Exists { .. } | Error::Unsupported { .. } => {
-                Kind::Refused
-            }
+            Error::WouldChange { .. }
+            | Error::Exists { .. }
+            | Error::Floor { .. }
+            | Error::Shared { .. }
+            | Error::Unsupported { .. } => Kind::Refused,
             Error::Content(_)
             | Error::Convert { .. }
             | Error::Rebase { .. }
             | Error::TooComplex { .. }
             | Error::Obsolete { .. }
             | Error::Location { .. }
+            | Error::Pattern { .. }
             | Error::Malformed { .. } => Kind::Invalid,
             Error::File { source, .. } | Error::Stream(source) => of_io(source),
         }
@@ -250,6 +283,10 @@ impl Fault for Error {
             }
             Error::Obsolete { .. } => Some(
                 "convert the image with an older client, or ask its publisher for a newer one"
+                    .to_owned(),
+            ),
+            Error::Floor { .. } => Some(
+                "look at what --delete --dry-run says, then allow it with --delete-limit"
                     .to_owned(),
             ),
             Error::Exists { .. } => Some("remove it first, or write to another file".to_owned()),

@@ -25,6 +25,7 @@ mod rebase;
 mod recompress;
 mod select;
 mod stop;
+pub mod sync;
 mod trees;
 
 pub use attach::{Artifact, attach, publish, publish_document};

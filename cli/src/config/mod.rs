@@ -44,6 +44,11 @@ impl Places {
         path("XDG_CONFIG_HOME").unwrap_or_else(|| self.home.join(".config"))
     }
 
+    /// Where programs keep what they remember: `$XDG_STATE_HOME`.
+    pub(crate) fn state(&self) -> PathBuf {
+        path("XDG_STATE_HOME").unwrap_or_else(|| self.home.join(".local/state"))
+    }
+
     /// Credential files in the order they are asked: Podman's, then Docker's.
     pub(crate) fn auth_files(&self, flag: Option<&Path>) -> Vec<PathBuf> {
         if let Some(file) = flag.map(Path::to_owned).or_else(|| path("REGISTRY_AUTH_FILE")) {

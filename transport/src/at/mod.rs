@@ -5,7 +5,7 @@ mod containers;
 mod daemon;
 mod directory;
 mod docker_archive;
-mod files;
+pub(crate) mod files;
 mod layout;
 mod memory;
 mod named;

@@ -18,7 +18,7 @@ macro_rules! end_flags {
         #[doc = concat!("How the ", $end, " is reached.")]
         #[derive(Debug, Clone, Default, Args)]
         #[command(next_help_heading = concat!("Registry at the ", $end))]
-        pub(super) struct $name {
+        pub(crate) struct $name {
             #[arg(id = concat!($prefix, "tls-verify"), long = concat!($prefix, "tls-verify"), value_name = "BOOL",
                 num_args = 0..=1, require_equals = true, default_missing_value = "true",
                 help = concat!("Whether the ", $end, "'s certificates must be valid; false also allows plain HTTP"))]
@@ -55,7 +55,7 @@ macro_rules! end_flags {
             ///
             /// # Errors
             /// Credentials without a user name.
-            pub(super) fn reach(&self, retry: &RetryFlags) -> Result<Reach, Failure> {
+            pub(crate) fn reach(&self, retry: &RetryFlags) -> Result<Reach, Failure> {
                 let login = Login {
                     creds: self.creds.as_deref(),
                     user: self.username.as_deref().zip(self.password.as_deref()),

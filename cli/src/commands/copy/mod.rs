@@ -13,9 +13,9 @@ use transport::at::{Archive, Form};
 use transport::{CopyOptions, Format, Gate, Location, Named, Select, Sink, Source};
 
 use self::compress::CompressFlags;
-use self::ends::{DestinationFlags, SourceFlags, only_for};
-pub(crate) use self::ends::{OneEnd, RetryFlags};
-use self::sign::SignFlags;
+use self::ends::only_for;
+pub(crate) use self::ends::{DestinationFlags, OneEnd, RetryFlags, SourceFlags};
+pub(crate) use self::sign::SignFlags;
 use super::place::{self, Access};
 use crate::app::{App, observed};
 use crate::render::Progress;

@@ -16,7 +16,7 @@ use crate::report::{self, Failure};
 /// How a copy is signed.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Signing")]
-pub(super) struct SignFlags {
+pub(crate) struct SignFlags {
     /// Sign with this private key, as cosign makes it; the signature is a tag beside the image
     #[arg(long, value_name = "FILE")]
     sign_by_sigstore_private_key: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub(super) struct SignFlags {
 }
 
 /// A copy's signature that is ready to be made.
-pub(super) struct Signer {
+pub(crate) struct Signer {
     key: PrivateKey,
     name: Reference,
 }
@@ -46,7 +46,7 @@ impl SignFlags {
     ///
     /// # Errors
     /// The key cannot be read; there is no name to sign; a form of signing that we do not have.
-    pub(super) fn signer(&self, to: &Location) -> Result<Option<Signer>, Failure> {
+    pub(crate) fn signer(&self, to: &Location) -> Result<Option<Signer>, Failure> {
         let refused = [
             ("--sign-by", self.sign_by.is_some()),
             ("--sign-by-sigstore", self.sign_by_sigstore.is_some()),
@@ -76,11 +76,16 @@ impl SignFlags {
 }
 
 impl Signer {
+    /// The same for another name.
+    pub(crate) fn named(self, name: Reference) -> Signer {
+        Signer { name, ..self }
+    }
+
     /// Signs the copy, and of an index every image as well.
     ///
     /// # Errors
     /// The destination holds no signatures.
-    pub(super) fn sign(
+    pub(crate) fn sign(
         &self,
         app: &App,
         sink: &Access<'_>,

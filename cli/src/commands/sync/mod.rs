@@ -1,0 +1,346 @@
+//! `rcopy sync`: a mirror of many images.
+
+mod list;
+mod sets;
+mod watch;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use task::{Kind, Task};
+use transport::Location;
+use transport::sync::{Options, Outcome, Report, Set, Shard, State, mirror};
+
+use super::copy::{DestinationFlags, RetryFlags, SignFlags, SourceFlags, WhatFlags};
+use super::place::Access;
+use crate::app::{App, observed};
+use crate::flags;
+use crate::render::{self, Progress};
+use crate::report::{self, Failure};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FromTransport {
+    Docker,
+    Dir,
+    Yaml,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ToTransport {
+    Docker,
+    Dir,
+}
+
+/// Mirror many images: all or some tags of repositories, a directory, or a YAML list
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct Sync {
+    /// What SOURCE is: docker (a repository, or an image), dir, or yaml (a list; `-` is stdin)
+    #[arg(short, long = "src", value_enum)]
+    src: FromTransport,
+    /// What DESTINATION is: docker (a registry and a path on it) or dir
+    #[arg(short, long = "dest", value_enum)]
+    dest: ToTransport,
+    /// What to mirror
+    source: String,
+    /// Below what; the last part of a repository's name is put behind it
+    destination: String,
+    #[command(flatten)]
+    choice: ChoiceFlags,
+    #[command(flatten)]
+    what: WhatFlags,
+    #[command(flatten)]
+    work: WorkFlags,
+    #[command(flatten)]
+    delete: DeleteFlags,
+    #[command(flatten)]
+    sign: SignFlags,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on with the other images when one fails
+    #[arg(long)]
+    keep_going: bool,
+    /// Write a line `DIGEST NAME` for each image to a file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
+    /// Write what became of each name to a file, as JSON; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
+    progress: Progress,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    source_end: SourceFlags,
+    #[command(flatten)]
+    destination_end: DestinationFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
+}
+
+/// Which tags, and what they are called.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Tags")]
+struct ChoiceFlags {
+    /// Only tags that match this regular expression (with --src docker)
+    #[arg(long, value_name = "REGEX", conflicts_with = "tag_semver")]
+    tag_regex: Option<String>,
+    /// Only tags that are versions in this range, such as `>= 1.2, < 2` (with --src docker)
+    #[arg(long, value_name = "RANGE")]
+    tag_semver: Option<String>,
+    /// Leave tags that the destination has as they are
+    #[arg(long)]
+    missing_only: bool,
+    /// Tags that match never change: once copied they are not asked about again
+    #[arg(long, value_name = "REGEX")]
+    immutable_tags: Option<String>,
+    /// Put the whole name of the source, registry and path, below the destination
+    #[arg(long)]
+    scoped: bool,
+    /// Put this behind each tag at the destination
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    append_suffix: String,
+}
+
+/// How the work is done.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Work")]
+struct WorkFlags {
+    /// Images at a time
+    #[arg(long, visible_alias = "jobs", value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    parallel: u16,
+    /// Do only this part of the work, counted from 0: 0/4 to 3/4 for four workers
+    #[arg(long, value_name = "INDEX/COUNT", env = "RCOPY_SHARD", hide_env = true)]
+    shard: Option<Shard>,
+    /// What earlier runs did (default: a file for this mirror in ~/.local/state/rcopy)
+    #[arg(long, value_name = "FILE", conflicts_with = "no_state")]
+    state: Option<PathBuf>,
+    /// Remember nothing: ask both ends about every tag
+    #[arg(long)]
+    no_state: bool,
+    /// For how long it is believed that nobody else changed the destination
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = flags::duration)]
+    recheck: Duration,
+    /// Do it again and again, with this pause between
+    #[arg(long, visible_alias = "interval", value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1h", value_parser = flags::duration)]
+    watch: Option<Duration>,
+}
+
+/// What the source has no more.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Deleting")]
+struct DeleteFlags {
+    /// Delete tags at the destination that the source has no more; see them first with --dry-run
+    #[arg(long)]
+    delete: bool,
+    /// Delete nothing in a repository that would lose more than this part of its tags
+    #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u8).range(0..=100))]
+    delete_limit: u8,
+}
+
+const EXAMPLES: &str = "Examples:
+  rcopy sync --src docker --dest docker registry.example/team/app mirror.example/team
+  rcopy sync --src docker --dest dir --scoped registry.example/busybox /media/usb
+  rcopy sync --src yaml --dest docker --all --keep-going list.yaml mirror.example/all
+  rcopy sync --src yaml --dest docker --delete --dry-run list.yaml mirror.example/all
+  rcopy sync --src yaml --dest docker --shard 0/4 list.yaml mirror.example/all
+
+Several workers share a mirror when each is given its --shard; see docs/sync.md.";
+
+impl Sync {
+    /// Mirrors.
+    ///
+    /// # Errors
+    /// The list is wrong; an image cannot be copied.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let Some(pause) = self.work.watch else {
+            return observed("sync", progress, |task| self.once(app, task)).map(|()| 0);
+        };
+        if self.dry_run {
+            return Err(Failure::usage("--watch with --dry-run would say the same for ever"));
+        }
+        watch::again(pause, || observed("sync", progress, |task| self.once(app, task)))
+    }
+
+    fn once(&self, app: &App, task: &Task) -> Result<(), Failure> {
+        let start = Instant::now();
+        let sets = self.sets(app)?;
+        let file = self.state_file(app)?;
+        let mut state = match &file {
+            Some(file) => State::open(file)?,
+            None => State::default(),
+        };
+        let gate = app.gate()?;
+        let options = Options {
+            parallel: usize::from(self.work.parallel),
+            shard: self.work.shard.unwrap_or_default(),
+            keep_going: self.keep_going,
+            dry_run: self.dry_run,
+            delete: self.delete.delete.then_some(self.delete.delete_limit),
+            now: now(),
+            recheck: i64::try_from(self.work.recheck.as_secs()).unwrap_or(i64::MAX),
+            gate: &*gate,
+        };
+        let report = app.wait(mirror(&sets, &mut state, &options, task))?;
+        self.sign(app, &report, task)?;
+        if let Some(file) = file.filter(|_| !self.dry_run) {
+            state.save(&file)?;
+        }
+        self.tell(&report, start)?;
+        task.check()?;
+        failed(report)
+    }
+
+    /// Signs what was copied, each under its name at the destination.
+    fn sign(&self, app: &App, done: &Report, task: &Task) -> Result<(), Failure> {
+        let mut signer = None;
+        let copied = done.lines.iter().filter(|line| line.outcome == Outcome::Copied);
+        for line in copied {
+            let (to, Some(digest)) = (line.target.parse::<Location>()?, line.digest) else {
+                continue;
+            };
+            let made = match signer.take() {
+                Some(made) => Some(made),
+                None => self.sign.signer(&to)?,
+            };
+            let Some(mut made) = made else { return Ok(()) };
+            if let Location::Registry(name) = &to {
+                made = made.named(name.clone());
+            }
+            let sink = Access::new(app, self.destination_end.reach(&self.retry)?);
+            let root =
+                app.wait(sink.source(&to)?.resolve())?.map_err(|cause| report::cause(&cause))?;
+            if root.digest != digest {
+                let what = format!("signing {to}: somebody else has moved it to {}", root.digest);
+                return Err(Failure::new(Kind::Refused, what));
+            }
+            made.sign(app, &sink, &to, &root, task)?;
+            signer = Some(made);
+        }
+        Ok(())
+    }
+
+    /// The file of what earlier runs did: one for each mirror and part of it.
+    fn state_file(&self, app: &App) -> Result<Option<PathBuf>, Failure> {
+        if self.work.no_state {
+            return Ok(None);
+        }
+        if let Some(file) = &self.work.state {
+            return crate::config::absolute(file).map(Some);
+        }
+        let what = format!(
+            "{:?} {:?} {} {} {} {} {}",
+            self.src,
+            self.dest,
+            self.source,
+            self.destination,
+            self.choice.scoped,
+            self.choice.append_suffix,
+            self.work.shard.unwrap_or_default(),
+        );
+        let name = image::Digest::of(what.as_bytes()).hex()[..24].to_owned();
+        Ok(Some(app.places.state().join(format!("rcopy/sync/{name}.json"))))
+    }
+
+    fn tell(&self, report: &Report, start: Instant) -> Result<(), Failure> {
+        if self.dry_run {
+            let planned = [Outcome::WouldCopy, Outcome::WouldDelete];
+            for line in report.lines.iter().filter(|line| planned.contains(&line.outcome)) {
+                match &line.source {
+                    Some(source) => {
+                        outln!("{} {source} to {}", line.outcome.as_str(), line.target);
+                    }
+                    None => outln!("{} {}", line.outcome.as_str(), line.target),
+                }
+            }
+        }
+        let write = |file: &PathBuf, text: String| {
+            std::fs::write(file, text)
+                .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))
+        };
+        if let Some(file) = &self.digestfile {
+            let there = report.lines.iter().filter(|line| line.source.is_some());
+            let lines = there.filter_map(|line| Some((line.digest?, &line.target)));
+            write(file, lines.map(|(digest, name)| format!("{digest} {name}\n")).collect())?;
+        }
+        if let Some(file) = &self.report {
+            let text = format!("{:#}\n", as_json(report));
+            match file.to_str() {
+                Some("-") => out!("{text}"),
+                _ => write(file, text)?,
+            }
+        }
+        if !self.quiet && self.progress != Progress::Rawjson {
+            eprintln!("{} in {}", summary(report), render::duration(start.elapsed()));
+        }
+        Ok(())
+    }
+
+    fn sets(&self, app: &App) -> Result<Vec<Set>, Failure> {
+        sets::of(self, app)
+    }
+}
+
+/// `synced 12 names: 3 copied, 9 unchanged`.
+fn summary(report: &Report) -> String {
+    let all = [
+        Outcome::Copied,
+        Outcome::WouldCopy,
+        Outcome::Unchanged,
+        Outcome::Deleted,
+        Outcome::WouldDelete,
+        Outcome::Failed,
+    ];
+    let counts = all.map(|outcome| (report.count(outcome), outcome.as_str()));
+    let told: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, outcome)| format!("{count} {outcome}"))
+        .collect();
+    let names = match report.lines.len() {
+        1 => "1 name".to_owned(),
+        n => format!("{n} names"),
+    };
+    match told.is_empty() {
+        true => "synced nothing: there is no such tag".to_owned(),
+        false => format!("synced {names}: {}", told.join(", ")),
+    }
+}
+
+fn as_json(report: &Report) -> serde_json::Value {
+    let lines = report.lines.iter().map(|line| {
+        let error = line.error.as_ref().map(|error| task::chain(error).join(": "));
+        json!({
+            "source": line.source, "destination": line.target, "outcome": line.outcome.as_str(),
+            "digest": line.digest, "error": error,
+        })
+    });
+    json!({ "names": lines.collect::<Vec<_>>(), "stopped": report.stopped })
+}
+
+/// The first failure, with how many more there were.
+fn failed(report: Report) -> Result<(), Failure> {
+    let count = report.count(Outcome::Failed);
+    let first = report.lines.into_iter().find_map(|line| Some((line.target, line.error?)));
+    let Some((name, error)) = first else { return Ok(()) };
+    let failure = Failure::from(error);
+    if failure.kind == Kind::Cancelled {
+        return Err(failure);
+    }
+    let failure = failure.context(format!("mirroring {name}"));
+    match count {
+        1 => Err(failure),
+        _ => Err(failure.context(format!("{count} names could not be mirrored; the first:"))),
+    }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

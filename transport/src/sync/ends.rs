@@ -1,0 +1,263 @@
+//! The two ends of one image of a mirror: they remember what was asked before, and what the
+//! images beside it have brought already.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use image::{Descriptor, Digest, Repository, Tag};
+use task::Cause;
+use tokio::sync::Notify;
+
+use crate::{Blob, Location, Origin, Plan, Sink, Source, Unverified};
+
+/// A source whose name was resolved before.
+pub(super) struct Resolved {
+    pub(super) inner: Box<dyn Source>,
+    pub(super) named: Descriptor,
+}
+
+#[async_trait]
+impl Source for Resolved {
+    async fn resolve(&self) -> Result<Descriptor, Cause> {
+        Ok(self.named.clone())
+    }
+
+    async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
+        self.inner.fetch(descriptor).await
+    }
+
+    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        self.inner.referrers(subject).await
+    }
+
+    fn origin(&self) -> Origin {
+        self.inner.origin()
+    }
+
+    fn location(&self) -> Option<Location> {
+        self.inner.location()
+    }
+
+    fn sibling(&self, tag: &Tag) -> Option<Box<dyn Source>> {
+        self.inner.sibling(tag)
+    }
+}
+
+/// How many blobs are remembered; more are asked about again.
+const REMEMBERED: usize = 200_000;
+
+/// The blobs that the images of this run have at the destination, each where it was put first.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    blobs: Mutex<HashMap<Digest, Where>>,
+    changed: Notify,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Where {
+    /// Somebody is sending it to this repository.
+    Coming(Repository),
+    /// These repositories have it.
+    Here(Vec<Repository>),
+}
+
+enum Answer {
+    /// It is in this repository.
+    Here,
+    /// Nobody knows; the asker is the one to send it.
+    Yours,
+    /// Somebody sends it to this repository now.
+    Wait,
+    /// It is in another repository, or sent to one now.
+    Elsewhere,
+}
+
+impl Arrived {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Where>> {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, digest: Digest, to: &Repository) -> Answer {
+        let mut blobs = self.lock();
+        let full = blobs.len() >= REMEMBERED;
+        match blobs.get(&digest) {
+            Some(Where::Here(repositories)) if repositories.contains(to) => Answer::Here,
+            Some(Where::Coming(other)) if other == to => Answer::Wait,
+            Some(_) => Answer::Elsewhere,
+            None if full => Answer::Elsewhere,
+            None => {
+                blobs.insert(digest, Where::Coming(to.clone()));
+                Answer::Yours
+            }
+        }
+    }
+
+    /// A repository beside `to` that has it.
+    fn beside(&self, digest: Digest, to: &Repository) -> Option<Repository> {
+        match self.lock().get(&digest) {
+            Some(Where::Here(repositories)) if !repositories.contains(to) => {
+                repositories.first().cloned()
+            }
+            _ => None,
+        }
+    }
+
+    fn arrived(&self, digest: Digest, at: &Repository) {
+        let mut blobs = self.lock();
+        let full = blobs.len() >= REMEMBERED;
+        match blobs.get_mut(&digest) {
+            Some(Where::Here(repositories)) if repositories.contains(at) => {}
+            Some(Where::Here(repositories)) => repositories.push(at.clone()),
+            Some(coming) => *coming = Where::Here(vec![at.clone()]),
+            None if !full => drop(blobs.insert(digest, Where::Here(vec![at.clone()]))),
+            None => {}
+        }
+        drop(blobs);
+        self.changed.notify_waiters();
+    }
+
+    /// The one who was to send it does not.
+    fn given_up(&self, digest: Digest, to: &Repository) {
+        let mut blobs = self.lock();
+        if blobs.get(&digest) == Some(&Where::Coming(to.clone())) {
+            blobs.remove(&digest);
+        }
+        drop(blobs);
+        self.changed.notify_waiters();
+    }
+}
+
+/// A repository at the destination that knows what has arrived, and whether it was written to.
+pub(super) struct Sharing {
+    pub(super) inner: Box<dyn Sink>,
+    pub(super) repository: Repository,
+    pub(super) arrived: Arc<Arrived>,
+    /// What this image is to send; given up when it ends without.
+    pub(super) mine: Mutex<Vec<Digest>>,
+    pub(super) published: AtomicBool,
+}
+
+impl Sharing {
+    fn landed(&self, digest: Digest) {
+        self.mine.lock().unwrap_or_else(PoisonError::into_inner).retain(|mine| *mine != digest);
+        self.arrived.arrived(digest, &self.repository);
+    }
+}
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        for digest in self.mine.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            self.arrived.given_up(digest, &self.repository);
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for Sharing {
+    async fn current(&self) -> Result<Option<Descriptor>, Cause> {
+        self.inner.current().await
+    }
+
+    async fn contains(&self, descriptor: &Descriptor) -> Result<bool, Cause> {
+        if descriptor.media_type.is_node() {
+            return self.inner.contains(descriptor).await;
+        }
+        loop {
+            let change = self.arrived.changed.notified();
+            tokio::pin!(change);
+            change.as_mut().enable();
+            match self.arrived.ask(descriptor.digest, &self.repository) {
+                Answer::Here => return Ok(true),
+                Answer::Wait => change.await,
+                Answer::Yours => {
+                    self.mine
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(descriptor.digest);
+                    break;
+                }
+                Answer::Elsewhere => break,
+            }
+        }
+        let there = self.inner.contains(descriptor).await?;
+        if there {
+            self.landed(descriptor.digest);
+        }
+        Ok(there)
+    }
+
+    async fn link(&self, descriptor: &Descriptor, origin: &Origin) -> Result<bool, Cause> {
+        let beside = self.arrived.beside(descriptor.digest, &self.repository);
+        let beside = beside.map(Origin::Registry);
+        for origin in beside.iter().chain([origin]) {
+            if self.inner.link(descriptor, origin).await? {
+                self.landed(descriptor.digest);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn put(&self, descriptor: &Descriptor, blob: Blob) -> Result<(), Cause> {
+        self.inner.put(descriptor, blob).await?;
+        if !descriptor.media_type.is_node() {
+            self.landed(descriptor.digest);
+        }
+        Ok(())
+    }
+
+    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
+        self.published.store(true, Ordering::Relaxed);
+        self.inner.publish(root, document).await
+    }
+
+    async fn refer(
+        &self,
+        subject: &Descriptor,
+        referrer: &Descriptor,
+        document: Bytes,
+    ) -> Result<(), Cause> {
+        self.inner.refer(subject, referrer, document).await
+    }
+
+    fn sibling(&self, tag: &Tag) -> Option<Box<dyn Sink>> {
+        self.inner.sibling(tag)
+    }
+
+    fn expect(&self, plan: &Plan) {
+        self.inner.expect(plan);
+    }
+
+    fn accepts(&self, root: &Descriptor) -> Result<(), Cause> {
+        self.inner.accepts(root)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_is_sent_by_one_and_found_by_the_others() {
+        let arrived = Arrived::default();
+        let repository = |path: &str| Repository::new("r.example", path).unwrap();
+        let (a, b, digest) = (repository("a"), repository("b"), Digest::of(b"x"));
+        assert!(matches!(arrived.ask(digest, &a), Answer::Yours));
+        assert!(matches!(arrived.ask(digest, &a), Answer::Wait));
+        assert!(matches!(arrived.ask(digest, &b), Answer::Elsewhere));
+        arrived.given_up(digest, &b);
+        assert!(matches!(arrived.ask(digest, &a), Answer::Wait), "it is a's, not b's");
+        arrived.given_up(digest, &a);
+        assert!(matches!(arrived.ask(digest, &a), Answer::Yours));
+        arrived.arrived(digest, &a);
+        assert!(matches!(arrived.ask(digest, &a), Answer::Here));
+        assert!(matches!(arrived.ask(digest, &b), Answer::Elsewhere));
+        assert_eq!(arrived.beside(digest, &b), Some(a.clone()));
+        assert_eq!(arrived.beside(digest, &a), None);
+        arrived.arrived(digest, &b);
+        assert!(matches!(arrived.ask(digest, &b), Answer::Here));
+    }
+}

@@ -1,0 +1,173 @@
+//! Mirroring: many images of many repositories, again and again.
+//!
+//! A mirror is a list of [`Set`]s, each a repository (or a directory) and the rules for its tags.
+//! [`mirror`] brings the destination to the source's state with as few questions as can be: a tag
+//! that was copied before costs one HEAD of its source, a tag that never changes costs none, and
+//! images that are copied at the same time send a blob they share once.
+//!
+//! Several workers can share a mirror without knowing of each other ([`Shard`]): what they have in
+//! common is the destination alone, where content is named by its digest and a name is written by
+//! exactly one of them.
+
+mod delete;
+mod ends;
+mod run;
+mod shard;
+mod state;
+mod tags;
+mod versions;
+
+use std::path::PathBuf;
+
+use image::{Digest, Repository, Tag};
+use regex::Regex;
+use registry_client::Client;
+
+pub use run::mirror;
+pub use shard::Shard;
+pub use state::State;
+pub use tags::{Tags, regex};
+pub use versions::Versions;
+
+use crate::{CopyOptions, Error, Gate};
+
+/// Where the images of a set are.
+pub enum From {
+    /// A repository on a registry.
+    Repository {
+        /// The client that reaches it.
+        client: Client,
+        /// The repository.
+        repository: Repository,
+        /// Which of its tags.
+        tags: Tags,
+        /// Images without a tag, by digest.
+        digests: Vec<Digest>,
+    },
+    /// A directory as `dir:` writes it.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The tag the image gets.
+        tag: Tag,
+    },
+}
+
+/// Where the images of a set go.
+pub enum To {
+    /// A repository on a registry.
+    Repository {
+        /// The client that reaches it.
+        client: Client,
+        /// The repository.
+        repository: Repository,
+    },
+    /// Directories as `dir:` writes them: this path with `:TAG` or `@DIGEST` behind it.
+    Directories(PathBuf),
+}
+
+/// Some images that are mirrored alike.
+pub struct Set {
+    /// Where they are.
+    pub from: From,
+    /// Where they go.
+    pub to: To,
+    /// How each is copied.
+    pub copy: CopyOptions,
+    /// What is added to each tag at the destination.
+    pub suffix: String,
+    /// Tags the destination has are left as they are.
+    pub missing_only: bool,
+    /// Tags whose name matches never change: they are not asked about once the destination has
+    /// them.
+    pub immutable: Option<Regex>,
+}
+
+/// How to mirror.
+pub struct Options<'a> {
+    /// Images at a time; at least 1.
+    pub parallel: usize,
+    /// The part of the work that is this worker's.
+    pub shard: Shard,
+    /// Go on with the other images when one fails.
+    pub keep_going: bool,
+    /// Change nothing; say what would be done.
+    pub dry_run: bool,
+    /// Delete what the source has no more, unless that is more than so many percent of the
+    /// destination's tags.
+    pub delete: Option<u8>,
+    /// Seconds since 1970.
+    pub now: i64,
+    /// For how many seconds the state of an earlier run is believed.
+    pub recheck: i64,
+    /// What decides whether an image may be copied.
+    pub gate: &'a dyn Gate,
+}
+
+/// What became of one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It was copied.
+    Copied,
+    /// It is as it should be.
+    Unchanged,
+    /// It was deleted at the destination.
+    Deleted,
+    /// A dry run: it would be copied.
+    WouldCopy,
+    /// A dry run: it would be deleted.
+    WouldDelete,
+    /// It could not be brought to the source's state.
+    Failed,
+}
+
+impl Outcome {
+    /// The word people see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Copied => "copied",
+            Outcome::Unchanged => "unchanged",
+            Outcome::Deleted => "deleted",
+            Outcome::WouldCopy => "would copy",
+            Outcome::WouldDelete => "would delete",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
+/// What became of one name, and why.
+#[derive(Debug)]
+pub struct Line {
+    /// The name at the source; `None` for what is deleted.
+    pub source: Option<String>,
+    /// The name at the destination.
+    pub target: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What the destination's name points at, where that is known.
+    pub digest: Option<Digest>,
+    /// Why it failed.
+    pub error: Option<Error>,
+}
+
+/// What a run of a mirror did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Every name, in the order in which they were finished.
+    pub lines: Vec<Line>,
+    /// Whether the run ended before it came to every name.
+    pub stopped: bool,
+}
+
+impl Report {
+    /// How many names had this outcome.
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.lines.iter().filter(|line| line.outcome == outcome).count()
+    }
+
+    /// The first failure, with the name it is about.
+    pub fn failure(&self) -> Option<(&str, &Error)> {
+        self.lines.iter().find_map(|line| Some((line.target.as_str(), line.error.as_ref()?)))
+    }
+}

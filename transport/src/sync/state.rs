@@ -1,0 +1,100 @@
+//! What a mirror remembers of its last run, so that an unchanged tag costs one question.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use image::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::at::files;
+use crate::{Error, Result};
+
+const VERSION: u32 = 1;
+/// A larger file is none of ours: a million tags take a third of this.
+const LARGEST: u64 = 512 << 20;
+
+/// What was copied, by the name it has at the destination.
+///
+/// It is only ever a reason not to look at the destination: whoever loses it, or starts with
+/// another one, asks both ends about every tag and finds the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    version: u32,
+    entries: BTreeMap<String, Entry>,
+}
+
+/// One name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// What the source's name pointed at.
+    pub(super) source: Digest,
+    /// What the destination's name points at since.
+    pub(super) copy: Digest,
+    /// What was copied of it, and how.
+    pub(super) how: String,
+    /// When the destination was looked at last, seconds since 1970.
+    pub(super) seen: i64,
+}
+
+impl State {
+    /// Reads a file; an absent one is empty, and so is one of another version.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Malformed`].
+    pub fn open(path: &Path) -> Result<State> {
+        let Some(bytes) = files::read(path, LARGEST)? else { return Ok(State::default()) };
+        let read: Result<State, _> = serde_json::from_slice(&bytes);
+        let state = read.map_err(|error| Error::Malformed {
+            place: path.display().to_string(),
+            reason: format!("it is not the state of a mirror: {error}"),
+        })?;
+        Ok(if state.version == VERSION { state } else { State::default() })
+    }
+
+    /// Writes the file in one visible step.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let whole = State { version: VERSION, entries: self.entries.clone() };
+        let bytes = serde_json::to_vec(&whole).unwrap_or_default();
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(Error::file("creating", parent))?;
+        }
+        files::write(path, &bytes)
+    }
+
+    pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    pub(super) fn keep(&mut self, name: String, entry: Entry) {
+        self.entries.insert(name, entry);
+    }
+
+    pub(super) fn forget(&mut self, name: &str) {
+        self.entries.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_kept_and_what_is_none_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b/state.json");
+        assert_eq!(State::open(&path).unwrap(), State::default());
+        let mut state = State { version: VERSION, ..State::default() };
+        let digest = Digest::of(b"x");
+        let entry = Entry { source: digest, copy: digest, how: "all".into(), seen: 7 };
+        state.keep("r/a:1".into(), entry.clone());
+        state.save(&path).unwrap();
+        assert_eq!(State::open(&path).unwrap().entry("r/a:1"), Some(&entry));
+        std::fs::write(&path, "{").unwrap();
+        assert!(matches!(State::open(&path), Err(Error::Malformed { .. })));
+        std::fs::write(&path, r#"{"version":9,"entries":{}}"#).unwrap();
+        assert_eq!(State::open(&path).unwrap(), State::default());
+    }
+}
