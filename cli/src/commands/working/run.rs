@@ -139,7 +139,11 @@ pub(crate) fn run(
     let root = ground.take()?;
     let spec = runtime::spec(&config, &overrides, &|file| users(&root, file))?;
     let bundle = Bundle { spec, rootfs: root.into_fd() };
-    let options = StartOptions { id: working.id().to_owned(), init: wish.container.wants_init(), owners: runtime::single_id() };
+    let options = StartOptions {
+        id: working.id().to_owned(),
+        init: wish.container.wants_init(),
+        owners: runtime::single_id(),
+    };
     let status = if terminal {
         let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok();
         let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
