@@ -150,7 +150,7 @@ async fn statements(
             options,
             platform: &target.platform,
             plan: &build.plan,
-            inputs: &build.inputs.all(),
+            inputs: &build.used(),
             started: rfc3339(build.now),
             finished: rfc3339(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)),
         };

@@ -15,6 +15,7 @@ use crate::assemble::{Assembled, Parts, assemble};
 use crate::attest;
 use crate::cache::Strict;
 use crate::check;
+use crate::context::complete;
 use crate::engine::{Build, Engine};
 use crate::error::{During, place};
 use crate::images::{self, Bases};
@@ -30,6 +31,7 @@ use crate::{Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, 
 /// The first that happened, when everything that was running has ended. [`Error::excerpts`] has
 /// the place in the Dockerfile.
 pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
+    let request = complete(request, env, task).await?;
     let jobs = request.jobs;
     let file = Arc::new(request.dockerfile.clone());
     let (mut dockerfile, mut warnings) = parse(&file)?;
@@ -62,6 +64,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
 
 /// A build about to be solved.
 pub(crate) async fn prepare(request: Request, env: &Env, task: &Task) -> Result<Arc<Build>> {
+    let request = complete(request, env, task).await?;
     let file = Arc::new(request.dockerfile.clone());
     let (dockerfile, _) = parse(&file)?;
     planned(&dockerfile, request, file, env, task).await
@@ -79,7 +82,7 @@ async fn planned(
     for warning in &plan.warnings {
         task.warn(warning.clone());
     }
-    Ok(Arc::new(Build::new(env.clone(), request, file, plan, bases, inputs)))
+    Ok(Arc::new(Build::new(env.clone(), request, file, plan, bases, inputs)?))
 }
 
 /// The plan of a build without building: resolves base images, executes nothing.
@@ -87,6 +90,7 @@ async fn planned(
 /// # Errors
 /// As [`build`].
 pub async fn plan_only(request: &Request, env: &Env, task: &Task) -> Result<Plan> {
+    let request = &complete(request.clone(), env, task).await?;
     let file = Arc::new(request.dockerfile.clone());
     let (dockerfile, _) = parse(&file)?;
     let inputs = Inputs::new(request.inputs.clone());
@@ -99,17 +103,13 @@ pub async fn plan_only(request: &Request, env: &Env, task: &Task) -> Result<Plan
 /// # Errors
 /// As [`build`].
 pub async fn resolve_inputs(request: Request, env: &Env, task: &Task) -> Result<Vec<Input>> {
-    let file = Arc::new(request.dockerfile.clone());
-    let (dockerfile, _) = parse(&file)?;
-    let inputs = Arc::new(Inputs::new(request.inputs.clone()));
-    let (plan, bases) = plan(&dockerfile, &request, env, &file, &inputs, task).await?;
-    let build = Build::new(env.clone(), request, file, plan, bases, Arc::clone(&inputs));
+    let build = prepare(request, env, task).await?;
     let child = Arc::new(task.child("finding the inputs"));
-    Arc::new(build).resolve(&child).await?;
+    build.resolve(&child).await?;
     if let Ok(child) = Arc::try_unwrap(child) {
         child.done();
     }
-    Ok(inputs.all())
+    Ok(build.used())
 }
 
 fn parse(file: &Arc<SourceFile>) -> Result<(Dockerfile, Vec<Diagnostic>)> {
@@ -223,7 +223,7 @@ async fn finish(
         cached: solved.recalled,
         warnings,
         dockerfile: Arc::clone(&build.file),
-        inputs: build.inputs.all(),
+        inputs: build.used(),
         metadata: json!({}),
     };
     let child = Arc::new(task.child("exporting"));

@@ -76,7 +76,7 @@ fn ignored(request: &Request) -> Result<Option<Ignore>> {
     let file = match (&request.ignore, &request.context) {
         (Some(file), _) => Some(file.clone()),
         (None, Context::Directory(path)) => match Root::open(path) {
-            Ok(root) => context::ignore_file(&root)?,
+            Ok(root) => context::dockerfile::ignore_file(&root)?,
             Err(_) => None,
         },
         (None, _) => None,

@@ -15,16 +15,16 @@ use task::Task;
 use transport::bridge;
 
 use crate::assemble::rfc3339;
-use crate::context::http::{self, Download, download};
+use crate::context::git::GitUrl;
 use crate::context::{Contexts, Tree};
 use crate::error::{During, place};
 use crate::images::{self, Bases};
-use crate::inputs::{Input, InputKind, Inputs};
+use crate::inputs::{Input, Inputs};
 use crate::layer::Layers;
-use crate::plan::copy::without_credentials;
 use crate::plan::key::{Key, KeyBuilder, definition};
 use crate::plan::{CopyOp, CopySource, From, Op, Plan, RunMountKind, RunOp, Step, StepId};
 use crate::solve::Executor;
+use crate::step::copy::Remote;
 use crate::step::{self, copy, run, select, workdir};
 use crate::why::{self, Explanation, Facts, FileFact, Reason, ReasonKind};
 use crate::{Env, Error, Request, Result, SourceFile, users};
@@ -50,7 +50,7 @@ pub(crate) struct Build {
     pub(crate) plan: Plan,
     pub(crate) bases: Bases,
     pub(crate) inputs: Arc<Inputs>,
-    pub(crate) contexts: Contexts,
+    pub(crate) contexts: Arc<Contexts>,
     pub(crate) layers: Layers,
     pub(crate) now: i64,
     made: Mutex<HashMap<Key, Made>>,
@@ -63,7 +63,7 @@ pub(crate) struct Build {
     explained: Mutex<BTreeMap<StepId, Explanation>>,
     /// What each image step's file system is, once it was made available; locked meanwhile.
     unpacked: BTreeMap<StepId, tokio::sync::Mutex<Option<Option<SnapshotId>>>>,
-    downloads: Mutex<HashMap<StepId, Vec<Download>>>,
+    remotes: Mutex<HashMap<StepId, Vec<Remote>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -81,14 +81,14 @@ impl Build {
         plan: Plan,
         bases: Bases,
         inputs: Arc<Inputs>,
-    ) -> Build {
+    ) -> Result<Build> {
         let now = (env.clock)();
-        let contexts = Contexts::new(&request, env.store.clone(), now);
+        let contexts = Contexts::of(&request, &env)?;
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let images = plan.steps.iter().enumerate().filter(|(_, s)| matches!(s.op, Op::Image(_)));
         let unpacked = images.map(|(id, _)| (StepId(id), Default::default())).collect();
         let layers = Layers::new(&plan, &request);
-        Build {
+        Ok(Build {
             env,
             request,
             file,
@@ -104,8 +104,8 @@ impl Build {
             expired: Mutex::default(),
             explained: Mutex::default(),
             unpacked,
-            downloads: Mutex::default(),
-        }
+            remotes: Mutex::default(),
+        })
     }
 
     fn step(&self, id: StepId) -> &Step {
@@ -278,31 +278,40 @@ impl Build {
         stack.mount().during("mounting a snapshot")
     }
 
-    /// Gets the file an `ADD` names, or what a policy puts in its place.
-    async fn download(&self, op: &CopyOp, step: &Step, url: &str, task: &Task) -> Result<Download> {
-        let shown = without_credentials(url);
-        let admitted = self.inputs.admit(InputKind::Http, &shown, None)?;
-        let own = op.checksum.as_deref().and_then(|text| text.parse::<Digest>().ok());
-        let (url, checksum) = http::admitted(url, &admitted, own)?;
-        let download = download(&self.env.store, &url, checksum, task).await?;
-        self.inputs.record(Input {
-            kind: InputKind::Http,
-            name: shown,
-            identifier: admitted.identifier,
-            resolved: download.digest.to_string(),
-            platform: None,
-            manifest: None,
-            place: Some(place(&self.file, step.span.start)),
-        });
-        Ok(download)
+    /// What was taken from elsewhere so far.
+    pub(crate) fn used(&self) -> Vec<Input> {
+        self.inputs.all(&self.contexts.inputs)
     }
 
-    /// Gets what the sources of an `ADD` are that are not in a context.
-    async fn fetch(&self, op: &CopyOp, step: &Step, task: &Task) -> Result<Vec<Download>> {
+    /// Finds what the sources of an `ADD` are that are not in a context.
+    async fn fetch(
+        self: &Arc<Self>,
+        id: StepId,
+        op: &CopyOp,
+        task: &Arc<Task>,
+    ) -> Result<Vec<Remote>> {
+        let place = place(&self.file, self.step(id).span.start);
         let mut all = Vec::new();
         for source in &op.sources {
-            let CopySource::Http { url } = source else { continue };
-            all.push(self.download(op, step, url, task).await?);
+            match source {
+                CopySource::Http { url } => {
+                    let checksum = op.checksum.as_deref().and_then(|text| text.parse().ok());
+                    let file = self.contexts.file(url, checksum, place.clone(), task).await?;
+                    all.push(Remote::File(file));
+                }
+                CopySource::Git { url } => {
+                    let url = GitUrl::parse(url).map_err(Error::Invalid)?;
+                    let keep = op.keep_git_dir.or(url.keep_git_dir).unwrap_or(false);
+                    let (build, task) = (Arc::clone(self), Arc::clone(task));
+                    let (checksum, place) = (op.checksum.clone(), place.clone());
+                    let find = move || {
+                        let checksum = checksum.as_deref();
+                        build.contexts.commit(&url, checksum, keep, place, &task)
+                    };
+                    all.push(Remote::Commit(Box::new(bridge::blocking(find).await?)));
+                }
+                CopySource::Path(_) | CopySource::Inline { .. } => {}
+            }
         }
         Ok(all)
     }
@@ -310,12 +319,13 @@ impl Build {
     /// Finds everything that the steps take from elsewhere, and does nothing with it; afterwards
     /// [`Inputs::all`] has it.
     pub(crate) async fn resolve(self: &Arc<Self>, task: &Arc<Task>) -> Result<()> {
-        for step in &self.plan.steps {
+        for (number, step) in self.plan.steps.iter().enumerate() {
             let Op::Copy(op) = &step.op else { continue };
             let at = |error| step::at(&self.file, step, error);
-            self.fetch(op, step, task).await.map_err(at)?;
+            self.fetch(StepId(number), op, task).await.map_err(at)?;
         }
-        Ok(())
+        let (contexts, task) = (Arc::clone(&self.contexts), Arc::clone(task));
+        bridge::blocking(move || contexts.resolve(&task)).await
     }
 
     /// The keys of a step, with the content it reads from build contexts; also the files of it,
@@ -403,8 +413,8 @@ impl Build {
         task: &Task,
     ) -> Result<copy::Selection> {
         let tree = self.tree(&op.from, step, reads, task)?;
-        let downloads = lock(&self.downloads).get(&id).cloned().unwrap_or_default();
-        copy::prepare(op, &tree, &downloads, &self.env.store)
+        let remotes = lock(&self.remotes).get(&id).cloned().unwrap_or_default();
+        copy::prepare(op, &tree, &remotes, &self.env.store)
     }
 
     /// Does the work of a step and commits it; gives the key of the result.
@@ -455,7 +465,7 @@ impl Build {
                 workdir::work(op, &root)?;
             }
             Op::Copy(op) => {
-                let selection = self.selection(id, op, step, reads, task)?;
+                let mut selection = self.selection(id, op, step, reads, task)?;
                 if let From::Read(_) = op.from {
                     name = self.content_key(op, step, inputs, &selection, task)?;
                     if !step.fresh
@@ -467,6 +477,7 @@ impl Build {
                         return Ok(known);
                     }
                 }
+                selection.fetch(&self.contexts, &self.env.store, task)?;
                 if !step.reads_context() {
                     facts = Some(self.account(id, inputs, Vec::new(), task)?);
                 }
@@ -597,8 +608,8 @@ impl Executor for Engine {
         let step = self.0.step(id);
         let at = |error| step::at(&self.0.file, step, error);
         if let Op::Copy(op) = &step.op {
-            let all = self.0.fetch(op, step, task).await.map_err(at)?;
-            lock(&self.0.downloads).insert(id, all);
+            let all = self.0.fetch(id, op, task).await.map_err(at)?;
+            lock(&self.0.remotes).insert(id, all);
         }
         let (build, inputs, task) = (Arc::clone(&self.0), inputs.to_vec(), Arc::clone(task));
         let keys = move || build.keys(id, &inputs, false, &task).map(|(key, _)| key);

@@ -60,8 +60,8 @@ impl Origin {
 
 /// The name an image goes by: what a named context says, or itself.
 fn named<'a>(request: &'a Request, key: &'a ImageKey) -> &'a str {
-    match request.contexts.get(&key.name) {
-        Some(Context::Image(name)) => name,
+    match request.named_context(&key.name) {
+        Some((_, Context::Image(name))) => name,
         _ => &key.name,
     }
 }

@@ -218,9 +218,10 @@ impl Inputs {
         }
     }
 
-    /// Everything that was used so far, ordered by identifier.
-    pub(crate) fn all(&self) -> Vec<Input> {
+    /// Everything that was used so far, here and there, ordered by identifier.
+    pub(crate) fn all(&self, there: &Inputs) -> Vec<Input> {
         let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        all.extend(there.used.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
         all.sort_by(|a, b| {
             let key = |input: &Input| {
                 (input.kind, input.identifier.clone(), input.name.clone(), input.platform.clone())
@@ -302,6 +303,6 @@ mod tests {
         inputs.record(input(None));
         inputs.record(input(Some("f:1")));
         inputs.record(input(Some("f:2")));
-        assert_eq!(inputs.all(), [input(Some("f:1"))]);
+        assert_eq!(inputs.all(&Inputs::default()), [input(Some("f:1"))]);
     }
 }

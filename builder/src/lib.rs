@@ -25,6 +25,7 @@ pub mod plan;
 mod provenance;
 mod request;
 pub mod solve;
+mod sources;
 mod step;
 mod users;
 mod why;
@@ -35,7 +36,10 @@ pub use build::{build, plan_only, resolve_inputs};
 pub use cache::{CacheRequest, Forecast, Outlook, forecast};
 pub use check::{Checked, check};
 pub use contents::{OpenLayer, inventory, open_stored};
-pub use context::{find_dockerfile, read_dockerfile};
+pub use context::archive::begins_archive;
+pub use context::complete;
+pub use context::dockerfile::{find_dockerfile, read_dockerfile};
+pub use context::git::GitUrl;
 pub use env::{Env, Places};
 pub use error::{Error, Result};
 pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourcePolicy};
@@ -45,4 +49,5 @@ pub use provenance::{BUILD_TYPE, SLSA_V1};
 pub use request::{
     Built, BuiltImage, Context, Format, Network, Output, Pull, Request, Secret, SourceFile,
 };
+pub use sources::{DockerfileAt, HttpUrl, Sources, Stream};
 pub use why::{Explanation, Reason, ReasonKind};

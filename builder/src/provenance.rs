@@ -304,6 +304,9 @@ fn steps(plan: &Plan) -> Value {
 fn remote(source: &CopySource) -> String {
     match source {
         CopySource::Http { url } => crate::plan::copy::without_credentials(url),
+        CopySource::Git { url } => {
+            crate::GitUrl::parse(url).map(|url| url.to_string()).unwrap_or_default()
+        }
         CopySource::Path(path) => path.clone(),
         CopySource::Inline { name, .. } => name.clone(),
     }

@@ -8,7 +8,10 @@ use dockerfile::Diagnostic;
 use image::{Descriptor, Digest, Platform, Reference};
 use layers::Compression;
 
-use crate::{Attest, CacheRequest, Explanation, Input, InputRules, RunOptions};
+use crate::{
+    Attest, CacheRequest, Explanation, GitUrl, HttpUrl, Input, InputRules, RunOptions, Sources,
+    Stream,
+};
 
 /// A text and the name it is called by in messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,8 +27,14 @@ pub struct SourceFile {
 pub enum Context {
     /// A directory; an absolute path.
     Directory(PathBuf),
-    /// A tar archive, compressed or not; may be a pipe such as `/dev/stdin`.
+    /// A tar archive, compressed or not.
     Archive(PathBuf),
+    /// A tar archive, compressed or not, that comes through a pipe.
+    Stream(Stream),
+    /// A commit of a git repository.
+    Git(GitUrl),
+    /// A tar archive, compressed or not, or a single file.
+    Http(HttpUrl),
     /// An image by its name, as after `FROM`.
     Image(String),
     /// Nothing at all.
@@ -158,6 +167,8 @@ pub struct Request {
     pub proxy: BTreeMap<String, String>,
     /// Which inputs may be used, and with which content.
     pub inputs: InputRules,
+    /// Where the Dockerfile is, and how files from elsewhere are fetched.
+    pub sources: Sources,
     /// What is said about the images beside them.
     pub attest: Attest,
 }
@@ -193,8 +204,21 @@ impl Request {
             cache: CacheRequest::default(),
             proxy: BTreeMap::new(),
             inputs: InputRules::default(),
+            sources: Sources::default(),
             attest: Attest::default(),
         }
+    }
+
+    /// The named context that stands for a name of the Dockerfile: the same text, or for an
+    /// image another way to write it.
+    pub(crate) fn named_context(&self, name: &str) -> Option<(&str, &Context)> {
+        let whole = |text: &str| text.parse::<Reference>().ok().map(Reference::or_latest);
+        let same = || {
+            let wanted = whole(name)?;
+            self.contexts.iter().find(|(known, _)| whole(known).as_ref() == Some(&wanted))
+        };
+        let found = self.contexts.get_key_value(name).or_else(same)?;
+        Some((found.0, found.1))
     }
 
     /// Whether an image is made, not only files.

@@ -1,6 +1,8 @@
 //! What end-to-end tests share: the real binaries on a store of their own, real registries, a
 //! base image made of busybox.
 
+pub mod git;
+pub mod http;
 pub mod image;
 pub mod kill;
 pub mod registry;

@@ -13,14 +13,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use e2e::http;
 use e2e::{Bench, Ran, peer, repository, root, run};
 use serde_json::Value;
 
@@ -136,38 +135,6 @@ impl Drop for Buildah {
             }
         }
     }
-}
-
-/// Files below a directory, served over HTTP on loopback until the test ends.
-fn serve(directory: PathBuf) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            let mut request = Vec::new();
-            let mut byte = [0];
-            while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
-                request.push(byte[0]);
-            }
-            let request = String::from_utf8_lossy(&request).into_owned();
-            let path = request.split(' ').nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
-            let body = std::fs::read(directory.join(path.split('?').next().unwrap_or(&path)));
-            let (status, body) = match body {
-                Ok(body) => ("200 OK", body),
-                Err(_) => ("404 Not Found", Vec::new()),
-            };
-            let answer = format!(
-                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nLast-Modified: Sun, 13 Sep 2020 12:26:40 GMT\r\nConnection: close\r\n\r\n",
-                body.len()
-            );
-            stream.write_all(answer.as_bytes()).ok();
-            if !request.starts_with("HEAD") {
-                stream.write_all(&body).ok();
-            }
-        }
-    });
-    format!("http://{address}")
 }
 
 /// The context of a case.
@@ -357,7 +324,7 @@ fn dockerfiles_build_as_with_buildah() {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let place = room.path().join(&case.name);
                     std::fs::create_dir_all(&place).expect("a directory");
-                    let url = serve(place.join("context"));
+                    let url = http::Files::serve(place.join("context")).url;
                     let judge = || judge(case, &place, &bench, &buildah, &url);
                     let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(judge));
                     let told = told.unwrap_or_else(|_| "  panicked\n".to_owned());

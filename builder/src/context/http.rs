@@ -18,7 +18,7 @@ use crate::step::select::url_name;
 use crate::{Error, Result};
 
 /// Where the store remembers what a URL gave last time.
-const SPACE: &str = "http-2";
+const SPACE: &str = "http-3";
 /// How long a server may take to answer, and to send the next piece.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,8 +30,8 @@ const REDIRECTS: usize = 10;
 pub(crate) struct Download {
     /// Its content, a blob of the store.
     pub(crate) digest: Digest,
-    /// What the URL calls it.
-    pub(crate) name: String,
+    /// What the URL calls it, if anything.
+    pub(crate) name: Option<String>,
     /// `Last-Modified`, seconds since 1970.
     pub(crate) modified: Option<i64>,
     etag: Option<String>,
@@ -43,12 +43,11 @@ pub(crate) async fn download(
     store: &Store,
     url: &str,
     checksum: Option<Digest>,
+    authorization: Option<&str>,
     task: &Task,
 ) -> Result<Download> {
     let shown = without_credentials(url);
-    let name = url_name(url).ok_or_else(|| {
-        Error::Invalid(format!("{shown} names no file; give the destination a file name"))
-    })?;
+    let name = url_name(url);
     // A URL may carry a password, which the store is not to keep.
     let place = Digest::of(url.as_bytes());
     let remembered: Option<Download> = store
@@ -69,6 +68,10 @@ pub(crate) async fn download(
         }
     };
     let mut request = client(checksum.is_some()).map_err(fail(Kind::System))?.get(url);
+    if let Some(header) = authorization {
+        // Redirects to another server do not take it along.
+        request = request.header(header::AUTHORIZATION, header);
+    }
     if let Some(known) = &remembered {
         if let Some(etag) = &known.etag {
             request = request.header(header::IF_NONE_MATCH, etag);
@@ -108,6 +111,13 @@ pub(crate) async fn download(
     store.set_memo(SPACE, place.as_bytes(), &json).during("remembering a download")?;
     child.done();
     Ok(download)
+}
+
+/// The host of an address, with its port.
+pub(crate) fn host(url: &str) -> Option<String> {
+    let parsed = url::Url::parse(url).ok()?;
+    let host = parsed.host_str()?;
+    Some(parsed.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 /// What is to be downloaded instead of `url`, and which content it must have.

@@ -1,25 +1,29 @@
 //! Where files come from: build contexts and the file systems of steps, seen through a [`Root`].
 
+pub(crate) mod archive;
 pub(crate) mod digests;
+pub(crate) mod dockerfile;
+pub(crate) mod fetched;
+pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod scan;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dockerfile::Ignore;
-use layers::{ApplyOptions, Root, Whiteouts};
+use ::dockerfile::Ignore;
+use layers::Root;
 use store::{Active, SnapshotId, Store};
-use task::{Fault, Kind, Task};
+use task::Task;
+use transport::bridge;
 
 use crate::error::During;
-use crate::{Context, Error, Request, Result, SourceFile};
+use crate::inputs::{Input, InputKind, Inputs};
+use crate::{Context, DockerfileAt, Env, Error, Request, Result, SourceFile};
 use digests::Digests;
-
-/// No Dockerfile and no ignore file larger than this is read.
-const LIMIT: u64 = 4 << 20;
+use fetched::Fetched;
+use git::{GitUrl, Surroundings};
 
 /// A tree that files are taken from.
 pub(crate) struct Tree {
@@ -34,7 +38,9 @@ pub(crate) struct Tree {
     pub(crate) digests: Arc<Digests>,
     /// The snapshot this is the file system of.
     pub(crate) snapshot: Option<SnapshotId>,
-    /// Keeps an unpacked archive.
+    /// Where its files come from, if it is a context.
+    pub(crate) fetched: Option<Arc<Fetched>>,
+    /// Keeps files of our own making.
     pub(crate) _kept: Option<Active>,
 }
 
@@ -42,7 +48,16 @@ impl Tree {
     /// The file system of a step or image.
     pub(crate) fn of_step(root: Root, name: String) -> Tree {
         let digests = Arc::new(Digests::empty());
-        Tree { root, name, ignore: None, foreign: false, digests, snapshot: None, _kept: None }
+        Tree {
+            root,
+            name,
+            ignore: None,
+            foreign: false,
+            digests,
+            snapshot: None,
+            fetched: None,
+            _kept: None,
+        }
     }
 
     /// A tree of our own making, which lives as long as this value.
@@ -51,172 +66,356 @@ impl Tree {
         Tree { _kept: Some(active), ..tree }
     }
 
+    /// The files of a context or repository.
+    pub(crate) fn of_fetched(fetched: Arc<Fetched>, name: String) -> Result<Tree> {
+        let root = fetched.root.try_clone().during(format!("opening {name}"))?;
+        let digests = Arc::clone(&fetched.digests);
+        let tree = Tree::of_step(root, name);
+        Ok(Tree { foreign: true, digests, fetched: Some(fetched), ..tree })
+    }
+
     /// Whether a path relative to the tree's root is ignored.
     pub(crate) fn ignores(&self, path: &str, is_dir: bool) -> bool {
         self.ignore.as_ref().is_some_and(|ignore| !path.is_empty() && ignore.excluded(path, is_dir))
     }
+
+    /// The permission bits of a copy: a repository only knows whether a file is executable.
+    pub(crate) fn mode(&self, mode: u32) -> u32 {
+        match &self.fetched {
+            Some(fetched) if fetched.git => {
+                let directory = mode & 0o170_000 == 0o040_000;
+                mode & !0o7777 | if directory || mode & 0o100 != 0 { 0o755 } else { 0o644 }
+            }
+            _ => mode,
+        }
+    }
+
+    /// The time of a copy, where it is not the file's.
+    pub(crate) fn modified(&self) -> Option<i64> {
+        self.fetched.as_ref().and_then(|fetched| fetched.modified)
+    }
 }
 
-/// The build contexts, opened when first needed.
+type Slot<T> = Arc<Mutex<Option<Arc<T>>>>;
+
+/// The build contexts, brought here when first needed.
 pub(crate) struct Contexts {
     store: Store,
     main: Context,
-    ignore: Option<SourceFile>,
+    ignore: Mutex<Option<SourceFile>>,
     named: BTreeMap<String, Context>,
     now: std::time::SystemTime,
-    open: Mutex<BTreeMap<String, Arc<Tree>>>,
+    keep_git_dir: bool,
+    /// What git works with.
+    pub(crate) git: Surroundings,
+    /// `Authorization` headers for downloads by host.
+    authorization: BTreeMap<String, String>,
+    /// What was taken from elsewhere.
+    pub(crate) inputs: Inputs,
+    fetched: Mutex<BTreeMap<String, Slot<Fetched>>>,
+    open: Mutex<BTreeMap<String, Slot<Tree>>>,
+}
+
+impl std::fmt::Debug for Contexts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contexts").field("main", &self.main).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is in a slot, made if nothing is; others who want it wait.
+fn once<T>(
+    slots: &Mutex<BTreeMap<String, Slot<T>>>,
+    name: &str,
+    make: impl FnOnce() -> Result<T>,
+) -> Result<Arc<T>> {
+    let slot = Arc::clone(lock(slots).entry(name.to_owned()).or_default());
+    let mut slot = lock(&slot);
+    if let Some(known) = &*slot {
+        return Ok(Arc::clone(known));
+    }
+    let made = Arc::new(make()?);
+    *slot = Some(Arc::clone(&made));
+    Ok(made)
+}
+
+/// What messages call a context.
+fn called(name: &str) -> String {
+    match name {
+        "" => "the build context".to_owned(),
+        name => format!("the build context {name:?}"),
+    }
 }
 
 impl Contexts {
-    pub(crate) fn new(request: &Request, store: Store, now: std::time::SystemTime) -> Contexts {
-        Contexts {
-            store,
+    /// The contexts of a request: those its Dockerfile was read from, if they are open.
+    pub(crate) fn of(request: &Request, env: &Env) -> Result<Arc<Contexts>> {
+        match request.sources.opened.0.get() {
+            Some(known) => Ok(Arc::clone(known)),
+            None => Ok(Arc::new(Contexts::new(request, env)?)),
+        }
+    }
+
+    /// The same, kept for the build of this request and its clones.
+    fn kept(request: &Request, env: &Env) -> Result<Arc<Contexts>> {
+        let made = Contexts::of(request, env)?;
+        Ok(Arc::clone(request.sources.opened.0.get_or_init(|| made)))
+    }
+
+    fn new(request: &Request, env: &Env) -> Result<Contexts> {
+        let keep = request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+        Ok(Contexts {
+            store: env.store.clone(),
             main: request.context.clone(),
-            ignore: request.ignore.clone(),
+            ignore: Mutex::new(request.ignore.clone()),
             named: request.contexts.clone(),
-            now,
+            now: (env.clock)(),
+            keep_git_dir: keep.is_some_and(|text| matches!(text.as_str(), "1" | "true")),
+            git: request.sources.surroundings(request)?,
+            authorization: request.sources.http_authorization(request)?,
+            inputs: Inputs::new(request.inputs.clone()),
+            fetched: Mutex::default(),
             open: Mutex::default(),
-        }
+        })
     }
 
-    /// The context of this name; the main one has the empty name. Reads files: call it on a
-    /// thread that may block.
+    /// The context of this name; the main one has the empty name. Reads files and perhaps the
+    /// network: call it on a thread that may block.
     pub(crate) fn tree(&self, name: &str, task: &Task) -> Result<Arc<Tree>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tree) = open.get(name) {
-            return Ok(Arc::clone(tree));
-        }
-        let context = if name.is_empty() { Some(&self.main) } else { self.named.get(name) };
-        let tree = Arc::new(self.open(name, context.unwrap_or(&Context::Empty), task)?);
-        open.insert(name.to_owned(), Arc::clone(&tree));
-        Ok(tree)
+        once(&self.open, name, || {
+            let fetched = self.fetched(name, task)?;
+            let given = lock(&self.ignore).clone().filter(|_| name.is_empty());
+            let ignore = match given {
+                Some(file) => Some(file),
+                None => dockerfile::ignore_file(&fetched.root)?,
+            };
+            let ignore = ignore.map(|file| {
+                let (ignore, problems) = Ignore::parse(&file.text);
+                for problem in problems {
+                    task.warn(format!("{}: {problem}", file.name));
+                }
+                ignore
+            });
+            Ok(Tree { ignore, ..Tree::of_fetched(fetched, called(name))? })
+        })
     }
 
-    fn open(&self, name: &str, context: &Context, task: &Task) -> Result<Tree> {
-        let called = match name {
-            "" => "the build context".to_owned(),
-            name => format!("the build context {name:?}"),
+    /// The files of a context, whatever an ignore file says.
+    fn fetched(&self, name: &str, task: &Task) -> Result<Arc<Fetched>> {
+        once(&self.fetched, name, || {
+            let context = if name.is_empty() { Some(&self.main) } else { self.named.get(name) };
+            self.fetch(name, context.unwrap_or(&Context::Empty), task)
+        })
+    }
+
+    fn fetch(&self, name: &str, context: &Context, task: &Task) -> Result<Fetched> {
+        let called = called(name);
+        let action = format!("opening {called}");
+        let local = || {
+            let name = if name.is_empty() { "context" } else { name };
+            let identifier = format!("local://{name}");
+            let admitted = self.inputs.admit(InputKind::Local, &identifier, None)?;
+            if admitted.converted {
+                let reason = format!("the source policy puts it in the place of {identifier}");
+                return Err(Error::Denied { identifier: admitted.identifier, reason });
+            }
+            Ok(())
         };
-        let (root, unpacked, digests) = match context {
+        match context {
             Context::Directory(path) => {
-                let root = Root::open(path).during(format!("opening {called}"))?;
-                let digests = Digests::load(&self.store, path, self.now);
-                (root, None, digests)
+                local()?;
+                let root = Root::open(path).during(action)?;
+                let digests = Arc::new(Digests::load(&self.store, path, self.now));
+                Ok(Fetched { digests, ..Fetched::new(root) })
             }
             Context::Archive(path) => {
-                let active = self.store.begin().during(format!("unpacking {called}"))?;
-                let root = active.root().during(format!("unpacking {called}"))?;
+                local()?;
                 let file = File::open(path).map_err(Error::file("opening", path))?;
-                let options =
-                    ApplyOptions { whiteouts: Whiteouts::Literal, ..ApplyOptions::default() };
-                layers::apply(task.reading(file), &root, &options, task)
-                    .during(format!("unpacking {called}"))?;
-                (root, Some(active), Digests::empty())
+                let action = format!("unpacking {called}");
+                Fetched::unpacked(task.reading(file), &self.store, &action, task)
             }
-            Context::Empty | Context::Image(_) => {
-                let active = self.store.begin().during(format!("opening {called}"))?;
-                let root = active.root().during(format!("opening {called}"))?;
-                (root, Some(active), Digests::empty())
+            Context::Stream(stream) => {
+                local()?;
+                let action = format!("unpacking {called}");
+                let reader = stream.take().ok_or_else(|| {
+                    Error::Invalid(format!("{called} was read already: it comes through a pipe"))
+                })?;
+                Fetched::unpacked(task.reading(reader), &self.store, &action, task)
             }
-        };
-        let given = self.ignore.as_ref().filter(|_| name.is_empty());
-        let ignore = match given {
-            Some(file) => Some(file.clone()),
-            None => ignore_file(&root)?,
-        };
-        let ignore = ignore.map(|file| {
-            let (ignore, problems) = Ignore::parse(&file.text);
-            for problem in problems {
-                task.warn(format!("{}: {problem}", file.name));
+            Context::Git(url) => self.repository(name, url, task),
+            Context::Http(url) => {
+                let work = self.file(&url.0, None, option(name), task);
+                let download = tokio::runtime::Handle::current().block_on(work)?;
+                let action = format!("unpacking {called}");
+                Fetched::downloaded(&download, &self.store, &action, task)
             }
-            ignore
+            Context::Empty | Context::Image(_) => Fetched::nothing(&self.store, &action),
+        }
+    }
+
+    fn repository(&self, name: &str, url: &GitUrl, task: &Task) -> Result<Fetched> {
+        let keep = url.keep_git_dir.unwrap_or(self.keep_git_dir);
+        let commit = self.commit(url, None, keep, option(name), task)?;
+        commit.fetch(&self.git, &self.store, task)
+    }
+
+    /// The commit that an address means, if it may be used. `place` is where it is named.
+    pub(crate) fn commit(
+        &self,
+        url: &GitUrl,
+        checksum: Option<&str>,
+        keep_git_dir: bool,
+        place: String,
+        task: &Task,
+    ) -> Result<git::Commit> {
+        let mut url = url.clone();
+        if let Some(checksum) = checksum {
+            if url.checksum.as_deref().is_some_and(|own| own != checksum) {
+                let message = format!("--checksum={checksum} and the one of {url} differ");
+                return Err(Error::Invalid(message));
+            }
+            url.checksum = Some(checksum.to_owned());
+        }
+        let written = url.to_string();
+        let admitted = self.inputs.admit(InputKind::Git, &url.identifier(), None)?;
+        let (url, wanted) = git::admitted(&url, &admitted)?;
+        let with = &self.git;
+        let commit = git::resolve(&url, wanted.as_deref(), keep_git_dir, with, &self.store, task)?;
+        self.inputs.record(Input {
+            kind: InputKind::Git,
+            name: written,
+            identifier: admitted.identifier,
+            resolved: commit.name.clone(),
+            platform: None,
+            manifest: None,
+            place: Some(place),
         });
-        let digests = Arc::new(digests);
-        let tree = Tree::of_step(root, called);
-        Ok(Tree { ignore, foreign: true, digests, _kept: unpacked, ..tree })
+        Ok(commit)
+    }
+
+    /// Downloads a file, if it may be used. `place` is where it is named.
+    pub(crate) async fn file(
+        &self,
+        url: &str,
+        checksum: Option<image::Digest>,
+        place: String,
+        task: &Task,
+    ) -> Result<http::Download> {
+        let shown = crate::plan::copy::without_credentials(url);
+        let admitted = self.inputs.admit(InputKind::Http, &shown, None)?;
+        let (url, checksum) = http::admitted(url, &admitted, checksum)?;
+        let header = http::host(&url).and_then(|host| self.authorization.get(&host));
+        let header = header.map(String::as_str);
+        let download = http::download(&self.store, &url, checksum, header, task).await?;
+        self.inputs.record(Input {
+            kind: InputKind::Http,
+            name: shown,
+            identifier: admitted.identifier,
+            resolved: download.digest.to_string(),
+            platform: None,
+            manifest: None,
+            place: Some(place),
+        });
+        Ok(download)
+    }
+
+    /// Finds what the contexts that are elsewhere hold now.
+    pub(crate) fn resolve(&self, task: &Task) -> Result<()> {
+        let main = (String::new(), &self.main);
+        let named = self.named.iter().map(|(name, context)| (name.clone(), context));
+        for (name, context) in std::iter::once(main).chain(named) {
+            match context {
+                Context::Git(url) => {
+                    let keep = url.keep_git_dir.unwrap_or(self.keep_git_dir);
+                    self.commit(url, None, keep, option(&name), task)?;
+                }
+                Context::Http(url) => {
+                    let work = self.file(&url.0, None, option(&name), task);
+                    tokio::runtime::Handle::current().block_on(work)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The Dockerfile in the main context, and the ignore file that belongs to it alone.
+    fn dockerfile(
+        &self,
+        name: Option<&str>,
+        task: &Task,
+    ) -> Result<(SourceFile, Option<SourceFile>)> {
+        let fetched = self.fetched("", task)?;
+        if let (None, Some(alone)) = (name, &fetched.alone) {
+            return Ok((alone.clone(), None));
+        }
+        dockerfile::find_in(&fetched.root, name, "the build context")
     }
 
     /// Remembers the digests of the files that were read, for the next build.
     pub(crate) fn remember(&self) {
-        for tree in self.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            tree.digests.save(&self.store);
+        for slot in lock(&self.open).values() {
+            if let Some(tree) = &*lock(slot) {
+                tree.digests.save(&self.store);
+            }
         }
     }
 }
 
-/// The ignore file of a context.
-pub(crate) fn ignore_file(root: &Root) -> Result<Option<SourceFile>> {
-    for name in [".containerignore", ".dockerignore"] {
-        if let Some(file) = read(root, name)? {
-            return Ok(Some(file));
-        }
-    }
-    Ok(None)
-}
-
-fn read(root: &Root, name: &str) -> Result<Option<SourceFile>> {
-    match root.read(Path::new(name), LIMIT) {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            Ok(Some(SourceFile { name: name.to_owned(), text }))
-        }
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        Err(error) => Err(error).during(format!("reading {name}")),
+/// The option that names a context.
+fn option(name: &str) -> String {
+    match name {
+        "" => "the build context".to_owned(),
+        name => format!("--build-context {name}"),
     }
 }
 
-/// Finds the Dockerfile in a context directory, as `Containerfile`, `Dockerfile` or
-/// `dockerfile`, and the ignore file that belongs to it alone. Links are followed inside the
-/// directory only.
+/// Reads the Dockerfile of a request that only says where it is (see [`DockerfileAt`]), fetching
+/// the context if that is where; the build will not fetch it again.
 ///
 /// # Errors
-/// [`Error::Missing`] when there is none.
-pub fn find_dockerfile(context: &Path) -> Result<(SourceFile, Option<SourceFile>)> {
-    let root = Root::open(context).during("opening the build context")?;
-    for name in ["Containerfile", "Dockerfile", "dockerfile"] {
-        if let Some(file) = read(&root, name)? {
-            return Ok((file, ignore_of(&root, name)?));
+/// [`Error::Missing`] when there is none; those of fetching.
+pub async fn complete(mut request: Request, env: &Env, task: &Task) -> Result<Request> {
+    let at = std::mem::take(&mut request.sources.dockerfile);
+    let (file, ignore) = match at {
+        DockerfileAt::Given => return Ok(request),
+        DockerfileAt::Url(url) => {
+            let contexts = Contexts::kept(&request, env)?;
+            let download = contexts.file(&url, None, "--file".to_owned(), task).await?;
+            let name = crate::plan::copy::without_credentials(&url);
+            let store = env.store.clone();
+            let read = move || read_blob(&store, &download, name);
+            (bridge::blocking(read).await?, None)
         }
-    }
-    Err(Error::Missing {
-        path: "Dockerfile".to_owned(),
-        place: context.display().to_string(),
-        ignored: false,
-        near: None,
-    })
-}
-
-/// Reads a Dockerfile by its path, and the ignore file that belongs to it alone:
-/// `<file>.containerignore` or `<file>.dockerignore`.
-///
-/// # Errors
-/// [`Error::File`].
-pub fn read_dockerfile(path: &Path) -> Result<(SourceFile, Option<SourceFile>)> {
-    use std::io::Read;
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut text))
-        .map_err(Error::file("reading", path))?;
-    if text.len() as u64 > LIMIT {
-        return Err(Error::Invalid(format!("{} is larger than 4 MiB", path.display())));
-    }
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let file = SourceFile { name: path.display().to_string(), text };
-    let ignore = match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
-        (Some(parent), Some(name)) if path.is_file() => {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            ignore_of(&Root::open(parent).during("reading the ignore file")?, name)?
+        DockerfileAt::Context(name) => {
+            let contexts = Contexts::kept(&request, env)?;
+            let child = Arc::new(task.child("reading the Dockerfile"));
+            let own = Arc::clone(&child);
+            let read = move || contexts.dockerfile(name.as_deref(), &own);
+            let found = bridge::blocking(read).await?;
+            if let Ok(child) = Arc::try_unwrap(child) {
+                child.done();
+            }
+            found
         }
-        _ => None,
     };
-    Ok((file, ignore))
+    request.dockerfile = file;
+    if request.ignore.is_none() {
+        request.ignore = ignore;
+        *lock(&Contexts::of(&request, env)?.ignore) = request.ignore.clone();
+    }
+    Ok(request)
 }
 
-fn ignore_of(root: &Root, name: &str) -> Result<Option<SourceFile>> {
-    for suffix in ["containerignore", "dockerignore"] {
-        if let Some(file) = read(root, &format!("{name}.{suffix}"))? {
-            return Ok(Some(file));
-        }
-    }
-    Ok(None)
+fn read_blob(store: &Store, download: &http::Download, name: String) -> Result<SourceFile> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let file = store.open_blob(download.digest).during(format!("reading {name}"))?;
+    file.take(dockerfile::LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::file("reading", &name))?;
+    dockerfile::as_text(&bytes, name)
 }

@@ -5,6 +5,8 @@ use dockerfile::{Add, Copy, Diagnostic, Instruction, Source, Word, expand};
 use super::lower::Lowerer;
 use super::state::{Place, State};
 use super::{Chmod, CopyOp, CopySource, From, Op, WorkdirOp};
+use crate::GitUrl;
+use crate::context::git::url::commit_name;
 
 impl Lowerer<'_> {
     pub(super) fn copy(
@@ -39,6 +41,7 @@ impl Lowerer<'_> {
             link: copy.link,
             unpack: None,
             checksum: None,
+            keep_git_dir: None,
         };
         let created_by =
             created_by("COPY", &op, copy.chmod.as_ref(), written, &copy.destination, state)?;
@@ -53,10 +56,6 @@ impl Lowerer<'_> {
         state: &mut State,
         place: &mut Place<'_>,
     ) -> Result<bool, Diagnostic> {
-        if add.keep_git_dir == Some(true) {
-            let message = "--keep-git-dir is not supported yet";
-            return Err(Diagnostic::error("unsupported", message, instruction.span));
-        }
         let (sources, written) = sources(&add.sources, state, true)?;
         let op = CopyOp {
             add: true,
@@ -70,6 +69,7 @@ impl Lowerer<'_> {
             link: add.link,
             unpack: add.unpack,
             checksum: expanded(add.checksum.as_ref(), state)?,
+            keep_git_dir: add.keep_git_dir,
         };
         if let Some(word) = &add.checksum {
             checksum(&op, word)?;
@@ -161,10 +161,14 @@ fn sources(
             Source::Path(word) => word,
         };
         let text = expand(word, &|name| state.variable(name))?;
-        if add && is_git(&text) {
-            let message = "adding git repositories is not supported yet";
-            return Err(Diagnostic::error("unsupported", message, word.span)
-                .with_help("RUN git clone, or give it with --build-context".to_owned()));
+        if add && GitUrl::is_git(&text) {
+            let url = GitUrl::parse(&text).map_err(|reason| {
+                let message = format!("{text:?} is not the address of a repository: {reason}");
+                Diagnostic::error("bad-git-url", message, word.span)
+            })?;
+            written.push(url.to_string());
+            sources.push(CopySource::Git { url: text });
+            continue;
         }
         if text.starts_with("http://") || text.starts_with("https://") {
             if !add {
@@ -186,22 +190,20 @@ fn sources(
     Ok((sources, written))
 }
 
-fn is_git(text: &str) -> bool {
-    let path = text.split(['#', '?']).next().unwrap_or_default();
-    text.starts_with("git://")
-        || text.starts_with("git@")
-        || text.starts_with("ssh://")
-        || (text.starts_with("http") && text.contains("://") && path.ends_with(".git"))
-}
-
 fn checksum(op: &CopyOp, word: &Word) -> Result<(), Diagnostic> {
     let refuse = |message: &str| Err(Diagnostic::error("bad-checksum", message, word.span));
-    if !matches!(op.sources.as_slice(), [CopySource::Http { .. }]) {
-        return refuse("--checksum goes with exactly one URL");
-    }
-    match op.checksum.as_deref().unwrap_or_default().parse::<image::Digest>() {
-        Ok(_) => Ok(()),
-        Err(error) => refuse(&error.to_string()),
+    let text = op.checksum.as_deref().unwrap_or_default();
+    match op.sources.as_slice() {
+        [CopySource::Http { .. }] => match text.parse::<image::Digest>() {
+            Ok(_) => Ok(()),
+            Err(error) => refuse(&error.to_string()),
+        },
+        [CopySource::Git { .. }] => match commit_name(text) {
+            Ok(name) if name == text => Ok(()),
+            Ok(_) => refuse("the name of a commit is written in small letters"),
+            Err(reason) => refuse(&reason),
+        },
+        _ => refuse("--checksum goes with exactly one URL"),
     }
 }
 

@@ -10,7 +10,9 @@ use image::Platform;
 
 use super::args::{DEFAULT_PATH, Global, PROXY, in_env, unused};
 use super::state::{Place, State, shown};
-use super::{From, HistoryItem, ImageKey, ImagePlan, Op, Plan, Resolved, Step, StepId, Target};
+use super::{
+    CopyOp, From, HistoryItem, ImageKey, ImagePlan, Op, Plan, Resolved, Step, StepId, Target,
+};
 use crate::{Context, Request};
 
 /// What lowering gives.
@@ -148,7 +150,7 @@ impl Lowerer<'_> {
 
     /// The earlier stage that a name or (where allowed) an index means.
     fn earlier(&self, name: &str, before: usize, index: bool) -> Option<usize> {
-        if self.request.contexts.contains_key(name) {
+        if self.request.named_context(name).is_some() {
             return None;
         }
         let stages = &self.file.stages[..before];
@@ -190,7 +192,7 @@ impl Lowerer<'_> {
     /// Whether a name that is no earlier stage means an image.
     fn is_image(&self, name: &str, at: usize) -> bool {
         let own = self.file.stages[at].name.as_deref();
-        let context = self.request.contexts.get(name);
+        let context = self.request.named_context(name).map(|(_, context)| context);
         !name.is_empty()
             && name != "scratch"
             && !name.contains('$')
@@ -272,7 +274,10 @@ impl Lowerer<'_> {
         let fresh = self.fresh(at);
         let start = match base_stage {
             Some(stage) => self.stages.get(&stage).cloned(),
-            None => self.base(at, &base, &label, total)?,
+            None => match self.files(at, &base, &label, total)? {
+                Some(state) => Some(state),
+                None => self.base(at, &base, &label, total)?,
+            },
         };
         let Some(mut state) = start else { return Ok(None) };
         state.config.config.on_build.clear();
@@ -323,15 +328,6 @@ impl Lowerer<'_> {
         if base == "scratch" {
             return Ok(Some(State::scratch(platform)));
         }
-        match self.request.contexts.get(base) {
-            None | Some(Context::Image(_)) => {}
-            Some(Context::Empty) => return Ok(Some(State::scratch(platform))),
-            Some(Context::Directory(_) | Context::Archive(_)) => {
-                let message = format!("the build context {base:?} holds files, not an image");
-                return Err(Diagnostic::error("unsupported", message, span)
-                    .with_help("COPY --from it into a stage that is FROM scratch".to_owned()));
-            }
-        }
         let key = ImageKey { name: base.to_owned(), platform: platform.clone() };
         let name = format!("[{label}1/{total}] FROM {base}");
         let Some(step) = self.image(&key, name, span) else { return Ok(None) };
@@ -349,6 +345,41 @@ impl Lowerer<'_> {
         state.config = config;
         state.rootfs = image.chain_id().map(|_| step);
         state.base = Some(key);
+        Ok(Some(state))
+    }
+
+    /// The state of a stage whose base is a named context of files: they are its first layer.
+    fn files(
+        &mut self,
+        at: usize,
+        base: &str,
+        label: &str,
+        total: usize,
+    ) -> Result<Option<State>, Diagnostic> {
+        let Some((context, kind)) = self.request.named_context(base) else { return Ok(None) };
+        let mut state = State::scratch(self.platform(at)?);
+        match kind {
+            Context::Image(_) => return Ok(None),
+            Context::Empty => return Ok(Some(state)),
+            _ => {}
+        }
+        let op = CopyOp::everything(From::Context(context.to_owned()));
+        let id = StepId(self.plan.steps.len());
+        let stage = &self.file.stages[at];
+        let text = format!("FROM {base}");
+        self.plan.steps.push(Step {
+            name: format!("[{label}1/{total}] {text}"),
+            place: format!("the build context {base:?}"),
+            op: Op::Copy(Box::new(op)),
+            parent: None,
+            reads: Vec::new(),
+            args: BTreeMap::new(),
+            instruction: text.clone(),
+            span: stage.base.span,
+            fresh: false,
+        });
+        state.rootfs = Some(id);
+        state.history.push(HistoryItem { created_by: text, layer: Some(id) });
         Ok(Some(state))
     }
 
@@ -415,12 +446,10 @@ impl Lowerer<'_> {
         if let Some(stage) = self.earlier(name, place.stage, true) {
             return Ok(self.stages.get(&stage).map(|state| read(state.rootfs)));
         }
-        match self.request.contexts.get(name) {
-            Some(Context::Empty) => return Ok(Some(From::Scratch)),
-            Some(Context::Directory(_) | Context::Archive(_)) => {
-                return Ok(Some(From::Context(name.to_owned())));
-            }
-            Some(Context::Image(_)) | None => {}
+        match self.request.named_context(name) {
+            Some((_, Context::Image(_))) | None => {}
+            Some((_, Context::Empty)) => return Ok(Some(From::Scratch)),
+            Some((context, _)) => return Ok(Some(From::Context(context.to_owned()))),
         }
         if name == "scratch" {
             return Ok(Some(From::Scratch));

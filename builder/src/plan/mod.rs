@@ -155,6 +155,11 @@ pub enum CopySource {
         /// From where.
         url: String,
     },
+    /// A commit of a git repository.
+    Git {
+        /// Its address, as [`crate::GitUrl`] reads it.
+        url: String,
+    },
 }
 
 /// Copies files into the image.
@@ -182,6 +187,29 @@ pub struct CopyOp {
     pub unpack: Option<bool>,
     /// `--checksum`.
     pub checksum: Option<String>,
+    /// `--keep-git-dir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_git_dir: Option<bool>,
+}
+
+impl CopyOp {
+    /// Copies all of a tree to the root.
+    pub(crate) fn everything(from: From) -> CopyOp {
+        CopyOp {
+            add: false,
+            from,
+            sources: vec![CopySource::Path(String::new())],
+            destination: "/".to_owned(),
+            chown: None,
+            chmod: None,
+            exclude: Vec::new(),
+            parents: false,
+            link: false,
+            unpack: None,
+            checksum: None,
+            keep_git_dir: None,
+        }
+    }
 }
 
 /// Runs a command.

@@ -77,6 +77,7 @@ fn copy(op: &CopyOp, step: &Step, f: &mut Formatter<'_>) -> fmt::Result {
             CopySource::Path(path) => writeln!(f, "    take {path:?} of {}", from(&op.from, step))?,
             CopySource::Inline { name, content } => writeln!(f, "    write {name:?} {content:?}")?,
             CopySource::Http { url } => writeln!(f, "    download {url}")?,
+            CopySource::Git { url } => writeln!(f, "    check out {url}")?,
         }
     }
     write!(f, "    to {:?}", op.destination)?;

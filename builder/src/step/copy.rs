@@ -1,7 +1,6 @@
 //! `COPY` and `ADD`: from selected files to files in the image.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,17 +11,29 @@ use store::Store;
 use task::Task;
 
 use super::select::{Item, select};
-use crate::context::Tree;
+use crate::context::git::Commit;
 use crate::context::http::Download;
 use crate::context::scan::{self, Filter, is};
+use crate::context::{Contexts, Tree, archive};
 use crate::error::During;
 use crate::plan::key::KeyBuilder;
 use crate::plan::{CopyOp, CopySource};
 use crate::{Error, Result};
 
+/// A source of `ADD` that is in no context.
+#[derive(Clone)]
+pub(crate) enum Remote {
+    /// A downloaded file.
+    File(Download),
+    /// A commit, which is not fetched yet.
+    Commit(Box<Commit>),
+}
+
 /// What a step copies, found and ready.
 pub(crate) struct Selection {
     parts: Vec<Part>,
+    /// Repositories that are not fetched yet, and before which part they belong.
+    commits: Vec<(usize, Commit)>,
     exclude: Option<Ignore>,
     /// Whether owners of the source are kept.
     keep_owners: bool,
@@ -40,11 +51,12 @@ struct Part {
 pub(crate) fn prepare(
     op: &CopyOp,
     tree: &Arc<Tree>,
-    downloads: &[Download],
+    remotes: &[Remote],
     store: &Store,
 ) -> Result<Selection> {
     let mut parts = Vec::new();
-    let mut downloads = downloads.iter();
+    let mut commits = Vec::new();
+    let mut remotes = remotes.iter();
     for source in &op.sources {
         match source {
             CopySource::Path(path) => {
@@ -57,14 +69,16 @@ pub(crate) fn prepare(
                 }));
             }
             CopySource::Inline { name, content } => parts.push(inline(name, content, store)?),
-            CopySource::Http { .. } => {
-                let download = downloads.next().ok_or(Error::Panicked)?;
-                parts.push(downloaded(download, store)?);
-            }
+            CopySource::Http { .. } | CopySource::Git { .. } => match remotes.next() {
+                Some(Remote::File(download)) => parts.push(downloaded(download, op, store)?),
+                Some(Remote::Commit(commit)) => commits.push((parts.len(), (**commit).clone())),
+                None => return Err(Error::Panicked),
+            },
         }
     }
     let exclude = (!op.exclude.is_empty()).then(|| Ignore::parse(&op.exclude.join("\n")).0);
-    Ok(Selection { parts, exclude, keep_owners: op.chown.is_none() && !tree.foreign })
+    let keep_owners = op.chown.is_none() && !tree.foreign;
+    Ok(Selection { parts, commits, exclude, keep_owners })
 }
 
 /// Everything below one path of a tree, as a mount takes it.
@@ -76,7 +90,8 @@ pub(crate) fn whole(tree: &Arc<Tree>, path: &str) -> Result<Selection> {
         download: None,
         inline: false,
     });
-    Ok(Selection { parts: parts.collect(), exclude: None, keep_owners: !tree.foreign })
+    let (parts, commits) = (parts.collect(), Vec::new());
+    Ok(Selection { parts, commits, exclude: None, keep_owners: !tree.foreign })
 }
 
 fn inline(name: &str, content: &str, store: &Store) -> Result<Part> {
@@ -100,7 +115,11 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
         .map_err(Error::file("setting the mode of", path))
 }
 
-fn downloaded(download: &Download, store: &Store) -> Result<Part> {
+fn downloaded(download: &Download, op: &CopyOp, store: &Store) -> Result<Part> {
+    if download.name.is_none() && op.destination.ends_with('/') {
+        let message = "the URL names no file; give the destination a file name".to_owned();
+        return Err(Error::Invalid(message));
+    }
     let path = store.blob_path(download.digest);
     let directory = path.parent().unwrap_or(Path::new("/"));
     let root = Root::open(directory).during("opening a downloaded file")?;
@@ -108,7 +127,7 @@ fn downloaded(download: &Download, store: &Store) -> Result<Part> {
         source: path.file_name().map(PathBuf::from).unwrap_or_default(),
         directory: false,
         prefix: PathBuf::new(),
-        name: PathBuf::from(&download.name),
+        name: PathBuf::from(download.name.as_deref().unwrap_or("download")),
     };
     let tree = Arc::new(Tree::of_step(root, "the downloads".to_owned()));
     Ok(Part { tree, item, download: Some(download.clone()), inline: false })
@@ -119,8 +138,28 @@ impl Selection {
         Filter { ignore: part.tree.ignore.as_ref(), base, exclude: self.exclude.as_ref() }
     }
 
+    /// Fetches the repositories.
+    pub(crate) fn fetch(&mut self, contexts: &Contexts, store: &Store, task: &Task) -> Result<()> {
+        for (at, commit) in std::mem::take(&mut self.commits).into_iter().rev() {
+            let fetched = commit.fetch(&contexts.git, store, task)?;
+            let tree = Tree::of_fetched(Arc::new(fetched), commit.url.to_string())?;
+            let item = Item {
+                source: PathBuf::new(),
+                directory: true,
+                prefix: PathBuf::new(),
+                name: PathBuf::new(),
+            };
+            let part = Part { tree: Arc::new(tree), item, download: None, inline: false };
+            self.parts.insert(at, part);
+        }
+        Ok(())
+    }
+
     /// Adds to `key` what the copies will look like, except what the step's definition says.
     pub(crate) fn digest(&self, threads: usize, key: &mut KeyBuilder, task: &Task) -> Result<()> {
+        for (_, commit) in &self.commits {
+            commit.identify(key);
+        }
         for part in &self.parts {
             key.part(part.item.name.as_os_str().as_encoded_bytes());
             key.part(part.item.prefix.as_os_str().as_encoded_bytes());
@@ -218,9 +257,11 @@ impl Copies<'_> {
         let fixed = part.download.as_ref().map(|_| 0o600);
         let mode = |mode: u32| {
             let mode = fixed.map_or(mode, |bits| mode & !0o7777 | bits);
+            let mode = part.tree.mode(mode);
             self.op.chmod.as_ref().map_or(mode & 0o7777, |chmod| chmod.apply(mode))
         };
         let modified = part.download.as_ref().and_then(|download| download.modified);
+        let modified = modified.or_else(|| part.tree.modified());
         let foreign = part.tree.foreign || part.inline;
         let (uid, gid) = self.owner.unwrap_or((0, 0));
         let options = CopyOptions {
@@ -254,7 +295,7 @@ impl Copies<'_> {
         if !is(&stat, FileType::RegularFile) {
             return Ok(false);
         }
-        Ok(is_archive(open(part)?))
+        Ok(archive::holds(open(part)?))
     }
 
     fn unpack(&self, part: &Part, target: &Path) -> Result<()> {
@@ -279,25 +320,4 @@ fn open(part: &Part) -> Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = part.tree.root.open_at(&part.item.source, flags, Mode::empty());
     Ok(File::from(fd.during(format!("opening {}", part.item.name.display()))?))
-}
-
-/// Whether this is a tar archive, compressed or not: its first header is sound.
-fn is_archive(file: File) -> bool {
-    let Ok(mut reader) = layers::decompress(file) else { return false };
-    let mut header = [0u8; 512];
-    let mut filled = 0;
-    while filled < header.len() {
-        match reader.read(&mut header[filled..]) {
-            Ok(0) | Err(_) => return false,
-            Ok(n) => filled += n,
-        }
-    }
-    let text = String::from_utf8_lossy(&header[148..156]);
-    let stated = u32::from_str_radix(text.trim_matches(['\0', ' ']), 8);
-    let sum: u32 = header
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
-        .sum();
-    stated.is_ok_and(|stated| stated == sum)
 }

@@ -409,7 +409,7 @@ fn missing(tree: &Tree, path: &str, ignored: bool) -> Error {
     Error::Missing { path: path.to_owned(), place: tree.name.clone(), ignored, near: None }
 }
 
-fn reveal(id: &str, secret: &Secret) -> Result<Vec<u8>> {
+pub(crate) fn reveal(id: &str, secret: &Secret) -> Result<Vec<u8>> {
     match secret {
         Secret::Value(value) => Ok(value.clone()),
         Secret::File(path) => {

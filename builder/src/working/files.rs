@@ -11,14 +11,14 @@ use transport::bridge;
 
 use super::{Working, base};
 use crate::context::digests::Digests;
-use crate::context::http::{self, Download};
-use crate::context::{Tree, ignore_file};
+use crate::context::dockerfile::ignore_file;
+use crate::context::{Tree, http};
 use crate::error::During;
 use crate::images;
 use crate::plan::copy::clean;
 use crate::plan::key::KeyBuilder;
 use crate::plan::{Chmod, CopyOp, CopySource, From};
-use crate::step::copy::prepare;
+use crate::step::copy::{Remote, prepare};
 use crate::{Env, Pull, Result, SourceFile, users};
 
 /// Where the files of [`copy`] are.
@@ -71,10 +71,11 @@ pub async fn copy(
 ) -> Result<Digest> {
     let tree = Arc::new(tree(working, files, env, task).await?);
     let mut sources = Vec::new();
-    let mut downloads: Vec<Download> = Vec::new();
+    let mut downloads = Vec::new();
     for path in &files.paths {
         if path.starts_with("http://") || path.starts_with("https://") {
-            downloads.push(http::download(&env.store, path, files.checksum, task).await?);
+            let file = http::download(&env.store, path, files.checksum, None, task).await?;
+            downloads.push(Remote::File(file));
             sources.push(CopySource::Http { url: path.clone() });
         } else {
             sources.push(CopySource::Path(path.trim_start_matches('/').to_owned()));
@@ -98,6 +99,7 @@ pub async fn copy(
         link: false,
         unpack: None,
         checksum: None,
+        keep_git_dir: None,
     };
     let (store, threads, owned) = (env.store.clone(), env.threads, Arc::clone(task));
     let root = working.root()?;

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use task::Kind;
 
 use super::Bud;
-use crate::app::App;
+use crate::app::{App, observed};
 use crate::format::table;
+use crate::render::Progress;
 use crate::report::Failure;
 
 /// Questions instead of a build.
@@ -92,6 +93,7 @@ impl Bud {
     /// Answers the question there is, if there is one; gives the exit code.
     pub(super) fn answer(&self, app: &App, request: &Request) -> Result<Option<u8>, Failure> {
         let Some((question, form, lenient)) = self.call.asked()? else { return Ok(None) };
+        let request = &self.complete(app, request.clone())?;
         if question == Question::Check {
             let checked = builder::check(request, &self.env(app)?)?;
             let text = match form {
@@ -126,6 +128,19 @@ impl Bud {
         };
         outln!("{}", text.trim_end());
         Ok(Some(0))
+    }
+}
+
+impl Bud {
+    /// Fetches the Dockerfile if it is elsewhere.
+    fn complete(&self, app: &App, request: Request) -> Result<Request, Failure> {
+        if request.sources.dockerfile == builder::DockerfileAt::Given {
+            return Ok(request);
+        }
+        observed("read", Progress::Quiet, |task| {
+            let env = self.env(app)?;
+            app.wait(builder::complete(request, &env, task))?.map_err(super::failure)
+        })
     }
 }
 

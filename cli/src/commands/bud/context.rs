@@ -1,67 +1,145 @@
 //! Where a build takes its Dockerfile and its files from.
 
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
-use builder::{Context, SourceFile};
+use builder::{Context, DockerfileAt, GitUrl, HttpUrl, SourceFile, Stream};
 use task::Kind;
+use transport::Location;
 
 use super::Bud;
 use crate::config;
 use crate::report::Failure;
 
+/// A Dockerfile, or where it is, and the files it sees.
+pub(super) struct Inputs {
+    pub(super) dockerfile: SourceFile,
+    /// The ignore file that belongs to the Dockerfile alone.
+    pub(super) ignore: Option<SourceFile>,
+    pub(super) at: DockerfileAt,
+    pub(super) context: Context,
+}
+
+impl Inputs {
+    fn given(dockerfile: SourceFile, ignore: Option<SourceFile>, context: Context) -> Inputs {
+        Inputs { dockerfile, ignore, at: DockerfileAt::Given, context }
+    }
+
+    fn at(at: DockerfileAt, context: Context) -> Inputs {
+        Inputs { dockerfile: SourceFile::default(), ignore: None, at, context }
+    }
+}
+
 impl Bud {
     /// The Dockerfile and the context, found as Docker, BuildKit and buildah find them.
-    /// The ignore file is the one that belongs to the Dockerfile alone.
-    pub(super) fn inputs(&self) -> Result<(SourceFile, Option<SourceFile>, Context), Failure> {
-        if self.context == "-" {
-            let (dockerfile, context) = self.inputs_on_stdin()?;
-            return Ok((dockerfile, None, context));
+    pub(super) fn inputs(&self) -> Result<Inputs, Failure> {
+        let context = self.place()?;
+        match (self.file.as_deref(), context) {
+            (Some("-"), None) => {
+                Err(Failure::usage("context and Dockerfile cannot both come from stdin"))
+            }
+            (file, None) => from_stdin(file),
+            (Some("-"), Some(context)) => Ok(Inputs::given(read_stdin("-")?, None, context)),
+            (Some(url), Some(context)) if is_http(url) => {
+                Ok(Inputs::at(DockerfileAt::Url(url.to_owned()), context))
+            }
+            (file, Some(Context::Directory(directory))) => {
+                let (dockerfile, ignore) = match file {
+                    Some(file) => {
+                        let beside = directory.join(file);
+                        let file = Path::new(file);
+                        // As Docker: relative to where we are; as buildah: else relative to the
+                        // context.
+                        let outside = file.exists() || !beside.exists();
+                        builder::read_dockerfile(if outside { file } else { &beside })?
+                    }
+                    None => find_dockerfile(&directory)?,
+                };
+                Ok(Inputs::given(dockerfile, ignore, Context::Directory(directory)))
+            }
+            (file, Some(context)) => {
+                Ok(Inputs::at(DockerfileAt::Context(file.map(str::to_owned)), context))
+            }
         }
-        let remote = ["http://", "https://", "git://", "git@"];
-        if remote.iter().any(|prefix| self.context.starts_with(prefix)) {
-            return Err(Failure::usage(format!(
-                "context {:?}: remote contexts are not supported",
-                self.context
-            ))
-            .hint("clone or download it and give the directory"));
+    }
+
+    /// The context; `None` for standard input.
+    fn place(&self) -> Result<Option<Context>, Failure> {
+        let text = self.context.as_str();
+        if text == "-" {
+            return Ok(None);
         }
-        let directory = config::absolute(Path::new(&self.context))?;
+        let here = Path::new(text).exists();
+        // As Docker: a repository of GitHub without a scheme.
+        let text = match text.starts_with("github.com/") && !here {
+            true => format!("https://{text}"),
+            false => text.to_owned(),
+        };
+        if let Some(context) = remote("context", &text)? {
+            return Ok(Some(context));
+        }
+        let directory = config::absolute(Path::new(&text))?;
         if !directory.is_dir() {
             return Err(Failure::new(
                 Kind::NotFound,
                 format!("the build context {} is not a directory", directory.display()),
             ));
         }
-        let (dockerfile, ignore) = match self.file.as_deref() {
-            Some("-") => (read_stdin("-")?, None),
-            Some(file) => {
-                let beside = directory.join(file);
-                let file = Path::new(file);
-                // As Docker: relative to where we are; as buildah: else relative to the context.
-                let outside = file.exists() || !beside.exists();
-                builder::read_dockerfile(if outside { file } else { &beside })?
-            }
-            None => find_dockerfile(&directory)?,
-        };
-        Ok((dockerfile, ignore, Context::Directory(directory)))
+        Ok(Some(Context::Directory(directory)))
     }
+}
 
-    fn inputs_on_stdin(&self) -> Result<(SourceFile, Context), Failure> {
-        if self.file.is_some() {
-            return Err(Failure::usage("a context on stdin with --file is not supported")
-                .hint("unpack the archive and give the directory"));
-        }
-        let bytes = read_bytes(std::io::stdin(), "-")?;
-        let archive = bytes.get(257..262) == Some(b"ustar")
-            || bytes.starts_with(&[0x1f, 0x8b])
-            || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-        if archive {
-            return Err(Failure::usage("an archive on stdin as context is not supported")
-                .hint("unpack the archive and give the directory"));
-        }
-        Ok((as_text(bytes, "-".to_owned())?, Context::Empty))
+fn is_http(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+/// A context that has to be fetched; `None` for a path.
+fn remote(what: &str, text: &str) -> Result<Option<Context>, Failure> {
+    let github = text.starts_with("https://github.com/") && text.matches('/').count() == 4;
+    if GitUrl::is_git(text) || github {
+        let url = GitUrl::parse(text)
+            .map_err(|reason| Failure::usage(format!("{what} {text:?}: {reason}")))?;
+        return Ok(Some(Context::Git(url)));
     }
+    if is_http(text) {
+        return Ok(Some(Context::Http(HttpUrl(text.to_owned()))));
+    }
+    if let Some(at) = text.find("://").or_else(|| text.find("::"))
+        && text[..at].bytes().all(|b| b.is_ascii_alphanumeric())
+        && !Path::new(text).exists()
+    {
+        return Err(Failure::usage(format!("{what} {text:?}: {}: is not used", &text[..at]))
+            .hint("it may be a directory, a git address, http:, https: or -"));
+    }
+    Ok(None)
+}
+
+/// Bytes of standard input that tell an archive from a Dockerfile.
+const HEAD: u64 = 64 << 10;
+
+/// A tar archive as context, or a Dockerfile without one.
+fn from_stdin(file: Option<&str>) -> Result<Inputs, Failure> {
+    let mut head = Vec::new();
+    let read = std::io::stdin().take(HEAD).read_to_end(&mut head);
+    read.map_err(|error| Failure::io("reading standard input", &error))?;
+    let whole = Cursor::new(head.clone()).chain(std::io::stdin());
+    if builder::begins_archive(&head) {
+        let context = Context::Stream(Stream::new(whole));
+        let at = match file {
+            Some(url) if is_http(url) => DockerfileAt::Url(url.to_owned()),
+            file => DockerfileAt::Context(file.map(str::to_owned)),
+        };
+        return Ok(Inputs::at(at, context));
+    }
+    if let Some(file) = file {
+        return Err(Failure::usage(format!(
+            "--file {file:?}: what comes from stdin is not a tar archive that could hold it"
+        )));
+    }
+    if head.is_empty() {
+        return Err(Failure::new(Kind::Invalid, "standard input is empty"));
+    }
+    Ok(Inputs::given(read_text(whole, "-".to_owned())?, None, Context::Empty))
 }
 
 /// No Dockerfile is larger than this.
@@ -79,18 +157,9 @@ fn read_stdin(name: &str) -> Result<SourceFile, Failure> {
 }
 
 fn read_text(source: impl Read, name: String) -> Result<SourceFile, Failure> {
-    as_text(read_bytes(source, &name)?, name)
-}
-
-/// As much as can be a Dockerfile, and one byte more where there is more.
-fn read_bytes(source: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = source.take(LARGEST + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::io(format!("reading {name}"), &error))?;
-    Ok(bytes)
-}
-
-fn as_text(bytes: Vec<u8>, name: String) -> Result<SourceFile, Failure> {
     if bytes.len() as u64 > LARGEST {
         return Err(Failure::new(Kind::Invalid, format!("{name} is larger than 4 MiB")));
     }
@@ -111,15 +180,34 @@ fn find_dockerfile(directory: &Path) -> Result<(SourceFile, Option<SourceFile>),
     })
 }
 
+/// The value of `--build-context NAME=VALUE`.
 pub(super) fn named_context(value: &str) -> Result<Context, Failure> {
-    if let Some(image) = value.strip_prefix("docker-image://") {
-        return Ok(Context::Image(image.to_owned()));
+    for prefix in ["docker-image://", "container-image://", "docker://"] {
+        if let Some(image) = value.strip_prefix(prefix) {
+            return Ok(Context::Image(image.to_owned()));
+        }
+    }
+    if let Some(target) = value.strip_prefix("target:") {
+        return Err(Failure::usage(format!(
+            "build context {value:?}: targets are those of a bake file, which is not read"
+        ))
+        .hint(format!("build {target} first, and give docker-image://NAME")));
+    }
+    let layout = value.strip_prefix("oci-layout://").map(|rest| format!("oci:{rest}"));
+    let location = layout.as_deref().unwrap_or(value);
+    if ["oci:", "oci-archive:", "docker-archive:", "dir:"].iter().any(|t| location.starts_with(t)) {
+        let location: Location = location.parse().map_err(Failure::from)?;
+        let here = config::absolute(Path::new("."))?;
+        return Ok(Context::Image(location.under(&here).to_string()));
+    }
+    if let Some(context) = remote("build context", value)? {
+        return Ok(context);
     }
     let path = config::absolute(Path::new(value))?;
     if path.is_dir() {
         return Ok(Context::Directory(path));
     }
-    Err(Failure::usage(format!(
-        "build context {value:?} is neither a directory nor docker-image://NAME"
-    )))
+    Err(Failure::usage(format!("build context {value:?} is not there")).hint(
+        "it may be a directory, a git or http address, docker-image://NAME or oci-layout://PATH",
+    ))
 }

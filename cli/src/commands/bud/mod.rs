@@ -34,10 +34,12 @@ use crate::report::Failure;
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
 pub(crate) struct Bud {
-    /// The directory whose files COPY and ADD see; `-` reads a Dockerfile from stdin
+    /// Whose files COPY and ADD see: a directory, a git address, the URL of a tar archive, or `-`
+    /// for an archive or a Dockerfile on stdin
     #[arg(default_value = ".")]
     context: String,
-    /// The Dockerfile (default: Containerfile, Dockerfile or dockerfile in the context); `-` is stdin
+    /// The Dockerfile, or its URL (default: Containerfile, Dockerfile or dockerfile in the context);
+    /// `-` is stdin
     #[arg(short, long = "file", value_name = "FILE")]
     file: Option<String>,
     /// Name the image; repeat for several names
@@ -49,7 +51,8 @@ pub(crate) struct Bud {
     /// Read build arguments from a file
     #[arg(long, value_name = "FILE")]
     build_arg_file: Vec<PathBuf>,
-    /// Another named context: a directory, or docker-image://NAME
+    /// Another named context: a directory, a git or http address, docker-image://NAME or
+    /// oci-layout://PATH[:TAG]
     #[arg(long, value_name = "NAME=VALUE")]
     build_context: Vec<String>,
     /// Build this stage instead of the last one
@@ -218,9 +221,11 @@ impl Bud {
     }
 
     fn request(&self) -> Result<Request, Failure> {
-        let (dockerfile, ignore, context) = self.inputs()?;
-        let mut request = Request::new(dockerfile, context);
-        request.ignore = ignore;
+        let inputs = self.inputs()?;
+        let mut request = Request::new(inputs.dockerfile, inputs.context);
+        request.ignore = inputs.ignore;
+        request.sources.dockerfile = inputs.at;
+        request.sources.search_path = std::env::var_os("PATH").unwrap_or_default();
         if let Some(file) = &self.ignorefile {
             request.ignore = Some(read_source(file)?);
         }
