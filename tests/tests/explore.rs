@@ -115,7 +115,7 @@ fn the_browser_runs_on_a_terminal() {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(line).env("TERM", "xterm-256color").env("HOME", bench.path());
     let told = guarded(&mut shell).ok();
-    for words in ["Layers", "Files up to layer 1", "etc", "Wasted: 2 files"] {
+    for words in ["Layers", "Files up to layer 1", "etc", "layer 0, removed in 1"] {
         assert!(told.stdout.contains(words), "{words:?} is missing: {}", told.told());
     }
     assert!(told.stdout.contains("\x1b[?1049l"), "the screen is given back");

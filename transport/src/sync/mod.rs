@@ -48,9 +48,18 @@ pub enum From {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// The tag the image gets.
-        tag: Tag,
+        /// What the image is called.
+        name: Name,
     },
+}
+
+/// What an image is called in its repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Name {
+    /// A tag.
+    Tag(Tag),
+    /// Its digest.
+    Digest(Digest),
 }
 
 /// Where the images of a set go.

@@ -11,7 +11,7 @@ use task::{Cause, Fault, Kind, Task};
 
 use super::ends::{Arrived, Resolved, Sharing};
 use super::state::Entry;
-use super::{From, Line, Options, Outcome, Report, Set, State, To, delete};
+use super::{From, Line, Name, Options, Outcome, Report, Set, State, To, delete};
 use crate::at::{Directory, Registry};
 use crate::{Error, Result, Select, Side, Sink, Source};
 
@@ -33,11 +33,6 @@ struct Item<'s> {
     name: Name,
     /// Whether the destination has the name, where that is known.
     there: Option<bool>,
-}
-
-enum Name {
-    Tag(Tag),
-    Digest(Digest),
 }
 
 /// Brings the destination of every set to the state of its source.
@@ -127,7 +122,8 @@ impl<'a> Run<'a> {
     async fn lists<'s>(&self, set: &'s Set) -> Result<Listed<'s>> {
         let tags = async {
             match &set.from {
-                From::Directory { tag, .. } => Ok(vec![tag.to_string()]),
+                From::Directory { name: Name::Tag(tag), .. } => Ok(vec![tag.to_string()]),
+                From::Directory { .. } => Ok(Vec::new()),
                 From::Repository { tags: super::Tags::These(tags), .. } => Ok(tags.clone()),
                 From::Repository { client, repository, tags, .. } => {
                     let listed = client.repo(repository).tags(None).await;
@@ -172,10 +168,13 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        if let From::Repository { digests, .. } = &set.from {
-            let names = digests.iter().map(|digest| Name::Digest(*digest));
-            items.extend(names.map(|name| Item { set, name, there: None }));
-        }
+        let digests = match &set.from {
+            From::Repository { digests, .. } => &digests[..],
+            From::Directory { name: Name::Digest(digest), .. } => std::slice::from_ref(digest),
+            From::Directory { .. } => &[],
+        };
+        let names = digests.iter().map(|digest| Name::Digest(*digest));
+        items.extend(names.map(|name| Item { set, name, there: None }));
         items.retain(|item| self.options.shard.owns(&item.target()));
         items
     }

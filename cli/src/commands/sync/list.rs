@@ -18,7 +18,7 @@ const LARGEST: u64 = 16 << 20;
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Registry {
     /// Tags and digests by repository; none means all tags.
-    images: BTreeMap<String, Option<Vec<Text>>>,
+    images: BTreeMap<String, Option<Vec<String>>>,
     images_by_tag_regex: BTreeMap<String, String>,
     images_by_semver: BTreeMap<String, String>,
     /// How to log in.
@@ -33,23 +33,6 @@ pub(super) struct Registry {
     immutable_tags: Option<String>,
     /// Tags that the destination has are left as they are.
     pub(super) missing_only: Option<bool>,
-}
-
-/// A tag; an unquoted `1.0` or `12` is one, too, whatever YAML thinks of it.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Text {
-    Text(String),
-    Whole(i64),
-}
-
-impl Text {
-    fn into_string(self) -> String {
-        match self {
-            Text::Text(text) => text,
-            Text::Whole(number) => number.to_string(),
-        }
-    }
 }
 
 /// A user and a password.
@@ -132,7 +115,6 @@ impl Registry {
         for (path, texts) in std::mem::take(&mut self.images) {
             let (mut tags, mut digests) = (Vec::new(), Vec::new());
             for text in texts.unwrap_or_default() {
-                let text = text.into_string();
                 match text.contains(':') {
                     true => digests.push(text.parse::<Digest>()?),
                     false => tags.push(text),
@@ -178,7 +160,7 @@ mod tests {
 registry.example:5000:
   images:
     busybox: []
-    redis: ["1.0", 2, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
+    redis: [1.0, 2, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
     team/app:
   images-by-tag-regex:
     nginx: ^1\.13\.[12]-alpine$

@@ -103,7 +103,13 @@ struct ChoiceFlags {
     #[arg(long)]
     scoped: bool,
     /// Put this behind each tag at the destination
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     append_suffix: String,
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use image::{Reference, Repository, Tag};
 use registry_client::{Client, Credential};
 use task::Kind;
-use transport::sync::{From, Set, Tags, To, regex};
+use transport::sync::{From, Name, Set, Tags, To, regex};
 use transport::{CopyOptions, Location, Select};
 
 use super::{FromTransport, Sync, ToTransport, list};
@@ -142,12 +142,15 @@ impl<'a> Maker<'a> {
         let mut sets = Vec::new();
         for path in found {
             let inner = path.strip_prefix(&base).unwrap_or(&path).to_string_lossy().into_owned();
-            let (name, tag) = match inner.rsplit_once(':') {
-                Some((name, tag)) if !tag.contains('/') => (name.to_owned(), tag.parse()?),
-                _ => (inner, Tag::latest()),
+            let (repository, name) = match (inner.split_once('@'), inner.rsplit_once(':')) {
+                (Some((repository, digest)), _) => (repository, Name::Digest(digest.parse()?)),
+                (None, Some((repository, tag))) if !tag.contains('/') => {
+                    (repository, Name::Tag(tag.parse()?))
+                }
+                _ => (inner.as_str(), Name::Tag(Tag::latest())),
             };
-            let to = self.to(&name)?;
-            sets.push(self.set(From::Directory { path, tag }, to));
+            let to = self.to(repository)?;
+            sets.push(self.set(From::Directory { path, name }, to));
         }
         Ok(sets)
     }
