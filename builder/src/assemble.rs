@@ -7,6 +7,7 @@ use image::{
 };
 use layers::LayerInfo;
 
+use crate::cache::{INLINE, Inline};
 use crate::plan::{ImagePlan, StepId};
 use crate::{Format, Result};
 
@@ -23,6 +24,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) now: i64,
     pub(crate) format: Format,
     pub(crate) annotations: &'a BTreeMap<String, String>,
+    /// What the image tells of its steps, so that it is a cache.
+    pub(crate) cache: Option<Inline>,
 }
 
 /// Everything a build's documents are.
@@ -116,6 +119,9 @@ pub(crate) fn assemble(parts: &Parts<'_>) -> Result<Image> {
     }
     config.created = parts.epoch.map(rfc3339).or(created).or_else(|| Some(rfc3339(parts.now)));
     config.history = history;
+    if let Some(cache) = &parts.cache {
+        config.rest.insert(INLINE.to_owned(), cache.to_value());
+    }
     config.rootfs = RootFs { diff_ids, ..RootFs::default() };
     let (manifest_type, config_type) = match parts.format {
         Format::Oci => (MediaType::OCI_MANIFEST, MediaType::OCI_CONFIG),

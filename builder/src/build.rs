@@ -13,7 +13,7 @@ use transport::Location;
 
 use crate::assemble::{Assembled, Parts, assemble};
 use crate::attest;
-use crate::cache::Strict;
+use crate::cache::{self, Strict};
 use crate::check;
 use crate::context::complete;
 use crate::engine::{Build, Engine};
@@ -59,7 +59,9 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
         Err(error) => Err(error),
     };
     build.layers.join().await;
-    finished
+    let built = finished?;
+    cache::give(&build, task).await?;
+    Ok(built)
 }
 
 /// A build about to be solved.
@@ -285,6 +287,7 @@ async fn images(build: &Arc<Build>, task: &Arc<Task>) -> Result<Assembled> {
             now: build.now,
             format: build.request.format,
             annotations: &build.request.annotations,
+            cache: cache::inline(build, target),
         })
     };
     let images: Vec<Image> = build.plan.targets.iter().map(image).collect::<Result<_>>()?;

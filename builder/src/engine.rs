@@ -12,9 +12,11 @@ use layers::{Root, Stack};
 use serde_json::json;
 use store::{SnapshotId, StepRecord};
 use task::Task;
+use tokio::sync::OnceCell;
 use transport::bridge;
 
 use crate::assemble::rfc3339;
+use crate::cache::Imports;
 use crate::context::git::GitUrl;
 use crate::context::{Contexts, Tree};
 use crate::error::{During, place};
@@ -26,20 +28,23 @@ use crate::plan::{CopyOp, CopySource, From, Op, Plan, RunMountKind, RunOp, Step,
 use crate::solve::Executor;
 use crate::step::copy::Remote;
 use crate::step::{self, copy, run, select, workdir};
-use crate::why::{self, Explanation, Facts, FileFact, Reason, ReasonKind};
+use crate::why::{self, Explanation, Facts, FileFact, Reason, ReasonKind, Trace};
 use crate::{Env, Error, Request, Result, SourceFile, users};
 
 /// So many reasons of a step are told while it runs.
 const NOTED: usize = 5;
 
 /// The result of a step, as long as the build lives.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Made {
-    pub(crate) snapshot: SnapshotId,
+    /// Its files, if they are here.
+    pub(crate) snapshot: Option<SnapshotId>,
+    /// Where a cache has its layer.
+    pub(crate) remote: Option<Arc<crate::cache::Remote>>,
     /// When it was made first, seconds since 1970.
     pub(crate) created: i64,
     /// Whether this build made it.
-    new: bool,
+    pub(crate) new: bool,
 }
 
 /// Everything a build has at hand.
@@ -64,6 +69,12 @@ pub(crate) struct Build {
     /// What each image step's file system is, once it was made available; locked meanwhile.
     unpacked: BTreeMap<StepId, tokio::sync::Mutex<Option<Option<SnapshotId>>>>,
     remotes: Mutex<HashMap<StepId, Vec<Remote>>>,
+    /// Held while the files of a step come from a cache.
+    pub(crate) arriving: BTreeMap<StepId, tokio::sync::Mutex<()>>,
+    /// Caches elsewhere, opened when they are first asked.
+    imports: OnceCell<Imports>,
+    /// What decided the steps of those caches, read when a step is not in them.
+    remote_facts: OnceCell<Vec<(Trace, Facts)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -88,6 +99,7 @@ impl Build {
         let images = plan.steps.iter().enumerate().filter(|(_, s)| matches!(s.op, Op::Image(_)));
         let unpacked = images.map(|(id, _)| (StepId(id), Default::default())).collect();
         let layers = Layers::new(&plan, &request);
+        let steps = plan.steps.len();
         Ok(Build {
             env,
             request,
@@ -103,7 +115,10 @@ impl Build {
             origins: Mutex::default(),
             expired: Mutex::default(),
             explained: Mutex::default(),
+            arriving: (0..steps).map(|id| (StepId(id), Default::default())).collect(),
             unpacked,
+            imports: OnceCell::new(),
+            remote_facts: OnceCell::new(),
             remotes: Mutex::default(),
         })
     }
@@ -115,7 +130,7 @@ impl Build {
     /// What a solved step made.
     pub(crate) fn made(&self, id: StepId) -> Option<Made> {
         let key = *lock(&self.keys).get(&id)?;
-        lock(&self.made).get(&key).copied()
+        lock(&self.made).get(&key).cloned()
     }
 
     /// The key of a solved step.
@@ -125,13 +140,17 @@ impl Build {
 
     /// The file system of a step that was solved, made available if it is an image's.
     pub(crate) fn available<'a>(
-        &'a self,
+        self: &'a Arc<Self>,
         id: StepId,
         task: &'a Arc<Task>,
     ) -> BoxFuture<'a, Result<Option<SnapshotId>>> {
         Box::pin(async move {
             let Op::Image(key) = &self.step(id).op else {
-                return Ok(self.made(id).map(|made| made.snapshot));
+                return match self.made(id) {
+                    Some(Made { snapshot: None, .. }) => self.arrive(id, task).await,
+                    None => self.demand(id, task).await,
+                    Some(made) => Ok(made.snapshot),
+                };
             };
             let mut known = self.unpacked[&id].lock().await;
             if let Some(snapshot) = *known {
@@ -175,8 +194,10 @@ impl Build {
                 vec![Reason::new(ReasonKind::Expired, None, "expired", text)]
             }
             _ => {
+                let elsewhere = self.remote_facts.get().map(Vec::as_slice).unwrap_or_default();
                 let before = why::before(&self.env.store, &self.request, step);
-                why::compare(before.as_ref(), &facts)
+                let before = before.as_ref().or_else(|| Trace::of(step).find(elsewhere));
+                why::compare(before, &facts)
             }
         };
         let place = place(&self.file, step.span.start);
@@ -225,7 +246,8 @@ impl Build {
         }
         let created = record.note.get("created").and_then(serde_json::Value::as_i64);
         let made = record.snapshot.map(|snapshot| Made {
-            snapshot,
+            snapshot: Some(snapshot),
+            remote: None,
             created: created.unwrap_or(0),
             new: false,
         });
@@ -244,7 +266,45 @@ impl Build {
         young
     }
 
-    fn keep(&self, id: StepId, key: Key, made: Made) {
+    /// What a cache elsewhere has of a step.
+    fn remote(&self, id: StepId, imports: &Imports) -> Option<Made> {
+        let remote = imports.step(self.origin_of(id)?)?;
+        let created = remote.created;
+        let young = self.is_young(id, created);
+        let made =
+            Made { snapshot: None, remote: Some(Arc::new(remote.clone())), created, new: false };
+        young.then_some(made)
+    }
+
+    /// The caches elsewhere that this build may ask.
+    pub(crate) async fn imports(&self, task: &Task) -> &Imports {
+        let platforms: Vec<_> = self.plan.targets.iter().map(|t| t.platform.clone()).collect();
+        let wanted = &self.request.cache.from;
+        let open = || Imports::open(wanted, &platforms, &self.env, task);
+        self.imports.get_or_init(open).await
+    }
+
+    /// What decided the steps of the caches elsewhere.
+    pub(crate) async fn remote_facts(&self, task: &Task) -> &[(Trace, Facts)] {
+        let imports = self.imports(task).await;
+        self.remote_facts.get_or_init(|| imports.facts(&self.env.store, task)).await
+    }
+
+    /// Reads what explanations of a step will be compared with, as far as it is elsewhere.
+    pub(crate) async fn prepare_reasons(&self, task: &Task) {
+        if !self.request.cache.from.is_empty() && !why::knows(&self.env.store, &self.request) {
+            self.remote_facts(task).await;
+        }
+    }
+
+    /// The steps that are solved.
+    pub(crate) fn solved(&self) -> Vec<StepId> {
+        let keys = lock(&self.keys).clone();
+        let made = |id: &StepId| self.made(*id).is_some();
+        keys.into_keys().filter(made).collect()
+    }
+
+    pub(crate) fn keep(&self, id: StepId, key: Key, made: Made) {
         lock(&self.made).insert(key, made);
         lock(&self.keys).insert(id, key);
     }
@@ -417,6 +477,33 @@ impl Build {
         copy::prepare(op, &tree, &remotes, &self.env.store)
     }
 
+    /// Does a step with everything it needs made available; gives the key of the result.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        id: StepId,
+        inputs: &[Key],
+        key: Key,
+        task: &Arc<Task>,
+    ) -> Result<Key> {
+        let step = self.step(id);
+        let at = |error| step::at(&self.file, step, error);
+        let parent = match step.parent {
+            Some(parent) => self.available(parent, task).await.map_err(at)?,
+            None => None,
+        };
+        let mut reads = Vec::new();
+        for read in &step.reads {
+            reads.push(self.available(*read, task).await.map_err(at)?);
+        }
+        self.prepare_reasons(task).await;
+        let build = Arc::clone(self);
+        let (inputs, owned) = (inputs.to_vec(), Arc::clone(task));
+        let work = move || build.work(id, &inputs, key, parent, &reads, &owned);
+        let key = bridge::blocking(work).await.map_err(at)?;
+        self.layers.start(self, id, key, task);
+        Ok(key)
+    }
+
     /// Does the work of a step and commits it; gives the key of the result.
     fn work(
         &self,
@@ -581,7 +668,7 @@ impl Build {
         unique.part(active.dir().as_os_str().as_encoded_bytes());
         let snapshot = SnapshotId(unique.finish().0);
         active.commit(snapshot, parent).during("keeping a step's files")?;
-        let made = Made { snapshot, created: self.now, new: true };
+        let made = Made { snapshot: Some(snapshot), remote: None, created: self.now, new: true };
         let note = json!({ "created": made.created });
         let record = StepRecord { snapshot: Some(snapshot), layer: None, note };
         self.env.store.record_step(name.0, &record).during("recording a step")?;
@@ -616,13 +703,13 @@ impl Executor for Engine {
         bridge::blocking(keys).await.map_err(at)
     }
 
-    async fn recall(&self, id: StepId, key: Key) -> Result<Option<Key>> {
+    async fn recall(&self, id: StepId, key: Key, task: &Arc<Task>) -> Result<Option<Key>> {
         let step = self.0.step(id);
         if let Op::Image(_) = step.op {
             lock(&self.0.keys).insert(id, key);
             return Ok(Some(key));
         }
-        let made = lock(&self.0.made).get(&key).copied();
+        let made = lock(&self.0.made).get(&key).cloned();
         if made.is_some_and(|made| made.new || !step.fresh) {
             lock(&self.0.keys).insert(id, key);
             return Ok(Some(key));
@@ -632,28 +719,23 @@ impl Executor for Engine {
         }
         let build = Arc::clone(&self.0);
         let found = bridge::blocking(move || build.record(id, key)).await?;
-        Ok(found.map(|(key, made)| {
+        if let Some((key, made)) = found {
             self.0.keep(id, key, made);
-            key
-        }))
+            return Ok(Some(key));
+        }
+        if self.0.request.cache.from.is_empty() {
+            return Ok(None);
+        }
+        let imports = self.0.imports(task).await;
+        let Some(made) = self.0.remote(id, imports) else { return Ok(None) };
+        if let Some(remote) = &made.remote {
+            task.note(format!("from the cache {}", imports.name(remote)));
+        }
+        self.0.keep(id, key, made);
+        Ok(Some(key))
     }
 
     async fn execute(&self, id: StepId, inputs: &[Key], key: Key, task: &Arc<Task>) -> Result<Key> {
-        let step = self.0.step(id);
-        let at = |error| step::at(&self.0.file, step, error);
-        let parent = match step.parent {
-            Some(parent) => self.0.available(parent, task).await.map_err(at)?,
-            None => None,
-        };
-        let mut reads = Vec::new();
-        for read in &step.reads {
-            reads.push(self.0.available(*read, task).await.map_err(at)?);
-        }
-        let build = Arc::clone(&self.0);
-        let (inputs, owned) = (inputs.to_vec(), Arc::clone(task));
-        let work = move || build.work(id, &inputs, key, parent, &reads, &owned);
-        let key = bridge::blocking(work).await.map_err(at)?;
-        self.0.layers.start(&self.0, id, key, task);
-        Ok(key)
+        self.0.run(id, inputs, key, task).await
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use layers::{DiffOptions, LayerInfo, LayerWriter, Root, Stack};
+use layers::{Compression, DiffOptions, LayerInfo, LayerWriter, Root, Stack};
 use store::{SnapshotId, StepRecord};
 use task::Task;
 use tokio::task::JoinHandle;
@@ -35,14 +35,16 @@ impl Layers {
 
     /// Starts to make the layer of a step that was just executed, if the image has it.
     pub(crate) fn start(&self, build: &Arc<Build>, id: StepId, key: Key, task: &Task) {
-        let Some(made) = build.made(id).filter(|_| self.wanted.contains(&id)) else { return };
+        let made = build.made(id).filter(|_| self.wanted.contains(&id));
+        let Some(snapshot) = made.and_then(|made| made.snapshot) else { return };
         let build = Arc::clone(build);
         let task = task.child(title(&build, id));
         let making = tokio::task::spawn_blocking(move || {
             // The changes may be the same as before although the step was run again; the record
             // of the layer must be that of these files.
-            let info = make(&build, made.snapshot, &task)?;
-            record(&build, key, &info)?;
+            let form = Form::of(&build.request);
+            let info = make(&build, snapshot, form, &task)?;
+            record(&build, key, form, &info)?;
             task.done();
             Ok(info)
         });
@@ -60,7 +62,7 @@ impl Layers {
             let making = self.making.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
             let info = match making {
                 Some(making) => making.await??,
-                None => recall(build, *id, task).await?,
+                None => obtain(build, *id, Form::of(&build.request), task).await?,
             };
             layers.insert(*id, info);
         }
@@ -76,25 +78,77 @@ impl Layers {
     }
 }
 
-/// The layer of a step that the cache answered.
-async fn recall(build: &Arc<Build>, id: StepId, task: &Arc<Task>) -> Result<LayerInfo> {
-    let (Some(key), Some(made)) = (build.key_of(id), build.made(id)) else {
-        return Err(Error::Panicked);
-    };
+/// The layer of a step that the cache answered, in this form: known, or made now.
+pub(crate) async fn obtain(
+    build: &Arc<Build>,
+    id: StepId,
+    form: Form,
+    task: &Arc<Task>,
+) -> Result<LayerInfo> {
+    if let Some(info) = known(build, id, form)? {
+        return Ok(info);
+    }
+    let made = build.made(id).ok_or(Error::Panicked)?;
+    if let Some(remote) = made.remote.filter(|remote| remote.form == form.to_string()) {
+        let imports = build.imports(task).await;
+        match imports.fetch(&build.env.store, &remote, task).await {
+            Ok(()) => {
+                let key = build.key_of(id).ok_or(Error::Panicked)?;
+                record(build, key, form, &remote.layer)?;
+                return Ok(remote.layer.clone());
+            }
+            Err(Error::Cancelled(cancelled)) => return Err(cancelled.into()),
+            // The layer can still be made of the step's files, or the step be run again.
+            Err(error) => task.warn(format!(
+                "a layer of the cache {} is not used: {}",
+                imports.name(&remote),
+                task::chain(&error).join(": ")
+            )),
+        }
+    }
+    let snapshot = build.available(id, task).await?.ok_or(Error::Panicked)?;
+    let key = build.key_of(id).ok_or(Error::Panicked)?;
     let (build, task) = (Arc::clone(build), Arc::clone(task));
     bridge::blocking(move || {
-        let store = &build.env.store;
-        let known = store.step(name(&build, key).0).during("asking the cache for a layer")?;
-        if let Some(info) = known.and_then(|record| record.layer) {
-            return Ok(info);
-        }
         let task = task.child(title(&build, id));
-        let info = make(&build, made.snapshot, &task)?;
-        record(&build, key, &info)?;
+        let info = make(&build, snapshot, form, &task)?;
+        record(&build, key, form, &info)?;
         task.done();
         Ok(info)
     })
     .await
+}
+
+/// The layer of a step in this form, if it was made before.
+pub(crate) fn known(build: &Build, id: StepId, form: Form) -> Result<Option<LayerInfo>> {
+    let key = build.key_of(id).ok_or(Error::Panicked)?;
+    let known = build.env.store.step(name(key, form).0);
+    Ok(known.during("asking the cache for a layer")?.and_then(|record| record.layer))
+}
+
+/// What decides the bytes of a layer besides the files in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) compression: Compression,
+    /// No file is younger than this.
+    pub(crate) clamp: Option<i64>,
+}
+
+impl Form {
+    /// The form a request's image has its layers in.
+    pub(crate) fn of(request: &Request) -> Form {
+        Form { compression: request.compression, clamp: request.source_date_epoch }
+    }
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {:?}", self.compression.encoding, self.compression.level)?;
+        match self.clamp {
+            Some(clamp) => write!(f, " clamp {clamp}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What the user sees while the layer is made: `[build 2/5] layer`.
@@ -105,23 +159,21 @@ fn title(build: &Build, id: StepId) -> String {
 }
 
 /// The name of a layer in the cache: the step, and what else decides the bytes.
-fn name(build: &Build, key: Key) -> Key {
+fn name(key: Key, form: Form) -> Key {
     let mut name = KeyBuilder::new("layer");
-    let compression = build.request.compression;
     name.part(key.0.as_bytes());
-    name.part(format!("{:?} {:?}", compression.encoding, compression.level).as_bytes());
-    name.part(format!("{:?}", build.request.source_date_epoch).as_bytes());
+    name.part(form.to_string().as_bytes());
     name.finish()
 }
 
-fn record(build: &Build, key: Key, info: &LayerInfo) -> Result<()> {
+fn record(build: &Build, key: Key, form: Form, info: &LayerInfo) -> Result<()> {
     let note = serde_json::Value::Null;
     let record = StepRecord { snapshot: None, layer: Some(info.clone()), note };
-    build.env.store.record_step(name(build, key).0, &record).during("recording a layer")
+    build.env.store.record_step(name(key, form).0, &record).during("recording a layer")
 }
 
 /// Makes the layer of a snapshot: what it changes on what it lies on.
-fn make(build: &Build, snapshot: SnapshotId, task: &Task) -> Result<LayerInfo> {
+fn make(build: &Build, snapshot: SnapshotId, form: Form, task: &Task) -> Result<LayerInfo> {
     let action = "making a layer";
     let store = &build.env.store;
     let stack = store.stack(snapshot).during(action)?;
@@ -133,13 +185,10 @@ fn make(build: &Build, snapshot: SnapshotId, task: &Task) -> Result<LayerInfo> {
         let stack = Stack { lower: below.to_vec(), top: None, user_xattr: stack.user_xattr };
         Some(stack.mount().during(action)?)
     };
-    let options = DiffOptions {
-        user_xattr: stack.user_xattr,
-        clamp: build.request.source_date_epoch,
-        ..DiffOptions::default()
-    };
+    let options =
+        DiffOptions { user_xattr: stack.user_xattr, clamp: form.clamp, ..DiffOptions::default() };
     let blob = store.writer().during(action)?;
-    let mut layer = LayerWriter::new(blob, build.request.compression, build.env.threads);
+    let mut layer = LayerWriter::new(blob, form.compression, build.env.threads);
     layers::diff(&upper, lower.as_ref(), &mut layer, &options, task).during(action)?;
     let (blob, info) = layer.finish().during(action)?;
     blob.commit(Some(&info.descriptor)).during(action)?;

@@ -33,7 +33,7 @@ pub mod working;
 
 pub use attest::{ABOUT, Attest, IN_TOTO, PREDICATE_TYPE, Provenance, SPDX, STATEMENT_V1};
 pub use build::{build, plan_only, resolve_inputs};
-pub use cache::{CacheRequest, Forecast, Outlook, forecast};
+pub use cache::{CacheFrom, CacheRequest, CacheTo, Forecast, Mode, Outlook, forecast};
 pub use check::{Checked, check};
 pub use contents::{OpenLayer, inventory, open_stored};
 pub use context::archive::begins_archive;

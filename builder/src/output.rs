@@ -59,8 +59,8 @@ pub(crate) fn alias(build: &Build, image: &Image, target: &Target) -> Result<()>
     let own: Vec<_> = own.collect();
     let below = image.layers().len().saturating_sub(own.len());
     for (layer, step) in image.layers().skip(below).zip(own) {
-        if let Some(made) = build.made(step) {
-            build.env.store.alias(made.snapshot, layer.chain_id).during("naming snapshots")?;
+        if let Some(snapshot) = build.made(step).and_then(|made| made.snapshot) {
+            build.env.store.alias(snapshot, layer.chain_id).during("naming snapshots")?;
         }
     }
     Ok(())

@@ -1,13 +1,13 @@
 //! The scheduler: steps run when those they need are done, as many at once as allowed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use task::Task;
-use tokio::sync::{Semaphore, SetOnce};
+use tokio::sync::{Semaphore, SemaphorePermit, SetOnce};
 
 use crate::plan::key::Key;
 use crate::plan::{Plan, StepId};
@@ -19,7 +19,7 @@ pub trait Executor: Send + Sync {
     /// The key of a step: its definition, the keys of its inputs, the content it reads.
     async fn key(&self, step: StepId, inputs: &[Key], task: &Arc<Task>) -> Result<Key>;
     /// Knowing: the key of the result, if it is known already.
-    async fn recall(&self, step: StepId, key: Key) -> Result<Option<Key>>;
+    async fn recall(&self, step: StepId, key: Key, task: &Arc<Task>) -> Result<Option<Key>>;
     /// Doing. The key of the result may be another than the step's, when the content turns out
     /// to be known.
     async fn execute(
@@ -34,14 +34,29 @@ pub trait Executor: Send + Sync {
 /// What solving came to.
 #[derive(Debug, Clone, Default)]
 pub struct Solved {
-    /// The key of every step that was needed.
+    /// The key of every step that the targets are made of.
     pub keys: BTreeMap<StepId, Key>,
     /// How many of them were recalled.
     pub recalled: usize,
+    /// Those that were not done, because everything that is made of them was recalled.
+    pub skipped: BTreeSet<StepId>,
 }
 
-/// Solves the steps that `targets` need, at most `parallel` at once. The first failure stops the
-/// work; it is returned when everything that was running has ended.
+/// How far a step has come; `None` in a cell after a failure.
+#[derive(Default)]
+struct Progress {
+    /// The key that its definition gives, once its inputs have theirs.
+    early: SetOnce<Option<Key>>,
+    /// The key of its result, and whether that was recalled.
+    result: SetOnce<Option<(Key, bool)>>,
+    /// Set when somebody needs the result.
+    demand: SetOnce<()>,
+}
+
+/// Solves the steps that `targets` need, at most `parallel` at once. A step is only done when a
+/// step that needs it has to be done itself: what is recalled needs nothing. Steps that the cache
+/// is not to be asked for are done in any case. The first failure
+/// stops the work; it is returned when everything that was running has ended.
 ///
 /// # Errors
 /// The first that happened.
@@ -53,28 +68,25 @@ pub async fn solve(
     task: &Task,
 ) -> Result<Solved> {
     let needed = needed(plan, targets);
-    // The answer of each step: its key and whether it was recalled; `None` after a failure.
-    let cells: BTreeMap<StepId, SetOnce<Option<(Key, bool)>>> =
-        needed.iter().map(|step| (*step, SetOnce::new())).collect();
-    let slots = Semaphore::new(parallel.max(1));
-    let flights: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>> = Mutex::default();
-    let run = |id: StepId| {
-        let (cells, slots, flights) = (&cells, &slots, &flights);
-        async move {
-            let step = &plan.steps[id.0];
-            let mut inputs = Vec::new();
-            for input in step.inputs() {
-                let Some((key, _)) = cells[&input].wait().await else { return (id, Ok(None)) };
-                inputs.push(*key);
-            }
-            let _slot = slots.acquire().await.expect("the semaphore is never closed");
-            if let Err(cancelled) = task.check() {
-                return (id, Err(cancelled.into()));
-            }
-            (id, one(plan, id, &inputs, executor, flights, task).await.map(Some))
-        }
+    let solver = Solver {
+        plan,
+        executor,
+        task,
+        steps: needed.iter().map(|step| (*step, Progress::default())).collect(),
+        slots: Semaphore::new(parallel.max(1)),
+        flights: Mutex::default(),
+        over: SetOnce::new(),
     };
-    let mut running: FuturesUnordered<_> = needed.iter().map(|id| run(*id)).collect();
+    for target in targets {
+        let _ = solver.steps[target].demand.set(());
+    }
+    let mut running: FuturesUnordered<_> = needed
+        .iter()
+        .map(|id| {
+            let solver = &solver;
+            async move { (*id, solver.step(*id).await) }
+        })
+        .collect();
     let mut failure = None;
     while let Some((id, answer)) = running.next().await {
         let answer = answer.unwrap_or_else(|error| {
@@ -83,40 +95,100 @@ pub async fn solve(
             task.canceller().cancel();
             None
         });
-        let _ = cells[&id].set(answer);
+        let _ = solver.steps[&id].early.set(answer.map(|(key, _)| key));
+        let _ = solver.steps[&id].result.set(answer);
+        let done = |target: &StepId| solver.steps[target].result.get().is_some();
+        if failure.is_some() || targets.iter().all(done) {
+            let _ = solver.over.set(());
+        }
     }
     drop(running);
     let mut solved = Solved::default();
-    for (id, cell) in cells {
-        let Some((key, recalled)) = cell.into_inner().flatten() else { continue };
-        solved.keys.insert(id, key);
-        solved.recalled += usize::from(recalled);
+    for (id, progress) in solver.steps {
+        if let Some((key, recalled)) = progress.result.into_inner().flatten() {
+            solved.keys.insert(id, key);
+            solved.recalled += usize::from(recalled);
+        } else if progress.early.into_inner().flatten().is_some() {
+            solved.skipped.insert(id);
+        }
     }
     failure.map_or(Ok(solved), Err)
 }
 
-/// One step: its key, then the cache, then the work. Of steps with the same key one works and
-/// the others wait for what it finds.
-async fn one(
-    plan: &Plan,
-    id: StepId,
-    inputs: &[Key],
-    executor: &dyn Executor,
-    flights: &Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
-    task: &Task,
-) -> Result<(Key, bool)> {
-    let child = Arc::new(task.child(&plan.steps[id.0].name));
-    let key = executor.key(id, inputs, &child).await?;
-    let flight =
-        Arc::clone(flights.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
-    let _flying = flight.lock().await;
-    if let Some(key) = executor.recall(id, key).await? {
-        end(child, Task::reused);
-        return Ok((key, true));
+struct Solver<'a> {
+    plan: &'a Plan,
+    executor: &'a dyn Executor,
+    task: &'a Task,
+    steps: BTreeMap<StepId, Progress>,
+    slots: Semaphore,
+    /// Of steps with the same key one works and the others wait for what it finds.
+    flights: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
+    /// Set when nobody will demand anything any more.
+    over: SetOnce<()>,
+}
+
+impl Solver<'_> {
+    /// One step: its key, then the cache, then the work if somebody needs it. `None` when it was
+    /// not done.
+    async fn step(&self, id: StepId) -> Result<Option<(Key, bool)>> {
+        let (step, own) = (&self.plan.steps[id.0], &self.steps[&id]);
+        let mut inputs = Vec::new();
+        for input in step.inputs() {
+            let Some(key) = self.steps[&input].early.wait().await else { return Ok(None) };
+            inputs.push(*key);
+        }
+        let slot = self.slot().await?;
+        let child = Arc::new(self.task.child(&step.name));
+        let mut key = self.executor.key(id, &inputs, &child).await?;
+        if let Some(key) = self.executor.recall(id, key, &child).await? {
+            end(child, Task::reused);
+            return Ok(Some((key, true)));
+        }
+        drop(slot);
+        // What the user wants done again is done, and nothing above it is known before.
+        if !step.fresh {
+            let _ = own.early.set(Some(key));
+            tokio::select! {
+                biased;
+                _ = own.demand.wait() => {}
+                _ = self.over.wait() => {
+                    child.note("not needed");
+                    end(child, Task::reused);
+                    return Ok(None);
+                }
+            }
+        }
+        for input in step.inputs() {
+            let _ = self.steps[&input].demand.set(());
+        }
+        let mut results = Vec::new();
+        for input in step.inputs() {
+            let Some((key, _)) = self.steps[&input].result.wait().await else { return Ok(None) };
+            results.push(*key);
+        }
+        let _slot = self.slot().await?;
+        if results != inputs {
+            // What an input turned out to be is known by another name.
+            key = self.executor.key(id, &results, &child).await?;
+        }
+        let flight = Arc::clone(
+            self.flights.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default(),
+        );
+        let _flying = flight.lock().await;
+        if let Some(key) = self.executor.recall(id, key, &child).await? {
+            end(child, Task::reused);
+            return Ok(Some((key, true)));
+        }
+        let key = self.executor.execute(id, &results, key, &child).await?;
+        end(child, Task::done);
+        Ok(Some((key, false)))
     }
-    let key = executor.execute(id, inputs, key, &child).await?;
-    end(child, Task::done);
-    Ok((key, false))
+
+    async fn slot(&self) -> Result<SemaphorePermit<'_>> {
+        let slot = self.slots.acquire().await.expect("the semaphore is never closed");
+        self.task.check()?;
+        Ok(slot)
+    }
 }
 
 /// Ends a task that nobody works on any more.
@@ -180,7 +252,7 @@ mod tests {
             }
             Ok(Key(Digest::of(text.as_bytes())))
         }
-        async fn recall(&self, _step: StepId, key: Key) -> Result<Option<Key>> {
+        async fn recall(&self, _step: StepId, key: Key, _task: &Arc<Task>) -> Result<Option<Key>> {
             Ok(Some(key).filter(|key| self.known.lock().unwrap().contains(key)))
         }
         async fn execute(&self, step: StepId, _i: &[Key], key: Key, _t: &Arc<Task>) -> Result<Key> {

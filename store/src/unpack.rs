@@ -155,6 +155,39 @@ impl Store {
         Ok(parent)
     }
 
+    /// Unpacks a layer that is in the store.
+    ///
+    /// # Errors
+    /// [`Error::NoBlob`], [`Error::Layer`], [`Error::Cancelled`].
+    pub fn unpack_layer(&self, descriptor: &Descriptor, task: &Task) -> Result<PendingLayer> {
+        self.unpack_blob(descriptor, &AtomicBool::new(false), task)
+    }
+
+    /// Turns an unpacked layer into a snapshot under a name of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Active::commit`].
+    pub fn commit_pending(
+        &self,
+        pending: PendingLayer,
+        id: SnapshotId,
+        parent: Option<SnapshotId>,
+    ) -> Result<()> {
+        self.lay(&pending, parent)?;
+        pending.active.commit(id, parent)
+    }
+
+    /// Gives the directories that a layer never mentions the attributes they have below it.
+    fn lay(&self, pending: &PendingLayer, parent: Option<SnapshotId>) -> Result<()> {
+        let Some(parent) = parent.filter(|_| !pending.applied.implied.is_empty()) else {
+            return Ok(());
+        };
+        let digest = pending.digest;
+        let fail = |source| Error::layer(format!("laying the layer {digest} on its base"), source);
+        let below = self.stack(parent)?.mount().map_err(fail)?;
+        layers::inherit(&pending.active.root()?, &pending.applied.implied, &below).map_err(fail)
+    }
+
     /// Turns an unpacked layer into the snapshot under its chain id.
     fn commit_layer(
         &self,
@@ -167,13 +200,7 @@ impl Store {
         if expected != found {
             return Err(Error::DiffId { layer: digest, expected, found });
         }
-        if let Some(parent) = parent.filter(|_| !pending.applied.implied.is_empty()) {
-            let fail =
-                |source| Error::layer(format!("laying the layer {digest} on its base"), source);
-            let below = self.stack(parent)?.mount().map_err(fail)?;
-            layers::inherit(&pending.active.root()?, &pending.applied.implied, &below)
-                .map_err(fail)?;
-        }
+        self.lay(&pending, parent)?;
         pending.active.commit(layer.chain_id.into(), parent)
     }
 

@@ -1,6 +1,7 @@
 //! The build cache from the outside: what it says, and how it travels.
 
-use e2e::{Bench, Ran};
+use e2e::registry::DockerRegistry;
+use e2e::{Bench, Ran, peer, run};
 use serde_json::Value;
 
 fn json(ran: &Ran) -> Value {
@@ -28,7 +29,7 @@ fn a_build_says_beforehand_and_afterwards_what_runs_and_why() {
     bench.write("context/.dockerignore", "Dockerfile\n");
     let plan = |more: &[&str]| bench.rbuild([&["plan"][..], more, &["context"]].concat());
     let ran = plan(&[]).code(3);
-    assert_eq!(ran.stdout.matches("run     [").count(), 3, "{}", ran.told());
+    assert_eq!(ran.stdout.matches("run      [").count(), 3, "{}", ran.told());
     assert!(bench.rbuild(["inspect", "app"]).code != 0);
     bud(&bench, &["--fail-if-not-cached"]).fails(&[
         "Dockerfile:4",
@@ -39,7 +40,7 @@ fn a_build_says_beforehand_and_afterwards_what_runs_and_why() {
     let first = bud(&bench, &["--explain"]).ok();
     assert!(first.stderr.contains("[2/4] RUN --mount"), "{}", first.told());
     let id = first.text().to_owned();
-    assert_eq!(plan(&[]).ok().stdout.matches("cached  [").count(), 3);
+    assert_eq!(plan(&[]).ok().stdout.matches("cached   [").count(), 3);
     assert_eq!(bud(&bench, &["--fail-if-not-cached", "--explain"]).ok().text(), id);
 
     // Each kind of input by itself, told the same by both commands.
@@ -83,5 +84,93 @@ fn a_build_says_beforehand_and_afterwards_what_runs_and_why() {
     let log = std::fs::read(bench.store().join("catalog.db-wal")).unwrap_or_default();
     for bytes in [catalog, log] {
         assert!(!bytes.windows(6).any(|window| window == b"s3cr3t"));
+    }
+}
+
+/// A context whose build runs commands in two stages.
+fn staged(bench: &Bench) {
+    bench.busybox();
+    let dockerfile = "FROM localhost/busybox AS make\nWORKDIR /src\nCOPY main .\n\
+        RUN cat main >made && date >/dev/null\nFROM localhost/busybox\nRUN id >/who\n\
+        COPY --from=make /src/made /made\nRUN cat /made /who >/both\nCMD [\"cat\", \"/both\"]\n";
+    bench.write("context/Dockerfile", dockerfile);
+    bench.write("context/main", "content");
+}
+
+#[test]
+fn a_fresh_machine_builds_from_the_cache_in_a_registry() {
+    let Some(registry) = DockerRegistry::start() else { return };
+    let cache = registry.name("team/cache");
+    let maker = Bench::new();
+    staged(&maker);
+    let first = bud(&maker, &["--cache-to", &cache]).ok();
+    let steps = 5;
+
+    // buildah's spelling; nothing is run.
+    let fresh = Bench::new();
+    staged(&fresh);
+    let ran = fresh.rbuild(["plan", "--cache-from", &cache, "context"]).ok();
+    assert_eq!(ran.stdout.matches("cached   [").count(), steps, "{}", ran.told());
+    let ran = bud(&fresh, &["--cache-from", &cache, "--fail-if-not-cached"]).ok();
+    assert_eq!(ran.text(), first.text(), "the same image");
+    assert!(ran.stderr.contains("0 steps run"), "{}", ran.told());
+    let shown = fresh.rbuild(["run", "--rm", "app"]).ok();
+    assert!(shown.stdout.starts_with("contentuid=0"), "{}", shown.told());
+
+    // buildx' spelling; the other machine's facts explain what runs here.
+    let changed = Bench::new();
+    staged(&changed);
+    changed.write("context/main", "changed");
+    let from = format!("--cache-from=type=registry,ref={cache}:buildcache");
+    let ran = bud(&changed, &[&from, "--explain"]).ok();
+    assert!(ran.stderr.contains("file main has other content"), "{}", ran.told());
+    assert!(ran.stderr.contains("RUN id >/who · CACHED"), "{}", ran.told());
+    let shown = changed.rbuild(["run", "--rm", "app"]).ok();
+    assert!(shown.stdout.starts_with("changeduid=0"), "{}", shown.told());
+
+    // From the registry to a directory, zstd, without what was never fetched being there first.
+    let fresh = Bench::new();
+    staged(&fresh);
+    let to = "--cache-to=type=local,dest=saved,compression=zstd,force-compression=true";
+    bud(&fresh, &[&from, to]).ok();
+    let index = std::fs::read_to_string(fresh.path().join("saved/index.json")).unwrap();
+    assert!(index.contains("\"latest\""), "{index}");
+    let again = Bench::new();
+    staged(&again);
+    let saved = format!("--cache-from=type=local,src={}", fresh.path().join("saved").display());
+    let ran = bud(&again, &[&saved, "--fail-if-not-cached"]).ok();
+    assert!(ran.stderr.contains("0 steps run"), "{}", ran.told());
+
+    // An image that is its own cache, pushed and read by its name.
+    let app = registry.name("team/app:v1");
+    let line = ["bud", "--progress=plain", "-t", &app, "--push", "--cache-to=type=inline"];
+    maker.rbuild([&line[..], &["context"]].concat()).ok();
+    let last = Bench::new();
+    staged(&last);
+    let ran = bud(&last, &["--cache-from", &app, "--fail-if-not-cached"]).ok();
+    assert!(ran.stderr.contains("not needed"), "the first stage: {}", ran.told());
+
+    // What cannot be read is said and not used, what cannot be written fails beside the image.
+    let absent = registry.name("team/absent");
+    let ran = bud(&last, &["--cache-from", &absent, "--no-cache"]).ok();
+    assert!(!ran.stderr.contains("warning"), "{}", ran.told());
+    last.write("file", "");
+    let ran = bud(&last, &["--cache-from=type=local,src=file", "--no-cache-filter=make"]).ok();
+    assert!(ran.stderr.contains("is not used"), "{}", ran.told());
+    last.rbuild(["untag", "app"]).ok();
+    bud(&last, &["--cache-to=type=local,dest=file"]).fails(&["exporting the cache", "file"]);
+    last.rbuild(["inspect", "app"]).ok();
+    bud(&last, &["--cache-to=type=local,dest=file,ignore-error=true"]).ok();
+    bud(&last, &["--cache-to=type=gha"]).code(2).fails(&["gha", "type=local"]);
+    // The peers see an ordinary artifact.
+    if peer("skopeo").is_some() {
+        let name = format!("docker://{cache}:buildcache");
+        let raw = run(std::process::Command::new("skopeo").args([
+            "inspect",
+            "--raw",
+            "--tls-verify=false",
+            &name,
+        ]));
+        assert!(raw.ok().stdout.contains("application/vnd.rbuild.cache.v1"));
     }
 }

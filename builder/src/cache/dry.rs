@@ -1,6 +1,6 @@
 //! Asking the cache without doing anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -24,6 +24,8 @@ pub enum Outlook {
     Cached,
     /// It has to run.
     Run,
+    /// Nothing needs it: what is made of it is cached.
+    Unneeded,
     /// What decides it are files that a step which has to run makes first: if they come out as
     /// before, it is cached.
     Depends,
@@ -34,6 +36,7 @@ impl Outlook {
     pub fn as_str(self) -> &'static str {
         match self {
             Outlook::Cached => "cached",
+            Outlook::Unneeded => "unneeded",
             Outlook::Run => "run",
             Outlook::Depends => "depends",
         }
@@ -65,7 +68,8 @@ pub async fn forecast(request: Request, env: &Env, task: &Task) -> Result<Vec<Fo
     let solved = solved?;
     let mut missed = dry.missed.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut steps = Vec::new();
-    for id in solved.keys.into_keys() {
+    let all: BTreeSet<StepId> = solved.keys.keys().chain(&solved.skipped).copied().collect();
+    for id in all {
         let step = &build.plan.steps[id.0];
         if let Op::Image(_) = step.op {
             continue;
@@ -73,7 +77,9 @@ pub async fn forecast(request: Request, env: &Env, task: &Task) -> Result<Vec<Fo
         let forecast = missed.remove(&id).unwrap_or_else(|| {
             let place = crate::error::place(&build.file, step.span.start);
             let explanation = Explanation { step: step.name.clone(), place, reasons: Vec::new() };
-            Forecast { outlook: Outlook::Cached, explanation }
+            let unneeded = solved.skipped.contains(&id);
+            let outlook = if unneeded { Outlook::Unneeded } else { Outlook::Cached };
+            Forecast { outlook, explanation }
         });
         steps.push(forecast);
     }
@@ -87,6 +93,7 @@ async fn reasons(
     inputs: &[Key],
     task: &Arc<Task>,
 ) -> Result<Explanation> {
+    build.prepare_reasons(task).await;
     let (owned, inputs, task) = (Arc::clone(build), inputs.to_vec(), Arc::clone(task));
     let work = move || {
         let files = match owned.plan.steps[id.0].reads_context() {
@@ -108,8 +115,8 @@ impl Executor for Strict {
         Engine(Arc::clone(&self.0)).key(id, inputs, task).await
     }
 
-    async fn recall(&self, id: StepId, key: Key) -> Result<Option<Key>> {
-        Engine(Arc::clone(&self.0)).recall(id, key).await
+    async fn recall(&self, id: StepId, key: Key, task: &Arc<Task>) -> Result<Option<Key>> {
+        Engine(Arc::clone(&self.0)).recall(id, key, task).await
     }
 
     async fn execute(&self, id: StepId, inputs: &[Key], _: Key, task: &Arc<Task>) -> Result<Key> {
@@ -151,8 +158,8 @@ impl Executor for Dry {
         Engine(Arc::clone(&self.build)).key(id, inputs, task).await
     }
 
-    async fn recall(&self, id: StepId, key: Key) -> Result<Option<Key>> {
-        Engine(Arc::clone(&self.build)).recall(id, key).await
+    async fn recall(&self, id: StepId, key: Key, task: &Arc<Task>) -> Result<Option<Key>> {
+        Engine(Arc::clone(&self.build)).recall(id, key, task).await
     }
 
     async fn execute(&self, id: StepId, inputs: &[Key], key: Key, task: &Arc<Task>) -> Result<Key> {

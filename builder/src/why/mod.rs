@@ -75,6 +75,11 @@ fn last(store: &Store, request: &Request) -> Vec<(Trace, Digest)> {
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
+/// Whether this Dockerfile was built from this context before.
+pub(crate) fn knows(store: &Store, request: &Request) -> bool {
+    !last(store, request).is_empty()
+}
+
 /// What the store remembers of a step of this Dockerfile and context: its facts the last time.
 pub(crate) fn before(store: &Store, request: &Request, step: &Step) -> Option<Facts> {
     let last = last(store, request);

@@ -8,6 +8,7 @@ mod copying;
 mod language;
 mod running;
 mod support;
+mod travel;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -27,7 +28,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let (mut passed, mut failed, mut filtered) = (0, 0, 0);
-    let cases = [language::CASES, copying::CASES, cache::CASES, running::CASES].concat();
+    let cases =
+        [language::CASES, copying::CASES, cache::CASES, travel::CASES, running::CASES].concat();
     for (name, case) in cases {
         if filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
             filtered += 1;

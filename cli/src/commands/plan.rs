@@ -30,15 +30,16 @@ impl Plan {
     /// As `rbuild bud`, before any step.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let steps = self.bud.forecast(app)?;
+        let runs = |step: &&Forecast| matches!(step.outlook, Outlook::Run | Outlook::Depends);
+        let run = steps.iter().filter(runs).count();
         let cached = steps.iter().filter(|step| step.outlook == Outlook::Cached).count();
         if self.json {
-            let run = steps.len() - cached;
             outln!("{}", json!({ "cached": cached, "run": run, "steps": steps }));
         } else {
             out!("{}", text(&steps));
             eprintln!("{cached} of {} steps are cached", steps.len());
         }
-        Ok(if cached == steps.len() { 0 } else { WOULD_RUN })
+        Ok(if run == 0 { 0 } else { WOULD_RUN })
     }
 }
 
@@ -46,9 +47,9 @@ fn text(steps: &[Forecast]) -> String {
     let mut text = String::new();
     for step in steps {
         let word = step.outlook.as_str();
-        text.push_str(&format!("{word:<8}{}\n", step.explanation.step));
+        text.push_str(&format!("{word:<9}{}\n", step.explanation.step));
         for reason in &step.explanation.reasons {
-            text.push_str(&format!("        {reason}\n"));
+            text.push_str(&format!("         {reason}\n"));
         }
     }
     text

@@ -6,12 +6,21 @@ use builder::{Built, CacheRequest, Explanation};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::cache_places::{self, To};
 use crate::flags;
 use crate::report::Failure;
 
 /// What the cache is asked and given.
 #[derive(Debug, Args)]
 pub(crate) struct CacheFlags {
+    /// Also ask this cache: an image or repository, type=registry,ref=NAME or
+    /// type=local,src=DIRECTORY
+    #[arg(long, value_name = "CACHE")]
+    cache_from: Vec<String>,
+    /// Also write the cache: to a repository, type=registry,ref=NAME, type=local,dest=DIRECTORY
+    /// or type=inline; more keys are mode=max|min, compression=, mounts=, ignore-error=
+    #[arg(long, value_name = "CACHE")]
+    cache_to: Vec<String>,
     /// Run steps again whose result is older than this: 12h, 7d
     #[arg(long, value_name = "AGE", value_parser = flags::age)]
     cache_ttl: Option<Duration>,
@@ -33,7 +42,21 @@ enum ExplainFormat {
 impl CacheFlags {
     /// The part of the request.
     pub(super) fn request(&self) -> Result<CacheRequest, Failure> {
-        Ok(CacheRequest { ttl: self.cache_ttl, must_hit: self.fail_if_not_cached })
+        let mut request = CacheRequest {
+            ttl: self.cache_ttl,
+            must_hit: self.fail_if_not_cached,
+            ..CacheRequest::default()
+        };
+        for text in &self.cache_from {
+            request.from.push(cache_places::from(text)?);
+        }
+        for text in &self.cache_to {
+            match cache_places::to(text)? {
+                To::Inline => request.inline = true,
+                To::Place(place) => request.to.push(place),
+            }
+        }
+        Ok(request)
     }
 
     /// Tells why steps ran, if that was asked for; says whether standard output is used up.

@@ -1,6 +1,7 @@
 //! `rbuild bud`: a Dockerfile becomes an image.
 
 mod cache;
+mod cache_places;
 mod call;
 mod context;
 mod output;

@@ -1,0 +1,238 @@
+//! Giving the cache away: the steps of a build as one manifest.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use image::{Descriptor, Digest, Document, Manifest, MediaType};
+use layers::LayerWriter;
+use store::Store;
+use task::{Cause, Task};
+use transport::{Location, Open, Origin, Select, Source, Unverified, bridge};
+
+use super::import::Imports;
+use super::record::{ARTIFACT, CONFIG, FACTS, Listing, Record};
+use super::{CacheTo, Mode};
+use crate::engine::Build;
+use crate::error::During;
+use crate::images::carry;
+use crate::layer::{self, Form};
+use crate::plan::{Op, StepId};
+use crate::why::{self, Facts, Trace};
+use crate::{Error, Result};
+
+/// Writes the steps of a finished build to a place. What was there stays until all is written.
+pub(crate) async fn export(
+    build: &Arc<Build>,
+    to: &CacheTo,
+    place: &Location,
+    task: &Arc<Task>,
+) -> Result<()> {
+    let imports = build.imports(task).await;
+    let mut contents = Contents::new(&build.env.store);
+    let mut listing = Listing::default();
+    let steps = steps(build, to.mode);
+    for id in &steps {
+        task.check()?;
+        listing.steps.push(step(build, to, *id, imports, &mut contents, task).await?);
+    }
+    // The order in which steps were solved is not the same every time.
+    listing.steps.sort_by_key(|record| record.key);
+    if let Some(facts) = facts(build, &steps, task).await? {
+        listing.facts = Some(facts.digest);
+        contents.layers.push(facts);
+    }
+    let listing = serde_json::to_vec(&listing).unwrap_or_default();
+    let config = contents.document(CONFIG.into(), listing);
+    if config.size > image::MAX_DOCUMENT {
+        return Err(Error::Invalid("the list of its steps is larger than 4 MiB".to_owned()));
+    }
+    if contents.layers.is_empty() {
+        let empty = contents.document(MediaType::OCI_EMPTY, b"{}".to_vec());
+        contents.layers.push(empty);
+    }
+    let mut manifest = Manifest::new(MediaType::OCI_MANIFEST, config, contents.layers.clone());
+    manifest.artifact_type = Some(ARTIFACT.to_owned());
+    let manifest = Document::write(MediaType::OCI_MANIFEST, manifest);
+    contents.root = Some(manifest.descriptor().clone());
+    contents.documents.insert(manifest.digest(), manifest.bytes().clone());
+    contents.origin = imports.origin().unwrap_or(contents.origin);
+    let sink = build.env.places.sink(place).map_err(Error::part("opening the place"))?;
+    let options =
+        transport::CopyOptions { select: Select::All, ..transport::CopyOptions::default() };
+    let child = task.child(format!("writing {} steps", steps.len()));
+    carry(Box::new(contents), sink, Arc::new(Open), options, child)
+        .await
+        .map_err(Error::part("writing"))
+}
+
+/// The steps that are given away: those with a layer in an image, or all.
+fn steps(build: &Build, mode: Mode) -> Vec<StepId> {
+    let solved = build.solved();
+    match mode {
+        Mode::Max => {
+            let own = |id: &StepId| !matches!(build.plan.steps[id.0].op, Op::Image(_));
+            solved.into_iter().filter(own).collect()
+        }
+        Mode::Min => {
+            let history = build.plan.targets.iter().flat_map(|target| &target.image.history);
+            let mut wanted: Vec<StepId> = history.filter_map(|item| item.layer).collect();
+            wanted.sort();
+            wanted.dedup();
+            wanted.retain(|id| solved.contains(id));
+            wanted
+        }
+    }
+}
+
+async fn step(
+    build: &Arc<Build>,
+    to: &CacheTo,
+    id: StepId,
+    imports: &Imports,
+    contents: &mut Contents,
+    task: &Arc<Task>,
+) -> Result<Record> {
+    let (Some(origin), Some(made)) = (build.origin_of(id), build.made(id)) else {
+        return Err(Error::Panicked);
+    };
+    let own = Form::of(&build.request);
+    let wanted = to.compression.map_or(own, |compression| Form { compression, ..own });
+    let here = made.snapshot.is_some();
+    let (info, form) = match &made.remote {
+        // It is where it came from, and perhaps nowhere else: nothing is fetched to say so.
+        Some(remote) if !here && (!to.force || remote.form == wanted.to_string()) => {
+            contents.remote.insert(remote.layer.descriptor.digest, imports.source(remote.cache));
+            (remote.layer.clone(), remote.form.clone())
+        }
+        _ => {
+            let form = match to.force {
+                true => wanted,
+                false if layer::known(build, id, own)?.is_some() => own,
+                false => wanted,
+            };
+            (layer::obtain(build, id, form, task).await?, form.to_string())
+        }
+    };
+    if !contents.layers.iter().any(|layer| layer.digest == info.descriptor.digest) {
+        contents.layers.push(info.descriptor.clone());
+    }
+    Ok(Record {
+        key: origin.0,
+        created: made.created,
+        layer: info.descriptor.digest,
+        diff_id: info.diff_id,
+        uncompressed: info.uncompressed,
+        form,
+    })
+}
+
+/// A blob with what decided each step, as far as it is known.
+async fn facts(
+    build: &Arc<Build>,
+    steps: &[StepId],
+    task: &Arc<Task>,
+) -> Result<Option<Descriptor>> {
+    let elsewhere = build.remote_facts(task).await;
+    let mut all: Vec<(Trace, Facts)> = Vec::new();
+    for id in steps {
+        let Some(origin) = build.origin_of(*id) else { continue };
+        let step = &build.plan.steps[id.0];
+        let own = why::facts_of(&build.env.store, origin);
+        let own = own.and_then(|bytes| serde_json::from_slice::<Facts>(&bytes).ok());
+        let name = origin.0.to_string();
+        let known = || elsewhere.iter().find(|(_, facts)| facts.key == name);
+        let facts = own.or_else(|| known().map(|(_, facts)| facts.clone()));
+        all.extend(facts.map(|facts| (Trace::of(step), facts)));
+    }
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let (store, threads) = (build.env.store.clone(), build.env.threads);
+    bridge::blocking(move || {
+        let bytes = serde_json::to_vec(&all).unwrap_or_default();
+        compressed(&store, &bytes, FACTS, threads).map(Some)
+    })
+    .await
+}
+
+/// Writes bytes to the store, compressed.
+pub(super) fn compressed(
+    store: &Store,
+    bytes: &[u8],
+    media_type: &'static str,
+    threads: usize,
+) -> Result<Descriptor> {
+    let action = "compressing for the cache";
+    let zstd = layers::Compression { encoding: image::Encoding::Zstd, level: None };
+    let blob = store.writer().during(action)?;
+    let mut writer = LayerWriter::new(blob, zstd, threads);
+    writer.write_all(bytes).map_err(Error::file(action, "a blob"))?;
+    let (blob, info) = writer.finish().during(action)?;
+    blob.commit(Some(&info.descriptor)).during(action)?;
+    let (digest, size) = (info.descriptor.digest, info.descriptor.size);
+    Ok(Descriptor::new(media_type.into(), digest, size))
+}
+
+/// A cache about to be written: documents in memory, blobs in the store or still elsewhere.
+pub(super) struct Contents {
+    store: Store,
+    root: Option<Descriptor>,
+    documents: BTreeMap<Digest, Bytes>,
+    origin: Origin,
+    /// What the manifest will list.
+    pub(super) layers: Vec<Descriptor>,
+    /// Where blobs are that may not be in the store.
+    pub(super) remote: BTreeMap<Digest, Arc<dyn Source>>,
+}
+
+impl Contents {
+    fn new(store: &Store) -> Contents {
+        Contents {
+            store: store.clone(),
+            root: None,
+            documents: BTreeMap::new(),
+            origin: Origin::Blobs(store.path().join("blobs")),
+            layers: Vec::new(),
+            remote: BTreeMap::new(),
+        }
+    }
+
+    fn document(&mut self, media_type: MediaType, bytes: Vec<u8>) -> Descriptor {
+        let descriptor = Descriptor::of(media_type, &bytes);
+        self.documents.insert(descriptor.digest, bytes.into());
+        descriptor
+    }
+}
+
+#[async_trait]
+impl Source for Contents {
+    async fn resolve(&self) -> Result<Descriptor, Cause> {
+        self.root.clone().ok_or_else(|| Error::Panicked.into())
+    }
+
+    async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
+        if let Some(bytes) = self.documents.get(&descriptor.digest) {
+            return Ok(Unverified::whole(bytes.clone()));
+        }
+        let (store, digest) = (self.store.clone(), descriptor.digest);
+        let own = bridge::blocking(move || {
+            if store.contains(digest)? { store.open_blob(digest).map(Some) } else { Ok(None) }
+        });
+        match (own.await?, self.remote.get(&digest)) {
+            (Some(file), _) => Ok(bridge::stream(file)),
+            (None, Some(source)) => source.fetch(descriptor).await,
+            (None, None) => Err(Error::Invalid(format!("{digest} is gone from the store")).into()),
+        }
+    }
+
+    async fn referrers(&self, _subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        Ok(Vec::new())
+    }
+
+    fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+}

@@ -1,0 +1,299 @@
+//! Caches from elsewhere: opened when the cache of this machine has no answer, asked by keys
+//! computed here, and fetched from only what is needed in the end.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use image::{Algorithm, Descriptor, Digest, Digester, Document, Manifest, Node, Platform};
+use layers::LayerInfo;
+use store::{PendingLayer, Store};
+use task::{Cause, Kind, Task};
+use transport::{Location, Origin, Source, bridge};
+
+use super::record::{ARTIFACT, FACTS, Listing, Remote, inline, steps};
+use super::{CacheFrom, pack};
+use crate::error::During;
+use crate::plan::key::Key;
+use crate::why::{Facts, Trace};
+use crate::{Env, Error, Result};
+
+/// No more bytes of facts than this are read, uncompressed.
+const MOST_FACTS: u64 = 64 << 20;
+
+/// The caches of a build that are elsewhere.
+#[derive(Default)]
+pub(crate) struct Imports {
+    caches: Vec<Import>,
+    steps: BTreeMap<Digest, Remote>,
+}
+
+/// One of them.
+struct Import {
+    name: String,
+    source: Arc<dyn Source>,
+    facts: Option<Descriptor>,
+    /// Of cache mounts: record and descriptor of the blob that lists the pieces.
+    mounts: Vec<(pack::MountRecord, Descriptor)>,
+    /// Everything the manifest lists.
+    blobs: BTreeMap<Digest, Descriptor>,
+}
+
+/// What opening one gives.
+struct Opened {
+    import: Import,
+    steps: BTreeMap<Digest, Remote>,
+}
+
+impl Imports {
+    /// Opens the caches that can be had; says which cannot and why.
+    pub(crate) async fn open(
+        wanted: &[CacheFrom],
+        platforms: &[Platform],
+        env: &Env,
+        task: &Task,
+    ) -> Imports {
+        let places = wanted.iter().flat_map(|from| {
+            from.places.iter().map(move |place| (from.name.as_str(), place, from.places.len() > 1))
+        });
+        let places: Vec<_> = places.collect();
+        let opening = places.iter().enumerate().map(|(number, (name, place, _))| async move {
+            let task = task.child(format!("reading the cache {name}"));
+            let opened = open(place, name, number, platforms, env).await;
+            if let Ok(opened) = &opened {
+                task.note(format!("{} steps", opened.steps.len()));
+            }
+            task.done();
+            opened
+        });
+        let mut imports = Imports::default();
+        for (opened, (name, place, guessed)) in join_all(opening).await.into_iter().zip(&places) {
+            match opened {
+                Ok(opened) => {
+                    let number = imports.caches.len();
+                    for (key, remote) in opened.steps {
+                        let remote = Remote { cache: number, ..remote };
+                        imports.steps.entry(key).or_insert(remote);
+                    }
+                    imports.caches.push(opened.import);
+                }
+                Err(cause) if cause.kind() == Kind::NotFound => {
+                    if !guessed {
+                        task.note(format!("there is no cache {name} yet"));
+                    }
+                }
+                Err(cause) => {
+                    let why = task::chain(&cause).join(": ");
+                    task.warn(format!("the cache {place} is not used: {why}"));
+                }
+            }
+        }
+        imports
+    }
+
+    /// What a cache says of the step with this key.
+    pub(crate) fn step(&self, origin: Key) -> Option<&Remote> {
+        self.steps.get(&origin.0)
+    }
+
+    /// What the user calls the cache that has a result.
+    pub(crate) fn name(&self, remote: &Remote) -> &str {
+        &self.caches[remote.cache].name
+    }
+
+    /// Where a cache's blobs are.
+    pub(super) fn source(&self, cache: usize) -> Arc<dyn Source> {
+        Arc::clone(&self.caches[cache].source)
+    }
+
+    /// The registry that one of the caches is in, if any is.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        let mut origins = self.caches.iter().map(|cache| cache.source.origin());
+        origins.find(|origin| matches!(origin, Origin::Registry(_)))
+    }
+
+    /// The newest copy of a cache mount: where it is, its record, and the blob that lists its
+    /// pieces.
+    pub(super) fn mount(&self, id: &str) -> Option<(usize, &pack::MountRecord, &Descriptor)> {
+        let all = self.caches.iter().enumerate().flat_map(|(number, cache)| {
+            cache.mounts.iter().map(move |(record, index)| (number, record, index))
+        });
+        all.filter(|(_, record, _)| record.id == id).max_by_key(|(_, record, _)| record.used)
+    }
+
+    /// Something that a cache's manifest lists.
+    pub(super) fn blob(&self, cache: usize, digest: Digest) -> Option<&Descriptor> {
+        self.caches[cache].blobs.get(&digest)
+    }
+
+    /// What decided the steps of all these caches.
+    pub(crate) async fn facts(&self, store: &Store, task: &Task) -> Vec<(Trace, Facts)> {
+        let mut all = Vec::new();
+        for cache in &self.caches {
+            let Some(descriptor) = &cache.facts else { continue };
+            match read_facts(cache, store, descriptor).await {
+                Ok(facts) => all.extend(facts),
+                Err(error) => task.note(format!(
+                    "why steps are not in the cache {} cannot be told: {}",
+                    cache.name,
+                    task::chain(&error).join(": ")
+                )),
+            }
+        }
+        all
+    }
+
+    /// Brings a layer into the store without unpacking it, and checks what it unpacks to.
+    pub(crate) async fn fetch(&self, store: &Store, remote: &Remote, task: &Task) -> Result<()> {
+        let descriptor = &remote.layer.descriptor;
+        let source = self.source(remote.cache);
+        fetch(store, &*source, descriptor, task).await?;
+        let (store, layer) = (store.clone(), remote.layer.clone());
+        bridge::blocking(move || checked(&store, &layer)).await
+    }
+
+    /// Brings a layer into the store and unpacks it.
+    pub(crate) async fn unpack(
+        &self,
+        store: &Store,
+        remote: &Remote,
+        task: &Arc<Task>,
+    ) -> Result<PendingLayer> {
+        let descriptor = remote.layer.descriptor.clone();
+        let action = format!("taking the layer {} from the cache", descriptor.digest.short());
+        let (own, known) = (store.clone(), descriptor.digest);
+        let there = bridge::blocking(move || own.contains(known)).await.during(action.clone())?;
+        let (store, task) = (store.clone(), Arc::clone(task));
+        let pending = if there {
+            let work = move || store.unpack_layer(&descriptor, &task);
+            bridge::blocking(work).await.during(action.clone())?
+        } else {
+            let fetched = self.caches[remote.cache].source.fetch(&descriptor).await;
+            let blob = fetched.map_err(Error::part(action.clone()))?.verify(&descriptor);
+            let reader = bridge::reader(blob);
+            let work = move || store.put_layer(&descriptor, reader, &task);
+            bridge::blocking(work).await.during(action.clone())?
+        };
+        if pending.diff_id() == remote.layer.diff_id {
+            return Ok(pending);
+        }
+        let (expected, found) = (remote.layer.diff_id, pending.diff_id());
+        Err(Error::Invalid(format!("it unpacks to {found}, and {expected} was promised")))
+    }
+}
+
+async fn open(
+    place: &Location,
+    name: &str,
+    number: usize,
+    platforms: &[Platform],
+    env: &Env,
+) -> Result<Opened, Cause> {
+    let source: Arc<dyn Source> = Arc::from(env.places.source(place)?);
+    let named = source.resolve().await?;
+    env.gate.check(&*source, &named).await?;
+    let mut import = Import {
+        name: name.to_owned(),
+        source: Arc::clone(&source),
+        facts: None,
+        mounts: Vec::new(),
+        blobs: BTreeMap::new(),
+    };
+    if let Node::Manifest(manifest) = transport::node(&*source, &named).await?
+        && manifest.artifact_type.as_deref() == Some(ARTIFACT)
+    {
+        let listing = listing(&*source, &manifest).await?;
+        let blobs = manifest.layers.iter().map(|layer| (layer.digest, layer.bare())).collect();
+        import.blobs = blobs;
+        let facts = listing.facts.and_then(|digest| import.blobs.get(&digest)).cloned();
+        import.facts = facts.filter(|facts| facts.media_type.as_str() == FACTS);
+        for record in listing.mounts.iter().take(pack::MOST_MOUNTS) {
+            if let Some(index) = import.blobs.get(&record.index) {
+                import.mounts.push((record.clone(), index.clone()));
+            }
+        }
+        return Ok(Opened { steps: steps(&listing, &manifest, number), import });
+    }
+    let mut found = BTreeMap::new();
+    let mut failure = None;
+    for platform in platforms {
+        match transport::open(&*source, platform).await {
+            Ok((_, image)) => found.extend(inline(image.config(), image.manifest(), number)),
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure {
+        Some(error) if found.is_empty() => Err(error.into()),
+        _ if found.is_empty() => {
+            Err(Error::Invalid("it is an image that holds no cache".to_owned()).into())
+        }
+        _ => Ok(Opened { steps: found, import }),
+    }
+}
+
+async fn listing(source: &dyn Source, manifest: &Document<Manifest>) -> Result<Listing, Cause> {
+    let config = &manifest.config;
+    let bytes = source.fetch(config).await?.verify(config).read().await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::Invalid(format!("its list of steps is malformed: {error}")).into())
+}
+
+async fn read_facts(
+    cache: &Import,
+    store: &Store,
+    descriptor: &Descriptor,
+) -> Result<Vec<(Trace, Facts)>> {
+    fetch(store, &*cache.source, descriptor, &Task::silent()).await?;
+    let (store, digest) = (store.clone(), descriptor.digest);
+    bridge::blocking(move || {
+        let file = store.open_blob(digest).during("reading facts")?;
+        let reader = layers::decompress(file).during("reading facts")?.take(MOST_FACTS);
+        serde_json::from_reader(std::io::BufReader::new(reader))
+            .map_err(|error| Error::Invalid(format!("they are malformed: {error}")))
+    })
+    .await
+}
+
+/// Brings a blob into the store if it is not there.
+pub(super) async fn fetch(
+    store: &Store,
+    source: &dyn Source,
+    descriptor: &Descriptor,
+    task: &Task,
+) -> Result<()> {
+    let action = format!("fetching {} from the cache", descriptor.digest.short());
+    let (own, digest) = (store.clone(), descriptor.digest);
+    if bridge::blocking(move || own.contains(digest)).await.during(action.clone())? {
+        return Ok(());
+    }
+    let child = task.sized(format!("cache {}", descriptor.digest.short()), descriptor.size);
+    let fetched = source.fetch(descriptor).await.map_err(Error::part(action.clone()))?;
+    let mut reader = bridge::reader(fetched.verify(descriptor));
+    let (store, expected) = (store.clone(), descriptor.clone());
+    let work = move || -> Result<(), Cause> {
+        let mut writer = store.writer_for(expected.digest.algorithm())?;
+        let copied = std::io::copy(&mut child.reading(&mut reader), &mut writer);
+        copied.map_err(|error| Error::file("fetching", "the cache")(error))?;
+        writer.commit(Some(&expected))?;
+        child.done();
+        Ok(())
+    };
+    bridge::blocking(work).await.map_err(Error::part(action))
+}
+
+/// Whether a layer of the store unpacks to what was promised.
+fn checked(store: &Store, layer: &LayerInfo) -> Result<()> {
+    let action = "checking a layer of the cache";
+    let file = store.open_blob(layer.descriptor.digest).during(action)?;
+    let mut stream = layers::decompress(file).during(action)?;
+    let mut digester = Digester::new(Algorithm::Sha256);
+    std::io::copy(&mut stream, &mut digester)
+        .map_err(|error| Error::file(action, layer.descriptor.digest.to_string())(error))?;
+    let found = digester.finish();
+    if found == layer.diff_id {
+        return Ok(());
+    }
+    let expected = layer.diff_id;
+    Err(Error::Invalid(format!("a layer unpacks to {found}, and {expected} was promised")))
+}
