@@ -104,7 +104,7 @@ fn a_fresh_machine_builds_from_the_cache_in_a_registry() {
     let maker = Bench::new();
     staged(&maker);
     let first = bud(&maker, &["--cache-to", &cache]).ok();
-    let steps = 5;
+    let steps = 6;
 
     // buildah's spelling; nothing is run.
     let fresh = Bench::new();

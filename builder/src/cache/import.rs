@@ -113,6 +113,7 @@ impl Imports {
         origins.find(|origin| matches!(origin, Origin::Registry(_)))
     }
 
+    #[allow(dead_code)]
     /// The newest copy of a cache mount: where it is, its record, and the blob that lists its
     /// pieces.
     pub(super) fn mount(&self, id: &str) -> Option<(usize, &pack::MountRecord, &Descriptor)> {
@@ -122,6 +123,7 @@ impl Imports {
         all.filter(|(_, record, _)| record.id == id).max_by_key(|(_, record, _)| record.used)
     }
 
+    #[allow(dead_code)]
     /// Something that a cache's manifest lists.
     pub(super) fn blob(&self, cache: usize, digest: Digest) -> Option<&Descriptor> {
         self.caches[cache].blobs.get(&digest)
