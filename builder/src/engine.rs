@@ -15,7 +15,6 @@ use task::Task;
 use tokio::sync::OnceCell;
 use transport::bridge;
 
-use crate::assemble::rfc3339;
 use crate::cache::Imports;
 use crate::context::git::GitUrl;
 use crate::context::{Contexts, Tree};
@@ -28,11 +27,8 @@ use crate::plan::{CopyOp, CopySource, From, Op, Plan, RunMountKind, RunOp, Step,
 use crate::solve::Executor;
 use crate::step::copy::Remote;
 use crate::step::{self, copy, run, select, workdir};
-use crate::why::{self, Explanation, Facts, FileFact, Reason, ReasonKind, Trace};
+use crate::why::{self, Explanation, Facts, FileFact, Trace};
 use crate::{Env, Error, Request, Result, SourceFile, users};
-
-/// So many reasons of a step are told while it runs.
-const NOTED: usize = 5;
 
 /// The result of a step, as long as the build lives.
 #[derive(Debug, Clone)]
@@ -62,22 +58,22 @@ pub(crate) struct Build {
     keys: Mutex<BTreeMap<StepId, Key>>,
     /// What names the results of steps on every machine: made of the definitions alone, never of
     /// what a step happened to give here.
-    origins: Mutex<BTreeMap<StepId, Key>>,
+    pub(crate) origins: Mutex<BTreeMap<StepId, Key>>,
     /// Results that are older than the user wants: when they were made.
-    expired: Mutex<BTreeMap<StepId, i64>>,
-    explained: Mutex<BTreeMap<StepId, Explanation>>,
+    pub(crate) expired: Mutex<BTreeMap<StepId, i64>>,
+    pub(crate) explained: Mutex<BTreeMap<StepId, Explanation>>,
     /// What each image step's file system is, once it was made available; locked meanwhile.
     unpacked: BTreeMap<StepId, tokio::sync::Mutex<Option<Option<SnapshotId>>>>,
     remotes: Mutex<HashMap<StepId, Vec<Remote>>>,
     /// Held while the files of a step come from a cache.
     pub(crate) arriving: BTreeMap<StepId, tokio::sync::Mutex<()>>,
     /// Caches elsewhere, opened when they are first asked.
-    imports: OnceCell<Imports>,
+    pub(crate) imports: OnceCell<Imports>,
     /// What decided the steps of those caches, read when a step is not in them.
-    remote_facts: OnceCell<Vec<(Trace, Facts)>>,
+    pub(crate) remote_facts: OnceCell<Vec<(Trace, Facts)>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -123,7 +119,7 @@ impl Build {
         })
     }
 
-    fn step(&self, id: StepId) -> &Step {
+    pub(crate) fn step(&self, id: StepId) -> &Step {
         &self.plan.steps[id.0]
     }
 
@@ -167,71 +163,6 @@ impl Build {
         lock(&self.origins).get(&id).copied()
     }
 
-    /// Why each step that ran had to, in their order.
-    pub(crate) fn explained(&self) -> Vec<Explanation> {
-        lock(&self.explained).values().cloned().collect()
-    }
-
-    /// Says why a step has to run, to the user and for later.
-    pub(crate) fn explain(
-        &self,
-        id: StepId,
-        inputs: &[Key],
-        files: Vec<FileFact>,
-        task: &Task,
-    ) -> Result<(Facts, Explanation)> {
-        let step = self.step(id);
-        let origin = self.origin_of(id).ok_or(Error::Panicked)?;
-        let facts = why::gather(self, id, inputs, origin, files);
-        let expired = lock(&self.expired).get(&id).copied();
-        let reasons = match (step.fresh, expired) {
-            (true, _) => {
-                let text = "the cache is not to be asked";
-                vec![Reason::new(ReasonKind::NoCache, None, "refused", text)]
-            }
-            (false, Some(made)) => {
-                let text = format!("its result of {} is too old", rfc3339(made));
-                vec![Reason::new(ReasonKind::Expired, None, "expired", text)]
-            }
-            _ => {
-                let elsewhere = self.remote_facts.get().map(Vec::as_slice).unwrap_or_default();
-                let before = why::before(&self.env.store, &self.request, step);
-                let before = before.as_ref().or_else(|| Trace::of(step).find(elsewhere));
-                why::compare(before, &facts)
-            }
-        };
-        let place = place(&self.file, step.span.start);
-        let explanation = Explanation { step: step.name.clone(), place, reasons };
-        for reason in explanation.reasons.iter().take(NOTED) {
-            task.note(reason.to_string());
-        }
-        if explanation.reasons.len() > NOTED {
-            task.note(format!("{} more reasons", explanation.reasons.len() - NOTED));
-        }
-        Ok((facts, explanation))
-    }
-
-    /// [`Build::explain`] of a step that runs.
-    fn account(
-        &self,
-        id: StepId,
-        inputs: &[Key],
-        files: Vec<FileFact>,
-        task: &Task,
-    ) -> Result<Facts> {
-        let (facts, explanation) = self.explain(id, inputs, files, task)?;
-        lock(&self.explained).insert(id, explanation);
-        Ok(facts)
-    }
-
-    /// Remembers which steps these were, for the next build to compare itself with.
-    pub(crate) fn settle(&self) {
-        let origins = lock(&self.origins).clone();
-        let own = origins.iter().filter(|(id, _)| !matches!(self.step(**id).op, Op::Image(_)));
-        let steps = own.map(|(id, origin)| (self.step(*id), *origin));
-        why::settle(&self.env.store, &self.request, steps);
-    }
-
     fn record(&self, id: StepId, key: Key) -> Result<Option<(Key, Made)>> {
         let lookup = |key: Key| self.env.store.step(key.0).during("asking the cache");
         let Some(mut record) = lookup(key)? else { return Ok(None) };
@@ -256,7 +187,7 @@ impl Build {
     }
 
     /// Whether a result may still be used; if not, that is remembered.
-    fn is_young(&self, id: StepId, created: i64) -> bool {
+    pub(crate) fn is_young(&self, id: StepId, created: i64) -> bool {
         let young = self.request.cache.ttl.is_none_or(|ttl| {
             self.now.saturating_sub(created) < i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)
         });
@@ -264,37 +195,6 @@ impl Build {
             lock(&self.expired).insert(id, created);
         }
         young
-    }
-
-    /// What a cache elsewhere has of a step.
-    fn remote(&self, id: StepId, imports: &Imports) -> Option<Made> {
-        let remote = imports.step(self.origin_of(id)?)?;
-        let created = remote.created;
-        let young = self.is_young(id, created);
-        let made =
-            Made { snapshot: None, remote: Some(Arc::new(remote.clone())), created, new: false };
-        young.then_some(made)
-    }
-
-    /// The caches elsewhere that this build may ask.
-    pub(crate) async fn imports(&self, task: &Task) -> &Imports {
-        let platforms: Vec<_> = self.plan.targets.iter().map(|t| t.platform.clone()).collect();
-        let wanted = &self.request.cache.from;
-        let open = || Imports::open(wanted, &platforms, &self.env, task);
-        self.imports.get_or_init(open).await
-    }
-
-    /// What decided the steps of the caches elsewhere.
-    pub(crate) async fn remote_facts(&self, task: &Task) -> &[(Trace, Facts)] {
-        let imports = self.imports(task).await;
-        self.remote_facts.get_or_init(|| imports.facts(&self.env.store, task)).await
-    }
-
-    /// Reads what explanations of a step will be compared with, as far as it is elsewhere.
-    pub(crate) async fn prepare_reasons(&self, task: &Task) {
-        if !self.request.cache.from.is_empty() && !why::knows(&self.env.store, &self.request) {
-            self.remote_facts(task).await;
-        }
     }
 
     /// The steps that are solved.

@@ -2,6 +2,7 @@
 //! looked for, and who is given it.
 
 mod arrive;
+mod ask;
 mod dry;
 mod export;
 mod import;

@@ -4,6 +4,7 @@
 //! some bits of a digest, enough to see that a value changed and too few to find out what it was.
 //! They are remembered under the step's key when it has run, and travel with an exported cache.
 
+mod account;
 mod facts;
 mod files;
 mod reason;
