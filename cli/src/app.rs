@@ -71,6 +71,9 @@ fn log_filter(text: &str) -> Result<String, String> {
     }
 }
 
+/// Uploads from this size on are gone on with after an interruption.
+const RESUMABLE: u64 = 64 << 20;
+
 /// How registries are reached; each flag holds for the registries of one command.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reach {
@@ -261,12 +264,18 @@ impl App {
                 *rule = std::mem::take(rule).certificates(&config::absolute(directory)?)?;
             }
         }
+        let resume = Some(registry_client::Resume {
+            directory: self.places.cache().join("rbuild/uploads"),
+            from: RESUMABLE,
+        });
         let routes = self.registries()?.routes.clone();
         let usual = registry_client::Options::default();
         Ok(registry_client::Options {
             keychain,
             hosts,
             routes,
+            resume,
+            warn: Some(Arc::new(|text| eprintln!("warning: {text}"))),
             user_agent: self.settings.user_agent.clone().unwrap_or(usual.user_agent),
             retries: reach.retries.unwrap_or(usual.retries),
             backoff: reach.retry_delay.unwrap_or(usual.backoff),

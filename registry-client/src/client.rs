@@ -1,5 +1,6 @@
+use std::collections::HashSet;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,11 +14,14 @@ use crate::limit::Hosts;
 use crate::request::{Call, Where};
 use crate::upload::Sessions;
 use crate::{
-    Anonymous, Credential, Error, HostRule, Keychain, Repo, Result, Route, download, pages,
+    Anonymous, Credential, Error, HostRule, Keychain, Repo, Result, Resume, Route, download, pages,
 };
 
 /// Bytes on their way. Dropping it stops the transfer.
 pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
+
+/// Hears a line of text.
+pub type Warn = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How a [`Client`] behaves.
 #[derive(Clone)]
@@ -34,6 +38,10 @@ pub struct Options {
     pub retries: u32,
     /// Downloads, uploads and other requests (each counted by itself) at once to one host.
     pub concurrency: usize,
+    /// How large uploads that were interrupted are gone on with, if they are.
+    pub resume: Option<Resume>,
+    /// Hears what registries warn of, each text once.
+    pub warn: Option<Warn>,
     /// When to stop waiting.
     pub timeouts: Timeouts,
     /// The first pause before a retry; doubles each time, with jitter.
@@ -51,6 +59,8 @@ impl Default for Options {
             user_agent: concat!("rbuild/", env!("CARGO_PKG_VERSION")).to_owned(),
             retries: 5,
             concurrency: 6,
+            resume: None,
+            warn: None,
             timeouts: Timeouts::default(),
             backoff: Duration::from_millis(200),
             system_proxy: true,
@@ -103,6 +113,8 @@ pub(crate) struct Inner {
     pub(crate) connections: Connections,
     pub(crate) hosts: Hosts,
     pub(crate) sessions: Sessions,
+    /// The warnings passed on.
+    pub(crate) told: Mutex<HashSet<String>>,
 }
 
 impl Client {
@@ -116,6 +128,7 @@ impl Client {
             connections: Connections::default(),
             hosts: Hosts::default(),
             sessions: Sessions::default(),
+            told: Mutex::default(),
         })))
     }
 
@@ -130,6 +143,9 @@ impl Client {
     /// Of the registry.
     pub async fn catalog(&self, registry: &str) -> Result<Vec<String>> {
         let endpoint = self.0.registry_endpoint(registry)?;
+        if !endpoint.host.quirk.catalog {
+            return Err(Error::NoCatalog { registry: endpoint.host.quirk.name.to_owned() });
+        }
         pages::catalog(&self.0, &endpoint).await
     }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use task::{Cause, Fault, Kind};
 
+use crate::quirks;
+
 /// Why talking to a registry, or finding the credentials for it, failed.
 ///
 /// `action` says what was being done and to what ("reading manifest team/app:latest").
@@ -126,6 +128,12 @@ pub enum Error {
         /// Where in it and what is wrong.
         reason: String,
     },
+    /// The registry has no list of its repositories.
+    #[error("listing the repositories: {registry} does not offer that")]
+    NoCatalog {
+        /// What the registry is called.
+        registry: String,
+    },
     /// A name without a registry that could be several images or none.
     #[error("finding the registry of the short name {name:?}: {reason}")]
     ShortName {
@@ -231,7 +239,8 @@ impl Fault for Error {
             Error::Certificate { .. }
             | Error::Unsafe { .. }
             | Error::Blocked { .. }
-            | Error::ShortName { .. } => Kind::Refused,
+            | Error::ShortName { .. }
+            | Error::NoCatalog { .. } => Kind::Refused,
             Error::Source { source } => source.kind(),
             Error::File { .. } => Kind::System,
         }
@@ -241,7 +250,12 @@ impl Fault for Error {
         let registry = self.registry().unwrap_or_default();
         match self {
             Error::Denied { .. } | Error::Answer { status: 401 | 403, .. } => {
-                Some(format!("log in with `rbuild login {registry}`"))
+                let login = quirks::of(registry).login;
+                let login = login.map(|login| login.replace("REGISTRY", registry));
+                Some(login.unwrap_or_else(|| format!("log in with `rbuild login {registry}`")))
+            }
+            Error::Answer { action, .. } if action.starts_with("writing") => {
+                quirks::of(registry).push.map(str::to_owned)
             }
             Error::Answer { status: 429, .. } => Some(format!(
                 "{registry} limits how much may be asked of it; wait, or log in with `rbuild login {registry}`"

@@ -20,6 +20,8 @@ pub struct HostRule {
     pub identity: Option<Identity>,
     /// Uploads go in chunks of this many bytes instead of one request.
     pub chunk: Option<u64>,
+    /// The registry that this one is like (`ghcr.io`), for a proxy or a private name of it.
+    pub like: Option<String>,
     /// Requests at once, where it differs from [`crate::Options::concurrency`].
     pub concurrency: Option<usize>,
 }
@@ -143,7 +145,7 @@ pub(crate) fn rule_for<'a>(rules: &'a [HostRule], name: &str) -> Option<(usize, 
 
 /// The API's host of a registry.
 pub(crate) fn authority(registry: &str) -> &str {
-    if registry == "docker.io" { "registry-1.docker.io" } else { registry }
+    crate::quirks::of(registry).api.unwrap_or(registry)
 }
 
 /// What holds for a host no rule speaks of.

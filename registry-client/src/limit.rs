@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 use crate::auth::Authority;
 use crate::hosts::Tls;
+use crate::pace::Pace;
+use crate::quirks::Quirk;
 
 /// How long a mirror that did not answer is left out.
 const LOST: Duration = Duration::from_secs(60);
@@ -32,17 +34,21 @@ pub(crate) struct Host {
     pub(crate) tls: Tls,
     pub(crate) rule: Option<usize>,
     pub(crate) chunk: Option<u64>,
+    /// What is known of registries like this one.
+    pub(crate) quirk: &'static Quirk,
     /// Credentials that were found to work.
     pub(crate) known: Authority,
     /// Whether uploads must go by PATCH.
     pub(crate) patch: AtomicBool,
     /// Whether it forgot a session, or said so.
     pub(crate) forgot: AtomicBool,
+    /// Whether uploads in several parts are not taken.
+    pub(crate) whole: AtomicBool,
     /// Whether uploads must go in pieces.
     pub(crate) pieces: AtomicBool,
     scheme: AtomicU8,
     lanes: [Arc<Semaphore>; 3],
-    paused: Mutex<Option<Instant>>,
+    pub(crate) pace: Pace,
     lost: Mutex<Option<Instant>>,
 }
 
@@ -58,7 +64,7 @@ impl Host {
         authority: String,
         tls: Tls,
         rule: Option<usize>,
-        chunk: Option<u64>,
+        (chunk, quirk): (Option<u64>, &'static Quirk),
         concurrency: usize,
     ) -> Host {
         let lane = || Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
@@ -67,13 +73,15 @@ impl Host {
             tls,
             rule,
             chunk,
+            quirk,
             known: Authority::default(),
             patch: AtomicBool::new(false),
             forgot: AtomicBool::new(false),
+            whole: AtomicBool::new(false),
             pieces: AtomicBool::new(false),
             scheme: AtomicU8::new(0),
             lanes: [lane(), lane(), lane()],
-            paused: Mutex::new(None),
+            pace: Pace::default(),
             lost: Mutex::new(None),
         }
     }
@@ -100,12 +108,6 @@ impl Host {
         Arc::clone(self.lanes.get(lane as usize)?).acquire_owned().await.ok()
     }
 
-    /// Lets nobody ask this host before `until`.
-    pub(crate) fn pause(&self, until: Instant) {
-        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        *paused = Some(paused.map_or(until, |already| already.max(until)));
-    }
-
     /// Notes that there was no answer.
     pub(crate) fn lost(&self) {
         *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + LOST);
@@ -115,14 +117,6 @@ impl Host {
     pub(crate) fn is_lost(&self) -> bool {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         lost.is_some_and(|until| Instant::now() < until)
-    }
-
-    /// Waits until the host may be asked again.
-    pub(crate) async fn unpaused(&self) {
-        let until = *self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(until) = until {
-            tokio::time::sleep_until(until).await;
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One request: where it goes, under which credentials, through which redirects, how often.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,11 +14,14 @@ use crate::auth::Scope;
 use crate::client::Inner;
 use crate::feed::Feed;
 use crate::limit::{Host, Lane};
+use crate::quirks;
 use crate::retry::{Attempts, Failure};
 use crate::routes::{self, Place, Use};
 use crate::wire::{self, Said};
 use crate::{Error, Result};
 
+/// Warnings passed on at most.
+const MOST_WARNINGS: usize = 20;
 /// Bytes of an error's body that are read.
 const ERROR_BODY: u64 = 16 << 10;
 
@@ -206,17 +209,21 @@ impl Inner {
         let permit = endpoint.host.turn(call.lane).await;
         let mut repeated = false;
         loop {
-            endpoint.host.unpaused().await;
+            endpoint.host.pace.start().await;
             match self.once(endpoint, call).await {
                 Ok(mut answer) => {
                     answer.permit = permit;
                     return Ok(answer);
                 }
                 Err(failure) => {
+                    let pace = &endpoint.host.pace;
+                    if matches!(failure.error, Error::Answer { status: 429, .. }) {
+                        pace.refused();
+                    }
                     if let Some(after) = failure.after
                         && after <= self.options.timeouts.pause
                     {
-                        endpoint.host.pause(Instant::now() + after);
+                        pace.pause(Instant::now() + after);
                     }
                     let again = attempts.again(failure, call.restartable()).await;
                     again.map_err(|error| (error, repeated))?;
@@ -280,8 +287,12 @@ impl Inner {
         call: &Call,
         head: Head,
     ) -> Result<Answer, Failure> {
-        let Head { response, url, .. } = head;
+        let Head { response, url, own } = head;
         let (status, headers) = (response.status(), response.headers().clone());
+        if own {
+            endpoint.host.pace.answered(&headers);
+            self.warned(endpoint, &headers);
+        }
         if status.as_u16() >= 400 && !call.accept.contains(&status.as_u16()) {
             let Said { code, message } = self.error_text(response).await;
             let after =
@@ -292,6 +303,11 @@ impl Inner {
                     format!("{message} (it asks to wait {wait} s)").trim().to_owned()
                 }
                 _ => message,
+            };
+            let budget = endpoint.host.pace.left().filter(|_| status == 429);
+            let message = match budget {
+                Some(budget) => format!("{message} ({budget})").trim().to_owned(),
+                None => message,
             };
             let error = Error::Answer {
                 registry: endpoint.registry().to_owned(),
@@ -313,6 +329,19 @@ impl Inner {
             _ => drain(response).await,
         }
         Ok(answer)
+    }
+
+    /// Passes on what a registry warns of (distribution-spec, "Warnings"), each text once.
+    fn warned(&self, endpoint: &Endpoint, headers: &HeaderMap) {
+        let Some(warn) = &self.options.warn else { return };
+        for text in wire::warnings(headers) {
+            let text = format!("{} says: {text}", endpoint.registry());
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.len() < MOST_WARNINGS && told.insert(text.clone()) {
+                drop(told);
+                warn(&text);
+            }
+        }
     }
 
     /// A whole body of at most `limit` bytes.
@@ -441,11 +470,13 @@ impl Inner {
         let rule = place.rule.and_then(|index| self.options.hosts.get(index));
         let host = self.hosts.host((&place.authority, place.tls, place.rule), || {
             let concurrency = rule.and_then(|rule| rule.concurrency);
+            let like = rule.and_then(|rule| rule.like.as_deref());
+            let quirk = quirks::of(like.unwrap_or(place.repository.registry()));
             Host::new(
                 place.authority.clone(),
                 place.tls,
                 place.rule,
-                rule.and_then(|rule| rule.chunk),
+                (rule.and_then(|rule| rule.chunk), quirk),
                 concurrency.unwrap_or(self.options.concurrency),
             )
         });

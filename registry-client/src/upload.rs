@@ -17,6 +17,7 @@ use crate::client::{Body, Inner};
 use crate::feed::Feed;
 use crate::limit::Lane;
 use crate::request::{Answer, Call, Endpoint, Payload, Where};
+use crate::quirks::Parts;
 use crate::retry::{Attempts, Failure};
 use crate::{Error, Result, wire};
 
@@ -51,10 +52,10 @@ impl Sessions {
 }
 
 /// One blob's upload.
-struct Upload<'a> {
-    inner: &'a Inner,
-    endpoint: &'a Endpoint,
-    descriptor: &'a Descriptor,
+pub(crate) struct Upload<'a> {
+    pub(crate) inner: &'a Inner,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) descriptor: &'a Descriptor,
     action: String,
 }
 
@@ -70,14 +71,26 @@ pub(crate) async fn upload(
     if descriptor.size <= SMALL {
         return upload.small(body).await;
     }
-    let session = match inner.sessions.take(endpoint, descriptor.digest) {
-        Some(session) => session,
-        None => upload.begin().await?.0,
-    };
-    if endpoint.host.chunk.is_some() || endpoint.host.pieces.load(Ordering::Relaxed) {
-        return upload.in_pieces(session, body).await;
+    let host = &endpoint.host;
+    let kept = inner.sessions.take(endpoint, descriptor.digest);
+    let pieces = host.chunk.is_some() || host.pieces.load(Ordering::Relaxed);
+    let whole = host.whole.load(Ordering::Relaxed) || host.patch.load(Ordering::Relaxed);
+    if let Some(resume) = &inner.options.resume
+        && descriptor.size >= resume.from
+        && !pieces
+        && !whole
+        && host.quirk.parts != Parts::None
+    {
+        return upload.resumable(resume, kept, body).await;
     }
-    upload.streamed(session, body).await
+    let (session, least) = match kept {
+        Some(session) => (session, 0),
+        None => upload.begin().await?,
+    };
+    match pieces {
+        true => upload.in_pieces(session, least, body).await,
+        false => upload.streamed(session, body).await,
+    }
 }
 
 /// Mounts a blob; `false` if it must be uploaded instead.
@@ -117,7 +130,7 @@ pub(crate) async fn mount(
 }
 
 /// Tells the registry that a session is over. Whether it listens does not matter.
-async fn cancel(inner: &Inner, endpoint: &Endpoint, session: Url) {
+pub(crate) async fn cancel(inner: &Inner, endpoint: &Endpoint, session: Url) {
     let scope = Scope::new(Access::Push, endpoint.path());
     let call = Call::new(Method::DELETE, Where::Url(session), scope, "ending an upload".into());
     let limit = inner.options.timeouts.connect.min(std::time::Duration::from_secs(2));
@@ -126,7 +139,7 @@ async fn cancel(inner: &Inner, endpoint: &Endpoint, session: Url) {
 }
 
 impl Upload<'_> {
-    fn call(&self, method: Method, to: Where) -> Call {
+    pub(crate) fn call(&self, method: Method, to: Where) -> Call {
         let scope = Scope::new(Access::Push, self.endpoint.path());
         Call::new(method, to, scope, self.action.clone()).lane(Lane::Free)
     }
@@ -144,7 +157,7 @@ impl Upload<'_> {
         }
     }
 
-    fn interrupted(&self, reason: &str) -> Error {
+    pub(crate) fn interrupted(&self, reason: &str) -> Error {
         Error::Interrupted {
             registry: self.endpoint.registry().to_owned(),
             action: self.action.clone(),
@@ -153,12 +166,11 @@ impl Upload<'_> {
     }
 
     /// Opens a session: its URL, and the smallest piece the registry takes.
-    async fn begin(&self) -> Result<(Url, u64)> {
+    pub(crate) async fn begin(&self) -> Result<(Url, u64)> {
         let path = format!("/v2/{}/blobs/uploads/", self.endpoint.path());
         let call = self.call(Method::POST, Where::Path(path));
         let answer = self.inner.send(self.endpoint, &call).await?;
-        let least = wire::text(&answer.headers, HeaderName::from_static("oci-chunk-min-length"));
-        let least = least.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let least = wire::least_chunk(&answer.headers);
         let session = self.location(&answer)?;
         let session =
             session.ok_or_else(|| self.malformed("an upload without a Location".into()))?;
@@ -166,7 +178,7 @@ impl Upload<'_> {
     }
 
     /// Where to go on.
-    fn location(&self, answer: &Answer) -> Result<Option<Url>> {
+    pub(crate) fn location(&self, answer: &Answer) -> Result<Option<Url>> {
         let Some(location) = wire::text(&answer.headers, header::LOCATION) else { return Ok(None) };
         let shown = wire::printable(location);
         let next = self.inner.next_url(&answer.url, location);
@@ -178,7 +190,7 @@ impl Upload<'_> {
     }
 
     /// The session's URL with the digest that ends it; what it carries already is kept as it is.
-    fn closing(&self, mut session: Url) -> Url {
+    pub(crate) fn closing(&self, mut session: Url) -> Url {
         session.query_pairs_mut().append_pair("digest", &self.descriptor.digest.to_string());
         session
     }
@@ -231,7 +243,7 @@ impl Upload<'_> {
     }
 
     /// The whole blob as one stream: in the closing PUT, or in one PATCH where that is refused.
-    async fn streamed(&self, session: Url, body: Body) -> Result<()> {
+    pub(crate) async fn streamed(&self, session: Url, body: Body) -> Result<()> {
         let feed = Feed::new(body, self.descriptor);
         let payload = Payload::Feed(feed);
         if self.endpoint.host.patch.load(Ordering::Relaxed) {
@@ -266,6 +278,16 @@ impl Upload<'_> {
         payload: Payload,
         range: Option<(u64, u64)>,
     ) -> Result<Url> {
+        let answer = self.patch_answer(&session, payload, range).await?;
+        Ok(self.location(&answer)?.unwrap_or(session))
+    }
+
+    pub(crate) async fn patch_answer(
+        &self,
+        session: &Url,
+        payload: Payload,
+        range: Option<(u64, u64)>,
+    ) -> Result<Answer> {
         let mut call = Self::octets(self.call(Method::PATCH, Where::Url(session.clone())));
         call = call.payload(payload).once();
         if let Some((first, last)) = range {
@@ -273,14 +295,13 @@ impl Upload<'_> {
             let range = range.map_err(|_| self.malformed("a range that is no header".into()))?;
             call = call.header(header::CONTENT_RANGE, range);
         }
-        let answer = self.inner.send(self.endpoint, &call).await?;
-        Ok(self.location(&answer)?.unwrap_or(session))
+        self.inner.send(self.endpoint, &call).await
     }
 
     /// In pieces held in memory, each repeated until the registry has it.
-    async fn in_pieces(&self, mut session: Url, mut body: Body) -> Result<()> {
+    async fn in_pieces(&self, mut session: Url, least: u64, mut body: Body) -> Result<()> {
         let size = self.descriptor.size;
-        let piece = self.endpoint.host.chunk.unwrap_or(PIECE).clamp(1, LARGEST_PIECE);
+        let piece = self.endpoint.host.chunk.unwrap_or(PIECE).max(least).clamp(1, LARGEST_PIECE);
         let (mut sent, mut buffer) = (0, BytesMut::new());
         loop {
             let mut ended = false;
@@ -340,7 +361,7 @@ impl Upload<'_> {
     }
 
     /// Makes sure that an answer to the closing request means what it should.
-    async fn committed(&self, answer: &Answer) -> Result<()> {
+    pub(crate) async fn committed(&self, answer: &Answer) -> Result<()> {
         let said = wire::text(&answer.headers, HeaderName::from_static("docker-content-digest"));
         let said = said.and_then(|text| text.parse::<Digest>().ok());
         let digest = self.descriptor.digest;
@@ -355,7 +376,7 @@ impl Upload<'_> {
         Err(self.malformed(format!("it answered {} and does not have it", answer.status.as_u16())))
     }
 
-    async fn is_there(&self) -> bool {
+    pub(crate) async fn is_there(&self) -> bool {
         let found = has(self.inner, self.endpoint, self.descriptor.digest, Lane::Free).await;
         found.is_ok_and(|size| size == Some(self.descriptor.size))
     }

@@ -71,6 +71,23 @@ fn parse_upload_range(text: &str) -> Option<u64> {
     }
 }
 
+/// What a registry warns of: `Warning: 299 - "text"` (distribution-spec, "Warnings").
+pub(crate) fn warnings(headers: &HeaderMap) -> Vec<String> {
+    let texts = headers.get_all(header::WARNING).iter().filter_map(|value| value.to_str().ok());
+    let quoted = texts.filter_map(|text| {
+        let text = text.trim().strip_prefix("299 ")?.split_once('"')?.1;
+        let text = text.strip_suffix('"').unwrap_or(text);
+        Some(printable(&text.replace("\\\"", "\"").replace("\\\\", "\\")))
+    });
+    quoted.filter(|text| !text.is_empty()).take(10).collect()
+}
+
+/// The smallest chunk that a registry takes, but for the last one (`OCI-Chunk-Min-Length`).
+pub(crate) fn least_chunk(headers: &HeaderMap) -> u64 {
+    let name = header::HeaderName::from_static("oci-chunk-min-length");
+    text(headers, name).and_then(number).unwrap_or(0)
+}
+
 fn number(text: &str) -> Option<u64> {
     let text = text.trim();
     (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
@@ -256,6 +273,20 @@ mod tests {
             ("soon", None),
         ] {
             assert_eq!(retry_after(&headers(header::RETRY_AFTER, text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn warnings_are_read() {
+        for (text, expected) in [
+            ("299 - \"the end is near\"", Some("the end is near")),
+            ("299 - \"say \\\"no\\\"\"", Some("say \"no\"")),
+            ("199 - \"other\"", None),
+            ("299 - \"\"", None),
+            ("299", None),
+        ] {
+            let found = warnings(&headers(header::WARNING, text));
+            assert_eq!(found.first().map(String::as_str), expected, "{text}");
         }
     }
 
