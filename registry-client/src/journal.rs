@@ -67,9 +67,7 @@ impl Resume {
         };
         let known = serde_json::from_slice::<Noted>(&found).ok();
         let session = known
-            .filter(|known| {
-                Noted { session: String::new(), sent: 0, ..known.clone() } == noted
-            })
+            .filter(|known| Noted { session: String::new(), sent: 0, ..known.clone() } == noted)
             .and_then(|known| Some((Url::parse(&known.session).ok()?, known.sent)));
         Some((Entry { file, path, noted }, session))
     }

@@ -153,10 +153,7 @@ mod tests {
         let budget = budget(&headers(&hub)).unwrap();
         assert_eq!(budget.to_string(), "7 of 100 requests left in 6 h");
         let other = [("x-ratelimit-limit", "60"), ("x-ratelimit-remaining", "0")];
-        assert_eq!(
-            super::budget(&headers(&other)).unwrap().to_string(),
-            "0 of 60 requests left"
-        );
+        assert_eq!(super::budget(&headers(&other)).unwrap().to_string(), "0 of 60 requests left");
         for odd in [
             &[("ratelimit-limit", "100")][..],
             &[("ratelimit-limit", "x"), ("ratelimit-remaining", "1")],

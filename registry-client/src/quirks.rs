@@ -58,14 +58,22 @@ pub(crate) const TABLE: &[Quirk] = &[
         hosts: &["ghcr.io", "docker.pkg.github.com"],
         parts: Parts::None,
         catalog: false,
-        login: Some("log in with your GitHub name and a token that has the scope write:packages or read:packages"),
+        login: Some(
+            "log in with your GitHub name and a token that has the scope write:packages or read:packages",
+        ),
         ..PLAIN
     },
     Quirk {
         name: "Amazon ECR",
-        hosts: &["*.dkr.ecr.*.amazonaws.com", "*.dkr.ecr.*.amazonaws.com.cn", "*.dkr.ecr-fips.*.amazonaws.com"],
+        hosts: &[
+            "*.dkr.ecr.*.amazonaws.com",
+            "*.dkr.ecr.*.amazonaws.com.cn",
+            "*.dkr.ecr-fips.*.amazonaws.com",
+        ],
         parts: Parts::Sized(5 << 20, 20 << 20),
-        login: Some("`aws ecr get-login-password | rbuild login -u AWS --password-stdin REGISTRY`, or the helper docker-credential-ecr-login"),
+        login: Some(
+            "`aws ecr get-login-password | rbuild login -u AWS --password-stdin REGISTRY`, or the helper docker-credential-ecr-login",
+        ),
         push: Some("Amazon ECR wants repositories to be made first: `aws ecr create-repository`"),
         ..PLAIN
     },
@@ -74,7 +82,9 @@ pub(crate) const TABLE: &[Quirk] = &[
         hosts: &["public.ecr.aws"],
         parts: Parts::Sized(5 << 20, 20 << 20),
         catalog: false,
-        login: Some("`aws ecr-public get-login-password --region us-east-1 | rbuild login -u AWS --password-stdin public.ecr.aws`"),
+        login: Some(
+            "`aws ecr-public get-login-password --region us-east-1 | rbuild login -u AWS --password-stdin public.ecr.aws`",
+        ),
         ..PLAIN
     },
     Quirk {
@@ -82,29 +92,39 @@ pub(crate) const TABLE: &[Quirk] = &[
         hosts: &["*-docker.pkg.dev"],
         parts: Parts::None,
         catalog: false,
-        login: Some("`gcloud auth print-access-token | rbuild login -u oauth2accesstoken --password-stdin REGISTRY`, or the helper docker-credential-gcloud"),
-        push: Some("Google Artifact Registry wants repositories to be made first: `gcloud artifacts repositories create`"),
+        login: Some(
+            "`gcloud auth print-access-token | rbuild login -u oauth2accesstoken --password-stdin REGISTRY`, or the helper docker-credential-gcloud",
+        ),
+        push: Some(
+            "Google Artifact Registry wants repositories to be made first: `gcloud artifacts repositories create`",
+        ),
         ..PLAIN
     },
     Quirk {
         name: "Google Container Registry",
         hosts: &["gcr.io", "*.gcr.io"],
         parts: Parts::None,
-        login: Some("`gcloud auth print-access-token | rbuild login -u oauth2accesstoken --password-stdin REGISTRY`, or the helper docker-credential-gcloud"),
+        login: Some(
+            "`gcloud auth print-access-token | rbuild login -u oauth2accesstoken --password-stdin REGISTRY`, or the helper docker-credential-gcloud",
+        ),
         ..PLAIN
     },
     Quirk {
         name: "Azure Container Registry",
         hosts: &["*.azurecr.io", "*.azurecr.cn", "*.azurecr.us"],
         parts: Parts::Sized(1 << 20, 20 << 20),
-        login: Some("`az acr login --name NAME --expose-token`, then log in as 00000000-0000-0000-0000-000000000000 with that token"),
+        login: Some(
+            "`az acr login --name NAME --expose-token`, then log in as 00000000-0000-0000-0000-000000000000 with that token",
+        ),
         ..PLAIN
     },
     Quirk {
         name: "Quay",
         hosts: &["quay.io"],
         catalog: false,
-        login: Some("log in as a robot account, or with an encrypted password from the account's settings"),
+        login: Some(
+            "log in as a robot account, or with an encrypted password from the account's settings",
+        ),
         ..PLAIN
     },
     Quirk {
@@ -124,7 +144,9 @@ pub(crate) const TABLE: &[Quirk] = &[
     Quirk {
         name: "Harbor",
         hosts: &["demo.goharbor.io", "harbor.*"],
-        login: Some("log in as a robot account (robot$NAME) or with the CLI secret from the user's profile"),
+        login: Some(
+            "log in as a robot account (robot$NAME) or with the CLI secret from the user's profile",
+        ),
         push: Some("Harbor wants the project to be made first"),
         ..PLAIN
     },
@@ -132,7 +154,9 @@ pub(crate) const TABLE: &[Quirk] = &[
         name: "Red Hat registry",
         hosts: &["registry.redhat.io"],
         catalog: false,
-        login: Some("log in with a registry service account from https://access.redhat.com/terms-based-registry"),
+        login: Some(
+            "log in with a registry service account from https://access.redhat.com/terms-based-registry",
+        ),
         ..PLAIN
     },
     Quirk {

@@ -215,7 +215,9 @@ impl Upload<'_> {
         let host = &self.endpoint.host;
         let again = match &error {
             // It says what is wrong with the blob, not with how it came.
-            Error::Answer { code, .. } if code == "DIGEST_INVALID" || code == "SIZE_INVALID" => false,
+            Error::Answer { code, .. } if code == "DIGEST_INVALID" || code == "SIZE_INVALID" => {
+                false
+            }
             Error::Answer { status: 413, .. } => {
                 host.pieces.store(true, Ordering::Relaxed);
                 true

@@ -16,8 +16,8 @@ use crate::auth::{Access, Scope};
 use crate::client::{Body, Inner};
 use crate::feed::Feed;
 use crate::limit::Lane;
-use crate::request::{Answer, Call, Endpoint, Payload, Where};
 use crate::quirks::Parts;
+use crate::request::{Answer, Call, Endpoint, Payload, Where};
 use crate::retry::{Attempts, Failure};
 use crate::{Error, Result, wire};
 

@@ -80,17 +80,11 @@ async fn patches(like: &str, faults: Vec<Fault>) -> usize {
     let registry = registry();
     faults.into_iter().for_each(|fault| registry.fault(fault));
     let directory = tempfile::tempdir().unwrap();
-    let rule = HostRule {
-        prefix: registry.address(),
-        like: Some(like.to_owned()),
-        ..HostRule::default()
-    };
+    let rule =
+        HostRule { prefix: registry.address(), like: Some(like.to_owned()), ..HostRule::default() };
     let resume = Resume { directory: directory.path().to_owned(), from: 1_000_000 };
-    let options = Options {
-        hosts: vec![rule],
-        resume: Some(resume),
-        ..options(Credential::Anonymous)
-    };
+    let options =
+        Options { hosts: vec![rule], resume: Some(resume), ..options(Credential::Anonymous) };
     let bytes = noise(10_000_000);
     let repo = Client::new(options).unwrap().repo(&name(&registry));
     repo.upload(&layer(&bytes), body(&bytes)).await.unwrap();
@@ -175,7 +169,10 @@ fn odd_answers_of_hosted_registries() {
             // ECR answers referrers with a failure where they are off.
             ("no referrers", vec![Fault::always("GET", "*/referrers/*", Effect::status(400))]),
             // GitLab and others answer them with their web page.
-            ("a page for referrers", vec![Fault::always("GET", "*/referrers/*", set("content-type", "text/html"))]),
+            (
+                "a page for referrers",
+                vec![Fault::always("GET", "*/referrers/*", set("content-type", "text/html"))],
+            ),
             // GitHub and Google refuse the catalog and the list of tags of what is empty.
             ("slow start", vec![Fault::times(1, "", "*", Effect::status(503))]),
             // Harbor mounts only within a project; Hub starts an upload instead.

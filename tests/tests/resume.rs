@@ -80,11 +80,8 @@ fn a_killed_push_goes_on_where_the_registry_is() {
         let to = format!("docker://{address}/mirror/big:1");
         // The source stops after nine parts of ten; the config has not so many bytes.
         source.fault(Fault::times(2, "GET", blob, Effect::Stall(9 * PART)));
-        let mut child = copy(&bench, &from, &to)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child =
+            copy(&bench, &from, &to).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let cache = bench.path().join("cache");
         wait_for("nine parts", || arrived(&cache) >= 9 * PART);
         child.kill().unwrap();
