@@ -1,5 +1,4 @@
 use std::io;
-use std::path::PathBuf;
 
 use task::Kind;
 
@@ -16,16 +15,24 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The registry's directory cannot be read or written.
-    #[error("{action} {}", path.display())]
-    Store {
+    /// The place where the registry keeps everything cannot be used.
+    #[error("{action} {name}")]
+    Storage {
         /// What was being done.
         action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's complaint.
+        /// The directory or bucket.
+        name: String,
+        /// The complaint.
         #[source]
         source: io::Error,
+    },
+    /// What was configured cannot work.
+    #[error("setting up {what}: {reason}")]
+    Configuration {
+        /// What was being set up.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
     },
     /// A document of the registry's own is malformed.
     #[error("reading or writing a document of the registry")]
@@ -39,8 +46,11 @@ pub enum Error {
 impl task::Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::Listen { .. } | Error::Store { .. } => Kind::System,
-            Error::Json { .. } => Kind::Invalid,
+            Error::Storage { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Kind::Denied
+            }
+            Error::Listen { .. } | Error::Storage { .. } => Kind::System,
+            Error::Json { .. } | Error::Configuration { .. } => Kind::Invalid,
         }
     }
 }

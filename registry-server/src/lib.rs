@@ -1,81 +1,67 @@
-//! A registry: the distribution-spec served from memory or a directory.
+//! A registry: the distribution-spec served from memory, a directory, or a bucket of an object store
+//! that any number of servers share.
 //!
 //! [`Registry::start`] runs one on a loopback port, with faults on request, for tests of anything
-//! that talks to registries; [`serve`] runs one on a listener of the caller's.
+//! that talks to registries; [`serve`] runs one on a listener of the caller's; [`Admin`] looks after
+//! the storage of one.
 
-mod answer;
-mod auth;
-mod blobs;
+mod access;
+mod config;
+mod content;
+mod duration;
 mod error;
 mod fault;
-mod manifests;
-mod server;
-mod state;
-mod store;
-mod uploads;
+mod http;
+mod keys;
+mod limit;
+mod lock;
+mod maintenance;
+mod metrics;
+mod notify;
+mod options;
+mod pattern;
+mod retention;
+mod storage;
+mod tls;
+mod upstream;
 
+use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use bytes::Bytes;
 use image::{Descriptor, Digest, MediaType};
+use tokio::sync::watch;
 
+pub use access::jwt::Key;
+pub use access::{Access, Action, Auth, Passwords, Rule, Tokens};
+pub use config::{Config, Files};
+pub use content::collection::Garbage;
+pub use content::protocol::Collected;
+pub use content::scrub::Scrubbed;
+pub use duration::parse_duration;
 pub use error::{Error, Result};
 pub use fault::{Effect, Fault};
-pub use server::Record;
+pub use http::server::Record;
+pub use maintenance::Admin;
+pub use options::{Clock, Immutable, Limits, Log, Options};
+pub use pattern::Pattern;
+pub use retention::{Retention, Retired};
+pub use storage::Bucket;
+pub use tls::Tls;
+pub use upstream::Upstream;
 
-use server::Shared;
-
-/// How a registry behaves.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Where content is kept; in memory if `None`.
-    pub directory: Option<PathBuf>,
-    /// Who may do what.
-    pub auth: Auth,
-    /// The port on 127.0.0.1; any free one if `None`.
-    pub port: Option<u16>,
-    /// Whether nothing may be deleted.
-    pub keep: bool,
-}
-
-/// Who may do what.
-#[derive(Debug, Clone, Default)]
-pub enum Auth {
-    /// Everybody everything.
-    #[default]
-    None,
-    /// Whoever knows this name and password, everything.
-    Basic {
-        /// The name.
-        username: String,
-        /// The password.
-        password: String,
-    },
-    /// Whoever has a token of the token service at `/token` of the same server, which gives
-    /// tokens for what is asked to whoever knows this name and password or the refresh token.
-    Bearer {
-        /// The name.
-        username: String,
-        /// The password.
-        password: String,
-        /// Taken in place of name and password (OAuth 2, POST).
-        refresh_token: String,
-        /// Whether tokens for pulling are given to everybody.
-        anonymous_pull: bool,
-        /// How long a token lasts.
-        lifetime: Duration,
-    },
-}
+use content::Entry;
+use http::connection;
+use http::server::Shared;
 
 /// A registry on a loopback port, on a thread of its own. Ends when dropped.
 pub struct Registry {
     shared: Arc<Shared>,
     address: SocketAddr,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    stop: watch::Sender<bool>,
+    handle: tokio::runtime::Handle,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -90,25 +76,50 @@ impl Registry {
         let listener = TcpListener::bind(("127.0.0.1", port)).map_err(listening)?;
         listener.set_nonblocking(true).map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
-        let shared = Arc::new(Shared::new(options)?);
-        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(listening)?;
+        let shared = {
+            let _entered = runtime.enter();
+            Shared::new(options, true)
+        };
+        let shared = match shared {
+            Ok(shared) => Arc::new(shared),
+            Err(error) => {
+                // Dropping it would wait, which not every caller may.
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
         let served = Arc::clone(&shared);
+        let handle = runtime.handle().clone();
         let thread = std::thread::spawn(move || {
             runtime.block_on(async move {
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+                let mut told = stopped.clone();
                 tokio::select! {
-                    _ = server::accept(listener, served) => {}
-                    _ = stopped => {}
+                    _ = connection::accept(listener, served, stopped) => {}
+                    _ = told.wait_for(|stop| *stop) => {}
                 }
             });
             // Connections that are still open are dropped with the runtime.
             runtime.shutdown_background();
         });
-        Ok(Registry { shared, address, stop: Some(stop), thread: Some(thread) })
+        Ok(Registry { shared, address, stop, handle, thread: Some(thread) })
+    }
+
+    /// Has the registry's own threads do something, whatever thread this is.
+    fn ask<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl Future<Output = std::io::Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.handle.spawn(async move { sender.send(work.await) });
+        let gone = |_| Err(std::io::Error::other("the registry has ended"));
+        receiver.recv().unwrap_or_else(gone).map_err(self.shared.failed(action))
     }
 
     /// `127.0.0.1:port`, as registries are named.
@@ -134,12 +145,14 @@ impl Registry {
 
     /// The requests so far, in the order they came.
     pub fn requests(&self) -> Vec<Record> {
-        self.shared.records.lock().clone()
+        self.shared.records.as_ref().map(|records| records.lock().clone()).unwrap_or_default()
     }
 
     /// Forgets the requests so far.
     pub fn forget(&self) {
-        self.shared.records.lock().clear();
+        if let Some(records) = &self.shared.records {
+            records.lock().clear();
+        }
     }
 
     /// Makes tokens given so far worthless.
@@ -159,9 +172,10 @@ impl Registry {
     ) -> Result<Descriptor> {
         let bytes = bytes.into();
         let descriptor = Descriptor::of(media_type, &bytes);
-        self.shared.insert(descriptor.digest, &bytes)?;
-        self.shared.change(repository, |repository| {
-            repository.blobs.insert(descriptor.digest);
+        let (content, digest) = (self.shared.content.clone(), descriptor.digest);
+        let repository = repository.to_owned();
+        self.ask("writing content to", async move {
+            content.insert(&repository, digest, &bytes).await
         })?;
         Ok(descriptor)
     }
@@ -179,13 +193,15 @@ impl Registry {
     ) -> Result<Descriptor> {
         let bytes = bytes.into();
         let descriptor = Descriptor::of(media_type, &bytes);
-        self.shared.insert(descriptor.digest, &bytes)?;
-        let entry = manifests::entry(&descriptor.media_type, descriptor.digest, &bytes);
-        self.shared.change(repository, |repository| {
-            repository.manifests.insert(descriptor.digest, entry);
+        let entry = Entry::of(&descriptor.media_type, descriptor.digest, &bytes);
+        let content = self.shared.content.clone();
+        let (repository, tag) = (repository.to_owned(), tag.map(str::to_owned));
+        self.ask("writing a manifest to", async move {
+            content.put_manifest(&repository, &entry, &[], &bytes).await?;
             if let Some(tag) = tag {
-                repository.tags.insert(tag.to_owned(), descriptor.digest);
+                content.set_tag(&repository, &tag, &entry.descriptor, false).await?;
             }
+            Ok(())
         })?;
         Ok(descriptor)
     }
@@ -218,20 +234,25 @@ impl Registry {
     /// # Errors
     /// Of the directory.
     pub fn content(&self, digest: Digest) -> Result<Option<Bytes>> {
-        self.shared.bytes(digest)
+        let content = self.shared.content.clone();
+        self.ask("reading content from", async move {
+            storage::whole(content.storage.as_ref(), &keys::blob(digest), u64::MAX).await
+        })
     }
 
     /// What a tag of a repository stands for.
     pub fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
-        self.shared.read(repository, |repository| repository.tags.get(tag).copied()).flatten()
+        let content = self.shared.content.clone();
+        let (repository, tag) = (repository.to_owned(), tag.to_owned());
+        let asked =
+            self.ask("reading a tag from", async move { content.tag(&repository, &tag).await });
+        asked.ok().flatten().map(|tagged| tagged.digest)
     }
 }
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
+        self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -244,11 +265,40 @@ impl std::fmt::Debug for Registry {
     }
 }
 
-/// Serves a registry on a listener until the future is dropped. [`Options::port`] is not used.
+/// Serves a registry on a listener until `stop` is over; requests that run then are ended first.
+/// [`Options::port`] is not used.
 ///
 /// # Errors
-/// When the directory cannot be used or the listener fails.
-pub async fn serve(listener: tokio::net::TcpListener, options: Options) -> Result<()> {
-    let shared = Arc::new(Shared::new(options)?);
-    server::accept(listener, shared).await
+/// When the storage cannot be used or the listener fails.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    options: Options,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let shared = Arc::new(Shared::new(options, false)?);
+    let now = shared.content.storage.now().await;
+    now.map_err(shared.failed("using"))?;
+    let (tell, told) = watch::channel(false);
+    let tidying = tokio::spawn(maintenance::tidy(Arc::clone(&shared)));
+    let accepting = connection::accept(listener, shared, told);
+    let stopping = async {
+        stop.await;
+        tell.send_replace(true);
+        std::future::pending::<()>().await;
+    };
+    let result = tokio::select! {
+        result = accepting => result,
+        () = stopping => Ok(()),
+    };
+    tidying.abort();
+    result
+}
+
+/// 128 bits nobody can guess, in hexadecimal.
+fn random() -> String {
+    let mut bytes = [0; 16];
+    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+    // The kernel's generator does not fail once it works at all.
+    filled.expect("the kernel gives random bytes");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

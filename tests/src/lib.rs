@@ -7,8 +7,10 @@ pub mod image;
 pub mod kill;
 pub mod registry;
 pub mod scene;
+pub mod served;
 pub mod user;
 pub mod watch;
+pub mod wire;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

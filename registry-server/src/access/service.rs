@@ -1,4 +1,4 @@
-//! Who may do what: basic credentials, or tokens from a token service of our own.
+//! One name and password, or tokens from a token service of our own: what tests of clients need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -8,9 +8,12 @@ use hyper::Method;
 use hyper::header;
 use serde_json::json;
 
-use crate::Auth;
-use crate::answer::{Answer, With, error, json};
-use crate::server::{Call, Route, Shared, pairs};
+use super::Auth;
+use crate::http::answer::{Answer, With, error, json};
+use crate::http::call::{Call, pairs};
+use crate::http::route::Route;
+use crate::http::server::Shared;
+use crate::random;
 
 /// What a token allows: `repository:name` to its actions.
 #[derive(Debug, Clone)]
@@ -49,7 +52,7 @@ fn basic(username: &str, password: &str) -> String {
 pub(crate) fn check(shared: &Shared, call: &Call, route: &Route<'_>) -> Result<(), Answer> {
     let sent = call.header(header::AUTHORIZATION).unwrap_or_default();
     match &shared.options.auth {
-        Auth::None => Ok(()),
+        Auth::None | Auth::Access(_) => Ok(()),
         Auth::Basic { username, password } if sent == basic(username, password) => Ok(()),
         Auth::Basic { .. } => Err(error(401, "UNAUTHORIZED", "authentication required")
             .with("www-authenticate", "Basic realm=\"registry\"")),
@@ -85,7 +88,7 @@ pub(crate) fn check(shared: &Shared, call: &Call, route: &Route<'_>) -> Result<(
 pub(crate) fn may_pull(shared: &Shared, call: &Call, repository: &str) -> bool {
     let sent = call.header(header::AUTHORIZATION).unwrap_or_default();
     match &shared.options.auth {
-        Auth::None | Auth::Basic { .. } => true,
+        Auth::None | Auth::Basic { .. } | Auth::Access(_) => true,
         Auth::Bearer { .. } => {
             let token = sent.strip_prefix("Bearer ").unwrap_or_default();
             let tokens = shared.tokens.lock();
@@ -131,7 +134,7 @@ pub(crate) async fn token(shared: &Shared, call: &mut Call) -> Answer {
         let actions = actions.split(',').filter(|action| known || *action == "pull");
         grants.entry(name.to_owned()).or_default().extend(actions.map(str::to_owned));
     }
-    let text = format!("token-{}", shared.unique());
+    let text = format!("token-{}", random());
     let token = Token { grants, until: Instant::now() + *lifetime };
     shared.tokens.lock().insert(text.clone(), token);
     let name = if call.method == Method::POST { "access_token" } else { "token" };

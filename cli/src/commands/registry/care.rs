@@ -1,0 +1,139 @@
+//! `rbuild registry gc`, `scrub`, `retention`, `check-config`: looking after a registry's storage,
+//! while servers use it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use registry_server::{Admin, Collected, parse_duration};
+use task::Kind;
+
+use super::place::{self, Place};
+use crate::app::App;
+use crate::report::Failure;
+
+/// Delete content that no manifest needs
+///
+/// Safe while servers on the same storage take pushes. Content that nothing needs stays for the
+/// grace, because somebody may be about to push a manifest of it. Servers do this by themselves
+/// every hour.
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    #[command(flatten)]
+    place: Place,
+    /// Only say what would be deleted first
+    #[arg(long)]
+    dry_run: bool,
+    /// How long what nothing needs stays, such as 90s, 15m, 12h, 2d (default: as configured, or
+    /// 24h); less than a push takes is safe only when nobody pushes
+    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    grace: Option<Duration>,
+}
+
+/// Read everything that is stored and compare it with its digest
+///
+/// Ends with 1 if something is broken or missing.
+#[derive(Debug, Args)]
+pub(crate) struct Scrub {
+    #[command(flatten)]
+    place: Place,
+    /// Delete what is broken, so that the next push brings it again
+    #[arg(long)]
+    repair: bool,
+}
+
+/// Delete the tags that the retention rules of a configuration let go
+#[derive(Debug, Args)]
+pub(crate) struct Retention {
+    #[command(flatten)]
+    place: Place,
+    /// Only say what would be deleted
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Check a configuration file of a registry, and the files it names
+#[derive(Debug, Args)]
+pub(crate) struct CheckConfig {
+    /// The configuration
+    file: PathBuf,
+}
+
+impl Gc {
+    pub(super) fn run(self, app: &App) -> Result<u8, Failure> {
+        let mut options = self.place.find()?.options;
+        if let Some(grace) = self.grace {
+            options.limits.grace = grace;
+        }
+        let admin = Admin::open(options)?;
+        if self.dry_run {
+            let garbage = app.wait(admin.garbage())??;
+            for (repository, digest) in &garbage.manifests {
+                outln!("manifest {repository}@{digest}");
+            }
+            for digest in &garbage.content {
+                outln!("content {digest}");
+            }
+            return Ok(0);
+        }
+        let Some(done) = app.wait(admin.collect())?? else {
+            let message = "another server is collecting garbage in this storage now";
+            return Err(Failure::new(Kind::Unavailable, message).hint("try again in two minutes"));
+        };
+        let Collected { erased, unlinked, delisted, spared, .. } = done;
+        outln!(
+            "deleted {erased} blobs and manifests, {delisted} untagged manifests and {unlinked} \
+             links; spared {spared} that came to be needed meanwhile"
+        );
+        Ok(0)
+    }
+}
+
+impl Scrub {
+    pub(super) fn run(self, app: &App) -> Result<u8, Failure> {
+        let admin = Admin::open(self.place.find()?.options)?;
+        let found = app.wait(admin.scrub(self.repair))??;
+        for digest in &found.broken {
+            outln!("broken {digest}{}", if self.repair { ", deleted" } else { "" });
+        }
+        for (repository, manifest, missing) in &found.missing {
+            outln!("{repository}@{manifest} lacks {missing}");
+        }
+        outln!(
+            "read {} blobs and manifests ({} bytes): {} broken, {} manifests with parts missing",
+            found.checked,
+            found.bytes,
+            found.broken.len(),
+            found.missing.len()
+        );
+        Ok(u8::from(!found.broken.is_empty() || !found.missing.is_empty()))
+    }
+}
+
+impl Retention {
+    pub(super) fn run(self, app: &App) -> Result<u8, Failure> {
+        let options = self.place.find()?.options;
+        if options.retention.is_empty() {
+            return Err(Failure::usage("there are no retention rules")
+                .hint("give a --config with [[retention]], see docs/registry.md"));
+        }
+        let admin = Admin::open(options)?;
+        let days = |span: Duration| format!("{}d", span.as_secs() / 86_400);
+        for gone in app.wait(admin.retire(self.dry_run))?? {
+            let pulled = gone.pulled.map_or("not known to be pulled".to_owned(), |pulled| {
+                format!("pulled {} ago", days(pulled))
+            });
+            let (repository, tag, age) = (gone.repository, gone.tag, days(gone.age));
+            outln!("{repository}:{tag} (set {age} ago, {pulled})");
+        }
+        Ok(0)
+    }
+}
+
+impl CheckConfig {
+    pub(super) fn run(self) -> Result<u8, Failure> {
+        place::read(&self.file)?;
+        outln!("{} is good", self.file.display());
+        Ok(0)
+    }
+}

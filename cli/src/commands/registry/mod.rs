@@ -1,0 +1,36 @@
+//! `rbuild registry`: a registry in the box.
+
+mod care;
+mod place;
+mod serve;
+
+use clap::Subcommand;
+
+use crate::app::App;
+use crate::report::Failure;
+
+/// Serve images to other programs, and look after what is served
+#[derive(Debug, Subcommand)]
+pub(crate) enum Registry {
+    Serve(serve::Serve),
+    Gc(care::Gc),
+    Scrub(care::Scrub),
+    Retention(care::Retention),
+    CheckConfig(care::CheckConfig),
+}
+
+impl Registry {
+    /// Does it.
+    ///
+    /// # Errors
+    /// The configuration is wrong, or the storage cannot be used.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self {
+            Registry::Serve(serve) => serve.run(app),
+            Registry::Gc(gc) => gc.run(app),
+            Registry::Scrub(scrub) => scrub.run(app),
+            Registry::Retention(retention) => retention.run(app),
+            Registry::CheckConfig(check) => check.run(),
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! What repositories have, on any storage: links to blobs, manifests, tags, referrers.
+
+pub(crate) mod collection;
+pub(crate) mod protocol;
+pub(crate) mod scrub;
+mod world;
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use image::{Descriptor, Digest, Digester, MAX_DOCUMENT, MediaType};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::lock::Lock;
+use crate::storage::{Bytestream, Stat, Storage, When, whole};
+use crate::{keys, random};
+use protocol::{Child, Kept};
+
+/// Requests to the storage at once, for one request of a client.
+const AT_ONCE: usize = 16;
+/// The largest object that is not a blob.
+pub(crate) const SMALL: u64 = MAX_DOCUMENT + (64 << 10);
+/// Names of repositories that are remembered as known.
+const REMEMBERED: usize = 10_000;
+
+/// One manifest of a repository.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Entry {
+    /// How it is listed among the referrers of its subject.
+    pub(crate) descriptor: Descriptor,
+    /// What it refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) subject: Option<Digest>,
+    /// What it is made of.
+    #[serde(default)]
+    pub(crate) children: Vec<Digest>,
+}
+
+impl Entry {
+    /// What is remembered of a manifest. Of what is malformed, little.
+    pub(crate) fn of(media_type: &MediaType, digest: Digest, bytes: &[u8]) -> Entry {
+        let document: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let text =
+            |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let digest_of = |value: &Value| text(&value["digest"]).and_then(|text| text.parse().ok());
+        let mut descriptor = Descriptor::new(media_type.clone(), digest, bytes.len() as u64);
+        descriptor.artifact_type =
+            text(&document["artifactType"]).or_else(|| text(&document["config"]["mediaType"]));
+        if let Ok(annotations) = serde_json::from_value(document["annotations"].clone()) {
+            descriptor.annotations = annotations;
+        }
+        let list = |name: &str| document[name].as_array().into_iter().flatten();
+        let parts = list("manifests").chain(list("layers")).chain([&document["config"]]);
+        let children = parts.filter_map(digest_of).collect();
+        Entry { descriptor, subject: digest_of(&document["subject"]), children }
+    }
+}
+
+/// What a tag stands for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Tagged {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) size: u64,
+}
+
+/// What repositories have.
+#[derive(Clone)]
+pub(crate) struct Content {
+    pub(crate) storage: Arc<dyn Storage>,
+    /// How long a link protects content that nothing needs.
+    grace: Duration,
+    clock: Arc<Lock<Option<(Instant, Duration)>>>,
+    known: Arc<Lock<HashSet<String>>>,
+    /// Entries read during a collection; what a key stands for never changes.
+    entries: Arc<Lock<BTreeMap<String, Arc<Entry>>>>,
+    /// Who collects here, and the version of the lease.
+    lease: Arc<tokio::sync::Mutex<collection::Lease>>,
+    /// Repositories whose untagged manifests are collected.
+    tidy: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+fn json<T: Serialize>(value: &T) -> io::Result<Bytes> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(io::Error::other)
+}
+
+impl Content {
+    pub(crate) fn new(storage: Arc<dyn Storage>, grace: Duration) -> Content {
+        Content {
+            storage,
+            grace,
+            clock: Arc::default(),
+            known: Arc::default(),
+            entries: Arc::default(),
+            lease: Arc::new(tokio::sync::Mutex::new(collection::Lease::new(random()))),
+            tidy: Arc::new(|_| false),
+        }
+    }
+
+    /// Has untagged manifests collected where `tidy` says so.
+    pub(crate) fn tidied(self, tidy: impl Fn(&str) -> bool + Send + Sync + 'static) -> Content {
+        Content { tidy: Arc::new(tidy), ..self }
+    }
+
+    /// The storage's time, asked for now and then.
+    pub(crate) async fn time(&self) -> io::Result<Duration> {
+        let known = *self.clock.lock();
+        if let Some((at, time)) = known.filter(|(at, _)| at.elapsed() < Duration::from_secs(60)) {
+            return Ok(time + at.elapsed());
+        }
+        let at = Instant::now();
+        let time = self.storage.now().await?;
+        *self.clock.lock() = Some((at, time));
+        Ok(time)
+    }
+
+    pub(crate) async fn document<T: for<'a> Deserialize<'a>>(
+        &self,
+        key: &str,
+    ) -> io::Result<Option<T>> {
+        let Some(bytes) = whole(self.storage.as_ref(), key, SMALL).await? else { return Ok(None) };
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Some).map_err(|error| io::Error::other(format!("{key} is malformed: {error}")))
+    }
+
+    /// Whether there is such a repository.
+    pub(crate) async fn is_repository(&self, name: &str) -> io::Result<bool> {
+        if self.known.lock().contains(name) {
+            return Ok(true);
+        }
+        Ok(self.storage.stat(&keys::name(name)).await?.is_some())
+    }
+
+    /// Makes a repository known.
+    async fn declare(&self, name: &str) -> io::Result<()> {
+        if self.known.lock().contains(name) {
+            return Ok(());
+        }
+        self.storage.put(&keys::name(name), Bytes::new(), When::Always).await?;
+        let mut known = self.known.lock();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(name.to_owned());
+        Ok(())
+    }
+
+    /// Size of a blob or manifest that a repository has.
+    pub(crate) async fn blob(&self, name: &str, digest: Digest) -> io::Result<Option<Stat>> {
+        let (link, content) = (keys::link(name, digest), keys::blob(digest));
+        let both = futures::future::try_join(self.storage.stat(&link), self.storage.stat(&content));
+        Ok(match both.await? {
+            (Some(_), content) => content,
+            (None, _) => None,
+        })
+    }
+
+    /// The bytes of content, or a part of them.
+    pub(crate) async fn open(
+        &self,
+        digest: Digest,
+        range: Option<Range<u64>>,
+    ) -> io::Result<Option<Bytestream>> {
+        self.storage.read(&keys::blob(digest), range).await
+    }
+
+    /// Makes a blob a repository has stay for a while.
+    pub(crate) async fn keep(&self, name: &str, digest: Digest) -> io::Result<Kept<Digest>> {
+        protocol::keep(self, &Arc::from(name), &[digest]).await
+    }
+
+    /// Makes content part of a repository; what is at `from` becomes it where it is not there.
+    pub(crate) async fn adopt(
+        &self,
+        name: &str,
+        digest: Digest,
+        from: &str,
+    ) -> io::Result<Kept<Digest>> {
+        let to = keys::blob(digest);
+        let supply = || self.storage.promote(from, &to);
+        protocol::acquire(self, &Arc::from(name), digest, supply).await
+    }
+
+    /// Makes content of another repository part of this one.
+    pub(crate) async fn mount(&self, name: &str, digest: Digest) -> io::Result<Kept<Digest>> {
+        let gone = || std::future::ready(Err(io::Error::from(io::ErrorKind::NotFound)));
+        match protocol::acquire(self, &Arc::from(name), digest, gone).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.storage.delete(&keys::link(name, digest)).await?;
+                Ok(Kept::Missing(digest))
+            }
+            other => other,
+        }
+    }
+
+    /// Puts small content into a repository.
+    pub(crate) async fn insert(&self, name: &str, digest: Digest, bytes: &Bytes) -> io::Result<()> {
+        let key = keys::blob(digest);
+        let supply =
+            || async { self.storage.put(&key, bytes.clone(), When::Always).await.map(drop) };
+        match protocol::acquire(self, &Arc::from(name), digest, supply).await? {
+            Kept::Yes => Ok(()),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// A manifest of a repository.
+    pub(crate) async fn entry(&self, name: &str, digest: Digest) -> io::Result<Option<Entry>> {
+        self.document(&keys::manifest(name, digest)).await
+    }
+
+    /// Takes a manifest whose parts (unless `lax`) are there.
+    pub(crate) async fn put_manifest(
+        &self,
+        name: &str,
+        entry: &Entry,
+        children: &[Child<Digest>],
+        bytes: &Bytes,
+    ) -> io::Result<Kept<Digest>> {
+        let digest = entry.descriptor.digest;
+        let key = keys::blob(digest);
+        let supply =
+            || async { self.storage.put(&key, bytes.clone(), When::Always).await.map(drop) };
+        let world = world::Admission { content: self, entry };
+        let kept = protocol::admit(&world, &Arc::from(name), digest, children, supply).await?;
+        if kept == Kept::Yes {
+            if let Some(subject) = entry.subject {
+                let key = format!("{}{}", keys::referrers(name, subject), keys::part(digest));
+                self.storage.put(&key, json(&entry.descriptor)?, When::Always).await?;
+            }
+            self.declare(name).await?;
+        }
+        Ok(kept)
+    }
+
+    /// What a tag stands for.
+    pub(crate) async fn tag(&self, name: &str, tag: &str) -> io::Result<Option<Tagged>> {
+        self.document(&keys::tag(name, tag)).await
+    }
+
+    /// Sets a tag; `false` if it is to stay as it is and stands for something else.
+    pub(crate) async fn set_tag(
+        &self,
+        name: &str,
+        tag: &str,
+        descriptor: &Descriptor,
+        immutable: bool,
+    ) -> io::Result<bool> {
+        let tagged = Tagged {
+            digest: descriptor.digest,
+            media_type: descriptor.media_type.to_string(),
+            size: descriptor.size,
+        };
+        let key = keys::tag(name, tag);
+        let when = if immutable { When::Absent } else { When::Always };
+        if self.storage.put(&key, json(&tagged)?, when).await? {
+            return Ok(true);
+        }
+        Ok(self.tag(name, tag).await?.is_some_and(|there| there.digest == tagged.digest))
+    }
+
+    /// Removes a tag that is there.
+    pub(crate) async fn delete_tag(&self, name: &str, tag: &str) -> io::Result<bool> {
+        let key = keys::tag(name, tag);
+        if self.storage.stat(&key).await?.is_none() {
+            return Ok(false);
+        }
+        self.storage.delete(&key).await?;
+        self.storage.delete(&keys::pull(name, tag)).await?;
+        Ok(true)
+    }
+
+    /// The tags that stand for a manifest.
+    pub(crate) async fn tags_of(&self, name: &str, digest: Digest) -> io::Result<Vec<String>> {
+        let tags = self.storage.names(&keys::tags(name), None, usize::MAX).await?;
+        let tags = stream::iter(tags).map(|tag| async move {
+            let tagged = self.tag(name, &tag).await?;
+            Ok::<_, io::Error>(tagged.filter(|tagged| tagged.digest == digest).map(|_| tag))
+        });
+        tags.buffer_unordered(AT_ONCE).try_filter_map(|tag| async { Ok(tag) }).try_collect().await
+    }
+
+    /// Removes a manifest that is there, with its tags.
+    pub(crate) async fn delete_manifest(&self, name: &str, digest: Digest) -> io::Result<bool> {
+        let Some(entry) = self.entry(name, digest).await? else { return Ok(false) };
+        for tag in self.tags_of(name, digest).await? {
+            self.delete_tag(name, &tag).await?;
+        }
+        self.drop_manifest(name, digest, entry.subject).await?;
+        self.storage.delete(&keys::link(name, digest)).await?;
+        Ok(true)
+    }
+
+    pub(crate) async fn drop_manifest(
+        &self,
+        name: &str,
+        digest: Digest,
+        subject: Option<Digest>,
+    ) -> io::Result<()> {
+        if let Some(subject) = subject {
+            let key = format!("{}{}", keys::referrers(name, subject), keys::part(digest));
+            self.storage.delete(&key).await?;
+        }
+        self.storage.delete(&keys::manifest(name, digest)).await
+    }
+
+    /// Removes a blob from a repository that has it. Its bytes go with the next collection, if
+    /// nobody else needs them.
+    pub(crate) async fn delete_blob(&self, name: &str, digest: Digest) -> io::Result<bool> {
+        let there = self.blob(name, digest).await?.is_some();
+        if there {
+            self.storage.delete(&keys::link(name, digest)).await?;
+        }
+        Ok(there)
+    }
+
+    /// A page of what refers to a manifest, in the order of digests.
+    pub(crate) async fn referrers(
+        &self,
+        name: &str,
+        subject: Digest,
+        after: Option<Digest>,
+        limit: usize,
+    ) -> io::Result<Vec<Descriptor>> {
+        let directory = keys::referrers(name, subject);
+        let after = after.map(keys::part);
+        let names = self.storage.names(&directory, after.as_deref(), limit).await?;
+        let read = stream::iter(names).map(|name| {
+            let key = format!("{directory}{name}");
+            async move { self.document::<Descriptor>(&key).await }
+        });
+        read.buffered(AT_ONCE).try_filter_map(|found| async { Ok(found) }).try_collect().await
+    }
+
+    /// The digest of content by reading it.
+    pub(crate) async fn hashed(&self, key: &str, wanted: Digest) -> io::Result<Option<Digest>> {
+        let Some(mut stream) = self.storage.read(key, None).await? else { return Ok(None) };
+        let mut digester = Digester::new(wanted.algorithm());
+        while let Some(bytes) = stream.next().await {
+            digester.update(&bytes?);
+        }
+        Ok(Some(digester.finish()))
+    }
+}

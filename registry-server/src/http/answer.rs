@@ -1,0 +1,269 @@
+//! Answers and their bodies.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use crate::storage::Bytestream;
+
+/// The most bytes of a body that are sent at a time.
+const BLOCK: u64 = 256 << 10;
+
+pub(crate) type Answer = Response<Outgoing>;
+
+/// An answer that is sent instead of the one that was wanted.
+pub(crate) struct Refusal(pub(crate) Answer);
+
+impl From<Answer> for Refusal {
+    fn from(answer: Answer) -> Refusal {
+        Refusal(answer)
+    }
+}
+
+impl From<std::io::Error> for Refusal {
+    fn from(error: std::io::Error) -> Refusal {
+        Refusal(trouble(&error))
+    }
+}
+
+/// What a handler gives.
+pub(crate) type Answered = Result<Answer, Refusal>;
+
+/// How a body misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoil {
+    Cut(u64),
+    Stall(u64),
+    Drip(Duration),
+    Endless,
+    Corrupt(u64),
+    /// The length is that of the header, whatever the body has.
+    Unmeasured,
+}
+
+/// A body on its way out.
+pub(crate) struct Outgoing {
+    /// What is there to be sent next.
+    ready: Bytes,
+    rest: Option<Bytestream>,
+    /// `None`: as many as come.
+    left: Option<u64>,
+    sent: u64,
+    spoil: Option<Spoil>,
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Counts what leaves.
+    meter: Option<crate::metrics::Meter>,
+}
+
+impl Outgoing {
+    pub(crate) fn bytes(bytes: impl Into<Bytes>) -> Outgoing {
+        let ready = bytes.into();
+        let left = Some(ready.len() as u64);
+        Outgoing { ready, rest: None, left, sent: 0, spoil: None, pause: None, meter: None }
+    }
+
+    /// A stream of so many bytes.
+    pub(crate) fn stream(stream: Bytestream, length: u64) -> Outgoing {
+        Outgoing { rest: Some(stream), left: Some(length), ..Outgoing::bytes(Bytes::new()) }
+    }
+
+    /// A stream of nobody knows how many bytes.
+    pub(crate) fn unmeasured(stream: Bytestream) -> Outgoing {
+        Outgoing { left: None, ..Outgoing::stream(stream, 0) }
+    }
+
+    pub(crate) fn spoil(mut self, spoil: Spoil) -> Outgoing {
+        self.spoil = Some(spoil);
+        self
+    }
+
+    pub(crate) fn metered(&mut self, meter: crate::metrics::Meter) {
+        self.meter = Some(meter);
+    }
+
+    /// The next bytes, at most `limit` of them.
+    fn next(
+        &mut self,
+        limit: u64,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<Bytes>>> {
+        while self.ready.is_empty() {
+            let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+            match ready!(rest.as_mut().poll_next(context)) {
+                Some(Ok(bytes)) => self.ready = bytes,
+                None if self.left.unwrap_or(0) == 0 => {
+                    self.rest = None;
+                    return Poll::Ready(None);
+                }
+                None => return Poll::Ready(Some(Err(std::io::ErrorKind::UnexpectedEof.into()))),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a body broke off");
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+        let count = limit.min(BLOCK).min(self.ready.len() as u64);
+        let bytes = self.ready.split_to(count as usize);
+        self.left = self.left.map(|left| left.saturating_sub(count));
+        self.sent += count;
+        if let Some(meter) = &self.meter {
+            meter.sent(count);
+        }
+        Poll::Ready(Some(Ok(bytes)))
+    }
+
+    /// Gives what was written the time to leave.
+    fn lingered(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let linger = || Box::pin(tokio::time::sleep(Duration::from_millis(10)));
+        self.pause.get_or_insert_with(linger).as_mut().poll(context)
+    }
+
+    fn spoiled(
+        &mut self,
+        spoil: Spoil,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<Bytes>>> {
+        match spoil {
+            Spoil::Cut(after) if self.sent >= after => {
+                ready!(self.lingered(context));
+                Poll::Ready(Some(Err(std::io::Error::other("cut"))))
+            }
+            Spoil::Stall(after) if self.sent >= after => Poll::Pending,
+            Spoil::Cut(after) | Spoil::Stall(after) => {
+                let limit = after - self.sent;
+                self.next(limit, context)
+            }
+            Spoil::Drip(every) => {
+                if let Some(pause) = &mut self.pause {
+                    ready!(pause.as_mut().poll(context));
+                }
+                let next = ready!(self.next(1, context));
+                self.pause = Some(Box::pin(tokio::time::sleep(every)));
+                Poll::Ready(next)
+            }
+            Spoil::Endless => match ready!(self.next(BLOCK, context)) {
+                None => Poll::Ready(Some(Ok(Bytes::from_static(&[b' '; 64 << 10])))),
+                next => Poll::Ready(next),
+            },
+            Spoil::Corrupt(at) => {
+                let before = self.sent;
+                let next = ready!(self.next(BLOCK, context));
+                Poll::Ready(next.map(|bytes| {
+                    bytes.map(|bytes| {
+                        let mut bytes = bytes.to_vec();
+                        let index = at.checked_sub(before).map(|index| index as usize);
+                        if let Some(byte) = index.and_then(|index| bytes.get_mut(index)) {
+                            *byte ^= 1;
+                        }
+                        bytes.into()
+                    })
+                }))
+            }
+            Spoil::Unmeasured => {
+                if self.left == Some(0) {
+                    ready!(self.lingered(context));
+                }
+                self.next(BLOCK, context)
+            }
+        }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        let next = match self.spoil {
+            Some(spoil) => ready!(self.spoiled(spoil, context)),
+            None => ready!(self.next(BLOCK, context)),
+        };
+        Poll::Ready(next.map(|bytes| bytes.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.spoil.is_none() && self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.spoil, self.left) {
+            (None, Some(left)) => SizeHint::with_exact(left),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+/// An answer under construction.
+pub(crate) fn answer(status: u16) -> Answer {
+    let mut answer = Response::new(Outgoing::bytes(Bytes::new()));
+    *answer.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    answer
+}
+
+/// Header setting that drops what no header can carry.
+pub(crate) trait With {
+    fn with(self, name: &'static str, value: impl AsRef<str>) -> Self;
+}
+
+impl With for Answer {
+    fn with(mut self, name: &'static str, value: impl AsRef<str>) -> Answer {
+        if let Ok(value) = HeaderValue::from_str(value.as_ref()) {
+            self.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        self
+    }
+}
+
+/// An answer with a JSON body.
+pub(crate) fn json(status: u16, value: &serde_json::Value) -> Answer {
+    let mut answer = answer(status).with("content-type", "application/json");
+    *answer.body_mut() = Outgoing::bytes(value.to_string());
+    answer
+}
+
+/// A failure as the distribution-spec words it.
+pub(crate) fn error(status: u16, code: &str, message: &str) -> Answer {
+    json(status, &serde_json::json!({ "errors": [{ "code": code, "message": message }] }))
+}
+
+/// A failure with what it is about.
+pub(crate) fn detailed(
+    status: u16,
+    code: &str,
+    message: &str,
+    detail: &serde_json::Value,
+) -> Answer {
+    let error = serde_json::json!({ "code": code, "message": message, "detail": detail });
+    json(status, &serde_json::json!({ "errors": [error] }))
+}
+
+/// The registry's own trouble. Clients are not told the names of its files.
+pub(crate) fn trouble(error_: &std::io::Error) -> Answer {
+    match error_.kind() {
+        std::io::ErrorKind::WouldBlock => busy(),
+        _ => {
+            tracing::error!(error = %error_, "the storage failed");
+            error(500, "UNKNOWN", "the registry cannot use its storage")
+        }
+    }
+}
+
+/// A collection works on what was asked for.
+pub(crate) fn busy() -> Answer {
+    error(503, "UNAVAILABLE", "a collection is working on this content, try again")
+        .with("retry-after", "5")
+}
+
+/// The length the client is told.
+pub(crate) fn set_length(answer: &mut Answer, length: u64) {
+    answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+}

@@ -1,0 +1,317 @@
+//! Blobs on their way in: sessions, pieces, mounts.
+//!
+//! A session is objects of the storage, so any server can go on with it: `session` says whose it
+//! is, `data/…` are the bytes of pieces, and `at/<offset>` records a piece that is whole. What a
+//! connection that broke had brought is a piece, too.
+
+use std::io;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use hyper::Method;
+use hyper::header;
+use image::{Algorithm, Digest, Digester};
+use serde::{Deserialize, Serialize};
+
+use super::answer::{Answer, Answered, Refusal, With, answer, busy, error};
+use super::call::Call;
+use super::server::Shared;
+use crate::access;
+use crate::content::protocol::Kept;
+use crate::storage::{When, Writer, listed};
+use crate::{keys, random};
+
+/// A long upload is recorded each time so many bytes came: what a server that dies can lose.
+const PIECE: u64 = 128 << 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Session {
+    repository: String,
+}
+
+/// Bytes of a blob that came in one go.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Piece {
+    key: String,
+    length: u64,
+    sha256: Digest,
+}
+
+/// Why bytes were not taken.
+enum Trouble {
+    /// Of the client's connection.
+    Client(io::Error),
+    /// Another connection brought bytes for the same place.
+    Raced,
+    TooLarge,
+    Storage(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        Trouble::Storage(error)
+    }
+}
+
+fn directory(session: &str) -> String {
+    format!("{}{session}/", keys::UPLOADS)
+}
+
+fn created(name: &str, digest: Digest) -> Answer {
+    answer(201)
+        .with("location", format!("/v2/{name}/blobs/{digest}"))
+        .with("docker-content-digest", digest.to_string())
+}
+
+/// Where a session goes on, and how far it is.
+fn at(status: u16, name: &str, session: &str, length: u64) -> Answer {
+    answer(status)
+        .with("location", format!("/v2/{name}/blobs/uploads/{session}?state=a%2Fb%3D"))
+        .with("range", format!("0-{}", length.saturating_sub(1)))
+        .with("docker-upload-uuid", session)
+}
+
+/// `POST /v2/<name>/blobs/uploads/`: a mount, a whole blob, or a session.
+pub(crate) async fn begin(shared: &Shared, call: &mut Call, name: &str) -> Answered {
+    if call.method != Method::POST {
+        return Err(error(405, "UNSUPPORTED", "uploads begin with POST").into());
+    }
+    if shared.upstreams.of(name).is_some() {
+        return Err(error(405, "UNSUPPORTED", "this is a cache, it is not pushed to").into());
+    }
+    if let Some(digest) = call.parameter("mount").and_then(|text| text.parse::<Digest>().ok()) {
+        let there = match call.parameter("from") {
+            Some(from) => {
+                image::Repository::new("localhost", from).is_ok()
+                    && access::may_pull(shared, call, from)
+                    && shared.content.blob(from, digest).await?.is_some()
+            }
+            // Where everybody may read everything, it may come from anywhere.
+            None => access::open(shared),
+        };
+        if there && shared.content.mount(name, digest).await? == Kept::Yes {
+            return Ok(created(name, digest));
+        }
+    }
+    let session = random();
+    let document = serde_json::to_vec(&Session { repository: name.to_owned() });
+    let document = document.map_err(io::Error::other)?.into();
+    let key = format!("{}session", directory(&session));
+    shared.content.storage.put(&key, document, When::Always).await?;
+    if let Some(digest) = call.parameter("digest").map(str::to_owned) {
+        return finish(shared, call, name, &session, 0, &digest).await;
+    }
+    Ok(at(202, name, &session, 0))
+}
+
+/// Everything else about a session.
+pub(crate) async fn go_on(shared: &Shared, call: &mut Call, name: &str, session: &str) -> Answered {
+    let unknown = || Refusal(error(404, "BLOB_UPLOAD_UNKNOWN", "no such upload"));
+    if session.len() != 32 || !session.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(unknown());
+    }
+    let key = format!("{}session", directory(session));
+    let known = shared.content.document::<Session>(&key).await?;
+    if known.is_none_or(|known| known.repository != name) {
+        return Err(unknown());
+    }
+    let length = length(shared, session).await?;
+    match call.method {
+        Method::GET | Method::HEAD => Ok(at(204, name, session, length)),
+        Method::DELETE => {
+            forget(shared, session).await?;
+            Ok(answer(204))
+        }
+        Method::PATCH | Method::PUT => {
+            let begins = call.header(header::CONTENT_RANGE).map(|range| {
+                let range = range.strip_prefix("bytes ").unwrap_or(range);
+                range.split_once('-').and_then(|(first, _)| first.parse::<u64>().ok())
+            });
+            if begins.is_some_and(|first| first != Some(length)) {
+                return Ok(at(416, name, session, length));
+            }
+            if call.method == Method::PUT {
+                let Some(digest) = call.parameter("digest").map(str::to_owned) else {
+                    let message = "the upload ends without a digest";
+                    return Err(error(400, "DIGEST_INVALID", message).into());
+                };
+                return finish(shared, call, name, session, length, &digest).await;
+            }
+            let received = receive(shared, call, session, length).await;
+            Ok(at(202, name, session, received.map_err(|trouble| told(trouble, name, session))?))
+        }
+        _ => Err(error(405, "UNSUPPORTED", "not a method for uploads").into()),
+    }
+}
+
+/// What a client is told of its trouble.
+fn told(trouble: Trouble, name: &str, session: &str) -> Refusal {
+    Refusal(match trouble {
+        Trouble::Client(problem) => {
+            tracing::debug!(%problem, "an upload broke off");
+            error(400, "BLOB_UPLOAD_INVALID", "the upload broke off")
+        }
+        Trouble::Raced => error(416, "BLOB_UPLOAD_INVALID", "another request brought these bytes")
+            .with("location", format!("/v2/{name}/blobs/uploads/{session}")),
+        Trouble::TooLarge => error(413, "SIZE_INVALID", "the blob is larger than allowed here"),
+        Trouble::Storage(error) => return error.into(),
+    })
+}
+
+/// How many bytes a session has.
+async fn length(shared: &Shared, session: &str) -> io::Result<u64> {
+    let directory = format!("{}at/", directory(session));
+    let names = shared.content.storage.names(&directory, None, usize::MAX).await?;
+    let Some(last) = names.last() else { return Ok(0) };
+    let piece = shared.content.document::<Piece>(&format!("{directory}{last}")).await?;
+    let offset = u64::from_str_radix(last, 16).map_err(io::Error::other)?;
+    Ok(offset + piece.map_or(0, |piece| piece.length))
+}
+
+async fn pieces(shared: &Shared, session: &str) -> io::Result<Vec<Piece>> {
+    let directory = format!("{}at/", directory(session));
+    let names = shared.content.storage.names(&directory, None, usize::MAX).await?;
+    let read = stream::iter(names).map(|name| {
+        let key = format!("{directory}{name}");
+        async move { shared.content.document::<Piece>(&key).await }
+    });
+    read.buffered(8).try_filter_map(|piece| async { Ok(piece) }).try_collect().await
+}
+
+async fn forget(shared: &Shared, session: &str) -> io::Result<()> {
+    let storage = shared.content.storage.as_ref();
+    for stat in listed(storage, &directory(session)).await? {
+        storage.delete(&stat.key).await?;
+    }
+    Ok(())
+}
+
+/// A piece that is arriving.
+struct Arriving {
+    key: String,
+    writer: Box<dyn Writer>,
+    digester: Digester,
+    length: u64,
+}
+
+async fn arriving(shared: &Shared, session: &str) -> io::Result<Arriving> {
+    let key = format!("{}data/{}", directory(session), random());
+    let writer = shared.content.storage.writer(&key).await?;
+    Ok(Arriving { key, writer, digester: Digester::default(), length: 0 })
+}
+
+/// Records a piece that is whole.
+async fn record(
+    shared: &Shared,
+    session: &str,
+    offset: u64,
+    piece: Arriving,
+) -> Result<u64, Trouble> {
+    let Arriving { key, writer, digester, length } = piece;
+    writer.finish().await?;
+    let piece = Piece { key: key.clone(), length, sha256: digester.finish() };
+    let document = serde_json::to_vec(&piece).map_err(io::Error::other)?.into();
+    let at = format!("{}at/{offset:016x}", directory(session));
+    let storage = shared.content.storage.as_ref();
+    if !storage.put(&at, document, When::Absent).await? {
+        storage.delete(&key).await?;
+        return Err(Trouble::Raced);
+    }
+    Ok(offset + length)
+}
+
+/// Takes what the body brings; the length of the session then.
+async fn receive(
+    shared: &Shared,
+    call: &mut Call,
+    session: &str,
+    mut offset: u64,
+) -> Result<u64, Trouble> {
+    let _uploading = shared.metrics.uploading();
+    let mut piece: Option<Arriving> = None;
+    let result = loop {
+        let bytes = match call.next().await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(Trouble::Client(error)),
+        };
+        shared.metrics.received(bytes.len() as u64);
+        let mut into = match piece.take() {
+            Some(piece) => piece,
+            None => arriving(shared, session).await?,
+        };
+        if offset + into.length + bytes.len() as u64 > shared.options.limits.blob {
+            into.writer.abort().await;
+            return Err(Trouble::TooLarge);
+        }
+        into.digester.update(&bytes);
+        into.length += bytes.len() as u64;
+        into.writer.write(bytes).await?;
+        match into.length >= PIECE {
+            true => offset = record(shared, session, offset, into).await?,
+            false => piece = Some(into),
+        }
+    };
+    if let Some(piece) = piece {
+        offset = record(shared, session, offset, piece).await?;
+    }
+    result.map(|()| offset)
+}
+
+/// Takes the last bytes and keeps the blob if it is what it should be.
+async fn finish(
+    shared: &Shared,
+    call: &mut Call,
+    name: &str,
+    session: &str,
+    length: u64,
+    digest: &str,
+) -> Answered {
+    if let Err(trouble) = receive(shared, call, session, length).await {
+        return Err(told(trouble, name, session));
+    }
+    let Ok(digest) = digest.parse::<Digest>() else {
+        return Err(error(400, "DIGEST_INVALID", "not a sha256 or sha512 digest").into());
+    };
+    let pieces = pieces(shared, session).await?;
+    let (found, key) = match pieces.as_slice() {
+        [piece] if digest.algorithm() == Algorithm::Sha256 => (piece.sha256, piece.key.clone()),
+        [piece] => {
+            let found = shared.content.hashed(&piece.key, digest).await?;
+            let found = found.ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+            (found, piece.key.clone())
+        }
+        pieces => joined(shared, session, pieces, digest).await?,
+    };
+    if found != digest {
+        forget(shared, session).await?;
+        return Err(error(400, "DIGEST_INVALID", &format!("the bytes are {found}")).into());
+    }
+    let kept = shared.content.adopt(name, digest, &key).await?;
+    if kept != Kept::Yes {
+        return Err(busy().into());
+    }
+    forget(shared, session).await?;
+    Ok(created(name, digest))
+}
+
+/// Puts pieces together, however many.
+async fn joined(
+    shared: &Shared,
+    session: &str,
+    pieces: &[Piece],
+    digest: Digest,
+) -> io::Result<(Digest, String)> {
+    let storage = shared.content.storage.as_ref();
+    let key = format!("{}data/{}", directory(session), random());
+    let mut writer = storage.writer(&key).await?;
+    let mut digester = Digester::new(digest.algorithm());
+    for piece in pieces {
+        let mut stream = storage.read(&piece.key, None).await?.ok_or(io::ErrorKind::NotFound)?;
+        while let Some(bytes) = stream.try_next().await? {
+            digester.update(&bytes);
+            writer.write(bytes).await?;
+        }
+    }
+    writer.finish().await?;
+    Ok((digester.finish(), key))
+}

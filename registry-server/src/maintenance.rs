@@ -1,0 +1,128 @@
+//! What a registry does beside answering: expiry, retention, collection, counting.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+
+use crate::content::Content;
+use crate::content::collection::Garbage;
+use crate::content::protocol::Collected;
+use crate::content::scrub::Scrubbed;
+use crate::http::server::{Shared, storage};
+use crate::retention::{self, Retired};
+use crate::{Options, Result, keys};
+
+/// Tidies up now and then, until dropped.
+pub(crate) async fn tidy(shared: Arc<Shared>) {
+    let Some(every) = shared.options.tidying else { return };
+    loop {
+        tokio::time::sleep(every).await;
+        if let Err(error) = once(&shared).await {
+            tracing::error!(%error, "tidying up");
+        }
+    }
+}
+
+async fn once(shared: &Shared) -> std::io::Result<()> {
+    let (content, metrics) = (&shared.content, &shared.metrics);
+    let expired = content.expire_uploads(shared.options.limits.idle_upload).await?;
+    metrics.expired.fetch_add(expired, Relaxed);
+    let retired = retention::apply(content, &shared.options.retention, false).await?;
+    metrics.retired.fetch_add(retired.len() as u64, Relaxed);
+    for gone in &retired {
+        tracing::info!(repository = gone.repository, tag = gone.tag, "retention deleted a tag");
+    }
+    if let Some(done) = content.collect().await? {
+        metrics.collections.fetch_add(1, Relaxed);
+        metrics.erased.fetch_add(done.erased, Relaxed);
+        tracing::info!(?done, "collected");
+    }
+    let (mut blobs, mut bytes) = (0, 0);
+    let mut walk = content.storage.walk(keys::BLOBS).await?;
+    while let Some(stat) = walk.try_next().await? {
+        (blobs, bytes) = (blobs + 1, bytes + stat.size);
+    }
+    metrics.blobs.store(blobs, Relaxed);
+    metrics.stored.store(bytes, Relaxed);
+    Ok(())
+}
+
+/// A registry's storage without a server, beside those that may be serving it.
+pub struct Admin {
+    content: Content,
+    options: Options,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Admin({})", self.content.storage.name())
+    }
+}
+
+impl Admin {
+    /// Opens a registry's storage.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn open(options: Options) -> Result<Admin> {
+        let rules = options.retention.clone();
+        let content = Content::new(storage(&options)?, options.limits.grace)
+            .tidied(move |name| retention::tidies(&rules, name));
+        Ok(Admin { content, options })
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(std::io::Error) -> crate::Error {
+        let name = self.content.storage.name();
+        move |source| crate::Error::Storage { action, name, source }
+    }
+
+    /// Collects what nothing needs; `None` if a server is collecting now.
+    ///
+    /// # Errors
+    /// Of the storage.
+    pub async fn collect(&self) -> Result<Option<Collected>> {
+        let failed = |e| self.failed("collecting garbage in")(e);
+        self.content.expire_uploads(self.options.limits.idle_upload).await.map_err(failed)?;
+        self.content.collect().await.map_err(failed)
+    }
+
+    /// What would be collected first.
+    ///
+    /// # Errors
+    /// Of the storage.
+    pub async fn garbage(&self) -> Result<Garbage> {
+        self.content.garbage().await.map_err(self.failed("looking for garbage in"))
+    }
+
+    /// Reads and hashes everything; with `repair`, removes what is broken.
+    ///
+    /// # Errors
+    /// Of the storage.
+    pub async fn scrub(&self, repair: bool) -> Result<Scrubbed> {
+        let mut found = self.content.scrub(repair).await.map_err(self.failed("scrubbing"))?;
+        // What was not asked for yet is not missing in a cache.
+        let cached = |name: &str| {
+            self.options.upstreams.iter().any(|upstream| {
+                name.strip_prefix(&upstream.prefix).is_some_and(|rest| rest.starts_with('/'))
+            })
+        };
+        found.missing.retain(|(name, _, _)| !cached(name));
+        Ok(found)
+    }
+
+    /// Applies the retention rules; with `dry`, only says what would go.
+    ///
+    /// # Errors
+    /// Of the storage.
+    pub async fn retire(&self, dry: bool) -> Result<Vec<Retired>> {
+        let applied = retention::apply(&self.content, &self.options.retention, dry).await;
+        applied.map_err(self.failed("applying retention to"))
+    }
+
+    /// How long `collect` spares what nothing needs.
+    pub fn grace(&self) -> Duration {
+        self.options.limits.grace
+    }
+}

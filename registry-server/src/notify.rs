@@ -1,0 +1,79 @@
+//! Telling others what happened: a POST with JSON for each event, in order, to each address.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::options::Clock;
+
+/// Events that wait at most; more are dropped and logged.
+const WAITING: usize = 1_000;
+/// An event is sent so often at most.
+const ATTEMPTS: u32 = 4;
+
+/// Where events go.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notices {
+    senders: Arc<[mpsc::Sender<Value>]>,
+    clock: Clock,
+}
+
+impl Notices {
+    /// Begins to send to these URLs. To be called where tasks can run.
+    pub(crate) fn start(urls: &[String], clock: Clock) -> Notices {
+        let senders = urls.iter().map(|url| {
+            let (sender, receiver) = mpsc::channel(WAITING);
+            tokio::spawn(deliver(url.clone(), receiver));
+            sender
+        });
+        Notices { senders: senders.collect(), clock }
+    }
+
+    /// Tells of something that happened to a manifest.
+    pub(crate) fn tell(&self, action: &str, repository: &str, tags: &[String], digest: &str) {
+        if self.senders.is_empty() {
+            return;
+        }
+        let event = json!({
+            "timestamp": self.clock.timestamp(),
+            "action": action,
+            "target": { "repository": repository, "tags": tags, "digest": digest },
+        });
+        for sender in &*self.senders {
+            if sender.try_send(event.clone()).is_err() {
+                tracing::warn!(action, repository, "dropping an event: too many wait");
+            }
+        }
+    }
+}
+
+async fn deliver(url: String, mut events: mpsc::Receiver<Value>) {
+    // An earlier choice of the process stands.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .redirect(reqwest::redirect::Policy::none())
+        .build();
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::error!(%error, url, "no events will be sent");
+            return;
+        }
+    };
+    while let Some(event) = events.recv().await {
+        let body = event.to_string();
+        for attempt in 1..=ATTEMPTS {
+            let request = client.post(&url).header("content-type", "application/json");
+            let problem = match request.body(body.clone()).send().await {
+                Ok(answer) if answer.status().is_success() => break,
+                Ok(answer) => format!("it answered {}", answer.status()),
+                Err(error) => error.to_string(),
+            };
+            tracing::warn!(problem, url, attempt, "sending an event");
+            tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
+        }
+    }
+}

@@ -1,0 +1,77 @@
+use super::*;
+
+async fn text(storage: &dyn Storage, key: &str) -> Option<String> {
+    let bytes = whole(storage, key, 1 << 20).await.unwrap()?;
+    Some(String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+/// What every place must do; the bucket is taken through it by the end-to-end tests.
+async fn keeps_its_promises(storage: &dyn Storage) {
+    let put = |key: &'static str, text: &'static str, when| {
+        storage.put(key, Bytes::from_static(text.as_bytes()), when)
+    };
+    assert_eq!(text(storage, "a/b").await, None);
+    assert!(storage.stat("a/b").await.unwrap().is_none());
+    assert!(put("a/b", "one", When::Always).await.unwrap());
+    assert!(!put("a/b", "two", When::Absent).await.unwrap());
+    assert_eq!(text(storage, "a/b").await.as_deref(), Some("one"));
+    let version = storage.stat("a/b").await.unwrap().unwrap().version.unwrap();
+    assert!(put("a/b", "three", When::Is(version.clone())).await.unwrap());
+    assert!(!put("a/b", "four", When::Is(version.clone())).await.unwrap());
+    assert!(!put("a/none", "four", When::Is(version)).await.unwrap());
+    assert!(put("a/c", "five", When::Absent).await.unwrap());
+    let part = storage.read("a/b", Some(1..4)).await.unwrap().unwrap();
+    let part: Vec<_> = part.map(|bytes| bytes.unwrap()).collect().await;
+    assert_eq!(part.concat(), b"hre");
+
+    let mut writer = storage.writer("up/x").await.unwrap();
+    writer.write(Bytes::from_static(b"ab")).await.unwrap();
+    writer.write(Bytes::from_static(b"cd")).await.unwrap();
+    assert_eq!(text(storage, "up/x").await, None);
+    writer.finish().await.unwrap();
+    assert_eq!(text(storage, "up/x").await.as_deref(), Some("abcd"));
+    storage.promote("up/x", "a/d").await.unwrap();
+    assert_eq!(text(storage, "a/d").await.as_deref(), Some("abcd"));
+    let dropped = storage.writer("a/e").await.unwrap();
+    drop(dropped);
+    assert!(storage.promote("a/e", "a/f").await.is_err());
+
+    put("a/deep/g", "", When::Always).await.unwrap();
+    assert_eq!(storage.names("a/", None, 9).await.unwrap(), ["b", "c", "d"]);
+    assert_eq!(storage.names("a/", Some("b"), 1).await.unwrap(), ["c"]);
+    assert_eq!(storage.names("a/", Some("bb"), 9).await.unwrap(), ["c", "d"]);
+    assert!(storage.names("none/", None, 9).await.unwrap().is_empty());
+    let mut keys: Vec<_> =
+        listed(storage, "a/").await.unwrap().into_iter().map(|s| (s.key, s.size)).collect();
+    keys.sort();
+    let expected = [("a/b", 5), ("a/c", 4), ("a/d", 4), ("a/deep/g", 0)];
+    assert_eq!(keys, expected.map(|(key, size)| (key.to_owned(), size)));
+
+    let before = storage.now().await.unwrap();
+    put("a/h", "", When::Always).await.unwrap();
+    assert!(storage.stat("a/h").await.unwrap().unwrap().modified >= before);
+    storage.delete("a/deep/g").await.unwrap();
+    storage.delete("a/deep/g").await.unwrap();
+    put("a/deep/g", "again", When::Absent).await.unwrap();
+    assert_eq!(text(storage, "a/deep/g").await.as_deref(), Some("again"));
+    assert!(whole(storage, "a/deep/g", 4).await.is_err());
+}
+
+#[tokio::test]
+async fn memory_keeps_its_promises() {
+    keeps_its_promises(&Memory::default()).await;
+}
+
+#[tokio::test]
+async fn a_directory_keeps_its_promises() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = Directory::open(home.path()).unwrap();
+    keeps_its_promises(&directory).await;
+    for key in ["../x", "a//b", "a/./b"] {
+        assert!(directory.stat(key).await.is_err(), "{key}");
+    }
+    // Nothing is left of what was not finished.
+    let left = std::fs::read_dir(home.path().join("tmp")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"]);
+}

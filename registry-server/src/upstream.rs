@@ -1,0 +1,393 @@
+//! Pull-through caches: repositories below a prefix are those of another registry, fetched when they
+//! are asked for.
+
+mod flight;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use image::{Descriptor, Digest, Repository};
+use registry_client::{Client, Credential, HostRule, Repo, Target};
+use serde_json::Value;
+use task::{Fault, Kind};
+
+use crate::content::{Content, Entry};
+use crate::http::answer::{Answer, error};
+use crate::lock::Lock;
+use crate::metrics::Metrics;
+use crate::storage::{Bytestream, page, whole};
+use crate::{Error, Options, Result, keys};
+use flight::Flights;
+
+/// Sizes of blobs that are remembered.
+const SIZES: usize = 100_000;
+
+/// A registry that repositories below a prefix are fetched from.
+#[derive(Clone)]
+pub struct Upstream {
+    /// What the names of the repositories begin with here: `docker.io` for `docker.io/library/x`.
+    pub prefix: String,
+    /// The registry.
+    pub registry: String,
+    /// What their names begin with there.
+    pub path: String,
+    /// How the registry is reached.
+    pub host: HostRule,
+    /// Sent to this registry and the token service it names, and to nobody else.
+    pub credential: Option<Credential>,
+    /// How long a tag is not asked for again.
+    pub ttl: Duration,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upstream({} -> {}/{})", self.prefix, self.registry, self.path)
+    }
+}
+
+/// An upstream in use.
+pub(crate) struct Source {
+    upstream: Upstream,
+    client: Client,
+}
+
+/// A blob of an upstream.
+pub(crate) enum Cached {
+    /// It is in the storage now.
+    Stored,
+    /// It comes, of this size.
+    Arriving(Bytestream, Option<u64>),
+    /// The upstream does not have it.
+    Unknown,
+    /// The upstream cannot be asked.
+    Failed(Box<Answer>),
+}
+
+/// All upstreams.
+pub(crate) struct Upstreams {
+    sources: Vec<Source>,
+    content: Content,
+    metrics: Arc<Metrics>,
+    flights: Flights,
+    /// Who asks an upstream for something, so that others wait for the answer.
+    asking: Lock<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    sizes: Lock<HashMap<Digest, u64>>,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Upstreams {
+    pub(crate) fn new(
+        options: &Options,
+        content: Content,
+        metrics: Arc<Metrics>,
+    ) -> Result<Upstreams> {
+        let mut sources = Vec::new();
+        for upstream in &options.upstreams {
+            let failed = |reason: String| Error::Configuration {
+                what: "an upstream",
+                reason: format!("{}: {reason}", upstream.prefix),
+            };
+            Repository::new(&upstream.registry, "a").map_err(|e| failed(e.to_string()))?;
+            Repository::new("localhost", &upstream.prefix).map_err(|e| failed(e.to_string()))?;
+            let mut client = registry_client::Options {
+                hosts: vec![upstream.host.clone()],
+                retries: 2,
+                ..registry_client::Options::default()
+            };
+            if let Some(credential) = &upstream.credential {
+                client.keychain = Arc::new(credential.clone());
+            }
+            let client = Client::new(client).map_err(|error| failed(error.to_string()))?;
+            sources.push(Source { upstream: upstream.clone(), client });
+        }
+        // The longest prefix that fits is the one that is meant.
+        sources.sort_by_key(|source| std::cmp::Reverse(source.upstream.prefix.len()));
+        let flights = Flights::new(options, content.clone());
+        let (asking, sizes) = (Lock::default(), Lock::default());
+        Ok(Upstreams { sources, content, metrics, flights, asking, sizes })
+    }
+
+    /// The upstream of a repository.
+    pub(crate) fn of(&self, name: &str) -> Option<&Source> {
+        self.sources.iter().find(|source| source.remote(name).is_some())
+    }
+
+    /// What a repository that a client names by its registry is called here.
+    pub(crate) fn namespaced(&self, space: &str, name: &str) -> Option<String> {
+        let mut sources = self.sources.iter();
+        let source =
+            sources.find(|s| s.upstream.registry == space && s.upstream.path.is_empty())?;
+        Some(format!("{}/{name}", source.upstream.prefix))
+    }
+
+    /// Has one task at a time ask for something.
+    async fn alone(&self, what: String) -> tokio::sync::OwnedMutexGuard<()> {
+        let mutex = {
+            let mut asking = self.asking.lock();
+            asking.retain(|_, mutex| Arc::strong_count(mutex) > 1);
+            Arc::clone(asking.entry(what).or_default())
+        };
+        mutex.lock_owned().await
+    }
+
+    /// Whether a manifest is here and need not be asked for.
+    async fn current(&self, source: &Source, name: &str, reference: &str) -> io::Result<bool> {
+        if let Ok(digest) = reference.parse::<Digest>() {
+            return Ok(self.content.entry(name, digest).await?.is_some());
+        }
+        let Some(set) = self.content.storage.stat(&keys::tag(name, reference)).await? else {
+            return Ok(false);
+        };
+        Ok(set.modified + source.upstream.ttl > self.content.time().await?)
+    }
+
+    /// Sees to it that a manifest is here. An answer is that to give instead.
+    pub(crate) async fn manifest(
+        &self,
+        source: &Source,
+        name: &str,
+        reference: &str,
+    ) -> io::Result<Option<Answer>> {
+        let target: Target = match (reference.parse(), reference.parse::<image::Tag>()) {
+            (Ok(digest), _) => Target::Digest(digest),
+            (_, Ok(tag)) => Target::Tag(tag),
+            _ => return Ok(None),
+        };
+        if self.current(source, name, reference).await? {
+            count(&self.metrics.hits);
+            return Ok(None);
+        }
+        let _alone = self.alone(format!("{name} {reference}")).await;
+        if self.current(source, name, reference).await? {
+            count(&self.metrics.hits);
+            return Ok(None);
+        }
+        count(&self.metrics.misses);
+        let Some(repo) = source.repo(name) else { return Ok(None) };
+        match self.fetch(&repo, name, &target).await? {
+            Ok(()) => Ok(None),
+            Err(failure) => {
+                count(&self.metrics.upstream_errors);
+                tracing::warn!(error = %chained(&failure), name, reference, "asking an upstream");
+                let there = match &target {
+                    Target::Tag(tag) => self.content.tag(name, tag.as_str()).await?.is_some(),
+                    Target::Digest(_) => false,
+                };
+                match failure.kind() {
+                    Kind::NotFound => {
+                        if there {
+                            self.content.delete_tag(name, reference).await?;
+                        }
+                        Ok(Some(error(
+                            404,
+                            "MANIFEST_UNKNOWN",
+                            "the upstream has no such manifest",
+                        )))
+                    }
+                    Kind::Denied => Ok(Some(error(403, "DENIED", "the upstream refuses"))),
+                    // What was current a while ago is better than nothing.
+                    _ if there => Ok(None),
+                    _ => Ok(Some(unreachable())),
+                }
+            }
+        }
+    }
+
+    /// Brings a manifest; its parts come when they are asked for.
+    async fn fetch(
+        &self,
+        repo: &Repo,
+        name: &str,
+        target: &Target,
+    ) -> io::Result<std::result::Result<(), registry_client::Error>> {
+        let resolved = match target {
+            Target::Digest(_) => None,
+            Target::Tag(_) => match repo.resolve(target).await {
+                Ok(descriptor) => Some(descriptor),
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        let known = match &resolved {
+            Some(descriptor) => self.content.entry(name, descriptor.digest).await?,
+            None => None,
+        };
+        let descriptor = match known {
+            Some(entry) => entry.descriptor,
+            None => {
+                let by_digest = resolved.map(|descriptor| Target::Digest(descriptor.digest));
+                match repo.manifest(by_digest.as_ref().unwrap_or(target)).await {
+                    Ok((descriptor, bytes)) => {
+                        let entry = Entry::of(&descriptor.media_type, descriptor.digest, &bytes);
+                        self.content.put_manifest(name, &entry, &[], &bytes).await?;
+                        entry.descriptor
+                    }
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        };
+        if let Target::Tag(tag) = target {
+            self.content.set_tag(name, tag.as_str(), &descriptor, false).await?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// How large a blob is, where a manifest here says so.
+    async fn size(&self, name: &str, digest: Digest) -> io::Result<Option<u64>> {
+        if let Some(size) = self.sizes.lock().get(&digest) {
+            return Ok(Some(*size));
+        }
+        let directory = keys::manifest(name, digest);
+        let directory = directory.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let names = self.content.storage.names(&format!("{directory}/"), None, 1_000).await?;
+        for manifest in names.iter().filter_map(|name| keys::digest(name)) {
+            let Some(entry) = self.content.entry(name, manifest).await? else { continue };
+            if !entry.children.contains(&digest) {
+                continue;
+            }
+            let key = keys::blob(manifest);
+            let storage = self.content.storage.as_ref();
+            let bytes = whole(storage, &key, image::MAX_DOCUMENT).await?.unwrap_or_default();
+            self.learn(&bytes);
+            return Ok(self.sizes.lock().get(&digest).copied());
+        }
+        Ok(None)
+    }
+
+    /// Remembers the sizes a manifest tells.
+    fn learn(&self, manifest: &[u8]) {
+        let document: Value = serde_json::from_slice(manifest).unwrap_or_default();
+        let layers = document["layers"].as_array().into_iter().flatten();
+        let mut sizes = self.sizes.lock();
+        if sizes.len() >= SIZES {
+            sizes.clear();
+        }
+        for part in layers.chain([&document["config"]]) {
+            let digest = part["digest"].as_str().and_then(|text| text.parse().ok());
+            if let (Some(digest), Some(size)) = (digest, part["size"].as_u64()) {
+                sizes.insert(digest, size);
+            }
+        }
+    }
+
+    /// A blob that is not here.
+    pub(crate) async fn blob(
+        &self,
+        source: &Source,
+        name: &str,
+        digest: Digest,
+    ) -> io::Result<Cached> {
+        let Some(repo) = source.repo(name) else { return Ok(Cached::Unknown) };
+        if let Some((stream, size)) = self.flights.join(name, digest) {
+            count(&self.metrics.hits);
+            return Ok(Cached::Arriving(stream, size));
+        }
+        let _alone = self.alone(format!("{name} {digest}")).await;
+        if let Some((stream, size)) = self.flights.join(name, digest) {
+            count(&self.metrics.hits);
+            return Ok(Cached::Arriving(stream, size));
+        }
+        if self.content.blob(name, digest).await?.is_some() {
+            return Ok(Cached::Stored);
+        }
+        count(&self.metrics.misses);
+        let size = self.size(name, digest).await?;
+        match repo.blob(digest, size, None).await {
+            Ok(body) => {
+                let metrics = Arc::clone(&self.metrics);
+                let stream = self.flights.start(name, digest, size, body, metrics).await?;
+                Ok(Cached::Arriving(stream, size))
+            }
+            Err(failure) => {
+                count(&self.metrics.upstream_errors);
+                tracing::warn!(error = %chained(&failure), name, %digest, "asking an upstream");
+                Ok(match failure.kind() {
+                    Kind::NotFound => Cached::Unknown,
+                    Kind::Denied => {
+                        Cached::Failed(Box::new(error(403, "DENIED", "the upstream refuses")))
+                    }
+                    _ => Cached::Failed(Box::new(unreachable())),
+                })
+            }
+        }
+    }
+
+    /// The tags there; `None` where the upstream cannot be asked, and those here must do.
+    pub(crate) async fn tags(
+        &self,
+        source: &Source,
+        name: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> io::Result<Option<Vec<String>>> {
+        let Some(repo) = source.repo(name) else { return Ok(None) };
+        match repo.tags(None).await {
+            Ok(mut tags) => {
+                tags.sort_unstable();
+                tags.dedup();
+                Ok(Some(page(tags.into_iter(), after, limit)))
+            }
+            Err(error) => {
+                count(&self.metrics.upstream_errors);
+                tracing::warn!(error = %chained(&error), name, "asking an upstream for tags");
+                Ok(None)
+            }
+        }
+    }
+
+    /// What refers to a manifest there.
+    pub(crate) async fn referrers(
+        &self,
+        source: &Source,
+        name: &str,
+        subject: Digest,
+    ) -> io::Result<Vec<Descriptor>> {
+        let Some(repo) = source.repo(name) else { return Ok(Vec::new()) };
+        match repo.referrers(subject, None).await {
+            Ok(referrers) => Ok(referrers),
+            Err(error) => {
+                count(&self.metrics.upstream_errors);
+                tracing::warn!(error = %chained(&error), name, "asking an upstream for referrers");
+                self.content.referrers(name, subject, None, 500).await
+            }
+        }
+    }
+}
+
+/// An error with its causes.
+fn chained(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn unreachable() -> Answer {
+    error(502, "UNAVAILABLE", "the upstream cannot be asked now")
+}
+
+impl Source {
+    /// What a repository here is called there.
+    fn remote(&self, name: &str) -> Option<String> {
+        let rest = name.strip_prefix(&self.upstream.prefix)?.strip_prefix('/')?;
+        Some(match self.upstream.path.is_empty() {
+            true => rest.to_owned(),
+            false => format!("{}/{rest}", self.upstream.path),
+        })
+    }
+
+    fn repo(&self, name: &str) -> Option<Repo> {
+        let path = self.remote(name)?;
+        let repository = Repository::new(&self.upstream.registry, &path).ok()?;
+        Some(self.client.repo(&repository))
+    }
+}

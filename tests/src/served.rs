@@ -1,0 +1,70 @@
+//! `rbuild registry serve` as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+/// A running registry of ours, ended when this is dropped.
+pub struct Served {
+    child: Child,
+    /// `127.0.0.1:port`.
+    pub address: String,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Served {
+    /// Starts `rbuild registry serve` with these arguments on a free port.
+    #[track_caller]
+    pub fn start(mut command: Command, arguments: &[&str]) -> Served {
+        command.args(["registry", "serve", "--address", "127.0.0.1:0"]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("rbuild starts");
+        let mut errors = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let mut said = String::new();
+        let address = loop {
+            let line = errors.next().unwrap_or_else(|| panic!("it did not start: {said}"));
+            let line = line.expect("text");
+            if let Some((_, address)) = line.split_once("as a registry on ") {
+                break address.to_owned();
+            }
+            said += &line;
+        };
+        // Both pipes are read, or the server would wait for a reader.
+        std::thread::spawn(move || errors.for_each(|line| eprintln!("registry: {line:?}")));
+        let output = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            output.map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+        });
+        Served { child, address, lines }
+    }
+
+    /// A name on this registry.
+    pub fn name(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// Kills it where it stands.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to stop, as a supervisor does.
+    pub fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    }
+
+    /// Its exit code once it has ended, and the rest of its standard output.
+    pub fn ended(&mut self) -> (Option<i32>, Vec<String>) {
+        let status = self.child.wait().expect("it is a child");
+        (status.code(), self.lines.iter().collect())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,147 @@
+//! Several servers on one bucket of a real S3-compatible store (moto's server, where installed).
+#![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests are tables")]
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use e2e::served::Served;
+use e2e::{Bench, peer, run, wire};
+use image::Digest;
+
+/// An S3-compatible store with the bucket `images`, ended when this is dropped.
+struct ObjectStore {
+    child: Child,
+    address: String,
+}
+
+impl ObjectStore {
+    fn start() -> Option<ObjectStore> {
+        let program = peer("moto_server")?;
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+        let mut child = Command::new(program)
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .env("S3_IGNORE_SUBDOMAIN_BUCKETNAME", "true")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let address = format!("127.0.0.1:{port}");
+        while std::net::TcpStream::connect(&address).is_err() {
+            assert!(child.try_wait().unwrap().is_none(), "moto_server ended");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let store = ObjectStore { child, address };
+        let made = wire::send(&store.address, "PUT", "/images", &[], b"");
+        assert_eq!(made.status, 200, "{}", made.text());
+        Some(store)
+    }
+
+    /// A server of ours on the bucket.
+    fn server(&self, bench: &Bench, arguments: &[&str]) -> Served {
+        let endpoint = format!("http://{}", self.address);
+        let bucket = ["--s3-bucket", "images", "--s3-endpoint", &endpoint, "--s3-prefix", "one"];
+        let mut command = bench.command("rbuild");
+        self.key(&mut command);
+        Served::start(command, &[&bucket, arguments].concat())
+    }
+
+    fn key(&self, command: &mut Command) {
+        command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret");
+        command.env("AWS_REGION", "us-east-1");
+    }
+}
+
+impl Drop for ObjectStore {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn three_servers_share_a_bucket_and_one_dies_in_mid_upload() {
+    let Some(store) = ObjectStore::start() else { return };
+    let bench = Bench::new();
+    let mut servers: Vec<Served> = (0..3).map(|_| store.server(&bench, &[])).collect();
+    let layout = e2e::image::busybox(&bench.path().join("busybox"));
+    let from = format!("oci:{}:busybox", layout.display());
+    let on = |server: &Served, name: &str| format!("docker://{}", server.name(name));
+
+    // Pushed to one, read from another, by us and by others.
+    bench.rcopy(["copy", &from, &on(&servers[0], "team/app:1")]).ok();
+    let digest = bench.rcopy(["digest", &on(&servers[1], "team/app:1")]).ok().text().to_owned();
+    if let Some(skopeo) = peer("skopeo") {
+        let to = on(&servers[1], "team/skopeo:1");
+        run(Command::new(&skopeo).args([
+            "--insecure-policy",
+            "copy",
+            "--src-tls-verify=false",
+            "--dest-tls-verify=false",
+            "--preserve-digests",
+            &on(&servers[2], "team/app:1"),
+            &to,
+        ]))
+        .ok();
+        let got = bench.rcopy(["digest", &on(&servers[0], "team/skopeo:1")]).ok();
+        assert_eq!(got.text(), digest);
+    }
+    bench.rcopy(["copy", &on(&servers[2], "team/app:1"), "oci:back:1"]).ok();
+
+    // One upload through all three; the second dies with a piece half way.
+    let blob: Vec<u8> = (0..300_000_u32).map(|n| (n % 253) as u8).collect();
+    let begun = wire::send(&servers[0].address, "POST", "/v2/team/app/blobs/uploads/", &[], b"");
+    assert_eq!(begun.status, 202);
+    let location = begun.header("location").to_owned();
+    let sent = wire::send(&servers[0].address, "PATCH", &location, &[], &blob[..100_000]);
+    assert_eq!((sent.status, sent.header("range")), (202, "0-99999"));
+    let half =
+        wire::begin(&servers[1].address, "PATCH", &location, 200_000, &blob[100_000..150_000]);
+    servers[1].kill();
+    drop(half);
+    let known = wire::send(&servers[2].address, "GET", &location, &[], b"");
+    assert_eq!((known.status, known.header("range")), (204, "0-99999"));
+    let sent = wire::send(&servers[2].address, "PATCH", &location, &[], &blob[100_000..]);
+    assert_eq!((sent.status, sent.header("range")), (202, "0-299999"));
+    let sum = Digest::of(&blob);
+    let put = format!("{location}&digest={sum}");
+    assert_eq!(wire::send(&servers[0].address, "PUT", &put, &[], b"").status, 201);
+    let at = format!("/v2/team/app/blobs/{sum}");
+    assert_eq!(wire::send(&servers[2].address, "GET", &at, &[], b"").body, blob);
+    let part = wire::send(&servers[0].address, "GET", &at, &[("range", "bytes=5-9")], b"");
+    assert_eq!((part.status, part.body.as_slice()), (206, &blob[5..10]));
+
+    // Others push meanwhile through those that are left, at once.
+    let pushes: Vec<_> = (0..4)
+        .map(|number| {
+            let to = on(&servers[if number % 2 == 0 { 0 } else { 2 }], &format!("many/{number}:1"));
+            let mut command = bench.command("rcopy");
+            command.args(["copy", &from, &to]).stdin(Stdio::null());
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut push in pushes {
+        assert!(push.wait().unwrap().success());
+    }
+    for number in 0..4 {
+        let name = on(&servers[if number % 2 == 0 { 2 } else { 0 }], &format!("many/{number}:1"));
+        assert_eq!(bench.rcopy(["digest", &name]).ok().text(), digest);
+    }
+
+    // A collection beside the servers takes what nothing needs, and nothing else.
+    let endpoint = format!("http://{}", store.address);
+    let care = |arguments: &[&str]| {
+        let mut command = bench.command("rbuild");
+        store.key(&mut command);
+        command.arg("registry").args(arguments);
+        command.args(["--s3-bucket", "images", "--s3-endpoint", &endpoint, "--s3-prefix", "one"]);
+        run(&mut command).ok()
+    };
+    let planned = care(&["gc", "--dry-run", "--grace", "0s"]);
+    assert_eq!(planned.text(), format!("content {sum}"));
+    care(&["gc", "--grace", "0s"]);
+    assert_eq!(wire::send(&servers[0].address, "GET", &at, &[], b"").status, 404);
+    let scrubbed = care(&["scrub"]);
+    assert!(scrubbed.text().ends_with("0 broken, 0 manifests with parts missing"));
+    bench.rcopy(["copy", &on(&servers[0], "many/3:1"), "oci:again:1"]).ok();
+}
