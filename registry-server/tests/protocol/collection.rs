@@ -139,7 +139,7 @@ async fn pushes_deletions_and_two_collectors_at_once() {
                     // Layers come again and again, in both repositories, after they were deleted.
                     let layers =
                         [format!("layer {}", round % 5), format!("own {me} {}", round % 9)];
-                    let layers: Vec<&[u8]> = layers.iter().map(|l| l.as_bytes()).collect();
+                    let layers: Vec<&[u8]> = layers.iter().map(String::as_bytes).collect();
                     let name = if round % 2 == 0 { "a" } else { "tidy/b" };
                     let tag = format!("t{me}-{}", round % 6);
                     let digest = loop {

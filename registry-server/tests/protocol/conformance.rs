@@ -279,7 +279,7 @@ async fn referrers_are_listed_filtered_and_paged() {
                 (index["manifests"].as_array().unwrap().clone(), link, filtered)
             }
         };
-        assert_eq!(list("").await.0, [json!(0); 0]);
+        assert!(list("").await.0.is_empty());
         // Before its subject is there.
         let mut digests = Vec::new();
         for number in 0..4 {
