@@ -14,11 +14,15 @@ use crate::http::server::{Shared, storage};
 use crate::retention::{self, Retired};
 use crate::{Options, Result, keys};
 
+/// When a server that was started tidies up for the first time, and counts what there is.
+const FIRST: Duration = Duration::from_secs(60);
+
 /// Tidies up now and then, until dropped.
 pub(crate) async fn tidy(shared: Arc<Shared>) {
     let Some(every) = shared.options.tidying else { return };
+    let mut pause = every.min(FIRST);
     loop {
-        tokio::time::sleep(every).await;
+        tokio::time::sleep(std::mem::replace(&mut pause, every)).await;
         if let Err(error) = once(&shared).await {
             tracing::error!(%error, "tidying up");
         }

@@ -1,5 +1,6 @@
 //! Connections: plain or TLS, HTTP/1.1 or HTTP/2 (over TLS by ALPN, else with prior knowledge).
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -20,6 +21,8 @@ use crate::{Error, Result};
 
 /// How long the head of a request, and a TLS handshake, may take.
 const HEAD: Duration = Duration::from_secs(30);
+/// How long a client may read nothing of an answer.
+const UNREAD: Duration = Duration::from_secs(120);
 /// How long requests that run may go on when the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
 
@@ -27,6 +30,24 @@ const DRAIN: Duration = Duration::from_secs(25);
 struct Socket {
     stream: TcpStream,
     reset: Arc<AtomicBool>,
+    /// When to give up a client that takes nothing.
+    stalled: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Socket {
+    /// Ends a wait of a client that reads nothing, sooner or later.
+    fn bounded(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(UNREAD)));
+        stalled.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl Drop for Socket {
@@ -53,7 +74,8 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.bounded(written, context)
     }
 
     fn poll_write_vectored(
@@ -61,7 +83,8 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.bounded(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -109,7 +132,7 @@ pub(crate) async fn accept(
         let (shared, tls, stop) = (Arc::clone(&shared), tls.clone(), stop.clone());
         connections.spawn(async move {
             let reset = Arc::new(AtomicBool::new(false));
-            let socket = Socket { stream, reset: Arc::clone(&reset) };
+            let socket = Socket { stream, reset: Arc::clone(&reset), stalled: None };
             match tls {
                 None => serve(socket, shared, client, reset, stop).await,
                 Some(tls) => {

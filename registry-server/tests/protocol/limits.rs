@@ -36,3 +36,56 @@ async fn large_blobs_and_many_requests() {
     assert!(metrics.lines().any(|found| found == line), "{metrics}");
     assert!(metrics.contains("registry_uploads_in_flight 0"));
 }
+
+#[tokio::test]
+async fn http2_without_tls() {
+    let registry = Registry::start(Options::default()).unwrap();
+    let _ = Http::of(&registry);
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let path = format!("{}/v2/a/blobs/uploads/?digest={}", registry.url(), Digest::of(b"x"));
+    let pushed = client.post(&path).body("x").send().await.unwrap();
+    assert_eq!((pushed.status().as_u16(), pushed.version()), (201, reqwest::Version::HTTP_2));
+    // Refused in the middle of a body: the connection goes on.
+    let refused = client.put(format!("{}/v2/a/blobs/x", registry.url())).body(vec![0; 300_000]);
+    assert_eq!(refused.send().await.unwrap().status(), 400);
+    let got = client.get(format!("{}/v2/a/blobs/{}", registry.url(), Digest::of(b"x")));
+    assert_eq!(got.send().await.unwrap().bytes().await.unwrap(), "x");
+}
+
+/// One request on a listener, answered with this status; its body.
+async fn answered(listener: &tokio::net::TcpListener, status: u16) -> Value {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = Vec::new();
+    let body = loop {
+        let mut block = [0; 4096];
+        let count = stream.read(&mut block).await.unwrap();
+        request.extend_from_slice(&block[..count]);
+        let text = String::from_utf8_lossy(&request).into_owned();
+        let Some((_, body)) = text.split_once("\r\n\r\n") else { continue };
+        if let Ok(body) = serde_json::from_str(body) {
+            break body;
+        }
+    };
+    let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    body
+}
+
+#[tokio::test]
+async fn webhooks_are_told_again_until_they_listen() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let webhooks = vec![format!("http://{}/hook", listener.local_addr().unwrap())];
+    let registry = Registry::start(Options { webhooks, ..Options::default() }).unwrap();
+    let http = Http::of(&registry);
+    http.blob("a", CONFIG).await;
+    let image = image_of(&[]);
+    http.manifest("a", "v1", &image).await;
+    http.send("DELETE", "/v2/a/manifests/v1", &[], "").await;
+    let target = json!({ "repository": "a", "tags": ["v1"], "digest": digest_of(&image) });
+    for status in [500, 200] {
+        let event = answered(&listener, status).await;
+        assert_eq!((&event["action"], &event["target"]), (&json!("push"), &target));
+    }
+    assert_eq!(answered(&listener, 200).await["action"], "delete");
+}
