@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use e2e::served::Served;
-use e2e::{Bench, http, peer, run};
+use e2e::{Bench, peer, run, wire};
 
 /// A certificate for 127.0.0.1 that signs itself, and its key.
 fn certificate(bench: &Bench, name: &str) -> Option<()> {
@@ -199,7 +199,7 @@ fn retention_collection_and_scrub_beside_a_server() {
 
     // A bit turns on the disk.
     assert!(care(&["scrub"]).ok().text().starts_with("read 6 blobs and manifests"));
-    let manifest = http::send(&served.address, "GET", "/v2/ci/app/manifests/build-3", &[], b"");
+    let manifest = wire::send(&served.address, "GET", "/v2/ci/app/manifests/build-3", &[], b"");
     let manifest: serde_json::Value = serde_json::from_slice(&manifest.body).unwrap();
     let layer = manifest["layers"][0]["digest"].as_str().unwrap();
     let path = bench.path().join("images/blobs").join(layer.replace(':', "/"));
