@@ -51,3 +51,19 @@ pub use request::{
 };
 pub use sources::{DockerfileAt, HttpUrl, Sources, Stream};
 pub use why::{Explanation, Reason, ReasonKind};
+
+/// Parsers of what comes from elsewhere, for `fuzz/`.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Reads bytes as the documents of a cache.
+    pub fn cache(bytes: &[u8]) {
+        crate::cache::read_any(bytes);
+    }
+
+    /// Reads a text as the address of a repository or a download.
+    pub fn addresses(text: &str) {
+        if crate::GitUrl::is_git(text) {
+            let _ = crate::GitUrl::parse(text);
+        }
+    }
+}

@@ -43,3 +43,24 @@ pub use routes::{Mirror, MirrorPull, Route};
 pub use short_names::{
     Meaning, Mode as ShortNameMode, ShortNames, remember as remember_short_name,
 };
+
+/// Parsers of what registries send, for `fuzz/`.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use reqwest::header::{self, HeaderMap, HeaderValue};
+
+    /// Reads a text as every header there is.
+    pub fn headers(text: &str) {
+        let _ = crate::auth::Challenge::parse(text);
+        let Ok(value) = HeaderValue::from_str(text) else { return };
+        for name in [header::LINK, header::CONTENT_RANGE, header::RANGE, header::RETRY_AFTER, header::WARNING] {
+            let mut map = HeaderMap::new();
+            map.insert(name, value.clone());
+            let _ = crate::wire::next_link(&map);
+            let _ = crate::wire::content_range(&map);
+            let _ = crate::wire::upload_range(&map);
+            let _ = crate::wire::retry_after(&map);
+            let _ = crate::wire::warnings(&map);
+        }
+    }
+}

@@ -25,3 +25,16 @@ pub use error::{Error, Rejected, Result};
 pub use key::{KeyId, PrivateKey, PublicKey};
 pub use policy::{Policy, SignedIdentity};
 pub use verify::{Candidate, Demand, Evidence, Form, Mismatch, Verified, verify, verify_any};
+
+/// Parsers of foreign signatures, for `fuzz/`.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Reads bytes as everything a signature consists of.
+    pub fn signature(bytes: &[u8]) {
+        let _ = crate::bundle::Bundle::open(bytes);
+        let _ = crate::simple_signing::read(bytes);
+        let _ = crate::pem::find(bytes, |_| true);
+        let _ = crate::PublicKey::read(bytes);
+        let _ = crate::PrivateKey::read(bytes, None);
+    }
+}

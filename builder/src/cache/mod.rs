@@ -111,3 +111,10 @@ pub(crate) fn inline(build: &Build, target: &Target) -> Option<Inline> {
     let steps: Option<Vec<_>> = own.map(step).collect();
     Some(Inline { form: Form::of(&build.request).to_string(), steps: steps? })
 }
+
+/// Reads bytes as each document a cache consists of.
+#[cfg(fuzzing)]
+pub(crate) fn read_any(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<record::Listing>(bytes);
+    let _ = serde_json::from_slice::<Vec<(crate::why::Trace, crate::why::Facts)>>(bytes);
+}
