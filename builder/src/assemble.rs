@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use image::{
     Config, Descriptor, Digest, Document, History, Image, Index, Manifest, MediaType, RootFs,
 };
-use layers::LayerInfo;
 
 use crate::cache::{INLINE, Inline};
-use crate::plan::{ImagePlan, StepId};
+use crate::image_options::{ImageOptions, Level};
+use crate::plan::StepId;
+use crate::squash::Layered;
 use crate::{Format, Result};
 
 /// What is known when the layers are made.
 pub(crate) struct Parts<'a> {
-    pub(crate) plan: &'a ImagePlan,
+    pub(crate) config: &'a Config,
     pub(crate) base: Option<&'a Image>,
-    pub(crate) layers: &'a BTreeMap<StepId, LayerInfo>,
+    pub(crate) layered: &'a Layered,
     /// When each step made its layer first, seconds since 1970.
     pub(crate) times: &'a BTreeMap<StepId, i64>,
     /// The time of everything, if the user gave one.
@@ -23,7 +24,8 @@ pub(crate) struct Parts<'a> {
     /// The time of an image that nothing else gives one.
     pub(crate) now: i64,
     pub(crate) format: Format,
-    pub(crate) annotations: &'a BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) omit_history: bool,
     /// What the image tells of its steps, so that it is a cache.
     pub(crate) cache: Option<Inline>,
 }
@@ -38,9 +40,11 @@ pub(crate) struct Assembled {
 
 impl Assembled {
     /// These images, at least one, and their index if one is needed.
-    pub(crate) fn new(images: Vec<Image>, format: Format) -> Assembled {
+    pub(crate) fn new(images: Vec<Image>, format: Format, options: &ImageOptions) -> Assembled {
         let index = (images.len() > 1).then(|| {
             let entry = |image: &Image| Descriptor {
+                annotations: options
+                    .annotations(Level::ManifestDescriptor, Some(&image.platform())),
                 platform: Some(image.platform()),
                 ..image.descriptor().bare()
             };
@@ -50,6 +54,7 @@ impl Assembled {
             };
             let mut index = Index::new(images.iter().map(entry).collect());
             index.media_type = Some(media_type.clone());
+            index.annotations = options.annotations(Level::Index, None);
             Document::write(media_type, index)
         });
         Assembled { images, index }
@@ -75,8 +80,13 @@ impl Assembled {
 /// Puts the image together.
 pub(crate) fn assemble(parts: &Parts<'_>) -> Result<Image> {
     let docker = parts.format == Format::Docker;
-    let mut config: Config = parts.plan.config.clone();
-    let mut descriptors = Vec::new();
+    let mut config: Config = parts.config.clone();
+    let mut descriptors = parts.layered.below.clone();
+    for descriptor in &mut descriptors {
+        if let Some(encoding) = descriptor.media_type.layer_encoding() {
+            descriptor.media_type = MediaType::layer(encoding, docker);
+        }
+    }
     let mut history = Vec::new();
     let mut diff_ids = Vec::new();
     // Steps that make no layer have the time of the last one that did: a build that the cache
@@ -86,19 +96,15 @@ pub(crate) fn assemble(parts: &Parts<'_>) -> Result<Image> {
         let own = base.config();
         created = own.created.clone();
         history.clone_from(&own.history);
-        diff_ids.clone_from(&own.rootfs.diff_ids);
-        for layer in base.layers() {
-            let encoding = layer.descriptor.media_type.layer_encoding();
-            let mut descriptor = layer.descriptor.bare();
-            if let Some(encoding) = encoding {
-                descriptor.media_type = MediaType::layer(encoding, docker);
-            }
-            descriptors.push(descriptor);
+        if parts.layered.whole {
+            history.iter_mut().for_each(|line: &mut History| line.empty_layer = true);
+        } else {
+            diff_ids.clone_from(&own.rootfs.diff_ids);
         }
     }
-    for item in &parts.plan.history {
+    for item in &parts.layered.history {
         if let Some(step) = item.layer
-            && let Some(info) = parts.layers.get(&step)
+            && let Some(info) = parts.layered.layers.get(&step)
         {
             let time = parts.times.get(&step).copied().unwrap_or(parts.now);
             created = Some(rfc3339(time));
@@ -118,7 +124,7 @@ pub(crate) fn assemble(parts: &Parts<'_>) -> Result<Image> {
         });
     }
     config.created = parts.epoch.map(rfc3339).or(created).or_else(|| Some(rfc3339(parts.now)));
-    config.history = history;
+    config.history = if parts.omit_history { Vec::new() } else { history };
     if let Some(cache) = &parts.cache {
         config.rest.insert(INLINE.to_owned(), cache.to_value());
     }
@@ -130,7 +136,7 @@ pub(crate) fn assemble(parts: &Parts<'_>) -> Result<Image> {
     let config = Document::write(config_type, config);
     let mut manifest =
         Manifest::new(manifest_type.clone(), config.descriptor().clone(), descriptors);
-    manifest.annotations.clone_from(parts.annotations);
+    manifest.annotations.clone_from(&parts.annotations);
     let manifest = Document::write(manifest_type, manifest);
     Image::new(manifest, config)
         .map_err(|error| crate::Error::part("putting the image together")(task::Cause::new(error)))

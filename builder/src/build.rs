@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use dockerfile::{Diagnostic, Dockerfile, Severity};
 use futures::future::try_join_all;
-use image::{Image, Reference};
+use image::Reference;
 use serde_json::json;
+use store::SnapshotId;
 use task::{Cause, Task};
 use transport::Location;
 
@@ -18,10 +19,12 @@ use crate::check;
 use crate::context::complete;
 use crate::engine::{Build, Engine};
 use crate::error::{During, place};
+use crate::image_options::{Level, Squash};
 use crate::images::{self, Bases};
 use crate::inputs::{Input, Inputs};
-use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, Target, lower};
+use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, lower};
 use crate::solve::{Solved, solve};
+use crate::squash;
 use crate::step::shortened;
 use crate::{Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, output};
 
@@ -34,8 +37,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
     let request = complete(request, env, task).await?;
     let jobs = request.jobs;
     let file = Arc::new(request.dockerfile.clone());
-    let (mut dockerfile, mut warnings) = parse(&file)?;
-    check::configure(&mut dockerfile, &request)?;
+    let (dockerfile, mut warnings) = parse(&file, &request)?;
     let build = planned(&dockerfile, request, Arc::clone(&file), env, task).await?;
     let found = check::lint(&dockerfile, &build.request, &|name, platform| {
         let key = ImageKey { name: name.to_owned(), platform: platform.clone() };
@@ -68,7 +70,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
 pub(crate) async fn prepare(request: Request, env: &Env, task: &Task) -> Result<Arc<Build>> {
     let request = complete(request, env, task).await?;
     let file = Arc::new(request.dockerfile.clone());
-    let (dockerfile, _) = parse(&file)?;
+    let (dockerfile, _) = parse(&file, &request)?;
     planned(&dockerfile, request, file, env, task).await
 }
 
@@ -94,7 +96,7 @@ async fn planned(
 pub async fn plan_only(request: &Request, env: &Env, task: &Task) -> Result<Plan> {
     let request = &complete(request.clone(), env, task).await?;
     let file = Arc::new(request.dockerfile.clone());
-    let (dockerfile, _) = parse(&file)?;
+    let (dockerfile, _) = parse(&file, request)?;
     let inputs = Inputs::new(request.inputs.clone());
     plan(&dockerfile, request, env, &file, &inputs, task).await.map(|(plan, _)| plan)
 }
@@ -114,10 +116,14 @@ pub async fn resolve_inputs(request: Request, env: &Env, task: &Task) -> Result<
     Ok(build.used())
 }
 
-fn parse(file: &Arc<SourceFile>) -> Result<(Dockerfile, Vec<Diagnostic>)> {
-    let (dockerfile, diagnostics) = dockerfile::parse(&file.text);
+fn parse(file: &Arc<SourceFile>, request: &Request) -> Result<(Dockerfile, Vec<Diagnostic>)> {
+    let (mut dockerfile, diagnostics) = dockerfile::parse(&file.text);
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
         return Err(Error::Dockerfile { file: Arc::clone(file), diagnostics });
+    }
+    check::configure(&mut dockerfile, request)?;
+    if let (Some(from), Some(first)) = (&request.from, dockerfile.stages.first_mut()) {
+        from.clone_into(&mut first.base.text);
     }
     Ok((dockerfile, diagnostics))
 }
@@ -230,11 +236,13 @@ async fn finish(
     };
     let child = Arc::new(task.child("exporting"));
     if request.makes_image() {
-        let made = images(build, &child).await?;
+        let (made, snapshots) = images(build, &child).await?;
         let made = attest::attest(build, made, &child).await?;
         built.names = output::store(build, &made, &child).await?;
+        for (image, own) in made.images.iter().zip(&snapshots) {
+            output::alias(build, image, own)?;
+        }
         for (image, target) in made.images.iter().zip(&build.plan.targets) {
-            output::alias(build, image, target)?;
             built.images.push(BuiltImage {
                 platform: target.platform.clone(),
                 manifest: image.descriptor().clone(),
@@ -243,9 +251,17 @@ async fn finish(
         }
         let mut places: Vec<Location> = Vec::new();
         for output in &request.outputs {
-            let Output::Image(text) = output else { continue };
-            let place = text.parse::<Location>();
-            places.push(place.during(format!("reading the output {text:?}"))?);
+            match output {
+                Output::Image(text) => {
+                    let place = text.parse::<Location>();
+                    places.push(place.during(format!("reading the output {text:?}"))?);
+                }
+                Output::ByDigest(name) => places.push(Location::Registry(Reference {
+                    digest: Some(made.root().digest),
+                    ..name.clone()
+                })),
+                Output::Files(_) | Output::Tar(_) | Output::Nothing => {}
+            }
         }
         if request.push {
             places.extend(request.tags.iter().cloned().map(Location::Registry));
@@ -260,7 +276,7 @@ async fn finish(
         child.note(made.id().to_string());
     }
     for output in &request.outputs {
-        if !matches!(output, Output::Image(_)) {
+        if matches!(output, Output::Files(_) | Output::Tar(_)) {
             output::files(build, output, &child).await?;
         }
     }
@@ -270,28 +286,39 @@ async fn finish(
     Ok(built)
 }
 
-/// Puts together the image of each platform, and their index if there are several.
-async fn images(build: &Arc<Build>, task: &Arc<Task>) -> Result<Assembled> {
+/// Puts together the image of each platform, and their index if there are several. Beside it are
+/// the file systems of each image's own layers.
+async fn images(
+    build: &Arc<Build>,
+    task: &Arc<Task>,
+) -> Result<(Assembled, Vec<Vec<Option<SnapshotId>>>)> {
     let layers = build.layers.collect(build, task).await?;
     let times: BTreeMap<_, _> = layers
         .keys()
         .filter_map(|step| build.made(*step).map(|made| (*step, made.created)))
         .collect();
-    let image = |target: &Target| {
-        assemble(&Parts {
-            plan: &target.image,
+    let request = &build.request;
+    let (mut images, mut snapshots) = (Vec::new(), Vec::new());
+    for target in &build.plan.targets {
+        let layered = squash::layered(build, target, &layers, task).await?;
+        let annotations = request.image.annotations(Level::Manifest, Some(&target.platform));
+        images.push(assemble(&Parts {
+            config: &target.image.config,
             base: target.image.base.as_ref().map(|key| &build.bases[key].image),
-            layers: &layers,
+            layered: &layered,
             times: &times,
-            epoch: build.request.source_date_epoch,
+            epoch: request.source_date_epoch,
             now: build.now,
-            format: build.request.format,
-            annotations: &build.request.annotations,
-            cache: cache::inline(build, target),
-        })
-    };
-    let images: Vec<Image> = build.plan.targets.iter().map(image).collect::<Result<_>>()?;
-    Ok(Assembled::new(images, build.request.format))
+            format: request.format,
+            annotations,
+            omit_history: request.image.omit_history,
+            // Steps are not to be had of layers that became one.
+            cache: cache::inline(build, target).filter(|_| request.image.squash == Squash::None),
+        })?);
+        let own = layered.history.iter().filter_map(|item| item.layer);
+        snapshots.push(own.map(|step| layered.snapshots.get(&step).copied()).collect());
+    }
+    Ok((Assembled::new(images, request.format, &request.image), snapshots))
 }
 
 /// The content of `--metadata-file`, in the words buildx uses.

@@ -496,7 +496,7 @@ impl Build {
         parent: Option<SnapshotId>,
         task: &Task,
     ) -> Result<()> {
-        let epoch = self.request.source_date_epoch;
+        let epoch = self.request.clamp();
         let action = "opening the layer";
         let alone = active.root().during(action)?;
         let destination = Path::new(&op.destination);

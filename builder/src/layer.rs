@@ -137,7 +137,7 @@ pub(crate) struct Form {
 impl Form {
     /// The form a request's image has its layers in.
     pub(crate) fn of(request: &Request) -> Form {
-        Form { compression: request.compression, clamp: request.source_date_epoch }
+        Form { compression: request.compression, clamp: request.clamp() }
     }
 }
 
@@ -159,7 +159,7 @@ fn title(build: &Build, id: StepId) -> String {
 }
 
 /// The name of a layer in the cache: the step, and what else decides the bytes.
-fn name(key: Key, form: Form) -> Key {
+pub(crate) fn name(key: Key, form: Form) -> Key {
     let mut name = KeyBuilder::new("layer");
     name.part(key.0.as_bytes());
     name.part(form.to_string().as_bytes());
@@ -173,7 +173,12 @@ fn record(build: &Build, key: Key, form: Form, info: &LayerInfo) -> Result<()> {
 }
 
 /// Makes the layer of a snapshot: what it changes on what it lies on.
-fn make(build: &Build, snapshot: SnapshotId, form: Form, task: &Task) -> Result<LayerInfo> {
+pub(crate) fn make(
+    build: &Build,
+    snapshot: SnapshotId,
+    form: Form,
+    task: &Task,
+) -> Result<LayerInfo> {
     let action = "making a layer";
     let store = &build.env.store;
     let stack = store.stack(snapshot).during(action)?;

@@ -15,6 +15,7 @@ mod context;
 mod engine;
 mod env;
 mod error;
+mod image_options;
 mod images;
 mod inputs;
 mod layer;
@@ -25,7 +26,9 @@ pub mod plan;
 mod provenance;
 mod request;
 pub mod solve;
+mod source_policy;
 mod sources;
+mod squash;
 mod step;
 mod users;
 mod why;
@@ -42,13 +45,16 @@ pub use context::dockerfile::{find_dockerfile, read_dockerfile};
 pub use context::git::GitUrl;
 pub use env::{Env, Places};
 pub use error::{Error, Result};
+pub use image_options::{Annotation, ImageOptions, Level, Squash};
 pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourcePolicy};
 pub use lock::{Drift, Lock, LockError, Locking, MAX_LOCK};
 pub use options::{Dns, Overlay, RunOptions};
 pub use provenance::{BUILD_TYPE, SLSA_V1};
 pub use request::{
-    Built, BuiltImage, Context, Format, Network, Output, Pull, Request, Secret, SourceFile,
+    Built, BuiltImage, Context, FilesOutput, Format, Network, Output, Pull, Request, Secret,
+    SourceFile,
 };
+pub use source_policy::PolicyRules;
 pub use sources::{DockerfileAt, HttpUrl, Sources, Stream};
 pub use why::{Explanation, Reason, ReasonKind};
 

@@ -71,9 +71,6 @@ impl Dns {
             file.extend_from_slice(line);
         }
         let mut own = String::new();
-        if !file.is_empty() && !file.ends_with(b"\n") {
-            own.push('\n');
-        }
         for server in &self.servers {
             let _ = writeln!(own, "nameserver {server}");
         }
@@ -82,6 +79,9 @@ impl Dns {
         }
         if !self.options.is_empty() {
             let _ = writeln!(own, "options {}", self.options.join(" "));
+        }
+        if !own.is_empty() && !file.is_empty() && !file.ends_with(b"\n") {
+            file.push(b'\n');
         }
         file.extend_from_slice(own.as_bytes());
         Some(file)

@@ -1,12 +1,13 @@
 //! Where the result goes.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::{Document, Image, Platform};
 use layers::copy::{CopyOptions, copy};
-use layers::{DiffOptions, Root};
+use layers::{DiffOptions, FileType, Root};
+use store::SnapshotId;
 use task::{Cause, Task};
 use transport::at::StoreImage;
 use transport::{Location, Open, Select, bridge};
@@ -14,8 +15,7 @@ use transport::{Location, Open, Select, bridge};
 use crate::assemble::Assembled;
 use crate::engine::Build;
 use crate::error::During;
-use crate::plan::Target;
-use crate::{Error, Output, Result, images};
+use crate::{Error, FilesOutput, Output, Result, images};
 
 /// Brings the images into the store, and what holds them under its names.
 pub(crate) async fn store(
@@ -53,14 +53,12 @@ pub(crate) async fn store(
 }
 
 /// Lets the chain ids of the image name the snapshots that the steps made, so that running it
-/// unpacks nothing.
-pub(crate) fn alias(build: &Build, image: &Image, target: &Target) -> Result<()> {
-    let own = target.image.history.iter().filter_map(|item| item.layer);
-    let own: Vec<_> = own.collect();
+/// unpacks nothing. `own` are the file systems of the uppermost layers.
+pub(crate) fn alias(build: &Build, image: &Image, own: &[Option<SnapshotId>]) -> Result<()> {
     let below = image.layers().len().saturating_sub(own.len());
-    for (layer, step) in image.layers().skip(below).zip(own) {
-        if let Some(snapshot) = build.made(step).and_then(|made| made.snapshot) {
-            build.env.store.alias(snapshot, layer.chain_id).during("naming snapshots")?;
+    for (layer, snapshot) in image.layers().skip(below).zip(own) {
+        if let Some(snapshot) = snapshot {
+            build.env.store.alias(*snapshot, layer.chain_id).during("naming snapshots")?;
         }
     }
     Ok(())
@@ -113,14 +111,15 @@ pub(crate) async fn files(build: &Arc<Build>, output: &Output, task: &Arc<Task>)
             roots.push((name, root));
         }
         match output {
-            Output::Files(path) => match &roots[..] {
-                [(_, root)] => directory(root, &path, &task),
-                several => several
-                    .iter()
-                    .try_for_each(|(name, root)| directory(root, &path.join(name), &task)),
-            },
-            Output::Tar(path) => tar(&build, &roots, &path, &task),
-            Output::Image(_) => Ok(()),
+            Output::Files(to) => {
+                let split = to.split.unwrap_or(roots.len() > 1);
+                roots.iter().try_for_each(|(name, root)| {
+                    let path = if split { to.path.join(name) } else { to.path.clone() };
+                    directory(root, &path, to.delete, &task)
+                })
+            }
+            Output::Tar(to) => tar(&build, &roots, &to, &task),
+            Output::Image(_) | Output::ByDigest(_) | Output::Nothing => Ok(()),
         }
     })
     .await
@@ -131,12 +130,37 @@ fn directory_of(platform: &Platform) -> String {
     platform.to_string().replace('/', "_")
 }
 
-fn directory(root: &Root, path: &Path, task: &Task) -> Result<()> {
+fn directory(root: &Root, path: &Path, delete: bool, task: &Task) -> Result<()> {
     let task = task.child(format!("writing files to {}", path.display()));
     std::fs::create_dir_all(path).map_err(Error::file("making", path))?;
     let to = Root::open(path).during("opening the output directory")?;
+    if delete {
+        remove_others(root, &to, &task)?;
+    }
     copy_all(root, &to, Path::new(""), path, &task)?;
     task.done();
+    Ok(())
+}
+
+/// Removes what `from` does not have, or has as something else.
+fn remove_others(from: &Root, to: &Root, task: &Task) -> Result<()> {
+    let action = "removing what is not in the output";
+    let mut todo = vec![PathBuf::new()];
+    while let Some(directory) = todo.pop() {
+        task.check()?;
+        for entry in to.entries(&directory).during(action)? {
+            let path = directory.join(&entry.name);
+            let kind = |root: &Root| {
+                let stat = root.symlink_metadata(&path).ok()?;
+                Some(FileType::from_raw_mode(stat.st_mode))
+            };
+            match (kind(from), kind(to)) {
+                (Some(FileType::Directory), Some(FileType::Directory)) => todo.push(path),
+                (here, there) if here == there => {}
+                _ => to.remove_all(&path).during(action)?,
+            }
+        }
+    }
     Ok(())
 }
 
@@ -149,18 +173,21 @@ fn copy_all(from: &Root, to: &Root, target: &Path, shown: &Path, task: &Task) ->
     Ok(())
 }
 
-fn tar(build: &Build, roots: &[(String, Root)], path: &Path, task: &Task) -> Result<()> {
+fn tar(build: &Build, roots: &[(String, Root)], to: &FilesOutput, task: &Task) -> Result<()> {
+    let path = &to.path;
     let task = task.child(format!("writing files to {}", path.display()));
     let action = format!("writing files to {}", path.display());
     let mut file = File::create(path).map_err(Error::file("making", path))?;
-    let options = DiffOptions { clamp: build.request.source_date_epoch, ..DiffOptions::default() };
-    if let [(_, root)] = roots {
+    let options = DiffOptions { clamp: build.request.clamp(), ..DiffOptions::default() };
+    let split = to.split.unwrap_or(roots.len() > 1);
+    if let ([(_, root)], false) = (roots, split) {
         layers::archive(root, Path::new(""), &mut file, &options, &task).during(action)?;
     } else {
         let whole = build.env.store.begin().during("gathering files")?;
         let gathered = whole.root().during("gathering files")?;
         for (name, root) in roots {
-            copy_all(root, &gathered, Path::new(name), path, &task)?;
+            let target = if split { Path::new(name) } else { Path::new("") };
+            copy_all(root, &gathered, target, path, &task)?;
         }
         layers::archive(&gathered, Path::new(""), &mut file, &options, &task).during(action)?;
     }

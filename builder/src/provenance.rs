@@ -126,8 +126,10 @@ fn external(facts: &Facts<'_>) -> Value {
     for (name, value) in &request.labels {
         set(&format!("label:{name}"), value.clone());
     }
-    for (name, value) in &request.annotations {
-        set(&format!("annotation:{name}"), value.clone());
+    for one in &request.image.annotations {
+        if let Some(value) = &one.value {
+            set(&format!("annotation:{}", one.key), value.clone());
+        }
     }
     // Values of build arguments may be what nobody else is to know: only when all is asked for.
     if facts.options.max {

@@ -9,8 +9,8 @@ use image::{Descriptor, Digest, Platform, Reference};
 use layers::Compression;
 
 use crate::{
-    Attest, CacheRequest, Explanation, GitUrl, HttpUrl, Input, InputRules, RunOptions, Sources,
-    Stream,
+    Attest, CacheRequest, Explanation, GitUrl, HttpUrl, ImageOptions, Input, InputRules,
+    RunOptions, Sources, Stream,
 };
 
 /// A text and the name it is called by in messages.
@@ -102,10 +102,33 @@ pub enum Output {
     /// An image to a place of [`transport::Location`]'s syntax: `docker://…`, `oci:…`,
     /// `oci-archive:…`, `docker-archive:…`, `dir:…`.
     Image(String),
-    /// The files of the last stage into this directory, which is made if missing.
-    Files(PathBuf),
-    /// The files of the last stage as a tar archive into this file; may be `/dev/stdout`.
-    Tar(PathBuf),
+    /// An image to a repository of a registry, without a tag.
+    ByDigest(Reference),
+    /// The files of the last stage into a directory, which is made if missing.
+    Files(FilesOutput),
+    /// The files of the last stage as a tar archive into a file; may be `/dev/stdout`.
+    Tar(FilesOutput),
+    /// Nowhere: what was built stays in the cache.
+    Nothing,
+}
+
+/// Where files go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesOutput {
+    /// The directory or archive; an absolute path.
+    pub path: PathBuf,
+    /// Whether each platform's files are in a directory of their own; without a wish, when there
+    /// are several platforms.
+    pub split: Option<bool>,
+    /// Whether everything else in the directory goes.
+    pub delete: bool,
+}
+
+impl FilesOutput {
+    /// Files to this path, nothing else said.
+    pub fn to(path: PathBuf) -> FilesOutput {
+        FilesOutput { path, split: None, delete: false }
+    }
 }
 
 /// What to build.
@@ -125,6 +148,8 @@ pub struct Request {
     pub push: bool,
     /// `-o`: where else the result goes. With outputs and no tags nothing is named in the store.
     pub outputs: Vec<Output>,
+    /// `--from`: what the first stage is built on instead of what it says.
+    pub from: Option<String>,
     /// `--build-arg`.
     pub build_args: BTreeMap<String, String>,
     /// `--target`: the stage to build, the last one without.
@@ -135,8 +160,8 @@ pub struct Request {
     pub build_platform: Platform,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
-    /// `--annotation` of the manifest.
-    pub annotations: BTreeMap<String, String>,
+    /// What the image is to look like beyond what the Dockerfile says.
+    pub image: ImageOptions,
     /// Run every step again.
     pub no_cache: bool,
     /// Run every step of these stages again.
@@ -184,12 +209,13 @@ impl Request {
             tags: Vec::new(),
             push: false,
             outputs: Vec::new(),
+            from: None,
             build_args: BTreeMap::new(),
             target: None,
             platforms: vec![Platform::host()],
             build_platform: Platform::host(),
             labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
+            image: ImageOptions::default(),
             no_cache: false,
             no_cache_filter: Vec::new(),
             pull: Pull::default(),
@@ -221,12 +247,17 @@ impl Request {
         Some((found.0, found.1))
     }
 
+    /// No file in a layer or an output is newer than this.
+    pub(crate) fn clamp(&self) -> Option<i64> {
+        self.source_date_epoch.filter(|_| !self.image.keep_times)
+    }
+
     /// Whether an image is made, not only files.
     pub(crate) fn makes_image(&self) -> bool {
-        self.push
-            || !self.tags.is_empty()
-            || self.outputs.is_empty()
-            || self.outputs.iter().any(|output| matches!(output, Output::Image(_)))
+        let any = |kind: fn(&Output) -> bool| self.outputs.iter().any(kind);
+        let named = self.push || !self.tags.is_empty() || self.outputs.is_empty();
+        any(|output| matches!(output, Output::Image(_) | Output::ByDigest(_)))
+            || named && !any(|output| matches!(output, Output::Nothing))
     }
 }
 

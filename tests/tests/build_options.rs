@@ -1,6 +1,7 @@
 //! The options of `rbuild bud`, in journeys.
 
-use e2e::{Bench, root, run};
+use e2e::registry::DockerRegistry;
+use e2e::{Bench, peer, root, run};
 use serde_json::Value;
 
 const CHECKED: &str = "\
@@ -156,5 +157,350 @@ fn commands_get_what_was_asked_for_and_the_cache_does_not_mind() {
         ("--security-opt=label=type:x", "label=type:x"),
     ] {
         build(&[flag]).code(2).fails(&[words]);
+    }
+}
+
+const APP: &str = "\
+FROM base AS one
+RUN rm /gone && touch /one
+RUN mkdir -p /d && touch /d/a /d/b
+FROM one
+RUN rm /d/a && touch /two
+ENV Y=2
+";
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn an_image_looks_as_asked_for_and_squashed_layers_are_cached() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    let base = "FROM busybox\nLABEL a=base keep=base\nENV X=1\nRUN touch /base /gone\n";
+    bench.build("base", base, &[]).ok();
+    bench.write("context/Dockerfile", APP);
+    let build = |more: &[&str]| {
+        let line = ["bud", "--progress=plain"].iter().chain(more).chain(&["context"]);
+        bench.rbuild(line.copied().collect::<Vec<_>>())
+    };
+    let manifest =
+        |name: &str| json(&bench.rcopy(["inspect", "--raw", &format!("store:{name}")]).ok().stdout);
+    let config = |name: &str| {
+        json(&bench.rcopy(["inspect", "--config", &format!("store:{name}")]).ok().stdout)
+    };
+    for (squash, layers) in
+        [("--squash=false", 5), ("--squash=new", 3), ("--squash=stage", 4), ("--squash", 1)]
+    {
+        build(&["-t=app", squash]).ok();
+        let made = manifest("app")["layers"].as_array().unwrap().len();
+        assert_eq!(made, layers, "{squash}");
+        let history = config("app")["history"].clone();
+        let lines = history.as_array().unwrap().iter();
+        let filled = lines.filter(|line| line["empty_layer"] != true).count();
+        assert_eq!(filled, layers, "{squash}: {history}");
+        let there = bench.rbuild(["run", "--rm", "app", "find", "/base", "/one", "/two", "/d"]);
+        assert_eq!(there.ok().text(), "/base\n/one\n/two\n/d\n/d/b", "{squash}");
+        bench.rbuild(["run", "--rm", "app", "ls", "/gone"]).code(1);
+        // The same again, without squashing again.
+        let again = build(&["-t=again", squash]).ok();
+        assert_eq!(manifest("again"), manifest("app"), "{squash}");
+        assert!(!again.stderr.contains("squashing"), "{}", again.told());
+    }
+    build(&[
+        "-t=app",
+        "--layers=false",
+        "--label=b=2",
+        "--unsetlabel=a",
+        "--env=Z=3",
+        "--unsetenv=X",
+        "--unsetenv=Y",
+        "--annotation=k=v",
+        "--annotation=manifest[linux/s390x]:other=v",
+        "--omit-history",
+        "--os-version=10.0",
+        "--os-feature=f",
+        "--timestamp=1000",
+        "--identity-label",
+        "--format=docker",
+    ])
+    .ok();
+    let (manifest, config) = (manifest("app"), config("app"));
+    assert_eq!(manifest["layers"].as_array().unwrap().len(), 3);
+    assert_eq!(manifest["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
+    assert_eq!(manifest["annotations"], serde_json::json!({ "k": "v" }));
+    assert_eq!(config["created"], "1970-01-01T00:16:40Z");
+    assert!(config["history"].as_array().is_none_or(Vec::is_empty), "{config}");
+    assert_eq!(config["os.version"], "10.0");
+    assert_eq!(config["os.features"][0], "f");
+    let labels = &config["config"]["Labels"];
+    assert_eq!(
+        (&labels["b"], &labels["keep"], &labels["a"]),
+        (&"2".into(), &"base".into(), &Value::Null)
+    );
+    assert!(labels["io.rbuild.version"].is_string());
+    let env = config["config"]["Env"].to_string();
+    assert!(env.contains("Z=3") && !env.contains("X=1") && !env.contains("Y=2"), "{env}");
+    // A time bounds those of files unless they are to stay.
+    let times = |more: &[&str]| {
+        build(&[&["-t=timed", "--timestamp=1000", "--squash"], more].concat()).ok();
+        bench.rbuild(["run", "--rm", "timed", "stat", "-c", "%Y", "/two"]).ok().stdout
+    };
+    assert_eq!(times(&[]), "1000\n");
+    assert_ne!(times(&["--rewrite-timestamp=false"]), "1000\n");
+}
+
+#[test]
+fn a_result_goes_to_several_places_at_once() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    let Some(registry) = DockerRegistry::start() else { return };
+    bench.write("context/Dockerfile", "FROM busybox\nRUN echo made > /made\n");
+    bench.write("out/stale/file", "stale");
+    bench.write("out/made/not-a-file", "stale");
+    let build = |more: &[&str]| {
+        let line = ["bud", "--progress=plain"].iter().chain(more).chain(&["context"]);
+        bench.rbuild(line.copied().collect::<Vec<_>>())
+    };
+    let read = |name: &str| std::fs::read_to_string(bench.path().join(name)).unwrap();
+    build(&[
+        "-t=app",
+        &format!("-t=docker://{}", registry.name("tagged:1")),
+        "-t=oci-archive:app.tar:app",
+        &format!("-o=type=image,name={},push-by-digest=true", registry.name("digested")),
+        "-o=type=oci,tar=false,dest=layout,name=app",
+        "-o=type=local,dest=out,mode=delete",
+        "-o=type=tar,dest=files.tar,platform-split=true",
+        "--load",
+        "--manifest=list",
+        "--iidfile=id",
+        "--iidfile-raw=id-raw",
+        "--metadata-file=metadata",
+        "--logfile=log",
+        "--tls-verify=false",
+    ])
+    .ok();
+    assert_eq!(read("out/made"), "made\n");
+    assert!(!bench.path().join("out/stale").exists());
+    assert_eq!(read("id"), format!("sha256:{}", read("id-raw")));
+    assert!(read("log").contains("RUN echo made"));
+    let digest = json(&read("metadata"))["containerimage.digest"].as_str().unwrap().to_owned();
+    let listed =
+        run(std::process::Command::new("tar").args(["tf"]).arg(bench.path().join("files.tar")));
+    assert!(listed.ok().stdout.contains("linux_amd64/made\n"));
+    for place in [
+        format!("docker://{}", registry.name("tagged:1")),
+        format!("docker://{}@{digest}", registry.name("digested")),
+        "oci-archive:app.tar:app".to_owned(),
+        "oci:layout:localhost/app:latest".to_owned(),
+        "store:app".to_owned(),
+    ] {
+        let found = bench.rcopy(["digest", "--tls-verify=false", &place]).ok();
+        assert_eq!(found.text(), digest, "{place}");
+    }
+    let tags = bench.rcopy(["list-tags", "--tls-verify=false", &registry.name("digested")]);
+    assert!(!tags.stdout.contains("latest"), "{}", tags.told());
+    let list = bench.rbuild(["manifest", "inspect", "list"]).ok().stdout;
+    assert!(list.contains(&digest), "{list}");
+    // Nothing but the cache.
+    let cached = build(&["-t=nothing", "-o=type=cacheonly"]).ok();
+    assert_eq!(cached.stdout, "");
+    bench.rbuild(["run", "--rm", "--pull=never", "nothing"]).code(125);
+    // Every layer in one compression, those of the base as well.
+    build(&["-t=zstd", "--compression=zstd", "--force-compression", "--compression-level=1"]).ok();
+    let manifest = json(&bench.rcopy(["inspect", "--raw", "store:zstd"]).ok().stdout);
+    for layer in manifest["layers"].as_array().unwrap() {
+        assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+    }
+    assert_eq!(bench.rbuild(["run", "--rm", "zstd", "cat", "/made"]).ok().stdout, "made\n");
+    build(&["-o=type=oci,dest=a,compression=zstd", "-o=type=oci,dest=b"])
+        .code(2)
+        .fails(&["one image"]);
+}
+
+#[test]
+fn policies_and_pull_flags_decide_what_is_built_on() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    bench.write("context/Dockerfile", "FROM docker.io/library/tool:1\nRUN echo built > /x\n");
+    let build = |more: &[&str]| {
+        let line = ["bud", "-t=app"].iter().chain(more).chain(&["context"]);
+        bench.rbuild(line.copied().collect::<Vec<_>>())
+    };
+    build(&["--pull-never"]).fails(&["tool:1", "Dockerfile:1"]);
+    build(&["--pull-never", "--from=busybox"]).ok();
+    let rule = |action: &str, from: &str, to: &str| {
+        let updates = match to {
+            "" => String::new(),
+            to => format!(",\"updates\":{{\"identifier\":\"docker-image://{to}\"}}"),
+        };
+        format!(
+            "{{\"action\":\"{action}\",\"selector\":{{\"identifier\":\"docker-image://{from}\"}}{updates}}}"
+        )
+    };
+    let policy = |name: &str, rules: &[String]| {
+        bench.write(name, format!("{{\"rules\":[{}]}}", rules.join(",")))
+    };
+    let convert = rule("CONVERT", "docker.io/library/tool:*", "localhost/busybox:latest");
+    let file = policy("convert.json", std::slice::from_ref(&convert));
+    build(&["--pull=never", "--source-policy-file", file.to_str().unwrap()]).ok();
+    let line = ["bud", "--pull=never", "-t=app", "context"];
+    run(bench.command("rbuild").env("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", &file).args(line)).ok();
+    policy("deny.json", &[convert, rule("DENY", "localhost/*", "")]);
+    build(&["--pull=never", "--source-policy-file=deny.json"]).fails(&[
+        "localhost/busybox",
+        "rule 2",
+        "deny.json",
+    ]);
+    bench.write("bad.json", "{\"rules\":[{\"action\":\"ASK\"}]}");
+    build(&["--source-policy-file=bad.json"]).fails(&["bad.json"]);
+    build(&["--source-policy-file=missing.json"]).fails(&["missing.json"]);
+}
+
+/// Every flag of `buildah build` and `docker buildx build`, and whether it works here.
+const FLAGS: &[(&str, bool)] = &[
+    ("--add-host=a:10.0.0.1", true),
+    ("--all-platforms", false),
+    ("--annotation=a=b", true),
+    ("--arch=arm64", true),
+    ("--authfile=auth.json", true),
+    ("--build-arg=a=b", true),
+    ("--build-context=a=.", true),
+    ("--cap-add=KILL", true),
+    ("--cap-drop=KILL", true),
+    ("--cert-dir=.", true),
+    ("--cgroup-parent=/x", true),
+    ("--cgroupns=host", true),
+    ("--compress", true),
+    ("--cpp-flag=-x", false),
+    ("--cpu-period=100000", true),
+    ("--cpu-quota=50000", true),
+    ("--cpu-shares=512", true),
+    ("--cpuset-cpus=0", true),
+    ("--cpuset-mems=0", true),
+    ("--creds=a:b", true),
+    ("--decryption-key=k", false),
+    ("--device=/dev/null", true),
+    ("--disable-compression", true),
+    ("--disable-content-trust", true),
+    ("--dns=9.9.9.9", true),
+    ("--dns-option=a", true),
+    ("--dns-search=a", true),
+    ("--env=A=b", true),
+    ("--file=Dockerfile", true),
+    ("--force-rm", true),
+    ("--format=docker", true),
+    ("--from=busybox", true),
+    ("--group-add=7", true),
+    ("--hooks-dir=.", false),
+    ("--http-proxy=false", true),
+    ("--identity-label=false", true),
+    ("--ignorefile=Dockerfile", true),
+    ("--iidfile=i", true),
+    ("--ipc=host", true),
+    ("--isolation=oci", true),
+    ("--jobs=2", true),
+    ("--label=a=b", true),
+    ("--layers", true),
+    ("--logfile=l", true),
+    ("--logsplit", false),
+    ("--manifest=m", true),
+    ("--memory=64m", true),
+    ("--memory-swap=-1", true),
+    ("--network=none", true),
+    ("--no-cache", true),
+    ("--no-hostname", true),
+    ("--no-hosts", true),
+    ("--omit-history", true),
+    ("--os=linux", true),
+    ("--os-feature=f", true),
+    ("--os-version=1", true),
+    ("--output=out", true),
+    ("--pid=host", true),
+    ("--platform=linux/arm64", true),
+    ("--pull", true),
+    ("--quiet", true),
+    ("--retry=1", true),
+    ("--retry-delay=1s", true),
+    ("--rm", true),
+    ("--runtime=crun", false),
+    ("--runtime-flag=x", false),
+    ("--secret=id=a,src=Dockerfile", true),
+    ("--security-opt=no-new-privileges", true),
+    ("--shm-size=1m", true),
+    ("--sign-by=k", false),
+    ("--skip-unused-stages", true),
+    ("--squash", true),
+    ("--ssh=default=agent", true),
+    ("--stdin", false),
+    ("--tag=a", true),
+    ("--target=0", true),
+    ("--timestamp=1", true),
+    ("--tls-verify=false", true),
+    ("--ulimit=nofile=5", true),
+    ("--unsetenv=A", true),
+    ("--userns=host", true),
+    ("--userns-gid-map=0:0:1", false),
+    ("--userns-gid-map-group=g", false),
+    ("--userns-uid-map=0:0:1", false),
+    ("--userns-uid-map-user=u", false),
+    ("--uts=host", true),
+    ("--variant=v7", true),
+    ("--volume=/tmp:/x", true),
+    // docker buildx
+    ("--allow=network.host", true),
+    ("--attest=type=sbom", true),
+    ("--builder=default", true),
+    ("--builder=other", false),
+    ("--cache-from=type=local,src=c", true),
+    ("--cache-to=type=local,dest=c", true),
+    ("--cache-ttl=1h", true),
+    ("--call=targets", true),
+    ("--debug", false),
+    ("--load", true),
+    ("--metadata-file=m", true),
+    ("--no-cache-filter=a", true),
+    ("--print", false),
+    ("--progress=plain", true),
+    ("--provenance=true", true),
+    ("--push", true),
+    ("--sbom=true", true),
+];
+
+#[test]
+fn flags_of_other_tools_work_or_are_refused_by_name() {
+    let bench = Bench::new();
+    bench.write("Dockerfile", "FROM scratch\n");
+    bench.write("auth.json", "{}");
+    let _agent = std::os::unix::net::UnixListener::bind(bench.path().join("agent")).unwrap();
+    for (flag, works) in FLAGS {
+        let mut line = vec!["bud", "--tag=app", flag];
+        if !flag.starts_with("--call") {
+            line.push("--call=targets");
+        }
+        let ran = bench.rbuild(line);
+        if *works {
+            ran.ok();
+        } else {
+            let name = flag.split('=').next().unwrap();
+            let ran = ran.code(2).fails(&[name, "not supported"]);
+            assert!(ran.stderr.contains("hint:"), "{}", ran.told());
+        }
+    }
+    let Some(buildah) = peer("buildah") else { return };
+    let help = run(std::process::Command::new(buildah).args(["build", "--help"])).ok().stdout;
+    let words = help.lines().flat_map(|line| line.split([' ', '[', '=']).take(12));
+    for flag in words.filter(|word| word.starts_with("--")) {
+        let known = |(line, _): &(&str, bool)| line.split('=').next() == Some(flag);
+        assert!(flag == "--help" || FLAGS.iter().any(known), "{flag} is not known");
     }
 }

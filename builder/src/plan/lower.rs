@@ -125,9 +125,7 @@ impl Lowerer<'_> {
     fn finish(self, state: State) -> Plan {
         let (file, request, mut plan) = (self.file, self.request, self.plan);
         let mut config = state.config;
-        for (name, value) in &request.labels {
-            config.config.labels.insert(name.clone(), value.clone());
-        }
+        request.image.configure(&mut config, &request.labels);
         plan.targets = vec![Target {
             platform: self.target.clone(),
             step: state.rootfs,

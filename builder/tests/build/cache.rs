@@ -258,8 +258,10 @@ fn outputs() {
     let mut request = place.request("FROM scratch\nCOPY a /dir/a\n");
     request.tags.clear();
     let (files, tar) = (place.root.join("files"), place.root.join("out.tar"));
-    request.outputs =
-        vec![builder::Output::Files(files.clone()), builder::Output::Tar(tar.clone())];
+    request.outputs = vec![
+        builder::Output::Files(builder::FilesOutput::to(files.clone())),
+        builder::Output::Tar(builder::FilesOutput::to(tar.clone())),
+    ];
     let built = place.try_build(request).unwrap();
     assert!(built.manifest.is_none());
     assert_eq!(std::fs::read_to_string(files.join("dir/a")).unwrap(), "1");

@@ -3,9 +3,13 @@
 mod cache;
 mod cache_places;
 mod call;
+mod compat;
 mod context;
+mod image_flags;
+mod log;
 mod output;
 mod platform;
+mod pull_flags;
 mod run_flags;
 mod secrets;
 mod supply;
@@ -14,17 +18,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use builder::{Built, Env, Forecast, Format, Pull, Request};
-use clap::{Args, ValueEnum};
-use image::{Encoding, Reference};
+use builder::{Built, Env, Forecast, Request};
+use clap::Args;
+use image::Reference;
 use task::Task;
 
 use self::call::CallFlags;
 use self::context::{named_context, read_source};
-use self::output::{output, to_stdout};
+pub(crate) use self::image_flags::epoch_variable;
+use self::output::{Outputs, to_stdout};
 use self::platform::PlatformFlags;
 use self::secrets::{agent, secret};
 use self::supply::SupplyFlags;
+use super::manifest::add_to_list;
 use super::registry_flags::RegistryFlags;
 use crate::app::{App, observed};
 use crate::config;
@@ -65,21 +71,21 @@ pub(crate) struct Bud {
     /// Run every step of these stages again
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// Ask registries for base images: missing (default), always, never, newer
-    #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
-    pull: Option<PullPolicy>,
-    /// Add a label
-    #[arg(long, value_name = "KEY=VALUE")]
-    label: Vec<String>,
-    /// Add an annotation to the manifest
-    #[arg(long, value_name = "KEY=VALUE")]
-    annotation: Vec<String>,
     /// Use this ignore file instead of the context's
     #[arg(long, value_name = "FILE")]
     ignorefile: Option<PathBuf>,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
+    /// Write the image id without `sha256:` in front to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile_raw: Option<PathBuf>,
+    /// Add the images to this manifest list, which is made if missing
+    #[arg(long, value_name = "NAME")]
+    manifest: Option<String>,
+    /// Write what is said while building to a file instead of standard error
+    #[arg(long, value_name = "FILE")]
+    logfile: Option<PathBuf>,
     /// Write digests and descriptor as JSON to a file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
@@ -95,29 +101,23 @@ pub(crate) struct Bud {
     /// Give RUN --mount=type=ssh an agent: default ($SSH_AUTH_SOCK), or ID=SOCKET
     #[arg(long, value_name = "default|ID=SOCKET")]
     ssh: Vec<String>,
-    /// Media types of the image
-    #[arg(long, value_enum, default_value = "oci")]
-    format: FormatName,
     /// Push the image to each of its names
     #[arg(long)]
     push: bool,
     /// Where else the result goes: type=oci|docker|tar|local,dest=PATH, or a directory
     #[arg(short, long, value_name = "type=…,dest=…")]
     output: Vec<String>,
-    /// How layers are compressed
-    #[arg(long, value_enum, default_value = "gzip")]
-    compression: CompressionName,
-    /// Compression level, in the encoder's own scale
-    #[arg(long, value_name = "LEVEL")]
-    compression_level: Option<i32>,
     /// How many steps may run at once (default: one per CPU)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Seconds since 1970 that every time in the image is set to (default: $SOURCE_DATE_EPOCH)
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
-    timestamp: Option<i64>,
     #[command(flatten)]
     call: CallFlags,
+    #[command(flatten)]
+    image: image_flags::ImageFlags,
+    #[command(flatten)]
+    pull: pull_flags::PullFlags,
+    #[command(flatten)]
+    compat: compat::CompatFlags,
     #[command(flatten)]
     run_flags: run_flags::RunFlags,
     #[command(flatten)]
@@ -128,44 +128,6 @@ pub(crate) struct Bud {
     supply: SupplyFlags,
     #[command(flatten)]
     registry: RegistryFlags,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum PullPolicy {
-    Missing,
-    #[value(alias = "true")]
-    Always,
-    #[value(alias = "false")]
-    Never,
-    #[value(alias = "ifnewer")]
-    Newer,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum FormatName {
-    Oci,
-    Docker,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum CompressionName {
-    Gzip,
-    Zstd,
-    None,
-}
-
-/// `$SOURCE_DATE_EPOCH`, where it is set.
-///
-/// # Errors
-/// It is no number.
-pub(crate) fn epoch_variable() -> Result<Option<i64>, Failure> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Err(_) => Ok(None),
-        Ok(text) if text.is_empty() => Ok(None),
-        Ok(text) => text.parse().map(Some).map_err(|_| {
-            Failure::usage(format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds"))
-        }),
-    }
 }
 
 impl Bud {
@@ -180,11 +142,14 @@ impl Bud {
             return Ok(code);
         }
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let log = self.logfile.as_deref().map(log::Redirected::to).transpose()?;
         let built = observed("build", progress, |task| self.build(app, request, task))?;
+        self.list(app, &built)?;
         self.write_files(&built)?;
         if !self.quiet {
             self.summary(&built, start);
         }
+        drop(log);
         if self.cache.explain(&built) {
             return Ok(0);
         }
@@ -192,6 +157,18 @@ impl Bud {
             outln!("{}", if self.quiet { id.to_string() } else { id.hex() });
         }
         Ok(0)
+    }
+
+    /// Adds what was built to `--manifest`.
+    fn list(&self, app: &App, built: &Built) -> Result<(), Failure> {
+        let Some(name) = &self.manifest else { return Ok(()) };
+        if built.images.is_empty() {
+            return Err(Failure::usage("--manifest: no image was made"));
+        }
+        for image in &built.images {
+            add_to_list(app, name, &image.manifest)?;
+        }
+        Ok(())
     }
 
     fn build(&self, app: &App, request: Request, task: &Task) -> Result<Built, Failure> {
@@ -211,7 +188,7 @@ impl Bud {
     fn env(&self, app: &App) -> Result<Env, Failure> {
         Ok(Env {
             store: app.store()?.clone(),
-            places: app.places_for(&self.registry.reach()?)?,
+            places: app.places_for(&self.pull.reach(self.registry.reach()?))?,
             gate: app.gate()?,
             clock: SystemTime::now,
             user_namespace: runtime::in_user_namespace(),
@@ -222,6 +199,7 @@ impl Bud {
     }
 
     fn request(&self) -> Result<Request, Failure> {
+        self.compat.check(self.file.as_deref())?;
         let inputs = self.inputs()?;
         let mut request = Request::new(inputs.dockerfile, inputs.context);
         request.ignore = inputs.ignore;
@@ -236,26 +214,23 @@ impl Bud {
             })?;
             request.contexts.insert(name.to_owned(), named_context(value)?);
         }
-        request.tags = self.tag.iter().map(|tag| local_name(tag)).collect::<Result<_, _>>()?;
-        if self.push && self.tag.is_empty() {
+        let outputs = Outputs::read(&self.tag, &self.output)?;
+        request.tags = outputs.tags;
+        if self.push && request.tags.is_empty() {
             return Err(Failure::usage("--push: there is no --tag that says where to"));
         }
         request.push = self.push;
-        request.outputs =
-            self.output.iter().map(|text| output(text, &self.tag)).collect::<Result<_, _>>()?;
+        request.outputs = outputs.outputs;
+        request.from.clone_from(&self.pull.from);
         request.build_args = self.build_args()?;
         request.target.clone_from(&self.target);
         request.platforms = self.platforms.platforms()?;
-        request.labels = self.label.iter().map(|text| flags::pair(text)).collect();
-        request.annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
+        request.labels = self.image.labels().into_iter().collect();
+        request.image = self.image.options(&outputs.settings)?;
         request.no_cache = self.no_cache;
         request.no_cache_filter.clone_from(&self.no_cache_filter);
-        request.pull = match self.pull {
-            None | Some(PullPolicy::Missing) => Pull::Missing,
-            Some(PullPolicy::Always) => Pull::Always,
-            Some(PullPolicy::Never) => Pull::Never,
-            Some(PullPolicy::Newer) => Pull::Newer,
-        };
+        request.pull = self.pull.pull();
+        request.inputs.policies = self.pull.policies()?;
         request.network = self.run_flags.network()?;
         let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned();
         request.run = self.run_flags.options(hostname)?;
@@ -267,17 +242,10 @@ impl Bud {
             let (id, socket) = agent(text)?;
             request.ssh.insert(id, socket);
         }
-        request.source_date_epoch = self.epoch()?;
-        request.format = match self.format {
-            FormatName::Oci => Format::Oci,
-            FormatName::Docker => Format::Docker,
-        };
-        request.compression.level = self.compression_level;
-        request.compression.encoding = match self.compression {
-            CompressionName::Gzip => Encoding::Gzip,
-            CompressionName::Zstd => Encoding::Zstd,
-            CompressionName::None => Encoding::Plain,
-        };
+        let argument = request.build_args.get("SOURCE_DATE_EPOCH");
+        request.source_date_epoch = self.image.epoch(argument)?;
+        request.format = self.image.format(&outputs.settings);
+        request.compression = self.image.compression(&outputs.settings)?;
         request.jobs = match self.jobs {
             Some(jobs) => usize::from(jobs),
             None => std::thread::available_parallelism().map_or(2, usize::from),
@@ -288,13 +256,6 @@ impl Bud {
         }
         self.supply.apply(&mut request, &self.context)?;
         Ok(request)
-    }
-
-    fn epoch(&self) -> Result<Option<i64>, Failure> {
-        if self.timestamp.is_some() {
-            return Ok(self.timestamp);
-        }
-        epoch_variable()
     }
 
     fn build_args(&self) -> Result<BTreeMap<String, String>, Failure> {
@@ -314,6 +275,9 @@ impl Bud {
         };
         if let (Some(file), Some(id)) = (&self.iidfile, built.id) {
             write(file, id.to_string())?;
+        }
+        if let (Some(file), Some(id)) = (&self.iidfile_raw, built.id) {
+            write(file, id.hex())?;
         }
         if let Some(file) = &self.metadata_file {
             write(file, format!("{:#}\n", built.metadata))?;

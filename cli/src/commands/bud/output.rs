@@ -1,12 +1,41 @@
-//! `--output`.
+//! `--output`, and names of `--tag` that are places.
 
 use std::path::{Path, PathBuf};
 
-use builder::Output;
+use builder::{FilesOutput, Output};
+use clap::ValueEnum;
+use image::Reference;
+use transport::Location;
 
+use super::image_flags::CompressionName;
 use super::local_name;
 use crate::config;
 use crate::report::Failure;
+
+/// Everything the outputs of a build ask for.
+#[derive(Debug, Default)]
+pub(super) struct Outputs {
+    /// Where the result goes.
+    pub(super) outputs: Vec<Output>,
+    /// Names in the store.
+    pub(super) tags: Vec<Reference>,
+    /// Whether names are reported with the digest.
+    pub(super) canonical: bool,
+    /// What outputs say of layers and media types; it holds for the build as a whole.
+    pub(super) settings: Settings,
+}
+
+/// Settings of outputs that concern the image itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) compression: Option<CompressionName>,
+    pub(super) level: Option<i32>,
+    pub(super) force: Option<bool>,
+    pub(super) oci: Option<bool>,
+    pub(super) rewrite: Option<bool>,
+    /// As `--annotation` takes them.
+    pub(super) annotations: Vec<String>,
+}
 
 /// Whether an `--output` has standard output for itself.
 pub(super) fn to_stdout(text: &str) -> bool {
@@ -17,60 +46,299 @@ pub(super) fn to_stdout(text: &str) -> bool {
             && !keys.any(|pair| pair.starts_with("dest="))
 }
 
-/// `type=oci,dest=PATH`, or a lone path for `type=local`, as Docker reads `--output`.
-pub(super) fn output(text: &str, tags: &[String]) -> Result<Output, Failure> {
-    let refuse = |why: String| Failure::usage(format!("--output {text:?}: {why}"));
-    if !text.contains('=') {
-        return match text {
-            "-" => Ok(Output::Tar("/dev/stdout".into())),
-            path => Ok(Output::Files(config::absolute(Path::new(path))?)),
-        };
+/// The transports a `--tag` may begin with, as buildah has it.
+const TRANSPORTS: [&str; 8] = [
+    "docker:",
+    "oci:",
+    "oci-archive:",
+    "docker-archive:",
+    "dir:",
+    "docker-daemon:",
+    "containers-storage:",
+    "store:",
+];
+
+impl Outputs {
+    /// Reads `--tag` and `--output`.
+    ///
+    /// # Errors
+    /// What is not supported, by name; outputs that want the image in two ways at once.
+    pub(super) fn read(tags: &[String], outputs: &[String]) -> Result<Outputs, Failure> {
+        let mut all = Outputs::default();
+        for tag in tags {
+            if !TRANSPORTS.iter().any(|transport| tag.starts_with(transport)) {
+                all.tags.push(local_name(tag)?);
+                continue;
+            }
+            let place: Location = tag
+                .parse()
+                .map_err(|error| Failure::from(error).context(format!("reading --tag {tag:?}")))?;
+            match place.under(&config::absolute(Path::new("."))?) {
+                Location::Store(name) => all.tags.push(local_name(&name)?),
+                place => all.outputs.push(Output::Image(place.to_string())),
+            }
+        }
+        let mut settings: Option<Settings> = None;
+        for text in outputs {
+            let own = all.add(text)?;
+            if settings.as_ref().is_some_and(|known| *known != own) {
+                return Err(Failure::usage(format!(
+                    "--output {text:?}: it wants layers or media types that another output does not"
+                ))
+                .hint("a build makes one image: build once for each, the second is cached"));
+            }
+            // Files have no layers.
+            if own != Settings::default() || !is_files(text) {
+                settings = Some(own);
+            }
+        }
+        all.settings = settings.unwrap_or_default();
+        Ok(all)
     }
-    let (mut kind, mut destination, mut name) = (None, None, None);
-    for pair in text.split(',') {
-        match pair.split_once('=') {
-            Some(("type", value)) => kind = Some(value),
-            Some(("dest", value)) => destination = Some(value),
-            Some(("name", value)) => name = Some(value),
-            Some((key, _)) => return Err(refuse(format!("key {key:?} is not supported"))),
-            None => return Err(refuse(format!("{pair:?} is not KEY=VALUE"))),
+
+    /// Adds one output; gives what it says of the image.
+    fn add(&mut self, text: &str) -> Result<Settings, Failure> {
+        let refuse = |why: String| Failure::usage(format!("--output {text:?}: {why}"));
+        if !text.contains('=') {
+            self.outputs.push(match text {
+                "-" => Output::Tar(FilesOutput::to("/dev/stdout".into())),
+                path => Output::Files(FilesOutput::to(config::absolute(Path::new(path))?)),
+            });
+            return Ok(Settings::default());
+        }
+        let mut one = One::default();
+        for field in fields(text).map_err(refuse)? {
+            let Some((key, value)) = field.split_once('=') else {
+                return Err(refuse(format!("{field:?} is not KEY=VALUE")));
+            };
+            one.set(key, value).map_err(refuse)?;
+        }
+        if one.dest.as_deref() == Some("-") && !matches!(one.kind.as_str(), "tar" | "") {
+            return Err(refuse("only type=tar goes to standard output".to_owned()));
+        }
+        if one.delete && one.kind != "local" {
+            return Err(refuse("mode=delete is for type=local".to_owned()));
+        }
+        match one.kind.as_str() {
+            "local" | "tar" => self.files(&one).map_err(|failure| context(failure, text))?,
+            "oci" | "docker" => self.archive(&one).map_err(|failure| context(failure, text))?,
+            "image" | "registry" => {
+                self.registry(&one).map_err(|failure| context(failure, text))?;
+            }
+            "cacheonly" => self.outputs.push(Output::Nothing),
+            "" => return Err(refuse("it has no type=".to_owned())),
+            other => {
+                return Err(refuse(format!("type {other:?} is not supported"))
+                    .hint("the types are local, tar, oci, docker, image, registry and cacheonly"));
+            }
+        }
+        Ok(one.settings)
+    }
+
+    fn files(&mut self, one: &One) -> Result<(), Failure> {
+        let output = |path| FilesOutput { path, split: one.split, delete: one.delete };
+        match (one.kind.as_str(), one.dest.as_deref()) {
+            ("tar", None | Some("-")) => {
+                self.outputs.push(Output::Tar(output("/dev/stdout".into())));
+            }
+            ("tar", Some(path)) => {
+                self.outputs.push(Output::Tar(output(config::absolute(Path::new(path))?)));
+            }
+            (_, Some(path)) => {
+                self.outputs.push(Output::Files(output(config::absolute(Path::new(path))?)));
+            }
+            (_, None) => return Err(Failure::usage("it has no dest=")),
+        }
+        Ok(())
+    }
+
+    fn archive(&mut self, one: &One) -> Result<(), Failure> {
+        let names = one.names()?;
+        let Some(dest) = &one.dest else {
+            if one.kind == "docker" {
+                // As docker buildx: into the image store of this machine.
+                self.tags.extend(names);
+                return Ok(());
+            }
+            return Err(Failure::usage("it has no dest="));
+        };
+        let path: PathBuf = config::absolute(Path::new(dest))?;
+        let transport = match (one.kind.as_str(), one.tar) {
+            ("oci", true) => "oci-archive",
+            ("oci", false) => "oci",
+            (_, true) => "docker-archive",
+            (_, false) => return Err(Failure::usage("tar=false is for type=oci")),
+        };
+        let own = names.first().or(self.tags.first());
+        let name = own.map(|name| format!(":{name}")).unwrap_or_default();
+        self.outputs.push(Output::Image(format!("{transport}:{}{name}", path.display())));
+        Ok(())
+    }
+
+    fn registry(&mut self, one: &One) -> Result<(), Failure> {
+        if one.dest.is_some() {
+            return Err(Failure::usage(format!("type={} has no dest=", one.kind)));
+        }
+        let own = one.names()?;
+        let names = if own.is_empty() { self.tags.clone() } else { own };
+        let push = one.push.unwrap_or(one.kind == "registry") || one.by_digest;
+        if names.is_empty() && push {
+            return Err(Failure::usage("it has no name=, and there is no --tag"));
+        }
+        self.canonical |= one.canonical;
+        if one.kind == "image" && !one.by_digest {
+            let new: Vec<_> =
+                names.iter().filter(|name| !self.tags.contains(name)).cloned().collect();
+            self.tags.extend(new);
+        }
+        for name in names.iter().filter(|_| push) {
+            self.outputs.push(match one.by_digest {
+                true => Output::ByDigest(Reference { tag: None, ..name.clone() }),
+                false => Output::Image(format!("docker://{name}")),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn context(failure: Failure, text: &str) -> Failure {
+    let message = failure.messages.first().cloned().unwrap_or_default();
+    let messages = vec![format!("--output {text:?}: {message}")];
+    let rest = failure.messages.iter().skip(1).cloned();
+    Failure { messages: messages.into_iter().chain(rest).collect(), ..failure }
+}
+
+fn is_files(text: &str) -> bool {
+    !text.contains('=') || text.split(',').any(|pair| ["type=local", "type=tar"].contains(&pair))
+}
+
+/// The keys of one output.
+#[derive(Debug)]
+struct One {
+    kind: String,
+    dest: Option<String>,
+    name: String,
+    push: Option<bool>,
+    by_digest: bool,
+    canonical: bool,
+    tar: bool,
+    split: Option<bool>,
+    delete: bool,
+    settings: Settings,
+}
+
+impl Default for One {
+    fn default() -> One {
+        One {
+            kind: String::new(),
+            dest: None,
+            name: String::new(),
+            push: None,
+            by_digest: false,
+            canonical: false,
+            tar: true,
+            split: None,
+            delete: false,
+            settings: Settings::default(),
         }
     }
-    let path = |destination: Option<&str>| match destination {
-        Some("-") => Ok(PathBuf::from("/dev/stdout")),
-        Some(path) => config::absolute(Path::new(path)),
-        None => Err(refuse("it has no dest=".to_owned())),
-    };
-    let tag = name.or(tags.first().map(String::as_str));
-    let place = |transport: &str, path: &Path| -> Result<String, Failure> {
-        let name = match tag {
-            Some(tag) => format!(":{}", local_name(tag)?),
-            None => String::new(),
+}
+
+impl One {
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let flag = || match value {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            other => Err(format!("{key}={other} is neither true nor false")),
         };
-        Ok(format!("{transport}:{}{name}", path.display()))
-    };
-    if destination == Some("-") && matches!(kind, Some("oci" | "docker" | "local")) {
-        return Err(refuse("only type=tar goes to standard output".to_owned()));
-    }
-    match kind {
-        Some("local") => Ok(Output::Files(path(destination)?)),
-        Some("tar") => Ok(Output::Tar(path(destination.or(Some("-")))?)),
-        Some("oci") => Ok(Output::Image(place("oci-archive", &path(destination)?)?)),
-        Some("docker") => Ok(Output::Image(place("docker-archive", &path(destination)?)?)),
-        Some("registry") => {
-            let name =
-                tag.ok_or_else(|| refuse("it has no name=, and there is no --tag".to_owned()))?;
-            Ok(Output::Image(format!("docker://{name}")))
+        match key {
+            "type" => value.clone_into(&mut self.kind),
+            "dest" => self.dest = Some(value.to_owned()),
+            "name" => value.clone_into(&mut self.name),
+            "push" => self.push = Some(flag()?),
+            "push-by-digest" => self.by_digest = flag()?,
+            "name-canonical" => self.canonical = flag()?,
+            "tar" => self.tar = flag()?,
+            "platform-split" => self.split = Some(flag()?),
+            "mode" if value == "copy" => self.delete = false,
+            "mode" if value == "delete" => self.delete = true,
+            "compression" => {
+                let known = CompressionName::from_str(value, false);
+                self.settings.compression =
+                    Some(known.map_err(|_| format!("compression {value:?} is not supported"))?);
+            }
+            "compression-level" => {
+                let level = value.parse().map_err(|_| format!("{value:?} is not a level"))?;
+                self.settings.level = Some(level);
+            }
+            "force-compression" => self.settings.force = Some(flag()?),
+            "oci-mediatypes" => self.settings.oci = Some(flag()?),
+            "rewrite-timestamp" => self.settings.rewrite = Some(flag()?),
+            // An image is always in the store, and what it needs to run is unpacked already.
+            "store" | "unpack" if flag()? => {}
+            _ => match key.split_once('.') {
+                Some(("annotation", rest)) => self.annotate("manifest", rest, value),
+                Some((level, rest)) if level.starts_with("annotation-") => {
+                    self.annotate(&level["annotation-".len()..], rest, value);
+                }
+                _ => return Err(format!("{key}={value} is not supported")),
+            },
         }
-        Some(other) => Err(refuse(format!("type {other:?} is not supported"))
-            .hint("supported types are local, tar, oci, docker and registry")),
-        None => Err(refuse("it has no type=".to_owned())),
+        Ok(())
     }
+
+    fn annotate(&mut self, level: &str, key: &str, value: &str) {
+        self.settings.annotations.push(format!("{level}:{key}={value}"));
+    }
+
+    fn names(&self) -> Result<Vec<Reference>, Failure> {
+        let names = self.name.split(',').filter(|name| !name.is_empty());
+        names.map(local_name).collect()
+    }
+}
+
+/// Fields between commas, each of which may stand in quotes.
+fn fields(text: &str) -> Result<Vec<String>, String> {
+    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
+    let mut chars = text.chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            '"' if quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                field.push('"');
+            }
+            '"' if quoted || field.is_empty() => quoted = !quoted,
+            ',' if !quoted => fields.push(std::mem::take(&mut field)),
+            char => field.push(char),
+        }
+    }
+    if quoted {
+        return Err("a quote is not closed".to_owned());
+    }
+    fields.push(field);
+    Ok(fields)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(tags: &[&str], outputs: &[&str]) -> Result<Outputs, Failure> {
+        let owned = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        Outputs::read(&owned(tags), &owned(outputs))
+    }
+
+    fn images(tags: &[&str], outputs: &[&str]) -> Vec<String> {
+        let read = read(tags, outputs).unwrap();
+        let outputs = read.outputs.iter().map(|output| match output {
+            Output::Image(place) => place.clone(),
+            Output::ByDigest(name) => format!("{name}@"),
+            Output::Files(to) => format!("files {}", to.path.display()),
+            Output::Tar(to) => format!("tar {}", to.path.display()),
+            Output::Nothing => "nothing".to_owned(),
+        });
+        outputs.chain(read.tags.iter().map(|tag| format!("store {tag}"))).collect()
+    }
 
     #[test]
     fn only_a_tar_goes_to_standard_output() {
@@ -83,10 +351,67 @@ mod tests {
             ("out", false),
         ] {
             assert_eq!(to_stdout(text), taken, "{text}");
-            assert!(output(text, &[]).is_ok(), "{text}");
+            assert!(read(&[], &[text]).is_ok(), "{text}");
         }
         for text in ["type=oci,dest=-", "type=docker,dest=-", "type=local,dest=-"] {
-            assert!(output(text, &[]).is_err(), "{text}");
+            assert!(read(&[], &[text]).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn places_and_names_are_told_apart() {
+        assert_eq!(
+            images(&["app", "oci-archive:/x.tar:app", "docker://r.example/a:1"], &[]),
+            ["oci-archive:/x.tar:app", "docker://r.example/a:1", "store localhost/app:latest"]
+        );
+        assert_eq!(
+            images(&[], &["type=oci,tar=false,dest=/l,name=a"]),
+            ["oci:/l:localhost/a:latest"]
+        );
+        assert_eq!(
+            images(&[], &["type=image,\"name=r.example/a:1,r.example/b\",push=true"]),
+            [
+                "docker://r.example/a:1",
+                "docker://r.example/b:latest",
+                "store r.example/a:1",
+                "store r.example/b:latest"
+            ]
+        );
+        assert_eq!(
+            images(&[], &["type=image,name=r.example/a,push-by-digest=true"]),
+            ["r.example/a@"]
+        );
+        assert_eq!(
+            images(&["r.example/a"], &["type=registry"]),
+            ["docker://r.example/a:latest", "store r.example/a:latest"]
+        );
+        assert_eq!(images(&["a"], &["type=docker"]), ["store localhost/a:latest"]);
+        assert_eq!(images(&[], &["type=cacheonly"]), ["nothing"]);
+        assert_eq!(images(&[], &["/out", "type=tar,dest=/t"]), ["files /out", "tar /t"]);
+    }
+
+    #[test]
+    fn outputs_agree_on_the_image() {
+        let same = ["type=oci,dest=/a,compression=zstd", "type=oci,dest=/b,compression=zstd", "/o"];
+        assert_eq!(read(&[], &same).unwrap().settings.compression, Some(CompressionName::Zstd));
+        let other = ["type=oci,dest=/a,compression=zstd", "type=docker,dest=/b"];
+        assert!(read(&[], &other).is_err());
+        let with = "type=oci,dest=/a,annotation.a=1,annotation-index.b=2";
+        assert_eq!(read(&[], &[with]).unwrap().settings.annotations, ["manifest:a=1", "index:b=2"]);
+        for text in [
+            "type=oci,dest=/a,compression=estargz",
+            "type=oci,dest=/a,frob=1",
+            "type=oci,dest=/a,\"name=x",
+            "type=docker,tar=false,dest=/a",
+            "type=tar,mode=delete,dest=/a",
+            "type=image,push=true",
+            "type=image,name=a,push=maybe",
+            "type=image,name=a,dest=/x",
+            "type=moby",
+            "dest=/a",
+        ] {
+            assert_eq!(read(&[], &[text]).unwrap_err().exit_code(), 2, "{text}");
+        }
+        assert!(read(&["oci:"], &[]).is_err());
     }
 }

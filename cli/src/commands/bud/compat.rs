@@ -1,0 +1,126 @@
+//! Flags of other tools that have no effect here, and those that are refused: each with why.
+
+use clap::Args;
+
+use crate::report::Failure;
+
+/// Flags that scripts written for other tools may have.
+#[derive(Debug, Args)]
+pub(super) struct CompatFlags {
+    // Without effect, because what they ask for always holds.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    rm: Option<bool>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    force_rm: Option<bool>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    compress: Option<bool>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    disable_content_trust: Option<bool>,
+    /// The image is in the store in any case
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    load: Option<bool>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    skip_unused_stages: Option<bool>,
+    #[arg(long, hide = true, value_name = "NAME")]
+    builder: Option<String>,
+    /// Allow what is allowed in any case: network.host, device
+    #[arg(long, hide = true, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    allow: Vec<String>,
+
+    // Refused.
+    #[arg(long, hide = true)]
+    stdin: bool,
+    #[arg(long, hide = true, value_name = "FLAG")]
+    cpp_flag: Vec<String>,
+    #[arg(long, hide = true, value_name = "KEY")]
+    decryption_key: Vec<String>,
+    #[arg(long, hide = true, value_name = "DIR")]
+    hooks_dir: Vec<String>,
+    #[arg(long, hide = true, value_name = "PATH")]
+    runtime: Option<String>,
+    #[arg(long, hide = true, value_name = "FLAG", allow_hyphen_values = true)]
+    runtime_flag: Vec<String>,
+    #[arg(long, hide = true, value_name = "FINGERPRINT")]
+    sign_by: Option<String>,
+    #[arg(long, hide = true)]
+    logsplit: bool,
+    #[arg(long, hide = true)]
+    all_platforms: bool,
+    #[arg(long, hide = true, value_name = "MAP")]
+    userns_uid_map: Vec<String>,
+    #[arg(long, hide = true, value_name = "MAP")]
+    userns_gid_map: Vec<String>,
+    #[arg(long, hide = true, value_name = "NAME")]
+    userns_uid_map_user: Option<String>,
+    #[arg(long, hide = true, value_name = "NAME")]
+    userns_gid_map_group: Option<String>,
+    #[arg(long, hide = true, value_name = "OPTIONS")]
+    cw: Option<String>,
+    #[arg(long, hide = true, value_name = "KEY=VALUE")]
+    layer_label: Vec<String>,
+    #[arg(long, hide = true)]
+    save_stages: bool,
+    #[arg(long, hide = true)]
+    stage_labels: bool,
+    #[arg(long, hide = true, value_name = "OPTIONS")]
+    policy_eval: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    print: Option<String>,
+    #[arg(long, hide = true)]
+    debug: bool,
+}
+
+impl CompatFlags {
+    /// Refuses what is not supported.
+    pub(super) fn check(&self, file: Option<&str>) -> Result<(), Failure> {
+        let ids = "commands have the ids of this program; run it as an ordinary user to have them \
+                   in a user namespace";
+        let inside = "commands run in the built-in runtime";
+        let refused = [
+            (self.stdin, "--stdin", "commands of RUN have no standard input"),
+            (!self.cpp_flag.is_empty(), "--cpp-flag", "Dockerfiles are not preprocessed"),
+            (!self.decryption_key.is_empty(), "--decryption-key", "layers are not encrypted here"),
+            (!self.hooks_dir.is_empty(), "--hooks-dir", inside),
+            (self.runtime.is_some(), "--runtime", inside),
+            (!self.runtime_flag.is_empty(), "--runtime-flag", inside),
+            (self.sign_by.is_some(), "--sign-by", "sign the image with `rbuild sign`"),
+            (self.logsplit, "--logsplit", "steps that platforms share have one log"),
+            (self.all_platforms, "--all-platforms", "name the platforms with --platform"),
+            (!self.userns_uid_map.is_empty(), "--userns-uid-map", ids),
+            (!self.userns_gid_map.is_empty(), "--userns-gid-map", ids),
+            (self.userns_uid_map_user.is_some(), "--userns-uid-map-user", ids),
+            (self.userns_gid_map_group.is_some(), "--userns-gid-map-group", ids),
+            (self.cw.is_some(), "--cw", "images for confidential machines are not made"),
+            (!self.layer_label.is_empty(), "--layer-label", "layers of steps are no images"),
+            (self.save_stages, "--save-stages", "build a stage with --target to keep it"),
+            (self.stage_labels, "--stage-labels", "build a stage with --target to keep it"),
+            (self.policy_eval.is_some(), "--policy-eval", "rules are in --source-policy-file"),
+            (self.print.is_some(), "--print", "use --call"),
+            (self.debug, "--debug", "use --log debug"),
+            (
+                self.skip_unused_stages == Some(false),
+                "--skip-unused-stages=false",
+                "stages that the target does not need are not built; build them with --target",
+            ),
+        ];
+        if let Some((_, flag, why)) = refused.iter().find(|(given, ..)| *given) {
+            return Err(Failure::usage(format!("{flag} is not supported")).hint(*why));
+        }
+        let known = |text: &&String| !matches!(text.as_str(), "network.host" | "device");
+        if let Some(other) = self.allow.iter().find(known) {
+            return Err(Failure::usage(format!("--allow {other:?} is not supported"))
+                .hint("network.host and device are allowed in any case"));
+        }
+        if let Some(name) = self.builder.as_deref().filter(|name| *name != "default") {
+            return Err(Failure::usage(format!("--builder {name:?} is not supported"))
+                .hint("this program builds by itself; there is only the builder default"));
+        }
+        if let Some(file) = file.filter(|file| file.ends_with(".in")) {
+            return Err(Failure::usage(format!(
+                "--file {file:?}: Dockerfiles are not preprocessed"
+            ))
+            .hint("run cpp over it and give what comes out"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,360 @@
+//! What the image is to look like: its configuration, annotations, layers, times.
+
+use builder::{Annotation, Format, ImageOptions, Level, Squash};
+use clap::{ArgAction, Args, ValueEnum};
+use image::Encoding;
+use layers::Compression;
+
+use super::output::Settings;
+use crate::flags;
+use crate::report::Failure;
+
+/// Changes to the image.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Image")]
+pub(super) struct ImageFlags {
+    /// Add a label
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) label: Vec<String>,
+    /// Take a label away that the base or the Dockerfile sets
+    #[arg(long, value_name = "KEY")]
+    unsetlabel: Vec<String>,
+    /// Add an annotation; LEVEL is manifest, index or manifest-descriptor, with [PLATFORM] behind it
+    #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
+    annotation: Vec<String>,
+    /// Take an annotation away
+    #[arg(long, value_name = "KEY")]
+    unsetannotation: Vec<String>,
+    /// Set a variable in the image; a bare NAME takes its value from the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Take a variable away that the base or the Dockerfile sets
+    #[arg(long, value_name = "NAME")]
+    unsetenv: Vec<String>,
+    /// Version of the operating system the image needs
+    #[arg(long, value_name = "VERSION")]
+    os_version: Option<String>,
+    /// Feature of the operating system the image needs
+    #[arg(long, value_name = "FEATURE")]
+    os_feature: Vec<String>,
+    /// Leave the history out
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    omit_history: bool,
+    /// Add the label io.rbuild.version
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    identity_label: bool,
+    /// Media types of the image
+    #[arg(long, value_enum, default_value = "oci", env = "BUILDAH_FORMAT", hide_env = true)]
+    format: FormatName,
+    /// One layer instead of several: all (default), new keeps the base's, stage makes one a stage
+    #[arg(long, value_name = "LAYERS", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    squash: Option<SquashName>,
+    /// As --squash=all
+    #[arg(long, conflicts_with = "squash")]
+    squash_all: bool,
+    /// As --squash=new
+    #[arg(long, conflicts_with_all = ["squash", "squash_all"])]
+    squash_new: bool,
+    /// A layer for each step; false is --squash=new. Steps are cached either way
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", env = "BUILDAH_LAYERS", hide_env = true)]
+    layers: Option<bool>,
+    /// How layers are compressed
+    #[arg(long, value_enum, default_value = "gzip")]
+    compression: CompressionName,
+    /// Compression level, in the encoder's own scale
+    #[arg(long, value_name = "LEVEL")]
+    compression_level: Option<i32>,
+    /// Compress the base's layers anew where they are compressed in another way
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    force_compression: bool,
+    /// As --compression=none
+    #[arg(short = 'D', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    disable_compression: bool,
+    /// Seconds since 1970 that every time in the image is set to (default: $SOURCE_DATE_EPOCH)
+    #[arg(
+        long,
+        visible_alias = "source-date-epoch",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    timestamp: Option<i64>,
+    /// Whether that time also bounds the times of files in layers
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
+    rewrite_timestamp: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FormatName {
+    Oci,
+    Docker,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SquashName {
+    #[value(alias = "true")]
+    All,
+    New,
+    Stage,
+    #[value(alias = "none")]
+    False,
+}
+
+/// How layers are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CompressionName {
+    Gzip,
+    Zstd,
+    #[value(alias = "uncompressed")]
+    None,
+}
+
+impl CompressionName {
+    /// The encoding of that name.
+    pub(super) fn encoding(self) -> Encoding {
+        match self {
+            CompressionName::Gzip => Encoding::Gzip,
+            CompressionName::Zstd => Encoding::Zstd,
+            CompressionName::None => Encoding::Plain,
+        }
+    }
+}
+
+impl ImageFlags {
+    /// The changes to the image.
+    pub(super) fn options(&self, outputs: &Settings) -> Result<ImageOptions, Failure> {
+        let mut annotations = Vec::new();
+        for text in self.annotation.iter().chain(&outputs.annotations) {
+            annotations.extend(annotation(text)?);
+        }
+        let unset = |key: &String| Annotation {
+            level: Level::Manifest,
+            platform: None,
+            key: key.clone(),
+            value: None,
+        };
+        annotations.extend(self.unsetannotation.iter().map(unset));
+        let lines = flags::environment(&[], &self.env)?;
+        Ok(ImageOptions {
+            env: lines.iter().map(|line| flags::pair(line)).collect(),
+            unset_env: self.unsetenv.clone(),
+            unset_labels: self.unsetlabel.clone(),
+            annotations,
+            omit_history: self.omit_history,
+            os_version: self.os_version.clone(),
+            os_features: self.os_feature.clone(),
+            squash: self.squash(),
+            force_compression: outputs.force.unwrap_or(self.force_compression),
+            keep_times: !outputs.rewrite.unwrap_or(self.rewrite_timestamp),
+        })
+    }
+
+    fn squash(&self) -> Squash {
+        match self.squash {
+            Some(SquashName::All) => Squash::All,
+            Some(SquashName::New) => Squash::New,
+            Some(SquashName::Stage) => Squash::Stage,
+            Some(SquashName::False) => Squash::None,
+            None if self.squash_all => Squash::All,
+            None if self.squash_new || self.layers == Some(false) => Squash::New,
+            None => Squash::None,
+        }
+    }
+
+    /// `--label`, and the label of this program if it is wanted.
+    pub(super) fn labels(&self) -> Vec<(String, String)> {
+        let identity = ("io.rbuild.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let own = self.identity_label.then_some(identity);
+        own.into_iter().chain(self.label.iter().map(|text| flags::pair(text))).collect()
+    }
+
+    pub(super) fn format(&self, outputs: &Settings) -> Format {
+        match self.format {
+            _ if outputs.oci == Some(true) => Format::Oci,
+            _ if outputs.oci == Some(false) => Format::Docker,
+            FormatName::Oci => Format::Oci,
+            FormatName::Docker => Format::Docker,
+        }
+    }
+
+    /// How layers are compressed.
+    pub(super) fn compression(&self, outputs: &Settings) -> Result<Compression, Failure> {
+        let encoding = match (outputs.compression, self.disable_compression) {
+            (Some(name), _) => name.encoding(),
+            (None, true) => Encoding::Plain,
+            (None, false) => self.compression.encoding(),
+        };
+        match outputs.level {
+            Some(level) => checked(encoding, Some(level), "compression-level"),
+            None => checked(encoding, self.compression_level, "--compression-level"),
+        }
+    }
+
+    /// The time of everything: the flag's, the build argument's or the environment's.
+    pub(super) fn epoch(&self, argument: Option<&String>) -> Result<Option<i64>, Failure> {
+        if self.timestamp.is_some() {
+            return Ok(self.timestamp);
+        }
+        match argument.filter(|text| !text.is_empty()) {
+            Some(text) => seconds(text).map(Some),
+            None => epoch_variable(),
+        }
+    }
+}
+
+/// `$SOURCE_DATE_EPOCH`.
+///
+/// # Errors
+/// It is no number.
+pub(crate) fn epoch_variable() -> Result<Option<i64>, Failure> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => seconds(&text).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn seconds(text: &str) -> Result<i64, Failure> {
+    text.parse().map_err(|_| {
+        Failure::usage(format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds"))
+    })
+}
+
+/// A compression whose level the encoder has.
+fn checked(encoding: Encoding, level: Option<i32>, flag: &str) -> Result<Compression, Failure> {
+    let range = match encoding {
+        Encoding::Gzip => 0..=9,
+        Encoding::Zstd => 1..=22,
+        Encoding::Plain => {
+            return match level {
+                Some(_) => Err(Failure::usage(format!("{flag}: there is nothing to compress"))),
+                None => Ok(Compression { encoding, level }),
+            };
+        }
+    };
+    match level.filter(|level| !range.contains(level)) {
+        Some(level) => {
+            let (low, high) = (range.start(), range.end());
+            Err(Failure::usage(format!("{flag} {level}: the levels are {low} to {high}")))
+        }
+        None => Ok(Compression { encoding, level }),
+    }
+}
+
+/// `[LEVEL[PLATFORM][,LEVEL…]:]KEY=VALUE`, as docker buildx reads it.
+fn annotation(text: &str) -> Result<Vec<Annotation>, Failure> {
+    let refuse = |why: String| Failure::usage(format!("--annotation {text:?}: {why}"));
+    let (whole, value) = flags::pair(text);
+    let is_level = |levels: &str| {
+        levels.split(',').all(|level| {
+            let name = level.split('[').next().unwrap_or_default();
+            ["manifest", "index", "manifest-descriptor", "index-descriptor"].contains(&name)
+        })
+    };
+    let (levels, key) = match whole.split_once(':') {
+        Some((levels, key)) if is_level(levels) => (levels, key),
+        _ => ("manifest", whole.as_str()),
+    };
+    if key.is_empty() {
+        return Err(refuse("it has no key".to_owned()));
+    }
+    let one = |level: &str| {
+        let (name, platform) = match level.split_once('[') {
+            Some((name, rest)) => {
+                let platform = rest.strip_suffix(']').ok_or_else(|| {
+                    refuse(format!("the platform of {level:?} has no closing bracket"))
+                })?;
+                let platform = platform.parse().map_err(|error| refuse(format!("{error}")))?;
+                (name, Some(platform))
+            }
+            None => (level, None),
+        };
+        let level = match name {
+            "manifest" => Level::Manifest,
+            "manifest-descriptor" => Level::ManifestDescriptor,
+            "index" if platform.is_none() => Level::Index,
+            "index" => return Err(refuse("an index is for no one platform".to_owned())),
+            other => {
+                return Err(refuse(format!("level {other} is not supported"))
+                    .hint("the levels are manifest, manifest-descriptor and index"));
+            }
+        };
+        let (key, value) = (key.to_owned(), Some(value.clone()));
+        Ok(Annotation { level, platform, key, value })
+    };
+    levels.split(',').map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{FromArgMatches, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: ImageFlags,
+    }
+
+    fn read(line: &[&str]) -> ImageFlags {
+        let command = <Line as clap::CommandFactory>::command().no_binary_name(true);
+        Line::from_arg_matches(&command.get_matches_from(line)).unwrap().flags
+    }
+
+    #[test]
+    fn annotations_name_levels_and_platforms() {
+        let levels = |text: &str| -> Vec<(Level, Option<String>, String)> {
+            let all = annotation(text).unwrap().into_iter();
+            all.map(|one| (one.level, one.platform.map(|p| p.to_string()), one.key)).collect()
+        };
+        let key = || "a.b".to_owned();
+        assert_eq!(levels("a.b=c"), [(Level::Manifest, None, key())]);
+        assert_eq!(levels("x:a=c"), [(Level::Manifest, None, "x:a".to_owned())]);
+        assert_eq!(
+            levels("index,manifest:a.b=c"),
+            [(Level::Index, None, key()), (Level::Manifest, None, key())]
+        );
+        assert_eq!(
+            levels("manifest-descriptor[linux/arm64]:a.b=c"),
+            [(Level::ManifestDescriptor, Some("linux/arm64".to_owned()), key())]
+        );
+        for text in ["index-descriptor:a=b", "index[linux/arm64]:a=b", "manifest[x:a=b", "=b"] {
+            assert_eq!(annotation(text).unwrap_err().exit_code(), 2, "{text}");
+        }
+    }
+
+    #[test]
+    fn layers_are_squashed_as_the_flags_of_each_tool_say() {
+        for (line, squash) in [
+            (&[][..], Squash::None),
+            (&["--squash"], Squash::All),
+            (&["--squash-all"], Squash::All),
+            (&["--squash=new"], Squash::New),
+            (&["--squash-new"], Squash::New),
+            (&["--squash=stage"], Squash::Stage),
+            (&["--squash=false", "--layers=false"], Squash::None),
+            (&["--layers=false"], Squash::New),
+            (&["--layers"], Squash::None),
+        ] {
+            assert_eq!(read(line).squash(), squash, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn levels_are_the_encoders() {
+        assert!(
+            read(&["--compression=zstd", "--compression-level=22"])
+                .compression(&Settings::default())
+                .is_ok()
+        );
+        assert!(read(&["--compression-level=10"]).compression(&Settings::default()).is_err());
+        assert!(read(&["-D", "--compression-level=1"]).compression(&Settings::default()).is_err());
+        assert_eq!(
+            read(&["-D"]).compression(&Settings::default()).unwrap().encoding,
+            Encoding::Plain
+        );
+        let argument = "7".to_owned();
+        assert_eq!(read(&["--timestamp=5"]).epoch(Some(&argument)).unwrap(), Some(5));
+        assert_eq!(read(&[]).epoch(Some(&argument)).unwrap(), Some(7));
+        assert!(read(&[]).epoch(Some(&"x".to_owned())).is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! How a build gets its inputs: when registries are asked, how often, and what may be used.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use builder::{PolicyRules, Pull, SourcePolicy};
+use clap::{Args, ValueEnum};
+use task::Kind;
+
+use crate::app::Reach;
+use crate::flags;
+use crate::report::Failure;
+
+/// The variable in which BuildKit's clients name a policy.
+const POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
+
+/// How inputs are had.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Inputs")]
+pub(super) struct PullFlags {
+    /// Ask registries for base images: missing (default), always, never, newer
+    #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    pull: Option<PullPolicy>,
+    /// As --pull=always
+    #[arg(long, conflicts_with = "pull")]
+    pull_always: bool,
+    /// As --pull=never
+    #[arg(long, conflicts_with_all = ["pull", "pull_always"])]
+    pull_never: bool,
+    /// How often a request to a registry is tried again (default 3)
+    #[arg(long, value_name = "TIMES")]
+    retry: Option<u32>,
+    /// How long to wait before the second try; later ones wait longer
+    #[arg(long, value_name = "DURATION", value_parser = flags::duration)]
+    retry_delay: Option<Duration>,
+    /// Rules that allow, deny or convert inputs: BuildKit's JSON (default: $EXPERIMENTAL_BUILDKIT_SOURCE_POLICY)
+    #[arg(long, value_name = "FILE")]
+    source_policy_file: Vec<PathBuf>,
+    /// The image that takes the place of the first FROM's
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) from: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PullPolicy {
+    #[value(alias = "false")]
+    Missing,
+    #[value(alias = "true")]
+    Always,
+    Never,
+    #[value(alias = "ifnewer")]
+    Newer,
+}
+
+impl PullFlags {
+    /// When registries are asked.
+    pub(super) fn pull(&self) -> Pull {
+        match self.pull {
+            _ if self.pull_always => Pull::Always,
+            _ if self.pull_never => Pull::Never,
+            None | Some(PullPolicy::Missing) => Pull::Missing,
+            Some(PullPolicy::Always) => Pull::Always,
+            Some(PullPolicy::Never) => Pull::Never,
+            Some(PullPolicy::Newer) => Pull::Newer,
+        }
+    }
+
+    /// How registries are reached.
+    pub(super) fn reach(&self, reach: Reach) -> Reach {
+        Reach {
+            retries: self.retry.or(reach.retries),
+            retry_delay: self.retry_delay.or(reach.retry_delay),
+            ..reach
+        }
+    }
+
+    /// What may be used.
+    pub(super) fn policies(&self) -> Result<Vec<Arc<dyn SourcePolicy>>, Failure> {
+        let mut files = self.source_policy_file.clone();
+        if files.is_empty() {
+            let named = std::env::var_os(POLICY).filter(|name| !name.is_empty());
+            files.extend(named.map(PathBuf::from));
+        }
+        files.iter().map(|file| policy(file)).collect()
+    }
+}
+
+fn policy(file: &Path) -> Result<Arc<dyn SourcePolicy>, Failure> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::io(format!("reading source policy {name}"), &error))?;
+    let rules = PolicyRules::read(&name, &text).map_err(|why| {
+        Failure::new(Kind::Invalid, format!("reading source policy {name}: {why}"))
+    })?;
+    Ok(Arc::new(rules))
+}
