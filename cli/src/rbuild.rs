@@ -6,8 +6,8 @@ use clap_complete::Shell;
 use crate::app::{App, Globals};
 use crate::commands::lock::Lock;
 use crate::commands::{
-    about, account, bud, care, containers, images, manifest, plan, registry, run, sbom, sign,
-    transfer, working,
+    about, account, bud, care, containers, debug, images, manifest, plan, registry, run, sbom,
+    sign, transfer, working,
 };
 use crate::entry;
 use crate::report::Failure;
@@ -33,6 +33,8 @@ enum Command {
     #[command(visible_alias = "build")]
     Bud(Box<bud::Bud>),
     Plan(Box<plan::Plan>),
+    #[command(subcommand)]
+    Debug(debug::Debug),
     Run(Box<run::Run>),
     From(Box<working::From>),
     Copy(Box<working::Copy>),
@@ -102,6 +104,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Bud(bud) => bud.run(app),
         Command::Plan(plan) => plan.run(app),
         Command::Run(run) => run.run(app),
+        Command::Debug(debug) => debug.run(app),
         Command::From(from) => from.run(app),
         Command::Copy(copy) => copy.run(app),
         Command::Add(add) => add.run(app),

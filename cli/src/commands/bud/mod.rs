@@ -4,6 +4,7 @@ mod cache;
 mod cache_places;
 mod call;
 mod context;
+mod debug;
 mod output;
 mod platform;
 mod run_flags;
@@ -21,9 +22,10 @@ use task::Task;
 
 use self::call::CallFlags;
 use self::context::{named_context, read_source};
+pub(crate) use self::debug::own_terminal;
 use self::output::{output, to_stdout};
 use self::platform::PlatformFlags;
-use self::secrets::{agent, secret};
+pub(crate) use self::secrets::{agent, secret};
 use self::supply::SupplyFlags;
 use super::registry_flags::RegistryFlags;
 use crate::app::{App, observed};
@@ -127,6 +129,8 @@ pub(crate) struct Bud {
     #[command(flatten)]
     supply: SupplyFlags,
     #[command(flatten)]
+    debug: debug::DebugFlags,
+    #[command(flatten)]
     registry: RegistryFlags,
 }
 
@@ -179,7 +183,12 @@ impl Bud {
         if let Some(code) = self.answer(app, &request)? {
             return Ok(code);
         }
-        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let progress = match (self.quiet, self.progress) {
+            (true, _) => Progress::Quiet,
+            // A shell may need the terminal for itself.
+            (false, Progress::Auto) if self.debug.interactive() => Progress::Plain,
+            (false, progress) => progress,
+        };
         let built = observed("build", progress, |task| self.build(app, request, task))?;
         self.write_files(&built)?;
         if !self.quiet {
@@ -287,6 +296,11 @@ impl Bud {
             request.proxy = config::proxies().into_iter().collect();
         }
         self.supply.apply(&mut request, &self.context)?;
+        request.debug = self.debug.request()?;
+        if self.debug.interactive() {
+            // Nothing else writes to the terminal meanwhile.
+            request.jobs = 1;
+        }
         Ok(request)
     }
 
