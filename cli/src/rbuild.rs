@@ -24,6 +24,8 @@ use crate::report::Failure;
 struct Rbuild {
     #[command(flatten)]
     globals: Globals,
+    #[command(flatten)]
+    buildah: working::BuildahFlags,
     #[command(subcommand)]
     command: Command,
 }
@@ -93,7 +95,11 @@ enum Command {
 /// The whole of the command `rbuild`.
 pub fn rbuild() -> ExitCode {
     entry::enter("rbuild", |arguments, rootless| {
-        let parsed = Rbuild::try_parse_from(arguments)?;
+        let mut parsed = Rbuild::try_parse_from(arguments)?;
+        if let Err(failure) = parsed.buildah.check() {
+            return Ok(Err(failure));
+        }
+        parsed.globals.log_default(working::log_level());
         let app = App::new(parsed.globals, rootless);
         Ok(dispatch(parsed.command, &app))
     })

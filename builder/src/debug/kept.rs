@@ -271,7 +271,7 @@ impl Kept {
         env: &Env,
         task: &Task,
     ) -> Result<Vec<Option<Arc<Tree>>>> {
-        let contexts = Contexts::new(request, env.store.clone(), (env.clock)());
+        let contexts = Contexts::of(request, env)?;
         let mut trees = Vec::new();
         let mut mounts = Vec::new();
         for mount in std::mem::take(&mut op.mounts) {
