@@ -425,8 +425,8 @@ impl Build {
         match &step.op {
             Op::Image(_) => {}
             Op::Run(op) => {
-                if self.run(step, op, &active, inputs, parent, reads, task)? == debug::Made::ByHand
-                {
+                let made = self.command(step, op, &active, inputs, parent, reads, task)?;
+                if made == debug::Made::ByHand {
                     // Another build must not find it.
                     let mut own = KeyBuilder::new("by-hand");
                     own.part(key.0.as_bytes());
@@ -478,8 +478,9 @@ impl Build {
         Ok(name)
     }
 
+    /// Runs the command of a step; its changes are in `active` then.
     #[allow(clippy::too_many_arguments)]
-    fn run(
+    fn command(
         &self,
         step: &Step,
         op: &RunOp,
