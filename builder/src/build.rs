@@ -34,6 +34,7 @@ use crate::{Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, 
 /// The first that happened, when everything that was running has ended. [`Error::excerpts`] has
 /// the place in the Dockerfile.
 pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
+    request.debug.check(&env.store)?;
     let request = complete(request, env, task).await?;
     let jobs = request.jobs;
     let file = Arc::new(request.dockerfile.clone());
@@ -54,6 +55,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
     };
     build.contexts.remember();
     if solved.is_ok() {
+        build.request.debug.settle(task);
         build.settle();
     }
     let finished = match solved {

@@ -18,6 +18,7 @@ use transport::bridge;
 use crate::cache::Imports;
 use crate::context::git::GitUrl;
 use crate::context::{Contexts, Tree};
+use crate::debug;
 use crate::error::{During, place};
 use crate::images::{self, Bases};
 use crate::inputs::{Input, Inputs};
@@ -424,28 +425,17 @@ impl Build {
         match &step.op {
             Op::Image(_) => {}
             Op::Run(op) => {
-                let mut trees = Vec::new();
-                for mount in &op.mounts {
-                    trees.push(match &mount.kind {
-                        RunMountKind::Bind { from, .. } => {
-                            Some(self.tree(from, step, reads, task)?)
-                        }
-                        RunMountKind::Cache { from: From::Scratch, .. } => None,
-                        RunMountKind::Cache { from, .. } => {
-                            Some(self.tree(from, step, reads, task)?)
-                        }
-                        _ => None,
-                    });
+                let made = self.command(step, op, &active, inputs, parent, reads, task)?;
+                if made == debug::Made::ByHand {
+                    // Another build must not find it.
+                    let mut own = KeyBuilder::new("by-hand");
+                    own.part(key.0.as_bytes());
+                    own.part(active.dir().as_os_str().as_encoded_bytes());
+                    own.part(&self.now.to_le_bytes());
+                    name = own.finish();
+                    self.commit(id, name, name, active, parent)?;
+                    return Ok(name);
                 }
-                let with = run::Surroundings {
-                    env: &self.env,
-                    request: &self.request,
-                    file: &self.file,
-                    step,
-                    trees,
-                    parent,
-                };
-                run::work(op, &active, &with, task)?;
             }
             Op::Workdir(op) => {
                 let root = active.stack(parent).and_then_mount("stacking layers")?;
@@ -486,6 +476,42 @@ impl Build {
         let origin = self.origin_of(id).unwrap_or(key);
         why::remember(&self.env.store, origin, &facts, task);
         Ok(name)
+    }
+
+    /// Runs the command of a step; its changes are in `active` then.
+    #[allow(clippy::too_many_arguments)]
+    fn command(
+        &self,
+        step: &Step,
+        op: &RunOp,
+        active: &store::Active,
+        inputs: &[Key],
+        parent: Option<SnapshotId>,
+        reads: &[Option<SnapshotId>],
+        task: &Task,
+    ) -> Result<debug::Made> {
+        let mut trees = Vec::new();
+        for mount in &op.mounts {
+            trees.push(match &mount.kind {
+                RunMountKind::Bind { from, .. } => Some(self.tree(from, step, reads, task)?),
+                RunMountKind::Cache { from: From::Scratch, .. } => None,
+                RunMountKind::Cache { from, .. } => Some(self.tree(from, step, reads, task)?),
+                _ => None,
+            });
+        }
+        let with = run::Surroundings {
+            env: &self.env,
+            request: &self.request,
+            file: &self.file,
+            step,
+            trees,
+            parent,
+            origin: debug::Origin {
+                parent: step.parent.and(inputs.first()).map(|key| key.0),
+                reads: reads.to_vec(),
+            },
+        };
+        run::work(op, active, &with, task)
     }
 
     fn copy(

@@ -45,6 +45,8 @@ pub enum Error {
         status: String,
         /// Its exit code; 128 + the number of a signal.
         code: u8,
+        /// The id of what the command left, if that was kept.
+        kept: Option<String>,
         /// The file the diagnostic's span is in.
         file: Arc<SourceFile>,
         /// Where.
@@ -266,6 +268,10 @@ impl Fault for Error {
                  apt install qemu-user-static binfmt-support), or build that stage FROM \
                  --platform=$BUILDPLATFORM",
                 platform.architecture
+            )),
+            Error::Command { kept: Some(id), .. } => Some(format!(
+                "what it left is kept: `rbuild debug shell {id}` looks at it, \
+                 `rbuild bud --resume {id}` goes on from it, `rbuild debug rm {id}` forgets it"
             )),
             Error::NotPulled { .. } => Some("leave out --pull=never".to_owned()),
             Error::Missing { ignored: true, .. } => {

@@ -12,6 +12,7 @@ mod cache;
 mod check;
 mod contents;
 mod context;
+pub mod debug;
 mod engine;
 mod env;
 mod error;

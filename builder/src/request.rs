@@ -8,6 +8,7 @@ use dockerfile::Diagnostic;
 use image::{Descriptor, Digest, Platform, Reference};
 use layers::Compression;
 
+use crate::debug::Debugging;
 use crate::{
     Attest, CacheRequest, Explanation, GitUrl, HttpUrl, ImageOptions, Input, InputRules,
     RunOptions, Sources, Stream,
@@ -196,6 +197,8 @@ pub struct Request {
     pub sources: Sources,
     /// What is said about the images beside them.
     pub attest: Attest,
+    /// What happens when a command fails.
+    pub debug: Debugging,
 }
 
 impl Request {
@@ -232,6 +235,7 @@ impl Request {
             inputs: InputRules::default(),
             sources: Sources::default(),
             attest: Attest::default(),
+            debug: Debugging::default(),
         }
     }
 

@@ -58,12 +58,25 @@ pub(crate) struct Globals {
     pub log: Option<String>,
 }
 
+impl Globals {
+    /// The log level where no flag says one; one that does not exist is passed over.
+    pub(crate) fn log_default(&mut self, level: Option<String>) {
+        self.log = self.log.take().or_else(|| level.and_then(|level| log_filter(&level).ok()));
+    }
+}
+
 /// A level, or directives `CRATE=LEVEL`.
 fn log_filter(text: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let known = |part: &str| {
         let level = part.rsplit('=').next().unwrap_or(part);
         LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
+    };
+    // As buildah spells them.
+    let text = match text {
+        "warning" => "warn",
+        "fatal" | "panic" => "error",
+        text => text,
     };
     match text.split(',').all(known) {
         true => Ok(text.to_owned()),

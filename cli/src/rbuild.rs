@@ -6,8 +6,8 @@ use clap_complete::Shell;
 use crate::app::{App, Globals};
 use crate::commands::lock::Lock;
 use crate::commands::{
-    about, account, bud, care, containers, images, manifest, plan, registry, run, sbom, sign,
-    transfer, working,
+    about, account, bud, care, containers, debug, images, manifest, plan, registry, run, sbom,
+    sign, transfer, working,
 };
 use crate::entry;
 use crate::report::Failure;
@@ -24,6 +24,8 @@ use crate::report::Failure;
 struct Rbuild {
     #[command(flatten)]
     globals: Globals,
+    #[command(flatten)]
+    buildah: working::BuildahFlags,
     #[command(subcommand)]
     command: Command,
 }
@@ -33,6 +35,8 @@ enum Command {
     #[command(visible_alias = "build")]
     Bud(Box<bud::Bud>),
     Plan(Box<plan::Plan>),
+    #[command(subcommand)]
+    Debug(debug::Debug),
     Run(Box<run::Run>),
     From(Box<working::From>),
     Copy(Box<working::Copy>),
@@ -91,7 +95,11 @@ enum Command {
 /// The whole of the command `rbuild`.
 pub fn rbuild() -> ExitCode {
     entry::enter("rbuild", |arguments, rootless| {
-        let parsed = Rbuild::try_parse_from(arguments)?;
+        let mut parsed = Rbuild::try_parse_from(arguments)?;
+        if let Err(failure) = parsed.buildah.check() {
+            return Ok(Err(failure));
+        }
+        parsed.globals.log_default(working::log_level());
         let app = App::new(parsed.globals, rootless);
         Ok(dispatch(parsed.command, &app))
     })
@@ -102,6 +110,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Bud(bud) => bud.run(app),
         Command::Plan(plan) => plan.run(app),
         Command::Run(run) => run.run(app),
+        Command::Debug(debug) => debug.run(app),
         Command::From(from) => from.run(app),
         Command::Copy(copy) => copy.run(app),
         Command::Add(add) => add.run(app),

@@ -264,3 +264,143 @@ impl Drop for Unmounted {
         }
     }
 }
+
+#[test]
+fn working_containers_survive_and_are_changed_by_one_at_a_time() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    bench.rbuild(["from", "--name", "c", "busybox"]).ok();
+    bench.rbuild(["from", "--name", "c", "busybox"]).fails(&["c", "taken"]);
+    bench.rbuild(["run", "c", "sh", "-c", "echo before > /file"]).ok();
+    // Killed in the middle, with all it started.
+    let mut command = bench.command("rbuild");
+    command.args(["run", "c", "sh", "-c", "echo half > /half; echo ready; sleep 1000"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("rbuild");
+    let mut out = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).expect("a line");
+    child.kill().expect("a signal");
+    child.wait().expect("an end");
+    // What is used by it alone stays, when everything else goes.
+    bench.rbuild(["rmi", "-a"]).ok();
+    bench.rbuild(["prune", "-a"]).ok();
+    bench.rbuild(["check"]).ok();
+    let seen = bench.rbuild(["run", "c", "cat", "/file", "/half"]).ok();
+    assert_eq!(seen.stdout, "before\nhalf\n");
+
+    // Nobody's change is lost.
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            let label = format!("l{number}=x");
+            let bench = &bench;
+            scope.spawn(move || bench.rbuild(["config", "--label", &label, "c"]).ok());
+        }
+    });
+    let labels = bench.rbuild(["inspect", "--format", "{{json .OCIv1.Config.Labels}}", "c"]).ok();
+    assert_eq!(labels.text().matches('x').count(), 6, "{}", labels.told());
+
+    // The same time gives the same image; a squashed one has one layer.
+    let id = |flags: &[&str]| {
+        let line = [&["commit", "-q", "--timestamp", "1000000000"], flags, &["c"]].concat();
+        bench.rbuild(line).ok().text().to_owned()
+    };
+    assert_eq!(id(&[]), id(&[]));
+    let squashed = id(&["--squash"]);
+    let layers = ["inspect", "--format", "{{len .Layers}} {{.Created}}", &squashed];
+    assert_eq!(bench.rbuild(layers).ok().text(), "1 2001-09-09T01:46:40Z");
+    bench.rbuild(["commit", "--manifest", "list", "c", "one"]).ok();
+    bench
+        .rbuild([
+            "commit",
+            "--manifest",
+            "list",
+            "--omit-history",
+            "--annotation",
+            "a=b",
+            "c",
+            "two",
+        ])
+        .ok();
+    let list = bench.rbuild(["inspect", "--type", "manifest", "list"]).ok();
+    assert_eq!(list.stdout.matches("sha256:").count(), 2, "{}", list.told());
+    bench.rbuild(["rename", "c", "d"]).ok();
+    bench.rbuild(["rm", "d"]).ok();
+    bench.rbuild(["run", "d", "true"]).code(125);
+    bench.rbuild(["check"]).ok();
+}
+
+#[test]
+fn what_cannot_be_had_is_refused_by_name() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    bench.rbuild(["from", "--name", "c", "busybox"]).ok();
+    let file = bench.write("file", "x").display().to_string();
+    let cases: &[(&[&str], &str)] = &[
+        (&["from", "--userns=private", "busybox"], "--userns"),
+        (&["from", "--cgroupns=host", "busybox"], "--cgroupns"),
+        (&["from", "--isolation=moon", "busybox"], "--isolation"),
+        (&["from", "--pull=never", "no-such-image"], "no-such-image"),
+        (&["from", "--network=bridge", "busybox"], "--network"),
+        (&["run", "--detach", "c", "true"], "--detach"),
+        (&["run", "--no-pivot", "c", "true"], "--no-pivot"),
+        (&["run", "--runtime=kata", "c", "true"], "--runtime"),
+        (&["run", "--add-history", "busybox", "true"], "--add-history"),
+        (&["run", "c"], "no command"),
+        (&["copy", "c", "/no/such/file", "/"], "no/such/file"),
+        (&["copy", "nothing", &file, "/"], "nothing"),
+        (&["copy", "--chown", "nobody-here", "c", &file, "/"], "nobody-here"),
+        (&["copy", "--checksum", "sha256:0", "c", &file, "/"], "--checksum"),
+        (&["config", "--port", "x", "c"], "--port"),
+        (&["config", "--env", "=x", "c"], "--env"),
+        (&["config", "--cmd", "'x", "c"], "--cmd"),
+        (&["commit", "--sign-by", "x", "c"], "--sign-by"),
+        (&["commit", "--encryption-key", "x", "c"], "encrypt"),
+        (&["commit", "--format", "x", "c"], "\"x\""),
+        (&["commit", "c", "Bad Name"], "Bad Name"),
+        (&["umount", "c"], "not mounted"),
+        (&["containers", "--filter", "x=y"], "x=y"),
+        (&["--storage-driver", "vfs", "containers"], "vfs"),
+        (&["--storage-opt", "overlay.size=1g", "containers"], "overlay.size"),
+        (&["--cgroup-manager", "systemd", "containers"], "systemd"),
+        (&["--userns-uid-map", "0:1:2", "containers"], "--userns-uid-map"),
+        (&["--default-mounts-file", "/x", "containers"], "--default-mounts-file"),
+        (&["--log-level", "loud", "containers"], "loud"),
+    ];
+    for (line, word) in cases {
+        bench.rbuild(*line).fails(&[word]);
+    }
+    let accepted: &[&[&str]] = &[
+        &["--storage-driver", "overlay", "--runroot", "/tmp/x", "containers"],
+        &["--storage-opt", "overlay.mount_program=/usr/bin/fuse-overlayfs", "containers"],
+        &["--cgroup-manager=cgroupfs", "--log-level=fatal", "containers"],
+        &["containers", "--root", &bench.store().display().to_string()],
+    ];
+    for line in accepted {
+        let shown = bench.rbuild(*line).ok();
+        assert!(shown.stdout.contains("busybox"), "{}", shown.told());
+    }
+    let mut command = bench.command("rbuild");
+    run(command.env("STORAGE_DRIVER", "btrfs").arg("containers")).fails(&["btrfs"]);
+    let mut command = bench.command("rbuild");
+    command.env("BUILDAH_FORMAT", "docker").env("BUILDAH_HISTORY", "true");
+    run(command.args(["from", "--name", "docker", "busybox"])).ok();
+    let format = bench.rbuild(["inspect", "--format", "{{.Format}}", "docker"]).ok();
+    assert_eq!(format.text(), "docker");
+    let refused = bench.rbuild(["inspect", "--format", "{{.State}}", "c"]);
+    assert!(!refused.stderr.contains("panicked"), "{}", refused.told());
+
+    let Some(user) = User::get() else { return };
+    let bench = Bench::of(user.uid, user.gid);
+    bench.busybox();
+    bench.rbuild(["from", "--name", "c", "busybox"]).ok();
+    bench.rbuild(["mount", "c"]).fails(&["unshare"]);
+    let line = ["unshare", "--mount", "C=c", "sh", "-c", "id -u; echo x > $C/made; exit 9"];
+    assert_eq!(bench.rbuild(line).code(9).stdout, "0\n");
+    assert_eq!(bench.rbuild(["run", "c", "cat", "/made"]).ok().stdout, "x\n");
+}

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use dockerfile::Span;
 use image::{Config, Image, Platform};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use chmod::Chmod;
 pub use dockerfile::Sharing;
@@ -128,7 +128,7 @@ pub struct WorkdirOp {
 }
 
 /// Where files are taken from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum From {
     /// A build context by its name; the main one has the empty name.
     Context(String),
@@ -213,7 +213,7 @@ impl CopyOp {
 }
 
 /// Runs a command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOp {
     /// The program and its arguments.
     pub args: Vec<String>,
@@ -237,7 +237,7 @@ pub struct RunOp {
 pub const SCRIPTS: &str = "/dev/pipes";
 
 /// One mount of a command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunMount {
     /// Absolute; `None` for a secret that is only a variable.
     pub target: Option<String>,
@@ -246,7 +246,7 @@ pub struct RunMount {
 }
 
 /// What is mounted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RunMountKind {
     /// Files from elsewhere; writes are forgotten.
     Bind {

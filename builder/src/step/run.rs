@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dockerfile::Diagnostic;
-use layers::{Root, Top};
+use layers::{Root, Stack, Top};
 use runtime::{Bundle, Container, ExitStatus, Network, Overrides, StartOptions, Stdio, UserFile};
 use store::{Active, SnapshotId};
 use task::{Cause, Task};
@@ -12,6 +12,7 @@ use task::{Cause, Task};
 use super::foreign;
 use super::mounts::Mounts;
 use crate::context::Tree;
+use crate::debug::{self, Kept, Made, Origin, Terminal, Verdict};
 use crate::error::{During, place};
 use crate::plan::args::PROXY;
 use crate::plan::{RunOp, Step};
@@ -31,6 +32,7 @@ pub(crate) struct Surroundings<'a> {
     /// What each mount reads, in the order of the mounts.
     pub(crate) trees: Vec<Option<Arc<Tree>>>,
     pub(crate) parent: Option<SnapshotId>,
+    pub(crate) origin: Origin,
 }
 
 /// Runs the command on the parent; its changes are in `active` then.
@@ -39,33 +41,107 @@ pub(crate) fn work(
     active: &Active,
     with: &Surroundings<'_>,
     task: &Task,
-) -> Result<()> {
-    let store = &with.env.store;
-    let below = match with.parent {
-        Some(parent) => {
-            let stack = store.stack(parent).during("opening the parent")?;
-            Some(stack.mount().during("mounting the parent")?)
+) -> Result<Made> {
+    let resumed = debug::resumed(with)?;
+    let stack = active.stack(None).during("stacking layers")?;
+    let top = resumed.as_ref().map(Kept::top).or(stack.top).ok_or(Error::Panicked)?;
+    let mut room = Room::new(op, top.clone(), with, task)?;
+    let mut made = if resumed.is_some() { Made::ByHand } else { Made::Cleanly };
+    let mut again = false;
+    loop {
+        let status = room.run(op, with, &op.args, Talk::Captured, task)?;
+        if status.success() {
+            break;
         }
-        None => None,
-    };
-    let mut mounts = Mounts::new(store, task)?;
-    furnish(op, with, below.as_ref(), &mut mounts)?;
-    let stubs = mounts.stubs(with.parent, below.as_ref(), &op.working_dir)?;
-    let mut stack = active.stack(with.parent).during("stacking layers")?;
-    if let Some(stubs) = &stubs {
-        stack.lower.insert(0, stubs.dir().join("fs"));
+        match debug::judge(op, &room, with, &told(status), again, task)? {
+            Verdict::Again => {
+                (made, again) = (Made::ByHand, true);
+                // What it mounts may have changed meanwhile as well.
+                drop(room);
+                room = Room::new(op, top.clone(), with, task)?;
+            }
+            Verdict::End(kept) => return Err(failed(op, with, status, kept)),
+        }
     }
-    debug_assert!(matches!(&stack.top, Some(Top { .. })), "there is something to write to");
-    let root = stack.mount().during("mounting the layers")?;
-    let status = start(op, with, root, &mounts, task)?;
-    drop(mounts);
-    drop(stubs);
-    if let (Some(owner), true) = (as_other(op, with, below.as_ref())?, status.success()) {
-        let upper = active.root().during("giving away what the command made")?;
-        layers::give_new(&upper, below.as_ref(), owner)
-            .during("giving away what the command made")?;
+    let Room { below, .. } = room;
+    if let Some(owner) = as_other(op, with, below.as_ref())? {
+        let action = "giving away what the command made";
+        let upper = Root::open(&top.upper).during(action)?;
+        layers::give_new(&upper, below.as_ref(), owner).during(action)?;
     }
-    if status.success() { Ok(()) } else { Err(failed(op, with, status)) }
+    if let Some(kept) = resumed {
+        kept.give(active)?;
+    }
+    if made == Made::ByHand {
+        task.warn("this step was not run from a clean start: build again for a result that others get too");
+    }
+    Ok(made)
+}
+
+/// Where a command is run: its files and everything mounted into them.
+pub(crate) struct Room<'a> {
+    mounts: Mounts<'a>,
+    stack: Stack,
+    /// What the changes lie on.
+    below: Option<Root>,
+    _stubs: Option<Active>,
+}
+
+/// What a program's streams are.
+#[derive(Clone, Copy)]
+pub(crate) enum Talk<'a> {
+    /// Output goes to the task.
+    Captured,
+    /// Those of this process.
+    Inherited,
+    /// A human at a terminal.
+    Terminal(&'a Terminal),
+}
+
+impl<'a> Room<'a> {
+    /// Furnishes the room; changes go to `top`.
+    pub(crate) fn new(
+        op: &RunOp,
+        top: Top,
+        with: &Surroundings<'a>,
+        task: &'a Task,
+    ) -> Result<Room<'a>> {
+        let store = &with.env.store;
+        let mut stack = match with.parent {
+            Some(parent) => store.stack(parent).during("opening the parent")?,
+            None => Stack { user_xattr: with.env.user_namespace, ..Stack::default() },
+        };
+        let below = match with.parent {
+            Some(_) => Some(stack.mount().during("mounting the parent")?),
+            None => None,
+        };
+        let mut mounts = Mounts::new(store, task)?;
+        furnish(op, with, below.as_ref(), &mut mounts)?;
+        let stubs = mounts.stubs(with.parent, below.as_ref(), &op.working_dir)?;
+        if let Some(stubs) = &stubs {
+            stack.lower.insert(0, stubs.dir().join("fs"));
+        }
+        stack.top = Some(top);
+        Ok(Room { mounts, stack, below, _stubs: stubs })
+    }
+
+    /// Where the changes are.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.stack.top.as_ref().map(|top| top.upper.clone()).unwrap_or_default()
+    }
+
+    /// Runs a program in it.
+    pub(crate) fn run(
+        &self,
+        op: &RunOp,
+        with: &Surroundings<'_>,
+        args: &[String],
+        talk: Talk<'_>,
+        task: &Task,
+    ) -> Result<ExitStatus> {
+        let root = self.stack.mount().during("mounting the layers")?;
+        start(op, with, root, &self.mounts, args, talk, task)
+    }
 }
 
 /// Mounts everything the command sees.
@@ -114,6 +190,8 @@ fn start(
     with: &Surroundings<'_>,
     root: Root,
     mounts: &Mounts<'_>,
+    args: &[String],
+    talk: Talk<'_>,
     task: &Task,
 ) -> Result<ExitStatus> {
     let mut env = op.env.clone();
@@ -132,7 +210,8 @@ fn start(
         }
     }
     let overrides = Overrides {
-        entrypoint: Some(op.args.clone()),
+        entrypoint: Some(args.to_vec()),
+        terminal: matches!(talk, Talk::Terminal(_)),
         env,
         user,
         working_dir: Some(op.working_dir.clone()),
@@ -157,16 +236,29 @@ fn start(
         ..StartOptions::default()
     };
     let bundle = Bundle { spec, rootfs: root.into_fd() };
-    let container = Container::start(bundle, Stdio::Capture, &options);
-    match container {
-        Ok(container) => match container.wait(task) {
-            Err(runtime::Error::Cancelled(cancelled)) => Err(cancelled.into()),
-            ended => ended.during("running the command"),
-        },
-        Err(error) => match foreign::refused(op, &error) {
-            Some(refused) => Err(refused),
-            None => Err(error).during("starting the command"),
-        },
+    let stdio = match talk {
+        Talk::Captured => Stdio::Capture,
+        Talk::Inherited => Stdio::Inherit,
+        Talk::Terminal(terminal) => {
+            Stdio::Terminal { rows: terminal.size.0, columns: terminal.size.1 }
+        }
+    };
+    let container = match Container::start(bundle, stdio, &options) {
+        Ok(container) => container,
+        Err(error) => {
+            return match foreign::refused(op, &error) {
+                Some(refused) => Err(refused),
+                None => Err(error).during("starting the command"),
+            };
+        }
+    };
+    let ended = match talk {
+        Talk::Terminal(terminal) => container.interact(terminal.streams(), task),
+        _ => container.wait(task),
+    };
+    match ended {
+        Err(runtime::Error::Cancelled(cancelled)) => Err(cancelled.into()),
+        ended => ended.during("running the command"),
     }
 }
 
@@ -207,12 +299,17 @@ fn proxies(request: &Request, env: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn failed(op: &RunOp, with: &Surroundings<'_>, status: ExitStatus) -> Error {
-    let status_text = match status {
+/// How a command ended, in words.
+fn told(status: ExitStatus) -> String {
+    match status {
         ExitStatus::Code(code) => format!("exited with code {code}"),
         ExitStatus::Signal(signal) => format!("was killed by signal {signal}"),
         ExitStatus::OutOfMemory(_) => "ran out of memory".to_owned(),
-    };
+    }
+}
+
+fn failed(op: &RunOp, with: &Surroundings<'_>, status: ExitStatus, kept: Option<String>) -> Error {
+    let status_text = told(status);
     let command = match &op.script {
         Some((name, _)) => format!("the script {name}"),
         None => op.args.join(" "),
@@ -224,6 +321,7 @@ fn failed(op: &RunOp, with: &Surroundings<'_>, status: ExitStatus) -> Error {
         command,
         status: status_text,
         code: status.code(),
+        kept,
         file: Arc::clone(with.file),
         diagnostic: Box::new(Diagnostic::error("command-failed", message, with.step.span)),
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use builder::debug::Kept;
 use builder::working::Working;
 use clap::Args;
 use runtime::{AttachOptions, Attached, Exec as Program, LogOptions, Signal};
@@ -46,7 +47,8 @@ impl Ps {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let mut found = container::all(app.store()?)?;
         found.retain(|container| {
-            container.is_running() || self.all && !Working::is(&container.record)
+            let other = Working::is(&container.record) || Kept::is(&container.record);
+            container.is_running() || self.all && !other
         });
         found.reverse();
         match self.format.as_deref() {

@@ -9,6 +9,7 @@ pub(crate) mod container;
 pub(crate) mod container_flags;
 pub(crate) mod containers;
 pub(crate) mod copy;
+pub(crate) mod debug;
 pub(crate) mod diff;
 pub(crate) mod edit;
 pub(crate) mod explore;

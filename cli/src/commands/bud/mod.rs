@@ -5,6 +5,7 @@ mod cache_places;
 mod call;
 mod compat;
 mod context;
+mod debug;
 mod image_flags;
 mod log;
 mod output;
@@ -25,10 +26,11 @@ use task::Task;
 
 use self::call::CallFlags;
 use self::context::{named_context, read_source};
+pub(crate) use self::debug::own_terminal;
 pub(crate) use self::image_flags::epoch_variable;
 use self::output::{Outputs, to_stdout};
 use self::platform::PlatformFlags;
-use self::secrets::{agent, secret};
+pub(crate) use self::secrets::{agent, secret};
 use self::supply::SupplyFlags;
 use super::manifest::add_to_list;
 use super::registry_flags::RegistryFlags;
@@ -127,6 +129,8 @@ pub(crate) struct Bud {
     #[command(flatten)]
     supply: SupplyFlags,
     #[command(flatten)]
+    debug: debug::DebugFlags,
+    #[command(flatten)]
     registry: RegistryFlags,
 }
 
@@ -141,8 +145,13 @@ impl Bud {
         if let Some(code) = self.answer(app, &request)? {
             return Ok(code);
         }
-        let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let log = self.logfile.as_deref().map(log::Redirected::to).transpose()?;
+        let progress = match (self.quiet, self.progress) {
+            (true, _) => Progress::Quiet,
+            // A shell may need the terminal for itself.
+            (false, Progress::Auto) if self.debug.interactive() => Progress::Plain,
+            (false, progress) => progress,
+        };
         let built = observed("build", progress, |task| self.build(app, request, task))?;
         self.list(app, &built)?;
         self.write_files(&built)?;
@@ -255,6 +264,11 @@ impl Bud {
             request.proxy = config::proxies().into_iter().collect();
         }
         self.supply.apply(&mut request, &self.context)?;
+        request.debug = self.debug.request()?;
+        if self.debug.interactive() {
+            // Nothing else writes to the terminal meanwhile.
+            request.jobs = 1;
+        }
         Ok(request)
     }
 

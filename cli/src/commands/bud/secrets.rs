@@ -15,7 +15,7 @@ pub(super) fn host(text: &str) -> Result<(String, std::net::IpAddr), Failure> {
 }
 
 /// `default`, or `ID=SOCKET`; a bare id takes `$SSH_AUTH_SOCK`.
-pub(super) fn agent(text: &str) -> Result<(String, PathBuf), Failure> {
+pub(crate) fn agent(text: &str) -> Result<(String, PathBuf), Failure> {
     let refuse = |why: String| Failure::usage(format!("--ssh {text:?}: {why}"));
     let (id, socket) = match text.split_once('=') {
         Some((id, socket)) => (id, PathBuf::from(socket)),
@@ -33,7 +33,7 @@ pub(super) fn agent(text: &str) -> Result<(String, PathBuf), Failure> {
     }
 }
 
-pub(super) fn secret(text: &str) -> Result<(String, Secret), Failure> {
+pub(crate) fn secret(text: &str) -> Result<(String, Secret), Failure> {
     let refuse = |why: &str| Failure::usage(format!("--secret: {why}"));
     let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
     for pair in text.split(',') {

@@ -1,5 +1,6 @@
 //! Working containers: an image in the making, changed by one command after the other.
 
+mod buildah;
 mod commit;
 mod config;
 mod files;
@@ -21,6 +22,7 @@ use image::Platform;
 use store::Store;
 use task::{Kind, Task};
 
+pub(crate) use self::buildah::{BuildahFlags, log_level};
 pub(crate) use self::commit::Commit;
 pub(crate) use self::config::Config;
 pub(crate) use self::files::{Add, Copy};

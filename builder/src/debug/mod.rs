@@ -1,0 +1,179 @@
+//! A failing `RUN`: looked at on the spot in a shell, or kept to be looked at and gone on with.
+//!
+//! What a command left when it failed is a container of the store with the file [`kept::STATE`]:
+//! its changes lie on the snapshot the step was run on, and stay until it is removed. A result that
+//! a human hand or an earlier attempt had a part in is never found by another build: the step gets
+//! a key of its own, and so does everything after it.
+
+mod kept;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use image::Digest;
+use store::{SnapshotId, Store};
+use task::Task;
+
+pub use kept::{Inspection, Kept};
+
+use crate::plan::RunOp;
+use crate::step::run::{Room, Surroundings, Talk};
+use crate::{Error, Result};
+
+/// What is done when a command fails.
+#[derive(Debug, Clone, Default)]
+pub enum OnFailure {
+    /// The build ends, and nothing of the command remains.
+    #[default]
+    Stop,
+    /// The build ends; what the command left is kept.
+    Keep,
+    /// A shell is opened where the command was run. When it ends with 0 the command is run once
+    /// more on what the shell left; otherwise the build ends.
+    Shell(Arc<Terminal>),
+}
+
+/// A terminal a human sits at.
+#[derive(Debug)]
+pub struct Terminal {
+    /// What is typed.
+    pub input: OwnedFd,
+    /// What is shown.
+    pub output: OwnedFd,
+    /// Rows and columns.
+    pub size: (u16, u16),
+}
+
+impl Terminal {
+    /// It in place of the three standard streams.
+    pub(crate) fn streams(&self) -> runtime::Streams3<'_> {
+        [self.input.as_fd(), self.output.as_fd(), self.output.as_fd()]
+    }
+}
+
+/// How a build deals with failing commands; part of a [`crate::Request`].
+#[derive(Debug, Clone, Default)]
+pub struct Debugging {
+    /// See [`OnFailure`].
+    pub on_failure: OnFailure,
+    /// The id of what an earlier build kept: its command is run on that.
+    pub resume: Option<String>,
+    /// Whether `resume` was of use.
+    pub(crate) resumed: Arc<AtomicBool>,
+}
+
+impl Debugging {
+    /// Refuses to begin where there is nothing to go on with.
+    pub(crate) fn check(&self, store: &Store) -> Result<()> {
+        self.resume.as_ref().map_or(Ok(()), |id| Kept::require(store, id).map(drop))
+    }
+
+    /// Says so if there was nothing to go on with.
+    pub(crate) fn settle(&self, task: &Task) {
+        if let Some(id) = &self.resume
+            && !self.resumed.load(Ordering::Relaxed)
+        {
+            task.warn(format!("no step went on from {id}: none was run in its place"));
+        }
+    }
+}
+
+/// Where a command comes from, beside its definition.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin {
+    /// The key of the step it is run on.
+    pub(crate) parent: Option<Digest>,
+    /// What its mounts read.
+    pub(crate) reads: Vec<Option<SnapshotId>>,
+}
+
+/// Whether a result can be had again by running the same command on the same files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    Cleanly,
+    ByHand,
+}
+
+/// What becomes of a command that failed.
+pub(crate) enum Verdict {
+    /// It is to be run again on what is there now.
+    Again,
+    /// The build ends; the id of what was kept, if it was.
+    End(Option<String>),
+}
+
+/// Decides what becomes of a command that failed. `again` says whether it was run twice already.
+pub(crate) fn judge(
+    op: &RunOp,
+    room: &Room<'_>,
+    with: &Surroundings<'_>,
+    status: &str,
+    again: bool,
+    task: &Task,
+) -> Result<Verdict> {
+    match with.request.debug.on_failure.clone() {
+        OnFailure::Stop => Ok(Verdict::End(None)),
+        OnFailure::Keep => Ok(Verdict::End(Some(kept::keep(op, room, with, status)?))),
+        OnFailure::Shell(_) if again => Ok(Verdict::End(None)),
+        OnFailure::Shell(terminal) => {
+            let said = format!(
+                "\r\n{} {status}: this is a shell in its place.\r\n\
+                 `exit 0` runs the command once more, another exit ends the build.\r\n",
+                super::step::shortened(&with.step.instruction)
+            );
+            let mut out = std::fs::File::from(
+                terminal.output.try_clone().map_err(Error::file("opening", "/dev/tty"))?,
+            );
+            let _ = std::io::Write::write_all(&mut out, said.as_bytes());
+            let args = shell(op);
+            let ended = room.run(op, with, &args, Talk::Terminal(&terminal), task);
+            match ended {
+                Ok(status) if status.success() => Ok(Verdict::Again),
+                Ok(_) => Ok(Verdict::End(None)),
+                Err(Error::Cancelled(cancelled)) => Err(cancelled.into()),
+                Err(error) => {
+                    task.warn(format!("no shell could be opened: {error}"));
+                    Ok(Verdict::End(None))
+                }
+            }
+        }
+    }
+}
+
+/// The shell of a command, to be talked to.
+pub(crate) fn shell(op: &RunOp) -> Vec<String> {
+    let own = op.args.first().filter(|_| op.script.is_none());
+    let name = own.and_then(|program| program.rsplit('/').next()).unwrap_or_default();
+    match (own, name) {
+        (Some(program), "sh" | "bash" | "ash" | "dash" | "zsh" | "ksh") => vec![program.clone()],
+        _ => vec!["/bin/sh".to_owned()],
+    }
+}
+
+/// What an earlier build kept of this very step, if this build is to go on with it.
+///
+/// # Errors
+/// There is no such thing; the steps before have changed since.
+pub(crate) fn resumed(with: &Surroundings<'_>) -> Result<Option<Kept>> {
+    let Some(id) = &with.request.debug.resume else { return Ok(None) };
+    if with.request.debug.resumed.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let kept = Kept::require(&with.env.store, id)?;
+    if kept.failed.label != label(&with.step.name) || kept.failed.file != with.file.name {
+        return Ok(None);
+    }
+    if kept.failed.parent != with.origin.parent {
+        return Err(Error::Invalid(format!(
+            "{id} does not fit: a step before this one has changed since it was kept; build without --resume"
+        )));
+    }
+    with.request.debug.resumed.store(true, Ordering::Relaxed);
+    Ok(Some(kept.lock()?))
+}
+
+/// `[build 2/5]`: the place of a step in its file.
+pub(crate) fn label(name: &str) -> String {
+    name.split("] ").next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,156 @@
+//! `rbuild debug`: what failing steps left.
+
+use std::io::IsTerminal;
+
+use builder::debug::{Inspection, Kept};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::bud::{agent, own_terminal, secret};
+use super::images::ago;
+use super::working;
+use crate::app::{App, Reach, observed};
+use crate::format;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Look at what `bud --on-failure=keep` kept of failing steps
+#[derive(Debug, Subcommand)]
+pub(crate) enum Debug {
+    #[command(alias = "list")]
+    Ls(Ls),
+    Shell(Shell),
+    #[command(alias = "remove")]
+    Rm(Rm),
+}
+
+impl Debug {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// There is nothing of that name.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self {
+            Debug::Ls(ls) => ls.run(app),
+            Debug::Shell(shell) => shell.run(app),
+            Debug::Rm(rm) => rm.run(app),
+        }
+    }
+}
+
+/// List what is kept
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Print names only
+    #[arg(short, long)]
+    quiet: bool,
+    /// A Go template per failed step, or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+impl Ls {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let kept = Kept::all(app.store()?)?;
+        let time = |kept: &Kept| {
+            let seconds = i64::try_from(kept.failed.time).unwrap_or_default();
+            jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
+        };
+        let value = |kept: &Kept| {
+            json!({
+                "ID": kept.id(), "Name": kept.name(), "Place": kept.failed.place,
+                "Instruction": kept.failed.instruction, "Status": kept.failed.status,
+                "CreatedAt": time(kept),
+            })
+        };
+        match self.format.as_deref() {
+            Some("json") => outln!("{:#}", kept.iter().map(value).collect::<Value>()),
+            Some(template) => {
+                for kept in &kept {
+                    outln!("{}", format::template(template, &value(kept))?);
+                }
+            }
+            None if self.quiet => kept.iter().for_each(|kept| outln!("{}", kept.name())),
+            None => {
+                let rows = kept.iter().map(|kept| {
+                    vec![
+                        kept.name().to_owned(),
+                        kept.failed.place.clone(),
+                        ago(&time(kept)),
+                        kept.failed.status.clone(),
+                        super::container::cut(&kept.failed.instruction, 48),
+                    ]
+                });
+                let header = ["ID", "PLACE", "CREATED", "STATUS", "INSTRUCTION"];
+                out!("{}", format::table(&header, &rows.collect::<Vec<_>>()));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Open a shell, or run a command, where a step failed: its files, mounts, variables and user
+#[derive(Debug, Args)]
+pub(crate) struct Shell {
+    /// Secrets of the step; they are not kept: id=NAME,src=FILE or id=NAME,env=VARIABLE
+    #[arg(long, value_name = "id=…")]
+    secret: Vec<String>,
+    /// Agents of the step: default ($SSH_AUTH_SOCK), or ID=SOCKET
+    #[arg(long, value_name = "default|ID=SOCKET")]
+    ssh: Vec<String>,
+    /// What was kept, then a command and its arguments (default: the step's shell)
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["ID", "COMMAND"])]
+    id_and_command: Vec<String>,
+}
+
+impl Shell {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let (id, command) = match self.id_and_command.split_first() {
+            Some((id, command)) => (id, command),
+            None => return Err(Failure::usage("there is no id")),
+        };
+        let kept = Kept::require(app.store()?, id)?;
+        let with = Inspection {
+            secrets: self.secret.iter().map(|text| secret(text)).collect::<Result<_, _>>()?,
+            ssh: self.ssh.iter().map(|text| agent(text)).collect::<Result<_, _>>()?,
+            command: command.strip_prefix(&["--".to_owned()]).unwrap_or(command).to_vec(),
+        };
+        let both = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        let terminal = both.then(own_terminal).transpose()?;
+        let status = observed("debug", Progress::Plain, |task| {
+            let env = working::env(app, &Reach::default())?;
+            Ok(kept.enter(with, terminal.as_ref(), &env, task)?)
+        })?;
+        Ok(status.code())
+    }
+}
+
+/// Forget what is kept
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Everything
+    #[arg(short, long, conflicts_with = "ids")]
+    all: bool,
+    /// What was kept
+    #[arg(required_unless_present = "all")]
+    ids: Vec<String>,
+}
+
+impl Rm {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let store = app.store()?;
+        let mut found = Vec::new();
+        for id in &self.ids {
+            found.push(Kept::require(store, id)?);
+        }
+        if self.all {
+            found = Kept::all(store)?;
+        }
+        for kept in found {
+            let name = kept.name().to_owned();
+            kept.remove()?;
+            outln!("{name}");
+        }
+        Ok(0)
+    }
+}

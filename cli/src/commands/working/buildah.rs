@@ -1,0 +1,133 @@
+//! buildah's global options, so that scripts for it run: those that have a meaning here have it,
+//! values that would change what we cannot change are refused by name.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::report::Failure;
+
+/// buildah's global options that are not ours anyway.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct BuildahFlags {
+    /// Accepted for scripts: state is kept in the store
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    runroot: Option<PathBuf>,
+    /// The storage driver: overlay
+    #[arg(long, global = true, hide = true, value_name = "DRIVER", env = "STORAGE_DRIVER")]
+    storage_driver: Option<String>,
+    /// Options of the storage driver
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "OPTION",
+        value_delimiter = ',',
+        env = "STORAGE_OPTS"
+    )]
+    storage_opt: Vec<String>,
+    /// Who makes cgroups: cgroupfs
+    #[arg(long, global = true, hide = true, value_name = "MANAGER")]
+    cgroup_manager: Option<String>,
+    /// Refused: give mounts with --volume
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    default_mounts_file: Option<PathBuf>,
+    /// Refused: ids are mapped by /etc/subuid
+    #[arg(long, global = true, hide = true, value_name = "MAP")]
+    userns_uid_map: Vec<String>,
+    /// Refused: ids are mapped by /etc/subgid
+    #[arg(long, global = true, hide = true, value_name = "MAP")]
+    userns_gid_map: Vec<String>,
+}
+
+impl BuildahFlags {
+    /// Refuses what cannot be had.
+    ///
+    /// # Errors
+    /// A value that would change what we cannot change.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let no = |what: String, hint: &str| {
+            Err(Failure::usage(format!("{what} is not supported")).hint(hint))
+        };
+        match self.storage_driver.as_deref() {
+            None | Some("" | "overlay" | "overlay2") => {}
+            Some(other) => {
+                return no(
+                    format!("storage driver {other:?} (--storage-driver, $STORAGE_DRIVER)"),
+                    "overlay is the one there is",
+                );
+            }
+        }
+        for option in self.storage_opt.iter().filter(|option| !option.is_empty()) {
+            storage_option(option)?;
+        }
+        match self.cgroup_manager.as_deref() {
+            None | Some("cgroupfs") => {}
+            Some(other) => return no(format!("--cgroup-manager {other}"), "cgroupfs is"),
+        }
+        if let Some(file) = &self.default_mounts_file {
+            let shown = file.display();
+            return no(format!("--default-mounts-file {shown}"), "give mounts with --volume");
+        }
+        for (flag, map) in [("uid", &self.userns_uid_map), ("gid", &self.userns_gid_map)] {
+            if let Some(map) = map.first() {
+                return no(
+                    format!("--userns-{flag}-map {map}"),
+                    "the ids of an ordinary user are mapped by /etc/subuid and /etc/subgid",
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is said of the storage driver: how it mounts is its own affair, what the files then are
+/// is not.
+fn storage_option(option: &str) -> Result<(), Failure> {
+    let (key, value) = option.split_once('=').unwrap_or((option, ""));
+    let key = key.strip_prefix("overlay.").or(key.strip_prefix("overlay2.")).unwrap_or(key);
+    let harmless = match (key, value) {
+        // A program or option to mount with; here the kernel mounts.
+        ("mount_program" | "override_kernel_check", _) => true,
+        ("mountopt", options) => options.split(',').all(|option| {
+            matches!(option, "" | "nodev" | "fsync=0" | "volatile")
+                || option.starts_with("metacopy=")
+        }),
+        ("skip_mount_home" | "use_composefs" | "ignore_chown_errors", "false" | "") => true,
+        _ => false,
+    };
+    match harmless {
+        true => Ok(()),
+        false => Err(Failure::usage(format!(
+            "storage option {option:?} (--storage-opt, $STORAGE_OPTS) is not supported"
+        ))
+        .hint("overlay.mount_program and overlay.mountopt=nodev are accepted")),
+    }
+}
+
+/// `$BUILDAH_LOGLEVEL`, where it is set.
+pub(crate) fn log_level() -> Option<String> {
+    std::env::var("BUILDAH_LOGLEVEL").ok().filter(|level| !level.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_files_is_refused_and_how_they_are_mounted_is_not() {
+        for option in [
+            "overlay.mount_program=/usr/bin/fuse-overlayfs",
+            "overlay.mountopt=nodev,metacopy=on",
+            "mount_program=/x",
+            "overlay.ignore_chown_errors=false",
+        ] {
+            assert!(storage_option(option).is_ok(), "{option}");
+        }
+        for option in
+            ["overlay.size=1g", "additionalimagestore=/x", "overlay.mountopt=noexec", "vfs.x=y"]
+        {
+            assert_eq!(storage_option(option).unwrap_err().exit_code(), 2, "{option}");
+        }
+    }
+}
