@@ -185,7 +185,6 @@ fn signed_on_the_way_and_tagged_twice() {
     scene.rcopy(&[&verify[..], &[&one]].concat()).ok();
     copy(&["oci:image:app", "dir:unnamed"]).code(2).fails(&["--sign-identity"]);
     assert!(!scene.bench.path().join("unnamed").exists());
-    scene.rcopy(&["copy", "--sign-by=ABCD", "oci:image:app", &to]).code(2).fails(&["--sign-by"]);
 
     let tags = ["copy", "--additional-tag=2", "--additional-tag=3", "oci:image:app", &to];
     scene.rcopy(&tags).ok();
@@ -272,10 +271,10 @@ const FLAGS: &[(&str, &str, Option<&str>)] = &[
     ("copy", "--quiet", None),
     ("copy", "--remove-signatures", None),
     ("copy", "--retry-times=1", None),
-    ("copy", "--sign-by=ABCD", Some("--sign-by")),
+    ("copy", "--sign-by=ABCD", Some("--sign-identity")),
     ("copy", "--sign-by-sigstore-private-key=missing", Some("--sign-identity")),
     ("copy", "--sign-identity=a/b:c", Some("--sign-identity")),
-    ("copy", "--sign-passphrase-file=x", Some("--sign-by-sigstore-private-key")),
+    ("copy", "--sign-passphrase-file=x", Some("--sign-passphrase-file")),
     ("copy", "--src-authfile=auth.json", None),
     ("copy", "--src-cert-dir=.", None),
     ("copy", "--src-creds=a:b", None),
@@ -291,6 +290,7 @@ const FLAGS: &[(&str, &str, Option<&str>)] = &[
     ("copy", "--override-arch=amd64 --override-os=linux", None),
     ("copy", "--override-variant=v9 --all", None),
     ("copy", "--policy=policy.json", None),
+    ("copy", "--registries.d=.", None),
     ("copy", "--tmpdir=.", None),
     ("inspect", "--authfile=auth.json", None),
     ("inspect", "--cert-dir=.", None),

@@ -13,6 +13,7 @@ pub(crate) mod copy;
 pub(crate) mod diff;
 pub(crate) mod edit;
 pub(crate) mod explore;
+pub(crate) mod gpg;
 pub(crate) mod images;
 pub(crate) mod index;
 pub(crate) mod inspect;
