@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use crate::app::{App, Globals};
 use crate::commands::{
-    about, account, artifact, copy, diff, edit, explore, index, inspect, layers, raw, sign,
+    about, account, artifact, auth, copy, diff, edit, explore, index, inspect, layers, raw, sign,
     standalone, sync, tags, validate,
 };
 use crate::entry;
@@ -62,6 +62,7 @@ enum Command {
     GenerateKeyPair(sign::GenerateKeyPair),
     Login(account::Login),
     Logout(account::Logout),
+    Auth(auth::Auth),
     Version(about::Version),
     /// Print a completion script for a shell
     Completion {
@@ -115,6 +116,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::GenerateKeyPair(generate) => generate.run(),
         Command::Login(login) => login.run(app),
         Command::Logout(logout) => logout.run(app),
+        Command::Auth(auth) => auth.run(app),
         Command::Version(version) => version.run("rcopy"),
         Command::Completion { shell } => {
             let mut script = Vec::new();

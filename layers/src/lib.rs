@@ -37,4 +37,4 @@ pub use root::{Entry, Root};
 pub use rustix::fs::{FileType, Mode, OFlags, Stat};
 pub use stack::{Stack, Top};
 pub use tree::{FileKind, Inode, LayerRead, Named, Touch, Tree, TreeOptions, merge};
-pub use writer::{Compression, LayerInfo, LayerWriter};
+pub use writer::{Compression, LayerInfo, LayerWriter, write_chunked};

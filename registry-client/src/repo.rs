@@ -236,6 +236,23 @@ impl Repo {
         }
     }
 
+    /// The `Authorization` header that the registry takes from us for this repository; `None` where
+    /// it wants none.
+    ///
+    /// # Errors
+    /// Of the registry; [`Error::Denied`] when it does not take our credentials.
+    pub async fn authorization(&self, push: bool) -> Result<Option<String>> {
+        let endpoint = self.primary()?;
+        let access = if push { Access::Push } else { Access::Pull };
+        let scope = Scope::new(access, endpoint.path());
+        let action = format!("asking for a token for {}", endpoint.path());
+        let to = Where::Path("/v2/".into());
+        let call = Call::new(Method::GET, to, scope.clone(), action.clone());
+        self.inner().send(&endpoint, &call).await?;
+        let header = self.inner().authorization(&endpoint, &scope, &action).await?;
+        Ok(header.and_then(|header| header.to_str().ok().map(str::to_owned)))
+    }
+
     /// The tags, in the registry's order; the first `limit` ones.
     ///
     /// # Errors

@@ -220,6 +220,35 @@ fn gpg_signatures_of_files_as_skopeo_makes_and_reads_them() {
     }
     scene.bench.write("noise.sig", "noise");
     ours(&["standalone-verify", "manifest.json", name, &key, "noise.sig"]).code(1).fails(&["gpg"]);
+    // Signed on the way, into a lookaside that skopeo's policy reads, and into a directory.
+    let registry = Registry::start(Options::default()).unwrap();
+    let to = format!("docker://{}/team/app:1", registry.address());
+    let lookaside = scene.bench.path().join("lookaside");
+    let said = format!("default-docker:\n  lookaside: file://{}\n", lookaside.display());
+    scene.bench.write("registries.d/all.yaml", said);
+    let by = format!("--sign-by={key}");
+    ours(&["copy", "--registries.d=registries.d", &by, "oci:image:app", &to]).ok();
+    let armored = with_home(Command::new("gpg"), &["--armor", "--export", &key]).ok();
+    scene.bench.write("key.asc", &armored.stdout);
+    let demand = json!([{"type": "signedBy", "keyType": "GPGKeys", "keyPath": scene.bench.path().join("key.asc")}]);
+    let policy = json!({"default": [{"type": "reject"}], "transports": {"docker": {"": demand}}});
+    scene.bench.write("policy.json", policy.to_string());
+    let checked = |from: &str| {
+        let line = [
+            "--policy=policy.json",
+            "--registries.d=registries.d",
+            "copy",
+            "--src-tls-verify=false",
+        ];
+        theirs(&[&line[..], &["--remove-signatures", from, "dir:checked"]].concat())
+    };
+    checked(&to).ok();
+    let unsigned = format!("docker://{}/team/unsigned:1", registry.address());
+    scene.rcopy(&["mutate", &to, "--label=a=b", "-t", &unsigned]).ok();
+    checked(&unsigned).code(1);
+    ours(&["copy", &by, &format!("--sign-identity={name}"), "oci:image:app", "dir:signed"]).ok();
+    ours(&["standalone-verify", "signed/manifest.json", name, &key, "signed/signature-1"]).ok();
+    ours(&["copy", "--sign-by=0000", "oci:image:app", &to]).code(1).fails(&["gpg"]);
     // The agent of this key ring ends with it.
     let _ = with_home(Command::new("gpgconf"), &["--kill", "all"]);
 }

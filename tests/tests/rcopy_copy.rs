@@ -1,9 +1,12 @@
 //! The options of `rcopy copy`: compression, what is attached, tags, signing, and skopeo's flags.
 #![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests are tables")]
 
-use e2e::peer;
+use std::process::Command;
+
 use e2e::registry::DockerRegistry;
 use e2e::scene::Scene;
+use e2e::watch::guarded;
+use e2e::{peer, root};
 use registry_server::{Options, Registry};
 use serde_json::Value;
 
@@ -58,6 +61,32 @@ fn layers_in_another_compression() {
             let to = format!("dir:theirs-{name}");
             scene.skopeo(&["copy", "--src-tls-verify=false", &place(name), &to]).ok();
         }
+    }
+    // zstd:chunked: a table of files behind the layer, plain zstd to everybody else.
+    let chunked = ["copy", "--dest-compress-format=zstd:chunked"];
+    scene.rcopy(&[&chunked[..], &[&place("zstd"), &place("chunked")]].concat()).ok();
+    let made = manifest(&scene, &place("chunked"));
+    assert_eq!(layer_types(&made), [zstd, zstd]);
+    for layer in made["layers"].as_array().unwrap() {
+        let key = "io.github.containers.zstd-chunked.manifest-position";
+        assert!(layer["annotations"][key].is_string(), "{layer:#}");
+    }
+    scene.rcopy(&[&chunked[..], &[&place("chunked"), &place("same")]].concat()).ok();
+    assert_eq!(scene.digest(&place("same")), scene.digest(&place("chunked")));
+    scene.rcopy(&["copy", "--dest-decompress", &place("chunked"), "oci:unchunked:app"]).ok();
+    assert_eq!(scene.digest("oci:unchunked:app"), original);
+    if peer("podman").is_some() && root() {
+        let archive = "oci-archive:chunked.tar:localhost/chunked:1";
+        scene.rcopy(&[&chunked[..], &["oci:image:app", archive]].concat()).ok();
+        let podman = |arguments: &[&str]| {
+            let mut command = Command::new("podman");
+            command.arg("--root").arg(scene.bench.path().join("podman"));
+            command.arg("--runroot").arg(scene.bench.path().join("podman-run"));
+            command.args(["--storage-driver=vfs"]).current_dir(scene.bench.path());
+            guarded(command.args(arguments))
+        };
+        podman(&["load", "-i", "chunked.tar"]).ok();
+        podman(&["image", "inspect", "localhost/chunked:1"]).ok();
     }
     // What cannot be is refused by name, and nothing is written.
     let bad = place("bad");
@@ -156,7 +185,6 @@ fn signed_on_the_way_and_tagged_twice() {
     scene.rcopy(&[&verify[..], &[&one]].concat()).ok();
     copy(&["oci:image:app", "dir:unnamed"]).code(2).fails(&["--sign-identity"]);
     assert!(!scene.bench.path().join("unnamed").exists());
-    scene.rcopy(&["copy", "--sign-by=ABCD", "oci:image:app", &to]).code(2).fails(&["--sign-by"]);
 
     let tags = ["copy", "--additional-tag=2", "--additional-tag=3", "oci:image:app", &to];
     scene.rcopy(&tags).ok();
@@ -181,6 +209,34 @@ fn signed_on_the_way_and_tagged_twice() {
     assert_eq!(seen.text(), "arm64");
     let late = ["--command-timeout=1ns", "copy", "oci:image:app", "oci:late:app"];
     scene.rcopy(&late).code(1).fails(&["--command-timeout"]);
+}
+
+#[test]
+fn a_token_is_as_good_as_a_password() {
+    let scene = Scene::new();
+    let auth = registry_server::Auth::Bearer {
+        username: "me".to_owned(),
+        password: "secret".to_owned(),
+        refresh_token: "refresh".to_owned(),
+        anonymous_pull: false,
+        lifetime: std::time::Duration::from_secs(600),
+    };
+    let registry = Registry::start(Options { auth, ..Options::default() }).unwrap();
+    let place = format!("docker://{}/team/app:1", registry.address());
+    scene.rcopy(&["copy", "--dest-creds=me:secret", "oci:image:app", &place]).ok();
+    let token = |more: &[&str]| {
+        scene.rcopy(&[&["auth", "token", "--creds=me:secret", &place], more].concat()).ok()
+    };
+    let told: Value = serde_json::from_str(&token(&[]).stdout).unwrap();
+    let flag = format!("--src-registry-token={}", told["token"].as_str().unwrap());
+    scene.rcopy(&["copy", &flag, &place, "dir:by-token"]).ok();
+    scene.rcopy(&["copy", "--src-registry-token=x", &place, "dir:none"]).code(1);
+    let header = token(&["--header"]);
+    assert!(header.stdout.starts_with("Authorization: Bearer "), "{}", header.told());
+    let user = ["--src-username=me", "--src-password=secret", &place, "dir:by-user"];
+    scene.rcopy(&[&["copy"][..], &user].concat()).ok();
+    scene.rcopy(&["auth", "token", "--no-creds", &place]).code(1).fails(&["denied"]);
+    scene.rcopy(&["copy", "--src-username=me", &place, "dir:x"]).code(2);
 }
 
 /// What skopeo 1.9 takes: the command, the flag with a value, and the word of ours that refuses it.
@@ -215,10 +271,10 @@ const FLAGS: &[(&str, &str, Option<&str>)] = &[
     ("copy", "--quiet", None),
     ("copy", "--remove-signatures", None),
     ("copy", "--retry-times=1", None),
-    ("copy", "--sign-by=ABCD", Some("--sign-by")),
+    ("copy", "--sign-by=ABCD", Some("--sign-identity")),
     ("copy", "--sign-by-sigstore-private-key=missing", Some("--sign-identity")),
     ("copy", "--sign-identity=a/b:c", Some("--sign-identity")),
-    ("copy", "--sign-passphrase-file=x", Some("--sign-by-sigstore-private-key")),
+    ("copy", "--sign-passphrase-file=x", Some("--sign-passphrase-file")),
     ("copy", "--src-authfile=auth.json", None),
     ("copy", "--src-cert-dir=.", None),
     ("copy", "--src-creds=a:b", None),
@@ -234,6 +290,7 @@ const FLAGS: &[(&str, &str, Option<&str>)] = &[
     ("copy", "--override-arch=amd64 --override-os=linux", None),
     ("copy", "--override-variant=v9 --all", None),
     ("copy", "--policy=policy.json", None),
+    ("copy", "--registries.d=.", None),
     ("copy", "--tmpdir=.", None),
     ("inspect", "--authfile=auth.json", None),
     ("inspect", "--cert-dir=.", None),

@@ -1,6 +1,8 @@
 //! What belongs to an image without being part of it: manifests that refer to it, and the older
 //! form, tags that are made of its digest.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use image::{Descriptor, Digest, Node, Tag};
 use task::{Kind, Task};
@@ -47,14 +49,52 @@ fn subjects(choice: &Choice) -> Vec<Descriptor> {
     subjects
 }
 
-/// Whether anything refers to the root or to an image right below it.
-pub(crate) async fn any(source: &dyn Source, choice: &Choice, stop: &Stop) -> Result<bool> {
-    let lists = stream::iter(subjects(choice)).map(|subject| async move {
-        let at = Error::at(format!("listing referrers of {}", subject.digest), Side::Source);
-        stop.guard(source.referrers(&subject)).await.map_err(at)
-    });
-    let lists = lists.buffer_unordered(QUESTIONS);
-    lists.try_any(|list| std::future::ready(!list.is_empty())).await
+/// Whether anything refers to the root, to an image right below it, or to what refers to those,
+/// that the destination does not list.
+pub(crate) async fn any_missing(
+    source: &dyn Source,
+    sink: &dyn Sink,
+    choice: &Choice,
+    options: &CopyOptions,
+    stop: &Stop,
+) -> Result<bool> {
+    let (mut seen, mut level) = (BTreeSet::new(), subjects(choice));
+    for depth in 0..select::MAX_DEPTH {
+        level.retain(|subject| seen.insert(subject.digest));
+        let lists = stream::iter(std::mem::take(&mut level)).map(|subject| async move {
+            let what = || format!("listing referrers of {}", subject.digest);
+            let at = Error::at(what(), Side::Source);
+            let listed = stop.guard(source.referrers(&subject)).await.map_err(at)?;
+            if listed.is_empty() {
+                return Ok::<_, Error>((listed, Vec::new()));
+            }
+            let at = Error::at(what(), Side::Destination);
+            let there = stop.guard(sink.referring(&subject)).await.map_err(at)?;
+            Ok((listed, there))
+        });
+        let mut lists = lists.buffer_unordered(QUESTIONS);
+        while let Some((listed, there)) = lists.try_next().await? {
+            for referrer in listed.into_iter().filter(|one| is_wanted(one, depth == 0, options)) {
+                if there.iter().all(|known| known.digest != referrer.digest) {
+                    return Ok(true);
+                }
+                level.push(referrer);
+            }
+        }
+        if level.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a referrer is copied, going by the list it is in; what does not say its type may be.
+fn is_wanted(referrer: &Descriptor, filtered: bool, options: &CopyOptions) -> bool {
+    let Some(kind) = &referrer.artifact_type else { return referrer.media_type.is_node() };
+    let types = &options.artifact_types;
+    referrer.media_type.is_node()
+        && !(filtered && !types.is_empty() && !types.contains(kind))
+        && (options.signatures || !is_signature(kind))
 }
 
 /// The tags made of these images' digests that the source has.

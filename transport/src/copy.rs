@@ -70,27 +70,38 @@ pub async fn copy(
             false => Ok(Vec::new()),
         }
     };
-    let referred = async {
-        match there && options.referrers {
-            true => attached::any(source, &choice, &stop).await,
-            false => Ok(options.referrers),
+    if there {
+        let referred = async {
+            match options.referrers {
+                true => attached::any_missing(source, sink, &choice, options, &stop).await,
+                false => Ok(false),
+            }
+        };
+        let (tags, referred) = futures::try_join!(tags, referred)?;
+        attached::copy_tags(source, sink, &tags, options, task).await?;
+        if !referred {
+            task.note(format!("{} is there already", choice.root.digest));
+            return Ok(choice.root);
+        }
+        let plan = walk(source, named, choice, options, &stop).await?;
+        return plan.run(source, sink, options, task, stop, true).await;
+    }
+    let other = choice.clone();
+    let plan = async {
+        match whole && !options.referrers {
+            false => walk(source, named, other, options, &stop).await.map(Ok),
+            true => match rename(source, sink, other, &stop).await? {
+                Ok(root) => Ok(Err(root)),
+                Err(choice) => walk(source, named, choice, options, &stop).await.map(Ok),
+            },
         }
     };
-    let (tags, referred) = futures::try_join!(tags, referred)?;
+    let (tags, plan) = futures::try_join!(tags, plan)?;
     attached::copy_tags(source, sink, &tags, options, task).await?;
-    if there && !referred {
-        task.note(format!("{} is there already", choice.root.digest));
-        return Ok(choice.root);
+    match plan {
+        Ok(plan) => plan.run(source, sink, options, task, stop, false).await,
+        Err(root) => Ok(root),
     }
-    let choice = match whole && !options.referrers {
-        false => choice,
-        true => match rename(source, sink, choice, &stop).await? {
-            Ok(root) => return Ok(root),
-            Err(choice) => choice,
-        },
-    };
-    let plan = walk(source, named, choice, options, &stop).await?;
-    plan.run(source, sink, options, task, stop).await
 }
 
 async fn walk(
@@ -195,7 +206,7 @@ impl Plan {
         let stop = Stop::new(task);
         accepts(sink, self.root())?;
         check_gate(source, gate, &self.named, &self.chosen, false).await?;
-        self.run(source, sink, options, task, stop).await
+        self.run(source, sink, options, task, stop, false).await
     }
 
     async fn run(
@@ -205,6 +216,7 @@ impl Plan {
         options: &CopyOptions,
         task: &Task,
         stop: Stop,
+        there: bool,
     ) -> Result<Descriptor> {
         for digest in &self.left {
             task.warn(format!("what refers to {digest} stays behind: the copy has another digest"));
@@ -218,6 +230,7 @@ impl Plan {
             stop,
             origin: source.origin(),
             transfers: Semaphore::new(options.concurrency.max(1)),
+            there,
         };
         run.all().await?;
         Ok(self.root().clone())
@@ -233,6 +246,8 @@ struct Run<'a> {
     stop: Stop,
     origin: Origin,
     transfers: Semaphore,
+    /// Whether the destination's name points at the root already.
+    there: bool,
 }
 
 impl Run<'_> {
@@ -265,14 +280,26 @@ impl Run<'_> {
             }
             next.into_iter().for_each(|at| done[at] = true);
         }
-        self.publish().await
+        match self.there {
+            true => Ok(()),
+            false => self.publish().await,
+        }
     }
 
     /// Which documents the destination has; what is below those is not looked at.
     async fn present(&self) -> Result<Vec<bool>> {
         let parts = &self.plan.parts;
         let checks = parts.iter().enumerate().map(|(at, part)| async move {
-            if at == self.plan.root || part.subject.is_some() {
+            if at <= self.plan.root && self.there {
+                return Ok(true);
+            }
+            if let Some(subject) = &part.subject {
+                let what = format!("listing referrers of {}", subject.digest);
+                let listed = self.stop.guard(self.sink.referring(subject)).await;
+                let listed = listed.map_err(Error::at(what, Side::Destination))?;
+                return Ok(listed.iter().any(|known| known.digest == part.descriptor.digest));
+            }
+            if at == self.plan.root {
                 return Ok(false);
             }
             let at = Error::at(format!("finding {}", part.descriptor.digest), Side::Destination);

@@ -80,6 +80,8 @@ impl Default for CopyOptions {
 pub struct Recompress {
     /// The format and its level.
     pub compression: Compression,
+    /// Whether a zstd layer is written with a table of its files (zstd:chunked).
+    pub chunked: bool,
     /// Which layers are written anew.
     pub layers: Layers,
     /// Threads that compress one layer; their number does not show in the bytes.

@@ -85,6 +85,12 @@ pub trait Sink: Send + Sync {
         let _ = subject;
         self.publish(referrer, document).await
     }
+    /// What refers to a manifest here already, so that it is not sent again. A place that does not
+    /// know says nothing.
+    async fn referring(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        let _ = subject;
+        Ok(Vec::new())
+    }
     /// The same place under another tag, where it has several; signatures of the older form are
     /// put there.
     fn sibling(&self, tag: &Tag) -> Option<Box<dyn Sink>> {

@@ -164,11 +164,23 @@ impl Plan {
             return Err(Error::WouldChange { reason });
         }
         let chosen = if choice.made { named.clone() } else { choice.root.clone() };
-        let node = match choice.node {
-            Some(node) => node,
-            None => select::node(source, &choice.root).await?,
+        let root = choice.root;
+        let node = async {
+            match choice.node {
+                Some(node) => Ok(node),
+                None => select::node(source, &root).await,
+            }
         };
+        // What is attached to the root is asked for while the root is read.
+        let attached = async {
+            match options.referrers && !choice.made {
+                true => referrers(source, &root).await.map(Some),
+                false => Ok(None),
+            }
+        };
+        let (node, attached) = futures::try_join!(node, attached)?;
         let mut walker = Walker::new(source, options);
+        walker.listed = attached.map(|list| (root.digest, list));
         let root = node.digest();
         walker.read_below(node, options.select != Select::IndexOnly).await?;
         let root = walker.place(root, 0)?;
@@ -194,6 +206,8 @@ struct Walker<'a> {
     leaf_places: BTreeMap<Digest, usize>,
     became: BTreeMap<Digest, Descriptor>,
     left: Vec<Digest>,
+    /// What refers to a document, where that is known already.
+    listed: Option<(Digest, Vec<Descriptor>)>,
 }
 
 impl<'a> Walker<'a> {
@@ -210,6 +224,7 @@ impl<'a> Walker<'a> {
             leaf_places: BTreeMap::new(),
             became: BTreeMap::new(),
             left: Vec::new(),
+            listed: None,
         }
     }
 
@@ -350,11 +365,19 @@ impl<'a> Walker<'a> {
             }
             from = self.parts.len();
             let source = self.source;
-            let lists = stream::iter(subjects).map(|subject| async move {
-                let at =
-                    Error::at(format!("listing referrers of {}", subject.digest), Side::Source);
-                source.referrers(&subject).await.map_err(at).map(|list| (subject, list))
+            let mut listed = self.listed.take();
+            let lists = subjects.into_iter().map(|subject| {
+                let known = listed.take_if(|(digest, _)| *digest == subject.digest);
+                async move {
+                    let list = match known {
+                        Some((_, list)) => list,
+                        None => referrers(source, &subject).await?,
+                    };
+                    Ok::<_, Error>((subject, list))
+                }
             });
+            // The closure changes what is known: all are made before the first is asked.
+            let lists = stream::iter(lists.collect::<Vec<_>>());
             let mut lists = lists.buffered(READS);
             while let Some((subject, list)) = lists.try_next().await? {
                 if self.became.get(&subject.digest).is_some_and(|new| new.digest != subject.digest)
@@ -400,6 +423,11 @@ impl<'a> Walker<'a> {
         self.parts[place].subject = Some(subject.bare());
         Ok(())
     }
+}
+
+async fn referrers(source: &dyn Source, subject: &Descriptor) -> Result<Vec<Descriptor>> {
+    let at = Error::at(format!("listing referrers of {}", subject.digest), Side::Source);
+    source.referrers(subject).await.map_err(at)
 }
 
 /// What an artifact is (distribution-spec, "Listing Referrers").

@@ -227,7 +227,10 @@ impl Work<'_, '_> {
         }
         match self.how.layers {
             Layers::Plain => encoding == Encoding::Plain,
-            Layers::Others => encoding != self.how.compression.encoding,
+            Layers::Others => {
+                let table = layer.annotations.keys().any(|key| key.starts_with(OF_THE_BYTES[0]));
+                encoding != self.how.compression.encoding || self.how.chunked && !table
+            }
             Layers::All => true,
         }
     }
@@ -295,11 +298,17 @@ fn write(reader: bridge::BlobReader, how: &Recompress) -> Result<(File, layers::
     let broken = |error: layers::Error| Error::Layer { name: String::new(), source: error.into() };
     let file = scratch(&how.room)?;
     let mut plain = layers::decompress(reader).map_err(broken)?;
+    let full = |error: std::io::Error| Error::file("writing a layer in", &how.room)(error);
+    if how.chunked {
+        let out = BufWriter::new(file);
+        let (out, info) =
+            layers::write_chunked(plain, out, how.compression.level).map_err(broken)?;
+        return Ok((out.into_inner().map_err(|error| full(error.into_error()))?, info));
+    }
     let mut writer = LayerWriter::new(BufWriter::new(file), how.compression, how.threads);
     std::io::copy(&mut plain, &mut writer)
         .map_err(|error| broken(layers::Error::Read { source: error }))?;
     let (out, info) = writer.finish().map_err(broken)?;
-    let full = |error: std::io::Error| Error::file("writing a layer in", &how.room)(error);
     let mut file = out.into_inner().map_err(|error| full(error.into_error()))?;
     file.flush().map_err(full)?;
     Ok((file, info))

@@ -3,6 +3,7 @@
 pub(crate) mod about;
 pub(crate) mod account;
 pub(crate) mod artifact;
+pub(crate) mod auth;
 pub(crate) mod bud;
 pub(crate) mod care;
 pub(crate) mod container;
@@ -13,6 +14,7 @@ pub(crate) mod debug;
 pub(crate) mod diff;
 pub(crate) mod edit;
 pub(crate) mod explore;
+pub(crate) mod gpg;
 pub(crate) mod images;
 pub(crate) mod index;
 pub(crate) mod inspect;

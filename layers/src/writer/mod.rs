@@ -1,3 +1,4 @@
+mod chunked;
 mod gzip;
 mod zstd;
 
@@ -9,6 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use image::{Descriptor, Digest, Digester, Encoding, MediaType};
 
+pub use self::chunked::write_chunked;
 use self::gzip::Gzip;
 use self::zstd::Zstd;
 use crate::blocks::Block;

@@ -234,6 +234,10 @@ impl Sink for LayoutImage {
         .await
     }
 
+    async fn referring(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        Source::referrers(self, subject).await
+    }
+
     fn sibling(&self, tag: &image::Tag) -> Option<Box<dyn Sink>> {
         Some(Box::new(LayoutImage::new(&self.path, Named::Name(tag.to_string()))))
     }

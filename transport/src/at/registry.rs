@@ -205,6 +205,15 @@ impl Sink for Registry {
         self.put_document(&Target::Digest(referrer.digest), referrer, document).await
     }
 
+    async fn referring(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        match self.repo.referrers(subject.digest, None).await {
+            Ok(found) => Ok(found),
+            // Who may only push learns here that reading is denied, and pushes.
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Denied) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn sibling(&self, tag: &Tag) -> Option<Box<dyn Sink>> {
         Some(Box::new(self.under(tag)))
     }

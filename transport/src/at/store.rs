@@ -300,6 +300,10 @@ impl Sink for StoreImage {
         .await
     }
 
+    async fn referring(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        Source::referrers(self, subject).await
+    }
+
     fn sibling(&self, tag: &Tag) -> Option<Box<dyn Sink>> {
         self.under(tag).map(|image| Box::new(image) as Box<dyn Sink>)
     }

@@ -14,6 +14,9 @@ use crate::report::Failure;
 enum Name {
     Gzip,
     Zstd,
+    /// zstd with a table of the files, so that others fetch only what they lack
+    #[value(name = "zstd:chunked")]
+    ZstdChunked,
 }
 
 /// How layers are compressed.
@@ -51,7 +54,7 @@ impl CompressFlags {
     pub(super) fn recompress(&self, room: &Path) -> Result<Option<Recompress>, Failure> {
         let encoding = match (self.dest_decompress, self.dest_compress_format) {
             (true, _) => Encoding::Plain,
-            (_, Some(Name::Zstd)) => Encoding::Zstd,
+            (_, Some(Name::Zstd | Name::ZstdChunked)) => Encoding::Zstd,
             (_, Some(Name::Gzip)) => Encoding::Gzip,
             (_, None) if self.dest_compress => Encoding::Gzip,
             (_, None) => return self.nothing().map(|()| None),
@@ -72,7 +75,8 @@ impl CompressFlags {
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let compression = Compression { encoding, level: self.dest_compress_level };
-        Ok(Some(Recompress { compression, layers, threads, room: room.to_owned() }))
+        let chunked = self.dest_compress_format == Some(Name::ZstdChunked);
+        Ok(Some(Recompress { compression, chunked, layers, threads, room: room.to_owned() }))
     }
 
     fn nothing(&self) -> Result<(), Failure> {

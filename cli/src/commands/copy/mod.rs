@@ -226,7 +226,7 @@ impl Copy {
             (place::location(&self.source, "")?, place::location(&self.destination, "")?);
         self.refused.check(&from, &to)?;
         let names = self.names(&to)?;
-        let signer = self.sign.signer(&to)?;
+        let signer = self.sign.signer(app, &to)?;
         let options = CopyOptions {
             recompress: self.compress.recompress(app.settings.room())?,
             concurrency: self.image_parallel_copies.map_or(8, usize::from),

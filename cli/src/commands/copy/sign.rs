@@ -1,16 +1,18 @@
 //! Signing what was copied.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use image::{Descriptor, Reference};
 use sign::{Form, PrivateKey, SignOptions};
 use task::Task;
-use transport::Location;
+use transport::{Location, Sink, Source};
 
+use super::super::gpg;
 use super::super::place::Access;
 use super::super::sign::private_key;
 use crate::app::App;
+use crate::config::Lookaside;
 use crate::report::{self, Failure};
 
 /// How a copy is signed.
@@ -21,13 +23,13 @@ pub(crate) struct SignFlags {
     #[arg(long, value_name = "FILE")]
     sign_by_sigstore_private_key: Option<PathBuf>,
     /// A file with the key's passphrase (default: $COSIGN_PASSWORD, or asked for)
-    #[arg(long, value_name = "FILE", requires = "sign_by_sigstore_private_key")]
+    #[arg(long, value_name = "FILE")]
     sign_passphrase_file: Option<PathBuf>,
     /// Sign this name instead of the destination's
     #[arg(long, value_name = "NAME")]
     sign_identity: Option<String>,
-    /// Refused: needs a lookaside store of GPG signatures
-    #[arg(long, value_name = "FINGERPRINT", hide = true)]
+    /// Sign with this GPG key; the signature goes where registries.d says, or into a dir:
+    #[arg(long, value_name = "FINGERPRINT", conflicts_with = "sign_by_sigstore_private_key")]
     sign_by: Option<String>,
     #[arg(long, value_name = "FILE", hide = true)]
     sign_by_sigstore: Option<PathBuf>,
@@ -37,8 +39,13 @@ pub(crate) struct SignFlags {
 
 /// A copy's signature that is ready to be made.
 pub(crate) struct Signer {
-    key: PrivateKey,
+    key: Key,
     name: Reference,
+}
+
+enum Key {
+    Sigstore(PrivateKey),
+    Gpg { fingerprint: String, passphrase: Option<PathBuf>, lookaside: Lookaside },
 }
 
 impl SignFlags {
@@ -46,9 +53,8 @@ impl SignFlags {
     ///
     /// # Errors
     /// The key cannot be read; there is no name to sign; a form of signing that we do not have.
-    pub(crate) fn signer(&self, to: &Location) -> Result<Option<Signer>, Failure> {
+    pub(crate) fn signer(&self, app: &App, to: &Location) -> Result<Option<Signer>, Failure> {
         let refused = [
-            ("--sign-by", self.sign_by.is_some()),
             ("--sign-by-sigstore", self.sign_by_sigstore.is_some()),
             ("--sign-by-sq-fingerprint", self.sign_by_sq_fingerprint.is_some()),
         ];
@@ -56,12 +62,17 @@ impl SignFlags {
             return Err(Failure::usage(format!("{flag} is not supported"))
                 .hint("sign with --sign-by-sigstore-private-key FILE"));
         }
-        let Some(file) = &self.sign_by_sigstore_private_key else {
-            return match self.sign_identity {
-                Some(_) => Err(Failure::usage("--sign-identity needs a key to sign with")),
+        if self.sign_by.is_none() && self.sign_by_sigstore_private_key.is_none() {
+            let flags = [
+                ("--sign-identity", self.sign_identity.is_some()),
+                ("--sign-passphrase-file", self.sign_passphrase_file.is_some()),
+            ];
+            return match flags.iter().find(|(_, given)| *given) {
+                Some((flag, _)) => Err(Failure::usage(format!("{flag} needs a key to sign with"))
+                    .hint("give --sign-by-sigstore-private-key FILE or --sign-by FINGERPRINT")),
                 None => Ok(None),
             };
-        };
+        }
         let name = match (&self.sign_identity, to) {
             (Some(name), _) => name.parse::<Reference>()?,
             (None, Location::Registry(reference)) => reference.clone(),
@@ -70,7 +81,22 @@ impl SignFlags {
                     .hint("say which name to sign with --sign-identity NAME"));
             }
         };
-        let key = private_key(file, self.sign_passphrase_file.as_deref())?;
+        let key = match (&self.sign_by_sigstore_private_key, &self.sign_by) {
+            (Some(file), _) => {
+                Key::Sigstore(private_key(file, self.sign_passphrase_file.as_deref())?)
+            }
+            (None, fingerprint) => {
+                if !matches!(to, Location::Registry(_) | Location::Directory(_)) {
+                    return Err(Failure::usage(format!("--sign-by: {to} holds no GPG signatures")));
+                }
+                let flag = app.settings.registries_d.as_deref();
+                Key::Gpg {
+                    fingerprint: fingerprint.clone().unwrap_or_default(),
+                    passphrase: self.sign_passphrase_file.clone(),
+                    lookaside: Lookaside::read(&app.places, flag)?,
+                }
+            }
+        };
         Ok(Some(Signer { key, name }))
     }
 }
@@ -93,23 +119,84 @@ impl Signer {
         root: &Descriptor,
         task: &Task,
     ) -> Result<(), Failure> {
-        let (place, written) = (sink.source(to)?, sink.sink(to, task)?);
-        app.wait(async {
+        let place = sink.source(to)?;
+        let members = app.wait(async {
             let here = place.resolve().await.map_err(|cause| report::cause(&cause))?;
-            let members = match here.digest == root.digest {
-                true => sign::members(root, &*place, task).await?,
-                false => vec![root.clone()],
-            };
-            for member in members {
-                let options = SignOptions {
-                    form: Form::Tag,
-                    name: Some(self.name.clone()),
-                    annotations: std::collections::BTreeMap::new(),
-                    created: Some(jiff::Timestamp::now().to_string()),
-                };
-                sign::sign_image(&member, &self.key, &*place, &*written, &options, task).await?;
+            match here.digest == root.digest {
+                true => Ok::<_, Failure>(sign::members(root, &*place, task).await?),
+                false => Ok(vec![root.clone()]),
             }
-            Ok::<_, Failure>(())
-        })?
+        })??;
+        match &self.key {
+            Key::Sigstore(key) => {
+                let written = sink.sink(to, task)?;
+                app.wait(self.with_sigstore(key, &*place, &*written, &members, task))?
+            }
+            Key::Gpg { fingerprint, passphrase, lookaside } => {
+                for member in &members {
+                    let signed =
+                        gpg::sign(member.digest, &self.name, fingerprint, passphrase.as_deref())?;
+                    let directory = match to {
+                        Location::Directory(directory) => directory.clone(),
+                        _ => lookaside.directory(&self.name_there(to), member.digest)?,
+                    };
+                    add_signature(&directory, &signed)?;
+                    if matches!(to, Location::Directory(_)) {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+        }
     }
+
+    /// Where signatures of the copy are looked for: by the name it has, not by the one signed.
+    fn name_there(&self, to: &Location) -> Reference {
+        match to {
+            Location::Registry(reference) => reference.clone(),
+            _ => self.name.clone(),
+        }
+    }
+
+    async fn with_sigstore(
+        &self,
+        key: &PrivateKey,
+        place: &dyn Source,
+        written: &dyn Sink,
+        members: &[Descriptor],
+        task: &Task,
+    ) -> Result<(), Failure> {
+        for member in members {
+            let options = SignOptions {
+                form: Form::Tag,
+                name: Some(self.name.clone()),
+                annotations: std::collections::BTreeMap::new(),
+                created: Some(jiff::Timestamp::now().to_string()),
+            };
+            sign::sign_image(member, key, place, written, &options, task).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts a signature beside those that are there.
+fn add_signature(directory: &Path, signature: &[u8]) -> Result<(), Failure> {
+    let failed =
+        |error| Failure::io(format!("writing a signature in {}", directory.display()), &error);
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let free = (1..=1000).map(|at| directory.join(format!("signature-{at}")));
+    let part = directory.join(format!(".signature-{}", std::process::id()));
+    std::fs::write(&part, signature).map_err(failed)?;
+    for path in free {
+        // A link never takes the place of another signature.
+        match std::fs::hard_link(&part, &path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            linked => {
+                let _ = std::fs::remove_file(&part);
+                return linked.map_err(failed);
+            }
+        }
+    }
+    let _ = std::fs::remove_file(&part);
+    Err(Failure::usage(format!("{} holds a thousand signatures", directory.display())))
 }

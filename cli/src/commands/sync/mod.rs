@@ -213,7 +213,7 @@ impl Sync {
             };
             let made = match signer.take() {
                 Some(made) => Some(made),
-                None => self.sign.signer(&to)?,
+                None => self.sign.signer(app, &to)?,
             };
             let Some(mut made) = made else { return Ok(()) };
             if let Location::Registry(name) = &to {

@@ -1,0 +1,86 @@
+//! `rcopy auth`: credentials and tokens.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use task::Kind;
+use transport::Location;
+
+use super::account::{Login, Logout};
+use super::copy::OneEnd;
+use super::place::{self, Access};
+use crate::app::App;
+use crate::report::Failure;
+
+/// Log in and out, and get tokens for other programs
+#[derive(Debug, Args)]
+pub(crate) struct Auth {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Login(Login),
+    Logout(Logout),
+    Token(Token),
+}
+
+impl Auth {
+    /// Runs the subcommand.
+    ///
+    /// # Errors
+    /// Those of the subcommand.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self.command {
+            Command::Login(login) => login.run(app),
+            Command::Logout(logout) => logout.run(app),
+            Command::Token(token) => token.run(app),
+        }
+    }
+}
+
+/// Print a token with which other programs, such as curl, reach a repository
+#[derive(Debug, Args)]
+struct Token {
+    /// The repository
+    repository: String,
+    /// A token that allows writing
+    #[arg(long)]
+    push: bool,
+    /// Print a header: Authorization: Bearer …
+    #[arg(short = 'H', long)]
+    header: bool,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Token {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let at = place::location(&self.repository, "docker://")?;
+        let Location::Registry(reference) = &at else {
+            return Err(Failure::usage(format!("{at} is in no registry")));
+        };
+        let repo = Access::new(app, self.end.reach_at(&at)?).client()?.repo(&reference.repository);
+        let authorization = app.wait(repo.authorization(self.push))??;
+        let Some(authorization) = authorization else {
+            let what = format!("{} wants no token", reference.repository.registry());
+            return Err(Failure::new(Kind::NotFound, what));
+        };
+        if self.header {
+            outln!("Authorization: {authorization}");
+            return Ok(0);
+        }
+        match authorization.strip_prefix("Bearer ") {
+            Some(token) => outln!("{}", json!({"token": token})),
+            None => {
+                let what = format!(
+                    "{} takes names and passwords, no tokens",
+                    reference.repository.registry()
+                );
+                return Err(Failure::new(Kind::Refused, what)
+                    .hint("use --header, which gives what it takes"));
+            }
+        }
+        Ok(0)
+    }
+}
