@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use image::Digest;
 use layers::{Root, Stack};
 use serde_json::json;
-use store::{SnapshotId, StepRecord};
+use store::{SnapshotId, StepRecord, Store};
 use task::Task;
 use tokio::sync::OnceCell;
 use transport::bridge;
@@ -63,7 +63,8 @@ pub(crate) struct Build {
     /// Results that are older than the user wants: when they were made.
     pub(crate) expired: Mutex<BTreeMap<StepId, i64>>,
     pub(crate) explained: Mutex<BTreeMap<StepId, Explanation>>,
-    /// What each image step's file system is, once it was made available; locked meanwhile.
+    /// What the file system of each image and graft is, once it was made available; locked
+    /// meanwhile.
     unpacked: BTreeMap<StepId, tokio::sync::Mutex<Option<Option<SnapshotId>>>>,
     remotes: Mutex<HashMap<StepId, Vec<Remote>>>,
     /// Held while the files of a step come from a cache.
@@ -93,8 +94,9 @@ impl Build {
         let now = (env.clock)();
         let contexts = Contexts::of(&request, &env)?;
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let images = plan.steps.iter().enumerate().filter(|(_, s)| matches!(s.op, Op::Image(_)));
-        let unpacked = images.map(|(id, _)| (StepId(id), Default::default())).collect();
+        let made_late = |step: &Step| matches!(step.op, Op::Image(_) | Op::Graft);
+        let late = plan.steps.iter().enumerate().filter(|(_, step)| made_late(step));
+        let unpacked = late.map(|(id, _)| (StepId(id), Default::default())).collect();
         let layers = Layers::new(&plan, &request);
         let steps = plan.steps.len();
         Ok(Build {
@@ -142,18 +144,32 @@ impl Build {
         task: &'a Arc<Task>,
     ) -> BoxFuture<'a, Result<Option<SnapshotId>>> {
         Box::pin(async move {
-            let Op::Image(key) = &self.step(id).op else {
+            let Some(known) = self.unpacked.get(&id) else {
                 return match self.made(id) {
                     Some(Made { snapshot: None, .. }) => self.arrive(id, task).await,
                     None => self.demand(id, task).await,
                     Some(made) => Ok(made.snapshot),
                 };
             };
-            let mut known = self.unpacked[&id].lock().await;
+            let mut known = known.lock().await;
             if let Some(snapshot) = *known {
                 return Ok(snapshot);
             }
-            let snapshot = images::unpack(&self.env, &self.bases[key], task).await?;
+            let step = self.step(id);
+            let snapshot = match (&step.op, step.parent) {
+                (Op::Image(key), _) => images::unpack(&self.env, &self.bases[key], task).await?,
+                (_, below) => {
+                    let layer = self.available(step.reads[0], task).await?;
+                    let layer = layer.ok_or(Error::Panicked)?;
+                    let below = match below {
+                        Some(below) => self.available(below, task).await?,
+                        None => None,
+                    };
+                    let (store, task) = (self.env.store.clone(), Arc::clone(task));
+                    let graft = move || graft(&store, layer, below, &task);
+                    Some(bridge::blocking(graft).await?)
+                }
+            };
             *known = Some(snapshot);
             Ok(snapshot)
         })
@@ -329,7 +345,7 @@ impl Build {
                     content.part(names.as_bytes());
                 }
             }
-            Op::Workdir(_) => {}
+            Op::Workdir(_) | Op::Graft => {}
         }
         let (content, files) = content.finish_recording();
         let finish = |inputs: &[Key]| {
@@ -423,7 +439,7 @@ impl Build {
         let active = self.env.store.begin().during("beginning a step")?;
         let mut name = key;
         match &step.op {
-            Op::Image(_) => {}
+            Op::Image(_) | Op::Graft => {}
             Op::Run(op) => {
                 let made = self.command(step, op, &active, inputs, parent, reads, task)?;
                 if made == debug::Made::ByHand {
@@ -604,6 +620,30 @@ impl Build {
     }
 }
 
+/// Puts the files of a snapshot that lies on nothing on another one.
+fn graft(
+    store: &Store,
+    layer: SnapshotId,
+    below: Option<SnapshotId>,
+    task: &Task,
+) -> Result<SnapshotId> {
+    let action = "putting a linked layer on its base";
+    let Some(below) = below else { return Ok(layer) };
+    let mut key = KeyBuilder::new("graft");
+    key.part(layer.0.as_bytes()).part(below.0.as_bytes());
+    let id = SnapshotId(key.finish().0);
+    if !store.has_snapshot(id).during(action)? {
+        let from = store.stack(layer).and_then_mount(action)?;
+        let active = store.begin().during(action)?;
+        let to = active.root().during(action)?;
+        let options = layers::copy::CopyOptions::default();
+        layers::copy::copy(&from, Path::new(""), &to, Path::new(""), &options, task)
+            .during(action)?;
+        active.commit(id, Some(below)).during(action)?;
+    }
+    Ok(id)
+}
+
 /// Mounting a stack that may not have been made.
 trait AndThenMount {
     fn and_then_mount(self, action: &str) -> Result<Root>;
@@ -631,7 +671,7 @@ impl Executor for Engine {
 
     async fn recall(&self, id: StepId, key: Key, task: &Arc<Task>) -> Result<Option<Key>> {
         let step = self.0.step(id);
-        if let Op::Image(_) = step.op {
+        if let Op::Image(_) | Op::Graft = step.op {
             lock(&self.0.keys).insert(id, key);
             return Ok(Some(key));
         }

@@ -1,6 +1,6 @@
 //! Base images: finding their documents before the plan, and their layers only when needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use image::{Descriptor, Digest, Image, Platform, Reference};
@@ -450,6 +450,16 @@ impl Base {
     fn own_name(&self) -> Option<&str> {
         let own = self.image.platform().serves(&Platform::host()).is_some();
         self.name.as_deref().filter(|_| own)
+    }
+
+    /// Where its layers can be fetched that the store does not have.
+    pub(crate) fn elsewhere(&self) -> Option<&Location> {
+        self.from.as_ref()
+    }
+
+    /// The digests of its layers.
+    pub(crate) fn layers(&self) -> BTreeSet<Digest> {
+        self.image.layers().map(|layer| layer.descriptor.digest).collect()
     }
 
     fn failure(&self, source: Cause) -> Error {

@@ -1,16 +1,18 @@
 //! Where the result goes.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::{Document, Image, Platform};
+use async_trait::async_trait;
+use image::{Descriptor, Digest, Document, Image, Platform};
 use layers::copy::{CopyOptions, copy};
 use layers::{DiffOptions, FileType, Root};
-use store::SnapshotId;
+use store::{SnapshotId, Store};
 use task::{Cause, Task};
 use transport::at::StoreImage;
-use transport::{Location, Open, Select, bridge};
+use transport::{Location, Open, Origin, Select, Source, Unverified, bridge};
 
 use crate::assemble::Assembled;
 use crate::engine::Build;
@@ -23,7 +25,7 @@ pub(crate) async fn store(
     made: &Assembled,
     task: &Arc<Task>,
 ) -> Result<Vec<String>> {
-    for target in &build.plan.targets {
+    for target in build.plan.targets.iter().filter(|_| !only_pushed(build)) {
         if let Some(key) = &target.image.base {
             images::fetch(&build.env, &build.bases[key], task).await?;
         }
@@ -35,10 +37,14 @@ pub(crate) async fn store(
     documents.extend(made.index.as_ref().map(Document::bytes));
     let documents: Vec<_> = documents.into_iter().cloned().collect();
     let (store, root, list) = (build.env.store.clone(), made.root().clone(), names.clone());
+    let keep = !only_pushed(build);
     bridge::blocking(move || {
         let action = "naming the image";
         for document in &documents {
             store.insert(document).during(action)?;
+        }
+        if !keep {
+            return Ok(());
         }
         if list.is_empty() {
             return store.publish_untagged(&root).during(action);
@@ -50,6 +56,17 @@ pub(crate) async fn store(
     })
     .await?;
     Ok(names)
+}
+
+/// Whether the result goes to registries and nowhere else: what of its bases is not here may
+/// stay where it is.
+fn only_pushed(build: &Build) -> bool {
+    let request = &build.request;
+    let pushed = |output: &Output| matches!(output, Output::Image(to) if to.starts_with("docker:"));
+    request.tags.is_empty()
+        && !request.attest.any()
+        && !request.outputs.is_empty()
+        && request.outputs.iter().all(pushed)
 }
 
 /// Lets the chain ids of the image name the snapshots that the steps made, so that running it
@@ -81,9 +98,60 @@ pub(crate) async fn send(
     let attest = &build.request.attest;
     let referrers = attest.any() && !attest.in_index;
     let options = transport::CopyOptions { select, referrers, ..Default::default() };
-    let source = Box::new(StoreImage::new(&build.env.store, Some(&digest)));
+    let stored = StoreImage::new(&build.env.store, Some(&digest));
+    let source: Box<dyn Source> = match only_pushed(build) {
+        false => Box::new(stored),
+        true => Box::new(Pieces::new(build, made, stored).map_err(fail)?),
+    };
     let sink = build.env.places.sink(to).map_err(fail)?;
     images::carry(source, sink, Arc::new(Open), options, child).await.map_err(fail)
+}
+
+/// An image whose own layers are in the store, and those of its bases where these came from.
+struct Pieces {
+    root: Descriptor,
+    stored: StoreImage,
+    store: Store,
+    bases: Vec<(BTreeSet<Digest>, Box<dyn Source>)>,
+}
+
+impl Pieces {
+    fn new(build: &Build, made: &Assembled, stored: StoreImage) -> Result<Pieces, Cause> {
+        let mut bases = Vec::new();
+        for key in build.plan.targets.iter().filter_map(|target| target.image.base.as_ref()) {
+            let base = &build.bases[key];
+            if let Some(from) = base.elsewhere() {
+                bases.push((base.layers(), build.env.places.source(from)?));
+            }
+        }
+        let (root, store) = (made.root().clone(), build.env.store.clone());
+        Ok(Pieces { root, stored, store, bases })
+    }
+}
+
+#[async_trait]
+impl Source for Pieces {
+    async fn resolve(&self) -> Result<Descriptor, Cause> {
+        Ok(self.root.clone())
+    }
+
+    async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
+        let (store, digest) = (self.store.clone(), descriptor.digest);
+        let here = bridge::blocking(move || store.contains(digest)).await?;
+        let base = self.bases.iter().find(|(layers, _)| layers.contains(&descriptor.digest));
+        match base.filter(|_| !here) {
+            Some((_, base)) => base.fetch(descriptor).await,
+            None => self.stored.fetch(descriptor).await,
+        }
+    }
+
+    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        self.stored.referrers(subject).await
+    }
+
+    fn origin(&self) -> Origin {
+        self.bases.first().map_or(Origin::Elsewhere, |(_, base)| base.origin())
+    }
 }
 
 /// Writes the files of the last stage: of several platforms, each into a directory of its own

@@ -292,6 +292,7 @@ fn steps(plan: &Plan) -> Value {
                 value["copy"] = sources.collect();
                 value["destination"] = copy.destination.as_str().into();
             }
+            Op::Graft => {}
             Op::Workdir(workdir) => value["workdir"] = workdir.path.as_str().into(),
         }
         value

@@ -63,9 +63,13 @@ pub(crate) async fn layered(
         layers: BTreeMap::new(),
         snapshots: BTreeMap::new(),
     };
-    for step in layered.history.iter().filter_map(|item| item.layer) {
+    let steps = layered.history.iter().filter_map(|item| item.layer);
+    for (number, step) in steps.enumerate() {
         layered.layers.extend(made.get(&step).map(|info| (step, info.clone())));
-        let snapshot = build.made(step).and_then(|made| made.snapshot);
+        // A layer that was made alone is not the file system it is in.
+        let first = number == 0 && image.is_none();
+        let whole = first || build.plan.steps[step.0].parent.is_some();
+        let snapshot = build.made(step).filter(|_| whole).and_then(|made| made.snapshot);
         layered.snapshots.extend(snapshot.map(|snapshot| (step, snapshot)));
     }
     let squash = build.request.image.squash;

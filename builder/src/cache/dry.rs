@@ -71,7 +71,7 @@ pub async fn forecast(request: Request, env: &Env, task: &Task) -> Result<Vec<Fo
     let all: BTreeSet<StepId> = solved.keys.keys().chain(&solved.skipped).copied().collect();
     for id in all {
         let step = &build.plan.steps[id.0];
-        if let Op::Image(_) = step.op {
+        if let Op::Image(_) | Op::Graft = step.op {
             continue;
         }
         let forecast = missed.remove(&id).unwrap_or_else(|| {

@@ -73,7 +73,7 @@ fn steps(build: &Build, mode: Mode) -> Vec<StepId> {
     let solved = build.solved();
     match mode {
         Mode::Max => {
-            let own = |id: &StepId| !matches!(build.plan.steps[id.0].op, Op::Image(_));
+            let own = |id: &StepId| !matches!(build.plan.steps[id.0].op, Op::Image(_) | Op::Graft);
             solved.into_iter().filter(own).collect()
         }
         Mode::Min => {

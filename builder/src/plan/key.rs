@@ -68,6 +68,7 @@ pub fn definition(step: &Step, inputs: &[Key]) -> KeyBuilder {
         Op::Run(_) => "run",
         Op::Copy(_) => "copy",
         Op::Workdir(_) => "workdir",
+        Op::Graft => "graft",
     };
     let mut builder = KeyBuilder::new(kind);
     let definition = serde_json::to_vec(&step.op).expect("an operation is plain data");

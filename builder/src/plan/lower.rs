@@ -477,6 +477,8 @@ impl Lowerer<'_> {
         let id = StepId(self.plan.steps.len());
         *place.number += 1;
         let text = shown(&instruction.text);
+        let below = state.rootfs;
+        let alone = below.is_some() && matches!(&op, Op::Copy(copy) if copy.is_alone());
         self.plan.steps.push(Step {
             name: format!("[{}{}/{}] {text}", place.label, place.number, place.total),
             place: match self.file.stages[place.stage].name.as_deref() {
@@ -484,7 +486,7 @@ impl Lowerer<'_> {
                 None => format!("stage {}", place.stage),
             },
             op,
-            parent: state.rootfs,
+            parent: below.filter(|_| !alone),
             reads,
             instruction: text,
             span: instruction.span,
@@ -492,6 +494,19 @@ impl Lowerer<'_> {
             args: state.visible_args(),
         });
         state.rootfs = Some(id);
+        if alone {
+            let made = &self.plan.steps[id.0];
+            let graft = Step {
+                name: format!("[{}{}/{}] linked", place.label, place.number, place.total),
+                op: Op::Graft,
+                parent: below,
+                reads: vec![id],
+                fresh: false,
+                ..made.clone()
+            };
+            state.rootfs = Some(StepId(self.plan.steps.len()));
+            self.plan.steps.push(graft);
+        }
         state.history.push(HistoryItem { created_by, layer: Some(id) });
     }
 

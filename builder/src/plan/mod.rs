@@ -91,7 +91,7 @@ impl Step {
             Op::Run(op) => op.mounts.iter().any(|mount| {
                 matches!(&mount.kind, RunMountKind::Bind { from: From::Context(_), .. })
             }),
-            Op::Image(_) | Op::Workdir(_) => false,
+            Op::Image(_) | Op::Workdir(_) | Op::Graft => false,
         }
     }
 }
@@ -107,6 +107,8 @@ pub enum Op {
     Copy(Box<CopyOp>),
     /// `WORKDIR`.
     Workdir(WorkdirOp),
+    /// Puts a layer that was made alone on its parent: the file system of `COPY --link`.
+    Graft,
 }
 
 /// An image by the name the Dockerfile gives it, and for what platform.
@@ -193,6 +195,13 @@ pub struct CopyOp {
 }
 
 impl CopyOp {
+    /// Whether the layer does not depend on what it lies on: `--link`, and no owner that only the
+    /// user database of the image can name.
+    pub(crate) fn is_alone(&self) -> bool {
+        let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        self.link && self.chown.as_ref().is_none_or(|owner| owner.split(':').all(number))
+    }
+
     /// Copies all of a tree to the root.
     pub(crate) fn everything(from: From) -> CopyOp {
         CopyOp {

@@ -56,6 +56,7 @@ impl Display for Target {
 fn describe(step: &Step, f: &mut Formatter<'_>) -> fmt::Result {
     match &step.op {
         Op::Image(key) => writeln!(f, "    image {} for {}", key.name, key.platform),
+        Op::Graft => writeln!(f, "    put {} on it", step.reads[0]),
         Op::Workdir(op) => writeln!(f, "    make {} for {:?}", op.path, op.user),
         Op::Copy(op) => copy(op, step, f),
         Op::Run(op) => run(op, step, f),

@@ -133,6 +133,27 @@ fn downloaded(download: &Download, op: &CopyOp, store: &Store) -> Result<Part> {
     Ok(Part { tree, item, download: Some(download.clone()), inline: false })
 }
 
+impl Part {
+    /// The directories that `--parents` makes on the way, the first one first: where below the
+    /// destination, and which of the tree they are.
+    fn way(&self) -> Vec<(&Path, &Path)> {
+        let mut from = match self.item.directory {
+            true => Some(self.item.source.as_path()),
+            false => self.item.source.parent(),
+        };
+        let mut at = Some(self.item.prefix.as_path());
+        let mut way = Vec::new();
+        while let (Some(path), Some(source)) = (at, from)
+            && !path.as_os_str().is_empty()
+        {
+            way.push((path, source));
+            (at, from) = (path.parent(), source.parent());
+        }
+        way.reverse();
+        way
+    }
+}
+
 impl Selection {
     fn filter<'a>(&'a self, part: &'a Part, base: &'a str) -> Filter<'a> {
         Filter { ignore: part.tree.ignore.as_ref(), base, exclude: self.exclude.as_ref() }
@@ -163,6 +184,11 @@ impl Selection {
         for part in &self.parts {
             key.part(part.item.name.as_os_str().as_encoded_bytes());
             key.part(part.item.prefix.as_os_str().as_encoded_bytes());
+            for (_, source) in part.way() {
+                let stat = part.tree.root.metadata(source).ok();
+                let owner = stat.filter(|_| self.keep_owners).map(|s| (s.st_uid, s.st_gid));
+                key.part(format!("{:?} {owner:?}", stat.map(|s| s.st_mode)).as_bytes());
+            }
             if let Some(download) = &part.download {
                 key.part(download.digest.as_bytes());
                 key.part(&download.modified.unwrap_or(0).to_le_bytes());
@@ -236,9 +262,26 @@ impl Copies<'_> {
             .during(format!("making {}", path.display()))
     }
 
+    /// Makes a directory on the way to a copy as it is in the tree.
+    fn parent(&self, part: &Part, target: &Path, source: &Path) -> Result<()> {
+        if let Some(above) = target.parent() {
+            self.directory(above)?;
+        }
+        let stat = part.tree.root.metadata(source).ok();
+        let mode = stat.map_or(0o755, |stat| part.tree.mode(stat.st_mode) & 0o7777);
+        let own = stat.filter(|_| self.selection.keep_owners).map(|s| (s.st_uid, s.st_gid));
+        let owner = self.owner.or(own).unwrap_or((0, 0));
+        self.to
+            .create_dir_all(target, mode, Some(owner))
+            .during(format!("making {}", target.display()))
+    }
+
     fn one(&self, part: &Part, destination: &Path, into: bool) -> Result<()> {
         let item = &part.item;
         let target = destination.join(&item.prefix);
+        for (path, source) in part.way() {
+            self.parent(part, &destination.join(path), source)?;
+        }
         if self.op.add && !item.directory && self.unpacks(part)? {
             return self.unpack(part, &target);
         }

@@ -74,7 +74,9 @@ impl Build {
     /// Remembers which steps these were, for the next build to compare itself with.
     pub(crate) fn settle(&self) {
         let origins = lock(&self.origins).clone();
-        let own = origins.iter().filter(|(id, _)| !matches!(self.step(**id).op, Op::Image(_)));
+        let own = origins
+            .iter()
+            .filter(|(id, _)| !matches!(self.step(**id).op, Op::Image(_) | Op::Graft));
         let steps = own.map(|(id, origin)| (self.step(*id), *origin));
         why::settle(&self.env.store, &self.request, steps);
     }

@@ -124,7 +124,7 @@ pub(crate) fn gather(
         });
     }
     match &step.op {
-        Op::Image(_) => {}
+        Op::Image(_) | Op::Graft => {}
         Op::Workdir(op) => {
             facts.set("the path", &op.path);
             facts.set("the user", &op.user);
