@@ -20,6 +20,7 @@ use crate::engine::{Build, Engine};
 use crate::error::{During, place};
 use crate::images::{self, Bases};
 use crate::inputs::{Input, Inputs};
+use crate::limit::Watch;
 use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, Target, lower};
 use crate::solve::{Solved, solve};
 use crate::step::shortened;
@@ -46,6 +47,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
     }
     warnings.extend(found);
     let targets = build.plan.wanted();
+    let watch = Watch::start(&build.env.store, task);
     let solved = match build.request.cache.must_hit {
         true => solve(&build.plan, &targets, &Strict(Arc::clone(&build)), jobs, task).await,
         false => solve(&build.plan, &targets, &Engine(Arc::clone(&build)), jobs, task).await,
@@ -59,7 +61,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
         Err(error) => Err(error),
     };
     build.layers.join().await;
-    let built = finished?;
+    let built = watch.end(finished)?;
     cache::give(&build, task).await?;
     Ok(built)
 }

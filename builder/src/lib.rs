@@ -18,6 +18,7 @@ mod error;
 mod images;
 mod inputs;
 mod layer;
+mod limit;
 mod lock;
 mod options;
 mod output;
