@@ -22,6 +22,7 @@ use crate::error::{During, place};
 use crate::image_options::{Level, Squash};
 use crate::images::{self, Bases};
 use crate::inputs::{Input, Inputs};
+use crate::limit::Watch;
 use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, lower};
 use crate::solve::{Solved, solve};
 use crate::squash;
@@ -49,6 +50,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
     }
     warnings.extend(found);
     let targets = build.plan.wanted();
+    let watch = Watch::start(&build.env.store, task);
     let solved = match build.request.cache.must_hit {
         true => solve(&build.plan, &targets, &Strict(Arc::clone(&build)), jobs, task).await,
         false => solve(&build.plan, &targets, &Engine(Arc::clone(&build)), jobs, task).await,
@@ -63,7 +65,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
         Err(error) => Err(error),
     };
     build.layers.join().await;
-    let built = finished?;
+    let built = watch.end(finished)?;
     cache::give(&build, task).await?;
     Ok(built)
 }

@@ -69,6 +69,8 @@ pub(crate) struct Build {
     remotes: Mutex<HashMap<StepId, Vec<Remote>>>,
     /// Held while the files of a step come from a cache.
     pub(crate) arriving: BTreeMap<StepId, tokio::sync::Mutex<()>>,
+    /// Whether the cache mounts of these ids were looked for elsewhere; locked meanwhile.
+    pub(crate) mounts: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<bool>>>>,
     /// Caches elsewhere, opened when they are first asked.
     pub(crate) imports: OnceCell<Imports>,
     /// What decided the steps of those caches, read when a step is not in them.
@@ -116,6 +118,7 @@ impl Build {
             explained: Mutex::default(),
             arriving: (0..steps).map(|id| (StepId(id), Default::default())).collect(),
             unpacked,
+            mounts: Mutex::default(),
             imports: OnceCell::new(),
             remote_facts: OnceCell::new(),
             remotes: Mutex::default(),
@@ -413,8 +416,22 @@ impl Build {
             reads.push(self.available(*read, task).await.map_err(at)?);
         }
         self.prepare_reasons(task).await;
+        self.bring_mounts(id, task).await;
         let build = Arc::clone(self);
         let (inputs, owned) = (inputs.to_vec(), Arc::clone(task));
+        // Another process may be at the very same step.
+        let (store, waiting) = (self.env.store.clone(), Arc::clone(task));
+        let flight = bridge::blocking(move || store.flight(key.0, &waiting)).await;
+        let _flight = flight.during("waiting for another build").map_err(at)?;
+        if !step.fresh && !lock(&self.expired).contains_key(&id) {
+            let build = Arc::clone(self);
+            let found = bridge::blocking(move || build.record(id, key)).await.map_err(at)?;
+            if let Some((key, made)) = found {
+                task.note("another build has done it meanwhile");
+                self.keep(id, key, made);
+                return Ok(key);
+            }
+        }
         let work = move || build.work(id, &inputs, key, parent, &reads, &owned);
         let key = bridge::blocking(work).await.map_err(at)?;
         self.layers.start(self, id, key, task);
@@ -488,7 +505,7 @@ impl Build {
                 self.account(id, inputs, files, task)?
             }
         };
-        self.commit(id, key, name, active, parent)?;
+        self.commit(id, key, name, active, parent, task)?;
         let origin = self.origin_of(id).unwrap_or(key);
         why::remember(&self.env.store, origin, &facts, task);
         Ok(name)
@@ -602,6 +619,7 @@ impl Build {
         name: Key,
         active: store::Active,
         parent: Option<SnapshotId>,
+        task: &Task,
     ) -> Result<()> {
         // A snapshot that is there already would win over what was made just now, so that a
         // step run again on purpose gets a name of its own.
@@ -609,9 +627,10 @@ impl Build {
         unique.part(name.0.as_bytes());
         unique.part(active.dir().as_os_str().as_encoded_bytes());
         let snapshot = SnapshotId(unique.finish().0);
+        crate::limit::fits(&self.env.store, task)?;
         active.commit(snapshot, parent).during("keeping a step's files")?;
         let made = Made { snapshot: Some(snapshot), remote: None, created: self.now, new: true };
-        let note = json!({ "created": made.created });
+        let note = json!({ "created": made.created, "step": self.step(id).name });
         let record = StepRecord { snapshot: Some(snapshot), layer: None, note };
         self.env.store.record_step(name.0, &record).during("recording a step")?;
         self.alias(key, name)?;

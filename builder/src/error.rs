@@ -141,6 +141,9 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Something does not fit into what registries take.
+    #[error("it is too large")]
+    TooLarge,
     /// A step would have to run, and was not to.
     #[error("{step} is not cached: {}", .reasons.join("; "))]
     NotCached {
@@ -236,7 +239,7 @@ impl<T, F: Fault> During<T> for Result<T, F> {
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::Dockerfile { .. } | Error::Invalid(_) => Kind::Invalid,
+            Error::Dockerfile { .. } | Error::TooLarge | Error::Invalid(_) => Kind::Invalid,
             Error::Step { source, .. }
             | Error::Image { source, .. }
             | Error::Part { source, .. } => source.kind(),

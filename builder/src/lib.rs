@@ -20,6 +20,7 @@ mod image_options;
 mod images;
 mod inputs;
 mod layer;
+mod limit;
 mod lock;
 mod options;
 mod output;

@@ -153,6 +153,7 @@ impl App {
             clock: SystemTime::now,
         };
         let store = Store::open(&config::absolute(&root)?, options)?;
+        store.set_limit(config::store_limit()?);
         Ok(self.store.get_or_init(|| store))
     }
 

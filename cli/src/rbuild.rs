@@ -6,7 +6,8 @@ use clap_complete::Shell;
 use crate::app::{App, Globals};
 use crate::commands::lock::Lock;
 use crate::commands::{
-    about, account, bud, care, containers, debug, images, manifest, plan, registry, run, sbom,
+    about, account, bud, care, containers, debug, images, manifest, plan, prune, registry, run,
+    sbom,
     sign, transfer, working,
 };
 use crate::entry;
@@ -78,7 +79,8 @@ enum Command {
     GenerateKeyPair(sign::GenerateKeyPair),
     Login(account::Login),
     Logout(account::Logout),
-    Prune(care::Prune),
+    Prune(prune::Prune),
+    Du(prune::Du),
     Df(care::Df),
     Check(care::Check),
     #[command(subcommand)]
@@ -148,6 +150,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Login(login) => login.run(app),
         Command::Logout(logout) => logout.run(app),
         Command::Prune(prune) => prune.run(app),
+        Command::Du(du) => du.run(app),
         Command::Df(df) => df.run(app),
         Command::Check(check) => check.run(app),
         Command::Registry(registry) => registry.run(app),

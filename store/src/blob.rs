@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::catalog::{Attempt, Key, Kind, number};
 use crate::lease::Pins;
+use crate::limit::GRANT;
 use crate::{Error, Layout, Result, Store, file};
 
 /// A blob on its way in: write its bytes, then commit. Dropped without that it is forgotten.
@@ -23,6 +24,8 @@ pub struct BlobWriter {
     digester: Digester,
     algorithm: Algorithm,
     size: u64,
+    /// How many bytes there is room for.
+    granted: u64,
 }
 
 #[derive(Debug)]
@@ -33,6 +36,7 @@ enum Place {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.ask(bytes.len() as u64)?;
         let n = self.file.write(bytes)?;
         self.digester.update(&bytes[..n]);
         self.size += n as u64;
@@ -52,11 +56,25 @@ impl Drop for BlobWriter {
 }
 
 impl BlobWriter {
+    /// Asks for room before it is used up.
+    fn ask(&mut self, more: u64) -> io::Result<()> {
+        let Place::Store(store) = &self.into else { return Ok(()) };
+        if self.size + more <= self.granted || store.limit().is_none() {
+            return Ok(());
+        }
+        let wanted = GRANT.max(more);
+        store
+            .make_room(wanted, &task::Task::silent())
+            .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
+        self.granted = self.size + wanted;
+        Ok(())
+    }
+
     fn new(path: PathBuf, into: Place, algorithm: Algorithm) -> Result<BlobWriter> {
         let file = file::create_new(&path, 0o600)?;
         let file = BufWriter::with_capacity(file::CHUNK, file);
         let digester = Digester::new(algorithm);
-        Ok(BlobWriter { file, path, into, digester, algorithm, size: 0 })
+        Ok(BlobWriter { file, path, into, digester, algorithm, size: 0, granted: 0 })
     }
 
     /// The digest (sha256 unless the writer was asked for another) of what was written so far.

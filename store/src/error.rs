@@ -42,6 +42,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The store takes as much as it may, and nothing more can be removed.
+    #[error("the store takes {} MiB of the {} MiB it may, and what is left is in use or named", occupied >> 20, limit >> 20)]
+    Full {
+        /// The bound in bytes.
+        limit: u64,
+        /// What it takes.
+        occupied: u64,
+    },
     /// No such blob.
     #[error("blob {digest} is not in {}", place.display())]
     NoBlob {
@@ -231,7 +239,7 @@ impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
             Error::File { source, .. } | Error::Stream { source, .. } => io_kind(source),
-            Error::Catalog { .. } => Kind::System,
+            Error::Catalog { .. } | Error::Full { .. } => Kind::System,
             Error::NoBlob { .. }
             | Error::NoName { .. }
             | Error::NoPlatform { .. }
@@ -254,6 +262,9 @@ impl Fault for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Error::Catalog { .. } => Some("`rbuild check` says what is wrong".to_owned()),
+            Error::Full { .. } => {
+                Some("remove images with `rbuild rmi`, or raise --disk-limit".to_owned())
+            }
             Error::TooDeep { .. } => {
                 Some("squash the image's layers, or start from a base with fewer".to_owned())
             }

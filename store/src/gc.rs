@@ -20,17 +20,45 @@ use crate::store::Shared;
 use crate::{Result, Store, file, lease};
 
 /// What a collection may remove beside what nothing uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Budget {
-    /// The whole build cache: remembered steps and cache mounts.
+    /// The whole build cache: remembered steps and cache mounts; with an age, what is older.
     pub all: bool,
     /// So much of the build cache that what is left of it takes no more than this many bytes;
     /// what was used last goes last.
     pub keep_bytes: Option<u64>,
     /// What of the build cache was not used for this long.
     pub older_than: Option<Duration>,
+    /// So many bytes of the build cache stay in any case, those that were used last.
+    pub reserved: u64,
+    /// Only these things are removed.
+    pub only: Option<Only>,
     /// Remove nothing, only say what would be removed.
     pub dry_run: bool,
+}
+
+/// Which things a collection is about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Only {
+    /// Of these kinds; of any without.
+    pub kinds: Vec<What>,
+    /// Whose id, or the digest in it, begins like one of these; any without.
+    pub ids: Vec<String>,
+    /// Whether what it is made of is also part of images or containers.
+    pub shared: Option<bool>,
+}
+
+impl Only {
+    /// Whether a thing is meant.
+    pub fn means(&self, what: What, id: &str, shared: bool) -> bool {
+        let begins = |prefix: &String| {
+            id.starts_with(prefix.as_str())
+                || id.split_once(':').is_some_and(|(_, hex)| hex.starts_with(prefix.as_str()))
+        };
+        (self.kinds.is_empty() || self.kinds.contains(&what))
+            && (self.ids.is_empty() || self.ids.iter().any(begins))
+            && self.shared.is_none_or(|wanted| wanted == shared)
+    }
 }
 
 /// What was, or would be, removed.
@@ -51,6 +79,36 @@ pub struct Removed {
     pub id: String,
     /// The bytes it takes; of a step always 0, its content is listed by itself.
     pub bytes: u64,
+    /// Why it goes.
+    pub why: Why,
+}
+
+/// Why something is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// Nothing needs it.
+    Unneeded,
+    /// All of its kind was to go, or it was named.
+    Asked,
+    /// It was not used for too long.
+    Old,
+    /// There is more than may stay, and other things were used later.
+    Room,
+    /// Part of what it was made of is gone.
+    Broken,
+}
+
+impl Why {
+    /// In the words the user sees.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Why::Unneeded => "nothing needs it",
+            Why::Asked => "asked for",
+            Why::Old => "not used for long",
+            Why::Room => "over the limit",
+            Why::Broken => "part of it is gone",
+        }
+    }
 }
 
 /// The kinds of things that can be collected.
@@ -80,13 +138,13 @@ impl Store {
     /// # Errors
     /// [`crate::Error::File`], [`crate::Error::Catalog`], [`crate::Error::Cancelled`]; whatever
     /// happens, the next collection continues.
-    pub fn collect(&self, budget: Budget, task: &Task) -> Result<Collected> {
+    pub fn collect(&self, budget: &Budget, task: &Task) -> Result<Collected> {
         let shared = self.shared();
         lease::bury_dead(shared)?;
         self.measure(task)?;
         let mounts = self.mounts(task)?;
         let now = shared.now();
-        let make = |db: &Connection| -> Attempt<Plan> { Plan::make(db, &budget, &mounts, now) };
+        let make = |db: &Connection| -> Attempt<Plan> { Plan::make(db, budget, &mounts, now) };
         if budget.dry_run {
             return Ok(shared.catalog.read("planning a collection", make)?.report());
         }
@@ -96,7 +154,10 @@ impl Store {
             condemn(db, &plan)?;
             db.execute(
                 "DELETE FROM memos WHERE ?1 OR used < ?2",
-                params![budget.all, now - oldest_memo(&budget)],
+                params![
+                    budget.all && budget.older_than.is_none() && budget.only.is_none(),
+                    now - oldest_memo(budget)
+                ],
             )?;
             Ok(plan)
         })?;
@@ -155,10 +216,10 @@ impl Store {
     }
 
     /// Removes cache mounts that nobody uses; returns those that somebody does.
-    fn remove_mounts(&self, doomed: &[Cached<String>]) -> Result<BTreeSet<String>> {
+    fn remove_mounts(&self, doomed: &[(Cached<String>, Why)]) -> Result<BTreeSet<String>> {
         let shared = self.shared();
         let mut kept = BTreeSet::new();
-        for mount in doomed {
+        for (mount, _) in doomed {
             let directory = shared.root.join("mounts").join(&mount.id);
             let path = directory.join("lock");
             let lock = file::try_lock(&path, true, false)?;
@@ -232,7 +293,7 @@ pub(crate) fn condemn(db: &Connection, plan: &Plan) -> Attempt<()> {
         }
     }
     let mut forget = db.prepare("DELETE FROM steps WHERE key = ?")?;
-    for key in &plan.steps {
+    for key in plan.steps.keys() {
         forget.execute([Key(*key)])?;
     }
     Ok(())

@@ -8,6 +8,7 @@
 //! ├── snapshots/<hex>/fs/         a committed layer, as an overlay lower directory
 //! ├── mounts/<hex>/{data,lock}    a cache mount, named by the digest of its id
 //! ├── containers/<id>/            upper/ and work/ of the overlay, and the runtime's files
+//! ├── flights/<hex>               locked by the process that does the step of this key
 //! ├── active/<lease>/<n>/{fs,work}   a snapshot in the making
 //! ├── ingest/<lease>/<n>          a blob on its way in
 //! ├── leases/<lease>              locked by the process that holds the lease
@@ -32,10 +33,12 @@ mod check;
 mod container;
 mod error;
 mod file;
+mod flight;
 mod format;
 mod gc;
 mod layout;
 mod lease;
+mod limit;
 mod mark;
 mod mount;
 mod name;
@@ -53,7 +56,8 @@ pub use blob::BlobWriter;
 pub use check::{Problem, Severity};
 pub use container::ContainerRecord;
 pub use error::{Error, Result};
-pub use gc::{Budget, Collected, Removed, What};
+pub use flight::Flight;
+pub use gc::{Budget, Collected, Only, Removed, What, Why};
 pub use layout::Layout;
 pub use lease::Lease;
 pub use mount::{CacheMount, Sharing};
@@ -62,4 +66,4 @@ pub use snapshot::{Active, MAX_DEPTH, SnapshotId};
 pub use step::StepRecord;
 pub use store::{Options, Store};
 pub use unpack::PendingLayer;
-pub use usage::{ImageUsage, Total, Usage};
+pub use usage::{CacheEntry, ImageUsage, Total, Usage};

@@ -7,7 +7,8 @@ use image::Digest;
 use rusqlite::{Connection, Row};
 
 use crate::catalog::{Attempt, Key, Kind, number};
-use crate::gc::{Budget, Collected, Removed, What};
+use crate::gc::{Budget, Collected, Removed, What, Why};
+use crate::usage::CacheEntry;
 
 /// Something of the build cache, with what decides whether it stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,13 +24,15 @@ pub(crate) struct Cached<T> {
 pub(crate) struct Plan {
     blobs: BTreeMap<Digest, u64>,
     snapshots: BTreeMap<Digest, u64>,
-    pub(crate) steps: BTreeSet<Digest>,
-    pub(crate) mounts: Vec<Cached<String>>,
+    pub(crate) steps: BTreeMap<Digest, Why>,
+    pub(crate) mounts: Vec<(Cached<String>, Why)>,
+    /// What only the steps that go have kept.
+    freed: HashSet<Digest>,
 }
 
 /// Everything in the catalog that decides.
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
     blobs: HashMap<Digest, u64>,
     snapshots: HashMap<Digest, (Option<Digest>, u64)>,
     aliases: HashMap<Digest, Digest>,
@@ -66,9 +69,19 @@ impl Plan {
         }
         let mut plan = Plan::default();
         state.spend(budget, candidates(db, mounts)?, now, &mut plan);
-        let doomed = |live: &HashSet<Digest>, digest: &Digest| !live.contains(digest);
-        plan.blobs.extend(state.blobs.iter().filter(|(d, _)| doomed(&state.live_blobs, d)));
-        let snapshots = state.snapshots.iter().filter(|(d, _)| doomed(&state.live_snapshots, d));
+        // What nothing needed before is only meant where its kind and name are.
+        let only = budget.only.as_ref();
+        let meant = |what, digest: &Digest, freed: &HashSet<Digest>| {
+            freed.contains(digest)
+                || only.is_none_or(|only| {
+                    let kinds = !only.kinds.is_empty() || !only.ids.is_empty();
+                    kinds && only.means(what, &digest.to_string(), false)
+                })
+        };
+        let blobs = state.blobs.iter().filter(|(d, _)| !state.live_blobs.contains(d));
+        plan.blobs.extend(blobs.filter(|(d, _)| meant(What::Blob, d, &plan.freed)));
+        let snapshots = state.snapshots.iter().filter(|(d, _)| !state.live_snapshots.contains(d));
+        let snapshots = snapshots.filter(|(d, _)| meant(What::Snapshot, d, &plan.freed));
         plan.snapshots.extend(snapshots.map(|(digest, (_, size))| (*digest, *size)));
         Ok(plan)
     }
@@ -81,12 +94,19 @@ impl Plan {
 
     /// The plan for the user.
     pub(crate) fn report(&self) -> Collected {
-        let thing = |what, id: String, bytes| Removed { what, id, bytes };
-        let blobs = self.blobs.iter().map(|(d, size)| thing(What::Blob, d.to_string(), *size));
-        let snapshots =
-            self.snapshots.iter().map(|(d, size)| thing(What::Snapshot, d.to_string(), *size));
-        let steps = self.steps.iter().map(|d| thing(What::Step, d.to_string(), 0));
-        let mounts = self.mounts.iter().map(|m| thing(What::Mount, m.id.clone(), m.bytes));
+        let thing = |what, id: String, bytes, why| Removed { what, id, bytes, why };
+        let content = |what, digest: &Digest, bytes: u64| {
+            let why = match self.freed.contains(digest) {
+                true => Why::Asked,
+                false => Why::Unneeded,
+            };
+            thing(what, digest.to_string(), bytes, why)
+        };
+        let blobs = self.blobs.iter().map(|(d, size)| content(What::Blob, d, *size));
+        let snapshots = self.snapshots.iter().map(|(d, size)| content(What::Snapshot, d, *size));
+        let steps = self.steps.iter().map(|(d, why)| thing(What::Step, d.to_string(), 0, *why));
+        let mounts =
+            self.mounts.iter().map(|(m, why)| thing(What::Mount, m.id.clone(), m.bytes, *why));
         let removed: Vec<Removed> = blobs.chain(snapshots).chain(steps).chain(mounts).collect();
         let bytes = removed.iter().map(|removed| removed.bytes).sum();
         Collected { removed, bytes }
@@ -181,21 +201,47 @@ impl State {
         plan: &mut Plan,
     ) {
         let mut left = budget.keep_bytes.unwrap_or(u64::MAX);
+        let mut reserved = budget.reserved;
         let oldest = budget.older_than.map(|age| now.saturating_sub(number(age.as_secs())));
+        let only = budget.only.as_ref();
+        // What is asked for without more is everything that is meant.
+        let bounded = budget.keep_bytes.is_some() || oldest.is_some();
         for (used, candidate) in candidates {
-            let expired = budget.all || oldest.is_some_and(|oldest| used < oldest);
-            match candidate {
-                Candidate::Mount(mount) if expired || mount.bytes > left => plan.mounts.push(mount),
-                Candidate::Mount(mount) => left -= mount.bytes,
-                Candidate::Step(step) => match self.cost(&step) {
-                    Some((found, bytes)) if !expired && bytes <= left => {
-                        left -= bytes;
-                        self.keep(found);
-                    }
-                    _ => {
-                        plan.steps.insert(step.key);
-                    }
-                },
+            let (what, id, cost) = match &candidate {
+                Candidate::Mount(mount) => (What::Mount, mount.id.clone(), Some(mount.bytes)),
+                Candidate::Step(step) => {
+                    (What::Step, step.key.to_string(), self.cost(step).map(|(_, bytes)| bytes))
+                }
+            };
+            let bytes = cost.unwrap_or(0);
+            let shared = what == What::Step && bytes == 0;
+            let meant = only.is_none_or(|only| only.means(what, &id, shared));
+            let old = oldest.is_some_and(|oldest| used < oldest);
+            let all = (budget.all && oldest.is_none()) || (only.is_some() && !bounded);
+            let why = match cost {
+                None => Some(Why::Broken),
+                Some(bytes) if !meant || (reserved > 0 && bytes <= reserved) => None,
+                Some(_) if all => Some(Why::Asked),
+                Some(_) if old => Some(Why::Old),
+                Some(bytes) if bytes > left => Some(Why::Room),
+                Some(_) => None,
+            };
+            if why.is_none() {
+                left = left.saturating_sub(bytes);
+                reserved = reserved.saturating_sub(bytes);
+            }
+            match (candidate, why) {
+                (Candidate::Mount(mount), Some(why)) => plan.mounts.push((mount, why)),
+                (Candidate::Mount(_), None) => {}
+                (Candidate::Step(step), None) => {
+                    let kept = self.cost(&step).map(|(found, _)| found).unwrap_or_default();
+                    self.keep(kept);
+                }
+                (Candidate::Step(step), Some(why)) => {
+                    let freed = self.cost(&step).map(|(found, _)| found).unwrap_or_default();
+                    plan.freed.extend(freed.into_iter().map(|(_, digest)| digest));
+                    plan.steps.insert(step.key, why);
+                }
             }
         }
     }
@@ -218,6 +264,28 @@ impl State {
         let bytes = found.iter().map(|(kind, digest)| self.size(*kind, *digest)).sum();
         Some((found, bytes))
     }
+}
+
+/// The build cache, the last used first, with what each thing would free and whether images or
+/// containers have the rest of it.
+pub(crate) fn entries(db: &Connection, mounts: &[Cached<String>]) -> Attempt<Vec<CacheEntry>> {
+    let mut state = State::read(db)?;
+    for (kind, digest) in roots(db)? {
+        let found = state.closure(kind, digest);
+        state.keep(found);
+    }
+    let mut entries = Vec::new();
+    for (used, candidate) in candidates(db, mounts)? {
+        let (what, id, bytes, shared) = match candidate {
+            Candidate::Mount(mount) => (What::Mount, mount.id, mount.bytes, false),
+            Candidate::Step(step) => {
+                let bytes = state.cost(&step).map_or(0, |(_, bytes)| bytes);
+                (What::Step, step.key.to_string(), bytes, bytes == 0)
+            }
+        };
+        entries.push(CacheEntry { what, id, used, bytes, shared, about: String::new() });
+    }
+    Ok(entries)
 }
 
 /// What stays in any case: names, containers and what live leases have pinned.

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use image::Digest;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use task::Task;
 
-use crate::{Result, Store, file};
+use crate::{Active, Result, Store, file};
 
 /// Who may use a cache mount at the same time (`RUN --mount=type=cache,sharing=…`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,5 +95,64 @@ impl Store {
         let fresh = !path.exists();
         file::make_dir(&path, 0o755)?;
         Ok(Some(CacheMount { path, fresh, _lock: lock }))
+    }
+
+    /// When a cache mount was used last, seconds since 1970; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`crate::Error::Catalog`].
+    pub fn cache_mount_used(&self, id: &str) -> Result<Option<i64>> {
+        let name = Digest::of(id.as_bytes()).hex();
+        let used = self.shared().catalog.read("looking up a cache mount", |db| {
+            let mut query = db.prepare_cached("SELECT used FROM mounts WHERE directory = ?")?;
+            Ok(query.query_row([&name], |row| row.get(0)).optional()?)
+        })?;
+        let data = self.shared().root.join("mounts").join(&name).join("data");
+        Ok(used.filter(|_| data.exists()))
+    }
+
+    /// The directory of a cache mount, kept in place while it is looked at: its lock is shared.
+    /// `None` if there is none, or somebody has it for himself.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`].
+    pub fn peek_cache_mount(&self, id: &str) -> Result<Option<CacheMount>> {
+        let name = Digest::of(id.as_bytes()).hex();
+        let directory = self.shared().root.join("mounts").join(name);
+        let path = directory.join("data");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let lock = file::try_lock(&directory.join("lock"), false, false)?;
+        Ok(lock.map(|lock| CacheMount { path, fresh: false, _lock: lock }))
+    }
+
+    /// Puts a directory that was made elsewhere in the place of a cache mount that is not there
+    /// or was used before `used`. `false` if it is newer, or in use.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`], [`crate::Error::Catalog`].
+    pub fn adopt_cache_mount(&self, id: &str, used: i64, content: &Active) -> Result<bool> {
+        let shared = self.shared();
+        let name = Digest::of(id.as_bytes()).hex();
+        let directory = shared.root.join("mounts").join(&name);
+        file::make_dir(&directory, 0o700)?;
+        let Some(_lock) = file::try_lock(&directory.join("lock"), true, true)? else {
+            return Ok(false);
+        };
+        if self.cache_mount_used(id)?.is_some_and(|own| own >= used) {
+            return Ok(false);
+        }
+        let path = directory.join("data");
+        shared.catalog.write("taking over a cache mount", |db| {
+            shared.discard(&path)?;
+            file::rename(&content.dir().join("fs"), &path)?;
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO mounts(directory, id, used) VALUES(?, ?, ?)",
+            )?
+            .execute(params![name, id, used])?;
+            Ok(())
+        })?;
+        Ok(true)
     }
 }

@@ -1,6 +1,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::catalog::{Catalog, SCHEMA_VERSION, number};
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) root: PathBuf,
     pub(crate) options: Options,
     pub(crate) catalog: Catalog,
+    /// Bytes that may be on disk; the largest number for no bound.
+    pub(crate) limit: AtomicU64,
 }
 
 /// The directories of a store.
@@ -64,7 +67,12 @@ impl Store {
                 format!("its catalog is version {version}, this program knows {SCHEMA_VERSION}");
             return Err(Error::Format { path: root.to_owned(), reason });
         }
-        let shared = Arc::new(Shared { root: root.to_owned(), options, catalog });
+        let shared = Arc::new(Shared {
+            root: root.to_owned(),
+            options,
+            catalog,
+            limit: AtomicU64::new(u64::MAX),
+        });
         lease::bury_dead(&shared)?;
         recover::drop_torn(&shared)?;
         empty_trash_meanwhile(&shared)?;

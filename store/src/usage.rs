@@ -6,7 +6,7 @@ use image::{Descriptor, Digest};
 use task::Task;
 
 use crate::gc::{Budget, What};
-use crate::mark::{each, key};
+use crate::mark::{each, entries, key};
 use crate::{Result, Store, file};
 
 /// A number of things and their bytes on disk.
@@ -58,7 +58,64 @@ pub struct Usage {
     pub garbage: u64,
 }
 
+/// Something of the build cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheEntry {
+    /// A step or a cache mount.
+    pub what: What,
+    /// The key of the step, or the directory of the mount.
+    pub id: String,
+    /// When it was used last, seconds since 1970.
+    pub used: i64,
+    /// Bytes that go when it alone goes.
+    pub bytes: u64,
+    /// Whether images or containers have all it is made of.
+    pub shared: bool,
+    /// The step as the user saw it, or the id of the mount.
+    pub about: String,
+}
+
 impl Store {
+    /// Bytes that are free on the store's file system.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`].
+    pub fn free_space(&self) -> Result<u64> {
+        let path = self.path();
+        let system = rustix::fs::statvfs(path)
+            .map_err(|errno| crate::Error::file("examining", path, std::io::Error::from(errno)))?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
+    }
+
+    /// The build cache in single things, the last used first.
+    ///
+    /// # Errors
+    /// [`crate::Error::Catalog`], [`crate::Error::Cancelled`].
+    pub fn cache_entries(&self, task: &Task) -> Result<Vec<CacheEntry>> {
+        self.measure(task)?;
+        let mounts = self.mounts(task)?;
+        self.shared().catalog.read("listing the build cache", |db| {
+            let mut about: BTreeMap<String, String> = BTreeMap::new();
+            each(db, "SELECT directory, id FROM mounts", |row| {
+                about.insert(row.get(0)?, row.get(1)?);
+                Ok(())
+            })?;
+            each(db, "SELECT key, note FROM steps", |row| {
+                let note: serde_json::Value =
+                    serde_json::from_str(&row.get::<_, String>(1)?).unwrap_or_default();
+                let text = ["step", "same"].iter().find_map(|name| note.get(name)?.as_str());
+                let text = text.unwrap_or("layer").to_owned();
+                about.insert(key(row, 0)?.to_string(), text);
+                Ok(())
+            })?;
+            let mut entries = entries(db, &mounts)?;
+            for entry in &mut entries {
+                entry.about = about.remove(&entry.id).unwrap_or_default();
+            }
+            Ok(entries)
+        })
+    }
+
     /// Adds up what is on disk; measures snapshots that nobody has measured yet.
     ///
     /// # Errors
@@ -84,7 +141,7 @@ impl Store {
             usage.containers.add(file::disk_usage(&container.directory));
         }
         let bytes = |all| -> Result<u64> {
-            let plan = self.collect(Budget { all, dry_run: true, ..Budget::default() }, task)?;
+            let plan = self.collect(&Budget { all, dry_run: true, ..Budget::default() }, task)?;
             let content = plan.removed.iter().filter(|removed| removed.what != What::Mount);
             Ok(content.map(|removed| removed.bytes).sum())
         };

@@ -53,6 +53,13 @@ impl DockerRegistry {
         Some(DockerRegistry { child, address, _directory: directory })
     }
 
+    /// Bytes of everything it keeps.
+    pub fn size(&self) -> u64 {
+        let files = walkdir::WalkDir::new(self._directory.path().join("data")).into_iter();
+        let sizes = files.filter_map(|entry| entry.ok()?.metadata().ok());
+        sizes.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+    }
+
     /// A name on this registry.
     pub fn name(&self, name: &str) -> String {
         format!("{}/{name}", self.address)

@@ -174,3 +174,175 @@ fn a_fresh_machine_builds_from_the_cache_in_a_registry() {
         assert!(raw.ok().stdout.contains("application/vnd.rbuild.cache.v1"));
     }
 }
+
+#[test]
+fn builds_at_the_same_time_do_the_same_step_once() {
+    let bench = Bench::new();
+    bench.busybox();
+    let dockerfile = "FROM localhost/busybox\nCOPY Dockerfile /\n\
+        RUN --mount=type=cache,id=count,target=/count echo x >>/count/runs && sleep 0.2\nRUN true\n";
+    bench.write("context/Dockerfile", dockerfile);
+    let mut builds: Vec<_> = (0..8)
+        .map(|number| {
+            let mut command = bench.command("rbuild");
+            command.args(["bud", "--quiet", "-t", &format!("app{number}"), "context"]);
+            command.stdout(std::process::Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let mut ids = std::collections::BTreeSet::new();
+    for build in builds.drain(..) {
+        let output = build.wait_with_output().unwrap();
+        assert!(output.status.success());
+        ids.insert(output.stdout);
+    }
+    assert_eq!(ids.len(), 1, "all of them are the same image");
+    let look = "FROM localhost/busybox\n\
+        RUN --mount=type=cache,id=count,target=/count cp /count/runs /runs\nCMD [\"cat\", \"/runs\"]\n";
+    bench.write("context/Dockerfile", look);
+    bud(&bench, &[]).ok();
+    assert_eq!(bench.rbuild(["run", "--rm", "app"]).ok().stdout, "x\n");
+    bench.rbuild(["check"]).ok();
+}
+
+#[test]
+fn cache_mounts_travel_and_only_changes_are_sent_again() {
+    let Some(registry) = DockerRegistry::start() else { return };
+    let cache = registry.name("team/mounts");
+    let dockerfile = "FROM localhost/busybox\nARG ROUND\n\
+        RUN --mount=type=cache,id=wheels,target=/cache,uid=1000,mode=0750 \
+        if [ ! -e /cache/big ]; then dd if=/dev/urandom of=/cache/big bs=1M count=32; mkdir /cache/d; \
+        echo x >/cache/d/f; chmod 640 /cache/d/f; chown 7:8 /cache/d/f; ln -s big /cache/link; fi; \
+        echo $ROUND >>/cache/log; cat /cache/log >/log; stat -c '%a %u:%g' /cache /cache/d/f >>/log; \
+        sha256sum /cache/link | cut -c1-64 >>/log\nCMD [\"cat\", \"/log\"]\n";
+    let bench = || {
+        let bench = Bench::new();
+        bench.busybox();
+        bench.write("context/Dockerfile", dockerfile);
+        bench
+    };
+    let (from, to) = (format!("--cache-from={cache}"), format!("--cache-to={cache}"));
+    let log = |bench: &Bench| bench.rbuild(["run", "--rm", "app"]).ok().stdout;
+    let maker = bench();
+    bud(&maker, &["--build-arg=ROUND=1", &to]).ok();
+    let first = log(&maker);
+    let whole = registry.size();
+    assert!(whole > 32 << 20, "{whole}");
+
+    let fresh = bench();
+    let ran = bud(&fresh, &["--build-arg=ROUND=2", &from, &to]).ok();
+    assert!(ran.stderr.contains("cache mount wheels from the cache"), "{}", ran.told());
+    assert_eq!(log(&fresh), first.replacen("1\n", "1\n2\n", 1), "{}", ran.told());
+    assert!(first.contains("750 1000:0\n640 7:8\n"), "{first}");
+    let sent = registry.size() - whole;
+    assert!(sent < whole / 10, "{sent} bytes were sent the second time, {whole} the first");
+
+    // Neither fetched where nothing runs, nor lost: it is passed on from where it is.
+    let idle = bench();
+    let ran = bud(&idle, &["--build-arg=ROUND=2", &from, &to]).ok();
+    assert!(!ran.stderr.contains("from the cache 1"), "{}", ran.told());
+    let last = bench();
+    let ran = bud(&last, &["--build-arg=ROUND=3", &from]).ok();
+    assert_eq!(log(&last), first.replacen("1\n", "1\n2\n3\n", 1), "{}", ran.told());
+    // What is newer here stays.
+    bud(&last, &["--build-arg=ROUND=4", &from]).ok();
+    assert!(log(&last).starts_with("1\n2\n3\n4\n"));
+
+    let alone = bench();
+    bud(&alone, &["--build-arg=ROUND=1", "--cache-to=type=local,dest=dir,mounts=false"]).ok();
+    let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    let blobs = std::fs::read_dir(alone.path().join("dir/blobs/sha256")).unwrap();
+    assert!(blobs.flatten().all(|blob| size(&blob.path()) < 1 << 20));
+}
+
+#[test]
+fn what_prune_says_it_would_remove_is_what_it_removes() {
+    let bench = Bench::new();
+    bench.busybox();
+    let dockerfile = |number: usize| {
+        format!(
+            "FROM localhost/busybox\nRUN --mount=type=cache,id=m{number},target=/m echo {number} >/m/f\n\
+             RUN dd if=/dev/urandom of=/blob bs=1M count=4 && echo {number}\n"
+        )
+    };
+    for number in 0..3 {
+        bench.write("context/Dockerfile", dockerfile(number));
+        bud(&bench, &[]).ok();
+    }
+    let du = |more: &[&str]| {
+        let format = "{{.Type}} {{.Description}}";
+        bench.rbuild([&["du", "--format", format][..], more].concat()).ok().stdout
+    };
+    let all = du(&[]);
+    assert_eq!(all.matches("mount m").count(), 3, "{all}");
+    assert!(all.contains("step [3/3] RUN dd"), "{all}");
+    assert_eq!(du(&["--filter", "type=mount"]).lines().count(), 3);
+    assert!(bench.rbuild(["du", "-v"]).ok().stdout.contains("total: "));
+    bench.rbuild(["prune", "--filter", "label=x"]).code(2).fails(&["label=x", "rbuild rmi"]);
+    bench.rbuild(["prune", "--filter", "colour=x"]).code(2).fails(&["colour=x"]);
+    // Every way to say what goes, each first as a question.
+    let prune = |flags: &[&str], expected: &dyn Fn(&str) -> bool| {
+        let would = bench.rbuild([&["prune", "--dry-run"][..], flags].concat()).ok().stdout;
+        let did = bench.rbuild([&["prune", "--list"][..], flags].concat()).ok().stdout;
+        assert_eq!(would.replace("would remove", "removed"), did, "{flags:?}");
+        assert!(expected(&did), "{flags:?}: {did}");
+    };
+    let id = du(&["--filter", "type=mount"]);
+    assert!(id.contains("m1"), "{id}");
+    let none = |text: &str| text.starts_with("removed 0 blobs, 0 snapshots, 0 cached steps, 0 ");
+    prune(&["--filter", "inuse=true"], &none);
+    prune(&["--older-than", "1h", "--filter", "type=mount"], &none);
+    let digest = image_digest("m1");
+    prune(&["--filter", &format!("id={}", &digest[..12])], &|text| {
+        text.contains("1 cache mounts")
+            && text.contains(" 0 cached steps")
+            && text.contains("asked for")
+    });
+    assert_eq!(du(&["--filter", "type=mount"]).lines().count(), 2);
+    prune(&["--keep-storage", "9m"], &|text| text.contains("over the limit"));
+    let rest = du(&["--filter", "type=step"]);
+    assert!(rest.contains("RUN dd"), "{rest}");
+    prune(&["--all", "--reserved-space", "1g"], &none);
+    prune(&["--all"], &|text| text.contains("2 cache mounts") || text.contains("1 cache mounts"));
+    assert_eq!(du(&[]), "");
+    bench.rbuild(["run", "--rm", "app", "true"]).ok();
+    bench.rbuild(["check"]).ok();
+}
+
+/// The name of a cache mount's directory.
+fn image_digest(id: &str) -> String {
+    ::image::Digest::of(id.as_bytes()).hex()
+}
+
+/// Bytes of everything in a directory.
+fn size(path: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let files = walkdir::WalkDir::new(path).into_iter().flatten();
+    files.filter_map(|entry| entry.metadata().ok()).map(|file| file.blocks() * 512).sum()
+}
+
+#[test]
+fn a_store_stays_within_its_bound() {
+    let bench = Bench::new();
+    bench.busybox();
+    let limit = 48 << 20;
+    let dockerfile = |megabytes: usize, number: usize| {
+        format!(
+            "FROM localhost/busybox\nRUN dd if=/dev/urandom of=/blob bs=1M count={megabytes} && echo {number}\n"
+        )
+    };
+    for number in 0..4 {
+        bench.write("context/Dockerfile", dockerfile(8, number));
+        bench.rbuild(["bud", "--disk-limit=48m", "-o", "out", "context"]).ok();
+        let taken = size(&bench.store());
+        assert!(taken <= limit, "{taken} bytes after build {number}");
+    }
+    bench.write("context/Dockerfile", dockerfile(100, 9));
+    let mut command = bench.command("rbuild");
+    command.env("RBUILD_STORE_LIMIT", "48m").args(["bud", "-t", "large", "context"]);
+    run(&mut command).fails(&["of the 48 MiB it may", "--disk-limit"]);
+    assert!(size(&bench.store()) <= limit);
+    bench.rbuild(["inspect", "large"]).fails(&["large"]);
+    bench.rbuild(["check"]).ok();
+    let mut command = bench.command("rbuild");
+    run(command.env("RBUILD_STORE_LIMIT", "much").arg("images")).code(2).fails(&["much"]);
+}

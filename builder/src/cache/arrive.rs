@@ -113,7 +113,10 @@ impl Build {
             name.part(parent.0.as_bytes());
         }
         let snapshot = SnapshotId(name.finish().0);
-        let (store, note) = (self.env.store.clone(), json!({ "created": made.created }));
+        let (store, note) = (
+            self.env.store.clone(),
+            json!({ "created": made.created, "step": self.plan.steps[id.0].name }),
+        );
         let work = move || -> Result<()> {
             let action = "keeping a step's files";
             store.commit_pending(pending, snapshot, parent).during(action)?;

@@ -1,6 +1,6 @@
 //! Giving the cache away: the steps of a build as one manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -42,7 +42,10 @@ pub(crate) async fn export(
     listing.steps.sort_by_key(|record| record.key);
     if let Some(facts) = facts(build, &steps, task).await? {
         listing.facts = Some(facts.digest);
-        contents.layers.push(facts);
+        contents.add([facts]);
+    }
+    if to.mounts {
+        super::mounts::export(build, imports, &mut listing, &mut contents, task).await?;
     }
     let listing = serde_json::to_vec(&listing).unwrap_or_default();
     let config = contents.document(CONFIG.into(), listing);
@@ -51,11 +54,14 @@ pub(crate) async fn export(
     }
     if contents.layers.is_empty() {
         let empty = contents.document(MediaType::OCI_EMPTY, b"{}".to_vec());
-        contents.layers.push(empty);
+        contents.add([empty]);
     }
     let mut manifest = Manifest::new(MediaType::OCI_MANIFEST, config, contents.layers.clone());
     manifest.artifact_type = Some(ARTIFACT.to_owned());
     let manifest = Document::write(MediaType::OCI_MANIFEST, manifest);
+    if manifest.descriptor().size > image::MAX_DOCUMENT {
+        return Err(Error::TooLarge);
+    }
     contents.root = Some(manifest.descriptor().clone());
     contents.documents.insert(manifest.digest(), manifest.bytes().clone());
     contents.origin = imports.origin().unwrap_or(contents.origin);
@@ -116,9 +122,7 @@ async fn step(
             (layer::obtain(build, id, form, task).await?, form.to_string())
         }
     };
-    if !contents.layers.iter().any(|layer| layer.digest == info.descriptor.digest) {
-        contents.layers.push(info.descriptor.clone());
-    }
+    contents.add([info.descriptor.clone()]);
     Ok(Record {
         key: origin.0,
         created: made.created,
@@ -183,7 +187,8 @@ pub(super) struct Contents {
     documents: BTreeMap<Digest, Bytes>,
     origin: Origin,
     /// What the manifest will list.
-    pub(super) layers: Vec<Descriptor>,
+    layers: Vec<Descriptor>,
+    known: BTreeSet<Digest>,
     /// Where blobs are that may not be in the store.
     pub(super) remote: BTreeMap<Digest, Arc<dyn Source>>,
 }
@@ -196,7 +201,17 @@ impl Contents {
             documents: BTreeMap::new(),
             origin: Origin::Blobs(store.path().join("blobs")),
             layers: Vec::new(),
+            known: BTreeSet::new(),
             remote: BTreeMap::new(),
+        }
+    }
+
+    /// Lists blobs that are not listed yet.
+    pub(super) fn add(&mut self, blobs: impl IntoIterator<Item = Descriptor>) {
+        for blob in blobs {
+            if self.known.insert(blob.digest) {
+                self.layers.push(blob);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use task::{Cause, Kind, Task};
 use transport::{Location, Origin, Source, bridge};
 
 use super::record::{ARTIFACT, FACTS, Listing, Remote, inline, steps};
-use super::{CacheFrom, pack};
+use super::{CacheFrom, mounts};
 use crate::error::During;
 use crate::plan::key::Key;
 use crate::why::{Facts, Trace};
@@ -35,7 +35,7 @@ struct Import {
     source: Arc<dyn Source>,
     facts: Option<Descriptor>,
     /// Of cache mounts: record and descriptor of the blob that lists the pieces.
-    mounts: Vec<(pack::MountRecord, Descriptor)>,
+    mounts: Vec<(mounts::MountRecord, Descriptor)>,
     /// Everything the manifest lists.
     blobs: BTreeMap<Digest, Descriptor>,
 }
@@ -113,17 +113,15 @@ impl Imports {
         origins.find(|origin| matches!(origin, Origin::Registry(_)))
     }
 
-    #[allow(dead_code)]
     /// The newest copy of a cache mount: where it is, its record, and the blob that lists its
     /// pieces.
-    pub(super) fn mount(&self, id: &str) -> Option<(usize, &pack::MountRecord, &Descriptor)> {
+    pub(super) fn mount(&self, id: &str) -> Option<(usize, &mounts::MountRecord, &Descriptor)> {
         let all = self.caches.iter().enumerate().flat_map(|(number, cache)| {
             cache.mounts.iter().map(move |(record, index)| (number, record, index))
         });
         all.filter(|(_, record, _)| record.id == id).max_by_key(|(_, record, _)| record.used)
     }
 
-    #[allow(dead_code)]
     /// Something that a cache's manifest lists.
     pub(super) fn blob(&self, cache: usize, digest: Digest) -> Option<&Descriptor> {
         self.caches[cache].blobs.get(&digest)
@@ -210,7 +208,7 @@ async fn open(
         import.blobs = blobs;
         let facts = listing.facts.and_then(|digest| import.blobs.get(&digest)).cloned();
         import.facts = facts.filter(|facts| facts.media_type.as_str() == FACTS);
-        for record in listing.mounts.iter().take(pack::MOST_MOUNTS) {
+        for record in listing.mounts.iter().take(mounts::MOST_MOUNTS) {
             if let Some(index) = import.blobs.get(&record.index) {
                 import.mounts.push((record.clone(), index.clone()));
             }

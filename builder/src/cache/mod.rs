@@ -3,10 +3,11 @@
 
 mod arrive;
 mod ask;
+mod chunk;
 mod dry;
 mod export;
 mod import;
-mod pack;
+mod mounts;
 mod record;
 
 use std::sync::Arc;

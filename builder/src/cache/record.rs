@@ -12,7 +12,7 @@ use layers::LayerInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::pack::MountRecord;
+use super::mounts::MountRecord;
 
 /// What a cache manifest is.
 pub(super) const ARTIFACT: &str = "application/vnd.rbuild.cache.v1";

@@ -1,65 +1,14 @@
-//! `rbuild prune`, `df`, `check`: keeping the store small and sound.
-
-use std::time::Duration;
+//! `rbuild df`, `check`: what takes room in the store, and whether it is sound.
 
 use clap::Args;
 use serde_json::json;
-use store::{Budget, Severity, What};
+use store::Severity;
 use task::Kind;
 
 use crate::app::{App, observed};
-use crate::flags;
 use crate::format;
 use crate::render::{self, Progress};
 use crate::report::Failure;
-
-/// Remove what nothing needs: unnamed images, old build cache, leftovers
-#[derive(Debug, Args)]
-pub(crate) struct Prune {
-    /// All build cache and all unnamed images, however young
-    #[arg(short, long)]
-    all: bool,
-    /// Keep at most this much build cache
-    #[arg(long, visible_aliases = ["max-used-space", "keep-storage"], value_name = "SIZE", value_parser = flags::size)]
-    keep: Option<u64>,
-    /// Only what was not used for this long: 24h, 7d
-    #[arg(long, visible_alias = "until", value_name = "AGE", value_parser = flags::age)]
-    older_than: Option<Duration>,
-    /// Say what would be removed, and remove nothing
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    /// Accepted for scripts: there is no question to answer
-    #[arg(short, long)]
-    force: bool,
-}
-
-impl Prune {
-    /// Removes.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let budget = Budget {
-            all: self.all,
-            keep_bytes: self.keep,
-            older_than: self.older_than,
-            dry_run: self.dry_run,
-        };
-        let store = app.store()?;
-        let collected = observed("prune", Progress::Auto, |task| Ok(store.collect(budget, task)?))?;
-        let verb = if self.dry_run { "would remove" } else { "removed" };
-        let count = |what: What| collected.removed.iter().filter(|r| r.what == what).count();
-        outln!(
-            "{verb} {} blobs, {} snapshots, {} cached steps, {} cache mounts: {}",
-            count(What::Blob),
-            count(What::Snapshot),
-            count(What::Step),
-            count(What::Mount),
-            render::bytes(collected.bytes)
-        );
-        Ok(0)
-    }
-}
 
 /// Show what takes space in the store
 #[derive(Debug, Args)]

@@ -24,6 +24,7 @@ pub(crate) mod lookup;
 pub(crate) mod manifest;
 pub(crate) mod place;
 pub(crate) mod plan;
+pub(crate) mod prune;
 pub(crate) mod raw;
 pub(crate) mod registry;
 pub(crate) mod registry_flags;

@@ -150,3 +150,15 @@ pub(crate) fn proxies() -> Vec<(String, String)> {
     let spelled = NAMES.iter().flat_map(|name| [name.to_uppercase(), (*name).to_owned()]);
     spelled.filter_map(|name| env::var(&name).ok().map(|value| (name, value))).collect()
 }
+/// How much the store may take, from `RBUILD_STORE_LIMIT`.
+///
+/// # Errors
+/// It is not a size.
+pub(crate) fn store_limit() -> Result<Option<u64>, Failure> {
+    match std::env::var("RBUILD_STORE_LIMIT") {
+        Ok(text) if !text.is_empty() => crate::flags::size(&text)
+            .map(Some)
+            .map_err(|why| Failure::usage(format!("RBUILD_STORE_LIMIT: {why}"))),
+        _ => Ok(None),
+    }
+}

@@ -7,8 +7,8 @@ use task::Task;
 use super::{NOW, Sample, digest, fresh, listing, open, problems};
 use crate::{Budget, Collected, Sharing, SnapshotId, StepRecord, Store, What};
 
-fn collect(store: &Store, budget: Budget) -> Collected {
-    let dry = store.collect(Budget { dry_run: true, ..budget }, &Task::silent()).unwrap();
+fn collect(store: &Store, budget: &Budget) -> Collected {
+    let dry = store.collect(&Budget { dry_run: true, ..budget.clone() }, &Task::silent()).unwrap();
     let real = store.collect(budget, &Task::silent()).unwrap();
     assert_eq!(dry, real, "a dry run says what a real one does");
     assert!(crate::file::list(&store.path().join("trash")).unwrap().is_empty());
@@ -56,13 +56,13 @@ fn what_has_no_name_goes_and_the_rest_stays() {
         let chain = SnapshotId::from(kept.chain());
         store.begin().unwrap().commit(chain, None).unwrap();
     });
-    assert_eq!(collect(&store, Budget::default()).removed.len(), 1);
+    assert_eq!(collect(&store, &Budget::default()).removed.len(), 1);
     store.unname("localhost/lost:1").unwrap();
-    let collected = collect(&store, Budget::default());
+    let collected = collect(&store, &Budget::default());
     assert_eq!(count(&collected, What::Blob), 3);
     let bytes: u64 = 4 + lost.config.descriptor().size + lost.root().size;
     assert_eq!(collected.bytes, bytes);
-    assert!(collect(&store, Budget { all: true, ..Budget::default() }).removed.is_empty());
+    assert!(collect(&store, &Budget { all: true, ..Budget::default() }).removed.is_empty());
     assert!(store.has_snapshot(kept.chain().into()).unwrap());
     for (descriptor, _) in kept.blobs() {
         assert!(store.contains(descriptor.digest).unwrap());
@@ -83,7 +83,7 @@ fn what_somebody_uses_stays_until_they_are_done() {
         snapshot(&lease, "tree", None, 10);
         lease
     });
-    assert!(collect(&store, Budget { all: true, ..Budget::default() }).removed.is_empty());
+    assert!(collect(&store, &Budget { all: true, ..Budget::default() }).removed.is_empty());
     // Looked up is pinned too: here by the digest of a manifest that names all of it.
     store.publish("x", sample.root()).unwrap();
     drop(lease);
@@ -92,10 +92,10 @@ fn what_somebody_uses_stays_until_they_are_done() {
     store.unname("x").unwrap();
     let fresh_handle = open(store.path());
     drop(store);
-    let collected = fresh_handle.collect(Budget::default(), &Task::silent()).unwrap();
+    let collected = fresh_handle.collect(&Budget::default(), &Task::silent()).unwrap();
     assert_eq!((count(&collected, What::Snapshot), count(&collected, What::Blob)), (1, 0));
     drop(pinned);
-    let collected = fresh_handle.collect(Budget::default(), &Task::silent()).unwrap();
+    let collected = fresh_handle.collect(&Budget::default(), &Task::silent()).unwrap();
     assert_eq!(count(&collected, What::Blob), 3);
     assert!(crate::file::list(&fresh_handle.path().join("leases")).unwrap().is_empty());
 }
@@ -110,23 +110,23 @@ fn the_build_cache_is_kept_by_last_use_within_the_budget() {
             step(store, label, (at == 3).then_some("one"), 100_000);
         }
     });
-    assert!(collect(&store, Budget::default()).removed.is_empty());
+    assert!(collect(&store, &Budget::default()).removed.is_empty());
     let one = crate::file::disk_usage(&store.path().join("snapshots").join(digest("one").hex()));
     let budget = |snapshots: u64| Budget { keep_bytes: Some(one * snapshots), ..Budget::default() };
-    assert!(collect(&store, budget(4)).removed.is_empty());
-    let collected = collect(&store, budget(3));
+    assert!(collect(&store, &budget(4)).removed.is_empty());
+    let collected = collect(&store, &budget(3));
     assert_eq!((count(&collected, What::Snapshot), count(&collected, What::Step)), (1, 1));
     assert!(collected.removed.iter().any(|r| r.id == digest("two").to_string()));
     // `one` was used first of all, but costs nothing.
-    let collected = collect(&store, budget(2));
+    let collected = collect(&store, &budget(2));
     assert!(collected.removed.iter().any(|r| r.id == digest("three").to_string()));
     assert_eq!(store.step_count().unwrap(), 2);
     let old = Budget { older_than: Some(Duration::from_secs(60)), ..Budget::default() };
     NOW.set(1_000_003 + 60);
-    let collected = collect(&store, old);
+    let collected = collect(&store, &old);
     assert_eq!((count(&collected, What::Snapshot), count(&collected, What::Step)), (0, 1));
     NOW.set(1_000_003 + 61);
-    let collected = collect(&store, old);
+    let collected = collect(&store, &old);
     assert_eq!((count(&collected, What::Snapshot), count(&collected, What::Step)), (2, 1));
 }
 
@@ -137,8 +137,8 @@ fn a_step_used_again_is_young_again() {
     NOW.set(NOW.get() + 100_000);
     elsewhere(&store, |store| store.step(digest("key tree")).unwrap().unwrap());
     let budget = Budget { older_than: Some(Duration::from_secs(50_000)), ..Budget::default() };
-    assert!(collect(&store, budget).removed.is_empty());
-    let all = collect(&store, Budget { all: true, ..Budget::default() });
+    assert!(collect(&store, &budget).removed.is_empty());
+    let all = collect(&store, &Budget { all: true, ..Budget::default() });
     assert_eq!((count(&all, What::Snapshot), count(&all, What::Step)), (1, 1));
 }
 
@@ -149,11 +149,11 @@ fn cache_mounts_go_with_the_cache_but_not_from_under_a_user() {
     let used = store.cache_mount("used", Sharing::Shared, &task).unwrap();
     drop(store.cache_mount("idle", Sharing::Shared, &task).unwrap());
     let budget = Budget { all: true, ..Budget::default() };
-    let collected = store.collect(budget, &task).unwrap();
+    let collected = store.collect(&budget, &task).unwrap();
     assert_eq!(count(&collected, What::Mount), 1);
     assert!(used.path().exists());
     drop(used);
-    assert_eq!(count(&collect(&store, budget), What::Mount), 1);
+    assert_eq!(count(&collect(&store, &budget), What::Mount), 1);
     assert!(store.cache_mount("used", Sharing::Locked, &task).unwrap().is_fresh());
 }
 
@@ -170,9 +170,9 @@ fn containers_keep_what_they_were_made_from() {
         store.unname("a").unwrap();
     });
     let all = Budget { all: true, ..Budget::default() };
-    assert!(collect(&store, all).removed.is_empty());
+    assert!(collect(&store, &all).removed.is_empty());
     store.remove_container(id).unwrap();
-    assert_eq!(collect(&store, all).removed.len(), 4);
+    assert_eq!(collect(&store, &all).removed.len(), 4);
 }
 
 #[test]
@@ -189,9 +189,9 @@ fn a_referrer_stays_as_long_as_its_subject() {
         store.insert(artifact.bytes()).unwrap();
         store.publish_untagged(artifact.descriptor()).unwrap();
     });
-    assert!(collect(&store, Budget::default()).removed.is_empty());
+    assert!(collect(&store, &Budget::default()).removed.is_empty());
     store.unname("a").unwrap();
-    assert_eq!(count(&collect(&store, Budget::default()), What::Blob), 5);
+    assert_eq!(count(&collect(&store, &Budget::default()), What::Blob), 5);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn files_without_rows_are_named_and_swept() {
     fs::write(root.join("leases/dead"), "").unwrap();
     assert_eq!(problems(&store).len(), 6);
     assert!(super::broken(&store).is_empty());
-    collect(&store, Budget::default());
+    collect(&store, &Budget::default());
     assert!(crate::file::list(&root.join("leases")).unwrap().is_empty());
 }
 
@@ -256,7 +256,7 @@ fn what_is_made_anew_is_no_longer_condemned() {
     let user = store.lease().unwrap();
     assert_eq!(user.insert(&bytes).unwrap(), blob);
     snapshot(&user, "tree", None, 2);
-    assert!(collect(&store, Budget::default()).removed.is_empty());
+    assert!(collect(&store, &Budget::default()).removed.is_empty());
     assert_eq!(fs::read(store.blob_path(blob)).unwrap(), bytes);
     let tree = user.stack(SnapshotId(digest("tree"))).unwrap();
     assert_eq!(fs::metadata(tree.lower[0].join("file")).unwrap().len(), 2);
@@ -273,7 +273,7 @@ fn a_collection_continues_where_one_was_killed() {
         crate::gc::condemn(db, &crate::mark::Plan::make(db, &Budget::default(), &[], 0)?)
     };
     store.shared().catalog.write_through("condemning", plan).unwrap();
-    assert!(collect(&store, Budget::default()).removed.is_empty());
+    assert!(collect(&store, &Budget::default()).removed.is_empty());
     assert!(listing(&store, "blobs").is_empty());
     assert!(listing(&store, "snapshots").is_empty());
 }

@@ -109,7 +109,7 @@ proptest! {
                     prop_assert_eq!(done, model.names.remove(&name).is_some());
                 }
                 Op::Collect => {
-                    store.collect(Budget::default(), &Task::silent()).unwrap();
+                    store.collect(&Budget::default(), &Task::silent()).unwrap();
                     model.collect(&samples);
                 }
                 Op::Keep(at) => {

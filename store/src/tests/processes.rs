@@ -73,7 +73,7 @@ fn churn(path: &Path, random: &mut Random) {
                 store.unname(&name).unwrap();
             }
             4 => {
-                store.collect(Budget::default(), &task).unwrap();
+                store.collect(&Budget::default(), &task).unwrap();
             }
             _ => {
                 let Some(root) = work.resolve(&name).unwrap() else { continue };
@@ -107,7 +107,7 @@ fn four_processes_publish_and_collect_at_once() {
     let store = open(&path);
     assert_eq!(broken(&store), Vec::<String>::new());
     assert!(crate::file::list(&path.join("leases")).unwrap().is_empty());
-    store.collect(Budget::default(), &Task::silent()).unwrap();
+    store.collect(&Budget::default(), &Task::silent()).unwrap();
     assert_eq!(problems(&store), Vec::<String>::new());
 }
 
@@ -143,7 +143,7 @@ fn victim(path: &Path, random: &mut Random) {
         say_so();
         store.unname(&format!("localhost/n{}:1", random.below(3))).unwrap();
         drop(store);
-        open(path).collect(Budget { all: true, ..Budget::default() }, &task).unwrap();
+        open(path).collect(&Budget { all: true, ..Budget::default() }, &task).unwrap();
         say_so();
     }
 }
@@ -188,7 +188,7 @@ fn a_process_may_be_killed_at_any_instant() {
     }
     drop(store);
     let store = open(&path);
-    store.collect(Budget { all: true, ..Budget::default() }, &task).unwrap();
+    store.collect(&Budget { all: true, ..Budget::default() }, &task).unwrap();
     assert_eq!(problems(&store), Vec::<String>::new());
     for place in ["blobs", "snapshots", "active", "ingest", "containers"] {
         assert_eq!(listing(&store, place), Vec::<String>::new(), "{place}");

@@ -24,6 +24,10 @@ pub(crate) struct CacheFlags {
     /// Run steps again whose result is older than this: 12h, 7d
     #[arg(long, value_name = "AGE", value_parser = flags::age)]
     cache_ttl: Option<Duration>,
+    /// Let the store never take more than this: unused build cache goes first, and a build that
+    /// needs more fails (default: $RBUILD_STORE_LIMIT)
+    #[arg(long, value_name = "SIZE", value_parser = flags::size)]
+    disk_limit: Option<u64>,
     /// Run nothing: fail at the first step that is not cached, and say why it is not
     #[arg(long)]
     fail_if_not_cached: bool,
@@ -57,6 +61,11 @@ impl CacheFlags {
             }
         }
         Ok(request)
+    }
+
+    /// The bound of the store, if one is given here.
+    pub(super) fn limit(&self) -> Option<u64> {
+        self.disk_limit
     }
 
     /// Tells why steps ran, if that was asked for; says whether standard output is used up.

@@ -195,6 +195,9 @@ impl Bud {
     }
 
     fn env(&self, app: &App) -> Result<Env, Failure> {
+        if let Some(limit) = self.cache.limit() {
+            app.store()?.set_limit(Some(limit));
+        }
         Ok(Env {
             store: app.store()?.clone(),
             places: app.places_for(&self.pull.reach(self.registry.reach()?))?,

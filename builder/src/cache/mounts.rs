@@ -1,0 +1,315 @@
+//! Cache mounts travel with the cache: as the tar stream of their files, cut into pieces by
+//! content, so that the next export sends what has changed.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use image::{Descriptor, Digest};
+use layers::{ApplyOptions, DiffOptions, Limits, Root, Whiteouts};
+use serde::{Deserialize, Serialize};
+use store::Store;
+use task::{Cause, Task};
+use tokio::sync::mpsc;
+use transport::{Source, bridge};
+
+use super::chunk::{Chunker, MOST, SCALES};
+use super::export::{Contents, compressed};
+use super::import::{Imports, fetch};
+use super::record::Listing;
+use crate::engine::{Build, lock};
+use crate::error::During;
+use crate::plan::{Op, RunMountKind, StepId};
+use crate::{Error, Result};
+
+/// No more mounts than this are looked at.
+pub(super) const MOST_MOUNTS: usize = 1000;
+/// The list of a mount's pieces.
+const INDEX: &str = "application/vnd.rbuild.cache.mount.v1+json.zstd";
+/// One piece.
+const PIECE: &str = "application/vnd.rbuild.cache.mount.piece.v1.zstd";
+/// No longer list of pieces than this is read, uncompressed.
+const MOST_INDEX: u64 = 32 << 20;
+/// A mount larger than so many pieces does not travel: registries bound a manifest.
+const MOST_PIECES: usize = 8_000;
+/// Pieces fetched at a time.
+const AHEAD: usize = 6;
+/// Where the store remembers which blob a piece is compressed to.
+const PIECES: &str = "mount-pieces-1";
+
+/// A cache mount in a cache manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MountRecord {
+    /// Its id.
+    pub(super) id: String,
+    /// When it was used last, seconds since 1970.
+    pub(super) used: i64,
+    /// The blob that lists its pieces.
+    pub(super) index: Digest,
+}
+
+/// The pieces of a mount in their order; each is a blob of the manifest.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Pieces {
+    pieces: Vec<Digest>,
+}
+
+/// The ids of the cache mounts that some steps have.
+fn ids(build: &Build, steps: impl Iterator<Item = StepId>) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    for id in steps {
+        let Op::Run(op) = &build.plan.steps[id.0].op else { continue };
+        for mount in &op.mounts {
+            if let RunMountKind::Cache { id, .. } = &mount.kind {
+                ids.insert(id.clone());
+            }
+        }
+    }
+    ids
+}
+
+/// Adds the cache mounts of the build to what is exported. A mount that changes meanwhile, or
+/// that cannot be had, is left out with a warning.
+pub(super) async fn export(
+    build: &Arc<Build>,
+    imports: &Imports,
+    listing: &mut Listing,
+    contents: &mut Contents,
+    task: &Arc<Task>,
+) -> Result<()> {
+    for id in ids(build, (0..build.plan.steps.len()).map(StepId)) {
+        task.check()?;
+        let (store, threads) = (build.env.store.clone(), build.env.threads);
+        let (own, child) = (id.clone(), Arc::new(task.child(format!("cache mount {id}"))));
+        let working = Arc::clone(&child);
+        let packed = bridge::blocking(move || {
+            let mut packed = pack(&store, &own, 0, threads, &working);
+            for scale in 1..=SCALES {
+                if !matches!(packed, Err(Error::TooLarge)) {
+                    break;
+                }
+                packed = pack(&store, &own, scale, threads, &working);
+            }
+            packed
+        })
+        .await;
+        match packed {
+            Ok(Some((record, blobs))) => {
+                listing.mounts.push(record);
+                contents.add(blobs);
+                if let Some(child) = Arc::into_inner(child) {
+                    child.done();
+                }
+            }
+            Ok(None) => pass_on(build, imports, &id, listing, contents).await?,
+            Err(Error::Cancelled(cancelled)) => return Err(cancelled.into()),
+            Err(error) => {
+                let why = task::chain(&error).join(": ");
+                child.warn(format!("cache mount {id} does not travel: {why}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A mount that is not on this machine goes on from where it is.
+async fn pass_on(
+    build: &Arc<Build>,
+    imports: &Imports,
+    id: &str,
+    listing: &mut Listing,
+    contents: &mut Contents,
+) -> Result<()> {
+    let Some((cache, record, index)) = imports.mount(id) else { return Ok(()) };
+    let source = imports.source(cache);
+    let pieces = pieces(&build.env.store, &*source, index).await?;
+    let known = pieces.iter().map(|digest| imports.blob(cache, *digest).cloned());
+    let Some(mut blobs) = known.collect::<Option<Vec<Descriptor>>>() else { return Ok(()) };
+    blobs.push(index.clone());
+    for blob in &blobs {
+        contents.remote.insert(blob.digest, Arc::clone(&source));
+    }
+    contents.add(blobs);
+    listing.mounts.push(record.clone());
+    Ok(())
+}
+
+/// Cuts a mount of this machine into pieces, which are in the store then.
+fn pack(
+    store: &Store,
+    id: &str,
+    scale: u32,
+    threads: usize,
+    task: &Task,
+) -> Result<Option<(MountRecord, Vec<Descriptor>)>> {
+    let action = "packing";
+    let Some(used) = store.cache_mount_used(id).during(action)? else { return Ok(None) };
+    let Some(mount) = store.peek_cache_mount(id).during(action)? else {
+        return Err(Error::Invalid("another build uses it".to_owned()));
+    };
+    let root = Root::open(mount.path()).during(action)?;
+    let mut pieces: Vec<Descriptor> = Vec::new();
+    let mut failure = None;
+    let mut chunker = Chunker::new(scale, |bytes: &[u8]| {
+        if pieces.len() == MOST_PIECES {
+            failure = Some(Error::TooLarge);
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        match piece(store, bytes) {
+            Ok(descriptor) => pieces.push(descriptor),
+            Err(error) => {
+                failure = Some(error);
+                return Err(io::ErrorKind::Other.into());
+            }
+        }
+        Ok(())
+    });
+    let options = DiffOptions { root_entry: true, ..DiffOptions::default() };
+    let archived = layers::archive(&root, Path::new(""), &mut chunker, &options, task);
+    let finished = chunker.finish();
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    archived.during(action)?;
+    finished.map_err(Error::file(action, mount.path()))?;
+    let list = Pieces { pieces: pieces.iter().map(|piece| piece.digest).collect() };
+    let list = serde_json::to_vec(&list).unwrap_or_default();
+    let index = compressed(store, &list, INDEX, threads)?;
+    let record = MountRecord { id: id.to_owned(), used, index: index.digest };
+    pieces.push(index);
+    Ok(Some((record, pieces)))
+}
+
+/// The blob of one piece: compressed now, unless that was done before and is still there.
+fn piece(store: &Store, bytes: &[u8]) -> Result<Descriptor> {
+    let plain = Digest::of(bytes);
+    let action = "packing a piece";
+    let known = store.memo(PIECES, plain.as_bytes()).during(action)?;
+    let known: Option<(Digest, u64)> = known.and_then(|known| serde_json::from_slice(&known).ok());
+    if let Some((digest, size)) = known
+        && store.blob_size(digest).during(action)? == Some(size)
+    {
+        return Ok(Descriptor::new(PIECE.into(), digest, size));
+    }
+    let descriptor = compressed(store, bytes, PIECE, 1)?;
+    let value = serde_json::to_vec(&(descriptor.digest, descriptor.size)).unwrap_or_default();
+    store.set_memo(PIECES, plain.as_bytes(), &value).during(action)?;
+    Ok(descriptor)
+}
+
+async fn pieces(store: &Store, source: &dyn Source, index: &Descriptor) -> Result<Vec<Digest>> {
+    fetch(store, source, index, &Task::silent()).await?;
+    let (store, digest) = (store.clone(), index.digest);
+    bridge::blocking(move || {
+        let action = "reading the list of a cache mount's pieces";
+        let file = store.open_blob(digest).during(action)?;
+        let reader = layers::decompress(file).during(action)?.take(MOST_INDEX);
+        let pieces: Pieces = serde_json::from_reader(io::BufReader::new(reader))
+            .map_err(|error| Error::Invalid(format!("{action}: {error}")))?;
+        match pieces.pieces.len() {
+            ..=MOST_PIECES => Ok(pieces.pieces),
+            count => Err(Error::Invalid(format!("{action}: {count} are too many"))),
+        }
+    })
+    .await
+}
+
+impl Build {
+    /// Brings the cache mounts of a step to this machine, where a cache elsewhere has them and
+    /// they are not here or are older here. A failure costs time, not the build.
+    pub(crate) async fn bring_mounts(self: &Arc<Self>, id: StepId, task: &Arc<Task>) {
+        if self.request.cache.from.is_empty() {
+            return;
+        }
+        let imports = self.imports(task).await;
+        for name in ids(self, std::iter::once(id)) {
+            // Whoever comes second finds it done.
+            let alone = Arc::clone(lock(&self.mounts).entry(name.clone()).or_default());
+            let mut done = alone.lock().await;
+            if std::mem::replace(&mut *done, true) {
+                continue;
+            }
+            if let Err(error) = bring(&self.env.store, imports, &name, task).await {
+                let why = task::chain(&error).join(": ");
+                task.warn(format!("cache mount {name} does not come from the cache: {why}"));
+            }
+        }
+    }
+}
+
+async fn bring(store: &Store, imports: &Imports, id: &str, task: &Arc<Task>) -> Result<()> {
+    let Some((cache, record, index)) = imports.mount(id) else { return Ok(()) };
+    let action = "unpacking";
+    let here = store.cache_mount_used(id).during(action)?;
+    if here.is_some_and(|here| here >= record.used) {
+        return Ok(());
+    }
+    let source = imports.source(cache);
+    let pieces = pieces(store, &*source, index).await?;
+    let listed = pieces.iter().map(|digest| {
+        let missing = || Error::Invalid(format!("its piece {digest} is not in the manifest"));
+        imports.blob(cache, *digest).cloned().ok_or_else(missing)
+    });
+    let listed = listed.collect::<Result<Vec<Descriptor>>>()?;
+    let child = Arc::new(task.child(format!("cache mount {id} from the cache")));
+    let limits = Limits {
+        total: Some((MOST as u64) << SCALES).map(|most| most * listed.len() as u64),
+        ..Limits::default()
+    };
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, Cause>>(2);
+    let (store, working) = (store.clone(), Arc::clone(&child));
+    let (name, used) = (id.to_owned(), record.used);
+    let unpacking = tokio::task::spawn_blocking(move || {
+        let active = store.begin().during(action)?;
+        let stream = layers::decompress(Arriving { receiver, piece: Bytes::new() });
+        let options =
+            ApplyOptions { whiteouts: Whiteouts::Literal, limits, ..ApplyOptions::default() };
+        let root = active.root().during(action)?;
+        layers::apply(stream.during(action)?, &root, &options, &working).during(action)?;
+        store.adopt_cache_mount(&name, used, &active).during(action)
+    });
+    let mut arriving = stream::iter(listed)
+        .map(|piece| {
+            let source = Arc::clone(&source);
+            async move { source.fetch(&piece).await?.verify(&piece).read().await }
+        })
+        .buffered(AHEAD);
+    while let Some(piece) = arriving.next().await {
+        let over = piece.is_err();
+        if sender.send(piece).await.is_err() || over {
+            break;
+        }
+    }
+    drop(sender);
+    if !unpacking.await?? {
+        child.note("it is in use, or newer here");
+    }
+    if let Some(child) = Arc::into_inner(child) {
+        child.done();
+    }
+    Ok(())
+}
+
+/// Pieces one after the other as one stream; each was checked as a whole.
+struct Arriving {
+    receiver: mpsc::Receiver<Result<Bytes, Cause>>,
+    piece: Bytes,
+}
+
+impl Read for Arriving {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.receiver.blocking_recv() {
+                None => return Ok(0),
+                Some(Ok(piece)) => self.piece = piece,
+                Some(Err(cause)) => return Err(io::Error::other(cause)),
+            }
+        }
+        let length = self.piece.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.piece.split_to(length));
+        Ok(length)
+    }
+}

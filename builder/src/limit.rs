@@ -1,0 +1,70 @@
+//! Watching a build that the store's bound holds: what commands write is seen only afterwards.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use store::Store;
+use task::{Canceller, Task};
+use tokio::task::JoinHandle;
+use transport::bridge;
+
+use crate::error::During;
+use crate::{Error, Result};
+
+/// No two looks at the disk are closer.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Looks at the disk while a build runs, and ends it when the bound cannot be held.
+pub(crate) struct Watch {
+    full: Arc<Mutex<Option<store::Error>>>,
+    watching: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Begins, where the store has a bound.
+    pub(crate) fn start(store: &Store, task: &Task) -> Watch {
+        let full = Arc::default();
+        let watching = store
+            .limit()
+            .map(|_| tokio::spawn(watch(store.clone(), Arc::clone(&full), task.canceller())));
+        Watch { full, watching }
+    }
+
+    /// Ends, and says why the build was stopped if it was.
+    pub(crate) fn end<T>(self, result: Result<T>) -> Result<T> {
+        if let Some(watching) = &self.watching {
+            watching.abort();
+        }
+        match self.full.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(full) if result.is_err() => Err(full).during("keeping the store small enough"),
+            _ => result,
+        }
+    }
+}
+
+async fn watch(store: Store, full: Arc<Mutex<Option<store::Error>>>, build: Canceller) {
+    loop {
+        let (store, start) = (store.clone(), Instant::now());
+        let room = bridge::blocking(move || store.make_room(0, &Task::silent())).await;
+        match room {
+            Err(error @ store::Error::Full { .. }) => {
+                *full.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                build.cancel();
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "how full the store is is not known"),
+            Ok(()) => {}
+        }
+        tokio::time::sleep(PAUSE.max(start.elapsed() * 4)).await;
+    }
+}
+
+/// Before something that is in the making becomes part of the store.
+pub(crate) fn fits(store: &Store, task: &Task) -> Result<()> {
+    match store.limit() {
+        Some(_) => store
+            .make_room(0, task)
+            .map_err(|error| Error::part("keeping a step's files")(error.into())),
+        None => Ok(()),
+    }
+}

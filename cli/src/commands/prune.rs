@@ -1,0 +1,236 @@
+//! `rbuild prune` and `du`: the build cache and what nothing needs.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use store::{Budget, CacheEntry, Only, Removed, What};
+
+use crate::app::{App, observed};
+use crate::flags;
+use crate::format;
+use crate::render::{self, Progress};
+use crate::report::Failure;
+
+/// Remove what nothing needs: unnamed images, old build cache, leftovers
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// All build cache and all unnamed images, however young
+    #[arg(short, long)]
+    all: bool,
+    /// Keep at most this much build cache
+    #[arg(long, visible_aliases = ["max-used-space", "keep-storage"], value_name = "SIZE", value_parser = flags::size)]
+    keep: Option<u64>,
+    /// Never go below this much build cache
+    #[arg(long, value_name = "SIZE", value_parser = flags::size)]
+    reserved_space: Option<u64>,
+    /// Remove build cache until this much of the disk is free
+    #[arg(long, value_name = "SIZE", value_parser = flags::size)]
+    min_free_space: Option<u64>,
+    /// Only what was not used for this long: 24h, 7d
+    #[arg(long, visible_aliases = ["until", "keep-duration"], value_name = "AGE", value_parser = flags::age)]
+    older_than: Option<Duration>,
+    /// Only this: until=AGE, type=step|mount|blob|snapshot, id=PREFIX, shared=true|false,
+    /// inuse=false
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Say what would be removed and why, and remove nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Say what is removed and why
+    #[arg(short, long, alias = "verbose")]
+    list: bool,
+    /// Accepted for scripts: there is no question to answer
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// What `--filter` says.
+#[derive(Debug, Default)]
+struct Filters {
+    only: Option<Only>,
+    until: Option<Duration>,
+    /// Nothing can be meant: only what nobody uses is ever removed.
+    nothing: bool,
+}
+
+fn filters(texts: &[String]) -> Result<Filters, Failure> {
+    let mut filters = Filters::default();
+    for text in texts {
+        let refuse = |why: &str| Failure::usage(format!("--filter {text:?}: {why}"));
+        let (key, value) = text.split_once('=').ok_or_else(|| refuse("expected KEY=VALUE"))?;
+        let truth = || match value {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err(refuse("expected true or false")),
+        };
+        let only = || filters.only.clone().unwrap_or_default();
+        match key {
+            "until" => filters.until = Some(flags::age(value).map_err(|why| refuse(&why))?),
+            "type" => {
+                let kind = match value {
+                    "step" | "regular" => What::Step,
+                    "mount" | "exec.cachemount" => What::Mount,
+                    "blob" => What::Blob,
+                    "snapshot" => What::Snapshot,
+                    _ => return Err(refuse("the types are step, mount, blob and snapshot")),
+                };
+                let mut only = only();
+                only.kinds.push(kind);
+                filters.only = Some(only);
+            }
+            "id" => {
+                let mut only = only();
+                only.ids.push(value.to_owned());
+                filters.only = Some(only);
+            }
+            "shared" => filters.only = Some(Only { shared: Some(truth()?), ..only() }),
+            "inuse" => filters.nothing |= truth()?,
+            "label" | "label!" => {
+                return Err(refuse("nothing of the build cache has labels")
+                    .hint("`rbuild rmi` removes images"));
+            }
+            _ => return Err(refuse("this filter is not supported")),
+        }
+    }
+    Ok(filters)
+}
+
+impl Prune {
+    /// Removes.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let filters = filters(&self.filter)?;
+        let store = app.store()?;
+        let mut budget = Budget {
+            all: self.all,
+            keep_bytes: self.keep,
+            older_than: self.older_than.or(filters.until),
+            reserved: self.reserved_space.unwrap_or(0),
+            only: filters.only,
+            dry_run: self.dry_run || filters.nothing,
+        };
+        let collected = observed("prune", Progress::Auto, |task| {
+            if let Some(wanted) = self.min_free_space {
+                let short = wanted.saturating_sub(store.free_space()?);
+                let now: u64 = store.cache_entries(task)?.iter().map(|entry| entry.bytes).sum();
+                let keep = if short == 0 { u64::MAX } else { now.saturating_sub(short) };
+                budget.keep_bytes = Some(budget.keep_bytes.unwrap_or(u64::MAX).min(keep));
+            }
+            Ok(store.collect(&budget, task)?)
+        })?;
+        let removed = match filters.nothing {
+            true => Vec::new(),
+            false => collected.removed,
+        };
+        if self.dry_run || self.list {
+            out!("{}", listed(&removed));
+        }
+        let verb = if self.dry_run { "would remove" } else { "removed" };
+        let count = |what: What| removed.iter().filter(|r| r.what == what).count();
+        outln!(
+            "{verb} {} blobs, {} snapshots, {} cached steps, {} cache mounts: {}",
+            count(What::Blob),
+            count(What::Snapshot),
+            count(What::Step),
+            count(What::Mount),
+            render::bytes(removed.iter().map(|removed| removed.bytes).sum())
+        );
+        Ok(0)
+    }
+}
+
+fn word(what: What) -> &'static str {
+    match what {
+        What::Blob => "blob",
+        What::Snapshot => "snapshot",
+        What::Step => "step",
+        What::Mount => "mount",
+    }
+}
+
+fn listed(removed: &[Removed]) -> String {
+    let rows: Vec<Vec<String>> = removed
+        .iter()
+        .map(|removed| {
+            let size = render::bytes(removed.bytes);
+            let (what, why) = (word(removed.what).to_owned(), removed.why.as_str().to_owned());
+            vec![what, removed.id.clone(), size, why]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format::table(&["TYPE", "ID", "SIZE", "WHY"], &rows)
+}
+
+/// Show what the build cache takes, each step and each cache mount
+#[derive(Debug, Args)]
+pub(crate) struct Du {
+    /// Only this: type=step|mount, id=PREFIX, shared=true|false, until=AGE
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Whole ids
+    #[arg(short, long)]
+    verbose: bool,
+    /// A Go template, or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+impl Du {
+    /// Shows.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let filters = filters(&self.filter)?;
+        let store = app.store()?;
+        let mut entries = observed("du", Progress::Quiet, |task| Ok(store.cache_entries(task)?))?;
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        let age = |entry: &CacheEntry| u64::try_from(now - entry.used).unwrap_or(0);
+        if let Some(until) = filters.until {
+            entries.retain(|entry| age(entry) > until.as_secs());
+        }
+        if let Some(only) = &filters.only {
+            entries.retain(|entry| only.means(entry.what, &entry.id, entry.shared));
+        }
+        if let Some(template) = self.format.as_deref() {
+            for entry in &entries {
+                let value = json!({
+                    "ID": entry.id, "Type": word(entry.what), "Size": render::bytes(entry.bytes),
+                    "Bytes": entry.bytes, "Shared": entry.shared, "LastUsed": entry.used,
+                    "Description": entry.about,
+                });
+                outln!("{}", format::template(template, &value)?);
+            }
+            return Ok(0);
+        }
+        let rows: Vec<Vec<String>> = entries
+            .iter()
+            .map(|entry| {
+                let id = match self.verbose {
+                    true => entry.id.clone(),
+                    false => {
+                        let hex = entry.id.split_once(':').map_or(entry.id.as_str(), |(_, h)| h);
+                        hex.chars().take(12).collect()
+                    }
+                };
+                let used = render::duration(Duration::from_secs(age(entry)));
+                let size = match entry.shared {
+                    true => "shared".to_owned(),
+                    false => render::bytes(entry.bytes),
+                };
+                vec![id, word(entry.what).to_owned(), size, used, entry.about.clone()]
+            })
+            .collect();
+        out!("{}", format::table(&["ID", "TYPE", "SIZE", "UNUSED FOR", "DESCRIPTION"], &rows));
+        let total = entries.iter().map(|entry| entry.bytes).sum();
+        outln!("total: {}", render::bytes(total));
+        Ok(0)
+    }
+}
