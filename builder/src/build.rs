@@ -19,7 +19,7 @@ use crate::context::complete;
 use crate::engine::{Build, Engine};
 use crate::error::{During, place};
 use crate::images::{self, Bases};
-use crate::inputs::{Input, Inputs};
+use crate::inputs::Inputs;
 use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, Target, lower};
 use crate::solve::{Solved, solve};
 use crate::step::shortened;
@@ -97,21 +97,6 @@ pub async fn plan_only(request: &Request, env: &Env, task: &Task) -> Result<Plan
     let (dockerfile, _) = parse(&file)?;
     let inputs = Inputs::new(request.inputs.clone());
     plan(&dockerfile, request, env, &file, &inputs, task).await.map(|(plan, _)| plan)
-}
-
-/// What a build takes from elsewhere, found and pinned by content, without building: images are
-/// resolved, files downloaded into the store, nothing is executed.
-///
-/// # Errors
-/// As [`build`].
-pub async fn resolve_inputs(request: Request, env: &Env, task: &Task) -> Result<Vec<Input>> {
-    let build = prepare(request, env, task).await?;
-    let child = Arc::new(task.child("finding the inputs"));
-    build.resolve(&child).await?;
-    if let Ok(child) = Arc::try_unwrap(child) {
-        child.done();
-    }
-    Ok(build.used())
 }
 
 fn parse(file: &Arc<SourceFile>) -> Result<(Dockerfile, Vec<Diagnostic>)> {

@@ -5,6 +5,7 @@ use clap_complete::Shell;
 
 use crate::app::{App, Globals};
 use crate::commands::lock::Lock;
+use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
     about, account, bud, care, containers, images, manifest, plan, registry, run, sbom, sign,
     transfer, working,
@@ -71,6 +72,7 @@ enum Command {
     Sbom(sbom::Sbom),
     Sign(sign::Sign),
     Verify(sign::Verify),
+    VerifyBuild(VerifyBuild),
     GenerateKeyPair(sign::GenerateKeyPair),
     Login(account::Login),
     Logout(account::Logout),
@@ -135,6 +137,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Sbom(sbom) => sbom.run(app),
         Command::Sign(sign) => sign.run(app),
         Command::Verify(verify) => verify.run(app),
+        Command::VerifyBuild(verify) => verify.run(app),
         Command::GenerateKeyPair(generate) => generate.run(),
         Command::Login(login) => login.run(app),
         Command::Logout(logout) => logout.run(app),

@@ -32,4 +32,5 @@ pub(crate) mod sync;
 pub(crate) mod tags;
 pub(crate) mod transfer;
 pub(crate) mod validate;
+pub(crate) mod verify_build;
 pub(crate) mod working;
