@@ -4,6 +4,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::app::{App, Globals};
+use crate::commands::attest::{Attest, VerifyAttestation};
 use crate::commands::lock::Lock;
 use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
@@ -73,6 +74,8 @@ enum Command {
     Sign(sign::Sign),
     Verify(sign::Verify),
     VerifyBuild(VerifyBuild),
+    Attest(Attest),
+    VerifyAttestation(VerifyAttestation),
     GenerateKeyPair(sign::GenerateKeyPair),
     Login(account::Login),
     Logout(account::Logout),
@@ -138,6 +141,8 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Sign(sign) => sign.run(app),
         Command::Verify(verify) => verify.run(app),
         Command::VerifyBuild(verify) => verify.run(app),
+        Command::Attest(attest) => attest.run(app),
+        Command::VerifyAttestation(verify) => verify.run(app),
         Command::GenerateKeyPair(generate) => generate.run(),
         Command::Login(login) => login.run(app),
         Command::Logout(logout) => logout.run(app),

@@ -256,3 +256,44 @@ fn attestations_are_attached_pushed_and_kept_apart_from_the_digest() {
         bench.rbuild(["bud", flag, "ctx"]).fails(&[word]).code(2);
     }
 }
+
+#[test]
+fn attestations_are_signed_and_only_those_of_the_key_are_believed() {
+    let Some(registry) = DockerRegistry::start() else { return };
+    let bench = Bench::new();
+    bench.write("ctx/Dockerfile", "FROM scratch\nCOPY status /var/lib/dpkg/status\n");
+    bench.write("ctx/status", STATUS);
+    let name = registry.name("app:1");
+    let flags = ["--timestamp=1", "--sbom", "--provenance=mode=max", "--push"];
+    let common = ["bud", "--tls-verify=false", "-q", "-t", &name, "ctx"];
+    bench.rbuild([&common[..], &flags].concat()).ok();
+    let password = bench.write("password", "secret");
+    for prefix in ["mine", "other"] {
+        let mut make = bench.command("rbuild");
+        make.args(["generate-key-pair", "--output-key-prefix", prefix]);
+        run(make.env("COSIGN_PASSWORD", "secret")).ok();
+    }
+    let with = |command: &str, more: &[&str]| {
+        bench.rbuild([&[command, &name, "--tls-verify=false"][..], more].concat())
+    };
+    let file = password.display().to_string();
+    let key = ["--key=mine.key", "--passphrase-file", &file];
+    with("verify-attestation", &["--key=mine.pub"]).fails(&["no signed statement"]);
+    with("attest", &key).ok();
+    let good = with("verify-attestation", &["--key=mine.pub", "--type=spdxjson"]).ok();
+    let statement = json(good.text());
+    assert!(purls(&statement["predicate"])[1].starts_with("pkg:deb/debian/libc6@"));
+    with("verify-attestation", &["--key=other.pub"]).fails(&["trusted key"]);
+
+    bench.write("vex.json", r#"{"@context":"https://openvex.dev/ns/v0.2.0"}"#);
+    let vex = ["--type=openvex", "--predicate=vex.json"];
+    with("attest", &[&key[..], &vex].concat()).ok();
+    let good = with("verify-attestation", &["--key=mine.pub", "--type=openvex"]).ok();
+    assert_eq!(json(good.text())["predicate"]["@context"], "https://openvex.dev/ns/v0.2.0");
+    // A statement is no signature of the image.
+    with("verify", &["--key=mine.pub"]).fails(&["no signature"]);
+
+    let again = ["--context=ctx", "--key=mine.pub"];
+    assert!(with("verify-build", &again).ok().text().starts_with("identical"));
+    with("verify-build", &["--context=ctx", "--key=other.pub"]).fails(&["trusted key"]).code(1);
+}

@@ -3,6 +3,7 @@
 pub(crate) mod about;
 pub(crate) mod account;
 pub(crate) mod artifact;
+pub(crate) mod attest;
 pub(crate) mod bud;
 pub(crate) mod care;
 pub(crate) mod container;

@@ -14,6 +14,7 @@ use transport::{Location, Source};
 use super::bud::Bud;
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
+use super::sign::public_key;
 use super::{lock, lookup, sbom};
 use crate::app::{App, observed};
 use crate::render::Progress;
@@ -42,6 +43,9 @@ pub(crate) struct VerifyBuild {
     /// Take the provenance from this file (an in-toto statement) instead of what is attached
     #[arg(long, value_name = "FILE")]
     provenance: Option<PathBuf>,
+    /// Believe only provenance that this public key has signed (`rbuild attest`)
+    #[arg(long, value_name = "FILE", conflicts_with = "provenance")]
+    key: Vec<PathBuf>,
     /// Set a build argument; needed for those that the provenance does not have
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
@@ -106,7 +110,7 @@ impl VerifyBuild {
 
     fn verify(&self, app: &App, task: &Task) -> Result<(String, String, Deviations), Failure> {
         let subject = self.subject(app)?;
-        let recipe = self.recipe(app, &subject)?;
+        let recipe = self.recipe(app, &subject, task)?;
         let bud = self.bud(&recipe, &subject)?;
         let (pins, file) = match &self.lock {
             Some(file) => (lock::read(file)?, file.display().to_string()),
@@ -152,7 +156,7 @@ impl VerifyBuild {
     }
 
     /// What the image says of how it was built; with a lock nothing needs to be said.
-    fn recipe(&self, app: &App, subject: &Subject) -> Result<Recipe, Failure> {
+    fn recipe(&self, app: &App, subject: &Subject, task: &Task) -> Result<Recipe, Failure> {
         let digest = subject.image.descriptor().digest;
         if let Some(file) = &self.provenance {
             let bytes = std::fs::read(file)
@@ -160,8 +164,15 @@ impl VerifyBuild {
             return Ok(Recipe::parse(&bytes, digest)?);
         }
         let image = subject.image.descriptor();
-        let looking = builder::attestations(&*subject.source, &subject.named, image, SLSA_V1);
-        let statements = app.wait(looking)??;
+        let statements: Vec<_> = if self.key.is_empty() {
+            app.wait(builder::attestations(&*subject.source, &subject.named, image, SLSA_V1))??
+        } else {
+            let keys =
+                self.key.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>()?;
+            let source = &*subject.source;
+            let signed = sign::verify_attestations(image, Some(SLSA_V1), &keys, source, task);
+            app.wait(signed)??.iter().map(|signed| signed.statement().clone()).collect()
+        };
         let mut refused = None;
         for statement in &statements {
             match Recipe::parse(statement, digest) {
