@@ -101,8 +101,9 @@ fn a_real_package_database_is_listed_as_its_own_tool_lists_it() {
     let mut expected: Vec<_> = listed
         .stdout
         .lines()
-        .filter_map(|line| line.strip_prefix("installed "))
-        .map(str::to_owned)
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(state, _)| !["not-installed", "config-files", "half-installed"].contains(state))
+        .map(|(_, package)| package.to_owned())
         .collect();
     let status = std::fs::read_to_string("/var/lib/dpkg/status").expect("the database");
     let bench = Bench::new();
@@ -117,7 +118,8 @@ fn a_real_package_database_is_listed_as_its_own_tool_lists_it() {
     expected.sort();
     found.sort();
     assert!(expected.len() > 50, "{}", listed.told());
-    assert_eq!(found, expected);
+    let differ: Vec<_> = found.iter().zip(&expected).find(|(a, b)| a != b).into_iter().collect();
+    assert!(found.len() == expected.len() && differ.is_empty(), "{differ:?}");
 }
 
 /// A document of the store.
@@ -270,7 +272,7 @@ fn attestations_are_signed_and_only_those_of_the_key_are_believed() {
     let password = bench.write("password", "secret");
     for prefix in ["mine", "other"] {
         let mut make = bench.command("rbuild");
-        make.args(["generate-key-pair", "--output-key-prefix", prefix]);
+        make.args(["generate-key-pair", "--output", prefix]);
         run(make.env("COSIGN_PASSWORD", "secret")).ok();
     }
     let with = |command: &str, more: &[&str]| {
@@ -293,7 +295,12 @@ fn attestations_are_signed_and_only_those_of_the_key_are_believed() {
     // A statement is no signature of the image.
     with("verify", &["--key=mine.pub"]).fails(&["no signature"]);
 
-    let again = ["--context=ctx", "--key=mine.pub"];
-    assert!(with("verify-build", &again).ok().text().starts_with("identical"));
-    with("verify-build", &["--context=ctx", "--key=other.pub"]).fails(&["trusted key"]).code(1);
+    // What was signed is on the registry; the store has the same image without signatures.
+    let remote = format!("docker://{name}");
+    let again = |image: &str, key: &str| {
+        bench.rbuild(["verify-build", image, "--tls-verify=false", "--context=ctx", key])
+    };
+    assert!(again(&remote, "--key=mine.pub").ok().text().starts_with("identical"));
+    again(&remote, "--key=other.pub").fails(&["trusted key"]).code(1);
+    again(&name, "--key=mine.pub").fails(&["no signed statement"]).code(1);
 }
