@@ -94,6 +94,40 @@ fn packages_are_listed_with_their_layers_from_the_store_and_from_a_registry() {
 }
 
 #[test]
+fn modules_of_a_real_go_program_are_listed_as_go_lists_them() {
+    let (Some(go), Some(program)) = (peer("go"), peer("kubectl")) else { return };
+    let listed = run(std::process::Command::new(go).args(["version", "-m"]).arg(&program)).ok();
+    let mut expected: Vec<String> = Vec::new();
+    for line in listed.stdout.lines() {
+        let columns: Vec<_> = line.trim().split('\t').collect();
+        let [kind, name, version, ..] = columns[..] else { continue };
+        if kind == "=>" {
+            expected.pop();
+        }
+        if ["mod", "dep", "=>"].contains(&kind) {
+            expected.push(format!("{name} {}", version.trim_matches(&['(', ')'][..])));
+        }
+    }
+    let bench = Bench::new();
+    bench.write("ctx/Dockerfile", "FROM scratch\nCOPY program /bin/\n");
+    std::fs::copy(&program, bench.path().join("ctx/program")).expect("a copy");
+    bench.rbuild(["bud", "-q", "-t", "go", "ctx"]).ok();
+    let spdx = json(&bench.rbuild(["sbom", "--format=spdx-json", "go"]).ok().stdout);
+    let packages = spdx["packages"].as_array().expect("packages").iter().skip(1);
+    let text = |value: &Value, default: &str| value.as_str().unwrap_or(default).to_owned();
+    let mut found: Vec<_> = packages
+        .map(|found| {
+            format!("{} {}", text(&found["name"], ""), text(&found["versionInfo"], "devel"))
+        })
+        .filter(|package| !package.starts_with("stdlib "))
+        .collect();
+    expected.sort();
+    found.sort();
+    assert!(expected.len() > 10, "{}", listed.told());
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn a_real_package_database_is_listed_as_its_own_tool_lists_it() {
     let Some(dpkg) = peer("dpkg-query") else { return };
     let format = "${db:Status-Status} ${Package} ${Version}\n";
@@ -221,6 +255,10 @@ fn attestations_are_attached_pushed_and_kept_apart_from_the_digest() {
     bench.rbuild(["prune", "--all"]).ok();
     let archive = format!("oci-archive:{}", bench.path().join("image.tar").display());
     bench.rbuild(["push", "-q", "waiting", &archive]).ok();
+    let saved = bench.path().join("saved").display().to_string();
+    bench.rbuild(["save", "-q", "--format=oci-dir", "-o", &saved, "waiting"]).ok();
+    let index = std::fs::read_to_string(format!("{saved}/index.json")).expect("an index");
+    assert!(index.contains("in-toto"), "{index}");
     let other = Bench::new();
     other.rcopy(["copy", "-q", "--referrers", &archive, "store:localhost/back"]).ok();
     let layout = format!("oci:{}", other.path().join("layout").display());

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use builder::{Attest, Built, Input, InputLock, Locking, Provenance, Request, SourceFile};
+use builder::{
+    Attest, Built, DockerfileAt, Input, InputLock, Locking, Provenance, Request, SourceFile,
+};
 use clap::{Args, Parser, ValueEnum};
 use task::Task;
 
@@ -110,6 +112,7 @@ impl Bud {
         request.inputs.lock = Some(pins);
         if let Some(dockerfile) = dockerfile {
             request.dockerfile = dockerfile;
+            request.sources.dockerfile = DockerfileAt::Given;
         }
         let env = self.env(app)?;
         app.wait(builder::build(request, &env, task))?.map_err(failure)
