@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use image::{Config, Descriptor, Digest, Document, Image, Index, Manifest, MediaType, Node};
-use image::{Platform, RootFs};
+use image::{MAX_DOCUMENT, Platform, RootFs};
 use sbom::Subject;
 use serde_json::{Value, json};
 use store::Store;
@@ -233,6 +233,12 @@ fn said_already(store: &Store, subject: &Descriptor, new: &Statement) -> store::
             continue;
         };
         let [layer] = &manifest.layers[..] else { continue };
+        if layer.digest == Digest::of(&new.bytes) {
+            return Ok(true);
+        }
+        if layer.size > MAX_DOCUMENT {
+            continue;
+        }
         if timeless(&store.read(layer)?) == timeless(&new.bytes) {
             return Ok(true);
         }

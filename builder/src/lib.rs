@@ -7,6 +7,7 @@
 
 mod assemble;
 mod attest;
+mod attested;
 mod build;
 mod cache;
 mod check;
@@ -26,6 +27,7 @@ mod options;
 mod output;
 pub mod plan;
 mod provenance;
+mod rebuild;
 mod request;
 pub mod solve;
 mod source_policy;
@@ -37,7 +39,8 @@ mod why;
 pub mod working;
 
 pub use attest::{ABOUT, Attest, IN_TOTO, PREDICATE_TYPE, Provenance, SPDX, STATEMENT_V1};
-pub use build::{build, plan_only, resolve_inputs};
+pub use attested::attestations;
+pub use build::{build, plan_only};
 pub use cache::{CacheFrom, CacheRequest, CacheTo, Forecast, Mode, Outlook, forecast};
 pub use check::{Checked, check};
 pub use contents::{OpenLayer, inventory, open_stored};
@@ -49,9 +52,10 @@ pub use env::{Env, Places};
 pub use error::{Error, Result};
 pub use image_options::{Annotation, ImageOptions, Level, Squash};
 pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourcePolicy};
-pub use lock::{Drift, Lock, LockError, Locking, MAX_LOCK};
+pub use lock::{Drift, Lock, LockError, Locking, MAX_LOCK, resolve_inputs};
 pub use options::{Dns, Overlay, RunOptions};
 pub use provenance::{BUILD_TYPE, SLSA_V1};
+pub use rebuild::{Deviation, Deviations, Recipe, deviations};
 pub use request::{
     Built, BuiltImage, Context, FilesOutput, Format, Network, Output, Pull, Request, Secret,
     SourceFile,

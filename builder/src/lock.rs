@@ -18,13 +18,31 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
 use image::{Digest, Platform};
 use serde::Deserialize;
-use task::{Fault, Kind};
+use task::{Fault, Kind, Task};
 use toml::Spanned;
 
+use crate::build::prepare;
 use crate::inputs::{Input, InputKind, InputLock, Pin};
+use crate::{Env, Request, Result};
+
+/// What a build takes from elsewhere, found and pinned by content, without building: images are
+/// resolved, files downloaded into the store, nothing is executed.
+///
+/// # Errors
+/// As [`crate::build()`].
+pub async fn resolve_inputs(request: Request, env: &Env, task: &Task) -> Result<Vec<Input>> {
+    let build = prepare(request, env, task).await?;
+    let child = Arc::new(task.child("finding the inputs"));
+    build.resolve(&child).await?;
+    if let Ok(child) = Arc::try_unwrap(child) {
+        child.done();
+    }
+    Ok(build.used())
+}
 
 /// The version of the file that is read and written.
 const VERSION: i64 = 1;
@@ -162,6 +180,27 @@ impl Lock {
                 locked.platforms.insert(platform.to_string(), manifest.to_string());
             }
         }
+    }
+
+    /// Pins one source, which must not have another content yet.
+    ///
+    /// # Errors
+    /// The content is neither a digest nor a commit, or there are two of them.
+    pub fn pin(&mut self, source: &str, content: &str) -> Result<(), String> {
+        if source.is_empty() {
+            return Err("it has no name".to_owned());
+        }
+        if !is_commit(content)
+            && let Err(error) = content.parse::<Digest>()
+        {
+            return Err(error.to_string());
+        }
+        let locked = self.pins.entry(source.to_owned()).or_default();
+        if !locked.content.is_empty() && locked.content != content {
+            return Err(format!("it has two contents, {} and {content}", locked.content));
+        }
+        content.clone_into(&mut locked.content);
+        Ok(())
     }
 
     /// Forgets the pins of some sources: those with this identifier, or whose identifier ends

@@ -179,7 +179,12 @@ fn locals<'a>(facts: &Facts<'a>) -> BTreeSet<&'a str> {
         "" => Some(&request.context),
         name => request.contexts.get(name),
     };
-    names.retain(|name| matches!(context(name), Some(Context::Directory(_) | Context::Archive(_))));
+    names.retain(|name| {
+        matches!(
+            context(name),
+            Some(Context::Directory(_) | Context::Archive(_) | Context::Stream(_))
+        )
+    });
     names
 }
 
@@ -312,5 +317,45 @@ fn remote(source: &CopySource) -> String {
         }
         CopySource::Path(path) => path.clone(),
         CopySource::Inline { name, .. } => name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_have_the_urls_that_buildkit_gives_them() {
+        let platform: Platform = "linux/arm64".parse().expect("a platform");
+        let digest = Digest::of(b"x");
+        let hex = digest.hex();
+        let cases = [
+            (
+                "docker.io/library/debian:12".to_owned(),
+                "pkg:docker/debian@12?platform=linux%2Farm64".to_owned(),
+            ),
+            (
+                "docker.io/team/app:1".to_owned(),
+                "pkg:docker/team/app@1?platform=linux%2Farm64".to_owned(),
+            ),
+            (
+                "r.example:5000/a/b:1".to_owned(),
+                "pkg:docker/r.example%3A5000/a/b@1?platform=linux%2Farm64".to_owned(),
+            ),
+            (
+                format!("r.example/a:1@sha256:{hex}"),
+                format!("pkg:docker/r.example/a@1?digest=sha256%3A{hex}&platform=linux%2Farm64"),
+            ),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(image_purl(&name, Some(&platform)), expected);
+        }
+    }
+
+    #[test]
+    fn digests_are_written_as_in_toto_writes_them() {
+        assert_eq!(digest_set("sha512:ab"), json!({ "sha512": "ab" }));
+        let commit = "0123456789".repeat(4);
+        assert_eq!(digest_set(&commit), json!({ "sha1": commit, "gitCommit": commit }));
     }
 }

@@ -4,11 +4,12 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::app::{App, Globals};
+use crate::commands::attest::{Attest, VerifyAttestation};
 use crate::commands::lock::Lock;
+use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
     about, account, bud, care, containers, debug, images, manifest, plan, prune, registry, run,
-    sbom,
-    sign, transfer, working,
+    sbom, sign, transfer, working,
 };
 use crate::entry;
 use crate::report::Failure;
@@ -76,6 +77,9 @@ enum Command {
     Sbom(sbom::Sbom),
     Sign(sign::Sign),
     Verify(sign::Verify),
+    VerifyBuild(VerifyBuild),
+    Attest(Attest),
+    VerifyAttestation(VerifyAttestation),
     GenerateKeyPair(sign::GenerateKeyPair),
     Login(account::Login),
     Logout(account::Logout),
@@ -146,6 +150,9 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Sbom(sbom) => sbom.run(app),
         Command::Sign(sign) => sign.run(app),
         Command::Verify(verify) => verify.run(app),
+        Command::VerifyBuild(verify) => verify.run(app),
+        Command::Attest(attest) => attest.run(app),
+        Command::VerifyAttestation(verify) => verify.run(app),
         Command::GenerateKeyPair(generate) => generate.run(),
         Command::Login(login) => login.run(app),
         Command::Logout(logout) => logout.run(app),

@@ -53,7 +53,13 @@ pub mod fuzzing {
     pub fn headers(text: &str) {
         let _ = crate::auth::Challenge::parse(text);
         let Ok(value) = HeaderValue::from_str(text) else { return };
-        for name in [header::LINK, header::CONTENT_RANGE, header::RANGE, header::RETRY_AFTER, header::WARNING] {
+        for name in [
+            header::LINK,
+            header::CONTENT_RANGE,
+            header::RANGE,
+            header::RETRY_AFTER,
+            header::WARNING,
+        ] {
             let mut map = HeaderMap::new();
             map.insert(name, value.clone());
             let _ = crate::wire::next_link(&map);

@@ -117,6 +117,8 @@ fn package(inventory: &Inventory, subject: &Subject<'_>, located: &Located, id: 
         value["versionInfo"] = format!("{epoch}{}", package.version).into();
     }
     if let Some(supplier) = &package.supplier {
+        // "Name <address>" is written "Name (address)".
+        let supplier = supplier.replace(" <", " (").replace('>', ")");
         value["supplier"] = format!("Organization: {supplier}").into();
     }
     if let Some(license) = license.filter(|text| expression(text).is_none()) {

@@ -92,21 +92,26 @@ impl Bundle {
     ) -> Result<Bundle> {
         let payload = dsse::statement(image, name, annotations)
             .map_err(|error| crate::Error::Sign { image: *image, reason: error.to_string() })?;
-        let signature = key.sign(&dsse::pre_authentication_encoding(dsse::IN_TOTO, &payload));
+        Ok(Bundle::seal(&payload, key))
+    }
+
+    /// Signs a statement.
+    pub(crate) fn seal(payload: &[u8], key: &PrivateKey) -> Bundle {
+        let signature = key.sign(&dsse::pre_authentication_encoding(dsse::IN_TOTO, payload));
         let signature = EnvelopeSignature { sig: STANDARD.encode(signature), keyid: String::new() };
-        Ok(Bundle {
+        Bundle {
             media_type: MEDIA_TYPE.to_owned(),
             verification_material: Material {
                 public_key: Some(KeyHint { hint: key.public().id().hint() }),
                 ..Material::default()
             },
             dsse_envelope: Some(Envelope {
-                payload: STANDARD.encode(&payload),
+                payload: STANDARD.encode(payload),
                 payload_type: dsse::IN_TOTO.to_owned(),
                 signatures: vec![signature],
             }),
             message_signature: None,
-        })
+        }
     }
 
     /// The bundle as JSON.

@@ -55,6 +55,14 @@ pub enum Error {
         /// The image that was to be verified.
         image: Digest,
     },
+    /// There is no attestation of the type that is asked for.
+    #[error("verifying {image}: no signed statement of {kind} is attached to it")]
+    Unattested {
+        /// The image that was to be verified.
+        image: Digest,
+        /// The type.
+        kind: String,
+    },
     /// There are signatures, and none of them will do.
     #[error("verifying {image}: {}", Listed(rejected))]
     Unverified {
@@ -168,6 +176,7 @@ impl Fault for Error {
             }
             Error::File { .. } => Kind::System,
             Error::Unsigned { .. }
+            | Error::Unattested { .. }
             | Error::Unverified { .. }
             | Error::TooMany { .. }
             | Error::Rejected { .. }

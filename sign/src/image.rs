@@ -20,7 +20,7 @@ pub const MAX_MEMBERS: usize = 1000;
 /// More bytes of signatures of one image than this are not read (16 MiB).
 const MAX_TOTAL: u64 = 16 << 20;
 /// When a manifest was made, in RFC 3339 (image-spec, annotations.md).
-const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
+pub(crate) const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
 
 /// How to sign.
 #[derive(Debug, Clone, Default)]

@@ -6,6 +6,7 @@
 //! the only functions that reach out to a registry; [`verify()`] itself is pure and is the only
 //! maker of a [`Verified`]. A [`Policy`] is the gate that an image passes before it is used.
 
+mod attest;
 pub mod bundle;
 pub mod dsse;
 mod error;
@@ -20,6 +21,9 @@ pub mod verify;
 
 pub use self::image::{
     MAX_MEMBERS, MAX_SIGNATURES, SignOptions, collect, members, sign_image, verify_image,
+};
+pub use attest::{
+    Attestation, MAX_ATTESTATION, attest_image, verify_attestations, verify_statement,
 };
 pub use error::{Error, Rejected, Result};
 pub use key::{KeyId, PrivateKey, PublicKey};

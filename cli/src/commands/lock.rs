@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use task::Kind;
 
 use super::bud::Bud;
+use super::registry_flags::RegistryFlags;
 use super::sbom::write_whole;
 use crate::app::{App, observed};
 use crate::render::Progress;
@@ -86,15 +87,8 @@ struct BuildFlags {
     /// How progress is shown
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
-    /// Whether certificates must be valid; false also allows plain HTTP
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Registry")]
-    tls_verify: Option<bool>,
-    /// User and password for the registry
-    #[arg(long, value_name = "USER:PASSWORD", help_heading = "Registry")]
-    creds: Option<String>,
-    /// Directory of certificates (*.crt, *.cert, *.key)
-    #[arg(long, value_name = "DIR", help_heading = "Registry")]
-    cert_dir: Option<String>,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 impl BuildFlags {
@@ -113,9 +107,7 @@ impl BuildFlags {
         add("platform", &self.platform);
         add("secret", &self.secret);
         add("ssh", &self.ssh);
-        add("tls-verify", &one(&self.tls_verify.map(|verify| verify.to_string())));
-        add("creds", &one(&self.creds));
-        add("cert-dir", &one(&self.cert_dir));
+        arguments.extend(self.registry.arguments());
         arguments.extend(["--".to_owned(), context.to_owned()]);
         Bud::from_arguments(arguments)
     }

@@ -3,6 +3,7 @@
 pub(crate) mod about;
 pub(crate) mod account;
 pub(crate) mod artifact;
+pub(crate) mod attest;
 pub(crate) mod auth;
 pub(crate) mod bud;
 pub(crate) mod care;
@@ -36,4 +37,5 @@ pub(crate) mod sync;
 pub(crate) mod tags;
 pub(crate) mod transfer;
 pub(crate) mod validate;
+pub(crate) mod verify_build;
 pub(crate) mod working;

@@ -38,6 +38,16 @@ impl RegistryFlags {
     }
 }
 
+impl RegistryFlags {
+    /// The same as arguments of another command.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let verify = self.tls_verify.map(|verify| format!("--tls-verify={verify}"));
+        let creds = self.creds.as_ref().map(|creds| format!("--creds={creds}"));
+        let directory = self.cert_dir.as_ref().map(|dir| format!("--cert-dir={}", dir.display()));
+        verify.into_iter().chain(creds).chain(directory).collect()
+    }
+}
+
 /// `user:password`.
 ///
 /// # Errors

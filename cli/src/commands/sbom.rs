@@ -124,7 +124,11 @@ impl Sbom {
 }
 
 /// The bytes of a layer of a source, verified while they are read.
-fn remote(app: &App, source: &dyn Source, layer: &Layer<'_>) -> Result<Box<dyn Read>, Cause> {
+pub(crate) fn remote(
+    app: &App,
+    source: &dyn Source,
+    layer: &Layer<'_>,
+) -> Result<Box<dyn Read>, Cause> {
     let fetch = async {
         let unverified = source.fetch(layer.descriptor).await?;
         Ok::<_, Cause>(bridge::reader(unverified.verify(layer.descriptor)))

@@ -249,7 +249,7 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
 }
 
 /// A name alone is an image on a registry.
-fn image_location(text: &str) -> Result<Location, Failure> {
+pub(crate) fn image_location(text: &str) -> Result<Location, Failure> {
     place::location(text, "docker://")
 }
 
@@ -301,7 +301,7 @@ pub(crate) fn private_key(
         .map_err(|error| Failure::from(error).context(format!("reading key {}", path.display())))
 }
 
-fn public_key(path: &Path) -> Result<PublicKey, Failure> {
+pub(crate) fn public_key(path: &Path) -> Result<PublicKey, Failure> {
     PublicKey::read(&read(&config::absolute(path)?)?)
         .map_err(|error| Failure::from(error).context(format!("reading key {}", path.display())))
 }

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use image::{Descriptor, Node, Platform, Reference};
-use store::Store;
+use image::{Platform, Reference};
 use task::Kind;
 use transport::{CopyOptions, Format, Location, Named, Select};
 
@@ -125,9 +124,7 @@ impl Push {
         let options = CopyOptions {
             select: Select::All,
             // What is attached in the store goes where the image goes.
-            referrers: self.format.is_none()
-                && holds_referrers(&to)
-                && is_referred_to(app.store()?, &found.descriptor)?,
+            referrers: self.format.is_none() && holds_referrers(&to),
             format: self.format.map(|format| match format {
                 FormatName::Oci => Format::Oci,
                 FormatName::V2s2 => Format::Docker,
@@ -158,22 +155,6 @@ fn holds_referrers(place: &Location) -> bool {
             | Location::OciArchive(..)
             | Location::Store(_)
     )
-}
-
-/// Whether the store has signatures, SBOMs or provenance of an image, or of one in an index.
-fn is_referred_to(store: &Store, root: &Descriptor) -> Result<bool, Failure> {
-    if !store.referrers(root.digest)?.is_empty() {
-        return Ok(true);
-    }
-    if root.media_type.is_index() {
-        let index = Node::read(root.clone(), store.read(root)?)?;
-        for child in index.children() {
-            if !store.referrers(child.digest)?.is_empty() {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
 }
 
 pub(crate) fn own_name(name: &str) -> Result<Location, Failure> {
@@ -234,7 +215,8 @@ impl Save {
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         observed(&format!("save {}", self.image), progress, |task| {
             let access = Access::new(app, crate::app::Reach::default());
-            access.copy_ungated(&from, &to, &CopyOptions::default(), task)
+            let options = CopyOptions { referrers: holds_referrers(&to), ..CopyOptions::default() };
+            access.copy_ungated(&from, &to, &options, task)
         })?;
         Ok(0)
     }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use builder::{Attest, Input, InputLock, Locking, Provenance, Request};
+use builder::{
+    Attest, Built, DockerfileAt, Input, InputLock, Locking, Provenance, Request, SourceFile,
+};
 use clap::{Args, Parser, ValueEnum};
 use task::Task;
 
@@ -93,6 +95,27 @@ impl Bud {
         request.inputs.lock = pins;
         let env = self.env(app)?;
         app.wait(builder::resolve_inputs(request, &env, task))?.map_err(failure)
+    }
+
+    /// Builds under a lock, with this Dockerfile if one is given, and nothing said about it.
+    ///
+    /// # Errors
+    /// As [`Bud::run`].
+    pub(crate) fn again(
+        &self,
+        app: &App,
+        pins: Arc<dyn InputLock>,
+        dockerfile: Option<SourceFile>,
+        task: &Task,
+    ) -> Result<Built, Failure> {
+        let mut request = self.request()?;
+        request.inputs.lock = Some(pins);
+        if let Some(dockerfile) = dockerfile {
+            request.dockerfile = dockerfile;
+            request.sources.dockerfile = DockerfileAt::Given;
+        }
+        let env = self.env(app)?;
+        app.wait(builder::build(request, &env, task))?.map_err(failure)
     }
 
     /// The build of a command line without the name of the command.

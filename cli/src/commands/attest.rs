@@ -1,0 +1,197 @@
+//! `rbuild attest` and `verify-attestation`: signed statements about images.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use image::Digest;
+use serde_json::{Value, json};
+use task::Kind;
+
+use super::place::Access;
+use super::registry_flags::RegistryFlags;
+use super::sign::{image_location, private_key, public_key};
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::{self, Failure};
+
+/// The largest predicate that is read.
+const MAX_PREDICATE: u64 = 3 << 20;
+
+/// The URI of a predicate's type; the short names are cosign's.
+fn predicate_type(text: &str) -> Result<String, String> {
+    Ok(match text {
+        "slsaprovenance1" | "slsaprovenance" => builder::SLSA_V1.to_owned(),
+        "spdxjson" | "spdx" => builder::SPDX.to_owned(),
+        "cyclonedx" => "https://cyclonedx.org/bom".to_owned(),
+        "vuln" => "https://cosign.sigstore.dev/attestation/vuln/v1".to_owned(),
+        "openvex" => "https://openvex.dev/ns".to_owned(),
+        uri if uri.contains(':') => uri.to_owned(),
+        other => {
+            return Err(format!(
+                "{other:?} is neither a URI nor slsaprovenance1, spdxjson, cyclonedx, vuln or openvex"
+            ));
+        }
+    })
+}
+
+/// Sign a statement about an image and attach it
+///
+/// With --predicate a file is what is said; without, every statement that is attached unsigned
+/// (by `bud --sbom --provenance`) is signed.
+#[derive(Debug, Args)]
+pub(crate) struct Attest {
+    /// The image: NAME on a registry, or transport:…
+    image: String,
+    /// The private key, as cosign makes it; its passphrase is in $COSIGN_PASSWORD or asked for
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// A file with the key's passphrase
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// What is said: JSON
+    #[arg(long, value_name = "FILE", requires = "kind")]
+    predicate: Option<PathBuf>,
+    /// What kind of statement: a URI, or slsaprovenance1, spdxjson, cyclonedx, vuln, openvex
+    #[arg(long = "type", value_name = "TYPE", value_parser = predicate_type)]
+    kind: Option<String>,
+    #[command(flatten)]
+    registry: RegistryFlags,
+}
+
+impl Attest {
+    /// Signs and attaches.
+    ///
+    /// # Errors
+    /// The key or predicate cannot be read; there is nothing to sign.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let key = private_key(&self.key, self.passphrase_file.as_deref())?;
+        let location = image_location(&self.image)?;
+        let (digest, kinds) = observed("attest", Progress::Auto, |task| {
+            let access = Access::new(app, self.registry.reach()?);
+            let (source, sink) = (access.source(&location)?, access.sink(&location, task)?);
+            app.wait(async {
+                let image = source.resolve().await.map_err(|error| report::cause(&error))?;
+                let mut statements = Vec::new();
+                match &self.predicate {
+                    Some(file) => {
+                        statements.push((image.clone(), self.statement(file, image.digest)?));
+                    }
+                    // What is said of a platform's image is attached to that, not to the index.
+                    None => {
+                        for member in sign::members(&image, &*source, task).await? {
+                            for kind in self.kinds() {
+                                let said =
+                                    builder::attestations(&*source, &image, &member, kind).await?;
+                                let said = said.into_iter().map(Vec::from);
+                                statements.extend(said.map(|said| (member.clone(), said)));
+                            }
+                        }
+                    }
+                }
+                for (about, statement) in &statements {
+                    let created = Some(jiff::Timestamp::now().to_string());
+                    sign::attest_image(about, statement, &key, created, &*sink, task).await?;
+                }
+                Ok::<_, Failure>((image.digest, statements.len()))
+            })?
+        })?;
+        if kinds == 0 {
+            return Err(Failure::new(
+                Kind::NotFound,
+                format!("no statement about {digest} is attached that could be signed"),
+            )
+            .hint("give one with --type and --predicate, or build with --sbom and --provenance"));
+        }
+        outln!(
+            "attested {} {digest}: {kinds} signed with key {}",
+            self.image,
+            key.public().id().hint()
+        );
+        Ok(0)
+    }
+
+    fn kinds(&self) -> Vec<&str> {
+        match &self.kind {
+            Some(kind) => vec![kind],
+            None => vec![builder::SLSA_V1, builder::SPDX],
+        }
+    }
+
+    fn statement(&self, file: &std::path::Path, digest: Digest) -> Result<Vec<u8>, Failure> {
+        let doing = || format!("reading the predicate {}", file.display());
+        let metadata = file.metadata().map_err(|error| Failure::io(doing(), &error))?;
+        if metadata.len() > MAX_PREDICATE {
+            return Err(Failure::new(
+                Kind::Invalid,
+                format!("{}: it is larger than 3 MiB", doing()),
+            ));
+        }
+        let bytes = std::fs::read(file).map_err(|error| Failure::io(doing(), &error))?;
+        let predicate: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::new(Kind::Invalid, format!("{}: {error}", doing())))?;
+        let statement = json!({
+            "_type": builder::STATEMENT_V1,
+            "subject": [{ "name": self.image, "digest": { digest.algorithm().as_str(): digest.hex() } }],
+            "predicateType": self.kind,
+            "predicate": predicate,
+        });
+        Ok(statement.to_string().into_bytes())
+    }
+}
+
+/// Verify that a statement about an image is signed with a key, and print it
+#[derive(Debug, Args)]
+pub(crate) struct VerifyAttestation {
+    /// The image: NAME on a registry, or transport:…
+    image: String,
+    /// The public key; repeat for several, of which one must have signed
+    #[arg(long, value_name = "FILE", required = true)]
+    key: Vec<PathBuf>,
+    /// Only statements of this kind: a URI, or slsaprovenance1, spdxjson, cyclonedx, vuln, openvex
+    #[arg(long = "type", value_name = "TYPE", value_parser = predicate_type)]
+    kind: Option<String>,
+    #[command(flatten)]
+    registry: RegistryFlags,
+}
+
+impl VerifyAttestation {
+    /// Verifies; prints the statements, one a line.
+    ///
+    /// # Errors
+    /// No statement is signed with the key.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let keys: Vec<_> =
+            self.key.iter().map(|file| public_key(file)).collect::<Result<_, _>>()?;
+        let location = image_location(&self.image)?;
+        let found = observed("verify-attestation", Progress::Auto, |task| {
+            let source = Access::new(app, self.registry.reach()?).source(&location)?;
+            app.wait(async {
+                let image = source.resolve().await.map_err(|error| report::cause(&error))?;
+                let kind = self.kind.as_deref();
+                let (mut good, mut refused) = (Vec::new(), None);
+                for member in sign::members(&image, &*source, task).await? {
+                    match sign::verify_attestations(&member, kind, &keys, &*source, task).await {
+                        Ok(found) => good.extend(found),
+                        Err(error) => refused = refused.or(Some(error)),
+                    }
+                }
+                match refused.filter(|_| good.is_empty()) {
+                    Some(error) => Err(Failure::from(error)),
+                    None => Ok(good),
+                }
+            })?
+        })?;
+        for attestation in &found {
+            eprintln!(
+                "verified {} with key {} ({})",
+                attestation.predicate_type(),
+                attestation.key().hint(),
+                attestation.origin()
+            );
+            // As it was signed; a statement of several lines becomes one.
+            let value: Value = serde_json::from_slice(attestation.statement()).unwrap_or_default();
+            outln!("{value}");
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,287 @@
+//! `rbuild verify-build`: building an image again and comparing.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use builder::{Deviations, Locking, Recipe, SLSA_V1};
+use clap::{Args, ValueEnum};
+use image::{Descriptor, Image, Layer, Platform};
+use serde_json::json;
+use task::{Cause, Kind, Task};
+use transport::{Location, Source};
+
+use super::bud::Bud;
+use super::place::{self, Access};
+use super::registry_flags::RegistryFlags;
+use super::sign::public_key;
+use super::{lock, lookup, sbom};
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// The exit code when the image is another one.
+const DIFFERS: u8 = 3;
+
+/// Build an image again, from its provenance or a lock, and say what differs
+///
+/// Ends with 0 if building again gives the very same image, with 3 if it gives another, and with
+/// 1 if that cannot be found out. Every step runs again; inputs have the content they had.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyBuild {
+    /// The image: a name in the store or on a registry, or transport:…
+    image: String,
+    /// The build context, as it was
+    #[arg(long, value_name = "CONTEXT", default_value = ".")]
+    context: String,
+    /// The Dockerfile (default: the one in the provenance, or the context's)
+    #[arg(short, long = "file", value_name = "FILE")]
+    file: Option<String>,
+    /// Take the content of inputs from this lock file instead of the provenance
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    /// Take the provenance from this file (an in-toto statement) instead of what is attached
+    #[arg(long, value_name = "FILE")]
+    provenance: Option<PathBuf>,
+    /// Believe only provenance that this public key has signed (`rbuild attest`)
+    #[arg(long, value_name = "FILE", conflicts_with = "provenance")]
+    key: Vec<PathBuf>,
+    /// Set a build argument; needed for those that the provenance does not have
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    build_arg: Vec<String>,
+    /// Another named context
+    #[arg(long, value_name = "NAME=VALUE")]
+    build_context: Vec<String>,
+    /// Give RUN --mount=type=secret a secret
+    #[arg(long, value_name = "id=…")]
+    secret: Vec<String>,
+    /// Give RUN --mount=type=ssh an agent
+    #[arg(long, value_name = "default|ID=SOCKET")]
+    ssh: Vec<String>,
+    /// Further flags of `rbuild bud` that the image was built with, where provenance does not know
+    /// them: --build-flag=--add-host=db:10.0.0.1
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    build_flag: Vec<String>,
+    /// Which image of an index (default: this machine's)
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// How the answer is written
+    #[arg(long, value_enum, default_value = "text")]
+    format: AnswerFormat,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
+    progress: Progress,
+    #[command(flatten)]
+    registry: RegistryFlags,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AnswerFormat {
+    Text,
+    Json,
+}
+
+/// The image to be verified, and where it is.
+struct Subject {
+    source: Box<dyn Source>,
+    named: Descriptor,
+    image: Image,
+}
+
+impl VerifyBuild {
+    /// Builds again and compares.
+    ///
+    /// # Errors
+    /// There is no such image; nothing says how it was built; it does not build.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let (expected, found, deviations) =
+            observed("verify-build", self.progress, |task| self.verify(app, task))?;
+        let same = expected == found;
+        match self.format {
+            AnswerFormat::Json => outln!("{:#}", answer(&expected, &found, &deviations)),
+            AnswerFormat::Text if same => outln!("identical: building again gives {found}"),
+            AnswerFormat::Text => {
+                outln!("different: the image is {expected}, building again gives {found}");
+                out!("{}", lines(&deviations));
+            }
+        }
+        Ok(if same { 0 } else { DIFFERS })
+    }
+
+    fn verify(&self, app: &App, task: &Task) -> Result<(String, String, Deviations), Failure> {
+        let subject = self.subject(app)?;
+        let recipe = self.recipe(app, &subject, task)?;
+        let bud = self.bud(&recipe, &subject)?;
+        let (pins, file) = match &self.lock {
+            Some(file) => (lock::read(file)?, file.display().to_string()),
+            None => (recipe.lock.clone(), "the provenance".to_owned()),
+        };
+        let pins = Locking { lock: pins, file, partial: false };
+        let dockerfile = recipe.dockerfile.filter(|_| self.file.is_none());
+        let built = bud.again(app, Arc::new(pins), dockerfile, task)?;
+        let store = app.store()?;
+        let made = built.images.first().map(|image| image.manifest.clone());
+        let made = made.ok_or_else(|| Failure::new(Kind::Invalid, "nothing was built"))?;
+        let found = store.image(&made, &subject.image.platform())?;
+        let mut open = |layer: &Layer<'_>| -> Result<Box<dyn Read>, Cause> {
+            sbom::remote(app, &*subject.source, layer)
+        };
+        let (left, right) = (subject.image.descriptor(), found.descriptor());
+        let deviations = match left.digest == right.digest {
+            true => Deviations::default(),
+            false => builder::deviations(store, &subject.image, &found, &mut open, task)?,
+        };
+        let digests = (left.digest.to_string(), right.digest.to_string());
+        if left.digest != right.digest {
+            // It was built to be compared, not to be kept.
+            store.unpublish(right.digest)?;
+        }
+        Ok((digests.0, digests.1, deviations))
+    }
+
+    fn subject(&self, app: &App) -> Result<Subject, Failure> {
+        let platform = self.platform.clone().unwrap_or_else(Platform::host);
+        let location = match self.image.parse::<Location>() {
+            Ok(_) => place::location(&self.image, "")?,
+            Err(_) => match lookup::find(app.store()?, &self.image)? {
+                Some(found) => Location::Store(
+                    found.name.unwrap_or_else(|| found.descriptor.digest.to_string()),
+                ),
+                None => place::location(&self.image, "docker://")?,
+            },
+        };
+        let source = Access::new(app, self.registry.reach()?).source(&location)?;
+        let (named, image) = app.wait(transport::open(&*source, &platform))??;
+        Ok(Subject { source, named, image })
+    }
+
+    /// What the image says of how it was built; with a lock nothing needs to be said.
+    fn recipe(&self, app: &App, subject: &Subject, task: &Task) -> Result<Recipe, Failure> {
+        let digest = subject.image.descriptor().digest;
+        if let Some(file) = &self.provenance {
+            let bytes = std::fs::read(file)
+                .map_err(|error| Failure::io(format!("reading {}", file.display()), &error))?;
+            return Ok(Recipe::parse(&bytes, digest)?);
+        }
+        let image = subject.image.descriptor();
+        let statements: Vec<_> = if self.key.is_empty() {
+            app.wait(builder::attestations(&*subject.source, &subject.named, image, SLSA_V1))??
+        } else {
+            let keys =
+                self.key.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>()?;
+            let source = &*subject.source;
+            let signed = sign::verify_attestations(image, Some(SLSA_V1), &keys, source, task);
+            app.wait(signed)??.iter().map(|signed| signed.statement().clone()).collect()
+        };
+        let mut refused = None;
+        for statement in &statements {
+            match Recipe::parse(statement, digest) {
+                Ok(recipe) => return Ok(recipe),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match (refused, &self.lock) {
+            (_, Some(_)) => Ok(Recipe { locals: true, ..Recipe::default() }),
+            (Some(error), None) => Err(error.into()),
+            (None, None) => {
+                Err(Failure::new(Kind::NotFound, format!("no provenance is attached to {digest}"))
+                    .hint("give --lock FILE, or build with --provenance=mode=max"))
+            }
+        }
+    }
+
+    /// The build that the recipe describes.
+    fn bud(&self, recipe: &Recipe, subject: &Subject) -> Result<Bud, Failure> {
+        let missing = recipe.secrets.iter().find(|id| {
+            let named = |text: &String| text.split(',').any(|p| p.strip_prefix("id=") == Some(id));
+            !self.secret.iter().any(named)
+        });
+        if let Some(id) = missing {
+            return Err(Failure::usage(format!("the build had the secret {id:?}"))
+                .hint(format!("give it: --secret id={id},src=FILE")));
+        }
+        let mut arguments = vec!["--no-cache".to_owned()];
+        for (name, value) in &recipe.args {
+            match name.split_once(':') {
+                Some((kind @ ("build-arg" | "label" | "annotation"), name)) => {
+                    arguments.push(format!("--{kind}={name}={value}"));
+                }
+                _ => match name.as_str() {
+                    "source-date-epoch" => arguments.push(format!("--timestamp={value}")),
+                    "target" | "format" | "compression" | "compression-level" | "network" => {
+                        arguments.push(format!("--{name}={value}"));
+                    }
+                    _ => {}
+                },
+            }
+        }
+        arguments.push(format!("--platform={}", subject.image.platform()));
+        let mut add = |flag: &str, values: &[String]| {
+            arguments.extend(values.iter().map(|value| format!("--{flag}={value}")));
+        };
+        match (&self.file, &recipe.dockerfile) {
+            (Some(file), _) => add("file", std::slice::from_ref(file)),
+            // The context need not have one: it comes from the provenance.
+            (None, Some(_)) => add("file", &["/dev/null".to_owned()]),
+            (None, None) => {}
+        }
+        add("build-arg", &self.build_arg);
+        add("build-context", &self.build_context);
+        add("secret", &self.secret);
+        add("ssh", &self.ssh);
+        arguments.extend(self.registry.arguments());
+        arguments.extend(self.build_flag.iter().cloned());
+        arguments.extend(["--".to_owned(), self.context.clone()]);
+        Bud::from_arguments(arguments)
+    }
+}
+
+fn lines(deviations: &Deviations) -> String {
+    let mut out = String::new();
+    let mut current = None;
+    for deviation in &deviations.list {
+        if deviation.layer != current {
+            if let Some((at, step)) = &deviation.layer {
+                out.push_str(&format!("layer {at}: {step}\n"));
+            }
+            current.clone_from(&deviation.layer);
+        }
+        let indent = if deviation.layer.is_some() { "  " } else { "" };
+        let values = match (deviation.expected.as_str(), deviation.found.as_str()) {
+            ("", found) => format!("is new ({found})"),
+            (expected, "") => format!("is missing ({expected})"),
+            (expected, found) => format!("{}: {expected} -> {found}", deviation.aspect),
+        };
+        out.push_str(&format!("{indent}{} {values}\n", deviation.place));
+    }
+    if deviations.more > 0 {
+        out.push_str(&format!("and {} more\n", deviations.more));
+    }
+    out
+}
+
+fn answer(expected: &str, found: &str, deviations: &Deviations) -> serde_json::Value {
+    let list: Vec<_> = deviations
+        .list
+        .iter()
+        .map(|deviation| {
+            let mut value = json!({
+                "place": deviation.place,
+                "aspect": deviation.aspect,
+                "expected": deviation.expected,
+                "found": deviation.found,
+            });
+            if let Some((at, step)) = &deviation.layer {
+                value["layer"] = json!({ "index": at, "step": step });
+            }
+            value
+        })
+        .collect();
+    json!({
+        "identical": expected == found,
+        "expected": expected,
+        "found": found,
+        "differences": list,
+        "more": deviations.more,
+    })
+}
