@@ -9,6 +9,7 @@
 pub mod bundle;
 pub mod dsse;
 mod error;
+mod gpg;
 mod image;
 mod key;
 mod pem;
@@ -21,6 +22,7 @@ pub mod verify;
 pub use self::image::{
     MAX_MEMBERS, MAX_SIGNATURES, SignOptions, collect, members, sign_image, verify_image,
 };
+pub use gpg::MAX_GPG;
 pub use error::{Error, Rejected, Result};
 pub use key::{KeyId, PrivateKey, PublicKey};
 pub use policy::{Policy, SignedIdentity};
