@@ -21,14 +21,9 @@ use crate::engine::{Build, Engine};
 use crate::error::{During, place};
 use crate::image_options::{Level, Squash};
 use crate::images::{self, Bases};
-<<<<<<< HEAD
-use crate::inputs::{Input, Inputs};
+use crate::inputs::Inputs;
 use crate::limit::Watch;
 use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, lower};
-=======
-use crate::inputs::Inputs;
-use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, Target, lower};
->>>>>>> w/supply
 use crate::solve::{Solved, solve};
 use crate::squash;
 use crate::step::shortened;
@@ -110,28 +105,8 @@ pub async fn plan_only(request: &Request, env: &Env, task: &Task) -> Result<Plan
     plan(&dockerfile, request, env, &file, &inputs, task).await.map(|(plan, _)| plan)
 }
 
-<<<<<<< HEAD
-/// What a build takes from elsewhere, found and pinned by content, without building: images are
-/// resolved, files downloaded into the store, nothing is executed.
-///
-/// # Errors
-/// As [`build`].
-pub async fn resolve_inputs(request: Request, env: &Env, task: &Task) -> Result<Vec<Input>> {
-    let build = prepare(request, env, task).await?;
-    let child = Arc::new(task.child("finding the inputs"));
-    build.resolve(&child).await?;
-    if let Ok(child) = Arc::try_unwrap(child) {
-        child.done();
-    }
-    Ok(build.used())
-}
-
 fn parse(file: &Arc<SourceFile>, request: &Request) -> Result<(Dockerfile, Vec<Diagnostic>)> {
     let (mut dockerfile, diagnostics) = dockerfile::parse(&file.text);
-=======
-fn parse(file: &Arc<SourceFile>) -> Result<(Dockerfile, Vec<Diagnostic>)> {
-    let (dockerfile, diagnostics) = dockerfile::parse(&file.text);
->>>>>>> w/supply
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
         return Err(Error::Dockerfile { file: Arc::clone(file), diagnostics });
     }

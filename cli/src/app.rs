@@ -331,7 +331,10 @@ impl App {
                 let policy = sign::Policy::open(&config::absolute(&file)?).map_err(|error| {
                     Failure::from(error).context(format!("reading policy {}", file.display()))
                 })?;
-                Ok(Arc::new(policy))
+                let lookaside = self.places.lookaside(&self.globals.registries)?;
+                let options = self.client_options(&Reach::default())?;
+                let client = Arc::new(move || Ok(Client::new(options.clone())?));
+                Ok(Arc::new(config::PolicyGate { policy, lookaside, client }))
             }
         }
     }

@@ -101,6 +101,14 @@ pub enum Error {
         /// The kind of check.
         what: String,
     },
+    /// `gpg`, or a key of the policy, is of no use.
+    #[error("verifying the GPG signatures of {image}: {reason}")]
+    Gpg {
+        /// The image that was to be verified.
+        image: Digest,
+        /// What is in the way.
+        reason: String,
+    },
     /// The image's `.sig` tag holds something else than signatures.
     #[error("adding a signature to {name}: {reason}")]
     NotSignatures {
@@ -180,7 +188,8 @@ impl Fault for Error {
             | Error::Unverified { .. }
             | Error::TooMany { .. }
             | Error::Rejected { .. }
-            | Error::Unsupported { .. } => Kind::Refused,
+            | Error::Unsupported { .. }
+            | Error::Gpg { .. } => Kind::Refused,
             Error::Image(error) => error.kind(),
             Error::Transport(cause) => cause.kind(),
             Error::Cancelled(_) => Kind::Cancelled,

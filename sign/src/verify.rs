@@ -62,6 +62,8 @@ pub enum Evidence {
     Bundle(Bytes),
     /// A simple-signing payload and the annotations of its descriptor.
     Payload(Bytes, BTreeMap<String, String>),
+    /// An OpenPGP message with a simple-signing payload in it.
+    Gpg(Bytes),
     /// Something that could not even be read.
     Unreadable(Mismatch),
 }
@@ -186,6 +188,9 @@ pub enum Mismatch {
         /// The keys that were tried.
         trusted: Vec<KeyId>,
     },
+    /// Step 7, of a signature made with GPG.
+    #[error("{0}")]
+    Gpg(String),
     /// Step 8.
     #[error("it signs {0:?}, which is not the type of an image's signature")]
     Type(String),
@@ -290,6 +295,9 @@ pub fn verify(
         Evidence::Bundle(json) => open_bundle(image, json, demand)?,
         Evidence::Payload(payload, annotations) => {
             open_payload(image, payload, annotations, demand)?
+        }
+        Evidence::Gpg(_) => {
+            return Err(Mismatch::Content("is made with GPG, and a sigstore key is asked for"));
         }
         Evidence::Unreadable(mismatch) => return Err(mismatch.clone()),
     };

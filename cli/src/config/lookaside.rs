@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Where GPG signatures of images lie: `registries.d` (containers-registries.d(5)).
 
 use std::collections::BTreeMap;
@@ -23,11 +24,50 @@ struct File {
 /// What is said of the images of a scope; `sigstore` is the older word.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+=======
+//! registries.d: where signatures lie beside registries, and reading them from there.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use futures::StreamExt as _;
+use image::{Descriptor, Digest, Reference};
+use registry_client::{Client, Download};
+use serde::Deserialize;
+use sign::{Candidate, Evidence, Policy};
+use task::{Cause, Fault, Kind, Task};
+use transport::{Gate, Location, Source};
+
+use super::Places;
+use super::registries::{RegistriesFlags, listed, read_text};
+use crate::report::Failure;
+
+/// Signatures of one image that are read.
+const MOST: usize = 32;
+
+/// What the files of registries.d say together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lookaside {
+    default: Option<Scope>,
+    scopes: BTreeMap<String, Scope>,
+    /// The directory of signatures where no file says.
+    fallback: PathBuf,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+>>>>>>> w/client
 struct Scope {
     #[serde(alias = "sigstore")]
     lookaside: Option<String>,
     #[serde(alias = "sigstore-staging")]
     lookaside_staging: Option<String>,
+<<<<<<< HEAD
 }
 
 /// Where signatures of images are written.
@@ -76,11 +116,78 @@ impl Lookaside {
         for (name, scope) in file.docker.unwrap_or_default() {
             if self.scopes.insert(name.clone(), scope).is_some() {
                 return Err(refuse(format!("{name} is in another file, too")));
+=======
+    /// Attachments are always read.
+    #[serde(rename = "use-sigstore-attachments")]
+    _attachments: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Written {
+    default_docker: Option<Scope>,
+    #[serde(default)]
+    docker: BTreeMap<String, Scope>,
+}
+
+/// A place of signatures that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("reading signatures from {place}: {reason}")]
+struct Unusable {
+    place: String,
+    reason: String,
+    kind: Kind,
+}
+
+impl Fault for Unusable {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl Places {
+    /// What registries.d says.
+    ///
+    /// # Errors
+    /// A file is malformed, or speaks of something that another one speaks of.
+    pub(crate) fn lookaside(&self, flags: &RegistriesFlags) -> Result<Lookaside, Failure> {
+        let fallback = match self.rootless {
+            true => self.data().join("containers/sigstore"),
+            false => PathBuf::from("/var/lib/containers/sigstore"),
+        };
+        let mut all = Lookaside { fallback, ..Lookaside::default() };
+        for file in listed(&self.registries_d(flags)?, "yaml")? {
+            all.add(&file, &read_text(&file)?)?;
+        }
+        Ok(all)
+    }
+}
+
+impl Lookaside {
+    fn add(&mut self, path: &Path, text: &str) -> Result<(), Failure> {
+        let refuse = |reason: String| {
+            Failure::new(Kind::Invalid, format!("reading {}: {reason}", path.display()))
+        };
+        if text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#')) {
+            return Ok(());
+        }
+        let written: Written =
+            serde_saphyr::from_str(text).map_err(|error| refuse(error.to_string()))?;
+        if let Some(default) = written.default_docker
+            && self.default.replace(default).is_some()
+        {
+            return Err(refuse("default-docker: another file has it already".to_owned()));
+        }
+        for (name, scope) in written.docker {
+            if self.scopes.insert(name.clone(), scope).is_some() {
+                return Err(refuse(format!("docker.{name}: another file has it already")));
+>>>>>>> w/client
             }
         }
         Ok(())
     }
 
+<<<<<<< HEAD
     /// The directory in which the signatures of a manifest are.
     ///
     /// # Errors
@@ -131,6 +238,115 @@ impl Lookaside {
             domain = parent;
         }
         self.default.clone()
+=======
+    /// Where signatures of a name are read from or, for writing, put: a URL.
+    pub(crate) fn base(&self, name: &Reference, writing: bool) -> String {
+        let repository = name.repository.to_string();
+        let mut scopes = vec![name.to_string(), repository.clone()];
+        let mut rest = repository.as_str();
+        while let Some((shorter, _)) = rest.rsplit_once('/') {
+            scopes.push(shorter.to_owned());
+            rest = shorter;
+        }
+        let mut host = rest;
+        while let Some((_, parent)) = host.split_once('.') {
+            scopes.push(format!("*.{parent}"));
+            host = parent;
+        }
+        let found = scopes.iter().filter_map(|scope| self.scopes.get(scope));
+        let place = |scope: &Scope| {
+            let staging = scope.lookaside_staging.as_ref().filter(|_| writing);
+            staging.or(scope.lookaside.as_ref()).filter(|place| !place.is_empty()).cloned()
+        };
+        let configured = found.chain(&self.default).find_map(place);
+        let base = configured.unwrap_or_else(|| format!("file://{}", self.fallback.display()));
+        format!("{}/{}", base.trim_end_matches('/'), name.repository.path())
+    }
+
+    /// The place of an image's signature, counted from 1.
+    pub(crate) fn place(base: &str, image: &Digest, number: usize) -> String {
+        format!("{base}@{}={}/signature-{number}", image.algorithm().as_str(), image.hex())
+    }
+}
+
+/// Lets an image pass if the policy is satisfied, by the signatures beside it and in lookasides.
+pub(crate) struct PolicyGate {
+    pub policy: Policy,
+    pub lookaside: Lookaside,
+    pub client: Arc<dyn Fn() -> Result<Client, Cause> + Send + Sync>,
+}
+
+impl PolicyGate {
+    async fn collect(&self, name: &Reference, image: &Digest) -> Result<Vec<Candidate>, Cause> {
+        let base = self.lookaside.base(name, false);
+        let mut found = Vec::new();
+        for number in 1..=MOST {
+            let place = Lookaside::place(&base, image, number);
+            let Some(bytes) = self.read(&place).await? else { break };
+            found.push(Candidate { origin: place, evidence: Evidence::Gpg(bytes.into()) });
+        }
+        Ok(found)
+    }
+
+    async fn read(&self, place: &str) -> Result<Option<Vec<u8>>, Cause> {
+        let limit = sign::MAX_GPG + 1;
+        let unusable = |reason: String, kind| Unusable { place: place.to_owned(), reason, kind };
+        if let Some(path) = place.strip_prefix("file://") {
+            let file = match File::open(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(unusable(error.to_string(), Kind::System).into()),
+            };
+            let mut bytes = Vec::new();
+            let read = file.take(limit).read_to_end(&mut bytes);
+            read.map_err(|error| unusable(error.to_string(), Kind::System))?;
+            return Ok(Some(bytes));
+        }
+        if !place.starts_with("https://") && !place.starts_with("http://") {
+            let reason = "it is neither file://, http:// nor https://".to_owned();
+            return Err(unusable(reason, Kind::Invalid).into());
+        }
+        let request = Download { url: place.to_owned(), ..Download::default() };
+        let answer = match (self.client)()?.download(&request).await {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut bytes = BytesMut::new();
+        if let Some(mut body) = answer.body {
+            while let Some(piece) = body.next().await {
+                bytes.extend_from_slice(&piece?);
+                if bytes.len() as u64 >= limit {
+                    break;
+                }
+            }
+        }
+        Ok(Some(bytes.to_vec()))
+    }
+}
+
+#[async_trait]
+impl Gate for PolicyGate {
+    async fn check(&self, source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
+        let location = source.location();
+        let location = location.as_ref();
+        if !self.policy.wants_lookaside(location) {
+            return self.policy.check(source, root).await;
+        }
+        let mut candidates = match self.policy.wants_signatures(location) {
+            true => sign::collect(root, source, &Task::silent()).await?,
+            false => Vec::new(),
+        };
+        if let Some(Location::Registry(name)) = location {
+            candidates.extend(self.collect(name, &root.digest).await?);
+        }
+        // `gpg` is waited for.
+        let verified = tokio::task::block_in_place(|| {
+            self.policy.decide(&root.digest, location, &candidates)
+        })?;
+        tracing::info!(image = %root.digest, signatures = verified.len(), "the policy is satisfied");
+        Ok(())
+>>>>>>> w/client
     }
 }
 
@@ -138,6 +354,7 @@ impl Lookaside {
 mod tests {
     use super::*;
 
+<<<<<<< HEAD
     #[test]
     fn the_narrowest_scope_counts() {
         let directory = tempfile::tempdir().unwrap();
@@ -160,5 +377,54 @@ mod tests {
         assert!(read.add(&file).is_err(), "said twice");
         std::fs::write(&file, "docker: [1").unwrap();
         assert!(read.add(&file).is_err());
+=======
+    fn read(texts: &[&str]) -> Result<Lookaside, Failure> {
+        let mut all = Lookaside { fallback: "/var/sig".into(), ..Lookaside::default() };
+        for (index, text) in texts.iter().enumerate() {
+            all.add(Path::new(&format!("{index}.yaml")), text)?;
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn the_most_specific_scope_says_where() {
+        let all = read(&[
+            "# nothing\n",
+            "default-docker:\n  lookaside: https://all.example/\n  lookaside-staging: file:///stage\n",
+            "docker:\n  r.example:\n    lookaside: https://r.example/sig\n  r.example/team:\n    sigstore: file:///team\n    use-sigstore-attachments: true\n  r.example/team/app:2:\n    lookaside: file:///two\n  '*.wide.example':\n    lookaside: file:///wide\n  only.example:\n    lookaside-staging: file:///only\n",
+        ])
+        .unwrap();
+        for (name, reading, writing) in [
+            ("r.example/app:1", "https://r.example/sig/app", "https://r.example/sig/app"),
+            ("r.example/team/app:1", "file:///team/team/app", "file:///team/team/app"),
+            ("r.example/team/app:2", "file:///two/team/app", "file:///two/team/app"),
+            ("r.example/teams/app:1", "https://r.example/sig/teams/app", "https://r.example/sig/teams/app"),
+            ("x.y.wide.example/a:1", "file:///wide/a", "file:///wide/a"),
+            ("only.example/a:1", "https://all.example/a", "file:///only/a"),
+            ("debian:1", "https://all.example/library/debian", "file:///stage/library/debian"),
+        ] {
+            let name = name.parse().unwrap();
+            assert_eq!(all.base(&name, false), reading);
+            assert_eq!(all.base(&name, true), writing);
+        }
+        let none = read(&[]).unwrap();
+        assert_eq!(none.base(&"r.example/a:1".parse().unwrap(), false), "file:///var/sig/a");
+        let digest = Digest::of(b"");
+        let place = Lookaside::place("file:///a/b", &digest, 3);
+        assert_eq!(place, format!("file:///a/b@sha256={}/signature-3", digest.hex()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_file() {
+        for (texts, expected) in [
+            (&["docker: [1]"][..], "0.yaml"),
+            (&["docker:\n  r.example:\n    lookside: x"], "lookside"),
+            (&["docker:\n  a: {}", "docker:\n  a: {}"], "1.yaml: docker.a"),
+            (&["default-docker: {}", "default-docker: {}"], "1.yaml: default-docker"),
+        ] {
+            let error = read(texts).unwrap_err().messages.join(" ");
+            assert!(error.contains(expected), "{error}");
+        }
+>>>>>>> w/client
     }
 }

@@ -27,6 +27,9 @@ pub(crate) struct RegistriesFlags {
     /// Files that are read after it (default: registries.conf.d beside both)
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub registries_conf_dir: Option<PathBuf>,
+    /// Where signatures are kept beside registries (default: ~/.config/containers/registries.d, /etc/containers/registries.d)
+    #[arg(long = "registries.d", global = true, value_name = "DIR", help_heading = "Global options")]
+    pub registries_d: Option<PathBuf>,
 }
 
 impl Places {
@@ -52,6 +55,19 @@ impl Places {
             files.extend(listed(&directory, "conf")?);
         }
         Ok(files)
+    }
+
+    /// The registries.d directory: as with skopeo, a user's replaces the machine's.
+    ///
+    /// # Errors
+    /// The directory that the flag names is not there.
+    pub(super) fn registries_d(&self, flags: &RegistriesFlags) -> Result<PathBuf, Failure> {
+        let user = self.config().join("containers/registries.d");
+        match &flags.registries_d {
+            Some(directory) => there(directory),
+            None if user.is_dir() => Ok(user),
+            None => Ok(PathBuf::from("/etc/containers/registries.d")),
+        }
     }
 
     /// Where choices of short names are kept.
@@ -84,8 +100,22 @@ fn there(path: &Path) -> Result<PathBuf, Failure> {
     super::absolute(path)
 }
 
+/// A small text file.
+///
+/// # Errors
+/// It cannot be read; it is too large.
+pub(super) fn read_text(path: &Path) -> Result<String, Failure> {
+    use std::io::Read as _;
+    const LARGEST: u64 = 4 << 20;
+    let failed = |error: &std::io::Error| Failure::io(format!("reading {}", path.display()), error);
+    let file = std::fs::File::open(path).map_err(|error| failed(&error))?;
+    let mut text = String::new();
+    file.take(LARGEST).read_to_string(&mut text).map_err(|error| failed(&error))?;
+    Ok(text)
+}
+
 /// The files of a directory with this extension, by name.
-fn listed(directory: &Path, extension: &str) -> Result<Vec<PathBuf>, Failure> {
+pub(super) fn listed(directory: &Path, extension: &str) -> Result<Vec<PathBuf>, Failure> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -56,8 +56,7 @@ struct RawSignedBy {
     key_path: Option<PathBuf>,
     key_paths: Option<Vec<PathBuf>>,
     key_data: Option<String>,
-    #[serde(rename = "signedIdentity")]
-    _signed_identity: Option<RawIdentity>,
+    signed_identity: Option<RawIdentity>,
 }
 
 #[derive(Deserialize)]
@@ -98,6 +97,8 @@ pub(crate) enum Requirement {
     Reject,
     /// One signature by one of these keys, made for the right name.
     Signed { keys: Vec<KeySource>, identity: SignedIdentity },
+    /// One GPG signature by one of these keys, made for the right name.
+    Gpg { keys: Vec<KeySource>, identity: SignedIdentity },
     /// A check that is not known how to do; it is never satisfied.
     Unsupported(String),
 }
@@ -106,6 +107,7 @@ pub(crate) enum Requirement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeySource {
     File(PathBuf),
+    /// PEM, or a GPG key.
     Pem(Vec<u8>),
 }
 
@@ -164,28 +166,43 @@ fn requirement(raw: RawRequirement) -> Result<Requirement, String> {
         RawRequirement::InsecureAcceptAnything {} => Ok(Requirement::Accept),
         RawRequirement::Reject {} => Ok(Requirement::Reject),
         RawRequirement::SignedBy(raw) => {
-            let sources = [raw.key_path.is_some(), raw.key_paths.is_some(), raw.key_data.is_some()];
-            if sources.iter().filter(|given| **given).count() != 1 {
-                return Err("signedBy takes exactly one of keyPath, keyPaths, keyData".to_owned());
-            }
             if raw.key_type != "GPGKeys" {
                 return Err(format!("keyType {:?} is unknown", raw.key_type));
             }
-            Ok(Requirement::Unsupported("a GPG signature (signedBy)".to_owned()))
+            let mut given = Vec::new();
+            given.extend(raw.key_path.map(|path| key_file(path).map(|key| vec![key])));
+            given.extend(raw.key_paths.map(|paths| paths.into_iter().map(key_file).collect()));
+            given.extend(raw.key_data.map(|data| key_data(&data).map(|key| vec![key])));
+            let [keys] = <[_; 1]>::try_from(given)
+                .map_err(|_| "signedBy takes exactly one of keyPath, keyPaths, keyData")?;
+            let keys: Vec<KeySource> = keys?;
+            if keys.is_empty() {
+                return Err("signedBy has an empty list of keys".to_owned());
+            }
+            let identity =
+                raw.signed_identity.map_or(Ok(SignedIdentity::RepoDigestOrExact), identity)?;
+            Ok(Requirement::Gpg { keys, identity })
         }
         RawRequirement::SigstoreSigned(raw) => sigstore(*raw),
     }
 }
 
-fn sigstore(raw: RawSigstore) -> Result<Requirement, String> {
-    let file = |path: PathBuf| match path.is_absolute() {
+fn key_file(path: PathBuf) -> Result<KeySource, String> {
+    match path.is_absolute() {
         true => Ok(KeySource::File(path)),
         false => Err(format!("key path {path:?} is not absolute")),
-    };
-    let pem = |data: String| match STANDARD.decode(&data) {
-        Ok(pem) => Ok(KeySource::Pem(pem)),
+    }
+}
+
+fn key_data(data: &str) -> Result<KeySource, String> {
+    match STANDARD.decode(data) {
+        Ok(key) => Ok(KeySource::Pem(key)),
         Err(error) => Err(format!("key data is no base64: {error}")),
-    };
+    }
+}
+
+fn sigstore(raw: RawSigstore) -> Result<Requirement, String> {
+    let (file, pem) = (key_file, |data: String| key_data(&data));
     let mut given: Vec<Result<Vec<KeySource>, String>> = Vec::new();
     given.extend(raw.key_path.map(|path| file(path).map(|key| vec![key])));
     given.extend(raw.key_paths.map(|paths| paths.into_iter().map(file).collect()));
@@ -297,6 +314,9 @@ mod tests {
             let identity = SignedIdentity::RepoDigestOrExact;
             assert_eq!(read, Requirement::Signed { keys, identity });
         }
+        let read = one(r#"{"type":"signedBy","keyType":"GPGKeys","keyPaths":["/k","/l"]}"#);
+        let identity = SignedIdentity::RepoDigestOrExact;
+        assert_eq!(read, Requirement::Gpg { keys: vec![file("/k"), file("/l")], identity });
         let name: Reference = "r.example/a:1".parse().unwrap();
         let identities = [
             (r#"{"type":"matchExact"}"#, SignedIdentity::Exact),
@@ -330,7 +350,6 @@ mod tests {
     #[test]
     fn checks_that_cannot_be_done_are_known_as_such() {
         let unsupported = [
-            r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}"#,
             r#"{"type":"sigstoreSigned","fulcio":{"caPath":"/ca","oidcIssuer":"x","subjectEmail":"y"}}"#,
             r#"{"type":"sigstoreSigned","pki":{"caRootsPath":"/ca"}}"#,
             r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}"#,

@@ -1,7 +1,7 @@
 //! Which images may be used: `policy.json` as skopeo and podman read it.
 //!
 //! The requirements of the most specific scope apply, and all of them must be satisfied. What
-//! this version cannot check (GPG, keyless, logs) is read and refused when it would have to
+//! this version cannot check (keyless, logs) is read and refused when it would have to
 //! decide; it is never taken as satisfied.
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use transport::{Gate, Location, Source};
 
 use self::file::{KeySource, MAX_POLICY, PolicyFile, Requirement};
 pub use self::matcher::SignedIdentity;
-use crate::{Candidate, Demand, Error, PublicKey, Result, Verified, pem, verify_any};
+use crate::{Candidate, Demand, Error, PublicKey, Result, Verified, gpg, pem, verify_any};
 
 mod file;
 mod matcher;
@@ -60,8 +60,14 @@ impl Policy {
         requirements.iter().any(|requirement| matches!(requirement, Requirement::Signed { .. }))
     }
 
+    /// Whether GPG signatures, which lie in lookasides, decide about images of this place.
+    pub fn wants_lookaside(&self, location: Option<&Location>) -> bool {
+        let (_, requirements) = self.requirements(location);
+        requirements.iter().any(|requirement| matches!(requirement, Requirement::Gpg { .. }))
+    }
+
     /// Decides about an image of a place, by the signatures that were found for it. What is given
-    /// back are the signatures that satisfied the policy; it is empty where none was needed.
+    /// back are the sigstore signatures that satisfied the policy; it is empty where none was needed.
     ///
     /// # Errors
     /// [`Error::Rejected`], [`Error::Unsupported`], [`Error::Unsigned`], [`Error::Unverified`];
@@ -89,6 +95,11 @@ impl Policy {
                 Requirement::Unsupported(what) => {
                     let (scope, what) = (format!("{scope} of {}", self.name), what.clone());
                     return Err(Error::Unsupported { image: *image, scope, what });
+                }
+                Requirement::Gpg { keys, identity } => {
+                    let keys = keys.iter().map(gpg_key).collect::<Result<Vec<_>>>()?;
+                    let signer = gpg::any(image, candidates, &keys, identity, asked.as_ref())?;
+                    tracing::info!(%image, signer, "GPG signature accepted");
                 }
                 Requirement::Signed { keys, identity } => {
                     let demand = Demand {
@@ -144,6 +155,13 @@ fn key(source: &KeySource) -> Result<PublicKey> {
         KeySource::File(path) => {
             PublicKey::read(&read_file("public key", path, pem::MAX_PEM as u64)?)
         }
+    }
+}
+
+fn gpg_key(source: &KeySource) -> Result<Vec<u8>> {
+    match source {
+        KeySource::Pem(key) => Ok(key.clone()),
+        KeySource::File(path) => read_file("GPG key", path, gpg::MAX_KEYS),
     }
 }
 

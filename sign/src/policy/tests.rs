@@ -101,9 +101,9 @@ fn all_requirements_must_be_satisfied() {
 
 #[test]
 fn what_cannot_be_checked_is_never_satisfied() {
-    let gpg = json!({ "type": "signedBy", "keyType": "GPGKeys", "keyPath": "/k" });
+    let log = json!({ "type": "sigstoreSigned", "keyPath": "/k", "rekorPublicKeyPath": "/r" });
     let keyless = json!({ "type": "sigstoreSigned", "fulcio": {} });
-    for requirement in [gpg, keyless] {
+    for requirement in [log, keyless] {
         let accept = json!({ "type": "insecureAcceptAnything" });
         let policy = policy(&json!({ "default": [accept, requirement] }));
         let error = decide(&policy, "docker://r.example/x", &[signed_by(1, NAME)]).unwrap_err();

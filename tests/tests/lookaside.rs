@@ -1,0 +1,112 @@
+//! GPG signatures beside a registry: made by skopeo where registries.d says, asked for by a
+//! policy.json, checked by `rcopy`.
+#![allow(clippy::unwrap_used, reason = "a journey")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::{Bench, Ran, peer, run};
+use registry_server::{Options, Registry};
+use serde_json::json;
+
+/// A GPG home with one key.
+struct Keys(PathBuf);
+
+impl Keys {
+    fn new(path: PathBuf, name: &str) -> Keys {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        let keys = Keys(path);
+        let make = ["--passphrase", "", "--quick-gen-key", name, "ed25519", "sign", "never"];
+        keys.gpg(&make).ok();
+        keys
+    }
+
+    fn gpg(&self, arguments: &[&str]) -> Ran {
+        run(Command::new("gpg").arg("--homedir").arg(&self.0).arg("--batch").args(arguments))
+    }
+
+    /// The public key in a file.
+    fn export(&self, to: &Path) -> PathBuf {
+        let _ = std::fs::remove_file(to);
+        self.gpg(&["--armor", "--output", to.to_str().unwrap(), "--export"]).ok();
+        to.to_owned()
+    }
+
+    fn fingerprint(&self) -> String {
+        let listed = self.gpg(&["--with-colons", "--list-keys"]).ok().stdout;
+        let line = listed.lines().find(|line| line.starts_with("fpr:")).unwrap();
+        line.split(':').nth(9).unwrap().to_owned()
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        // The agent that made the key.
+        let _ = Command::new("gpgconf").arg("--homedir").arg(&self.0).args(["--kill", "all"]).status();
+    }
+}
+
+#[test]
+fn a_policy_is_satisfied_by_gpg_signatures_in_a_lookaside() {
+    if peer("gpg").is_none() || peer("gpgconf").is_none() || peer("skopeo").is_none() {
+        return;
+    }
+    let bench = Bench::new();
+    // Sockets have short paths.
+    let homes = tempfile::tempdir_in("/tmp").unwrap();
+    let mine = Keys::new(homes.path().join("m"), "me@example.com");
+    let other = Keys::new(homes.path().join("o"), "other@example.com");
+    let registry = Registry::start(Options::default()).unwrap();
+    let layer = e2e::image::Layer::new().file("f", 0o644, b"signed").finish();
+    e2e::image::layout(&bench.path().join("image"), "app", &[layer], |_| {});
+    let address = registry.address();
+    let signatures = bench.path().join("signatures");
+    bench.write(
+        "registries.d/all.yaml",
+        format!(
+            "docker:\n  {address}:\n    lookaside: file://{0}\n    lookaside-staging: file://{0}\n",
+            signatures.display()
+        ),
+    );
+    let place = format!("docker://{address}/team/app:1");
+    let mut skopeo = Command::new("skopeo");
+    skopeo.current_dir(bench.path()).env("GNUPGHOME", &mine.0).args(["--insecure-policy"]);
+    skopeo.args(["--registries.d", "registries.d", "copy", "-q", "--dest-tls-verify=false"]);
+    skopeo.args(["--sign-by", &mine.fingerprint(), "oci:image:app", &place]);
+    run(&mut skopeo).ok();
+
+    let policy = |keys: &Keys, name: &str| {
+        let key = keys.export(&bench.path().join(name));
+        let signed = json!([{ "type": "signedBy", "keyType": "GPGKeys", "keyPath": key }]);
+        let text = json!({ "default": [{ "type": "reject" }], "transports": { "docker": { &address: signed } } });
+        bench.write(&format!("{name}.json"), text.to_string()).display().to_string()
+    };
+    let (good, bad) = (policy(&mine, "mine.asc"), policy(&other, "other.asc"));
+    let copy = |policy: &str, from: &str| {
+        let arguments = ["--policy", policy, "--registries.d", "registries.d", "copy", from];
+        bench.rcopy([&arguments[..], &["oci:out:app"]].concat())
+    };
+    copy(&good, &place).ok();
+    copy(&bad, &place).fails(&["signature-1", "none of the policy's keys made it"]);
+    // The same image under another name, and one that is not signed.
+    bench.rcopy(["copy", &place, &format!("docker://{address}/team/other:1")]).ok();
+    let unsigned = format!("docker://{address}/team/other:1");
+    copy(&good, &unsigned).fails(&["team/other"]);
+    let from = signatures.join("team");
+    let moved = std::fs::read_dir(&from).unwrap().next().unwrap().unwrap().path();
+    let name = moved.file_name().unwrap().to_string_lossy().replace("app@", "other@");
+    std::fs::rename(&moved, from.join(&name)).unwrap();
+    copy(&good, &unsigned).fails(&["it was made for", "team/app:1"]);
+    // A changed signature.
+    let file = from.join(&name).join("signature-1");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::rename(from.join(&name), &moved).unwrap();
+    std::fs::write(moved.join("signature-1"), &bytes).unwrap();
+    copy(&good, &place).fails(&["signature-1"]);
+    // A file that says nonsense is named.
+    bench.write("registries.d/broken.yaml", "docker:\n  r.example:\n    lookside: x\n");
+    copy(&good, &place).fails(&["broken.yaml", "lookside"]);
+}
