@@ -35,10 +35,6 @@ pub(crate) struct Settings {
     /// Where layers are kept while they are written anew (default: /var/tmp)
     #[arg(long, global = true, value_name = "DIR")]
     pub tmpdir: Option<PathBuf>,
-    /// Where it is said where GPG signatures lie (default: ~/.config/containers/registries.d,
-    /// /etc/containers/registries.d)
-    #[arg(long = "registries.d", global = true, value_name = "DIR")]
-    pub registries_d: Option<PathBuf>,
     /// What registries are told that we are
     #[arg(long, global = true, value_name = "TEXT")]
     pub user_agent: Option<String>,

@@ -23,13 +23,10 @@ pub mod verify;
 pub use self::image::{
     MAX_MEMBERS, MAX_SIGNATURES, SignOptions, collect, members, sign_image, verify_image,
 };
-<<<<<<< HEAD
 pub use attest::{
     Attestation, MAX_ATTESTATION, attest_image, verify_attestations, verify_statement,
 };
-=======
 pub use gpg::MAX_GPG;
->>>>>>> w/client
 pub use error::{Error, Rejected, Result};
 pub use key::{KeyId, PrivateKey, PublicKey};
 pub use policy::{Policy, SignedIdentity};

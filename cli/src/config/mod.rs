@@ -1,7 +1,7 @@
 //! Finds configuration: flags win over environment variables, those over the user's files, those
 //! over the machine's. The crates that own a format parse it; this module only knows where it is.
 
-pub(crate) use self::lookaside::PolicyGate;
+pub(crate) use self::lookaside::{Lookaside, PolicyGate};
 pub(crate) use self::machine::{docker_host, scratch};
 pub(crate) use self::registries::{RegistriesFlags, meanings};
 
@@ -13,8 +13,6 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::report::Failure;
-
-pub(crate) use self::lookaside::Lookaside;
 
 /// Where things are for this user on this machine.
 #[derive(Debug, Clone)]
@@ -38,26 +36,6 @@ impl Places {
             true => self.data().join("rbuild"),
         };
         path("RBUILD_ROOT").unwrap_or_else(default)
-    }
-
-    /// Where registries.d is: the flag's, the user's or the machine's directory.
-    fn registries_d(&self, flag: Option<&Path>) -> Option<PathBuf> {
-        if let Some(directory) = flag {
-            return Some(directory.to_owned());
-        }
-        let usual = [
-            self.config().join("containers/registries.d"),
-            PathBuf::from("/etc/containers/registries.d"),
-        ];
-        usual.into_iter().find(|directory| directory.is_dir())
-    }
-
-    /// Where signatures are kept of which registries.d says nothing.
-    fn signatures(&self) -> PathBuf {
-        match self.rootless {
-            false => PathBuf::from("/var/lib/containers/sigstore"),
-            true => self.data().join("containers/sigstore"),
-        }
     }
 
     fn data(&self) -> PathBuf {

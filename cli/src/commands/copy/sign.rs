@@ -89,11 +89,10 @@ impl SignFlags {
                 if !matches!(to, Location::Registry(_) | Location::Directory(_)) {
                     return Err(Failure::usage(format!("--sign-by: {to} holds no GPG signatures")));
                 }
-                let flag = app.settings.registries_d.as_deref();
                 Key::Gpg {
                     fingerprint: fingerprint.clone().unwrap_or_default(),
                     passphrase: self.sign_passphrase_file.clone(),
-                    lookaside: Lookaside::read(&app.places, flag)?,
+                    lookaside: app.places.lookaside(&app.globals.registries)?,
                 }
             }
         };
