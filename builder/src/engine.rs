@@ -466,7 +466,7 @@ impl Build {
                     own.part(active.dir().as_os_str().as_encoded_bytes());
                     own.part(&self.now.to_le_bytes());
                     name = own.finish();
-                    self.commit(id, name, name, active, parent)?;
+                    self.commit(id, name, name, active, parent, task)?;
                     return Ok(name);
                 }
             }

@@ -26,8 +26,8 @@ pub use self::image::{
 pub use attest::{
     Attestation, MAX_ATTESTATION, attest_image, verify_attestations, verify_statement,
 };
-pub use gpg::MAX_GPG;
 pub use error::{Error, Rejected, Result};
+pub use gpg::MAX_GPG;
 pub use key::{KeyId, PrivateKey, PublicKey};
 pub use policy::{Policy, SignedIdentity};
 pub use verify::{Candidate, Demand, Evidence, Form, Mismatch, Verified, verify, verify_any};

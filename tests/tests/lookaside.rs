@@ -43,7 +43,8 @@ impl Keys {
 impl Drop for Keys {
     fn drop(&mut self) {
         // The agent that made the key.
-        let _ = Command::new("gpgconf").arg("--homedir").arg(&self.0).args(["--kill", "all"]).status();
+        let _ =
+            Command::new("gpgconf").arg("--homedir").arg(&self.0).args(["--kill", "all"]).status();
     }
 }
 

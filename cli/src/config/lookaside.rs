@@ -261,7 +261,11 @@ mod tests {
             ("r.example/app:1", "https://r.example/sig/app", "https://r.example/sig/app"),
             ("r.example/team/app:1", "file:///team/team/app", "file:///team/team/app"),
             ("r.example/team/app:2", "file:///two/team/app", "file:///two/team/app"),
-            ("r.example/teams/app:1", "https://r.example/sig/teams/app", "https://r.example/sig/teams/app"),
+            (
+                "r.example/teams/app:1",
+                "https://r.example/sig/teams/app",
+                "https://r.example/sig/teams/app",
+            ),
             ("x.y.wide.example/a:1", "file:///wide/a", "file:///wide/a"),
             ("only.example/a:1", "https://all.example/a", "file:///only/a"),
             ("debian:1", "https://all.example/library/debian", "file:///stage/library/debian"),

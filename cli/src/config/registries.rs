@@ -28,7 +28,12 @@ pub(crate) struct RegistriesFlags {
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub registries_conf_dir: Option<PathBuf>,
     /// Where signatures are kept beside registries (default: ~/.config/containers/registries.d, /etc/containers/registries.d)
-    #[arg(long = "registries.d", global = true, value_name = "DIR", help_heading = "Global options")]
+    #[arg(
+        long = "registries.d",
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
     pub registries_d: Option<PathBuf>,
 }
 
