@@ -690,7 +690,19 @@ impl Executor for Engine {
 
     async fn recall(&self, id: StepId, key: Key, task: &Arc<Task>) -> Result<Option<Key>> {
         let step = self.0.step(id);
-        if let Op::Image(_) | Op::Graft = step.op {
+        // What a graft puts together is known when its parts are.
+        let known = match step.op {
+            Op::Image(_) => true,
+            Op::Graft => {
+                let parts: Option<Vec<Key>> = step.inputs().map(|id| self.0.key_of(id)).collect();
+                match parts {
+                    Some(parts) => self.0.keys(id, &parts, false, task)?.0 == key,
+                    None => return Ok(None),
+                }
+            }
+            _ => false,
+        };
+        if known {
             lock(&self.0.keys).insert(id, key);
             return Ok(Some(key));
         }
