@@ -66,8 +66,8 @@ fn a_build_says_beforehand_and_afterwards_what_runs_and_why() {
     check(&[arg], 4, "file", Some("a.txt"), "file a.txt has other content");
     bench.write("context/b/new", "");
     check(&[arg], 5, "file", Some("b/new"), "file b/new is new");
-    let name = Some("--add-host");
-    check(&[arg, "--add-host=a:1.2.3.4"], 4, "setting", name, "--add-host is new");
+    let name = "--add-host, --no-hosts or the host name";
+    check(&[arg, "--add-host=a:1.2.3.4"], 4, "setting", Some(name), &format!("{name} is new"));
     let none = dockerfile.replace("network=none true", "network=host true");
     bench.write("context/Dockerfile", none.replace("GREETING=hello", "GREETING=bye"));
     bud(&bench, &[arg]).ok();

@@ -23,6 +23,7 @@ use super::record::Listing;
 use crate::engine::{Build, lock};
 use crate::error::During;
 use crate::plan::{Op, RunMountKind, StepId};
+use crate::step::copy::set_mode;
 use crate::{Error, Result};
 
 /// No more mounts than this are looked at.
@@ -49,6 +50,8 @@ pub(super) struct MountRecord {
     pub(super) used: i64,
     /// The blob that lists its pieces.
     pub(super) index: Digest,
+    /// Permission bits, owner and group of the directory itself.
+    pub(super) attributes: (u32, u32, u32),
 }
 
 /// The pieces of a mount in their order; each is a blob of the manifest.
@@ -167,7 +170,7 @@ fn pack(
         }
         Ok(())
     });
-    let options = DiffOptions { root_entry: true, ..DiffOptions::default() };
+    let options = DiffOptions::default();
     let archived = layers::archive(&root, Path::new(""), &mut chunker, &options, task);
     let finished = chunker.finish();
     if let Some(failure) = failure {
@@ -178,7 +181,9 @@ fn pack(
     let list = Pieces { pieces: pieces.iter().map(|piece| piece.digest).collect() };
     let list = serde_json::to_vec(&list).unwrap_or_default();
     let index = compressed(store, &list, INDEX, threads)?;
-    let record = MountRecord { id: id.to_owned(), used, index: index.digest };
+    let own = root.metadata(Path::new("")).during(action)?;
+    let attributes = (own.st_mode & 0o7777, own.st_uid, own.st_gid);
+    let record = MountRecord { id: id.to_owned(), used, index: index.digest, attributes };
     pieces.push(index);
     Ok(Some((record, pieces)))
 }
@@ -261,7 +266,7 @@ async fn bring(store: &Store, imports: &Imports, id: &str, task: &Arc<Task>) -> 
     };
     let (sender, receiver) = mpsc::channel::<Result<Bytes, Cause>>(2);
     let (store, working) = (store.clone(), Arc::clone(&child));
-    let (name, used) = (id.to_owned(), record.used);
+    let (name, used, (mode, uid, gid)) = (id.to_owned(), record.used, record.attributes);
     let unpacking = tokio::task::spawn_blocking(move || {
         let active = store.begin().during(action)?;
         let stream = layers::decompress(Arriving { receiver, piece: Bytes::new() });
@@ -269,6 +274,10 @@ async fn bring(store: &Store, imports: &Imports, id: &str, task: &Arc<Task>) -> 
             ApplyOptions { whiteouts: Whiteouts::Literal, limits, ..ApplyOptions::default() };
         let root = active.root().during(action)?;
         layers::apply(stream.during(action)?, &root, &options, &working).during(action)?;
+        let top = active.dir().join("fs");
+        std::os::unix::fs::chown(&top, Some(uid), Some(gid))
+            .map_err(Error::file("setting the owner of", &top))?;
+        set_mode(&top, mode & 0o7777)?;
         store.adopt_cache_mount(&name, used, &active).during(action)
     });
     let mut arriving = stream::iter(listed)

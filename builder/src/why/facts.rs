@@ -133,7 +133,7 @@ pub(crate) fn gather(
         Op::Copy(op) => copy(&mut facts, op),
     }
     let names = build.request.run.names();
-    if !names.is_empty() {
+    if !names.is_empty() && matches!(step.op, Op::Run(_)) {
         facts.set("--add-host, --no-hosts or the host name", &names);
     }
     facts
