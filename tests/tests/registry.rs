@@ -89,6 +89,7 @@ fn clients_of_others_over_tls_with_passwords_and_rules() {
             run(Command::new(&skopeo).args([
                 "--insecure-policy",
                 "copy",
+                "--preserve-digests",
                 "--src-cert-dir",
                 certs,
                 "--dest-cert-dir",
@@ -210,7 +211,10 @@ fn retention_collection_and_scrub_beside_a_server() {
     assert!(scrubbed.text().contains(&format!("broken {layer}")));
     let repaired = care(&["scrub", "--repair"]).code(1);
     assert!(repaired.text().contains(&format!("lacks {layer}")), "{}", repaired.text());
-    // The next push brings it again.
+    // The image that lacks something is deleted, and pushed again.
+    let digest = bench.rcopy(["digest", &format!("docker://{left}")]).ok().text().to_owned();
+    let at = format!("/v2/ci/app/manifests/{digest}");
+    assert_eq!(wire::send(&served.address, "DELETE", &at, &[], b"").status, 202);
     let from = format!("oci:{}:x", bench.path().join("build-3").display());
     bench.rcopy(["copy", &from, &format!("docker://{left}")]).ok();
     care(&["scrub"]).ok();

@@ -20,6 +20,9 @@ use crate::http::route::Route;
 use crate::http::server::Shared;
 use crate::pattern::Pattern;
 
+/// A `Basic` header without name and password.
+const NOTHING: &str = "Basic Og==";
+
 /// Who may do what.
 #[derive(Debug, Clone, Default)]
 pub enum Auth {
@@ -185,7 +188,8 @@ impl Access {
         let sent = call.header(header::AUTHORIZATION).unwrap_or_default();
         let (scheme, value) = sent.split_once(' ').unwrap_or((sent, ""));
         let who = match (&self.passwords, &self.tokens) {
-            _ if sent.is_empty() => Who::Nobody,
+            // Skopeo and Podman send an empty name and password when they have none.
+            _ if sent.is_empty() || sent == NOTHING => Who::Nobody,
             (Some(passwords), _) if scheme.eq_ignore_ascii_case("basic") => {
                 match shared.passwords.check(passwords, value.trim()).await {
                     Some(user) => Who::User(user),

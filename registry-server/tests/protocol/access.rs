@@ -53,9 +53,13 @@ async fn passwords_and_rules() {
         assert_eq!(bert.blob(name, CONFIG).await, 403);
         assert_eq!(nobody.blob(name, CONFIG).await, 401);
     }
-    for (http, team, public, catalog) in
-        [(&anna, 200, 200, 200), (&bert, 200, 200, 403), (&nobody, 401, 200, 401)]
-    {
+    let empty = nobody.authorized(&basic(":"));
+    for (http, team, public, catalog) in [
+        (&anna, 200, 200, 200),
+        (&bert, 200, 200, 403),
+        (&nobody, 401, 200, 401),
+        (&empty, 401, 200, 401),
+    ] {
         assert_eq!(http.get("/v2/team/app/manifests/v1").await.status(), team);
         assert_eq!(http.get("/v2/public/app/manifests/v1").await.status(), public);
         assert_eq!(http.get("/v2/_catalog").await.status(), catalog);

@@ -37,7 +37,7 @@ pub(crate) struct Gc {
 pub(crate) struct Scrub {
     #[command(flatten)]
     place: Place,
-    /// Delete what is broken, so that the next push brings it again
+    /// Delete what is broken; delete the images that lack it, too, then push them again
     #[arg(long)]
     repair: bool,
 }
