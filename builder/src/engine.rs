@@ -1,11 +1,12 @@
 //! The executor: keys, the cache, and the work of steps.
 
+mod executor;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
-use async_trait::async_trait;
 use futures::future::BoxFuture;
 use image::Digest;
 use layers::{Root, Stack};
@@ -25,7 +26,6 @@ use crate::inputs::{Input, Inputs};
 use crate::layer::Layers;
 use crate::plan::key::{Key, KeyBuilder, definition};
 use crate::plan::{CopyOp, CopySource, From, Op, Plan, RunMountKind, RunOp, Step, StepId};
-use crate::solve::Executor;
 use crate::step::copy::Remote;
 use crate::step::{self, copy, run, select, workdir};
 use crate::why::{self, Explanation, Facts, FileFact, Trace};
@@ -671,68 +671,5 @@ trait AndThenMount {
 impl AndThenMount for store::Result<Stack> {
     fn and_then_mount(self, action: &str) -> Result<Root> {
         self.during(action)?.mount().during(action)
-    }
-}
-
-#[async_trait]
-impl Executor for Engine {
-    async fn key(&self, id: StepId, inputs: &[Key], task: &Arc<Task>) -> Result<Key> {
-        let step = self.0.step(id);
-        let at = |error| step::at(&self.0.file, step, error);
-        if let Op::Copy(op) = &step.op {
-            let all = self.0.fetch(id, op, task).await.map_err(at)?;
-            lock(&self.0.remotes).insert(id, all);
-        }
-        let (build, inputs, task) = (Arc::clone(&self.0), inputs.to_vec(), Arc::clone(task));
-        let keys = move || build.keys(id, &inputs, false, &task).map(|(key, _)| key);
-        bridge::blocking(keys).await.map_err(at)
-    }
-
-    async fn recall(&self, id: StepId, key: Key, task: &Arc<Task>) -> Result<Option<Key>> {
-        let step = self.0.step(id);
-        // What a graft puts together is known when its parts are.
-        let known = match step.op {
-            Op::Image(_) => true,
-            Op::Graft => {
-                let parts: Option<Vec<Key>> = step.inputs().map(|id| self.0.key_of(id)).collect();
-                match parts {
-                    Some(parts) => self.0.keys(id, &parts, false, task)?.0 == key,
-                    None => return Ok(None),
-                }
-            }
-            _ => false,
-        };
-        if known {
-            lock(&self.0.keys).insert(id, key);
-            return Ok(Some(key));
-        }
-        let made = lock(&self.0.made).get(&key).cloned();
-        if made.is_some_and(|made| made.new || !step.fresh) {
-            lock(&self.0.keys).insert(id, key);
-            return Ok(Some(key));
-        }
-        if step.fresh {
-            return Ok(None);
-        }
-        let build = Arc::clone(&self.0);
-        let found = bridge::blocking(move || build.record(id, key)).await?;
-        if let Some((key, made)) = found {
-            self.0.keep(id, key, made);
-            return Ok(Some(key));
-        }
-        if self.0.request.cache.from.is_empty() {
-            return Ok(None);
-        }
-        let imports = self.0.imports(task).await;
-        let Some(made) = self.0.remote(id, imports) else { return Ok(None) };
-        if let Some(remote) = &made.remote {
-            task.note(format!("from the cache {}", imports.name(remote)));
-        }
-        self.0.keep(id, key, made);
-        Ok(Some(key))
-    }
-
-    async fn execute(&self, id: StepId, inputs: &[Key], key: Key, task: &Arc<Task>) -> Result<Key> {
-        self.0.run(id, inputs, key, task).await
     }
 }
