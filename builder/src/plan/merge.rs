@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use super::{Plan, Step, StepId, Target};
 
 impl Plan {
-    /// The steps that something is made of, or that must have worked.
+    /// The steps that something is made of, every layer of the images included, or that must have
+    /// worked.
     pub fn wanted(&self) -> Vec<StepId> {
         let each = |target: &'_ Target| -> Vec<StepId> {
-            target.step.iter().chain(&target.also).copied().collect()
+            let layers = target.image.history.iter().filter_map(|item| item.layer);
+            target.step.iter().chain(&target.also).copied().chain(layers).collect()
         };
         self.targets.iter().flat_map(each).collect()
     }

@@ -81,16 +81,17 @@ impl Outputs {
         let mut settings: Option<Settings> = None;
         for text in outputs {
             let own = all.add(text)?;
+            // Files have no layers.
+            if own == Settings::default() && is_files(text) {
+                continue;
+            }
             if settings.as_ref().is_some_and(|known| *known != own) {
                 return Err(Failure::usage(format!(
                     "--output {text:?}: it wants layers or media types that another output does not"
                 ))
                 .hint("a build makes one image: build once for each, the second is cached"));
             }
-            // Files have no layers.
-            if own != Settings::default() || !is_files(text) {
-                settings = Some(own);
-            }
+            settings = Some(own);
         }
         all.settings = settings.unwrap_or_default();
         Ok(all)
