@@ -31,7 +31,8 @@ impl PlatformFlags {
             let platform = match text {
                 "local" => Platform::host(),
                 text => text.parse::<Platform>().map_err(|error| {
-                    Failure::from(error).context("reading --platform".to_owned())
+                    let failure = Failure::from(error).context("reading --platform".to_owned());
+                    Failure { code: Some(2), ..failure }
                 })?,
             };
             if !platforms.contains(&platform) {
