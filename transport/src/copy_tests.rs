@@ -424,7 +424,15 @@ async fn referrers_travel_when_asked() {
     run(&from, &to, &CopyOptions { referrers: true, ..all() }).await.unwrap();
     assert_eq!(to.referrers(&root).await.unwrap()[0].digest, signature.digest);
     assert_eq!(to.referrers(&signature).await.unwrap()[0].digest, second.digest);
-    assert_eq!(to.calls.lock().unwrap().last(), Some(&("publish", root.digest)));
+    // The name comes last, and not again where it is there already.
+    let fresh = sink();
+    run(&from, &fresh, &CopyOptions { referrers: true, ..all() }).await.unwrap();
+    assert_eq!(fresh.calls.lock().unwrap().last(), Some(&("publish", root.digest)));
+    let published = |probe: &Probe| {
+        let calls = probe.calls.lock().unwrap();
+        calls.iter().filter(|call| **call == ("publish", root.digest)).count()
+    };
+    assert_eq!((published(&to), published(&fresh)), (1, 1));
 }
 
 fn manifest_of(memory: &Memory, config: Descriptor, layers: Vec<Descriptor>) -> Descriptor {

@@ -223,6 +223,10 @@ impl Sink for Sharing {
         self.inner.refer(subject, referrer, document).await
     }
 
+    async fn referring(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        self.inner.referring(subject).await
+    }
+
     fn sibling(&self, tag: &Tag) -> Option<Box<dyn Sink>> {
         self.inner.sibling(tag)
     }
