@@ -10,6 +10,7 @@
     reason = "this program's result is its output"
 )]
 
+mod buildkit;
 mod disk;
 mod failure;
 mod fixtures;
@@ -32,13 +33,13 @@ use crate::fixtures::Fixtures;
 use crate::race::Race;
 use crate::tools::Tools;
 
-/// Measure rbuild and rcopy beside buildah, podman, skopeo and crun
+/// Measure rbuild and rcopy beside buildah, podman, BuildKit, skopeo and crun
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only the works whose id or title contains this; repeat for several
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Only these programs: rbuild, rcopy, buildah, podman, skopeo, crun, floor
+    /// Only these programs: rbuild, rcopy, buildah, podman, buildkit, skopeo, crun, floor
     #[arg(long, value_name = "PROGRAM", value_delimiter = ',')]
     tools: Vec<String>,
     /// How often each program does each work; short works are done four times as often
@@ -56,6 +57,9 @@ struct Arguments {
     /// Where rbuild and rcopy are (default: build them, and take them from beside this program)
     #[arg(long, value_name = "DIR")]
     bins: Option<PathBuf>,
+    /// Where peers are that Debian does not have, or newer than its: buildctl, buildkitd, ...
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -83,7 +87,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         None => build()?,
     };
     let disk = Disk::new()?;
-    let tools = Tools::find(&bins, disk.path(), &arguments.tools)?;
+    let tools = Tools::find(&bins, arguments.peers.as_deref(), disk.path(), &arguments.tools)?;
     let fixtures = Fixtures::new(&arguments.cache, arguments.quick)?;
     let rounds = if arguments.quick { 2 } else { arguments.rounds.max(1) };
     let mut race = Race::new(rounds, disk.path());

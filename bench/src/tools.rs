@@ -1,8 +1,10 @@
 //! The programs under test, and how each is told to do the same thing.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::buildkit::Daemon;
 use crate::failure::{Failure, Result, check, context, output};
 
 /// A program that builds, pulls and pushes images in a store of its own.
@@ -11,6 +13,8 @@ pub(crate) enum Builder {
     Rbuild,
     Buildah,
     Podman,
+    /// Its daemon is running already, and keeps what it builds in its cache.
+    Buildkit,
 }
 
 impl Builder {
@@ -19,6 +23,7 @@ impl Builder {
             Builder::Rbuild => "rbuild",
             Builder::Buildah => "buildah",
             Builder::Podman => "podman",
+            Builder::Buildkit => "buildkit",
         }
     }
 }
@@ -26,20 +31,27 @@ impl Builder {
 /// What is there of the programs, and where they may write.
 pub(crate) struct Tools {
     bins: PathBuf,
+    peers: Option<PathBuf>,
     temporary: PathBuf,
     chosen: Vec<String>,
 }
 
 impl Tools {
     /// All programs that exist, or those of them that were chosen.
-    pub(crate) fn find(bins: &Path, temporary: &Path, chosen: &[String]) -> Result<Tools> {
+    pub(crate) fn find(
+        bins: &Path,
+        peers: Option<&Path>,
+        temporary: &Path,
+        chosen: &[String],
+    ) -> Result<Tools> {
         // Podman's own limits may be above those of this process, which it may not be able to raise.
         let settings =
             "[containers]\ndefault_ulimits = [\"nofile=16384:16384\", \"nproc=16384:16384\"]\n";
         let file = temporary.join("containers.conf");
         context("writing containers.conf", std::fs::write(file, settings))?;
         let (bins, temporary) = (bins.to_owned(), temporary.to_owned());
-        Ok(Tools { bins, temporary, chosen: chosen.to_vec() })
+        let peers = peers.map(Path::to_owned);
+        Ok(Tools { bins, peers, temporary, chosen: chosen.to_vec() })
     }
 
     /// Whether a program takes part.
@@ -48,13 +60,18 @@ impl Tools {
         chosen && (name == "floor" || self.path(name).is_some())
     }
 
+    /// Our own programs are where they were built; a peer is in the directory of newer ones, else
+    /// where Debian puts it.
     fn path(&self, name: &str) -> Option<PathBuf> {
-        let own = self.bins.join(name);
-        let path = match name {
-            "rbuild" | "rcopy" => own,
-            _ => Path::new("/usr/bin").join(name),
+        let name = if name == "buildkit" { "buildctl" } else { name };
+        let places = match name {
+            "rbuild" | "rcopy" => vec![self.bins.clone()],
+            _ => {
+                let debian = ["/usr/bin", "/usr/sbin"].map(PathBuf::from);
+                self.peers.iter().cloned().chain(debian).collect()
+            }
         };
-        path.exists().then_some(path)
+        places.into_iter().map(|place| place.join(name)).find(|path| path.exists())
     }
 
     /// A command of a program.
@@ -64,7 +81,7 @@ impl Tools {
 
     /// The builders that take part.
     pub(crate) fn builders(&self) -> Vec<Builder> {
-        let all = [Builder::Rbuild, Builder::Buildah, Builder::Podman];
+        let all = [Builder::Rbuild, Builder::Buildah, Builder::Podman, Builder::Buildkit];
         all.into_iter().filter(|builder| self.has(builder.name())).collect()
     }
 
@@ -82,8 +99,15 @@ impl Tools {
 
     /// An empty image store of a builder; what was there before goes.
     pub(crate) fn store(&self, builder: Builder, name: &str) -> Result<Store<'_>> {
-        let store = Store { tools: self, builder, root: self.temporary(name).join(builder.name()) };
+        let root = self.temporary(name).join(builder.name());
+        let mut store =
+            Store { tools: self, builder, root, daemon: None, last: RefCell::default() };
         store.clear();
+        if builder == Builder::Buildkit {
+            let program = |name: &str| self.path(name).unwrap_or_else(|| PathBuf::from(name));
+            let (daemon, runtime) = (program("buildkitd"), program("runc"));
+            store.daemon = Some(Daemon::start(&daemon, &runtime, &store.root)?);
+        }
         Ok(store)
     }
 }
@@ -93,6 +117,9 @@ pub(crate) struct Store<'a> {
     tools: &'a Tools,
     builder: Builder,
     root: PathBuf,
+    daemon: Option<Daemon>,
+    /// What BuildKit built last, as it has no images to look into: Dockerfile and context.
+    last: RefCell<(PathBuf, PathBuf)>,
 }
 
 impl Store<'_> {
@@ -105,6 +132,10 @@ impl Store<'_> {
         let mut command = self.tools.command(self.builder.name());
         match self.builder {
             Builder::Rbuild => drop(command.arg("--root").arg(&self.root)),
+            Builder::Buildkit => {
+                let address = self.daemon.as_ref().map_or("", Daemon::address);
+                command.args(["--addr", address]);
+            }
             Builder::Buildah | Builder::Podman => {
                 command.arg("--root").arg(self.root.join("root"));
                 command.arg("--runroot").arg(self.root.join("run"));
@@ -121,19 +152,33 @@ impl Store<'_> {
     /// Builds with the step cache on, as it is by default (for Buildah: as `--layers` has it).
     pub(crate) fn build(&self, dockerfile: &Path, context: &Path, name: &str) -> Command {
         let mut command = self.command();
+        if self.builder == Builder::Buildkit {
+            self.last.replace((dockerfile.to_owned(), context.to_owned()));
+            return with_dockerfile(command, dockerfile, context);
+        }
         command.arg(if self.builder == Builder::Podman { "build" } else { "bud" });
         match self.builder {
             Builder::Rbuild => drop(command.args(["--progress", "plain"])),
             Builder::Buildah => drop(command.arg("--layers")),
-            Builder::Podman => {}
+            Builder::Podman | Builder::Buildkit => {}
         }
         command.args(["--tls-verify=false", "--network", "none", "-t", name, "-f"]);
         command.arg(dockerfile).arg(context);
         command
     }
 
+    /// Gets an image, unpacked where the builder does that on its own time.
     pub(crate) fn pull(&self, image: &str) -> Command {
         let mut command = self.command();
+        if self.builder == Builder::Buildkit {
+            let directory = self.root.join("pull");
+            let text = format!("FROM {image}\nWORKDIR /pulled\n");
+            let _ = std::fs::create_dir_all(&directory);
+            let file = directory.join("Dockerfile");
+            let _ = std::fs::write(&file, text);
+            self.last.replace((file.clone(), directory.clone()));
+            return with_dockerfile(command, &file, &directory);
+        }
         command.args(["pull", "--quiet", "--tls-verify=false", image]);
         command
     }
@@ -152,6 +197,9 @@ impl Store<'_> {
     /// What a shell script prints in the image, unmeasured; fails if the script does.
     pub(crate) fn script(&self, image: &str, script: &str) -> Result<String> {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+        if self.builder == Builder::Buildkit {
+            return self.look(script).map(text);
+        }
         if self.builder != Builder::Buildah {
             let mut command = self.command();
             command.args(["run", "--rm", "--network", "none", image, "/bin/sh", "-ec", script]);
@@ -164,16 +212,41 @@ impl Store<'_> {
         done
     }
 
+    /// Builds on what BuildKit built last: one step that fails if the script does.
+    fn look(&self, script: &str) -> Result<Vec<u8>> {
+        let (dockerfile, directory) = self.last.borrow().clone();
+        let text = context("reading a Dockerfile", std::fs::read_to_string(&dockerfile))?;
+        let file = self.root.join("Dockerfile.look");
+        let text = format!("{text}\nUSER root\nRUN {script}\n");
+        context("writing a Dockerfile", std::fs::write(&file, text))?;
+        output(&mut with_dockerfile(self.command(), &file, &directory))
+    }
+
     /// Forgets an image, and what the builder keeps of it where that is a command of its own.
     pub(crate) fn remove(&self, image: &str) -> Result<()> {
+        if self.builder == Builder::Buildkit {
+            return Ok(());
+        }
         check(self.command().args(["rmi", "-f", image]))
     }
 }
 
 impl Drop for Store<'_> {
     fn drop(&mut self) {
+        self.daemon = None;
         self.clear();
     }
+}
+
+/// Tells `buildctl` to build without a network.
+fn with_dockerfile(mut command: Command, dockerfile: &Path, context: &Path) -> Command {
+    let directory = dockerfile.parent().unwrap_or_else(|| Path::new("."));
+    let name = dockerfile.file_name().unwrap_or_default().to_string_lossy();
+    command.args(["build", "--progress", "plain", "--frontend", "dockerfile.v0"]);
+    command.args(["--opt", "force-network-mode=none", "--opt", &format!("filename={name}")]);
+    command.args(["--local", &format!("context={}", context.display())]);
+    command.args(["--local", &format!("dockerfile={}", directory.display())]);
+    command
 }
 
 fn with(mut command: Command, arguments: &[&str]) -> Command {

@@ -561,19 +561,21 @@ impl Build {
         let destination = Path::new(&op.destination);
         let owner_in =
             |root: &Root| op.chown.as_deref().map(|text| users::owner(root, text)).transpose();
+        let placing = |owner| copy::Placing { owner, epoch, threads: self.env.threads };
         if parent.is_none() {
-            return selection.work(op, &alone, destination, owner_in(&alone)?, epoch, task);
+            let owner = owner_in(&alone)?;
+            return selection.work(op, &alone, destination, placing(owner), task);
         }
         let root = active.stack(parent).and_then_mount(action)?;
         let owner = owner_in(&root)?;
         if op.link {
             // What is below does not matter: no link of it is followed, no directory of it used.
-            return selection.work(op, &alone, destination, owner, epoch, task);
+            return selection.work(op, &alone, destination, placing(owner), task);
         }
         let trimmed = Path::new(op.destination.trim_end_matches('/'));
         let missing = root.metadata(trimmed).is_err_and(|error| select::gone(&error));
         if !missing || !selection.fills(op) {
-            return selection.work(op, &root, destination, owner, epoch, task);
+            return selection.work(op, &root, destination, placing(owner), task);
         }
         // A new directory lies in this layer alone: it is filled without the detour through the
         // overlay, which must not be mounted meanwhile.
@@ -582,7 +584,7 @@ impl Build {
         let found = select::locate(&root, trimmed)?;
         drop(root);
         let (path, _) = found.ok_or(Error::Panicked)?;
-        selection.work(op, &alone, &path, owner, epoch, task)
+        selection.work(op, &alone, &path, placing(owner), task)
     }
 
     /// The key of a copy from another step by what is copied, not by how that was made.

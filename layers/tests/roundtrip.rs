@@ -178,13 +178,19 @@ proptest! {
             let again = pack(back.path());
             prop_assert!(without_root(&tar) == without_root(&again));
 
-            let copied = TempDir::new().unwrap();
-            let (from, to) = (Root::open(temp.path()).unwrap(), Root::open(copied.path()).unwrap());
-            let (here, task) = (Path::new(""), Task::silent());
-            copy(&from, here, &to, here, &CopyOptions::default(), &task).unwrap();
-            let mut found = tree(copied.path());
-            found.remove(Path::new(""));
-            prop_assert_eq!(&wanted, &found);
+            let (from, here, task) =
+                (Root::open(temp.path()).unwrap(), Path::new(""), Task::silent());
+            let mut counts = Vec::new();
+            for threads in [1, 3] {
+                let copied = TempDir::new().unwrap();
+                let to = Root::open(copied.path()).unwrap();
+                let options = CopyOptions { threads, ..CopyOptions::default() };
+                counts.push(copy(&from, here, &to, here, &options, &task).unwrap());
+                let mut found = tree(copied.path());
+                found.remove(Path::new(""));
+                prop_assert_eq!(&wanted, &found);
+            }
+            prop_assert_eq!(&counts[0], &counts[1]);
         }
     }
 
@@ -521,4 +527,20 @@ fn a_cancelled_task_stops_the_work() {
     let here = Path::new("");
     let error = archive(&root, here, &mut Vec::new(), &options(), &task).unwrap_err();
     assert!(matches!(error, layers::Error::Cancelled(_)), "{error}");
+}
+
+#[test]
+fn a_file_that_cannot_be_copied_stops_all_threads() {
+    let (from, to) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    for number in 0..300 {
+        fs::create_dir_all(from.path().join(format!("d{}", number % 7))).unwrap();
+        fs::write(from.path().join(format!("d{}/f{number}", number % 7)), [7; 100]).unwrap();
+    }
+    // In the way: a directory that a file may not replace.
+    fs::create_dir_all(to.path().join("d3/f150")).unwrap();
+    let (source, target) = (Root::open(from.path()).unwrap(), Root::open(to.path()).unwrap());
+    let options = CopyOptions { threads: 4, ..CopyOptions::default() };
+    let here = Path::new("");
+    let error = copy(&source, here, &target, here, &options, &Task::silent()).unwrap_err();
+    assert!(error.to_string().contains("d3/f150"), "{error}");
 }

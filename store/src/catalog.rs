@@ -15,7 +15,14 @@ use crate::{Error, Result};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The version of the schema below, kept in SQLite's `user_version`.
-pub(crate) const SCHEMA_VERSION: i64 = 1;
+pub(crate) const SCHEMA_VERSION: i64 = 2;
+
+/// Values are up to megabytes long. Their table has row ids and its key an index: in a table without
+/// row ids SQLite reads whole values to compare keys.
+const MEMOS: &str = "
+CREATE TABLE memos(id INTEGER PRIMARY KEY, space TEXT NOT NULL, key BLOB NOT NULL, used INTEGER NOT NULL, value BLOB NOT NULL);
+CREATE UNIQUE INDEX memos_key ON memos(space, key);
+";
 
 const SCHEMA: &str = "
 -- Content. A row is made in the transaction that moves the file into place.
@@ -33,7 +40,6 @@ CREATE TABLE aliases(chain BLOB PRIMARY KEY, id BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX aliases_id ON aliases(id);
 -- The build cache.
 CREATE TABLE steps(key BLOB PRIMARY KEY, snapshot BLOB, layer BLOB, info TEXT, note TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE memos(space TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, used INTEGER NOT NULL, PRIMARY KEY(space, key)) WITHOUT ROWID;
 CREATE TABLE mounts(directory TEXT PRIMARY KEY, id TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE containers(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image TEXT, snapshot BLOB, created INTEGER NOT NULL) WITHOUT ROWID;
 -- Who is at work, and what must not be collected meanwhile. Kinds: 0 blob, 1 snapshot.
@@ -182,7 +188,7 @@ impl Catalog {
                 connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
             if version == 0 {
                 connection.execute_batch(&format!(
-                    "BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                    "BEGIN IMMEDIATE; {SCHEMA} {MEMOS} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
                 ))?;
             }
             Ok(())
@@ -205,6 +211,18 @@ impl Catalog {
         log.push("-wal");
         let connection = Mutex::new(settle("opening the database", attempt)?);
         Ok(Catalog { connection, log: log.into() })
+    }
+
+    /// Brings a database of an earlier version up to this one. What is remembered may be forgotten at
+    /// any time, so it is.
+    pub(crate) fn migrate(&self) -> Result<()> {
+        self.write("bringing the catalog up to this version", |db| {
+            let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            if version == 1 {
+                db.execute_batch(&format!("DROP TABLE memos; {MEMOS} PRAGMA user_version = 2;"))?;
+            }
+            Ok(())
+        })
     }
 
     fn connection(&self) -> std::sync::MutexGuard<'_, Connection> {

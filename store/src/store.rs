@@ -61,6 +61,9 @@ impl Store {
             }
             None => create(root, options.user_xattr)?,
         };
+        if catalog.version()? < SCHEMA_VERSION {
+            catalog.migrate()?;
+        }
         let version = catalog.version()?;
         if version != SCHEMA_VERSION {
             let reason =

@@ -217,10 +217,21 @@ fn big_run<'a>(
                 let registry = Registry::empty(&registry)?;
                 let name = registry.name("app");
                 let mut build = store.build(&file, &empty, &name);
-                if builder == Builder::Rbuild {
-                    build.args(["--compression", compression]);
+                match builder {
+                    Builder::Rbuild => drop(build.args(["--compression", compression])),
+                    // Its build is its push.
+                    Builder::Buildkit => {
+                        let to = format!(
+                            "type=image,name={name},push=true,compression={compression},oci-mediatypes=true"
+                        );
+                        build.args(["--output", &to]);
+                    }
+                    Builder::Buildah | Builder::Podman => {}
                 }
-                let usage = lap.run(build)?.and(lap.run(store.push(&name, &name, compression))?);
+                let mut usage = lap.run(build)?;
+                if builder != Builder::Buildkit {
+                    usage = usage.and(lap.run(store.push(&name, &name, compression))?);
+                }
                 store.remove(&name)?;
                 check(&mut store.pull(&name))?;
                 store.script(&name, &test)?;

@@ -223,11 +223,11 @@ impl Selection {
         op: &CopyOp,
         to: &Root,
         destination: &Path,
-        owner: Option<(u32, u32)>,
-        epoch: Option<i64>,
+        placing: Placing,
         task: &Task,
     ) -> Result<()> {
-        let copies = Copies { selection: self, op, to, owner, epoch, task };
+        let Placing { owner, epoch, threads } = placing;
+        let copies = Copies { selection: self, op, to, owner, epoch, threads, task };
         let exists = to.metadata(destination).is_ok_and(|stat| is(&stat, FileType::Directory));
         let directory = op.destination.ends_with('/') || exists || op.parents;
         if self.parts.len() > 1 && !directory {
@@ -246,12 +246,24 @@ impl Selection {
     }
 }
 
+/// How copies are made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Placing {
+    /// Everything belongs to this user and group; else to root, or to whom it belongs there.
+    pub(crate) owner: Option<(u32, u32)>,
+    /// The time of files that come from elsewhere, seconds since 1970.
+    pub(crate) epoch: Option<i64>,
+    /// How many threads copy files.
+    pub(crate) threads: usize,
+}
+
 struct Copies<'a> {
     selection: &'a Selection,
     op: &'a CopyOp,
     to: &'a Root,
     owner: Option<(u32, u32)>,
     epoch: Option<i64>,
+    threads: usize,
     task: &'a Task,
 }
 
@@ -318,6 +330,7 @@ impl Copies<'_> {
             keep: &|path, is_dir| filter.keep(path, is_dir),
             follow: true,
             parents: (uid, gid, 0o755),
+            threads: self.threads,
             ..CopyOptions::default()
         };
         let copied = copy(&part.tree.root, &item.source, self.to, &target, &options, self.task)

@@ -18,7 +18,7 @@ use crate::images;
 use crate::plan::copy::clean;
 use crate::plan::key::KeyBuilder;
 use crate::plan::{Chmod, CopyOp, CopySource, From};
-use crate::step::copy::{Remote, prepare};
+use crate::step::copy::{Placing, Remote, prepare};
 use crate::{Env, Pull, Result, SourceFile, users};
 
 /// Where the files of [`copy`] are.
@@ -108,7 +108,8 @@ pub async fn copy(
         let mut key = KeyBuilder::new("working-copy");
         selection.digest(threads, &mut key, &owned)?;
         let owner = op.chown.as_deref().map(|text| users::owner(&root, text)).transpose()?;
-        selection.work(&op, &root, Path::new(&op.destination), owner, None, &owned)?;
+        let placing = Placing { owner, epoch: None, threads };
+        selection.work(&op, &root, Path::new(&op.destination), placing, &owned)?;
         Ok::<_, crate::Error>((key.finish().0, selection.is_directories()))
     })
     .await?;

@@ -1,24 +1,28 @@
 //! Copying files from one root to another: COPY and ADD.
 
+mod place;
+mod pool;
+
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, fchmod, fstat, futimens, linkat, mkdirat, mknodat,
-    openat, statat, symlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, Stat, fstat, futimens, linkat, mkdirat, mknodat, statat,
+    symlinkat,
 };
 use rustix::io::Errno;
 use task::Task;
 
+use self::place::{Made, Placer, Source};
+use self::pool::{BATCH, Batch, Plain, Pool};
 use crate::apply::modified;
-use crate::owner;
-use crate::root::{Entry, chmod_node, list, make_dir, open_dir, remove};
+use crate::root::{Entry, list, make_dir, open_dir, remove};
 use crate::xattr::At;
-use crate::{Error, Result, Root, contents};
+use crate::{Error, Result, Root};
 
 /// What to do with one path of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub struct CopyOptions<'a> {
     /// Everything belongs to this user and group instead of the source's.
     pub owner: Option<(u32, u32)>,
     /// The permission bits (07777) of a copy, given the `st_mode` (kind and bits) of the source.
-    pub mode: &'a dyn Fn(u32) -> u32,
+    pub mode: &'a (dyn Fn(u32) -> u32 + Sync),
     /// The modification time (seconds and nanoseconds since 1970) of every copy instead of the
     /// source's.
     pub mtime: Option<(i64, u32)>,
@@ -52,6 +56,8 @@ pub struct CopyOptions<'a> {
     /// Whether a file may take the place of a directory and the other way round; otherwise that
     /// is [`Error::Conflict`].
     pub replace: bool,
+    /// How many threads copy the files of a tree; with one it is the caller's.
+    pub threads: usize,
 }
 
 impl Default for CopyOptions<'_> {
@@ -64,6 +70,7 @@ impl Default for CopyOptions<'_> {
             follow: false,
             parents: (0, 0, 0o755),
             replace: false,
+            threads: 1,
         }
     }
 }
@@ -103,17 +110,28 @@ pub fn copy(
     options: &CopyOptions<'_>,
     task: &Task,
 ) -> Result<Copied> {
-    let mut copier = Copier {
-        to,
-        options,
+    let placer = Placer {
+        owner: options.owner,
+        mode: options.mode,
+        mtime: options.mtime,
+        replace: options.replace,
         task,
-        links: HashMap::new(),
-        parents: Vec::new(),
-        copied: Copied::default(),
+        copied: Mutex::default(),
     };
-    copier.run(from, source, target)?;
-    copier.finish_parents()?;
-    Ok(copier.copied)
+    let walk = |pool: Option<&Pool<'_>>| {
+        let links = HashMap::new();
+        let mut walker = Walker { to, options, placer: &placer, pool, links, parents: Vec::new() };
+        walker.run(from, source, target)?;
+        Ok(walker.parents)
+    };
+    let parents = match options.threads {
+        0 | 1 => walk(None)?,
+        threads => Pool::during(&placer, threads, |pool| walk(Some(pool)))?,
+    };
+    finish_parents(to, &parents, options.mtime)?;
+    let mut copied = placer.copied.into_inner().unwrap_or_else(PoisonError::into_inner);
+    copied.skipped.sort();
+    Ok(copied)
 }
 
 /// The extended attributes that a copy of this name in an open directory takes along, sorted by
@@ -134,36 +152,36 @@ pub fn attributes(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<(Vec<u8>, Vec
 
 /// As many levels of directories are held open at once on each side.
 const DEPTH: usize = 256;
-/// No more lines than this say what was skipped.
-const NOTES: usize = 100;
 
-struct Copier<'a> {
+struct Walker<'a> {
     to: &'a Root,
     options: &'a CopyOptions<'a>,
-    task: &'a Task,
+    placer: &'a Placer<'a>,
+    /// Who copies the files; without it they are copied on the way.
+    pool: Option<&'a Pool<'a>>,
     /// Where files with several names went: directory and name.
     links: HashMap<(u64, u64), PathBuf>,
     /// Parents of the target that were made.
     parents: Vec<PathBuf>,
-    copied: Copied,
 }
 
 /// A directory being copied.
 struct Level {
     /// Relative to the source.
     path: PathBuf,
-    from: OwnedFd,
+    from: Arc<OwnedFd>,
     stat: Stat,
     /// Relative to the target's root.
     target: PathBuf,
-    /// Open once it was made; until then it is only made if something goes into it.
-    to: Option<OwnedFd>,
-    /// Whether its attributes are set on leaving.
-    attributes: bool,
+    top: bool,
+    /// Made only if something goes into it.
+    made: Option<Arc<Made>>,
+    /// To be copied by others.
+    files: Vec<Plain>,
     entries: std::vec::IntoIter<Entry>,
 }
 
-impl Copier<'_> {
+impl Walker<'_> {
     fn run(&mut self, from: &Root, source: &Path, target: &Path) -> Result<()> {
         let mut flags = OFlags::PATH;
         if !self.options.follow {
@@ -206,18 +224,6 @@ impl Copier<'_> {
             })
     }
 
-    /// Sets the times of the parents, which making something in them has changed.
-    fn finish_parents(&self) -> Result<()> {
-        let Some(mtime) = self.options.mtime else { return Ok(()) };
-        for path in &self.parents {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-            let fd = self.to.open_at(path, flags, Mode::empty())?;
-            futimens(fd, &modified(mtime))
-                .map_err(|errno| Error::file("setting the times of", path, errno))?;
-        }
-        Ok(())
-    }
-
     fn tree(&mut self, from: OwnedFd, target: &Path, keep: Keep) -> Result<()> {
         let top = self.level(PathBuf::new(), from, target.to_owned(), true)?;
         let mut levels = vec![top];
@@ -225,10 +231,11 @@ impl Copier<'_> {
             self.make(&mut levels)?;
         }
         while let Some(level) = levels.last_mut() {
-            self.task.check()?;
+            self.placer.task.check()?;
             let Some(entry) = level.entries.next() else {
-                if let Some(level) = levels.pop() {
-                    self.leave(&level)?;
+                if let Some(mut level) = levels.pop() {
+                    self.hand_on(&mut level)?;
+                    level.made.map_or(Ok(()), |made| self.placer.release(made))?;
                 }
                 continue;
             };
@@ -255,27 +262,59 @@ impl Copier<'_> {
                 continue;
             }
             self.make(&mut levels)?;
-            let Some(Level { from, to: Some(to), .. }) = levels.last() else { continue };
-            let source = Source::Name(from.as_fd(), &entry.name);
-            self.leaf(source, &stat, to.as_fd(), &entry.name, &target)?;
+            let Some(level) = levels.last_mut() else { continue };
+            let plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            if self.pool.is_some() && plain && stat.st_nlink == 1 {
+                level.files.push(Plain { name: entry.name, stat });
+                if level.files.len() == BATCH {
+                    self.hand_on(level)?;
+                }
+                continue;
+            }
+            let Some(made) = level.made.as_ref() else { continue };
+            let source = Source::Name(made.from.as_fd(), &entry.name);
+            let made = Arc::clone(made);
+            self.leaf(source, &stat, made.to.as_fd(), &entry.name, &target)?;
         }
         Ok(())
+    }
+
+    /// Gives the files of a directory to those who copy them.
+    fn hand_on(&self, level: &mut Level) -> Result<()> {
+        let files = std::mem::take(&mut level.files);
+        match (self.pool, &level.made) {
+            (Some(pool), Some(made)) if !files.is_empty() => {
+                pool.add(Batch { dir: Arc::clone(made), files })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn level(&self, path: PathBuf, from: OwnedFd, target: PathBuf, top: bool) -> Result<Level> {
         let failed = |errno| Error::file("reading", &path, errno);
         let stat = fstat(&from).map_err(failed)?;
         let entries = list(&from).map_err(failed)?.into_iter();
-        Ok(Level { path, from, stat, target, to: None, attributes: !top, entries })
+        Ok(Level {
+            path,
+            from: Arc::new(from),
+            stat,
+            target,
+            top,
+            made: None,
+            files: Vec::new(),
+            entries,
+        })
     }
 
     /// Makes the innermost directory and those around it that were waiting.
     fn make(&mut self, levels: &mut [Level]) -> Result<()> {
         for index in 0..levels.len() {
             let (outer, rest) = levels.split_at_mut(index);
-            let Some(level) = rest.first_mut().filter(|level| level.to.is_none()) else { continue };
-            let (fd, made) = match outer.last().and_then(|outer| outer.to.as_ref()) {
-                Some(parent) => self.make_in(parent.as_fd(), &level.target)?,
+            let Some(level) = rest.first_mut().filter(|level| level.made.is_none()) else {
+                continue;
+            };
+            let (to, new) = match outer.last().and_then(|outer| outer.made.as_ref()) {
+                Some(parent) => self.make_in(parent.to.as_fd(), &level.target)?,
                 None => match (level.target.parent(), level.target.file_name()) {
                     (Some(parent), Some(_)) => {
                         let parent = self.parents(parent)?;
@@ -284,9 +323,14 @@ impl Copier<'_> {
                     _ => (self.parents(&level.target)?, false),
                 },
             };
-            level.attributes |= made;
-            level.to = Some(fd);
-            self.copied.files += 1;
+            level.made = Some(Arc::new(Made {
+                from: Arc::clone(&level.from),
+                stat: level.stat,
+                to,
+                target: level.target.clone(),
+                attributes: new || !level.top,
+            }));
+            self.placer.count(|copied| copied.files += 1);
         }
         Ok(())
     }
@@ -317,66 +361,6 @@ impl Copier<'_> {
         open_dir(parent, name).map(|fd| (fd, true)).map_err(failed)
     }
 
-    /// Sets a directory's attributes, after everything in it was made.
-    fn leave(&mut self, level: &Level) -> Result<()> {
-        let (Some(to), true) = (&level.to, level.attributes) else { return Ok(()) };
-        let failed = |errno| Error::file("setting attributes of", &level.target, errno);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(to, c".", flags, Mode::empty()).map_err(failed)?;
-        self.finish(At::Fd(level.from.as_fd()), fd.as_fd(), &level.stat, &level.target)
-    }
-
-    /// Owner, mode, attributes and times of something that is open.
-    fn finish(
-        &mut self,
-        from: At<'_>,
-        to: BorrowedFd<'_>,
-        stat: &Stat,
-        target: &Path,
-    ) -> Result<()> {
-        let failed = |errno| Error::file("setting attributes of", target, errno);
-        let (uid, gid) = self.owner(Some(from), stat).map_err(failed)?;
-        owner::give(At::Fd(to), uid, gid).map_err(failed)?;
-        let mode = (self.options.mode)(stat.st_mode) & 0o7777;
-        fchmod(to, Mode::from_raw_mode(mode)).map_err(failed)?;
-        self.xattrs(from, At::Fd(to), target)?;
-        futimens(to, &modified(self.time(stat))).map_err(failed)
-    }
-
-    fn owner(&self, from: Option<At<'_>>, stat: &Stat) -> Result<(u32, u32), Errno> {
-        match (self.options.owner, from) {
-            (Some(owner), _) => Ok(owner),
-            (None, Some(from)) => owner::of(from, stat),
-            (None, None) => Ok((stat.st_uid, stat.st_gid)),
-        }
-    }
-
-    fn time(&self, stat: &Stat) -> (i64, u32) {
-        let own = (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0));
-        self.options.mtime.unwrap_or(own)
-    }
-
-    fn xattrs(&mut self, from: At<'_>, to: At<'_>, target: &Path) -> Result<()> {
-        let failed = |errno| Error::file("copying the attributes of", target, errno);
-        for (name, value) in from.kept().map_err(failed)? {
-            match to.set(&name, &value) {
-                Ok(()) => {}
-                Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL | Errno::ACCESS) => {
-                    let name = String::from_utf8_lossy(&name);
-                    self.skip(target, &format!("its attribute {name} cannot be set here"));
-                }
-                Err(errno) => return Err(failed(errno)),
-            }
-        }
-        Ok(())
-    }
-
-    fn skip(&mut self, path: &Path, what: &str) {
-        if self.copied.skipped.len() < NOTES {
-            self.copied.skipped.push(format!("{}: {what}", path.display()));
-        }
-    }
-
     /// Copies anything but a directory.
     fn leaf(
         &mut self,
@@ -387,23 +371,24 @@ impl Copier<'_> {
         target: &Path,
     ) -> Result<()> {
         if stat.st_nlink > 1 && self.link(stat, dir, name, target)? {
-            self.copied.files += 1;
+            self.placer.count(|copied| copied.files += 1);
             return Ok(());
         }
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => self.file(source, stat, dir, name, target)?,
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        match kind {
+            FileType::RegularFile => self.placer.file(source, stat, dir, name, target)?,
             FileType::Symlink => {
                 let link = source.link().map_err(|e| Error::file("reading link", target, e))?;
-                self.put(dir, name, target, &|| symlinkat(&link, dir, name))?;
-                self.finish_name(source, stat, dir, name, target)?;
+                self.placer.put(dir, name, target, &|| symlinkat(&link, dir, name))?;
+                self.placer.finish_name(source, stat, dir, name, target)?;
             }
             FileType::Socket => {
-                self.skip(target, "a socket cannot be copied");
+                self.placer.skip(target, "a socket cannot be copied");
                 return Ok(());
             }
-            kind => {
+            _ => {
                 let mode = Mode::from_raw_mode(0o600);
-                let made = self.put(dir, name, target, &|| match mknodat(
+                let made = self.placer.put(dir, name, target, &|| match mknodat(
                     dir,
                     name,
                     kind,
@@ -414,13 +399,15 @@ impl Copier<'_> {
                     other => other.map(|()| true),
                 })?;
                 if !made {
-                    self.skip(target, "the device cannot be made here");
+                    self.placer.skip(target, "the device cannot be made here");
                     return Ok(());
                 }
-                self.finish_name(source, stat, dir, name, target)?;
+                self.placer.finish_name(source, stat, dir, name, target)?;
             }
         }
-        self.copied.files += 1;
+        if kind != FileType::RegularFile {
+            self.placer.count(|copied| copied.files += 1);
+        }
         if stat.st_nlink > 1 {
             self.links.insert((stat.st_dev, stat.st_ino), target.to_owned());
         }
@@ -432,123 +419,23 @@ impl Copier<'_> {
         let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) else { return Ok(false) };
         let failed = |errno| Error::file("creating hard link", target, errno);
         let Some((from, old)) = self.to.parent(first).map_err(failed)? else { return Ok(false) };
-        self.put(dir, name, target, &|| linkat(&from, &old, dir, name, AtFlags::empty()))?;
+        self.placer.put(dir, name, target, &|| linkat(&from, &old, dir, name, AtFlags::empty()))?;
         Ok(true)
-    }
-
-    fn file(
-        &mut self,
-        source: Source<'_>,
-        stat: &Stat,
-        dir: BorrowedFd<'_>,
-        name: &OsStr,
-        target: &Path,
-    ) -> Result<()> {
-        let from = source.open().map_err(|errno| Error::file("opening", target, errno))?;
-        // What was looked at and what was opened may differ if somebody exchanges files.
-        let now = fstat(&from).map_err(|errno| Error::file("examining", target, errno))?;
-        if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino) {
-            return Err(Error::Changed { path: target.to_owned() });
-        }
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        let to = File::from(self.put(dir, name, target, &|| openat(dir, name, flags, mode))?);
-        let size = u64::try_from(now.st_size).unwrap_or(0);
-        let sparse = u64::try_from(now.st_blocks).unwrap_or(0).saturating_mul(512) < size;
-        let task = self.task;
-        let bytes = contents::copy(&from, &to, size, sparse, &mut |n| {
-            task.advance(n);
-            task.check().map_err(std::io::Error::other)
-        })
-        .map_err(|error| match Error::read(error) {
-            Error::Read { source } => Error::file("copying to", target, source),
-            other => other,
-        })?;
-        self.copied.bytes += bytes;
-        self.finish(At::Fd(from.as_fd()), to.as_fd(), &now, target)
-    }
-
-    /// Owner, attributes and times of a link or a node.
-    fn finish_name(
-        &mut self,
-        source: Source<'_>,
-        stat: &Stat,
-        dir: BorrowedFd<'_>,
-        name: &OsStr,
-        target: &Path,
-    ) -> Result<()> {
-        let failed = |errno| Error::file("setting attributes of", target, errno);
-        let (uid, gid) = self.owner(None, stat).map_err(failed)?;
-        let no_follow = AtFlags::SYMLINK_NOFOLLOW;
-        match owner::give(At::Name(dir, name), uid, gid) {
-            // Where only one id exists links and nodes are root's: there is no place to keep more.
-            Ok(_) | Err(Errno::PERM | Errno::OPNOTSUPP) if owner::single() => {}
-            given => drop(given.map_err(failed)?),
-        }
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind != FileType::Symlink {
-            chmod_node(dir, name, (self.options.mode)(stat.st_mode) & 0o7777).map_err(failed)?;
-        }
-        if let Source::Name(from, old) = source {
-            self.xattrs(At::Name(from, old), At::Name(dir, name), target)?;
-        }
-        utimensat(dir, name, &modified(self.time(stat)), no_follow).map_err(failed)
-    }
-
-    /// Makes something in place of a file or link that is there.
-    fn put<T>(
-        &self,
-        dir: BorrowedFd<'_>,
-        name: &OsStr,
-        target: &Path,
-        make: &dyn Fn() -> Result<T, Errno>,
-    ) -> Result<T> {
-        let failed = |errno| Error::file("creating", target, errno);
-        match make() {
-            Err(Errno::EXIST) => {}
-            other => return other.map_err(failed),
-        }
-        let there = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-        let is_dir = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
-        if is_dir && !self.options.replace {
-            return Err(conflict(target, "it is a directory"));
-        }
-        remove(dir, name).map_err(failed)?;
-        make().map_err(failed)
-    }
-}
-
-/// A file to be copied: by name in an open directory, or held by reference.
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    Name(BorrowedFd<'a>, &'a OsStr),
-    Fd(BorrowedFd<'a>),
-}
-
-impl Source<'_> {
-    fn open(&self) -> Result<File, Errno> {
-        match self {
-            Source::Name(dir, name) => contents::open(*dir, name),
-            Source::Fd(fd) => {
-                use std::os::fd::AsRawFd;
-                let itself = format!("/proc/self/fd/{}", fd.as_raw_fd());
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-                openat(CWD, itself, flags, Mode::empty()).map(File::from)
-            }
-        }
-    }
-
-    fn link(&self) -> Result<OsString, Errno> {
-        use std::os::unix::ffi::OsStringExt;
-        let target = match self {
-            Source::Name(dir, name) => rustix::fs::readlinkat(dir, *name, Vec::new())?,
-            Source::Fd(fd) => rustix::fs::readlinkat(fd, c"", Vec::new())?,
-        };
-        Ok(OsString::from_vec(target.into_bytes()))
     }
 }
 
 fn conflict(path: &Path, reason: &'static str) -> Error {
     Error::Conflict { path: path.to_owned(), reason }
+}
+
+/// Sets the times of the parents, which making something in them has changed.
+fn finish_parents(to: &Root, parents: &[PathBuf], mtime: Option<(i64, u32)>) -> Result<()> {
+    let Some(mtime) = mtime else { return Ok(()) };
+    for path in parents {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let fd = to.open_at(path, flags, Mode::empty())?;
+        futimens(fd, &modified(mtime))
+            .map_err(|errno| Error::file("setting the times of", path, errno))?;
+    }
+    Ok(())
 }
