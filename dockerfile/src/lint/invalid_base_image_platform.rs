@@ -25,7 +25,10 @@ fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
         };
         let (Some(expected), Some(actual)) = (expected, platform_of(&base)) else { continue };
         if os_and_architecture(&expected) != os_and_architecture(&actual) {
-            let message = format!("image {base:?} is for {actual}, this build for {expected}");
+            let message = match actual.trim_matches('/') {
+                "" => format!("image {base:?} names no platform, this build is for {expected}"),
+                _ => format!("image {base:?} is for {actual}, this build for {expected}"),
+            };
             findings.add(&stage.from, stage.base.span, message);
         }
     }

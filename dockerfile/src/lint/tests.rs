@@ -51,6 +51,12 @@ fn base_images_of_another_platform() {
     let source = "ARG I=img\nFROM $I AS a\nFROM a\nFROM scratch\nFROM unknown\n\
                   FROM --platform=linux/aarch64 img AS aarch64\nFROM --platform=$BUILDPLATFORM img\n";
     assert_eq!(names(source, &context), ["InvalidBaseImagePlatform $I"]);
+    // A configuration without a platform.
+    let nothing = |_: &str| Some("/".to_owned());
+    let context = LintContext { base_platform: Some(&nothing), ..context };
+    let (file, _) = parse("FROM img\n");
+    let findings = lint(&file, &context);
+    assert!(findings[0].message.contains("names no platform"), "{}", findings[0].message);
 }
 
 #[test]

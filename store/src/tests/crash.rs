@@ -128,3 +128,28 @@ fn a_store_half_made_is_completed() {
     assert!(matches!(Store::open(&path, options("boot")), Err(Error::Format { .. })));
     drop(directory);
 }
+
+#[test]
+fn a_catalog_of_the_first_version_is_brought_up() {
+    let (directory, store) = fresh();
+    let path = store.path().to_owned();
+    let digest = store.insert(b"kept").unwrap();
+    drop(store);
+    let file = rusqlite::Connection::open(path.join("catalog.db")).unwrap();
+    file.execute_batch(
+        "DROP TABLE memos; CREATE TABLE memos(space TEXT NOT NULL, key BLOB NOT NULL, \
+         value BLOB NOT NULL, used INTEGER NOT NULL, PRIMARY KEY(space, key)) WITHOUT ROWID; \
+         INSERT INTO memos VALUES('s', x'01', x'02', 3); PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(file);
+    let store = super::open(&path);
+    // What was remembered may be forgotten; what is content may not.
+    assert_eq!(store.memo("s", &[1]).unwrap(), None);
+    store.set_memo("s", &[1], &[4]).unwrap();
+    store.set_memo("s", &[1], &[5]).unwrap();
+    assert_eq!(store.memo("s", &[1]).unwrap(), Some(vec![5]));
+    assert!(store.open_blob(digest).is_ok());
+    assert_eq!(problems(&store), Vec::<String>::new());
+    drop(directory);
+}
