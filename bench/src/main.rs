@@ -1,4 +1,4 @@
-//! Measures `rbuild` and `rcopy` beside Debian's container tools, on the same inputs and in turns.
+//! Measures `rbuild` and `rcopy` beside Debian's container tools and crane, on the same inputs and in turns.
 //!
 //! `cargo run --release -p bench` builds the fixtures it needs once (no network but Debian's
 //! package mirror for the base image), runs every work with every tool, checks after each run that
@@ -17,6 +17,7 @@ mod measure;
 mod pack;
 mod race;
 mod registry;
+mod relay;
 mod report;
 mod tools;
 mod works;
@@ -38,7 +39,7 @@ struct Arguments {
     /// Only the works whose id or title contains this; repeat for several
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Only these programs: rbuild, rcopy, buildah, podman, skopeo, crun, floor
+    /// Only these programs: rbuild, rcopy, buildah, podman, skopeo, crane, crun, floor
     #[arg(long, value_name = "PROGRAM", value_delimiter = ',')]
     tools: Vec<String>,
     /// How often each program does each work; short works are done four times as often
@@ -56,6 +57,9 @@ struct Arguments {
     /// Where rbuild and rcopy are (default: build them, and take them from beside this program)
     #[arg(long, value_name = "DIR")]
     bins: Option<PathBuf>,
+    /// Where peers are that are not on the PATH, or not those to be measured
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -83,7 +87,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         None => build()?,
     };
     let disk = Disk::new()?;
-    let tools = Tools::find(&bins, disk.path(), &arguments.tools)?;
+    let tools = Tools::find(&bins, arguments.peers.as_deref(), disk.path(), &arguments.tools)?;
     let fixtures = Fixtures::new(&arguments.cache, arguments.quick)?;
     let rounds = if arguments.quick { 2 } else { arguments.rounds.max(1) };
     let mut race = Race::new(rounds, disk.path());

@@ -26,20 +26,34 @@ impl Builder {
 /// What is there of the programs, and where they may write.
 pub(crate) struct Tools {
     bins: PathBuf,
+    /// Where peers are looked for, in this order.
+    peers: Vec<PathBuf>,
     temporary: PathBuf,
     chosen: Vec<String>,
 }
 
 impl Tools {
     /// All programs that exist, or those of them that were chosen.
-    pub(crate) fn find(bins: &Path, temporary: &Path, chosen: &[String]) -> Result<Tools> {
+    pub(crate) fn find(
+        bins: &Path,
+        peers: Option<&Path>,
+        temporary: &Path,
+        chosen: &[String],
+    ) -> Result<Tools> {
         // Podman's own limits may be above those of this process, which it may not be able to raise.
         let settings =
             "[containers]\ndefault_ulimits = [\"nofile=16384:16384\", \"nproc=16384:16384\"]\n";
         let file = temporary.join("containers.conf");
         context("writing containers.conf", std::fs::write(file, settings))?;
-        let (bins, temporary) = (bins.to_owned(), temporary.to_owned());
-        Ok(Tools { bins, temporary, chosen: chosen.to_vec() })
+        #[expect(clippy::disallowed_methods, reason = "a program, and the PATH is where peers are")]
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let peers = peers.map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
+        Ok(Tools {
+            bins: bins.to_owned(),
+            peers: peers.collect(),
+            temporary: temporary.to_owned(),
+            chosen: chosen.to_vec(),
+        })
     }
 
     /// Whether a program takes part.
@@ -49,12 +63,10 @@ impl Tools {
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
-        let own = self.bins.join(name);
-        let path = match name {
-            "rbuild" | "rcopy" => own,
-            _ => Path::new("/usr/bin").join(name),
-        };
-        path.exists().then_some(path)
+        match name {
+            "rbuild" | "rcopy" => Some(self.bins.join(name)).filter(|path| path.exists()),
+            _ => self.peers.iter().map(|peers| peers.join(name)).find(|path| path.exists()),
+        }
     }
 
     /// A command of a program.
@@ -70,9 +82,11 @@ impl Tools {
 
     /// What a program says of itself.
     pub(crate) fn version(&self, name: &str) -> String {
-        let text = output(self.command(name).arg("--version")).unwrap_or_default();
+        let argument = if name == "crane" { "version" } else { "--version" };
+        let text = output(self.command(name).arg(argument)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        text.lines().next().unwrap_or_default().to_owned()
+        let line = text.lines().next().unwrap_or_default();
+        if line.starts_with(name) { line.to_owned() } else { format!("{name} {line}") }
     }
 
     /// A path below the benchmark's temporary directory.
