@@ -1,4 +1,4 @@
-//! Measures `rbuild` and `rcopy` beside Debian's container tools, on the same inputs and in turns.
+//! Measures `rbuild` and `rcopy` beside Debian's container tools and crane, on the same inputs and in turns.
 //!
 //! `cargo run --release -p bench` builds the fixtures it needs once (no network but Debian's
 //! package mirror for the base image), runs every work with every tool, checks after each run that
@@ -18,6 +18,7 @@ mod measure;
 mod pack;
 mod race;
 mod registry;
+mod relay;
 mod report;
 mod tools;
 mod works;
@@ -39,7 +40,7 @@ struct Arguments {
     /// Only the works whose id or title contains this; repeat for several
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Only these programs: rbuild, rcopy, buildah, podman, buildkit, skopeo, crun, floor
+    /// Only these programs: rbuild, rcopy, buildah, podman, buildkit, skopeo, crane, crun, floor
     #[arg(long, value_name = "PROGRAM", value_delimiter = ',')]
     tools: Vec<String>,
     /// How often each program does each work; short works are done four times as often
@@ -57,7 +58,7 @@ struct Arguments {
     /// Where rbuild and rcopy are (default: build them, and take them from beside this program)
     #[arg(long, value_name = "DIR")]
     bins: Option<PathBuf>,
-    /// Where peers are that Debian does not have, or newer than its: buildctl, buildkitd, ...
+    /// Where peers are that are not on the PATH, or newer than those: buildctl, buildkitd, crane, ...
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
 }

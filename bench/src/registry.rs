@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::failure::{Failure, Result, context};
 use crate::pack::Packed;
+use crate::relay::Relay;
 
 /// A registry that serves a directory.
 pub(crate) struct Registry {
@@ -65,6 +66,11 @@ impl Registry {
         format!("127.0.0.1:{}/{repository}:latest", self.port)
     }
 
+    /// The same registry, 20 ms away.
+    pub(crate) fn far(&self) -> Result<Relay> {
+        Relay::start(self.port)
+    }
+
     /// Whether the image is here under its tag, with every blob at its full size.
     pub(crate) fn holds(&self, repository: &str, image: &Packed) -> Result<()> {
         let root = self.directory.join("docker/registry/v2");
@@ -79,6 +85,13 @@ impl Registry {
             crate::pack::expect_size(&file, *size)?;
         }
         Ok(())
+    }
+
+    /// How many tags a repository has.
+    pub(crate) fn tags(&self, repository: &str) -> Result<usize> {
+        let tags = format!("docker/registry/v2/repositories/{repository}/_manifests/tags");
+        let listed = std::fs::read_dir(self.directory.join(tags));
+        Ok(context("listing the registry's tags", listed)?.count())
     }
 
     /// Gives an image that is here many more tags, by writing them where the registry keeps them.

@@ -34,7 +34,8 @@ impl Machine {
             memory >> 20,
             read("/proc/loadavg").split(' ').next().unwrap_or_default(),
         )];
-        let all = ["rbuild", "rcopy", "buildah", "podman", "buildkit", "skopeo", "crun"];
+        let all =
+            ["rbuild", "rcopy", "buildah", "podman", "buildkit", "skopeo", "crane", "crun"];
         lines.extend(all.iter().filter(|name| tools.has(name)).map(|name| tools.version(name)));
         Machine { lines }
     }

@@ -31,7 +31,8 @@ impl Builder {
 /// What is there of the programs, and where they may write.
 pub(crate) struct Tools {
     bins: PathBuf,
-    peers: Option<PathBuf>,
+    /// Where peers are looked for, in this order.
+    peers: Vec<PathBuf>,
     temporary: PathBuf,
     chosen: Vec<String>,
 }
@@ -49,9 +50,15 @@ impl Tools {
             "[containers]\ndefault_ulimits = [\"nofile=16384:16384\", \"nproc=16384:16384\"]\n";
         let file = temporary.join("containers.conf");
         context("writing containers.conf", std::fs::write(file, settings))?;
-        let (bins, temporary) = (bins.to_owned(), temporary.to_owned());
-        let peers = peers.map(Path::to_owned);
-        Ok(Tools { bins, peers, temporary, chosen: chosen.to_vec() })
+        #[expect(clippy::disallowed_methods, reason = "a program, and the PATH is where peers are")]
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let peers = peers.map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
+        Ok(Tools {
+            bins: bins.to_owned(),
+            peers: peers.collect(),
+            temporary: temporary.to_owned(),
+            chosen: chosen.to_vec(),
+        })
     }
 
     /// Whether a program takes part.
@@ -64,14 +71,10 @@ impl Tools {
     /// where Debian puts it.
     fn path(&self, name: &str) -> Option<PathBuf> {
         let name = if name == "buildkit" { "buildctl" } else { name };
-        let places = match name {
-            "rbuild" | "rcopy" => vec![self.bins.clone()],
-            _ => {
-                let debian = ["/usr/bin", "/usr/sbin"].map(PathBuf::from);
-                self.peers.iter().cloned().chain(debian).collect()
-            }
-        };
-        places.into_iter().map(|place| place.join(name)).find(|path| path.exists())
+        match name {
+            "rbuild" | "rcopy" => Some(self.bins.join(name)).filter(|path| path.exists()),
+            _ => self.peers.iter().map(|peers| peers.join(name)).find(|path| path.exists()),
+        }
     }
 
     /// A command of a program.
@@ -87,9 +90,11 @@ impl Tools {
 
     /// What a program says of itself.
     pub(crate) fn version(&self, name: &str) -> String {
-        let text = output(self.command(name).arg("--version")).unwrap_or_default();
+        let argument = if name == "crane" { "version" } else { "--version" };
+        let text = output(self.command(name).arg(argument)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        text.lines().next().unwrap_or_default().to_owned()
+        let line = text.lines().next().unwrap_or_default();
+        if line.starts_with(name) { line.to_owned() } else { format!("{name} {line}") }
     }
 
     /// A path below the benchmark's temporary directory.

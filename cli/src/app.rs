@@ -104,6 +104,8 @@ pub(crate) struct Reach {
     pub retry_delay: Option<Duration>,
     /// `--daemon-host`
     pub daemon_host: Option<String>,
+    /// `--shared-blob-dir`
+    pub shared_blob_dir: Option<PathBuf>,
 }
 
 /// The things a command works with.
@@ -253,6 +255,7 @@ impl App {
             daemon: reach.daemon_host.clone().unwrap_or_else(config::docker_host),
             containers: self.places.containers_storage()?,
             scratch: config::scratch(),
+            shared_blobs: reach.shared_blob_dir.as_deref().map(config::absolute).transpose()?,
         })
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Host {
     pub(crate) whole: AtomicBool,
     /// Whether uploads must go in pieces.
     pub(crate) pieces: AtomicBool,
+    /// Whether it has answered by the referrers API.
+    pub(crate) refers: AtomicBool,
     scheme: AtomicU8,
     lanes: [Arc<Semaphore>; 3],
     pub(crate) pace: Pace,
@@ -79,6 +81,7 @@ impl Host {
             forgot: AtomicBool::new(false),
             whole: AtomicBool::new(false),
             pieces: AtomicBool::new(false),
+            refers: AtomicBool::new(false),
             scheme: AtomicU8::new(0),
             lanes: [lane(), lane(), lane()],
             pace: Pace::default(),

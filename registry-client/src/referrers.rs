@@ -2,6 +2,7 @@
 //! (distribution-spec, "Listing Referrers", "Referrers Tag Schema").
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use image::{Descriptor, Digest, Document, Index, MediaType};
@@ -57,6 +58,7 @@ pub(crate) async fn listed(
             break;
         }
         let page: Index = pages.parse(&answer)?;
+        endpoint.host.refers.store(true, Ordering::Relaxed);
         let before = referrers.len();
         let new = page.manifests.into_iter().filter(|referrer| seen.insert(referrer.digest));
         referrers.extend(new);

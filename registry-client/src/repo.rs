@@ -1,8 +1,9 @@
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use image::{Descriptor, Digest, MediaType, Reference, Repository, Tag};
+use image::{Descriptor, Digest, Index, MediaType, Reference, Repository, Tag};
 use reqwest::Method;
 
 use crate::auth::{Access, Scope};
@@ -275,18 +276,44 @@ impl Repo {
     ) -> Result<Vec<Descriptor>> {
         let r#use = self.named.unwrap_or(Use::Reading);
         let (_, endpoint) = self.inner().endpoints(&self.repository, r#use)?;
-        let listed = referrers::listed(self.inner(), &endpoint, subject, artifact_type).await?;
-        let mut found = match listed {
-            Some(found) => found,
-            None => {
-                let index = referrers::tagged(self, subject).await?;
-                index.map(|index| index.manifests).unwrap_or_default()
+        let listed = referrers::listed(self.inner(), &endpoint, subject, artifact_type);
+        let manifests = |index: Option<Index>| index.map(|index| index.manifests);
+        let mut found = if endpoint.host.refers.load(Ordering::Relaxed) {
+            match listed.await? {
+                Some(found) => found,
+                None => manifests(referrers::tagged(self, subject).await?).unwrap_or_default(),
+            }
+        } else {
+            // Until it is known to have the API both are asked for at once: one wait, not two.
+            let (listed, tagged) = futures::join!(listed, referrers::tagged(self, subject));
+            match listed? {
+                Some(found) => found,
+                None => manifests(tagged?).unwrap_or_default(),
             }
         };
         if let Some(kind) = artifact_type {
             found.retain(|referrer| referrer.artifact_type.as_deref() == Some(kind));
         }
         Ok(found)
+    }
+
+    /// What refers to a manifest, from the referrers API alone; `None` where there is none.
+    ///
+    /// # Errors
+    /// Of the registry.
+    pub async fn api_referrers(&self, subject: Digest) -> Result<Option<Vec<Descriptor>>> {
+        let r#use = self.named.unwrap_or(Use::Reading);
+        let (_, endpoint) = self.inner().endpoints(&self.repository, r#use)?;
+        referrers::listed(self.inner(), &endpoint, subject, None).await
+    }
+
+    /// What refers to a manifest, from the fallback tag alone.
+    ///
+    /// # Errors
+    /// Of the registry.
+    pub async fn tagged_referrers(&self, subject: Digest) -> Result<Vec<Descriptor>> {
+        let index = referrers::tagged(self, subject).await?;
+        Ok(index.map(|index| index.manifests).unwrap_or_default())
     }
 
     /// Adds a referrer to the fallback tag of its subject (distribution-spec, "Referrers Tag

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,11 @@ use crate::lease::Pins;
 use crate::limit::GRANT;
 use crate::{Error, Layout, Result, Store, file};
 
+/// What is buffered of small writes; larger ones are not copied.
+const BUFFER: usize = 64 << 10;
+/// So many bytes are written out at a time while more is received.
+const WRITE_OUT: u64 = 8 << 20;
+
 /// A blob on its way in: write its bytes, then commit. Dropped without that it is forgotten.
 #[derive(Debug)]
 pub struct BlobWriter {
@@ -26,6 +32,8 @@ pub struct BlobWriter {
     size: u64,
     /// How many bytes there is room for.
     granted: u64,
+    /// How many bytes the kernel was asked to write out.
+    started: u64,
 }
 
 #[derive(Debug)]
@@ -40,6 +48,7 @@ impl Write for BlobWriter {
         let n = self.file.write(bytes)?;
         self.digester.update(&bytes[..n]);
         self.size += n as u64;
+        self.start_writing();
         Ok(n)
     }
 
@@ -70,11 +79,23 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// Lets the disk write while more is received: a layout is synced when its image gets its name,
+    /// which would wait for all of it then.
+    fn start_writing(&mut self) {
+        if !matches!(self.into, Place::Layout(_)) || self.size - self.started < WRITE_OUT {
+            return;
+        }
+        // Only the side effect on dirty pages is wanted, and nothing depends on it.
+        let (length, advice) = (NonZeroU64::new(WRITE_OUT), rustix::fs::Advice::DontNeed);
+        let _ = rustix::fs::fadvise(self.file.get_ref(), self.started, length, advice);
+        self.started += WRITE_OUT;
+    }
+
     fn new(path: PathBuf, into: Place, algorithm: Algorithm) -> Result<BlobWriter> {
         let file = file::create_new(&path, 0o600)?;
-        let file = BufWriter::with_capacity(file::CHUNK, file);
+        let file = BufWriter::with_capacity(BUFFER, file);
         let digester = Digester::new(algorithm);
-        Ok(BlobWriter { file, path, into, digester, algorithm, size: 0, granted: 0 })
+        Ok(BlobWriter { file, path, into, digester, algorithm, size: 0, granted: 0, started: 0 })
     }
 
     /// The digest (sha256 unless the writer was asked for another) of what was written so far.
@@ -353,8 +374,8 @@ impl Layout {
     /// # Errors
     /// [`Error::File`].
     pub fn writer_for(&self, algorithm: Algorithm) -> Result<BlobWriter> {
-        let blobs = self.path().join("blobs");
-        file::make_dir(&blobs, 0o755)?;
+        let blobs = self.blobs();
+        fs::create_dir_all(blobs).map_err(|error| Error::file("creating", blobs, error))?;
         let path = blobs.join(format!(".tmp-{}", file::random()));
         BlobWriter::new(path, Place::Layout(self.clone()), algorithm)
     }

@@ -79,11 +79,29 @@ pub(crate) fn sync_file_system(path: &Path) -> Result<()> {
 
 /// Writes a small file so that a reader sees the old or the new content, never half.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace_with(path, bytes, mode, File::sync_all)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let directory_file =
+        File::open(directory).map_err(|error| Error::file("opening", directory, error))?;
+    directory_file.sync_all().map_err(|error| Error::file("syncing", directory, error))
+}
+
+/// As [`replace`], but after a loss of power the file may be empty or not there.
+pub(crate) fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace_with(path, bytes, mode, |_| Ok(()))
+}
+
+fn replace_with(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    sync: impl Fn(&File) -> io::Result<()>,
+) -> Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let fresh = directory.join(format!(".tmp-{}", random()));
     let written = (|| {
         let mut file = create_new(&fresh, mode)?;
-        let write = io::Write::write_all(&mut file, bytes).and_then(|()| file.sync_all());
+        let write = io::Write::write_all(&mut file, bytes).and_then(|()| sync(&file));
         write.map_err(|error| Error::file("writing", &fresh, error))?;
         fs::rename(&fresh, path).map_err(|error| Error::file("writing", path, error))
     })();
@@ -91,10 +109,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         // Only tidying up: the error that matters is already on its way.
         let _ = fs::remove_file(&fresh);
     }
-    written?;
-    let directory_file =
-        File::open(directory).map_err(|error| Error::file("opening", directory, error))?;
-    directory_file.sync_all().map_err(|error| Error::file("syncing", directory, error))
+    written
 }
 
 /// Moves a file or directory; `false` if there was nothing to move.

@@ -21,6 +21,8 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 #[derive(Debug, Clone)]
 pub struct Layout {
     root: PathBuf,
+    /// Where the blobs are.
+    blobs: PathBuf,
 }
 
 impl Layout {
@@ -43,7 +45,14 @@ impl Layout {
             Some(version) if version == "1" || version.starts_with("1.") => {}
             other => return Err(refuse(format!("its version is {other:?}, not 1"))),
         }
-        Ok(Layout { root: root.to_owned() })
+        Ok(Layout { root: root.to_owned(), blobs: root.join("blobs") })
+    }
+
+    /// The same layout with its blobs, manifests among them, in a directory that others share.
+    #[must_use]
+    pub fn with_blobs(mut self, blobs: &Path) -> Layout {
+        blobs.clone_into(&mut self.blobs);
+        self
     }
 
     /// Opens a layout, and makes one where there is nothing or an empty directory.
@@ -52,7 +61,7 @@ impl Layout {
     /// [`Error::Layout`] if there is something else, [`Error::File`].
     pub fn create(root: &Path) -> Result<Layout> {
         fs::create_dir_all(root).map_err(|error| Error::file("creating", root, error))?;
-        let layout = Layout { root: root.to_owned() };
+        let layout = Layout { root: root.to_owned(), blobs: root.join("blobs") };
         let _lock = layout.lock()?;
         if read_small(&root.join("oci-layout"))?.is_some() {
             return Layout::open(root);
@@ -67,11 +76,14 @@ impl Layout {
         }
         file::make_dir(&root.join("blobs"), 0o755)?;
         file::make_dir(&root.join("blobs/sha256"), 0o755)?;
-        if !root.join("index.json").exists() {
-            layout.write_index(Index::new(Vec::new()))?;
+        // Not synced: nothing is named yet, and what an interruption leaves empty is made again.
+        if read_small(&root.join("index.json"))?.is_none() {
+            let empty = Document::write(MediaType::OCI_INDEX, Index::new(Vec::new()));
+            file::replace_unsynced(&root.join("index.json"), empty.bytes(), 0o644)?;
         }
         // Last: what has this file is a whole layout.
-        file::replace(&root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
+        let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        file::replace_unsynced(&root.join("oci-layout"), marker, 0o644)?;
         Ok(layout)
     }
 
@@ -80,9 +92,14 @@ impl Layout {
         &self.root
     }
 
+    /// The directory of the blobs.
+    pub(crate) fn blobs(&self) -> &Path {
+        &self.blobs
+    }
+
     /// Where the blob's file is, if the layout has it.
     pub fn blob_path(&self, digest: Digest) -> PathBuf {
-        file::blob_path(&self.root.join("blobs"), digest)
+        file::blob_path(&self.blobs, digest)
     }
 
     /// Whether the layout has a file for the blob; its bytes are not looked at.
@@ -237,6 +254,9 @@ impl Layout {
     pub fn publish(&self, name: Option<&str>, root: &Descriptor) -> Result<()> {
         self.require_whole(root)?;
         file::sync_file_system(&self.root)?;
+        if !self.blobs.starts_with(&self.root) {
+            file::sync_file_system(&self.blobs)?;
+        }
         let mut entry = root.clone();
         match name {
             Some(name) => {
@@ -313,8 +333,14 @@ impl Layout {
 
     fn index(&self) -> Result<Index> {
         let refuse = |reason: String| Error::Layout { path: self.root.clone(), reason };
-        let bytes = read_small(&self.root.join("index.json"))?
-            .ok_or_else(|| refuse("it has no file index.json".to_owned()))?;
+        let path = self.root.join("index.json");
+        let Some(bytes) = read_small(&path)? else {
+            // It is empty where the power was lost before anything got a name.
+            return match path.exists() {
+                true => Ok(Index::new(Vec::new())),
+                false => Err(refuse("it has no file index.json".to_owned())),
+            };
+        };
         let index: Index = serde_json::from_slice(&bytes)
             .map_err(|error| refuse(format!("its index.json is malformed: {error}")))?;
         match index.schema_version {
@@ -341,7 +367,7 @@ fn name_of(entry: &Descriptor) -> Option<&str> {
     entry.annotations.get(REF_NAME).map(String::as_str).filter(|name| !name.is_empty())
 }
 
-/// Reads a file of at most a document's size; `None` if there is none.
+/// Reads a file of at most a document's size; `None` if there is none, or nothing in it.
 fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
     let Some(file) = file::open(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
@@ -352,5 +378,5 @@ fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
         let odd = std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is larger than 4 MiB");
         return Err(Error::file("reading", path, odd));
     }
-    Ok(Some(bytes))
+    Ok((!bytes.is_empty()).then_some(bytes))
 }

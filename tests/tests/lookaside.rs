@@ -90,12 +90,41 @@ fn a_policy_is_satisfied_by_gpg_signatures_in_a_lookaside() {
     };
     copy(&good, &place).ok();
     copy(&bad, &place).fails(&["signature-1", "none of the policy's keys made it"]);
+    // Signatures come along, to a lookaside, into a directory and back, and not twice.
+    let made = signatures.join("team");
+    let digest = bench.rcopy(["digest", &place]).ok().text().replace(':', "=");
+    let signed = |name: &str| made.join(format!("{name}@{digest}"));
+    let original = std::fs::read(signed("app").join("signature-1")).unwrap();
+    let carry = |more: &[&str], from: &str, to: &str| {
+        let arguments = [&["--registries.d", "registries.d", "copy"], more, &[from, to]];
+        bench.rcopy(arguments.concat()).ok()
+    };
+    let to = |name: &str| format!("docker://{address}/team/{name}:1");
+    for _ in 0..2 {
+        carry(&[], &place, &to("carried"));
+    }
+    carry(&[], &place, "dir:carried");
+    carry(&[], "dir:carried", &to("back"));
+    for directory in [signed("carried"), bench.path().join("carried"), signed("back")] {
+        assert_eq!(std::fs::read(directory.join("signature-1")).unwrap(), original);
+        assert!(!directory.join("signature-2").exists());
+    }
+    carry(&["--remove-signatures"], &place, &to("bare"));
+    assert!(!signed("bare").exists());
+    let told = carry(&[], &place, "oci:none:app");
+    assert!(told.stderr.contains("1 GPG signature stays behind"), "{}", told.told());
+    let mut sync = bench.command("rcopy");
+    sync.args(["--registries.d", "registries.d", "sync", "--src=docker", "--dest=docker"]);
+    let from = format!("{address}/team/app");
+    run(sync.current_dir(bench.path()).args([&from, &format!("{address}/team/mirror")])).ok();
+    let mirrored = made.join("mirror").join(format!("app@{digest}/signature-1"));
+    assert_eq!(std::fs::read(mirrored).unwrap(), original);
     // The same image under another name, and one that is not signed.
     bench.rcopy(["copy", &place, &format!("docker://{address}/team/other:1")]).ok();
     let unsigned = format!("docker://{address}/team/other:1");
     copy(&good, &unsigned).fails(&["it has no signature"]);
     let from = signatures.join("team");
-    let moved = std::fs::read_dir(&from).unwrap().next().unwrap().unwrap().path();
+    let moved = signed("app");
     let name = moved.file_name().unwrap().to_string_lossy().replace("app@", "other@");
     std::fs::rename(&moved, from.join(&name)).unwrap();
     copy(&good, &unsigned).fails(&["it was made for", "team/app:1"]);

@@ -258,7 +258,7 @@ const FLAGS: &[(&str, &str, Option<&str>)] = &[
     ("copy", "--dest-username=a --dest-password=b", None),
     ("copy", "--dest-precompute-digests", None),
     ("copy", "--dest-registry-token=t", None),
-    ("copy", "--dest-shared-blob-dir=x", Some("--dest-shared-blob-dir")),
+    ("copy", "--dest-shared-blob-dir=blobs", None),
     ("copy", "--dest-tls-verify=false", None),
     ("copy", "--digestfile=file", None),
     ("copy", "--encrypt-layer=-1", Some("--encrypt-layer")),
@@ -282,7 +282,7 @@ const FLAGS: &[(&str, &str, Option<&str>)] = &[
     ("copy", "--src-no-creds", None),
     ("copy", "--src-username=a --src-password=b", None),
     ("copy", "--src-registry-token=t", None),
-    ("copy", "--src-shared-blob-dir=x", Some("--src-shared-blob-dir")),
+    ("copy", "--src-shared-blob-dir=image/blobs", None),
     ("copy", "--src-tls-verify=false", None),
     ("copy", "--command-timeout=5m", None),
     ("copy", "--debug", None),
@@ -304,7 +304,7 @@ const FLAGS: &[(&str, &str, Option<&str>)] = &[
     ("inspect", "--raw", None),
     ("inspect", "--registry-token=t", None),
     ("inspect", "--retry-times=1", None),
-    ("inspect", "--shared-blob-dir=x", Some("--shared-blob-dir")),
+    ("inspect", "--shared-blob-dir=image/blobs", None),
     ("inspect", "--tls-verify=false", None),
     ("inspect", "--username=a --password=b", None),
     ("delete", "--authfile=auth.json", None),
@@ -314,7 +314,7 @@ const FLAGS: &[(&str, &str, Option<&str>)] = &[
     ("delete", "--no-creds", None),
     ("delete", "--registry-token=t", None),
     ("delete", "--retry-times=1", None),
-    ("delete", "--shared-blob-dir=x", Some("--shared-blob-dir")),
+    ("delete", "--shared-blob-dir=x", None),
     ("delete", "--tls-verify=false", None),
     ("delete", "--username=a --password=b", None),
     ("list-tags", "--authfile=auth.json", None),
@@ -325,6 +325,17 @@ const FLAGS: &[(&str, &str, Option<&str>)] = &[
     ("list-tags", "--retry-times=1", None),
     ("list-tags", "--tls-verify=false", None),
     ("list-tags", "--username=a --password=b", None),
+    ("login", "--username=a --password=b", None),
+    ("login", "-u a -p b", None),
+    ("login", "--get-login", None),
+    ("login", "--tls-verify=false --username=a --password=b", None),
+    ("login", "--cert-dir=. --username=a --password=b", None),
+    ("login", "--verbose --username=a --password=b", None),
+    ("login", "--authfile=auth.json --username=a --password=b", None),
+    ("login", "--password-stdin", Some("--password-stdin")),
+    ("logout", "--authfile=auth.json", None),
+    ("logout", "--tls-verify=false", None),
+    ("logout", "--all", None),
 ];
 
 #[test]
@@ -332,6 +343,8 @@ fn every_flag_of_skopeo_works_or_is_refused_by_name() {
     let scene = Scene::new();
     scene.bench.write("auth.json", "{}");
     scene.bench.write("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+    let registry = Registry::start(Options::default()).unwrap();
+    let address = registry.address();
     for (at, (command, flags, refused)) in FLAGS.iter().enumerate() {
         let place = format!("oci:layout-{at}:app");
         let mut line = vec![*command];
@@ -339,6 +352,8 @@ fn every_flag_of_skopeo_works_or_is_refused_by_name() {
         match *command {
             "copy" => line.extend(["oci:image:app", place.as_str()]),
             "list-tags" => line.push("oci:image"),
+            "login" => line.push(&address),
+            "logout" => line.extend((*flags != "--all").then_some(address.as_str())),
             "delete" => {
                 scene.copy("oci:image:app", &place).ok();
                 line.push(place.as_str());
@@ -353,8 +368,25 @@ fn every_flag_of_skopeo_works_or_is_refused_by_name() {
     if peer("skopeo").is_none() {
         return;
     }
+    // Layouts that share their blobs, each program's read by the other.
+    for (write, read) in [(true, false), (false, true)] {
+        let run = |ours: bool, line: &[&str]| match ours {
+            true => scene.rcopy(line).ok(),
+            false => scene.skopeo(line).ok(),
+        };
+        for name in ["one", "two"] {
+            let to = format!("oci:{name}-{write}:app");
+            run(write, &["copy", "--dest-shared-blob-dir=below/shared", "oci:image:app", &to]);
+        }
+        let from = format!("oci:two-{write}:app");
+        let to = format!("dir:from-shared-{write}");
+        run(read, &["copy", "--src-shared-blob-dir=below/shared", &from, &to]);
+        let blobs = scene.bench.path().join(format!("two-{write}/blobs"));
+        let inside = walkdir::WalkDir::new(blobs).into_iter().flatten();
+        assert_eq!(inside.filter(|entry| entry.file_type().is_file()).count(), 0);
+    }
     // The table has all there are.
-    for command in ["copy", "inspect", "delete", "list-tags"] {
+    for command in ["copy", "inspect", "delete", "list-tags", "login", "logout"] {
         let help = scene.skopeo(&[command, "--help"]).ok();
         let (_, flags) = help.stdout.split_once("Flags:").unwrap();
         let words = flags.split([' ', '\n']).filter(|word| word.starts_with("--"));

@@ -9,7 +9,7 @@ use e2e::registry::DockerRegistry;
 use e2e::watch::guarded;
 use e2e::{Bench, Ran, peer, repository};
 use image::{Descriptor, Document, Index, MediaType};
-use registry_server::{Options, Registry};
+use registry_server::{Effect, Fault, Options, Registry};
 use serde_json::Value;
 
 struct Scene {
@@ -151,6 +151,67 @@ fn a_mirror_asks_once_a_tag_and_deletes_what_was_dropped() {
     scene
         .mirror("team/none", "mirror", &["--delete", "--delete-limit", "100"])
         .fails(&["listing the tags of", "team/none"]);
+}
+
+#[test]
+fn what_is_attached_later_comes_with_the_next_run() {
+    let scene = Scene::new();
+    for tag in ["1", "2", "edge"] {
+        scene.source.put_image("app", tag, &[tag.as_bytes()]).unwrap();
+    }
+    let listed = |place: &Registry, repository: &str| {
+        let name = format!("docker://{}/{repository}:1", place.address());
+        guarded(scene.bench.command("rcopy").args(["artifact", "discover", &name])).ok().stdout
+    };
+    let attach = |text: &str| {
+        let file = scene.bench.write("note.txt", text).display().to_string();
+        let name = format!("docker://{}/app:1", scene.source.address());
+        let mut attach = scene.bench.command("rcopy");
+        attach.args(["artifact", "attach", &name, &format!("{file}:text/plain")]);
+        guarded(attach.args(["--artifact-type", "application/x-note"])).ok();
+    };
+    let asked = |part: &str| {
+        let all = scene.source.requests().into_iter().chain(scene.target.requests());
+        all.filter(|record| record.path.contains(part)).count()
+    };
+    // By the API, and by the list of tags where there is none.
+    for (api, choice, below) in [
+        (true, &["--tag-regex", "^[12]$"][..], "api"),
+        (true, &[], "all"),
+        (false, &["--tag-regex", "^[12]$"], "tags"),
+    ] {
+        for registry in [&scene.source, &scene.target].into_iter().filter(|_| !api) {
+            registry.fault(Fault::always("GET", "*/referrers/*", Effect::status(404)));
+            registry.fault(Fault::always("PUT", "*", Effect::Remove("oci-subject")));
+        }
+        let run = |flags: &[&str]| scene.mirror("app", below, &[choice, flags].concat()).ok();
+        run(&[]);
+        attach(below);
+        let told = run(&["--dry-run"]);
+        assert!(told.stderr.contains("1 would copy"), "{}", told.told());
+        let told = run(&[]);
+        assert!(told.stderr.contains("1 copied"), "{}", told.told());
+        let mirrored = format!("{below}/app");
+        let (here, there) = (listed(&scene.source, "app"), listed(&scene.target, &mirrored));
+        let count = |text: &str| text.matches("application/x-note").count();
+        assert!(count(&here) > 0 && count(&here) == count(&there), "{here}\n{there}");
+        // Then it is one question a tag more where there is the API, and none otherwise.
+        scene.forget();
+        let told = run(&[]);
+        assert!(
+            told.stderr.contains("unchanged") && !told.stderr.contains("copied"),
+            "{}",
+            told.told()
+        );
+        let names = if choice.is_empty() { 3 } else { 2 };
+        match api {
+            true => assert_eq!(asked("/referrers/"), names, "{below}"),
+            false => assert!(asked("/referrers/") <= 2, "{below}"),
+        }
+        assert!(scene.asked("HEAD") <= names + 1, "{below}");
+        scene.source.heal();
+        scene.target.heal();
+    }
 }
 
 #[test]

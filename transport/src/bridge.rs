@@ -1,6 +1,6 @@
 //! The only door between waiting code and code on threads. Every queue here is bounded.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use crate::{Blob, Error, Unverified};
 
 /// Bytes in one piece of a queue.
-const CHUNK: usize = 256 << 10;
-/// Pieces in a queue; together with those in hand at both ends at most 1 MiB.
+const CHUNK: usize = 128 << 10;
+/// Pieces in a queue; together with those in hand at both ends at most 512 KiB.
 const DEPTH: usize = 2;
 
 /// Runs work that blocks (files, compression, hashing) on a thread and waits for it.
@@ -69,22 +69,45 @@ pub struct BlobReader {
     ended: bool,
 }
 
+impl BlobReader {
+    /// Writes what is left, piece by piece as it arrived: no buffer between, so no second copy.
+    ///
+    /// # Errors
+    /// Of the blob or of the writer.
+    pub fn pour(mut self, to: &mut impl Write) -> io::Result<()> {
+        loop {
+            self.fill()?;
+            if self.chunk.is_empty() {
+                return Ok(());
+            }
+            to.write_all(&std::mem::take(&mut self.chunk))?;
+        }
+    }
+
+    /// Waits until there are bytes, or the end.
+    fn fill(&mut self) -> io::Result<()> {
+        if !self.chunk.is_empty() || self.ended {
+            return Ok(());
+        }
+        match self.receiver.blocking_recv() {
+            Some(Ok(chunk)) => {
+                self.ended = chunk.is_empty();
+                self.chunk = chunk;
+                Ok(())
+            }
+            Some(Err(cause)) => {
+                self.ended = true;
+                Err(io::Error::other(cause))
+            }
+            // The sender always says how it ended, so this end is no end.
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
 impl Read for BlobReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.chunk.is_empty() && !self.ended {
-            match self.receiver.blocking_recv() {
-                Some(Ok(chunk)) => {
-                    self.ended = chunk.is_empty();
-                    self.chunk = chunk;
-                }
-                Some(Err(cause)) => {
-                    self.ended = true;
-                    return Err(io::Error::other(cause));
-                }
-                // The sender always says how it ended, so this end is no end.
-                None => return Err(io::ErrorKind::UnexpectedEof.into()),
-            }
-        }
+        self.fill()?;
         let n = self.chunk.len().min(buffer.len());
         buffer[..n].copy_from_slice(&self.chunk.split_to(n));
         Ok(n)
@@ -147,6 +170,13 @@ mod tests {
                 reader.read_to_end(&mut read).map(|_| read)
             });
             assert_eq!(read.await.unwrap(), bytes);
+            let blob = stream(io::Cursor::new(bytes.clone())).verify(&descriptor);
+            let reader = super::reader(blob);
+            let poured = blocking(move || {
+                let mut poured = Vec::new();
+                reader.pour(&mut poured).map(|()| poured)
+            });
+            assert_eq!(poured.await.unwrap(), bytes);
         }
     }
 
@@ -156,5 +186,8 @@ mod tests {
         let mut reader = reader(stream(&b"hell"[..]).verify(&descriptor));
         let read = blocking(move || reader.read_to_end(&mut Vec::new()));
         assert!(read.await.is_err());
+        let reader = super::reader(stream(&b"hell"[..]).verify(&descriptor));
+        let poured = blocking(move || reader.pour(&mut Vec::new()));
+        assert!(poured.await.is_err());
     }
 }

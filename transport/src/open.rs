@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use registry_client::Client;
 use store::Store;
@@ -9,7 +9,7 @@ use crate::at::{
     LayoutImage, Registry, StoreImage, archive_names,
 };
 use crate::location::StorageAt;
-use crate::{Error, Location, Result, Side, Sink, Source};
+use crate::{Error, Location, Named, Result, Side, Sink, Source};
 
 /// What locations need to be opened; each is asked for only when a location needs it.
 pub struct Places<'a> {
@@ -30,6 +30,8 @@ pub struct Machine {
     pub containers: Vec<PathBuf>,
     /// Where large files are put for a while.
     pub scratch: PathBuf,
+    /// A directory with the blobs of OCI layouts, if they are not in them.
+    pub shared_blobs: Option<PathBuf>,
 }
 
 impl Default for Machine {
@@ -38,8 +40,13 @@ impl Default for Machine {
             daemon: "unix:///var/run/docker.sock".to_owned(),
             containers: vec!["/var/lib/containers/storage".into()],
             scratch: "/var/tmp".into(),
+            shared_blobs: None,
         }
     }
+}
+
+fn layout(path: &Path, named: &Named, places: &Places<'_>) -> LayoutImage {
+    LayoutImage::new(path, named.clone()).sharing(places.machine.shared_blobs.as_deref())
 }
 
 fn daemon(places: &Places<'_>) -> Result<Daemon> {
@@ -65,7 +72,7 @@ impl Location {
             Location::Registry(reference) => {
                 Box::new(Registry::new(&(places.client)()?, reference))
             }
-            Location::Layout(path, named) => Box::new(LayoutImage::new(path, named.clone())),
+            Location::Layout(path, named) => Box::new(layout(path, named, places)),
             Location::OciArchive(path, named) => {
                 Box::new(ArchiveSource::new(path, Form::Oci, named.clone()))
             }
@@ -94,7 +101,7 @@ impl Location {
             Location::Registry(reference) => {
                 Box::new(Registry::new(&(places.client)()?, reference))
             }
-            Location::Layout(path, named) => Box::new(LayoutImage::new(path, named.clone())),
+            Location::Layout(path, named) => Box::new(layout(path, named, places)),
             Location::OciArchive(path, named) => {
                 Box::new(Archive::create(path, Form::Oci)?.only_image(named.clone()))
             }

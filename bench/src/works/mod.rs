@@ -1,6 +1,7 @@
 //! The works: what every program is asked to do.
 
 mod build;
+mod mirror;
 mod run;
 mod transfer;
 
@@ -54,9 +55,14 @@ pub(crate) const ALL: &[Work] = &[
     work("W6b", "registry to empty registry, 40 small layers", transfer::copy_many),
     work("W6c", "the same again: nothing to do, 6 layers", transfer::copy_big_again),
     work("W6d", "the same again: nothing to do, 40 layers", transfer::copy_many_again),
+    work("W6e", "as W6a, 20 ms away", transfer::copy_big_far),
+    work("W6f", "as W6b, 20 ms away", transfer::copy_many_far),
+    work("W6g", "as W6c, 20 ms away", transfer::copy_big_again_far),
+    work("W6h", "as W6d, 20 ms away", transfer::copy_many_again_far),
     work("W7", "registry to OCI layout, 6 layers, 600 MB", transfer::layout),
     work("W8", "pull and unpack, 6 layers, 600 MB, gzip", transfer::pull),
     work("W9", "start, run `true`, remove", run::start),
     work("W10a", "inspect an image's config in a registry", transfer::inspect),
     work("W10b", "list 10,000 tags", transfer::tags),
+    work("W11", "mirror of 1,000 unchanged tags", mirror::unchanged),
 ];

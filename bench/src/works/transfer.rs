@@ -8,58 +8,107 @@ use crate::failure::{Result, context};
 use crate::pack::expect_layout;
 use crate::race::Turn;
 use crate::registry::Registry;
-use crate::tools::expect;
+use crate::relay::Relay;
+use crate::tools::{Tools, expect};
 
-const COPIERS: [&str; 2] = ["rcopy", "skopeo"];
+const COPIERS: [&str; 3] = ["rcopy", "skopeo", "crane"];
 
 pub(super) fn copy_big(bench: &mut Bench<'_>) -> Result<()> {
-    copy(bench, "big", false)
+    copy(bench, "big", false, false)
 }
 
 pub(super) fn copy_many(bench: &mut Bench<'_>) -> Result<()> {
-    copy(bench, "many", false)
+    copy(bench, "many", false, false)
 }
 
 pub(super) fn copy_big_again(bench: &mut Bench<'_>) -> Result<()> {
-    copy(bench, "big", true)
+    copy(bench, "big", true, false)
 }
 
 pub(super) fn copy_many_again(bench: &mut Bench<'_>) -> Result<()> {
-    copy(bench, "many", true)
+    copy(bench, "many", true, false)
 }
 
-fn copy(bench: &mut Bench<'_>, name: &'static str, again: bool) -> Result<()> {
+pub(super) fn copy_big_far(bench: &mut Bench<'_>) -> Result<()> {
+    copy(bench, "big", false, true)
+}
+
+pub(super) fn copy_many_far(bench: &mut Bench<'_>) -> Result<()> {
+    copy(bench, "many", false, true)
+}
+
+pub(super) fn copy_big_again_far(bench: &mut Bench<'_>) -> Result<()> {
+    copy(bench, "big", true, true)
+}
+
+pub(super) fn copy_many_again_far(bench: &mut Bench<'_>) -> Result<()> {
+    copy(bench, "many", true, true)
+}
+
+/// A registry as the programs see it: as it is, or 20 ms away.
+struct Seen {
+    registry: Registry,
+    relay: Option<Relay>,
+}
+
+impl Seen {
+    fn new(registry: Registry, far: bool) -> Result<Seen> {
+        let relay = if far { Some(registry.far()?) } else { None };
+        Ok(Seen { registry, relay })
+    }
+
+    fn name(&self, repository: &str) -> String {
+        name(&self.registry, self.relay.as_ref(), repository)
+    }
+}
+
+fn name(registry: &Registry, relay: Option<&Relay>, repository: &str) -> String {
+    match relay {
+        Some(relay) => format!("127.0.0.1:{}/{repository}:latest", relay.port),
+        None => registry.name(repository),
+    }
+}
+
+/// How a program is told to copy between registries.
+fn copy_between(tools: &Tools, tool: &str, from: &str, to: &str) -> Command {
+    let mut command = tools.command(tool);
+    if tool == "crane" {
+        command.args(["copy", "--insecure", from, to]);
+        return command;
+    }
+    command.args(["copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+    command.args([format!("docker://{from}"), format!("docker://{to}")]);
+    command
+}
+
+fn copy(bench: &mut Bench<'_>, name: &'static str, again: bool, far: bool) -> Result<()> {
     let (tools, source) = (bench.tools, bench.fixtures.source()?);
+    let relay = if far { Some(source.far()?) } else { None };
+    let from = self::name(source, relay.as_ref(), name);
     let image = bench.fixtures.image(name)?;
     let mut turns: Vec<(&'static str, Turn<'_>)> = Vec::new();
     for tool in COPIERS {
         let directory = tools.temporary(&format!("registry.{tool}"));
-        let image = image.clone();
+        let (image, from) = (image.clone(), from.clone());
         let mut kept = None;
         turns.push((
             tool,
             Box::new(move |lap| {
-                let command = |to: &Registry| {
-                    let mut command = tools.command(tool);
-                    command.args(["copy", "--src-tls-verify=false", "--dest-tls-verify=false"]);
-                    command.arg(format!("docker://{}", source.name(name)));
-                    command.arg(format!("docker://{}", to.name(name)));
-                    command
-                };
+                let command = |to: &Seen| copy_between(tools, tool, &from, &to.name(name));
                 if again {
                     if kept.is_none() {
-                        let to = Registry::empty(&directory)?;
+                        let to = Seen::new(Registry::empty(&directory)?, far)?;
                         lap.run(command(&to))?;
                         kept = Some(to);
                     }
                     let to = kept.as_ref().map(|to| (to, command(to)));
                     let Some((to, command)) = to else { return Ok(Default::default()) };
                     let usage = lap.run(command)?;
-                    return to.holds(name, &image).map(|()| usage);
+                    return to.registry.holds(name, &image).map(|()| usage);
                 }
-                let to = Registry::empty(&directory)?;
+                let to = Seen::new(Registry::empty(&directory)?, far)?;
                 let usage = lap.run(command(&to))?;
-                to.holds(name, &image)?;
+                to.registry.holds(name, &image)?;
                 drop(to);
                 context("emptying a registry", std::fs::remove_dir_all(&directory))?;
                 Ok(usage)
@@ -81,9 +130,14 @@ pub(super) fn layout(bench: &mut Bench<'_>) -> Result<()> {
             tool,
             Box::new(move |lap| {
                 let mut command = tools.command(tool);
-                command.args(["copy", "--src-tls-verify=false"]);
-                command.arg(format!("docker://{}", source.name("big")));
-                command.arg(format!("oci:{}:latest", directory.display()));
+                if tool == "crane" {
+                    command.args(["pull", "--insecure", "--format=oci", &source.name("big")]);
+                    command.arg(&directory);
+                } else {
+                    command.args(["copy", "--quiet", "--src-tls-verify=false"]);
+                    command.arg(format!("docker://{}", source.name("big")));
+                    command.arg(format!("oci:{}:latest", directory.display()));
+                }
                 let usage = lap.run(command)?;
                 expect_layout(&directory, &image)?;
                 context("removing a layout", std::fs::remove_dir_all(&directory))?;
@@ -122,28 +176,38 @@ pub(super) fn pull(bench: &mut Bench<'_>) -> Result<()> {
 
 pub(super) fn inspect(bench: &mut Bench<'_>) -> Result<()> {
     let source = bench.fixtures.source()?;
-    let name = format!("docker://{}", source.name("big"));
-    lookup(bench, &["inspect", "--config", &name], |text| text.contains("diff_ids"))
+    let name = source.name("big");
+    let ours = ["inspect".to_owned(), "--config".to_owned(), format!("docker://{name}")];
+    lookup(bench, &ours, &["config".to_owned(), name], |text| text.contains("diff_ids"))
 }
 
 pub(super) fn tags(bench: &mut Bench<'_>) -> Result<()> {
     let source = bench.fixtures.source()?;
-    let name = format!("docker://{}", source.name("tags").trim_end_matches(":latest"));
-    let all = |text: &str| text.matches("\"t0").count() == crate::fixtures::TAGS - 1;
-    lookup(bench, &["list-tags", &name], all)
+    let name = source.name("tags").trim_end_matches(":latest").to_owned();
+    let all = |text: &str| text.matches("t0").count() == crate::fixtures::TAGS - 1;
+    let ours = ["list-tags".to_owned(), format!("docker://{name}")];
+    lookup(bench, &ours, &["ls".to_owned(), name], all)
 }
 
-fn lookup(bench: &mut Bench<'_>, arguments: &[&str], good: fn(&str) -> bool) -> Result<()> {
+/// Asks a registry for something: skopeo's arguments, which are ours, and crane's.
+fn lookup(
+    bench: &mut Bench<'_>,
+    arguments: &[String],
+    cranes: &[String],
+    good: fn(&str) -> bool,
+) -> Result<()> {
     let tools = bench.tools;
     let mut turns: Vec<(&'static str, Turn<'_>)> = Vec::new();
     for tool in COPIERS {
-        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let crane = tool == "crane";
+        let mut arguments = if crane { cranes } else { arguments }.to_vec();
+        arguments.push(if crane { "--insecure" } else { "--tls-verify=false" }.to_owned());
         turns.push((
             tool,
             Box::new(move |lap| {
                 let mut command: Command = tools.command(tool);
                 let usage = lap.run({
-                    command.args(&arguments).arg("--tls-verify=false");
+                    command.args(&arguments);
                     command
                 })?;
                 expect(good(&lap.output()), || format!("{tool} printed something else"))?;

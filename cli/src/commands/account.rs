@@ -27,6 +27,9 @@ pub(crate) struct Login {
     /// Print the user name that is stored, and do nothing
     #[arg(long)]
     get_login: bool,
+    /// Say which files are read and written
+    #[arg(short, long)]
+    verbose: bool,
     #[command(flatten)]
     reach: RegistryFlags,
 }
@@ -44,6 +47,9 @@ impl Login {
             let stored = files.list()?;
             let user = stored.iter().find(|(stored, _)| *stored == key).map(|(_, user)| user);
             outln!("{}", user.ok_or_else(|| not_logged_in(&key))?);
+            if self.verbose {
+                files.paths.iter().for_each(|path| eprintln!("read {}", path.display()));
+            }
             return Ok(0);
         }
         let username = match self.username {
@@ -63,6 +69,9 @@ impl Login {
         files.paths = vec![file.clone()];
         files.store(&key, &credential)?;
         outln!("Login to {key} succeeded; stored in {}", file.display());
+        if self.verbose {
+            eprintln!("wrote {}", file.display());
+        }
         Ok(0)
     }
 }
@@ -76,6 +85,9 @@ pub(crate) struct Logout {
     /// Forget all
     #[arg(short, long)]
     all: bool,
+    /// As skopeo has it; the registry is not asked, so that there is nothing to verify
+    #[arg(id = "tls-verify", long = "tls-verify", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    _tls_verify: Option<bool>,
 }
 
 impl Logout {

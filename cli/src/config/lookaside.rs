@@ -20,9 +20,6 @@ use super::Places;
 use super::registries::{RegistriesFlags, listed, read_text};
 use crate::report::Failure;
 
-/// Signatures of one image that are read.
-const MOST: usize = 32;
-
 /// What the files of registries.d say together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Lookaside {
@@ -86,6 +83,37 @@ impl Places {
 }
 
 impl Lookaside {
+    /// Signatures of one image that are read.
+    pub(crate) const MOST: usize = 32;
+
+    /// Whether there may be signatures of images of this repository: a directory that is not there
+    /// has none.
+    pub(crate) fn may_have(&self, name: &Reference) -> bool {
+        let base = self.base(name, false);
+        let Some(path) = base.strip_prefix("file://") else { return true };
+        Path::new(path).parent().is_some_and(Path::is_dir)
+    }
+
+    /// The signatures of an image that are there, by their places.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(crate) async fn signatures(
+        &self,
+        client: &(dyn Fn() -> Result<Client, Cause> + Send + Sync),
+        name: &Reference,
+        image: &Digest,
+    ) -> Result<Vec<(String, Vec<u8>)>, Cause> {
+        let base = self.base(name, false);
+        let mut found = Vec::new();
+        for number in 1..=Lookaside::MOST {
+            let place = Lookaside::place(&base, image, number);
+            let Some(bytes) = read(client, &place).await? else { break };
+            found.push((place, bytes));
+        }
+        Ok(found)
+    }
+
     fn add(&mut self, path: &Path, text: &str) -> Result<(), Failure> {
         let refuse = |reason: String| {
             Failure::new(Kind::Invalid, format!("reading {}: {reason}", path.display()))
@@ -166,51 +194,62 @@ pub(crate) struct PolicyGate {
 
 impl PolicyGate {
     async fn collect(&self, name: &Reference, image: &Digest) -> Result<Vec<Candidate>, Cause> {
-        let base = self.lookaside.base(name, false);
-        let mut found = Vec::new();
-        for number in 1..=MOST {
-            let place = Lookaside::place(&base, image, number);
-            let Some(bytes) = self.read(&place).await? else { break };
-            found.push(Candidate { origin: place, evidence: Evidence::Gpg(bytes.into()) });
-        }
-        Ok(found)
-    }
-
-    async fn read(&self, place: &str) -> Result<Option<Vec<u8>>, Cause> {
-        let limit = sign::MAX_GPG + 1;
-        let unusable = |reason: String, kind| Unusable { place: place.to_owned(), reason, kind };
-        if let Some(path) = place.strip_prefix("file://") {
-            let file = match File::open(path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(unusable(error.to_string(), Kind::System).into()),
-            };
-            let mut bytes = Vec::new();
-            let read = file.take(limit).read_to_end(&mut bytes);
-            read.map_err(|error| unusable(error.to_string(), Kind::System))?;
-            return Ok(Some(bytes));
-        }
-        if !place.starts_with("https://") && !place.starts_with("http://") {
-            let reason = "it is neither file://, http:// nor https://".to_owned();
-            return Err(unusable(reason, Kind::Invalid).into());
-        }
-        let request = Download { url: place.to_owned(), ..Download::default() };
-        let answer = match (self.client)()?.download(&request).await {
-            Ok(answer) => answer,
-            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let found = self.lookaside.signatures(&*self.client, name, image).await?;
+        let candidate = |(origin, bytes): (String, Vec<u8>)| Candidate {
+            origin,
+            evidence: Evidence::Gpg(bytes.into()),
         };
-        let mut bytes = BytesMut::new();
-        if let Some(mut body) = answer.body {
-            while let Some(piece) = body.next().await {
-                bytes.extend_from_slice(&piece?);
-                if bytes.len() as u64 >= limit {
-                    break;
-                }
+        Ok(found.into_iter().map(candidate).collect())
+    }
+}
+
+fn unusable(place: &str, reason: String, kind: Kind) -> Cause {
+    Unusable { place: place.to_owned(), reason, kind }.into()
+}
+
+/// A signature in a file; `None` where there is none.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn signature_file(path: &str) -> Result<Option<Vec<u8>>, Cause> {
+    let failed = |error: std::io::Error| unusable(path, error.to_string(), Kind::System);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(sign::MAX_GPG + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Some(bytes))
+}
+
+async fn read(
+    client: &(dyn Fn() -> Result<Client, Cause> + Send + Sync),
+    place: &str,
+) -> Result<Option<Vec<u8>>, Cause> {
+    if let Some(path) = place.strip_prefix("file://") {
+        return signature_file(path);
+    }
+    if !place.starts_with("https://") && !place.starts_with("http://") {
+        let reason = "it is neither file://, http:// nor https://".to_owned();
+        return Err(unusable(place, reason, Kind::Invalid));
+    }
+    let request = Download { url: place.to_owned(), ..Download::default() };
+    let answer = match client()?.download(&request).await {
+        Ok(answer) => answer,
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = BytesMut::new();
+    if let Some(mut body) = answer.body {
+        while let Some(piece) = body.next().await {
+            bytes.extend_from_slice(&piece?);
+            if bytes.len() as u64 > sign::MAX_GPG {
+                break;
             }
         }
-        Ok(Some(bytes.to_vec()))
     }
+    Ok(Some(bytes.to_vec()))
 }
 
 #[async_trait]

@@ -52,6 +52,38 @@ fn names_are_given_replaced_and_taken() {
 }
 
 #[test]
+fn blobs_may_lie_in_a_directory_that_layouts_share() {
+    let directory = super::directory();
+    let at = |name: &str| directory.path().join(name);
+    let (first, second) = (Layout::create(&at("a")).unwrap(), Layout::create(&at("b")).unwrap());
+    let shared = at("below/shared");
+    let (first, second) = (first.with_blobs(&shared), second.with_blobs(&shared));
+    let sample = Sample::text("a");
+    put(&first, &sample);
+    second.publish(Some("x"), sample.root()).unwrap();
+    assert!(second.contains(sample.root().digest).unwrap());
+    assert!(shared.join("sha256").join(sample.root().digest.hex()).is_file());
+    assert_eq!(fs::read_dir(at("a/blobs/sha256")).unwrap().count(), 0);
+    // Without the directory the name is there and its content is not.
+    let alone = Layout::open(&at("b")).unwrap();
+    assert!(alone.read(&alone.resolve("x").unwrap().unwrap()).is_err());
+}
+
+#[test]
+fn what_a_loss_of_power_leaves_empty_is_made_again() {
+    let (_directory, layout) = layout();
+    fs::write(layout.path().join("index.json"), "").unwrap();
+    assert!(Layout::open(layout.path()).unwrap().names().unwrap().is_empty());
+    fs::write(layout.path().join("oci-layout"), "").unwrap();
+    assert!(matches!(Layout::open(layout.path()), Err(Error::Layout { .. })));
+    let layout = Layout::create(layout.path()).unwrap();
+    let sample = Sample::text("a");
+    put(&layout, &sample);
+    layout.publish(Some("x"), sample.root()).unwrap();
+    assert_eq!(Layout::open(layout.path()).unwrap().names().unwrap(), ["x"]);
+}
+
+#[test]
 fn a_nameless_entry_is_listed_once_and_then_named() {
     let (_directory, layout) = layout();
     let a = Sample::text("a");

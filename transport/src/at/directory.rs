@@ -173,11 +173,11 @@ impl Sink for Directory {
             true => self.document(descriptor.digest),
             false => self.blob(descriptor.digest),
         };
-        let mut reader = bridge::reader(blob);
+        let reader = bridge::reader(blob);
         blocking(move || {
             directory.prepare()?;
             let new = files::NewFile::create(&path)?;
-            std::io::copy(&mut reader, &mut new.file()).map_err(Error::Stream)?;
+            reader.pour(&mut new.file()).map_err(Error::Stream)?;
             Ok(new.appear_unsynced()?)
         })
         .await

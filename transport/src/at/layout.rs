@@ -16,12 +16,39 @@ use crate::{Blob, Error, Location, Named, Origin, Sink, Source, Unverified};
 pub struct LayoutImage {
     path: PathBuf,
     named: Named,
+    /// Where its blobs are, if not in it.
+    blobs: Option<PathBuf>,
 }
+
+/// Opens a layout.
+type Opened = Result<Layout, Cause>;
 
 impl LayoutImage {
     /// An image in the layout at `path`, which need not exist to be written to.
     pub fn new(path: &Path, named: Named) -> LayoutImage {
-        LayoutImage { path: path.to_owned(), named }
+        LayoutImage { path: path.to_owned(), named, blobs: None }
+    }
+
+    /// The same with its blobs in a directory that several layouts share.
+    #[must_use]
+    pub fn sharing(self, blobs: Option<&Path>) -> LayoutImage {
+        LayoutImage { blobs: blobs.map(Path::to_owned), ..self }
+    }
+
+    fn under(&self, tag: &image::Tag) -> LayoutImage {
+        LayoutImage { named: Named::Name(tag.to_string()), ..self.clone() }
+    }
+
+    /// What opens the layout, or makes it, on another thread.
+    fn opener(&self, open: fn(&Path) -> store::Result<Layout>) -> impl FnOnce() -> Opened + use<> {
+        let (path, blobs) = (self.path.clone(), self.blobs.clone());
+        move || {
+            let layout = open(&path)?;
+            Ok(match blobs {
+                Some(blobs) => layout.with_blobs(&blobs),
+                None => layout,
+            })
+        }
     }
 
     /// The names of the images in the layout.
@@ -29,8 +56,8 @@ impl LayoutImage {
     /// # Errors
     /// Of the layout.
     pub async fn names(&self) -> Result<Vec<String>, Cause> {
-        let path = self.path.clone();
-        blocking(move || Ok(Layout::open(&path)?.names()?)).await
+        let open = self.opener(Layout::open);
+        blocking(move || Ok(open()?.names()?)).await
     }
 
     /// Takes the image's name away; its blobs stay. `false` if there was no such name.
@@ -60,12 +87,12 @@ impl LayoutImage {
         otherwise: T,
         work: impl FnOnce(&Layout) -> Result<T, Cause> + Send + 'static,
     ) -> Result<T, Cause> {
-        let path = self.path.clone();
+        let (path, open) = (self.path.clone(), self.opener(Layout::open));
         blocking(move || {
             if !path.join("oci-layout").exists() {
                 return Ok(otherwise);
             }
-            work(&Layout::open(&path)?)
+            work(&open()?)
         })
         .await
     }
@@ -74,8 +101,8 @@ impl LayoutImage {
         &self,
         work: impl FnOnce(&Layout) -> Result<T, Cause> + Send + 'static,
     ) -> Result<T, Cause> {
-        let path = self.path.clone();
-        blocking(move || work(&Layout::create(&path)?)).await
+        let create = self.opener(Layout::create);
+        blocking(move || work(&create()?)).await
     }
 }
 
@@ -127,8 +154,8 @@ impl Source for LayoutImage {
     }
 
     async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
-        let (path, digest) = (self.path.clone(), descriptor.digest);
-        let file = blocking(move || Layout::open(&path)?.open_blob(digest)).await?;
+        let (open, digest) = (self.opener(Layout::open), descriptor.digest);
+        let file = blocking(move || Ok::<_, Cause>(open()?.open_blob(digest)?)).await?;
         Ok(bridge::stream(file))
     }
 
@@ -152,7 +179,7 @@ impl Source for LayoutImage {
     }
 
     fn origin(&self) -> Origin {
-        Origin::Blobs(self.path.join("blobs"))
+        Origin::Blobs(self.blobs.clone().unwrap_or_else(|| self.path.join("blobs")))
     }
 
     fn location(&self) -> Option<Location> {
@@ -160,7 +187,7 @@ impl Source for LayoutImage {
     }
 
     fn sibling(&self, tag: &image::Tag) -> Option<Box<dyn Source>> {
-        Some(Box::new(LayoutImage::new(&self.path, Named::Name(tag.to_string()))))
+        Some(Box::new(self.under(tag)))
     }
 }
 
@@ -193,10 +220,10 @@ impl Sink for LayoutImage {
     async fn put(&self, descriptor: &Descriptor, blob: Blob) -> Result<(), Cause> {
         let descriptor = descriptor.clone();
         // The writer computes the digest of what it wrote and keeps nothing else.
-        let mut reader = bridge::reader(blob.checked_by_sink());
+        let reader = bridge::reader(blob.checked_by_sink());
         self.making(move |layout| {
             let mut writer = layout.writer_for(descriptor.digest.algorithm())?;
-            std::io::copy(&mut reader, &mut writer).map_err(Error::Stream)?;
+            reader.pour(&mut writer).map_err(Error::Stream)?;
             writer.commit(Some(&descriptor))?;
             Ok(())
         })
@@ -239,7 +266,7 @@ impl Sink for LayoutImage {
     }
 
     fn sibling(&self, tag: &image::Tag) -> Option<Box<dyn Sink>> {
-        Some(Box::new(LayoutImage::new(&self.path, Named::Name(tag.to_string()))))
+        Some(Box::new(self.under(tag)))
     }
 }
 

@@ -256,13 +256,13 @@ impl Sink for StoreImage {
         let descriptor = descriptor.clone();
         let unpacking = self.unpacking.clone().filter(|unpacking| unpacking.wants(&descriptor));
         // The writer computes the digest of what it wrote and keeps nothing else.
-        let mut reader = bridge::reader(blob.checked_by_sink());
+        let reader = bridge::reader(blob.checked_by_sink());
         self.on_store(move |store| {
             if let Some(unpacking) = unpacking {
                 return unpacking.receive(store, &descriptor, reader);
             }
             let mut writer = store.writer_for(descriptor.digest.algorithm())?;
-            std::io::copy(&mut reader, &mut writer).map_err(Error::Stream)?;
+            reader.pour(&mut writer).map_err(Error::Stream)?;
             writer.commit(Some(&descriptor))?;
             Ok(())
         })

@@ -138,6 +138,8 @@ pub(super) struct Sharing {
     /// What this image is to send; given up when it ends without.
     pub(super) mine: Mutex<Vec<Digest>>,
     pub(super) published: AtomicBool,
+    /// Whether something was attached.
+    pub(super) referred: AtomicBool,
 }
 
 impl Sharing {
@@ -220,6 +222,7 @@ impl Sink for Sharing {
         referrer: &Descriptor,
         document: Bytes,
     ) -> Result<(), Cause> {
+        self.referred.store(true, Ordering::Relaxed);
         self.inner.refer(subject, referrer, document).await
     }
 

@@ -9,6 +9,7 @@
 //! common is the destination alone, where content is named by its digest and a name is written by
 //! exactly one of them.
 
+mod attached;
 mod delete;
 mod ends;
 mod run;

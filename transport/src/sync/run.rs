@@ -9,6 +9,7 @@ use futures::{StreamExt, stream};
 use image::{Descriptor, Digest, Reference, Tag};
 use task::{Cause, Fault, Kind, Task};
 
+use super::attached::{self, Attached};
 use super::ends::{Arrived, Resolved, Sharing};
 use super::state::Entry;
 use super::{From, Line, Name, Options, Outcome, Report, Set, State, To, delete};
@@ -25,6 +26,8 @@ pub(super) struct Listed<'s> {
     pub(super) tags: Vec<String>,
     /// The tags the destination has, where that is known.
     pub(super) there: Option<BTreeSet<String>>,
+    /// The source's tags that are made of digests, where they were listed.
+    digest_tags: Option<Arc<BTreeSet<String>>>,
 }
 
 /// One image to mirror.
@@ -33,6 +36,7 @@ struct Item<'s> {
     name: Name,
     /// Whether the destination has the name, where that is known.
     there: Option<bool>,
+    digest_tags: Option<Arc<BTreeSet<String>>>,
 }
 
 /// Brings the destination of every set to the state of its source.
@@ -48,6 +52,7 @@ pub async fn mirror(sets: &[Set], state: &mut State, options: &Options<'_>, task
         task,
         state: Mutex::new(state),
         arrived: Arc::default(),
+        attached: Attached::default(),
         report: Mutex::default(),
         stopping: AtomicBool::new(false),
     };
@@ -69,6 +74,7 @@ pub(super) struct Run<'a> {
     pub(super) task: &'a Task,
     state: Mutex<&'a mut State>,
     arrived: Arc<Arrived>,
+    attached: Attached,
     report: Mutex<Report>,
     stopping: AtomicBool,
 }
@@ -122,15 +128,16 @@ impl<'a> Run<'a> {
     async fn lists<'s>(&self, set: &'s Set) -> Result<Listed<'s>> {
         let tags = async {
             match &set.from {
-                From::Directory { name: Name::Tag(tag), .. } => Ok(vec![tag.to_string()]),
-                From::Directory { .. } => Ok(Vec::new()),
-                From::Repository { tags: super::Tags::These(tags), .. } => Ok(tags.clone()),
+                From::Directory { name: Name::Tag(tag), .. } => Ok((vec![tag.to_string()], None)),
+                From::Directory { .. } => Ok((Vec::new(), None)),
+                From::Repository { tags: super::Tags::These(tags), .. } => Ok((tags.clone(), None)),
                 From::Repository { client, repository, tags, .. } => {
                     let listed = client.repo(repository).tags(None).await;
                     let at = Error::at(format!("listing the tags of {repository}"), Side::Source);
                     let mut listed = listed.map_err(|error| at(Cause::new(error)))?;
+                    let digest_tags = Arc::new(attached::digest_tags(&listed));
                     listed.retain(|tag| tags.takes(tag));
-                    Ok(listed)
+                    Ok((listed, Some(digest_tags)))
                 }
             }
         };
@@ -150,8 +157,8 @@ impl<'a> Run<'a> {
                 }
             }
         };
-        let (tags, there) = futures::try_join!(tags, there)?;
-        Ok(Listed { set, tags, there })
+        let ((tags, digest_tags), there) = futures::try_join!(tags, there)?;
+        Ok(Listed { set, tags, there, digest_tags })
     }
 
     fn items<'s>(&self, listed: &Listed<'s>) -> Vec<Item<'s>> {
@@ -161,7 +168,10 @@ impl<'a> Run<'a> {
             let target = format!("{tag}{}", set.suffix);
             let there = listed.there.as_ref().map(|there| there.contains(&target));
             match tag.parse::<Tag>() {
-                Ok(tag) => items.push(Item { set, name: Name::Tag(tag), there }),
+                Ok(tag) => {
+                    let digest_tags = listed.digest_tags.clone();
+                    items.push(Item { set, name: Name::Tag(tag), there, digest_tags });
+                }
                 Err(error) => {
                     let name = format!("{}:{tag}", set.from);
                     self.tell(None, name, Err(Error::Content(error)));
@@ -174,7 +184,7 @@ impl<'a> Run<'a> {
             From::Directory { .. } => &[],
         };
         let names = digests.iter().map(|digest| Name::Digest(*digest));
-        items.extend(names.map(|name| Item { set, name, there: None }));
+        items.extend(names.map(|name| Item { set, name, there: None, digest_tags: None }));
         items.retain(|item| self.options.shard.owns(&item.target()));
         items
     }
@@ -214,8 +224,15 @@ impl<'a> Run<'a> {
         let named = source.resolve().await;
         let named = named.map_err(Error::at("resolving the name", Side::Source))?;
         let how = how(set);
-        if let Some(copy) = self.known(item, target, &named, &how) {
-            return Ok((Outcome::Unchanged, Some(copy)));
+        let mut attached = None;
+        if let Some(entry) = self.known(item, target, &named, &how) {
+            attached = self.attached(item, named.digest).await?;
+            if attached.is_none_or(|now| now == entry.attached.unwrap_or(attached::nothing())) {
+                return Ok((Outcome::Unchanged, Some(entry.copy)));
+            }
+            if self.options.dry_run {
+                return Ok((Outcome::WouldCopy, Some(entry.copy)));
+            }
         }
         let current = item.current().await?;
         let source = Resolved { inner: source, named: named.clone() };
@@ -238,26 +255,34 @@ impl<'a> Run<'a> {
             _ => self.copy(item, &source, current, task).await?,
         };
         if outcome != Outcome::WouldCopy {
-            let entry = Entry { source: named.digest, copy: digest, how, seen: self.options.now };
+            let (source, seen) = (named.digest, self.options.now);
+            let entry = Entry { source, copy: digest, how, attached, seen };
             self.state().keep(target.to_owned(), entry);
         }
         Ok((outcome, Some(digest)))
     }
 
-    /// What the destination's name points at, if an earlier run has seen it there not long ago
-    /// and the source is what it was.
-    fn known(
-        &self,
-        item: &Item<'_>,
-        target: &str,
-        named: &Descriptor,
-        how: &str,
-    ) -> Option<Digest> {
+    /// What an earlier run did with the name, if it has seen it there not long ago and the source
+    /// is what it was.
+    fn known(&self, item: &Item<'_>, target: &str, named: &Descriptor, how: &str) -> Option<Entry> {
         let state = self.state();
         let entry = state.entry(target)?;
         let fresh = (0..self.options.recheck).contains(&(self.options.now - entry.seen));
         let same = entry.source == named.digest && entry.how == how;
-        (item.there == Some(true) && fresh && same).then_some(entry.copy)
+        (item.there == Some(true) && fresh && same).then(|| entry.clone())
+    }
+
+    /// What stands for everything attached to an image at the source; `None` where that is not
+    /// copied or nobody knows.
+    async fn attached(&self, item: &Item<'_>, image: Digest) -> Result<Option<Digest>> {
+        let From::Repository { client, repository, .. } = &item.set.from else { return Ok(None) };
+        if !item.set.copy.referrers {
+            return Ok(None);
+        }
+        let tags = item.digest_tags.as_deref();
+        let mark = self.attached.of((client, repository), image, tags).await;
+        let at = Error::at(format!("listing referrers of {image}"), Side::Source);
+        mark.map(Some).map_err(|error| at(Cause::new(error)))
     }
 
     async fn copy(
@@ -279,8 +304,12 @@ impl<'a> Run<'a> {
                     arrived: Arc::clone(&self.arrived),
                     mine: Mutex::default(),
                     published: AtomicBool::new(false),
+                    referred: AtomicBool::new(false),
                 };
                 let root = crate::copy(source, &sink, gate, options, task).await?;
+                if sink.referred.load(Ordering::Relaxed) {
+                    return Ok((Outcome::Copied, root.digest));
+                }
                 if !sink.published.load(Ordering::Relaxed) {
                     return Ok((Outcome::Unchanged, root.digest));
                 }

@@ -32,6 +32,9 @@ pub(super) struct Entry {
     pub(super) copy: Digest,
     /// What was copied of it, and how.
     pub(super) how: String,
+    /// What stood for everything attached to it at the source, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) attached: Option<Digest>,
     /// When the destination was looked at last, seconds since 1970.
     pub(super) seen: i64,
 }
@@ -88,7 +91,8 @@ mod tests {
         assert_eq!(State::open(&path).unwrap(), State::default());
         let mut state = State { version: VERSION, ..State::default() };
         let digest = Digest::of(b"x");
-        let entry = Entry { source: digest, copy: digest, how: "all".into(), seen: 7 };
+        let entry =
+            Entry { source: digest, copy: digest, how: "all".into(), attached: None, seen: 7 };
         state.keep("r/a:1".into(), entry.clone());
         state.save(&path).unwrap();
         assert_eq!(State::open(&path).unwrap().entry("r/a:1"), Some(&entry));

@@ -150,7 +150,8 @@ pub(crate) struct OneEnd {
     /// Socket of the Docker daemon, for docker-daemon: (default: $DOCKER_HOST)
     #[arg(long, value_name = "HOST", help_heading = "Registry")]
     daemon_host: Option<String>,
-    #[arg(long, hide = true, value_name = "DIR")]
+    /// Directory that holds the blobs of OCI layouts, for oci: (default: each layout's own)
+    #[arg(long, value_name = "DIR", help_heading = "Registry")]
     shared_blob_dir: Option<PathBuf>,
 }
 
@@ -162,10 +163,7 @@ impl OneEnd {
     pub(crate) fn reach_at(&self, location: &Location) -> Result<Reach, Failure> {
         only_for("--daemon-host", self.daemon_host.is_some(), "docker-daemon", location)?;
         only_for("--shared-blob-dir", self.shared_blob_dir.is_some(), "oci", location)?;
-        match self.shared_blob_dir {
-            Some(_) => Err(Failure::usage("--shared-blob-dir is not supported")),
-            None => self.reach(),
-        }
+        self.reach()
     }
 
     /// What the flags ask for.
@@ -181,8 +179,9 @@ impl OneEnd {
         };
         let reach = self.registry.reach()?;
         let credential = login.credential()?.or(reach.credential);
-        let daemon_host = self.daemon_host.clone();
-        Ok(self.retry.reach(Reach { credential, daemon_host, ..reach }))
+        let (daemon_host, shared_blob_dir) =
+            (self.daemon_host.clone(), self.shared_blob_dir.clone());
+        Ok(self.retry.reach(Reach { credential, daemon_host, shared_blob_dir, ..reach }))
     }
 }
 

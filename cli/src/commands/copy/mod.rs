@@ -1,5 +1,6 @@
 //! `rcopy copy`.
 
+mod carry;
 mod compress;
 mod ends;
 mod sign;
@@ -12,6 +13,7 @@ use task::Task;
 use transport::at::{Archive, Form};
 use transport::{CopyOptions, Format, Gate, Location, Named, Select, Sink, Source};
 
+pub(crate) use self::carry::{carry, may_have};
 use self::compress::CompressFlags;
 use self::ends::only_for;
 pub(crate) use self::ends::{DestinationFlags, OneEnd, RetryFlags, SourceFlags};
@@ -75,7 +77,7 @@ pub(crate) struct Copy {
     #[command(flatten)]
     retry: RetryFlags,
     #[command(flatten)]
-    refused: RefusedFlags,
+    ends: EndFlags,
 }
 
 /// What of an image is copied.
@@ -113,6 +115,11 @@ pub(crate) struct WhatFlags {
 }
 
 impl WhatFlags {
+    /// Whether signatures are copied.
+    pub(crate) fn signatures(&self) -> bool {
+        !self.remove_signatures
+    }
+
     /// The options of a copy between these places.
     pub(crate) fn options(&self, app: &App, from: &Location, to: &Location) -> CopyOptions {
         let keeps = |location: &Location| {
@@ -169,7 +176,7 @@ impl WhatFlags {
 
 /// What is for one transport only, and what skopeo has and we do not, refused by name.
 #[derive(Debug, Clone, Default, Args)]
-struct RefusedFlags {
+struct EndFlags {
     #[arg(long, hide = true, value_name = "KEY")]
     encryption_key: Vec<String>,
     #[arg(long, hide = true, value_name = "KEY")]
@@ -182,13 +189,15 @@ struct RefusedFlags {
     /// Socket of the Docker daemon the destination is on (default: $DOCKER_HOST)
     #[arg(long, value_name = "HOST", help_heading = "Registry at the destination")]
     dest_daemon_host: Option<String>,
-    #[arg(long, hide = true, value_name = "DIR")]
+    /// Directory that holds the blobs of the OCI layout the source is in
+    #[arg(long, value_name = "DIR", help_heading = "Registry at the source")]
     src_shared_blob_dir: Option<PathBuf>,
-    #[arg(long, hide = true, value_name = "DIR")]
+    /// Directory in which the blobs of the OCI layout the destination is in are put
+    #[arg(long, value_name = "DIR", help_heading = "Registry at the destination")]
     dest_shared_blob_dir: Option<PathBuf>,
 }
 
-impl RefusedFlags {
+impl EndFlags {
     fn check(&self, from: &Location, to: &Location) -> Result<(), Failure> {
         let encrypted = [
             ("--encryption-key", !self.encryption_key.is_empty()),
@@ -203,16 +212,7 @@ impl RefusedFlags {
         only_for("--dest-daemon-host", self.dest_daemon_host.is_some(), "docker-daemon", to)?;
         only_for("--src-shared-blob-dir", self.src_shared_blob_dir.is_some(), "oci", from)?;
         only_for("--dest-shared-blob-dir", self.dest_shared_blob_dir.is_some(), "oci", to)?;
-        let shared = self.src_shared_blob_dir.is_some() || self.dest_shared_blob_dir.is_some();
-        match shared {
-            true => Err(Failure::usage(
-                "--src-shared-blob-dir and --dest-shared-blob-dir are not supported",
-            )
-            .hint(
-                "copy into one layout: `oci:DIR:NAME` shares blobs between the names of a layout",
-            )),
-            false => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -224,7 +224,7 @@ impl Copy {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let (from, to) =
             (place::location(&self.source, "")?, place::location(&self.destination, "")?);
-        self.refused.check(&from, &to)?;
+        self.ends.check(&from, &to)?;
         let names = self.names(&to)?;
         let signer = self.sign.signer(app, &to)?;
         let options = CopyOptions {
@@ -237,10 +237,12 @@ impl Copy {
         let root = observed(&format!("copy to {to}"), progress, |task| {
             let (mut reach, platform) =
                 (self.source_end.reach(&self.retry)?, app.settings.platform());
-            reach.daemon_host.clone_from(&self.refused.src_daemon_host);
+            reach.daemon_host.clone_from(&self.ends.src_daemon_host);
+            reach.shared_blob_dir.clone_from(&self.ends.src_shared_blob_dir);
             let source = Access::unpacking(app, reach, platform.clone());
             let mut reach = self.destination_end.reach(&self.retry)?;
-            reach.daemon_host.clone_from(&self.refused.dest_daemon_host);
+            reach.daemon_host.clone_from(&self.ends.dest_daemon_host);
+            reach.shared_blob_dir.clone_from(&self.ends.dest_shared_blob_dir);
             let sink = Access::unpacking(app, reach, platform);
             if self.dry_run {
                 return plan(app, &*source.source(&from)?, &options, task);
@@ -248,6 +250,10 @@ impl Copy {
             let gate = app.gate()?;
             let opened = source.source(&from)?;
             let root = copy_to_all(app, &*opened, &sink, &names, &*gate, &options, task)?;
+            if options.signatures {
+                let all = app.places.lookaside(&app.globals.registries)?;
+                carry((app, &all), (&from, &source), (&to, &sink), &root, task)?;
+            }
             if let Some(signer) = signer {
                 signer.sign(app, &sink, &to, &root, task)?;
             }

@@ -178,8 +178,11 @@ impl Signer {
     }
 }
 
-/// Puts a signature beside those that are there.
-fn add_signature(directory: &Path, signature: &[u8]) -> Result<(), Failure> {
+/// Puts a signature beside those that are there, unless it is one of them.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn add_signature(directory: &Path, signature: &[u8]) -> Result<(), Failure> {
     let failed =
         |error| Failure::io(format!("writing a signature in {}", directory.display()), &error);
     std::fs::create_dir_all(directory).map_err(failed)?;
@@ -189,7 +192,12 @@ fn add_signature(directory: &Path, signature: &[u8]) -> Result<(), Failure> {
     for path in free {
         // A link never takes the place of another signature.
         match std::fs::hard_link(&part, &path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                if std::fs::read(&path).is_ok_and(|there| there == signature) {
+                    let _ = std::fs::remove_file(&part);
+                    return Ok(());
+                }
+            }
             linked => {
                 let _ = std::fs::remove_file(&part);
                 return linked.map_err(failed);

@@ -13,7 +13,9 @@ use task::{Kind, Task};
 use transport::Location;
 use transport::sync::{Options, Outcome, Report, Set, Shard, State, mirror};
 
-use super::copy::{DestinationFlags, RetryFlags, SignFlags, SourceFlags, WhatFlags};
+use super::copy::{
+    DestinationFlags, RetryFlags, SignFlags, SourceFlags, WhatFlags, carry, may_have,
+};
 use super::place::Access;
 use crate::app::{App, observed};
 use crate::flags;
@@ -194,6 +196,7 @@ impl Sync {
             gate: &*gate,
         };
         let report = app.wait(mirror(&sets, &mut state, &options, task))?;
+        self.carry(app, &report, task)?;
         self.sign(app, &report, task)?;
         if let Some(file) = file.filter(|_| !self.dry_run) {
             state.save(&file)?;
@@ -201,6 +204,31 @@ impl Sync {
         self.tell(&report, start)?;
         task.check()?;
         failed(report)
+    }
+
+    /// Brings the GPG signatures of what was copied from lookaside to lookaside.
+    fn carry(&self, app: &App, done: &Report, task: &Task) -> Result<(), Failure> {
+        if !self.what.signatures() {
+            return Ok(());
+        }
+        let all = app.places.lookaside(&app.globals.registries)?;
+        let (source, sink) = (
+            Access::new(app, self.source_end.reach(&self.retry)?),
+            Access::new(app, self.destination_end.reach(&self.retry)?),
+        );
+        for line in done.lines.iter().filter(|line| line.outcome == Outcome::Copied) {
+            let (Some(from), Some(digest)) = (&line.source, line.digest) else { continue };
+            let (from, to) = (from.parse::<Location>()?, line.target.parse::<Location>()?);
+            if !may_have(&all, &from) {
+                continue;
+            }
+            let place = sink.source(&to)?;
+            let root = app.wait(place.resolve())?.map_err(|cause| report::cause(&cause))?;
+            if root.digest == digest {
+                carry((app, &all), (&from, &source), (&to, &sink), &root, task)?;
+            }
+        }
+        Ok(())
     }
 
     /// Signs what was copied, each under its name at the destination.
