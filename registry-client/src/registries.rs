@@ -568,8 +568,11 @@ blocked = true
         assert!(said_by.contains("registries.search of"), "{said_by}");
         let routes = all.routes.iter().map(|r| (&r.prefix[..], r.insecure, r.blocked));
         let routes: Vec<_> = routes.collect();
-        let expected =
-            [("b.example:5000", true, false), ("c.example/team", true, true), ("d.example", false, true)];
+        let expected = [
+            ("b.example:5000", true, false),
+            ("c.example/team", true, true),
+            ("d.example", false, true),
+        ];
         assert_eq!(routes, expected);
         assert!(all.routes[2].said_by.contains("1.conf (registries.block, d.example)"));
         assert_eq!(all.warnings.len(), 1);

@@ -280,7 +280,11 @@ mod tests {
             let (mut places, own) = places((&routes, &[]), &app, r#use)?;
             places.push(own);
             let name = |p: &Place| {
-                format!("{}{}", p.repository, p.image.as_ref().map_or_else(String::new, Target::suffix))
+                format!(
+                    "{}{}",
+                    p.repository,
+                    p.image.as_ref().map_or_else(String::new, Target::suffix)
+                )
             };
             Ok::<_, Error>(places.iter().map(name).collect::<Vec<_>>())
         };
