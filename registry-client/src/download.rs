@@ -107,7 +107,7 @@ pub(crate) async fn url(inner: &Arc<Inner>, request: &Download) -> Result<Downlo
     // Only messages use the name.
     let repository = Repository::new(&authority, "download")
         .map_err(|_| bad("its host is not a host name or address"))?;
-    let endpoint = inner.endpoint(Place { repository, authority, tls, rule });
+    let endpoint = inner.endpoint(Place { repository, authority, tls, rule, image: None });
     let mut transfer = Transfer::new(Arc::clone(inner), endpoint, call, 0, None);
     let answer = transfer.open().await?;
     let size = transfer.end;

@@ -249,10 +249,13 @@ impl Fault for Error {
     fn hint(&self) -> Option<String> {
         let registry = self.registry().unwrap_or_default();
         match self {
-            Error::Denied { .. } | Error::Answer { status: 401 | 403, .. } => {
-                let login = quirks::of(registry).login;
-                let login = login.map(|login| login.replace("REGISTRY", registry));
-                Some(login.unwrap_or_else(|| format!("log in with `rbuild login {registry}`")))
+            Error::Denied { action, .. } | Error::Answer { status: 401 | 403, action, .. } => {
+                let quirk = quirks::of(registry);
+                let login = quirk.login.map(|login| login.replace("REGISTRY", registry));
+                let login =
+                    login.unwrap_or_else(|| format!("log in with `rbuild login {registry}`"));
+                let push = quirk.push.filter(|_| action.starts_with("writing"));
+                Some(push.map_or(login.clone(), |push| format!("{push}; else {login}")))
             }
             Error::Answer { action, .. } if action.starts_with("writing") => {
                 quirks::of(registry).push.map(str::to_owned)
@@ -274,3 +277,32 @@ impl Fault for Error {
 
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hosted_registries_refuse_comes_with_their_advice() {
+        for quirk in quirks::TABLE {
+            let registry = quirk.hosts[0].replace('*', "x");
+            let answer = |action: &str, status| Error::Answer {
+                registry: registry.clone(),
+                action: action.to_owned(),
+                status,
+                code: String::new(),
+                message: String::new(),
+            };
+            let login = quirk.login.unwrap_or("log in with `rbuild login REGISTRY`");
+            let login = login.replace("REGISTRY", &registry);
+            for status in [401, 403] {
+                assert_eq!(answer("reading manifest a", status).hint().as_ref(), Some(&login));
+            }
+            let denied = answer("writing blob a", 403).hint().unwrap();
+            let unknown = answer("writing blob a", 404).hint();
+            assert_eq!(unknown.as_deref(), quirk.push, "{}", quirk.name);
+            let both = quirk.push.map_or(login.clone(), |push| format!("{push}; else {login}"));
+            assert_eq!(denied, both, "{}", quirk.name);
+        }
+    }
+}

@@ -119,9 +119,12 @@ pub(crate) fn fits(prefix: &str, name: &str) -> bool {
             let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
             host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'))
         }
-        None => {
-            name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        }
+        // After a host, a colon begins a port; after a path, a tag.
+        None => name.strip_prefix(prefix).is_some_and(|rest| match rest.chars().next() {
+            None | Some('/') => true,
+            Some(':' | '@') => prefix.contains('/'),
+            Some(_) => false,
+        }),
     }
 }
 

@@ -9,7 +9,7 @@ pub(crate) struct Quirk {
     /// What people call it.
     pub(crate) name: &'static str,
     /// Its registries: a host, or `*.domain`; `*` within a label stands for any text.
-    hosts: &'static [&'static str],
+    pub(crate) hosts: &'static [&'static str],
     /// The API's host, where it is not the registry's name.
     pub(crate) api: Option<&'static str>,
     /// How large blobs are uploaded.
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn registries_are_known_by_their_hosts() {
-        for (registry, name) in [
+        let known = [
             ("docker.io", "Docker Hub"),
             ("ghcr.io", "GitHub Container Registry"),
             ("ghcr.io:443", "GitHub Container Registry"),
@@ -228,8 +228,12 @@ mod tests {
             (".azurecr.io", ""),
             ("localhost:5000", ""),
             ("[::1]:5000", ""),
-        ] {
+        ];
+        for (registry, name) in known {
             assert_eq!(of(registry).name, name, "{registry}");
+        }
+        for quirk in TABLE {
+            assert!(known.iter().any(|(_, name)| *name == quirk.name), "{}", quirk.name);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! registries.conf (version 2) as podman, buildah and skopeo read it.
+//! registries.conf (versions 1 and 2) as podman, buildah and skopeo read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::routes::{Mirror, MirrorPull, Route};
+use crate::routes::{Mirror, MirrorPull, Route, split};
 use crate::short_names::{Mode, ShortNames};
-use crate::{Error, Result};
+use crate::{Error, Result, Target};
 
 /// The largest file that is read.
 const LARGEST: u64 = 4 << 20;
@@ -59,6 +59,25 @@ struct MirrorEntry {
     insecure: bool,
     #[serde(default)]
     pull_from_mirror: String,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+/// What `[registries]` of version 1 says.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Version1 {
+    search: Option<Names>,
+    insecure: Names,
+    block: Names,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Names {
+    registries: Vec<String>,
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
@@ -144,19 +163,25 @@ impl Reading<'_> {
 
     fn read(&mut self) -> Result<()> {
         let table = table(self.path, self.text)?;
+        if table.contains_key("registries")
+            && let Some(other) = table.keys().find(|key| *key != "registries")
+        {
+            let reason = format!("this is version 1 of the format, and {other} is not of it");
+            return Err(self.refuse("registries", reason));
+        }
         for (key, value) in table {
             match key.as_str() {
                 "registry" => self.routes(value)?,
                 "aliases" => self.aliases(value)?,
-                "unqualified-search-registries" => self.search(value)?,
+                "unqualified-search-registries" => {
+                    let registries = self.get(&key, value)?;
+                    self.search(&key, registries)?;
+                }
                 "short-name-mode" => self.mode(value)?,
                 "credential-helpers" => {
                     self.all.credential_helpers = self.get(&key, value)?;
                 }
-                "registries" => {
-                    let reason = "this is version 1 of the format, which is not read; write [[registry]] tables";
-                    return Err(self.refuse("registries", reason));
-                }
+                "registries" => self.version1(value)?,
                 "additional-layer-store-auth-helper" => {
                     return Err(self.refuse(&key, "additional layer stores are not supported"));
                 }
@@ -202,14 +227,49 @@ impl Reading<'_> {
         Ok(())
     }
 
+    fn version1(&mut self, value: Value) -> Result<()> {
+        let said: Version1 = self.get("registries", value)?;
+        let mut unknown: Vec<_> = said.rest.into_keys().collect();
+        if let Some(search) = said.search {
+            unknown.extend(search.rest.into_keys().map(|key| format!("search.{key}")));
+            self.search("registries.search", search.registries)?;
+        }
+        let mut here: BTreeMap<String, Route> = BTreeMap::new();
+        for (list, blocks, named) in
+            [("insecure", false, said.insecure), ("block", true, said.block)]
+        {
+            let key = format!("registries.{list}");
+            unknown.extend(named.rest.into_keys().map(|name| format!("{list}.{name}")));
+            for text in named.registries {
+                let prefix = self.name(&key, &text)?;
+                if prefix.is_empty() {
+                    return Err(self.refuse(&key, format!("{text:?} is no registry")));
+                }
+                let route = here.entry(prefix.clone()).or_default();
+                route.said_by = format!("{} ({key}, {prefix})", self.path.display());
+                route.prefix = prefix;
+                route.blocked |= blocks;
+                route.insecure |= !blocks;
+            }
+        }
+        for key in unknown {
+            self.warn(&format!("registries.{key}"));
+        }
+        for (prefix, route) in here {
+            self.all.routes.retain(|known| known.prefix != prefix);
+            self.all.routes.push(route);
+        }
+        Ok(())
+    }
+
     fn route(&mut self, place: &str, entry: Entry) -> Result<Route> {
         for key in entry.rest.keys() {
             self.warn(&format!("{place}.{key}"));
         }
-        let location = self.name(&format!("{place}.location"), &entry.location)?;
+        let location = self.image(&format!("{place}.location"), &entry.location)?;
         let prefix = match entry.prefix.is_empty() {
             true => location.clone(),
-            false => self.name(&format!("{place}.prefix"), &entry.prefix)?,
+            false => self.image(&format!("{place}.prefix"), &entry.prefix)?,
         };
         let wild = prefix.starts_with("*.");
         if prefix.is_empty() || (location.is_empty() && !wild) {
@@ -222,6 +282,9 @@ impl Reading<'_> {
             let reason = "a prefix with a '*' ends with the host";
             return Err(self.refuse(&format!("{place}.prefix"), reason));
         }
+        if !location.is_empty() {
+            self.same_kind(&format!("{place}.location"), &prefix, &location)?;
+        }
         if !entry.pull_from_mirror.is_empty() {
             let reason = "it belongs into a [[registry.mirror]]";
             return Err(self.refuse(&format!("{place}.pull-from-mirror"), reason));
@@ -229,7 +292,9 @@ impl Reading<'_> {
         let mut mirrors = Vec::new();
         for (index, mirror) in entry.mirror.into_iter().enumerate() {
             let place = format!("{place}.mirror[{index}]");
-            mirrors.push(self.mirror(&place, &mirror, entry.mirror_by_digest_only)?);
+            let mirror = self.mirror(&place, &mirror, entry.mirror_by_digest_only)?;
+            self.same_kind(&format!("{place}.location"), &prefix, &mirror.location)?;
+            mirrors.push(mirror);
         }
         Ok(Route {
             said_by: format!("{} ({place}, prefix {prefix})", self.path.display()),
@@ -245,7 +310,7 @@ impl Reading<'_> {
         for key in entry.rest.keys() {
             self.warn(&format!("{place}.{key}"));
         }
-        let location = self.name(&format!("{place}.location"), &entry.location)?;
+        let location = self.image(&format!("{place}.location"), &entry.location)?;
         if location.is_empty() || location.starts_with('*') {
             return Err(self.refuse(&format!("{place}.location"), "it is no location"));
         }
@@ -274,9 +339,7 @@ impl Reading<'_> {
         }
         let rest = name.split_once('/').map_or("", |(_, rest)| rest);
         if rest.contains([':', '@']) {
-            let reason =
-                format!("{name:?} has a tag or digest; rules for one tag are not supported");
-            return Err(self.refuse(place, reason));
+            return Err(self.refuse(place, format!("{name:?} has a tag or digest")));
         }
         let host = name.split('/').next().unwrap_or_default();
         let host = host.strip_prefix("*.").unwrap_or(host);
@@ -289,9 +352,36 @@ impl Reading<'_> {
         Ok(name.to_owned())
     }
 
-    fn search(&mut self, value: Value) -> Result<()> {
-        let key = "unqualified-search-registries";
-        let registries: Vec<String> = self.get(key, value)?;
+    /// The same, or the whole name of an image with its tag or digest.
+    fn image(&self, place: &str, text: &str) -> Result<String> {
+        let name = text.trim_end_matches('/');
+        match split(name) {
+            (_, None) => self.name(place, name),
+            (repository, Some(target)) => {
+                let target = target.map_err(|error| self.refuse(place, error))?;
+                let repository = self.name(place, repository)?;
+                if repository.starts_with('*') {
+                    return Err(self.refuse(place, "a prefix with a '*' ends with the host"));
+                }
+                Ok(format!("{repository}{}", target.suffix()))
+            }
+        }
+    }
+
+    /// What stands for one image leads to one image, and what is known by its digest is the same
+    /// everywhere.
+    fn same_kind(&self, place: &str, prefix: &str, location: &str) -> Result<()> {
+        let reason = match (split(prefix).1, split(location).1) {
+            (None, None) | (Some(Ok(Target::Tag(_))), Some(_)) => return Ok(()),
+            (Some(Ok(asked)), Some(Ok(there))) if asked == there => return Ok(()),
+            (None, Some(_)) => "it has a tag or digest, and the prefix has none",
+            (Some(_), None) => "it needs a tag or digest, as the prefix has one",
+            (Some(_), Some(_)) => "it needs the digest of the prefix",
+        };
+        Err(self.refuse(place, format!("{location:?}: {reason}")))
+    }
+
+    fn search(&mut self, key: &str, registries: Vec<String>) -> Result<()> {
         let mut search = Vec::new();
         for registry in registries {
             let name = self.name(key, &registry)?;
@@ -422,7 +512,16 @@ blocked = true
                 "line 3, registry[1].location: \"http://x\" is a URL",
             ),
             ("[[registry]]\nlocation='a.b'\ninsecure='x'", "registry[0]: invalid type"),
-            ("[[registry]]\nprefix='a.b/c:tag'\nlocation='x.y'", "has a tag"),
+            ("[[registry]]\nprefix='a.b/c:tag'\nlocation='x.y'", "needs a tag"),
+            ("[[registry]]\nprefix='a.b/c'\nlocation='x.y/c:tag'", "the prefix has none"),
+            ("[[registry]]\nlocation='a.b/c:-'", "registry[0].location: "),
+            ("[[registry]]\nlocation='a.b/c@sha256:1'", "registry[0].location: "),
+            ("[[registry]]\nprefix='*.b/c:tag'\nlocation='x.y/c:tag'", "ends with the host"),
+            (
+                "[[registry]]\nlocation='a.b/c:tag'\n[[registry.mirror]]\nlocation='m.d'",
+                "registry[0].mirror[0].location: \"m.d\": it needs a tag",
+            ),
+            ("unqualified-search-registries = ['a.b/c:1']", "has a tag"),
             ("[[registry]]\nprefix='*.b/c'\nlocation='x.y'", "ends with the host"),
             ("[[registry]]\nlocation='*.b'\nprefix='c.d'", "only a prefix"),
             ("[[registry]]\nlocation='a.b'\npull-from-mirror='all'", "registry.mirror"),
@@ -439,7 +538,10 @@ blocked = true
                 "[[registry]]\nlocation='a.b'\n[[registry]]\nlocation='a.b'\nblocked=true",
                 "another entry",
             ),
-            ("[registries.search]\nregistries=['x']", "version 1"),
+            ("x = 1\n[registries.search]\nregistries=['x']", "version 1 of the format, and x is"),
+            ("[registries.search]\nregistries='x'", "registries: invalid type"),
+            ("[registries.block]\nregistries=['a.b/c:1']", "registries.block: \"a.b/c:1\" has"),
+            ("[registries.insecure]\nregistries=['']", "registries.insecure: \"\" is no"),
             ("unqualified-search-registries = ['a b']", "unqualified-search-registries"),
             ("[aliases]\n'a.b/c' = 'd.e/f'", "aliases"),
             ("[aliases]\n'c' = 'f'", "aliases"),
@@ -454,5 +556,26 @@ blocked = true
         assert!(warnings.contains("key registry[0].block ") && warnings.contains("key x "));
         let twice = "[[registry]]\nlocation='a.b'\n[[registry]]\nlocation='a.b'";
         assert_eq!(read(&[twice]).unwrap().routes.len(), 1);
+    }
+    #[test]
+    fn version_1_says_the_same_in_lists() {
+        let text = "[registries.search]\nregistries = ['a.example', 'b.example:5000']\n\
+            [registries.insecure]\nregistries = ['b.example:5000', 'c.example/team']\nmore = 1\n\
+            [registries.block]\nregistries = ['d.example', 'c.example/team']\n";
+        let all = read(&["[[registry]]\nlocation = 'd.example'\ninsecure = true", text]).unwrap();
+        let (search, said_by) = all.short_names.search.as_ref().unwrap();
+        assert_eq!(search[..], ["a.example", "b.example:5000"]);
+        assert!(said_by.contains("registries.search of"), "{said_by}");
+        let routes = all.routes.iter().map(|r| (&r.prefix[..], r.insecure, r.blocked));
+        let routes: Vec<_> = routes.collect();
+        let expected = [
+            ("b.example:5000", true, false),
+            ("c.example/team", true, true),
+            ("d.example", false, true),
+        ];
+        assert_eq!(routes, expected);
+        assert!(all.routes[2].said_by.contains("1.conf (registries.block, d.example)"));
+        assert_eq!(all.warnings.len(), 1);
+        assert!(all.warnings[0].contains("key registries.insecure.more "), "{:?}", all.warnings);
     }
 }

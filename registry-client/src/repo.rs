@@ -42,10 +42,13 @@ impl std::fmt::Display for Target {
     }
 }
 
-fn use_of(target: &Target) -> Use {
-    match target {
-        Target::Tag(_) => Use::ByTag,
-        Target::Digest(_) => Use::ByDigest,
+impl Target {
+    /// What follows the repository in a name: `:tag`, `@digest`.
+    pub(crate) fn suffix(&self) -> String {
+        match self {
+            Target::Tag(tag) => format!(":{tag}"),
+            Target::Digest(digest) => format!("@{digest}"),
+        }
     }
 }
 
@@ -72,7 +75,7 @@ impl Repo {
     /// asked for its parts; else each part is as if it had been named itself.
     #[must_use]
     pub fn reading_image(mut self, named: &Target) -> Repo {
-        self.named = Some(use_of(named));
+        self.named = Some(Use::Image(named.clone()));
         self
     }
 
@@ -100,7 +103,7 @@ impl Repo {
         part: Use,
         ask: impl Fn(Endpoint) -> F,
     ) -> Result<T> {
-        let r#use = self.named.unwrap_or(part);
+        let r#use = self.named.as_ref().unwrap_or(&part);
         let (mirrors, own) = self.inner().endpoints(&self.repository, r#use)?;
         for mirror in mirrors {
             let host = Arc::clone(&mirror.host);
@@ -120,12 +123,20 @@ impl Repo {
         ask(own).await
     }
 
+    /// What an image is asked for by at a place: by another name if it is the one the user named and
+    /// the place has one for it.
+    fn there<'a>(&self, endpoint: &'a Endpoint, target: &'a Target) -> &'a Target {
+        let parts = matches!(&self.named, Some(Use::Image(named)) if named != target);
+        endpoint.place.image.as_ref().filter(|_| !parts).unwrap_or(target)
+    }
+
     /// What a tag or digest stands for, in one HEAD where the registry answers it fully.
     ///
     /// # Errors
     /// Of the registry.
     pub async fn resolve(&self, target: &Target) -> Result<Descriptor> {
-        self.reading(use_of(target), |endpoint| async move {
+        self.reading(Use::Image(target.clone()), |endpoint| async move {
+            let target = self.there(&endpoint, target);
             manifest::resolve(self.inner(), &endpoint, target).await
         })
         .await
@@ -137,7 +148,8 @@ impl Repo {
     /// # Errors
     /// Of the registry; [`crate::Error::Content`] for other bytes than asked for.
     pub async fn manifest(&self, target: &Target) -> Result<(Descriptor, Bytes)> {
-        self.reading(use_of(target), |endpoint| async move {
+        self.reading(Use::Image(target.clone()), |endpoint| async move {
+            let target = self.there(&endpoint, target);
             manifest::read(self.inner(), &endpoint, target).await
         })
         .await
@@ -154,7 +166,7 @@ impl Repo {
         size: Option<u64>,
         range: Option<Range<u64>>,
     ) -> Result<Body> {
-        self.reading(Use::ByDigest, |endpoint| {
+        self.reading(Use::Image(Target::Digest(digest)), |endpoint| {
             let range = range.clone();
             async move { download::blob(self.inner(), &endpoint, digest, size, range).await }
         })
@@ -274,7 +286,7 @@ impl Repo {
         subject: Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>> {
-        let r#use = self.named.unwrap_or(Use::Reading);
+        let r#use = self.named.as_ref().unwrap_or(&Use::Reading);
         let (_, endpoint) = self.inner().endpoints(&self.repository, r#use)?;
         let listed = referrers::listed(self.inner(), &endpoint, subject, artifact_type);
         let manifests = |index: Option<Index>| index.map(|index| index.manifests);
@@ -348,8 +360,5 @@ impl Repo {
 
 /// `team/app:tag` or `team/app@digest`, for messages.
 pub(crate) fn named(endpoint: &Endpoint, target: &Target) -> String {
-    match target {
-        Target::Tag(tag) => format!("{}:{tag}", endpoint.path()),
-        Target::Digest(digest) => format!("{}@{digest}", endpoint.path()),
-    }
+    format!("{}{}", endpoint.path(), target.suffix())
 }

@@ -500,7 +500,7 @@ impl Inner {
     pub(crate) fn endpoints(
         &self,
         repository: &image::Repository,
-        r#use: Use,
+        r#use: &Use,
     ) -> Result<(Vec<Endpoint>, Endpoint)> {
         let known = (&self.options.routes[..], &self.options.hosts[..]);
         let (mirrors, own) = routes::places(known, repository, r#use)?;
@@ -510,6 +510,6 @@ impl Inner {
 
     /// The registry of a repository itself.
     pub(crate) fn primary(&self, repository: &image::Repository) -> Result<Endpoint> {
-        Ok(self.endpoints(repository, Use::Writing)?.1)
+        Ok(self.endpoints(repository, &Use::Writing)?.1)
     }
 }

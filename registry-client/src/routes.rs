@@ -1,15 +1,16 @@
 //! Where a name leads: mirrors, other locations, nowhere.
 
-use image::Repository;
+use image::{Repository, Tag};
 
 use crate::hosts::{HostRule, Tls, authority, default_tls, longest, rule_for};
-use crate::{Error, Result};
+use crate::{Error, Result, Target};
 
-/// Where the repositories below one prefix are reached; what a `[[registry]]` of registries.conf
-/// (version 2) says.
+/// Where the repositories below one prefix, or one image, are reached; what a `[[registry]]` of
+/// registries.conf (version 2) says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Route {
-    /// What the route is for: `registry.example:5000`, `registry.example/team` or `*.example`.
+    /// What the route is for: `registry.example:5000`, `registry.example/team`, `*.example`,
+    /// `registry.example/team/app:tag`.
     pub prefix: String,
     /// What replaces the prefix in what is read: `mirror.example/proxied`. As with skopeo,
     /// writing goes to the name as it is.
@@ -48,32 +49,54 @@ pub enum MirrorPull {
 }
 
 /// What a place is wanted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Use {
     Writing,
-    /// Reading an image that the user named by tag.
-    ByTag,
-    /// Reading an image that the user named by digest.
-    ByDigest,
-    /// Reading something that has neither.
+    /// Reading an image that the user named so.
+    Image(Target),
+    /// Reading something that has neither tag nor digest.
     Reading,
 }
 
-impl Mirror {
-    fn serves(&self, r#use: Use) -> bool {
-        match (r#use, self.pull) {
-            (Use::Writing, _)
-            | (Use::ByTag, MirrorPull::Digests)
-            | (Use::ByDigest, MirrorPull::Tags) => false,
-            (Use::Reading, pull) => pull == MirrorPull::All,
-            (Use::ByTag | Use::ByDigest, _) => true,
+impl Use {
+    /// The part of a name that routes go by and a repository does not have.
+    fn suffix(&self) -> String {
+        match self {
+            Use::Image(target) => target.suffix(),
+            Use::Writing | Use::Reading => String::new(),
         }
     }
 }
 
+impl Mirror {
+    fn serves(&self, r#use: &Use) -> bool {
+        match (r#use, self.pull) {
+            (Use::Writing, _)
+            | (Use::Image(Target::Tag(_)), MirrorPull::Digests)
+            | (Use::Image(Target::Digest(_)), MirrorPull::Tags) => false,
+            (Use::Reading, pull) => pull == MirrorPull::All,
+            (Use::Image(_), _) => true,
+        }
+    }
+}
+
+/// A name without its tag or digest, and that.
+pub(crate) fn split(name: &str) -> (&str, Option<Result<Target, image::Error>>) {
+    if let Some((repository, digest)) = name.split_once('@') {
+        return (repository, Some(digest.parse().map(Target::Digest)));
+    }
+    match name.rsplit_once(':') {
+        // What stands before the first slash is a port.
+        Some((repository, tag)) if repository.contains('/') => {
+            (repository, Some(tag.parse::<Tag>().map(Target::Tag)))
+        }
+        _ => (name, None),
+    }
+}
+
 impl Route {
-    /// `name` with the route's prefix replaced.
-    fn moved(&self, name: &str, location: &str) -> Result<Repository> {
+    /// `name` with the route's prefix replaced, and what the image is asked for by there.
+    fn moved(&self, name: &str, location: &str) -> Result<(Repository, Option<Target>)> {
         let rest = match self.prefix.starts_with("*.") {
             true => name.find('/').map_or("", |slash| &name[slash..]),
             false => &name[self.prefix.len()..],
@@ -83,10 +106,13 @@ impl Route {
             action: format!("finding where {name} is, by {}", self.said_by),
             reason,
         };
-        let parts = moved.split_once('/');
+        let (repository, target) = split(&moved);
+        let parts = repository.split_once('/');
         let (registry, path) =
             parts.ok_or_else(|| unusable(format!("{moved:?} is not a repository")))?;
-        Repository::new(registry, path).map_err(|error| unusable(error.to_string()))
+        let unusable = |error: image::Error| unusable(error.to_string());
+        let target = target.transpose().map_err(unusable)?;
+        Ok((Repository::new(registry, path).map_err(unusable)?, target))
     }
 }
 
@@ -101,18 +127,20 @@ pub(crate) struct Place {
     pub(crate) tls: Tls,
     /// The rule with certificates, limits and chunk size.
     pub(crate) rule: Option<usize>,
+    /// What the image that was named is asked for by there.
+    pub(crate) image: Option<Target>,
 }
 
 /// The mirrors of a repository that serve this use, in the order they are tried, and the registry
-/// itself.
+/// itself. What is written goes by routes of the repository, not by those of one image.
 pub(crate) fn places(
     (routes, rules): (&[Route], &[HostRule]),
     repository: &Repository,
-    r#use: Use,
+    r#use: &Use,
 ) -> Result<(Vec<Place>, Place)> {
-    let name = repository.to_string();
+    let name = format!("{repository}{}", r#use.suffix());
     let Some((_, route)) = longest(routes, |route| &route.prefix, &name) else {
-        return Ok((Vec::new(), place(rules, repository.clone(), false)));
+        return Ok((Vec::new(), place(rules, (repository.clone(), None), false)));
     };
     if route.blocked {
         return Err(Error::Blocked { name, by: route.said_by.clone() });
@@ -122,19 +150,23 @@ pub(crate) fn places(
         mirrors.push(place(rules, route.moved(&name, &mirror.location)?, mirror.insecure));
     }
     let own = match &route.location {
-        Some(location) if r#use != Use::Writing => route.moved(&name, location)?,
-        _ => repository.clone(),
+        Some(location) if *r#use != Use::Writing => route.moved(&name, location)?,
+        _ => (repository.clone(), None),
     };
     Ok((mirrors, place(rules, own, route.insecure)))
 }
 
 /// What the flags say of TLS wins over the route.
-fn place(rules: &[HostRule], repository: Repository, insecure: bool) -> Place {
+fn place(
+    rules: &[HostRule],
+    (repository, image): (Repository, Option<Target>),
+    insecure: bool,
+) -> Place {
     let rule = rule_for(rules, &repository.to_string());
     let authority = authority(repository.registry()).to_owned();
     let default = || if insecure { Tls::Optional } else { default_tls(&authority) };
     let tls = rule.and_then(|(_, rule)| rule.tls).unwrap_or_else(default);
-    Place { repository, authority, tls, rule: rule.map(|(index, _)| index) }
+    Place { repository, authority, tls, rule: rule.map(|(index, _)| index), image }
 }
 
 #[cfg(test)]
@@ -143,6 +175,14 @@ mod tests {
 
     fn route(prefix: &str) -> Route {
         Route { prefix: prefix.to_owned(), ..Route::default() }
+    }
+
+    fn by_tag(tag: &str) -> Use {
+        Use::Image(Target::Tag(tag.parse().unwrap()))
+    }
+
+    fn by_digest() -> Use {
+        Use::Image(Target::Digest(format!("sha256:{}", "a".repeat(64)).parse().unwrap()))
     }
 
     fn mirror(location: &str, pull: MirrorPull) -> Mirror {
@@ -161,7 +201,7 @@ mod tests {
         }];
         let debian = Repository::new("docker.io", "library/debian").unwrap();
         let names = |r#use| {
-            let (mut places, own) = places((&routes, &[]), &debian, r#use).unwrap();
+            let (mut places, own) = places((&routes, &[]), &debian, &r#use).unwrap();
             places.push(own);
             let names = places
                 .iter()
@@ -172,8 +212,8 @@ mod tests {
         let local = "127.0.0.1:5000 hub/library/debian Optional";
         assert_eq!(names(Use::Writing), [own]);
         assert_eq!(names(Use::Reading), [local, own]);
-        assert_eq!(names(Use::ByTag), [local, "t.example library/debian Verify", own]);
-        assert_eq!(names(Use::ByDigest), [local, "m.example library/debian Optional", own]);
+        assert_eq!(names(by_tag("12")), [local, "t.example library/debian Verify", own]);
+        assert_eq!(names(by_digest()), [local, "m.example library/debian Optional", own]);
     }
 
     #[test]
@@ -182,7 +222,7 @@ mod tests {
         let insecure = Route { insecure: true, ..route("a.example") };
         let rule = |tls| HostRule { prefix: "*".into(), tls, ..HostRule::default() };
         let tls = |rule: HostRule| {
-            places((std::slice::from_ref(&insecure), &[rule]), &app, Use::Reading).unwrap().1.tls
+            places((std::slice::from_ref(&insecure), &[rule]), &app, &Use::Reading).unwrap().1.tls
         };
         assert_eq!(tls(rule(None)), Tls::Optional);
         assert_eq!(tls(rule(Some(Tls::Verify))), Tls::Verify);
@@ -191,7 +231,7 @@ mod tests {
     #[test]
     fn blocked_and_moved() {
         let app = Repository::new("a.example", "team/app").unwrap();
-        let place = |routes: &[Route]| places((routes, &[]), &app, Use::ByTag);
+        let place = |routes: &[Route]| places((routes, &[]), &app, &by_tag("1"));
         let blocked = Route { blocked: true, said_by: "x.conf".into(), ..route("a.example/team") };
         let error = place(&[blocked]).unwrap_err();
         assert!(error.to_string().contains("x.conf"), "{error}");
@@ -203,7 +243,7 @@ mod tests {
         assert_eq!(to("*.example", "b.example").unwrap(), "b.example/team/app");
         assert!(to("a.example/team/app", "b.example").is_err());
         let moved = Route { location: Some("b.example".into()), ..route("a.example") };
-        let (_, own) = places((&[moved], &[]), &app, Use::Writing).unwrap();
+        let (_, own) = places((&[moved], &[]), &app, &Use::Writing).unwrap();
         assert_eq!(own.repository, app);
     }
 
@@ -215,6 +255,51 @@ mod tests {
             Route { blocked: true, ..route("a.example") },
             route("a.example/team"),
         ];
-        assert!(places((&routes, &[]), &app, Use::Reading).is_ok());
+        assert!(places((&routes, &[]), &app, &Use::Reading).is_ok());
+    }
+
+    #[test]
+    fn one_image_has_a_route_of_its_own() {
+        let app = Repository::new("a.example", "team/app").unwrap();
+        let Use::Image(pinned) = by_digest() else { panic!("an image") };
+        let suffix = pinned.suffix();
+        let routes = [
+            Route { blocked: true, ..route("a.example/team/app:2") },
+            Route {
+                location: Some("b.example/app:one".into()),
+                mirrors: vec![mirror(&format!("m.example/x{suffix}"), MirrorPull::All)],
+                ..route("a.example/team/app:1")
+            },
+            Route {
+                location: Some(format!("c.example/y{suffix}")),
+                ..route(&format!("a.example/team/app{suffix}"))
+            },
+            Route { location: Some("d.example".into()), ..route("a.example") },
+        ];
+        let names = |r#use: &Use| {
+            let (mut places, own) = places((&routes, &[]), &app, r#use)?;
+            places.push(own);
+            let name = |p: &Place| {
+                format!(
+                    "{}{}",
+                    p.repository,
+                    p.image.as_ref().map_or_else(String::new, Target::suffix)
+                )
+            };
+            Ok::<_, Error>(places.iter().map(name).collect::<Vec<_>>())
+        };
+        let one = [format!("m.example/x{suffix}"), "b.example/app:one".to_owned()];
+        assert_eq!(names(&by_tag("1")).unwrap(), one);
+        assert!(matches!(names(&by_tag("2")), Err(Error::Blocked { .. })));
+        assert_eq!(names(&by_digest()).unwrap(), [format!("c.example/y{suffix}")]);
+        // Of the host, with the tag as it is: `1.1` and `11` are other tags, and a port is no tag.
+        for tag in ["1.1", "11", "3"] {
+            assert_eq!(names(&by_tag(tag)).unwrap(), [format!("d.example/team/app:{tag}")]);
+        }
+        assert_eq!(names(&Use::Reading).unwrap(), ["d.example/team/app"]);
+        assert_eq!(names(&Use::Writing).unwrap(), ["a.example/team/app"]);
+        let elsewhere = Repository::new("a.example:1", "team/app").unwrap();
+        let (_, own) = places((&routes, &[]), &elsewhere, &by_tag("1")).unwrap();
+        assert_eq!(own.repository, elsewhere);
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::access::jwt::Key;
 use crate::access::{Access, Auth, Passwords, Rule, Tokens};
 use crate::options::{Immutable, Limits, Options};
+use crate::quota::Quota;
 use crate::retention::Retention;
 use crate::storage::Bucket;
 use crate::tls::Tls;
@@ -40,6 +41,7 @@ pub struct Config {
     upstream: Vec<UpstreamSection>,
     immutable: Vec<Immutable>,
     retention: Vec<Retention>,
+    quota: Vec<Quota>,
     limits: LimitsSection,
     gc: GcSection,
     webhooks: Vec<String>,
@@ -187,6 +189,9 @@ impl Config {
         };
         let upstreams = self.upstream.into_iter().map(|section| upstream(section, &read));
         let upstreams = upstreams.collect::<Result<Vec<_>>>()?;
+        for quota in &self.quota {
+            check(quota, &upstreams)?;
+        }
         let standard = Limits::default();
         let limits = Limits {
             blob: self.limits.blob_bytes.unwrap_or(standard.blob),
@@ -216,12 +221,32 @@ impl Config {
             upstreams,
             immutable: self.immutable,
             retention: self.retention,
+            quotas: self.quota,
             limits,
             tidying: (!self.gc.disabled).then_some(every),
             webhooks: self.webhooks,
             metrics: self.metrics.unwrap_or(true),
             ..Options::default()
         })
+    }
+}
+
+/// A quota is of repositories that take pushes.
+fn check(quota: &Quota, upstreams: &[Upstream]) -> Result<()> {
+    let prefix = &quota.prefix;
+    image::Repository::new("localhost", prefix)
+        .map_err(|error| wrong("a quota", error.to_string()))?;
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let cache = upstreams.iter().map(|upstream| upstream.prefix.as_str());
+    let mut cache = cache.filter(|cache| within(cache, prefix) || within(prefix, cache));
+    match cache.next() {
+        None => Ok(()),
+        Some(cache) => {
+            let reason = format!("{prefix}: {cache} is a cache, which [[retention]] is for");
+            Err(wrong("a quota", reason))
+        }
     }
 }
 
@@ -332,6 +357,9 @@ mod tests {
             keep-last = 3
             keep-pulled-within = "30d"
             delete-untagged = true
+            [[quota]]
+            prefix = "team"
+            bytes = 1000
             [gc]
             grace = "2h"
             [limits]
@@ -346,6 +374,7 @@ mod tests {
         assert!(options.immutable[0].fits("team/app", "v1"));
         assert!(!options.immutable[0].fits("team/app", "v1-dev"));
         assert!(!options.immutable[0].fits("other/app", "v1"));
+        assert!(options.quotas[0].fits("team/app") && !options.quotas[0].fits("teams"));
         assert_eq!(options.limits.grace, Duration::from_secs(7200));
         assert_eq!(options.tidying, Some(Duration::from_secs(3600)));
     }
@@ -362,6 +391,13 @@ mod tests {
                 "no [auth]",
             ),
             ("[[access]]\nrepositories = [\"*\"]\nusers = []\nallow = [\"brew\"]", "brew"),
+            ("[[quota]]\nprefix = \"Team\"\nbytes = 1", "lower case"),
+            ("[[quota]]\nprefix = \"team\"", "bytes"),
+            (
+                "[[upstream]]\nprefix = \"hub\"\nregistry = \"docker.io\"\n\
+                 [[quota]]\nprefix = \"hub/library\"\nbytes = 1",
+                "hub/library: hub is a cache",
+            ),
             ("[gc]\ngrace = \"soon\"", "\"soon\" is not a number"),
             ("[gc]\ngrace = \"5s\"", "at least 1m"),
             ("[limits]\nrequests-per-second = 0.0", "above 0"),

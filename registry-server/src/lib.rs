@@ -20,7 +20,9 @@ mod metrics;
 mod notify;
 mod options;
 mod pattern;
+mod quota;
 mod retention;
+mod rules;
 mod storage;
 mod tls;
 mod upstream;
@@ -47,7 +49,9 @@ pub use http::server::Record;
 pub use maintenance::Admin;
 pub use options::{Clock, Immutable, Limits, Log, Options};
 pub use pattern::Pattern;
+pub use quota::Quota;
 pub use retention::{Retention, Retired};
+pub use rules::Renewal;
 pub use storage::Bucket;
 pub use tls::Tls;
 pub use upstream::Upstream;
@@ -280,6 +284,7 @@ pub async fn serve(
     now.map_err(shared.failed("using"))?;
     let (tell, told) = watch::channel(false);
     let tidying = tokio::spawn(maintenance::tidy(Arc::clone(&shared)));
+    let following = tokio::spawn(rules::follow(Arc::clone(&shared)));
     let accepting = connection::accept(listener, shared, told);
     let stopping = async {
         stop.await;
@@ -291,6 +296,7 @@ pub async fn serve(
         () = stopping => Ok(()),
     };
     tidying.abort();
+    following.abort();
     result
 }
 

@@ -33,7 +33,7 @@ async fn once(shared: &Shared) -> std::io::Result<()> {
     let (content, metrics) = (&shared.content, &shared.metrics);
     let expired = content.expire_uploads(shared.options.limits.idle_upload).await?;
     metrics.expired.fetch_add(expired, Relaxed);
-    let retired = retention::apply(content, &shared.options.retention, false).await?;
+    let retired = retention::apply(content, &shared.rules().retention, false).await?;
     metrics.retired.fetch_add(retired.len() as u64, Relaxed);
     for gone in &retired {
         tracing::info!(repository = gone.repository, tag = gone.tag, "retention deleted a tag");

@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use crate::access::Auth;
 use crate::pattern::Pattern;
+use crate::quota::Quota;
 use crate::retention::Retention;
+use crate::rules::Renewal;
 use crate::storage::Bucket;
 use crate::tls::Tls;
 use crate::upstream::Upstream;
@@ -37,6 +39,8 @@ pub struct Options {
     pub immutable: Vec<Immutable>,
     /// Which tags go after a while.
     pub retention: Vec<Retention>,
+    /// How much some repositories may hold.
+    pub quotas: Vec<Quota>,
     /// How much, how long.
     pub limits: Limits,
     /// How often the server tidies up by itself; never if `None`.
@@ -49,6 +53,9 @@ pub struct Options {
     pub log: Option<Log>,
     /// The time of day.
     pub clock: Clock,
+    /// What is configured later: `auth`, `tls`, `immutable`, `retention` and `quotas` change while
+    /// [`crate::serve`] runs; everything else is as it was at the start.
+    pub renewal: Option<Renewal>,
 }
 
 /// Tags that stay what they are once they were set, and that nobody deletes.

@@ -411,7 +411,7 @@ impl Inner {
             authority => {
                 let Own { tls, rule } = policy_of(&self.options, realm);
                 let repository = endpoint.place.repository.clone();
-                self.endpoint(Place { repository, authority, tls, rule })
+                self.endpoint(Place { repository, authority, tls, rule, image: None })
             }
         };
         let answer = Box::pin(self.send(&service, &call)).await.map_err(|error| match error {

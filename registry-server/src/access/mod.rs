@@ -230,7 +230,8 @@ impl Access {
 
 /// Who makes a request that is allowed, or the refusal.
 pub(crate) async fn check(shared: &Shared, call: &Call, route: &Route<'_>) -> Result<Who, Answer> {
-    match &shared.options.auth {
+    let rules = shared.rules();
+    match &rules.auth {
         Auth::None => Ok(Who::Nobody),
         Auth::Access(access) => access.check(shared, call, route).await,
         Auth::Basic { .. } | Auth::Bearer { .. } => {
@@ -241,12 +242,12 @@ pub(crate) async fn check(shared: &Shared, call: &Call, route: &Route<'_>) -> Re
 
 /// Whether everybody may do everything.
 pub(crate) fn open(shared: &Shared) -> bool {
-    matches!(shared.options.auth, Auth::None)
+    matches!(shared.rules().auth, Auth::None)
 }
 
 /// Whether whoever makes this request may pull from a repository (for mounts).
 pub(crate) fn may_pull(shared: &Shared, call: &Call, repository: &str) -> bool {
-    match &shared.options.auth {
+    match &shared.rules().auth {
         Auth::None | Auth::Basic { .. } => true,
         Auth::Bearer { .. } => service::may_pull(shared, call, repository),
         Auth::Access(access) => access.allows(&call.who, Some(repository), Action::Pull),

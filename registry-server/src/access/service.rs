@@ -51,7 +51,7 @@ fn basic(username: &str, password: &str) -> String {
 /// Refuses a request that is not allowed.
 pub(crate) fn check(shared: &Shared, call: &Call, route: &Route<'_>) -> Result<(), Answer> {
     let sent = call.header(header::AUTHORIZATION).unwrap_or_default();
-    match &shared.options.auth {
+    match &shared.rules().auth {
         Auth::None | Auth::Access(_) => Ok(()),
         Auth::Basic { username, password } if sent == basic(username, password) => Ok(()),
         Auth::Basic { .. } => Err(error(401, "UNAUTHORIZED", "authentication required")
@@ -87,7 +87,7 @@ pub(crate) fn check(shared: &Shared, call: &Call, route: &Route<'_>) -> Result<(
 /// Whether the bearer of this request may pull from a repository (for mounts).
 pub(crate) fn may_pull(shared: &Shared, call: &Call, repository: &str) -> bool {
     let sent = call.header(header::AUTHORIZATION).unwrap_or_default();
-    match &shared.options.auth {
+    match &shared.rules().auth {
         Auth::None | Auth::Basic { .. } | Auth::Access(_) => true,
         Auth::Bearer { .. } => {
             let token = sent.strip_prefix("Bearer ").unwrap_or_default();
@@ -99,8 +99,8 @@ pub(crate) fn may_pull(shared: &Shared, call: &Call, repository: &str) -> bool {
 
 /// The token service.
 pub(crate) async fn token(shared: &Shared, call: &mut Call) -> Answer {
-    let Auth::Bearer { username, password, refresh_token, anonymous_pull, lifetime } =
-        &shared.options.auth
+    let rules = shared.rules();
+    let Auth::Bearer { username, password, refresh_token, anonymous_pull, lifetime } = &rules.auth
     else {
         return error(404, "UNSUPPORTED", "there is no token service");
     };

@@ -350,3 +350,49 @@ impl Content {
         Ok(Some(digester.finish()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Directory, Memory};
+
+    #[tokio::test]
+    async fn of_two_pushes_one_has_the_tag_and_both_manifests_stay() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Arc::new(Directory::open(place.path()).unwrap());
+        let storages: [Arc<dyn Storage>; 2] = [Arc::new(Memory::default()), directory];
+        for storage in storages {
+            let content = Content::new(storage, Duration::from_secs(3600));
+            let bytes = ["one", "another"].map(|text| Bytes::from(format!("{{\"a\":\"{text}\"}}")));
+            let descriptors = bytes.each_ref().map(|b| Descriptor::of(MediaType::OCI_MANIFEST, b));
+            let push = async |at: usize, tag: &str, immutable| {
+                let (bytes, descriptor) = (&bytes[at], &descriptors[at]);
+                let entry = Entry::of(&descriptor.media_type, descriptor.digest, bytes);
+                assert_eq!(content.put_manifest("a", &entry, &[], bytes).await.unwrap(), Kept::Yes);
+                content.set_tag("a", tag, descriptor, immutable).await.unwrap()
+            };
+            // At once: one of the two, whole, and both are told that they did it.
+            let both = futures::future::join(push(0, "moving", false), push(1, "moving", false));
+            assert_eq!(both.await, (true, true));
+            let tagged = content.tag("a", "moving").await.unwrap().unwrap();
+            let winner = descriptors.iter().find(|d| d.digest == tagged.digest).unwrap();
+            assert_eq!(tagged.size, winner.size);
+            // One after the other: the later.
+            for at in [0, 1] {
+                assert!(push(at, "moving", false).await);
+                let tagged = content.tag("a", "moving").await.unwrap().unwrap();
+                assert_eq!(tagged.digest, descriptors[at].digest);
+            }
+            for descriptor in &descriptors {
+                assert!(content.entry("a", descriptor.digest).await.unwrap().is_some());
+                assert!(content.blob("a", descriptor.digest).await.unwrap().is_some());
+            }
+            // A tag that stays: of two at once one is told that it came too late.
+            let (one, other) =
+                futures::future::join(push(0, "v1", true), push(1, "v1", true)).await;
+            assert!(one != other);
+            let kept = content.tag("a", "v1").await.unwrap().unwrap().digest;
+            assert_eq!(kept, descriptors[usize::from(other)].digest);
+        }
+    }
+}

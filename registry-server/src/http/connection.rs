@@ -106,7 +106,6 @@ pub(crate) async fn accept(
     shared: Arc<Shared>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
-    let tls = shared.options.tls.as_ref().map(crate::tls::acceptor).transpose()?;
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -129,7 +128,7 @@ pub(crate) async fn accept(
         };
         while connections.try_join_next().is_some() {}
         let _ = stream.set_nodelay(true);
-        let (shared, tls, stop) = (Arc::clone(&shared), tls.clone(), stop.clone());
+        let (shared, tls, stop) = (Arc::clone(&shared), shared.rules().tls.clone(), stop.clone());
         connections.spawn(async move {
             let reset = Arc::new(AtomicBool::new(false));
             let socket = Socket { stream, reset: Arc::clone(&reset), stalled: None };

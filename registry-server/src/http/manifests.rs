@@ -95,7 +95,7 @@ async fn get(shared: &Shared, call: &Call, name: &str, reference: &str) -> Answe
 
 /// Writes down that a tag is pulled, where retention asks for it.
 async fn pulled(shared: &Shared, name: &str, tag: &str) -> std::io::Result<()> {
-    if !crate::retention::counts_pulls(&shared.options.retention, name) {
+    if !crate::retention::counts_pulls(&shared.rules().retention, name) {
         return Ok(());
     }
     let key = keys::pull(name, tag);
@@ -145,6 +145,7 @@ async fn put(shared: &Shared, call: &mut Call, name: &str, reference: &str) -> A
         }
     }
     let entry = Entry::of(&media_type, digest, &bytes);
+    shared.room(name, (Some(digest), bytes.len() as u64)).await?;
     match content.put_manifest(name, &entry, &children, &bytes).await? {
         Kept::Yes => {}
         Kept::Busy => return Err(busy().into()),
@@ -233,7 +234,7 @@ async fn delete(shared: &Shared, name: &str, reference: &str) -> Answered {
     let digest = reference.parse::<Digest>().ok();
     let mut tags = Vec::new();
     match digest {
-        Some(digest) => tags.extend(match shared.options.immutable.is_empty() {
+        Some(digest) => tags.extend(match shared.rules().immutable.is_empty() {
             true => Vec::new(),
             false => content.tags_of(name, digest).await?,
         }),

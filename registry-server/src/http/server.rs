@@ -9,18 +9,21 @@ use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, Version};
+use image::Digest;
 
-use super::answer::{Answer, Answered, Outgoing, With, answer, error};
+use super::answer::{Answer, Answered, Outgoing, Refusal, With, answer, error};
 use super::call::{Call, pairs};
 use super::faulty::spoiled;
 use super::route::Route;
 use super::{blobs, lists, manifests, uploads};
-use crate::access::{self, Auth, Who, service};
+use crate::access::{self, Who, service};
 use crate::content::Content;
 use crate::fault::{Effect, Fault};
 use crate::lock::Lock;
 use crate::metrics::{Meter, Metrics};
 use crate::notify::Notices;
+use crate::quota::Counts;
+use crate::rules::{Current, Rules};
 use crate::storage::{BucketStorage, Directory, Memory, Storage};
 use crate::upstream::Upstreams;
 use crate::{Error, Options, Result};
@@ -45,7 +48,10 @@ impl Record {
 
 /// One registry.
 pub(crate) struct Shared {
+    /// As they were at the start; see [`Shared::rules`].
     pub(crate) options: Options,
+    pub(crate) rules: Current,
+    pub(crate) quotas: Counts,
     pub(crate) content: Content,
     pub(crate) upstreams: Upstreams,
     pub(crate) tokens: Lock<HashMap<String, service::Token>>,
@@ -92,19 +98,18 @@ pub(crate) fn storage(options: &Options) -> Result<Arc<dyn Storage>> {
 impl Shared {
     pub(crate) fn new(options: Options, recording: bool) -> Result<Shared> {
         let storage = storage(&options)?;
-        let retention = options.retention.clone();
+        let rules = Current::new(Rules::of(&options, options.clock)?);
+        let held = rules.clone();
         let content = Content::new(storage, options.limits.grace)
-            .tidied(move |name| crate::retention::tidies(&retention, name));
+            .tidied(move |name| crate::retention::tidies(&held.get().retention, name));
         let metrics = Arc::new(Metrics::default());
         let upstreams = Upstreams::new(&options, content.clone(), Arc::clone(&metrics))?;
         let limiter = crate::limit::Limiter::new(options.limits.requests_per_second);
         let notices = Notices::start(&options.webhooks, options.clock);
-        if matches!(&options.auth, Auth::Access(a) if a.tokens.is_some()) && !options.clock.goes() {
-            let reason = "they run out, and there is no clock".to_owned();
-            return Err(Error::Configuration { what: "tokens", reason });
-        }
         Ok(Shared {
             options,
+            rules,
+            quotas: Counts::default(),
             content,
             upstreams,
             tokens: Lock::default(),
@@ -288,7 +293,25 @@ impl Shared {
 
     /// Whether a tag stays what it is once it is set.
     pub(crate) fn immutable(&self, name: &str, tag: &str) -> bool {
-        self.options.immutable.iter().any(|rule| rule.fits(name, tag))
+        self.rules().immutable.iter().any(|rule| rule.fits(name, tag))
+    }
+
+    /// Who may do what now, and what else may change while the server runs.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.rules.get()
+    }
+
+    /// Counts content for the quotas of a repository; see [`Counts::admit`].
+    pub(crate) async fn room(
+        &self,
+        name: &str,
+        what: (Option<Digest>, u64),
+    ) -> Result<(), Refusal> {
+        let rules = self.rules();
+        match self.quotas.admit(&self.content, &rules.quotas, name, what).await? {
+            Ok(()) => Ok(()),
+            Err(full) => Err(error(403, "DENIED", &full.to_string()).into()),
+        }
     }
 
     pub(crate) fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> Error {

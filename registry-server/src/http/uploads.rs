@@ -43,6 +43,8 @@ enum Trouble {
     /// Another connection brought bytes for the same place.
     Raced,
     TooLarge,
+    /// A quota has no room.
+    Refused(Refusal),
     Storage(io::Error),
 }
 
@@ -88,6 +90,10 @@ pub(crate) async fn begin(shared: &Shared, call: &mut Call, name: &str) -> Answe
             // Where everybody may read everything, it may come from anywhere.
             None => access::open(shared),
         };
+        if there {
+            let size = shared.content.storage.stat(&keys::blob(digest)).await?;
+            shared.room(name, (Some(digest), size.map_or(0, |stat| stat.size))).await?;
+        }
         if there && shared.content.mount(name, digest).await? == Kept::Yes {
             return Ok(created(name, digest));
         }
@@ -136,7 +142,7 @@ pub(crate) async fn go_on(shared: &Shared, call: &mut Call, name: &str, session:
                 };
                 return finish(shared, call, name, session, length, &digest).await;
             }
-            let received = receive(shared, call, session, length).await;
+            let received = receive(shared, call, (name, session), length).await;
             Ok(at(202, name, session, received.map_err(|trouble| told(trouble, name, session))?))
         }
         _ => Err(error(405, "UNSUPPORTED", "not a method for uploads").into()),
@@ -153,6 +159,7 @@ fn told(trouble: Trouble, name: &str, session: &str) -> Refusal {
         Trouble::Raced => error(416, "BLOB_UPLOAD_INVALID", "another request brought these bytes")
             .with("location", format!("/v2/{name}/blobs/uploads/{session}")),
         Trouble::TooLarge => error(413, "SIZE_INVALID", "the blob is larger than allowed here"),
+        Trouble::Refused(refusal) => return refusal,
         Trouble::Storage(error) => return error.into(),
     })
 }
@@ -219,14 +226,25 @@ async fn record(
     Ok(offset + length)
 }
 
+/// Ends an upload that quotas have no room for.
+async fn room(shared: &Shared, (name, session): (&str, &str), size: u64) -> Result<(), Trouble> {
+    let asked = shared.room(name, (None, size)).await;
+    if asked.is_err() {
+        forget(shared, session).await?;
+    }
+    asked.map_err(Trouble::Refused)
+}
+
 /// Takes what the body brings; the length of the session then.
 async fn receive(
     shared: &Shared,
     call: &mut Call,
-    session: &str,
+    (name, session): (&str, &str),
     mut offset: u64,
 ) -> Result<u64, Trouble> {
     let _uploading = shared.metrics.uploading();
+    let coming = call.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    room(shared, (name, session), offset.saturating_add(coming.unwrap_or(0))).await?;
     let mut piece: Option<Arriving> = None;
     let result = loop {
         let bytes = match call.next().await {
@@ -247,7 +265,10 @@ async fn receive(
         into.length += bytes.len() as u64;
         into.writer.write(bytes).await?;
         match into.length >= PIECE {
-            true => offset = record(shared, session, offset, into).await?,
+            true => {
+                offset = record(shared, session, offset, into).await?;
+                room(shared, (name, session), offset).await?;
+            }
             false => piece = Some(into),
         }
     };
@@ -266,7 +287,7 @@ async fn finish(
     length: u64,
     digest: &str,
 ) -> Answered {
-    if let Err(trouble) = receive(shared, call, session, length).await {
+    if let Err(trouble) = receive(shared, call, (name, session), length).await {
         return Err(told(trouble, name, session));
     }
     let Ok(digest) = digest.parse::<Digest>() else {
@@ -285,6 +306,11 @@ async fn finish(
     if found != digest {
         forget(shared, session).await?;
         return Err(error(400, "DIGEST_INVALID", &format!("the bytes are {found}")).into());
+    }
+    let size = shared.content.storage.stat(&key).await?.map_or(0, |stat| stat.size);
+    if let Err(refusal) = shared.room(name, (Some(digest), size)).await {
+        forget(shared, session).await?;
+        return Err(refusal);
     }
     let kept = shared.content.adopt(name, digest, &key).await?;
     if kept != Kept::Yes {

@@ -1,10 +1,13 @@
 //! Which registry a command is about: a directory, a bucket, or what a configuration file says.
 
+use std::cell::RefCell;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use clap::Args;
-use registry_server::{Bucket, Clock, Config, Files, Options};
+use registry_server::{Bucket, Clock, Config, Files, Options, Renewal};
 
 use crate::config;
 use crate::report::Failure;
@@ -36,11 +39,23 @@ pub(super) struct Place {
 struct Disk<'a> {
     /// Relative paths in a configuration are meant from its directory.
     home: &'a Path,
+    /// What was read, and what it was like before.
+    read: RefCell<Vec<(PathBuf, Stamp)>>,
+}
+
+/// Tells versions of a file apart; `None` where there is none.
+type Stamp = Option<(u64, u64, i64, i64)>;
+
+fn stamp(path: &Path) -> Stamp {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }
 
 impl Files for Disk<'_> {
     fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        std::fs::read(self.home.join(path))
+        let path = self.home.join(path);
+        self.read.borrow_mut().push((path.clone(), stamp(&path)));
+        std::fs::read(path)
     }
 }
 
@@ -49,20 +64,54 @@ pub(super) struct Found {
     pub(super) options: Options,
     pub(super) address: Option<String>,
     pub(super) access_log: Option<bool>,
+    /// The configuration and the files it names, as they were.
+    files: Vec<(PathBuf, Stamp)>,
+}
+
+/// Files that are read again when they change.
+struct Watch {
+    config: PathBuf,
+    known: Vec<(PathBuf, Stamp)>,
+    /// What was seen last, where that is not what is known.
+    moving: Vec<(PathBuf, Stamp)>,
+}
+
+impl Watch {
+    /// What is configured now, if that changed. Somebody may be writing still: what changes is read
+    /// when it lay still from one look to the next.
+    fn look(&mut self) -> Result<Option<Options>, String> {
+        let now: Vec<_> = self.known.iter().map(|(path, _)| (path.clone(), stamp(path))).collect();
+        if now == self.known || now != self.moving {
+            self.moving = now;
+            return Ok(None);
+        }
+        match read(&self.config) {
+            Ok(found) => {
+                self.known = found.files;
+                Ok(Some(found.options))
+            }
+            Err(failure) => {
+                self.known = now;
+                Err(failure.messages.join(": "))
+            }
+        }
+    }
 }
 
 /// Reads a configuration file.
 pub(super) fn read(file: &Path) -> Result<Found, Failure> {
     let context = |failure: Failure| failure.context(format!("reading {}", file.display()));
+    let before = stamp(file);
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::io(format!("reading {}", file.display()), &error))?;
     let file_ = config::absolute(file)?;
     let home = file_.parent().unwrap_or(Path::new("/"));
     let parsed = Config::parse(&text).map_err(|error| context(error.into()))?;
     let (address, access_log) = (parsed.address.clone(), parsed.access_log);
-    let mut options = parsed.options(&Disk { home }).map_err(|error| context(error.into()))?;
+    let disk = Disk { home, read: RefCell::new(vec![(file_.clone(), before)]) };
+    let mut options = parsed.options(&disk).map_err(|error| context(error.into()))?;
     options.directory = options.directory.map(|directory| home.join(directory));
-    Ok(Found { options, address, access_log })
+    Ok(Found { options, address, access_log, files: disk.read.into_inner() })
 }
 
 impl Place {
@@ -78,6 +127,7 @@ impl Place {
                 },
                 address: None,
                 access_log: None,
+                files: Vec::new(),
             },
         };
         let options = &mut found.options;
@@ -104,6 +154,14 @@ impl Place {
                 .hint("give --directory, --s3-bucket or a --config with [storage]"));
         }
         options.clock = Clock::new(SystemTime::now);
+        if let Some(config) = &self.config {
+            let config = config::absolute(config)?;
+            let watch = Watch { config, known: found.files.clone(), moving: Vec::new() };
+            let watch = Mutex::new(watch);
+            options.renewal = Some(Renewal::new(move || {
+                watch.lock().unwrap_or_else(PoisonError::into_inner).look()
+            }));
+        }
         Ok(found)
     }
 }

@@ -138,3 +138,68 @@ fn keys_of_all_kinds() {
         assert!(refused.contains(reason), "{text}: {refused}");
     }
 }
+
+#[test]
+fn rsa_keys_in_every_form_sign_with_their_algorithms_only() {
+    use ring::signature::{RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256};
+    use ring::signature::{RsaEncoding, RsaKeyPair};
+
+    // The generator of keys is another's: ring has none for RSA.
+    let openssl = |arguments: &[&str], input: &[u8]| {
+        use std::io::Write as _;
+        let mut child = std::process::Command::new("openssl")
+            .args(arguments)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .ok()?;
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        Some(child.wait_with_output().unwrap().stdout)
+    };
+    let generate = ["genpkey", "-algorithm", "RSA", "-outform", "DER"];
+    let (Some(private), Some(stranger)) = (openssl(&generate, &[]), openssl(&generate, &[])) else {
+        eprintln!("skipped: openssl is missing");
+        return;
+    };
+    let public = ["pkey", "-inform", "DER", "-pubout"];
+    let spki = String::from_utf8(openssl(&public, &private).unwrap()).unwrap();
+    // Which of the two forms it writes depends on its version.
+    let read = |der: &[u8]| RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der));
+    let key = read(&private).unwrap();
+    let parts = RsaPublicKeyComponents::<Vec<u8>>::from(key.public());
+    let [n, e] = [&parts.n, &parts.e].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+    let jwks = json!({ "keys": [{ "kty": "RSA", "kid": "a", "n": n, "e": e }] }).to_string();
+    let der = base64::prelude::BASE64_STANDARD.encode(key.public().as_ref());
+    let pkcs1 = format!("-----BEGIN RSA PUBLIC KEY-----\n{der}\n-----END RSA PUBLIC KEY-----\n");
+
+    let token = |key: &RsaKeyPair, name: &str, encoding: &'static dyn RsaEncoding| {
+        let header = json!({ "alg": name, "kid": "a" });
+        let signed = format!("{}.{}", encode(&header), encode(&claims()));
+        let mut signature = vec![0; key.public().modulus_len()];
+        key.sign(encoding, &SystemRandom::new(), signed.as_bytes(), &mut signature).unwrap();
+        format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    };
+    let stranger = read(&stranger).unwrap();
+    for known in [spki, jwks, pkcs1] {
+        let tokens = tokens(Key::parse(&known).unwrap());
+        for (name, encoding) in [
+            ("RS256", &RSA_PKCS1_SHA256 as &'static dyn RsaEncoding),
+            ("RS384", &RSA_PKCS1_SHA384),
+            ("RS512", &RSA_PKCS1_SHA512),
+        ] {
+            let claims = tokens.verify(&token(&key, name, encoding), NOW).unwrap();
+            assert!(claims.allows(Some("team/app"), "pull"), "{name} {known}");
+        }
+        for wrong in [
+            token(&stranger, "RS256", &RSA_PKCS1_SHA256),
+            token(&key, "RS512", &RSA_PKCS1_SHA256),
+            token(&key, "PS256", &RSA_PSS_SHA256),
+            token(&key, "ES256", &RSA_PKCS1_SHA256),
+            token(&key, "HS256", &RSA_PKCS1_SHA256),
+        ] {
+            let refused = tokens.verify(&wrong, NOW).err();
+            assert_eq!(refused, Some("no key of ours signed it"), "{known}");
+        }
+    }
+}

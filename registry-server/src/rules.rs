@@ -1,0 +1,174 @@
+//! What may change while a server runs: certificates, people, keys, and the rules of a
+//! configuration.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_rustls::TlsAcceptor;
+
+use crate::access::Auth;
+use crate::http::server::Shared;
+use crate::lock::Lock;
+use crate::quota::Quota;
+use crate::retention::Retention;
+use crate::{Clock, Error, Immutable, Options, Result};
+
+/// How often it is asked whether something changed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What counts now.
+pub(crate) struct Rules {
+    pub(crate) auth: Auth,
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// Whether clients must show a certificate.
+    asks: bool,
+    pub(crate) immutable: Vec<Immutable>,
+    pub(crate) retention: Vec<Retention>,
+    pub(crate) quotas: Vec<Quota>,
+}
+
+impl Rules {
+    /// # Errors
+    /// [`Error::Configuration`].
+    pub(crate) fn of(options: &Options, clock: Clock) -> Result<Rules> {
+        if matches!(&options.auth, Auth::Access(a) if a.tokens.is_some()) && !clock.goes() {
+            let reason = "they run out, and there is no clock".to_owned();
+            return Err(Error::Configuration { what: "tokens", reason });
+        }
+        let tls = options.tls.as_ref();
+        Ok(Rules {
+            auth: options.auth.clone(),
+            tls: tls.map(crate::tls::acceptor).transpose()?,
+            asks: tls.is_some_and(|tls| tls.client_authorities.is_some()),
+            immutable: options.immutable.clone(),
+            retention: options.retention.clone(),
+            quotas: options.quotas.clone(),
+        })
+    }
+
+    /// Why these do not take the place of others while a server runs: a file that somebody is
+    /// writing must not open what was closed.
+    fn refuses(&self, new: &Rules) -> Option<&'static str> {
+        let rules = |auth: &Auth| match auth {
+            Auth::Access(access) => (true, !access.rules.is_empty()),
+            _ => (false, false),
+        };
+        let (old_auth, new_auth) = (rules(&self.auth), rules(&new.auth));
+        if self.tls.is_some() != new.tls.is_some() {
+            return Some("whether there is [tls] is decided when the server starts");
+        }
+        if self.asks != new.asks {
+            return Some("whether there is a client-ca is decided when the server starts");
+        }
+        if old_auth.0 != new_auth.0 {
+            return Some("whether there is [auth] is decided when the server starts");
+        }
+        (old_auth.1 && !new_auth.1).then_some("it has no [[access]] any more")
+    }
+}
+
+/// The rules of a server, whoever holds this.
+#[derive(Clone)]
+pub(crate) struct Current(Arc<Lock<Arc<Rules>>>);
+
+impl Current {
+    pub(crate) fn new(rules: Rules) -> Current {
+        Current(Arc::new(Lock::new(Arc::new(rules))))
+    }
+
+    pub(crate) fn get(&self) -> Arc<Rules> {
+        Arc::clone(&self.0.lock())
+    }
+}
+
+/// Says what is configured now if that changed since it was asked last.
+#[derive(Clone)]
+pub struct Renewal(Arc<Ask>);
+
+type Ask = dyn Fn() -> Result<Option<Options>, String> + Send + Sync;
+
+impl fmt::Debug for Renewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Renewal")
+    }
+}
+
+impl Renewal {
+    /// Asks this. It may block; its error is why what is there now cannot be used.
+    pub fn new(ask: impl Fn() -> Result<Option<Options>, String> + Send + Sync + 'static) -> Self {
+        Renewal(Arc::new(ask))
+    }
+}
+
+/// Takes over what changes in the configuration, until dropped.
+pub(crate) async fn follow(shared: Arc<Shared>) {
+    let Some(Renewal(ask)) = shared.options.renewal.clone() else { return };
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let ask = Arc::clone(&ask);
+        let asked = tokio::task::spawn_blocking(move || ask()).await;
+        let taken = match asked.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(None) => continue,
+            Ok(Some(options)) => take(&shared.rules, &options, shared.options.clock),
+            Err(reason) => Err(reason),
+        };
+        match taken {
+            Ok(()) => tracing::info!("the configuration changed and counts"),
+            Err(reason) => {
+                tracing::error!(
+                    "the configuration changed and cannot be used, the one before counts: {reason}"
+                );
+            }
+        }
+    }
+}
+
+fn take(current: &Current, options: &Options, clock: Clock) -> Result<(), String> {
+    let new = Rules::of(options, clock).map_err(|error| error.to_string())?;
+    let mut held = current.0.lock();
+    if let Some(reason) = held.refuses(&new) {
+        return Err(reason.to_owned());
+    }
+    *held = Arc::new(new);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Access, Action, Pattern, Rule};
+
+    fn options(auth: Auth) -> Options {
+        Options { auth, ..Options::default() }
+    }
+
+    fn access(rules: usize) -> Auth {
+        let rule = Rule {
+            repositories: vec![Pattern::new("**")],
+            users: vec!["anna".to_owned()],
+            allow: vec![Action::Pull],
+        };
+        Auth::Access(Access { rules: vec![rule; rules], ..Access::default() })
+    }
+
+    #[test]
+    fn nothing_that_was_closed_is_opened() {
+        let current = Current::new(Rules::of(&options(access(1)), Clock::default()).unwrap());
+        let rules = || match &current.get().auth {
+            Auth::Access(access) => access.rules.len(),
+            _ => 0,
+        };
+        let try_take = |auth| take(&current, &options(auth), Clock::default());
+        assert!(try_take(Auth::None).unwrap_err().contains("[auth]"));
+        assert!(try_take(access(0)).unwrap_err().contains("[[access]]"));
+        assert_eq!(rules(), 1);
+        try_take(access(2)).unwrap();
+        assert_eq!(rules(), 2);
+        let tls = crate::Tls { certificate: Vec::new(), key: Vec::new(), client_authorities: None };
+        let broken = Options { tls: Some(tls), ..options(access(3)) };
+        let error = take(&current, &broken, Clock::default()).unwrap_err();
+        assert!(error.contains("no certificate"), "{error}");
+        assert_eq!(rules(), 2);
+    }
+}
