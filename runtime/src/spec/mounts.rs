@@ -49,7 +49,8 @@ pub(super) fn mounts(overrides: &Overrides) -> Result<Vec<OciMount>> {
     });
     let access = if overrides.privileged { "rw" } else { "ro" };
     // Who has no network namespace of its own may not mount its devices in a user namespace.
-    if overrides.user_namespace && overrides.network == Network::Host {
+    let own_network = overrides.network != Network::Host;
+    if overrides.host_proc || overrides.user_namespace && !own_network {
         list.push(mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "rro"])?);
     } else {
         list.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access])?);
@@ -60,7 +61,7 @@ pub(super) fn mounts(overrides: &Overrides) -> Result<Vec<OciMount>> {
             &["nosuid", "noexec", "nodev", "relatime", access],
         )?);
     }
-    if overrides.host_pid && overrides.user_namespace {
+    if overrides.host_pid && (overrides.user_namespace || overrides.host_proc) {
         list[0] = mount("/proc", "bind", "/proc", &["rbind", "nosuid", "noexec", "nodev"])?;
     }
     for wanted in &overrides.mounts {
