@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use layers::copy::{CopyOptions, Keep, copy};
 use layers::{FileType, Mode, OFlags, Root, Stack};
 use runtime::{Mount, Propagation};
-use rustix::fs::{AtFlags, openat};
+use rustix::fs::{AtFlags, Gid, Uid, chmodat, chownat, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
     fsmount, fsopen, open_tree,
@@ -268,13 +268,20 @@ impl<'a> Mounts<'a> {
             memory(size).and_then(|memory| Ok((memory.try_clone()?, memory))).map_err(failed)?;
         let to = Root::from_fd(own);
         let action = format!("filling the memory at {target}");
-        if let Some(from) = below.filter(|root| root.metadata(Path::new(target)).is_ok()) {
+        let mut mode = mode;
+        let covered = below.and_then(|root| Some((root, root.metadata(Path::new(target)).ok()?)));
+        if let Some((from, stat)) = covered {
             let options = CopyOptions { follow: true, ..CopyOptions::default() };
             copy(from, Path::new(target), &to, Path::new(""), &options, self.task)
                 .during(action)?;
+            let (user, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+            chownat(&memory, c".", Some(user), Some(group), AtFlags::empty())
+                .map_err(std::io::Error::from)
+                .map_err(Error::file("setting the owner of", Path::new(target)))?;
+            mode = mode.or(Some(stat.st_mode & 0o7777));
         }
         if let Some(mode) = mode {
-            rustix::fs::chmodat(&memory, c".", Mode::from_raw_mode(mode), AtFlags::empty())
+            chmodat(&memory, c".", Mode::from_raw_mode(mode), AtFlags::empty())
                 .map_err(std::io::Error::from)
                 .map_err(Error::file("setting the mode of", Path::new(target)))?;
         }

@@ -131,7 +131,7 @@ fn errors() {
     for text in ["FROM base\nRUN --security=insecure x\n", "FROM base\nRUN --device=/dev/fuse x\n"]
     {
         let message = place.fails(text).to_string();
-        assert!(message.contains("Dockerfile:2") && message.contains("not allowed"), "{message}");
+        assert!(message.contains("not allowed"), "{message}");
     }
     let error = place.fails("FROM nothere\n");
     assert!(error.to_string().contains("nothere"), "{error}");

@@ -42,11 +42,13 @@ pub(super) fn mounts(overrides: &Overrides) -> Result<Vec<OciMount>> {
         "shm",
         &["nosuid", "noexec", "nodev", "mode=1777", &shm],
     )?);
-    list.push(if overrides.host_ipc {
-        mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"])?
-    } else {
-        mount("/dev/mqueue", "mqueue", "mqueue", &safe)?
-    });
+    // A file system of queues is that of the ipc namespace it is made in.
+    if overrides.host_ipc && overrides.user_namespace && !overrides.host_proc {
+        let options = ["rbind", "nosuid", "noexec", "nodev"];
+        list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &options)?);
+    } else if !overrides.host_proc {
+        list.push(mount("/dev/mqueue", "mqueue", "mqueue", &safe)?);
+    }
     let access = if overrides.privileged { "rw" } else { "ro" };
     // Who has no network namespace of its own may not mount its devices in a user namespace.
     let own_network = overrides.network != Network::Host;
