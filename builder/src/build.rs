@@ -27,7 +27,7 @@ use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, lower};
 use crate::solve::{Solved, solve};
 use crate::squash;
 use crate::step::shortened;
-use crate::{Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, output};
+use crate::{Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, metadata, output};
 
 /// Builds what the request asks for.
 ///
@@ -259,7 +259,7 @@ async fn finish(
             output::send(build, &made, place, &child).await?;
             built.pushed.push(place.to_string());
         }
-        built.metadata = metadata(&made, &built);
+        built.metadata = metadata::of(&made, &built, request.canonical);
         built.manifest = Some(made.root().clone());
         built.id = Some(made.id());
         child.note(made.id().to_string());
@@ -308,19 +308,4 @@ async fn images(
         snapshots.push(own.map(|step| layered.snapshots.get(&step).copied()).collect());
     }
     Ok((Assembled::new(images, request.format, &request.image), snapshots))
-}
-
-/// The content of `--metadata-file`, in the words buildx uses.
-fn metadata(made: &Assembled, built: &Built) -> serde_json::Value {
-    let root = made.root();
-    let mut metadata = json!({
-        "containerimage.descriptor": root,
-        "containerimage.digest": root.digest.to_string(),
-        "image.name": built.names.join(","),
-        "rbuild.steps": { "total": built.steps, "cached": built.cached },
-    });
-    if made.images.len() == 1 {
-        metadata["containerimage.config.digest"] = json!(made.id().to_string());
-    }
-    metadata
 }

@@ -5,6 +5,7 @@
 //! and the image is put together from the layers the steps made. Nothing later calls anything
 //! earlier.
 
+mod allow;
 mod assemble;
 mod attest;
 mod attested;
@@ -23,6 +24,7 @@ mod inputs;
 mod layer;
 mod limit;
 mod lock;
+mod metadata;
 mod options;
 mod output;
 pub mod plan;
@@ -33,11 +35,13 @@ pub mod solve;
 mod source_policy;
 mod sources;
 mod squash;
+mod ssh;
 mod step;
 mod users;
 mod why;
 pub mod working;
 
+pub use allow::Allow;
 pub use attest::{ABOUT, Attest, IN_TOTO, PREDICATE_TYPE, Provenance, SPDX, STATEMENT_V1};
 pub use attested::attestations;
 pub use build::{build, plan_only};
@@ -62,6 +66,7 @@ pub use request::{
 };
 pub use source_policy::PolicyRules;
 pub use sources::{DockerfileAt, HttpUrl, Sources, Stream};
+pub use ssh::{Agent, KeyError, Keys};
 pub use why::{Explanation, Reason, ReasonKind};
 
 /// Parsers of what comes from elsewhere, for `fuzz/`.

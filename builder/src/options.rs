@@ -26,6 +26,8 @@ pub struct RunOptions {
     pub no_hostname: bool,
     /// What stands in `/etc/resolv.conf`.
     pub dns: Dns,
+    /// Whether commands read the standard input of this process.
+    pub stdin: bool,
 }
 
 /// A directory of this machine under a layer that is thrown away.

@@ -10,8 +10,8 @@ use layers::Compression;
 
 use crate::debug::Debugging;
 use crate::{
-    Attest, CacheRequest, Explanation, GitUrl, HttpUrl, ImageOptions, Input, InputRules,
-    RunOptions, Sources, Stream,
+    Agent, Allow, Attest, CacheRequest, Explanation, GitUrl, HttpUrl, ImageOptions, Input,
+    InputRules, RunOptions, Sources, Stream,
 };
 
 /// A text and the name it is called by in messages.
@@ -147,6 +147,8 @@ pub struct Request {
     pub tags: Vec<Reference>,
     /// Whether the image is also pushed to each of its names.
     pub push: bool,
+    /// `name-canonical`: metadata names the image with its digest.
+    pub canonical: bool,
     /// `-o`: where else the result goes. With outputs and no tags nothing is named in the store.
     pub outputs: Vec<Output>,
     /// `--from`: what the first stage is built on instead of what it says.
@@ -175,8 +177,10 @@ pub struct Request {
     pub run: RunOptions,
     /// `--secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
-    /// `--ssh`: sockets of ssh agents by id; absolute paths.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--ssh`: agents by id.
+    pub ssh: BTreeMap<String, Agent>,
+    /// `--allow`.
+    pub allow: Allow,
     /// `SOURCE_DATE_EPOCH`, seconds since 1970: the time of everything in the image.
     pub source_date_epoch: Option<i64>,
     /// Media types.
@@ -211,6 +215,7 @@ impl Request {
             contexts: BTreeMap::new(),
             tags: Vec::new(),
             push: false,
+            canonical: false,
             outputs: Vec::new(),
             from: None,
             build_args: BTreeMap::new(),
@@ -226,6 +231,7 @@ impl Request {
             run: RunOptions::default(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
+            allow: Allow::default(),
             source_date_epoch: None,
             format: Format::default(),
             compression: Compression { encoding: image::Encoding::Gzip, level: None },

@@ -12,7 +12,7 @@ use crate::context::Contexts;
 use crate::context::git::Surroundings;
 use crate::plan::copy::without_credentials;
 use crate::step::mounts::reveal;
-use crate::{Error, Request, Result};
+use crate::{Agent, Error, Request, Result};
 
 /// Where the Dockerfile is.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -82,11 +82,16 @@ impl Eq for Stream {}
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Opened(pub(crate) Arc<OnceLock<Arc<Contexts>>>);
 
+/// Bytes no download is larger than unless the user says so.
+pub(crate) const DOWNLOAD_LIMIT: u64 = 16 << 30;
+
 /// How files from elsewhere are fetched; part of a [`Request`].
 #[derive(Debug, Clone)]
 pub struct Sources {
     /// Where the Dockerfile is (see [`crate::complete`]).
     pub dockerfile: DockerfileAt,
+    /// Bytes no download is larger than.
+    pub download_limit: u64,
     /// Where the programs `git` and `ssh` are looked for.
     pub search_path: OsString,
     pub(crate) opened: Opened,
@@ -96,6 +101,7 @@ impl Default for Sources {
     fn default() -> Sources {
         Sources {
             dockerfile: DockerfileAt::default(),
+            download_limit: DOWNLOAD_LIMIT,
             search_path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
             opened: Opened::default(),
         }
@@ -123,7 +129,10 @@ impl Sources {
         }
         Ok(Surroundings {
             search_path: self.search_path.clone(),
-            agent: request.ssh.get("default").cloned(),
+            agent: match request.ssh.get("default") {
+                Some(Agent::Socket(socket)) => Some(socket.clone()),
+                _ => None,
+            },
             proxies: request.proxy.clone().into_iter().collect(),
             authorization,
         })

@@ -150,7 +150,7 @@ fn commands_get_what_was_asked_for_and_the_cache_does_not_mind() {
     assert!(text.contains("proxy \n") || text.contains("proxy\n"), "{text}");
     assert!(text.contains("CapEff:\t00000000a80425fb"), "{text}");
     for (flag, words) in [
-        ("--isolation=chroot", "chroot"),
+        ("--isolation=moon", "moon"),
         ("--network=bridge", "bridge"),
         ("--userns=auto", "auto"),
         ("--volume=/etc:/x:U", "U"),
@@ -273,7 +273,10 @@ fn a_result_goes_to_several_places_at_once() {
         "-t=app",
         &format!("-t=docker://{}", registry.name("tagged:1")),
         "-t=oci-archive:app.tar:app",
-        &format!("-o=type=image,name={},push-by-digest=true", registry.name("digested")),
+        &format!(
+            "-o=type=image,name={},push-by-digest=true,name-canonical=true",
+            registry.name("digested")
+        ),
         "-o=type=oci,tar=false,dest=layout,name=app",
         "-o=type=local,dest=out,mode=delete",
         "-o=type=tar,dest=files.tar,platform-split=true",
@@ -291,6 +294,8 @@ fn a_result_goes_to_several_places_at_once() {
     assert_eq!(read("id"), format!("sha256:{}", read("id-raw")));
     assert!(read("log").contains("RUN echo made"));
     let digest = json(&read("metadata"))["containerimage.digest"].as_str().unwrap().to_owned();
+    let named = json(&read("metadata"))["image.name"].clone();
+    assert_eq!(named, format!("localhost/app:latest@{digest}"));
     let listed =
         run(std::process::Command::new("tar").args(["tf"]).arg(bench.path().join("files.tar")));
     assert!(listed.ok().stdout.contains("linux_amd64/made\n"));
@@ -407,7 +412,7 @@ const FLAGS: &[(&str, bool)] = &[
     ("--ignorefile=Dockerfile", true),
     ("--iidfile=i", true),
     ("--ipc=host", true),
-    ("--isolation=oci", true),
+    ("--isolation=chroot", true),
     ("--jobs=2", true),
     ("--label=a=b", true),
     ("--layers", true),
@@ -441,7 +446,7 @@ const FLAGS: &[(&str, bool)] = &[
     ("--skip-unused-stages", true),
     ("--squash", true),
     ("--ssh=default=agent", true),
-    ("--stdin", false),
+    ("--stdin", true),
     ("--tag=a", true),
     ("--target=0", true),
     ("--timestamp=1", true),
@@ -457,7 +462,8 @@ const FLAGS: &[(&str, bool)] = &[
     ("--variant=v7", true),
     ("--volume=/tmp:/x", true),
     // docker buildx
-    ("--allow=network.host", true),
+    ("--allow=network.host,security.insecure,device=/dev/fuse", true),
+    ("--allow=moon", false),
     ("--attest=type=sbom", true),
     ("--builder=default", true),
     ("--builder=other", false),
@@ -467,6 +473,7 @@ const FLAGS: &[(&str, bool)] = &[
     ("--call=targets", true),
     ("--debug", false),
     ("--load", true),
+    ("--max-download=1g", true),
     ("--metadata-file=m", true),
     ("--no-cache-filter=a", true),
     ("--print", false),

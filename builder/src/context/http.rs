@@ -44,6 +44,7 @@ pub(crate) async fn download(
     url: &str,
     checksum: Option<Digest>,
     authorization: Option<&str>,
+    limit: u64,
     task: &Task,
 ) -> Result<Download> {
     let shown = without_credentials(url);
@@ -105,7 +106,9 @@ pub(crate) async fn download(
     };
     let etag = text(header::ETAG);
     let modified = text(header::LAST_MODIFIED).and_then(|date| parse_date(&date));
-    let digest = receive(store, response, &shown, checksum, &child).await?;
+    let most = Limit { url: &shown, bytes: limit };
+    most.check(response.content_length().unwrap_or(0))?;
+    let digest = receive(store, response, &most, checksum, &child).await?;
     let download = Download { digest, name, modified, etag };
     let json = serde_json::to_vec(&download).unwrap_or_default();
     store.set_memo(SPACE, place.as_bytes(), &json).during("remembering a download")?;
@@ -147,15 +150,34 @@ pub(crate) fn admitted(
     Ok((if admitted.converted { to.clone() } else { url.to_owned() }, expected))
 }
 
+/// How large the file at an address may be.
+struct Limit<'a> {
+    url: &'a str,
+    bytes: u64,
+}
+
+impl Limit<'_> {
+    fn check(&self, bytes: u64) -> Result<()> {
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        let limit = self.bytes;
+        let source = format!("the file is larger than {limit} bytes: see --max-download").into();
+        Err(Error::Download { url: self.url.to_owned(), kind: Kind::Refused, source })
+    }
+}
+
 async fn receive(
     store: &Store,
     response: reqwest::Response,
-    url: &str,
+    limit: &Limit<'_>,
     checksum: Option<Digest>,
     task: &Task,
 ) -> Result<Digest> {
     let algorithm = checksum.map_or(image::Algorithm::Sha256, |digest| digest.algorithm());
     let mut writer = store.writer_for(algorithm).during("storing a download")?;
+    let url = limit.url;
+    let mut received = 0u64;
     let mut body = response.bytes_stream();
     while let Some(piece) = body.next().await {
         task.check()?;
@@ -165,6 +187,8 @@ async fn receive(
             source: Box::new(source.without_url()),
         })?;
         task.advance(piece.len() as u64);
+        received += piece.len() as u64;
+        limit.check(received)?;
         writer = bridge::blocking(move || writer.write_all(&piece).map(|()| writer))
             .await
             .map_err(Error::file("storing", url))?;

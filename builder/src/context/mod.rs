@@ -110,6 +110,7 @@ pub(crate) struct Contexts {
     pub(crate) git: Surroundings,
     /// `Authorization` headers for downloads by host.
     authorization: BTreeMap<String, String>,
+    download_limit: u64,
     /// What was taken from elsewhere.
     pub(crate) inputs: Inputs,
     fetched: Mutex<BTreeMap<String, Slot<Fetched>>>,
@@ -176,6 +177,7 @@ impl Contexts {
             keep_git_dir: keep.is_some_and(|text| matches!(text.as_str(), "1" | "true")),
             git: request.sources.surroundings(request)?,
             authorization: request.sources.http_authorization(request)?,
+            download_limit: request.sources.download_limit,
             inputs: Inputs::new(request.inputs.clone()),
             fetched: Mutex::default(),
             open: Mutex::default(),
@@ -309,7 +311,8 @@ impl Contexts {
         let (url, checksum) = http::admitted(url, &admitted, checksum)?;
         let header = http::host(&url).and_then(|host| self.authorization.get(&host));
         let header = header.map(String::as_str);
-        let download = http::download(&self.store, &url, checksum, header, task).await?;
+        let download =
+            http::download(&self.store, &url, checksum, header, self.download_limit, task).await?;
         self.inputs.record(Input {
             kind: InputKind::Http,
             name: shown,

@@ -62,8 +62,8 @@ pub struct Kept {
 pub struct Inspection {
     /// Secrets, by id: they are not kept.
     pub secrets: BTreeMap<String, Secret>,
-    /// Sockets of ssh agents, by id.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// ssh agents, by id.
+    pub ssh: BTreeMap<String, crate::Agent>,
     /// The program and its arguments; without any, the command's own shell.
     pub command: Vec<String>,
 }

@@ -240,6 +240,21 @@ pub struct RunOp {
     pub platform: Platform,
     /// In order.
     pub mounts: Vec<RunMount>,
+    /// Whether it runs with all privileges.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
+    /// Devices of the machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<RunDevice>,
+}
+
+/// A device of the machine that a command uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunDevice {
+    /// Absolute.
+    pub path: String,
+    /// Whether it must be there.
+    pub required: bool,
 }
 
 /// Where scripts of here-documents are seen by the command.
@@ -294,6 +309,9 @@ pub enum RunMountKind {
         size: Option<u64>,
         /// Permission bits.
         mode: Option<u32>,
+        /// Whether it starts with what the directory has that it covers.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        copy_up: bool,
     },
     /// A secret.
     Secret {
@@ -316,6 +334,15 @@ pub enum RunMountKind {
         id: String,
         /// Whether it must be there.
         required: bool,
+        /// Permission bits of the socket.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<u32>,
+        /// Owner of the socket.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+        /// Group of the socket.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gid: Option<u32>,
     },
 }
 

@@ -122,7 +122,9 @@ fn run(op: &RunOp, step: &Step, f: &mut Formatter<'_>) -> fmt::Result {
             RunMountKind::Cache { id, mode, uid, gid, .. } => {
                 writeln!(f, "cache {id:?} {mode:o} {uid}:{gid}")?;
             }
-            RunMountKind::Ssh { id, required } => writeln!(f, "ssh {id:?} required={required}")?,
+            RunMountKind::Ssh { id, required, .. } => {
+                writeln!(f, "ssh {id:?} required={required}")?;
+            }
             RunMountKind::Tmpfs { size, .. } => writeln!(f, "tmpfs {size:?}")?,
             RunMountKind::Secret { id, env, required, mode, .. } => {
                 writeln!(f, "secret {id:?} env={env:?} required={required} {mode:o}")?;

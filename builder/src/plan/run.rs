@@ -1,13 +1,13 @@
 //! `RUN`.
 
-use dockerfile::{Diagnostic, Instruction, Mount, MountKind, Program, Run, Word};
+use dockerfile::{Device, Diagnostic, Instruction, Mount, MountKind, Program, Run, Word};
 
 use super::args::{PROXY, in_env};
 use super::config::shell;
 use super::copy::clean;
 use super::lower::Lowerer;
 use super::state::{Place, State};
-use super::{From, Op, Ownership, RunMount, RunMountKind, RunOp, SCRIPTS, StepId};
+use super::{From, Op, RunDevice, RunMount, RunMountKind, RunOp, SCRIPTS, StepId};
 use crate::Network;
 
 impl Lowerer<'_> {
@@ -31,7 +31,6 @@ impl Lowerer<'_> {
         };
         let mut reads = Vec::new();
         let Some(mounts) = self.mounts(run, state, place, &mut reads)? else { return Ok(false) };
-        refuse_extras(run, state)?;
         let op = RunOp {
             args,
             script,
@@ -41,6 +40,8 @@ impl Lowerer<'_> {
             network: self.network(run.network.as_ref(), state)?,
             platform: state.platform.clone(),
             mounts,
+            insecure: self.insecure(run, state)?,
+            devices: self.devices(run, state)?,
         };
         let created_by = created_by(&op, run, state);
         self.step(Op::Run(Box::new(op)), reads, created_by, instruction, state, place);
@@ -48,17 +49,21 @@ impl Lowerer<'_> {
     }
 
     fn network(&self, word: Option<&Word>, state: &State) -> Result<String, Diagnostic> {
-        let Some(word) = word else {
-            return Ok(match self.request.network {
-                Network::Default => "default",
-                Network::None => "none",
-                Network::Host => "host",
-            }
-            .to_owned());
+        let usual = match self.request.network {
+            Network::Default => "default",
+            Network::None => "none",
+            Network::Host => "host",
         };
+        let Some(word) = word else { return Ok(usual.to_owned()) };
         let text = state.expand(word)?;
         match text.as_str() {
-            "default" | "none" | "host" => Ok(text),
+            "default" => Ok(usual.to_owned()),
+            "host" if usual == "none" && !self.request.allow.host_network => {
+                let message = "the network of this machine is not allowed in a build without one";
+                Err(Diagnostic::error("not-allowed", message, word.span)
+                    .with_help("allow it with --allow network.host".to_owned()))
+            }
+            "none" | "host" => Ok(text),
             _ => {
                 let message = format!("unknown network {text:?}");
                 Err(Diagnostic::error("bad-network", message, word.span)
@@ -109,9 +114,6 @@ impl Lowerer<'_> {
         reads: &mut Vec<StepId>,
     ) -> Result<Option<RunMountKind>, Diagnostic> {
         let inside = |path: Option<String>| clean("/", &path.unwrap_or_default())[1..].to_owned();
-        let unsupported = |what: &str| {
-            Diagnostic::error("unsupported", format!("{what} is not supported yet"), word.span)
-        };
         Ok(Some(match kind {
             MountKind::Bind { from, source, writable, chown } => {
                 let from = self.source(from.as_deref(), word.span, place, reads)?;
@@ -137,8 +139,7 @@ impl Lowerer<'_> {
                     gid: ownership.gid.unwrap_or(0),
                 }
             }
-            MountKind::Tmpfs { copy_up: true, .. } => return Err(unsupported("tmpcopyup")),
-            MountKind::Tmpfs { size, mode, .. } => RunMountKind::Tmpfs { size, mode },
+            MountKind::Tmpfs { size, mode, copy_up } => RunMountKind::Tmpfs { size, mode, copy_up },
             MountKind::Secret { id, env, required, ownership } => RunMountKind::Secret {
                 id,
                 env,
@@ -147,33 +148,59 @@ impl Lowerer<'_> {
                 uid: ownership.uid.unwrap_or(0),
                 gid: ownership.gid.unwrap_or(0),
             },
-            MountKind::Ssh { ownership, .. } if ownership != Ownership::default() => {
-                return Err(unsupported("mode, uid and gid of an ssh mount"));
-            }
-            MountKind::Ssh { id, required, .. } => RunMountKind::Ssh { id, required },
+            MountKind::Ssh { id, required, ownership } => RunMountKind::Ssh {
+                id,
+                required,
+                mode: ownership.mode,
+                uid: ownership.uid,
+                gid: ownership.gid,
+            },
         }))
+    }
+
+    fn insecure(&self, run: &Run, state: &State) -> Result<bool, Diagnostic> {
+        let Some(word) = &run.security else { return Ok(false) };
+        match state.expand(word)?.as_str() {
+            "sandbox" => Ok(false),
+            "insecure" if self.request.allow.insecure => Ok(true),
+            "insecure" => {
+                let message = "running with all privileges is not allowed";
+                Err(Diagnostic::error("not-allowed", message, word.span)
+                    .with_help("allow it with --allow security.insecure".to_owned()))
+            }
+            other => {
+                let message = format!("unknown security mode {other:?}");
+                Err(Diagnostic::error("bad-security", message, word.span)
+                    .with_help("the modes are sandbox and insecure".to_owned()))
+            }
+        }
+    }
+
+    fn devices(&self, run: &Run, state: &State) -> Result<Vec<RunDevice>, Diagnostic> {
+        let one = |word: &Word| {
+            let text = state.expand(word)?;
+            let device = Device::parse(&Word { text, ..word.clone() })?;
+            let path = clean("/", &device.name);
+            if !device.name.starts_with("/dev/") || !path.starts_with("/dev/") {
+                let message = format!("device {:?} is not supported", device.name);
+                let help = "a device is a path such as /dev/fuse; the device interface of containers (CDI) is not read";
+                return Err(
+                    Diagnostic::error("bad-device", message, word.span).with_help(help.to_owned())
+                );
+            }
+            if !self.request.allow.device(&path) {
+                let message = format!("device {path} is not allowed");
+                return Err(Diagnostic::error("not-allowed", message, word.span)
+                    .with_help(format!("allow it with --allow device={path}")));
+            }
+            Ok(RunDevice { path, required: device.required })
+        };
+        run.devices.iter().map(one).collect()
     }
 }
 
 fn is_ssh(mount: &&RunMount) -> bool {
     matches!(mount.kind, RunMountKind::Ssh { .. })
-}
-
-fn refuse_extras(run: &Run, state: &State) -> Result<(), Diagnostic> {
-    if let Some(word) = &run.security {
-        let text = state.expand(word)?;
-        if text != "sandbox" {
-            let message = format!("RUN --security={text} is not supported yet");
-            return Err(Diagnostic::error("unsupported", message, word.span));
-        }
-    }
-    match run.devices.first() {
-        Some(word) => {
-            let message = "RUN --device is not supported yet";
-            Err(Diagnostic::error("unsupported", message, word.span))
-        }
-        None => Ok(()),
-    }
 }
 
 /// The variables of a command: the image's, then arguments that no `ENV` hides.

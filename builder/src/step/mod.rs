@@ -1,6 +1,7 @@
 //! Doing what steps say, each on a thread that may block.
 
 pub(crate) mod copy;
+mod devices;
 pub(crate) mod foreign;
 pub(crate) mod mounts;
 pub(crate) mod run;

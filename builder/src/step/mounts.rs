@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use layers::copy::{CopyOptions, Keep, copy};
 use layers::{FileType, Mode, OFlags, Root, Stack};
 use runtime::{Mount, Propagation};
-use rustix::fs::openat;
+use rustix::fs::{AtFlags, Gid, Uid, chmodat, chownat, openat};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen,
-    open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
+    fsmount, fsopen, open_tree,
 };
 use store::{Active, CacheMount, SnapshotId, Store};
 use task::Task;
@@ -21,7 +21,8 @@ use crate::context::Tree;
 use crate::context::scan::{Filter, is};
 use crate::error::During;
 use crate::plan::{RunMount, RunMountKind, SCRIPTS, Sharing};
-use crate::{Error, Overlay, Request, Result, Secret};
+use crate::ssh::Served;
+use crate::{Agent, Error, Overlay, Request, Result, Secret};
 
 /// No secret larger than this is read.
 const SECRET_LIMIT: u64 = 1 << 20;
@@ -42,6 +43,8 @@ pub(crate) struct Mounts<'a> {
     /// Mounts that are only reached through their descriptors, and what is written to them.
     attached: Vec<(OwnedFd, Option<Active>)>,
     pub(crate) list: Vec<Mount>,
+    /// Agents that answer the command.
+    agents: Vec<Served>,
     /// Variables that hold secrets.
     pub(crate) env: Vec<String>,
 }
@@ -56,6 +59,7 @@ impl<'a> Mounts<'a> {
             count: 0,
             caches: Vec::new(),
             attached: Vec::new(),
+            agents: Vec::new(),
             list: Vec::new(),
             env: Vec::new(),
         })
@@ -139,13 +143,15 @@ impl<'a> Mounts<'a> {
         self.file(&format!("{SCRIPTS}/{name}"), content.as_bytes(), 0o755, (0, 0), true)
     }
 
-    /// Adds one mount of the instruction. `tree` is what it reads, `user` who runs the command.
+    /// Adds one mount of the instruction. `tree` is what it reads, `user` who runs the command,
+    /// `below` the files it starts with.
     pub(crate) fn add(
         &mut self,
         mount: &RunMount,
         tree: Option<&Tree>,
         user: (u32, u32),
         request: &Request,
+        below: Option<&Root>,
     ) -> Result<()> {
         let target = mount.target.as_deref();
         match &mount.kind {
@@ -181,8 +187,12 @@ impl<'a> Mounts<'a> {
                 self.caches.push(cache);
                 Ok(())
             }
-            RunMountKind::Tmpfs { size, mode } => {
-                let mut options = Vec::new();
+            RunMountKind::Tmpfs { size, mode, copy_up: true } => {
+                self.copied_up(target.unwrap_or("/"), *size, *mode, below)
+            }
+            RunMountKind::Tmpfs { size, mode, .. } => {
+                // Programs are built there, and run.
+                let mut options = vec!["exec".to_owned()];
                 options.extend(size.map(|size| format!("size={size}")));
                 options.extend(mode.map(|mode| format!("mode={mode:o}")));
                 let target = PathBuf::from(target.unwrap_or("/"));
@@ -200,29 +210,84 @@ impl<'a> Mounts<'a> {
                     })?;
                     self.env.push(format!("{name}={text}"));
                 }
-                let Some(target) = target else { return Ok(()) };
-                match in_memory(&content, *mode, (*uid, *gid)) {
-                    Ok(mount) => {
-                        let path = self.hold(mount, None);
-                        self.bind(path, target, true);
-                        Ok(())
-                    }
-                    // Kernels before 6.15; the file is gone when the command has ended.
-                    Err(_) => self.file(target, &content, *mode, (*uid, *gid), true),
+                match target {
+                    Some(target) => self.secret(target, &content, *mode, (*uid, *gid)),
+                    None => Ok(()),
                 }
             }
-            RunMountKind::Ssh { id, required } => {
-                let (Some(socket), Some(target)) = (request.ssh.get(id), target) else {
+            RunMountKind::Ssh { id, required, mode, uid, gid } => {
+                let (Some(agent), Some(target)) = (request.ssh.get(id), target) else {
                     return optional(*required, "ssh agent", id, "--ssh ID=SOCKET");
                 };
-                if user.0 != 0 {
-                    self.task.warn("only root may use the ssh agent in a command");
+                let (mode, owner) = (mode.unwrap_or(0o600), (uid.unwrap_or(0), gid.unwrap_or(0)));
+                if user.0 != 0 && user.0 != owner.0 && mode & 0o077 == 0 {
+                    let uid = user.0;
+                    self.task.warn(format!(
+                        "the user of this command may not use the ssh agent: mount it with uid={uid}"
+                    ));
                 }
-                self.env.push(format!("SSH_AUTH_SOCK={target}"));
-                self.bind(socket.clone(), target, false);
-                Ok(())
+                self.agent(target, agent, mode, owner)
             }
         }
+    }
+
+    fn secret(&mut self, target: &str, content: &[u8], mode: u32, owner: (u32, u32)) -> Result<()> {
+        match in_memory(content, mode, owner) {
+            Ok(mount) => {
+                let path = self.hold(mount, None);
+                self.bind(path, target, true);
+                Ok(())
+            }
+            // Kernels before 6.15; the file is gone when the command has ended.
+            Err(_) => self.file(target, content, mode, owner, true),
+        }
+    }
+
+    fn agent(&mut self, target: &str, agent: &Agent, mode: u32, owner: (u32, u32)) -> Result<()> {
+        let path = self.fresh();
+        let served = Served::start(agent, &path);
+        self.agents.push(served.map_err(Error::file("making the socket", &path))?);
+        std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1))
+            .map_err(Error::file("setting the owner of", &path))?;
+        set_mode(&path, mode)?;
+        self.env.push(format!("SSH_AUTH_SOCK={target}"));
+        self.bind(path, target, false);
+        Ok(())
+    }
+
+    /// Memory that starts with what the directory has that it covers.
+    fn copied_up(
+        &mut self,
+        target: &str,
+        size: Option<u64>,
+        mode: Option<u32>,
+        below: Option<&Root>,
+    ) -> Result<()> {
+        let failed = Error::file("making the memory for", Path::new(target));
+        let (memory, own) =
+            memory(size).and_then(|memory| Ok((memory.try_clone()?, memory))).map_err(failed)?;
+        let to = Root::from_fd(own);
+        let action = format!("filling the memory at {target}");
+        let mut mode = mode;
+        let covered = below.and_then(|root| Some((root, root.metadata(Path::new(target)).ok()?)));
+        if let Some((from, stat)) = covered {
+            let options = CopyOptions { follow: true, ..CopyOptions::default() };
+            copy(from, Path::new(target), &to, Path::new(""), &options, self.task)
+                .during(action)?;
+            let (user, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+            chownat(&memory, c".", Some(user), Some(group), AtFlags::empty())
+                .map_err(std::io::Error::from)
+                .map_err(Error::file("setting the owner of", Path::new(target)))?;
+            mode = mode.or(Some(stat.st_mode & 0o7777));
+        }
+        if let Some(mode) = mode {
+            chmodat(&memory, c".", Mode::from_raw_mode(mode), AtFlags::empty())
+                .map_err(std::io::Error::from)
+                .map_err(Error::file("setting the mode of", Path::new(target)))?;
+        }
+        let path = self.hold(memory, None);
+        self.bind(path, target, false);
+        Ok(())
     }
 
     fn furnish(
@@ -378,13 +443,21 @@ pub(crate) fn stubs(
     Ok(Some(active))
 }
 
+/// A file system in memory, mounted nowhere.
+fn memory(size: Option<u64>) -> std::io::Result<OwnedFd> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if let Some(size) = size {
+        fsconfig_set_string(&context, c"size", size.to_string())?;
+    }
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
 /// A file of a file system in memory, as a mount that is attached nowhere: what is in it never
 /// reaches a disk of the store.
 fn in_memory(content: &[u8], mode: u32, owner: (u32, u32)) -> std::io::Result<OwnedFd> {
-    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_create(&context)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let tree = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let tree = memory(None)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mut file = fs::File::from(openat(&tree, c"secret", flags, Mode::from_raw_mode(0o600))?);
     std::io::Write::write_all(&mut file, content)?;

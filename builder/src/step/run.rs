@@ -1,6 +1,6 @@
 //! `RUN`: a command in a container of its own, whose changes are the layer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dockerfile::Diagnostic;
@@ -9,8 +9,8 @@ use runtime::{Bundle, Container, ExitStatus, Network, Overrides, StartOptions, S
 use store::{Active, SnapshotId};
 use task::{Cause, Task};
 
-use super::foreign;
 use super::mounts::Mounts;
+use super::{devices, foreign};
 use crate::context::Tree;
 use crate::debug::{self, Kept, Made, Origin, Terminal, Verdict};
 use crate::error::{During, place};
@@ -180,7 +180,7 @@ fn furnish(
         mounts.script(name, content)?;
     }
     for (mount, tree) in op.mounts.iter().zip(&with.trees) {
-        mounts.add(mount, tree.as_deref(), user, with.request)?;
+        mounts.add(mount, tree.as_deref(), user, with.request, below)?;
     }
     Ok(())
 }
@@ -209,7 +209,7 @@ fn start(
             ));
         }
     }
-    let overrides = Overrides {
+    let mut overrides = Overrides {
         entrypoint: Some(args.to_vec()),
         terminal: matches!(talk, Talk::Terminal(_)),
         env,
@@ -221,6 +221,7 @@ fn start(
         user_namespace: with.env.user_namespace,
         ..with.request.run.base.clone()
     };
+    devices::give(op, &mut overrides)?;
     let database = |file: UserFile| -> Result<Option<String>, Cause> {
         let path = match file {
             UserFile::Passwd => "/etc/passwd",
@@ -237,7 +238,7 @@ fn start(
     };
     let bundle = Bundle { spec, rootfs: root.into_fd() };
     let stdio = match talk {
-        Talk::Captured => Stdio::Capture,
+        Talk::Captured => captured(with.request)?,
         Talk::Inherited => Stdio::Inherit,
         Talk::Terminal(terminal) => {
             Stdio::Terminal { rows: terminal.size.0, columns: terminal.size.1 }
@@ -260,6 +261,16 @@ fn start(
         Err(runtime::Error::Cancelled(cancelled)) => Err(cancelled.into()),
         ended => ended.during("running the command"),
     }
+}
+
+/// The streams of a command of the build: input, where it has any, is this process's.
+fn captured(request: &Request) -> Result<Stdio> {
+    if !request.run.stdin {
+        return Ok(Stdio::Capture);
+    }
+    let input = rustix::stdio::stdin().try_clone_to_owned();
+    let input = input.map_err(Error::file("opening", Path::new("/dev/stdin")))?;
+    Ok(Stdio::CaptureFrom(input.into()))
 }
 
 /// Whom the things belong to that a command makes, where it runs as root in place of another.

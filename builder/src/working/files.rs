@@ -18,6 +18,7 @@ use crate::images;
 use crate::plan::copy::clean;
 use crate::plan::key::KeyBuilder;
 use crate::plan::{Chmod, CopyOp, CopySource, From};
+use crate::sources::DOWNLOAD_LIMIT;
 use crate::step::copy::{Placing, Remote, prepare};
 use crate::{Env, Pull, Result, SourceFile, users};
 
@@ -74,7 +75,8 @@ pub async fn copy(
     let mut downloads = Vec::new();
     for path in &files.paths {
         if path.starts_with("http://") || path.starts_with("https://") {
-            let file = http::download(&env.store, path, files.checksum, None, task).await?;
+            let file = http::download(&env.store, path, files.checksum, None, DOWNLOAD_LIMIT, task)
+                .await?;
             downloads.push(Remote::File(file));
             sources.push(CopySource::Http { url: path.clone() });
         } else {

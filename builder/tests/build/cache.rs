@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use task::Outcome;
 
 use crate::Case;
-use crate::support::{BASE, OneImage, Only, Place};
+use crate::support::{BASE, OneImage, Only, Place, busybox};
 
 pub(crate) const CASES: &[Case] = &[
     ("a_second_build_does_nothing_and_gives_the_same_image", warm),
@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     ("outputs", outputs),
     ("a_gate_lets_an_index_or_what_is_chosen_from_it_through", gates),
     ("docker_format", docker),
+    ("a_given_time_never_gives_the_layer_of_another", times),
 ];
 
 fn warm() {
@@ -328,4 +329,43 @@ fn gates() {
         assert_eq!(built.is_ok(), good, "{accepted}: {told:?}");
         assert!(good || told.is_some_and(|told| told.contains(&format!("{named} is refused"))));
     }
+}
+
+fn times() {
+    if busybox().is_none() {
+        println!("skipped: needs busybox");
+        return;
+    }
+    let place = Place::new();
+    place.write("a", "1");
+    let file = std::fs::File::options().write(true).open(place.context.join("a")).unwrap();
+    let at = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    file.set_modified(at(5000)).unwrap();
+    let build = |epoch: Option<i64>| {
+        let mut request = place.request(
+            "FROM base\nARG SOURCE_DATE_EPOCH\nCOPY a /a\nRUN echo $SOURCE_DATE_EPOCH > /b\n",
+        );
+        request.source_date_epoch = epoch;
+        request.compression.encoding = image::Encoding::Plain;
+        let look = place.build(request);
+        let layers: Vec<_> = look.image.layers().collect();
+        let copied = layers[layers.len() - 2].descriptor.clone();
+        let mut time = None;
+        let bytes = place.store.read(&copied).unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        for entry in archive.entries().unwrap() {
+            let entry = entry.unwrap();
+            if entry.path().unwrap().ends_with("a") {
+                time = Some(entry.header().mtime().unwrap());
+            }
+        }
+        (time.unwrap(), look.text("/b"))
+    };
+    // Each has the layer that a build from nothing would give, whatever was built before.
+    assert_eq!(build(None), (5000, "\n".to_owned()));
+    assert_eq!(build(Some(100)), (100, "100\n".to_owned()));
+    assert_eq!(build(Some(4000)), (4000, "4000\n".to_owned()));
+    assert_eq!(build(Some(9000)), (5000, "9000\n".to_owned()));
+    assert_eq!(build(Some(100)), (100, "100\n".to_owned()));
+    assert_eq!(build(None), (5000, "\n".to_owned()));
 }

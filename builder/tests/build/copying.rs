@@ -243,7 +243,7 @@ fn serve(count: usize) -> (u16, std::thread::JoinHandle<Vec<String>>) {
 
 fn downloads() {
     let place = place();
-    let (port, server) = serve(5);
+    let (port, server) = serve(6);
     let url = format!("http://user:hush@127.0.0.1:{port}/dir/file.txt?x=y");
     let text = format!("FROM scratch\nADD {url} /out/\n");
     let look = place.build_text(&text);
@@ -262,6 +262,10 @@ fn downloads() {
     let error = place.fails(&format!("FROM scratch\nADD http://127.0.0.1:{port}/gone /x\n"));
     assert!(task::chain(&error).join(" ").contains("404"), "{error}");
     place.fails(&format!("FROM scratch\nADD http://127.0.0.1:{port}/gone /x\n"));
+    let mut request = place.request(&format!("FROM scratch\nADD {url}&big /x\n"));
+    request.sources.download_limit = 4;
+    let error = place.try_build(request).unwrap_err();
+    assert!(task::chain(&error).join(" ").contains("--max-download"), "{error}");
     let asked = server.join().unwrap();
     assert!(asked[0].contains("authorization: basic"), "{asked:?}");
     let catalog = std::fs::read_dir(place.root.join("store")).unwrap().flatten();

@@ -15,6 +15,9 @@ pub(crate) const CASES: &[Case] = &[
     ("secrets_leave_no_trace", secrets),
     ("agents_are_reached", agents),
     ("networks", networks),
+    ("more_is_given_only_where_it_is_allowed", allowed),
+    ("memory_starts_with_what_it_covers", copied_up),
+    ("commands_without_namespaces", chroot),
     ("cancelling_ends_a_command", cancelling),
     ("a_warm_build_runs_nothing", warm),
     ("deleted_files_are_gone", deleted),
@@ -258,10 +261,13 @@ fn agents() {
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let text = "FROM base\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo $SSH_AUTH_SOCK\n";
     let mut request = place.request(text);
-    request.ssh.insert("default".to_owned(), socket);
-    let look = place.build(request);
+    request.ssh.insert("default".to_owned(), builder::Agent::Socket(socket));
+    let look = place.build(request.clone());
     assert_eq!(place.ear.output(), "/run/buildkit/ssh_agent.0\n");
     assert_eq!(look.top_layer(&place), [""; 0]);
+    request.dockerfile.text = "FROM base\nUSER app\nRUN --mount=type=ssh,uid=1000,gid=7,mode=0640,target=/run/a stat -c '%a %u %g' /run/a\n".to_owned();
+    place.build(request);
+    assert_eq!(place.ear.output(), "640 1000 7\n");
     let error = place.fails("FROM base\nRUN --mount=type=ssh,required true\n");
     assert!(task::chain(&error)[1].contains("--ssh default=SOCKET"), "{error}");
 }
@@ -273,4 +279,91 @@ fn cancelling() {
     assert_eq!(error.kind(), Kind::Cancelled, "{error}");
     place.ear.cancel_on("");
     place.build_text("FROM base\nRUN echo started\n");
+}
+
+fn allowed() {
+    let Some(place) = ready() else { return };
+    let try_with = |text: &str, change: &dyn Fn(&mut builder::Request)| {
+        let mut request = place.request(text);
+        change(&mut request);
+        place.try_build(request).map_err(|error| task::chain(&error).join(": "))
+    };
+    let refused = |text: &str, change: &dyn Fn(&mut builder::Request), flag: &str| {
+        let mut request = place.request(text);
+        change(&mut request);
+        let error = place.try_build(request).unwrap_err();
+        let (file, diagnostics) = error.excerpts().unwrap();
+        let shown = dockerfile::render(&file.text, &file.name, &diagnostics[0]);
+        assert!(shown.contains("Dockerfile:2") && shown.contains(flag), "{shown}");
+    };
+    let insecure = "FROM base\nRUN --security=insecure grep Seccomp: /proc/self/status > /s; grep CapBnd /proc/self/status >> /s; touch /proc/sys/kernel/hostname\n";
+    refused(insecure, &|_| {}, "--allow security.insecure");
+    let mut request = place.request(insecure);
+    request.allow.insecure = true;
+    let status = place.build(request).text("/s");
+    let bound = u64::from_str_radix(status.split_whitespace().last().unwrap(), 16).unwrap();
+    assert!(status.contains("Seccomp:\t0") && bound >> 21 & 1 == 1, "{status}");
+    let device =
+        "FROM base\nRUN --device=/dev/kmsg,required test -c /dev/kmsg && echo seen > /out\n";
+    refused(
+        device,
+        &|request| request.allow.devices.push("/dev/full".to_owned()),
+        "--allow device=/dev/kmsg",
+    );
+    refused(
+        "FROM base\nRUN --device=vendor.example/gpu=0 true\n",
+        &|request| request.allow.all_devices = true,
+        "CDI",
+    );
+    refused(
+        "FROM base\nRUN --device=/dev/../etc/passwd true\n",
+        &|request| request.allow.all_devices = true,
+        "CDI",
+    );
+    try_with(device, &|request| request.allow.devices.push("/dev/kmsg".to_owned())).unwrap();
+    let missing = "FROM base\nRUN --device=/dev/nothere,required true\n";
+    let error = try_with(missing, &|request| request.allow.all_devices = true).unwrap_err();
+    assert!(error.contains("/dev/nothere is required"), "{error}");
+    let missing = "FROM base\nRUN --device=/dev/nothere test ! -e /dev/nothere\n";
+    try_with(missing, &|request| request.allow.all_devices = true).unwrap();
+    // A build without network keeps its commands from it.
+    let none = |request: &mut builder::Request| request.network = builder::Network::None;
+    refused("FROM base\nRUN --network=host true\n", &none, "--allow network.host");
+    let default = "FROM base\nRUN --network=default ip link | grep -c '^[0-9]' > /links\n";
+    let mut request = place.request(default);
+    none(&mut request);
+    assert_eq!(place.build(request).text("/links"), "1\n");
+    let raw = "FROM base\nRUN grep CapBnd /proc/self/status > /s\n";
+    let caps = place.build_text(raw).text("/s");
+    let caps = u64::from_str_radix(caps.split_whitespace().last().unwrap(), 16).unwrap();
+    assert_eq!(caps >> 13 & 1, 0, "who shares the network of the machine does not listen to it");
+    let raw = "FROM base\nRUN --network=none grep CapBnd /proc/self/status > /s\n";
+    let caps = place.build_text(raw).text("/s");
+    let caps = u64::from_str_radix(caps.split_whitespace().last().unwrap(), 16).unwrap();
+    assert_eq!(caps >> 13 & 1, 1);
+}
+
+fn copied_up() {
+    let Some(place) = ready() else { return };
+    let look = place.build_text(
+        "FROM base\nRUN mkdir -m 0711 /d /d/sub && echo kept > /d/f && echo deep > /d/sub/f && ln -s f /d/l && chown 7:8 /d /d/f\nRUN --mount=type=tmpfs,target=/d,tmpcopyup,size=1m cat /d/l /d/sub/f > /out && stat -c '%a %u %g' /d /d/f >> /out && echo new > /d/f && rm /d/l && ! head -c 2000000 /dev/zero > /d/big 2>/dev/null\nRUN --mount=type=tmpfs,target=/no/such,tmpcopyup,mode=1777 stat -c %a /no/such >> /out\nRUN --mount=type=tmpfs,target=/x cp /bin/busybox /x/ && /x/busybox echo runs >> /out\n",
+    );
+    assert_eq!(look.text("/out"), "kept\ndeep\n711 7 8\n644 7 8\n1777\nruns\n");
+    assert_eq!((look.text("/d/f").as_str(), look.exists("/d/l")), ("kept\n", true));
+    assert!(!look.exists("/no"));
+}
+
+fn chroot() {
+    let Some(place) = ready() else { return };
+    let mut request = place.request(
+        "FROM base\nRUN readlink /proc/self/ns/pid /proc/self/ns/ipc /proc/self/ns/uts > /ns && test -d /sys/class && echo x > /x\n",
+    );
+    let base = &mut request.run.base;
+    (base.host_pid, base.host_ipc, base.host_uts, base.host_cgroup) = (true, true, true, true);
+    base.host_proc = true;
+    let look = place.build(request);
+    let own = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
+    let own = ["pid", "ipc", "uts"].map(|name| own(name).display().to_string()).join("\n");
+    assert_eq!(look.text("/ns"), format!("{own}\n"));
+    assert_eq!(look.top_layer(&place), ["ns", "x"]);
 }

@@ -86,7 +86,11 @@ pub(crate) fn enter(config: &Config, mut sources: Sources) -> Step<Entered> {
             options.set |= sys::MOUNT_ATTR_NODEV;
         }
         let one = make(mount, bind, options, &sources)?;
-        if let (Some("proc"), Made::One(fd)) = (mount.typ().as_deref(), &one) {
+        // Where no procfs can be made the machine's is given to the container.
+        let given = proc.is_none() && mount.destination() == Path::new("/proc");
+        if let (Some("proc" | "bind"), Made::One(fd)) = (mount.typ().as_deref(), &one)
+            && (given || mount.typ().as_deref() == Some("proc"))
+        {
             proc = Some(fd.try_clone().doing("opening", "/proc")?);
         }
         made.push(one);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder};
 
-use super::Overrides;
+use super::{Network, Overrides};
 use crate::init::CAPABILITIES;
 use crate::{Error, Result};
 
@@ -38,6 +38,10 @@ pub(super) fn names(overrides: &Overrides) -> Result<BTreeSet<&'static str>> {
         (false, true) => BTreeSet::new(),
         (false, false) => DEFAULT.into(),
     };
+    // On the machine's own network it would read what others say there.
+    if overrides.network == Network::Host && !all(&overrides.cap_add) {
+        set.remove("NET_RAW");
+    }
     let drops_all = all(&overrides.cap_drop);
     for name in known(&overrides.cap_drop)? {
         set.remove(name);
@@ -111,6 +115,12 @@ mod tests {
         check(&[], &["MKNOD"], &without);
         let unknown = Overrides { cap_add: vec!["FLY".into()], ..Overrides::default() };
         assert!(names(&unknown).is_err());
+        let host = |add: &[&str]| {
+            let cap_add = add.iter().map(|name| (*name).to_owned()).collect();
+            let overrides = Overrides { network: Network::Host, cap_add, ..Overrides::default() };
+            names(&overrides).unwrap().contains("NET_RAW")
+        };
+        assert!(!host(&[]) && host(&["NET_RAW"]) && host(&["all"]));
     }
 
     #[test]

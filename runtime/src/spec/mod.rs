@@ -164,6 +164,9 @@ pub struct Overrides {
     pub host_uts: bool,
     /// Sees the machine's control groups.
     pub host_cgroup: bool,
+    /// `/proc` and `/sys` are the machine's, for places where none can be made; it goes with
+    /// `host_pid`.
+    pub host_proc: bool,
     /// Paths to hide beside the usual ones.
     pub mask: Vec<String>,
     /// Paths that are neither hidden nor read-only although they usually are; `ALL` for all.

@@ -42,14 +42,17 @@ pub(super) fn mounts(overrides: &Overrides) -> Result<Vec<OciMount>> {
         "shm",
         &["nosuid", "noexec", "nodev", "mode=1777", &shm],
     )?);
-    list.push(if overrides.host_ipc {
-        mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"])?
-    } else {
-        mount("/dev/mqueue", "mqueue", "mqueue", &safe)?
-    });
+    // A file system of queues is that of the ipc namespace it is made in.
+    if overrides.host_ipc && overrides.user_namespace && !overrides.host_proc {
+        let options = ["rbind", "nosuid", "noexec", "nodev"];
+        list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &options)?);
+    } else if !overrides.host_proc {
+        list.push(mount("/dev/mqueue", "mqueue", "mqueue", &safe)?);
+    }
     let access = if overrides.privileged { "rw" } else { "ro" };
     // Who has no network namespace of its own may not mount its devices in a user namespace.
-    if overrides.user_namespace && overrides.network == Network::Host {
+    let own_network = overrides.network != Network::Host;
+    if overrides.host_proc || overrides.user_namespace && !own_network {
         list.push(mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "rro"])?);
     } else {
         list.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access])?);
@@ -60,7 +63,7 @@ pub(super) fn mounts(overrides: &Overrides) -> Result<Vec<OciMount>> {
             &["nosuid", "noexec", "nodev", "relatime", access],
         )?);
     }
-    if overrides.host_pid && overrides.user_namespace {
+    if overrides.host_pid && (overrides.user_namespace || overrides.host_proc) {
         list[0] = mount("/proc", "bind", "/proc", &["rbind", "nosuid", "noexec", "nodev"])?;
     }
     for wanted in &overrides.mounts {

@@ -23,13 +23,8 @@ pub(super) struct CompatFlags {
     skip_unused_stages: Option<bool>,
     #[arg(long, hide = true, value_name = "NAME")]
     builder: Option<String>,
-    /// Allow what is allowed in any case: network.host, device
-    #[arg(long, hide = true, value_name = "ENTITLEMENT", value_delimiter = ',')]
-    allow: Vec<String>,
 
     // Refused.
-    #[arg(long, hide = true)]
-    stdin: bool,
     #[arg(long, hide = true, value_name = "FLAG")]
     cpp_flag: Vec<String>,
     #[arg(long, hide = true, value_name = "KEY")]
@@ -77,7 +72,6 @@ impl CompatFlags {
                    in a user namespace";
         let inside = "commands run in the built-in runtime";
         let refused = [
-            (self.stdin, "--stdin", "commands of RUN have no standard input"),
             (!self.cpp_flag.is_empty(), "--cpp-flag", "Dockerfiles are not preprocessed"),
             (!self.decryption_key.is_empty(), "--decryption-key", "layers are not encrypted here"),
             (!self.hooks_dir.is_empty(), "--hooks-dir", inside),
@@ -105,11 +99,6 @@ impl CompatFlags {
         ];
         if let Some((_, flag, why)) = refused.iter().find(|(given, ..)| *given) {
             return Err(Failure::usage(format!("{flag} is not supported")).hint(*why));
-        }
-        let known = |text: &&String| !matches!(text.as_str(), "network.host" | "device");
-        if let Some(other) = self.allow.iter().find(known) {
-            return Err(Failure::usage(format!("--allow {other:?} is not supported"))
-                .hint("network.host and device are allowed in any case"));
         }
         if let Some(name) = self.builder.as_deref().filter(|name| *name != "default") {
             return Err(Failure::usage(format!("--builder {name:?} is not supported"))

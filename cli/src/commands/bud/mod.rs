@@ -1,5 +1,6 @@
 //! `rbuild bud`: a Dockerfile becomes an image.
 
+mod allow;
 mod cache;
 mod cache_places;
 mod call;
@@ -100,8 +101,9 @@ pub(crate) struct Bud {
     /// Give RUN --mount=type=secret a secret: id=NAME,src=FILE or id=NAME,env=VARIABLE
     #[arg(long, value_name = "id=…")]
     secret: Vec<String>,
-    /// Give RUN --mount=type=ssh an agent: default ($SSH_AUTH_SOCK), or ID=SOCKET
-    #[arg(long, value_name = "default|ID=SOCKET")]
+    /// Give RUN --mount=type=ssh an agent: default ($SSH_AUTH_SOCK), ID=SOCKET, or the files of
+    /// private keys, ID=KEY[,KEY]
+    #[arg(long, value_name = "default|ID=SOCKET|ID=KEY,…")]
     ssh: Vec<String>,
     /// Push the image to each of its names
     #[arg(long)]
@@ -112,6 +114,8 @@ pub(crate) struct Bud {
     /// How many steps may run at once (default: one per CPU)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    #[command(flatten)]
+    allow: allow::AllowFlags,
     #[command(flatten)]
     call: CallFlags,
     #[command(flatten)]
@@ -217,6 +221,9 @@ impl Bud {
         request.ignore = inputs.ignore;
         request.sources.dockerfile = inputs.at;
         request.sources.search_path = std::env::var_os("PATH").unwrap_or_default();
+        if let Some(bytes) = self.pull.max_download {
+            request.sources.download_limit = bytes;
+        }
         if let Some(file) = &self.ignorefile {
             request.ignore = Some(read_source(file)?);
         }
@@ -232,6 +239,7 @@ impl Bud {
             return Err(Failure::usage("--push: there is no --tag that says where to"));
         }
         request.push = self.push;
+        request.canonical = outputs.canonical;
         request.outputs = outputs.outputs;
         request.from.clone_from(&self.pull.from);
         request.build_args = self.build_args()?;
@@ -246,13 +254,15 @@ impl Bud {
         request.network = self.run_flags.network()?;
         let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned();
         request.run = self.run_flags.options(hostname)?;
+        request.run.stdin = self.allow.stdin(self.reads_stdin())?;
+        request.allow = self.allow.allow()?;
         for text in &self.secret {
             let (id, secret) = secret(text)?;
             request.secrets.insert(id, secret);
         }
         for text in &self.ssh {
-            let (id, socket) = agent(text)?;
-            request.ssh.insert(id, socket);
+            let (id, agent) = agent(text)?;
+            request.ssh.insert(id, agent);
         }
         let argument = request.build_args.get("SOURCE_DATE_EPOCH");
         request.source_date_epoch = self.image.epoch(argument)?;
@@ -268,11 +278,22 @@ impl Bud {
         }
         self.supply.apply(&mut request, &self.context)?;
         request.debug = self.debug.request()?;
-        if self.debug.interactive() {
-            // Nothing else writes to the terminal meanwhile.
+        if self.debug.interactive() || request.run.stdin {
+            // Nothing else writes to the terminal, or reads what comes in, meanwhile.
             request.jobs = 1;
         }
         Ok(request)
+    }
+
+    /// What reads standard input besides commands.
+    fn reads_stdin(&self) -> Option<&'static str> {
+        if self.context == "-" {
+            Some("the build context")
+        } else if self.file.as_deref() == Some("-") {
+            Some("--file")
+        } else {
+            self.debug.interactive().then_some("the shell of --on-failure")
+        }
     }
 
     fn build_args(&self) -> Result<BTreeMap<String, String>, Failure> {

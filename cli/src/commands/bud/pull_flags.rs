@@ -34,6 +34,9 @@ pub(super) struct PullFlags {
     /// How long to wait before the second try; later ones wait longer
     #[arg(long, value_name = "DURATION", value_parser = flags::duration)]
     retry_delay: Option<Duration>,
+    /// The largest file that ADD or a context may download (default 16g)
+    #[arg(long, value_name = "SIZE", value_parser = flags::size)]
+    pub(super) max_download: Option<u64>,
     /// Rules that allow, deny or convert inputs: BuildKit's JSON (default: $EXPERIMENTAL_BUILDKIT_SOURCE_POLICY)
     #[arg(long, value_name = "FILE")]
     source_policy_file: Vec<PathBuf>,

@@ -120,9 +120,10 @@ pub(super) struct RunFlags {
     /// User ids of RUN: host, those this program has
     #[arg(long, value_name = "host", value_parser = user_space, help_heading = "RUN: security")]
     userns: Option<Space>,
-    /// How commands are isolated: oci, rootless and default are all the same sandbox
+    /// How commands are isolated: oci, rootless and default are all the same sandbox; chroot, for
+    /// places where it cannot be made, shares this machine's processes, ipc, names and network
     #[arg(long, value_name = "TYPE", env = "BUILDAH_ISOLATION", hide_env = true, value_parser = isolation, help_heading = "RUN: security")]
-    isolation: Option<String>,
+    isolation: Option<Isolation>,
 }
 
 /// Whose namespace.
@@ -150,10 +151,18 @@ fn user_space(text: &str) -> Result<Space, String> {
     }
 }
 
-fn isolation(text: &str) -> Result<String, String> {
+/// What stands between commands and this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Isolation {
+    Sandbox,
+    Chroot,
+}
+
+fn isolation(text: &str) -> Result<Isolation, String> {
     match text {
-        "" | "default" | "oci" | "rootless" | "sandbox" => Ok(text.to_owned()),
-        other => Err(format!("{other:?} is not supported: commands run in the built-in sandbox")),
+        "" | "default" | "oci" | "rootless" | "sandbox" => Ok(Isolation::Sandbox),
+        "chroot" => Ok(Isolation::Chroot),
+        other => Err(format!("{other:?} is not known: there are oci, rootless and chroot")),
     }
 }
 
@@ -187,7 +196,12 @@ impl RunFlags {
             return Err(Failure::usage(format!("--group-add {group} is not supported"))
                 .hint("name the groups"));
         }
-        let host = |space: Option<Space>| space == Some(Space::Host);
+        let chroot = self.isolation == Some(Isolation::Chroot);
+        let own = [self.pid, self.ipc, self.uts, self.cgroupns].contains(&Some(Space::Own));
+        if chroot && own {
+            return Err(Failure::usage("--isolation=chroot: there are no private namespaces"));
+        }
+        let host = |space: Option<Space>| chroot || space == Some(Space::Host);
         let security = self.security()?;
         let devices = self.device.iter().map(|text| container_flags::device(text));
         let base = Overrides {
@@ -202,6 +216,7 @@ impl RunFlags {
             host_ipc: host(self.ipc),
             host_uts: host(self.uts),
             host_cgroup: host(self.cgroupns),
+            host_proc: chroot,
             memory: self.memory,
             memory_swap: self.memory_swap,
             cpu_quota: self.cpu_quota,
@@ -221,6 +236,7 @@ impl RunFlags {
             no_hosts: self.no_hosts,
             no_hostname: self.no_hostname,
             dns: self.dns()?,
+            stdin: false,
         })
     }
 
@@ -359,14 +375,14 @@ mod tests {
             "-v=/tmp:/u:ro",
             "--device=/dev/null",
             "--group-add=7",
-            "--isolation=rootless",
+            "--isolation=chroot",
         ])
         .unwrap();
         let base = &options.base;
         assert_eq!(base.cap_add, ["NET_ADMIN", "SYS_PTRACE"]);
         assert_eq!((base.memory, base.memory_swap), (Some(64 << 20), Some(-1)));
         assert_eq!((base.cpu_quota, base.cpu_shares), (Some(50000), Some(512)));
-        assert!(base.host_pid && !base.host_ipc && base.no_new_privileges);
+        assert!(base.host_pid && base.host_ipc && base.host_proc && base.no_new_privileges);
         assert_eq!((&base.unmask[..], base.mask.len()), (&["ALL".to_owned()][..], 2));
         assert_eq!(options.hosts[1].1.to_string(), "127.0.0.1");
         assert_eq!(options.overlays[0].target, Path::new("/t"));
@@ -375,7 +391,7 @@ mod tests {
             "--network=bridge",
             "--pid=/proc/1/ns/pid",
             "--userns=auto",
-            "--isolation=chroot",
+            "--isolation=moon",
             "--dns=here",
             "--dns=none,9.9.9.9",
             "--security-opt=label=type:x",
@@ -389,5 +405,7 @@ mod tests {
         ] {
             assert!(read(&[line]).is_err(), "{line}");
         }
+        assert!(read(&["--pid=private"]).is_ok());
+        assert!(read(&["--pid=private", "--isolation=chroot"]).is_err());
     }
 }

@@ -1,8 +1,9 @@
 //! What a build may use without keeping it: secrets, agents of ssh, names of hosts.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use builder::Secret;
+use builder::{Agent, Keys, Secret};
 
 use crate::config;
 use crate::report::Failure;
@@ -14,23 +15,34 @@ pub(super) fn host(text: &str) -> Result<(String, std::net::IpAddr), Failure> {
     Ok((name.to_owned(), address.parse().map_err(|_| refuse())?))
 }
 
-/// `default`, or `ID=SOCKET`; a bare id takes `$SSH_AUTH_SOCK`.
-pub(crate) fn agent(text: &str) -> Result<(String, PathBuf), Failure> {
+/// `default`, `ID=SOCKET` or `ID=KEY[,KEY]`; a bare id takes `$SSH_AUTH_SOCK`.
+pub(crate) fn agent(text: &str) -> Result<(String, Agent), Failure> {
     let refuse = |why: String| Failure::usage(format!("--ssh {text:?}: {why}"));
-    let (id, socket) = match text.split_once('=') {
-        Some((id, socket)) => (id, PathBuf::from(socket)),
+    let (id, paths) = match text.split_once('=') {
+        Some((id, paths)) => (id, paths.split(',').map(PathBuf::from).collect()),
         None => match std::env::var_os("SSH_AUTH_SOCK") {
-            Some(socket) => (text, PathBuf::from(socket)),
+            Some(socket) => (text, vec![PathBuf::from(socket)]),
             None => return Err(refuse("$SSH_AUTH_SOCK is not set".to_owned())),
         },
     };
-    let socket = config::absolute(&socket)?;
-    let kind = std::fs::metadata(&socket).map(|meta| meta.file_type());
-    match kind {
-        Ok(kind) if std::os::unix::fs::FileTypeExt::is_socket(&kind) => Ok((id.to_owned(), socket)),
-        Ok(_) => Err(refuse(format!("{} is not the socket of an agent", socket.display()))),
-        Err(error) => Err(Failure::io(format!("finding the agent {}", socket.display()), &error)),
+    let paths = paths.iter().map(|path| config::absolute(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut sockets = Vec::new();
+    for path in &paths {
+        let kind = std::fs::metadata(path).map(|meta| meta.file_type()).map_err(|error| {
+            Failure::io(format!("finding the agent or key {}", path.display()), &error)
+        })?;
+        if std::os::unix::fs::FileTypeExt::is_socket(&kind) {
+            sockets.push(path);
+        } else if !kind.is_file() {
+            return Err(refuse(format!("{} is neither a socket nor a file", path.display())));
+        }
     }
+    let agent = match (&sockets[..], &paths[..]) {
+        ([], _) => Agent::Keys(Arc::new(Keys::read(&paths)?)),
+        ([socket], [_]) => Agent::Socket((*socket).clone()),
+        _ => return Err(refuse("the socket of an agent stands alone".to_owned())),
+    };
+    Ok((id.to_owned(), agent))
 }
 
 pub(crate) fn secret(text: &str) -> Result<(String, Secret), Failure> {

@@ -1,0 +1,56 @@
+//! What the Dockerfile may ask for beyond the usual, and what its commands read.
+
+use builder::Allow;
+use clap::Args;
+
+use crate::report::Failure;
+
+/// Entitlements, and the input of commands.
+#[derive(Debug, Args)]
+pub(super) struct AllowFlags {
+    /// Let the Dockerfile ask for more: security.insecure (RUN --security=insecure),
+    /// device[=/dev/PATH] (RUN --device), network.host (RUN --network=host in a build with
+    /// --network none)
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', help_heading = "RUN: security")]
+    allow: Vec<String>,
+    /// Give RUN this program's standard input; steps run one after the other
+    #[arg(long, help_heading = "RUN: files")]
+    stdin: bool,
+}
+
+impl AllowFlags {
+    /// What is allowed.
+    ///
+    /// # Errors
+    /// An entitlement we do not have.
+    pub(super) fn allow(&self) -> Result<Allow, Failure> {
+        let mut allow = Allow::default();
+        for text in &self.allow {
+            match text.split_once('=').unwrap_or((text, "")) {
+                ("security.insecure", "") => allow.insecure = true,
+                ("network.host", "") => allow.host_network = true,
+                ("device", "") => allow.all_devices = true,
+                ("device", path) if path.starts_with("/dev/") => {
+                    allow.devices.push(path.to_owned());
+                }
+                _ => {
+                    return Err(Failure::usage(format!("--allow {text:?} is not supported")).hint(
+                        "there are security.insecure, network.host, device and device=/dev/PATH",
+                    ));
+                }
+            }
+        }
+        Ok(allow)
+    }
+
+    /// Whether commands read standard input; `taken` is what else reads it.
+    ///
+    /// # Errors
+    /// Something else does.
+    pub(super) fn stdin(&self, taken: Option<&str>) -> Result<bool, Failure> {
+        match taken.filter(|_| self.stdin) {
+            Some(by) => Err(Failure::usage(format!("--stdin: {by} reads standard input"))),
+            None => Ok(self.stdin),
+        }
+    }
+}
