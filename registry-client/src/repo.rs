@@ -314,7 +314,7 @@ impl Repo {
     /// # Errors
     /// Of the registry.
     pub async fn api_referrers(&self, subject: Digest) -> Result<Option<Vec<Descriptor>>> {
-        let r#use = self.named.unwrap_or(Use::Reading);
+        let r#use = self.named.as_ref().unwrap_or(&Use::Reading);
         let (_, endpoint) = self.inner().endpoints(&self.repository, r#use)?;
         referrers::listed(self.inner(), &endpoint, subject, None).await
     }
