@@ -45,6 +45,11 @@ location = "{other_at}/real"
 prefix = "*.bad.example"
 blocked = true
 
+[[registry]]
+prefix = "images.example/team/app:old"
+location = "{other_at}/real/tool:1"
+insecure = true
+
 [aliases]
 "app" = "images.example/team/app"
 "#
@@ -58,12 +63,16 @@ blocked = true
     digest("docker://images.example/team/only:1");
     assert!(count(&mirror, "HEAD") >= 2 && count(&main, "HEAD") == 1);
     assert_eq!(digest("docker://tools.example/tool:1"), moved.digest.to_string());
+    // One tag is another image elsewhere.
+    assert_eq!(digest("docker://images.example/team/app:old"), moved.digest.to_string());
     if let Some(skopeo) = peer("skopeo") {
-        let mut command = Command::new(skopeo);
-        command.env("HOME", bench.path().join("home")).args(["--registries-conf"]).arg(&conf);
-        command.args(["inspect", "--tls-verify=false", "-n", "--format", "{{.Digest}}"]);
-        let theirs = run(command.arg("docker://images.example/team/app:1")).ok();
-        assert_eq!(theirs.text(), image.digest.to_string());
+        for (tag, expected) in [("1", &image), ("old", &moved)] {
+            let mut command = Command::new(&skopeo);
+            command.env("HOME", bench.path().join("home")).args(["--registries-conf"]).arg(&conf);
+            command.args(["inspect", "--tls-verify=false", "-n", "--format", "{{.Digest}}"]);
+            let theirs = run(command.arg(format!("docker://images.example/team/app:{tag}"))).ok();
+            assert_eq!(theirs.text(), expected.digest.to_string());
+        }
     }
     let blocked = bench.rcopy(["digest", "docker://x.bad.example/a:1"]);
     blocked.fails(&["x.bad.example/a is blocked by", "registries.conf (registry[2]"]);
@@ -78,6 +87,11 @@ blocked = true
     let flagged = ["--registries-conf", empty.to_str().unwrap(), "digest"];
     let told = bench.rcopy([&flagged[..], &[&format!("docker://{main_at}/team/only:1")]].concat());
     assert!(told.ok().stderr.contains("the key colour is not known"));
+    let old = format!("[registries.block]\nregistries = ['{main_at}']\n");
+    let old = bench.write("version1.conf", old);
+    let flagged = ["--registries-conf", old.to_str().unwrap(), "digest"];
+    let told = bench.rcopy([&flagged[..], &[&format!("docker://{main_at}/team/only:1")]].concat());
+    told.fails(&["is blocked by", "version1.conf (registries.block"]);
     let broken = bench.write("broken.conf", "\n[[registry]]\nlocation = \"http://x\"\n");
     let mut command = bench.command("rcopy");
     command.env("CONTAINERS_REGISTRIES_CONF", &broken).args(["digest", "docker://a.example/b"]);

@@ -4,38 +4,125 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use e2e::served::Served;
 use e2e::{Bench, peer, run, wire};
 
-/// A certificate for 127.0.0.1 that signs itself, and its key.
-fn certificate(bench: &Bench, name: &str) -> Option<()> {
-    let path = |end: &str| bench.path().join(format!("{name}.{end}"));
-    run(Command::new(peer("openssl")?).args([
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=127.0.0.1",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-keyout",
-        path("key").to_str().unwrap(),
-        "-out",
-        path("crt").to_str().unwrap(),
-    ]))
-    .ok();
+/// A certificate for 127.0.0.1 that signs itself, or that another signs, and its key.
+fn certificate(bench: &Bench, name: &str, by: Option<&str>) -> Option<()> {
+    let path = |name: &str, end: &str| {
+        bench.path().join(format!("{name}.{end}")).to_str().unwrap().to_owned()
+    };
+    let mut command = Command::new(peer("openssl")?);
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    command.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.args(["-keyout", &path(name, "key"), "-out", &path(name, "crt")]);
+    if let Some(by) = by {
+        command.args(["-CA", &path(by, "crt"), "-CAkey", &path(by, "key")]);
+        command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    }
+    run(&mut command).ok();
     Some(())
+}
+
+/// Asks until it is so.
+fn until(mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !so() {
+        assert!(Instant::now() < deadline, "it did not come to be so");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn rules_change_while_it_serves_and_clients_show_certificates() {
+    let bench = Bench::new();
+    let (Some(()), Some(htpasswd)) = (certificate(&bench, "tls", None), peer("htpasswd")) else {
+        return;
+    };
+    certificate(&bench, "people", None);
+    certificate(&bench, "client", Some("people"));
+    let person = |name: &str| {
+        let made = run(Command::new(&htpasswd).args(["-nbB", "-C", "5", name, "geheim"])).ok();
+        made.stdout.trim().to_owned()
+    };
+    bench.write("htpasswd", person("anna"));
+    let configure = |bytes: u64| {
+        let text = format!(
+            r#"
+            [storage]
+            directory = "images"
+            [tls]
+            certificate = "tls.crt"
+            key = "tls.key"
+            client-ca = "people.crt"
+            [auth]
+            htpasswd = "htpasswd"
+            [[quota]]
+            prefix = "small"
+            bytes = {bytes}
+            "#
+        );
+        bench.write("registry.toml", text)
+    };
+    let config = configure(2000);
+    let served = Served::start(bench.command("rbuild"), &["--config", config.to_str().unwrap()]);
+    let layout = e2e::image::busybox(&bench.path().join("busybox"));
+    let from = format!("oci:{}:busybox", layout.display());
+    let name = |rest: &str| format!("docker://{}", served.name(rest));
+    let file = |from: &str, to: &str| {
+        std::fs::create_dir_all(bench.path().join(to).parent().unwrap()).unwrap();
+        std::fs::copy(bench.path().join(from), bench.path().join(to)).unwrap();
+    };
+    for directory in ["nobody", "certs"] {
+        file("tls.crt", &format!("{directory}/ca.crt"));
+    }
+    file("client.crt", "certs/client.cert");
+    file("client.key", "certs/client.key");
+    let path = |name: &str| bench.path().join(name).to_str().unwrap().to_owned();
+    let copy = |certs: &str, to: &str| {
+        let options = ["--dest-cert-dir", &path(certs), "--dest-creds", "anna:geheim"];
+        bench.rcopy([&["copy"][..], &options, &[&from, &name(to)]].concat())
+    };
+    copy("nobody", "team/app:1").fails(&["team/app"]);
+    copy("certs", "team/app:1").ok();
+    if let Some(skopeo) = peer("skopeo") {
+        let theirs = |certs: &str| {
+            let mut command = Command::new(&skopeo);
+            command.args(["inspect", "--creds", "anna:geheim", "--cert-dir", &path(certs)]);
+            run(command.arg(name("team/app:1")))
+        };
+        theirs("certs").ok();
+        theirs("nobody").fails(&["certificate"]);
+    }
+
+    // A quota: nothing of what has no room stays; then there is room.
+    copy("certs", "small/app:1").fails(&["the quota of small has no room for this"]);
+    configure(100 << 20);
+    until(|| copy("certs", "small/app:1").code == 0);
+    // People come and go.
+    let known = |name_: &str| {
+        let creds = format!("{name_}:geheim");
+        let options = ["digest", "--cert-dir", &path("certs"), "--creds", &creds];
+        bench.rcopy([&options[..], &[&name("team/app:1")]].concat()).code == 0
+    };
+    assert!(known("anna") && !known("bert"));
+    bench.write("htpasswd", person("bert"));
+    until(|| known("bert"));
+    assert!(!known("anna"));
+    // A new certificate, which the old authority does not know.
+    certificate(&bench, "tls", None);
+    file("tls.crt", "certs/ca.crt");
+    until(|| known("bert"));
 }
 
 #[test]
 fn clients_of_others_over_tls_with_passwords_and_rules() {
     let bench = Bench::new();
-    let (Some(()), Some(htpasswd)) = (certificate(&bench, "tls"), peer("htpasswd")) else { return };
+    let (Some(()), Some(htpasswd)) = (certificate(&bench, "tls", None), peer("htpasswd")) else {
+        return;
+    };
     let people = run(Command::new(htpasswd).args(["-nbB", "anna", "geheim"])).ok();
     bench.write("htpasswd", people.stdout.trim());
     let config = bench.write(
