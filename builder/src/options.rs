@@ -26,6 +26,9 @@ pub struct RunOptions {
     pub no_hostname: bool,
     /// What stands in `/etc/resolv.conf`.
     pub dns: Dns,
+    /// All of this as whoever asked wrote it: kept with what a failing command leaves, and told by
+    /// the provenance.
+    pub flags: Vec<String>,
 }
 
 /// A directory of this machine under a layer that is thrown away.

@@ -13,6 +13,7 @@ mod platform;
 mod pull_flags;
 mod run_flags;
 mod secrets;
+mod signing;
 mod supply;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub(crate) use self::debug::own_terminal;
 pub(crate) use self::image_flags::epoch_variable;
 use self::output::{Outputs, to_stdout};
 use self::platform::PlatformFlags;
+pub(crate) use self::run_flags::run_options;
 pub(crate) use self::secrets::{agent, secret};
 use self::supply::SupplyFlags;
 use super::manifest::add_to_list;
@@ -129,6 +131,8 @@ pub(crate) struct Bud {
     #[command(flatten)]
     supply: SupplyFlags,
     #[command(flatten)]
+    signing: signing::SigningFlags,
+    #[command(flatten)]
     debug: debug::DebugFlags,
     #[command(flatten)]
     registry: RegistryFlags,
@@ -145,6 +149,7 @@ impl Bud {
         if let Some(code) = self.answer(app, &request)? {
             return Ok(code);
         }
+        let signer = self.signing.signer(&request)?;
         let log = self.logfile.as_deref().map(log::Redirected::to).transpose()?;
         let progress = match (self.quiet, self.progress) {
             (true, _) => Progress::Quiet,
@@ -153,6 +158,9 @@ impl Bud {
             (false, progress) => progress,
         };
         let built = observed("build", progress, |task| self.build(app, request, task))?;
+        if let Some(signer) = &signer {
+            signer.sign(app, &built, self.registry.reach()?, progress)?;
+        }
         self.list(app, &built)?;
         self.write_files(&built)?;
         if !self.quiet {
@@ -246,6 +254,7 @@ impl Bud {
         request.network = self.run_flags.network()?;
         let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned();
         request.run = self.run_flags.options(hostname)?;
+        request.run.flags = self.run_flags.arguments()?;
         for text in &self.secret {
             let (id, secret) = secret(text)?;
             request.secrets.insert(id, secret);

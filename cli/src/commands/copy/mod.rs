@@ -15,7 +15,7 @@ use transport::{CopyOptions, Format, Gate, Location, Named, Select, Sink, Source
 use self::compress::CompressFlags;
 use self::ends::only_for;
 pub(crate) use self::ends::{DestinationFlags, OneEnd, RetryFlags, SourceFlags};
-pub(crate) use self::sign::SignFlags;
+pub(crate) use self::sign::{SignFlags, Signer};
 use super::place::{self, Access};
 use crate::app::{App, observed};
 use crate::render::Progress;
