@@ -37,8 +37,10 @@ fn what_is_pushed_is_signed_and_can_be_built_again_from_what_is_said_of_it() {
     };
     bud(&[]).fails(&["--sign-key", "nothing is pushed", "--push"]).code(2);
     bud(&["--push"]).ok();
+    // Not the one in the store, which has no signatures.
+    let there = format!("docker://{name}");
     let remote = |command: &str, more: &[&str]| {
-        bench.rbuild([&[command, "--tls-verify=false"][..], more, &[&name]].concat())
+        bench.rbuild([&[command, "--tls-verify=false"][..], more, &[&there]].concat())
     };
     remote("verify", &["--key=mine.pub"]).ok();
     remote("verify", &["--key=other.pub"]).code(1);
