@@ -159,7 +159,7 @@ impl Bud {
         };
         let built = observed("build", progress, |task| self.build(app, request, task))?;
         if let Some(signer) = &signer {
-            signer.sign(app, &built, self.registry.reach()?, progress)?;
+            signer.sign(app, &built, &self.registry.reach()?, progress)?;
         }
         self.list(app, &built)?;
         self.write_files(&built)?;

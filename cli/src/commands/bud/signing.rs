@@ -67,7 +67,7 @@ impl Signer {
         &self,
         app: &App,
         built: &Built,
-        reach: Reach,
+        reach: &Reach,
         progress: Progress,
     ) -> Result<(), Failure> {
         let Some(root) = &built.manifest else { return Ok(()) };
