@@ -111,16 +111,16 @@ fn root_that_may_not_mount_builds_what_changes_no_file_of_a_base() {
         e2e::run(command.args(["bud", "--progress=plain", "-t", "app", "context"]))
     };
     build("FROM busybox\nENV A=b\nCMD [\"sh\"]\n").ok();
-    build("FROM busybox AS tool\nFROM scratch\nCOPY --from=tool /bin/sh /sh\nCOPY f /d/\n").ok();
+    build("FROM busybox AS tool\nFROM scratch\nCOPY --from=tool /bin/sh /sh\n").ok();
     let seen = bench.rbuild(["inspect", "--format={{len .Layers}}", "app"]).ok();
-    assert_eq!(seen.text(), "2");
+    assert_eq!(seen.text(), "1");
     build("FROM busybox\nCOPY f /etc/f\n").fails(&["Dockerfile:2", "CAP_SYS_ADMIN", "seccomp"]);
     build("FROM busybox\nRUN true\n").fails(&["Dockerfile:2", "CAP_SYS_ADMIN", "seccomp"]);
     bench.rbuild(["check"]).ok();
 }
 
 /// A cache, its mounts with it, travels from one store of a user to another.
-fn cache_travels(uid: u32, gid: u32) {
+fn cache_travels(uid: u32, gid: u32, owner: &str) {
     let (one, two) = (Bench::of(uid, gid), Bench::of(uid, gid));
     for bench in [&one, &two] {
         bench.busybox();
@@ -145,15 +145,16 @@ fn cache_travels(uid: u32, gid: u32) {
     let look = "FROM busybox\nRUN --mount=type=cache,id=kept,target=/c stat -c '%u:%g %n' /c/f && cat /c/f\n";
     two.write("context/Dockerfile", look);
     let (seen, _) = build(&two, &from);
-    assert!(seen.stderr.contains("5:6 /c/f") && seen.stderr.contains("kept"), "{}", seen.told());
+    assert!(seen.stderr.contains(owner) && seen.stderr.contains("kept"), "{}", seen.told());
     two.rbuild(["check"]).ok();
 }
 
 #[test]
 fn a_users_cache_travels_with_its_mounts() {
     let Some(user) = User::get() else { return };
-    cache_travels(user.uid, user.gid);
-    cache_travels(NOBODY, NOBODY);
+    cache_travels(user.uid, user.gid, "5:6 /c/f");
+    // Who has one id sees every file as root's.
+    cache_travels(NOBODY, NOBODY, "0:0 /c/f");
 }
 
 #[test]
