@@ -34,8 +34,7 @@ impl Machine {
             memory >> 20,
             read("/proc/loadavg").split(' ').next().unwrap_or_default(),
         )];
-        let all =
-            ["rbuild", "rcopy", "buildah", "podman", "buildkit", "skopeo", "crane", "crun"];
+        let all = ["rbuild", "rcopy", "buildah", "podman", "buildkit", "skopeo", "crane", "crun"];
         lines.extend(all.iter().filter(|name| tools.has(name)).map(|name| tools.version(name)));
         Machine { lines }
     }

@@ -487,7 +487,7 @@ impl Build {
                         return Ok(known);
                     }
                 }
-                selection.fetch(&self.contexts, &self.env.store, task)?;
+                selection.fetch(&self.contexts.git, &self.env.store, task)?;
                 if !step.reads_context() {
                     facts = Some(self.account(id, inputs, Vec::new(), task)?);
                 }

@@ -47,6 +47,8 @@ pub enum Error {
         code: u8,
         /// The id of what the command left, if that was kept.
         kept: Option<String>,
+        /// The store, if its disk was full when the command failed.
+        full: Option<PathBuf>,
         /// The file the diagnostic's span is in.
         file: Arc<SourceFile>,
         /// Where.
@@ -272,6 +274,7 @@ impl Fault for Error {
                  --platform=$BUILDPLATFORM",
                 platform.architecture
             )),
+            Error::Command { full: Some(store), .. } => Some(store::full_disk(store)),
             Error::Command { kept: Some(id), .. } => Some(format!(
                 "what it left is kept: `rbuild debug shell {id}` looks at it, \
                  `rbuild bud --resume {id}` goes on from it, `rbuild debug rm {id}` forgets it"

@@ -28,6 +28,9 @@ pub struct RunOptions {
     pub dns: Dns,
     /// Whether commands read the standard input of this process.
     pub stdin: bool,
+    /// All of this as whoever asked wrote it: kept with what a failing command leaves, and told by
+    /// the provenance.
+    pub flags: Vec<String>,
 }
 
 /// A directory of this machine under a layer that is thrown away.

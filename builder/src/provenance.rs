@@ -37,6 +37,12 @@ pub(crate) fn predicate(facts: &Facts<'_>) -> Value {
     let mut internal = json!({ "builderPlatform": request.build_platform.to_string() });
     if facts.options.max {
         internal["buildConfig"] = steps(facts.plan);
+        // The network is among what the user chose.
+        let flags = request.run.flags.iter().filter(|flag| !flag.starts_with("--network="));
+        let flags: Vec<_> = flags.collect();
+        if !flags.is_empty() {
+            internal["runFlags"] = json!(flags);
+        }
     }
     let mut run = json!({
         "builder": {

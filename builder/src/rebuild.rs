@@ -31,6 +31,9 @@ pub struct Recipe {
     pub complete: bool,
     /// Ids of the secrets that the build had.
     pub secrets: Vec<String>,
+    /// How commands ran: flags of `rbuild bud`. They may give commands more of this machine than
+    /// the sandbox does.
+    pub run_flags: Vec<String>,
     /// The content of every input.
     pub lock: Lock,
 }
@@ -80,7 +83,9 @@ impl Recipe {
             lock.pin(&source, &content)
                 .map_err(|reason| invalid(&format!("the input {source:?}: {reason}")))?;
         }
+        let flags = definition["internalParameters"]["runFlags"].as_array().into_iter().flatten();
         Ok(Recipe {
+            run_flags: flags.map(text).collect(),
             args: args.map(|(name, value)| (name.clone(), text(value))).collect(),
             dockerfile,
             path: text(&parameters["configSource"]["path"]),
@@ -283,6 +288,7 @@ mod tests {
                             "locals": [{"name": "context"}],
                         },
                     },
+                    "internalParameters": {"runFlags": ["--memory=1"]},
                     "resolvedDependencies": [{
                         "digest": {"sha256": subject.hex()},
                         "annotations": {"source": "docker-image://a/b:1"},
@@ -304,6 +310,7 @@ mod tests {
         assert_eq!(recipe.args["target"], "x");
         assert_eq!(recipe.secrets, ["token"]);
         assert_eq!(recipe.lock.sources().collect::<Vec<_>>(), ["docker-image://a/b:1"]);
+        assert_eq!(recipe.run_flags, ["--memory=1"]);
         assert!(recipe.locals && !recipe.complete);
         for (pointer, value) in [
             ("/predicateType", json!("https://spdx.dev/Document")),

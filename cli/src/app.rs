@@ -148,15 +148,23 @@ impl App {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }
-        let root = self.globals.root.clone().unwrap_or_else(|| self.places.store());
+        let root = self.store_root()?;
         let options = store::Options {
             user_xattr: runtime::in_user_namespace(),
             boot_id: boot_id(),
             clock: SystemTime::now,
         };
-        let store = Store::open(&config::absolute(&root)?, options)?;
+        let store = Store::open(&root, options)?;
         store.set_limit(config::store_limit()?);
         Ok(self.store.get_or_init(|| store))
+    }
+
+    /// Where the store is.
+    ///
+    /// # Errors
+    /// There is no current directory.
+    pub(crate) fn store_root(&self) -> Result<PathBuf, Failure> {
+        config::absolute(&self.globals.root.clone().unwrap_or_else(|| self.places.store()))
     }
 
     /// What registries.conf says.

@@ -28,6 +28,41 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// A table, without its first line if no header is wanted.
+pub(crate) fn headed(table: String, noheading: bool) -> String {
+    match noheading {
+        true => table.split_once('\n').map_or("", |(_, rest)| rest).to_owned(),
+        false => table,
+    }
+}
+
+/// Renders each value through a template, a line each. With `table` in front of the template the
+/// parts between its tabs are columns, and `headers` says what fields are called at the top.
+///
+/// # Errors
+/// As [`template`].
+pub(crate) fn lines(
+    source: &str,
+    values: &[Value],
+    headers: &[(&str, &str)],
+    noheading: bool,
+) -> Result<String, Failure> {
+    let Some(columns) = source.strip_prefix("table").filter(|rest| rest.starts_with([' ', '\\']))
+    else {
+        let lines = values.iter().map(|value| Ok(template(source, value)? + "\n"));
+        return lines.collect();
+    };
+    let columns = columns.trim_start().trim_start_matches("\\t");
+    let cells = |value: &Value| -> Result<Vec<String>, Failure> {
+        Ok(template(columns, value)?.split('\t').map(str::to_owned).collect())
+    };
+    let titles = headers.iter().map(|(field, title)| ((*field).to_owned(), (*title).into()));
+    let header = cells(&Value::Object(titles.collect()))?;
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let rows = values.iter().map(cells).collect::<Result<Vec<_>, _>>()?;
+    Ok(headed(table(&header, &rows), noheading))
+}
+
 /// Renders one value through a Go template; `json` is the whole value.
 ///
 /// Functions beside Go's own, as Docker has them: `json`, `join`, `lower`, `upper`, `title`,
@@ -145,6 +180,18 @@ mod tests {
             assert_eq!(template(source, &value).unwrap(), expected, "{source}");
         }
         assert!(template("{{.Id", &value).is_err());
+    }
+
+    #[test]
+    fn templates_give_lines_or_tables() {
+        let values = [json!({"Id": "x", "Size": 7}), json!({"Id": "longer", "Size": 8})];
+        let headers = [("Id", "IMAGE ID"), ("Size", "SIZE")];
+        let show = |source, noheading| lines(source, &values, &headers, noheading).unwrap();
+        assert_eq!(show("{{.Id}}", false), "x\nlonger\n");
+        let table = "IMAGE ID  SIZE\nx         7\nlonger    8\n";
+        assert_eq!(show("table {{.Id}}\\t{{.Size}}", false), table);
+        assert_eq!(show("table {{.Id}}", true), "x\nlonger\n");
+        assert!(lines("table {{.Id", &values, &headers, false).is_err());
     }
 
     #[test]

@@ -8,8 +8,8 @@ use crate::commands::attest::{Attest, VerifyAttestation};
 use crate::commands::lock::Lock;
 use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
-    about, account, bud, care, containers, debug, images, manifest, plan, prune, registry, run,
-    sbom, sign, transfer, working,
+    about, account, bud, care, containers, debug, image_list, images, manifest, plan, prune,
+    registry, run, sbom, sign, transfer, working,
 };
 use crate::entry;
 use crate::report::Failure;
@@ -61,7 +61,7 @@ enum Command {
     Wait(containers::Wait),
     #[command(alias = "delete")]
     Rm(containers::Rm),
-    Images(images::Images),
+    Images(image_list::Images),
     History(images::History),
     Inspect(images::Inspect),
     Tag(images::Tag),
@@ -107,7 +107,8 @@ pub fn rbuild() -> ExitCode {
         }
         parsed.globals.log_default(working::log_level());
         let app = App::new(parsed.globals, rootless);
-        Ok(dispatch(parsed.command, &app))
+        let done = dispatch(parsed.command, &app);
+        Ok(done.map_err(|failure| failure.full_disk(|| app.store_root().ok())))
     })
 }
 

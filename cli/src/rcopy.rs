@@ -80,7 +80,8 @@ pub fn rcopy() -> ExitCode {
             globals.log = Some("debug".to_owned());
         }
         let app = App::new(globals, rootless).with(parsed.settings);
-        Ok(dispatch(parsed.command, &app))
+        let done = dispatch(parsed.command, &app);
+        Ok(done.map_err(|failure| failure.full_disk(|| app.store_root().ok())))
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use task::{Cause, Fault, Kind};
@@ -57,6 +58,25 @@ impl Failure {
     fn caused_by(mut self, message: String) -> Failure {
         self.messages.push(message);
         self
+    }
+
+    /// Where a disk is full, says which one and what to do. `store` is the usual place.
+    pub(crate) fn full_disk(self, store: impl FnOnce() -> Option<PathBuf>) -> Failure {
+        let words = ["No space left on device", "database or disk is full", "Disk quota exceeded"];
+        let full = |message: &String| words.iter().any(|word| message.contains(word));
+        if !self.messages.iter().any(full) {
+            return self;
+        }
+        let Some(store) = store() else { return self };
+        let elsewhere = self.messages.iter().rev().find_map(|message| elsewhere(message, &store));
+        let hint = match elsewhere {
+            Some(directory) => format!(
+                "the file system of {} is full: make room there, or write elsewhere",
+                directory.display()
+            ),
+            None => store::full_disk(&store),
+        };
+        self.hint(hint)
     }
 
     /// The process's exit code.
@@ -123,6 +143,14 @@ pub(crate) fn cause(cause: &Cause) -> Failure {
     Failure { kind, messages: distinct(cause), hint, excerpt: None, code: None }
 }
 
+/// The directory outside of the store in which a message says a file of this machine is written.
+fn elsewhere(message: &str, store: &Path) -> Option<PathBuf> {
+    let path = message.split_whitespace().last().map(Path::new)?;
+    let directory = path.parent().filter(|parent| parent.parent().is_some())?;
+    let here = path.is_absolute() && directory.is_dir() && !directory.starts_with(store);
+    here.then(|| directory.to_owned())
+}
+
 /// A message whose end is already the next message is told once.
 fn distinct(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut messages = task::chain(error);
@@ -151,6 +179,23 @@ mod tests {
         fn kind(&self) -> Kind {
             Kind::Unavailable
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_named() {
+        let store = || Some(PathBuf::from("/var/store"));
+        let told = |messages: &[&str]| {
+            let messages = messages.iter().map(|text| (*text).to_owned()).collect();
+            let failure = Failure { messages, ..Failure::new(Kind::System, "") };
+            failure.full_disk(store).hint.unwrap_or_default()
+        };
+        let os = "No space left on device (os error 28)";
+        assert!(
+            told(&["D:2: COPY big /", "copying to /big", os]).contains("of /var/store is full")
+        );
+        assert!(told(&["x", "database or disk is full"]).contains("rbuild prune"));
+        assert!(told(&["writing /usr/lib/x", os]).contains("of /usr/lib is full"));
+        assert_eq!(told(&["writing /usr/lib/x", "no such file"]), "");
     }
 
     #[test]

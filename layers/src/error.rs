@@ -165,6 +165,13 @@ impl Fault for Error {
             Error::TooManyLayers { .. } => {
                 Some("squash the image's layers, or start from a base with fewer".to_owned())
             }
+            Error::Mount { source, .. } if source.raw_os_error() == Some(1) => Some(
+                "this process may not mount: in a container it needs CAP_SYS_ADMIN and a seccomp \
+                 profile that allows fsopen, fsmount and open_tree (docker, podman: --cap-add \
+                 SYS_ADMIN --security-opt seccomp=unconfined), or an ordinary user who may make \
+                 user namespaces"
+                    .to_owned(),
+            ),
             Error::LinkTarget { .. } => Some(
                 "the image was built wrongly; rebuild or squash it with its builder".to_owned(),
             ),

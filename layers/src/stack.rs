@@ -166,7 +166,8 @@ fn messages(fs: &OwnedFd) -> String {
     said
 }
 
-/// A directory as a mount of its own.
+/// A directory as a mount of its own; where nothing may be mounted, as it is: nobody who wants it
+/// read-only writes to it.
 fn itself(fd: &OwnedFd, path: &Path, read_only: bool) -> Result<Root> {
     let failed = |errno: Errno| Error::Mount {
         action: format!("cloning {}", path.display()),
@@ -175,7 +176,12 @@ fn itself(fd: &OwnedFd, path: &Path, read_only: bool) -> Result<Root> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
-    let mount = open_tree(fd.as_fd(), c"", flags).map_err(failed)?;
+    let mount = match open_tree(fd.as_fd(), c"", flags) {
+        Err(Errno::PERM) => {
+            return Ok(Root::from_fd(rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(failed)?));
+        }
+        mount => mount.map_err(failed)?,
+    };
     if read_only {
         set_read_only(&mount).map_err(failed)?;
     }

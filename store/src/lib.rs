@@ -12,6 +12,7 @@
 //! ├── active/<lease>/<n>/{fs,work}   a snapshot in the making
 //! ├── ingest/<lease>/<n>          a blob on its way in
 //! ├── leases/<lease>              locked by the process that holds the lease
+//! ├── reserve                     room for the catalog on a full disk
 //! └── trash/                      on its way out
 //! ```
 //!
@@ -43,6 +44,7 @@ mod mark;
 mod mount;
 mod name;
 mod recover;
+mod reserve;
 mod select;
 mod snapshot;
 mod step;
@@ -62,6 +64,7 @@ pub use layout::Layout;
 pub use lease::Lease;
 pub use mount::{CacheMount, Sharing};
 pub use name::{Name, Published};
+pub use reserve::full_disk;
 pub use snapshot::{Active, MAX_DEPTH, SnapshotId};
 pub use step::StepRecord;
 pub use store::{Options, Store};

@@ -6,7 +6,7 @@ use task::Task;
 
 use crate::gc::Budget;
 use crate::mark::each;
-use crate::{Error, Result, Store, file};
+use crate::{Error, Result, Store, file, reserve};
 
 /// So many bytes of a blob are written between two looks at the bound.
 pub(crate) const GRANT: u64 = 16 << 20;
@@ -42,6 +42,7 @@ impl Store {
             add("SELECT coalesce(size, 0) FROM snapshots")
         })?;
         let root = &self.shared().root;
+        bytes += reserve::bytes(root);
         for place in ["mounts", "containers", "active", "ingest"] {
             task.check()?;
             bytes += file::disk_usage(&root.join(place));

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::catalog::{Catalog, SCHEMA_VERSION, number};
 use crate::format::Format;
 use crate::lease::{self, Slot};
-use crate::{Error, Result, file, recover};
+use crate::{Error, Result, file, recover, reserve};
 
 /// What the store must know of the world outside, which it does not look at itself.
 #[derive(Debug, Clone)]
@@ -56,6 +56,7 @@ impl Store {
     pub fn open(root: &Path, options: Options) -> Result<Store> {
         let catalog = match Format::read(root)? {
             Some(format) => {
+                reserve::tend(root);
                 format.admit(root, options.user_xattr)?;
                 Catalog::open(&root.join("catalog.db"))?
             }
@@ -122,6 +123,7 @@ fn create(root: &Path, user_xattr: bool) -> Result<Catalog> {
     }
     let catalog = Catalog::create(&catalog)?;
     Format::new(user_xattr).write(root)?;
+    reserve::tend(root);
     Ok(catalog)
 }
 

@@ -87,6 +87,11 @@ impl Store {
         Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
+    /// Bytes that the changes of a container take.
+    pub fn container_bytes(&self, container: &crate::ContainerRecord) -> u64 {
+        file::disk_usage(&container.directory)
+    }
+
     /// The build cache in single things, the last used first.
     ///
     /// # Errors

@@ -234,15 +234,20 @@ impl Bench {
 
 /// Has a command run under a seccomp filter that refuses `unshare`, as containers have it.
 pub fn refuse_unshare(command: &mut Command) {
+    refuse(command, &[libc::SYS_unshare]);
+}
+
+/// Has a command run under a seccomp filter that refuses these system calls.
+pub fn refuse(command: &mut Command, calls: &[libc::c_long]) {
     use std::os::unix::process::CommandExt;
     let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let number = u32::try_from(libc::SYS_unshare).expect("a small number");
-    let filter = [
-        instruction(0x20, 0, 0, 0),
-        instruction(0x15, 0, 1, number),
-        instruction(0x06, 0, 0, 0x0005_0000 | libc::EPERM.unsigned_abs()),
-        instruction(0x06, 0, 0, 0x7fff_0000),
-    ];
+    let mut filter = vec![instruction(0x20, 0, 0, 0)];
+    for call in calls {
+        let number = u32::try_from(*call).expect("a small number");
+        filter.push(instruction(0x15, 0, 1, number));
+        filter.push(instruction(0x06, 0, 0, 0x0005_0000 | libc::EPERM.unsigned_abs()));
+    }
+    filter.push(instruction(0x06, 0, 0, 0x7fff_0000));
     let install = move || {
         let program =
             libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };

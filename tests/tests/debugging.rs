@@ -44,7 +44,7 @@ fn keeps_and_resumes(bench: &Bench) {
 
     // It stays when what nothing needs goes, with what it lies on.
     bench.rbuild(["rmi", "-a"]).ok();
-    bench.rbuild(["prune", "-a"]).ok();
+    bench.rbuild(["prune"]).ok();
     bench.rbuild(["check"]).ok();
     let shell = |command: &str| bench.rbuild(["debug", "shell", &id, "sh", "-c", command]);
     let seen = shell("cat /first /tmp/tries; pwd; id -un; echo $GREETING; ls /context").ok();

@@ -88,6 +88,75 @@ fn a_user_builds_what_root_builds() {
     assert_eq!(read.ok().text(), "1000 2000 4755");
 }
 
+/// Root in a container without CAP_SYS_ADMIN, where no namespace is made and nothing mounted.
+#[test]
+fn root_that_may_not_mount_builds_what_changes_no_file_of_a_base() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    bench.write("context/f", "content");
+    let build = |dockerfile: &str| {
+        bench.write("context/Dockerfile", dockerfile);
+        let mut command = bench.command("rbuild");
+        let calls = [
+            libc::SYS_unshare,
+            libc::SYS_mount,
+            libc::SYS_fsopen,
+            libc::SYS_open_tree,
+            libc::SYS_pivot_root,
+        ];
+        e2e::refuse(&mut command, &calls);
+        e2e::run(command.args(["bud", "--progress=plain", "-t", "app", "context"]))
+    };
+    build("FROM busybox\nENV A=b\nCMD [\"sh\"]\n").ok();
+    build("FROM busybox AS tool\nFROM scratch\nCOPY --from=tool /bin/sh /sh\n").ok();
+    let seen = bench.rbuild(["inspect", "--format={{len .Layers}}", "app"]).ok();
+    assert_eq!(seen.text(), "1");
+    build("FROM busybox\nCOPY f /etc/f\n").fails(&["Dockerfile:2", "CAP_SYS_ADMIN", "seccomp"]);
+    build("FROM busybox\nRUN true\n").fails(&["Dockerfile:2", "CAP_SYS_ADMIN", "seccomp"]);
+    bench.rbuild(["check"]).ok();
+}
+
+/// A cache, its mounts with it, travels from one store of a user to another.
+fn cache_travels(uid: u32, gid: u32, owner: &str) {
+    let (one, two) = (Bench::of(uid, gid), Bench::of(uid, gid));
+    for bench in [&one, &two] {
+        bench.busybox();
+        let dockerfile = "FROM busybox\n\
+            RUN --mount=type=cache,id=kept,target=/c echo kept > /c/f && chown 5:6 /c/f\n\
+            RUN echo made > /made && chown 7:8 /made\n";
+        bench.write("context/Dockerfile", dockerfile);
+    }
+    let cache = one.path().join("cache").display().to_string();
+    let build = |bench: &Bench, flag: &str| {
+        let common = ["bud", "--progress=plain", "--timestamp=1", "-t", "app", flag, "context"];
+        let built = bench.rbuild(common).ok();
+        let id = bench.rbuild(["inspect", "--type=image", "--format={{.Id}}", "app"]).ok();
+        (built, id.text().to_owned())
+    };
+    let (_, first) = build(&one, &format!("--cache-to=type=local,dest={cache},mode=max"));
+    e2e::run(std::process::Command::new("chmod").args(["755", "-R"]).arg(one.path())).ok();
+    let from = format!("--cache-from=type=local,src={cache}");
+    let (again, second) = build(&two, &from);
+    assert!(again.stderr.contains("0 steps run"), "{}", again.told());
+    assert_eq!(first, second);
+    let look = "FROM busybox\nRUN --mount=type=cache,id=kept,target=/c stat -c '%u:%g %n' /c/f && cat /c/f\n";
+    two.write("context/Dockerfile", look);
+    let (seen, _) = build(&two, &from);
+    assert!(seen.stderr.contains(owner) && seen.stderr.contains("kept"), "{}", seen.told());
+    two.rbuild(["check"]).ok();
+}
+
+#[test]
+fn a_users_cache_travels_with_its_mounts() {
+    let Some(user) = User::get() else { return };
+    cache_travels(user.uid, user.gid, "5:6 /c/f");
+    // Who has one id sees every file as root's.
+    cache_travels(NOBODY, NOBODY, "0:0 /c/f");
+}
+
 #[test]
 fn a_user_runs_containers() {
     let Some(user) = User::get() else { return };

@@ -18,7 +18,7 @@ use crate::context::{Contexts, Tree};
 use crate::error::{During, place};
 use crate::plan::{From, Op, RunMountKind, RunOp, Step, WorkdirOp};
 use crate::step::run::{Room, Surroundings, Talk};
-use crate::{Context, Env, Error, Request, Result, Secret, SourceFile};
+use crate::{Context, Env, Error, Network, Request, Result, RunOptions, Secret, SourceFile};
 
 /// What makes a container of the store one of these. It is written last.
 const STATE: &str = "failed.json";
@@ -45,6 +45,9 @@ pub struct Failed {
     /// Contexts that are directories, by name.
     contexts: BTreeMap<String, PathBuf>,
     reads: Vec<Option<Digest>>,
+    /// How commands ran: [`crate::RunOptions::flags`].
+    #[serde(default)]
+    pub flags: Vec<String>,
 }
 
 /// What a failing command left.
@@ -64,6 +67,12 @@ pub struct Inspection {
     pub secrets: BTreeMap<String, Secret>,
     /// ssh agents, by id.
     pub ssh: BTreeMap<String, crate::Agent>,
+    /// How commands of the build ran.
+    pub run: RunOptions,
+    /// The build's network.
+    pub network: Network,
+    /// Proxy variables.
+    pub proxy: BTreeMap<String, String>,
     /// The program and its arguments; without any, the command's own shell.
     pub command: Vec<String>,
 }
@@ -108,6 +117,7 @@ pub(super) fn keep(
         op: op.clone(),
         contexts: contexts.collect(),
         reads: with.origin.reads.iter().map(|read| read.map(|id| id.0)).collect(),
+        flags: with.request.run.flags.clone(),
     };
     let text = serde_json::to_vec(&failed)
         .map_err(|error| Error::Invalid(format!("{action}: {error}")))?;
@@ -206,6 +216,23 @@ impl Kept {
         self.remove()
     }
 
+    /// Bytes it takes.
+    pub fn bytes(&self) -> u64 {
+        self.store.container_bytes(&self.record)
+    }
+
+    /// Removes it, unless somebody works in it: then `false`.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn discard(self) -> Result<bool> {
+        match self.lock() {
+            Ok(kept) => kept.remove().map(|()| true),
+            Err(Error::Invalid(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes it.
     ///
     /// # Errors
@@ -235,6 +262,7 @@ impl Kept {
             request.contexts.insert(name.clone(), Context::Directory(path.clone()));
         }
         (request.secrets, request.ssh) = (with.secrets, with.ssh);
+        (request.run, request.network, request.proxy) = (with.run, with.network, with.proxy);
         let mut op = kept.failed.op.clone();
         let trees = kept.trees(&mut op, &request, env, task)?;
         let step = Step {

@@ -11,10 +11,10 @@ use store::Store;
 use task::Task;
 
 use super::select::{Item, select};
-use crate::context::git::Commit;
+use crate::context::git::{Commit, Surroundings};
 use crate::context::http::Download;
 use crate::context::scan::{self, Filter, is};
-use crate::context::{Contexts, Tree, archive};
+use crate::context::{Tree, archive};
 use crate::error::During;
 use crate::plan::key::KeyBuilder;
 use crate::plan::{CopyOp, CopySource};
@@ -160,9 +160,9 @@ impl Selection {
     }
 
     /// Fetches the repositories.
-    pub(crate) fn fetch(&mut self, contexts: &Contexts, store: &Store, task: &Task) -> Result<()> {
+    pub(crate) fn fetch(&mut self, git: &Surroundings, store: &Store, task: &Task) -> Result<()> {
         for (at, commit) in std::mem::take(&mut self.commits).into_iter().rev() {
-            let fetched = commit.fetch(&contexts.git, store, task)?;
+            let fetched = commit.fetch(git, store, task)?;
             let tree = Tree::of_fetched(Arc::new(fetched), commit.url.to_string())?;
             let item = Item {
                 source: PathBuf::new(),

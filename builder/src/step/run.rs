@@ -319,6 +319,15 @@ fn told(status: ExitStatus) -> String {
     }
 }
 
+/// With less than this free, a command that failed may have failed for it.
+const LITTLE: u64 = 1 << 20;
+
+/// The store, where its disk is full.
+fn full(with: &Surroundings<'_>) -> Option<PathBuf> {
+    let store = &with.env.store;
+    store.free_space().is_ok_and(|free| free < LITTLE).then(|| store.path().to_owned())
+}
+
 fn failed(op: &RunOp, with: &Surroundings<'_>, status: ExitStatus, kept: Option<String>) -> Error {
     let status_text = told(status);
     let command = match &op.script {
@@ -333,6 +342,7 @@ fn failed(op: &RunOp, with: &Surroundings<'_>, status: ExitStatus, kept: Option<
         status: status_text,
         code: status.code(),
         kept,
+        full: full(with),
         file: Arc::clone(with.file),
         diagnostic: Box::new(Diagnostic::error("command-failed", message, with.step.span)),
     }

@@ -1,5 +1,6 @@
 //! `copy` and `add`: files into a working container, by the rules of `COPY` and `ADD`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use transport::bridge;
 use super::{Working, base};
 use crate::context::digests::Digests;
 use crate::context::dockerfile::ignore_file;
+use crate::context::git::{self, Commit, GitUrl, Surroundings};
 use crate::context::{Tree, http};
 use crate::error::During;
 use crate::images;
@@ -42,7 +44,7 @@ pub struct Files {
     pub add: bool,
     /// Where the files are.
     pub source: Source,
-    /// Paths, patterns, and URLs of files to be downloaded.
+    /// Paths, patterns, and URLs of files to be downloaded; for `add` of repositories as well.
     pub paths: Vec<String>,
     /// Where to; relative to the working directory. A slash at the end makes it a directory.
     pub destination: String,
@@ -54,10 +56,58 @@ pub struct Files {
     pub exclude: Vec<String>,
     /// Whether the paths are kept below the destination.
     pub parents: bool,
-    /// The digest a download must have.
-    pub checksum: Option<Digest>,
+    /// The digest a download must have, or the commit that is meant.
+    pub checksum: Option<String>,
+    /// How repositories are fetched.
+    pub git: GitAccess,
     /// Whether the history tells of it.
     pub history: bool,
+}
+
+/// How repositories are fetched.
+#[derive(Debug, Clone, Default)]
+pub struct GitAccess {
+    /// Whether the files of git stay.
+    pub keep_git_dir: bool,
+    /// Where the programs `git` and `ssh` are looked for.
+    pub search_path: OsString,
+    /// The socket of an ssh agent.
+    pub agent: Option<PathBuf>,
+    /// Proxy variables.
+    pub proxies: Vec<(String, String)>,
+}
+
+impl GitAccess {
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            search_path: self.search_path.clone(),
+            agent: self.agent.clone(),
+            proxies: self.proxies.clone(),
+            authorization: Vec::new(),
+        }
+    }
+
+    /// The commit that an address means.
+    async fn commit(
+        &self,
+        text: &str,
+        checksum: Option<&str>,
+        env: &Env,
+        task: &Arc<Task>,
+    ) -> Result<Commit> {
+        let mut url = GitUrl::parse(text)
+            .map_err(|why| crate::Error::Invalid(format!("reading the address {text:?}: {why}")))?;
+        if checksum.is_some() {
+            url.checksum = checksum.map(str::to_owned);
+        }
+        let keep = self.keep_git_dir || url.keep_git_dir == Some(true);
+        let (with, store, task) = (self.surroundings(), env.store.clone(), Arc::clone(task));
+        bridge::blocking(move || {
+            let wanted = url.checksum.clone();
+            git::resolve(&url, wanted.as_deref(), keep, &with, &store, &task)
+        })
+        .await
+    }
 }
 
 /// Copies files into a container that is locked; gives a digest of what was copied.
@@ -74,9 +124,15 @@ pub async fn copy(
     let mut sources = Vec::new();
     let mut downloads = Vec::new();
     for path in &files.paths {
-        if path.starts_with("http://") || path.starts_with("https://") {
-            let file = http::download(&env.store, path, files.checksum, None, DOWNLOAD_LIMIT, task)
-                .await?;
+        if files.add && GitUrl::is_git(path) {
+            let commit = files.git.commit(path, files.checksum.as_deref(), env, task).await?;
+            downloads.push(Remote::Commit(Box::new(commit)));
+            sources.push(CopySource::Git { url: path.clone() });
+        } else if path.starts_with("http://") || path.starts_with("https://") {
+            let checksum = files.checksum.as_ref().map(|text| text.parse::<Digest>());
+            let checksum = checksum.transpose().during("reading the checksum")?;
+            let file =
+                http::download(&env.store, path, checksum, None, DOWNLOAD_LIMIT, task).await?;
             downloads.push(Remote::File(file));
             sources.push(CopySource::Http { url: path.clone() });
         } else {
@@ -105,10 +161,12 @@ pub async fn copy(
     };
     let (store, threads, owned) = (env.store.clone(), env.threads, Arc::clone(task));
     let root = working.root()?;
+    let git = files.git.surroundings();
     let (digest, directories) = bridge::blocking(move || {
-        let selection = prepare(&op, &tree, &downloads, &store)?;
+        let mut selection = prepare(&op, &tree, &downloads, &store)?;
         let mut key = KeyBuilder::new("working-copy");
         selection.digest(threads, &mut key, &owned)?;
+        selection.fetch(&git, &store, &owned)?;
         let owner = op.chown.as_deref().map(|text| users::owner(&root, text)).transpose()?;
         let placing = Placing { owner, epoch: None, threads };
         selection.work(&op, &root, Path::new(&op.destination), placing, &owned)?;

@@ -23,7 +23,7 @@ use store::{ContainerRecord, Store};
 use task::{Fault, Kind, Task};
 
 pub use commit::{Commit, commit};
-pub use files::{Files, Source, copy};
+pub use files::{Files, GitAccess, Source, copy};
 
 use crate::error::During;
 use crate::images;

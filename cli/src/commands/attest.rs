@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use image::Digest;
+use image::{Descriptor, Digest};
 use serde_json::{Value, json};
-use task::Kind;
+use sign::PrivateKey;
+use task::{Kind, Task};
+use transport::{Sink, Source};
 
 use super::place::Access;
 use super::registry_flags::RegistryFlags;
@@ -79,12 +81,8 @@ impl Attest {
                     // What is said of a platform's image is attached to that, not to the index.
                     None => {
                         for member in sign::members(&image, &*source, task).await? {
-                            for kind in self.kinds() {
-                                let said =
-                                    builder::attestations(&*source, &image, &member, kind).await?;
-                                let said = said.into_iter().map(Vec::from);
-                                statements.extend(said.map(|said| (member.clone(), said)));
-                            }
+                            let said = unsigned(&image, &member, &self.kinds(), &*source).await?;
+                            statements.extend(said.into_iter().map(|said| (member.clone(), said)));
                         }
                     }
                 }
@@ -137,6 +135,39 @@ impl Attest {
         });
         Ok(statement.to_string().into_bytes())
     }
+}
+
+/// The statements of these kinds that are attached to a part of an image.
+async fn unsigned(
+    image: &Descriptor,
+    member: &Descriptor,
+    kinds: &[&str],
+    source: &dyn Source,
+) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut statements = Vec::new();
+    for kind in kinds {
+        let said = builder::attestations(source, image, member, kind).await?;
+        statements.extend(said.into_iter().map(Vec::from));
+    }
+    Ok(statements)
+}
+
+/// Signs what is said of a part of an image and attaches it.
+///
+/// # Errors
+/// The place cannot be read, or holds no statements.
+pub(crate) async fn sign_statements(
+    image: &Descriptor,
+    member: &Descriptor,
+    key: &PrivateKey,
+    (source, sink): (&dyn Source, &dyn Sink),
+    task: &Task,
+) -> Result<(), Failure> {
+    for said in unsigned(image, member, &[builder::SLSA_V1, builder::SPDX], source).await? {
+        let created = Some(jiff::Timestamp::now().to_string());
+        sign::attest_image(member, &said, key, created, sink, task).await?;
+    }
+    Ok(())
 }
 
 /// Verify that a statement about an image is signed with a key, and print it

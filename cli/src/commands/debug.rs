@@ -6,10 +6,11 @@ use builder::debug::{Inspection, Kept};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::bud::{agent, own_terminal, secret};
+use super::bud::{agent, own_terminal, run_options, secret};
 use super::images::ago;
 use super::working;
 use crate::app::{App, Reach, observed};
+use crate::config;
 use crate::format;
 use crate::render::Progress;
 use crate::report::Failure;
@@ -110,7 +111,13 @@ impl Shell {
             None => return Err(Failure::usage("there is no id")),
         };
         let kept = Kept::require(app.store()?, id)?;
+        let (run, network, proxy) = run_options(&kept.failed.flags)
+            .map_err(|failure| failure.context("running as the build was told to run commands"))?;
+        let proxies = if proxy { config::proxies() } else { Vec::new() };
         let with = Inspection {
+            run,
+            network,
+            proxy: proxies.into_iter().collect(),
             secrets: self.secret.iter().map(|text| secret(text)).collect::<Result<_, _>>()?,
             ssh: self.ssh.iter().map(|text| agent(text)).collect::<Result<_, _>>()?,
             command: command.strip_prefix(&["--".to_owned()]).unwrap_or(command).to_vec(),

@@ -1,11 +1,11 @@
-//! `rbuild images`, `history`, `inspect`, `tag`, `untag`, `rmi`: what is in the store.
+//! `rbuild history`, `inspect`, `tag`, `untag`, `rmi`: what is in the store.
 
 use builder::working::Working;
 use clap::Args;
 use image::{Image, Platform};
 use serde_json::{Value, json};
 use store::Store;
-use task::{Fault, Kind};
+use task::Kind;
 
 use super::bud::local_name;
 use super::lookup;
@@ -14,131 +14,8 @@ use crate::format;
 use crate::render;
 use crate::report::Failure;
 
-/// List the images in the store
-#[derive(Debug, Args)]
-pub(crate) struct Images {
-    /// Only images of this name
-    name: Option<String>,
-    /// Print ids only
-    #[arg(short, long)]
-    quiet: bool,
-    /// Show the whole id
-    #[arg(long)]
-    no_trunc: bool,
-    /// Show digests
-    #[arg(long)]
-    digests: bool,
-    /// A Go template per image, or json
-    #[arg(long, value_name = "TEMPLATE")]
-    format: Option<String>,
-}
-
-struct Row {
-    repository: String,
-    tag: String,
-    digest: String,
-    id: String,
-    created: String,
-    size: u64,
-}
-
-impl Images {
-    /// Lists.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let rows = self.rows(app.store()?)?;
-        match self.format.as_deref() {
-            Some("json") => {
-                let list: Vec<Value> = rows.iter().map(Row::json).collect();
-                outln!("{:#}", Value::from(list));
-            }
-            Some(template) => {
-                for row in &rows {
-                    outln!("{}", format::template(template, &row.json())?);
-                }
-            }
-            None if self.quiet => {
-                let mut ids: Vec<&str> = rows.iter().map(|row| self.cut(&row.id)).collect();
-                ids.dedup();
-                ids.iter().for_each(|id| outln!("{id}"));
-            }
-            None => out!("{}", self.table(&rows)),
-        }
-        Ok(0)
-    }
-
-    fn cut<'a>(&self, id: &'a str) -> &'a str {
-        if self.no_trunc { id } else { &id[..id.len().min(12)] }
-    }
-
-    fn table(&self, rows: &[Row]) -> String {
-        let mut header = vec!["REPOSITORY", "TAG"];
-        header.extend(self.digests.then_some("DIGEST"));
-        header.extend(["IMAGE ID", "CREATED", "SIZE"]);
-        let rows = rows.iter().map(|row| {
-            let mut cells = vec![row.repository.clone(), row.tag.clone()];
-            cells.extend(self.digests.then(|| row.digest.clone()));
-            let created = ago(&row.created);
-            cells.extend([self.cut(&row.id).to_owned(), created, render::bytes(row.size)]);
-            cells
-        });
-        format::table(&header, &rows.collect::<Vec<_>>())
-    }
-
-    fn rows(&self, store: &Store) -> Result<Vec<Row>, Failure> {
-        let wanted = self.name.as_deref();
-        let mut rows = Vec::new();
-        for root in store.published()? {
-            let image = match store.image(&root.descriptor, &Platform::host()) {
-                Ok(image) => image,
-                // Not an image, or not for this machine.
-                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let names = match root.names.as_slice() {
-                [] => vec![("<none>".to_owned(), "<none>".to_owned())],
-                names => names.iter().map(|name| split(name)).collect(),
-            };
-            for (repository, tag) in names {
-                let fits = wanted.is_none_or(|wanted| {
-                    let full = format!("{repository}:{tag}");
-                    repository == wanted
-                        || full == wanted
-                        || repository.strip_prefix("localhost/") == Some(wanted)
-                        || full.strip_prefix("localhost/") == Some(wanted)
-                });
-                if fits {
-                    rows.push(Row {
-                        repository,
-                        tag,
-                        digest: root.descriptor.digest.to_string(),
-                        id: image.id().hex(),
-                        created: image.config().created.clone().unwrap_or_default(),
-                        size: size(&image),
-                    });
-                }
-            }
-        }
-        rows.sort_by(|a, b| {
-            b.created.cmp(&a.created).then_with(|| a.repository.cmp(&b.repository))
-        });
-        Ok(rows)
-    }
-}
-
-impl Row {
-    fn json(&self) -> Value {
-        json!({
-            "Repository": self.repository, "Tag": self.tag, "Digest": self.digest, "ID": self.id,
-            "CreatedAt": self.created, "CreatedSince": ago(&self.created),
-            "Size": render::bytes(self.size), "Bytes": self.size,
-        })
-    }
-}
-
-fn split(name: &str) -> (String, String) {
+/// A name of the store as repository and tag.
+pub(crate) fn split(name: &str) -> (String, String) {
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository.to_owned(), tag.to_owned()),
         _ => (name.to_owned(), "<none>".to_owned()),
@@ -395,11 +272,14 @@ impl Untag {
 #[derive(Debug, Args)]
 pub(crate) struct Rmi {
     /// Which images
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present_any = ["all", "prune"])]
     images: Vec<String>,
     /// Remove all images
     #[arg(short, long, conflicts_with = "images")]
     all: bool,
+    /// Remove the images that have no name
+    #[arg(short, long, conflicts_with_all = ["images", "all"])]
+    prune: bool,
     /// Remove an id with all its names; a missing image is no error
     #[arg(short, long)]
     force: bool,
@@ -412,9 +292,11 @@ impl Rmi {
     /// There is no such image; a container uses it; it has several names.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
-        if self.all {
+        if self.all || self.prune {
             for root in store.published()? {
-                remove(store, &root.descriptor, &root.names)?;
+                if self.all || root.names.is_empty() {
+                    remove(store, &root.descriptor, &root.names)?;
+                }
             }
         }
         for text in &self.images {

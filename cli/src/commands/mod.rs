@@ -16,6 +16,7 @@ pub(crate) mod diff;
 pub(crate) mod edit;
 pub(crate) mod explore;
 pub(crate) mod gpg;
+pub(crate) mod image_list;
 pub(crate) mod images;
 pub(crate) mod index;
 pub(crate) mod inspect;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use builder::debug::Kept;
 use clap::Args;
 use serde_json::json;
-use store::{Budget, CacheEntry, Only, Removed, What};
+use store::{Budget, CacheEntry, Collected, Only, Removed, Store, What};
 
 use crate::app::{App, observed};
 use crate::flags;
@@ -15,7 +16,7 @@ use crate::report::Failure;
 /// Remove what nothing needs: unnamed images, old build cache, leftovers
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
-    /// All build cache and all unnamed images, however young
+    /// All build cache, all unnamed images and all that failing steps left, however young
     #[arg(short, long)]
     all: bool,
     /// Keep at most this much build cache
@@ -30,7 +31,7 @@ pub(crate) struct Prune {
     /// Only what was not used for this long: 24h, 7d
     #[arg(long, visible_aliases = ["until", "keep-duration"], value_name = "AGE", value_parser = flags::age)]
     older_than: Option<Duration>,
-    /// Only this: until=AGE, type=step|mount|blob|snapshot, id=PREFIX, shared=true|false,
+    /// Only this: until=AGE, type=step|mount|blob|snapshot|failed, id=PREFIX, shared=true|false,
     /// inuse=false
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
@@ -52,6 +53,10 @@ struct Filters {
     until: Option<Duration>,
     /// Nothing can be meant: only what nobody uses is ever removed.
     nothing: bool,
+    /// Whether what failing steps left is meant: where types are named, it has to be among them.
+    failed: bool,
+    /// Whether types are named.
+    typed: bool,
 }
 
 fn filters(texts: &[String]) -> Result<Filters, Failure> {
@@ -67,13 +72,17 @@ fn filters(texts: &[String]) -> Result<Filters, Failure> {
         let only = || filters.only.clone().unwrap_or_default();
         match key {
             "until" => filters.until = Some(flags::age(value).map_err(|why| refuse(&why))?),
+            "type" if value == "failed" => (filters.failed, filters.typed) = (true, true),
             "type" => {
+                filters.typed = true;
                 let kind = match value {
                     "step" | "regular" => What::Step,
                     "mount" | "exec.cachemount" => What::Mount,
                     "blob" => What::Blob,
                     "snapshot" => What::Snapshot,
-                    _ => return Err(refuse("the types are step, mount, blob and snapshot")),
+                    _ => {
+                        return Err(refuse("the types are step, mount, blob, snapshot and failed"));
+                    }
                 };
                 let mut only = only();
                 only.kinds.push(kind);
@@ -93,7 +102,28 @@ fn filters(texts: &[String]) -> Result<Filters, Failure> {
             _ => return Err(refuse("this filter is not supported")),
         }
     }
+    // Nothing else is known of it by which it could be picked.
+    filters.failed |= !filters.typed && filters.only.is_none();
     Ok(filters)
+}
+
+impl Filters {
+    /// What failing steps left, if it is meant: that which is older than this.
+    fn kept(&self, store: &Store, age: Option<Duration>) -> Result<Vec<Kept>, Failure> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        let old = |kept: &Kept| {
+            let since = now.saturating_sub(Duration::from_secs(kept.failed.time));
+            age.is_none_or(|age| since > age)
+        };
+        let all = if self.failed && !self.nothing { Kept::all(store)? } else { Vec::new() };
+        Ok(all.into_iter().filter(old).collect())
+    }
+
+    /// Whether what failing steps left is all that is meant.
+    fn only_failed(&self) -> bool {
+        self.failed && self.typed && self.only.is_none()
+    }
 }
 
 impl Prune {
@@ -104,41 +134,66 @@ impl Prune {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let filters = filters(&self.filter)?;
         let store = app.store()?;
+        let age = self.older_than.or(filters.until);
+        let asked = self.all || age.is_some() || filters.typed;
+        let kept = if asked { filters.kept(store, age)? } else { Vec::new() };
         let mut budget = Budget {
             all: self.all,
             keep_bytes: self.keep,
-            older_than: self.older_than.or(filters.until),
+            older_than: age,
             reserved: self.reserved_space.unwrap_or(0),
-            only: filters.only,
+            only: filters.only.clone(),
             dry_run: self.dry_run || filters.nothing,
         };
-        let collected = observed("prune", Progress::Auto, |task| {
+        let (failed, collected) = observed("prune", Progress::Auto, |task| {
+            // First: it may be all that holds what is collected then.
+            let failed = self.failed(kept)?;
+            if filters.only_failed() {
+                return Ok((failed, Collected::default()));
+            }
             if let Some(wanted) = self.min_free_space {
                 let short = wanted.saturating_sub(store.free_space()?);
                 let now: u64 = store.cache_entries(task)?.iter().map(|entry| entry.bytes).sum();
                 let keep = if short == 0 { u64::MAX } else { now.saturating_sub(short) };
                 budget.keep_bytes = Some(budget.keep_bytes.unwrap_or(u64::MAX).min(keep));
             }
-            Ok(store.collect(&budget, task)?)
+            Ok((failed, store.collect(&budget, task)?))
         })?;
         let removed = match filters.nothing {
             true => Vec::new(),
             false => collected.removed,
         };
         if self.dry_run || self.list {
-            out!("{}", listed(&removed));
+            out!("{}", listed(&removed, &failed));
         }
         let verb = if self.dry_run { "would remove" } else { "removed" };
         let count = |what: What| removed.iter().filter(|r| r.what == what).count();
+        let steps = match failed.len() {
+            0 => String::new(),
+            number => format!(", {number} failed steps"),
+        };
+        let bytes = failed.iter().map(|(_, bytes)| bytes).sum::<u64>();
         outln!(
-            "{verb} {} blobs, {} snapshots, {} cached steps, {} cache mounts: {}",
+            "{verb} {} blobs, {} snapshots, {} cached steps, {} cache mounts{steps}: {}",
             count(What::Blob),
             count(What::Snapshot),
             count(What::Step),
             count(What::Mount),
-            render::bytes(removed.iter().map(|removed| removed.bytes).sum())
+            render::bytes(removed.iter().map(|removed| removed.bytes).sum::<u64>() + bytes)
         );
         Ok(0)
+    }
+
+    /// Removes what failing steps left; names and bytes of what is gone.
+    fn failed(&self, kept: Vec<Kept>) -> Result<Vec<(String, u64)>, Failure> {
+        let mut gone = Vec::new();
+        for kept in kept {
+            let told = (kept.name().to_owned(), kept.bytes());
+            if self.dry_run || kept.discard()? {
+                gone.push(told);
+            }
+        }
+        Ok(gone)
     }
 }
 
@@ -151,8 +206,8 @@ fn word(what: What) -> &'static str {
     }
 }
 
-fn listed(removed: &[Removed]) -> String {
-    let rows: Vec<Vec<String>> = removed
+fn listed(removed: &[Removed], failed: &[(String, u64)]) -> String {
+    let mut rows: Vec<Vec<String>> = removed
         .iter()
         .map(|removed| {
             let size = render::bytes(removed.bytes);
@@ -160,16 +215,20 @@ fn listed(removed: &[Removed]) -> String {
             vec![what, removed.id.clone(), size, why]
         })
         .collect();
+    rows.extend(failed.iter().map(|(name, bytes)| {
+        let why = "asked for".to_owned();
+        vec!["failed".to_owned(), name.clone(), render::bytes(*bytes), why]
+    }));
     if rows.is_empty() {
         return String::new();
     }
     format::table(&["TYPE", "ID", "SIZE", "WHY"], &rows)
 }
 
-/// Show what the build cache takes, each step and each cache mount
+/// Show what the build cache takes: each step, each cache mount, and what failing steps left
 #[derive(Debug, Args)]
 pub(crate) struct Du {
-    /// Only this: type=step|mount, id=PREFIX, shared=true|false, until=AGE
+    /// Only this: type=step|mount|failed, id=PREFIX, shared=true|false, until=AGE
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Whole ids
@@ -199,7 +258,19 @@ impl Du {
         if let Some(only) = &filters.only {
             entries.retain(|entry| only.means(entry.what, &entry.id, entry.shared));
         }
+        if filters.only_failed() {
+            entries.clear();
+        }
+        let kept = filters.kept(store, filters.until)?;
         if let Some(template) = self.format.as_deref() {
+            for kept in &kept {
+                let value = json!({
+                    "ID": kept.name(), "Type": "failed", "Size": render::bytes(kept.bytes()),
+                    "Bytes": kept.bytes(), "Shared": false, "LastUsed": kept.failed.time,
+                    "Description": kept.failed.instruction,
+                });
+                outln!("{}", format::template(template, &value)?);
+            }
             for entry in &entries {
                 let value = json!({
                     "ID": entry.id, "Type": word(entry.what), "Size": render::bytes(entry.bytes),
@@ -210,7 +281,7 @@ impl Du {
             }
             return Ok(0);
         }
-        let rows: Vec<Vec<String>> = entries
+        let mut rows: Vec<Vec<String>> = entries
             .iter()
             .map(|entry| {
                 let id = match self.verbose {
@@ -228,9 +299,16 @@ impl Du {
                 vec![id, word(entry.what).to_owned(), size, used, entry.about.clone()]
             })
             .collect();
+        rows.extend(kept.iter().map(|kept| {
+            let seconds = u64::try_from(now).unwrap_or(0).saturating_sub(kept.failed.time);
+            let used = render::duration(Duration::from_secs(seconds));
+            let (size, about) = (render::bytes(kept.bytes()), kept.failed.instruction.clone());
+            vec![kept.name().to_owned(), "failed".to_owned(), size, used, about]
+        }));
         out!("{}", format::table(&["ID", "TYPE", "SIZE", "UNUSED FOR", "DESCRIPTION"], &rows));
-        let total = entries.iter().map(|entry| entry.bytes).sum();
-        outln!("total: {}", render::bytes(total));
+        let total = entries.iter().map(|entry| entry.bytes).sum::<u64>();
+        let failed = kept.iter().map(Kept::bytes).sum::<u64>();
+        outln!("total: {}", render::bytes(total + failed));
         Ok(0)
     }
 }

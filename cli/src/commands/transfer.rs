@@ -7,6 +7,7 @@ use image::{Platform, Reference};
 use task::Kind;
 use transport::{CopyOptions, Format, Location, Named, Select};
 
+use super::copy::{RetryFlags, SignFlags};
 use super::lookup;
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
@@ -35,6 +36,8 @@ pub(crate) struct Pull {
     progress: Progress,
     #[command(flatten)]
     registry: RegistryFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
 }
 
 impl Pull {
@@ -51,11 +54,12 @@ impl Pull {
                 true => Select::All,
                 false => Select::One(platform.clone()),
             };
-            let options = CopyOptions { select, ..CopyOptions::default() };
+            let options =
+                CopyOptions { select, attempts: self.retry.attempts(), ..CopyOptions::default() };
             let (name, root) = place::first_there(&from, |from| {
                 let name = place::store_name(from)?;
                 observed(&format!("pull {text}"), progress, |task| {
-                    let reach = self.registry.reach()?;
+                    let reach = self.retry.reach(self.registry.reach()?);
                     let access = Access::unpacking(app, reach, platform.clone());
                     access.copy(from, &Location::Store(name.clone()), &options, task)
                 })
@@ -94,6 +98,9 @@ pub(crate) struct Push {
     /// Write the digest to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
+    /// Sign what is written to a registry or dir: with this GPG key
+    #[arg(long, value_name = "FINGERPRINT")]
+    sign_by: Option<String>,
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
@@ -102,6 +109,8 @@ pub(crate) struct Push {
     progress: Progress,
     #[command(flatten)]
     registry: RegistryFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
 }
 
 impl Push {
@@ -121,6 +130,7 @@ impl Push {
                 return Err(Failure::usage("an image without a name needs a destination"));
             }
         };
+        let signer = SignFlags::with_gpg(self.sign_by.as_deref()).signer(app, &to)?;
         let options = CopyOptions {
             select: Select::All,
             // What is attached in the store goes where the image goes.
@@ -129,12 +139,17 @@ impl Push {
                 FormatName::Oci => Format::Oci,
                 FormatName::V2s2 => Format::Docker,
             }),
+            attempts: self.retry.attempts(),
             ..CopyOptions::default()
         };
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let root = observed(&format!("push {to}"), progress, |task| {
-            let access = Access::new(app, self.registry.reach()?);
-            access.copy_ungated(&from, &to, &options, task)
+            let access = Access::new(app, self.retry.reach(self.registry.reach()?));
+            let root = access.copy_ungated(&from, &to, &options, task)?;
+            if let Some(signer) = signer {
+                signer.sign(app, &access, &to, &root, task)?;
+            }
+            Ok(root)
         })?;
         if let Some(file) = &self.digestfile {
             super::copy::write_digest(file, &root)?;

@@ -229,11 +229,73 @@ impl VerifyBuild {
         add("build-context", &self.build_context);
         add("secret", &self.secret);
         add("ssh", &self.ssh);
+        arguments.extend(self.run_flags(recipe)?);
         arguments.extend(self.registry.arguments());
         arguments.extend(self.build_flag.iter().cloned());
         arguments.extend(["--".to_owned(), self.context.clone()]);
         Bud::from_arguments(arguments)
     }
+
+    /// How the provenance says that commands ran. What gives them more of this machine than the
+    /// sandbox does is only believed of somebody whose key is known, or whom the user repeats.
+    fn run_flags(&self, recipe: &Recipe) -> Result<Vec<String>, Failure> {
+        let own: Vec<_> = self.build_flag.iter().map(|flag| flag_name(flag)).collect();
+        let flags = recipe.run_flags.iter().filter(|flag| !own.contains(&flag_name(flag)));
+        let flags: Vec<String> = flags.cloned().collect();
+        let mighty = flags.iter().find(|flag| !is_harmless(flag));
+        match mighty.filter(|_| self.key.is_empty()) {
+            Some(flag) => Err(Failure::new(
+                Kind::Refused,
+                format!("the build gave its commands more of the machine than the sandbox: {flag}"),
+            )
+            .hint(format!(
+                "believe provenance that is signed, with --key FILE, or repeat it: --build-flag={flag}"
+            ))),
+            None => Ok(flags),
+        }
+    }
+}
+
+/// What a flag of `bud` is called.
+fn flag_name(flag: &str) -> &str {
+    flag.split('=').next().unwrap_or_default()
+}
+
+/// Whether a flag gives commands no more of this machine than the sandbox does.
+fn is_harmless(flag: &str) -> bool {
+    let limits = [
+        "--add-host",
+        "--cap-drop",
+        "--cpu-period",
+        "--cpu-quota",
+        "--cpu-shares",
+        "--cpuset-cpus",
+        "--cpuset-mems",
+        "--dns",
+        "--dns-option",
+        "--dns-search",
+        "--group-add",
+        "--http-proxy",
+        "--memory",
+        "--memory-swap",
+        "--no-hostname",
+        "--no-hosts",
+        "--pids-limit",
+        "--shm-size",
+        "--ulimit",
+    ];
+    let own = [
+        "--security-opt=no-new-privileges",
+        "--pid=private",
+        "--ipc=private",
+        "--uts=private",
+        "--cgroupns=private",
+        "--isolation=default",
+        "--isolation=oci",
+        "--isolation=rootless",
+        "--isolation=sandbox",
+    ];
+    limits.contains(&flag_name(flag)) || own.contains(&flag)
 }
 
 fn lines(deviations: &Deviations) -> String {
@@ -284,4 +346,31 @@ fn answer(expected: &str, found: &str, deviations: &Deviations) -> serde_json::V
         "differences": list,
         "more": deviations.more,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn provenance_opens_no_sandbox() {
+        for flag in ["--memory=1", "--cap-drop=ALL", "--no-hosts", "--pid=private"] {
+            assert!(is_harmless(flag), "{flag}");
+        }
+        for flag in [
+            "--volume=/:/host",
+            "--device=/dev/sda",
+            "--cap-add=ALL",
+            "--security-opt=seccomp=unconfined",
+            "--pid=host",
+            "--isolation=chroot",
+            "--cgroup-parent=/",
+            "--root=/x",
+            "-v=/:/host",
+            "--output=/",
+            "positional",
+        ] {
+            assert!(!is_harmless(flag), "{flag}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod platform;
 mod pull_flags;
 mod run_flags;
 mod secrets;
+mod signing;
 mod supply;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub(crate) use self::debug::own_terminal;
 pub(crate) use self::image_flags::epoch_variable;
 use self::output::{Outputs, to_stdout};
 use self::platform::PlatformFlags;
+pub(crate) use self::run_flags::run_options;
 pub(crate) use self::secrets::{agent, secret};
 use self::supply::SupplyFlags;
 use super::manifest::add_to_list;
@@ -133,6 +135,8 @@ pub(crate) struct Bud {
     #[command(flatten)]
     supply: SupplyFlags,
     #[command(flatten)]
+    signing: signing::SigningFlags,
+    #[command(flatten)]
     debug: debug::DebugFlags,
     #[command(flatten)]
     registry: RegistryFlags,
@@ -149,6 +153,7 @@ impl Bud {
         if let Some(code) = self.answer(app, &request)? {
             return Ok(code);
         }
+        let signer = self.signing.signer(&request)?;
         let log = self.logfile.as_deref().map(log::Redirected::to).transpose()?;
         let progress = match (self.quiet, self.progress) {
             (true, _) => Progress::Quiet,
@@ -157,6 +162,9 @@ impl Bud {
             (false, progress) => progress,
         };
         let built = observed("build", progress, |task| self.build(app, request, task))?;
+        if let Some(signer) = &signer {
+            signer.sign(app, &built, &self.registry.reach()?, progress)?;
+        }
         self.list(app, &built)?;
         self.write_files(&built)?;
         if !self.quiet {
@@ -256,6 +264,7 @@ impl Bud {
         request.run = self.run_flags.options(hostname)?;
         request.run.stdin = self.allow.stdin(self.reads_stdin())?;
         request.allow = self.allow.allow()?;
+        request.run.flags = self.run_flags.arguments()?;
         for text in &self.secret {
             let (id, secret) = secret(text)?;
             request.secrets.insert(id, secret);

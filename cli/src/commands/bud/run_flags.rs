@@ -183,6 +183,66 @@ impl RunFlags {
         self.http_proxy
     }
 
+    /// The same as arguments, wherever it is called; what is as usual is left out.
+    pub(super) fn arguments(&self) -> Result<Vec<String>, Failure> {
+        let volumes = self.volume.iter().map(|text| placed(text, "", ":"));
+        let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
+        let security = self.security_opt.iter().map(|option| match option.as_str() {
+            "seccomp=unconfined" => Ok(option.clone()),
+            other => placed(other, "seccomp=", "\0"),
+        });
+        let security = security.collect::<Result<Vec<_>, _>>()?;
+        let limit = |limit: &Ulimit| format!("{}={}:{}", limit.name, limit.soft, limit.hard);
+        let ulimits: Vec<_> = self.ulimit.iter().map(limit).collect();
+        let mut all = Vec::new();
+        let mut add = |flag: &str, value: &str| all.push(format!("--{flag}={value}"));
+        for (flag, values) in [
+            ("add-host", &self.add_host),
+            ("dns", &self.dns),
+            ("dns-search", &self.dns_search),
+            ("dns-option", &self.dns_option),
+            ("volume", &volumes),
+            ("device", &self.device),
+            ("ulimit", &ulimits),
+            ("cap-add", &self.cap_add),
+            ("cap-drop", &self.cap_drop),
+            ("security-opt", &security),
+            ("group-add", &self.group_add),
+        ] {
+            values.iter().for_each(|value| add(flag, value));
+        }
+        let number = |number: Option<u64>| number.map(|number| number.to_string());
+        let signed = |number: Option<i64>| number.map(|number| number.to_string());
+        let space = |space: Option<Space>| {
+            space.map(|space| if space == Space::Own { "private" } else { "host" }.to_owned())
+        };
+        for (flag, value) in [
+            ("network", Some(self.network.clone()).filter(|network| network != "default")),
+            ("http-proxy", (!self.http_proxy).then(|| "false".to_owned())),
+            ("shm-size", number(self.shm_size)),
+            ("memory", number(self.memory)),
+            ("memory-swap", signed(self.memory_swap)),
+            ("cpu-quota", signed(self.cpu_quota)),
+            ("cpu-period", number(self.cpu_period)),
+            ("cpu-shares", number(self.cpu_shares)),
+            ("cpuset-cpus", self.cpuset_cpus.clone()),
+            ("cpuset-mems", self.cpuset_mems.clone()),
+            ("pids-limit", signed(self.pids_limit)),
+            ("cgroup-parent", self.cgroup_parent.clone()),
+            ("pid", space(self.pid)),
+            ("ipc", space(self.ipc)),
+            ("uts", space(self.uts)),
+            ("cgroupns", space(self.cgroupns)),
+            ("userns", space(self.userns)),
+            ("isolation", self.isolation.clone().filter(|isolation| !isolation.is_empty())),
+        ] {
+            value.iter().for_each(|value| add(flag, value));
+        }
+        all.extend(self.no_hosts.then(|| "--no-hosts".to_owned()));
+        all.extend(self.no_hostname.then(|| "--no-hostname".to_owned()));
+        Ok(all)
+    }
+
     /// What commands get. `hostname` is what a build argument calls the machine.
     pub(super) fn options(&self, hostname: Option<String>) -> Result<RunOptions, Failure> {
         let (mut mounts, mut overlays) = (Vec::new(), Vec::new());
@@ -237,6 +297,7 @@ impl RunFlags {
             no_hostname: self.no_hostname,
             dns: self.dns()?,
             stdin: false,
+            flags: Vec::new(),
         })
     }
 
@@ -297,6 +358,30 @@ impl RunFlags {
     }
 }
 
+/// The options of RUN that [`RunFlags::arguments`] wrote down, and whether proxies are passed on.
+///
+/// # Errors
+/// One of them no longer holds: a directory is gone, say.
+pub(crate) fn run_options(arguments: &[String]) -> Result<(RunOptions, Network, bool), Failure> {
+    #[derive(clap::Parser)]
+    #[command(no_binary_name = true)]
+    struct Alone {
+        #[command(flatten)]
+        flags: RunFlags,
+    }
+    let parsed = <Alone as clap::Parser>::try_parse_from(arguments);
+    let flags = parsed.map_err(|error| Failure::usage(error.to_string()))?.flags;
+    Ok((flags.options(None)?, flags.network()?, flags.proxy()))
+}
+
+/// The path after `prefix` and before `end` made absolute.
+fn placed(text: &str, prefix: &str, end: &str) -> Result<String, Failure> {
+    let Some(rest) = text.strip_prefix(prefix) else { return Ok(text.to_owned()) };
+    let path = rest.split(end).next().unwrap_or_default();
+    let whole = config::absolute(Path::new(path))?;
+    Ok(format!("{prefix}{}{}", whole.display(), &rest[path.len()..]))
+}
+
 /// `NAME:ADDRESS`; the gateway to this machine is loopback, as commands are on its network.
 fn host_line(text: &str) -> Result<(String, std::net::IpAddr), Failure> {
     match text.split_once([':', '=']) {
@@ -346,7 +431,12 @@ mod tests {
         let matches = command.try_get_matches_from(line).map_err(|error| error.to_string())?;
         let line = Line::from_arg_matches(&matches).map_err(|error| error.to_string())?;
         line.flags.network().map_err(|failure| format!("{failure:?}"))?;
-        line.flags.options(None).map_err(|failure| format!("{failure:?}"))
+        let options = line.flags.options(None).map_err(|failure| format!("{failure:?}"))?;
+        // What is written down gives the same.
+        let written = line.flags.arguments().map_err(|failure| format!("{failure:?}"))?;
+        let (again, ..) = run_options(&written).map_err(|failure| format!("{failure:?}"))?;
+        assert_eq!(format!("{options:?}"), format!("{again:?}"));
+        Ok(options)
     }
 
     #[test]

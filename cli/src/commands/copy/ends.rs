@@ -117,7 +117,8 @@ impl RetryFlags {
         self.retry_times.unwrap_or(3).saturating_add(1)
     }
 
-    fn reach(&self, reach: Reach) -> Reach {
+    /// A registry reached with these retries.
+    pub(crate) fn reach(&self, reach: Reach) -> Reach {
         Reach { retries: self.retry_times, retry_delay: self.retry_delay, ..reach }
     }
 }

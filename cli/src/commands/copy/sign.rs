@@ -49,6 +49,11 @@ enum Key {
 }
 
 impl SignFlags {
+    /// Signs with a GPG key and nothing else said.
+    pub(crate) fn with_gpg(fingerprint: Option<&str>) -> SignFlags {
+        SignFlags { sign_by: fingerprint.map(str::to_owned), ..SignFlags::default() }
+    }
+
     /// Reads the key before anything is copied; `None` where nothing is to be signed.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use transport::{CopyOptions, Format, Location, Select};
 
 use super::list;
 use crate::app::{App, observed};
+use crate::commands::copy::SignFlags;
 use crate::commands::place::{self, Access};
 use crate::commands::registry_flags::RegistryFlags;
 use crate::commands::transfer::own_name;
@@ -38,8 +39,8 @@ pub(crate) struct Push {
     /// Accepted for scripts: signatures are not sent in any case
     #[arg(long)]
     remove_signatures: bool,
-    /// Refused: `rbuild sign` signs what was pushed
-    #[arg(long, value_name = "KEY", hide = true)]
+    /// Sign the list and its images on a registry with this GPG key
+    #[arg(long, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
     /// Print nothing
     #[arg(short, long)]
@@ -57,16 +58,13 @@ pub(crate) struct Push {
 
 impl Push {
     pub(super) fn run(self, app: &App) -> Result<u8, Failure> {
-        if self.sign_by.is_some() {
-            return Err(Failure::usage("--sign-by is not supported")
-                .hint("`rbuild sign` signs an image that was pushed"));
-        }
         let store = app.store()?;
         let list = list::require(store, &self.list)?;
         let to = match &self.destination {
             Some(text) => place::location(text, "docker://")?,
             None => own_name(&list.name)?,
         };
+        let signer = SignFlags::with_gpg(self.sign_by.as_deref()).signer(app, &to)?;
         let options = CopyOptions {
             select: if self.all { Select::All } else { Select::IndexOnly },
             format: self.format.map(|format| match format {
@@ -79,7 +77,11 @@ impl Push {
         let from = Location::Store(list.name.clone());
         let root = observed(&format!("push {to}"), progress, |task| {
             let access = Access::new(app, self.registry.reach()?);
-            access.copy_ungated(&from, &to, &options, task)
+            let root = access.copy_ungated(&from, &to, &options, task)?;
+            if let Some(signer) = signer {
+                signer.sign(app, &access, &to, &root, task)?;
+            }
+            Ok(root)
         })?;
         if let Some(file) = &self.digestfile {
             std::fs::write(file, root.digest.to_string())

@@ -49,6 +49,10 @@ impl BuildahFlags {
         let no = |what: String, hint: &str| {
             Err(Failure::usage(format!("{what} is not supported")).hint(hint))
         };
+        let runtime = std::env::var("BUILDAH_RUNTIME").unwrap_or_default();
+        if !["", "crun", "runc"].contains(&runtime.rsplit('/').next().unwrap_or_default()) {
+            eprintln!("warning: $BUILDAH_RUNTIME: commands run in the built-in runtime");
+        }
         match self.storage_driver.as_deref() {
             None | Some("" | "overlay" | "overlay2") => {}
             Some(other) => {

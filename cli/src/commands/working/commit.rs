@@ -11,6 +11,7 @@ use transport::{CopyOptions, Location, Select};
 use super::{env, is_docker, locked};
 use crate::app::{App, observed};
 use crate::commands::bud::local_name;
+use crate::commands::copy::{RetryFlags, SignFlags, Signer};
 use crate::commands::manifest;
 use crate::commands::place::{self, Access};
 use crate::commands::registry_flags::RegistryFlags;
@@ -62,8 +63,8 @@ pub(crate) struct Commit {
     /// Label the image with what made it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     identity_label: Option<bool>,
-    /// Refused: `rbuild sign` signs what was pushed
-    #[arg(long, value_name = "KEY", hide = true)]
+    /// Sign what is written to a registry or dir: with this GPG key
+    #[arg(long, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
     /// Refused: layers are not encrypted
     #[arg(long, value_name = "KEY", hide = true)]
@@ -76,6 +77,8 @@ pub(crate) struct Commit {
     quiet: bool,
     #[command(flatten)]
     registry: RegistryFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
     /// The container
     container: String,
     /// What to call the image, or transport:… where to write it
@@ -99,6 +102,7 @@ impl Commit {
             Some(true) => Encoding::Plain,
             _ => Encoding::Gzip,
         };
+        let signer = self.signer(app, elsewhere.as_ref())?;
         let identity = ("io.rbuild.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let wish = working::Commit {
             squash: self.squash,
@@ -113,14 +117,22 @@ impl Commit {
         };
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let image = observed("commit", progress, |task| {
-            let reach = self.registry.reach()?;
+            let reach = self.retry.reach(self.registry.reach()?);
             let working = locked(app.store()?, &self.container, task)?;
             let _lease = app.store()?.lease()?;
             let image = working::commit(&working, &wish, &env(app, &reach)?, task)?;
             if let Some(to) = &elsewhere {
                 let from = Location::Store(image.descriptor().digest.to_string());
-                let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
-                Access::new(app, reach.clone()).copy_ungated(&from, to, &options, task)?;
+                let options = CopyOptions {
+                    select: Select::All,
+                    attempts: self.retry.attempts(),
+                    ..CopyOptions::default()
+                };
+                let access = Access::new(app, reach.clone());
+                let root = access.copy_ungated(&from, to, &options, task)?;
+                if let Some(signer) = &signer {
+                    signer.sign(app, &access, to, &root, task)?;
+                }
             }
             if let Some(list) = &self.manifest {
                 manifest::add_to_list(app, list, image.descriptor())?;
@@ -138,13 +150,20 @@ impl Commit {
         Ok(0)
     }
 
+    /// The key is looked up before anything is made.
+    fn signer(&self, app: &App, to: Option<&Location>) -> Result<Option<Signer>, Failure> {
+        match (&self.sign_by, to) {
+            (None, _) => Ok(None),
+            (key, Some(to)) => SignFlags::with_gpg(key.as_deref()).signer(app, to),
+            (Some(_), None) => Err(Failure::usage("--sign-by: the store holds no GPG signatures")
+                .hint("write the image to docker://NAME, or sign it with `push --sign-by`")),
+        }
+    }
+
     fn refuse(&self) -> Result<(), Failure> {
         let no = |flag: &str, hint: &str| {
             Err(Failure::usage(format!("{flag} is not supported")).hint(hint))
         };
-        if self.sign_by.is_some() {
-            return no("--sign-by", "`rbuild sign` signs an image that was pushed");
-        }
         if !self.encryption_key.is_empty() || !self.encrypt_layer.is_empty() {
             return no("encrypting layers", "leave out --encryption-key and --encrypt-layer");
         }

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use builder::SourceFile;
 use builder::plan::Chmod;
-use builder::working::{self, Files, Source, Working};
+use builder::working::{self, Files, GitAccess, Source, Working};
+use builder::{GitUrl, SourceFile};
 use clap::Args;
-use image::Digest;
 
 use super::from::PullFlags;
 use super::{HistoryFlag, env, locked, wants_history};
 use crate::app::{App, observed};
+use crate::commands::bud::agent as agent_of;
+use crate::commands::copy::RetryFlags;
 use crate::commands::registry_flags::RegistryFlags;
 use crate::config;
 use crate::render::Progress;
@@ -29,6 +30,12 @@ pub(crate) struct Copy {
 pub(crate) struct Add {
     #[command(flatten)]
     flags: FileFlags,
+    /// Keep the files of git of a repository
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    keep_git_dir: Option<bool>,
+    /// The agent for repositories that are reached by ssh: default ($SSH_AUTH_SOCK), or a socket
+    #[arg(long, value_name = "default|SOCKET")]
+    ssh: Option<String>,
 }
 
 impl Copy {
@@ -37,7 +44,7 @@ impl Copy {
     /// # Errors
     /// There is no such container or file.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        self.flags.run(app, false)
+        self.flags.run(app, None)
     }
 }
 
@@ -47,7 +54,17 @@ impl Add {
     /// # Errors
     /// There is no such container or file.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        self.flags.run(app, true)
+        let agent = self.ssh.as_deref().map(|text| match text.contains('=') || text == "default" {
+            true => agent_of(text),
+            false => agent_of(&format!("default={text}")),
+        });
+        let git = GitAccess {
+            keep_git_dir: self.keep_git_dir.unwrap_or(false),
+            search_path: std::env::var_os("PATH").unwrap_or_default(),
+            agent: agent.transpose()?.map(|(_, socket)| socket),
+            proxies: config::proxies(),
+        };
+        self.flags.run(app, Some(git))
     }
 }
 
@@ -74,9 +91,15 @@ struct FileFlags {
     /// Keep the paths below the destination
     #[arg(long)]
     parents: bool,
-    /// The digest a download must have
-    #[arg(long, value_name = "ALGORITHM:DIGEST")]
-    checksum: Option<Digest>,
+    /// The digest a download must have, or the commit of a repository
+    #[arg(long, value_name = "ALGORITHM:DIGEST|COMMIT")]
+    checksum: Option<String>,
+    /// Refused: a working container has one layer
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    link: Option<bool>,
+    /// Refused: `commit --timestamp` sets all times
+    #[arg(long, hide = true, value_name = "SECONDS", allow_hyphen_values = true)]
+    timestamp: Option<String>,
     /// Do not print a digest of what was copied
     #[arg(short, long)]
     quiet: bool,
@@ -86,20 +109,42 @@ struct FileFlags {
     pull: PullFlags,
     #[command(flatten)]
     registry: RegistryFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
     /// The container, what to copy (paths, patterns, URLs), and where to (default: the working directory)
     #[arg(required = true, num_args = 2.., value_names = ["CONTAINER", "SOURCE", "DESTINATION"])]
     arguments: Vec<String>,
 }
 
 impl FileFlags {
-    fn run(self, app: &App, add: bool) -> Result<u8, Failure> {
+    fn run(self, app: &App, git: Option<GitAccess>) -> Result<u8, Failure> {
+        let refuse = |what: &str, hint: &str| {
+            Err(Failure::usage(format!("{what} is not supported")).hint(hint))
+        };
+        if self.link == Some(true) {
+            return refuse(
+                "--link",
+                "a working container has one layer; `COPY --link` of a Dockerfile makes its own",
+            );
+        }
+        if self.timestamp.is_some() {
+            return refuse(
+                "--timestamp",
+                "`rbuild commit --timestamp` sets the time of everything",
+            );
+        }
+        let add = git.is_some();
         let (name, paths, destination) = match self.arguments.as_slice() {
             [name, only] => (name, std::slice::from_ref(only), ""),
             [name, paths @ .., destination] => (name, paths, destination.as_str()),
             [_] | [] => return Err(Failure::usage("there is nothing to copy")),
         };
         let chmod = self.chmod.as_deref().map(Chmod::parse).transpose();
-        let is_url = |path: &String| path.starts_with("http://") || path.starts_with("https://");
+        let is_url = |path: &String| {
+            path.starts_with("http://")
+                || path.starts_with("https://")
+                || add && GitUrl::is_git(path)
+        };
         if self.checksum.is_some() && !matches!(paths, [one] if is_url(one)) {
             return Err(Failure::usage("--checksum goes with exactly one URL"));
         }
@@ -123,13 +168,14 @@ impl FileFlags {
             chmod: chmod.map_err(|why| Failure::usage(format!("--chmod: {why}")))?,
             exclude: self.exclude.clone(),
             parents: self.parents,
-            checksum: self.checksum,
+            checksum: self.checksum.clone(),
+            git: git.unwrap_or_default(),
             history: wants_history(self.history.add_history),
         };
         let verb = if add { "add" } else { "copy" };
         let digest = observed(verb, Progress::Auto, |task| {
             let mut working = locked(app.store()?, name, task)?;
-            let env = env(app, &self.registry.reach()?)?;
+            let env = env(app, &self.retry.reach(self.registry.reach()?))?;
             let task = Arc::new(task.child(format!("{verb} to {}", working.name())));
             let copied = app.wait(working::copy(&mut working, &files, &env, &task))?;
             if copied.is_ok()

@@ -10,6 +10,7 @@ use task::Kind;
 use super::settings::Settings;
 use super::{PlatformFlags, env, is_docker};
 use crate::app::{App, observed};
+use crate::commands::copy::RetryFlags;
 use crate::commands::registry_flags::RegistryFlags;
 use crate::commands::run::random_id;
 use crate::render::Progress;
@@ -75,6 +76,8 @@ pub(crate) struct From {
     settings: Settings,
     #[command(flatten)]
     registry: RegistryFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
     /// The image: NAME, an id, scratch, or transport:…
     image: String,
 }
@@ -105,7 +108,7 @@ impl From {
         };
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let working = observed("from", progress, |task| {
-            let env = env(app, &self.registry.reach()?)?;
+            let env = env(app, &self.retry.reach(self.registry.reach()?))?;
             Ok(app.wait(working::create(&wish, &env, task))??)
         })?;
         if let Some(file) = &self.cidfile {

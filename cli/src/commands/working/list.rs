@@ -117,10 +117,7 @@ impl Containers {
             ]
         });
         let table = format::table(&header, &cells.collect::<Vec<_>>());
-        match self.noheading {
-            true => out!("{}", table.split_once('\n').map_or("", |(_, rest)| rest)),
-            false => out!("{table}"),
-        }
+        out!("{}", format::headed(table, self.noheading));
     }
 }
 

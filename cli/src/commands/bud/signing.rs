@@ -1,0 +1,115 @@
+//! `rbuild bud --sign-key`: what is pushed is signed, and what is said about it.
+
+use std::path::PathBuf;
+
+use builder::{Built, Output, Request};
+use clap::Args;
+use image::{Descriptor, Reference};
+use sign::{Form, PrivateKey, SignOptions};
+use transport::Location;
+
+use crate::app::{App, Reach, observed};
+use crate::commands::attest::sign_statements;
+use crate::commands::place::Access;
+use crate::commands::sign::private_key;
+use crate::render::Progress;
+use crate::report::{self, Failure};
+
+/// How what is pushed is signed.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct SigningFlags {
+    /// Sign what is pushed, and the attestations attached to it, with this private key, as cosign
+    /// makes it; its passphrase is in $COSIGN_PASSWORD or asked for
+    #[arg(long, value_name = "FILE", help_heading = "Supply chain")]
+    sign_key: Option<PathBuf>,
+    /// A file with the key's passphrase
+    #[arg(long, value_name = "FILE", requires = "sign_key", help_heading = "Supply chain")]
+    sign_passphrase_file: Option<PathBuf>,
+}
+
+/// A key that is ready to sign.
+pub(super) struct Signer {
+    key: PrivateKey,
+    /// Whether statements are attached that are signed, too.
+    statements: bool,
+}
+
+impl SigningFlags {
+    /// Reads the key before anything is built.
+    ///
+    /// # Errors
+    /// The key cannot be read; nothing is pushed that could be signed.
+    pub(super) fn signer(&self, request: &Request) -> Result<Option<Signer>, Failure> {
+        let Some(file) = &self.sign_key else { return Ok(None) };
+        let registry = |output: &Output| match output {
+            Output::Image(to) => to.starts_with("docker://"),
+            Output::ByDigest(_) => true,
+            _ => false,
+        };
+        if !request.push && !request.outputs.iter().any(registry) {
+            return Err(Failure::usage("--sign-key: nothing is pushed that could be signed").hint(
+                "push with --push or -o type=registry; `rbuild sign` signs images that are there",
+            ));
+        }
+        let key = private_key(file, self.sign_passphrase_file.as_deref())?;
+        let attest = &request.attest;
+        let statements = attest.sbom || attest.provenance.is_some();
+        Ok(Some(Signer { key, statements }))
+    }
+}
+
+impl Signer {
+    /// Signs what a build pushed: of an index every image as well, and what is said of each.
+    ///
+    /// # Errors
+    /// A registry refuses; somebody else has pushed to the name meanwhile.
+    pub(super) fn sign(
+        &self,
+        app: &App,
+        built: &Built,
+        reach: &Reach,
+        progress: Progress,
+    ) -> Result<(), Failure> {
+        let Some(root) = &built.manifest else { return Ok(()) };
+        for place in &built.pushed {
+            let Ok(Location::Registry(name)) = place.parse::<Location>() else { continue };
+            let signed = observed(&format!("sign {name}"), progress, |task| {
+                self.one(app, &name, root, reach.clone(), task)
+            });
+            signed.map_err(|failure| failure.context(format!("signing {name}")))?;
+        }
+        Ok(())
+    }
+
+    fn one(
+        &self,
+        app: &App,
+        name: &Reference,
+        root: &Descriptor,
+        reach: Reach,
+        task: &task::Task,
+    ) -> Result<(), Failure> {
+        let access = Access::new(app, reach);
+        // By its digest: what the name points at may be another's by now.
+        let exact = Reference { digest: Some(root.digest), ..name.clone() };
+        let location = Location::Registry(exact);
+        let (source, sink) = (access.source(&location)?, access.sink(&location, task)?);
+        let options = SignOptions {
+            form: Form::Bundle,
+            name: Some(Reference { digest: None, ..name.clone() }),
+            annotations: Default::default(),
+            created: Some(jiff::Timestamp::now().to_string()),
+        };
+        app.wait(async {
+            let image = source.resolve().await.map_err(|error| report::cause(&error))?;
+            for member in sign::members(&image, &*source, task).await? {
+                sign::sign_image(&member, &self.key, &*source, &*sink, &options, task).await?;
+                if self.statements {
+                    let place = (&*source, &*sink);
+                    sign_statements(&image, &member, &self.key, place, task).await?;
+                }
+            }
+            Ok::<_, Failure>(())
+        })?
+    }
+}

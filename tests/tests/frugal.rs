@@ -1,0 +1,65 @@
+//! What a large step takes at most: disk beside what stays, and memory.
+
+use std::path::Path;
+
+use e2e::{Bench, root};
+
+const LAYER: u64 = 200 << 20;
+
+/// Bytes on disk of everything below a directory.
+fn usage(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let files = walkdir::WalkDir::new(directory).into_iter();
+    files.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.blocks() * 512)).sum()
+}
+
+/// Runs to the end; the most that the store took meanwhile.
+fn watched(mut command: std::process::Command, store: &Path) -> u64 {
+    let mut child = command.spawn().expect("rbuild");
+    let mut most = 0;
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            assert!(status.success(), "{status}");
+            return most;
+        }
+        most = most.max(usage(store));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// The most memory that any process took that this one has started, in bytes.
+fn memory() -> u64 {
+    let mut used = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: plain system call on memory of ours.
+    let done = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, used.as_mut_ptr()) };
+    assert_eq!(done, 0);
+    // SAFETY: all zeroes is a value, and the kernel has filled it in.
+    unsafe { used.assume_init() }.ru_maxrss.unsigned_abs() * 1024
+}
+
+#[test]
+fn a_large_step_takes_no_more_disk_than_stays_and_little_memory() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    let build = |what: &str| {
+        let before = usage(&bench.store());
+        let dockerfile = format!("FROM busybox\nRUN head -c {LAYER} /dev/{what} > /{what}\n");
+        bench.write("context/Dockerfile", dockerfile);
+        let mut command = bench.command("rbuild");
+        command.args(["bud", "-q", "-t", what, "context"]);
+        command.stdout(std::process::Stdio::null());
+        let most = watched(command, &bench.store());
+        let after = usage(&bench.store());
+        // The files and the compressed layer stay; nothing is there beside them at any time.
+        assert!(most - before < (after - before) + LAYER / 20, "{before} {most} {after}");
+        assert!(memory() < 96 << 20, "{what}: {} bytes of memory", memory());
+        after - before
+    };
+    let zeroes = build("zero");
+    assert!(zeroes < LAYER + LAYER / 10, "{zeroes}");
+    let noise = build("urandom");
+    assert!(noise < 2 * LAYER + LAYER / 10, "{noise}");
+}

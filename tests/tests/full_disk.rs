@@ -1,0 +1,111 @@
+//! A disk that is full: each command says which one and what to do, the store stays whole, and room
+//! can be made on it.
+
+use std::path::Path;
+use std::process::Command;
+
+use e2e::{Bench, Ran, root, run};
+
+/// A small file system with the store of a bench.
+struct Disk<'a> {
+    bench: &'a Bench,
+}
+
+impl<'a> Disk<'a> {
+    fn mount(bench: &'a Bench) -> Disk<'a> {
+        std::fs::create_dir(bench.store()).expect("a directory");
+        let line = ["-t", "tmpfs", "-o", "size=32m,mode=700", "none"];
+        run(Command::new("mount").args(line).arg(bench.store())).ok();
+        Disk { bench }
+    }
+
+    fn free(&self) -> u64 {
+        let system = rustix::fs::statvfs(self.bench.store()).expect("a file system");
+        system.f_bavail * system.f_frsize
+    }
+
+    /// Something else takes all there is.
+    fn fill(&self) {
+        let path = self.bench.store().join("fill");
+        let mut fill = Command::new("dd");
+        fill.args(["if=/dev/zero", "bs=4k"]).arg(format!("of={}", path.display()));
+        assert_ne!(run(&mut fill).code, 0);
+        assert_eq!(self.free(), 0);
+    }
+
+    fn unfill(&self) {
+        std::fs::remove_file(self.bench.store().join("fill")).expect("a file");
+    }
+
+    /// It failed for want of room, and said so.
+    #[track_caller]
+    fn full(&self, ran: Ran) {
+        let store = self.bench.store().display().to_string();
+        let told = ran.fails(&[&format!("the file system of {store} is full"), "rbuild prune -a"]);
+        assert_eq!(told.stderr.matches("hint:").count(), 1, "{}", told.told());
+        self.bench.rbuild(["check"]).ok();
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg(self.bench.store()));
+    }
+}
+
+fn noise(path: &Path, mebibytes: usize) {
+    std::fs::write(path, e2e::kill::Chance::new(7).bytes(mebibytes << 20)).expect("a file");
+}
+
+#[test]
+fn a_full_disk_is_named_and_room_can_be_made_on_it() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    // What is to be pulled and imported comes from a store that has room.
+    let plenty = Bench::new();
+    plenty.write("context/Dockerfile", "FROM scratch\nCOPY big /\n");
+    noise(&plenty.path().join("context/big"), 40);
+    let (image, cache) = (bench.path().join("image"), bench.path().join("cache"));
+    let output = format!("type=oci,tar=false,dest={}", image.display());
+    let to = format!("type=local,dest={},mode=max", cache.display());
+    plenty.rbuild(["bud", "-q", "-o", &output, "--cache-to", &to, "context"]).ok();
+
+    let disk = Disk::mount(&bench);
+    bench.busybox();
+    let empty = disk.free();
+    bench.write("run/Dockerfile", "FROM busybox\nRUN head -c 40m /dev/urandom > /big\n");
+    bench.write("copy/Dockerfile", "FROM scratch\nCOPY big /\n");
+    std::fs::hard_link(plenty.path().join("context/big"), bench.path().join("copy/big"))
+        .expect("a link");
+    disk.full(bench.rbuild(["bud", "-t", "run", "run"]));
+    disk.full(bench.rbuild(["bud", "-t", "copy", "copy"]));
+    disk.full(bench.rbuild(["pull", &format!("oci:{}", image.display())]));
+    let from = format!("type=local,src={}", cache.display());
+    disk.full(bench.rbuild(["bud", "-t", "cached", "--cache-from", &from, "copy"]));
+    bench.rbuild(["from", "--name=work", "busybox"]).ok();
+    let write = "head -c 16m /dev/urandom > /big";
+    bench.rbuild(["run", "work", "sh", "-c", write]).ok();
+    disk.full(bench.rbuild(["commit", "work", "committed"]));
+    bench.rbuild(["rm", "work"]).ok();
+    assert_eq!(
+        bench.rbuild(["images", "-n", "--format={{.Name}}"]).ok().text(),
+        "localhost/busybox"
+    );
+    bench.rbuild(["prune"]).ok();
+    assert!(disk.free() + (1 << 20) > empty, "{} of {empty} are free", disk.free());
+
+    // Not a byte is left: what there is can be seen and removed.
+    let small = "FROM busybox\nRUN head -c 4m /dev/urandom > /big\n";
+    bench.build("small", small, &[]).ok();
+    disk.fill();
+    bench.rbuild(["images"]).ok();
+    bench.rbuild(["rmi", "small"]).ok();
+    bench.rbuild(["prune", "-a"]).ok();
+    assert!(disk.free() > 4 << 20, "{}", disk.free());
+    bench.rbuild(["check"]).ok();
+    disk.unfill();
+    bench.build("small", small, &[]).ok();
+    bench.rbuild(["check"]).ok();
+}
