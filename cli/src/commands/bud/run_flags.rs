@@ -234,7 +234,10 @@ impl RunFlags {
             ("uts", space(self.uts)),
             ("cgroupns", space(self.cgroupns)),
             ("userns", space(self.userns)),
-            ("isolation", self.isolation.clone().filter(|isolation| !isolation.is_empty())),
+            (
+                "isolation",
+                self.isolation.filter(|i| *i == Isolation::Chroot).map(|_| "chroot".to_owned()),
+            ),
         ] {
             value.iter().for_each(|value| add(flag, value));
         }

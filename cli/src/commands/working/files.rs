@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use builder::plan::Chmod;
 use builder::working::{self, Files, GitAccess, Source, Working};
-use builder::{GitUrl, SourceFile};
+use builder::{Agent, GitUrl, SourceFile};
 use clap::Args;
 
 use super::from::PullFlags;
@@ -58,10 +58,18 @@ impl Add {
             true => agent_of(text),
             false => agent_of(&format!("default={text}")),
         });
+        let agent = match agent.transpose()? {
+            None => None,
+            Some((_, Agent::Socket(socket))) => Some(socket),
+            Some((_, Agent::Keys(_))) => {
+                return Err(Failure::usage("--ssh: key files are not supported here")
+                    .hint("give the socket of an agent that has the keys"));
+            }
+        };
         let git = GitAccess {
             keep_git_dir: self.keep_git_dir.unwrap_or(false),
             search_path: std::env::var_os("PATH").unwrap_or_default(),
-            agent: agent.transpose()?.map(|(_, socket)| socket),
+            agent,
             proxies: config::proxies(),
         };
         self.flags.run(app, Some(git))
