@@ -16,8 +16,8 @@ pub(crate) struct Usage {
     pub(crate) wall: f64,
     /// Seconds of CPU, user and system, of the program and its children.
     pub(crate) cpu: f64,
-    /// Bytes: the largest process, or, where memory was sampled, the tree at its largest if that
-    /// is more.
+    /// Bytes: the process tree at its largest, where memory was sampled; else nothing. (What the kernel
+    /// counts of a child begins with what its parent had.)
     pub(crate) peak: u64,
 }
 
@@ -68,11 +68,7 @@ pub(crate) fn run(command: &mut Command, scratch: &Path, sample: bool) -> Result
         let end = last_lines(&text);
         return Err(Failure::new(format!("{command:?} ended with {status:#x}: {end}")));
     }
-    Ok(Usage {
-        wall: wall.as_secs_f64(),
-        cpu: cpu(&rusage) + strays,
-        peak: u64::try_from(rusage.ru_maxrss).unwrap_or_default().saturating_mul(1024).max(tree),
-    })
+    Ok(Usage { wall: wall.as_secs_f64(), cpu: cpu(&rusage) + strays, peak: tree })
 }
 
 fn cpu(rusage: &libc::rusage) -> f64 {
