@@ -66,7 +66,7 @@ impl Layout {
         if read_small(&root.join("oci-layout"))?.is_some() {
             return Layout::open(root);
         }
-        let ours = ["blobs", "index.json"];
+        let ours = ["blobs", "index.json", "oci-layout"];
         let odd = file::list(root)?.into_iter().find(|name| {
             !name.to_str().is_some_and(|name| ours.contains(&name) || name.starts_with(".tmp-"))
         });

@@ -104,6 +104,7 @@ fn create(root: &Path, user_xattr: bool) -> Result<Catalog> {
     let occupied = file::list(root)?.into_iter().find(|name| {
         let name = name.to_string_lossy();
         !DIRECTORIES.contains(&&*name)
+            && name != "reserve"
             && !name.starts_with("catalog.db")
             && !name.starts_with(".tmp-")
     });

@@ -74,7 +74,7 @@ insecure = true
         assert_eq!(theirs.text(), image.digest.to_string());
     }
     let blocked = bench.rcopy(["digest", "docker://x.bad.example/a:1"]);
-    blocked.fails(&["x.bad.example/a is blocked by", "registries.conf (registry[2]"]);
+    blocked.fails(&["x.bad.example/a:1 is blocked by", "registries.conf (registry[2]"]);
 
     // Drop-ins come later and win; a file that a flag names replaces the user's.
     bench.write(

@@ -126,12 +126,9 @@ fn what_is_no_layout_is_refused() {
 fn broken_indexes_are_named_and_not_read_for_ever() {
     let (_directory, layout) = layout();
     let path = layout.path().join("index.json");
-    for text in [
-        "",
-        "{",
-        r#"{"schemaVersion":1,"manifests":[]}"#,
-        r#"{"schemaVersion":2,"manifests":[{}]}"#,
-    ] {
+    for text in
+        ["{", r#"{"schemaVersion":1,"manifests":[]}"#, r#"{"schemaVersion":2,"manifests":[{}]}"#]
+    {
         fs::write(&path, text).unwrap();
         assert_eq!(layout.entries().unwrap_err().kind(), Kind::Invalid, "{text}");
     }
