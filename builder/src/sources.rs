@@ -133,6 +133,7 @@ impl Sources {
                 Some(Agent::Socket(socket)) => Some(socket.clone()),
                 _ => None,
             },
+            keys_alone: matches!(request.ssh.get("default"), Some(Agent::Keys(_))),
             proxies: request.proxy.clone().into_iter().collect(),
             authorization,
         })

@@ -82,6 +82,7 @@ impl GitAccess {
         Surroundings {
             search_path: self.search_path.clone(),
             agent: self.agent.clone(),
+            keys_alone: false,
             proxies: self.proxies.clone(),
             authorization: Vec::new(),
         }

@@ -27,6 +27,8 @@ pub(crate) struct Surroundings {
     pub(crate) search_path: OsString,
     /// The socket of an ssh agent.
     pub(crate) agent: Option<PathBuf>,
+    /// Instead of an agent there are key files, which git cannot be given.
+    pub(crate) keys_alone: bool,
     /// Proxy variables.
     pub(crate) proxies: Vec<(String, String)>,
     /// Value of the `Authorization` header, by host; an empty host means every one.
@@ -43,6 +45,12 @@ pub(super) struct Git<'a> {
 impl Git<'_> {
     /// Runs a command of git in a directory; what it printed.
     pub(super) fn run(&self, directory: &Path, arguments: &[&str]) -> Result<String> {
+        let plain = ["http://", "https://", "git://"];
+        if self.with.keys_alone && !plain.iter().any(|scheme| self.url.remote.starts_with(scheme)) {
+            let reason = "--ssh default names key files, which serve RUN only: give the socket of an \
+                          agent that has the keys";
+            return Err(self.failed(Kind::Invalid, reason.to_owned()));
+        }
         let mut command = Command::new("git");
         command.args(arguments).current_dir(directory).env_clear();
         command.envs(self.environment());
@@ -209,4 +217,24 @@ fn shortened(said: &str) -> String {
     let told = if told.is_empty() { lines.collect() } else { told };
     let text = told.join("; ");
     text.chars().filter(|c| !c.is_control()).take(600).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_files_are_refused_where_ssh_would_need_them() {
+        let with = Surroundings { keys_alone: true, ..Surroundings::default() };
+        let directory = tempfile::tempdir().unwrap();
+        let refused = |address: &str| {
+            let url = GitUrl::parse(address).unwrap();
+            let git = Git { url: &url, with: &with, task: &Task::silent() };
+            let told = git.run(directory.path(), &["version"]).err();
+            told.is_some_and(|error| task::chain(&error).join(": ").contains("key files"))
+        };
+        assert!(refused("git@host.example:team/app.git"));
+        assert!(refused("ssh://git@host.example/team/app.git"));
+        assert!(!refused("https://host.example/team/app.git"));
+    }
 }
