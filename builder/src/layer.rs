@@ -1,10 +1,10 @@
-//! Layers: a step's changes as a compressed tar stream, made beside the work of later steps.
+//! Layers: a step's changes as a tar stream, made beside the work of later steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use layers::{Compression, DiffOptions, LayerInfo, LayerWriter, Root, Stack};
-use store::{SnapshotId, StepRecord};
+use layers::{Compression, LayerInfo};
+use store::{SnapshotId, StepRecord, Store};
 use task::Task;
 use tokio::task::JoinHandle;
 use transport::bridge;
@@ -89,7 +89,7 @@ pub(crate) async fn obtain(
         return Ok(info);
     }
     let made = build.made(id).ok_or(Error::Panicked)?;
-    if let Some(remote) = made.remote.filter(|remote| remote.form == form.to_string()) {
+    if let Some(remote) = made.remote.filter(|remote| form.is_met_by(&remote.form)) {
         let imports = build.imports(task).await;
         match imports.fetch(&build.env.store, &remote, task).await {
             Ok(()) => {
@@ -119,17 +119,32 @@ pub(crate) async fn obtain(
     .await
 }
 
-/// The layer of a step in this form, if it was made before.
+/// The layer of a step in this form, if it was made before. One that was compressed when its image
+/// left the store serves both forms.
 pub(crate) fn known(build: &Build, id: StepId, form: Form) -> Result<Option<LayerInfo>> {
+    let action = "asking the cache for a layer";
+    let store = &build.env.store;
     let key = build.key_of(id).ok_or(Error::Panicked)?;
-    let known = build.env.store.step(name(key, form).0);
-    Ok(known.during("asking the cache for a layer")?.and_then(|record| record.layer))
+    let recall = |form: Form| -> Result<Option<LayerInfo>> {
+        Ok(store.step(name(key, form).0).during(action)?.and_then(|record| record.layer))
+    };
+    let (left, packed) = (form.left(), form.packed());
+    if form != left && form != packed {
+        return recall(form);
+    }
+    if let Some(info) = recall(packed)? {
+        return Ok(Some(info));
+    }
+    let Some(info) = recall(left)? else { return Ok(None) };
+    let compressed = store.packed(info.descriptor.digest).during(action)?;
+    Ok(compressed.or_else(|| (form == left).then_some(info)))
 }
 
 /// What decides the bytes of a layer besides the files in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Form {
-    pub(crate) compression: Compression,
+    /// `None`: it stays unpacked until it leaves the store.
+    pub(crate) compression: Option<Compression>,
     /// No file is younger than this.
     pub(crate) clamp: Option<i64>,
 }
@@ -137,13 +152,31 @@ pub(crate) struct Form {
 impl Form {
     /// The form a request's image has its layers in.
     pub(crate) fn of(request: &Request) -> Form {
-        Form { compression: request.compression, clamp: request.clamp() }
+        let compression = Some(request.compression).filter(|_| !request.leaves_layers());
+        Form { compression, clamp: request.clamp() }
+    }
+
+    fn left(self) -> Form {
+        Form { compression: None, ..self }
+    }
+
+    /// The form that the store gives layers which leave it.
+    fn packed(self) -> Form {
+        Form { compression: Some(Store::PACKED), ..self }
+    }
+
+    /// Whether a layer in the form that a cache names is as good as one in this form.
+    fn is_met_by(self, form: &str) -> bool {
+        form == self.to_string() || (self == self.left() && form == self.packed().to_string())
     }
 }
 
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} {:?}", self.compression.encoding, self.compression.level)?;
+        match self.compression {
+            Some(Compression { encoding, level }) => write!(f, "{encoding:?} {level:?}")?,
+            None => f.write_str("Left")?,
+        }
         match self.clamp {
             Some(clamp) => write!(f, " clamp {clamp}"),
             None => Ok(()),
@@ -181,21 +214,13 @@ pub(crate) fn make(
 ) -> Result<LayerInfo> {
     let action = "making a layer";
     let store = &build.env.store;
-    let stack = store.stack(snapshot).during(action)?;
-    let Some((top, below)) = stack.lower.split_first() else { return Err(Error::Panicked) };
-    let upper = Root::open(top).during(action)?;
-    let lower = if below.is_empty() {
-        None
-    } else {
-        let stack = Stack { lower: below.to_vec(), top: None, user_xattr: stack.user_xattr };
-        Some(stack.mount().during(action)?)
+    let Some(compression) = form.compression else {
+        return store.derive(snapshot, form.clamp, task).during(action);
     };
-    let options =
-        DiffOptions { user_xattr: stack.user_xattr, clamp: form.clamp, ..DiffOptions::default() };
     let blob = store.writer().during(action)?;
-    let mut layer = LayerWriter::new(blob, form.compression, build.env.threads);
-    layers::diff(&upper, lower.as_ref(), &mut layer, &options, task).during(action)?;
-    let (blob, info) = layer.finish().during(action)?;
+    let threads = build.env.threads;
+    let (blob, info) =
+        store.write_layer(snapshot, form.clamp, compression, threads, blob, task).during(action)?;
     blob.commit(Some(&info.descriptor)).during(action)?;
     Ok(info)
 }

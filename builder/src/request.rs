@@ -9,6 +9,7 @@ use image::{Descriptor, Digest, Platform, Reference};
 use layers::Compression;
 
 use crate::debug::Debugging;
+use crate::image_options::Squash;
 use crate::{
     Agent, Allow, Attest, CacheRequest, Explanation, GitUrl, HttpUrl, ImageOptions, Input,
     InputRules, RunOptions, Sources, Stream,
@@ -188,6 +189,10 @@ pub struct Request {
     /// How layers are compressed. Without an encoding of the user's, gzip: every registry and
     /// every runtime reads it.
     pub compression: Compression,
+    /// Whether layers may stay unpacked, to be compressed when the image first leaves the store;
+    /// its manifest is another one then. They do where nothing of this build needs the manifest
+    /// that will leave.
+    pub defer: bool,
     /// How many steps may run at once; at least 1.
     pub jobs: usize,
     /// What the cache is asked and what it is given.
@@ -235,6 +240,7 @@ impl Request {
             source_date_epoch: None,
             format: Format::default(),
             compression: Compression { encoding: image::Encoding::Gzip, level: None },
+            defer: false,
             jobs: 4,
             cache: CacheRequest::default(),
             proxy: BTreeMap::new(),
@@ -260,6 +266,18 @@ impl Request {
     /// No file in a layer or an output is newer than this.
     pub(crate) fn clamp(&self) -> Option<i64> {
         self.source_date_epoch.filter(|_| !self.image.keep_times)
+    }
+
+    /// Whether layers stay unpacked in the store.
+    pub(crate) fn leaves_layers(&self) -> bool {
+        let leaves = |output: &Output| matches!(output, Output::Image(_) | Output::ByDigest(_));
+        self.defer
+            && !self.push
+            && !self.outputs.iter().any(leaves)
+            && !self.attest.any()
+            && !self.image.force_compression
+            && self.image.squash == Squash::None
+            && !self.cache.exports()
     }
 
     /// Whether an image is made, not only files.

@@ -212,6 +212,10 @@ async fn below(build: &Arc<Build>, target: &Target, task: &Arc<Task>) -> Result<
     let Some(key) = &target.image.base else { return Ok(Vec::new()) };
     let base = &build.bases[key];
     let parts = parts_of(&base.image);
+    let parts = match build.request.leaves_layers() {
+        true => parts,
+        false => packed(build, parts, task).await?,
+    };
     let wanted = build.request.compression;
     let ours = move |part: &Part| {
         part.blob.media_type.layer_encoding() == Some(wanted.encoding) && wanted.level.is_none()
@@ -225,6 +229,23 @@ async fn below(build: &Arc<Build>, target: &Target, task: &Arc<Task>) -> Result<
         let each = parts.iter().map(|part| match ours(part) {
             true => Ok(part.blob.bare()),
             false => recompressed(&build, part, &task),
+        });
+        each.collect()
+    })
+    .await
+}
+
+/// The layers of a base with those compressed that stand unpacked in the store.
+async fn packed(build: &Arc<Build>, parts: Vec<Part>, task: &Arc<Task>) -> Result<Vec<Part>> {
+    let (store, task) = (build.env.store.clone(), Arc::clone(task));
+    bridge::blocking(move || {
+        let each = parts.into_iter().map(|part| {
+            let info =
+                store.pack(part.blob.digest, &task).during("compressing layers of the base")?;
+            Ok(match info {
+                Some(info) => Part { blob: info.descriptor, ..part },
+                None => part,
+            })
         });
         each.collect()
     })

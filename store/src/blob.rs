@@ -172,7 +172,8 @@ pub(crate) fn read_document(
 }
 
 impl Store {
-    /// Where the blob's file is, if the store has it. Read it, never change it: mode 0444.
+    /// Where the blob's file is, if the store has it; a derived layer has none. Read it, never
+    /// change it: mode 0444.
     pub fn blob_path(&self, digest: Digest) -> PathBuf {
         file::blob_path(&self.path().join("blobs"), digest)
     }
@@ -202,16 +203,21 @@ impl Store {
         Ok(size.map(i64::unsigned_abs))
     }
 
-    /// Opens a blob for reading; it is pinned.
+    /// Opens a blob for reading; it is pinned. A derived layer is written into a file without a
+    /// name for that.
     ///
     /// # Errors
-    /// [`Error::NoBlob`], [`Error::File`], [`Error::Catalog`].
+    /// [`Error::NoBlob`], [`Error::File`], [`Error::Catalog`]; of a derived layer those of
+    /// [`Store::write_layer`] and [`Error::Changed`].
     pub fn open_blob(&self, digest: Digest) -> Result<File> {
         let missing = || Error::NoBlob { digest, place: self.path().to_owned() };
         if !self.contains(digest)? {
             return Err(missing());
         }
-        file::open(&self.blob_path(digest))?.ok_or_else(missing)
+        match file::open(&self.blob_path(digest))? {
+            Some(file) => Ok(file),
+            None => self.reproduce(digest, &task::Task::silent())?.ok_or_else(missing),
+        }
     }
 
     /// Reads a document (a manifest, index or config) and checks its size and digest.

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The version of the schema below, kept in SQLite's `user_version`.
-pub(crate) const SCHEMA_VERSION: i64 = 2;
+pub(crate) const SCHEMA_VERSION: i64 = 3;
 
 /// Values are up to megabytes long. Their table has row ids and its key an index: in a table without
 /// row ids SQLite reads whole values to compare keys.
@@ -26,7 +26,9 @@ CREATE UNIQUE INDEX memos_key ON memos(space, key);
 
 const SCHEMA: &str = "
 -- Content. A row is made in the transaction that moves the file into place.
-CREATE TABLE blobs(digest BLOB PRIMARY KEY, size INTEGER NOT NULL, added INTEGER NOT NULL) WITHOUT ROWID;
+-- One with a snapshot has no file: it is the layer of that, no file in it younger than `clamp`; `packed` is what it is
+-- compressed. The snapshot is there as long as the row is.
+CREATE TABLE blobs(digest BLOB PRIMARY KEY, size INTEGER NOT NULL, added INTEGER NOT NULL, snapshot BLOB, clamp INTEGER, packed TEXT) WITHOUT ROWID;
 -- Manifests and indexes that were published, with all that is below them.
 CREATE TABLE nodes(digest BLOB PRIMARY KEY, descriptor TEXT NOT NULL, config BLOB, chain BLOB, published INTEGER) WITHOUT ROWID;
 CREATE TABLE edges(parent BLOB NOT NULL, child BLOB NOT NULL, PRIMARY KEY(parent, child)) WITHOUT ROWID;
@@ -219,7 +221,14 @@ impl Catalog {
         self.write("bringing the catalog up to this version", |db| {
             let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
             if version == 1 {
-                db.execute_batch(&format!("DROP TABLE memos; {MEMOS} PRAGMA user_version = 2;"))?;
+                db.execute_batch(&format!("DROP TABLE memos; {MEMOS}"))?;
+            }
+            if version <= 2 {
+                db.execute_batch(
+                    "ALTER TABLE blobs ADD COLUMN snapshot BLOB; \
+                     ALTER TABLE blobs ADD COLUMN clamp INTEGER; \
+                     ALTER TABLE blobs ADD COLUMN packed TEXT; PRAGMA user_version = 3;",
+                )?;
             }
             Ok(())
         })

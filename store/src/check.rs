@@ -117,7 +117,10 @@ impl Store {
         let path = self.blob_path(digest);
         let reason = match file::open(&path) {
             Err(error) => error.to_string(),
-            Ok(None) => "its file is missing".to_owned(),
+            Ok(None) => match self.check_derived(digest, task)? {
+                Some(reason) => reason,
+                None => return Ok(None),
+            },
             Ok(Some(file)) => match file::hash(digest.algorithm(), task.reading(file)) {
                 Err(error) if Cancelled::is_in(&error) => return Err(Error::Cancelled(Cancelled)),
                 Err(error) => error.to_string(),

@@ -162,6 +162,18 @@ pub enum Error {
         /// The snapshot.
         id: Digest,
     },
+    /// The files of a snapshot give another layer than they did.
+    #[error(
+        "layer {digest} is made of the files of snapshot {snapshot}, which now give {found}: something other than this program has changed them"
+    )]
+    Changed {
+        /// The layer.
+        digest: Digest,
+        /// The snapshot.
+        snapshot: Digest,
+        /// What its files give now.
+        found: Digest,
+    },
     /// More layers than the kernel stacks.
     #[error("snapshot {id} would lie on {depth} others; the kernel stacks no more than {limit}")]
     TooDeep {
@@ -253,6 +265,7 @@ impl Fault for Error {
             | Error::Digest { .. }
             | Error::Size { .. }
             | Error::DiffId { .. }
+            | Error::Changed { .. }
             | Error::TooDeep { .. } => Kind::Invalid,
             Error::Layer { source, .. } | Error::Document { source, .. } => source.kind(),
             Error::Cancelled(_) => Kind::Cancelled,

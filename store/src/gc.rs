@@ -282,8 +282,11 @@ pub(crate) fn condemn(db: &Connection, plan: &Plan) -> Attempt<()> {
             "DELETE FROM edges WHERE parent = ?",
             "DELETE FROM referrers WHERE referrer = ?",
         ];
-        let of_snapshot: &[&str] =
-            &["DELETE FROM snapshots WHERE id = ?", "DELETE FROM aliases WHERE id = ?"];
+        let of_snapshot: &[&str] = &[
+            "DELETE FROM snapshots WHERE id = ?",
+            "DELETE FROM aliases WHERE id = ?",
+            "DELETE FROM blobs WHERE snapshot = ?",
+        ];
         let statements = match kind {
             Kind::Blob => of_blob,
             Kind::Snapshot => of_snapshot,

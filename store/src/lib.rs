@@ -22,6 +22,9 @@
 //! what a dead process left lies in the directories of its lease, and whoever comes next finds
 //! that its lock is gone.
 //!
+//! The plain layer of a snapshot can be a blob without a file: it is written anew whenever it is
+//! read, and compressed before it leaves ([`Store::derive`], [`Store::seal`]).
+//!
 //! Content is moved into place at once and marked *unsynced* with the boot id; publishing calls
 //! `syncfs` once, then sets the name and clears the marks in one transaction. Opening a store
 //! whose marks bear another boot id checks what they are about.
@@ -32,6 +35,7 @@ mod blob;
 mod catalog;
 mod check;
 mod container;
+mod derived;
 mod error;
 mod file;
 mod flight;

@@ -38,7 +38,7 @@ impl Store {
                     Ok(())
                 })
             };
-            add("SELECT size FROM blobs")?;
+            add("SELECT size FROM blobs WHERE snapshot IS NULL")?;
             add("SELECT coalesce(size, 0) FROM snapshots")
         })?;
         let root = &self.shared().root;

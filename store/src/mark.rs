@@ -8,6 +8,7 @@ use rusqlite::{Connection, Row};
 
 use crate::catalog::{Attempt, Key, Kind, number};
 use crate::gc::{Budget, Collected, Removed, What, Why};
+use crate::step::Info;
 use crate::usage::CacheEntry;
 
 /// Something of the build cache, with what decides whether it stays.
@@ -36,9 +37,12 @@ pub(crate) struct State {
     blobs: HashMap<Digest, u64>,
     snapshots: HashMap<Digest, (Option<Digest>, u64)>,
     aliases: HashMap<Digest, Digest>,
-    /// Children of nodes, and referrers of subjects: both stay with what they belong to.
+    /// Children of nodes, referrers of subjects, compressed forms of derived layers: all stay with
+    /// what they belong to.
     kept_by: HashMap<Digest, Vec<Digest>>,
     chains: HashMap<Digest, Digest>,
+    /// The snapshots that layers without a file are made of.
+    derived: HashMap<Digest, Digest>,
     live_blobs: HashSet<Digest>,
     live_snapshots: HashSet<Digest>,
 }
@@ -116,8 +120,17 @@ impl Plan {
 impl State {
     fn read(db: &Connection) -> Attempt<State> {
         let mut state = State::default();
-        each(db, "SELECT digest, size FROM blobs", |row| {
-            state.blobs.insert(key(row, 0)?, row.get::<_, i64>(1)?.unsigned_abs());
+        each(db, "SELECT digest, size, snapshot, packed FROM blobs", |row| {
+            let (digest, snapshot) = (key(row, 0)?, row.get::<_, Option<Key>>(2)?);
+            // A derived layer takes no room but its snapshot's.
+            let size = if snapshot.is_some() { 0 } else { row.get::<_, i64>(1)?.unsigned_abs() };
+            state.blobs.insert(digest, size);
+            state.derived.extend(snapshot.map(|snapshot| (digest, snapshot.0)));
+            let packed = row.get::<_, Option<String>>(3)?;
+            let packed = packed.and_then(|text| serde_json::from_str::<Info>(&text).ok());
+            if let Some(info) = packed {
+                state.kept_by.entry(digest).or_default().push(info.descriptor.digest);
+            }
             Ok(())
         })?;
         each(db, "SELECT id, parent, coalesce(size, 0) FROM snapshots", |row| {
@@ -158,6 +171,7 @@ impl State {
                     let kept = self.kept_by.get(&digest).into_iter().flatten();
                     todo.extend(kept.map(|child| (Kind::Blob, *child)));
                     todo.extend(self.chains.get(&digest).map(|chain| (Kind::Snapshot, *chain)));
+                    todo.extend(self.derived.get(&digest).map(|id| (Kind::Snapshot, *id)));
                 }
                 Kind::Snapshot => {
                     let here = self.snapshots.contains_key(&digest);

@@ -340,7 +340,10 @@ impl Store {
             .map(|root| root.descriptor)
             .collect();
         match found.as_slice() {
-            [] => Ok(None),
+            [] => match format!("sha256:{hex}").parse() {
+                Ok(digest) => self.became(digest),
+                Err(_) => Ok(None),
+            },
             [one] => Ok(self.contains(one.digest)?.then(|| one.clone())),
             several => Err(Error::Ambiguous {
                 name: prefix.to_owned(),

@@ -85,6 +85,7 @@ pub(crate) fn drop_snapshot(db: &Connection, shared: &Shared, digest: Digest) ->
     for id in above.collect::<rusqlite::Result<Vec<_>>>()? {
         db.execute("DELETE FROM snapshots WHERE id = ?", [id])?;
         db.execute("DELETE FROM aliases WHERE id = ?", [id])?;
+        db.execute("DELETE FROM blobs WHERE snapshot = ?", [id])?;
         db.execute("DELETE FROM pins WHERE kind = ? AND digest = ?", params![Kind::Snapshot, id])?;
         shared.discard(&shared.snapshot_path(id.0))?;
     }

@@ -21,11 +21,32 @@ pub struct StepRecord {
     pub note: serde_json::Value,
 }
 
+/// A layer as the catalog writes it down.
 #[derive(Serialize, Deserialize)]
-struct Info {
-    descriptor: Descriptor,
+pub(crate) struct Info {
+    pub(crate) descriptor: Descriptor,
     diff_id: Digest,
     uncompressed: u64,
+}
+
+impl From<&LayerInfo> for Info {
+    fn from(layer: &LayerInfo) -> Info {
+        Info {
+            descriptor: layer.descriptor.clone(),
+            diff_id: layer.diff_id,
+            uncompressed: layer.uncompressed,
+        }
+    }
+}
+
+impl From<Info> for LayerInfo {
+    fn from(info: Info) -> LayerInfo {
+        LayerInfo {
+            descriptor: info.descriptor,
+            diff_id: info.diff_id,
+            uncompressed: info.uncompressed,
+        }
+    }
 }
 
 /// Last use is noted no more often than this, in seconds: a warm build writes less.
@@ -72,11 +93,7 @@ impl Store {
                 db.prepare_cached("UPDATE steps SET used = ? WHERE key = ?")?
                     .execute(params![now, Key(key)])?;
             }
-            let layer = info.map(|info| LayerInfo {
-                descriptor: info.descriptor,
-                diff_id: info.diff_id,
-                uncompressed: info.uncompressed,
-            });
+            let layer = info.map(LayerInfo::from);
             let note = serde_json::from_str(&note).unwrap_or_default();
             Ok(Some(StepRecord { snapshot, layer, note }))
         })
@@ -87,11 +104,7 @@ impl Store {
     /// # Errors
     /// [`crate::Error::Catalog`].
     pub fn record_step(&self, key: Digest, record: &StepRecord) -> Result<()> {
-        let info = record.layer.as_ref().map(|layer| Info {
-            descriptor: layer.descriptor.clone(),
-            diff_id: layer.diff_id,
-            uncompressed: layer.uncompressed,
-        });
+        let info = record.layer.as_ref().map(Info::from);
         let row = params![
             Key(key),
             record.snapshot.map(|id| Key(id.0)),

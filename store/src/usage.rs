@@ -129,7 +129,7 @@ impl Store {
         self.measure(task)?;
         let mut usage = Usage { images: self.image_usage()?, ..Usage::default() };
         self.shared().catalog.read("adding up", |db| {
-            each(db, "SELECT size FROM blobs", |row| {
+            each(db, "SELECT size FROM blobs WHERE snapshot IS NULL", |row| {
                 usage.blobs.add(row.get::<_, i64>(0)?.unsigned_abs());
                 Ok(())
             })?;

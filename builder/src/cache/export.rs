@@ -105,7 +105,8 @@ async fn step(
         return Err(Error::Panicked);
     };
     let own = Form::of(&build.request);
-    let wanted = to.compression.map_or(own, |compression| Form { compression, ..own });
+    let wanted =
+        to.compression.map_or(own, |compression| Form { compression: Some(compression), ..own });
     let here = made.snapshot.is_some();
     let (info, form) = match &made.remote {
         // It is where it came from, and perhaps nowhere else: nothing is fetched to say so.

@@ -43,6 +43,13 @@ pub struct CacheRequest {
     pub inline: bool,
 }
 
+impl CacheRequest {
+    /// Whether steps are given away.
+    pub(crate) fn exports(&self) -> bool {
+        self.inline || !self.to.is_empty()
+    }
+}
+
 /// A cache to ask.
 #[derive(Debug, Clone)]
 pub struct CacheFrom {

@@ -191,6 +191,15 @@ impl<'a> Access<'a> {
         }
     }
 
+    /// An image of the store as it leaves: layers that stand there unpacked are compressed.
+    fn sealed(&self, location: &Location, task: &Task) -> Result<Location, Failure> {
+        let Location::Store(name) = location else { return Ok(location.clone()) };
+        let store = self.app.store()?;
+        let found = lookup::require(store, name)?;
+        let sealed = store.seal(&found.descriptor, task)?;
+        Ok(Location::Store(found.name.unwrap_or_else(|| sealed.digest.to_string())))
+    }
+
     /// The names beside this one.
     ///
     /// # Errors
@@ -295,7 +304,8 @@ pub(crate) fn copy_between(
     options: &CopyOptions,
     task: &Task,
 ) -> Result<Descriptor, Failure> {
-    let (from, to) = (source.source(from)?, sink.sink(to, task)?);
+    let from = source.sealed(from, task)?;
+    let (from, to) = (source.source(&from)?, sink.sink(to, task)?);
     Ok(source.app.wait(transport::copy(&*from, &*to, gate, options, task))??)
 }
 

@@ -139,7 +139,9 @@ fn a_catalog_of_the_first_version_is_brought_up() {
     file.execute_batch(
         "DROP TABLE memos; CREATE TABLE memos(space TEXT NOT NULL, key BLOB NOT NULL, \
          value BLOB NOT NULL, used INTEGER NOT NULL, PRIMARY KEY(space, key)) WITHOUT ROWID; \
-         INSERT INTO memos VALUES('s', x'01', x'02', 3); PRAGMA user_version = 1;",
+         INSERT INTO memos VALUES('s', x'01', x'02', 3); \
+         ALTER TABLE blobs DROP COLUMN snapshot; ALTER TABLE blobs DROP COLUMN clamp; \
+         ALTER TABLE blobs DROP COLUMN packed; PRAGMA user_version = 1;",
     )
     .unwrap();
     drop(file);

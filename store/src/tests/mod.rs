@@ -3,6 +3,7 @@
 mod blobs;
 mod containers;
 mod crash;
+mod derived;
 mod gc;
 mod layers;
 mod layouts;

@@ -179,11 +179,13 @@ impl Source for StoreImage {
     async fn resolve(&self) -> Result<Descriptor, Cause> {
         let name = self.name.clone().unwrap_or_default();
         self.on_store(move |store| {
-            if let Some(found) = store.resolve(&name)? {
-                return Ok(found);
-            }
-            if let Some(found) = store.find(&name)? {
-                return Ok(found);
+            let found = match store.resolve(&name)? {
+                Some(found) => Some(found),
+                None => store.find(&name)?,
+            };
+            if let Some(found) = found {
+                // Layers that were never compressed are before they leave.
+                return Ok(store.seal(&found, &Task::silent())?);
             }
             let place = format!("the store {}", store.path().display());
             Err(Error::NoImage { name, place, known: Vec::new() }.into())

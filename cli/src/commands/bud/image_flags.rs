@@ -59,8 +59,10 @@ pub(super) struct ImageFlags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", env = "BUILDAH_LAYERS", hide_env = true)]
     layers: Option<bool>,
     /// How layers are compressed
-    #[arg(long, value_enum, default_value = "gzip")]
-    compression: CompressionName,
+    ///
+    /// Without this, with gzip, and not before the image leaves the store.
+    #[arg(long, value_enum)]
+    compression: Option<CompressionName>,
     /// Compression level, in the encoder's own scale
     #[arg(long, value_name = "LEVEL")]
     compression_level: Option<i32>,
@@ -181,12 +183,23 @@ impl ImageFlags {
         let encoding = match (outputs.compression, self.disable_compression) {
             (Some(name), _) => name.encoding(),
             (None, true) => Encoding::Plain,
-            (None, false) => self.compression.encoding(),
+            (None, false) => self.compression.map_or(Encoding::Gzip, CompressionName::encoding),
         };
         match outputs.level {
             Some(level) => checked(encoding, Some(level), "compression-level"),
             None => checked(encoding, self.compression_level, "--compression-level"),
         }
+    }
+
+    /// Whether nothing was said of how layers are compressed.
+    pub(super) fn compression_is_free(&self, outputs: &Settings) -> bool {
+        self.compression.is_none()
+            && self.compression_level.is_none()
+            && !self.disable_compression
+            && !self.force_compression
+            && outputs.compression.is_none()
+            && outputs.level.is_none()
+            && outputs.force.is_none()
     }
 
     /// The time of everything: the flag's, the build argument's or the environment's.
