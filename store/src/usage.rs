@@ -129,11 +129,14 @@ impl Store {
         self.measure(task)?;
         let mut usage = Usage { images: self.image_usage()?, ..Usage::default() };
         self.shared().catalog.read("adding up", |db| {
-            each(db, "SELECT size FROM blobs WHERE snapshot IS NULL", |row| {
+            each(db, "SELECT size FROM blobs", |row| {
                 usage.blobs.add(row.get::<_, i64>(0)?.unsigned_abs());
                 Ok(())
             })?;
-            each(db, "SELECT coalesce(size, 0) FROM snapshots", |row| {
+            // A snapshot that is also the layer of an image counts as that.
+            let alone = "SELECT coalesce(size, 0) FROM snapshots WHERE id NOT IN \
+                         (SELECT snapshot FROM blobs WHERE snapshot IS NOT NULL)";
+            each(db, alone, |row| {
                 usage.snapshots.add(row.get::<_, i64>(0)?.unsigned_abs());
                 Ok(())
             })

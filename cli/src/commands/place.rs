@@ -192,7 +192,10 @@ impl<'a> Access<'a> {
     }
 
     /// An image of the store as it leaves: layers that stand there unpacked are compressed.
-    fn sealed(&self, location: &Location, task: &Task) -> Result<Location, Failure> {
+    ///
+    /// # Errors
+    /// It does not exist; the files of a layer were changed.
+    pub(crate) fn sealed(&self, location: &Location, task: &Task) -> Result<Location, Failure> {
         let Location::Store(name) = location else { return Ok(location.clone()) };
         let store = self.app.store()?;
         let found = lookup::require(store, name)?;

@@ -248,7 +248,7 @@ impl Copy {
                 return plan(app, &*source.source(&from)?, &options, task);
             }
             let gate = app.gate()?;
-            let opened = source.source(&from)?;
+            let opened = source.source(&source.sealed(&from, task)?)?;
             let root = copy_to_all(app, &*opened, &sink, &names, &*gate, &options, task)?;
             if options.signatures {
                 let all = app.places.lookaside(&app.globals.registries)?;
