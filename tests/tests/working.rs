@@ -333,6 +333,40 @@ fn working_containers_survive_and_are_changed_by_one_at_a_time() {
 }
 
 #[test]
+fn chroot_isolation_shares_the_namespaces_of_the_machine() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    let spaces = ["pid", "ipc", "uts", "cgroup", "mnt"];
+    let own = spaces.map(|name| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap());
+    let shared = |more: &[&str], container: &str| {
+        let paths = spaces.map(|name| format!("readlink /proc/self/ns/{name}")).join("; ");
+        let words = [&["run"], more, &[container, "sh", "-c", &paths]].concat();
+        let seen = bench.rbuild(words).ok();
+        let seen: Vec<&str> = seen.text().lines().collect();
+        let same = own.iter().zip(seen).map(|(own, seen)| own.to_str() == Some(seen));
+        same.collect::<Vec<_>>()
+    };
+    bench.rbuild(["from", "--name", "oci", "busybox"]).ok();
+    bench.rbuild(["from", "--name", "chroot", "--isolation=chroot", "busybox"]).ok();
+    let mut command = bench.command("rbuild");
+    let command = command.args(["from", "--name", "variable", "busybox"]);
+    run(command.env("BUILDAH_ISOLATION", "chroot")).ok();
+    let all_but_mounts = [true, true, true, true, false];
+    assert_eq!(shared(&[], "oci"), [false; 5]);
+    assert_eq!(shared(&["--cgroupns=host"], "oci"), [false, false, false, true, false]);
+    assert_eq!(shared(&["--isolation=chroot"], "oci"), all_but_mounts);
+    assert_eq!(shared(&[], "chroot"), all_but_mounts);
+    assert_eq!(shared(&[], "variable"), all_but_mounts);
+    // What the command changes stays, as with the other.
+    bench.rbuild(["run", "chroot", "sh", "-c", "echo kept >/kept; hostname"]).ok();
+    bench.rbuild(["commit", "-q", "chroot", "made"]).ok();
+    assert_eq!(bench.rbuild(["run", "--rm", "made", "cat", "/kept"]).ok().text(), "kept");
+}
+
+#[test]
 fn what_cannot_be_had_is_refused_by_name() {
     if !root() {
         return;
@@ -343,7 +377,8 @@ fn what_cannot_be_had_is_refused_by_name() {
     let file = bench.write("file", "x").display().to_string();
     let cases: &[(&[&str], &str)] = &[
         (&["from", "--userns=private", "busybox"], "--userns"),
-        (&["from", "--cgroupns=host", "busybox"], "--cgroupns"),
+        (&["from", "--cgroupns=moon", "busybox"], "--cgroupns"),
+        (&["from", "--isolation=chroot", "--pid=private", "busybox"], "--isolation=chroot"),
         (&["from", "--isolation=moon", "busybox"], "--isolation"),
         (&["from", "--pull=never", "no-such-image"], "no-such-image"),
         (&["from", "--network=bridge", "busybox"], "--network"),

@@ -9,7 +9,7 @@ use runtime::{Bundle, Container, Mount, Overrides, Propagation, StartOptions, St
 use store::{CacheMount, Sharing, Store};
 use task::{Kind, Task};
 
-use super::settings::{Settings, isolation};
+use super::settings::{Settings, as_chroot, isolation};
 use super::{HistoryFlag, env, wants_history};
 use crate::app::{App, Reach};
 use crate::commands::container_flags::ContainerFlags;
@@ -28,14 +28,14 @@ pub(crate) struct RunFlags {
     /// Do not mount /etc/hosts
     #[arg(long, help_heading = "Working container")]
     no_hosts: bool,
-    /// Isolation: oci or rootless, which are one
+    /// Isolation: oci or rootless, which are one, or chroot (default: as `from` was told)
     #[arg(long, value_name = "TYPE", help_heading = "Working container")]
     isolation: Option<String>,
     /// Accepted for scripts: crun and runc mean the runtime that is built in
     #[arg(long, value_name = "RUNTIME", help_heading = "Working container")]
     runtime: Option<String>,
-    /// Cgroup namespace: private
-    #[arg(long, value_name = "private", help_heading = "Working container")]
+    /// Cgroup namespace: private (default) or host
+    #[arg(long, value_name = "private|host", help_heading = "Working container")]
     cgroupns: Option<String>,
     /// Refused: the runtime is built in
     #[arg(long, value_name = "FLAG", hide = true, allow_hyphen_values = true)]
@@ -78,8 +78,8 @@ impl RunFlags {
             return no("--no-pivot".to_owned(), "the root is always pivoted");
         }
         match self.cgroupns.as_deref() {
-            None | Some("private") => Ok(()),
-            Some(other) => no(format!("--cgroupns={other}"), "private is"),
+            None | Some("private" | "host") => Ok(()),
+            Some(other) => no(format!("--cgroupns={other}"), "private and host are"),
         }
     }
 }
@@ -127,6 +127,10 @@ pub(crate) fn run(
     let mut overrides = wish.container.without_mounts(command, terminal)?;
     overrides.mounts.extend(mounts);
     let mut overrides = together(&settings, overrides, wish.container.names_network())?;
+    overrides.host_cgroup |= wish.flags.cgroupns.as_deref() == Some("host");
+    if isolation(wish.flags.isolation.as_deref())? {
+        as_chroot(&mut overrides);
+    }
     let config = working.state.config.config.clone();
     proxies_last(&mut overrides, &config.env);
     let hostname = overrides.hostname.get_or_insert_with(|| working.id()[..12].to_owned()).clone();
@@ -198,6 +202,8 @@ fn together(settings: &Settings, now: Overrides, network: bool) -> Result<Overri
         host_pid: kept.host_pid || now.host_pid,
         host_ipc: kept.host_ipc || now.host_ipc,
         host_uts: kept.host_uts || now.host_uts,
+        host_cgroup: kept.host_cgroup,
+        host_proc: kept.host_proc,
         memory: now.memory.or(kept.memory),
         memory_swap: now.memory_swap.or(kept.memory_swap),
         cpu_quota: now.cpu_quota.or(kept.cpu_quota),

@@ -64,7 +64,8 @@ pub(crate) struct Settings {
     /// IPC namespace: private (default) or host
     #[arg(long, value_name = "private|host", help_heading = "Commands")]
     pub ipc: Option<String>,
-    /// oci and rootless are the one isolation there is
+    /// oci and rootless, which are one (default), or chroot: only mount namespace and capabilities
+    /// are the command's own (default: $BUILDAH_ISOLATION)
     #[arg(long, value_name = "TYPE", help_heading = "Commands")]
     pub isolation: Option<String>,
     /// Memory limit
@@ -112,16 +113,26 @@ fn host(flag: &str, value: Option<&str>) -> Result<bool, Failure> {
     }
 }
 
-/// Which isolation is meant: there is one.
+/// Whether the isolation meant is that of a chroot.
 ///
 /// # Errors
-/// Another one is wanted.
-pub(crate) fn isolation(value: Option<&str>) -> Result<(), Failure> {
+/// One is wanted that there is not.
+pub(crate) fn isolation(value: Option<&str>) -> Result<bool, Failure> {
     match value {
-        None | Some("" | "oci" | "rootless" | "sandbox" | "default") => Ok(()),
+        None | Some("" | "oci" | "rootless" | "sandbox" | "default") => Ok(false),
+        Some("chroot") => Ok(true),
         Some(other) => Err(Failure::usage(format!("--isolation {other:?} is not supported"))
-            .hint("commands run in namespaces of their own: oci")),
+            .hint("oci, rootless and chroot are")),
     }
+}
+
+/// What the command shares with the machine as `--isolation=chroot` wants it.
+pub(crate) fn as_chroot(overrides: &mut Overrides) {
+    overrides.host_pid = true;
+    overrides.host_ipc = true;
+    overrides.host_uts = true;
+    overrides.host_cgroup = true;
+    overrides.host_proc = true;
 }
 
 /// The network of commands: the machine's, as that of RUN.
@@ -141,10 +152,10 @@ impl Settings {
     /// # Errors
     /// Values that are not understood or not supported, by name.
     pub(crate) fn overrides(&self) -> Result<Overrides, Failure> {
-        isolation(self.isolation.as_deref())?;
-        if host("cgroupns", self.cgroupns.as_deref())? {
-            return Err(Failure::usage("--cgroupns=host is not supported")
-                .hint("commands have a cgroup namespace of their own"));
+        let chroot = isolation(self.isolation.as_deref())?;
+        let spaces = [&self.pid, &self.ipc, &self.uts, &self.cgroupns];
+        if chroot && spaces.iter().any(|s| matches!(s.as_deref(), Some("private" | "container"))) {
+            return Err(Failure::usage("--isolation=chroot: there are no private namespaces"));
         }
         match self.userns.as_deref() {
             None | Some("" | "host") => {}
@@ -165,7 +176,7 @@ impl Settings {
         let ulimits = self.ulimit.iter().map(|text| flags::ulimit(text));
         let mounts = self.volume.iter().map(|text| flags::volume(text));
         let devices = self.device.iter().map(|text| container_flags::device(text));
-        Ok(Overrides {
+        let mut overrides = Overrides {
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
             cgroup_parent: self.cgroup_parent.clone(),
@@ -181,6 +192,7 @@ impl Settings {
             host_ipc: host("ipc", self.ipc.as_deref())?,
             host_pid: host("pid", self.pid.as_deref())?,
             host_uts: host("uts", self.uts.as_deref())?,
+            host_cgroup: host("cgroupns", self.cgroupns.as_deref())?,
             ulimits: ulimits.collect::<Result<_, _>>().map_err(flag("ulimit"))?,
             mounts: mounts.collect::<Result<_, _>>()?,
             devices: devices.collect::<Result<_, _>>()?,
@@ -189,7 +201,11 @@ impl Settings {
             env: self.proxies(),
             user_namespace: runtime::in_user_namespace(),
             ..Overrides::default()
-        })
+        };
+        if chroot {
+            as_chroot(&mut overrides);
+        }
+        Ok(overrides)
     }
 
     /// The proxy variables commands see.
