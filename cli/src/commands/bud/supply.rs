@@ -110,6 +110,8 @@ impl Bud {
     ) -> Result<Built, Failure> {
         let mut request = self.request()?;
         request.inputs.lock = Some(pins);
+        // What it is compared with has left the store, or is read as if it did.
+        request.defer = false;
         if let Some(dockerfile) = dockerfile {
             request.dockerfile = dockerfile;
             request.sources.dockerfile = DockerfileAt::Given;
