@@ -10,7 +10,7 @@ use image::Reference;
 use serde_json::json;
 use store::SnapshotId;
 use task::{Cause, Task};
-use transport::Location;
+use transport::{Location, bridge};
 
 use crate::assemble::{Assembled, Parts, assemble};
 use crate::attest;
@@ -225,7 +225,18 @@ async fn finish(
     };
     let child = Arc::new(task.child("exporting"));
     if request.makes_image() {
-        let (made, snapshots) = images(build, &child).await?;
+        // The image is not named before everything is on the disk: where its layers still take the
+        // processor, the disk starts meanwhile.
+        let store = build.env.store.clone();
+        let syncing = build.layers.is_busy().then(|| bridge::blocking(move || store.sync()));
+        let (made, snapshots) = match syncing {
+            None => images(build, &child).await?,
+            Some(syncing) => {
+                let (made, synced) = futures::join!(images(build, &child), syncing);
+                synced.during("syncing the store")?;
+                made?
+            }
+        };
         let made = attest::attest(build, made, &child).await?;
         built.names = output::store(build, &made, &child).await?;
         for (image, own) in made.images.iter().zip(&snapshots) {

@@ -69,6 +69,12 @@ impl Layers {
         Ok(layers)
     }
 
+    /// Whether a layer is still being made.
+    pub(crate) fn is_busy(&self) -> bool {
+        let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        making.values().any(|making| !making.is_finished())
+    }
+
     /// Waits for the layers that nobody will want any more.
     pub(crate) async fn join(&self) {
         let all = std::mem::take(&mut *self.making.lock().unwrap_or_else(PoisonError::into_inner));
