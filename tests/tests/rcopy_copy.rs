@@ -183,6 +183,23 @@ fn signed_on_the_way_and_tagged_twice() {
     let one = index["manifests"][0]["digest"].as_str().unwrap();
     let one = format!("docker://{}/team/app@{one}", registry.address());
     scene.rcopy(&[&verify[..], &[&one]].concat()).ok();
+    // The same, said in a file as skopeo reads it.
+    scene.bench.write("params", "privateKeyFile: k.key\nprivateKeyPassphraseFile: pass\n");
+    let other = format!("docker://{}/team/other:1", registry.address());
+    let named = "--sign-identity=registry.example/team/other:1";
+    scene.rcopy(&["copy", "--sign-by-sigstore=params", named, "oci:image:app", &other]).ok();
+    let identity = "--identity=registry.example/team/other:1";
+    scene.rcopy(&["verify", "--key=k.pub", identity, &other]).ok();
+    for (text, word) in [
+        ("privateKeyFile: k.key\nrekorURL: https://rekor.example\n", "rekorURL"),
+        ("fulcio:\n  fulcioURL: https://fulcio.example\n  oidcMode: staticToken\n", "fulcio"),
+        ("privateKeyPassphraseFile: pass\n", "privateKeyFile"),
+        ("colour: x\n", "colour"),
+    ] {
+        scene.bench.write("params", text);
+        let bad = ["copy", "--sign-by-sigstore=params", "oci:image:app", "dir:unnamed"];
+        scene.rcopy(&bad).fails(&["params", word]);
+    }
     copy(&["oci:image:app", "dir:unnamed"]).code(2).fails(&["--sign-identity"]);
     assert!(!scene.bench.path().join("unnamed").exists());
 

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use image::{Descriptor, Reference};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use sign::{Form, PrivateKey, SignOptions};
-use task::Task;
+use task::{Kind, Task};
 use transport::{Location, Sink, Source};
 
 use super::super::gpg;
@@ -31,7 +33,8 @@ pub(crate) struct SignFlags {
     /// Sign with this GPG key; the signature goes where registries.d says, or into a dir:
     #[arg(long, value_name = "FINGERPRINT", conflicts_with = "sign_by_sigstore_private_key")]
     sign_by: Option<String>,
-    #[arg(long, value_name = "FILE", hide = true)]
+    /// Sign as this containers-sigstore-signing-params.yaml says; it must name a private key
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sign_by", "sign_by_sigstore_private_key"])]
     sign_by_sigstore: Option<PathBuf>,
     #[arg(long, value_name = "FINGERPRINT", hide = true)]
     sign_by_sq_fingerprint: Option<String>,
@@ -59,13 +62,12 @@ impl SignFlags {
     /// # Errors
     /// The key cannot be read; there is no name to sign; a form of signing that we do not have.
     pub(crate) fn signer(&self, app: &App, to: &Location) -> Result<Option<Signer>, Failure> {
-        let refused = [
-            ("--sign-by-sigstore", self.sign_by_sigstore.is_some()),
-            ("--sign-by-sq-fingerprint", self.sign_by_sq_fingerprint.is_some()),
-        ];
-        if let Some((flag, _)) = refused.iter().find(|(_, given)| *given) {
-            return Err(Failure::usage(format!("{flag} is not supported"))
-                .hint("sign with --sign-by-sigstore-private-key FILE"));
+        if self.sign_by_sq_fingerprint.is_some() {
+            return Err(Failure::usage("--sign-by-sq-fingerprint is not supported")
+                .hint("sign with --sign-by-sigstore-private-key FILE or --sign-by FINGERPRINT"));
+        }
+        if let Some(file) = &self.sign_by_sigstore {
+            return Parameters::read(file)?.flags(self).signer(app, to);
         }
         if self.sign_by.is_none() && self.sign_by_sigstore_private_key.is_none() {
             let flags = [
@@ -102,6 +104,50 @@ impl SignFlags {
             }
         };
         Ok(Some(Signer { key, name }))
+    }
+}
+
+/// What `containers-sigstore-signing-params.yaml`(5) holds.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Parameters {
+    private_key_file: Option<PathBuf>,
+    private_key_passphrase_file: Option<PathBuf>,
+    fulcio: Option<IgnoredAny>,
+    #[serde(rename = "rekorURL")]
+    rekor_url: Option<String>,
+}
+
+impl Parameters {
+    fn read(file: &Path) -> Result<Parameters, Failure> {
+        let refuse = |reason: String| {
+            Failure::new(Kind::Invalid, format!("reading {}: {reason}", file.display()))
+        };
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Failure::io(format!("reading {}", file.display()), &error))?;
+        let read: Parameters =
+            serde_saphyr::from_str(&text).map_err(|error| refuse(error.to_string()))?;
+        let unknown = [("fulcio", read.fulcio.is_some()), ("rekorURL", read.rekor_url.is_some())];
+        match unknown.iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(refuse(format!("{key} is not supported"))
+                .hint("signatures are made with a private key, and kept in no transparency log")),
+            None if read.private_key_file.is_none() => {
+                Err(refuse("it names no privateKeyFile".to_owned()))
+            }
+            None => Ok(read),
+        }
+    }
+
+    /// The flags that say the same.
+    fn flags(self, given: &SignFlags) -> SignFlags {
+        SignFlags {
+            sign_by_sigstore_private_key: self.private_key_file,
+            sign_passphrase_file: self
+                .private_key_passphrase_file
+                .or_else(|| given.sign_passphrase_file.clone()),
+            sign_identity: given.sign_identity.clone(),
+            ..SignFlags::default()
+        }
     }
 }
 
