@@ -163,7 +163,9 @@ impl Settings {
             value.map(flags::size).transpose().map_err(flag(name))
         };
         let ulimits = self.ulimit.iter().map(|text| flags::ulimit(text));
-        let mounts = self.volume.iter().map(|text| flags::volume(text));
+        let mut given = Vec::new();
+        let mounts = self.volume.iter().map(|text| flags::volume(text, &mut given));
+        let mounts = mounts.collect::<Result<_, _>>()?;
         let devices = self.device.iter().map(|text| container_flags::device(text));
         Ok(Overrides {
             cap_add: self.cap_add.clone(),
@@ -182,7 +184,8 @@ impl Settings {
             host_pid: host("pid", self.pid.as_deref())?,
             host_uts: host("uts", self.uts.as_deref())?,
             ulimits: ulimits.collect::<Result<_, _>>().map_err(flag("ulimit"))?,
-            mounts: mounts.collect::<Result<_, _>>()?,
+            mounts,
+            given,
             devices: devices.collect::<Result<_, _>>()?,
             seccomp,
             no_new_privileges,
