@@ -18,6 +18,7 @@ pub mod debug;
 mod engine;
 mod env;
 mod error;
+mod every;
 mod image_options;
 mod images;
 mod inputs;
