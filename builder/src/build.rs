@@ -27,7 +27,9 @@ use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, lower};
 use crate::solve::{Solved, solve};
 use crate::squash;
 use crate::step::shortened;
-use crate::{Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, metadata, output};
+use crate::{
+    Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, every, metadata, output,
+};
 
 /// Builds what the request asks for.
 ///
@@ -80,12 +82,16 @@ pub(crate) async fn prepare(request: Request, env: &Env, task: &Task) -> Result<
 
 async fn planned(
     dockerfile: &Dockerfile,
-    request: Request,
+    mut request: Request,
     file: Arc<SourceFile>,
     env: &Env,
     task: &Task,
 ) -> Result<Arc<Build>> {
     let inputs = Arc::new(Inputs::new(request.inputs.clone()));
+    if request.all_platforms {
+        request.platforms =
+            every::platforms(dockerfile, &request, env, &file, &inputs, task).await?;
+    }
     let (plan, bases) = plan(dockerfile, &request, env, &file, &inputs, task).await?;
     for warning in &plan.warnings {
         task.warn(warning.clone());
@@ -98,11 +104,15 @@ async fn planned(
 /// # Errors
 /// As [`build`].
 pub async fn plan_only(request: &Request, env: &Env, task: &Task) -> Result<Plan> {
-    let request = &complete(request.clone(), env, task).await?;
+    let mut request = complete(request.clone(), env, task).await?;
     let file = Arc::new(request.dockerfile.clone());
-    let (dockerfile, _) = parse(&file, request)?;
+    let (dockerfile, _) = parse(&file, &request)?;
     let inputs = Inputs::new(request.inputs.clone());
-    plan(&dockerfile, request, env, &file, &inputs, task).await.map(|(plan, _)| plan)
+    if request.all_platforms {
+        request.platforms =
+            every::platforms(&dockerfile, &request, env, &file, &inputs, task).await?;
+    }
+    plan(&dockerfile, &request, env, &file, &inputs, task).await.map(|(plan, _)| plan)
 }
 
 fn parse(file: &Arc<SourceFile>, request: &Request) -> Result<(Dockerfile, Vec<Diagnostic>)> {

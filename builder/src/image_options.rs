@@ -54,6 +54,8 @@ pub enum Level {
     ManifestDescriptor,
     /// The index.
     Index,
+    /// The entry of the whole in the `index.json` of a layout or archive.
+    IndexDescriptor,
 }
 
 /// One annotation.
@@ -86,6 +88,16 @@ impl ImageOptions {
                 None => all.remove(&one.key),
             };
         }
+        all
+    }
+
+    /// The annotations of the entry in `index.json`: a single image is its own manifest there.
+    pub(crate) fn entry(&self, single: Option<&Platform>) -> BTreeMap<String, String> {
+        let mut all = match single {
+            Some(platform) => self.annotations(Level::ManifestDescriptor, Some(platform)),
+            None => BTreeMap::new(),
+        };
+        all.extend(self.annotations(Level::IndexDescriptor, None));
         all
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use image::{Descriptor, Digest, Image, Platform, Reference};
+use image::{Descriptor, Digest, Document, Image, Index, Node, Platform, Reference};
 use serde::{Deserialize, Serialize};
 use store::SnapshotId;
 use task::{Cause, Fault, Kind, Task};
@@ -123,6 +123,71 @@ pub(crate) async fn resolve(
         place: None,
     });
     Ok(base)
+}
+
+/// The index that a name means in the store or in its registry; `None` if it is one image.
+pub(crate) async fn index(
+    request: &Request,
+    env: &Env,
+    inputs: &Inputs,
+    name: &str,
+) -> Result<Option<Document<Index>>> {
+    let platform = &request.build_platform;
+    let key = ImageKey { name: name.to_owned(), platform: platform.clone() };
+    let (kind, identifier) = identify(env, named(request, &key), platform)?;
+    let admitted = inputs.admit(kind, &identifier, Some(platform))?;
+    let name = match admitted.converted {
+        true => converted(&admitted)?,
+        false => named(request, &key).to_owned(),
+    };
+    let fail = |source: Cause| Error::Image { name: name.clone(), source };
+    let pin = admitted.digest()?;
+    let mut places = Vec::new();
+    if let Some(location) = elsewhere(&name) {
+        places.push(location);
+    } else {
+        let candidates = candidates(env, &name)?;
+        for candidate in &candidates {
+            let stored = env.store.resolve(&candidate.to_string());
+            let Some(root) = stored.map_err(|error| fail(error.into()))? else { continue };
+            let fits = pin.is_none_or(|pin| pin == root.digest);
+            if root.media_type.is_index() && fits && request.pull != Pull::Always {
+                let bytes = env.store.read(&root).map_err(|error| fail(error.into()))?;
+                let index = Document::read(root, bytes);
+                return index.map(Some).map_err(|error| fail(error.into()));
+            }
+            if candidate.to_string().starts_with("localhost/") || request.pull == Pull::Never {
+                return Ok(None);
+            }
+        }
+        if request.pull == Pull::Never {
+            return Err(Error::NotPulled { name });
+        }
+        let remotes = on_registries(&name, &candidates).iter().cloned();
+        places.extend(remotes.map(Location::Registry));
+    }
+    let mut found = Err(Error::Invalid(format!("{name:?} names no image")));
+    for place in places {
+        let place = match place {
+            Location::Registry(reference) => Location::Registry(with_pin(reference, pin)?),
+            other => other,
+        };
+        found = node(env, &place).await.map_err(fail);
+        let missing = |error: &Error| matches!(error.kind(), Kind::NotFound | Kind::Denied);
+        if !found.as_ref().is_err_and(missing) {
+            break;
+        }
+    }
+    match found? {
+        Node::Index(index) => Ok(Some(index)),
+        Node::Manifest(_) => Ok(None),
+    }
+}
+
+async fn node(env: &Env, place: &Location) -> Result<Node, Cause> {
+    let source = env.places.source(place)?;
+    let named = source.resolve().await?;
+    Ok(transport::node(&*source, &named).await?)
 }
 
 /// The identifier of an image (see [`crate::inputs`]).

@@ -1,6 +1,6 @@
 //! Where the result goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -97,7 +97,14 @@ pub(crate) async fn send(
     };
     let attest = &build.request.attest;
     let referrers = attest.any() && !attest.in_index;
-    let options = transport::CopyOptions { select, referrers, ..Default::default() };
+    let single = made.images[0].platform();
+    let entry = match to {
+        Location::Layout(..) | Location::OciArchive(..) => {
+            build.request.image.entry(made.index.is_none().then_some(&single))
+        }
+        _ => BTreeMap::new(),
+    };
+    let options = transport::CopyOptions { select, referrers, entry, ..Default::default() };
     let stored = StoreImage::new(&build.env.store, Some(&digest));
     let source: Box<dyn Source> = match only_pushed(build) {
         false => Box::new(stored),

@@ -160,6 +160,9 @@ pub struct Request {
     pub target: Option<String>,
     /// What to build for; at least one. Several give an index.
     pub platforms: Vec<Platform>,
+    /// `--all-platforms`: build for every platform that the base images have, whatever
+    /// [`Request::platforms`] says.
+    pub all_platforms: bool,
     /// What is built on: the `BUILDPLATFORM` of the Dockerfile.
     pub build_platform: Platform,
     /// `--label`.
@@ -184,6 +187,8 @@ pub struct Request {
     pub allow: Allow,
     /// `SOURCE_DATE_EPOCH`, seconds since 1970: the time of everything in the image.
     pub source_date_epoch: Option<i64>,
+    /// `SOURCE_DATE_EPOCH=context`: without a time, take that of the context.
+    pub context_epoch: bool,
     /// Media types.
     pub format: Format,
     /// How layers are compressed. Without an encoding of the user's, gzip: every registry and
@@ -226,6 +231,7 @@ impl Request {
             build_args: BTreeMap::new(),
             target: None,
             platforms: vec![Platform::host()],
+            all_platforms: false,
             build_platform: Platform::host(),
             labels: BTreeMap::new(),
             image: ImageOptions::default(),
@@ -238,6 +244,7 @@ impl Request {
             ssh: BTreeMap::new(),
             allow: Allow::default(),
             source_date_epoch: None,
+            context_epoch: false,
             format: Format::default(),
             compression: Compression { encoding: image::Encoding::Gzip, level: None },
             defer: false,

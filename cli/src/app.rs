@@ -406,7 +406,15 @@ pub(crate) fn observed<T>(
     progress: Progress,
     work: impl FnOnce(&Task) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let rendering: Rendering = render::observer(progress);
+    observed_by(name, &render::observer(progress), work)
+}
+
+/// As [`observed`], shown in this way.
+pub(crate) fn observed_by<T>(
+    name: &str,
+    rendering: &Rendering,
+    work: impl FnOnce(&Task) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let task = Task::root(name, rendering.observer());
     let canceller = task.canceller();
     let stopping = on_signals(move || canceller.cancel());

@@ -80,11 +80,15 @@ pub(crate) fn ulimit(text: &str) -> Result<Ulimit, String> {
     Ok(Ulimit { name: name.to_owned(), soft, hard })
 }
 
-/// `SOURCE:TARGET[:OPTION,…]` of `--volume`.
+/// Where the machine's own files are: these are given to nobody.
+const SYSTEM: &str = "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run \
+                      /sbin /srv /sys /tmp /usr /var /var/lib /var/log /var/tmp";
+
+/// `SOURCE:TARGET[:OPTION,…]` of `--volume`; a source with option `U` is added to `given`.
 ///
 /// # Errors
 /// What is not a bind mount with options we have.
-pub(crate) fn volume(text: &str) -> Result<Mount, Failure> {
+pub(crate) fn volume(text: &str, given: &mut Vec<PathBuf>) -> Result<Mount, Failure> {
     let refuse = |why: &str| Failure::usage(format!("--volume {text:?}: {why}"));
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts[..] {
@@ -111,6 +115,13 @@ pub(crate) fn volume(text: &str) -> Result<Mount, Failure> {
             "private" | "rprivate" => propagation = Propagation::Private,
             "slave" | "rslave" => propagation = Propagation::Slave,
             "shared" | "rshared" => propagation = Propagation::Shared,
+            "U" => {
+                let real = source.canonicalize().unwrap_or_else(|_| source.clone());
+                if SYSTEM.split(' ').any(|system| Path::new(system) == real) {
+                    return Err(refuse("U would change the owner of the machine's own files"));
+                }
+                given.push(source.clone());
+            }
             // SELinux labels: nothing to do where SELinux is not enforced, as podman does.
             "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
             other => return Err(refuse(&format!("option {other:?} is not supported"))),
@@ -378,9 +389,14 @@ mod tests {
         ] {
             assert_eq!(mount(text).unwrap_err().exit_code(), 2, "{text}");
         }
-        assert!(matches!(volume("/tmp:/x:ro"), Ok(Mount::Bind { read_only: true, .. })));
-        for text in ["/tmp", "data:/x", "/tmp:x", "/tmp:/x:frob"] {
-            assert_eq!(volume(text).unwrap_err().exit_code(), 2, "{text}");
+        let mut given = Vec::new();
+        let bind = volume("/tmp:/x:ro", &mut given);
+        assert!(matches!(bind, Ok(Mount::Bind { read_only: true, .. })) && given.is_empty());
+        let place = tempfile::tempdir().unwrap();
+        volume(&format!("{}:/x:ro,U", place.path().display()), &mut given).unwrap();
+        assert_eq!(given, [place.path()]);
+        for text in ["/tmp", "data:/x", "/tmp:x", "/tmp:/x:frob", "/tmp:/x:U", "/var/../etc:/x:U"] {
+            assert_eq!(volume(text, &mut given).unwrap_err().exit_code(), 2, "{text}");
         }
     }
 

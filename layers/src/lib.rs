@@ -32,7 +32,7 @@ pub use compress::{Format, decompress, sniff};
 pub use diff::{DiffOptions, DiffStats, archive, diff};
 pub use entries::{EntryKind, LayerEntries, LayerEntry};
 pub use error::{Error, Result};
-pub use owner::give_new;
+pub use owner::{give_all, give_new};
 pub use root::{Entry, Root};
 pub use rustix::fs::{FileType, Mode, OFlags, Stat};
 pub use stack::{Stack, Top};

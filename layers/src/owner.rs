@@ -5,10 +5,10 @@
 //! belong to root there.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, statat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, open, statat};
 use rustix::io::Errno;
 
 use crate::root::list;
@@ -120,9 +120,81 @@ pub fn give_new(upper: &Root, below: Option<&Root>, owner: (u32, u32)) -> Result
     Ok(())
 }
 
+/// Gives a file, or a directory and everything below it, to a user and group. Links are given
+/// themselves and never followed, `path` itself must be none.
+///
+/// # Errors
+/// When the tree cannot be read or changed.
+pub fn give_all(path: &Path, owner: (u32, u32)) -> Result<()> {
+    let failed = |below: &Path| {
+        let at = if below.as_os_str().is_empty() { path.to_owned() } else { path.join(below) };
+        move |errno| Error::file("changing the owner of", &at, errno)
+    };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = open(path, flags, Mode::empty()).map_err(failed(Path::new("")))?;
+    let stat = fstat(&top).map_err(failed(Path::new("")))?;
+    let change = |at: At<'_>, stat: &Stat| match (stat.st_uid, stat.st_gid) == owner {
+        true => Ok(()),
+        false => change(at, owner.0, owner.1),
+    };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Symlink => return Err(failed(Path::new(""))(Errno::LOOP)),
+        FileType::Directory => {}
+        _ => return change(At::Fd(top.as_fd()), &stat).map_err(failed(Path::new(""))),
+    }
+    change(At::Fd(top.as_fd()), &stat).map_err(failed(Path::new("")))?;
+    let root = Root::from_fd(top);
+    let mut directories = vec![PathBuf::new()];
+    while let Some(here) = directories.pop() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let fd = root.lookup(&here, flags, Mode::empty()).map_err(failed(&here))?;
+        for entry in list(&fd).map_err(failed(&here))? {
+            let inner = here.join(&entry.name);
+            let stat =
+                statat(&fd, &entry.name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed(&inner))?;
+            change(At::Name(fd.as_fd(), &entry.name), &stat).map_err(failed(&inner))?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                directories.push(inner);
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_is_given_and_links_are_not_followed() {
+        use std::os::unix::fs::{MetadataExt, symlink};
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        std::fs::create_dir_all(at("tree/a/b")).unwrap();
+        std::fs::write(at("outside"), "").unwrap();
+        std::fs::write(at("tree/a/b/file"), "").unwrap();
+        symlink(at("outside"), at("tree/link")).unwrap();
+        symlink(at("tree"), at("to-tree")).unwrap();
+        let own = std::fs::metadata(place.path()).unwrap();
+        // What is there already needs no privilege.
+        give_all(&at("tree"), (own.uid(), own.gid())).unwrap();
+        assert!(give_all(&at("to-tree"), (own.uid(), own.gid())).is_err());
+        assert!(give_all(&at("absent"), (own.uid(), own.gid())).is_err());
+        if !rustix::process::geteuid().is_root() || single() {
+            return;
+        }
+        give_all(&at("tree"), (7, 8)).unwrap();
+        let owner = |name: &str| {
+            let meta = std::fs::symlink_metadata(at(name)).unwrap();
+            (meta.uid(), meta.gid())
+        };
+        for name in ["tree", "tree/a", "tree/a/b", "tree/a/b/file", "tree/link"] {
+            assert_eq!(owner(name), (7, 8), "{name}");
+        }
+        assert_eq!(owner("outside"), (0, 0));
+        give_all(&at("outside"), (9, 9)).unwrap();
+        assert_eq!(owner("outside"), (9, 9));
+    }
 
     #[test]
     fn records_are_read_strictly() {

@@ -26,5 +26,7 @@ pub use error::{Error, Result};
 pub use init::init;
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
-pub use spec::{Device, Mount, Network, Overrides, Propagation, Seccomp, Ulimit, UserFile, spec};
+pub use spec::{
+    Device, Mount, Network, Overrides, Propagation, Seccomp, Ulimit, UserFile, owner, spec,
+};
 pub use userns::{Identity, become_root, entered_namespace, in_user_namespace, single_id};

@@ -46,6 +46,15 @@ impl Layer {
         self
     }
 
+    /// Adds a file of somebody's.
+    pub fn owned(mut self, path: &str, mode: u32, owner: (u64, u64), content: &[u8]) -> Layer {
+        let mut header = Self::header(tar::EntryType::Regular, mode, content.len() as u64);
+        header.set_uid(owner.0);
+        header.set_gid(owner.1);
+        self.0.append_data(&mut header, path, content).expect("memory");
+        self
+    }
+
     /// Adds a symbolic link.
     pub fn symlink(mut self, path: &str, target: &str) -> Layer {
         let mut header = Self::header(tar::EntryType::Symlink, 0o777, 0);

@@ -374,7 +374,7 @@ fn policies_and_pull_flags_decide_what_is_built_on() {
 /// Every flag of `buildah build` and `docker buildx build`, and whether it works here.
 const FLAGS: &[(&str, bool)] = &[
     ("--add-host=a:10.0.0.1", true),
-    ("--all-platforms", false),
+    ("--all-platforms", true),
     ("--annotation=a=b", true),
     ("--arch=arm64", true),
     ("--authfile=auth.json", true),
@@ -417,7 +417,7 @@ const FLAGS: &[(&str, bool)] = &[
     ("--label=a=b", true),
     ("--layers", true),
     ("--logfile=l", true),
-    ("--logsplit", false),
+    ("--logsplit", true),
     ("--manifest=m", true),
     ("--memory=64m", true),
     ("--memory-swap=-1", true),

@@ -182,3 +182,67 @@ fn commands_of_another_machine_need_an_emulator_and_say_so() {
         eprintln!("skipped: no emulator for arm64 is registered");
     }
 }
+
+#[test]
+fn all_platforms_are_those_that_the_bases_have_in_common() {
+    let bench = Bench::new();
+    let context = bench.path().join("context");
+    let build = |dockerfile: &str, more: &[&str]| {
+        bench.write("context/Dockerfile", dockerfile);
+        let line = ["bud", "--progress=plain"].into_iter().chain(more.iter().copied());
+        bench.rbuild(line.chain([context.to_str().unwrap()]))
+    };
+    let platforms = |name: &str| -> Vec<String> {
+        let raw = bench.rcopy(["inspect", "--raw", &format!("store:{name}")]).ok();
+        let index: Value = serde_json::from_str(&raw.stdout).unwrap();
+        let text = |one: &Value| {
+            let part = |name: &str| one["platform"][name].as_str().unwrap().to_owned();
+            format!("{}/{}", part("os"), part("architecture"))
+        };
+        index["manifests"].as_array().unwrap().iter().map(text).collect()
+    };
+    let base = "FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /of-$TARGETARCH\n";
+    build(
+        base,
+        &[
+            "--platform=linux/amd64,linux/arm64,linux/s390x",
+            "-t=three",
+            "-o=type=oci,tar=false,dest=three",
+        ],
+    )
+    .ok();
+    build(base, &["--platform=linux/s390x,linux/riscv64,linux/arm64", "-t=other"]).ok();
+    build(base, &["--platform=linux/riscv64,linux/ppc64le", "-t=apart"]).ok();
+    build(base, &["-t=single"]).ok();
+    build("FROM three\nLABEL a=b\n", &["--all-platforms", "-t=all"]).ok();
+    assert_eq!(platforms("all"), ["linux/amd64", "linux/arm64", "linux/s390x"]);
+    // Of several bases only what they have in common; stages that are not needed, and those of a
+    // platform of their own, say nothing.
+    let common = "FROM apart AS unused\nFROM --platform=$BUILDPLATFORM single AS tools\n\
+                  FROM other AS more\nFROM three\nCOPY --from=more / /more/\n\
+                  COPY --from=tools / /tools/\n";
+    build(common, &["--all-platforms", "-t=common"]).ok();
+    assert_eq!(platforms("common"), ["linux/s390x", "linux/arm64"]);
+    // From a layout, and from a registry, whose index is asked for.
+    let file = "FROM oci:three\n".replace("three", bench.path().join("three").to_str().unwrap());
+    build(&file, &["--all-platforms", "-t=layout"]).ok();
+    assert_eq!(platforms("layout").len(), 3);
+    if let Some(registry) = DockerRegistry::start() {
+        let name = registry.name("three:1");
+        bench.rcopy(["copy", "--all", "store:three", &format!("docker://{name}")]).ok();
+        let again = ["--all-platforms", "-t=fetched"];
+        build(&format!("FROM {name}\n"), &again).ok();
+        // One image of it is in the store by that name now; the index still counts.
+        build(&format!("FROM {name}\nLABEL again=1\n"), &again).ok();
+        assert_eq!(platforms("fetched"), ["linux/amd64", "linux/arm64", "linux/s390x"]);
+    }
+    for (dockerfile, words) in [
+        ("FROM single\n", &["single", "is one image"][..]),
+        ("FROM three AS a\nFROM apart\nCOPY --from=a / /a\n", &["apart", "no platform in common"]),
+        ("FROM scratch\nCOPY Dockerfile /\n", &["nothing the target needs"]),
+        ("FROM absent\n", &["absent"]),
+    ] {
+        build(dockerfile, &["--all-platforms", "--pull=never", "-t=refused"]).fails(words);
+    }
+    bench.rbuild(["bud", "--all-platforms", "--platform=linux/arm64", "."]).code(2);
+}

@@ -141,8 +141,9 @@ impl Drop for Buildah {
 fn context(case: &Case, place: &Path, url: &str) -> PathBuf {
     let context = place.join("context");
     std::fs::create_dir_all(&context).expect("a context");
-    std::fs::write(context.join("Dockerfile"), case.dockerfile.replace("{URL}", url))
-        .expect("a Dockerfile");
+    let place = context.display().to_string();
+    let dockerfile = case.dockerfile.replace("{URL}", url).replace("{CONTEXT}", &place);
+    std::fs::write(context.join("Dockerfile"), dockerfile).expect("a Dockerfile");
     let script =
         format!("set -e\numask 022\n{}\nfind . -exec touch -h -d {OLD} {{}} +", case.setup);
     run(Command::new("bash").args(["-c", &script]).current_dir(&context)).ok();
@@ -302,6 +303,19 @@ fn judge(case: &Case, place: &Path, bench: &Bench, buildah: &Buildah, url: &str)
     told + &compare(("rbuild", "buildah"), &mounted, &peer, &case.differs)
 }
 
+/// Gives both an image that is for another machine.
+fn foreign(bench: &Bench, buildah: &Buildah, room: &Path) {
+    let of = e2e::image::Layer::new().owned("of", 0o640, (3, 4), b"another machine's\n").finish();
+    let layout = e2e::image::layout(&room.join("foreign"), "foreign", &[of], |config| {
+        config.architecture = "s390x".to_owned();
+        config.variant = None;
+    });
+    let from = format!("oci:{}:foreign", layout.display());
+    bench.rcopy(["copy", &from, "store:localhost/foreign:latest"]).ok();
+    let id = buildah.pull(&from);
+    buildah.run(["tag", &id, "localhost/foreign:latest"]).ok();
+}
+
 #[test]
 fn dockerfiles_build_as_with_buildah() {
     if !root() || peer("buildah").is_none() {
@@ -317,6 +331,7 @@ fn dockerfiles_build_as_with_buildah() {
     let layout = e2e::image::busybox(&room.path().join("base"));
     let base = buildah.pull(&format!("oci:{}:busybox", layout.display()));
     buildah.run(["tag", &base, "localhost/busybox:latest"]).ok();
+    foreign(&bench, &buildah, room.path());
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {

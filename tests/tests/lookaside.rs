@@ -1,12 +1,12 @@
 //! GPG signatures beside a registry: made by skopeo where registries.d says, asked for by a
-//! policy.json, checked by `rcopy`.
+//! policy.json, checked by `rcopy`; and made by `rbuild` where images leave it.
 #![allow(clippy::unwrap_used, reason = "a journey")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use e2e::{Bench, Ran, peer, run};
-use registry_server::{Options, Registry};
+use registry_server::{Effect, Fault, Options, Registry};
 use serde_json::json;
 
 /// A GPG home with one key.
@@ -139,4 +139,66 @@ fn a_policy_is_satisfied_by_gpg_signatures_in_a_lookaside() {
     // A file that says nonsense is named.
     bench.write("registries.d/broken.yaml", "docker:\n  r.example:\n    lookside: x\n");
     copy(&good, &place).fails(&["broken.yaml", "lookside"]);
+}
+
+#[test]
+fn commits_pushes_and_lists_are_signed_and_tried_again_on_their_way() {
+    if peer("gpg").is_none() || peer("gpgconf").is_none() || peer("skopeo").is_none() {
+        return;
+    }
+    let bench = Bench::new();
+    let home = tempfile::tempdir_in("/tmp").unwrap();
+    let keys = Keys::new(home.path().join("k"), "me@example.com");
+    let by = format!("--sign-by={}", keys.fingerprint());
+    let registry = Registry::start(Options::default()).unwrap();
+    let address = registry.address().to_string();
+    let lookaside = format!("file://{}", bench.path().join("signatures").display());
+    let said = format!("docker:\n  {address}:\n    lookaside: {lookaside}\n");
+    let places = bench.write("home/.config/containers/registries.d/all.yaml", said);
+    let key = keys.export(&bench.path().join("key.asc"));
+    let signed = json!([{ "type": "signedBy", "keyType": "GPGKeys", "keyPath": key }]);
+    let policy = json!({ "default": [{ "type": "reject" }], "transports": { "docker": { &address: signed } } });
+    let policy = bench.write("policy.json", policy.to_string()).display().to_string();
+    let ours =
+        |arguments: &[&str]| run(bench.command("rbuild").env("GNUPGHOME", &keys.0).args(arguments));
+    let place = |name: &str| format!("docker://{address}/team/{name}:1");
+    // Both read what was made here, under a policy that lets nothing else through.
+    let checked = |name: &str| {
+        let (from, all) = (place(name), "--all");
+        bench.rcopy(["--policy", &policy, "copy", all, &from, "dir:ours"]).ok();
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["--policy", &policy, "--registries.d"]).arg(places.parent().unwrap());
+        skopeo.args(["copy", "-q", all, "--remove-signatures", "--src-tls-verify=false", &from]);
+        run(skopeo.arg(format!("dir:{}", bench.path().join("theirs").display()))).ok();
+    };
+    bench.write("file", "content");
+    let name = ours(&["from", "scratch"]).ok().text().to_owned();
+    ours(&["copy", &name, "file", "/"]).ok();
+    ours(&["commit", &name, "app"]).ok();
+    ours(&["manifest", "create", "list", "app"]).ok();
+    let (commit, push, list) = (place("commit"), place("push"), place("list"));
+    let lines: [(&str, Vec<&str>, Vec<&str>); 3] = [
+        ("commit", vec!["commit"], vec![&name, &commit]),
+        ("push", vec!["push"], vec!["app", &push]),
+        ("list", vec!["manifest", "push", "--all"], vec!["list", &list]),
+    ];
+    for (made, command, ends) in &lines {
+        // One failure too many, then as many as are allowed.
+        let busy = |times| {
+            let path = format!("/v2/team/{made}/manifests/*");
+            registry.fault(Fault::times(times, "PUT", path, Effect::status(503)));
+        };
+        let line = |more: &[&str]| ours(&[command, more, ends].concat());
+        busy(1);
+        line(&[&by, "--retry=0"]).fails(&["503"]);
+        bench.rcopy(["digest", &place(made)]).code(1);
+        busy(7);
+        line(&[&by, "--retry=7", "--retry-delay=1ms"]).ok();
+        checked(made);
+        line(&["--sign-by=0000"]).code(1).fails(&["gpg"]);
+    }
+    // Without a signature the policy refuses it.
+    ours(&["push", "app", &place("bare")]).ok();
+    bench.rcopy(["--policy", &policy, "copy", &place("bare"), "dir:none"]).fails(&["no signature"]);
+    ours(&["commit", &by, &name, "local"]).code(2).fails(&["--sign-by"]);
 }

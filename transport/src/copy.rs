@@ -47,11 +47,12 @@ pub async fn copy(
         let choice = select::choose(source, &named, &options.select).await?;
         Ok::<_, Error>((named, current, choice))
     };
-    let (named, current, choice) = tokio::select! {
+    let (named, current, mut choice) = tokio::select! {
         biased;
         () = stop.wait() => return Err(Error::Cancelled),
         opened = opening => opened?,
     };
+    choice.root.annotations.extend(options.entry.clone());
     accepts(sink, &choice.root)?;
     check_gate(source, gate, &named, &choice.root, choice.made).await?;
     if let Some(how) = &options.recompress {
@@ -59,7 +60,9 @@ pub async fn copy(
         return Box::pin(copy(&source, sink, &Open, &options, task)).await;
     }
     let whole = options.format.is_none_or(|format| is_already(&choice.root, format));
-    let there = whole && current.is_some_and(|current| current.digest == choice.root.digest);
+    let entry =
+        |at: &Descriptor| options.entry.iter().all(|(k, v)| at.annotations.get(k) == Some(v));
+    let there = whole && current.is_some_and(|at| at.digest == choice.root.digest && entry(&at));
     let choice = match options.digest_tags || (there && options.referrers) {
         true => attached::open(source, choice, &stop).await?,
         false => choice,

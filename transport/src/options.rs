@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use image::Platform;
@@ -54,6 +55,8 @@ pub struct CopyOptions {
     pub artifact_types: Vec<String>,
     /// Write the layers in another compression.
     pub recompress: Option<Recompress>,
+    /// Annotations of the entry by which a layout or archive lists the root.
+    pub entry: BTreeMap<String, String>,
     /// How often a blob is fetched at most when the source or the destination breaks off.
     pub attempts: u32,
 }
@@ -70,6 +73,7 @@ impl Default for CopyOptions {
             signatures: true,
             artifact_types: Vec::new(),
             recompress: None,
+            entry: BTreeMap::new(),
             attempts: 3,
         }
     }

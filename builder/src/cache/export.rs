@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use image::{Descriptor, Digest, Document, Manifest, MediaType};
+use image::{Descriptor, Digest, Document, Index, Manifest, MediaType};
 use layers::LayerWriter;
 use store::Store;
 use task::{Cause, Task};
@@ -14,7 +14,7 @@ use transport::{Location, Open, Origin, Select, Source, Unverified, bridge};
 
 use super::import::Imports;
 use super::record::{ARTIFACT, CONFIG, FACTS, Listing, Record};
-use super::{CacheTo, Mode};
+use super::{CacheForm, CacheTo, Mode};
 use crate::engine::Build;
 use crate::error::During;
 use crate::images::carry;
@@ -56,14 +56,12 @@ pub(crate) async fn export(
         let empty = contents.document(MediaType::OCI_EMPTY, b"{}".to_vec());
         contents.add([empty]);
     }
-    let mut manifest = Manifest::new(MediaType::OCI_MANIFEST, config, contents.layers.clone());
-    manifest.artifact_type = Some(ARTIFACT.to_owned());
-    let manifest = Document::write(MediaType::OCI_MANIFEST, manifest);
-    if manifest.descriptor().size > image::MAX_DOCUMENT {
+    let (root, bytes) = listed(to.form, config, contents.layers.clone());
+    if root.size > image::MAX_DOCUMENT {
         return Err(Error::TooLarge);
     }
-    contents.root = Some(manifest.descriptor().clone());
-    contents.documents.insert(manifest.digest(), manifest.bytes().clone());
+    contents.documents.insert(root.digest, bytes);
+    contents.root = Some(root);
     contents.origin = imports.origin().unwrap_or(contents.origin);
     let sink = build.env.places.sink(place).map_err(Error::part("opening the place"))?;
     let options =
@@ -72,6 +70,33 @@ pub(crate) async fn export(
     carry(Box::new(contents), sink, Arc::new(Open), options, child)
         .await
         .map_err(Error::part("writing"))
+}
+
+/// The document that lists everything.
+fn listed(form: CacheForm, config: Descriptor, mut layers: Vec<Descriptor>) -> (Descriptor, Bytes) {
+    let media_type = match form {
+        CacheForm::Manifest => {
+            let mut manifest = Manifest::new(MediaType::OCI_MANIFEST, config, layers);
+            manifest.artifact_type = Some(ARTIFACT.to_owned());
+            let manifest = Document::write(MediaType::OCI_MANIFEST, manifest);
+            return (manifest.descriptor().clone(), manifest.bytes().clone());
+        }
+        CacheForm::Index => MediaType::OCI_INDEX,
+        CacheForm::DockerList => {
+            for layer in &mut layers {
+                if let Some(encoding) = layer.media_type.layer_encoding() {
+                    layer.media_type = MediaType::layer(encoding, true);
+                }
+            }
+            MediaType::DOCKER_INDEX
+        }
+    };
+    layers.push(config);
+    let mut index = Index::new(layers);
+    index.media_type = Some(media_type.clone());
+    index.artifact_type = (form == CacheForm::Index).then(|| ARTIFACT.to_owned());
+    let index = Document::write(media_type, index);
+    (index.descriptor().clone(), index.bytes().clone())
 }
 
 /// The steps that are given away: those with a layer in an image, or all.

@@ -6,13 +6,13 @@ use std::io::Read;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use image::{Algorithm, Descriptor, Digest, Digester, Document, Manifest, Node, Platform};
+use image::{Algorithm, Descriptor, Digest, Digester, Node, Platform};
 use layers::LayerInfo;
 use store::{PendingLayer, Store};
 use task::{Cause, Kind, Task};
 use transport::{Location, Origin, Source, bridge};
 
-use super::record::{ARTIFACT, FACTS, Listing, Remote, inline, steps};
+use super::record::{ARTIFACT, CONFIG, FACTS, Listing, Remote, inline, steps};
 use super::{CacheFrom, mounts};
 use crate::error::During;
 use crate::plan::key::Key;
@@ -200,12 +200,10 @@ async fn open(
         mounts: Vec::new(),
         blobs: BTreeMap::new(),
     };
-    if let Node::Manifest(manifest) = transport::node(&*source, &named).await?
-        && manifest.artifact_type.as_deref() == Some(ARTIFACT)
-    {
-        let listing = listing(&*source, &manifest).await?;
-        let blobs = manifest.layers.iter().map(|layer| (layer.digest, layer.bare())).collect();
-        import.blobs = blobs;
+    let node = transport::node(&*source, &named).await?;
+    if let Some((config, layers)) = listed(&node) {
+        let listing = listing(&*source, config).await?;
+        import.blobs = layers.iter().map(|layer| (layer.digest, layer.bare())).collect();
         let facts = listing.facts.and_then(|digest| import.blobs.get(&digest)).cloned();
         import.facts = facts.filter(|facts| facts.media_type.as_str() == FACTS);
         for record in listing.mounts.iter().take(mounts::MOST_MOUNTS) {
@@ -213,7 +211,7 @@ async fn open(
                 import.mounts.push((record.clone(), index.clone()));
             }
         }
-        return Ok(Opened { steps: steps(&listing, &manifest, number), import });
+        return Ok(Opened { steps: steps(&listing, &layers, number), import });
     }
     let mut found = BTreeMap::new();
     let mut failure = None;
@@ -232,8 +230,22 @@ async fn open(
     }
 }
 
-async fn listing(source: &dyn Source, manifest: &Document<Manifest>) -> Result<Listing, Cause> {
-    let config = &manifest.config;
+/// The list of steps of a cache, and everything else it lists; `None` for what is no cache.
+fn listed(node: &Node) -> Option<(&Descriptor, Vec<&Descriptor>)> {
+    match node {
+        Node::Manifest(manifest) => {
+            let own = manifest.artifact_type.as_deref() == Some(ARTIFACT);
+            own.then(|| (&manifest.config, manifest.layers.iter().collect()))
+        }
+        Node::Index(index) => {
+            let is_config = |entry: &&Descriptor| entry.media_type.as_str() == CONFIG;
+            let config = index.manifests.iter().find(is_config)?;
+            Some((config, index.manifests.iter().filter(|entry| !is_config(entry)).collect()))
+        }
+    }
+}
+
+async fn listing(source: &dyn Source, config: &Descriptor) -> Result<Listing, Cause> {
     let bytes = source.fetch(config).await?.verify(config).read().await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::Invalid(format!("its list of steps is malformed: {error}")).into())

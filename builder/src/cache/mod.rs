@@ -69,6 +69,18 @@ pub enum Mode {
     Max,
 }
 
+/// The document that a cache is listed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheForm {
+    /// An OCI image manifest: every registry takes it.
+    #[default]
+    Manifest,
+    /// An OCI index of layers, as BuildKit writes with `image-manifest=false`.
+    Index,
+    /// Docker's manifest list of layers with Docker's media types.
+    DockerList,
+}
+
 /// A place to write the cache to.
 #[derive(Debug, Clone)]
 pub struct CacheTo {
@@ -78,6 +90,8 @@ pub struct CacheTo {
     pub place: Location,
     /// Which steps.
     pub mode: Mode,
+    /// Which document lists them.
+    pub form: CacheForm,
     /// How layers are compressed that are not there in the image's form; as the image's without.
     pub compression: Option<Compression>,
     /// Whether all layers are.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use image::{Config, Descriptor, Digest, Manifest};
+use image::{Config, Descriptor, Digest, Manifest, MediaType};
 use layers::LayerInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -81,19 +81,18 @@ pub(crate) struct Remote {
 /// The steps of a cache by key, as far as the listing makes sense.
 pub(super) fn steps(
     listing: &Listing,
-    manifest: &Manifest,
+    listed: &[&Descriptor],
     cache: usize,
 ) -> BTreeMap<Digest, Remote> {
     let layers: BTreeMap<Digest, &Descriptor> =
-        manifest.layers.iter().map(|layer| (layer.digest, layer)).collect();
+        listed.iter().map(|layer| (layer.digest, *layer)).collect();
     let mut steps = BTreeMap::new();
     for record in listing.steps.iter().take(MOST) {
         let Some(descriptor) = layers.get(&record.layer) else { continue };
-        if descriptor.media_type.layer_encoding().is_none() {
-            continue;
-        }
+        let Some(encoding) = descriptor.media_type.layer_encoding() else { continue };
+        let media_type = MediaType::layer(encoding, false);
         let layer = LayerInfo {
-            descriptor: descriptor.bare(),
+            descriptor: Descriptor { media_type, ..descriptor.bare() },
             diff_id: record.diff_id,
             uncompressed: record.uncompressed,
         };
@@ -120,7 +119,7 @@ pub(super) fn inline(
     for ((descriptor, diff_id), (key, created)) in own.zip(inline.steps.iter().rev()) {
         let Some(encoding) = descriptor.media_type.layer_encoding() else { continue };
         let mut descriptor = descriptor.bare();
-        descriptor.media_type = image::MediaType::layer(encoding, false);
+        descriptor.media_type = MediaType::layer(encoding, false);
         let layer = LayerInfo { descriptor, diff_id: *diff_id, uncompressed: 0 };
         let (form, created) = (inline.form.clone(), *created);
         steps.entry(*key).or_insert(Remote { cache, layer, form, created });
@@ -137,8 +136,6 @@ impl Inline {
 
 #[cfg(test)]
 mod tests {
-    use image::MediaType;
-
     use super::*;
 
     fn record(key: &[u8], layer: &Descriptor) -> Record {
@@ -156,9 +153,6 @@ mod tests {
     fn records_that_make_no_sense_are_not_there() {
         let layer = Descriptor::of(MediaType::OCI_LAYER_GZIP, b"layer");
         let odd = Descriptor::of("text/plain".into(), b"text");
-        let config = Descriptor::of(CONFIG.into(), b"{}");
-        let manifest =
-            Manifest::new(MediaType::OCI_MANIFEST, config, vec![layer.clone(), odd.clone()]);
         let elsewhere = Descriptor::of(MediaType::OCI_LAYER_GZIP, b"not listed");
         let mut second = record(b"a", &layer);
         second.diff_id = Digest::of(b"another");
@@ -166,7 +160,7 @@ mod tests {
             steps: vec![record(b"a", &layer), second, record(b"b", &odd), record(b"c", &elsewhere)],
             ..Listing::default()
         };
-        let steps = steps(&listing, &manifest, 3);
+        let steps = steps(&listing, &[&layer, &odd], 3);
         assert_eq!(steps.len(), 1);
         let found = &steps[&Digest::of(b"a")];
         assert_eq!((found.cache, found.layer.diff_id), (3, Digest::of(b"plain")));
@@ -183,8 +177,6 @@ mod tests {
     #[test]
     fn no_damage_to_a_listing_is_more_than_fewer_records() {
         let layer = Descriptor::of(MediaType::OCI_LAYER_GZIP, b"layer");
-        let config = Descriptor::of(CONFIG.into(), b"{}");
-        let manifest = Manifest::new(MediaType::OCI_MANIFEST, config, vec![layer.clone()]);
         let listing = Listing {
             steps: (0..20u8).map(|n| record(&[n], &layer)).collect(),
             facts: Some(Digest::of(b"facts")),
@@ -219,7 +211,7 @@ mod tests {
             }
             let Ok(listing) = serde_json::from_slice::<Listing>(&bytes) else { continue };
             understood += 1;
-            let found = steps(&listing, &manifest, 0);
+            let found = steps(&listing, &[&layer], 0);
             assert!(found.values().all(|remote| remote.layer.descriptor == layer));
             // A key can be damaged into one that nobody asks for; it never means other bytes.
             assert!(found.len() <= keys.len() + 3);

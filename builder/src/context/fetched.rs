@@ -19,6 +19,8 @@ pub(crate) struct Fetched {
     pub(crate) digests: Arc<Digests>,
     /// The time every file has, instead of the one of its fetching.
     pub(crate) modified: Option<i64>,
+    /// When all of it was made, as whoever had it says: the time of the commit, `Last-Modified`.
+    pub(crate) published: Option<i64>,
     /// Whether permission bits are those git knows: executable or not.
     pub(crate) git: bool,
     /// The file that was there instead of an archive.
@@ -30,7 +32,15 @@ pub(crate) struct Fetched {
 impl Fetched {
     pub(crate) fn new(root: Root) -> Fetched {
         let digests = Arc::new(Digests::empty());
-        Fetched { root, digests, modified: None, git: false, alone: None, _kept: None }
+        Fetched {
+            root,
+            digests,
+            modified: None,
+            published: None,
+            git: false,
+            alone: None,
+            _kept: None,
+        }
     }
 
     /// No files at all.
@@ -84,7 +94,7 @@ impl Fetched {
             child.done();
         }
         let root = store.stack(id).during(action)?.mount().during(action)?;
-        Ok(Fetched::new(root))
+        Ok(Fetched { published: download.modified, ..Fetched::new(root) })
     }
 
     fn one(download: &Download, store: &Store, action: &str) -> Result<Fetched> {
@@ -98,6 +108,6 @@ impl Fetched {
             .map_err(crate::Error::file("writing", name))?;
         let alone = super::dockerfile::read_from(&fetched.root, name)?;
         let modified = download.modified;
-        Ok(Fetched { alone, modified, ..fetched })
+        Ok(Fetched { alone, modified, published: modified, ..fetched })
     }
 }

@@ -10,10 +10,11 @@ pub(crate) mod scan;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ::dockerfile::Ignore;
-use layers::Root;
+use layers::{FileType, Root};
 use store::{Active, SnapshotId, Store};
 use task::Task;
 use transport::bridge;
@@ -345,6 +346,33 @@ impl Contexts {
         Ok(())
     }
 
+    /// The time of the main context: that of its commit, what the server says, else that of its
+    /// newest file; `None` if it has no files.
+    fn time(&self, task: &Task) -> Result<Option<i64>> {
+        let tree = self.tree("", task)?;
+        if let Some(published) = tree.fetched.as_ref().and_then(|fetched| fetched.published) {
+            return Ok(Some(published));
+        }
+        let action = "looking for the newest file of the build context";
+        let (mut newest, mut directories) = (None, vec![PathBuf::new()]);
+        while let Some(directory) = directories.pop() {
+            task.check()?;
+            for entry in tree.root.entries(&directory).during(action)? {
+                let path = directory.join(&entry.name);
+                let stat = tree.root.symlink_metadata(&path).during(action)?;
+                let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                let ignored = path.to_str().is_some_and(|path| tree.ignores(path, is_dir));
+                if is_dir {
+                    // An ignored directory may hold exceptions.
+                    directories.push(path);
+                } else if !ignored {
+                    newest = newest.max(Some(stat.st_mtime));
+                }
+            }
+        }
+        Ok(newest)
+    }
+
     /// The Dockerfile in the main context, and the ignore file that belongs to it alone.
     fn dockerfile(
         &self,
@@ -377,11 +405,31 @@ fn option(name: &str) -> String {
 }
 
 /// Reads the Dockerfile of a request that only says where it is (see [`DockerfileAt`]), fetching
-/// the context if that is where; the build will not fetch it again.
+/// the context if that is where, and finds the time of the context if that is asked for; the build
+/// will not fetch it again.
 ///
 /// # Errors
 /// [`Error::Missing`] when there is none; those of fetching.
-pub async fn complete(mut request: Request, env: &Env, task: &Task) -> Result<Request> {
+pub async fn complete(request: Request, env: &Env, task: &Task) -> Result<Request> {
+    let mut request = with_dockerfile(request, env, task).await?;
+    if !request.context_epoch || request.source_date_epoch.is_some() {
+        return Ok(request);
+    }
+    let contexts = Contexts::kept(&request, env)?;
+    let child = Arc::new(task.child("finding the time of the build context"));
+    let own = Arc::clone(&child);
+    request.source_date_epoch = bridge::blocking(move || contexts.time(&own)).await?;
+    match request.source_date_epoch {
+        Some(time) => child.note(time.to_string()),
+        None => child.warn("SOURCE_DATE_EPOCH=context: the build context has no files"),
+    }
+    if let Ok(child) = Arc::try_unwrap(child) {
+        child.done();
+    }
+    Ok(request)
+}
+
+async fn with_dockerfile(mut request: Request, env: &Env, task: &Task) -> Result<Request> {
     let at = std::mem::take(&mut request.sources.dockerfile);
     let (file, ignore) = match at {
         DockerfileAt::Given => return Ok(request),

@@ -34,27 +34,9 @@ pub fn lower(
     platform: &Platform,
     resolved: &Resolved,
 ) -> Result<Lowered, Vec<Diagnostic>> {
-    let global = Global::new(&file.global_args, request, platform).map_err(|d| vec![d])?;
     let target = target(file, request)?;
-    let mut lowerer = Lowerer {
-        file,
-        request,
-        target: platform,
-        resolved,
-        global,
-        plan: Plan::default(),
-        also: Vec::new(),
-        stages: BTreeMap::new(),
-        images: BTreeMap::new(),
-        needs: Vec::new(),
-    };
-    let mut needed = vec![false; file.stages.len()];
-    needed[target] = true;
-    for index in (0..=target).rev() {
-        if needed[index] {
-            lowerer.mark(index, &mut needed).map_err(|d| vec![d])?;
-        }
-    }
+    let mut lowerer = Lowerer::new(file, request, platform, resolved).map_err(|d| vec![d])?;
+    let needed = lowerer.needed(target).map_err(|d| vec![d])?;
     let mut problems = Vec::new();
     for index in (0..=target).filter(|index| needed[*index]) {
         match lowerer.stage(index) {
@@ -76,6 +58,30 @@ pub fn lower(
             Ok(Lowered::Needs(lowerer.needs))
         }
     }
+}
+
+/// The images that stages of the target's own platform are built on, as far as they are known
+/// without looking at any.
+///
+/// # Errors
+/// What is wrong with the Dockerfile; at least one diagnostic.
+pub(crate) fn bases(file: &Dockerfile, request: &Request) -> Result<Vec<String>, Vec<Diagnostic>> {
+    let target = target(file, request)?;
+    let resolved = Resolved::default();
+    let mut lowerer =
+        Lowerer::new(file, request, &request.build_platform, &resolved).map_err(|d| vec![d])?;
+    let needed = lowerer.needed(target).map_err(|d| vec![d])?;
+    let mut names = Vec::new();
+    for at in (0..=target).filter(|at| needed[*at]) {
+        let stage = &file.stages[at];
+        let own = stage.platform.as_ref().is_none_or(|word| word.text.contains("TARGET"));
+        let name = lowerer.global.expand(&stage.base).map_err(|d| vec![d])?;
+        let image = lowerer.earlier(&name, at, false).is_none() && lowerer.is_image(&name, at);
+        if own && image && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 fn target(file: &Dockerfile, request: &Request) -> Result<usize, Vec<Diagnostic>> {
@@ -120,7 +126,39 @@ pub(super) struct Lowerer<'a> {
     needs: Vec<ImageKey>,
 }
 
-impl Lowerer<'_> {
+impl<'a> Lowerer<'a> {
+    fn new(
+        file: &'a Dockerfile,
+        request: &'a Request,
+        target: &'a Platform,
+        resolved: &'a Resolved,
+    ) -> Result<Lowerer<'a>, Diagnostic> {
+        Ok(Lowerer {
+            file,
+            request,
+            target,
+            resolved,
+            global: Global::new(&file.global_args, request, target)?,
+            plan: Plan::default(),
+            also: Vec::new(),
+            stages: BTreeMap::new(),
+            images: BTreeMap::new(),
+            needs: Vec::new(),
+        })
+    }
+
+    /// Which stages the target needs; the images these name are asked for.
+    fn needed(&mut self, target: usize) -> Result<Vec<bool>, Diagnostic> {
+        let mut needed = vec![false; self.file.stages.len()];
+        needed[target] = true;
+        for index in (0..=target).rev() {
+            if needed[index] {
+                self.mark(index, &mut needed)?;
+            }
+        }
+        Ok(needed)
+    }
+
     /// The whole plan, when the target stage has come to `state`.
     fn finish(self, state: State) -> Plan {
         let (file, request, mut plan) = (self.file, self.request, self.plan);

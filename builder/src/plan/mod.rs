@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use chmod::Chmod;
 pub use dockerfile::Sharing;
 pub use dockerfile::mount::Ownership;
+pub(crate) use lower::bases;
 pub use lower::{Lowered, lower};
 
 /// Names a step of a plan: its place in [`Plan::steps`].

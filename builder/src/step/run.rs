@@ -231,6 +231,10 @@ fn start(
     };
     let config = image::ContainerConfig::default();
     let spec = runtime::spec(&config, &overrides, &database).during("describing the container")?;
+    let owner = runtime::owner(&spec);
+    for path in &overrides.given {
+        layers::give_all(path, owner).during("giving a volume to the user of the command")?;
+    }
     let options = StartOptions {
         id: container_id(mounts),
         owners: with.env.single_id,

@@ -26,6 +26,7 @@ fn layout(path: &Path) -> Location {
 
 fn to(path: &Path, mode: Mode) -> CacheTo {
     CacheTo {
+        form: builder::CacheForm::default(),
         name: "elsewhere".to_owned(),
         place: layout(path),
         mode,

@@ -171,9 +171,9 @@ impl ContainerFlags {
         command: &[String],
         terminal: bool,
     ) -> Result<Overrides, Failure> {
-        let mut mounts = Vec::new();
+        let (mut mounts, mut given) = (Vec::new(), Vec::new());
         for text in &self.volume {
-            mounts.push(flags::volume(text)?);
+            mounts.push(flags::volume(text, &mut given)?);
         }
         for text in &self.tmpfs {
             mounts.push(flags::tmpfs(text)?);
@@ -189,6 +189,7 @@ impl ContainerFlags {
             env: flags::environment(&self.env_file, &self.env)?,
             unset_env: self.unsetenv.clone(),
             user: self.user.clone(),
+            given,
             groups: self.group_add.clone(),
             working_dir: self.workdir.clone(),
             hostname: self.hostname.clone(),

@@ -332,8 +332,27 @@ impl Run {
         overrides.mounts.splice(0..0, files);
         check_volumes(image)?;
         let users = |file: UserFile| users(root, file);
-        Ok(runtime::spec(&image.config().config, &overrides, &users)?)
+        let spec = runtime::spec(&image.config().config, &overrides, &users)?;
+        give(&overrides, &spec)?;
+        Ok(spec)
     }
+}
+
+/// Gives the volumes with option `U` to the user of the container.
+///
+/// # Errors
+/// They cannot be given.
+pub(crate) fn give(
+    overrides: &runtime::Overrides,
+    spec: &runtime::oci::Spec,
+) -> Result<(), Failure> {
+    let owner = runtime::owner(spec);
+    let give = |path: &PathBuf| layers::give_all(path, owner);
+    overrides
+        .given
+        .iter()
+        .try_for_each(give)
+        .map_err(|error| Failure::from(error).hint("--volume …:U"))
 }
 
 /// VOLUMEs of the image live in the container's own layer; a mount of the user's wins.

@@ -4,6 +4,7 @@
 
 mod json;
 mod plain;
+mod split;
 mod terminal;
 mod text;
 
@@ -15,6 +16,7 @@ use task::{Observer, Silent};
 
 pub(crate) use json::Json;
 pub(crate) use plain::Plain;
+pub(crate) use split::Split;
 pub(crate) use terminal::Terminal;
 pub(crate) use text::{bytes, duration};
 

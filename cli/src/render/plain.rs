@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,13 @@ use super::text::{Lines, bytes, clean, duration, on_one_line};
 /// it ended, every line with the task's label in front.
 pub(crate) struct Plain {
     live: Mutex<Live>,
+    out: Out,
+}
+
+/// Where the lines go.
+enum Out {
+    Stderr,
+    File(Arc<File>),
 }
 
 #[derive(Default)]
@@ -36,7 +44,12 @@ const PATIENCE: Duration = Duration::from_millis(250);
 impl Plain {
     /// An observer that prints to standard error.
     pub(crate) fn new() -> Self {
-        Plain { live: Mutex::default() }
+        Plain { live: Mutex::default(), out: Out::Stderr }
+    }
+
+    /// An observer that prints to a file.
+    pub(crate) fn to(file: Arc<File>) -> Self {
+        Plain { live: Mutex::default(), out: Out::File(file) }
     }
 
     /// Prints nothing after this.
@@ -51,8 +64,13 @@ impl Default for Plain {
     }
 }
 
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+impl Out {
+    fn say(&self, line: &str) {
+        let _ = match self {
+            Out::Stderr => writeln!(std::io::stderr().lock(), "{line}"),
+            Out::File(file) => writeln!(&**file, "{line}"),
+        };
+    }
 }
 
 /// `[2/5]` of `[2/5] RUN make`, or of a name without brackets its first word.
@@ -64,17 +82,17 @@ fn label(name: &str) -> &str {
 }
 
 impl Item {
-    fn announce(&mut self) {
+    fn announce(&mut self, out: &Out) {
         if !self.announced {
             self.announced = true;
-            say(&clean(&self.name, 400));
+            out.say(&clean(&self.name, 400));
             for note in self.notes.drain(..) {
-                say(&format!("{} · {}", self.label, clean(&note, 400)));
+                out.say(&format!("{} · {}", self.label, clean(&note, 400)));
             }
         }
     }
 
-    fn finish(mut self, outcome: Outcome) {
+    fn finish(mut self, outcome: Outcome, out: &Out) {
         // Work that broke off before anybody heard of it: the error says what there is to say.
         // Work that found nothing to do is not worth a line either, unless it is a step or content.
         let quiet = !self.announced && self.notes.is_empty();
@@ -83,8 +101,8 @@ impl Item {
             return;
         }
         if let Some(rest) = self.lines.rest() {
-            self.announce();
-            say(&format!("{} | {}", self.label, clean(&rest, 4000)));
+            self.announce(out);
+            out.say(&format!("{} | {}", self.label, clean(&rest, 4000)));
         }
         let took = duration(self.start.elapsed());
         let size = match self.meter.position() {
@@ -102,19 +120,23 @@ impl Item {
             _ => verdict,
         };
         if self.announced {
-            say(&format!("{} {verdict}", self.label));
+            out.say(&format!("{} {verdict}", self.label));
         } else {
             let notes = self.notes.iter().map(|note| format!(" · {}", clean(note, 400)));
-            say(&format!("{} · {verdict}{}", clean(&self.name, 400), notes.collect::<String>()));
+            out.say(&format!(
+                "{} · {verdict}{}",
+                clean(&self.name, 400),
+                notes.collect::<String>()
+            ));
         }
     }
 }
 
 impl Live {
-    fn announce_slow(&mut self) {
+    fn announce_slow(&mut self, out: &Out) {
         for item in self.tasks.values_mut().filter(|item| item.depth == 1) {
             if item.start.elapsed() > PATIENCE {
-                item.announce();
+                item.announce(out);
             }
         }
     }
@@ -126,7 +148,8 @@ impl Observer for Plain {
         if live.closed {
             return;
         }
-        live.announce_slow();
+        let out = &self.out;
+        live.announce_slow(out);
         match event {
             Event::Started { id, parent, name, meter } => {
                 let depth = parent
@@ -146,20 +169,20 @@ impl Observer for Plain {
             Event::Output { id, bytes } => {
                 if let Some(item) = live.tasks.get_mut(&id) {
                     for line in item.lines.feed(&bytes) {
-                        item.announce();
-                        say(&format!("{} | {}", item.label, clean(&line, 4000)));
+                        item.announce(out);
+                        out.say(&format!("{} | {}", item.label, clean(&line, 4000)));
                     }
                 }
             }
             Event::Warned { id, message } => {
                 let label = live.tasks.get(&id).filter(|item| item.depth > 0);
                 let label = label.map(|item| format!("{} ", item.label)).unwrap_or_default();
-                say(&format!("{label}warning: {}", clean(&message, 4000)));
+                out.say(&format!("{label}warning: {}", clean(&message, 4000)));
             }
             Event::Noted { id, message } => {
                 if let Some(item) = live.tasks.get_mut(&id) {
                     if item.announced && item.depth > 0 {
-                        say(&format!("{} · {}", item.label, clean(&message, 400)));
+                        out.say(&format!("{} · {}", item.label, clean(&message, 400)));
                     } else {
                         item.notes.push(message);
                     }
@@ -167,7 +190,7 @@ impl Observer for Plain {
             }
             Event::Finished { id, outcome } => {
                 if let Some(item) = live.tasks.remove(&id).filter(|item| item.depth > 0) {
-                    item.finish(outcome);
+                    item.finish(outcome, out);
                 }
             }
         }

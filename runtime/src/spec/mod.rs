@@ -131,6 +131,9 @@ pub struct Overrides {
     pub unset_env: Vec<String>,
     /// `user[:group]`, by name or number.
     pub user: Option<String>,
+    /// Files and directories of the host that are the user's before the program starts. Whoever
+    /// starts it sees to that; see [`owner`].
+    pub given: Vec<PathBuf>,
     /// Further groups of the user, by name or number.
     pub groups: Vec<String>,
     /// Absolute path; made if missing.
@@ -245,6 +248,12 @@ pub fn spec(
         .map_err(|error| Error::invalid("spec", error.to_string()))?;
     spec.set_hostname((!overrides.host_uts).then(|| hostname(overrides).to_owned()));
     Ok(spec)
+}
+
+/// The user and group that the program of a container runs as.
+pub fn owner(spec: &Spec) -> (u32, u32) {
+    let user = spec.process().as_ref().map(oci_spec::runtime::Process::user);
+    user.map_or((0, 0), |user| (user.uid(), user.gid()))
 }
 
 /// A built part of the spec.

@@ -201,6 +201,43 @@ mod tests {
         }
     }
 
+    /// Made by RPM 4.18 itself: `rpmbuild -ba` of three spec files with hardly more in them than
+    /// what is compared here (`--define "dist .fc40"`, `--target aarch64` for the third), then
+    /// `rpm --root DIR --dbpath /var/lib/rpm -i --nodeps --ignorearch *.rpm`, `gzip -9n`.
+    #[test]
+    fn a_database_that_rpm_wrote_is_read() {
+        use std::io::Read;
+        let mut file = Vec::new();
+        let compressed = &include_bytes!("rpmdb.sqlite.gz")[..];
+        flate2::read::GzDecoder::new(compressed).read_to_end(&mut file).unwrap();
+        let mut found = packages(&file).unwrap();
+        found.sort();
+        let package =
+            |name: &str, version: &str, architecture: &str, source: &str, license: &str| {
+                let mut package = Package::new(crate::Ecosystem::Rpm, name, version).unwrap();
+                package.architecture = Some(architecture.to_owned());
+                package.source = Some(source.to_owned());
+                package.license = Some(license.to_owned());
+                package
+            };
+        let mut ember = package(
+            "ember",
+            "1.4.0-3.fc40",
+            "x86_64",
+            "ember-1.4.0-3.fc40.src.rpm",
+            "MIT AND Apache-2.0",
+        );
+        ember.epoch = Some(2);
+        ember.supplier = Some("Example Works".to_owned());
+        ember.homepage = Some("https://example.org/ember".to_owned());
+        let data = "ember-data-20240131-1.el9.src.rpm";
+        let data = package("ember-data", "20240131-1.el9", "noarch", data, "CC0-1.0");
+        let license = "GPL-2.0-or-later WITH Classpath-exception-2.0";
+        let source = "kindling-0.9~rc1-0.1.src.rpm";
+        let kindling = package("kindling", "0.9~rc1-0.1", "aarch64", source, license);
+        assert_eq!(found, [ember, data, kindling]);
+    }
+
     #[test]
     fn other_files_are_none() {
         for file in [&b""[..], b"x", b"SQLite format 3\0", b"RpmP", &[0; 5000]] {

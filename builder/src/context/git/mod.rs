@@ -221,7 +221,7 @@ impl Commit {
             subdir => self.below(&root, subdir)?,
         };
         let modified = (!self.url.checkout_times).then_some(time);
-        Ok(Fetched { git: true, modified, ..Fetched::new(root) })
+        Ok(Fetched { git: true, modified, published: Some(time), ..Fetched::new(root) })
     }
 
     /// A directory of the checkout; links in its path lead nowhere else.

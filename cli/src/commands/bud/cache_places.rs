@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use builder::{CacheFrom, CacheTo, Mode};
+use builder::{CacheForm, CacheFrom, CacheTo, Mode};
 use image::{Digest, Encoding, Reference, Tag};
 use layers::Compression;
 use transport::{Location, Named};
@@ -156,12 +156,13 @@ pub(super) fn to(text: &str) -> Result<To, Failure> {
             None => tagged(&reference),
         };
         let (name, place) = (reference.to_string(), Location::Registry(reference));
-        let (mode, compression) = (Mode::Max, None);
+        let (mode, form, compression) = (Mode::Max, CacheForm::Manifest, None);
         let (force, mounts, ignore_error) = (false, true, false);
         return Ok(To::Place(CacheTo {
             name,
             place,
             mode,
+            form,
             compression,
             force,
             mounts,
@@ -190,11 +191,16 @@ pub(super) fn to(text: &str) -> Result<To, Failure> {
         Some("min") => Mode::Min,
         Some(other) => return Err(value.refuse(format!("mode={other}: expected min or max"))),
     };
-    for key in ["image-manifest", "oci-mediatypes"] {
-        if !value.flag(key, true)? {
-            return Err(value.refuse(format!("{key}=false: caches are OCI image manifests only")));
+    let oci = value.flag("oci-mediatypes", true)?;
+    let form = match (value.flag("image-manifest", oci)?, oci) {
+        (true, true) => CacheForm::Manifest,
+        (false, true) => CacheForm::Index,
+        (false, false) => CacheForm::DockerList,
+        (true, false) => {
+            let why = "an image manifest needs OCI media types: leave one of the two keys out";
+            return Err(value.refuse(why));
         }
-    }
+    };
     let compression = compression(&mut value)?;
     let force = value.flag("force-compression", false)?;
     if force && compression.is_none() {
@@ -204,7 +210,7 @@ pub(super) fn to(text: &str) -> Result<To, Failure> {
     let ignore_error = value.flag("ignore-error", false)?;
     value.end()?;
     let name = place.to_string();
-    Ok(To::Place(CacheTo { name, place, mode, compression, force, mounts, ignore_error }))
+    Ok(To::Place(CacheTo { name, place, mode, form, compression, force, mounts, ignore_error }))
 }
 
 fn compression(value: &mut Value<'_>) -> Result<Option<Compression>, Failure> {
@@ -271,6 +277,15 @@ mod tests {
         assert_eq!((full.mode, full.compression), (Mode::Min, Some(zstd)));
         assert!(full.force && full.ignore_error && !full.mounts);
         assert!(matches!(to("type=inline"), Ok(To::Inline)));
+        for (keys, form) in [
+            ("", CacheForm::Manifest),
+            (",oci-mediatypes=true", CacheForm::Manifest),
+            (",image-manifest=false", CacheForm::Index),
+            (",oci-mediatypes=false", CacheForm::DockerList),
+            (",image-manifest=false,oci-mediatypes=false", CacheForm::DockerList),
+        ] {
+            assert_eq!(place(&format!("type=local,dest=/d{keys}")).form, form, "{keys}");
+        }
     }
 
     #[test]
@@ -283,7 +298,7 @@ mod tests {
             ("type=registry,ref=a/b,wild=1", "wild"),
             ("type=registry,ref=a/b,ref=c/d", "twice"),
             ("type=local,dest=/d,mode=best", "best"),
-            ("type=local,dest=/d,image-manifest=false", "image-manifest"),
+            ("type=local,dest=/d,image-manifest=true,oci-mediatypes=false", "OCI media types"),
             ("type=local,dest=/d,compression=estargz", "estargz"),
             ("type=local,dest=/d,compression-level=3", "compression="),
             ("type=local,dest=/d,ignore-error=perhaps", "perhaps"),

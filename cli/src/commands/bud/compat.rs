@@ -37,10 +37,6 @@ pub(super) struct CompatFlags {
     runtime_flag: Vec<String>,
     #[arg(long, hide = true, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
-    #[arg(long, hide = true)]
-    logsplit: bool,
-    #[arg(long, hide = true)]
-    all_platforms: bool,
     #[arg(long, hide = true, value_name = "MAP")]
     userns_uid_map: Vec<String>,
     #[arg(long, hide = true, value_name = "MAP")]
@@ -78,8 +74,6 @@ impl CompatFlags {
             (self.runtime.is_some(), "--runtime", inside),
             (!self.runtime_flag.is_empty(), "--runtime-flag", inside),
             (self.sign_by.is_some(), "--sign-by", "sign the image with `rbuild sign`"),
-            (self.logsplit, "--logsplit", "steps that platforms share have one log"),
-            (self.all_platforms, "--all-platforms", "name the platforms with --platform"),
             (!self.userns_uid_map.is_empty(), "--userns-uid-map", ids),
             (!self.userns_gid_map.is_empty(), "--userns-gid-map", ids),
             (self.userns_uid_map_user.is_some(), "--userns-uid-map-user", ids),

@@ -19,7 +19,8 @@ pub(super) struct ImageFlags {
     /// Take a label away that the base or the Dockerfile sets
     #[arg(long, value_name = "KEY")]
     unsetlabel: Vec<String>,
-    /// Add an annotation; LEVEL is manifest, index or manifest-descriptor, with [PLATFORM] behind it
+    /// Add an annotation; LEVEL is manifest, manifest-descriptor (both also with [PLATFORM] behind
+    /// it), index, or index-descriptor for the entry in the index.json of an oci output
     #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
     annotation: Vec<String>,
     /// Take an annotation away
@@ -203,15 +204,29 @@ impl ImageFlags {
     }
 
     /// The time of everything: the flag's, the build argument's or the environment's.
-    pub(super) fn epoch(&self, argument: Option<&String>) -> Result<Option<i64>, Failure> {
-        if self.timestamp.is_some() {
-            return Ok(self.timestamp);
+    pub(super) fn epoch(&self, argument: Option<&String>) -> Result<Epoch, Failure> {
+        if let Some(time) = self.timestamp {
+            return Ok(Epoch::Given(time));
         }
-        match argument.filter(|text| !text.is_empty()) {
-            Some(text) => seconds(text).map(Some),
-            None => epoch_variable(),
+        let variable = || std::env::var("SOURCE_DATE_EPOCH").ok();
+        let text = argument.filter(|text| !text.is_empty()).cloned().or_else(variable);
+        match text.as_deref() {
+            None | Some("") => Ok(Epoch::None),
+            Some("context") => Ok(Epoch::Context),
+            Some(text) => seconds(text).map(Epoch::Given),
         }
     }
+}
+
+/// The time of everything in an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Epoch {
+    /// As it comes.
+    None,
+    /// This one.
+    Given(i64),
+    /// That of the build context.
+    Context,
 }
 
 /// `$SOURCE_DATE_EPOCH`.
@@ -283,12 +298,11 @@ fn annotation(text: &str) -> Result<Vec<Annotation>, Failure> {
         let level = match name {
             "manifest" => Level::Manifest,
             "manifest-descriptor" => Level::ManifestDescriptor,
-            "index" if platform.is_none() => Level::Index,
-            "index" => return Err(refuse("an index is for no one platform".to_owned())),
-            other => {
-                return Err(refuse(format!("level {other} is not supported"))
-                    .hint("the levels are manifest, manifest-descriptor and index"));
+            _ if platform.is_some() => {
+                return Err(refuse("an index is for no one platform".to_owned()));
             }
+            "index" => Level::Index,
+            _ => Level::IndexDescriptor,
         };
         let (key, value) = (key.to_owned(), Some(value.clone()));
         Ok(Annotation { level, platform, key, value })
@@ -330,7 +344,9 @@ mod tests {
             levels("manifest-descriptor[linux/arm64]:a.b=c"),
             [(Level::ManifestDescriptor, Some("linux/arm64".to_owned()), key())]
         );
-        for text in ["index-descriptor:a=b", "index[linux/arm64]:a=b", "manifest[x:a=b", "=b"] {
+        assert_eq!(levels("index-descriptor:a.b=c"), [(Level::IndexDescriptor, None, key())]);
+        let index = ["index-descriptor[linux/arm64]:a=b", "index[linux/arm64]:a=b"];
+        for text in index.into_iter().chain(["manifest[x:a=b", "=b"]) {
             assert_eq!(annotation(text).unwrap_err().exit_code(), 2, "{text}");
         }
     }
@@ -365,9 +381,11 @@ mod tests {
             read(&["-D"]).compression(&Settings::default()).unwrap().encoding,
             Encoding::Plain
         );
-        let argument = "7".to_owned();
-        assert_eq!(read(&["--timestamp=5"]).epoch(Some(&argument)).unwrap(), Some(5));
-        assert_eq!(read(&[]).epoch(Some(&argument)).unwrap(), Some(7));
+        let given = |line: &[&str], text: &str| read(line).epoch(Some(&text.to_owned())).unwrap();
+        assert_eq!(given(&["--timestamp=5"], "7"), Epoch::Given(5));
+        assert_eq!(given(&["--timestamp=5"], "context"), Epoch::Given(5));
+        assert_eq!(given(&[], "7"), Epoch::Given(7));
+        assert_eq!(given(&[], "context"), Epoch::Context);
         assert!(read(&[]).epoch(Some(&"x".to_owned())).is_err());
     }
 }

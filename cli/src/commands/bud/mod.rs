@@ -29,6 +29,7 @@ use task::Task;
 use self::call::CallFlags;
 use self::context::{named_context, read_source};
 pub(crate) use self::debug::own_terminal;
+use self::image_flags::Epoch;
 pub(crate) use self::image_flags::epoch_variable;
 use self::output::{Outputs, to_stdout};
 use self::platform::PlatformFlags;
@@ -37,7 +38,7 @@ pub(crate) use self::secrets::{agent, secret};
 use self::supply::SupplyFlags;
 use super::manifest::add_to_list;
 use super::registry_flags::RegistryFlags;
-use crate::app::{App, observed};
+use crate::app::{App, observed, observed_by};
 use crate::config;
 use crate::flags;
 use crate::render::{self, Progress};
@@ -88,9 +89,6 @@ pub(crate) struct Bud {
     /// Add the images to this manifest list, which is made if missing
     #[arg(long, value_name = "NAME")]
     manifest: Option<String>,
-    /// Write what is said while building to a file instead of standard error
-    #[arg(long, value_name = "FILE")]
-    logfile: Option<PathBuf>,
     /// Write digests and descriptor as JSON to a file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
@@ -116,6 +114,8 @@ pub(crate) struct Bud {
     /// How many steps may run at once (default: one per CPU)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    #[command(flatten)]
+    log: log::LogFlags,
     #[command(flatten)]
     allow: allow::AllowFlags,
     #[command(flatten)]
@@ -154,14 +154,18 @@ impl Bud {
             return Ok(code);
         }
         let signer = self.signing.signer(&request)?;
-        let log = self.logfile.as_deref().map(log::Redirected::to).transpose()?;
+        let log = self.log.start(&request.platforms, request.all_platforms, self.progress)?;
         let progress = match (self.quiet, self.progress) {
             (true, _) => Progress::Quiet,
             // A shell may need the terminal for itself.
             (false, Progress::Auto) if self.debug.interactive() => Progress::Plain,
             (false, progress) => progress,
         };
-        let built = observed("build", progress, |task| self.build(app, request, task))?;
+        let rendering = match &log {
+            Some(log) => log.rendering(progress),
+            None => render::observer(progress),
+        };
+        let built = observed_by("build", &rendering, |task| self.build(app, request, task))?;
         if let Some(signer) = &signer {
             signer.sign(app, &built, &self.registry.reach()?, progress)?;
         }
@@ -253,8 +257,10 @@ impl Bud {
         request.build_args = self.build_args()?;
         request.target.clone_from(&self.target);
         request.platforms = self.platforms.platforms()?;
+        request.all_platforms = self.platforms.all();
         request.labels = self.image.labels().into_iter().collect();
         request.image = self.image.options(&outputs.settings)?;
+        output::has_entry(&request.image, &request.outputs)?;
         request.no_cache = self.no_cache;
         request.no_cache_filter.clone_from(&self.no_cache_filter);
         request.pull = self.pull.pull();
@@ -273,8 +279,15 @@ impl Bud {
             let (id, agent) = agent(text)?;
             request.ssh.insert(id, agent);
         }
-        let argument = request.build_args.get("SOURCE_DATE_EPOCH");
-        request.source_date_epoch = self.image.epoch(argument)?;
+        match self.image.epoch(request.build_args.get("SOURCE_DATE_EPOCH"))? {
+            Epoch::None => {}
+            Epoch::Given(time) => request.source_date_epoch = Some(time),
+            Epoch::Context => {
+                request.context_epoch = true;
+                // What the Dockerfile sees is the time itself.
+                request.build_args.remove("SOURCE_DATE_EPOCH");
+            }
+        }
         request.format = self.image.format(&outputs.settings);
         request.compression = self.image.compression(&outputs.settings)?;
         // Whoever asks for the manifest's digest, or for a compression, gets it now.

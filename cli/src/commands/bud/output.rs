@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use builder::{FilesOutput, Output};
+use builder::{FilesOutput, ImageOptions, Level, Output};
 use clap::ValueEnum;
 use image::Reference;
 use transport::Location;
@@ -199,6 +199,20 @@ impl Outputs {
             });
         }
         Ok(())
+    }
+}
+
+/// Refuses annotations of an entry that no output has.
+///
+/// # Errors
+/// There are some.
+pub(super) fn has_entry(image: &ImageOptions, outputs: &[Output]) -> Result<(), Failure> {
+    let wanted = image.annotations.iter().any(|one| one.level == Level::IndexDescriptor);
+    let listed = |output: &Output| matches!(output, Output::Image(to) if to.starts_with("oci:") || to.starts_with("oci-archive:"));
+    match wanted && !outputs.iter().any(listed) {
+        true => Err(Failure::usage("--annotation index-descriptor: no output has an index.json")
+            .hint("write a layout or archive with --output type=oci,dest=PATH")),
+        false => Ok(()),
     }
 }
 

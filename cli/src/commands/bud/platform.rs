@@ -21,9 +21,17 @@ pub(super) struct PlatformFlags {
     /// Build for this variant of the architecture
     #[arg(long, value_name = "VARIANT", conflicts_with = "platform")]
     variant: Option<String>,
+    /// Build for every platform that all base images of the target have
+    #[arg(long, conflicts_with_all = ["platform", "os", "arch", "variant"])]
+    all_platforms: bool,
 }
 
 impl PlatformFlags {
+    /// Whether the base images say what to build for.
+    pub(super) fn all(&self) -> bool {
+        self.all_platforms
+    }
+
     /// What to build for, in order, each once.
     pub(super) fn platforms(&self) -> Result<Vec<Platform>, Failure> {
         let mut platforms: Vec<Platform> = Vec::new();
@@ -85,5 +93,6 @@ mod tests {
         }
         assert!(read(&["--platform", "linux/"]).is_err());
         assert!(read(&["--platform", "linux/arm64", "--arch", "arm"]).is_err());
+        assert!(read(&["--all-platforms", "--platform", "linux/arm64"]).is_err());
     }
 }

@@ -248,11 +248,11 @@ impl RunFlags {
 
     /// What commands get. `hostname` is what a build argument calls the machine.
     pub(super) fn options(&self, hostname: Option<String>) -> Result<RunOptions, Failure> {
-        let (mut mounts, mut overlays) = (Vec::new(), Vec::new());
+        let (mut mounts, mut overlays, mut given) = (Vec::new(), Vec::new(), Vec::new());
         for text in &self.volume {
             match overlay(text)? {
                 Some(overlay) => overlays.push(overlay),
-                None => mounts.push(flags::volume(text)?),
+                None => mounts.push(flags::volume(text, &mut given)?),
             }
         }
         if let Some(group) = self.group_add.iter().find(|group| *group == "keep-groups") {
@@ -269,6 +269,7 @@ impl RunFlags {
         let devices = self.device.iter().map(|text| container_flags::device(text));
         let base = Overrides {
             hostname,
+            given,
             groups: self.group_add.clone(),
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),

@@ -7,7 +7,7 @@ use transport::{CopyOptions, Format, Location, Select};
 
 use super::list;
 use crate::app::{App, observed};
-use crate::commands::copy::SignFlags;
+use crate::commands::copy::{RetryFlags, SignFlags};
 use crate::commands::place::{self, Access};
 use crate::commands::registry_flags::RegistryFlags;
 use crate::commands::transfer::own_name;
@@ -50,6 +50,8 @@ pub(crate) struct Push {
     progress: Progress,
     #[command(flatten)]
     registry: RegistryFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
     /// The list in the store
     list: String,
     /// Where to: NAME on a registry, or transport:… (default: the list's own name)
@@ -71,12 +73,13 @@ impl Push {
                 FormatName::Oci => Format::Oci,
                 FormatName::V2s2 => Format::Docker,
             }),
+            attempts: self.retry.attempts(),
             ..CopyOptions::default()
         };
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let from = Location::Store(list.name.clone());
         let root = observed(&format!("push {to}"), progress, |task| {
-            let access = Access::new(app, self.registry.reach()?);
+            let access = Access::new(app, self.retry.reach(self.registry.reach()?));
             let root = access.copy_ungated(&from, &to, &options, task)?;
             if let Some(signer) = signer {
                 signer.sign(app, &access, &to, &root, task)?;

@@ -13,7 +13,7 @@ use super::settings::{Settings, as_chroot, isolation};
 use super::{HistoryFlag, env, wants_history};
 use crate::app::{App, Reach};
 use crate::commands::container_flags::ContainerFlags;
-use crate::commands::run::{forward_signals, network_files, start_failure, users};
+use crate::commands::run::{forward_signals, give, network_files, start_failure, users};
 use crate::flags;
 use crate::report::Failure;
 
@@ -142,6 +142,7 @@ pub(crate) fn run(
     let mut ground = working.ground(&overrides.mounts, &directory)?;
     let root = ground.take()?;
     let spec = runtime::spec(&config, &overrides, &|file| users(&root, file))?;
+    give(&overrides, &spec)?;
     let bundle = Bundle { spec, rootfs: root.into_fd() };
     let options = StartOptions {
         id: working.id().to_owned(),
@@ -183,6 +184,7 @@ fn together(settings: &Settings, now: Overrides, network: bool) -> Result<Overri
     kept.cap_add.extend(now.cap_add);
     kept.cap_drop.extend(now.cap_drop);
     kept.mounts.extend(now.mounts);
+    kept.given.extend(now.given);
     kept.devices.extend(now.devices);
     kept.ulimits.extend(now.ulimits);
     Ok(Overrides {
@@ -192,6 +194,7 @@ fn together(settings: &Settings, now: Overrides, network: bool) -> Result<Overri
         cap_add: kept.cap_add,
         cap_drop: kept.cap_drop,
         mounts: kept.mounts,
+        given: kept.given,
         devices: kept.devices,
         ulimits: kept.ulimits,
         seccomp: match now.seccomp {

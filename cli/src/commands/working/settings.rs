@@ -174,7 +174,9 @@ impl Settings {
             value.map(flags::size).transpose().map_err(flag(name))
         };
         let ulimits = self.ulimit.iter().map(|text| flags::ulimit(text));
-        let mounts = self.volume.iter().map(|text| flags::volume(text));
+        let mut given = Vec::new();
+        let mounts = self.volume.iter().map(|text| flags::volume(text, &mut given));
+        let mounts = mounts.collect::<Result<_, _>>()?;
         let devices = self.device.iter().map(|text| container_flags::device(text));
         let mut overrides = Overrides {
             cap_add: self.cap_add.clone(),
@@ -194,7 +196,8 @@ impl Settings {
             host_uts: host("uts", self.uts.as_deref())?,
             host_cgroup: host("cgroupns", self.cgroupns.as_deref())?,
             ulimits: ulimits.collect::<Result<_, _>>().map_err(flag("ulimit"))?,
-            mounts: mounts.collect::<Result<_, _>>()?,
+            mounts,
+            given,
             devices: devices.collect::<Result<_, _>>()?,
             seccomp,
             no_new_privileges,
