@@ -82,9 +82,30 @@ impl Layout {
             file::replace_unsynced(&root.join("index.json"), empty.bytes(), 0o644)?;
         }
         // Last: what has this file is a whole layout.
-        let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
-        file::replace_unsynced(&root.join("oci-layout"), marker, 0o644)?;
+        layout.mark()?;
         Ok(layout)
+    }
+
+    /// Opens a directory whose blobs lie as a layout's do and whose names somebody else keeps, with
+    /// other files beside them. It is made if need be, and several may do so at once; no lock is
+    /// taken, for file systems that have none.
+    ///
+    /// # Errors
+    /// [`Error::Layout`] for a layout of a version other than 1, [`Error::File`].
+    pub fn shelf(root: &Path) -> Result<Layout> {
+        let layout = Layout { root: root.to_owned(), blobs: root.join("blobs") };
+        let directory = layout.blobs.join("sha256");
+        fs::create_dir_all(&directory).map_err(|e| Error::file("creating", &directory, e))?;
+        if read_small(&root.join("oci-layout"))?.is_none() {
+            layout.mark()?;
+        }
+        Layout::open(root)
+    }
+
+    /// Says that it is a layout. Not synced: what a loss of power leaves empty is written again.
+    fn mark(&self) -> Result<()> {
+        let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        file::replace_unsynced(&self.root.join("oci-layout"), marker, 0o644)
     }
 
     /// The directory.
