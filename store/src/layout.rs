@@ -268,16 +268,13 @@ impl Layout {
     }
 
     /// Gives a manifest or index, whose parts must all be there, a name; without one it is listed
-    /// only. What had the name before loses it. When this returns all of it is on disk.
+    /// only. What had the name before loses it. Should the power be lost, `index.json` is the one
+    /// before or this one, and everything it names is on the disk.
     ///
     /// # Errors
     /// [`Error::MissingChild`], the errors of [`Layout::read`] and [`Layout::entries`].
     pub fn publish(&self, name: Option<&str>, root: &Descriptor) -> Result<()> {
         self.require_whole(root)?;
-        file::sync_file_system(&self.root)?;
-        if !self.blobs.starts_with(&self.root) {
-            file::sync_file_system(&self.blobs)?;
-        }
         let mut entry = root.clone();
         match name {
             Some(name) => {
@@ -303,7 +300,15 @@ impl Layout {
         });
         let at = at.min(index.manifests.len());
         index.manifests.insert(at, entry);
-        self.write_index(index)
+        // One wait brings all blobs and the list that names them to the disk.
+        let list = Document::write(MediaType::OCI_INDEX, index);
+        let list = file::fresh(&self.root, list.bytes(), 0o644)?;
+        file::sync_file_system(&self.root)?;
+        if !self.blobs.starts_with(&self.root) {
+            file::sync_file_system(&self.blobs)?;
+        }
+        let path = self.root.join("index.json");
+        list.rename(&path).map_err(|error| Error::file("writing", &path, error))
     }
 
     /// Takes a name away, and lists its manifest no longer; blobs stay. `false` if there was no
@@ -319,7 +324,8 @@ impl Layout {
         if index.manifests.len() == before {
             return Ok(false);
         }
-        self.write_index(index)?;
+        let list = Document::write(MediaType::OCI_INDEX, index);
+        file::replace(&self.root.join("index.json"), list.bytes(), 0o644)?;
         Ok(true)
     }
 
@@ -368,11 +374,6 @@ impl Layout {
             2 => Ok(index),
             other => Err(refuse(format!("the schemaVersion of its index.json is {other}, not 2"))),
         }
-    }
-
-    fn write_index(&self, index: Index) -> Result<()> {
-        let document = Document::write(MediaType::OCI_INDEX, index);
-        file::replace(&self.root.join("index.json"), document.bytes(), 0o644)
     }
 
     fn lock(&self) -> Result<File> {
