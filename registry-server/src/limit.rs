@@ -12,25 +12,18 @@ const ADDRESSES: usize = 10_000;
 const BURST: f64 = 10.0;
 
 /// A bucket per address that fills with time and is emptied by requests.
-pub(crate) struct Limiter {
-    per_second: Option<f64>,
-    buckets: Lock<HashMap<IpAddr, (f64, Instant)>>,
-}
+#[derive(Default)]
+pub(crate) struct Limiter(Lock<HashMap<IpAddr, (f64, Instant)>>);
 
 impl Limiter {
-    pub(crate) fn new(per_second: Option<f64>) -> Limiter {
-        Limiter { per_second, buckets: Lock::default() }
+    /// Takes one request of those allowed per second, or says in how many seconds to come again.
+    pub(crate) fn admit(&self, address: IpAddr, per_second: Option<f64>) -> Result<(), u64> {
+        per_second.map_or(Ok(()), |rate| self.admit_at(address, rate, Instant::now()))
     }
 
-    /// Takes one request, or says in how many seconds to come again.
-    pub(crate) fn admit(&self, address: IpAddr) -> Result<(), u64> {
-        self.admit_at(address, Instant::now())
-    }
-
-    fn admit_at(&self, address: IpAddr, now: Instant) -> Result<(), u64> {
-        let Some(rate) = self.per_second else { return Ok(()) };
+    fn admit_at(&self, address: IpAddr, rate: f64, now: Instant) -> Result<(), u64> {
         let full = (rate * BURST).max(1.0);
-        let mut buckets = self.buckets.lock();
+        let mut buckets = self.0.lock();
         if buckets.len() >= ADDRESSES {
             // Who was quiet for long enough has a full bucket, and need not be remembered.
             buckets.retain(|_, (_, at)| now.duration_since(*at).as_secs_f64() < BURST);
@@ -53,14 +46,17 @@ mod tests {
 
     #[test]
     fn a_burst_then_a_rate() {
-        let limiter = Limiter::new(Some(0.5));
+        let limiter = Limiter::default();
+        let admit = |address, now| limiter.admit_at(address, 0.5, now);
         let (one, two) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let now = Instant::now();
-        let admitted = (0..9).filter(|_| limiter.admit_at(one, now).is_ok()).count();
+        let admitted = (0..9).filter(|_| admit(one, now).is_ok()).count();
         assert_eq!(admitted, 5);
-        assert_eq!(limiter.admit_at(one, now), Err(2));
-        assert_eq!(limiter.admit_at(two, now), Ok(()));
-        assert_eq!(limiter.admit_at(one, now + Duration::from_secs(2)), Ok(()));
-        assert!(limiter.admit_at(one, now + Duration::from_secs(2)).is_err());
+        assert_eq!(admit(one, now), Err(2));
+        assert_eq!(admit(two, now), Ok(()));
+        assert_eq!(admit(one, now + Duration::from_secs(2)), Ok(()));
+        assert!(admit(one, now + Duration::from_secs(2)).is_err());
+        // Another rate counts at once, whatever is left of the one before.
+        assert!(limiter.admit_at(one, 100.0, now + Duration::from_secs(3)).is_ok());
     }
 }

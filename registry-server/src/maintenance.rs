@@ -31,7 +31,8 @@ pub(crate) async fn tidy(shared: Arc<Shared>) {
 
 async fn once(shared: &Shared) -> std::io::Result<()> {
     let (content, metrics) = (&shared.content, &shared.metrics);
-    let expired = content.expire_uploads(shared.options.limits.idle_upload).await?;
+    let idle = shared.rules().limits.idle_upload;
+    let expired = content.expire_uploads(idle).await?;
     metrics.expired.fetch_add(expired, Relaxed);
     let retired = retention::apply(content, &shared.rules().retention, false).await?;
     metrics.retired.fetch_add(retired.len() as u64, Relaxed);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::lock::Lock;
 use crate::options::Clock;
 
 /// Events that wait at most; more are dropped and logged.
@@ -13,27 +14,42 @@ const WAITING: usize = 1_000;
 /// An event is sent so often at most.
 const ATTEMPTS: u32 = 4;
 
+/// By URL.
+type Senders = Vec<(String, mpsc::Sender<Value>)>;
+
 /// Where events go.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Notices {
-    senders: Arc<[mpsc::Sender<Value>]>,
+    senders: Arc<Lock<Senders>>,
     clock: Clock,
 }
 
 impl Notices {
     /// Begins to send to these URLs. To be called where tasks can run.
     pub(crate) fn start(urls: &[String], clock: Clock) -> Notices {
-        let senders = urls.iter().map(|url| {
-            let (sender, receiver) = mpsc::channel(WAITING);
-            tokio::spawn(deliver(url.clone(), receiver));
-            sender
-        });
-        Notices { senders: senders.collect(), clock }
+        let notices = Notices { senders: Arc::default(), clock };
+        notices.send_to(urls);
+        notices
+    }
+
+    /// Sends to these URLs from now on. To those that are not among them goes what waits for them;
+    /// to those that are it goes on in order.
+    pub(crate) fn send_to(&self, urls: &[String]) {
+        let mut senders = self.senders.lock();
+        senders.retain(|(known, _)| urls.contains(known));
+        for url in urls {
+            if !senders.iter().any(|(known, _)| known == url) {
+                let (sender, receiver) = mpsc::channel(WAITING);
+                tokio::spawn(deliver(url.clone(), receiver));
+                senders.push((url.clone(), sender));
+            }
+        }
     }
 
     /// Tells of something that happened to a manifest.
     pub(crate) fn tell(&self, action: &str, repository: &str, tags: &[String], digest: &str) {
-        if self.senders.is_empty() {
+        let senders = self.senders.lock().clone();
+        if senders.is_empty() {
             return;
         }
         let event = json!({
@@ -41,7 +57,7 @@ impl Notices {
             "action": action,
             "target": { "repository": repository, "tags": tags, "digest": digest },
         });
-        for sender in &*self.senders {
+        for (_, sender) in &senders {
             if sender.try_send(event.clone()).is_err() {
                 tracing::warn!(action, repository, "dropping an event: too many wait");
             }

@@ -53,8 +53,9 @@ pub struct Options {
     pub log: Option<Log>,
     /// The time of day.
     pub clock: Clock,
-    /// What is configured later: `auth`, `tls`, `immutable`, `retention` and `quotas` change while
-    /// [`crate::serve`] runs; everything else is as it was at the start.
+    /// What is configured later: `auth`, `tls`, `upstreams`, `immutable`, `retention`, `quotas`,
+    /// `webhooks` and `limits` but for the grace change while [`crate::serve`] runs; everything
+    /// else is as it was at the start.
     pub renewal: Option<Renewal>,
 }
 

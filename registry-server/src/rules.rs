@@ -1,5 +1,5 @@
-//! What may change while a server runs: certificates, people, keys, and the rules of a
-//! configuration.
+//! What may change while a server runs: certificates, people, keys, upstreams, and the rules and
+//! limits of a configuration.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use crate::http::server::Shared;
 use crate::lock::Lock;
 use crate::quota::Quota;
 use crate::retention::Retention;
-use crate::{Clock, Error, Immutable, Options, Result};
+use crate::upstream::Source;
+use crate::{Clock, Error, Immutable, Limits, Options, Result};
 
 /// How often it is asked whether something changed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -26,6 +27,11 @@ pub(crate) struct Rules {
     pub(crate) immutable: Vec<Immutable>,
     pub(crate) retention: Vec<Retention>,
     pub(crate) quotas: Vec<Quota>,
+    /// The grace is not among what changes: collections that run count on it.
+    pub(crate) limits: Limits,
+    webhooks: Vec<String>,
+    /// Where repositories come from, the longest prefix first.
+    pub(crate) sources: Vec<Arc<Source>>,
 }
 
 impl Rules {
@@ -44,6 +50,9 @@ impl Rules {
             immutable: options.immutable.clone(),
             retention: options.retention.clone(),
             quotas: options.quotas.clone(),
+            limits: options.limits.clone(),
+            webhooks: options.webhooks.clone(),
+            sources: Source::all(&options.upstreams)?,
         })
     }
 
@@ -63,6 +72,9 @@ impl Rules {
         }
         if old_auth.0 != new_auth.0 {
             return Some("whether there is [auth] is decided when the server starts");
+        }
+        if !self.sources.is_empty() && new.sources.is_empty() {
+            return Some("it has no [[upstream]] any more");
         }
         (old_auth.1 && !new_auth.1).then_some("it has no [[access]] any more")
     }
@@ -114,7 +126,10 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
             Err(reason) => Err(reason),
         };
         match taken {
-            Ok(()) => tracing::info!("the configuration changed and counts"),
+            Ok(()) => {
+                shared.notices.send_to(&shared.rules().webhooks);
+                tracing::info!("the configuration changed and counts");
+            }
             Err(reason) => {
                 tracing::error!(
                     "the configuration changed and cannot be used, the one before counts: {reason}"
@@ -165,8 +180,24 @@ mod tests {
         assert_eq!(rules(), 1);
         try_take(access(2)).unwrap();
         assert_eq!(rules(), 2);
+        let upstream = crate::Upstream {
+            prefix: "mirror".to_owned(),
+            registry: "registry.example".to_owned(),
+            path: String::new(),
+            host: registry_client::HostRule::default(),
+            credential: None,
+            ttl: Duration::ZERO,
+        };
+        let more = Options { upstreams: vec![upstream.clone()], ..options(access(2)) };
+        take(&current, &more, Clock::default()).unwrap();
+        // What comes from elsewhere is not pushed to, whatever became of the file.
+        assert!(try_take(access(2)).unwrap_err().contains("[[upstream]]"));
+        let odd = crate::Upstream { registry: "no registry".to_owned(), ..upstream };
+        let odd = Options { upstreams: vec![odd], ..options(access(3)) };
+        assert!(take(&current, &odd, Clock::default()).unwrap_err().contains("mirror"));
+        assert_eq!(current.get().sources.len(), 1);
         let tls = crate::Tls { certificate: Vec::new(), key: Vec::new(), client_authorities: None };
-        let broken = Options { tls: Some(tls), ..options(access(3)) };
+        let broken = Options { tls: Some(tls), ..more };
         let error = take(&current, &broken, Clock::default()).unwrap_err();
         assert!(error.contains("no certificate"), "{error}");
         assert_eq!(rules(), 2);

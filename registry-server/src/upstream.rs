@@ -19,6 +19,7 @@ use crate::content::{Content, Entry};
 use crate::http::answer::{Answer, error};
 use crate::lock::Lock;
 use crate::metrics::Metrics;
+use crate::rules::Current;
 use crate::storage::{Bytestream, page, whole};
 use crate::{Error, Options, Result, keys};
 use flight::Flights;
@@ -69,7 +70,7 @@ pub(crate) enum Cached {
 
 /// All upstreams.
 pub(crate) struct Upstreams {
-    sources: Vec<Source>,
+    rules: Current,
     content: Content,
     metrics: Arc<Metrics>,
     flights: Flights,
@@ -85,43 +86,25 @@ fn count(counter: &AtomicU64) {
 impl Upstreams {
     pub(crate) fn new(
         options: &Options,
+        rules: Current,
         content: Content,
         metrics: Arc<Metrics>,
-    ) -> Result<Upstreams> {
-        let mut sources = Vec::new();
-        for upstream in &options.upstreams {
-            let failed = |reason: String| Error::Configuration {
-                what: "an upstream",
-                reason: format!("{}: {reason}", upstream.prefix),
-            };
-            Repository::new(&upstream.registry, "a").map_err(|e| failed(e.to_string()))?;
-            Repository::new("localhost", &upstream.prefix).map_err(|e| failed(e.to_string()))?;
-            let mut client = registry_client::Options {
-                hosts: vec![upstream.host.clone()],
-                retries: 2,
-                ..registry_client::Options::default()
-            };
-            if let Some(credential) = &upstream.credential {
-                client.keychain = Arc::new(credential.clone());
-            }
-            let client = Client::new(client).map_err(|error| failed(error.to_string()))?;
-            sources.push(Source { upstream: upstream.clone(), client });
-        }
-        // The longest prefix that fits is the one that is meant.
-        sources.sort_by_key(|source| std::cmp::Reverse(source.upstream.prefix.len()));
+    ) -> Upstreams {
         let flights = Flights::new(options, content.clone());
         let (asking, sizes) = (Lock::default(), Lock::default());
-        Ok(Upstreams { sources, content, metrics, flights, asking, sizes })
+        Upstreams { rules, content, metrics, flights, asking, sizes }
     }
 
     /// The upstream of a repository.
-    pub(crate) fn of(&self, name: &str) -> Option<&Source> {
-        self.sources.iter().find(|source| source.remote(name).is_some())
+    pub(crate) fn of(&self, name: &str) -> Option<Arc<Source>> {
+        let rules = self.rules.get();
+        rules.sources.iter().find(|source| source.remote(name).is_some()).cloned()
     }
 
     /// What a repository that a client names by its registry is called here.
     pub(crate) fn namespaced(&self, space: &str, name: &str) -> Option<String> {
-        let mut sources = self.sources.iter();
+        let rules = self.rules.get();
+        let mut sources = rules.sources.iter();
         let source =
             sources.find(|s| s.upstream.registry == space && s.upstream.path.is_empty())?;
         Some(format!("{}/{name}", source.upstream.prefix))
@@ -301,7 +284,9 @@ impl Upstreams {
         match repo.blob(digest, size, None).await {
             Ok(body) => {
                 let metrics = Arc::clone(&self.metrics);
-                let stream = self.flights.start(name, digest, size, body, metrics).await?;
+                let largest = self.rules.get().limits.blob;
+                let coming = (body, largest);
+                let stream = self.flights.start(name, digest, size, coming, metrics).await?;
                 Ok(Cached::Arriving(stream, size))
             }
             Err(failure) => {
@@ -376,6 +361,34 @@ fn unreachable() -> Answer {
 }
 
 impl Source {
+    /// All upstreams, the longest prefix first: the one that fits is the one that is meant.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`].
+    pub(crate) fn all(upstreams: &[Upstream]) -> Result<Vec<Arc<Source>>> {
+        let mut sources = Vec::new();
+        for upstream in upstreams {
+            let failed = |reason: String| Error::Configuration {
+                what: "an upstream",
+                reason: format!("{}: {reason}", upstream.prefix),
+            };
+            Repository::new(&upstream.registry, "a").map_err(|e| failed(e.to_string()))?;
+            Repository::new("localhost", &upstream.prefix).map_err(|e| failed(e.to_string()))?;
+            let mut client = registry_client::Options {
+                hosts: vec![upstream.host.clone()],
+                retries: 2,
+                ..registry_client::Options::default()
+            };
+            if let Some(credential) = &upstream.credential {
+                client.keychain = Arc::new(credential.clone());
+            }
+            let client = Client::new(client).map_err(|error| failed(error.to_string()))?;
+            sources.push(Arc::new(Source { upstream: upstream.clone(), client }));
+        }
+        sources.sort_by_key(|source| std::cmp::Reverse(source.upstream.prefix.len()));
+        Ok(sources)
+    }
+
     /// What a repository here is called there.
     fn remote(&self, name: &str) -> Option<String> {
         let rest = name.strip_prefix(&self.upstream.prefix)?.strip_prefix('/')?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use image::{Algorithm, Digest, Digester};
 
-use crate::{Error, Result};
+use crate::{Error, Incoming, Result};
 
 /// How much is read or written at once.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -79,37 +79,25 @@ pub(crate) fn sync_file_system(path: &Path) -> Result<()> {
 
 /// Writes a small file so that a reader sees the old or the new content, never half.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    replace_with(path, bytes, mode, File::sync_all)?;
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let directory_file =
-        File::open(directory).map_err(|error| Error::file("opening", directory, error))?;
-    directory_file.sync_all().map_err(|error| Error::file("syncing", directory, error))
+    let written = fresh(directory, bytes, mode)?.settle(path, directory);
+    written.map_err(|error| Error::file("writing", path, error))
 }
 
 /// As [`replace`], but after a loss of power the file may be empty or not there.
 pub(crate) fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    replace_with(path, bytes, mode, |_| Ok(()))
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let written = fresh(directory, bytes, mode)?.rename(path);
+    written.map_err(|error| Error::file("writing", path, error))
 }
 
-fn replace_with(
-    path: &Path,
-    bytes: &[u8],
-    mode: u32,
-    sync: impl Fn(&File) -> io::Result<()>,
-) -> Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let fresh = directory.join(format!(".tmp-{}", random()));
-    let written = (|| {
-        let mut file = create_new(&fresh, mode)?;
-        let write = io::Write::write_all(&mut file, bytes).and_then(|()| sync(&file));
-        write.map_err(|error| Error::file("writing", &fresh, error))?;
-        fs::rename(&fresh, path).map_err(|error| Error::file("writing", path, error))
-    })();
-    if written.is_err() {
-        // Only tidying up: the error that matters is already on its way.
-        let _ = fs::remove_file(&fresh);
-    }
-    written
+/// A small file that has no name yet, nor is on the disk.
+pub(crate) fn fresh(directory: &Path, bytes: &[u8], mode: u32) -> Result<Incoming> {
+    let written = Incoming::create(directory, mode).and_then(|mut file| {
+        io::Write::write_all(&mut file, bytes)?;
+        Ok(file)
+    });
+    written.map_err(|error| Error::file("writing into", directory, error))
 }
 
 /// Moves a file or directory; `false` if there was nothing to move.

@@ -82,9 +82,30 @@ impl Layout {
             file::replace_unsynced(&root.join("index.json"), empty.bytes(), 0o644)?;
         }
         // Last: what has this file is a whole layout.
-        let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
-        file::replace_unsynced(&root.join("oci-layout"), marker, 0o644)?;
+        layout.mark()?;
         Ok(layout)
+    }
+
+    /// Opens a directory whose blobs lie as a layout's do and whose names somebody else keeps, with
+    /// other files beside them. It is made if need be, and several may do so at once; no lock is
+    /// taken, for file systems that have none.
+    ///
+    /// # Errors
+    /// [`Error::Layout`] for a layout of a version other than 1, [`Error::File`].
+    pub fn shelf(root: &Path) -> Result<Layout> {
+        let layout = Layout { root: root.to_owned(), blobs: root.join("blobs") };
+        let directory = layout.blobs.join("sha256");
+        fs::create_dir_all(&directory).map_err(|e| Error::file("creating", &directory, e))?;
+        if read_small(&root.join("oci-layout"))?.is_none() {
+            layout.mark()?;
+        }
+        Layout::open(root)
+    }
+
+    /// Says that it is a layout. Not synced: what a loss of power leaves empty is written again.
+    fn mark(&self) -> Result<()> {
+        let marker = br#"{"imageLayoutVersion":"1.0.0"}"#;
+        file::replace_unsynced(&self.root.join("oci-layout"), marker, 0o644)
     }
 
     /// The directory.
@@ -247,16 +268,13 @@ impl Layout {
     }
 
     /// Gives a manifest or index, whose parts must all be there, a name; without one it is listed
-    /// only. What had the name before loses it. When this returns all of it is on disk.
+    /// only. What had the name before loses it. Should the power be lost, `index.json` is the one
+    /// before or this one, and everything it names is on the disk.
     ///
     /// # Errors
     /// [`Error::MissingChild`], the errors of [`Layout::read`] and [`Layout::entries`].
     pub fn publish(&self, name: Option<&str>, root: &Descriptor) -> Result<()> {
         self.require_whole(root)?;
-        file::sync_file_system(&self.root)?;
-        if !self.blobs.starts_with(&self.root) {
-            file::sync_file_system(&self.blobs)?;
-        }
         let mut entry = root.clone();
         match name {
             Some(name) => {
@@ -282,7 +300,15 @@ impl Layout {
         });
         let at = at.min(index.manifests.len());
         index.manifests.insert(at, entry);
-        self.write_index(index)
+        // One wait brings all blobs and the list that names them to the disk.
+        let list = Document::write(MediaType::OCI_INDEX, index);
+        let list = file::fresh(&self.root, list.bytes(), 0o644)?;
+        file::sync_file_system(&self.root)?;
+        if !self.blobs.starts_with(&self.root) {
+            file::sync_file_system(&self.blobs)?;
+        }
+        let path = self.root.join("index.json");
+        list.rename(&path).map_err(|error| Error::file("writing", &path, error))
     }
 
     /// Takes a name away, and lists its manifest no longer; blobs stay. `false` if there was no
@@ -298,7 +324,8 @@ impl Layout {
         if index.manifests.len() == before {
             return Ok(false);
         }
-        self.write_index(index)?;
+        let list = Document::write(MediaType::OCI_INDEX, index);
+        file::replace(&self.root.join("index.json"), list.bytes(), 0o644)?;
         Ok(true)
     }
 
@@ -347,11 +374,6 @@ impl Layout {
             2 => Ok(index),
             other => Err(refuse(format!("the schemaVersion of its index.json is {other}, not 2"))),
         }
-    }
-
-    fn write_index(&self, index: Index) -> Result<()> {
-        let document = Document::write(MediaType::OCI_INDEX, index);
-        file::replace(&self.root.join("index.json"), document.bytes(), 0o644)
     }
 
     fn lock(&self) -> Result<File> {

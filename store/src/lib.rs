@@ -29,7 +29,8 @@
 //! `syncfs` once, then sets the name and clears the marks in one transaction. Opening a store
 //! whose marks bear another boot id checks what they are about.
 //!
-//! [`Layout`] is a plain OCI image layout directory; [`Store`] shares its blob format.
+//! [`Layout`] is a plain OCI image layout directory; [`Store`] shares its blob format. [`Incoming`]
+//! is a file that appears whole or not at all, for whoever keeps files on a disk.
 
 mod blob;
 mod catalog;
@@ -41,6 +42,7 @@ mod file;
 mod flight;
 mod format;
 mod gc;
+mod incoming;
 mod layout;
 mod lease;
 mod limit;
@@ -64,6 +66,7 @@ pub use container::ContainerRecord;
 pub use error::{Error, Result};
 pub use flight::Flight;
 pub use gc::{Budget, Collected, Only, Removed, What, Why};
+pub use incoming::{Incoming, settle};
 pub use layout::Layout;
 pub use lease::Lease;
 pub use mount::{CacheMount, Sharing};

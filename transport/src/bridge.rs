@@ -1,18 +1,22 @@
 //! The only door between waiting code and code on threads. Every queue here is bounded.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use task::Cause;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{Blob, Error, Unverified};
 
 /// Bytes in one piece of a queue.
 const CHUNK: usize = 128 << 10;
-/// Pieces in a queue; together with those in hand at both ends at most 512 KiB.
+/// Pieces in a queue.
 const DEPTH: usize = 2;
+/// Bytes that are received and not yet done with on the way to a thread. A connection's own pieces
+/// can be larger than this; then there is one at a time.
+const AHEAD: usize = 256 << 10;
 
 /// Runs work that blocks (files, compression, hashing) on a thread and waits for it.
 ///
@@ -28,6 +32,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 /// to the thread.
 pub fn reader(mut blob: Blob) -> BlobReader {
     let (sender, receiver) = mpsc::channel(DEPTH);
+    let room = Arc::new(Semaphore::new(AHEAD));
     tokio::spawn(async move {
         let mut pending = BytesMut::new();
         loop {
@@ -35,22 +40,27 @@ pub fn reader(mut blob: Blob) -> BlobReader {
                 item = blob.next() => item,
                 () = sender.closed() => return,
             };
-            let (flush, end) = match item {
-                Some(Ok(chunk)) if pending.is_empty() && chunk.len() >= CHUNK => {
-                    if sender.send(Ok(chunk)).await.is_err() {
-                        return;
-                    }
-                    continue;
-                }
+            let (piece, end) = match item {
+                Some(Ok(chunk)) if pending.is_empty() && chunk.len() >= CHUNK => (chunk, None),
                 Some(Ok(chunk)) => {
                     pending.extend_from_slice(&chunk);
-                    (pending.len() >= CHUNK, None)
+                    match pending.len() >= CHUNK {
+                        true => (pending.split().freeze(), None),
+                        false => continue,
+                    }
                 }
-                Some(Err(cause)) => (false, Some(Err(cause))),
-                None => (!pending.is_empty(), Some(Ok(Bytes::new()))),
+                Some(Err(cause)) => (Bytes::new(), Some(Err(cause))),
+                None => (pending.split().freeze(), Some(Ok(Piece::default()))),
             };
-            if flush && sender.send(Ok(pending.split().freeze())).await.is_err() {
-                return;
+            if !piece.is_empty() {
+                let wanted = u32::try_from(piece.len().min(AHEAD)).unwrap_or(0);
+                let held = tokio::select! {
+                    held = Arc::clone(&room).acquire_many_owned(wanted) => held.ok(),
+                    () = sender.closed() => return,
+                };
+                if sender.send(Ok(Piece { bytes: piece, held })).await.is_err() {
+                    return;
+                }
             }
             if let Some(end) = end {
                 let _ = sender.send(end).await;
@@ -58,14 +68,21 @@ pub fn reader(mut blob: Blob) -> BlobReader {
             }
         }
     });
-    BlobReader { receiver, chunk: Bytes::new(), ended: false }
+    BlobReader { receiver, piece: Piece::default(), ended: false }
+}
+
+/// Bytes on their way to a thread, and the room that they take until it is done with them.
+#[derive(Debug, Default)]
+struct Piece {
+    bytes: Bytes,
+    held: Option<OwnedSemaphorePermit>,
 }
 
 /// A blob as a [`Read`]; see [`reader`].
 #[derive(Debug)]
 pub struct BlobReader {
-    receiver: mpsc::Receiver<Result<Bytes, Cause>>,
-    chunk: Bytes,
+    receiver: mpsc::Receiver<Result<Piece, Cause>>,
+    piece: Piece,
     ended: bool,
 }
 
@@ -77,22 +94,24 @@ impl BlobReader {
     pub fn pour(mut self, to: &mut impl Write) -> io::Result<()> {
         loop {
             self.fill()?;
-            if self.chunk.is_empty() {
+            if self.piece.bytes.is_empty() {
                 return Ok(());
             }
-            to.write_all(&std::mem::take(&mut self.chunk))?;
+            to.write_all(&self.piece.bytes)?;
+            self.piece = Piece::default();
         }
     }
 
     /// Waits until there are bytes, or the end.
     fn fill(&mut self) -> io::Result<()> {
-        if !self.chunk.is_empty() || self.ended {
+        if !self.piece.bytes.is_empty() || self.ended {
             return Ok(());
         }
+        self.piece.held = None;
         match self.receiver.blocking_recv() {
-            Some(Ok(chunk)) => {
-                self.ended = chunk.is_empty();
-                self.chunk = chunk;
+            Some(Ok(piece)) => {
+                self.ended = piece.bytes.is_empty();
+                self.piece = piece;
                 Ok(())
             }
             Some(Err(cause)) => {
@@ -108,8 +127,8 @@ impl BlobReader {
 impl Read for BlobReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.fill()?;
-        let n = self.chunk.len().min(buffer.len());
-        buffer[..n].copy_from_slice(&self.chunk.split_to(n));
+        let n = self.piece.bytes.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&self.piece.bytes.split_to(n));
         Ok(n)
     }
 }
@@ -178,6 +197,33 @@ mod tests {
             });
             assert_eq!(poured.await.unwrap(), bytes);
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn large_pieces_wait_for_one_another() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        let given = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&given);
+        let pieces = stream::iter(0..10).map(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok(Bytes::from(vec![7; 2 * AHEAD]))
+        });
+        let all = vec![7; 20 * AHEAD];
+        let descriptor = Descriptor::of(MediaType::OCI_LAYER, &all);
+        let mut reader = reader(Unverified::new(pieces).verify(&descriptor));
+        let read = blocking(move || {
+            let mut read = vec![0; 10];
+            reader.read_exact(&mut read).unwrap();
+            // One is being read, one waits for room; nothing else is taken, however long this is.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let taken = given.load(Ordering::SeqCst);
+            reader.read_to_end(&mut read).unwrap();
+            (taken, read)
+        });
+        let (taken, read) = read.await;
+        assert!(taken <= 2, "{taken} pieces are held");
+        assert!(read == all);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,7 @@ fn unknown(digest: Digest) -> Answer {
 async fn get(shared: &Shared, call: &Call, name: &str, digest: Digest) -> Answered {
     let mut found = shared.content.blob(name, digest).await?;
     if let (None, Some(upstream)) = (&found, shared.upstreams.of(name)) {
-        match shared.upstreams.blob(upstream, name, digest).await? {
+        match shared.upstreams.blob(&upstream, name, digest).await? {
             Cached::Stored => found = shared.content.blob(name, digest).await?,
             Cached::Arriving(stream, size) if call.method == Method::GET => {
                 let mut answer = described(answer(200), digest);

@@ -55,7 +55,7 @@ fn linked(answer: Answer, next: Option<String>) -> Answer {
 pub(crate) async fn tags(shared: &Shared, call: &Call, name: &str) -> Answered {
     let (n, last) = wanted(call)?;
     let names = match shared.upstreams.of(name) {
-        Some(upstream) => shared.upstreams.tags(upstream, name, last.as_deref(), n + 1).await?,
+        Some(upstream) => shared.upstreams.tags(&upstream, name, last.as_deref(), n + 1).await?,
         None => None,
     };
     let names = match names {
@@ -95,7 +95,7 @@ pub(crate) async fn referrers(shared: &Shared, call: &Call, name: &str, digest: 
     let after = last.and_then(|last| last.parse::<Digest>().ok());
     let kind = call.parameter("artifactType");
     let mut found: Vec<Descriptor> = match shared.upstreams.of(name) {
-        Some(upstream) => shared.upstreams.referrers(upstream, name, subject).await?,
+        Some(upstream) => shared.upstreams.referrers(&upstream, name, subject).await?,
         None => shared.content.referrers(name, subject, after, n + 1).await?,
     };
     let more = found.len() > n;

@@ -60,7 +60,7 @@ async fn found(shared: &Shared, name: &str, reference: &str) -> std::io::Result<
 
 async fn get(shared: &Shared, call: &Call, name: &str, reference: &str) -> Answered {
     if let Some(upstream) = shared.upstreams.of(name)
-        && let Some(failed) = shared.upstreams.manifest(upstream, name, reference).await?
+        && let Some(failed) = shared.upstreams.manifest(&upstream, name, reference).await?
     {
         return Err(failed.into());
     }

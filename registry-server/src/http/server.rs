@@ -103,8 +103,8 @@ impl Shared {
         let content = Content::new(storage, options.limits.grace)
             .tidied(move |name| crate::retention::tidies(&held.get().retention, name));
         let metrics = Arc::new(Metrics::default());
-        let upstreams = Upstreams::new(&options, content.clone(), Arc::clone(&metrics))?;
-        let limiter = crate::limit::Limiter::new(options.limits.requests_per_second);
+        let counted = Arc::clone(&metrics);
+        let upstreams = Upstreams::new(&options, rules.clone(), content.clone(), counted);
         let notices = Notices::start(&options.webhooks, options.clock);
         Ok(Shared {
             options,
@@ -118,7 +118,7 @@ impl Shared {
             records: recording.then(Lock::default),
             metrics,
             notices,
-            limiter,
+            limiter: crate::limit::Limiter::default(),
             pulls: Lock::default(),
         })
     }
@@ -233,7 +233,8 @@ impl Shared {
         let Some(route) = Route::parse(rest) else {
             return error(404, "NAME_UNKNOWN", "not a path of a registry");
         };
-        if let Err(seconds) = self.limiter.admit(call.client.ip()) {
+        let rate = self.rules().limits.requests_per_second;
+        if let Err(seconds) = self.limiter.admit(call.client.ip(), rate) {
             return error(429, "TOOMANYREQUESTS", "too many requests from this address")
                 .with("retry-after", seconds.to_string());
         }

@@ -245,6 +245,7 @@ async fn receive(
     let _uploading = shared.metrics.uploading();
     let coming = call.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
     room(shared, (name, session), offset.saturating_add(coming.unwrap_or(0))).await?;
+    let largest = shared.rules().limits.blob;
     let mut piece: Option<Arriving> = None;
     let result = loop {
         let bytes = match call.next().await {
@@ -257,7 +258,7 @@ async fn receive(
             Some(piece) => piece,
             None => arriving(shared, session).await?,
         };
-        if offset + into.length + bytes.len() as u64 > shared.options.limits.blob {
+        if offset + into.length + bytes.len() as u64 > largest {
             into.writer.abort().await;
             return Err(Trouble::TooLarge);
         }

@@ -1,10 +1,9 @@
-//! A directory: an object is a file, its key the path. `blobs/<algorithm>/<hex>` is where an OCI
-//! layout keeps blobs, too.
+//! A directory: an object is a file, its key the path. Its blobs are those of an OCI layout.
 //!
-//! An object is written under a name of its own in `tmp/`, brought to the disk, and renamed into
-//! place; then its directory is brought to the disk. So whatever instant the machine stops at, an
-//! object is there whole or not at all. Servers on one directory share what is in it; condition
-//! and write are one step for all of them because a lock file is held.
+//! An object is written in `tmp/` and settles as files of a layout do ([`store::Incoming`]): so
+//! whatever instant the machine stops at, it is there whole or not at all. Servers on one directory
+//! share what is in it; condition and write are one step for all of them because a lock file is
+//! held.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,39 +12,31 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
+use store::{Incoming, Layout};
 
 use super::{Bytestream, Stat, Storage, When, Writer, page};
-use crate::random;
+use crate::keys;
 
 /// Bytes read at a time.
 const BLOCK: u64 = 256 << 10;
-/// How often a place that vanishes is made again.
-const TRIES: usize = 16;
 /// Where objects are written before they get their names.
 const TEMPORARY: &str = "tmp";
+/// Permissions of an object, as far as the process's mask allows.
+const MODE: u32 = 0o666;
 
 /// A directory of objects.
 #[derive(Clone)]
-pub(crate) struct Directory(Arc<Inner>);
-
-struct Inner {
-    root: PathBuf,
-    /// Tells the files of processes on one directory apart.
-    process: String,
-    next: AtomicU64,
-}
+pub(crate) struct Directory(Layout);
 
 struct FileWriter {
     directory: Directory,
-    key: String,
-    temporary: PathBuf,
-    file: Option<File>,
+    path: PathBuf,
+    file: Option<Incoming>,
 }
 
 /// Runs file work where it may block.
@@ -58,66 +49,42 @@ async fn blocking<T: Send + 'static>(
 impl Directory {
     /// Opens a directory, which is made if need be.
     pub(crate) fn open(root: &Path) -> io::Result<Directory> {
-        fs::create_dir_all(root.join("blobs/sha256"))?;
+        let layout = Layout::shelf(root).map_err(io::Error::other)?;
         fs::create_dir_all(root.join(TEMPORARY))?;
-        let layout = root.join("oci-layout");
-        if !layout.exists() {
-            fs::write(&layout, r#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        }
-        let inner = Inner { root: root.to_owned(), process: random(), next: AtomicU64::new(0) };
-        Ok(Directory(Arc::new(inner)))
+        Ok(Directory(layout))
     }
 
     /// The file of a key. No part of a key is empty or leads upwards.
     fn path(&self, key: &str) -> io::Result<PathBuf> {
+        if let Some(digest) = keys::blob_digest(key) {
+            return Ok(self.0.blob_path(digest));
+        }
         let sound = |part: &str| !part.is_empty() && part != "." && part != "..";
         if !key.trim_end_matches('/').split('/').all(sound) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the key {key:?}")));
         }
-        Ok(self.0.root.join(key))
+        Ok(self.root().join(key))
     }
 
-    fn temporary(&self) -> PathBuf {
-        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
-        self.0.root.join(TEMPORARY).join(format!("{}-{number}", self.0.process))
+    fn root(&self) -> &Path {
+        self.0.path()
     }
 
-    /// Moves a file to its place, and both to the disk.
-    fn place(&self, temporary: &Path, key: &str) -> io::Result<()> {
-        let path = self.path(key)?;
-        let parent = path.parent().unwrap_or(&self.0.root);
-        // Another process may take the directory away while it is empty.
-        for _ in 0..TRIES {
-            match fs::rename(temporary, &path) {
-                Ok(()) => return File::open(parent)?.sync_all(),
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Err(_) => self.make(parent)?,
-            }
-        }
-        Err(io::ErrorKind::NotFound.into())
+    /// A file that has no name yet.
+    fn incoming(&self) -> io::Result<Incoming> {
+        Incoming::create(&self.root().join(TEMPORARY), MODE)
     }
 
-    /// Makes a directory with those above it, each on the disk before it is used.
-    fn make(&self, directory: &Path) -> io::Result<()> {
-        let missing = directory.ancestors().take_while(|above| *above != self.0.root);
-        let missing: Vec<_> = missing.take_while(|above| !above.exists()).collect();
-        for directory in missing.into_iter().rev() {
-            match fs::create_dir(directory) {
-                Ok(()) => File::open(directory.parent().unwrap_or(&self.0.root))?.sync_all()?,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                // What is above went away again.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    /// The time on the file system's clock.
+    fn touched(&self) -> io::Result<SystemTime> {
+        self.incoming()?.modified()
     }
 
     fn put_now(&self, key: &str, bytes: &[u8], when: &When) -> io::Result<bool> {
         let _held = match when {
             When::Always => None,
             When::Absent | When::Is(_) => {
-                let lock = File::create(self.0.root.join(TEMPORARY).join("lock"))?;
+                let lock = File::create(self.root().join(TEMPORARY).join("lock"))?;
                 rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
                 Some(lock)
             }
@@ -130,16 +97,10 @@ impl Directory {
             }
         };
         if holds {
-            let temporary = self.temporary();
-            let mut file = File::create_new(&temporary)?;
-            let written = file
-                .write_all(bytes)
-                .and_then(|()| file.sync_data())
-                .and_then(|()| self.place(&temporary, key));
-            if written.is_err() {
-                let _ = fs::remove_file(&temporary);
-            }
-            written?;
+            let path = self.path(key)?;
+            let mut file = self.incoming()?;
+            file.write_all(bytes)?;
+            file.settle(&path, self.root())?;
         }
         Ok(holds)
     }
@@ -192,16 +153,13 @@ fn below(path: &Path, prefix: &str, all: &mut Vec<Stat>) -> io::Result<()> {
 #[async_trait]
 impl Storage for Directory {
     fn name(&self) -> String {
-        self.0.root.display().to_string()
+        self.root().display().to_string()
     }
 
     async fn now(&self) -> io::Result<Duration> {
         let directory = self.clone();
         blocking(move || {
-            let path = directory.temporary();
-            let file = File::create_new(&path)?;
-            let modified = file.metadata()?.modified()?;
-            fs::remove_file(&path)?;
+            let modified = directory.touched()?;
             Ok(modified.duration_since(UNIX_EPOCH).unwrap_or_default())
         })
         .await
@@ -246,20 +204,18 @@ impl Storage for Directory {
     }
 
     async fn writer(&self, key: &str) -> io::Result<Box<dyn Writer>> {
-        self.path(key)?;
-        let (directory, key) = (self.clone(), key.to_owned());
-        let temporary = directory.temporary();
-        let path = temporary.clone();
-        let file = Some(blocking(move || File::create_new(path)).await?);
-        Ok(Box::new(FileWriter { directory, key, temporary, file }))
+        let (directory, path) = (self.clone(), self.path(key)?);
+        let begun = self.clone();
+        let file = Some(blocking(move || begun.incoming()).await?);
+        Ok(Box::new(FileWriter { directory, path, file }))
     }
 
     async fn promote(&self, from: &str, to: &str) -> io::Result<()> {
-        let (directory, from, to) = (self.clone(), self.path(from)?, to.to_owned());
+        let (directory, from, to) = (self.clone(), self.path(from)?, self.path(to)?);
         blocking(move || {
             // The time of an object is when it got its name.
             File::options().write(true).open(&from)?.set_modified(directory.touched()?)?;
-            directory.place(&from, &to)
+            store::settle(&from, &to, directory.root())
         })
         .await
     }
@@ -270,8 +226,8 @@ impl Storage for Directory {
             found(fs::remove_file(&path))?;
             // Directories that became empty go, too; `place` makes them again.
             let mut above = path.parent();
-            while let Some(parent) = above.filter(|parent| *parent != directory.0.root) {
-                let shallow = parent.parent() == Some(directory.0.root.as_path());
+            while let Some(parent) = above.filter(|parent| *parent != directory.root()) {
+                let shallow = parent.parent() == Some(directory.root());
                 if shallow || fs::remove_dir(parent).is_err() {
                     break;
                 }
@@ -310,7 +266,7 @@ impl Storage for Directory {
         directory: &str,
     ) -> io::Result<Pin<Box<dyn Stream<Item = io::Result<Stat>> + Send + '_>>> {
         let path = match directory {
-            "" => self.0.root.clone(),
+            "" => self.root().to_owned(),
             directory => self.path(directory)?,
         };
         let prefix = directory.to_owned();
@@ -324,18 +280,10 @@ impl Storage for Directory {
 }
 
 impl Directory {
-    /// The time on the file system's clock.
-    fn touched(&self) -> io::Result<std::time::SystemTime> {
-        let path = self.temporary();
-        let modified = File::create_new(&path)?.metadata()?.modified();
-        fs::remove_file(&path)?;
-        modified
-    }
-
     /// Removes what processes that died left in `tmp/`: files that nobody wrote to for `idle`.
     pub(crate) fn tidy(&self, idle: Duration) -> io::Result<()> {
         let now = self.touched()?;
-        for entry in fs::read_dir(self.0.root.join(TEMPORARY))? {
+        for entry in fs::read_dir(self.root().join(TEMPORARY))? {
             let entry = entry?;
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
             let old = modified.is_ok_and(|at| now.duration_since(at).unwrap_or_default() > idle);
@@ -362,21 +310,9 @@ impl Writer for FileWriter {
 
     async fn finish(mut self: Box<Self>) -> io::Result<()> {
         let file = self.file.take().ok_or_else(|| io::Error::other("an earlier write failed"))?;
-        let (directory, temporary) = (self.directory.clone(), self.temporary.clone());
-        let key = self.key.clone();
-        blocking(move || {
-            file.sync_data()?;
-            directory.place(&temporary, &key)
-        })
-        .await
+        let (directory, path) = (self.directory.clone(), self.path.clone());
+        blocking(move || file.settle(&path, directory.root())).await
     }
 
     async fn abort(self: Box<Self>) {}
-}
-
-impl Drop for FileWriter {
-    fn drop(&mut self) {
-        // After `finish` there is nothing left under this name.
-        let _ = fs::remove_file(&self.temporary);
-    }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::keys;
 
 async fn text(storage: &dyn Storage, key: &str) -> Option<String> {
     let bytes = whole(storage, key, 1 << 20).await.unwrap()?;
@@ -74,4 +75,42 @@ async fn a_directory_keeps_its_promises() {
     let left = std::fs::read_dir(home.path().join("tmp")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["lock"]);
+}
+
+#[tokio::test]
+async fn directories_of_earlier_versions_are_read_and_their_blobs_are_a_layouts() {
+    use image::{Descriptor, MediaType};
+
+    let home = tempfile::tempdir().unwrap();
+    let old = Descriptor::of(MediaType::OCI_MANIFEST, b"{}");
+    let root = home.path();
+    std::fs::create_dir_all(root.join("blobs/sha256")).unwrap();
+    std::fs::create_dir_all(root.join("repositories/a/_tags")).unwrap();
+    std::fs::write(root.join("blobs/sha256").join(old.digest.hex()), "{}").unwrap();
+    std::fs::write(root.join("repositories/a/_tags/1"), "tag").unwrap();
+    // The power was lost while that version made the directory.
+    std::fs::write(root.join("oci-layout"), "").unwrap();
+
+    let directory = Directory::open(root).unwrap();
+    assert_eq!(text(&directory, "repositories/a/_tags/1").await.as_deref(), Some("tag"));
+    assert_eq!(text(&directory, &keys::blob(old.digest)).await.as_deref(), Some("{}"));
+    let new = Descriptor::of(MediaType::OCI_MANIFEST, b"{ }");
+    let large = "sha512:".to_owned() + &"0".repeat(128);
+    let large = keys::blob(large.parse().unwrap());
+    for key in [&keys::blob(new.digest), &large] {
+        assert!(directory.put(key, Bytes::from_static(b"{ }"), When::Absent).await.unwrap());
+    }
+    let mut keys: Vec<_> = listed(&directory, keys::BLOBS).await.unwrap();
+    keys.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut expected = [keys::blob(old.digest), keys::blob(new.digest), large];
+    expected.sort();
+    assert_eq!(keys.into_iter().map(|stat| stat.key).collect::<Vec<_>>(), expected);
+
+    let layout = store::Layout::open(root).unwrap();
+    assert_eq!(&layout.read(&old).unwrap()[..], b"{}");
+    assert_eq!(&layout.read(&new).unwrap()[..], b"{ }");
+    // Another server on the same directory.
+    assert!(Directory::open(root).is_ok());
+    std::fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
+    assert!(Directory::open(root).is_err(), "of a version to come");
 }

@@ -50,14 +50,13 @@ pub(super) struct Flights {
     under_way: Arc<Lock<HashMap<Key, Flight>>>,
     content: Content,
     spool: PathBuf,
-    largest: u64,
 }
 
 impl Flights {
     pub(super) fn new(options: &Options, content: Content) -> Flights {
         let here = options.directory.as_ref().map(|directory| directory.join("tmp"));
         let spool = options.spool.clone().or(here).unwrap_or_else(|| PathBuf::from("/var/tmp"));
-        Flights { under_way: Arc::default(), content, spool, largest: options.limits.blob }
+        Flights { under_way: Arc::default(), content, spool }
     }
 
     /// The bytes of a download under way, and how many there will be.
@@ -67,13 +66,13 @@ impl Flights {
         Some((flight.stream(), size))
     }
 
-    /// Begins a download.
+    /// Begins a download of at most so many bytes.
     pub(super) async fn start(
         &self,
         name: &str,
         digest: Digest,
         size: Option<u64>,
-        body: Body,
+        (body, largest): (Body, u64),
         metrics: Arc<Metrics>,
     ) -> io::Result<Bytestream> {
         let file = Arc::new(tempfile::tempfile_in(&self.spool)?);
@@ -82,7 +81,7 @@ impl Flights {
         let key = (name.to_owned(), digest);
         self.under_way.lock().insert(key.clone(), flight.clone());
         let landing = Landing { key, under_way: Arc::clone(&self.under_way), told };
-        let (content, largest) = (self.content.clone(), self.largest);
+        let content = self.content.clone();
         tokio::spawn(async move {
             let arrived = arrive(&content, &landing, &file, body, largest).await;
             let progress =

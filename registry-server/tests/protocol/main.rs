@@ -7,6 +7,7 @@ mod cache;
 mod collection;
 mod conformance;
 mod limits;
+mod reload;
 
 use std::path::Path;
 
