@@ -291,8 +291,9 @@ impl Bud {
         request.format = self.image.format(&outputs.settings);
         request.compression = self.image.compression(&outputs.settings)?;
         // Whoever asks for the manifest's digest, or for a compression, gets it now.
-        request.defer =
-            self.image.compression_is_free(&outputs.settings) && self.metadata_file.is_none();
+        request.defer = self.image.compression_is_free(&outputs.settings)
+            && self.metadata_file.is_none()
+            && self.manifest.is_none();
         request.jobs = match self.jobs {
             Some(jobs) => usize::from(jobs),
             None => std::thread::available_parallelism().map_or(2, usize::from),

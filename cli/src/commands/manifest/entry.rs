@@ -153,6 +153,8 @@ pub(crate) fn entries(
         Some(Location::Store(name)) => lookup::require(store, &name)?.descriptor,
         Some(_) => fetch(app, &place::location(text, "")?, all, flags, reach)?,
     };
+    // A list names manifests by their digests, so these must be final.
+    let root = observed("compress", Progress::Auto, |task| Ok(store.seal(&root, task)?))?;
     let mut entries = if all && root.media_type.is_index() {
         let bytes = store.read(&root)?;
         let node = Node::read(root, bytes);
