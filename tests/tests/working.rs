@@ -327,9 +327,9 @@ fn working_containers_survive_and_are_changed_by_one_at_a_time() {
         .ok();
     let list = bench.rbuild(["inspect", "--type", "manifest", "list"]).ok();
     assert_eq!(list.stdout.matches("sha256:").count(), 2, "{}", list.told());
-    bench.rbuild(["rename", "c", "d"]).ok();
-    bench.rbuild(["rm", "d"]).ok();
-    bench.rbuild(["run", "d", "true"]).code(125);
+    bench.rbuild(["rename", "c", "other"]).ok();
+    bench.rbuild(["rm", "other"]).ok();
+    bench.rbuild(["run", "other", "true"]).code(125);
     bench.rbuild(["check"]).ok();
 }
 
