@@ -104,6 +104,8 @@ pub(crate) struct Reach {
     pub retry_delay: Option<Duration>,
     /// `--daemon-host`
     pub daemon_host: Option<String>,
+    /// Whether `cert_dir` and `tls_verify` are about a Docker daemon
+    pub daemon_certs: bool,
     /// `--shared-blob-dir`
     pub shared_blob_dir: Option<PathBuf>,
 }
@@ -257,10 +259,11 @@ impl App {
     /// Where others keep images on this machine.
     ///
     /// # Errors
-    /// storage.conf is malformed.
+    /// storage.conf is malformed; the current directory is not known.
     pub(crate) fn machine(&self, reach: &Reach) -> Result<Machine, Failure> {
         Ok(Machine {
             daemon: reach.daemon_host.clone().unwrap_or_else(config::docker_host),
+            daemon_tls: self.places.daemon_tls(reach)?,
             containers: self.places.containers_storage()?,
             scratch: config::scratch(),
             shared_blobs: reach.shared_blob_dir.as_deref().map(config::absolute).transpose()?,

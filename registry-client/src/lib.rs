@@ -28,6 +28,7 @@ mod request;
 mod resume;
 mod retry;
 mod routes;
+mod secure;
 mod short_names;
 mod upload;
 mod wire;
@@ -40,6 +41,7 @@ pub use journal::Resume;
 pub use registries::Registries;
 pub use repo::{Repo, Target};
 pub use routes::{Mirror, MirrorPull, Route};
+pub use secure::Secure;
 pub use short_names::{
     Meaning, Mode as ShortNameMode, ShortNames, remember as remember_short_name,
 };

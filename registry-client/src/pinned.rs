@@ -7,6 +7,7 @@ use rustls::DigitallySignedStruct;
 use rustls::SignatureScheme;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -17,19 +18,33 @@ use crate::hosts::HostRule;
 /// TLS that trusts a rule's authorities beside the system's and shows the rule's certificate.
 pub(crate) fn config(rule: &HostRule) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let unusable = |error: &dyn std::error::Error| error.to_string();
     let mut pinned = Vec::new();
     for pem in &rule.authorities {
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
         pinned.extend(certificates.map_err(|error| format!("an authority is not PEM: {error}"))?);
     }
     let system = Verifier::new_with_extra_roots(pinned.clone(), Arc::clone(&provider))
-        .map_err(|error| unusable(&error))?;
+        .map_err(|error| error.to_string())?;
+    showing(rule, provider, Arc::new(Pinned { system, pinned }))
+}
+
+/// TLS that trusts whatever the server shows, and shows the rule's certificate.
+pub(crate) fn unverified(rule: &HostRule) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    showing(rule, Arc::clone(&provider), Arc::new(Anything(provider)))
+}
+
+fn showing(
+    rule: &HostRule,
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Result<ClientConfig, String> {
+    let unusable = |error: &dyn std::error::Error| error.to_string();
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { system, pinned }));
+        .with_custom_certificate_verifier(verifier);
     let mut config = match &rule.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
@@ -108,5 +123,46 @@ impl ServerCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.system.supported_verify_schemes()
+    }
+}
+
+/// Trusts every certificate whose key the server has.
+#[derive(Debug)]
+struct Anything(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

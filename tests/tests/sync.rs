@@ -215,6 +215,38 @@ fn what_is_attached_later_comes_with_the_next_run() {
 }
 
 #[test]
+fn a_signature_tag_that_moved_comes_with_the_next_run_for_one_question() {
+    let scene = Scene::new();
+    let image = scene.source.put_image("app", "1", &[b"one"]).unwrap();
+    // Two tags of one image ask about its signature once.
+    scene.source.put_image("app", "2", &[b"one"]).unwrap();
+    let signature = format!("sha256-{}.sig", image.digest.hex());
+    let sign = |text: &str| scene.source.put_image("app", &signature, &[text.as_bytes()]).unwrap();
+    let asked = || {
+        let requests = scene.source.requests();
+        requests.iter().filter(|record| record.path.ends_with(".sig")).count()
+    };
+    let first = sign("by anna");
+    // Once as what belongs to an image, once as a tag among all.
+    for (below, choice) in [("some", &["--tag-regex", "^[12]$"][..]), ("all", &[])] {
+        let run = || scene.mirror("app", below, choice).ok();
+        let mirrored = || scene.target.tag(&format!("{below}/app"), &signature);
+        sign("by anna");
+        run();
+        assert_eq!(mirrored(), Some(first.digest));
+        run();
+        scene.forget();
+        let told = run();
+        assert!(told.stderr.contains("unchanged"), "{}", told.told());
+        assert!(!told.stderr.contains("copied"), "{}", told.told());
+        assert_eq!(asked(), 1, "{below}");
+        let moved = sign(&format!("by berta, {below}"));
+        run();
+        assert_eq!(mirrored(), Some(moved.digest), "{below}");
+    }
+}
+
+#[test]
 fn lists_say_what_to_take_and_directories_go_both_ways() {
     let scene = Scene::new();
     for tag in ["3.11.2", "3.12", "3.20.1", "edge"] {

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests are journeys")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -133,26 +134,27 @@ impl Daemon {
 }
 
 fn serve(
-    stream: UnixStream,
+    stream: impl Read + Write,
     archive: &[u8],
     answer: &str,
     loaded: &Mutex<Vec<Vec<u8>>>,
 ) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut stream = stream;
+    let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut header = String::new();
     while reader.read_line(&mut header)? > 2 {}
-    assert!(header.to_lowercase().contains("host: docker"), "{header}");
+    assert!(header.to_lowercase().contains("host: "), "{header}");
     if line.starts_with("GET /images/localhost%2Fapp%3A1/get ") {
+        let stream = reader.get_mut();
         write!(stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
         for piece in archive.chunks(50_000) {
             write!(stream, "{:x}\r\n", piece.len())?;
             stream.write_all(piece)?;
             write!(stream, "\r\n")?;
         }
-        return write!(stream, "0\r\n\r\n");
+        write!(stream, "0\r\n\r\n")?;
+        return stream.flush();
     }
     if line.starts_with("POST /images/load") {
         let mut body = Vec::new();
@@ -169,10 +171,119 @@ fn serve(
         }
         loaded.lock().unwrap().push(body);
         let length = answer.len();
-        return write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{answer}");
+        let stream = reader.get_mut();
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{answer}")?;
+        return stream.flush();
     }
     let said = "{\"message\":\"No such image: none\"}";
-    write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n{said}", said.len())
+    let stream = reader.get_mut();
+    write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n{said}", said.len())?;
+    stream.flush()
+}
+
+/// A certificate for 127.0.0.1, its own authority or by another.
+fn certificate(directory: &Path, by: Option<&Path>) -> Option<()> {
+    std::fs::create_dir_all(directory).unwrap();
+    let path = |directory: &Path, name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let mut command = Command::new(peer("openssl")?);
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    command.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.args(["-keyout", &path(directory, "key.pem"), "-out", &path(directory, "cert.pem")]);
+    if let Some(by) = by {
+        command.args(["-CA", &path(by, "cert.pem"), "-CAkey", &path(by, "key.pem")]);
+        command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    }
+    run(&mut command).ok();
+    Some(())
+}
+
+/// A daemon behind TLS that asks its clients for a certificate of `authority`; its port.
+fn secured(own: &Path, authority: &Path, archive: Vec<u8>) -> u16 {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let read = |directory: &Path| {
+        let read = CertificateDer::pem_file_iter(directory.join("cert.pem")).unwrap();
+        read.collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(read(authority));
+    let people = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        Arc::clone(&provider),
+    );
+    let key = PrivateKeyDer::from_pem_file(own.join("key.pem")).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(people.build().unwrap())
+        .with_single_cert(read(own), key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let stream = rustls::StreamOwned::new(connection, stream.unwrap());
+            let _ = serve(stream, &archive, "", &Mutex::default());
+        }
+    });
+    port
+}
+
+#[test]
+fn a_docker_daemon_behind_tls_is_believed_by_its_certificate() {
+    let bench = Bench::new();
+    let at = |name: &str| bench.path().join(name);
+    let Some(()) = certificate(&at("authority"), None) else { return };
+    for name in ["daemon", "client"] {
+        certificate(&at(name), Some(&at("authority")));
+    }
+    certificate(&at("stranger"), None);
+    for name in ["client", "stranger"] {
+        std::fs::copy(at("authority/cert.pem"), at(name).join("ca.pem")).unwrap();
+    }
+    certificate(&at("nobody"), None);
+    std::fs::copy(at("client/cert.pem"), at("nobody/cert.pem")).unwrap();
+    std::fs::copy(at("client/key.pem"), at("nobody/key.pem")).unwrap();
+
+    let layer = e2e::image::Layer::new().file("f", 0o644, &[b'x'; 200_000]).finish();
+    e2e::image::layout(&at("image"), "app", &[layer], |_| {});
+    let archive = "docker-archive:app.tar:localhost/app:1";
+    bench.rcopy(["copy", "--format", "v2s2", "oci:image:app", archive]).ok();
+    let port = secured(&at("daemon"), &at("authority"), std::fs::read(at("app.tar")).unwrap());
+    let digest = |scheme: &str, variables: &[(&str, &str)], flags: &[&str]| {
+        let mut command = bench.command("rcopy");
+        command
+            .current_dir(bench.path())
+            .env("DOCKER_HOST", format!("{scheme}://127.0.0.1:{port}"));
+        command.envs(variables.iter().copied());
+        run(command.arg("digest").args(flags).arg("docker-daemon:localhost/app:1"))
+    };
+    let expected = bench.rcopy(["digest", archive]).ok().text().to_owned();
+    let with = |name: &str| at(name).to_str().unwrap().to_owned();
+    let client = ("DOCKER_CERT_PATH", &*with("client"));
+    assert_eq!(digest("tcp", &[client, ("DOCKER_TLS_VERIFY", "1")], &[]).ok().text(), expected);
+    assert_eq!(digest("tcp", &[client], &[]).ok().text(), expected);
+    assert_eq!(digest("https", &[], &["--cert-dir", "client"]).ok().text(), expected);
+    // Who shows a stranger's certificate is turned away; a daemon nobody vouches for is, too.
+    digest("tcp", &[], &["--cert-dir", "stranger"]).fails(&["cannot be reached"]);
+    digest("tcp", &[], &["--cert-dir", "nobody"]).fails(&["certificate"]);
+    digest("tcp", &[("DOCKER_CERT_PATH", &*with("nobody"))], &[]).fails(&["certificate"]);
+    let unseen = ["--cert-dir", "nobody", "--tls-verify=false"];
+    assert_eq!(digest("tcp", &[], &unseen).ok().text(), expected);
+    digest("tcp", &[], &["--cert-dir", "image"]).fails(&["neither ca.pem nor cert.pem"]);
+    digest("tcp", &[], &[]).fails(&["cannot be reached"]);
+
+    let place = format!("--src-daemon-host=tcp://127.0.0.1:{port}");
+    let copy = |certificates: &str| {
+        let flags = ["copy", &place, "--src-cert-dir", certificates];
+        bench.rcopy([&flags[..], &["docker-daemon:localhost/app:1", "oci:out:app"]].concat())
+    };
+    copy(&with("client")).ok();
+    copy(&with("stranger")).fails(&["cannot be reached"]);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use store::Store;
 use task::Cause;
 
 use crate::at::{
-    Archive, ArchiveSource, ContainersImage, Daemon, DaemonSink, DaemonSource, Directory, Form,
-    LayoutImage, Registry, StoreImage, archive_names,
+    Archive, ArchiveSource, ContainersImage, Daemon, DaemonSink, DaemonSource, DaemonTls,
+    Directory, Form, LayoutImage, Registry, StoreImage, archive_names,
 };
 use crate::location::StorageAt;
 use crate::{Error, Location, Named, Result, Side, Sink, Source};
@@ -24,8 +24,10 @@ pub struct Places<'a> {
 /// Where others keep images on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// The socket of the Docker daemon: `unix:///path` or `tcp://host:port`.
+    /// The socket of the Docker daemon: `unix:///path`, `tcp://host:port` or `https://host:port`.
     pub daemon: String,
+    /// How TLS is spoken with the daemon.
+    pub daemon_tls: DaemonTls,
     /// Where podman and buildah keep images; the first place that has one counts.
     pub containers: Vec<PathBuf>,
     /// Where large files are put for a while.
@@ -38,6 +40,7 @@ impl Default for Machine {
     fn default() -> Machine {
         Machine {
             daemon: "unix:///var/run/docker.sock".to_owned(),
+            daemon_tls: DaemonTls::default(),
             containers: vec!["/var/lib/containers/storage".into()],
             scratch: "/var/tmp".into(),
             shared_blobs: None,
@@ -49,8 +52,9 @@ fn layout(path: &Path, named: &Named, places: &Places<'_>) -> LayoutImage {
     LayoutImage::new(path, named.clone()).sharing(places.machine.shared_blobs.as_deref())
 }
 
-fn daemon(places: &Places<'_>) -> Result<Daemon> {
-    Daemon::new(&places.machine.daemon, &places.machine.scratch)
+fn daemon(places: &Places<'_>) -> Result<Daemon, Cause> {
+    let Machine { daemon, daemon_tls, scratch, .. } = places.machine;
+    Daemon::new(daemon, daemon_tls, scratch)
 }
 
 fn containers(at: Option<&StorageAt>, name: &str, places: &Places<'_>) -> ContainersImage {

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use task::Kind;
+use transport::at::DaemonTls;
 
-use super::{Places, path};
+use super::{Places, absolute, path};
+use crate::app::Reach;
 use crate::report::Failure;
 
 /// The part of storage.conf that says where images are.
@@ -64,6 +66,25 @@ impl Places {
         let mut places = vec![rootless.or(graphroot).unwrap_or(usual)];
         places.extend(options.additionalimagestores);
         Ok(places)
+    }
+}
+
+impl Places {
+    /// How TLS is spoken with the Docker daemon: as Docker's client does by `$DOCKER_TLS_VERIFY` and
+    /// `$DOCKER_CERT_PATH`, or with the certificates that a flag names. What the daemon shows is
+    /// always verified, but where a flag says otherwise.
+    ///
+    /// # Errors
+    /// The current directory is not known.
+    pub(crate) fn daemon_tls(&self, reach: &Reach) -> Result<DaemonTls, Failure> {
+        let asked = std::env::var("DOCKER_TLS_VERIFY").is_ok_and(|text| !text.is_empty());
+        let given = reach.cert_dir.clone().filter(|_| reach.daemon_certs);
+        let given = given.or_else(|| path("DOCKER_CERT_PATH"));
+        let tcp = asked || given.is_some();
+        let usual = || Some(self.docker()).filter(|docker| asked && docker.join("ca.pem").exists());
+        let certificates = given.or_else(usual).map(|dir| absolute(&dir)).transpose()?;
+        let unverified = reach.daemon_certs && reach.tls_verify == Some(false);
+        Ok(DaemonTls { tcp, certificates, unverified })
     }
 }
 

@@ -42,6 +42,11 @@ impl Places {
         path("XDG_DATA_HOME").unwrap_or_else(|| self.home.join(".local/share"))
     }
 
+    /// Where Docker's client keeps what is its user's.
+    fn docker(&self) -> PathBuf {
+        path("DOCKER_CONFIG").unwrap_or_else(|| self.home.join(".docker"))
+    }
+
     fn config(&self) -> PathBuf {
         path("XDG_CONFIG_HOME").unwrap_or_else(|| self.home.join(".config"))
     }
@@ -57,13 +62,12 @@ impl Places {
             return vec![file];
         }
         let runtime = path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
-        let docker = path("DOCKER_CONFIG").unwrap_or_else(|| self.home.join(".docker"));
         let mut files: Vec<PathBuf> = runtime.into_iter().collect();
         if !self.rootless {
             files.push(PathBuf::from("/run/containers/0/auth.json"));
         }
         files.push(self.config().join("containers/auth.json"));
-        files.push(docker.join("config.json"));
+        files.push(self.docker().join("config.json"));
         files.push(self.home.join(".dockercfg"));
         files
     }

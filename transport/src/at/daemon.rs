@@ -1,4 +1,4 @@
-//! Images of a Docker daemon, through its API on a socket of this machine.
+//! Images of a Docker daemon, through its API on a socket of this machine, or over TCP or TLS.
 //!
 //! The daemon gives and takes what `docker save` writes. It is kept in an unnamed file on its way,
 //! so that an image can be read in any order, and so that the daemon is only given what is whole.
@@ -19,12 +19,15 @@ use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use image::{Descriptor, Reference};
+use registry_client::Secure;
 use serde::Deserialize;
 use task::Cause;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OnceCell;
 
 use super::archive::{Archive, ArchiveSink, ArchiveSource, Form};
+use super::daemon_tls::DaemonTls;
 use super::files;
 use crate::bridge::blocking;
 use crate::{Blob, Error, Location, Named, Origin, Plan, Result, Sink, Source, Unverified};
@@ -45,12 +48,16 @@ type Body = UnsyncBoxBody<Bytes, Cause>;
 enum Host {
     Unix(PathBuf),
     Tcp(String),
+    /// The name it shows a certificate for, beside what it is reached at.
+    Tls(String, String),
 }
 
 /// A Docker daemon.
 #[derive(Debug, Clone)]
 pub(crate) struct Daemon {
     host: Host,
+    /// What speaks TLS, where that is spoken.
+    secure: Option<Secure>,
     shown: String,
     scratch: PathBuf,
 }
@@ -77,29 +84,15 @@ impl task::Fault for Failed {
 }
 
 impl Daemon {
-    /// The daemon at `unix:///path` or `tcp://host:port`; large files go to `scratch` on their
-    /// way.
-    pub(crate) fn new(host: &str, scratch: &Path) -> Result<Daemon> {
-        let refuse = |reason: &str| Error::Malformed {
-            place: format!("the address {host:?} of the Docker daemon"),
-            reason: reason.to_owned(),
+    /// The daemon at `unix:///path`, `tcp://host:port`, `http://` or `https://`; large files go to
+    /// `scratch` on their way.
+    pub(crate) fn new(host: &str, tls: &DaemonTls, scratch: &Path) -> Result<Daemon, Cause> {
+        let parsed = Host::parse(host, tls.tcp)?;
+        let secure = match &parsed {
+            Host::Tls(name, _) => Some(tls.open(name)?),
+            _ => None,
         };
-        let parsed = match host.split_once("://") {
-            Some(("unix", path)) if path.starts_with('/') => Host::Unix(path.into()),
-            Some(("tcp" | "http", authority)) => {
-                let authority = authority.trim_end_matches('/');
-                match authority.rsplit_once(':') {
-                    Some((_, port)) if port.parse::<u16>().is_ok() => {}
-                    _ => return Err(refuse("it has no port")),
-                }
-                Host::Tcp(authority.to_owned())
-            }
-            Some(("https", _)) => {
-                return Err(refuse("daemons behind TLS are not reached; use ssh -L"));
-            }
-            _ => return Err(refuse("it is neither unix:///path nor tcp://host:port")),
-        };
-        Ok(Daemon { host: parsed, shown: host.to_owned(), scratch: scratch.to_owned() })
+        Ok(Daemon { host: parsed, secure, shown: host.to_owned(), scratch: scratch.to_owned() })
     }
 
     fn failed(&self, action: &str, kind: task::Kind, reason: impl Into<String>) -> Failed {
@@ -121,7 +114,7 @@ impl Daemon {
         let sending = async {
             let host = match &self.host {
                 Host::Unix(_) => "docker",
-                Host::Tcp(authority) => authority,
+                Host::Tcp(authority) | Host::Tls(_, authority) => authority,
             };
             let request = Request::builder()
                 .method(method)
@@ -143,23 +136,21 @@ impl Daemon {
 
     async fn connect(&self, action: &str) -> Result<http1::SendRequest<Body>, Cause> {
         let lost = |error: &dyn std::error::Error| Cause::new(self.lost(action, error));
-        // The connection ends with its request.
-        match &self.host {
-            Host::Unix(path) => {
+        let tcp = async |at: &str| TcpStream::connect(at).await.map_err(|error| lost(&error));
+        let sender = match (&self.host, &self.secure) {
+            (Host::Unix(path), _) => {
                 let socket = UnixStream::connect(path).await.map_err(|error| lost(&error))?;
-                let (sender, connection) =
-                    http1::handshake(TokioIo::new(socket)).await.map_err(|error| lost(&error))?;
-                tokio::spawn(connection);
-                Ok(sender)
+                handshake(socket).await
             }
-            Host::Tcp(authority) => {
-                let socket = TcpStream::connect(authority).await.map_err(|error| lost(&error))?;
-                let (sender, connection) =
-                    http1::handshake(TokioIo::new(socket)).await.map_err(|error| lost(&error))?;
-                tokio::spawn(connection);
-                Ok(sender)
+            (Host::Tls(name, authority), Some(secure)) => {
+                let socket = secure.connect(name, tcp(authority).await?).await;
+                handshake(socket.map_err(|error| lost(&error))?).await
             }
-        }
+            (Host::Tcp(authority) | Host::Tls(_, authority), _) => {
+                handshake(tcp(authority).await?).await
+            }
+        };
+        sender.map_err(|error| lost(&error))
     }
 
     /// The next piece of an answer.
@@ -273,6 +264,42 @@ impl Daemon {
             }
         }
     }
+}
+
+impl Host {
+    /// `secure`: `tcp://` means TLS.
+    fn parse(host: &str, secure: bool) -> Result<Host> {
+        let refuse = |reason: &str| Error::Malformed {
+            place: format!("the address {host:?} of the Docker daemon"),
+            reason: reason.to_owned(),
+        };
+        let (scheme, rest) = host.split_once("://").unwrap_or_default();
+        if scheme == "unix" && rest.starts_with('/') {
+            return Ok(Host::Unix(rest.into()));
+        }
+        if !["tcp", "http", "https"].contains(&scheme) {
+            return Err(refuse("it is neither unix:///path nor tcp://host:port"));
+        }
+        let authority = rest.trim_end_matches('/').to_owned();
+        let name = match authority.rsplit_once(':') {
+            Some((name, port)) if port.parse::<u16>().is_ok() => name,
+            _ => return Err(refuse("it has no port")),
+        };
+        let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(match scheme == "https" || (scheme == "tcp" && secure) {
+            true => Host::Tls(name, authority),
+            false => Host::Tcp(authority),
+        })
+    }
+}
+
+/// Speaks HTTP on a connection, which ends with its request.
+async fn handshake(
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> hyper::Result<http1::SendRequest<Body>> {
+    let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 /// Everything but letters, digits and `-._~` as `%XX`.
@@ -423,11 +450,16 @@ mod tests {
 
     #[test]
     fn hosts_and_names() {
-        let host = |text: &str| Daemon::new(text, Path::new("/tmp")).map(|daemon| daemon.host);
+        let host = |text: &str| Host::parse(text, false);
         let docker = Host::Unix("/var/run/docker.sock".into());
         assert_eq!(host("unix:///var/run/docker.sock").unwrap(), docker);
         assert_eq!(host("tcp://127.0.0.1:2375").unwrap(), Host::Tcp("127.0.0.1:2375".into()));
-        for bad in ["", "/var/run/docker.sock", "unix://x", "tcp://x", "https://x:1", "ssh://x"] {
+        for (text, secure) in [("https://[::1]:2376/", false), ("tcp://[::1]:2376", true)] {
+            let expected = Host::Tls("::1".into(), "[::1]:2376".into());
+            assert_eq!(Host::parse(text, secure).unwrap(), expected);
+        }
+        assert_eq!(Host::parse("http://x:1", true).unwrap(), Host::Tcp("x:1".into()));
+        for bad in ["", "/var/run/docker.sock", "unix://x", "tcp://x", "https://x", "ssh://x:1"] {
             assert!(host(bad).is_err(), "{bad}");
         }
         assert_eq!(escaped("r.example:5000/a/b:1"), "r.example%3A5000%2Fa%2Fb%3A1");

@@ -3,6 +3,7 @@
 mod archive;
 mod containers;
 mod daemon;
+mod daemon_tls;
 mod directory;
 mod docker_archive;
 pub(crate) mod files;
@@ -17,6 +18,7 @@ pub use archive::{Archive, ArchiveSink, ArchiveSource, Form, archive_names};
 pub use containers::ContainersImage;
 pub(crate) use daemon::Daemon;
 pub use daemon::{DaemonSink, DaemonSource};
+pub use daemon_tls::DaemonTls;
 pub use directory::Directory;
 pub use layout::LayoutImage;
 pub use memory::{Memory, MemoryImage};

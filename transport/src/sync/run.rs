@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use image::{Descriptor, Digest, Reference, Tag};
 use task::{Cause, Fault, Kind, Task};
 
-use super::attached::{self, Attached};
+use super::attached::{self, Attached, DigestTags};
 use super::ends::{Arrived, Resolved, Sharing};
 use super::state::Entry;
 use super::{From, Line, Name, Options, Outcome, Report, Set, State, To, delete};
@@ -27,7 +27,7 @@ pub(super) struct Listed<'s> {
     /// The tags the destination has, where that is known.
     pub(super) there: Option<BTreeSet<String>>,
     /// The source's tags that are made of digests, where they were listed.
-    digest_tags: Option<Arc<BTreeSet<String>>>,
+    digest_tags: Option<Arc<DigestTags>>,
 }
 
 /// One image to mirror.
@@ -36,7 +36,7 @@ struct Item<'s> {
     name: Name,
     /// Whether the destination has the name, where that is known.
     there: Option<bool>,
-    digest_tags: Option<Arc<BTreeSet<String>>>,
+    digest_tags: Option<Arc<DigestTags>>,
 }
 
 /// Brings the destination of every set to the state of its source.
@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
                     let listed = client.repo(repository).tags(None).await;
                     let at = Error::at(format!("listing the tags of {repository}"), Side::Source);
                     let mut listed = listed.map_err(|error| at(Cause::new(error)))?;
-                    let digest_tags = Arc::new(attached::digest_tags(&listed));
+                    let digest_tags = Arc::new(attached::digest_tags(&listed, tags));
                     listed.retain(|tag| tags.takes(tag));
                     Ok((listed, Some(digest_tags)))
                 }

@@ -164,7 +164,8 @@ impl OneEnd {
     pub(crate) fn reach_at(&self, location: &Location) -> Result<Reach, Failure> {
         only_for("--daemon-host", self.daemon_host.is_some(), "docker-daemon", location)?;
         only_for("--shared-blob-dir", self.shared_blob_dir.is_some(), "oci", location)?;
-        self.reach()
+        let daemon_certs = location.transport() == "docker-daemon";
+        Ok(Reach { daemon_certs, ..self.reach()? })
     }
 
     /// What the flags ask for.

@@ -238,10 +238,12 @@ impl Copy {
             let (mut reach, platform) =
                 (self.source_end.reach(&self.retry)?, app.settings.platform());
             reach.daemon_host.clone_from(&self.ends.src_daemon_host);
+            reach.daemon_certs = from.transport() == "docker-daemon";
             reach.shared_blob_dir.clone_from(&self.ends.src_shared_blob_dir);
             let source = Access::unpacking(app, reach, platform.clone());
             let mut reach = self.destination_end.reach(&self.retry)?;
             reach.daemon_host.clone_from(&self.ends.dest_daemon_host);
+            reach.daemon_certs = to.transport() == "docker-daemon";
             reach.shared_blob_dir.clone_from(&self.ends.dest_shared_blob_dir);
             let sink = Access::unpacking(app, reach, platform);
             if self.dry_run {
