@@ -221,6 +221,7 @@ async fn finish(
     let request = &build.request;
     let mut built = Built {
         manifest: None,
+        settled: !request.leaves_layers(),
         id: None,
         images: Vec::new(),
         names: Vec::new(),

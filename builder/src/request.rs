@@ -312,6 +312,9 @@ pub struct BuiltImage {
 pub struct Built {
     /// The manifest, or the index of several; `None` when only files were asked for.
     pub manifest: Option<Descriptor>,
+    /// Whether that will be the manifest when the image leaves the store: its layers are as they
+    /// leave.
+    pub settled: bool,
     /// The image id: the digest of the configuration, of several images that of the index
     /// (`--iidfile`).
     pub id: Option<Digest>,

@@ -31,7 +31,7 @@ pub struct Streams {
     pub terminal: Option<(u16, u16)>,
     /// Whether standard input stays open for [`attach`].
     pub interactive: bool,
-    /// Whether output waits a moment for a first [`attach`], so that it misses nothing.
+    /// Whether output, and the end, wait a moment for a first [`attach`], so that it misses nothing.
     pub attached: bool,
 }
 

@@ -28,7 +28,7 @@ const MAX_REPLAY: usize = 256 << 10;
 /// How much of it is one piece at most; a piece makes one frame.
 const MAX_PIECE: usize = 32 << 10;
 
-/// How long output waits for the first client of a container that was started to be attached to.
+/// How long output, and a program's end, wait for the first client of a container that was started to be attached to.
 const HOLD: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// One connection.
@@ -60,7 +60,10 @@ struct Monitor {
     input_ends: bool,
     replay: Replay,
     log: Log,
+    /// Whether the first client is waited for.
     held: bool,
+    /// Whether the program has ended.
+    over: bool,
 }
 
 /// Becomes the monitor of a container; returns after the container's end.
@@ -123,6 +126,7 @@ pub(crate) fn monitor(mut given: Given) -> Step {
         replay: Replay::default(),
         log,
         held,
+        over: false,
     };
     let exit = monitor.watch();
     state.finished = Some(record::now());
@@ -203,9 +207,10 @@ impl Monitor {
             }
             self.clients.retain(|client| !client.gone);
             self.joined.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-            if ready.ended {
+            self.over |= ready.ended;
+            // Who started it to attach to it may come just after a short program.
+            if self.over && !self.held {
                 let exit = ended(&self.running);
-                self.held = false;
                 // Every writer is gone or killed; what they wrote is still there.
                 (0..2).for_each(|stream| self.read_output(stream, false));
                 self.log.finish();
@@ -217,8 +222,9 @@ impl Monitor {
     fn wait(&mut self) -> Ready {
         let backlogged = self.clients.iter().any(|client| client.backlog.len() > MAX_BACKLOG);
         let reading = !self.held && !backlogged;
+        let ends = if self.over { PollFlags::empty() } else { PollFlags::IN };
         let mut fds = vec![
-            PollFd::new(&self.running.pidfd, PollFlags::IN),
+            PollFd::new(&self.running.pidfd, ends),
             PollFd::new(&self.listener, PollFlags::IN),
         ];
         let mut outputs = [None, None];

@@ -27,6 +27,7 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("killed_monitor_is_seen", killed_monitor_is_seen),
     ("foreground_terminal", foreground_terminal),
     ("much_output_is_whole", much_output_is_whole),
+    ("the_end_waits_for_who_started_it", the_end_waits_for_who_started_it),
 ];
 
 const LEAVE: &[u8] = &[16, 17];
@@ -61,6 +62,31 @@ fn log_text(dir: &Path, options: &LogOptions) -> String {
     })
     .unwrap();
     text
+}
+
+fn the_end_waits_for_who_started_it() {
+    let root = Rootfs::new();
+    let dir = tempfile::tempdir().unwrap();
+    let streams = Streams { attached: true, ..Streams::default() };
+    launch(&root, dir.path(), "echo short; exit 3", streams).unwrap();
+    // The program has ended long before anybody attaches.
+    let state = runtime::state(dir.path()).unwrap();
+    let process = format!("/proc/{}/stat", state.pid);
+    let ended = || {
+        let stat = std::fs::read_to_string(&process).unwrap_or_default();
+        stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+    };
+    while !ended() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let (attached, text) = shown(
+        |streams| runtime::attach_streams(dir.path(), &options(false), streams, &Task::silent()),
+        "",
+    );
+    assert_eq!(attached.unwrap(), Attached::Exited(ExitStatus::Code(3)));
+    assert_eq!(text, "short\n");
+    assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Exited);
 }
 
 fn detached_with_logs() {

@@ -359,14 +359,13 @@ impl Bud {
         }
         let ran = built.steps - built.cached;
         let took = render::duration(start.elapsed());
-        let what = match (&built.names[..], &built.manifest) {
-            ([], None) => "files".to_owned(),
-            ([], Some(manifest)) => manifest.digest.to_string(),
-            (names, manifest) => {
-                let digest =
-                    manifest.as_ref().map(|m| format!(" {}", m.digest)).unwrap_or_default();
-                format!("{}{digest}", names.join(", "))
-            }
+        // Nobody is told a digest that is another one after the first push.
+        let manifest = built.manifest.as_ref().filter(|_| built.settled);
+        let digest = manifest.map(|manifest| manifest.digest).or(built.id);
+        let what = match (built.names.join(", "), digest) {
+            (_, None) => "files".to_owned(),
+            (names, Some(digest)) if names.is_empty() => digest.to_string(),
+            (names, Some(digest)) => format!("{names} {digest}"),
         };
         eprintln!(
             "built {what} in {took}: {ran} {} run, {} from the cache",
