@@ -236,10 +236,11 @@ async fn finish(
     };
     let child = Arc::new(task.child("exporting"));
     if request.makes_image() {
-        // The image is not named before everything is on the disk: where its layers still take the
-        // processor, the disk starts meanwhile.
+        // The image is not named before everything is on the disk: where its layers are still read
+        // and digested, and nothing more is written, the disk starts meanwhile.
         let store = build.env.store.clone();
-        let syncing = build.layers.is_busy().then(|| bridge::blocking(move || store.sync()));
+        let idle = request.leaves_layers() && build.layers.is_busy();
+        let syncing = idle.then(|| bridge::blocking(move || store.sync()));
         let (made, snapshots) = match syncing {
             None => images(build, &child).await?,
             Some(syncing) => {
