@@ -314,7 +314,7 @@ fn packages() -> Vec<(&'static str, Vec<u8>)> {
                   Classifier: License :: OSI Approved :: MIT License\nHome-page: https://example.org\n\nBody\n";
     let node = r#"{"name":"@scope/name","version":"1.0.0","license":{"type":"MIT"},"author":"A <a@example.org>"}"#;
     let cargo = "version = 3\n\n[[package]]\nname = \"serde\"\nversion = \"1.0.0\"\n\
-                 source = \"registry+https://index.example/main\"\n";
+                 source = \"registry+https://index.example/rust/the-index-of-them\"\n";
     let mut rpm = b"RpmP".to_vec();
     for number in [0u32, 1, 2, 0, 0, 0, 0] {
         rpm.extend(number.to_le_bytes());
