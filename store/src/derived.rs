@@ -170,11 +170,8 @@ impl Store {
             Ok(())
         })?;
         // Who knows it by the digest it had finds it still.
-        self.set_memo(
-            SEALED,
-            root.digest.as_bytes(),
-            &serde_json::to_vec(&sealed).unwrap_or_default(),
-        )?;
+        let described = crate::name::to_json(&sealed);
+        self.set_memo(SEALED, root.digest.as_bytes(), described.as_bytes())?;
         Ok(sealed)
     }
 

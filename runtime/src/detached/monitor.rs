@@ -28,7 +28,8 @@ const MAX_REPLAY: usize = 256 << 10;
 /// How much of it is one piece at most; a piece makes one frame.
 const MAX_PIECE: usize = 32 << 10;
 
-/// How long output, and a program's end, wait for the first client of a container that was started to be attached to.
+/// How long output, and a program's end, wait for the first client of a container that was started
+/// to be attached to.
 const HOLD: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// One connection.
