@@ -48,7 +48,7 @@ $b add -q $c dir/a.txt dir/b.conf /several/
 $b copy -q --from busybox $c /etc/passwd /from-image
 o=$($b from scratch)
 $b copy -q --chown 7:8 $o dir /owned
-$b copy -q --from $o $c /owned /from-container
+$b copy -q --chown 0:0 --from $o $c /owned /from-container
 $b rm $o >/dev/null
 
 # The programs of the host.
@@ -331,6 +331,29 @@ fn working_containers_survive_and_are_changed_by_one_at_a_time() {
     bench.rbuild(["rm", "other"]).ok();
     bench.rbuild(["run", "other", "true"]).code(125);
     bench.rbuild(["check"]).ok();
+}
+
+#[test]
+fn copy_from_a_container_or_an_image_keeps_owners() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    bench.rbuild(["from", "--name", "source", "busybox"]).ok();
+    let files = "mkdir /kept; echo x > /kept/file; chown -R 1000:50 /kept";
+    bench.rbuild(["run", "source", "sh", "-c", files]).ok();
+    bench.rbuild(["commit", "-q", "source", "owned"]).ok();
+    for source in ["source", "owned"] {
+        let target = format!("from-{source}");
+        bench.rbuild(["from", "--name", &target, "busybox"]).ok();
+        bench.rbuild(["copy", "-q", "--from", source, &target, "/kept", "/kept"]).ok();
+        bench
+            .rbuild(["copy", "-q", "--from", source, "--chown", "7:8", &target, "/kept", "/given"])
+            .ok();
+        let line = ["run", &target, "stat", "-c", "%u:%g", "/kept/file", "/given/file"];
+        assert_eq!(bench.rbuild(line).ok().stdout, "1000:50\n7:8\n");
+    }
 }
 
 #[test]

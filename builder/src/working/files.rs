@@ -11,7 +11,6 @@ use task::Task;
 use transport::bridge;
 
 use super::{Working, base};
-use crate::context::digests::Digests;
 use crate::context::dockerfile::ignore_file;
 use crate::context::git::{self, Commit, GitUrl, Surroundings};
 use crate::context::{Tree, http};
@@ -190,12 +189,9 @@ pub async fn copy(
 
 /// Where the paths are looked up.
 async fn tree(working: &Working, files: &Files, env: &Env, task: &Arc<Task>) -> Result<Tree> {
-    // Whoever the files belong to there, here they are root's.
-    let foreign = |root: Root, name: String| Tree {
-        foreign: true,
-        digests: Arc::new(Digests::empty()),
-        ..Tree::of_step(root, name)
-    };
+    // Files of this machine become root's; those of an image or a container keep their owners.
+    let kept = Tree::of_step;
+    let foreign = |root: Root, name: String| Tree { foreign: true, ..kept(root, name) };
     match &files.source {
         Source::Host => {
             let root = Root::open(Path::new("/")).during("opening the root directory")?;
@@ -225,7 +221,7 @@ async fn tree(working: &Working, files: &Files, env: &Env, task: &Arc<Task>) -> 
                 true => working.root()?,
                 false => other.root()?,
             };
-            Ok(foreign(root, format!("container {name}")))
+            Ok(kept(root, format!("container {name}")))
         }
         Source::Image(name, pull) => {
             let base = base(name, &Platform::host(), *pull, env, task).await?;
@@ -236,7 +232,7 @@ async fn tree(working: &Working, files: &Files, env: &Env, task: &Arc<Task>) -> 
             };
             let stack = env.store.stack(snapshot).during("opening an image")?;
             let root = stack.mount().during("mounting an image")?;
-            Ok(foreign(root, format!("image {name}")))
+            Ok(kept(root, format!("image {name}")))
         }
     }
 }
