@@ -58,7 +58,7 @@ pub use error::{Error, Result};
 pub use image_options::{Annotation, ImageOptions, Level, Squash};
 pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourcePolicy};
 pub use lock::{Drift, Lock, LockError, Locking, MAX_LOCK, resolve_inputs};
-pub use options::{Dns, Overlay, RunOptions};
+pub use options::RunOptions;
 pub use provenance::{BUILD_TYPE, SLSA_V1};
 pub use rebuild::{Deviation, Deviations, Recipe, deviations};
 pub use request::{

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use runtime::{Mount, Propagation, Ulimit};
+use runtime::{Files, Mount, Overlay, Propagation, Ulimit};
 
 use crate::report::Failure;
 
@@ -84,11 +84,12 @@ pub(crate) fn ulimit(text: &str) -> Result<Ulimit, String> {
 const SYSTEM: &str = "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run \
                       /sbin /srv /sys /tmp /usr /var /var/lib /var/log /var/tmp";
 
-/// `SOURCE:TARGET[:OPTION,…]` of `--volume`; a source with option `U` is added to `given`.
+/// `SOURCE:TARGET[:OPTION,…]` of `--volume`: a mount; with option `O` an overlay; a source with
+/// option `U` is given to the user besides.
 ///
 /// # Errors
 /// What is not a bind mount with options we have.
-pub(crate) fn volume(text: &str, given: &mut Vec<PathBuf>) -> Result<Mount, Failure> {
+pub(crate) fn volume(text: &str, files: &mut Files) -> Result<(), Failure> {
     let refuse = |why: &str| Failure::usage(format!("--volume {text:?}: {why}"));
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts[..] {
@@ -105,7 +106,12 @@ pub(crate) fn volume(text: &str, given: &mut Vec<PathBuf>) -> Result<Mount, Fail
     }
     let source = existing(Path::new(source))
         .map_err(|failure| failure.context(format!("--volume {text}")))?;
+    if options.split(',').any(|option| option == "O") {
+        files.overlays.push(overlay(source, target, options).map_err(|why| refuse(&why))?);
+        return Ok(());
+    }
     let (mut read_only, mut recursive, mut propagation) = (false, true, Propagation::Private);
+    let mut given = None;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" => read_only = true,
@@ -120,7 +126,7 @@ pub(crate) fn volume(text: &str, given: &mut Vec<PathBuf>) -> Result<Mount, Fail
                 if SYSTEM.split(' ').any(|system| Path::new(system) == real) {
                     return Err(refuse("U would change the owner of the machine's own files"));
                 }
-                given.push(source.clone());
+                given = Some(source.clone());
             }
             // SELinux labels: nothing to do where SELinux is not enforced, as podman does.
             "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
@@ -128,7 +134,22 @@ pub(crate) fn volume(text: &str, given: &mut Vec<PathBuf>) -> Result<Mount, Fail
         }
     }
     let target = absolute_target(target).map_err(|why| refuse(&why))?;
-    Ok(Mount::Bind { source, target, read_only, recursive, propagation })
+    files.mounts.push(Mount::Bind { source, target, read_only, recursive, propagation });
+    files.given.extend(given);
+    Ok(())
+}
+
+fn overlay(source: PathBuf, target: &str, options: &str) -> Result<Overlay, String> {
+    if let Some(other) = options.split(',').find(|option| *option != "O") {
+        return Err(format!("option {other:?} does not go with O"));
+    }
+    if !source.is_dir() {
+        return Err("the source is not a directory".to_owned());
+    }
+    if target == "/" {
+        return Err("the path in the container must be below the root".to_owned());
+    }
+    Ok(Overlay { source, target: absolute_target(target)? })
 }
 
 fn existing(path: &Path) -> Result<PathBuf, Failure> {
@@ -389,14 +410,15 @@ mod tests {
         ] {
             assert_eq!(mount(text).unwrap_err().exit_code(), 2, "{text}");
         }
-        let mut given = Vec::new();
-        let bind = volume("/tmp:/x:ro", &mut given);
-        assert!(matches!(bind, Ok(Mount::Bind { read_only: true, .. })) && given.is_empty());
+        let mut files = Files::default();
+        volume("/tmp:/x:ro", &mut files).unwrap();
+        assert!(matches!(files.mounts[..], [Mount::Bind { read_only: true, .. }]));
+        assert!(files.given.is_empty());
         let place = tempfile::tempdir().unwrap();
-        volume(&format!("{}:/x:ro,U", place.path().display()), &mut given).unwrap();
-        assert_eq!(given, [place.path()]);
+        volume(&format!("{}:/x:ro,U", place.path().display()), &mut files).unwrap();
+        assert_eq!(files.given, [place.path()]);
         for text in ["/tmp", "data:/x", "/tmp:x", "/tmp:/x:frob", "/tmp:/x:U", "/var/../etc:/x:U"] {
-            assert_eq!(volume(text, &mut given).unwrap_err().exit_code(), 2, "{text}");
+            assert_eq!(volume(text, &mut files).unwrap_err().exit_code(), 2, "{text}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use runtime::{Bundle, Container, Overrides, StartOptions, Stdio};
+use runtime::{Bundle, Container, ContainerSpec, Isolation, ProcessSpec, StartOptions, Stdio};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     runtime::init();
@@ -12,14 +12,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let rootfs = arguments.next().ok_or("which root file system?")?;
     let count: usize = arguments.next().map_or(Ok(100), |count| count.parse())?;
-    let overrides = Overrides {
-        command: vec!["/bin/true".to_owned()],
-        user_namespace: runtime::in_user_namespace(),
-        ..Overrides::default()
+    let spec = ContainerSpec {
+        process: ProcessSpec { command: vec!["/bin/true".to_owned()], ..ProcessSpec::default() },
+        isolation: Isolation {
+            user_namespace: runtime::in_user_namespace(),
+            ..Isolation::default()
+        },
+        ..ContainerSpec::default()
     };
     let mut times = Vec::new();
     for round in 0..count {
-        let spec = runtime::spec(&image::ContainerConfig::default(), &overrides, &|_| Ok(None))?;
+        let spec = runtime::spec(&image::ContainerConfig::default(), &spec, &|_| Ok(None))?;
         let rootfs = OwnedFd::from(std::fs::File::open(&rootfs)?);
         let options = StartOptions { id: format!("measure-{round}"), init: false, owners: false };
         let begin = Instant::now();

@@ -67,7 +67,8 @@ pub struct StartOptions {
 }
 
 /// A signal by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Signal(pub i32);
 
 impl Signal {

@@ -27,6 +27,8 @@ pub use init::init;
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
 pub use spec::{
-    Device, Mount, Network, Overrides, Propagation, Seccomp, Ulimit, UserFile, owner, spec,
+    ContainerSpec, Device, Dns, Files, Isolation, Lifecycle, Limits, MachineFiles, Mount,
+    Namespace, Network, NetworkFiles, NetworkSpec, Overlay, ProcessSpec, Propagation, Seccomp,
+    Ulimit, UserFile, owner, spec,
 };
 pub use userns::{Identity, become_root, entered_namespace, in_user_namespace, single_id};

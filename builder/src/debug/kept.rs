@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use image::Digest;
 use layers::Top;
-use runtime::ExitStatus;
+use runtime::{ContainerSpec, ExitStatus};
 use serde::{Deserialize, Serialize};
 use store::{Active, ContainerRecord, SnapshotId, Store};
 use task::{Fault, Kind, Task};
@@ -45,8 +45,11 @@ pub struct Failed {
     /// Contexts that are directories, by name.
     contexts: BTreeMap<String, PathBuf>,
     reads: Vec<Option<Digest>>,
-    /// How commands ran: [`crate::RunOptions::flags`].
+    /// How commands ran: [`crate::RunOptions::base`]. Older records have `flags` instead.
     #[serde(default)]
+    pub run: Option<ContainerSpec>,
+    /// The same in an older record, as it was written on the command line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
 }
 
@@ -117,7 +120,8 @@ pub(super) fn keep(
         op: op.clone(),
         contexts: contexts.collect(),
         reads: with.origin.reads.iter().map(|read| read.map(|id| id.0)).collect(),
-        flags: with.request.run.flags.clone(),
+        run: Some(with.request.run.base.clone()),
+        flags: Vec::new(),
     };
     let text = serde_json::to_vec(&failed)
         .map_err(|error| Error::Invalid(format!("{action}: {error}")))?;

@@ -15,7 +15,7 @@ use image::Digest;
 use store::{SnapshotId, Store};
 use task::Task;
 
-pub use kept::{Inspection, Kept};
+pub use kept::{Failed, Inspection, Kept};
 
 use crate::plan::RunOp;
 use crate::step::run::{Room, Surroundings, Talk};

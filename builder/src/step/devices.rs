@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use runtime::{Device, Overrides};
+use runtime::{Device, Isolation};
 use rustix::fs::{FileType, major, minor, stat};
 
 use crate::plan::RunOp;
@@ -22,11 +22,11 @@ const LOOPS: [&str; 9] = [
 ];
 
 /// Gives a command the devices and privileges its instruction asks for.
-pub(super) fn give(op: &RunOp, overrides: &mut Overrides) -> Result<()> {
+pub(super) fn give(op: &RunOp, isolation: &mut Isolation) -> Result<()> {
     let mut add = |path: &str| {
         let device = find(Path::new(path))?;
-        if !overrides.devices.iter().any(|known| known.target == device.target) {
-            overrides.devices.push(device);
+        if !isolation.devices.iter().any(|known| known.target == device.target) {
+            isolation.devices.push(device);
         }
         Some(())
     };
@@ -42,9 +42,9 @@ pub(super) fn give(op: &RunOp, overrides: &mut Overrides) -> Result<()> {
         for path in LOOPS {
             add(path);
         }
-        overrides.privileged = true;
-        overrides.no_new_privileges = false;
-        overrides.apparmor = None;
+        isolation.privileged = true;
+        isolation.no_new_privileges = Some(false);
+        isolation.apparmor = None;
     }
     Ok(())
 }

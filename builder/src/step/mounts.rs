@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use layers::copy::{CopyOptions, Keep, copy};
 use layers::{FileType, Mode, OFlags, Root, Stack};
-use runtime::{Mount, Propagation};
+use runtime::{Mount, Overlay, Propagation};
 use rustix::fs::{AtFlags, Gid, Uid, chmodat, chownat, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
@@ -22,7 +22,7 @@ use crate::context::scan::{Filter, is};
 use crate::error::During;
 use crate::plan::{RunMount, RunMountKind, SCRIPTS, Sharing};
 use crate::ssh::Served;
-use crate::{Agent, Error, Overlay, Request, Result, Secret};
+use crate::{Agent, Error, Request, Result, Secret};
 
 /// No secret larger than this is read.
 const SECRET_LIMIT: u64 = 1 << 20;

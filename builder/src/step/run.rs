@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use dockerfile::Diagnostic;
 use layers::{Root, Stack, Top};
-use runtime::{Bundle, Container, ExitStatus, Network, Overrides, StartOptions, Stdio, UserFile};
+use runtime::{
+    Bundle, Container, ExitStatus, MachineFiles, Network, StartOptions, Stdio, UserFile,
+};
 use store::{Active, SnapshotId};
 use task::{Cause, Task};
 
@@ -156,21 +158,21 @@ fn furnish(
         (user, Some(root)) => users::owner(root, user)?,
     };
     let run = &with.request.run;
-    if op.network != "none" {
-        let machine = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
-        if let Some(resolv) = run.dns.file(&machine) {
-            mounts.file("/etc/resolv.conf", &resolv, 0o644, (0, 0), false)?;
+    let resolv_conf = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
+    let machine = MachineFiles { hosts: "", resolv_conf: &resolv_conf };
+    let files = run.base.network.files(machine, run.hostname(), &[]);
+    let resolv_conf = files.resolv_conf.filter(|_| op.network != "none");
+    for (path, content) in [
+        ("/etc/resolv.conf", resolv_conf),
+        ("/etc/hosts", files.hosts.map(String::into_bytes)),
+        ("/etc/hostname", files.hostname.map(String::into_bytes)),
+    ] {
+        if let Some(content) = content {
+            mounts.file(path, &content, 0o644, (0, 0), false)?;
         }
     }
-    if let Some(hosts) = run.hosts_file() {
-        mounts.file("/etc/hosts", hosts.as_bytes(), 0o644, (0, 0), false)?;
-    }
-    if !run.no_hostname {
-        let name = format!("{}\n", run.hostname());
-        mounts.file("/etc/hostname", name.as_bytes(), 0o644, (0, 0), false)?;
-    }
-    mounts.list.extend(run.base.mounts.iter().cloned());
-    for overlay in &run.overlays {
+    mounts.list.extend(run.base.files.mounts.iter().cloned());
+    for overlay in &run.base.files.overlays {
         mounts.overlay(overlay)?;
     }
     if with.env.single_id {
@@ -209,19 +211,17 @@ fn start(
             ));
         }
     }
-    let mut overrides = Overrides {
-        entrypoint: Some(args.to_vec()),
-        terminal: matches!(talk, Talk::Terminal(_)),
-        env,
-        user,
-        working_dir: Some(op.working_dir.clone()),
-        hostname: Some(with.request.run.hostname().to_owned()),
-        mounts: mounts.list.clone(),
-        network: if op.network == "none" { Network::None } else { Network::Host },
-        user_namespace: with.env.user_namespace,
-        ..with.request.run.base.clone()
-    };
-    devices::give(op, &mut overrides)?;
+    let mut wanted = with.request.run.base.clone();
+    wanted.process.entrypoint = Some(args.to_vec());
+    wanted.process.terminal = matches!(talk, Talk::Terminal(_));
+    wanted.process.env = env;
+    wanted.process.user = user;
+    wanted.process.working_dir = Some(op.working_dir.clone());
+    wanted.network.hostname = Some(with.request.run.hostname().to_owned());
+    wanted.network.mode = Some(if op.network == "none" { Network::None } else { Network::Host });
+    wanted.files.mounts.clone_from(&mounts.list);
+    wanted.isolation.user_namespace = with.env.user_namespace;
+    devices::give(op, &mut wanted.isolation)?;
     let database = |file: UserFile| -> Result<Option<String>, Cause> {
         let path = match file {
             UserFile::Passwd => "/etc/passwd",
@@ -230,9 +230,9 @@ fn start(
         users::database(&root, path).map_err(Cause::new)
     };
     let config = image::ContainerConfig::default();
-    let spec = runtime::spec(&config, &overrides, &database).during("describing the container")?;
+    let spec = runtime::spec(&config, &wanted, &database).during("describing the container")?;
     let owner = runtime::owner(&spec);
-    for path in &overrides.given {
+    for path in &wanted.files.given {
         layers::give_all(path, owner).during("giving a volume to the user of the command")?;
     }
     let options = StartOptions {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use image::{Config, History, Image, Platform, Reference};
 use layers::{Root, Stack};
+use runtime::ContainerSpec;
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ const LOCK: &str = "working.lock";
 const MERGED: &str = "merged";
 
 /// What is known of a working container besides its files.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct State {
     /// The image it was made from, as its name was resolved; empty for `scratch`.
     pub image: String,
@@ -58,7 +59,11 @@ pub struct State {
     pub comment: Option<String>,
     /// Whether the image has Docker's media types unless `commit` says otherwise.
     pub docker: bool,
-    /// How commands run in it, in the words of whoever made it.
+    /// How commands run in it. Older records have `settings` instead.
+    #[serde(default)]
+    pub spec: ContainerSpec,
+    /// The same in an older record: the flags of the command line by their names.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub settings: serde_json::Value,
 }
 
@@ -87,8 +92,8 @@ pub struct Wish {
     pub pull: Pull,
     /// See [`State::docker`].
     pub docker: bool,
-    /// See [`State::settings`].
-    pub settings: serde_json::Value,
+    /// See [`State::spec`].
+    pub spec: ContainerSpec,
 }
 
 /// Makes a working container.
@@ -97,8 +102,7 @@ pub struct Wish {
 /// The image cannot be had; the name is taken.
 pub async fn create(wish: &Wish, env: &Env, task: &Task) -> Result<Working> {
     let task = Arc::new(task.child(format!("from {}", wish.image)));
-    let mut state =
-        State { docker: wish.docker, settings: wish.settings.clone(), ..State::default() };
+    let mut state = State { docker: wish.docker, spec: wish.spec.clone(), ..State::default() };
     let mut word = "working-container".to_owned();
     let (mut image, mut snapshot) = (None, None);
     if wish.image == "scratch" {

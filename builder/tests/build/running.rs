@@ -146,7 +146,7 @@ fn networks() {
     let Some(place) = ready() else { return };
     let text = "FROM base\nRUN --network=none ip link > /none\nRUN cat /etc/hosts > /hosts && hostname > /name\n";
     let mut request = place.request(text);
-    request.run.hosts = vec![("there".to_owned(), "10.1.2.3".parse().unwrap())];
+    request.run.base.network.hosts = vec![("there".to_owned(), "10.1.2.3".parse().unwrap())];
     let look = place.build(request.clone());
     let links = look.text("/none");
     assert_eq!(links.lines().filter(|line| !line.starts_with(' ')).count(), 1, "{links}");
@@ -154,7 +154,7 @@ fn networks() {
     assert!(!look.exists("/etc/hosts"), "nothing is left in the image");
     assert!(!look.exists("/etc/resolv.conf"));
     assert!(!look.exists("/proc"));
-    request.run.hosts = vec![("there".to_owned(), "10.1.2.4".parse().unwrap())];
+    request.run.base.network.hosts = vec![("there".to_owned(), "10.1.2.4".parse().unwrap())];
     assert!(
         place.build(request).text("/hosts").contains("10.1.2.4\tthere"),
         "hosts are in the key"
@@ -358,9 +358,7 @@ fn chroot() {
     let mut request = place.request(
         "FROM base\nRUN for n in pid ipc uts; do readlink /proc/self/ns/$n; done > /ns && test -d /sys/class && echo x > /x\n",
     );
-    let base = &mut request.run.base;
-    (base.host_pid, base.host_ipc, base.host_uts, base.host_cgroup) = (true, true, true, true);
-    base.host_proc = true;
+    request.run.base.isolation.chroot = true;
     let look = place.build(request);
     let own = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
     let own = ["pid", "ipc", "uts"].map(|name| own(name).display().to_string()).join("\n");

@@ -2,11 +2,12 @@
 
 use std::io::IsTerminal;
 
+use builder::RunOptions;
 use builder::debug::{Inspection, Kept};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::bud::{agent, own_terminal, run_options, secret};
+use super::bud::{agent, kept as kept_run, network, own_terminal, secret, wants_proxy};
 use super::images::ago;
 use super::working;
 use crate::app::{App, Reach, observed};
@@ -111,12 +112,12 @@ impl Shell {
             None => return Err(Failure::usage("there is no id")),
         };
         let kept = Kept::require(app.store()?, id)?;
-        let (run, network, proxy) = run_options(&kept.failed.flags)
+        let base = kept_run(&kept.failed)
             .map_err(|failure| failure.context("running as the build was told to run commands"))?;
-        let proxies = if proxy { config::proxies() } else { Vec::new() };
+        let proxies = if wants_proxy(&base) { config::proxies() } else { Vec::new() };
         let with = Inspection {
-            run,
-            network,
+            network: network(&base),
+            run: RunOptions { base, ..RunOptions::default() },
             proxy: proxies.into_iter().collect(),
             secrets: self.secret.iter().map(|text| secret(text)).collect::<Result<_, _>>()?,
             ssh: self.ssh.iter().map(|text| agent(text)).collect::<Result<_, _>>()?,

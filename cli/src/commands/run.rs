@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use image::{Image, Platform};
 use runtime::{
-    AttachOptions, Attached, Bundle, Container, Mount, Network, Propagation, StartOptions, Stdio,
-    Streams, UserFile,
+    AttachOptions, Attached, Bundle, Container, ContainerSpec, MachineFiles, Mount, Network,
+    Propagation, StartOptions, Stdio, Streams, UserFile,
 };
 use serde_json::json;
 use store::Store;
@@ -134,7 +134,7 @@ impl Run {
                 .hint(format!("there is no working container {:?}", self.image_name())));
         }
         // Wrong flags are told before anything is fetched.
-        self.container.overrides(self.command(), self.tty)?;
+        refuse_overlays(&self.container.spec(self.command(), self.tty)?)?;
         let _lease = store.lease()?;
         let image = self.image(app)?;
         let task = Task::root("run", Arc::new(Silent));
@@ -216,11 +216,10 @@ impl Run {
         let active = store.begin()?;
         let root = active.stack(snapshot)?.mount()?;
         let id = random_id()?;
-        let spec = self.spec(image, &root, &id, active.dir())?;
-        let bundle = Bundle { spec, rootfs: root.into_fd() };
+        let (spec, document) = self.spec(image, &root, &id, active.dir())?;
+        let bundle = Bundle { spec: document, rootfs: root.into_fd() };
         let stdio = if self.interactive { Stdio::Inherit } else { without_input()? };
-        let options =
-            StartOptions { id, init: self.container.wants_init(), owners: runtime::single_id() };
+        let options = StartOptions { id, init: spec.process.init, owners: runtime::single_id() };
         let container = Container::start(bundle, stdio, &options).map_err(start_failure)?;
         let forwarding = forward_signals(container.pid());
         let status = container.wait(task)?;
@@ -291,9 +290,9 @@ impl Run {
         record: &store::ContainerRecord,
     ) -> Result<(), Failure> {
         let root = store.container_stack(record)?.mount()?;
-        let spec = self.spec(image, &root, &record.id, &record.directory)?;
+        let (spec, document) = self.spec(image, &root, &record.id, &record.directory)?;
         let about = json!({
-            "image": self.image_name(), "command": spec.process().as_ref().and_then(|p| p.args().clone()),
+            "image": self.image_name(), "command": document.process().as_ref().and_then(|p| p.args().clone()),
             "stopSignal": self.stop_signal.map(|signal| signal.0.to_string())
                 .or_else(|| image.config().config.stop_signal.clone()),
             "labels": self.label.iter().map(|text| flags::pair(text)).collect::<BTreeMap<_, _>>(),
@@ -302,7 +301,7 @@ impl Run {
         let file = record.directory.join("about.json");
         std::fs::write(&file, about.to_string())
             .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
-        let bundle = Bundle { spec, rootfs: root.into_fd() };
+        let bundle = Bundle { spec: document, rootfs: root.into_fd() };
         let terminal = self.tty.then(|| {
             let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok();
             size.map_or((24, 80), |size| (size.ws_row, size.ws_col))
@@ -311,7 +310,7 @@ impl Run {
         let streams = Streams { terminal, interactive: self.interactive, attached };
         let options = StartOptions {
             id: record.id.clone(),
-            init: self.container.wants_init(),
+            init: spec.process.init,
             owners: runtime::single_id(),
         };
         runtime::launch(&record.directory, bundle, streams, &options).map_err(start_failure)?;
@@ -324,17 +323,21 @@ impl Run {
         root: &layers::Root,
         id: &str,
         directory: &Path,
-    ) -> Result<runtime::oci::Spec, Failure> {
-        let mut overrides = self.container.overrides(self.command(), self.tty)?;
-        let hostname = overrides.hostname.get_or_insert_with(|| id[..12].to_owned()).clone();
-        let files =
-            network_files(directory, &hostname, overrides.network, &self.container.add_host)?;
-        overrides.mounts.splice(0..0, files);
+    ) -> Result<(ContainerSpec, runtime::oci::Spec), Failure> {
+        let mut spec = self.container.spec(self.command(), self.tty)?;
+        if spec.network.http_proxy == Some(true) {
+            let proxies = crate::config::proxies().into_iter();
+            let proxies = proxies.map(|(name, value)| format!("{name}={value}"));
+            spec.process.env.splice(0..0, proxies);
+        }
+        spec.network.mode.get_or_insert(Network::None);
+        spec.network.hostname.get_or_insert_with(|| id[..12].to_owned());
+        add_network_files(directory, &mut spec)?;
         check_volumes(image)?;
-        let users = |file: UserFile| users(root, file);
-        let spec = runtime::spec(&image.config().config, &overrides, &users)?;
-        give(&overrides, &spec)?;
-        Ok(spec)
+        let document =
+            runtime::spec(&image.config().config, &spec, &|file: UserFile| users(root, file))?;
+        give(&spec, &document)?;
+        Ok((spec, document))
     }
 }
 
@@ -342,13 +345,10 @@ impl Run {
 ///
 /// # Errors
 /// They cannot be given.
-pub(crate) fn give(
-    overrides: &runtime::Overrides,
-    spec: &runtime::oci::Spec,
-) -> Result<(), Failure> {
-    let owner = runtime::owner(spec);
+pub(crate) fn give(spec: &ContainerSpec, document: &runtime::oci::Spec) -> Result<(), Failure> {
+    let owner = runtime::owner(document);
     let give = |path: &PathBuf| layers::give_all(path, owner);
-    overrides
+    spec.files
         .given
         .iter()
         .try_for_each(give)
@@ -393,52 +393,47 @@ pub(crate) fn users(root: &layers::Root, file: UserFile) -> Result<Option<String
     }
 }
 
-/// Writes hosts, hostname and resolv.conf for a container and says how to mount them.
-pub(crate) fn network_files(
-    directory: &Path,
-    hostname: &str,
-    network: Network,
-    add_host: &[String],
-) -> Result<Vec<Mount>, Failure> {
-    let host = network == Network::Host;
+/// Overlays over directories of the machine are for builds.
+pub(crate) fn refuse_overlays(spec: &ContainerSpec) -> Result<(), Failure> {
+    match spec.files.overlays.first() {
+        None => Ok(()),
+        Some(overlay) => {
+            let what = format!("--volume {}:…:O is not supported here", overlay.source.display());
+            Err(Failure::usage(what).hint("option O is for `rbuild bud`; mount it read-only: `ro`"))
+        }
+    }
+}
+
+/// Writes hosts, hostname and resolv.conf of a container to its directory and mounts them first.
+pub(crate) fn add_network_files(directory: &Path, spec: &mut ContainerSpec) -> Result<(), Failure> {
+    let host = spec.network.mode() == Network::Host;
     let machine = |path: &str| {
         if host { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() }
     };
-    let mut hosts = machine("/etc/hosts");
-    if hosts.is_empty() {
-        hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n".to_owned();
-    }
-    if !hosts.ends_with('\n') {
-        hosts.push('\n');
-    }
-    hosts.push_str(&format!("127.0.0.1\t{hostname}\n"));
-    for line in add_host {
-        let (name, address) = line
-            .split_once([':', '='])
-            .filter(|(_, address)| {
-                address.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
-            })
-            .ok_or_else(|| Failure::usage(format!("--add-host {line:?}: expected NAME:ADDRESS")))?;
-        hosts.push_str(&format!("{}\t{name}\n", address.trim_matches(['[', ']'])));
-    }
-    let files = [
-        ("hosts", hosts),
-        ("hostname", format!("{hostname}\n")),
-        ("resolv.conf", machine("/etc/resolv.conf")),
-    ];
-    let write = |(name, text): (&str, String)| {
+    let (hosts, resolv_conf) = (machine("/etc/hosts"), machine("/etc/resolv.conf"));
+    let hostname = spec.network.hostname.clone().unwrap_or_default();
+    let machine = MachineFiles { hosts: &hosts, resolv_conf: resolv_conf.as_bytes() };
+    let files = spec.network.files(machine, &hostname, &[(&hostname, [127, 0, 0, 1].into())]);
+    let mut mounts = Vec::new();
+    for (name, content) in [
+        ("hosts", files.hosts.map(String::into_bytes)),
+        ("hostname", files.hostname.map(String::into_bytes)),
+        ("resolv.conf", files.resolv_conf),
+    ] {
+        let Some(content) = content else { continue };
         let path = directory.join(name);
-        std::fs::write(&path, text)
+        std::fs::write(&path, content)
             .map_err(|error| Failure::io(format!("writing {}", path.display()), &error))?;
-        Ok(Mount::Bind {
+        mounts.push(Mount::Bind {
             source: path,
             target: Path::new("/etc").join(name),
             read_only: false,
             recursive: false,
             propagation: Propagation::Private,
-        })
-    };
-    files.into_iter().map(write).collect()
+        });
+    }
+    spec.files.mounts.splice(0..0, mounts);
+    Ok(())
 }
 
 /// Tells a program that cannot be started from a failure of ours: 127, 126, 125.

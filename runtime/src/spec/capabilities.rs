@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder};
 
-use super::{Network, Overrides};
+use super::{ContainerSpec, Network};
 use crate::init::CAPABILITIES;
 use crate::{Error, Result};
 
@@ -27,28 +27,28 @@ const DEFAULT: [&str; 14] = [
 ];
 
 /// The names, without `CAP_`.
-pub(super) fn names(overrides: &Overrides) -> Result<BTreeSet<&'static str>> {
-    if overrides.privileged {
+pub(super) fn names(spec: &ContainerSpec) -> Result<BTreeSet<&'static str>> {
+    if spec.isolation.privileged {
         return Ok(CAPABILITIES.into());
     }
     let all = |list: &[String]| list.iter().any(|name| name.eq_ignore_ascii_case("all"));
-    let mut set: BTreeSet<&'static str> = match (all(&overrides.cap_add), all(&overrides.cap_drop))
-    {
-        (true, _) => CAPABILITIES.into(),
-        (false, true) => BTreeSet::new(),
-        (false, false) => DEFAULT.into(),
-    };
+    let mut set: BTreeSet<&'static str> =
+        match (all(&spec.isolation.cap_add), all(&spec.isolation.cap_drop)) {
+            (true, _) => CAPABILITIES.into(),
+            (false, true) => BTreeSet::new(),
+            (false, false) => DEFAULT.into(),
+        };
     // On the machine's own network it would read what others say there.
-    if overrides.network == Network::Host && !all(&overrides.cap_add) {
+    if spec.network.mode() == Network::Host && !all(&spec.isolation.cap_add) {
         set.remove("NET_RAW");
     }
-    let drops_all = all(&overrides.cap_drop);
-    for name in known(&overrides.cap_drop)? {
+    let drops_all = all(&spec.isolation.cap_drop);
+    for name in known(&spec.isolation.cap_drop)? {
         set.remove(name);
     }
-    for name in known(&overrides.cap_add)? {
+    for name in known(&spec.isolation.cap_add)? {
         // Who drops and adds the same by name wants it, as with docker; ALL is weaker than a name.
-        if drops_all || !overrides.cap_drop.iter().any(|dropped| bare(dropped) == name) {
+        if drops_all || !spec.isolation.cap_drop.iter().any(|dropped| bare(dropped) == name) {
             set.insert(name);
         }
     }
@@ -96,12 +96,19 @@ pub(crate) fn all() -> Result<LinuxCapabilities> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Isolation, NetworkSpec};
 
     fn check(add: &[&str], drop: &[&str], expected: &[&str]) {
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let overrides =
-            Overrides { cap_add: list(add), cap_drop: list(drop), ..Overrides::default() };
-        let names: Vec<_> = names(&overrides).unwrap().into_iter().collect();
+        let spec = ContainerSpec {
+            isolation: Isolation {
+                cap_add: list(add),
+                cap_drop: list(drop),
+                ..Isolation::default()
+            },
+            ..ContainerSpec::default()
+        };
+        let names: Vec<_> = names(&spec).unwrap().into_iter().collect();
         assert_eq!(names, expected, "+{add:?} -{drop:?}");
     }
 
@@ -113,12 +120,19 @@ mod tests {
         check(&["ALL"], &CAPABILITIES[1..], &["CHOWN"]);
         let without: Vec<_> = DEFAULT.into_iter().filter(|name| *name != "MKNOD").collect();
         check(&[], &["MKNOD"], &without);
-        let unknown = Overrides { cap_add: vec!["FLY".into()], ..Overrides::default() };
+        let unknown = ContainerSpec {
+            isolation: Isolation { cap_add: vec!["FLY".into()], ..Isolation::default() },
+            ..ContainerSpec::default()
+        };
         assert!(names(&unknown).is_err());
         let host = |add: &[&str]| {
             let cap_add = add.iter().map(|name| (*name).to_owned()).collect();
-            let overrides = Overrides { network: Network::Host, cap_add, ..Overrides::default() };
-            names(&overrides).unwrap().contains("NET_RAW")
+            let spec = ContainerSpec {
+                network: NetworkSpec { mode: Some(Network::Host), ..NetworkSpec::default() },
+                isolation: Isolation { cap_add, ..Isolation::default() },
+                ..ContainerSpec::default()
+            };
+            names(&spec).unwrap().contains("NET_RAW")
         };
         assert!(!host(&[]) && host(&["NET_RAW"]) && host(&["all"]));
     }

@@ -1,27 +1,27 @@
 //! The environment of the program.
 
-use super::{DEFAULT_PATH, Overrides, hostname, users::Identity};
+use super::{ContainerSpec, DEFAULT_PATH, hostname, users::Identity};
 use crate::{Error, Result};
 
 /// `NAME=value` lines, each name once: the image's, laid over with the user's, and what every
 /// program expects.
 pub(super) fn environment(
     config: &image::ContainerConfig,
-    overrides: &Overrides,
+    spec: &ContainerSpec,
     identity: &Identity,
 ) -> Result<Vec<String>> {
     let mut lines = vec![format!("PATH={DEFAULT_PATH}")];
-    if !overrides.host_uts {
-        lines.push(format!("HOSTNAME={}", hostname(overrides)));
+    if !spec.isolation.host_uts() {
+        lines.push(format!("HOSTNAME={}", hostname(spec)));
     }
-    if overrides.terminal {
+    if spec.process.terminal {
         lines.push("TERM=xterm".to_owned());
     }
-    for line in config.env.iter().chain(&overrides.env) {
+    for line in config.env.iter().chain(&spec.process.env) {
         set(&mut lines, line)?;
     }
-    lines.retain(|line| !overrides.unset_env.iter().any(|name| name_of(line) == name));
-    let unset_home = overrides.unset_env.iter().any(|name| name == "HOME");
+    lines.retain(|line| !spec.process.unset_env.iter().any(|name| name_of(line) == name));
+    let unset_home = spec.process.unset_env.iter().any(|name| name == "HOME");
     if !unset_home && !lines.iter().any(|line| name_of(line) == "HOME") {
         let home =
             identity.home.as_deref().unwrap_or(if identity.uid == 0 { "/root" } else { "/" });

@@ -9,7 +9,7 @@ use oci_spec::runtime::{
     LinuxResourcesBuilder,
 };
 
-use super::{Network, Overrides, Seccomp, built};
+use super::{ContainerSpec, Network, Seccomp, built};
 use crate::{Error, Result, seccomp};
 
 /// Docker's list of what is hidden.
@@ -49,60 +49,61 @@ fn still(list: &[&str], unmask: &[String]) -> Vec<String> {
 }
 
 /// The whole section.
-pub(super) fn linux(overrides: &Overrides, capabilities: &BTreeSet<&str>) -> Result<Linux> {
-    let profile = match &overrides.seccomp {
+pub(super) fn linux(spec: &ContainerSpec, capabilities: &BTreeSet<&str>) -> Result<Linux> {
+    let profile = match spec.isolation.seccomp.as_ref().unwrap_or(&Seccomp::Default) {
         Seccomp::Unconfined => None,
-        Seccomp::Default if overrides.privileged => None,
+        Seccomp::Default if spec.isolation.privileged => None,
         Seccomp::Default => Some(seccomp::default_profile(capabilities)?),
         Seccomp::Profile(profile) => Some((**profile).clone()),
     };
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(overrides)?)
-        .resources(resources(overrides)?)
-        .sysctl(sysctls(overrides)?);
+        .namespaces(namespaces(spec)?)
+        .resources(resources(spec)?)
+        .sysctl(sysctls(spec)?);
     // The masks of a shared /proc or /sys would hide the host's.
-    if !overrides.privileged {
-        let mut masked = still(&MASKED, &overrides.unmask);
-        for path in &overrides.mask {
+    if !spec.isolation.privileged {
+        let mut masked = still(&MASKED, &spec.isolation.unmask);
+        for path in &spec.isolation.mask {
             if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
                 return Err(Error::invalid("masks", format!("{path:?} is not an absolute path")));
             }
             masked.push(path.clone());
         }
-        linux = linux.masked_paths(masked).readonly_paths(still(&READ_ONLY, &overrides.unmask));
+        linux =
+            linux.masked_paths(masked).readonly_paths(still(&READ_ONLY, &spec.isolation.unmask));
     }
-    if !overrides.user_namespace {
-        linux = linux.devices(devices(overrides)?);
+    if !spec.isolation.user_namespace {
+        linux = linux.devices(devices(spec)?);
     }
-    if let Some(parent) = &overrides.cgroup_parent {
+    if let Some(parent) = &spec.limits.cgroup_parent {
         if parent.split('/').any(|part| part == "..") {
             return Err(Error::invalid("cgroup parent", format!("{parent:?} climbs")));
         }
         linux = linux.cgroups_path(parent);
     }
     let mut linux = built(linux.build())?;
-    if overrides.privileged {
+    if spec.isolation.privileged {
         linux.set_masked_paths(None).set_readonly_paths(None);
     }
     linux.set_seccomp(profile);
     Ok(linux)
 }
 
-fn namespaces(overrides: &Overrides) -> Result<Vec<LinuxNamespace>> {
+fn namespaces(spec: &ContainerSpec) -> Result<Vec<LinuxNamespace>> {
     let kinds = [
         (LinuxNamespaceType::Mount, true),
-        (LinuxNamespaceType::Pid, !overrides.host_pid),
-        (LinuxNamespaceType::Ipc, !overrides.host_ipc),
-        (LinuxNamespaceType::Uts, !overrides.host_uts),
-        (LinuxNamespaceType::Network, overrides.network != Network::Host),
-        (LinuxNamespaceType::Cgroup, !overrides.host_cgroup),
+        (LinuxNamespaceType::Pid, !spec.isolation.host_pid()),
+        (LinuxNamespaceType::Ipc, !spec.isolation.host_ipc()),
+        (LinuxNamespaceType::Uts, !spec.isolation.host_uts()),
+        (LinuxNamespaceType::Network, spec.network.mode() != Network::Host),
+        (LinuxNamespaceType::Cgroup, !spec.isolation.host_cgroup()),
     ];
     let own = kinds.into_iter().filter(|(_, own)| *own);
     own.map(|(kind, _)| built(LinuxNamespaceBuilder::default().typ(kind).build())).collect()
 }
 
 /// Kernel parameters that belong to the container's own namespaces, and nothing else.
-fn sysctls(overrides: &Overrides) -> Result<std::collections::HashMap<String, String>> {
+fn sysctls(spec: &ContainerSpec) -> Result<std::collections::HashMap<String, String>> {
     const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -119,16 +120,17 @@ fn sysctls(overrides: &Overrides) -> Result<std::collections::HashMap<String, St
         let network = key.starts_with("net.");
         shape
             && !key.split('.').any(str::is_empty)
-            && (ipc && !overrides.host_ipc || network && overrides.network != Network::Host)
+            && (ipc && !spec.isolation.host_ipc()
+                || network && spec.network.mode() != Network::Host)
     };
-    if let Some(key) = overrides.sysctls.keys().find(|key| !allowed(key)) {
+    if let Some(key) = spec.isolation.sysctls.keys().find(|key| !allowed(key)) {
         let reason = format!("{key:?} does not belong to a namespace of the container");
         return Err(Error::invalid("kernel parameters", reason));
     }
-    Ok(overrides.sysctls.clone().into_iter().collect())
+    Ok(spec.isolation.sysctls.clone().into_iter().collect())
 }
 
-fn devices(overrides: &Overrides) -> Result<Vec<LinuxDevice>> {
+fn devices(spec: &ContainerSpec) -> Result<Vec<LinuxDevice>> {
     let device = |device: &super::Device| {
         let kind = if device.block { LinuxDeviceType::B } else { LinuxDeviceType::C };
         built(
@@ -141,13 +143,13 @@ fn devices(overrides: &Overrides) -> Result<Vec<LinuxDevice>> {
                 .build(),
         )
     };
-    overrides.devices.iter().map(device).collect()
+    spec.isolation.devices.iter().map(device).collect()
 }
 
-fn device_rules(overrides: &Overrides) -> Result<Vec<LinuxDeviceCgroup>> {
+fn device_rules(spec: &ContainerSpec) -> Result<Vec<LinuxDeviceCgroup>> {
     let rule = |allow| LinuxDeviceCgroupBuilder::default().allow(allow);
-    let mut rules = vec![built(rule(overrides.privileged).access("rwm").build())?];
-    for device in &overrides.devices {
+    let mut rules = vec![built(rule(spec.isolation.privileged).access("rwm").build())?];
+    for device in &spec.isolation.devices {
         let kind = if device.block { LinuxDeviceType::B } else { LinuxDeviceType::C };
         let numbers =
             rule(true).typ(kind).major(i64::from(device.major)).minor(i64::from(device.minor));
@@ -156,41 +158,41 @@ fn device_rules(overrides: &Overrides) -> Result<Vec<LinuxDeviceCgroup>> {
     Ok(rules)
 }
 
-fn resources(overrides: &Overrides) -> Result<LinuxResources> {
+fn resources(spec: &ContainerSpec) -> Result<LinuxResources> {
     let signed = |what: &str, bytes: u64| {
         i64::try_from(bytes).map_err(|_| Error::invalid(what, format!("{bytes} is too much")))
     };
-    let mut resources = LinuxResourcesBuilder::default().devices(device_rules(overrides)?);
+    let mut resources = LinuxResourcesBuilder::default().devices(device_rules(spec)?);
     let mut memory = LinuxMemoryBuilder::default();
-    if let Some(bytes) = overrides.memory {
+    if let Some(bytes) = spec.limits.memory {
         memory = memory.limit(signed("memory", bytes)?);
     }
-    if let Some(bytes) = overrides.memory_swap {
+    if let Some(bytes) = spec.limits.memory_swap {
         memory = memory.swap(bytes);
     }
-    if let Some(bytes) = overrides.memory_reservation {
+    if let Some(bytes) = spec.limits.memory_reservation {
         memory = memory.reservation(signed("memory", bytes)?);
     }
-    if overrides.memory.is_some()
-        || overrides.memory_swap.is_some()
-        || overrides.memory_reservation.is_some()
+    if spec.limits.memory.is_some()
+        || spec.limits.memory_swap.is_some()
+        || spec.limits.memory_reservation.is_some()
     {
         resources = resources.memory(built(memory.build())?);
     }
-    if let Some(cpu) = cpu(overrides)? {
+    if let Some(cpu) = cpu(spec)? {
         resources = resources.cpu(cpu);
     }
-    if let Some(limit) = overrides.pids_limit {
+    if let Some(limit) = spec.limits.pids_limit {
         let limit = if limit <= 0 { -1 } else { limit };
         resources = resources.pids(built(LinuxPidsBuilder::default().limit(limit).build())?);
     }
     built(resources.build())
 }
 
-fn cpu(overrides: &Overrides) -> Result<Option<oci_spec::runtime::LinuxCpu>> {
+fn cpu(spec: &ContainerSpec) -> Result<Option<oci_spec::runtime::LinuxCpu>> {
     const PERIOD: u64 = 100_000;
-    let mut quota = (overrides.cpu_quota, overrides.cpu_period);
-    if let Some(cpus) = overrides.cpus {
+    let mut quota = (spec.limits.cpu_quota, spec.limits.cpu_period);
+    if let Some(cpus) = spec.limits.cpus {
         if quota != (None, None) {
             return Err(Error::invalid("cpus", "it cannot go together with a quota or period"));
         }
@@ -207,13 +209,13 @@ fn cpu(overrides: &Overrides) -> Result<Option<oci_spec::runtime::LinuxCpu>> {
     if let Some(period) = quota.1 {
         (cpu, any) = (cpu.period(period), true);
     }
-    if let Some(shares) = overrides.cpu_shares {
+    if let Some(shares) = spec.limits.cpu_shares {
         (cpu, any) = (cpu.shares(shares), true);
     }
-    if let Some(cpus) = &overrides.cpuset_cpus {
+    if let Some(cpus) = &spec.limits.cpuset_cpus {
         (cpu, any) = (cpu.cpus(cpus.clone()), true);
     }
-    if let Some(mems) = &overrides.cpuset_mems {
+    if let Some(mems) = &spec.limits.cpuset_mems {
         (cpu, any) = (cpu.mems(mems.clone()), true);
     }
     if any { built(cpu.build()).map(Some) } else { Ok(None) }

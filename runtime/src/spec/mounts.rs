@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use oci_spec::runtime::{Mount as OciMount, MountBuilder};
 
-use super::{Mount, Network, Overrides, Propagation, built};
+use super::{ContainerSpec, Mount, Network, Propagation, built};
 use crate::{Error, Result};
 
 const SHM_SIZE: u64 = 64 << 20;
@@ -27,9 +27,9 @@ fn mount(
 }
 
 /// All mounts, in order.
-pub(super) fn mounts(overrides: &Overrides) -> Result<Vec<OciMount>> {
+pub(super) fn mounts(spec: &ContainerSpec) -> Result<Vec<OciMount>> {
     let safe = ["nosuid", "noexec", "nodev"];
-    let shm = format!("size={}", overrides.shm_size.unwrap_or(SHM_SIZE));
+    let shm = format!("size={}", spec.limits.shm_size.unwrap_or(SHM_SIZE));
     let mut list = Vec::new();
     list.push(mount("/proc", "proc", "proc", &safe)?);
     let dev = ["nosuid", "strictatime", "mode=755", "size=65536k"];
@@ -43,16 +43,16 @@ pub(super) fn mounts(overrides: &Overrides) -> Result<Vec<OciMount>> {
         &["nosuid", "noexec", "nodev", "mode=1777", &shm],
     )?);
     // A file system of queues is that of the ipc namespace it is made in.
-    if overrides.host_ipc && overrides.user_namespace && !overrides.host_proc {
+    if spec.isolation.host_ipc() && spec.isolation.user_namespace && !spec.isolation.chroot {
         let options = ["rbind", "nosuid", "noexec", "nodev"];
         list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &options)?);
-    } else if !overrides.host_proc {
+    } else if !spec.isolation.chroot {
         list.push(mount("/dev/mqueue", "mqueue", "mqueue", &safe)?);
     }
-    let access = if overrides.privileged { "rw" } else { "ro" };
+    let access = if spec.isolation.privileged { "rw" } else { "ro" };
     // Who has no network namespace of its own may not mount its devices in a user namespace.
-    let own_network = overrides.network != Network::Host;
-    if overrides.host_proc || overrides.user_namespace && !own_network {
+    let own_network = spec.network.mode() != Network::Host;
+    if spec.isolation.chroot || spec.isolation.user_namespace && !own_network {
         list.push(mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "rro"])?);
     } else {
         list.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access])?);
@@ -63,14 +63,14 @@ pub(super) fn mounts(overrides: &Overrides) -> Result<Vec<OciMount>> {
             &["nosuid", "noexec", "nodev", "relatime", access],
         )?);
     }
-    if overrides.host_pid && (overrides.user_namespace || overrides.host_proc) {
+    if spec.isolation.host_pid() && (spec.isolation.user_namespace || spec.isolation.chroot) {
         list[0] = mount("/proc", "bind", "/proc", &["rbind", "nosuid", "noexec", "nodev"])?;
     }
-    for wanted in &overrides.mounts {
+    for wanted in &spec.files.mounts {
         list.push(own(wanted)?);
     }
     // Where a device node cannot be made, the host's stands in for it.
-    for device in overrides.devices.iter().filter(|_| overrides.user_namespace) {
+    for device in spec.isolation.devices.iter().filter(|_| spec.isolation.user_namespace) {
         list.push(mount(
             &device.target,
             "bind",

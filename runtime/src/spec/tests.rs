@@ -11,12 +11,12 @@ fn config() -> image::ContainerConfig {
     }
 }
 
-fn made(config: &image::ContainerConfig, overrides: &Overrides) -> Result<Spec> {
-    spec(config, overrides, &|file| Ok((file == UserFile::Passwd).then(|| PASSWD.to_owned())))
+fn made(config: &image::ContainerConfig, wanted: &ContainerSpec) -> Result<Spec> {
+    spec(config, wanted, &|file| Ok((file == UserFile::Passwd).then(|| PASSWD.to_owned())))
 }
 
-fn process_of(config: &image::ContainerConfig, overrides: &Overrides) -> Process {
-    made(config, overrides).unwrap().process().clone().unwrap()
+fn process_of(config: &image::ContainerConfig, spec: &ContainerSpec) -> Process {
+    made(config, spec).unwrap().process().clone().unwrap()
 }
 
 fn list(texts: &[&str]) -> Vec<String> {
@@ -26,12 +26,15 @@ fn list(texts: &[&str]) -> Vec<String> {
 #[test]
 fn entrypoint_and_command_follow_docker() {
     let check = |entrypoint: Option<&[&str]>, command: &[&str], expected: Option<&[&str]>| {
-        let overrides = Overrides {
-            entrypoint: entrypoint.map(list),
-            command: list(command),
-            ..Overrides::default()
+        let spec = ContainerSpec {
+            process: ProcessSpec {
+                entrypoint: entrypoint.map(list),
+                command: list(command),
+                ..ProcessSpec::default()
+            },
+            ..ContainerSpec::default()
         };
-        let args = made(&config(), &overrides)
+        let args = made(&config(), &spec)
             .ok()
             .and_then(|spec| spec.process().clone())
             .and_then(|process| process.args().clone());
@@ -47,27 +50,44 @@ fn entrypoint_and_command_follow_docker() {
 
 #[test]
 fn environment_is_the_images_with_the_users_on_top() {
-    let overrides = Overrides {
-        env: list(&["A=2", "B=3", "HOME=/tmp"]),
-        unset_env: list(&["HOSTNAME"]),
-        terminal: true,
-        ..Overrides::default()
+    let spec = ContainerSpec {
+        process: ProcessSpec {
+            env: list(&["A=2", "B=3", "HOME=/tmp"]),
+            unset_env: list(&["HOSTNAME"]),
+            terminal: true,
+            ..ProcessSpec::default()
+        },
+        ..ContainerSpec::default()
     };
-    let process = process_of(&config(), &overrides);
+    let process = process_of(&config(), &spec);
     let expected = list(&["PATH=/bin", "TERM=xterm", "A=2", "B=3", "HOME=/tmp"]);
     assert_eq!(process.env().as_ref().unwrap(), &expected);
-    let process =
-        process_of(&config(), &Overrides { user: Some("app".into()), ..Overrides::default() });
+    let process = process_of(
+        &config(),
+        &ContainerSpec {
+            process: ProcessSpec { user: Some("app".into()), ..ProcessSpec::default() },
+            ..ContainerSpec::default()
+        },
+    );
     let expected = list(&["PATH=/bin", "HOSTNAME=localhost", "A=1", "HOME=/home/app"]);
     assert_eq!(process.env().as_ref().unwrap(), &expected);
     for bad in ["novalue", "=x", "A=\0"] {
-        assert!(made(&config(), &Overrides { env: list(&[bad]), ..Overrides::default() }).is_err());
+        assert!(
+            made(
+                &config(),
+                &ContainerSpec {
+                    process: ProcessSpec { env: list(&[bad]), ..ProcessSpec::default() },
+                    ..ContainerSpec::default()
+                }
+            )
+            .is_err()
+        );
     }
 }
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    let base = Overrides::default;
+    let base = ContainerSpec::default;
     let sysctl = |key: &str| [(key.to_owned(), "1".to_owned())].into();
     let ulimit = |name: &str, soft, hard| vec![Ulimit { name: name.into(), soft, hard }];
     let bind = |source: &str, target: &str| {
@@ -79,36 +99,133 @@ fn what_makes_no_sense_is_refused() {
             propagation: Propagation::Private,
         }]
     };
-    for (refused, overrides) in [
-        ("user", Overrides { user: Some("4294967295".into()), ..base() }),
-        ("cwd", Overrides { working_dir: Some("relative".into()), ..base() }),
-        ("sysctl", Overrides { sysctls: sysctl("kernel.core_pattern"), ..base() }),
+    for (refused, spec) in [
+        (
+            "user",
+            ContainerSpec {
+                process: ProcessSpec { user: Some("4294967295".into()), ..ProcessSpec::default() },
+                ..base()
+            },
+        ),
+        (
+            "cwd",
+            ContainerSpec {
+                process: ProcessSpec {
+                    working_dir: Some("relative".into()),
+                    ..ProcessSpec::default()
+                },
+                ..base()
+            },
+        ),
+        (
+            "sysctl",
+            ContainerSpec {
+                isolation: Isolation {
+                    sysctls: sysctl("kernel.core_pattern"),
+                    ..Isolation::default()
+                },
+                ..base()
+            },
+        ),
         (
             "path in sysctl",
-            Overrides { sysctls: sysctl("net.ipv4/../../kernel/core_pattern"), ..base() },
+            ContainerSpec {
+                isolation: Isolation {
+                    sysctls: sysctl("net.ipv4/../../kernel/core_pattern"),
+                    ..Isolation::default()
+                },
+                ..base()
+            },
         ),
-        ("host net", Overrides { sysctls: sysctl("net.a"), network: Network::Host, ..base() }),
-        ("ulimit", Overrides { ulimits: ulimit("nothing", 1, 1), ..base() }),
-        ("soft", Overrides { ulimits: ulimit("nofile", 2, 1), ..base() }),
-        ("cpus", Overrides { cpus: Some(f64::NAN), ..base() }),
-        ("cpus and quota", Overrides { cpus: Some(1.0), cpu_quota: Some(1), ..base() }),
-        ("score", Overrides { oom_score_adj: Some(1001), ..base() }),
-        ("relative bind", Overrides { mounts: bind("a", "/b"), ..base() }),
-        ("climbing bind", Overrides { mounts: bind("/a", "/b/../c"), ..base() }),
-        ("root bind", Overrides { mounts: bind("/a", "/"), ..base() }),
-        ("memory", Overrides { memory: Some(u64::MAX), ..base() }),
+        (
+            "host net",
+            ContainerSpec {
+                isolation: Isolation { sysctls: sysctl("net.a"), ..Isolation::default() },
+                network: NetworkSpec { mode: Some(Network::Host), ..NetworkSpec::default() },
+                ..base()
+            },
+        ),
+        (
+            "ulimit",
+            ContainerSpec {
+                limits: Limits { ulimits: ulimit("nothing", 1, 1), ..Limits::default() },
+                ..base()
+            },
+        ),
+        (
+            "soft",
+            ContainerSpec {
+                limits: Limits { ulimits: ulimit("nofile", 2, 1), ..Limits::default() },
+                ..base()
+            },
+        ),
+        (
+            "cpus",
+            ContainerSpec {
+                limits: Limits { cpus: Some(f64::NAN), ..Limits::default() },
+                ..base()
+            },
+        ),
+        (
+            "cpus and quota",
+            ContainerSpec {
+                limits: Limits { cpus: Some(1.0), cpu_quota: Some(1), ..Limits::default() },
+                ..base()
+            },
+        ),
+        (
+            "score",
+            ContainerSpec {
+                limits: Limits { oom_score_adj: Some(1001), ..Limits::default() },
+                ..base()
+            },
+        ),
+        (
+            "relative bind",
+            ContainerSpec {
+                files: Files { mounts: bind("a", "/b"), ..Files::default() },
+                ..base()
+            },
+        ),
+        (
+            "climbing bind",
+            ContainerSpec {
+                files: Files { mounts: bind("/a", "/b/../c"), ..Files::default() },
+                ..base()
+            },
+        ),
+        (
+            "root bind",
+            ContainerSpec {
+                files: Files { mounts: bind("/a", "/"), ..Files::default() },
+                ..base()
+            },
+        ),
+        (
+            "memory",
+            ContainerSpec {
+                limits: Limits { memory: Some(u64::MAX), ..Limits::default() },
+                ..base()
+            },
+        ),
     ] {
-        assert!(made(&config(), &overrides).is_err(), "{refused}");
+        assert!(made(&config(), &spec).is_err(), "{refused}");
     }
-    let fine = Overrides { sysctls: sysctl("net.ipv4.ip_forward"), ..base() };
+    let fine = ContainerSpec {
+        isolation: Isolation { sysctls: sysctl("net.ipv4.ip_forward"), ..Isolation::default() },
+        ..base()
+    };
     assert!(made(&config(), &fine).is_ok());
 }
 
 #[test]
 fn privileged_hides_and_filters_nothing() {
     let linux = |privileged| {
-        let overrides = Overrides { privileged, ..Overrides::default() };
-        made(&config(), &overrides).unwrap().linux().clone().unwrap()
+        let spec = ContainerSpec {
+            isolation: Isolation { privileged, ..Isolation::default() },
+            ..ContainerSpec::default()
+        };
+        made(&config(), &spec).unwrap().linux().clone().unwrap()
     };
     let (plain, privileged) = (linux(false), linux(true));
     assert!(plain.seccomp().is_some() && privileged.seccomp().is_none());
@@ -118,13 +235,16 @@ fn privileged_hides_and_filters_nothing() {
 
 #[test]
 fn limits_are_those_asked_for() {
-    let overrides = Overrides {
-        memory: Some(1 << 20),
-        cpus: Some(1.5),
-        pids_limit: Some(0),
-        ..Overrides::default()
+    let spec = ContainerSpec {
+        limits: Limits {
+            memory: Some(1 << 20),
+            cpus: Some(1.5),
+            pids_limit: Some(0),
+            ..Limits::default()
+        },
+        ..ContainerSpec::default()
     };
-    let spec = made(&config(), &overrides).unwrap();
+    let spec = made(&config(), &spec).unwrap();
     let resources = spec.linux().as_ref().unwrap().resources().clone().unwrap();
     assert_eq!(resources.memory().unwrap().limit(), Some(1 << 20));
     assert_eq!(resources.cpu().as_ref().unwrap().quota(), Some(150_000));

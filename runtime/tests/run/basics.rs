@@ -2,7 +2,10 @@
 
 use std::os::unix::fs::symlink;
 
-use runtime::{Error, ExitStatus, Mount, Network, Overrides, Propagation, Seccomp, Ulimit};
+use runtime::{
+    ContainerSpec, Error, ExitStatus, Files, Isolation, Limits, Mount, Network, NetworkSpec,
+    ProcessSpec, Propagation, Seccomp, Ulimit,
+};
 
 use crate::support::*;
 
@@ -36,8 +39,8 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("privileged", privileged),
 ];
 
-fn plain() -> Overrides {
-    Overrides::default()
+fn plain() -> ContainerSpec {
+    ContainerSpec::default()
 }
 
 fn hello() {
@@ -58,8 +61,12 @@ fn exit_codes_and_signals() {
     assert_eq!(end("sh -c 'kill -9 $$'; exit $?"), ExitStatus::Code(137));
     let task = task::Task::silent();
     let options = runtime::StartOptions { id: id(), init: false, owners: false };
-    let bundle =
-        root.bundle(&Overrides { command: command(&["sleep", "100"]), ..plain() }).unwrap();
+    let bundle = root
+        .bundle(&ContainerSpec {
+            process: ProcessSpec { command: command(&["sleep", "100"]), ..ProcessSpec::default() },
+            ..plain()
+        })
+        .unwrap();
     let container = runtime::Container::start(bundle, runtime::Stdio::Null, &options).unwrap();
     assert!(container.pid() > 1);
     container.kill(runtime::Signal::KILL).unwrap();
@@ -71,31 +78,43 @@ fn programs_that_cannot_run() {
     root.write("bin/script", "no program\n");
     std::fs::create_dir(root.path("bin/directory")).unwrap();
     let code = |program: &str| {
-        let overrides = Overrides { command: command(&[program]), ..plain() };
-        root.try_run(&overrides).map(|_| 0).unwrap_or_else(|error| error.exit_code())
+        let spec = ContainerSpec {
+            process: ProcessSpec { command: command(&[program]), ..ProcessSpec::default() },
+            ..plain()
+        };
+        root.try_run(&spec).map(|_| 0).unwrap_or_else(|error| error.exit_code())
     };
     assert_eq!(code("/bin/missing"), 127);
     assert_eq!(code("missing"), 127);
     assert_eq!(code("/bin/script"), 126);
     assert_eq!(code("/bin/directory"), 126);
-    let overrides =
-        Overrides { command: command(&["true"]), working_dir: Some("/bin/sh".into()), ..plain() };
-    let error = root.try_run(&overrides).unwrap_err();
+    let spec = ContainerSpec {
+        process: ProcessSpec {
+            command: command(&["true"]),
+            working_dir: Some("/bin/sh".into()),
+            ..ProcessSpec::default()
+        },
+        ..plain()
+    };
+    let error = root.try_run(&spec).unwrap_err();
     assert_eq!(error.exit_code(), 125, "{error}");
     assert!(error.to_string().contains("/bin/sh"), "{error}");
 }
 
 fn environment_and_directory() {
     let root = Rootfs::new();
-    let overrides = Overrides {
-        env: command(&["A=1", "B=two words"]),
-        working_dir: Some("/new/place".into()),
-        hostname: Some("box".into()),
-        umask: Some(0o77),
+    let spec = ContainerSpec {
+        process: ProcessSpec {
+            env: command(&["A=1", "B=two words"]),
+            working_dir: Some("/new/place".into()),
+            umask: Some(0o77),
+            ..ProcessSpec::default()
+        },
+        network: NetworkSpec { hostname: Some("box".into()), ..NetworkSpec::default() },
         ..plain()
     };
-    let text = root
-        .shell("echo $A $B; pwd; hostname; echo $HOSTNAME $HOME; umask; env | wc -l", &overrides);
+    let text =
+        root.shell("echo $A $B; pwd; hostname; echo $HOSTNAME $HOME; umask; env | wc -l", &spec);
     // PATH HOSTNAME A B HOME, and what the shell adds itself: PWD and SHLVL.
     assert_eq!(text, "1 two words\n/new/place\nbox\nbox /root\n0077\n7\n");
 }
@@ -105,7 +124,10 @@ fn users_and_groups() {
     let id = |user: &str| {
         root.shell(
             "id -u; id -g; id -G; echo $HOME",
-            &Overrides { user: Some(user.into()), ..plain() },
+            &ContainerSpec {
+                process: ProcessSpec { user: Some(user.into()), ..ProcessSpec::default() },
+                ..plain()
+            },
         )
     };
     if !runtime::single_id() {
@@ -114,12 +136,16 @@ fn users_and_groups() {
         assert_eq!(id("42:43"), "42\n43\n43\n/\n");
     }
     assert_eq!(id("0"), "0\n0\n0\n/root\n");
-    let wrong = Overrides { user: Some("4294967295".into()), ..with_shell("id", &plain()) };
+    let wrong = {
+        let mut spec = with_shell("id", &plain());
+        spec.process.user = Some("4294967295".into());
+        spec
+    };
     assert!(matches!(root.try_run(&wrong), Err(Error::User { .. })));
 }
 
-fn status(root: &Rootfs, name: &str, overrides: &Overrides) -> String {
-    let text = root.shell(&format!("grep ^{name}: /proc/self/status"), overrides);
+fn status(root: &Rootfs, name: &str, spec: &ContainerSpec) -> String {
+    let text = root.shell(&format!("grep ^{name}: /proc/self/status"), spec);
     text.split_whitespace().nth(1).unwrap_or_default().to_owned()
 }
 
@@ -135,12 +161,22 @@ fn capabilities() {
     ] {
         assert_eq!(status(&root, name, &plain()), expected, "{name}");
     }
-    let none = Overrides { cap_drop: command(&["ALL"]), ..plain() };
+    let none = ContainerSpec {
+        isolation: Isolation { cap_drop: command(&["ALL"]), ..Isolation::default() },
+        ..plain()
+    };
     assert_eq!(status(&root, "CapEff", &none), "0000000000000000");
-    let one = Overrides { cap_add: command(&["NET_ADMIN"]), ..none };
+    let one = {
+        let mut spec = none;
+        spec.isolation.cap_add = command(&["NET_ADMIN"]);
+        spec
+    };
     assert_eq!(status(&root, "CapBnd", &one), "0000000000001000");
     if !runtime::single_id() {
-        let user = Overrides { user: Some("app".into()), ..plain() };
+        let user = ContainerSpec {
+            process: ProcessSpec { user: Some("app".into()), ..ProcessSpec::default() },
+            ..plain()
+        };
         assert_eq!(status(&root, "CapEff", &user), "0000000000000000");
     }
 }
@@ -148,7 +184,10 @@ fn capabilities() {
 fn seccomp_is_on() {
     let root = Rootfs::new();
     assert_eq!(status(&root, "Seccomp", &plain()), "2");
-    let off = Overrides { seccomp: Seccomp::Unconfined, ..plain() };
+    let off = ContainerSpec {
+        isolation: Isolation { seccomp: Some(Seccomp::Unconfined), ..Isolation::default() },
+        ..plain()
+    };
     assert_eq!(status(&root, "Seccomp", &off), "0");
     let (code, _) = root.try_run(&with_shell("mount -t tmpfs x /tmp", &plain())).unwrap();
     assert!(!code.success());
@@ -157,7 +196,10 @@ fn seccomp_is_on() {
 fn no_new_privileges() {
     let root = Rootfs::new();
     assert_eq!(status(&root, "NoNewPrivs", &plain()), "0");
-    let on = Overrides { no_new_privileges: true, ..plain() };
+    let on = ContainerSpec {
+        isolation: Isolation { no_new_privileges: Some(true), ..Isolation::default() },
+        ..plain()
+    };
     assert_eq!(status(&root, "NoNewPrivs", &on), "1");
     assert_eq!(status(&root, "Seccomp", &on), "2");
 }
@@ -168,7 +210,8 @@ fn no_descriptor_leaks() {
     let text = root.shell("ls /proc/self/fd | tr '\\n' ' '", &plain());
     // Three streams, and the one ls itself reads the directory with.
     assert_eq!(text.trim(), "0 1 2 3");
-    let init = Overrides { init: true, ..plain() };
+    let init =
+        ContainerSpec { process: ProcessSpec { init: true, ..ProcessSpec::default() }, ..plain() };
     assert_eq!(root.shell("ls /proc/1/fd | wc -l", &init).trim(), "0");
     drop(leak);
 }
@@ -188,9 +231,15 @@ fn own_namespaces() {
 fn nothing_of_the_host_is_mounted() {
     let root = Rootfs::new();
     root.write("marker", "");
-    for overrides in [plain(), Overrides { privileged: true, ..plain() }] {
+    for spec in [
+        plain(),
+        ContainerSpec {
+            isolation: Isolation { privileged: true, ..Isolation::default() },
+            ..plain()
+        },
+    ] {
         let line = "ls -d /../marker /../../marker /proc/self/root/../marker; cd /etc/..; ls -d marker; cut -d' ' -f5 /proc/self/mountinfo";
-        let text = root.shell(line, &overrides);
+        let text = root.shell(line, &spec);
         let mut lines = text.lines();
         assert_eq!(
             lines.by_ref().take(4).filter(|line| line.ends_with("marker")).count(),
@@ -239,11 +288,14 @@ fn made_devices_do_not_open() {
     let root = Rootfs::new();
     for place in ["/tmp", "/dev", "/dev/shm", "/mnt"] {
         let bind = tempfile::tempdir().unwrap();
-        let overrides = Overrides { mounts: vec![rw_bind(bind.path(), "/mnt")], ..plain() };
+        let spec = ContainerSpec {
+            files: Files { mounts: vec![rw_bind(bind.path(), "/mnt")], ..Files::default() },
+            ..plain()
+        };
         let line = format!(
             "mknod {place}/z c 1 5 2>/dev/null; head -c 1 {place}/z 2>/dev/null | wc -c; head -c 1 /dev/zero | wc -c"
         );
-        assert_eq!(root.shell(&line, &overrides), "0\n1\n", "{place}");
+        assert_eq!(root.shell(&line, &spec), "0\n1\n", "{place}");
     }
 }
 
@@ -280,10 +332,15 @@ fn links_in_the_image_stay_inside() {
             let _ = parent;
             symlink(target, &place).unwrap();
             // Running contained or refusing are both fine; touching the outside is not.
-            let overrides =
-                Overrides { mounts: vec![rw_bind(&root.path("tmp"), "/etc/passwd2")], ..plain() };
-            let result = root
-                .try_run(&with_shell("cat /proc/mounts >/dev/null; touch /dev/made", &overrides));
+            let spec = ContainerSpec {
+                files: Files {
+                    mounts: vec![rw_bind(&root.path("tmp"), "/etc/passwd2")],
+                    ..Files::default()
+                },
+                ..plain()
+            };
+            let result =
+                root.try_run(&with_shell("cat /proc/mounts >/dev/null; touch /dev/made", &spec));
             if matches!(name, "proc" | "dev" | "sys") {
                 let error =
                     result.expect_err("a link as a mount point of the kernel's file systems");
@@ -303,12 +360,21 @@ fn working_directory_tricks() {
             format!("/proc/self/fd/{number}/../../.."),
             "/link".into(),
         ] {
-            let overrides =
-                Overrides { working_dir: Some(cwd.clone()), ..with_shell("ls -d bin", &plain()) };
+            let spec = {
+                let mut spec = with_shell("ls -d bin", &plain());
+                spec.process.working_dir = Some(cwd.clone());
+                spec
+            };
             // Refused, or run somewhere inside: then the container's root is what is found above.
-            if let Ok((status, text)) = root.try_run(&overrides) {
+            if let Ok((status, text)) = root.try_run(&spec) {
                 assert!(!text.contains("work"), "{cwd}: {status:?} {text}");
-                let there = Overrides { working_dir: Some(cwd.clone()), ..plain() };
+                let there = ContainerSpec {
+                    process: ProcessSpec {
+                        working_dir: Some(cwd.clone()),
+                        ..ProcessSpec::default()
+                    },
+                    ..plain()
+                };
                 assert!(
                     !root
                         .shell("cat ../../../../../etc/passwd 2>/dev/null || true", &there)
@@ -322,9 +388,9 @@ fn working_directory_tricks() {
 
 fn read_only_root() {
     let root = Rootfs::new();
-    let overrides = Overrides { read_only: true, ..plain() };
+    let spec = ContainerSpec { files: Files { read_only: true, ..Files::default() }, ..plain() };
     let line = "touch /x 2>/dev/null && echo wrote; touch /tmp/x 2>/dev/null && echo wrote; touch /dev/shm/x && echo shm";
-    assert_eq!(root.shell(line, &overrides), "shm\n");
+    assert_eq!(root.shell(line, &spec), "shm\n");
     assert!(!exists(&root.path("x")));
 }
 
@@ -332,35 +398,39 @@ fn tmpfs_and_binds() {
     let root = Rootfs::new();
     let source = tempfile::tempdir().unwrap();
     std::fs::write(source.path().join("file"), "content\n").unwrap();
-    let overrides = Overrides {
-        mounts: vec![
-            Mount::Tmpfs {
-                target: "/scratch/deep".into(),
-                options: command(&["size=64k", "mode=700"]),
-            },
-            rw_bind(source.path(), "/rw"),
-            Mount::Bind {
-                source: source.path().into(),
-                target: "/ro".into(),
-                read_only: true,
-                recursive: true,
-                propagation: Propagation::Private,
-            },
-            rw_bind(&source.path().join("file"), "/etc/file"),
-        ],
-        shm_size: Some(1 << 20),
+    let spec = ContainerSpec {
+        files: Files {
+            mounts: vec![
+                Mount::Tmpfs {
+                    target: "/scratch/deep".into(),
+                    options: command(&["size=64k", "mode=700"]),
+                },
+                rw_bind(source.path(), "/rw"),
+                Mount::Bind {
+                    source: source.path().into(),
+                    target: "/ro".into(),
+                    read_only: true,
+                    recursive: true,
+                    propagation: Propagation::Private,
+                },
+                rw_bind(&source.path().join("file"), "/etc/file"),
+            ],
+            ..Files::default()
+        },
+        limits: Limits { shm_size: Some(1 << 20), ..Limits::default() },
         ..plain()
     };
     let line = "cat /rw/file /ro/file /etc/file; touch /rw/made; touch /ro/made2 2>/dev/null || echo refused; \
         dd if=/dev/zero of=/scratch/deep/x bs=1k count=100 2>/dev/null || echo full; stat -c %a /scratch/deep; \
         grep -c 'shm .*size=1024k' /proc/mounts";
-    assert_eq!(root.shell(line, &overrides), "content\ncontent\ncontent\nrefused\nfull\n700\n1\n");
+    assert_eq!(root.shell(line, &spec), "content\ncontent\ncontent\nrefused\nfull\n700\n1\n");
     assert!(exists(&source.path().join("made")));
     assert!(!exists(&source.path().join("made2")));
     assert!(!exists(&root.path("scratch/deep/x")));
-    let missing = Overrides {
-        mounts: vec![rw_bind(std::path::Path::new("/nowhere/at/all"), "/x")],
-        ..with_shell("true", &plain())
+    let missing = {
+        let mut spec = with_shell("true", &plain());
+        spec.files.mounts = vec![rw_bind(std::path::Path::new("/nowhere/at/all"), "/x")];
+        spec
     };
     let error = root.try_run(&missing).unwrap_err();
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
@@ -371,28 +441,33 @@ fn bind_on_a_link() {
     symlink("../run/resolv/stub.conf", root.path("etc/resolv.conf")).unwrap();
     let source = tempfile::tempdir().unwrap();
     std::fs::write(source.path().join("r"), "nameserver\n").unwrap();
-    let overrides = Overrides {
-        mounts: vec![rw_bind(&source.path().join("r"), "/etc/resolv.conf")],
+    let spec = ContainerSpec {
+        files: Files {
+            mounts: vec![rw_bind(&source.path().join("r"), "/etc/resolv.conf")],
+            ..Files::default()
+        },
         ..plain()
     };
     assert_eq!(
-        root.shell("cat /etc/resolv.conf /run/resolv/stub.conf", &overrides),
+        root.shell("cat /etc/resolv.conf /run/resolv/stub.conf", &spec),
         "nameserver\nnameserver\n"
     );
 }
 
 fn limits_of_the_process() {
     let root = Rootfs::new();
-    let overrides = Overrides {
-        ulimits: vec![
-            Ulimit { name: "nofile".into(), soft: 100, hard: 200 },
-            Ulimit { name: "core".into(), soft: 0, hard: 0 },
-        ],
-        oom_score_adj: Some(500),
+    let spec = ContainerSpec {
+        limits: Limits {
+            ulimits: vec![
+                Ulimit { name: "nofile".into(), soft: 100, hard: 200 },
+                Ulimit { name: "core".into(), soft: 0, hard: 0 },
+            ],
+            oom_score_adj: Some(500),
+            ..Limits::default()
+        },
         ..plain()
     };
-    let text =
-        root.shell("ulimit -n; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj", &overrides);
+    let text = root.shell("ulimit -n; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj", &spec);
     assert_eq!(text, "100\n200\n0\n500\n");
 }
 
@@ -400,7 +475,10 @@ fn networks() {
     let root = Rootfs::new();
     let line = "grep -c : /proc/net/dev; ip addr show lo | grep -c 'UP'";
     assert_eq!(root.shell(line, &plain()), "1\n1\n");
-    let host = Overrides { network: Network::Host, ..plain() };
+    let host = ContainerSpec {
+        network: NetworkSpec { mode: Some(Network::Host), ..NetworkSpec::default() },
+        ..plain()
+    };
     let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
     assert_eq!(root.shell("readlink /proc/self/ns/net", &host).trim(), ours.to_str().unwrap());
     assert_eq!(
@@ -416,11 +494,14 @@ fn networks() {
 
 fn sysctls() {
     let root = Rootfs::new();
-    let overrides = Overrides {
-        sysctls: [("net.ipv4.ip_unprivileged_port_start".to_owned(), "99".to_owned())].into(),
+    let spec = ContainerSpec {
+        isolation: Isolation {
+            sysctls: [("net.ipv4.ip_unprivileged_port_start".to_owned(), "99".to_owned())].into(),
+            ..Isolation::default()
+        },
         ..plain()
     };
-    assert_eq!(root.shell("cat /proc/sys/net/ipv4/ip_unprivileged_port_start", &overrides), "99\n");
+    assert_eq!(root.shell("cat /proc/sys/net/ipv4/ip_unprivileged_port_start", &spec), "99\n");
 }
 
 fn own_program_is_not_writable() {
@@ -428,9 +509,14 @@ fn own_program_is_not_writable() {
     let before = std::fs::metadata("/proc/self/exe").unwrap();
     let line = "(echo x >> /proc/1/exe) 2>/dev/null && echo wrote; \
         (exec 9</proc/1/exe; echo x >> /proc/self/fd/9) 2>/dev/null && echo wrote; chmod 777 /proc/1/exe 2>/dev/null && echo changed; true";
-    let overrides = Overrides { init: true, ..plain() };
-    assert_eq!(root.shell(line, &overrides), "");
-    let privileged = Overrides { privileged: true, ..overrides };
+    let spec =
+        ContainerSpec { process: ProcessSpec { init: true, ..ProcessSpec::default() }, ..plain() };
+    assert_eq!(root.shell(line, &spec), "");
+    let privileged = {
+        let mut spec = spec;
+        spec.isolation.privileged = true;
+        spec
+    };
     assert_eq!(root.shell(line, &privileged), "");
     let after = std::fs::metadata("/proc/self/exe").unwrap();
     assert_eq!(
@@ -438,7 +524,10 @@ fn own_program_is_not_writable() {
         (after.len(), after.modified().unwrap())
     );
     // As entrypoint it is nothing but a program that is not there.
-    let trick = Overrides { command: command(&["/proc/self/exe"]), ..plain() };
+    let trick = ContainerSpec {
+        process: ProcessSpec { command: command(&["/proc/self/exe"]), ..ProcessSpec::default() },
+        ..plain()
+    };
     assert!(root.try_run(&trick).is_err());
 }
 
@@ -459,17 +548,18 @@ fn cancel_kills() {
 
 fn init_reaps_and_forwards() {
     let root = Rootfs::new();
-    let overrides = Overrides { init: true, ..plain() };
+    let spec =
+        ContainerSpec { process: ProcessSpec { init: true, ..ProcessSpec::default() }, ..plain() };
     // The orphan is adopted by pid 1 and must not stay a zombie.
     let line = "(sleep 0.01 & echo $! > /tmp/pid; :); sleep 0.1; test -e /proc/$(cat /tmp/pid) && echo zombie; echo $$";
-    assert_ne!(root.shell(line, &overrides).trim(), "1");
-    assert!(!root.shell(line, &overrides).contains("zombie"));
-    let (status, _) = root.try_run(&with_shell("kill -TERM $$", &overrides)).unwrap();
+    assert_ne!(root.shell(line, &spec).trim(), "1");
+    assert!(!root.shell(line, &spec).contains("zombie"));
+    let (status, _) = root.try_run(&with_shell("kill -TERM $$", &spec)).unwrap();
     assert_eq!(status, ExitStatus::Code(143));
-    let (status, _) = root.try_run(&with_shell("exit 9", &overrides)).unwrap();
+    let (status, _) = root.try_run(&with_shell("exit 9", &spec)).unwrap();
     assert_eq!(status, ExitStatus::Code(9));
     let line = "trap 'echo got; exit 3' TERM; kill -TERM 1; while :; do sleep 0.01; done";
-    let (status, text) = root.try_run(&with_shell(line, &overrides)).unwrap();
+    let (status, text) = root.try_run(&with_shell(line, &spec)).unwrap();
     assert_eq!((status, text.as_str()), (ExitStatus::Code(3), "got\n"));
 }
 
@@ -490,7 +580,10 @@ fn many_at_once_from_threads() {
 
 fn privileged() {
     let root = Rootfs::new();
-    let overrides = Overrides { privileged: true, ..plain() };
-    assert_eq!(status(&root, "Seccomp", &overrides), "0");
-    root.shell("mount -t tmpfs x /tmp && touch /tmp/x", &overrides);
+    let spec = ContainerSpec {
+        isolation: Isolation { privileged: true, ..Isolation::default() },
+        ..plain()
+    };
+    assert_eq!(status(&root, "Seccomp", &spec), "0");
+    root.shell("mount -t tmpfs x /tmp && touch /tmp/x", &spec);
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use runtime::{
-    AttachOptions, Attached, Error, Exec, ExitStatus, LogOptions, Overrides, Signal, StartOptions,
-    State, Status, Streams,
+    AttachOptions, Attached, ContainerSpec, Error, Exec, ExitStatus, LogOptions, ProcessSpec,
+    Signal, StartOptions, State, Status, Streams,
 };
 use task::Task;
 
@@ -37,8 +37,11 @@ fn options(input: bool) -> AttachOptions {
 }
 
 fn launch(root: &Rootfs, dir: &Path, line: &str, streams: Streams) -> Result<State, Error> {
-    let overrides = Overrides { terminal: streams.terminal.is_some(), ..Overrides::default() };
-    let bundle = root.bundle(&with_shell(line, &overrides))?;
+    let spec = ContainerSpec {
+        process: ProcessSpec { terminal: streams.terminal.is_some(), ..ProcessSpec::default() },
+        ..ContainerSpec::default()
+    };
+    let bundle = root.bundle(&with_shell(line, &spec))?;
     runtime::launch(dir, bundle, streams, &StartOptions { id: id(), init: false, owners: false })
 }
 
@@ -121,8 +124,11 @@ fn detached_with_logs() {
 fn failed_start_is_told() {
     let root = Rootfs::new();
     let dir = tempfile::tempdir().unwrap();
-    let overrides = Overrides { command: command(&["/missing"]), ..Overrides::default() };
-    let bundle = root.bundle(&overrides).unwrap();
+    let spec = ContainerSpec {
+        process: ProcessSpec { command: command(&["/missing"]), ..ProcessSpec::default() },
+        ..ContainerSpec::default()
+    };
+    let bundle = root.bundle(&spec).unwrap();
     let options = StartOptions { id: id(), init: false, owners: false };
     let error = runtime::launch(dir.path(), bundle, Streams::default(), &options).unwrap_err();
     assert_eq!(error.exit_code(), 127);
@@ -164,9 +170,9 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn new(overrides: &Overrides) -> Waiting {
+    fn new(spec: &ContainerSpec) -> Waiting {
         let waiting = Waiting { root: Rootfs::new(), dir: tempfile::tempdir().unwrap() };
-        let bundle = waiting.root.bundle(&with_shell("sleep 1000", overrides)).unwrap();
+        let bundle = waiting.root.bundle(&with_shell("sleep 1000", spec)).unwrap();
         let options = StartOptions { id: id(), init: true, owners: false };
         runtime::launch(waiting.dir.path(), bundle, Streams::default(), &options).unwrap();
         waiting
@@ -196,7 +202,10 @@ impl Drop for Waiting {
 }
 
 fn exec_joins() {
-    let waiting = Waiting::new(&Overrides { env: command(&["A=1"]), ..Overrides::default() });
+    let waiting = Waiting::new(&ContainerSpec {
+        process: ProcessSpec { env: command(&["A=1"]), ..ProcessSpec::default() },
+        ..ContainerSpec::default()
+    });
     let exec = Exec {
         extra_env: command(&["B=2"]),
         working_dir: Some("/tmp".into()),
@@ -233,7 +242,7 @@ fn exec_joins() {
 }
 
 fn exec_as_another_user() {
-    let waiting = Waiting::new(&Overrides::default());
+    let waiting = Waiting::new(&ContainerSpec::default());
     let user = |user: &str| Exec { user: Some(user.into()), ..Exec::default() };
     if !runtime::single_id() {
         let (_, text) = waiting.exec(
@@ -262,7 +271,7 @@ fn exec_as_another_user() {
 }
 
 fn exec_failures() {
-    let waiting = Waiting::new(&Overrides::default());
+    let waiting = Waiting::new(&ContainerSpec::default());
     let run = |program: &str| {
         let exec = Exec { args: command(&[program]), ..Exec::default() };
         shown(
@@ -368,7 +377,7 @@ fn terminal_size_and_detach() {
 }
 
 fn exec_with_a_terminal() {
-    let waiting = Waiting::new(&Overrides::default());
+    let waiting = Waiting::new(&ContainerSpec::default());
     let terminal = Terminal::new(12, 34);
     let exec = Exec {
         args: command(&["sh", "-c", "tty; stty size; read x; echo got $x; exit 8"]),
@@ -410,8 +419,11 @@ fn killed_monitor_is_seen() {
 fn foreground_terminal() {
     let root = Rootfs::new();
     let terminal = Terminal::new(40, 50);
-    let overrides = Overrides { terminal: true, ..Overrides::default() };
-    let bundle = root.bundle(&with_shell("tty; stty size; exit 4", &overrides)).unwrap();
+    let spec = ContainerSpec {
+        process: ProcessSpec { terminal: true, ..ProcessSpec::default() },
+        ..ContainerSpec::default()
+    };
+    let bundle = root.bundle(&with_shell("tty; stty size; exit 4", &spec)).unwrap();
     let stdio = runtime::Stdio::Terminal { rows: 40, columns: 50 };
     let container = runtime::Container::start(
         bundle,

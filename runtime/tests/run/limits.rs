@@ -1,6 +1,6 @@
 //! Memory, processes, processors.
 
-use runtime::{Error, ExitStatus, Overrides};
+use runtime::{ContainerSpec, Error, ExitStatus, Limits, ProcessSpec};
 
 use crate::support::*;
 
@@ -11,14 +11,14 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("impossible_limits", impossible_limits),
 ];
 
-fn plain() -> Overrides {
-    Overrides::default()
+fn plain() -> ContainerSpec {
+    ContainerSpec::default()
 }
 
 /// Runs with limits, where this machine and user can have them.
-fn limited(line: &str, overrides: &Overrides) -> Option<(ExitStatus, String)> {
+fn limited(line: &str, spec: &ContainerSpec) -> Option<(ExitStatus, String)> {
     let root = Rootfs::new();
-    match root.try_run(&with_shell(line, overrides)) {
+    match root.try_run(&with_shell(line, spec)) {
         Err(error @ Error::Limit { .. }) => {
             assert!(!real_root(), "{}", describe(&error));
             println!("skipped: {}", describe(&error));
@@ -53,39 +53,50 @@ fn leftovers() -> Vec<String> {
 }
 
 fn pids_limit() {
-    let overrides = Overrides { pids_limit: Some(6), ..plain() };
+    let spec =
+        ContainerSpec { limits: Limits { pids_limit: Some(6), ..Limits::default() }, ..plain() };
     let line = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done 2>/dev/null; echo started";
-    let Some((status, text)) = limited(line, &overrides) else { return };
+    let Some((status, text)) = limited(line, &spec) else { return };
     assert!(!status.success() || !text.contains("started"), "{status:?} {text}");
     assert_eq!(leftovers(), Vec::<String>::new());
 }
 
 fn memory_limit() {
-    let overrides =
-        Overrides { memory: Some(16 << 20), memory_swap: Some(16 << 20), init: true, ..plain() };
+    let spec = ContainerSpec {
+        limits: Limits { memory: Some(16 << 20), memory_swap: Some(16 << 20), ..Limits::default() },
+        process: ProcessSpec { init: true, ..ProcessSpec::default() },
+        ..plain()
+    };
     let line = "dd if=/dev/zero of=/dev/null bs=64M count=1";
-    let Some((status, _)) = limited(line, &overrides) else { return };
+    let Some((status, _)) = limited(line, &spec) else { return };
     assert_eq!(status, ExitStatus::OutOfMemory(137));
-    let (status, _) = limited("echo fine", &overrides).unwrap();
+    let (status, _) = limited("echo fine", &spec).unwrap();
     assert_eq!(status, ExitStatus::Code(0));
     assert_eq!(leftovers(), Vec::<String>::new());
 }
 
 fn cpu_limits() {
-    let overrides = Overrides {
-        cpus: Some(0.5),
-        cpu_shares: Some(512),
-        cpuset_cpus: Some("0".into()),
+    let spec = ContainerSpec {
+        limits: Limits {
+            cpus: Some(0.5),
+            cpu_shares: Some(512),
+            cpuset_cpus: Some("0".into()),
+            ..Limits::default()
+        },
         ..plain()
     };
-    let Some((_, text)) = limited("nproc", &overrides) else { return };
+    let Some((_, text)) = limited("nproc", &spec) else { return };
     assert_eq!(text, "1\n");
 }
 
 fn impossible_limits() {
     let root = Rootfs::new();
-    let overrides = Overrides { cpuset_cpus: Some("4000".into()), ..with_shell("true", &plain()) };
-    let error = root.try_run(&overrides).unwrap_err();
+    let spec = {
+        let mut spec = with_shell("true", &plain());
+        spec.limits.cpuset_cpus = Some("4000".into());
+        spec
+    };
+    let error = root.try_run(&spec).unwrap_err();
     assert!(matches!(error, Error::Limit { .. }), "{}", describe(&error));
     assert_eq!(leftovers(), Vec::<String>::new());
 }

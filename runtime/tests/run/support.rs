@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use runtime::{Bundle, Container, Error, ExitStatus, Overrides, StartOptions, Stdio};
+use runtime::{Bundle, Container, ContainerSpec, Error, ExitStatus, StartOptions, Stdio};
 use task::{Event, Observer, Task};
 
 /// Collects what containers write.
@@ -58,32 +58,31 @@ impl Rootfs {
         fs::write(self.path(inside), text).unwrap();
     }
 
-    pub(crate) fn bundle(&self, overrides: &Overrides) -> Result<Bundle, Error> {
-        let overrides =
-            Overrides { user_namespace: runtime::in_user_namespace(), ..overrides.clone() };
+    pub(crate) fn bundle(&self, spec: &ContainerSpec) -> Result<Bundle, Error> {
+        let mut spec = spec.clone();
+        spec.isolation.user_namespace = runtime::in_user_namespace();
         let read = |name: &str| Ok(fs::read_to_string(self.path(name)).ok());
-        let spec =
-            runtime::spec(&image::ContainerConfig::default(), &overrides, &|file| match file {
-                runtime::UserFile::Passwd => read("etc/passwd"),
-                runtime::UserFile::Group => read("etc/group"),
-            })?;
+        let spec = runtime::spec(&image::ContainerConfig::default(), &spec, &|file| match file {
+            runtime::UserFile::Passwd => read("etc/passwd"),
+            runtime::UserFile::Group => read("etc/group"),
+        })?;
         Ok(Bundle { spec, rootfs: OwnedFd::from(fs::File::open(self.0.path()).unwrap()) })
     }
 
     /// Runs a container and gives its end and output.
-    pub(crate) fn try_run(&self, overrides: &Overrides) -> Result<(ExitStatus, String), Error> {
+    pub(crate) fn try_run(&self, spec: &ContainerSpec) -> Result<(ExitStatus, String), Error> {
         let output = Arc::new(Output::default());
         let task = Task::root("test", output.clone());
-        let options = StartOptions { id: id(), init: overrides.init, owners: false };
-        let container = Container::start(self.bundle(overrides)?, Stdio::Capture, &options)?;
+        let options = StartOptions { id: id(), init: spec.process.init, owners: false };
+        let container = Container::start(self.bundle(spec)?, Stdio::Capture, &options)?;
         let status = container.wait(&task)?;
         Ok((status, output.text()))
     }
 
     /// Runs a shell line in a container and gives its output; it must succeed.
-    pub(crate) fn shell(&self, line: &str, overrides: &Overrides) -> String {
+    pub(crate) fn shell(&self, line: &str, spec: &ContainerSpec) -> String {
         let (status, text) = self
-            .try_run(&with_shell(line, overrides))
+            .try_run(&with_shell(line, spec))
             .unwrap_or_else(|error| panic!("{}", describe(&error)));
         assert!(status.success(), "{line}: {status:?}\n{text}");
         text
@@ -95,8 +94,10 @@ pub(crate) fn describe(error: &Error) -> String {
     task::chain(error).join(": ")
 }
 
-pub(crate) fn with_shell(line: &str, overrides: &Overrides) -> Overrides {
-    Overrides { command: command(&["sh", "-c", line]), ..overrides.clone() }
+pub(crate) fn with_shell(line: &str, spec: &ContainerSpec) -> ContainerSpec {
+    let mut spec = spec.clone();
+    spec.process.command = command(&["sh", "-c", line]);
+    spec
 }
 
 pub(crate) fn command(words: &[&str]) -> Vec<String> {

@@ -33,9 +33,10 @@ use self::image_flags::Epoch;
 pub(crate) use self::image_flags::epoch_variable;
 use self::output::{Outputs, to_stdout};
 use self::platform::PlatformFlags;
-pub(crate) use self::run_flags::run_options;
+pub(crate) use self::run_flags::{kept, network, wants_proxy};
 pub(crate) use self::secrets::{agent, secret};
 use self::supply::SupplyFlags;
+use super::container_flags::SharedFlags;
 use super::manifest::add_to_list;
 use super::registry_flags::RegistryFlags;
 use crate::app::{App, observed, observed_by};
@@ -127,7 +128,7 @@ pub(crate) struct Bud {
     #[command(flatten)]
     compat: compat::CompatFlags,
     #[command(flatten)]
-    run_flags: run_flags::RunFlags,
+    run_flags: SharedFlags,
     #[command(flatten)]
     platforms: PlatformFlags,
     #[command(flatten)]
@@ -265,12 +266,12 @@ impl Bud {
         request.no_cache_filter.clone_from(&self.no_cache_filter);
         request.pull = self.pull.pull();
         request.inputs.policies = self.pull.policies()?;
-        request.network = self.run_flags.network()?;
         let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned();
-        request.run = self.run_flags.options(hostname)?;
+        let run_flags = self.run_flags.clone().with_environment()?;
+        request.run = run_flags::options(&run_flags, hostname)?;
+        request.network = network(&request.run.base);
         request.run.stdin = self.allow.stdin(self.reads_stdin())?;
         request.allow = self.allow.allow()?;
-        request.run.flags = self.run_flags.arguments()?;
         for text in &self.secret {
             let (id, secret) = secret(text)?;
             request.secrets.insert(id, secret);
@@ -299,7 +300,7 @@ impl Bud {
             None => std::thread::available_parallelism().map_or(2, usize::from),
         };
         request.cache = self.cache.request()?;
-        if self.run_flags.proxy() {
+        if wants_proxy(&request.run.base) {
             request.proxy = config::proxies().into_iter().collect();
         }
         self.supply.apply(&mut request, &self.context)?;

@@ -8,13 +8,6 @@ use builder::{Agent, Keys, Secret};
 use crate::config;
 use crate::report::Failure;
 
-pub(super) fn host(text: &str) -> Result<(String, std::net::IpAddr), Failure> {
-    let refuse = || Failure::usage(format!("--add-host {text:?}: expected NAME:ADDRESS"));
-    let (name, address) = text.split_once([':', '=']).ok_or_else(refuse)?;
-    let address = address.trim_start_matches('[').trim_end_matches(']');
-    Ok((name.to_owned(), address.parse().map_err(|_| refuse())?))
-}
-
 /// `default`, `ID=SOCKET` or `ID=KEY[,KEY]`; a bare id takes `$SSH_AUTH_SOCK`.
 pub(crate) fn agent(text: &str) -> Result<(String, Agent), Failure> {
     let refuse = |why: String| Failure::usage(format!("--ssh {text:?}: {why}"));

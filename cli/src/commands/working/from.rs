@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use builder::Pull;
 use builder::working::{self, Wish};
 use clap::Args;
-use task::Kind;
 
-use super::settings::Settings;
 use super::{PlatformFlags, env, is_docker};
 use crate::app::{App, observed};
+use crate::commands::container_flags::SharedFlags;
 use crate::commands::copy::RetryFlags;
 use crate::commands::registry_flags::RegistryFlags;
 use crate::commands::run::random_id;
@@ -73,7 +72,7 @@ pub(crate) struct From {
     #[command(flatten)]
     platform: PlatformFlags,
     #[command(flatten)]
-    settings: Settings,
+    settings: SharedFlags,
     #[command(flatten)]
     registry: RegistryFlags,
     #[command(flatten)]
@@ -88,15 +87,8 @@ impl From {
     /// # Errors
     /// The image cannot be had; the name is taken.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let mut settings = self.settings;
-        if settings.isolation.is_none() {
-            settings.isolation = std::env::var("BUILDAH_ISOLATION").ok();
-        }
         // Wrong flags are told before anything is fetched.
-        settings.overrides()?;
-        let settings = serde_json::to_value(&settings).map_err(|error| {
-            Failure::new(Kind::Invalid, format!("writing the container's settings: {error}"))
-        })?;
+        let spec = self.settings.with_environment()?.spec()?;
         let wish = Wish {
             image: self.image,
             id: random_id()?,
@@ -104,7 +96,7 @@ impl From {
             platform: self.platform.platform(),
             pull: self.pull.pull()?,
             docker: is_docker(self.format.as_deref())?.unwrap_or(false),
-            settings,
+            spec,
         };
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let working = observed("from", progress, |task| {

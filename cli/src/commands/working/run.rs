@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 
 use builder::working::Working;
 use clap::Args;
-use runtime::{Bundle, Container, Mount, Overrides, Propagation, StartOptions, Stdio};
+use runtime::{Bundle, Container, ContainerSpec, Mount, Network, Propagation, StartOptions, Stdio};
 use store::{CacheMount, Sharing, Store};
 use task::{Kind, Task};
 
-use super::settings::{Settings, as_chroot, isolation};
+use super::settings::{proxies, settings};
 use super::{HistoryFlag, env, wants_history};
 use crate::app::{App, Reach};
 use crate::commands::container_flags::ContainerFlags;
-use crate::commands::run::{forward_signals, give, network_files, start_failure, users};
+use crate::commands::run::{
+    add_network_files, forward_signals, give, refuse_overlays, start_failure, users,
+};
 use crate::flags;
 use crate::report::Failure;
 
@@ -25,18 +27,9 @@ pub(crate) struct RunFlags {
     /// Relative sources of --mount are below this directory
     #[arg(long, value_name = "DIR", help_heading = "Working container")]
     contextdir: Option<PathBuf>,
-    /// Do not mount /etc/hosts
-    #[arg(long, help_heading = "Working container")]
-    no_hosts: bool,
-    /// Isolation: oci or rootless, which are one, or chroot (default: as `from` was told)
-    #[arg(long, value_name = "TYPE", help_heading = "Working container")]
-    isolation: Option<String>,
     /// Accepted for scripts: crun and runc mean the runtime that is built in
     #[arg(long, value_name = "RUNTIME", help_heading = "Working container")]
     runtime: Option<String>,
-    /// Cgroup namespace: private (default) or host
-    #[arg(long, value_name = "private|host", help_heading = "Working container")]
-    cgroupns: Option<String>,
     /// Refused: the runtime is built in
     #[arg(long, value_name = "FLAG", hide = true, allow_hyphen_values = true)]
     runtime_flag: Vec<String>,
@@ -51,7 +44,6 @@ impl RunFlags {
         let given = [
             (self.history.add_history.is_some(), "--add-history"),
             (self.contextdir.is_some(), "--contextdir"),
-            (self.no_hosts, "--no-hosts"),
         ];
         given.into_iter().find_map(|(given, flag)| given.then_some(flag))
     }
@@ -64,7 +56,6 @@ impl RunFlags {
         let no = |what: String, hint: &str| {
             Err(Failure::usage(format!("{what} is not supported")).hint(hint))
         };
-        isolation(self.isolation.as_deref())?;
         if let Some(runtime) = &self.runtime {
             let name = Path::new(runtime).file_name().unwrap_or_default().to_string_lossy();
             if !matches!(&*name, "crun" | "runc" | "youki") {
@@ -77,10 +68,7 @@ impl RunFlags {
         if self.no_pivot {
             return no("--no-pivot".to_owned(), "the root is always pivoted");
         }
-        match self.cgroupns.as_deref() {
-            None | Some("private" | "host") => Ok(()),
-            Some(other) => no(format!("--cgroupns={other}"), "private and host are"),
-        }
+        Ok(())
     }
 }
 
@@ -115,8 +103,7 @@ pub(crate) fn run(
             .hint(format!("rbuild run {} -- COMMAND", working.name())));
     }
     let mut working = working.lock(task)?;
-    let settings: Settings = serde_json::from_value(working.state.settings.clone())
-        .map_err(|error| Failure::new(Kind::Invalid, format!("reading its settings: {error}")))?;
+    let settings = settings(&working.state)?;
     let terminal = wish.tty || both_terminals();
     if terminal && !std::io::stdin().is_terminal() {
         return Err(
@@ -124,29 +111,19 @@ pub(crate) fn run(
         );
     }
     let (mounts, _caches) = mounts(app.store()?, wish, task)?;
-    let mut overrides = wish.container.without_mounts(command, terminal)?;
-    overrides.mounts.extend(mounts);
-    let mut overrides = together(&settings, overrides, wish.container.names_network())?;
-    overrides.host_cgroup |= wish.flags.cgroupns.as_deref() == Some("host");
-    if isolation(wish.flags.isolation.as_deref())? {
-        as_chroot(&mut overrides);
-    }
+    let mut now = wish.container.without_mounts(command, terminal)?;
+    now.files.mounts.extend(mounts);
     let config = working.state.config.config.clone();
-    proxies_last(&mut overrides, &config.env);
-    let hostname = overrides.hostname.get_or_insert_with(|| working.id()[..12].to_owned()).clone();
-    let mut hosts = settings.add_host.clone();
-    hosts.extend(wish.container.add_host.iter().cloned());
-    let files = network_files(working.directory(), &hostname, overrides.network, &hosts)?;
-    overrides.mounts.splice(0..0, chosen(files, &settings, wish.flags, working.directory())?);
-    let directory = overrides.working_dir.clone().unwrap_or_else(|| config.working_dir.clone());
-    let mut ground = working.ground(&overrides.mounts, &directory)?;
+    let spec = specify(settings, now, &config.env, &working)?;
+    let directory = spec.process.working_dir.clone().unwrap_or_else(|| config.working_dir.clone());
+    let mut ground = working.ground(&spec.files.mounts, &directory)?;
     let root = ground.take()?;
-    let spec = runtime::spec(&config, &overrides, &|file| users(&root, file))?;
-    give(&overrides, &spec)?;
-    let bundle = Bundle { spec, rootfs: root.into_fd() };
+    let document = runtime::spec(&config, &spec, &|file| users(&root, file))?;
+    give(&spec, &document)?;
+    let bundle = Bundle { spec: document, rootfs: root.into_fd() };
     let options = StartOptions {
         id: working.id().to_owned(),
-        init: wish.container.wants_init(),
+        init: spec.process.init,
         owners: runtime::single_id(),
     };
     let status = if terminal {
@@ -177,99 +154,31 @@ fn both_terminals() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
-/// What `from` was told, and over it what this command is told.
-fn together(settings: &Settings, now: Overrides, network: bool) -> Result<Overrides, Failure> {
-    let mut kept = settings.overrides()?;
-    kept.env.extend(now.env);
-    kept.cap_add.extend(now.cap_add);
-    kept.cap_drop.extend(now.cap_drop);
-    kept.mounts.extend(now.mounts);
-    kept.given.extend(now.given);
-    kept.devices.extend(now.devices);
-    kept.ulimits.extend(now.ulimits);
-    Ok(Overrides {
-        // The command is run as it is, not as arguments of the entrypoint.
-        entrypoint: Some(now.entrypoint.unwrap_or_default()),
-        env: kept.env,
-        cap_add: kept.cap_add,
-        cap_drop: kept.cap_drop,
-        mounts: kept.mounts,
-        given: kept.given,
-        devices: kept.devices,
-        ulimits: kept.ulimits,
-        seccomp: match now.seccomp {
-            runtime::Seccomp::Default => kept.seccomp,
-            given => given,
-        },
-        network: if network { now.network } else { kept.network },
-        host_pid: kept.host_pid || now.host_pid,
-        host_ipc: kept.host_ipc || now.host_ipc,
-        host_uts: kept.host_uts || now.host_uts,
-        host_cgroup: kept.host_cgroup,
-        host_proc: kept.host_proc,
-        memory: now.memory.or(kept.memory),
-        memory_swap: now.memory_swap.or(kept.memory_swap),
-        cpu_quota: now.cpu_quota.or(kept.cpu_quota),
-        cpu_period: now.cpu_period.or(kept.cpu_period),
-        cpu_shares: now.cpu_shares.or(kept.cpu_shares),
-        cpuset_cpus: now.cpuset_cpus.or(kept.cpuset_cpus),
-        cpuset_mems: now.cpuset_mems.or(kept.cpuset_mems),
-        shm_size: now.shm_size.or(kept.shm_size),
-        cgroup_parent: now.cgroup_parent.or(kept.cgroup_parent),
-        no_new_privileges: kept.no_new_privileges || now.no_new_privileges,
-        ..Overrides {
-            groups: now.groups,
-            command: now.command,
-            unset_env: now.unset_env,
-            user: now.user,
-            working_dir: now.working_dir,
-            hostname: now.hostname,
-            terminal: now.terminal,
-            init: now.init,
-            privileged: now.privileged,
-            read_only: now.read_only,
-            memory_reservation: now.memory_reservation,
-            cpus: now.cpus,
-            pids_limit: now.pids_limit,
-            sysctls: now.sysctls,
-            oom_score_adj: now.oom_score_adj,
-            umask: now.umask,
-            annotations: now.annotations,
-            user_namespace: now.user_namespace,
-            ..Overrides::default()
-        }
-    })
+/// What `from` was told, and over it what this command is told, with the files of its network.
+fn specify(
+    mut kept: ContainerSpec,
+    now: ContainerSpec,
+    image: &[String],
+    working: &Working,
+) -> Result<ContainerSpec, Failure> {
+    kept.process.env.extend(proxies_unless_set(&kept, image));
+    let mut spec = kept.merge(now);
+    // The command is run as it is, not as arguments of the entrypoint.
+    spec.process.entrypoint.get_or_insert_default();
+    // As that of RUN, the network of commands is the machine's.
+    spec.network.mode.get_or_insert(Network::Host);
+    spec.network.hostname.get_or_insert_with(|| working.id()[..12].to_owned());
+    add_network_files(working.directory(), &mut spec)?;
+    refuse_overlays(&spec)?;
+    Ok(spec)
 }
 
-/// The proxy variables stand behind what the image and the user set themselves.
-fn proxies_last(overrides: &mut Overrides, own: &[String]) {
+/// The proxy variables, those that the image does not set itself.
+fn proxies_unless_set(spec: &ContainerSpec, image: &[String]) -> Vec<String> {
     let name = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
-    let proxies: Vec<String> = crate::config::proxies().into_iter().map(|(name, _)| name).collect();
-    let image: Vec<String> = own.iter().map(|line| name(line)).collect();
-    overrides.env.retain(|line| {
-        let name = name(line);
-        !(proxies.contains(&name) && image.contains(&name))
-    });
-}
-
-/// The files of the network, without those that are not wanted.
-fn chosen(
-    files: Vec<Mount>,
-    settings: &Settings,
-    flags: &RunFlags,
-    directory: &Path,
-) -> Result<Vec<Mount>, Failure> {
-    if let Some(text) = settings.resolv_conf() {
-        let path = directory.join("resolv.conf");
-        std::fs::write(&path, text)
-            .map_err(|error| Failure::io(format!("writing {}", path.display()), &error))?;
-    }
-    let wanted = |mount: &Mount| match mount {
-        Mount::Bind { target, .. } if target.ends_with("hosts") => !flags.no_hosts,
-        Mount::Bind { target, .. } if target.ends_with("resolv.conf") => !settings.no_resolv_conf(),
-        _ => true,
-    };
-    Ok(files.into_iter().filter(wanted).collect())
+    let set: Vec<String> = image.iter().map(|line| name(line)).collect();
+    let proxies = proxies(spec).into_iter();
+    proxies.filter(|line| !set.contains(&name(line))).collect()
 }
 
 /// The mounts of `--mount` that only commands of working containers have: caches, and binds below

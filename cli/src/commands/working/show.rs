@@ -58,6 +58,10 @@ pub(crate) fn document(working: &Working, template: bool) -> Result<Value, Failu
         "Docker": docker,
         "Format": if state.docker { "docker" } else { "oci" },
         "History": serde_json::to_value(&state.history).map_err(broken)?,
-        "Settings": state.settings,
+        "Settings": if state.settings.is_null() {
+            serde_json::to_value(&state.spec).map_err(broken)?
+        } else {
+            state.settings.clone()
+        },
     }))
 }

@@ -1,0 +1,126 @@
+//! The flags that say how a container runs: one grammar for `run`, `from` and the commands of
+//! `bud`, read into one [`ContainerSpec`].
+
+mod arguments;
+mod shared;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use runtime::ContainerSpec;
+
+pub(crate) use shared::SharedFlags;
+
+use crate::flags;
+use crate::report::Failure;
+
+/// How a container of `run` runs.
+#[derive(Debug, Args)]
+pub(crate) struct ContainerFlags {
+    /// Set an environment variable; a bare NAME takes its value from here
+    #[arg(short, long = "env", value_name = "NAME=VALUE", help_heading = "Process")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE", help_heading = "Process")]
+    env_file: Vec<PathBuf>,
+    /// Remove an environment variable of the image
+    #[arg(long, value_name = "NAME", help_heading = "Process")]
+    unsetenv: Vec<String>,
+    /// Working directory in the container
+    #[arg(short, long, visible_alias = "workingdir", value_name = "DIR", help_heading = "Process")]
+    workdir: Option<String>,
+    /// User (and group) by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "Process")]
+    user: Option<String>,
+    /// Replace the image's entrypoint; an empty string clears it
+    #[arg(long, value_name = "PROGRAM", help_heading = "Process")]
+    entrypoint: Option<String>,
+    /// Run a small init as process 1 that reaps orphans and forwards signals
+    #[arg(long, help_heading = "Process")]
+    init: bool,
+    /// Mode bits that new files never get, in octal
+    #[arg(long, value_name = "MODE", value_parser = values::octal, help_heading = "Process")]
+    umask: Option<u32>,
+
+    /// Mount a bind or tmpfs
+    #[arg(long, value_name = "type=TYPE,…", help_heading = "Files")]
+    mount: Vec<String>,
+    /// Mount memory
+    #[arg(long, value_name = "PATH[:OPTIONS]", help_heading = "Files")]
+    tmpfs: Vec<String>,
+    /// Refuse writing to the root file system
+    #[arg(long, help_heading = "Files")]
+    read_only: bool,
+
+    /// Host name in the container (default: the container's id)
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    hostname: Option<String>,
+
+    /// All capabilities and devices, nothing masked, no system call filter
+    #[arg(long, help_heading = "Security")]
+    privileged: bool,
+
+    #[command(flatten)]
+    shared: SharedFlags,
+}
+
+impl ContainerFlags {
+    /// What the flags ask for, with `command` as the container's command.
+    ///
+    /// # Errors
+    /// Values that are not understood or not supported, by name.
+    pub(crate) fn spec(
+        &self,
+        command: &[String],
+        terminal: bool,
+    ) -> Result<ContainerSpec, Failure> {
+        let mut spec = self.without_mounts(command, terminal)?;
+        for text in &self.mount {
+            spec.files.mounts.push(flags::mount(text)?);
+        }
+        Ok(spec)
+    }
+
+    /// What `--mount` gives.
+    pub(crate) fn mounts(&self) -> &[String] {
+        &self.mount
+    }
+
+    /// As [`ContainerFlags::spec`], without what `--mount` gives.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn without_mounts(
+        &self,
+        command: &[String],
+        terminal: bool,
+    ) -> Result<ContainerSpec, Failure> {
+        let mut spec = self.shared.spec()?;
+        for text in &self.tmpfs {
+            spec.files.mounts.push(flags::tmpfs(text)?);
+        }
+        spec.files.read_only = self.read_only;
+        spec.isolation.privileged = self.privileged;
+        spec.network.hostname.clone_from(&self.hostname);
+        let process = &mut spec.process;
+        process.entrypoint = self.entrypoint.as_ref().map(|entrypoint| match entrypoint.as_str() {
+            "" => Vec::new(),
+            program => vec![program.to_owned()],
+        });
+        process.command = command.to_vec();
+        process.env = flags::environment(&self.env_file, &self.env)?;
+        process.unset_env.clone_from(&self.unsetenv);
+        process.user.clone_from(&self.user);
+        process.working_dir.clone_from(&self.workdir);
+        process.terminal = terminal;
+        process.init = self.init;
+        process.umask = self.umask;
+        Ok(spec)
+    }
+
+    /// Whether an entrypoint is asked for.
+    pub(crate) fn names_entrypoint(&self) -> bool {
+        self.entrypoint.is_some()
+    }
+}

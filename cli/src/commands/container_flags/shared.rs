@@ -1,0 +1,368 @@
+//! The flags that every container takes, those of builds included.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use runtime::{
+    ContainerSpec, Dns, Files, Isolation, Limits, Namespace, Network, NetworkSpec, Ulimit,
+};
+
+use super::values::{self, cpus, device, host_line, isolation, namespace, network};
+use crate::flags;
+use crate::report::Failure;
+
+/// What every container may be told, those of builds included.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct SharedFlags {
+    /// `none` (only loopback), `host`, or `default`, which is this command's own
+    #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = "Network")]
+    pub(super) network: Option<String>,
+    /// Add a line to /etc/hosts; the address host-gateway is this machine's
+    #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Network")]
+    pub(super) add_host: Vec<String>,
+    /// Leave the image's own /etc/hosts alone
+    #[arg(long, conflicts_with = "add_host", help_heading = "Network")]
+    pub(super) no_hosts: bool,
+    /// Leave the image's own /etc/hostname alone
+    #[arg(long, help_heading = "Network")]
+    pub(super) no_hostname: bool,
+    /// A name server; `none` leaves the image's own /etc/resolv.conf alone
+    #[arg(long, value_name = "ADDRESS|none", value_delimiter = ',', help_heading = "Network")]
+    pub(super) dns: Vec<String>,
+    /// A search domain; `.` for none
+    #[arg(long, value_name = "DOMAIN", value_delimiter = ',', help_heading = "Network")]
+    pub(super) dns_search: Vec<String>,
+    /// An option of the resolver
+    #[arg(
+        long,
+        visible_alias = "dns-opt",
+        value_name = "OPTION",
+        value_delimiter = ',',
+        help_heading = "Network"
+    )]
+    pub(super) dns_option: Vec<String>,
+    /// Pass the proxy variables of the environment on (default: true for builds)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Network")]
+    pub(super) http_proxy: Option<bool>,
+
+    /// Mount a path of this machine; `:O` keeps writes away from it
+    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]", help_heading = "Files")]
+    pub(super) volume: Vec<String>,
+    /// Give a device of this machine
+    #[arg(long, value_name = "HOST[:CONTAINER][:rwm]", help_heading = "Files")]
+    pub(super) device: Vec<String>,
+    /// Size of /dev/shm (default 64m)
+    #[arg(long, value_name = "SIZE", value_parser = flags::size, help_heading = "Files")]
+    pub(super) shm_size: Option<u64>,
+
+    /// Memory limit
+    #[arg(short, long, value_name = "SIZE", value_parser = flags::size, help_heading = "Limits")]
+    pub(super) memory: Option<u64>,
+    /// Memory and swap together; -1 is unlimited
+    #[arg(long, value_name = "SIZE", value_parser = flags::size_or_unlimited, allow_hyphen_values = true, help_heading = "Limits")]
+    pub(super) memory_swap: Option<i64>,
+    /// Memory the kernel tries to keep the container below
+    #[arg(long, value_name = "SIZE", value_parser = flags::size, help_heading = "Limits")]
+    pub(super) memory_reservation: Option<u64>,
+    /// How many CPUs, such as 1.5
+    #[arg(long, value_name = "NUMBER", value_parser = cpus, help_heading = "Limits")]
+    pub(super) cpus: Option<f64>,
+    /// CPU time in microseconds per period
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = "Limits")]
+    pub(super) cpu_quota: Option<i64>,
+    /// Microseconds of a period
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    pub(super) cpu_period: Option<u64>,
+    /// Relative CPU weight, 1024 is normal
+    #[arg(short = 'c', long, value_name = "WEIGHT", help_heading = "Limits")]
+    pub(super) cpu_shares: Option<u64>,
+    /// CPUs to run on, such as 0-3,7
+    #[arg(long, value_name = "LIST", help_heading = "Limits")]
+    pub(super) cpuset_cpus: Option<String>,
+    /// Memory nodes to use, such as 0-1
+    #[arg(long, value_name = "LIST", help_heading = "Limits")]
+    pub(super) cpuset_mems: Option<String>,
+    /// How many processes; -1 is unlimited
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = "Limits")]
+    pub(super) pids_limit: Option<i64>,
+    /// Limit a resource of the processes
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_delimiter = ',', value_parser = flags::ulimit, help_heading = "Limits")]
+    pub(super) ulimit: Vec<Ulimit>,
+    /// The cgroup to make the container's in
+    #[arg(long, value_name = "PATH", help_heading = "Limits")]
+    pub(super) cgroup_parent: Option<String>,
+    /// -1000 (never killed when memory runs out) to 1000
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Limits")]
+    pub(super) oom_score_adj: Option<i32>,
+
+    /// Add a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Security")]
+    pub(super) cap_add: Vec<String>,
+    /// Drop a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Security")]
+    pub(super) cap_drop: Vec<String>,
+    /// no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE, mask=PATHS or unmask=PATHS|ALL
+    #[arg(long, value_name = "OPTION", help_heading = "Security")]
+    pub(super) security_opt: Vec<String>,
+    /// Add a group to the user's, by name or number
+    #[arg(long, value_name = "GROUP", help_heading = "Security")]
+    pub(super) group_add: Vec<String>,
+    /// Set a kernel parameter of the container's own namespaces
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Security")]
+    pub(super) sysctl: Vec<String>,
+    /// Processes: private, or host for this machine's
+    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    pub(super) pid: Option<Namespace>,
+    /// Shared memory and queues: private or host
+    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    pub(super) ipc: Option<Namespace>,
+    /// Host name: private or host
+    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    pub(super) uts: Option<Namespace>,
+    /// Control groups: private or host
+    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    pub(super) cgroupns: Option<Namespace>,
+    /// User ids: host, those this program has
+    #[arg(long, value_name = "host", value_parser = values::user_namespace, help_heading = "Security")]
+    pub(super) userns: Option<Namespace>,
+    /// How it is isolated: oci, rootless and default are all the same sandbox; chroot, for places
+    /// where it cannot be made, shares this machine's processes, ipc, names and network
+    #[arg(long, value_name = "TYPE", value_parser = isolation, help_heading = "Security")]
+    pub(super) isolation: Option<values::Isolated>,
+}
+
+impl SharedFlags {
+    /// The flags written down as arguments.
+    ///
+    /// # Errors
+    /// They are not understood.
+    pub(crate) fn parse(arguments: &[String]) -> Result<SharedFlags, Failure> {
+        #[derive(clap::Parser)]
+        #[command(no_binary_name = true)]
+        struct Alone {
+            #[command(flatten)]
+            flags: SharedFlags,
+        }
+        let parsed = <Alone as clap::Parser>::try_parse_from(arguments);
+        parsed.map(|alone| alone.flags).map_err(|error| Failure::usage(error.to_string()))
+    }
+
+    /// The same with the isolation that `$BUILDAH_ISOLATION` names, where no flag does.
+    ///
+    /// # Errors
+    /// It names none that there is.
+    pub(crate) fn with_environment(mut self) -> Result<SharedFlags, Failure> {
+        if self.isolation.is_none()
+            && let Ok(text) = std::env::var("BUILDAH_ISOLATION")
+        {
+            let found = isolation(&text);
+            let refuse = |why| Failure::usage(format!("$BUILDAH_ISOLATION: {why}"));
+            self.isolation = Some(found.map_err(refuse)?);
+        }
+        Ok(self)
+    }
+
+    /// What the flags ask for.
+    ///
+    /// # Errors
+    /// Values that are not understood or not supported, by name.
+    pub(crate) fn spec(&self) -> Result<ContainerSpec, Failure> {
+        if let Some(group) = self.group_add.iter().find(|group| *group == "keep-groups") {
+            return Err(Failure::usage(format!("--group-add {group} is not supported"))
+                .hint("name the groups"));
+        }
+        let mut spec = ContainerSpec {
+            isolation: self.isolation()?,
+            limits: self.limits(),
+            files: self.files()?,
+            network: self.network()?,
+            ..ContainerSpec::default()
+        };
+        spec.process.groups.clone_from(&self.group_add);
+        Ok(spec)
+    }
+
+    fn isolation(&self) -> Result<Isolation, Failure> {
+        let chroot = self.isolation == Some(values::Isolated::Chroot);
+        let spaces = [self.pid, self.ipc, self.uts, self.cgroupns];
+        if chroot && spaces.contains(&Some(Namespace::Private)) {
+            return Err(Failure::usage("--isolation=chroot: there are no private namespaces"));
+        }
+        let mut isolation = Isolation {
+            cap_add: self.cap_add.clone(),
+            cap_drop: self.cap_drop.clone(),
+            pid: self.pid,
+            ipc: self.ipc,
+            uts: self.uts,
+            cgroup: self.cgroupns,
+            chroot,
+            sysctls: self.sysctls()?,
+            devices: self.device.iter().map(|text| device(text)).collect::<Result<_, _>>()?,
+            user_namespace: runtime::in_user_namespace(),
+            ..Isolation::default()
+        };
+        values::security(&self.security_opt, &mut isolation)?;
+        Ok(isolation)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            memory: self.memory,
+            memory_swap: self.memory_swap,
+            memory_reservation: self.memory_reservation,
+            cpus: self.cpus,
+            cpu_quota: self.cpu_quota,
+            cpu_period: self.cpu_period,
+            cpu_shares: self.cpu_shares,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+            pids_limit: self.pids_limit,
+            ulimits: self.ulimit.clone(),
+            oom_score_adj: self.oom_score_adj,
+            shm_size: self.shm_size,
+            cgroup_parent: self.cgroup_parent.clone(),
+        }
+    }
+
+    fn files(&self) -> Result<Files, Failure> {
+        let mut files = Files::default();
+        for text in &self.volume {
+            flags::volume(text, &mut files)?;
+        }
+        Ok(files)
+    }
+
+    fn network(&self) -> Result<NetworkSpec, Failure> {
+        let hosts = self.add_host.iter().map(|text| host_line(text));
+        let mut mode = network(self.network.as_deref())?;
+        if mode.is_none() && self.isolation == Some(values::Isolated::Chroot) {
+            mode = Some(Network::Host);
+        }
+        Ok(NetworkSpec {
+            mode,
+            hostname: None,
+            hosts: hosts.collect::<Result<_, _>>()?,
+            no_hosts: self.no_hosts,
+            no_hostname: self.no_hostname,
+            dns: self.dns()?,
+            http_proxy: self.http_proxy,
+        })
+    }
+
+    fn dns(&self) -> Result<Dns, Failure> {
+        let none = self.dns.iter().any(|server| server == "none");
+        if none
+            && (self.dns.len() > 1 || !self.dns_search.is_empty() || !self.dns_option.is_empty())
+        {
+            return Err(Failure::usage("--dns none excludes every other option of the resolver"));
+        }
+        let server = |text: &String| {
+            text.parse().map_err(|_| Failure::usage(format!("--dns {text:?} is not an address")))
+        };
+        let servers = self.dns.iter().filter(|_| !none).map(server);
+        Ok(Dns {
+            none,
+            servers: servers.collect::<Result<_, _>>()?,
+            search: self.dns_search.clone(),
+            options: self.dns_option.clone(),
+        })
+    }
+
+    fn sysctls(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let pairs = self.sysctl.iter().map(|text| match text.split_once('=') {
+            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+            None => Err(Failure::usage(format!("--sysctl {text:?}: expected NAME=VALUE"))),
+        });
+        pairs.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(line: &[&str]) -> Result<ContainerSpec, String> {
+        let line: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
+        let told = |failure: Failure| format!("{failure:?}");
+        let flags = SharedFlags::parse(&line).map_err(told)?;
+        let spec = flags.spec().map_err(told)?;
+        // What is written down gives the same.
+        let written = flags.arguments().map_err(told)?;
+        assert_eq!(SharedFlags::parse(&written).unwrap().spec().unwrap(), spec);
+        Ok(spec)
+    }
+
+    #[test]
+    fn every_flag_reaches_the_container() {
+        let spec = read(&[
+            "--cap-add=NET_ADMIN,SYS_PTRACE",
+            "--cap-drop=ALL",
+            "-m=64m",
+            "--memory-swap=-1",
+            "--memory-reservation=32m",
+            "--cpu-quota=50000",
+            "--cpu-period=100000",
+            "-c=512",
+            "--cpuset-cpus=0",
+            "--pids-limit=10",
+            "--ulimit=nofile=5:6,nproc=7",
+            "--oom-score-adj=-5",
+            "--shm-size=1m",
+            "--pid=host",
+            "--security-opt=no-new-privileges",
+            "--security-opt=unmask=ALL",
+            "--security-opt=mask=/proc/x:/proc/y",
+            "--sysctl=net.a=1",
+            "--add-host=db:10.0.0.1",
+            "--add-host=me:host-gateway",
+            "--dns=9.9.9.9",
+            "--dns-search=a,b",
+            "-v=/tmp:/t:O",
+            "-v=/tmp:/u:ro",
+            "--device=/dev/null",
+            "--group-add=7",
+            "--isolation=chroot",
+        ])
+        .unwrap();
+        let ContainerSpec { process, isolation, limits, files, network, .. } = &spec;
+        assert_eq!(isolation.cap_add, ["NET_ADMIN", "SYS_PTRACE"]);
+        assert_eq!((limits.memory, limits.memory_swap), (Some(64 << 20), Some(-1)));
+        assert_eq!((limits.cpu_quota, limits.cpu_shares), (Some(50000), Some(512)));
+        assert_eq!((limits.ulimits.len(), limits.oom_score_adj), (2, Some(-5)));
+        assert!(isolation.host_pid() && isolation.host_ipc() && isolation.chroot);
+        assert_eq!(isolation.no_new_privileges, Some(true));
+        assert_eq!((&isolation.unmask[..], isolation.mask.len()), (&["ALL".to_owned()][..], 2));
+        assert_eq!(network.hosts[1].1.to_string(), "127.0.0.1");
+        assert_eq!(network.mode, Some(Network::Host));
+        assert_eq!(files.overlays[0].target, Path::new("/t"));
+        let counts = (files.mounts.len(), isolation.devices.len(), process.groups.len());
+        assert_eq!(counts, (1, 1, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused_by_name() {
+        for line in [
+            "--network=bridge",
+            "--pid=/proc/1/ns/pid",
+            "--userns=auto",
+            "--isolation=moon",
+            "--dns=here",
+            "--dns=none,9.9.9.9",
+            "--security-opt=label=type:x",
+            "-v=/tmp:/t:O,ro",
+            "-v=/nowhere:/t:O",
+            "-v=/tmp:/t:U",
+            "--group-add=keep-groups",
+            "--add-host=db",
+            "--memory=much",
+            "--device=/etc/passwd",
+            "--sysctl=net.a",
+        ] {
+            assert!(read(&[line]).is_err(), "{line}");
+        }
+        assert!(read(&["--pid=private"]).is_ok());
+        assert!(read(&["--pid=private", "--isolation=chroot"]).is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! The values of the flags of containers.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use runtime::{Isolation, Namespace, Network, Seccomp};
+use task::Kind;
+
+use crate::report::Failure;
+
+/// What stands between a container and this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolated {
+    /// Everything there is.
+    Sandbox,
+    /// Mounts and privileges alone.
+    Chroot,
+}
+
+pub(super) fn isolation(text: &str) -> Result<Isolated, String> {
+    match text {
+        "" | "default" | "oci" | "rootless" | "sandbox" => Ok(Isolated::Sandbox),
+        "chroot" => Ok(Isolated::Chroot),
+        other => Err(format!("{other:?} is not known: there are oci, rootless and chroot")),
+    }
+}
+
+pub(super) fn namespace(text: &str) -> Result<Namespace, String> {
+    match text {
+        "" | "private" | "container" => Ok(Namespace::Private),
+        "host" => Ok(Namespace::Host),
+        other => Err(format!("{other:?} is neither private nor host; a path cannot be joined")),
+    }
+}
+
+pub(super) fn user_namespace(text: &str) -> Result<Namespace, String> {
+    match text {
+        "" | "host" => Ok(Namespace::Host),
+        other => Err(format!(
+            "{other:?} is not supported: containers have the ids of this program; run it as an \
+             ordinary user to have them in a user namespace"
+        )),
+    }
+}
+
+pub(super) fn octal(text: &str) -> Result<u32, String> {
+    let value = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    value.ok_or_else(|| format!("{text:?} is not an octal mode up to 0777"))
+}
+
+pub(super) fn cpus(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0 && *n < 1e6);
+    value.ok_or_else(|| format!("{text:?} is not a number of CPUs such as 1.5"))
+}
+
+/// The network by name; none is said by `default`.
+///
+/// # Errors
+/// A network we do not have.
+pub(super) fn network(name: Option<&str>) -> Result<Option<Network>, Failure> {
+    match name {
+        None | Some("" | "default") => Ok(None),
+        Some("none") => Ok(Some(Network::None)),
+        Some("host") => Ok(Some(Network::Host)),
+        Some(other) => Err(Failure::usage(format!("--network {other:?} is not supported"))
+            .hint("supported networks are none and host")),
+    }
+}
+
+/// `NAME:ADDRESS`; the gateway to this machine is loopback, which is right on its own network.
+pub(super) fn host_line(text: &str) -> Result<(String, IpAddr), Failure> {
+    let refuse = || Failure::usage(format!("--add-host {text:?}: expected NAME:ADDRESS"));
+    let (name, address) = text.split_once([':', '=']).ok_or_else(refuse)?;
+    if address == "host-gateway" {
+        return Ok((name.to_owned(), [127, 0, 0, 1].into()));
+    }
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    Ok((name.to_owned(), address.parse().map_err(|_| refuse())?))
+}
+
+/// What the values of `--security-opt` ask for.
+///
+/// # Errors
+/// An option we do not have; a profile that cannot be read.
+pub(super) fn security(options: &[String], isolation: &mut Isolation) -> Result<(), Failure> {
+    let paths = |text: &str| text.split(':').map(str::to_owned).collect::<Vec<_>>();
+    for option in options {
+        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+        match (key, value) {
+            ("no-new-privileges", "" | "true") => isolation.no_new_privileges = Some(true),
+            ("no-new-privileges", "false") => isolation.no_new_privileges = Some(false),
+            ("seccomp", "unconfined") => isolation.seccomp = Some(Seccomp::Unconfined),
+            ("seccomp", file) if !file.is_empty() => isolation.seccomp = Some(profile(file)?),
+            // Nothing to turn off: no security module labels processes of ours.
+            ("label", "disable") | ("apparmor", "unconfined") => {}
+            ("apparmor", profile) if !profile.is_empty() => {
+                if !Path::new("/sys/kernel/security/apparmor").exists() {
+                    return Err(Failure::usage(format!("--security-opt {option:?}"))
+                        .hint("this kernel runs without AppArmor"));
+                }
+                isolation.apparmor = Some(profile.to_owned());
+            }
+            ("mask", list) if !list.is_empty() => isolation.mask.extend(paths(list)),
+            ("unmask", list) if !list.is_empty() => isolation.unmask.extend(paths(list)),
+            _ => {
+                let what = format!("--security-opt {option:?} is not supported");
+                return Err(Failure::usage(what).hint(
+                    "no-new-privileges, seccomp=unconfined, seccomp=FILE, apparmor=PROFILE, \
+                     mask=PATHS and unmask=PATHS are; SELinux labels are not set",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A seccomp profile.
+///
+/// # Errors
+/// It cannot be read.
+fn profile(file: &str) -> Result<Seccomp, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::io(format!("reading seccomp profile {file}"), &error))?;
+    let profile = serde_json::from_str(&text).map_err(|error| {
+        Failure::new(Kind::Invalid, format!("reading seccomp profile {file}: {error}"))
+    })?;
+    Ok(Seccomp::Profile(Box::new(profile)))
+}
+
+/// `HOST[:CONTAINER][:rwm]`.
+///
+/// # Errors
+/// It is no device of this machine.
+pub(super) fn device(text: &str) -> Result<runtime::Device, Failure> {
+    let refuse = |why: &str| Failure::usage(format!("--device {text:?}: {why}"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_access = |part: &str| !part.is_empty() && part.chars().all(|c| "rwm".contains(c));
+    let (source, target, access) = match parts[..] {
+        [source] => (source, source, "rwm"),
+        [source, access] if is_access(access) => (source, source, access),
+        [source, target] => (source, target, "rwm"),
+        [source, target, access] if is_access(access) => (source, target, access),
+        _ => return Err(refuse("expected HOST[:CONTAINER][:rwm]")),
+    };
+    let stat = rustix::fs::stat(source).map_err(|error| {
+        Failure::io(format!("finding device {source}"), &std::io::Error::from(error))
+    })?;
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    if !kind.is_char_device() && !kind.is_block_device() {
+        return Err(refuse("it is not a device"));
+    }
+    Ok(runtime::Device {
+        source: source.into(),
+        target: target.into(),
+        block: kind.is_block_device(),
+        major: rustix::fs::major(stat.st_rdev),
+        minor: rustix::fs::minor(stat.st_rdev),
+        access: access.to_owned(),
+    })
+}

@@ -1,0 +1,497 @@
+//! What a user asks of a container, beyond what its image says: one value, whoever asks.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Device, Mount, Network, Seccomp, Ulimit};
+use crate::Signal;
+
+/// Everything a user may ask for beyond what the image says. The default asks for nothing: an
+/// unprivileged container without network. It is kept as JSON with the container; a field that is
+/// missing there asks for nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerSpec {
+    /// The program and its surroundings.
+    pub process: ProcessSpec,
+    /// What stands between the container and the machine.
+    pub isolation: Isolation,
+    /// How much of the machine it may use.
+    pub limits: Limits,
+    /// What it sees beside its image's files.
+    pub files: Files,
+    /// Networks and names.
+    pub network: NetworkSpec,
+    /// What becomes of it.
+    pub lifecycle: Lifecycle,
+}
+
+/// The program and its surroundings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessSpec {
+    /// Replaces the image's entrypoint, and drops its command; an empty list clears it.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command unless empty.
+    pub command: Vec<String>,
+    /// `NAME=value` lines, laid over the image's.
+    pub env: Vec<String>,
+    /// Names removed from the image's environment.
+    pub unset_env: Vec<String>,
+    /// `user[:group]`, by name or number.
+    pub user: Option<String>,
+    /// Further groups of the user, by name or number.
+    pub groups: Vec<String>,
+    /// Absolute path; made if missing.
+    pub working_dir: Option<String>,
+    /// Whether the program talks to a terminal.
+    pub terminal: bool,
+    /// Whether standard input stays open.
+    pub interactive: bool,
+    /// Whether a small process of ours is pid 1: it reaps orphans and passes signals on.
+    pub init: bool,
+    /// Mode bits that new files never get.
+    pub umask: Option<u32>,
+}
+
+/// Whose namespace a container is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespace {
+    /// One of its own.
+    Private,
+    /// The machine's.
+    Host,
+}
+
+/// What stands between the container and the machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Isolation {
+    /// All capabilities, nothing masked, no system call filter, devices work wherever they are;
+    /// the host's devices themselves are for the caller to list.
+    pub privileged: bool,
+    /// Capabilities to add, with or without `CAP_`, or `ALL`.
+    pub cap_add: Vec<String>,
+    /// Capabilities to drop, with or without `CAP_`, or `ALL`.
+    pub cap_drop: Vec<String>,
+    /// Whether set-user-ID programs gain nothing.
+    pub no_new_privileges: Option<bool>,
+    /// See [`Seccomp`]; the default profile if not given.
+    pub seccomp: Option<Seccomp>,
+    /// The AppArmor profile of the program.
+    pub apparmor: Option<String>,
+    /// Paths to hide beside the usual ones.
+    pub mask: Vec<String>,
+    /// Paths that are neither hidden nor read-only although they usually are; `ALL` for all.
+    pub unmask: Vec<String>,
+    /// Process ids; its own if not given.
+    pub pid: Option<Namespace>,
+    /// System V and POSIX ipc; its own if not given.
+    pub ipc: Option<Namespace>,
+    /// The host name; its own if not given.
+    pub uts: Option<Namespace>,
+    /// Control groups; its own if not given.
+    pub cgroup: Option<Namespace>,
+    /// Only mounts and privileges are the container's own; `/proc` and `/sys` are the machine's.
+    /// For places where no namespaces can be made.
+    pub chroot: bool,
+    /// Kernel parameters of the container's own namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Devices of the host.
+    pub devices: Vec<Device>,
+    /// Further annotations for the runtime.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether this process is not in the initial user namespace ([`crate::in_user_namespace`]):
+    /// a fact about where the container is started, and not kept.
+    #[serde(skip)]
+    pub user_namespace: bool,
+}
+
+/// How much of the machine a container may use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of memory and swap together; -1 is unlimited.
+    pub memory_swap: Option<i64>,
+    /// Bytes of memory below which the kernel reclaims only under pressure.
+    pub memory_reservation: Option<u64>,
+    /// How many CPUs, in parts.
+    pub cpus: Option<f64>,
+    /// Microseconds per period.
+    pub cpu_quota: Option<i64>,
+    /// Microseconds.
+    pub cpu_period: Option<u64>,
+    /// Relative weight, 2 to 262144, 1024 is normal.
+    pub cpu_shares: Option<u64>,
+    /// Which CPUs, as `0-3,7`.
+    pub cpuset_cpus: Option<String>,
+    /// Which memory nodes, as `0-1`.
+    pub cpuset_mems: Option<String>,
+    /// How many processes; 0 or less is unlimited.
+    pub pids_limit: Option<i64>,
+    /// Resource limits of the process.
+    pub ulimits: Vec<Ulimit>,
+    /// -1000 (never killed) to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Bytes of `/dev/shm`; 64 MiB if not given.
+    pub shm_size: Option<u64>,
+    /// The cgroup below which the container's is made, relative to the mount.
+    pub cgroup_parent: Option<String>,
+}
+
+/// What a container sees beside its image's files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Files {
+    /// Whether the root file system refuses writing.
+    pub read_only: bool,
+    /// Further mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// Directories of the machine that the container may write to without changing them. Whoever
+    /// starts it mounts them.
+    pub overlays: Vec<Overlay>,
+    /// Files and directories of the host that are the user's before the program starts. Whoever
+    /// starts it sees to that; see [`super::owner`].
+    pub given: Vec<PathBuf>,
+}
+
+/// A directory of the machine under a layer that is thrown away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// Absolute path on this machine.
+    pub source: PathBuf,
+    /// Absolute path in the container.
+    pub target: PathBuf,
+}
+
+/// Networks and names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkSpec {
+    /// Which network; whoever starts the container has a default.
+    pub mode: Option<Network>,
+    /// What `hostname` says.
+    pub hostname: Option<String>,
+    /// Names for `/etc/hosts`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// The image's own `/etc/hosts` is left alone.
+    pub no_hosts: bool,
+    /// The image's own `/etc/hostname` is left alone.
+    pub no_hostname: bool,
+    /// What stands in `/etc/resolv.conf`.
+    pub dns: Dns,
+    /// Whether the program gets the proxy variables; whoever starts it has a default.
+    pub http_proxy: Option<bool>,
+}
+
+/// What `/etc/resolv.conf` says instead of the machine's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dns {
+    /// The image's own file is left alone.
+    pub none: bool,
+    /// `nameserver` lines.
+    pub servers: Vec<IpAddr>,
+    /// `search` domains; a lone `.` means none.
+    pub search: Vec<String>,
+    /// `options`.
+    pub options: Vec<String>,
+}
+
+/// What becomes of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lifecycle {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// The signal that asks it to stop; the image's, or TERM, if not given.
+    pub stop_signal: Option<Signal>,
+    /// Seconds it gets to stop before it is killed; 10 if not given.
+    pub stop_timeout: Option<u32>,
+    /// Whether it is removed when it ends.
+    pub remove: bool,
+}
+
+impl Isolation {
+    fn shares(&self, namespace: Option<Namespace>) -> bool {
+        self.chroot || namespace == Some(Namespace::Host)
+    }
+
+    /// Whether it shares the machine's process ids.
+    pub fn host_pid(&self) -> bool {
+        self.shares(self.pid)
+    }
+
+    /// Whether it shares the machine's ipc.
+    pub fn host_ipc(&self) -> bool {
+        self.shares(self.ipc)
+    }
+
+    /// Whether it shares the machine's host name.
+    pub fn host_uts(&self) -> bool {
+        self.shares(self.uts)
+    }
+
+    /// Whether it sees the machine's control groups.
+    pub fn host_cgroup(&self) -> bool {
+        self.shares(self.cgroup)
+    }
+}
+
+impl NetworkSpec {
+    /// The network, which is none of the machine's unless somebody said otherwise.
+    pub fn mode(&self) -> Network {
+        self.mode.clone().unwrap_or_default()
+    }
+}
+
+/// Lists and tables of both, in order: what is said later is laid over.
+fn both<T, C: IntoIterator<Item = T> + Extend<T>>(mut kept: C, now: C) -> C {
+    kept.extend(now);
+    kept
+}
+
+/// The list of the later, where it says anything.
+fn last<T>(kept: Vec<T>, now: Vec<T>) -> Vec<T> {
+    if now.is_empty() { kept } else { now }
+}
+
+impl ContainerSpec {
+    /// This specification with another laid over it. Lists add up, single values are those of
+    /// `now` where it has one, and what either allows or asks for by a switch holds.
+    pub fn merge(self, now: ContainerSpec) -> ContainerSpec {
+        let ContainerSpec { process, isolation, limits, files, network, lifecycle } = self;
+        ContainerSpec {
+            process: process.merge(now.process),
+            isolation: isolation.merge(now.isolation),
+            limits: limits.merge(now.limits),
+            files: files.merge(now.files),
+            network: network.merge(now.network),
+            lifecycle: lifecycle.merge(now.lifecycle),
+        }
+    }
+}
+
+impl ProcessSpec {
+    fn merge(self, now: ProcessSpec) -> ProcessSpec {
+        let ProcessSpec {
+            entrypoint,
+            command,
+            env,
+            unset_env,
+            user,
+            groups,
+            working_dir,
+            terminal,
+            interactive,
+            init,
+            umask,
+        } = self;
+        ProcessSpec {
+            entrypoint: now.entrypoint.or(entrypoint),
+            command: last(command, now.command),
+            env: both(env, now.env),
+            unset_env: both(unset_env, now.unset_env),
+            user: now.user.or(user),
+            groups: both(groups, now.groups),
+            working_dir: now.working_dir.or(working_dir),
+            terminal: terminal || now.terminal,
+            interactive: interactive || now.interactive,
+            init: init || now.init,
+            umask: now.umask.or(umask),
+        }
+    }
+}
+
+impl Isolation {
+    fn merge(self, now: Isolation) -> Isolation {
+        let Isolation {
+            privileged,
+            cap_add,
+            cap_drop,
+            no_new_privileges,
+            seccomp,
+            apparmor,
+            mask,
+            unmask,
+            pid,
+            ipc,
+            uts,
+            cgroup,
+            chroot,
+            sysctls,
+            devices,
+            annotations,
+            user_namespace,
+        } = self;
+        Isolation {
+            privileged: privileged || now.privileged,
+            cap_add: both(cap_add, now.cap_add),
+            cap_drop: both(cap_drop, now.cap_drop),
+            no_new_privileges: now.no_new_privileges.or(no_new_privileges),
+            seccomp: now.seccomp.or(seccomp),
+            apparmor: now.apparmor.or(apparmor),
+            mask: both(mask, now.mask),
+            unmask: both(unmask, now.unmask),
+            pid: now.pid.or(pid),
+            ipc: now.ipc.or(ipc),
+            uts: now.uts.or(uts),
+            cgroup: now.cgroup.or(cgroup),
+            chroot: chroot || now.chroot,
+            sysctls: both(sysctls, now.sysctls),
+            devices: both(devices, now.devices),
+            annotations: both(annotations, now.annotations),
+            user_namespace: user_namespace || now.user_namespace,
+        }
+    }
+}
+
+impl Limits {
+    fn merge(self, now: Limits) -> Limits {
+        let Limits {
+            memory,
+            memory_swap,
+            memory_reservation,
+            cpus,
+            cpu_quota,
+            cpu_period,
+            cpu_shares,
+            cpuset_cpus,
+            cpuset_mems,
+            pids_limit,
+            ulimits,
+            oom_score_adj,
+            shm_size,
+            cgroup_parent,
+        } = self;
+        // A number of CPUs and a quota are two ways to say one thing: the later one counts.
+        let by_quota = now.cpu_quota.is_some() || now.cpu_period.is_some();
+        let by_number = now.cpus.is_some();
+        Limits {
+            memory: now.memory.or(memory),
+            memory_swap: now.memory_swap.or(memory_swap),
+            memory_reservation: now.memory_reservation.or(memory_reservation),
+            cpus: now.cpus.or(cpus.filter(|_| !by_quota)),
+            cpu_quota: now.cpu_quota.or(cpu_quota.filter(|_| !by_number)),
+            cpu_period: now.cpu_period.or(cpu_period.filter(|_| !by_number)),
+            cpu_shares: now.cpu_shares.or(cpu_shares),
+            cpuset_cpus: now.cpuset_cpus.or(cpuset_cpus),
+            cpuset_mems: now.cpuset_mems.or(cpuset_mems),
+            pids_limit: now.pids_limit.or(pids_limit),
+            ulimits: both(ulimits, now.ulimits),
+            oom_score_adj: now.oom_score_adj.or(oom_score_adj),
+            shm_size: now.shm_size.or(shm_size),
+            cgroup_parent: now.cgroup_parent.or(cgroup_parent),
+        }
+    }
+}
+
+impl Files {
+    fn merge(self, now: Files) -> Files {
+        let Files { read_only, mounts, overlays, given } = self;
+        Files {
+            read_only: read_only || now.read_only,
+            mounts: both(mounts, now.mounts),
+            overlays: both(overlays, now.overlays),
+            given: both(given, now.given),
+        }
+    }
+}
+
+impl NetworkSpec {
+    fn merge(self, now: NetworkSpec) -> NetworkSpec {
+        let NetworkSpec { mode, hostname, hosts, no_hosts, no_hostname, dns, http_proxy } = self;
+        NetworkSpec {
+            mode: now.mode.or(mode),
+            hostname: now.hostname.or(hostname),
+            hosts: both(hosts, now.hosts),
+            no_hosts: no_hosts || now.no_hosts,
+            no_hostname: no_hostname || now.no_hostname,
+            dns: dns.merge(now.dns),
+            http_proxy: now.http_proxy.or(http_proxy),
+        }
+    }
+}
+
+impl Dns {
+    fn merge(self, now: Dns) -> Dns {
+        let Dns { none, servers, search, options } = self;
+        Dns {
+            none: now.none || none && now.servers.is_empty(),
+            servers: if now.none { Vec::new() } else { last(servers, now.servers) },
+            search: last(search, now.search),
+            options: last(options, now.options),
+        }
+    }
+}
+
+impl Lifecycle {
+    fn merge(self, now: Lifecycle) -> Lifecycle {
+        let Lifecycle { labels, stop_signal, stop_timeout, remove } = self;
+        Lifecycle {
+            labels: both(labels, now.labels),
+            stop_signal: now.stop_signal.or(stop_signal),
+            stop_timeout: now.stop_timeout.or(stop_timeout),
+            remove: remove || now.remove,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept() -> ContainerSpec {
+        let mut spec = ContainerSpec::default();
+        spec.process.env = vec!["A=1".to_owned()];
+        spec.process.user = Some("app".to_owned());
+        spec.isolation.pid = Some(Namespace::Host);
+        spec.isolation.seccomp = Some(Seccomp::Unconfined);
+        spec.limits.memory = Some(1 << 20);
+        spec.limits.cpus = Some(2.0);
+        spec.network.hosts = vec![("db".to_owned(), [10, 0, 0, 1].into())];
+        spec.network.mode = Some(Network::Host);
+        spec.network.dns.none = true;
+        spec.lifecycle.labels = [("a".to_owned(), "1".to_owned())].into();
+        spec
+    }
+
+    #[test]
+    fn a_later_specification_is_laid_over_field_by_field() {
+        let mut now = ContainerSpec::default();
+        now.process.env = vec!["A=2".to_owned()];
+        now.isolation.pid = Some(Namespace::Private);
+        now.limits.cpu_quota = Some(50_000);
+        now.network.hosts = vec![("web".to_owned(), [10, 0, 0, 2].into())];
+        now.network.dns.servers = vec![[9, 9, 9, 9].into()];
+        now.lifecycle.labels = [("a".to_owned(), "2".to_owned())].into();
+        let all = kept().merge(now);
+        assert_eq!(all.process.env, ["A=1", "A=2"]);
+        assert_eq!(all.process.user.as_deref(), Some("app"));
+        assert!(!all.isolation.host_pid());
+        assert_eq!(all.isolation.seccomp, Some(Seccomp::Unconfined));
+        assert_eq!((all.limits.memory, all.limits.cpus), (Some(1 << 20), None));
+        assert_eq!(all.limits.cpu_quota, Some(50_000));
+        assert_eq!(all.network.hosts.len(), 2);
+        assert_eq!(all.network.mode(), Network::Host);
+        assert!(!all.network.dns.none && all.network.dns.servers.len() == 1);
+        assert_eq!(all.lifecycle.labels["a"], "2");
+        assert_eq!(kept().merge(ContainerSpec::default()), kept());
+        assert_eq!(ContainerSpec::default().merge(kept()), kept());
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again_and_missing_fields_ask_for_nothing() {
+        let text = serde_json::to_string(&kept()).unwrap();
+        assert_eq!(serde_json::from_str::<ContainerSpec>(&text).unwrap(), kept());
+        let empty: ContainerSpec = serde_json::from_str("{\"limits\":{\"memory\":5}}").unwrap();
+        assert_eq!(empty.limits.memory, Some(5));
+        assert_eq!(ContainerSpec { limits: Limits::default(), ..empty }, ContainerSpec::default());
+    }
+}
