@@ -247,7 +247,7 @@ impl Isolation {
 impl NetworkSpec {
     /// The network, which is none of the machine's unless somebody said otherwise.
     pub fn mode(&self) -> Network {
-        self.mode.clone().unwrap_or_default()
+        self.mode.unwrap_or_default()
     }
 }
 

@@ -148,7 +148,7 @@ pub fn spec(
     let capabilities = capabilities::names(spec)?;
     let annotations: std::collections::HashMap<_, _> =
         spec.isolation.annotations.clone().into_iter().collect();
-    let mut spec = SpecBuilder::default()
+    let mut document = SpecBuilder::default()
         .version("1.2.0")
         .root(built(RootBuilder::default().path("rootfs").readonly(spec.files.read_only).build())?)
         .mounts(mounts::mounts(spec)?)
@@ -157,8 +157,8 @@ pub fn spec(
         .linux(linux::linux(spec, &capabilities)?)
         .build()
         .map_err(|error| Error::invalid("spec", error.to_string()))?;
-    spec.set_hostname((!spec.isolation.host_uts()).then(|| hostname(spec).to_owned()));
-    Ok(spec)
+    document.set_hostname((!spec.isolation.host_uts()).then(|| hostname(spec).to_owned()));
+    Ok(document)
 }
 
 /// The user and group that the program of a container runs as.

@@ -87,7 +87,6 @@ fn environment_is_the_images_with_the_users_on_top() {
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    let base = ContainerSpec::default;
     let sysctl = |key: &str| [(key.to_owned(), "1".to_owned())].into();
     let ulimit = |name: &str, soft, hard| vec![Ulimit { name: name.into(), soft, hard }];
     let bind = |source: &str, target: &str| {
@@ -99,122 +98,44 @@ fn what_makes_no_sense_is_refused() {
             propagation: Propagation::Private,
         }]
     };
-    for (refused, spec) in [
-        (
-            "user",
-            ContainerSpec {
-                process: ProcessSpec { user: Some("4294967295".into()), ..ProcessSpec::default() },
-                ..base()
-            },
-        ),
-        (
-            "cwd",
-            ContainerSpec {
-                process: ProcessSpec {
-                    working_dir: Some("relative".into()),
-                    ..ProcessSpec::default()
-                },
-                ..base()
-            },
-        ),
-        (
-            "sysctl",
-            ContainerSpec {
-                isolation: Isolation {
-                    sysctls: sysctl("kernel.core_pattern"),
-                    ..Isolation::default()
-                },
-                ..base()
-            },
-        ),
+    type Change = Box<dyn Fn(&mut ContainerSpec)>;
+    let cases: [(&str, Change); 14] = [
+        ("user", Box::new(|spec| spec.process.user = Some("4294967295".into()))),
+        ("cwd", Box::new(|spec| spec.process.working_dir = Some("relative".into()))),
+        ("sysctl", Box::new(move |spec| spec.isolation.sysctls = sysctl("kernel.core_pattern"))),
         (
             "path in sysctl",
-            ContainerSpec {
-                isolation: Isolation {
-                    sysctls: sysctl("net.ipv4/../../kernel/core_pattern"),
-                    ..Isolation::default()
-                },
-                ..base()
-            },
+            Box::new(move |spec| {
+                spec.isolation.sysctls = sysctl("net.ipv4/../../kernel/core_pattern");
+            }),
         ),
         (
             "host net",
-            ContainerSpec {
-                isolation: Isolation { sysctls: sysctl("net.a"), ..Isolation::default() },
-                network: NetworkSpec { mode: Some(Network::Host), ..NetworkSpec::default() },
-                ..base()
-            },
+            Box::new(move |spec| {
+                spec.isolation.sysctls = sysctl("net.a");
+                spec.network.mode = Some(Network::Host);
+            }),
         ),
-        (
-            "ulimit",
-            ContainerSpec {
-                limits: Limits { ulimits: ulimit("nothing", 1, 1), ..Limits::default() },
-                ..base()
-            },
-        ),
-        (
-            "soft",
-            ContainerSpec {
-                limits: Limits { ulimits: ulimit("nofile", 2, 1), ..Limits::default() },
-                ..base()
-            },
-        ),
-        (
-            "cpus",
-            ContainerSpec {
-                limits: Limits { cpus: Some(f64::NAN), ..Limits::default() },
-                ..base()
-            },
-        ),
+        ("ulimit", Box::new(move |spec| spec.limits.ulimits = ulimit("nothing", 1, 1))),
+        ("soft", Box::new(move |spec| spec.limits.ulimits = ulimit("nofile", 2, 1))),
+        ("cpus", Box::new(|spec| spec.limits.cpus = Some(f64::NAN))),
         (
             "cpus and quota",
-            ContainerSpec {
-                limits: Limits { cpus: Some(1.0), cpu_quota: Some(1), ..Limits::default() },
-                ..base()
-            },
+            Box::new(|spec| (spec.limits.cpus, spec.limits.cpu_quota) = (Some(1.0), Some(1))),
         ),
-        (
-            "score",
-            ContainerSpec {
-                limits: Limits { oom_score_adj: Some(1001), ..Limits::default() },
-                ..base()
-            },
-        ),
-        (
-            "relative bind",
-            ContainerSpec {
-                files: Files { mounts: bind("a", "/b"), ..Files::default() },
-                ..base()
-            },
-        ),
-        (
-            "climbing bind",
-            ContainerSpec {
-                files: Files { mounts: bind("/a", "/b/../c"), ..Files::default() },
-                ..base()
-            },
-        ),
-        (
-            "root bind",
-            ContainerSpec {
-                files: Files { mounts: bind("/a", "/"), ..Files::default() },
-                ..base()
-            },
-        ),
-        (
-            "memory",
-            ContainerSpec {
-                limits: Limits { memory: Some(u64::MAX), ..Limits::default() },
-                ..base()
-            },
-        ),
-    ] {
+        ("score", Box::new(|spec| spec.limits.oom_score_adj = Some(1001))),
+        ("relative bind", Box::new(move |spec| spec.files.mounts = bind("a", "/b"))),
+        ("climbing bind", Box::new(move |spec| spec.files.mounts = bind("/a", "/b/../c"))),
+        ("root bind", Box::new(move |spec| spec.files.mounts = bind("/a", "/"))),
+        ("memory", Box::new(|spec| spec.limits.memory = Some(u64::MAX))),
+    ];
+    for (refused, change) in cases {
+        let mut spec = ContainerSpec::default();
+        change(&mut spec);
         assert!(made(&config(), &spec).is_err(), "{refused}");
     }
-    let fine = ContainerSpec {
-        isolation: Isolation { sysctls: sysctl("net.ipv4.ip_forward"), ..Isolation::default() },
-        ..base()
-    };
+    let mut fine = ContainerSpec::default();
+    fine.isolation.sysctls = sysctl("net.ipv4.ip_forward");
     assert!(made(&config(), &fine).is_ok());
 }
 
