@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use image::{Descriptor, Digest, Document, Index, MediaType};
@@ -15,12 +16,17 @@ use crate::client::Inner;
 use crate::pages::Pages;
 use crate::repo::{Repo, Target};
 use crate::request::{Call, Endpoint, Where};
+use crate::retry::jittered;
 use crate::{Error, Result, wire};
 
 /// Referrers of one manifest that are read.
 const MOST: usize = 100_000;
-/// How often an update of the fallback tag that was lost to another writer is made again.
-const RACES: usize = 4;
+/// How often the fallback tag is written and looked at until a change lasts.
+const ROUNDS: usize = 24;
+/// How often a change is looked for before it counts as lasting.
+const LOOKS: usize = 2;
+/// The pause before a look.
+const BETWEEN: Duration = Duration::from_millis(90);
 
 /// Statuses of registries that do not know the endpoint.
 const UNKNOWN: &[u16] = &[400, 404, 405, 406, 501];
@@ -103,33 +109,35 @@ pub(crate) async fn tagged(repo: &Repo, subject: Digest) -> Result<Option<Index>
     Ok(Some(index.map_err(|error| malformed(error.to_string()))?.into_value()))
 }
 
-/// Changes the fallback tag and looks whether the change lasted: the tag has no lock, so another
-/// writer's version may have replaced it.
+/// Changes the fallback tag and looks whether the change lasts: the tag has no lock, so another
+/// writer may have read it before and write it after.
 pub(crate) async fn update(
     repo: &Repo,
     subject: Digest,
     change: impl Fn(&mut Vec<Descriptor>) -> bool,
 ) -> Result<()> {
-    for _ in 0..RACES {
+    let mut looks = 0;
+    for _ in 0..ROUNDS {
         let mut index = tagged(repo, subject)
             .await?
             .unwrap_or_else(|| Index { rest: BTreeMap::new(), ..Index::new(Vec::new()) });
-        if !change(&mut index.manifests) {
+        if change(&mut index.manifests) {
+            let document = Document::write(MediaType::OCI_INDEX, index);
+            let bytes = Bytes::clone(document.bytes());
+            repo.put_manifest(&fallback_tag(subject)?, &MediaType::OCI_INDEX, bytes).await?;
+            looks = LOOKS;
+        } else if looks == 0 {
             return Ok(());
+        } else {
+            looks -= 1;
         }
-        let document = Document::write(MediaType::OCI_INDEX, index);
-        let bytes = Bytes::clone(document.bytes());
-        repo.put_manifest(&fallback_tag(subject)?, &MediaType::OCI_INDEX, bytes).await?;
+        tokio::time::sleep(jittered(BETWEEN)).await;
     }
-    let mut left = tagged(repo, subject).await?.map(|index| index.manifests).unwrap_or_default();
-    match change(&mut left) {
-        false => Ok(()),
-        true => Err(Error::Interrupted {
-            registry: repo.repository().registry().to_owned(),
-            action: format!("updating the referrers tag of {subject}"),
-            reason: "took it, but others keep replacing it".into(),
-        }),
-    }
+    Err(Error::Interrupted {
+        registry: repo.repository().registry().to_owned(),
+        action: format!("updating the referrers tag of {subject}"),
+        reason: "took the change, but others keep replacing it".into(),
+    })
 }
 
 #[cfg(test)]

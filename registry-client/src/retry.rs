@@ -87,7 +87,7 @@ impl Attempts {
 
 /// Between half of the pause and all of it, so that clients that failed together do not come
 /// back together.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let random = RandomState::new().build_hasher().finish();
     let share = 0.5 + (random % 1024) as f64 / 2048.0;
     pause.mul_f64(share)

@@ -3,21 +3,25 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use image::{Descriptor, Digest, MediaType, Node};
-use task::Task;
+use image::{Descriptor, Digest, MediaType, Node, Tag};
+use task::{Kind, Task};
 use transport::{Artifact, Sink, Source, attach};
 
 use crate::bundle::{self, Bundle};
-use crate::image::CREATED_ANNOTATION;
-use crate::verify::printable;
-use crate::{
-    Error, KeyId, MAX_SIGNATURES, Mismatch, PrivateKey, PublicKey, Rejected, Result, dsse,
-};
+use crate::dsse;
+use crate::error::{Error, Rejected, Result};
+use crate::find::{self, CREATED_ANNOTATION, KEY_ANNOTATION, MAX_SIGNATURES};
+use crate::key::{KeyId, PrivateKey, PublicKey};
+use crate::verify::{Mismatch, printable};
 
 /// No larger bundle with an attestation is written or read (4 MiB, as for any document).
 pub const MAX_ATTESTATION: u64 = image::MAX_DOCUMENT;
 /// More bytes of attestations of one image than this are not read (64 MiB).
 const MAX_TOTAL: u64 = 64 << 20;
+/// What an envelope under a `.att` tag is (cosign's ATTESTATION_SPEC.md).
+const ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+/// On an envelope's descriptor there: the type of its predicate.
+const TAGGED_PREDICATE: &str = "predicateType";
 
 /// A statement that a trusted key has signed. Only [`verify_statement`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +55,7 @@ impl Attestation {
 }
 
 /// Signs a statement about an image and stores it beside the image; gives back the manifest that
-/// carries it.
+/// carries it. Signing the same statement again with the same key changes nothing.
 ///
 /// # Errors
 /// [`Error::Sign`] where it is no statement about this image, or too large;
@@ -61,7 +65,7 @@ pub async fn attest_image(
     statement: &[u8],
     key: &PrivateKey,
     created: Option<String>,
-    sink: &dyn Sink,
+    (source, sink): (&dyn Source, &dyn Sink),
     task: &Task,
 ) -> Result<Descriptor> {
     let refuse = |reason: String| Error::Sign { image: image.digest, reason };
@@ -73,9 +77,13 @@ pub async fn attest_image(
         let size = bundle.len();
         return Err(refuse(format!("it has {size} bytes, more than {MAX_ATTESTATION}")));
     }
+    if let Some(there) = attested_already(image, &read, &bundle, key, source, task).await? {
+        return Ok(there);
+    }
     let mut annotations = BTreeMap::from([
         (bundle::CONTENT_ANNOTATION.to_owned(), "dsse-envelope".to_owned()),
         (bundle::PREDICATE_ANNOTATION.to_owned(), read.predicate_type),
+        (KEY_ANNOTATION.to_owned(), key.public().id().to_string()),
     ]);
     annotations.extend(created.map(|created| (CREATED_ANNOTATION.to_owned(), created)));
     let artifact = Artifact {
@@ -88,7 +96,39 @@ pub async fn attest_image(
     attached.map_err(|error| Error::Transport(error.into()))
 }
 
+/// What carries this very bundle already, if anything does.
+async fn attested_already(
+    image: &Descriptor,
+    statement: &dsse::Statement,
+    bundle: &[u8],
+    key: &PrivateKey,
+    source: &dyn Source,
+    task: &Task,
+) -> Result<Option<Descriptor>> {
+    let mut referrers = match source.referrers(image).await {
+        Ok(referrers) => referrers,
+        // Who may only push learns here that reading is denied, and pushes.
+        Err(cause) if matches!(cause.kind(), Kind::Denied | Kind::NotFound) => return Ok(None),
+        Err(cause) => return Err(cause.into()),
+    };
+    referrers.retain(|referrer| may_be(referrer, Some(&statement.predicate_type)));
+    find::first_ones(&mut referrers, &[key.public().id()]);
+    let digest = Digest::of(bundle);
+    for referrer in referrers {
+        task.check()?;
+        // What cannot be read is not this one.
+        if let Ok(Node::Manifest(manifest)) = transport::node(source, &referrer).await
+            && manifest.layers.iter().any(|layer| layer.digest == digest)
+        {
+            return Ok(Some(referrer));
+        }
+    }
+    Ok(None)
+}
+
 /// Finds the attestations of one type, or of any, that a trusted key has signed; at least one.
+/// They lie in bundles that refer to the image, or, as cosign 1 and 2 wrote them, in envelopes
+/// under the tag `sha256-<hex>.att`.
 ///
 /// # Errors
 /// [`Error::Unattested`], [`Error::Unverified`], [`Error::TooMany`], [`Error::Transport`].
@@ -99,42 +139,32 @@ pub async fn verify_attestations(
     source: &dyn Source,
     task: &Task,
 ) -> Result<Vec<Attestation>> {
-    let mut candidates = source.referrers(image).await?;
-    candidates.retain(|referrer| may_be(referrer, predicate_type));
-    if candidates.len() > MAX_SIGNATURES {
-        let (image, found, limit) = (image.digest, candidates.len(), MAX_SIGNATURES);
-        return Err(Error::TooMany { image, found, limit });
-    }
-    let mut left = MAX_TOTAL;
+    let ids: Vec<_> = keys.iter().map(PublicKey::id).collect();
+    let mut budget = MAX_TOTAL;
     let (mut good, mut rejected) = (Vec::new(), Vec::new());
-    for candidate in &candidates {
+    let mut keep = |origin: String, verified: Result<Attestation, Mismatch>| match verified {
+        Ok(verified) => good.push(verified),
+        Err(mismatch) => rejected.push(Rejected { origin, mismatch }),
+    };
+    let mut referrers = find::present(source.referrers(image).await)?.unwrap_or_default();
+    referrers.retain(|referrer| may_be(referrer, predicate_type));
+    let mut unread = find::first_ones(&mut referrers, &ids);
+    for referrer in &referrers {
         task.check()?;
-        let origin = format!("bundle {}", candidate.digest);
-        let Node::Manifest(manifest) = transport::node(source, candidate)
-            .await
-            .map_err(|error| Error::Transport(error.into()))?
-        else {
-            continue;
+        let origin = format!("bundle {}", referrer.digest);
+        let verified = match carried(source, referrer, &mut budget).await? {
+            Ok(bytes) => verify_statement(&image.digest, &bytes, &origin, predicate_type, keys),
+            Err(mismatch) => Err(mismatch),
         };
-        let verified = match &manifest.layers[..] {
-            [layer] if layer.size > MAX_ATTESTATION => {
-                Err(Mismatch::TooLarge { size: layer.size, limit: MAX_ATTESTATION })
-            }
-            [layer] if layer.size > left => Err(Mismatch::TooMuch),
-            [layer] => {
-                left -= layer.size;
-                let bytes = source.fetch(layer).await?.verify(layer).read().await?;
-                verify_statement(&image.digest, &bytes, &origin, predicate_type, keys)
-            }
-            layers => Err(Mismatch::Unreadable(format!(
-                "its manifest has {} layers, a bundle's has one",
-                layers.len()
-            ))),
-        };
-        match verified {
-            Ok(verified) => good.push(verified),
-            Err(mismatch) => rejected.push(Rejected { origin, mismatch }),
-        }
+        keep(origin, verified);
+    }
+    let (tagged, more) = tagged(image, predicate_type, source, &mut budget, task).await?;
+    unread += more;
+    for (origin, bytes) in tagged {
+        let verified = bytes.and_then(|bytes| {
+            verify_envelope(&image.digest, &bytes, &origin, predicate_type, keys)
+        });
+        keep(origin, verified);
     }
     match (good.is_empty(), rejected.is_empty()) {
         (false, _) => Ok(good),
@@ -142,15 +172,69 @@ pub async fn verify_attestations(
             image: image.digest,
             kind: predicate_type.map_or_else(|| "any type".to_owned(), str::to_owned),
         }),
-        (true, false) => Err(Error::Unverified { image: image.digest, rejected }),
+        (true, false) => {
+            find::told(image, unread, Err(Error::Unverified { image: image.digest, rejected }))
+        }
     }
+}
+
+/// The one part of what a referrer carries.
+async fn carried(
+    source: &dyn Source,
+    referrer: &Descriptor,
+    budget: &mut u64,
+) -> Result<Result<Bytes, Mismatch>> {
+    let bytes = match find::read(source, referrer, MAX_ATTESTATION, budget).await? {
+        Ok(bytes) => bytes,
+        Err(mismatch) => return Ok(Err(mismatch)),
+    };
+    let unreadable = |reason: String| Ok(Err(Mismatch::Unreadable(printable(&reason))));
+    match Node::read(referrer.clone(), bytes) {
+        Ok(Node::Manifest(manifest)) => match &manifest.layers[..] {
+            [layer] => find::read(source, layer, MAX_ATTESTATION, budget).await,
+            layers => {
+                unreadable(format!("its manifest has {} layers, a bundle's has one", layers.len()))
+            }
+        },
+        Ok(Node::Index(_)) => unreadable("it is an index, not a manifest".to_owned()),
+        Err(error) => unreadable(error.to_string()),
+    }
+}
+
+/// The envelopes under the image's `.att` tag, the newest first, and how many were not read.
+async fn tagged(
+    image: &Descriptor,
+    predicate_type: Option<&str>,
+    source: &dyn Source,
+    budget: &mut u64,
+    task: &Task,
+) -> Result<(Vec<(String, Result<Bytes, Mismatch>)>, usize)> {
+    let none = (Vec::new(), 0);
+    let text = format!("{}-{}.att", image.digest.algorithm().as_str(), image.digest.hex());
+    // A sha512 digest is too long for a tag.
+    let Ok(tag) = text.parse::<Tag>() else { return Ok(none) };
+    let Some(source) = source.sibling(&tag) else { return Ok(none) };
+    let Some(manifest) = find::signatures(&*source).await? else { return Ok(none) };
+    let wanted = |layer: &Descriptor| {
+        let kind = layer.annotations.get(TAGGED_PREDICATE).map(String::as_str);
+        layer.media_type.as_str() == ENVELOPE
+            && (predicate_type.is_none() || kind.is_none() || kind == predicate_type)
+    };
+    let mut layers: Vec<_> = manifest.layers.iter().filter(|layer| wanted(layer)).collect();
+    layers.reverse();
+    let unread = layers.len().saturating_sub(MAX_SIGNATURES);
+    let mut found = Vec::new();
+    for (index, layer) in layers.into_iter().take(MAX_SIGNATURES).enumerate() {
+        task.check()?;
+        let bytes = find::read(&*source, layer, MAX_ATTESTATION, budget).await?;
+        found.push((format!("envelope {} of {tag}, the newest first", index + 1), bytes));
+    }
+    Ok((found, unread))
 }
 
 /// Whether a referrer may be an attestation of this type; lists may leave annotations out.
 fn may_be(referrer: &Descriptor, predicate_type: Option<&str>) -> bool {
-    let typed = referrer.artifact_type.as_deref().is_some_and(|artifact_type| {
-        artifact_type.starts_with("application/vnd.dev.sigstore.bundle")
-    });
+    let typed = bundle::is_carrier(referrer);
     let predicate = referrer.annotations.get(bundle::PREDICATE_ANNOTATION).map(String::as_str);
     typed
         && match (predicate, predicate_type) {
@@ -175,7 +259,30 @@ pub fn verify_statement(
     if json.len() as u64 > MAX_ATTESTATION {
         return Err(Mismatch::TooLarge { size: json.len() as u64, limit: MAX_ATTESTATION });
     }
-    let parts = Bundle::open(json)?;
+    verify_parts(image, Bundle::open(json)?, origin, predicate_type, keys)
+}
+
+/// As [`verify_statement`], of an envelope without a bundle around it, as cosign 1 and 2 stored it.
+///
+/// # Errors
+/// What it lacks.
+pub fn verify_envelope(
+    image: &Digest,
+    json: &[u8],
+    origin: &str,
+    predicate_type: Option<&str>,
+    keys: &[PublicKey],
+) -> Result<Attestation, Mismatch> {
+    verify_parts(image, bundle::open_envelope(json)?, origin, predicate_type, keys)
+}
+
+fn verify_parts(
+    image: &Digest,
+    parts: bundle::Parts,
+    origin: &str,
+    predicate_type: Option<&str>,
+    keys: &[PublicKey],
+) -> Result<Attestation, Mismatch> {
     if parts.payload_type != dsse::IN_TOTO {
         return Err(Mismatch::PayloadType(parts.payload_type.chars().take(100).collect()));
     }
@@ -203,7 +310,7 @@ pub fn verify_statement(
 
 /// Whether it is a statement about this image, and more than its signature.
 fn check(statement: &dsse::Statement, image: &Digest) -> Result<(), Mismatch> {
-    if statement.kind != dsse::STATEMENT_V1 {
+    if ![dsse::STATEMENT_V1, dsse::STATEMENT_V0].contains(&statement.kind.as_str()) {
         return Err(Mismatch::Type(printable(&statement.kind)));
     }
     if statement.predicate_type == dsse::SIGN_V1 || statement.predicate_type.is_empty() {
@@ -258,6 +365,30 @@ mod tests {
         // An image's signature is no attestation, or a stolen one would be taken for it.
         let signature = Bundle::sign(&image, None, &BTreeMap::new(), &key(1)).unwrap().to_json();
         assert!(matches!(verify(&image, &signature, None, 1), Err(Mismatch::Type(_))));
+    }
+
+    #[test]
+    fn statements_of_both_versions_and_bare_envelopes_are_read() {
+        let image = Digest::of(b"image");
+        let keys = [key(1).public()];
+        let older = String::from_utf8(statement(&image, KIND)).unwrap();
+        let older = older.replace(dsse::STATEMENT_V1, "https://in-toto.io/Statement/v0.1");
+        let bundle = Bundle::seal(older.as_bytes(), &key(1)).to_json();
+        verify_statement(&image, &bundle, "", Some(KIND), &keys).unwrap();
+        let bundle: serde_json::Value = serde_json::from_slice(&bundle).unwrap();
+        let mut envelope = bundle["dsseEnvelope"].clone();
+        // cosign writes an empty name of the key.
+        envelope["signatures"][0]["keyid"] = "".into();
+        let verify = |envelope: &serde_json::Value| {
+            verify_envelope(&image, envelope.to_string().as_bytes(), "", Some(KIND), &keys)
+        };
+        verify(&envelope).unwrap();
+        envelope["signatures"].as_array_mut().unwrap().clear();
+        assert!(matches!(verify(&envelope), Err(Mismatch::Signatures(0))));
+        let unknown = older.replace("v0.1", "v0.2");
+        let bundle = Bundle::seal(unknown.as_bytes(), &key(1)).to_json();
+        let refused = verify_statement(&image, &bundle, "", None, &keys);
+        assert!(matches!(refused, Err(Mismatch::Type(_))), "{refused:?}");
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use image::Digest;
+use image::{Descriptor, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::dsse::{self, Envelope, EnvelopeSignature};
-use crate::{PrivateKey, Result};
+use crate::error::Result;
+use crate::key::PrivateKey;
 
 /// The media type of a bundle, and the artifact type of the manifest that carries it.
 pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -22,6 +23,12 @@ pub const MAX_BUNDLE: u64 = 1 << 20;
 pub const CONTENT_ANNOTATION: &str = "dev.sigstore.bundle.content";
 /// On the manifest that carries a bundle: the type of the statement's predicate.
 pub const PREDICATE_ANNOTATION: &str = "dev.sigstore.bundle.predicateType";
+
+/// Whether a referrer says that it carries a bundle.
+pub(crate) fn is_carrier(referrer: &Descriptor) -> bool {
+    let kind = referrer.artifact_type.as_deref();
+    kind.is_some_and(|kind| kind.starts_with("application/vnd.dev.sigstore.bundle"))
+}
 
 /// A bundle as it is written. Unknown fields are refused: what is not understood is not verified.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -142,22 +149,36 @@ impl Bundle {
             (Some(_), Some(_)) => return Err(Unfit::Content("has two contents")),
             (None, None) => return Err(Unfit::Content("has no content")),
         };
-        let [signature] = envelope.signatures.as_slice() else {
-            return Err(Unfit::Signatures(envelope.signatures.len()));
-        };
-        let bytes = |what: &str, text: &str| {
-            let bytes = STANDARD.decode(text);
-            bytes.map_err(|error| Unfit::Malformed(format!("{what} is no base64: {error}")))
-        };
-        Ok(Parts {
-            hint,
-            payload: bytes("payload", &envelope.payload)?,
-            signature: bytes("sig", &signature.sig)?,
-            payload_type: envelope.payload_type,
-            unchecked: material.tlog_entries.len()
-                + usize::from(material.timestamp_verification_data.is_some()),
-        })
+        let unchecked = material.tlog_entries.len()
+            + usize::from(material.timestamp_verification_data.is_some());
+        Ok(Parts { hint, unchecked, ..take_apart(envelope)? })
     }
+}
+
+/// Reads an envelope that lies in no bundle.
+///
+/// # Errors
+/// It is malformed.
+pub(crate) fn open_envelope(json: &[u8]) -> Result<Parts, Unfit> {
+    let envelope = serde_json::from_slice(json);
+    take_apart(envelope.map_err(|error| Unfit::Malformed(error.to_string()))?)
+}
+
+fn take_apart(envelope: Envelope) -> Result<Parts, Unfit> {
+    let [signature] = envelope.signatures.as_slice() else {
+        return Err(Unfit::Signatures(envelope.signatures.len()));
+    };
+    let bytes = |what: &str, text: &str| {
+        let bytes = STANDARD.decode(text);
+        bytes.map_err(|error| Unfit::Malformed(format!("{what} is no base64: {error}")))
+    };
+    Ok(Parts {
+        hint: String::new(),
+        payload: bytes("payload", &envelope.payload)?,
+        signature: bytes("sig", &signature.sig)?,
+        payload_type: envelope.payload_type,
+        unchecked: 0,
+    })
 }
 
 #[cfg(test)]

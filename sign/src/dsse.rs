@@ -8,8 +8,10 @@ use crate::strict::Unique;
 
 /// What an envelope's payload is: an in-toto statement.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
-/// The one version of statements that is read and written.
+/// The version of statements that is written.
 pub const STATEMENT_V1: &str = "https://in-toto.io/Statement/v1";
+/// The version before it, which cosign writes into attestations; its fields are the same.
+pub const STATEMENT_V0: &str = "https://in-toto.io/Statement/v0.1";
 /// The predicate that makes a statement an image's signature.
 pub const SIGN_V1: &str = "https://sigstore.dev/cosign/sign/v1";
 

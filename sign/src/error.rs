@@ -71,15 +71,20 @@ pub enum Error {
         /// Why each signature was not accepted, in the order they were found.
         rejected: Vec<Rejected>,
     },
-    /// More signatures than anyone needs: not read (CVE-2024-29903).
-    #[error("verifying {image}: it has {found} signatures, more than the {limit} that are read")]
+    /// There are more signatures than are read (CVE-2024-29903), and none of those that are read
+    /// will do.
+    #[error(
+        "verifying {image}: of its {found} signatures {} are read, and {}",
+        rejected.len(),
+        Listed(rejected)
+    )]
     TooMany {
         /// The image that was to be verified.
         image: Digest,
         /// How many there are.
         found: usize,
-        /// How many are read at most.
-        limit: usize,
+        /// Why each signature that was read was not accepted.
+        rejected: Vec<Rejected>,
     },
     /// The policy says no, whatever the signatures are.
     #[error("checking {image} against the signature policy: {scope} is rejected")]
@@ -198,7 +203,7 @@ impl Fault for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Error::Unverified { rejected, .. } => {
+            Error::Unverified { rejected, .. } | Error::TooMany { rejected, .. } => {
                 rejected.iter().find_map(|rejected| rejected.mismatch.hint())
             }
             Error::Unsigned { .. } => {

@@ -1,26 +1,29 @@
 //! Where signatures are stored and found; the only part of this crate that waits for others.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
 
 use bytes::Bytes;
-use image::{Descriptor, Document, Manifest, MediaType, Node, Reference};
-use task::{Cause, Kind, Task};
+use image::{Descriptor, MediaType, Node, Reference};
+use task::{Fault, Kind, Task};
 use transport::{Artifact, Sink, Source, attach, publish_document};
 
 use crate::bundle::{self, Bundle};
-use crate::simple_signing::{self, Signed};
-use crate::verify::printable;
-use crate::{Candidate, Demand, Error, Evidence, Form, Mismatch, PrivateKey, Result, Verified};
-use crate::{dsse, verify_any};
+use crate::dsse;
+use crate::error::{Error, Result};
+use crate::find::{self, CREATED_ANNOTATION, KEY_ANNOTATION};
+use crate::key::{KeyId, PrivateKey, PublicKey};
+use crate::simple_signing;
+use crate::verify::{Demand, Form, Verified, verify, verify_any};
 
-/// More signatures of one image than this are not read.
-pub const MAX_SIGNATURES: usize = 256;
 /// An index with more images than this is not walked.
 pub const MAX_MEMBERS: usize = 1000;
-/// More bytes of signatures of one image than this are not read (16 MiB).
-const MAX_TOTAL: u64 = 16 << 20;
-/// When a manifest was made, in RFC 3339 (image-spec, annotations.md).
-pub(crate) const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
+/// How often a list of signatures that others replace is written again.
+const ROUNDS: u32 = 24;
+/// How often a new signature is looked for before it counts as lasting: tags have no lock, and
+/// another signer may have read the list before and write it after.
+const LOOKS: u32 = 2;
 
 /// How to sign.
 #[derive(Debug, Clone, Default)]
@@ -38,12 +41,12 @@ pub struct SignOptions {
 
 /// Signs an image and stores the signature beside it. Signing twice changes nothing.
 ///
-/// `source` and `sink` are the place where the image is; the older form adds to the signatures
-/// that are there. Gives back the manifest that carries the signature.
+/// `source` and `sink` are the place where the image is; what is there already is not added again.
+/// Gives back the manifest that carries the signature.
 ///
 /// # Errors
-/// [`Error::Sign`] where the older form lacks a name or the place cannot hold it,
-/// [`Error::NotSignatures`], [`Error::Transport`].
+/// [`Error::Sign`] where the older form lacks a name or the place cannot hold it, or where other
+/// signers keep replacing the list of signatures; [`Error::NotSignatures`], [`Error::Transport`].
 pub async fn sign_image(
     image: &Descriptor,
     key: &PrivateKey,
@@ -53,31 +56,95 @@ pub async fn sign_image(
     task: &Task,
 ) -> Result<Descriptor> {
     let name = options.name.as_ref().map(|name| Reference { digest: None, ..name.clone() });
+    let name = name.map(|name| name.to_string());
     match options.form {
         Form::Bundle => {
-            let name = name.map(|name| name.to_string());
-            let bundle = Bundle::sign(&image.digest, name.as_deref(), &options.annotations, key)?;
-            let attached = attach(sink, image, &carrier(&bundle, options), task).await;
+            let name = name.as_deref();
+            if let Some(there) = signed_already(image, key, name, source, options, task).await? {
+                return Ok(there);
+            }
+            let bundle = Bundle::sign(&image.digest, name, &options.annotations, key)?;
+            let carrier = carrier(&bundle, key.public().id(), options);
+            let attached = attach(sink, image, &carrier, task).await;
             attached.map_err(|error| Error::Transport(error.into()))
         }
         Form::Tag => {
             let refuse = |reason: &str| Error::Sign { image: image.digest, reason: reason.into() };
             let name = name.ok_or_else(|| refuse("the tag form needs the image's name"))?;
-            let tag = simple_signing::tag(&image.digest)?;
-            let sink = sink.sibling(&tag);
-            let sink = sink.ok_or_else(|| refuse("this place has no tags to store it under"))?;
-            let existing = match source.sibling(&tag) {
-                Some(source) => signatures(&*source).await?,
-                None => None,
-            };
-            let existing = existing.as_deref();
-            let name = name.to_string();
-            let signed =
-                simple_signing::sign(&image.digest, &name, &options.annotations, key, existing)?;
-            store(&*sink, &signed, task).await?;
-            Ok(signed.manifest.descriptor().clone())
+            sign_tag(image, key, &name, (source, sink), options, task).await
         }
     }
+}
+
+/// The bundle that says the same and was made by the same key, if there is one.
+async fn signed_already(
+    image: &Descriptor,
+    key: &PrivateKey,
+    name: Option<&str>,
+    source: &dyn Source,
+    options: &SignOptions,
+    task: &Task,
+) -> Result<Option<Descriptor>> {
+    let demand = Demand { keys: vec![key.public()], ..Demand::default() };
+    let found = match find::bundles(image, &[key.public().id()], source, task).await {
+        Ok((found, _)) => found,
+        // Who may only push learns here that reading is denied, and pushes.
+        Err(error) if error.kind() == Kind::Denied => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let same = |good: &Verified| good.name() == name && *good.annotations() == options.annotations;
+    let there = found.iter().find(|(_, candidate)| {
+        verify(&image.digest, candidate, &demand).is_ok_and(|good| same(&good))
+    });
+    Ok(there.map(|(carrier, _)| carrier.clone()))
+}
+
+/// Adds a signature to those under the tag, and looks whether it stays there.
+async fn sign_tag(
+    image: &Descriptor,
+    key: &PrivateKey,
+    name: &str,
+    (source, sink): (&dyn Source, &dyn Sink),
+    options: &SignOptions,
+    task: &Task,
+) -> Result<Descriptor> {
+    let refuse = |reason: &str| Error::Sign { image: image.digest, reason: reason.into() };
+    let tag = simple_signing::tag(&image.digest)?;
+    let sink = sink.sibling(&tag);
+    let sink = sink.ok_or_else(|| refuse("this place has no tags to store it under"))?;
+    let source = source.sibling(&tag);
+    let mut looks = 0;
+    for _ in 0..ROUNDS {
+        task.check()?;
+        let existing = match &source {
+            Some(source) => find::signatures(&**source).await?,
+            None => None,
+        };
+        let existing = existing.as_deref();
+        let signed =
+            simple_signing::sign(&image.digest, name, &options.annotations, key, existing)?;
+        if signed.unchanged && looks == 0 {
+            return Ok(signed.manifest.descriptor().clone());
+        }
+        if signed.unchanged {
+            looks -= 1;
+        } else {
+            let published = publish_document(&*sink, &signed.manifest, &signed.blobs, task).await;
+            published.map_err(|error| Error::Transport(error.into()))?;
+            if source.is_none() {
+                return Ok(signed.manifest.descriptor().clone());
+            }
+            looks = LOOKS;
+        }
+        pause().await;
+    }
+    Err(refuse("other signers keep replacing the list of signatures; sign again"))
+}
+
+/// Some 30 to 90 ms, so that signers who got in each other's way do not meet again.
+async fn pause() {
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    tokio::time::sleep(Duration::from_millis(30 + random % 60)).await;
 }
 
 /// An image and, where it is an index, every image below it, each once: what is signed and
@@ -116,8 +183,9 @@ pub async fn members(
 }
 
 /// The manifest that carries a bundle, as cosign 3 writes it.
-fn carrier(bundle: &Bundle, options: &SignOptions) -> Artifact {
+fn carrier(bundle: &Bundle, key: KeyId, options: &SignOptions) -> Artifact {
     let mut annotations = BTreeMap::from([
+        (KEY_ANNOTATION.to_owned(), key.to_string()),
         (bundle::CONTENT_ANNOTATION.to_owned(), "dsse-envelope".to_owned()),
         (bundle::PREDICATE_ANNOTATION.to_owned(), dsse::SIGN_V1.to_owned()),
     ]);
@@ -133,14 +201,6 @@ fn carrier(bundle: &Bundle, options: &SignOptions) -> Artifact {
     }
 }
 
-async fn store(sink: &dyn Sink, signed: &Signed, task: &Task) -> Result<()> {
-    if signed.unchanged {
-        return Ok(());
-    }
-    let published = publish_document(sink, &signed.manifest, &signed.blobs, task).await;
-    published.map_err(|error| Error::Transport(error.into()))
-}
-
 /// Finds the signatures of an image and gives back the good ones, at least one.
 ///
 /// # Errors
@@ -151,138 +211,8 @@ pub async fn verify_image(
     source: &dyn Source,
     task: &Task,
 ) -> Result<Vec<Verified>> {
-    let candidates = collect(image, source, task).await?;
-    verify_any(&image.digest, &candidates, demand)
-}
-
-/// Finds everything that may be a signature of an image, in both forms.
-///
-/// # Errors
-/// [`Error::TooMany`], [`Error::Transport`], [`Error::Cancelled`].
-pub async fn collect(
-    image: &Descriptor,
-    source: &dyn Source,
-    task: &Task,
-) -> Result<Vec<Candidate>> {
-    let mut budget = MAX_TOTAL;
-    let mut candidates = Vec::new();
-    let referrers = found(source.referrers(image).await)?.unwrap_or_default();
-    let referrers: Vec<_> = referrers.into_iter().filter(may_be_signature).collect();
-    limit(image, referrers.len())?;
-    for referrer in &referrers {
-        task.check()?;
-        let evidence = bundle_of(source, referrer, &mut budget).await?;
-        candidates.push(Candidate { origin: format!("bundle {}", referrer.digest), evidence });
-    }
-    let tag = simple_signing::tag(&image.digest).ok();
-    let Some((tag, source)) = tag.and_then(|tag| Some((tag.clone(), source.sibling(&tag)?))) else {
-        return Ok(candidates);
-    };
-    let Some(manifest) = signatures(&*source).await? else { return Ok(candidates) };
-    let payloads: Vec<_> =
-        manifest.layers.iter().filter(|layer| simple_signing::is_payload(layer)).collect();
-    limit(image, candidates.len() + payloads.len())?;
-    for (index, layer) in payloads.into_iter().enumerate() {
-        task.check()?;
-        let bytes = read(&*source, layer, simple_signing::MAX_PAYLOAD, &mut budget).await?;
-        let evidence = match bytes {
-            Ok(bytes) => Evidence::Payload(bytes, layer.annotations.clone()),
-            Err(mismatch) => Evidence::Unreadable(mismatch),
-        };
-        candidates
-            .push(Candidate { origin: format!("signature {} of {tag}", index + 1), evidence });
-    }
-    Ok(candidates)
-}
-
-fn limit(image: &Descriptor, found: usize) -> Result<()> {
-    let (image, limit) = (image.digest, MAX_SIGNATURES);
-    if found > limit { Err(Error::TooMany { image, found, limit }) } else { Ok(()) }
-}
-
-/// Whether a referrer is to be looked at. Its list may leave out the annotations, so that only
-/// what says it is something else is passed over.
-fn may_be_signature(referrer: &Descriptor) -> bool {
-    let predicate = referrer.annotations.get(bundle::PREDICATE_ANNOTATION);
-    let typed = referrer.artifact_type.as_deref().is_some_and(|artifact_type| {
-        artifact_type.starts_with("application/vnd.dev.sigstore.bundle")
-    });
-    typed && predicate.is_none_or(|predicate| predicate == dsse::SIGN_V1)
-}
-
-/// Reads the bundle that a referrer carries.
-async fn bundle_of(
-    source: &dyn Source,
-    referrer: &Descriptor,
-    budget: &mut u64,
-) -> Result<Evidence> {
-    let unreadable =
-        |reason: String| Ok(Evidence::Unreadable(Mismatch::Unreadable(printable(&reason))));
-    let bytes = match read(source, referrer, bundle::MAX_BUNDLE, budget).await? {
-        Ok(bytes) => bytes,
-        Err(mismatch) => return Ok(Evidence::Unreadable(mismatch)),
-    };
-    let manifest = match Node::read(referrer.clone(), bytes) {
-        Ok(Node::Manifest(manifest)) => manifest,
-        Ok(Node::Index(_)) => return unreadable("it is an index, not a manifest".to_owned()),
-        Err(error) => return unreadable(error.to_string()),
-    };
-    let [layer] = manifest.layers.as_slice() else {
-        let count = manifest.layers.len();
-        return unreadable(format!("its manifest has {count} layers, a bundle's has one"));
-    };
-    match read(source, layer, bundle::MAX_BUNDLE, budget).await? {
-        Ok(bytes) => Ok(Evidence::Bundle(bytes)),
-        Err(mismatch) => Ok(Evidence::Unreadable(mismatch)),
-    }
-}
-
-/// The manifest that lists an image's signatures in the older form, if there is one.
-async fn signatures(source: &dyn Source) -> Result<Option<Document<Manifest>>> {
-    let Some(descriptor) = found(source.resolve().await)? else { return Ok(None) };
-    let fetched = source.fetch(&descriptor).await?;
-    let bytes = fetched.verify(&descriptor).read().await?;
-    match Node::read(descriptor.clone(), bytes)? {
-        Node::Manifest(manifest) => Ok(Some(manifest)),
-        Node::Index(_) => {
-            let reason = "it is an index, not a list of signatures".to_owned();
-            Err(Error::NotSignatures { name: descriptor.digest.to_string(), reason })
-        }
-    }
-}
-
-/// Reads a small piece of content. Wrong content is a signature that is not accepted; trouble on
-/// the way is an error.
-async fn read(
-    source: &dyn Source,
-    descriptor: &Descriptor,
-    limit: u64,
-    budget: &mut u64,
-) -> Result<Result<Bytes, Mismatch>> {
-    let size = descriptor.size;
-    if size > limit {
-        return Ok(Err(Mismatch::TooLarge { size, limit }));
-    }
-    let Some(rest) = budget.checked_sub(size) else { return Ok(Err(Mismatch::TooMuch)) };
-    *budget = rest;
-    let blob = match source.fetch(descriptor).await {
-        Ok(fetched) => fetched.verify(descriptor).read().await,
-        Err(cause) => Err(cause),
-    };
-    match blob {
-        Ok(bytes) => Ok(Ok(bytes)),
-        Err(cause) if matches!(cause.kind(), Kind::NotFound | Kind::Invalid) => {
-            Ok(Err(Mismatch::Unreadable(printable(&cause.to_string()))))
-        }
-        Err(cause) => Err(cause.into()),
-    }
-}
-
-/// Takes "there is no such thing" as an answer.
-fn found<T>(result: Result<T, Cause>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(cause) if cause.kind() == Kind::NotFound => Ok(None),
-        Err(cause) => Err(cause.into()),
-    }
+    let keys: Vec<KeyId> = demand.keys.iter().map(PublicKey::id).collect();
+    let found = find::collect(image, &keys, source, task).await?;
+    let verified = verify_any(&image.digest, &found.candidates, demand);
+    find::told(image, found.unread, verified)
 }

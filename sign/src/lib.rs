@@ -10,6 +10,7 @@ mod attest;
 pub mod bundle;
 pub mod dsse;
 mod error;
+mod find;
 mod gpg;
 mod image;
 mod key;
@@ -20,13 +21,13 @@ pub mod simple_signing;
 mod strict;
 pub mod verify;
 
-pub use self::image::{
-    MAX_MEMBERS, MAX_SIGNATURES, SignOptions, collect, members, sign_image, verify_image,
-};
+pub use self::image::{MAX_MEMBERS, SignOptions, members, sign_image, verify_image};
 pub use attest::{
-    Attestation, MAX_ATTESTATION, attest_image, verify_attestations, verify_statement,
+    Attestation, MAX_ATTESTATION, attest_image, verify_attestations, verify_envelope,
+    verify_statement,
 };
 pub use error::{Error, Rejected, Result};
+pub use find::{Found, MAX_SIGNATURES, collect, told};
 pub use gpg::MAX_GPG;
 pub use key::{KeyId, PrivateKey, PublicKey};
 pub use policy::{Policy, SignedIdentity};

@@ -133,7 +133,7 @@ async fn the_older_form_needs_a_name_and_leaves_other_images_alone() {
 }
 
 #[tokio::test]
-async fn other_attachments_are_passed_over_and_floods_are_refused() {
+async fn other_attachments_are_passed_over_and_floods_hide_nothing() {
     let (place, image) = place();
     let key = PrivateKey::generate().unwrap();
     let artifact = |index: usize, artifact_type: &str, predicate: Option<&str>| {
@@ -156,11 +156,56 @@ async fn other_attachments_are_passed_over_and_floods_are_refused() {
     assert!(matches!(error, Error::Unsigned { .. }), "{error}");
     sign(&place, &image, &key, Form::Bundle).await;
     assert_eq!(verify(&place, &image, &demand(&key)).await.unwrap().len(), 1);
+    // What another signer adds, however much and however new it says it is, hides nothing.
+    let many = |made: &'static str, key: Option<&'static str>| {
+        let annotations =
+            [("org.opencontainers.image.created", Some(made)), ("dev.rbuild.signature.key", key)];
+        let annotations = annotations
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+        annotations.collect::<BTreeMap<_, _>>()
+    };
     for index in 1..=MAX_SIGNATURES {
-        attach(&place, &image, &artifact(index, bundle, None), &task).await.unwrap();
+        let annotations = many("2099-01-01T00:00:00Z", None);
+        let flood = Artifact { annotations, ..artifact(index, bundle, None) };
+        attach(&place, &image, &flood, &task).await.unwrap();
+        let annotations = many("2099-01-01T00:00:00Z", Some("sha256:00"));
+        let flood = Artifact { annotations, ..artifact(index, bundle, None) };
+        attach(&place, &image, &flood, &task).await.unwrap();
     }
-    let error = verify(&place, &image, &demand(&key)).await.unwrap_err();
-    assert!(matches!(error, Error::TooMany { found: 257, .. }), "{error}");
+    assert_eq!(verify(&place, &image, &demand(&key)).await.unwrap().len(), 1);
+    // Where there is none at all, the number of those that were not read is told.
+    let stranger = PrivateKey::generate().unwrap();
+    let error = verify(&place, &image, &demand(&stranger)).await.unwrap_err();
+    let Error::TooMany { found: 513, rejected, .. } = &error else { panic!("{error}") };
+    assert_eq!(rejected.len(), MAX_SIGNATURES);
+}
+
+#[tokio::test]
+async fn the_newest_of_many_signatures_without_a_key_are_read() {
+    let (place, image) = place();
+    let (key, other) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+    let task = Task::silent();
+    // As cosign attaches them: with a time, and nothing that says whose they are.
+    let bundle = |key: &PrivateKey, count: usize, made: String| {
+        let annotations = BTreeMap::from([("count".to_owned(), count.to_string())]);
+        let bundle =
+            sign::bundle::Bundle::sign(&image.digest, Some(NAME), &annotations, key).unwrap();
+        let json = bundle.to_json().into();
+        Artifact {
+            artifact_type: sign::bundle::MEDIA_TYPE.to_owned(),
+            config: None,
+            blobs: vec![(MediaType::SIGSTORE_BUNDLE, json, BTreeMap::new())],
+            annotations: BTreeMap::from([("org.opencontainers.image.created".to_owned(), made)]),
+        }
+    };
+    for count in 0..MAX_SIGNATURES + 20 {
+        let made = format!("2026-01-01T00:{:02}:{:02}Z", count / 60, count % 60);
+        attach(&place, &image, &bundle(&other, count, made), &task).await.unwrap();
+    }
+    let newest = bundle(&key, 0, "2026-01-02T00:00:00Z".to_owned());
+    attach(&place, &image, &newest, &task).await.unwrap();
+    assert_eq!(verify(&place, &image, &demand(&key)).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

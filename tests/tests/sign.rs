@@ -134,6 +134,61 @@ fn our_registry_in_both_forms() {
 }
 
 #[test]
+fn signing_again_changes_nothing() {
+    let registry = Registry::start(Options::default()).unwrap();
+    let scene = Scene::new();
+    let place = format!("docker://{}/team/app:1", registry.address());
+    scene.copy("oci:image:app", &place).ok();
+    scene.bench.write("said.json", r#"{"x":1}"#);
+    let count = || {
+        let listed = scene.ours("rcopy", &["tree", "--format", "json", &place]).ok().stdout;
+        let tags = scene.ours("rcopy", &["list-tags", &place]).ok().stdout;
+        (listed.matches("sha256:").count(), tags)
+    };
+    let mut before = None;
+    for _ in 0..3 {
+        scene
+            .ours("rbuild", &["sign", "--key", "one.key", "--form=bundle", "--form=tag", &place])
+            .ok();
+        let attest = ["--type", "https://example.com/x", "--predicate", "said.json", &place];
+        scene.ours("rbuild", &[&["attest", "--key", "one.key"][..], &attest].concat()).ok();
+        let now = Some(count());
+        assert!(before.is_none() || before == now, "{before:?} {now:?}");
+        before = now;
+    }
+    // What differs in what it says is added.
+    scene.ours("rbuild", &["sign", "--key", "one.key", "-a", "a=b", &place]).ok();
+    assert_ne!(before, Some(count()));
+}
+
+#[test]
+fn signers_at_once_lose_nothing() {
+    // This registry has no list of referrers, so that both forms are lists under a tag.
+    let Some(registry) = DockerRegistry::start() else { return };
+    let scene = Scene::new();
+    for key in 0..6 {
+        scene.ours("rcopy", &["generate-key-pair", "--output", &format!("k{key}")]).ok();
+    }
+    for form in ["bundle", "tag"] {
+        let place = format!("docker://{}", registry.name(&format!("team/{form}:1")));
+        scene.copy("oci:image:app", &place).ok();
+        let form = format!("--form={form}");
+        std::thread::scope(|scope| {
+            for key in 0..6 {
+                let (scene, place, form) = (&scene, &place, &form);
+                let key = format!("k{key}.key");
+                scope.spawn(move || {
+                    scene.ours("rcopy", &["sign", "--key", &key, form, place]).ok();
+                });
+            }
+        });
+        for key in 0..6 {
+            scene.ours("rcopy", &["verify", "--key", &format!("k{key}.pub"), &place]).ok();
+        }
+    }
+}
+
+#[test]
 fn another_registry_in_both_forms() {
     let Some(registry) = DockerRegistry::start() else { return };
     let scene = Scene::new();

@@ -62,7 +62,8 @@ fn containers(at: Option<&StorageAt>, name: &str, places: &Places<'_>) -> Contai
 }
 
 impl Location {
-    /// The image there, to be read. Nothing is opened yet but the client or the store.
+    /// The image there, to be read. Nothing is opened yet but the client or the store; of a path
+    /// the real one is taken, so that a policy decides about what will be opened.
     ///
     /// # Errors
     /// [`Error::Place`] when there is no client or store to be had.
@@ -72,7 +73,7 @@ impl Location {
     }
 
     fn try_source(&self, places: &Places<'_>) -> Result<Box<dyn Source>, Cause> {
-        Ok(match self {
+        Ok(match &self.real() {
             Location::Registry(reference) => {
                 Box::new(Registry::new(&(places.client)()?, reference))
             }

@@ -88,7 +88,8 @@ impl Attest {
                 }
                 for (about, statement) in &statements {
                     let created = Some(jiff::Timestamp::now().to_string());
-                    sign::attest_image(about, statement, &key, created, &*sink, task).await?;
+                    let place = (&*source, &*sink);
+                    sign::attest_image(about, statement, &key, created, place, task).await?;
                 }
                 Ok::<_, Failure>((image.digest, statements.len()))
             })?
@@ -165,7 +166,7 @@ pub(crate) async fn sign_statements(
 ) -> Result<(), Failure> {
     for said in unsigned(image, member, &[builder::SLSA_V1, builder::SPDX], source).await? {
         let created = Some(jiff::Timestamp::now().to_string());
-        sign::attest_image(member, &said, key, created, sink, task).await?;
+        sign::attest_image(member, &said, key, created, (source, sink), task).await?;
     }
     Ok(())
 }

@@ -260,16 +260,14 @@ impl Gate for PolicyGate {
         if !self.policy.wants_lookaside(location) {
             return self.policy.check(source, root).await;
         }
-        let mut candidates = match self.policy.wants_signatures(location) {
-            true => sign::collect(root, source, &Task::silent()).await?,
-            false => Vec::new(),
-        };
+        let mut found = self.policy.collect(source, root, &Task::silent()).await?;
         if let Some(Location::Registry(name)) = location {
-            candidates.extend(self.collect(name, &root.digest).await?);
+            found.candidates.extend(self.collect(name, &root.digest).await?);
         }
         // `gpg` is waited for.
         let verified = tokio::task::block_in_place(|| {
-            self.policy.decide(&root.digest, location, &candidates)
+            let decided = self.policy.decide(&root.digest, location, &found.candidates);
+            sign::told(root, found.unread, decided)
         })?;
         tracing::info!(image = %root.digest, signatures = verified.len(), "the policy is satisfied");
         Ok(())

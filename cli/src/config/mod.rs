@@ -94,13 +94,14 @@ impl Places {
         env::split_paths(&list).filter(|dir| dir.is_absolute()).collect()
     }
 
-    /// The signature policy, if there is one.
+    /// The signature policy, if there is one. One that is there and cannot be read counts, so that
+    /// nothing is let through by a policy that was not meant.
     pub(crate) fn policy(&self, flag: Option<&Path>) -> Option<PathBuf> {
         let user = self.config().join("containers/policy.json");
         let machine = PathBuf::from("/etc/containers/policy.json");
         match flag {
             Some(file) => Some(file.to_owned()),
-            None => [user, machine].into_iter().find(|file| file.is_file()),
+            None => [user, machine].into_iter().find(|file| is_meant(file)),
         }
     }
 
@@ -112,6 +113,21 @@ impl Places {
             PathBuf::from("/etc/docker/certs.d"),
         ]
     }
+}
+
+/// Whether somebody put a file at this path: also one that cannot be read, and one that a link
+/// leads to which leads nowhere.
+fn is_meant(path: &Path) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    for part in path.ancestors() {
+        match part.symlink_metadata() {
+            Ok(found) if part != path => return found.is_symlink() && !part.exists(),
+            Ok(_) => return true,
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {}
+            Err(_) => return true,
+        }
+    }
+    false
 }
 
 fn path(variable: &str) -> Option<PathBuf> {

@@ -8,7 +8,7 @@ use image::Reference;
 use registry_client::{Meaning, Registries, ShortNames, remember_short_name};
 use task::{Cause, Fault, Kind};
 
-use super::{Places, path};
+use super::{Places, is_meant, path};
 use crate::report::Failure;
 
 /// Where the configuration of registries is, for all commands.
@@ -47,7 +47,7 @@ impl Places {
         let machine = PathBuf::from("/etc/containers/registries.conf");
         let main = match &flags.registries_conf {
             Some(file) => there(file)?,
-            None if user.exists() => user.clone(),
+            None if is_meant(&user) => there(&user)?,
             None => machine.clone(),
         };
         let beside = |file: &Path| file.with_extension("conf.d");
@@ -70,7 +70,7 @@ impl Places {
         let user = self.config().join("containers/registries.d");
         match &flags.registries_d {
             Some(directory) => there(directory),
-            None if user.is_dir() => Ok(user),
+            None if is_meant(&user) => there(&user),
             None => Ok(PathBuf::from("/etc/containers/registries.d")),
         }
     }

@@ -10,7 +10,7 @@ use image::{Reference, Repository};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::SignedIdentity;
+use super::{SignedIdentity, matcher};
 use crate::strict::Unique;
 
 /// No policy file larger than this is read.
@@ -125,7 +125,10 @@ pub(crate) fn read(json: &[u8]) -> Result<PolicyFile, String> {
             let at = |reason| format!("transport {transport:?}, scope {scope:?}: {reason}");
             check_scope(&transport, &scope).map_err(at)?;
             let requirements = requirements(raw).map_err(at)?;
-            read.insert(scope.clone(), requirements);
+            let real = matcher::real_scope(&transport, &scope);
+            if read.insert(real.clone(), requirements).is_some() {
+                return Err(at(format!("another scope is the same place, {real}")));
+            }
         }
         transports.insert(transport, read);
     }

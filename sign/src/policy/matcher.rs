@@ -1,9 +1,10 @@
 //! Which part of a policy is about an image, and whether a signed name is the right one.
 
 use std::fmt;
+use std::path::Path;
 
 use image::{Reference, Repository};
-use transport::{Location, Named};
+use transport::{Location, Named, real_path};
 
 use crate::Mismatch;
 use crate::verify::printable;
@@ -136,7 +137,10 @@ pub(crate) fn scopes(location: &Location) -> Vec<String> {
                 Named::Digest(digest) => Some(format!("{path}@{digest}")),
                 _ => None,
             };
-            full.into_iter().chain(path_scopes(&path)).collect()
+            // A directory whose name has a colon could pass for an image of another directory.
+            let full = full.filter(|_| !path.contains(':'));
+            let paths = path_scopes(&path).into_iter().filter(|path| !path.contains(':'));
+            full.into_iter().chain(paths).collect()
         }
         Location::Directory(path) => path_scopes(&path.to_string_lossy()),
         Location::Store(name) => vec![name.clone()],
@@ -151,12 +155,40 @@ pub(crate) fn scopes(location: &Location) -> Vec<String> {
                 let graph = at.graph_root.display();
                 let driver = at.driver.as_deref().unwrap_or("overlay");
                 let place = format!("[{driver}@{graph}]");
-                scopes.iter_mut().for_each(|scope| scope.insert_str(0, &place));
+                let placed: Vec<_> = scopes.iter().map(|scope| format!("{place}{scope}")).collect();
+                scopes.splice(0..0, placed);
                 scopes.extend([place, format!("[{graph}]")]);
             }
             scopes
         }
         _ => Vec::new(),
+    }
+}
+
+/// A scope of a policy by the real path of what it names, so that it is compared with what is
+/// opened.
+pub(crate) fn real_scope(transport: &str, scope: &str) -> String {
+    let real = |path: &str| real_path(Path::new(path)).to_string_lossy().into_owned();
+    match transport {
+        "dir" if scope.starts_with('/') => real(scope),
+        "oci" | "oci-archive" | "docker-archive" if scope.starts_with('/') => {
+            let at = scope.find("@sha").or_else(|| scope.find(':')).unwrap_or(scope.len());
+            let (path, image) = scope.split_at(at);
+            match image.strip_prefix(':').map(str::parse::<Reference>) {
+                Some(Ok(name)) if transport == "docker-archive" => {
+                    format!("{}:{}", real(path), name.or_latest())
+                }
+                _ => format!("{}{image}", real(path)),
+            }
+        }
+        "containers-storage" => match scope.strip_prefix('[').and_then(|s| s.split_once(']')) {
+            Some((place, image)) => match place.split_once('@') {
+                Some((driver, graph)) => format!("[{driver}@{}]{image}", real(graph)),
+                None => format!("[{}]{image}", real(place)),
+            },
+            None => scope.to_owned(),
+        },
+        _ => scope.to_owned(),
     }
 }
 

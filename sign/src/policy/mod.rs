@@ -15,7 +15,11 @@ use transport::{Gate, Location, Source};
 
 use self::file::{KeySource, MAX_POLICY, PolicyFile, Requirement};
 pub use self::matcher::SignedIdentity;
-use crate::{Candidate, Demand, Error, PublicKey, Result, Verified, gpg, pem, verify_any};
+use crate::error::{Error, Result};
+use crate::find::{self, Found};
+use crate::key::PublicKey;
+use crate::verify::{Candidate, Demand, Verified, verify_any};
+use crate::{gpg, pem};
 
 mod file;
 mod matcher;
@@ -64,6 +68,33 @@ impl Policy {
     pub fn wants_lookaside(&self, location: Option<&Location>) -> bool {
         let (_, requirements) = self.requirements(location);
         requirements.iter().any(|requirement| matches!(requirement, Requirement::Gpg { .. }))
+    }
+
+    /// The signatures that decide about an image, if any do; those first that say they were made
+    /// with a key of the policy.
+    ///
+    /// # Errors
+    /// [`Error::Transport`], [`Error::Cancelled`]; [`Error::File`] and [`Error::Key`] for the
+    /// keys that the policy names.
+    pub async fn collect(
+        &self,
+        source: &dyn Source,
+        image: &Descriptor,
+        task: &Task,
+    ) -> Result<Found> {
+        let location = source.location();
+        if !self.wants_signatures(location.as_ref()) {
+            return Ok(Found::default());
+        }
+        let mut keys = Vec::new();
+        for requirement in self.requirements(location.as_ref()).1 {
+            if let Requirement::Signed { keys: sources, .. } = requirement {
+                for source in sources {
+                    keys.push(key(source)?.id());
+                }
+            }
+        }
+        find::collect(image, &keys, source, task).await
     }
 
     /// Decides about an image of a place, by the signatures that were found for it. What is given
@@ -137,11 +168,9 @@ impl Gate for Policy {
     async fn check(&self, source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
         let location = source.location();
         let location = location.as_ref();
-        let candidates = match self.wants_signatures(location) {
-            true => crate::collect(root, source, &Task::silent()).await?,
-            false => Vec::new(),
-        };
-        let verified = self.decide(&root.digest, location, &candidates)?;
+        let found = self.collect(source, root, &Task::silent()).await?;
+        let decided = self.decide(&root.digest, location, &found.candidates);
+        let verified = find::told(root, found.unread, decided)?;
         for signature in verified {
             tracing::info!(image = %root.digest, key = %signature.key(), "signature accepted");
         }

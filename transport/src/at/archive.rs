@@ -48,6 +48,8 @@ pub struct ArchiveSource {
 struct Opened {
     tar: TarIndex,
     root: Descriptor,
+    /// How the image is named.
+    named: Named,
     /// Content that lies under other names than a layout's, and content made from it.
     docker: docker_archive::Content,
 }
@@ -117,14 +119,16 @@ fn choose(tar: TarIndex, path: &Path, named: &Named, form: Form) -> Result<Opene
     if form == Form::Docker {
         let (root, docker) =
             docker_archive::choose(&tar, named, &entries.unwrap_or_default(), &place)?;
-        return Ok(Opened { tar, root, docker });
+        let named = docker_archive::named_as(&tar, named, &place)?;
+        return Ok(Opened { tar, root, named, docker });
     }
     let entries = entries.ok_or_else(|| Error::Malformed {
         place: place.clone(),
         reason: "it has no file index.json, so it is no OCI archive".to_owned(),
     })?;
-    let root = named::choose(&entries, named, &place)?;
-    Ok(Opened { tar, root, docker: docker_archive::Content::default() })
+    let entry = named::pick(&entries, named, &place)?;
+    let (root, named) = (named::unnamed(entry.clone()), named::named_as(&entry, named));
+    Ok(Opened { tar, root, named, docker: docker_archive::Content::default() })
 }
 
 fn layout_entries(tar: &TarIndex, place: &str) -> Result<Option<Vec<Descriptor>>> {
@@ -182,7 +186,8 @@ impl Source for ArchiveSource {
     }
 
     fn location(&self) -> Option<Location> {
-        let (path, named) = (self.path.clone(), self.named.clone());
+        let named = self.opened.get().map_or(&self.named, |opened| &opened.named);
+        let (path, named) = (self.path.clone(), named.clone());
         Some(match self.form {
             Form::Oci => Location::OciArchive(path, named),
             Form::Docker => Location::DockerArchive(path, named),

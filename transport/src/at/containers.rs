@@ -51,6 +51,8 @@ pub struct ContainersImage {
 
 #[derive(Debug)]
 struct Opened {
+    /// The storage that has the image, and the name it has there.
+    found: Option<(StorageAt, String)>,
     root: Descriptor,
     documents: BTreeMap<Digest, Bytes>,
     layers: BTreeMap<Digest, Layer>,
@@ -134,6 +136,17 @@ impl ContainersImage {
 }
 
 impl ImageRecord {
+    /// The whole name of this image that a text means, unless it means its id.
+    fn named(&self, text: &str) -> Option<String> {
+        let wanted = |default: &str| {
+            let name = Reference::parse_with(text, default).ok()?;
+            Some(Reference { digest: None, ..name }.or_latest().to_string())
+        };
+        let wanted: Vec<_> = ["docker.io", "localhost"].into_iter().filter_map(wanted).collect();
+        let names = self.names.iter().flatten();
+        names.clone().find(|name| *name == text || wanted.contains(name)).cloned()
+    }
+
     fn names(self) -> Vec<String> {
         self.names.unwrap_or_default()
     }
@@ -210,7 +223,11 @@ impl Storage {
             });
             let mut fitting = images.iter().filter(|image| image.is(name));
             match (exact, fitting.next(), fitting.next()) {
-                (Some(image), ..) | (None, Some(image), None) => return store.open(image),
+                (Some(image), ..) | (None, Some(image), None) => {
+                    let name = image.named(name).unwrap_or_else(|| name.to_owned());
+                    let found = Some((store.place(), name));
+                    return Ok(Opened { found, ..store.open(image)? });
+                }
                 (None, Some(_), Some(_)) => {
                     let reason = format!("{name:?} could be several images");
                     return Err(Error::Malformed { place: store.shown(), reason });
@@ -225,6 +242,11 @@ impl Storage {
 }
 
 impl Store {
+    fn place(&self) -> StorageAt {
+        let (driver, graph_root) = (Some(self.driver.clone()), crate::real_path(&self.root));
+        StorageAt { driver, graph_root, run_root: None }
+    }
+
     fn shown(&self) -> String {
         format!("the storage {}", self.root.display())
     }
@@ -306,7 +328,7 @@ impl Store {
             documents.insert(made.digest(), made.bytes().clone());
             made.descriptor().clone()
         };
-        Ok(Opened { root, documents, layers: layers.into_iter().collect() })
+        Ok(Opened { found: None, root, documents, layers: layers.into_iter().collect() })
     }
 
     /// The image's layers, base first, from its top layer down.
@@ -545,7 +567,11 @@ impl Source for ContainersImage {
     }
 
     fn location(&self) -> Option<Location> {
-        Some(Location::Containers(self.at.clone(), self.name.clone()))
+        let opened = self.opened.get().and_then(|opened| opened.found.clone());
+        Some(match opened {
+            Some((at, name)) => Location::Containers(Some(at), name),
+            None => Location::Containers(self.at.clone(), self.name.clone()),
+        })
     }
 }
 

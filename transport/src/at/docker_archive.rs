@@ -58,6 +58,24 @@ pub(crate) fn names(tar: &TarIndex, place: &str) -> Result<Vec<String>> {
     Ok(items.iter().flat_map(|item| item.tags().iter().cloned()).collect())
 }
 
+/// How the image that is meant is named: its whole name where it has one, since a policy may speak
+/// of that.
+pub(crate) fn named_as(tar: &TarIndex, named: &Named, place: &str) -> Result<Named> {
+    let whole = |name: &str| match name.parse::<Reference>() {
+        Ok(name) => Named::Name(name.or_latest().to_string()),
+        Err(_) => Named::Name(name.to_owned()),
+    };
+    Ok(match named {
+        Named::Digest(_) => named.clone(),
+        Named::Name(name) => whole(name),
+        Named::Only | Named::Position(_) => {
+            let items = items(tar, place)?;
+            let tag = pick(&items, named, place)?.tags().first();
+            tag.map_or_else(|| named.clone(), |tag| whole(tag))
+        }
+    })
+}
+
 /// Finds an image; `entries` are those of the layout that newer archives are too.
 pub(crate) fn choose(
     tar: &TarIndex,

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,6 +19,8 @@ pub struct LayoutImage {
     named: Named,
     /// Where its blobs are, if not in it.
     blobs: Option<PathBuf>,
+    /// How the image is named that was found.
+    found: Arc<OnceLock<Named>>,
 }
 
 /// Opens a layout.
@@ -26,7 +29,7 @@ type Opened = Result<Layout, Cause>;
 impl LayoutImage {
     /// An image in the layout at `path`, which need not exist to be written to.
     pub fn new(path: &Path, named: Named) -> LayoutImage {
-        LayoutImage { path: path.to_owned(), named, blobs: None }
+        LayoutImage { path: path.to_owned(), named, blobs: None, found: Arc::default() }
     }
 
     /// The same with its blobs in a directory that several layouts share.
@@ -36,7 +39,7 @@ impl LayoutImage {
     }
 
     fn under(&self, tag: &image::Tag) -> LayoutImage {
-        LayoutImage { named: Named::Name(tag.to_string()), ..self.clone() }
+        LayoutImage { named: Named::Name(tag.to_string()), found: Arc::default(), ..self.clone() }
     }
 
     /// What opens the layout, or makes it, on another thread.
@@ -142,13 +145,16 @@ fn write_document(layout: &Layout, descriptor: &Descriptor, document: &[u8]) -> 
 impl Source for LayoutImage {
     async fn resolve(&self) -> Result<Descriptor, Cause> {
         let (path, named, place) = (self.path.clone(), self.named.clone(), self.place());
+        let found = Arc::clone(&self.found);
         blocking(move || {
             if !path.exists() {
                 let name = "the directory".to_owned();
                 return Err(Error::NoImage { name, place, known: Vec::new() }.into());
             }
             let entries = Layout::open(&path)?.entries()?;
-            Ok(named::choose(&entries, &named, &place)?)
+            let entry = named::pick(&entries, &named, &place)?;
+            let _ = found.set(named::named_as(&entry, &named));
+            Ok(named::unnamed(entry))
         })
         .await
     }
@@ -183,7 +189,8 @@ impl Source for LayoutImage {
     }
 
     fn location(&self) -> Option<Location> {
-        Some(Location::Layout(self.path.clone(), self.named.clone()))
+        let named = self.found.get().unwrap_or(&self.named);
+        Some(Location::Layout(self.path.clone(), named.clone()))
     }
 
     fn sibling(&self, tag: &image::Tag) -> Option<Box<dyn Source>> {

@@ -11,8 +11,17 @@ pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The full name, as containerd and Docker write it.
 pub(crate) const FULL_NAME: &str = "io.containerd.image.name";
 
-/// The entry that is meant, with the names taken off it.
-pub(crate) fn choose(entries: &[Descriptor], named: &Named, place: &str) -> Result<Descriptor> {
+/// How the entry that is meant is named: one that is meant without a name may have one, and a
+/// policy may speak of that.
+pub(crate) fn named_as(entry: &Descriptor, named: &Named) -> Named {
+    match (named, entry.annotations.get(REF_NAME)) {
+        (Named::Only | Named::Position(_), Some(name)) => Named::Name(name.clone()),
+        _ => named.clone(),
+    }
+}
+
+/// The entry that is meant, as it is listed: with the names that it has there.
+pub(crate) fn pick(entries: &[Descriptor], named: &Named, place: &str) -> Result<Descriptor> {
     let known = || {
         let names = entries.iter().filter_map(|entry| entry.annotations.get(REF_NAME));
         names.take(10).cloned().collect::<Vec<_>>()
@@ -54,7 +63,7 @@ pub(crate) fn choose(entries: &[Descriptor], named: &Named, place: &str) -> Resu
             unique(if short.is_empty() { by(FULL_NAME) } else { short }, format!("{name:?}"))?
         }
     };
-    Ok(unnamed(chosen))
+    Ok(chosen)
 }
 
 /// `sha256-<hex>` names the referrers of a digest where there is no other list of them.

@@ -368,7 +368,7 @@ impl Item<'_> {
 
     fn source(&self) -> Box<dyn Source> {
         match &self.set.from {
-            From::Directory { path, .. } => Box::new(Directory::new(path)),
+            From::Directory { path, .. } => Box::new(Directory::new(&crate::real_path(path))),
             From::Repository { client, repository, .. } => {
                 let reference = self.reference(repository, "");
                 Box::new(Registry::new(client, &reference))
