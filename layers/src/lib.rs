@@ -7,6 +7,23 @@
 //! Everything inside a root is reached by `openat2` with `RESOLVE_IN_ROOT` from a held directory
 //! descriptor, and everything that changes a file names it by a descriptor or by one component
 //! below a descriptor: no path is looked up by name twice.
+//!
+//! ```
+//! use std::io::{Read as _, Write as _};
+//!
+//! use layers::{Compression, LayerWriter, decompress};
+//!
+//! let compression = Compression { encoding: image::Encoding::Zstd, level: None };
+//! let mut writer = LayerWriter::new(Vec::new(), compression, 2);
+//! writer.write_all(&[0; 1024])?; // an archive without entries
+//! let (bytes, layer) = writer.finish()?;
+//! assert_eq!(layer.descriptor.digest, image::Digest::of(&bytes));
+//!
+//! let mut archive = Vec::new();
+//! decompress(&bytes[..])?.read_to_end(&mut archive)?;
+//! assert_eq!(layer.diff_id, image::Digest::of(&archive));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod apply;
 mod blocks;

@@ -576,6 +576,35 @@ mod tests {
         assert_eq!(&footer[56..], MAGIC);
     }
 
+    /// Gives as many bytes at a time as it is told, in turn.
+    struct Pieces<'a>(&'a [u8], std::iter::Cycle<std::slice::Iter<'a, usize>>);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.1.next().map_or(0, |n| *n).min(buffer.len());
+            self.0.read(&mut buffer[..length])
+        }
+    }
+
+    #[test]
+    fn chunked_bytes_do_not_depend_on_how_the_archive_is_read() {
+        let large: Vec<u8> = (0..700_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        let plain = archive(&[
+            (Kind::Directory, "d/", b""),
+            (Kind::File, "d/large", &large),
+            (Kind::File, "d/less", &large[..200_000]),
+            (Kind::File, "small", b"small"),
+        ]);
+        for level in [1, 3, 9] {
+            let (bytes, _) = write_chunked(&plain[..], Vec::new(), Some(level)).unwrap();
+            for sizes in [&[512][..], &[65_536], &[1, 100_000, 7], &[131_073, 131_071]] {
+                let pieces = Pieces(&plain, sizes.iter().cycle());
+                let (other, _) = write_chunked(pieces, Vec::new(), Some(level)).unwrap();
+                assert!(bytes == other, "level {level}, read in {sizes:?}");
+            }
+        }
+    }
+
     #[test]
     fn what_a_table_cannot_tell_is_plain_zstd() {
         let mut writer = Writer::new(Vec::new());

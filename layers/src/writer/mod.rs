@@ -1,4 +1,5 @@
 mod chunked;
+mod deflate;
 mod gzip;
 mod zstd;
 
@@ -27,7 +28,7 @@ const QUEUE: usize = 8;
 pub struct Compression {
     /// The format.
     pub encoding: Encoding,
-    /// The format's own scale; `None` for the usual one (6 for gzip, 3 for zstd). What is out of
+    /// The format's own scale; `None` for the usual one (5 for gzip, 3 for zstd). What is out of
     /// the scale is taken as its end.
     pub level: Option<i32>,
 }

@@ -18,6 +18,10 @@ pub(super) struct Zstd {
 
 impl Zstd {
     pub(super) fn new(level: Option<i32>, threads: usize) -> Self {
+        Self::with_jobs(level, threads, JOB)
+    }
+
+    fn with_jobs(level: Option<i32>, threads: usize, job: u32) -> Self {
         let range = zstd::compression_level_range();
         let level = level.unwrap_or(USUAL).clamp(*range.start(), *range.end());
         let workers = u32::try_from(threads).unwrap_or(1).clamp(1, 64);
@@ -25,7 +29,7 @@ impl Zstd {
             let mut encoder = Encoder::new(level)?;
             encoder.set_parameter(CParameter::ChecksumFlag(true))?;
             encoder.set_parameter(CParameter::NbWorkers(workers))?;
-            encoder.set_parameter(CParameter::JobSize(JOB))?;
+            encoder.set_parameter(CParameter::JobSize(job))?;
             Ok(encoder)
         };
         Zstd { encoder: make(), output: Vec::with_capacity(OUTPUT) }
@@ -64,5 +68,53 @@ impl Zstd {
         }
         self.output = Vec::with_capacity(OUTPUT);
         out.put(output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The smallest job that the library takes.
+    const SMALL: u32 = 512 << 10;
+
+    fn zstd(bytes: &[u8], piece: usize, level: i32, threads: usize) -> Vec<u8> {
+        let (digests, _pieces) = sync_channel(bytes.len() / piece * 2 + 64);
+        let mut out = Counted { out: Vec::new(), digests, length: 0 };
+        let mut zstd = Zstd::with_jobs(Some(level), threads, SMALL);
+        for block in bytes.chunks(piece) {
+            zstd.block(block, &mut out).unwrap();
+        }
+        zstd.finish(&mut out).unwrap();
+        out.out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 100, failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn zstd_bytes_depend_on_content_and_level_alone(
+            seed in any::<u32>(),
+            length in 0..3 * SMALL as usize,
+            piece in 10_000..2 * SMALL as usize,
+            level in -1..8,
+            threads in 2..6_usize,
+        ) {
+            let mut state = seed;
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                b'a' + (state >> 29) as u8
+            };
+            let bytes: Vec<u8> = (0..length).map(|_| next()).collect();
+            let once = zstd(&bytes, SMALL as usize, level, 1);
+            prop_assert!(zstd(&bytes, piece, level, threads) == once);
+            prop_assert!(::zstd::decode_all(&once[..]).unwrap() == bytes);
+        }
     }
 }
