@@ -43,3 +43,17 @@ wait_for() {
     echo "waited for $1 in vain" >&2
     return 1
 }
+
+# ignored_tests FILE: lists the tests that could not run. Fails if this machine could run one of them: whatever needs
+# root or a program, except for the programs that Debian does not have or that are another one there.
+ignored_tests() {
+    local could=0 missing test reason
+    [ -s "$1" ] || { say "no test was ignored"; return; }
+    while IFS=$'\t' read -r missing test reason; do
+        case "$missing" in
+        machine | 'program cosign' | 'program kubectl' | 'program go') say "ignored: $test: $reason" ;;
+        *) say "ignored, but this machine could run it: $test: $reason"; could=$((could + 1)) ;;
+        esac
+    done < <(sort -u "$1")
+    [ "$could" = 0 ] || { echo "$could tests were ignored that this machine could run" >&2; return 1; }
+}

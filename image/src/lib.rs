@@ -2,6 +2,19 @@
 //!
 //! The bytes are the truth. A [`Document`] keeps the bytes it was read from, so reading and
 //! writing again never changes a digest; fields this crate does not know are kept in `rest`.
+//!
+//! ```
+//! use image::{Descriptor, Digest, Document, Manifest, MediaType, Reference};
+//!
+//! let name: Reference = "registry.example/team/app:1.0".parse()?;
+//! assert_eq!(name.to_string(), "registry.example/team/app:1.0");
+//!
+//! let config = Descriptor::of(MediaType::OCI_CONFIG, b"{}");
+//! let manifest = Manifest::new(MediaType::OCI_MANIFEST, config, Vec::new());
+//! let manifest = Document::write(MediaType::OCI_MANIFEST, manifest);
+//! assert_eq!(manifest.digest(), Digest::of(manifest.bytes()));
+//! # Ok::<(), image::Error>(())
+//! ```
 
 mod config;
 mod descriptor;

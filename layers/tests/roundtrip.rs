@@ -246,11 +246,20 @@ fn odd(dir: &Path) {
     rustix::fs::setxattr(dir.join("one"), xattr, b"a\n9 b=c\n", XattrFlags::empty()).unwrap();
 }
 
+/// Whether `tar` is GNU's.
+fn gnu_tar() -> bool {
+    let Some(tar) = requires::program("tar") else { return false };
+    let version = Command::new(tar).arg("--version").output().unwrap();
+    let gnu = String::from_utf8_lossy(&version.stdout).contains("GNU");
+    if !gnu {
+        requires::cannot("needs GNU tar");
+    }
+    gnu
+}
+
 #[test]
 fn gnu_tar_reads_what_we_write_and_we_read_what_it_writes() {
-    let have = Command::new("tar").arg("--version").output();
-    if !is_root() || !have.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("GNU")) {
-        println!("skipped: needs GNU tar");
+    if !is_root() || !gnu_tar() {
         return;
     }
     let temp = TempDir::new().unwrap();
@@ -303,8 +312,7 @@ fn gnu_tar_reads_what_we_write_and_we_read_what_it_writes() {
 
 #[test]
 fn sparse_archives_of_gnu_tar_are_read() {
-    if Command::new("tar").arg("--version").output().is_err() {
-        println!("skipped: needs GNU tar");
+    if !gnu_tar() {
         return;
     }
     let temp = TempDir::new().unwrap();
@@ -324,7 +332,7 @@ fn sparse_archives_of_gnu_tar_are_read() {
             version => make.args(["--format=pax", "--sparse-version", version]),
         };
         if !make.arg("sparse").status().unwrap().success() {
-            println!("skipped: this tar makes no sparse archives");
+            requires::cannot("this tar makes no sparse archives");
             return;
         }
         let bytes = fs::read(&tar).unwrap();

@@ -177,9 +177,9 @@ fn changes_survive_in_a_user_namespace() {
         run.args(["-Ur", "-m"]).arg(this).args(["--exact", test]);
         match run.output() {
             Ok(output) if output.status.success() => {}
-            Ok(output) if output.status.code() == Some(1) => println!("skipped: no namespaces"),
+            Ok(output) if output.status.code() == Some(1) => requires::cannot("no user namespaces"),
             Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stdout)),
-            Err(_) => println!("skipped: needs unshare"),
+            Err(_) => drop(requires::program("unshare")),
         }
         return;
     }

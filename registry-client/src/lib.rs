@@ -5,6 +5,25 @@
 //! their digest. Credentials go to the host they are stored for and, following a challenge that
 //! came over TLS, to the token service it names; never along redirects, upload locations or page
 //! links to another host.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use registry_client::{Client, Credential, Options};
+//!
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+//! let registry = registry_server::Registry::start(registry_server::Options::default())?;
+//! registry.put_image("team/app", "1", &[b"layer"])?;
+//!
+//! let keychain = Arc::new(Credential::Anonymous);
+//! let client = Client::new(Options { keychain, system_proxy: false, ..Options::default() })?;
+//! let name = format!("{}/team/app:1", registry.address()).parse::<image::Reference>()?;
+//! let repo = client.repo(&name.repository);
+//! assert!(repo.has_blob(image::Digest::of(b"layer")).await?.is_some());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod auth;
 mod client;

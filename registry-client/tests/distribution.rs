@@ -4,7 +4,6 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +13,6 @@ use futures::StreamExt;
 use image::{Descriptor, Digest, MediaType, Repository, Tag};
 use registry_client::{Body, Client, Credential, Error, HostRule, Options, Target, Timeouts, Tls};
 use task::{Fault, Kind};
-
-const PROGRAM: &str = "/usr/bin/docker-registry";
 
 struct Server {
     child: Child,
@@ -37,10 +34,7 @@ fn start(password: Option<&str>) -> Option<Server> {
 
 /// With TLS it has a certificate of its own, `cert.pem`, in its directory.
 fn start_with(password: Option<&str>, tls: bool) -> Option<Server> {
-    if !Path::new(PROGRAM).exists() {
-        eprintln!("skipped: needs {PROGRAM}");
-        return None;
-    }
+    let program = requires::program("docker-registry")?;
     let directory = tempfile::tempdir().unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
@@ -50,7 +44,7 @@ fn start_with(password: Option<&str>, tls: bool) -> Option<Server> {
     );
     if tls {
         let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
-        let made = Command::new("openssl")
+        let made = Command::new(requires::program("openssl")?)
             .args([
                 "req",
                 "-x509",
@@ -65,11 +59,9 @@ fn start_with(password: Option<&str>, tls: bool) -> Option<Server> {
             .arg(&key)
             .arg("-out")
             .arg(&cert)
-            .output();
-        if !made.is_ok_and(|made| made.status.success()) {
-            eprintln!("skipped: needs openssl");
-            return None;
-        }
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let lines = format!("  tls: {{certificate: {}, key: {}}}\n", cert.display(), key.display());
         config = config.replace(
             &format!("http: {{addr: '{address}'}}\n"),
@@ -77,18 +69,15 @@ fn start_with(password: Option<&str>, tls: bool) -> Option<Server> {
         );
     }
     if let Some(password) = password {
-        let table = Command::new("htpasswd").args(["-Bbn", "user", password]).output();
-        let Ok(table) = table else {
-            eprintln!("skipped: needs htpasswd");
-            return None;
-        };
+        let htpasswd = requires::program("htpasswd")?;
+        let table = Command::new(htpasswd).args(["-Bbn", "user", password]).output().unwrap();
         let path = directory.path().join("htpasswd");
         std::fs::write(&path, table.stdout).unwrap();
         config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", path.display());
     }
     let path = directory.path().join("config.yml");
     std::fs::write(&path, config).unwrap();
-    let mut child = Command::new(PROGRAM)
+    let mut child = Command::new(program)
         .arg("serve")
         .arg(&path)
         .stdout(Stdio::null())

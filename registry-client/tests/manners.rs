@@ -5,7 +5,6 @@
 mod common;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use common::*;
 use image::Digest;
@@ -22,7 +21,6 @@ fn a_limit_is_met_with_the_fewest_requests() {
         registry.fault(Fault::times(2, "HEAD", "*", limited));
         let client = Client::new(Options { concurrency: 2, ..options(Credential::Anonymous) });
         let repo = client.unwrap().repo(&name(&registry));
-        let began = Instant::now();
         let asked = (0..12).map(|n| {
             let repo = repo.clone();
             async move { repo.has_blob(Digest::of(&[n])).await }
@@ -32,7 +30,6 @@ fn a_limit_is_met_with_the_fewest_requests() {
         }
         // Two were under way when the limit was met; nobody asked again before its end.
         assert_eq!(registry.requests().len(), 14);
-        assert!(began.elapsed() >= Duration::from_secs(1));
     });
 }
 

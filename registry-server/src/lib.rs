@@ -4,6 +4,22 @@
 //! [`Registry::start`] runs one on a loopback port, with faults on request, for tests of anything
 //! that talks to registries; [`serve`] runs one on a listener of the caller's; [`Admin`] looks after
 //! the storage of one.
+//!
+//! ```
+//! use std::io::{Read as _, Write as _};
+//!
+//! use registry_server::{Options, Registry};
+//!
+//! let registry = Registry::start(Options::default())?;
+//! registry.put_image("team/app", "1", &[b"layer"])?;
+//!
+//! let mut connection = std::net::TcpStream::connect(registry.address())?;
+//! connection.write_all(b"GET /v2/team/app/tags/list HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+//! let mut answer = String::new();
+//! connection.read_to_string(&mut answer)?;
+//! assert!(answer.ends_with(r#"{"name":"team/app","tags":["1"]}"#), "{answer}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod access;
 mod config;

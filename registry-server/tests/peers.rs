@@ -9,10 +9,8 @@ use std::time::Duration;
 use image::MediaType;
 use registry_server::{Auth, Options, Registry};
 
-const SKOPEO: &str = "/usr/bin/skopeo";
-
 fn skopeo(home: &Path, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(SKOPEO)
+    let output = Command::new("skopeo")
         .env_clear()
         .env("HOME", home)
         .env("PATH", "/usr/bin:/bin")
@@ -26,10 +24,7 @@ fn skopeo(home: &Path, arguments: &[&str]) -> Result<String, String> {
 
 #[test]
 fn skopeo_copies_lists_inspects_and_deletes() {
-    if !Path::new(SKOPEO).exists() {
-        eprintln!("skipped: needs {SKOPEO}");
-        return;
-    }
+    let Some(_) = requires::program("skopeo") else { return };
     let home = tempfile::tempdir().unwrap();
     let user = || ("user".to_owned(), "secret".to_owned());
     let (username, password) = user();

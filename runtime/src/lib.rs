@@ -4,6 +4,19 @@
 //! [`init`], the first line of `main`, recognises the stage and becomes it. The stage is
 //! single-threaded, so nothing unsafe ever happens between a fork and an exec of a program with
 //! threads.
+//!
+//! What a container will be can be looked at without starting it:
+//!
+//! ```
+//! use runtime::Overrides;
+//!
+//! let config = image::ContainerConfig::default();
+//! let overrides = Overrides { command: vec!["/bin/true".to_owned()], ..Overrides::default() };
+//! let spec = runtime::spec(&config, &overrides, &|_| Ok(None))?;
+//! let process = spec.process().as_ref().expect("a process");
+//! assert_eq!(process.args().as_deref(), Some(&["/bin/true".to_owned()][..]));
+//! # Ok::<(), runtime::Error>(())
+//! ```
 
 mod cgroup;
 mod container;

@@ -8,6 +8,22 @@
 //!
 //! Layers are hostile: every file, string and number of packages is bounded, and what cannot be
 //! read is noted, never guessed and never fatal.
+//!
+//! ```
+//! use sbom::Inventory;
+//! use task::Task;
+//!
+//! let status = "Package: hello\nStatus: install ok installed\nVersion: 2.10-3\nArchitecture: amd64\n";
+//! let mut layer = tar::Builder::new(Vec::new());
+//! let mut header = tar::Header::new_gnu();
+//! header.set_size(status.len() as u64);
+//! layer.append_data(&mut header, "var/lib/dpkg/status", status.as_bytes())?;
+//!
+//! let (scanned, _digest) = sbom::scan(&layer.into_inner()?[..], &Task::silent())?;
+//! let inventory = Inventory::merge(&[scanned]);
+//! assert_eq!(inventory.packages[0].package.name, "hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod cyclonedx;
 mod error;

@@ -5,6 +5,27 @@
 //! of [`simple_signing`] under a tag made from the digest. [`sign_image`] and [`verify_image`] are
 //! the only functions that reach out to a registry; [`verify()`] itself is pure and is the only
 //! maker of a [`Verified`]. A [`Policy`] is the gate that an image passes before it is used.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use sign::{Candidate, Demand, Evidence, PrivateKey, simple_signing, verify};
+//!
+//! let image = image::Digest::of(b"the manifest of an image");
+//! let key = PrivateKey::generate()?;
+//! let signed = simple_signing::sign(&image, "r.example/app:1", &BTreeMap::new(), &key, None)?;
+//!
+//! let (layer, payload) = signed.blobs.iter().find(|(d, _)| !d.annotations.is_empty()).unwrap();
+//! let evidence = Evidence::Payload(payload.clone(), layer.annotations.clone());
+//! let candidate = Candidate { origin: "the example".to_owned(), evidence };
+//! let demand = Demand {
+//!     keys: vec![key.public()],
+//!     asked: Some("r.example/app:1".parse()?),
+//!     ..Demand::default()
+//! };
+//! assert_eq!(verify(&image, &candidate, &demand)?.image(), image);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod attest;
 pub mod bundle;

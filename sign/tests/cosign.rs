@@ -14,11 +14,7 @@ use support::registry::{Scene, keys, run};
 const PASSPHRASE: &str = "correct horse";
 
 fn possible() -> bool {
-    let possible = Scene::possible() && Command::new("cosign").arg("version").output().is_ok();
-    if !possible {
-        println!("skipped: needs docker-registry and cosign");
-    }
-    possible
+    Scene::possible() && requires::program("cosign").is_some()
 }
 
 fn cosign(scene: &Scene, arguments: &[&str]) -> Result<String, String> {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use base64::Engine as _;
@@ -22,11 +22,7 @@ struct OpenSsl(TempDir);
 
 impl OpenSsl {
     fn new() -> Option<OpenSsl> {
-        if Path::new("/usr/bin/openssl").exists() {
-            return Some(OpenSsl(tempfile::tempdir().unwrap()));
-        }
-        println!("skipped: needs openssl");
-        None
+        requires::program("openssl").map(|_| OpenSsl(tempfile::tempdir().unwrap()))
     }
 
     fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
@@ -36,7 +32,7 @@ impl OpenSsl {
     }
 
     fn run(&self, arguments: &[&str]) -> Option<Vec<u8>> {
-        let mut command = Command::new("/usr/bin/openssl");
+        let mut command = Command::new("openssl");
         let output = command.args(arguments).current_dir(&self.0).output().unwrap();
         output.status.success().then_some(output.stdout)
     }

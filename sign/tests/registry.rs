@@ -13,7 +13,6 @@ use transport::{Gate as _, Source as _};
 #[tokio::test]
 async fn signatures_are_kept_beside_the_image() {
     if !Scene::possible() {
-        println!("skipped: needs docker-registry");
         return;
     }
     let scene = Scene::set().await;
@@ -37,7 +36,6 @@ async fn signatures_are_kept_beside_the_image() {
 #[tokio::test]
 async fn a_policy_guards_the_repository() {
     if !Scene::possible() {
-        println!("skipped: needs docker-registry");
         return;
     }
     let scene = Scene::set().await;

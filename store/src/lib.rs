@@ -31,6 +31,21 @@
 //!
 //! [`Layout`] is a plain OCI image layout directory; [`Store`] shares its blob format. [`Incoming`]
 //! is a file that appears whole or not at all, for whoever keeps files on a disk.
+//!
+//! ```
+//! use image::{Descriptor, Document, Manifest, MediaType};
+//!
+//! let directory = tempfile::tempdir()?;
+//! let layout = store::Layout::create(&directory.path().join("layout"))?;
+//! let config = Descriptor::of(MediaType::OCI_CONFIG, b"{}");
+//! let manifest = Manifest::new(MediaType::OCI_MANIFEST, config, Vec::new());
+//! let manifest = Document::write(MediaType::OCI_MANIFEST, manifest);
+//! layout.insert(b"{}")?;
+//! layout.insert(manifest.bytes())?;
+//! layout.publish(Some("app:1"), manifest.descriptor())?;
+//! assert_eq!(layout.names()?, ["app:1"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod blob;
 mod catalog;

@@ -3,6 +3,16 @@
 //! A [`Task`] is what every long operation of the product is given. Through it the user hears
 //! (output, warnings, progress), and through it the user stops the work. Counters are sampled by
 //! the observer, only transitions are sent: metering a byte stream costs one relaxed addition.
+//!
+//! ```
+//! use std::io::Read as _;
+//!
+//! let task = task::Task::silent();
+//! let mut source = task.reading(&b"content"[..]);
+//! task.canceller().cancel();
+//! let error = source.read_to_end(&mut Vec::new()).unwrap_err();
+//! assert!(task::Cancelled::is_in(&error));
+//! ```
 
 mod event;
 mod fault;

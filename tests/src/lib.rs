@@ -98,24 +98,7 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// Whether a program is installed; says so when it is not.
-pub fn peer(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
-    if found.is_none() {
-        eprintln!("skipped: {name} is not installed");
-    }
-    found
-}
-
-/// Whether this test runs as root; says so when it does not.
-pub fn root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: needs root");
-    }
-    root
-}
+pub use requires::{cannot, program as peer, root};
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {

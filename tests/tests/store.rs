@@ -295,7 +295,7 @@ fn a_copy_to_a_layout_is_read_by_others_and_shares_bytes_where_the_disk_can() {
     if reflinks(bench.path()) {
         assert!(took < noise.len() as u64 / 2, "{took} bytes of a disk that can share them");
     } else {
-        eprintln!("skipped: the file system cannot share bytes");
+        e2e::cannot("the file system cannot share bytes");
     }
 }
 

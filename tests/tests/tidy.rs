@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("sign", 5),
     ("builder", 5),
     ("cli", 6),
+    ("tests/requires", 0),
     ("bench", 7),
 ];
 
@@ -36,13 +37,18 @@ fn root() -> PathBuf {
 
 /// The `[dependencies]` of one crate (not the dev-dependencies).
 fn dependencies(package: &str) -> Vec<String> {
+    listed(package, "[dependencies]")
+}
+
+/// What stands in one section of a crate's manifest.
+fn listed(package: &str, section: &str) -> Vec<String> {
     let path = root().join(package).join("Cargo.toml");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut inside = false;
     let mut names = Vec::new();
     for line in text.lines().map(str::trim) {
         if line.starts_with('[') {
-            inside = line == "[dependencies]";
+            inside = line == section;
         } else if inside && !line.is_empty() && !line.starts_with('#') {
             let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
             names.push(name.to_owned());
@@ -52,7 +58,11 @@ fn dependencies(package: &str) -> Vec<String> {
 }
 
 fn sources(package: &str) -> Vec<(PathBuf, String)> {
-    let files = walkdir::WalkDir::new(root().join(package).join("src")).sort_by_file_name();
+    sources_below(&root().join(package).join("src"))
+}
+
+fn sources_below(directory: &Path) -> Vec<(PathBuf, String)> {
+    let files = walkdir::WalkDir::new(directory).sort_by_file_name();
     let files = files.into_iter().map(|entry| entry.expect("a readable source tree"));
     let rust = files.filter(|entry| entry.path().extension().is_some_and(|e| e == "rs"));
     rust.map(|entry| {
@@ -126,6 +136,69 @@ fn no_test_is_ignored_and_no_stub_is_left() {
             for word in ["#[ignore", "todo!(", "unimplemented!("] {
                 assert!(!text.contains(word), "{} has {word}", path.display());
             }
+        }
+    }
+}
+
+/// Whether a text names a crate: as a path, or in an import.
+fn names(text: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name).any(|(at, _)| {
+        let rest = &text[at + name.len()..];
+        !text[..at].ends_with(is_word)
+            && ["::", ";", " as ", "!"].iter().any(|next| rest.starts_with(next))
+    })
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let packages = FLOORS.iter().map(|(package, _)| *package).chain(["tests"]);
+    let mut unused = Vec::new();
+    for package in packages {
+        let all: Vec<_> = ["src", "tests", "examples"]
+            .iter()
+            .map(|part| root().join(package).join(part))
+            .filter(|directory| directory.is_dir())
+            .flat_map(|directory| sources_below(&directory))
+            .collect();
+        let library = if package == "tests" { all.clone() } else { sources(package) };
+        for (section, files) in [("[dependencies]", &library), ("[dev-dependencies]", &all)] {
+            for name in listed(package, section) {
+                let ident = name.replace('-', "_");
+                if !files.iter().any(|(_, text)| names(text, &ident)) {
+                    unused.push(format!("{package}: {name} of {section}"));
+                }
+            }
+        }
+    }
+    assert!(unused.is_empty(), "declared and not used: {unused:#?}");
+}
+
+/// What cargo knows of every package that is built for Linux, without the workspace's own.
+fn packages() -> Vec<serde_json::Value> {
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version=1", "--locked", "--offline"]);
+    cargo.args(["--filter-platform", "x86_64-unknown-linux-gnu"]).current_dir(root());
+    let output = cargo.output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut all: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let serde_json::Value::Array(packages) = all["packages"].take() else { panic!("no packages") };
+    packages.into_iter().filter(|package| !package["source"].is_null()).collect()
+}
+
+#[test]
+fn no_dependency_needs_a_newer_rust_than_we_say() {
+    let number = |text: &str| -> Vec<u32> {
+        let parts = text.split('.').map(|part| part.parse().expect("a version"));
+        parts.chain([0; 3]).take(3).collect()
+    };
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("the workspace");
+    let ours = manifest.split("rust-version = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let ours = ours.expect("a rust-version");
+    for package in packages() {
+        if let Some(theirs) = package["rust_version"].as_str() {
+            let name = &package["name"];
+            assert!(number(theirs) <= number(ours), "{name} needs Rust {theirs}, we say {ours}");
         }
     }
 }

@@ -4,6 +4,28 @@
 //! are all a rooted graph of descriptors; [`copy`] carries such a graph from one to the other.
 //! Nothing becomes content unverified: a source gives [`Unverified`] bytes, a sink takes a
 //! [`Blob`], and the only way from one to the other is [`Unverified::verify`].
+//!
+//! ```
+//! use image::{Document, Manifest, MediaType};
+//! use task::Task;
+//! use transport::at::Memory;
+//! use transport::{CopyOptions, Open, copy};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let (here, there) = (Memory::new(), Memory::new());
+//! let config = here.insert(MediaType::OCI_CONFIG, &b"{}"[..]);
+//! let manifest = Manifest::new(MediaType::OCI_MANIFEST, config, Vec::new());
+//! let manifest = Document::write(MediaType::OCI_MANIFEST, manifest);
+//! let root = here.insert(MediaType::OCI_MANIFEST, manifest.bytes().clone());
+//! here.name("app:1", &root);
+//!
+//! let (source, sink) = (here.image("app:1"), there.image("copy:1"));
+//! let copied = copy(&source, &sink, &Open, &CopyOptions::default(), &Task::silent()).await?;
+//! assert_eq!(there.named("copy:1"), Some(copied));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod at;
 mod attach;

@@ -14,9 +14,6 @@ use crate::at::{Form, Memory, Registry, StoreImage};
 use crate::suite::{Ended, Ends, all, check_place, read_all, samples, store_at};
 use crate::*;
 
-const REGISTRY: &str = "/usr/bin/docker-registry";
-const SKOPEO: &str = "/usr/bin/skopeo";
-
 struct Server {
     child: Child,
     address: String,
@@ -33,10 +30,7 @@ impl Drop for Server {
 impl Server {
     /// Starts a registry; `None` (said on stderr) where there is none to start.
     fn start() -> Option<Server> {
-        if !Path::new(REGISTRY).exists() {
-            eprintln!("skipped: needs {REGISTRY}");
-            return None;
-        }
+        let registry = requires::program("docker-registry")?;
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
@@ -46,7 +40,7 @@ impl Server {
         );
         let path = directory.path().join("config.yml");
         std::fs::write(&path, config).unwrap();
-        let mut child = Command::new(REGISTRY)
+        let mut child = Command::new(registry)
             .arg("serve")
             .arg(&path)
             .stdout(Stdio::null())
@@ -78,11 +72,8 @@ fn client() -> Client {
 
 /// Runs skopeo; `None` (said on stderr) where there is none.
 fn skopeo(arguments: &[&str]) -> Option<String> {
-    if !Path::new(SKOPEO).exists() {
-        eprintln!("skipped: needs {SKOPEO}");
-        return None;
-    }
-    let output = Command::new(SKOPEO).arg("--insecure-policy").args(arguments).output().unwrap();
+    let skopeo = requires::program("skopeo")?;
+    let output = Command::new(skopeo).arg("--insecure-policy").args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "skopeo {}: {said}", arguments.join(" "));
     Some(String::from_utf8(output.stdout).unwrap())

@@ -317,12 +317,10 @@ mod tests {
     /// A key file of `ssh-keygen`; `None` without the program.
     fn keygen(dir: &Path, kind: &[&str]) -> Option<PathBuf> {
         let path = dir.join(kind.concat());
-        let mut command = std::process::Command::new("ssh-keygen");
+        let mut command = std::process::Command::new(requires::program("ssh-keygen")?);
         command.args(["-q", "-N", "", "-C", "me", "-f"]).arg(&path).args(kind);
-        match command.status() {
-            Ok(status) if status.success() => Some(path),
-            _ => None,
-        }
+        assert!(command.status().unwrap().success(), "{kind:?}");
+        Some(path)
     }
 
     #[test]
@@ -335,10 +333,7 @@ mod tests {
             &["-t", "ecdsa", "-b", "256"],
         ];
         for kind in kinds {
-            let Some(path) = keygen(dir.path(), kind) else {
-                println!("skipped: needs ssh-keygen");
-                return;
-            };
+            let Some(path) = keygen(dir.path(), kind) else { return };
             let public = std::fs::read_to_string(path.with_extension("pub")).unwrap_or_else(|_| {
                 std::fs::read_to_string(format!("{}.pub", path.display())).unwrap()
             });

@@ -79,11 +79,7 @@ pub fn path(root: &Root) -> PathBuf {
 }
 
 pub fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
+    requires::root()
 }
 
 /// An archive made by hand.

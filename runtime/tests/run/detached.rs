@@ -72,17 +72,11 @@ fn the_end_waits_for_who_started_it() {
     let dir = tempfile::tempdir().unwrap();
     let streams = Streams { attached: true, ..Streams::default() };
     launch(&root, dir.path(), "echo short; exit 3", streams).unwrap();
-    // The program has ended long before anybody attaches.
-    let state = runtime::state(dir.path()).unwrap();
-    let process = format!("/proc/{}/stat", state.pid);
-    let ended = || {
-        let stat = std::fs::read_to_string(&process).unwrap_or_default();
-        stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
-    };
-    while !ended() {
+    // The program has ended, and its monitor has collected it, before anybody attaches.
+    let process = format!("/proc/{}", runtime::state(dir.path()).unwrap().pid);
+    while Path::new(&process).exists() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    std::thread::sleep(Duration::from_millis(100));
     let (attached, text) = shown(
         |streams| runtime::attach_streams(dir.path(), &options(false), streams, &Task::silent()),
         "",

@@ -21,7 +21,7 @@ fn limited(line: &str, spec: &ContainerSpec) -> Option<(ExitStatus, String)> {
     match root.try_run(&with_shell(line, spec)) {
         Err(error @ Error::Limit { .. }) => {
             assert!(!real_root(), "{}", describe(&error));
-            println!("skipped: {}", describe(&error));
+            requires::cannot(&describe(&error));
             None
         }
         other => Some(other.unwrap()),

@@ -24,19 +24,25 @@ fn main() -> ExitCode {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let identity = runtime::Identity::default();
     if let Err(error) = runtime::become_root(&identity) {
-        println!("skipped: {error}");
+        requires::cannot(&error.to_string());
         return ExitCode::SUCCESS;
     }
     let as_user = std::env::var_os("AS_USER").is_some();
-    let (mut passed, mut failed, mut filtered) = (0, 0, 0);
+    let (mut passed, mut failed, mut ignored, mut filtered) = (0, 0, 0, 0);
     for (name, case) in all().copied() {
         if filter.as_ref().is_some_and(|filter| !name.contains(filter.as_str())) {
             filtered += 1;
             continue;
         }
+        let before = requires::ignored();
         let good = catch_unwind(AssertUnwindSafe(case)).is_ok();
-        println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
-        if good { passed += 1 } else { failed += 1 }
+        let (word, count) = match (good, requires::ignored() > before) {
+            (false, _) => ("FAILED", &mut failed),
+            (true, true) => ("ignored", &mut ignored),
+            (true, false) => ("ok", &mut passed),
+        };
+        println!("test {name} ... {word}");
+        *count += 1;
     }
     if support::real_root() && !as_user {
         for subordinate in [true, false] {
@@ -47,7 +53,7 @@ fn main() -> ExitCode {
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!(
-        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {filtered} filtered out"
+        "\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; {filtered} filtered out"
     );
     ExitCode::from(u8::from(failed > 0))
 }

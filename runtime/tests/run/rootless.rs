@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::Command;
 
 /// An account that every machine has.
@@ -11,8 +10,7 @@ const NOBODY: u32 = 65_534;
 /// Runs the whole program again as an ordinary user, if this one is root. Gives whether all is well.
 pub(crate) fn again(subordinate: bool) -> bool {
     let name = if subordinate { "with subordinate ids" } else { "with a single id" };
-    if subordinate && !Path::new("/usr/bin/newuidmap").exists() {
-        println!("skipped: newuidmap is not installed");
+    if subordinate && requires::program("newuidmap").is_none() {
         return true;
     }
     println!("\nas an ordinary user {name}:");
@@ -50,7 +48,7 @@ pub(crate) fn again(subordinate: bool) -> bool {
     match command.status() {
         Ok(status) => status.success(),
         Err(error) => {
-            println!("skipped: cannot become an ordinary user: {error}");
+            requires::cannot(&format!("becoming an ordinary user: {error}"));
             true
         }
     }

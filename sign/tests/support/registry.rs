@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use image::{Descriptor, Reference};
@@ -17,8 +17,6 @@ use task::Task;
 use tempfile::TempDir;
 use transport::at::Registry;
 use transport::{Sink as _, Unverified};
-
-const PROGRAM: &str = "/usr/bin/docker-registry";
 
 /// A registry that runs until this is dropped, a directory for files beside it, and an image.
 pub(crate) struct Scene {
@@ -39,7 +37,7 @@ impl Drop for Scene {
 impl Scene {
     /// Whether Debian's registry is installed.
     pub(crate) fn possible() -> bool {
-        Path::new(PROGRAM).exists()
+        requires::program("docker-registry").is_some()
     }
 
     /// Starts a registry and puts an image into it as `team/app:1`.
@@ -54,7 +52,7 @@ impl Scene {
              storage: {{filesystem: {{rootdirectory: {storage}}}}}\n"
         );
         std::fs::write(&config, text).unwrap();
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();

@@ -159,9 +159,5 @@ pub(crate) fn listing(store: &Store, place: &str) -> Vec<String> {
 
 /// Whether tests can mount; says so where they cannot.
 pub(crate) fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
+    requires::root()
 }

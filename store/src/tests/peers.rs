@@ -7,19 +7,16 @@ use task::Task;
 use super::{Sample, digest};
 use crate::Layout;
 
-fn run(command: &mut Command) -> Option<Vec<u8>> {
-    match command.output() {
-        Err(_) => None,
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{command:?}: {said}");
-            Some(output.stdout)
-        }
-    }
+fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    output.stdout
 }
 
 #[test]
 fn skopeo_reads_our_layouts_and_we_read_its() {
+    let Some(_) = requires::program("skopeo") else { return };
     let directory = super::directory();
     let layout = Layout::create(&directory.path().join("ours")).unwrap();
     let sample = Sample::new("peer", &[super::layers::archive(&[("etc/", ""), ("etc/x", "1")])]);
@@ -28,15 +25,12 @@ fn skopeo_reads_our_layouts_and_we_read_its() {
     }
     layout.publish(Some("app:1"), sample.root()).unwrap();
     let ours = format!("oci:{}:app:1", layout.path().display());
-    let Some(raw) = run(Command::new("skopeo").args(["inspect", "--raw", &ours])) else {
-        println!("skipped: needs skopeo");
-        return;
-    };
+    let raw = run(Command::new("skopeo").args(["inspect", "--raw", &ours]));
     assert_eq!(raw, &sample.manifest.bytes()[..]);
     let theirs = directory.path().join("theirs");
     let target = format!("oci:{}:copied", theirs.display());
     let policy = ["--insecure-policy", "copy"];
-    run(Command::new("skopeo").args(policy).args([&ours, &target])).unwrap();
+    run(Command::new("skopeo").args(policy).args([&ours, &target]));
     let theirs = Layout::open(&theirs).unwrap();
     assert_eq!(theirs.names().unwrap(), ["copied"]);
     let root = theirs.resolve("copied").unwrap().unwrap();
@@ -49,7 +43,7 @@ fn skopeo_reads_our_layouts_and_we_read_its() {
     theirs.publish(Some("mine"), sample.root()).unwrap();
     let target = format!("oci:{}:back", layout.path().display());
     let source = format!("oci:{}:mine", theirs.path().display());
-    run(Command::new("skopeo").args(policy).args([&source, &target])).unwrap();
+    run(Command::new("skopeo").args(policy).args([&source, &target]));
     assert_eq!(layout.names().unwrap(), ["app:1", "back"]);
     assert!(layout.contains(digest("nothing")).is_ok_and(|there| !there));
 
@@ -66,25 +60,20 @@ fn skopeo_reads_our_layouts_and_we_read_its() {
 
 #[test]
 fn what_buildah_writes_is_unpacked() {
-    if !super::is_root() {
-        return;
-    }
+    let (true, Some(_)) = (super::is_root(), requires::program("buildah")) else { return };
     let directory = super::directory();
     let path = |name: &str| directory.path().join(name).display().to_string();
     let buildah = |args: &[&str]| {
         let mut command = Command::new("buildah");
         command.args(["--root", &path("root"), "--runroot", &path("run")]);
         command.args(["--storage-driver", "vfs"]).args(args);
-        run(&mut command).map(|out| String::from_utf8(out).unwrap().trim().to_owned())
+        String::from_utf8(run(&mut command)).unwrap().trim().to_owned()
     };
     std::fs::write(path("file"), "made by buildah").unwrap();
-    let Some(container) = buildah(&["from", "scratch"]) else {
-        println!("skipped: needs buildah");
-        return;
-    };
-    buildah(&["copy", &container, &path("file"), "/etc/file"]).unwrap();
+    let container = buildah(&["from", "scratch"]);
+    buildah(&["copy", &container, &path("file"), "/etc/file"]);
     let target = format!("oci:{}:app:1", path("layout"));
-    buildah(&["commit", "--rm", &container, &target]).unwrap();
+    buildah(&["commit", "--rm", &container, &target]);
 
     let layout = Layout::open(&directory.path().join("layout")).unwrap();
     let root = layout.resolve("app:1").unwrap().unwrap();
