@@ -1,7 +1,7 @@
 //! A container that lives no longer than the process that started it.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
@@ -10,6 +10,7 @@ use oci_spec::runtime::Spec;
 use task::{Cancelled, Task};
 
 use crate::stage::{self, Answer, Answers, Config, Role, Started};
+use crate::streams::{Carrier, Theirs};
 use crate::{Error, Result, cgroup, seccomp, sys, userns};
 
 /// What to run: a runtime-spec document and the root file system it runs in.
@@ -21,27 +22,21 @@ pub struct Bundle {
     pub rootfs: OwnedFd,
 }
 
-/// Where a container's standard streams go.
+/// Where the bytes of a container's standard streams come from and go to. The container itself has
+/// pipes or a terminal of its own, never the files named here.
 #[derive(Debug, Default)]
 pub enum Stdio {
-    /// Those of this process.
+    /// The streams of this process.
     #[default]
     Inherit,
+    /// Nothing to read; the outputs of this process.
+    Outputs,
     /// Nothing to read, output is dropped.
     Null,
     /// Nothing to read; both outputs go to the task's output.
     Capture,
     /// Nothing to read; both outputs are captured, input comes from this file.
     CaptureFrom(File),
-    /// Three files.
-    File {
-        /// Standard input; nothing if not given.
-        input: Option<File>,
-        /// Standard output.
-        output: File,
-        /// Standard error; the same as the output if not given.
-        error: Option<File>,
-    },
     /// A new terminal of this size; [`Container::take_terminal`] gives our end of it.
     Terminal {
         /// Rows.
@@ -115,7 +110,7 @@ pub struct Container {
     answers: Answers,
     started: Started,
     terminal: Option<OwnedFd>,
-    output: Vec<OwnedFd>,
+    carrier: Carrier,
     /// The end was seen; nothing is left to be killed.
     ended: bool,
 }
@@ -130,10 +125,9 @@ impl Container {
             Stdio::Terminal { rows, columns } => Some((rows, columns)),
             _ => None,
         };
-        let (streams, output) = match stdio {
-            Stdio::Terminal { .. } => (Vec::new(), Vec::new()),
-            other => other.open().map_err(Error::system("opening", "the standard streams"))?,
-        };
+        let opened = stdio.open().map_err(Error::system("opening", "the standard streams"))?;
+        let (streams, carrier) =
+            opened.map_or_else(Default::default, |(theirs, carrier)| (Vec::from(theirs), carrier));
         let rootfs = bundle.rootfs;
         let (config, filter) = configure(bundle.spec, options, terminal, Role::Supervise)?;
         let mut fds: Vec<BorrowedFd<'_>> = vec![rootfs.as_fd()];
@@ -147,7 +141,7 @@ impl Container {
             answers,
             started: Started::default(),
             terminal: None,
-            output,
+            carrier,
             ended: false,
         };
         match answer {
@@ -210,13 +204,9 @@ impl Container {
         let _hook = task.on_cancel(move || {
             let _ = send(&line, Signal::KILL);
         });
-        let output = std::mem::take(&mut self.output);
-        let answer = std::thread::scope(|scope| {
-            for pipe in output {
-                scope.spawn(move || pump(File::from(pipe), task));
-            }
-            self.answers.next()
-        });
+        let carrier = std::mem::take(&mut self.carrier);
+        let answer = carrier.carry(task, || self.answers.next());
+        let answer = answer.map_err(Error::system("making", "a pipe"))?;
         match answer {
             Some((Answer::Exited(status), _)) => {
                 self.finish();
@@ -269,19 +259,6 @@ fn send(mut line: &UnixStream, signal: Signal) -> io::Result<()> {
     line.write_all(&[number])
 }
 
-/// Passes one stream on to the task until it ends.
-fn pump(mut pipe: File, task: &Task) {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match pipe.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(count) => task.output(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
-        }
-    }
-}
-
 /// What a stage is told, and the system call filter.
 pub(crate) fn configure(
     mut spec: Spec,
@@ -316,13 +293,15 @@ pub(crate) fn configure(
         None => [].into(),
     };
     let listening = if owners { seccomp::NEW_LISTENER } else { 0 };
+    let user_namespace = crate::in_user_namespace();
     let config = Config {
+        scopes: crate::init::scopes(&spec, user_namespace),
         spec,
         id: options.id.clone(),
         init: options.init,
         filter_flags: profile.as_ref().map_or(0, seccomp::flags) | listening,
         owners,
-        user_namespace: crate::in_user_namespace(),
+        user_namespace,
         terminal,
         role,
     };
@@ -330,35 +309,22 @@ pub(crate) fn configure(
 }
 
 impl Stdio {
-    /// The three streams for the container, and our ends of the captured ones.
-    fn open(self) -> io::Result<(Vec<OwnedFd>, Vec<OwnedFd>)> {
-        let null = || File::options().read(true).write(true).open("/dev/null");
-        let captured = |input: File| -> io::Result<_> {
-            let (out, out_theirs) = io::pipe()?;
-            let (error, error_theirs) = io::pipe()?;
-            let theirs = vec![input.into(), out_theirs.into(), error_theirs.into()];
-            Ok((theirs, vec![out.into(), error.into()]))
+    /// The three streams for the container, and what carries their bytes; nothing for a terminal.
+    fn open(self) -> io::Result<Option<(Theirs, Carrier)>> {
+        let input = || io::stdin().as_fd().try_clone_to_owned();
+        let files = |input: Option<OwnedFd>| {
+            let output = io::stdout().as_fd().try_clone_to_owned()?;
+            let error = io::stderr().as_fd().try_clone_to_owned()?;
+            Carrier::to_files(input, output, error)
         };
         match self {
-            Stdio::Inherit => {
-                let streams = [
-                    io::stdin().as_fd().try_clone_to_owned()?,
-                    io::stdout().as_fd().try_clone_to_owned()?,
-                    io::stderr().as_fd().try_clone_to_owned()?,
-                ];
-                Ok((streams.into(), Vec::new()))
-            }
-            Stdio::Null | Stdio::Terminal { .. } => {
-                let null = OwnedFd::from(null()?);
-                Ok((vec![null.try_clone()?, null.try_clone()?, null], Vec::new()))
-            }
-            Stdio::Capture => captured(null()?),
-            Stdio::CaptureFrom(input) => captured(input),
-            Stdio::File { input, output, error } => {
-                let input = input.map_or_else(null, Ok)?;
-                let error = error.map_or_else(|| output.try_clone(), Ok)?;
-                Ok((vec![input.into(), output.into(), error.into()], Vec::new()))
-            }
+            Stdio::Terminal { .. } => return Ok(None),
+            Stdio::Inherit => files(Some(input()?)),
+            Stdio::Outputs => files(None),
+            Stdio::Null => Carrier::null(),
+            Stdio::Capture => Carrier::to_task(None),
+            Stdio::CaptureFrom(input) => Carrier::to_task(Some(input.into())),
         }
+        .map(Some)
     }
 }

@@ -26,6 +26,7 @@ mod init;
 mod seccomp;
 mod spec;
 mod stage;
+mod streams;
 mod sys;
 mod terminal;
 mod userns;
@@ -39,6 +40,7 @@ pub use error::{Error, Result};
 pub use init::init;
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
+pub use seccomp::SeccompProfile;
 pub use spec::{
     ContainerSpec, Device, Dns, Files, Isolation, Lifecycle, Limits, MachineFiles, Mount,
     Namespace, Network, NetworkFiles, NetworkSpec, Overlay, ProcessSpec, Propagation, Seccomp,

@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) owners: bool,
     /// Whether we are not in the initial user namespace.
     pub(crate) user_namespace: bool,
+    /// Scopes of the Landlock domain the container gets; none if 0.
+    pub(crate) scopes: u64,
     /// Rows and columns of the terminal.
     pub(crate) terminal: Option<(u16, u16)>,
     /// What the stage is to become.

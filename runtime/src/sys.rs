@@ -47,8 +47,11 @@ pub(crate) enum Side {
     Child,
 }
 
-/// Makes a new process. The caller must have no other threads, so that the child may run any code.
-pub(crate) fn fork(clone: &Clone<'_>) -> io::Result<Side> {
+/// Makes a new process.
+///
+/// # Safety
+/// This process has no other threads, so that the child may run any code.
+pub(crate) unsafe fn fork(clone: &Clone<'_>) -> io::Result<Side> {
     #[repr(C, align(8))]
     #[derive(Default)]
     struct Args {
@@ -88,10 +91,12 @@ pub(crate) fn fork(clone: &Clone<'_>) -> io::Result<Side> {
     Ok(Side::Parent { pid: pid as u32, pidfd })
 }
 
-/// Makes a child by the oldest means, which every system call filter allows; 0 in the child. The
-/// caller must have no other threads.
-pub(crate) fn plain_fork() -> io::Result<u32> {
-    // SAFETY: this process has one thread, so the child may run any code.
+/// Makes a child by the oldest means, which every system call filter allows; 0 in the child.
+///
+/// # Safety
+/// This process has no other threads, so that the child may run any code.
+pub(crate) unsafe fn plain_fork() -> io::Result<u32> {
+    // SAFETY: the caller promises that this process has one thread.
     check_int(unsafe { libc::fork() }).map(|pid| pid as u32)
 }
 
@@ -382,4 +387,80 @@ pub(crate) fn receive_fds(
         }
     }
     Ok((message.bytes, fds))
+}
+
+/// `LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET`
+pub(crate) const SCOPE_ABSTRACT_SOCKETS: u64 = 1;
+/// `LANDLOCK_SCOPE_SIGNAL`
+pub(crate) const SCOPE_SIGNALS: u64 = 2;
+
+/// Which version of Landlock the kernel has: scopes came with 6. 0 where there is none.
+pub(crate) fn landlock_version() -> libc::c_long {
+    // SAFETY: LANDLOCK_CREATE_RULESET_VERSION (1) takes no attributes.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, 1u32) }.max(0)
+}
+
+/// Puts this process, and those it makes from now on, in a Landlock domain of their own with
+/// these scopes. What is in it can neither look into processes outside of it.
+pub(crate) fn landlock_scope(scopes: u64) -> io::Result<()> {
+    let attributes = [0u64, 0, scopes];
+    let size = std::mem::size_of_val(&attributes);
+    // SAFETY: the attributes are three numbers in the layout of `landlock_ruleset_attr`.
+    let rules = check(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size, 0u32)
+    })?;
+    // SAFETY: the kernel has just given us this descriptor.
+    let rules = unsafe { OwnedFd::from_raw_fd(rules as RawFd) };
+    // SAFETY: a live descriptor and a number.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0u32) })
+        .map(drop)
+}
+
+/// One instruction of a program of the kernel's newer machine.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BpfInstruction {
+    pub(crate) code: u8,
+    /// The one written in the low half, the one read in the high half.
+    pub(crate) registers: u8,
+    pub(crate) offset: i16,
+    pub(crate) immediate: i32,
+}
+
+/// Loads a program that decides about devices.
+pub(crate) fn bpf_load_device_program(program: &[BpfInstruction]) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        rest: [u64; 4],
+    }
+    let load = Load {
+        kind: 15, // BPF_PROG_TYPE_CGROUP_DEVICE
+        count: u32::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        instructions: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        rest: [0; 4],
+    };
+    let size = std::mem::size_of::<Load>();
+    // SAFETY: BPF_PROG_LOAD (5) reads the instructions and the license, which live across the call.
+    let fd = check(unsafe { libc::syscall(libc::SYS_bpf, 5, &raw const load, size) })?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Attaches such a program to a cgroup of the unified tree, beside those it has.
+pub(crate) fn bpf_attach_device_program(
+    program: &OwnedFd,
+    cgroup: BorrowedFd<'_>,
+) -> io::Result<()> {
+    const DEVICES: u32 = 6; // BPF_CGROUP_DEVICE
+    const BESIDE: u32 = 2; // BPF_F_ALLOW_MULTI
+    let (cgroup, program) = (cgroup.as_raw_fd() as u32, program.as_raw_fd() as u32);
+    let attach = [cgroup, program, DEVICES, BESIDE, 0];
+    let size = std::mem::size_of_val(&attach);
+    // SAFETY: BPF_PROG_ATTACH (8) reads these numbers.
+    check(unsafe { libc::syscall(libc::SYS_bpf, 8, attach.as_ptr(), size) }).map(drop)
 }

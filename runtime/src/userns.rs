@@ -192,7 +192,8 @@ fn enter(maps: &Maps, uid: u32, gid: u32) -> Result<()> {
     let (mut answer, report) = io::pipe().map_err(system("making a pipe"))?;
     let child = match maps {
         Maps::Single => None,
-        maps => match sys::plain_fork().map_err(system("starting a helper"))? {
+        // SAFETY: called by the first lines of `main`, before there is any other thread.
+        maps => match unsafe { sys::plain_fork() }.map_err(system("starting a helper"))? {
             0 => {
                 drop((go, answer));
                 help(maps, parent, wait, report)

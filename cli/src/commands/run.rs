@@ -218,7 +218,7 @@ impl Run {
         let id = random_id()?;
         let (spec, document) = self.spec(image, &root, &id, active.dir())?;
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };
-        let stdio = if self.interactive { Stdio::Inherit } else { without_input()? };
+        let stdio = if self.interactive { Stdio::Inherit } else { Stdio::Outputs };
         let options = StartOptions { id, init: spec.process.init, owners: runtime::single_id() };
         let container = Container::start(bundle, stdio, &options).map_err(start_failure)?;
         let forwarding = forward_signals(container.pid());
@@ -365,19 +365,6 @@ fn check_volumes(image: &Image) -> Result<(), Failure> {
             format!("the image declares the volume {volume:?}, which is not an absolute path"),
         )),
     }
-}
-
-/// Standard output and error are ours, standard input is empty.
-fn without_input() -> Result<Stdio, Failure> {
-    let duplicate = |stream: &dyn std::os::fd::AsFd| {
-        let fd = stream.as_fd().try_clone_to_owned();
-        fd.map(File::from).map_err(|error| Failure::io("duplicating a standard stream", &error))
-    };
-    Ok(Stdio::File {
-        input: None,
-        output: duplicate(&std::io::stdout())?,
-        error: Some(duplicate(&std::io::stderr())?),
-    })
 }
 
 /// The user databases of the image, each at most 16 MiB.

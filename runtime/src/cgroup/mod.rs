@@ -1,8 +1,10 @@
 //! Limits: the container's own cgroup, in any of the three forms the kernel's trees come in.
 //!
-//! A container without limits has no cgroup of its own: its processes end with its pid namespace,
-//! and moving a process between cgroups costs more than everything else in its start.
+//! A container without limits, and without a parent that was asked for, has no cgroup of its own:
+//! its processes end with its pid namespace or its supervisor, and moving a process between cgroups
+//! costs more than everything else in its start.
 
+mod devices;
 mod limits;
 mod place;
 
@@ -14,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::stage::{Config, Doing, Failure, Reason, Step};
+pub(crate) use devices::all as all_devices;
 use limits::{Limits, Setting};
 use place::Hierarchy;
 pub(crate) use place::hierarchies;
@@ -43,23 +46,77 @@ fn limit(controller: &str, reason: impl Into<String>) -> Failure {
     }
 }
 
-impl Cgroup {
-    /// Makes the cgroup that the limits of the spec need; none if there are none.
-    pub(crate) fn create(config: &Config) -> Step<Option<Cgroup>> {
+/// What is handled like a controller: the older trees have one of this name, the unified one a
+/// program in the kernel.
+const DEVICES: &str = "devices";
+
+/// What is wanted of a container's cgroup.
+struct Wanted<'a> {
+    limits: Limits,
+    devices: Option<Vec<devices::Rule>>,
+    parent: Option<&'a Path>,
+    name: String,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(config: &'a Config) -> Wanted<'a> {
         let linux = config.spec.linux().as_ref();
-        let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) else {
-            return Ok(None);
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        let devices = match config.user_namespace {
+            // Only root of the machine may set rules.
+            true => None,
+            false => devices::enforced(&config.spec, false),
         };
-        let limits = Limits::new(resources);
-        if limits.is_empty() {
+        Wanted {
+            limits: resources.map(Limits::new).unwrap_or_default(),
+            devices,
+            parent: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            name: format!("{PREFIX}{}", config.id),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.limits.is_empty() && self.devices.is_none() && self.parent.is_none()
+    }
+
+    /// Which controllers are wanted in which of the older trees, and which in the unified one.
+    fn spread<'t>(
+        &self,
+        trees: &'t [Hierarchy],
+    ) -> (Vec<(&'t Hierarchy, Vec<&'static str>)>, Vec<&'static str>) {
+        let older = || trees.iter().filter(|tree| !tree.unified);
+        let (mut legacy, mut unified) = (Vec::<(&Hierarchy, Vec<&str>)>::new(), Vec::new());
+        if self.parent.is_some() {
+            legacy.extend(older().map(|tree| (tree, Vec::new())));
+        }
+        let devices = self.devices.is_some().then_some(DEVICES);
+        for controller in self.limits.controllers().into_iter().chain(devices) {
+            let old = older().find(|tree| tree.controllers.iter().any(|name| name == controller));
+            let Some(tree) = old else {
+                unified.push(controller);
+                continue;
+            };
+            match legacy.iter_mut().find(|(known, _)| *known == tree) {
+                Some((_, controllers)) => controllers.push(controller),
+                None => legacy.push((tree, vec![controller])),
+            }
+        }
+        (legacy, unified)
+    }
+}
+
+impl Cgroup {
+    /// Makes the cgroup that the limits of the spec and its devices need, and in every tree the one
+    /// below the parent it names; none if nothing of this is asked for.
+    pub(crate) fn create(config: &Config) -> Step<Option<Cgroup>> {
+        let wanted = Wanted::new(config);
+        if wanted.is_empty() {
             return Ok(None);
         }
         let read = |path: &str| fs::read_to_string(path).doing("reading", path);
         let trees = place::find(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?);
-        let parent = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let name = format!("{PREFIX}{}", config.id);
         let mut cgroup = Cgroup { unified: None, legacy: Vec::new() };
-        let made = cgroup.make(&limits, &trees, parent, &name);
+        let made = cgroup.make(&wanted, &trees);
         if let Err(failure) = made {
             cgroup.remove();
             return Err(failure);
@@ -67,52 +124,73 @@ impl Cgroup {
         Ok(Some(cgroup))
     }
 
-    fn make(
-        &mut self,
-        limits: &Limits,
-        trees: &[Hierarchy],
-        parent: Option<&Path>,
-        name: &str,
-    ) -> Step {
-        let mut unified = Vec::new();
-        let mut legacy: Vec<(&Hierarchy, Vec<&str>)> = Vec::new();
-        for controller in limits.controllers() {
-            let old =
-                trees.iter().find(|tree| tree.controllers.iter().any(|name| name == controller));
-            match old {
-                None => unified.push(controller),
-                Some(tree) => match legacy.iter_mut().find(|(known, _)| *known == tree) {
-                    Some((_, controllers)) => controllers.push(controller),
-                    None => legacy.push((tree, vec![controller])),
-                },
-            }
-        }
+    fn make(&mut self, wanted: &Wanted<'_>, trees: &[Hierarchy]) -> Step {
+        let (legacy, unified) = wanted.spread(trees);
         for (tree, controllers) in legacy {
-            let directory = base(tree, parent).join(name);
-            let held = claim(&directory)
-                .map_err(|error| limit(controllers[0], refusal(&directory, &error)))?;
-            self.legacy.push((directory.clone(), held));
-            if controllers.contains(&"cpuset") {
-                inherit_cpuset(&directory)?;
-            }
-            let settings = limits.legacy();
-            write_all(
-                &directory,
-                settings.iter().filter(|one| controllers.contains(&one.controller)),
-            )?;
-        }
-        if unified.is_empty() {
-            return Ok(());
+            self.make_legacy(wanted, tree, &controllers)?;
         }
         let tree = trees.iter().find(|tree| tree.unified);
-        let tree =
-            tree.ok_or_else(|| limit(unified[0], "this machine has no such cgroup controller"))?;
-        let directory = delegated(tree, &unified, parent)?.join(name);
-        let held =
-            claim(&directory).map_err(|error| limit(unified[0], refusal(&directory, &error)))?;
+        match (tree, unified.first()) {
+            (None, Some(controller)) => {
+                Err(limit(controller, "this machine has no such cgroup controller"))
+            }
+            (None, None) => Ok(()),
+            (Some(tree), _) => self.make_unified(wanted, tree, &unified),
+        }
+    }
+
+    fn make_legacy(&mut self, wanted: &Wanted<'_>, tree: &Hierarchy, controllers: &[&str]) -> Step {
+        let directory = base(tree, wanted.parent).join(&wanted.name);
+        let name = controllers.first().copied().unwrap_or("cgroup parent");
+        if tree.controllers.iter().any(|name| name == "cpuset") {
+            let parent = directory.parent().unwrap_or(&directory);
+            fs::create_dir_all(parent).map_err(|error| limit(name, refusal(parent, &error)))?;
+            inherit_cpusets(&tree.top, parent)?;
+        }
+        let held = claim(&directory).map_err(|error| limit(name, refusal(&directory, &error)))?;
+        self.legacy.push((directory.clone(), held));
+        if tree.controllers.iter().any(|name| name == "cpuset") {
+            inherit_cpusets(&tree.top, &directory)?;
+        }
+        let settings = wanted.limits.legacy();
+        let own = settings.iter().filter(|one| controllers.contains(&one.controller));
+        write_all(&directory, own)?;
+        match &wanted.devices {
+            Some(rules) if controllers.contains(&DEVICES) => {
+                devices::write_legacy(&directory, rules)
+                    .map_err(|error| limit(DEVICES, format!("cannot set the rules: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn make_unified(
+        &mut self,
+        wanted: &Wanted<'_>,
+        tree: &Hierarchy,
+        controllers: &[&str],
+    ) -> Step {
+        let asks = controllers.contains(&DEVICES);
+        let controllers: Vec<&str> =
+            controllers.iter().filter(|name| **name != DEVICES).copied().collect();
+        if controllers.is_empty() && !asks && wanted.parent.is_none() {
+            return Ok(());
+        }
+        let name = controllers.first().copied().unwrap_or("cgroup parent");
+        let parent = match wanted.parent {
+            Some(_) => given(tree, &controllers, wanted.parent)?,
+            None if controllers.is_empty() => tree.own.clone(),
+            None => delegated(tree, &controllers)?,
+        };
+        let directory = parent.join(&wanted.name);
+        let held = claim(&directory).map_err(|error| limit(name, refusal(&directory, &error)))?;
+        if let (Some(rules), true) = (&wanted.devices, asks) {
+            devices::attach(held.as_fd(), rules)
+                .map_err(|error| limit(DEVICES, format!("cannot set the rules: {error}")))?;
+        }
         self.unified = Some((directory.clone(), held));
-        let settings = limits.unified();
-        write_all(&directory, settings.iter().filter(|one| unified.contains(&one.controller)))
+        let settings = wanted.limits.unified();
+        write_all(&directory, settings.iter().filter(|one| controllers.contains(&one.controller)))
     }
 
     /// The directory a new process can be made in at once.
@@ -128,15 +206,15 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Kills every process in it.
+    /// Kills every process in it and below.
     pub(crate) fn kill(&self) {
         if let Some((directory, _)) = &self.unified
             && fs::write(directory.join("cgroup.kill"), "1").is_ok()
         {
             return;
         }
-        for directory in self.directories().iter().take(1) {
-            let Ok(pids) = fs::read_to_string(directory.join("cgroup.procs")) else { return };
+        for directory in self.directories().iter().take(1).flat_map(|top| with_children(top)) {
+            let pids = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
             for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
                 if let Some(pid) = rustix::process::Pid::from_raw(pid) {
                     // Gone already is as good.
@@ -168,11 +246,12 @@ impl Cgroup {
     }
 }
 
-/// Removes cgroup directories, waiting a little for their last processes.
+/// Removes cgroup directories with those the container made in them, waiting a little for their
+/// last processes.
 pub(crate) fn remove(directories: &[PathBuf]) {
-    for directory in directories {
+    for directory in directories.iter().flat_map(|top| with_children(top)) {
         for _ in 0..PATIENCE {
-            match fs::remove_dir(directory) {
+            match fs::remove_dir(&directory) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -180,6 +259,21 @@ pub(crate) fn remove(directories: &[PathBuf]) {
             }
         }
     }
+}
+
+/// A cgroup and all below it, the deepest first.
+fn with_children(top: &Path) -> Vec<PathBuf> {
+    let mut all = vec![top.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = all.get(next) {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let below: Vec<PathBuf> = below.map(|entry| entry.path()).collect();
+        all.extend(below);
+        next += 1;
+    }
+    all.reverse();
+    all
 }
 
 /// The directory below which a container's cgroup goes.
@@ -216,8 +310,10 @@ fn sweep(parent: &Path) {
             && let Ok(abandoned) = fs::File::open(entry.path())
             && abandoned.try_lock().is_ok()
         {
-            // Not empty yet, or swept by another, is as good.
-            let _ = fs::remove_dir(entry.path());
+            for directory in with_children(&entry.path()) {
+                // Not empty yet, or swept by another, is as good.
+                let _ = fs::remove_dir(directory);
+            }
         }
     }
 }
@@ -250,26 +346,50 @@ fn write_all<'a>(directory: &Path, settings: impl Iterator<Item = &'a Setting>) 
     Ok(())
 }
 
-/// A new cpuset of the older kind is empty, and takes no process before it has cpus and nodes.
-fn inherit_cpuset(directory: &Path) -> Step {
-    let above = directory.parent().unwrap_or(directory);
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let value = fs::read_to_string(above.join(file)).doing("reading", above.join(file))?;
-        fs::write(directory.join(file), value.trim()).doing("writing", directory.join(file))?;
+/// A new cpuset of the older kind is empty, and takes no process before it has cpus and nodes: those
+/// of the one above it. From the top down to `directory`.
+fn inherit_cpusets(top: &Path, directory: &Path) -> Step {
+    let mut path: Vec<&Path> =
+        directory.ancestors().take_while(|one| *one != top && one.starts_with(top)).collect();
+    path.reverse();
+    for one in path {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let own = one.join(file);
+            if !fs::read_to_string(&own).doing("reading", &own)?.trim().is_empty() {
+                continue;
+            }
+            let above = one.parent().unwrap_or(top).join(file);
+            let value = fs::read_to_string(&above).doing("reading", &above)?;
+            fs::write(&own, value.trim()).doing("writing", &own)?;
+        }
     }
     Ok(())
+}
+
+/// The directory of the unified tree that was asked for, with the controllers handed down to it
+/// from the top.
+fn given(tree: &Hierarchy, needed: &[&str], parent: Option<&Path>) -> Step<PathBuf> {
+    let directory = base(tree, parent);
+    let name = needed.first().copied().unwrap_or("cgroup parent");
+    fs::create_dir_all(&directory).map_err(|error| limit(name, refusal(&directory, &error)))?;
+    if needed.is_empty() {
+        return Ok(directory);
+    }
+    let mut path: Vec<&Path> =
+        directory.ancestors().take_while(|one| one.starts_with(&tree.top)).collect();
+    path.reverse();
+    for one in path {
+        hand_down(one, needed).map_err(|why| limit(&needed.join(", "), why))?;
+    }
+    Ok(directory)
 }
 
 /// The nearest directory of the unified tree, from this process's own upwards, below which the
 /// controllers can be had. Only a directory without processes of its own, or the very top, can
 /// hand controllers down.
-fn delegated(tree: &Hierarchy, needed: &[&str], parent: Option<&Path>) -> Step<PathBuf> {
-    let start = base(tree, parent);
-    if parent.is_some() {
-        make_directory(&start).map_err(|error| limit(needed[0], refusal(&start, &error)))?;
-    }
+fn delegated(tree: &Hierarchy, needed: &[&str]) -> Step<PathBuf> {
     let mut reason = format!("{} has no such cgroup controller", tree.top.display());
-    for directory in start.ancestors().take_while(|directory| directory.starts_with(&tree.top)) {
+    for directory in tree.own.ancestors().take_while(|directory| directory.starts_with(&tree.top)) {
         match hand_down(directory, needed) {
             Ok(()) => return Ok(directory.to_owned()),
             Err(why) => reason = why,

@@ -7,12 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use task::Task;
 
 use super::wire::{self, Frames, Kind, Request};
 use super::{AttachOptions, Attached, Status, state};
 use crate::stage::{Answer, Answers};
+use crate::streams::{Carrier, Theirs, is_readable, write_all};
 use crate::terminal::{DetachKeys, Pressed, Raw, Signals, size};
 use crate::{Error, Exec, ExitStatus, Result, Signal, sys};
 
@@ -64,20 +65,6 @@ fn wait_ready(
         input: input.is_some() && any(2),
         terminal: terminal.is_some() && any(2 + with_input),
     }
-}
-
-fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(fd, bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) => {
-                poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None)?;
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
 }
 
 /// See [`super::attach`].
@@ -214,17 +201,16 @@ pub(super) fn exec(
 ) -> Result<Attached> {
     let socket = connect(dir)?;
     let _hook = cut_on_cancel(&socket, task)?;
-    let null = File::options().read(true).write(true).open("/dev/null");
-    let null = null.map_err(Error::system("opening", "/dev/null"))?;
-    let fds: Vec<BorrowedFd<'_>> = match (exec.terminal, exec.detach) {
-        (Some(_), _) => Vec::new(),
-        (None, true) => vec![null.as_fd(); 3],
-        (None, false) if exec.interactive => streams.to_vec(),
-        (None, false) => vec![null.as_fd(), streams[1], streams[2]],
+    let opened = pipes(exec, streams).map_err(Error::system("opening", "the standard streams"))?;
+    let (theirs, carrier) = match opened {
+        Some((theirs, carrier)) => (Vec::from(theirs), carrier),
+        None => Default::default(),
     };
+    let fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
     let mut request = serde_json::to_vec(&Request::Exec(Box::new(exec.clone()))).map_err(lost)?;
     request.push(b'\n');
     sys::send_fds(&socket, &request, &fds).map_err(lost)?;
+    drop(theirs);
     let mut answers = Answers::new(socket);
     let (answer, terminal) = answers.next().ok_or(Error::Lost { process: "exec stage" })?;
     match answer {
@@ -234,7 +220,22 @@ pub(super) fn exec(
         Answer::Started(_) => {}
     }
     let options = AttachOptions { input: exec.interactive, ..options.clone() };
-    converse(&mut answers, terminal.as_ref(), &options, streams, task)
+    carrier
+        .carry(task, || converse(&mut answers, terminal.as_ref(), &options, streams, task))
+        .map_err(Error::system("making", "a pipe"))?
+}
+
+/// Pipes for a program that has no terminal.
+fn pipes(exec: &Exec, streams: Streams3<'_>) -> io::Result<Option<(Theirs, Carrier)>> {
+    match (exec.terminal, exec.detach) {
+        (Some(_), _) => Ok(None),
+        (None, true) => Carrier::null().map(Some),
+        (None, false) => {
+            let copy = |stream: usize| streams[stream].try_clone_to_owned();
+            let input = exec.interactive.then(|| copy(0)).transpose()?;
+            Carrier::to_files(input, copy(1)?, copy(2)?).map(Some)
+        }
+    }
 }
 
 /// Stays with a program that a stage watches: passes its terminal, if any, and signals, until it
@@ -278,10 +279,7 @@ pub(crate) fn converse(
         if ready.line {
             let answer = answers.next();
             while let (true, Some(terminal)) = (reading, terminal) {
-                let mut fds = [PollFd::new(terminal, PollFlags::IN)];
-                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-                reading = poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
-                    && show(terminal, streams[1]);
+                reading = is_readable(terminal.as_fd()) && show(terminal, streams[1]);
             }
             return match answer {
                 Some((Answer::Exited(status), _)) => Ok(Attached::Exited(status)),

@@ -48,7 +48,8 @@ fn join_for(given: &mut Given, container: &OwnedFd, client: &UnixStream) -> Step
     enter_cgroups(cgroups)?;
     sys::setns(container.as_fd(), namespaces(config)).doing("joining", "the container")?;
     let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
-    match sys::fork(&sys::Clone::default()).doing("starting", "the program")? {
+    // SAFETY: a stage has one thread.
+    match unsafe { sys::fork(&sys::Clone::default()) }.doing("starting", "the program")? {
         Side::Child => {
             drop(ours);
             let failure = match become_program(config, exec, given, stdio, proc.as_fd(), &theirs) {
@@ -125,7 +126,7 @@ fn become_program(
         terminal = Some(ours);
     }
     init::join_keyring(&config.id)?;
-    init::streams(&stdio)?;
+    init::streams(&stdio, process.user().uid())?;
     let filter: &[sys::Instruction] = if exec.privileged { &[] } else { &given.filter };
     init::run_program(Program {
         process: &process,

@@ -70,7 +70,8 @@ struct Monitor {
 /// Becomes the monitor of a container; returns after the container's end.
 pub(crate) fn monitor(mut given: Given) -> Step {
     // The starter waits for its child at once; the monitor itself is nobody's.
-    if sys::plain_fork().doing("starting", "the monitor")? != 0 {
+    // SAFETY: a stage has one thread.
+    if unsafe { sys::plain_fork() }.doing("starting", "the monitor")? != 0 {
         sys::exit(0);
     }
     rustix::process::setsid().doing("starting", "a session")?;
@@ -395,6 +396,7 @@ impl Monitor {
             filter_flags: ours.filter_flags,
             owners: false,
             user_namespace: ours.user_namespace,
+            scopes: 0,
             terminal: exec.terminal,
             role: Role::Join {
                 exec,

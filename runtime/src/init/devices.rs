@@ -52,9 +52,7 @@ fn own_dev(spec: &Spec) -> bool {
 
 /// Whether device nodes work wherever they are: only where the spec allows all devices.
 pub(super) fn unrestricted(spec: &Spec) -> bool {
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-    rules.iter().any(|rule| rule.allow() && rule.major().is_none() && rule.minor().is_none())
+    crate::cgroup::all_devices(spec)
 }
 
 /// The host's devices, for a user namespace, where no nodes can be made.

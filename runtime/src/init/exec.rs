@@ -87,7 +87,7 @@ fn set_up(launch: Launch<'_>) -> Step<Never> {
         .doing("making working directory", process.cwd())?;
     filesystem::protect(config, entered.root.as_fd())?;
     join_keyring(&config.id)?;
-    streams(&stdio)?;
+    streams(&stdio, process.user().uid())?;
     let program = Program {
         process,
         filter: (&given.filter, config.filter_flags),
@@ -123,11 +123,15 @@ pub(crate) fn die_with_parent() -> Step {
         .doing("binding to", "the supervisor")
 }
 
-/// Makes these the standard streams.
-pub(crate) fn streams(stdio: &[Option<OwnedFd>; 3]) -> Step {
+/// Makes these the standard streams. Pipes become those of the user, who may then open them by
+/// name (`/dev/stdout`); one that cannot be given is still good by its descriptor.
+pub(crate) fn streams(stdio: &[Option<OwnedFd>; 3], user: u32) -> Step {
     for (number, stream) in (0..).zip(stdio) {
-        if let Some(stream) = stream {
-            sys::dup_to(stream.as_fd(), number).doing("setting", "the standard streams")?;
+        let Some(stream) = stream else { continue };
+        sys::dup_to(stream.as_fd(), number).doing("setting", "the standard streams")?;
+        let stat = rustix::fs::fstat(stream).doing("looking at", "the standard streams")?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_fifo() && stat.st_uid != user {
+            let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(user)), None);
         }
     }
     Ok(())

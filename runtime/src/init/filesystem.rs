@@ -13,6 +13,9 @@ use super::tree::{self, Make};
 use crate::stage::{Config, Doing, Failure, Step};
 use crate::{cgroup, sys};
 
+/// `PROC_SUPER_MAGIC`
+const PROC_MAGIC: i64 = 0x9fa0;
+
 /// What comes from the host's file system, opened before the container leaves it.
 #[derive(Debug)]
 pub(crate) struct Sources {
@@ -89,7 +92,7 @@ pub(crate) fn enter(config: &Config, mut sources: Sources) -> Step<Entered> {
         // Where no procfs can be made the machine's is given to the container.
         let given = proc.is_none() && mount.destination() == Path::new("/proc");
         if let (Some("proc" | "bind"), Made::One(fd)) = (mount.typ().as_deref(), &one)
-            && (given || mount.typ().as_deref() == Some("proc"))
+            && (mount.typ().as_deref() == Some("proc") || given && is_proc(fd))
         {
             proc = Some(fd.try_clone().doing("opening", "/proc")?);
         }
@@ -120,6 +123,11 @@ pub(crate) fn enter(config: &Config, mut sources: Sources) -> Step<Entered> {
     }
     devices::fill(&config.spec, root, &nodes)?;
     Ok(Entered { root: sources.rootfs, proc })
+}
+
+/// Whether it is the kernel's own, and not a directory that someone mounts in its place.
+fn is_proc(fd: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == PROC_MAGIC)
 }
 
 fn make(mount: &Mount, bind: Option<OwnedFd>, options: Options, sources: &Sources) -> Step<Made> {

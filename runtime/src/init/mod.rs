@@ -1,5 +1,6 @@
 //! Inside a stage: from the supervisor's first instruction to the user's program.
 
+mod borders;
 mod credentials;
 mod devices;
 mod exec;
@@ -11,6 +12,7 @@ mod reaper;
 mod supervisor;
 mod tree;
 
+pub(crate) use borders::scopes;
 pub(crate) use credentials::CAPABILITIES;
 pub(crate) use devices::terminal;
 pub(crate) use exec::{

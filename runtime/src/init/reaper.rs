@@ -32,7 +32,8 @@ fn mask(how: libc::c_int, full: bool) -> libc::sigset_t {
 /// the program ends, and ends with its code.
 pub(crate) fn split() -> Step {
     let all = mask(libc::SIG_SETMASK, true);
-    match sys::plain_fork().doing("starting", "the program below pid 1")? {
+    // SAFETY: the first process of a container has one thread.
+    match unsafe { sys::plain_fork() }.doing("starting", "the program below pid 1")? {
         0 => {
             let own = rustix::process::setpgid(None, None);
             // With a terminal, the program is in its foreground.

@@ -5,11 +5,12 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use oci_spec::runtime::LinuxNamespaceType;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitIdOptions, WaitIdStatus, waitid};
 
 use super::exec::Launch;
-use super::{filesystem, namespaces};
+use super::{borders, filesystem, namespaces};
 use crate::cgroup::Cgroup;
 use crate::stage::{self, Answer, Doing, Failure, Given, Started, Step};
 use crate::sys::{self, Side};
@@ -24,6 +25,9 @@ pub(crate) struct Running {
     /// Where the filter asks about owners.
     listener: Option<OwnedFd>,
     pub(crate) cgroup: Option<Cgroup>,
+    /// Whether what it leaves behind becomes ours, and ends with it: it has no pid namespace whose
+    /// end is that of everything in it.
+    adopts: bool,
 }
 
 /// Makes the container and waits until its program runs.
@@ -38,7 +42,12 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
     let linux = given.config.spec.linux().as_ref();
     let linux = linux.ok_or_else(|| Failure::invalid("spec", "it has no linux section"))?;
     let namespaces = namespaces::plan(linux)?;
+    let adopts = borders::shares(&given.config.spec, LinuxNamespaceType::Pid);
     let sources = filesystem::open_sources(&given.config, rootfs)?;
+    borders::close(given.config.scopes)?;
+    if adopts {
+        borders::adopt()?;
+    }
     let cgroup = Cgroup::create(&given.config)?;
     let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
     namespaces.enter_pid()?;
@@ -46,7 +55,8 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
         namespaces: namespaces.flags,
         cgroup: cgroup.as_ref().and_then(Cgroup::unified),
     };
-    let forked = sys::fork(&clone);
+    // SAFETY: a stage has one thread; that of the owners comes later.
+    let forked = unsafe { sys::fork(&clone) };
     let forked = match forked {
         Err(error) => {
             cgroup.iter().for_each(Cgroup::remove);
@@ -62,7 +72,8 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
         }
         Side::Parent { pid, pidfd } => {
             drop((theirs, stdio, sources));
-            let mut running = Running { pid, pidfd, terminal: None, listener: None, cgroup };
+            let mut running =
+                Running { pid, pidfd, terminal: None, listener: None, cgroup, adopts };
             let ready = namespaces.map_ids(pid, &ours).and_then(|()| wait_ready(&ours));
             match ready {
                 Ok(mut fds) => {
@@ -105,7 +116,7 @@ pub(crate) fn wait_ready(mut report: &UnixStream) -> Step<Vec<OwnedFd>> {
 impl Running {
     /// A program that joined a container.
     pub(crate) fn joined(pid: u32, pidfd: OwnedFd) -> Running {
-        Running { pid, pidfd, terminal: None, listener: None, cgroup: None }
+        Running { pid, pidfd, terminal: None, listener: None, cgroup: None, adopts: false }
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> std::io::Result<()> {
@@ -135,6 +146,9 @@ pub(crate) fn ended(running: &Running) -> ExitStatus {
             }
         }
     };
+    if running.adopts {
+        borders::end_adopted();
+    }
     let Some(cgroup) = &running.cgroup else { return status };
     cgroup.kill();
     let out_of_memory = !status.success() && cgroup.out_of_memory();

@@ -42,9 +42,8 @@ struct Convention {
 }
 
 fn convention(arch: Arch) -> Option<Convention> {
-    let native =
-        if cfg!(target_arch = "aarch64") { Arch::ScmpArchAarch64 } else { Arch::ScmpArchX86_64 };
-    let (audit, bit, names) = match if arch == Arch::ScmpArchNative { native } else { arch } {
+    let arch = if arch == Arch::ScmpArchNative { super::native() } else { arch };
+    let (audit, bit, names) = match arch {
         Arch::ScmpArchX86_64 => (0xc000_003e, 0, tables::X86_64),
         Arch::ScmpArchX32 => (0xc000_003e, X32_BIT, tables::X32),
         Arch::ScmpArchX86 => (0x4000_0003, 0, tables::X86),

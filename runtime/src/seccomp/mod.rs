@@ -6,17 +6,36 @@
 //! out there.
 
 mod compile;
-mod default;
+mod profile;
 mod tables;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::{Arch, LinuxSeccomp};
 
 use crate::Result;
 use crate::sys::Instruction;
 
-pub(crate) use default::default_profile;
+pub use profile::SeccompProfile;
+
+/// The calling convention of this program.
+pub(crate) fn native() -> Arch {
+    if cfg!(target_arch = "aarch64") { Arch::ScmpArchAarch64 } else { Arch::ScmpArchX86_64 }
+}
+
+/// The rules of a profile, or of the default one, for a container with these capabilities.
+pub(crate) fn resolve(
+    profile: Option<&SeccompProfile>,
+    capabilities: &BTreeSet<&str>,
+) -> Result<LinuxSeccomp> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let machine = profile::Machine { capabilities, kernel: profile::kernel(&release)? };
+    match profile {
+        Some(profile) => profile.resolve(&machine),
+        None => SeccompProfile::standard()?.resolve(&machine),
+    }
+}
 
 /// How many compiled profiles are remembered.
 const MEMORY: usize = 8;
@@ -110,5 +129,7 @@ pub(crate) fn flags(profile: &LinuxSeccomp) -> u32 {
     })
 }
 
+#[cfg(all(test, target_arch = "x86_64"))]
+mod kernel_tests;
 #[cfg(test)]
 mod tests;

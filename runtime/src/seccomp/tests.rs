@@ -40,7 +40,7 @@ fn interpret(program: &[Instruction], arch: u32, number: u32, args: [u64; 6]) ->
 }
 
 fn default_program(capabilities: &[&str]) -> Vec<Instruction> {
-    let profile = default_profile(&capabilities.iter().copied().collect()).unwrap();
+    let profile = resolve(None, &capabilities.iter().copied().collect()).unwrap();
     compile(&profile, false).unwrap()
 }
 
@@ -79,6 +79,14 @@ fn default_profile_on_every_convention() {
     check("socket inet", X86_64, 41, 2, ALLOW, ALLOW);
     check("socket vsock", X86_64, 41, 40, EPERM, EPERM);
     check("socket vsock, junk above", X86_64, 41, 0x1_0000_0028, EPERM, EPERM);
+    check("socket alg", X86_64, 41, 38, EPERM, EPERM);
+    check("socket alg, junk above", X86_64, 41, 0x1_0000_0026, EPERM, EPERM);
+    check("socket between the two", X86_64, 41, 39, ALLOW, ALLOW);
+    check("socket alg on x32", X86_64, X32 | 41, 38, EPERM, EPERM);
+    check("socket inet on x86", X86, 359, 2, ALLOW, ALLOW);
+    check("socket vsock on x86", X86, 359, 40, EPERM, EPERM);
+    check("socket alg on x86", X86, 359, 38, EPERM, EPERM);
+    check("the multiplexer of sockets on x86", X86, 102, 1, EPERM, EPERM);
     check("socket inet, junk above", X86_64, 41, 0x1_0000_0002, ALLOW, ALLOW);
     check("socket vsock on x32", X86_64, X32 | 41, u64::MAX << 32 | 40, EPERM, EPERM);
     check("a call of tomorrow", X86_64, 600, 0, ENOSYS, ENOSYS);
@@ -96,7 +104,7 @@ fn default_profile_on_every_convention() {
 #[test]
 fn every_number_gets_the_answer_of_its_rule() {
     let program = default_program(&[]);
-    let profile = default_profile(&std::collections::BTreeSet::new()).unwrap();
+    let profile: LinuxSeccomp = resolve(None, &BTreeSet::new()).unwrap();
     let rules = profile.syscalls().clone().unwrap();
     for (name, number) in tables::X86_64 {
         let simple = rules.iter().find(|rule| rule.names().iter().any(|known| known == name));
@@ -199,7 +207,7 @@ fn what_cannot_be_compiled_is_refused() {
 
 #[test]
 fn a_profile_is_compiled_once() {
-    let profile: LinuxSeccomp = default_profile(&std::collections::BTreeSet::new()).unwrap();
+    let profile: LinuxSeccomp = resolve(None, &BTreeSet::new()).unwrap();
     let (first, second) = (compiled(&profile).unwrap(), compiled(&profile).unwrap());
     assert!(Arc::ptr_eq(&first, &second));
     assert!(first.len() < 2000, "{}", first.len());

@@ -53,8 +53,8 @@ pub(super) fn linux(spec: &ContainerSpec, capabilities: &BTreeSet<&str>) -> Resu
     let profile = match spec.isolation.seccomp.as_ref().unwrap_or(&Seccomp::Default) {
         Seccomp::Unconfined => None,
         Seccomp::Default if spec.isolation.privileged => None,
-        Seccomp::Default => Some(seccomp::default_profile(capabilities)?),
-        Seccomp::Profile(profile) => Some((**profile).clone()),
+        Seccomp::Default => Some(seccomp::resolve(None, capabilities)?),
+        Seccomp::Profile(profile) => Some(seccomp::resolve(Some(profile), capabilities)?),
     };
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(spec)?)

@@ -11,8 +11,8 @@ pub(crate) mod users;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    LinuxSeccomp, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec,
-    SpecBuilder, UserBuilder,
+    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
 };
 use serde::{Deserialize, Serialize};
 use task::Cause;
@@ -23,6 +23,7 @@ pub use container_spec::{
 };
 pub use network_files::{MachineFiles, NetworkFiles};
 
+use crate::seccomp::SeccompProfile;
 use crate::{Error, Result};
 
 /// Where programs are looked for when the image does not say.
@@ -59,7 +60,7 @@ pub enum Seccomp {
     /// Every one.
     Unconfined,
     /// What this profile says.
-    Profile(Box<LinuxSeccomp>),
+    Profile(Box<SeccompProfile>),
 }
 
 /// How mounts made on one side of a bind mount reach the other.

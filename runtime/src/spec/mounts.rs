@@ -26,22 +26,44 @@ fn mount(
     )
 }
 
-/// All mounts, in order.
+/// All mounts: parents before what is below them, whatever they come from; what is equally deep
+/// stays in the order given. A mount of the user takes the place of our own there and below.
 pub(super) fn mounts(spec: &ContainerSpec) -> Result<Vec<OciMount>> {
+    let mut wanted = spec.files.mounts.iter().map(own).collect::<Result<Vec<_>>>()?;
+    // Where a device node cannot be made, the host's stands in for it.
+    for device in spec.isolation.devices.iter().filter(|_| spec.isolation.user_namespace) {
+        wanted.push(mount(
+            &device.target,
+            "bind",
+            &device.source,
+            &["bind", "dev", "nosuid", "noexec"],
+        )?);
+    }
+    let mut list = standard(spec)?;
+    list.retain(|ours| {
+        !wanted.iter().any(|theirs| ours.destination().starts_with(theirs.destination()))
+    });
+    list.append(&mut wanted);
+    parents_first(&mut list);
+    Ok(list)
+}
+
+/// Sorts mounts so that none covers one below it that came earlier.
+fn parents_first(list: &mut [OciMount]) {
+    list.sort_by_key(|mount| mount.destination().components().count());
+}
+
+/// What every container has.
+fn standard(spec: &ContainerSpec) -> Result<Vec<OciMount>> {
     let safe = ["nosuid", "noexec", "nodev"];
     let shm = format!("size={}", spec.limits.shm_size.unwrap_or(SHM_SIZE));
-    let mut list = Vec::new();
-    list.push(mount("/proc", "proc", "proc", &safe)?);
+    let mut list = vec![proc(spec)?];
     let dev = ["nosuid", "strictatime", "mode=755", "size=65536k"];
     list.push(mount("/dev", "tmpfs", "tmpfs", &dev)?);
     let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
     list.push(mount("/dev/pts", "devpts", "devpts", &pts)?);
-    list.push(mount(
-        "/dev/shm",
-        "tmpfs",
-        "shm",
-        &["nosuid", "noexec", "nodev", "mode=1777", &shm],
-    )?);
+    let shm = ["nosuid", "noexec", "nodev", "mode=1777", &shm];
+    list.push(mount("/dev/shm", "tmpfs", "shm", &shm)?);
     // A file system of queues is that of the ipc namespace it is made in.
     if spec.isolation.host_ipc() && spec.isolation.user_namespace && !spec.isolation.chroot {
         let options = ["rbind", "nosuid", "noexec", "nodev"];
@@ -54,31 +76,21 @@ pub(super) fn mounts(spec: &ContainerSpec) -> Result<Vec<OciMount>> {
     let own_network = spec.network.mode() != Network::Host;
     if spec.isolation.chroot || spec.isolation.user_namespace && !own_network {
         list.push(mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "rro"])?);
-    } else {
-        list.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access])?);
-        list.push(mount(
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", "relatime", access],
-        )?);
+        return Ok(list);
     }
-    if spec.isolation.host_pid() && (spec.isolation.user_namespace || spec.isolation.chroot) {
-        list[0] = mount("/proc", "bind", "/proc", &["rbind", "nosuid", "noexec", "nodev"])?;
-    }
-    for wanted in &spec.files.mounts {
-        list.push(own(wanted)?);
-    }
-    // Where a device node cannot be made, the host's stands in for it.
-    for device in spec.isolation.devices.iter().filter(|_| spec.isolation.user_namespace) {
-        list.push(mount(
-            &device.target,
-            "bind",
-            &device.source,
-            &["bind", "dev", "nosuid", "noexec"],
-        )?);
-    }
+    list.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access])?);
+    let cgroup = ["nosuid", "noexec", "nodev", "relatime", access];
+    list.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &cgroup)?);
     Ok(list)
+}
+
+/// The container's procfs; the machine's where it shows the machine's processes and none can be
+/// made.
+fn proc(spec: &ContainerSpec) -> Result<OciMount> {
+    if spec.isolation.host_pid() && (spec.isolation.user_namespace || spec.isolation.chroot) {
+        return mount("/proc", "bind", "/proc", &["rbind", "nosuid", "noexec", "nodev"]);
+    }
+    mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])
 }
 
 fn own(wanted: &Mount) -> Result<OciMount> {

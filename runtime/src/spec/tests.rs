@@ -171,3 +171,59 @@ fn limits_are_those_asked_for() {
     assert_eq!(resources.cpu().as_ref().unwrap().quota(), Some(150_000));
     assert_eq!(resources.pids().unwrap().limit(), -1);
 }
+
+fn binds(pairs: &[(&str, &str)]) -> Vec<Mount> {
+    let bind = |(source, target): &(&str, &str)| Mount::Bind {
+        source: source.into(),
+        target: target.into(),
+        read_only: false,
+        recursive: true,
+        propagation: Propagation::Private,
+    };
+    pairs.iter().map(bind).collect()
+}
+
+fn targets(overrides: &Overrides) -> Vec<(String, String)> {
+    let text = |path: &std::path::Path| path.display().to_string();
+    let spec = made(&config(), overrides).unwrap();
+    let mounts = spec.mounts().clone().unwrap();
+    let pair = |mount: &oci_spec::runtime::Mount| {
+        (text(mount.destination()), mount.source().as_deref().map(text).unwrap_or_default())
+    };
+    mounts.iter().map(pair).collect()
+}
+
+#[test]
+fn mounts_come_after_their_parents() {
+    let given = [("/1", "/m/f/deep"), ("/2", "/m//f/"), ("/3", "/m"), ("/4", "/a"), ("/5", "/m/f")];
+    let mut mounts = binds(&given);
+    mounts.push(Mount::Tmpfs { target: "/a/b".into(), options: Vec::new() });
+    mounts.extend(binds(&[("/6", "/a/b/c")]));
+    let all = targets(&Overrides { mounts, ..Overrides::default() });
+    for (index, (target, _)) in all.iter().enumerate() {
+        let covers = |(earlier, _): &&(String, String)| {
+            std::path::Path::new(earlier).starts_with(target) && earlier != target
+        };
+        assert_eq!(all[..index].iter().find(covers), None, "{target} covers it");
+    }
+    let sources: Vec<_> = all.iter().map(|(_, source)| source.as_str()).collect();
+    let place = |source: &str| sources.iter().position(|known| *known == source).unwrap();
+    // What is equally deep stays in the order given: the later covers the earlier.
+    assert!(place("/3") < place("/4") && place("/2") < place("/5") && place("/5") < place("/1"));
+}
+
+#[test]
+fn a_mount_of_the_user_replaces_the_standard_ones_there_and_below() {
+    let standard = targets(&Overrides::default());
+    assert!(standard.iter().any(|(target, _)| target == "/dev/shm"));
+    for (own, gone) in
+        [("/dev/shm", &["/dev/shm"][..]), ("/dev", &["/dev", "/dev/pts", "/dev/shm"])]
+    {
+        let overrides = Overrides { mounts: binds(&[("/mine", own)]), ..Overrides::default() };
+        let all = targets(&overrides);
+        for (target, source) in &all {
+            assert!(source == "/mine" || !gone.contains(&target.as_str()), "{own}: {target}");
+        }
+        assert_eq!(all.iter().filter(|(target, _)| target == own).count(), 1);
+    }
+}

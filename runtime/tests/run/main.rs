@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods)] // all of it is tests
 
 mod basics;
+mod borders;
 mod detached;
 mod limits;
 mod rootless;
@@ -16,11 +17,17 @@ use std::process::ExitCode;
 type Case = (&'static str, fn());
 
 fn all() -> impl Iterator<Item = &'static Case> {
-    basics::CASES.iter().chain(limits::CASES).chain(detached::CASES)
+    let first = basics::CASES.iter().chain(borders::CASES);
+    first.chain(limits::CASES).chain(detached::CASES)
 }
 
 fn main() -> ExitCode {
     runtime::init();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [borders::CONNECT, name] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        borders::connect(name);
+        return ExitCode::SUCCESS;
+    }
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let identity = runtime::Identity::default();
     if let Err(error) = runtime::become_root(&identity) {

@@ -121,8 +121,12 @@ pub(super) fn security(options: &[String], isolation: &mut Isolation) -> Result<
 fn profile(file: &str) -> Result<Seccomp, Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::io(format!("reading seccomp profile {file}"), &error))?;
-    let profile = serde_json::from_str(&text).map_err(|error| {
-        Failure::new(Kind::Invalid, format!("reading seccomp profile {file}: {error}"))
+    let profile = runtime::SeccompProfile::parse(&text).map_err(|error| {
+        let reason = match error {
+            runtime::Error::Invalid { reason, .. } => reason,
+            other => other.to_string(),
+        };
+        Failure::new(Kind::Invalid, format!("reading seccomp profile {file}: {reason}"))
     })?;
     Ok(Seccomp::Profile(Box::new(profile)))
 }
