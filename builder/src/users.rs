@@ -1,4 +1,4 @@
-//! `user[:group]` by the image's own user databases.
+//! The image's own user databases.
 
 use std::path::Path;
 
@@ -21,60 +21,33 @@ pub(crate) fn database(root: &Root, path: &str) -> Result<Option<String>> {
     }
 }
 
-/// The user and group that `user[:group]` names. A user alone given by number brings the group
-/// of the same number, by name the group the database says.
+/// The user and group that files given to `user[:group]` get.
 ///
 /// # Errors
-/// [`Error::Invalid`] for names the image does not know and ids that cannot be meant.
+/// A name the image does not know, an id that cannot be meant.
 pub(crate) fn owner(root: &Root, text: &str) -> Result<(u32, u32)> {
-    let (user, group) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
-        None => (text, None),
-    };
-    let (uid, own_group) = match id(user)? {
-        Some(uid) => (uid, None),
-        None if user.is_empty() => (0, Some(0)),
-        None => {
-            let fields = lookup(root, "/etc/passwd", user)?;
-            let fields = fields.ok_or_else(|| unknown("user", user, "/etc/passwd"))?;
-            let number = |index: usize| fields.get(index).and_then(|text| id(text).ok().flatten());
-            let uid = number(2);
-            (uid.ok_or_else(|| unknown("user", user, "/etc/passwd"))?, number(3))
-        }
-    };
-    let gid = match group {
-        None => own_group.unwrap_or(uid),
-        Some(group) => match id(group)? {
-            Some(gid) => gid,
-            None => {
-                let fields = lookup(root, "/etc/group", group)?;
-                let gid = fields.and_then(|fields| id(fields.get(2)?).ok().flatten());
-                gid.ok_or_else(|| unknown("group", group, "/etc/group"))?
-            }
-        },
-    };
-    Ok((uid, gid))
+    let (passwd, group) = databases(root)?;
+    runtime::resolve_owner(text, &passwd, &group).map_err(|error| unknown(&error))
 }
 
-fn unknown(what: &str, name: &str, file: &str) -> Error {
-    Error::Invalid(format!("{what} {name:?} is not in {file} of the image"))
+/// The user and group a program run as `user[:group]` has.
+///
+/// # Errors
+/// As [`owner`].
+pub(crate) fn user(root: &Root, text: &str) -> Result<(u32, u32)> {
+    let (passwd, group) = databases(root)?;
+    let user = runtime::resolve_user(text, &[], &passwd, &group);
+    let user = user.map_err(|error| unknown(&error))?;
+    Ok((user.uid, user.gid))
 }
 
-fn id(text: &str) -> Result<Option<u32>> {
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Ok(None);
-    }
-    // 4294967295 means "no change" to the kernel, and would leave the owner as it is.
-    match text.parse::<u32>() {
-        Ok(id) if id != u32::MAX => Ok(Some(id)),
-        _ => Err(Error::Invalid(format!("{text} is not a user or group id"))),
-    }
+fn unknown(error: &runtime::Error) -> Error {
+    Error::Invalid(error.to_string())
 }
 
-fn lookup(root: &Root, path: &str, name: &str) -> Result<Option<Vec<String>>> {
-    let Some(text) = database(root, path)? else { return Ok(None) };
-    let line = text.lines().find(|line| line.split(':').next() == Some(name));
-    Ok(line.map(|line| line.split(':').map(str::to_owned).collect()))
+fn databases(root: &Root) -> Result<(String, String)> {
+    let read = |path| database(root, path).map(Option::unwrap_or_default);
+    Ok((read("/etc/passwd")?, read("/etc/group")?))
 }
 
 #[cfg(test)]
@@ -82,39 +55,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers_are_resolved_in_the_image() {
+    fn a_program_has_the_group_of_the_database_and_a_file_that_of_the_number() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
-        let passwd = "root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\nbad:x:z:1::/:\nodd:x:5:4294967295::/:\n";
-        std::fs::write(dir.path().join("etc/passwd"), passwd).unwrap();
-        std::fs::write(
-            dir.path().join("etc/group"),
-            "root:x:0:\nstaff:x:50:\nall:x:4294967295:\nplus:x:+5:\n",
-        )
-        .unwrap();
+        std::fs::write(dir.path().join("etc/passwd"), "app:x:1000:1001::/:/bin/sh\n").unwrap();
         let root = Root::open(dir.path()).unwrap();
-        let cases = [
-            ("0", Some((0, 0))),
-            ("7", Some((7, 7))),
-            ("7:8", Some((7, 8))),
-            ("app", Some((1000, 1001))),
-            ("app:staff", Some((1000, 50))),
-            ("app:9", Some((1000, 9))),
-            ("7:staff", Some((7, 50))),
-            (":staff", Some((0, 50))),
-            ("nobody", None),
-            ("app:nobody", None),
-            ("bad", None),
-            ("odd", Some((5, 5))),
-            ("7:all", None),
-            ("7:plus", None),
-            ("4294967295", None),
-            ("4294967296", None),
-            ("0:4294967295", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(owner(&root, text).ok(), expected, "{text}");
-        }
+        assert_eq!(user(&root, "1000").unwrap(), (1000, 1001));
+        assert_eq!(owner(&root, "1000").unwrap(), (1000, 1000));
+        assert_eq!(user(&root, "app").unwrap(), owner(&root, "app").unwrap());
+        assert_eq!(user(&root, "7").unwrap(), (7, 0));
     }
 
     #[test]

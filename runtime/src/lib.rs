@@ -41,6 +41,7 @@ pub use init::init;
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
 pub use seccomp::SeccompProfile;
+pub use spec::users::{User, resolve_owner, resolve_user};
 pub use spec::{
     ContainerSpec, Device, Dns, Files, Isolation, Lifecycle, Limits, MachineFiles, Mount,
     Namespace, Network, NetworkFiles, NetworkSpec, Overlay, ProcessSpec, Propagation, Seccomp,

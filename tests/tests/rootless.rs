@@ -261,7 +261,8 @@ const OWNERS: &str = "FROM localhost/busybox\n\
      && touch /srv/back && chown 8:8 /srv/back && chown 0:0 /srv/back && rm -r /home\n\
     RUN echo more >> /srv/data && chown 1000:77 /srv/data && chown 99:33 /srv/deep/er\n\
     USER 1000:2000\nWORKDIR /srv/work\nRUN mkdir mine && echo x > mine/file && cp -r mine /tmp/copy\n\
-    CMD [\"cat\", \"/srv/work/mine/file\"]\n";
+    USER 0\nRUN echo odd:x:12:34::/:/bin/sh >> /etc/passwd\nUSER 12\nRUN touch /tmp/odd\n\
+    USER 1000:2000\nCMD [\"cat\", \"/srv/work/mine/file\"]\n";
 
 fn owners(bench: &Bench) -> String {
     bench.write("context/Dockerfile", OWNERS);
@@ -302,6 +303,8 @@ fn a_user_without_ranges_builds_what_root_builds() {
     has("srv/back", 0, 0, 0o644);
     has("srv/work/mine/file", 1000, 2000, 0o644);
     has("srv/data", 1000, 77, 0o640);
+    // The database gives this number another group.
+    has("tmp/odd", 12, 34, 0o644);
     own.rbuild(["check"]).ok();
     assert_eq!(own.rbuild(["run", "--rm", "-u", "0", "app"]).ok().text(), "x");
     // A command that runs is still one of root's own.

@@ -155,7 +155,7 @@ fn furnish(
 ) -> Result<()> {
     let user = match (op.user.as_str(), below) {
         ("", _) | (_, None) => (0, 0),
-        (user, Some(root)) => users::owner(root, user)?,
+        (user, Some(root)) => users::user(root, user)?,
     };
     let run = &with.request.run;
     let resolv_conf = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
@@ -285,7 +285,7 @@ fn as_other(
 ) -> Result<Option<(u32, u32)>> {
     match below {
         Some(below) if with.env.single_id && !op.user.is_empty() => {
-            users::owner(below, &op.user).map(|owner| Some(owner).filter(|ids| *ids != (0, 0)))
+            users::user(below, &op.user).map(|owner| Some(owner).filter(|ids| *ids != (0, 0)))
         }
         _ => Ok(None),
     }

@@ -118,7 +118,7 @@ fn errors() {
         (
             "FROM base\nUSER nobody\nWORKDIR /x\n",
             "Dockerfile:3: WORKDIR /x",
-            "user \"nobody\" is not in /etc/passwd of the image",
+            "resolving user \"nobody\": the image has no user \"nobody\"",
         ),
     ];
     for (text, first, second) in cases {

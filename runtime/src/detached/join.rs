@@ -145,8 +145,9 @@ fn describe(base: &Process, exec: &Exec, root: BorrowedFd<'_>) -> Step<Process> 
     let mut lines = exec.env.clone().or_else(|| base.env().clone()).unwrap_or_default();
     if let Some(wanted) = &exec.user {
         let read = |path: &str| read_users(root, path).doing("reading", path);
-        let identity = users::resolve(wanted, &[], &read("/etc/passwd")?, &read("/etc/group")?)
-            .map_err(wrong)?;
+        let identity =
+            users::resolve_user(wanted, &[], &read("/etc/passwd")?, &read("/etc/group")?)
+                .map_err(wrong)?;
         let user = process.user_mut();
         user.set_uid(identity.uid);
         user.set_gid(identity.gid);

@@ -101,25 +101,28 @@ fn parent_of(pid: i32) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Network, Overrides};
+    use crate::{ContainerSpec, Namespace, Network};
 
     #[test]
     fn a_domain_for_who_shares_and_is_not_trusted() {
         const BOTH: u64 = sys::SCOPE_ABSTRACT_SOCKETS | sys::SCOPE_SIGNALS;
-        let plain = Overrides { command: vec!["x".to_owned()], ..Overrides::default() };
-        let host = Overrides { network: Network::Host, ..plain.clone() };
-        let pid = Overrides { host_pid: true, ..plain.clone() };
-        let add =
-            |name: &str, to: &Overrides| Overrides { cap_add: vec![name.to_owned()], ..to.clone() };
-        let chroot = Overrides {
-            host_ipc: true,
-            host_uts: true,
-            host_cgroup: true,
-            host_proc: true,
-            ..pid.clone()
+        let mut plain = ContainerSpec::default();
+        plain.process.command = vec!["x".to_owned()];
+        let with = |change: &dyn Fn(&mut ContainerSpec)| {
+            let mut spec = plain.clone();
+            change(&mut spec);
+            spec
         };
-        for (overrides, user_namespace, expected) in [
-            (plain, false, 0),
+        let host = with(&|spec| spec.network.mode = Some(Network::Host));
+        let pid = with(&|spec| spec.isolation.pid = Some(Namespace::Host));
+        let chroot = with(&|spec| spec.isolation.chroot = true);
+        let add = |name: &str, to: &ContainerSpec| {
+            let mut spec = to.clone();
+            spec.isolation.cap_add = vec![name.to_owned()];
+            spec
+        };
+        for (wanted, user_namespace, expected) in [
+            (plain.clone(), false, 0),
             (host.clone(), false, sys::SCOPE_ABSTRACT_SOCKETS),
             (pid.clone(), false, sys::SCOPE_ABSTRACT_SOCKETS),
             (chroot, false, BOTH),
@@ -129,8 +132,8 @@ mod tests {
             (add("SYS_ADMIN", &host), true, sys::SCOPE_ABSTRACT_SOCKETS),
         ] {
             let config = image::ContainerConfig::default();
-            let spec = crate::spec(&config, &overrides, &|_| Ok(None)).unwrap();
-            assert_eq!(scopes(&spec, user_namespace), expected, "{overrides:?}");
+            let spec = crate::spec(&config, &wanted, &|_| Ok(None)).unwrap();
+            assert_eq!(scopes(&spec, user_namespace), expected, "{wanted:?}");
         }
     }
 

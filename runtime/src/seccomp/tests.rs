@@ -86,7 +86,7 @@ fn default_profile_on_every_convention() {
     check("socket inet on x86", X86, 359, 2, ALLOW, ALLOW);
     check("socket vsock on x86", X86, 359, 40, EPERM, EPERM);
     check("socket alg on x86", X86, 359, 38, EPERM, EPERM);
-    check("the multiplexer of sockets on x86", X86, 102, 1, EPERM, EPERM);
+    check("the multiplexer of sockets on x86", X86, 102, 1, ENOSYS, ENOSYS);
     check("socket inet, junk above", X86_64, 41, 0x1_0000_0002, ALLOW, ALLOW);
     check("socket vsock on x32", X86_64, X32 | 41, u64::MAX << 32 | 40, EPERM, EPERM);
     check("a call of tomorrow", X86_64, 600, 0, ENOSYS, ENOSYS);

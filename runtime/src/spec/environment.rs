@@ -1,6 +1,6 @@
 //! The environment of the program.
 
-use super::{ContainerSpec, DEFAULT_PATH, hostname, users::Identity};
+use super::{ContainerSpec, DEFAULT_PATH, hostname, users::User};
 use crate::{Error, Result};
 
 /// `NAME=value` lines, each name once: the image's, laid over with the user's, and what every
@@ -8,7 +8,7 @@ use crate::{Error, Result};
 pub(super) fn environment(
     config: &image::ContainerConfig,
     spec: &ContainerSpec,
-    identity: &Identity,
+    identity: &User,
 ) -> Result<Vec<String>> {
     let mut lines = vec![format!("PATH={DEFAULT_PATH}")];
     if !spec.isolation.host_uts() {

@@ -148,6 +148,13 @@ fn devices(spec: &ContainerSpec) -> Result<Vec<LinuxDevice>> {
 
 fn device_rules(spec: &ContainerSpec) -> Result<Vec<LinuxDeviceCgroup>> {
     let rule = |allow| LinuxDeviceCgroupBuilder::default().allow(allow);
+    let part = |device: &&super::Device| !['r', 'w'].iter().all(|c| device.access.contains(*c));
+    let isolation = &spec.isolation;
+    if let Some(device) = isolation.devices.iter().find(part).filter(|_| isolation.user_namespace) {
+        let reason =
+            format!("{} can be given whole only: rules need root", device.source.display());
+        return Err(Error::invalid("devices", reason));
+    }
     let mut rules = vec![built(rule(spec.isolation.privileged).access("rwm").build())?];
     for device in &spec.isolation.devices {
         let kind = if device.block { LinuxDeviceType::B } else { LinuxDeviceType::C };

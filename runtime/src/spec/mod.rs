@@ -145,7 +145,7 @@ pub fn spec(
     let passwd = read(UserFile::Passwd)?.unwrap_or_default();
     let group = read(UserFile::Group)?.unwrap_or_default();
     let wanted = spec.process.user.as_deref().unwrap_or(&config.user);
-    let identity = users::resolve(wanted, &spec.process.groups, &passwd, &group)?;
+    let identity = users::resolve_user(wanted, &spec.process.groups, &passwd, &group)?;
     let capabilities = capabilities::names(spec)?;
     let annotations: std::collections::HashMap<_, _> =
         spec.isolation.annotations.clone().into_iter().collect();
@@ -203,7 +203,7 @@ fn arguments(config: &image::ContainerConfig, spec: &ContainerSpec) -> Result<Ve
 fn process(
     config: &image::ContainerConfig,
     spec: &ContainerSpec,
-    identity: &users::Identity,
+    identity: &users::User,
     capabilities: &std::collections::BTreeSet<&str>,
 ) -> Result<Process> {
     let cwd = spec.process.working_dir.as_deref().unwrap_or(&config.working_dir);

@@ -183,9 +183,14 @@ fn binds(pairs: &[(&str, &str)]) -> Vec<Mount> {
     pairs.iter().map(bind).collect()
 }
 
-fn targets(overrides: &Overrides) -> Vec<(String, String)> {
+fn with_mounts(mounts: Vec<Mount>) -> ContainerSpec {
+    let files = Files { mounts, ..Files::default() };
+    ContainerSpec { files, ..ContainerSpec::default() }
+}
+
+fn targets(spec: &ContainerSpec) -> Vec<(String, String)> {
     let text = |path: &std::path::Path| path.display().to_string();
-    let spec = made(&config(), overrides).unwrap();
+    let spec = made(&config(), spec).unwrap();
     let mounts = spec.mounts().clone().unwrap();
     let pair = |mount: &oci_spec::runtime::Mount| {
         (text(mount.destination()), mount.source().as_deref().map(text).unwrap_or_default())
@@ -199,10 +204,11 @@ fn mounts_come_after_their_parents() {
     let mut mounts = binds(&given);
     mounts.push(Mount::Tmpfs { target: "/a/b".into(), options: Vec::new() });
     mounts.extend(binds(&[("/6", "/a/b/c")]));
-    let all = targets(&Overrides { mounts, ..Overrides::default() });
+    let all = targets(&with_mounts(mounts));
     for (index, (target, _)) in all.iter().enumerate() {
         let covers = |(earlier, _): &&(String, String)| {
-            std::path::Path::new(earlier).starts_with(target) && earlier != target
+            let (earlier, target) = (std::path::Path::new(earlier), std::path::Path::new(target));
+            earlier.starts_with(target) && earlier != target
         };
         assert_eq!(all[..index].iter().find(covers), None, "{target} covers it");
     }
@@ -214,13 +220,12 @@ fn mounts_come_after_their_parents() {
 
 #[test]
 fn a_mount_of_the_user_replaces_the_standard_ones_there_and_below() {
-    let standard = targets(&Overrides::default());
+    let standard = targets(&ContainerSpec::default());
     assert!(standard.iter().any(|(target, _)| target == "/dev/shm"));
     for (own, gone) in
         [("/dev/shm", &["/dev/shm"][..]), ("/dev", &["/dev", "/dev/pts", "/dev/shm"])]
     {
-        let overrides = Overrides { mounts: binds(&[("/mine", own)]), ..Overrides::default() };
-        let all = targets(&overrides);
+        let all = targets(&with_mounts(binds(&[("/mine", own)])));
         for (target, source) in &all {
             assert!(source == "/mine" || !gone.contains(&target.as_str()), "{own}: {target}");
         }

@@ -6,30 +6,37 @@ use crate::{Error, Result};
 /// Numbers above this wrap around somewhere (CVE-2024-40635).
 const MAX_ID: u64 = i32::MAX as u64;
 
-/// Who runs the program.
+/// Ids of files reach further: only the one that means "no change" to the kernel is none.
+const MAX_FILE_ID: u64 = u32::MAX as u64 - 1;
+
+/// Who runs a program, by the image's user databases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
     /// Supplementary groups, each once, in the order found.
-    pub(crate) groups: Vec<u32>,
-    pub(crate) home: Option<String>,
-    pub(crate) name: Option<String>,
+    pub groups: Vec<u32>,
+    /// Home directory, if the databases know it.
+    pub home: Option<String>,
+    /// Name, if the databases know it.
+    pub name: Option<String>,
 }
 
-struct User<'a> {
+struct Entry<'a> {
     name: &'a str,
     uid: &'a str,
     gid: &'a str,
     home: &'a str,
 }
 
-fn passwd(text: &str) -> impl Iterator<Item = User<'_>> {
+fn passwd(text: &str) -> impl Iterator<Item = Entry<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty() && !name.starts_with('#'))?;
         let (_, uid, gid) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(User { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
+        Some(Entry { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
     })
 }
 
@@ -45,12 +52,16 @@ fn group(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
 
 /// A number if the text is of digits only; an error if it is one nobody can have.
 fn number(text: &str) -> Result<Option<u32>, String> {
+    bounded(text, MAX_ID)
+}
+
+fn bounded(text: &str, most: u64) -> Result<Option<u32>, String> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
     }
     match text.parse::<u64>() {
-        Ok(number) if number <= MAX_ID => Ok(u32::try_from(number).ok()),
-        _ => Err(format!("{text} is not a number between 0 and {MAX_ID}")),
+        Ok(number) if number <= most => Ok(u32::try_from(number).ok()),
+        _ => Err(format!("{text} is not a number between 0 and {most}")),
     }
 }
 
@@ -58,13 +69,13 @@ fn database_number(text: &str, of: &str) -> Result<u32, String> {
     number(text)?.ok_or_else(|| format!("the image gives {of} the id {text:?}, which is no number"))
 }
 
-/// Finds `user[:group]` and further groups in the texts of `/etc/passwd` and `/etc/group`.
-pub(crate) fn resolve(
-    wanted: &str,
-    extra: &[String],
-    users: &str,
-    groups: &str,
-) -> Result<Identity> {
+/// Who runs a program: `user[:group]` and further groups, by the texts of `/etc/passwd` and
+/// `/etc/group`. A user alone, by name or number, has the group and the further groups that the
+/// databases give; one that is not there has group 0, as in Docker.
+///
+/// # Errors
+/// [`Error::User`] for names that are not there and ids that cannot be meant.
+pub fn resolve_user(wanted: &str, extra: &[String], users: &str, groups: &str) -> Result<User> {
     let fail = |reason: String| Error::User { user: wanted.to_owned(), reason };
     let (user, explicit) = match wanted.split_once(':') {
         Some((user, group)) => (user, Some(group)),
@@ -92,7 +103,28 @@ pub(crate) fn resolve(
     Ok(identity)
 }
 
-fn find_user(wanted: &str, users: &str) -> Result<Identity, String> {
+/// Whom a file is given: `user[:group]` of `COPY --chown` and its like. A number alone brings the
+/// group of the same number, a name the group the databases give, as in BuildKit.
+///
+/// # Errors
+/// As [`resolve_user`].
+pub fn resolve_owner(wanted: &str, users: &str, groups: &str) -> Result<(u32, u32)> {
+    let fail = |reason: String| Error::User { user: wanted.to_owned(), reason };
+    let (user, group) = wanted.split_once(':').unwrap_or((wanted, ""));
+    let (uid, own) = match bounded(user, MAX_FILE_ID).map_err(fail)? {
+        Some(uid) => (uid, uid),
+        None if user.is_empty() => (0, 0),
+        None => find_user(user, users).map(|user| (user.uid, user.gid)).map_err(fail)?,
+    };
+    let gid = match bounded(group, MAX_FILE_ID).map_err(fail)? {
+        Some(gid) => gid,
+        None if group.is_empty() => own,
+        None => find_group(group, groups).map_err(fail)?,
+    };
+    Ok((uid, gid))
+}
+
+fn find_user(wanted: &str, users: &str) -> Result<User, String> {
     let by_number = number(wanted)?;
     // A number is never looked up as a name (CVE-2016-3697).
     let entry = passwd(users).find(|user| match by_number {
@@ -100,14 +132,14 @@ fn find_user(wanted: &str, users: &str) -> Result<Identity, String> {
         None => user.name == wanted,
     });
     match (entry, by_number) {
-        (Some(user), _) => Ok(Identity {
+        (Some(user), _) => Ok(User {
             uid: database_number(user.uid, user.name)?,
             gid: database_number(user.gid, user.name)?,
             groups: Vec::new(),
             home: Some(user.home.to_owned()).filter(|home| !home.is_empty()),
             name: Some(user.name.to_owned()),
         }),
-        (None, Some(uid)) => Ok(Identity { uid, ..Identity::default() }),
+        (None, Some(uid)) => Ok(User { uid, ..User::default() }),
         (None, None) => Err(format!("the image has no user {wanted:?}")),
     }
 }
@@ -121,7 +153,7 @@ fn find_group(wanted: &str, groups: &str) -> Result<u32, String> {
     database_number(gid, name)
 }
 
-fn memberships(identity: &Identity, groups: &str) -> Vec<u32> {
+fn memberships(identity: &User, groups: &str) -> Vec<u32> {
     let Some(user) = &identity.name else { return Vec::new() };
     let mut found = Vec::new();
     for (_, gid, members) in group(groups) {
@@ -146,7 +178,7 @@ mod tests {
     #[test]
     fn users_are_found_or_refused() {
         let check = |wanted: &str, expected: Option<(u32, u32, &[u32])>| {
-            let got = resolve(wanted, &[], USERS, GROUPS).ok();
+            let got = resolve_user(wanted, &[], USERS, GROUPS).ok();
             let got = got.as_ref().map(|id| (id.uid, id.gid, &id.groups[..]));
             assert_eq!(got, expected, "{wanted}");
         };
@@ -192,9 +224,34 @@ mod tests {
     #[test]
     fn further_groups_are_added_once() {
         let extra = ["video", "10", "5"].map(str::to_owned);
-        let identity = resolve("app", &extra, USERS, GROUPS).unwrap();
+        let identity = resolve_user("app", &extra, USERS, GROUPS).unwrap();
         assert_eq!(identity.groups, [100, 10, 44, 5]);
         assert_eq!(identity.home.as_deref(), Some("/home/app"));
-        assert!(resolve("0", &["none".to_owned()], USERS, GROUPS).is_err());
+        assert!(resolve_user("0", &["none".to_owned()], USERS, GROUPS).is_err());
+    }
+
+    #[test]
+    fn owners_of_files_are_found_or_refused() {
+        for (wanted, expected) in [
+            ("0", Some((0, 0))),
+            ("7", Some((7, 7))),
+            ("1000", Some((1000, 1000))),
+            ("7:8", Some((7, 8))),
+            ("app", Some((1000, 100))),
+            ("app:video", Some((1000, 44))),
+            ("app:9", Some((1000, 9))),
+            ("7:video", Some((7, 44))),
+            (":video", Some((0, 44))),
+            ("4294967294", Some((4_294_967_294, 4_294_967_294))),
+            ("nobody", None),
+            ("app:nobody", None),
+            ("bad", None),
+            ("7:odd", None),
+            ("4294967295", None),
+            ("4294967296", None),
+            ("0:4294967295", None),
+        ] {
+            assert_eq!(resolve_owner(wanted, USERS, GROUPS).ok(), expected, "{wanted}");
+        }
     }
 }

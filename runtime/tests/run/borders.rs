@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use runtime::{Device, Error, ExitStatus, Mount, Network, Overrides, Propagation};
+use runtime::{ContainerSpec, Device, Error, ExitStatus, Mount, Namespace, Network, Propagation};
 
 use crate::support::*;
 
@@ -21,6 +21,13 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("a_cgroup_parent_alone_counts", a_cgroup_parent_alone_counts),
     ("cpus_below_a_new_parent", cpus_below_a_new_parent),
 ];
+
+/// A specification that asks for this.
+fn spec(change: impl FnOnce(&mut ContainerSpec)) -> ContainerSpec {
+    let mut spec = ContainerSpec::default();
+    change(&mut spec);
+    spec
+}
 
 fn bind(source: &Path, target: &str) -> Mount {
     Mount::Bind {
@@ -41,7 +48,7 @@ fn deeper_mounts_are_seen() {
     let top = bind(&source.path().join("top"), "/m");
     let memory = Mount::Tmpfs { target: "/run".into(), options: Vec::new() };
     let config = bind(&source.path().join("deep"), "/run/app/cfg");
-    let overrides = Overrides { mounts: vec![file, top, config, memory], ..Overrides::default() };
+    let overrides = spec(|spec| spec.files.mounts = vec![file, top, config, memory]);
     assert_eq!(root.shell("cat /m/a/f /run/app/cfg", &overrides), "deep\ndeep\n");
 }
 
@@ -49,7 +56,7 @@ fn streams_are_pipes_of_the_user() {
     let root = Rootfs::new();
     let line = "echo by name > /dev/stdout; for f in 1 2; do readlink /proc/self/fd/$f | cut -d: -f1; done";
     let user = (!runtime::single_id()).then(|| "app".to_owned());
-    let overrides = Overrides { user, ..Overrides::default() };
+    let overrides = spec(|spec| spec.process.user = user);
     assert_eq!(root.shell(line, &overrides), "by name\npipe\npipe\n");
 }
 
@@ -77,12 +84,11 @@ fn abstract_sockets_of_the_machine() {
     let libraries = ["/usr", "/lib", "/lib64"].map(Path::new);
     let there = libraries.iter().filter(|path| path.exists());
     let mounts = there.map(|path| bind(path, path.to_str().unwrap())).collect();
-    let overrides = Overrides {
-        network: Network::Host,
-        mounts,
-        command: command(&["/bin/self", CONNECT, &name]),
-        ..Overrides::default()
-    };
+    let overrides = spec(|spec| {
+        spec.network.mode = Some(Network::Host);
+        spec.files.mounts = mounts;
+        spec.process.command = command(&["/bin/self", CONNECT, &name]);
+    });
     let (_, text) = root.try_run(&overrides).unwrap();
     assert_eq!(text, "own connected, machine refused\n");
     machine.set_nonblocking(true).unwrap();
@@ -108,16 +114,15 @@ pub(crate) fn connect(name: &str) {
     println!("own {}, machine {}", tell(&own), tell(&abstract_address(name)));
 }
 
-fn chroot() -> Overrides {
-    Overrides {
-        host_pid: true,
-        host_ipc: true,
-        host_uts: true,
-        host_cgroup: true,
-        host_proc: true,
-        network: Network::Host,
-        ..Overrides::default()
-    }
+fn chroot() -> ContainerSpec {
+    spec(|spec| {
+        spec.isolation.chroot = true;
+        spec.network.mode = Some(Network::Host);
+    })
+}
+
+fn host_pid() -> ContainerSpec {
+    spec(|spec| spec.isolation.pid = Some(Namespace::Host))
 }
 
 fn processes_of_the_machine() {
@@ -136,9 +141,7 @@ fn processes_of_the_machine() {
     while !has_become() {
         std::thread::yield_now();
     }
-    for (overrides, signals) in
-        [(chroot(), false), (Overrides { host_pid: true, ..Overrides::default() }, true)]
-    {
+    for (overrides, signals) in [(chroot(), false), (host_pid(), true)] {
         let line = format!(
             "test -e /proc/{pid}/status && echo seen; ls /proc/{pid}/root/ 2>/dev/null | wc -l; \
              cat /proc/{pid}/environ 2>/dev/null | wc -c; kill -0 {pid} 2>/dev/null && echo signalled; true"
@@ -152,7 +155,7 @@ fn processes_of_the_machine() {
 
 fn what_is_left_ends_with_the_container() {
     let root = Rootfs::new();
-    for overrides in [chroot(), Overrides { host_pid: true, ..Overrides::default() }] {
+    for overrides in [chroot(), host_pid()] {
         let line = "for i in 1 2 3; do (setsid sh -c 'sleep 1000 & sleep 1000' & echo $!); done >/tmp/left; \
             (sleep 1000 & echo $! >> /tmp/left); exit 3";
         let (status, _) = root.try_run(&with_shell(line, &overrides)).unwrap();
@@ -165,30 +168,46 @@ fn what_is_left_ends_with_the_container() {
     }
 }
 
+/// A device of this machine that is none of the standard ones, and that opens for everybody.
+fn device() -> (PathBuf, (u32, u32)) {
+    let names = ["/dev/loop-control", "/dev/fuse", "/dev/net/tun", "/dev/kvm"];
+    let found = names.iter().find_map(|name| Some((name, rustix::fs::stat(*name).ok()?)));
+    let (name, stat) = found.expect("a device of the machine");
+    (name.into(), (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)))
+}
+
+/// A line that only somebody can run who mounts: it tries a device of the machine, and a standard one.
+fn opens_what_it_makes() -> String {
+    let (_, (major, minor)) = device();
+    format!(
+        "mount -t tmpfs x /tmp; mknod /tmp/other c {major} {minor} && (: < /tmp/other) 2>/dev/null && echo read; \
+         mknod /tmp/zero c 1 5; head -c 1 /tmp/zero | wc -c"
+    )
+}
+
 fn letters_of_devices_bite() {
     if !real_root() {
         return;
     }
     let root = Rootfs::new();
+    let (source, (major, minor)) = device();
     let device = |access: &str| Device {
-        source: "/dev/zero".into(),
+        source: source.clone(),
         target: "/dev/other".into(),
         block: false,
-        major: 1,
-        minor: 11,
+        major,
+        minor,
         access: access.into(),
     };
-    let given = |access: &str| Overrides { devices: vec![device(access)], ..Overrides::default() };
+    let given = |access: &str| spec(|spec| spec.isolation.devices = vec![device(access)]);
     let line = "(: < /dev/other) 2>/dev/null && echo read; (: > /dev/other) 2>/dev/null && echo wrote; \
         head -c 1 /dev/zero | wc -c; echo x > /dev/null";
     assert_eq!(root.shell(line, &given("rwm")), "read\nwrote\n1\n");
     assert_eq!(root.shell(line, &given("r")), "read\n1\n");
     assert_eq!(root.shell(line, &given("w")), "wrote\n1\n");
     // Who can mount could otherwise make every device open.
-    let admin = Overrides { cap_add: command(&["SYS_ADMIN"]), ..Overrides::default() };
-    let line = "mount -t tmpfs x /tmp; mknod /tmp/kmsg c 1 11 && (: < /tmp/kmsg) 2>/dev/null && echo read; \
-        mknod /tmp/zero c 1 5; head -c 1 /tmp/zero | wc -c";
-    assert_eq!(root.shell(line, &admin), "1\n");
+    let admin = spec(|spec| spec.isolation.cap_add = command(&["SYS_ADMIN"]));
+    assert_eq!(root.shell(&opens_what_it_makes(), &admin), "1\n");
 }
 
 fn rules_of_devices_in_the_unified_tree() {
@@ -201,11 +220,9 @@ fn rules_of_devices_in_the_unified_tree() {
         return; // `letters_of_devices_bite` has just shown it.
     }
     let root = Rootfs::new();
-    let admin = Overrides { cap_add: command(&["SYS_ADMIN"]), ..Overrides::default() };
+    let admin = spec(|spec| spec.isolation.cap_add = command(&["SYS_ADMIN"]));
     // Without the older tree in sight the newer one is used.
-    let line = "mount -t tmpfs x /tmp; mknod /tmp/kmsg c 1 11 && (: < /tmp/kmsg) 2>/dev/null && echo read; \
-        mknod /tmp/zero c 1 5; head -c 1 /tmp/zero | wc -c";
-    let text = without_older_trees(|| root.shell(line, &admin));
+    let text = without_older_trees(|| root.shell(&opens_what_it_makes(), &admin));
     assert_eq!(text, "1\n");
 }
 
@@ -243,10 +260,6 @@ fn cgroups(name: &str) -> Vec<PathBuf> {
     found
 }
 
-fn limited(overrides: Overrides) -> Overrides {
-    Overrides { pids_limit: Some(50), privileged: true, ..overrides }
-}
-
 fn cgroups_with_children_are_removed() {
     if !real_root() {
         return;
@@ -254,8 +267,12 @@ fn cgroups_with_children_are_removed() {
     let root = Rootfs::new();
     let line = "for d in /sys/fs/cgroup /sys/fs/cgroup/pids; do mkdir -p $d/inner/deep 2>/dev/null; done; \
         ls -d /sys/fs/cgroup/inner/deep /sys/fs/cgroup/pids/inner/deep 2>/dev/null | wc -l";
+    let limited = spec(|spec| {
+        spec.limits.pids_limit = Some(50);
+        spec.isolation.privileged = true;
+    });
     let before = cgroups("rbuild-").len();
-    assert_ne!(root.shell(line, &limited(Overrides::default())).trim(), "0");
+    assert_ne!(root.shell(line, &limited).trim(), "0");
     assert_eq!(cgroups("rbuild-").len(), before);
 }
 
@@ -277,8 +294,10 @@ fn a_cgroup_parent_alone_counts() {
         return;
     }
     let root = Rootfs::new();
-    let overrides =
-        Overrides { cgroup_parent: Some(parent()), host_cgroup: true, ..Overrides::default() };
+    let overrides = spec(|spec| {
+        spec.limits.cgroup_parent = Some(parent());
+        spec.isolation.cgroup = Some(Namespace::Host);
+    });
     let text = root.shell("cat /proc/self/cgroup", &overrides);
     remove_parent();
     for line in text.lines() {
@@ -291,11 +310,10 @@ fn cpus_below_a_new_parent() {
         return;
     }
     let root = Rootfs::new();
-    let overrides = Overrides {
-        cgroup_parent: Some(parent()),
-        cpuset_cpus: Some("0".into()),
-        ..Overrides::default()
-    };
+    let overrides = spec(|spec| {
+        spec.limits.cgroup_parent = Some(parent());
+        spec.limits.cpuset_cpus = Some("0".into());
+    });
     let result = root.try_run(&with_shell("grep Cpus_allowed_list /proc/self/status", &overrides));
     remove_parent();
     let (status, text) = result.unwrap_or_else(|error: Error| panic!("{}", describe(&error)));
