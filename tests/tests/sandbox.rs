@@ -147,7 +147,7 @@ fn a_secret_and_a_cache_below_a_bind_are_seen() {
         --mount=type=bind,source=source,target=/src";
     bench.write(
         "context/Dockerfile",
-        &format!("FROM busybox\nRUN {mounts} cat /src/secret > /seen; ls /src/below >> /seen; echo x > /src/below/x\n"),
+        format!("FROM busybox\nRUN {mounts} cat /src/secret > /seen; ls /src/below >> /seen; echo x > /src/below/x\n"),
     );
     let secret = format!("--secret=id=s,src={}", bench.path().join("secret").display());
     bench.rbuild(["bud", "-q", "-t", "seen", &secret, "context"]).ok();
