@@ -1,0 +1,62 @@
+//! Documentation uses the words of `docs/STYLE.md`: the phrases of its last table appear nowhere
+//! else.
+
+use std::path::{Path, PathBuf};
+
+/// The words of the last table of the style guide: its first column, `, `-separated.
+fn avoided(style: &str) -> Vec<String> {
+    let table = style.split("## Words we do not use").nth(1).expect("the last section");
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let words = rows.filter_map(|row| row.trim_start_matches("| ").split(" | ").next());
+    words.flat_map(|cell| cell.split(", ")).map(str::to_owned).collect()
+}
+
+fn pages(root: &Path) -> Vec<PathBuf> {
+    let walk = walkdir::WalkDir::new(root.join("docs")).sort_by_file_name();
+    let mut pages: Vec<_> = walk
+        .into_iter()
+        .map(|entry| entry.expect("a readable directory").into_path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .filter(|path| !path.ends_with("STYLE.md"))
+        .collect();
+    for name in ["README.md", "CONTRIBUTING.md", "SHORTCOMINGS.md", "CHANGELOG.md", "SECURITY.md"] {
+        pages.push(root.join(name));
+    }
+    pages
+}
+
+/// Whether a text has a phrase as whole words.
+fn has(text: &str, phrase: &str) -> bool {
+    text.match_indices(phrase).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + phrase.len()..].chars().next();
+        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+    })
+}
+
+#[test]
+fn documentation_avoids_the_words_of_the_style_guide() {
+    let root = e2e::repository();
+    let style = std::fs::read_to_string(root.join("docs/STYLE.md")).expect("the style guide");
+    let words = avoided(&style);
+    assert!(words.len() >= 8, "{words:?}");
+    let mut found = Vec::new();
+    for page in pages(&root) {
+        let Ok(text) = std::fs::read_to_string(&page) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            let line = line.to_lowercase();
+            for word in words.iter().filter(|word| has(&line, word)) {
+                let place = page.strip_prefix(&root).expect("below the root").display();
+                found.push(format!("{place}:{}: {word}", number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_phrase_counts_as_whole_words_only() {
+    assert!(has("it is told so", "is told"));
+    assert!(!has("this told", "is told"));
+    assert!(!has("anewspaper", "anew"));
+}
