@@ -30,6 +30,15 @@ need_rust() {
     say "$(cargo --version)"
 }
 
+# need_tool NAME: a program of Rust's registry, built once into target/tools.
+need_tool() {
+    PATH="$PWD/target/tools/bin:$PATH"
+    export PATH
+    command -v "$1" >/dev/null && return
+    say "building $1"
+    cargo install --quiet --locked --debug --root target/tools "$1"
+}
+
 build_release() {
     cargo build --release --locked --quiet --bins
     PATH="${CARGO_TARGET_DIR:-$PWD/target}/release:$PATH"

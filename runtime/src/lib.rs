@@ -8,11 +8,10 @@
 //! What a container will be can be looked at without starting it:
 //!
 //! ```
-//! use runtime::Overrides;
-//!
 //! let config = image::ContainerConfig::default();
-//! let overrides = Overrides { command: vec!["/bin/true".to_owned()], ..Overrides::default() };
-//! let spec = runtime::spec(&config, &overrides, &|_| Ok(None))?;
+//! let mut container = runtime::ContainerSpec::default();
+//! container.process.command = vec!["/bin/true".to_owned()];
+//! let spec = runtime::spec(&config, &container, &|_| Ok(None))?;
 //! let process = spec.process().as_ref().expect("a process");
 //! assert_eq!(process.args().as_deref(), Some(&["/bin/true".to_owned()][..]));
 //! # Ok::<(), runtime::Error>(())

@@ -204,3 +204,16 @@ fn no_dependency_needs_a_newer_rust_than_we_say() {
         }
     }
 }
+
+#[test]
+fn files_that_the_how_tos_name_exist() {
+    let pages = std::fs::read_dir(root().join("docs/how-to")).expect("how-tos");
+    for page in pages {
+        let page = page.expect("a file").path();
+        let text = std::fs::read_to_string(&page).expect("UTF-8");
+        let quoted = text.split('`').skip(1).step_by(2);
+        for path in quoted.filter(|word| word.contains('/') && !word.contains(' ')) {
+            assert!(root().join(path).exists(), "{} names {path}", page.display());
+        }
+    }
+}
