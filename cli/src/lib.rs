@@ -18,5 +18,10 @@ mod render;
 mod report;
 mod settings;
 
+/// What the static programs allocate with.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub use rbuild::rbuild;
 pub use rcopy::rcopy;
