@@ -6,10 +6,12 @@ use clap_complete::Shell;
 use crate::app::{App, Globals};
 use crate::commands::attest::{Attest, VerifyAttestation};
 use crate::commands::lock::Lock;
+#[cfg(feature = "registry")]
+use crate::commands::registry;
 use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
-    about, account, bud, care, containers, debug, image_list, images, manifest, plan, prune,
-    registry, run, sbom, sign, transfer, working,
+    about, account, bud, care, containers, debug, image_list, images, manifest, plan, prune, run,
+    sbom, sign, transfer, working,
 };
 use crate::entry;
 use crate::report::Failure;
@@ -87,6 +89,7 @@ enum Command {
     Du(prune::Du),
     Df(care::Df),
     Check(care::Check),
+    #[cfg(feature = "registry")]
     #[command(subcommand)]
     Registry(registry::Registry),
     Info(about::Info),
@@ -161,6 +164,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Du(du) => du.run(app),
         Command::Df(df) => df.run(app),
         Command::Check(check) => check.run(app),
+        #[cfg(feature = "registry")]
         Command::Registry(registry) => registry.run(app),
         Command::Info(info) => info.run(app),
         Command::Version(version) => version.run("rbuild"),

@@ -28,6 +28,7 @@ pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod prune;
 pub(crate) mod raw;
+#[cfg(feature = "registry")]
 pub(crate) mod registry;
 pub(crate) mod registry_flags;
 pub(crate) mod run;

@@ -24,7 +24,7 @@ use crate::metrics::{Meter, Metrics};
 use crate::notify::Notices;
 use crate::quota::Counts;
 use crate::rules::{Current, Rules};
-use crate::storage::{BucketStorage, Directory, Memory, Storage};
+use crate::storage::{Directory, Memory, Storage};
 use crate::upstream::Upstreams;
 use crate::{Error, Options, Result};
 
@@ -83,8 +83,8 @@ pub(crate) fn storage(options: &Options) -> Result<Arc<dyn Storage>> {
     let failed = |name: String| move |source| Error::Storage { action: "opening", name, source };
     Ok(match (&options.directory, &options.bucket) {
         (_, Some(bucket)) => {
-            let open = BucketStorage::open(bucket);
-            Arc::new(open.map_err(failed(format!("the bucket {:?}", bucket.bucket)))?)
+            let open = crate::storage::open_bucket(bucket);
+            open.map_err(failed(format!("the bucket {:?}", bucket.bucket)))?
         }
         (Some(directory), None) => {
             let open = Directory::open(directory)

@@ -18,9 +18,8 @@ use object_store::{
     ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutOptions, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
 };
-use serde::Deserialize;
 
-use super::{Bytestream, Stat, Storage, When, Writer, page};
+use super::{Bucket, Bytestream, Stat, Storage, When, Writer, page};
 
 /// Bytes of one part of a multipart upload; the store allows 10,000 of them.
 const PART: usize = 16 << 20;
@@ -28,30 +27,6 @@ const PART: usize = 16 << 20;
 const PARTS: usize = 2;
 /// The largest object the store copies in one request.
 const COPY_LIMIT: u64 = 5 << 30;
-
-/// Which bucket, and how it is reached.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Bucket {
-    /// The bucket's name.
-    pub bucket: String,
-    /// What the names of all objects begin with.
-    #[serde(default)]
-    pub prefix: String,
-    /// The URL of a store that is not AWS.
-    #[serde(default)]
-    pub endpoint: Option<String>,
-    /// The region.
-    #[serde(default)]
-    pub region: Option<String>,
-    /// Whether the bucket is part of the host name rather than of the path.
-    #[serde(default)]
-    pub virtual_hosted: bool,
-    /// `AWS_ACCESS_KEY_ID` and its like, for what is not said above; the caller takes them from the
-    /// environment. Without keys, the machine's or pod's own identity is used.
-    #[serde(skip)]
-    pub settings: Vec<(String, String)>,
-}
 
 /// A bucket of an S3-compatible object store.
 #[derive(Clone)]

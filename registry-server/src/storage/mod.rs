@@ -5,23 +5,37 @@
 //! What the interface promises, and all three places keep: an object appears and vanishes whole; who
 //! reads or lists after a write has returned sees it.
 
+#[cfg(feature = "s3")]
 mod bucket;
 mod directory;
+mod location;
 mod memory;
 
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
-pub use bucket::Bucket;
-pub(crate) use bucket::BucketStorage;
 pub(crate) use directory::Directory;
+pub use location::Bucket;
 pub(crate) use memory::Memory;
+
+/// A bucket as a storage; nothing is asked of it yet.
+#[cfg(feature = "s3")]
+pub(crate) fn open_bucket(bucket: &Bucket) -> io::Result<Arc<dyn Storage>> {
+    Ok(Arc::new(bucket::BucketStorage::open(bucket)?))
+}
+
+#[cfg(not(feature = "s3"))]
+pub(crate) fn open_bucket(_bucket: &Bucket) -> io::Result<Arc<dyn Storage>> {
+    let reason = "this program was built without the feature s3";
+    Err(io::Error::new(io::ErrorKind::Unsupported, reason))
+}
 
 /// Bytes on their way out.
 pub(crate) type Bytestream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;

@@ -1,7 +1,9 @@
 //! `rcopy explore`: what is in an image, layer by layer and file by file.
 
+#[cfg(feature = "explore")]
 mod browser;
 mod html;
+#[cfg(feature = "explore")]
 mod screen;
 mod summary;
 
@@ -105,9 +107,8 @@ impl Explore {
             eprintln!("wrote {}", file.display());
         } else if self.json {
             outln!("{:#}", summary::json(&explored));
-        } else if !self.summary && std::io::stdout().is_terminal() && std::io::stdin().is_terminal()
-        {
-            screen::show(&explored)?;
+        } else if !self.summary && shown(&explored)? {
+            // The user has seen it on the screen.
         } else {
             out!("{}", summary::text(&explored));
         }
@@ -116,6 +117,21 @@ impl Explore {
             None => Ok(0),
         }
     }
+}
+
+/// Shows it on the screen, if there is a terminal and the feature.
+#[cfg(feature = "explore")]
+fn shown(explored: &Explored) -> Result<bool, Failure> {
+    let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    if terminal {
+        screen::show(explored)?;
+    }
+    Ok(terminal)
+}
+
+#[cfg(not(feature = "explore"))]
+fn shown(_explored: &Explored) -> Result<bool, Failure> {
+    Ok(false)
 }
 
 fn allowed(explored: &Explored, limit: u8) -> Result<u8, Failure> {
