@@ -13,7 +13,7 @@ pub(crate) fn enter(
     program: &str,
     parse: impl FnOnce(Vec<OsString>, bool) -> Result<Result<u8, Failure>, clap::Error>,
 ) -> ExitCode {
-    runtime::init();
+    containers::init();
     let _ = program;
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let json = wants_json(&arguments);

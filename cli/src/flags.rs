@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use runtime::{Files, Mount, Overlay, Propagation, Ulimit};
+use runtime::{Files, Mount, Overlay, Propagation, Ulimit, VolumeMount};
 
 use crate::report::Failure;
 
@@ -50,6 +50,22 @@ pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
     read.ok_or_else(|| format!("{text:?} is not a duration such as 30s or 5m"))
 }
 
+/// A moment in seconds since 1970: an RFC 3339 time, seconds, or an age such as `10m`.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub(crate) fn moment(text: &str) -> Result<f64, String> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Ok(seconds);
+    }
+    if let Ok(age) = duration(text) {
+        return Ok(jiff::Timestamp::now().as_millisecond() as f64 / 1000.0 - age.as_secs_f64());
+    }
+    let time = text.parse::<jiff::Timestamp>();
+    time.map(|time| time.as_millisecond() as f64 / 1000.0)
+        .map_err(|_| format!("{text:?} is not a time such as 2026-01-31T12:00:00Z or 10m"))
+}
+
 /// As [`size`], or `-1` for no limit.
 ///
 /// # Errors
@@ -84,25 +100,25 @@ pub(crate) fn ulimit(text: &str) -> Result<Ulimit, String> {
 const SYSTEM: &str = "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run \
                       /sbin /srv /sys /tmp /usr /var /var/lib /var/log /var/tmp";
 
-/// `SOURCE:TARGET[:OPTION,…]` of `--volume`: a mount; with option `O` an overlay; a source with
-/// option `U` is given to the user besides.
+/// `[SOURCE:]TARGET[:OPTION,…]` of `--volume`: a mount of a path, with option `O` an overlay; a
+/// source with option `U` is given to the user besides. A name is that of a volume, and a target
+/// alone a volume without one.
 ///
 /// # Errors
-/// What is not a bind mount with options we have.
+/// What is not a mount with options we have.
 pub(crate) fn volume(text: &str, files: &mut Files) -> Result<(), Failure> {
     let refuse = |why: &str| Failure::usage(format!("--volume {text:?}: {why}"));
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts[..] {
+        [target] => ("", target, ""),
         [source, target] => (source, target, ""),
         [source, target, options] => (source, target, options),
-        _ => {
-            return Err(refuse("expected HOST-PATH:CONTAINER-PATH[:OPTIONS]")
-                .hint("anonymous volumes are not supported; give a host path, or use --tmpfs"));
-        }
+        _ => return Err(refuse("expected [HOST-PATH|VOLUME:]CONTAINER-PATH[:OPTIONS]")),
     };
     if !source.starts_with('/') && !source.starts_with('.') {
-        return Err(refuse("named volumes are not supported")
-            .hint("give a host path that starts with '/' or './'"));
+        let volume = named_volume(source, target, options).map_err(|why| refuse(&why))?;
+        files.volumes.push(volume);
+        return Ok(());
     }
     let source = existing(Path::new(source))
         .map_err(|failure| failure.context(format!("--volume {text}")))?;
@@ -137,6 +153,23 @@ pub(crate) fn volume(text: &str, files: &mut Files) -> Result<(), Failure> {
     files.mounts.push(Mount::Bind { source, target, read_only, recursive, propagation });
     files.given.extend(given);
     Ok(())
+}
+
+fn named_volume(name: &str, target: &str, options: &str) -> Result<VolumeMount, String> {
+    let target = absolute_target(target)?;
+    let name = Some(name).filter(|name| !name.is_empty()).map(str::to_owned);
+    let mut volume = VolumeMount { name, target, ..VolumeMount::default() };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => volume.read_only = true,
+            "rw" => volume.read_only = false,
+            "nocopy" => volume.no_copy = true,
+            "copy" => volume.no_copy = false,
+            "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
+            other => return Err(format!("option {other:?} is not supported for volumes")),
+        }
+    }
+    Ok(volume)
 }
 
 fn overlay(source: PathBuf, target: &str, options: &str) -> Result<Overlay, String> {
@@ -179,22 +212,54 @@ pub(crate) fn tmpfs(text: &str) -> Result<Mount, Failure> {
     Ok(Mount::Tmpfs { target, options: options.collect() })
 }
 
-/// `type=bind|tmpfs,…` of `--mount`.
+/// Fields between commas, each of which may stand in quotes: `a,"b,c"` (RFC 4180).
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub(crate) fn fields(text: &str) -> Result<Vec<String>, String> {
+    if text.matches('"').count() % 2 == 1 {
+        return Err("a quote is not closed".to_owned());
+    }
+    let mut reader = csv::ReaderBuilder::new();
+    let mut reader = reader.has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let mut records = reader.records();
+    let record = match records.next() {
+        None => return Ok(vec![String::new()]),
+        Some(record) => record.map_err(|error| error.to_string())?,
+    };
+    if records.next().is_some() {
+        return Err("it has more than one line".to_owned());
+    }
+    Ok(record.iter().map(str::to_owned).collect())
+}
+
+/// `type=bind|volume|tmpfs,…` of `--mount`.
 ///
 /// # Errors
 /// Unknown types and keys, by name.
-pub(crate) fn mount(text: &str) -> Result<Mount, Failure> {
+pub(crate) fn mount(text: &str, files: &mut Files) -> Result<(), Failure> {
+    let fields = fields(text).map_err(|why| Failure::usage(format!("--mount {text:?}: {why}")))?;
+    mount_of(text, &fields, files)
+}
+
+/// As [`mount`], with the fields of the text read already.
+///
+/// # Errors
+/// As there.
+pub(crate) fn mount_of(text: &str, fields: &[String], files: &mut Files) -> Result<(), Failure> {
     let refuse = |why: String| Failure::usage(format!("--mount {text:?}: {why}"));
     let (mut kind, mut source, mut target) = ("volume", None, None);
     let (mut read_only, mut recursive, mut propagation) = (false, true, Propagation::Private);
     let mut options = Vec::new();
-    for pair in text.split(',') {
+    let mut no_copy = false;
+    for pair in fields {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         match key {
             "type" => kind = value,
             "source" | "src" => source = Some(value),
             "target" | "dst" | "destination" => target = Some(value),
             "readonly" | "ro" => read_only = flag(value).map_err(refuse)?,
+            "volume-nocopy" => no_copy = flag(value).map_err(refuse)?,
             "bind-nonrecursive" => recursive = !flag(value).map_err(refuse)?,
             "bind-propagation" => {
                 propagation = match value {
@@ -215,16 +280,28 @@ pub(crate) fn mount(text: &str) -> Result<Mount, Failure> {
         ("bind", Some(source)) => {
             let source =
                 existing(Path::new(source)).map_err(|f| f.context(format!("--mount {text}")))?;
-            Ok(Mount::Bind { source, target, read_only, recursive, propagation })
+            files.mounts.push(Mount::Bind { source, target, read_only, recursive, propagation });
+            Ok(())
+        }
+        ("volume", source) => {
+            let name = source.filter(|name| !name.is_empty()).map(str::to_owned);
+            if name.as_ref().is_some_and(|name| name.contains('/')) {
+                return Err(refuse(
+                    "a volume is named without '/'; type=bind mounts a path".into(),
+                ));
+            }
+            files.volumes.push(VolumeMount { name, target, read_only, no_copy });
+            Ok(())
         }
         ("bind", None) => Err(refuse("type=bind needs source=".to_owned())),
         ("tmpfs", None) => {
             options.extend(read_only.then(|| "ro".to_owned()));
-            Ok(Mount::Tmpfs { target, options })
+            files.mounts.push(Mount::Tmpfs { target, options });
+            Ok(())
         }
         ("tmpfs", Some(_)) => Err(refuse("type=tmpfs takes no source=".to_owned())),
         (other, _) => Err(refuse(format!("type {other:?} is not supported"))
-            .hint("supported types are bind and tmpfs")),
+            .hint("supported types are bind, volume and tmpfs")),
     }
 }
 
@@ -246,9 +323,9 @@ pub(crate) fn environment(files: &[PathBuf], lines: &[String]) -> Result<Vec<Str
     for file in files {
         let text = std::fs::read_to_string(file)
             .map_err(|error| Failure::io(format!("reading {}", file.display()), &error))?;
-        let kept = text.lines().map(str::trim_start);
-        for line in kept.filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            out.extend(assignment(line)?);
+        for line in env_lines(&text) {
+            let read = assignment(line);
+            out.extend(read.map_err(|failure| failure.context(file.display().to_string()))?);
         }
     }
     for line in lines {
@@ -257,9 +334,24 @@ pub(crate) fn environment(files: &[PathBuf], lines: &[String]) -> Result<Vec<Str
     Ok(out)
 }
 
+/// The lines of an environment file: without comments, a byte order mark, and the word `export`
+/// that shells want before a name.
+fn env_lines(text: &str) -> impl Iterator<Item = &str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = text.lines().map(str::trim_start);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| match line.strip_prefix("export") {
+        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
+        _ => line,
+    })
+}
+
 fn assignment(line: &str) -> Result<Option<String>, Failure> {
     match line.split_once('=') {
         Some(("", _)) => Err(Failure::usage(format!("environment line {line:?} has no name"))),
+        Some((name, _)) if name.contains(char::is_whitespace) => {
+            Err(Failure::usage(format!("environment line {line:?}: the name has a blank in it")))
+        }
         Some(_) => Ok(Some(line.to_owned())),
         None => Ok(std::env::var(line).ok().map(|value| format!("{line}={value}"))),
     }
@@ -278,57 +370,7 @@ pub(crate) fn pair(text: &str) -> (String, String) {
 /// # Errors
 /// A sentence that says what was expected.
 pub(crate) fn signal(text: &str) -> Result<runtime::Signal, String> {
-    const NAMES: &[(&str, i32)] = &[
-        ("HUP", libc::SIGHUP),
-        ("INT", libc::SIGINT),
-        ("QUIT", libc::SIGQUIT),
-        ("ILL", libc::SIGILL),
-        ("TRAP", libc::SIGTRAP),
-        ("ABRT", libc::SIGABRT),
-        ("BUS", libc::SIGBUS),
-        ("FPE", libc::SIGFPE),
-        ("KILL", libc::SIGKILL),
-        ("USR1", libc::SIGUSR1),
-        ("SEGV", libc::SIGSEGV),
-        ("USR2", libc::SIGUSR2),
-        ("PIPE", libc::SIGPIPE),
-        ("ALRM", libc::SIGALRM),
-        ("TERM", libc::SIGTERM),
-        ("CHLD", libc::SIGCHLD),
-        ("CONT", libc::SIGCONT),
-        ("STOP", libc::SIGSTOP),
-        ("TSTP", libc::SIGTSTP),
-        ("TTIN", libc::SIGTTIN),
-        ("TTOU", libc::SIGTTOU),
-        ("URG", libc::SIGURG),
-        ("XCPU", libc::SIGXCPU),
-        ("XFSZ", libc::SIGXFSZ),
-        ("VTALRM", libc::SIGVTALRM),
-        ("PROF", libc::SIGPROF),
-        ("WINCH", libc::SIGWINCH),
-        ("IO", libc::SIGIO),
-        ("PWR", libc::SIGPWR),
-        ("SYS", libc::SIGSYS),
-    ];
-    let refuse = || format!("{text:?} is not a signal such as TERM or 15");
-    if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) {
-            Ok(runtime::Signal(number))
-        } else {
-            Err(refuse())
-        };
-    }
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let from_end = |rest: &str, base: i32, sign: i32| {
-        rest.parse::<i32>().ok().map(|n| base + sign * n).filter(|n| (34..=64).contains(n))
-    };
-    let real_time = name
-        .strip_prefix("RTMIN+")
-        .and_then(|rest| from_end(rest, 34, 1))
-        .or_else(|| name.strip_prefix("RTMAX-").and_then(|rest| from_end(rest, 64, -1)));
-    let known = NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
-    known.or(real_time).map(runtime::Signal).ok_or_else(refuse)
+    text.parse()
 }
 
 /// Keys of `--detach-keys`: `ctrl-p,ctrl-q`, single characters, or empty for none.
@@ -384,6 +426,37 @@ mod tests {
     }
 
     #[test]
+    fn environment_files_may_begin_with_a_mark_and_export_names() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("env");
+        std::fs::write(&file, "\u{feff}A=1\r\nexport B=2 3\n  export\tC=4\n# D=5\nexported=6\n")
+            .unwrap();
+        let lines = environment(std::slice::from_ref(&file), &["E=7".to_owned()]).unwrap();
+        assert_eq!(lines, ["A=1", "B=2 3", "C=4", "exported=6", "E=7"]);
+        std::fs::write(&file, "two words=1\n").unwrap();
+        assert!(environment(&[file], &[]).is_err());
+    }
+
+    #[test]
+    fn fields_may_stand_in_quotes() {
+        let check = |text: &str, expected: &[&str]| {
+            assert_eq!(fields(text).unwrap(), expected, "{text}");
+        };
+        check("", &[""]);
+        check("a=1,b=2", &["a=1", "b=2"]);
+        check("\"src=/a,b\",dst=/x", &["src=/a,b", "dst=/x"]);
+        check("\"a=say \"\"hi\"\"\",b", &["a=say \"hi\"", "b"]);
+        check("a,,b,", &["a", "", "b", ""]);
+        assert!(fields("\"a,b").is_err() && fields("a\nb").is_err());
+        let place = tempfile::tempdir().unwrap();
+        let odd = place.path().join("with,comma");
+        std::fs::create_dir(&odd).unwrap();
+        let mut files = Files::default();
+        mount(&format!("type=bind,\"source={}\",target=/x", odd.display()), &mut files).unwrap();
+        assert!(matches!(&files.mounts[0], Mount::Bind { source, .. } if *source == odd));
+    }
+
+    #[test]
     fn durations_are_gos() {
         let ms = |ms| Ok(std::time::Duration::from_millis(ms));
         let good =
@@ -398,17 +471,23 @@ mod tests {
 
     #[test]
     fn mounts_are_read_and_what_is_not_known_is_refused() {
-        let bind = mount("type=bind,src=/tmp,dst=/x,ro").unwrap();
-        assert!(matches!(bind, Mount::Bind { read_only: true, recursive: true, .. }));
-        assert!(matches!(mount("type=tmpfs,target=/x,tmpfs-size=1m"), Ok(Mount::Tmpfs { .. })));
+        let mut files = Files::default();
+        mount("type=bind,src=/tmp,dst=/x,ro", &mut files).unwrap();
+        assert!(matches!(files.mounts[0], Mount::Bind { read_only: true, recursive: true, .. }));
+        mount("type=tmpfs,target=/x,tmpfs-size=1m", &mut files).unwrap();
+        assert!(matches!(files.mounts[1], Mount::Tmpfs { .. }));
+        mount("type=volume,src=data,dst=/x,volume-nocopy", &mut files).unwrap();
+        mount("dst=/y,readonly", &mut files).unwrap();
+        assert!(files.volumes[0].no_copy && files.volumes[0].name.as_deref() == Some("data"));
+        assert!(files.volumes[1].read_only && files.volumes[1].name.is_none());
         for text in [
             "type=bind,dst=/x",
             "type=tmpfs,dst=x",
-            "type=volume,dst=/x",
+            "type=volume,src=/data,dst=/x",
             "type=bind,src=/tmp,dst=/x,zap=1",
-            "dst=/x",
+            "src=data",
         ] {
-            assert_eq!(mount(text).unwrap_err().exit_code(), 2, "{text}");
+            assert_eq!(mount(text, &mut files).unwrap_err().exit_code(), 2, "{text}");
         }
         let mut files = Files::default();
         volume("/tmp:/x:ro", &mut files).unwrap();
@@ -417,7 +496,18 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         volume(&format!("{}:/x:ro,U", place.path().display()), &mut files).unwrap();
         assert_eq!(files.given, [place.path()]);
-        for text in ["/tmp", "data:/x", "/tmp:x", "/tmp:/x:frob", "/tmp:/x:U", "/var/../etc:/x:U"] {
+        volume("data:/x:nocopy", &mut files).unwrap();
+        volume("/data", &mut files).unwrap();
+        assert_eq!(files.volumes.len(), 2);
+        for text in [
+            "data",
+            "data:/x:U",
+            "a:b:c:d",
+            "/tmp:x",
+            "/tmp:/x:frob",
+            "/tmp:/x:U",
+            "/var/../etc:/x:U",
+        ] {
             assert_eq!(volume(text, &mut files).unwrap_err().exit_code(), 2, "{text}");
         }
     }

@@ -10,8 +10,8 @@ use crate::commands::lock::Lock;
 use crate::commands::registry;
 use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
-    about, account, bud, care, containers, debug, image_list, images, manifest, plan, prune, run,
-    sbom, sign, transfer, working,
+    about, account, bud, care, container, debug, docker, image_list, images, manifest, plan, prune,
+    run, sbom, sign, transfer, volume, working,
 };
 use crate::entry;
 use crate::report::Failure;
@@ -42,6 +42,23 @@ enum Command {
     #[command(subcommand)]
     Debug(debug::Debug),
     Run(Box<run::Run>),
+    Create(Box<run::Create>),
+    Start(container::Start),
+    Restart(container::Restart),
+    Cp(container::Cp),
+    Diff(container::Diff),
+    Export(container::Export),
+    Top(container::Top),
+    Stats(container::Stats),
+    Events(container::Events),
+    #[command(subcommand)]
+    Volume(volume::Volume),
+    #[command(subcommand)]
+    Container(Box<docker::Container>),
+    #[command(subcommand)]
+    Image(Box<docker::Image>),
+    #[command(subcommand)]
+    System(Box<docker::System>),
     From(Box<working::From>),
     Copy(Box<working::Copy>),
     Add(Box<working::Add>),
@@ -54,15 +71,15 @@ enum Command {
     Containers(working::Containers),
     Rename(working::Rename),
     Unshare(working::Unshare),
-    Ps(containers::Ps),
-    Logs(containers::Logs),
-    Exec(containers::Exec),
-    Attach(containers::Attach),
-    Stop(containers::Stop),
-    Kill(containers::Kill),
-    Wait(containers::Wait),
+    Ps(container::Ps),
+    Logs(container::Logs),
+    Exec(container::Exec),
+    Attach(container::Attach),
+    Stop(container::Stop),
+    Kill(container::Kill),
+    Wait(container::Wait),
     #[command(alias = "delete")]
-    Rm(containers::Rm),
+    Rm(container::Rm),
     Images(image_list::Images),
     History(images::History),
     Inspect(images::Inspect),
@@ -120,6 +137,19 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Bud(bud) => bud.run(app),
         Command::Plan(plan) => plan.run(app),
         Command::Run(run) => run.run(app),
+        Command::Create(create) => create.run(app),
+        Command::Start(start) => start.run(app),
+        Command::Restart(restart) => restart.run(app),
+        Command::Cp(cp) => cp.run(app),
+        Command::Diff(diff) => diff.run(app),
+        Command::Export(export) => export.run(app),
+        Command::Top(top) => top.run(app),
+        Command::Stats(stats) => stats.run(app),
+        Command::Events(events) => events.run(app),
+        Command::Volume(volume) => volume.run(app),
+        Command::Container(container) => container.run(app),
+        Command::Image(image) => image.run(app),
+        Command::System(system) => system.run(app),
         Command::Debug(debug) => debug.run(app),
         Command::From(from) => from.run(app),
         Command::Copy(copy) => copy.run(app),

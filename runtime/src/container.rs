@@ -11,7 +11,7 @@ use task::{Cancelled, Task};
 
 use crate::stage::{self, Answer, Answers, Config, Role, Started};
 use crate::streams::{Carrier, Theirs};
-use crate::{Error, Result, cgroup, seccomp, sys, userns};
+use crate::{Error, Result, Signal, cgroup, seccomp, sys, userns};
 
 /// What to run: a runtime-spec document and the root file system it runs in.
 #[derive(Debug)]
@@ -59,20 +59,6 @@ pub struct StartOptions {
     ///
     /// [`layers`]: ../layers/index.html
     pub owners: bool,
-}
-
-/// A signal by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Signal(pub i32);
-
-impl Signal {
-    /// SIGTERM
-    pub const TERM: Signal = Signal(libc::SIGTERM);
-    /// SIGKILL
-    pub const KILL: Signal = Signal(libc::SIGKILL);
-    /// SIGINT
-    pub const INT: Signal = Signal(libc::SIGINT);
 }
 
 /// How a container's first process ended.

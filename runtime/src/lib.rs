@@ -23,6 +23,7 @@ mod detached;
 mod error;
 mod init;
 mod seccomp;
+mod signal;
 mod spec;
 mod stage;
 mod streams;
@@ -30,20 +31,21 @@ mod sys;
 mod terminal;
 mod userns;
 
-pub use container::{Bundle, Container, ExitStatus, Signal, StartOptions, Stdio};
+pub use container::{Bundle, Container, ExitStatus, StartOptions, Stdio};
 pub use detached::{
     AttachOptions, Attached, Exec, LogLine, LogOptions, State, Status, Streams, Streams3, attach,
     attach_streams, exec, exec_streams, launch, logs, signal, state, stop, wait,
 };
 pub use error::{Error, Result};
-pub use init::init;
+pub use init::{init, init_with};
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
 pub use seccomp::SeccompProfile;
+pub use signal::Signal;
 pub use spec::users::{User, resolve_owner, resolve_user};
 pub use spec::{
     ContainerSpec, Device, Dns, Files, Isolation, Lifecycle, Limits, MachineFiles, Mount,
-    Namespace, Network, NetworkFiles, NetworkSpec, Overlay, ProcessSpec, Propagation, Seccomp,
-    Ulimit, UserFile, owner, spec,
+    Namespace, Network, NetworkFiles, NetworkSpec, Overlay, ProcessSpec, Propagation, Restart,
+    Seccomp, Ulimit, UserFile, VolumeMount, arguments, owner, spec,
 };
 pub use userns::{Identity, become_root, entered_namespace, in_user_namespace, single_id};

@@ -19,13 +19,15 @@ const FLOORS: &[(&str, u8)] = &[
     ("registry-server", 5),
     ("sign", 5),
     ("builder", 5),
+    ("containers", 5),
     ("cli", 6),
     ("tests/requires", 0),
     ("bench", 7),
 ];
 
 /// Crates in which nothing may await.
-const SYNCHRONOUS: &[&str] = &["task", "image", "dockerfile", "layers", "runtime", "sbom", "store"];
+const SYNCHRONOUS: &[&str] =
+    &["task", "image", "dockerfile", "layers", "runtime", "sbom", "store", "containers"];
 const ASYNC_CRATES: &[&str] = &["tokio", "futures", "reqwest", "async-trait", "hyper"];
 
 /// Files longer than this are to be split.

@@ -226,6 +226,22 @@ impl Working {
         Ok(Some(Working { store: store.clone(), record, state, _lock: None }))
     }
 
+    /// A container with a program, as one that can be committed: its configuration is that of its
+    /// image, and what `run` was told is not part of it.
+    ///
+    /// # Errors
+    /// Its image cannot be read.
+    pub fn of_program(store: &Store, record: ContainerRecord, image: &str) -> Result<Working> {
+        let mut state = State { image: image.to_owned(), ..State::default() };
+        if let Some(descriptor) = &record.image {
+            let base = store.image(descriptor, &Platform::host());
+            let base = base.during("reading the image of a container")?;
+            state.config = (**base.config()).clone();
+            state.annotations.clone_from(&base.manifest().annotations);
+        }
+        Ok(Working { store: store.clone(), record, state, _lock: None })
+    }
+
     /// Whether a container of the store is a working container.
     pub fn is(record: &ContainerRecord) -> bool {
         record.directory.join(STATE).exists()

@@ -172,8 +172,8 @@ impl Inspect {
             if let Some(working) = Working::find(store, name)? {
                 return super::working::document(&working, self.format.is_some());
             }
-            if let Some(container) = super::container::find(store, name)? {
-                return container.inspect();
+            if let Some(container) = super::container::containers(app)?.find(name)? {
+                return super::container::inspect(&container);
             }
             if self.kind.is_some() {
                 return Err(super::container::missing(name));

@@ -1,22 +1,18 @@
 //! `rbuild run`: an image's program, in a container.
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
+use containers::{Container, NewContainer, StartOptions, Transient};
 use image::{Image, Platform};
-use runtime::{
-    AttachOptions, Attached, Bundle, Container, ContainerSpec, MachineFiles, Mount, Network,
-    Propagation, StartOptions, Stdio, Streams, UserFile,
-};
-use serde_json::json;
+use runtime::{AttachOptions, Attached, ContainerSpec, Stdio};
 use store::Store;
-use task::{Cause, Kind, Silent, Task};
+use task::{Kind, Silent, Task};
 
+use super::container::{self, attachment, need_terminal, size, start_failure};
 use super::container_flags::ContainerFlags;
 use super::lookup;
 use super::place;
@@ -27,24 +23,25 @@ use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Run a program in a new container, or in a working container
-///
-/// The name of a working container wins over that of an image: the command runs in it, and what it
-/// changes stays. An image's program runs in a container of its own.
+/// What a new container is: flags of `run` and `create`.
 #[derive(Debug, Args)]
-pub(crate) struct Run {
+#[command(disable_help_flag = true)]
+pub(crate) struct NewFlags {
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
     /// Give the program a terminal
     #[arg(short, long, visible_alias = "terminal")]
     tty: bool,
-    /// Run in the background and print the container's id
-    #[arg(short, long)]
-    detach: bool,
     /// Remove the container when it ends
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     rm: bool,
+    /// Start the container again when it ends: no, on-failure[:TIMES], always or unless-stopped
+    #[arg(long, value_name = "POLICY", value_parser = restart, conflicts_with = "rm")]
+    restart: Option<runtime::Restart>,
     /// Name the container
     #[arg(long)]
     name: Option<String>,
@@ -54,29 +51,57 @@ pub(crate) struct Run {
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
-    /// Keys that leave the container running in the background
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = detach_keys)]
-    detach_keys: Keys,
     /// Signal that `stop` sends (default: the image's, else TERM)
     #[arg(long, value_name = "SIGNAL", value_parser = flags::signal)]
     stop_signal: Option<runtime::Signal>,
+    /// Seconds that `stop` waits before it kills (default: 10)
+    #[arg(long, value_name = "SECONDS")]
+    stop_timeout: Option<u32>,
     /// Add a label to the container
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// When to ask the registry for the image
-    #[arg(long, value_enum, default_value = "missing")]
-    pull: PullPolicy,
+    /// When to ask the registry for the image (default: missing)
+    #[arg(long, value_enum)]
+    pull: Option<PullPolicy>,
     /// Platform of the image
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     #[command(flatten)]
     container: ContainerFlags,
     #[command(flatten)]
-    working: working::RunFlags,
-    #[command(flatten)]
     registry: RegistryFlags,
+}
+
+/// Run a program in a new container, or in a working container
+///
+/// The name of a working container wins over that of an image: the command runs in it, and what it
+/// changes stays. An image's program runs in a container of its own.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    new: NewFlags,
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that leave the container running in the background (default: ctrl-p,ctrl-q)
+    #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
+    detach_keys: Option<Keys>,
+    #[command(flatten)]
+    working: working::RunFlags,
     /// The image or working container, then the command and its arguments (default: the image's)
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["IMAGE|CONTAINER", "COMMAND"])]
+    image_and_command: Vec<String>,
+}
+
+/// Make a container without starting it
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    new: NewFlags,
+    /// The image, then the command and its arguments (default: the image's)
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["IMAGE", "COMMAND"])]
     image_and_command: Vec<String>,
 }
 
@@ -94,8 +119,64 @@ fn detach_keys(text: &str) -> Result<Keys, String> {
     flags::detach_keys(text).map(Keys)
 }
 
+fn restart(text: &str) -> Result<runtime::Restart, String> {
+    let refuse = || format!("{text:?} is none of no, on-failure[:TIMES], always, unless-stopped");
+    match text.split_once(':').unwrap_or((text, "")) {
+        ("no", "") => Ok(runtime::Restart::No),
+        ("on-failure", "") => Ok(runtime::Restart::OnFailure(0)),
+        ("on-failure", times) => {
+            times.parse().map(runtime::Restart::OnFailure).map_err(|_| refuse())
+        }
+        ("always", "") => Ok(runtime::Restart::Always),
+        ("unless-stopped", "") => Ok(runtime::Restart::UnlessStopped),
+        _ => Err(refuse()),
+    }
+}
+
 /// Failures before the program runs are told apart from the program's own codes, as docker does.
 const BEFORE: u8 = 125;
+
+fn before(failure: Failure) -> Failure {
+    match failure.code {
+        None | Some(2) => Failure { code: Some(BEFORE), ..failure },
+        Some(_) => failure,
+    }
+}
+
+/// What follows the image is the container's, so an unknown flag looks like the image.
+fn check_image(words: &[String]) -> Result<(&str, &[String]), Failure> {
+    let (image, command) = match words.split_first() {
+        Some((image, command)) => (image.as_str(), command),
+        None => ("", &[][..]),
+    };
+    if image.starts_with('-') {
+        return Err(Failure::usage(format!("there is no flag {image}"))
+            .hint("`rbuild run --help` lists the flags; they stand before the image"));
+    }
+    Ok((image, command))
+}
+
+impl Create {
+    /// Makes it and prints its id.
+    ///
+    /// # Errors
+    /// 125 for what is ours.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        self.create(app).map_err(before)
+    }
+
+    fn create(&self, app: &App) -> Result<u8, Failure> {
+        let (image, command) = check_image(&self.image_and_command)?;
+        let spec = self.new.spec(command)?;
+        let _lease = app.store()?.lease()?;
+        let found = self.new.image(app, image)?;
+        let task = Task::root("create", Arc::new(Silent));
+        let container = self.new.create(app, (image, &found), spec, true, &task)?;
+        task.done();
+        outln!("{}", container.id());
+        Ok(0)
+    }
+}
 
 impl Run {
     /// Runs; gives back the program's exit code.
@@ -103,66 +184,59 @@ impl Run {
     /// # Errors
     /// 125 for what is ours, 126 and 127 when the program cannot be started.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        self.start(app).map_err(|failure| match failure.code {
-            None => Failure { code: Some(BEFORE), ..failure },
-            Some(2) => Failure { code: Some(BEFORE), ..failure },
-            Some(_) => failure,
-        })
-    }
-
-    fn image_name(&self) -> &str {
-        self.image_and_command.first().map(String::as_str).unwrap_or_default()
-    }
-
-    fn command(&self) -> &[String] {
-        self.image_and_command.get(1..).unwrap_or_default()
+        self.start(app).map_err(before)
     }
 
     fn start(&self, app: &App) -> Result<u8, Failure> {
-        // What follows the image is the container's, so an unknown flag looks like the image.
-        if self.image_name().starts_with('-') {
-            return Err(Failure::usage(format!("there is no flag {}", self.image_name()))
-                .hint("`rbuild run --help` lists the flags; they stand before the image"));
-        }
+        let (name, command) = check_image(&self.image_and_command)?;
         self.working.check()?;
         let store = app.store()?;
-        if let Some(found) = builder::working::Working::find(store, self.image_name())? {
-            return self.in_working(app, found);
+        if let Some(found) = builder::working::Working::find(store, name)? {
+            return self.in_working(app, found, command);
         }
         if let Some(flag) = self.working.given() {
             return Err(Failure::usage(format!("{flag} is for working containers"))
-                .hint(format!("there is no working container {:?}", self.image_name())));
+                .hint(format!("there is no working container {name:?}")));
         }
         // Wrong flags are told before anything is fetched.
-        refuse_overlays(&self.container.spec(self.command(), self.tty)?)?;
+        let spec = self.new.spec(command)?;
+        if self.new.tty && self.new.interactive && !self.detach {
+            need_terminal()?;
+        }
         let _lease = store.lease()?;
-        let image = self.image(app)?;
+        let image = self.new.image(app, name)?;
         let task = Task::root("run", Arc::new(Silent));
         // A container nobody can refer to needs no record and no monitor.
-        let code = if self.rm
-            && !self.tty
-            && !self.detach
-            && self.name.is_none()
-            && self.cidfile.is_none()
-        {
-            self.transient(store, &image, &task)?
+        let nameless = self.new.name.is_none() && self.new.cidfile.is_none();
+        let code = if self.new.rm && !self.new.tty && !self.detach && nameless {
+            self.transient(store, &image, spec, &task)?
         } else {
-            self.kept(store, &image, &task)?
+            self.kept(app, (name, &image), spec, &task)?
         };
         task.done();
         Ok(code)
     }
 
-    fn in_working(&self, app: &App, found: builder::working::Working) -> Result<u8, Failure> {
+    fn in_working(
+        &self,
+        app: &App,
+        found: builder::working::Working,
+        command: &[String],
+    ) -> Result<u8, Failure> {
+        let new = &self.new;
         let given = [
             (self.detach, "--detach"),
-            (self.rm, "--rm"),
-            (self.name.is_some(), "--name"),
-            (self.cidfile.is_some(), "--cidfile"),
-            (self.stop_signal.is_some(), "--stop-signal"),
-            (!self.label.is_empty(), "--label"),
-            (self.platform.is_some(), "--platform"),
-            (self.container.names_entrypoint(), "--entrypoint"),
+            (self.detach_keys.is_some(), "--detach-keys"),
+            (new.rm, "--rm"),
+            (new.restart.is_some(), "--restart"),
+            (new.name.is_some(), "--name"),
+            (new.cidfile.is_some(), "--cidfile"),
+            (new.stop_signal.is_some(), "--stop-signal"),
+            (new.stop_timeout.is_some(), "--stop-timeout"),
+            (!new.label.is_empty(), "--label"),
+            (new.pull.is_some(), "--pull"),
+            (new.platform.is_some(), "--platform"),
+            (new.container.names_entrypoint(), "--entrypoint"),
         ];
         if let Some((_, flag)) = given.iter().find(|(given, _)| *given) {
             return Err(Failure::usage(format!("{flag} is for new containers"))
@@ -170,9 +244,9 @@ impl Run {
         }
         let wish = working::Wish {
             flags: &self.working,
-            container: &self.container,
-            command: self.command(),
-            tty: self.tty,
+            container: &new.container,
+            command,
+            tty: new.tty,
         };
         let task = Task::root("run", Arc::new(Silent));
         let code = working::run(app, found, &wish, &task)?;
@@ -180,15 +254,126 @@ impl Run {
         Ok(code)
     }
 
-    fn image(&self, app: &App) -> Result<Image, Failure> {
+    /// Runs in a directory that is forgotten.
+    fn transient(
+        &self,
+        store: &Store,
+        image: &Image,
+        spec: ContainerSpec,
+        task: &Task,
+    ) -> Result<u8, Failure> {
+        let stdio = if self.new.interactive { Stdio::Inherit } else { Stdio::Outputs };
+        let container = Transient::start(store, image, spec, stdio, task).map_err(start_failure)?;
+        let forwarding = forward_signals(container.pid());
+        let status = container.wait(task)?;
+        drop(forwarding);
+        Ok(status.code())
+    }
+
+    /// Runs as a container with a record, a directory and a process that watches it.
+    fn kept(
+        &self,
+        app: &App,
+        image: (&str, &Image),
+        spec: ContainerSpec,
+        task: &Task,
+    ) -> Result<u8, Failure> {
+        let container = self.new.create(app, image, spec, false, task)?;
+        let options = StartOptions { attached: !self.detach, size: size() };
+        if let Err(error) = container.start(&options) {
+            container.remove(true)?;
+            container.discard_volumes();
+            return Err(start_failure(error));
+        }
+        if self.detach {
+            outln!("{}", container.id());
+            return Ok(0);
+        }
+        let usual = || flags::detach_keys("ctrl-p,ctrl-q").unwrap_or_default();
+        let keys = self.detach_keys.as_ref().map_or_else(usual, |keys| keys.0.clone());
+        let keys = if self.new.tty { keys } else { Vec::new() };
+        let options = AttachOptions { replay: true, ..attachment(self.new.interactive, keys) };
+        match container.attach(&options, task)? {
+            Attached::Detached => {
+                let name = container.name();
+                eprintln!("detached from {name}; `rbuild attach {name}` comes back");
+                Ok(0)
+            }
+            Attached::Exited(status) => {
+                if self.new.rm {
+                    // Its monitor does the same; whoever asks next finds the name free.
+                    container.remove(true)?;
+                }
+                Ok(status.code())
+            }
+        }
+    }
+}
+
+impl NewFlags {
+    /// What is asked of the container.
+    fn spec(&self, command: &[String]) -> Result<ContainerSpec, Failure> {
+        let mut spec = self.container.spec(command, self.tty)?;
+        refuse_overlays(&spec)?;
+        spec.process.interactive = self.interactive;
+        if spec.network.http_proxy == Some(true) {
+            let proxies = crate::config::proxies().into_iter();
+            let proxies = proxies.map(|(name, value)| format!("{name}={value}"));
+            spec.process.env.splice(0..0, proxies);
+        }
+        spec.lifecycle.labels = self.label.iter().map(|text| flags::pair(text)).collect();
+        spec.lifecycle.stop_signal = self.stop_signal;
+        spec.lifecycle.stop_timeout = self.stop_timeout;
+        spec.lifecycle.remove = self.rm;
+        spec.lifecycle.restart = self.restart.unwrap_or_default();
+        Ok(spec)
+    }
+
+    /// Makes a container that is not started yet.
+    fn create(
+        &self,
+        app: &App,
+        (name, image): (&str, &Image),
+        spec: ContainerSpec,
+        lasting: bool,
+        task: &Task,
+    ) -> Result<Container, Failure> {
+        let mut cidfile = match &self.cidfile {
+            None => None,
+            Some(path) => {
+                let created = File::options().write(true).create_new(true).open(path);
+                let write = || format!("writing {}", path.display());
+                Some((created.map_err(|error| Failure::io(write(), &error))?, path))
+            }
+        };
+        let new = NewContainer {
+            name: self.name.clone(),
+            replace: self.replace,
+            spec,
+            lasting,
+            ..NewContainer::of(name, image)
+        };
+        let made = container::containers(app)?.create(new, task);
+        if let (Err(_), Some((_, path))) = (&made, &cidfile) {
+            let _ = std::fs::remove_file(path);
+        }
+        let container = made?;
+        if let Some((file, path)) = &mut cidfile {
+            let written = file.write_all(container.id().as_bytes());
+            written.map_err(|error| Failure::io(format!("writing {}", path.display()), &error))?;
+        }
+        Ok(container)
+    }
+
+    fn image(&self, app: &App, name: &str) -> Result<Image, Failure> {
         let store = app.store()?;
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
-        if self.pull != PullPolicy::Always
-            && let Some(found) = lookup::find(store, self.image_name())?
+        if self.pull != Some(PullPolicy::Always)
+            && let Some(found) = lookup::find(store, name)?
         {
             let image = store.image(&found.descriptor, &platform)?;
             if self.platform.is_some() && image.platform().serves(&platform).is_none() {
-                let (name, its) = (self.image_name(), image.platform());
+                let its = image.platform();
                 return Err(Failure::new(
                     Kind::Refused,
                     format!("image {name} is for {its}, not for {platform}"),
@@ -197,10 +382,10 @@ impl Run {
             }
             return Ok(image);
         }
-        if self.pull == PullPolicy::Never {
-            lookup::require(store, self.image_name())?;
+        if self.pull == Some(PullPolicy::Never) {
+            lookup::require(store, name)?;
         }
-        let from = place::remote_locations(app, self.image_name())?;
+        let from = place::remote_locations(app, name)?;
         let reach = self.registry.reach()?;
         let root = place::first_there(&from, |from| {
             observed("pull", Progress::Auto, |task| {
@@ -208,175 +393,6 @@ impl Run {
             })
         })?;
         Ok(store.image(&root, &platform)?)
-    }
-
-    /// Runs in a directory that is forgotten.
-    fn transient(&self, store: &Store, image: &Image, task: &Task) -> Result<u8, Failure> {
-        let snapshot = store.unpack(image, task)?;
-        let active = store.begin()?;
-        let root = active.stack(snapshot)?.mount()?;
-        let id = random_id()?;
-        let (spec, document) = self.spec(image, &root, &id, active.dir())?;
-        let bundle = Bundle { spec: document, rootfs: root.into_fd() };
-        let stdio = if self.interactive { Stdio::Inherit } else { Stdio::Outputs };
-        let options = StartOptions { id, init: spec.process.init, owners: runtime::single_id() };
-        let container = Container::start(bundle, stdio, &options).map_err(start_failure)?;
-        let forwarding = forward_signals(container.pid());
-        let status = container.wait(task)?;
-        drop(forwarding);
-        Ok(status.code())
-    }
-
-    /// Runs as a container with a record, a directory and a process that watches it.
-    fn kept(&self, store: &Store, image: &Image, task: &Task) -> Result<u8, Failure> {
-        if self.tty && !self.detach && !std::io::stdin().is_terminal() {
-            return Err(Failure::new(Kind::Invalid, "standard input is not a terminal")
-                .hint("leave out --tty, or run with --detach"));
-        }
-        let snapshot = store.unpack(image, task)?;
-        let id = random_id()?;
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => format!("{}-{}", super::container::word(self.image_name()), &id[..6]),
-        };
-        if self.replace
-            && let Some(old) = super::container::find(store, &name)?
-        {
-            old.remove(store, true)?;
-        }
-        if let Some(file) = &self.cidfile {
-            let created = File::options().write(true).create_new(true).open(file);
-            created
-                .and_then(|mut file| file.write_all(id.as_bytes()))
-                .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
-        }
-        let record = store.add_container(&id, &name, Some(image.descriptor()), snapshot)?;
-        let launched = self.launch(store, image, &record);
-        if let Err(failure) = launched {
-            store.remove_container(&id)?;
-            return Err(failure);
-        }
-        if self.detach {
-            outln!("{id}");
-            return Ok(0);
-        }
-        let options = AttachOptions {
-            input: self.interactive,
-            detach_keys: if self.tty { self.detach_keys.0.clone() } else { Vec::new() },
-            forward_signals: true,
-            replay: true,
-        };
-        match runtime::attach(&record.directory, &options, task)? {
-            Attached::Detached => {
-                if self.rm {
-                    remove_when_ended(&record.directory)?;
-                }
-                eprintln!("detached from {name}; `rbuild attach {name}` comes back");
-                Ok(0)
-            }
-            Attached::Exited(status) => {
-                if self.rm {
-                    store.remove_container(&id)?;
-                }
-                Ok(status.code())
-            }
-        }
-    }
-
-    fn launch(
-        &self,
-        store: &Store,
-        image: &Image,
-        record: &store::ContainerRecord,
-    ) -> Result<(), Failure> {
-        let root = store.container_stack(record)?.mount()?;
-        let (spec, document) = self.spec(image, &root, &record.id, &record.directory)?;
-        let about = json!({
-            "image": self.image_name(), "command": document.process().as_ref().and_then(|p| p.args().clone()),
-            "stopSignal": self.stop_signal.map(|signal| signal.0.to_string())
-                .or_else(|| image.config().config.stop_signal.clone()),
-            "labels": self.label.iter().map(|text| flags::pair(text)).collect::<BTreeMap<_, _>>(),
-            "remove": self.rm && self.detach,
-        });
-        let file = record.directory.join("about.json");
-        std::fs::write(&file, about.to_string())
-            .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
-        let bundle = Bundle { spec: document, rootfs: root.into_fd() };
-        let terminal = self.tty.then(|| {
-            let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok();
-            size.map_or((24, 80), |size| (size.ws_row, size.ws_col))
-        });
-        let attached = !self.detach;
-        let streams = Streams { terminal, interactive: self.interactive, attached };
-        let options = StartOptions {
-            id: record.id.clone(),
-            init: spec.process.init,
-            owners: runtime::single_id(),
-        };
-        runtime::launch(&record.directory, bundle, streams, &options).map_err(start_failure)?;
-        Ok(())
-    }
-
-    fn spec(
-        &self,
-        image: &Image,
-        root: &layers::Root,
-        id: &str,
-        directory: &Path,
-    ) -> Result<(ContainerSpec, runtime::oci::Spec), Failure> {
-        let mut spec = self.container.spec(self.command(), self.tty)?;
-        if spec.network.http_proxy == Some(true) {
-            let proxies = crate::config::proxies().into_iter();
-            let proxies = proxies.map(|(name, value)| format!("{name}={value}"));
-            spec.process.env.splice(0..0, proxies);
-        }
-        spec.network.mode.get_or_insert(Network::None);
-        spec.network.hostname.get_or_insert_with(|| id[..12].to_owned());
-        add_network_files(directory, &mut spec)?;
-        check_volumes(image)?;
-        let document =
-            runtime::spec(&image.config().config, &spec, &|file: UserFile| users(root, file))?;
-        give(&spec, &document)?;
-        Ok((spec, document))
-    }
-}
-
-/// Gives the volumes with option `U` to the user of the container.
-///
-/// # Errors
-/// They cannot be given.
-pub(crate) fn give(spec: &ContainerSpec, document: &runtime::oci::Spec) -> Result<(), Failure> {
-    let owner = runtime::owner(document);
-    let give = |path: &PathBuf| layers::give_all(path, owner);
-    spec.files
-        .given
-        .iter()
-        .try_for_each(give)
-        .map_err(|error| Failure::from(error).hint("--volume …:U"))
-}
-
-/// VOLUMEs of the image live in the container's own layer; a mount of the user's wins.
-fn check_volumes(image: &Image) -> Result<(), Failure> {
-    let relative = image.config().config.volumes.keys().find(|volume| !volume.starts_with('/'));
-    match relative {
-        None => Ok(()),
-        Some(volume) => Err(Failure::new(
-            Kind::Invalid,
-            format!("the image declares the volume {volume:?}, which is not an absolute path"),
-        )),
-    }
-}
-
-/// The user databases of the image, each at most 16 MiB.
-pub(crate) fn users(root: &layers::Root, file: UserFile) -> Result<Option<String>, Cause> {
-    let path = match file {
-        UserFile::Passwd => "etc/passwd",
-        UserFile::Group => "etc/group",
-    };
-    match root.read(Path::new(path), 16 << 20) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if task::Fault::kind(&error) == Kind::NotFound => Ok(None),
-        Err(error) => Err(Cause::new(error)),
     }
 }
 
@@ -391,50 +407,21 @@ pub(crate) fn refuse_overlays(spec: &ContainerSpec) -> Result<(), Failure> {
     }
 }
 
-/// Writes hosts, hostname and resolv.conf of a container to its directory and mounts them first.
-pub(crate) fn add_network_files(directory: &Path, spec: &mut ContainerSpec) -> Result<(), Failure> {
-    let host = spec.network.mode() == Network::Host;
-    let machine = |path: &str| {
-        if host { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() }
-    };
-    let (hosts, resolv_conf) = (machine("/etc/hosts"), machine("/etc/resolv.conf"));
-    let hostname = spec.network.hostname.clone().unwrap_or_default();
-    let machine = MachineFiles { hosts: &hosts, resolv_conf: resolv_conf.as_bytes() };
-    let files = spec.network.files(machine, &hostname, &[(&hostname, [127, 0, 0, 1].into())]);
-    let mut mounts = Vec::new();
-    for (name, content) in [
-        ("hosts", files.hosts.map(String::into_bytes)),
-        ("hostname", files.hostname.map(String::into_bytes)),
-        ("resolv.conf", files.resolv_conf),
-    ] {
-        let Some(content) = content else { continue };
-        let path = directory.join(name);
-        std::fs::write(&path, content)
-            .map_err(|error| Failure::io(format!("writing {}", path.display()), &error))?;
-        mounts.push(Mount::Bind {
-            source: path,
-            target: Path::new("/etc").join(name),
-            read_only: false,
-            recursive: false,
-            propagation: Propagation::Private,
-        });
+/// Volumes are for containers of their own.
+pub(crate) fn refuse_volumes(spec: &ContainerSpec) -> Result<(), Failure> {
+    match spec.files.volumes.first() {
+        None => Ok(()),
+        Some(volume) => {
+            let name = volume.name.as_deref().unwrap_or("without a name");
+            Err(Failure::usage(format!(
+                "volume {name} at {} is not supported here",
+                volume.target.display()
+            ))
+            .hint(
+                "volumes are for `rbuild run IMAGE`; give a host path that starts with '/' or './'",
+            ))
+        }
     }
-    spec.files.mounts.splice(0..0, mounts);
-    Ok(())
-}
-
-/// Tells a program that cannot be started from a failure of ours: 127, 126, 125.
-pub(crate) fn start_failure(error: runtime::Error) -> Failure {
-    let code = error.exit_code();
-    Failure { code: Some(code), ..Failure::from(error) }
-}
-
-/// 64 hexadecimal digits from the kernel.
-pub(crate) fn random_id() -> Result<String, Failure> {
-    let mut bytes = [0u8; 32];
-    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    got.map_err(|error| Failure::io("reading random bytes", &error.into()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Passes INT, TERM, HUP, QUIT, USR1 and USR2 on to the container's first process.
@@ -461,20 +448,4 @@ impl Drop for Forwarding {
     fn drop(&mut self) {
         self.0.close();
     }
-}
-
-/// How long `stop` waits before it kills.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Notes that whoever finds the container ended removes it: nobody waits for it any more.
-fn remove_when_ended(directory: &Path) -> Result<(), Failure> {
-    let file = directory.join("about.json");
-    let note = || -> std::io::Result<()> {
-        let mut about: serde_json::Value = serde_json::from_slice(&std::fs::read(&file)?)?;
-        about["remove"] = true.into();
-        let new = directory.join("about.json.new");
-        std::fs::write(&new, about.to_string())?;
-        std::fs::rename(new, &file)
-    };
-    note().map_err(|error| Failure::io(format!("writing {}", file.display()), &error))
 }

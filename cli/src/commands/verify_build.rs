@@ -17,6 +17,7 @@ use super::registry_flags::RegistryFlags;
 use super::sign::public_key;
 use super::{lock, lookup, sbom};
 use crate::app::{App, observed};
+use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
 
@@ -193,7 +194,8 @@ impl VerifyBuild {
     /// The build that the recipe describes.
     fn bud(&self, recipe: &Recipe, subject: &Subject) -> Result<Bud, Failure> {
         let missing = recipe.secrets.iter().find(|id| {
-            let named = |text: &String| text.split(',').any(|p| p.strip_prefix("id=") == Some(id));
+            let is = |field: &String| field.strip_prefix("id=") == Some(id);
+            let named = |text: &String| flags::fields(text).is_ok_and(|f| f.iter().any(is));
             !self.secret.iter().any(named)
         });
         if let Some(id) = missing {

@@ -2,13 +2,13 @@
 
 mod client;
 mod join;
+mod logs;
 mod monitor;
 mod record;
 mod wire;
 
-use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use task::Task;
 pub use client::Streams3;
 pub(crate) use client::converse;
 pub(crate) use join::join;
+pub use logs::{LogLine, LogOptions, logs};
 pub(crate) use monitor::monitor;
 
 use crate::stage::{self, Answer, Answers, Role};
@@ -81,6 +82,9 @@ pub struct State {
     /// Whether it has a terminal.
     #[serde(default)]
     pub terminal: bool,
+    /// Its cgroups' directories.
+    #[serde(default)]
+    pub cgroups: Vec<std::path::PathBuf>,
 }
 
 /// How to attach to a running container.
@@ -126,28 +130,6 @@ pub struct Exec {
     pub detach: bool,
     /// Whether it gets all capabilities.
     pub privileged: bool,
-}
-
-/// One piece of output as the log keeps it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LogLine {
-    /// Seconds since 1970.
-    pub t: f64,
-    /// `stdout` or `stderr`.
-    pub stream: String,
-    /// The text, with its line end if it had one.
-    pub line: String,
-}
-
-/// What to read from a log.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct LogOptions {
-    /// Whether to go on until the container ends.
-    pub follow: bool,
-    /// Nothing older than this, in seconds since 1970.
-    pub since: Option<f64>,
-    /// Only this many of the last lines.
-    pub tail: Option<usize>,
 }
 
 /// Starts a container that a monitor process of its own watches; `dir` is the container's own,
@@ -287,61 +269,4 @@ pub fn state(dir: &Path) -> Result<State> {
         (state.status, state.pid, state.monitor) = (Status::Dead, 0, 0);
     }
     Ok(state)
-}
-
-/// How long to sleep between two looks at a log that is followed.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// Reads the container's log, oldest first. Lines that cannot be read are passed over.
-///
-/// # Errors
-/// [`Error::NoContainer`], [`Error::Cancelled`].
-pub fn logs(
-    dir: &Path,
-    options: &LogOptions,
-    task: &Task,
-    each: &mut dyn FnMut(LogLine),
-) -> Result<()> {
-    let missing = |source| Error::NoContainer { path: dir.to_owned(), source };
-    let mut file = BufReader::new(File::open(dir.join("log")).map_err(missing)?);
-    let mut last: VecDeque<LogLine> = VecDeque::new();
-    let mut partial = Vec::new();
-    let mut tail = options.tail;
-    loop {
-        // Looked at before reading, so that nothing is written after the last read.
-        let over =
-            !options.follow || !matches!(state(dir)?.status, Status::Created | Status::Running);
-        while file.read_until(b'\n', &mut partial).map_err(missing)? > 0 {
-            task.check()?;
-            if partial.last() != Some(&b'\n') {
-                break;
-            }
-            let line = serde_json::from_slice::<LogLine>(&partial);
-            partial.clear();
-            let Ok(line) = line else { continue };
-            if options.since.is_some_and(|since| line.t < since) {
-                continue;
-            }
-            match tail {
-                None => each(line),
-                Some(limit) => {
-                    last.push_back(line);
-                    if last.len() > limit {
-                        last.pop_front();
-                    }
-                }
-            }
-        }
-        last.drain(..).for_each(&mut *each);
-        tail = None;
-        if over {
-            return Ok(());
-        }
-        task.check()?;
-        // Returns at once when the container ends.
-        match client::wait(dir, Some(PAUSE), task) {
-            Ok(_) | Err(Error::Lost { .. } | Error::NotRunning { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

@@ -67,8 +67,23 @@ struct Monitor {
     over: bool,
 }
 
-/// Becomes the monitor of a container; returns after the container's end.
-pub(crate) fn monitor(mut given: Given) -> Step {
+/// How much a pipe of the container holds, and how much is read of it at a time: the less it is,
+/// the nearer to each other stay lines of output and errors that were written one after the other.
+const PIPE: usize = 4096;
+const PIECE: usize = 1024;
+
+/// Becomes the monitor of a container; returns after the container's end, and what `after` does.
+pub(crate) fn monitor(given: Given, after: fn(&std::path::Path)) -> Step {
+    let directory = watch_over(given)?;
+    // Nothing is open any more that was the container's.
+    if let Some(directory) = directory {
+        after(&directory);
+    }
+    Ok(())
+}
+
+/// The container's whole life; gives its directory.
+fn watch_over(mut given: Given) -> Step<Option<std::path::PathBuf>> {
     // The starter waits for its child at once; the monitor itself is nobody's.
     // SAFETY: a stage has one thread.
     if unsafe { sys::plain_fork() }.doing("starting", "the monitor")? != 0 {
@@ -99,6 +114,7 @@ pub(crate) fn monitor(mut given: Given) -> Step {
         finished: None,
         exit: None,
         terminal: given.config.terminal.is_some(),
+        cgroups: Vec::new(),
     };
     let line = given.line.try_clone().doing("copying", "a socket")?;
     let mut running = begin(&mut given)?;
@@ -107,8 +123,9 @@ pub(crate) fn monitor(mut given: Given) -> Step {
         input = Some(terminal);
     }
     (state.status, state.pid) = (Status::Running, running.pid);
-    record::write_state(&directory, &state).doing("writing", "state.json")?;
     let cgroups = running.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default();
+    state.cgroups.clone_from(&cgroups);
+    record::write_state(&directory, &state).doing("writing", "state.json")?;
     // A starter that is gone does not matter any more.
     let _ = stage::answer(&line, &Answer::Started(Started { pid: running.pid, cgroups }), None);
     drop(line);
@@ -137,7 +154,7 @@ pub(crate) fn monitor(mut given: Given) -> Step {
     let _ = rustix::fs::unlinkat(&directory, "socket", rustix::fs::AtFlags::empty());
     monitor.farewell(exit);
     drop(lock);
-    Ok(())
+    Ok(std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok())
 }
 
 /// A socket in the container's directory. Its path may be longer than a socket's name can be, so
@@ -166,6 +183,10 @@ fn pipes(given: &mut Given, interactive: bool) -> Step<Ends> {
     };
     let (out, out_theirs) = pipe()?;
     let (error, error_theirs) = pipe()?;
+    for end in [&out, &error] {
+        // A pipe that stays larger is as good but for the order.
+        let _ = rustix::pipe::fcntl_setpipe_size(end, PIPE);
+    }
     given.fds.extend([theirs, out_theirs.into(), error_theirs.into()]);
     Ok(([Some(out.into()), Some(error.into())], input))
 }
@@ -194,7 +215,7 @@ impl Monitor {
                 self.clients.push(Client { socket, state, backlog, fds, gone: false });
             }
             for stream in (0..2).filter(|stream| ready.outputs[*stream]) {
-                self.read_output(stream, true);
+                self.read_once(stream);
             }
             if ready.input {
                 self.write_input();
@@ -214,7 +235,7 @@ impl Monitor {
             if self.over && !self.held {
                 let exit = ended(&self.running);
                 // Every writer is gone or killed; what they wrote is still there.
-                (0..2).for_each(|stream| self.read_output(stream, false));
+                while self.read_once(0) | self.read_once(1) {}
                 self.log.finish();
                 return exit;
             }
@@ -274,22 +295,19 @@ impl Monitor {
         }
     }
 
-    /// Reads what there is of a stream, for the log and everybody attached.
-    fn read_output(&mut self, stream: usize, patient: bool) {
-        let mut buffer = [0; 32 << 10];
-        loop {
-            let Some(output) = &self.outputs[stream] else { return };
-            match rustix::io::read(output, &mut buffer) {
-                Ok(count) if count > 0 => self.spread(stream, &buffer[..count]),
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(rustix::io::Errno::AGAIN) => return,
-                // The end of a pipe; a terminal answers EIO when nobody has it open.
-                Ok(_) | Err(_) => self.outputs[stream] = None,
-            }
-            if patient && self.clients.iter().any(|client| client.backlog.len() > MAX_BACKLOG) {
-                return;
-            }
+    /// Reads a piece of a stream, for the log and everybody attached; false where there is none.
+    fn read_once(&mut self, stream: usize) -> bool {
+        let mut buffer = [0; PIPE];
+        let Some(output) = &self.outputs[stream] else { return false };
+        let size = if self.outputs.iter().all(Option::is_some) { PIECE } else { PIPE };
+        match rustix::io::read(output, &mut buffer[..size]) {
+            Ok(count) if count > 0 => self.spread(stream, &buffer[..count]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return false,
+            // The end of a pipe; a terminal answers EIO when nobody has it open.
+            Ok(_) | Err(_) => self.outputs[stream] = None,
         }
+        true
     }
 
     fn spread(&mut self, stream: usize, bytes: &[u8]) {

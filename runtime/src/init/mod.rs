@@ -27,18 +27,25 @@ use crate::stage::{self, Answer, Role};
 /// Becomes a container's first process, its supervisor or a program joining it, if this process
 /// was started as one; never returns then. Must be the first line of `main`.
 pub fn init() {
+    init_with(|_| {});
+}
+
+/// As [`init`]; the monitor of a container calls `ended` with the container's directory when the
+/// container has ended, its state is written, and everybody attached was told. The monitor holds
+/// nothing of the container any more.
+pub fn init_with(ended: fn(&std::path::Path)) {
     let is_stage = std::env::args_os().next().is_some_and(|name| name == stage::MARK);
     if is_stage {
-        std::process::exit(enter());
+        std::process::exit(enter(ended));
     }
 }
 
-fn enter() -> i32 {
+fn enter(after: fn(&std::path::Path)) -> i32 {
     let Ok(given) = stage::receive() else { return 125 };
     let Ok(line) = given.line.try_clone() else { return 125 };
     let result = match given.config.role {
         Role::Supervise => supervisor::supervise(given),
-        Role::Monitor { .. } => crate::detached::monitor(given),
+        Role::Monitor { .. } => crate::detached::monitor(given, after),
         Role::Join { .. } => crate::detached::join(given),
     };
     match result {

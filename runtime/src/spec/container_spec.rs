@@ -153,12 +153,28 @@ pub struct Files {
     pub read_only: bool,
     /// Further mounts, in order.
     pub mounts: Vec<Mount>,
+    /// Volumes. Whoever starts it has them and mounts them.
+    pub volumes: Vec<VolumeMount>,
     /// Directories of the machine that the container may write to without changing them. Whoever
     /// starts it mounts them.
     pub overlays: Vec<Overlay>,
     /// Files and directories of the host that are the user's before the program starts. Whoever
     /// starts it sees to that; see [`super::owner`].
     pub given: Vec<PathBuf>,
+}
+
+/// A volume in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeMount {
+    /// Its name; one without a name is made for the container alone.
+    pub name: Option<String>,
+    /// Absolute path in the container; made if missing.
+    pub target: PathBuf,
+    /// Whether writing is refused.
+    pub read_only: bool,
+    /// Whether a new volume stays empty where the image has files.
+    pub no_copy: bool,
 }
 
 /// A directory of the machine under a layer that is thrown away.
@@ -216,6 +232,23 @@ pub struct Lifecycle {
     pub stop_timeout: Option<u32>,
     /// Whether it is removed when it ends.
     pub remove: bool,
+    /// Whether it is started again when it ends.
+    pub restart: Restart,
+}
+
+/// Whether a container is started again when it ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Never.
+    #[default]
+    No,
+    /// When it failed, at most this many times in a row; 0 is without end.
+    OnFailure(u32),
+    /// Whenever it ends, until somebody stops it, and when the machine starts.
+    Always,
+    /// As `Always`, but when the machine starts only if nobody stopped it before.
+    UnlessStopped,
 }
 
 impl Isolation {
@@ -394,10 +427,11 @@ impl Limits {
 
 impl Files {
     fn merge(self, now: Files) -> Files {
-        let Files { read_only, mounts, overlays, given } = self;
+        let Files { read_only, mounts, volumes, overlays, given } = self;
         Files {
             read_only: read_only || now.read_only,
             mounts: both(mounts, now.mounts),
+            volumes: both(volumes, now.volumes),
             overlays: both(overlays, now.overlays),
             given: both(given, now.given),
         }
@@ -433,12 +467,13 @@ impl Dns {
 
 impl Lifecycle {
     fn merge(self, now: Lifecycle) -> Lifecycle {
-        let Lifecycle { labels, stop_signal, stop_timeout, remove } = self;
+        let Lifecycle { labels, stop_signal, stop_timeout, remove, restart } = self;
         Lifecycle {
             labels: both(labels, now.labels),
             stop_signal: now.stop_signal.or(stop_signal),
             stop_timeout: now.stop_timeout.or(stop_timeout),
             remove: remove || now.remove,
+            restart: if now.restart == Restart::No { restart } else { now.restart },
         }
     }
 }

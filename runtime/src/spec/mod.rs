@@ -19,7 +19,7 @@ use task::Cause;
 
 pub use container_spec::{
     ContainerSpec, Dns, Files, Isolation, Lifecycle, Limits, Namespace, NetworkSpec, Overlay,
-    ProcessSpec,
+    ProcessSpec, Restart, VolumeMount,
 };
 pub use network_files::{MachineFiles, NetworkFiles};
 
@@ -102,6 +102,15 @@ pub enum Mount {
     },
 }
 
+impl Mount {
+    /// Where it is in the container.
+    pub fn target(&self) -> &std::path::Path {
+        match self {
+            Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } => target,
+        }
+    }
+}
+
 /// One resource limit of the process (`--ulimit`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ulimit {
@@ -178,8 +187,11 @@ fn hostname(spec: &ContainerSpec) -> &str {
     spec.network.hostname.as_deref().unwrap_or("localhost")
 }
 
-/// Docker's rule: a new entrypoint drops the image's command.
-fn arguments(config: &image::ContainerConfig, spec: &ContainerSpec) -> Result<Vec<String>> {
+/// Program and arguments of a container. Docker's rule: a new entrypoint drops the image's command.
+///
+/// # Errors
+/// [`Error::Invalid`] where neither the image nor the user names a program.
+pub fn arguments(config: &image::ContainerConfig, spec: &ContainerSpec) -> Result<Vec<String>> {
     let image_entrypoint = config.entrypoint.clone().unwrap_or_default();
     let image_command = config.cmd.clone().unwrap_or_default();
     let (mut arguments, default) = match &spec.process.entrypoint {

@@ -10,6 +10,7 @@ use transport::Location;
 use super::image_flags::CompressionName;
 use super::local_name;
 use crate::config;
+use crate::flags;
 use crate::report::Failure;
 
 /// Everything the outputs of a build ask for.
@@ -108,7 +109,7 @@ impl Outputs {
             return Ok(Settings::default());
         }
         let mut one = One::default();
-        for field in fields(text).map_err(refuse)? {
+        for field in flags::fields(text).map_err(refuse)? {
             let Some((key, value)) = field.split_once('=') else {
                 return Err(refuse(format!("{field:?} is not KEY=VALUE")));
             };
@@ -224,7 +225,8 @@ fn context(failure: Failure, text: &str) -> Failure {
 }
 
 fn is_files(text: &str) -> bool {
-    !text.contains('=') || text.split(',').any(|pair| ["type=local", "type=tar"].contains(&pair))
+    let files = |pair: &String| ["type=local", "type=tar"].contains(&pair.as_str());
+    !text.contains('=') || flags::fields(text).is_ok_and(|fields| fields.iter().any(files))
 }
 
 /// The keys of one output.
@@ -310,28 +312,6 @@ impl One {
         let names = self.name.split(',').filter(|name| !name.is_empty());
         names.map(local_name).collect()
     }
-}
-
-/// Fields between commas, each of which may stand in quotes.
-fn fields(text: &str) -> Result<Vec<String>, String> {
-    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut chars = text.chars().peekable();
-    while let Some(char) = chars.next() {
-        match char {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                field.push('"');
-            }
-            '"' if quoted || field.is_empty() => quoted = !quoted,
-            ',' if !quoted => fields.push(std::mem::take(&mut field)),
-            char => field.push(char),
-        }
-    }
-    if quoted {
-        return Err("a quote is not closed".to_owned());
-    }
-    fields.push(field);
-    Ok(fields)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use builder::{Network, RunOptions};
 use runtime::ContainerSpec;
 
 use crate::commands::container_flags::SharedFlags;
+use crate::commands::run::refuse_volumes;
 use crate::report::Failure;
 
 /// What commands get. `hostname` is what a build argument calls the machine.
@@ -16,6 +17,7 @@ pub(super) fn options(
     hostname: Option<String>,
 ) -> Result<RunOptions, Failure> {
     let mut base = flags.spec()?;
+    refuse_volumes(&base)?;
     base.network.hostname = hostname;
     Ok(RunOptions { base, stdin: false, flags: flags.arguments()? })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use builder::{Agent, Keys, Secret};
 
 use crate::config;
+use crate::flags;
 use crate::report::Failure;
 
 /// `default`, `ID=SOCKET` or `ID=KEY[,KEY]`; a bare id takes `$SSH_AUTH_SOCK`.
@@ -41,7 +42,8 @@ pub(crate) fn agent(text: &str) -> Result<(String, Agent), Failure> {
 pub(crate) fn secret(text: &str) -> Result<(String, Secret), Failure> {
     let refuse = |why: &str| Failure::usage(format!("--secret: {why}"));
     let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
-    for pair in text.split(',') {
+    let fields = flags::fields(text).map_err(|why| refuse(&why))?;
+    for pair in &fields {
         match pair.split_once('=') {
             Some(("id", value)) => id = Some(value),
             Some(("src" | "source", value)) => source = Some(value),

@@ -54,7 +54,7 @@ pub(crate) struct ContainerFlags {
     read_only: bool,
 
     /// Host name in the container (default: the container's id)
-    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    #[arg(short = 'h', long, value_name = "NAME", help_heading = "Network")]
     hostname: Option<String>,
 
     /// All capabilities and devices, nothing masked, no system call filter
@@ -77,7 +77,7 @@ impl ContainerFlags {
     ) -> Result<ContainerSpec, Failure> {
         let mut spec = self.without_mounts(command, terminal)?;
         for text in &self.mount {
-            spec.files.mounts.push(flags::mount(text)?);
+            flags::mount(text, &mut spec.files)?;
         }
         Ok(spec)
     }

@@ -6,6 +6,7 @@ use builder::working;
 use clap::Args;
 use image::{Encoding, Reference};
 use layers::Compression;
+use task::Task;
 use transport::{CopyOptions, Location, Select};
 
 use super::{env, is_docker, locked};
@@ -19,7 +20,7 @@ use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Make an image of a working container
+/// Make an image of a container: of a working container, or of what a program changed
 #[derive(Debug, Args)]
 pub(crate) struct Commit {
     /// One layer of everything
@@ -72,6 +73,12 @@ pub(crate) struct Commit {
     /// Refused: layers are not encrypted
     #[arg(long, value_name = "INDEX", hide = true, allow_hyphen_values = true)]
     encrypt_layer: Vec<String>,
+    /// What the history says of the change
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+    /// Who made the image
+    #[arg(short, long, value_name = "NAME")]
+    author: Option<String>,
     /// Print nothing but the image id
     #[arg(short, long)]
     quiet: bool,
@@ -118,7 +125,7 @@ impl Commit {
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let image = observed("commit", progress, |task| {
             let reach = self.retry.reach(self.registry.reach()?);
-            let working = locked(app.store()?, &self.container, task)?;
+            let working = self.container(app, task)?;
             let _lease = app.store()?.lease()?;
             let image = working::commit(&working, &wish, &env(app, &reach)?, task)?;
             if let Some(to) = &elsewhere {
@@ -148,6 +155,28 @@ impl Commit {
             None => outln!("{}", image.id().hex()),
         }
         Ok(0)
+    }
+
+    /// The container, locked where others could change it meanwhile.
+    fn container(&self, app: &App, task: &Task) -> Result<working::Working, Failure> {
+        let store = app.store()?;
+        let found = containers::Containers::new(store.clone()).find(&self.container)?;
+        let program = found.filter(|found| found.kind() == containers::Kind::Program);
+        let mut working = match program {
+            Some(found) => {
+                let image = &found.record().image;
+                working::Working::of_program(store, found.row().clone(), image)?
+            }
+            None => locked(store, &self.container, task)?,
+        };
+        if let Some(message) = &self.message {
+            working.state.history_comment = Some(message.clone());
+            working.state.comment = Some(message.clone());
+        }
+        if self.author.is_some() {
+            working.state.config.author.clone_from(&self.author);
+        }
+        Ok(working)
     }
 
     /// The key is looked up before anything is made.

@@ -11,7 +11,7 @@ use crate::app::{App, observed};
 use crate::commands::container_flags::SharedFlags;
 use crate::commands::copy::RetryFlags;
 use crate::commands::registry_flags::RegistryFlags;
-use crate::commands::run::random_id;
+use crate::commands::run::refuse_volumes;
 use crate::render::Progress;
 use crate::report::Failure;
 
@@ -89,9 +89,10 @@ impl From {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         // Wrong flags are told before anything is fetched.
         let spec = self.settings.with_environment()?.spec()?;
+        refuse_volumes(&spec)?;
         let wish = Wish {
             image: self.image,
-            id: random_id()?,
+            id: containers::random_id()?,
             name: self.name,
             platform: self.platform.platform(),
             pull: self.pull.pull()?,

@@ -2,6 +2,7 @@
 
 use builder::working::Working;
 use clap::Args;
+use containers::Containers as All;
 use serde_json::{Value, json};
 use store::Store;
 
@@ -76,7 +77,8 @@ impl Containers {
 
     fn rows(&self, store: &Store) -> Result<Vec<Row>, Failure> {
         let mut rows = Vec::new();
-        for record in store.containers()? {
+        for found in All::new(store.clone()).list()? {
+            let record = found.row().clone();
             if let Some(working) = Working::of(store, record.clone())? {
                 let id = working.base()?.map(|image| image.id().hex());
                 let scratch = || "scratch".to_owned();
@@ -91,12 +93,11 @@ impl Containers {
                 });
             } else if self.all {
                 let image = record.image.as_ref().map(|image| image.digest.hex());
-                let Some(found) = container::find(store, &record.id)? else { continue };
                 rows.push(Row {
                     id: record.id,
                     ours: false,
                     image_id: image.unwrap_or_default(),
-                    image: found.image().to_owned(),
+                    image: found.record().image.clone(),
                     name: record.name,
                 });
             }
@@ -174,9 +175,7 @@ impl Rename {
     /// # Errors
     /// There is no such container; the name is taken.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let store = app.store()?;
-        let found = container::require(store, &self.container)?;
-        store.rename_container(&found.record.id, &self.name)?;
+        container::require(app, &self.container)?.rename(&self.name)?;
         Ok(0)
     }
 }

@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 
 use builder::working::Working;
 use clap::Args;
-use runtime::{Bundle, Container, ContainerSpec, Mount, Network, Propagation, StartOptions, Stdio};
+use containers::{add_network_files, give, users};
+use runtime::{
+    Bundle, Container, ContainerSpec, Files, Mount, Network, Propagation, StartOptions, Stdio,
+};
 use store::{CacheMount, Sharing, Store};
 use task::{Kind, Task};
 
 use super::settings::{proxies, settings};
 use super::{HistoryFlag, env, wants_history};
 use crate::app::{App, Reach};
+use crate::commands::container::start_failure;
 use crate::commands::container_flags::ContainerFlags;
-use crate::commands::run::{
-    add_network_files, forward_signals, give, refuse_overlays, start_failure, users,
-};
+use crate::commands::run::{forward_signals, refuse_overlays, refuse_volumes};
 use crate::flags;
 use crate::report::Failure;
 
@@ -110,9 +112,8 @@ pub(crate) fn run(
             Failure::new(Kind::Invalid, "standard input is not a terminal").hint("leave out --tty")
         );
     }
-    let (mounts, _caches) = mounts(app.store()?, wish, task)?;
     let mut now = wish.container.without_mounts(command, terminal)?;
-    now.files.mounts.extend(mounts);
+    let _caches = mounts(app.store()?, wish, &mut now.files, task)?;
     let config = working.state.config.config.clone();
     let spec = specify(settings, now, &config.env, &working)?;
     let directory = spec.process.working_dir.clone().unwrap_or_else(|| config.working_dir.clone());
@@ -130,13 +131,14 @@ pub(crate) fn run(
         let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok();
         let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
         let stdio = Stdio::Terminal { rows, columns };
-        let container = Container::start(bundle, stdio, &options).map_err(start_failure)?;
+        let container = Container::start(bundle, stdio, &options)
+            .map_err(|error| start_failure(error.into()))?;
         let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         use std::os::fd::AsFd;
         container.interact([input.as_fd(), output.as_fd(), error.as_fd()], task)?
     } else {
-        let container =
-            Container::start(bundle, Stdio::Inherit, &options).map_err(start_failure)?;
+        let container = Container::start(bundle, Stdio::Inherit, &options)
+            .map_err(|error| start_failure(error.into()))?;
         let forwarding = forward_signals(container.pid());
         let status = container.wait(task)?;
         drop(forwarding);
@@ -170,6 +172,7 @@ fn specify(
     spec.network.hostname.get_or_insert_with(|| working.id()[..12].to_owned());
     add_network_files(working.directory(), &mut spec)?;
     refuse_overlays(&spec)?;
+    refuse_volumes(&spec)?;
     Ok(spec)
 }
 
@@ -181,36 +184,39 @@ fn proxies_unless_set(spec: &ContainerSpec, image: &[String]) -> Vec<String> {
     proxies.filter(|line| !set.contains(&name(line))).collect()
 }
 
-/// The mounts of `--mount` that only commands of working containers have: caches, and binds below
-/// the context directory.
+/// Adds the mounts of `--mount`, among them those that only commands of working containers have:
+/// caches, and binds below the context directory.
 fn mounts(
     store: &Store,
     wish: &Wish<'_>,
+    files: &mut Files,
     task: &Task,
-) -> Result<(Vec<Mount>, Vec<CacheMount>), Failure> {
-    let (mut mounts, mut caches) = (Vec::new(), Vec::new());
+) -> Result<Vec<CacheMount>, Failure> {
+    let mut caches = Vec::new();
     for text in wish.container.mounts() {
-        if text.split(',').any(|pair| pair == "type=cache") {
-            let (mount, cache) = cache(store, text, task)?;
-            mounts.push(mount);
+        let fields = flags::fields(text);
+        let fields = fields.map_err(|why| Failure::usage(format!("--mount {text:?}: {why}")))?;
+        if fields.iter().any(|pair| pair == "type=cache") {
+            let (mount, cache) = cache(store, text, &fields, task)?;
+            files.mounts.push(mount);
             caches.push(cache);
             continue;
         }
-        let text = match &wish.flags.contextdir {
-            Some(directory) => below(directory, text)?,
-            None => text.clone(),
+        let fields = match &wish.flags.contextdir {
+            Some(directory) => below(directory, text, &fields)?,
+            None => fields,
         };
-        mounts.push(flags::mount(&text)?);
+        flags::mount_of(text, &fields, files)?;
     }
-    Ok((mounts, caches))
+    Ok(caches)
 }
 
 /// A `--mount` whose relative source is below a directory, out of which it must not lead.
-fn below(directory: &Path, text: &str) -> Result<String, Failure> {
+fn below(directory: &Path, text: &str, fields: &[String]) -> Result<Vec<String>, Failure> {
     let fail = |path: &Path, error: &std::io::Error| {
         Failure::io(format!("--mount {text}: finding {}", path.display()), error)
     };
-    let parts = text.split(',').map(|pair| match pair.split_once('=') {
+    let parts = fields.iter().map(|pair| match pair.split_once('=') {
         Some((key @ ("source" | "src"), path)) if !path.starts_with('/') => {
             let root = directory.canonicalize().map_err(|error| fail(directory, &error))?;
             let path = root.join(path);
@@ -224,16 +230,21 @@ fn below(directory: &Path, text: &str) -> Result<String, Failure> {
                 ))),
             }
         }
-        _ => Ok(pair.to_owned()),
+        _ => Ok(pair.clone()),
     });
-    Ok(parts.collect::<Result<Vec<_>, Failure>>()?.join(","))
+    parts.collect()
 }
 
 /// `type=cache,target=…[,id=…][,sharing=…][,ro]`
-fn cache(store: &Store, text: &str, task: &Task) -> Result<(Mount, CacheMount), Failure> {
+fn cache(
+    store: &Store,
+    text: &str,
+    fields: &[String],
+    task: &Task,
+) -> Result<(Mount, CacheMount), Failure> {
     let refuse = |why: &str| Failure::usage(format!("--mount {text:?}: {why}"));
     let (mut id, mut target, mut sharing, mut read_only) = (None, None, Sharing::Shared, false);
-    for pair in text.split(',') {
+    for pair in fields {
         match pair.split_once('=').unwrap_or((pair, "")) {
             ("type", "cache") => {}
             ("id", value) => id = Some(value),

@@ -1,0 +1,166 @@
+//! `rbuild cp`, `diff` and `export`.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::require;
+use crate::app::{App, observed};
+use crate::config;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Copy files between a container and this machine
+///
+/// A source that ends in `/.` is what is in that directory. With `-` in place of a path of this machine a
+/// tar stream is written to standard output or read from standard input. Owners are kept.
+#[derive(Debug, Args)]
+pub(crate) struct Cp {
+    /// Accepted: owners are always kept
+    #[arg(short, long)]
+    archive: bool,
+    /// Accepted: nothing is printed
+    #[arg(short, long)]
+    quiet: bool,
+    /// CONTAINER:PATH, a path of this machine, or -
+    source: String,
+    /// A path of this machine, -, or CONTAINER:PATH
+    destination: String,
+}
+
+/// One end of a copy.
+enum End<'a> {
+    Container(&'a str, &'a str),
+    Machine(&'a str),
+    Stream,
+}
+
+impl End<'_> {
+    fn read(text: &str) -> End<'_> {
+        match text.split_once(':') {
+            _ if text == "-" => End::Stream,
+            Some((name, path)) if !name.is_empty() && !name.starts_with(['/', '.']) => {
+                End::Container(name, path)
+            }
+            _ => End::Machine(text),
+        }
+    }
+}
+
+/// The path, and whether only what is in it is meant.
+fn contents(path: &str) -> (PathBuf, bool) {
+    match path.strip_suffix("/.") {
+        Some(directory) => {
+            (PathBuf::from(if directory.is_empty() { "/" } else { directory }), true)
+        }
+        None if path == "." => (PathBuf::from("."), true),
+        None => (PathBuf::from(path), false),
+    }
+}
+
+impl Cp {
+    /// Copies.
+    ///
+    /// # Errors
+    /// One end is not there, or not exactly one of them is in a container.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let within = || format!("copying {} to {}", self.source, self.destination);
+        let copied = observed("cp", Progress::Quiet, |task| {
+            match (End::read(&self.source), End::read(&self.destination)) {
+                (End::Machine(from), End::Container(name, to)) => {
+                    let (from, contents) = contents(from);
+                    let from = config::absolute(&from)?;
+                    let container = require(app, name)?;
+                    Ok(container.copy_in(&from, contents, Path::new(to), task)?)
+                }
+                (End::Container(name, from), End::Machine(to)) => {
+                    let (from, contents) = contents(from);
+                    let to = config::absolute(Path::new(to))?;
+                    Ok(require(app, name)?.copy_out(&from, contents, &to, task)?)
+                }
+                (End::Stream, End::Container(name, to)) => {
+                    let container = require(app, name)?;
+                    Ok(container.unpack(std::io::stdin(), Path::new(to), task)?)
+                }
+                (End::Container(name, from), End::Stream) => {
+                    let mut out = out_of()?;
+                    require(app, name)?.pack(Path::new(from), &mut out, task)?;
+                    out.flush().map_err(|error| Failure::io("writing the archive", &error))
+                }
+                (End::Container(..), End::Container(..)) => Err(Failure::usage(
+                    "both ends are in containers",
+                )
+                .hint("copy to this machine first, or pipe: `rbuild cp A:/x - | rbuild cp - B:/`")),
+                _ => Err(Failure::usage("no end is in a container: expected CONTAINER:PATH")),
+            }
+        });
+        copied.map_err(|failure| failure.context(within()))?;
+        Ok(0)
+    }
+}
+
+/// Standard output, which must not be a terminal.
+fn out_of() -> Result<std::io::StdoutLock<'static>, Failure> {
+    let out = std::io::stdout();
+    match out.is_terminal() {
+        true => Err(Failure::usage("an archive is not written to a terminal")
+            .hint("redirect it: `> FILE.tar`")),
+        false => Ok(out.lock()),
+    }
+}
+
+/// Show which files of a container differ from its image
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// Which container
+    container: String,
+}
+
+impl Diff {
+    /// Lists: A for added, C for changed, D for deleted.
+    ///
+    /// # Errors
+    /// There is no such container; its files cannot be read.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let container = require(app, &self.container)?;
+        let changes = observed("diff", Progress::Quiet, |task| Ok(container.changes(task)?))?;
+        for change in changes {
+            outln!("{} {}", change.kind.letter(), change.path.display());
+        }
+        Ok(0)
+    }
+}
+
+/// Write the files of a container as a tar archive
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The archive (default: standard output)
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Which container
+    container: String,
+}
+
+impl Export {
+    /// Writes.
+    ///
+    /// # Errors
+    /// There is no such container; the archive cannot be written.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let container = require(app, &self.container)?;
+        observed("export", Progress::Quiet, |task| {
+            let Some(path) = &self.output else {
+                let mut out = out_of()?;
+                container.export(&mut out, task)?;
+                return out.flush().map_err(|error| Failure::io("writing the archive", &error));
+            };
+            let failed = |error| Failure::io(format!("writing {}", path.display()), &error);
+            let mut out = std::io::BufWriter::new(File::create(path).map_err(failed)?);
+            container.export(&mut out, task)?;
+            out.flush().map_err(failed)
+        })?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,319 @@
+//! `rbuild start`, `restart`, `stop`, `kill`, `wait`, `rm` and `container prune`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use containers::{Container, Phase, StartOptions};
+use runtime::{AttachOptions, Attached, Signal};
+use task::{Silent, Task};
+
+use super::streams::{attachment, need_terminal};
+use super::{containers, missing, remove, start_failure};
+use crate::app::{App, observed};
+use crate::flags;
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Does the same to several containers at once, and prints their names. One that fails keeps no
+/// other back; the exit code tells.
+fn each(
+    app: &App,
+    names: &[String],
+    act: impl Fn(&Container) -> Result<(), Failure> + Sync,
+) -> Result<u8, Failure> {
+    let all = containers(app)?;
+    let one = |name: &String| -> Result<(), Failure> {
+        act(&all.find(name)?.ok_or_else(|| missing(name))?)
+    };
+    let results = std::thread::scope(|scope| {
+        let threads: Vec<_> = names.iter().map(|name| scope.spawn(|| one(name))).collect();
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    let mut failures = Vec::new();
+    for (name, result) in names.iter().zip(results) {
+        match result {
+            Ok(Ok(())) => outln!("{name}"),
+            Ok(Err(failure)) => failures.push(failure),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+    let last = failures.pop();
+    failures.iter().for_each(Failure::print);
+    last.map_or(Ok(0), Err)
+}
+
+/// The names of the containers in one of these phases.
+fn names_of(app: &App, phases: &[Phase]) -> Result<Vec<String>, Failure> {
+    let all = containers(app)?.list()?;
+    let some = all.iter().filter(|container| {
+        container.kind() == containers::Kind::Program && phases.contains(&container.phase())
+    });
+    Ok(some.map(|container| container.name().to_owned()).collect())
+}
+
+/// As [`each`] for containers that were listed: one that is gone meanwhile is no failure.
+fn each_listed(
+    app: &App,
+    names: &[String],
+    act: impl Fn(&Container) -> Result<(), Failure> + Sync,
+) -> Result<u8, Failure> {
+    let all = containers(app)?;
+    let there: Vec<String> = names
+        .iter()
+        .filter(|name| all.find(name).is_ok_and(|found| found.is_some()))
+        .cloned()
+        .collect();
+    each(app, &there, |container| match act(container) {
+        Err(_) if container.again().is_err() => Ok(()),
+        done => done,
+    })
+}
+
+/// Start containers that were created, or that ended, with the files they have
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// Connect standard output and error, and pass signals on
+    #[arg(short, long)]
+    attach: bool,
+    /// Connect standard input too
+    #[arg(short, long)]
+    interactive: bool,
+    /// Keys that leave it running
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    detach_keys: String,
+    /// Which containers
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+impl Start {
+    /// Starts.
+    ///
+    /// # Errors
+    /// There is no such container; its program cannot be started.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        if !self.attach && !self.interactive {
+            return each(app, &self.containers, |container| {
+                let started = container.start(&StartOptions { attached: false, size: size() });
+                started.map(drop).map_err(start_failure)
+            });
+        }
+        let [name] = &self.containers[..] else {
+            return Err(Failure::usage("--attach is for one container"));
+        };
+        let keys = flags::detach_keys(&self.detach_keys).map_err(Failure::usage)?;
+        let container = super::require(app, name)?;
+        let terminal = container.record().spec.process.terminal;
+        if terminal && self.interactive {
+            need_terminal()?;
+        }
+        container.start(&StartOptions { attached: true, size: size() }).map_err(start_failure)?;
+        let task = Task::root("start", Arc::new(Silent));
+        let keys = if terminal { keys } else { Vec::new() };
+        let options = AttachOptions { replay: true, ..attachment(self.interactive, keys) };
+        let ended = container.attach(&options, &task)?;
+        task.done();
+        Ok(match ended {
+            Attached::Exited(status) => status.code(),
+            Attached::Detached => 0,
+        })
+    }
+}
+
+/// The size of our terminal.
+pub(crate) fn size() -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok()?;
+    Some((size.ws_row, size.ws_col))
+}
+
+/// Stop containers and start them again
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    /// Seconds to wait before killing (default: as the container was told, else 10)
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS")]
+    time: Option<u32>,
+    /// Which containers
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+impl Restart {
+    /// Restarts.
+    ///
+    /// # Errors
+    /// There is no such container; its program cannot be started.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let patience = self.time.map(|seconds| Duration::from_secs(seconds.into()));
+        each(app, &self.containers, |container| {
+            container.stop(patience)?;
+            let started = container.start(&StartOptions { attached: false, size: size() });
+            started.map(drop).map_err(start_failure)
+        })
+    }
+}
+
+/// Ask containers to stop, and kill those that do not
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// Seconds to wait before killing (default: as the container was told, else 10)
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS")]
+    time: Option<u32>,
+    /// All running containers
+    #[arg(short, long, conflicts_with = "containers")]
+    all: bool,
+    /// A missing container is no error
+    #[arg(short, long)]
+    ignore: bool,
+    /// Which containers
+    #[arg(required_unless_present = "all")]
+    containers: Vec<String>,
+}
+
+impl Stop {
+    /// Stops.
+    ///
+    /// # Errors
+    /// There is no such container.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let patience = self.time.map(|seconds| Duration::from_secs(seconds.into()));
+        let stop = |container: &Container| Ok(container.stop(patience)?);
+        if self.all {
+            let phases = [Phase::Running, Phase::Paused, Phase::Restarting];
+            each_listed(app, &names_of(app, &phases)?, stop)
+        } else if self.ignore {
+            each_listed(app, &self.containers, stop)
+        } else {
+            each(app, &self.containers, stop)
+        }
+    }
+}
+
+/// Send a signal to containers
+#[derive(Debug, Args)]
+pub(crate) struct Kill {
+    /// Which signal
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = flags::signal)]
+    signal: Signal,
+    /// All running containers
+    #[arg(short, long, conflicts_with = "containers")]
+    all: bool,
+    /// Which containers
+    #[arg(required_unless_present = "all")]
+    containers: Vec<String>,
+}
+
+impl Kill {
+    /// Sends it.
+    ///
+    /// # Errors
+    /// A container is not running.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let kill = |container: &Container| Ok(container.kill(self.signal)?);
+        if !self.all {
+            return each(app, &self.containers, kill);
+        }
+        let names = names_of(app, &[Phase::Running, Phase::Paused])?;
+        each_listed(app, &names, |container| match kill(container) {
+            Err(_) if container.again().is_ok_and(|now| !now.is_running()) => Ok(()),
+            sent => sent,
+        })
+    }
+}
+
+/// Wait for containers to end and print their exit codes
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// Which containers
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+impl Wait {
+    /// Waits.
+    ///
+    /// # Errors
+    /// There is no such container; its watcher was killed.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        for name in &self.containers {
+            let container = super::require(app, name)?;
+            let status = observed("wait", Progress::Quiet, |task| Ok(container.wait(task)?))?;
+            outln!("{}", status.code());
+        }
+        Ok(0)
+    }
+}
+
+/// Remove containers
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Kill running ones first; a missing container is no error
+    #[arg(short, long)]
+    force: bool,
+    /// Also their anonymous volumes
+    #[arg(short, long)]
+    volumes: bool,
+    /// A missing container is no error
+    #[arg(short, long)]
+    ignore: bool,
+    /// All containers that are not running; with --force, all
+    #[arg(short, long, conflicts_with = "containers")]
+    all: bool,
+    /// Which containers
+    #[arg(required_unless_present = "all")]
+    containers: Vec<String>,
+}
+
+impl Rm {
+    /// Removes.
+    ///
+    /// # Errors
+    /// A container is running and there is no `--force`.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let rm = |container: &Container| {
+            remove(container, self.force)?;
+            if self.volumes {
+                container.discard_volumes();
+            }
+            Ok(())
+        };
+        if !self.all {
+            return if self.force || self.ignore {
+                each_listed(app, &self.containers, rm)
+            } else {
+                each(app, &self.containers, rm)
+            };
+        }
+        let all = containers(app)?.list()?;
+        let some = all.iter().filter(|container| self.force || !container.is_running());
+        let names: Vec<String> = some.map(|container| container.name().to_owned()).collect();
+        each_listed(app, &names, |container| match rm(container) {
+            // Started since it was listed.
+            Err(_) if !self.force && container.again().is_ok_and(|now| now.is_running()) => Ok(()),
+            removed => removed,
+        })
+    }
+}
+
+/// Remove all containers that ended or were never started
+#[derive(Debug, Args)]
+pub(crate) struct ContainerPrune {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl ContainerPrune {
+    /// Removes.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        if !self.force && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+            return Err(Failure::usage("this removes all containers that are not running")
+                .hint("`rbuild container prune --force`"));
+        }
+        let names = names_of(app, &[Phase::Created, Phase::Exited, Phase::Dead])?;
+        each_listed(app, &names, |container| remove(container, false))
+    }
+}

@@ -1,0 +1,169 @@
+//! Containers as the user sees them: what the commands about containers share.
+
+mod files;
+mod life;
+mod look;
+mod ps;
+mod streams;
+
+use builder::working::Working;
+use containers::{Container, Containers, Phase};
+use runtime::ExitStatus;
+use serde_json::{Value, json};
+use task::Kind;
+
+pub(crate) use self::files::{Cp, Diff, Export};
+pub(crate) use self::life::{ContainerPrune, Kill, Restart, Rm, Start, Stop, Wait, size};
+pub(crate) use self::look::{Events, Stats, Top};
+pub(crate) use self::ps::Ps;
+pub(crate) use self::streams::{Attach, Exec, Logs, attachment, need_terminal};
+use super::images::ago;
+use crate::app::App;
+use crate::report::Failure;
+
+/// The containers of the store.
+///
+/// # Errors
+/// The store cannot be opened.
+pub(crate) fn containers(app: &App) -> Result<Containers, Failure> {
+    Ok(Containers::new(app.store()?.clone()))
+}
+
+/// The container with this name, id, or beginning of an id; it must be there.
+///
+/// # Errors
+/// It is not there; the beginning is ambiguous; the store cannot be read.
+pub(crate) fn require(app: &App, name: &str) -> Result<Container, Failure> {
+    containers(app)?.find(name)?.ok_or_else(|| missing(name))
+}
+
+/// There is no such container.
+pub(crate) fn missing(name: &str) -> Failure {
+    Failure::new(Kind::NotFound, format!("there is no container {name:?}"))
+        .hint("`rbuild ps --all` lists what there is")
+}
+
+/// Tells a program that cannot be started from a failure of ours: 127, 126, 125.
+pub(crate) fn start_failure(error: containers::Error) -> Failure {
+    let code = error.exit_code();
+    Failure { code: Some(code), ..Failure::from(error) }
+}
+
+/// Removes a container, whichever kind it is; a running one only by force.
+///
+/// # Errors
+/// It is running.
+pub(crate) fn remove(container: &Container, force: bool) -> Result<(), Failure> {
+    match container.remove(force) {
+        Err(error @ containers::Error::Running { .. }) => {
+            let name = container.name();
+            Err(Failure::from(error).hint(format!("stop it first, or `rbuild rm --force {name}`")))
+        }
+        removed => Ok(removed?),
+    }
+}
+
+/// A moment in seconds since 1970 as RFC 3339.
+fn time(seconds: f64) -> Option<String> {
+    let millis = (seconds * 1000.0) as i64;
+    Some(jiff::Timestamp::from_millisecond(millis).ok()?.to_string())
+}
+
+/// `Up 5 seconds`, `Exited (0) 2 minutes ago`.
+pub(crate) fn status(container: &Container) -> String {
+    let since = |seconds: f64| time(seconds).map(|time| ago(&time)).unwrap_or_default();
+    let Some(state) = container.state() else { return "Created".to_owned() };
+    let up = || {
+        let up = since(state.started);
+        format!("Up {}", up.strip_suffix(" ago").unwrap_or(&up))
+    };
+    let ended = |word: &str, exit: ExitStatus| {
+        let memory = matches!(exit, ExitStatus::OutOfMemory(_));
+        let why = if memory { ", out of memory" } else { "" };
+        format!("{word} ({}{why}) {}", exit.code(), since(state.finished.unwrap_or_default()))
+    };
+    match (container.phase(), state.exit) {
+        (Phase::Created, _) => "Created".to_owned(),
+        (Phase::Running, _) => up(),
+        (Phase::Paused, _) => format!("{} (Paused)", up()),
+        (Phase::Restarting, Some(exit)) => ended("Restarting", exit),
+        (Phase::Exited, Some(exit)) => ended("Exited", exit),
+        (Phase::Restarting | Phase::Exited | Phase::Dead, _) => "Dead".to_owned(),
+    }
+}
+
+/// What it was started from.
+pub(crate) fn image(container: &Container) -> String {
+    match Working::of(container.store(), container.row().clone()) {
+        Ok(Some(working)) => working.state.image,
+        _ => container.record().image.clone(),
+    }
+}
+
+/// Program and arguments on one line.
+pub(crate) fn command(container: &Container) -> String {
+    container.record().command.join(" ")
+}
+
+/// Everything about it.
+///
+/// # Errors
+/// It cannot be told in JSON.
+pub(crate) fn inspect(container: &Container) -> Result<Value, Failure> {
+    let state = container.state();
+    let record = container.record();
+    let exit = container.exit();
+    let spec = serde_json::to_value(&record.spec).map_err(|error| {
+        Failure::new(Kind::Invalid, format!("writing the specification as JSON: {error}"))
+    })?;
+    Ok(json!({
+        "Id": container.id(), "Name": container.name(),
+        "Created": time(container.row().created as f64),
+        "Image": container.row().image.as_ref().map(|image| image.digest),
+        "ImageName": image(container), "Args": record.command,
+        "State": {
+            "Status": container.phase().as_str(),
+            "Running": container.is_running(),
+            "Paused": container.phase() == Phase::Paused,
+            "Restarting": container.phase() == Phase::Restarting,
+            "Pid": state.map_or(0, |state| state.pid),
+            "ExitCode": exit.map(ExitStatus::code),
+            "OOMKilled": matches!(exit, Some(ExitStatus::OutOfMemory(_))),
+            "StartedAt": state.and_then(|state| time(state.started)),
+            "FinishedAt": state.and_then(|state| state.finished).and_then(time),
+        },
+        "RestartCount": container.restarts(),
+        "Mounts": record.volumes.iter().map(|mounted| json!({
+            "Type": "volume", "Name": mounted.volume, "Destination": mounted.target,
+            "RW": !mounted.read_only,
+        })).collect::<Vec<_>>(),
+        "Config": {
+            "Labels": record.spec.lifecycle.labels, "Tty": record.spec.process.terminal,
+            "Env": record.spec.process.env, "User": record.spec.process.user,
+            "WorkingDir": record.spec.process.working_dir,
+            "Hostname": record.spec.network.hostname,
+            "StopSignal": record.stop_signal().0,
+        },
+        "Spec": spec,
+    }))
+}
+
+/// One row of `ps`.
+pub(crate) fn row(container: &Container) -> Value {
+    json!({
+        "ID": container.id(), "Names": container.name(), "Image": image(container),
+        "Command": command(container), "Status": status(container),
+        "State": container.phase().as_str(),
+        "CreatedAt": container.row().created,
+        "Pid": container.state().map_or(0, |state| state.pid),
+        "Labels": container.record().spec.lifecycle.labels,
+    })
+}
+
+/// Cuts text for a column.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    match text.chars().count() > width {
+        true => text.chars().take(width - 1).chain(['…']).collect(),
+        false => text.to_owned(),
+    }
+}

@@ -1,0 +1,232 @@
+//! `rbuild volume`.
+
+use clap::{Args, Subcommand};
+use containers::{Volume as Known, Volumes};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::flags;
+use crate::format;
+use crate::report::Failure;
+
+/// Directories that outlive containers
+#[derive(Debug, Subcommand)]
+pub(crate) enum Volume {
+    /// Make a volume
+    Create(Create),
+    /// List volumes
+    #[command(alias = "list")]
+    Ls(Ls),
+    /// Show volumes as JSON
+    Inspect(Inspect),
+    /// Remove volumes that no container uses
+    #[command(alias = "remove")]
+    Rm(Rm),
+    /// Remove all volumes that no container uses: those without a name, with --all all
+    Prune(Prune),
+}
+
+impl Volume {
+    /// Does it.
+    ///
+    /// # Errors
+    /// There is no such volume; a container uses it.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let volumes = Volumes::new(app.store()?.clone());
+        match self {
+            Volume::Create(create) => create.run(&volumes),
+            Volume::Ls(ls) => ls.run(&volumes),
+            Volume::Inspect(inspect) => inspect.run(&volumes),
+            Volume::Rm(rm) => rm.run(&volumes),
+            Volume::Prune(prune) => prune.run(&volumes),
+        }
+    }
+}
+
+fn value(volume: &Known) -> Value {
+    let created = i64::try_from(volume.created).ok();
+    let created = created.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    json!({
+        "Name": volume.name, "Driver": "local", "Mountpoint": volume.path, "Scope": "local",
+        "CreatedAt": created.map(|time| time.to_string()), "Labels": volume.labels,
+        "Anonymous": volume.anonymous,
+    })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Add a label
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// local, the only one
+    #[arg(short, long, value_name = "DRIVER", default_value = "local", value_parser = ["local"])]
+    driver: String,
+    /// Its name (default: one nobody has)
+    name: Option<String>,
+}
+
+impl Create {
+    fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
+        let labels = self.label.iter().map(|text| flags::pair(text)).collect();
+        let name = match self.name {
+            Some(name) => name,
+            None => containers::random_id()?,
+        };
+        match volumes.create(&name, labels) {
+            // As docker: it is there, which is what was asked for.
+            Err(containers::Error::VolumeExists { .. }) => {}
+            made => drop(made?),
+        }
+        outln!("{name}");
+        Ok(0)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Only those that match: name=, label=, dangling=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// A Go template per volume, `table` and one, or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Print names only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Ls {
+    fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
+        let mut all = volumes.list()?;
+        for filter in &self.filter {
+            retain(&mut all, filter, volumes)?;
+        }
+        let rows: Vec<Value> = all.iter().map(value).collect();
+        match self.format.as_deref() {
+            Some("json") => rows.iter().for_each(|row| outln!("{row}")),
+            _ if self.quiet => all.iter().for_each(|volume| outln!("{}", volume.name)),
+            given => {
+                let template = given.unwrap_or("table {{.Driver}}\\t{{.Name}}");
+                let headers =
+                    [("Driver", "DRIVER"), ("Name", "VOLUME NAME"), ("Mountpoint", "MOUNTPOINT")];
+                out!("{}", format::lines(template, &rows, &headers, false)?);
+            }
+        }
+        Ok(0)
+    }
+}
+
+fn retain(all: &mut Vec<Known>, filter: &str, volumes: &Volumes) -> Result<(), Failure> {
+    match filter.split_once('=') {
+        Some(("name", name)) => all.retain(|volume| volume.name.contains(name)),
+        Some(("label", label)) => {
+            let (key, wanted) = label.split_once('=').unwrap_or((label, ""));
+            all.retain(|volume| {
+                let own = volume.labels.get(key);
+                own.is_some_and(|own| !label.contains('=') || own == wanted)
+            });
+        }
+        Some(("dangling", wanted @ ("true" | "false" | "1" | "0"))) => {
+            let wanted = matches!(wanted, "true" | "1");
+            let mut kept = Vec::new();
+            for volume in all.drain(..) {
+                if volumes.users(&volume.name)?.is_empty() == wanted {
+                    kept.push(volume);
+                }
+            }
+            *all = kept;
+        }
+        _ => {
+            return Err(Failure::usage(format!("--filter {filter:?} is not supported"))
+                .hint("name=, label= and dangling= are"));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A Go template per volume
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Which volumes
+    #[arg(required = true)]
+    volumes: Vec<String>,
+}
+
+impl Inspect {
+    fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
+        let mut found = Vec::new();
+        for name in &self.volumes {
+            found.push(value(&volumes.get(name)?));
+        }
+        match &self.format {
+            Some(template) => {
+                for value in &found {
+                    outln!("{}", format::template(template, value)?);
+                }
+            }
+            None => outln!("{:#}", Value::from(found)),
+        }
+        Ok(0)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// A missing volume is no error
+    #[arg(short, long)]
+    force: bool,
+    /// Which volumes
+    #[arg(required = true)]
+    volumes: Vec<String>,
+}
+
+impl Rm {
+    fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
+        for name in &self.volumes {
+            match volumes.remove(name) {
+                Err(containers::Error::NoVolume { .. }) if self.force => {}
+                removed => removed?,
+            }
+            outln!("{name}");
+        }
+        Ok(0)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Also those with a name
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Prune {
+    fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
+        if !self.force && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+            return Err(Failure::usage(
+                "this removes the data of all volumes that no container uses",
+            )
+            .hint("`rbuild volume prune --force`"));
+        }
+        for volume in volumes.list()? {
+            if !self.all && !volume.anonymous {
+                continue;
+            }
+            match volumes.remove(&volume.name) {
+                // Used, or removed by somebody else meanwhile.
+                Err(containers::Error::VolumeInUse { .. } | containers::Error::NoVolume { .. }) => {
+                }
+                removed => {
+                    removed?;
+                    outln!("{}", volume.name);
+                }
+            }
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,215 @@
+//! Finding containers and what they are doing.
+
+use std::path::Path;
+
+use runtime::{ExitStatus, State, Status};
+use store::{ContainerRecord, Store};
+use task::Fault;
+
+use crate::create::reserved;
+use crate::record::Record;
+use crate::{Error, Result};
+
+/// The containers of a store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Containers {
+    store: Store,
+}
+
+/// What kind of container it is: all have a root file system with changes on top of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It has a program, which is run and watched.
+    Program,
+    /// Commands change it one after the other until it becomes an image.
+    Working,
+    /// What a failing step of a build left.
+    Failure,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It has not been started.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Its program runs and gets no time.
+    Paused,
+    /// Its program ended and is about to be started again.
+    Restarting,
+    /// Its program ended.
+    Exited,
+    /// The process that watched it was killed: how the program ended is not known.
+    Dead,
+}
+
+impl Phase {
+    /// The word used in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Created => "created",
+            Phase::Running => "running",
+            Phase::Paused => "paused",
+            Phase::Restarting => "restarting",
+            Phase::Exited => "exited",
+            Phase::Dead => "dead",
+        }
+    }
+}
+
+/// One container, as it was when it was looked at.
+#[derive(Debug, Clone)]
+pub struct Container {
+    pub(crate) store: Store,
+    pub(crate) row: ContainerRecord,
+    record: Record,
+    state: Option<State>,
+}
+
+impl Containers {
+    /// Those of a store.
+    pub fn new(store: Store) -> Containers {
+        Containers { store }
+    }
+
+    /// The store they are in.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// All containers, oldest first. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Document`], [`Error::File`].
+    pub fn list(&self) -> Result<Vec<Container>> {
+        let mut all = Vec::new();
+        for row in self.store.containers()? {
+            match Container::read(&self.store, row.clone()) {
+                Ok(container) => all.push(container),
+                // Removed since it was listed.
+                Err(_) if !row.directory.exists() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// The container with this name, this id, or an id that alone begins so.
+    ///
+    /// # Errors
+    /// The beginning is ambiguous; as [`Containers::list`].
+    pub fn find(&self, name: &str) -> Result<Option<Container>> {
+        match self.store.container(name) {
+            Ok(row) => Container::read(&self.store, row).map(Some),
+            Err(error) if error.kind() == task::Kind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// As [`Containers::find`], and it must be there.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`]; as [`Containers::find`].
+    pub fn get(&self, name: &str) -> Result<Container> {
+        self.find(name)?.ok_or_else(|| Error::NoContainer { name: name.to_owned() })
+    }
+}
+
+impl Container {
+    pub(crate) fn read(store: &Store, row: ContainerRecord) -> Result<Container> {
+        let record = Record::read(&row.directory)?;
+        let state = runtime::state(&row.directory).ok();
+        Ok(Container { store: store.clone(), row, record, state })
+    }
+
+    /// The same container as it is now.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`] where it is gone.
+    pub fn again(&self) -> Result<Container> {
+        Containers::new(self.store.clone()).get(self.id())
+    }
+
+    /// The id: 64 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        &self.row.id
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.row.name
+    }
+
+    /// What the store knows of it.
+    pub fn row(&self) -> &ContainerRecord {
+        &self.row
+    }
+
+    /// What was asked for.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// What its monitor wrote last; nothing before the first start.
+    pub fn state(&self) -> Option<&State> {
+        self.state.as_ref()
+    }
+
+    /// The store it is in.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How often it was started again by its policy.
+    pub fn restarts(&self) -> u32 {
+        crate::ended::restarts(self.directory())
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        &self.row.directory
+    }
+
+    /// Which kind of container it is.
+    pub fn kind(&self) -> Kind {
+        let has = |file: &str| self.row.directory.join(file).exists();
+        match () {
+            () if has("working.json") => Kind::Working,
+            () if has("failed.json") => Kind::Failure,
+            () => Kind::Program,
+        }
+    }
+
+    /// Where it is in its life.
+    pub fn phase(&self) -> Phase {
+        let Some(state) = &self.state else { return Phase::Created };
+        match state.status {
+            Status::Created => Phase::Created,
+            Status::Running => Phase::Running,
+            Status::Exited if crate::ended::restarting(self.directory()) => Phase::Restarting,
+            Status::Exited => Phase::Exited,
+            Status::Dead => Phase::Dead,
+        }
+    }
+
+    /// Whether its program runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self.phase(), Phase::Running | Phase::Paused)
+    }
+
+    /// How it ended, if it did.
+    pub fn exit(&self) -> Option<ExitStatus> {
+        self.state.as_ref().and_then(|state| state.exit)
+    }
+
+    /// Whether nobody will ever come back to it: a `run` that was killed before it started it, or
+    /// one that is to be removed when it ends, and has.
+    pub(crate) fn is_debris(&self) -> bool {
+        match self.phase() {
+            Phase::Created => reserved(self.directory()) == Some(false),
+            Phase::Exited | Phase::Dead => self.record.spec.lifecycle.remove,
+            Phase::Running | Phase::Paused | Phase::Restarting => false,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What the monitor of a container does after its end: it removes it, or starts it again.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use runtime::Restart;
+use rustix::fs::FlockOperation;
+use store::Store;
+
+use crate::record::Record;
+use crate::{Container, Containers, Error, Result, StartOptions};
+
+/// There when the user wants it to stay as it is.
+const STOPPED: &str = "stopped";
+/// Locked by who is about to start it again; holds how often it was.
+const RESTART: &str = "restart";
+
+/// The first delay before a restart; it doubles up to the last.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LAST_DELAY: Duration = Duration::from_secs(60);
+/// Who ran this long starts with the first delay again.
+const STEADY: f64 = 10.0;
+/// How long to sleep between two looks at whether it is still wanted.
+const NAP: Duration = Duration::from_millis(100);
+
+/// Becomes a container's first process, its monitor or a program joining it, if this process was
+/// started as one; never returns then. Must be the first line of `main` of every program that
+/// starts containers.
+pub fn init() {
+    runtime::init_with(ended);
+}
+
+/// What a store must know of the world outside.
+pub fn store_options() -> store::Options {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    store::Options {
+        user_xattr: runtime::in_user_namespace(),
+        boot_id: boot_id.trim().to_owned(),
+        clock,
+    }
+}
+
+/// The wall clock: a monitor is a process of its own, and nobody can hand it the time.
+fn clock() -> SystemTime {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
+    SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(time.tv_nsec.unsigned_abs())
+}
+
+/// Seconds since 1970, in parts.
+pub(crate) fn now() -> f64 {
+    clock().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Seconds since 1970.
+pub(crate) fn seconds() -> u64 {
+    clock().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Notes that the user wants it to stay stopped.
+pub(crate) fn note_stop(directory: &Path) -> Result<()> {
+    let path = directory.join(STOPPED);
+    match std::fs::write(&path, b"") {
+        // Removed meanwhile, which is as good.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        written => written.map_err(Error::file("writing", &path)),
+    }
+}
+
+/// It is wanted again.
+pub(crate) fn forget_stop(directory: &Path) {
+    let _ = std::fs::remove_file(directory.join(STOPPED));
+}
+
+/// Whether somebody waits to start it again.
+pub(crate) fn restarting(directory: &Path) -> bool {
+    let Ok(file) = File::open(directory.join(RESTART)) else { return false };
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+}
+
+/// How often it was started again by its policy.
+pub(crate) fn restarts(directory: &Path) -> u32 {
+    let text = std::fs::read_to_string(directory.join(RESTART)).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+/// The store of a container's directory.
+fn store_of(directory: &Path) -> Option<PathBuf> {
+    Some(directory.parent()?.parent()?.to_owned())
+}
+
+/// The end of a container, in its monitor.
+fn ended(directory: &Path) {
+    if let Err(error) = settle(directory) {
+        tracing::debug!(%error, "a container that ended stays as it is");
+    }
+}
+
+fn settle(directory: &Path) -> Result<()> {
+    let lifecycle = Record::read(directory)?.spec.lifecycle;
+    let (Some(root), Some(id)) = (store_of(directory), directory.file_name()) else {
+        return Ok(());
+    };
+    let store = Store::open(&root, store_options())?;
+    let Some(container) = Containers::new(store).find(&id.to_string_lossy())? else {
+        return Ok(());
+    };
+    let code = container.exit().map_or(0, runtime::ExitStatus::code);
+    container.note("die", &[("exitCode", code.to_string())]);
+    if lifecycle.remove {
+        return container.remove(false);
+    }
+    container.clear_mount_points()?;
+    again(&container, lifecycle.restart)
+}
+
+/// Starts it again as its policy says, after a while.
+fn again(container: &Container, policy: Restart) -> Result<()> {
+    let directory = container.directory();
+    let path = directory.join(RESTART);
+    let mut count = restarts(directory);
+    let state = container.state();
+    let ran = state.map_or(0.0, |state| state.finished.unwrap_or(state.started) - state.started);
+    let mut delay = FIRST_DELAY;
+    if ran >= STEADY {
+        count = 0;
+    } else {
+        delay = FIRST_DELAY.saturating_mul(1 << count.min(16)).min(LAST_DELAY);
+    }
+    let failed = !container.exit().is_some_and(runtime::ExitStatus::success);
+    let wanted = match policy {
+        Restart::No => false,
+        Restart::OnFailure(0) => failed,
+        Restart::OnFailure(most) => failed && count < most,
+        Restart::Always | Restart::UnlessStopped => true,
+    };
+    if !wanted || directory.join(STOPPED).exists() {
+        return Ok(());
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(Error::file("opening", &path))?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive)
+        .map_err(|errno| Error::file("locking", &path)(errno.into()))?;
+    while !delay.is_zero() {
+        let nap = delay.min(NAP);
+        std::thread::sleep(nap);
+        delay -= nap;
+        if directory.join(STOPPED).exists() || !directory.exists() {
+            return Ok(());
+        }
+    }
+    std::fs::write(&path, (count + 1).to_string()).map_err(Error::file("writing", &path))?;
+    drop(file);
+    container.start(&StartOptions::default()).map(drop)
+}

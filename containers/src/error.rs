@@ -1,0 +1,140 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use task::{Cancelled, Fault, Kind};
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong with a container.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no such container.
+    #[error("there is no container {name:?}")]
+    NoContainer {
+        /// As asked for.
+        name: String,
+    },
+    /// There is no such volume.
+    #[error("there is no volume {name:?}")]
+    NoVolume {
+        /// As asked for.
+        name: String,
+    },
+    /// The name is that of a volume.
+    #[error("there is a volume {name:?} already")]
+    VolumeExists {
+        /// The name.
+        name: String,
+    },
+    /// A container uses the volume.
+    #[error("volume {name} is used by container {by}")]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// A container.
+        by: String,
+    },
+    /// Its program must not be running for this.
+    #[error("container {name} is running")]
+    Running {
+        /// The container.
+        name: String,
+    },
+    /// Its program must be running for this.
+    #[error("container {name} is not running: {phase}")]
+    NotRunning {
+        /// The container.
+        name: String,
+        /// What it is instead.
+        phase: &'static str,
+    },
+    /// What was asked for makes no sense.
+    #[error("making container {name}: {reason}")]
+    Invalid {
+        /// The container, or its image.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A document of a container could not be read.
+    #[error("reading {}", path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A file operation failed.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was being done: "reading", "writing".
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store could not do it.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Files could not be had.
+    #[error(transparent)]
+    Layers(#[from] layers::Error),
+    /// The container's process could not be had.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// The user stopped the work.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+impl Error {
+    pub(crate) fn file(
+        action: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(io::Error) -> Error {
+        let path = path.as_ref().to_owned();
+        move |source| Error::File { action, path, source }
+    }
+
+    /// The exit code by which `run` and `start` report this error: 127 for a program that is not
+    /// there, 126 for one that cannot be executed, 125 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Runtime(error) => error.exit_code(),
+            _ => 125,
+        }
+    }
+}
+
+impl Fault for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Error::NoContainer { .. } | Error::NoVolume { .. } => Kind::NotFound,
+            Error::VolumeInUse { .. }
+            | Error::Running { .. }
+            | Error::NotRunning { .. }
+            | Error::VolumeExists { .. } => Kind::Refused,
+            Error::Invalid { .. } | Error::Document { .. } => Kind::Invalid,
+            Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Kind::NotFound
+            }
+            Error::File { .. } => Kind::System,
+            Error::Store(error) => error.kind(),
+            Error::Layers(error) => error.kind(),
+            Error::Runtime(error) => error.kind(),
+            Error::Cancelled(_) => Kind::Cancelled,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Error::Store(error) => error.hint(),
+            Error::Layers(error) => error.hint(),
+            Error::Runtime(error) => error.hint(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The files of containers: what changed, everything as an archive, copies in both directions.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use layers::copy::{CopyOptions, copy};
+use layers::{ApplyOptions, DiffOptions, EntryKind, LayerEntries, Limits, Root, Stack, Whiteouts};
+use runtime::Mount;
+use task::Task;
+
+use crate::volume::Volumes;
+use crate::{Container, Error, Result};
+
+/// One path that differs from the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Absolute path in the container.
+    pub path: PathBuf,
+    /// What happened to it.
+    pub kind: ChangeKind,
+}
+
+/// What happened to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// The image does not have it.
+    Added,
+    /// The image has another one, or something below it changed.
+    Changed,
+    /// The container does not have it any more.
+    Deleted,
+}
+
+impl ChangeKind {
+    /// Docker's letter.
+    pub fn letter(self) -> char {
+        match self {
+            ChangeKind::Added => 'A',
+            ChangeKind::Changed => 'C',
+            ChangeKind::Deleted => 'D',
+        }
+    }
+}
+
+/// A path of a container, to be opened: below which root, and where there.
+struct Place {
+    root: Root,
+    path: PathBuf,
+}
+
+impl Container {
+    fn stack(&self) -> Result<Stack> {
+        Ok(self.store.container_stack(&self.row)?)
+    }
+
+    /// Its files as they are now: of a running container as its program sees them.
+    ///
+    /// # Errors
+    /// They cannot be mounted.
+    pub fn root(&self) -> Result<Root> {
+        let now = self.again()?;
+        if let Some(state) = now.state().filter(|_| now.is_running()) {
+            let root = Root::open(Path::new(&format!("/proc/{}/root", state.pid)))?;
+            // Its number is nobody else's as long as it runs.
+            if now.again()?.is_running() {
+                return Ok(root);
+            }
+        }
+        let merged = self.directory().join("merged");
+        match crate::life::mounted(&merged) {
+            true => Ok(Root::open(&merged)?),
+            false => Ok(self.stack()?.mount()?),
+        }
+    }
+
+    /// Where a path is: in a volume or a mount of a container that does not run, or in its files.
+    fn place(&self, path: &Path) -> Result<Place> {
+        let inside = Path::new("/").join(path);
+        if !self.is_running() {
+            let record = self.record();
+            let mut mounts = record.spec.files.mounts.clone();
+            mounts.extend(Volumes::new(self.store.clone()).mounts(&record.volumes)?);
+            let over = mounts.iter().filter(|mount| inside.starts_with(mount.target()));
+            let deepest = over.max_by_key(|mount| mount.target().components().count());
+            if let Some(Mount::Bind { source, target, .. }) = deepest
+                && source.is_dir()
+            {
+                let rest = inside.strip_prefix(target).unwrap_or(Path::new("")).to_owned();
+                return Ok(Place { root: Root::open(source)?, path: rest });
+            }
+        }
+        let path = inside.strip_prefix("/").unwrap_or(&inside).to_owned();
+        Ok(Place { root: self.root()?, path })
+    }
+
+    /// What differs from its image, sorted by path. Empty places of mounts are no changes.
+    ///
+    /// # Errors
+    /// Its files cannot be read.
+    pub fn changes(&self, task: &Task) -> Result<Vec<Change>> {
+        let stack = self.stack()?;
+        let Some(top) = &stack.top else { return Ok(Vec::new()) };
+        let upper = Root::open(&top.upper)?;
+        let lower = match stack.lower.is_empty() {
+            true => None,
+            false => Some(Stack { top: None, ..stack.clone() }.mount()?),
+        };
+        let options = DiffOptions { user_xattr: stack.user_xattr, ..DiffOptions::default() };
+        let (reader, mut writer) = std::io::pipe().map_err(Error::file("making", "a pipe"))?;
+        let mut changes = std::thread::scope(|scope| -> Result<Vec<Change>> {
+            let lower_for_diff = lower.as_ref();
+            let upper = &upper;
+            let written = scope
+                .spawn(move || layers::diff(upper, lower_for_diff, &mut writer, &options, task));
+            let read = read_changes(reader, lower.as_ref());
+            match written.join() {
+                Ok(written) => written.map(drop)?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+            read
+        })?;
+        let places = self.mount_points();
+        let empty = |path: &Path| {
+            let inside = path.strip_prefix("/").unwrap_or(path);
+            match upper.entries(inside) {
+                Ok(entries) => entries.is_empty(),
+                Err(_) => upper.symlink_metadata(inside).is_ok_and(|stat| stat.st_size == 0),
+            }
+        };
+        changes.retain(|change| {
+            change.kind != ChangeKind::Added
+                || !places.contains(&change.path)
+                || !empty(&change.path)
+        });
+        changes.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(changes)
+    }
+
+    /// Takes away the places of mounts that were made when it started and are empty, parents last:
+    /// they are no changes of the program's. For a container that does not run.
+    pub(crate) fn clear_mount_points(&self) -> Result<()> {
+        let stack = self.stack()?;
+        let Some(top) = &stack.top else { return Ok(()) };
+        let upper = Root::open(&top.upper)?;
+        let lower = Stack { top: None, ..stack.clone() };
+        let lower = if lower.lower.is_empty() { None } else { Some(lower.mount()?) };
+        let places = self.mount_points();
+        let mut paths: Vec<&Path> = places.iter().flat_map(|place| place.ancestors()).collect();
+        paths.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+        paths.dedup();
+        for path in paths {
+            let inside = path.strip_prefix("/").unwrap_or(path);
+            let of_image = lower.as_ref().is_some_and(|root| root.symlink_metadata(inside).is_ok());
+            if of_image || inside.as_os_str().is_empty() {
+                continue;
+            }
+            let empty = match upper.entries(inside) {
+                Ok(entries) => entries.is_empty(),
+                Err(_) => upper.symlink_metadata(inside).is_ok_and(|stat| {
+                    layers::FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_size == 0
+                }),
+            };
+            if empty {
+                upper.remove_all(inside)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where things are mounted in it.
+    fn mount_points(&self) -> Vec<PathBuf> {
+        let record = self.record();
+        let usual = ["/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+        let asked = record.spec.files.mounts.iter().map(|mount| mount.target().to_owned());
+        let volumes = record.volumes.iter().map(|mounted| mounted.target.clone());
+        usual.into_iter().map(PathBuf::from).chain(asked).chain(volumes).collect()
+    }
+
+    /// Writes all its files as a tar stream.
+    ///
+    /// # Errors
+    /// Its files cannot be read; `out` fails.
+    pub fn export(&self, out: &mut dyn Write, task: &Task) -> Result<()> {
+        let user_xattr = runtime::in_user_namespace();
+        let options = DiffOptions { user_xattr, ..DiffOptions::default() };
+        let merged = self.directory().join("merged");
+        let root = match crate::life::mounted(&merged) {
+            true => Root::open(&merged)?,
+            false => Stack {
+                lower: {
+                    // A second overlay over the same changes must not write to them.
+                    let stack = self.stack()?;
+                    let mut lower: Vec<PathBuf> =
+                        stack.top.iter().map(|top| top.upper.clone()).collect();
+                    lower.extend(stack.lower);
+                    lower
+                },
+                top: None,
+                ..self.stack()?
+            }
+            .mount()?,
+        };
+        layers::archive(&root, Path::new(""), out, &options, task)?;
+        Ok(())
+    }
+
+    /// Copies a file or tree of the machine into it. Where the path is a directory, it goes in there
+    /// under its own name, unless `contents` says that only what is below it goes.
+    ///
+    /// # Errors
+    /// One of the two is not there, or cannot be read or written.
+    pub fn copy_in(&self, from: &Path, contents: bool, to: &Path, task: &Task) -> Result<()> {
+        let place = self.place(to)?;
+        let parent = from.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let name = from.file_name().unwrap_or_default();
+        let (root, source) = match name.is_empty() || contents {
+            true => (Root::open(from)?, PathBuf::new()),
+            false => (Root::open(parent.unwrap_or(Path::new(".")))?, PathBuf::from(name)),
+        };
+        let target = target(&place, &root, &source, contents)?;
+        copy(&root, &source, &place.root, &target, &options(), task)?;
+        Ok(())
+    }
+
+    /// Copies a file or tree of it to the machine, by the same rules. Links are followed within the
+    /// container alone.
+    ///
+    /// # Errors
+    /// As [`Container::copy_in`].
+    pub fn copy_out(&self, from: &Path, contents: bool, to: &Path, task: &Task) -> Result<()> {
+        let place = self.place(from)?;
+        let (root, path) = match to.is_dir() {
+            true => (Root::open(to)?, PathBuf::new()),
+            false => {
+                let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+                let name = to.file_name().unwrap_or_default();
+                (Root::open(parent.unwrap_or(Path::new(".")))?, PathBuf::from(name))
+            }
+        };
+        let there = Place { root, path };
+        let target = target(&there, &place.root, &place.path, contents)?;
+        copy(&place.root, &place.path, &there.root, &target, &options(), task)?;
+        Ok(())
+    }
+
+    /// Unpacks a tar stream, compressed or not, in a directory of it.
+    ///
+    /// # Errors
+    /// The stream is malformed; the directory is not there.
+    pub fn unpack(&self, archive: impl Read + Send, to: &Path, task: &Task) -> Result<()> {
+        let place = self.place(to)?;
+        let directory = place.root.sub(&place.path)?;
+        let options = ApplyOptions {
+            whiteouts: Whiteouts::Literal,
+            user_xattr: runtime::in_user_namespace(),
+            ..ApplyOptions::default()
+        };
+        layers::apply(archive, &directory, &options, task)?;
+        Ok(())
+    }
+
+    /// Writes a directory of it as a tar stream.
+    ///
+    /// # Errors
+    /// It is not there; `out` fails.
+    pub fn pack(&self, from: &Path, out: &mut dyn Write, task: &Task) -> Result<()> {
+        let place = self.place(from)?;
+        let user_xattr = runtime::in_user_namespace();
+        let options = DiffOptions { user_xattr, ..DiffOptions::default() };
+        layers::archive(&place.root, &place.path, out, &options, task)?;
+        Ok(())
+    }
+}
+
+fn options() -> CopyOptions<'static> {
+    CopyOptions { replace: false, ..CopyOptions::default() }
+}
+
+fn is_dir(root: &Root, path: &Path) -> bool {
+    let found = root.metadata(path);
+    found.is_ok_and(|stat| layers::FileType::from_raw_mode(stat.st_mode).is_dir())
+}
+
+/// Where a copy goes: into a directory under the source's name, or to the path itself.
+fn target(to: &Place, root: &Root, source: &Path, contents: bool) -> Result<PathBuf> {
+    if contents && !is_dir(root, source) {
+        return Err(Error::Invalid {
+            name: source.display().to_string(),
+            reason: "it is not a directory".to_owned(),
+        });
+    }
+    let named = source.file_name().filter(|_| !contents);
+    match named {
+        Some(name) if is_dir(&to.root, &to.path) => Ok(to.path.join(name)),
+        _ => Ok(to.path.clone()),
+    }
+}
+
+fn read_changes(stream: impl Read, lower: Option<&Root>) -> Result<Vec<Change>> {
+    use std::os::unix::ffi::OsStringExt;
+    let mut entries = LayerEntries::new(stream, Limits::default());
+    let mut changes = Vec::new();
+    while let Some(entry) = entries.next()? {
+        let path = PathBuf::from(std::ffi::OsString::from_vec(entry.path));
+        let below = lower.is_some_and(|lower| lower.symlink_metadata(&path).is_ok());
+        let kind = match entry.kind {
+            EntryKind::Whiteout => ChangeKind::Deleted,
+            EntryKind::Opaque => continue,
+            _ if below => ChangeKind::Changed,
+            _ => ChangeKind::Added,
+        };
+        if !path.as_os_str().is_empty() {
+            changes.push(Change { path: Path::new("/").join(path), kind });
+        }
+    }
+    Ok(changes)
+}

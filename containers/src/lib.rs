@@ -1,0 +1,54 @@
+//! Containers as things with a name and a life: create, start, list, stop, kill, wait, remove,
+//! logs, exec, attach. The only owner of container state.
+//!
+//! A container is a row in the catalog of the [`store`], a directory, and two documents in it:
+//! `container.json`, what was asked for ([`Record`]), which is not written again but by an update,
+//! and `state.json`, what became of it, which its monitor alone writes ([`runtime::State`]). Nothing
+//! runs in the background but one monitor per container.
+//!
+//! ```no_run
+//! use containers::{Containers, NewContainer, StartOptions};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     containers::init(); // must be the first line: this program becomes monitors and containers
+//!     let store = store::Store::open(
+//!         std::path::Path::new("/var/lib/containers-example"),
+//!         containers::store_options(),
+//!     )?;
+//!     let task = task::Task::silent();
+//!     let descriptor = store.resolve("localhost/busybox:latest")?.ok_or("there is no such image")?;
+//!     let image = store.image(&descriptor, &image::Platform::host())?;
+//!     let mut new = NewContainer::of("busybox", &image);
+//!     new.spec.process.command = vec!["echo".to_owned(), "hello".to_owned()];
+//!     new.spec.lifecycle.labels.insert("app".to_owned(), "example".to_owned());
+//!     let container = Containers::new(store).create(new, &task)?;
+//!     container.start(&StartOptions::default())?;
+//!     println!("{} ended with {}", container.name(), container.wait(&task)?.code());
+//!     container.remove(true)?;
+//!     Ok(())
+//! }
+//! ```
+
+mod container;
+mod create;
+mod ended;
+mod error;
+mod event;
+mod files;
+mod life;
+mod process;
+mod record;
+mod start;
+mod volume;
+
+pub use container::{Container, Containers, Kind, Phase};
+pub use create::{NewContainer, random_id, word};
+pub use ended::{init, store_options};
+pub use error::{Error, Result};
+pub use event::Event;
+pub use files::{Change, ChangeKind};
+pub use life::PATIENCE;
+pub use process::{Process, Usage};
+pub use record::{Mounted, Record};
+pub use start::{StartOptions, Transient, add_network_files, give, users};
+pub use volume::{Volume, Volumes};

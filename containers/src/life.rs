@@ -1,0 +1,181 @@
+//! What is done with containers that exist.
+
+use std::time::{Duration, Instant};
+
+use runtime::{AttachOptions, Attached, Exec, ExitStatus, LogLine, LogOptions, Signal};
+use rustix::mount::UnmountFlags;
+use task::Task;
+
+use crate::volume::Volumes;
+use crate::{Container, Containers, Error, Phase, Result, ended};
+
+/// How long a container gets to stop before it is killed, unless it was told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a container is when somebody was faster.
+fn over(error: &runtime::Error) -> bool {
+    matches!(
+        error,
+        runtime::Error::NotRunning { .. }
+            | runtime::Error::NoContainer { .. }
+            | runtime::Error::Lost { .. }
+    )
+}
+
+impl Container {
+    /// As it is now; nothing where it is gone.
+    fn now(&self) -> Result<Option<Container>> {
+        Containers::new(self.store.clone()).find(self.id())
+    }
+
+    fn not_running(&self) -> Error {
+        Error::NotRunning { name: self.name().to_owned(), phase: self.phase().as_str() }
+    }
+
+    /// Asks it to end, and kills it when it has not within `patience`. One that has ended, or ends
+    /// meanwhile, has stopped. It is not started again by its restart policy.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`], [`Error::File`].
+    pub fn stop(&self, patience: Option<Duration>) -> Result<()> {
+        let asked = self.record().spec.lifecycle.stop_timeout;
+        let usual = asked.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
+        ended::note_stop(self.directory())?;
+        if !self.again().is_ok_and(|now| now.is_running()) {
+            return Ok(());
+        }
+        let signal = self.record().stop_signal();
+        match runtime::stop(self.directory(), signal, patience.unwrap_or(usual)) {
+            Err(error) if !over(&error) => return Err(error.into()),
+            _ => {}
+        }
+        self.note("stop", &[]);
+        Ok(())
+    }
+
+    /// Sends a signal to its first process; SIGKILL ends all of them.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::Runtime`].
+    pub fn kill(&self, signal: Signal) -> Result<()> {
+        if !self.is_running() {
+            return Err(self.not_running());
+        }
+        if signal == Signal::KILL || signal == self.record().stop_signal() {
+            ended::note_stop(self.directory())?;
+        }
+        match runtime::signal(self.directory(), signal) {
+            Err(error) if over(&error) => return Err(self.not_running()),
+            sent => sent?,
+        }
+        self.note("kill", &[("signal", signal.0.to_string())]);
+        Ok(())
+    }
+
+    /// Waits for its end; at once for one that has ended.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`]: the process that watched it was killed, or it was never started.
+    pub fn wait(&self, task: &Task) -> Result<ExitStatus> {
+        Ok(runtime::wait(self.directory(), task)?)
+    }
+
+    /// Removes it with its changes; a running one only by force, and it is killed then. One that
+    /// somebody else removed meanwhile is gone as well.
+    ///
+    /// # Errors
+    /// [`Error::Running`], [`Error::Store`].
+    pub fn remove(&self, force: bool) -> Result<()> {
+        let Some(now) = self.now()? else { return Ok(()) };
+        if matches!(now.phase(), Phase::Running | Phase::Paused | Phase::Restarting) {
+            if !force {
+                return Err(Error::Running { name: self.name().to_owned() });
+            }
+            self.stop(Some(Duration::ZERO))?;
+        }
+        self.unmount()?;
+        if self.store.remove_container(self.id())? {
+            self.note("destroy", &[]);
+        }
+        if self.record().spec.lifecycle.remove {
+            self.discard_volumes();
+        }
+        Ok(())
+    }
+
+    /// Removes its anonymous volumes, which nobody else can name.
+    pub fn discard_volumes(&self) {
+        Volumes::new(self.store.clone()).discard(&self.record().volumes);
+    }
+
+    /// Takes away where its files are shown, if they are.
+    fn unmount(&self) -> Result<()> {
+        let merged = self.directory().join("merged");
+        let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+        while mounted(&merged) {
+            rustix::mount::unmount(&merged, flags)
+                .map_err(|errno| Error::file("unmounting", &merged)(errno.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the container is gone, which its monitor sees to; at most this long.
+    pub fn wait_gone(&self, patience: Duration) {
+        let start = Instant::now();
+        while self.directory().exists() && start.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Reads its log, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`]
+    pub fn logs(
+        &self,
+        options: &LogOptions,
+        task: &Task,
+        each: &mut dyn FnMut(LogLine),
+    ) -> Result<()> {
+        if self.state().is_none() {
+            return Ok(());
+        }
+        Ok(runtime::logs(self.directory(), options, task, each)?)
+    }
+
+    /// Connects our standard streams with those of the container until it ends or the user
+    /// detaches.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::Runtime`].
+    pub fn attach(&self, options: &AttachOptions, task: &Task) -> Result<Attached> {
+        Ok(runtime::attach(self.directory(), options, task)?)
+    }
+
+    /// Runs a further program in the container, with our standard streams.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::Runtime`].
+    pub fn exec(&self, exec: &Exec, options: &AttachOptions, task: &Task) -> Result<Attached> {
+        if !self.is_running() {
+            return Err(self.not_running());
+        }
+        Ok(runtime::exec(self.directory(), exec, options, task)?)
+    }
+
+    /// Gives it another name.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where the name is taken.
+    pub fn rename(&self, name: &str) -> Result<()> {
+        self.store.rename_container(self.id(), name)?;
+        self.note("rename", &[("newName", name.to_owned())]);
+        Ok(())
+    }
+}
+
+pub(crate) fn mounted(path: &std::path::Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}

@@ -1,0 +1,146 @@
+//! The processes of a running container, and what they use.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Container, Error, Result};
+
+/// One process of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its number on the machine.
+    pub pid: u32,
+    /// Its parent's.
+    pub parent: u32,
+    /// The user it runs as, as the machine numbers users.
+    pub uid: u32,
+    /// Clock ticks of CPU it used.
+    pub ticks: u64,
+    /// Bytes of memory it has in use.
+    pub memory: u64,
+    /// Bytes it read from and wrote to block devices.
+    pub io: (u64, u64),
+    /// How many threads it has.
+    pub threads: u64,
+    /// Program and arguments; the name in brackets where there are none.
+    pub command: String,
+}
+
+/// What a container uses, summed up over its processes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Seconds of CPU, in millionths.
+    pub cpu: u64,
+    /// Bytes of memory in use.
+    pub memory: u64,
+    /// Bytes of memory it may use; nothing without a limit.
+    pub limit: Option<u64>,
+    /// Bytes received and sent, but for those of loopback.
+    pub network: (u64, u64),
+    /// Bytes read and written.
+    pub io: (u64, u64),
+    /// Processes and threads.
+    pub pids: u64,
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
+}
+
+fn field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn process(directory: &Path, pid: u32) -> Option<Process> {
+    let stat = read(&directory.join("stat"));
+    let (head, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |index: usize| fields.get(index).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+    let status = read(&directory.join("status"));
+    let words = read(&directory.join("cmdline"));
+    let command = words.trim_end_matches('\0').replace('\0', " ");
+    let name = head.split_once('(').map_or("", |(_, name)| name);
+    let io = read(&directory.join("io"));
+    Some(Process {
+        pid,
+        parent: u32::try_from(number(1)).unwrap_or(0),
+        uid: u32::try_from(field(&status, "Uid")).unwrap_or(0),
+        ticks: number(11) + number(12),
+        memory: field(&status, "VmRSS") * 1024,
+        io: (field(&io, "read_bytes"), field(&io, "write_bytes")),
+        threads: number(17),
+        command: if command.is_empty() { format!("[{name}]") } else { command },
+    })
+}
+
+/// Bytes received and sent by a network namespace, but for those of loopback.
+fn network(pid: u32) -> (u64, u64) {
+    let text = read(&PathBuf::from(format!("/proc/{pid}/net/dev")));
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    let counts = lines.filter(|(name, _)| name.trim() != "lo").map(|(_, counts)| {
+        let numbers: Vec<u64> = counts.split_whitespace().flat_map(str::parse).collect();
+        (numbers.first().copied().unwrap_or(0), numbers.get(8).copied().unwrap_or(0))
+    });
+    counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+impl Container {
+    /// Its processes, by number: those of its process namespace; where that is the machine's, those
+    /// of its cgroup, or its first alone.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`]
+    pub fn processes(&self) -> Result<Vec<Process>> {
+        let not_running =
+            || Error::NotRunning { name: self.name().to_owned(), phase: self.phase().as_str() };
+        let state = self.state().filter(|_| self.is_running()).ok_or_else(not_running)?;
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = namespace(&state.pid.to_string());
+        let shared = own.is_none() || own == namespace("self");
+        let listed: Vec<u32> = match (shared, state.cgroups.first()) {
+            (false, _) => {
+                let entries =
+                    std::fs::read_dir("/proc").map_err(Error::file("reading", "/proc"))?;
+                let names =
+                    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+                let pids = names.filter_map(|name| name.parse().ok());
+                pids.filter(|pid: &u32| namespace(&pid.to_string()) == own).collect()
+            }
+            (true, Some(cgroup)) => {
+                read(&cgroup.join("cgroup.procs")).lines().flat_map(str::parse).collect()
+            }
+            (true, None) => vec![state.pid],
+        };
+        let mut found: Vec<Process> = listed
+            .into_iter()
+            .filter_map(|pid| process(&PathBuf::from(format!("/proc/{pid}")), pid))
+            .collect();
+        found.sort_by_key(|process| process.pid);
+        Ok(found)
+    }
+
+    /// What it uses now.
+    ///
+    /// # Errors
+    /// As [`Container::processes`].
+    pub fn usage(&self) -> Result<Usage> {
+        let processes = self.processes()?;
+        let ticks = rustix::param::clock_ticks_per_second().max(1);
+        let pid = self.state().map_or(0, |state| state.pid);
+        let mut usage = Usage {
+            limit: self.record().spec.limits.memory,
+            network: network(pid),
+            ..Usage::default()
+        };
+        for process in &processes {
+            usage.cpu += process.ticks * 1_000_000 / ticks;
+            usage.memory += process.memory;
+            usage.io = (usage.io.0 + process.io.0, usage.io.1 + process.io.1);
+            usage.pids += process.threads;
+        }
+        Ok(usage)
+    }
+}

@@ -1,0 +1,192 @@
+//! Starting containers.
+
+use std::fs::File;
+use std::path::Path;
+
+use image::{Image, Platform};
+use layers::Root;
+use runtime::{
+    Bundle, ContainerSpec, ExitStatus, MachineFiles, Network, State, Stdio, Streams, UserFile,
+};
+use store::Store;
+use task::{Cause, Task};
+
+use crate::volume::{Volumes, bind, copy_from_image, declared};
+use crate::{Container, Error, Result, ended, random_id};
+
+/// How to start a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StartOptions {
+    /// Whether output, and the end, wait a moment for a first attachment.
+    pub attached: bool,
+    /// Rows and columns of its terminal, if it has one; 24 and 80 if not given.
+    pub size: Option<(u16, u16)>,
+}
+
+/// The user databases of a container, each at most 16 MiB.
+///
+/// # Errors
+/// They cannot be read.
+pub fn users(root: &Root, file: UserFile) -> Result<Option<String>, Cause> {
+    let path = match file {
+        UserFile::Passwd => "etc/passwd",
+        UserFile::Group => "etc/group",
+    };
+    match root.read(Path::new(path), 16 << 20) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if task::Fault::kind(&error) == task::Kind::NotFound => Ok(None),
+        Err(error) => Err(Cause::new(error)),
+    }
+}
+
+/// Gives what is to be the user's to the user of the container.
+///
+/// # Errors
+/// [`Error::Layers`]
+pub fn give(spec: &ContainerSpec, document: &runtime::oci::Spec) -> Result<()> {
+    let owner = runtime::owner(document);
+    spec.files.given.iter().try_for_each(|path| Ok(layers::give_all(path, owner)?))
+}
+
+/// Writes hosts, hostname and resolv.conf of a container to its directory and mounts them first.
+///
+/// # Errors
+/// [`Error::File`]
+pub fn add_network_files(directory: &Path, spec: &mut ContainerSpec) -> Result<()> {
+    let host = spec.network.mode() == Network::Host;
+    let machine = |path: &str| {
+        if host { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() }
+    };
+    let (hosts, resolv_conf) = (machine("/etc/hosts"), machine("/etc/resolv.conf"));
+    let hostname = spec.network.hostname.clone().unwrap_or_default();
+    let machine = MachineFiles { hosts: &hosts, resolv_conf: resolv_conf.as_bytes() };
+    let files = spec.network.files(machine, &hostname, &[(&hostname, [127, 0, 0, 1].into())]);
+    let mut mounts = Vec::new();
+    for (name, content) in [
+        ("hosts", files.hosts.map(String::into_bytes)),
+        ("hostname", files.hostname.map(String::into_bytes)),
+        ("resolv.conf", files.resolv_conf),
+    ] {
+        let Some(content) = content else { continue };
+        let path = directory.join(name);
+        std::fs::write(&path, content).map_err(Error::file("writing", &path))?;
+        mounts.push(bind(path, Path::new("/etc").join(name), false));
+    }
+    spec.files.mounts.splice(0..0, mounts);
+    Ok(())
+}
+
+/// The specification as it holds on this machine now, and the document for the runtime.
+fn describe(
+    mut spec: ContainerSpec,
+    image: Option<&Image>,
+    root: &Root,
+    id: &str,
+    directory: &Path,
+) -> Result<(ContainerSpec, runtime::oci::Spec)> {
+    spec.isolation.user_namespace = runtime::in_user_namespace();
+    spec.network.mode.get_or_insert(Network::None);
+    spec.network.hostname.get_or_insert_with(|| id[..12].to_owned());
+    add_network_files(directory, &mut spec)?;
+    let empty = image::ContainerConfig::default();
+    let config = image.map_or(&empty, |image| &image.config().config);
+    let document = runtime::spec(config, &spec, &|file| users(root, file))?;
+    give(&spec, &document)?;
+    Ok((spec, document))
+}
+
+impl Container {
+    /// Starts it; a container that ended starts again with its files. A running one is left alone.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] where the program cannot be started; [`Error::Store`], [`Error::File`].
+    pub fn start(&self, options: &StartOptions) -> Result<State> {
+        let lock = self.directory().join("start.lock");
+        let lock = File::create(&lock).map_err(Error::file("making", &lock))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|errno| Error::file("locking", self.directory())(errno.into()))?;
+        let now = self.again()?;
+        if let Some(state) = now.state().filter(|_| now.is_running()) {
+            return Ok(state.clone());
+        }
+        ended::forget_stop(self.directory());
+        let image = match &self.row.image {
+            Some(descriptor) => Some(self.store.image(descriptor, &Platform::host())?),
+            None => None,
+        };
+        let root = self.store.container_stack(&self.row)?.mount()?;
+        let record = now.record();
+        let mut spec = record.spec.clone();
+        let volumes = Volumes::new(self.store.clone());
+        spec.files.mounts.extend(volumes.mounts(&record.volumes)?);
+        let (spec, document) = describe(spec, image.as_ref(), &root, self.id(), self.directory())?;
+        let terminal = spec.process.terminal.then(|| options.size.unwrap_or((24, 80)));
+        let streams =
+            Streams { terminal, interactive: spec.process.interactive, attached: options.attached };
+        let start = runtime::StartOptions {
+            id: self.id().to_owned(),
+            init: spec.process.init,
+            owners: runtime::single_id(),
+        };
+        let bundle = Bundle { spec: document, rootfs: root.into_fd() };
+        let state = runtime::launch(self.directory(), bundle, streams, &start)?;
+        self.note("start", &[]);
+        Ok(state)
+    }
+}
+
+/// A container nobody can refer to: it needs no record and no monitor, and what it changes is
+/// forgotten.
+#[derive(Debug)]
+pub struct Transient {
+    container: runtime::Container,
+    /// Its files, as long as it runs.
+    _active: store::Active,
+}
+
+impl Transient {
+    /// Starts the image's program with our streams, or these.
+    ///
+    /// # Errors
+    /// As [`Container::start`].
+    pub fn start(
+        store: &Store,
+        image: &Image,
+        spec: ContainerSpec,
+        stdio: Stdio,
+        task: &Task,
+    ) -> Result<Transient> {
+        let snapshot = store.unpack(image, task)?;
+        let active = store.begin()?;
+        let root = active.stack(snapshot)?.mount()?;
+        let id = random_id()?;
+        let mut spec = spec;
+        for (number, volume) in declared(&spec, image)?.into_iter().enumerate() {
+            let data = active.dir().join(format!("volume-{number}"));
+            std::fs::create_dir(&data).map_err(Error::file("making", &data))?;
+            if let Some(snapshot) = snapshot {
+                copy_from_image(store, snapshot, &volume.target, &data, task)?;
+            }
+            spec.files.mounts.push(bind(data, volume.target, false));
+        }
+        let (spec, document) = describe(spec, Some(image), &root, &id, active.dir())?;
+        let bundle = Bundle { spec: document, rootfs: root.into_fd() };
+        let options =
+            runtime::StartOptions { id, init: spec.process.init, owners: runtime::single_id() };
+        let container = runtime::Container::start(bundle, stdio, &options)?;
+        Ok(Transient { container, _active: active })
+    }
+
+    /// Its first process.
+    pub fn pid(&self) -> u32 {
+        self.container.pid()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`]
+    pub fn wait(self, task: &Task) -> Result<ExitStatus> {
+        Ok(self.container.wait(task)?)
+    }
+}

@@ -1,0 +1,347 @@
+//! Volumes: directories of the store that containers keep data in.
+//!
+//! A volume is a directory `volumes/NAME` of the store with the data in `_data` and a document
+//! `volume.json` beside it, which is written last: a directory without it is not there yet.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use image::Image;
+use layers::Root;
+use layers::copy::{CopyOptions, copy};
+use runtime::{ContainerSpec, Mount, Propagation, VolumeMount};
+use serde::{Deserialize, Serialize};
+use store::{SnapshotId, Store};
+use task::Task;
+
+use crate::create::random_id;
+use crate::record::Mounted;
+use crate::{Containers, Error, Result};
+
+const DOCUMENT: &str = "volume.json";
+const DATA: &str = "_data";
+
+/// What is known of a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it was made for a container that gave it no name.
+    pub anonymous: bool,
+    /// Whether it still takes what the image has at the place where it is mounted first.
+    pub fresh: bool,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// Where its data is.
+    #[serde(skip)]
+    pub path: PathBuf,
+}
+
+/// The volumes of a store.
+#[derive(Debug, Clone)]
+pub struct Volumes {
+    store: Store,
+}
+
+impl Volumes {
+    /// Those of a store.
+    pub fn new(store: Store) -> Volumes {
+        Volumes { store }
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.store.path().join("volumes")
+    }
+
+    /// All of them, by name.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Document`].
+    pub fn list(&self) -> Result<Vec<Volume>> {
+        let directory = self.directory();
+        let entries = match std::fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::file("reading", &directory)(error)),
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(Error::file("reading", &directory))?;
+            all.extend(self.read(&entry.path())?);
+        }
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(all)
+    }
+
+    fn read(&self, directory: &Path) -> Result<Option<Volume>> {
+        let path = directory.join(DOCUMENT);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::file("reading", &path)(error)),
+        };
+        let read: serde_json::Result<Volume> = serde_json::from_slice(&bytes);
+        let volume = read.map_err(|source| Error::Document { path, source })?;
+        Ok(Some(Volume { path: directory.join(DATA), ..volume }))
+    }
+
+    /// The volume of this name, if there is one.
+    ///
+    /// # Errors
+    /// As [`Volumes::list`]; [`Error::Invalid`] for what cannot be a name.
+    pub fn find(&self, name: &str) -> Result<Option<Volume>> {
+        check(name)?;
+        self.read(&self.directory().join(name))
+    }
+
+    /// As [`Volumes::find`], and it must be there.
+    ///
+    /// # Errors
+    /// [`Error::NoVolume`]; as [`Volumes::find`].
+    pub fn get(&self, name: &str) -> Result<Volume> {
+        self.find(name)?.ok_or_else(|| Error::NoVolume { name: name.to_owned() })
+    }
+
+    /// Makes an empty volume. It takes the content of the image it is first mounted in.
+    ///
+    /// # Errors
+    /// [`Error::VolumeExists`], [`Error::Invalid`], [`Error::File`].
+    pub fn create(&self, name: &str, labels: BTreeMap<String, String>) -> Result<Volume> {
+        self.make(name, labels, false)
+    }
+
+    fn make(
+        &self,
+        name: &str,
+        labels: BTreeMap<String, String>,
+        anonymous: bool,
+    ) -> Result<Volume> {
+        check(name)?;
+        let directory = self.directory().join(name);
+        let data = directory.join(DATA);
+        std::fs::create_dir_all(&data).map_err(Error::file("making", &data))?;
+        let created = crate::ended::seconds();
+        let volume =
+            Volume { name: name.to_owned(), labels, anonymous, fresh: true, created, path: data };
+        let new = directory.join(format!("{}.new", random_id()?));
+        std::fs::write(&new, json(&volume)).map_err(Error::file("writing", &new))?;
+        let path = directory.join(DOCUMENT);
+        // Whoever is first has made it.
+        let linked = std::fs::hard_link(&new, &path);
+        let _ = std::fs::remove_file(&new);
+        match linked {
+            Ok(()) => Ok(volume),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(Error::VolumeExists { name: name.to_owned() })
+            }
+            Err(error) => Err(Error::file("writing", &path)(error)),
+        }
+    }
+
+    /// Removes a volume that no container uses.
+    ///
+    /// # Errors
+    /// [`Error::VolumeInUse`], [`Error::NoVolume`], [`Error::File`].
+    pub fn remove(&self, name: &str) -> Result<()> {
+        self.get(name)?;
+        if let Some(by) = self.users(name)?.pop() {
+            return Err(Error::VolumeInUse { name: name.to_owned(), by });
+        }
+        self.delete(name)
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        let directory = self.directory().join(name);
+        let document = directory.join(DOCUMENT);
+        match std::fs::remove_file(&document) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(Error::file("removing", &document))?,
+        }
+        match std::fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(Error::file("removing", &directory)),
+        }
+    }
+
+    /// The names of the containers that use a volume.
+    ///
+    /// # Errors
+    /// As [`Containers::list`].
+    pub fn users(&self, name: &str) -> Result<Vec<String>> {
+        let all = Containers::new(self.store.clone()).list()?;
+        let uses = |container: &crate::Container| {
+            container.record().volumes.iter().any(|mounted| mounted.volume == name)
+        };
+        Ok(all.iter().filter(|c| uses(c)).map(|c| c.name().to_owned()).collect())
+    }
+
+    /// What a new container has of volumes: those it names and those its image declares. New ones
+    /// are made and filled.
+    pub(crate) fn prepare(
+        &self,
+        spec: &ContainerSpec,
+        image: &Image,
+        snapshot: Option<SnapshotId>,
+        task: &Task,
+    ) -> Result<Vec<Mounted>> {
+        let mut wanted = spec.files.volumes.clone();
+        wanted.extend(declared(spec, image)?);
+        let mut all = Vec::new();
+        for want in wanted {
+            match self.mount(&want, snapshot, task) {
+                Ok(mounted) => all.push(mounted),
+                Err(error) => {
+                    self.discard(&all);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn mount(
+        &self,
+        want: &VolumeMount,
+        snapshot: Option<SnapshotId>,
+        task: &Task,
+    ) -> Result<Mounted> {
+        let volume = match &want.name {
+            None => self.make(&random_id()?, BTreeMap::new(), true)?,
+            Some(name) => match self.find(name)? {
+                Some(volume) => volume,
+                None => match self.make(name, BTreeMap::new(), false) {
+                    Err(Error::VolumeExists { .. }) => self.get(name)?,
+                    made => made?,
+                },
+            },
+        };
+        if volume.fresh && !want.no_copy {
+            self.fill(&volume, &want.target, snapshot, task)?;
+        }
+        Ok(Mounted {
+            volume: volume.name,
+            target: want.target.clone(),
+            read_only: want.read_only,
+            anonymous: want.name.is_none(),
+        })
+    }
+
+    /// Copies what the image has at the place where the volume is mounted, once.
+    fn fill(
+        &self,
+        volume: &Volume,
+        target: &Path,
+        snapshot: Option<SnapshotId>,
+        task: &Task,
+    ) -> Result<()> {
+        let directory = self.directory().join(&volume.name);
+        let lock = std::fs::File::open(&directory).map_err(Error::file("opening", &directory))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|errno| Error::file("locking", &directory)(errno.into()))?;
+        let Some(now) = self.read(&directory)?.filter(|now| now.fresh) else { return Ok(()) };
+        if let Some(snapshot) = snapshot {
+            copy_from_image(&self.store, snapshot, target, &now.path, task)?;
+        }
+        let new = directory.join("volume.json.new");
+        let settled = Volume { fresh: false, ..now };
+        std::fs::write(&new, json(&settled)).map_err(Error::file("writing", &new))?;
+        let path = directory.join(DOCUMENT);
+        std::fs::rename(&new, &path).map_err(Error::file("writing", &path))
+    }
+
+    /// Removes the anonymous ones of a container that is gone.
+    pub(crate) fn discard(&self, volumes: &[Mounted]) {
+        for mounted in volumes.iter().filter(|mounted| mounted.anonymous) {
+            if let Err(error) = self.delete(&mounted.volume) {
+                tracing::debug!(%error, "a volume stays");
+            }
+        }
+    }
+
+    /// The mounts of a container's volumes.
+    pub(crate) fn mounts(&self, volumes: &[Mounted]) -> Result<Vec<Mount>> {
+        let bind = |mounted: &Mounted| {
+            let source = self.get(&mounted.volume)?.path;
+            Ok(bind(source, mounted.target.clone(), mounted.read_only))
+        };
+        volumes.iter().map(bind).collect()
+    }
+}
+
+/// A mount of a directory of the store.
+pub(crate) fn bind(source: PathBuf, target: PathBuf, read_only: bool) -> Mount {
+    let propagation = Propagation::Private;
+    Mount::Bind { source, target, read_only, recursive: false, propagation }
+}
+
+/// Copies a directory of an image; nothing where the image has none.
+pub(crate) fn copy_from_image(
+    store: &Store,
+    snapshot: SnapshotId,
+    target: &Path,
+    data: &Path,
+    task: &Task,
+) -> Result<()> {
+    let from = store.stack(snapshot)?.mount()?;
+    let inside = target.strip_prefix("/").unwrap_or(target);
+    match from.metadata(inside) {
+        Ok(stat) if layers::FileType::from_raw_mode(stat.st_mode).is_dir() => {
+            let to = Root::open(data)?;
+            let stat_owner = (stat.st_uid, stat.st_gid);
+            copy(&from, inside, &to, Path::new(""), &CopyOptions::default(), task)?;
+            std::os::unix::fs::chown(data, Some(stat_owner.0), Some(stat_owner.1))
+                .map_err(Error::file("setting the owner of", data))?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(stat.st_mode & 0o7777);
+            std::fs::set_permissions(data, mode).map_err(Error::file("setting the mode of", data))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if task::Fault::kind(&error) == task::Kind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The volumes that the image declares and the user mounts nothing over.
+pub(crate) fn declared(spec: &ContainerSpec, image: &Image) -> Result<Vec<VolumeMount>> {
+    let mut found = Vec::new();
+    for volume in image.config().config.volumes.keys() {
+        let target = clean(volume).ok_or_else(|| Error::Invalid {
+            name: "of the image".to_owned(),
+            reason: format!("it declares the volume {volume:?}, which is no path below the root"),
+        })?;
+        let own = spec.files.mounts.iter().map(Mount::target);
+        let named = spec.files.volumes.iter().map(|volume| volume.target.as_path());
+        if own.chain(named).all(|known| known != target) {
+            found.push(VolumeMount { target, ..VolumeMount::default() });
+        }
+    }
+    Ok(found)
+}
+
+/// An absolute path below the root, without detours.
+fn clean(path: &str) -> Option<PathBuf> {
+    let path = Path::new(path);
+    let plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
+    let clean: PathBuf = path.components().collect();
+    (plain && clean != Path::new("/")).then_some(clean)
+}
+
+fn json(volume: &Volume) -> Vec<u8> {
+    // Strings, numbers and a table with names for keys: nothing that JSON cannot hold.
+    serde_json::to_vec(volume).unwrap_or_default()
+}
+
+fn check(name: &str) -> Result<()> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if first && name.bytes().all(word) && name.len() <= 255 {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        name: name.chars().take(300).collect(),
+        reason: "a volume's name is letters, digits, '_', '.' and '-', a letter or digit first"
+            .to_owned(),
+    })
+}

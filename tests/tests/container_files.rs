@@ -1,0 +1,207 @@
+//! What is done with the files of containers, and looking at them: cp, commit, diff, export, volume, top, stats, events.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use e2e::{Bench, root};
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.busybox();
+    bench
+}
+
+#[track_caller]
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn cp_goes_both_ways_into_running_and_stopped_containers_and_volumes() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let run = ["run", "-d", "--name=one", "-v", "data:/data", "busybox", "sleep", "1000"];
+    bench.rbuild(run).ok();
+    bench.write("in/file", "content");
+    bench.write("in/deep/other", "more");
+    for stopped in [false, true] {
+        if stopped {
+            bench.rbuild(["stop", "-t", "0", "one"]).ok();
+        }
+        let at = |path: &str| format!("{path}{}", u8::from(stopped));
+        bench.rbuild(["cp", "in/file", &format!("one:{}", at("/tmp/name"))]).ok();
+        bench.rbuild(["cp", "in", "one:/tmp"]).ok();
+        bench.rbuild(["cp", "in/.", &format!("one:{}", at("/contents"))]).ok();
+        bench.rbuild(["cp", "in/file", "one:/data"]).ok();
+        let back = |from: &str| {
+            let _ = std::fs::remove_file(bench.path().join("back"));
+            bench.rbuild(["cp", &format!("one:{from}"), "back"]).ok();
+            std::fs::read_to_string(bench.path().join("back")).unwrap()
+        };
+        assert_eq!(back(&at("/tmp/name")), "content");
+        assert_eq!(back("/tmp/in/deep/other"), "more");
+        assert_eq!(back(&format!("{}/file", at("/contents"))), "content");
+        assert_eq!(back("/data/file"), "content", "volumes are seen, stopped: {stopped}");
+    }
+    let volume = bench.store().join("volumes/data/_data/file");
+    assert_eq!(std::fs::read_to_string(volume).unwrap(), "content");
+    bench.rbuild(["cp", "one:/nowhere", "back"]).fails(&["nowhere"]);
+    bench.rbuild(["cp", "in", "back"]).code(2).fails(&["CONTAINER:PATH"]);
+}
+
+#[test]
+fn cp_follows_links_within_the_container_alone() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let outside = bench.write("outside/secret", "of the machine");
+    let link =
+        format!("ln -s {} /trap; ln -s /etc /way; sleep 1000", outside.parent().unwrap().display());
+    bench.rbuild(["run", "-d", "--name=one", "busybox", "sh", "-c", &link]).ok();
+    until("the links are there", || bench.rbuild(["exec", "one", "ls", "/way"]).code == 0);
+    bench.rbuild(["cp", "one:/trap/secret", "back"]).fails(&["/trap/secret"]);
+    bench.write("new", "x");
+    let _ = bench.rbuild(["cp", "new", "one:/trap/secret"]);
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "of the machine");
+    bench.rbuild(["cp", "one:/way/passwd", "back"]).ok();
+    assert!(std::fs::read_to_string(bench.path().join("back")).unwrap().starts_with("root:"));
+    bench.rbuild(["rm", "-f", "one"]).ok();
+}
+
+#[test]
+fn cp_reads_and_writes_tar_streams() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    bench.rbuild(["create", "--name=one", "busybox", "true"]).ok();
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(5);
+    header.set_mode(0o640);
+    header.set_uid(7);
+    archive.append_data(&mut header, "from/tar", &b"hello"[..]).unwrap();
+    let bytes = archive.into_inner().unwrap();
+    let mut child = bench
+        .command("rbuild")
+        .args(["cp", "-", "one:/tmp"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&bytes).unwrap();
+    assert!(child.wait().unwrap().success());
+    let out = bench.command("rbuild").args(["cp", "one:/tmp/from", "-"]).output().unwrap();
+    assert!(out.status.success());
+    let mut read = tar::Archive::new(&out.stdout[..]);
+    let mut seen = Vec::new();
+    for entry in read.entries().unwrap() {
+        let entry = entry.unwrap();
+        let uid = entry.header().uid().unwrap();
+        seen.push((entry.path().unwrap().display().to_string(), uid));
+    }
+    assert!(seen.contains(&("tar".to_owned(), 7)), "{seen:?}");
+}
+
+#[test]
+fn diff_tells_exactly_what_a_program_changed_and_commit_keeps_it() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let script = "echo new > /tmp/new; rm /etc/group; echo x >> /etc/passwd; mkdir /made";
+    let run = ["run", "--name=one", "-v", "data:/data/deep", "busybox", "sh", "-c", script];
+    bench.rbuild(run).ok();
+    let expected = "C /etc\nD /etc/group\nC /etc/passwd\nA /made\nC /tmp\nA /tmp/new\n";
+    until("its monitor cleared the places of mounts", || {
+        bench.rbuild(["diff", "one"]).ok().stdout == expected
+    });
+    let id = bench.rbuild(["commit", "-q", "-m", "by hand", "-a", "me", "one", "changed"]).ok();
+    assert_eq!(id.text().len(), 64);
+    let layers = "--format={{len .RootFS.Layers}}";
+    assert_eq!(bench.rbuild(["inspect", layers, "changed"]).ok().text(), "2");
+    let look = "cat /tmp/new; ls /etc/group; ls -d /made; ls /data";
+    let ran = bench.rbuild(["run", "--rm", "changed", "sh", "-c", look]);
+    assert_eq!(ran.stdout, "new\n/made\n", "{}", ran.told());
+    let archive = bench.path().join("all.tar");
+    bench.rbuild(["export", "-o", &archive.display().to_string(), "one"]).ok();
+    let mut read = tar::Archive::new(std::fs::File::open(&archive).unwrap());
+    let names: Vec<String> =
+        read.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
+    assert!(names.iter().any(|n| n == "tmp/new") && names.iter().any(|n| n == "bin/busybox"));
+    assert!(!names.iter().any(|n| n == "etc/group"));
+}
+
+#[test]
+fn volumes_are_made_listed_inspected_and_removed() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    bench.rbuild(["volume", "create", "--label=a=1", "data"]).ok();
+    assert_eq!(bench.rbuild(["volume", "create", "data"]).ok().text(), "data");
+    bench
+        .rbuild(["run", "--name=one", "-v", "data:/d", "-v", "/anonymous", "busybox", "true"])
+        .ok();
+    assert_eq!(bench.rbuild(["volume", "ls", "-q"]).ok().text().lines().count(), 2);
+    assert_eq!(bench.rbuild(["volume", "ls", "-q", "--filter=label=a"]).ok().text(), "data");
+    let place = bench.rbuild(["volume", "inspect", "-f", "{{.Mountpoint}}", "data"]).ok();
+    assert!(std::path::Path::new(place.text()).is_dir());
+    bench.rbuild(["volume", "rm", "data"]).fails(&["volume data is used by container one"]);
+    bench.rbuild(["rm", "one"]).ok();
+    assert_eq!(bench.rbuild(["volume", "prune", "--force"]).ok().text().len(), 64);
+    assert_eq!(bench.rbuild(["volume", "ls", "-q"]).ok().text(), "data");
+    bench.rbuild(["volume", "rm", "data"]).ok();
+    bench.rbuild(["volume", "rm", "data"]).fails(&["there is no volume \"data\""]);
+    bench.rbuild(["volume", "create", "../x"]).fails(&["a volume's name"]);
+    assert!(!bench.store().join("x").exists());
+}
+
+#[test]
+fn processes_use_and_events_are_told() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let run = ["run", "-d", "--name=one", "--label=k=v", "busybox", "sh", "-c", "sleep 1000; true"];
+    bench.rbuild(run).ok();
+    until("both processes are there", || {
+        let top = bench.rbuild(["top", "one"]).ok().stdout;
+        top.contains("PPID") && top.lines().any(|line| line.ends_with("sleep 1000"))
+    });
+    let stats = bench.rbuild(["stats", "--no-stream", "--format={{.Name}} {{.PIDs}}"]).ok();
+    assert_eq!(stats.text(), "one 2");
+    bench.rbuild(["kill", "one"]).ok();
+    bench.rbuild(["wait", "one"]).ok();
+    bench.rbuild(["rm", "-f", "one"]).ok();
+    bench.rbuild(["top", "one"]).fails(&["there is no container"]);
+    let line = ["events", "--since=0", "--until=0s", "--filter=label=k=v", "--format={{.Action}}"];
+    until("its end was written down", || {
+        let told = bench.rbuild(line).ok().stdout;
+        let actions: Vec<&str> = told.lines().collect();
+        ["create", "start", "kill", "die", "destroy"].iter().all(|action| actions.contains(action))
+    });
+}
+
+#[test]
+fn dockers_forms_are_the_same_commands() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    bench.rbuild(["container", "create", "--name=one", "busybox", "echo", "hi"]).ok();
+    assert_eq!(bench.rbuild(["container", "start", "-a", "one"]).ok().stdout, "hi\n");
+    let listed = bench.rbuild(["container", "ls", "-a", "--format", "table {{.Names}}"]).ok();
+    assert_eq!(listed.stdout, "NAMES\none\n");
+    assert!(bench.rbuild(["image", "ls"]).ok().stdout.contains("busybox"));
+    bench.rbuild(["system", "df"]).ok();
+    bench.rbuild(["container", "prune", "--force"]).ok();
+    assert_eq!(bench.rbuild(["ps", "-aq"]).ok().text(), "");
+}
