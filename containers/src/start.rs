@@ -161,13 +161,21 @@ impl Transient {
         let root = active.stack(snapshot)?.mount()?;
         let id = random_id()?;
         let mut spec = spec;
-        for (number, volume) in declared(&spec, image)?.into_iter().enumerate() {
+        let volumes = Volumes::new(store.clone());
+        let declared = declared(&spec, image)?;
+        let wanted = std::mem::take(&mut spec.files.volumes).into_iter().chain(declared);
+        for (number, volume) in wanted.enumerate() {
+            if volume.name.is_some() {
+                let mounted = volumes.mount(&volume, snapshot, task)?;
+                spec.files.mounts.extend(volumes.mounts(&[mounted])?);
+                continue;
+            }
             let data = active.dir().join(format!("volume-{number}"));
             std::fs::create_dir(&data).map_err(Error::file("making", &data))?;
-            if let Some(snapshot) = snapshot {
+            if let Some(snapshot) = snapshot.filter(|_| !volume.no_copy) {
                 copy_from_image(store, snapshot, &volume.target, &data, task)?;
             }
-            spec.files.mounts.push(bind(data, volume.target, false));
+            spec.files.mounts.push(bind(data, volume.target, volume.read_only));
         }
         let (spec, document) = describe(spec, Some(image), &root, &id, active.dir())?;
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };

@@ -202,7 +202,8 @@ impl Volumes {
         Ok(all)
     }
 
-    fn mount(
+    /// One volume for a container, made and filled where it is new.
+    pub(crate) fn mount(
         &self,
         want: &VolumeMount,
         snapshot: Option<SnapshotId>,

@@ -23,9 +23,14 @@ fn each(
     act: impl Fn(&Container) -> Result<(), Failure> + Sync,
 ) -> Result<u8, Failure> {
     let all = containers(app)?;
-    let one = |name: &String| -> Result<(), Failure> {
-        act(&all.find(name)?.ok_or_else(|| missing(name))?)
-    };
+    at_once(names, &|name| act(&all.find(name)?.ok_or_else(|| missing(name))?).map(|()| true))
+}
+
+/// Does something to each name in a thread of its own, and prints the names for which it says so.
+fn at_once(
+    names: &[String],
+    one: &(dyn Fn(&String) -> Result<bool, Failure> + Sync),
+) -> Result<u8, Failure> {
     let results = std::thread::scope(|scope| {
         let threads: Vec<_> = names.iter().map(|name| scope.spawn(|| one(name))).collect();
         threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
@@ -33,7 +38,11 @@ fn each(
     let mut failures = Vec::new();
     for (name, result) in names.iter().zip(results) {
         match result {
-            Ok(Ok(())) => outln!("{name}"),
+            Ok(Ok(done)) => {
+                if done {
+                    outln!("{name}");
+                }
+            }
             Ok(Err(failure)) => failures.push(failure),
             Err(panic) => std::panic::resume_unwind(panic),
         }
@@ -52,21 +61,19 @@ fn names_of(app: &App, phases: &[Phase]) -> Result<Vec<String>, Failure> {
     Ok(some.map(|container| container.name().to_owned()).collect())
 }
 
-/// As [`each`] for containers that were listed: one that is gone meanwhile is no failure.
+/// As [`each`] for containers that were listed: one that is gone, or goes meanwhile, is no failure.
 fn each_listed(
     app: &App,
     names: &[String],
     act: impl Fn(&Container) -> Result<(), Failure> + Sync,
 ) -> Result<u8, Failure> {
     let all = containers(app)?;
-    let there: Vec<String> = names
-        .iter()
-        .filter(|name| all.find(name).is_ok_and(|found| found.is_some()))
-        .cloned()
-        .collect();
-    each(app, &there, |container| match act(container) {
-        Err(_) if container.again().is_err() => Ok(()),
-        done => done,
+    at_once(names, &|name| {
+        let Some(container) = all.find(name)? else { return Ok(false) };
+        match act(&container) {
+            Err(_) if all.find(container.id())?.is_none() => Ok(false),
+            done => done.map(|()| true),
+        }
     })
 }
 
