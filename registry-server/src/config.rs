@@ -13,7 +13,7 @@ use crate::quota::Quota;
 use crate::retention::Retention;
 use crate::storage::Bucket;
 use crate::tls::Tls;
-use crate::upstream::Upstream;
+use crate::upstream::source::Upstream;
 use crate::{Error, Result, duration};
 
 /// The least grace: a push must look, upload and refer within half of it.
@@ -46,6 +46,7 @@ pub struct Config {
     gc: GcSection,
     webhooks: Vec<String>,
     metrics: Option<bool>,
+    metrics_public: bool,
     read_only: bool,
     /// Whether each request is logged.
     pub access_log: Option<bool>,
@@ -208,7 +209,9 @@ impl Config {
         let every = self.gc.interval.unwrap_or(Duration::from_secs(3600));
         for url in &self.webhooks {
             if !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(wrong("webhooks", format!("{url:?} is neither http nor https")));
+                let scheme = url.split_once(':').map_or("the first of them", |(scheme, _)| scheme);
+                let reason = format!("{scheme:?}: a URL begins with http:// or https://");
+                return Err(wrong("webhooks", reason));
             }
         }
         Ok(Options {
@@ -226,6 +229,7 @@ impl Config {
             tidying: (!self.gc.disabled).then_some(every),
             webhooks: self.webhooks,
             metrics: self.metrics.unwrap_or(true),
+            metrics_public: self.metrics_public,
             ..Options::default()
         })
     }
@@ -401,7 +405,7 @@ mod tests {
             ("[gc]\ngrace = \"soon\"", "\"soon\" is not a number"),
             ("[gc]\ngrace = \"5s\"", "at least 1m"),
             ("[limits]\nrequests-per-second = 0.0", "above 0"),
-            ("webhooks = [\"ftp://x\"]", "neither http nor https"),
+            ("webhooks = [\"ftp://x/secret\"]", "\"ftp\": a URL begins with http:// or https://"),
             ("[[upstream]]\nprefix = \"a\"\nregistry = \"b\"\nusername = \"x\"", "belong together"),
         ] {
             let error = options(text).unwrap_err().to_string();

@@ -77,6 +77,11 @@ pub(crate) fn condemned(digest: Digest) -> Key {
     format!("{CONDEMNED}{}", part(digest))
 }
 
+/// Where what a repository has is: its links, manifests and tags.
+pub(crate) fn parts(repository: &str) -> [String; 3] {
+    ["_blobs", "_manifests", "_tags"].map(|kind| format!("{REPOSITORIES}{repository}/{kind}/"))
+}
+
 /// Repository, kind (`_tags`) and the rest of a key of a repository.
 pub(crate) fn of_repository(key: &str) -> Option<(&str, &str, &str)> {
     let rest = key.strip_prefix(REPOSITORIES)?;

@@ -1,8 +1,8 @@
 //! A registry: the distribution-spec served from memory, a directory, or a bucket of an object store
 //! that any number of servers share.
 //!
-//! [`Registry::start`] runs one on a loopback port, with faults on request, for tests of anything
-//! that talks to registries; [`serve`] runs one on a listener of the caller's; [`Admin`] looks after
+//! [`Registry::start`] runs one on a loopback port (with the feature `testing` it has faults on
+//! request and remembers what it was asked, for tests of whatever talks to registries); [`serve`] runs one on a listener of the caller's; [`Admin`] looks after
 //! the storage of one.
 //!
 //! ```
@@ -26,6 +26,7 @@ mod config;
 mod content;
 mod duration;
 mod error;
+#[cfg(feature = "testing")]
 mod fault;
 mod http;
 mod keys;
@@ -39,6 +40,7 @@ mod pattern;
 mod quota;
 mod retention;
 mod rules;
+mod shared;
 mod storage;
 mod tls;
 mod upstream;
@@ -60,8 +62,10 @@ pub use content::protocol::Collected;
 pub use content::scrub::Scrubbed;
 pub use duration::parse_duration;
 pub use error::{Error, Result};
+#[cfg(feature = "testing")]
 pub use fault::{Effect, Fault};
-pub use http::server::Record;
+#[cfg(feature = "testing")]
+pub use http::script::Record;
 pub use maintenance::Admin;
 pub use options::{Clock, Immutable, Limits, Log, Options};
 pub use pattern::Pattern;
@@ -70,11 +74,11 @@ pub use retention::{Retention, Retired};
 pub use rules::Renewal;
 pub use storage::Bucket;
 pub use tls::Tls;
-pub use upstream::Upstream;
+pub use upstream::source::Upstream;
 
 use content::Entry;
 use http::connection;
-use http::server::Shared;
+use shared::Shared;
 
 /// A registry on a loopback port, on a thread of its own. Ends when dropped.
 pub struct Registry {
@@ -103,7 +107,7 @@ impl Registry {
             .map_err(listening)?;
         let shared = {
             let _entered = runtime.enter();
-            Shared::new(options, true)
+            Shared::new(options)
         };
         let shared = match shared {
             Ok(shared) => Arc::new(shared),
@@ -150,34 +154,6 @@ impl Registry {
     /// `http://127.0.0.1:port`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    /// Makes requests go wrong. Faults are looked at in the order they were added; the first that
-    /// fits and is not used up acts.
-    pub fn fault(&self, fault: Fault) {
-        self.shared.faults.lock().push(fault);
-    }
-
-    /// Ends all faults.
-    pub fn heal(&self) {
-        self.shared.faults.lock().clear();
-    }
-
-    /// The requests so far, in the order they came.
-    pub fn requests(&self) -> Vec<Record> {
-        self.shared.records.as_ref().map(|records| records.lock().clone()).unwrap_or_default()
-    }
-
-    /// Forgets the requests so far.
-    pub fn forget(&self) {
-        if let Some(records) = &self.shared.records {
-            records.lock().clear();
-        }
-    }
-
-    /// Makes tokens given so far worthless.
-    pub fn revoke(&self) {
-        self.shared.tokens.lock().clear();
     }
 
     /// Puts a blob into a repository.
@@ -270,6 +246,35 @@ impl Registry {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Registry {
+    /// Makes requests go wrong. Faults are looked at in the order they were added; the first that
+    /// fits and is not used up acts.
+    pub fn fault(&self, fault: Fault) {
+        self.shared.script.faults.lock().push(fault);
+    }
+
+    /// Ends all faults.
+    pub fn heal(&self) {
+        self.shared.script.faults.lock().clear();
+    }
+
+    /// The requests so far, in the order they came.
+    pub fn requests(&self) -> Vec<Record> {
+        self.shared.script.records.lock().clone()
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        self.shared.script.records.lock().clear();
+    }
+
+    /// Makes tokens given so far worthless.
+    pub fn revoke(&self) {
+        self.shared.tokens.lock().clear();
+    }
+}
+
 impl Drop for Registry {
     fn drop(&mut self) {
         self.stop.send_replace(true);
@@ -295,12 +300,12 @@ pub async fn serve(
     options: Options,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let shared = Arc::new(Shared::new(options, false)?);
+    let shared = Arc::new(Shared::new(options)?);
     let now = shared.content.storage.now().await;
     now.map_err(shared.failed("using"))?;
     let (tell, told) = watch::channel(false);
     let tidying = tokio::spawn(maintenance::tidy(Arc::clone(&shared)));
-    let following = tokio::spawn(rules::follow(Arc::clone(&shared)));
+    let following = tokio::spawn(maintenance::follow(Arc::clone(&shared)));
     let accepting = connection::accept(listener, shared, told);
     let stopping = async {
         stop.await;

@@ -10,12 +10,42 @@ use crate::content::Content;
 use crate::content::collection::Garbage;
 use crate::content::protocol::Collected;
 use crate::content::scrub::Scrubbed;
-use crate::http::server::{Shared, storage};
 use crate::retention::{self, Retired};
+use crate::rules::{Renewal, take};
+use crate::shared::{Shared, storage};
 use crate::{Options, Result, keys};
 
 /// When a server that was started tidies up for the first time, and counts what there is.
 const FIRST: Duration = Duration::from_secs(60);
+
+/// How often it is asked whether the configuration changed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Takes over what changes in the configuration, until dropped.
+pub(crate) async fn follow(shared: Arc<Shared>) {
+    let Some(Renewal(ask)) = shared.options.renewal.clone() else { return };
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let ask = Arc::clone(&ask);
+        let asked = tokio::task::spawn_blocking(move || ask()).await;
+        let taken = match asked.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(None) => continue,
+            Ok(Some(options)) => take(&shared.rules, &options, shared.options.clock),
+            Err(reason) => Err(reason),
+        };
+        match taken {
+            Ok(()) => {
+                shared.notices.send_to(&shared.rules().webhooks);
+                tracing::info!("the configuration changed and counts");
+            }
+            Err(reason) => {
+                tracing::error!(
+                    "the configuration changed and cannot be used, the one before counts: {reason}"
+                );
+            }
+        }
+    }
+}
 
 /// Tidies up now and then, until dropped.
 pub(crate) async fn tidy(shared: Arc<Shared>) {

@@ -65,7 +65,14 @@ impl Notices {
     }
 }
 
+/// Where a URL leads without what it may keep secret: user, path and query.
+fn origin(url: &str) -> String {
+    let origin = reqwest::Url::parse(url).ok().map(|url| url.origin().ascii_serialization());
+    origin.unwrap_or_else(|| "an address that is no URL".to_owned())
+}
+
 async fn deliver(url: String, mut events: mpsc::Receiver<Value>) {
+    let to = origin(&url);
     // An earlier choice of the process stands.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
@@ -75,7 +82,7 @@ async fn deliver(url: String, mut events: mpsc::Receiver<Value>) {
     let client = match client {
         Ok(client) => client,
         Err(error) => {
-            tracing::error!(%error, url, "no events will be sent");
+            tracing::error!(%error, to, "no events will be sent");
             return;
         }
     };
@@ -86,10 +93,24 @@ async fn deliver(url: String, mut events: mpsc::Receiver<Value>) {
             let problem = match request.body(body.clone()).send().await {
                 Ok(answer) if answer.status().is_success() => break,
                 Ok(answer) => format!("it answered {}", answer.status()),
-                Err(error) => error.to_string(),
+                Err(error) => error.without_url().to_string(),
             };
-            tracing::warn!(problem, url, attempt, "sending an event");
+            tracing::warn!(problem, to, attempt, "sending an event");
             tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_say_where_events_go_and_keep_the_secret() {
+        for url in ["https://me:secret@hooks.example:8443/secret?key=secret", "secret"] {
+            let said = origin(url);
+            assert!(!said.contains("secret"), "{said}");
+        }
+        assert_eq!(origin("http://hooks.example/x"), "http://hooks.example");
     }
 }

@@ -14,7 +14,7 @@ use crate::retention::Retention;
 use crate::rules::Renewal;
 use crate::storage::Bucket;
 use crate::tls::Tls;
-use crate::upstream::Upstream;
+use crate::upstream::source::Upstream;
 
 /// How a registry behaves.
 #[derive(Debug, Clone, Default)]
@@ -47,8 +47,10 @@ pub struct Options {
     pub tidying: Option<Duration>,
     /// URLs that are told of pushes and deletions.
     pub webhooks: Vec<String>,
-    /// Whether `/metrics` is served, to everybody who can reach the server.
+    /// Whether `/metrics` is served: where there is `auth`, to whoever logs in.
     pub metrics: bool,
+    /// Whether `/metrics` is served to everybody who can reach the server.
+    pub metrics_public: bool,
     /// Takes a line of JSON for each request.
     pub log: Option<Log>,
     /// The time of day.
@@ -74,9 +76,14 @@ pub struct Immutable {
 }
 
 impl Immutable {
+    /// Whether it is about tags of this repository.
+    pub fn concerns(&self, repository: &str) -> bool {
+        self.repositories.iter().any(|pattern| pattern.fits(repository))
+    }
+
     /// Whether it is about this tag.
     pub fn fits(&self, repository: &str, tag: &str) -> bool {
-        self.repositories.iter().any(|pattern| pattern.fits(repository))
+        self.concerns(repository)
             && (self.tags.is_empty() || self.tags.iter().any(|pattern| pattern.fits(tag)))
             && !self.except.iter().any(|pattern| pattern.fits(tag))
     }

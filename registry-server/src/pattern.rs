@@ -1,55 +1,60 @@
 //! Patterns for names of repositories and tags.
 
-use serde::{Deserialize, Deserializer};
+use std::fmt;
+
+use regex::Regex;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::{Error, Result};
 
 /// A pattern: `*` stands for any text without `/`, `**` for any text, `?` for one character.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern(String);
+#[derive(Clone)]
+pub struct Pattern(Regex);
 
 impl Pattern {
-    /// A pattern; every text is one.
-    pub fn new(text: impl Into<String>) -> Pattern {
-        Pattern(text.into())
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] where it is longer than makes sense.
+    pub fn new(text: &str) -> Result<Pattern> {
+        let mut expression = String::from(r"\A");
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            let (stands_for, length) = match first {
+                '*' if rest.starts_with("**") => (".*".to_owned(), 2),
+                '*' => ("[^/]*".to_owned(), 1),
+                '?' => ("[^/]".to_owned(), 1),
+                other => (regex::escape(other.encode_utf8(&mut [0; 4])), other.len_utf8()),
+            };
+            expression.push_str(&stands_for);
+            rest = &rest[length..];
+        }
+        expression.push_str(r"\z");
+        let compiled = regex::RegexBuilder::new(&expression).dot_matches_new_line(true).build();
+        compiled.map(Pattern).map_err(|_| {
+            let start: String = text.chars().take(40).collect();
+            let reason = format!("the pattern {start:?}… is too long");
+            Error::Configuration { what: "a pattern", reason }
+        })
     }
 
     /// Whether it fits a whole text.
     pub fn fits(&self, text: &str) -> bool {
-        fits(self.0.as_bytes(), text.as_bytes())
+        self.0.is_match(text)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pattern({})", self.0)
     }
 }
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pattern, D::Error> {
-        String::deserialize(deserializer).map(Pattern)
+        let text = String::deserialize(deserializer)?;
+        Pattern::new(&text).map_err(de::Error::custom)
     }
-}
-
-/// In time that grows with pattern times text, whatever they are.
-fn fits(pattern: &[u8], text: &[u8]) -> bool {
-    // `reached[i]`: the pattern so far can fit the first `i` bytes of the text.
-    let mut reached = vec![false; text.len() + 1];
-    reached[0] = true;
-    let mut at = 0;
-    while at < pattern.len() {
-        let mut next = vec![false; text.len() + 1];
-        let (deep, wide) = (pattern[at..].starts_with(b"**"), pattern[at] == b'*');
-        for end in 0..=text.len() {
-            let before = end.checked_sub(1);
-            next[end] = match wide {
-                true => {
-                    let longer = before.is_some_and(|b| next[b] && (deep || text[b] != b'/'));
-                    reached[end] || longer
-                }
-                false => before.is_some_and(|b| {
-                    let same = pattern[at] == text[b] || (pattern[at] == b'?' && text[b] != b'/');
-                    reached[b] && same
-                }),
-            };
-        }
-        at += if deep { 2 } else { 1 };
-        reached = next;
-    }
-    reached[text.len()]
 }
 
 #[cfg(test)]
@@ -73,9 +78,11 @@ mod tests {
             ("v[0-9]", "v1", false),
             ("*-rc*", "v1-rc2", true),
         ] {
-            assert_eq!(Pattern::new(pattern).fits(text), expected, "{pattern} {text}");
+            assert_eq!(Pattern::new(pattern).unwrap().fits(text), expected, "{pattern} {text}");
         }
-        let many = "*a".repeat(200);
-        assert!(!Pattern::new(many).fits(&"a".repeat(190)));
+        assert!(Pattern::new("a.b").is_ok_and(|pattern| !pattern.fits("axb")));
+        let many = Pattern::new(&"*a".repeat(200)).unwrap();
+        assert!(!many.fits(&"a".repeat(190)));
+        assert!(Pattern::new(&"**?".repeat(200_000)).is_err());
     }
 }

@@ -161,8 +161,8 @@ mod tests {
     const DAY: u64 = 86_400;
 
     fn rule(tags: &[&str]) -> Retention {
-        let tags = tags.iter().map(|tag| Pattern::new(*tag)).collect();
-        Retention { repositories: vec![Pattern::new("**")], tags, ..Retention::default() }
+        let tags = tags.iter().map(|tag| Pattern::new(tag).unwrap()).collect();
+        Retention { repositories: vec![Pattern::new("**").unwrap()], tags, ..Retention::default() }
     }
 
     fn days(days: u64) -> Duration {

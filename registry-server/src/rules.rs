@@ -3,20 +3,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_rustls::TlsAcceptor;
 
 use crate::access::Auth;
-use crate::http::server::Shared;
 use crate::lock::Lock;
 use crate::quota::Quota;
 use crate::retention::Retention;
-use crate::upstream::Source;
+use crate::upstream::source::Source;
 use crate::{Clock, Error, Immutable, Limits, Options, Result};
-
-/// How often it is asked whether something changed.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// What counts now.
 pub(crate) struct Rules {
@@ -29,7 +24,7 @@ pub(crate) struct Rules {
     pub(crate) quotas: Vec<Quota>,
     /// The grace is not among what changes: collections that run count on it.
     pub(crate) limits: Limits,
-    webhooks: Vec<String>,
+    pub(crate) webhooks: Vec<String>,
     /// Where repositories come from, the longest prefix first.
     pub(crate) sources: Vec<Arc<Source>>,
 }
@@ -96,9 +91,9 @@ impl Current {
 
 /// Says what is configured now if that changed since it was asked last.
 #[derive(Clone)]
-pub struct Renewal(Arc<Ask>);
+pub struct Renewal(pub(crate) Arc<Ask>);
 
-type Ask = dyn Fn() -> Result<Option<Options>, String> + Send + Sync;
+pub(crate) type Ask = dyn Fn() -> Result<Option<Options>, String> + Send + Sync;
 
 impl fmt::Debug for Renewal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,33 +108,11 @@ impl Renewal {
     }
 }
 
-/// Takes over what changes in the configuration, until dropped.
-pub(crate) async fn follow(shared: Arc<Shared>) {
-    let Some(Renewal(ask)) = shared.options.renewal.clone() else { return };
-    loop {
-        tokio::time::sleep(PAUSE).await;
-        let ask = Arc::clone(&ask);
-        let asked = tokio::task::spawn_blocking(move || ask()).await;
-        let taken = match asked.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok(None) => continue,
-            Ok(Some(options)) => take(&shared.rules, &options, shared.options.clock),
-            Err(reason) => Err(reason),
-        };
-        match taken {
-            Ok(()) => {
-                shared.notices.send_to(&shared.rules().webhooks);
-                tracing::info!("the configuration changed and counts");
-            }
-            Err(reason) => {
-                tracing::error!(
-                    "the configuration changed and cannot be used, the one before counts: {reason}"
-                );
-            }
-        }
-    }
-}
-
-fn take(current: &Current, options: &Options, clock: Clock) -> Result<(), String> {
+/// Takes new rules in place of those there are.
+///
+/// # Errors
+/// Why they are not taken.
+pub(crate) fn take(current: &Current, options: &Options, clock: Clock) -> Result<(), String> {
     let new = Rules::of(options, clock).map_err(|error| error.to_string())?;
     let mut held = current.0.lock();
     if let Some(reason) = held.refuses(&new) {
@@ -153,6 +126,7 @@ fn take(current: &Current, options: &Options, clock: Clock) -> Result<(), String
 mod tests {
     use super::*;
     use crate::{Access, Action, Pattern, Rule};
+    use std::time::Duration;
 
     fn options(auth: Auth) -> Options {
         Options { auth, ..Options::default() }
@@ -160,7 +134,7 @@ mod tests {
 
     fn access(rules: usize) -> Auth {
         let rule = Rule {
-            repositories: vec![Pattern::new("**")],
+            repositories: vec![Pattern::new("**").unwrap()],
             users: vec!["anna".to_owned()],
             allow: vec![Action::Pull],
         };

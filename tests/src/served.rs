@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 /// A running registry of ours, ended when this is dropped.
 pub struct Served {
@@ -10,6 +10,7 @@ pub struct Served {
     /// `127.0.0.1:port`.
     pub address: String,
     lines: mpsc::Receiver<String>,
+    said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Served {
@@ -30,13 +31,25 @@ impl Served {
             said += &line;
         };
         // Both pipes are read, or the server would wait for a reader.
-        std::thread::spawn(move || errors.for_each(|line| eprintln!("registry: {line:?}")));
+        let said: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in errors.map_while(Result::ok) {
+                eprintln!("registry: {line}");
+                heard.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
         let output = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             output.map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         });
-        Served { child, address, lines }
+        Served { child, address, lines, said }
+    }
+
+    /// What it said on standard error since it listens, so far.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
     /// A name on this registry.

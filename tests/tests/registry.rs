@@ -318,3 +318,29 @@ fn retention_collection_and_scrub_beside_a_server() {
     bench.write("odd.toml", "[limits]\nblobs = 5\n");
     bench.rbuild(["registry", "check-config", "odd.toml"]).fails(&["odd.toml", "blobs", "line 2"]);
 }
+
+#[test]
+fn what_goes_wrong_is_logged_without_being_asked_for_and_without_secrets() {
+    let bench = Bench::new();
+    let right =
+        "webhooks = [\"http://127.0.0.1:1/secret\"]\nstorage = { directory = \"images\" }\n";
+    let config = bench.write("registry.toml", right);
+    let served = Served::start(bench.command("rbuild"), &["--config", config.to_str().unwrap()]);
+    let layer = e2e::image::Layer::new().file("a", 0o644, b"a").finish();
+    e2e::image::layout(&bench.path().join("image"), "x", &[layer], |_| {});
+    let to = format!("docker://{}", served.name("app:1"));
+    bench.rcopy(["copy", "oci:image:x", &to]).ok();
+    until(|| served.said().contains("sending an event"));
+    assert!(served.said().contains("http://127.0.0.1:1"), "{}", served.said());
+
+    bench.write("images/repositories/app/_tags/1", "no JSON");
+    let broken = wire::send(&served.address, "GET", "/v2/app/manifests/1", &[], b"");
+    assert_eq!(broken.status, 500);
+    until(|| served.said().contains("status=500"));
+    assert!(served.said().contains("/v2/app/manifests/1"), "{}", served.said());
+
+    bench.write("registry.toml", format!("{right}[limits]\nblobs = 5\n"));
+    until(|| served.said().contains("the one before counts"));
+    assert!(served.said().contains("unknown field `blobs`"), "{}", served.said());
+    assert!(!served.said().contains("secret"), "{}", served.said());
+}

@@ -1,11 +1,14 @@
 //! Passwords as `htpasswd -B` writes them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use sha2::Digest as _;
 
+use super::turns::{Busy, Turns};
 use crate::lock::Lock;
 
 /// How long a password that was right need not be worked out again.
@@ -17,7 +20,7 @@ const COST: u32 = 14;
 
 /// People and the hashes of their passwords.
 #[derive(Clone, Default)]
-pub struct Passwords(HashMap<String, String>);
+pub struct Passwords(BTreeMap<String, String>);
 
 impl fmt::Debug for Passwords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,7 +34,7 @@ impl Passwords {
     /// # Errors
     /// The line that is malformed, and why.
     pub fn parse(text: &str) -> Result<Passwords, String> {
-        let mut people = HashMap::new();
+        let mut people = BTreeMap::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -51,47 +54,73 @@ impl Passwords {
         }
         Ok(Passwords(people))
     }
+
+    /// The hash to compare a password with, and whether that counts. An unknown name has the hash
+    /// of somebody, so that it takes as long as a known one whatever the hashes cost.
+    fn hash_of(&self, name: &str) -> Option<(&str, bool)> {
+        if let Some(hash) = self.0.get(name) {
+            return Some((hash, true));
+        }
+        let first = *sha2::Sha256::digest(name).first()?;
+        let somebody = self.0.values().nth(usize::from(first) % self.0.len().max(1))?;
+        Some((somebody, false))
+    }
 }
 
 /// Passwords that were right a moment ago: working out a hash is slow on purpose.
 #[derive(Default)]
-pub(crate) struct Remembered(Lock<HashMap<[u8; 32], Instant>>);
+pub(crate) struct Remembered {
+    right: Lock<HashMap<[u8; 32], Instant>>,
+    turns: Turns,
+}
 
 impl Remembered {
     /// Whose name and password this is.
-    pub(crate) async fn check(&self, passwords: &Passwords, value: &str) -> Option<String> {
-        let (name, password) = super::pair(value)?;
-        // An unknown name takes as long as a wrong password.
-        let nobody = "$2y$05$abcdefghijklmnopqrstuuW7nTzLRWRkl4CLUOi5tqFGoSMl0RLIy";
-        let known = passwords.0.get(&name);
-        let hash = known.map_or(nobody, String::as_str).to_owned();
+    ///
+    /// # Errors
+    /// Too many passwords are being worked out.
+    pub(crate) async fn check(
+        &self,
+        passwords: &Passwords,
+        value: &str,
+        client: IpAddr,
+    ) -> Result<Option<String>, Busy> {
+        let Some((name, password)) = pair(value) else { return Ok(None) };
+        let Some((hash, known)) = passwords.hash_of(&name) else { return Ok(None) };
+        let hash = hash.to_owned();
         let mut hasher = sha2::Sha256::new();
         for part in [&name, &hash, &password] {
             hasher.update(part.len().to_be_bytes());
             hasher.update(part);
         }
         let key: [u8; 32] = hasher.finalize().into();
-        if self.0.lock().get(&key).is_some_and(|at| at.elapsed() < MEMORY) {
-            return Some(name);
+        if known && self.right.lock().get(&key).is_some_and(|at| at.elapsed() < MEMORY) {
+            return Ok(Some(name));
         }
         let work = move || bcrypt::verify(password, &hash).unwrap_or(false);
-        let right = tokio::task::spawn_blocking(work).await.unwrap_or(false);
-        if !right || known.is_none() {
-            return None;
+        if self.turns.take(client, work).await? != Some(true) || !known {
+            return Ok(None);
         }
-        let mut remembered = self.0.lock();
+        let mut remembered = self.right.lock();
         if remembered.len() >= REMEMBERED {
             remembered.clear();
         }
         remembered.insert(key, Instant::now());
-        Some(name)
+        Ok(Some(name))
     }
+}
+
+/// Name and password of a `Basic` header's value.
+fn pair(value: &str) -> Option<(String, String)> {
+    let decoded = base64::prelude::BASE64_STANDARD.decode(value).ok()?;
+    let decoded = String::from_utf8(decoded).ok()?;
+    let (name, password) = decoded.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::Engine as _;
 
     #[tokio::test]
     async fn right_and_wrong_passwords() {
@@ -99,14 +128,32 @@ mod tests {
         let passwords = Passwords::parse(&format!("# people\n\nanna:{hash}\n")).unwrap();
         let remembered = Remembered::default();
         let value = |pair: &str| base64::prelude::BASE64_STANDARD.encode(pair);
+        let check = async |value: &str| {
+            remembered.check(&passwords, value, IpAddr::from([127, 0, 0, 1])).await.unwrap()
+        };
         for _ in 0..2 {
-            let right = remembered.check(&passwords, &value("anna:geheim")).await;
-            assert_eq!(right.as_deref(), Some("anna"));
+            assert_eq!(check(&value("anna:geheim")).await.as_deref(), Some("anna"));
             for wrong in ["anna:geheim2", "anna:", "bert:geheim", "anna", ":"] {
-                assert_eq!(remembered.check(&passwords, &value(wrong)).await, None, "{wrong}");
+                assert_eq!(check(&value(wrong)).await, None, "{wrong}");
             }
         }
-        assert_eq!(remembered.check(&passwords, "%%%").await, None);
+        assert_eq!(check("%%%").await, None);
+    }
+
+    #[test]
+    fn an_unknown_name_costs_what_a_known_one_does() {
+        let hash = |cost| bcrypt::hash("x", cost).unwrap();
+        let people = format!("anna:{}\nbert:{}\n", hash(4), hash(5));
+        let passwords = Passwords::parse(&people).unwrap();
+        let mut costs = std::collections::BTreeSet::new();
+        for name in ["carl", "dora", "emil", "frida", "gustav", "hanna", "ida", "jan"] {
+            let (hash, known) = passwords.hash_of(name).unwrap();
+            assert!(!known && passwords.0.values().any(|of| of == hash), "{name}");
+            assert_eq!(passwords.hash_of(name).unwrap().0, hash, "always the same");
+            costs.insert(hash.split('$').nth(2).unwrap().to_owned());
+        }
+        assert_eq!(costs.len(), 2);
+        assert!(passwords.hash_of("anna").unwrap().1);
     }
 
     #[test]

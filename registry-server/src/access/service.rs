@@ -9,25 +9,12 @@ use hyper::header;
 use serde_json::json;
 
 use super::Auth;
+use super::token::Token;
 use crate::http::answer::{Answer, With, error, json};
 use crate::http::call::{Call, pairs};
 use crate::http::route::Route;
-use crate::http::server::Shared;
 use crate::random;
-
-/// What a token allows: `repository:name` to its actions.
-#[derive(Debug, Clone)]
-pub(crate) struct Token {
-    grants: BTreeMap<String, BTreeSet<String>>,
-    until: Instant,
-}
-
-impl Token {
-    fn allows(&self, name: &str, action: &str) -> bool {
-        let granted = self.grants.get(name);
-        granted.is_some_and(|actions| actions.contains(action) || actions.contains("*"))
-    }
-}
+use crate::shared::Shared;
 
 /// What a request needs: the thing and the action.
 fn need(call: &Call, route: &Route<'_>) -> Option<(String, &'static str)> {

@@ -106,6 +106,7 @@ impl Content {
         let result = self.passes(&mut all).await;
         self.entries.lock().clear();
         result?;
+        all.emptied = self.forget_empty().await?;
         self.lease.lock().await.give_back(self.storage.as_ref()).await?;
         Ok(Some(all))
     }

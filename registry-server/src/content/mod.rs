@@ -1,11 +1,13 @@
 //! What repositories have, on any storage: links to blobs, manifests, tags, referrers.
 
 pub(crate) mod collection;
+pub(crate) mod parts;
 pub(crate) mod protocol;
 pub(crate) mod scrub;
+pub(crate) mod uploads;
 mod world;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,8 +28,6 @@ use protocol::{Child, Kept};
 const AT_ONCE: usize = 16;
 /// The largest object that is not a blob.
 pub(crate) const SMALL: u64 = MAX_DOCUMENT + (64 << 10);
-/// Names of repositories that are remembered as known.
-const REMEMBERED: usize = 10_000;
 
 /// One manifest of a repository.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,10 +56,8 @@ impl Entry {
         if let Ok(annotations) = serde_json::from_value(document["annotations"].clone()) {
             descriptor.annotations = annotations;
         }
-        let list = |name: &str| document[name].as_array().into_iter().flatten();
-        let parts = list("manifests").chain(list("layers")).chain([&document["config"]]);
-        let children = parts.filter_map(digest_of).collect();
-        Entry { descriptor, subject: digest_of(&document["subject"]), children }
+        let (subject, children) = (digest_of(&document["subject"]), parts::referred(&document));
+        Entry { descriptor, subject, children }
     }
 }
 
@@ -79,7 +77,6 @@ pub(crate) struct Content {
     /// How long a link protects content that nothing needs.
     grace: Duration,
     clock: Arc<Lock<Option<(Instant, Duration)>>>,
-    known: Arc<Lock<HashSet<String>>>,
     /// Entries read during a collection; what a key stands for never changes.
     entries: Arc<Lock<BTreeMap<String, Arc<Entry>>>>,
     /// Who collects here, and the version of the lease.
@@ -98,7 +95,6 @@ impl Content {
             storage,
             grace,
             clock: Arc::default(),
-            known: Arc::default(),
             entries: Arc::default(),
             lease: Arc::new(tokio::sync::Mutex::new(collection::Lease::new(random()))),
             tidy: Arc::new(|_| false),
@@ -133,24 +129,43 @@ impl Content {
 
     /// Whether there is such a repository.
     pub(crate) async fn is_repository(&self, name: &str) -> io::Result<bool> {
-        if self.known.lock().contains(name) {
-            return Ok(true);
-        }
         Ok(self.storage.stat(&keys::name(name)).await?.is_some())
     }
 
-    /// Makes a repository known.
+    /// Makes a repository known. Comes after what makes it one: whoever finds the repository empty
+    /// and takes its name away looks again then.
     async fn declare(&self, name: &str) -> io::Result<()> {
-        if self.known.lock().contains(name) {
+        if self.is_repository(name).await? {
             return Ok(());
         }
-        self.storage.put(&keys::name(name), Bytes::new(), When::Always).await?;
-        let mut known = self.known.lock();
-        if known.len() >= REMEMBERED {
-            known.clear();
+        self.storage.put(&keys::name(name), Bytes::new(), When::Always).await.map(drop)
+    }
+
+    /// Takes names of repositories away that have nothing any more; gives back how many.
+    pub(crate) async fn forget_empty(&self) -> io::Result<u64> {
+        let mut count = 0;
+        for name in self.storage.names(keys::NAMES, None, usize::MAX).await? {
+            let (key, repository) = (format!("{}{name}", keys::NAMES), name.replace('%', "/"));
+            if self.has_anything(&repository).await? {
+                continue;
+            }
+            self.storage.delete(&key).await?;
+            // Somebody may have pushed meanwhile, and seen the name.
+            match self.has_anything(&repository).await? {
+                true => drop(self.storage.put(&key, Bytes::new(), When::Always).await?),
+                false => count += 1,
+            }
         }
-        known.insert(name.to_owned());
-        Ok(())
+        Ok(count)
+    }
+
+    async fn has_anything(&self, repository: &str) -> io::Result<bool> {
+        for directory in keys::parts(repository) {
+            if !self.storage.names(&directory, None, 1).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Size of a blob or manifest that a repository has.

@@ -366,6 +366,8 @@ pub struct Collected {
     pub delisted: u64,
     /// What somebody asked for while it was condemned.
     pub spared: u64,
+    /// Repositories that had nothing any more.
+    pub emptied: u64,
 }
 
 /// Collects at most `batch` pieces of content.

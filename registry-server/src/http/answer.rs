@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -12,7 +11,7 @@ use hyper::{Response, StatusCode};
 use crate::storage::Bytestream;
 
 /// The most bytes of a body that are sent at a time.
-const BLOCK: u64 = 256 << 10;
+pub(super) const BLOCK: u64 = 256 << 10;
 
 pub(crate) type Answer = Response<Outgoing>;
 
@@ -34,28 +33,16 @@ impl From<std::io::Error> for Refusal {
 /// What a handler gives.
 pub(crate) type Answered = Result<Answer, Refusal>;
 
-/// How a body misbehaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spoil {
-    Cut(u64),
-    Stall(u64),
-    Drip(Duration),
-    Endless,
-    Corrupt(u64),
-    /// The length is that of the header, whatever the body has.
-    Unmeasured,
-}
-
 /// A body on its way out.
 pub(crate) struct Outgoing {
     /// What is there to be sent next.
     ready: Bytes,
     rest: Option<Bytestream>,
     /// `None`: as many as come.
-    left: Option<u64>,
-    sent: u64,
-    spoil: Option<Spoil>,
-    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+    pub(super) left: Option<u64>,
+    pub(super) sent: u64,
+    #[cfg(feature = "testing")]
+    pub(super) spoiling: super::spoil::Spoiling,
     /// Counts what leaves.
     meter: Option<crate::metrics::Meter>,
 }
@@ -64,7 +51,15 @@ impl Outgoing {
     pub(crate) fn bytes(bytes: impl Into<Bytes>) -> Outgoing {
         let ready = bytes.into();
         let left = Some(ready.len() as u64);
-        Outgoing { ready, rest: None, left, sent: 0, spoil: None, pause: None, meter: None }
+        Outgoing {
+            ready,
+            rest: None,
+            left,
+            sent: 0,
+            #[cfg(feature = "testing")]
+            spoiling: super::spoil::Spoiling::default(),
+            meter: None,
+        }
     }
 
     /// A stream of so many bytes.
@@ -77,17 +72,12 @@ impl Outgoing {
         Outgoing { left: None, ..Outgoing::stream(stream, 0) }
     }
 
-    pub(crate) fn spoil(mut self, spoil: Spoil) -> Outgoing {
-        self.spoil = Some(spoil);
-        self
-    }
-
     pub(crate) fn metered(&mut self, meter: crate::metrics::Meter) {
         self.meter = Some(meter);
     }
 
     /// The next bytes, at most `limit` of them.
-    fn next(
+    pub(super) fn next(
         &mut self,
         limit: u64,
         context: &mut Context<'_>,
@@ -116,62 +106,6 @@ impl Outgoing {
         }
         Poll::Ready(Some(Ok(bytes)))
     }
-
-    /// Gives what was written the time to leave.
-    fn lingered(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let linger = || Box::pin(tokio::time::sleep(Duration::from_millis(10)));
-        self.pause.get_or_insert_with(linger).as_mut().poll(context)
-    }
-
-    fn spoiled(
-        &mut self,
-        spoil: Spoil,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<std::io::Result<Bytes>>> {
-        match spoil {
-            Spoil::Cut(after) if self.sent >= after => {
-                ready!(self.lingered(context));
-                Poll::Ready(Some(Err(std::io::Error::other("cut"))))
-            }
-            Spoil::Stall(after) if self.sent >= after => Poll::Pending,
-            Spoil::Cut(after) | Spoil::Stall(after) => {
-                let limit = after - self.sent;
-                self.next(limit, context)
-            }
-            Spoil::Drip(every) => {
-                if let Some(pause) = &mut self.pause {
-                    ready!(pause.as_mut().poll(context));
-                }
-                let next = ready!(self.next(1, context));
-                self.pause = Some(Box::pin(tokio::time::sleep(every)));
-                Poll::Ready(next)
-            }
-            Spoil::Endless => match ready!(self.next(BLOCK, context)) {
-                None => Poll::Ready(Some(Ok(Bytes::from_static(&[b' '; 64 << 10])))),
-                next => Poll::Ready(next),
-            },
-            Spoil::Corrupt(at) => {
-                let before = self.sent;
-                let next = ready!(self.next(BLOCK, context));
-                Poll::Ready(next.map(|bytes| {
-                    bytes.map(|bytes| {
-                        let mut bytes = bytes.to_vec();
-                        let index = at.checked_sub(before).map(|index| index as usize);
-                        if let Some(byte) = index.and_then(|index| bytes.get_mut(index)) {
-                            *byte ^= 1;
-                        }
-                        bytes.into()
-                    })
-                }))
-            }
-            Spoil::Unmeasured => {
-                if self.left == Some(0) {
-                    ready!(self.lingered(context));
-                }
-                self.next(BLOCK, context)
-            }
-        }
-    }
 }
 
 impl Body for Outgoing {
@@ -182,22 +116,27 @@ impl Body for Outgoing {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let next = match self.spoil {
-            Some(spoil) => ready!(self.spoiled(spoil, context)),
-            None => ready!(self.next(BLOCK, context)),
-        };
+        #[cfg(feature = "testing")]
+        let next = ready!(self.spoiled(context));
+        #[cfg(not(feature = "testing"))]
+        let next = ready!(self.next(BLOCK, context));
         Poll::Ready(next.map(|bytes| bytes.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.spoil.is_none() && self.left == Some(0)
+        #[cfg(feature = "testing")]
+        if self.spoiling.is_on() {
+            return false;
+        }
+        self.left == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match (&self.spoil, self.left) {
-            (None, Some(left)) => SizeHint::with_exact(left),
-            _ => SizeHint::default(),
+        #[cfg(feature = "testing")]
+        if self.spoiling.is_on() {
+            return SizeHint::default();
         }
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

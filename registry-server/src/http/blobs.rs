@@ -6,8 +6,8 @@ use image::Digest;
 
 use super::answer::{Answer, Answered, Outgoing, With, answer, busy, error, set_length};
 use super::call::Call;
-use super::server::Shared;
 use crate::content::protocol::Kept;
+use crate::shared::Shared;
 use crate::upstream::Cached;
 
 pub(crate) async fn blob(shared: &Shared, call: &Call, name: &str, digest: &str) -> Answered {
@@ -19,10 +19,13 @@ pub(crate) async fn blob(shared: &Shared, call: &Call, name: &str, digest: &str)
         Method::DELETE if shared.options.keep => {
             Err(error(405, "UNSUPPORTED", "nothing is deleted here").into())
         }
-        Method::DELETE => match shared.content.delete_blob(name, digest).await? {
-            true => Ok(answer(202)),
-            false => Err(unknown(digest).into()),
-        },
+        Method::DELETE => {
+            shared.unheld(name, digest).await?;
+            match shared.content.delete_blob(name, digest).await? {
+                true => Ok(answer(202)),
+                false => Err(unknown(digest).into()),
+            }
+        }
         _ => Err(error(405, "UNSUPPORTED", "not a method for blobs").into()),
     }
 }

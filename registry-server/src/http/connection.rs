@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::server::Shared;
+use crate::shared::Shared;
 use crate::{Error, Result};
 
 /// How long the head of a request, and a TLS handshake, may take.

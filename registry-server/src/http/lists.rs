@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::answer::{Answer, Answered, With, error, json as answer_json};
 use super::call::Call;
-use super::server::Shared;
+use crate::access::gate;
 use crate::keys;
+use crate::shared::Shared;
 
 /// The most names that are sent at once.
 const PAGE: usize = 10_000;
@@ -61,7 +62,8 @@ pub(crate) async fn tags(shared: &Shared, call: &Call, name: &str) -> Answered {
     let names = match names {
         Some(names) => names,
         None if !shared.content.is_repository(name).await? => {
-            return Err(error(404, "NAME_UNKNOWN", "no such repository").into());
+            let message = format!("there is no repository {name}");
+            return Err(error(404, "NAME_UNKNOWN", &message).into());
         }
         None => {
             let directory = keys::tags(name);
@@ -75,10 +77,19 @@ pub(crate) async fn tags(shared: &Shared, call: &Call, name: &str) -> Answered {
 
 pub(crate) async fn catalog(shared: &Shared, call: &Call) -> Answered {
     let (n, last) = wanted(call)?;
-    let last = last.map(|last| last.replace('/', "%"));
-    let names = shared.content.storage.names(keys::NAMES, last.as_deref(), n + 1).await?;
-    let names = names.into_iter().map(|name| name.replace('%', "/")).collect();
-    let (names, _) = page(names, n + 1);
+    let mut last = last.map(|last| last.replace('/', "%"));
+    let mut names: Vec<String> = Vec::new();
+    // What somebody is not shown makes no page shorter.
+    while names.len() <= n {
+        let some = shared.content.storage.names(keys::NAMES, last.as_deref(), PAGE + 1).await?;
+        last = some.last().cloned();
+        let all = some.len() <= PAGE;
+        let some = some.into_iter().map(|name| name.replace('%', "/"));
+        names.extend(some.filter(|name| gate::lists(shared, call, name)));
+        if all {
+            break;
+        }
+    }
     let more = names.len() > n;
     let names = &names[..names.len().min(n)];
     let next = names.last().filter(|_| more);

@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header;
-use image::{Digest, Digester, Index, Manifest, MediaType};
+use image::{Digest, Digester, MediaType};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Answered, Outgoing, With, answer, busy, detailed, error, set_length};
 use super::call::Call;
-use super::server::Shared;
+use crate::content::parts;
 use crate::content::protocol::{Child, Kept};
 use crate::content::{Entry, Tagged};
 use crate::keys;
+use crate::quota::Claim;
+use crate::shared::Shared;
 use crate::storage::{When, whole};
 
 /// A pull of a tag is written down at most so often.
@@ -38,11 +40,13 @@ pub(crate) async fn manifest(
     }
 }
 
-async fn unknown(shared: &Shared, name: &str) -> std::io::Result<Answer> {
-    Ok(match shared.content.is_repository(name).await? {
-        true => error(404, "MANIFEST_UNKNOWN", "no such manifest in this repository"),
-        false => error(404, "NAME_UNKNOWN", "no such repository"),
-    })
+async fn unknown(shared: &Shared, name: &str, reference: &str) -> std::io::Result<Answer> {
+    if !shared.content.is_repository(name).await? {
+        return Ok(error(404, "NAME_UNKNOWN", &format!("there is no repository {name}")));
+    }
+    let what = if reference.parse::<Digest>().is_ok() { "manifest" } else { "tag" };
+    let message = format!("there is no {what} {reference} in the repository {name}");
+    Ok(error(404, "MANIFEST_UNKNOWN", &message))
 }
 
 /// What a reference stands for here.
@@ -65,7 +69,7 @@ async fn get(shared: &Shared, call: &Call, name: &str, reference: &str) -> Answe
         return Err(failed.into());
     }
     let Some(tagged) = found(shared, name, reference).await? else {
-        return Err(unknown(shared, name).await?.into());
+        return Err(unknown(shared, name, reference).await?.into());
     };
     let digest = tagged.digest;
     let mut answer = answer(200)
@@ -75,7 +79,7 @@ async fn get(shared: &Shared, call: &Call, name: &str, reference: &str) -> Answe
     if call.method == Method::HEAD {
         match shared.content.keep(name, digest).await? {
             Kept::Yes => {}
-            Kept::Missing(_) => return Err(unknown(shared, name).await?.into()),
+            Kept::Missing(_) => return Err(unknown(shared, name, reference).await?.into()),
             Kept::Busy => return Err(busy().into()),
         }
         set_length(&mut answer, tagged.size);
@@ -84,7 +88,7 @@ async fn get(shared: &Shared, call: &Call, name: &str, reference: &str) -> Answe
     let key = keys::blob(digest);
     let limit = image::MAX_DOCUMENT;
     let Some(bytes) = whole(shared.content.storage.as_ref(), &key, limit).await? else {
-        return Err(unknown(shared, name).await?.into());
+        return Err(unknown(shared, name, reference).await?.into());
     };
     if reference.parse::<Digest>().is_err() {
         pulled(shared, name, reference).await?;
@@ -118,7 +122,9 @@ async fn put(shared: &Shared, call: &mut Call, name: &str, reference: &str) -> A
         return Err(error(413, "SIZE_INVALID", "a manifest of more than 4 MiB").into());
     };
     let media_type = media_type(call, &bytes)?;
-    let children = children(&media_type, &bytes)?;
+    let lax = is_referrers_tag(reference);
+    let children = parts::required(&media_type, &bytes, lax)
+        .map_err(|reason| error(400, "MANIFEST_INVALID", &reason))?;
     let wanted = reference.parse::<Digest>().ok();
     let mut digester = Digester::new(wanted.map_or(image::Algorithm::Sha256, |w| w.algorithm()));
     digester.update(&bytes);
@@ -145,7 +151,8 @@ async fn put(shared: &Shared, call: &mut Call, name: &str, reference: &str) -> A
         }
     }
     let entry = Entry::of(&media_type, digest, &bytes);
-    shared.room(name, (Some(digest), bytes.len() as u64)).await?;
+    let claim = Claim::Content { digest, bytes: bytes.len() as u64, session: None };
+    shared.room(name, claim).await?;
     match content.put_manifest(name, &entry, &children, &bytes).await? {
         Kept::Yes => {}
         Kept::Busy => return Err(busy().into()),
@@ -208,40 +215,27 @@ fn media_type(call: &Call, bytes: &[u8]) -> Result<MediaType, Answer> {
     }
 }
 
-/// What must be there before a manifest is.
-fn children(kind: &MediaType, bytes: &[u8]) -> Result<Vec<Child<Digest>>, Answer> {
-    let invalid = |error_: serde_json::Error| error(400, "MANIFEST_INVALID", &error_.to_string());
-    if kind.is_index() {
-        let index: Index = serde_json::from_slice(bytes).map_err(invalid)?;
-        // A referrers list may speak of manifests elsewhere; a registry need not insist.
-        let here = index.manifests.iter().filter(|child| child.artifact_type.is_none());
-        return Ok(here.map(|child| Child { id: child.digest, manifest: true }).collect());
-    }
-    if !kind.is_manifest() {
-        return Ok(Vec::new());
-    }
-    let manifest: Manifest = serde_json::from_slice(bytes).map_err(invalid)?;
-    let parts = std::iter::once(&manifest.config).chain(&manifest.layers);
-    let here = parts.filter(|child| {
-        let kind = child.media_type.as_str();
-        !kind.contains("nondistributable") && !kind.contains(".foreign.")
-    });
-    Ok(here.map(|child| Child { id: child.digest, manifest: false }).collect())
+/// Whether a tag is one under which clients keep the referrers of a digest where a registry has no
+/// referrers API (distribution-spec, "referrers tag schema").
+fn is_referrers_tag(tag: &str) -> bool {
+    tag.split_once('-')
+        .is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
 }
 
 async fn delete(shared: &Shared, name: &str, reference: &str) -> Answered {
     let content = &shared.content;
     let digest = reference.parse::<Digest>().ok();
-    let mut tags = Vec::new();
-    match digest {
-        Some(digest) => tags.extend(match shared.rules().immutable.is_empty() {
+    if digest.is_none() && shared.immutable(name, reference) {
+        let message = format!("the tag {reference} is immutable");
+        return Err(error(405, "UNSUPPORTED", &message).into());
+    }
+    let mut tags = vec![reference.to_owned()];
+    if let Some(digest) = digest {
+        shared.unheld(name, digest).await?;
+        tags = match shared.rules().webhooks.is_empty() {
             true => Vec::new(),
             false => content.tags_of(name, digest).await?,
-        }),
-        None => tags.push(reference.to_owned()),
-    }
-    if let Some(tag) = tags.iter().find(|tag| shared.immutable(name, tag)) {
-        return Err(error(405, "UNSUPPORTED", &format!("the tag {tag} is immutable")).into());
+        };
     }
     let deleted = match digest {
         Some(digest) => content.delete_manifest(name, digest).await?,
@@ -253,6 +247,6 @@ async fn delete(shared: &Shared, name: &str, reference: &str) -> Answered {
             shared.notices.tell("delete", name, &tags, reference);
             Ok(answer(202))
         }
-        false => Err(unknown(shared, name).await?.into()),
+        false => Err(unknown(shared, name, reference).await?.into()),
     }
 }

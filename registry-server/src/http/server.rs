@@ -1,73 +1,23 @@
 //! Requests: recording, faults, access, routes, and what is counted and logged of them.
 
-use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, Version};
-use image::Digest;
 
-use super::answer::{Answer, Answered, Outgoing, Refusal, With, answer, error};
+use super::answer::{Answer, Answered, Outgoing, With, answer, error};
 use super::call::{Call, pairs};
-use super::faulty::spoiled;
 use super::route::Route;
 use super::{blobs, lists, manifests, uploads};
-use crate::access::{self, Who, service};
-use crate::content::Content;
-use crate::fault::{Effect, Fault};
-use crate::lock::Lock;
-use crate::metrics::{Meter, Metrics};
-use crate::notify::Notices;
-use crate::quota::Counts;
-use crate::rules::{Current, Rules};
-use crate::storage::{Directory, Memory, Storage};
-use crate::upstream::Upstreams;
-use crate::{Error, Options, Result};
-
-/// A request as it came.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// The method.
-    pub method: String,
-    /// Path and query.
-    pub path: String,
-    /// The headers in their order, names in lower case.
-    pub headers: Vec<(String, String)>,
-}
-
-impl Record {
-    /// The first header of this name (in lower case).
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-}
-
-/// One registry.
-pub(crate) struct Shared {
-    /// As they were at the start; see [`Shared::rules`].
-    pub(crate) options: Options,
-    pub(crate) rules: Current,
-    pub(crate) quotas: Counts,
-    pub(crate) content: Content,
-    pub(crate) upstreams: Upstreams,
-    pub(crate) tokens: Lock<HashMap<String, service::Token>>,
-    pub(crate) passwords: access::Remembered,
-    pub(crate) faults: Lock<Vec<Fault>>,
-    /// Only kept where somebody asks for them: in tests.
-    pub(crate) records: Option<Lock<Vec<Record>>>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) notices: Notices,
-    pub(crate) limiter: crate::limit::Limiter,
-    /// When a pull of a tag was last written down.
-    pub(crate) pulls: Lock<HashMap<String, Instant>>,
-}
+use crate::access::{Who, gate, service};
+use crate::metrics::Meter;
+use crate::shared::Shared;
 
 /// The connection is to end without an answer.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only faults hang up"))]
 pub(crate) struct Hangup;
 
 impl std::fmt::Display for Hangup {
@@ -78,51 +28,7 @@ impl std::fmt::Display for Hangup {
 
 impl std::error::Error for Hangup {}
 
-/// The place of a registry.
-pub(crate) fn storage(options: &Options) -> Result<Arc<dyn Storage>> {
-    let failed = |name: String| move |source| Error::Storage { action: "opening", name, source };
-    Ok(match (&options.directory, &options.bucket) {
-        (_, Some(bucket)) => {
-            let open = crate::storage::open_bucket(bucket);
-            open.map_err(failed(format!("the bucket {:?}", bucket.bucket)))?
-        }
-        (Some(directory), None) => {
-            let open = Directory::open(directory)
-                .and_then(|open| open.tidy(options.limits.idle_upload).map(|()| open));
-            Arc::new(open.map_err(failed(directory.display().to_string()))?)
-        }
-        (None, None) => Arc::new(Memory::default()),
-    })
-}
-
 impl Shared {
-    pub(crate) fn new(options: Options, recording: bool) -> Result<Shared> {
-        let storage = storage(&options)?;
-        let rules = Current::new(Rules::of(&options, options.clock)?);
-        let held = rules.clone();
-        let content = Content::new(storage, options.limits.grace)
-            .tidied(move |name| crate::retention::tidies(&held.get().retention, name));
-        let metrics = Arc::new(Metrics::default());
-        let counted = Arc::clone(&metrics);
-        let upstreams = Upstreams::new(&options, rules.clone(), content.clone(), counted);
-        let notices = Notices::start(&options.webhooks, options.clock);
-        Ok(Shared {
-            options,
-            rules,
-            quotas: Counts::default(),
-            content,
-            upstreams,
-            tokens: Lock::default(),
-            passwords: access::Remembered::default(),
-            faults: Lock::default(),
-            records: recording.then(Lock::default),
-            metrics,
-            notices,
-            limiter: crate::limit::Limiter::default(),
-            pulls: Lock::default(),
-        })
-    }
-
     pub(crate) async fn respond(
         &self,
         request: Request<Incoming>,
@@ -130,22 +36,8 @@ impl Shared {
         reset: &AtomicBool,
     ) -> Result<Answer, Hangup> {
         let (parts, body) = request.into_parts();
-        let method = parts.method.as_str().to_owned();
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        if let Some(records) = &self.records {
-            let headers = parts.headers.iter().map(|(name, value)| {
-                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-            });
-            let headers = headers.collect();
-            records.lock().push(Record { method: method.clone(), path: path.clone(), headers });
-        }
-        let effect = {
-            let mut faults = self.faults.lock();
-            let mut effects = faults
-                .iter_mut()
-                .filter_map(|fault| fault.acts(&method, &path).then(|| fault.effect.clone()));
-            effects.next()
-        };
+        #[cfg(feature = "testing")]
+        let effect = self.script.meet(&parts);
         let mut call = Call {
             method: parts.method,
             version: parts.version,
@@ -156,35 +48,13 @@ impl Shared {
             client,
             who: Who::Nobody,
         };
-        match effect {
-            None => Ok(self.counted(&mut call).await),
-            Some(Effect::Silence) => std::future::pending().await,
-            Some(Effect::Reset) => {
-                reset.store(true, Ordering::Relaxed);
-                Err(Hangup)
-            }
-            Some(Effect::Forget) => {
-                self.handle(&mut call).await;
-                Err(Hangup)
-            }
-            Some(Effect::Answer { status, headers, body }) => {
-                while let Ok(Some(_)) = call.next().await {}
-                let mut instead = answer(status);
-                for (name, value) in headers {
-                    instead = instead.with(name, value);
-                }
-                *instead.body_mut() = Outgoing::bytes(body);
-                Ok(instead)
-            }
-            Some(Effect::Ignore(name)) => {
-                call.headers.remove(name);
-                Ok(self.handle(&mut call).await)
-            }
-            Some(effect) => {
-                let real = self.handle(&mut call).await;
-                Ok(spoiled(real, effect))
-            }
+        #[cfg(feature = "testing")]
+        if let Some(effect) = effect {
+            return self.fail(&mut call, effect, reset).await;
         }
+        #[cfg(not(feature = "testing"))]
+        let _ = reset;
+        Ok(self.counted(&mut call).await)
     }
 
     /// Answers, counts and logs a request.
@@ -200,6 +70,10 @@ impl Shared {
         let took = began.elapsed();
         self.metrics.request(&call.method, label, status, took);
         answer.body_mut().metered(Meter::new(&self.metrics));
+        if status >= 500 {
+            let (method, path, client) = (&call.method, &call.path, call.client.ip());
+            tracing::error!(%method, path, %client, status, "answering a request");
+        }
         if let Some(log) = &self.options.log {
             let line = serde_json::json!({
                 "time": self.options.clock.timestamp(),
@@ -218,7 +92,7 @@ impl Shared {
     }
 
     /// Answers a request as a registry should.
-    async fn handle(&self, call: &mut Call) -> Answer {
+    pub(super) async fn handle(&self, call: &mut Call) -> Answer {
         let path = call.path.clone();
         match path.as_str() {
             "/token" => return service::token(self, call).await,
@@ -254,7 +128,7 @@ impl Shared {
                 }
             }
         };
-        match access::check(self, call, &route).await {
+        match gate::check(self, call, &route).await {
             Ok(who) => call.who = who,
             Err(refusal) => return refusal,
         }
@@ -289,35 +163,12 @@ impl Shared {
         if call.method != Method::GET {
             return error(405, "UNSUPPORTED", "metrics are read");
         }
-        text(200, &self.metrics.text()).with("content-type", "text/plain; version=0.0.4")
-    }
-
-    /// Whether a tag stays what it is once it is set.
-    pub(crate) fn immutable(&self, name: &str, tag: &str) -> bool {
-        self.rules().immutable.iter().any(|rule| rule.fits(name, tag))
-    }
-
-    /// Who may do what now, and what else may change while the server runs.
-    pub(crate) fn rules(&self) -> Arc<Rules> {
-        self.rules.get()
-    }
-
-    /// Counts content for the quotas of a repository; see [`Counts::admit`].
-    pub(crate) async fn room(
-        &self,
-        name: &str,
-        what: (Option<Digest>, u64),
-    ) -> Result<(), Refusal> {
-        let rules = self.rules();
-        match self.quotas.admit(&self.content, &rules.quotas, name, what).await? {
-            Ok(()) => Ok(()),
-            Err(full) => Err(error(403, "DENIED", &full.to_string()).into()),
+        if !self.options.metrics_public
+            && let Err(refusal) = gate::check(self, call, &Route::Base).await
+        {
+            return refusal;
         }
-    }
-
-    pub(crate) fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> Error {
-        let name = self.content.storage.name();
-        move |source| Error::Storage { action, name, source }
+        text(200, &self.metrics.text()).with("content-type", "text/plain; version=0.0.4")
     }
 }
 

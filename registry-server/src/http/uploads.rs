@@ -14,19 +14,18 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Answered, Refusal, With, answer, busy, error};
 use super::call::Call;
-use super::server::Shared;
-use crate::access;
+use crate::access::gate;
 use crate::content::protocol::Kept;
+use crate::content::uploads::{self, directory};
+use crate::quota::Claim;
+use crate::shared::Shared;
 use crate::storage::{When, Writer, listed};
 use crate::{keys, random};
 
 /// A long upload is recorded each time so many bytes came: what a server that dies can lose.
 const PIECE: u64 = 128 << 20;
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Session {
-    repository: String,
-}
+/// What quotas keep ahead of an upload of unknown length.
+const STEP: u64 = 1 << 20;
 
 /// Bytes of a blob that came in one go.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,10 +51,6 @@ impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Trouble {
         Trouble::Storage(error)
     }
-}
-
-fn directory(session: &str) -> String {
-    format!("{}{session}/", keys::UPLOADS)
 }
 
 fn created(name: &str, digest: Digest) -> Answer {
@@ -84,25 +79,23 @@ pub(crate) async fn begin(shared: &Shared, call: &mut Call, name: &str) -> Answe
         let there = match call.parameter("from") {
             Some(from) => {
                 image::Repository::new("localhost", from).is_ok()
-                    && access::may_pull(shared, call, from)
+                    && gate::may_pull(shared, call, from)
                     && shared.content.blob(from, digest).await?.is_some()
             }
             // Where everybody may read everything, it may come from anywhere.
-            None => access::open(shared),
+            None => gate::open(shared),
         };
         if there {
-            let size = shared.content.storage.stat(&keys::blob(digest)).await?;
-            shared.room(name, (Some(digest), size.map_or(0, |stat| stat.size))).await?;
+            let stat = shared.content.storage.stat(&keys::blob(digest)).await?;
+            let bytes = stat.map_or(0, |stat| stat.size);
+            shared.room(name, Claim::Content { digest, bytes, session: None }).await?;
         }
         if there && shared.content.mount(name, digest).await? == Kept::Yes {
             return Ok(created(name, digest));
         }
     }
     let session = random();
-    let document = serde_json::to_vec(&Session { repository: name.to_owned() });
-    let document = document.map_err(io::Error::other)?.into();
-    let key = format!("{}session", directory(&session));
-    shared.content.storage.put(&key, document, When::Always).await?;
+    uploads::open(&shared.content, &session, name).await?;
     if let Some(digest) = call.parameter("digest").map(str::to_owned) {
         return finish(shared, call, name, &session, 0, &digest).await;
     }
@@ -115,9 +108,7 @@ pub(crate) async fn go_on(shared: &Shared, call: &mut Call, name: &str, session:
     if session.len() != 32 || !session.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(unknown());
     }
-    let key = format!("{}session", directory(session));
-    let known = shared.content.document::<Session>(&key).await?;
-    if known.is_none_or(|known| known.repository != name) {
+    if uploads::repository(&shared.content, session).await?.as_deref() != Some(name) {
         return Err(unknown());
     }
     let length = length(shared, session).await?;
@@ -142,7 +133,7 @@ pub(crate) async fn go_on(shared: &Shared, call: &mut Call, name: &str, session:
                 };
                 return finish(shared, call, name, session, length, &digest).await;
             }
-            let received = receive(shared, call, (name, session), length).await;
+            let received = receive(shared, call, (name, session), length, None).await;
             Ok(at(202, name, session, received.map_err(|trouble| told(trouble, name, session))?))
         }
         _ => Err(error(405, "UNSUPPORTED", "not a method for uploads").into()),
@@ -189,6 +180,7 @@ async fn forget(shared: &Shared, session: &str) -> io::Result<()> {
     for stat in listed(storage, &directory(session)).await? {
         storage.delete(&stat.key).await?;
     }
+    shared.quotas.release(session).await;
     Ok(())
 }
 
@@ -226,13 +218,39 @@ async fn record(
     Ok(offset + length)
 }
 
-/// Ends an upload that quotas have no room for.
-async fn room(shared: &Shared, (name, session): (&str, &str), size: u64) -> Result<(), Trouble> {
-    let asked = shared.room(name, (None, size)).await;
-    if asked.is_err() {
-        forget(shared, session).await?;
+/// The room that quotas keep for an upload.
+struct Room<'a> {
+    shared: &'a Shared,
+    name: &'a str,
+    session: &'a str,
+    digest: Option<Digest>,
+    reserved: u64,
+}
+
+impl Room<'_> {
+    async fn reserve(&mut self, bytes: u64) -> Result<(), Refusal> {
+        let Room { shared, name, session, digest, .. } = *self;
+        shared.room(name, Claim::Upload { session, bytes, digest }).await?;
+        self.reserved = bytes;
+        Ok(())
     }
-    asked.map_err(Trouble::Refused)
+
+    /// Reserves what a body of this length brings. Ends the upload where there is no room.
+    async fn begin(&mut self, offset: u64, coming: Option<u64>) -> Result<(), Trouble> {
+        let asked = self.reserve(offset.saturating_add(coming.unwrap_or(0))).await;
+        if asked.is_err() {
+            forget(self.shared, self.session).await?;
+        }
+        asked.map_err(Trouble::Refused)
+    }
+
+    /// Grows to so many bytes, in steps as long as there is room for them.
+    async fn grow(&mut self, bytes: u64) -> Result<(), Trouble> {
+        if bytes <= self.reserved || self.reserve(bytes.saturating_add(STEP)).await.is_ok() {
+            return Ok(());
+        }
+        self.begin(bytes, None).await
+    }
 }
 
 /// Takes what the body brings; the length of the session then.
@@ -241,10 +259,13 @@ async fn receive(
     call: &mut Call,
     (name, session): (&str, &str),
     mut offset: u64,
+    digest: Option<Digest>,
 ) -> Result<u64, Trouble> {
     let _uploading = shared.metrics.uploading();
+    let _arrival = shared.quotas.arrival(session);
+    let mut room = Room { shared, name, session, digest, reserved: 0 };
     let coming = call.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
-    room(shared, (name, session), offset.saturating_add(coming.unwrap_or(0))).await?;
+    room.begin(offset, coming).await?;
     let largest = shared.rules().limits.blob;
     let mut piece: Option<Arriving> = None;
     let result = loop {
@@ -262,19 +283,24 @@ async fn receive(
             into.writer.abort().await;
             return Err(Trouble::TooLarge);
         }
+        if let Err(trouble) = room.grow(offset + into.length + bytes.len() as u64).await {
+            into.writer.abort().await;
+            return Err(trouble);
+        }
         into.digester.update(&bytes);
         into.length += bytes.len() as u64;
         into.writer.write(bytes).await?;
         match into.length >= PIECE {
-            true => {
-                offset = record(shared, session, offset, into).await?;
-                room(shared, (name, session), offset).await?;
-            }
+            true => offset = record(shared, session, offset, into).await?,
             false => piece = Some(into),
         }
     };
     if let Some(piece) = piece {
         offset = record(shared, session, offset, piece).await?;
+    }
+    // It needs no more room than what came; less never is too much.
+    if offset < room.reserved && room.reserve(offset).await.is_err() {
+        tracing::debug!(session, "an upload keeps more room than it needs");
     }
     result.map(|()| offset)
 }
@@ -288,10 +314,11 @@ async fn finish(
     length: u64,
     digest: &str,
 ) -> Answered {
-    if let Err(trouble) = receive(shared, call, (name, session), length).await {
+    let wanted = digest.parse::<Digest>().ok();
+    if let Err(trouble) = receive(shared, call, (name, session), length, wanted).await {
         return Err(told(trouble, name, session));
     }
-    let Ok(digest) = digest.parse::<Digest>() else {
+    let Some(digest) = wanted else {
         return Err(error(400, "DIGEST_INVALID", "not a sha256 or sha512 digest").into());
     };
     let pieces = pieces(shared, session).await?;
@@ -308,8 +335,9 @@ async fn finish(
         forget(shared, session).await?;
         return Err(error(400, "DIGEST_INVALID", &format!("the bytes are {found}")).into());
     }
-    let size = shared.content.storage.stat(&key).await?.map_or(0, |stat| stat.size);
-    if let Err(refusal) = shared.room(name, (Some(digest), size)).await {
+    let bytes = shared.content.storage.stat(&key).await?.map_or(0, |stat| stat.size);
+    let claim = Claim::Content { digest, bytes, session: Some(session) };
+    if let Err(refusal) = shared.room(name, claim).await {
         forget(shared, session).await?;
         return Err(refusal);
     }

@@ -18,7 +18,7 @@ fn basic(pair: &str) -> String {
 }
 
 fn rule(repositories: &str, user: &str, allow: &[Action]) -> Rule {
-    let (repositories, users) = (vec![Pattern::new(repositories)], vec![user.to_owned()]);
+    let (repositories, users) = (vec![Pattern::new(repositories).unwrap()], vec![user.to_owned()]);
     Rule { repositories, users, allow: allow.to_vec() }
 }
 
@@ -135,9 +135,9 @@ async fn signed_tokens() {
 #[tokio::test]
 async fn immutable_tags_and_read_only() {
     let immutable = vec![Immutable {
-        repositories: vec![Pattern::new("team/**")],
-        tags: vec![Pattern::new("v*")],
-        except: vec![Pattern::new("*-dev")],
+        repositories: vec![Pattern::new("team/**").unwrap()],
+        tags: vec![Pattern::new("v*").unwrap()],
+        except: vec![Pattern::new("*-dev").unwrap()],
     }];
     let registry = Registry::start(Options { immutable, ..Options::default() }).unwrap();
     let http = Http::of(&registry);
@@ -160,4 +160,103 @@ async fn immutable_tags_and_read_only() {
         assert_eq!(http.send("DELETE", &path, &[], "").await.status(), 405);
     }
     assert_eq!(registry.tag("team/app", "v1"), Some(digest_of(&first)));
+}
+
+#[tokio::test]
+async fn a_scoped_catalog_rule_lists_its_scope() {
+    let people = format!("anna:{}\n", bcrypt::hash("a", 4).unwrap());
+    let access = Access {
+        realm: "here".to_owned(),
+        passwords: Some(Passwords::parse(&people).unwrap()),
+        tokens: None,
+        rules: vec![
+            rule("**", "anna", &[Action::Pull, Action::Push]),
+            rule("team/**", "anna", &[Action::Catalog]),
+            rule("team/public*", "anonymous", &[Action::Catalog]),
+        ],
+    };
+    let auth = Auth::Access(access);
+    let registry = Registry::start(Options { auth, ..Options::default() }).unwrap();
+    let nobody = Http::of(&registry);
+    let anna = nobody.authorized(&basic("anna:a"));
+    for name in ["team/a", "team/b", "other/c", "team/public", "team/public2"] {
+        assert_eq!(anna.blob(name, CONFIG).await, 201);
+        assert_eq!(anna.manifest(name, "v1", &image_of(&[])).await.status(), 201);
+    }
+    let list = async |http: &Http, query: &str| {
+        let answer = http.get(&format!("/v2/_catalog{query}")).await;
+        let more = answer.headers().contains_key("link");
+        (parsed(answer).await["repositories"].clone(), more)
+    };
+    let team = json!(["team/a", "team/b", "team/public", "team/public2"]);
+    assert_eq!(list(&anna, "").await, (team, false));
+    assert_eq!(list(&nobody, "").await, (json!(["team/public", "team/public2"]), false));
+    // What is not shown neither shortens a page nor ends the list.
+    assert_eq!(list(&nobody, "?n=1").await, (json!(["team/public"]), true));
+    let rest = list(&nobody, "?n=1&last=team/public").await;
+    assert_eq!(rest, (json!(["team/public2"]), false));
+}
+
+#[tokio::test]
+async fn what_an_immutable_tag_needs_stays() {
+    let immutable = vec![Immutable {
+        repositories: vec![Pattern::new("team/**").unwrap()],
+        tags: vec![Pattern::new("v*").unwrap()],
+        except: Vec::new(),
+    }];
+    let registry = Registry::start(Options { immutable, ..Options::default() }).unwrap();
+    let http = Http::of(&registry);
+    let (child, free) = (image_of(&[b"layer"]), image_of(&[b"free"]));
+    for name in ["team/app", "other"] {
+        for blob in [CONFIG, b"layer", b"free"] {
+            assert_eq!(http.blob(name, blob).await, 201);
+        }
+        for (image, tag) in [(&child, None), (&free, Some("latest"))] {
+            let digest = digest_of(image).to_string();
+            let reference = tag.unwrap_or(&digest);
+            assert_eq!(http.manifest(name, reference, image).await.status(), 201);
+        }
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [{
+                "mediaType": child["mediaType"], "digest": digest_of(&child),
+                "size": child.to_string().len(),
+            }],
+        });
+        assert_eq!(http.manifest(name, "v1", &index).await.status(), 201);
+    }
+    let delete = async |name: &str, kind: &str, digest: Digest| {
+        http.send("DELETE", &format!("/v2/{name}/{kind}/{digest}"), &[], "").await
+    };
+    for (kind, digest) in [
+        ("blobs", digest_of(&child)),
+        ("manifests", digest_of(&child)),
+        ("blobs", Digest::of(b"layer")),
+        ("blobs", Digest::of(CONFIG)),
+    ] {
+        let refused = delete("team/app", kind, digest).await;
+        assert_eq!(code(refused).await, (405, "UNSUPPORTED".into()), "{kind} {digest}");
+        assert_eq!(delete("other", kind, digest).await.status(), 202, "{kind} {digest}");
+    }
+    assert_eq!(delete("team/app", "blobs", Digest::of(b"free")).await.status(), 202);
+    assert_eq!(delete("team/app", "manifests", digest_of(&free)).await.status(), 202);
+}
+
+#[tokio::test]
+async fn metrics_are_for_those_who_log_in_unless_they_are_public() {
+    let people = format!("anna:{}\n", bcrypt::hash("a", 4).unwrap());
+    let passwords = Some(Passwords::parse(&people).unwrap());
+    let auth = Auth::Access(Access { passwords, ..Access::default() });
+    for (metrics_public, expected) in [(false, 401), (true, 200)] {
+        let auth = auth.clone();
+        let options = Options { auth, metrics: true, metrics_public, ..Options::default() };
+        let registry = Registry::start(options).unwrap();
+        let nobody = Http::of(&registry);
+        assert_eq!(nobody.get("/metrics").await.status(), expected);
+        assert_eq!(nobody.authorized(&basic("anna:a")).get("/metrics").await.status(), 200);
+        assert_eq!(nobody.get("/healthz").await.status(), 200);
+    }
+    let open = Registry::start(Options { metrics: true, ..Options::default() }).unwrap();
+    assert_eq!(Http::of(&open).get("/metrics").await.status(), 200);
 }

@@ -11,7 +11,7 @@ use super::*;
 fn options(directory: &Path, grace: u64) -> Options {
     let limits = Limits { grace: Duration::from_secs(grace), ..Limits::default() };
     let retention = vec![Retention {
-        repositories: vec![Pattern::new("tidy/**")],
+        repositories: vec![Pattern::new("tidy/**").unwrap()],
         delete_untagged: true,
         ..Retention::default()
     }];
@@ -183,4 +183,35 @@ async fn pushes_deletions_and_two_collectors_at_once() {
         assert!(whole(&http, name, tag).await, "{name}:{tag}");
     }
     assert!(collected.load(Ordering::Relaxed) > 0);
+}
+
+#[tokio::test]
+async fn blobs_of_artifacts_stay_and_an_emptied_repository_leaves_the_catalog() {
+    let home = tempfile::tempdir().unwrap();
+    let registry = Registry::start(options(home.path(), 3600)).unwrap();
+    let http = Http::of(&registry);
+    let artifact = json!({
+        "mediaType": "application/vnd.cncf.oras.artifact.manifest.v1+json",
+        "blobs": [{ "mediaType": "x", "digest": Digest::of(b"part"), "size": 4 }],
+    });
+    for name in ["kept/a", "gone/b"] {
+        assert_eq!(http.blob(name, b"part").await, 201);
+        assert_eq!(http.manifest(name, "v1", &artifact).await.status(), 201);
+    }
+    let catalog = async || parsed(http.get("/v2/_catalog").await).await["repositories"].clone();
+    let admin = Admin::open(options(home.path(), 0)).unwrap();
+    let done = admin.collect().await.unwrap().unwrap();
+    assert_eq!((done.erased, done.emptied), (0, 0));
+    assert_eq!(catalog().await, json!(["gone/b", "kept/a"]));
+    let path = format!("/v2/gone/b/manifests/{}", digest_of(&artifact));
+    assert_eq!(http.send("DELETE", &path, &[], "").await.status(), 202);
+    assert_eq!(admin.collect().await.unwrap().unwrap().emptied, 1);
+    assert_eq!(catalog().await, json!(["kept/a"]));
+    assert_eq!(code(http.get("/v2/gone/b/tags/list").await).await, (404, "NAME_UNKNOWN".into()));
+    let part = format!("/v2/kept/a/blobs/{}", Digest::of(b"part"));
+    assert_eq!(http.get(&part).await.status(), 200);
+    // The next push brings it back, at a server that knew the name before.
+    assert_eq!(http.blob("gone/b", b"part").await, 201);
+    assert_eq!(http.manifest("gone/b", "v1", &artifact).await.status(), 201);
+    assert_eq!(catalog().await, json!(["gone/b", "kept/a"]));
 }

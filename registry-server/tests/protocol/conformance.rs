@@ -340,3 +340,68 @@ async fn what_is_stored_outlives_the_server() {
     let put = http.send("PUT", &format!("{session}&digest={digest}"), &[], "56789").await;
     assert_eq!(put.status(), 201);
 }
+
+#[tokio::test]
+async fn documents_of_every_kind_are_kept_whole_or_refused() {
+    let registry = Registry::start(Options::default()).unwrap();
+    let http = Http::of(&registry);
+    assert_eq!(http.blob("a", b"part").await, 201);
+    let part = |bytes: &[u8]| json!({ "mediaType": "x", "digest": Digest::of(bytes), "size": 4 });
+    let put = async |kind: &str, document: Value| {
+        let path = format!("/v2/a/manifests/{}", digest_of(&document));
+        let headers = [("content-type", kind)];
+        code(http.send("PUT", &path, &headers, document.to_string()).await).await
+    };
+    let oras = "application/vnd.cncf.oras.artifact.manifest.v1+json";
+    let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    let odd = "application/vnd.example.odd+json";
+    let layer = |bytes: &[u8]| json!([{ "blobSum": Digest::of(bytes) }]);
+    for (kind, whole, torn) in [
+        (oras, json!({"blobs": [part(b"part")]}), json!({"blobs": [part(b"none")]})),
+        (
+            signed,
+            json!({"schemaVersion": 1, "fsLayers": layer(b"part")}),
+            json!({"schemaVersion": 1, "fsLayers": layer(b"none")}),
+        ),
+        (odd, json!({"layers": [part(b"part")]}), json!({"layers": [part(b"none")]})),
+    ] {
+        assert_eq!(put(kind, whole).await.0, 201, "{kind}");
+        assert_eq!(put(kind, torn).await, (404, "MANIFEST_BLOB_UNKNOWN".into()), "{kind}");
+    }
+    let unknown = put(odd, json!({"files": [part(b"part")]})).await;
+    assert_eq!(unknown, (400, "MANIFEST_INVALID".into()));
+}
+
+#[tokio::test]
+async fn an_index_of_what_is_elsewhere_is_refused_whether_it_exists_or_not() {
+    let registry = Registry::start(Options::default()).unwrap();
+    let http = Http::of(&registry);
+    assert_eq!(http.blob("secret", CONFIG).await, 201);
+    let image = image_of(&[]);
+    assert_eq!(http.manifest("secret", "v1", &image).await.status(), 201);
+    let there = digest_of(&image);
+    for artifact_type in [None, Some("application/vnd.example.sbom")] {
+        let mut answers = Vec::new();
+        for child in [there, Digest::of(b"nowhere")] {
+            let mut descriptor =
+                json!({ "mediaType": image["mediaType"], "digest": child, "size": 300 });
+            if let Some(artifact_type) = artifact_type {
+                descriptor["artifactType"] = artifact_type.into();
+            }
+            let index = json!({
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.index.v1+json",
+                "manifests": [descriptor],
+            });
+            let refused = http.manifest("public", "v1", &index).await;
+            let status = refused.status().as_u16();
+            let text = refused.text().await.unwrap().replace(&child.to_string(), "");
+            answers.push((status, text));
+            // A list of referrers, as clients keep it where there is no referrers API, may be behind.
+            let tag = child.to_string().replace(':', "-");
+            assert_eq!(http.manifest("public", &tag, &index).await.status(), 201);
+        }
+        assert_eq!(answers[0].0, 404);
+        assert_eq!(answers[0], answers[1]);
+    }
+}

@@ -1,6 +1,6 @@
 //! What clients cannot do to a server.
 
-use registry_server::Limits;
+use registry_server::{Limits, Quota};
 
 use super::*;
 
@@ -88,4 +88,37 @@ async fn webhooks_are_told_again_until_they_listen() {
         assert_eq!((&event["action"], &event["target"]), (&json!("push"), &target));
     }
     assert_eq!(answered(&listener, 200).await["action"], "delete");
+}
+
+#[tokio::test]
+async fn unfinished_uploads_count_in_quotas() {
+    let quotas = vec![Quota { prefix: "team".to_owned(), bytes: 1000 }];
+    let registry = Registry::start(Options { quotas, ..Options::default() }).unwrap();
+    let http = Http::of(&registry);
+    let begin = async |name: &str| {
+        let session = http.send("POST", &format!("/v2/{name}/blobs/uploads/"), &[], "").await;
+        header(&session, "location").to_owned()
+    };
+    let patch = async |location: &str, bytes: usize| {
+        http.send("PATCH", location, &[], vec![0; bytes]).await.status().as_u16()
+    };
+    let (one, two, three) = (begin("team/a").await, begin("team/b").await, begin("else").await);
+    assert_eq!(patch(&one, 600).await, 202);
+    assert_eq!(patch(&two, 600).await, 403);
+    assert_eq!(patch(&three, 600).await, 202, "no quota");
+    let two = begin("team/b").await;
+    assert_eq!(patch(&two, 400).await, 202);
+    assert_eq!(http.blob("team/c", b"x").await, 403);
+    assert_eq!(http.send("DELETE", &one, &[], "").await.status(), 204);
+    assert_eq!(http.blob("team/c", b"x").await, 201);
+    // A body of unknown length stops where the room ends.
+    let endless = futures::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![1_u8; 100])));
+    let location = begin("team/a").await;
+    let sent = http.send("PATCH", &location, &[], reqwest::Body::wrap_stream(endless)).await;
+    assert_eq!(code(sent).await, (403, "DENIED".into()));
+    let finish = format!("{two}&digest={}", Digest::of(&[0; 400]));
+    assert_eq!(http.send("PUT", &finish, &[], "").await.status(), 201);
+    // What finished counts once.
+    assert_eq!(http.blob("team/d", &[2; 599]).await, 201);
+    assert_eq!(http.blob("team/d", b"y").await, 403);
 }

@@ -80,11 +80,14 @@ impl Gc {
             let message = "another server is collecting garbage in this storage now";
             return Err(Failure::new(Kind::Unavailable, message).hint("try again in two minutes"));
         };
-        let Collected { erased, unlinked, delisted, spared, .. } = done;
+        let Collected { erased, unlinked, delisted, spared, emptied, .. } = done;
         outln!(
             "deleted {erased} blobs and manifests, {delisted} untagged manifests and {unlinked} \
              links; spared {spared} that came to be needed meanwhile"
         );
+        if emptied > 0 {
+            outln!("{emptied} repositories are empty and left the catalog");
+        }
         Ok(0)
     }
 }

@@ -1,13 +1,58 @@
-//! Real answers made worse on request.
+//! What tests of clients ask for: real answers made worse.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use hyper::header;
 
-use super::answer::{Answer, Outgoing, Spoil, With, set_length};
+use super::answer::{Answer, Outgoing, With, answer, set_length};
+use super::call::Call;
+use super::server::Hangup;
+use super::spoil::Spoil;
 use crate::fault::Effect;
+use crate::shared::Shared;
+
+impl Shared {
+    /// Answers a request that something happens to.
+    pub(super) async fn fail(
+        &self,
+        call: &mut Call,
+        effect: Effect,
+        reset: &AtomicBool,
+    ) -> Result<Answer, Hangup> {
+        match effect {
+            Effect::Silence => std::future::pending().await,
+            Effect::Reset => {
+                reset.store(true, Ordering::Relaxed);
+                Err(Hangup)
+            }
+            Effect::Forget => {
+                self.handle(call).await;
+                Err(Hangup)
+            }
+            Effect::Answer { status, headers, body } => {
+                while let Ok(Some(_)) = call.next().await {}
+                let mut instead = answer(status);
+                for (name, value) in headers {
+                    instead = instead.with(name, value);
+                }
+                *instead.body_mut() = Outgoing::bytes(body);
+                Ok(instead)
+            }
+            Effect::Ignore(name) => {
+                call.headers.remove(name);
+                Ok(self.handle(call).await)
+            }
+            effect => {
+                let real = self.handle(call).await;
+                Ok(spoiled(real, effect))
+            }
+        }
+    }
+}
 
 /// The real answer, made worse.
-pub(super) fn spoiled(mut real: Answer, effect: Effect) -> Answer {
+fn spoiled(mut real: Answer, effect: Effect) -> Answer {
     let length = hyper::body::Body::size_hint(real.body()).exact().unwrap_or(0);
     let spoil = |mut real: Answer, spoil| {
         let body = std::mem::replace(real.body_mut(), Outgoing::bytes(Bytes::new()));

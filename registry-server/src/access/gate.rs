@@ -1,0 +1,134 @@
+//! Whether a request is let in.
+
+use hyper::{Method, header};
+
+use super::turns::Busy;
+use super::{Access, Action, Auth, Who, service};
+use crate::http::answer::{Answer, With, error};
+use crate::http::call::Call;
+use crate::http::route::Route;
+use crate::shared::Shared;
+
+/// A `Basic` header without name and password.
+const NOTHING: &str = "Basic Og==";
+
+/// What a request needs: a repository (or the catalog) and the action.
+fn need<'a>(call: &Call, route: &Route<'a>) -> Option<(Option<&'a str>, Action)> {
+    let action = match call.method {
+        Method::GET | Method::HEAD if !matches!(route, Route::Upload(..)) => Action::Pull,
+        Method::DELETE if !matches!(route, Route::Upload(..)) => Action::Delete,
+        _ => Action::Push,
+    };
+    match route {
+        Route::Base => None,
+        Route::Catalog => Some((None, Action::Catalog)),
+        other => other.repository().map(|name| (Some(name), action)),
+    }
+}
+
+impl Access {
+    fn challenge(&self, name: Option<&str>, action: Option<Action>, problem: &str) -> Answer {
+        let denied = error(401, "UNAUTHORIZED", "authentication required");
+        let quoted = |text: &str| text.replace(['"', '\\'], "");
+        let Some(tokens) = &self.tokens else {
+            let realm = quoted(&self.realm);
+            return denied.with("www-authenticate", format!("Basic realm=\"{realm}\""));
+        };
+        let scope = match (name, action) {
+            (Some(name), Some(Action::Push)) => format!(",scope=\"repository:{name}:pull,push\""),
+            (Some(name), Some(action)) => {
+                format!(",scope=\"repository:{name}:{}\"", action.as_str())
+            }
+            (None, Some(_)) => ",scope=\"registry:catalog:*\"".to_owned(),
+            (_, None) => String::new(),
+        };
+        let (realm, service) = (quoted(&tokens.realm), quoted(&tokens.service));
+        let challenge = format!("Bearer realm=\"{realm}\",service=\"{service}\"{scope}{problem}");
+        denied.with("www-authenticate", challenge)
+    }
+
+    async fn check(&self, shared: &Shared, call: &Call, route: &Route<'_>) -> Result<Who, Answer> {
+        let need = need(call, route);
+        let (name, action) = (need.and_then(|(name, _)| name), need.map(|(_, action)| action));
+        let sent = call.header(header::AUTHORIZATION).unwrap_or_default();
+        let (scheme, value) = sent.split_once(' ').unwrap_or((sent, ""));
+        let who = match (&self.passwords, &self.tokens) {
+            // Skopeo and Podman send an empty name and password when they have none.
+            _ if sent.is_empty() || sent == NOTHING => Who::Nobody,
+            (Some(passwords), _) if scheme.eq_ignore_ascii_case("basic") => {
+                let (value, client) = (value.trim(), call.client.ip());
+                match shared.passwords.check(passwords, value, client).await {
+                    Ok(Some(user)) => Who::User(user),
+                    Ok(None) => return Err(self.challenge(name, action, "")),
+                    Err(Busy) => return Err(too_many()),
+                }
+            }
+            (_, Some(tokens)) if scheme.eq_ignore_ascii_case("bearer") => {
+                match tokens.verify(value.trim(), shared.options.clock.seconds()) {
+                    Ok(claims) => Who::Bearer(claims),
+                    Err(reason) => {
+                        tracing::info!(reason, "refusing a token");
+                        return Err(self.challenge(name, action, ",error=\"invalid_token\""));
+                    }
+                }
+            }
+            _ => return Err(self.challenge(name, action, "")),
+        };
+        let Some((name, action)) = need else {
+            // Clients learn here how to log in, so anonymous ones are asked to.
+            return match who {
+                Who::Nobody => Err(self.challenge(None, None, "")),
+                who => Ok(who),
+            };
+        };
+        match (self.allows(&who, name, action), &who) {
+            (true, _) => Ok(who),
+            (false, Who::Nobody) => Err(self.challenge(name, Some(action), "")),
+            (false, Who::Bearer(_)) => {
+                Err(self.challenge(name, Some(action), ",error=\"insufficient_scope\""))
+            }
+            (false, Who::User(user)) => {
+                let message = format!("{user} may not {} here", action.as_str());
+                Err(error(403, "DENIED", &message))
+            }
+        }
+    }
+}
+
+/// Who makes a request that is allowed, or the refusal.
+pub(crate) async fn check(shared: &Shared, call: &Call, route: &Route<'_>) -> Result<Who, Answer> {
+    let rules = shared.rules();
+    match &rules.auth {
+        Auth::None => Ok(Who::Nobody),
+        Auth::Access(access) => access.check(shared, call, route).await,
+        Auth::Basic { .. } | Auth::Bearer { .. } => {
+            service::check(shared, call, route).map(|()| Who::Nobody)
+        }
+    }
+}
+
+fn too_many() -> Answer {
+    error(429, "TOOMANYREQUESTS", "too many passwords at once").with("retry-after", "1")
+}
+
+/// Whether the catalog shows a repository to whoever makes this request.
+pub(crate) fn lists(shared: &Shared, call: &Call, repository: &str) -> bool {
+    match &shared.rules().auth {
+        Auth::Access(access) => access.lists(&call.who, repository),
+        Auth::None | Auth::Basic { .. } | Auth::Bearer { .. } => true,
+    }
+}
+
+/// Whether everybody may do everything.
+pub(crate) fn open(shared: &Shared) -> bool {
+    matches!(shared.rules().auth, Auth::None)
+}
+
+/// Whether whoever makes this request may pull from a repository (for mounts).
+pub(crate) fn may_pull(shared: &Shared, call: &Call, repository: &str) -> bool {
+    match &shared.rules().auth {
+        Auth::None | Auth::Basic { .. } => true,
+        Auth::Bearer { .. } => service::may_pull(shared, call, repository),
+        Auth::Access(access) => access.allows(&call.who, Some(repository), Action::Pull),
+    }
+}
