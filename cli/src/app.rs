@@ -3,6 +3,7 @@
 
 use std::cell::OnceCell;
 use std::future::Future;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -84,6 +85,33 @@ fn log_filter(text: &str) -> Result<String, String> {
     }
 }
 
+/// A bare level is that of this program's crates; of the libraries below, what went wrong is told.
+/// Directives are taken as they are.
+fn log_directives(level: &str) -> String {
+    const OURS: [&str; 15] = [
+        "builder",
+        "cli",
+        "containers",
+        "dockerfile",
+        "image",
+        "layers",
+        "network",
+        "registry_client",
+        "registry_server",
+        "runtime",
+        "sbom",
+        "sign",
+        "store",
+        "task",
+        "transport",
+    ];
+    if level.contains(['=', ',']) || !matches!(level, "info" | "debug" | "trace") {
+        return level.to_owned();
+    }
+    let ours = OURS.iter().map(|name| format!(",{name}={level}"));
+    std::iter::once("warn".to_owned()).chain(ours).collect()
+}
+
 /// Uploads from this size on are gone on with after an interruption.
 const RESUMABLE: u64 = 64 << 20;
 
@@ -128,13 +156,29 @@ impl App {
     pub(crate) fn new(globals: Globals, rootless: bool) -> App {
         let places = config::Places::find(rootless);
         if let Some(level) = &globals.log {
-            let filter = tracing_subscriber::EnvFilter::new(level);
+            let filter = tracing_subscriber::EnvFilter::new(log_directives(level));
             let log =
                 tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-            log.init();
+            log.with_ansi(std::io::stderr().is_terminal()).init();
         }
         let (executor, store, registries) = Default::default();
         App { places, globals, settings: Settings::default(), executor, store, registries }
+    }
+
+    /// Refuses an `--authfile` that is not there: whoever names one means it. `login` makes it.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn check_authfile(&self) -> Result<(), Failure> {
+        let Some(file) = &self.globals.authfile else { return Ok(()) };
+        let there = file.metadata().map(drop);
+        there.map_err(|error| Failure::io(format!("reading authfile {}", file.display()), &error))
+    }
+
+    /// With another place for the choices of short names.
+    pub(crate) fn naming(mut self, chosen: Option<PathBuf>) -> App {
+        self.places.chosen = chosen;
+        self
     }
 
     /// With the settings of `rcopy`.
@@ -282,12 +326,12 @@ impl App {
             None => Arc::new(self.keychain(reach.authfile.as_deref())?),
         };
         let mut hosts = self.certificates(reach)?;
-        if reach.tls_verify.is_some() || reach.cert_dir.is_some() {
+        let tls_verify = reach.tls_verify.or(self.settings.tls_verify);
+        if tls_verify.is_some() || reach.cert_dir.is_some() {
             hosts.push(HostRule { prefix: "*".to_owned(), ..HostRule::default() });
         }
         for rule in &mut hosts {
-            rule.tls =
-                reach.tls_verify.map(|verify| if verify { Tls::Verify } else { Tls::Optional });
+            rule.tls = tls_verify.map(|verify| if verify { Tls::Verify } else { Tls::Optional });
             if let Some(directory) = &reach.cert_dir {
                 *rule = std::mem::take(rule).certificates(&config::absolute(directory)?)?;
             }

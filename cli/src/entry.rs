@@ -3,18 +3,48 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use task::Kind;
+
 use crate::report::Failure;
+
+/// The program, which decides what exit codes mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// As buildah and podman have it: 125 for every failure that is not a command's own code.
+    Rbuild,
+    /// As skopeo has it: 2 for what is not there, 1 for all else.
+    Rcopy,
+}
+
+impl Program {
+    /// The exit code of a failure.
+    pub(crate) fn code(self, failure: &Failure) -> u8 {
+        match (failure.code, failure.kind, self) {
+            (Some(code), ..) => code,
+            (None, Kind::Cancelled, _) => 130,
+            (None, _, Program::Rbuild) => 125,
+            (None, Kind::NotFound, Program::Rcopy) => 2,
+            (None, _, Program::Rcopy) => 1,
+        }
+    }
+
+    fn usage_code(self) -> u8 {
+        match self {
+            Program::Rbuild => 125,
+            Program::Rcopy => 1,
+        }
+    }
+}
 
 /// Becomes a container's first process if started as one, becomes root of a user namespace if not
 /// root, parses, runs, and tells how it ended. No thread exists before the command runs.
 ///
 /// `parse` gives wrong use as an error of clap's, and otherwise what the command answered.
 pub(crate) fn enter(
-    program: &str,
+    program: Program,
     parse: impl FnOnce(Vec<OsString>, bool) -> Result<Result<u8, Failure>, clap::Error>,
 ) -> ExitCode {
     containers::init();
-    let _ = program;
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let json = wants_json(&arguments);
     let rootless = !rustix::process::geteuid().is_root();
@@ -22,36 +52,25 @@ pub(crate) fn enter(
         && needs_root(&arguments)
         && let Err(error) = runtime::become_root(&runtime::Identity::default())
     {
-        return fail(&Failure::from(error), json);
+        return fail(program, &Failure::from(error), json);
     }
-    match parse(arguments.clone(), rootless || marked_rootless()) {
+    match parse(arguments, rootless || marked_rootless()) {
         Err(error) => {
             let _ = error.print();
-            ExitCode::from(usage_code(&arguments, error.exit_code()))
+            ExitCode::from(if error.exit_code() == 0 { 0 } else { program.usage_code() })
         }
         Ok(Ok(code)) => ExitCode::from(code),
-        Ok(Err(failure)) => fail(&failure, json),
+        Ok(Err(failure)) => fail(program, &failure, json),
     }
 }
 
-/// Wrong use is 2, but 125 where other codes are those of the program that was to run, as Docker
-/// has it.
-fn usage_code(arguments: &[OsString], code: i32) -> u8 {
-    let runs = arguments.iter().skip(1).find(|word| !word.to_string_lossy().starts_with('-'));
-    match (code, runs.and_then(|word| word.to_str())) {
-        (0, _) => 0,
-        (_, Some("run" | "exec")) => 125,
-        _ => 2,
-    }
-}
-
-fn fail(failure: &Failure, json: bool) -> ExitCode {
+fn fail(program: Program, failure: &Failure, json: bool) -> ExitCode {
     if json {
         failure.print_json();
     } else {
         failure.print();
     }
-    ExitCode::from(failure.exit_code())
+    ExitCode::from(program.code(failure))
 }
 
 /// Whether failures, too, are lines of JSON: as `--progress` says, else `$RBUILD_PROGRESS`.
@@ -84,6 +103,16 @@ fn marked_rootless() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn codes_are_those_of_buildah_and_of_skopeo() {
+        let of = |failure: &Failure| (Program::Rbuild.code(failure), Program::Rcopy.code(failure));
+        assert_eq!(of(&Failure::new(Kind::NotFound, "x")), (125, 2));
+        assert_eq!(of(&Failure::new(Kind::Denied, "x")), (125, 1));
+        assert_eq!(of(&Failure::usage("x")), (125, 1));
+        assert_eq!(of(&Failure::new(Kind::Cancelled, "x")), (130, 130));
+        assert_eq!(of(&Failure { code: Some(7), ..Failure::new(Kind::System, "x") }), (7, 7));
+    }
 
     #[test]
     fn failures_are_json_as_the_last_progress_says() {

@@ -7,17 +7,21 @@ use task::Kind;
 
 use crate::report::Failure;
 
-/// Columns padded to their widest cell, two spaces apart; the last one is not padded.
+/// Columns padded to their widest cell, two spaces apart; the last one is not padded. No cell can
+/// break a line.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let on_one_line = |cell: &String| cell.replace(['\n', '\r', '\t'], " ");
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(on_one_line).collect()).collect();
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut out = String::new();
     let header = header.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
-    for row in std::iter::once(&header).chain(rows) {
+    for row in std::iter::once(&header).chain(&rows) {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
             let _ = write!(line, "{cell:width$}  ");
@@ -82,10 +86,12 @@ pub(crate) fn template(template: &str, value: &Value) -> Result<String, Failure>
             .func("upper", |args| Ok(text(string(args.first()).to_uppercase())))
             .func("join", |args| Ok(text(join(args))))
             .func("split", |args| Ok(split(args)))
+            .missing_key(gotmpl::MissingKey::Error)
             .parse(&template)?
             .execute_to_string(&to_template(value))
     };
-    render().map_err(|error| {
+    // What is null prints as nothing; what is not there is an error.
+    render().map(|text| text.replace("<no value>", "")).map_err(|error| {
         Failure::new(Kind::Invalid, format!("rendering --format {template:?}: {error}"))
             .hint("`--format json` shows which fields there are")
     })
@@ -180,6 +186,11 @@ mod tests {
             assert_eq!(template(source, &value).unwrap(), expected, "{source}");
         }
         assert!(template("{{.Id", &value).is_err());
+        let nothing = json!({"Id": null, "Labels": {}});
+        assert_eq!(template("<{{.Id}}>", &nothing).unwrap(), "<>");
+        for missing in ["{{.Nope}}", "{{.Labels.nope}}", "{{.Id.nope}}", "{{if .Nope}}x{{end}}"] {
+            assert!(template(missing, &nothing).is_err(), "{missing}");
+        }
     }
 
     #[test]
@@ -198,5 +209,7 @@ mod tests {
     fn tables_are_aligned_without_trailing_blanks() {
         let rows = [vec!["a".to_owned(), "long".to_owned()], vec!["bcd".to_owned(), String::new()]];
         assert_eq!(table(&["X", "Y"], &rows), "X    Y\na    long\nbcd\n");
+        let forged = [vec!["a\nroot".to_owned(), "x\ty".to_owned()]];
+        assert_eq!(table(&["X", "Y"], &forged), "X       Y\na root  x y\n");
     }
 }

@@ -12,11 +12,13 @@ mod config;
 mod entry;
 mod flags;
 mod format;
+mod help;
 mod rbuild;
 mod rcopy;
 mod render;
 mod report;
 mod settings;
+mod tree;
 
 /// What the static programs allocate with.
 #[cfg(target_env = "musl")]

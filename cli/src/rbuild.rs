@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -13,8 +14,10 @@ use crate::commands::{
     about, account, bud, care, container, debug, docker, image_list, images, manifest, plan, prune,
     run, sbom, sign, transfer, volume, working,
 };
-use crate::entry;
+use crate::entry::{self, Program};
+use crate::help::{self, Overview};
 use crate::report::Failure;
+use crate::tree;
 
 /// Build, run, store, push and sign container images
 #[derive(Debug, Parser)]
@@ -36,7 +39,7 @@ struct Rbuild {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    #[command(visible_alias = "build")]
+    #[command(visible_alias = "build", alias = "build-using-dockerfile")]
     Bud(Box<bud::Bud>),
     Plan(Box<plan::Plan>),
     #[command(subcommand)]
@@ -116,18 +119,73 @@ enum Command {
         /// Which shell
         shell: Shell,
     },
+    /// Write the manual pages into a directory
+    Man {
+        /// The directory, made if need be
+        directory: PathBuf,
+    },
+}
+
+impl Overview for Rbuild {
+    const GROUPS: &[(&str, &[&str])] = &[
+        ("Build", &["bud", "plan", "debug", "lock", "verify-build"]),
+        (
+            "Working containers",
+            &[
+                "from",
+                "copy",
+                "add",
+                "config",
+                "commit",
+                "mount",
+                "umount",
+                "containers",
+                "rename",
+                "unshare",
+            ],
+        ),
+        (
+            "Containers",
+            &[
+                "run", "create", "start", "stop", "restart", "kill", "wait", "rm", "ps", "logs",
+                "exec", "attach", "cp", "diff", "export", "top", "stats", "events", "volume",
+            ],
+        ),
+        ("Images", &["images", "history", "inspect", "tag", "untag", "rmi", "manifest", "sbom"]),
+        ("Registries", &["pull", "push", "save", "load", "login", "logout", "registry"]),
+        ("Trust", &["sign", "verify", "attest", "verify-attestation", "generate-key-pair"]),
+        ("System", &["prune", "du", "df", "check", "info", "version", "completion", "man"]),
+        ("As Docker groups them", &["container", "image", "system"]),
+    ];
+    const EXAMPLES: &[&str] = &[
+        "rbuild bud -t app .                              build the Dockerfile here",
+        "rbuild bud -t registry.example/app:1 --push .    build and push",
+        "rbuild run --rm -it app sh                       a shell in it",
+        "rbuild images                                    what is in the store",
+        "rbuild prune --older-than 7d                     what nothing needed for a week",
+    ];
 }
 
 /// The whole of the command `rbuild`.
 pub fn rbuild() -> ExitCode {
-    entry::enter("rbuild", |arguments, rootless| {
-        let mut parsed = Rbuild::try_parse_from(arguments)?;
+    entry::enter(Program::Rbuild, |arguments, rootless| {
+        let mut parsed = tree::parse::<Rbuild>(&arguments)?;
         if let Err(failure) = parsed.buildah.check() {
             return Ok(Err(failure));
         }
         parsed.globals.log_default(working::log_level());
-        let app = App::new(parsed.globals, rootless);
-        let done = dispatch(parsed.command, &app);
+        if let Command::Pull(pull) = &mut parsed.command {
+            pull.take_policy(&mut parsed.globals.policy);
+        }
+        #[cfg(feature = "registry")]
+        if matches!(parsed.command, Command::Registry(_)) {
+            // Whoever runs a server reads what went wrong.
+            parsed.globals.log_default(Some("registry_server=warn".to_owned()));
+        }
+        let app = App::new(parsed.globals, rootless).naming(parsed.buildah.short_names());
+        let logs_in = matches!(parsed.command, Command::Login(_) | Command::Logout(_));
+        let known = if logs_in { Ok(()) } else { app.check_authfile() };
+        let done = known.and_then(|()| dispatch(parsed.command, &app));
         Ok(done.map_err(|failure| failure.full_disk(|| app.store_root().ok())))
     })
 }
@@ -204,6 +262,10 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
             out!("{}", String::from_utf8_lossy(&script));
             Ok(0)
         }
+        Command::Man { directory } => {
+            help::manual::<Rbuild>(&directory)?;
+            Ok(0)
+        }
     }
 }
 
@@ -214,5 +276,31 @@ mod tests {
     #[test]
     fn the_command_tree_is_sound() {
         Rbuild::command().debug_assert();
+        tree::lenient(Rbuild::command()).debug_assert();
+    }
+
+    #[test]
+    fn help_is_two_screens_and_says_what_every_command_has_once() {
+        let mut tree = help::shown::<Rbuild>();
+        let overview = tree.render_help().to_string();
+        for (group, commands) in Rbuild::GROUPS {
+            assert!(overview.contains(&format!("{group}:\n")), "{group} in {overview}");
+            for name in *commands {
+                assert!(tree.find_subcommand(name).is_some(), "{name} is a command");
+                assert!(overview.contains(&format!("\n  {name} ")), "{name} in {overview}");
+            }
+        }
+        assert!(overview.contains("Examples:"), "{overview}");
+        let mut left: Vec<clap::Command> = tree.get_subcommands().cloned().collect();
+        while let Some(mut command) = left.pop() {
+            let (name, text) = (command.get_name().to_owned(), command.render_help().to_string());
+            assert!(text.lines().count() <= 100, "{name} -h: {} lines", text.lines().count());
+            assert!(!text.contains("--signature-policy"), "{name} -h has options of all commands");
+            let usage = text.find("Usage:").unwrap();
+            let examples = text.find("Examples:").unwrap_or(usage);
+            let options = text.find("Options:").unwrap_or(usize::MAX);
+            assert!(usage <= examples && examples < options, "{name}: {text}");
+            left.extend(command.get_subcommands().cloned());
+        }
     }
 }

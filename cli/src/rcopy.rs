@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -8,9 +9,11 @@ use crate::commands::{
     about, account, artifact, auth, copy, diff, edit, explore, index, inspect, layers, raw, sign,
     standalone, sync, tags, validate,
 };
-use crate::entry;
+use crate::entry::{self, Program};
+use crate::help::{self, Overview};
 use crate::report::Failure;
 use crate::settings::Settings;
+use crate::tree;
 
 /// Copy, inspect, delete and sign images in registries, layouts and archives
 #[derive(Debug, Parser)]
@@ -20,6 +23,10 @@ struct Rcopy {
     globals: Globals,
     #[command(flatten)]
     settings: Settings,
+    /// As skopeo has it before the command; the command's own count first
+    #[arg(id = "tls-verify-everywhere", long = "tls-verify", hide = true, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tls_verify: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }
@@ -69,18 +76,58 @@ enum Command {
         /// Which shell
         shell: Shell,
     },
+    /// Write the manual pages into a directory
+    Man {
+        /// The directory, made if need be
+        directory: PathBuf,
+    },
+}
+
+impl Overview for Rcopy {
+    const GROUPS: &[(&str, &[&str])] = &[
+        ("Copy", &["copy", "sync", "layers", "export"]),
+        (
+            "Look",
+            &[
+                "inspect",
+                "explore",
+                "list-tags",
+                "catalog",
+                "digest",
+                "manifest-digest",
+                "diff",
+                "validate",
+                "tree",
+            ],
+        ),
+        ("Change", &["append", "mutate", "flatten", "rebase", "index", "tag", "delete"]),
+        ("Parts", &["artifact", "blob", "manifest"]),
+        ("Trust", &["sign", "verify", "standalone-sign", "standalone-verify", "generate-key-pair"]),
+        ("System", &["login", "logout", "auth", "version", "completion", "man"]),
+    ];
+    const EXAMPLES: &[&str] = &[
+        "rcopy copy docker://registry.example/app:1 oci:app:1    to a layout",
+        "rcopy copy --all docker://a.example/app docker://b.example/app",
+        "rcopy inspect docker://registry.example/app:1",
+        "rcopy list-tags docker://registry.example/app",
+        "rcopy diff registry.example/app:1 registry.example/app:2",
+    ];
 }
 
 /// The whole of the command `rcopy`.
 pub fn rcopy() -> ExitCode {
-    entry::enter("rcopy", |arguments, rootless| {
-        let parsed = Rcopy::try_parse_from(arguments)?;
+    entry::enter(Program::Rcopy, |arguments, rootless| {
+        let parsed = tree::parse::<Rcopy>(&arguments)?;
         let mut globals = parsed.globals;
         if parsed.settings.debug && globals.log.is_none() {
             globals.log = Some("debug".to_owned());
         }
-        let app = App::new(globals, rootless).with(parsed.settings);
-        let done = dispatch(parsed.command, &app);
+        let settings = Settings { tls_verify: parsed.tls_verify, ..parsed.settings };
+        let app = App::new(globals, rootless).with(settings);
+        let logs_in =
+            matches!(parsed.command, Command::Login(_) | Command::Logout(_) | Command::Auth(_));
+        let known = if logs_in { Ok(()) } else { app.check_authfile() };
+        let done = known.and_then(|()| dispatch(parsed.command, &app));
         Ok(done.map_err(|failure| failure.full_disk(|| app.store_root().ok())))
     })
 }
@@ -125,6 +172,10 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
             out!("{}", String::from_utf8_lossy(&script));
             Ok(0)
         }
+        Command::Man { directory } => {
+            help::manual::<Rcopy>(&directory)?;
+            Ok(0)
+        }
     }
 }
 
@@ -135,5 +186,31 @@ mod tests {
     #[test]
     fn the_command_tree_is_sound() {
         Rcopy::command().debug_assert();
+        tree::lenient(Rcopy::command()).debug_assert();
+    }
+
+    #[test]
+    fn help_is_two_screens_and_says_what_every_command_has_once() {
+        let mut tree = help::shown::<Rcopy>();
+        let overview = tree.render_help().to_string();
+        for (group, commands) in Rcopy::GROUPS {
+            assert!(overview.contains(&format!("{group}:\n")), "{group} in {overview}");
+            for name in *commands {
+                assert!(tree.find_subcommand(name).is_some(), "{name} is a command");
+                assert!(overview.contains(&format!("\n  {name} ")), "{name} in {overview}");
+            }
+        }
+        assert!(overview.contains("Examples:"), "{overview}");
+        let mut left: Vec<clap::Command> = tree.get_subcommands().cloned().collect();
+        while let Some(mut command) = left.pop() {
+            let (name, text) = (command.get_name().to_owned(), command.render_help().to_string());
+            assert!(text.lines().count() <= 100, "{name} -h: {} lines", text.lines().count());
+            assert!(!text.contains("--signature-policy"), "{name} -h has options of all commands");
+            let usage = text.find("Usage:").unwrap();
+            let examples = text.find("Examples:").unwrap_or(usage);
+            let options = text.find("Options:").unwrap_or(usize::MAX);
+            assert!(usage <= examples && examples < options, "{name}: {text}");
+            left.extend(command.get_subcommands().cloned());
+        }
     }
 }

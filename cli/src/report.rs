@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use task::{Cause, Fault, Kind};
 
+use crate::out;
+
 /// Why a command failed, ready to be shown.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -18,19 +20,22 @@ pub(crate) struct Failure {
     pub hint: Option<String>,
     /// Text to show above the messages as it is: an excerpt of a Dockerfile.
     pub excerpt: Option<String>,
-    /// The exit code where the kind does not decide it.
+    /// The exit code where the program and the kind do not decide it.
     pub code: Option<u8>,
+    /// Whether the command line is wrong.
+    pub usage: bool,
 }
 
 impl Failure {
     /// A failure of the command line's own.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Failure {
-        Failure { kind, messages: vec![message.into()], hint: None, excerpt: None, code: None }
+        let messages = vec![message.into()];
+        Failure { kind, messages, hint: None, excerpt: None, code: None, usage: false }
     }
 
-    /// Wrong use: exit code 2.
+    /// Wrong use.
     pub(crate) fn usage(message: impl Into<String>) -> Failure {
-        Failure { code: Some(2), ..Failure::new(Kind::Invalid, message) }
+        Failure { usage: true, ..Failure::new(Kind::Invalid, message) }
     }
 
     /// Adds what to do.
@@ -79,13 +84,10 @@ impl Failure {
         self.hint(hint)
     }
 
-    /// The process's exit code.
+    /// 2 for wrong use and 1 for all else, for tests that tell them apart.
+    #[cfg(test)]
     pub(crate) fn exit_code(&self) -> u8 {
-        match (self.code, self.kind) {
-            (Some(code), _) => code,
-            (None, Kind::Cancelled) => 130,
-            (None, _) => 1,
-        }
+        self.code.unwrap_or(1 + u8::from(self.usage))
     }
 
     /// Shows the failure on standard error.
@@ -96,22 +98,27 @@ impl Failure {
             true => format!("\x1b[{code}m{text}\x1b[0m"),
             false => text.to_owned(),
         };
+        // Messages quote images and registries.
+        let shown = |text: &str| match colour {
+            true => out::visible(text),
+            false => text.to_owned(),
+        };
         if self.kind == Kind::Cancelled {
             let _ = writeln!(err, "{}", paint("33", "cancelled"));
             return;
         }
         if let Some(excerpt) = &self.excerpt {
-            let _ = writeln!(err, "{}", excerpt.trim_end());
+            let _ = writeln!(err, "{}", shown(excerpt.trim_end()));
         }
         let mut messages = self.messages.iter();
         if let Some(first) = messages.next() {
-            let _ = writeln!(err, "{} {first}", paint("1;31", "error:"));
+            let _ = writeln!(err, "{} {}", paint("1;31", "error:"), shown(first));
         }
         for message in messages {
-            let _ = writeln!(err, "  {} {message}", paint("2", "caused by:"));
+            let _ = writeln!(err, "  {} {}", paint("2", "caused by:"), shown(message));
         }
         if let Some(hint) = &self.hint {
-            let _ = writeln!(err, "{} {hint}", paint("1;36", "hint:"));
+            let _ = writeln!(err, "{} {}", paint("1;36", "hint:"), shown(hint));
         }
     }
 
@@ -121,8 +128,9 @@ impl Failure {
             Some((first, rest)) => (first.as_str(), rest),
             None => ("", &[][..]),
         };
+        let kind = if self.usage { "usage" } else { self.kind.as_str() };
         let line = json!({
-            "event": "error", "kind": self.kind.as_str(), "message": message,
+            "event": "error", "kind": kind, "message": message,
             "causes": causes, "hint": self.hint,
         });
         let _ = writeln!(std::io::stderr().lock(), "{line}");
@@ -133,14 +141,14 @@ impl Failure {
 impl<F: Fault> From<F> for Failure {
     fn from(fault: F) -> Failure {
         let (kind, hint) = (fault.kind(), fault.hint());
-        Failure { kind, messages: distinct(&fault), hint, excerpt: None, code: None }
+        Failure { hint, messages: distinct(&fault), ..Failure::new(kind, "") }
     }
 }
 
 /// Tells a boxed cause.
 pub(crate) fn cause(cause: &Cause) -> Failure {
     let (kind, hint) = (cause.kind(), cause.hint());
-    Failure { kind, messages: distinct(cause), hint, excerpt: None, code: None }
+    Failure { hint, messages: distinct(cause), ..Failure::new(kind, "") }
 }
 
 /// The directory outside of the store in which a message says a file of this machine is written.
@@ -202,7 +210,6 @@ mod tests {
     fn a_cause_is_told_once() {
         let failure = Failure::from(Outer(Inner));
         assert_eq!(failure.messages, ["pushing app: no route"]);
-        assert_eq!(failure.exit_code(), 1);
-        assert_eq!(Failure::usage("x").exit_code(), 2);
+        assert!(!failure.usage && Failure::usage("x").usage);
     }
 }

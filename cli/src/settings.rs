@@ -35,6 +35,9 @@ pub(crate) struct Settings {
     /// Where layers are kept while they are written anew (default: /var/tmp)
     #[arg(long, global = true, value_name = "DIR")]
     pub tmpdir: Option<PathBuf>,
+    /// `--tls-verify` before the command, where the command has none of its own.
+    #[arg(skip)]
+    pub tls_verify: Option<bool>,
     /// What registries are told that we are
     #[arg(long, global = true, value_name = "TEXT")]
     pub user_agent: Option<String>,

@@ -293,7 +293,9 @@ impl Inner {
             endpoint.host.pace.answered(&headers);
             self.warned(endpoint, &headers);
         }
-        if status.as_u16() >= 400 && !call.accept.contains(&status.as_u16()) {
+        // A redirect that leads nowhere has done nothing.
+        let cached = status == StatusCode::NOT_MODIFIED && call.method == Method::GET;
+        if !status.is_success() && !cached && !call.accept.contains(&status.as_u16()) {
             let Said { code, message } = self.error_text(response).await;
             let after =
                 matches!(status.as_u16(), 429 | 503).then(|| wire::retry_after(&headers)).flatten();

@@ -28,9 +28,10 @@ pub struct ShortNames {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Several registries: somebody has to choose one of them.
-    #[default]
     Enforcing,
-    /// As enforcing; where there is nobody to ask, all are tried in order.
+    /// As enforcing; where there is nobody to ask, all are tried in order. What counts where
+    /// nothing is said, as containers/image has it.
+    #[default]
     Permissive,
     /// All are tried in order.
     Disabled,

@@ -61,8 +61,8 @@ fn annotations_reach_the_entry_of_a_layout() {
     run(std::process::Command::new("tar").args(tar).current_dir(bench.path())).ok();
     assert_eq!(entry("unpacked")["annotations"]["b"], "3");
     // Where nothing has such an entry it is not passed over.
-    build(&["-t=app", both]).code(2).fails(&["index-descriptor", "--output type=oci"]);
-    build(&["--annotation=index-descriptor[linux/arm64]:a=b", layout]).code(2).fails(&["no one"]);
+    build(&["-t=app", both]).code(125).fails(&["index-descriptor", "--output type=oci"]);
+    build(&["--annotation=index-descriptor[linux/arm64]:a=b", layout]).code(125).fails(&["no one"]);
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn logs_are_split_by_platform() {
     bench.write("context/Dockerfile", "FROM scratch\nCOPY absent /\n");
     bench.rbuild(line.into_iter().chain([platforms])).fails(&["absent"]);
     assert!(!read("log_linux_arm64").contains("built"));
-    bench.rbuild(["bud", "--logsplit", "context"]).code(2).fails(&["--logfile"]);
+    bench.rbuild(["bud", "--logsplit", "context"]).code(125).fails(&["--logfile"]);
     for more in ["--all-platforms", "--progress=rawjson"] {
-        bench.rbuild(line.into_iter().chain([more])).code(2).fails(&["--logsplit"]);
+        bench.rbuild(line.into_iter().chain([more])).code(125).fails(&["--logsplit"]);
     }
     let Some(buildah) = peer("buildah").filter(|_| root()) else { return };
     bench.write("context/Dockerfile", dockerfile);
@@ -153,7 +153,7 @@ fn caches_are_listed_in_each_form_and_read_again() {
         assert!(listed.iter().any(|one| one["mediaType"] == layer), "{list}");
     }
     let both = "--cache-to=type=local,dest=x,image-manifest=true,oci-mediatypes=false";
-    maker.rbuild(["bud", both, "context"]).code(2).fails(&["OCI media types"]);
+    maker.rbuild(["bud", both, "context"]).code(125).fails(&["OCI media types"]);
 }
 
 #[test]
@@ -194,7 +194,10 @@ fn the_time_of_the_context_is_that_of_the_image() {
         let ran = bench.rbuild(["inspect", "--type=image", "app"]).ok();
         assert!(ran.stdout.contains("2017-07-14T02:40:00Z"), "{}", ran.told());
     }
-    bench.rbuild(["bud", "--build-arg=SOURCE_DATE_EPOCH=soon", "context"]).code(2).fails(&["soon"]);
+    bench
+        .rbuild(["bud", "--build-arg=SOURCE_DATE_EPOCH=soon", "context"])
+        .code(125)
+        .fails(&["soon"]);
 }
 
 /// A tree with a link out of it.
@@ -295,7 +298,7 @@ fn commands_read_what_the_build_is_fed_and_its_warnings_are_kept() {
     // What comes in is in no key.
     let again = bench.rbuild(line.into_iter().chain(["context"])).ok();
     assert!(again.stderr.contains("0 steps run"), "{}", again.told());
-    bench.rbuild(["bud", "--stdin", "-f", "-", "context"]).code(2).fails(&["--stdin", "--file"]);
+    bench.rbuild(["bud", "--stdin", "-f", "-", "context"]).code(125).fails(&["--stdin", "--file"]);
     // The warnings as buildx keeps them.
     let metadata = json(bench.path().join("metadata"));
     let warnings = metadata["buildx.build.warnings"].as_array().unwrap();

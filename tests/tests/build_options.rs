@@ -52,7 +52,7 @@ fn a_dockerfile_is_checked_and_asked_without_building() {
     let targets = ask(&["--call=targets"]).ok().stdout;
     assert!(targets.contains("app (default)  busybox  holds the greeting"), "{targets}");
     ask(&["--call=outline", "--target=nowhere"]).fails(&["nowhere"]);
-    ask(&["--call=test"]).code(2).fails(&["--call", "test"]);
+    ask(&["--call=test"]).code(125).fails(&["--call", "test"]);
     // A Dockerfile that cannot be read is a finding, too.
     bench.write("context/Dockerfile", "FROM busybox\nRNU x\n");
     assert!(ask(&["--check"]).code(1).stdout.contains("error["));
@@ -64,7 +64,7 @@ fn a_dockerfile_is_checked_and_asked_without_building() {
         "context/Dockerfile",
         "# check=error=true\nFROM busybox\nRUN touch /x\nCMD echo hi\n",
     );
-    let refused = ask(&["-t=strict"]).code(1).fails(&["JSONArgsRecommended", "Dockerfile:4"]);
+    let refused = ask(&["-t=strict"]).code(125).fails(&["JSONArgsRecommended", "Dockerfile:4"]);
     assert!(!refused.stderr.contains("RUN touch"), "{}", refused.told());
 }
 
@@ -156,7 +156,7 @@ fn commands_get_what_was_asked_for_and_the_cache_does_not_mind() {
         ("--volume=/etc:/x:U", "U"),
         ("--security-opt=label=type:x", "label=type:x"),
     ] {
-        build(&[flag]).code(2).fails(&[words]);
+        build(&[flag]).code(125).fails(&[words]);
     }
 }
 
@@ -325,7 +325,7 @@ fn a_result_goes_to_several_places_at_once() {
     }
     assert_eq!(bench.rbuild(["run", "--rm", "zstd", "cat", "/made"]).ok().stdout, "made\n");
     build(&["-o=type=oci,dest=a,compression=zstd", "-o=type=oci,dest=b"])
-        .code(2)
+        .code(125)
         .fails(&["one image"]);
 }
 
@@ -499,7 +499,7 @@ fn flags_of_other_tools_work_or_are_refused_by_name() {
             ran.ok();
         } else {
             let name = flag.split('=').next().unwrap();
-            let ran = ran.code(2).fails(&[name, "not supported"]);
+            let ran = ran.code(125).fails(&[name, "not supported"]);
             assert!(ran.stderr.contains("hint:"), "{}", ran.told());
         }
     }

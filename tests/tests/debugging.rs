@@ -74,7 +74,7 @@ fn keeps_and_resumes(bench: &Bench) {
     let clean = build(bench, &[]).ok();
     assert!(clean.stderr.contains("[stage-1 4/5]"), "{}", clean.told());
     assert_eq!(run("cat /tmp/tries; ls /tmp"), "hello\nlast\ntries\n");
-    build(bench, &["--resume", &id]).fails(&[&id]).code(1);
+    build(bench, &["--resume", &id]).fails(&[&id]).code(125);
     bench.rbuild(["debug", "shell", "nothing"]).fails(&["nothing"]);
     bench.rbuild(["check"]).ok();
 }

@@ -150,7 +150,7 @@ fn broken_dockerfiles_are_shown_where_they_are_broken() {
         let told = ran.stderr.replace(&place, "BENCH");
         let missing: Vec<_> = words.iter().filter(|word| !told.contains(**word)).collect();
         let pointed = dockerfile.contains("FROM") || dockerfile.contains("RUN");
-        if ran.code != 1 || !missing.is_empty() || (pointed && !told.contains('^')) {
+        if ran.code != 125 || !missing.is_empty() || (pointed && !told.contains('^')) {
             wrong.push(format!("{name} lacks {missing:?}, or a caret: {}", ran.told()));
         }
         if told.matches("error: ").count() != 1 {
@@ -172,32 +172,32 @@ fn wrong_flags_and_values_are_named() {
     bench.write("context/Dockerfile", "FROM scratch AS base\nCOPY f /f\nFROM base AS final\n");
     bench.write("empty/f", "");
     let rbuild: &[Wrong] = &[
-        (&["bud", "--no-such-flag", "context"], 2, &["--no-such-flag"]),
-        (&["bud", "--no-cach", "context"], 2, &["--no-cach", "--no-cache"]),
-        (&["bulid", "context"], 2, &["bulid", "build"]),
-        (&["bud", "empty"], 1, &["no Containerfile or Dockerfile in", "empty", "--file"]),
-        (&["bud", "no-such-directory"], 1, &["no-such-directory", "not a directory"]),
-        (&["bud", "context/f"], 1, &["context/f", "not a directory"]),
-        (&["bud", "-f", "no-such-file", "context"], 1, &["no-such-file", "No such file"]),
-        (&["bud", "-f", "context", "context"], 1, &["context", "directory"]),
-        (&["bud", "https://127.0.0.1:1/x.git"], 1, &["https://127.0.0.1:1/x.git"]),
-        (&["bud", "--target=fnal", "context"], 1, &["fnal", "did you mean \"final\""]),
+        (&["bud", "--no-such-flag", "context"], 125, &["--no-such-flag"]),
+        (&["bud", "--no-cach", "context"], 125, &["--no-cach", "--no-cache"]),
+        (&["bulid", "context"], 125, &["bulid", "build"]),
+        (&["bud", "empty"], 125, &["no Containerfile or Dockerfile in", "empty", "--file"]),
+        (&["bud", "no-such-directory"], 125, &["no-such-directory", "not a directory"]),
+        (&["bud", "context/f"], 125, &["context/f", "not a directory"]),
+        (&["bud", "-f", "no-such-file", "context"], 125, &["no-such-file", "No such file"]),
+        (&["bud", "-f", "context", "context"], 125, &["context", "directory"]),
+        (&["bud", "https://127.0.0.1:1/x.git"], 125, &["https://127.0.0.1:1/x.git"]),
+        (&["bud", "--target=fnal", "context"], 125, &["fnal", "did you mean \"final\""]),
         (
             &["bud", "--platform=linux/amd64/v1/x/y", "context"],
-            2,
+            125,
             &["--platform", "linux/amd64/v1/x/y"],
         ),
-        (&["bud", "--platform=a/b/c/d", "context"], 2, &["--platform", "a/b/c/d"]),
-        (&["bud", "--secret=src=context/f", "context"], 2, &["--secret", "id="]),
-        (&["bud", "--secret=id=a,src=no-such-file", "context"], 2, &["--secret", "no-such-file"]),
-        (&["bud", "--secret=id=a,file=x", "context"], 2, &["--secret", "\"file\""]),
-        (&["bud", "--secret=id=a,env=NO_SUCH_VARIABLE", "context"], 2, &["NO_SUCH_VARIABLE"]),
-        (&["bud", "-o", "type=squashfs,dest=x", "context"], 2, &["squashfs", "local, tar, oci"]),
-        (&["bud", "-o", "dest=x", "context"], 2, &["type="]),
-        (&["bud", "-o", "type=oci", "context"], 2, &["dest="]),
-        (&["bud", "-o", "type=oci,to=x", "context"], 2, &["to=x is not supported"]),
-        (&["bud", "-t", "UPPER", "context"], 1, &["UPPER", "lower"]),
-        (&["bud", "-t", "a:b:c", "context"], 1, &["b:c", "a tag is"]),
+        (&["bud", "--platform=a/b/c/d", "context"], 125, &["--platform", "a/b/c/d"]),
+        (&["bud", "--secret=src=context/f", "context"], 125, &["--secret", "id="]),
+        (&["bud", "--secret=id=a,src=no-such-file", "context"], 125, &["--secret", "no-such-file"]),
+        (&["bud", "--secret=id=a,file=x", "context"], 125, &["--secret", "\"file\""]),
+        (&["bud", "--secret=id=a,env=NO_SUCH_VARIABLE", "context"], 125, &["NO_SUCH_VARIABLE"]),
+        (&["bud", "-o", "type=squashfs,dest=x", "context"], 125, &["squashfs", "local, tar, oci"]),
+        (&["bud", "-o", "dest=x", "context"], 125, &["type="]),
+        (&["bud", "-o", "type=oci", "context"], 125, &["dest="]),
+        (&["bud", "-o", "type=oci,to=x", "context"], 125, &["to=x is not supported"]),
+        (&["bud", "-t", "UPPER", "context"], 125, &["UPPER", "lower"]),
+        (&["bud", "-t", "a:b:c", "context"], 125, &["b:c", "a tag is"]),
         (
             &[
                 "bud",
@@ -205,60 +205,60 @@ fn wrong_flags_and_values_are_named() {
                 "app@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
                 "context",
             ],
-            2,
+            125,
             &["digest"],
         ),
-        (&["bud", "--progress=fancy", "context"], 2, &["fancy", "plain"]),
-        (&["bud", "--format=tar", "context"], 2, &["tar", "oci"]),
-        (&["bud", "--network=bridge", "context"], 2, &["bridge", "host"]),
-        (&["bud", "--pull=sometimes", "context"], 2, &["sometimes"]),
-        (&["bud", "--jobs=0", "context"], 2, &["--jobs", "0"]),
-        (&["bud", "--add-host=nowhere", "context"], 2, &["--add-host", "nowhere"]),
-        (&["bud", "--build-context=x", "context"], 2, &["--build-context"]),
-        (&["bud", "--timestamp=yesterday", "context"], 2, &["--timestamp", "yesterday"]),
-        (&["bud", "--compression=lzma", "context"], 2, &["lzma"]),
+        (&["bud", "--progress=fancy", "context"], 125, &["fancy", "plain"]),
+        (&["bud", "--format=tar", "context"], 125, &["tar", "oci"]),
+        (&["bud", "--network=bridge", "context"], 125, &["bridge", "host"]),
+        (&["bud", "--pull=sometimes", "context"], 125, &["sometimes"]),
+        (&["bud", "--jobs=0", "context"], 125, &["--jobs", "0"]),
+        (&["bud", "--add-host=nowhere", "context"], 125, &["--add-host", "nowhere"]),
+        (&["bud", "--build-context=x", "context"], 125, &["--build-context"]),
+        (&["bud", "--timestamp=yesterday", "context"], 125, &["--timestamp", "yesterday"]),
+        (&["bud", "--compression=lzma", "context"], 125, &["lzma"]),
         (&["run", "--memory=lots", "x"], 125, &["--memory", "lots"]),
         (&["run", "--mount=type=bind", "x"], 125, &["--mount"]),
-        (&["rmi", "no-such-image"], 1, &["no-such-image"]),
-        (&["inspect", "no-such-image"], 1, &["no-such-image"]),
-        (&["tag", "no-such-image", "x"], 1, &["no-such-image"]),
-        (&["push", "no-such-image"], 1, &["no-such-image"]),
-        (&["save", "-o", "x.tar", "no-such-image"], 1, &["no-such-image"]),
-        (&["load", "-i", "no-such-file"], 1, &["no-such-file"]),
-        (&["load", "-i", "context/f"], 1, &["context/f"]),
-        (&["--root=/dev/null", "images"], 1, &["/dev/null"]),
+        (&["rmi", "no-such-image"], 125, &["no-such-image"]),
+        (&["inspect", "no-such-image"], 125, &["no-such-image"]),
+        (&["tag", "no-such-image", "x"], 125, &["no-such-image"]),
+        (&["push", "no-such-image"], 125, &["no-such-image"]),
+        (&["save", "-o", "x.tar", "no-such-image"], 125, &["no-such-image"]),
+        (&["load", "-i", "no-such-file"], 125, &["no-such-file"]),
+        (&["load", "-i", "context/f"], 125, &["context/f"]),
+        (&["--root=/dev/null", "images"], 125, &["/dev/null"]),
     ];
     let rcopy: &[Wrong] = &[
         (&["copy", "--no-such-flag", "dir:a", "dir:b"], 2, &["--no-such-flag"]),
-        (&["copy", "--preserve-digest", "dir:a", "dir:b"], 2, &["--preserve-digests"]),
-        (&["cpoy", "dir:a", "dir:b"], 2, &["cpoy", "copy"]),
-        (&["copy", "dir:a"], 2, &["DESTINATION"]),
+        (&["copy", "--preserve-digest", "dir:a", "dir:b"], 1, &["--preserve-digests"]),
+        (&["cpoy", "dir:a", "dir:b"], 1, &["cpoy", "copy"]),
+        (&["copy", "dir:a"], 1, &["DESTINATION"]),
         (&["copy", "debian", "dir:b"], 1, &["debian", "docker://debian"]),
         (&["copy", "docker:debian", "dir:b"], 1, &["docker://debian"]),
-        (&["copy", "containers-storage:no-such/x", "dir:b"], 1, &["no-such/x", "storage"]),
+        (&["copy", "containers-storage:no-such/x", "dir:b"], 2, &["no-such/x", "storage"]),
         (&["copy", "docker-daemon:x:1", "dir:b"], 1, &["DOCKER_HOST"]),
         (&["copy", "nonsense:x", "dir:b"], 1, &["nonsense:x"]),
         (&["copy", "docker://UPPER/x", "dir:b"], 1, &["UPPER"]),
-        (&["copy", "dir:no-such-directory", "dir:b"], 1, &["no-such-directory"]),
-        (&["copy", "oci:no-such-layout", "dir:b"], 1, &["no-such-layout"]),
-        (&["copy", "oci-archive:no-such.tar", "dir:b"], 1, &["no-such.tar"]),
-        (&["copy", "docker-archive:no-such.tar", "dir:b"], 1, &["no-such.tar"]),
+        (&["copy", "dir:no-such-directory", "dir:b"], 2, &["no-such-directory"]),
+        (&["copy", "oci:no-such-layout", "dir:b"], 2, &["no-such-layout"]),
+        (&["copy", "oci-archive:no-such.tar", "dir:b"], 2, &["no-such.tar"]),
+        (&["copy", "docker-archive:no-such.tar", "dir:b"], 2, &["no-such.tar"]),
         (&["copy", "docker-archive:context/f", "dir:b"], 1, &["context/f"]),
-        (&["copy", "store:no-such-image", "dir:b"], 1, &["no-such-image"]),
+        (&["copy", "store:no-such-image", "dir:b"], 2, &["no-such-image"]),
         (
             &["copy", "--all", "--platform=linux/amd64", "dir:a", "dir:b"],
-            2,
+            1,
             &["--all", "--platform"],
         ),
-        (&["copy", "--platform=a/b/c/d", "dir:a", "dir:b"], 2, &["a/b/c/d"]),
-        (&["copy", "--format=oci3", "dir:a", "dir:b"], 2, &["oci3"]),
-        (&["copy", "--src-creds=nobody", "docker://localhost:1/a", "dir:b"], 2, &["USER:PASSWORD"]),
-        (&["copy", "--src-tls-verify=maybe", "dir:a", "dir:b"], 2, &["maybe"]),
-        (&["copy", "--retry-times=-1", "dir:a", "dir:b"], 2, &["-1"]),
+        (&["copy", "--platform=a/b/c/d", "dir:a", "dir:b"], 1, &["a/b/c/d"]),
+        (&["copy", "--format=oci3", "dir:a", "dir:b"], 1, &["oci3"]),
+        (&["copy", "--src-creds=nobody", "docker://localhost:1/a", "dir:b"], 1, &["USER:PASSWORD"]),
+        (&["copy", "--src-tls-verify=maybe", "dir:a", "dir:b"], 1, &["maybe"]),
+        (&["copy", "--retry-times=-1", "dir:a", "dir:b"], 1, &["-1"]),
         (&["inspect", "docker://127.0.0.1:1/a"], 1, &["127.0.0.1:1"]),
         (&["list-tags", "dir:context"], 1, &["dir:"]),
         (&["delete", "dir:context"], 1, &["dir:"]),
-        (&["digest", "oci:no-such-layout"], 1, &["no-such-layout"]),
+        (&["digest", "oci:no-such-layout"], 2, &["no-such-layout"]),
     ];
     let mut wrong = Vec::new();
     for (program, table) in [("rbuild", rbuild), ("rcopy", rcopy)] {
@@ -285,15 +285,15 @@ fn a_failing_command_tells_its_exit_code_and_place() {
     bench.busybox();
     let dockerfile = "FROM localhost/busybox\nRUN true\nRUN echo words; exit 7\nRUN true\n";
     bench.write("context/Dockerfile", dockerfile);
-    let ran = bud(&bench, &["-t", "fails", "context"]).code(1);
+    let ran = bud(&bench, &["-t", "fails", "context"]).code(7);
     let ran = ran.fails(&["Dockerfile:3", "exited with code 7", "echo words; exit 7", "^"]);
     assert_eq!(ran.stderr.matches("error: ").count(), 1, "{}", ran.told());
     bench.write("context/Dockerfile", "FROM localhost/busybox\nRUN no-such-program\n");
-    bud(&bench, &["-t", "fails", "context"]).code(1).fails(&["Dockerfile:2", "127"]);
+    bud(&bench, &["-t", "fails", "context"]).code(127).fails(&["Dockerfile:2", "127"]);
     bench.write("context/Dockerfile", "FROM localhost/busybox\nRUN [\"/no/such\"]\n");
-    bud(&bench, &["-t", "fails", "context"]).code(1).fails(&["Dockerfile:2", "/no/such"]);
+    bud(&bench, &["-t", "fails", "context"]).code(125).fails(&["Dockerfile:2", "/no/such"]);
     bench.write("context/Dockerfile", "FROM localhost/busybox\nRUN sh -c 'kill -9 $$'; exit $?\n");
-    bud(&bench, &["-t", "fails", "context"]).code(1).fails(&["Dockerfile:2", "137"]);
+    bud(&bench, &["-t", "fails", "context"]).code(137).fails(&["Dockerfile:2", "137"]);
     bench.rbuild(["inspect", "fails"]).fails(&["fails"]);
     bench.rbuild(["check"]).ok();
 }

@@ -191,7 +191,7 @@ fn commits_pushes_and_lists_are_signed_and_tried_again_on_their_way() {
         let line = |more: &[&str]| ours(&[command, more, ends].concat());
         busy(1);
         line(&[&by, "--retry=0"]).fails(&["503"]);
-        bench.rcopy(["digest", &place(made)]).code(1);
+        bench.rcopy(["digest", &place(made)]).code(2);
         busy(7);
         line(&[&by, "--retry=7", "--retry-delay=1ms"]).ok();
         checked(made);
@@ -200,5 +200,5 @@ fn commits_pushes_and_lists_are_signed_and_tried_again_on_their_way() {
     // Without a signature the policy refuses it.
     ours(&["push", "app", &place("bare")]).ok();
     bench.rcopy(["--policy", &policy, "copy", &place("bare"), "dir:none"]).fails(&["no signature"]);
-    ours(&["commit", &by, &name, "local"]).code(2).fails(&["--sign-by"]);
+    ours(&["commit", &by, &name, "local"]).code(125).fails(&["--sign-by"]);
 }

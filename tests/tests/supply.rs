@@ -293,7 +293,7 @@ fn attestations_are_attached_pushed_and_kept_apart_from_the_digest() {
         ("--provenance=mode=huge", "huge"),
         ("--attest=type=vuln", "vuln"),
     ] {
-        bench.rbuild(["bud", flag, "ctx"]).fails(&[word]).code(2);
+        bench.rbuild(["bud", flag, "ctx"]).fails(&[word]).code(125);
     }
 }
 
@@ -339,6 +339,6 @@ fn attestations_are_signed_and_only_those_of_the_key_are_believed() {
         bench.rbuild(["verify-build", image, "--tls-verify=false", "--context=ctx", key])
     };
     assert!(again(&remote, "--key=mine.pub").ok().text().starts_with("identical"));
-    again(&remote, "--key=other.pub").fails(&["trusted key"]).code(1);
-    again(&name, "--key=mine.pub").fails(&["no signed statement"]).code(1);
+    again(&remote, "--key=other.pub").fails(&["trusted key"]).code(125);
+    again(&name, "--key=mine.pub").fails(&["no signed statement"]).code(125);
 }

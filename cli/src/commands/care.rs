@@ -89,7 +89,11 @@ impl Check {
                 }
                 Ok(0)
             }
-            count => Err(Failure::new(Kind::Invalid, format!("{count} broken things found"))),
+            // A question that was answered with no.
+            count => {
+                let what = format!("{count} broken things found");
+                Err(Failure { code: Some(1), ..Failure::new(Kind::Invalid, what) })
+            }
         }
     }
 }

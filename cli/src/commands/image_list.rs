@@ -139,10 +139,11 @@ impl Images {
             for (repository, tag) in names {
                 let fits = self.name.as_deref().is_none_or(|wanted| {
                     let full = format!("{repository}:{tag}");
-                    repository == wanted
-                        || full == wanted
-                        || repository.strip_prefix("localhost/") == Some(wanted)
-                        || full.strip_prefix("localhost/") == Some(wanted)
+                    let short = |text: &str| {
+                        let known = ["localhost/", "docker.io/library/", "docker.io/"];
+                        known.iter().any(|start| text.strip_prefix(start) == Some(wanted))
+                    };
+                    [&repository, &full].into_iter().any(|text| text == wanted || short(text))
                 });
                 if fits {
                     rows.push(Row { repository, tag, image });

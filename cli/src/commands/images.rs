@@ -14,8 +14,11 @@ use crate::format;
 use crate::render;
 use crate::report::Failure;
 
-/// A name of the store as repository and tag.
+/// A name of the store as repository and tag; a name by digest has none.
 pub(crate) fn split(name: &str) -> (String, String) {
+    if let Some((repository, _)) = name.split_once('@') {
+        return (repository.to_owned(), "<none>".to_owned());
+    }
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository.to_owned(), tag.to_owned()),
         _ => (name.to_owned(), "<none>".to_owned()),
@@ -180,36 +183,8 @@ impl Inspect {
             }
         }
         let (_, image) = lookup::image(store, name, &Platform::host())?;
-        describe(store, &image)
+        super::document::of(store, &image, self.format.as_deref().is_some_and(|f| f != "json"))
     }
-}
-
-fn describe(store: &Store, image: &Image) -> Result<Value, Failure> {
-    let names: Vec<String> = store
-        .published()?
-        .into_iter()
-        .filter(|root| root.images.contains(&image.id()))
-        .flat_map(|root| root.names)
-        .collect();
-    let digest = image.descriptor().digest;
-    let mut repositories: Vec<String> =
-        names.iter().map(|name| format!("{}@{digest}", split(name).0)).collect();
-    repositories.dedup();
-    let config = image.config();
-    let value = |value: Result<Value, serde_json::Error>| {
-        value.map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))
-    };
-    Ok(json!({
-        "Id": image.id(), "Digest": digest, "RepoTags": names, "RepoDigests": repositories,
-        "Created": config.created, "Author": config.author, "Architecture": config.architecture,
-        "Variant": config.variant, "Os": config.os, "Size": size(image),
-        "Config": value(serde_json::to_value(&config.config))?,
-        "RootFS": {"Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids},
-        "History": value(serde_json::to_value(&config.history))?,
-        "MediaType": image.descriptor().media_type,
-        "Annotations": image.manifest().annotations,
-        "Layers": value(serde_json::to_value(&image.manifest().layers))?,
-    }))
 }
 
 /// Give an image another name

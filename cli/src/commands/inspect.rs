@@ -42,7 +42,7 @@ impl Inspect {
     /// # Errors
     /// The image is not there.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let location = place::location(&self.image, "")?;
+        let location = place::location(&self.image, "docker://")?;
         let access = Access::new(app, self.registry.reach_at(&location)?);
         let source = access.source(&location)?;
         let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
@@ -91,8 +91,7 @@ enum Shown {
 }
 
 fn raw(bytes: &[u8]) -> Result<u8, Failure> {
-    use std::io::Write;
-    std::io::stdout().write_all(bytes).map_err(|error| Failure::io("writing to stdout", &error))?;
+    crate::out::bytes(bytes);
     Ok(0)
 }
 

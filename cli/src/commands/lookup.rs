@@ -34,6 +34,11 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<Option<Found>, Failure> 
     for reference in readings(text) {
         match reference.digest {
             Some(digest) => {
+                // As it was pulled, or by what it is.
+                let name = reference.to_string();
+                if let Some(descriptor) = store.resolve(&name)? {
+                    return Ok(Some(Found { descriptor, name: Some(name) }));
+                }
                 if let Some(descriptor) = by_digest(store, digest)? {
                     return Ok(Some(Found { descriptor, name: None }));
                 }

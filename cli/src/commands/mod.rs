@@ -13,6 +13,7 @@ pub(crate) mod copy;
 pub(crate) mod debug;
 pub(crate) mod diff;
 pub(crate) mod docker;
+pub(crate) mod document;
 pub(crate) mod edit;
 pub(crate) mod explore;
 pub(crate) mod gpg;

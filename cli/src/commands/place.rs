@@ -176,19 +176,22 @@ impl<'a> Access<'a> {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn sink(&self, location: &Location, task: &Task) -> Result<Box<dyn Sink>, Failure> {
-        match (location, &self.unpack) {
-            (Location::Store(name), unpack) => {
+        match location {
+            Location::Store(name) => {
                 let name = super::bud::local_name(name)?.to_string();
-                let image = StoreImage::new(self.app.store()?, Some(&name));
-                Ok(match unpack {
-                    Some(platform) => {
-                        Box::new(image.unpacked(platform.clone(), task.child("unpack")))
-                    }
-                    None => Box::new(image),
-                })
+                self.in_store_as(Some(&name), task)
             }
             _ => self.with_places(location, |places| location.sink(places)),
         }
+    }
+
+    /// The store, for an image of this name or of none.
+    fn in_store_as(&self, name: Option<&str>, task: &Task) -> Result<Box<dyn Sink>, Failure> {
+        let image = StoreImage::new(self.app.store()?, name);
+        Ok(match &self.unpack {
+            Some(platform) => Box::new(image.unpacked(platform.clone(), task.child("unpack"))),
+            None => Box::new(image),
+        })
     }
 
     /// An image of the store as it leaves: layers that stand there unpacked are compressed.
@@ -308,8 +311,27 @@ pub(crate) fn copy_between(
     task: &Task,
 ) -> Result<Descriptor, Failure> {
     let from = source.sealed(from, task)?;
-    let (from, to) = (source.source(&from)?, sink.sink(to, task)?);
-    Ok(source.app.wait(transport::copy(&*from, &*to, gate, options, task))??)
+    // A name by digest is given once the image is here.
+    let pinned = match to {
+        Location::Store(name) => Some(Reference::parse_with(name, "localhost")?),
+        _ => None,
+    };
+    let pinned = pinned.and_then(|name| Some((name.digest?, name.to_string())));
+    let open = source.source(&from)?;
+    let into = match &pinned {
+        Some(_) => sink.in_store_as(None, task)?,
+        None => sink.sink(to, task)?,
+    };
+    let root = source.app.wait(transport::copy(&*open, &*into, gate, options, task))??;
+    if let Some((expected, name)) = pinned {
+        let verified =
+            matches!(&from, Location::Registry(reference) if reference.digest == Some(expected));
+        if !verified && root.digest != expected {
+            return Err(image::Error::DigestMismatch { expected, found: root.digest }.into());
+        }
+        sink.app.store()?.publish(&name, &root)?;
+    }
+    Ok(root)
 }
 
 /// Fetches an image into the store under its own name.

@@ -270,9 +270,7 @@ impl Manifest {
                     let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
                     Ok::<_, Failure>(transport::node(&*source, &root).await?)
                 })??;
-                std::io::stdout()
-                    .write_all(node.bytes())
-                    .map_err(|error| Failure::io("writing to stdout", &error))?;
+                crate::out::bytes(node.bytes());
             }
             ManifestCommand::Head { image, end } => {
                 let at = place::location(&image, "docker://")?;

@@ -152,7 +152,11 @@ impl Catalog {
     }
 }
 
-/// Delete an image, or only its tag
+/// Delete an image with all its tags, or only one tag
+///
+/// A name with a tag stands for the manifest: it goes, and every other tag of it in the repository
+/// goes with it. On a terminal this is asked first. --tag-only removes the one tag and keeps the
+/// manifest, where the registry can do that.
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
     /// Which image
@@ -160,6 +164,9 @@ pub(crate) struct Delete {
     /// Remove the tag only; the registry may not be able to
     #[arg(long)]
     tag_only: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
     #[command(flatten)]
     registry: OneEnd,
 }
@@ -171,7 +178,7 @@ impl Delete {
     /// # Errors
     /// The image is not there; the registry does not delete.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let location = place::location(&self.image, "")?;
+        let location = place::location(&self.image, "docker://")?;
         let access = Access::new(app, self.registry.reach_at(&location)?);
         match &location {
             Location::Registry(reference) => self.delete_on_registry(app, &access, reference)?,
@@ -185,7 +192,9 @@ impl Delete {
             }
             other => access.delete(other)?,
         }
-        eprintln!("deleted {location}");
+        if !matches!(location, Location::Registry(_)) {
+            eprintln!("deleted {location}");
+        }
         Ok(0)
     }
 
@@ -197,12 +206,42 @@ impl Delete {
     ) -> Result<(), Failure> {
         let repo = access.client()?.repo(&reference.repository);
         let target = Target::from(reference);
-        let target = match (&target, self.tag_only) {
-            (Target::Tag(_), false) => Target::Digest(app.wait(repo.resolve(&target))??.digest),
-            _ => target,
-        };
-        Ok(app.wait(repo.delete_manifest(&target))??)
+        match (&target, self.tag_only) {
+            (Target::Digest(_), true) => {
+                return Err(Failure::usage(format!(
+                    "--tag-only {reference}: that is a digest, and deleting it deletes the image"
+                ))
+                .hint("name the tag, or leave --tag-only out"));
+            }
+            (Target::Tag(tag), false) => {
+                let digest = app.wait(repo.resolve(&target))??.digest;
+                let what = format!("{digest} and every tag of it in {}", reference.repository);
+                if !self.yes && !agreed(&format!("delete {what} (--tag-only: only {tag})?"))? {
+                    return Err(Failure::new(Kind::Cancelled, "nothing was deleted"));
+                }
+                app.wait(repo.delete_manifest(&Target::Digest(digest)))??;
+                eprintln!("deleted {what}");
+            }
+            _ => {
+                app.wait(repo.delete_manifest(&target))??;
+                eprintln!("deleted {reference}");
+            }
+        }
+        Ok(())
     }
+}
+
+/// Whether somebody at a terminal says yes; without a terminal nobody is asked.
+fn agreed(question: &str) -> Result<bool, Failure> {
+    use std::io::IsTerminal;
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(true);
+    }
+    eprintln!("{question} [y/N]");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    read.map_err(|error| Failure::io("reading the answer", &error))?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Print the digest of an image

@@ -38,9 +38,47 @@ pub(crate) struct Pull {
     registry: RegistryFlags,
     #[command(flatten)]
     retry: RetryFlags,
+    /// When the registry is asked.
+    #[arg(skip)]
+    when: When,
+}
+
+/// When a registry is asked for an image that may be here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum When {
+    #[default]
+    Always,
+    Missing,
+    Never,
 }
 
 impl Pull {
+    /// Takes `--policy always|newer|missing|never`, as podman and buildah have it, for what it
+    /// means here; a file is a signature policy.
+    pub(crate) fn take_policy(&mut self, policy: &mut Option<PathBuf>) {
+        let word = policy.as_deref().and_then(Path::to_str);
+        self.when = match word {
+            Some("always" | "newer" | "ifnewer") => When::Always,
+            Some("missing" | "ifmissing") => When::Missing,
+            Some("never") => When::Never,
+            _ => return,
+        };
+        *policy = None;
+    }
+
+    /// The id of an image that need not be fetched.
+    fn there(&self, app: &App, text: &str, platform: &Platform) -> Result<Option<String>, Failure> {
+        if self.when == When::Always {
+            return Ok(None);
+        }
+        let found = match lookup::find(app.store()?, text)? {
+            None if self.when == When::Missing => return Ok(None),
+            Some(found) => found,
+            None => lookup::require(app.store()?, text)?,
+        };
+        Ok(Some(app.store()?.image(&found.descriptor, platform)?.id().hex()))
+    }
+
     /// Fetches and unpacks.
     ///
     /// # Errors
@@ -49,6 +87,10 @@ impl Pull {
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         for text in &self.images {
+            if let Some(id) = self.there(app, text, &platform)? {
+                outln!("{id}");
+                continue;
+            }
             let from = place::remote_locations(app, text)?;
             let select = match self.all_platforms {
                 true => Select::All,

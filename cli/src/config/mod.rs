@@ -18,6 +18,8 @@ use crate::report::Failure;
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     home: PathBuf,
+    /// Where choices of short names are kept, if not in the usual place.
+    pub chosen: Option<PathBuf>,
     /// Whether this is an ordinary user's process, made root of its own user namespace.
     pub rootless: bool,
 }
@@ -26,7 +28,7 @@ impl Places {
     /// Reads the environment.
     pub(crate) fn find(rootless: bool) -> Places {
         let home = path("HOME").unwrap_or_else(|| PathBuf::from("/root"));
-        Places { home, rootless }
+        Places { home, chosen: None, rootless }
     }
 
     /// The image store: `$RBUILD_ROOT`, or the machine's for root, or the user's.

@@ -77,6 +77,9 @@ impl Places {
 
     /// Where choices of short names are kept.
     pub(crate) fn chosen_names(&self) -> PathBuf {
+        if let Some(file) = &self.chosen {
+            return file.clone();
+        }
         let name = "containers/short-name-aliases.conf";
         match self.rootless {
             false => Path::new("/var/cache").join(name),

@@ -109,6 +109,16 @@ fn open_tar(path: &Path, form: Form) -> Result<TarIndex> {
     TarIndex::open(files::uncompressed(file, path)?, path)
 }
 
+/// Whether a new archive may take the place of what is at `path`: nothing, what is no file, an
+/// empty file, or another archive of images.
+fn replaceable(path: &Path) -> bool {
+    let content = path.metadata().is_ok_and(|there| there.is_file() && there.len() > 0);
+    let is_archive = |tar: TarIndex| {
+        ["manifest.json", "index.json", "oci-layout"].iter().any(|name| tar.find(name).is_some())
+    };
+    !content || open_tar(path, Form::Oci).is_ok_and(is_archive)
+}
+
 fn open(path: &Path, named: &Named, form: Form) -> Result<Opened> {
     choose(open_tar(path, form)?, path, named, form)
 }
@@ -214,11 +224,16 @@ struct ManifestItem {
 }
 
 impl Archive {
-    /// Starts an archive. What is at `path` stays until the new one is finished.
+    /// Starts an archive. What is at `path` stays until the new one is finished; a file that is no
+    /// archive of images is not replaced.
     ///
     /// # Errors
-    /// [`Error::File`] when nothing can be written there.
+    /// [`Error::File`] when nothing can be written there, [`Error::Malformed`] for another file.
     pub fn create(path: &Path, form: Form) -> Result<Arc<Archive>> {
+        if !replaceable(path) {
+            let reason = "the file there is no archive of images: it is not replaced".to_owned();
+            return Err(Error::Malformed { place: form.place(path), reason });
+        }
         Ok(Arc::new(Archive {
             tar: TarWriter::create(path)?,
             form,

@@ -393,7 +393,9 @@ fn failure(error: builder::Error) -> Failure {
         }
         _ => None,
     };
-    Failure { excerpt, ..Failure::from(error) }
+    // A command that failed ends the build with its code, as buildah has it.
+    let code = error.exit_code();
+    Failure { excerpt, code, ..Failure::from(error) }
 }
 
 /// A name for the store: without a registry it is `localhost/NAME`.

@@ -40,7 +40,7 @@ impl PlatformFlags {
                 "local" => Platform::host(),
                 text => text.parse::<Platform>().map_err(|error| {
                     let failure = Failure::from(error).context("reading --platform".to_owned());
-                    Failure { code: Some(2), ..failure }
+                    Failure { usage: true, ..failure }
                 })?,
             };
             if !platforms.contains(&platform) {

@@ -47,7 +47,7 @@ pub(super) struct PullFlags {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum PullPolicy {
-    #[value(alias = "false")]
+    #[value(alias = "false", alias = "ifmissing")]
     Missing,
     #[value(alias = "true")]
     Always,

@@ -222,8 +222,10 @@ impl Copy {
     /// # Errors
     /// A place fails; the policy refuses the image.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let (from, to) =
-            (place::location(&self.source, "")?, place::location(&self.destination, "")?);
+        let (from, to) = (
+            place::location(&self.source, "docker://")?,
+            place::location(&self.destination, "docker://")?,
+        );
         self.ends.check(&from, &to)?;
         let names = self.names(&to)?;
         let signer = self.sign.signer(app, &to)?;

@@ -32,6 +32,9 @@ pub(crate) struct BuildahFlags {
     /// Refused: give mounts with --volume
     #[arg(long, global = true, hide = true, value_name = "FILE")]
     default_mounts_file: Option<PathBuf>,
+    /// Where choices of short names are kept
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    short_name_alias_conf: Option<PathBuf>,
     /// Refused: ids are mapped by /etc/subuid
     #[arg(long, global = true, hide = true, value_name = "MAP")]
     userns_uid_map: Vec<String>,
@@ -41,6 +44,11 @@ pub(crate) struct BuildahFlags {
 }
 
 impl BuildahFlags {
+    /// Where choices of short names are kept, if not in the usual place.
+    pub(crate) fn short_names(&self) -> Option<PathBuf> {
+        self.short_name_alias_conf.clone()
+    }
+
     /// Refuses what cannot be had.
     ///
     /// # Errors

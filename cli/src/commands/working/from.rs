@@ -42,7 +42,7 @@ impl PullFlags {
             return Ok(Pull::Never);
         }
         match self.pull.as_deref() {
-            None | Some("missing" | "false") => Ok(Pull::Missing),
+            None | Some("missing" | "ifmissing" | "false") => Ok(Pull::Missing),
             Some("always") => Ok(Pull::Always),
             Some("never") => Ok(Pull::Never),
             Some("newer" | "ifnewer" | "true") => Ok(Pull::Newer),
@@ -99,7 +99,11 @@ impl From {
             docker: is_docker(self.format.as_deref())?.unwrap_or(false),
             spec,
         };
-        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        // What is here already is no work to tell of.
+        let missing = matches!(wish.pull, Pull::Missing | Pull::Never);
+        let found = crate::commands::lookup::find(app.store()?, &wish.image);
+        let here = missing && (wish.image == "scratch" || matches!(found, Ok(Some(_))));
+        let progress = if self.quiet || here { Progress::Quiet } else { Progress::Auto };
         let working = observed("from", progress, |task| {
             let env = env(app, &self.retry.reach(self.registry.reach()?))?;
             Ok(app.wait(working::create(&wish, &env, task))??)

@@ -30,7 +30,7 @@ pub(crate) use self::from::From;
 pub(crate) use self::list::{Containers, Rename};
 pub(crate) use self::mount::{Mount, Umount};
 pub(crate) use self::run::{RunFlags, Wish, run};
-pub(crate) use self::show::document;
+pub(crate) use self::show::{document, named};
 pub(crate) use self::unshare::Unshare;
 use crate::app::{App, Reach};
 use crate::report::Failure;

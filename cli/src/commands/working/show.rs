@@ -7,7 +7,7 @@ use task::Kind;
 use crate::report::Failure;
 
 /// The fields of a configuration by the names that Go templates use as well.
-fn named(config: &mut Value) {
+pub(crate) fn named(config: &mut Value) {
     let names = [
         ("created", "Created"),
         ("author", "Author"),
@@ -39,6 +39,8 @@ pub(crate) fn document(working: &Working, template: bool) -> Result<Value, Failu
     let mut docker = oci.clone();
     docker["comment"] = state.comment.clone().into();
     if template {
+        let complete = crate::commands::document::container_config(&state.config.config)?;
+        (oci["config"], docker["config"]) = (complete.clone(), complete);
         [&mut oci, &mut docker].into_iter().for_each(named);
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

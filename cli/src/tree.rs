@@ -1,0 +1,113 @@
+//! The command trees as they are parsed: what holds for every flag of every command, said once.
+
+use std::ffi::OsString;
+
+use clap::builder::ArgAction;
+use clap::error::ErrorKind;
+use clap::{Command, FromArgMatches};
+
+use crate::help::{self, Overview};
+
+/// Reads a command line.
+///
+/// # Errors
+/// Wrong use, or help that was asked for.
+pub(crate) fn parse<P: Overview + FromArgMatches>(
+    arguments: &[OsString],
+) -> Result<P, clap::Error> {
+    let mut tree = lenient(P::command());
+    match tree.try_get_matches_from_mut(arguments) {
+        Ok(mut matches) => {
+            P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut tree))
+        }
+        Err(error) if is_help(error.kind()) => {
+            // Help shows switches as people write them.
+            Err(help::shown::<P>().try_get_matches_from(arguments).err().unwrap_or(error))
+        }
+        Err(error) => Err(help::translated(error)),
+    }
+}
+
+fn is_help(kind: ErrorKind) -> bool {
+    let on_missing = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    kind == ErrorKind::DisplayHelp || kind == on_missing
+}
+
+/// Of an option given twice the last counts, and a switch takes `=true` and `=false`: as scripts
+/// for the programs written in Go have it.
+pub(crate) fn lenient(tree: Command) -> Command {
+    switches(tree.args_override_self(true))
+}
+
+fn switches(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_action() {
+        ArgAction::SetTrue => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .default_value("false")
+            .value_parser(truth),
+        _ => arg,
+    });
+    command.mut_subcommands(switches)
+}
+
+/// A truth value as Go reads it.
+fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+        other => Err(format!("{other:?} is neither true nor false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[arg(short, long)]
+        all: bool,
+        #[arg(short, long, conflicts_with = "name")]
+        quiet: bool,
+        #[arg(long)]
+        name: Option<String>,
+        #[arg(long)]
+        label: Vec<String>,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    }
+
+    impl Overview for Line {
+        const GROUPS: &[(&str, &[&str])] = &[];
+        const EXAMPLES: &[&str] = &[];
+    }
+
+    fn line(text: &str) -> Result<Line, clap::Error> {
+        let arguments: Vec<OsString> = text.split(' ').map(OsString::from).collect();
+        parse(&arguments)
+    }
+
+    #[test]
+    fn every_switch_takes_a_truth_value_and_the_last_option_counts() {
+        for (text, all, quiet) in [
+            ("x", false, false),
+            ("x -aq", true, true),
+            ("x --all=true --quiet=false", true, false),
+            ("x --all --all=0", false, false),
+            ("x -a=false -q=T", false, true),
+        ] {
+            let line = line(text).unwrap();
+            assert_eq!((line.all, line.quiet), (all, quiet), "{text}");
+        }
+        assert!(line("x --all=perhaps").is_err());
+        let twice = line("x --name one --name=two --label a --label b").unwrap();
+        assert_eq!((twice.name.as_deref(), twice.label.len()), (Some("two"), 2));
+        assert!(line("x --quiet --name one").is_err());
+        let rest = line("x --all program --all=false --name").unwrap();
+        assert!(rest.all && rest.rest == ["program", "--all=false", "--name"]);
+    }
+}

@@ -1,0 +1,203 @@
+//! How commands end and what they answer, where scripts for buildah, podman, docker and skopeo
+//! depend on it.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use e2e::{Bench, root};
+use registry_server::{Options, Registry};
+
+#[test]
+fn rbuild_ends_with_125_and_rcopy_with_1_or_2() {
+    let bench = Bench::new();
+    for line in [
+        &["inspect", "nothing"][..],
+        &["push", "nothing"],
+        &["from", "--pull-never", "nothing"],
+        &["bud", "no/such/context"],
+        &["--no-such-flag"],
+        &["no-such-verb"],
+        &["images", "--filter", "odd=1"],
+    ] {
+        bench.rbuild(line).code(125);
+    }
+    let registry = Registry::start(Options::default()).unwrap();
+    let gone = format!("docker://{}/no/such:1", registry.address());
+    bench.rcopy(["inspect", &gone]).code(2);
+    bench.rcopy(["copy", &gone, "dir:x"]).code(2);
+    bench.rcopy(["inspect", "docker://127.0.0.1:1/x"]).code(1);
+    bench.rcopy(["inspect", "--no-such-flag", &gone]).code(1);
+    bench.rcopy(["inspect", "odd:place:x"]).code(1);
+    bench.rcopy(["--help"]).ok();
+}
+
+#[test]
+fn switches_take_truth_values_and_the_last_of_an_option_counts() {
+    let bench = Bench::new();
+    let layer = e2e::image::Layer::new().file("a", 0o644, b"x").finish();
+    e2e::image::layout(&bench.path().join("image"), "app", &[layer], |_| {});
+    let id = bench.rbuild(["pull", "--quiet=true", "oci:image:app"]).ok();
+    assert_eq!(id.stderr, "", "{}", id.told());
+    let id = id.text().to_owned();
+    let listed = |line: &[&str]| bench.rbuild([&["images"][..], line].concat()).ok().stdout;
+    assert_eq!(listed(&["--quiet=false"]), listed(&[]));
+    assert_eq!(listed(&["-q", "--no-trunc=true"]).trim(), id);
+    assert_eq!(listed(&["--quiet", "--no-trunc", "--quiet=0"]), listed(&["--no-trunc"]));
+    assert_eq!(listed(&["--format={{.Tag}}", "--format", "{{.ID}}", "--no-trunc"]).trim(), id);
+    bench.rbuild(["images", "--quiet=maybe"]).code(125).fails(&["maybe"]);
+}
+
+#[test]
+fn templates_have_the_fields_of_the_peers_and_no_others() {
+    let bench = Bench::new();
+    let layer = e2e::image::Layer::new().file("a", 0o644, b"x").finish();
+    e2e::image::layout(&bench.path().join("image"), "app", &[layer], |config| {
+        config.config.env = vec!["A=1".to_owned()];
+        config.config.cmd = Some(vec!["run".to_owned()]);
+    });
+    bench.rbuild(["pull", "-q", "oci:image:app"]).ok();
+    let show = |template: &str| {
+        let shown = bench.rbuild(["inspect", "--format", template, "app"]).ok();
+        shown.text().to_owned()
+    };
+    let id = show("{{.Id}}");
+    for (template, expected) in [
+        ("{{.FromImage}}", "localhost/app:latest"),
+        ("{{.FromImageID}}", id.strip_prefix("sha256:").unwrap()),
+        ("{{.OCIv1.Config.Env}}", "[A=1]"),
+        ("{{.OCIv1.Architecture}}", "amd64"),
+        ("{{.Docker.Config.Cmd}}", "[run]"),
+        ("{{.Docker.Config.Labels}}", "map[]"),
+        ("{{.Config.Env}} {{.Config.Entrypoint}}", "[A=1] []"),
+        ("{{.Config.WorkingDir}}{{.Config.StopSignal}}{{.Config.User}}{{.Author}}", ""),
+        ("{{.RepoTags}} {{.Os}}", "[localhost/app:latest] linux"),
+        ("{{.RootFS.Type}} {{.GraphDriver.Name}}", "layers overlay"),
+    ] {
+        assert_eq!(show(template), expected, "{template}");
+    }
+    let info = |template: &str| {
+        let shown = bench.rbuild(["info", "--format", template]).ok();
+        shown.text().to_owned()
+    };
+    let store = bench.store().display().to_string();
+    for (template, expected) in [
+        ("{{.host.arch}} {{.host.os}}", "amd64 linux"),
+        ("{{.store.GraphRoot}}", &store),
+        ("{{.Store.GraphRoot}}", &store),
+        ("{{.DockerRootDir}}", &store),
+        ("{{.Host.Arch}} {{.OSType}}", "amd64 linux"),
+        ("{{.store.ImageStore.number}} {{.Store.ImageStore.Number}} {{.Images}}", "1 1 1"),
+        ("{{.host.OCIRuntime}}", "built-in"),
+    ] {
+        assert_eq!(info(template), expected, "{template}");
+    }
+    // What there is not is an error, never "<no value>" and 0.
+    for line in [
+        &["inspect", "--format", "{{.Nope}}", "app"][..],
+        &["inspect", "--format", "{{.Config.Nope}}", "app"],
+        &["info", "--format", "{{.Host.Nope}}"],
+        &["version", "--format", "{{.Nope}}"],
+        &["images", "--format", "{{.Nope}}"],
+        &["history", "--format", "{{.Nope}}", "app"],
+    ] {
+        let ran = bench.rbuild(line).code(125).fails(&["Nope"]);
+        assert!(!ran.stdout.contains("no value"), "{}", ran.told());
+    }
+    bench.rcopy(["inspect", "--format", "{{.Nope}}", "oci:image:app"]).code(1).fails(&["Nope"]);
+}
+
+#[test]
+fn an_authfile_that_is_named_must_be_there() {
+    let bench = Bench::new();
+    bench.rbuild(["images", "--authfile", "none.json"]).code(125).fails(&["none.json"]);
+    bench.rcopy(["inspect", "--authfile", "none.json", "oci:x"]).fails(&["none.json"]);
+    bench.rbuild(["logout", "--all", "--authfile", "none.json"]).ok();
+}
+
+#[test]
+fn a_pull_by_digest_is_named_by_it() {
+    let bench = Bench::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    let layer = e2e::image::Layer::new().file("a", 0o644, b"x").finish();
+    e2e::image::layout(&bench.path().join("image"), "app", &[layer], |_| {});
+    let tagged = format!("docker://{}/team/app:1", registry.address());
+    bench.rcopy(["copy", "oci:image:app", &tagged]).ok();
+    let digest = bench.rcopy(["digest", &tagged]).ok().text().to_owned();
+    let name = format!("{}/team/app@{digest}", registry.address());
+    let id = bench.rbuild(["pull", "-q", &name]).ok().text().to_owned();
+    let listed = bench.rbuild(["images", "--format", "{{.Repository}} {{.Tag}}"]).ok();
+    assert_eq!(listed.text(), format!("{}/team/app <none>", registry.address()));
+    let show = ["inspect", "--format", "{{.Id}} {{.RepoTags}} {{.RepoDigests}}", &name];
+    let expected = format!("sha256:{id} [] [{name}]");
+    assert_eq!(bench.rbuild(show).ok().text(), expected);
+    // A name by digest is of that digest.
+    let other = format!("store:other@sha256:{}", "0".repeat(64));
+    bench.rcopy(["copy", "oci:image:app", &other]).code(1).fails(&["named by a digest"]);
+    bench.rbuild(["rmi", &name]).ok();
+    assert_eq!(bench.rbuild(["images", "-q"]).ok().stdout, "");
+}
+
+#[test]
+fn short_names_are_those_of_the_store_first() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let layer = e2e::image::Layer::new().file("a", 0o644, b"x").finish();
+    e2e::image::layout(&bench.path().join("image"), "app", &[layer], |_| {});
+    bench.rcopy(["copy", "oci:image:app", "store:docker.io/library/busybox:latest"]).ok();
+    let listed = ["images", "--format", "{{.Repository}}", "busybox"];
+    assert_eq!(bench.rbuild(listed).ok().text(), "docker.io/library/busybox");
+    bench.rbuild(["inspect", "busybox"]).ok();
+    bench.rbuild(["tag", "busybox", "mine"]).ok();
+    let made = bench.rbuild(["from", "--name", "w", "busybox"]).ok();
+    assert_eq!((made.text(), made.stderr.as_str()), ("w", ""), "what is here needs no telling");
+    let labels = ["inspect", "--format", "{{.FromImage}} {{.Docker.Config.Labels}}", "w"];
+    assert_eq!(bench.rbuild(labels).ok().text(), "docker.io/library/busybox:latest map[]");
+    // Whatever registries.conf says, a build finds what a build named.
+    bench.write("home/.config/containers/registries.conf", "short-name-mode = \"enforcing\"\n");
+    bench.write("one/Dockerfile", "FROM busybox\nLABEL a=1\n");
+    bench.write("two/Dockerfile", "FROM app\nLABEL b=1\n");
+    bench.rbuild(["build-using-dockerfile", "-q", "-t", "app", "one"]).ok();
+    bench.rbuild(["bud", "-q", "-t", "more", "two"]).ok();
+    let labels = ["inspect", "--format", "{{json .Config.Labels}}", "more"];
+    assert_eq!(bench.rbuild(labels).ok().text(), r#"{"a":"1","b":"1"}"#);
+    bench.rbuild(["rmi", "more"]).ok();
+}
+
+#[test]
+fn flags_of_wrappers_and_pull_policies_mean_what_they_mean_elsewhere() {
+    let bench = Bench::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    let layer = e2e::image::Layer::new().file("a", 0o644, b"x").finish();
+    e2e::image::layout(&bench.path().join("image"), "app", &[layer], |_| {});
+    let name = format!("{}/app:1", registry.address());
+    // A registry without TLS that is not on loopback by name is reached where this is allowed.
+    bench.rcopy(["--tls-verify=false", "copy", "oci:image:app", &format!("docker://{name}")]).ok();
+    let pull = |policy: &str| bench.rbuild(["pull", "-q", "--policy", policy, &name]);
+    pull("never").code(125).fails(&["there is no image"]);
+    let id = pull("missing").ok().text().to_owned();
+    registry.forget();
+    assert_eq!(pull("ifmissing").ok().text(), id);
+    assert_eq!(pull("never").ok().text(), id);
+    assert!(registry.requests().is_empty(), "{:?}", registry.requests());
+    assert_eq!(pull("always").ok().text(), id);
+    assert!(!registry.requests().is_empty());
+    bench.rbuild(["pull", "-q", "--policy", "none.json", &name]).fails(&["none.json"]);
+    let aliases = format!("[aliases]\n\"short\" = \"{}/app\"\n", registry.address());
+    let aliases = bench.write("aliases.conf", aliases);
+    let aliases = format!("--short-name-alias-conf={}", aliases.display());
+    let short = bench.rbuild([&aliases, "pull", "-q", "short:1"]).ok();
+    assert_eq!(short.text(), id);
+    bench.rbuild(["--storage-driver=overlay", "--runroot=/x", "images", "-q"]).ok();
+}
+
+#[test]
+fn flags_of_other_programs_are_translated() {
+    let bench = Bench::new();
+    bench.rbuild(["bud", "--cache-repo=x", "."]).code(125).fails(&["--cache-repo", "--cache-to"]);
+    bench.rcopy(["copy", "--insecure", "a", "b"]).code(1).fails(&["--tls-verify=false"]);
+    bench.rbuild(["man", "pages"]).ok();
+    for page in ["rbuild.1", "rbuild-bud.1", "rbuild-registry-serve.1"] {
+        let text = std::fs::read_to_string(bench.path().join("pages").join(page)).unwrap();
+        assert!(text.contains(".SH SYNOPSIS"), "{page}");
+    }
+}

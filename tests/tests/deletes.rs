@@ -1,0 +1,66 @@
+//! What is deleted, and what is not.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use e2e::scene::Scene;
+use registry_server::{Effect, Fault, Options, Registry};
+
+#[test]
+fn a_tag_goes_with_its_manifest_unless_only_the_tag_is_meant() {
+    let scene = Scene::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    let name = |rest: &str| format!("docker://{}/app{rest}", registry.address());
+    let push = |tag: &str| drop(scene.copy("oci:image:app", &name(tag)).ok());
+    [":1", ":2", ":3"].into_iter().for_each(push);
+    let digest = scene.digest(&name(":1"));
+
+    // One tag; the image stays.
+    scene.rcopy(&["delete", "--tag-only", &name(":3")]).ok();
+    assert_eq!(registry.tag("app", "3"), None);
+    assert_eq!(scene.digest(&name(":2")), digest);
+    // A digest is no tag: nothing is deleted.
+    let refused = scene.rcopy(&["delete", "--tag-only", &name(&format!("@{digest}"))]);
+    refused.code(1).fails(&["--tag-only", "digest"]);
+    assert_eq!(scene.digest(&name(":1")), digest);
+    // The manifest: every tag of it, and that is said.
+    let deleted = scene.rcopy(&["delete", &name(":1")]).ok();
+    assert!(deleted.stderr.contains(&digest), "{}", deleted.told());
+    assert!(deleted.stderr.contains("every tag of it"), "{}", deleted.told());
+    assert_eq!((registry.tag("app", "1"), registry.tag("app", "2")), (None, None));
+}
+
+#[test]
+fn a_redirect_that_leads_nowhere_deletes_nothing() {
+    let scene = Scene::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    let name = format!("docker://{}/app:1", registry.address());
+    scene.copy("oci:image:app", &name).ok();
+    for status in [300, 302, 304] {
+        registry.heal();
+        registry.fault(Fault::always("DELETE", "*", Effect::status(status)));
+        let failed = scene.rcopy(&["delete", &name]);
+        failed.code(1).fails(&[&status.to_string()]);
+    }
+    assert!(registry.tag("app", "1").is_some());
+}
+
+#[test]
+fn an_archive_replaces_an_archive_and_no_other_file() {
+    let scene = Scene::new();
+    for form in ["docker-archive", "oci-archive"] {
+        let to = |file: &str| format!("{form}:{file}:app:1");
+        scene.bench.write("letter.txt", "dear all");
+        scene.copy("oci:image:app", &to("letter.txt")).code(1).fails(&["letter.txt", "replaced"]);
+        let letter = std::fs::read_to_string(scene.bench.path().join("letter.txt")).unwrap();
+        assert_eq!(letter, "dear all");
+        let mut other = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1);
+        other.append_data(&mut header, "notes", &b"x"[..]).unwrap();
+        scene.bench.write("backup.tar", other.into_inner().unwrap());
+        scene.copy("oci:image:app", &to("backup.tar")).code(1).fails(&["backup.tar", "replaced"]);
+        scene.bench.write("empty.tar", "");
+        for file in ["empty.tar", "empty.tar", "new.tar"] {
+            scene.copy("oci:image:app", &to(file)).ok();
+        }
+    }
+}
