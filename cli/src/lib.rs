@@ -15,6 +15,7 @@ mod format;
 mod help;
 mod rbuild;
 mod rcopy;
+mod refused;
 mod render;
 mod report;
 mod settings;

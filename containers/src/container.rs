@@ -186,6 +186,7 @@ impl Container {
         let Some(state) = &self.state else { return Phase::Created };
         match state.status {
             Status::Created => Phase::Created,
+            Status::Running if crate::pause::is_frozen(self.directory()) => Phase::Paused,
             Status::Running => Phase::Running,
             Status::Exited if crate::ended::restarting(self.directory()) => Phase::Restarting,
             Status::Exited => Phase::Exited,

@@ -73,6 +73,11 @@ pub(crate) fn forget_stop(directory: &Path) {
     let _ = std::fs::remove_file(directory.join(STOPPED));
 }
 
+/// Whether the user wants it to stay stopped.
+pub(crate) fn is_stopped(directory: &Path) -> bool {
+    directory.join(STOPPED).exists()
+}
+
 /// Whether somebody waits to start it again.
 pub(crate) fn restarting(directory: &Path) -> bool {
     let Ok(file) = File::open(directory.join(RESTART)) else { return false };
@@ -108,6 +113,7 @@ fn settle(directory: &Path) -> Result<()> {
     };
     let code = container.exit().map_or(0, runtime::ExitStatus::code);
     container.note("die", &[("exitCode", code.to_string())]);
+    crate::pause::forget(directory);
     if lifecycle.remove {
         return container.remove(false);
     }

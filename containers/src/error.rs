@@ -50,6 +50,20 @@ pub enum Error {
         /// What it is instead.
         phase: &'static str,
     },
+    /// It is not paused.
+    #[error("container {name} is not paused")]
+    NotPaused {
+        /// The container.
+        name: String,
+    },
+    /// This machine cannot do it.
+    #[error("{what}: {reason}")]
+    Unsupported {
+        /// What was being done.
+        what: &'static str,
+        /// What is missing.
+        reason: String,
+    },
     /// What was asked for makes no sense.
     #[error("making container {name}: {reason}")]
     Invalid {
@@ -116,6 +130,8 @@ impl Fault for Error {
             Error::VolumeInUse { .. }
             | Error::Running { .. }
             | Error::NotRunning { .. }
+            | Error::NotPaused { .. }
+            | Error::Unsupported { .. }
             | Error::VolumeExists { .. } => Kind::Refused,
             Error::Invalid { .. } | Error::Document { .. } => Kind::Invalid,
             Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {

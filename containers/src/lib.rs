@@ -36,6 +36,7 @@ mod error;
 mod event;
 mod files;
 mod life;
+mod pause;
 mod process;
 mod record;
 mod start;

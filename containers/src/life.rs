@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use runtime::{AttachOptions, Attached, Exec, ExitStatus, LogLine, LogOptions, Signal};
+use runtime::{AttachOptions, Attached, Exec, ExitStatus, LogLine, LogOptions, Restart, Signal};
 use rustix::mount::UnmountFlags;
 use task::Task;
 
@@ -44,6 +44,8 @@ impl Container {
         if !self.again().is_ok_and(|now| now.is_running()) {
             return Ok(());
         }
+        // Who is frozen hears no signal.
+        self.thaw()?;
         let signal = self.record().stop_signal();
         match runtime::stop(self.directory(), signal, patience.unwrap_or(usual)) {
             Err(error) if !over(&error) => return Err(error.into()),
@@ -68,8 +70,22 @@ impl Container {
             Err(error) if over(&error) => return Err(self.not_running()),
             sent => sent?,
         }
+        if signal == Signal::KILL {
+            self.thaw()?;
+        }
         self.note("kill", &[("signal", signal.0.to_string())]);
         Ok(())
+    }
+
+    /// Whether it should run when the machine has started: by its policy, and because nobody stopped
+    /// it where that counts.
+    pub fn wants_start(&self) -> bool {
+        let stopped = || ended::is_stopped(self.directory());
+        match self.record().spec.lifecycle.restart {
+            Restart::No | Restart::OnFailure(_) => false,
+            Restart::Always => true,
+            Restart::UnlessStopped => !stopped(),
+        }
     }
 
     /// Waits for its end; at once for one that has ended.

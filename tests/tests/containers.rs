@@ -365,3 +365,82 @@ fn a_record_of_an_earlier_version_is_still_a_container() {
     assert_eq!(listed.text(), "old busybox echo from before");
     assert_eq!(bench.rbuild(["start", "-a", "old"]).ok().stdout, "from before\n");
 }
+
+#[test]
+fn a_paused_container_stands_still_and_can_be_stopped() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let script = "i=0; while true; do i=$((i+1)); echo $i; sleep 0.01; done";
+    bench.rbuild(["run", "-d", "--name=one", "busybox", "sh", "-c", script]).ok();
+    let last = || bench.rbuild(["logs", "--tail=1", "one"]).ok().stdout;
+    until("it prints", || !last().is_empty());
+    let paused = bench.rbuild(["pause", "one"]);
+    if paused.stderr.contains("no freezer") {
+        return requires::cannot("the machine has no freezer among its cgroups");
+    }
+    paused.ok();
+    assert_eq!(state(&bench, "one"), "paused");
+    // Nothing is on its way any more once two looks see the same.
+    let mut seen = last();
+    until("it stands still", || {
+        std::thread::sleep(Duration::from_millis(100));
+        let before = std::mem::replace(&mut seen, last());
+        before == seen
+    });
+    bench.rbuild(["pause", "one"]).fails(&["not running: paused"]);
+    bench.rbuild(["unpause", "one"]).ok();
+    until("it goes on", || last() != seen);
+    bench.rbuild(["unpause", "one"]).fails(&["container one is not paused"]);
+    bench.rbuild(["pause", "one"]).ok();
+    bench.rbuild(["stop", "-t", "0", "one"]).ok();
+    assert_eq!(state(&bench, "one"), "exited");
+    bench.rbuild(["rm", "one"]).ok();
+}
+
+#[test]
+fn after_a_start_of_the_machine_what_should_run_is_started() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    for (name, policy) in [
+        ("always", "always"),
+        ("stopped", "unless-stopped"),
+        ("on", "unless-stopped"),
+        ("no", "no"),
+    ] {
+        let flag = format!("--restart={policy}");
+        bench.rbuild(["create", "--name", name, &flag, "busybox", "sleep", "1000"]).ok();
+    }
+    for name in ["always", "stopped"] {
+        bench.rbuild(["start", name]).ok();
+        bench.rbuild(["stop", "-t", "0", name]).ok();
+    }
+    bench.rbuild(["start", "--all", "--restart-policy"]).ok();
+    let running = bench.rbuild(["ps", "--format={{.Names}}"]).ok().stdout;
+    let mut running: Vec<&str> = running.lines().collect();
+    running.sort_unstable();
+    assert_eq!(running, ["always", "on"]);
+    let unit = bench.rbuild(["system", "install-unit"]).ok().stdout;
+    assert!(unit.contains("start --all --restart-policy") && unit.contains("KillMode=process"));
+    bench.rbuild(["rm", "-fa"]).ok();
+}
+
+#[test]
+fn flags_of_docker_that_there_are_not_are_refused_with_a_reason() {
+    let bench = Bench::new();
+    for (flag, word) in [
+        ("--gpus=all", "--device"),
+        ("--health-cmd=true", "health checks"),
+        ("--log-driver=syslog", "rbuild logs"),
+        ("--volumes-from=x", "-v NAME:PATH"),
+        ("--cpu-count=1", "Windows"),
+    ] {
+        let (name, _) = flag.split_once('=').unwrap();
+        bench.rbuild(["run", flag, "busybox"]).code(125).fails(&[name, "not supported", word]);
+        bench.rbuild(["create", flag, "busybox"]).code(125).fails(&[name, word]);
+    }
+    bench.rbuild(["images", "--gpus=all"]).code(2).fails(&["--gpus"]);
+}

@@ -21,6 +21,7 @@ pub(crate) enum Container {
     Logs(container::Logs),
     #[command(aliases = ["list", "ps"])]
     Ls(container::Ps),
+    Pause(container::Pause),
     Prune(container::ContainerPrune),
     Rename(working::Rename),
     Restart(container::Restart),
@@ -31,6 +32,7 @@ pub(crate) enum Container {
     Stats(container::Stats),
     Stop(container::Stop),
     Top(container::Top),
+    Unpause(container::Unpause),
     Wait(container::Wait),
 }
 
@@ -52,6 +54,7 @@ impl Container {
             Container::Kill(command) => command.run(app),
             Container::Logs(command) => command.run(app),
             Container::Ls(command) => command.run(app),
+            Container::Pause(command) => command.run(app),
             Container::Prune(command) => command.run(app),
             Container::Rename(command) => command.run(app),
             Container::Restart(command) => command.run(app),
@@ -61,6 +64,7 @@ impl Container {
             Container::Stats(command) => command.run(app),
             Container::Stop(command) => command.run(app),
             Container::Top(command) => command.run(app),
+            Container::Unpause(command) => command.run(app),
             Container::Wait(command) => command.run(app),
         }
     }
@@ -112,6 +116,8 @@ pub(crate) enum System {
     Df(care::Df),
     Events(container::Events),
     Info(about::Info),
+    /// Print a unit for systemd that starts what should run when the machine has started
+    InstallUnit,
     Prune(prune::Prune),
 }
 
@@ -125,7 +131,33 @@ impl System {
             System::Df(command) => command.run(app),
             System::Events(command) => command.run(app),
             System::Info(command) => command.run(app),
+            System::InstallUnit => unit(app),
             System::Prune(command) => command.run(app),
         }
     }
+}
+
+/// One unit for all containers: their monitors are nobody's children, and stopping the unit leaves
+/// them alone.
+fn unit(app: &App) -> Result<u8, Failure> {
+    let program =
+        std::env::current_exe().map_err(|error| Failure::io("finding this program", &error))?;
+    outln!(
+        "[Unit]\n\
+         Description=Start containers of rbuild by their restart policy\n\
+         After=network-online.target\n\
+         Wants=network-online.target\n\
+         \n\
+         [Service]\n\
+         Type=oneshot\n\
+         RemainAfterExit=yes\n\
+         KillMode=process\n\
+         ExecStart={} --root {} start --all --restart-policy\n\
+         \n\
+         [Install]\n\
+         WantedBy=default.target",
+        program.display(),
+        app.store_root()?.display()
+    );
+    Ok(0)
 }

@@ -89,8 +89,14 @@ pub(crate) struct Start {
     /// Keys that leave it running
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     detach_keys: String,
+    /// All that do not run
+    #[arg(long, conflicts_with_all = ["containers", "attach", "interactive"])]
+    all: bool,
+    /// Of all, those whose restart policy wants them to run when the machine has started
+    #[arg(long, requires = "all")]
+    restart_policy: bool,
     /// Which containers
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
 
@@ -100,6 +106,18 @@ impl Start {
     /// # Errors
     /// There is no such container; its program cannot be started.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        if self.all {
+            let all = containers(app)?.list()?;
+            let some = all.iter().filter(|container| {
+                container.kind() == containers::Kind::Program
+                    && !container.is_running()
+                    && (container.wants_start() || !self.restart_policy)
+            });
+            let names: Vec<String> = some.map(|container| container.name().to_owned()).collect();
+            return each_listed(app, &names, |container| {
+                container.start(&StartOptions::default()).map(drop).map_err(start_failure)
+            });
+        }
         if !self.attach && !self.interactive {
             return each(app, &self.containers, |container| {
                 let started = container.start(&StartOptions { attached: false, size: size() });
@@ -192,6 +210,56 @@ impl Stop {
             each_listed(app, &self.containers, stop)
         } else {
             each(app, &self.containers, stop)
+        }
+    }
+}
+
+/// Freeze the processes of containers
+#[derive(Debug, Args)]
+pub(crate) struct Pause {
+    /// All running containers
+    #[arg(short, long, conflicts_with = "containers")]
+    all: bool,
+    /// Which containers
+    #[arg(required_unless_present = "all")]
+    containers: Vec<String>,
+}
+
+impl Pause {
+    /// Freezes.
+    ///
+    /// # Errors
+    /// A container is not running; there is no freezer for this user.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let pause = |container: &Container| Ok(container.pause()?);
+        match self.all {
+            true => each_listed(app, &names_of(app, &[Phase::Running])?, pause),
+            false => each(app, &self.containers, pause),
+        }
+    }
+}
+
+/// Let the processes of containers go on
+#[derive(Debug, Args)]
+pub(crate) struct Unpause {
+    /// All paused containers
+    #[arg(short, long, conflicts_with = "containers")]
+    all: bool,
+    /// Which containers
+    #[arg(required_unless_present = "all")]
+    containers: Vec<String>,
+}
+
+impl Unpause {
+    /// Thaws.
+    ///
+    /// # Errors
+    /// A container is not paused.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let unpause = |container: &Container| Ok(container.unpause()?);
+        match self.all {
+            true => each_listed(app, &names_of(app, &[Phase::Paused])?, unpause),
+            false => each(app, &self.containers, unpause),
         }
     }
 }

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use task::Kind;
 
 pub(crate) use self::files::{Cp, Diff, Export};
-pub(crate) use self::life::{ContainerPrune, Kill, Restart, Rm, Start, Stop, Wait, size};
+pub(crate) use self::life::{
+    ContainerPrune, Kill, Pause, Restart, Rm, Start, Stop, Unpause, Wait, size,
+};
 pub(crate) use self::look::{Events, Stats, Top};
 pub(crate) use self::ps::Ps;
 pub(crate) use self::streams::{Attach, Exec, Logs, attachment, need_terminal};

@@ -1,0 +1,90 @@
+//! Flags of `docker run` and `podman run` that there are not, each with the reason and what comes
+//! nearest.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::report::Failure;
+
+/// Flags and what to say of them.
+const REFUSED: &[(&[&str], &str)] = &[
+    (&["--gpus"], "descriptions of devices are not read; give each by --device"),
+    (&["--link"], "containers of one network find each other by name"),
+    (
+        &["--log-driver", "--log-opt"],
+        "what a container prints is kept as lines of JSON; `rbuild logs` reads it",
+    ),
+    (&["--volumes-from"], "name the volumes again: -v NAME:PATH"),
+    (&["--volume-driver"], "volumes are directories of the store"),
+    (&["--storage-opt"], "a container has no quota; limit the file system of the store"),
+    (
+        &[
+            "--health-cmd",
+            "--health-interval",
+            "--health-retries",
+            "--health-start-period",
+            "--health-start-interval",
+            "--health-timeout",
+            "--health-on-failure",
+            "--healthcheck-command",
+        ],
+        "health checks are not run; `rbuild exec` in a timer does the same",
+    ),
+    (&["--sdnotify"], "readiness is not told to systemd; start the container in a unit"),
+    (&["--systemd"], "mount what an init needs: --tmpfs /run --tmpfs /tmp"),
+    (&["--pod", "--pod-id-file"], "there are no pods; share namespaces by --network"),
+    (&["--secret"], "secrets are for `rbuild bud`; mount a file read-only"),
+    (&["--rootfs"], "make an image of it: `rbuild bud` with COPY"),
+    (
+        &["--uidmap", "--gidmap", "--subuidname", "--subgidname"],
+        "ids are those of this program; run it as an ordinary user to have them mapped",
+    ),
+    (&["--device-cgroup-rule"], "give each device by --device"),
+    (
+        &[
+            "--blkio-weight",
+            "--blkio-weight-device",
+            "--device-read-bps",
+            "--device-write-bps",
+            "--device-read-iops",
+            "--device-write-iops",
+        ],
+        "rates of block devices are not limited",
+    ),
+    (
+        &["--kernel-memory", "--memory-swappiness", "--oom-kill-disable"],
+        "the kernel has taken this limit away; --memory and --memory-swap are there",
+    ),
+    (
+        &["--cpu-rt-period", "--cpu-rt-runtime"],
+        "real-time groups are not set up; --cpus and --cpu-shares are there",
+    ),
+    (&["--cgroup-conf", "--cgroups"], "limits are set by their own flags, such as --memory"),
+    (&["--label-file"], "give each label by --label"),
+    (&["--attach", "-a"], "output is shown unless --detach is given, input by --interactive"),
+    (&["--sig-proxy"], "signals are passed on; --detach keeps them away"),
+    (&["--domainname"], "put the domain into --hostname"),
+    (&["--disable-content-trust"], "policy.json decides which images are trusted"),
+    (&["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops"], "it is for Windows"),
+];
+
+/// What to say of a flag of `run` or `create` that is not known, if there is something.
+pub(crate) fn explain(error: &clap::Error) -> Option<Failure> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = flag.split('=').next().unwrap_or(flag);
+    let (_, why) = REFUSED.iter().find(|(flags, _)| flags.contains(&flag))?;
+    Some(Failure::usage(format!("{flag} is not supported")).hint(*why))
+}
+
+/// Whether a command line runs or makes a container.
+pub(crate) fn concerns(arguments: &[std::ffi::OsString]) -> bool {
+    let words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    let mut words = words.filter(|word| !word.starts_with('-'));
+    match words.next() {
+        Some("run" | "create") => true,
+        Some("container") => matches!(words.next(), Some("run" | "create")),
+        _ => false,
+    }
+}
