@@ -1,10 +1,6 @@
 //! Flags of `docker run` and `podman run` that there are not, each with the reason and what comes
 //! nearest.
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-
-use crate::report::Failure;
-
 /// Flags and what to say of them.
 const REFUSED: &[(&[&str], &str)] = &[
     (&["--gpus"], "descriptions of devices are not read; give each by --device"),
@@ -67,24 +63,24 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops"], "it is for Windows"),
 ];
 
-/// What to say of a flag of `run` or `create` that is not known, if there is something.
-pub(crate) fn explain(error: &clap::Error) -> Option<Failure> {
-    if error.kind() != ErrorKind::UnknownArgument {
-        return None;
-    }
-    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+/// Why there is no such flag, and what comes nearest; nothing for a flag nobody has.
+pub(crate) fn reason(flag: &str) -> Option<&'static str> {
     let flag = flag.split('=').next().unwrap_or(flag);
-    let (_, why) = REFUSED.iter().find(|(flags, _)| flags.contains(&flag))?;
-    Some(Failure::usage(format!("{flag} is not supported")).hint(*why))
+    let found = REFUSED.iter().find(|(flags, _)| flags.contains(&flag));
+    found.map(|(_, why)| *why)
 }
 
-/// Whether a command line runs or makes a container.
-pub(crate) fn concerns(arguments: &[std::ffi::OsString]) -> bool {
-    let words = arguments.iter().skip(1).filter_map(|word| word.to_str());
-    let mut words = words.filter(|word| !word.starts_with('-'));
-    match words.next() {
-        Some("run" | "create") => true,
-        Some("container") => matches!(words.next(), Some("run" | "create")),
-        _ => false,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_flag_is_refused_twice() {
+        let all: Vec<&str> = REFUSED.iter().flat_map(|(flags, _)| flags.iter().copied()).collect();
+        let mut once = all.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), all.len());
+        assert!(reason("--gpus=all").is_some() && reason("--rm").is_none());
     }
 }

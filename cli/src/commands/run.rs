@@ -20,6 +20,7 @@ use super::registry_flags::RegistryFlags;
 use super::working;
 use crate::app::{App, observed};
 use crate::flags;
+use crate::refused;
 use crate::render::Progress;
 use crate::report::Failure;
 
@@ -150,6 +151,9 @@ fn check_image(words: &[String]) -> Result<(&str, &[String]), Failure> {
         None => ("", &[][..]),
     };
     if image.starts_with('-') {
+        if let Some(why) = refused::reason(image) {
+            return Err(Failure::usage(format!("{image} is not supported")).hint(why));
+        }
         return Err(Failure::usage(format!("there is no flag {image}"))
             .hint("`rbuild run --help` lists the flags; they stand before the image"));
     }
