@@ -149,8 +149,9 @@ impl Overview for Rbuild {
         (
             "Containers",
             &[
-                "run", "create", "start", "stop", "restart", "kill", "wait", "rm", "ps", "logs",
-                "exec", "attach", "cp", "diff", "export", "top", "stats", "events", "volume",
+                "run", "create", "start", "stop", "restart", "pause", "unpause", "kill", "wait",
+                "rm", "ps", "logs", "exec", "attach", "cp", "diff", "export", "top", "stats",
+                "events", "volume",
             ],
         ),
         ("Images", &["images", "history", "inspect", "tag", "untag", "rmi", "manifest", "sbom"]),
