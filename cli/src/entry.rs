@@ -12,7 +12,7 @@ use crate::report::Failure;
 pub(crate) enum Program {
     /// As buildah and podman have it: 125 for every failure that is not a command's own code.
     Rbuild,
-    /// As skopeo has it: 2 for what is not there, 1 for all else.
+    /// As skopeo has it: 2 for an image, tag or blob that is not there, 1 for all else.
     Rcopy,
 }
 
@@ -23,7 +23,7 @@ impl Program {
             (Some(code), ..) => code,
             (None, Kind::Cancelled, _) => 130,
             (None, _, Program::Rbuild) => 125,
-            (None, Kind::NotFound, Program::Rcopy) => 2,
+            (None, Kind::NotFound, Program::Rcopy) if !failure.lacks_file() => 2,
             (None, _, Program::Rcopy) => 1,
         }
     }
@@ -110,6 +110,8 @@ mod tests {
         assert_eq!(of(&Failure::new(Kind::NotFound, "x")), (125, 2));
         assert_eq!(of(&Failure::new(Kind::Denied, "x")), (125, 1));
         assert_eq!(of(&Failure::usage("x")), (125, 1));
+        let missing = std::io::Error::from_raw_os_error(2);
+        assert_eq!(of(&Failure::io("reading x", &missing)), (125, 1));
         assert_eq!(of(&Failure::new(Kind::Cancelled, "x")), (130, 130));
         assert_eq!(of(&Failure { code: Some(7), ..Failure::new(Kind::System, "x") }), (7, 7));
     }

@@ -84,6 +84,12 @@ impl Failure {
         self.hint(hint)
     }
 
+    /// Whether a file of this machine is missing, and no image.
+    pub(crate) fn lacks_file(&self) -> bool {
+        let last = self.messages.last();
+        last.is_some_and(|message| message.ends_with("No such file or directory (os error 2)"))
+    }
+
     /// 2 for wrong use and 1 for all else, for tests that tell them apart.
     #[cfg(test)]
     pub(crate) fn exit_code(&self) -> u8 {

@@ -197,7 +197,9 @@ fn judge(name: &str, end: &End, ran: &Ran) -> Vec<String> {
     let mut wrong = Vec::new();
     match end {
         Right if ran.code != 0 => wrong.push(format!("{name}: not right: {}", ran.told())),
-        Wrong(_) if ran.code != 1 => wrong.push(format!("{name}: code not 1: {}", ran.told())),
+        Wrong(_) if !matches!(ran.code, 1 | 2) => {
+            wrong.push(format!("{name}: code neither 1 nor 2: {}", ran.told()));
+        }
         Wrong(words) => {
             for word in words.iter().filter(|word| !ran.stderr.contains(**word)) {
                 wrong.push(format!("{name}: {word:?} is not said: {}", ran.told()));

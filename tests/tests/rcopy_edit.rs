@@ -128,8 +128,7 @@ fn what_is_no_layer_is_not_appended() {
     let to = ["-t", "oci:out:app"];
     for bad in ["short.tar", "noise.tar", "escape.tar", "missing.tar"] {
         let line = ["append", "-b", "oci:image:app", "-f", "good.tar", "-f", bad];
-        let code = if bad == "missing.tar" { 2 } else { 1 };
-        scene.rcopy(&[&line[..], &to].concat()).code(code).fails(&[bad]);
+        scene.rcopy(&[&line[..], &to].concat()).code(1).fails(&[bad]);
         assert!(!scene.bench.path().join("out/index.json").exists());
     }
     scene.rcopy(&["append", "-f", "good.tar", "-t", "localhost/x:1", "-o", "x.tar"]).ok();
