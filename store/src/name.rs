@@ -331,14 +331,14 @@ impl Store {
             return Ok(None);
         }
         let fits = |digest: Digest| digest.hex().starts_with(&hex);
-        let found: Vec<Descriptor> = self
-            .published()?
-            .into_iter()
-            .filter(|root| {
-                fits(root.descriptor.digest) || root.images.iter().any(|image| fits(*image))
-            })
-            .map(|root| root.descriptor)
-            .collect();
+        let mut found = self.published()?;
+        found.retain(|root| {
+            fits(root.descriptor.digest) || root.images.iter().any(|image| fits(*image))
+        });
+        if let Some(image) = one_image(&found, fits) {
+            found = vec![image];
+        }
+        let found: Vec<Descriptor> = found.into_iter().map(|root| root.descriptor).collect();
         match found.as_slice() {
             [] => match format!("sha256:{hex}").parse() {
                 Ok(digest) => self.became(digest),
@@ -470,4 +470,17 @@ pub(crate) fn json_column<T: serde::de::DeserializeOwned>(
         let kind = rusqlite::types::Type::Text;
         rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(error))
     })
+}
+
+/// The root to take where several hold the one image whose id fits and none is named by its own
+/// digest: the image itself rather than a list it is in.
+fn one_image(found: &[Published], fits: impl Fn(Digest) -> bool) -> Option<Published> {
+    let own = found.iter().any(|root| fits(root.descriptor.digest));
+    let images = found.iter().flat_map(|root| &root.images).filter(|image| fits(**image));
+    let images: std::collections::BTreeSet<&Digest> = images.collect();
+    if own || images.len() != 1 {
+        return None;
+    }
+    let alone = found.iter().find(|root| root.descriptor.media_type.is_manifest());
+    alone.or(found.first()).cloned()
 }

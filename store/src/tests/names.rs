@@ -117,6 +117,20 @@ fn images_are_found_by_the_start_of_their_digests() {
     }
 }
 
+#[test]
+fn an_id_that_an_image_shares_with_a_list_is_the_images() {
+    let (_directory, store) = fresh();
+    let sample = Sample::text("a");
+    sample.put(&store);
+    let list = index(&store, &[(sample.root(), None)]);
+    store.publish("localhost/list:1", &list).unwrap();
+    let id = sample.config.digest();
+    assert_eq!(store.find(&id.hex()).unwrap().as_ref(), Some(&list));
+    store.publish_untagged(sample.root()).unwrap();
+    assert_eq!(store.find(&id.hex()).unwrap().as_ref(), Some(sample.root()));
+    assert_eq!(store.find(&list.digest.hex()).unwrap().as_ref(), Some(&list));
+}
+
 fn index(store: &Store, entries: &[(&Descriptor, Option<&str>)]) -> Descriptor {
     let manifests = entries.iter().map(|(descriptor, platform)| {
         let platform = platform.map(|text| text.parse::<Platform>().unwrap());

@@ -180,7 +180,7 @@ impl Bud {
             return Ok(0);
         }
         if let Some(id) = built.id.filter(|_| !self.output.iter().any(|text| to_stdout(text))) {
-            outln!("{}", if self.quiet { id.to_string() } else { id.hex() });
+            outln!("{}", id.hex());
         }
         Ok(0)
     }
