@@ -39,8 +39,32 @@ need_tool() {
     cargo install --quiet --locked --debug --root target/tools "$1"
 }
 
+# compiling: makes one line of many that cargo writes.
+compiling() {
+    local word rest crates done=0 said=$SECONDS
+    crates=$(grep -c '^\[\[package\]\]' Cargo.lock)
+    while read -r word rest; do
+        case "$word" in
+        Compiling)
+            done=$((done + 1))
+            if [ $((SECONDS - said)) -ge 15 ]; then
+                said=$SECONDS
+                say "$done of at most $crates crates, now $rest"
+            fi
+            ;;
+        Downloading | Downloaded | Updating | Locking | Finished | Blocking) ;;
+        *) echo "$word $rest" ;;
+        esac
+    done
+}
+
+# build_release: says how far it is, every 15 seconds where there is no terminal for cargo's own bar.
 build_release() {
-    cargo build --release --locked --quiet --bins
+    if [ -t 2 ]; then
+        cargo build --release --locked --bins
+    else
+        cargo build --release --locked --bins 2>&1 | compiling
+    fi
     PATH="${CARGO_TARGET_DIR:-$PWD/target}/release:$PATH"
     export PATH
 }
