@@ -15,7 +15,8 @@
 //! let key = PrivateKey::generate()?;
 //! let signed = simple_signing::sign(&image, "r.example/app:1", &BTreeMap::new(), &key, None)?;
 //!
-//! let (layer, payload) = signed.blobs.iter().find(|(d, _)| !d.annotations.is_empty()).unwrap();
+//! let layer = &signed.manifest.layers[0];
+//! let (_, payload) = signed.blobs.iter().find(|(blob, _)| blob.digest == layer.digest).unwrap();
 //! let evidence = Evidence::Payload(payload.clone(), layer.annotations.clone());
 //! let candidate = Candidate { origin: "the example".to_owned(), evidence };
 //! let demand = Demand {
