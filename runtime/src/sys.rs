@@ -339,9 +339,10 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     request.ifr_name[0] = b'l' as libc::c_char;
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // The type of the number depends on the C library.
+    let number = libc::SIOCSIFFLAGS as libc::Ioctl;
     // SAFETY: SIOCSIFFLAGS reads one ifreq.
-    check_int(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
-        .map(drop)
+    check_int(unsafe { libc::ioctl(socket.as_raw_fd(), number, &raw const request) }).map(drop)
 }
 
 /// Ends this process at once, running nothing.
