@@ -41,7 +41,7 @@ pub(crate) struct Assembled {
 impl Assembled {
     /// These images, at least one, and their index if one is needed.
     pub(crate) fn new(images: Vec<Image>, format: Format, options: &ImageOptions) -> Assembled {
-        let index = (images.len() > 1).then(|| {
+        let index = (images.len() > 1 || options.index).then(|| {
             let entry = |image: &Image| Descriptor {
                 annotations: options
                     .annotations(Level::ManifestDescriptor, Some(&image.platform())),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use image::{Descriptor, Node};
 use transport::Source;
 
-use crate::attest::{ABOUT, IN_TOTO, PREDICATE_TYPE};
+use crate::attestation::{ABOUT, IN_TOTO, PREDICATE_TYPE};
 use crate::error::During;
 use crate::{Error, Result};
 

@@ -16,14 +16,16 @@ use crate::assemble::{Assembled, Parts, assemble};
 use crate::attest;
 use crate::cache::{self, Strict};
 use crate::check;
-use crate::context::complete;
-use crate::engine::{Build, Engine};
+use crate::context::{self, Contexts};
+use crate::engine::Engine;
 use crate::error::{During, place};
 use crate::image_options::{Level, Squash};
 use crate::images::{self, Bases};
 use crate::inputs::Inputs;
+use crate::job::Build;
 use crate::limit::Watch;
-use crate::plan::{ImageKey, Lowered, Op, Plan, Resolved, lower};
+use crate::lower::{Lowered, lower};
+use crate::plan::{ImageKey, Op, Plan, Resolved};
 use crate::solve::{Solved, solve};
 use crate::squash;
 use crate::step::shortened;
@@ -38,11 +40,11 @@ use crate::{
 /// the place in the Dockerfile.
 pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
     request.debug.check(&env.store)?;
-    let request = complete(request, env, task).await?;
+    let (request, contexts) = context::opened(request, env, task).await?;
     let jobs = request.jobs;
     let file = Arc::new(request.dockerfile.clone());
     let (dockerfile, mut warnings) = parse(&file, &request)?;
-    let build = planned(&dockerfile, request, Arc::clone(&file), env, task).await?;
+    let build = planned(&dockerfile, request, contexts, Arc::clone(&file), env, task).await?;
     let found = check::lint(&dockerfile, &build.request, &|name, platform| {
         let key = ImageKey { name: name.to_owned(), platform: platform.clone() };
         Some(build.bases.get(&key)?.image.clone())
@@ -66,7 +68,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
         Ok(solved) => finish(&build, &solved, warnings, task).await,
         Err(error) => Err(error),
     };
-    build.layers.join().await;
+    build.ledger.layers.join().await;
     let built = watch.end(finished)?;
     cache::give(&build, task).await?;
     Ok(built)
@@ -74,19 +76,22 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
 
 /// A build about to be solved.
 pub(crate) async fn prepare(request: Request, env: &Env, task: &Task) -> Result<Arc<Build>> {
-    let request = complete(request, env, task).await?;
+    let (request, contexts) = context::opened(request, env, task).await?;
     let file = Arc::new(request.dockerfile.clone());
     let (dockerfile, _) = parse(&file, &request)?;
-    planned(&dockerfile, request, file, env, task).await
+    planned(&dockerfile, request, contexts, file, env, task).await
 }
 
 async fn planned(
     dockerfile: &Dockerfile,
     mut request: Request,
+    contexts: Arc<Contexts>,
     file: Arc<SourceFile>,
     env: &Env,
     task: &Task,
 ) -> Result<Arc<Build>> {
+    // What commands cannot have is refused although the cache may have their results.
+    request.run.base.check().during("reading what commands may do")?;
     let inputs = Arc::new(Inputs::new(request.inputs.clone()));
     if request.all_platforms {
         request.platforms =
@@ -96,7 +101,7 @@ async fn planned(
     for warning in &plan.warnings {
         task.warn(warning.clone());
     }
-    Ok(Arc::new(Build::new(env.clone(), request, file, plan, bases, inputs)?))
+    Ok(Arc::new(Build::new(env.clone(), request, contexts, file, plan, bases, inputs)))
 }
 
 /// The plan of a build without building: resolves base images, executes nothing.
@@ -104,7 +109,7 @@ async fn planned(
 /// # Errors
 /// As [`build`].
 pub async fn plan_only(request: &Request, env: &Env, task: &Task) -> Result<Plan> {
-    let mut request = complete(request.clone(), env, task).await?;
+    let mut request = context::complete(request.clone(), env, task).await?;
     let file = Arc::new(request.dockerfile.clone());
     let (dockerfile, _) = parse(&file, &request)?;
     let inputs = Inputs::new(request.inputs.clone());
@@ -239,7 +244,7 @@ async fn finish(
         // The image is not named before everything is on the disk: where its layers are still read
         // and digested, and nothing more is written, the disk starts meanwhile.
         let store = build.env.store.clone();
-        let idle = request.leaves_layers() && build.layers.is_busy();
+        let idle = request.leaves_layers() && build.ledger.layers.is_busy();
         let syncing = idle.then(|| bridge::blocking(move || store.sync()));
         let (made, snapshots) = match syncing {
             None => images(build, &child).await?,
@@ -304,7 +309,7 @@ async fn images(
     build: &Arc<Build>,
     task: &Arc<Task>,
 ) -> Result<(Assembled, Vec<Vec<Option<SnapshotId>>>)> {
-    let layers = build.layers.collect(build, task).await?;
+    let layers = build.ledger.layers.collect(build, task).await?;
     let times: BTreeMap<_, _> = layers
         .keys()
         .filter_map(|step| build.made(*step).map(|made| (*step, made.created)))

@@ -7,7 +7,7 @@ use image::Platform;
 use task::Task;
 
 use crate::inputs::Inputs;
-use crate::plan::bases;
+use crate::lower::bases;
 use crate::{Env, Error, Request, Result, SourceFile, images};
 
 /// The platforms that all base images have which the target needs for its own platform, in the

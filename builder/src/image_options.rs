@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use image::{Config, Platform};
 
-use crate::plan::args::set_env;
+use crate::plan::environment::set_env;
 
 /// Changes to the image, and how many layers it has.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +29,8 @@ pub struct ImageOptions {
     pub force_compression: bool,
     /// Times of files in layers are left as they are although a time is given.
     pub keep_times: bool,
+    /// A single image is in an index too, as those for several platforms are.
+    pub index: bool,
 }
 
 /// Which layers become one.

@@ -9,8 +9,8 @@ use task::Task;
 use tokio::task::JoinHandle;
 use transport::bridge;
 
-use crate::engine::Build;
 use crate::error::During;
+use crate::job::Build;
 use crate::plan::key::{Key, KeyBuilder};
 use crate::plan::{Plan, StepId};
 use crate::{Error, Request, Result};

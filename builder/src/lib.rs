@@ -8,6 +8,7 @@
 mod allow;
 mod assemble;
 mod attest;
+mod attestation;
 mod attested;
 mod build;
 mod cache;
@@ -22,17 +23,22 @@ mod every;
 mod image_options;
 mod images;
 mod inputs;
+mod job;
 mod layer;
 mod limit;
 mod lock;
+pub mod lower;
 mod metadata;
 mod options;
 mod output;
 pub mod plan;
 mod provenance;
 mod rebuild;
+mod redact;
 mod request;
+mod secret;
 pub mod solve;
+mod source_file;
 mod source_policy;
 mod sources;
 mod squash;
@@ -43,7 +49,7 @@ mod why;
 pub mod working;
 
 pub use allow::Allow;
-pub use attest::{ABOUT, Attest, IN_TOTO, PREDICATE_TYPE, Provenance, SPDX, STATEMENT_V1};
+pub use attestation::{ABOUT, Attest, IN_TOTO, PREDICATE_TYPE, Provenance, SPDX, STATEMENT_V1};
 pub use attested::attestations;
 pub use build::{build, plan_only};
 pub use cache::{CacheForm, CacheFrom, CacheRequest, CacheTo, Forecast, Mode, Outlook, forecast};
@@ -62,9 +68,10 @@ pub use options::RunOptions;
 pub use provenance::{BUILD_TYPE, SLSA_V1};
 pub use rebuild::{Deviation, Deviations, Recipe, deviations};
 pub use request::{
-    Built, BuiltImage, Context, FilesOutput, Format, Network, Output, Pull, Request, Secret,
-    SourceFile,
+    Built, BuiltImage, Context, FilesOutput, Format, Network, Output, Pull, Request,
 };
+pub use secret::Secret;
+pub use source_file::SourceFile;
 pub use source_policy::PolicyRules;
 pub use sources::{DockerfileAt, HttpUrl, Sources, Stream};
 pub use ssh::{Agent, KeyError, Keys};

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use image::{Descriptor, Digest, Document, Image, Platform};
 use layers::copy::{CopyOptions, copy};
-use layers::{DiffOptions, FileType, Root};
+use layers::{DiffOptions, FileType, Mode, OFlags, Root};
+use rustix::fs::{AtFlags, Timespec, Timestamps, utimensat};
 use store::{SnapshotId, Store};
 use task::{Cause, Task};
 use transport::at::StoreImage;
 use transport::{Location, Open, Origin, Select, Source, Unverified, bridge};
 
 use crate::assemble::Assembled;
-use crate::engine::Build;
 use crate::error::During;
+use crate::job::Build;
 use crate::{Error, FilesOutput, Output, Result, images};
 
 /// Brings the images into the store, and what holds them under its names.
@@ -70,8 +71,12 @@ fn only_pushed(build: &Build) -> bool {
 }
 
 /// Lets the chain ids of the image name the snapshots that the steps made, so that running it
-/// unpacks nothing. `own` are the file systems of the uppermost layers.
+/// unpacks nothing. `own` are the file systems of the uppermost layers. Where times are bounded,
+/// the layers do not say what the snapshots hold, and are unpacked when they are needed.
 pub(crate) fn alias(build: &Build, image: &Image, own: &[Option<SnapshotId>]) -> Result<()> {
+    if build.request.clamp().is_some() {
+        return Ok(());
+    }
     let below = image.layers().len().saturating_sub(own.len());
     for (layer, snapshot) in image.layers().skip(below).zip(own) {
         if let Some(snapshot) = snapshot {
@@ -190,7 +195,7 @@ pub(crate) async fn files(build: &Arc<Build>, output: &Output, task: &Arc<Task>)
                 let split = to.split.unwrap_or(roots.len() > 1);
                 roots.iter().try_for_each(|(name, root)| {
                     let path = if split { to.path.join(name) } else { to.path.clone() };
-                    directory(root, &path, to.delete, &task)
+                    directory(root, &path, to.delete, build.request.clamp(), &task)
                 })
             }
             Output::Tar(to) => tar(&build, &roots, &to, &task),
@@ -205,7 +210,13 @@ fn directory_of(platform: &Platform) -> String {
     platform.to_string().replace('/', "_")
 }
 
-fn directory(root: &Root, path: &Path, delete: bool, task: &Task) -> Result<()> {
+fn directory(
+    root: &Root,
+    path: &Path,
+    delete: bool,
+    clamp: Option<i64>,
+    task: &Task,
+) -> Result<()> {
     let task = task.child(format!("writing files to {}", path.display()));
     std::fs::create_dir_all(path).map_err(Error::file("making", path))?;
     let to = Root::open(path).during("opening the output directory")?;
@@ -213,7 +224,34 @@ fn directory(root: &Root, path: &Path, delete: bool, task: &Task) -> Result<()> 
         remove_others(root, &to, &task)?;
     }
     copy_all(root, &to, Path::new(""), path, &task)?;
+    if let Some(clamp) = clamp {
+        bound_times(root, &to, clamp, &task)?;
+    }
     task.done();
+    Ok(())
+}
+
+/// Gives copies in `to` of what `from` has of a later time than `clamp` that time.
+fn bound_times(from: &Root, to: &Root, clamp: i64, task: &Task) -> Result<()> {
+    let action = "bounding the times of the output";
+    let time = Timespec { tv_sec: clamp, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    let mut open = vec![PathBuf::new()];
+    while let Some(directory) = open.pop() {
+        task.check()?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let there = to.open_at(&directory, flags, Mode::empty()).during(action)?;
+        for entry in from.entries(&directory).during(action)? {
+            let path = directory.join(&entry.name);
+            if from.symlink_metadata(&path).during(action)?.st_mtime > clamp {
+                utimensat(&there, &entry.name, &times, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|errno| Error::file("setting the time of", &path)(errno.into()))?;
+            }
+            if entry.kind == FileType::Directory {
+                open.push(path);
+            }
+        }
+    }
     Ok(())
 }
 

@@ -317,7 +317,7 @@ fn steps(plan: &Plan) -> Value {
 
 fn remote(source: &CopySource) -> String {
     match source {
-        CopySource::Http { url } => crate::plan::copy::without_credentials(url),
+        CopySource::Http { url } => crate::redact::without_credentials(url),
         CopySource::Git { url } => {
             crate::GitUrl::parse(url).map(|url| url.to_string()).unwrap_or_default()
         }

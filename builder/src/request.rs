@@ -12,17 +12,8 @@ use crate::debug::Debugging;
 use crate::image_options::Squash;
 use crate::{
     Agent, Allow, Attest, CacheRequest, Explanation, GitUrl, HttpUrl, ImageOptions, Input,
-    InputRules, RunOptions, Sources, Stream,
+    InputRules, RunOptions, Secret, SourceFile, Sources, Stream,
 };
-
-/// A text and the name it is called by in messages.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SourceFile {
-    /// What messages call it: the path as the user gave it, `-` for standard input.
-    pub name: String,
-    /// The text.
-    pub text: String,
-}
 
 /// Where files of a build come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,24 +32,6 @@ pub enum Context {
     Image(String),
     /// Nothing at all.
     Empty,
-}
-
-/// What `--secret` gives.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
-    /// The contents of a file; an absolute path, read when a step asks for it.
-    File(PathBuf),
-    /// These bytes.
-    Value(Vec<u8>),
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Secret::File(path) => f.debug_tuple("File").field(path).finish(),
-            Secret::Value(_) => f.write_str("Value(…)"),
-        }
-    }
 }
 
 /// When a registry is asked for an image.

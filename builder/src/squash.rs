@@ -11,9 +11,9 @@ use store::{SnapshotId, StepRecord};
 use task::Task;
 use transport::bridge;
 
-use crate::engine::Build;
 use crate::error::During;
 use crate::image_options::Squash;
+use crate::job::Build;
 use crate::layer::Form;
 use crate::plan::key::{Key, KeyBuilder};
 use crate::plan::{HistoryItem, StepId, Target};

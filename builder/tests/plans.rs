@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use builder::lower::{Lowered, lower};
 use builder::plan::key::{Key, definition};
-use builder::plan::{ImageKey, Lowered, Resolved, lower};
+use builder::plan::{ImageKey, Resolved};
 use builder::{Context, Request, SourceFile};
 use image::{Config, Descriptor, Digest, Document, Image, Manifest, MediaType, Platform, RootFs};
 
@@ -139,6 +140,30 @@ fn what_must_and_must_not_change_the_key_of_a_command() {
     for (what, change, same) in requests {
         assert_eq!(key(base, change) == unchanged, same, "{what}");
     }
+}
+
+/// Keys name results on every machine and in every cache: what is written here may only change
+/// together with the version of the format.
+#[test]
+fn keys_are_a_format_that_stands_still() {
+    let text = "FROM base AS b\nENV E=1\nUSER u:g\nWORKDIR /w\n\
+        COPY --chown=1:2 --chmod=u=rwX,go=o,a-s --exclude=x --parents a b* /c/\n\
+        ADD --link --checksum=sha256:1111111111111111111111111111111111111111111111111111111111111111 \
+        --unpack=false https://h.example/f /d\n\
+        ADD --keep-git-dir https://h.example/r.git#v1 /e\nCOPY <<E /h\nx\nE\n\
+        RUN --network=none --mount=type=bind,from=tools,source=/s,target=/t,rw \
+        --mount=type=cache,id=i,target=/m,mode=0700,uid=1,gid=2,ro --mount=type=tmpfs,target=/n,size=1m \
+        --mount=type=secret,id=s,env=S,required --mount=type=ssh,mode=0600 make\n\
+        RUN <<E\necho x\nE\nFROM scratch\nCOPY --from=b / /\n";
+    let linked = "FROM scratch\nCOPY --link a /a\n";
+    let found = [text, linked].map(|text| key(text, |_| {}).0.to_string());
+    assert_eq!(
+        found,
+        [
+            "sha256:08c3b3c7d3e9bf885be506f6aaa297b948884440156e5db5c5b4aad079f437ab",
+            "sha256:440a6bfbbf7d7d5fe0107374cd2d0409f1ba5d0f7eaabaceab3315f4ea29b323",
+        ]
+    );
 }
 
 fn plan(text: &str) -> String {

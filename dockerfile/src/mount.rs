@@ -122,8 +122,7 @@ impl Mount {
 }
 
 impl Mount {
-    /// The value of `from` in a `--mount` flag. It never contains a variable, so that it is known
-    /// before anything is built.
+    /// The value of `from` in a `--mount` flag as it is written.
     #[must_use]
     pub fn from_stage(word: &Word) -> Option<String> {
         split_fields(word).into_iter().rev().find_map(|field| {
@@ -261,13 +260,6 @@ impl Fields {
             "readonly" | "ro" | "readwrite" | "rw" | "required" | "tmpcopyup" | "u" | "chown" | "z"
         );
         let value = match value {
-            Some(value) if key == "from" && value.contains('$') => {
-                let mut error = bad(format!("from={value} may not contain a variable"));
-                error.rule = "variable-in-from";
-                return Err(
-                    error.with_help("name a stage with FROM and mount from that stage".to_owned())
-                );
-            }
             Some(value) => {
                 let text = value.to_owned();
                 expand(&Word { text, span: field.span, escape: word.escape }, scope)?

@@ -100,10 +100,31 @@ fn normal(architecture: &str, variant: Option<&str>) -> (String, Option<String>)
     (architecture.to_owned(), variant.map(str::to_owned))
 }
 
+/// The operating systems that may be named alone (Go's names).
+const SYSTEMS: [&str; 12] = [
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "illumos",
+    "linux",
+    "macos",
+    "netbsd",
+    "openbsd",
+    "solaris",
+    "windows",
+];
+/// The architectures that may be named alone (Go's names).
+const ARCHITECTURES: [&str; 16] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
+    "ppc64le", "riscv", "riscv64", "s390x", "sparc64", "wasm",
+];
+
 impl FromStr for Platform {
     type Err = Error;
 
-    /// Reads `os/arch[/variant]`, or a lone architecture, or a lone `linux`.
+    /// Reads `os/arch[/variant]`, or a lone architecture or operating system that is known.
     fn from_str(text: &str) -> Result<Platform> {
         let refuse = |reason| Error::Platform { text: text.chars().take(100).collect(), reason };
         let clean = |part: &str| {
@@ -117,8 +138,17 @@ impl FromStr for Platform {
             return Err(refuse("its parts are letters, digits, '-', '_' and '.'"));
         }
         match parts[..] {
-            ["linux"] => Ok(Platform { os: "linux".to_owned(), ..Platform::host() }),
-            [architecture] => Ok(Platform::new(std::env::consts::OS, architecture, None)),
+            [name] if SYSTEMS.contains(&name.to_ascii_lowercase().as_str()) => {
+                let host = Platform::host();
+                Ok(Platform::new(name, &host.architecture, host.variant.as_deref()))
+            }
+            [name] => {
+                let lone = Platform::new(std::env::consts::OS, name, None);
+                match ARCHITECTURES.contains(&lone.architecture.as_str()) {
+                    true => Ok(lone),
+                    false => Err(refuse("it is no operating system and no architecture")),
+                }
+            }
             [os, architecture] => Ok(Platform::new(os, architecture, None)),
             [os, architecture, variant] => Ok(Platform::new(os, architecture, Some(variant))),
             _ => Err(refuse("it has the form os/arch or os/arch/variant")),

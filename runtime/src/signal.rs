@@ -62,7 +62,8 @@ impl FromStr for Signal {
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
         let from_end = |rest: &str, base: i32, sign: i32| {
-            rest.parse::<i32>().ok().map(|n| base + sign * n).filter(|n| (34..=64).contains(n))
+            let number = base + sign * i32::from(rest.parse::<i16>().ok()?);
+            Some(number).filter(|number| (34..=64).contains(number))
         };
         let real_time = name
             .strip_prefix("RTMIN+")
@@ -84,7 +85,7 @@ mod tests {
         {
             assert_eq!(text.parse(), Ok(Signal(number)), "{text}");
         }
-        for text in ["", "0", "65", "-9", "TERMINATE", "RTMIN+99", "RTMIN+-9"] {
+        for text in ["", "0", "65", "-9", "TERMINATE", "RTMIN+99", "RTMIN+-9", "RTMIN+2147483647"] {
             assert!(text.parse::<Signal>().is_err(), "{text}");
         }
     }

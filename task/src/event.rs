@@ -20,6 +20,11 @@ pub enum Event {
         /// The counter to sample while the task runs.
         meter: Arc<Meter>,
     },
+    /// The work proper begins only now; until here the task waited for others.
+    Began {
+        /// Which task.
+        id: TaskId,
+    },
     /// Bytes that a command run by the task wrote, as they came.
     Output {
         /// Which task.

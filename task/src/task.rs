@@ -190,6 +190,12 @@ impl Task {
         Canceller(Arc::clone(&self.tree))
     }
 
+    /// Says that the work proper begins only now, after waiting for others: how long it takes is
+    /// counted from here.
+    pub fn begin(&self) {
+        self.tree.observer.event(Event::Began { id: self.id });
+    }
+
     /// Passes on what a command wrote.
     pub fn output(&self, bytes: &[u8]) {
         self.tree.observer.event(Event::Output { id: self.id, bytes: bytes.to_vec() });

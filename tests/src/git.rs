@@ -22,8 +22,10 @@ impl Repositories {
         std::fs::create_dir_all(directory).expect("a directory");
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let child = Command::new("git")
-            .args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"])
+        // `git daemon` would leave its program behind when it is ended.
+        let programs = run(Command::new("git").arg("--exec-path")).ok().text().to_owned();
+        let child = Command::new(Path::new(&programs).join("git-daemon"))
+            .args(["--reuseaddr", "--export-all", "--listen=127.0.0.1"])
             .arg(format!("--port={port}"))
             .arg(format!("--base-path={}", directory.display()))
             .arg(directory)

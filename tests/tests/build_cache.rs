@@ -220,7 +220,8 @@ fn cache_mounts_travel_and_only_changes_are_sent_again() {
         bench.write("context/Dockerfile", dockerfile);
         bench
     };
-    let (from, to) = (format!("--cache-from={cache}"), format!("--cache-to={cache}"));
+    let from = format!("--cache-from={cache}");
+    let to = format!("--cache-to=type=registry,ref={cache}:buildcache,mounts=true");
     let log = |bench: &Bench| bench.rbuild(["run", "--rm", "app"]).ok().stdout;
     let maker = bench();
     bud(&maker, &["--build-arg=ROUND=1", &to]).ok();
@@ -248,10 +249,63 @@ fn cache_mounts_travel_and_only_changes_are_sent_again() {
     assert!(log(&last).starts_with("1\n2\n3\n4\n"));
 
     let alone = bench();
-    bud(&alone, &["--build-arg=ROUND=1", "--cache-to=type=local,dest=dir,mounts=false"]).ok();
+    bud(&alone, &["--build-arg=ROUND=1", "--cache-to=type=local,dest=dir"]).ok();
     let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |file| file.len());
     let blobs = std::fs::read_dir(alone.path().join("dir/blobs/sha256")).unwrap();
     assert!(blobs.flatten().all(|blob| size(&blob.path()) < 1 << 20));
+}
+
+#[test]
+fn a_foreign_cache_leaves_the_mounts_of_this_machine_alone() {
+    let dockerfile = |base: &str| {
+        format!(
+            "FROM {base}\nARG ROUND\nRUN --mount=type=cache,id=pip,target=/c echo $ROUND >/dev/null; \
+             for f in /c/*; do stat -c '%n %a' $f || true; done\n"
+        )
+    };
+    let maker = Bench::new();
+    maker.busybox();
+    let evil = "FROM localhost/busybox\nRUN --mount=type=cache,id=pip,target=/c \
+        cp /bin/busybox /c/evil && chmod 4755 /c/evil\n";
+    maker.write("context/Dockerfile", evil);
+    let cache = maker.path().join("cache").display().to_string();
+    bud(&maker, &[&format!("--cache-to=type=local,dest={cache},mounts=true")]).ok();
+    let from = format!("--cache-from=type=local,src={cache}");
+
+    // Made of something that the cache has: its mount is seen, disarmed, and only through it.
+    let bench = Bench::new();
+    bench.busybox();
+    bench.write("context/Dockerfile", dockerfile("localhost/busybox"));
+    let seen = bud(&bench, &["--build-arg=ROUND=1", &from]).ok().stderr;
+    assert!(seen.contains("/c/evil 755"), "{seen}");
+    let seen = bud(&bench, &["--build-arg=ROUND=2"]).ok().stderr;
+    assert!(!seen.contains("/c/evil"), "{seen}");
+    // Now this machine has a mount of that name: nothing takes its place.
+    let seen = bud(&bench, &["--build-arg=ROUND=3", &from]).ok().stderr;
+    assert!(!seen.contains("/c/evil"), "{seen}");
+
+    // A build that has nothing in common with the cache sees nothing of it.
+    let other = Bench::new();
+    other.busybox();
+    other.build("other", "FROM localhost/busybox\nRUN echo other >/other\n", &[]).ok();
+    other.write("context/Dockerfile", dockerfile("localhost/other"));
+    let seen = bud(&other, &["--build-arg=ROUND=1", &from]).ok().stderr;
+    assert!(!seen.contains("/c/evil"), "{seen}");
+}
+
+#[test]
+fn a_cache_mount_of_another_owner_or_mode_is_another_one() {
+    let bench = Bench::new();
+    bench.busybox();
+    let mount = |more: &str| {
+        let text = format!(
+            "FROM localhost/busybox\nRUN --mount=type=cache,id=c,target=/c{more} ls /c; touch /c/f\n"
+        );
+        bench.write("context/Dockerfile", text);
+        bud(&bench, &["--no-cache"]).ok().stderr.contains("| f\n")
+    };
+    assert_eq!([mount(""), mount(",uid=5"), mount(",mode=0700")], [false; 3]);
+    assert_eq!([mount(",uid=0"), mount(",uid=5"), mount(",mode=0755")], [true; 3]);
 }
 
 #[test]

@@ -466,7 +466,7 @@ const FLAGS: &[(&str, bool)] = &[
     ("--allow=moon", false),
     ("--attest=type=sbom", true),
     ("--builder=default", true),
-    ("--builder=other", false),
+    ("--builder=other", true),
     ("--cache-from=type=local,src=c", true),
     ("--cache-to=type=local,dest=c", true),
     ("--cache-ttl=1h", true),

@@ -2,6 +2,9 @@
 //! (invariant I1), who may await (I2), who may put content into a place (I3), and how large a file
 //! may grow.
 
+#[path = "tidy/knots.rs"]
+mod knots;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +35,20 @@ const ASYNC_CRATES: &[&str] = &["tokio", "futures", "reqwest", "async-trait", "h
 
 /// Files longer than this are to be split.
 const LONGEST_FILE: usize = 700;
+
+/// No more files of a crate than this import each other.
+const KNOT: usize = 3;
+/// Crates with larger knots, and how large these are. The list only ever gets shorter.
+const KNOTS: &[(&str, usize)] = &[
+    ("cli", 8),
+    ("image", 5),
+    ("registry-client", 15),
+    ("registry-server", 18),
+    ("runtime", 4),
+    ("sign", 7),
+    ("store", 8),
+    ("transport", 4),
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
@@ -215,5 +232,15 @@ fn files_that_the_how_tos_name_exist() {
         for path in quoted.filter(|word| word.contains('/') && !word.contains(' ')) {
             assert!(root().join(path).exists(), "{} names {path}", page.display());
         }
+    }
+}
+
+#[test]
+fn few_files_import_each_other() {
+    for (package, _) in FLOORS {
+        let known = KNOTS.iter().find(|(name, _)| name == package);
+        let most = known.map_or(KNOT, |(_, files)| *files);
+        let knot = knots::largest(&root().join(package).join("src"), &sources(package));
+        assert!(knot.len() <= most, "{package}: these need each other: {}", knot.join(", "));
     }
 }

@@ -10,8 +10,9 @@ use task::Task;
 use transport::bridge;
 
 use super::Remote;
-use crate::engine::{Build, Engine, Made};
+use crate::engine::Engine;
 use crate::error::During;
+use crate::job::{Build, Made};
 use crate::plan::StepId;
 use crate::plan::key::{Key, KeyBuilder};
 use crate::solve::Executor;
@@ -26,7 +27,7 @@ impl Build {
         task: &'a Arc<Task>,
     ) -> BoxFuture<'a, Result<Option<SnapshotId>>> {
         Box::pin(async move {
-            let _alone = self.arriving[&id].lock().await;
+            let _alone = self.ledger.arriving[&id].lock().await;
             let (Some(key), Some(made)) = (self.key_of(id), self.made(id)) else {
                 return Err(Error::Panicked);
             };
@@ -58,7 +59,7 @@ impl Build {
         task: &'a Arc<Task>,
     ) -> BoxFuture<'a, Result<Option<SnapshotId>>> {
         Box::pin(async move {
-            let _alone = self.arriving[&id].lock().await;
+            let _alone = self.ledger.arriving[&id].lock().await;
             if let Some(made) = self.made(id) {
                 return Ok(made.snapshot);
             }

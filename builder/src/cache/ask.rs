@@ -5,7 +5,7 @@ use std::sync::Arc;
 use task::Task;
 
 use super::Imports;
-use crate::engine::{Build, Made};
+use crate::job::{Build, Made};
 use crate::plan::StepId;
 use crate::why::{self, Facts, Trace};
 
@@ -25,13 +25,13 @@ impl Build {
         let platforms: Vec<_> = self.plan.targets.iter().map(|t| t.platform.clone()).collect();
         let wanted = &self.request.cache.from;
         let open = || Imports::open(wanted, &platforms, &self.env, task);
-        self.imports.get_or_init(open).await
+        self.ledger.imports.get_or_init(open).await
     }
 
     /// What decided the steps of the caches elsewhere.
     pub(crate) async fn remote_facts(&self, task: &Task) -> &[(Trace, Facts)] {
         let imports = self.imports(task).await;
-        self.remote_facts.get_or_init(|| imports.facts(&self.env.store, task)).await
+        self.ledger.remote_facts.get_or_init(|| imports.facts(&self.env.store, task)).await
     }
 
     /// Reads what explanations of a step will be compared with, as far as it is elsewhere.

@@ -9,7 +9,8 @@ use task::Task;
 use transport::bridge;
 
 use crate::build::prepare;
-use crate::engine::{Build, Engine};
+use crate::engine::Engine;
+use crate::job::Build;
 use crate::plan::key::Key;
 use crate::plan::{From, Op, StepId};
 use crate::solve::{Executor, solve};

@@ -1,7 +1,7 @@
 //! Caches from elsewhere: opened when the cache of this machine has no answer, asked by keys
 //! computed here, and fetched from only what is needed in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -12,8 +12,10 @@ use store::{PendingLayer, Store};
 use task::{Cause, Kind, Task};
 use transport::{Location, Origin, Source, bridge};
 
-use super::record::{ARTIFACT, CONFIG, FACTS, Listing, Remote, inline, steps};
-use super::{CacheFrom, mounts};
+use super::CacheFrom;
+use super::record::{
+    ARTIFACT, CONFIG, FACTS, Listing, MOST_MOUNTS, MountRecord, Remote, inline, steps,
+};
 use crate::error::During;
 use crate::plan::key::Key;
 use crate::why::{Facts, Trace};
@@ -35,7 +37,9 @@ struct Import {
     source: Arc<dyn Source>,
     facts: Option<Descriptor>,
     /// Of cache mounts: record and descriptor of the blob that lists the pieces.
-    mounts: Vec<(mounts::MountRecord, Descriptor)>,
+    mounts: Vec<(MountRecord, Descriptor)>,
+    /// The keys of its steps.
+    keys: BTreeSet<Digest>,
     /// Everything the manifest lists.
     blobs: BTreeMap<Digest, Descriptor>,
 }
@@ -72,11 +76,13 @@ impl Imports {
             match opened {
                 Ok(opened) => {
                     let number = imports.caches.len();
+                    let mut import = opened.import;
+                    import.keys = opened.steps.keys().copied().collect();
                     for (key, remote) in opened.steps {
                         let remote = Remote { cache: number, ..remote };
                         imports.steps.entry(key).or_insert(remote);
                     }
-                    imports.caches.push(opened.import);
+                    imports.caches.push(import);
                 }
                 Err(cause) if cause.kind() == Kind::NotFound => {
                     if !guessed {
@@ -113,13 +119,28 @@ impl Imports {
         origins.find(|origin| matches!(origin, Origin::Registry(_)))
     }
 
-    /// The newest copy of a cache mount: where it is, its record, and the blob that lists its
-    /// pieces.
-    pub(super) fn mount(&self, id: &str) -> Option<(usize, &mounts::MountRecord, &Descriptor)> {
+    /// What the user calls a cache.
+    pub(super) fn called(&self, cache: usize) -> &str {
+        &self.caches[cache].name
+    }
+
+    /// Whether a cache has the result of a step with one of these keys.
+    pub(super) fn has_any(&self, cache: usize, keys: &BTreeSet<Digest>) -> bool {
+        keys.iter().any(|key| self.caches[cache].keys.contains(key))
+    }
+
+    /// The newest copy of a cache mount among the caches that `fits` says yes to: where it is,
+    /// its record, and the blob that lists its pieces.
+    pub(super) fn mount(
+        &self,
+        id: &str,
+        fits: impl Fn(usize, &MountRecord) -> bool,
+    ) -> Option<(usize, &MountRecord, &Descriptor)> {
         let all = self.caches.iter().enumerate().flat_map(|(number, cache)| {
             cache.mounts.iter().map(move |(record, index)| (number, record, index))
         });
-        all.filter(|(_, record, _)| record.id == id).max_by_key(|(_, record, _)| record.used)
+        all.filter(|(cache, record, _)| record.id == id && fits(*cache, record))
+            .max_by_key(|(_, record, _)| record.used)
     }
 
     /// Something that a cache's manifest lists.
@@ -198,6 +219,7 @@ async fn open(
         source: Arc::clone(&source),
         facts: None,
         mounts: Vec::new(),
+        keys: BTreeSet::new(),
         blobs: BTreeMap::new(),
     };
     let node = transport::node(&*source, &named).await?;
@@ -206,7 +228,7 @@ async fn open(
         import.blobs = layers.iter().map(|layer| (layer.digest, layer.bare())).collect();
         let facts = listing.facts.and_then(|digest| import.blobs.get(&digest)).cloned();
         import.facts = facts.filter(|facts| facts.media_type.as_str() == FACTS);
-        for record in listing.mounts.iter().take(mounts::MOST_MOUNTS) {
+        for record in listing.mounts.iter().take(MOST_MOUNTS) {
             if let Some(index) = import.blobs.get(&record.index) {
                 import.mounts.push((record.clone(), index.clone()));
             }

@@ -1,8 +1,9 @@
 //! Cache mounts travel with the cache: as the tar stream of their files, cut into pieces by
 //! content, so that the next export sends what has changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,15 +20,14 @@ use transport::{Source, bridge};
 use super::chunk::{Chunker, MOST, SCALES};
 use super::export::{Contents, compressed};
 use super::import::{Imports, fetch};
-use super::record::Listing;
-use crate::engine::{Build, lock};
+use super::record::{Listing, MountRecord};
 use crate::error::During;
+use crate::job::{Build, lock};
 use crate::plan::{Op, RunMountKind, StepId};
 use crate::step::copy::set_mode;
+use crate::step::mounts::cache_name;
 use crate::{Error, Result};
 
-/// No more mounts than this are looked at.
-pub(super) const MOST_MOUNTS: usize = 1000;
 /// The list of a mount's pieces.
 const INDEX: &str = "application/vnd.rbuild.cache.mount.v1+json.zstd";
 /// One piece.
@@ -41,37 +41,55 @@ const AHEAD: usize = 6;
 /// Where the store remembers which blob a piece is compressed to.
 const PIECES: &str = "mount-pieces-1";
 
-/// A cache mount in a cache manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct MountRecord {
-    /// Its id.
-    pub(super) id: String,
-    /// When it was used last, seconds since 1970.
-    pub(super) used: i64,
-    /// The blob that lists its pieces.
-    pub(super) index: Digest,
-    /// Permission bits, owner and group of the directory itself.
-    pub(super) attributes: (u32, u32, u32),
-}
-
 /// The pieces of a mount in their order; each is a blob of the manifest.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Pieces {
     pieces: Vec<Digest>,
 }
 
-/// The ids of the cache mounts that some steps have.
-fn ids(build: &Build, steps: impl Iterator<Item = StepId>) -> BTreeSet<String> {
-    let mut ids = BTreeSet::new();
-    for id in steps {
-        let Op::Run(op) = &build.plan.steps[id.0].op else { continue };
-        for mount in &op.mounts {
-            if let RunMountKind::Cache { id, .. } = &mount.kind {
-                ids.insert(id.clone());
+/// The cache mounts that a step has: what names each in the store, and its id.
+fn named(build: &Build, step: StepId) -> BTreeMap<String, String> {
+    let Op::Run(op) = &build.plan.steps[step.0].op else { return BTreeMap::new() };
+    let mounts = op.mounts.iter().filter_map(|mount| match &mount.kind {
+        RunMountKind::Cache { id, mode, uid, gid, .. } => {
+            Some((cache_name(id, *mode, (*uid, *gid)), id.clone()))
+        }
+        _ => None,
+    });
+    mounts.collect()
+}
+
+/// What the store calls a mount that came with a cache: steps that are not made of what is in that
+/// cache never see it.
+fn borrowed(name: &str, cache: &str) -> String {
+    format!("{name} of the cache {cache}")
+}
+
+/// A cache mount of a build.
+#[derive(Default)]
+struct Used {
+    id: String,
+    /// What the store calls it.
+    name: String,
+    keys: BTreeSet<Digest>,
+}
+
+/// The cache mounts of all steps, by what names each on every machine.
+fn used(build: &Build) -> BTreeMap<String, Used> {
+    let mut all: BTreeMap<String, Used> = BTreeMap::new();
+    for step in (0..build.plan.steps.len()).map(StepId) {
+        for (name, id) in named(build, step) {
+            let used = all.entry(name.clone()).or_default();
+            used.id = id;
+            let borrowed =
+                lock(&build.ledger.borrowed).get(&step).and_then(|all| all.get(&name).cloned());
+            if used.name.is_empty() || borrowed.is_some() {
+                used.name = borrowed.unwrap_or(name);
             }
+            used.keys.extend(build.ancestry(step));
         }
     }
-    ids
+    all
 }
 
 /// Adds the cache mounts of the build to what is exported. A mount that changes meanwhile, or
@@ -83,10 +101,10 @@ pub(super) async fn export(
     contents: &mut Contents,
     task: &Arc<Task>,
 ) -> Result<()> {
-    for id in ids(build, (0..build.plan.steps.len()).map(StepId)) {
+    for (name, Used { id, name: own, keys }) in used(build) {
         task.check()?;
         let (store, threads) = (build.env.store.clone(), build.env.threads);
-        let (own, child) = (id.clone(), Arc::new(task.child(format!("cache mount {id}"))));
+        let child = Arc::new(task.child(format!("cache mount {id}")));
         let working = Arc::clone(&child);
         let packed = bridge::blocking(move || {
             let mut packed = pack(&store, &own, 0, threads, &working);
@@ -101,13 +119,13 @@ pub(super) async fn export(
         .await;
         match packed {
             Ok(Some((record, blobs))) => {
-                listing.mounts.push(record);
+                listing.mounts.push(MountRecord { id: name, keys, ..record });
                 contents.add(blobs);
                 if let Some(child) = Arc::into_inner(child) {
                     child.done();
                 }
             }
-            Ok(None) => pass_on(build, imports, &id, listing, contents).await?,
+            Ok(None) => pass_on(build, imports, &name, listing, contents).await?,
             Err(Error::Cancelled(cancelled)) => return Err(cancelled.into()),
             Err(error) => {
                 let why = task::chain(&error).join(": ");
@@ -126,7 +144,7 @@ async fn pass_on(
     listing: &mut Listing,
     contents: &mut Contents,
 ) -> Result<()> {
-    let Some((cache, record, index)) = imports.mount(id) else { return Ok(()) };
+    let Some((cache, record, index)) = imports.mount(id, |_, _| true) else { return Ok(()) };
     let source = imports.source(cache);
     let pieces = pieces(&build.env.store, &*source, index).await?;
     let known = pieces.iter().map(|digest| imports.blob(cache, *digest).cloned());
@@ -183,7 +201,8 @@ fn pack(
     let index = compressed(store, &list, INDEX, threads)?;
     let own = root.metadata(Path::new("")).during(action)?;
     let attributes = (own.st_mode & 0o7777, own.st_uid, own.st_gid);
-    let record = MountRecord { id: id.to_owned(), used, index: index.digest, attributes };
+    let (id, keys) = (id.to_owned(), BTreeSet::new());
+    let record = MountRecord { id, used, index: index.digest, attributes, keys };
     pieces.push(index);
     Ok(Some((record, pieces)))
 }
@@ -223,32 +242,72 @@ async fn pieces(store: &Store, source: &dyn Source, index: &Descriptor) -> Resul
 }
 
 impl Build {
-    /// Brings the cache mounts of a step to this machine, where a cache elsewhere has them and
-    /// they are not here or are older here. A failure costs time, not the build.
+    /// The keys of a step and of all it is made of, as far as they are known.
+    fn ancestry(&self, step: StepId) -> BTreeSet<Digest> {
+        let (mut open, mut seen, mut keys) = (vec![step], BTreeSet::new(), BTreeSet::new());
+        while let Some(id) = open.pop() {
+            if seen.insert(id) {
+                keys.extend(self.origin_of(id).map(|key| key.0));
+                open.extend(self.plan.steps[id.0].inputs());
+            }
+        }
+        keys
+    }
+
+    /// Finds out which cache mounts of a step are those of a cache elsewhere, and brings these
+    /// here where they are newer there: mounts that this machine does not have itself, of caches
+    /// that have something the step is made of. A failure costs time, not the build.
     pub(crate) async fn bring_mounts(self: &Arc<Self>, id: StepId, task: &Arc<Task>) {
-        if self.request.cache.from.is_empty() {
+        let named = named(self, id);
+        if self.request.cache.from.is_empty() || named.is_empty() {
             return;
         }
         let imports = self.imports(task).await;
-        for name in ids(self, std::iter::once(id)) {
-            // Whoever comes second finds it done.
-            let alone = Arc::clone(lock(&self.mounts).entry(name.clone()).or_default());
-            let mut done = alone.lock().await;
-            if std::mem::replace(&mut *done, true) {
+        let keys = self.ancestry(id);
+        for (name, shown) in named {
+            let store = &self.env.store;
+            if store.cache_mount_used(&name).is_ok_and(|used| used.is_some()) {
                 continue;
             }
-            if let Err(error) = bring(&self.env.store, imports, &name, task).await {
+            let fits = |cache: usize, record: &MountRecord| {
+                !keys.is_disjoint(&record.keys) || imports.has_any(cache, &keys)
+            };
+            let Some(found) = imports.mount(&name, fits) else { continue };
+            let own = borrowed(&name, imports.called(found.0));
+            // Whoever comes second finds it done.
+            let alone = Arc::clone(lock(&self.ledger.mounts).entry(own.clone()).or_default());
+            let mut done = alone.lock().await;
+            if !std::mem::replace(&mut *done, true)
+                && let Err(error) = bring(store, imports, found, &own, &shown, task).await
+            {
                 let why = task::chain(&error).join(": ");
-                task.warn(format!("cache mount {name} does not come from the cache: {why}"));
+                task.warn(format!("cache mount {shown} does not come from the cache: {why}"));
+            }
+            if store.cache_mount_used(&own).is_ok_and(|used| used.is_some()) {
+                lock(&self.ledger.borrowed).entry(id).or_default().insert(name, own);
             }
         }
     }
+
+    /// What the store calls those cache mounts of a step that came with a cache.
+    pub(crate) fn borrowed_of(&self, id: StepId) -> BTreeMap<String, String> {
+        lock(&self.ledger.borrowed).get(&id).cloned().unwrap_or_default()
+    }
 }
 
-async fn bring(store: &Store, imports: &Imports, id: &str, task: &Arc<Task>) -> Result<()> {
-    let Some((cache, record, index)) = imports.mount(id) else { return Ok(()) };
+/// A mount of a cache: which cache, its record, the blob that lists its pieces.
+type Found<'a> = (usize, &'a MountRecord, &'a Descriptor);
+
+async fn bring(
+    store: &Store,
+    imports: &Imports,
+    (cache, record, index): Found<'_>,
+    name: &str,
+    shown: &str,
+    task: &Arc<Task>,
+) -> Result<()> {
     let action = "unpacking";
-    let here = store.cache_mount_used(id).during(action)?;
+    let here = store.cache_mount_used(name).during(action)?;
     if here.is_some_and(|here| here >= record.used) {
         return Ok(());
     }
@@ -259,26 +318,16 @@ async fn bring(store: &Store, imports: &Imports, id: &str, task: &Arc<Task>) -> 
         imports.blob(cache, *digest).cloned().ok_or_else(missing)
     });
     let listed = listed.collect::<Result<Vec<Descriptor>>>()?;
-    let child = Arc::new(task.child(format!("cache mount {id} from the cache")));
+    let child = Arc::new(task.child(format!("cache mount {shown} from the cache")));
     let limits = Limits {
         total: Some((MOST as u64) << SCALES).map(|most| most * listed.len() as u64),
         ..Limits::default()
     };
     let (sender, receiver) = mpsc::channel::<Result<Bytes, Cause>>(2);
     let (store, working) = (store.clone(), Arc::clone(&child));
-    let (name, used, (mode, uid, gid)) = (id.to_owned(), record.used, record.attributes);
+    let (name, record) = (name.to_owned(), record.clone());
     let unpacking = tokio::task::spawn_blocking(move || {
-        let active = store.begin().during(action)?;
-        let stream = layers::decompress(Arriving { receiver, piece: Bytes::new() });
-        let options =
-            ApplyOptions { whiteouts: Whiteouts::Literal, limits, ..ApplyOptions::default() };
-        let root = active.root().during(action)?;
-        layers::apply(stream.during(action)?, &root, &options, &working).during(action)?;
-        let top = active.dir().join("fs");
-        std::os::unix::fs::chown(&top, Some(uid), Some(gid))
-            .map_err(Error::file("setting the owner of", &top))?;
-        set_mode(&top, mode & 0o7777)?;
-        store.adopt_cache_mount(&name, used, &active).during(action)
+        unpack(&store, receiver, limits, &name, &record, &working)
     });
     let mut arriving = stream::iter(listed)
         .map(|piece| {
@@ -298,6 +347,61 @@ async fn bring(store: &Store, imports: &Imports, id: &str, task: &Arc<Task>) -> 
     }
     if let Some(child) = Arc::into_inner(child) {
         child.done();
+    }
+    Ok(())
+}
+
+/// Makes a cache mount of what arrives; `false` if the one that is here is in use, or newer.
+fn unpack(
+    store: &Store,
+    receiver: mpsc::Receiver<Result<Bytes, Cause>>,
+    limits: Limits,
+    name: &str,
+    record: &MountRecord,
+    task: &Task,
+) -> Result<bool> {
+    let action = "unpacking";
+    let active = store.begin().during(action)?;
+    let stream = layers::decompress(Arriving { receiver, piece: Bytes::new() });
+    let options = ApplyOptions { whiteouts: Whiteouts::Literal, limits, ..ApplyOptions::default() };
+    let root = active.root().during(action)?;
+    layers::apply(stream.during(action)?, &root, &options, task).during(action)?;
+    let top = active.dir().join("fs");
+    disarm(&top)?;
+    let (mode, uid, gid) = record.attributes;
+    std::os::unix::fs::chown(&top, Some(uid), Some(gid))
+        .map_err(Error::file("setting the owner of", &top))?;
+    set_mode(&top, mode & HARMLESS)?;
+    store.adopt_cache_mount(name, record.used, &active).during(action)
+}
+
+/// The permission bits that files of a cache may have: none that lends somebody's rights.
+const HARMLESS: u32 = 0o1777;
+
+/// Takes from the files of a directory that nobody uses yet what would give rights to who runs or
+/// opens them: set-id bits, capabilities, devices.
+fn disarm(top: &Path) -> Result<()> {
+    let mut open = vec![top.to_owned()];
+    while let Some(directory) = open.pop() {
+        let listing = |error| Error::file("listing", &directory)(error);
+        for entry in std::fs::read_dir(&directory).map_err(listing)? {
+            let entry = entry.map_err(listing)?;
+            let path = entry.path();
+            let kind = entry.file_type().map_err(Error::file("examining", &path))?;
+            if kind.is_dir() {
+                open.push(path);
+            } else if kind.is_block_device() || kind.is_char_device() {
+                std::fs::remove_file(&path).map_err(Error::file("removing", &path))?;
+            } else if kind.is_file() {
+                let stat = entry.metadata().map_err(Error::file("examining", &path))?;
+                let mode = std::os::unix::fs::MetadataExt::mode(&stat);
+                if mode & 0o6000 != 0 {
+                    set_mode(&path, mode & HARMLESS)?;
+                }
+                // Most have none; whoever cannot remove it could not have set it.
+                let _ = rustix::fs::lremovexattr(&path, c"security.capability");
+            }
+        }
     }
     Ok(())
 }

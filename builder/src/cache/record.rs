@@ -5,14 +5,12 @@
 //! layer". Records do not refer to each other, so there is nothing to walk and no way for one to
 //! stand for a step that was not asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use image::{Config, Descriptor, Digest, Manifest, MediaType};
 use layers::LayerInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use super::mounts::MountRecord;
 
 /// What a cache manifest is.
 pub(super) const ARTIFACT: &str = "application/vnd.rbuild.cache.v1";
@@ -22,6 +20,8 @@ pub(super) const CONFIG: &str = "application/vnd.rbuild.cache.config.v1+json";
 pub(super) const FACTS: &str = "application/vnd.rbuild.cache.facts.v1+json.zstd";
 /// Where an image's configuration holds the cache that travels within it.
 pub(crate) const INLINE: &str = "rbuild.cache.v1";
+/// No more mounts than this are looked at.
+pub(super) const MOST_MOUNTS: usize = 1000;
 /// More records than this are not read.
 const MOST: usize = 20_000;
 
@@ -37,6 +37,23 @@ pub(super) struct Listing {
     /// The cache mounts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) mounts: Vec<MountRecord>,
+}
+
+/// A cache mount in a cache manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MountRecord {
+    /// Its id.
+    pub(super) id: String,
+    /// When it was used last, seconds since 1970.
+    pub(super) used: i64,
+    /// The blob that lists its pieces.
+    pub(super) index: Digest,
+    /// Permission bits, owner and group of the directory itself.
+    pub(super) attributes: (u32, u32, u32),
+    /// The keys of the steps that use it, and of all they are made of: a step that has one of
+    /// them below it is one that this mount is for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) keys: BTreeSet<Digest>,
 }
 
 /// What one step gave.

@@ -11,12 +11,13 @@ use layers::Stat;
 use store::Store;
 
 /// Where the store keeps them.
-const SPACE: &str = "context-files-1";
+const SPACE: &str = "context-files-2";
 /// A file changed less than this long before the build may change again without a trace.
 const SETTLED: i64 = 1_000_000_000;
 /// With more files than this, those that this build did not see are forgotten.
 const KEEP: usize = 200_000;
-const RECORD: usize = 5 * 8 + 32;
+const MARK: usize = 16;
+const RECORD: usize = MARK + 32;
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,23 +44,17 @@ impl Identity {
         }
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
-        for word in [self.dev, self.ino, self.size] {
-            out.extend(word.to_le_bytes());
+    /// A short name of it: two states of files with the same one are not met with.
+    fn mark(&self) -> [u8; MARK] {
+        let mut bytes = [0; 40];
+        let words = [self.dev.to_le_bytes(), self.ino.to_le_bytes(), self.size.to_le_bytes()];
+        let times = [self.mtime.to_le_bytes(), self.ctime.to_le_bytes()];
+        for (slot, word) in bytes.chunks_exact_mut(8).zip(words.iter().chain(&times)) {
+            slot.copy_from_slice(word);
         }
-        out.extend(self.mtime.to_le_bytes());
-        out.extend(self.ctime.to_le_bytes());
-    }
-
-    fn read(bytes: &[u8]) -> Option<Identity> {
-        let word = |at: usize| <[u8; 8]>::try_from(bytes.get(at * 8..at * 8 + 8)?).ok();
-        Some(Identity {
-            dev: u64::from_le_bytes(word(0)?),
-            ino: u64::from_le_bytes(word(1)?),
-            size: u64::from_le_bytes(word(2)?),
-            mtime: i64::from_le_bytes(word(3)?),
-            ctime: i64::from_le_bytes(word(4)?),
-        })
+        let mut mark = [0; MARK];
+        mark.copy_from_slice(&Digest::of(&bytes).as_bytes()[..MARK]);
+        mark
     }
 }
 
@@ -67,6 +62,8 @@ impl Identity {
 struct Known {
     digest: [u8; 32],
     seen: bool,
+    /// Whether it cannot have changed again without a trace.
+    settled: bool,
 }
 
 /// The digests of one context.
@@ -75,7 +72,7 @@ pub(crate) struct Digests {
     key: Option<Vec<u8>>,
     /// Nanoseconds since 1970: files changed later are not remembered.
     settled: i64,
-    known: Mutex<(HashMap<Identity, Known>, bool)>,
+    known: Mutex<(HashMap<[u8; MARK], Known>, bool)>,
 }
 
 impl Digests {
@@ -89,8 +86,9 @@ impl Digests {
         let key = directory.as_os_str().as_bytes().to_vec();
         let table = store.memo(SPACE, &key).ok().flatten().unwrap_or_default();
         let known = table.chunks_exact(RECORD).filter_map(|record| {
-            let digest = <[u8; 32]>::try_from(record.get(RECORD - 32..)?).ok()?;
-            Some((Identity::read(record)?, Known { digest, seen: false }))
+            let (mark, digest) = record.split_at(MARK);
+            let known = Known { digest: digest.try_into().ok()?, seen: false, settled: true };
+            Some((mark.try_into().ok()?, known))
         });
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let settled = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(SETTLED);
@@ -99,7 +97,7 @@ impl Digests {
 
     pub(crate) fn get(&self, identity: &Identity) -> Option<[u8; 32]> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known.0.get_mut(identity)?;
+        let found = known.0.get_mut(&identity.mark())?;
         found.seen = true;
         Some(found.digest)
     }
@@ -107,7 +105,8 @@ impl Digests {
     pub(crate) fn set(&self, identity: Identity, digest: &Digest) {
         let Ok(digest) = <[u8; 32]>::try_from(digest.as_bytes()) else { return };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.0.insert(identity, Known { digest, seen: true });
+        let settled = identity.ctime < self.settled;
+        known.0.insert(identity.mark(), Known { digest, seen: true, settled });
         known.1 = true;
     }
 
@@ -117,10 +116,10 @@ impl Digests {
         let (Some(key), true) = (&self.key, known.1) else { return };
         let all = known.0.len() <= KEEP;
         let mut table = Vec::with_capacity(known.0.len() * RECORD);
-        for (identity, entry) in &known.0 {
-            if (all || entry.seen) && identity.ctime < self.settled {
-                identity.write(&mut table);
-                table.extend(entry.digest);
+        for (mark, entry) in &known.0 {
+            if (all || entry.seen) && entry.settled {
+                table.extend_from_slice(mark);
+                table.extend_from_slice(&entry.digest);
             }
         }
         if let Err(error) = store.set_memo(SPACE, key, &table) {

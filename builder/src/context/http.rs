@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use futures::StreamExt;
-use image::Digest;
+use image::{Algorithm, Digest, Digester};
 use reqwest::{header, redirect};
 use serde::{Deserialize, Serialize};
 use store::Store;
@@ -13,8 +13,7 @@ use transport::bridge;
 
 use crate::error::During;
 use crate::inputs::Admitted;
-use crate::plan::copy::without_credentials;
-use crate::step::select::url_name;
+use crate::redact::without_credentials;
 use crate::{Error, Result};
 
 /// Where the store remembers what a URL gave last time.
@@ -37,12 +36,12 @@ pub(crate) struct Download {
     etag: Option<String>,
 }
 
-/// Gets a file, from the store if the server says it has not changed, or if its digest is known
-/// beforehand and it is there.
+/// Gets a file, which must have all these checksums: from the store if the server says it has not
+/// changed, or if its digest is known beforehand and it is there.
 pub(crate) async fn download(
     store: &Store,
     url: &str,
-    checksum: Option<Digest>,
+    checksums: &[Digest],
     authorization: Option<&str>,
     limit: u64,
     task: &Task,
@@ -56,9 +55,17 @@ pub(crate) async fn download(
         .during("recalling a download")?
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .filter(|known: &Download| store.contains(known.digest).unwrap_or(false));
-    if let Some(known) = remembered.clone().filter(|known| Some(known.digest) == checksum) {
-        return Ok(known);
-    }
+    // What the server gave last time is good enough where it is what is asked for; where it is
+    // not, the server is not told of it, and gives the whole file.
+    let remembered = match (remembered, checksums) {
+        (Some(known), [_, ..]) => {
+            if holds(store, known.digest, checksums, task).await? {
+                return Ok(known);
+            }
+            None
+        }
+        (remembered, _) => remembered,
+    };
     let child = task.child(format!("downloading {shown}"));
     let fail = |kind: Kind| {
         let url = shown.clone();
@@ -68,7 +75,7 @@ pub(crate) async fn download(
             source: Box::new(source.without_url()),
         }
     };
-    let mut request = client(checksum.is_some()).map_err(fail(Kind::System))?.get(url);
+    let mut request = client(!checksums.is_empty()).map_err(fail(Kind::System))?.get(url);
     if let Some(header) = authorization {
         // Redirects to another server do not take it along.
         request = request.header(header::AUTHORIZATION, header);
@@ -108,12 +115,20 @@ pub(crate) async fn download(
     let modified = text(header::LAST_MODIFIED).and_then(|date| parse_date(&date));
     let most = Limit { url: &shown, bytes: limit };
     most.check(response.content_length().unwrap_or(0))?;
-    let digest = receive(store, response, &most, checksum, &child).await?;
+    let digest = receive(store, response, &most, checksums, &child).await?;
     let download = Download { digest, name, modified, etag };
     let json = serde_json::to_vec(&download).unwrap_or_default();
     store.set_memo(SPACE, place.as_bytes(), &json).during("remembering a download")?;
     child.done();
     Ok(download)
+}
+
+/// The last component of a URL's path, as a file name.
+fn url_name(url: &str) -> Option<String> {
+    let parsed = url::Url::parse(url).ok()?;
+    let name = parsed.path_segments()?.next_back()?.to_owned();
+    let good = !name.is_empty() && name != "." && name != ".." && !name.contains('/');
+    good.then_some(name)
 }
 
 /// The host of an address, with its port.
@@ -123,12 +138,12 @@ pub(crate) fn host(url: &str) -> Option<String> {
     Some(parsed.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
 }
 
-/// What is to be downloaded instead of `url`, and which content it must have.
+/// What is to be downloaded instead of `url`, and the checksums that its content must have.
 pub(crate) fn admitted(
     url: &str,
     admitted: &Admitted,
     own: Option<Digest>,
-) -> Result<(String, Option<Digest>)> {
+) -> Result<(String, Vec<Digest>)> {
     let deny = |reason: String| Error::Denied { identifier: admitted.identifier.clone(), reason };
     let to = &admitted.identifier;
     if admitted.converted && !to.starts_with("https://") && !to.starts_with("http://") {
@@ -136,15 +151,16 @@ pub(crate) fn admitted(
     }
     let policy = admitted.attrs.get("http.checksum").map(|text| text.parse::<Digest>());
     let policy = policy.transpose().map_err(|error| deny(format!("http.checksum: {error}")))?;
-    let mut expected = own;
+    let mut expected: Vec<Digest> = own.into_iter().collect();
     for (who, digest) in [("the source policy", policy), ("the lock", admitted.digest()?)] {
         let Some(digest) = digest else { continue };
-        match expected {
-            Some(other) if other != digest && other.algorithm() == digest.algorithm() => {
+        let rival = expected.iter().find(|other| other.algorithm() == digest.algorithm());
+        match rival {
+            Some(other) if *other != digest => {
                 return Err(deny(format!("{who} wants {digest}, not {other}")));
             }
             Some(_) => {}
-            None => expected = Some(digest),
+            None => expected.push(digest),
         }
     }
     Ok((if admitted.converted { to.clone() } else { url.to_owned() }, expected))
@@ -167,14 +183,41 @@ impl Limit<'_> {
     }
 }
 
+/// Whether a blob of the store has all these checksums.
+async fn holds(store: &Store, blob: Digest, checksums: &[Digest], task: &Task) -> Result<bool> {
+    for expected in checksums.iter().copied() {
+        if expected.algorithm() == blob.algorithm() {
+            if expected != blob {
+                return Ok(false);
+            }
+            continue;
+        }
+        task.check()?;
+        let store = store.clone();
+        let digest = move || -> Result<Digest> {
+            let mut file = store.open_blob(blob).during("checking a download")?;
+            let mut digester = Digester::new(expected.algorithm());
+            std::io::copy(&mut file, &mut digester)
+                .map_err(Error::file("checking", store.blob_path(blob)))?;
+            Ok(digester.finish())
+        };
+        if bridge::blocking(digest).await? != expected {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 async fn receive(
     store: &Store,
     response: reqwest::Response,
     limit: &Limit<'_>,
-    checksum: Option<Digest>,
+    checksums: &[Digest],
     task: &Task,
 ) -> Result<Digest> {
-    let algorithm = checksum.map_or(image::Algorithm::Sha256, |digest| digest.algorithm());
+    let algorithm = checksums.first().map_or(Algorithm::Sha256, Digest::algorithm);
+    let mut others: Vec<(Digest, Digester)> =
+        checksums.iter().skip(1).map(|sum| (*sum, Digester::new(sum.algorithm()))).collect();
     let mut writer = store.writer_for(algorithm).during("storing a download")?;
     let url = limit.url;
     let mut received = 0u64;
@@ -189,17 +232,21 @@ async fn receive(
         task.advance(piece.len() as u64);
         received += piece.len() as u64;
         limit.check(received)?;
+        others.iter_mut().for_each(|(_, digester)| digester.update(&piece));
         writer = bridge::blocking(move || writer.write_all(&piece).map(|()| writer))
             .await
             .map_err(Error::file("storing", url))?;
     }
-    let found = writer.digest();
-    if let Some(expected) = checksum.filter(|expected| *expected != found) {
-        return Err(Error::Download {
-            url: url.to_owned(),
-            kind: Kind::Invalid,
-            source: Box::new(image::Error::DigestMismatch { expected, found }),
-        });
+    let first = checksums.first().map(|expected| (*expected, writer.digest()));
+    let others = others.into_iter().map(|(expected, digester)| (expected, digester.finish()));
+    for (expected, found) in first.into_iter().chain(others) {
+        if expected != found {
+            return Err(Error::Download {
+                url: url.to_owned(),
+                kind: Kind::Invalid,
+                source: Box::new(image::Error::DigestMismatch { expected, found }),
+            });
+        }
     }
     bridge::blocking(move || writer.commit(None)).await.during("storing a download")
 }

@@ -1,6 +1,7 @@
 //! Where files come from: build contexts and the file systems of steps, seen through a [`Root`].
 
 pub(crate) mod archive;
+mod authorization;
 pub(crate) mod digests;
 pub(crate) mod dockerfile;
 pub(crate) mod fetched;
@@ -153,21 +154,8 @@ fn called(name: &str) -> String {
 }
 
 impl Contexts {
-    /// The contexts of a request: those its Dockerfile was read from, if they are open.
-    pub(crate) fn of(request: &Request, env: &Env) -> Result<Arc<Contexts>> {
-        match request.sources.opened.0.get() {
-            Some(known) => Ok(Arc::clone(known)),
-            None => Ok(Arc::new(Contexts::new(request, env)?)),
-        }
-    }
-
-    /// The same, kept for the build of this request and its clones.
-    fn kept(request: &Request, env: &Env) -> Result<Arc<Contexts>> {
-        let made = Contexts::of(request, env)?;
-        Ok(Arc::clone(request.sources.opened.0.get_or_init(|| made)))
-    }
-
-    fn new(request: &Request, env: &Env) -> Result<Contexts> {
+    /// The contexts of a request; none is opened yet.
+    pub(crate) fn new(request: &Request, env: &Env) -> Result<Contexts> {
         let keep = request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
         Ok(Contexts {
             store: env.store.clone(),
@@ -176,8 +164,8 @@ impl Contexts {
             named: request.contexts.clone(),
             now: (env.clock)(),
             keep_git_dir: keep.is_some_and(|text| matches!(text.as_str(), "1" | "true")),
-            git: request.sources.surroundings(request)?,
-            authorization: request.sources.http_authorization(request)?,
+            git: authorization::git(request)?,
+            authorization: authorization::http(request)?,
             download_limit: request.sources.download_limit,
             inputs: Inputs::new(request.inputs.clone()),
             fetched: Mutex::default(),
@@ -307,13 +295,14 @@ impl Contexts {
         place: String,
         task: &Task,
     ) -> Result<http::Download> {
-        let shown = crate::plan::copy::without_credentials(url);
+        let shown = crate::redact::without_credentials(url);
         let admitted = self.inputs.admit(InputKind::Http, &shown, None)?;
-        let (url, checksum) = http::admitted(url, &admitted, checksum)?;
+        let (url, checksums) = http::admitted(url, &admitted, checksum)?;
         let header = http::host(&url).and_then(|host| self.authorization.get(&host));
         let header = header.map(String::as_str);
         let download =
-            http::download(&self.store, &url, checksum, header, self.download_limit, task).await?;
+            http::download(&self.store, &url, &checksums, header, self.download_limit, task)
+                .await?;
         self.inputs.record(Input {
             kind: InputKind::Http,
             name: shown,
@@ -405,20 +394,28 @@ fn option(name: &str) -> String {
 }
 
 /// Reads the Dockerfile of a request that only says where it is (see [`DockerfileAt`]), fetching
-/// the context if that is where, and finds the time of the context if that is asked for; the build
-/// will not fetch it again.
+/// the context if that is where, and finds the time of the context if that is asked for.
 ///
 /// # Errors
 /// [`Error::Missing`] when there is none; those of fetching.
 pub async fn complete(request: Request, env: &Env, task: &Task) -> Result<Request> {
-    let mut request = with_dockerfile(request, env, task).await?;
+    opened(request, env, task).await.map(|(request, _)| request)
+}
+
+/// As [`complete`], with the contexts: what was fetched of them is not fetched again.
+pub(crate) async fn opened(
+    request: Request,
+    env: &Env,
+    task: &Task,
+) -> Result<(Request, Arc<Contexts>)> {
+    let contexts = Arc::new(Contexts::new(&request, env)?);
+    let mut request = with_dockerfile(request, &contexts, env, task).await?;
     if !request.context_epoch || request.source_date_epoch.is_some() {
-        return Ok(request);
+        return Ok((request, contexts));
     }
-    let contexts = Contexts::kept(&request, env)?;
     let child = Arc::new(task.child("finding the time of the build context"));
-    let own = Arc::clone(&child);
-    request.source_date_epoch = bridge::blocking(move || contexts.time(&own)).await?;
+    let (own, from) = (Arc::clone(&child), Arc::clone(&contexts));
+    request.source_date_epoch = bridge::blocking(move || from.time(&own)).await?;
     match request.source_date_epoch {
         Some(time) => child.note(time.to_string()),
         None => child.warn("SOURCE_DATE_EPOCH=context: the build context has no files"),
@@ -426,27 +423,29 @@ pub async fn complete(request: Request, env: &Env, task: &Task) -> Result<Reques
     if let Ok(child) = Arc::try_unwrap(child) {
         child.done();
     }
-    Ok(request)
+    Ok((request, contexts))
 }
 
-async fn with_dockerfile(mut request: Request, env: &Env, task: &Task) -> Result<Request> {
+async fn with_dockerfile(
+    mut request: Request,
+    contexts: &Arc<Contexts>,
+    env: &Env,
+    task: &Task,
+) -> Result<Request> {
     let at = std::mem::take(&mut request.sources.dockerfile);
     let (file, ignore) = match at {
         DockerfileAt::Given => return Ok(request),
         DockerfileAt::Url(url) => {
-            let contexts = Contexts::kept(&request, env)?;
             let download = contexts.file(&url, None, "--file".to_owned(), task).await?;
-            let name = crate::plan::copy::without_credentials(&url);
+            let name = crate::redact::without_credentials(&url);
             let store = env.store.clone();
             let read = move || read_blob(&store, &download, name);
             (bridge::blocking(read).await?, None)
         }
         DockerfileAt::Context(name) => {
-            let contexts = Contexts::kept(&request, env)?;
             let child = Arc::new(task.child("reading the Dockerfile"));
-            let own = Arc::clone(&child);
-            let read = move || contexts.dockerfile(name.as_deref(), &own);
-            let found = bridge::blocking(read).await?;
+            let (own, from) = (Arc::clone(&child), Arc::clone(contexts));
+            let found = bridge::blocking(move || from.dockerfile(name.as_deref(), &own)).await?;
             if let Ok(child) = Arc::try_unwrap(child) {
                 child.done();
             }
@@ -456,7 +455,7 @@ async fn with_dockerfile(mut request: Request, env: &Env, task: &Task) -> Result
     request.dockerfile = file;
     if request.ignore.is_none() {
         request.ignore = ignore;
-        *lock(&Contexts::of(&request, env)?.ignore) = request.ignore.clone();
+        lock(&contexts.ignore).clone_from(&request.ignore);
     }
     Ok(request)
 }

@@ -1,5 +1,6 @@
 //! Walking a tree and digesting what would be copied of it.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -31,6 +32,9 @@ pub(crate) struct Filter<'a> {
     pub(crate) base: &'a str,
     /// `--exclude`.
     pub(crate) exclude: Option<&'a Ignore>,
+    /// What the patterns of `--exclude` see in front of a path: where the source is below the
+    /// pivot of `--parents`.
+    pub(crate) prefix: &'a str,
 }
 
 impl Filter<'_> {
@@ -40,12 +44,12 @@ impl Filter<'_> {
             return Keep::Yes;
         }
         let below = path.to_string_lossy();
-        let whole = if self.base.is_empty() {
-            below.clone().into_owned()
-        } else {
-            format!("{}/{below}", self.base)
+        let behind = |front: &str| match front {
+            "" => below.clone(),
+            front => format!("{front}/{below}").into(),
         };
-        match (one(self.ignore, &whole, is_dir), one(self.exclude, &below, is_dir)) {
+        let ignored = one(self.ignore, || behind(self.base), is_dir);
+        match (ignored, one(self.exclude, || behind(self.prefix), is_dir)) {
             (Keep::No, _) | (_, Keep::No) => Keep::No,
             (Keep::Descend, _) | (_, Keep::Descend) => Keep::Descend,
             _ => Keep::Yes,
@@ -53,13 +57,13 @@ impl Filter<'_> {
     }
 }
 
-fn one(ignore: Option<&Ignore>, path: &str, is_dir: bool) -> Keep {
-    match ignore {
-        Some(ignore) if ignore.excluded(path, is_dir) => {
-            let below = is_dir && ignore.may_include_below(path);
-            if below { Keep::Descend } else { Keep::No }
-        }
-        _ => Keep::Yes,
+fn one<'a>(ignore: Option<&Ignore>, path: impl Fn() -> Cow<'a, str>, is_dir: bool) -> Keep {
+    let Some(ignore) = ignore else { return Keep::Yes };
+    let path = path();
+    match ignore.excluded(&path, is_dir) {
+        true if is_dir && ignore.may_include_below(&path) => Keep::Descend,
+        true => Keep::No,
+        false => Keep::Yes,
     }
 }
 
@@ -71,6 +75,19 @@ struct Found {
     stat: Stat,
     link: Option<PathBuf>,
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Files are looked at in batches of this many: a context may have millions.
+const BATCH: usize = 8192;
+
+impl Found {
+    fn link(&self) -> &[u8] {
+        self.link.as_ref().map_or(b"", |link| link.as_os_str().as_bytes())
+    }
+
+    fn attributes(&self) -> Vec<u8> {
+        if self.attributes.is_empty() { Vec::new() } else { flat(&self.attributes) }
+    }
 }
 
 /// Adds to `key` everything that decides what a copy of `source` looks like: names, kinds,
@@ -85,45 +102,46 @@ pub(crate) fn digest(
     key: &mut KeyBuilder,
     task: &Task,
 ) -> Result<usize> {
-    let files = walk(&tree.root, source, filter, task)?;
-    let contents = contents(tree, source, &files, threads, task)?;
-    for (file, content) in files.iter().zip(contents) {
-        key.part(file.path.as_os_str().as_bytes());
-        let mut numbers = [0u8; 20];
-        numbers[..4].copy_from_slice(&file.stat.st_mode.to_le_bytes());
-        if owners {
-            numbers[4..8].copy_from_slice(&file.stat.st_uid.to_le_bytes());
-            numbers[8..12].copy_from_slice(&file.stat.st_gid.to_le_bytes());
+    walk(&tree.root, source, filter, task, &mut |files| {
+        let contents = contents(tree, source, files, threads, task)?;
+        for (file, content) in files.iter().zip(contents) {
+            add(file, content.unwrap_or_default(), source, owners, key);
         }
-        if is(&file.stat, FileType::CharacterDevice) || is(&file.stat, FileType::BlockDevice) {
-            numbers[12..20].copy_from_slice(&file.stat.st_rdev.to_le_bytes());
-        }
-        key.part(&numbers);
-        key.part(&content.unwrap_or_default());
-        key.part(file.link.as_ref().map_or(b"".as_slice(), |link| link.as_os_str().as_bytes()));
-        let attributes = match file.attributes.is_empty() {
-            true => Vec::new(),
-            false => flat(&file.attributes),
-        };
-        if !attributes.is_empty() {
-            key.part(&attributes);
-        }
-        if let Some(record) = key.files() {
-            let path = if file.path.as_os_str().is_empty() {
-                source.to_owned()
-            } else {
-                source.join(&file.path)
-            };
-            let link = file.link.as_ref().map_or(b"".as_slice(), |l| l.as_os_str().as_bytes());
-            record.push(FileFact {
-                path: path.to_string_lossy().into_owned(),
-                mode: file.stat.st_mode,
-                owner: owners.then_some((file.stat.st_uid, file.stat.st_gid)),
-                content: mark32(&[&content.unwrap_or_default(), link, &attributes]),
-            });
-        }
+        Ok(())
+    })
+}
+
+/// Adds one file to `key`.
+fn add(file: &Found, content: [u8; 32], source: &Path, owners: bool, key: &mut KeyBuilder) {
+    let stat = &file.stat;
+    key.part(file.path.as_os_str().as_bytes());
+    let mut numbers = [0u8; 20];
+    numbers[..4].copy_from_slice(&stat.st_mode.to_le_bytes());
+    if owners {
+        numbers[4..8].copy_from_slice(&stat.st_uid.to_le_bytes());
+        numbers[8..12].copy_from_slice(&stat.st_gid.to_le_bytes());
     }
-    Ok(files.len())
+    if is(stat, FileType::CharacterDevice) || is(stat, FileType::BlockDevice) {
+        numbers[12..20].copy_from_slice(&stat.st_rdev.to_le_bytes());
+    }
+    key.part(&numbers);
+    key.part(&content);
+    key.part(file.link());
+    let attributes = file.attributes();
+    if !attributes.is_empty() {
+        key.part(&attributes);
+    }
+    key.record(|| {
+        // Joining an empty path would make a directory of the source.
+        let empty = file.path.as_os_str().is_empty();
+        let path = if empty { source.to_owned() } else { source.join(&file.path) };
+        FileFact {
+            path: path.to_string_lossy().into_owned(),
+            mode: stat.st_mode,
+            owner: owners.then_some((stat.st_uid, stat.st_gid)),
+            content: mark32(&[&content, file.link(), &attributes]),
+        }
+    });
 }
 
 /// Attributes in one piece that no path is the same as.
@@ -140,9 +158,15 @@ pub(crate) fn is(stat: &Stat, kind: FileType) -> bool {
     FileType::from_raw_mode(stat.st_mode) == kind
 }
 
-/// The files below a source, itself first under an empty path, each directory before what is in
-/// it, in the order of their names.
-fn walk(root: &Root, source: &Path, filter: &Filter<'_>, task: &Task) -> Result<Vec<Found>> {
+/// Gives `take` the files below a source in batches, itself first under an empty path, each
+/// directory before what is in it, in the order of their names; says how many they are.
+fn walk(
+    root: &Root,
+    source: &Path,
+    filter: &Filter<'_>,
+    task: &Task,
+    take: &mut dyn FnMut(&[Found]) -> Result<()>,
+) -> Result<usize> {
     let fail = |error: layers::Error| Error::part("reading the build context")(error.into());
     let top = root.metadata(source).map_err(fail)?;
     let attributes = match FileType::from_raw_mode(top.st_mode) {
@@ -155,9 +179,11 @@ fn walk(root: &Root, source: &Path, filter: &Filter<'_>, task: &Task) -> Result<
         _ => Vec::new(),
     };
     let mut files = vec![Found { path: PathBuf::new(), stat: top, link: None, attributes }];
-    if !is(&files[0].stat, FileType::Directory) {
-        return Ok(files);
+    if !is(&top, FileType::Directory) {
+        return take(&files).map(|()| 1);
     }
+    // How many files are taken already.
+    let mut taken = 0;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let fd = root.open_at(source, flags, Mode::empty()).map_err(fail)?;
     // The directories we are in: what is left in each, and the file that stands for it in case
@@ -167,8 +193,17 @@ fn walk(root: &Root, source: &Path, filter: &Filter<'_>, task: &Task) -> Result<
         task.check()?;
         let Some((name, kind)) = level.rest.pop() else {
             let level = levels.pop().expect("there is a last one");
-            if level.placeholder.is_some_and(|at| at + 1 == files.len()) {
+            if level.placeholder.is_some_and(|at| at + 1 == taken + files.len()) {
                 files.pop();
+            }
+            if files.len() >= BATCH {
+                // A directory that may turn out to be left out is not taken yet.
+                let open = |at: usize| levels.iter().any(|level| level.placeholder == Some(at));
+                let sure = (0..files.len()).rev().find(|at| !open(taken + at));
+                let sure = sure.map_or(0, |last| last + 1);
+                take(&files[..sure])?;
+                files.drain(..sure);
+                taken += sure;
             }
             continue;
         };
@@ -197,11 +232,12 @@ fn walk(root: &Root, source: &Path, filter: &Filter<'_>, task: &Task) -> Result<
             let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let fd = openat(&level.fd, &name, flags, Mode::empty())
                 .map_err(|errno| Error::file("opening", &path)(errno.into()))?;
-            let placeholder = (keep == Keep::Descend).then(|| files.len() - 1);
+            let placeholder = (keep == Keep::Descend).then(|| taken + files.len() - 1);
             levels.push(Level::new(fd, path, placeholder)?);
         }
     }
-    Ok(files)
+    take(&files)?;
+    Ok(taken + files.len())
 }
 
 struct Level {
@@ -236,7 +272,7 @@ fn contents(
     threads: usize,
     task: &Task,
 ) -> Result<Vec<Option<[u8; 32]>>> {
-    let mut digests = vec![None; files.len()];
+    let mut digests: Vec<Option<[u8; 32]>> = vec![None; files.len()];
     let mut missing = Vec::new();
     for (index, file) in files.iter().enumerate() {
         if is(&file.stat, FileType::RegularFile) {
@@ -249,7 +285,7 @@ fn contents(
     if missing.is_empty() {
         return Ok(digests);
     }
-    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(missing.len())));
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(digests));
     let failure = Mutex::new(None);
     let labour = || {
         let mut buffer = vec![0; 256 << 10];
@@ -260,7 +296,8 @@ fn contents(
                 if below.as_os_str().is_empty() { source.to_owned() } else { source.join(below) };
             match read(tree, &path, &mut buffer, task) {
                 Ok(digest) => {
-                    found.lock().unwrap_or_else(PoisonError::into_inner).push((*index, digest));
+                    let digest = <[u8; 32]>::try_from(digest.as_bytes()).ok();
+                    found.lock().unwrap_or_else(PoisonError::into_inner)[*index] = digest;
                 }
                 Err(error) => {
                     next.store(missing.len(), Ordering::Relaxed);
@@ -280,13 +317,10 @@ fn contents(
             }
         });
     }
-    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner)),
     }
-    for (index, digest) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        digests[index] = <[u8; 32]>::try_from(digest.as_bytes()).ok();
-    }
-    Ok(digests)
 }
 
 fn read(tree: &Tree, path: &Path, buffer: &mut [u8], task: &Task) -> Result<Digest> {

@@ -17,7 +17,7 @@ use super::{Origin, Terminal, label, shell};
 use crate::context::{Contexts, Tree};
 use crate::error::{During, place};
 use crate::plan::{From, Op, RunMountKind, RunOp, Step, WorkdirOp};
-use crate::step::run::{Room, Surroundings, Talk};
+use crate::step::room::{Room, Surroundings, Talk};
 use crate::{Context, Env, Error, Network, Request, Result, RunOptions, Secret, SourceFile};
 
 /// What makes a container of the store one of these. It is written last.
@@ -286,6 +286,7 @@ impl Kept {
             file: &Arc::new(file),
             step: &step,
             trees,
+            caches: Default::default(),
             parent: kept.record.snapshot,
             origin: Origin::default(),
         };
@@ -303,7 +304,7 @@ impl Kept {
         env: &Env,
         task: &Task,
     ) -> Result<Vec<Option<Arc<Tree>>>> {
-        let contexts = Contexts::of(request, env)?;
+        let contexts = Contexts::new(request, env)?;
         let mut trees = Vec::new();
         let mut mounts = Vec::new();
         for mount in std::mem::take(&mut op.mounts) {

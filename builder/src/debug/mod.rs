@@ -6,62 +6,20 @@
 //! a key of its own, and so does everything after it.
 
 mod kept;
+mod options;
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use image::Digest;
-use store::{SnapshotId, Store};
+use store::Store;
 use task::Task;
 
 pub use kept::{Failed, Inspection, Kept};
+pub use options::{Debugging, OnFailure, Terminal};
+pub(crate) use options::{Made, Origin};
 
 use crate::plan::RunOp;
-use crate::step::run::{Room, Surroundings, Talk};
+use crate::step::room::{Room, Surroundings, Talk};
 use crate::{Error, Result};
-
-/// What is done when a command fails.
-#[derive(Debug, Clone, Default)]
-pub enum OnFailure {
-    /// The build ends, and nothing of the command remains.
-    #[default]
-    Stop,
-    /// The build ends; what the command left is kept.
-    Keep,
-    /// A shell is opened where the command was run. When it ends with 0 the command is run once
-    /// more on what the shell left; otherwise the build ends.
-    Shell(Arc<Terminal>),
-}
-
-/// A terminal a human sits at.
-#[derive(Debug)]
-pub struct Terminal {
-    /// What is typed.
-    pub input: OwnedFd,
-    /// What is shown.
-    pub output: OwnedFd,
-    /// Rows and columns.
-    pub size: (u16, u16),
-}
-
-impl Terminal {
-    /// It in place of the three standard streams.
-    pub(crate) fn streams(&self) -> runtime::Streams3<'_> {
-        [self.input.as_fd(), self.output.as_fd(), self.output.as_fd()]
-    }
-}
-
-/// How a build deals with failing commands; part of a [`crate::Request`].
-#[derive(Debug, Clone, Default)]
-pub struct Debugging {
-    /// See [`OnFailure`].
-    pub on_failure: OnFailure,
-    /// The id of what an earlier build kept: its command is run on that.
-    pub resume: Option<String>,
-    /// Whether `resume` was of use.
-    pub(crate) resumed: Arc<AtomicBool>,
-}
 
 impl Debugging {
     /// Refuses to begin where there is nothing to go on with.
@@ -77,22 +35,6 @@ impl Debugging {
             task.warn(format!("no step went on from {id}: none was run in its place"));
         }
     }
-}
-
-/// Where a command comes from, beside its definition.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Origin {
-    /// The key of the step it is run on.
-    pub(crate) parent: Option<Digest>,
-    /// What its mounts read.
-    pub(crate) reads: Vec<Option<SnapshotId>>,
-}
-
-/// Whether a result can be had again by running the same command on the same files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Made {
-    Cleanly,
-    ByHand,
 }
 
 /// What becomes of a command that failed.

@@ -6,11 +6,14 @@ use async_trait::async_trait;
 use task::Task;
 use transport::bridge;
 
-use super::{Engine, lock};
+use crate::job::{Build, lock};
 use crate::plan::key::Key;
 use crate::plan::{Op, StepId};
 use crate::solve::Executor;
 use crate::{Result, step};
+
+/// [`Executor`] of a real build.
+pub(crate) struct Engine(pub(crate) Arc<Build>);
 
 #[async_trait]
 impl Executor for Engine {
@@ -19,7 +22,7 @@ impl Executor for Engine {
         let at = |error| step::at(&self.0.file, step, error);
         if let Op::Copy(op) = &step.op {
             let all = self.0.fetch(id, op, task).await.map_err(at)?;
-            lock(&self.0.remotes).insert(id, all);
+            lock(&self.0.ledger.remotes).insert(id, all);
         }
         let (build, inputs, task) = (Arc::clone(&self.0), inputs.to_vec(), Arc::clone(task));
         let keys = move || build.keys(id, &inputs, false, &task).map(|(key, _)| key);
@@ -41,12 +44,14 @@ impl Executor for Engine {
             _ => false,
         };
         if known {
-            lock(&self.0.keys).insert(id, key);
+            lock(&self.0.ledger.keys).insert(id, key);
             return Ok(Some(key));
         }
-        let made = lock(&self.0.made).get(&key).cloned();
+        let again = lock(&self.0.ledger.again).get(&key).copied().filter(|_| step.fresh);
+        let key = again.unwrap_or(key);
+        let made = lock(&self.0.ledger.made).get(&key).cloned();
         if made.is_some_and(|made| made.new || !step.fresh) {
-            lock(&self.0.keys).insert(id, key);
+            lock(&self.0.ledger.keys).insert(id, key);
             return Ok(Some(key));
         }
         if step.fresh {

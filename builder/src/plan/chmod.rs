@@ -56,6 +56,28 @@ impl Chmod {
         Ok(Chmod::Clauses(clauses))
     }
 
+    /// As it is written into keys; never to be changed.
+    pub(crate) fn encoded(&self) -> String {
+        let clause = |clause: &Clause| {
+            let action = match clause.action {
+                Action::Add => '+',
+                Action::Remove => '-',
+                Action::Set => '=',
+            };
+            let perms = match clause.perms {
+                Perms::Bits { bits, execute_if } => {
+                    format!("{bits:o}{}", if execute_if { "X" } else { "" })
+                }
+                Perms::Like(shift) => format!("like {shift}"),
+            };
+            format!("{:o}{action}{perms}", clause.who)
+        };
+        match self {
+            Chmod::Octal(mode) => format!("{mode:o}"),
+            Chmod::Clauses(clauses) => clauses.iter().map(clause).collect::<Vec<_>>().join(","),
+        }
+    }
+
     /// The new permission bits of a file with this `st_mode`.
     pub fn apply(&self, st_mode: u32) -> u32 {
         let clauses = match self {

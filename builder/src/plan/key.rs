@@ -2,15 +2,17 @@
 
 use image::{Algorithm, Digest, Digester};
 
+use super::encode::Fields;
 use super::{Op, Step};
-use crate::why::FileFact;
+use crate::why::{FileFact, MOST_FILES};
 
 /// Names the result of a step: everything that decides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub Digest);
 
-/// Changes whenever the same step would give another result than before.
-const VERSION: &str = "rbuild-step-2";
+/// The version of the format of keys: of what is in them, in which order, and of what the same
+/// step gives. Version 3 is described in `docs/cache.md`; a golden test holds it still.
+const VERSION: &str = "rbuild-step-3";
 
 /// Collects what decides a step's result. Every part is written with its length, so that no two
 /// different lists of parts look the same.
@@ -48,9 +50,11 @@ impl KeyBuilder {
         self
     }
 
-    /// Where files are remembered, if somebody wants to know.
-    pub(crate) fn files(&mut self) -> Option<&mut Vec<FileFact>> {
-        self.files.as_mut()
+    /// Remembers a file, if somebody wants to know; no more than one above [`MOST_FILES`].
+    pub(crate) fn record(&mut self, file: impl FnOnce() -> FileFact) {
+        if let Some(files) = self.files.as_mut().filter(|files| files.len() <= MOST_FILES) {
+            files.push(file());
+        }
     }
 
     /// The key, and the files that became part of it.
@@ -71,8 +75,7 @@ pub fn definition(step: &Step, inputs: &[Key]) -> KeyBuilder {
         Op::Graft => "graft",
     };
     let mut builder = KeyBuilder::new(kind);
-    let definition = serde_json::to_vec(&step.op).expect("an operation is plain data");
-    builder.part(&definition);
+    Fields::of(&mut builder).op(&step.op);
     builder.part(if step.parent.is_some() { b"on" } else { b"empty" });
     for input in inputs {
         builder.part(input.0.as_bytes());

@@ -1,18 +1,15 @@
 //! The plan: what has to be done, as values, before anything is done.
 //!
-//! [`lower`](lower::lower) is pure; a [`Plan`] prints the same for the same Dockerfile, arguments
+//! [`lower`](crate::lower::lower) is pure; a [`Plan`] prints the same for the same Dockerfile, arguments
 //! and base images (invariant I11).
 
-pub mod args;
 pub mod chmod;
-mod config;
-pub(crate) mod copy;
+pub(crate) mod encode;
+pub mod environment;
 pub mod key;
-mod lower;
 mod merge;
+pub(crate) mod path;
 mod print;
-mod run;
-mod state;
 
 use std::collections::BTreeMap;
 
@@ -23,8 +20,6 @@ use serde::{Deserialize, Serialize};
 pub use chmod::Chmod;
 pub use dockerfile::Sharing;
 pub use dockerfile::mount::Ownership;
-pub(crate) use lower::bases;
-pub use lower::{Lowered, lower};
 
 /// Names a step of a plan: its place in [`Plan::steps`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,7 +92,7 @@ impl Step {
     }
 }
 
-/// What a step does. Serialised, it is the definition that goes into the step's key.
+/// What a step does. Which of it is part of the step's key is said in `encode.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Op {
     /// The file system of an image.

@@ -1,5 +1,7 @@
 //! `COPY` and `ADD`: from selected files to files in the image.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use dockerfile::Ignore;
 use layers::copy::{CopyOptions, copy};
 use layers::{ApplyOptions, FileType, Mode, OFlags, Root, Whiteouts};
+use rustix::fs::{Timespec, Timestamps, futimens};
 use store::Store;
 use task::Task;
 
@@ -155,8 +158,24 @@ impl Part {
 }
 
 impl Selection {
-    fn filter<'a>(&'a self, part: &'a Part, base: &'a str) -> Filter<'a> {
-        Filter { ignore: part.tree.ignore.as_ref(), base, exclude: self.exclude.as_ref() }
+    fn filter<'a>(&'a self, part: &'a Part, base: &'a str, prefix: &'a str) -> Filter<'a> {
+        let (ignore, exclude) = (part.tree.ignore.as_ref(), self.exclude.as_ref());
+        Filter { ignore, base, exclude, prefix }
+    }
+
+    /// Whether `--exclude` leaves out something that is copied by itself. Patterns are matched
+    /// against where it is below the source's parent, with `--parents` below the pivot.
+    fn excludes(&self, item: &Item) -> bool {
+        let Some(exclude) = &self.exclude else { return false };
+        match item.directory {
+            // The contents of a directory are copied, under no name of its own.
+            true => {
+                let path = item.prefix.to_string_lossy();
+                let below = exclude.may_include_below(&path);
+                !path.is_empty() && exclude.excluded(&path, true) && !below
+            }
+            false => exclude.excluded(&item.prefix.join(&item.name).to_string_lossy(), false),
+        }
     }
 
     /// Fetches the repositories.
@@ -181,7 +200,7 @@ impl Selection {
         for (_, commit) in &self.commits {
             commit.identify(key);
         }
-        for part in &self.parts {
+        for part in self.parts.iter().filter(|part| !self.excludes(&part.item)) {
             key.part(part.item.name.as_os_str().as_encoded_bytes());
             key.part(part.item.prefix.as_os_str().as_encoded_bytes());
             for (_, source) in part.way() {
@@ -199,7 +218,8 @@ impl Selection {
                 continue;
             }
             let base = part.item.source.to_string_lossy();
-            let filter = self.filter(part, &base);
+            let prefix = part.item.prefix.to_string_lossy();
+            let filter = self.filter(part, &base, &prefix);
             let source = &part.item.source;
             scan::digest(&part.tree, source, &filter, self.keep_owners, threads, key, task)?;
         }
@@ -226,23 +246,44 @@ impl Selection {
         placing: Placing,
         task: &Task,
     ) -> Result<()> {
-        let Placing { owner, epoch, threads } = placing;
-        let copies = Copies { selection: self, op, to, owner, epoch, threads, task };
-        let exists = to.metadata(destination).is_ok_and(|stat| is(&stat, FileType::Directory));
-        let directory = op.destination.ends_with('/') || exists || op.parents;
-        if self.parts.len() > 1 && !directory {
-            return Err(Error::Invalid(format!(
-                "with several sources the destination must be a directory: write {:?}",
-                format!("{}/", op.destination)
-            )));
-        }
+        let Placing { owner, epoch, threads, made } = placing;
+        let made = destination.ancestors().take(made).map(Path::to_owned).collect();
+        let made = RefCell::new(made);
+        let copies = Copies { selection: self, op, to, owner, epoch, threads, made, task };
         if self.parts.is_empty() && op.destination.ends_with('/') {
             copies.directory(destination)?;
         }
+        let mut files = 0;
         for part in &self.parts {
+            let there = to.metadata(destination).is_ok_and(|stat| is(&stat, FileType::Directory));
+            let directory = op.destination.ends_with('/') || there || op.parents;
             copies.one(part, destination, directory)?;
+            files += usize::from(!directory && !part.item.directory);
         }
-        Ok(())
+        if files > 1 {
+            let to = &op.destination;
+            task.warn(format!(
+                "{to} is the last of {files} files; write \"{to}/\" to copy them into a directory"
+            ));
+        }
+        copies.settle()
+    }
+
+    /// When the newest of what is copied was changed, seconds and nanoseconds since 1970.
+    fn newest(&self) -> Option<(i64, i64)> {
+        let time = |part: &Part| {
+            let known = part.download.as_ref().and_then(|download| download.modified);
+            match known.or_else(|| part.tree.modified()) {
+                Some(seconds) => Some((seconds, 0)),
+                None if part.inline => None,
+                None => {
+                    let stat = part.tree.root.metadata(&part.item.source).ok()?;
+                    #[allow(clippy::unnecessary_cast, reason = "not everywhere of one type")]
+                    Some((stat.st_mtime as i64, stat.st_mtime_nsec as i64))
+                }
+            }
+        };
+        self.parts.iter().filter_map(time).max()
     }
 }
 
@@ -255,6 +296,8 @@ pub(crate) struct Placing {
     pub(crate) epoch: Option<i64>,
     /// How many threads copy files.
     pub(crate) threads: usize,
+    /// How many of the last directories of the destination were made for this.
+    pub(crate) made: usize,
 }
 
 struct Copies<'a> {
@@ -264,11 +307,39 @@ struct Copies<'a> {
     owner: Option<(u32, u32)>,
     epoch: Option<i64>,
     threads: usize,
+    /// The directories that were made on the way to what is copied.
+    made: RefCell<BTreeSet<PathBuf>>,
     task: &'a Task,
 }
 
 impl Copies<'_> {
+    /// Notes those directories of a path that are not there yet.
+    fn missing(&self, path: &Path) {
+        let missing = path.ancestors().take_while(|path| self.to.metadata(path).is_err());
+        self.made.borrow_mut().extend(missing.map(Path::to_owned));
+    }
+
+    /// Gives the directories that were made a time that does not depend on the moment, so that
+    /// the same copy is the same layer every time.
+    fn settle(&self) -> Result<()> {
+        let newest = || self.selection.newest();
+        let Some((seconds, nanos)) = self.epoch.map(|epoch| (epoch, 0)).or_else(newest) else {
+            return Ok(());
+        };
+        let time = Timespec { tv_sec: seconds, tv_nsec: nanos };
+        let times = Timestamps { last_access: time, last_modification: time };
+        // The deepest first: making one changes the one above it.
+        for path in self.made.borrow().iter().rev() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let Ok(fd) = self.to.open_at(path, flags, Mode::empty()) else { continue };
+            futimens(fd, &times)
+                .map_err(|errno| Error::file("setting the time of", path)(errno.into()))?;
+        }
+        Ok(())
+    }
+
     fn directory(&self, path: &Path) -> Result<()> {
+        self.missing(path);
         self.to
             .create_dir_all(path, 0o755, Some(self.owner.unwrap_or((0, 0))))
             .during(format!("making {}", path.display()))
@@ -283,6 +354,7 @@ impl Copies<'_> {
         let mode = stat.map_or(0o755, |stat| part.tree.mode(stat.st_mode) & 0o7777);
         let own = stat.filter(|_| self.selection.keep_owners).map(|s| (s.st_uid, s.st_gid));
         let owner = self.owner.or(own).unwrap_or((0, 0));
+        self.missing(target);
         self.to
             .create_dir_all(target, mode, Some(owner))
             .during(format!("making {}", target.display()))
@@ -291,6 +363,9 @@ impl Copies<'_> {
     fn one(&self, part: &Part, destination: &Path, into: bool) -> Result<()> {
         let item = &part.item;
         let target = destination.join(&item.prefix);
+        if self.selection.excludes(item) {
+            return Ok(());
+        }
         for (path, source) in part.way() {
             self.parent(part, &destination.join(path), source)?;
         }
@@ -298,15 +373,13 @@ impl Copies<'_> {
             return self.unpack(part, &target);
         }
         let base = item.source.to_string_lossy();
-        let filter = self.selection.filter(part, &base);
-        if !item.directory
-            && filter.exclude.is_some_and(|e| e.excluded(&item.name.to_string_lossy(), false))
-        {
-            return Ok(());
-        }
+        let prefix = item.prefix.to_string_lossy();
+        let filter = self.selection.filter(part, &base, &prefix);
         let target = if item.directory || !into { target } else { target.join(&item.name) };
         if item.directory {
             self.directory(&target)?;
+        } else if let Some(parent) = target.parent() {
+            self.missing(parent);
         }
         let keep_owners = self.selection.keep_owners && part.download.is_none() && !part.inline;
         let fixed = part.download.as_ref().map(|_| 0o600);

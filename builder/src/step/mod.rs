@@ -4,6 +4,7 @@ pub(crate) mod copy;
 mod devices;
 pub(crate) mod foreign;
 pub(crate) mod mounts;
+pub(crate) mod room;
 pub(crate) mod run;
 pub(crate) mod select;
 pub(crate) mod workdir;

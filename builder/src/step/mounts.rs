@@ -1,7 +1,7 @@
 //! What a command sees besides its own file system. Nothing of it ends up in the layer.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -21,11 +21,9 @@ use crate::context::Tree;
 use crate::context::scan::{Filter, is};
 use crate::error::During;
 use crate::plan::{RunMount, RunMountKind, SCRIPTS, Sharing};
+use crate::secret::reveal;
 use crate::ssh::Served;
-use crate::{Agent, Error, Request, Result, Secret};
-
-/// No secret larger than this is read.
-const SECRET_LIMIT: u64 = 1 << 20;
+use crate::{Agent, Error, Request, Result};
 
 /// A mount of its own of what a descriptor is open on.
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -143,7 +141,7 @@ impl<'a> Mounts<'a> {
         self.file(&format!("{SCRIPTS}/{name}"), content.as_bytes(), 0o755, (0, 0), true)
     }
 
-    /// Adds one mount of the instruction. `tree` is what it reads, `user` who runs the command,
+    /// Adds one mount of the instruction. `caches` says what the store calls some cache mounts. `tree` is what it reads, `user` who runs the command,
     /// `below` the files it starts with.
     pub(crate) fn add(
         &mut self,
@@ -151,6 +149,7 @@ impl<'a> Mounts<'a> {
         tree: Option<&Tree>,
         user: (u32, u32),
         request: &Request,
+        caches: &BTreeMap<String, String>,
         below: Option<&Root>,
     ) -> Result<()> {
         let target = mount.target.as_deref();
@@ -173,13 +172,9 @@ impl<'a> Mounts<'a> {
                 Ok(())
             }
             RunMountKind::Cache { id, source, read_only, sharing, mode, uid, gid, .. } => {
-                let sharing = match sharing {
-                    Sharing::Shared => store::Sharing::Shared,
-                    Sharing::Private => store::Sharing::Private,
-                    Sharing::Locked => store::Sharing::Locked,
-                };
-                let cache = self.store.cache_mount(id, sharing, self.task);
-                let cache = cache.during(format!("opening cache {id:?}"))?;
+                let name = cache_name(id, *mode, (*uid, *gid));
+                let name = caches.get(&name).unwrap_or(&name);
+                let cache = self.cache(name, id, *sharing)?;
                 if cache.is_fresh() {
                     self.furnish(&cache, tree, source, *mode, (*uid, *gid))?;
                 }
@@ -229,6 +224,21 @@ impl<'a> Mounts<'a> {
                 self.agent(target, agent, mode, owner)
             }
         }
+    }
+
+    fn cache(&self, name: &str, id: &str, sharing: Sharing) -> Result<CacheMount> {
+        let sharing = match sharing {
+            Sharing::Shared => store::Sharing::Shared,
+            Sharing::Private => store::Sharing::Private,
+            Sharing::Locked => store::Sharing::Locked,
+        };
+        let cache = self.store.cache_mount(name, sharing, self.task);
+        let cache = cache.during(format!("opening cache {id:?}"))?;
+        if sharing == store::Sharing::Locked {
+            // Another build may have had it until now.
+            self.task.begin();
+        }
+        Ok(cache)
     }
 
     fn secret(&mut self, target: &str, content: &[u8], mode: u32, owner: (u32, u32)) -> Result<()> {
@@ -351,7 +361,8 @@ impl<'a> Mounts<'a> {
         let directory = target.parent().unwrap_or(Path::new("/"));
         let to = Root::open(directory).during("preparing a mount")?;
         let name = target.file_name().map(PathBuf::from).unwrap_or_default();
-        let filter = Filter { ignore: tree.ignore.as_ref(), base: source, exclude: None };
+        let filter =
+            Filter { ignore: tree.ignore.as_ref(), base: source, exclude: None, prefix: "" };
         let keep = |path: &Path, is_dir: bool| -> Keep { filter.keep(path, is_dir) };
         let owner = owner.or(tree.foreign.then_some((0, 0)));
         let options = CopyOptions { owner, keep: &keep, follow: true, ..CopyOptions::default() };
@@ -372,6 +383,15 @@ impl<'a> Mounts<'a> {
             None => Stack::default(),
         };
         stubs(self.store, &self.list, &stack, below, working_dir)
+    }
+}
+
+/// What the store calls a cache mount: as with BuildKit, one of other owner or permissions is
+/// another mount.
+pub(crate) fn cache_name(id: &str, mode: u32, (uid, gid): (u32, u32)) -> String {
+    match (mode, uid, gid) {
+        (0o755, 0, 0) => id.to_owned(),
+        _ => format!("{id} (mode={mode:04o},uid={uid},gid={gid})"),
     }
 }
 
@@ -480,20 +500,4 @@ fn optional(required: bool, what: &str, id: &str, flag: &str) -> Result<()> {
 
 fn missing(tree: &Tree, path: &str, ignored: bool) -> Error {
     Error::Missing { path: path.to_owned(), place: tree.name.clone(), ignored, near: None }
-}
-
-pub(crate) fn reveal(id: &str, secret: &Secret) -> Result<Vec<u8>> {
-    match secret {
-        Secret::Value(value) => Ok(value.clone()),
-        Secret::File(path) => {
-            let mut content = Vec::new();
-            fs::File::open(path)
-                .and_then(|file| file.take(SECRET_LIMIT + 1).read_to_end(&mut content))
-                .map_err(Error::file("reading secret", path))?;
-            if content.len() as u64 > SECRET_LIMIT {
-                return Err(Error::Invalid(format!("secret {id:?} is larger than 1 MiB")));
-            }
-            Ok(content)
-        }
-    }
 }

@@ -1,41 +1,19 @@
 //! `RUN`: a command in a container of its own, whose changes are the layer.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use dockerfile::Diagnostic;
-use layers::{Root, Stack, Top};
-use runtime::{
-    Bundle, Container, ExitStatus, MachineFiles, Network, StartOptions, Stdio, UserFile,
-};
-use store::{Active, SnapshotId};
-use task::{Cause, Task};
+use layers::Root;
+use runtime::ExitStatus;
+use store::Active;
+use task::Task;
 
-use super::mounts::Mounts;
-use super::{devices, foreign};
-use crate::context::Tree;
-use crate::debug::{self, Kept, Made, Origin, Terminal, Verdict};
+use super::room::{Room, Surroundings, Talk};
+use crate::debug::{self, Kept, Made, Verdict};
 use crate::error::{During, place};
-use crate::plan::args::PROXY;
-use crate::plan::{RunOp, Step};
-use crate::{Env, Error, Request, Result, SourceFile, users};
-
-/// Where apt finds that it must not become another user, where there is none.
-const APT_CONF: &str = "/dev/.rbuild-apt.conf";
-const APT_AS_ROOT: &[u8] = b"APT::Sandbox::User \"root\";
-";
-
-/// What a command needs besides its definition.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) env: &'a Env,
-    pub(crate) request: &'a Request,
-    pub(crate) file: &'a Arc<SourceFile>,
-    pub(crate) step: &'a Step,
-    /// What each mount reads, in the order of the mounts.
-    pub(crate) trees: Vec<Option<Arc<Tree>>>,
-    pub(crate) parent: Option<SnapshotId>,
-    pub(crate) origin: Origin,
-}
+use crate::plan::RunOp;
+use crate::{Error, Result, users};
 
 /// Runs the command on the parent; its changes are in `active` then.
 pub(crate) fn work(
@@ -65,11 +43,11 @@ pub(crate) fn work(
             Verdict::End(kept) => return Err(failed(op, with, status, kept)),
         }
     }
-    let Room { below, .. } = room;
-    if let Some(owner) = as_other(op, with, below.as_ref())? {
+    let below = room.below();
+    if let Some(owner) = as_other(op, with, below)? {
         let action = "giving away what the command made";
         let upper = Root::open(&top.upper).during(action)?;
-        layers::give_new(&upper, below.as_ref(), owner).during(action)?;
+        layers::give_new(&upper, below, owner).during(action)?;
     }
     if let Some(kept) = resumed {
         kept.give(active)?;
@@ -78,203 +56,6 @@ pub(crate) fn work(
         task.warn("this step was not run from a clean start: build again for a result that others get too");
     }
     Ok(made)
-}
-
-/// Where a command is run: its files and everything mounted into them.
-pub(crate) struct Room<'a> {
-    mounts: Mounts<'a>,
-    stack: Stack,
-    /// What the changes lie on.
-    below: Option<Root>,
-    _stubs: Option<Active>,
-}
-
-/// What a program's streams are.
-#[derive(Clone, Copy)]
-pub(crate) enum Talk<'a> {
-    /// Output goes to the task.
-    Captured,
-    /// Those of this process.
-    Inherited,
-    /// A human at a terminal.
-    Terminal(&'a Terminal),
-}
-
-impl<'a> Room<'a> {
-    /// Furnishes the room; changes go to `top`.
-    pub(crate) fn new(
-        op: &RunOp,
-        top: Top,
-        with: &Surroundings<'a>,
-        task: &'a Task,
-    ) -> Result<Room<'a>> {
-        let store = &with.env.store;
-        let mut stack = match with.parent {
-            Some(parent) => store.stack(parent).during("opening the parent")?,
-            None => Stack { user_xattr: with.env.user_namespace, ..Stack::default() },
-        };
-        let below = match with.parent {
-            Some(_) => Some(stack.mount().during("mounting the parent")?),
-            None => None,
-        };
-        let mut mounts = Mounts::new(store, task)?;
-        furnish(op, with, below.as_ref(), &mut mounts)?;
-        let stubs = mounts.stubs(with.parent, below.as_ref(), &op.working_dir)?;
-        if let Some(stubs) = &stubs {
-            stack.lower.insert(0, stubs.dir().join("fs"));
-        }
-        stack.top = Some(top);
-        Ok(Room { mounts, stack, below, _stubs: stubs })
-    }
-
-    /// Where the changes are.
-    pub(crate) fn upper(&self) -> PathBuf {
-        self.stack.top.as_ref().map(|top| top.upper.clone()).unwrap_or_default()
-    }
-
-    /// Runs a program in it.
-    pub(crate) fn run(
-        &self,
-        op: &RunOp,
-        with: &Surroundings<'_>,
-        args: &[String],
-        talk: Talk<'_>,
-        task: &Task,
-    ) -> Result<ExitStatus> {
-        let root = self.stack.mount().during("mounting the layers")?;
-        start(op, with, root, &self.mounts, args, talk, task)
-    }
-}
-
-/// Mounts everything the command sees.
-fn furnish(
-    op: &RunOp,
-    with: &Surroundings<'_>,
-    below: Option<&Root>,
-    mounts: &mut Mounts<'_>,
-) -> Result<()> {
-    let user = match (op.user.as_str(), below) {
-        ("", _) | (_, None) => (0, 0),
-        (user, Some(root)) => users::user(root, user)?,
-    };
-    let run = &with.request.run;
-    let resolv_conf = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
-    let machine = MachineFiles { hosts: "", resolv_conf: &resolv_conf };
-    let files = run.base.network.files(machine, run.hostname(), &[]);
-    let resolv_conf = files.resolv_conf.filter(|_| op.network != "none");
-    for (path, content) in [
-        ("/etc/resolv.conf", resolv_conf),
-        ("/etc/hosts", files.hosts.map(String::into_bytes)),
-        ("/etc/hostname", files.hostname.map(String::into_bytes)),
-    ] {
-        if let Some(content) = content {
-            mounts.file(path, &content, 0o644, (0, 0), false)?;
-        }
-    }
-    mounts.list.extend(run.base.files.mounts.iter().cloned());
-    for overlay in &run.base.files.overlays {
-        mounts.overlay(overlay)?;
-    }
-    if with.env.single_id {
-        mounts.file(APT_CONF, APT_AS_ROOT, 0o644, (0, 0), false)?;
-    }
-    if let Some((name, content)) = &op.script {
-        mounts.script(name, content)?;
-    }
-    for (mount, tree) in op.mounts.iter().zip(&with.trees) {
-        mounts.add(mount, tree.as_deref(), user, with.request, below)?;
-    }
-    Ok(())
-}
-
-fn start(
-    op: &RunOp,
-    with: &Surroundings<'_>,
-    root: Root,
-    mounts: &Mounts<'_>,
-    args: &[String],
-    talk: Talk<'_>,
-    task: &Task,
-) -> Result<ExitStatus> {
-    let mut env = op.env.clone();
-    env.extend(proxies(with.request, &env));
-    env.extend(mounts.env.iter().cloned());
-    let mut user = Some(op.user.clone()).filter(|user| !user.is_empty());
-    if with.env.single_id {
-        if !env.iter().any(|line| line.starts_with("APT_CONFIG=")) {
-            env.push(format!("APT_CONFIG={APT_CONF}"));
-        }
-        if let Some(other) = user.take().filter(|user| !matches!(user.as_str(), "0" | "root")) {
-            task.warn(format!(
-                "this step runs as root and not as {other}: there are no subordinate ids \
-                 (what it makes belongs to {other} in the image)"
-            ));
-        }
-    }
-    let mut wanted = with.request.run.base.clone();
-    wanted.process.entrypoint = Some(args.to_vec());
-    wanted.process.terminal = matches!(talk, Talk::Terminal(_));
-    wanted.process.env = env;
-    wanted.process.user = user;
-    wanted.process.working_dir = Some(op.working_dir.clone());
-    wanted.network.hostname = Some(with.request.run.hostname().to_owned());
-    wanted.network.mode = Some(if op.network == "none" { Network::None } else { Network::Host });
-    wanted.files.mounts.clone_from(&mounts.list);
-    wanted.isolation.user_namespace = with.env.user_namespace;
-    devices::give(op, &mut wanted.isolation)?;
-    let database = |file: UserFile| -> Result<Option<String>, Cause> {
-        let path = match file {
-            UserFile::Passwd => "/etc/passwd",
-            UserFile::Group => "/etc/group",
-        };
-        users::database(&root, path).map_err(Cause::new)
-    };
-    let config = image::ContainerConfig::default();
-    let spec = runtime::spec(&config, &wanted, &database).during("describing the container")?;
-    let owner = runtime::owner(&spec);
-    for path in &wanted.files.given {
-        layers::give_all(path, owner).during("giving a volume to the user of the command")?;
-    }
-    let options = StartOptions {
-        id: container_id(mounts),
-        owners: with.env.single_id,
-        ..StartOptions::default()
-    };
-    let bundle = Bundle { spec, rootfs: root.into_fd() };
-    let stdio = match talk {
-        Talk::Captured => captured(with.request)?,
-        Talk::Inherited => Stdio::Inherit,
-        Talk::Terminal(terminal) => {
-            Stdio::Terminal { rows: terminal.size.0, columns: terminal.size.1 }
-        }
-    };
-    let container = match Container::start(bundle, stdio, &options) {
-        Ok(container) => container,
-        Err(error) => {
-            return match foreign::refused(op, &error) {
-                Some(refused) => Err(refused),
-                None => Err(error).during("starting the command"),
-            };
-        }
-    };
-    let ended = match talk {
-        Talk::Terminal(terminal) => container.interact(terminal.streams(), task),
-        _ => container.wait(task),
-    };
-    match ended {
-        Err(runtime::Error::Cancelled(cancelled)) => Err(cancelled.into()),
-        ended => ended.during("running the command"),
-    }
-}
-
-/// The streams of a command of the build: input, where it has any, is this process's.
-fn captured(request: &Request) -> Result<Stdio> {
-    if !request.run.stdin {
-        return Ok(Stdio::Capture);
-    }
-    let input = rustix::stdio::stdin().try_clone_to_owned();
-    let input = input.map_err(Error::file("opening", Path::new("/dev/stdin")))?;
-    Ok(Stdio::CaptureFrom(input.into()))
 }
 
 /// Whom the things belong to that a command makes, where it runs as root in place of another.
@@ -289,29 +70,6 @@ fn as_other(
         }
         _ => Ok(None),
     }
-}
-
-/// A name nobody else uses: that of the directory we were given.
-fn container_id(mounts: &Mounts<'_>) -> String {
-    let path: PathBuf = mounts.directory();
-    let parts: Vec<_> =
-        path.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy()).collect();
-    let (last, lease) = (parts.first(), parts.get(1));
-    format!(
-        "build-{}-{}",
-        lease.map(AsRef::as_ref).unwrap_or_default(),
-        last.map(AsRef::as_ref).unwrap_or_default()
-    )
-}
-
-/// The proxy variables, those the instruction does not set itself.
-fn proxies(request: &Request, env: &[String]) -> Vec<String> {
-    let value = |name: &&str| request.build_args.get(*name).or_else(|| request.proxy.get(*name));
-    PROXY
-        .iter()
-        .filter(|name| crate::plan::args::in_env(env, name).is_none())
-        .filter_map(|name| value(name).map(|value| format!("{name}={value}")))
-        .collect()
 }
 
 /// How a command ended, in words.

@@ -1,6 +1,5 @@
 //! Which files the sources of `COPY` and `ADD` mean, and what they are called in the image.
 
-use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use dockerfile::glob::{Pattern, has_meta};
@@ -147,7 +146,7 @@ fn parts(path: &Path) -> Vec<PathBuf> {
 /// The paths a pattern matches, in order. What lies in a directory that matches comes with it.
 fn matches(tree: &Tree, text: &str) -> Result<Vec<(PathBuf, PathBuf, bool)>> {
     let pattern = Pattern::parse(text).map_err(|error| Error::Invalid(error.to_string()))?;
-    let filter = Filter { ignore: tree.ignore.as_ref(), base: "", exclude: None };
+    let filter = Filter { ignore: tree.ignore.as_ref(), base: "", exclude: None, prefix: "" };
     // The part of the pattern before its first wildcard leads to one directory.
     let literal: PathBuf = Path::new(text)
         .components()
@@ -178,12 +177,4 @@ fn matches(tree: &Tree, text: &str) -> Result<Vec<(PathBuf, PathBuf, bool)>> {
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
-}
-
-/// The last component of a URL's path, as a file name.
-pub(crate) fn url_name(url: &str) -> Option<String> {
-    let parsed = url::Url::parse(url).ok()?;
-    let name = parsed.path_segments()?.next_back()?.to_owned();
-    let good = !name.is_empty() && name != "." && name != ".." && !name.contains('/');
-    good.then(|| OsStr::new(&name).to_string_lossy().into_owned())
 }

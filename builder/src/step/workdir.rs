@@ -1,17 +1,24 @@
 use std::path::Path;
 
 use layers::Root;
+use task::Task;
 
-use crate::Result;
 use crate::error::During;
 use crate::plan::WorkdirOp;
-use crate::users;
+use crate::{Error, Result, users};
 
 /// Makes a working directory, owned by the user that is in force.
-pub(crate) fn work(op: &WorkdirOp, root: &Root) -> Result<()> {
+/// A user that the image does not know yet makes it root's.
+pub(crate) fn work(op: &WorkdirOp, root: &Root, task: &Task) -> Result<()> {
     let owner = match op.user.as_str() {
         "" => (0, 0),
-        user => users::owner(root, user)?,
+        user => match users::owner(root, user) {
+            Err(Error::Invalid(why)) => {
+                task.warn(format!("{} belongs to root: {why}", op.path));
+                (0, 0)
+            }
+            owner => owner?,
+        },
     };
     root.create_dir_all(Path::new(&op.path), 0o755, Some(owner))
         .during(format!("making {}", op.path))

@@ -4,8 +4,8 @@ use task::Task;
 
 use super::{Explanation, Facts, FileFact, Reason, ReasonKind, Trace};
 use crate::assemble::rfc3339;
-use crate::engine::{Build, lock};
 use crate::error::place;
+use crate::job::{Build, lock};
 use crate::plan::key::Key;
 use crate::plan::{Op, StepId};
 use crate::{Error, Result, why};
@@ -16,7 +16,7 @@ const NOTED: usize = 5;
 impl Build {
     /// Why each step that ran had to, in their order.
     pub(crate) fn explained(&self) -> Vec<Explanation> {
-        lock(&self.explained).values().cloned().collect()
+        lock(&self.ledger.explained).values().cloned().collect()
     }
 
     /// Says why a step has to run, to the user and for later.
@@ -30,7 +30,7 @@ impl Build {
         let step = self.step(id);
         let origin = self.origin_of(id).ok_or(Error::Panicked)?;
         let facts = why::gather(self, id, inputs, origin, files);
-        let expired = lock(&self.expired).get(&id).copied();
+        let expired = lock(&self.ledger.expired).get(&id).copied();
         let reasons = match (step.fresh, expired) {
             (true, _) => {
                 let text = "the cache is not to be asked";
@@ -41,7 +41,8 @@ impl Build {
                 vec![Reason::new(ReasonKind::Expired, None, "expired", text)]
             }
             _ => {
-                let elsewhere = self.remote_facts.get().map(Vec::as_slice).unwrap_or_default();
+                let elsewhere =
+                    self.ledger.remote_facts.get().map(Vec::as_slice).unwrap_or_default();
                 let before = why::before(&self.env.store, &self.request, step);
                 let before = before.as_ref().or_else(|| Trace::of(step).find(elsewhere));
                 why::compare(before, &facts)
@@ -67,13 +68,13 @@ impl Build {
         task: &Task,
     ) -> Result<Facts> {
         let (facts, explanation) = self.explain(id, inputs, files, task)?;
-        lock(&self.explained).insert(id, explanation);
+        lock(&self.ledger.explained).insert(id, explanation);
         Ok(facts)
     }
 
     /// Remembers which steps these were, for the next build to compare itself with.
     pub(crate) fn settle(&self) {
-        let origins = lock(&self.origins).clone();
+        let origins = lock(&self.ledger.origins).clone();
         let own = origins
             .iter()
             .filter(|(id, _)| !matches!(self.step(**id).op, Op::Image(_) | Op::Graft));

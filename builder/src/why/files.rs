@@ -5,6 +5,9 @@ use std::fmt;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// More files than this are not listed one by one.
+pub(crate) const MOST_FILES: usize = 25_000;
+
 /// One file that a step reads from a build context, as its key sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileFact {

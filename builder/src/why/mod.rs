@@ -7,6 +7,8 @@
 mod account;
 mod facts;
 mod files;
+mod gather;
+mod mark;
 mod reason;
 
 use std::collections::BTreeSet;
@@ -16,8 +18,10 @@ use serde::{Deserialize, Serialize};
 use store::Store;
 use task::Task;
 
-pub(crate) use facts::{Facts, gather, mark32};
-pub(crate) use files::FileFact;
+pub(crate) use facts::Facts;
+pub(crate) use files::{FileFact, MOST_FILES};
+pub(crate) use gather::gather;
+pub(crate) use mark::mark32;
 pub(crate) use reason::compare;
 pub use reason::{Explanation, Reason, ReasonKind};
 

@@ -264,7 +264,8 @@ fn files(reasons: &mut Vec<Reason>, before: &Facts, now: &Facts) {
 mod tests {
     use image::Digest;
 
-    use super::super::facts::{Input, mark};
+    use super::super::facts::Input;
+    use super::super::mark::mark;
     use super::*;
 
     fn facts() -> Facts {

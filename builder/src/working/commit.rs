@@ -11,7 +11,7 @@ use task::{Cause, Task};
 use super::{State, Working};
 use crate::assemble::rfc3339;
 use crate::error::During;
-use crate::plan::args::in_env;
+use crate::plan::environment::in_env;
 use crate::{Env, Error, Result};
 
 /// How to make the image.

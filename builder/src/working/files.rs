@@ -16,8 +16,8 @@ use crate::context::git::{self, Commit, GitUrl, Surroundings};
 use crate::context::{Tree, http};
 use crate::error::During;
 use crate::images;
-use crate::plan::copy::clean;
 use crate::plan::key::KeyBuilder;
+use crate::plan::path::clean;
 use crate::plan::{Chmod, CopyOp, CopySource, From};
 use crate::sources::DOWNLOAD_LIMIT;
 use crate::step::copy::{Placing, Remote, prepare};
@@ -132,7 +132,8 @@ pub async fn copy(
             let checksum = files.checksum.as_ref().map(|text| text.parse::<Digest>());
             let checksum = checksum.transpose().during("reading the checksum")?;
             let file =
-                http::download(&env.store, path, checksum, None, DOWNLOAD_LIMIT, task).await?;
+                http::download(&env.store, path, checksum.as_slice(), None, DOWNLOAD_LIMIT, task)
+                    .await?;
             downloads.push(Remote::File(file));
             sources.push(CopySource::Http { url: path.clone() });
         } else {
@@ -141,7 +142,9 @@ pub async fn copy(
     }
     let text = files.destination.as_str();
     let mut destination = clean(&working.state.config.config.working_dir, text);
-    let directory = text.is_empty() || text == "." || text.ends_with('/') || text.ends_with("/.");
+    let several = files.paths.len() > 1;
+    let directory =
+        several || text.is_empty() || text == "." || text.ends_with('/') || text.ends_with("/.");
     if directory && !destination.ends_with('/') {
         destination.push('/');
     }
@@ -168,7 +171,7 @@ pub async fn copy(
         selection.digest(threads, &mut key, &owned)?;
         selection.fetch(&git, &store, &owned)?;
         let owner = op.chown.as_deref().map(|text| users::owner(&root, text)).transpose()?;
-        let placing = Placing { owner, epoch: None, threads };
+        let placing = Placing { owner, epoch: None, threads, made: 0 };
         selection.work(&op, &root, Path::new(&op.destination), placing, &owned)?;
         Ok::<_, crate::Error>((key.finish().0, selection.is_directories()))
     })

@@ -19,6 +19,8 @@ pub(crate) const CASES: &[Case] = &[
     ("a_gate_lets_an_index_or_what_is_chosen_from_it_through", gates),
     ("docker_format", docker),
     ("a_given_time_never_gives_the_layer_of_another", times),
+    ("later_stages_get_what_a_stage_that_was_run_again_gave", again),
+    ("given_times_hold_in_the_store_and_in_outputs", bounded),
 ];
 
 fn warm() {
@@ -368,4 +370,43 @@ fn times() {
     assert_eq!(build(Some(9000)), (5000, "9000\n".to_owned()));
     assert_eq!(build(Some(100)), (100, "100\n".to_owned()));
     assert_eq!(build(None), (5000, "\n".to_owned()));
+}
+
+fn again() {
+    if busybox().is_none() {
+        println!("skipped: needs busybox");
+        return;
+    }
+    let place = Place::new();
+    let text = "FROM base AS a\nRUN cat /proc/sys/kernel/random/uuid >/id\n\
+        FROM a AS b\nRUN cp /id /b\nFROM base\nCOPY --from=a /id /a\nCOPY --from=b /b /b\n";
+    let first = place.build_text(text).text("/a");
+    let mut request = place.request(text);
+    request.no_cache_filter = vec!["a".to_owned()];
+    let look = place.build(request);
+    let second = look.text("/a");
+    assert_ne!(first, second);
+    assert_eq!(look.text("/b"), second, "what goes on with the stage sees it too");
+    // It is what the next build knows.
+    let look = place.build_text(text);
+    assert_eq!((look.text("/a"), look.text("/b")), (second.clone(), second));
+    assert_eq!(look.built.cached, look.built.steps);
+}
+
+fn bounded() {
+    if busybox().is_none() {
+        println!("skipped: needs busybox");
+        return;
+    }
+    let place = Place::new();
+    let files = place.root.join("files");
+    let mut request = place.request("FROM base\nRUN mkdir /d && echo x >/d/f && ln -s f /d/l\n");
+    request.source_date_epoch = Some(1_000_000);
+    request.outputs = vec![builder::Output::Files(builder::FilesOutput::to(files.clone()))];
+    let look = place.build(request);
+    for path in ["/d", "/d/f", "/d/l"] {
+        assert_eq!(look.mtime(path), 1_000_000, "{path}");
+        let out = std::fs::symlink_metadata(files.join(&path[1..])).unwrap();
+        assert_eq!(std::os::unix::fs::MetadataExt::mtime(&out), 1_000_000, "{path}");
+    }
 }

@@ -11,6 +11,11 @@ pub(crate) const CASES: &[Case] = &[
     ("triggers_of_the_base_run", triggers),
     ("errors_have_places", errors),
     ("scratch_and_nothing_else", scratch),
+    ("a_later_stage_is_read_and_never_an_image_of_its_name", later),
+    ("stages_that_need_each_other_are_told_as_a_circle", circles),
+    ("a_working_directory_of_an_unknown_user_is_roots", workdir),
+    ("signals_and_platforms_that_do_not_exist_are_refused", bogus),
+    ("build_arguments_of_buildkit_work_or_are_named", buildkit),
 ];
 
 fn config() {
@@ -116,8 +121,8 @@ fn errors() {
             "\"missing\" is not in the build context",
         ),
         (
-            "FROM base\nUSER nobody\nWORKDIR /x\n",
-            "Dockerfile:3: WORKDIR /x",
+            "FROM base\nCOPY --chown=nobody missing* /x/\n",
+            "Dockerfile:2: COPY --chown=nobody missing* /x/",
             "resolving user \"nobody\": the image has no user \"nobody\"",
         ),
     ];
@@ -145,4 +150,88 @@ fn scratch() {
     let look = place.build_text("FROM scratch\nCOPY a /\n");
     assert_eq!(look.tree("/"), ["a"]);
     assert_eq!(look.top_layer(&place), ["a"]);
+}
+
+fn later() {
+    let place = Place::new();
+    place.write("a", "stage").write("b", "other");
+    // An image of the stage's name is in the store, and does not count.
+    place.base("docker.io/library/two:latest", |_| {});
+    let look = place.build_text(
+        "FROM base AS one\nCOPY --from=two /f /f\nFROM scratch AS two\nCOPY a /f\n\
+         FROM scratch AS three\nCOPY b /g\nFROM one\nCOPY --from=2 /g /g\n",
+    );
+    assert_eq!((look.text("/f"), look.text("/g")), ("stage".to_owned(), "other".to_owned()));
+    let text = "ARG NAME=two\nFROM base\nARG SUFFIX\nCOPY --from=stage_${NAME}${SUFFIX} /f /f\n\
+        FROM scratch AS stage_two\nCOPY a /f\nFROM scratch AS stage_twos\nCOPY b /f\n";
+    let built = |suffix: Option<&str>| {
+        let mut request = place.request(text);
+        request.target = Some("0".to_owned());
+        let suffix = suffix.map(|suffix| ("SUFFIX".to_owned(), suffix.to_owned()));
+        request.build_args.extend(suffix);
+        place.build(request).text("/f")
+    };
+    assert_eq!((built(None), built(Some("s"))), ("stage".to_owned(), "other".to_owned()));
+    let look = place.build_text("FROM scratch\nCOPY a /f\nFROM 0\nCOPY b /g\n");
+    assert_eq!(look.tree("/"), ["f", "g"]);
+    let error = place.fails("FROM scratch\nCOPY --from=7 /f /f\n").to_string();
+    assert!(error.contains("there is no stage 7"), "{error}");
+}
+
+fn circles() {
+    let place = Place::new();
+    let error = place.fails(
+        "FROM scratch AS a\nCOPY --from=b /f /\nFROM scratch AS b\nARG X=c\nCOPY --from=$X /f /\n\
+         FROM scratch AS c\nCOPY --from=a /f /\nFROM c\n",
+    );
+    assert!(error.to_string().contains("a -> b -> c -> a"), "{error}");
+    for name in ["a", "0"] {
+        let error = place.fails(&format!("FROM scratch AS a\nCOPY --from={name} /f /\n"));
+        assert!(error.to_string().contains("cannot read itself"), "{error}");
+    }
+}
+
+fn workdir() {
+    let place = Place::new();
+    let look = place.build_text("FROM base\nUSER nobody\nWORKDIR /x\n");
+    assert_eq!(look.stat("/x"), "d 755 0:0");
+    assert_eq!(look.config().user, "nobody");
+}
+
+fn bogus() {
+    let place = Place::new();
+    for (text, word) in [
+        ("FROM base\nSTOPSIGNAL SIGBOGUS\n", "SIGBOGUS"),
+        ("FROM base\nSTOPSIGNAL 65\n", "65"),
+        ("FROM --platform=bogus base\n", "bogus"),
+    ] {
+        let error = place.fails(text).to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    let mut request = place.request("FROM base\nCOPY missing* /x/\n");
+    place.build(request.clone());
+    request.run.base.isolation.cap_add = vec!["NOPE".to_owned()];
+    let told = task::chain(&place.try_build(request).unwrap_err()).join(": ");
+    assert!(told.contains("NOPE"), "{told}");
+    for signal in ["SIGRTMIN+3", "term", "9"] {
+        let look = place.build_text(&format!("FROM base\nSTOPSIGNAL {signal}\n"));
+        assert_eq!(look.config().stop_signal.as_deref(), Some(signal));
+    }
+}
+
+fn buildkit() {
+    let place = Place::new();
+    let warned = |name: &str, value: &str| {
+        let mut request = place.request("FROM base\n");
+        request.build_args.insert(name.to_owned(), value.to_owned());
+        place.build(request);
+        place.ear.warnings().join("; ")
+    };
+    assert!(warned("BUILDKIT_BUILD_NAME", "x").contains("no effect"));
+    assert!(warned("BUILDKIT_SYNTAX", "other/frontend").contains("other/frontend"));
+    for (name, value) in
+        [("BUILDKIT_SYNTAX", "docker/dockerfile:1"), ("BUILDKIT_INLINE_CACHE", "1")]
+    {
+        assert_eq!(warned(name, value), "", "{name}");
+    }
 }

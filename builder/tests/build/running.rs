@@ -195,7 +195,7 @@ fn hostile() {
     assert!(look.exists(&format!("{out}/dir/file")) && look.exists(&format!("{out}/new/x")));
     assert!(!look.exists(&format!("{out}/mount")) && !look.exists(&format!("{out}/cache")));
     let error = place.fails(&format!(
-        "FROM base\nRUN rm /etc/passwd && ln -s {out}/passwd /etc/passwd\nUSER app\nWORKDIR /y\n"
+        "FROM base\nRUN rm /etc/passwd && ln -s {out}/passwd /etc/passwd\nCOPY --chown=app src /y\n"
     ));
     assert!(task::chain(&error)[1].contains("app"), "{error}");
     let error = place

@@ -125,6 +125,16 @@ impl Ear {
         events.iter().filter_map(note).collect()
     }
 
+    /// What the user was warned of.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let events = self.events.lock().unwrap();
+        let warning = |event: &Event| match event {
+            Event::Warned { message, .. } => Some(message.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(warning).collect()
+    }
+
     /// The names of tasks that ended in this way, in the order they ended.
     pub(crate) fn ended(&self, wanted: Outcome) -> Vec<String> {
         let events = self.events.lock().unwrap();

@@ -38,6 +38,7 @@ impl Observer for Json {
                 let parent = parent.map(|parent| parent.0);
                 json!({"t": t, "id": id.0, "parent": parent, "event": "started", "name": name, "total": total})
             }
+            Event::Began { id } => json!({"t": t, "id": id.0, "event": "began"}),
             Event::Output { id, bytes } => {
                 let text = String::from_utf8_lossy(&bytes);
                 json!({"t": t, "id": id.0, "event": "output", "text": text})

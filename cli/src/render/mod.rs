@@ -5,20 +5,27 @@
 mod json;
 mod plain;
 mod split;
+mod story;
 mod terminal;
 mod text;
+mod trace;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 use task::{Observer, Silent};
 
+use crate::report::Failure;
+
 pub(crate) use json::Json;
 pub(crate) use plain::Plain;
 pub(crate) use split::Split;
+use story::Story;
 pub(crate) use terminal::Terminal;
 pub(crate) use text::{bytes, duration};
+use trace::Trace;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -26,14 +33,32 @@ pub(crate) enum Progress {
     /// `tty` on a terminal, else `plain`.
     #[default]
     Auto,
-    /// A live view that redraws itself.
+    /// A live view that redraws itself; `plain` where there is no terminal.
     Tty,
     /// One line per event, for logs.
     Plain,
     /// Errors only.
+    #[value(alias = "none")]
     Quiet,
     /// One JSON object per line.
     Rawjson,
+}
+
+/// The way of showing progress where a flag says nothing: what `$BUILDKIT_PROGRESS` says.
+///
+/// # Errors
+/// The variable names no such way.
+pub(crate) fn chosen(progress: Progress) -> Result<Progress, Failure> {
+    if progress != Progress::Auto {
+        return Ok(progress);
+    }
+    match std::env::var("BUILDKIT_PROGRESS") {
+        Ok(text) if !text.is_empty() => Progress::from_str(&text, true).map_err(|_| {
+            Failure::usage(format!("$BUILDKIT_PROGRESS is {text:?}"))
+                .hint("it is one of auto, tty, plain, quiet, none and rawjson")
+        }),
+        _ => Ok(Progress::Auto),
+    }
 }
 
 /// The observer for this way of showing progress, and what must be closed before the last words.
@@ -43,8 +68,11 @@ pub(crate) fn observer(progress: Progress) -> Rendering {
         Progress::Quiet => Rendering::Other(Arc::new(Silent)),
         Progress::Rawjson => Rendering::Other(Arc::new(Json::new())),
         Progress::Auto if terminal => Rendering::Terminal(Arc::new(Terminal::new())),
-        Progress::Tty => Rendering::Terminal(Arc::new(Terminal::new())),
-        Progress::Auto | Progress::Plain => Rendering::Plain(Arc::new(Plain::new())),
+        Progress::Tty if terminal => Rendering::Terminal(Arc::new(Terminal::new())),
+        // Nothing can be drawn on what is no terminal.
+        Progress::Auto | Progress::Tty | Progress::Plain => {
+            Rendering::Plain(Arc::new(Plain::new()))
+        }
     }
 }
 
@@ -54,6 +82,8 @@ pub(crate) enum Rendering {
     Terminal(Arc<Terminal>),
     /// Lines.
     Plain(Arc<Plain>),
+    /// One of these, and a trace.
+    Traced(Arc<Trace>),
     /// Anything that needs no closing.
     Other(Arc<dyn Observer>),
 }
@@ -61,11 +91,21 @@ pub(crate) enum Rendering {
 impl Rendering {
     /// The observer for tasks.
     pub(crate) fn observer(&self) -> Arc<dyn Observer> {
-        match self {
+        let shown = match self {
             Rendering::Terminal(terminal) => Arc::clone(terminal) as Arc<dyn Observer>,
             Rendering::Plain(plain) => Arc::clone(plain) as Arc<dyn Observer>,
+            Rendering::Traced(trace) => Arc::clone(trace) as Arc<dyn Observer>,
             Rendering::Other(other) => Arc::clone(other),
-        }
+        };
+        if tracing::enabled!(tracing::Level::DEBUG) { Arc::new(Story::new(shown)) } else { shown }
+    }
+
+    /// This, with a trace of it in a file once it is closed.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub(crate) fn traced(self, path: &Path) -> Result<Rendering, Failure> {
+        Ok(Rendering::Traced(Arc::new(Trace::new(self, path)?)))
     }
 
     /// Leaves the screen as it should stay; nothing is drawn after this.
@@ -73,6 +113,7 @@ impl Rendering {
         match self {
             Rendering::Terminal(terminal) => terminal.close(),
             Rendering::Plain(plain) => plain.close(),
+            Rendering::Traced(trace) => trace.close(),
             Rendering::Other(_) => {}
         }
     }

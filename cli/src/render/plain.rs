@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use task::{Event, Meter, Observer, Outcome, TaskId};
 
-use super::text::{Lines, bytes, clean, duration, on_one_line};
+use super::text::{Lines, bytes, clean, duration, on_one_line, whole};
 
 /// Progress as lines for logs: each task says when it starts (if it lasts), what it prints and how
 /// it ended, every line with the task's label in front.
@@ -102,7 +102,7 @@ impl Item {
         }
         if let Some(rest) = self.lines.rest() {
             self.announce(out);
-            out.say(&format!("{} | {}", self.label, clean(&rest, 4000)));
+            out.say(&format!("{} | {}", self.label, whole(&rest)));
         }
         let took = duration(self.start.elapsed());
         let size = match self.meter.position() {
@@ -166,18 +166,23 @@ impl Observer for Plain {
                 };
                 live.tasks.insert(id, item);
             }
+            Event::Began { id } => {
+                if let Some(item) = live.tasks.get_mut(&id) {
+                    item.start = Instant::now();
+                }
+            }
             Event::Output { id, bytes } => {
                 if let Some(item) = live.tasks.get_mut(&id) {
                     for line in item.lines.feed(&bytes) {
                         item.announce(out);
-                        out.say(&format!("{} | {}", item.label, clean(&line, 4000)));
+                        out.say(&format!("{} | {}", item.label, whole(&line)));
                     }
                 }
             }
             Event::Warned { id, message } => {
                 let label = live.tasks.get(&id).filter(|item| item.depth > 0);
                 let label = label.map(|item| format!("{} ", item.label)).unwrap_or_default();
-                out.say(&format!("{label}warning: {}", clean(&message, 4000)));
+                out.say(&format!("{label}warning: {}", whole(&message)));
             }
             Event::Noted { id, message } => {
                 if let Some(item) = live.tasks.get_mut(&id) {

@@ -41,9 +41,10 @@ impl Observer for Split {
                 }
                 owner
             }
-            Event::Output { id, .. } | Event::Warned { id, .. } | Event::Noted { id, .. } => {
-                owners.get(id).copied()
-            }
+            Event::Began { id }
+            | Event::Output { id, .. }
+            | Event::Warned { id, .. }
+            | Event::Noted { id, .. } => owners.get(id).copied(),
             Event::Finished { id, .. } => owners.remove(id),
         };
         drop(owners);

@@ -210,6 +210,11 @@ impl Observer for Terminal {
                 };
                 live.items.insert(id, item);
             }
+            Event::Began { id } => {
+                if let Some(item) = live.items.get_mut(&id) {
+                    item.start = Instant::now();
+                }
+            }
             Event::Output { id, bytes } => {
                 if let Some(item) = live.items.get_mut(&id) {
                     for line in item.lines.feed(&bytes) {

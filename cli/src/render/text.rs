@@ -34,6 +34,20 @@ pub(super) fn on_one_line(name: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// A line of a log, all of it: like [`clean`], but tabs stay.
+pub(super) fn whole(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => skip_escape(&mut chars),
+            c if c.is_control() && c != '\t' => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// Cuts a line to `width` characters and takes control characters out of it, so that no output
 /// of a command can move the cursor or recolour the screen.
 pub(super) fn clean(line: &str, width: usize) -> String {
@@ -77,6 +91,9 @@ pub(super) struct Lines {
     partial: Vec<u8>,
 }
 
+/// A line longer than this many bytes is shown in pieces.
+const LONGEST: usize = 1 << 20;
+
 impl Lines {
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
@@ -85,7 +102,10 @@ impl Lines {
                 b'\n' => lines.push(self.take()),
                 byte => self.partial.push(byte),
             }
-            if self.partial.len() > 64 << 10 {
+            // What never ends is shown in pieces, each of whole characters.
+            if self.partial.len() >= LONGEST && std::str::from_utf8(&self.partial).is_ok()
+                || self.partial.len() >= LONGEST + 4
+            {
                 lines.push(self.take());
             }
         }
@@ -125,6 +145,17 @@ mod tests {
         assert_eq!(clean("a\u{1b}[31mb\u{1b}[0m\tc\u{7}", 80), "ab c");
         assert_eq!(clean("abcdef", 4), "abc…");
         assert_eq!(clean("abcd", 4), "abcd");
+    }
+
+    #[test]
+    fn lines_of_a_log_are_whole_and_keep_their_tabs() {
+        let long = format!("a\tb{}", "é".repeat(10_000));
+        assert_eq!(whole(&format!("\u{1b}[1m{long}\u{7}")), long);
+        let mut lines = Lines::default();
+        let endless = "é".repeat(LONGEST);
+        let pieces = lines.feed(endless.as_bytes());
+        assert_eq!(pieces.concat() + &lines.rest().unwrap_or_default(), endless);
+        assert!(pieces.len() >= 2, "{}", pieces.len());
     }
 
     #[test]

@@ -180,22 +180,8 @@ impl Reader<'_, '_> {
     fn copy(&mut self, parts: &mut Parts, heredocs: Vec<Heredoc>) -> Option<Copy> {
         let (sources, destination) = self.sources(parts, heredocs)?;
         let flags = &mut parts.flags;
-        let from = flags.text("from");
-        if let Some(from) = from.as_ref().filter(|from| from.has_variable()) {
-            self.diagnostics.push(
-                Diagnostic::error(
-                    "variable-in-from",
-                    "--from may not contain a variable",
-                    from.span,
-                )
-                .with_help(
-                    "name a stage with FROM, where variables are allowed, and copy from it"
-                        .to_owned(),
-                ),
-            );
-        }
         Some(Copy {
-            from,
+            from: flags.text("from"),
             chown: flags.text("chown"),
             chmod: flags.text("chmod"),
             link: flags.boolean("link").unwrap_or(false),
@@ -368,13 +354,10 @@ impl Reader<'_, '_> {
         let flags = &mut parts.flags;
         let mounts = flags.list("mount");
         for mount in &mounts {
-            // A variable is known only later, but a stage is needed now.
-            let scope = |_: &str| None;
-            let problem = match mount.has_variable() {
-                false => Mount::parse(mount, &scope).err(),
-                true => Mount::parse(mount, &scope).err().filter(|e| e.rule == "variable-in-from"),
-            };
-            self.diagnostics.extend(problem);
+            // What a variable stands for is known only later.
+            let literal = !mount.has_variable();
+            self.diagnostics
+                .extend(literal.then(|| Mount::parse(mount, &|_| None).err()).flatten());
         }
         let devices = flags.list("device");
         self.diagnostics.extend(devices.iter().filter_map(|device| Device::parse(device).err()));

@@ -192,7 +192,9 @@ fn hostname(spec: &ContainerSpec) -> &str {
 /// # Errors
 /// [`Error::Invalid`] where neither the image nor the user names a program.
 pub fn arguments(config: &image::ContainerConfig, spec: &ContainerSpec) -> Result<Vec<String>> {
-    let image_entrypoint = config.entrypoint.clone().unwrap_or_default();
+    // As Docker: one that is a single empty text is none.
+    let none = |entrypoint: &Vec<String>| *entrypoint == [""];
+    let image_entrypoint = config.entrypoint.clone().filter(|e| !none(e)).unwrap_or_default();
     let image_command = config.cmd.clone().unwrap_or_default();
     let (mut arguments, default) = match &spec.process.entrypoint {
         Some(entrypoint) => (entrypoint.clone(), Vec::new()),
@@ -252,6 +254,17 @@ fn process(
         process = process.apparmor_profile(profile.clone());
     }
     built(process.build())
+}
+
+impl ContainerSpec {
+    /// Looks for names and numbers that no container can have, before one is started.
+    ///
+    /// # Errors
+    /// Which it is, and why.
+    pub fn check(&self) -> Result<()> {
+        capabilities::names(self)?;
+        rlimits(&self.limits.ulimits).map(drop)
+    }
 }
 
 fn rlimits(ulimits: &[Ulimit]) -> Result<Vec<oci_spec::runtime::PosixRlimit>> {

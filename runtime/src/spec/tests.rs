@@ -49,6 +49,27 @@ fn entrypoint_and_command_follow_docker() {
 }
 
 #[test]
+fn an_entrypoint_that_is_one_empty_text_is_none() {
+    let config = image::ContainerConfig { entrypoint: Some(list(&[""])), ..config() };
+    let args = process_of(&config, &ContainerSpec::default()).args().clone();
+    assert_eq!(args, Some(list(&["cmd"])));
+}
+
+#[test]
+fn what_no_container_can_have_is_found_before_one_starts() {
+    let limit = |name: &str| Ulimit { name: name.to_owned(), soft: 1, hard: 1 };
+    let mut spec = ContainerSpec::default();
+    spec.limits.ulimits = vec![limit("nofile")];
+    spec.isolation.cap_add = list(&["NET_ADMIN"]);
+    assert!(spec.check().is_ok());
+    spec.limits.ulimits = vec![limit("nope")];
+    assert!(spec.check().unwrap_err().to_string().contains("nope"));
+    spec.limits.ulimits.clear();
+    spec.isolation.cap_add = list(&["NOPE"]);
+    assert!(spec.check().is_err());
+}
+
+#[test]
 fn environment_is_the_images_with_the_users_on_top() {
     let spec = ContainerSpec {
         process: ProcessSpec {

@@ -91,12 +91,13 @@ pub(crate) fn resolve(
 ) -> Result<Commit> {
     let git = Git { url, with, task };
     let (name, reference) = match (&url.reference, wanted) {
+        // A commit that is named must be the one that is wanted; a branch or tag may have moved.
+        (GitRef::Any(text), _) if is_commit(text) => (text.to_ascii_lowercase(), None),
         (_, Some(wanted)) if url.by_commit && is_commit(wanted) => {
             let named = url.reference.text();
-            let reference = (!named.is_empty() && !is_commit(named)).then(|| named.to_owned());
+            let reference = (!named.is_empty()).then(|| named.to_owned());
             (wanted.to_owned(), reference)
         }
-        (GitRef::Any(text), _) if is_commit(text) => (text.to_ascii_lowercase(), None),
         _ => ask(&git, store)?,
     };
     if let Some(wanted) = wanted.filter(|wanted| !name.starts_with(wanted)) {

@@ -8,6 +8,7 @@ use layers::Compression;
 use transport::{Location, Named};
 
 use crate::config;
+use crate::flags;
 use crate::report::Failure;
 
 /// The tag of a cache in a repository that is given without one.
@@ -17,7 +18,7 @@ const TAG: &str = "buildcache";
 struct Value<'a> {
     flag: &'a str,
     text: &'a str,
-    pairs: Vec<(&'a str, &'a str)>,
+    pairs: Vec<(String, String)>,
 }
 
 /// A cache to be written.
@@ -32,12 +33,12 @@ impl<'a> Value<'a> {
     fn read(flag: &'a str, text: &'a str) -> Result<Value<'a>, Failure> {
         let value = Value { flag, text, pairs: Vec::new() };
         let mut pairs = Vec::new();
-        for pair in text.split(',') {
+        for pair in flags::fields(text).map_err(|why| value.refuse(why))? {
             match pair.split_once('=') {
-                Some((key, _)) if pairs.iter().any(|(known, _)| *known == key) => {
+                Some((key, _)) if pairs.iter().any(|(known, _)| known == key.trim()) => {
                     return Err(value.refuse(format!("{key:?} is given twice")));
                 }
-                Some((key, value)) => pairs.push((key.trim(), value.trim())),
+                Some((key, value)) => pairs.push((key.trim().to_owned(), value.trim().to_owned())),
                 None => return Err(value.refuse(format!("{pair:?} is not KEY=VALUE"))),
             }
         }
@@ -48,18 +49,18 @@ impl<'a> Value<'a> {
         Failure::usage(format!("{} {:?}: {why}", self.flag, self.text))
     }
 
-    fn take(&mut self, key: &str) -> Option<&'a str> {
-        let at = self.pairs.iter().position(|(known, _)| *known == key)?;
+    fn take(&mut self, key: &str) -> Option<String> {
+        let at = self.pairs.iter().position(|(known, _)| known == key)?;
         Some(self.pairs.remove(at).1)
     }
 
-    fn need(&mut self, key: &str) -> Result<&'a str, Failure> {
+    fn need(&mut self, key: &str) -> Result<String, Failure> {
         let found = self.take(key).filter(|value| !value.is_empty());
         found.ok_or_else(|| self.refuse(format!("it has no {key}=")))
     }
 
     fn flag(&mut self, key: &str, default: bool) -> Result<bool, Failure> {
-        match self.take(key) {
+        match self.take(key).as_deref() {
             None => Ok(default),
             Some("true" | "1") => Ok(true),
             Some("false" | "0") => Ok(false),
@@ -80,10 +81,10 @@ impl<'a> Value<'a> {
     }
 
     fn layout(&mut self, key: &str) -> Result<Location, Failure> {
-        let path = config::absolute(Path::new(self.need(key)?))?;
+        let path = config::absolute(Path::new(&self.need(key)?))?;
         let tag = self.take("tag");
         let named = match self.take("digest") {
-            None => Named::Name(tag.unwrap_or("latest").to_owned()),
+            None => Named::Name(tag.unwrap_or_else(|| "latest".to_owned())),
             Some(digest) => {
                 let digest = digest.parse::<Digest>().map_err(|error| self.refuse(error))?;
                 Named::Digest(digest)
@@ -127,10 +128,10 @@ pub(super) fn from(text: &str) -> Result<CacheFrom, Failure> {
         return Ok(CacheFrom { name: text.to_owned(), places: bare(&value)? });
     }
     let mut value = Value::read(flag, text)?;
-    let (name, place) = match value.need("type")? {
+    let (name, place) = match value.need("type")?.as_str() {
         "registry" => {
             let name = value.need("ref")?;
-            (name.to_owned(), Location::Registry(value.reference(name)?.or_latest()))
+            (name.clone(), Location::Registry(value.reference(&name)?.or_latest()))
         }
         "local" => {
             let place = value.layout("src")?;
@@ -157,7 +158,7 @@ pub(super) fn to(text: &str) -> Result<To, Failure> {
         };
         let (name, place) = (reference.to_string(), Location::Registry(reference));
         let (mode, form, compression) = (Mode::Max, CacheForm::Manifest, None);
-        let (force, mounts, ignore_error) = (false, true, false);
+        let (force, mounts, ignore_error) = (false, false, false);
         return Ok(To::Place(CacheTo {
             name,
             place,
@@ -170,14 +171,14 @@ pub(super) fn to(text: &str) -> Result<To, Failure> {
         }));
     }
     let mut value = Value::read(flag, text)?;
-    let place = match value.need("type")? {
+    let place = match value.need("type")?.as_str() {
         "inline" => {
             value.end()?;
             return Ok(To::Inline);
         }
         "registry" => {
             let reference = value.need("ref")?;
-            let reference = value.reference(reference)?;
+            let reference = value.reference(&reference)?;
             if reference.digest.is_some() {
                 return Err(value.refuse("a cache cannot be named by a digest"));
             }
@@ -186,7 +187,7 @@ pub(super) fn to(text: &str) -> Result<To, Failure> {
         "local" => value.layout("dest")?,
         kind => return Err(value.unknown(kind)),
     };
-    let mode = match value.take("mode") {
+    let mode = match value.take("mode").as_deref() {
         None | Some("max") => Mode::Max,
         Some("min") => Mode::Min,
         Some(other) => return Err(value.refuse(format!("mode={other}: expected min or max"))),
@@ -206,7 +207,7 @@ pub(super) fn to(text: &str) -> Result<To, Failure> {
     if force && compression.is_none() {
         return Err(value.refuse("force-compression=true needs compression="));
     }
-    let mounts = value.flag("mounts", mode == Mode::Max)?;
+    let mounts = value.flag("mounts", false)?;
     let ignore_error = value.flag("ignore-error", false)?;
     value.end()?;
     let name = place.to_string();
@@ -221,7 +222,7 @@ fn compression(value: &mut Value<'_>) -> Result<Option<Compression>, Failure> {
                 value.refuse(format!("compression-level={text}: expected a number"))
             })?),
         };
-    let encoding = match value.take("compression") {
+    let encoding = match value.take("compression").as_deref() {
         None if level.is_some() => {
             return Err(value.refuse("compression-level= needs compression="));
         }
@@ -268,7 +269,12 @@ mod tests {
         assert_eq!(names("type=local,src=/srv/cache"), ["oci:/srv/cache:latest"]);
         let bare = place("registry.example/team/cache");
         assert_eq!(bare.place.to_string(), format!("{repository}:buildcache"));
-        assert_eq!((bare.mode, bare.mounts), (Mode::Max, true));
+        assert_eq!(
+            (bare.mode, bare.mounts),
+            (Mode::Max, false),
+            "mounts go along only where asked"
+        );
+        assert!(place("type=local,dest=/d,mounts=true").mounts);
         let full = place(
             "type=registry,ref=registry.example/c:1,mode=min,compression=zstd,compression-level=5,\
              force-compression=true,ignore-error=true,image-manifest=true,oci-mediatypes=true",

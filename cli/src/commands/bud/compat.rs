@@ -63,7 +63,7 @@ pub(super) struct CompatFlags {
 
 impl CompatFlags {
     /// Refuses what is not supported.
-    pub(super) fn check(&self, file: Option<&str>) -> Result<(), Failure> {
+    pub(super) fn check(&self, files: &[String]) -> Result<(), Failure> {
         let ids = "commands have the ids of this program; run it as an ordinary user to have them \
                    in a user namespace";
         let inside = "commands run in the built-in runtime";
@@ -86,6 +86,21 @@ impl CompatFlags {
             (self.print.is_some(), "--print", "use --call"),
             (self.debug, "--debug", "use --log debug"),
             (
+                self.rm == Some(false),
+                "--rm=false",
+                "containers of steps do not stay; --on-failure keep keeps that of one that fails",
+            ),
+            (
+                self.disable_content_trust == Some(false),
+                "--disable-content-trust=false",
+                "say in policy.json which signatures images need",
+            ),
+            (
+                self.load == Some(false),
+                "--load=false",
+                "with --output type=cacheonly the image is not kept",
+            ),
+            (
                 self.skip_unused_stages == Some(false),
                 "--skip-unused-stages=false",
                 "stages that the target does not need are not built; build them with --target",
@@ -94,11 +109,13 @@ impl CompatFlags {
         if let Some((_, flag, why)) = refused.iter().find(|(given, ..)| *given) {
             return Err(Failure::usage(format!("{flag} is not supported")).hint(*why));
         }
-        if let Some(name) = self.builder.as_deref().filter(|name| *name != "default") {
-            return Err(Failure::usage(format!("--builder {name:?} is not supported"))
-                .hint("this program builds by itself; there is only the builder default"));
+        if self.compress == Some(true) {
+            eprintln!("warning: --compress has no effect: the context is sent nowhere");
         }
-        if let Some(file) = file.filter(|file| file.ends_with(".in")) {
+        if let Some(name) = self.builder.as_deref().filter(|name| *name != "default") {
+            eprintln!("warning: --builder {name} has no effect: this program builds by itself");
+        }
+        if let Some(file) = files.iter().find(|file| file.ends_with(".in")) {
             return Err(Failure::usage(format!(
                 "--file {file:?}: Dockerfiles are not preprocessed"
             ))

@@ -34,7 +34,12 @@ impl Bud {
     /// The Dockerfile and the context, found as Docker, BuildKit and buildah find them.
     pub(super) fn inputs(&self) -> Result<Inputs, Failure> {
         let context = self.place()?;
-        match (self.file.as_deref(), context) {
+        let file = match &self.file[..] {
+            [] => None,
+            [file] => Some(file.as_str()),
+            several => return joined(several, context),
+        };
+        match (file, context) {
             (Some("-"), None) => {
                 Err(Failure::usage("context and Dockerfile cannot both come from stdin"))
             }
@@ -45,14 +50,7 @@ impl Bud {
             }
             (file, Some(Context::Directory(directory))) => {
                 let (dockerfile, ignore) = match file {
-                    Some(file) => {
-                        let beside = directory.join(file);
-                        let file = Path::new(file);
-                        // As Docker: relative to where we are; as buildah: else relative to the
-                        // context.
-                        let outside = file.exists() || !beside.exists();
-                        builder::read_dockerfile(if outside { file } else { &beside })?
-                    }
+                    Some(file) => read_in(&directory, file)?,
                     None => find_dockerfile(&directory)?,
                 };
                 Ok(Inputs::given(dockerfile, ignore, Context::Directory(directory)))
@@ -87,6 +85,40 @@ impl Bud {
         }
         Ok(Some(Context::Directory(directory)))
     }
+}
+
+/// A Dockerfile by its path, and its own ignore file. As Docker: relative to where we are; as
+/// buildah: else relative to the context.
+fn read_in(
+    directory: &Path,
+    file: &str,
+) -> Result<(SourceFile, Option<SourceFile>), builder::Error> {
+    let beside = directory.join(file);
+    let file = Path::new(file);
+    let outside = file.exists() || !beside.exists();
+    builder::read_dockerfile(if outside { file } else { &beside })
+}
+
+/// Several Dockerfiles as one.
+fn joined(files: &[String], context: Option<Context>) -> Result<Inputs, Failure> {
+    let Some(Context::Directory(directory)) = context else {
+        return Err(Failure::usage("several --file need a directory as context"));
+    };
+    if let Some(file) = files.iter().find(|file| *file == "-" || is_http(file)) {
+        return Err(Failure::usage(format!("--file {file:?}: of several each is a path")));
+    }
+    let (mut text, mut names, mut ignore) = (String::new(), Vec::new(), None);
+    for file in files {
+        let (source, own) = read_in(&directory, file)?;
+        text.push_str(&source.text);
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        names.push(source.name);
+        ignore = ignore.or(own);
+    }
+    let dockerfile = SourceFile { name: names.join("+"), text };
+    Ok(Inputs::given(dockerfile, ignore, Context::Directory(directory)))
 }
 
 fn is_http(text: &str) -> bool {

@@ -148,6 +148,7 @@ impl ImageFlags {
             squash: self.squash(),
             force_compression: outputs.force.unwrap_or(self.force_compression),
             keep_times: !outputs.rewrite.unwrap_or(self.rewrite_timestamp),
+            index: false,
         })
     }
 

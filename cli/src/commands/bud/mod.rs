@@ -53,9 +53,9 @@ pub(crate) struct Bud {
     #[arg(default_value = ".")]
     context: String,
     /// The Dockerfile, or its URL (default: Containerfile, Dockerfile or dockerfile in the context);
-    /// `-` is stdin
+    /// `-` is stdin; several are read one after the other as one
     #[arg(short, long = "file", value_name = "FILE")]
-    file: Option<String>,
+    file: Vec<String>,
     /// Name the image; repeat for several names
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     tag: Vec<String>,
@@ -115,6 +115,9 @@ pub(crate) struct Bud {
     /// How many steps may run at once (default: one per CPU)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    /// Write when each step ran as a trace that Chrome and Perfetto show
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     #[command(flatten)]
     log: log::LogFlags,
     #[command(flatten)]
@@ -148,38 +151,48 @@ impl Bud {
     ///
     /// # Errors
     /// Wrong flags, wrong Dockerfiles, failing commands.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(mut self, app: &App) -> Result<u8, Failure> {
         let start = Instant::now();
+        self.progress = render::chosen(self.progress)?;
+        let prints_id = !self.output.iter().any(|text| to_stdout(text));
+        let piped = output::piped(&mut self.output)?;
         let request = self.request()?;
         if let Some(code) = self.answer(app, &request)? {
             return Ok(code);
         }
         let signer = self.signing.signer(&request)?;
         let log = self.log.start(&request.platforms, request.all_platforms, self.progress)?;
-        let progress = match (self.quiet, self.progress) {
+        let quiet = self.quiet || self.progress == Progress::Quiet;
+        let progress = match (quiet, self.progress) {
             (true, _) => Progress::Quiet,
             // A shell may need the terminal for itself.
             (false, Progress::Auto) if self.debug.interactive() => Progress::Plain,
             (false, progress) => progress,
         };
-        let rendering = match &log {
+        let mut rendering = match &log {
             Some(log) => log.rendering(progress),
             None => render::observer(progress),
         };
+        if let Some(path) = &self.trace {
+            rendering = rendering.traced(path)?;
+        }
         let built = observed_by("build", &rendering, |task| self.build(app, request, task))?;
         if let Some(signer) = &signer {
             signer.sign(app, &built, &self.registry.reach()?, progress)?;
         }
         self.list(app, &built)?;
         self.write_files(&built)?;
-        if !self.quiet {
+        if !quiet {
             self.summary(&built, start);
         }
         drop(log);
         if self.cache.explain(&built) {
             return Ok(0);
         }
-        if let Some(id) = built.id.filter(|_| !self.output.iter().any(|text| to_stdout(text))) {
+        if let Some(piped) = piped {
+            piped.print()?;
+        }
+        if let Some(id) = built.id.filter(|_| prints_id) {
             outln!("{}", id.hex());
         }
         Ok(0)
@@ -228,7 +241,7 @@ impl Bud {
     }
 
     fn request(&self) -> Result<Request, Failure> {
-        self.compat.check(self.file.as_deref())?;
+        self.compat.check(&self.file)?;
         let inputs = self.inputs()?;
         let mut request = Request::new(inputs.dockerfile, inputs.context);
         request.ignore = inputs.ignore;
@@ -300,6 +313,7 @@ impl Bud {
             None => std::thread::available_parallelism().map_or(2, usize::from),
         };
         request.cache = self.cache.request()?;
+        switch(&mut request);
         if wants_proxy(&request.run.base) {
             request.proxy = config::proxies().into_iter().collect();
         }
@@ -316,7 +330,7 @@ impl Bud {
     fn reads_stdin(&self) -> Option<&'static str> {
         if self.context == "-" {
             Some("the build context")
-        } else if self.file.as_deref() == Some("-") {
+        } else if self.file.iter().any(|file| file == "-") {
             Some("--file")
         } else {
             self.debug.interactive().then_some("the shell of --on-failure")
@@ -377,6 +391,17 @@ impl Bud {
             eprintln!("wrote {place}");
         }
     }
+}
+
+/// What build arguments of BuildKit switch on.
+fn switch(request: &mut Request) {
+    let on = |name: &str| {
+        let value = request.build_args.get(name).map(String::as_str);
+        matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+    };
+    let (inline, index) = (on("BUILDKIT_INLINE_CACHE"), on("BUILDKIT_MULTI_PLATFORM"));
+    request.cache.inline |= inline;
+    request.image.index = index;
 }
 
 /// Shows the place in the Dockerfile above the error.

@@ -40,11 +40,53 @@ pub(super) struct Settings {
 
 /// Whether an `--output` has standard output for itself.
 pub(super) fn to_stdout(text: &str) -> bool {
-    let mut keys = text.split(',');
-    text == "-"
-        || keys.clone().any(|pair| pair == "dest=-")
-        || keys.clone().any(|pair| pair == "type=tar")
-            && !keys.any(|pair| pair.starts_with("dest="))
+    let keys = flags::fields(text).unwrap_or_default();
+    let has = |wanted: &str| keys.iter().any(|pair| pair == wanted);
+    let named = || keys.iter().any(|pair| pair.starts_with("dest="));
+    text == "-" || has("dest=-") || has("type=tar") && !named()
+}
+
+/// An archive for standard output, in a file first: it is not written from front to end.
+pub(super) struct Piped(tempfile::TempDir);
+
+impl Piped {
+    fn path(&self) -> PathBuf {
+        self.0.path().join("image.tar")
+    }
+
+    /// Writes the archive to standard output.
+    pub(super) fn print(&self) -> Result<(), Failure> {
+        let failed = |error| Failure::io("writing the archive to standard output", &error);
+        let mut file = std::fs::File::open(self.path()).map_err(failed)?;
+        std::io::copy(&mut file, &mut std::io::stdout().lock()).map(drop).map_err(failed)
+    }
+}
+
+/// Lets an archive of an image that goes to standard output go to a file.
+pub(super) fn piped(outputs: &mut [String]) -> Result<Option<Piped>, Failure> {
+    let mut piped = None;
+    for text in outputs {
+        let keys = flags::fields(text).unwrap_or_default();
+        let archive = keys.iter().any(|key| ["type=oci", "type=docker"].contains(&&**key));
+        if !archive || !keys.iter().any(|key| key == "dest=-") {
+            continue;
+        }
+        if piped.is_some() {
+            return Err(Failure::usage("--output: only one goes to standard output"));
+        }
+        if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+            return Err(Failure::usage(format!("--output {text:?}: a terminal takes no archive"))
+                .hint("name a file with dest=, or redirect standard output"));
+        }
+        let scratch = tempfile::tempdir_in(config::scratch());
+        let made = Piped(scratch.map_err(|error| Failure::io("making a directory", &error))?);
+        let dest = format!("dest={}", made.path().display());
+        let keys = keys.into_iter().map(|key| if key == "dest=-" { dest.clone() } else { key });
+        let quoted = keys.map(|key| format!("\"{}\"", key.replace('"', "\"\"")));
+        *text = quoted.collect::<Vec<_>>().join(",");
+        piped = Some(made);
+    }
+    Ok(piped)
 }
 
 /// The transports a `--tag` may begin with, as buildah has it.
@@ -116,7 +158,7 @@ impl Outputs {
             one.set(key, value).map_err(refuse)?;
         }
         if one.dest.as_deref() == Some("-") && !matches!(one.kind.as_str(), "tar" | "") {
-            return Err(refuse("only type=tar goes to standard output".to_owned()));
+            return Err(refuse("only archives go to standard output".to_owned()));
         }
         if one.delete && one.kind != "local" {
             return Err(refuse("mode=delete is for type=local".to_owned()));

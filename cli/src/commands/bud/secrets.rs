@@ -1,5 +1,6 @@
 //! What a build may use without keeping it: secrets, agents of ssh, names of hosts.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,6 +40,34 @@ pub(crate) fn agent(text: &str) -> Result<(String, Agent), Failure> {
     Ok((id.to_owned(), agent))
 }
 
+/// No secret larger than this is read.
+const LIMIT: u64 = 1 << 20;
+
+/// The secret in a file. What comes through a pipe comes once, and is read at once.
+fn secret_file(file: &str) -> Result<Secret, Failure> {
+    let refuse = |why: &str| Failure::usage(format!("--secret: {file:?} {why}"));
+    let path = config::absolute(Path::new(file))?;
+    let action = || format!("reading the secret {file:?}");
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(refuse("is not there")),
+        Err(error) => Err(Failure::io(action(), &error)),
+        Ok(stat) if stat.is_dir() => Err(refuse("is a directory")),
+        Ok(stat) if stat.is_file() && !path.starts_with("/dev") && !path.starts_with("/proc") => {
+            Ok(Secret::File(path))
+        }
+        Ok(_) => {
+            let mut content = Vec::new();
+            std::fs::File::open(&path)
+                .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut content))
+                .map_err(|error| Failure::io(action(), &error))?;
+            match content.len() as u64 {
+                ..=LIMIT => Ok(Secret::Value(content)),
+                _ => Err(refuse("is larger than 1 MiB")),
+            }
+        }
+    }
+}
+
 pub(crate) fn secret(text: &str) -> Result<(String, Secret), Failure> {
     let refuse = |why: &str| Failure::usage(format!("--secret: {why}"));
     let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
@@ -67,13 +96,7 @@ pub(crate) fn secret(text: &str) -> Result<(String, Secret), Failure> {
             Some(value) => Secret::Value(std::os::unix::ffi::OsStringExt::into_vec(value)),
             None => return Err(refuse(&format!("the variable {variable:?} is not set"))),
         },
-        (Some(file), None) => {
-            let path = config::absolute(Path::new(file))?;
-            if !path.is_file() {
-                return Err(refuse(&format!("the file {file:?} is not there")));
-            }
-            Secret::File(path)
-        }
+        (Some(file), None) => secret_file(file)?,
         (None, None) => return Err(refuse("it has neither src= nor env=")),
     };
     Ok((id.to_owned(), secret))

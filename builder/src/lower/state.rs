@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use dockerfile::{Diagnostic, Word};
 use image::{Config, ContainerConfig, Platform};
 
-use super::args::{PROXY, Variables, in_env};
-use super::{HistoryItem, ImageKey, StepId};
+use super::args::Variables;
+use crate::plan::environment::{PROXY, in_env};
+use crate::plan::{HistoryItem, ImageKey, StepId};
+use crate::redact::without_credentials;
 
 /// What a stage has come to after some of its instructions.
 #[derive(Debug, Clone)]
@@ -86,7 +88,7 @@ pub(super) fn shown(text: &str) -> String {
     let words: Vec<_> = line
         .split(' ')
         .map(|word| match word.contains("://") {
-            true => super::copy::without_credentials(word),
+            true => without_credentials(word),
             false => word.to_owned(),
         })
         .collect();

@@ -1,16 +1,25 @@
-//! From the Dockerfile to the plan.
+//! From the Dockerfile to the plan: pure, so that the same Dockerfile, arguments and base images
+//! always give the same plan (invariant I11).
+
+pub mod args;
+mod config;
+mod copy;
+mod run;
+mod stages;
+mod state;
+mod survey;
 
 use std::collections::BTreeMap;
 
-use dockerfile::{
-    Diagnostic, Dockerfile, Instruction, InstructionKind, Mount, MountKind, Stage,
-    parse_instruction,
-};
+use dockerfile::{Diagnostic, Dockerfile, Instruction, InstructionKind, parse_instruction};
 use image::Platform;
 
-use super::args::{DEFAULT_PATH, Global, PROXY, in_env, unused};
-use super::state::{Place, State, shown};
-use super::{
+use self::args::{Global, unused};
+use self::stages::Graph;
+use self::state::{Place, State, shown};
+use self::survey::index;
+use crate::plan::environment::{DEFAULT_PATH, PROXY, in_env};
+use crate::plan::{
     CopyOp, From, HistoryItem, ImageKey, ImagePlan, Op, Plan, Resolved, Step, StepId, Target,
 };
 use crate::{Context, Request};
@@ -36,18 +45,8 @@ pub fn lower(
 ) -> Result<Lowered, Vec<Diagnostic>> {
     let target = target(file, request)?;
     let mut lowerer = Lowerer::new(file, request, platform, resolved).map_err(|d| vec![d])?;
-    let needed = lowerer.needed(target).map_err(|d| vec![d])?;
-    let mut problems = Vec::new();
-    for index in (0..=target).filter(|index| needed[*index]) {
-        match lowerer.stage(index) {
-            Ok(Some(state)) => drop(lowerer.stages.insert(index, state)),
-            Ok(None) => {}
-            Err(diagnostic) => problems.push(diagnostic),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
+    lowerer.survey(target).map_err(|d| vec![d])?;
+    lowerer.all(target)?;
     match lowerer.stages.remove(&target) {
         Some(state) if lowerer.needs.is_empty() => {
             Ok(Lowered::Plan(Box::new(lowerer.finish(state))))
@@ -70,13 +69,13 @@ pub(crate) fn bases(file: &Dockerfile, request: &Request) -> Result<Vec<String>,
     let resolved = Resolved::default();
     let mut lowerer =
         Lowerer::new(file, request, &request.build_platform, &resolved).map_err(|d| vec![d])?;
-    let needed = lowerer.needed(target).map_err(|d| vec![d])?;
+    lowerer.survey(target).map_err(|d| vec![d])?;
     let mut names = Vec::new();
-    for at in (0..=target).filter(|at| needed[*at]) {
+    for at in lowerer.order(target).map_err(|d| vec![d])? {
         let stage = &file.stages[at];
         let own = stage.platform.as_ref().is_none_or(|word| word.text.contains("TARGET"));
         let name = lowerer.global.expand(&stage.base).map_err(|d| vec![d])?;
-        let image = lowerer.earlier(&name, at, false).is_none() && lowerer.is_image(&name, at);
+        let image = lowerer.base_stage(&name, at).is_none() && lowerer.is_image(&name, at);
         if own && image && !names.contains(&name) {
             names.push(name);
         }
@@ -112,18 +111,21 @@ fn is_stage(text: &str, at: usize, name: Option<&str>) -> bool {
     name.is_some_and(|name| name.eq_ignore_ascii_case(text)) || text == at.to_string()
 }
 
-pub(super) struct Lowerer<'a> {
+struct Lowerer<'a> {
     file: &'a Dockerfile,
-    pub(super) request: &'a Request,
+    request: &'a Request,
     /// What is built for.
     target: &'a Platform,
     resolved: &'a Resolved,
-    pub(super) global: Global,
+    global: Global,
     plan: Plan,
     also: Vec<StepId>,
     stages: BTreeMap<usize, State>,
     images: BTreeMap<ImageKey, StepId>,
     needs: Vec<ImageKey>,
+    graph: Graph,
+    /// Whether a stage turned out to need one that is not lowered, because a variable names it.
+    late: bool,
 }
 
 impl<'a> Lowerer<'a> {
@@ -144,19 +146,9 @@ impl<'a> Lowerer<'a> {
             stages: BTreeMap::new(),
             images: BTreeMap::new(),
             needs: Vec::new(),
+            graph: Graph::default(),
+            late: false,
         })
-    }
-
-    /// Which stages the target needs; the images these name are asked for.
-    fn needed(&mut self, target: usize) -> Result<Vec<bool>, Diagnostic> {
-        let mut needed = vec![false; self.file.stages.len()];
-        needed[target] = true;
-        for index in (0..=target).rev() {
-            if needed[index] {
-                self.mark(index, &mut needed)?;
-            }
-        }
-        Ok(needed)
     }
 
     /// The whole plan, when the target stage has come to `state`.
@@ -170,11 +162,7 @@ impl<'a> Lowerer<'a> {
             also: self.also,
             image: ImagePlan { base: state.base, config, history: state.history },
         }];
-        plan.warnings.extend(
-            unused(request, file)
-                .into_iter()
-                .map(|name| format!("build argument {name:?} is declared by no ARG instruction")),
-        );
+        plan.warnings.extend(unused(request, file));
         let stages = || file.stages.iter().enumerate();
         let is_known =
             |filter: &str| stages().any(|(at, stage)| is_stage(filter, at, stage.name.as_deref()));
@@ -182,47 +170,6 @@ impl<'a> Lowerer<'a> {
         plan.warnings
             .extend(unknown.map(|name| format!("--no-cache-filter: there is no stage {name:?}")));
         plan
-    }
-
-    /// The earlier stage that a name or (where allowed) an index means.
-    fn earlier(&self, name: &str, before: usize, index: bool) -> Option<usize> {
-        if self.request.named_context(name).is_some() {
-            return None;
-        }
-        let stages = &self.file.stages[..before];
-        let named = |stage: &Stage| {
-            stage.name.as_deref().is_some_and(|stage| stage.eq_ignore_ascii_case(name))
-        };
-        let by_index = || name.parse().ok().filter(|i: &usize| index && *i < before);
-        stages.iter().rposition(named).or_else(by_index)
-    }
-
-    /// Marks the stages that stage `at` needs.
-    fn mark(&mut self, at: usize, needed: &mut [bool]) -> Result<(), Diagnostic> {
-        let stage = &self.file.stages[at];
-        let base = self.global.expand(&stage.base)?;
-        let base_stage = self.earlier(&base, at, false);
-        let mut names: Vec<(String, bool)> = vec![(base.clone(), false)];
-        names.extend(stage.after.iter().map(|word| (word.text.clone(), true)));
-        for instruction in &stage.instructions {
-            sources(&instruction.kind, &mut names);
-        }
-        for trigger in self.triggers(at, base_stage, &base)? {
-            sources(&trigger.kind, &mut names);
-        }
-        for (at_name, (name, index)) in names.into_iter().enumerate() {
-            if let Some(stage) = self.earlier(&name, at, index) {
-                needed[stage] = true;
-            } else if self.is_image(&name, at) {
-                // Asked for at once, so that all images are resolved together.
-                let platform = if at_name == 0 { self.platform(at)? } else { self.target.clone() };
-                let key = ImageKey { name, platform };
-                if !self.resolved.images.contains_key(&key) {
-                    self.needs.push(key);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Whether a name that is no earlier stage means an image.
@@ -298,7 +245,7 @@ impl<'a> Lowerer<'a> {
             return Err(Diagnostic::error("empty-base", message, stage.base.span)
                 .with_help("declare them with ARG before the first FROM".to_owned()));
         }
-        let base_stage = self.earlier(&base, at, false);
+        let base_stage = self.base_stage(&base, at);
         let triggers = self.triggers(at, base_stage, &base)?;
         let instructions: Vec<&Instruction> = triggers.iter().chain(&stage.instructions).collect();
         let makes_step = |i: &&&Instruction| {
@@ -421,8 +368,8 @@ impl<'a> Lowerer<'a> {
 
     fn after(&mut self, at: usize, state: &mut State) -> Result<bool, Diagnostic> {
         for word in &self.file.stages[at].after {
-            let Some(stage) = self.earlier(&word.text, at, true) else {
-                let message = format!("--after names {:?}, which is no earlier stage", word.text);
+            let Some(stage) = self.other(&word.text, at) else {
+                let message = format!("--after names {:?}, which is no other stage", word.text);
                 return Err(Diagnostic::error("unknown-stage", message, word.span));
             };
             let Some(other) = self.stages.get(&stage) else { return Ok(false) };
@@ -459,7 +406,7 @@ impl<'a> Lowerer<'a> {
 
     /// What `--from` means; `None` when it is an image that is not known yet. A step that is read
     /// is added to `reads`.
-    pub(super) fn source(
+    fn source(
         &mut self,
         name: Option<&str>,
         span: dockerfile::Span,
@@ -479,8 +426,10 @@ impl<'a> Lowerer<'a> {
                 }))
             }
         };
-        if let Some(stage) = self.earlier(name, place.stage, true) {
-            return Ok(self.stages.get(&stage).map(|state| read(state.rootfs)));
+        if let Some(stage) = self.other(name, place.stage) {
+            let known = self.stages.get(&stage).map(|state| read(state.rootfs));
+            self.late |= self.graph.add(place.stage, stage);
+            return Ok(known);
         }
         match self.request.named_context(name) {
             Some((_, Context::Image(_))) | None => {}
@@ -491,9 +440,16 @@ impl<'a> Lowerer<'a> {
             return Ok(Some(From::Scratch));
         }
         let own = self.file.stages[place.stage].name.as_deref();
-        if own.is_some_and(|own| own.eq_ignore_ascii_case(name)) {
+        let itself = own.is_some_and(|own| own.eq_ignore_ascii_case(name));
+        if itself || index(name) == Some(place.stage) {
             let message = format!("stage {name:?} cannot read itself");
             return Err(Diagnostic::error("own-stage", message, span));
+        }
+        if index(name).is_some() {
+            let message = format!("there is no stage {name}");
+            let last = self.file.stages.len() - 1;
+            return Err(Diagnostic::error("unknown-stage", message, span)
+                .with_help(format!("the stages are 0 to {last}")));
         }
         let key = ImageKey { name: name.to_owned(), platform: self.target.clone() };
         let Some(step) = self.image(&key, format!("FROM {name}"), span) else { return Ok(None) };
@@ -502,7 +458,7 @@ impl<'a> Lowerer<'a> {
     }
 
     /// Adds a step that goes on with the stage's file system and makes a layer.
-    pub(super) fn step(
+    fn step(
         &mut self,
         op: Op,
         mut reads: Vec<StepId>,
@@ -578,27 +534,9 @@ impl<'a> Lowerer<'a> {
                 Ok(true)
             }
             _ => {
-                super::config::fold(instruction, state)?;
+                config::fold(instruction, state)?;
                 Ok(true)
             }
         }
-    }
-}
-
-/// The stages or images an instruction reads, as names; the flag says whether an index will do.
-fn sources(kind: &InstructionKind, names: &mut Vec<(String, bool)>) {
-    match kind {
-        InstructionKind::Copy(copy) => {
-            names.extend(copy.from.iter().map(|word| (word.text.clone(), true)));
-        }
-        InstructionKind::Run(run) => {
-            for mount in &run.mounts {
-                let Ok(mount) = Mount::parse(mount, &|_| Some(String::new())) else { continue };
-                if let MountKind::Bind { from, .. } | MountKind::Cache { from, .. } = mount.kind {
-                    names.extend(from.map(|from| (from, true)));
-                }
-            }
-        }
-        _ => {}
     }
 }

@@ -2,13 +2,13 @@
 
 use dockerfile::{Device, Diagnostic, Instruction, Mount, MountKind, Program, Run, Word};
 
-use super::args::{PROXY, in_env};
+use super::Lowerer;
 use super::config::shell;
-use super::copy::clean;
-use super::lower::Lowerer;
-use super::state::{Place, State};
-use super::{From, Op, RunDevice, RunMount, RunMountKind, RunOp, SCRIPTS, StepId};
+use super::state::{Place, State, one_line};
 use crate::Network;
+use crate::plan::environment::{PROXY, in_env};
+use crate::plan::path::clean;
+use crate::plan::{From, Op, RunDevice, RunMount, RunMountKind, RunOp, SCRIPTS, StepId};
 
 impl Lowerer<'_> {
     pub(super) fn run(
@@ -83,6 +83,13 @@ impl Lowerer<'_> {
         let mut mounts = Vec::new();
         for word in &run.mounts {
             let mount = Mount::parse(word, &|name| state.variable(name))?;
+            if let MountKind::Bind { from, .. } | MountKind::Cache { from, .. } = &mount.kind
+                && from.as_deref() == Some("")
+                && Mount::from_stage(word).is_some_and(|written| !written.is_empty())
+            {
+                let message = "from= is empty: its variables have no value here";
+                return Err(Diagnostic::error("empty-from", message, word.span));
+            }
             let working_dir = &state.config.config.working_dir;
             let target = mount.target.as_deref().map(|path| clean(working_dir, path));
             let Some(kind) = self.mount(mount.kind, target.as_deref(), word, place, reads)? else {
@@ -128,8 +135,13 @@ impl Lowerer<'_> {
                         None => return Ok(None),
                     },
                 };
+                let id = id.unwrap_or_else(|| target.unwrap_or_default().to_owned());
+                let space = self.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
                 RunMountKind::Cache {
-                    id: id.unwrap_or_else(|| target.unwrap_or_default().to_owned()),
+                    id: match space.filter(|space| !space.is_empty()) {
+                        Some(space) => format!("{space}/{id}"),
+                        None => id,
+                    },
                     from,
                     source: inside(source),
                     read_only,
@@ -235,9 +247,9 @@ fn created_by(op: &RunOp, run: &Run, state: &State) -> String {
                 words.push(word.text.clone());
             }
             words.extend(
-                run.heredocs.iter().map(|heredoc| {
-                    format!("({})", super::state::one_line(heredoc.body().trim_end()))
-                }),
+                run.heredocs
+                    .iter()
+                    .map(|heredoc| format!("({})", one_line(heredoc.body().trim_end()))),
             );
         }
     }

@@ -8,8 +8,8 @@ use dockerfile::{
 };
 use serde_json::json;
 
-use super::args::set_env;
 use super::state::State;
+use crate::plan::environment::set_env;
 
 /// The shell of shell-form commands when `SHELL` says nothing.
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -123,13 +123,7 @@ fn volumes(words: &[Word], state: &mut State) -> Result<(), Diagnostic> {
 
 fn stop_signal(word: &Word, state: &mut State) -> Result<(), Diagnostic> {
     let signal = state.expand(word)?;
-    let name = signal.strip_prefix("SIG").unwrap_or(&signal);
-    let number = signal.parse::<u32>().is_ok_and(|number| (1..=64).contains(&number));
-    let named = !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'-')
-        && name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
-    if !number && !named {
-        let message = format!("{signal:?} is not a signal such as SIGTERM or 15");
+    if let Err(message) = signal.parse::<runtime::Signal>() {
         return Err(Diagnostic::error("bad-signal", message, word.span));
     }
     state.note(format!("STOPSIGNAL {signal}"));

@@ -2,11 +2,13 @@
 
 use dockerfile::{Add, Copy, Diagnostic, Instruction, Source, Word, expand};
 
-use super::lower::Lowerer;
+use super::Lowerer;
 use super::state::{Place, State};
-use super::{Chmod, CopyOp, CopySource, From, Op, WorkdirOp};
 use crate::GitUrl;
 use crate::context::git::url::commit_name;
+use crate::plan::path::clean;
+use crate::plan::{Chmod, CopyOp, CopySource, From, Op, WorkdirOp};
+use crate::redact::without_credentials;
 
 impl Lowerer<'_> {
     pub(super) fn copy(
@@ -18,17 +20,13 @@ impl Lowerer<'_> {
     ) -> Result<bool, Diagnostic> {
         let mut reads = Vec::new();
         let (name, span) = match &copy.from {
-            Some(word) => (Some(word.text.as_str()), word.span),
+            Some(word) => (Some(self.named(word, state)?), word.span),
             None => (None, instruction.span),
         };
-        if let Some(word) = copy.from.as_ref().filter(|word| word.has_variable()) {
-            let message = "variables are not replaced in --from";
-            return Err(Diagnostic::error("variable-in-from", message, word.span).with_help(
-                "name the image in a stage of its own: FROM $image AS name".to_owned(),
-            ));
-        }
-        let Some(from) = self.source(name, span, place, &mut reads)? else { return Ok(false) };
+        let from = self.source(name.as_deref(), span, place, &mut reads)?;
+        let Some(from) = from else { return Ok(false) };
         let (sources, written) = sources(&copy.sources, state, false)?;
+        self.note_empty(&written, instruction);
         let op = CopyOp {
             add: false,
             from,
@@ -49,6 +47,28 @@ impl Lowerer<'_> {
         Ok(true)
     }
 
+    /// Warns of a source without a name: as with BuildKit, all there is.
+    fn note_empty(&mut self, written: &[String], instruction: &Instruction) {
+        if written.iter().any(String::is_empty) {
+            let text = super::state::shown(&instruction.text);
+            self.plan.warnings.push(format!(
+                "a source is empty, so everything is copied: its variables have no value in {text}"
+            ));
+        }
+    }
+
+    /// What `--from` names: its variables are those of the stage, then those before the first
+    /// stage.
+    fn named(&self, word: &Word, state: &State) -> Result<String, Diagnostic> {
+        let scope = |name: &str| state.variable(name).or_else(|| self.global.get(name));
+        let name = expand(word, &scope)?;
+        if name.is_empty() {
+            let message = "--from is empty: its variables have no value here";
+            return Err(Diagnostic::error("empty-from", message, word.span));
+        }
+        Ok(name)
+    }
+
     pub(super) fn add(
         &mut self,
         add: &Add,
@@ -57,6 +77,7 @@ impl Lowerer<'_> {
         place: &mut Place<'_>,
     ) -> Result<bool, Diagnostic> {
         let (sources, written) = sources(&add.sources, state, true)?;
+        self.note_empty(&written, instruction);
         let op = CopyOp {
             add: true,
             from: From::Context(String::new()),
@@ -180,10 +201,6 @@ fn sources(
             sources.push(CopySource::Http { url: text });
             continue;
         }
-        if text.is_empty() {
-            let message = "a source is empty: its variables have no value here";
-            return Err(Diagnostic::error("empty-source", message, word.span));
-        }
         sources.push(CopySource::Path(below(&text)));
         written.push(text);
     }
@@ -224,31 +241,6 @@ fn created_by(
     words.push(state.expand(destination)?);
     words.push("# buildkit".to_owned());
     Ok(words.join(" "))
-}
-
-/// A URL without user, password and query values that may be secret.
-pub(crate) fn without_credentials(url: &str) -> String {
-    let Ok(mut parsed) = url::Url::parse(url) else { return url.to_owned() };
-    if parsed.username().is_empty() && parsed.password().is_none() {
-        return url.to_owned();
-    }
-    let _ = parsed.set_username("");
-    let _ = parsed.set_password(None);
-    parsed.to_string()
-}
-
-/// An absolute path without `.`, `..` and doubled slashes; relative to `base` if it is relative.
-pub(crate) fn clean(base: &str, path: &str) -> String {
-    let joined = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in joined.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// A source path below the root of its context: no leading slash, no `..` that leads out. A
@@ -297,11 +289,5 @@ mod tests {
         for (path, expected) in cases {
             assert_eq!(below(path), expected, "{path}");
         }
-    }
-
-    #[test]
-    fn credentials_of_urls_do_not_show() {
-        assert_eq!(without_credentials("https://a:b@c.example/x"), "https://c.example/x");
-        assert_eq!(without_credentials("https://c.example/x?y=1"), "https://c.example/x?y=1");
     }
 }

@@ -6,23 +6,7 @@ use dockerfile::{Arg, Diagnostic, Instruction, InstructionKind, Scope, Word, exp
 use image::Platform;
 
 use crate::Request;
-
-/// Build arguments every `RUN` gets without `ARG`, and which never show in image, history or key.
-pub const PROXY: [&str; 10] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
-
-/// The search path of an image that names none.
-pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::plan::environment::PROXY;
 
 /// Variables in the order they were set; the last setting of a name counts.
 #[derive(Debug, Clone, Default)]
@@ -45,24 +29,6 @@ impl Variables {
     /// Name and value of each variable, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
-    }
-}
-
-/// Looks a name up in `NAME=value` lines.
-pub fn in_env<'a>(env: &'a [String], name: &str) -> Option<&'a str> {
-    env.iter()
-        .rev()
-        .find_map(|line| line.split_once('=').filter(|(n, _)| *n == name))
-        .map(|(_, v)| v)
-}
-
-/// Sets a variable among `NAME=value` lines.
-pub fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
-    let line = format!("{name}={value}");
-    let named = |line: &&mut String| line.split_once('=').is_some_and(|(n, _)| n == name);
-    match env.iter_mut().find(named) {
-        Some(slot) => *slot = line,
-        None => env.push(line),
     }
 }
 
@@ -119,9 +85,14 @@ impl Global {
         Ok(global)
     }
 
+    /// The value of a variable that `FROM` lines see.
+    pub fn get(&self, name: &str) -> Option<String> {
+        self.values.get(name).cloned()
+    }
+
     /// Replaces the variables in a word of a `FROM` line.
     pub fn expand(&self, word: &Word) -> Result<String, Diagnostic> {
-        expand(word, &|name| self.values.get(name).cloned())
+        expand(word, &|name| self.get(name))
     }
 
     /// Evaluates an `ARG` inside a stage, whose variables so far are `scope`.
@@ -148,16 +119,37 @@ impl Global {
     }
 }
 
-/// Names given with `--build-arg` that no `ARG` declares.
+/// Build arguments that mean something to this program itself.
+const OWN: [&str; 8] = [
+    "BUILDKIT_CACHE_MOUNT_NS",
+    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_DOCKERFILE_CHECK",
+    "BUILDKIT_INLINE_CACHE",
+    "BUILDKIT_MULTI_PLATFORM",
+    "BUILDKIT_SANDBOX_HOSTNAME",
+    "BUILDKIT_SYNTAX",
+    "SOURCE_DATE_EPOCH",
+];
+
+/// What is to be said of build arguments that have no effect: one sentence each.
 pub fn unused(request: &Request, file: &dockerfile::Dockerfile) -> Vec<String> {
     let mut declared: Vec<&str> = PROXY.to_vec();
-    declared.extend(["SOURCE_DATE_EPOCH", "BUILDKIT_SYNTAX"]);
+    declared.extend(OWN);
     for instruction in file.instructions() {
         if let InstructionKind::Arg(arg) = &instruction.kind {
             declared.extend(arg.declarations.iter().map(|d| d.name.text.as_str()));
         }
     }
-    let stray =
-        |name: &&String| !declared.contains(&name.as_str()) && !name.starts_with("BUILDKIT_");
-    request.build_args.keys().filter(stray).cloned().collect()
+    let stray = request.build_args.keys().filter(|name| !declared.contains(&name.as_str()));
+    let mut said: Vec<String> = stray
+        .map(|name| match name.starts_with("BUILDKIT_") {
+            true => format!("build argument {name:?} has no effect here"),
+            false => format!("build argument {name:?} is declared by no ARG instruction"),
+        })
+        .collect();
+    let syntax = request.build_args.get("BUILDKIT_SYNTAX");
+    said.extend(syntax.filter(|name| !name.contains("docker/dockerfile")).map(|name| {
+        format!("the frontend {name:?} of BUILDKIT_SYNTAX is not used: the Dockerfile is read here")
+    }));
+    said
 }

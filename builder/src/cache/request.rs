@@ -1,0 +1,80 @@
+//! The caches of a request.
+
+use std::time::Duration;
+
+use layers::Compression;
+use transport::Location;
+
+/// What the cache is asked and what it is given.
+#[derive(Debug, Clone, Default)]
+pub struct CacheRequest {
+    /// `--cache-ttl`: results older than this are made again.
+    pub ttl: Option<Duration>,
+    /// `--fail-if-not-cached`: nothing is run; a step that would have to be is an error.
+    pub must_hit: bool,
+    /// `--cache-from`: asked in this order after the cache of this machine.
+    pub from: Vec<CacheFrom>,
+    /// `--cache-to`: given the steps once the image is made.
+    pub to: Vec<CacheTo>,
+    /// Whether the image's configuration tells of its steps, so that the image is a cache.
+    pub inline: bool,
+}
+
+impl CacheRequest {
+    /// Whether steps are given away.
+    pub(crate) fn exports(&self) -> bool {
+        self.inline || !self.to.is_empty()
+    }
+}
+
+/// A cache to ask.
+#[derive(Debug, Clone)]
+pub struct CacheFrom {
+    /// What the user calls it.
+    pub name: String,
+    /// Where it may be; all that are there are asked.
+    pub places: Vec<Location>,
+}
+
+/// Which steps are given away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Those that the image has a layer of.
+    Min,
+    /// All, those of earlier stages too.
+    #[default]
+    Max,
+}
+
+/// The document that a cache is listed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheForm {
+    /// An OCI image manifest: every registry takes it.
+    #[default]
+    Manifest,
+    /// An OCI index of layers, as BuildKit writes with `image-manifest=false`.
+    Index,
+    /// Docker's manifest list of layers with Docker's media types.
+    DockerList,
+}
+
+/// A place to write the cache to.
+#[derive(Debug, Clone)]
+pub struct CacheTo {
+    /// What the user calls it.
+    pub name: String,
+    /// Where it is.
+    pub place: Location,
+    /// Which steps.
+    pub mode: Mode,
+    /// Which document lists them.
+    pub form: CacheForm,
+    /// How layers are compressed that are not there in the image's form; as the image's without.
+    pub compression: Option<Compression>,
+    /// Whether all layers are.
+    pub force: bool,
+    /// Whether cache mounts go along.
+    pub mounts: bool,
+    /// Whether the build works although this fails.
+    pub ignore_error: bool,
+}

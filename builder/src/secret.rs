@@ -1,0 +1,45 @@
+//! Secrets: known by name, read when a step asks for them, kept nowhere.
+
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+
+use crate::{Error, Result};
+
+/// No secret larger than this is read.
+const SECRET_LIMIT: u64 = 1 << 20;
+
+/// What `--secret` gives.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// The contents of a file; an absolute path, read when a step asks for it.
+    File(PathBuf),
+    /// These bytes.
+    Value(Vec<u8>),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Secret::File(path) => f.debug_tuple("File").field(path).finish(),
+            Secret::Value(_) => f.write_str("Value(…)"),
+        }
+    }
+}
+
+/// What a secret is.
+pub(crate) fn reveal(id: &str, secret: &Secret) -> Result<Vec<u8>> {
+    match secret {
+        Secret::Value(value) => Ok(value.clone()),
+        Secret::File(path) => {
+            let mut content = Vec::new();
+            fs::File::open(path)
+                .and_then(|file| file.take(SECRET_LIMIT + 1).read_to_end(&mut content))
+                .map_err(Error::file("reading secret", path))?;
+            if content.len() as u64 > SECRET_LIMIT {
+                return Err(Error::Invalid(format!("secret {id:?} is larger than 1 MiB")));
+            }
+            Ok(content)
+        }
+    }
+}

@@ -1,0 +1,94 @@
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use task::{Event, Observer, TaskId};
+
+use super::Rendering;
+use crate::report::Failure;
+
+/// Remembers when each task ran, and writes it down in the end in the trace event format that
+/// Chrome and Perfetto show; everything is passed on.
+pub(crate) struct Trace {
+    shown: Rendering,
+    observer: Arc<dyn Observer>,
+    start: Instant,
+    tasks: Mutex<Tasks>,
+}
+
+struct Tasks {
+    file: File,
+    running: HashMap<TaskId, Running>,
+    ended: Vec<Value>,
+}
+
+struct Running {
+    name: String,
+    /// Microseconds since the start.
+    began: u64,
+    /// Tasks that run at the same time are shown below each other.
+    lane: usize,
+}
+
+impl Trace {
+    pub(super) fn new(shown: Rendering, path: &Path) -> Result<Trace, Failure> {
+        let file = File::create(path).map_err(|error| {
+            Failure::io(format!("writing the trace {}", path.display()), &error)
+        })?;
+        let tasks = Tasks { file, running: HashMap::new(), ended: Vec::new() };
+        let observer = shown.observer();
+        Ok(Trace { shown, observer, start: Instant::now(), tasks: Mutex::new(tasks) })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Writes the trace.
+    pub(super) fn close(&self) {
+        self.shown.close();
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let trace = json!({ "displayTimeUnit": "ms", "traceEvents": tasks.ended });
+        if let Err(error) = writeln!(tasks.file, "{trace}") {
+            eprintln!("warning: the trace is not whole: {error}");
+        }
+    }
+}
+
+impl Tasks {
+    fn note(&mut self, event: &Event, now: u64) {
+        match event {
+            Event::Started { id, name, .. } => {
+                let taken = |lane: &usize| self.running.values().any(|task| task.lane == *lane);
+                let lane = (0..).find(|lane| !taken(lane)).unwrap_or_default();
+                self.running.insert(*id, Running { name: name.clone(), began: now, lane });
+            }
+            Event::Began { id } => {
+                if let Some(task) = self.running.get_mut(id) {
+                    task.began = now;
+                }
+            }
+            Event::Finished { id, outcome } => {
+                let Some(Running { name, began, lane }) = self.running.remove(id) else { return };
+                self.ended.push(json!({
+                    "name": name, "cat": "task", "ph": "X", "pid": 1, "tid": lane,
+                    "ts": began, "dur": now.saturating_sub(began),
+                    "args": { "outcome": outcome.as_str() },
+                }));
+            }
+            Event::Output { .. } | Event::Warned { .. } | Event::Noted { .. } => {}
+        }
+    }
+}
+
+impl Observer for Trace {
+    fn event(&self, event: Event) {
+        let now = self.now();
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).note(&event, now);
+        self.observer.event(event);
+    }
+}
