@@ -215,10 +215,13 @@ fn check(app: &App, context: &str, build: &BuildFlags) -> Result<u8, Failure> {
             eprintln!("{}: nothing has changed", file.display());
             Ok(0)
         }
-        count => Err(Failure::new(
-            Kind::Invalid,
-            format!("{count} inputs are not as {} says", file.display()),
-        )
-        .hint("`rbuild bud --locked` builds with what is locked; `rbuild lock update` renews it")),
+        // A question that was answered with no.
+        count => {
+            let what = format!("{count} inputs are not as {} says", file.display());
+            let failure = Failure { code: Some(1), ..Failure::new(Kind::Invalid, what) };
+            let hint =
+                "`rbuild bud --locked` builds with what is locked; `rbuild lock update` renews it";
+            Err(failure.hint(hint))
+        }
     }
 }
