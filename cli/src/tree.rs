@@ -24,7 +24,12 @@ pub(crate) fn parse<P: Overview + FromArgMatches>(
             // Help shows switches as people write them.
             Err(help::shown::<P>().try_get_matches_from(arguments).err().unwrap_or(error))
         }
-        Err(error) => Err(help::translated(error)),
+        Err(error) => {
+            // Said of the flags as people write them, where that is the same fault.
+            let plain = P::command().try_get_matches_from(arguments).err();
+            let plain = plain.filter(|plain| plain.kind() == error.kind());
+            Err(help::translated(plain.unwrap_or(error)))
+        }
     }
 }
 
@@ -106,7 +111,8 @@ mod tests {
         assert!(line("x --all=perhaps").is_err());
         let twice = line("x --name one --name=two --label a --label b").unwrap();
         assert_eq!((twice.name.as_deref(), twice.label.len()), (Some("two"), 2));
-        assert!(line("x --quiet --name one").is_err());
+        let conflict = line("x --quiet --name one").unwrap_err().to_string();
+        assert!(conflict.contains("'--quiet' cannot be used with"), "{conflict}");
         let rest = line("x --all program --all=false --name").unwrap();
         assert!(rest.all && rest.rest == ["program", "--all=false", "--name"]);
     }
