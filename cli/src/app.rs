@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use image::Reference;
-use registry_client::{Client, Credential, Files, HostRule, Keychain, Registries, ShortNames, Tls};
+use registry_client::{
+    Client, Credential, Files, HostRule, Keychain, Proxies, Registries, ShortNames, Tls,
+};
 use store::Store;
 use task::{Cause, Kind, Task};
 use transport::{Gate, Location, Machine, Places, Sink, Source};
@@ -322,7 +324,11 @@ impl App {
         reach.authfile.as_deref().map_or(Ok(()), |file| there("authfile", file))?;
         reach.cert_dir.as_deref().map_or(Ok(()), |dir| there("certificate directory", dir))?;
         let keychain: Arc<dyn Keychain> = match &reach.credential {
-            Some(credential) => Arc::new(credential.clone()),
+            Some(Credential::Anonymous) => Arc::new(Credential::Anonymous),
+            Some(credential) => Arc::new(registry_client::Named {
+                credential: credential.clone(),
+                others: self.keychain(reach.authfile.as_deref())?,
+            }),
             None => Arc::new(self.keychain(reach.authfile.as_deref())?),
         };
         let mut hosts = self.certificates(reach)?;
@@ -351,6 +357,8 @@ impl App {
             user_agent: self.settings.user_agent.clone().unwrap_or(usual.user_agent),
             retries: reach.retries.unwrap_or(usual.retries),
             backoff: reach.retry_delay.unwrap_or(usual.backoff),
+            patience: self.settings.patience(),
+            proxies: Proxies::from_variables(config::proxies()),
             ..usual
         })
     }

@@ -6,8 +6,8 @@ use clap_complete::Shell;
 
 use crate::app::{App, Globals};
 use crate::commands::{
-    about, account, artifact, auth, copy, diff, edit, explore, index, inspect, layers, raw, sign,
-    standalone, sync, tags, validate,
+    about, account, artifact, auth, copy, crane, diff, edit, explore, index, inspect, layers,
+    ratelimit, raw, sign, standalone, sync, tags, validate,
 };
 use crate::entry::{self, Program};
 use crate::help::{self, Overview};
@@ -38,9 +38,14 @@ enum Command {
     Sync(Box<sync::Sync>),
     Inspect(inspect::Inspect),
     Explore(explore::Explore),
-    #[command(visible_alias = "ls")]
     ListTags(tags::ListTags),
+    Ls(crane::Ls),
     Catalog(tags::Catalog),
+    Pull(crane::Pull),
+    Push(crane::Push),
+    Config(crane::Config),
+    Whoami(account::Whoami),
+    Ratelimit(ratelimit::RateLimit),
     Delete(tags::Delete),
     #[command(name = "digest")]
     DigestOf(tags::DigestOf),
@@ -85,25 +90,28 @@ enum Command {
 
 impl Overview for Rcopy {
     const GROUPS: &[(&str, &[&str])] = &[
-        ("Copy", &["copy", "sync", "layers", "export"]),
+        ("Copy", &["copy", "sync", "pull", "push", "layers", "export"]),
         (
             "Look",
             &[
                 "inspect",
                 "explore",
+                "config",
                 "list-tags",
+                "ls",
                 "catalog",
                 "digest",
                 "manifest-digest",
                 "diff",
                 "validate",
                 "tree",
+                "ratelimit",
             ],
         ),
         ("Change", &["append", "mutate", "flatten", "rebase", "index", "tag", "delete"]),
         ("Parts", &["artifact", "blob", "manifest"]),
         ("Trust", &["sign", "verify", "standalone-sign", "standalone-verify", "generate-key-pair"]),
-        ("System", &["login", "logout", "auth", "version", "completion", "man"]),
+        ("System", &["login", "logout", "whoami", "auth", "version", "completion", "man"]),
     ];
     const EXAMPLES: &[&str] = &[
         "rcopy copy docker://registry.example/app:1 oci:app:1    to a layout",
@@ -139,7 +147,13 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Inspect(inspect) => inspect.run(app),
         Command::Explore(explore) => explore.run(app),
         Command::ListTags(list) => list.run(app),
+        Command::Ls(list) => list.run(app),
         Command::Catalog(catalog) => catalog.run(app),
+        Command::Pull(pull) => pull.run(app),
+        Command::Push(push) => push.run(app),
+        Command::Config(config) => config.run(app),
+        Command::Whoami(whoami) => whoami.run(app),
+        Command::Ratelimit(limit) => limit.run(app),
         Command::Delete(delete) => delete.run(app),
         Command::DigestOf(digest) => digest.run(app),
         Command::ManifestDigest(digest) => digest.run(),

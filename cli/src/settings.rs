@@ -78,6 +78,11 @@ impl Settings {
         self.tmpdir.as_deref().unwrap_or(Path::new("/var/tmp"))
     }
 
+    /// How long nothing may come of one request: as long as the command may take, if that is said.
+    pub(crate) fn patience(&self) -> Duration {
+        self.command_timeout.map_or(Duration::from_secs(60), |deadline| deadline.after)
+    }
+
     /// How long the command may take still.
     ///
     /// # Errors

@@ -93,6 +93,13 @@ impl MediaType {
         self.0.starts_with("application/vnd.docker.")
     }
 
+    /// Whether this is a layer that licences keep out of registries: an image can be whole without
+    /// its bytes (image-spec, "Non-Distributable Layers").
+    pub fn is_foreign(&self) -> bool {
+        self.0.starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || self.0.starts_with("application/vnd.docker.image.rootfs.foreign.")
+    }
+
     /// For layer types, how the tar stream is encoded; `None` for all other types.
     pub fn layer_encoding(&self) -> Option<Encoding> {
         let text = self.as_str();

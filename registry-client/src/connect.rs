@@ -1,13 +1,16 @@
 //! HTTP clients, one per TLS policy, made when first needed.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use reqwest::{Identity, redirect};
+use reqwest::redirect;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use url::Url;
 
 use crate::hosts::{self, HostRule, Tls};
-use crate::{Error, Options, Result, pinned};
+use crate::{Error, Options, Result, Secure, pinned, trouble};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Policy {
@@ -21,7 +24,11 @@ enum Policy {
 
 /// The HTTP clients in use.
 #[derive(Default)]
-pub(crate) struct Connections(Mutex<HashMap<Policy, reqwest::Client>>);
+pub(crate) struct Connections {
+    clients: Mutex<HashMap<Policy, reqwest::Client>>,
+    /// Whether any server has asked for a certificate that we do not have.
+    asked: Arc<AtomicBool>,
+}
 
 impl Connections {
     /// The client for a URL. The policy is that of the URL's host, whoever named it: a redirect
@@ -37,13 +44,41 @@ impl Connections {
                 Policy::Tls { verify: tls == Tls::Verify, rule }
             }
         };
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        options.proxies.of(url)?;
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&policy) {
             return Ok(client.clone());
         }
-        let client = build(options, policy)?;
+        let client = build(options, policy, &self.asked)?;
         clients.insert(policy, client.clone());
         Ok(client)
+    }
+
+    /// Whether a URL's host closes the connection because it wants a certificate of ours. With TLS
+    /// 1.3 it says so after the handshake, when a request is under way that only sees the end of
+    /// the connection; so this makes one without a request.
+    pub(crate) async fn lacks_certificate(&self, options: &Options, url: &Url, own: Own) -> bool {
+        if url.scheme() != "https" || !self.asked.load(Ordering::Relaxed) {
+            return false;
+        }
+        let none = HostRule::default();
+        let rule = own.rule.and_then(|index| options.hosts.get(index)).unwrap_or(&none);
+        let Ok(secure) = Secure::new(&HostRule { tls: Some(own.tls), ..rule.clone() }) else {
+            return false;
+        };
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+            return false;
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let ending = async {
+            let stream = TcpStream::connect((host, port)).await?;
+            let mut stream = secure.connect(host, stream).await?;
+            stream.read_u8().await
+        };
+        match tokio::time::timeout(options.timeouts.connect, ending).await {
+            Ok(Err(error)) => trouble::is_about_our_certificate(&error),
+            _ => false,
+        }
     }
 }
 
@@ -63,6 +98,13 @@ pub(crate) fn authority_of(url: &Url) -> String {
     }
 }
 
+/// Whether two URLs are of the same scheme, host and port.
+pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme()
+        && a.host_str() == b.host_str()
+        && a.port_or_known_default() == b.port_or_known_default()
+}
+
 /// What the rules say of a host that a registry pointed at.
 pub(crate) fn policy_of(options: &Options, url: &Url) -> Own {
     let authority = authority_of(url);
@@ -71,7 +113,7 @@ pub(crate) fn policy_of(options: &Options, url: &Url) -> Own {
     Own { tls, rule: rule.map(|(index, _)| index) }
 }
 
-fn build(options: &Options, policy: Policy) -> Result<reqwest::Client> {
+fn build(options: &Options, policy: Policy, asked: &Arc<AtomicBool>) -> Result<reqwest::Client> {
     // The first provider installed in a process stays; ours or another's serves alike.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -88,9 +130,9 @@ fn build(options: &Options, policy: Policy) -> Result<reqwest::Client> {
         .http2_initial_stream_window_size(2 << 20)
         .http2_initial_connection_window_size(8 << 20)
         .http2_max_header_list_size(64 << 10);
-    if !options.system_proxy {
-        builder = builder.no_proxy();
-    }
+    let proxies = options.proxies.clone();
+    let through = move |url: &Url| proxies.of(url).ok().flatten().cloned();
+    builder = builder.no_proxy().proxy(reqwest::Proxy::custom(through));
     let unusable = |what: &str, reason: String| Error::Configuration {
         action: format!("setting up the {what}"),
         reason,
@@ -99,24 +141,18 @@ fn build(options: &Options, policy: Policy) -> Result<reqwest::Client> {
         Policy::Plain => None,
         Policy::Tls { rule, .. } => rule.and_then(|index| options.hosts.get(index)),
     };
-    builder = match (policy, rule) {
-        (Policy::Tls { verify: true, .. }, Some(rule)) => {
-            let config = pinned::config(rule)
-                .map_err(|reason| unusable(&format!("TLS for {}", rule.prefix), reason))?;
-            builder.tls_backend_preconfigured(config)
-        }
-        (Policy::Tls { verify, .. }, _) => builder.tls_danger_accept_invalid_certs(!verify),
-        (Policy::Plain, _) => builder.tls_danger_accept_invalid_certs(true),
+    let config = |made: Result<rustls::ClientConfig, String>| {
+        let whose = rule.map(|rule| format!(" for {}", rule.prefix)).unwrap_or_default();
+        made.map_err(|reason| unusable(&format!("TLS{whose}"), reason))
     };
-    // Without verification, a certificate of our own may still be asked for.
-    if let (Policy::Tls { verify: false, .. }, Some(rule)) = (policy, rule)
-        && let Some(identity) = &rule.identity
-    {
-        let pem = [identity.certificate.as_slice(), b"\n", &identity.key].concat();
-        builder = builder.identity(Identity::from_pem(&pem).map_err(|error| {
-            let reason = task::chain(&error).join(": ");
-            unusable(&format!("client certificate for {}", rule.prefix), reason)
-        })?);
-    }
+    let none = HostRule::default();
+    builder = match policy {
+        Policy::Tls { verify: true, .. } => {
+            builder.tls_backend_preconfigured(config(pinned::config(rule.unwrap_or(&none), asked))?)
+        }
+        Policy::Tls { verify: false, .. } => builder
+            .tls_backend_preconfigured(config(pinned::unverified(rule.unwrap_or(&none), asked))?),
+        Policy::Plain => builder.tls_danger_accept_invalid_certs(true),
+    };
     builder.build().map_err(|error| unusable("HTTP client", task::chain(&error).join(": ")))
 }

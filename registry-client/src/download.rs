@@ -14,19 +14,45 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::auth::{Access, Scope};
-use crate::client::{Body, Download, Downloaded, Inner};
+use crate::call::{Answer, Auth, Call, Endpoint, Read, Where};
 use crate::connect::{Own, authority_of, policy_of};
+use crate::inner::Inner;
 use crate::limit::Lane;
-use crate::request::{Answer, Auth, Call, Endpoint, Read, Where, connection};
 use crate::retry::{Attempts, Failure};
 use crate::routes::Place;
-use crate::{Error, Result, wire};
+use crate::trouble::connection;
+use crate::{Body, Error, Result, wire};
 
 /// A stall window in which fewer bytes than this came is a stall: a peer that sends one byte now
 /// and then is no better than one that sends none.
 const TRICKLE: u64 = 16 << 10;
 /// Progress after which a new fault counts as the first.
 const PROGRESS: u64 = 256 << 10;
+
+/// A plain URL to download.
+#[derive(Debug, Clone, Default)]
+pub struct Download {
+    /// The URL, http or https.
+    pub url: String,
+    /// The `Authorization` header; only ever sent to the URL's own host.
+    pub authorization: Option<String>,
+    /// The ETag of what is there already: [`Downloaded::body`] is `None` if nothing changed.
+    pub etag: Option<String>,
+}
+
+/// What came of a [`Download`].
+pub struct Downloaded {
+    /// The bytes; `None` when the server says that the `etag` asked about is still current.
+    pub body: Option<Body>,
+    /// The length in bytes, where the server says.
+    pub size: Option<u64>,
+    /// The `ETag`.
+    pub etag: Option<String>,
+    /// The `Last-Modified` header, in seconds since 1970.
+    pub last_modified: Option<u64>,
+    /// The URL after redirects.
+    pub url: String,
+}
 
 /// A transfer under way.
 struct Transfer {
@@ -107,14 +133,15 @@ pub(crate) async fn url(inner: &Arc<Inner>, request: &Download) -> Result<Downlo
     // Only messages use the name.
     let repository = Repository::new(&authority, "download")
         .map_err(|_| bad("its host is not a host name or address"))?;
-    let endpoint = inner.endpoint(Place { repository, authority, tls, rule, image: None });
+    let place = Place { repository, authority, tls, rule, image: None, named: true };
+    let endpoint = inner.endpoint(place);
     let mut transfer = Transfer::new(Arc::clone(inner), endpoint, call, 0, None);
     let answer = transfer.open().await?;
     let size = transfer.end;
     transfer.call.headers.remove(header::IF_NONE_MATCH);
     Ok(Downloaded {
         size,
-        etag: wire::text(&answer.headers, header::ETAG).map(str::to_owned),
+        etag: wire::text(&answer.headers, header::ETAG),
         last_modified: wire::date(&answer.headers, header::LAST_MODIFIED),
         url: answer.url.to_string(),
         body: (answer.status != StatusCode::NOT_MODIFIED).then(|| transfer.into_body()),
@@ -169,6 +196,9 @@ impl Transfer {
             }
         }
         let resuming = self.stream_began();
+        if resuming {
+            call = call.until(self.attempts.until());
+        }
         let mut answer = match self.inner.send(&self.endpoint, &call.accept(&[416])).await {
             Ok(answer) => answer,
             Err(error) => return Err(error),
@@ -283,12 +313,13 @@ impl Transfer {
                     registry: self.endpoint.registry().to_owned(),
                     action: self.call.action.clone(),
                     reason: format!("stopped after {} bytes", self.position),
+                    source: None,
                 },
                 Err(error) => error,
             };
             self.stream = None;
             if self.progress >= PROGRESS {
-                self.attempts = Attempts::new(&self.inner.options);
+                self.attempts.progressed();
                 self.progress = 0;
             }
             self.attempts.again(Failure::from(failure), true).await?;

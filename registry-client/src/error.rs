@@ -47,16 +47,57 @@ pub enum Error {
         #[source]
         source: reqwest::Error,
     },
-    /// The registry's TLS certificate is not trusted.
-    #[error("{action}: the TLS certificate of {registry} is not trusted")]
+    /// The registry's TLS certificate is not acceptable.
+    #[error("{action}: the TLS certificate of {registry} {flaw}")]
     Certificate {
         /// The registry's host.
         registry: String,
         /// What was being done.
         action: String,
+        /// What is wrong with it.
+        flaw: Flaw,
         /// The verifier's complaint.
         #[source]
         source: reqwest::Error,
+    },
+    /// The registry wants a certificate of ours, or another one than it was shown.
+    #[error("{action}: {registry} wants a client certificate that it trusts")]
+    ClientCertificate {
+        /// The registry's host.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// The transport's complaint.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// There is no TLS where there should be.
+    #[error("{action}: {registry} speaks plain HTTP, not TLS")]
+    NoTls {
+        /// The registry's host.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// The transport's complaint.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// A proxy on the way does not let us through.
+    #[error("{action}: the proxy {proxy} on the way to {registry} {reason}")]
+    Proxy {
+        /// The proxy's host and port.
+        proxy: String,
+        /// The registry's host.
+        registry: String,
+        /// What was being done.
+        action: String,
+        /// What the proxy does.
+        reason: String,
+        /// Whether that is its answer, rather than none.
+        refused: bool,
+        /// The transport's complaint.
+        #[source]
+        source: Option<reqwest::Error>,
     },
     /// Nothing, or next to nothing, came for too long.
     #[error("{action}: {registry} {what} for {after:?}")]
@@ -79,6 +120,9 @@ pub enum Error {
         action: String,
         /// What happened.
         reason: String,
+        /// The failure that broke it off.
+        #[source]
+        source: Option<Box<Error>>,
     },
     /// An answer that breaks the protocol: a missing header, a malformed list, too many bytes.
     #[error("{action}: the answer of {registry} is not acceptable: {reason}")]
@@ -186,6 +230,43 @@ pub enum Error {
     },
 }
 
+/// What is wrong with a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// Its time is over, since when if that is known.
+    Expired(Option<String>),
+    /// Its time has not begun, until when if that is known.
+    NotYet(Option<String>),
+    /// It is for these names.
+    Name(Vec<String>),
+    /// Nobody who is trusted here issued it.
+    Issuer,
+    /// It is an authority's own and not trusted here.
+    Authority,
+    /// It was revoked.
+    Revoked,
+    /// Something else, which the source of the error names.
+    Other,
+}
+
+impl std::fmt::Display for Flaw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Flaw::Expired(Some(when)) => write!(f, "expired on {when}"),
+            Flaw::Expired(None) => f.write_str("expired"),
+            Flaw::NotYet(Some(when)) => write!(f, "is not valid before {when}"),
+            Flaw::NotYet(None) => f.write_str("is not valid yet"),
+            Flaw::Name(names) if names.is_empty() => f.write_str("is for another host"),
+            Flaw::Name(names) => write!(f, "is for {} only", names.join(", ")),
+            Flaw::Issuer => f.write_str("is not from an authority that is trusted here"),
+            Flaw::Authority => f.write_str("signed itself and is not trusted here"),
+            Flaw::Revoked => f.write_str("was revoked"),
+            Flaw::Other => f.write_str("is not acceptable"),
+        }
+    }
+}
+
 /// The words of a status, for people: ` (not found)`.
 fn reason(status: u16) -> String {
     let known = reqwest::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
@@ -208,6 +289,9 @@ impl Error {
             | Error::Denied { registry, .. }
             | Error::Connection { registry, .. }
             | Error::Certificate { registry, .. }
+            | Error::ClientCertificate { registry, .. }
+            | Error::NoTls { registry, .. }
+            | Error::Proxy { registry, .. }
             | Error::Timeout { registry, .. }
             | Error::Interrupted { registry, .. }
             | Error::Malformed { registry, .. }
@@ -227,22 +311,37 @@ impl Fault for Error {
                 408 | 421 | 425 | 429 | 500..=599 => Kind::Unavailable,
                 _ => Kind::Refused,
             },
-            Error::Denied { .. } | Error::Helper { .. } => Kind::Denied,
-            Error::Connection { .. } | Error::Timeout { .. } | Error::Interrupted { .. } => {
-                Kind::Unavailable
+            Error::Denied { .. } | Error::Helper { .. } | Error::ClientCertificate { .. } => {
+                Kind::Denied
             }
+            Error::Proxy { refused: true, .. } => Kind::Refused,
+            Error::Connection { .. }
+            | Error::Proxy { refused: false, .. }
+            | Error::Timeout { .. }
+            | Error::Interrupted { .. } => Kind::Unavailable,
             Error::Malformed { .. }
             | Error::Content { .. }
             | Error::CredentialsFile { .. }
             | Error::Registries { .. }
             | Error::Configuration { .. } => Kind::Invalid,
             Error::Certificate { .. }
+            | Error::NoTls { .. }
             | Error::Unsafe { .. }
             | Error::Blocked { .. }
             | Error::ShortName { .. }
             | Error::NoCatalog { .. } => Kind::Refused,
             Error::Source { source } => source.kind(),
             Error::File { .. } => Kind::System,
+        }
+    }
+
+    /// What is asked for is tried again here; only an upload, whose bytes come from outside, has
+    /// to be brought again.
+    fn again(&self) -> bool {
+        match self {
+            Error::Interrupted { .. } => true,
+            Error::Source { source } => source.again(),
+            _ => false,
         }
     }
 
@@ -263,9 +362,25 @@ impl Fault for Error {
             Error::Answer { status: 429, .. } => Some(format!(
                 "{registry} limits how much may be asked of it; wait, or log in with `rbuild login {registry}`"
             )),
-            Error::Certificate { .. } => Some(format!(
+            Error::Certificate { flaw: Flaw::Issuer | Flaw::Authority, .. } => Some(format!(
                 "put the certificate authority of {registry} into certs.d, or use --tls-verify=false"
             )),
+            Error::Certificate { flaw: Flaw::Expired(_) | Flaw::NotYet(_), .. } => Some(format!(
+                "whoever runs {registry} must renew it; or this machine's clock is wrong"
+            )),
+            Error::Certificate { flaw: Flaw::Name(_), .. } => {
+                Some(format!("reach {registry} by a name that its certificate has"))
+            }
+            Error::ClientCertificate { .. } => Some(format!(
+                "put the certificate and its key into certs.d/{registry} as client.cert and client.key"
+            )),
+            Error::NoTls { .. } => Some(format!(
+                "use --tls-verify=false, or say `insecure = true` of {registry} in registries.conf"
+            )),
+            Error::Proxy { .. } => {
+                Some(format!("name {registry} in NO_PROXY where it is reached without a proxy"))
+            }
+            Error::Interrupted { source: Some(source), .. } => source.hint(),
             Error::ShortName { name, .. } => {
                 Some(format!("write the registry too, as in docker.io/library/{name}"))
             }

@@ -69,7 +69,7 @@ impl Feed {
     pub(crate) async fn watch<F: Future>(
         &self,
         request: F,
-        timeouts: &Timeouts,
+        timeouts: Timeouts,
     ) -> Result<F::Output, (&'static str, Duration)> {
         self.lock().last = Instant::now();
         let tick = (timeouts.stall / 4).max(Duration::from_millis(5));

@@ -6,12 +6,13 @@ use reqwest::Method;
 use reqwest::header::{self, HeaderValue};
 use url::Url;
 
-use crate::client::Inner;
-use crate::connect::{Own, authority_of, policy_of};
+use crate::call::{Auth, Call, Endpoint, Head, Payload, Where};
+use crate::connect::{Own, authority_of, policy_of, same_origin};
 use crate::hosts::Tls;
-use crate::request::{Auth, Call, Endpoint, Head, Payload, Where, connection, drain};
+use crate::inner::Inner;
+use crate::request::drain;
 use crate::retry::Failure;
-use crate::{Error, Result, wire};
+use crate::{Error, Result, Timeouts, wire};
 
 /// Redirects followed before giving up.
 const REDIRECTS: usize = 10;
@@ -33,7 +34,7 @@ impl Inner {
                 // Nobody there at all is the same by any scheme on the same port.
                 source.is_connect() == (scheme.first == "https")
             }
-            Err(Failure { error: Error::Certificate { .. }, .. }) => true,
+            Err(Failure { error: Error::Certificate { .. } | Error::NoTls { .. }, .. }) => true,
             Err(Failure { error: Error::Timeout { .. }, .. }) => scheme.first == "https",
             Err(_) => false,
         };
@@ -92,20 +93,24 @@ impl Inner {
             };
             let client = self.connections.client(&self.options, &url, policy)?;
             let header = header.filter(|_| own);
-            let response = self.execute(&client, endpoint, call, &url, header).await?;
+            let executed = self.execute(&client, endpoint, call, &url, header).await;
+            let response = match executed {
+                Ok(response) => response,
+                Err(error) => return Err(self.explained(error, &url, policy).await.into()),
+            };
             let redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            let location = wire::text(response.headers(), header::LOCATION).filter(|_| redirect);
+            let location = wire::location(response.headers()).filter(|_| redirect);
             let Some(location) = location else {
                 return Ok(Head { response, url, own });
             };
             let reading = matches!(call.method, Method::GET | Method::HEAD);
             let keeps_method = matches!(response.status().as_u16(), 307 | 308);
-            let shown = wire::printable(location);
+            let shown = wire::printable(&location);
             if !(reading || (keeps_method && call.restartable())) {
                 return Err(unsafely(format!("it redirects a {} to {shown}", call.method)));
             }
             let next = self
-                .next_url(&url, location)
+                .next_url(&url, &location)
                 .map_err(|reason| unsafely(format!("it redirects to {shown}, {reason}")))?;
             if call.secret && !same_origin(&origin, &next) {
                 return Err(unsafely(format!("it redirects credentials to {shown}")));
@@ -114,6 +119,20 @@ impl Inner {
             url = next;
         }
         Err(unsafely(format!("more than {REDIRECTS} redirects")))
+    }
+
+    /// A connection that broke off, told as what it is where the registry wanted a certificate.
+    async fn explained(&self, error: Error, url: &Url, own: Own) -> Error {
+        let broke = matches!(&error, Error::Connection { source, .. } if !source.is_connect());
+        if !broke || !self.connections.lacks_certificate(&self.options, url, own).await {
+            return error;
+        }
+        match error {
+            Error::Connection { registry, action, source } => {
+                Error::ClientCertificate { registry, action, source }
+            }
+            other => other,
+        }
     }
 
     /// A URL given by a registry: absolute or relative, http or https, without credentials in it,
@@ -184,13 +203,17 @@ impl Inner {
         let result = match &call.payload {
             Payload::Feed(feed) => {
                 let sending = client.execute(request);
-                match feed.watch(sending, timeouts).await {
+                let commit = self.options.commit(feed.size());
+                match feed.watch(sending, Timeouts { commit, ..*timeouts }).await {
                     Ok(result) => result,
                     Err((what, after)) => return Err(timed_out(what, after)),
                 }
             }
             _ => {
-                let answer = if call.patient { timeouts.commit } else { timeouts.first_byte };
+                let answer = match call.patient {
+                    Some(size) => self.options.commit(size),
+                    None => timeouts.first_byte,
+                };
                 let limit = timeouts.connect + answer;
                 match tokio::time::timeout(limit, client.execute(request)).await {
                     Ok(result) => result,
@@ -204,7 +227,7 @@ impl Inner {
             {
                 return error;
             }
-            connection(endpoint.registry(), &call.action, error)
+            self.unreached(url, endpoint.registry(), &call.action, error)
         })
     }
 }
@@ -216,11 +239,4 @@ fn base(endpoint: &Endpoint, scheme: &str, action: &str) -> Result<Url, Error> {
         action: action.to_owned(),
         reason: format!("{text:?} is no URL: {error}"),
     })
-}
-
-/// Whether two URLs are of the same scheme, host and port.
-pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
-    a.scheme() == b.scheme()
-        && a.host_str() == b.host_str()
-        && a.port_or_known_default() == b.port_or_known_default()
 }

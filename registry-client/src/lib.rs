@@ -16,7 +16,7 @@
 //! registry.put_image("team/app", "1", &[b"layer"])?;
 //!
 //! let keychain = Arc::new(Credential::Anonymous);
-//! let client = Client::new(Options { keychain, system_proxy: false, ..Options::default() })?;
+//! let client = Client::new(Options { keychain, ..Options::default() })?;
 //! let name = format!("{}/team/app:1", registry.address()).parse::<image::Reference>()?;
 //! let repo = client.repo(&name.repository);
 //! assert!(repo.has_blob(image::Digest::of(b"layer")).await?.is_some());
@@ -26,6 +26,7 @@
 //! ```
 
 mod auth;
+mod call;
 mod client;
 mod connect;
 mod download;
@@ -33,12 +34,15 @@ mod error;
 mod feed;
 mod follow;
 mod hosts;
+mod inner;
 mod journal;
 mod limit;
 mod manifest;
+mod options;
 mod pace;
 mod pages;
 mod pinned;
+mod proxy;
 mod quirks;
 mod referrers;
 mod registries;
@@ -48,22 +52,30 @@ mod resume;
 mod retry;
 mod routes;
 mod secure;
+mod sessions;
 mod short_names;
+mod target;
+mod trouble;
 mod upload;
 mod wire;
 
-pub use auth::{Anonymous, Credential, Files, Keychain};
-pub use client::{Body, Client, Download, Downloaded, Options, Timeouts, Warn};
-pub use error::{Error, Result};
+pub use auth::{Anonymous, Credential, Files, Keychain, Named};
+pub use client::Client;
+pub use download::{Download, Downloaded};
+pub use error::{Error, Flaw, Result};
 pub use hosts::{HostRule, Identity, Tls};
 pub use journal::Resume;
+pub use options::{Body, Options, Timeouts, Warn};
+pub use pace::RateLimit;
+pub use proxy::Proxies;
 pub use registries::Registries;
-pub use repo::{Repo, Target};
+pub use repo::Repo;
 pub use routes::{Mirror, MirrorPull, Route};
 pub use secure::Secure;
 pub use short_names::{
     Meaning, Mode as ShortNameMode, ShortNames, remember as remember_short_name,
 };
+pub use target::Target;
 
 /// Parsers of what registries send, for `fuzz/`.
 #[cfg(fuzzing)]

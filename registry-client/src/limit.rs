@@ -1,6 +1,6 @@
 //! Bounds that hold per host: requests at once, and the pause a registry asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,9 @@ use crate::quirks::Quirk;
 
 /// How long a mirror that did not answer is left out.
 const LOST: Duration = Duration::from_secs(60);
+
+/// Repositories remembered to be without referrers.
+const MOST_WITHOUT: usize = 10_000;
 
 /// What kind of traffic a request is. Each kind has its own limit, so that an upload fed by a
 /// download from the same host cannot wait for it forever.
@@ -40,18 +43,44 @@ pub(crate) struct Host {
     pub(crate) known: Authority,
     /// Whether uploads must go by PATCH.
     pub(crate) patch: AtomicBool,
-    /// Whether it forgot a session, or said so.
-    pub(crate) forgot: AtomicBool,
+    /// What its answers to HEAD for manifests are worth.
+    pub(crate) heads: Heads,
     /// Whether uploads in several parts are not taken.
     pub(crate) whole: AtomicBool,
     /// Whether uploads must go in pieces.
     pub(crate) pieces: AtomicBool,
     /// Whether it has answered by the referrers API.
     pub(crate) refers: AtomicBool,
+    /// Repositories that were seen not to have that API.
+    without: Mutex<HashSet<String>>,
     scheme: AtomicU8,
     lanes: [Arc<Semaphore>; 3],
     pub(crate) pace: Pace,
     lost: Mutex<Option<Instant>>,
+}
+
+/// What answers to HEAD are worth: some registries and proxies refuse it while GET works.
+#[derive(Debug, Default)]
+pub(crate) struct Heads {
+    good: AtomicBool,
+    bad: AtomicBool,
+}
+
+impl Heads {
+    /// Whether there is no use in asking by HEAD.
+    pub(crate) fn are_bad(&self) -> bool {
+        self.bad.load(Ordering::Relaxed)
+    }
+
+    /// Whether one has been answered, so that the refusal of another is to be believed.
+    pub(crate) fn are_good(&self) -> bool {
+        self.good.load(Ordering::Relaxed)
+    }
+
+    /// One was answered, or refused where GET was answered.
+    pub(crate) fn learn(&self, good: bool) {
+        if good { &self.good } else { &self.bad }.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The scheme a request goes by, and the one to try when that one does not work.
@@ -78,10 +107,11 @@ impl Host {
             quirk,
             known: Authority::default(),
             patch: AtomicBool::new(false),
-            forgot: AtomicBool::new(false),
+            heads: Heads::default(),
             whole: AtomicBool::new(false),
             pieces: AtomicBool::new(false),
             refers: AtomicBool::new(false),
+            without: Mutex::default(),
             scheme: AtomicU8::new(0),
             lanes: [lane(), lane(), lane()],
             pace: Pace::default(),
@@ -109,6 +139,19 @@ impl Host {
     /// Waits for a turn; held until the answer's body has been read.
     pub(crate) async fn turn(&self, lane: Lane) -> Option<OwnedSemaphorePermit> {
         Arc::clone(self.lanes.get(lane as usize)?).acquire_owned().await.ok()
+    }
+
+    /// Whether a repository was seen not to have the referrers API.
+    pub(crate) fn is_without_referrers(&self, path: &str) -> bool {
+        self.without.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
+    }
+
+    /// Notes that a repository does not have the referrers API.
+    pub(crate) fn without_referrers(&self, path: &str) {
+        let mut without = self.without.lock().unwrap_or_else(PoisonError::into_inner);
+        if without.len() < MOST_WITHOUT {
+            without.insert(path.to_owned());
+        }
     }
 
     /// Notes that there was no answer.

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::auth::{Access, Scope};
-use crate::client::Inner;
-use crate::repo::{Target, named};
-use crate::request::{Answer, Call, Endpoint, Payload, Read, Where};
-use crate::{Error, Result, wire};
+use crate::call::{Answer, Call, Endpoint, Payload, Read, Where};
+use crate::inner::Inner;
+use crate::retry::{Attempts, Retry};
+use crate::{Error, Result, Target, wire};
 
 /// What we can read, best first.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
@@ -30,7 +30,7 @@ fn call(
     action: &str,
 ) -> Call {
     let path = format!("/v2/{}/manifests/{target}", endpoint.path());
-    let action = format!("{action} manifest {}", named(endpoint, target));
+    let action = format!("{action} manifest {}{}", endpoint.path(), target.suffix());
     Call::new(method, Where::Path(path), Scope::new(access, endpoint.path()), action)
 }
 
@@ -44,33 +44,101 @@ fn malformed(endpoint: &Endpoint, call: &Call, reason: String) -> Error {
 
 /// The digest in a header, if it is one.
 fn digest_in(answer: &Answer, name: HeaderName) -> Option<Digest> {
-    wire::text(&answer.headers, name).and_then(|text| text.parse().ok())
+    wire::text(&answer.headers, name)?.parse().ok()
 }
 
-/// One HEAD if that says everything; else the document.
+/// One HEAD if that says everything; else the document: what GET answers counts.
 pub(crate) async fn resolve(
     inner: &Inner,
     endpoint: &Endpoint,
     target: &Target,
 ) -> Result<Descriptor> {
+    let heads = &endpoint.host.heads;
+    let until = Attempts::new(&inner.options).until();
+    if heads.are_bad() {
+        return Ok(read(inner, endpoint, target).await?.0);
+    }
     let call = call(endpoint, Method::HEAD, target, Access::Pull, "resolving")
         .header(header::ACCEPT, HeaderValue::from_static(ACCEPT))
-        .accept(&[400, 405, 406, 415, 501]);
-    let answer = inner.send(endpoint, &call).await?;
-    let digest = digest_in(&answer, CONTENT_DIGEST);
-    let size =
-        wire::content_length(&answer.headers).filter(|size| (1..=MAX_DOCUMENT).contains(size));
-    let kind = wire::content_type(&answer.headers).map(MediaType::from).filter(MediaType::is_node);
-    let asked = match target {
-        Target::Digest(asked) => digest.is_none_or(|digest| digest == *asked),
-        Target::Tag(_) => true,
-    };
-    match (digest, size, kind) {
-        (Some(digest), Some(size), Some(kind)) if asked && answer.status.is_success() => {
-            Ok(Descriptor::new(kind, digest, size))
+        .retry(Retry::Limits)
+        .until(until);
+    let answer = match inner.send(endpoint, &call).await {
+        Ok(answer) => answer,
+        Err(error) if is_final(endpoint, &error) => return Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "HEAD was refused");
+            let again = Call { until: Some(until), ..reading(endpoint, target) };
+            let found = read_by(inner, endpoint, target, again).await?.0;
+            heads.learn(false);
+            return Ok(found);
         }
-        _ => Ok(read(inner, endpoint, target).await?.0),
+    };
+    heads.learn(true);
+    match described(&answer, target) {
+        Some(descriptor) => Ok(descriptor),
+        None => Ok(read(inner, endpoint, target).await?.0),
     }
+}
+
+/// What the headers of an answer say, if they say all of it.
+fn described(answer: &Answer, target: &Target) -> Option<Descriptor> {
+    let digest = digest_in(answer, CONTENT_DIGEST)?;
+    if matches!(target, Target::Digest(asked) if *asked != digest) {
+        return None;
+    }
+    let size = wire::content_length(&answer.headers)?;
+    let kind = wire::content_type(&answer.headers).map(MediaType::from)?;
+    let sound = (1..=MAX_DOCUMENT).contains(&size) && kind.is_node();
+    sound.then(|| Descriptor::new(kind, digest, size))
+}
+
+/// Whether GET would say the same.
+fn is_final(endpoint: &Endpoint, error: &Error) -> bool {
+    match error {
+        Error::Answer { status: 429, .. } => true,
+        Error::Answer { status: 404, .. } => endpoint.host.heads.are_good(),
+        Error::Answer { .. } | Error::Connection { .. } | Error::Timeout { .. } => false,
+        _ => true,
+    }
+}
+
+/// What a tag stands for, for whoever would do without it: a registry that refuses to say has no
+/// such tag.
+///
+/// # Errors
+/// It cannot be reached, or its answers are none.
+pub(crate) async fn probe(
+    inner: &Inner,
+    endpoint: &Endpoint,
+    target: &Target,
+) -> Result<Option<Descriptor>> {
+    if !endpoint.host.heads.are_bad() {
+        let call = call(endpoint, Method::HEAD, target, Access::Pull, "looking for")
+            .header(header::ACCEPT, HeaderValue::from_static(ACCEPT))
+            .retry(Retry::Limits)
+            .accept(ABSENT);
+        let answer = inner.send(endpoint, &call).await?;
+        if !answer.status.is_success() {
+            return Ok(None);
+        }
+        if let Some(descriptor) = described(&answer, target) {
+            return Ok(Some(descriptor));
+        }
+    }
+    match read(inner, endpoint, target).await {
+        Ok((descriptor, _)) => Ok(Some(descriptor)),
+        Err(Error::Answer { status, .. }) if ABSENT.contains(&status) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Answers of registries that have no such tag.
+const ABSENT: &[u16] = &[400, 403, 404, 405, 406, 410, 415, 500, 501];
+
+fn reading(endpoint: &Endpoint, target: &Target) -> Call {
+    call(endpoint, Method::GET, target, Access::Pull, "reading")
+        .header(header::ACCEPT, HeaderValue::from_static(ACCEPT))
+        .read(Read::Document(MAX_DOCUMENT))
 }
 
 /// The document, its digest checked, its type read from header and body.
@@ -79,9 +147,15 @@ pub(crate) async fn read(
     endpoint: &Endpoint,
     target: &Target,
 ) -> Result<(Descriptor, Bytes)> {
-    let call = call(endpoint, Method::GET, target, Access::Pull, "reading")
-        .header(header::ACCEPT, HeaderValue::from_static(ACCEPT))
-        .read(Read::Document(MAX_DOCUMENT));
+    read_by(inner, endpoint, target, reading(endpoint, target)).await
+}
+
+async fn read_by(
+    inner: &Inner,
+    endpoint: &Endpoint,
+    target: &Target,
+    call: Call,
+) -> Result<(Descriptor, Bytes)> {
     let answer = inner.send(endpoint, &call).await?;
     let bytes = answer.body.clone();
     // The header is a promise about a tag's content; asked by digest, the digest is.

@@ -26,18 +26,18 @@ struct State {
     last: Option<Instant>,
     gap: Duration,
     content: u32,
-    budget: Option<Budget>,
+    budget: Option<RateLimit>,
 }
 
 /// What a registry says is left to be asked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Budget {
+pub struct RateLimit {
     /// Requests in all.
-    pub(crate) limit: u64,
+    pub limit: u64,
     /// Requests left.
-    pub(crate) left: u64,
+    pub left: u64,
     /// In how many seconds, where it says.
-    pub(crate) window: Option<u64>,
+    pub window: Option<u64>,
 }
 
 impl Pace {
@@ -103,12 +103,12 @@ impl Pace {
     }
 
     /// What is left, for a message.
-    pub(crate) fn left(&self) -> Option<Budget> {
+    pub(crate) fn left(&self) -> Option<RateLimit> {
         self.lock().budget
     }
 }
 
-impl std::fmt::Display for Budget {
+impl std::fmt::Display for RateLimit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} of {} requests left", self.left, self.limit)?;
         match self.window {
@@ -123,7 +123,7 @@ impl std::fmt::Display for Budget {
 
 /// `RateLimit-Limit: 100;w=21600` and `RateLimit-Remaining: 76;w=21600` as Docker Hub sends them,
 /// or the same with `X-` in front.
-fn budget(headers: &HeaderMap) -> Option<Budget> {
+fn budget(headers: &HeaderMap) -> Option<RateLimit> {
     let number = |name: &str| {
         let text = headers.get(name).or_else(|| headers.get(format!("x-{name}")))?.to_str().ok()?;
         let mut parts = text.split([';', ',']).map(str::trim);
@@ -133,7 +133,7 @@ fn budget(headers: &HeaderMap) -> Option<Budget> {
     };
     let (limit, window) = number("ratelimit-limit")?;
     let (left, other) = number("ratelimit-remaining")?;
-    Some(Budget { limit, left, window: window.or(other) })
+    Some(RateLimit { limit, left, window: window.or(other) })
 }
 
 #[cfg(test)]

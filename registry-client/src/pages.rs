@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::auth::{Access, Scope};
-use crate::client::Inner;
-use crate::follow::same_origin;
-use crate::request::{Answer, Call, Endpoint, Read, Where};
+use crate::call::{Answer, Call, Endpoint, Read, Where};
+use crate::connect::same_origin;
+use crate::inner::Inner;
 use crate::{Error, Result, wire};
 
 /// The largest page that is read, in bytes.
@@ -51,7 +51,8 @@ impl<'a> Pages<'a> {
         if self.bytes > TOTAL || self.visited.len() > PAGES {
             return Err(self.malformed("the list does not end".into()));
         }
-        match wire::next_link(&answer.headers) {
+        let next = wire::next_link(&answer.headers);
+        match next.map_err(|link| self.malformed(format!("where it goes on is unclear: {link}")))? {
             None => self.done = true,
             Some(link) => {
                 let next = self.inner.next_url(&answer.url, &link);

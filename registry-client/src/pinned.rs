@@ -1,22 +1,27 @@
 //! TLS with certificate authorities of the user's own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::ClientConfig;
 use rustls::DigitallySignedStruct;
-use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{InconsistentKeys, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
 use crate::hosts::HostRule;
 
 /// TLS that trusts a rule's authorities beside the system's and shows the rule's certificate.
-pub(crate) fn config(rule: &HostRule) -> Result<ClientConfig, String> {
+///
+/// `asked` becomes true when a server asks for a certificate and there is none.
+pub(crate) fn config(rule: &HostRule, asked: &Arc<AtomicBool>) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut pinned = Vec::new();
     for pem in &rule.authorities {
@@ -25,28 +30,30 @@ pub(crate) fn config(rule: &HostRule) -> Result<ClientConfig, String> {
     }
     let system = Verifier::new_with_extra_roots(pinned.clone(), Arc::clone(&provider))
         .map_err(|error| error.to_string())?;
-    showing(rule, provider, Arc::new(Pinned { system, pinned }))
+    showing(rule, &provider, Arc::new(Pinned { system, pinned }), asked)
 }
 
 /// TLS that trusts whatever the server shows, and shows the rule's certificate.
-pub(crate) fn unverified(rule: &HostRule) -> Result<ClientConfig, String> {
+pub(crate) fn unverified(rule: &HostRule, asked: &Arc<AtomicBool>) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    showing(rule, Arc::clone(&provider), Arc::new(Anything(provider)))
+    let anything = Arc::new(Anything(Arc::clone(&provider)));
+    showing(rule, &provider, anything, asked)
 }
 
 fn showing(
     rule: &HostRule,
-    provider: Arc<CryptoProvider>,
+    provider: &Arc<CryptoProvider>,
     verifier: Arc<dyn ServerCertVerifier>,
+    asked: &Arc<AtomicBool>,
 ) -> Result<ClientConfig, String> {
     let unusable = |error: &dyn std::error::Error| error.to_string();
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&error))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match &rule.identity {
-        None => builder.with_no_client_auth(),
+        None => builder.with_client_cert_resolver(Arc::new(NoCertificate(Arc::clone(asked)))),
         Some(identity) => {
             let chain: Result<Vec<_>, _> =
                 CertificateDer::pem_slice_iter(&identity.certificate).collect();
@@ -54,20 +61,52 @@ fn showing(
                 chain.map_err(|error| format!("the client certificate is not PEM: {error}"))?;
             let key = PrivateKeyDer::from_pem_slice(&identity.key)
                 .map_err(|error| format!("the client key is not PEM: {error}"))?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?
+            let key = provider.key_provider.load_private_key(key).map_err(|e| unusable(&e))?;
+            let shown = CertifiedKey::new(chain, key);
+            // Of certificates of version 1 it is not known whose key they have; servers that want
+            // one take it all the same.
+            if let Err(error @ rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) =
+                shown.keys_match()
+            {
+                return Err(format!("the client key is not that of its certificate: {error}"));
+            }
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
         }
     };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
+/// Shows no certificate, and notes that one was asked for.
+#[derive(Debug)]
+struct NoCertificate(Arc<AtomicBool>);
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
 /// The system's verifier with more roots, and with one exception: a certificate that signed
 /// itself and calls itself an authority, as `openssl req -x509` makes them, serves as the
-/// server's own if it is itself among the authorities.
+/// server's own if it is itself among the authorities, the rule's or the system's.
 #[derive(Debug)]
 struct Pinned {
     system: Verifier,
     pinned: Vec<CertificateDer<'static>>,
+}
+
+impl Pinned {
+    /// Whether a certificate is among those that are trusted.
+    fn has(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.pinned.contains(certificate)
+            || rustls_native_certs::load_native_certs().certs.contains(certificate)
+    }
 }
 
 fn used_as_its_own_authority(error: &rustls::Error) -> bool {
@@ -95,7 +134,7 @@ impl ServerCertVerifier for Pinned {
             now,
         );
         match verified {
-            Err(error) if used_as_its_own_authority(&error) && self.pinned.contains(end_entity) => {
+            Err(error) if used_as_its_own_authority(&error) && self.has(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }

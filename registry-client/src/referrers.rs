@@ -6,18 +6,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use image::{Descriptor, Digest, Document, Index, MediaType};
+use futures::{StreamExt, stream};
+use image::{Descriptor, Digest, Document, Index, Manifest, MediaType, Node};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, HeaderValue};
 use task::{Fault, Kind};
 
 use crate::auth::{Access, Scope};
-use crate::client::Inner;
+use crate::call::{Call, Endpoint, Where};
+use crate::inner::Inner;
 use crate::pages::Pages;
-use crate::repo::{Repo, Target};
-use crate::request::{Call, Endpoint, Where};
+use crate::repo::Repo;
 use crate::retry::jittered;
-use crate::{Error, Result, wire};
+use crate::{Error, Result, Target, wire};
 
 /// Referrers of one manifest that are read.
 const MOST: usize = 100_000;
@@ -28,11 +29,53 @@ const LOOKS: usize = 2;
 /// The pause before a look.
 const BETWEEN: Duration = Duration::from_millis(90);
 
-/// Statuses of registries that do not know the endpoint.
-const UNKNOWN: &[u16] = &[400, 404, 405, 406, 501];
+/// Entries of a list without types that are looked at, and how many at a time.
+const UNTYPED: usize = 256;
+const READS: usize = 8;
 
-/// From the API; `None` where there is none.
+/// From the API; `None` where there is none that works.
+///
+/// # Errors
+/// The registry cannot be reached or wants to be left alone.
 pub(crate) async fn listed(
+    inner: &Inner,
+    endpoint: &Endpoint,
+    subject: Digest,
+    artifact_type: Option<&str>,
+) -> Result<Option<Vec<Descriptor>>> {
+    if endpoint.host.is_without_referrers(endpoint.path()) {
+        return Ok(None);
+    }
+    match pages(inner, endpoint, subject, artifact_type).await {
+        Ok(Some(found)) => Ok(Some(found)),
+        Ok(None) => {
+            endpoint.host.without_referrers(endpoint.path());
+            Ok(None)
+        }
+        // A registry that has listed referrers has the API, and this is a failure of it.
+        Err(error) if tells_nothing(&error) && !endpoint.host.refers.load(Ordering::Relaxed) => {
+            let registry = endpoint.registry();
+            tracing::debug!(%error, registry, "there is no referrers API");
+            if !matches!(error, Error::Answer { status: 400 | 404 | 405 | 406 | 501, .. }) {
+                inner.warn(&format!("{error}; its referrers API is left alone"));
+            }
+            endpoint.host.without_referrers(endpoint.path());
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a failure is a registry's way to say that it has no such thing.
+fn tells_nothing(error: &Error) -> bool {
+    match error {
+        Error::Answer { status, .. } => *status != 429,
+        Error::Malformed { .. } | Error::Denied { .. } => true,
+        _ => false,
+    }
+}
+
+async fn pages(
     inner: &Inner,
     endpoint: &Endpoint,
     subject: Digest,
@@ -49,19 +92,14 @@ pub(crate) async fn listed(
         Scope::new(Access::Pull, endpoint.path()),
         format!("listing the referrers of {}@{subject}", endpoint.path()),
     );
-    let call = call
-        .header(ACCEPT, HeaderValue::from_static("application/vnd.oci.image.index.v1+json"))
-        .accept(UNKNOWN);
+    let call =
+        call.header(ACCEPT, HeaderValue::from_static("application/vnd.oci.image.index.v1+json"));
     let mut pages = Pages::new(inner, endpoint, call);
     let mut referrers = Vec::new();
     let mut seen = HashSet::new();
     while let Some(answer) = pages.next().await? {
-        let html = wire::content_type(&answer.headers).is_some_and(|kind| kind == "text/html");
-        if !answer.status.is_success() || html {
-            if referrers.is_empty() {
-                return Ok(None);
-            }
-            break;
+        if wire::content_type(&answer.headers).is_some_and(|kind| kind == "text/html") {
+            return Ok(None);
         }
         let page: Index = pages.parse(&answer)?;
         endpoint.host.refers.store(true, Ordering::Relaxed);
@@ -78,6 +116,63 @@ pub(crate) async fn listed(
         }
     }
     Ok(Some(referrers))
+}
+
+/// What the fallback tag lists, for reading: entries come with their types, and what is no list is
+/// told and passed over.
+///
+/// # Errors
+/// The registry cannot be reached or wants to be left alone.
+pub(crate) async fn tagged_or_none(repo: &Repo, subject: Digest) -> Result<Vec<Descriptor>> {
+    match tagged(repo, subject).await {
+        Ok(index) => {
+            let entries = index.map(|index| index.manifests).unwrap_or_default();
+            Ok(typed(repo, entries).await)
+        }
+        Err(error) if tells_nothing(&error) => {
+            repo.warn(&format!("{error}; taken as no referrers"));
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Older clients write lists whose entries have no type, or that of their config: it is read from
+/// the manifests.
+async fn typed(repo: &Repo, entries: Vec<Descriptor>) -> Vec<Descriptor> {
+    let each = entries.into_iter().enumerate().map(|(at, entry)| async move {
+        let doubtful = entry.artifact_type.as_deref().is_none_or(is_of_config);
+        if at >= UNTYPED || !doubtful || !entry.media_type.is_manifest() {
+            return entry;
+        }
+        match repo.manifest(&Target::Digest(entry.digest)).await {
+            Ok((found, bytes)) => with_type(entry, found, bytes),
+            Err(_) => entry,
+        }
+    });
+    let each = each.collect::<Vec<_>>();
+    stream::iter(each).buffered(READS).collect().await
+}
+
+fn is_of_config(artifact_type: &str) -> bool {
+    artifact_type.ends_with("config.v1+json") || artifact_type == MediaType::OCI_EMPTY.as_str()
+}
+
+fn with_type(entry: Descriptor, found: Descriptor, bytes: Bytes) -> Descriptor {
+    let Ok(manifest) = Document::<Manifest>::read(found, bytes) else { return entry };
+    let config = || manifest.config.media_type.to_string();
+    let annotations = match entry.annotations.is_empty() {
+        true => manifest.annotations.clone(),
+        false => entry.annotations.clone(),
+    };
+    let artifact_type = Some(manifest.artifact_type.clone().unwrap_or_else(config));
+    Descriptor { artifact_type, annotations, ..entry }
+}
+
+/// What a manifest or index refers to.
+pub(crate) fn subject_of(descriptor: Descriptor, bytes: Bytes) -> Option<Digest> {
+    let node = Node::read(descriptor, bytes).ok()?;
+    node.subject().map(|subject| subject.digest)
 }
 
 /// The tag that stands in for the API.
@@ -102,6 +197,9 @@ pub(crate) async fn tagged(repo: &Repo, subject: Digest) -> Result<Option<Index>
         action: format!("reading the referrers of {subject} from their tag"),
         reason,
     };
+    if descriptor.digest == subject {
+        return Err(malformed("the tag is that of the image itself".to_owned()));
+    }
     if !descriptor.media_type.is_index() {
         return Err(malformed(format!("it is a {}, not an index", descriptor.media_type)));
     }
@@ -137,6 +235,7 @@ pub(crate) async fn update(
         registry: repo.repository().registry().to_owned(),
         action: format!("updating the referrers tag of {subject}"),
         reason: "took the change, but others keep replacing it".into(),
+        source: None,
     })
 }
 

@@ -3,67 +3,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use image::{Descriptor, Digest, Index, MediaType, Reference, Repository, Tag};
+use image::{Descriptor, Digest, MediaType, Repository, Tag};
 use reqwest::Method;
 
 use crate::auth::{Access, Scope};
-use crate::client::Inner;
+use crate::call::{Call, Endpoint, Where};
+use crate::inner::Inner;
 use crate::limit::Lane;
-use crate::request::{Call, Endpoint, Where};
 use crate::routes::Use;
-use crate::{Body, Client, Error, Result, download, manifest, pages, referrers, upload};
+use crate::{Body, Error, RateLimit, Result, Target, download, manifest, pages, referrers, upload};
 
-/// What a manifest is asked for by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// A movable name.
-    Tag(Tag),
-    /// Exact content.
-    Digest(Digest),
-}
-
-impl From<&Reference> for Target {
-    /// The digest wins over the tag; neither means `latest`.
-    fn from(reference: &Reference) -> Target {
-        match (&reference.digest, &reference.tag) {
-            (Some(digest), _) => Target::Digest(*digest),
-            (None, Some(tag)) => Target::Tag(tag.clone()),
-            (None, None) => Target::Tag(Tag::latest()),
-        }
-    }
-}
-
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Target::Tag(tag) => tag.fmt(f),
-            Target::Digest(digest) => digest.fmt(f),
-        }
-    }
-}
-
-impl Target {
-    /// What follows the repository in a name: `:tag`, `@digest`.
-    pub(crate) fn suffix(&self) -> String {
-        match self {
-            Target::Tag(tag) => format!(":{tag}"),
-            Target::Digest(digest) => format!("@{digest}"),
-        }
-    }
-}
-
-/// One repository through a [`Client`]. Cheap to clone.
+/// One repository through a [`crate::Client`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Repo {
-    client: Client,
+    inner: Arc<Inner>,
     repository: Repository,
     /// What the user named the image by whose parts are read.
     named: Option<Use>,
 }
 
 impl Repo {
-    pub(crate) fn new(client: Client, repository: Repository) -> Repo {
-        Repo { client, repository, named: None }
+    pub(crate) fn new(inner: Arc<Inner>, repository: Repository) -> Repo {
+        Repo { inner, repository, named: None }
     }
 
     /// Which repository.
@@ -88,7 +49,12 @@ impl Repo {
     }
 
     fn inner(&self) -> &Arc<Inner> {
-        &self.client.0
+        &self.inner
+    }
+
+    /// Says something to the user, each text once.
+    pub(crate) fn warn(&self, text: &str) {
+        self.inner.warn(text);
     }
 
     /// Where it is written.
@@ -142,6 +108,29 @@ impl Repo {
         .await
     }
 
+    /// What a tag stands for, for whoever looks for something that need not be there: a registry that
+    /// refuses to say has no such tag.
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or wants to be left alone.
+    pub async fn probe(&self, tag: &Tag) -> Result<Option<Descriptor>> {
+        let target = Target::Tag(tag.clone());
+        let (_, endpoint) =
+            self.inner().endpoints(&self.repository, &Use::Image(target.clone()))?;
+        manifest::probe(self.inner(), &endpoint, self.there(&endpoint, &target)).await
+    }
+
+    /// What the registry says is left to be asked of it, as it is told with a manifest; `None` where
+    /// it says nothing.
+    ///
+    /// # Errors
+    /// Of the registry.
+    pub async fn rate_limit(&self, target: &Target) -> Result<Option<RateLimit>> {
+        let endpoint = self.primary()?;
+        manifest::resolve(self.inner(), &endpoint, target).await?;
+        Ok(endpoint.host.pace.left())
+    }
+
     /// A manifest or index, at most [`image::MAX_DOCUMENT`] bytes, its digest checked when asked
     /// for by digest.
     ///
@@ -179,7 +168,7 @@ impl Repo {
     /// # Errors
     /// Of the registry.
     pub async fn has_blob(&self, digest: Digest) -> Result<Option<u64>> {
-        upload::has(self.inner(), &self.primary()?, digest, Lane::Small).await
+        upload::has(self.inner(), &self.primary()?, digest, Lane::Small, None).await
     }
 
     /// Uploads a blob. The body must be open already (not wait for its turn at the same
@@ -217,14 +206,32 @@ impl Repo {
         manifest::write(self.inner(), &self.primary()?, target, media_type, bytes).await
     }
 
-    /// Deletes a tag, or a manifest with all its tags.
+    /// Deletes a tag, or a manifest with all its tags; a manifest that refers to another is taken out
+    /// of the list of referrers where the registry does not keep that itself.
     ///
     /// # Errors
     /// Of the registry.
     pub async fn delete_manifest(&self, target: &Target) -> Result<()> {
         let endpoint = self.primary()?;
+        let subject = match target {
+            Target::Tag(_) => None,
+            Target::Digest(digest) => self.subject(&endpoint, *digest).await,
+        };
         let path = format!("/v2/{}/manifests/{target}", endpoint.path());
-        self.delete(&endpoint, path, format!("deleting {}", named(&endpoint, target))).await
+        let action = format!("deleting {}{}", endpoint.path(), target.suffix());
+        self.delete(&endpoint, path, action).await?;
+        let (Some(subject), Target::Digest(digest)) = (subject, target) else { return Ok(()) };
+        match referrers::listed(self.inner(), &endpoint, subject, None).await? {
+            Some(_) => Ok(()),
+            None => self.remove_referrer(subject, *digest).await,
+        }
+    }
+
+    /// What a manifest refers to, if it can be read.
+    async fn subject(&self, endpoint: &Endpoint, digest: Digest) -> Option<Digest> {
+        let found = manifest::read(self.inner(), endpoint, &Target::Digest(digest)).await;
+        let (descriptor, bytes) = found.ok()?;
+        referrers::subject_of(descriptor, bytes)
     }
 
     /// Deletes a blob.
@@ -277,10 +284,11 @@ impl Repo {
         .await
     }
 
-    /// What refers to a manifest, from the referrers API or the fallback tag.
+    /// What refers to a manifest, from the referrers API or the fallback tag. A registry that does
+    /// not say has none; the user is warned.
     ///
     /// # Errors
-    /// Of the registry.
+    /// The registry cannot be reached, or wants to be left alone.
     pub async fn referrers(
         &self,
         subject: Digest,
@@ -289,18 +297,21 @@ impl Repo {
         let r#use = self.named.as_ref().unwrap_or(&Use::Reading);
         let (_, endpoint) = self.inner().endpoints(&self.repository, r#use)?;
         let listed = referrers::listed(self.inner(), &endpoint, subject, artifact_type);
-        let manifests = |index: Option<Index>| index.map(|index| index.manifests);
-        let mut found = if endpoint.host.refers.load(Ordering::Relaxed) {
+        let host = &endpoint.host;
+        let known =
+            host.refers.load(Ordering::Relaxed) || host.is_without_referrers(endpoint.path());
+        let mut found = if known {
             match listed.await? {
                 Some(found) => found,
-                None => manifests(referrers::tagged(self, subject).await?).unwrap_or_default(),
+                None => referrers::tagged_or_none(self, subject).await?,
             }
         } else {
             // Until it is known to have the API both are asked for at once: one wait, not two.
-            let (listed, tagged) = futures::join!(listed, referrers::tagged(self, subject));
+            let tagged = referrers::tagged_or_none(self, subject);
+            let (listed, tagged) = futures::join!(listed, tagged);
             match listed? {
                 Some(found) => found,
-                None => manifests(tagged?).unwrap_or_default(),
+                None => tagged?,
             }
         };
         if let Some(kind) = artifact_type {
@@ -312,7 +323,7 @@ impl Repo {
     /// What refers to a manifest, from the referrers API alone; `None` where there is none.
     ///
     /// # Errors
-    /// Of the registry.
+    /// The registry cannot be reached, or wants to be left alone.
     pub async fn api_referrers(&self, subject: Digest) -> Result<Option<Vec<Descriptor>>> {
         let r#use = self.named.as_ref().unwrap_or(&Use::Reading);
         let (_, endpoint) = self.inner().endpoints(&self.repository, r#use)?;
@@ -322,10 +333,9 @@ impl Repo {
     /// What refers to a manifest, from the fallback tag alone.
     ///
     /// # Errors
-    /// Of the registry.
+    /// The registry cannot be reached, or wants to be left alone.
     pub async fn tagged_referrers(&self, subject: Digest) -> Result<Vec<Descriptor>> {
-        let index = referrers::tagged(self, subject).await?;
-        Ok(index.map(|index| index.manifests).unwrap_or_default())
+        referrers::tagged_or_none(self, subject).await
     }
 
     /// Adds a referrer to the fallback tag of its subject (distribution-spec, "Referrers Tag
@@ -356,9 +366,4 @@ impl Repo {
         })
         .await
     }
-}
-
-/// `team/app:tag` or `team/app@digest`, for messages.
-pub(crate) fn named(endpoint: &Endpoint, target: &Target) -> String {
-    format!("{}{}", endpoint.path(), target.suffix())
 }

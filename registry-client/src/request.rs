@@ -1,193 +1,22 @@
 //! One request: where it goes, under which credentials, through which redirects, how often.
 
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use crate::auth::Scope;
-use crate::client::Inner;
-use crate::feed::Feed;
-use crate::limit::{Host, Lane};
-use crate::quirks;
+use crate::call::{Answer, Auth, Call, Endpoint, Head, Read};
+use crate::inner::Inner;
 use crate::retry::{Attempts, Failure};
-use crate::routes::{self, Place, Use};
+use crate::trouble::connection;
 use crate::wire::{self, Said};
 use crate::{Error, Result};
 
-/// Warnings passed on at most.
-const MOST_WARNINGS: usize = 20;
 /// Bytes of an error's body that are read.
 const ERROR_BODY: u64 = 16 << 10;
-
-/// One place of a repository, ready to be asked.
-#[derive(Clone)]
-pub(crate) struct Endpoint {
-    pub(crate) place: Arc<Place>,
-    pub(crate) host: Arc<Host>,
-    /// Whether it is the registry that is spoken of, not a repository.
-    pub(crate) about_registry: bool,
-}
-
-impl Endpoint {
-    /// The registry as the user names it.
-    pub(crate) fn registry(&self) -> &str {
-        self.place.repository.registry()
-    }
-
-    /// The repository's path there.
-    pub(crate) fn path(&self) -> &str {
-        self.place.repository.path()
-    }
-}
-
-/// Where a request goes.
-#[derive(Clone)]
-pub(crate) enum Where {
-    /// A path of the endpoint, `/v2/…`, with its query.
-    Path(String),
-    /// A URL the registry gave.
-    Url(Url),
-}
-
-/// What a request carries.
-#[derive(Clone)]
-pub(crate) enum Payload {
-    None,
-    Bytes(Bytes),
-    Feed(Arc<Feed>),
-}
-
-/// What is done with the answer's body.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Read {
-    /// Left to the caller.
-    Stream,
-    /// Read completely, at most this many bytes.
-    Document(u64),
-    /// Of no interest.
-    Discard,
-}
-
-/// What proves who asks.
-#[derive(Clone)]
-pub(crate) enum Auth {
-    /// The registry's challenges are answered for this scope.
-    Scope(Scope),
-    /// This header for the URL's own host, or nothing.
-    Fixed(Option<HeaderValue>),
-}
-
-/// A request, complete but for host and credentials.
-#[derive(Clone)]
-pub(crate) struct Call {
-    pub(crate) method: Method,
-    pub(crate) to: Where,
-    pub(crate) headers: HeaderMap,
-    pub(crate) payload: Payload,
-    pub(crate) auth: Auth,
-    pub(crate) read: Read,
-    pub(crate) lane: Lane,
-    pub(crate) action: String,
-    /// Whether the payload is a secret, and so stays with the URL's own host.
-    pub(crate) secret: bool,
-    /// Whether the answer may take as long as that to a whole upload.
-    pub(crate) patient: bool,
-    /// Failure statuses that are answers to the caller.
-    pub(crate) accept: &'static [u16],
-    /// Whether a failure that may pass is tried again here.
-    pub(crate) retry: bool,
-}
-
-impl Call {
-    pub(crate) fn new(method: Method, to: Where, scope: Scope, action: String) -> Call {
-        Call {
-            method,
-            to,
-            headers: HeaderMap::new(),
-            payload: Payload::None,
-            auth: Auth::Scope(scope),
-            read: Read::Discard,
-            lane: Lane::Small,
-            action,
-            secret: false,
-            patient: false,
-            accept: &[],
-            retry: true,
-        }
-    }
-
-    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Call {
-        self.headers.append(name, value);
-        self
-    }
-
-    pub(crate) fn payload(mut self, payload: Payload) -> Call {
-        self.payload = payload;
-        self
-    }
-
-    pub(crate) fn read(mut self, read: Read) -> Call {
-        self.read = read;
-        self
-    }
-
-    pub(crate) fn lane(mut self, lane: Lane) -> Call {
-        self.lane = lane;
-        self
-    }
-
-    pub(crate) fn accept(mut self, accept: &'static [u16]) -> Call {
-        self.accept = accept;
-        self
-    }
-
-    pub(crate) fn once(mut self) -> Call {
-        self.retry = false;
-        self
-    }
-
-    /// Whether it can be sent again from the start.
-    pub(crate) fn restartable(&self) -> bool {
-        match &self.payload {
-            Payload::None | Payload::Bytes(_) => true,
-            Payload::Feed(feed) => feed.untouched(),
-        }
-    }
-}
-
-/// What came back.
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    /// After redirects.
-    pub(crate) url: Url,
-    /// The document; empty unless one was asked for.
-    pub(crate) body: Bytes,
-    /// The body still to come, if that was asked for.
-    pub(crate) stream: Option<reqwest::Response>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Answer {
-    /// The turn at the host, to be held while the stream is read.
-    pub(crate) fn take_permit(&mut self) -> Option<OwnedSemaphorePermit> {
-        self.permit.take()
-    }
-}
-
-/// An answer whose body was not read yet.
-pub(crate) struct Head {
-    pub(crate) response: reqwest::Response,
-    pub(crate) url: Url,
-    /// Whether it came from the host the request was meant for.
-    pub(crate) own: bool,
-}
 
 impl Inner {
     /// Sends a request until it is answered or there is no point in going on.
@@ -202,34 +31,62 @@ impl Inner {
         endpoint: &Endpoint,
         call: &Call,
     ) -> Result<Answer, (Error, bool)> {
-        let mut attempts = Attempts::new(&self.options);
-        if !call.retry {
-            attempts = attempts.none();
-        }
         let permit = endpoint.host.turn(call.lane).await;
+        endpoint.host.pace.start().await;
+        let attempts = Attempts::new(&self.options).only(call.retry).by(call.until);
+        let (until, mut last) = (attempts.until(), None);
+        let trying = self.attempts(endpoint, call, attempts, &mut last);
+        let answered = match call.is_upload() {
+            true => trying.await,
+            false => timeout_at(until, trying).await.unwrap_or(Err(None)),
+        };
+        match answered {
+            Ok(mut answer) => {
+                answer.permit = permit;
+                Ok(answer)
+            }
+            Err(Some(failed)) => Err(failed),
+            // What it failed with before says more than that the time is over.
+            Err(None) => {
+                let repeated = last.is_some();
+                Err((last.unwrap_or_else(|| self.too_late(endpoint, call)), repeated))
+            }
+        }
+    }
+
+    fn too_late(&self, endpoint: &Endpoint, call: &Call) -> Error {
+        let (registry, action) = (endpoint.registry().to_owned(), call.action.clone());
+        let after = self.options.patience;
+        Error::Timeout { registry, action, what: "gave no complete answer", after }
+    }
+
+    /// All attempts; `last` is what the last one that failed said.
+    async fn attempts(
+        &self,
+        endpoint: &Endpoint,
+        call: &Call,
+        mut attempts: Attempts,
+        last: &mut Option<Error>,
+    ) -> Result<Answer, Option<(Error, bool)>> {
         let mut repeated = false;
         loop {
-            endpoint.host.pace.start().await;
-            match self.once(endpoint, call).await {
-                Ok(mut answer) => {
-                    answer.permit = permit;
-                    return Ok(answer);
-                }
-                Err(failure) => {
-                    let pace = &endpoint.host.pace;
-                    if matches!(failure.error, Error::Answer { status: 429, .. }) {
-                        pace.refused();
-                    }
-                    if let Some(after) = failure.after
-                        && after <= self.options.timeouts.pause
-                    {
-                        pace.pause(Instant::now() + after);
-                    }
-                    let again = attempts.again(failure, call.restartable()).await;
-                    again.map_err(|error| (error, repeated))?;
-                    repeated = true;
-                }
+            let failure = match self.once(endpoint, call).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let pace = &endpoint.host.pace;
+            if matches!(failure.error, Error::Answer { status: 429, .. }) {
+                pace.refused();
             }
+            if let Some(after) = failure.after
+                && after <= self.options.timeouts.pause
+            {
+                pace.pause(Instant::now() + after);
+            }
+            let again = attempts.again(failure, call.restartable()).await;
+            *last = Some(again.map_err(|error| Some((error, repeated)))?);
+            repeated = true;
+            pace.start().await;
         }
     }
 
@@ -275,6 +132,7 @@ impl Inner {
                     registry: endpoint.registry().to_owned(),
                     action: call.action.clone(),
                     reason: "asked for new credentials in the middle of an upload".into(),
+                    source: None,
                 }));
             }
         }
@@ -293,9 +151,11 @@ impl Inner {
             endpoint.host.pace.answered(&headers);
             self.warned(endpoint, &headers);
         }
-        // A redirect that leads nowhere has done nothing.
-        let cached = status == StatusCode::NOT_MODIFIED && call.method == Method::GET;
-        if !status.is_success() && !cached && !call.accept.contains(&status.as_u16()) {
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(self.unproxied(endpoint, call, &url));
+        }
+        let succeeded = status.is_success() || (status == 304 && call.is_conditional());
+        if !succeeded && !call.accept.contains(&status.as_u16()) {
             let Said { code, message } = self.error_text(response).await;
             let after =
                 matches!(status.as_u16(), 429 | 503).then(|| wire::retry_after(&headers)).flatten();
@@ -322,7 +182,6 @@ impl Inner {
         }
         let mut answer =
             Answer { status, headers, url, body: Bytes::new(), stream: None, permit: None };
-        let succeeded = status.as_u16() < 400;
         match call.read {
             Read::Stream if succeeded => answer.stream = Some(response),
             Read::Document(limit) if succeeded && call.method != Method::HEAD => {
@@ -333,16 +192,23 @@ impl Inner {
         Ok(answer)
     }
 
-    /// Passes on what a registry warns of (distribution-spec, "Warnings"), each text once.
+    /// A proxy that wants credentials, in the place of the registry's answer.
+    fn unproxied(&self, endpoint: &Endpoint, call: &Call, url: &Url) -> Failure {
+        let proxy = self.options.proxies.of(url).ok().flatten();
+        Failure::from(Error::Proxy {
+            proxy: proxy.map(crate::connect::authority_of).unwrap_or_default(),
+            registry: endpoint.registry().to_owned(),
+            action: call.action.clone(),
+            reason: "wants credentials".to_owned(),
+            refused: true,
+            source: None,
+        })
+    }
+
+    /// Passes on what a registry warns of (distribution-spec, "Warnings").
     fn warned(&self, endpoint: &Endpoint, headers: &HeaderMap) {
-        let Some(warn) = &self.options.warn else { return };
         for text in wire::warnings(headers) {
-            let text = format!("{} says: {text}", endpoint.registry());
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            if told.len() < MOST_WARNINGS && told.insert(text.clone()) {
-                drop(told);
-                warn(&text);
-            }
+            self.warn(&format!("{} says: {text}", endpoint.registry()));
         }
     }
 
@@ -437,81 +303,4 @@ fn denied(endpoint: &Endpoint, call: &Call, status: StatusCode, said: &str) -> E
         said => said.to_owned(),
     };
     Error::Denied { registry: endpoint.registry().to_owned(), action: call.action.clone(), reason }
-}
-
-/// A transport failure without the URL, which may carry a signature.
-pub(crate) fn connection(registry: &str, action: &str, source: reqwest::Error) -> Error {
-    let (registry, action, source) = (registry.to_owned(), action.to_owned(), source.without_url());
-    if untrusted(&source) {
-        Error::Certificate { registry, action, source }
-    } else {
-        Error::Connection { registry, action, source }
-    }
-}
-
-fn untrusted(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return matches!(tls, rustls::Error::InvalidCertificate(_));
-        }
-        // An I/O error's source is what its inner error has as source; the inner error itself
-        // is skipped.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
-}
-
-impl Inner {
-    /// A place, ready to be asked.
-    pub(crate) fn endpoint(&self, place: Place) -> Endpoint {
-        let rule = place.rule.and_then(|index| self.options.hosts.get(index));
-        let host = self.hosts.host((&place.authority, place.tls, place.rule), || {
-            let concurrency = rule.and_then(|rule| rule.concurrency);
-            let like = rule.and_then(|rule| rule.like.as_deref());
-            let quirk = quirks::of(like.unwrap_or(place.repository.registry()));
-            Host::new(
-                place.authority.clone(),
-                place.tls,
-                place.rule,
-                (rule.and_then(|rule| rule.chunk), quirk),
-                concurrency.unwrap_or(self.options.concurrency),
-            )
-        });
-        Endpoint { place: Arc::new(place), host, about_registry: false }
-    }
-
-    /// A registry as such: its catalog, its presence.
-    pub(crate) fn registry_endpoint(&self, registry: &str) -> Result<Endpoint> {
-        // Rules and hosts go by repositories; the path is not used.
-        let repository =
-            image::Repository::new(registry, "registry").map_err(|error| Error::Configuration {
-                action: format!("using {registry:?}"),
-                reason: error.to_string(),
-            })?;
-        let place = self.primary(&repository)?.place;
-        Ok(Endpoint { about_registry: true, ..self.endpoint((*place).clone()) })
-    }
-
-    /// The places of a repository, the mirrors that serve this use and the registry itself; see
-    /// [`routes::places`].
-    pub(crate) fn endpoints(
-        &self,
-        repository: &image::Repository,
-        r#use: &Use,
-    ) -> Result<(Vec<Endpoint>, Endpoint)> {
-        let known = (&self.options.routes[..], &self.options.hosts[..]);
-        let (mirrors, own) = routes::places(known, repository, r#use)?;
-        let mirrors = mirrors.into_iter().map(|place| self.endpoint(place)).collect();
-        Ok((mirrors, self.endpoint(own)))
-    }
-
-    /// The registry of a repository itself.
-    pub(crate) fn primary(&self, repository: &image::Repository) -> Result<Endpoint> {
-        Ok(self.endpoints(repository, &Use::Writing)?.1)
-    }
 }

@@ -12,13 +12,12 @@ use reqwest::{Method, header};
 use task::{Fault as _, Kind};
 use url::Url;
 
-use crate::client::Body;
+use crate::call::{Answer, Payload, Where};
+use crate::connect::same_origin;
 use crate::feed::Feed;
-use crate::follow::same_origin;
 use crate::journal::{Entry, Resume};
-use crate::request::{Answer, Payload, Where};
 use crate::upload::{Upload, cancel};
-use crate::{Error, Result, quirks, wire};
+use crate::{Body, Error, Result, quirks, wire};
 
 /// Parts of a blob: what is lost when a registry forgets the part that broke off.
 const PARTS: u64 = 20;
@@ -97,23 +96,7 @@ impl Upload<'_> {
             };
             return self.streamed(session, body).await;
         };
-        let found = match known {
-            Some((session, sent)) => self.found(session, sent).await?,
-            None => None,
-        };
-        let (mut session, mut sent, mut least) = match (found, kept) {
-            (Some((session, there)), unused) => {
-                if let Some(unused) = unused {
-                    cancel(self.inner, self.endpoint, unused).await;
-                }
-                (session, there, 0)
-            }
-            (None, Some(session)) => (session, 0, 0),
-            (None, None) => {
-                let (session, least) = self.begin().await?;
-                (session, 0, least)
-            }
-        };
+        let (mut session, mut sent, mut least) = self.opened(known, kept).await?;
         let size = self.descriptor.size;
         tracing::debug!(blob = %self.descriptor.digest, sent, size, "uploading in parts");
         let parts = Parts::new(body);
@@ -135,6 +118,11 @@ impl Upload<'_> {
             let range = Some((sent, sent + length - 1));
             match self.patch_answer(&session, payload, range).await {
                 Ok(answer) => {
+                    if self.stands_still(&answer, sent, sent + length) {
+                        cancel(self.inner, self.endpoint, session).await;
+                        entry.forget();
+                        return Err(self.only_whole());
+                    }
                     sent += length;
                     self.arrived(&answer, sent)?;
                     least = wire::least_chunk(&answer.headers).max(least);
@@ -152,7 +140,7 @@ impl Upload<'_> {
         let own = self.is_own(&session);
         entry.note(&session, sent, own);
         let mut call = self.call(Method::PUT, Where::Url(self.closing(session.clone())));
-        call.patient = true;
+        call.patient = Some(size);
         match self.inner.send(self.endpoint, &call).await {
             Ok(answer) => {
                 entry.forget();
@@ -163,6 +151,31 @@ impl Upload<'_> {
                 Ok(())
             }
             Err(error) => Err(self.broke(entry, session, error, false).await),
+        }
+    }
+
+    /// The session to go on with, where it is, and the smallest part it takes.
+    async fn opened(
+        &self,
+        known: Option<(Url, u64)>,
+        kept: Option<Url>,
+    ) -> Result<(Url, u64, u64)> {
+        let found = match known {
+            Some((session, sent)) => self.found(session, sent).await?,
+            None => None,
+        };
+        match (found, kept) {
+            (Some((session, there)), unused) => {
+                if let Some(unused) = unused {
+                    cancel(self.inner, self.endpoint, unused).await;
+                }
+                Ok((session, there, 0))
+            }
+            (None, Some(session)) => Ok((session, 0, 0)),
+            (None, None) => {
+                let (session, least) = self.begin().await?;
+                Ok((session, 0, least))
+            }
         }
     }
 
@@ -226,16 +239,16 @@ impl Upload<'_> {
                 host.whole.store(true, Ordering::Relaxed);
                 true
             }
-            // The session is gone or elsewhere than we think; or, when that is said twice, only the
-            // first part was taken.
+            // The session is gone or elsewhere than we think; or, when that is said twice of one
+            // blob, only the first part was taken.
             Error::Answer { status: 400 | 404 | 405 | 416, .. } => {
-                if host.forgot.swap(true, Ordering::Relaxed) {
+                if self.inner.sessions.lost(self.endpoint, self.descriptor.digest) > 1 {
                     host.whole.store(true, Ordering::Relaxed);
                 }
                 true
             }
             // The source's faults are among these.
-            passing if passing.kind() == Kind::Unavailable => return error,
+            passing if passing.kind() == Kind::Unavailable => return self.come_again(error),
             _ => false,
         };
         cancel(self.inner, self.endpoint, session).await;

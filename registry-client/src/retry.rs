@@ -2,14 +2,26 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use task::{Fault, Kind};
+use tokio::time::Instant;
 
 use crate::{Error, Options};
 
 /// How often nobody may be connected to, or a timeout pass, before it is given up: a mistyped
-/// name should not take long to be told, and timeouts add up.
+/// name should not take long to be told.
 const LOST: u32 = 2;
 /// The longest pause of our own choosing.
 const LONGEST: Duration = Duration::from_secs(20);
+
+/// What is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// Whatever may pass.
+    Passing,
+    /// Only what the registry asks to come back with later.
+    Limits,
+    /// Nothing.
+    Never,
+}
 
 /// An error, and how long the registry asked to be left alone.
 pub(crate) struct Failure {
@@ -23,6 +35,10 @@ impl Failure {
     pub(crate) fn settled(error: Error) -> Failure {
         Failure { error, after: None, settled: true }
     }
+
+    fn is_limit(&self) -> bool {
+        self.after.is_some() || matches!(self.error, Error::Answer { status: 429, .. })
+    }
 }
 
 impl From<Error> for Failure {
@@ -31,38 +47,75 @@ impl From<Error> for Failure {
     }
 }
 
-/// Counts the attempts at one thing.
+/// Counts the attempts at one thing, and the time in which nothing comes of it. Loops inside one
+/// another share one end ([`Attempts::until`]), so that their waits do not add up.
 pub(crate) struct Attempts {
+    retry: Retry,
+    retries: u32,
     left: u32,
     lost: u32,
+    backoff: Duration,
     pause: Duration,
     longest: Duration,
+    patience: Duration,
+    until: Instant,
 }
 
 impl Attempts {
     pub(crate) fn new(options: &Options) -> Attempts {
         Attempts {
+            retry: Retry::Passing,
+            retries: options.retries,
             left: options.retries,
             lost: 0,
+            backoff: options.backoff,
             pause: options.backoff,
             longest: options.timeouts.pause,
+            patience: options.patience,
+            until: Instant::now() + options.patience,
         }
     }
 
-    /// No attempt after the first.
-    pub(crate) fn none(mut self) -> Attempts {
-        self.left = 0;
+    /// Only this is tried again.
+    pub(crate) fn only(mut self, retry: Retry) -> Attempts {
+        self.retry = retry;
         self
     }
 
-    /// Pauses before the next attempt, or gives the error back when there is none: the fault will
-    /// not pass, the attempts are used up, the thing cannot be done twice, or the registry asks
-    /// for a longer pause than allowed.
-    pub(crate) async fn again(&mut self, failure: Failure, restartable: bool) -> Result<(), Error> {
+    /// Ends when whoever asks for it does not wait any longer.
+    pub(crate) fn by(mut self, until: Option<Instant>) -> Attempts {
+        self.until = until.unwrap_or(self.until);
+        self
+    }
+
+    /// When it is given up.
+    pub(crate) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Something came of it: a fault from here on is the first.
+    pub(crate) fn progressed(&mut self) {
+        (self.left, self.lost, self.pause) = (self.retries, 0, self.backoff);
+        self.until = Instant::now() + self.patience;
+    }
+
+    /// Pauses before the next attempt and gives back what this one failed with; as an error when
+    /// there is no next one: the fault will not pass, the attempts or the time are used up, the
+    /// thing cannot be done twice, or the registry asks for a longer pause than allowed.
+    pub(crate) async fn again(
+        &mut self,
+        failure: Failure,
+        restartable: bool,
+    ) -> Result<Error, Error> {
+        let wanted = match self.retry {
+            Retry::Passing => true,
+            Retry::Limits => failure.is_limit(),
+            Retry::Never => false,
+        };
         let Failure { error, after, settled } = failure;
         let waits = after.is_none_or(|after| after <= self.longest);
-        if self.left == 0 || settled || !restartable || !waits || error.kind() != Kind::Unavailable
-        {
+        let passing = error.kind() == Kind::Unavailable;
+        if self.left == 0 || settled || !restartable || !waits || !passing || !wanted {
             return Err(error);
         }
         self.left -= 1;
@@ -71,17 +124,14 @@ impl Attempts {
             Error::Timeout { .. } => true,
             _ => false,
         });
-        if self.lost >= LOST {
+        let pause = after.unwrap_or_else(|| jittered(self.pause));
+        if self.lost >= LOST || Instant::now() + pause >= self.until {
             return Err(error);
         }
-        let pause = match after {
-            Some(after) => after,
-            None => jittered(self.pause),
-        };
         tracing::debug!(%error, ?pause, "trying again");
         self.pause = self.pause.saturating_mul(2).min(LONGEST);
         tokio::time::sleep(pause).await;
-        Ok(())
+        Ok(error)
     }
 }
 
@@ -120,6 +170,38 @@ mod tests {
         {
             let mut attempts = Attempts::new(&options);
             assert!(attempts.again(failure(status, after), restartable).await.is_err());
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn attempts_end_together_when_nothing_comes_of_them_and_start_afresh_after_progress() {
+        let options = Options {
+            retries: 1000,
+            backoff: Duration::from_secs(1),
+            patience: Duration::from_secs(60),
+            ..Options::default()
+        };
+        let (mut attempts, began) = (Attempts::new(&options), Instant::now());
+        let mut inner = Attempts::new(&options).by(Some(attempts.until()));
+        while attempts.again(failure(503, None), true).await.is_ok() {}
+        assert!(began.elapsed() <= options.patience, "{:?}", began.elapsed());
+        assert!(inner.again(failure(429, Some(20)), true).await.is_err());
+        attempts.progressed();
+        assert!(attempts.again(failure(429, Some(50)), true).await.is_ok());
+        assert!(attempts.again(failure(429, Some(50)), true).await.is_err());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_is_asked_once_waits_for_a_limit_only() {
+        let options = Options { backoff: Duration::ZERO, ..Options::default() };
+        for (retry, failed, expected) in [
+            (Retry::Limits, failure(500, None), false),
+            (Retry::Limits, failure(429, None), true),
+            (Retry::Limits, failure(503, Some(0)), true),
+            (Retry::Never, failure(429, Some(0)), false),
+        ] {
+            let mut attempts = Attempts::new(&options).only(retry);
+            assert_eq!(attempts.again(failed, true).await.is_ok(), expected, "{retry:?}");
         }
     }
 

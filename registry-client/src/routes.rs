@@ -129,6 +129,8 @@ pub(crate) struct Place {
     pub(crate) rule: Option<usize>,
     /// What the image that was named is asked for by there.
     pub(crate) image: Option<Target>,
+    /// Whether it is at the registry that was named: credentials of a command line are for that.
+    pub(crate) named: bool,
 }
 
 /// The mirrors of a repository that serve this use, in the order they are tried, and the registry
@@ -140,25 +142,27 @@ pub(crate) fn places(
 ) -> Result<(Vec<Place>, Place)> {
     let name = format!("{repository}{}", r#use.suffix());
     let Some((_, route)) = longest(routes, |route| &route.prefix, &name) else {
-        return Ok((Vec::new(), place(rules, (repository.clone(), None), false)));
+        return Ok((Vec::new(), place(rules, repository, (repository.clone(), None), false)));
     };
     if route.blocked {
         return Err(Error::Blocked { name, by: route.said_by.clone() });
     }
     let mut mirrors = Vec::new();
     for mirror in route.mirrors.iter().filter(|mirror| mirror.serves(r#use)) {
-        mirrors.push(place(rules, route.moved(&name, &mirror.location)?, mirror.insecure));
+        let moved = route.moved(&name, &mirror.location)?;
+        mirrors.push(place(rules, repository, moved, mirror.insecure));
     }
     let own = match &route.location {
         Some(location) if *r#use != Use::Writing => route.moved(&name, location)?,
         _ => (repository.clone(), None),
     };
-    Ok((mirrors, place(rules, own, route.insecure)))
+    Ok((mirrors, place(rules, repository, own, route.insecure)))
 }
 
 /// What the flags say of TLS wins over the route.
 fn place(
     rules: &[HostRule],
+    asked: &Repository,
     (repository, image): (Repository, Option<Target>),
     insecure: bool,
 ) -> Place {
@@ -166,7 +170,8 @@ fn place(
     let authority = authority(repository.registry()).to_owned();
     let default = || if insecure { Tls::Optional } else { default_tls(&authority) };
     let tls = rule.and_then(|(_, rule)| rule.tls).unwrap_or_else(default);
-    Place { repository, authority, tls, rule: rule.map(|(index, _)| index), image }
+    let named = repository.registry() == asked.registry();
+    Place { repository, authority, tls, rule: rule.map(|(index, _)| index), image, named }
 }
 
 #[cfg(test)]

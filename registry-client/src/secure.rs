@@ -29,8 +29,8 @@ impl Secure {
     /// [`Error::Configuration`] for certificates and keys that are none.
     pub fn new(rule: &HostRule) -> Result<Secure> {
         let config = match rule.tls {
-            Some(Tls::SkipVerify) => pinned::unverified(rule),
-            _ => pinned::config(rule),
+            Some(Tls::SkipVerify) => pinned::unverified(rule, &Arc::default()),
+            _ => pinned::config(rule, &Arc::default()),
         };
         let mut config = config.map_err(|reason| Error::Configuration {
             action: format!("setting up TLS for {}", rule.prefix),

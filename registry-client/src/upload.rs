@@ -1,8 +1,8 @@
 //! Blobs on their way to a registry (distribution-spec, "Pushing Blobs").
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -10,16 +10,17 @@ use image::{Descriptor, Digest, Repository};
 use reqwest::Method;
 use reqwest::header::{self, HeaderName, HeaderValue};
 use task::{Fault, Kind};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::auth::{Access, Scope};
-use crate::client::{Body, Inner};
+use crate::call::{Answer, Call, Endpoint, Payload, Where};
 use crate::feed::Feed;
+use crate::inner::Inner;
 use crate::limit::Lane;
 use crate::quirks::Parts;
-use crate::request::{Answer, Call, Endpoint, Payload, Where};
-use crate::retry::{Attempts, Failure};
-use crate::{Error, Result, wire};
+use crate::retry::{Attempts, Failure, Retry};
+use crate::{Body, Error, Result, wire};
 
 /// Blobs up to this size are held in memory, so that their uploads can be repeated here.
 const SMALL: u64 = 256 << 10;
@@ -27,29 +28,8 @@ const SMALL: u64 = 256 << 10;
 const PIECE: u64 = 4 << 20;
 /// The largest piece that is held in memory.
 const LARGEST_PIECE: u64 = 64 << 20;
-
-/// Upload sessions that a refused mount left open, for the upload that follows.
-#[derive(Default)]
-pub(crate) struct Sessions(Mutex<HashMap<(String, String, Digest), Url>>);
-
-impl Sessions {
-    fn key(endpoint: &Endpoint, digest: Digest) -> (String, String, Digest) {
-        (endpoint.host.authority.clone(), endpoint.path().to_owned(), digest)
-    }
-
-    fn keep(&self, endpoint: &Endpoint, digest: Digest, session: Url) -> Option<Url> {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.len() >= 256 {
-            return Some(session);
-        }
-        sessions.insert(Sessions::key(endpoint, digest), session)
-    }
-
-    fn take(&self, endpoint: &Endpoint, digest: Digest) -> Option<Url> {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.remove(&Sessions::key(endpoint, digest))
-    }
-}
+/// How long it takes to find out whether an upload whose answer was lost arrived.
+const LOOK: Duration = Duration::from_secs(8);
 
 /// One blob's upload.
 pub(crate) struct Upload<'a> {
@@ -57,6 +37,8 @@ pub(crate) struct Upload<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) descriptor: &'a Descriptor,
     action: String,
+    /// When it is given up, where all of it can be repeated here.
+    until: Option<Instant>,
 }
 
 pub(crate) async fn upload(
@@ -66,15 +48,16 @@ pub(crate) async fn upload(
     body: Body,
 ) -> Result<()> {
     let action = format!("writing blob {} to {}", descriptor.digest, endpoint.path());
-    let upload = Upload { inner, endpoint, descriptor, action };
+    let mut upload = Upload { inner, endpoint, descriptor, action, until: None };
     let _turn = endpoint.host.turn(Lane::Upload).await;
     if descriptor.size <= SMALL {
         return upload.small(body).await;
     }
     let host = &endpoint.host;
     let kept = inner.sessions.take(endpoint, descriptor.digest);
-    let pieces = host.chunk.is_some() || host.pieces.load(Ordering::Relaxed);
-    let whole = host.whole.load(Ordering::Relaxed) || host.patch.load(Ordering::Relaxed);
+    let whole = host.whole.load(Ordering::Relaxed);
+    let pieces = !whole && (host.chunk.is_some() || host.pieces.load(Ordering::Relaxed));
+    let whole = whole || host.patch.load(Ordering::Relaxed);
     if let Some(resume) = &inner.options.resume
         && descriptor.size >= resume.from
         && !pieces
@@ -110,7 +93,7 @@ pub(crate) async fn mount(
         .finish();
     let path = format!("/v2/{}/blobs/uploads/?{query}", endpoint.path());
     let call = Call::new(Method::POST, Where::Path(path), scope, action);
-    let answer = match inner.send(endpoint, &call.accept(&[400, 404, 405])).await {
+    let answer = match inner.send(endpoint, &call.accept(&[400, 404, 405, 500, 501])).await {
         Ok(answer) => answer,
         // The source may be out of reach for this user; the upload tells about the target.
         Err(error) if error.kind() == Kind::Denied => return Ok(false),
@@ -120,8 +103,8 @@ pub(crate) async fn mount(
         return Ok(true);
     }
     if answer.status == 202
-        && let Some(location) = wire::text(&answer.headers, header::LOCATION)
-        && let Ok(session) = inner.next_url(&answer.url, location)
+        && let Some(location) = wire::location(&answer.headers)
+        && let Ok(session) = inner.next_url(&answer.url, &location)
         && let Some(unused) = inner.sessions.keep(endpoint, digest, session)
     {
         cancel(inner, endpoint, unused).await;
@@ -141,7 +124,8 @@ pub(crate) async fn cancel(inner: &Inner, endpoint: &Endpoint, session: Url) {
 impl Upload<'_> {
     pub(crate) fn call(&self, method: Method, to: Where) -> Call {
         let scope = Scope::new(Access::Push, self.endpoint.path());
-        Call::new(method, to, scope, self.action.clone()).lane(Lane::Free)
+        let call = Call::new(method, to, scope, self.action.clone()).lane(Lane::Free);
+        Call { until: self.until, ..call }
     }
 
     fn octets(call: Call) -> Call {
@@ -162,6 +146,21 @@ impl Upload<'_> {
             registry: self.endpoint.registry().to_owned(),
             action: self.action.clone(),
             reason: reason.to_owned(),
+            source: None,
+        }
+    }
+
+    /// A failure that may pass, of a request whose bytes are used up: bringing them again may help.
+    pub(crate) fn come_again(&self, error: Error) -> Error {
+        let ours = !matches!(error, Error::Source { .. } | Error::Interrupted { .. });
+        if error.kind() != Kind::Unavailable || !ours {
+            return error;
+        }
+        Error::Interrupted {
+            registry: self.endpoint.registry().to_owned(),
+            action: self.action.clone(),
+            reason: "did not take it".to_owned(),
+            source: Some(Box::new(error)),
         }
     }
 
@@ -179,9 +178,9 @@ impl Upload<'_> {
 
     /// Where to go on.
     pub(crate) fn location(&self, answer: &Answer) -> Result<Option<Url>> {
-        let Some(location) = wire::text(&answer.headers, header::LOCATION) else { return Ok(None) };
-        let shown = wire::printable(location);
-        let next = self.inner.next_url(&answer.url, location);
+        let Some(location) = wire::location(&answer.headers) else { return Ok(None) };
+        let shown = wire::printable(&location);
+        let next = self.inner.next_url(&answer.url, &location);
         next.map(Some).map_err(|reason| Error::Unsafe {
             registry: self.endpoint.registry().to_owned(),
             action: self.action.clone(),
@@ -196,7 +195,35 @@ impl Upload<'_> {
     }
 
     /// A blob that fits into memory: everything about it can be repeated.
-    async fn small(&self, mut body: Body) -> Result<()> {
+    async fn small(&mut self, body: Body) -> Result<()> {
+        let whole = self.whole(body).await?;
+        let mut attempts = Attempts::new(&self.inner.options);
+        self.until = Some(attempts.until());
+        let mut kept = self.inner.sessions.take(self.endpoint, self.descriptor.digest);
+        loop {
+            let session = match kept.take() {
+                Some(session) => session,
+                None => self.begin().await?.0,
+            };
+            let error = match self.put_small(&session, &whole).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let unknown = error.kind() == Kind::Unavailable;
+            match attempts.again(Failure::from(self.refused(error, true)), true).await {
+                Ok(_) => {}
+                // Perhaps only the answers were lost.
+                Err(_) if unknown && self.is_there().await => return Ok(()),
+                Err(error) => {
+                    cancel(self.inner, self.endpoint, session).await;
+                    return Err(settled(error));
+                }
+            }
+        }
+    }
+
+    /// All bytes of a small blob.
+    async fn whole(&self, mut body: Body) -> Result<Bytes> {
         let mut whole = BytesMut::with_capacity(self.descriptor.size as usize);
         while let Some(chunk) = body.next().await {
             whole.extend_from_slice(&chunk?);
@@ -209,37 +236,20 @@ impl Upload<'_> {
         if expected != found {
             return Err(Error::source(image::Error::SizeMismatch { digest, expected, found }));
         }
-        let whole = whole.freeze();
-        let mut attempts = Attempts::new(&self.inner.options);
-        let mut kept = self.inner.sessions.take(self.endpoint, digest);
-        loop {
-            let result = match kept.take() {
-                Some(session) => self.put_small(session, &whole).await,
-                None => match self.begin().await {
-                    Ok((session, _)) => self.put_small(session, &whole).await,
-                    Err(error) => return Err(error),
-                },
-            };
-            match result {
-                Ok(()) => return Ok(()),
-                Err(error) => attempts.again(Failure::from(error), true).await?,
-            }
-        }
+        Ok(whole.freeze())
     }
 
-    async fn put_small(&self, session: Url, whole: &Bytes) -> Result<()> {
+    async fn put_small(&self, session: &Url, whole: &Bytes) -> Result<()> {
         let patch = self.endpoint.host.patch.load(Ordering::Relaxed);
         let session = match patch {
-            true => self.patch(session, Payload::Bytes(whole.clone()), None).await?,
-            false => session,
+            true => self.patch(session.clone(), Payload::Bytes(whole.clone()), None).await?,
+            false => session.clone(),
         };
         let payload = if patch { Payload::None } else { Payload::Bytes(whole.clone()) };
-        let call = self.call(Method::PUT, Where::Url(self.closing(session.clone())));
+        let call = self.call(Method::PUT, Where::Url(self.closing(session)));
         let call = Self::octets(call).payload(payload).once();
-        match self.inner.send(self.endpoint, &call).await {
-            Ok(answer) => self.committed(&answer).await,
-            Err(error) => self.failed(session, error, !patch).await,
-        }
+        let answer = self.inner.send(self.endpoint, &call).await?;
+        self.committed(&answer).await
     }
 
     /// The whole blob as one stream: in the closing PUT, or in one PATCH where that is refused.
@@ -264,7 +274,7 @@ impl Upload<'_> {
     /// Ends a session whose bytes are all there.
     async fn close(&self, session: Url) -> Result<()> {
         let mut call = self.call(Method::PUT, Where::Url(self.closing(session.clone())));
-        call.patient = true;
+        call.patient = Some(self.descriptor.size);
         match self.inner.send(self.endpoint, &call).await {
             Ok(answer) => self.committed(&answer).await,
             Err(error) => self.failed(session, error, false).await,
@@ -336,9 +346,16 @@ impl Upload<'_> {
         let mut attempts = Attempts::new(&self.inner.options);
         loop {
             let rest = bytes.slice((from - start) as usize..);
-            let sending = self.patch(session.clone(), Payload::Bytes(rest), Some((from, end - 1)));
-            let error = match sending.await {
-                Ok(next) => return Ok(next),
+            let range = Some((from, end - 1));
+            let error = match self.patch_answer(&session, Payload::Bytes(rest), range).await {
+                Ok(answer) => {
+                    let next = self.location(&answer)?.unwrap_or(session);
+                    if self.stands_still(&answer, from, end) {
+                        cancel(self.inner, self.endpoint, next).await;
+                        return Err(self.only_whole());
+                    }
+                    return Ok(next);
+                }
                 Err(error) => error,
             };
             let resumable = matches!(error, Error::Answer { status: 416, .. });
@@ -360,9 +377,23 @@ impl Upload<'_> {
         }
     }
 
+    /// Whether the registry took a part and says that it has no more than before.
+    pub(crate) fn stands_still(&self, answer: &Answer, before: u64, after: u64) -> bool {
+        // "0-0" is one byte as well as none.
+        let there = wire::upload_range(&answer.headers);
+        there.is_some_and(|there| there <= before && !(there == 0 && after == 1))
+    }
+
+    /// From now on blobs go to this registry in one request each.
+    pub(crate) fn only_whole(&self) -> Error {
+        self.endpoint.host.whole.store(true, Ordering::Relaxed);
+        self.interrupted("takes blobs in one request only")
+    }
+
     /// Makes sure that an answer to the closing request means what it should.
     pub(crate) async fn committed(&self, answer: &Answer) -> Result<()> {
-        let said = wire::text(&answer.headers, HeaderName::from_static("docker-content-digest"));
+        let digest_header = HeaderName::from_static("docker-content-digest");
+        let said = wire::text(&answer.headers, digest_header);
         let said = said.and_then(|text| text.parse::<Digest>().ok());
         let digest = self.descriptor.digest;
         if let Some(said) = said.filter(|said| said.algorithm() == digest.algorithm())
@@ -377,46 +408,69 @@ impl Upload<'_> {
     }
 
     pub(crate) async fn is_there(&self) -> bool {
-        let found = has(self.inner, self.endpoint, self.descriptor.digest, Lane::Free).await;
+        let (inner, endpoint) = (self.inner, self.endpoint);
+        let until = Some(Instant::now() + LOOK);
+        let found = has(inner, endpoint, self.descriptor.digest, Lane::Free, until).await;
         found.is_ok_and(|size| size == Some(self.descriptor.size))
     }
 
     /// An upload that failed: perhaps only its answer was lost, perhaps the registry wants it
     /// another way; what is left of it is removed.
     async fn failed(&self, session: Url, error: Error, whole: bool) -> Result<()> {
-        let refused = match &error {
-            // It says what is wrong with the blob, not with how it came.
-            Error::Answer { code, .. } if code == "DIGEST_INVALID" || code == "SIZE_INVALID" => 0,
-            Error::Answer { status, .. } => *status,
-            _ if error.kind() == Kind::Unavailable => 500,
-            _ => 0,
-        };
-        if refused >= 500 && self.is_there().await {
+        if error.kind() == Kind::Unavailable && self.is_there().await {
             return Ok(());
         }
         cancel(self.inner, self.endpoint, session).await;
+        Err(self.come_again(self.refused(error, whole)))
+    }
+
+    /// What a refusal means: where another form of upload, or the same once more, may be taken, that
+    /// is [`Error::Interrupted`].
+    fn refused(&self, error: Error, whole: bool) -> Error {
+        let status = match &error {
+            // It says what is wrong with the blob, not with how it came.
+            Error::Answer { code, .. } if code == "DIGEST_INVALID" || code == "SIZE_INVALID" => 0,
+            Error::Answer { status, .. } => *status,
+            _ => 0,
+        };
         let host = &self.endpoint.host;
         let first = |flag: &AtomicBool| !flag.swap(true, Ordering::Relaxed);
-        let again = match refused {
+        let again = match status {
             413 => first(&host.pieces),
             // Sessions do end; but some registries say that of bytes they want by PATCH.
-            404 => first(&host.forgot) || (whole && first(&host.patch)),
+            404 => match self.inner.sessions.lost(self.endpoint, self.descriptor.digest) {
+                1 => true,
+                _ => whole && first(&host.patch),
+            },
             400 | 405 | 411 | 415 | 416 | 501 => whole && first(&host.patch),
             _ => false,
         };
         match again {
-            true => Err(self.interrupted("wants uploads in another form, or again")),
-            false => Err(error),
+            true => self.interrupted("wants uploads in another form, or again"),
+            false => error,
         }
     }
 }
 
-/// The size of a blob, if it is there.
+/// An upload that was repeated here as often as allowed: bringing it again does not help.
+fn settled(error: Error) -> Error {
+    match error {
+        Error::Interrupted { source: Some(source), .. } => *source,
+        error => error,
+    }
+}
+
+/// The size of a blob, if it is there. A registry that does not answer HEAD as it should is asked
+/// by the upload that follows.
+///
+/// # Errors
+/// It wants to be left alone, or does not take the credentials.
 pub(crate) async fn has(
     inner: &Inner,
     endpoint: &Endpoint,
     digest: Digest,
     lane: Lane,
+    until: Option<Instant>,
 ) -> Result<Option<u64>> {
     let path = endpoint.path();
     let call = Call::new(
@@ -426,7 +480,20 @@ pub(crate) async fn has(
         Scope::new(Access::Push, path),
         format!("looking for blob {digest} in {path}"),
     );
-    let answer = inner.send(endpoint, &call.lane(lane).accept(&[404, 405, 501])).await?;
+    let call = call.lane(lane).retry(Retry::Limits).accept(NOT_TOLD);
+    let asked = inner.send(endpoint, &Call { until, ..call }).await;
+    let answer = match asked {
+        Ok(answer) => answer,
+        Err(error @ Error::Answer { status: 429, .. }) => return Err(error),
+        Err(error) if error.kind() == Kind::Unavailable => {
+            tracing::debug!(%error, "it is not told whether the blob is there");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
     // One that does not say how large it is might as well not be there: uploading is safe.
     Ok(wire::content_length(&answer.headers).filter(|_| answer.status.is_success()))
 }
+
+/// Answers to HEAD that say nothing of a blob.
+const NOT_TOLD: &[u16] = &[400, 403, 404, 405, 406, 410, 415, 500, 501];

@@ -3,36 +3,86 @@
 
 use std::time::Duration;
 
-use reqwest::header::{self, HeaderMap};
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use serde::Deserialize;
 
 /// The most of a foreign message that is shown.
 const MESSAGE: usize = 300;
 
-/// The target of the `next` link of a `Link` header (RFC 8288).
-pub(crate) fn next_link(headers: &HeaderMap) -> Option<String> {
-    headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
+/// The target of the `next` link of the `Link` headers (RFC 8288); a link that does not say what it
+/// is can only be that.
+///
+/// # Errors
+/// A header that is not understood: the list may go on.
+pub(crate) fn next_link(headers: &HeaderMap) -> Result<Option<String>, String> {
+    let mut unnamed = None;
+    for value in headers.get_all(header::LINK) {
+        let text = escaped(value);
+        for link in links(&text).ok_or_else(|| printable(&text))? {
+            match link.relations {
+                Some(relations) if relations.iter().any(|one| one == "next") => {
+                    return Ok(Some(link.target));
+                }
+                Some(_) => {}
+                None => unnamed = unnamed.or(Some(link.target)),
+            }
+        }
+    }
+    Ok(unnamed)
 }
 
-fn next_in(mut text: &str) -> Option<String> {
-    while let Some(open) = text.find('<') {
-        let rest = &text[open + 1..];
-        let close = rest.find('>')?;
-        let (target, after) = (&rest[..close], &rest[close + 1..]);
-        let end = after.find('<').unwrap_or(after.len());
-        let next = after[..end].split([';', ',']).any(|parameter| {
-            let (key, value) = parameter.split_once('=').unwrap_or_default();
-            key.trim().eq_ignore_ascii_case("rel")
-                && value
-                    .trim()
-                    .trim_matches('"')
-                    .split_ascii_whitespace()
-                    .any(|relation| relation.eq_ignore_ascii_case("next"))
-        });
-        if next {
-            return Some(target.trim().to_owned());
+struct Link {
+    target: String,
+    /// The relations it names, in lower case.
+    relations: Option<Vec<String>>,
+}
+
+/// All links of a header; `None` where it is none.
+fn links(text: &str) -> Option<Vec<Link>> {
+    let (mut links, mut rest) = (Vec::new(), text.trim());
+    while !rest.is_empty() {
+        let (target, after) = rest.strip_prefix('<')?.split_once('>')?;
+        let mut link = Link { target: target.trim().to_owned(), relations: None };
+        rest = after.trim_start();
+        while let Some(parameter) = rest.strip_prefix(';') {
+            let (name, value, after) = parameter_of(parameter)?;
+            if name.eq_ignore_ascii_case("rel") && link.relations.is_none() {
+                let all = value.split_ascii_whitespace();
+                link.relations = Some(all.map(str::to_ascii_lowercase).collect());
+            }
+            rest = after;
         }
-        text = &after[end..];
+        links.push(link);
+        rest = match rest.strip_prefix(',') {
+            Some(rest) => rest.trim_start(),
+            None if rest.is_empty() => rest,
+            None => return None,
+        };
+    }
+    Some(links)
+}
+
+/// Name and value of a parameter, quoted or not, and what follows it.
+fn parameter_of(text: &str) -> Option<(&str, String, &str)> {
+    let end = text.find(['=', ';', ',']).unwrap_or(text.len());
+    let name = text[..end].trim();
+    let Some(value) = text[end..].strip_prefix('=') else {
+        return Some((name, String::new(), &text[end..]));
+    };
+    let Some(quoted) = value.trim_start().strip_prefix('"') else {
+        let end = value.find([';', ',']).unwrap_or(value.len());
+        return Some((name, value[..end].trim().to_owned(), &value[end..]));
+    };
+    let (mut unquoted, mut escaped) = (String::new(), false);
+    for (at, c) in quoted.char_indices() {
+        match c {
+            '\\' if !escaped => escaped = true,
+            '"' if !escaped => return Some((name, unquoted, quoted[at + 1..].trim_start())),
+            c => {
+                unquoted.push(c);
+                escaped = false;
+            }
+        }
     }
     None
 }
@@ -73,8 +123,9 @@ fn parse_upload_range(text: &str) -> Option<u64> {
 
 /// What a registry warns of: `Warning: 299 - "text"` (distribution-spec, "Warnings").
 pub(crate) fn warnings(headers: &HeaderMap) -> Vec<String> {
-    let texts = headers.get_all(header::WARNING).iter().filter_map(|value| value.to_str().ok());
-    let quoted = texts.filter_map(|text| {
+    let texts = headers.get_all(header::WARNING).iter().map(HeaderValue::as_bytes);
+    let quoted = texts.filter_map(|bytes| {
+        let text = String::from_utf8_lossy(bytes);
         let text = text.trim().strip_prefix("299 ")?.split_once('"')?.1;
         let text = text.strip_suffix('"').unwrap_or(text);
         Some(printable(&text.replace("\\\"", "\"").replace("\\\\", "\\")))
@@ -85,7 +136,7 @@ pub(crate) fn warnings(headers: &HeaderMap) -> Vec<String> {
 /// The smallest chunk that a registry takes, but for the last one (`OCI-Chunk-Min-Length`).
 pub(crate) fn least_chunk(headers: &HeaderMap) -> u64 {
     let name = header::HeaderName::from_static("oci-chunk-min-length");
-    text(headers, name).and_then(number).unwrap_or(0)
+    text(headers, name).and_then(|text| number(&text)).unwrap_or(0)
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -114,9 +165,25 @@ pub(crate) fn date(headers: &HeaderMap, name: header::HeaderName) -> Option<u64>
     date.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
-/// The value of a header as text.
-pub(crate) fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok().map(str::trim).filter(|text| !text.is_empty())
+/// The value of a header as text, whatever bytes it has.
+pub(crate) fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<String> {
+    let text = String::from_utf8_lossy(headers.get(name)?.as_bytes());
+    Some(text.trim()).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// `Location`, with what a URL must not have as it is in percent-encoding.
+pub(crate) fn location(headers: &HeaderMap) -> Option<String> {
+    let text = escaped(headers.get(header::LOCATION)?);
+    Some(text.trim()).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// A header's bytes, those that are not ASCII in percent-encoding.
+fn escaped(value: &HeaderValue) -> String {
+    let each = value.as_bytes().iter().map(|byte| match byte.is_ascii() {
+        true => char::from(*byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    each.collect()
 }
 
 /// `Content-Type` without parameters, in lower case.
@@ -128,7 +195,7 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Option<String> {
 
 /// `Content-Length`.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    number(text(headers, header::CONTENT_LENGTH)?)
+    number(&text(headers, header::CONTENT_LENGTH)?)
 }
 
 #[derive(Deserialize, Default)]
@@ -217,19 +284,44 @@ mod tests {
     }
 
     #[test]
-    fn links() {
+    fn next_links() {
         for (text, expected) in [
             (r#"</v2/a/tags/list?n=2&last=b>; rel="next""#, Some("/v2/a/tags/list?n=2&last=b")),
             ("</v2/a>; rel=next", Some("/v2/a")),
             (r#"<x>; rel="prev", <y>; title="a"; REL="last next""#, Some("y")),
             (r#"<a,b;c>; rel="next""#, Some("a,b;c")),
             (r#"<x>; rel="prev""#, None),
-            ("<x", None),
+            (r#"<x>; title="<a>, \"; rel=last"; rel=prev, <y>; rel=next"#, Some("y")),
+            ("<x>; rel=prev; rel=next", None),
+            ("</v2/x?last=b>", Some("/v2/x?last=b")),
+            ("<x>; title=more", Some("x")),
+            ("<x>, <y>; rel=next", Some("y")),
             ("", None),
-            ("nonsense", None),
         ] {
-            assert_eq!(next_link(&headers(header::LINK, text)).as_deref(), expected, "{text}");
+            let next = next_link(&headers(header::LINK, text)).unwrap();
+            assert_eq!(next.as_deref(), expected, "{text}");
         }
+        assert_eq!(next_link(&HeaderMap::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_link_that_is_not_understood_is_no_end() {
+        for text in ["<x", "nonsense", "/v2/x; rel=next", "<x>; rel=\"next", "<x> rel=next"] {
+            assert!(next_link(&headers(header::LINK, text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_above_127_are_read() {
+        let raw = |bytes: &[u8]| HeaderValue::from_bytes(bytes).unwrap();
+        let map = HeaderMap::from_iter([
+            (header::LOCATION, raw(b"/v2/caf\xc3\xa9?x=\xe9")),
+            (header::LINK, raw(b"</v2/x?last=\xe9>; rel=next")),
+            (header::WARNING, raw(b"299 - \"caf\xc3\xa9\"")),
+        ]);
+        assert_eq!(location(&map).as_deref(), Some("/v2/caf%C3%A9?x=%E9"));
+        assert_eq!(next_link(&map).unwrap().as_deref(), Some("/v2/x?last=%E9"));
+        assert_eq!(warnings(&map), ["caf\u{e9}"]);
     }
 
     #[test]
@@ -308,7 +400,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics(text in "\\PC*", bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            next_in(&text);
+            links(&text);
             parse_content_range(&text);
             parse_upload_range(&text);
             let said = message(&bytes, None).message;
@@ -321,7 +413,8 @@ mod tests {
                     (header::CONTENT_TYPE, value.clone()),
                     (header::CONTENT_LENGTH, value),
                 ]);
-                next_link(&map);
+                let _ = next_link(&map);
+                location(&map);
                 retry_after(&map);
                 content_type(&map);
                 content_length(&map);
@@ -331,7 +424,8 @@ mod tests {
         #[test]
         fn next_links_come_out(target in "[a-z/?=&,;]{1,30}") {
             let text = format!("<{target}>; rel=\"next\"");
-            prop_assert_eq!(next_in(&text), Some(target));
+            let map = headers(header::LINK, &text);
+            prop_assert_eq!(next_link(&map).unwrap(), Some(target));
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// Registries that some repositories are fetched from.
     pub upstreams: Vec<Upstream>,
+    /// The proxies on the way to those.
+    pub proxies: registry_client::Proxies,
     /// Tags that stay what they are.
     pub immutable: Vec<Immutable>,
     /// Which tags go after a while.

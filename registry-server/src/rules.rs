@@ -47,7 +47,7 @@ impl Rules {
             quotas: options.quotas.clone(),
             limits: options.limits.clone(),
             webhooks: options.webhooks.clone(),
-            sources: Source::all(&options.upstreams)?,
+            sources: Source::all(&options.upstreams, &options.proxies)?,
         })
     }
 

@@ -382,8 +382,17 @@ impl Layout {
     pub fn writer_for(&self, algorithm: Algorithm) -> Result<BlobWriter> {
         let blobs = self.blobs();
         fs::create_dir_all(blobs).map_err(|error| Error::file("creating", blobs, error))?;
-        let path = blobs.join(format!(".tmp-{}", file::random()));
-        BlobWriter::new(path, Place::Layout(self.clone()), algorithm)
+        loop {
+            let path = blobs.join(format!(".tmp-{}", file::random()));
+            let writer = BlobWriter::new(path, Place::Layout(self.clone()), algorithm)?;
+            // Locked as long as it is written, so that what a killed copy left can be told from it;
+            // where files cannot be locked nothing is taken for left over.
+            let _ = writer.file.get_ref().lock_shared();
+            // Whoever removes what was left may have been quicker than the lock.
+            if writer.path.exists() {
+                return Ok(writer);
+            }
+        }
     }
 
     /// Takes over the blob in the file `source` as [`Store::adopt`] does.

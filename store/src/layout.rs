@@ -1,8 +1,9 @@
 //! A plain OCI image layout directory (image-spec, image-layout.md).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -252,19 +253,55 @@ impl Layout {
     /// # Errors
     /// As [`Layout::entries`] and [`Layout::read`].
     pub fn referrers(&self, subject: Digest) -> Result<Vec<Descriptor>> {
-        let mut found = BTreeMap::new();
+        Ok(self.listing()?.referrers(subject))
+    }
+
+    /// All that `index.json` says and what its manifests refer to, read once for many questions.
+    ///
+    /// # Errors
+    /// As [`Layout::entries`] and [`Layout::read`].
+    pub fn listing(&self) -> Result<Listing> {
+        let stamp = self.stamp()?;
+        let mut listing = Listing { stamp, names: HashMap::new(), subjects: HashMap::new() };
+        let mut seen = BTreeSet::new();
         for entry in self.entries()? {
-            if !entry.media_type.is_node() || !self.contains(entry.digest)? {
+            if let Some(name) = name_of(&entry) {
+                listing.names.entry(name.to_owned()).or_insert_with(|| entry.clone());
+            }
+            let new = entry.media_type.is_node() && seen.insert(entry.digest);
+            if !new || !self.contains(entry.digest)? {
                 continue;
             }
             let digest = entry.digest;
             let node = Node::read(entry.clone(), self.read(&entry)?)
                 .map_err(|source| Error::document(digest, source))?;
-            if node.subject().is_some_and(|about| about.digest == subject) {
-                found.insert(digest, crate::name::describe(&node));
+            if let Some(subject) = node.subject() {
+                let referrers = listing.subjects.entry(subject.digest).or_default();
+                referrers.push(crate::name::describe(&node));
             }
         }
-        Ok(found.into_values().collect())
+        listing.subjects.values_mut().for_each(|all| all.sort_by_key(|one| one.digest));
+        Ok(listing)
+    }
+
+    /// Whether `index.json` is still the one that was read.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn is_current(&self, listing: &Listing) -> Result<bool> {
+        Ok(self.stamp()? == listing.stamp)
+    }
+
+    /// Another file has other numbers: `index.json` is replaced, never changed.
+    fn stamp(&self) -> Result<Stamp> {
+        let path = self.root.join("index.json");
+        let about = fs::symlink_metadata(&path)
+            .map_err(|error| Error::file("looking for", &path, error))?;
+        Ok(Stamp {
+            file: (about.dev(), about.ino()),
+            size: about.size(),
+            changed: (about.ctime(), about.ctime_nsec()),
+        })
     }
 
     /// Gives a manifest or index, whose parts must all be there, a name; without one it is listed
@@ -308,7 +345,28 @@ impl Layout {
             file::sync_file_system(&self.blobs)?;
         }
         let path = self.root.join("index.json");
-        list.rename(&path).map_err(|error| Error::file("writing", &path, error))
+        list.rename(&path).map_err(|error| Error::file("writing", &path, error))?;
+        self.sweep();
+        Ok(())
+    }
+
+    /// Removes what copies left that were killed; with the layout's lock held. What cannot be
+    /// removed stays until the next time.
+    fn sweep(&self) {
+        let temporary = |directory: &Path| {
+            let names = file::list(directory).unwrap_or_default();
+            let ours = names.into_iter().filter(|n| n.to_string_lossy().starts_with(".tmp-"));
+            ours.map(|name| directory.join(name)).collect::<Vec<_>>()
+        };
+        for path in temporary(&self.blobs) {
+            // A writer holds a lock on its file.
+            let left = File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
+            if left {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        // These are written under the lock that we hold.
+        temporary(&self.root).iter().for_each(|path| drop(fs::remove_file(path)));
     }
 
     /// Takes a name away, and lists its manifest no longer; blobs stay. `false` if there was no
@@ -339,6 +397,7 @@ impl Layout {
                 continue;
             }
             match self.blob_size(digest)? {
+                None if descriptor.media_type.is_foreign() => {}
                 None => {
                     let (root, media_type) = (root.digest, descriptor.media_type.to_string());
                     return Err(Error::MissingChild { root, child: digest, media_type });
@@ -381,6 +440,33 @@ impl Layout {
         let lock = File::open(root).map_err(|error| Error::file("opening", root, error))?;
         lock.lock().map_err(|error| Error::file("locking", root, error))?;
         Ok(lock)
+    }
+}
+
+/// What an `index.json` said.
+#[derive(Debug)]
+pub struct Listing {
+    stamp: Stamp,
+    names: HashMap<String, Descriptor>,
+    subjects: HashMap<Digest, Vec<Descriptor>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Listing {
+    /// The manifests that refer to a subject, by their digests.
+    pub fn referrers(&self, subject: Digest) -> Vec<Descriptor> {
+        self.subjects.get(&subject).cloned().unwrap_or_default()
+    }
+
+    /// The first entry of this name.
+    pub fn named(&self, name: &str) -> Option<&Descriptor> {
+        self.names.get(name)
     }
 }
 

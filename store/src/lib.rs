@@ -82,7 +82,7 @@ pub use error::{Error, Result};
 pub use flight::Flight;
 pub use gc::{Budget, Collected, Only, Removed, What, Why};
 pub use incoming::{Incoming, settle};
-pub use layout::Layout;
+pub use layout::{Layout, Listing};
 pub use lease::Lease;
 pub use mount::{CacheMount, Sharing};
 pub use name::{Name, Published};

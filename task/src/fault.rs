@@ -46,6 +46,10 @@ pub trait Fault: Error + Send + Sync + 'static {
     fn hint(&self) -> Option<String> {
         None
     }
+    /// Whether doing the same once more may help; `false` where whoever reports it has tried that.
+    fn again(&self) -> bool {
+        self.kind() == Kind::Unavailable
+    }
 }
 
 /// Another crate's fault on its way up: the kind and the message chain stay intact.
@@ -79,6 +83,11 @@ impl Cause {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         self.0.hint()
+    }
+
+    /// Whether doing the same once more may help.
+    pub fn again(&self) -> bool {
+        self.0.again()
     }
 }
 

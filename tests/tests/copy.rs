@@ -186,11 +186,8 @@ fn inspect_list_and_delete() {
         if peer("skopeo").is_some() {
             let theirs = scene.skopeo(&["inspect", "--tls-verify=false", &place("1")]).ok();
             let theirs: serde_json::Value = serde_json::from_str(&theirs.stdout).unwrap();
-            for key in
-                ["Name", "Digest", "RepoTags", "Created", "Architecture", "Os", "Layers", "Env"]
-            {
-                assert_eq!(seen[key], theirs[key], "{key}");
-            }
+            // Every field, its absence and null among the values.
+            assert_eq!(seen, theirs);
         }
         scene.rcopy(&["delete", &place("1")]).ok();
         scene.rcopy(&["inspect", &place("1")]).code(2).fails(&["404"]);

@@ -9,7 +9,7 @@ use task::{Kind, Task};
 
 use crate::select::{self, Choice};
 use crate::stop::Stop;
-use crate::{CopyOptions, Error, Open, Result, Select, Side, Sink, Source};
+use crate::{CopyOptions, Error, Open, Plan, Result, Select, Side, Sink, Source};
 
 const SIGNATURE: &str = "sig";
 const SUFFIXES: [&str; 3] = [SIGNATURE, "att", "sbom"];
@@ -105,6 +105,16 @@ pub(crate) async fn tags(
     stop: &Stop,
 ) -> Result<Vec<Tag>> {
     let digests = subjects(choice).into_iter().map(|subject| subject.digest);
+    tags_of(source, digests, signatures, stop).await
+}
+
+/// The tags made of these digests that the source has.
+pub(crate) async fn tags_of(
+    source: &dyn Source,
+    digests: impl Iterator<Item = Digest>,
+    signatures: bool,
+    stop: &Stop,
+) -> Result<Vec<Tag>> {
     let suffixes = || SUFFIXES.iter().filter(move |suffix| signatures || **suffix != SIGNATURE);
     let all = digests.flat_map(|digest| suffixes().filter_map(move |suffix| tag(digest, suffix)));
     let questions = stream::iter(all.collect::<Vec<_>>()).map(|tag| async move {
@@ -120,6 +130,20 @@ pub(crate) async fn tags(
     Ok(found.into_iter().flatten().collect())
 }
 
+/// Those of the tags whose images the copy has: what was converted has another digest, which
+/// nobody has signed.
+pub(crate) fn that_hold(tags: Vec<Tag>, plan: &Plan, task: &Task) -> Vec<Tag> {
+    let kept: BTreeSet<String> = plan.documents().map(|one| of_digest(one.digest)).collect();
+    let (held, left): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| {
+        let image = tag.as_str().rsplit_once('.').map_or(tag.as_str(), |(image, _)| image);
+        kept.contains(image)
+    });
+    for tag in left {
+        task.warn(format!("{tag} stays behind: the copy has another digest"));
+    }
+    held
+}
+
 /// Copies what such tags point at.
 pub(crate) async fn copy_tags(
     source: &dyn Source,
@@ -133,6 +157,8 @@ pub(crate) async fn copy_tags(
         digest_tags: false,
         format: None,
         recompress: None,
+        only_for: Vec::new(),
+        tell_left: false,
         ..options.clone()
     };
     for tag in tags {
@@ -151,5 +177,9 @@ pub(crate) async fn copy_tags(
 
 /// `None` where the digest is too long for a tag, so that nobody can have written one.
 fn tag(digest: Digest, suffix: &str) -> Option<Tag> {
-    format!("{}-{}.{suffix}", digest.algorithm().as_str(), digest.hex()).parse().ok()
+    format!("{}.{suffix}", of_digest(digest)).parse().ok()
+}
+
+fn of_digest(digest: Digest) -> String {
+    format!("{}-{}", digest.algorithm().as_str(), digest.hex())
 }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -212,27 +213,36 @@ impl FaultCell {
 
 /// A task that a stream counts on while somebody else ends it.
 #[derive(Clone)]
-pub(crate) struct Metering(Arc<Mutex<Option<Task>>>);
+pub(crate) struct Metering {
+    task: Arc<Mutex<Option<Task>>>,
+    passed: Arc<AtomicU64>,
+}
 
 impl Metering {
     pub(crate) fn new(task: Task) -> Metering {
-        Metering(Arc::new(Mutex::new(Some(task))))
+        Metering { task: Arc::new(Mutex::new(Some(task))), passed: Arc::default() }
     }
 
     fn advance(&self, n: u64) {
-        if let Some(task) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        self.passed.fetch_add(n, Ordering::Relaxed);
+        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
             task.advance(n);
         }
     }
 
+    /// How many bytes have passed, those of attempts that failed included.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn note(&self, message: String) {
-        if let Some(task) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
             task.note(message);
         }
     }
 
     pub(crate) fn end(&self, end: impl FnOnce(Task)) {
-        if let Some(task) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
             end(task);
         }
     }

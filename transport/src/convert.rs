@@ -104,7 +104,7 @@ fn layer_type(media_type: &MediaType, docker: bool) -> Result<MediaType, String>
     if docker && encoding == Encoding::Zstd {
         return Err("Docker's schema 2 has no zstd layers".to_owned());
     }
-    if !is_foreign(media_type) {
+    if !media_type.is_foreign() {
         return Ok(MediaType::layer(encoding, docker));
     }
     Ok(match (docker, encoding) {
@@ -120,10 +120,4 @@ fn layer_type(media_type: &MediaType, docker: bool) -> Result<MediaType, String>
             "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd".into()
         }
     })
-}
-
-/// Whether a layer of this type may legally be kept out of registries.
-pub(crate) fn is_foreign(media_type: &MediaType) -> bool {
-    let text = media_type.as_str();
-    text.contains(".nondistributable.") || text.contains(".foreign.")
 }

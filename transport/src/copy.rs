@@ -2,21 +2,26 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use image::Descriptor;
+use image::{Descriptor, Tag};
 use task::{Cause, Fault, Kind, Task};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::blob::{FaultCell, Metering, Watch};
 use crate::plan::{Leaf, Part};
+use crate::resolved::{Resolved, relabelled};
 use crate::select::{self, Choice};
 use crate::stop::Stop;
 use crate::{
-    Blob, CopyOptions, Error, Gate, Open, Origin, Plan, Result, Side, Sink, Source, attached,
-    convert, recompress,
+    Blob, CopyOptions, Error, Gate, Open, Origin, Plan, Result, Side, Sink, Source, attached, left,
+    recompress,
 };
 
 /// How long what is in flight may take to notice that it should stop.
 const GRACE: Duration = Duration::from_secs(3);
+/// Bytes, or a part of a blob, after which a broken transfer counts as the first.
+const PROGRESS: u64 = 1 << 20;
+const PART: u64 = 20;
 /// Existence checks in flight at a time, at least; they carry no content.
 const CHECKS: usize = 16;
 
@@ -27,6 +32,25 @@ const CHECKS: usize = 16;
 /// # Errors
 /// As [`Plan::new`] and [`Plan::execute`].
 pub async fn copy(
+    source: &dyn Source,
+    sink: &dyn Sink,
+    gate: &dyn Gate,
+    options: &CopyOptions,
+    task: &Task,
+) -> Result<Descriptor> {
+    match copy_named(source, sink, gate, options, task).await {
+        Err(error) => match relabelled(&error) {
+            Some(named) => {
+                let source = Resolved { inner: source, named };
+                Box::pin(copy_named(&source, sink, gate, options, task)).await
+            }
+            None => Err(error),
+        },
+        copied => copied,
+    }
+}
+
+async fn copy_named(
     source: &dyn Source,
     sink: &dyn Sink,
     gate: &dyn Gate,
@@ -52,6 +76,10 @@ pub async fn copy(
         () = stop.wait() => return Err(Error::Cancelled),
         opened = opening => opened?,
     };
+    keeps_digest(source, &named, options).await?;
+    if named.digest == choice.root.digest {
+        select::check_platform(source, &choice, &options.only_for).await?;
+    }
     choice.root.annotations.extend(options.entry.clone());
     accepts(sink, &choice.root)?;
     check_gate(source, gate, &named, &choice.root, choice.made).await?;
@@ -59,51 +87,95 @@ pub async fn copy(
         let (source, options) = recompress::for_copy(source, options, how, task).await?;
         return Box::pin(copy(&source, sink, &Open, &options, task)).await;
     }
-    let whole = options.format.is_none_or(|format| is_already(&choice.root, format));
-    let entry =
-        |at: &Descriptor| options.entry.iter().all(|(k, v)| at.annotations.get(k) == Some(v));
-    let there = whole && current.is_some_and(|at| at.digest == choice.root.digest && entry(&at));
-    let choice = match options.digest_tags || (there && options.referrers) {
-        true => attached::open(source, choice, &stop).await?,
-        false => choice,
-    };
-    let tags = async {
-        match options.digest_tags {
-            true => attached::tags(source, &choice, options.signatures, &stop).await,
-            false => Ok(Vec::new()),
+    let chosen = choice.root.digest;
+    let ends = Ends { source, sink, options, task };
+    let root = ends.bring(named.clone(), current, choice, stop).await?;
+    left::tell(&ends, &named, chosen).await;
+    Ok(root)
+}
+
+/// What a copy is between.
+pub(crate) struct Ends<'a> {
+    pub(crate) source: &'a dyn Source,
+    pub(crate) sink: &'a dyn Sink,
+    pub(crate) options: &'a CopyOptions,
+    pub(crate) task: &'a Task,
+}
+
+impl Ends<'_> {
+    /// Brings what was chosen, with what is attached to it.
+    async fn bring(
+        &self,
+        named: Descriptor,
+        current: Option<Descriptor>,
+        choice: Choice,
+        stop: Stop,
+    ) -> Result<Descriptor> {
+        let Ends { source, sink, options, task } = self;
+        let whole = options.format.is_none_or(|format| is_already(&choice.root, format));
+        let entry =
+            |at: &Descriptor| options.entry.iter().all(|(k, v)| at.annotations.get(k) == Some(v));
+        let there =
+            whole && current.is_some_and(|at| at.digest == choice.root.digest && entry(&at));
+        let choice = match options.digest_tags || (there && options.referrers) {
+            true => attached::open(*source, choice, &stop).await?,
+            false => choice,
+        };
+        if there {
+            return self.bring_attached(named, choice, stop).await;
         }
-    };
-    if there {
+        let other = choice.clone();
+        let plan = async {
+            match whole && !options.referrers {
+                false => walk(*source, named, other, options, &stop).await.map(Ok),
+                true => match rename(*source, *sink, other, &stop).await? {
+                    Ok(root) => Ok(Err(root)),
+                    Err(choice) => walk(*source, named, choice, options, &stop).await.map(Ok),
+                },
+            }
+        };
+        let (tags, plan) = futures::try_join!(self.tags(&choice, &stop), plan)?;
+        let tags = match &plan {
+            Ok(plan) => attached::that_hold(tags, plan, task),
+            Err(_) => tags,
+        };
+        attached::copy_tags(*source, *sink, &tags, options, task).await?;
+        match plan {
+            Ok(plan) => plan.run(*source, *sink, options, task, stop, false).await,
+            Err(root) => Ok(root),
+        }
+    }
+
+    /// The same where the destination has the image under its name already.
+    async fn bring_attached(
+        &self,
+        named: Descriptor,
+        choice: Choice,
+        stop: Stop,
+    ) -> Result<Descriptor> {
+        let Ends { source, sink, options, task } = self;
         let referred = async {
             match options.referrers {
-                true => attached::any_missing(source, sink, &choice, options, &stop).await,
+                true => attached::any_missing(*source, *sink, &choice, options, &stop).await,
                 false => Ok(false),
             }
         };
-        let (tags, referred) = futures::try_join!(tags, referred)?;
-        attached::copy_tags(source, sink, &tags, options, task).await?;
+        let (tags, referred) = futures::try_join!(self.tags(&choice, &stop), referred)?;
+        attached::copy_tags(*source, *sink, &tags, options, task).await?;
         if !referred {
             task.note(format!("{} is there already", choice.root.digest));
             return Ok(choice.root);
         }
-        let plan = walk(source, named, choice, options, &stop).await?;
-        return plan.run(source, sink, options, task, stop, true).await;
+        let plan = walk(*source, named, choice, options, &stop).await?;
+        plan.run(*source, *sink, options, task, stop, true).await
     }
-    let other = choice.clone();
-    let plan = async {
-        match whole && !options.referrers {
-            false => walk(source, named, other, options, &stop).await.map(Ok),
-            true => match rename(source, sink, other, &stop).await? {
-                Ok(root) => Ok(Err(root)),
-                Err(choice) => walk(source, named, choice, options, &stop).await.map(Ok),
-            },
+
+    /// The tags made of digests that come along.
+    async fn tags(&self, choice: &Choice, stop: &Stop) -> Result<Vec<Tag>> {
+        match self.options.digest_tags {
+            true => attached::tags(self.source, choice, self.options.signatures, stop).await,
+            false => Ok(Vec::new()),
         }
-    };
-    let (tags, plan) = futures::try_join!(tags, plan)?;
-    attached::copy_tags(source, sink, &tags, options, task).await?;
-    match plan {
-        Ok(plan) => plan.run(source, sink, options, task, stop, false).await,
-        Err(root) => Ok(root),
     }
 }
 
@@ -118,6 +190,25 @@ async fn walk(
         biased;
         () = stop.wait() => Err(Error::Cancelled),
         plan = Plan::walk(source, named, choice, options) => plan,
+    }
+}
+
+/// Refuses a source that has the image only taken apart, where digests must stay.
+async fn keeps_digest(
+    source: &dyn Source,
+    named: &Descriptor,
+    options: &CopyOptions,
+) -> Result<()> {
+    if !options.preserve_digests {
+        return Ok(());
+    }
+    let original = source.original().await;
+    let original = original.map_err(Error::at("finding the digest it had", Side::Source))?;
+    match original.filter(|original| *original != named.digest) {
+        Some(original) => Err(Error::WouldChange {
+            reason: format!("the source keeps {original} unpacked, without its compressed layers"),
+        }),
+        None => Ok(()),
     }
 }
 
@@ -221,6 +312,11 @@ impl Plan {
         stop: Stop,
         there: bool,
     ) -> Result<Descriptor> {
+        for (referrer, subject) in &self.gone {
+            task.warn(format!(
+                "{referrer}, which is listed as referring to {subject}, is not there"
+            ));
+        }
         for digest in &self.left {
             task.warn(format!("what refers to {digest} stays behind: the copy has another digest"));
         }
@@ -392,15 +488,27 @@ impl Run<'_> {
         linked.map_err(at("linking"))
     }
 
+    /// Sends a blob as often as it breaks off on the way, but not for longer than the options say
+    /// without more of it having come through than before.
     async fn send(&self, leaf: &Leaf, metering: &Metering) -> Result<()> {
-        let mut attempt = 1;
+        let step = PROGRESS.max(leaf.descriptor.size / PART);
+        let (mut attempt, mut reached) = (1, 0);
+        let mut until = Instant::now() + self.options.patience;
         loop {
+            let before = metering.passed();
             let error = match self.send_once(leaf, metering).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let again = error.kind() == Kind::Unavailable
+            let came = metering.passed() - before;
+            if came >= reached + step {
+                reached = came;
+                attempt = 1;
+                until = Instant::now() + self.options.patience;
+            }
+            let again = error.again()
                 && attempt < self.options.attempts
+                && Instant::now() < until
                 && !self.stop.triggered();
             if !again {
                 return Err(error);
@@ -513,7 +621,7 @@ impl Run<'_> {
 
 /// Layers that licences keep out of registries need not be where the image is.
 fn may_stay_away(leaf: &Leaf, error: &Error) -> bool {
-    convert::is_foreign(&leaf.descriptor.media_type)
+    leaf.descriptor.media_type.is_foreign()
         && matches!(error, Error::Place { side: Side::Source, source, .. } if source.kind() == Kind::NotFound)
 }
 

@@ -160,7 +160,7 @@ impl<'a> Draft<'a> {
         self.layers.extend(above);
         let docker = self.media_type.is_docker();
         for (descriptor, _) in &mut self.layers {
-            let foreign = crate::convert::is_foreign(&descriptor.media_type);
+            let foreign = descriptor.media_type.is_foreign();
             if let Some(encoding) = descriptor.media_type.layer_encoding().filter(|_| !foreign) {
                 descriptor.media_type = MediaType::layer(encoding, docker);
             }

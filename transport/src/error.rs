@@ -156,6 +156,24 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The document that a name points at is of another size or type than the place said.
+    #[error("reading {}: it is a {} of {} bytes, not what {place} said of it", .found.digest, .found.media_type, .found.size)]
+    Relabelled {
+        /// What it is.
+        found: Box<Descriptor>,
+        /// The place.
+        place: String,
+    },
+    /// The image is for another platform than the one asked for.
+    #[error("choosing an image for {wanted}: {digest} is for {found}")]
+    OtherPlatform {
+        /// The platform asked for.
+        wanted: String,
+        /// The image.
+        digest: Digest,
+        /// What it is for.
+        found: String,
+    },
     /// The place cannot do that.
     #[error("{action}: {place} cannot do that")]
     Unsupported {
@@ -251,6 +269,7 @@ impl Fault for Error {
             Error::BrokenOff { kind, .. } => *kind,
             Error::Cancelled => Kind::Cancelled,
             Error::NoPlatform { .. }
+            | Error::OtherPlatform { .. }
             | Error::NoImage { .. }
             | Error::NoContent { .. }
             | Error::Rejected { .. } => Kind::NotFound,
@@ -266,8 +285,16 @@ impl Fault for Error {
             | Error::Obsolete { .. }
             | Error::Location { .. }
             | Error::Pattern { .. }
+            | Error::Relabelled { .. }
             | Error::Malformed { .. } => Kind::Invalid,
             Error::File { source, .. } | Error::Stream(source) => of_io(source),
+        }
+    }
+
+    fn again(&self) -> bool {
+        match self {
+            Error::Place { source, .. } => source.again(),
+            _ => self.kind() == Kind::Unavailable,
         }
     }
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use image::Platform;
 use layers::Compression;
@@ -57,8 +58,16 @@ pub struct CopyOptions {
     pub recompress: Option<Recompress>,
     /// Annotations of the entry by which a layout or archive lists the root.
     pub entry: BTreeMap<String, String>,
-    /// How often a blob is fetched at most when the source or the destination breaks off.
+    /// How often a blob is sent at most when the destination breaks off before more of it came
+    /// through.
     pub attempts: u32,
+    /// How long that may take altogether.
+    pub patience: Duration,
+    /// An image that is in no index must be for one of these platforms, if there are any.
+    pub only_for: Vec<Platform>,
+    /// Warn of what is attached to the image and stays behind, where the destination or the
+    /// selection leaves no choice; costs the source some questions.
+    pub tell_left: bool,
 }
 
 impl Default for CopyOptions {
@@ -75,6 +84,9 @@ impl Default for CopyOptions {
             recompress: None,
             entry: BTreeMap::new(),
             attempts: 3,
+            patience: Duration::from_secs(60),
+            only_for: Vec::new(),
+            tell_left: false,
         }
     }
 }

@@ -119,6 +119,10 @@ impl Source for Overlay<'_> {
         Ok(self.root.clone())
     }
 
+    async fn original(&self) -> Result<Option<Digest>, Cause> {
+        self.below.original().await
+    }
+
     async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
         if let Some(bytes) = self.documents.get(&descriptor.digest) {
             return Ok(Unverified::whole(bytes.clone()));

@@ -61,12 +61,8 @@ impl Server {
 }
 
 fn client() -> Client {
-    let options = Options {
-        keychain: Arc::new(Credential::Anonymous),
-        retries: 1,
-        system_proxy: false,
-        ..Options::default()
-    };
+    let options =
+        Options { keychain: Arc::new(Credential::Anonymous), retries: 1, ..Options::default() };
     Client::new(options).unwrap()
 }
 

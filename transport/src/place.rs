@@ -35,6 +35,10 @@ impl Origin {
 pub trait Source: Send + Sync {
     /// What the name points at.
     async fn resolve(&self) -> Result<Descriptor, Cause>;
+    /// The digest the image had before this place took it apart, where it did.
+    async fn original(&self) -> Result<Option<Digest>, Cause> {
+        Ok(None)
+    }
     /// Opens content; nothing about it is checked yet.
     async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause>;
     /// The manifests whose subject this is (distribution-spec, "Listing Referrers").

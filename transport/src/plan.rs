@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use image::{Descriptor, Digest, Index, Node, Platform};
-use task::Task;
+use task::{Fault, Kind, Task};
 
 use crate::select::{self, Choice, MAX_DEPTH};
 use crate::stop::Stop;
@@ -78,6 +78,8 @@ pub struct Plan {
     pub(crate) leaves: Vec<Leaf>,
     /// Documents that become others, and to which something refers that is not copied.
     pub(crate) left: Vec<Digest>,
+    /// Listed referrers that are not there, each with what it is said to refer to.
+    pub(crate) gone: Vec<(Digest, Digest)>,
 }
 
 impl Plan {
@@ -187,8 +189,8 @@ impl Plan {
         if options.referrers {
             walker.add_referrers().await?;
         }
-        let Walker { parts, leaves, left, .. } = walker;
-        Ok(Plan { named, chosen, parts, root, leaves, left })
+        let Walker { parts, leaves, left, gone, .. } = walker;
+        Ok(Plan { named, chosen, parts, root, leaves, left, gone })
     }
 }
 
@@ -206,6 +208,7 @@ struct Walker<'a> {
     leaf_places: BTreeMap<Digest, usize>,
     became: BTreeMap<Digest, Descriptor>,
     left: Vec<Digest>,
+    gone: Vec<(Digest, Digest)>,
     /// What refers to a document, where that is known already.
     listed: Option<(Digest, Vec<Descriptor>)>,
 }
@@ -224,6 +227,7 @@ impl<'a> Walker<'a> {
             leaf_places: BTreeMap::new(),
             became: BTreeMap::new(),
             left: Vec::new(),
+            gone: Vec::new(),
             listed: None,
         }
     }
@@ -407,7 +411,13 @@ impl<'a> Walker<'a> {
         if self.placed.contains_key(&referrer.digest) || !referrer.media_type.is_node() {
             return Ok(());
         }
-        let node = select::node(self.source, &referrer).await?;
+        let node = match select::node(self.source, &referrer).await {
+            Err(error) if error.kind() == Kind::NotFound => {
+                self.gone.push((referrer.digest, subject.digest));
+                return Ok(());
+            }
+            node => node?,
+        };
         // A list may claim anything; only a document that says so itself is a referrer.
         if node.subject().is_none_or(|about| about.digest != subject.digest) {
             return Ok(());

@@ -13,7 +13,7 @@ use task::{Cause, Fault, Kind, Task};
 
 use crate::blob::{FaultCell, Metering, Watch};
 use crate::bridge::{self, blocking};
-use crate::convert::{is_foreign, like};
+use crate::convert::like;
 use crate::select::{self, MAX_DEPTH};
 use crate::stop::Stop;
 use crate::{
@@ -222,7 +222,7 @@ impl Work<'_, '_> {
 
     fn is_wanted(&self, layer: &Descriptor) -> bool {
         let Some(encoding) = layer.media_type.layer_encoding() else { return false };
-        if is_foreign(&layer.media_type) {
+        if layer.media_type.is_foreign() {
             return false;
         }
         match self.how.layers {

@@ -2,6 +2,7 @@
 
 use image::{Config, Descriptor, Document, Image, Index, Manifest, MediaType, Node, Platform};
 
+use crate::resolved::{Resolved, relabelled};
 use crate::{Error, Result, Select, Side, Source};
 
 /// The annotation by which BuildKit's attestations name the image they are about.
@@ -33,6 +34,16 @@ pub async fn node(source: &dyn Source, descriptor: &Descriptor) -> Result<Node> 
 /// # Errors
 /// As [`node`]; [`Error::NoPlatform`].
 pub async fn open(source: &dyn Source, platform: &Platform) -> Result<(Descriptor, Image)> {
+    match open_named(source, platform).await {
+        Err(error) => match relabelled(&error) {
+            Some(named) => Box::pin(open_named(&Resolved { inner: source, named }, platform)).await,
+            None => Err(error),
+        },
+        opened => opened,
+    }
+}
+
+async fn open_named(source: &dyn Source, platform: &Platform) -> Result<(Descriptor, Image)> {
     let resolved = source.resolve().await;
     let named = resolved.map_err(Error::at("resolving the name", Side::Source))?;
     let manifest = match choose(source, &named, &Select::One(platform.clone())).await? {
@@ -109,6 +120,28 @@ pub(crate) async fn choose(
             Ok(Choice { root, node: Some(Node::Index(made)), made: true })
         }
     }
+}
+
+/// Refuses an image that serves none of these platforms, if there are any. What is no image has none.
+pub(crate) async fn check_platform(
+    source: &dyn Source,
+    choice: &Choice,
+    platforms: &[Platform],
+) -> Result<()> {
+    if platforms.is_empty() || !choice.root.media_type.is_manifest() {
+        return Ok(());
+    }
+    let Node::Manifest(manifest) = node(source, &choice.root).await? else { return Ok(()) };
+    if !manifest.config.media_type.is_config() {
+        return Ok(());
+    }
+    let found = with_config(source, manifest).await?.platform();
+    if platforms.iter().any(|wanted| found.serves(wanted).is_some()) {
+        return Ok(());
+    }
+    let wanted: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    let (wanted, digest) = (wanted.join(", "), choice.root.digest);
+    Err(Error::OtherPlatform { wanted, digest, found: found.to_string() })
 }
 
 async fn index(source: &dyn Source, descriptor: &Descriptor) -> Result<Document<Index>> {

@@ -52,17 +52,12 @@ impl Login {
             }
             return Ok(0);
         }
-        let username = match self.username {
-            Some(username) => username,
-            None => prompt("Username: ")?,
+        let reach = self.reach.reach()?;
+        let credential = match reach.credential.clone() {
+            Some(credential) => self.only(credential)?,
+            None => self.asked()?,
         };
-        let password = match (self.password, self.password_stdin) {
-            (Some(password), _) => password,
-            (None, true) => password_from_stdin()?,
-            (None, false) => secret("Password: ")?,
-        };
-        let credential = Credential::Basic { username, password };
-        let client = app.client(&self.reach.reach()?)?;
+        let client = app.client(&reach)?;
         app.wait(client.check(&registry, &credential))?
             .map_err(|error| Failure::from(error).context(format!("logging in to {registry}")))?;
         let file = app.places.login_file(app.globals.authfile.as_deref());
@@ -72,6 +67,57 @@ impl Login {
         if self.verbose {
             eprintln!("wrote {}", file.display());
         }
+        Ok(0)
+    }
+}
+
+impl Login {
+    /// The credentials of `--creds`, which leave nothing to be said otherwise.
+    fn only(&self, credential: Credential) -> Result<Credential, Failure> {
+        let others = [
+            ("--username", self.username.is_some()),
+            ("--password", self.password.is_some()),
+            ("--password-stdin", self.password_stdin),
+        ];
+        match others.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Failure::usage(format!("--creds and {flag} contradict"))),
+            None => Ok(credential),
+        }
+    }
+
+    /// The credentials of the other flags, or of who sits at the terminal.
+    fn asked(&self) -> Result<Credential, Failure> {
+        let username = match &self.username {
+            Some(username) => username.clone(),
+            None => prompt("Username: ")?,
+        };
+        let password = match (&self.password, self.password_stdin) {
+            (Some(password), _) => password.clone(),
+            (None, true) => password_from_stdin()?,
+            (None, false) => secret("Password: ")?,
+        };
+        Ok(Credential::Basic { username, password })
+    }
+}
+
+/// Print the user name that is stored for a registry
+#[derive(Debug, Args)]
+pub(crate) struct Whoami {
+    /// The registry, or a repository on it
+    #[arg(default_value = "docker.io")]
+    registry: String,
+}
+
+impl Whoami {
+    /// Prints.
+    ///
+    /// # Errors
+    /// Nobody is logged in there.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let key = key(&self.registry);
+        let stored = app.keychain(None)?.list()?;
+        let user = stored.iter().find(|(stored, _)| *stored == key).map(|(_, user)| user);
+        outln!("{}", user.ok_or_else(|| not_logged_in(&key))?);
         Ok(0)
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod care;
 pub(crate) mod container;
 pub(crate) mod container_flags;
 pub(crate) mod copy;
+pub(crate) mod crane;
 pub(crate) mod debug;
 pub(crate) mod diff;
 pub(crate) mod docker;
@@ -28,6 +29,7 @@ pub(crate) mod manifest;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod prune;
+pub(crate) mod ratelimit;
 pub(crate) mod raw;
 #[cfg(feature = "registry")]
 pub(crate) mod registry;

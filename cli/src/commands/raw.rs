@@ -212,11 +212,17 @@ fn put(
     Ok(descriptor)
 }
 
-/// Read, write and delete single manifests
+/// Read, write and delete single manifests; with a name alone, the manifest as it is
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Manifest {
+    /// A name on a registry, or transport:…
+    #[arg(required = true)]
+    image: Option<String>,
+    #[command(flatten)]
+    end: OneEnd,
     #[command(subcommand)]
-    command: ManifestCommand,
+    command: Option<ManifestCommand>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -262,7 +268,9 @@ impl Manifest {
     /// # Errors
     /// The place's; a document is none.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        match self.command {
+        let named =
+            || ManifestCommand::Get { image: self.image.unwrap_or_default(), end: self.end };
+        match self.command.unwrap_or_else(named) {
             ManifestCommand::Get { image, end } => {
                 let at = place::location(&image, "docker://")?;
                 let source = Access::new(app, end.reach_at(&at)?).source(&at)?;

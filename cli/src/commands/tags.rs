@@ -105,7 +105,7 @@ impl ListTags {
 }
 
 /// `sha256-<hex>`, with or without a suffix.
-fn is_digest_tag(name: &str) -> bool {
+pub(crate) fn is_digest_tag(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("sha256-") else { return false };
     let hex = rest.split('.').next().unwrap_or_default();
     hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -140,7 +140,7 @@ impl Catalog {
             ))
             .hint("give a host and port without a repository; `rcopy list-tags` lists tags"));
         }
-        let access = Access::new(app, self.end.reach()?);
+        let access = Access::new(app, self.end.reach_registry(registry)?);
         let names = app.wait(access.client()?.catalog(registry))??;
         let names = self.filter.apply(names)?;
         if self.json {
@@ -252,6 +252,9 @@ pub(crate) struct DigestOf {
     /// Of an index, the digest of this platform's image
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// With the repository's name in front: NAME@DIGEST
+    #[arg(long)]
+    full_ref: bool,
     #[command(flatten)]
     registry: OneEnd,
 }
@@ -277,7 +280,13 @@ impl DigestOf {
                 }
             }
         })??;
-        outln!("{digest}");
+        match &location {
+            Location::Registry(name) if self.full_ref => outln!("{}@{digest}", name.repository),
+            other if self.full_ref => {
+                return Err(Failure::usage(format!("--full-ref: {other} is in no registry")));
+            }
+            _ => outln!("{digest}"),
+        }
         Ok(0)
     }
 }

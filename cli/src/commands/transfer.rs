@@ -108,7 +108,7 @@ impl Pull {
                 .map(|root| (name, root))
             })?;
             let image = app.store()?.image(&root, &platform)?;
-            if !self.quiet && self.progress != Progress::Rawjson {
+            if !self.quiet && self.progress.tells() {
                 eprintln!("pulled {name} {}", root.digest);
             }
             outln!("{}", image.id().hex());
@@ -196,7 +196,7 @@ impl Push {
         if let Some(file) = &self.digestfile {
             super::copy::write_digest(file, &root)?;
         }
-        if !self.quiet && self.progress != Progress::Rawjson {
+        if !self.quiet && self.progress.tells() {
             eprintln!("pushed {to} {}", root.digest);
         }
         Ok(0)

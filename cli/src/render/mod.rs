@@ -61,6 +61,13 @@ pub(crate) fn chosen(progress: Progress) -> Result<Progress, Failure> {
     }
 }
 
+impl Progress {
+    /// Whether people are told in a sentence what was done.
+    pub(crate) fn tells(self) -> bool {
+        !matches!(self, Progress::Quiet | Progress::Rawjson)
+    }
+}
+
 /// The observer for this way of showing progress, and what must be closed before the last words.
 pub(crate) fn observer(progress: Progress) -> Rendering {
     let terminal = std::io::stderr().is_terminal();

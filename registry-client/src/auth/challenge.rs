@@ -24,8 +24,8 @@ pub(crate) enum Challenge {
 impl Challenge {
     /// The challenge to answer among those in the headers: Bearer before Basic before others.
     pub(crate) fn best(headers: &HeaderMap) -> Option<Challenge> {
-        let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok());
-        let all = texts.flat_map(Challenge::parse);
+        let values = headers.get_all(WWW_AUTHENTICATE).iter();
+        let all = values.flat_map(|v| Challenge::parse(&String::from_utf8_lossy(v.as_bytes())));
         all.min_by_key(|challenge| match challenge {
             Challenge::Bearer { .. } => 0,
             Challenge::Basic => 1,
@@ -135,6 +135,10 @@ mod tests {
         assert_eq!(best(&[]), None);
         assert_eq!(best(&[""]), None);
         assert_eq!(best(&["Bearer"]), Some(bearer("", None, None)));
+        let raw = b"Bearer realm=\"https://a/token\",service=\"caf\xc3\xa9 \xe9\"";
+        let map = [(WWW_AUTHENTICATE, reqwest::header::HeaderValue::from_bytes(raw).unwrap())];
+        let expected = bearer("https://a/token", Some("caf\u{e9} \u{fffd}"), None);
+        assert_eq!(Challenge::best(&HeaderMap::from_iter(map)), Some(expected));
     }
 
     proptest! {

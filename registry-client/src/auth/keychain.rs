@@ -44,6 +44,15 @@ pub trait Keychain: Send + Sync {
     /// going on without.
     fn credential(&self, repository: &Repository) -> Result<Credential>;
 
+    /// The credential for a place that nobody named: a mirror, or where registries.conf says that
+    /// the repository is. Where credentials are kept by host that is the same.
+    ///
+    /// # Errors
+    /// As [`Keychain::credential`].
+    fn mirror_credential(&self, repository: &Repository) -> Result<Credential> {
+        self.credential(repository)
+    }
+
     /// The credential for requests that are about no repository, such as the catalog.
     ///
     /// # Errors
@@ -64,13 +73,40 @@ impl Keychain for Anonymous {
     }
 }
 
-/// One credential for every registry; for `--creds user:password` and tests.
+/// One credential for every registry that is named; for `login` and tests. Mirrors do not get it.
 impl Keychain for Credential {
     fn credential(&self, _repository: &Repository) -> Result<Credential> {
         Ok(self.clone())
     }
 
+    fn mirror_credential(&self, _repository: &Repository) -> Result<Credential> {
+        Ok(Credential::Anonymous)
+    }
+
     fn registry_credential(&self, _registry: &str) -> Result<Credential> {
         Ok(self.clone())
+    }
+}
+
+/// A credential for the registries that are named (`--creds`); places that nobody named get what
+/// another keychain has for them.
+pub struct Named<K> {
+    /// For the registries that are named.
+    pub credential: Credential,
+    /// For mirrors.
+    pub others: K,
+}
+
+impl<K: Keychain> Keychain for Named<K> {
+    fn credential(&self, _repository: &Repository) -> Result<Credential> {
+        Ok(self.credential.clone())
+    }
+
+    fn mirror_credential(&self, repository: &Repository) -> Result<Credential> {
+        self.others.mirror_credential(repository)
+    }
+
+    fn registry_credential(&self, _registry: &str) -> Result<Credential> {
+        Ok(self.credential.clone())
     }
 }

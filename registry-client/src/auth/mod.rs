@@ -1,10 +1,13 @@
 mod challenge;
 mod files;
+mod grants;
 mod helper;
 mod keychain;
+mod scope;
 mod token;
 
 pub(crate) use challenge::Challenge;
 pub use files::Files;
-pub use keychain::{Anonymous, Credential, Keychain};
-pub(crate) use token::{Access, Authority, Scope};
+pub(crate) use grants::Authority;
+pub use keychain::{Anonymous, Credential, Keychain, Named};
+pub(crate) use scope::{Access, Scope};

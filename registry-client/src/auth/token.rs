@@ -1,8 +1,7 @@
 //! From challenges to `Authorization` headers: basic credentials, tokens (distribution's "Token
 //! Authentication Specification"), and OAuth 2 refresh tokens ("Oauth2 Token Authentication").
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,11 +11,14 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Challenge, Credential};
-use crate::client::Inner;
+use super::challenge::Challenge;
+use super::grants::Grant;
+use super::keychain::Credential;
+use super::scope::{Access, Scope};
+use crate::call::{Auth, Call, Endpoint, Payload, Read, Where};
 use crate::connect::{Own, authority_of, policy_of};
+use crate::inner::Inner;
 use crate::limit::Lane;
-use crate::request::{Auth, Call, Endpoint, Payload, Read, Where};
 use crate::routes::Place;
 use crate::{Error, Result, wire};
 
@@ -24,117 +26,6 @@ use crate::{Error, Result, wire};
 const TOKEN_ANSWER: u64 = 256 << 10;
 /// How long a token is used that does not say how long it lives (the specification's default).
 const LIFETIME: u64 = 60;
-
-/// What a request needs to be allowed to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Access {
-    /// Nothing in particular.
-    Any,
-    Pull,
-    Push,
-    Delete,
-    Catalog,
-}
-
-/// What a token is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Scope {
-    pub(crate) access: Access,
-    /// The repository's path; empty for the registry itself.
-    pub(crate) repository: String,
-    /// Another repository to read from, for mounts.
-    pub(crate) from: Option<String>,
-}
-
-impl Scope {
-    pub(crate) fn new(access: Access, repository: &str) -> Scope {
-        Scope { access, repository: repository.to_owned(), from: None }
-    }
-
-    /// The scopes to ask a token service for, with what the challenge asks for added: one token
-    /// that serves both needs one request.
-    fn texts(&self, challenged: Option<&str>) -> Vec<String> {
-        let mut wanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        let mut add = |name: String, actions: &str| {
-            let actions = actions.split(',').filter(|action| !action.is_empty());
-            wanted.entry(name).or_default().extend(actions.map(str::to_owned));
-        };
-        let repository = format!("repository:{}", self.repository);
-        match (self.access, challenged) {
-            (Access::Any, _) => {}
-            (Access::Pull, _) => add(repository, "pull"),
-            (Access::Push, _) => add(repository, "pull,push"),
-            // Token services that do not know `delete` refuse it, so their word goes first.
-            (Access::Delete, Some(_)) => {}
-            (Access::Delete, None) => add(repository, "delete,pull"),
-            (Access::Catalog, _) => add("registry:catalog".to_owned(), "*"),
-        }
-        if let Some(from) = &self.from {
-            add(format!("repository:{from}"), "pull");
-        }
-        for scope in challenged.unwrap_or_default().split_ascii_whitespace().take(8) {
-            if let Some((name, actions)) = scope.rsplit_once(':') {
-                add(name.to_owned(), actions);
-            }
-        }
-        let join = |actions: BTreeSet<String>| actions.into_iter().collect::<Vec<_>>().join(",");
-        wanted.into_iter().map(|(name, actions)| format!("{name}:{}", join(actions))).collect()
-    }
-}
-
-/// A header that was granted, and until when it serves.
-struct Grant {
-    header: HeaderValue,
-    until: Option<Instant>,
-}
-
-impl Grant {
-    fn valid(&self) -> bool {
-        self.until.is_none_or(|until| Instant::now() < until)
-    }
-}
-
-type Slot = Arc<tokio::sync::Mutex<Option<Grant>>>;
-
-/// What is known of how one host lets us in.
-#[derive(Default)]
-pub(crate) struct Authority {
-    /// The last challenge and the URL that gave it; saves the next scope a refused request.
-    challenge: Mutex<Option<(Challenge, Url)>>,
-    grants: Mutex<HashMap<Scope, Slot>>,
-}
-
-impl Authority {
-    fn slot(&self, scope: &Scope) -> Slot {
-        let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        if grants.len() > 4096 {
-            grants.clear();
-        }
-        Arc::clone(grants.entry(scope.clone()).or_default())
-    }
-
-    fn granted(&self, scope: &Scope) -> Option<HeaderValue> {
-        let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = grants.get(scope)?.try_lock().ok()?;
-        slot.as_ref().filter(|grant| grant.valid()).map(|grant| grant.header.clone())
-    }
-
-    fn challenge(&self) -> Option<(Challenge, Url)> {
-        self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn learn(&self, challenge: &Challenge, url: &Url) {
-        let challenge = match challenge.clone() {
-            // The scope was for one request only.
-            Challenge::Bearer { realm, service, .. } => {
-                Challenge::Bearer { realm, service, scope: None, error: None }
-            }
-            other => other,
-        };
-        *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((challenge, url.clone()));
-    }
-}
 
 #[derive(Deserialize)]
 struct TokenAnswer {
@@ -231,8 +122,7 @@ impl Inner {
 
     /// Drops what was granted for a scope.
     pub(crate) fn forget(&self, endpoint: &Endpoint, scope: &Scope) {
-        let mut grants = endpoint.host.known.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        grants.remove(scope);
+        endpoint.host.known.forget(scope);
     }
 
     async fn ask_for_challenge(
@@ -257,9 +147,10 @@ impl Inner {
         let keychain = Arc::clone(&self.options.keychain);
         let place = Arc::clone(&endpoint.place);
         let registry_only = endpoint.about_registry;
-        let asked = tokio::task::spawn_blocking(move || match registry_only {
-            true => keychain.registry_credential(place.repository.registry()),
-            false => keychain.credential(&place.repository),
+        let asked = tokio::task::spawn_blocking(move || match (place.named, registry_only) {
+            (false, _) => keychain.mirror_credential(&place.repository),
+            (true, true) => keychain.registry_credential(place.repository.registry()),
+            (true, false) => keychain.credential(&place.repository),
         });
         asked.await.unwrap_or_else(|panic| {
             Err(Error::Configuration {
@@ -411,7 +302,8 @@ impl Inner {
             authority => {
                 let Own { tls, rule } = policy_of(&self.options, realm);
                 let repository = endpoint.place.repository.clone();
-                self.endpoint(Place { repository, authority, tls, rule, image: None })
+                let named = endpoint.place.named;
+                self.endpoint(Place { repository, authority, tls, rule, image: None, named })
             }
         };
         let answer = Box::pin(self.send(&service, &call)).await.map_err(|error| match error {
@@ -471,27 +363,6 @@ fn secret(text: String) -> Result<HeaderValue, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn scopes() {
-        let scope = |access, from: Option<&str>| Scope {
-            access,
-            repository: "a/b".into(),
-            from: from.map(str::to_owned),
-        };
-        for (scope, challenged, expected) in [
-            (scope(Access::Pull, None), None, "repository:a/b:pull"),
-            (scope(Access::Push, None), Some("repository:a/b:pull"), "repository:a/b:pull,push"),
-            (scope(Access::Push, Some("c")), None, "repository:a/b:pull,push repository:c:pull"),
-            (scope(Access::Delete, None), Some("repository:a/b:*"), "repository:a/b:*"),
-            (scope(Access::Delete, None), None, "repository:a/b:delete,pull"),
-            (scope(Access::Catalog, None), None, "registry:catalog:*"),
-            (scope(Access::Any, None), None, ""),
-            (scope(Access::Pull, None), Some("nonsense"), "repository:a/b:pull"),
-        ] {
-            assert_eq!(scope.texts(challenged).join(" "), expected);
-        }
-    }
 
     #[test]
     fn secrets_are_headers_or_refused() {

@@ -40,7 +40,7 @@ pub fn options(credential: Credential) -> Options {
             document: Duration::from_millis(2000),
             pause: Duration::from_secs(2),
         },
-        system_proxy: false,
+
         ..Options::default()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::Repository;
-use registry_client::{Client, Credential, HostRule, Repo};
+use registry_client::{Client, Credential, HostRule, Proxies, Repo};
 
 use crate::{Error, Result};
 
@@ -43,7 +43,7 @@ impl Source {
     ///
     /// # Errors
     /// [`Error::Configuration`].
-    pub(crate) fn all(upstreams: &[Upstream]) -> Result<Vec<Arc<Source>>> {
+    pub(crate) fn all(upstreams: &[Upstream], proxies: &Proxies) -> Result<Vec<Arc<Source>>> {
         let mut sources = Vec::new();
         for upstream in upstreams {
             let failed = |reason: String| Error::Configuration {
@@ -55,6 +55,7 @@ impl Source {
             let mut client = registry_client::Options {
                 hosts: vec![upstream.host.clone()],
                 retries: 2,
+                proxies: proxies.clone(),
                 ..registry_client::Options::default()
             };
             if let Some(credential) = &upstream.credential {

@@ -60,7 +60,7 @@ impl Scene {
             log.by_ref().map_while(Result::ok).any(|line| line.contains("listening on"));
         assert!(listening, "the registry did not start");
         std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
-        let options = Options { system_proxy: false, ..Options::default() };
+        let options = Options::default();
         let client = Client::new(options).unwrap();
         let (manifest, _) = super::image("x");
         let image = manifest.descriptor().clone();

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,6 +53,8 @@ struct Opened {
     named: Named,
     /// Content that lies under other names than a layout's, and content made from it.
     docker: docker_archive::Content,
+    /// What refers to what, once it was asked for.
+    subjects: Mutex<Option<BTreeMap<Digest, Vec<Descriptor>>>>,
 }
 
 impl ArchiveSource {
@@ -101,7 +104,7 @@ pub async fn archive_names(path: &Path, form: Form) -> Result<Vec<String>, Cause
 }
 
 fn open_tar(path: &Path, form: Form) -> Result<TarIndex> {
-    let file = files::open(path)?.ok_or_else(|| Error::NoImage {
+    let file = files::open_or_pipe(path)?.ok_or_else(|| Error::NoImage {
         name: "the file".to_owned(),
         place: form.place(path),
         known: Vec::new(),
@@ -130,15 +133,19 @@ fn choose(tar: TarIndex, path: &Path, named: &Named, form: Form) -> Result<Opene
         let (root, docker) =
             docker_archive::choose(&tar, named, &entries.unwrap_or_default(), &place)?;
         let named = docker_archive::named_as(&tar, named, &place)?;
-        return Ok(Opened { tar, root, named, docker });
+        return Ok(Opened { tar, root, named, docker, subjects: Mutex::default() });
     }
     let entries = entries.ok_or_else(|| Error::Malformed {
         place: place.clone(),
-        reason: "it has no file index.json, so it is no OCI archive".to_owned(),
+        reason: match tar.find("manifest.json") {
+            Some(_) => "it is a Docker archive: read it as docker-archive:".to_owned(),
+            None => "it has no file index.json, so it is no OCI archive".to_owned(),
+        },
     })?;
     let entry = named::pick(&entries, named, &place)?;
     let (root, named) = (named::unnamed(entry.clone()), named::named_as(&entry, named));
-    Ok(Opened { tar, root, named, docker: docker_archive::Content::default() })
+    let (docker, subjects) = Default::default();
+    Ok(Opened { tar, root, named, docker, subjects })
 }
 
 fn layout_entries(tar: &TarIndex, place: &str) -> Result<Option<Vec<Descriptor>>> {
@@ -148,6 +155,20 @@ fn layout_entries(tar: &TarIndex, place: &str) -> Result<Option<Vec<Descriptor>>
         reason: format!("its index.json is malformed: {error}"),
     })?;
     Ok(Some(index.manifests))
+}
+
+/// All manifests of an archive that refer to others, by what they refer to.
+fn subjects(tar: &TarIndex, place: &str) -> Result<BTreeMap<Digest, Vec<Descriptor>>> {
+    let mut found: BTreeMap<Digest, Vec<Descriptor>> = BTreeMap::new();
+    for entry in layout_entries(tar, place)?.unwrap_or_default() {
+        let bytes = tar.read(&blob_name(entry.digest), MAX_DOCUMENT)?;
+        let Some(bytes) = bytes.filter(|_| entry.media_type.is_node()) else { continue };
+        let node = Node::read(entry.clone(), bytes).map_err(Error::from)?;
+        if let Some(subject) = node.subject() {
+            found.entry(subject.digest).or_default().push(named::unnamed(entry));
+        }
+    }
+    Ok(found)
 }
 
 /// Where a blob is in an OCI image layout.
@@ -177,16 +198,12 @@ impl Source for ArchiveSource {
         let (opened, subject) = (self.opened().await?, subject.digest);
         let place = self.form.place(&self.path);
         blocking(move || {
-            let mut found = Vec::new();
-            for entry in layout_entries(&opened.tar, &place)?.unwrap_or_default() {
-                let bytes = opened.tar.read(&blob_name(entry.digest), MAX_DOCUMENT)?;
-                let Some(bytes) = bytes.filter(|_| entry.media_type.is_node()) else { continue };
-                let node = Node::read(entry.clone(), bytes).map_err(Error::from)?;
-                if node.subject().is_some_and(|about| about.digest == subject) {
-                    found.push(named::unnamed(entry));
-                }
-            }
-            Ok(found)
+            let mut known = opened.subjects.lock().unwrap_or_else(PoisonError::into_inner);
+            let subjects = match &*known {
+                Some(subjects) => subjects,
+                None => known.insert(subjects(&opened.tar, &place)?),
+            };
+            Ok(subjects.get(&subject).cloned().unwrap_or_default())
         })
         .await
     }
@@ -317,6 +334,11 @@ impl Archive {
             let Node::Manifest(manifest) = Node::read(root.clone(), document.to_vec())? else {
                 return Err(self.holds_no_index());
             };
+            let left = manifest.layers.iter().find(|l| !self.tar.has(&blob_name(l.digest)));
+            if let Some(layer) = left {
+                let action = format!("leaving out layer {}, which is kept elsewhere", layer.digest);
+                return Err(Error::Unsupported { action, place: self.place() });
+            }
             let item = ManifestItem {
                 config: blob_name(manifest.config.digest),
                 repo_tags: reference.iter().map(ToString::to_string).collect(),
@@ -395,7 +417,9 @@ impl Sink for ArchiveSink {
 
     fn expect(&self, plan: &Plan) {
         let leaves = plan.leaves().iter().map(|leaf| &leaf.descriptor);
-        for content in leaves.chain(plan.documents()) {
+        // What is kept elsewhere may be left out: room kept for it would end the archive there.
+        let here = |content: &&Descriptor| !content.media_type.is_foreign();
+        for content in leaves.filter(here).chain(plan.documents()) {
             // Writing will fail for the same reason, and say so.
             let _ = self.archive.tar.reserve(&blob_name(content.digest), content.size);
         }

@@ -54,6 +54,8 @@ struct Opened {
     /// The storage that has the image, and the name it has there.
     found: Option<(StorageAt, String)>,
     root: Descriptor,
+    /// What it was as it came, with its layers compressed.
+    original: Digest,
     documents: BTreeMap<Digest, Bytes>,
     layers: BTreeMap<Digest, Layer>,
 }
@@ -317,6 +319,7 @@ impl Store {
         }
         let same = manifest.layers.len() == plain.len()
             && manifest.layers.iter().zip(&plain).all(|(a, b)| a.digest == b.digest);
+        let original = descriptor.digest;
         let mut documents = BTreeMap::from([(config.digest(), config.bytes().clone())]);
         let root = if same {
             documents.insert(descriptor.digest, document.into());
@@ -328,7 +331,8 @@ impl Store {
             documents.insert(made.digest(), made.bytes().clone());
             made.descriptor().clone()
         };
-        Ok(Opened { found: None, root, documents, layers: layers.into_iter().collect() })
+        let layers = layers.into_iter().collect();
+        Ok(Opened { found: None, root, original, documents, layers })
     }
 
     /// The image's layers, base first, from its top layer down.
@@ -556,6 +560,10 @@ impl Source for ContainersImage {
         let layer = layer.ok_or_else(|| Error::missing(descriptor, self.storage.shown()))?.clone();
         let assembled = blocking(move || Assembled::open(&layer)).await?;
         Ok(bridge::stream(assembled))
+    }
+
+    async fn original(&self) -> Result<Option<Digest>, Cause> {
+        Ok(Some(self.opened().await?.original))
     }
 
     async fn referrers(&self, _subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {

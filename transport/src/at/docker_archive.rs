@@ -44,9 +44,11 @@ impl Item {
 fn items(tar: &TarIndex, place: &str) -> Result<Vec<Item>> {
     let refuse = |reason: String| Error::Malformed { place: place.to_owned(), reason };
     let bytes = tar.read("manifest.json", MAX_DOCUMENT)?.ok_or_else(|| {
-        refuse(
-            "it has no file manifest.json, so it is no archive of Docker 1.10 or newer".to_owned(),
-        )
+        refuse(match tar.find("index.json") {
+            Some(_) => "it is an OCI archive: read it as oci-archive:".to_owned(),
+            None => "it has no file manifest.json, so it is no archive of Docker 1.10 or newer"
+                .to_owned(),
+        })
     })?;
     serde_json::from_slice(&bytes)
         .map_err(|error| refuse(format!("its manifest.json is malformed: {error}")))
@@ -108,7 +110,10 @@ fn pick<'a>(items: &'a [Item], named: &Named, place: &str) -> Result<&'a Item> {
             [only] => Ok(only),
             [] => Err(none("the only image".to_owned())),
             _ => {
-                let names: Vec<String> = known();
+                let names = items.iter().enumerate().take(10).map(|(at, item)| {
+                    item.tags().first().cloned().unwrap_or_else(|| format!("@{at}"))
+                });
+                let names: Vec<String> = names.collect();
                 let reason = format!("it has several images ({}); name one", names.join(", "));
                 Err(Error::Malformed { place: place.to_owned(), reason })
             }

@@ -29,6 +29,22 @@ pub(crate) fn open(path: &Path) -> Result<Option<File>> {
     Err(Error::Malformed { place, reason })
 }
 
+/// Opens a plain file for reading, or all that comes out of a pipe in an unnamed file. `None` where
+/// there is nothing.
+pub(crate) fn open_or_pipe(path: &Path) -> Result<Option<File>> {
+    use std::io::{Seek, SeekFrom};
+    use std::os::unix::fs::FileTypeExt;
+    let is_pipe = fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo());
+    if !is_pipe {
+        return open(path);
+    }
+    let mut pipe = File::open(path).map_err(Error::file("opening", path))?;
+    let mut file = unnamed("/var/tmp".as_ref())?;
+    std::io::copy(&mut pipe, &mut file).map_err(Error::file("reading", path))?;
+    file.seek(SeekFrom::Start(0)).map_err(Error::file("reading", path))?;
+    Ok(Some(file))
+}
+
 /// Reads a whole plain file of at most `limit` bytes; `None` where there is nothing.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let Some(file) = open(path)? else { return Ok(None) };

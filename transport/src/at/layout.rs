@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use image::{Descriptor, Node};
-use store::Layout;
+use store::{Layout, Listing};
 use task::{Cause, Fault, Kind};
 
 use super::named;
@@ -21,6 +21,8 @@ pub struct LayoutImage {
     blobs: Option<PathBuf>,
     /// How the image is named that was found.
     found: Arc<OnceLock<Named>>,
+    /// What its `index.json` said last, for many questions about it.
+    listing: Arc<Mutex<Option<Arc<Listing>>>>,
 }
 
 /// Opens a layout.
@@ -29,13 +31,14 @@ type Opened = Result<Layout, Cause>;
 impl LayoutImage {
     /// An image in the layout at `path`, which need not exist to be written to.
     pub fn new(path: &Path, named: Named) -> LayoutImage {
-        LayoutImage { path: path.to_owned(), named, blobs: None, found: Arc::default() }
+        let (found, listing) = Default::default();
+        LayoutImage { path: path.to_owned(), named, blobs: None, found, listing }
     }
 
     /// The same with its blobs in a directory that several layouts share.
     #[must_use]
     pub fn sharing(self, blobs: Option<&Path>) -> LayoutImage {
-        LayoutImage { blobs: blobs.map(Path::to_owned), ..self }
+        LayoutImage { blobs: blobs.map(Path::to_owned), listing: Arc::default(), ..self }
     }
 
     fn under(&self, tag: &image::Tag) -> LayoutImage {
@@ -109,6 +112,19 @@ impl LayoutImage {
     }
 }
 
+/// What the layout's `index.json` says now, read again only if it is another one.
+fn current(layout: &Layout, known: &Mutex<Option<Arc<Listing>>>) -> Result<Arc<Listing>, Cause> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(listing) = &*known
+        && layout.is_current(listing)?
+    {
+        return Ok(Arc::clone(listing));
+    }
+    let listing = Arc::new(layout.listing()?);
+    *known = Some(Arc::clone(&listing));
+    Ok(listing)
+}
+
 /// Whether a document is there with everything below it, or a blob with its size.
 fn is_whole(layout: &Layout, root: &Descriptor) -> Result<bool, Cause> {
     let mut seen = BTreeSet::new();
@@ -117,7 +133,8 @@ fn is_whole(layout: &Layout, root: &Descriptor) -> Result<bool, Cause> {
         if !seen.insert(next.digest) {
             continue;
         }
-        if layout.blob_size(next.digest)? != Some(next.size) {
+        let found = layout.blob_size(next.digest)?;
+        if found != Some(next.size) && !(found.is_none() && next.media_type.is_foreign()) {
             return Ok(false);
         }
         if next.media_type.is_node() {
@@ -166,13 +183,14 @@ impl Source for LayoutImage {
     }
 
     async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
-        let digest = subject.digest;
+        let (digest, known) = (subject.digest, Arc::clone(&self.listing));
         self.existing(Vec::new(), move |layout| {
-            let mut found = layout.referrers(digest)?;
+            let listing = current(layout, &known)?;
+            let mut found = listing.referrers(digest);
             // Other writers keep the list as an index under a name made of the digest.
             let tag = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
-            if let Some(list) = layout.resolve(&tag)?.filter(|list| list.media_type.is_index()) {
-                let list = named::unnamed(list);
+            if let Some(list) = listing.named(&tag).filter(|list| list.media_type.is_index()) {
+                let list = named::unnamed(list.clone());
                 let node = Node::read(list.clone(), layout.read(&list)?)?;
                 let listed = node.children().into_iter();
                 let new = |child: &Descriptor| found.iter().all(|f| f.digest != child.digest);
@@ -282,5 +300,45 @@ pub(crate) fn adopted(result: store::Result<bool>) -> Result<bool, Cause> {
     match result {
         Err(error) if error.kind() == Kind::Invalid => Ok(false),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Manifest;
+
+    use super::*;
+
+    /// Writes a manifest that refers to `subject`, listed without a name.
+    fn attach(layout: &Layout, subject: &Descriptor, kind: &str) -> Descriptor {
+        let empty = Descriptor::of(image::MediaType::OCI_EMPTY, b"{}");
+        layout.insert(b"{}").unwrap();
+        let mut manifest =
+            Manifest::new(image::MediaType::OCI_MANIFEST, empty.clone(), vec![empty]);
+        manifest.artifact_type = Some(kind.to_owned());
+        manifest.subject = Some(subject.bare());
+        let document = image::Document::write(image::MediaType::OCI_MANIFEST, manifest);
+        layout.insert(document.bytes()).unwrap();
+        layout.publish(None, document.descriptor()).unwrap();
+        document.descriptor().clone()
+    }
+
+    #[tokio::test]
+    async fn the_referrers_of_many_images_are_read_once_until_the_list_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("layout");
+        let layout = Layout::create(&path).unwrap();
+        let subject = Descriptor::of(image::MediaType::OCI_MANIFEST, b"subject");
+        let first = attach(&layout, &subject, "text/one");
+        let place = LayoutImage::new(&path, Named::Only);
+        let listed = async || Source::referrers(&place, &subject).await.map(|found| found.len());
+        assert_eq!(listed().await.unwrap(), 1);
+        // It is not read again: its bytes are gone.
+        std::fs::write(layout.blob_path(first.digest), "").unwrap();
+        assert_eq!(listed().await.unwrap(), 1);
+        std::fs::remove_file(layout.blob_path(first.digest)).unwrap();
+        attach(&layout, &subject, "text/two");
+        attach(&layout, &subject, "text/three");
+        assert_eq!(listed().await.unwrap(), 2);
     }
 }

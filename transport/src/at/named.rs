@@ -27,16 +27,24 @@ pub(crate) fn pick(entries: &[Descriptor], named: &Named, place: &str) -> Result
         names.take(10).cloned().collect::<Vec<_>>()
     };
     let none = |name: String| Error::NoImage { name, place: place.to_owned(), known: known() };
-    let several = |name: &str| Error::Malformed {
+    // What has no name is named by its place in the list.
+    let shown = |entry: &Descriptor| {
+        let at = entries.iter().position(|other| other == entry).unwrap_or_default();
+        entry.annotations.get(REF_NAME).cloned().unwrap_or_else(|| format!("@{at}"))
+    };
+    let several = |name: &str, found: &[&Descriptor]| Error::Malformed {
         place: place.to_owned(),
-        reason: format!("{name} could be several images ({}); name one", known().join(", ")),
+        reason: format!(
+            "{name} could be several images ({}); name one",
+            found.iter().take(10).map(|entry| shown(entry)).collect::<Vec<_>>().join(", ")
+        ),
     };
     let unique = |found: Vec<&Descriptor>, name: String| {
         let digests: BTreeSet<_> = found.iter().map(|entry| entry.digest).collect();
         match (found.first(), digests.len()) {
             (None, _) => Err(none(name)),
             (Some(entry), 1) => Ok((*entry).clone()),
-            _ => Err(several(&name)),
+            _ => Err(several(&name, &found)),
         }
     };
     let chosen = match named {

@@ -1,3 +1,5 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -17,6 +19,10 @@ pub struct Registry {
     /// For writing.
     own: Repo,
     reference: Reference,
+    /// Whether it lies beside what was named, where it need not be.
+    beside: bool,
+    /// What HEAD said the name points at.
+    told: Arc<Mutex<Option<Descriptor>>>,
 }
 
 impl Registry {
@@ -26,7 +32,8 @@ impl Registry {
         let repo = client.repo(&reference.repository);
         let own = repo.clone().writing();
         let repo = repo.reading_image(&Target::from(&reference));
-        Registry { client: client.clone(), repo, own, reference }
+        let told = Arc::default();
+        Registry { client: client.clone(), repo, own, reference, beside: false, told }
     }
 
     /// The image's name.
@@ -56,7 +63,23 @@ impl Registry {
     }
 
     fn under(&self, tag: &Tag) -> Registry {
-        Registry::new(&self.client, &self.reference.repository.tagged(tag.clone()))
+        let reference = self.reference.repository.tagged(tag.clone());
+        Registry { beside: true, ..Registry::new(&self.client, &reference) }
+    }
+
+    /// What lies beside something else, if it is there.
+    async fn probe(repo: &Repo, reference: &Reference) -> Result<Option<Descriptor>, Cause> {
+        let Some(tag) = &reference.tag else { return Ok(None) };
+        Ok(repo.probe(tag).await?)
+    }
+
+    fn tell(&self, told: &Descriptor) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told.clone());
+    }
+
+    fn was_told(&self, of: &Descriptor) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.as_ref() == Some(of)
     }
 
     async fn put_document(
@@ -109,12 +132,26 @@ fn subject(document: &[u8]) -> Option<Digest> {
 #[async_trait]
 impl Source for Registry {
     async fn resolve(&self) -> Result<Descriptor, Cause> {
-        Ok(self.repo.resolve(&self.target()).await?)
+        if self.beside {
+            let found = Registry::probe(&self.repo, &self.reference).await?;
+            return found.ok_or_else(|| {
+                let (name, place) = (self.reference.to_string(), "the registry".to_owned());
+                Error::NoImage { name, place, known: Vec::new() }.into()
+            });
+        }
+        let told = self.repo.resolve(&self.target()).await?;
+        self.tell(&told);
+        Ok(told)
     }
 
     async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
         if descriptor.media_type.is_node() {
-            let (_, bytes) = self.repo.manifest(&Target::Digest(descriptor.digest)).await?;
+            let (found, bytes) = self.repo.manifest(&Target::Digest(descriptor.digest)).await?;
+            let same = found.size == descriptor.size && found.media_type == descriptor.media_type;
+            if !same && self.was_told(descriptor) {
+                let place = self.reference.repository.registry().to_owned();
+                return Err(Error::Relabelled { found: Box::new(found), place }.into());
+            }
             return Ok(Unverified::whole(bytes));
         }
         let body = self.repo.blob(descriptor.digest, Some(descriptor.size), None).await?;
@@ -141,6 +178,9 @@ impl Source for Registry {
 #[async_trait]
 impl Sink for Registry {
     async fn current(&self) -> Result<Option<Descriptor>, Cause> {
+        if self.beside {
+            return Registry::probe(&self.own, &self.reference).await;
+        }
         match self.own.resolve(&self.target()).await {
             Ok(descriptor) => Ok(Some(descriptor)),
             // Who may only push learns here that reading is denied, and pushes.

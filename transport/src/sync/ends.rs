@@ -11,40 +11,7 @@ use image::{Descriptor, Digest, Repository, Tag};
 use task::Cause;
 use tokio::sync::Notify;
 
-use crate::{Blob, Location, Origin, Plan, Sink, Source, Unverified};
-
-/// A source whose name was resolved before.
-pub(super) struct Resolved {
-    pub(super) inner: Box<dyn Source>,
-    pub(super) named: Descriptor,
-}
-
-#[async_trait]
-impl Source for Resolved {
-    async fn resolve(&self) -> Result<Descriptor, Cause> {
-        Ok(self.named.clone())
-    }
-
-    async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
-        self.inner.fetch(descriptor).await
-    }
-
-    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
-        self.inner.referrers(subject).await
-    }
-
-    fn origin(&self) -> Origin {
-        self.inner.origin()
-    }
-
-    fn location(&self) -> Option<Location> {
-        self.inner.location()
-    }
-
-    fn sibling(&self, tag: &Tag) -> Option<Box<dyn Source>> {
-        self.inner.sibling(tag)
-    }
-}
+use crate::{Blob, Origin, Plan, Sink};
 
 /// How many blobs are remembered; more are asked about again.
 const REMEMBERED: usize = 200_000;

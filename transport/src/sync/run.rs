@@ -10,10 +10,11 @@ use image::{Descriptor, Digest, Reference, Tag};
 use task::{Cause, Fault, Kind, Task};
 
 use super::attached::{self, Attached, DigestTags};
-use super::ends::{Arrived, Resolved, Sharing};
+use super::ends::{Arrived, Sharing};
 use super::state::Entry;
 use super::{From, Line, Name, Options, Outcome, Report, Set, State, To, delete};
 use crate::at::{Directory, Registry};
+use crate::resolved::Resolved;
 use crate::{Error, Result, Select, Side, Sink, Source};
 
 /// Repositories listed at a time.
@@ -235,7 +236,7 @@ impl<'a> Run<'a> {
             }
         }
         let current = item.current().await?;
-        let source = Resolved { inner: source, named: named.clone() };
+        let source = Resolved { inner: &*source, named: named.clone() };
         let copy = &set.copy;
         let plain = named.media_type.is_manifest() || copy.select == Select::All;
         let same = plain && copy.format.is_none() && !copy.referrers;
@@ -288,7 +289,7 @@ impl<'a> Run<'a> {
     async fn copy(
         &self,
         item: &Item<'_>,
-        source: &Resolved,
+        source: &Resolved<'_>,
         current: Option<Digest>,
         task: &Task,
     ) -> Result<(Outcome, Digest)> {

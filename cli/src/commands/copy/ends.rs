@@ -168,11 +168,19 @@ impl OneEnd {
         Ok(Reach { daemon_certs, ..self.reach()? })
     }
 
+    /// What the flags ask for at a registry of which no image is meant.
+    ///
+    /// # Errors
+    /// As [`OneEnd::reach_at`].
+    pub(crate) fn reach_registry(&self, registry: &str) -> Result<Reach, Failure> {
+        self.reach_at(&format!("docker://{registry}/x").parse()?)
+    }
+
     /// What the flags ask for.
     ///
     /// # Errors
     /// Credentials without a user name.
-    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
+    fn reach(&self) -> Result<Reach, Failure> {
         let login = Login {
             creds: None,
             user: self.username.as_deref().zip(self.password.as_deref()),

@@ -52,7 +52,7 @@ pub(crate) struct Copy {
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     additional_tag: Vec<String>,
     /// Write the digest to a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     digestfile: Option<PathBuf>,
     /// How many blobs are sent at a time
     #[arg(long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -145,8 +145,18 @@ impl WhatFlags {
             digest_tags: self.digest_tags.unwrap_or(tags && self.referrers != Some(false)),
             signatures: !self.remove_signatures,
             artifact_types: self.artifact_type.clone(),
+            only_for: self.platform.clone(),
             ..CopyOptions::default()
         }
+    }
+
+    /// Whether it is told what is attached and stays behind: whoever says what of it is copied knows.
+    fn tells_left(&self) -> bool {
+        let said = self.referrers.is_some()
+            || self.digest_tags.is_some()
+            || self.remove_signatures
+            || !self.artifact_type.is_empty();
+        !said && !matches!(self.multi_arch, Some(MultiArch::IndexOnly))
     }
 
     fn format(&self, from: &Location, to: &Location) -> Option<Format> {
@@ -233,6 +243,8 @@ impl Copy {
             recompress: self.compress.recompress(app.settings.room())?,
             concurrency: self.image_parallel_copies.map_or(8, usize::from),
             attempts: self.retry.attempts(),
+            patience: app.settings.patience(),
+            tell_left: self.what.tells_left(),
             ..self.what.options(app, &from, &to)
         };
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
@@ -266,7 +278,7 @@ impl Copy {
         if let Some(file) = &self.digestfile {
             write_digest(file, &root)?;
         }
-        if !self.quiet && !self.dry_run && self.progress != Progress::Rawjson {
+        if !self.quiet && !self.dry_run && self.progress.tells() {
             eprintln!("copied {from} to {to} {}", root.digest);
         }
         Ok(0)

@@ -57,6 +57,19 @@ impl SignFlags {
         SignFlags { sign_by: fingerprint.map(str::to_owned), ..SignFlags::default() }
     }
 
+    /// Refuses what cannot hold for many images, each of which is signed under its own name.
+    ///
+    /// # Errors
+    /// A name to sign was given.
+    pub(crate) fn check_many(&self, named: bool) -> Result<(), Failure> {
+        if named && self.sign_identity.is_some() {
+            return Err(Failure::usage(
+                "--sign-identity is for one image: here each is signed under its own name",
+            ));
+        }
+        Ok(())
+    }
+
     /// Reads the key before anything is copied; `None` where nothing is to be signed.
     ///
     /// # Errors

@@ -95,7 +95,7 @@ impl Explore {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let location = place::location(&self.image, "store:")?;
         let explored = observed("explore", Progress::Auto, |task| {
-            let access = Access::new(app, self.registry.reach()?);
+            let access = Access::new(app, self.registry.reach_at(&location)?);
             let source = access.source(&location)?;
             let platform = self.platform.clone().unwrap_or_else(Platform::host);
             read(app, &location, &*source, &platform, task)

@@ -94,7 +94,7 @@ impl Push {
             store.unname(&list.name)?;
             list::forget(store, list.index.digest())?;
         }
-        if !self.quiet && self.progress != Progress::Rawjson {
+        if !self.quiet && self.progress.tells() {
             eprintln!("pushed {to} {}", root.digest);
         }
         Ok(0)

@@ -111,6 +111,7 @@ pub(super) fn read(file: &Path) -> Result<Found, Failure> {
     let disk = Disk { home, read: RefCell::new(vec![(file_.clone(), before)]) };
     let mut options = parsed.options(&disk).map_err(|error| context(error.into()))?;
     options.directory = options.directory.map(|directory| home.join(directory));
+    options.proxies = registry_client::Proxies::from_variables(config::proxies());
     Ok(Found { options, address, access_log, files: disk.read.into_inner() })
 }
 

@@ -166,6 +166,7 @@ impl Sync {
     /// # Errors
     /// The list is wrong; an image cannot be copied.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        self.sign.check_many(self.dest == ToTransport::Docker)?;
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let Some(pause) = self.work.watch else {
             return observed("sync", progress, |task| self.once(app, task)).map(|()| 0);
@@ -310,7 +311,7 @@ impl Sync {
                 _ => write(file, text)?,
             }
         }
-        if !self.quiet && self.progress != Progress::Rawjson {
+        if !self.quiet && self.progress.tells() {
             eprintln!("{} in {}", summary(report), render::duration(start.elapsed()));
         }
         Ok(())

@@ -1,0 +1,196 @@
+//! `rcopy pull`, `push`, `config`, `ls`: crane's everyday names for what `copy`, `inspect` and
+//! `list-tags` do. A name without a transport is a registry's.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use image::{Platform, Reference};
+use task::Kind;
+use transport::{CopyOptions, Location, Named, Select};
+
+use super::copy::OneEnd;
+use super::place::{self, Access};
+use crate::app::{App, observed};
+use crate::config;
+use crate::render::Progress;
+use crate::report::Failure;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// What `docker load` reads
+    Tarball,
+    /// A directory in the OCI image layout
+    Oci,
+}
+
+/// Write images to a tarball that Docker loads, or into an OCI layout
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// The images, then the file or directory
+    #[arg(required = true, num_args = 2.., value_name = "IMAGE… PATH")]
+    names: Vec<String>,
+    /// What is written
+    #[arg(long, value_enum, default_value = "tarball")]
+    format: Form,
+    /// Only this platform (default: the machine's in a tarball, all in a layout)
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Pull {
+    /// Fetches.
+    ///
+    /// # Errors
+    /// An image is not there; the policy refuses it; the path cannot be written.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let (path, names) = self.names.split_last().ok_or_else(|| Failure::usage("no path"))?;
+        let path = config::absolute(Path::new(path))?;
+        if self.format == Form::Tarball && names.len() > 1 {
+            return Err(Failure::usage("several images go into one layout only")
+                .hint("use --format oci, or one file for each"));
+        }
+        let select = match (&self.platform, self.format) {
+            (Some(platform), _) => Select::One(platform.clone()),
+            (None, Form::Oci) => Select::All,
+            (None, Form::Tarball) => Select::One(app.settings.platform()),
+        };
+        for name in names {
+            let from = place::location(name, "docker://")?;
+            let named = Named::Name(store_like(&from));
+            let to = match self.format {
+                Form::Tarball => Location::DockerArchive(path.clone(), named),
+                Form::Oci => Location::Layout(path.clone(), named),
+            };
+            let options = CopyOptions {
+                select: select.clone(),
+                only_for: self.platform.iter().cloned().collect(),
+                ..CopyOptions::default()
+            };
+            observed(&format!("pull {name}"), Progress::Auto, |task| {
+                Access::new(app, self.end.reach_at(&from)?).copy(&from, &to, &options, task)
+            })?;
+        }
+        Ok(0)
+    }
+}
+
+/// What an image from a registry is called where it goes.
+fn store_like(from: &Location) -> String {
+    match from {
+        Location::Registry(reference) => {
+            let plain = Reference { digest: None, ..reference.clone() };
+            plain.or_latest().to_string()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Send an image from a tarball or an OCI layout to a registry, and print its name with the digest
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    /// The tarball or directory
+    path: PathBuf,
+    /// The name on the registry
+    image: String,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Push {
+    /// Sends.
+    ///
+    /// # Errors
+    /// The path is no image, or several; the registry refuses it.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let path = config::absolute(&self.path)?;
+        let to = place::location(&self.image, "docker://")?;
+        let Location::Registry(name) = &to else {
+            return Err(Failure::usage(format!("{to} is in no registry")));
+        };
+        let access = Access::new(app, self.end.reach_at(&to)?);
+        let mut images = access.images_in(&path)?;
+        let (from, _) = match (images.pop(), images.is_empty()) {
+            (Some(only), true) => only,
+            (None, _) => {
+                let what = format!("there is no image in {}", path.display());
+                return Err(Failure::new(Kind::NotFound, what));
+            }
+            (Some(_), false) => {
+                let what = format!("{} holds several images", path.display());
+                return Err(Failure::usage(what).hint("name one: `rcopy copy oci:PATH:NAME …`"));
+            }
+        };
+        let options =
+            CopyOptions { select: Select::All, referrers: true, ..CopyOptions::default() };
+        let root = observed(&format!("push {to}"), Progress::Auto, |task| {
+            access.copy(&from, &to, &options, task)
+        })?;
+        outln!("{}@{}", name.repository, root.digest);
+        Ok(0)
+    }
+}
+
+/// Print the configuration of an image as it is
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    /// The image
+    image: String,
+    /// Of an index, the image for this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Config {
+    /// Prints.
+    ///
+    /// # Errors
+    /// The image is not there.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let at = place::location(&self.image, "docker://")?;
+        let source = Access::new(app, self.end.reach_at(&at)?).source(&at)?;
+        let platform = self.platform.unwrap_or_else(|| app.settings.platform());
+        let (_, image) = app.wait(transport::open(&*source, &platform))??;
+        super::inspect::raw(image.config().bytes())
+    }
+}
+
+/// List the tags of a repository, one a line
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// The repository
+    repository: String,
+    /// Each with the repository's name in front
+    #[arg(long)]
+    full_ref: bool,
+    /// Leave out the tags that hold signatures, attestations and SBOMs
+    #[arg(short, long)]
+    omit_digest_tags: bool,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Ls {
+    /// Lists.
+    ///
+    /// # Errors
+    /// There is no such repository.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let at = place::location(&self.repository, "docker://")?;
+        let access = Access::new(app, self.end.reach_at(&at)?);
+        let (prefix, names) = match &at {
+            Location::Registry(reference) => {
+                let tags = app.wait(access.client()?.repo(&reference.repository).tags(None))??;
+                (format!("{}:", reference.repository), tags)
+            }
+            other => (String::new(), access.names(other)?),
+        };
+        let prefix = if self.full_ref { prefix } else { String::new() };
+        let shown = |name: &&String| !(self.omit_digest_tags && super::tags::is_digest_tag(name));
+        names.iter().filter(shown).for_each(|name| outln!("{prefix}{name}"));
+        Ok(0)
+    }
+}

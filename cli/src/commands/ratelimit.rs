@@ -1,0 +1,44 @@
+//! `rcopy ratelimit`: how much may be asked of a registry.
+
+use clap::Args;
+use registry_client::Target;
+use serde_json::json;
+use task::Kind;
+use transport::Location;
+
+use super::copy::OneEnd;
+use super::place::{self, Access};
+use crate::app::App;
+use crate::report::Failure;
+
+/// Show how many requests a registry still takes, as it tells of an image
+#[derive(Debug, Args)]
+pub(crate) struct RateLimit {
+    /// An image on the registry; for Docker Hub ratelimitpreview/test
+    image: String,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl RateLimit {
+    /// Asks, in a way that does not count as a pull.
+    ///
+    /// # Errors
+    /// The image is not there; the registry says nothing of a limit.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let at = place::location(&self.image, "docker://")?;
+        let Location::Registry(name) = &at else {
+            return Err(Failure::usage(format!("{at} is in no registry")));
+        };
+        let repo = Access::new(app, self.end.reach_at(&at)?).client()?.repo(&name.repository);
+        let limit = app.wait(repo.rate_limit(&Target::from(name)))??.ok_or_else(|| {
+            let what = format!("{} says nothing of a limit", name.repository.registry());
+            Failure::new(Kind::Refused, what)
+        })?;
+        outln!(
+            "{:#}",
+            json!({"limit": limit.limit, "remaining": limit.left, "windowSeconds": limit.window})
+        );
+        Ok(0)
+    }
+}

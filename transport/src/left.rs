@@ -1,0 +1,38 @@
+//! What is attached to an image and does not come along with its copy.
+
+use image::{Descriptor, Digest};
+
+use crate::attached;
+use crate::copy::Ends;
+use crate::stop::Stop;
+
+/// Warns of what stays behind because the destination holds no such thing, or because it is attached
+/// to an index of which one image was taken. Whether anything is there is only asked where it may be
+/// missed; a source that does not say is not asked twice.
+pub(crate) async fn tell(ends: &Ends<'_>, named: &Descriptor, chosen: Digest) {
+    let options = ends.options;
+    let carried = options.referrers || options.digest_tags;
+    if !options.tell_left || (carried && named.digest == chosen) {
+        return;
+    }
+    let why = match carried {
+        true => "the copy is one of its images",
+        false => "the destination does not hold it",
+    };
+    let stop = Stop::new(ends.task);
+    let referrers = async {
+        let listed = stop.guard(ends.source.referrers(named)).await.unwrap_or_default();
+        listed.len()
+    };
+    let tags = async {
+        let digest = std::iter::once(named.digest);
+        attached::tags_of(ends.source, digest, true, &stop).await.unwrap_or_default().len()
+    };
+    let (referrers, tags) = futures::join!(referrers, tags);
+    let things = match referrers + tags {
+        0 => return,
+        1 => "1 thing (a signature, an SBOM)".to_owned(),
+        count => format!("{count} things (signatures, SBOMs)"),
+    };
+    ends.task.warn(format!("{things} attached to {} left behind: {why}", named.digest));
+}

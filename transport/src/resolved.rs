@@ -1,0 +1,52 @@
+use async_trait::async_trait;
+use image::{Descriptor, Digest, Tag};
+use task::Cause;
+
+use crate::{Error, Location, Origin, Source, Unverified};
+
+/// A source whose name was resolved before.
+pub(crate) struct Resolved<'a> {
+    pub(crate) inner: &'a dyn Source,
+    pub(crate) named: Descriptor,
+}
+
+#[async_trait]
+impl Source for Resolved<'_> {
+    async fn resolve(&self) -> Result<Descriptor, Cause> {
+        Ok(self.named.clone())
+    }
+
+    async fn original(&self) -> Result<Option<Digest>, Cause> {
+        self.inner.original().await
+    }
+
+    async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
+        self.inner.fetch(descriptor).await
+    }
+
+    async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
+        self.inner.referrers(subject).await
+    }
+
+    fn origin(&self) -> Origin {
+        self.inner.origin()
+    }
+
+    fn location(&self) -> Option<Location> {
+        self.inner.location()
+    }
+
+    fn sibling(&self, tag: &Tag) -> Option<Box<dyn Source>> {
+        self.inner.sibling(tag)
+    }
+}
+
+/// What the document of a name turned out to be where the place said something else of it: whoever
+/// fails so begins again with that, for the document counts.
+pub(crate) fn relabelled(error: &Error) -> Option<Descriptor> {
+    let Error::Place { source, .. } = error else { return None };
+    match source.downcast_ref::<Error>() {
+        Some(Error::Relabelled { found, .. }) => Some((**found).clone()),
+        _ => None,
+    }
+}
