@@ -142,20 +142,22 @@ impl Code {
         if width > 15 {
             return None;
         }
+        let mut counts = [0_u32; 16];
+        lengths.iter().filter(|length| **length > 0).for_each(|n| counts[usize::from(*n)] += 1);
+        let mut next = [0_u32; 16];
+        for length in 1..16 {
+            next[length] = (next[length - 1] + counts[length - 1]) << 1;
+        }
         let mut table = vec![0; 1 << width];
-        let mut code = 0_u32;
-        for length in 1..=width {
-            let of_length = |(_, other): &(usize, &u8)| u32::from(**other) == length;
-            for (symbol, _) in lengths.iter().enumerate().filter(of_length) {
-                let first = code.reverse_bits() >> (32 - length);
-                if let Some((extra, meaning)) = meaning(symbol) {
-                    let taken = u16::try_from(length).ok()? + u16::try_from(extra).ok()?;
-                    let entries = table.get_mut(first as usize..)?.iter_mut();
-                    entries.step_by(1 << length).for_each(|entry| *entry = meaning << 5 | taken);
-                }
-                code += 1;
+        for (symbol, length) in lengths.iter().enumerate().filter(|(_, length)| **length > 0) {
+            let code = &mut next[usize::from(*length)];
+            let first = code.reverse_bits() >> (32 - u32::from(*length));
+            *code += 1;
+            if let Some((extra, meaning)) = meaning(symbol) {
+                let taken = u16::from(*length) + u16::try_from(extra).ok()?;
+                let entries = table.get_mut(first as usize..)?.iter_mut();
+                entries.step_by(1 << length).for_each(|entry| *entry = meaning << 5 | taken);
             }
-            code <<= 1;
         }
         Some(Code { table, mask: (1 << width) - 1 })
     }

@@ -7,9 +7,10 @@ mod html;
 mod screen;
 mod summary;
 
+#[cfg_attr(not(feature = "explore"), allow(dead_code, reason = "the screen alone asks this"))]
 mod tree;
 
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -122,6 +123,8 @@ impl Explore {
 /// Shows it on the screen, if there is a terminal and the feature.
 #[cfg(feature = "explore")]
 fn shown(explored: &Explored) -> Result<bool, Failure> {
+    use std::io::IsTerminal as _;
+
     let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     if terminal {
         screen::show(explored)?;
