@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,12 +8,13 @@ use clap_complete::Shell;
 use crate::app::{App, Globals};
 use crate::commands::attest::{Attest, VerifyAttestation};
 use crate::commands::lock::Lock;
+use crate::commands::oci_runtime::OciRuntime;
 #[cfg(feature = "registry")]
 use crate::commands::registry;
 use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
-    about, account, bud, care, container, debug, docker, image_list, images, manifest, plan, prune,
-    run, sbom, sign, transfer, volume, working,
+    about, account, bud, care, container, debug, docker, image_list, images, manifest, oci_runtime,
+    plan, prune, run, sbom, sign, transfer, volume, working,
 };
 use crate::entry::{self, Program};
 use crate::help::{self, Overview};
@@ -114,6 +116,13 @@ enum Command {
     #[cfg(feature = "registry")]
     #[command(subcommand)]
     Registry(registry::Registry),
+    /// Run OCI bundles for an engine, with runc's command line
+    #[command(disable_help_flag = true)]
+    Runtime {
+        /// See `rbuild runtime --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     Info(about::Info),
     Version(about::Version),
     /// Print a completion script for a shell
@@ -172,6 +181,9 @@ impl Overview for Rbuild {
 /// The whole of the command `rbuild`.
 pub fn rbuild() -> ExitCode {
     entry::enter(Program::Rbuild, |arguments, rootless| {
+        if let Some(line) = oci_runtime::line(&arguments) {
+            return Ok(OciRuntime::try_parse_from(line)?.run());
+        }
         let mut parsed = tree::parse::<Rbuild>(&arguments)?;
         if let Err(failure) = parsed.buildah.check() {
             return Ok(Err(failure));
@@ -259,6 +271,10 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Check(check) => check.run(app),
         #[cfg(feature = "registry")]
         Command::Registry(registry) => registry.run(app),
+        Command::Runtime { arguments } => {
+            let line = std::iter::once("rbuild runtime".into()).chain(arguments);
+            OciRuntime::try_parse_from(line).unwrap_or_else(|error| error.exit()).run()
+        }
         Command::Info(info) => info.run(app),
         Command::Version(version) => version.run("rbuild"),
         Command::Completion { shell } => {

@@ -245,6 +245,15 @@ fn send(mut line: &UnixStream, signal: Signal) -> io::Result<()> {
     line.write_all(&[number])
 }
 
+/// An id names directories and keyrings.
+pub(crate) fn check_id(id: &str) -> Result<()> {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-+".contains(&byte);
+    if !id.is_empty() && id.len() <= 128 && !id.starts_with('.') && id.bytes().all(valid) {
+        return Ok(());
+    }
+    Err(Error::invalid("id", format!("{id:?} must be of letters, digits, _, ., + and -")))
+}
+
 /// What a stage is told, and the system call filter.
 pub(crate) fn configure(
     mut spec: Spec,
@@ -252,17 +261,7 @@ pub(crate) fn configure(
     terminal: Option<(u16, u16)>,
     role: Role,
 ) -> Result<(Config, std::sync::Arc<[sys::Instruction]>)> {
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    if options.id.is_empty()
-        || options.id.len() > 128
-        || options.id.starts_with('.')
-        || !options.id.bytes().all(valid)
-    {
-        return Err(Error::invalid(
-            "id",
-            format!("{:?} must be of letters, digits, _, . and -", options.id),
-        ));
-    }
+    check_id(&options.id)?;
     if spec.hooks().is_some() {
         return Err(Error::invalid("hooks", "hooks are not supported"));
     }

@@ -20,6 +20,7 @@
 mod cgroup;
 mod container;
 mod detached;
+mod engine;
 mod error;
 mod init;
 mod seccomp;
@@ -35,6 +36,10 @@ pub use container::{Bundle, Container, ExitStatus, StartOptions, Stdio};
 pub use detached::{
     AttachOptions, Attached, Exec, LogLine, LogOptions, State, Status, Streams, Streams3, attach,
     attach_streams, exec, exec_streams, launch, logs, signal, state, stop, wait,
+};
+pub use engine::{
+    Connections, Described, Engine, NewContainer, Started, Usage, adopt, features, wait_adopted,
+    with_terminal,
 };
 pub use error::{Error, Result};
 pub use init::{init, init_with};

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,30 @@ pub(crate) enum Role {
         /// The container's cgroup.
         cgroups: Vec<std::path::PathBuf>,
     },
+    /// The one that makes a container of an engine, whose program waits.
+    Create(Waits),
+    /// The one that brings a further process into a container of an engine.
+    Exec {
+        /// The process.
+        process: Box<Process>,
+        /// The container's cgroups.
+        cgroups: Vec<std::path::PathBuf>,
+        /// How many descriptors from 3 on it keeps.
+        preserve_fds: u32,
+    },
+}
+
+/// What is particular to a container of an engine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Waits {
+    /// The directory it is made from.
+    pub(crate) bundle: String,
+    /// Where its root file system is on the machine.
+    pub(crate) rootfs: std::path::PathBuf,
+    /// How many descriptors from 3 on it keeps.
+    pub(crate) preserve_fds: u32,
+    /// Whether it shares the caller's session keyring.
+    pub(crate) keep_keyring: bool,
 }
 
 /// What a stage answers: one JSON document per line.
@@ -314,9 +338,18 @@ pub(crate) fn answer(
     answer: &Answer,
     fd: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
+    answer_with(line, answer, fd.as_slice())
+}
+
+/// Sends one answer with descriptors.
+pub(crate) fn answer_with(
+    line: impl AsFd,
+    answer: &Answer,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(answer)?;
     bytes.push(b'\n');
-    sys::send_fds(line, &bytes, fd.as_slice())
+    sys::send_fds(line, &bytes, fds)
 }
 
 /// Reads answers from a line, one JSON document each.
@@ -334,10 +367,16 @@ impl Answers {
 
     /// The next answer and the last descriptor that came; `None` when the other side is gone.
     pub(crate) fn next(&mut self) -> Option<(Answer, Option<OwnedFd>)> {
+        self.next_with_all().map(|(answer, mut fds)| (answer, fds.pop()))
+    }
+
+    /// The next answer and all descriptors that came.
+    pub(crate) fn next_with_all(&mut self) -> Option<(Answer, Vec<OwnedFd>)> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return Some((serde_json::from_slice(&line).ok()?, self.fds.pop()));
+                let fds = std::mem::take(&mut self.fds);
+                return Some((serde_json::from_slice(&line).ok()?, fds));
             }
             let mut bytes = [0; 4096];
             let (count, fds) = sys::receive_fds(&self.line, &mut bytes).ok()?;

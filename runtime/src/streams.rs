@@ -66,6 +66,13 @@ impl Carrier {
         Ok(([input, output, error], carrier))
     }
 
+    /// Our end of a terminal, which the program has; what it shows goes to a file.
+    pub(crate) fn terminal(ours: OwnedFd, input: OwnedFd, output: OwnedFd) -> io::Result<Carrier> {
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        let input = Carried::Input { from: input, to: ours.try_clone()? };
+        Ok(Carrier(vec![input, Carried::Output { from: ours, to: To::File(output) }]))
+    }
+
     fn input(&mut self, from: Option<OwnedFd>) -> io::Result<OwnedFd> {
         let Some(from) = from else { return null() };
         let (theirs, to) = pipe_with(PipeFlags::CLOEXEC)?;

@@ -15,6 +15,7 @@ pub(crate) const MOUNT_ATTR_ATIME: u64 = 0x70;
 pub(crate) const MOUNT_ATTR_NOATIME: u64 = 0x10;
 pub(crate) const MOUNT_ATTR_STRICTATIME: u64 = 0x20;
 pub(crate) const MOUNT_ATTR_NODIRATIME: u64 = 0x80;
+pub(crate) const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 
 /// Turns the `-1` convention into a result.
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
@@ -464,4 +465,46 @@ pub(crate) fn bpf_attach_device_program(
     let size = std::mem::size_of_val(&attach);
     // SAFETY: BPF_PROG_ATTACH (8) reads these numbers.
     check(unsafe { libc::syscall(libc::SYS_bpf, 8, attach.as_ptr(), size) }).map(drop)
+}
+
+/// Sends a signal to the process behind a descriptor.
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a live descriptor, numbers, and no siginfo.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) };
+    check(result).map(drop)
+}
+
+/// Sets how this process looks like another kind of machine.
+pub(crate) fn personality(domain: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: takes a number only.
+    check_int(unsafe { libc::personality(domain) }).map(drop)
+}
+
+/// How a process gets its share of the CPUs; the kernel's `sched_attr`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Scheduling {
+    pub(crate) size: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+}
+
+/// Sets the scheduling of this process.
+pub(crate) fn schedule(mut scheduling: Scheduling) -> io::Result<()> {
+    scheduling.size = std::mem::size_of::<Scheduling>() as u32;
+    // SAFETY: a structure of the size it says.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const scheduling, 0u32) })
+        .map(drop)
+}
+
+/// Sets the priority of this process at disks.
+pub(crate) fn io_priority(class: u32, level: u32) -> io::Result<()> {
+    // SAFETY: IOPRIO_WHO_PROCESS (1) and numbers.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, class << 13 | level) }).map(drop)
 }

@@ -26,6 +26,7 @@ pub(crate) mod layers;
 pub(crate) mod lock;
 pub(crate) mod lookup;
 pub(crate) mod manifest;
+pub(crate) mod oci_runtime;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod prune;

@@ -1,6 +1,8 @@
 //! What is to be limited, and how each kind of cgroup tree spells it. Pure.
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxCpu, LinuxResources};
+
+use crate::stage::{Failure, Step};
 
 /// A file of a cgroup and what to write to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +26,75 @@ pub(crate) struct Limits {
     cpus: Option<String>,
     mems: Option<String>,
     pids: Option<i64>,
+    swappiness: Option<u64>,
+    never_killed: bool,
+    idle: Option<i64>,
+    burst: Option<u64>,
+    realtime: (Option<u64>, Option<i64>),
+    /// Limits by device.
+    devices: Vec<ByDevice>,
     own: Vec<(String, String)>,
+}
+
+/// Whose a file of the unified tree is.
+fn controller_of(file: &str) -> &'static str {
+    let names = ["memory", "cpuset", "cpu", "pids", "io", "hugetlb", "rdma"];
+    let own = |name: &&str| file.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    names.into_iter().find(|name| own(name)).unwrap_or("")
+}
+
+/// The name of a file that a kind of tree does not have.
+pub(crate) const NOT_THERE: &str = "";
+
+/// A controller, and the file and value of the older trees and of the unified one.
+type ByDevice = (&'static str, [(String, String); 2]);
+
+/// Limits by device: of disks, huge pages and RDMA.
+fn by_device(resources: &LinuxResources) -> Step<Vec<ByDevice>> {
+    let mut list = Vec::new();
+    let same = |controller, files: [&str; 2], value: &str| {
+        (controller, files.map(|file| (file.to_owned(), value.to_owned())))
+    };
+    if let Some(disks) = resources.block_io() {
+        if disks.leaf_weight().is_some_and(|weight| weight > 0) {
+            let field = "linux.resources.blockIO.leafWeight";
+            return Err(Failure::invalid(field, "it is not supported"));
+        }
+        if let Some(weight) = disks.weight().filter(|weight| *weight > 0) {
+            list.push(same("io", ["blkio.weight", "io.bfq.weight"], &weight.to_string()));
+        }
+        for device in disks.weight_device().iter().flatten() {
+            let weight = device.weight().unwrap_or(0);
+            let value = format!("{}:{} {weight}", device.major(), device.minor());
+            list.push(same("io", ["blkio.weight_device", "io.bfq.weight"], &value));
+        }
+        let throttles = [
+            (disks.throttle_read_bps_device(), "blkio.throttle.read_bps_device", "rbps"),
+            (disks.throttle_write_bps_device(), "blkio.throttle.write_bps_device", "wbps"),
+            (disks.throttle_read_iops_device(), "blkio.throttle.read_iops_device", "riops"),
+            (disks.throttle_write_iops_device(), "blkio.throttle.write_iops_device", "wiops"),
+        ];
+        for (devices, file, key) in throttles {
+            for device in devices.iter().flatten() {
+                let (major, minor, rate) = (device.major(), device.minor(), device.rate());
+                let old = (file.to_owned(), format!("{major}:{minor} {rate}"));
+                let new = ("io.max".to_owned(), format!("{major}:{minor} {key}={rate}"));
+                list.push(("io", [old, new]));
+            }
+        }
+    }
+    for pages in resources.hugepage_limits().iter().flatten() {
+        let size = pages.page_size();
+        let (old, new) = (format!("hugetlb.{size}.limit_in_bytes"), format!("hugetlb.{size}.max"));
+        list.push(same("hugetlb", [&old, &new], &pages.limit().to_string()));
+    }
+    for (device, limits) in resources.rdma().iter().flatten() {
+        let part = |key: &str, limit: Option<u32>| limit.map(|limit| format!(" {key}={limit}"));
+        let handles = part("hca_handle", limits.hca_handles()).unwrap_or_default();
+        let objects = part("hca_object", limits.hca_objects()).unwrap_or_default();
+        list.push(same("rdma", ["rdma.max"; 2], &format!("{device}{handles}{objects}")));
+    }
+    Ok(list)
 }
 
 /// `max` for what has no limit.
@@ -34,23 +104,32 @@ fn or_max(value: i64) -> String {
 
 impl Limits {
     /// Reads the section of a spec.
-    pub(crate) fn new(resources: &LinuxResources) -> Limits {
+    pub(crate) fn new(resources: &LinuxResources) -> Step<Limits> {
         let (memory, cpu) = (resources.memory(), resources.cpu().as_ref());
         let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let mut own: Vec<_> = resources.unified().clone().unwrap_or_default().into_iter().collect();
         own.sort();
-        Limits {
+        Ok(Limits {
             memory: memory.and_then(|memory| memory.limit()),
             swap: memory.and_then(|memory| memory.swap()),
             reservation: memory.and_then(|memory| memory.reservation()),
-            shares: cpu.and_then(oci_spec::runtime::LinuxCpu::shares),
-            quota: cpu.and_then(oci_spec::runtime::LinuxCpu::quota),
-            period: cpu.and_then(oci_spec::runtime::LinuxCpu::period),
+            shares: cpu.and_then(LinuxCpu::shares),
+            quota: cpu.and_then(LinuxCpu::quota),
+            period: cpu.and_then(LinuxCpu::period),
             cpus: cpu.and_then(|cpu| text(cpu.cpus())),
             mems: cpu.and_then(|cpu| text(cpu.mems())),
             pids: resources.pids().map(|pids| pids.limit()),
+            swappiness: memory.and_then(|memory| memory.swappiness()),
+            never_killed: memory.and_then(|memory| memory.disable_oom_killer()) == Some(true),
+            idle: cpu.and_then(LinuxCpu::idle),
+            burst: cpu.and_then(LinuxCpu::burst),
+            realtime: (
+                cpu.and_then(LinuxCpu::realtime_period).filter(|period| *period > 0),
+                cpu.and_then(LinuxCpu::realtime_runtime).filter(|runtime| *runtime > 0),
+            ),
+            devices: by_device(resources)?,
             own,
-        }
+        })
     }
 
     /// Whether nothing is limited.
@@ -105,11 +184,15 @@ impl Limits {
         if let Some(pids) = self.pids {
             settings.add("pids", "pids.max", or_max(pids));
         }
+        if let Some(idle) = self.idle {
+            settings.add("cpu", "cpu.idle", idle.to_string());
+        }
+        if let Some(burst) = self.burst {
+            settings.add("cpu", "cpu.max.burst", burst.to_string());
+        }
+        self.only(&mut settings, 1);
         for (file, value) in &self.own {
-            let controller = ["memory", "cpuset", "cpu", "pids", "io", "hugetlb", "rdma"]
-                .into_iter()
-                .find(|name| file.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')));
-            settings.add(controller.unwrap_or(""), file, value.clone());
+            settings.add(controller_of(file), file, value.clone());
         }
         settings.0
     }
@@ -150,7 +233,40 @@ impl Limits {
         if let Some(pids) = self.pids {
             settings.add("pids", "pids.max", or_max(pids));
         }
+        if let Some(idle) = self.idle {
+            settings.add("cpu", "cpu.idle", idle.to_string());
+        }
+        if let Some(burst) = self.burst {
+            settings.add("cpu", "cpu.cfs_burst_us", burst.to_string());
+        }
+        self.only(&mut settings, 0);
         settings.0
+    }
+
+    /// What one kind of tree has and the other has not, or calls otherwise. A file without a name is
+    /// one that this kind does not have; writing it fails by its controller.
+    fn only(&self, settings: &mut Settings, kind: usize) {
+        let legacy = kind == 0;
+        for (file, value) in self.own.iter().filter(|_| legacy) {
+            settings.add(controller_of(file), NOT_THERE, format!("{file} {value}"));
+        }
+        let name = |file: &'static str| if legacy { file } else { NOT_THERE };
+        if let Some(swappiness) = self.swappiness {
+            settings.add("memory", name("memory.swappiness"), swappiness.to_string());
+        }
+        if self.never_killed {
+            settings.add("memory", name("memory.oom_control"), "1".to_owned());
+        }
+        if let Some(period) = self.realtime.0 {
+            settings.add("cpu", name("cpu.rt_period_us"), period.to_string());
+        }
+        if let Some(runtime) = self.realtime.1 {
+            settings.add("cpu", name("cpu.rt_runtime_us"), runtime.to_string());
+        }
+        for (controller, files) in &self.devices {
+            let (file, value) = &files[kind];
+            settings.add(controller, file, value.clone());
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 mod devices;
 mod limits;
 mod place;
+mod running;
 
 use std::fs;
 use std::io;
@@ -15,11 +16,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::stage::{Config, Doing, Failure, Reason, Step};
+use crate::stage::{Config, Doing, Failure, Reason, Role, Step};
 pub(crate) use devices::all as all_devices;
 use limits::{Limits, Setting};
 use place::Hierarchy;
 pub(crate) use place::hierarchies;
+pub(crate) use running::{end, enter, freeze, is_frozen, processes, update};
 
 /// How often, a millisecond apart, to try to remove a cgroup whose processes are just ending.
 const PATIENCE: u32 = 100;
@@ -59,20 +61,30 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    fn new(config: &'a Config) -> Wanted<'a> {
+    fn new(config: &'a Config) -> Step<Wanted<'a>> {
         let linux = config.spec.linux().as_ref();
         let resources = linux.and_then(|linux| linux.resources().as_ref());
-        let devices = match config.user_namespace {
+        let engine = matches!(config.role, Role::Create(_));
+        let devices = match crate::in_user_namespace() {
             // Only root of the machine may set rules.
             true => None,
-            false => devices::enforced(&config.spec, false),
+            false => devices::enforced(&config.spec, engine),
         };
-        Wanted {
-            limits: resources.map(Limits::new).unwrap_or_default(),
-            devices,
-            parent: linux.and_then(|linux| linux.cgroups_path().as_deref()),
-            name: format!("{PREFIX}{}", config.id),
+        let limits = resources.map(Limits::new).transpose()?.unwrap_or_default();
+        let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+        if !engine {
+            let name = format!("{PREFIX}{}", config.id);
+            return Ok(Wanted { limits, devices, parent: path, name });
         }
+        // An engine says where exactly, and expects a place in every tree. An ordinary user may have
+        // none, and needs none without limits.
+        let path = path.filter(|path| path.file_name().is_some());
+        let (parent, name) = match path.and_then(|path| Some((path.parent()?, path.file_name()?))) {
+            Some((parent, name)) => (parent, name.to_string_lossy().into_owned()),
+            None => (Path::new("/"), format!("container-{}", config.id)),
+        };
+        let needs = !crate::in_user_namespace() || !limits.is_empty();
+        Ok(Wanted { limits, devices, parent: needs.then_some(parent), name })
     }
 
     fn is_empty(&self) -> bool {
@@ -91,7 +103,9 @@ impl<'a> Wanted<'a> {
         }
         let devices = self.devices.is_some().then_some(DEVICES);
         for controller in self.limits.controllers().into_iter().chain(devices) {
-            let old = older().find(|tree| tree.controllers.iter().any(|name| name == controller));
+            // The older trees call it otherwise.
+            let name = if controller == "io" { "blkio" } else { controller };
+            let old = older().find(|tree| tree.controllers.iter().any(|known| known == name));
             let Some(tree) = old else {
                 unified.push(controller);
                 continue;
@@ -109,7 +123,7 @@ impl Cgroup {
     /// Makes the cgroup that the limits of the spec and its devices need, and in every tree the one
     /// below the parent it names; none if nothing of this is asked for.
     pub(crate) fn create(config: &Config) -> Step<Option<Cgroup>> {
-        let wanted = Wanted::new(config);
+        let wanted = Wanted::new(config)?;
         if wanted.is_empty() {
             return Ok(None);
         }
@@ -334,6 +348,10 @@ fn write_all<'a>(directory: &Path, settings: impl Iterator<Item = &'a Setting>) 
     for Setting { controller, file, value, optional } in settings {
         if file.contains('/') {
             return Err(limit(controller, format!("{file:?} is no file of a cgroup")));
+        }
+        if file.is_empty() {
+            let reason = format!("this machine's cgroups have no such limit ({value})");
+            return Err(limit(controller, reason));
         }
         match fs::write(directory.join(file), value) {
             Err(_) if *optional => {}

@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use oci_spec::runtime::{LinuxNamespaceType, Process};
+use oci_spec::runtime::Process;
 use rustix::fs::{Mode, OFlags};
 
 use crate::init::{self, Never, Program, Running, ended, wait_ready};
@@ -45,8 +45,9 @@ fn join_for(given: &mut Given, container: &OwnedFd, client: &UnixStream) -> Step
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).doing("opening", "/proc")?;
-    enter_cgroups(cgroups)?;
-    sys::setns(container.as_fd(), namespaces(config)).doing("joining", "the container")?;
+    crate::cgroup::enter(cgroups)?;
+    sys::setns(container.as_fd(), init::listed_namespaces(&config.spec))
+        .doing("joining", "the container")?;
     let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
     // SAFETY: a stage has one thread.
     match unsafe { sys::fork(&sys::Clone::default()) }.doing("starting", "the program")? {
@@ -80,30 +81,6 @@ fn join_for(given: &mut Given, container: &OwnedFd, client: &UnixStream) -> Step
     }
 }
 
-fn enter_cgroups(directories: &[PathBuf]) -> Step {
-    directories.iter().try_for_each(|directory| {
-        std::fs::write(directory.join("cgroup.procs"), "0").doing("entering cgroup", directory)
-    })
-}
-
-/// All the namespaces of the container that may differ from ours.
-fn namespaces(config: &Config) -> libc::c_int {
-    let listed = config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    listed.into_iter().flatten().fold(0, |flags, namespace| {
-        flags
-            | match namespace.typ() {
-                LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
-                LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
-                LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
-                LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
-                LinuxNamespaceType::User => libc::CLONE_NEWUSER,
-                LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
-                LinuxNamespaceType::Network => libc::CLONE_NEWNET,
-                LinuxNamespaceType::Time => 0,
-            }
-    })
-}
-
 fn become_program(
     config: &Config,
     exec: &Exec,
@@ -129,6 +106,9 @@ fn become_program(
     init::streams(&stdio, process.user().uid())?;
     let filter: &[sys::Instruction] = if exec.privileged { &[] } else { &given.filter };
     init::run_program(Program {
+        waits: None,
+        bound: true,
+        preserve_fds: 0,
         process: &process,
         filter: (filter, config.filter_flags),
         init: false,

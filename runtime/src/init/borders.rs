@@ -40,6 +40,11 @@ pub(crate) fn shares(spec: &Spec, kind: LinuxNamespaceType) -> bool {
     !listed.iter().any(|namespace| namespace.typ() == kind)
 }
 
+/// Whether a container has no process id namespace, neither of its own nor joined.
+pub(crate) fn shares_processes(spec: &Spec) -> bool {
+    shares(spec, LinuxNamespaceType::Pid)
+}
+
 fn has(spec: &Spec, capability: Capability) -> bool {
     let sets = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
     let bounding = sets.and_then(|sets| sets.bounding().as_ref());

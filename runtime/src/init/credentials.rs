@@ -64,8 +64,66 @@ fn bits(set: Option<&Capabilities>) -> u64 {
     })
 }
 
+/// Sets the kind of machine this process sees.
+pub(crate) fn personality(linux: &oci_spec::runtime::Linux) -> Step {
+    use oci_spec::runtime::LinuxPersonalityDomain as Domain;
+    let Some(personality) = linux.personality() else { return Ok(()) };
+    let domain = match personality.domain() {
+        Domain::PerLinux => 0,
+        Domain::PerLinux32 => 8,
+    };
+    sys::personality(domain).doing("setting", "the personality")
+}
+
+/// Sets this process's share of CPUs and disks.
+fn scheduling(process: &Process) -> Step {
+    use oci_spec::runtime::{
+        IOPriorityClass, LinuxSchedulerFlag as Flag, LinuxSchedulerPolicy as Policy,
+    };
+    if let Some(priority) = process.io_priority() {
+        let class = match priority.class() {
+            IOPriorityClass::IoprioClassRt => 1,
+            IOPriorityClass::IoprioClassBe => 2,
+            IOPriorityClass::IoprioClassIdle => 3,
+        };
+        let level = u32::try_from(priority.priority()).unwrap_or(8);
+        sys::io_priority(class, level).doing("setting", "the io priority")?;
+    }
+    let Some(wanted) = process.scheduler() else { return Ok(()) };
+    let policy = match wanted.policy() {
+        Policy::SchedOther => 0,
+        Policy::SchedFifo => 1,
+        Policy::SchedRr => 2,
+        Policy::SchedBatch => 3,
+        Policy::SchedIso => 4,
+        Policy::SchedIdle => 5,
+        Policy::SchedDeadline => 6,
+    };
+    let bit = |flag: &Flag| match flag {
+        Flag::SchedResetOnFork => 1,
+        Flag::SchedFlagReclaim => 2,
+        Flag::SchedFlagDLOverrun => 4,
+        Flag::SchedFlagKeepPolicy => 8,
+        Flag::SchedFlagKeepParams => 0x10,
+        Flag::SchedFlagUtilClampMin => 0x20,
+        Flag::SchedFlagUtilClampMax => 0x40,
+    };
+    let scheduling = sys::Scheduling {
+        policy,
+        flags: wanted.flags().iter().flatten().fold(0, |bits, flag| bits | bit(flag)),
+        nice: wanted.nice().unwrap_or(0),
+        priority: wanted.priority().and_then(|one| u32::try_from(one).ok()).unwrap_or(0),
+        runtime: wanted.runtime().unwrap_or(0),
+        deadline: wanted.deadline().unwrap_or(0),
+        period: wanted.period().unwrap_or(0),
+        ..sys::Scheduling::default()
+    };
+    sys::schedule(scheduling).doing("setting", "the scheduler")
+}
+
 /// Sets resource limits and the likelihood of being killed for memory.
 pub(crate) fn limits(process: &Process, proc: BorrowedFd<'_>) -> Step {
+    scheduling(process)?;
     if let Some(score) = process.oom_score_adj() {
         let path = Path::new("self/oom_score_adj");
         write_proc(proc, path, &score.to_string()).doing("setting", "the oom score")?;

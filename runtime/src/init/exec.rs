@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{self, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -12,7 +13,8 @@ use super::filesystem::{self, Sources};
 use super::namespaces::Namespaces;
 use super::{credentials, devices, reaper, tree};
 use crate::cgroup::Cgroup;
-use crate::stage::{Doing, Failure, Given, Reason, Step};
+use crate::engine::{self, hooks::Moment};
+use crate::stage::{Config, Doing, Failure, Given, Reason, Role, Step};
 use crate::sys;
 
 /// What the child takes over from the supervisor.
@@ -22,18 +24,26 @@ pub(crate) struct Launch<'a> {
     pub(crate) sources: Sources,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) namespaces: Namespaces,
+    /// Where the program of an engine's container waits.
+    pub(crate) gate: Option<OwnedFd>,
     pub(crate) report: UnixStream,
 }
 
 /// Becomes the user's program, or says why not.
 pub(crate) fn child(launch: Launch<'_>) -> ! {
     let report = launch.report.try_clone();
+    let waited = launch.gate.is_some();
     let failure = match set_up(launch) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
     if let Ok(report) = report {
         fail(&report, &failure);
+    }
+    if waited {
+        // Nobody may listen any more; the container's own output is what is left.
+        let text = format!("{}\n", task::chain(&crate::Error::from(failure)).join(": "));
+        let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
     }
     sys::exit(125)
 }
@@ -50,10 +60,13 @@ pub(crate) fn fail(mut report: &UnixStream, failure: &Failure) {
 pub(crate) enum Never {}
 
 fn set_up(launch: Launch<'_>) -> Step<Never> {
-    let Launch { given, mut stdio, sources, cgroup, namespaces, report } = launch;
+    let Launch { given, mut stdio, sources, cgroup, namespaces, gate, report } = launch;
     let config = &given.config;
+    let bound = gate.is_none();
     namespaces.await_ids(&report)?;
-    die_with_parent()?;
+    if bound {
+        die_with_parent()?;
+    }
     if let Some(cgroup) = &cgroup {
         cgroup.join()?;
     }
@@ -74,7 +87,8 @@ fn set_up(launch: Launch<'_>) -> Step<Never> {
     }
     let process = config.spec.process().as_ref();
     let process = process.ok_or_else(|| Failure::invalid("spec", "it has no process"))?;
-    let entered = filesystem::enter(config, sources)?;
+    let pid = engine::attend(config, &report)?;
+    let entered = filesystem::enter(config, sources, pid)?;
     filesystem::sysctls(config, entered.proc.as_fd())?;
     let mut ready = None;
     if let Some(size) = config.terminal {
@@ -86,7 +100,14 @@ fn set_up(launch: Launch<'_>) -> Step<Never> {
     tree::ensure(entered.root.as_fd(), process.cwd(), tree::Make::Directory)
         .doing("making working directory", process.cwd())?;
     filesystem::protect(config, entered.root.as_fd())?;
-    join_keyring(&config.id)?;
+    config.spec.linux().iter().try_for_each(credentials::personality)?;
+    let engine = match &config.role {
+        Role::Create(waits) => Some(waits),
+        _ => None,
+    };
+    if !engine.is_some_and(|waits| waits.keep_keyring) {
+        join_keyring(&config.id)?;
+    }
     streams(&stdio, process.user().uid())?;
     let program = Program {
         process,
@@ -95,6 +116,9 @@ fn set_up(launch: Launch<'_>) -> Step<Never> {
         proc: entered.proc.as_fd(),
         report: &report,
         terminal: ready,
+        waits: gate.as_ref().map(|gate| Wait { gate: gate.as_fd(), config, pid }),
+        bound,
+        preserve_fds: engine.map_or(0, |waits| waits.preserve_fds),
     };
     run_program(program)
 }
@@ -150,33 +174,105 @@ pub(crate) struct Program<'a> {
     pub(crate) report: &'a UnixStream,
     /// Our end of its terminal, to send away.
     pub(crate) terminal: Option<OwnedFd>,
+    /// Where it waits until it is started.
+    pub(crate) waits: Option<Wait<'a>>,
+    /// Whether it ends with our parent.
+    pub(crate) bound: bool,
+    /// How many descriptors from 3 on it keeps.
+    pub(crate) preserve_fds: u32,
+}
+
+/// What an engine's container waits for, and what it then runs first.
+pub(crate) struct Wait<'a> {
+    gate: BorrowedFd<'a>,
+    config: &'a Config,
+    /// As the machine sees it.
+    pid: u32,
+}
+
+impl Wait<'_> {
+    fn has_hooks(&self) -> bool {
+        !engine::hooks::at(&self.config.spec, Moment::StartContainer).is_empty()
+    }
+
+    /// Returns when the engine says so.
+    fn pass(&self) -> Step {
+        loop {
+            match rustix::io::read(self.gate, &mut [0]) {
+                Err(rustix::io::Errno::INTR) => {}
+                read => return read.map(drop).doing("waiting for", "the start"),
+            }
+        }
+    }
 }
 
 /// Gives up everything the program must not have, and becomes it.
 pub(crate) fn run_program(program: Program<'_>) -> Step<Never> {
-    let Program { process, filter, init, proc, report, terminal } = program;
+    let Program { process, filter, init, proc, report, terminal, waits, bound, preserve_fds } =
+        program;
     labels(process, proc)?;
     credentials::limits(process, proc)?;
     let arguments = c_strings(process.args().as_deref().unwrap_or_default())?;
     let environment = c_strings(process.env().as_deref().unwrap_or_default())?;
     let candidates = candidates(process)?;
-    sys::cloexec_from(3).doing("closing", "descriptors")?;
+    sys::cloexec_from(3 + preserve_fds).doing("closing", "descriptors")?;
     enter_directory(process.cwd())?;
     let single_group = setgroups_denied(proc);
+    let ready = |listener: Option<&OwnedFd>| {
+        let fds: Vec<_> = terminal.iter().chain(listener).map(AsFd::as_fd).collect();
+        sys::send_fds(report, b"R", &fds).doing("reporting to", "the supervisor")?;
+        match &waits {
+            None => Ok(()),
+            // Else the exec closes it.
+            Some(_) => report.shutdown(Shutdown::Write).doing("reporting to", "the supervisor"),
+        }
+    };
+    if waits.is_some() {
+        look(process, &candidates)?;
+    }
+    let hooked = waits.as_ref().filter(|waits| waits.has_hooks());
+    if let Some(waits) = hooked {
+        ready(None)?;
+        waits.pass()?;
+        engine::hooks_inside(waits.config, Moment::StartContainer, waits.pid)?;
+    }
     let listener = credentials::become_user(process, filter, single_group)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(
         process.user().umask().unwrap_or(0o022),
     ));
-    die_with_parent()?;
-    let fds: Vec<_> = terminal.iter().chain(&listener).map(AsFd::as_fd).collect();
-    sys::send_fds(report, b"R", &fds).doing("reporting to", "the supervisor")?;
-    drop((terminal, listener));
+    if bound {
+        die_with_parent()?;
+    }
+    if hooked.is_none() {
+        ready(listener.as_ref())?;
+        waits.as_ref().map_or(Ok(()), Wait::pass)?;
+    }
+    drop(listener);
     reaper::default_signals();
     if init {
         reaper::split()?;
     }
     let name = process.args().iter().flatten().next().cloned().unwrap_or_default();
     Err(execute(&name, &candidates, &arguments, &environment))
+}
+
+/// Looks whether the program is there: who only makes a container wants to know now.
+fn look(process: &Process, candidates: &[CString]) -> Step {
+    let access = |path: &CString| {
+        rustix::fs::access(path.as_c_str(), rustix::fs::Access::EXEC_OK)
+            .map_err(rustix::io::Errno::raw_os_error)
+    };
+    let errors: Vec<i32> = candidates.iter().filter_map(|path| access(path).err()).collect();
+    if errors.len() < candidates.len() {
+        return Ok(());
+    }
+    let denied = errors.contains(&libc::EACCES);
+    let (reason, errno) = match denied {
+        true => (Reason::NotExecutable, libc::EACCES),
+        false => (Reason::NotFound, libc::ENOENT),
+    };
+    let name = process.args().iter().flatten().next().cloned().unwrap_or_default();
+    Err(Failure { action: "running".into(), subject: name, errno, reason })
 }
 
 /// Whether this user namespace forbids setgroups.

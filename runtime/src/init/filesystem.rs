@@ -10,8 +10,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use super::devices;
 use super::mounts::{self, Options};
 use super::tree::{self, Make};
-use crate::stage::{Config, Doing, Failure, Step};
-use crate::{cgroup, sys};
+use crate::engine::hooks::{self, Moment};
+use crate::stage::{Config, Doing, Failure, Role, Step};
+use crate::{cgroup, engine, sys};
 
 /// `PROC_SUPER_MAGIC`
 const PROC_MAGIC: i64 = 0x9fa0;
@@ -73,7 +74,7 @@ pub(crate) struct Entered {
 }
 
 /// Leaves the host's file system for the container's, with everything mounted that the spec names.
-pub(crate) fn enter(config: &Config, mut sources: Sources) -> Step<Entered> {
+pub(crate) fn enter(config: &Config, mut sources: Sources, pid: u32) -> Step<Entered> {
     let private =
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).doing("separating", "/")?;
@@ -110,8 +111,14 @@ pub(crate) fn enter(config: &Config, mut sources: Sources) -> Step<Entered> {
         Some(proc) => proc,
         None => mounts::make("proc", "proc", &Options::default()).doing("mounting", "proc")?,
     };
-    pivot(&sources.rootfs)?;
     let root = sources.rootfs.as_fd();
+    let hooked = place_of_hooks(config);
+    if let Some(path) = hooked {
+        attach_root(root, path)?;
+    } else {
+        attach_root(root, Path::new("/"))?;
+        pivot(&sources.rootfs)?;
+    }
     for (mount, made) in list.iter().zip(made) {
         let target = mount.destination();
         attach(root, mount, made).map_err(|failure| match failure.errno {
@@ -122,7 +129,29 @@ pub(crate) fn enter(config: &Config, mut sources: Sources) -> Step<Entered> {
         })?;
     }
     devices::fill(&config.spec, root, &nodes)?;
+    if hooked.is_some() {
+        engine::hooks_inside(config, Moment::CreateContainer, pid)?;
+        pivot(&sources.rootfs)?;
+    }
     Ok(Entered { root: sources.rootfs, proc })
+}
+
+/// Where hooks expect the root file system that run when it is complete, but the machine's files
+/// are still in sight.
+fn place_of_hooks(config: &Config) -> Option<&Path> {
+    match &config.role {
+        Role::Create(waits) if !hooks::at(&config.spec, Moment::CreateContainer).is_empty() => {
+            Some(&waits.rootfs)
+        }
+        _ => None,
+    }
+}
+
+/// Shows the root file system at a place of the machine's.
+fn attach_root(root: BorrowedFd<'_>, path: &Path) -> Step {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = rustix::fs::open(path, flags, Mode::empty()).doing("opening", path)?;
+    sys::attach_mount(root, place.as_fd()).doing("mounting", "the root file system")
 }
 
 /// Whether it is the kernel's own, and not a directory that someone mounts in its place.
@@ -194,8 +223,6 @@ fn make_cgroups(options: &Options, lines: &str) -> io::Result<Made> {
 
 /// Makes the root the only thing in view.
 fn pivot(rootfs: &OwnedFd) -> Step {
-    let top = devices::open_top()?;
-    sys::attach_mount(rootfs.as_fd(), top.as_fd()).doing("mounting", "the root file system")?;
     rustix::process::fchdir(rootfs).doing("entering", "the root file system")?;
     rustix::process::pivot_root(".", ".").doing("pivoting to", "the root file system")?;
     // The host's root now lies on ours, perhaps under more that was mounted on it. All of it has
@@ -277,7 +304,20 @@ pub(crate) fn protect(config: &Config, root: BorrowedFd<'_>) -> Step {
         sys::mount_setattr(root, false, sys::MOUNT_ATTR_RDONLY, 0, 0)
             .doing("making read-only", "/")?;
     }
-    Ok(())
+    match linux.rootfs_propagation().as_deref() {
+        None | Some("") => Ok(()),
+        Some(name) => propagate(root, name),
+    }
+}
+
+/// How mounts made on one side of the root file system reach the other.
+fn propagate(root: BorrowedFd<'_>, name: &str) -> Step {
+    let options = mounts::parse(&[name.to_owned()]);
+    if options.propagation == 0 {
+        return Err(Failure::invalid("linux.rootfsPropagation", format!("{name:?} is not known")));
+    }
+    let recursive = name.starts_with('r');
+    sys::mount_setattr(root, recursive, 0, 0, options.propagation).doing("tying", "/")
 }
 
 /// A path to protect, if it exists; a link is an attempt to protect something else instead.

@@ -12,13 +12,15 @@ mod reaper;
 mod supervisor;
 mod tree;
 
-pub(crate) use borders::scopes;
+pub(crate) use borders::{scopes, shares_processes};
 pub(crate) use credentials::CAPABILITIES;
 pub(crate) use devices::terminal;
 pub(crate) use exec::{
     Never, Program, die_with_parent, fail, join_keyring, run_program, streams, take_terminal,
 };
-pub(crate) use supervisor::{Running, begin, ended, follow, wait_ready};
+pub(crate) use mounts::KNOWN as MOUNT_OPTIONS;
+pub(crate) use namespaces::{listed as listed_namespaces, makes_user as makes_user_namespace};
+pub(crate) use supervisor::{Running, begin, ended, follow, read_status, wait_ready};
 
 use std::os::fd::AsFd;
 
@@ -47,6 +49,8 @@ fn enter(after: fn(&std::path::Path)) -> i32 {
         Role::Supervise => supervisor::supervise(given),
         Role::Monitor { .. } => crate::detached::monitor(given, after),
         Role::Join { .. } => crate::detached::join(given),
+        Role::Create(_) => crate::engine::create(given),
+        Role::Exec { .. } => crate::engine::join(given),
     };
     match result {
         Ok(()) => 0,

@@ -36,7 +36,76 @@ pub(crate) fn parse(options: &[String]) -> Options {
     parsed
 }
 
+/// The options that are flags; others are for the file system itself.
+pub(crate) const KNOWN: [&str; 45] = [
+    "async",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "exec",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nosuid",
+    "nosymfollow",
+    "nouser",
+    "private",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "rexec",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnosuid",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "runbindable",
+    "rw",
+    "shared",
+    "silent",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "dirsync",
+    "lazytime",
+    "unbindable",
+];
+
+/// Options that go for the mounts below as well: the plain one with an `r` before it.
+const RECURSIVE: [&str; 12] = [
+    "rrw",
+    "rnosuid",
+    "rsuid",
+    "rnodev",
+    "rdev",
+    "rnoexec",
+    "rexec",
+    "rnoatime",
+    "rstrictatime",
+    "rrelatime",
+    "rnodiratime",
+    "rdiratime",
+];
+
 fn parse_one(option: &str, to: &mut Options) {
+    if RECURSIVE.contains(&option) {
+        to.recursive = true;
+        return parse_one(&option[1..], to);
+    }
     let (set, clear) = match option {
         "ro" => (sys::MOUNT_ATTR_RDONLY, 0),
         "rro" => {
@@ -54,13 +123,16 @@ fn parse_one(option: &str, to: &mut Options) {
         "strictatime" => (sys::MOUNT_ATTR_STRICTATIME, sys::MOUNT_ATTR_ATIME),
         "relatime" => (0, sys::MOUNT_ATTR_ATIME),
         "nodiratime" => (sys::MOUNT_ATTR_NODIRATIME, 0),
+        "diratime" => (0, sys::MOUNT_ATTR_NODIRATIME),
+        "nosymfollow" => (sys::MOUNT_ATTR_NOSYMFOLLOW, 0),
+        "symfollow" => (0, sys::MOUNT_ATTR_NOSYMFOLLOW),
         "bind" => return to.bind = Some(false),
         "rbind" => return to.bind = Some(true),
         "private" | "rprivate" => return to.propagation = libc::MS_PRIVATE,
         "slave" | "rslave" => return to.propagation = libc::MS_SLAVE,
         "shared" | "rshared" => return to.propagation = libc::MS_SHARED,
         "unbindable" | "runbindable" => return to.propagation = libc::MS_UNBINDABLE,
-        "defaults" | "async" | "nouser" | "silent" | "tmpcopyup" => return,
+        "defaults" | "async" | "nouser" | "silent" => return,
         data => {
             let (key, value) = match data.split_once('=') {
                 Some((key, value)) => (key, Some(value.to_owned())),

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
 
 use crate::stage::{Doing, Failure, Step};
 use crate::sys;
@@ -17,6 +17,8 @@ pub(crate) struct Namespaces {
     pub(crate) flags: u64,
     /// Whether a cgroup namespace is made, once the process is in its cgroup.
     pub(crate) cgroup: bool,
+    /// Whether a time namespace is made, for the children of this process.
+    time: bool,
     /// Existing ones.
     joined: Vec<(OwnedFd, libc::c_int)>,
     uid_map: String,
@@ -41,6 +43,7 @@ pub(crate) fn plan(linux: &Linux) -> Step<Namespaces> {
     let mut plan = Namespaces {
         flags: 0,
         cgroup: false,
+        time: false,
         joined: Vec::new(),
         uid_map: map_text(linux.uid_mappings().as_deref().unwrap_or_default()),
         gid_map: map_text(linux.gid_mappings().as_deref().unwrap_or_default()),
@@ -57,9 +60,7 @@ pub(crate) fn plan(linux: &Linux) -> Step<Namespaces> {
                 plan.joined.push((file.into(), flag(kind)));
             }
             None if kind == LinuxNamespaceType::Cgroup => plan.cgroup = true,
-            None if kind == LinuxNamespaceType::Time => {
-                return Err(Failure::invalid("namespaces", "time namespaces are not supported"));
-            }
+            None if kind == LinuxNamespaceType::Time => plan.time = true,
             None => plan.flags |= flag(kind) as u64,
         }
     }
@@ -67,6 +68,18 @@ pub(crate) fn plan(linux: &Linux) -> Step<Namespaces> {
         return Err(Failure::invalid("namespaces", "an own mount namespace is required"));
     }
     Ok(plan)
+}
+
+/// `CLONE_NEW*` of all namespaces that a container has of its own or joined.
+pub(crate) fn listed(spec: &Spec) -> libc::c_int {
+    let linux = spec.linux().as_ref();
+    let listed = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    listed.iter().fold(0, |flags, namespace| flags | flag(namespace.typ()))
+}
+
+/// Whether a container has a user namespace of its own.
+pub(crate) fn makes_user(spec: &Spec) -> bool {
+    listed(spec) & libc::CLONE_NEWUSER != 0
 }
 
 /// The kernel's text form of a map.
@@ -87,6 +100,24 @@ impl Namespaces {
     /// Whether the container has a network namespace of its own.
     pub(crate) fn new_network(&self) -> bool {
         self.flags & libc::CLONE_NEWNET as u64 != 0
+    }
+
+    /// Makes the time namespace, whose clocks can be set before somebody is in it.
+    pub(crate) fn make_time(&self, linux: &Linux) -> Step {
+        if !self.time {
+            return Ok(());
+        }
+        sys::unshare(flag(LinuxNamespaceType::Time)).doing("making", "a time namespace")?;
+        let offsets = linux.time_offsets().iter().flatten().map(|(clock, offset)| {
+            let (secs, nanosecs) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+            format!("{clock} {secs} {nanosecs}\n")
+        });
+        let text: String = offsets.collect();
+        if text.is_empty() {
+            return Ok(());
+        }
+        let path = "/proc/self/timens_offsets";
+        std::fs::write(path, text).doing("setting", "the clocks of the time namespace")
     }
 
     /// A pid namespace is entered by the children of the one that joins it.

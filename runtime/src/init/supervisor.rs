@@ -2,7 +2,7 @@
 //! ends it when the starter is gone.
 
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use oci_spec::runtime::LinuxNamespaceType;
@@ -12,7 +12,7 @@ use rustix::process::{WaitIdOptions, WaitIdStatus, waitid};
 use super::exec::Launch;
 use super::{borders, filesystem, namespaces};
 use crate::cgroup::Cgroup;
-use crate::stage::{self, Answer, Doing, Failure, Given, Started, Step};
+use crate::stage::{self, Answer, Doing, Failure, Given, Role, Started, Step};
 use crate::sys::{self, Side};
 use crate::{ExitStatus, Signal};
 
@@ -28,11 +28,15 @@ pub(crate) struct Running {
     /// Whether what it leaves behind becomes ours, and ends with it: it has no pid namespace whose
     /// end is that of everything in it.
     adopts: bool,
+    /// For an engine: our end of the terminal, and that at which the filter asks.
+    pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 /// Makes the container and waits until its program runs.
 pub(crate) fn begin(given: &mut Given) -> Step<Running> {
     let rootfs = given.take()?;
+    let created = matches!(given.config.role, Role::Create(_));
+    let gate = created.then(|| given.take()).transpose()?;
     let mut stdio = [None, None, None];
     if given.config.terminal.is_none() {
         for stream in &mut stdio {
@@ -45,6 +49,8 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
     let adopts = borders::shares(&given.config.spec, LinuxNamespaceType::Pid);
     let sources = filesystem::open_sources(&given.config, rootfs)?;
     borders::close(given.config.scopes)?;
+    namespaces.make_time(linux)?;
+    let adopts = adopts && !created;
     if adopts {
         borders::adopt()?;
     }
@@ -67,15 +73,22 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
     match forked {
         Side::Child => {
             drop(ours);
-            let launch = Launch { given, stdio, sources, cgroup, namespaces, report: theirs };
+            let launch = Launch { given, stdio, sources, cgroup, namespaces, gate, report: theirs };
             super::exec::child(launch)
         }
         Side::Parent { pid, pidfd } => {
             drop((theirs, stdio, sources));
-            let mut running =
-                Running { pid, pidfd, terminal: None, listener: None, cgroup, adopts };
-            let ready = namespaces.map_ids(pid, &ours).and_then(|()| wait_ready(&ours));
+            drop(gate);
+            let mut running = Running { cgroup, adopts, ..Running::joined(pid, pidfd) };
+            let ready = namespaces
+                .map_ids(pid, &ours)
+                .and_then(|()| crate::engine::accompany(&given.config, pid, &ours))
+                .and_then(|()| wait_ready(&ours));
             match ready {
+                Ok(fds) if created => {
+                    running.descriptors = fds;
+                    Ok(running)
+                }
                 Ok(mut fds) => {
                     running.listener = if given.config.owners { fds.pop() } else { None };
                     running.terminal = fds.pop();
@@ -116,15 +129,19 @@ pub(crate) fn wait_ready(mut report: &UnixStream) -> Step<Vec<OwnedFd>> {
 impl Running {
     /// A program that joined a container.
     pub(crate) fn joined(pid: u32, pidfd: OwnedFd) -> Running {
-        Running { pid, pidfd, terminal: None, listener: None, cgroup: None, adopts: false }
+        Running {
+            pid,
+            pidfd,
+            terminal: None,
+            listener: None,
+            cgroup: None,
+            adopts: false,
+            descriptors: Vec::new(),
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> std::io::Result<()> {
-        // SAFETY: a live descriptor, numbers, and no siginfo.
-        let result = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal.0, 0, 0)
-        };
-        if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        sys::pidfd_send_signal(self.pidfd.as_fd(), signal.0)
     }
 
     /// Ends every process of the container.

@@ -57,6 +57,14 @@ pub(crate) fn compiled(profile: &LinuxSeccomp) -> Result<Arc<[Instruction]>> {
     Ok(program)
 }
 
+/// The program of a profile that an engine gives, which may ask its agent.
+pub(crate) fn compiled_for_engine(profile: &LinuxSeccomp) -> Result<Vec<Instruction>> {
+    let listens = profile.listener_path().is_some();
+    let mut profile = profile.clone();
+    profile.set_listener_path(None);
+    compile::compile(&profile, listens)
+}
+
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
 pub(crate) const NEW_LISTENER: u32 = 8;
 

@@ -102,8 +102,8 @@ fn namespaces(spec: &ContainerSpec) -> Result<Vec<LinuxNamespace>> {
     own.map(|(kind, _)| built(LinuxNamespaceBuilder::default().typ(kind).build())).collect()
 }
 
-/// Kernel parameters that belong to the container's own namespaces, and nothing else.
-fn sysctls(spec: &ContainerSpec) -> Result<std::collections::HashMap<String, String>> {
+/// Whether a kernel parameter belongs to the ipc namespace.
+pub(crate) fn is_ipc_parameter(key: &str) -> bool {
     const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -114,9 +114,14 @@ fn sysctls(spec: &ContainerSpec) -> Result<std::collections::HashMap<String, Str
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
+    IPC.contains(&key) || key.starts_with("fs.mqueue.")
+}
+
+/// Kernel parameters that belong to the container's own namespaces, and nothing else.
+fn sysctls(spec: &ContainerSpec) -> Result<std::collections::HashMap<String, String>> {
     let allowed = |key: &str| {
         let shape = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-        let ipc = IPC.contains(&key) || key.starts_with("fs.mqueue.");
+        let ipc = is_ipc_parameter(key);
         let network = key.starts_with("net.");
         shape
             && !key.split('.').any(str::is_empty)

@@ -23,6 +23,8 @@ pub use container_spec::{
 };
 pub use network_files::{MachineFiles, NetworkFiles};
 
+pub(crate) use linux::is_ipc_parameter;
+
 use crate::seccomp::SeccompProfile;
 use crate::{Error, Result};
 

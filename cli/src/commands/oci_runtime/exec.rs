@@ -1,0 +1,136 @@
+//! A further process in a container.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use runtime::{Engine, oci};
+use task::Kind;
+
+use super::life::{ConnectionFlags, read};
+use crate::commands::run::{forward_signals, start_failure};
+use crate::report::Failure;
+
+/// Run a further process in a container
+#[derive(Debug, Args)]
+pub(super) struct Exec {
+    /// JSON of the runtime-spec's process, in place of the flags
+    #[arg(short, long, value_name = "FILE")]
+    process: Option<PathBuf>,
+    #[command(flatten)]
+    connections: ConnectionFlags,
+    /// Do not wait
+    #[arg(short, long)]
+    detach: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Working directory in the container
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// Set an environment variable
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// User and group, by number
+    #[arg(short, long, value_name = "UID[:GID]")]
+    user: Option<String>,
+    /// Further groups, by number
+    #[arg(short = 'g', long, value_name = "GID")]
+    additional_gids: Vec<u32>,
+    /// Add a capability
+    #[arg(short, long, value_name = "CAPABILITY")]
+    cap: Vec<String>,
+    /// Set-user-ID programs gain nothing
+    #[arg(long)]
+    no_new_privs: bool,
+    id: String,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Exec {
+    pub(super) fn run(&self, engine: &Engine) -> Result<u8, Failure> {
+        let process = match &self.process {
+            Some(file) => serde_json::from_str(&read(file)?).map_err(|error| {
+                Failure::new(Kind::Invalid, format!("reading {}: {error}", file.display()))
+            })?,
+            None => self.described(engine)?,
+        };
+        if !self.detach {
+            runtime::adopt()?;
+        }
+        let started = engine
+            .exec(&self.id, &process, &self.connections.connections())
+            .map_err(start_failure)?;
+        if self.detach {
+            return Ok(0);
+        }
+        let pid = started.pid;
+        let wait = || -> Result<u8, Failure> {
+            let forwarding = forward_signals(pid);
+            let status = runtime::wait_adopted(pid)?;
+            drop(forwarding);
+            Ok(status.code())
+        };
+        match started.terminal {
+            Some(terminal) => runtime::with_terminal(terminal, wait)?,
+            None => wait(),
+        }
+    }
+
+    /// The container's own process with what the flags change.
+    fn described(&self, engine: &Engine) -> Result<oci::Process, Failure> {
+        if self.command.is_empty() {
+            return Err(Failure::usage("there is no command to run"));
+        }
+        let mut process = engine.process(&self.id)?;
+        process.set_args(Some(self.command.clone())).set_terminal(Some(self.tty));
+        if let Some(cwd) = &self.cwd {
+            process.set_cwd(cwd.clone());
+        }
+        let mut env = process.env().clone().unwrap_or_default();
+        env.extend(self.env.iter().cloned());
+        process.set_env(Some(env));
+        if self.no_new_privs {
+            process.set_no_new_privileges(Some(true));
+        }
+        let mut user = process.user().clone();
+        if let Some(text) = &self.user {
+            let wrong = || Failure::usage(format!("--user {text:?}: expected UID[:GID]"));
+            let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+            user.set_uid(uid.parse().map_err(|_| wrong())?);
+            user.set_gid(gid.parse().map_err(|_| wrong())?);
+            user.set_additional_gids(None);
+        }
+        if !self.additional_gids.is_empty() {
+            user.set_additional_gids(Some(self.additional_gids.clone()));
+        }
+        process.set_user(user);
+        self.add_capabilities(&mut process)?;
+        Ok(process)
+    }
+
+    fn add_capabilities(&self, process: &mut oci::Process) -> Result<(), Failure> {
+        if self.cap.is_empty() {
+            return Ok(());
+        }
+        let mut sets = process.capabilities().clone().unwrap_or_default();
+        let all = [sets.bounding().clone(), sets.effective().clone(), sets.permitted().clone()];
+        let mut all = all.map(Option::unwrap_or_default);
+        for name in &self.cap {
+            let upper = name.to_ascii_uppercase();
+            let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
+            let capability: oci::Capability = short
+                .parse()
+                .map_err(|_| Failure::usage(format!("--cap {name:?}: there is no such")))?;
+            for set in &mut all {
+                set.insert(capability);
+            }
+        }
+        let [bounding, effective, permitted] = all;
+        sets.set_bounding(Some(bounding))
+            .set_effective(Some(effective))
+            .set_permitted(Some(permitted));
+        process.set_capabilities(Some(sets));
+        Ok(())
+    }
+}

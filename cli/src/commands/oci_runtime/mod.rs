@@ -1,0 +1,142 @@
+//! `rbuild runtime`, also as `rbuild-runtime`: the command line by which engines run containers.
+//! It is runc's, so that containerd, podman and others take it as it is.
+
+mod exec;
+mod life;
+mod show;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use runtime::Engine;
+
+use crate::report::Failure;
+
+/// Run OCI bundles for an engine, with runc's command line
+///
+/// Under the name rbuild-runtime the program is this command alone: containerd takes it as
+/// `--runc-binary`, podman as `--runtime`.
+#[derive(Debug, Parser)]
+#[command(name = "rbuild runtime", version, propagate_version = true)]
+pub(crate) struct OciRuntime {
+    /// Where the state of containers is kept
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Also write errors to this file
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// How the file of --log is written
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// Accepted for engines: errors are all that is logged
+    #[arg(long, hide = true)]
+    debug: bool,
+    /// Refused: cgroups are made without systemd
+    #[arg(long, hide = true)]
+    systemd_cgroup: bool,
+    /// Accepted for engines: who we are is seen from the user namespace
+    #[arg(long, hide = true, value_name = "BOOL")]
+    rootless: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Create(life::Create),
+    Start(life::Start),
+    Run(life::Run),
+    State(show::State),
+    Kill(life::Kill),
+    Delete(life::Delete),
+    Exec(exec::Exec),
+    List(show::List),
+    Ps(show::Ps),
+    Spec(show::Spec),
+    Update(life::Update),
+    Events(show::Events),
+    Pause(life::Pause),
+    Resume(life::Resume),
+    Features(show::Features),
+}
+
+/// Under this name the program is this command alone: engines want one word.
+const NAME: &str = "rbuild-runtime";
+
+/// The command line of an engine, if this is one. It is parsed by itself: its `--log` is another
+/// than that of all other commands.
+pub(crate) fn line(arguments: &[OsString]) -> Option<Vec<OsString>> {
+    let name = Path::new(arguments.first()?).file_name()?;
+    if name == NAME {
+        return Some(arguments.to_vec());
+    }
+    let rest = arguments.get(1).filter(|word| *word == "runtime").map(|_| &arguments[2..])?;
+    Some(std::iter::once(OsString::from("rbuild runtime")).chain(rest.iter().cloned()).collect())
+}
+
+impl OciRuntime {
+    /// Does what the engine asks for.
+    ///
+    /// # Errors
+    /// As the command; told in the log as well.
+    pub(crate) fn run(self) -> Result<u8, Failure> {
+        let log = self.log.clone().map(|file| (file, self.log_format));
+        let done = self.dispatch();
+        if let (Err(failure), Some((file, format))) = (&done, log) {
+            // The engine reads it; standard error has the same.
+            let _ = note(&file, format, &failure.messages.join(": "));
+        }
+        done
+    }
+
+    fn dispatch(self) -> Result<u8, Failure> {
+        if self.systemd_cgroup {
+            return Err(Failure::usage("--systemd-cgroup is not supported")
+                .hint("set the engine's cgroup driver to cgroupfs"));
+        }
+        let engine = Engine::new(self.root.unwrap_or_else(default_root));
+        match self.command {
+            Command::Create(create) => create.run(&engine),
+            Command::Start(start) => start.run(&engine),
+            Command::Run(run) => run.run(&engine),
+            Command::State(state) => state.run(&engine),
+            Command::Kill(kill) => kill.run(&engine),
+            Command::Delete(delete) => delete.run(&engine),
+            Command::Exec(exec) => exec.run(&engine),
+            Command::List(list) => list.run(&engine),
+            Command::Ps(ps) => ps.run(&engine),
+            Command::Spec(spec) => spec.run(),
+            Command::Update(update) => update.run(&engine),
+            Command::Events(events) => events.run(&engine),
+            Command::Pause(pause) => pause.run(&engine),
+            Command::Resume(resume) => resume.run(&engine),
+            Command::Features(features) => features.run(),
+        }
+    }
+}
+
+fn default_root() -> PathBuf {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| runtime::in_user_namespace());
+    own.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("rbuild-runtime")
+}
+
+/// Adds a line to the engine's log.
+fn note(file: &Path, format: LogFormat, message: &str) -> std::io::Result<()> {
+    let time = jiff::Timestamp::now().to_string();
+    let line = match format {
+        LogFormat::Json => {
+            serde_json::json!({"level": "error", "msg": message, "time": time}).to_string()
+        }
+        LogFormat::Text => format!("time={time:?} level=error msg={message:?}"),
+    };
+    let mut file = std::fs::File::options().create(true).append(true).open(file)?;
+    writeln!(file, "{line}")
+}

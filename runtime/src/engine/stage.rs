@@ -1,0 +1,164 @@
+//! The stages of an engine's containers: they start a process and end, so that it becomes a child
+//! of whoever adopts orphans.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use oci_spec::runtime::ContainerState;
+use rustix::fs::{Mode, OFlags};
+
+use super::hooks::{self, Moment};
+use crate::Error;
+use crate::cgroup::Cgroup;
+use crate::init::{self, Never, Program};
+use crate::stage::{self, Answer, Config, Doing, Failure, Given, Reason, Role, Started, Step};
+use crate::sys::{self, Side};
+
+fn failed(error: Error) -> Failure {
+    match error {
+        Error::Invalid { what, reason } => Failure::invalid(&what, reason),
+        Error::System { action, subject, source } => Failure {
+            action: action.to_owned(),
+            subject,
+            errno: source.raw_os_error().unwrap_or(libc::EIO),
+            reason: Reason::Setup,
+        },
+        other => Failure::invalid("hooks", other.to_string()),
+    }
+}
+
+/// Makes a container whose program waits.
+pub(crate) fn create(mut given: Given) -> Step {
+    let line = given.line.try_clone().doing("copying", "a socket")?;
+    let running = init::begin(&mut given)?;
+    let cgroups = running.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default();
+    let started = Answer::Started(Started { pid: running.pid, cgroups });
+    let fds: Vec<BorrowedFd<'_>> = running.descriptors.iter().map(AsFd::as_fd).collect();
+    stage::answer_with(&line, &started, &fds).doing("answering", "the engine")
+}
+
+/// Supervisor's side of [`attend`]: runs the hooks that belong between the namespaces and the files
+/// of a container.
+pub(crate) fn accompany(config: &Config, pid: u32, mut report: &UnixStream) -> Step {
+    let Role::Create(waits) = &config.role else { return Ok(()) };
+    if config.spec.hooks().is_none() || peek(report)? != Some(b'N') {
+        return Ok(());
+    }
+    report.read_exact(&mut [0]).doing("waiting for", "the container")?;
+    for moment in [Moment::Prestart, Moment::CreateRuntime] {
+        let creating = ContainerState::Creating;
+        hooks::run(&config.spec, moment, &config.id, &waits.bundle, pid, creating)
+            .map_err(failed)?;
+    }
+    report.write_all(&pid.to_le_bytes()).doing("starting", "the container")
+}
+
+/// The next byte, which stays to be read.
+fn peek(report: &UnixStream) -> Step<Option<u8>> {
+    use rustix::net::{RecvFlags, recv};
+    let mut byte = [0];
+    loop {
+        match recv(report, &mut byte, RecvFlags::PEEK) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok((_, count)) => return Ok((count == 1).then_some(byte[0])),
+            Err(errno) => return Err(errno).doing("waiting for", "the container"),
+        }
+    }
+}
+
+/// Container's side: its namespaces are there; gives its process id as the machine sees it.
+pub(crate) fn attend(config: &Config, mut report: &UnixStream) -> Step<u32> {
+    if !matches!(config.role, Role::Create(_)) || config.spec.hooks().is_none() {
+        return Ok(0);
+    }
+    report.write_all(b"N").doing("reporting to", "the supervisor")?;
+    let mut pid = [0; 4];
+    report.read_exact(&mut pid).doing("waiting for", "hooks")?;
+    Ok(u32::from_le_bytes(pid))
+}
+
+/// Runs hooks inside of the container.
+pub(crate) fn hooks_inside(config: &Config, moment: Moment, pid: u32) -> Step {
+    let Role::Create(waits) = &config.role else { return Ok(()) };
+    let status = match moment {
+        Moment::StartContainer => ContainerState::Created,
+        _ => ContainerState::Creating,
+    };
+    hooks::run(&config.spec, moment, &config.id, &waits.bundle, pid, status).map_err(failed)
+}
+
+/// Brings one more process into a container.
+pub(crate) fn exec(mut given: Given) -> Step {
+    let container = given.take()?;
+    // Nothing inside may look at this process, which still has descriptors of the outside.
+    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).doing("hiding", "the joining process")?;
+    let mut stdio = [None, None, None];
+    if given.config.terminal.is_none() {
+        for stream in &mut stdio {
+            *stream = Some(given.take()?);
+        }
+    }
+    let config = &given.config;
+    let Role::Exec { cgroups, .. } = &config.role else {
+        return Err(Failure::invalid("configuration", "it is not for a further process"));
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty()).doing("opening", "/proc")?;
+    crate::cgroup::enter(cgroups)?;
+    let spaces = init::listed_namespaces(&config.spec);
+    sys::setns(container.as_fd(), spaces).doing("joining", "the container")?;
+    let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
+    // SAFETY: a stage has one thread.
+    match unsafe { sys::fork(&sys::Clone::default()) }.doing("starting", "the program")? {
+        Side::Child => {
+            drop(ours);
+            let failure = match become_program(&given, stdio, proc.as_fd(), &theirs) {
+                Ok(never) => match never {},
+                Err(failure) => failure,
+            };
+            init::fail(&theirs, &failure);
+            sys::exit(125)
+        }
+        Side::Parent { pid, .. } => {
+            drop((theirs, stdio));
+            let descriptors = init::wait_ready(&ours)?;
+            let started = Answer::Started(Started { pid, cgroups: Vec::new() });
+            let fds: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+            stage::answer_with(&given.line, &started, &fds).doing("answering", "the engine")
+        }
+    }
+}
+
+fn become_program(
+    given: &Given,
+    mut stdio: [Option<OwnedFd>; 3],
+    proc: BorrowedFd<'_>,
+    report: &UnixStream,
+) -> Step<Never> {
+    let config = &given.config;
+    let Role::Exec { process, preserve_fds, .. } = &config.role else {
+        return Err(Failure::invalid("configuration", "it is not for a further process"));
+    };
+    rustix::process::setsid().doing("starting", "a session")?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty()).doing("opening", "/")?;
+    let mut terminal = None;
+    if let Some(size) = config.terminal {
+        let (ours, theirs) = init::terminal(root.as_fd(), size, process.user().uid())?;
+        init::take_terminal(&theirs, &mut stdio)?;
+        terminal = Some(ours);
+    }
+    init::streams(&stdio, process.user().uid())?;
+    init::run_program(Program {
+        process,
+        filter: (&given.filter, config.filter_flags),
+        init: false,
+        proc,
+        report,
+        terminal,
+        waits: None,
+        bound: false,
+        preserve_fds: *preserve_fds,
+    })
+}
