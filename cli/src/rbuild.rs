@@ -166,7 +166,10 @@ impl Overview for Rbuild {
         ("Images", &["images", "history", "inspect", "tag", "untag", "rmi", "manifest", "sbom"]),
         ("Registries", &["pull", "push", "save", "load", "login", "logout", "registry"]),
         ("Trust", &["sign", "verify", "attest", "verify-attestation", "generate-key-pair"]),
-        ("System", &["prune", "du", "df", "check", "info", "version", "completion", "man"]),
+        (
+            "System",
+            &["prune", "du", "df", "check", "runtime", "info", "version", "completion", "man"],
+        ),
         ("As Docker groups them", &["container", "image", "system"]),
     ];
     const EXAMPLES: &[&str] = &[

@@ -6,8 +6,9 @@ use clap::Args;
 use runtime::{Engine, oci};
 use task::Kind;
 
+use super::failed_start;
 use super::life::{ConnectionFlags, read};
-use crate::commands::run::{forward_signals, start_failure};
+use crate::commands::run::forward_signals;
 use crate::report::Failure;
 
 /// Run a further process in a container
@@ -60,7 +61,7 @@ impl Exec {
         }
         let started = engine
             .exec(&self.id, &process, &self.connections.connections())
-            .map_err(start_failure)?;
+            .map_err(failed_start)?;
         if self.detach {
             return Ok(0);
         }

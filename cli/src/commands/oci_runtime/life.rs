@@ -7,7 +7,8 @@ use clap::Args;
 use runtime::{Connections, Engine, NewContainer, oci};
 use task::Kind;
 
-use crate::commands::run::{forward_signals, start_failure};
+use super::failed_start;
+use crate::commands::run::forward_signals;
 use crate::flags;
 use crate::report::Failure;
 
@@ -65,7 +66,7 @@ impl Making {
             keep_keyring: self.no_new_keyring,
             created: jiff::Timestamp::now().to_string(),
         };
-        engine.create(&self.id, &new).map_err(start_failure)
+        engine.create(&self.id, &new).map_err(failed_start)
     }
 }
 

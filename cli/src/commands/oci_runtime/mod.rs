@@ -123,6 +123,12 @@ impl OciRuntime {
     }
 }
 
+/// Tells a program that cannot be started from a failure of ours: 127, 126, 125.
+fn failed_start(error: runtime::Error) -> Failure {
+    let code = error.exit_code();
+    Failure { code: Some(code), ..Failure::from(error) }
+}
+
 fn default_root() -> PathBuf {
     let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| runtime::in_user_namespace());
     own.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("rbuild-runtime")
