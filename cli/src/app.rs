@@ -13,6 +13,7 @@ use image::Reference;
 use registry_client::{
     Client, Credential, Files, HostRule, Keychain, Proxies, Registries, ShortNames, Tls,
 };
+use sign::lookaside::PolicyGate;
 use store::Store;
 use task::{Cause, Kind, Task};
 use transport::{Gate, Location, Machine, Places, Sink, Source};
@@ -383,26 +384,51 @@ impl App {
         Ok(rules)
     }
 
+    /// Whose certificates, logs and timestamps are trusted where no flag says: what
+    /// `rbuild trust init` keeps.
+    ///
+    /// # Errors
+    /// There is none, or it is malformed.
+    pub(crate) fn trusted_root(&self) -> Result<sign::TrustedRoot, Failure> {
+        let file = self.places.trust().join("trusted_root.json");
+        if !file.exists() {
+            let what = format!("{} is not there", file.display());
+            return Err(Failure::new(Kind::NotFound, what)
+                .hint("name one with --trusted-root FILE, or make it with `rbuild trust init`"));
+        }
+        crate::commands::signer_flags::read_root(&file)
+    }
+
     /// What decides whether an image may be used: `policy.json`, or everything may.
     ///
     /// # Errors
     /// The policy cannot be read.
     pub(crate) fn gate(&self) -> Result<Arc<dyn Gate>, Failure> {
+        Ok(match self.policy_gate()? {
+            None => Arc::new(transport::Open),
+            Some(gate) => Arc::new(gate),
+        })
+    }
+
+    /// The gate of `policy.json`, if there is one.
+    ///
+    /// # Errors
+    /// The policy cannot be read.
+    pub(crate) fn policy_gate(&self) -> Result<Option<PolicyGate>, Failure> {
         if self.settings.insecure_policy {
-            return Ok(Arc::new(transport::Open));
+            return Ok(None);
         }
-        match self.places.policy(self.globals.policy.as_deref()) {
-            None => Ok(Arc::new(transport::Open)),
-            Some(file) => {
-                let policy = sign::Policy::open(&config::absolute(&file)?).map_err(|error| {
-                    Failure::from(error).context(format!("reading policy {}", file.display()))
-                })?;
-                let lookaside = self.places.lookaside(&self.globals.registries)?;
-                let options = self.client_options(&Reach::default())?;
-                let client = Arc::new(move || Ok(Client::new(options.clone())?));
-                Ok(Arc::new(config::PolicyGate { policy, lookaside, client }))
-            }
-        }
+        let Some(file) = self.places.policy(self.globals.policy.as_deref()) else {
+            return Ok(None);
+        };
+        let policy = sign::Policy::open(&config::absolute(&file)?).map_err(|error| {
+            Failure::from(error).context(format!("reading policy {}", file.display()))
+        })?;
+        let policy = policy.at(SystemTime::now());
+        let lookaside = self.places.lookaside(&self.globals.registries)?;
+        let options = self.client_options(&Reach::default())?;
+        let client = Arc::new(move || Ok(Client::new(options.clone())?));
+        Ok(Some(PolicyGate { policy, lookaside, client }))
     }
 }
 

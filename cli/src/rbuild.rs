@@ -14,7 +14,7 @@ use crate::commands::registry;
 use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
     about, account, bud, care, container, debug, docker, image_list, images, manifest, oci_runtime,
-    plan, prune, run, sbom, sign, transfer, volume, working,
+    plan, prune, run, sbom, sign, transfer, trust, volume, working,
 };
 use crate::entry::{self, Program};
 use crate::help::{self, Overview};
@@ -103,6 +103,8 @@ enum Command {
     Sbom(sbom::Sbom),
     Sign(sign::Sign),
     Verify(sign::Verify),
+    #[command(flatten)]
+    Trust(trust::TrustCommand),
     VerifyBuild(VerifyBuild),
     Attest(Attest),
     VerifyAttestation(VerifyAttestation),
@@ -165,7 +167,20 @@ impl Overview for Rbuild {
         ),
         ("Images", &["images", "history", "inspect", "tag", "untag", "rmi", "manifest", "sbom"]),
         ("Registries", &["pull", "push", "save", "load", "login", "logout", "registry"]),
-        ("Trust", &["sign", "verify", "attest", "verify-attestation", "generate-key-pair"]),
+        (
+            "Trust",
+            &[
+                "sign",
+                "verify",
+                "attest",
+                "verify-attestation",
+                "sign-blob",
+                "verify-blob",
+                "trust",
+                "policy",
+                "generate-key-pair",
+            ],
+        ),
         (
             "System",
             &["prune", "du", "df", "check", "runtime", "info", "version", "completion", "man"],
@@ -262,6 +277,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Sbom(sbom) => sbom.run(app),
         Command::Sign(sign) => sign.run(app),
         Command::Verify(verify) => verify.run(app),
+        Command::Trust(trust) => trust.run(app),
         Command::VerifyBuild(verify) => verify.run(app),
         Command::Attest(attest) => attest.run(app),
         Command::VerifyAttestation(verify) => verify.run(app),

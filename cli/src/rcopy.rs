@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use crate::app::{App, Globals};
 use crate::commands::{
     about, account, artifact, auth, copy, crane, diff, edit, explore, index, inspect, layers,
-    ratelimit, raw, sign, standalone, sync, tags, validate,
+    ratelimit, raw, sign, standalone, sync, tags, trust, validate,
 };
 use crate::entry::{self, Program};
 use crate::help::{self, Overview};
@@ -68,6 +68,8 @@ enum Command {
     Tag(raw::TagCommand),
     Sign(sign::Sign),
     Verify(sign::Verify),
+    #[command(flatten)]
+    Trust(trust::TrustCommand),
     StandaloneSign(standalone::StandaloneSign),
     StandaloneVerify(standalone::StandaloneVerify),
     #[command(visible_alias = "generate-sigstore-key")]
@@ -110,7 +112,20 @@ impl Overview for Rcopy {
         ),
         ("Change", &["append", "mutate", "flatten", "rebase", "index", "tag", "delete"]),
         ("Parts", &["artifact", "blob", "manifest"]),
-        ("Trust", &["sign", "verify", "standalone-sign", "standalone-verify", "generate-key-pair"]),
+        (
+            "Trust",
+            &[
+                "sign",
+                "verify",
+                "sign-blob",
+                "verify-blob",
+                "trust",
+                "policy",
+                "standalone-sign",
+                "standalone-verify",
+                "generate-key-pair",
+            ],
+        ),
         ("System", &["login", "logout", "whoami", "auth", "version", "completion", "man"]),
     ];
     const EXAMPLES: &[&str] = &[
@@ -175,6 +190,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::StandaloneVerify(verify) => verify.run(),
         Command::Sign(sign) => sign.run(app),
         Command::Verify(verify) => verify.run(app),
+        Command::Trust(trust) => trust.run(app),
         Command::GenerateKeyPair(generate) => generate.run(),
         Command::Login(login) => login.run(app),
         Command::Logout(logout) => logout.run(app),

@@ -11,8 +11,11 @@ use crate::bundle::{self, Bundle};
 use crate::dsse;
 use crate::error::{Error, Rejected, Result};
 use crate::find::{self, CREATED_ANNOTATION, KEY_ANNOTATION, MAX_SIGNATURES};
-use crate::key::{KeyId, PrivateKey, PublicKey};
-use crate::verify::{Mismatch, printable};
+use crate::key::PrivateKey;
+use crate::mismatch::Mismatch;
+use crate::printable::printable;
+use crate::sealer::Sealer;
+use crate::signers::{Signer, Signers};
 
 /// No larger bundle with an attestation is written or read (4 MiB, as for any document).
 pub const MAX_ATTESTATION: u64 = image::MAX_DOCUMENT;
@@ -26,16 +29,16 @@ const TAGGED_PREDICATE: &str = "predicateType";
 /// A statement that a trusted key has signed. Only [`verify_statement`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attestation {
-    key: KeyId,
+    signer: Signer,
     predicate_type: String,
     statement: Bytes,
     origin: String,
 }
 
 impl Attestation {
-    /// The key that signed it.
-    pub fn key(&self) -> KeyId {
-        self.key
+    /// Who signed it.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     /// What it says: a URI.
@@ -60,31 +63,36 @@ impl Attestation {
 /// # Errors
 /// [`Error::Sign`] where it is no statement about this image, or too large;
 /// [`Error::Transport`].
-pub async fn attest_image(
+pub async fn attest_image<'a>(
     image: &Descriptor,
     statement: &[u8],
-    key: &PrivateKey,
+    sealer: impl Into<Sealer<'a>>,
     created: Option<String>,
     (source, sink): (&dyn Source, &dyn Sink),
     task: &Task,
 ) -> Result<Descriptor> {
+    let sealer = sealer.into();
     let refuse = |reason: String| Error::Sign { image: image.digest, reason };
     let read: dsse::Statement = serde_json::from_slice(statement)
         .map_err(|error| refuse(format!("this is no in-toto statement: {error}")))?;
     check(&read, &image.digest).map_err(|mismatch| refuse(mismatch.to_string()))?;
-    let bundle = Bundle::seal(statement, key).to_json();
+    let bundle = sealer.seal(statement, task).await?.to_json();
     if bundle.len() as u64 > MAX_ATTESTATION {
         let size = bundle.len();
         return Err(refuse(format!("it has {size} bytes, more than {MAX_ATTESTATION}")));
     }
-    if let Some(there) = attested_already(image, &read, &bundle, key, source, task).await? {
+    if let Some(key) = sealer.key()
+        && let Some(there) = attested_already(image, &read, &bundle, key, source, task).await?
+    {
         return Ok(there);
     }
     let mut annotations = BTreeMap::from([
         (bundle::CONTENT_ANNOTATION.to_owned(), "dsse-envelope".to_owned()),
         (bundle::PREDICATE_ANNOTATION.to_owned(), read.predicate_type),
-        (KEY_ANNOTATION.to_owned(), key.public().id().to_string()),
     ]);
+    if let Some(key) = sealer.key_id() {
+        annotations.insert(KEY_ANNOTATION.to_owned(), key.to_string());
+    }
     annotations.extend(created.map(|created| (CREATED_ANNOTATION.to_owned(), created)));
     let artifact = Artifact {
         artifact_type: bundle::MEDIA_TYPE.to_owned(),
@@ -135,11 +143,10 @@ async fn attested_already(
 pub async fn verify_attestations(
     image: &Descriptor,
     predicate_type: Option<&str>,
-    keys: &[PublicKey],
+    signers: &Signers,
     source: &dyn Source,
     task: &Task,
 ) -> Result<Vec<Attestation>> {
-    let ids: Vec<_> = keys.iter().map(PublicKey::id).collect();
     let mut budget = MAX_TOTAL;
     let (mut good, mut rejected) = (Vec::new(), Vec::new());
     let mut keep = |origin: String, verified: Result<Attestation, Mismatch>| match verified {
@@ -148,12 +155,12 @@ pub async fn verify_attestations(
     };
     let mut referrers = find::present(source.referrers(image).await)?.unwrap_or_default();
     referrers.retain(|referrer| may_be(referrer, predicate_type));
-    let mut unread = find::first_ones(&mut referrers, &ids);
+    let mut unread = find::first_ones(&mut referrers, &signers.key_ids());
     for referrer in &referrers {
         task.check()?;
         let origin = format!("bundle {}", referrer.digest);
         let verified = match carried(source, referrer, &mut budget).await? {
-            Ok(bytes) => verify_statement(&image.digest, &bytes, &origin, predicate_type, keys),
+            Ok(bytes) => verify_statement(&image.digest, &bytes, &origin, predicate_type, signers),
             Err(mismatch) => Err(mismatch),
         };
         keep(origin, verified);
@@ -162,7 +169,7 @@ pub async fn verify_attestations(
     unread += more;
     for (origin, bytes) in tagged {
         let verified = bytes.and_then(|bytes| {
-            verify_envelope(&image.digest, &bytes, &origin, predicate_type, keys)
+            verify_envelope(&image.digest, &bytes, &origin, predicate_type, signers)
         });
         keep(origin, verified);
     }
@@ -254,12 +261,12 @@ pub fn verify_statement(
     json: &[u8],
     origin: &str,
     predicate_type: Option<&str>,
-    keys: &[PublicKey],
+    signers: &Signers,
 ) -> Result<Attestation, Mismatch> {
     if json.len() as u64 > MAX_ATTESTATION {
         return Err(Mismatch::TooLarge { size: json.len() as u64, limit: MAX_ATTESTATION });
     }
-    verify_parts(image, Bundle::open(json)?, origin, predicate_type, keys)
+    verify_parts(image, Bundle::open(json)?, origin, predicate_type, signers)
 }
 
 /// As [`verify_statement`], of an envelope without a bundle around it, as cosign 1 and 2 stored it.
@@ -271,9 +278,9 @@ pub fn verify_envelope(
     json: &[u8],
     origin: &str,
     predicate_type: Option<&str>,
-    keys: &[PublicKey],
+    signers: &Signers,
 ) -> Result<Attestation, Mismatch> {
-    verify_parts(image, bundle::open_envelope(json)?, origin, predicate_type, keys)
+    verify_parts(image, bundle::open_envelope(json)?, origin, predicate_type, signers)
 }
 
 fn verify_parts(
@@ -281,19 +288,12 @@ fn verify_parts(
     parts: bundle::Parts,
     origin: &str,
     predicate_type: Option<&str>,
-    keys: &[PublicKey],
+    signers: &Signers,
 ) -> Result<Attestation, Mismatch> {
     if parts.payload_type != dsse::IN_TOTO {
         return Err(Mismatch::PayloadType(parts.payload_type.chars().take(100).collect()));
     }
-    if keys.is_empty() {
-        return Err(Mismatch::NoKeys);
-    }
-    let signed = dsse::pre_authentication_encoding(&parts.payload_type, &parts.payload);
-    let key = keys
-        .iter()
-        .find(|key| key.verifies(&signed, &parts.signature))
-        .ok_or_else(|| Mismatch::Signature { trusted: keys.iter().map(PublicKey::id).collect() })?;
+    let signer = signers.of_envelope(&parts)?;
     let statement: dsse::Statement = serde_json::from_slice(&parts.payload)
         .map_err(|error| Mismatch::Malformed(printable(&format!("its statement: {error}"))))?;
     check(&statement, image)?;
@@ -301,7 +301,7 @@ fn verify_parts(
         return Err(Mismatch::Type(printable(&statement.predicate_type)));
     }
     Ok(Attestation {
-        key: key.id(),
+        signer,
         predicate_type: printable(&statement.predicate_type),
         statement: parts.payload.into(),
         origin: origin.to_owned(),
@@ -347,20 +347,22 @@ mod tests {
         let image = Digest::of(b"image");
         let bundle = Bundle::seal(&statement(&image, KIND), &key(1)).to_json();
         let verify = |image: &Digest, json: &[u8], kind: Option<&str>, number: u8| {
-            verify_statement(image, json, "here", kind, &[key(number).public()])
+            let signers = Signers::keys(vec![key(number).public()]);
+            verify_statement(image, json, "here", kind, &signers)
         };
         let good = verify(&image, &bundle, Some(KIND), 1).unwrap();
         assert_eq!(&good.statement()[..], statement(&image, KIND));
-        assert_eq!((good.predicate_type(), good.key()), (KIND, key(1).public().id()));
+        assert_eq!(good.predicate_type(), KIND);
+        assert_eq!(*good.signer(), Signer::Key(key(1).public().id()));
         assert!(verify(&image, &bundle, None, 1).is_ok());
 
         let wrong_key = verify(&image, &bundle, None, 2);
-        assert!(matches!(wrong_key, Err(Mismatch::Signature { .. })), "{wrong_key:?}");
+        assert!(matches!(wrong_key, Err(Mismatch::Key { .. })), "{wrong_key:?}");
         let other = verify(&Digest::of(b"other"), &bundle, None, 1);
         assert!(matches!(other, Err(Mismatch::Digest { .. })), "{other:?}");
         let kind = verify(&image, &bundle, Some("https://spdx.dev/Document"), 1);
         assert!(matches!(kind, Err(Mismatch::Type(_))), "{kind:?}");
-        let none = verify_statement(&image, &bundle, "here", None, &[]);
+        let none = verify_statement(&image, &bundle, "here", None, &Signers::default());
         assert!(matches!(none, Err(Mismatch::NoKeys)), "{none:?}");
         // An image's signature is no attestation, or a stolen one would be taken for it.
         let signature = Bundle::sign(&image, None, &BTreeMap::new(), &key(1)).unwrap().to_json();
@@ -370,24 +372,24 @@ mod tests {
     #[test]
     fn statements_of_both_versions_and_bare_envelopes_are_read() {
         let image = Digest::of(b"image");
-        let keys = [key(1).public()];
+        let signers = Signers::keys(vec![key(1).public()]);
         let older = String::from_utf8(statement(&image, KIND)).unwrap();
         let older = older.replace(dsse::STATEMENT_V1, "https://in-toto.io/Statement/v0.1");
         let bundle = Bundle::seal(older.as_bytes(), &key(1)).to_json();
-        verify_statement(&image, &bundle, "", Some(KIND), &keys).unwrap();
+        verify_statement(&image, &bundle, "", Some(KIND), &signers).unwrap();
         let bundle: serde_json::Value = serde_json::from_slice(&bundle).unwrap();
         let mut envelope = bundle["dsseEnvelope"].clone();
         // cosign writes an empty name of the key.
         envelope["signatures"][0]["keyid"] = "".into();
         let verify = |envelope: &serde_json::Value| {
-            verify_envelope(&image, envelope.to_string().as_bytes(), "", Some(KIND), &keys)
+            verify_envelope(&image, envelope.to_string().as_bytes(), "", Some(KIND), &signers)
         };
         verify(&envelope).unwrap();
         envelope["signatures"].as_array_mut().unwrap().clear();
         assert!(matches!(verify(&envelope), Err(Mismatch::Signatures(0))));
         let unknown = older.replace("v0.1", "v0.2");
         let bundle = Bundle::seal(unknown.as_bytes(), &key(1)).to_json();
-        let refused = verify_statement(&image, &bundle, "", None, &keys);
+        let refused = verify_statement(&image, &bundle, "", None, &signers);
         assert!(matches!(refused, Err(Mismatch::Type(_))), "{refused:?}");
     }
 
@@ -398,7 +400,8 @@ mod tests {
         for at in (0..bundle.len()).step_by(7) {
             let mut changed = bundle.clone();
             changed[at] ^= 1;
-            if let Ok(good) = verify_statement(&image, &changed, "", None, &[key(1).public()]) {
+            let signers = Signers::keys(vec![key(1).public()]);
+            if let Ok(good) = verify_statement(&image, &changed, "", None, &signers) {
                 assert_eq!(&good.statement()[..], statement(&image, KIND), "byte {at}");
             }
         }

@@ -6,11 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::{Descriptor, Digest};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::dsse::{self, Envelope, EnvelopeSignature};
 use crate::error::Result;
+use crate::hash::sha256;
 use crate::key::PrivateKey;
+use crate::mismatch::Mismatch;
 
 /// The media type of a bundle, and the artifact type of the manifest that carries it.
 pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -39,7 +41,7 @@ pub struct Bundle {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dsse_envelope: Option<Envelope>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    message_signature: Option<Value>,
+    message_signature: Option<MessageSignature>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -48,13 +50,42 @@ struct Material {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     public_key: Option<KeyHint>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    certificate: Option<Value>,
+    certificate: Option<Certificate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    x509_certificate_chain: Option<Value>,
+    x509_certificate_chain: Option<Chain>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tlog_entries: Vec<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timestamp_verification_data: Option<Value>,
+}
+
+/// A certificate in DER, in base64.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Certificate {
+    raw_bytes: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Chain {
+    certificates: Vec<Certificate>,
+}
+
+/// A signature of bytes that are not in the bundle.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct MessageSignature {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message_digest: Option<MessageDigest>,
+    signature: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MessageDigest {
+    algorithm: String,
+    digest: String,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -64,26 +95,57 @@ struct KeyHint {
     hint: String,
 }
 
-/// Why a bundle cannot be verified by a key. The words follow "the bundle".
+/// Why a bundle cannot be verified. The words follow "the bundle".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unfit {
     Malformed(String),
     MediaType(String),
-    Keyless,
     Material(&'static str),
     Content(&'static str),
     Signatures(usize),
 }
 
+impl From<Unfit> for Mismatch {
+    fn from(unfit: Unfit) -> Mismatch {
+        match unfit {
+            Unfit::Malformed(reason) => Mismatch::malformed("", &reason),
+            Unfit::MediaType(found) => Mismatch::MediaType(found),
+            Unfit::Material(what) => Mismatch::Material(what),
+            Unfit::Content(what) => Mismatch::Content(what),
+            Unfit::Signatures(count) => Mismatch::Signatures(count),
+        }
+    }
+}
+
 /// A bundle taken apart; nothing of it is verified yet.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) hint: String,
+    pub(crate) by: By,
     pub(crate) payload_type: String,
     pub(crate) payload: Vec<u8>,
     pub(crate) signature: Vec<u8>,
-    /// Log entries and timestamps, which are not looked at when a key verifies.
-    pub(crate) unchecked: usize,
+    /// What logs say of it.
+    pub(crate) entries: Vec<Value>,
+    /// When authorities saw it.
+    pub(crate) timestamps: Option<Value>,
+}
+
+/// What a signature says it is to be verified by.
+#[derive(Debug, Clone)]
+pub(crate) enum By {
+    /// A key that may have this name.
+    Key(String),
+    /// A certificate, and those that may have issued it, in DER.
+    Certificate(Vec<Vec<u8>>),
+}
+
+/// What a bundle has beside the signature and its content.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Evidence {
+    /// In DER.
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) entries: Vec<Value>,
+    pub(crate) timestamps: Vec<Vec<u8>>,
 }
 
 impl Bundle {
@@ -108,10 +170,7 @@ impl Bundle {
         let signature = EnvelopeSignature { sig: STANDARD.encode(signature), keyid: String::new() };
         Bundle {
             media_type: MEDIA_TYPE.to_owned(),
-            verification_material: Material {
-                public_key: Some(KeyHint { hint: key.public().id().hint() }),
-                ..Material::default()
-            },
+            verification_material: Material::named(key),
             dsse_envelope: Some(Envelope {
                 payload: STANDARD.encode(payload),
                 payload_type: dsse::IN_TOTO.to_owned(),
@@ -126,33 +185,132 @@ impl Bundle {
         serde_json::to_vec(self).expect("bundles are plain data with string keys")
     }
 
-    /// Reads a bundle and takes it apart; steps 2 to 5 of [`crate::verify`].
-    pub(crate) fn open(json: &[u8]) -> Result<Parts, Unfit> {
-        let bundle: Bundle =
-            serde_json::from_slice(json).map_err(|error| Unfit::Malformed(error.to_string()))?;
-        if bundle.media_type != MEDIA_TYPE && bundle.media_type != EARLY_MEDIA_TYPE {
-            return Err(Unfit::MediaType(bundle.media_type.chars().take(100).collect()));
+    /// Puts a signed envelope together with the certificate that it was signed with.
+    pub(crate) fn certified(payload: &[u8], signature: &[u8], evidence: Evidence) -> Bundle {
+        let signature = EnvelopeSignature { sig: STANDARD.encode(signature), keyid: String::new() };
+        Bundle {
+            media_type: MEDIA_TYPE.to_owned(),
+            verification_material: Material::of(evidence),
+            dsse_envelope: Some(Envelope {
+                payload: STANDARD.encode(payload),
+                payload_type: dsse::IN_TOTO.to_owned(),
+                signatures: vec![signature],
+            }),
+            message_signature: None,
         }
-        let material = bundle.verification_material;
-        let certified = material.certificate.is_some() || material.x509_certificate_chain.is_some();
-        let hint = match material.public_key {
-            Some(_) if certified => {
-                return Err(Unfit::Material("has both a key and a certificate"));
-            }
-            None if certified => return Err(Unfit::Keyless),
-            None => return Err(Unfit::Material("names neither a key nor a certificate")),
-            Some(key) => key.hint,
+    }
+
+    /// Puts a signature of bytes, which do not lie in the bundle, together with what made it.
+    pub(crate) fn of_message(message: &[u8], signature: &[u8], by: MadeBy<'_>) -> Bundle {
+        let digest = MessageDigest {
+            algorithm: "SHA2_256".to_owned(),
+            digest: STANDARD.encode(sha256(message)),
         };
+        Bundle {
+            media_type: MEDIA_TYPE.to_owned(),
+            verification_material: match by {
+                MadeBy::Key(key) => Material::named(key),
+                MadeBy::Certificate(evidence) => Material::of(evidence),
+            },
+            dsse_envelope: None,
+            message_signature: Some(MessageSignature {
+                message_digest: Some(digest),
+                signature: STANDARD.encode(signature),
+            }),
+        }
+    }
+
+    /// Reads a bundle with an envelope and takes it apart; steps 2 to 5 of [`crate::verify`].
+    pub(crate) fn open(json: &[u8]) -> Result<Parts, Unfit> {
+        let (by, entries, timestamps, bundle) = Bundle::read(json)?;
         let envelope = match (bundle.dsse_envelope, bundle.message_signature) {
             (Some(envelope), None) => envelope,
             (None, Some(_)) => return Err(Unfit::Content("signs a bare message, not a statement")),
             (Some(_), Some(_)) => return Err(Unfit::Content("has two contents")),
             (None, None) => return Err(Unfit::Content("has no content")),
         };
-        let unchecked = material.tlog_entries.len()
-            + usize::from(material.timestamp_verification_data.is_some());
-        Ok(Parts { hint, unchecked, ..take_apart(envelope)? })
+        Ok(Parts { by, entries, timestamps, ..take_apart(envelope)? })
     }
+
+    /// Reads a bundle that signs bytes which are not in it.
+    pub(crate) fn open_message(json: &[u8], message: &[u8]) -> Result<Parts, Unfit> {
+        let (by, entries, timestamps, bundle) = Bundle::read(json)?;
+        let signed = match (bundle.dsse_envelope, bundle.message_signature) {
+            (None, Some(signed)) => signed,
+            (Some(_), None) => return Err(Unfit::Content("signs a statement, not a file")),
+            (Some(_), Some(_)) => return Err(Unfit::Content("has two contents")),
+            (None, None) => return Err(Unfit::Content("has no content")),
+        };
+        if let Some(digest) = signed.message_digest {
+            let expected = STANDARD.encode(sha256(message));
+            if digest.algorithm != "SHA2_256" || digest.digest != expected {
+                return Err(Unfit::Content("signs another file"));
+            }
+        }
+        let signature = decoded("signature", &signed.signature)?;
+        let (payload_type, payload) = (String::new(), Vec::new());
+        Ok(Parts { by, payload_type, payload, signature, entries, timestamps })
+    }
+
+    /// Steps 2 and 3: the bundle, what it is to be verified by, and what logs and authorities say.
+    #[allow(clippy::type_complexity, reason = "taken apart at once by the two callers above")]
+    fn read(json: &[u8]) -> Result<(By, Vec<Value>, Option<Value>, Bundle), Unfit> {
+        let mut bundle: Bundle =
+            serde_json::from_slice(json).map_err(|error| Unfit::Malformed(error.to_string()))?;
+        if bundle.media_type != MEDIA_TYPE && bundle.media_type != EARLY_MEDIA_TYPE {
+            return Err(Unfit::MediaType(bundle.media_type.chars().take(100).collect()));
+        }
+        let material = std::mem::take(&mut bundle.verification_material);
+        let certificates = match (material.certificate, material.x509_certificate_chain) {
+            (Some(_), Some(_)) => return Err(Unfit::Material("has two certificates")),
+            (Some(certificate), None) => vec![certificate],
+            (None, Some(chain)) if chain.certificates.is_empty() => {
+                return Err(Unfit::Material("has a chain of no certificates"));
+            }
+            (None, Some(chain)) => chain.certificates,
+            (None, None) => Vec::new(),
+        };
+        let by = match (material.public_key, certificates.is_empty()) {
+            (Some(_), false) => return Err(Unfit::Material("has both a key and a certificate")),
+            (None, true) => return Err(Unfit::Material("names neither a key nor a certificate")),
+            (Some(key), true) => By::Key(key.hint),
+            (None, false) => {
+                let ders = certificates.iter().map(|one| decoded("certificate", &one.raw_bytes));
+                By::Certificate(ders.collect::<Result<_, _>>()?)
+            }
+        };
+        Ok((by, material.tlog_entries, material.timestamp_verification_data, bundle))
+    }
+}
+
+/// Who made a signature of bytes.
+pub(crate) enum MadeBy<'a> {
+    Key(&'a PrivateKey),
+    Certificate(Evidence),
+}
+
+impl Material {
+    fn named(key: &PrivateKey) -> Material {
+        let hint = key.public().id().hint();
+        Material { public_key: Some(KeyHint { hint }), ..Material::default() }
+    }
+
+    fn of(evidence: Evidence) -> Material {
+        let stamp = |bytes: &Vec<u8>| json!({ "signedTimestamp": STANDARD.encode(bytes) });
+        let stamps: Vec<Value> = evidence.timestamps.iter().map(stamp).collect();
+        Material {
+            certificate: Some(Certificate { raw_bytes: STANDARD.encode(evidence.certificate) }),
+            tlog_entries: evidence.entries,
+            timestamp_verification_data: Some(json!({ "rfc3161Timestamps": stamps }))
+                .filter(|_| !stamps.is_empty()),
+            ..Material::default()
+        }
+    }
+}
+
+fn decoded(what: &str, text: &str) -> Result<Vec<u8>, Unfit> {
+    let bytes = STANDARD.decode(text);
+    bytes.map_err(|error| Unfit::Malformed(format!("{what} is no base64: {error}")))
 }
 
 /// Reads an envelope that lies in no bundle.
@@ -168,16 +326,13 @@ fn take_apart(envelope: Envelope) -> Result<Parts, Unfit> {
     let [signature] = envelope.signatures.as_slice() else {
         return Err(Unfit::Signatures(envelope.signatures.len()));
     };
-    let bytes = |what: &str, text: &str| {
-        let bytes = STANDARD.decode(text);
-        bytes.map_err(|error| Unfit::Malformed(format!("{what} is no base64: {error}")))
-    };
     Ok(Parts {
-        hint: String::new(),
-        payload: bytes("payload", &envelope.payload)?,
-        signature: bytes("sig", &signature.sig)?,
+        by: By::Key(String::new()),
+        payload: decoded("payload", &envelope.payload)?,
+        signature: decoded("sig", &signature.sig)?,
         payload_type: envelope.payload_type,
-        unchecked: 0,
+        entries: Vec::new(),
+        timestamps: None,
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use image::Digest;
 use task::{Cause, Fault, Kind};
 
-use crate::verify::Mismatch;
+use crate::mismatch::Mismatch;
 
 /// What this crate's functions give.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -94,17 +94,13 @@ pub enum Error {
         /// The scope of the policy that matched.
         scope: String,
     },
-    /// The policy asks for a kind of check that this version cannot do.
-    #[error(
-        "checking {image} against the signature policy: {scope} asks for {what}, which is not supported yet"
-    )]
-    Unsupported {
-        /// The image that was to be let through.
-        image: Digest,
-        /// The scope of the policy that matched.
-        scope: String,
-        /// The kind of check.
-        what: String,
+    /// Certificates or a trusted root that a policy or flag names cannot be used.
+    #[error("reading what {name} trusts: {reason}")]
+    Trust {
+        /// Where it is.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// `gpg`, or a key of the policy, is of no use.
     #[error("verifying the GPG signatures of {image}: {reason}")]
@@ -113,6 +109,36 @@ pub enum Error {
         image: Digest,
         /// What is in the way.
         reason: String,
+    },
+    /// A service of keyless signing refuses, or cannot be reached.
+    #[error("asking {what}: {reason}")]
+    Service {
+        /// Which service.
+        what: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// `gpg` could not sign or verify with the user's keyring.
+    #[error("using gpg: {reason}")]
+    GpgFailed {
+        /// What it said.
+        reason: String,
+    },
+    /// A file of registries.d breaks its grammar (containers-registries.d(5)).
+    #[error("reading {}: {reason}", path.display())]
+    Lookaside {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// Signatures lie on a server, which nobody can write to.
+    #[error("signatures of {name} lie at {place}, which is no file://")]
+    NoDirectory {
+        /// The name.
+        name: String,
+        /// The URL.
+        place: String,
     },
     /// The image's `.sig` tag holds something else than signatures.
     #[error("adding a signature to {name}: {reason}")]
@@ -180,8 +206,12 @@ impl fmt::Display for Listed<'_> {
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::Key { .. } | Error::Policy { .. } | Error::Sign { .. } => Kind::Invalid,
-            Error::NotSignatures { .. } => Kind::Invalid,
+            Error::Key { .. } | Error::Policy { .. } | Error::Trust { .. } | Error::Sign { .. } => {
+                Kind::Invalid
+            }
+            Error::NotSignatures { .. } | Error::Lookaside { .. } | Error::NoDirectory { .. } => {
+                Kind::Invalid
+            }
             Error::PassphraseNeeded | Error::Passphrase => Kind::Denied,
             Error::Random => Kind::System,
             Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
@@ -193,8 +223,9 @@ impl Fault for Error {
             | Error::Unverified { .. }
             | Error::TooMany { .. }
             | Error::Rejected { .. }
-            | Error::Unsupported { .. }
-            | Error::Gpg { .. } => Kind::Refused,
+            | Error::Gpg { .. }
+            | Error::Service { .. }
+            | Error::GpgFailed { .. } => Kind::Refused,
             Error::Image(error) => error.kind(),
             Error::Transport(cause) => cause.kind(),
             Error::Cancelled(_) => Kind::Cancelled,
@@ -208,6 +239,12 @@ impl Fault for Error {
             }
             Error::Unsigned { .. } => {
                 Some("sign it, or ask its publisher where the signatures are".to_owned())
+            }
+            Error::NoDirectory { .. } => {
+                Some("set lookaside-staging to a file:// URL in registries.d".to_owned())
+            }
+            Error::GpgFailed { reason } if reason.starts_with("running it") => {
+                Some("install GnuPG: `apt install gnupg`".to_owned())
             }
             Error::Transport(cause) => cause.hint(),
             Error::Image(error) => error.hint(),

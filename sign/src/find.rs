@@ -11,9 +11,11 @@ use transport::Source;
 use crate::bundle;
 use crate::dsse;
 use crate::error::{Error, Result};
-use crate::key::KeyId;
+use crate::key_id::KeyId;
+use crate::mismatch::Mismatch;
+use crate::printable::printable;
 use crate::simple_signing;
-use crate::verify::{Candidate, Evidence, Mismatch, printable};
+use crate::verify::{Candidate, Evidence};
 
 /// More signatures of one image than this are not read, of either form.
 pub const MAX_SIGNATURES: usize = 256;

@@ -13,7 +13,9 @@ use crate::bundle::{self, Bundle};
 use crate::dsse;
 use crate::error::{Error, Result};
 use crate::find::{self, CREATED_ANNOTATION, KEY_ANNOTATION};
-use crate::key::{KeyId, PrivateKey, PublicKey};
+use crate::key::PrivateKey;
+use crate::sealer::Sealer;
+use crate::signers::Signers;
 use crate::simple_signing;
 use crate::verify::{Demand, Form, Verified, verify, verify_any};
 
@@ -47,30 +49,36 @@ pub struct SignOptions {
 /// # Errors
 /// [`Error::Sign`] where the older form lacks a name or the place cannot hold it, or where other
 /// signers keep replacing the list of signatures; [`Error::NotSignatures`], [`Error::Transport`].
-pub async fn sign_image(
+pub async fn sign_image<'a>(
     image: &Descriptor,
-    key: &PrivateKey,
+    sealer: impl Into<Sealer<'a>>,
     source: &dyn Source,
     sink: &dyn Sink,
     options: &SignOptions,
     task: &Task,
 ) -> Result<Descriptor> {
+    let sealer = sealer.into();
     let name = options.name.as_ref().map(|name| Reference { digest: None, ..name.clone() });
     let name = name.map(|name| name.to_string());
+    let refuse = |reason: &str| Error::Sign { image: image.digest, reason: reason.into() };
     match options.form {
         Form::Bundle => {
             let name = name.as_deref();
-            if let Some(there) = signed_already(image, key, name, source, options, task).await? {
+            if let Some(key) = sealer.key()
+                && let Some(there) = signed_already(image, key, name, source, options, task).await?
+            {
                 return Ok(there);
             }
-            let bundle = Bundle::sign(&image.digest, name, &options.annotations, key)?;
-            let carrier = carrier(&bundle, key.public().id(), options);
-            let attached = attach(sink, image, &carrier, task).await;
+            let payload = dsse::statement(&image.digest, name, &options.annotations);
+            let payload = payload.map_err(|error| refuse(&error.to_string()))?;
+            let bundle = sealer.seal(&payload, task).await?;
+            let attached = attach(sink, image, &carrier(&bundle, sealer, options), task).await;
             attached.map_err(|error| Error::Transport(error.into()))
         }
         Form::Tag => {
-            let refuse = |reason: &str| Error::Sign { image: image.digest, reason: reason.into() };
             let name = name.ok_or_else(|| refuse("the tag form needs the image's name"))?;
+            let key = sealer.key();
+            let key = key.ok_or_else(|| refuse("the tag form is signed with a key alone"))?;
             sign_tag(image, key, &name, (source, sink), options, task).await
         }
     }
@@ -85,7 +93,8 @@ async fn signed_already(
     options: &SignOptions,
     task: &Task,
 ) -> Result<Option<Descriptor>> {
-    let demand = Demand { keys: vec![key.public()], ..Demand::default() };
+    let signers = Signers::keys(vec![key.public()]);
+    let demand = Demand { signers, ..Demand::default() };
     let found = match find::bundles(image, &[key.public().id()], source, task).await {
         Ok((found, _)) => found,
         // Who may only push learns here that reading is denied, and pushes.
@@ -183,12 +192,14 @@ pub async fn members(
 }
 
 /// The manifest that carries a bundle, as cosign 3 writes it.
-fn carrier(bundle: &Bundle, key: KeyId, options: &SignOptions) -> Artifact {
+fn carrier(bundle: &Bundle, sealer: Sealer<'_>, options: &SignOptions) -> Artifact {
     let mut annotations = BTreeMap::from([
-        (KEY_ANNOTATION.to_owned(), key.to_string()),
         (bundle::CONTENT_ANNOTATION.to_owned(), "dsse-envelope".to_owned()),
         (bundle::PREDICATE_ANNOTATION.to_owned(), dsse::SIGN_V1.to_owned()),
     ]);
+    if let Some(key) = sealer.key_id() {
+        annotations.insert(KEY_ANNOTATION.to_owned(), key.to_string());
+    }
     if let Some(created) = &options.created {
         annotations.insert(CREATED_ANNOTATION.to_owned(), created.clone());
     }
@@ -211,7 +222,7 @@ pub async fn verify_image(
     source: &dyn Source,
     task: &Task,
 ) -> Result<Vec<Verified>> {
-    let keys: Vec<KeyId> = demand.keys.iter().map(PublicKey::id).collect();
+    let keys = demand.signers.key_ids();
     let found = find::collect(image, &keys, source, task).await?;
     let verified = verify_any(&image.digest, &found.candidates, demand);
     find::told(image, found.unread, verified)

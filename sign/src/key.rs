@@ -1,18 +1,20 @@
-//! ECDSA P-256 keys, in the files that cosign and OpenSSL write.
+//! Keys in the files that cosign and OpenSSL write: ECDSA P-256 to sign with, and any kind that
+//! [`ring`] knows to verify with.
 
 use std::fmt;
 
 use image::Digest;
 use p256::SecretKey;
-use p256::ecdsa::signature::{Signer as _, Verifier as _};
-use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
+use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::rand_core::{OsRng, RngCore as _};
 use p256::elliptic_curve::zeroize::Zeroizing;
-use p256::pkcs8::der::Decode as _;
-use p256::pkcs8::spki::SubjectPublicKeyInfoRef;
 use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, PrivateKeyInfo};
 
-use crate::{Error, Result, pem, sealed};
+use crate::error::{Error, Result};
+use crate::key_id::KeyId;
+use crate::spki::Spki;
+use crate::{pem, sealed};
 
 /// What cosign 2 and 3, and `skopeo generate-sigstore-key`, call an encrypted key.
 const SIGSTORE: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
@@ -24,25 +26,6 @@ const PUBLIC: &str = "PUBLIC KEY";
 
 fn refuse(what: &'static str, reason: impl Into<String>) -> Error {
     Error::Key { what, reason: reason.into() }
-}
-
-/// The name of a key: the sha256 digest of its public half (DER, SubjectPublicKeyInfo).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(transparent)]
-pub struct KeyId(Digest);
-
-impl KeyId {
-    /// The form in which a sigstore bundle names the key: the digest in base64.
-    pub fn hint(&self) -> String {
-        use base64::Engine as _;
-        base64::engine::general_purpose::STANDARD.encode(self.0.as_bytes())
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
 }
 
 /// The half of a key pair that signs. Its memory is wiped when it is dropped.
@@ -125,7 +108,9 @@ impl PrivateKey {
 
     /// The other half.
     pub fn public(&self) -> PublicKey {
-        PublicKey(*self.0.verifying_key())
+        let der = self.0.verifying_key().to_public_key_der();
+        let spki = der.ok().and_then(|der| Spki::read(der.as_bytes()).ok());
+        PublicKey(spki.expect("a point on the curve has an encoding"))
     }
 
     /// Signs the sha256 of a message; the signature is DER. The same message always gives the
@@ -142,7 +127,7 @@ fn is_private(label: &str) -> bool {
 
 /// The half of a key pair that verifies.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PublicKey(VerifyingKey);
+pub struct PublicKey(Spki);
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,33 +143,33 @@ impl PublicKey {
     pub fn read(pem: &[u8]) -> Result<PublicKey> {
         let block =
             pem::find(pem, |label| label == PUBLIC).map_err(|reason| refuse("public", reason))?;
-        let info = SubjectPublicKeyInfoRef::from_der(&block.bytes)
-            .map_err(|_| refuse("public", "its content is no SubjectPublicKeyInfo"))?;
-        let name = algorithm(&info.algorithm.oid.to_string());
-        let key = VerifyingKey::try_from(info)
-            .map_err(|_| refuse("public", format!("it is {name}, and not on curve P-256")))?;
+        let key = Spki::read(&block.bytes).map_err(|reason| refuse("public", reason))?;
         Ok(PublicKey(key))
     }
 
     /// Writes the key as cosign does: PEM, SubjectPublicKeyInfo.
     pub fn to_pem(&self) -> String {
-        pem::write(PUBLIC, &self.der())
+        pem::write(PUBLIC, self.0.der())
     }
 
-    fn der(&self) -> Vec<u8> {
-        // A point on the curve always has an encoding; an empty one would match no key.
-        self.0.to_public_key_der().map(|der| der.as_bytes().to_vec()).unwrap_or_default()
+    pub(crate) fn spki(&self) -> &Spki {
+        &self.0
+    }
+
+    /// The key in DER (SubjectPublicKeyInfo).
+    pub(crate) fn der(&self) -> &[u8] {
+        self.0.der()
     }
 
     /// The key's name.
     pub fn id(&self) -> KeyId {
-        KeyId(Digest::of(&self.der()))
+        KeyId(Digest::of(self.0.der()))
     }
 
-    /// Whether this key made this DER signature of the sha256 of the message.
+    /// Whether this key made this signature of the message: ECDSA in DER with the hash of the
+    /// curve's size, RSA (PKCS #1 v1.5) with SHA-256, or Ed25519.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        Signature::from_der(signature)
-            .is_ok_and(|signature| self.0.verify(message, &signature).is_ok())
+        self.0.verifies(message, signature)
     }
 }
 
@@ -328,14 +313,14 @@ Nyf+10Z7GdeaufT7/wIDAQAB\n\
         }
         let public = [
             (PKCS8_PEM, "it holds a block \"PRIVATE KEY\" instead"),
-            (ED25519_PUBLIC, "it is an Ed25519 key"),
-            (P384_PUBLIC, "it is an elliptic curve key, and not on curve P-256"),
-            (RSA_PUBLIC, "it is an RSA key"),
             ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "SubjectPublicKeyInfo"),
         ];
         for (pem, message) in public {
             let error = PublicKey::read(pem.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(message), "{error:?} is not about {message:?}");
+        }
+        for pem in [ED25519_PUBLIC, P384_PUBLIC, RSA_PUBLIC] {
+            assert_eq!(PublicKey::read(pem.as_bytes()).unwrap().to_pem(), pem);
         }
         assert!(PublicKey::read(&[0xff; 100]).is_err());
         assert!(PublicKey::read(&vec![b' '; 70_000]).is_err());

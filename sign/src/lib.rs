@@ -29,17 +29,29 @@
 //! ```
 
 mod attest;
+mod blob;
 pub mod bundle;
 pub mod dsse;
 mod error;
 mod find;
-mod gpg;
+pub mod gpg;
+mod hash;
 mod image;
 mod key;
+mod key_id;
+pub mod keyless;
+pub mod lookaside;
+mod mismatch;
+pub mod online;
 mod pem;
 pub mod policy;
+mod printable;
 mod sealed;
+mod sealer;
+mod signed_identity;
+mod signers;
 pub mod simple_signing;
+mod spki;
 mod strict;
 pub mod verify;
 
@@ -48,12 +60,20 @@ pub use attest::{
     Attestation, MAX_ATTESTATION, attest_image, verify_attestations, verify_envelope,
     verify_statement,
 };
+pub use blob::{sign_blob, verify_blob};
 pub use error::{Error, Rejected, Result};
 pub use find::{Found, MAX_SIGNATURES, collect, told};
 pub use gpg::MAX_GPG;
-pub use key::{KeyId, PrivateKey, PublicKey};
-pub use policy::{Policy, SignedIdentity};
-pub use verify::{Candidate, Demand, Evidence, Form, Mismatch, Verified, verify, verify_any};
+pub use key::{PrivateKey, PublicKey};
+pub use key_id::KeyId;
+pub use keyless::{Identity, IdentityRule, Matching, TrustedRoot};
+pub use mismatch::Mismatch;
+pub use online::{IdentitySigner, IdentityToken};
+pub use policy::Policy;
+pub use sealer::Sealer;
+pub use signed_identity::SignedIdentity;
+pub use signers::{Signer, Signers};
+pub use verify::{Candidate, Demand, Evidence, Form, Verified, verify, verify_any};
 
 /// Parsers of foreign signatures, for `fuzz/`.
 #[cfg(fuzzing)]

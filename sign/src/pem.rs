@@ -17,12 +17,21 @@ pub(crate) struct Block {
 /// Finds the first block whose label `wanted` accepts; text around blocks and other blocks (such
 /// as `EC PARAMETERS`) are passed over.
 pub(crate) fn find(text: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Block, String> {
+    Ok(read(text, wanted, 1)?.swap_remove(0))
+}
+
+/// Finds all blocks whose label `wanted` accepts, at least one.
+pub(crate) fn all(text: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Vec<Block>, String> {
+    read(text, wanted, usize::MAX)
+}
+
+fn read(text: &[u8], wanted: impl Fn(&str) -> bool, most: usize) -> Result<Vec<Block>, String> {
     if text.len() > MAX_PEM {
         return Err(format!("it is larger than {MAX_PEM} bytes"));
     }
     let text = std::str::from_utf8(text).map_err(|_| "it is not a PEM file".to_owned())?;
     let mut lines = text.lines();
-    let mut seen = Vec::new();
+    let (mut found, mut other) = (Vec::new(), None);
     while let Some(line) = lines.next() {
         let Some(label) = label(line, "BEGIN") else { continue };
         let mut body = Zeroizing::new(String::with_capacity(text.len()));
@@ -37,16 +46,20 @@ pub(crate) fn find(text: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Block, 
             return Err(format!("its block {label:?} does not end"));
         }
         if !wanted(label) {
-            seen.push(label);
+            other.get_or_insert(label);
             continue;
         }
         let bytes = STANDARD.decode(body.as_bytes());
         let bytes = bytes.map_err(|error| format!("its block {label:?} is no base64: {error}"))?;
-        return Ok(Block { label: label.to_owned(), bytes: Zeroizing::new(bytes) });
+        found.push(Block { label: label.to_owned(), bytes: Zeroizing::new(bytes) });
+        if found.len() == most {
+            break;
+        }
     }
-    match seen.first() {
-        Some(label) => Err(format!("it holds a block {label:?} instead")),
-        None => Err("it is not a PEM file".to_owned()),
+    match (found.is_empty(), other) {
+        (false, _) => Ok(found),
+        (true, Some(label)) => Err(format!("it holds a block {label:?} instead")),
+        (true, None) => Err("it is not a PEM file".to_owned()),
     }
 }
 

@@ -8,7 +8,7 @@ use p256::elliptic_curve::rand_core::{OsRng, RngCore as _};
 use p256::elliptic_curve::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 #[derive(Serialize, Deserialize)]
 struct Sealed {

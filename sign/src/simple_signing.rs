@@ -10,8 +10,9 @@ use image::{Descriptor, Digest, Document, Manifest, MediaType, Tag};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::error::{Error, Result};
+use crate::key::PrivateKey;
 use crate::strict::{Unique, texts};
-use crate::{Error, PrivateKey, Result};
 
 /// The media type of a payload.
 pub const MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -19,6 +20,12 @@ pub const MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 pub const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 /// On a payload's descriptor: the certificate of a keyless signature.
 pub const CERTIFICATE_ANNOTATION: &str = "dev.sigstore.cosign/certificate";
+/// On a payload's descriptor: who may have issued that certificate.
+pub(crate) const CHAIN_ANNOTATION: &str = "dev.sigstore.cosign/chain";
+/// On a payload's descriptor: a log's promise of its entry.
+pub(crate) const BUNDLE_ANNOTATION: &str = "dev.sigstore.cosign/bundle";
+/// On a payload's descriptor: a timestamp (RFC 3161).
+pub(crate) const TIMESTAMP_ANNOTATION: &str = "dev.sigstore.cosign/rfc3161timestamp";
 /// No payload larger than this is read (128 KiB; a payload has about 250 bytes).
 pub const MAX_PAYLOAD: u64 = 128 << 10;
 /// What a payload must say it is.

@@ -2,11 +2,13 @@
 //!
 //! 1. It is small enough to be looked at.
 //! 2. It can be read: strict JSON of a known media type.
-//! 3. It is made with a key, and names nothing else to verify it by.
+//! 3. It names one thing to verify it by: a key, or a certificate.
 //! 4. It has one content: a statement in an envelope, or a payload with its signature.
 //! 5. There is exactly one signature over that content.
 //! 6. The content is of the type that signatures of images have.
-//! 7. One of the trusted keys made the signature. Only now the content is believed.
+//! 7. One of the trusted keys made the signature, or somebody whom a certificate names as one of
+//!    the trusted identities is (the twelve steps of [`crate::keyless`]). Only now the content is
+//!    believed.
 //! 8. The content says that it is the signature of an image.
 //! 9. It is the signature of this image: the digests are the same.
 //! 10. It was made for the name that was asked for.
@@ -21,10 +23,14 @@ use bytes::Bytes;
 use image::{Digest, Reference};
 use serde::Serialize;
 
-use crate::bundle::{self, Bundle, Unfit};
-use crate::policy::SignedIdentity;
+use crate::bundle::{self, Bundle};
+use crate::error::{Error, Rejected, Result};
+use crate::mismatch::Mismatch;
+use crate::printable::printable;
+use crate::signed_identity::SignedIdentity;
+use crate::signers::{Signer, Signers};
 use crate::strict::texts;
-use crate::{Error, KeyId, PublicKey, Rejected, Result, dsse, simple_signing};
+use crate::{dsse, simple_signing};
 
 /// In which form a signature is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -71,8 +77,8 @@ pub enum Evidence {
 /// What a signature has to be to be accepted.
 #[derive(Debug, Clone, Default)]
 pub struct Demand {
-    /// The trusted keys; one of them must have signed.
-    pub keys: Vec<PublicKey>,
+    /// Who is trusted; one of them must have signed.
+    pub signers: Signers,
     /// For which name it must have been made.
     pub identity: SignedIdentity,
     /// The name that was asked for, where there is one; `identity` compares with it.
@@ -85,7 +91,7 @@ pub struct Demand {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verified {
     image: Digest,
-    key: KeyId,
+    signer: Signer,
     form: Form,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
@@ -100,9 +106,9 @@ impl Verified {
         self.image
     }
 
-    /// The key that signed it.
-    pub fn key(&self) -> KeyId {
-        self.key
+    /// Who signed it.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     /// How the signature is stored.
@@ -132,156 +138,6 @@ impl Verified {
     }
 }
 
-/// Why a signature is not accepted. The words follow "the signature", so to say.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Mismatch {
-    /// Step 1.
-    #[error("it has {size} bytes, more than the {limit} that are read")]
-    TooLarge {
-        /// Its length in bytes, as announced.
-        size: u64,
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// Step 1, for all of them together.
-    #[error("the signatures before it are so large that it is not read")]
-    TooMuch,
-    /// Step 2: what should hold the signature is not to be had or is something else.
-    #[error("it cannot be read: {0}")]
-    Unreadable(String),
-    /// Step 2.
-    #[error("it is malformed: {0}")]
-    Malformed(String),
-    /// Step 2.
-    #[error("its media type is {0:?}, not that of a bundle v0.3")]
-    MediaType(String),
-    /// Step 3.
-    #[error("it is keyless (made with a certificate), which is not supported yet")]
-    Keyless,
-    /// Step 3.
-    #[error("it {0}")]
-    Material(&'static str),
-    /// Step 4.
-    #[error("it {0}")]
-    Content(&'static str),
-    /// Step 5.
-    #[error("it has {0} signatures where exactly one is allowed")]
-    Signatures(usize),
-    /// Step 6.
-    #[error("its payload is of type {0:?}, not {IN_TOTO:?}", IN_TOTO = dsse::IN_TOTO)]
-    PayloadType(String),
-    /// Step 7: there is no key to verify with.
-    #[error("no key is trusted")]
-    NoKeys,
-    /// Step 7: the bundle names a key that is not among the trusted ones.
-    #[error("it was made with key {signer}, and the trusted key is {}", Keys(trusted))]
-    Key {
-        /// The key it names.
-        signer: String,
-        /// The keys that are trusted.
-        trusted: Vec<KeyId>,
-    },
-    /// Step 7.
-    #[error("it does not fit its content by the trusted key {}: another key made it, or one of the two was changed", Keys(.trusted))]
-    Signature {
-        /// The keys that were tried.
-        trusted: Vec<KeyId>,
-    },
-    /// Step 7, of a signature made with GPG.
-    #[error("{0}")]
-    Gpg(String),
-    /// Step 8.
-    #[error("it signs {0:?}, which is not the type of an image's signature")]
-    Type(String),
-    /// Step 9.
-    #[error("it signs {signed}, not this image")]
-    Digest {
-        /// What it signs.
-        signed: String,
-    },
-    /// Step 10.
-    #[error("it was made for {signed}, not for {wanted}")]
-    Identity {
-        /// The name that was signed.
-        signed: String,
-        /// The name it should be, in words.
-        wanted: String,
-    },
-    /// Step 10: no name was signed.
-    #[error("it names no image, only a digest, and {wanted} is asked for")]
-    Nameless {
-        /// The name it should be, in words.
-        wanted: String,
-    },
-    /// Step 10: the image has no name to compare with.
-    #[error("the image comes from a place without names, so that {rule} cannot be satisfied")]
-    NoReference {
-        /// The rule of the policy.
-        rule: &'static str,
-    },
-    /// Step 11.
-    #[error("its annotation {name:?} is {}, not {wanted:?}", found.as_ref().map_or("missing".to_owned(), |found| format!("{found:?}")))]
-    Annotation {
-        /// The annotation.
-        name: String,
-        /// What it should be.
-        wanted: String,
-        /// What it is.
-        found: Option<String>,
-    },
-}
-
-struct Keys<'a>(&'a [KeyId]);
-
-impl fmt::Display for Keys<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, key) in self.0.iter().enumerate() {
-            write!(f, "{}{key}", if index == 0 { "" } else { " or " })?;
-        }
-        Ok(())
-    }
-}
-
-impl Mismatch {
-    fn malformed(what: &str, error: &dyn fmt::Display) -> Mismatch {
-        Mismatch::Malformed(printable(&format!("{what}{error}")))
-    }
-
-    /// What the user can do about it.
-    pub(crate) fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Mismatch::Identity { .. } => {
-                "if the image was copied or signed without a tag, a policy can say \
-                 \"signedIdentity\": {\"type\": \"matchRepository\"} or \"exactRepository\""
-            }
-            Mismatch::Nameless { .. } => {
-                "a policy that trusts the key for any name says \
-                 \"signedIdentity\": {\"type\": \"matchDigestOnly\"}"
-            }
-            Mismatch::Keyless => "sign it with a key as well, or verify it with cosign",
-            Mismatch::Digest { .. } => {
-                "the image was changed after it was signed, or the signature was moved to it"
-            }
-            _ => return None,
-        };
-        Some(hint.to_owned())
-    }
-}
-
-impl From<Unfit> for Mismatch {
-    fn from(unfit: Unfit) -> Mismatch {
-        match unfit {
-            Unfit::Malformed(reason) => Mismatch::malformed("", &reason),
-            Unfit::MediaType(found) => Mismatch::MediaType(found),
-            Unfit::Keyless => Mismatch::Keyless,
-            Unfit::Material(what) => Mismatch::Material(what),
-            Unfit::Content(what) => Mismatch::Content(what),
-            Unfit::Signatures(count) => Mismatch::Signatures(count),
-        }
-    }
-}
-
 /// Checks one signature of an image against a demand.
 ///
 /// # Errors
@@ -301,8 +157,12 @@ pub fn verify(
         }
         Evidence::Unreadable(mismatch) => return Err(mismatch.clone()),
     };
-    // Step 10.
-    demand.identity.check(demand.asked.as_ref(), claims.name.as_deref())?;
+    // Step 10. Only a bundle may name nothing: the older form has a field for the name.
+    let rule = match (&demand.identity, claims.form) {
+        (SignedIdentity::IfNamed, Form::Tag) => &SignedIdentity::RepoDigestOrExact,
+        (rule, _) => rule,
+    };
+    rule.check(demand.asked.as_ref(), claims.name.as_deref())?;
     // Step 11.
     for (name, wanted) in &demand.annotations {
         let found = claims.annotations.get(name);
@@ -313,7 +173,7 @@ pub fn verify(
     }
     Ok(Verified {
         image: *image,
-        key: claims.key,
+        signer: claims.signer,
         form: claims.form,
         name: claims.name,
         annotations: claims.annotations,
@@ -350,7 +210,7 @@ pub fn verify_any(
 
 /// What a signature says, believed because a trusted key made it.
 struct Claims {
-    key: KeyId,
+    signer: Signer,
     form: Form,
     name: Option<String>,
     annotations: BTreeMap<String, String>,
@@ -372,16 +232,12 @@ fn open_bundle(image: &Digest, json: &[u8], demand: &Demand) -> Result<Claims, M
     if parts.payload_type != dsse::IN_TOTO {
         return Err(Mismatch::PayloadType(parts.payload_type.chars().take(100).collect()));
     }
-    // Step 7. A key's name is only a hint: it makes the message better, never the verdict.
-    let signed = dsse::pre_authentication_encoding(&parts.payload_type, &parts.payload);
-    let key = signer(&signed, &parts.signature, demand).map_err(|mismatch| match mismatch {
-        Mismatch::Signature { trusted }
-            if !parts.hint.is_empty() && trusted.iter().all(|key| key.hint() != parts.hint) =>
-        {
-            Mismatch::Key { signer: name_of_hint(&parts.hint), trusted }
-        }
-        other => other,
-    })?;
+    // Step 7.
+    let signer = demand.signers.of_envelope(&parts)?;
+    let unchecked = match demand.signers.logs {
+        Some(_) => 0,
+        None => parts.entries.len() + usize::from(parts.timestamps.is_some()),
+    };
     // Step 8.
     let statement: dsse::Statement = serde_json::from_slice(&parts.payload)
         .map_err(|error| Mismatch::malformed("its statement: ", &error))?;
@@ -399,12 +255,13 @@ fn open_bundle(image: &Digest, json: &[u8], demand: &Demand) -> Result<Claims, M
         let signed = if named.is_empty() { "nothing".to_owned() } else { named.join(", ") };
         return Err(Mismatch::Digest { signed: printable(&signed) });
     };
+    let by_key = matches!(signer, Signer::Key(_));
     Ok(Claims {
-        key,
+        signer,
         form: Form::Bundle,
         name: subject.name.filter(|name| !name.is_empty()),
         annotations: texts(subject.annotations.unwrap_or_default()),
-        unchecked: parts.unchecked,
+        unchecked: if by_key { unchecked } else { 0 },
     })
 }
 
@@ -424,15 +281,8 @@ fn open_payload(
     let signature = STANDARD
         .decode(signature)
         .map_err(|error| Mismatch::malformed("its signature is no base64: ", &error))?;
-    // Step 7; and step 3, which only matters where no key fits.
-    let key = signer(payload, &signature, demand).map_err(|mismatch| match mismatch {
-        Mismatch::Signature { .. }
-            if annotations.contains_key(simple_signing::CERTIFICATE_ANNOTATION) =>
-        {
-            Mismatch::Keyless
-        }
-        other => other,
-    })?;
+    // Step 7, and step 3 with it.
+    let signer = demand.signers.of_payload(payload, &signature, annotations)?;
     // Step 2, late: nothing is parsed that nobody vouches for.
     let claims = simple_signing::read(payload)
         .map_err(|error| Mismatch::malformed("its payload: ", &error))?;
@@ -446,34 +296,7 @@ fn open_payload(
     }
     let (name, annotations) =
         (Some(claims.name).filter(|name| !name.is_empty()), claims.annotations);
-    Ok(Claims { key, form: Form::Tag, name, annotations, unchecked: 0 })
-}
-
-/// Which trusted key made the signature.
-fn signer(message: &[u8], signature: &[u8], demand: &Demand) -> Result<KeyId, Mismatch> {
-    if demand.keys.is_empty() {
-        return Err(Mismatch::NoKeys);
-    }
-    match demand.keys.iter().find(|key| key.verifies(message, signature)) {
-        Some(key) => Ok(key.id()),
-        None => {
-            Err(Mismatch::Signature { trusted: demand.keys.iter().map(PublicKey::id).collect() })
-        }
-    }
-}
-
-/// A text from outside, for a message: bounded, and without anything that moves a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    let clean = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().take(300).map(clean).collect()
-}
-
-/// A hint in the form in which we write keys, where it is one of ours.
-fn name_of_hint(hint: &str) -> String {
-    match STANDARD.decode(hint).map(<[u8; 32]>::try_from) {
-        Ok(Ok(digest)) => Digest::Sha256(digest).to_string(),
-        _ => format!("{:?}", hint.chars().take(100).collect::<String>()),
-    }
+    Ok(Claims { signer, form: Form::Tag, name, annotations, unchecked: 0 })
 }
 
 fn name_of_subject(subject: &dsse::Subject) -> String {

@@ -76,7 +76,7 @@ fn we_accept_what_openssl_signs() {
     let public = PublicKey::read(&public).unwrap();
     let key = PrivateKey::read(&fs::read(openssl.0.path().join("key")).unwrap(), None).unwrap();
     assert_eq!(key.public(), public);
-    let demand = Demand { keys: vec![public], ..Demand::default() };
+    let demand = Demand { signers: sign::Signers::keys(vec![public]), ..Demand::default() };
     // Openssl's signatures are random: half of them have a large `s`, which is fine too.
     for round in 0..8 {
         let image = Digest::of(&[round]);

@@ -19,7 +19,11 @@ fn check(content: &[u8], key: &str) -> Result<sign::Verified, Mismatch> {
         evidence: Evidence::Bundle(BUNDLE.trim_end().into()),
     };
     let keys = vec![PublicKey::read(key.as_bytes()).unwrap()];
-    verify(&Digest::of(content), &candidate, &Demand { keys, ..Demand::default() })
+    verify(
+        &Digest::of(content),
+        &candidate,
+        &Demand { signers: sign::Signers::keys(keys), ..Demand::default() },
+    )
 }
 
 #[test]

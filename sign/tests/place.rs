@@ -29,7 +29,7 @@ fn options(form: Form) -> SignOptions {
 
 fn demand(key: &PrivateKey) -> Demand {
     Demand {
-        keys: vec![key.public()],
+        signers: sign::Signers::keys(vec![key.public()]),
         identity: SignedIdentity::RepoDigestOrExact,
         asked: Some(name()),
         ..Demand::default()
@@ -72,7 +72,7 @@ async fn both_forms_are_found_again_and_say_who_signed() {
         let verified = verify(&place, &image, &demand(&key)).await.unwrap();
         assert_eq!(verified.len(), 1);
         assert_eq!(verified[0].form(), form);
-        assert_eq!(verified[0].key(), key.public().id());
+        assert_eq!(*verified[0].signer(), sign::Signer::Key(key.public().id()));
         assert_eq!(verified[0].name(), Some(NAME));
         assert_eq!(verified[0].annotations()["stage"], "release");
         // Again changes nothing, another key adds.

@@ -89,7 +89,7 @@ fn a_policy_is_satisfied_by_gpg_signatures_in_a_lookaside() {
         bench.rcopy([&arguments[..], &["oci:out:app"]].concat())
     };
     copy(&good, &place).ok();
-    copy(&bad, &place).fails(&["signature-1", "none of the policy's keys made it"]);
+    copy(&bad, &place).fails(&["signature-1", "none of the trusted keys made it"]);
     // Signatures come along, to a lookaside, into a directory and back, and not twice.
     let made = signatures.join("team");
     let digest = bench.rcopy(["digest", &place]).ok().text().replace(':', "=");

@@ -25,6 +25,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("containers", 5),
     ("cli", 6),
     ("tests/requires", 0),
+    ("tests/standins", 1),
     ("bench", 7),
 ];
 

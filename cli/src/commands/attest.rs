@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use image::{Descriptor, Digest};
 use serde_json::{Value, json};
-use sign::PrivateKey;
+use sign::Sealer;
 use task::{Kind, Task};
 use transport::{Sink, Source};
 
 use super::place::Access;
 use super::registry_flags::RegistryFlags;
-use super::sign::{image_location, private_key, public_key};
+use super::sealer_flags::SealerFlags;
+use super::sign::{by, image_location};
+use super::signer_flags::SignerFlags;
 use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::{self, Failure};
@@ -44,12 +46,8 @@ fn predicate_type(text: &str) -> Result<String, String> {
 pub(crate) struct Attest {
     /// The image: NAME on a registry, or transport:…
     image: String,
-    /// The private key, as cosign makes it; its passphrase is in $COSIGN_PASSWORD or asked for
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// A file with the key's passphrase
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    sealer: SealerFlags,
     /// What is said: JSON
     #[arg(long, value_name = "FILE", requires = "kind")]
     predicate: Option<PathBuf>,
@@ -66,9 +64,10 @@ impl Attest {
     /// # Errors
     /// The key or predicate cannot be read; there is nothing to sign.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let key = private_key(&self.key, self.passphrase_file.as_deref())?;
         let location = image_location(&self.image)?;
-        let (digest, kinds) = observed("attest", Progress::Auto, |task| {
+        let (digest, kinds, by) = observed("attest", Progress::Auto, |task| {
+            let credentials = self.sealer.credentials(app, task)?;
+            let sealer = credentials.sealer();
             let access = Access::new(app, self.registry.reach()?);
             let (source, sink) = (access.source(&location)?, access.sink(&location, task)?);
             app.wait(async {
@@ -89,9 +88,9 @@ impl Attest {
                 for (about, statement) in &statements {
                     let created = Some(jiff::Timestamp::now().to_string());
                     let place = (&*source, &*sink);
-                    sign::attest_image(about, statement, &key, created, place, task).await?;
+                    sign::attest_image(about, statement, sealer, created, place, task).await?;
                 }
-                Ok::<_, Failure>((image.digest, statements.len()))
+                Ok::<_, Failure>((image.digest, statements.len(), sealer.to_string()))
             })?
         })?;
         if kinds == 0 {
@@ -101,11 +100,7 @@ impl Attest {
             )
             .hint("give one with --type and --predicate, or build with --sbom and --provenance"));
         }
-        outln!(
-            "attested {} {digest}: {kinds} signed with key {}",
-            self.image,
-            key.public().id().hint()
-        );
+        outln!("attested {} {digest}: {kinds} signed {by}", self.image);
         Ok(0)
     }
 
@@ -160,25 +155,24 @@ async fn unsigned(
 pub(crate) async fn sign_statements(
     image: &Descriptor,
     member: &Descriptor,
-    key: &PrivateKey,
+    sealer: Sealer<'_>,
     (source, sink): (&dyn Source, &dyn Sink),
     task: &Task,
 ) -> Result<(), Failure> {
     for said in unsigned(image, member, &[builder::SLSA_V1, builder::SPDX], source).await? {
         let created = Some(jiff::Timestamp::now().to_string());
-        sign::attest_image(member, &said, key, created, (source, sink), task).await?;
+        sign::attest_image(member, &said, sealer, created, (source, sink), task).await?;
     }
     Ok(())
 }
 
-/// Verify that a statement about an image is signed with a key, and print it
+/// Verify that a statement about an image is signed, and print it
 #[derive(Debug, Args)]
 pub(crate) struct VerifyAttestation {
     /// The image: NAME on a registry, or transport:…
     image: String,
-    /// The public key; repeat for several, of which one must have signed
-    #[arg(long, value_name = "FILE", required = true)]
-    key: Vec<PathBuf>,
+    #[command(flatten)]
+    signers: SignerFlags,
     /// Only statements of this kind: a URI, or slsaprovenance1, spdxjson, cyclonedx, vuln, openvex
     #[arg(long = "type", value_name = "TYPE", value_parser = predicate_type)]
     kind: Option<String>,
@@ -192,8 +186,7 @@ impl VerifyAttestation {
     /// # Errors
     /// No statement is signed with the key.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let keys: Vec<_> =
-            self.key.iter().map(|file| public_key(file)).collect::<Result<_, _>>()?;
+        let signers = self.signers.signers(app)?;
         let location = image_location(&self.image)?;
         let found = observed("verify-attestation", Progress::Auto, |task| {
             let source = Access::new(app, self.registry.reach()?).source(&location)?;
@@ -202,7 +195,7 @@ impl VerifyAttestation {
                 let kind = self.kind.as_deref();
                 let (mut good, mut refused) = (Vec::new(), None);
                 for member in sign::members(&image, &*source, task).await? {
-                    match sign::verify_attestations(&member, kind, &keys, &*source, task).await {
+                    match sign::verify_attestations(&member, kind, &signers, &*source, task).await {
                         Ok(found) => good.extend(found),
                         Err(error) => refused = refused.or(Some(error)),
                     }
@@ -215,9 +208,9 @@ impl VerifyAttestation {
         })?;
         for attestation in &found {
             eprintln!(
-                "verified {} with key {} ({})",
+                "verified {} signed {} ({})",
                 attestation.predicate_type(),
-                attestation.key().hint(),
+                by(attestation.signer()),
                 attestation.origin()
             );
             // As it was signed; a statement of several lines becomes one.

@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use image::Descriptor;
 use serde_json::json;
-use sign::{Demand, Form, PrivateKey, PublicKey, SignOptions, SignedIdentity};
+use sign::{Demand, Form, PrivateKey, PublicKey, SignOptions, SignedIdentity, Signer};
 use task::{Kind, Task};
 use transport::Location;
 
 use super::account::secret;
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
+use super::sealer_flags::SealerFlags;
+use super::signer_flags::SignerFlags;
 use crate::app::{App, observed};
 use crate::config;
 use crate::flags;
@@ -31,17 +33,13 @@ enum FormName {
     Tag,
 }
 
-/// Sign an image with a key
+/// Sign an image: with a key, or by who one is
 #[derive(Debug, Args)]
 pub(crate) struct Sign {
     /// The image: NAME on a registry, or transport:…
     image: String,
-    /// The private key, as cosign makes it; its passphrase is in $COSIGN_PASSWORD or asked for
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
-    /// A file with the key's passphrase
-    #[arg(long, value_name = "FILE", visible_alias = "sign-passphrase-file")]
-    passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    sealer: SealerFlags,
     /// How the signature is stored; repeat for both
     #[arg(long = "form", value_enum, default_value = "bundle")]
     forms: Vec<FormName>,
@@ -61,7 +59,6 @@ impl Sign {
     /// # Errors
     /// The key cannot be read; the image is not there; the place holds no signatures.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let key = private_key(&self.key, self.passphrase_file.as_deref())?;
         let location = image_location(&self.image)?;
         let annotations: BTreeMap<_, _> =
             self.annotation.iter().map(|text| flags::pair(text)).collect();
@@ -71,7 +68,9 @@ impl Sign {
             (None, Location::Store(name)) => name.parse().ok(),
             (None, _) => None,
         };
-        let digest = observed("sign", Progress::Auto, |task| {
+        let (digest, by) = observed("sign", Progress::Auto, |task| {
+            let credentials = self.sealer.credentials(app, task)?;
+            let sealer = credentials.sealer();
             let access = Access::new(app, self.registry.reach()?);
             let source = access.source(&location)?;
             let sink = access.sink(&location, task)?;
@@ -87,24 +86,23 @@ impl Sign {
                         annotations: annotations.clone(),
                         created: Some(jiff::Timestamp::now().to_string()),
                     };
-                    sign::sign_image(&image, &key, &*source, &*sink, &options, task).await?;
+                    sign::sign_image(&image, sealer, &*source, &*sink, &options, task).await?;
                 }
-                Ok::<_, Failure>(image.digest)
+                Ok::<_, Failure>((image.digest, sealer.to_string()))
             })?
         })?;
-        outln!("signed {} {digest} with key {}", self.image, key.public().id().hint());
+        outln!("signed {} {digest} {by}", self.image);
         Ok(0)
     }
 }
 
-/// Verify that an image is signed with a key
+/// Verify that an image is signed, with a key or by somebody whom a certificate names
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The image: NAME on a registry, or transport:…
     image: String,
-    /// The public key; repeat for several, of which one must have signed
-    #[arg(long, value_name = "FILE", required = true)]
-    key: Vec<PathBuf>,
+    #[command(flatten)]
+    signers: SignerFlags,
     /// The name that must have been signed (default: any, as cosign does)
     #[arg(long, value_name = "NAME")]
     identity: Option<String>,
@@ -125,16 +123,20 @@ impl Verify {
     /// No signature is good; each says what did not match.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let location = image_location(&self.image)?;
-        let demand = self.demand(&location)?;
+        let demand = self.demand(app, &location)?;
         let (image, verified) =
             observed("verify", Progress::Auto, |task| self.look(app, &location, &demand, task))?;
         if self.format == "json" {
             let list = verified.iter().map(|good| {
-                json!({
-                    "image": good.image(), "key": good.key().to_string(), "form": form(good.form()),
-                    "identity": good.name(), "annotations": good.annotations(),
-                    "origin": good.origin(),
-                })
+                let mut told = json!({
+                    "image": good.image(), "form": form(good.form()), "identity": good.name(),
+                    "annotations": good.annotations(), "origin": good.origin(),
+                });
+                match good.signer() {
+                    Signer::Key(key) => told["key"] = key.to_string().into(),
+                    Signer::Certificate(identity) => told["certificate"] = json!(identity),
+                }
+                told
             });
             outln!("{:#}", serde_json::Value::from_iter(list));
             return Ok(0);
@@ -142,9 +144,9 @@ impl Verify {
         outln!("verified {} {}", self.image, image.digest);
         for good in &verified {
             outln!(
-                "  signed as {} with key {} ({})",
+                "  signed as {} {} ({})",
                 good.name().unwrap_or("(no name)"),
-                good.key().hint(),
+                by(good.signer()),
                 form(good.form())
             );
             for (key, value) in good.annotations() {
@@ -154,8 +156,8 @@ impl Verify {
         Ok(0)
     }
 
-    fn demand(&self, location: &Location) -> Result<Demand, Failure> {
-        let keys = self.key.iter().map(|file| public_key(file)).collect::<Result<_, _>>()?;
+    fn demand(&self, app: &App, location: &Location) -> Result<Demand, Failure> {
+        let signers = self.signers.signers(app)?;
         let asked = match location {
             Location::Registry(reference) => Some(reference.clone()),
             Location::Store(name) => name.parse().ok(),
@@ -168,7 +170,7 @@ impl Verify {
             None => SignedIdentity::Any,
         };
         let annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
-        Ok(Demand { keys, identity, asked, annotations })
+        Ok(Demand { signers, identity, asked, annotations })
     }
 
     fn look(
@@ -185,6 +187,14 @@ impl Verify {
             let verified = sign::verify_image(&image, demand, &*source, task).await?;
             Ok::<_, Failure>((image, verified))
         })?
+    }
+}
+
+/// `with key …`, or `by` whom a certificate names.
+pub(crate) fn by(signer: &Signer) -> String {
+    match signer {
+        Signer::Key(key) => format!("with key {}", key.hint()),
+        Signer::Certificate(identity) => format!("by {identity}"),
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use image::{Digest, Reference};
 use task::Kind;
 
-use super::gpg::{LARGEST, Payload, TYPE, gpg, sign, signer};
+use super::copy::now;
 use super::tags::read_bounded;
 use crate::report::Failure;
 
@@ -36,7 +36,9 @@ impl StandaloneSign {
         let manifest = read_bounded(&self.manifest, image::MAX_DOCUMENT)?;
         let reference: Reference = self.reference.parse()?;
         let passphrase = self.passphrase_file.as_deref();
-        let signed = sign(Digest::of(&manifest), &reference, &self.fingerprint, passphrase)?;
+        let made = (concat!("rcopy ", env!("CARGO_PKG_VERSION")), now());
+        let digest = Digest::of(&manifest);
+        let signed = sign::gpg::sign(&digest, &reference, &self.fingerprint, passphrase, made)?;
         std::fs::write(&self.output, signed)
             .map_err(|error| Failure::io(format!("writing {}", self.output.display()), &error))?;
         Ok(0)
@@ -63,29 +65,23 @@ impl StandaloneVerify {
     /// The signature is not good, or of something else.
     pub(crate) fn run(self) -> Result<u8, Failure> {
         let manifest = read_bounded(&self.manifest, image::MAX_DOCUMENT)?;
-        let signature = read_bounded(&self.signature, LARGEST)?;
-        let refuse = |why: String| {
-            Failure::new(Kind::Refused, format!("verifying {}: {why}", self.signature.display()))
-        };
-        let opened = gpg(&["--decrypt"], None, &signature)?;
-        let signer = signer(&opened.status).map_err(|why| refuse(why.to_owned()))?;
+        let signature = read_bounded(&self.signature, sign::MAX_GPG)?;
+        let doing = format!("verifying {}", self.signature.display());
+        let refuse = |why: String| Failure::new(Kind::Refused, format!("{doing}: {why}"));
+        let opened = sign::gpg::open(&signature)
+            .map_err(|error| Failure::from(error).context(doing.clone()))?;
+        let signer = &opened.signer;
         let wanted = self.fingerprint.replace(' ', "").to_ascii_uppercase();
         if self.fingerprint != "any" && !signer.contains(&wanted) {
             return Err(refuse(format!("it was made by {}", signer.join(" of "))));
         }
-        let payload: Payload = serde_json::from_slice(&opened.output)
-            .map_err(|error| refuse(format!("its payload is malformed: {error}")))?;
-        let critical = payload.critical;
-        if critical.kind != TYPE {
-            return Err(refuse(format!("it is a {:?}", critical.kind)));
-        }
         let reference: Reference = self.reference.parse()?;
-        if critical.identity.reference.parse::<Reference>().ok().as_ref() != Some(&reference) {
-            return Err(refuse(format!("it is of {}", critical.identity.reference)));
+        if opened.name.parse::<Reference>().ok().as_ref() != Some(&reference) {
+            return Err(refuse(format!("it is of {}", opened.name)));
         }
         let found = Digest::of(&manifest);
-        if critical.image.digest != found {
-            return Err(refuse(format!("it is of {}, not of {found}", critical.image.digest)));
+        if opened.digest != found.to_string() {
+            return Err(refuse(format!("it is of {}, not of {found}", opened.digest)));
         }
         outln!("Signature verified using fingerprint {}, digest {found}", signer[0]);
         Ok(0)

@@ -170,8 +170,9 @@ impl VerifyBuild {
         } else {
             let keys =
                 self.key.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>()?;
+            let signers = sign::Signers::keys(keys);
             let source = &*subject.source;
-            let signed = sign::verify_attestations(image, Some(SLSA_V1), &keys, source, task);
+            let signed = sign::verify_attestations(image, Some(SLSA_V1), &signers, source, task);
             app.wait(signed)??.iter().map(|signed| signed.statement().clone()).collect()
         };
         let mut refused = None;

@@ -1,7 +1,6 @@
 //! Finds configuration: flags win over environment variables, those over the user's files, those
 //! over the machine's. The crates that own a format parse it; this module only knows where it is.
 
-pub(crate) use self::lookaside::{Lookaside, PolicyGate, signature_file};
 pub(crate) use self::machine::{docker_host, scratch};
 pub(crate) use self::registries::{RegistriesFlags, meanings};
 
@@ -94,6 +93,11 @@ impl Places {
     pub(crate) fn helper_directories(&self) -> Vec<PathBuf> {
         let list = env::var_os("PATH").unwrap_or_default();
         env::split_paths(&list).filter(|dir| dir.is_absolute()).collect()
+    }
+
+    /// Where `trust` keeps whom keyless verification trusts.
+    pub(crate) fn trust(&self) -> PathBuf {
+        self.data().join("rbuild-trust")
     }
 
     /// The signature policy, if there is one. One that is there and cannot be read counts, so that

@@ -2,15 +2,15 @@
 //! unknown, doubled or out of place makes the whole file invalid.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use image::{Reference, Repository};
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::{SignedIdentity, matcher};
+use super::sigstore::{Authenticator, Content};
+use super::{scopes, sigstore};
+use crate::signed_identity::SignedIdentity;
 use crate::strict::Unique;
 
 /// No policy file larger than this is read.
@@ -29,24 +29,8 @@ struct Raw {
 enum RawRequirement {
     InsecureAcceptAnything {},
     Reject {},
-    SigstoreSigned(Box<RawSigstore>),
+    SigstoreSigned(Box<sigstore::Raw>),
     SignedBy(RawSignedBy),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RawSigstore {
-    key_path: Option<PathBuf>,
-    key_paths: Option<Vec<PathBuf>>,
-    key_data: Option<String>,
-    key_datas: Option<Vec<String>>,
-    fulcio: Option<Value>,
-    pki: Option<Value>,
-    rekor_public_key_path: Option<String>,
-    rekor_public_key_paths: Option<Vec<String>>,
-    rekor_public_key_data: Option<String>,
-    rekor_public_key_datas: Option<Vec<String>>,
-    signed_identity: Option<RawIdentity>,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +45,7 @@ struct RawSignedBy {
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", deny_unknown_fields)]
-enum RawIdentity {
+pub(super) enum RawIdentity {
     MatchExact {},
     MatchRepoDigestOrExact {},
     MatchRepository {},
@@ -95,20 +79,27 @@ pub(crate) enum Requirement {
     Accept,
     /// The impossible.
     Reject,
-    /// One signature by one of these keys, made for the right name.
-    Signed { keys: Vec<KeySource>, identity: SignedIdentity },
+    /// One signature by somebody who is trusted, made for the right name, and in one of the logs
+    /// with these keys where there are any.
+    Signed { by: Authenticator, logs: Option<Vec<Content>>, identity: SignedIdentity },
     /// One GPG signature by one of these keys, made for the right name.
-    Gpg { keys: Vec<KeySource>, identity: SignedIdentity },
-    /// A check that is not known how to do; it is never satisfied.
-    Unsupported(String),
+    Gpg { keys: Vec<Content>, identity: SignedIdentity },
 }
 
-/// Where a public key is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum KeySource {
-    File(PathBuf),
-    /// PEM, or a GPG key.
-    Pem(Vec<u8>),
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Requirement::Accept => f.write_str("nothing"),
+            Requirement::Reject => f.write_str("the impossible: the scope is rejected"),
+            Requirement::Signed { by, logs, identity } => {
+                write!(f, "a signature {by}, {identity}")?;
+                if logs.is_some() { f.write_str(", in a log that is trusted") } else { Ok(()) }
+            }
+            Requirement::Gpg { keys, identity } => {
+                write!(f, "a GPG signature by one of {} key files, {identity}", keys.len())
+            }
+        }
+    }
 }
 
 /// Reads a policy file. The error says what is wrong and where.
@@ -125,7 +116,7 @@ pub(crate) fn read(json: &[u8]) -> Result<PolicyFile, String> {
             let at = |reason| format!("transport {transport:?}, scope {scope:?}: {reason}");
             check_scope(&transport, &scope).map_err(at)?;
             let requirements = requirements(raw).map_err(at)?;
-            let real = matcher::real_scope(&transport, &scope);
+            let real = scopes::real_scope(&transport, &scope);
             if read.insert(real.clone(), requirements).is_some() {
                 return Err(at(format!("another scope is the same place, {real}")));
             }
@@ -172,69 +163,21 @@ fn requirement(raw: RawRequirement) -> Result<Requirement, String> {
             if raw.key_type != "GPGKeys" {
                 return Err(format!("keyType {:?} is unknown", raw.key_type));
             }
-            let mut given = Vec::new();
-            given.extend(raw.key_path.map(|path| key_file(path).map(|key| vec![key])));
-            given.extend(raw.key_paths.map(|paths| paths.into_iter().map(key_file).collect()));
-            given.extend(raw.key_data.map(|data| key_data(&data).map(|key| vec![key])));
-            let [keys] = <[_; 1]>::try_from(given)
-                .map_err(|_| "signedBy takes exactly one of keyPath, keyPaths, keyData")?;
-            let keys: Vec<KeySource> = keys?;
-            if keys.is_empty() {
-                return Err("signedBy has an empty list of keys".to_owned());
-            }
+            let keys = sigstore::one_of("keys", raw.key_path, raw.key_paths, raw.key_data, None)?;
+            let keys = keys.ok_or("signedBy takes exactly one of keyPath, keyPaths, keyData")?;
             let identity =
                 raw.signed_identity.map_or(Ok(SignedIdentity::RepoDigestOrExact), identity)?;
             Ok(Requirement::Gpg { keys, identity })
         }
-        RawRequirement::SigstoreSigned(raw) => sigstore(*raw),
+        RawRequirement::SigstoreSigned(raw) => signed(*raw),
     }
 }
 
-fn key_file(path: PathBuf) -> Result<KeySource, String> {
-    match path.is_absolute() {
-        true => Ok(KeySource::File(path)),
-        false => Err(format!("key path {path:?} is not absolute")),
-    }
-}
-
-fn key_data(data: &str) -> Result<KeySource, String> {
-    match STANDARD.decode(data) {
-        Ok(key) => Ok(KeySource::Pem(key)),
-        Err(error) => Err(format!("key data is no base64: {error}")),
-    }
-}
-
-fn sigstore(raw: RawSigstore) -> Result<Requirement, String> {
-    let (file, pem) = (key_file, |data: String| key_data(&data));
-    let mut given: Vec<Result<Vec<KeySource>, String>> = Vec::new();
-    given.extend(raw.key_path.map(|path| file(path).map(|key| vec![key])));
-    given.extend(raw.key_paths.map(|paths| paths.into_iter().map(file).collect()));
-    given.extend(raw.key_data.map(|data| pem(data).map(|key| vec![key])));
-    given.extend(raw.key_datas.map(|datas| datas.into_iter().map(pem).collect()));
-    let others = [("fulcio", raw.fulcio.is_some()), ("pki", raw.pki.is_some())];
-    let others: Vec<&str> =
-        others.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
-    let identity = raw.signed_identity.map_or(Ok(SignedIdentity::RepoDigestOrExact), identity)?;
-    if given.len() + others.len() != 1 {
-        let sources = "keyPath, keyPaths, keyData, keyDatas, fulcio, pki";
-        return Err(format!("sigstoreSigned takes exactly one of {sources}"));
-    }
-    if let [other] = others.as_slice() {
-        return Ok(Requirement::Unsupported(format!("a keyless signature ({other})")));
-    }
-    let log = raw.rekor_public_key_path.is_some()
-        || raw.rekor_public_key_paths.is_some()
-        || raw.rekor_public_key_data.is_some()
-        || raw.rekor_public_key_datas.is_some();
-    if log {
-        let what = "a signature in a transparency log (rekorPublicKey)";
-        return Ok(Requirement::Unsupported(what.to_owned()));
-    }
-    let keys = given.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
-    if keys.is_empty() {
-        return Err("sigstoreSigned has an empty list of keys".to_owned());
-    }
-    Ok(Requirement::Signed { keys, identity })
+fn signed(mut raw: sigstore::Raw) -> Result<Requirement, String> {
+    let signed = raw.signed_identity.take();
+    let identity = signed.map_or(Ok(SignedIdentity::IfNamed), identity)?;
+    let (by, logs) = raw.read()?;
+    Ok(Requirement::Signed { by, logs, identity })
 }
 
 fn identity(raw: RawIdentity) -> Result<SignedIdentity, String> {
@@ -305,17 +248,18 @@ mod tests {
     fn requirements_are_read() {
         assert_eq!(one(r#"{"type":"insecureAcceptAnything"}"#), Requirement::Accept);
         assert_eq!(one(r#"{"type":"reject"}"#), Requirement::Reject);
-        let file = |path: &str| KeySource::File(path.into());
+        let file = |path: &str| Content::File(path.into());
         let keys = [
             (r#""keyPath":"/k""#, vec![file("/k")]),
             (r#""keyPaths":["/k","/l"]"#, vec![file("/k"), file("/l")]),
-            (r#""keyData":"UEVN""#, vec![KeySource::Pem(b"PEM".to_vec())]),
-            (r#""keyDatas":["UEVN"]"#, vec![KeySource::Pem(b"PEM".to_vec())]),
+            (r#""keyData":"UEVN""#, vec![Content::Data(b"PEM".to_vec())]),
+            (r#""keyDatas":["UEVN"]"#, vec![Content::Data(b"PEM".to_vec())]),
         ];
         for (text, keys) in keys {
             let read = one(&format!(r#"{{"type":"sigstoreSigned",{text}}}"#));
-            let identity = SignedIdentity::RepoDigestOrExact;
-            assert_eq!(read, Requirement::Signed { keys, identity });
+            let identity = SignedIdentity::IfNamed;
+            let by = Authenticator::Keys(keys);
+            assert_eq!(read, Requirement::Signed { by, logs: None, identity });
         }
         let read = one(r#"{"type":"signedBy","keyType":"GPGKeys","keyPaths":["/k","/l"]}"#);
         let identity = SignedIdentity::RepoDigestOrExact;
@@ -351,14 +295,59 @@ mod tests {
     }
 
     #[test]
-    fn checks_that_cannot_be_done_are_known_as_such() {
-        let unsupported = [
-            r#"{"type":"sigstoreSigned","fulcio":{"caPath":"/ca","oidcIssuer":"x","subjectEmail":"y"}}"#,
-            r#"{"type":"sigstoreSigned","pki":{"caRootsPath":"/ca"}}"#,
-            r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}"#,
+    fn certificates_and_logs_are_read() {
+        let good = [
+            r#""fulcio":{"caPath":"/ca","oidcIssuer":"x","subjectEmail":"y"},"rekorPublicKeyPath":"/r""#,
+            r#""fulcio":{"caData":"UEVN","oidcIssuerRegExp":"x","subjectURI":"y"},"rekorPublicKeyDatas":["UEVN"]"#,
+            r#""fulcio":{"trustedRootPath":"/t","oidcIssuer":"x","subjectRegExp":"y.*","githubWorkflowRef":"r"}"#,
+            r#""pki":{"caRootsPath":"/ca","subjectHostname":"h"}"#,
+            r#""pki":{"caRootsData":"UEVN","caIntermediatesPath":"/i","subjectEmail":"y","subjectHostname":"h"}"#,
+            r#""keyPath":"/k","rekorPublicKeyPaths":["/r"]"#,
         ];
-        for text in unsupported {
-            assert!(matches!(one(text), Requirement::Unsupported(_)), "{text}");
+        for text in good {
+            let read = one(&format!(r#"{{"type":"sigstoreSigned",{text}}}"#));
+            assert!(matches!(read, Requirement::Signed { .. }), "{text}");
+        }
+        let bad = [
+            (
+                r#""fulcio":{"caPath":"/ca","oidcIssuer":"x","subjectEmail":"y"}"#,
+                "rekorPublicKeyPath",
+            ),
+            (r#""fulcio":{"caPath":"/ca","trustedRootPath":"/t"}"#, "exactly one of caPath"),
+            (
+                r#""fulcio":{"trustedRootPath":"/t","oidcIssuer":"x","subjectEmail":"y"},"rekorPublicKeyPath":"/r""#,
+                "has its logs",
+            ),
+            (
+                r#""fulcio":{"trustedRootPath":"/t","oidcIssuer":"x"}"#,
+                "exactly one of subjectEmail",
+            ),
+            (
+                r#""fulcio":{"trustedRootPath":"/t","subjectEmail":"y"}"#,
+                "exactly one of oidcIssuer",
+            ),
+            (r#""fulcio":{"trustedRootPath":"/t","oidcIssuer":"x","subjectRegExp":"("}"#, "regex"),
+            (r#""fulcio":{"trustedRootPath":"/t","oidcIssuer":"x","subjectRegExp":""}"#, "empty"),
+            (
+                r#""fulcio":{"trustedRootPath":"/t","oidcIssuer":"x","subjectEmail":"y","x":1}"#,
+                "unknown field",
+            ),
+            (r#""pki":{"caRootsPath":"/ca"}"#, "subjectEmail"),
+            (r#""pki":{"subjectEmail":"y"}"#, "caRootsPath"),
+            (
+                r#""pki":{"caRootsPath":"/ca","subjectEmail":"y"},"rekorPublicKeyPath":"/r""#,
+                "no Rekor keys",
+            ),
+            (
+                r#""keyPath":"/k","rekorPublicKeyPath":"/r","rekorPublicKeyData":"UEVN""#,
+                "more than one way",
+            ),
+            (r#""keyPath":"/k","rekorPublicKeyPaths":[]"#, "is empty"),
+        ];
+        for (text, message) in bad {
+            let text = with(&format!(r#"{{"type":"sigstoreSigned",{text}}}"#));
+            let error = read(text.as_bytes()).expect_err(&text);
+            assert!(error.contains(message), "{text}: {error:?} is not about {message:?}");
         }
     }
 
@@ -381,9 +370,9 @@ mod tests {
             (with(r#"{"type":"reject","type":"reject"}"#), "duplicate field"),
             (signed(r#""keyPath":"/k","keyPath":"/l""#), "duplicate field"),
             (signed(r#""signedIdentity":{"type":"matchExact"}"#), "exactly one of"),
-            (signed(r#""keyPath":"/k","keyData":"UEVN""#), "exactly one of"),
+            (signed(r#""keyPath":"/k","keyData":"UEVN""#), "more than one way"),
             (signed(r#""keyPath":"/k","fulcio":{}"#), "exactly one of"),
-            (signed(r#""keyPaths":[]"#), "empty list of keys"),
+            (signed(r#""keyPaths":[]"#), "keys is empty"),
             (signed(r#""keyPath":"relative""#), "not absolute"),
             (signed(r#""keyData":"%""#), "no base64"),
             (signed(r#""keyPath":"/k","keyFile":"/k""#), "unknown field"),

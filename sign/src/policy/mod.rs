@@ -1,34 +1,34 @@
 //! Which images may be used: `policy.json` as skopeo and podman read it.
 //!
-//! The requirements of the most specific scope apply, and all of them must be satisfied. What
-//! this version cannot check (keyless, logs) is read and refused when it would have to
-//! decide; it is never taken as satisfied.
+//! The requirements of the most specific scope apply, and all of them must be satisfied.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use image::{Descriptor, Digest};
 use task::{Cause, Task};
 use transport::{Gate, Location, Source};
 
-use self::file::{KeySource, MAX_POLICY, PolicyFile, Requirement};
-pub use self::matcher::SignedIdentity;
+use self::file::{MAX_POLICY, PolicyFile, Requirement};
+use self::files::read_file;
+use self::sigstore::Authenticator;
 use crate::error::{Error, Result};
 use crate::find::{self, Found};
-use crate::key::PublicKey;
+use crate::gpg;
 use crate::verify::{Candidate, Demand, Verified, verify_any};
-use crate::{gpg, pem};
 
 mod file;
-mod matcher;
+mod files;
+mod scopes;
+mod sigstore;
 
 /// Decides which images may be used. Made from a file, or by [`Policy::accept_anything`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     name: String,
     file: PolicyFile,
+    now: Option<u64>,
 }
 
 impl Policy {
@@ -36,7 +36,7 @@ impl Policy {
     pub fn accept_anything() -> Policy {
         let file =
             PolicyFile { default: vec![Requirement::Accept], transports: Default::default() };
-        Policy { name: "accept anything".to_owned(), file }
+        Policy { name: "accept anything".to_owned(), file, now: None }
     }
 
     /// Reads a policy; `name` is for messages. Key files are read when they are needed.
@@ -46,7 +46,7 @@ impl Policy {
     pub fn read(name: &str, json: &[u8]) -> Result<Policy> {
         let file = file::read(json);
         let file = file.map_err(|reason| Error::Policy { name: name.to_owned(), reason })?;
-        Ok(Policy { name: name.to_owned(), file })
+        Ok(Policy { name: name.to_owned(), file, now: None })
     }
 
     /// Reads a policy file.
@@ -56,6 +56,14 @@ impl Policy {
     pub fn open(path: &Path) -> Result<Policy> {
         let json = read_file("signature policy", path, MAX_POLICY)?;
         Policy::read(&path.display().to_string(), &json)
+    }
+
+    /// The same at this time: when certificates of an own authority (`pki`) must be valid. Without
+    /// a time none is.
+    #[must_use]
+    pub fn at(self, now: SystemTime) -> Policy {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs());
+        Policy { now, ..self }
     }
 
     /// Whether signatures are looked at to decide about images of this place.
@@ -86,22 +94,22 @@ impl Policy {
         if !self.wants_signatures(location.as_ref()) {
             return Ok(Found::default());
         }
-        let mut keys = Vec::new();
+        let mut ids = Vec::new();
         for requirement in self.requirements(location.as_ref()).1 {
-            if let Requirement::Signed { keys: sources, .. } = requirement {
-                for source in sources {
-                    keys.push(key(source)?.id());
+            if let Requirement::Signed { by: Authenticator::Keys(keys), .. } = requirement {
+                for key in keys {
+                    ids.push(sigstore::key(key)?.id());
                 }
             }
         }
-        find::collect(image, &keys, source, task).await
+        find::collect(image, &ids, source, task).await
     }
 
     /// Decides about an image of a place, by the signatures that were found for it. What is given
     /// back are the sigstore signatures that satisfied the policy; it is empty where none was needed.
     ///
     /// # Errors
-    /// [`Error::Rejected`], [`Error::Unsupported`], [`Error::Unsigned`], [`Error::Unverified`];
+    /// [`Error::Rejected`], [`Error::Unsigned`], [`Error::Unverified`];
     /// [`Error::File`] and [`Error::Key`] for the keys that the policy names.
     pub fn decide(
         &self,
@@ -123,18 +131,14 @@ impl Policy {
                     let scope = format!("{scope} of {}", self.name);
                     return Err(Error::Rejected { image: *image, scope });
                 }
-                Requirement::Unsupported(what) => {
-                    let (scope, what) = (format!("{scope} of {}", self.name), what.clone());
-                    return Err(Error::Unsupported { image: *image, scope, what });
-                }
                 Requirement::Gpg { keys, identity } => {
-                    let keys = keys.iter().map(gpg_key).collect::<Result<Vec<_>>>()?;
+                    let keys = keys.iter().map(sigstore::gpg_key).collect::<Result<Vec<_>>>()?;
                     let signer = gpg::any(image, candidates, &keys, identity, asked.as_ref())?;
                     tracing::info!(%image, signer, "GPG signature accepted");
                 }
-                Requirement::Signed { keys, identity } => {
+                Requirement::Signed { by, logs, identity } => {
                     let demand = Demand {
-                        keys: keys.iter().map(key).collect::<Result<_>>()?,
+                        signers: sigstore::signers(by, logs.as_ref(), self.now)?,
                         identity: identity.clone(),
                         asked: asked.clone(),
                         ..Demand::default()
@@ -146,12 +150,19 @@ impl Policy {
         Ok(verified)
     }
 
+    /// Which scope decides about images of this place, and what it requires, in words.
+    pub fn explain(&self, location: Option<&Location>) -> (String, Vec<String>) {
+        let (scope, requirements) = self.requirements(location);
+        let scope = format!("{scope} of {}", self.name);
+        (scope, requirements.iter().map(ToString::to_string).collect())
+    }
+
     /// The requirements that apply, and the name of their scope.
     fn requirements(&self, location: Option<&Location>) -> (String, &[Requirement]) {
         let scoped = location.and_then(|location| {
             let transport = location.transport();
             let scopes = self.file.transports.get(transport)?;
-            let own = matcher::scopes(location).into_iter().find_map(|scope| {
+            let own = scopes::scopes(location).into_iter().find_map(|scope| {
                 let requirements = scopes.get(&scope)?;
                 Some((format!("scope {transport}:{scope}"), requirements.as_slice()))
             });
@@ -172,36 +183,10 @@ impl Gate for Policy {
         let decided = self.decide(&root.digest, location, &found.candidates);
         let verified = find::told(root, found.unread, decided)?;
         for signature in verified {
-            tracing::info!(image = %root.digest, key = %signature.key(), "signature accepted");
+            tracing::info!(image = %root.digest, signer = %signature.signer(), "signature accepted");
         }
         Ok(())
     }
-}
-
-fn key(source: &KeySource) -> Result<PublicKey> {
-    match source {
-        KeySource::Pem(pem) => PublicKey::read(pem),
-        KeySource::File(path) => {
-            PublicKey::read(&read_file("public key", path, pem::MAX_PEM as u64)?)
-        }
-    }
-}
-
-fn gpg_key(source: &KeySource) -> Result<Vec<u8>> {
-    match source {
-        KeySource::Pem(key) => Ok(key.clone()),
-        KeySource::File(path) => read_file("GPG key", path, gpg::MAX_KEYS),
-    }
-}
-
-/// Reads a file of bounded size; one byte more than the limit makes the reader of it refuse.
-fn read_file(what: &'static str, path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let read = || {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|source| Error::File { what, path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -100,19 +100,6 @@ fn all_requirements_must_be_satisfied() {
 }
 
 #[test]
-fn what_cannot_be_checked_is_never_satisfied() {
-    let log = json!({ "type": "sigstoreSigned", "keyPath": "/k", "rekorPublicKeyPath": "/r" });
-    let keyless = json!({ "type": "sigstoreSigned", "fulcio": {} });
-    for requirement in [log, keyless] {
-        let accept = json!({ "type": "insecureAcceptAnything" });
-        let policy = policy(&json!({ "default": [accept, requirement] }));
-        let error = decide(&policy, "docker://r.example/x", &[signed_by(1, NAME)]).unwrap_err();
-        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
-        assert!(error.to_string().contains("not supported yet"), "{error}");
-    }
-}
-
-#[test]
 fn a_signature_for_another_name_is_refused_unless_the_rule_allows_it() {
     let other = signed_by(1, "r.example/team/app:2");
     let location = format!("docker://{NAME}");

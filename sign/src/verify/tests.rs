@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Error, PrivateKey};
+use crate::PrivateKey;
 
 const NAME: &str = "r.example/team/app:1";
 
@@ -17,7 +17,7 @@ fn key(seed: u8) -> PrivateKey {
 
 fn demand() -> Demand {
     Demand {
-        keys: vec![key(1).public()],
+        signers: Signers::keys(vec![key(1).public()]),
         identity: SignedIdentity::RepoDigestOrExact,
         asked: Some(NAME.parse().unwrap()),
         annotations: BTreeMap::from([("stage".to_owned(), "release".to_owned())]),
@@ -108,7 +108,7 @@ fn fails(verdict: Result<Verified, Mismatch>, message: &str) {
 fn a_good_bundle_passes_and_tells_what_it_says() {
     let verified = outside(|_| ()).unwrap();
     assert_eq!(verified.image(), image());
-    assert_eq!(verified.key(), key(1).public().id());
+    assert_eq!(*verified.signer(), Signer::Key(key(1).public().id()));
     assert_eq!(verified.form(), Form::Bundle);
     assert_eq!(verified.name(), Some(NAME));
     assert_eq!(verified.annotations(), &annotations());
@@ -116,7 +116,7 @@ fn a_good_bundle_passes_and_tells_what_it_says() {
     assert_eq!(verified.unchecked(), 0);
     let json = serde_json::to_value(&verified).unwrap();
     assert_eq!(json["form"], "bundle");
-    assert_eq!(json["key"], key(1).public().id().to_string());
+    assert_eq!(json["signer"]["key"], key(1).public().id().to_string());
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_bundle_fails_at_its_step() {
     fails(outside(both), "it has both a key and a certificate");
     fails(outside(set("/verificationMaterial", json!({}))), "it names neither a key nor a");
     // Step 4.
-    fails(outside(set("/messageSignature", json!({}))), "it has two contents");
+    fails(outside(set("/messageSignature", json!({ "signature": "" }))), "it has two contents");
     fails(outside(remove("", "dsseEnvelope")), "it has no content");
     let message = |bundle: &mut Value| {
         remove("", "dsseEnvelope")(bundle);
@@ -221,7 +221,7 @@ fn a_bundle_by_another_key_or_of_other_content_fails_at_step_7() {
     outside(set("/verificationMaterial/publicKey/hint", json!("team key"))).unwrap();
     // Nobody is trusted.
     let json = serde_json::to_vec(&bundle).unwrap();
-    let nobody = Demand { keys: Vec::new(), ..demand() };
+    let nobody = Demand { signers: Signers::default(), ..demand() };
     let verdict = verify(&image(), &candidate(Evidence::Bundle(json.into())), &nobody);
     assert_eq!(verdict, Err(Mismatch::NoKeys));
 }

@@ -117,14 +117,15 @@ impl Scene {
         name: &str,
         key: &PrivateKey,
     ) -> Result<Vec<Verified>, sign::Error> {
-        let demand = Demand { keys: vec![key.public()], ..Demand::default() };
+        let demand =
+            Demand { signers: sign::Signers::keys(vec![key.public()]), ..Demand::default() };
         verify_image(&self.image, &demand, &self.place(name), &Task::silent()).await
     }
 
     /// Verifies the image under exactly its name; how many good signatures there are.
     pub(crate) async fn verify(&self, name: &str, key: &PrivateKey) -> Result<usize, sign::Error> {
         let demand = Demand {
-            keys: vec![key.public()],
+            signers: sign::Signers::keys(vec![key.public()]),
             identity: SignedIdentity::Exact,
             asked: Some(self.name(name)),
             ..Demand::default()

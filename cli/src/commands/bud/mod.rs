@@ -160,7 +160,7 @@ impl Bud {
         if let Some(code) = self.answer(app, &request)? {
             return Ok(code);
         }
-        let signer = self.signing.signer(&request)?;
+        let signer = self.signing.signer(app, &request)?;
         let log = self.log.start(&request.platforms, request.all_platforms, self.progress)?;
         let quiet = self.quiet || self.progress == Progress::Quiet;
         let progress = match (quiet, self.progress) {

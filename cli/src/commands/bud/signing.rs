@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use builder::{Built, Output, Request};
 use clap::Args;
 use image::{Descriptor, Reference};
-use sign::{Form, PrivateKey, SignOptions};
+use sign::{Form, SignOptions};
 use transport::Location;
 
 use crate::app::{App, Reach, observed};
 use crate::commands::attest::sign_statements;
 use crate::commands::place::Access;
+use crate::commands::sealer_flags::{Credentials, IdentityFlags};
 use crate::commands::sign::private_key;
 use crate::render::Progress;
 use crate::report::{self, Failure};
@@ -25,11 +26,16 @@ pub(super) struct SigningFlags {
     /// A file with the key's passphrase
     #[arg(long, value_name = "FILE", requires = "sign_key", help_heading = "Supply chain")]
     sign_passphrase_file: Option<PathBuf>,
+    /// Sign what is pushed, and the attestations attached to it, by who one is, without a key
+    #[arg(long, conflicts_with = "sign_key", help_heading = "Supply chain")]
+    sign: bool,
+    #[command(flatten, next_help_heading = "Signing without a key")]
+    identity: IdentityFlags,
 }
 
 /// A key that is ready to sign.
 pub(super) struct Signer {
-    key: PrivateKey,
+    credentials: Credentials,
     /// Whether statements are attached that are signed, too.
     statements: bool,
 }
@@ -39,22 +45,33 @@ impl SigningFlags {
     ///
     /// # Errors
     /// The key cannot be read; nothing is pushed that could be signed.
-    pub(super) fn signer(&self, request: &Request) -> Result<Option<Signer>, Failure> {
-        let Some(file) = &self.sign_key else { return Ok(None) };
+    pub(super) fn signer(&self, app: &App, request: &Request) -> Result<Option<Signer>, Failure> {
+        if self.sign_key.is_none() && !self.sign {
+            return Ok(None);
+        }
+        let flag = if self.sign { "--sign" } else { "--sign-key" };
         let registry = |output: &Output| match output {
             Output::Image(to) => to.starts_with("docker://"),
             Output::ByDigest(_) => true,
             _ => false,
         };
         if !request.push && !request.outputs.iter().any(registry) {
-            return Err(Failure::usage("--sign-key: nothing is pushed that could be signed").hint(
+            return Err(Failure::usage(format!("{flag}: nothing is pushed that could be signed")).hint(
                 "push with --push or -o type=registry; `rbuild sign` signs images that are there",
             ));
         }
-        let key = private_key(file, self.sign_passphrase_file.as_deref())?;
+        let credentials = match &self.sign_key {
+            Some(file) => {
+                let key = private_key(file, self.sign_passphrase_file.as_deref())?;
+                Credentials::Key(Box::new(key))
+            }
+            None => {
+                observed("sign in", Progress::Auto, |task| self.identity.credentials(app, task))?
+            }
+        };
         let attest = &request.attest;
         let statements = attest.sbom || attest.provenance.is_some();
-        Ok(Some(Signer { key, statements }))
+        Ok(Some(Signer { credentials, statements }))
     }
 }
 
@@ -100,13 +117,14 @@ impl Signer {
             annotations: Default::default(),
             created: Some(jiff::Timestamp::now().to_string()),
         };
+        let sealer = self.credentials.sealer();
         app.wait(async {
             let image = source.resolve().await.map_err(|error| report::cause(&error))?;
             for member in sign::members(&image, &*source, task).await? {
-                sign::sign_image(&member, &self.key, &*source, &*sink, &options, task).await?;
+                sign::sign_image(&member, sealer, &*source, &*sink, &options, task).await?;
                 if self.statements {
                     let place = (&*source, &*sink);
-                    sign_statements(&image, &member, &self.key, place, task).await?;
+                    sign_statements(&image, &member, sealer, place, task).await?;
                 }
             }
             Ok::<_, Failure>(())

@@ -7,10 +7,9 @@ use task::{Cause, Task};
 use transport::Location;
 
 use super::super::place::Access;
-use super::sign::add_signature;
 use crate::app::App;
-use crate::config::{Lookaside, signature_file};
 use crate::report::{self, Failure};
+use sign::lookaside::{Lookaside, add_signature, signature_file};
 
 /// Where the signatures of a copy are put.
 enum Target<'a> {
@@ -30,7 +29,7 @@ impl Target<'_> {
 
     fn directory(&self, all: &Lookaside, image: Digest) -> Result<Option<PathBuf>, Failure> {
         match self {
-            Target::Lookaside(name) => all.directory(name, image).map(Some),
+            Target::Lookaside(name) => Ok(Some(all.directory(name, image)?)),
             Target::Directory(path) => Ok(Some(path.to_path_buf())),
             Target::Nowhere => Ok(None),
         }

@@ -17,7 +17,7 @@ pub(crate) use self::carry::{carry, may_have};
 use self::compress::CompressFlags;
 use self::ends::only_for;
 pub(crate) use self::ends::{DestinationFlags, OneEnd, RetryFlags, SourceFlags};
-pub(crate) use self::sign::{SignFlags, Signer};
+pub(crate) use self::sign::{SignFlags, Signer, now};
 use super::place::{self, Access};
 use crate::app::{App, observed};
 use crate::render::Progress;

@@ -6,15 +6,16 @@ use clap::Args;
 use image::{Descriptor, Reference};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use sign::{Form, PrivateKey, SignOptions};
+use sign::lookaside::{Lookaside, add_signature};
+use sign::{Form, PrivateKey, Sealer, SignOptions};
 use task::{Kind, Task};
 use transport::{Location, Sink, Source};
 
-use super::super::gpg;
 use super::super::place::Access;
+use super::super::sealer_flags::{Credentials, IdentityFlags};
 use super::super::sign::private_key;
-use crate::app::App;
-use crate::config::Lookaside;
+use crate::app::{App, observed};
+use crate::render::Progress;
 use crate::report::{self, Failure};
 
 /// How a copy is signed.
@@ -38,6 +39,11 @@ pub(crate) struct SignFlags {
     sign_by_sigstore: Option<PathBuf>,
     #[arg(long, value_name = "FINGERPRINT", hide = true)]
     sign_by_sq_fingerprint: Option<String>,
+    /// Sign by who one is, without a key; the signature is a bundle beside the image
+    #[arg(long, conflicts_with_all = ["sign_by", "sign_by_sigstore_private_key", "sign_by_sigstore"])]
+    sign: bool,
+    #[command(flatten)]
+    identity: IdentityFlags,
 }
 
 /// A copy's signature that is ready to be made.
@@ -48,6 +54,7 @@ pub(crate) struct Signer {
 
 enum Key {
     Sigstore(PrivateKey),
+    Identity(Credentials),
     Gpg { fingerprint: String, passphrase: Option<PathBuf>, lookaside: Lookaside },
 }
 
@@ -82,7 +89,7 @@ impl SignFlags {
         if let Some(file) = &self.sign_by_sigstore {
             return Parameters::read(file)?.flags(self).signer(app, to);
         }
-        if self.sign_by.is_none() && self.sign_by_sigstore_private_key.is_none() {
+        if !self.sign && self.sign_by.is_none() && self.sign_by_sigstore_private_key.is_none() {
             let flags = [
                 ("--sign-identity", self.sign_identity.is_some()),
                 ("--sign-passphrase-file", self.sign_passphrase_file.is_some()),
@@ -102,6 +109,9 @@ impl SignFlags {
             }
         };
         let key = match (&self.sign_by_sigstore_private_key, &self.sign_by) {
+            _ if self.sign => Key::Identity(observed("sign in", Progress::Auto, |task| {
+                self.identity.credentials(app, task)
+            })?),
             (Some(file), _) => {
                 Key::Sigstore(private_key(file, self.sign_passphrase_file.as_deref())?)
             }
@@ -193,12 +203,20 @@ impl Signer {
         match &self.key {
             Key::Sigstore(key) => {
                 let written = sink.sink(to, task)?;
-                app.wait(self.with_sigstore(key, &*place, &*written, &members, task))?
+                let sealer = (Sealer::Key(key), Form::Tag);
+                app.wait(self.with_sigstore(sealer, &*place, &*written, &members, task))?
+            }
+            Key::Identity(credentials) => {
+                let written = sink.sink(to, task)?;
+                let sealer = (credentials.sealer(), Form::Bundle);
+                app.wait(self.with_sigstore(sealer, &*place, &*written, &members, task))?
             }
             Key::Gpg { fingerprint, passphrase, lookaside } => {
                 for member in &members {
+                    let made = (concat!("rcopy ", env!("CARGO_PKG_VERSION")), now());
+                    let passphrase = passphrase.as_deref();
                     let signed =
-                        gpg::sign(member.digest, &self.name, fingerprint, passphrase.as_deref())?;
+                        sign::gpg::sign(&member.digest, &self.name, fingerprint, passphrase, made)?;
                     let directory = match to {
                         Location::Directory(directory) => directory.clone(),
                         _ => lookaside.directory(&self.name_there(to), member.digest)?,
@@ -223,7 +241,7 @@ impl Signer {
 
     async fn with_sigstore(
         &self,
-        key: &PrivateKey,
+        (sealer, form): (Sealer<'_>, Form),
         place: &dyn Source,
         written: &dyn Sink,
         members: &[Descriptor],
@@ -231,43 +249,18 @@ impl Signer {
     ) -> Result<(), Failure> {
         for member in members {
             let options = SignOptions {
-                form: Form::Tag,
+                form,
                 name: Some(self.name.clone()),
                 annotations: std::collections::BTreeMap::new(),
                 created: Some(jiff::Timestamp::now().to_string()),
             };
-            sign::sign_image(member, key, place, written, &options, task).await?;
+            sign::sign_image(member, sealer, place, written, &options, task).await?;
         }
         Ok(())
     }
 }
 
-/// Puts a signature beside those that are there, unless it is one of them.
-///
-/// # Errors
-/// It cannot be written.
-pub(super) fn add_signature(directory: &Path, signature: &[u8]) -> Result<(), Failure> {
-    let failed =
-        |error| Failure::io(format!("writing a signature in {}", directory.display()), &error);
-    std::fs::create_dir_all(directory).map_err(failed)?;
-    let free = (1..=1000).map(|at| directory.join(format!("signature-{at}")));
-    let part = directory.join(format!(".signature-{}", std::process::id()));
-    std::fs::write(&part, signature).map_err(failed)?;
-    for path in free {
-        // A link never takes the place of another signature.
-        match std::fs::hard_link(&part, &path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                if std::fs::read(&path).is_ok_and(|there| there == signature) {
-                    let _ = std::fs::remove_file(&part);
-                    return Ok(());
-                }
-            }
-            linked => {
-                let _ = std::fs::remove_file(&part);
-                return linked.map_err(failed);
-            }
-        }
-    }
-    let _ = std::fs::remove_file(&part);
-    Err(Failure::usage(format!("{} holds a thousand signatures", directory.display())))
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }

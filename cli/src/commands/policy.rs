@@ -1,0 +1,68 @@
+//! `policy explain`: which rule decides about an image, and what it says.
+
+use clap::{Args, Subcommand};
+
+use super::place::Access;
+use super::registry_flags::RegistryFlags;
+use super::sign::{by, image_location};
+use crate::app::{App, observed};
+use crate::config;
+use crate::render::Progress;
+use crate::report::{self, Failure};
+
+/// Ask the signature policy
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Say which rule decides about an image, and whether the image may be used
+    Explain(Explain),
+}
+
+/// What is asked.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The image: NAME on a registry, or transport:…
+    image: String,
+    #[command(flatten)]
+    registry: RegistryFlags,
+}
+
+impl PolicyCommand {
+    /// Explains; the exit code says whether the image may be used.
+    ///
+    /// # Errors
+    /// The image is not there; the policy cannot be read, or refuses the image.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let PolicyCommand::Explain(explain) = self;
+        let Some(file) = app.places.policy(app.globals.policy.as_deref()) else {
+            outln!("policy: none, every image may be used");
+            return Ok(0);
+        };
+        let policy = sign::Policy::open(&config::absolute(&file)?)?;
+        let location = image_location(&explain.image)?;
+        let (gate, verified) = (app.policy_gate()?, std::sync::OnceLock::new());
+        let checked = observed("explain", Progress::Auto, |_| {
+            let source = Access::new(app, explain.registry.reach()?).source(&location)?;
+            app.wait(async {
+                let image = source.resolve().await.map_err(|error| report::cause(&error))?;
+                let place = source.location();
+                let (scope, requirements) = policy.explain(place.as_ref());
+                outln!("policy: {}", file.display());
+                outln!("image: {} {}", explain.image, image.digest);
+                outln!("rule: {scope}");
+                requirements.iter().for_each(|line| outln!("  requires {line}"));
+                if let Some(gate) = &gate {
+                    let good = gate.verify(&*source, &image).await;
+                    let _ = verified.set(good.map_err(|error| report::cause(&error))?);
+                }
+                Ok::<_, Failure>(())
+            })?
+        });
+        checked?;
+        for good in verified.get().into_iter().flatten() {
+            let name = good.name().unwrap_or("(no name)");
+            outln!("  signed as {name} {}", by(good.signer()));
+        }
+        outln!("verdict: it may be used");
+        Ok(0)
+    }
+}

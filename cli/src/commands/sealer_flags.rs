@@ -1,0 +1,181 @@
+//! What signs: flags of everything that signs.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use sign::online::token::{Ambient, ambient, device};
+use sign::online::{Http, IdentitySigner, IdentityToken, RekorVersion, Services};
+use sign::{PrivateKey, Sealer};
+use task::Task;
+
+use super::copy::now;
+use super::sign::private_key;
+use super::tags::read_bounded;
+use crate::app::App;
+use crate::report::Failure;
+
+/// Where jobs that run in a cluster find a token.
+const TOKEN_FILE: &str = "/var/run/sigstore/cosign/oidc-token";
+/// No larger signing configuration is read.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// What signs: a key, or who one is. The names of the flags are cosign's.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "What signs")]
+pub(crate) struct SealerFlags {
+    /// The private key, as cosign makes it; its passphrase is in $COSIGN_PASSWORD or asked for
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// A file with the key's passphrase
+    #[arg(long, value_name = "FILE", visible_alias = "sign-passphrase-file", requires = "key")]
+    passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityFlags,
+}
+
+/// Signing without a key.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct IdentityFlags {
+    /// Sign without a key: the token of an OpenID provider, or a file with it (default: what the
+    /// surroundings offer, or signing in on another device)
+    #[arg(long, value_name = "TOKEN|FILE")]
+    identity_token: Option<String>,
+    /// The services of signing without a key: a signing_config.json (default: what `rbuild trust` keeps)
+    #[arg(long, value_name = "FILE")]
+    signing_config: Option<PathBuf>,
+    /// The certificate authority
+    #[arg(long, value_name = "URL", conflicts_with = "signing_config")]
+    fulcio_url: Option<String>,
+    /// The signature log
+    #[arg(long, value_name = "URL", requires = "fulcio_url")]
+    rekor_url: Option<String>,
+    /// Which API the signature log speaks
+    #[arg(long, value_name = "1|2", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=2))]
+    rekor_version: u8,
+    /// The timestamp authority: the whole URL
+    #[arg(long, value_name = "URL", requires = "fulcio_url")]
+    timestamp_server_url: Option<String>,
+    /// The OpenID provider to sign in with
+    #[arg(long, value_name = "URL")]
+    oidc_issuer: Option<String>,
+}
+
+/// What signs, ready.
+pub(crate) enum Credentials {
+    /// A key.
+    Key(Box<PrivateKey>),
+    /// Who one is.
+    Identity(Box<IdentitySigner>),
+}
+
+impl Credentials {
+    /// What signs.
+    pub(crate) fn sealer(&self) -> Sealer<'_> {
+        match self {
+            Credentials::Key(key) => Sealer::Key(key),
+            Credentials::Identity(signer) => Sealer::Identity(signer),
+        }
+    }
+}
+
+impl SealerFlags {
+    /// Reads the key, or gets a certificate.
+    ///
+    /// # Errors
+    /// The key cannot be read; nobody says who signs; a service refuses.
+    pub(crate) fn credentials(&self, app: &App, task: &Task) -> Result<Credentials, Failure> {
+        match &self.key {
+            Some(key) => {
+                let key = private_key(key, self.passphrase_file.as_deref())?;
+                Ok(Credentials::Key(Box::new(key)))
+            }
+            None => self.identity.credentials(app, task),
+        }
+    }
+}
+
+impl IdentityFlags {
+    /// Gets a certificate.
+    ///
+    /// # Errors
+    /// Nobody says who signs; a service refuses.
+    pub(crate) fn credentials(&self, app: &App, task: &Task) -> Result<Credentials, Failure> {
+        let services = self.services(app)?;
+        let http = Http::new()?;
+        app.wait(async {
+            let token = match self.given()? {
+                Some(token) => token,
+                None => match ambient(&surroundings()?, &http).await? {
+                    Some(token) => token,
+                    None => sign_in(&services, &http).await?,
+                },
+            };
+            let signer = IdentitySigner::new(&token, services, http, task).await?;
+            Ok(Credentials::Identity(Box::new(signer)))
+        })?
+    }
+
+    fn services(&self, app: &App) -> Result<Services, Failure> {
+        if let Some(fulcio) = &self.fulcio_url {
+            let version = if self.rekor_version == 2 { RekorVersion::V2 } else { RekorVersion::V1 };
+            return Ok(Services {
+                fulcio: fulcio.clone(),
+                rekor: self.rekor_url.clone().map(|url| (url, version)),
+                timestamps: self.timestamp_server_url.clone(),
+                provider: self.oidc_issuer.clone(),
+            });
+        }
+        let file = match &self.signing_config {
+            Some(file) => file.clone(),
+            None => app.places.trust().join("signing_config.json"),
+        };
+        if self.signing_config.is_none() && !file.exists() {
+            return Err(Failure::usage("there is neither a key to sign with nor a service").hint(
+                "give --key FILE; without a key --fulcio-url, --rekor-url and \
+                 --timestamp-server-url, --signing-config FILE, or `rbuild trust init`",
+            ));
+        }
+        let seconds = u64::try_from(now()).unwrap_or_default();
+        let services = Services::read(&read_bounded(&file, MAX_CONFIG)?, seconds);
+        let mut services = services.map_err(|why| {
+            let what = format!("reading signing configuration {}: {why}", file.display());
+            Failure::new(task::Kind::Invalid, what)
+        })?;
+        services.provider = self.oidc_issuer.clone().or(services.provider);
+        Ok(services)
+    }
+
+    fn given(&self) -> Result<Option<IdentityToken>, Failure> {
+        let Some(given) = &self.identity_token else { return Ok(None) };
+        let text = match given.matches('.').count() == 2 && !Path::new(given).exists() {
+            true => given.clone(),
+            false => text_of(Path::new(given))?,
+        };
+        Ok(Some(IdentityToken::read(&text)?))
+    }
+}
+
+fn text_of(file: &Path) -> Result<String, Failure> {
+    Ok(String::from_utf8_lossy(&read_bounded(file, 64 << 10)?).into_owned())
+}
+
+/// What surrounds this process.
+fn surroundings() -> Result<Ambient, Failure> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let github = variable("ACTIONS_ID_TOKEN_REQUEST_URL");
+    let file = Path::new(TOKEN_FILE);
+    Ok(Ambient {
+        token: variable("SIGSTORE_ID_TOKEN"),
+        github: github.zip(variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN")),
+        file: if file.exists() { Some(text_of(file)?) } else { None },
+    })
+}
+
+async fn sign_in(services: &Services, http: &Http) -> Result<IdentityToken, Failure> {
+    let Some(provider) = &services.provider else {
+        return Err(Failure::usage("nobody says who signs")
+            .hint("give --identity-token TOKEN, or --oidc-issuer URL to sign in"));
+    };
+    let tell = |url: &str, code: &str| eprintln!("sign in at {url} with the code {code}");
+    Ok(device(provider, http, &tell).await?)
+}

@@ -1,0 +1,80 @@
+//! `sign-blob` and `verify-blob`: signatures of files.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use task::Kind;
+
+use super::sealer_flags::SealerFlags;
+use super::sign::by;
+use super::signer_flags::SignerFlags;
+use super::tags::read_bounded;
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// No larger file is signed: it is read whole.
+const MAX_BLOB: u64 = 512 << 20;
+
+/// Sign a file: with a key, or by who one is
+#[derive(Debug, Args)]
+pub(crate) struct SignBlob {
+    /// The file
+    file: PathBuf,
+    /// Where the signature goes: a sigstore bundle
+    #[arg(long, value_name = "FILE")]
+    bundle: PathBuf,
+    #[command(flatten)]
+    sealer: SealerFlags,
+}
+
+impl SignBlob {
+    /// Signs.
+    ///
+    /// # Errors
+    /// A file cannot be read or written; a service refuses.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let content = read_bounded(&self.file, MAX_BLOB)?;
+        let (bundle, by) = observed("sign", Progress::Auto, |task| {
+            let credentials = self.sealer.credentials(app, task)?;
+            let sealer = credentials.sealer();
+            let bundle = app.wait(sign::sign_blob(&content, sealer, task))??;
+            Ok::<_, Failure>((bundle, sealer.to_string()))
+        })?;
+        std::fs::write(&self.bundle, bundle)
+            .map_err(|error| Failure::io(format!("writing {}", self.bundle.display()), &error))?;
+        outln!("signed {} {by}", self.file.display());
+        Ok(0)
+    }
+}
+
+/// Verify the signature of a file
+#[derive(Debug, Args)]
+pub(crate) struct VerifyBlob {
+    /// The file
+    file: PathBuf,
+    /// The signature: a sigstore bundle
+    #[arg(long, value_name = "FILE")]
+    bundle: PathBuf,
+    #[command(flatten)]
+    signers: SignerFlags,
+}
+
+impl VerifyBlob {
+    /// Verifies.
+    ///
+    /// # Errors
+    /// Nobody who is trusted signed it.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let signers = self.signers.signers(app)?;
+        let content = read_bounded(&self.file, MAX_BLOB)?;
+        let bundle = read_bounded(&self.bundle, sign::bundle::MAX_BUNDLE)?;
+        let signer = sign::verify_blob(&content, &bundle, &signers).map_err(|mismatch| {
+            let (file, bundle) = (self.file.display(), self.bundle.display());
+            let what = format!("verifying {file}: its signature in {bundle} is not accepted");
+            Failure::new(Kind::Refused, format!("{what}: {mismatch}"))
+        })?;
+        outln!("verified {} signed {}", self.file.display(), by(&signer));
+        Ok(0)
+    }
+}

@@ -1,0 +1,125 @@
+//! Who is trusted to sign: flags of everything that verifies.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use sign::keyless::MAX_TRUSTED_ROOT;
+use sign::{IdentityRule, Matching, Signers, TrustedRoot};
+use task::Kind;
+
+use super::sign::public_key;
+use super::tags::read_bounded;
+use crate::app::App;
+use crate::report::Failure;
+
+/// Who is trusted to sign; the names of the flags are cosign's.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Who must have signed")]
+pub(crate) struct SignerFlags {
+    /// The public key; repeat for several, of which one must have signed
+    #[arg(long, value_name = "FILE")]
+    key: Vec<PathBuf>,
+    /// The mail address or URI that the signer's certificate must name
+    #[arg(long, value_name = "NAME", conflicts_with = "certificate_identity_regexp")]
+    certificate_identity: Option<String>,
+    /// The same as a regular expression, which must match the whole name
+    #[arg(long, value_name = "PATTERN")]
+    certificate_identity_regexp: Option<String>,
+    /// The URL of the OpenID provider that must have vouched for the signer
+    #[arg(long, value_name = "URL", conflicts_with = "certificate_oidc_issuer_regexp")]
+    certificate_oidc_issuer: Option<String>,
+    /// The same as a regular expression, which must match the whole URL
+    #[arg(long, value_name = "PATTERN")]
+    certificate_oidc_issuer_regexp: Option<String>,
+    /// The GitHub event that must have started the workflow
+    #[arg(long, value_name = "EVENT")]
+    certificate_github_workflow_trigger: Option<String>,
+    /// The commit that the workflow must have run on
+    #[arg(long, value_name = "SHA")]
+    certificate_github_workflow_sha: Option<String>,
+    /// The name of the workflow
+    #[arg(long, value_name = "NAME")]
+    certificate_github_workflow_name: Option<String>,
+    /// The repository of the workflow
+    #[arg(long, value_name = "OWNER/NAME")]
+    certificate_github_workflow_repository: Option<String>,
+    /// The branch or tag that the workflow must have run on
+    #[arg(long, value_name = "REF")]
+    certificate_github_workflow_ref: Option<String>,
+    /// Whose certificates, logs and timestamps are trusted (default: what `rbuild trust` keeps)
+    #[arg(long, value_name = "FILE")]
+    trusted_root: Option<PathBuf>,
+}
+
+impl SignerFlags {
+    /// Reads what the flags name.
+    ///
+    /// # Errors
+    /// A key or trusted root cannot be read; nobody is named; half an identity is.
+    pub(crate) fn signers(&self, app: &App) -> Result<Signers, Failure> {
+        let keys = self.key.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>()?;
+        let mut signers = Signers::keys(keys);
+        if let Some(rule) = self.rule()? {
+            signers.identities.push(rule);
+            let root = match &self.trusted_root {
+                Some(file) => read_root(file)?,
+                None => app.trusted_root()?,
+            };
+            signers.root = Some(Arc::new(root));
+        } else if self.trusted_root.is_some() {
+            return Err(Failure::usage("--trusted-root needs --certificate-identity"));
+        }
+        if signers.keys.is_empty() && signers.identities.is_empty() {
+            return Err(Failure::usage("nobody is named who must have signed").hint(
+                "give --key FILE, or --certificate-identity NAME and --certificate-oidc-issuer URL",
+            ));
+        }
+        Ok(signers)
+    }
+
+    fn rule(&self) -> Result<Option<IdentityRule>, Failure> {
+        let matching = |exact: &Option<String>, pattern: &Option<String>| match (exact, pattern) {
+            (Some(text), _) => Ok(Some(Matching::Exact(text.clone()))),
+            (None, Some(text)) => {
+                Matching::pattern(text).map(Some).map_err(|why| Failure::usage(why.clone()))
+            }
+            (None, None) => Ok(None),
+        };
+        let subject = matching(&self.certificate_identity, &self.certificate_identity_regexp)?;
+        let issuer = matching(&self.certificate_oidc_issuer, &self.certificate_oidc_issuer_regexp)?;
+        let claims = [
+            ("githubWorkflowTrigger", &self.certificate_github_workflow_trigger),
+            ("githubWorkflowSha", &self.certificate_github_workflow_sha),
+            ("githubWorkflowName", &self.certificate_github_workflow_name),
+            ("githubWorkflowRepository", &self.certificate_github_workflow_repository),
+            ("githubWorkflowRef", &self.certificate_github_workflow_ref),
+        ];
+        let claims = claims.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+        let claims: BTreeMap<_, _> = claims.map(|(name, value)| (name.to_owned(), value)).collect();
+        match (subject, issuer) {
+            (Some(subject), Some(issuer)) => {
+                let (subjects, issuer) = (vec![subject], Some(issuer));
+                Ok(Some(IdentityRule { subjects, issuer, claims }))
+            }
+            (None, None) if claims.is_empty() => Ok(None),
+            (None, _) => Err(Failure::usage("the signer's identity is not given")
+                .hint("give --certificate-identity or --certificate-identity-regexp")),
+            // A name says nothing without who vouches for it.
+            (_, None) => Err(Failure::usage("the signer's OpenID provider is not given")
+                .hint("give --certificate-oidc-issuer or --certificate-oidc-issuer-regexp")),
+        }
+    }
+}
+
+/// Reads a `trusted_root.json`.
+///
+/// # Errors
+/// It cannot be read, or is malformed.
+pub(crate) fn read_root(file: &Path) -> Result<TrustedRoot, Failure> {
+    let json = read_bounded(file, MAX_TRUSTED_ROOT)?;
+    TrustedRoot::read(&json).map_err(|why| {
+        Failure::new(Kind::Invalid, format!("reading trusted root {}: {why}", file.display()))
+    })
+}

@@ -1,0 +1,126 @@
+//! GPG signatures of images in the older form of containers/image: an OpenPGP message that has the
+//! payload in it (containers-signature(5)). The program `gpg` makes and checks them; only its
+//! status lines are believed.
+
+mod own;
+mod policy;
+
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
+
+pub use own::{Opened, open, sign};
+pub(crate) use policy::any;
+
+/// What a payload must say it is.
+pub(crate) const TYPE: &str = "atomic container signature";
+/// No signature larger than this is looked at.
+pub const MAX_GPG: u64 = 1 << 20;
+/// No key file larger than this is read.
+pub(crate) const MAX_KEYS: u64 = 4 << 20;
+/// The most that `gpg` is listened to.
+const SAID: u64 = 256 << 10;
+
+/// What `gpg` answered.
+struct Answer {
+    success: bool,
+    output: Vec<u8>,
+    status: String,
+}
+
+/// The program; it asks nobody anything.
+fn command() -> Command {
+    let mut command = Command::new("gpg");
+    command.args(["--batch", "--no-tty", "--status-fd", "2"]);
+    command
+}
+
+/// Runs `gpg`, gives it `input` and takes at most `limit` bytes of what it writes.
+///
+/// # Errors
+/// It cannot be run.
+fn run(command: &mut Command, input: &[u8], limit: u64) -> std::io::Result<Answer> {
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn()?;
+    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+    let input = input.to_vec();
+    let feeding = std::thread::spawn(move || {
+        // Where gpg stops reading it says why itself.
+        let _ = stdin.map(|mut stdin| stdin.write_all(&input));
+    });
+    let listening = std::thread::spawn(move || {
+        let mut status = Vec::new();
+        let read = stderr.map(|stderr| stderr.take(SAID).read_to_end(&mut status));
+        read.and_then(std::io::Result::ok).map(|_| status).unwrap_or_default()
+    });
+    let output = output(&mut child, limit);
+    let ended = child.wait()?;
+    let _ = feeding.join();
+    let status = listening.join().unwrap_or_default();
+    let status = String::from_utf8_lossy(&status).into_owned();
+    Ok(Answer { success: ended.success(), output, status })
+}
+
+/// What is larger than the limit is not read to its end.
+fn output(child: &mut Child, limit: u64) -> Vec<u8> {
+    let mut output = Vec::new();
+    let read = child.stdout.take().map(|stdout| stdout.take(limit).read_to_end(&mut output));
+    if !matches!(read, Some(Ok(n)) if (n as u64) < limit) {
+        let _ = child.kill();
+    }
+    output
+}
+
+/// The fingerprints of the one good signature of a message: of the key that made it and of its
+/// primary key.
+///
+/// # Errors
+/// Says why there is none.
+fn signer(status: &str) -> Result<Vec<String>, &'static str> {
+    let lines = status.lines().filter_map(|line| line.strip_prefix("[GNUPG:] "));
+    let lines: Vec<Vec<&str>> = lines.map(|line| line.split(' ').collect()).collect();
+    let named = |word: &str| lines.iter().filter(|line| line[0] == word).collect::<Vec<_>>();
+    for (word, why) in [
+        ("BADSIG", "it was changed after it was made"),
+        ("ERRSIG", "none of the trusted keys made it"),
+        ("EXPSIG", "it has expired"),
+        ("EXPKEYSIG", "its key has expired"),
+        ("REVKEYSIG", "its key was revoked"),
+        ("NODATA", "it is no OpenPGP message"),
+        ("DECRYPTION_OKAY", "it is encrypted"),
+    ] {
+        if !named(word).is_empty() {
+            return Err(why);
+        }
+    }
+    match (&named("GOODSIG")[..], &named("VALIDSIG")[..]) {
+        // The last word is the fingerprint of the primary key.
+        ([_], [valid]) if valid.len() > 1 => {
+            let ends = [valid.get(1), valid.last()];
+            Ok(ends.into_iter().flatten().map(|word| (*word).to_owned()).collect())
+        }
+        _ => Err("it does not have exactly one good signature"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_good_signature_is_good() {
+        let good = "[GNUPG:] NEWSIG\n[GNUPG:] GOODSIG AB me\n[GNUPG:] VALIDSIG AAAB 2026-01-01 1 0 4 0 1 10 00 CCCD\n";
+        assert_eq!(signer(good).unwrap(), ["AAAB", "CCCD"]);
+        let with = |line: &str| format!("{good}[GNUPG:] {line}\n");
+        for status in [
+            String::new(),
+            format!("{good}{good}"),
+            good.replace("GOODSIG", "EXPKEYSIG"),
+            good.replace("[GNUPG:] GOODSIG", "gpg: [GNUPG:] GOODSIG"),
+            with("BADSIG AB me"),
+            with("REVKEYSIG AB me"),
+            with("DECRYPTION_OKAY"),
+        ] {
+            assert!(signer(&status).is_err(), "{status}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Tokens of OpenID providers: who somebody is.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::http::Http;
+use crate::error::{Error, Result};
+use crate::printable::printable;
+
+/// No longer token is taken.
+const MAX_TOKEN: usize = 64 << 10;
+/// How often it is asked whether somebody has signed in.
+const TURNS: usize = 200;
+/// For whom tokens are.
+const AUDIENCE: &str = "sigstore";
+
+/// A token that names its holder. It is a secret: it is shown nowhere.
+#[derive(Clone)]
+pub struct IdentityToken {
+    text: String,
+    subject: String,
+}
+
+impl std::fmt::Debug for IdentityToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IdentityToken({})", self.subject)
+    }
+}
+
+/// What surrounds a job that may ask for a token.
+#[derive(Clone, Default)]
+pub struct Ambient {
+    /// `SIGSTORE_ID_TOKEN`: a token, as GitLab gives one.
+    pub token: Option<String>,
+    /// `ACTIONS_ID_TOKEN_REQUEST_URL` and `ACTIONS_ID_TOKEN_REQUEST_TOKEN` of GitHub.
+    pub github: Option<(String, String)>,
+    /// The content of a file with a token, as Kubernetes and SPIFFE mount one.
+    pub file: Option<String>,
+}
+
+fn refuse(reason: impl Into<String>) -> Error {
+    Error::Service { what: "the identity token", reason: reason.into() }
+}
+
+impl IdentityToken {
+    /// Reads a token. Whether it is good is for the certificate authority to say.
+    ///
+    /// # Errors
+    /// [`Error::Service`]: it is none.
+    pub fn read(text: &str) -> Result<IdentityToken> {
+        #[derive(Deserialize)]
+        struct Claims {
+            sub: Option<String>,
+            email: Option<String>,
+            email_verified: Option<Value>,
+        }
+        let text = text.trim();
+        if text.len() > MAX_TOKEN {
+            return Err(refuse(format!("it is longer than {MAX_TOKEN} bytes")));
+        }
+        let mut parts = text.split('.');
+        let (Some(_), Some(claims), Some(_), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(refuse("it is no JSON web token"));
+        };
+        let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('='));
+        let claims = claims.ok().and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
+        let claims = claims.ok_or_else(|| refuse("its claims cannot be read"))?;
+        if claims.email.is_some() && claims.email_verified == Some(Value::Bool(false)) {
+            return Err(refuse("its mail address is not verified"));
+        }
+        let subject = claims.email.or(claims.sub);
+        let subject = subject.ok_or_else(|| refuse("it names nobody"))?;
+        Ok(IdentityToken { text: text.to_owned(), subject })
+    }
+
+    /// Whom it names.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The token itself.
+    pub(crate) fn secret(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Asks what surrounds this process for a token; `None` where nothing does.
+///
+/// # Errors
+/// [`Error::Service`]: it refuses.
+pub async fn ambient(surroundings: &Ambient, http: &Http) -> Result<Option<IdentityToken>> {
+    if let Some(token) = &surroundings.token {
+        return IdentityToken::read(token).map(Some);
+    }
+    if let Some((url, secret)) = &surroundings.github {
+        let joint = if url.contains('?') { '&' } else { '?' };
+        let url = format!("{url}{joint}audience={AUDIENCE}");
+        let bearer = format!("bearer {secret}");
+        let answer = http.get("GitHub's token service", &url, Some(("Authorization", &bearer)));
+        let answer: Value = serde_json::from_slice(&answer.await?).unwrap_or_default();
+        let token = answer["value"].as_str().ok_or_else(|| refuse("GitHub gave none"))?;
+        return IdentityToken::read(token).map(Some);
+    }
+    surroundings.file.as_deref().map(IdentityToken::read).transpose()
+}
+
+/// Lets somebody sign in on another device (RFC 8628): `tell` shows where and with what code.
+///
+/// # Errors
+/// [`Error::Service`]: the provider refuses, or nobody signs in.
+pub async fn device(
+    provider: &str,
+    http: &Http,
+    tell: &(dyn Fn(&str, &str) + Send + Sync),
+) -> Result<IdentityToken> {
+    const WHAT: &str = "the OpenID provider";
+    let known = format!("{}/.well-known/openid-configuration", provider.trim_end_matches('/'));
+    let known: Value = serde_json::from_slice(&http.get(WHAT, &known, None).await?)
+        .map_err(|error| refuse(printable(&error.to_string())))?;
+    let endpoint = |name: &str| {
+        let found = known[name].as_str().map(str::to_owned);
+        found.ok_or_else(|| refuse(format!("the provider has no {name}")))
+    };
+    let (start, poll) = (endpoint("device_authorization_endpoint")?, endpoint("token_endpoint")?);
+    let form = |pairs: &[(&str, &str)]| {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(pairs);
+        form.finish().into_bytes()
+    };
+    const FORM: &str = "application/x-www-form-urlencoded";
+    let begun = form(&[("client_id", AUDIENCE), ("scope", "openid email")]);
+    let begun = http.post_bytes(WHAT, &start, FORM, begun).await?;
+    let begun: Value = serde_json::from_slice(&begun).unwrap_or_default();
+    let text = |name: &str| begun[name].as_str().unwrap_or_default().to_owned();
+    tell(&text("verification_uri"), &text("user_code"));
+    let pause = std::time::Duration::from_secs(begun["interval"].as_u64().unwrap_or(5).min(60));
+    let grant = "urn:ietf:params:oauth:grant-type:device_code";
+    let asked = form(&[
+        ("client_id", AUDIENCE),
+        ("grant_type", grant),
+        ("device_code", &text("device_code")),
+    ]);
+    for _ in 0..TURNS {
+        tokio::time::sleep(pause).await;
+        match http.post_bytes(WHAT, &poll, FORM, asked.clone()).await {
+            Ok(answer) => {
+                let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+                let token = answer["id_token"].as_str();
+                return IdentityToken::read(token.ok_or_else(|| refuse("it gave none"))?);
+            }
+            Err(Error::Service { reason, .. })
+                if reason.contains("authorization_pending") || reason.contains("slow_down") => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refuse("nobody signed in"))
+}
