@@ -442,5 +442,5 @@ fn flags_of_docker_that_there_are_not_are_refused_with_a_reason() {
         bench.rbuild(["run", flag, "busybox"]).code(125).fails(&[name, "not supported", word]);
         bench.rbuild(["create", flag, "busybox"]).code(125).fails(&[name, word]);
     }
-    bench.rbuild(["images", "--gpus=all"]).code(2).fails(&["--gpus"]);
+    bench.rbuild(["images", "--gpus=all"]).code(125).fails(&["--gpus"]);
 }
