@@ -52,6 +52,7 @@ enum Command {
     Restart(container::Restart),
     Pause(container::Pause),
     Unpause(container::Unpause),
+    Update(container::Update),
     Cp(container::Cp),
     Diff(container::Diff),
     Export(container::Export),
@@ -160,9 +161,9 @@ impl Overview for Rbuild {
         (
             "Containers",
             &[
-                "run", "create", "start", "stop", "restart", "pause", "unpause", "kill", "wait",
-                "rm", "ps", "logs", "exec", "attach", "cp", "diff", "export", "top", "stats",
-                "events", "volume",
+                "run", "create", "start", "stop", "restart", "pause", "unpause", "update", "kill",
+                "wait", "rm", "ps", "logs", "exec", "attach", "cp", "diff", "export", "top",
+                "stats", "events", "volume",
             ],
         ),
         ("Images", &["images", "history", "inspect", "tag", "untag", "rmi", "manifest", "sbom"]),
@@ -233,6 +234,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Restart(restart) => restart.run(app),
         Command::Pause(pause) => pause.run(app),
         Command::Unpause(unpause) => unpause.run(app),
+        Command::Update(update) => update.run(app),
         Command::Cp(cp) => cp.run(app),
         Command::Diff(diff) => diff.run(app),
         Command::Export(export) => export.run(app),

@@ -9,7 +9,6 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--log-driver", "--log-opt"],
         "what a container prints is kept as lines of JSON; `rbuild logs` reads it",
     ),
-    (&["--volumes-from"], "name the volumes again: -v NAME:PATH"),
     (&["--volume-driver"], "volumes are directories of the store"),
     (&["--storage-opt"], "a container has no quota; limit the file system of the store"),
     (

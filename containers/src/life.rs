@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use runtime::{AttachOptions, Attached, Exec, ExitStatus, LogLine, LogOptions, Restart, Signal};
+use runtime::{
+    AttachOptions, Attached, ContainerSpec, Exec, ExitStatus, Limits, LogLine, LogOptions, Restart,
+    Signal,
+};
 use rustix::mount::UnmountFlags;
 use task::Task;
 
@@ -177,6 +180,28 @@ impl Container {
             return Err(self.not_running());
         }
         Ok(runtime::exec(self.directory(), exec, options, task)?)
+    }
+
+    /// Lays limits and a restart policy over what was asked for. Limits hold from the next start.
+    ///
+    /// # Errors
+    /// [`Error::Running`] where limits are to change and it runs; [`Error::File`].
+    pub fn update(&self, limits: Limits, restart: Option<Restart>) -> Result<()> {
+        let Some(now) = self.now()? else {
+            return Err(Error::NoContainer { name: self.name().to_owned() });
+        };
+        if limits != Limits::default() && now.is_running() {
+            return Err(Error::Running { name: self.name().to_owned() });
+        }
+        let mut record = now.record().clone();
+        let change = ContainerSpec { limits, ..ContainerSpec::default() };
+        record.spec = record.spec.merge(change);
+        if let Some(restart) = restart {
+            record.spec.lifecycle.restart = restart;
+        }
+        record.write(self.directory())?;
+        self.note("update", &[]);
+        Ok(())
     }
 
     /// Gives it another name.

@@ -82,6 +82,13 @@ impl Record {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// Replaces the record in one step.
+    pub(crate) fn write(&self, directory: &Path) -> Result<()> {
+        let (new, path) = (directory.join("container.json.new"), directory.join(RECORD));
+        std::fs::write(&new, self.bytes()).map_err(Error::file("writing", &new))?;
+        std::fs::rename(&new, &path).map_err(Error::file("writing", &path))
+    }
+
     /// The signal that asks it to stop.
     pub fn stop_signal(&self) -> Signal {
         self.spec.lifecycle.stop_signal.or(self.image_stop_signal).unwrap_or(Signal::TERM)

@@ -435,7 +435,6 @@ fn flags_of_docker_that_there_are_not_are_refused_with_a_reason() {
         ("--gpus=all", "--device"),
         ("--health-cmd=true", "health checks"),
         ("--log-driver=syslog", "rbuild logs"),
-        ("--volumes-from=x", "-v NAME:PATH"),
         ("--cpu-count=1", "Windows"),
     ] {
         let (name, _) = flag.split_once('=').unwrap();
@@ -443,4 +442,56 @@ fn flags_of_docker_that_there_are_not_are_refused_with_a_reason() {
         bench.rbuild(["create", flag, "busybox"]).code(125).fails(&[name, word]);
     }
     bench.rbuild(["images", "--gpus=all"]).code(125).fails(&["--gpus"]);
+}
+
+#[test]
+fn volumes_and_mounts_of_another_container_are_mounted() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let host = bench.write("host/file", "of the machine");
+    let bind = format!("{}:/host", host.parent().unwrap().display());
+    bench
+        .rbuild([
+            "run",
+            "--name=one",
+            "-v",
+            "data:/data",
+            "-v",
+            "/own",
+            "-v",
+            &bind,
+            "busybox",
+            "sh",
+            "-c",
+            "echo d > /data/f; echo o > /own/f",
+        ])
+        .ok();
+    let look = "cat /data/f /own/f /host/file; echo x > /data/g";
+    let ran = bench.rbuild(["run", "--rm", "--volumes-from=one", "busybox", "sh", "-c", look]).ok();
+    assert_eq!(ran.stdout, "d\no\nof the machine");
+    let ran = bench.rbuild(["run", "--rm", "--volumes-from=one:ro", "busybox", "sh", "-c", look]);
+    assert_ne!(ran.code, 0, "{}", ran.told());
+    // What the other has is not removed with this one.
+    assert_eq!(bench.rbuild(["volume", "ls", "-q"]).ok().text().lines().count(), 2);
+    bench.rbuild(["run", "--rm", "--volumes-from=none", "busybox"]).code(125).fails(&["none"]);
+}
+
+#[test]
+fn limits_change_between_runs_and_policies_at_any_time() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    bench.rbuild(["run", "-d", "--name=one", "busybox", "sleep", "1000"]).ok();
+    bench.rbuild(["update", "--restart=always", "one"]).ok();
+    bench.rbuild(["update", "--memory=64m", "one"]).fails(&["container one is running", "stopped"]);
+    bench.rbuild(["stop", "-t", "0", "one"]).ok();
+    bench.rbuild(["update", "--memory=64m", "--pids-limit=50", "one"]).ok();
+    let format = "--format={{.Spec.limits.memory}} {{.Spec.lifecycle.restart}}";
+    let told = bench.rbuild(["inspect", "--type=container", format, "one"]).ok();
+    assert_eq!(told.text(), "67108864 always");
+    bench.rbuild(["update", "one"]).code(125).fails(&["nothing to change"]);
+    bench.rbuild(["rm", "one"]).ok();
 }

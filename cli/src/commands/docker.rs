@@ -33,6 +33,7 @@ pub(crate) enum Container {
     Stop(container::Stop),
     Top(container::Top),
     Unpause(container::Unpause),
+    Update(container::Update),
     Wait(container::Wait),
 }
 
@@ -65,6 +66,7 @@ impl Container {
             Container::Stop(command) => command.run(app),
             Container::Top(command) => command.run(app),
             Container::Unpause(command) => command.run(app),
+            Container::Update(command) => command.run(app),
             Container::Wait(command) => command.run(app),
         }
     }

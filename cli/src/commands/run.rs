@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{ArgAction, Args, ValueEnum};
 use containers::{Container, NewContainer, StartOptions, Transient};
 use image::{Image, Platform};
-use runtime::{AttachOptions, Attached, ContainerSpec, Stdio};
+use runtime::{AttachOptions, Attached, ContainerSpec, Files, Mount, Stdio, VolumeMount};
 use store::Store;
 use task::{Kind, Silent, Task};
 
@@ -61,6 +61,9 @@ pub(crate) struct NewFlags {
     /// Add a label to the container
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
+    /// Mount what is mounted in another container: its volumes, and paths of this machine
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    volumes_from: Vec<String>,
     /// When to ask the registry for the image (default: missing)
     #[arg(long, value_enum)]
     pull: Option<PullPolicy>,
@@ -120,7 +123,8 @@ fn detach_keys(text: &str) -> Result<Keys, String> {
     flags::detach_keys(text).map(Keys)
 }
 
-fn restart(text: &str) -> Result<runtime::Restart, String> {
+/// A restart policy.
+pub(crate) fn restart(text: &str) -> Result<runtime::Restart, String> {
     let refuse = || format!("{text:?} is none of no, on-failure[:TIMES], always, unless-stopped");
     match text.split_once(':').unwrap_or((text, "")) {
         ("no", "") => Ok(runtime::Restart::No),
@@ -212,6 +216,7 @@ impl Run {
         let task = Task::root("run", Arc::new(Silent));
         // A container nobody can refer to needs no record and no monitor.
         let nameless = self.new.name.is_none() && self.new.cidfile.is_none();
+        let nameless = nameless && self.new.volumes_from.is_empty();
         let code = if self.new.rm && !self.new.tty && !self.detach && nameless {
             self.transient(store, &image, spec, &task)?
         } else {
@@ -238,6 +243,7 @@ impl Run {
             (new.stop_signal.is_some(), "--stop-signal"),
             (new.stop_timeout.is_some(), "--stop-timeout"),
             (!new.label.is_empty(), "--label"),
+            (!new.volumes_from.is_empty(), "--volumes-from"),
             (new.pull.is_some(), "--pull"),
             (new.platform.is_some(), "--platform"),
             (new.container.names_entrypoint(), "--entrypoint"),
@@ -350,6 +356,10 @@ impl NewFlags {
                 Some((created.map_err(|error| Failure::io(write(), &error))?, path))
             }
         };
+        let mut spec = spec;
+        for text in &self.volumes_from {
+            volumes_from(app, text, &mut spec.files)?;
+        }
         let new = NewContainer {
             name: self.name.clone(),
             replace: self.replace,
@@ -398,6 +408,46 @@ impl NewFlags {
         })?;
         Ok(store.image(&root, &platform)?)
     }
+}
+
+/// Adds the mounts of another container, unless something is mounted there already.
+fn volumes_from(app: &App, text: &str, files: &mut Files) -> Result<(), Failure> {
+    let (name, read_only) = match text.split_once(':') {
+        None | Some((_, "rw")) => (text.trim_end_matches(":rw"), false),
+        Some((name, "ro")) => (name, true),
+        Some((_, other)) => {
+            let what = format!("--volumes-from {text:?}: option {other:?} is not supported");
+            return Err(Failure::usage(what).hint("ro and rw are"));
+        }
+    };
+    let other = container::require(app, name)
+        .map_err(|failure| failure.context(format!("--volumes-from {text}")))?;
+    let taken: Vec<PathBuf> = files
+        .mounts
+        .iter()
+        .map(|mount| mount.target().to_owned())
+        .chain(files.volumes.iter().map(|volume| volume.target.clone()))
+        .collect();
+    for mounted in &other.record().volumes {
+        if !taken.contains(&mounted.target) {
+            files.volumes.push(VolumeMount {
+                name: Some(mounted.volume.clone()),
+                target: mounted.target.clone(),
+                read_only: read_only || mounted.read_only,
+                no_copy: true,
+            });
+        }
+    }
+    for mount in &other.record().spec.files.mounts {
+        let mut mount = mount.clone();
+        if let Mount::Bind { target, read_only: own, .. } = &mut mount
+            && !taken.contains(target)
+        {
+            *own |= read_only;
+            files.mounts.push(mount);
+        }
+    }
+    Ok(())
 }
 
 /// Overlays over directories of the machine are for builds.

@@ -11,6 +11,8 @@ use task::{Silent, Task};
 use super::streams::{attachment, need_terminal};
 use super::{containers, missing, remove, start_failure};
 use crate::app::{App, observed};
+use crate::commands::container_flags::LimitFlags;
+use crate::commands::run::restart;
 use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
@@ -261,6 +263,43 @@ impl Unpause {
             true => each_listed(app, &names_of(app, &[Phase::Paused])?, unpause),
             false => each(app, &self.containers, unpause),
         }
+    }
+}
+
+/// Change the limits or the restart policy of containers
+///
+/// Limits change while a container does not run. The policy can change at any time.
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    #[command(flatten)]
+    limits: LimitFlags,
+    /// Start the container again when it ends: no, on-failure[:TIMES], always or unless-stopped
+    #[arg(long, value_name = "POLICY", value_parser = restart)]
+    restart: Option<runtime::Restart>,
+    /// Which containers
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+impl Update {
+    /// Changes.
+    ///
+    /// # Errors
+    /// A container runs and its limits are to change.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let limits = self.limits.limits();
+        if limits == runtime::Limits::default() && self.restart.is_none() {
+            return Err(Failure::usage("there is nothing to change")
+                .hint("`rbuild update --help` lists what can be"));
+        }
+        each(app, &self.containers, |container| {
+            container.update(limits.clone(), self.restart).map_err(|error| match error {
+                error @ containers::Error::Running { .. } => {
+                    Failure::from(error).hint("its limits can change once it is stopped")
+                }
+                error => error.into(),
+            })
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use task::Kind;
 
 pub(crate) use self::files::{Cp, Diff, Export};
 pub(crate) use self::life::{
-    ContainerPrune, Kill, Pause, Restart, Rm, Start, Stop, Unpause, Wait, size,
+    ContainerPrune, Kill, Pause, Restart, Rm, Start, Stop, Unpause, Update, Wait, size,
 };
 pub(crate) use self::look::{Events, Stats, Top};
 pub(crate) use self::ps::Ps;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::Args;
 use runtime::ContainerSpec;
 
-pub(crate) use shared::SharedFlags;
+pub(crate) use shared::{LimitFlags, SharedFlags};
 
 use crate::flags;
 use crate::report::Failure;

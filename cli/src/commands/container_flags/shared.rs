@@ -51,10 +51,48 @@ pub(crate) struct SharedFlags {
     /// Give a device of this machine
     #[arg(long, value_name = "HOST[:CONTAINER][:rwm]", help_heading = "Files")]
     pub(super) device: Vec<String>,
-    /// Size of /dev/shm (default 64m)
-    #[arg(long, value_name = "SIZE", value_parser = flags::size, help_heading = "Files")]
-    pub(super) shm_size: Option<u64>,
+    #[command(flatten)]
+    pub(super) limits: LimitFlags,
 
+    /// Add a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Security")]
+    pub(super) cap_add: Vec<String>,
+    /// Drop a capability, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Security")]
+    pub(super) cap_drop: Vec<String>,
+    /// no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE, mask=PATHS or unmask=PATHS|ALL
+    #[arg(long, value_name = "OPTION", help_heading = "Security")]
+    pub(super) security_opt: Vec<String>,
+    /// Add a group to the user's, by name or number
+    #[arg(long, value_name = "GROUP", help_heading = "Security")]
+    pub(super) group_add: Vec<String>,
+    /// Set a kernel parameter of the container's own namespaces
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Security")]
+    pub(super) sysctl: Vec<String>,
+    /// Processes: private, or host for this machine's
+    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    pub(super) pid: Option<Namespace>,
+    /// Shared memory and queues: private or host
+    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    pub(super) ipc: Option<Namespace>,
+    /// Host name: private or host
+    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    pub(super) uts: Option<Namespace>,
+    /// Control groups: private or host
+    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    pub(super) cgroupns: Option<Namespace>,
+    /// User ids: host, those this program has
+    #[arg(long, value_name = "host", value_parser = values::user_namespace, help_heading = "Security")]
+    pub(super) userns: Option<Namespace>,
+    /// How it is isolated: oci, rootless and default are all the same sandbox; chroot, for places
+    /// where it cannot be made, shares this machine's processes, ipc, names and network
+    #[arg(long, value_name = "TYPE", value_parser = isolation, help_heading = "Security")]
+    pub(super) isolation: Option<values::Isolated>,
+}
+
+/// How much of this machine a container may use.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct LimitFlags {
     /// Memory limit
     #[arg(short, long, value_name = "SIZE", value_parser = flags::size, help_heading = "Limits")]
     pub(super) memory: Option<u64>,
@@ -94,41 +132,31 @@ pub(crate) struct SharedFlags {
     /// -1000 (never killed when memory runs out) to 1000
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Limits")]
     pub(super) oom_score_adj: Option<i32>,
+    /// Size of /dev/shm (default 64m)
+    #[arg(long, value_name = "SIZE", value_parser = flags::size, help_heading = "Limits")]
+    pub(super) shm_size: Option<u64>,
+}
 
-    /// Add a capability, or ALL
-    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Security")]
-    pub(super) cap_add: Vec<String>,
-    /// Drop a capability, or ALL
-    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Security")]
-    pub(super) cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE, mask=PATHS or unmask=PATHS|ALL
-    #[arg(long, value_name = "OPTION", help_heading = "Security")]
-    pub(super) security_opt: Vec<String>,
-    /// Add a group to the user's, by name or number
-    #[arg(long, value_name = "GROUP", help_heading = "Security")]
-    pub(super) group_add: Vec<String>,
-    /// Set a kernel parameter of the container's own namespaces
-    #[arg(long, value_name = "NAME=VALUE", help_heading = "Security")]
-    pub(super) sysctl: Vec<String>,
-    /// Processes: private, or host for this machine's
-    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
-    pub(super) pid: Option<Namespace>,
-    /// Shared memory and queues: private or host
-    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
-    pub(super) ipc: Option<Namespace>,
-    /// Host name: private or host
-    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
-    pub(super) uts: Option<Namespace>,
-    /// Control groups: private or host
-    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
-    pub(super) cgroupns: Option<Namespace>,
-    /// User ids: host, those this program has
-    #[arg(long, value_name = "host", value_parser = values::user_namespace, help_heading = "Security")]
-    pub(super) userns: Option<Namespace>,
-    /// How it is isolated: oci, rootless and default are all the same sandbox; chroot, for places
-    /// where it cannot be made, shares this machine's processes, ipc, names and network
-    #[arg(long, value_name = "TYPE", value_parser = isolation, help_heading = "Security")]
-    pub(super) isolation: Option<values::Isolated>,
+impl LimitFlags {
+    /// What the flags ask for.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            memory: self.memory,
+            memory_swap: self.memory_swap,
+            memory_reservation: self.memory_reservation,
+            cpus: self.cpus,
+            cpu_quota: self.cpu_quota,
+            cpu_period: self.cpu_period,
+            cpu_shares: self.cpu_shares,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+            pids_limit: self.pids_limit,
+            ulimits: self.ulimit.clone(),
+            oom_score_adj: self.oom_score_adj,
+            shm_size: self.shm_size,
+            cgroup_parent: self.cgroup_parent.clone(),
+        }
+    }
 }
 
 impl SharedFlags {
@@ -173,7 +201,7 @@ impl SharedFlags {
         }
         let mut spec = ContainerSpec {
             isolation: self.isolation()?,
-            limits: self.limits(),
+            limits: self.limits.limits(),
             files: self.files()?,
             network: self.network()?,
             ..ContainerSpec::default()
@@ -203,25 +231,6 @@ impl SharedFlags {
         };
         values::security(&self.security_opt, &mut isolation)?;
         Ok(isolation)
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            memory: self.memory,
-            memory_swap: self.memory_swap,
-            memory_reservation: self.memory_reservation,
-            cpus: self.cpus,
-            cpu_quota: self.cpu_quota,
-            cpu_period: self.cpu_period,
-            cpu_shares: self.cpu_shares,
-            cpuset_cpus: self.cpuset_cpus.clone(),
-            cpuset_mems: self.cpuset_mems.clone(),
-            pids_limit: self.pids_limit,
-            ulimits: self.ulimit.clone(),
-            oom_score_adj: self.oom_score_adj,
-            shm_size: self.shm_size,
-            cgroup_parent: self.cgroup_parent.clone(),
-        }
     }
 
     fn files(&self) -> Result<Files, Failure> {
