@@ -292,10 +292,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Check(check) => check.run(app),
         #[cfg(feature = "registry")]
         Command::Registry(registry) => registry.run(app),
-        Command::Runtime { arguments } => {
-            let line = std::iter::once("rbuild runtime".into()).chain(arguments);
-            OciRuntime::try_parse_from(line).unwrap_or_else(|error| error.exit()).run()
-        }
+        Command::Runtime { arguments } => OciRuntime::read(arguments).run(),
         Command::Info(info) => info.run(app),
         Command::Version(version) => version.run("rbuild"),
         Command::Completion { shell } => {

@@ -83,6 +83,12 @@ pub(crate) fn line(arguments: &[OsString]) -> Option<Vec<OsString>> {
 }
 
 impl OciRuntime {
+    /// Reads what follows the word `runtime`; ends the process on wrong use.
+    pub(crate) fn read(arguments: Vec<OsString>) -> OciRuntime {
+        let line = std::iter::once("rbuild runtime".into()).chain(arguments);
+        OciRuntime::try_parse_from(line).unwrap_or_else(|error| error.exit())
+    }
+
     /// Does what the engine asks for.
     ///
     /// # Errors
