@@ -10,7 +10,7 @@ use crate::redact::without_credentials;
 /// Where the Dockerfile is.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum DockerfileAt {
-    /// [`Request::dockerfile`] has it.
+    /// `Request::dockerfile` has it.
     #[default]
     Given,
     /// In the main context: of this name, or the usual one that is there.
@@ -74,7 +74,7 @@ impl Eq for Stream {}
 /// Bytes no download is larger than unless the user says so.
 pub(crate) const DOWNLOAD_LIMIT: u64 = 16 << 30;
 
-/// How files from elsewhere are fetched; part of a [`Request`].
+/// How files from elsewhere are fetched; part of a `Request`.
 #[derive(Debug, Clone)]
 pub struct Sources {
     /// Where the Dockerfile is (see [`crate::complete`]).

@@ -1,6 +1,6 @@
 //! A failing `RUN`: looked at on the spot in a shell, or kept to be looked at and gone on with.
 //!
-//! What a command left when it failed is a container of the store with the file [`kept::STATE`]:
+//! What a command left when it failed is a container of the store with the file `kept::STATE`:
 //! its changes lie on the snapshot the step was run on, and stay until it is removed. A result that
 //! a human hand or an earlier attempt had a part in is never found by another build: the step gets
 //! a key of its own, and so does everything after it.

@@ -1,7 +1,7 @@
 //! Working containers: a root file system and a configuration that commands change one by one,
 //! until they become an image. What `from`, `copy`, `add`, `config`, `run` and `commit` work on.
 //!
-//! A working container is a container of the store with a file [`STATE`] in its directory. It is
+//! A working container is a container of the store with a file `STATE` in its directory. It is
 //! there from the first moment, so that a container that was begun is either whole or garbage;
 //! later it is replaced by renaming. Commands that change a container wait for each other.
 
