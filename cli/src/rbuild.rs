@@ -14,7 +14,7 @@ use crate::commands::registry;
 use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
     about, account, bud, care, container, debug, docker, image_list, images, manifest, oci_runtime,
-    plan, prune, run, sbom, sign, transfer, trust, volume, working,
+    plan, prune, run, sbom, transfer, trust, volume, working,
 };
 use crate::entry::{self, Program};
 use crate::help::{self, Overview};
@@ -102,14 +102,11 @@ enum Command {
     Manifest(Box<manifest::Manifest>),
     Lock(Lock),
     Sbom(sbom::Sbom),
-    Sign(sign::Sign),
-    Verify(sign::Verify),
     #[command(flatten)]
     Trust(trust::TrustCommand),
     VerifyBuild(VerifyBuild),
     Attest(Attest),
     VerifyAttestation(VerifyAttestation),
-    GenerateKeyPair(sign::GenerateKeyPair),
     Login(account::Login),
     Logout(account::Logout),
     Prune(prune::Prune),
@@ -277,13 +274,10 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Manifest(manifest) => manifest.run(app),
         Command::Lock(lock) => lock.run(app),
         Command::Sbom(sbom) => sbom.run(app),
-        Command::Sign(sign) => sign.run(app),
-        Command::Verify(verify) => verify.run(app),
         Command::Trust(trust) => trust.run(app),
         Command::VerifyBuild(verify) => verify.run(app),
         Command::Attest(attest) => attest.run(app),
         Command::VerifyAttestation(verify) => verify.run(app),
-        Command::GenerateKeyPair(generate) => generate.run(),
         Command::Login(login) => login.run(app),
         Command::Logout(logout) => logout.run(app),
         Command::Prune(prune) => prune.run(app),

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use crate::app::{App, Globals};
 use crate::commands::{
     about, account, artifact, auth, copy, crane, diff, edit, explore, index, inspect, layers,
-    ratelimit, raw, sign, standalone, sync, tags, trust, validate,
+    ratelimit, raw, standalone, sync, tags, trust, validate,
 };
 use crate::entry::{self, Program};
 use crate::help::{self, Overview};
@@ -66,14 +66,10 @@ enum Command {
     Blob(raw::Blob),
     Manifest(raw::Manifest),
     Tag(raw::TagCommand),
-    Sign(sign::Sign),
-    Verify(sign::Verify),
     #[command(flatten)]
     Trust(trust::TrustCommand),
     StandaloneSign(standalone::StandaloneSign),
     StandaloneVerify(standalone::StandaloneVerify),
-    #[command(visible_alias = "generate-sigstore-key")]
-    GenerateKeyPair(sign::GenerateKeyPair),
     Login(account::Login),
     Logout(account::Logout),
     Auth(auth::Auth),
@@ -188,10 +184,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Tag(tag) => tag.run(app),
         Command::StandaloneSign(sign) => sign.run(),
         Command::StandaloneVerify(verify) => verify.run(),
-        Command::Sign(sign) => sign.run(app),
-        Command::Verify(verify) => verify.run(app),
         Command::Trust(trust) => trust.run(app),
-        Command::GenerateKeyPair(generate) => generate.run(),
         Command::Login(login) => login.run(app),
         Command::Logout(logout) => logout.run(app),
         Command::Auth(auth) => auth.run(app),

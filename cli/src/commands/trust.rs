@@ -9,15 +9,20 @@ use task::Kind;
 
 use super::copy::now;
 use super::policy::PolicyCommand;
+use super::sign::{GenerateKeyPair, Sign, Verify};
 use super::sign_blob::{SignBlob, VerifyBlob};
 use super::signer_flags::read_root;
 use super::tags::read_bounded;
 use crate::app::App;
 use crate::report::Failure;
 
-/// The commands of trust beside `sign` and `verify`.
+/// The commands of trust that both programs have.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TrustCommand {
+    Sign(Sign),
+    Verify(Verify),
+    #[command(visible_alias = "generate-sigstore-key")]
+    GenerateKeyPair(GenerateKeyPair),
     SignBlob(SignBlob),
     VerifyBlob(VerifyBlob),
     #[command(subcommand)]
@@ -33,6 +38,9 @@ impl TrustCommand {
     /// Those of the command.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         match self {
+            TrustCommand::Sign(sign) => sign.run(app),
+            TrustCommand::Verify(verify) => verify.run(app),
+            TrustCommand::GenerateKeyPair(generate) => generate.run(),
             TrustCommand::SignBlob(sign) => sign.run(app),
             TrustCommand::VerifyBlob(verify) => verify.run(app),
             TrustCommand::Trust(trust) => trust.run(app),
