@@ -21,7 +21,12 @@ use crate::report::Failure;
 pub(crate) fn location(text: &str, default: &str) -> Result<Location, Failure> {
     let here = config::absolute(Path::new("."))?;
     let read = match text.parse::<Location>() {
-        Err(_) if !default.is_empty() && text.parse::<Reference>().is_ok() => {
+        // `docker:NAME` is `docker://NAME` written wrongly rather than an image called docker.
+        Err(_)
+            if !default.is_empty()
+                && !text.starts_with("docker:")
+                && text.parse::<Reference>().is_ok() =>
+        {
             format!("{default}{text}").parse::<Location>()
         }
         read => read,
