@@ -103,7 +103,7 @@ mod tests {
             ("x -aq", true, true),
             ("x --all=true --quiet=false", true, false),
             ("x --all --all=0", false, false),
-            ("x -a=false -q=T", false, true),
+            ("x --all=false --quiet=T", false, true),
         ] {
             let line = line(text).unwrap();
             assert_eq!((line.all, line.quiet), (all, quiet), "{text}");
