@@ -23,6 +23,8 @@ use crate::verify::{Demand, Form, Verified, verify, verify_any};
 pub const MAX_MEMBERS: usize = 1000;
 /// How often a list of signatures that others replace is written again.
 const ROUNDS: u32 = 24;
+/// How often a list is sent again whose parts the registry says that it misses.
+const REFUSALS: u32 = 5;
 /// How often a new signature is looked for before it counts as lasting: tags have no lock, and
 /// another signer may have read the list before and write it after.
 const LOOKS: u32 = 2;
@@ -122,7 +124,7 @@ async fn sign_tag(
     let sink = sink.sibling(&tag);
     let sink = sink.ok_or_else(|| refuse("this place has no tags to store it under"))?;
     let source = source.sibling(&tag);
-    let mut looks = 0;
+    let (mut looks, mut refused) = (0, 0);
     for _ in 0..ROUNDS {
         task.check()?;
         let existing = match &source {
@@ -139,7 +141,16 @@ async fn sign_tag(
             looks -= 1;
         } else {
             let published = publish_document(&*sink, &signed.manifest, &signed.blobs, task).await;
-            published.map_err(|error| Error::Transport(error.into()))?;
+            match published {
+                Ok(()) => {}
+                // Some registries lose sight of a blob for a moment that two signers send at once.
+                Err(error) if refused < REFUSALS && error.kind() == Kind::NotFound => {
+                    refused += 1;
+                    pause().await;
+                    continue;
+                }
+                Err(error) => return Err(Error::Transport(error.into())),
+            }
             if source.is_none() {
                 return Ok(signed.manifest.descriptor().clone());
             }
