@@ -6,7 +6,7 @@
 pub struct Allow {
     /// `security.insecure`: `RUN --security=insecure` runs with all privileges.
     pub insecure: bool,
-    /// `network.host`: `RUN --network=host` has the machine's network although the build has none.
+    /// `network.host`: `RUN --network=host` has the machine's network although the build does not.
     pub host_network: bool,
     /// `device`: `RUN --device` may name every device.
     pub all_devices: bool,

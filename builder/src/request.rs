@@ -51,8 +51,8 @@ pub enum Pull {
 /// Which network the commands of `RUN` see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Network {
-    /// What this builder gives without being asked: the machine's network, as there is no bridge
-    /// yet.
+    /// A network of their own, from which the world can be reached but not the loopback services
+    /// of the machine.
     #[default]
     Default,
     /// None but a loopback of their own.

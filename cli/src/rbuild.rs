@@ -57,6 +57,7 @@ enum Command {
     Diff(container::Diff),
     Export(container::Export),
     Top(container::Top),
+    Port(container::Port),
     Stats(container::Stats),
     Events(container::Events),
     #[command(subcommand)]
@@ -236,6 +237,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Diff(diff) => diff.run(app),
         Command::Export(export) => export.run(app),
         Command::Top(top) => top.run(app),
+        Command::Port(port) => port.run(app),
         Command::Stats(stats) => stats.run(app),
         Command::Events(events) => events.run(app),
         Command::Volume(volume) => volume.run(app),

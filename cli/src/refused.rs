@@ -4,7 +4,15 @@
 /// Flags and what to say of them.
 const REFUSED: &[(&[&str], &str)] = &[
     (&["--gpus"], "descriptions of devices are not read; give each by --device"),
-    (&["--link"], "containers of one network find each other by name"),
+    (
+        &["--link", "--network-alias", "--net-alias"],
+        "containers do not find each other by name; share a network by --network container:NAME, \
+         or publish a port with -p",
+    ),
+    (
+        &["--ip", "--ip6", "--mac-address", "--link-local-ip"],
+        "each container has a network of its own, where its address is 192.0.0.2",
+    ),
     (
         &["--log-driver", "--log-opt"],
         "what a container prints is kept as lines of JSON; `rbuild logs` reads it",

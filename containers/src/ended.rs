@@ -29,6 +29,7 @@ const NAP: Duration = Duration::from_millis(100);
 /// starts containers.
 pub fn init() {
     runtime::init_with(ended);
+    network::init();
 }
 
 /// What a store must know of the world outside.

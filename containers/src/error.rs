@@ -99,6 +99,17 @@ pub enum Error {
     /// The container's process could not be had.
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
+    /// The network could not be made.
+    #[error(transparent)]
+    Network(#[from] network::Error),
+    /// A port is to be published where there is no network of the container's own.
+    #[error("publishing port {port}: the network is {mode}")]
+    Port {
+        /// As given.
+        port: String,
+        /// Which network the container has.
+        mode: &'static str,
+    },
     /// The user stopped the work.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -133,7 +144,7 @@ impl Fault for Error {
             | Error::NotPaused { .. }
             | Error::Unsupported { .. }
             | Error::VolumeExists { .. } => Kind::Refused,
-            Error::Invalid { .. } | Error::Document { .. } => Kind::Invalid,
+            Error::Invalid { .. } | Error::Port { .. } | Error::Document { .. } => Kind::Invalid,
             Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Kind::NotFound
             }
@@ -141,6 +152,7 @@ impl Fault for Error {
             Error::Store(error) => error.kind(),
             Error::Layers(error) => error.kind(),
             Error::Runtime(error) => error.kind(),
+            Error::Network(error) => error.kind(),
             Error::Cancelled(_) => Kind::Cancelled,
         }
     }
@@ -150,6 +162,8 @@ impl Fault for Error {
             Error::Store(error) => error.hint(),
             Error::Layers(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
+            Error::Network(error) => error.hint(),
+            Error::Port { .. } => Some("--network private has ports".to_owned()),
             _ => None,
         }
     }

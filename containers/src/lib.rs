@@ -40,6 +40,7 @@ mod pause;
 mod process;
 mod record;
 mod start;
+mod uplink;
 mod volume;
 
 pub use container::{Container, Containers, Kind, Phase};
@@ -52,4 +53,5 @@ pub use life::PATIENCE;
 pub use process::{Process, Usage};
 pub use record::{Mounted, Record};
 pub use start::{StartOptions, Transient, add_network_files, give, users};
+pub use uplink::connect;
 pub use volume::{Volume, Volumes};

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use image::{Image, Platform};
 use layers::Root;
+use network::Uplink;
 use runtime::{
     Bundle, ContainerSpec, ExitStatus, MachineFiles, Network, State, Stdio, Streams, UserFile,
 };
@@ -12,7 +13,7 @@ use store::Store;
 use task::{Cause, Task};
 
 use crate::volume::{Volumes, bind, copy_from_image, declared};
-use crate::{Container, Error, Result, ended, random_id};
+use crate::{Container, Error, Result, ended, random_id, uplink};
 
 /// How to start a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,12 +55,10 @@ pub fn give(spec: &ContainerSpec, document: &runtime::oci::Spec) -> Result<()> {
 /// [`Error::File`]
 pub fn add_network_files(directory: &Path, spec: &mut ContainerSpec) -> Result<()> {
     let host = spec.network.mode() == Network::Host;
-    let machine = |path: &str| {
-        if host { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() }
-    };
-    let (hosts, resolv_conf) = (machine("/etc/hosts"), machine("/etc/resolv.conf"));
+    let hosts = std::fs::read_to_string("/etc/hosts").ok().filter(|_| host).unwrap_or_default();
+    let resolv_conf = uplink::resolv_conf(spec.network.mode());
     let hostname = spec.network.hostname.clone().unwrap_or_default();
-    let machine = MachineFiles { hosts: &hosts, resolv_conf: resolv_conf.as_bytes() };
+    let machine = MachineFiles { hosts: &hosts, resolv_conf: &resolv_conf };
     let files = spec.network.files(machine, &hostname, &[(&hostname, [127, 0, 0, 1].into())]);
     let mut mounts = Vec::new();
     for (name, content) in [
@@ -85,7 +84,7 @@ fn describe(
     directory: &Path,
 ) -> Result<(ContainerSpec, runtime::oci::Spec)> {
     spec.isolation.user_namespace = runtime::in_user_namespace();
-    spec.network.mode.get_or_insert(Network::None);
+    spec.network.mode.get_or_insert(Network::Private);
     spec.network.hostname.get_or_insert_with(|| id[..12].to_owned());
     add_network_files(directory, &mut spec)?;
     let empty = image::ContainerConfig::default();
@@ -119,7 +118,11 @@ impl Container {
         let mut spec = record.spec.clone();
         let volumes = Volumes::new(self.store.clone());
         spec.files.mounts.extend(volumes.mounts(&record.volumes)?);
-        let (spec, document) = describe(spec, image.as_ref(), &root, self.id(), self.directory())?;
+        let (spec, mut document) =
+            describe(spec, image.as_ref(), &root, self.id(), self.directory())?;
+        let config = image.as_ref().map(|image| image.config().config.clone()).unwrap_or_default();
+        let held = uplink::hold(&spec, &config, &self.store, &mut document)?;
+        self.keep_published(held.as_ref())?;
         let terminal = spec.process.terminal.then(|| options.size.unwrap_or((24, 80)));
         let streams =
             Streams { terminal, interactive: spec.process.interactive, attached: options.attached };
@@ -130,6 +133,9 @@ impl Container {
         };
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };
         let state = runtime::launch(self.directory(), bundle, streams, &start)?;
+        if let Some(held) = held {
+            held.follow(state.pid)?;
+        }
         self.note("start", &[]);
         Ok(state)
     }
@@ -140,6 +146,8 @@ impl Container {
 #[derive(Debug)]
 pub struct Transient {
     container: runtime::Container,
+    /// Its network, as long as it runs.
+    _uplink: Option<Uplink>,
     /// Its files, as long as it runs.
     _active: store::Active,
 }
@@ -177,12 +185,13 @@ impl Transient {
             }
             spec.files.mounts.push(bind(data, volume.target, volume.read_only));
         }
-        let (spec, document) = describe(spec, Some(image), &root, &id, active.dir())?;
+        let (spec, mut document) = describe(spec, Some(image), &root, &id, active.dir())?;
+        let uplink = uplink::connect(&spec, &image.config().config, store, &mut document)?;
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };
         let options =
             runtime::StartOptions { id, init: spec.process.init, owners: runtime::single_id() };
         let container = runtime::Container::start(bundle, stdio, &options)?;
-        Ok(Transient { container, _active: active })
+        Ok(Transient { container, _uplink: uplink, _active: active })
     }
 
     /// Its first process.

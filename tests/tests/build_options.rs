@@ -148,7 +148,7 @@ fn commands_get_what_was_asked_for_and_the_cache_does_not_mind() {
     let text = seen();
     assert!(text.contains("can't open '/etc/hosts'") || !text.contains("localhost"), "{text}");
     assert!(text.contains("proxy \n") || text.contains("proxy\n"), "{text}");
-    assert!(text.contains("CapEff:\t00000000a80405fb"), "{text}");
+    assert!(text.contains("CapEff:\t00000000a80425fb"), "{text}");
     for (flag, words) in [
         ("--isolation=moon", "moon"),
         ("--network=bridge", "bridge"),

@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("layers", 2),
     ("registry-client", 2),
     ("runtime", 2),
+    ("network", 2),
     ("sbom", 3),
     ("store", 3),
     ("transport", 4),
@@ -31,7 +32,7 @@ const FLOORS: &[(&str, u8)] = &[
 
 /// Crates in which nothing may await.
 const SYNCHRONOUS: &[&str] =
-    &["task", "image", "dockerfile", "layers", "runtime", "sbom", "store", "containers"];
+    &["task", "image", "dockerfile", "layers", "runtime", "network", "sbom", "store", "containers"];
 const ASYNC_CRATES: &[&str] = &["tokio", "futures", "reqwest", "async-trait", "hyper"];
 
 /// Files longer than this are to be split.

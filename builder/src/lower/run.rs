@@ -58,8 +58,8 @@ impl Lowerer<'_> {
         let text = state.expand(word)?;
         match text.as_str() {
             "default" => Ok(usual.to_owned()),
-            "host" if usual == "none" && !self.request.allow.host_network => {
-                let message = "the network of this machine is not allowed in a build without one";
+            "host" if usual != "host" && !self.request.allow.host_network => {
+                let message = "the network of this machine is not allowed in this build";
                 Err(Diagnostic::error("not-allowed", message, word.span)
                     .with_help("allow it with --allow network.host".to_owned()))
             }

@@ -4,6 +4,7 @@ pub(crate) mod copy;
 mod devices;
 pub(crate) mod foreign;
 pub(crate) mod mounts;
+mod network;
 pub(crate) mod room;
 pub(crate) mod run;
 pub(crate) mod select;

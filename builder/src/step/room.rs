@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::network::Uplink;
 use layers::{Root, Stack, Top};
-use runtime::{
-    Bundle, Container, ExitStatus, MachineFiles, Network, StartOptions, Stdio, UserFile,
-};
+use runtime::{Bundle, Container, ExitStatus, MachineFiles, StartOptions, Stdio, UserFile};
 use store::{Active, SnapshotId};
 use task::{Cause, Task};
 
 use super::mounts::Mounts;
-use super::{devices, foreign};
+use super::{devices, foreign, network};
 use crate::context::Tree;
 use crate::debug::{Origin, Terminal};
 use crate::error::During;
@@ -46,6 +45,8 @@ pub(crate) struct Room<'a> {
     /// What the changes lie on.
     below: Option<Root>,
     _stubs: Option<Active>,
+    /// The way out of the command's own network.
+    uplink: Option<Uplink>,
 }
 
 /// What a program's streams are.
@@ -67,6 +68,8 @@ impl<'a> Room<'a> {
         with: &Surroundings<'a>,
         task: &'a Task,
     ) -> Result<Room<'a>> {
+        let hosts = &with.request.run.base.network.hosts;
+        let uplink = network::begin(op, with.env, hosts)?;
         let store = &with.env.store;
         let mut stack = match with.parent {
             Some(parent) => store.stack(parent).during("opening the parent")?,
@@ -83,7 +86,8 @@ impl<'a> Room<'a> {
             stack.lower.insert(0, stubs.dir().join("fs"));
         }
         stack.top = Some(top);
-        Ok(Room { mounts, stack, below, _stubs: stubs })
+        let uplink = uplink.join()?;
+        Ok(Room { mounts, stack, below, _stubs: stubs, uplink })
     }
 
     /// What the changes lie on.
@@ -106,7 +110,7 @@ impl<'a> Room<'a> {
         task: &Task,
     ) -> Result<ExitStatus> {
         let root = self.stack.mount().during("mounting the layers")?;
-        start(op, with, root, &self.mounts, args, talk, task)
+        start(op, with, root, self, args, talk, task)
     }
 }
 
@@ -122,7 +126,7 @@ fn furnish(
         (user, Some(root)) => users::user(root, user)?,
     };
     let run = &with.request.run;
-    let resolv_conf = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
+    let resolv_conf = network::resolv_conf(op, with.env);
     let machine = MachineFiles { hosts: "", resolv_conf: &resolv_conf };
     let files = run.base.network.files(machine, run.hostname(), &[]);
     let resolv_conf = files.resolv_conf.filter(|_| op.network != "none");
@@ -155,11 +159,12 @@ fn start(
     op: &RunOp,
     with: &Surroundings<'_>,
     root: Root,
-    mounts: &Mounts<'_>,
+    room: &Room<'_>,
     args: &[String],
     talk: Talk<'_>,
     task: &Task,
 ) -> Result<ExitStatus> {
+    let mounts = &room.mounts;
     let mut env = op.env.clone();
     env.extend(proxies(with.request, &env));
     env.extend(mounts.env.iter().cloned());
@@ -182,7 +187,7 @@ fn start(
     wanted.process.user = user;
     wanted.process.working_dir = Some(op.working_dir.clone());
     wanted.network.hostname = Some(with.request.run.hostname().to_owned());
-    wanted.network.mode = Some(if op.network == "none" { Network::None } else { Network::Host });
+    wanted.network.mode = Some(network::mode(op));
     wanted.files.mounts.clone_from(&mounts.list);
     wanted.isolation.user_namespace = with.env.user_namespace;
     devices::give(op, &mut wanted.isolation)?;
@@ -194,7 +199,10 @@ fn start(
         users::database(&root, path).map_err(Cause::new)
     };
     let config = image::ContainerConfig::default();
-    let spec = runtime::spec(&config, &wanted, &database).during("describing the container")?;
+    let mut spec = runtime::spec(&config, &wanted, &database).during("describing the container")?;
+    if let Some(uplink) = &room.uplink {
+        runtime::join_network(&mut spec, &uplink.path());
+    }
     let owner = runtime::owner(&spec);
     for path in &wanted.files.given {
         layers::give_all(path, owner).during("giving a volume to the user of the command")?;

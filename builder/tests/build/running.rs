@@ -329,12 +329,15 @@ fn allowed() {
     // A build without network keeps its commands from it.
     let none = |request: &mut builder::Request| request.network = builder::Network::None;
     refused("FROM base\nRUN --network=host true\n", &none, "--allow network.host");
+    // Nor does one have the machine's network that the build does not have.
+    refused("FROM base\nRUN --network=host true\n", &|_| {}, "--allow network.host");
     let default = "FROM base\nRUN --network=default ip link | grep -c '^[0-9]' > /links\n";
     let mut request = place.request(default);
     none(&mut request);
     assert_eq!(place.build(request).text("/links"), "1\n");
-    let raw = "FROM base\nRUN grep CapBnd /proc/self/status > /s\n";
-    let caps = place.build_text(raw).text("/s");
+    let mut request = place.request("FROM base\nRUN grep CapBnd /proc/self/status > /s\n");
+    request.network = builder::Network::Host;
+    let caps = place.build(request).text("/s");
     let caps = u64::from_str_radix(caps.split_whitespace().last().unwrap(), 16).unwrap();
     assert_eq!(caps >> 13 & 1, 0, "who shares the network of the machine does not listen to it");
     let raw = "FROM base\nRUN --network=none grep CapBnd /proc/self/status > /s\n";

@@ -34,6 +34,7 @@ pub(crate) enum Container {
     Top(container::Top),
     Unpause(container::Unpause),
     Update(container::Update),
+    Port(container::Port),
     Wait(container::Wait),
 }
 
@@ -67,6 +68,7 @@ impl Container {
             Container::Top(command) => command.run(app),
             Container::Unpause(command) => command.run(app),
             Container::Update(command) => command.run(app),
+            Container::Port(command) => command.run(app),
             Container::Wait(command) => command.run(app),
         }
     }

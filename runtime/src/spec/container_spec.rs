@@ -192,8 +192,17 @@ pub struct Overlay {
 pub struct NetworkSpec {
     /// Which network; whoever starts the container has a default.
     pub mode: Option<Network>,
+    /// The container, or the network namespace at a path, whose network this one shares in place of
+    /// a private one of its own.
+    pub join: Option<Join>,
     /// What `hostname` says.
     pub hostname: Option<String>,
+    /// Ports that are reached from outside, as `--publish` has them.
+    pub publish: Vec<String>,
+    /// Whether every port that the image or `expose` names is reached from outside.
+    pub publish_all: bool,
+    /// Further ports of the program, as `--expose` has them.
+    pub expose: Vec<String>,
     /// Names for `/etc/hosts`.
     pub hosts: Vec<(String, IpAddr)>,
     /// The image's own `/etc/hosts` is left alone.
@@ -204,6 +213,16 @@ pub struct NetworkSpec {
     pub dns: Dns,
     /// Whether the program gets the proxy variables; whoever starts it has a default.
     pub http_proxy: Option<bool>,
+}
+
+/// Whose network is shared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Join {
+    /// That of a running container, by name or id.
+    Container(String),
+    /// The namespace at an absolute path.
+    Path(PathBuf),
 }
 
 /// What `/etc/resolv.conf` says instead of the machine's own.
@@ -440,9 +459,26 @@ impl Files {
 
 impl NetworkSpec {
     fn merge(self, now: NetworkSpec) -> NetworkSpec {
-        let NetworkSpec { mode, hostname, hosts, no_hosts, no_hostname, dns, http_proxy } = self;
+        let NetworkSpec {
+            mode,
+            join,
+            hostname,
+            publish,
+            publish_all,
+            expose,
+            hosts,
+            no_hosts,
+            no_hostname,
+            dns,
+            http_proxy,
+        } = self;
         NetworkSpec {
+            // A network that is named later replaces both.
+            join: if now.mode.is_some() { now.join } else { join },
             mode: now.mode.or(mode),
+            publish: both(publish, now.publish),
+            publish_all: publish_all || now.publish_all,
+            expose: both(expose, now.expose),
             hostname: now.hostname.or(hostname),
             hosts: both(hosts, now.hosts),
             no_hosts: no_hosts || now.no_hosts,

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use task::Cause;
 
 pub use container_spec::{
-    ContainerSpec, Dns, Files, Isolation, Lifecycle, Limits, Namespace, NetworkSpec, Overlay,
+    ContainerSpec, Dns, Files, Isolation, Join, Lifecycle, Limits, Namespace, NetworkSpec, Overlay,
     ProcessSpec, Restart, VolumeMount,
 };
 pub use network_files::{MachineFiles, NetworkFiles};
@@ -50,6 +50,20 @@ pub enum Network {
     None,
     /// The network of the machine.
     Host,
+    /// An own network namespace with a way out: the process that starts the container makes it, and
+    /// uses [`join_network`].
+    Private,
+}
+
+/// Makes the container join the network namespace at `path` in place of a new one.
+pub fn join_network(document: &mut Spec, path: &std::path::Path) {
+    let namespaces =
+        document.linux_mut().as_mut().and_then(|linux| linux.namespaces_mut().as_mut());
+    for namespace in namespaces.into_iter().flatten() {
+        if namespace.typ() == oci_spec::runtime::LinuxNamespaceType::Network {
+            namespace.set_path(Some(path.to_owned()));
+        }
+    }
 }
 
 /// Which system calls a container may make.

@@ -9,8 +9,8 @@ use crate::report::Failure;
 #[derive(Debug, Args)]
 pub(super) struct AllowFlags {
     /// Let the Dockerfile ask for more: security.insecure (RUN --security=insecure),
-    /// device[=/dev/PATH] (RUN --device), network.host (RUN --network=host in a build with
-    /// --network none)
+    /// device[=/dev/PATH] (RUN --device), network.host (RUN --network=host in a build
+    /// without --network host)
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', help_heading = "RUN: security")]
     allow: Vec<String>,
     /// Give RUN this program's standard input; steps run one after the other

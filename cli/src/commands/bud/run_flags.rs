@@ -18,6 +18,10 @@ pub(super) fn options(
 ) -> Result<RunOptions, Failure> {
     let mut base = flags.spec()?;
     refuse_volumes(&base)?;
+    if base.network.join.is_some() {
+        let what = "--network container:NAME and ns:PATH are not supported by builds";
+        return Err(Failure::usage(what).hint("the networks of RUN are private, none and host"));
+    }
     base.network.hostname = hostname;
     Ok(RunOptions { base, stdin: false, flags: flags.arguments()? })
 }
@@ -25,7 +29,7 @@ pub(super) fn options(
 /// The network of commands whose instruction names none.
 pub(crate) fn network(spec: &ContainerSpec) -> Network {
     match spec.network.mode {
-        None => Network::Default,
+        None | Some(runtime::Network::Private) => Network::Default,
         Some(runtime::Network::None) => Network::None,
         Some(runtime::Network::Host) => Network::Host,
     }

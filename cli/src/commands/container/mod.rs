@@ -3,6 +3,7 @@
 mod files;
 mod life;
 mod look;
+mod port;
 mod ps;
 mod streams;
 
@@ -17,6 +18,7 @@ pub(crate) use self::life::{
     ContainerPrune, Kill, Pause, Restart, Rm, Start, Stop, Unpause, Update, Wait, size,
 };
 pub(crate) use self::look::{Events, Stats, Top};
+pub(crate) use self::port::Port;
 pub(crate) use self::ps::Ps;
 pub(crate) use self::streams::{Attach, Exec, Logs, attachment, need_terminal};
 use super::images::ago;

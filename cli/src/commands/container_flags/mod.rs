@@ -56,6 +56,20 @@ pub(crate) struct ContainerFlags {
     /// Host name in the container (default: the container's id)
     #[arg(short = 'h', long, value_name = "NAME", help_heading = "Network")]
     hostname: Option<String>,
+    /// Reach a port of the container from outside; without a port of this machine any free one
+    #[arg(
+        short,
+        long,
+        value_name = "[[ADDRESS:]PORT[-PORT]:]PORT[-PORT][/udp]",
+        help_heading = "Network"
+    )]
+    publish: Vec<String>,
+    /// Reach every port that the image or --expose names from outside, at any free one
+    #[arg(short = 'P', long, help_heading = "Network")]
+    publish_all: bool,
+    /// Name a further port of the program
+    #[arg(long, value_name = "PORT[-PORT][/udp]", help_heading = "Network")]
+    expose: Vec<String>,
 
     /// All capabilities and devices, nothing masked, no system call filter
     #[arg(long, help_heading = "Security")]
@@ -103,6 +117,15 @@ impl ContainerFlags {
         spec.files.read_only = self.read_only;
         spec.isolation.privileged = self.privileged;
         spec.network.hostname.clone_from(&self.hostname);
+        for text in &self.publish {
+            network::ports(text)?;
+        }
+        for text in &self.expose {
+            network::exposed(text)?;
+        }
+        spec.network.publish.clone_from(&self.publish);
+        spec.network.publish_all = self.publish_all;
+        spec.network.expose.clone_from(&self.expose);
         let process = &mut spec.process;
         process.entrypoint = self.entrypoint.as_ref().map(|entrypoint| match entrypoint.as_str() {
             "" => Vec::new(),

@@ -14,10 +14,12 @@ use crate::report::Failure;
 /// What every container may be told, those of builds included.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct SharedFlags {
-    /// `none` (only loopback), `host`, or `default`, which is this command's own
+    /// private (the default: a way out, but not to loopback services of this machine; pasta and
+    /// slirp4netns mean the same), container:NAME, ns:PATH, none or host
     #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = "Network")]
     pub(super) network: Option<String>,
-    /// Add a line to /etc/hosts; the address host-gateway is this machine's
+    /// Add a line to /etc/hosts; the address host-gateway is this machine's, and lets a private
+    /// network reach this machine's loopback services there
     #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Network")]
     pub(super) add_host: Vec<String>,
     /// Leave the image's own /etc/hosts alone
@@ -242,13 +244,17 @@ impl SharedFlags {
     }
 
     fn network(&self) -> Result<NetworkSpec, Failure> {
-        let hosts = self.add_host.iter().map(|text| host_line(text));
-        let mut mode = network(self.network.as_deref())?;
+        let (mut mode, join) = network(self.network.as_deref())?;
         if mode.is_none() && self.isolation == Some(values::Isolated::Chroot) {
             mode = Some(Network::Host);
         }
+        let hosts = self.add_host.iter().map(|text| host_line(text, mode));
         Ok(NetworkSpec {
             mode,
+            join,
+            publish: Vec::new(),
+            publish_all: false,
+            expose: Vec::new(),
             hostname: None,
             hosts: hosts.collect::<Result<_, _>>()?,
             no_hosts: self.no_hosts,

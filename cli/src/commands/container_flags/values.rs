@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use runtime::{Isolation, Namespace, Network, Seccomp};
+use runtime::{Isolation, Join, Namespace, Network, Seccomp};
 use task::Kind;
 
 use crate::report::Failure;
@@ -53,26 +53,43 @@ pub(super) fn cpus(text: &str) -> Result<f64, String> {
     value.ok_or_else(|| format!("{text:?} is not a number of CPUs such as 1.5"))
 }
 
-/// The network by name; none is said by `default`.
+/// The network by name, and whose it is; none is said by `default`.
 ///
 /// # Errors
 /// A network we do not have.
-pub(super) fn network(name: Option<&str>) -> Result<Option<Network>, Failure> {
+pub(super) fn network(name: Option<&str>) -> Result<(Option<Network>, Option<Join>), Failure> {
     match name {
-        None | Some("" | "default") => Ok(None),
-        Some("none") => Ok(Some(Network::None)),
-        Some("host") => Ok(Some(Network::Host)),
-        Some(other) => Err(Failure::usage(format!("--network {other:?} is not supported"))
-            .hint("supported networks are none and host")),
+        None | Some("" | "default") => return Ok((None, None)),
+        Some("none") => Ok(Network::None),
+        Some("host") => Ok(Network::Host),
+        Some("private" | "pasta" | "slirp4netns") => Ok(Network::Private),
+        Some(other) => {
+            if let Some(name) = other.strip_prefix("container:").filter(|name| !name.is_empty()) {
+                return Ok((Some(Network::Private), Some(Join::Container(name.to_owned()))));
+            }
+            if let Some(path) = other.strip_prefix("ns:").filter(|path| path.starts_with('/')) {
+                return Ok((Some(Network::Private), Some(Join::Path(path.into()))));
+            }
+            Err(Failure::usage(format!("--network {other:?} is not supported")).hint(
+                "supported networks are private (pasta and slirp4netns mean the same), \
+                 container:NAME, ns:PATH, none and host",
+            ))
+        }
     }
+    .map(|mode| (Some(mode), None))
 }
 
-/// `NAME:ADDRESS`; the gateway to this machine is loopback, which is right on its own network.
-pub(super) fn host_line(text: &str) -> Result<(String, IpAddr), Failure> {
+/// `NAME:ADDRESS`; `host-gateway` stands for this machine: loopback on its own network, else the
+/// address that an uplink gives it.
+pub(super) fn host_line(text: &str, mode: Option<Network>) -> Result<(String, IpAddr), Failure> {
     let refuse = || Failure::usage(format!("--add-host {text:?}: expected NAME:ADDRESS"));
     let (name, address) = text.split_once([':', '=']).ok_or_else(refuse)?;
     if address == "host-gateway" {
-        return Ok((name.to_owned(), [127, 0, 0, 1].into()));
+        let machine = match mode {
+            Some(Network::Host) => [127, 0, 0, 1].into(),
+            _ => network::Uplink::MACHINE,
+        };
+        return Ok((name.to_owned(), machine));
     }
     let address = address.trim_start_matches('[').trim_end_matches(']');
     Ok((name.to_owned(), address.parse().map_err(|_| refuse())?))

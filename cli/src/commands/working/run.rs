@@ -119,7 +119,8 @@ pub(crate) fn run(
     let directory = spec.process.working_dir.clone().unwrap_or_else(|| config.working_dir.clone());
     let mut ground = working.ground(&spec.files.mounts, &directory)?;
     let root = ground.take()?;
-    let document = runtime::spec(&config, &spec, &|file| users(&root, file))?;
+    let mut document = runtime::spec(&config, &spec, &|file| users(&root, file))?;
+    let _uplink = containers::connect(&spec, &config, app.store()?, &mut document)?;
     give(&spec, &document)?;
     let bundle = Bundle { spec: document, rootfs: root.into_fd() };
     let options = StartOptions {
@@ -167,8 +168,8 @@ fn specify(
     let mut spec = kept.merge(now);
     // The command is run as it is, not as arguments of the entrypoint.
     spec.process.entrypoint.get_or_insert_default();
-    // As that of RUN, the network of commands is the machine's.
-    spec.network.mode.get_or_insert(Network::Host);
+    // As that of RUN, the network of commands is one of their own.
+    spec.network.mode.get_or_insert(Network::Private);
     spec.network.hostname.get_or_insert_with(|| working.id()[..12].to_owned());
     add_network_files(working.directory(), &mut spec)?;
     refuse_overlays(&spec)?;

@@ -1,0 +1,46 @@
+//! `rbuild port`.
+
+use clap::Args;
+use task::Kind;
+
+use super::require;
+use crate::app::App;
+use crate::report::Failure;
+
+/// Show where on this machine the ports of a container are
+#[derive(Debug, Args)]
+pub(crate) struct Port {
+    /// Which container
+    container: String,
+    /// Only this port of the container
+    #[arg(value_name = "PORT[/udp]")]
+    port: Option<String>,
+}
+
+impl Port {
+    /// Lists.
+    ///
+    /// # Errors
+    /// The port is not published.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let published = require(app, &self.container)?.published();
+        let Some(text) = self.port else {
+            for port in &published {
+                let (inside, protocol) = (port.container, port.protocol.as_str());
+                outln!("{inside}/{protocol} -> {}", port.machine);
+            }
+            return Ok(0);
+        };
+        let wanted = network::exposed(&text)?;
+        let here = published.iter().filter(|p| wanted.contains(&(p.container, p.protocol)));
+        let here: Vec<_> = here.collect();
+        if here.is_empty() {
+            let message = format!("port {text} of container {} is not published", self.container);
+            return Err(Failure::new(Kind::NotFound, message));
+        }
+        for port in here {
+            outln!("{}", port.machine);
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,632 @@
+//! The loop of an uplink: packets of the container on one side, sockets of the machine on the other.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use smoltcp::time::Instant;
+
+use super::link::{LARGEST, Link};
+use super::packet::{Content, Lost, Outlet, Segment, Why, parse};
+use super::policy::{INSIDE_4, INSIDE_6, MACHINE_4, MACHINE_6, Policy, elsewhere, ours};
+use super::tcp::{Connection, Verdict, why};
+use super::udp::Flow;
+use crate::ports::Taker;
+use crate::sys;
+
+const STOP: u64 = 0;
+const LINK: u64 = 1;
+const FIRST: u64 = 2;
+/// At most this many packets are taken at once, so that the machine's sockets get their turn.
+const BATCH: usize = 64;
+/// With more connections than this a new one gets smaller buffers.
+const MANY: usize = 64;
+
+/// How much one container may have open; the rest of the process needs descriptors too.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connections: usize,
+    flows: usize,
+}
+
+impl Limits {
+    fn of(descriptors: usize) -> Limits {
+        let share = |most: usize| (descriptors / 4).clamp(16, most);
+        Limits { connections: share(2048), flows: share(512) }
+    }
+}
+
+/// What a flow is found by: kind, container's end, remote end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key(Kind, SocketAddr, SocketAddr);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Tcp,
+    Udp,
+    Echo,
+}
+
+enum Entry {
+    Tcp(Connection),
+    Udp(Flow),
+}
+
+/// A published port.
+struct Door {
+    taker: Taker,
+    /// The same socket, for answers to datagrams.
+    answers: Arc<OwnedFd>,
+    container: u16,
+}
+
+/// The state of the loop.
+pub(super) struct Engine {
+    epoll: OwnedFd,
+    out: Outlet,
+    policy: Policy,
+    limits: Limits,
+    began: std::time::Instant,
+    next: u64,
+    keys: HashMap<Key, u64>,
+    entries: HashMap<u64, (Entry, Option<Instant>)>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    connections: usize,
+    doors: HashMap<u64, Door>,
+    /// Whether the container has an address of IPv6.
+    ipv6: bool,
+    datagram: Vec<u8>,
+    /// Waited for as long as the loop works.
+    _stop: OwnedFd,
+}
+
+impl Engine {
+    /// Connects a link with this machine.
+    pub(super) fn new(link: Link, policy: Policy, stop: OwnedFd) -> io::Result<Engine> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
+        epoll::add(&epoll, &link, EventData::new_u64(LINK), EventFlags::IN)?;
+        Ok(Engine {
+            epoll,
+            out: Outlet::new(link),
+            policy,
+            limits: Limits::of(sys::descriptor_limit()),
+            began: std::time::Instant::now(),
+            next: FIRST,
+            keys: HashMap::new(),
+            entries: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            connections: 0,
+            doors: HashMap::new(),
+            ipv6: false,
+            datagram: vec![0; LARGEST],
+            _stop: stop,
+        })
+    }
+
+    /// Takes what comes to published ports.
+    pub(super) fn publish(&mut self, takers: Vec<(Taker, u16)>, ipv6: bool) -> io::Result<()> {
+        self.ipv6 = ipv6;
+        for (taker, container) in takers {
+            let id = self.next;
+            self.next += 1;
+            let socket = match &taker {
+                Taker::Tcp(listener) => listener.as_fd(),
+                Taker::Udp(socket) => socket.as_fd(),
+            };
+            epoll::add(&self.epoll, socket, EventData::new_u64(id), EventFlags::IN)?;
+            let answers = Arc::new(socket.try_clone_to_owned()?);
+            self.doors.insert(id, Door { taker, answers, container });
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        let micros = self.began.elapsed().as_micros();
+        Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+    }
+
+    /// Works until told to stop, or the link is gone.
+    pub(super) fn run(mut self) {
+        let mut packet = self.out.link.buffer();
+        let mut events = Vec::with_capacity(128);
+        loop {
+            events.clear();
+            let pause = self.pause();
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                pause.as_ref(),
+            ) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return tracing::warn!(%error, "the uplink ends"),
+            }
+            for event in &events {
+                match event.data.u64() {
+                    STOP => return,
+                    LINK => {
+                        if let Err(error) = self.take_packets(&mut packet) {
+                            return tracing::debug!(%error, "the uplink's device is gone");
+                        }
+                    }
+                    id => self.woken(id, event.flags),
+                }
+            }
+            self.look_after();
+        }
+    }
+
+    /// How long there is nothing to do of our own.
+    fn pause(&self) -> Option<rustix::event::Timespec> {
+        let (first, _) = self.deadlines.first()?;
+        let micros = (first.total_micros() - self.now().total_micros()).max(0);
+        Some(rustix::event::Timespec {
+            tv_sec: micros / 1_000_000,
+            tv_nsec: (micros % 1_000_000) * 1000,
+        })
+    }
+
+    fn take_packets(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        for _ in 0..BATCH {
+            match self.out.link.receive(buffer) {
+                Ok(Some(packet)) => self.take(packet),
+                Ok(None) => return Ok(()),
+                Err(error) => match error.raw_os_error() {
+                    // The container may have taken its end down, and may bring it up again.
+                    Some(libc::ENETDOWN | libc::EIO | libc::EINTR | libc::ENOBUFS) => return Ok(()),
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one packet of the container.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        let Some(packet) = parse(bytes) else { return };
+        let (from, to) = (packet.source, packet.destination);
+        match packet.content {
+            Content::Tcp(segment) => {
+                let ends = ((from, segment.source).into(), (to, segment.destination).into());
+                self.segment(ends, segment, bytes);
+            }
+            Content::Udp { source, destination, .. } => {
+                let ends = ((from, source).into(), (to, destination).into());
+                self.datagram(Kind::Udp, ends, &packet.content);
+            }
+            Content::Echo { ident, sequence, payload } => {
+                if ours(to) {
+                    return self.out.echo(to, from, (ident, sequence, payload));
+                }
+                self.datagram(Kind::Echo, ((from, ident).into(), (to, 0).into()), &packet.content);
+            }
+        }
+    }
+
+    fn segment(&mut self, ends: (SocketAddr, SocketAddr), segment: Segment, bytes: &[u8]) {
+        if let Some(id) = self.keys.get(&Key(Kind::Tcp, ends.0, ends.1)).copied() {
+            let now = self.now();
+            let Some((Entry::Tcp(connection), _)) = self.entries.get_mut(&id) else { return };
+            let verdict = connection.exchange(Some(bytes), now, &mut self.out);
+            return self.judge(id, verdict);
+        }
+        if segment.rst {
+            return;
+        }
+        if !segment.syn || segment.ack {
+            return self.out.reset(ends.1, ends.0, segment);
+        }
+        let Some(target) = self.policy.target(ends.1) else {
+            return self.out.reset(ends.1, ends.0, segment);
+        };
+        if self.connections >= self.limits.connections {
+            // It comes again when there may be room.
+            return;
+        }
+        match Connection::begin(ends, target, bytes) {
+            Ok(connection) => {
+                self.connections += 1;
+                self.add(Kind::Tcp, ends, Entry::Tcp(connection), None);
+            }
+            Err(error) => self.not_connected(ends, Some(segment), error_why(&error)),
+        }
+    }
+
+    /// Tells the container that a connection does not come to be.
+    fn not_connected(&mut self, ends: (SocketAddr, SocketAddr), first: Option<Segment>, why: Why) {
+        match first {
+            Some(segment) if why == Why::Port => self.out.reset(ends.1, ends.0, segment),
+            first => self.out.unreachable(ends.1, ends.0, Lost { segment: first, why }),
+        }
+    }
+
+    fn datagram(&mut self, kind: Kind, ends: (SocketAddr, SocketAddr), content: &Content<'_>) {
+        let now = self.now();
+        let key = Key(kind, ends.0, ends.1);
+        if !self.keys.contains_key(&key) && !self.begin_flow(key, now) {
+            return;
+        }
+        let Some(id) = self.keys.get(&key) else { return };
+        if let Some((Entry::Udp(flow), _)) = self.entries.get_mut(id) {
+            flow.send(content, now, &mut self.out);
+        }
+    }
+
+    fn begin_flow(&mut self, key: Key, now: Instant) -> bool {
+        let Key(kind, container, remote) = key;
+        let target = match kind {
+            Kind::Echo => elsewhere(remote.ip()).then_some(remote),
+            _ => self.policy.target(remote),
+        };
+        let Some(target) = target else {
+            let group = remote.ip().is_multicast() || remote.ip() == std::net::Ipv4Addr::BROADCAST;
+            if kind == Kind::Udp && !group {
+                let lost = Lost { segment: None, why: Why::Prohibited };
+                self.out.unreachable(remote, container, lost);
+            }
+            return false;
+        };
+        if self.entries.len() - self.connections >= self.limits.flows {
+            self.drop_oldest_flow();
+        }
+        match Flow::begin((container, remote), target, kind == Kind::Echo, now) {
+            Ok(flow) => {
+                let ends = flow.ends();
+                self.add(kind, (container, remote), Entry::Udp(flow), Some(ends))
+            }
+            Err(error) => {
+                let lost = Lost { segment: None, why: error_why(&error) };
+                self.out.unreachable(remote, container, lost);
+                false
+            }
+        }
+    }
+
+    fn drop_oldest_flow(&mut self) {
+        let flows = self.entries.iter().filter_map(|(id, (entry, _))| match entry {
+            Entry::Udp(flow) => Some((flow.used(), *id)),
+            Entry::Tcp(_) => None,
+        });
+        if let Some((_, id)) = flows.min() {
+            self.remove(id);
+        }
+    }
+
+    fn add(
+        &mut self,
+        kind: Kind,
+        ends: (SocketAddr, SocketAddr),
+        entry: Entry,
+        deadline: Option<Instant>,
+    ) -> bool {
+        let id = self.next;
+        self.next += 1;
+        let wait = |fd, flags| epoll::add(&self.epoll, fd, EventData::new_u64(id), flags);
+        let added = match &entry {
+            Entry::Tcp(connection) => {
+                let both = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP;
+                wait(connection.as_fd(), both | EventFlags::ET)
+            }
+            Entry::Udp(flow) if flow.owns_socket() => wait(flow.as_fd(), EventFlags::IN),
+            Entry::Udp(_) => Ok(()),
+        };
+        if let Err(error) = added {
+            tracing::debug!(%error, "a socket cannot be waited for");
+            self.connections -= usize::from(kind == Kind::Tcp);
+            return false;
+        }
+        self.keys.insert(Key(kind, ends.0, ends.1), id);
+        self.entries.insert(id, (entry, deadline));
+        self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
+        true
+    }
+
+    /// A socket of the machine has something for us.
+    fn woken(&mut self, id: u64, flags: EventFlags) {
+        let now = self.now();
+        let ended = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        match self.entries.get_mut(&id) {
+            Some((Entry::Tcp(connection), _)) => {
+                let readable = ended || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
+                let writable = ended || flags.contains(EventFlags::OUT);
+                let many = self.connections > MANY;
+                let verdict = connection.woken((readable, writable), many, now, &mut self.out);
+                self.judge(id, verdict);
+            }
+            Some((Entry::Udp(flow), _)) => flow.receive(&mut self.datagram, now, &mut self.out),
+            None => self.knocked(id, now),
+        }
+    }
+
+    /// Clients have come to a published port.
+    fn knocked(&mut self, id: u64, now: Instant) {
+        for _ in 0..BATCH {
+            let Some(door) = self.doors.get(&id) else { return };
+            match &door.taker {
+                Taker::Tcp(listener) => {
+                    let Ok((stream, client)) = listener.accept() else { return };
+                    let container = door.container;
+                    self.admit(stream.into(), client, container, now);
+                }
+                Taker::Udp(socket) => {
+                    let Ok((count, client)) = socket.recv_from(&mut self.datagram) else { return };
+                    let (answers, container) = (Arc::clone(&door.answers), door.container);
+                    self.pass_in(answers, client, container, count, now);
+                }
+            }
+        }
+    }
+
+    /// Connects a client of a published port with the container; without room for him, he is
+    /// dropped.
+    fn admit(&mut self, socket: OwnedFd, client: SocketAddr, container: u16, now: Instant) {
+        let ends = inside(client, container, self.ipv6);
+        let many = self.connections > MANY;
+        let full = self.connections >= self.limits.connections;
+        if full || self.keys.contains_key(&Key(Kind::Tcp, ends.0, ends.1)) {
+            return;
+        }
+        if rustix::io::ioctl_fionbio(&socket, true).is_err() {
+            return;
+        }
+        if let Some(mut connection) = Connection::inward(ends, socket, many, now, &mut self.out) {
+            let verdict = connection.exchange(None, now, &mut self.out);
+            self.connections += 1;
+            let id = self.next;
+            if self.add(Kind::Tcp, ends, Entry::Tcp(connection), None) {
+                self.judge(id, verdict);
+            }
+        }
+    }
+
+    /// Passes a datagram of a client of a published port on.
+    fn pass_in(
+        &mut self,
+        answers: Arc<OwnedFd>,
+        client: SocketAddr,
+        container: u16,
+        count: usize,
+        now: Instant,
+    ) {
+        let ends = inside(client, container, self.ipv6);
+        let key = Key(Kind::Udp, ends.0, ends.1);
+        let known = self.keys.get(&key).and_then(|id| self.entries.get_mut(id));
+        match known {
+            Some((Entry::Udp(flow), _)) => flow.touch(now),
+            Some(_) => return,
+            None => {
+                if self.entries.len() - self.connections >= self.limits.flows {
+                    self.drop_oldest_flow();
+                }
+                let flow = Flow::inward(ends, answers, client, now);
+                let deadline = Some(flow.ends());
+                self.add(Kind::Udp, ends, Entry::Udp(flow), deadline);
+            }
+        }
+        self.out.udp(ends.1, ends.0, &self.datagram[..count]);
+    }
+
+    fn judge(&mut self, id: u64, verdict: Verdict) {
+        match verdict {
+            Verdict::Lives(deadline) => self.schedule(id, deadline),
+            Verdict::Over => self.remove(id),
+            Verdict::Failed(why) => {
+                if let Some((Entry::Tcp(connection), _)) = self.entries.get(&id) {
+                    let ends = (connection.container, connection.remote);
+                    let first = connection.first_segment();
+                    self.not_connected(ends, first, why);
+                }
+                self.remove(id);
+            }
+        }
+    }
+
+    fn schedule(&mut self, id: u64, new: Option<Instant>) {
+        let Some((_, deadline)) = self.entries.get_mut(&id) else { return };
+        if *deadline == new {
+            return;
+        }
+        if let Some(old) = std::mem::replace(deadline, new) {
+            self.deadlines.remove(&(old, id));
+        }
+        self.deadlines.extend(new.map(|new| (new, id)));
+    }
+
+    /// Does what is due: segments to send again, flows to end.
+    fn look_after(&mut self) {
+        let now = self.now();
+        while let Some((due, id)) = self.deadlines.first().copied() {
+            if due > now {
+                return;
+            }
+            match self.entries.get_mut(&id) {
+                Some((Entry::Tcp(connection), _)) => {
+                    let verdict = connection.exchange(None, now, &mut self.out);
+                    self.judge(id, verdict);
+                }
+                Some((Entry::Udp(flow), _)) if flow.ends() > now => {
+                    let ends = flow.ends();
+                    self.schedule(id, Some(ends));
+                }
+                Some(_) => self.remove(id),
+                None => drop(self.deadlines.pop_first()),
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        let Some((entry, deadline)) = self.entries.remove(&id) else { return };
+        let key = match &entry {
+            Entry::Tcp(connection) => {
+                self.connections -= 1;
+                Key(Kind::Tcp, connection.container, connection.remote)
+            }
+            Entry::Udp(flow) => {
+                let kind = if flow.echo { Kind::Echo } else { Kind::Udp };
+                Key(kind, flow.container, flow.remote)
+            }
+        };
+        self.keys.remove(&key);
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+    }
+}
+
+/// The two ends of what a client of a published port begins, as the container sees them: the
+/// client's own address, unless the container could not answer there.
+fn inside(client: SocketAddr, container: u16, ipv6: bool) -> (SocketAddr, SocketAddr) {
+    let address = client.ip().to_canonical();
+    let seen = match address {
+        IpAddr::V6(_) if !ipv6 => MACHINE_4,
+        address if !elsewhere(address) || ours(address) => match address {
+            IpAddr::V4(_) => MACHINE_4,
+            IpAddr::V6(_) => MACHINE_6,
+        },
+        address => address,
+    };
+    let own = if seen.is_ipv4() { INSIDE_4.0 } else { INSIDE_6.0 };
+    ((own, container).into(), (seen, client.port()).into())
+}
+
+fn error_why(error: &io::Error) -> Why {
+    rustix::io::Errno::from_io_error(error).map_or(Why::Host, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use proptest::prelude::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+    use super::*;
+    use crate::sys::OFFLOAD_HEADER;
+
+    /// An engine in a network namespace of its own, and the container's end of its link.
+    fn engine() -> (Engine, UnixDatagram) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
+        let (ours, theirs) = pair.unwrap();
+        let flags = rustix::event::EventfdFlags::CLOEXEC;
+        let stop = rustix::event::eventfd(0, flags).unwrap();
+        let resolvers = crate::resolvers(b"nameserver 127.0.0.1\n");
+        let policy = Policy { resolvers, loopback: false };
+        (Engine::new(Link::over(ours), policy, stop).unwrap(), theirs.into())
+    }
+
+    /// What the container got.
+    fn answers(container: &UnixDatagram) -> Vec<Vec<u8>> {
+        let mut buffer = vec![0; 70_000];
+        let next =
+            || container.recv(&mut buffer).ok().map(|count| buffer[OFFLOAD_HEADER..count].to_vec());
+        std::iter::from_fn(next).collect()
+    }
+
+    /// A TCP segment or UDP datagram in IPv4, without checksums.
+    fn packet(to: [u8; 4], port: u16, protocol: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0, 192, 0, 0, 2];
+        packet.extend(to);
+        packet.extend([0x30, 0x39]);
+        packet.extend(port.to_be_bytes());
+        match protocol {
+            6 => packet.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]),
+            _ => packet.extend(((8 + rest.len()) as u16).to_be_bytes().into_iter().chain([0, 0])),
+        }
+        packet.extend(rest);
+        let length = packet.len() as u16;
+        packet[2..4].copy_from_slice(&length.to_be_bytes());
+        packet
+    }
+
+    const SYN: u8 = 2;
+    const RST: u8 = 4;
+
+    #[test]
+    fn what_may_not_pass_is_refused_and_opens_no_socket() {
+        let (mut engine, container) = engine();
+        engine.take(&packet([127, 0, 0, 1], 80, 6, SYN, &[]));
+        engine.take(&packet([192, 0, 0, 1], 80, 6, SYN, &[]));
+        engine.take(&packet([192, 0, 0, 1], 80, 17, 0, b"hello"));
+        let answers = answers(&container);
+        assert!(answers[..2].iter().all(|answer| answer[9] == 6 && answer[33] & RST != 0));
+        // Administratively prohibited.
+        assert_eq!((answers[2][9], answers[2][20], answers[2][21]), (1, 3, 13));
+        assert_eq!(answers.len(), 3);
+        assert!(engine.entries.is_empty());
+    }
+
+    #[test]
+    fn a_segment_of_no_connection_is_answered_with_a_reset_and_a_reset_with_nothing() {
+        let (mut engine, container) = engine();
+        engine.take(&packet([10, 0, 0, 1], 80, 6, 0x10, b"data"));
+        engine.take(&packet([10, 0, 0, 1], 80, 6, RST, &[]));
+        let answers = answers(&container);
+        assert_eq!(answers.len(), 1);
+        assert_eq!(answers[0][33] & RST, RST);
+    }
+
+    #[test]
+    fn the_machine_as_seen_through_the_uplink_answers_a_ping() {
+        let (mut engine, container) = engine();
+        let mut ping = packet([192, 0, 0, 1], 0, 1, 0, &[]);
+        ping.truncate(20);
+        ping.extend([8, 0, 0, 0, 0, 7, 0, 9, 1, 2, 3]);
+        ping[3] = ping.len() as u8;
+        engine.take(&ping);
+        let answers = answers(&container);
+        assert_eq!(answers[0][20..22], [0, 0]);
+        assert_eq!(answers[0][24..], [0, 7, 0, 9, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_open_is_bounded_and_the_flow_used_longest_ago_goes_first() {
+        let (mut engine, _container) = engine();
+        engine.limits = Limits { connections: 2, flows: 3 };
+        for port in 1..=9 {
+            engine.take(&packet([198, 18, 0, 1], port, 17, 0, b"x"));
+            engine.take(&packet([198, 18, 0, 1], port, 6, SYN, &[]));
+        }
+        assert!(engine.connections <= 2);
+        assert!(engine.entries.len() - engine.connections <= 3);
+        assert_eq!(engine.keys.len(), engine.entries.len());
+        let ids: Vec<u64> = engine.entries.keys().copied().collect();
+        ids.into_iter().for_each(|id| engine.remove(id));
+        assert!(engine.keys.is_empty() && engine.deadlines.is_empty());
+        assert_eq!(engine.connections, 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn no_bytes_of_a_container_make_the_uplink_panic(
+            packets in proptest::collection::vec(
+                proptest::collection::vec(any::<u8>(), 0..120), 1..8,
+            ),
+            version in 0u8..8,
+        ) {
+            let (mut engine, _container) = engine();
+            for mut bytes in packets {
+                engine.take(&bytes);
+                if let Some(first) = bytes.first_mut() {
+                    *first = if version < 4 { 0x45 } else { 0x60 };
+                }
+                // Lengths that fit lead further in.
+                if bytes.len() >= 40 {
+                    let (total, payload) = (bytes.len() as u16, bytes.len() as u16 - 40);
+                    let (at, length) = if version < 4 { (2, total) } else { (4, payload) };
+                    bytes[at..at + 2].copy_from_slice(&length.to_be_bytes());
+                    let protocols = [6, 17, 1, 58];
+                    bytes[if version < 4 { 9 } else { 6 }] = protocols[usize::from(version % 4)];
+                    bytes[6] &= if version < 4 { 0x40 } else { 0xff };
+                }
+                engine.take(&bytes);
+            }
+            prop_assert!(engine.keys.len() == engine.entries.len());
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! IP packets as they come from a container, which may be hostile, and as they go to it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use smoltcp::phy::{Checksum, ChecksumCapabilities};
+use smoltcp::wire::{
+    Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, Icmpv6DstUnreachable, Icmpv6Packet, Icmpv6Repr,
+    IpAddress, IpProtocol, IpRepr, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, TcpControl,
+    TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
+};
+
+use super::link::{Link, checksum_field};
+
+const HOPS: u8 = 64;
+
+/// What one packet of a container is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Packet<'a> {
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) content: Content<'a>,
+}
+
+/// What a packet carries.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Content<'a> {
+    Tcp(Segment),
+    Udp { source: u16, destination: u16, payload: &'a [u8] },
+    Echo { ident: u16, sequence: u16, payload: &'a [u8] },
+}
+
+/// What we must know of a TCP segment before a connection is found for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) source: u16,
+    pub(super) destination: u16,
+    pub(super) syn: bool,
+    pub(super) ack: bool,
+    pub(super) rst: bool,
+    sequence: TcpSeqNumber,
+    acknowledged: TcpSeqNumber,
+    length: usize,
+}
+
+/// Which checksums are made and looked at: those of IP and ICMP, which are small, are made.
+pub(super) fn checksums() -> ChecksumCapabilities {
+    let mut checksums = ChecksumCapabilities::ignored();
+    checksums.ipv4 = Checksum::Tx;
+    checksums.icmpv4 = Checksum::Tx;
+    checksums.icmpv6 = Checksum::Tx;
+    checksums
+}
+
+/// Reads a packet. `None` for what is broken, a fragment, or of a protocol that we do not carry.
+pub(super) fn parse(bytes: &[u8]) -> Option<Packet<'_>> {
+    let (source, destination, protocol, payload) = match bytes.first()? >> 4 {
+        4 => {
+            let packet = Ipv4Packet::new_checked(bytes).ok()?;
+            let fragment = packet.more_frags() || packet.frag_offset() != 0;
+            if fragment || usize::from(packet.header_len()) < 20 {
+                return None;
+            }
+            let (from, to) = (packet.src_addr(), packet.dst_addr());
+            (IpAddr::V4(from), IpAddr::V4(to), packet.next_header(), packet.payload())
+        }
+        6 => {
+            let packet = Ipv6Packet::new_checked(bytes).ok()?;
+            let (from, to) = (packet.src_addr(), packet.dst_addr());
+            (IpAddr::V6(from), IpAddr::V6(to), packet.next_header(), packet.payload())
+        }
+        _ => return None,
+    };
+    let content = content(protocol, payload)?;
+    Some(Packet { source, destination, content })
+}
+
+fn content(protocol: IpProtocol, payload: &[u8]) -> Option<Content<'_>> {
+    match protocol {
+        IpProtocol::Tcp => {
+            let segment = TcpPacket::new_checked(payload).ok()?;
+            if segment.header_len() < 20 {
+                return None;
+            }
+            Some(Content::Tcp(Segment {
+                source: segment.src_port(),
+                destination: segment.dst_port(),
+                syn: segment.syn(),
+                ack: segment.ack(),
+                rst: segment.rst(),
+                sequence: segment.seq_number(),
+                acknowledged: segment.ack_number(),
+                length: segment.segment_len(),
+            }))
+        }
+        IpProtocol::Udp => {
+            let datagram = UdpPacket::new_checked(payload).ok()?;
+            Some(Content::Udp {
+                source: datagram.src_port(),
+                destination: datagram.dst_port(),
+                payload: datagram.payload(),
+            })
+        }
+        IpProtocol::Icmp => {
+            let packet = Icmpv4Packet::new_checked(payload).ok()?;
+            match Icmpv4Repr::parse(&packet, &ChecksumCapabilities::ignored()).ok()? {
+                Icmpv4Repr::EchoRequest { ident, seq_no: sequence, data: payload } => {
+                    Some(Content::Echo { ident, sequence, payload })
+                }
+                _ => None,
+            }
+        }
+        IpProtocol::Icmpv6 => {
+            let packet = Icmpv6Packet::new_checked(payload).ok()?;
+            if packet.msg_type() != smoltcp::wire::Icmpv6Message::EchoRequest {
+                return None;
+            }
+            let (ident, sequence) = (packet.echo_ident(), packet.echo_seq_no());
+            Some(Content::Echo { ident, sequence, payload: packet.payload() })
+        }
+        _ => None,
+    }
+}
+
+/// Puts the checksum of the pseudo header where the receiver expects the rest to be added; gives
+/// where the transport header starts and where in it the field is. `None` if there is no such field.
+pub(super) fn partial_checksum(packet: &mut [u8]) -> Option<(usize, usize)> {
+    let (start, protocol, addresses) = match packet.first()? >> 4 {
+        4 => (usize::from(packet[0] & 15) * 4, packet[9], 12..20),
+        _ => (40, packet[6], 8..40),
+    };
+    let field = checksum_field(IpProtocol::from(protocol))?;
+    let length = packet.len().checked_sub(start)?;
+    let words = packet[addresses].chunks_exact(2);
+    let mut sum: u32 = words.map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    sum += u32::from(protocol) + length as u32;
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let place = packet.get_mut(start + field..start + field + 2)?;
+    place.copy_from_slice(&(sum as u16).to_be_bytes());
+    Some((start, field))
+}
+
+/// Where packets go to the container: the link, and room to make them in.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    pub(super) link: Link,
+    buffer: Vec<u8>,
+}
+
+impl Outlet {
+    pub(super) fn new(link: Link) -> Outlet {
+        let buffer = link.buffer();
+        Outlet { link, buffer }
+    }
+
+    /// Sends what `fill` writes.
+    pub(super) fn send<R>(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.link.send(&mut self.buffer, length, fill)
+    }
+
+    /// Sends an IP packet whose payload `fill` writes.
+    fn ip(
+        &mut self,
+        from: IpAddr,
+        to: IpAddr,
+        protocol: IpProtocol,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) {
+        let header = match (from, to) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => 20,
+            (IpAddr::V6(_), IpAddr::V6(_)) => 40,
+            _ => return,
+        };
+        if header + length > super::link::MTU {
+            return;
+        }
+        let repr = IpRepr::new(from.into(), to.into(), protocol, length, HOPS);
+        self.send(header + length, |packet| {
+            repr.emit(&mut *packet, &checksums());
+            fill(&mut packet[header..]);
+        });
+    }
+
+    /// Sends a datagram.
+    pub(super) fn udp(&mut self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        let repr = UdpRepr { src_port: from.port(), dst_port: to.port() };
+        let (source, target) = (IpAddress::from(from.ip()), IpAddress::from(to.ip()));
+        self.ip(from.ip(), to.ip(), IpProtocol::Udp, 8 + payload.len(), |bytes| {
+            let mut packet = UdpPacket::new_unchecked(bytes);
+            let copy = |place: &mut [u8]| place.copy_from_slice(payload);
+            repr.emit(&mut packet, &source, &target, payload.len(), copy, &checksums());
+        });
+    }
+
+    /// Refuses a segment for which there is no connection (RFC 9293, section 3.10.7.1).
+    pub(super) fn reset(&mut self, from: SocketAddr, to: SocketAddr, answered: Segment) {
+        let (sequence, acknowledged) = if answered.ack {
+            (answered.acknowledged, None)
+        } else {
+            (TcpSeqNumber(0), Some(answered.sequence + answered.length))
+        };
+        let repr = TcpRepr {
+            src_port: from.port(),
+            dst_port: to.port(),
+            control: TcpControl::Rst,
+            seq_number: sequence,
+            ack_number: acknowledged,
+            window_len: 0,
+            window_scale: None,
+            max_seg_size: None,
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: &[],
+        };
+        let (source, target) = (IpAddress::from(from.ip()), IpAddress::from(to.ip()));
+        self.ip(from.ip(), to.ip(), IpProtocol::Tcp, repr.buffer_len(), |bytes| {
+            repr.emit(&mut TcpPacket::new_unchecked(bytes), &source, &target, &checksums());
+        });
+    }
+
+    /// Answers an echo request.
+    pub(super) fn echo(&mut self, from: IpAddr, to: IpAddr, reply: (u16, u16, &[u8])) {
+        let (ident, seq_no, data) = reply;
+        match (from, to) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => {
+                let repr = Icmpv4Repr::EchoReply { ident, seq_no, data };
+                self.ip(from, to, IpProtocol::Icmp, repr.buffer_len(), |bytes| {
+                    repr.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums());
+                });
+            }
+            (IpAddr::V6(source), IpAddr::V6(target)) => {
+                let repr = Icmpv6Repr::EchoReply { ident, seq_no, data };
+                self.ip(from, to, IpProtocol::Icmpv6, repr.buffer_len(), |bytes| {
+                    let mut packet = Icmpv6Packet::new_unchecked(bytes);
+                    repr.emit(&source, &target, &mut packet, &checksums());
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Says that what the container sent from `to` to `from` does not get there.
+    pub(super) fn unreachable(&mut self, from: SocketAddr, to: SocketAddr, lost: Lost) {
+        let mut ports = [0; 8];
+        ports[..2].copy_from_slice(&to.port().to_be_bytes());
+        ports[2..4].copy_from_slice(&from.port().to_be_bytes());
+        let next_header = match lost.segment {
+            Some(segment) => {
+                // The kernel believes this only of a segment that it did send.
+                ports[4..].copy_from_slice(&segment.sequence.0.to_be_bytes());
+                IpProtocol::Tcp
+            }
+            None => IpProtocol::Udp,
+        };
+        match (from.ip(), to.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(target)) => {
+                let header = Ipv4Repr {
+                    src_addr: target,
+                    dst_addr: source,
+                    next_header,
+                    payload_len: ports.len(),
+                    hop_limit: HOPS,
+                };
+                let reason = lost.why.v4();
+                let repr = Icmpv4Repr::DstUnreachable { reason, header, data: &ports };
+                self.ip(from.ip(), to.ip(), IpProtocol::Icmp, repr.buffer_len(), |bytes| {
+                    repr.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums());
+                });
+            }
+            (IpAddr::V6(source), IpAddr::V6(target)) => {
+                let header = Ipv6Repr {
+                    src_addr: target,
+                    dst_addr: source,
+                    next_header,
+                    payload_len: ports.len(),
+                    hop_limit: HOPS,
+                };
+                let reason = lost.why.v6();
+                let repr = Icmpv6Repr::DstUnreachable { reason, header, data: &ports };
+                self.ip(from.ip(), to.ip(), IpProtocol::Icmpv6, repr.buffer_len(), |bytes| {
+                    let mut packet = Icmpv6Packet::new_unchecked(bytes);
+                    repr.emit(&source, &target, &mut packet, &checksums());
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What did not get there, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// The segment; `None` if it was a datagram.
+    pub(super) segment: Option<Segment>,
+    pub(super) why: Why,
+}
+
+/// Why something does not get there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Nobody listens.
+    Port,
+    /// There is no way, or no answer.
+    Host,
+    /// We do not let it pass.
+    Prohibited,
+}
+
+impl Why {
+    fn v4(self) -> Icmpv4DstUnreachable {
+        match self {
+            Why::Port => Icmpv4DstUnreachable::PortUnreachable,
+            Why::Host => Icmpv4DstUnreachable::HostUnreachable,
+            Why::Prohibited => Icmpv4DstUnreachable::CommProhibited,
+        }
+    }
+
+    fn v6(self) -> Icmpv6DstUnreachable {
+        match self {
+            Why::Port => Icmpv6DstUnreachable::PortUnreachable,
+            Why::Host => Icmpv6DstUnreachable::AddrUnreachable,
+            Why::Prohibited => Icmpv6DstUnreachable::AdminProhibit,
+        }
+    }
+}
