@@ -20,7 +20,7 @@
 //! let evidence = Evidence::Payload(payload.clone(), layer.annotations.clone());
 //! let candidate = Candidate { origin: "the example".to_owned(), evidence };
 //! let demand = Demand {
-//!     keys: vec![key.public()],
+//!     signers: sign::Signers::keys(vec![key.public()]),
 //!     asked: Some("r.example/app:1".parse()?),
 //!     ..Demand::default()
 //! };
