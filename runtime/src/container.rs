@@ -11,7 +11,7 @@ use task::{Cancelled, Task};
 
 use crate::stage::{self, Answer, Answers, Config, Role, Started};
 use crate::streams::{Carrier, Theirs};
-use crate::{Error, Result, Signal, cgroup, seccomp, sys, userns};
+use crate::{Error, ExitStatus, Result, Signal, cgroup, seccomp, sys, userns};
 
 /// What to run: a runtime-spec document and the root file system it runs in.
 #[derive(Debug)]
@@ -59,34 +59,6 @@ pub struct StartOptions {
     ///
     /// [`layers`]: ../layers/index.html
     pub owners: bool,
-}
-
-/// How a container's first process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExitStatus {
-    /// It exited.
-    Code(u8),
-    /// It was killed by this signal.
-    Signal(i32),
-    /// The kernel killed something in the container because it hit its memory limit, and the
-    /// first process ended with this code (137 if it was the one).
-    OutOfMemory(u8),
-}
-
-impl ExitStatus {
-    /// The exit code by which to report this: 128+n for signals.
-    pub fn code(self) -> u8 {
-        match self {
-            ExitStatus::Code(code) | ExitStatus::OutOfMemory(code) => code,
-            ExitStatus::Signal(signal) => 128u8.saturating_add(u8::try_from(signal).unwrap_or(127)),
-        }
-    }
-
-    /// Whether the program ended well.
-    pub fn success(self) -> bool {
-        self == ExitStatus::Code(0)
-    }
 }
 
 /// A running container whose life ends with this value or this process.

@@ -23,6 +23,7 @@ mod detached;
 mod engine;
 mod error;
 mod init;
+mod program;
 mod seccomp;
 mod signal;
 mod spec;
@@ -32,9 +33,9 @@ mod sys;
 mod terminal;
 mod userns;
 
-pub use container::{Bundle, Container, ExitStatus, StartOptions, Stdio};
+pub use container::{Bundle, Container, StartOptions, Stdio};
 pub use detached::{
-    AttachOptions, Attached, Exec, LogLine, LogOptions, State, Status, Streams, Streams3, attach,
+    AttachOptions, Attached, LogLine, LogOptions, State, Status, Streams, Streams3, attach,
     attach_streams, exec, exec_streams, launch, logs, signal, state, stop, wait,
 };
 pub use engine::{
@@ -45,6 +46,7 @@ pub use error::{Error, Result};
 pub use init::{init, init_with};
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
+pub use program::{Exec, ExitStatus};
 pub use seccomp::SeccompProfile;
 pub use signal::Signal;
 pub use spec::users::{User, resolve_owner, resolve_user};

@@ -23,7 +23,7 @@ pub use logs::{LogLine, LogOptions, logs};
 pub(crate) use monitor::monitor;
 
 use crate::stage::{self, Answer, Answers, Role};
-use crate::{Bundle, Error, ExitStatus, Result, Signal, StartOptions};
+use crate::{Bundle, Error, Exec, ExitStatus, Result, Signal, StartOptions};
 
 /// Streams of a detached container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,29 +107,6 @@ pub enum Attached {
     Exited(ExitStatus),
     /// The user pressed the detach keys; the program runs on.
     Detached,
-}
-
-/// A further program in a running container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exec {
-    /// Program and arguments.
-    pub args: Vec<String>,
-    /// The whole environment, `NAME=value`; that of the container's program if not given.
-    pub env: Option<Vec<String>>,
-    /// `NAME=value` lines laid over the environment.
-    pub extra_env: Vec<String>,
-    /// Where to run; the container's working directory if not given.
-    pub working_dir: Option<String>,
-    /// `user[:group]`, looked up in the container; the container's user if not given.
-    pub user: Option<String>,
-    /// Whether it gets a terminal, and of which size (rows, columns).
-    pub terminal: Option<(u16, u16)>,
-    /// Whether our standard input goes to it.
-    pub interactive: bool,
-    /// Whether not to wait for it.
-    pub detach: bool,
-    /// Whether it gets all capabilities.
-    pub privileged: bool,
 }
 
 /// Starts a container that a monitor process of its own watches; `dir` is the container's own,
