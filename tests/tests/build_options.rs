@@ -120,7 +120,7 @@ fn commands_get_what_was_asked_for_and_the_cache_does_not_mind() {
         "files 123",
         "shm 2048",
         "10.0.0.9\tdb",
-        "127.0.0.1\tme",
+        "192.0.0.1\tme",
         "nameserver 9.9.9.9",
         "search a.example",
         "options ndots:2",

@@ -142,7 +142,7 @@ fn answer(port: u16, wanted: bool) -> Option<String> {
     }
 }
 
-const SERVE: [&str; 6] = ["httpd", "-f", "-p", "80", "-h", "/etc"];
+const SERVE: [&str; 7] = ["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"];
 
 #[test]
 fn a_published_port_leads_into_the_container_and_ends_with_it() {
@@ -179,8 +179,8 @@ fn all_ports_that_are_named_are_published_on_demand() {
         for (flags, words) in [
             (["--publish=80/sctp", "--name=x"], &["sctp"][..]),
             (["--publish=1:2:3:4", "--name=x"], &["1:2:3:4"]),
-            (["--publish=80", "--network=none"], &["--publish 80", "none"]),
-            (["--publish=80", "--network=host"], &["--publish 80", "host"]),
+            (["--publish=80", "--network=none"], &["port 80", "none"]),
+            (["--publish=80", "--network=host"], &["port 80", "host"]),
         ] {
             let line = [&["run", "--rm"], &flags[..], &["busybox", "true"]].concat();
             bench.rbuild(line).code(125).fails(words);
@@ -191,7 +191,7 @@ fn all_ports_that_are_named_are_published_on_demand() {
 #[test]
 fn a_container_shares_the_network_of_another() {
     as_everybody(|bench| {
-        bench.rbuild(["run", "-d", "--name=web", "busybox", "httpd", "-f", "-p", "80"]).ok();
+        bench.rbuild([&["run", "-d", "--name=web", "busybox"][..], &SERVE].concat()).ok();
         let devices = |network: &str| {
             let line =
                 ["run", "--rm", network, "busybox", "sh", "-c", "readlink /proc/self/ns/net"];

@@ -93,8 +93,13 @@ fn a_container_has_the_least() {
         let ran = bench.rbuild(["run", "--rm", "busybox", "sh", "-c", forbidden]);
         assert_ne!(ran.code, 0, "{forbidden}: {}", ran.told());
     }
-    let interfaces = bench.rbuild(["run", "--rm", "busybox", "cat", "/proc/net/dev"]).ok().stdout;
-    assert_eq!(interfaces.lines().count(), 3, "only loopback: {interfaces}");
+    let interfaces = |network: &str| {
+        bench.rbuild(["run", "--rm", network, "busybox", "cat", "/proc/net/dev"]).ok().stdout
+    };
+    let none = interfaces("--network=none");
+    assert_eq!(none.lines().count(), 3, "only loopback: {none}");
+    let usual = interfaces("--network=default");
+    assert!(usual.lines().count() == 4 && usual.contains("eth0"), "a way out too: {usual}");
     let dropped = bench
         .rbuild([
             "run",
