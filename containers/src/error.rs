@@ -110,6 +110,15 @@ pub enum Error {
         /// Which network the container has.
         mode: &'static str,
     },
+    /// The network of another container cannot be joined by an ordinary user: each of his
+    /// containers is in a user namespace of its own.
+    #[error("sharing the network of container {name}")]
+    Unshared {
+        /// The other container.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The user stopped the work.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -153,6 +162,7 @@ impl Fault for Error {
             Error::Layers(error) => error.kind(),
             Error::Runtime(error) => error.kind(),
             Error::Network(error) => error.kind(),
+            Error::Unshared { .. } => Kind::Denied,
             Error::Cancelled(_) => Kind::Cancelled,
         }
     }
@@ -164,6 +174,11 @@ impl Fault for Error {
             Error::Runtime(error) => error.hint(),
             Error::Network(error) => error.hint(),
             Error::Port { .. } => Some("--network private has ports".to_owned()),
+            Error::Unshared { .. } => Some(
+                "containers of an ordinary user are in user namespaces of their own; publish a port, \
+                 and reach it through --add-host NAME:host-gateway"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

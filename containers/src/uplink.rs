@@ -76,12 +76,17 @@ fn shared(join: &Join, store: &Store) -> Result<PathBuf> {
         Join::Path(path) => Ok(path.clone()),
         Join::Container(name) => {
             let other = Containers::new(store.clone()).get(name)?;
-            match other.state().filter(|_| other.is_running()) {
-                Some(state) => Ok(format!("/proc/{}/ns/net", state.pid).into()),
-                None => {
-                    let phase = other.phase().as_str();
-                    Err(Error::NotRunning { name: name.clone(), phase })
+            let Some(state) = other.state().filter(|_| other.is_running()) else {
+                let phase = other.phase().as_str();
+                return Err(Error::NotRunning { name: name.clone(), phase });
+            };
+            let path = PathBuf::from(format!("/proc/{}/ns/net", state.pid));
+            match std::fs::File::open(&path) {
+                Ok(_) => Ok(path),
+                Err(error) if runtime::in_user_namespace() => {
+                    Err(Error::Unshared { name: name.clone(), source: error })
                 }
+                Err(error) => Err(Error::file("opening", &path)(error)),
             }
         }
     }

@@ -138,6 +138,11 @@ impl Bench {
         bench
     }
 
+    /// Whether its commands run as an ordinary user.
+    pub fn is_of_a_user(&self) -> bool {
+        self.user.is_some()
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         self.directory.path()
