@@ -221,7 +221,7 @@ fn credentials_of_the_line_do_not_reach_mirrors() {
     let image = main.put_image(NAME, "1", &[]).unwrap();
     let at = mirror.address().replace("127.0.0.1", "localhost");
     let conf = format!(
-        "[[registry]]\nprefix = \"{}\"\n[[registry.mirror]]\nlocation = \"{at}\"\ninsecure = true\n",
+        "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{at}\"\ninsecure = true\n",
         main.address()
     );
     bench.write("home/.config/containers/registries.conf", conf);

@@ -186,8 +186,10 @@ fn inspect_list_and_delete() {
         if peer("skopeo").is_some() {
             let theirs = scene.skopeo(&["inspect", "--tls-verify=false", &place("1")]).ok();
             let theirs: serde_json::Value = serde_json::from_str(&theirs.stdout).unwrap();
-            // Every field, its absence and null among the values.
-            assert_eq!(seen, theirs);
+            // Every field that this version of skopeo has, null among the values.
+            for (key, value) in theirs.as_object().unwrap() {
+                assert_eq!(&seen[key], value, "{key}");
+            }
         }
         scene.rcopy(&["delete", &place("1")]).ok();
         scene.rcopy(&["inspect", &place("1")]).code(2).fails(&["404"]);

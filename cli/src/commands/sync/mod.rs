@@ -368,7 +368,8 @@ fn failed(report: Report) -> Result<(), Failure> {
     if failure.kind == Kind::Cancelled {
         return Err(failure);
     }
-    let failure = failure.context(format!("mirroring {name}"));
+    // Of many names one that is missing is a failure like others.
+    let failure = Failure { code: Some(1), ..failure.context(format!("mirroring {name}")) };
     match count {
         1 => Err(failure),
         _ => Err(failure.context(format!("{count} names could not be mirrored; the first:"))),
