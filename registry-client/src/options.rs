@@ -16,7 +16,7 @@ pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
 /// Hears a line of text.
 pub type Warn = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// How a [`Client`] behaves.
+/// How a [`Client`](crate::Client) behaves.
 #[derive(Clone)]
 pub struct Options {
     /// Where credentials come from.
