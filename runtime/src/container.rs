@@ -10,7 +10,7 @@ use oci_spec::runtime::Spec;
 use task::{Cancelled, Task};
 
 use crate::stage::{self, Answer, Answers, Config, Role, Started};
-use crate::streams::{Carrier, Theirs};
+use crate::streams::{Carrier, SharedInput, Theirs};
 use crate::{Error, ExitStatus, Result, Signal, cgroup, seccomp, sys, userns};
 
 /// What to run: a runtime-spec document and the root file system it runs in.
@@ -37,6 +37,8 @@ pub enum Stdio {
     Capture,
     /// Nothing to read; both outputs are captured, input comes from this file.
     CaptureFrom(File),
+    /// As [`Stdio::CaptureFrom`]; what the program does not read is left for another container.
+    CaptureShared(SharedInput),
     /// A new terminal of this size; [`Container::take_terminal`] gives our end of it.
     Terminal {
         /// Rows.
@@ -281,6 +283,7 @@ impl Stdio {
             Stdio::Null => Carrier::null(),
             Stdio::Capture => Carrier::to_task(None),
             Stdio::CaptureFrom(input) => Carrier::to_task(Some(input.into())),
+            Stdio::CaptureShared(input) => Carrier::shared(input),
         }
         .map(Some)
     }

@@ -55,4 +55,5 @@ pub use spec::{
     Namespace, Network, NetworkFiles, NetworkSpec, Overlay, ProcessSpec, Propagation, Restart,
     Seccomp, Ulimit, UserFile, VolumeMount, arguments, join_network, owner, spec,
 };
+pub use streams::SharedInput;
 pub use userns::{Identity, become_root, entered_namespace, in_user_namespace, single_id};

@@ -37,6 +37,34 @@ pub(crate) struct Carrier(Vec<Carried>);
 /// The ends of pipes that a program gets: input, output, error.
 pub(crate) type Theirs = [OwnedFd; 3];
 
+/// A pipe of ours that a thread of this process fills from a file, for containers that read it one
+/// after the other: what one of them leaves, the next one reads.
+#[derive(Debug)]
+pub struct SharedInput(OwnedFd);
+
+impl SharedInput {
+    /// Begins to fill a pipe. The thread ends with the file, with the last reader or with this
+    /// process.
+    ///
+    /// # Errors
+    /// No pipe or thread can be made.
+    pub fn new(mut from: File) -> io::Result<SharedInput> {
+        let (ours, to) = pipe_with(PipeFlags::CLOEXEC)?;
+        let mut to = File::from(to);
+        let fill = move || _ = io::copy(&mut from, &mut to);
+        std::thread::Builder::new().name("input".to_owned()).spawn(fill)?;
+        Ok(SharedInput(ours))
+    }
+
+    /// The same pipe for one more container.
+    ///
+    /// # Errors
+    /// This process has no descriptor left.
+    pub fn share(&self) -> io::Result<SharedInput> {
+        self.0.try_clone().map(SharedInput)
+    }
+}
+
 impl Carrier {
     /// Nothing to read; what is written is dropped. Nothing has to be carried.
     pub(crate) fn null() -> io::Result<(Theirs, Carrier)> {
@@ -49,6 +77,13 @@ impl Carrier {
         let input = carrier.input(input)?;
         let (output, error) = (carrier.output(To::Task)?, carrier.output(To::Task)?);
         Ok(([input, output, error], carrier))
+    }
+
+    /// As [`Carrier::to_task`]; the program reads a pipe of ours that others read after it.
+    pub(crate) fn shared(input: SharedInput) -> io::Result<(Theirs, Carrier)> {
+        let mut carrier = Carrier::default();
+        let (output, error) = (carrier.output(To::Task)?, carrier.output(To::Task)?);
+        Ok(([input.0, output, error], carrier))
     }
 
     /// What the program writes goes to two files; it reads `input`. Where both are one and the

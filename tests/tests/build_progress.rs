@@ -50,7 +50,7 @@ fn every_progress_works_through_a_pipe() {
     assert!(said.contains("\"event\":\"began\""), "{said}");
     let mut command = bench.command("rbuild");
     run(command.args(["bud", "context"]).env("BUILDKIT_PROGRESS", "loud"))
-        .code(2)
+        .code(125)
         .fails(&["BUILDKIT_PROGRESS", "loud"]);
 }
 
@@ -118,14 +118,14 @@ fn secrets_come_through_pipes_and_from_files_with_commas() {
     assert!(bench.path().join("out,put/bin/sh").exists());
     bud(&bench, &["--cache-to=type=local,\"dest=ca,che\""]).ok();
     assert!(bench.path().join("ca,che/index.json").exists());
-    bud(&bench, &["--secret=id=s,src=context"]).code(2).fails(&["is a directory"]);
+    bud(&bench, &["--secret=id=s,src=context"]).code(125).fails(&["is a directory"]);
 }
 
 #[test]
 fn switches_that_ask_for_what_is_not_done_are_refused_by_name() {
     let bench = bench("FROM localhost/busybox\n");
     for flag in ["--rm=false", "--load=false", "--disable-content-trust=false"] {
-        bud(&bench, &[flag]).code(2).fails(&[flag]);
+        bud(&bench, &[flag]).code(125).fails(&[flag]);
     }
     for flag in ["--rm", "--force-rm=false", "--load", "--disable-content-trust"] {
         bud(&bench, &[flag]).ok();
@@ -175,7 +175,7 @@ fn several_dockerfiles_are_one() {
     bench.write("context/more", "FROM base\nRUN cat /one >/two\nCMD [\"cat\", \"/two\"]\n");
     bud(&bench, &["-f", "context/Dockerfile", "-f", "more"]).ok();
     assert_eq!(bench.rbuild(["run", "--rm", "app"]).ok().stdout, "one\n");
-    bud(&bench, &["-f", "-", "-f", "more"]).code(2).fails(&["\"-\""]);
+    bud(&bench, &["-f", "-", "-f", "more"]).code(125).fails(&["\"-\""]);
 }
 
 #[test]

@@ -21,6 +21,8 @@ const TAKEN: &[(&str, &str)] = &[
     ("CompatFlags.disable_content_trust", "Docker's Notary is never asked"),
     ("CompatFlags.load", "what is built is in the store"),
     ("CompressFlags.dest_oci_accept_uncompressed_layers", "layers are kept as they are"),
+    ("OciRuntime.debug", "errors are all that is logged"),
+    ("OciRuntime.rootless", "who the caller is shows in the user namespace"),
     ("CompressFlags.dest_precompute_digests", "digests are known before anything is sent"),
 ];
 

@@ -136,7 +136,8 @@ fn cache_travels(uid: u32, gid: u32, owner: &str) {
         let id = bench.rbuild(["inspect", "--type=image", "--format={{.Id}}", "app"]).ok();
         (built, id.text().to_owned())
     };
-    let (_, first) = build(&one, &format!("--cache-to=type=local,dest={cache},mode=max"));
+    let (_, first) =
+        build(&one, &format!("--cache-to=type=local,dest={cache},mode=max,mounts=true"));
     e2e::run(std::process::Command::new("chmod").args(["755", "-R"]).arg(one.path())).ok();
     let from = format!("--cache-from=type=local,src={cache}");
     let (again, second) = build(&two, &from);

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ::network::Uplink;
 use layers::{Root, Stack, Top};
-use runtime::{Bundle, Container, ExitStatus, MachineFiles, StartOptions, Stdio, UserFile};
+use runtime::{
+    Bundle, Container, ExitStatus, MachineFiles, SharedInput, StartOptions, Stdio, UserFile,
+};
 use store::{Active, SnapshotId};
 use task::{Cause, Task};
 
@@ -239,14 +241,24 @@ fn start(
     }
 }
 
+/// This process's input in a pipe that the commands of a build read one after the other.
+static INPUT: Mutex<Option<SharedInput>> = Mutex::new(None);
+
 /// The streams of a command of the build: input, where it has any, is this process's.
 fn captured(request: &Request) -> Result<Stdio> {
     if !request.run.stdin {
         return Ok(Stdio::Capture);
     }
-    let input = rustix::stdio::stdin().try_clone_to_owned();
-    let input = input.map_err(Error::file("opening", Path::new("/dev/stdin")))?;
-    Ok(Stdio::CaptureFrom(input.into()))
+    let shared = || {
+        let mut input = INPUT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(input) = &*input {
+            return input.share();
+        }
+        let made = SharedInput::new(rustix::stdio::stdin().try_clone_to_owned()?.into())?;
+        input.insert(made).share()
+    };
+    let input = shared().map_err(Error::file("opening", Path::new("/dev/stdin")))?;
+    Ok(Stdio::CaptureShared(input))
 }
 
 /// A name nobody else uses: that of the directory we were given.
