@@ -72,9 +72,9 @@ fn the_end_waits_for_who_started_it() {
     let dir = tempfile::tempdir().unwrap();
     let streams = Streams { attached: true, ..Streams::default() };
     launch(&root, dir.path(), "echo short; exit 3", streams).unwrap();
-    // The program has ended, and its monitor has collected it, before anybody attaches.
-    let process = format!("/proc/{}", runtime::state(dir.path()).unwrap().pid);
-    while Path::new(&process).exists() {
+    // The program has ended before anybody attaches. Its monitor collects it only afterwards.
+    let stat = format!("/proc/{}/stat", runtime::state(dir.path()).unwrap().pid);
+    while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
         std::thread::sleep(Duration::from_millis(5));
     }
     let (attached, text) = shown(
