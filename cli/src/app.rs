@@ -23,10 +23,10 @@ use crate::render::{self, Progress, Rendering};
 use crate::report::Failure;
 use crate::settings::Settings;
 
-/// Flags every command of `rbuild` and `rcopy` takes.
+/// Global flags of `rbuild` and `rcopy`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Globals {
-    /// The image store (default: /var/lib/rbuild, or ~/.local/share/rbuild for a user)
+    /// Directory of the image store (default: /var/lib/rbuild, or ~/.local/share/rbuild for a user)
     #[arg(
         long,
         global = true,
@@ -36,10 +36,11 @@ pub(crate) struct Globals {
         help_heading = "Global options"
     )]
     pub root: Option<PathBuf>,
-    /// Where credentials are kept (default: podman's and Docker's places)
+    /// Credentials file (default: the files of podman and Docker)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub authfile: Option<PathBuf>,
-    /// Signature policy (default: ~/.config/containers/policy.json, /etc/containers/policy.json)
+    /// Signature policy file (default: ~/.config/containers/policy.json,
+    /// /etc/containers/policy.json)
     #[arg(
         long,
         visible_alias = "signature-policy",
@@ -50,7 +51,7 @@ pub(crate) struct Globals {
     pub policy: Option<PathBuf>,
     #[command(flatten)]
     pub registries: config::RegistriesFlags,
-    /// What developers read: error, warn, info, debug or trace
+    /// Write diagnostic messages of this level: error, warn, info, debug or trace
     #[arg(
         long,
         visible_alias = "log-level",
@@ -129,13 +130,13 @@ pub(crate) struct Reach {
     pub authfile: Option<PathBuf>,
     /// `--cert-dir`
     pub cert_dir: Option<PathBuf>,
-    /// `--retry-times`: how often a request that failed for a passing reason is made again
+    /// `--retry-times`: how often a request that failed for a temporary reason is repeated
     pub retries: Option<u32>,
-    /// `--retry-delay`: the first pause before that
+    /// `--retry-delay`: the pause before the first retry
     pub retry_delay: Option<Duration>,
     /// `--daemon-host`
     pub daemon_host: Option<String>,
-    /// Whether `cert_dir` and `tls_verify` are about a Docker daemon
+    /// Whether `cert_dir` and `tls_verify` apply to a Docker daemon
     pub daemon_certs: bool,
     /// `--shared-blob-dir`
     pub shared_blob_dir: Option<PathBuf>,
@@ -147,7 +148,7 @@ pub(crate) struct App {
     pub places: config::Places,
     /// The global flags.
     pub globals: Globals,
-    /// What `rcopy` takes beside them.
+    /// The global flags that only `rcopy` has.
     pub settings: Settings,
     executor: OnceCell<tokio::runtime::Runtime>,
     store: OnceCell<Store>,

@@ -10,9 +10,9 @@ use crate::report::Failure;
 /// The program, which decides what exit codes mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// As buildah and podman have it: 125 for every failure that is not a command's own code.
+    /// As in buildah and podman: 125 for every failure except the exit code of a command.
     Rbuild,
-    /// As skopeo has it: 2 for an image, tag or blob that is not there, 1 for all else.
+    /// As in skopeo: 2 if the image, tag or blob does not exist, 1 for any other failure.
     Rcopy,
 }
 

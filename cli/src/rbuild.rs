@@ -128,12 +128,12 @@ enum Command {
     Version(about::Version),
     /// Print a completion script for a shell
     Completion {
-        /// Which shell
+        /// The shell
         shell: Shell,
     },
     /// Write the manual pages into a directory
     Man {
-        /// The directory, made if need be
+        /// The directory; it is created if missing
         directory: PathBuf,
     },
 }

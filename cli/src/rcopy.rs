@@ -23,7 +23,7 @@ struct Rcopy {
     globals: Globals,
     #[command(flatten)]
     settings: Settings,
-    /// As skopeo has it before the command; the command's own count first
+    /// As in skopeo, before the command; the command's own flags take precedence
     #[arg(id = "tls-verify-everywhere", long = "tls-verify", hide = true, value_name = "BOOL",
         num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tls_verify: Option<bool>,
@@ -76,12 +76,12 @@ enum Command {
     Version(about::Version),
     /// Print a completion script for a shell
     Completion {
-        /// Which shell
+        /// The shell
         shell: Shell,
     },
     /// Write the manual pages into a directory
     Man {
-        /// The directory, made if need be
+        /// The directory; it is created if missing
         directory: PathBuf,
     },
 }

@@ -14,31 +14,31 @@ use crate::report::Failure;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Settings {
-    /// Give up when a command takes longer than this: 30s, 5m
+    /// Fail if a command takes longer than this: 30s, 5m
     #[arg(long, global = true, value_name = "DURATION", value_parser = deadline)]
     pub command_timeout: Option<Deadline>,
     /// The same as --log debug
     #[arg(long, global = true)]
     pub debug: bool,
-    /// Ask no signature policy
+    /// Do not check the signature policy
     #[arg(long, global = true, conflicts_with = "policy")]
     pub insecure_policy: bool,
-    /// Choose images for this architecture instead of the machine's
+    /// Choose images for this architecture (default: the machine's)
     #[arg(long, global = true, value_name = "ARCH")]
     pub override_arch: Option<String>,
-    /// Choose images for this operating system instead of the machine's
+    /// Choose images for this operating system (default: the machine's)
     #[arg(long, global = true, value_name = "OS")]
     pub override_os: Option<String>,
     /// Choose images for this variant of the architecture
     #[arg(long, global = true, value_name = "VARIANT")]
     pub override_variant: Option<String>,
-    /// Where layers are kept while they are written anew (default: /var/tmp)
+    /// Directory for layers while they are compressed again (default: /var/tmp)
     #[arg(long, global = true, value_name = "DIR")]
     pub tmpdir: Option<PathBuf>,
-    /// `--tls-verify` before the command, where the command has none of its own.
+    /// `--tls-verify` before the command, if the command has none of its own.
     #[arg(skip)]
     pub tls_verify: Option<bool>,
-    /// What registries are told that we are
+    /// Send this User-Agent to registries
     #[arg(long, global = true, value_name = "TEXT")]
     pub user_agent: Option<String>,
 }

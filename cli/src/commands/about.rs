@@ -10,7 +10,7 @@ use crate::report::Failure;
 /// Show the version
 #[derive(Debug, Args)]
 pub(crate) struct Version {
-    /// A Go template, or json
+    /// Format the output with a Go template, or json
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
 }
@@ -34,10 +34,10 @@ impl Version {
     }
 }
 
-/// Show what rbuild finds on this machine
+/// Show what rbuild detects on this machine
 #[derive(Debug, Args)]
 pub(crate) struct Info {
-    /// A Go template, or json
+    /// Format the output with a Go template, or json
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
 }

@@ -10,7 +10,7 @@ use super::registry_flags::RegistryFlags;
 use crate::app::App;
 use crate::report::Failure;
 
-/// Store credentials for a registry, after checking them there
+/// Check credentials with a registry and store them
 #[derive(Debug, Args)]
 pub(crate) struct Login {
     /// The registry, or a repository on it: registry.example[/team]
@@ -18,16 +18,16 @@ pub(crate) struct Login {
     /// User name
     #[arg(short, long)]
     username: Option<String>,
-    /// Password; rather use --password-stdin, which no other process can see
+    /// Password; prefer --password-stdin, which other processes cannot see
     #[arg(short, long)]
     password: Option<String>,
     /// Read the password from standard input
     #[arg(long, conflicts_with = "password")]
     password_stdin: bool,
-    /// Print the user name that is stored, and do nothing
+    /// Print the stored user name and exit
     #[arg(long)]
     get_login: bool,
-    /// Say which files are read and written
+    /// Print which files are read and written
     #[arg(short, long)]
     verbose: bool,
     #[command(flatten)]
@@ -100,7 +100,7 @@ impl Login {
     }
 }
 
-/// Print the user name that is stored for a registry
+/// Print the stored user name for a registry
 #[derive(Debug, Args)]
 pub(crate) struct Whoami {
     /// The registry, or a repository on it
@@ -122,16 +122,16 @@ impl Whoami {
     }
 }
 
-/// Forget the credentials for a registry
+/// Delete the credentials for a registry
 #[derive(Debug, Args)]
 pub(crate) struct Logout {
     /// The registry, or a repository on it
     #[arg(required_unless_present = "all")]
     registry: Option<String>,
-    /// Forget all
+    /// Delete all credentials
     #[arg(short, long)]
     all: bool,
-    /// As skopeo has it; the registry is not asked, so that there is nothing to verify
+    /// Accepted for scripts: logout does not contact the registry
     #[arg(id = "tls-verify", long = "tls-verify", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     _tls_verify: Option<bool>,
 }

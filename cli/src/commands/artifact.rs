@@ -23,7 +23,7 @@ const TITLE: &str = "org.opencontainers.image.title";
 /// How deep what refers to what refers is shown.
 const DEPTH: usize = 8;
 
-/// Push, pull, attach and find things that are no images
+/// Push, pull, attach and find artifacts
 #[derive(Debug, Args)]
 pub(crate) struct Artifact {
     #[command(subcommand)]
@@ -53,16 +53,16 @@ impl Artifact {
     }
 }
 
-/// What an artifact is made of.
+/// The content of an artifact.
 #[derive(Debug, Args)]
 struct Parts {
-    /// What it is: a media type such as application/vnd.example.sbom
+    /// The artifact's media type, such as application/vnd.example.sbom
     #[arg(long, value_name = "TYPE", value_parser = media_type)]
     artifact_type: Option<String>,
-    /// An annotation of the manifest
+    /// Add an annotation to the manifest
     #[arg(short, long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
-    /// A configuration: FILE[:TYPE]
+    /// Add a config: FILE[:TYPE]
     #[arg(long, value_name = "FILE[:TYPE]")]
     config: Option<String>,
     /// The files: FILE[:TYPE]
@@ -168,10 +168,10 @@ impl Parts {
     }
 }
 
-/// Write an artifact under a name of its own
+/// Push an artifact under a name of its own
 #[derive(Debug, Args)]
 struct Push {
-    /// Where to: a name on a registry, or transport:…
+    /// The destination: a name on a registry, or transport:…
     name: String,
     #[command(flatten)]
     parts: Parts,
@@ -195,11 +195,11 @@ impl Push {
 /// Attach an artifact to an image or to another artifact
 #[derive(Debug, Args)]
 struct Attach {
-    /// To what: a name on a registry, or transport:…
+    /// The subject: a name on a registry, or transport:…
     subject: String,
     #[command(flatten)]
     parts: Parts,
-    /// Attach to this platform's image of an index, not to the index
+    /// Attach to the image of this platform in an index, not to the index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<image::Platform>,
     #[command(flatten)]
@@ -242,15 +242,15 @@ async fn subject(
     }
 }
 
-/// Fetch an artifact's files
+/// Fetch the files of an artifact
 #[derive(Debug, Args)]
 struct Pull {
-    /// Which artifact: a name on a registry, or transport:…
+    /// The artifact: a name on a registry, or transport:…
     name: String,
-    /// Where the files go
+    /// Write the files to this directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
-    /// Write over files that are there
+    /// Overwrite existing files
     #[arg(long)]
     overwrite: bool,
     #[command(flatten)]
@@ -356,18 +356,18 @@ enum Output {
 /// Show what is attached to an image
 #[derive(Debug, Args)]
 pub(crate) struct Discover {
-    /// To what: a name on a registry, or transport:…
+    /// The subject: a name on a registry, or transport:…
     subject: String,
-    /// Only this type of artifact; what is attached to those is shown whatever it is
+    /// Show artifacts of this type only, with everything attached to them
     #[arg(long, value_name = "TYPE")]
     artifact_type: Option<String>,
-    /// How it is shown
+    /// Print the result in this format
     #[arg(long, value_enum, default_value = "tree")]
     format: Output,
     /// Show annotations
     #[arg(short, long)]
     verbose: bool,
-    /// Of this platform's image of an index, not of the index
+    /// Use the image of this platform in an index, not the index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<image::Platform>,
     #[command(flatten)]

@@ -40,18 +40,18 @@ fn predicate_type(text: &str) -> Result<String, String> {
 
 /// Sign a statement about an image and attach it
 ///
-/// With --predicate a file is what is said; without, every statement that is attached unsigned
-/// (by `bud --sbom --provenance`) is signed.
+/// With --predicate it signs the statement in a file. Without it, it signs every unsigned statement
+/// that `bud --sbom --provenance` attached.
 #[derive(Debug, Args)]
 pub(crate) struct Attest {
     /// The image: NAME on a registry, or transport:…
     image: String,
     #[command(flatten)]
     sealer: SealerFlags,
-    /// What is said: JSON
+    /// The predicate: a JSON file
     #[arg(long, value_name = "FILE", requires = "kind")]
     predicate: Option<PathBuf>,
-    /// What kind of statement: a URI, or slsaprovenance1, spdxjson, cyclonedx, vuln, openvex
+    /// The predicate type: a URI, or slsaprovenance1, spdxjson, cyclonedx, vuln, openvex
     #[arg(long = "type", value_name = "TYPE", value_parser = predicate_type)]
     kind: Option<String>,
     #[command(flatten)]
@@ -173,7 +173,8 @@ pub(crate) struct VerifyAttestation {
     image: String,
     #[command(flatten)]
     signers: SignerFlags,
-    /// Only statements of this kind: a URI, or slsaprovenance1, spdxjson, cyclonedx, vuln, openvex
+    /// Accept statements of this type only: a URI, or slsaprovenance1, spdxjson, cyclonedx, vuln,
+    /// openvex
     #[arg(long = "type", value_name = "TYPE", value_parser = predicate_type)]
     kind: Option<String>,
     #[command(flatten)]

@@ -39,15 +39,15 @@ impl Auth {
     }
 }
 
-/// Print a token with which other programs, such as curl, reach a repository
+/// Print a token for other programs, such as curl
 #[derive(Debug, Args)]
 struct Token {
     /// The repository
     repository: String,
-    /// A token that allows writing
+    /// Request a token that allows pushes
     #[arg(long)]
     push: bool,
-    /// Print a header: Authorization: Bearer …
+    /// Print it as a header: Authorization: Bearer …
     #[arg(short = 'H', long)]
     header: bool,
     #[command(flatten)]

@@ -13,7 +13,7 @@ use crate::report::Failure;
 /// Show what takes space in the store
 #[derive(Debug, Args)]
 pub(crate) struct Df {
-    /// A Go template, or json
+    /// Format the output with a Go template, or json
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
 }

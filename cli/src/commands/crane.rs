@@ -17,7 +17,7 @@ use crate::report::Failure;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
-    /// What `docker load` reads
+    /// A tarball for `docker load`
     Tarball,
     /// A directory in the OCI image layout
     Oci,
@@ -29,10 +29,10 @@ pub(crate) struct Pull {
     /// The images, then the file or directory
     #[arg(required = true, num_args = 2.., value_name = "IMAGE… PATH")]
     names: Vec<String>,
-    /// What is written
+    /// Write this format
     #[arg(long, value_enum, default_value = "tarball")]
     format: Form,
-    /// Only this platform (default: the machine's in a tarball, all in a layout)
+    /// Write this platform only (default: the machine's in a tarball, all in a layout)
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     #[command(flatten)]
@@ -132,12 +132,12 @@ impl Push {
     }
 }
 
-/// Print the configuration of an image as it is
+/// Print the config of an image unchanged
 #[derive(Debug, Args)]
 pub(crate) struct Config {
     /// The image
     image: String,
-    /// Of an index, the image for this platform
+    /// Choose the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     #[command(flatten)]
@@ -158,15 +158,15 @@ impl Config {
     }
 }
 
-/// List the tags of a repository, one a line
+/// List the tags of a repository, one per line
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     /// The repository
     repository: String,
-    /// Each with the repository's name in front
+    /// Print full references: REPOSITORY:TAG
     #[arg(long)]
     full_ref: bool,
-    /// Leave out the tags that hold signatures, attestations and SBOMs
+    /// Omit tags that hold signatures, attestations and SBOMs
     #[arg(short, long)]
     omit_digest_tags: bool,
     #[command(flatten)]

@@ -16,7 +16,7 @@ use crate::format;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Look at what `bud --on-failure=keep` kept of failing steps
+/// Inspect failed steps that `bud --on-failure=keep` kept
 #[derive(Debug, Subcommand)]
 pub(crate) enum Debug {
     #[command(alias = "list")]
@@ -40,13 +40,13 @@ impl Debug {
     }
 }
 
-/// List what is kept
+/// List kept failures
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     /// Print names only
     #[arg(short, long)]
     quiet: bool,
-    /// A Go template per failed step, or json
+    /// Format each failed step with a Go template, or json
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
 }
@@ -91,16 +91,16 @@ impl Ls {
     }
 }
 
-/// Open a shell, or run a command, where a step failed: its files, mounts, variables and user
+/// Open a shell or run a command with the files, mounts, variables and user of a failed step
 #[derive(Debug, Args)]
 pub(crate) struct Shell {
-    /// Secrets of the step; they are not kept: id=NAME,src=FILE or id=NAME,env=VARIABLE
+    /// Provide a secret of the step again: id=NAME,src=FILE or id=NAME,env=VARIABLE
     #[arg(long, value_name = "id=…")]
     secret: Vec<String>,
-    /// Agents of the step: default ($SSH_AUTH_SOCK), or ID=SOCKET
+    /// Provide an agent of the step again: default ($SSH_AUTH_SOCK), or ID=SOCKET
     #[arg(long, value_name = "default|ID=SOCKET")]
     ssh: Vec<String>,
-    /// What was kept, then a command and its arguments (default: the step's shell)
+    /// The kept failure, then a command and its arguments (default: the step's shell)
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["ID", "COMMAND"])]
     id_and_command: Vec<String>,
 }
@@ -133,13 +133,13 @@ impl Shell {
     }
 }
 
-/// Forget what is kept
+/// Remove kept failures
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
-    /// Everything
+    /// Remove all
     #[arg(short, long, conflicts_with = "ids")]
     all: bool,
-    /// What was kept
+    /// The kept failures
     #[arg(required_unless_present = "all")]
     ids: Vec<String>,
 }

@@ -20,26 +20,26 @@ enum Output {
     Json,
 }
 
-/// Show what is different between two images: configuration, layers, files
+/// Show the differences between two images: config, layers, files
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
-    /// The one image: a name on a registry, or transport:…
+    /// The first image: a name on a registry, or transport:…
     a: String,
-    /// The other image
+    /// The second image
     b: String,
-    /// Which image of an index
+    /// Choose the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// How it is shown
+    /// Print the result in this format
     #[arg(long, value_enum, default_value = "text")]
     format: Output,
-    /// Files that differ only in when they were modified are different, too
+    /// Compare modification times too
     #[arg(long)]
     times: bool,
-    /// Only the documents: read no layers
+    /// Compare the documents only, not the layers
     #[arg(long)]
     no_files: bool,
-    /// End with 1 if the images are different, as diff does
+    /// Exit with 1 if the images differ, as diff does
     #[arg(long)]
     exit_code: bool,
     #[command(flatten)]
@@ -90,9 +90,9 @@ impl Diff {
 /// One file that is not the same.
 struct Change {
     path: Vec<u8>,
-    /// What is there in each image, and which layer brought it.
+    /// What each image has at the path, and the layer that it comes from.
     sides: [Option<(Inode, usize)>; 2],
-    /// What about it is different.
+    /// What differs.
     what: Vec<&'static str>,
 }
 

@@ -120,7 +120,7 @@ pub(crate) enum System {
     Df(care::Df),
     Events(container::Events),
     Info(about::Info),
-    /// Print a unit for systemd that starts what should run when the machine has started
+    /// Print a systemd unit that starts containers by restart policy at boot
     InstallUnit,
     Prune(prune::Prune),
 }

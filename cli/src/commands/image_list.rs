@@ -18,19 +18,20 @@ use crate::report::Failure;
 /// List the images in the store
 #[derive(Debug, Args)]
 pub(crate) struct Images {
-    /// Only images of this name
+    /// Show images of this name only
     name: Option<String>,
-    /// Accepted for scripts: steps leave no images that would be hidden
+    /// Accepted for scripts: builds leave no intermediate images
     #[arg(short, long)]
     all: bool,
-    /// Only those that match: dangling=BOOL, reference=PATTERN, label=KEY[=VALUE], label!=KEY[=VALUE], before=IMAGE,
-    /// since=IMAGE, until=AGE|TIME, id=PREFIX, digest=PREFIX, manifest=BOOL
+    /// Show matching images only: dangling=BOOL, reference=PATTERN, label=KEY[=VALUE],
+    /// label!=KEY[=VALUE], before=IMAGE, since=IMAGE, until=AGE|TIME, id=PREFIX, digest=PREFIX,
+    /// manifest=BOOL
     #[arg(short, long, value_name = "KEY=VALUE", value_delimiter = ',')]
     filter: Vec<String>,
     /// Print ids only
     #[arg(short, long)]
     quiet: bool,
-    /// Show the whole id
+    /// Show full ids
     #[arg(long, alias = "notruncate")]
     no_trunc: bool,
     /// Show digests
@@ -39,13 +40,13 @@ pub(crate) struct Images {
     /// Print no header
     #[arg(short, long)]
     noheading: bool,
-    /// Print JSON in buildah's words
+    /// Print JSON with buildah's fields
     #[arg(long, conflicts_with_all = ["format", "quiet"])]
     json: bool,
-    /// A Go template per image, with `table` in front for columns, or json
+    /// Format each image with a Go template (`table TEMPLATE` for columns), or json
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "quiet")]
     format: Option<String>,
-    /// Refused: former names are not kept
+    /// Not supported: the store keeps no former names
     #[arg(long, hide = true)]
     history: bool,
 }

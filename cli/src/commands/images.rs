@@ -51,12 +51,12 @@ pub(crate) fn ago(time: &str) -> String {
 /// Show the steps that made an image
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// Which image
+    /// The image
     image: String,
-    /// Show whole commands
+    /// Show full commands
     #[arg(long)]
     no_trunc: bool,
-    /// A Go template per step, or json
+    /// Format each step with a Go template, or json
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
 }
@@ -120,13 +120,13 @@ fn named_as_docker(step: &Value) -> Value {
 /// Show everything about an image or container
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// Which ones
+    /// The images or containers
     #[arg(required = true)]
     names: Vec<String>,
-    /// Look for images, containers or manifest lists only
+    /// Look for objects of this type only
     #[arg(short, long = "type", value_name = "TYPE", value_parser = ["image", "container", "manifest"])]
     kind: Option<String>,
-    /// A Go template, or json
+    /// Format the output with a Go template, or json
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
 }
@@ -190,9 +190,9 @@ impl Inspect {
 /// Give an image another name
 #[derive(Debug, Args)]
 pub(crate) struct Tag {
-    /// Which image
+    /// The image
     image: String,
-    /// Its further names
+    /// The new names
     #[arg(required = true)]
     names: Vec<String>,
 }
@@ -214,10 +214,10 @@ impl Tag {
     }
 }
 
-/// Take names from an image; the image stays
+/// Remove names from an image; the image stays
 #[derive(Debug, Args)]
 pub(crate) struct Untag {
-    /// Which names
+    /// The names
     #[arg(required = true)]
     names: Vec<String>,
 }
@@ -246,16 +246,16 @@ impl Untag {
 /// Remove images from the store
 #[derive(Debug, Args)]
 pub(crate) struct Rmi {
-    /// Which images
+    /// The images
     #[arg(required_unless_present_any = ["all", "prune"])]
     images: Vec<String>,
     /// Remove all images
     #[arg(short, long, conflicts_with = "images")]
     all: bool,
-    /// Remove the images that have no name
+    /// Remove images without a name
     #[arg(short, long, conflicts_with_all = ["images", "all"])]
     prune: bool,
-    /// Remove an id with all its names; a missing image is no error
+    /// Remove an image id with all its names; ignore missing images
     #[arg(short, long)]
     force: bool,
 }

@@ -15,7 +15,7 @@ use crate::format;
 use crate::render::Progress;
 use crate::report::{self, Failure};
 
-/// Show and make indexes of several images
+/// Show and make indexes
 #[derive(Debug, Args)]
 pub(crate) struct IndexCommand {
     #[command(subcommand)]
@@ -43,10 +43,10 @@ impl IndexCommand {
     }
 }
 
-/// List what is in an index
+/// List the entries of an index
 #[derive(Debug, Args)]
 struct List {
-    /// Which index
+    /// The index
     image: String,
     /// Print JSON
     #[arg(long)]
@@ -86,9 +86,9 @@ impl List {
 /// Copy an index with some of its platforms
 #[derive(Debug, Args)]
 struct Filter {
-    /// Which index
+    /// The index
     image: String,
-    /// A platform that stays; repeatable
+    /// Keep this platform; repeatable
     #[arg(long, value_name = "OS/ARCH,…", value_delimiter = ',', required = true)]
     platform: Vec<Platform>,
     #[command(flatten)]
@@ -117,18 +117,18 @@ impl Filter {
     }
 }
 
-/// Put images into an index, of which there may be one already
+/// Add images to an index, or make a new one
 #[derive(Debug, Args)]
 struct Append {
-    /// The index there is; none makes a new one
+    /// Add to this index (default: a new one)
     base: Option<String>,
-    /// An image or index that is added; repeatable
+    /// Add this image or index; repeatable
     #[arg(short, long, value_name = "IMAGE", required = true)]
     manifest: Vec<String>,
-    /// Add an index as it is instead of the images in it
+    /// Add an index unchanged instead of its images
     #[arg(long)]
     no_flatten: bool,
-    /// Make a Docker manifest list, no OCI index
+    /// Make a Docker manifest list instead of an OCI index
     #[arg(long, conflicts_with = "base")]
     docker_empty_base: bool,
     #[command(flatten)]

@@ -15,24 +15,24 @@ use crate::app::App;
 use crate::format;
 use crate::report::{self, Failure};
 
-/// Show what an image is, without copying it
+/// Show the properties of an image, without copying it
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// Which image
+    /// The image
     image: String,
-    /// The manifest as it is
+    /// Print the manifest unchanged
     #[arg(long)]
     raw: bool,
-    /// The configuration; with --raw, as it is
+    /// Print the config; with --raw unchanged
     #[arg(long)]
     config: bool,
-    /// A Go template
+    /// Format the output with a Go template
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
-    /// Do not list the repository's tags
+    /// Do not list the tags of the repository
     #[arg(short = 'n', long)]
     no_tags: bool,
-    /// Which image of an index
+    /// Choose the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     #[command(flatten)]

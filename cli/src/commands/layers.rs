@@ -11,17 +11,17 @@ use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Fetch an image's layers as they are, each into a file named by its digest
+/// Fetch the layers of an image unchanged, each into a file named by its digest
 #[derive(Debug, Args)]
 pub(crate) struct Layers {
-    /// Which image
+    /// The image
     image: String,
-    /// Only these layers
+    /// Fetch these layers only
     digests: Vec<Digest>,
-    /// Where the files go
+    /// Write the files to this directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
-    /// Which image of an index
+    /// Choose the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     #[command(flatten)]

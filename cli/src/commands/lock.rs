@@ -17,9 +17,9 @@ use crate::report::Failure;
 
 /// Pin every remote input of a build in rbuild.lock
 ///
-/// Images (FROM, COPY --from, RUN --mount from=), downloads and repositories (ADD) and named
-/// contexts: each is resolved now and written down by content. `rbuild bud --locked` then builds
-/// with exactly that. The file belongs beside the Dockerfile, under version control.
+/// Resolves images (FROM, COPY --from, RUN --mount from=), downloads and repositories (ADD) and
+/// named contexts, and writes the digest of each to the lock file. `rbuild bud --locked` builds
+/// with exactly these. Keep the file beside the Dockerfile, under version control.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Lock {
@@ -34,9 +34,9 @@ pub(crate) struct Lock {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Resolve some inputs anew, or all; the others keep their content
+    /// Resolve some inputs again, or all; the others keep their content
     Update {
-        /// Which ones: identifiers, or their ends (debian, debian:12, tool.git)
+        /// The inputs: identifiers, or their ends (debian, debian:12, tool.git)
         names: Vec<String>,
         /// The build context
         #[arg(long, value_name = "CONTEXT", default_value = ".")]
@@ -44,7 +44,7 @@ enum Action {
         #[command(flatten)]
         build: BuildFlags,
     },
-    /// Say what has another content now than in the lock: one line each, exit code 1
+    /// Print one line for each input that differs from the lock; exit with 1 if there is one
     Check {
         /// The build context
         #[arg(default_value = ".")]
@@ -54,7 +54,7 @@ enum Action {
     },
 }
 
-/// What decides which inputs a build has; as for `rbuild bud`.
+/// The flags that decide which inputs a build has, as in `rbuild bud`.
 #[derive(Debug, Clone, Default, Args)]
 struct BuildFlags {
     /// The lock file (default: rbuild.lock in the context)
@@ -69,22 +69,22 @@ struct BuildFlags {
     /// Read build arguments from a file
     #[arg(long, value_name = "FILE")]
     build_arg_file: Vec<String>,
-    /// Another named context
+    /// Add a named context
     #[arg(long, value_name = "NAME=VALUE")]
     build_context: Vec<String>,
-    /// Only what this stage needs
+    /// Lock only what this stage needs
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
-    /// What to build for; several give a lock for all of them
+    /// Lock for these platforms
     #[arg(long, value_name = "OS/ARCH,…")]
     platform: Vec<String>,
-    /// Secrets that inputs are fetched with
+    /// Use a secret to fetch inputs
     #[arg(long, value_name = "id=…")]
     secret: Vec<String>,
-    /// Agents that repositories are fetched with
+    /// Use an ssh agent to fetch repositories
     #[arg(long, value_name = "default|ID=SOCKET")]
     ssh: Vec<String>,
-    /// How progress is shown
+    /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
     #[command(flatten)]

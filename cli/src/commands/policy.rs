@@ -10,14 +10,14 @@ use crate::config;
 use crate::render::Progress;
 use crate::report::{self, Failure};
 
-/// Ask the signature policy
+/// Query the signature policy
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// Say which rule decides about an image, and whether the image may be used
+    /// Show which rule applies to an image, and whether it accepts the image
     Explain(Explain),
 }
 
-/// What is asked.
+/// The question.
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
     /// The image: NAME on a registry, or transport:…

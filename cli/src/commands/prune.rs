@@ -16,32 +16,32 @@ use crate::report::Failure;
 /// Remove what nothing needs: unnamed images, old build cache, leftovers
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
-    /// All build cache, all unnamed images and all that failing steps left, however young
+    /// Remove all build cache, unnamed images and kept failures of any age
     #[arg(short, long)]
     all: bool,
     /// Keep at most this much build cache
     #[arg(long, visible_aliases = ["max-used-space", "keep-storage"], value_name = "SIZE", value_parser = flags::size)]
     keep: Option<u64>,
-    /// Never go below this much build cache
+    /// Never reduce the build cache below this
     #[arg(long, value_name = "SIZE", value_parser = flags::size)]
     reserved_space: Option<u64>,
     /// Remove build cache until this much of the disk is free
     #[arg(long, value_name = "SIZE", value_parser = flags::size)]
     min_free_space: Option<u64>,
-    /// Only what was not used for this long: 24h, 7d
+    /// Remove what was not used for this long: 24h, 7d
     #[arg(long, visible_aliases = ["until", "keep-duration"], value_name = "AGE", value_parser = flags::age)]
     older_than: Option<Duration>,
-    /// Only this: until=AGE, type=step|mount|blob|snapshot|failed, id=PREFIX, shared=true|false,
-    /// inuse=false
+    /// Remove matching entries only: until=AGE, type=step|mount|blob|snapshot|failed, id=PREFIX,
+    /// shared=true|false, inuse=false
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// Say what would be removed and why, and remove nothing
+    /// Show what would be removed and why; remove nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Say what is removed and why
+    /// Show what is removed and why
     #[arg(short, long, alias = "verbose")]
     list: bool,
-    /// Accepted for scripts: there is no question to answer
+    /// Accepted for scripts: prune does not ask
     #[arg(short, long)]
     force: bool,
 }
@@ -51,11 +51,11 @@ pub(crate) struct Prune {
 struct Filters {
     only: Option<Only>,
     until: Option<Duration>,
-    /// Nothing can be meant: only what nobody uses is ever removed.
+    /// The filter matches nothing: only unused entries can be removed.
     nothing: bool,
-    /// Whether what failing steps left is meant: where types are named, it has to be among them.
+    /// Whether the filter includes kept failures: if it names types, `failed` must be among them.
     failed: bool,
-    /// Whether types are named.
+    /// Whether the filter names types.
     typed: bool,
 }
 
@@ -225,16 +225,16 @@ fn listed(removed: &[Removed], failed: &[(String, u64)]) -> String {
     format::table(&["TYPE", "ID", "SIZE", "WHY"], &rows)
 }
 
-/// Show what the build cache takes: each step, each cache mount, and what failing steps left
+/// Show the size of the build cache: each step, cache mount and kept failure
 #[derive(Debug, Args)]
 pub(crate) struct Du {
-    /// Only this: type=step|mount|failed, id=PREFIX, shared=true|false, until=AGE
+    /// Show matching entries only: type=step|mount|failed, id=PREFIX, shared=true|false, until=AGE
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// Whole ids
+    /// Show full ids
     #[arg(short, long)]
     verbose: bool,
-    /// A Go template, or json
+    /// Format the output with a Go template, or json
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
 }

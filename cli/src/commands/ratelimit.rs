@@ -11,7 +11,7 @@ use super::place::{self, Access};
 use crate::app::App;
 use crate::report::Failure;
 
-/// Show how many requests a registry still takes, as it tells of an image
+/// Show the remaining rate limit of a registry
 #[derive(Debug, Args)]
 pub(crate) struct RateLimit {
     /// An image on the registry; for Docker Hub ratelimitpreview/test

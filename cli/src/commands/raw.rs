@@ -17,7 +17,7 @@ use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::{self, Failure};
 
-/// Read, write and delete single blobs in registries
+/// Read, write and delete blobs in registries
 #[derive(Debug, Args)]
 pub(crate) struct Blob {
     #[command(subcommand)]
@@ -26,7 +26,7 @@ pub(crate) struct Blob {
 
 #[derive(Debug, Subcommand)]
 enum BlobCommand {
-    /// Write a blob to standard output or a file; its digest is checked
+    /// Verify a blob and write it to standard output or a file
     Get {
         /// REPOSITORY@DIGEST
         blob: String,
@@ -36,20 +36,20 @@ enum BlobCommand {
         #[command(flatten)]
         end: OneEnd,
     },
-    /// Print the size of a blob, if it is there
+    /// Print the size of a blob if it exists
     Head {
         /// REPOSITORY@DIGEST
         blob: String,
         #[command(flatten)]
         end: OneEnd,
     },
-    /// Write a file into a repository as a blob, and print its descriptor
+    /// Upload a file to a repository as a blob and print its descriptor
     Put {
         /// The repository
         repository: String,
         /// The file
         file: PathBuf,
-        /// The digest it must have
+        /// Fail if the digest is not this one
         #[arg(long, value_name = "DIGEST")]
         digest: Option<Digest>,
         #[command(flatten)]
@@ -62,7 +62,7 @@ enum BlobCommand {
         #[command(flatten)]
         end: OneEnd,
     },
-    /// Copy a blob to another repository, mounted where both are on one registry
+    /// Copy a blob to another repository; on the same registry mount it
     Copy {
         /// REPOSITORY@DIGEST
         blob: String,
@@ -212,7 +212,7 @@ fn put(
     Ok(descriptor)
 }
 
-/// Read, write and delete single manifests; with a name alone, the manifest as it is
+/// Read, write and delete manifests; `manifest NAME` prints one unchanged
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Manifest {
@@ -227,7 +227,7 @@ pub(crate) struct Manifest {
 
 #[derive(Debug, Subcommand)]
 enum ManifestCommand {
-    /// Write a manifest or index to standard output as it is
+    /// Write a manifest or index to standard output unchanged
     Get {
         /// A name on a registry, or transport:…
         image: String,
@@ -241,19 +241,19 @@ enum ManifestCommand {
         #[command(flatten)]
         end: OneEnd,
     },
-    /// Write a manifest or index as it is under a name on a registry
+    /// Upload a manifest or index unchanged under a name on a registry
     Put {
         /// The name
         image: String,
         /// The file; - is standard input
         file: PathBuf,
-        /// Its type, where it does not say so itself
+        /// The media type, if the document does not contain it
         #[arg(long, value_name = "TYPE")]
         media_type: Option<String>,
         #[command(flatten)]
         end: OneEnd,
     },
-    /// Delete a manifest, or with a tag only the tag where the registry can do that
+    /// Delete a manifest; with a tag delete only the tag if the registry supports that
     Delete {
         /// The name
         image: String,

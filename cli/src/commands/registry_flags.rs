@@ -8,16 +8,16 @@ use registry_client::Credential;
 use crate::app::Reach;
 use crate::report::Failure;
 
-/// How registries are reached.
+/// How to reach registries.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RegistryFlags {
-    /// Whether certificates must be valid; false also allows plain HTTP
+    /// Require valid certificates; false also allows plain HTTP
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Registry")]
     tls_verify: Option<bool>,
-    /// User and password for the registry
+    /// Use this user and password for the registry
     #[arg(long, value_name = "USER:PASSWORD", help_heading = "Registry")]
     creds: Option<String>,
-    /// Directory of certificates (*.crt, *.cert, *.key)
+    /// Use the certificates in this directory (*.crt, *.cert, *.key)
     #[arg(long, value_name = "DIR", help_heading = "Registry")]
     cert_dir: Option<PathBuf>,
 }

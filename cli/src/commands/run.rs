@@ -24,7 +24,7 @@ use crate::refused;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// What a new container is: flags of `run` and `create`.
+/// Flags of `run` and `create` for a new container.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct NewFlags {
@@ -40,34 +40,34 @@ pub(crate) struct NewFlags {
     /// Remove the container when it ends
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     rm: bool,
-    /// Start the container again when it ends: no, on-failure[:TIMES], always or unless-stopped
+    /// Restart the container when it ends: no, on-failure[:TIMES], always or unless-stopped
     #[arg(long, value_name = "POLICY", value_parser = restart, conflicts_with = "rm")]
     restart: Option<runtime::Restart>,
     /// Name the container
     #[arg(long)]
     name: Option<String>,
-    /// Remove a container of the same name first
+    /// Replace a container of the same name
     #[arg(long, requires = "name")]
     replace: bool,
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
-    /// Signal that `stop` sends (default: the image's, else TERM)
+    /// Make `stop` send this signal (default: the image's, else TERM)
     #[arg(long, value_name = "SIGNAL", value_parser = flags::signal)]
     stop_signal: Option<runtime::Signal>,
-    /// Seconds that `stop` waits before it kills (default: 10)
+    /// Make `stop` wait this many seconds before it kills (default: 10)
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<u32>,
     /// Add a label to the container
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// Mount what is mounted in another container: its volumes, and paths of this machine
+    /// Mount the volumes and host paths of another container
     #[arg(long, value_name = "CONTAINER[:ro]")]
     volumes_from: Vec<String>,
-    /// When to ask the registry for the image (default: missing)
+    /// Pull the image: always, missing or never (default: missing)
     #[arg(long, value_enum)]
     pull: Option<PullPolicy>,
-    /// Platform of the image
+    /// Choose the image of this platform
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     #[command(flatten)]
@@ -78,8 +78,8 @@ pub(crate) struct NewFlags {
 
 /// Run a program in a new container, or in a working container
 ///
-/// The name of a working container wins over that of an image: the command runs in it, and what it
-/// changes stays. An image's program runs in a container of its own.
+/// If the name is that of a working container, the command runs in it and its changes stay.
+/// Otherwise the program runs in a new container of the image.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Run {
@@ -88,7 +88,7 @@ pub(crate) struct Run {
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
-    /// Keys that leave the container running in the background (default: ctrl-p,ctrl-q)
+    /// Detach from the container with these keys (default: ctrl-p,ctrl-q)
     #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
     detach_keys: Option<Keys>,
     #[command(flatten)]

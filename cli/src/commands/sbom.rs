@@ -18,25 +18,25 @@ use crate::format;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// List the software an image contains (its SBOM), from its layers alone
+/// List the software in an image (its SBOM), from its layers only
 ///
-/// Reads the package databases of dpkg, apk and rpm, installed Python and Node packages,
-/// Cargo.lock files, and what Go and `cargo auditable` leave in executables. Nothing is run and
-/// nothing is asked of a network; a layer is read once and remembered.
+/// Reads the package databases of dpkg, apk and rpm, installed Python and Node packages, Cargo.lock
+/// files, and the build information of Go and `cargo auditable` in executables. Runs nothing and
+/// needs no network. Results are cached per layer.
 #[derive(Debug, Args)]
 pub(crate) struct Sbom {
     /// The image: a name in the store or on a registry, or transport:…
     image: String,
-    /// How the list is written
+    /// Write this format
     #[arg(long, value_enum, default_value = "table")]
     format: SbomFormat,
     /// Write to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Which image of an index (default: this machine's)
+    /// Choose the image of this platform in an index (default: this machine's)
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// How progress is shown
+    /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub(crate) struct Sbom {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum SbomFormat {
-    /// Lines for people
+    /// Readable lines
     Table,
     /// SPDX 2.3
     #[value(alias = "spdx")]

@@ -19,43 +19,45 @@ const TOKEN_FILE: &str = "/var/run/sigstore/cosign/oidc-token";
 /// No larger signing configuration is read.
 const MAX_CONFIG: u64 = 1 << 20;
 
-/// What signs: a key, or who one is. The names of the flags are cosign's.
+/// What signs: a key or an identity. The flags have cosign's names.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "What signs")]
 pub(crate) struct SealerFlags {
-    /// The private key, as cosign makes it; its passphrase is in $COSIGN_PASSWORD or asked for
+    /// Sign with this private key in cosign's format; the passphrase comes from $COSIGN_PASSWORD or
+    /// a prompt
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// A file with the key's passphrase
+    /// Read the key's passphrase from a file
     #[arg(long, value_name = "FILE", visible_alias = "sign-passphrase-file", requires = "key")]
     passphrase_file: Option<PathBuf>,
     #[command(flatten)]
     identity: IdentityFlags,
 }
 
-/// Signing without a key.
+/// Keyless signing.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct IdentityFlags {
-    /// Sign without a key: the token of an OpenID provider, or a file with it (default: what the
-    /// surroundings offer, or signing in on another device)
+    /// Sign keyless with this OpenID token or token file (default: the token of the CI environment,
+    /// else a login on another device)
     #[arg(long, value_name = "TOKEN|FILE")]
     identity_token: Option<String>,
-    /// The services of signing without a key: a signing_config.json (default: what `rbuild trust` keeps)
+    /// Use the keyless signing services in this signing_config.json (default: as set by `trust
+    /// init`)
     #[arg(long, value_name = "FILE")]
     signing_config: Option<PathBuf>,
-    /// The certificate authority
+    /// URL of the certificate authority (Fulcio)
     #[arg(long, value_name = "URL", conflicts_with = "signing_config")]
     fulcio_url: Option<String>,
-    /// The signature log
+    /// URL of the signature log (Rekor)
     #[arg(long, value_name = "URL", requires = "fulcio_url")]
     rekor_url: Option<String>,
-    /// Which API the signature log speaks
+    /// API version of the signature log
     #[arg(long, value_name = "1|2", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=2))]
     rekor_version: u8,
-    /// The timestamp authority: the whole URL
+    /// Full URL of the timestamp authority
     #[arg(long, value_name = "URL", requires = "fulcio_url")]
     timestamp_server_url: Option<String>,
-    /// The OpenID provider to sign in with
+    /// Log in with this OpenID provider
     #[arg(long, value_name = "URL")]
     oidc_issuer: Option<String>,
 }
@@ -64,7 +66,7 @@ pub(crate) struct IdentityFlags {
 pub(crate) enum Credentials {
     /// A key.
     Key(Box<PrivateKey>),
-    /// Who one is.
+    /// An identity.
     Identity(Box<IdentitySigner>),
 }
 

@@ -24,29 +24,29 @@ use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// How a signature is stored beside the image.
+/// How to store a signature beside the image.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum FormName {
     /// A sigstore bundle that refers to the image (cosign 3).
     Bundle,
-    /// A tag made of the digest (cosign 2, skopeo, podman).
+    /// A tag derived from the digest (cosign 2, skopeo, podman).
     Tag,
 }
 
-/// Sign an image: with a key, or by who one is
+/// Sign an image with a key or an identity
 #[derive(Debug, Args)]
 pub(crate) struct Sign {
     /// The image: NAME on a registry, or transport:…
     image: String,
     #[command(flatten)]
     sealer: SealerFlags,
-    /// How the signature is stored; repeat for both
+    /// Store the signature in this form; repeat for both
     #[arg(long = "form", value_enum, default_value = "bundle")]
     forms: Vec<FormName>,
     /// Sign this name instead of the image's own
     #[arg(long, value_name = "NAME")]
     sign_identity: Option<String>,
-    /// Sign an annotation as well
+    /// Add an annotation to the signed payload
     #[arg(short, long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
     #[command(flatten)]
@@ -96,17 +96,17 @@ impl Sign {
     }
 }
 
-/// Verify that an image is signed, with a key or by somebody whom a certificate names
+/// Verify that a key or an identity has signed an image
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The image: NAME on a registry, or transport:…
     image: String,
     #[command(flatten)]
     signers: SignerFlags,
-    /// The name that must have been signed (default: any, as cosign does)
+    /// Require this signed name (default: any, as in cosign)
     #[arg(long, value_name = "NAME")]
     identity: Option<String>,
-    /// An annotation that must be signed
+    /// Require this signed annotation
     #[arg(short, long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
     /// Print JSON
@@ -205,13 +205,13 @@ fn form(form: Form) -> &'static str {
     }
 }
 
-/// Make a key pair as cosign does: PREFIX.key, encrypted, and PREFIX.pub
+/// Make a key pair in cosign's format: PREFIX.key, encrypted, and PREFIX.pub
 #[derive(Debug, Args)]
 pub(crate) struct GenerateKeyPair {
-    /// What the files are called
+    /// Prefix of the file names
     #[arg(long, visible_alias = "output-prefix", value_name = "PREFIX", default_value = "cosign")]
     output: PathBuf,
-    /// A file with the passphrase (default: $COSIGN_PASSWORD, or asked for)
+    /// Read the passphrase from a file (default: $COSIGN_PASSWORD, else a prompt)
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
 }

@@ -16,12 +16,12 @@ use crate::report::Failure;
 /// No larger file is signed: it is read whole.
 const MAX_BLOB: u64 = 512 << 20;
 
-/// Sign a file: with a key, or by who one is
+/// Sign a file with a key or an identity
 #[derive(Debug, Args)]
 pub(crate) struct SignBlob {
     /// The file
     file: PathBuf,
-    /// Where the signature goes: a sigstore bundle
+    /// Write the signature to this file as a sigstore bundle
     #[arg(long, value_name = "FILE")]
     bundle: PathBuf,
     #[command(flatten)]
@@ -53,7 +53,7 @@ impl SignBlob {
 pub(crate) struct VerifyBlob {
     /// The file
     file: PathBuf,
-    /// The signature: a sigstore bundle
+    /// Read the signature from this sigstore bundle
     #[arg(long, value_name = "FILE")]
     bundle: PathBuf,
     #[command(flatten)]

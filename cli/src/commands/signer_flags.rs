@@ -14,41 +14,41 @@ use super::tags::read_bounded;
 use crate::app::App;
 use crate::report::Failure;
 
-/// Who is trusted to sign; the names of the flags are cosign's.
+/// Who is trusted to sign. The flags have cosign's names.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Who must have signed")]
 pub(crate) struct SignerFlags {
-    /// The public key; repeat for several, of which one must have signed
+    /// Trust this public key; repeatable, one signature is enough
     #[arg(long, value_name = "FILE")]
     key: Vec<PathBuf>,
-    /// The mail address or URI that the signer's certificate must name
+    /// Require this mail address or URI in the signer's certificate
     #[arg(long, value_name = "NAME", conflicts_with = "certificate_identity_regexp")]
     certificate_identity: Option<String>,
-    /// The same as a regular expression, which must match the whole name
+    /// The same as a regular expression that must match the whole name
     #[arg(long, value_name = "PATTERN")]
     certificate_identity_regexp: Option<String>,
-    /// The URL of the OpenID provider that must have vouched for the signer
+    /// Require this OpenID provider (URL) in the signer's certificate
     #[arg(long, value_name = "URL", conflicts_with = "certificate_oidc_issuer_regexp")]
     certificate_oidc_issuer: Option<String>,
-    /// The same as a regular expression, which must match the whole URL
+    /// The same as a regular expression that must match the whole URL
     #[arg(long, value_name = "PATTERN")]
     certificate_oidc_issuer_regexp: Option<String>,
-    /// The GitHub event that must have started the workflow
+    /// Require that this GitHub event started the workflow
     #[arg(long, value_name = "EVENT")]
     certificate_github_workflow_trigger: Option<String>,
-    /// The commit that the workflow must have run on
+    /// Require that the workflow ran on this commit
     #[arg(long, value_name = "SHA")]
     certificate_github_workflow_sha: Option<String>,
-    /// The name of the workflow
+    /// Require this name of the workflow
     #[arg(long, value_name = "NAME")]
     certificate_github_workflow_name: Option<String>,
-    /// The repository of the workflow
+    /// Require this repository of the workflow
     #[arg(long, value_name = "OWNER/NAME")]
     certificate_github_workflow_repository: Option<String>,
-    /// The branch or tag that the workflow must have run on
+    /// Require that the workflow ran on this branch or tag
     #[arg(long, value_name = "REF")]
     certificate_github_workflow_ref: Option<String>,
-    /// Whose certificates, logs and timestamps are trusted (default: what `rbuild trust` keeps)
+    /// Trust the authorities and logs in this trusted_root.json (default: as set by `trust init`)
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
 }

@@ -15,14 +15,14 @@ use crate::report::Failure;
 pub(crate) struct StandaloneSign {
     /// The manifest
     manifest: PathBuf,
-    /// The name that is signed: registry.example/team/app:tag
+    /// The name to sign: registry.example/team/app:tag
     reference: String,
     /// The key
     fingerprint: String,
-    /// Where the signature goes
+    /// Write the signature to this file
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// A file with the key's passphrase
+    /// Read the key's passphrase from a file
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
 }
@@ -50,9 +50,9 @@ impl StandaloneSign {
 pub(crate) struct StandaloneVerify {
     /// The manifest
     manifest: PathBuf,
-    /// The name that must have been signed
+    /// The name that the signature must contain
     reference: String,
-    /// The key that must have signed: its full fingerprint, or `any` of the keyring
+    /// The full fingerprint of the key that must have signed, or `any` key of the keyring
     fingerprint: String,
     /// The signature
     signature: PathBuf,

@@ -15,16 +15,16 @@ use super::place::{self, Access};
 use crate::app::App;
 use crate::report::{self, Failure};
 
-/// Which names are shown.
+/// Which names to show.
 #[derive(Debug, Clone, Default, Args)]
 struct Filter {
-    /// Only names that match this regular expression as a whole; repeat for several
+    /// Show names that this regular expression matches as a whole; repeatable
     #[arg(long, value_name = "REGEX")]
     include: Vec<String>,
-    /// No names that match this regular expression as a whole; repeat for several
+    /// Omit names that this regular expression matches as a whole; repeatable
     #[arg(long, value_name = "REGEX")]
     exclude: Vec<String>,
-    /// No more than the first N
+    /// Show the first N only
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 }
@@ -58,10 +58,10 @@ impl Filter {
 pub(crate) struct ListTags {
     /// docker://NAME, or a layout or archive
     repository: String,
-    /// One tag a line instead of JSON
+    /// Print one tag per line instead of JSON
     #[arg(long)]
     plain: bool,
-    /// Leave out the tags that hold signatures, attestations and SBOMs
+    /// Omit tags that hold signatures, attestations and SBOMs
     #[arg(long)]
     omit_digest_tags: bool,
     #[command(flatten)]
@@ -118,7 +118,7 @@ pub(crate) struct Catalog {
     registry: String,
     #[command(flatten)]
     filter: Filter,
-    /// JSON instead of one repository a line
+    /// Print JSON instead of one repository per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -154,14 +154,14 @@ impl Catalog {
 
 /// Delete an image with all its tags, or only one tag
 ///
-/// A name with a tag stands for the manifest: it goes, and every other tag of it in the repository
-/// goes with it. On a terminal this is asked first. --tag-only removes the one tag and keeps the
-/// manifest, where the registry can do that.
+/// A name with a tag deletes the manifest and all its other tags in the repository. On a terminal
+/// it asks first. --tag-only deletes the one tag and keeps the manifest, if the registry supports
+/// that.
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
-    /// Which image
+    /// The image
     image: String,
-    /// Remove the tag only; the registry may not be able to
+    /// Delete the tag only, if the registry supports that
     #[arg(long)]
     tag_only: bool,
     /// Do not ask
@@ -247,12 +247,12 @@ fn agreed(question: &str) -> Result<bool, Failure> {
 /// Print the digest of an image
 #[derive(Debug, Args)]
 pub(crate) struct DigestOf {
-    /// Which image: transport:…, or a name on a registry
+    /// The image: transport:…, or a name on a registry
     image: String,
-    /// Of an index, the digest of this platform's image
+    /// Print the digest of the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// With the repository's name in front: NAME@DIGEST
+    /// Print the full reference: NAME@DIGEST
     #[arg(long)]
     full_ref: bool,
     #[command(flatten)]
@@ -291,7 +291,7 @@ impl DigestOf {
     }
 }
 
-/// Print the digest that a manifest in a file has
+/// Print the digest of a manifest in a file
 #[derive(Debug, Args)]
 pub(crate) struct ManifestDigest {
     /// The file; - is standard input

@@ -16,29 +16,29 @@ use crate::config;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Fetch images from registries or other places
+/// Fetch images from registries or other locations
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
     /// Images: NAME[:TAG][@DIGEST], or transport:…
     #[arg(required = true)]
     images: Vec<String>,
-    /// Platform of the image
+    /// Choose the image of this platform
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// Every image of an index, not only this platform's
+    /// Fetch every image of an index, not only this platform's
     #[arg(long)]
     all_platforms: bool,
     /// Print the image id only
     #[arg(short, long)]
     quiet: bool,
-    /// How progress is shown
+    /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
     #[command(flatten)]
     registry: RegistryFlags,
     #[command(flatten)]
     retry: RetryFlags,
-    /// When the registry is asked.
+    /// When to query the registry.
     #[arg(skip)]
     when: When,
 }
@@ -124,29 +124,29 @@ enum FormatName {
     V2s2,
 }
 
-/// Send an image to a registry or another place
+/// Push an image to a registry or another location
 #[derive(Debug, Args)]
 pub(crate) struct Push {
     /// The image in the store
     image: String,
-    /// Where to: NAME on a registry, or transport:… (default: the image's own name)
+    /// The destination: NAME on a registry, or transport:… (default: the image's own name)
     destination: Option<String>,
-    /// Every image of an index
+    /// Push every image of an index
     #[arg(long)]
     all: bool,
-    /// Convert documents to this family
+    /// Convert documents to this format
     #[arg(short, long, value_enum)]
     format: Option<FormatName>,
     /// Write the digest to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
-    /// Sign what is written to a registry or dir: with this GPG key
+    /// Sign with this GPG key what is written to a registry or dir:
     #[arg(long, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
-    /// How progress is shown
+    /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
     #[command(flatten)]
@@ -237,7 +237,7 @@ pub(crate) struct Save {
     /// The archive or directory
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
-    /// What is written
+    /// Write this format
     #[arg(long, value_enum, default_value = "docker-archive")]
     format: ArchiveFormat,
     /// Print nothing

@@ -16,7 +16,7 @@ use super::tags::read_bounded;
 use crate::app::App;
 use crate::report::Failure;
 
-/// The commands of trust that both programs have.
+/// The trust commands of both programs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TrustCommand {
     Sign(Sign),
@@ -49,22 +49,23 @@ impl TrustCommand {
     }
 }
 
-/// Keep and show whom keyless verification trusts
+/// Set and show the trusted root of keyless verification
 #[derive(Debug, Subcommand)]
 pub(crate) enum Trust {
-    /// Keep a trusted root, and where to sign
+    /// Store a trusted root and the signing services
     Init(Init),
-    /// Show what is kept
+    /// Show the stored trusted root and services
     Show,
 }
 
-/// What is kept.
+/// What to store.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// Whose certificates, logs and timestamps are trusted: a trusted_root.json
+    /// Store this trusted_root.json: trusted certificate authorities, logs and timestamp
+    /// authorities
     #[arg(long, value_name = "FILE")]
     trusted_root: PathBuf,
-    /// The services of signing without a key: a signing_config.json, version 0.2
+    /// Store this signing_config.json (version 0.2): the services of keyless signing
     #[arg(long, value_name = "FILE")]
     signing_config: Option<PathBuf>,
 }

@@ -19,19 +19,19 @@ use crate::report::{self, Failure};
 /// No more images than this are looked at.
 const MAX_IMAGES: usize = 10_000;
 
-/// Check every digest, size and diffID of an image, and that its documents agree
+/// Check every digest, size and diffID of an image, and that its documents are consistent
 #[derive(Debug, Args)]
 pub(crate) struct Validate {
-    /// Which image: a name on a registry, or transport:…
+    /// The image: a name on a registry, or transport:…
     #[arg(required_unless_present_any = ["remote", "tarball"], conflicts_with_all = ["remote", "tarball"])]
     image: Option<String>,
-    /// An image on a registry
+    /// Check an image on a registry
     #[arg(long, value_name = "NAME", conflicts_with = "tarball")]
     remote: Option<String>,
-    /// An image in a tarball as `docker save` writes it
+    /// Check an image in a tarball of `docker save`
     #[arg(long, value_name = "FILE")]
     tarball: Option<PathBuf>,
-    /// Read the documents only, no layers
+    /// Check the documents only, not the layers
     #[arg(long)]
     fast: bool,
     /// Print JSON

@@ -24,33 +24,33 @@ use crate::report::Failure;
 /// The exit code when the image is another one.
 const DIFFERS: u8 = 3;
 
-/// Build an image again, from its provenance or a lock, and say what differs
+/// Build an image again from its provenance or a lock file and show the differences
 ///
-/// Ends with 0 if building again gives the very same image, with 3 if it gives another, and with
-/// 1 if that cannot be found out. Every step runs again; inputs have the content they had.
+/// Exit code 0: the rebuild gives the same manifest; 3: it gives another; 125: no comparison was
+/// possible. Every step runs again, with the original inputs.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyBuild {
     /// The image: a name in the store or on a registry, or transport:…
     image: String,
-    /// The build context, as it was
+    /// The original build context
     #[arg(long, value_name = "CONTEXT", default_value = ".")]
     context: String,
     /// The Dockerfile (default: the one in the provenance, or the context's)
     #[arg(short, long = "file", value_name = "FILE")]
     file: Option<String>,
-    /// Take the content of inputs from this lock file instead of the provenance
+    /// Take the digests of inputs from this lock file instead of the provenance
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
-    /// Take the provenance from this file (an in-toto statement) instead of what is attached
+    /// Read the provenance from this file (an in-toto statement) instead of the attached one
     #[arg(long, value_name = "FILE")]
     provenance: Option<PathBuf>,
-    /// Believe only provenance that this public key has signed (`rbuild attest`)
+    /// Accept only provenance that this public key has signed (`rbuild attest`)
     #[arg(long, value_name = "FILE", conflicts_with = "provenance")]
     key: Vec<PathBuf>,
-    /// Set a build argument; needed for those that the provenance does not have
+    /// Set a build argument that the provenance does not contain
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
-    /// Another named context
+    /// Add a named context
     #[arg(long, value_name = "NAME=VALUE")]
     build_context: Vec<String>,
     /// Give RUN --mount=type=secret a secret
@@ -59,17 +59,17 @@ pub(crate) struct VerifyBuild {
     /// Give RUN --mount=type=ssh an agent
     #[arg(long, value_name = "default|ID=SOCKET")]
     ssh: Vec<String>,
-    /// Further flags of `rbuild bud` that the image was built with, where provenance does not know
-    /// them: --build-flag=--add-host=db:10.0.0.1
+    /// Pass a flag of `rbuild bud` that the provenance does not contain:
+    /// --build-flag=--add-host=db:10.0.0.1
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     build_flag: Vec<String>,
-    /// Which image of an index (default: this machine's)
+    /// Choose the image of this platform in an index (default: this machine's)
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// How the answer is written
+    /// Print the result in this format
     #[arg(long, value_enum, default_value = "text")]
     format: AnswerFormat,
-    /// How progress is shown
+    /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use crate::flags;
 use crate::format;
 use crate::report::Failure;
 
-/// Directories that outlive containers
+/// Manage volumes: directories that outlive containers
 #[derive(Debug, Subcommand)]
 pub(crate) enum Volume {
     /// Make a volume
@@ -22,7 +22,7 @@ pub(crate) enum Volume {
     /// Remove volumes that no container uses
     #[command(alias = "remove")]
     Rm(Rm),
-    /// Remove all volumes that no container uses: those without a name, with --all all
+    /// Remove anonymous volumes that no container uses, with --all named ones too
     Prune(Prune),
 }
 
@@ -58,10 +58,10 @@ pub(crate) struct Create {
     /// Add a label
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// local, the only one
+    /// Accepted: `local` is the only driver
     #[arg(short, long, value_name = "DRIVER", default_value = "local", value_parser = ["local"])]
     driver: String,
-    /// Its name (default: one nobody has)
+    /// Its name (default: a new random one)
     name: Option<String>,
 }
 
@@ -84,10 +84,10 @@ impl Create {
 
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
-    /// Only those that match: name=, label=, dangling=
+    /// Show matching volumes only: name=, label=, dangling=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// A Go template per volume, `table` and one, or json
+    /// Format each volume with a Go template (`table TEMPLATE` for columns), or json
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
     /// Print names only
@@ -146,10 +146,10 @@ fn retain(all: &mut Vec<Known>, filter: &str, volumes: &Volumes) -> Result<(), F
 
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// A Go template per volume
+    /// Format each volume with a Go template
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
-    /// Which volumes
+    /// The volumes
     #[arg(required = true)]
     volumes: Vec<String>,
 }
@@ -174,10 +174,10 @@ impl Inspect {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
-    /// A missing volume is no error
+    /// Ignore missing volumes
     #[arg(short, long)]
     force: bool,
-    /// Which volumes
+    /// The volumes
     #[arg(required = true)]
     volumes: Vec<String>,
 }
@@ -197,7 +197,7 @@ impl Rm {
 
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
-    /// Also those with a name
+    /// Also remove named volumes
     #[arg(short, long)]
     all: bool,
     /// Do not ask

@@ -14,7 +14,8 @@ use crate::report::Failure;
 /// Where the configuration of registries is, for all commands.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RegistriesFlags {
-    /// Aliases, mirrors and blocked registries (default: ~/.config/containers/registries.conf, /etc/containers/registries.conf)
+    /// File with aliases, mirrors and blocked registries (default:
+    /// ~/.config/containers/registries.conf, /etc/containers/registries.conf)
     #[arg(
         long,
         global = true,
@@ -24,10 +25,11 @@ pub(crate) struct RegistriesFlags {
         help_heading = "Global options"
     )]
     pub registries_conf: Option<PathBuf>,
-    /// Files that are read after it (default: registries.conf.d beside both)
+    /// Directory of files that extend it (default: registries.conf.d beside both)
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub registries_conf_dir: Option<PathBuf>,
-    /// Where signatures are kept beside registries (default: ~/.config/containers/registries.d, /etc/containers/registries.d)
+    /// Directory that configures the lookasides of registries (default:
+    /// ~/.config/containers/registries.d, /etc/containers/registries.d)
     #[arg(
         long = "registries.d",
         global = true,

@@ -27,13 +27,13 @@ pub(crate) use terminal::Terminal;
 pub(crate) use text::{bytes, duration};
 use trace::Trace;
 
-/// How progress is shown.
+/// How to show progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Progress {
     /// `tty` on a terminal, else `plain`.
     #[default]
     Auto,
-    /// A live view that redraws itself; `plain` where there is no terminal.
+    /// A live view that redraws itself; `plain` without a terminal.
     Tty,
     /// One line per event, for logs.
     Plain,
@@ -89,9 +89,9 @@ pub(crate) enum Rendering {
     Terminal(Arc<Terminal>),
     /// Lines.
     Plain(Arc<Plain>),
-    /// One of these, and a trace.
+    /// One of the above, and a trace.
     Traced(Arc<Trace>),
-    /// Anything that needs no closing.
+    /// A renderer that needs no closing.
     Other(Arc<dyn Observer>),
 }
 

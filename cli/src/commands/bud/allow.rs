@@ -5,15 +5,14 @@ use clap::Args;
 
 use crate::report::Failure;
 
-/// Entitlements, and the input of commands.
+/// Entitlements and the standard input of commands.
 #[derive(Debug, Args)]
 pub(super) struct AllowFlags {
-    /// Let the Dockerfile ask for more: security.insecure (RUN --security=insecure),
-    /// device[=/dev/PATH] (RUN --device), network.host (RUN --network=host in a build
-    /// without --network host)
+    /// Grant an entitlement: security.insecure (RUN --security=insecure), device[=/dev/PATH] (RUN
+    /// --device), network.host (RUN --network=host in a build without --network host)
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', help_heading = "RUN: security")]
     allow: Vec<String>,
-    /// Give RUN this program's standard input; steps run one after the other
+    /// Connect RUN to the standard input of this command; steps run one at a time
     #[arg(long, help_heading = "RUN: files")]
     stdin: bool,
 }

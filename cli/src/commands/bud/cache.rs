@@ -10,29 +10,28 @@ use super::cache_places::{self, To};
 use crate::flags;
 use crate::report::Failure;
 
-/// What the cache is asked and given.
+/// Import, export and limits of the cache.
 #[derive(Debug, Args)]
 pub(crate) struct CacheFlags {
-    /// Also ask this cache: an image or repository, type=registry,ref=NAME or
+    /// Import this cache: an image or repository, type=registry,ref=NAME or
     /// type=local,src=DIRECTORY
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
-    /// Also write the cache: to a repository, type=registry,ref=NAME, type=local,dest=DIRECTORY
-    /// or type=inline; more keys are mode=max|min, compression=, mounts=, ignore-error=
+    /// Export the cache: to a repository, type=registry,ref=NAME, type=local,dest=DIRECTORY or
+    /// type=inline; other keys are mode=max|min, compression=, mounts=, ignore-error=
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
     /// Run steps again whose result is older than this: 12h, 7d
     #[arg(long, value_name = "AGE", value_parser = flags::age)]
     cache_ttl: Option<Duration>,
-    /// Let the store never take more than this: unused build cache goes first, and a build that
-    /// needs more fails (default: $RBUILD_STORE_LIMIT)
+    /// Limit the size of the store: delete unused build cache, and fail if a build needs more
+    /// (default: $RBUILD_STORE_LIMIT)
     #[arg(long, value_name = "SIZE", value_parser = flags::size)]
     disk_limit: Option<u64>,
-    /// Run nothing: fail at the first step that is not cached, and say why it is not
+    /// Fail at the first step that is not cached and show the reason; run nothing
     #[arg(long)]
     fail_if_not_cached: bool,
-    /// Say for each step that ran which of its inputs changed; as JSON it takes the place of the
-    /// image id on standard output
+    /// Show for each step that ran which inputs changed; =json prints JSON instead of the image id
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     explain: Option<ExplainFormat>,
 }

@@ -15,22 +15,22 @@ use crate::format::table;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Questions instead of a build.
+/// Queries instead of a build.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Questions")]
 pub(super) struct CallFlags {
-    /// Do not build: check the Dockerfile, list its targets, or say what the target takes
+    /// Do not build: check the Dockerfile, list its targets, or outline the target's inputs
     #[arg(long, value_name = "build|check|outline|targets[,format=FORMAT]")]
     call: Option<String>,
-    /// Check the Dockerfile without building; any finding is exit code 1 (as --call=check)
+    /// Check the Dockerfile without building; exit with 1 if there are findings (as --call=check)
     #[arg(long, conflicts_with = "call")]
     check: bool,
-    /// How the answer is written: text, json or, for checks, sarif
+    /// Print the result as text, json or, for checks, sarif
     #[arg(long, value_enum, value_name = "FORMAT")]
     check_format: Option<Form>,
 }
 
-/// How an answer is written.
+/// How to print a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
     Text,

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::report::Failure;
 
-/// Flags that scripts written for other tools may have.
+/// Flags accepted for scripts of other tools.
 #[derive(Debug, Args)]
 pub(super) struct CompatFlags {
     // Without effect, because what they ask for always holds.
@@ -16,7 +16,7 @@ pub(super) struct CompatFlags {
     compress: Option<bool>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     disable_content_trust: Option<bool>,
-    /// The image is in the store in any case
+    /// Accepted: the image is in the store anyway
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     load: Option<bool>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]

@@ -9,10 +9,10 @@ use clap::{Args, ValueEnum};
 
 use crate::report::Failure;
 
-/// What happens when a command fails.
+/// What to do when a command fails.
 #[derive(Debug, Args)]
 pub(super) struct DebugFlags {
-    /// When a RUN fails: stop, keep what it left, or open a shell in its place
+    /// When a RUN fails: stop, keep its files, or open a shell with its files
     #[arg(
         long,
         value_enum,
@@ -21,7 +21,7 @@ pub(super) struct DebugFlags {
         help_heading = "Debugging"
     )]
     on_failure: Action,
-    /// Go on from what an earlier build with --on-failure=keep kept
+    /// Continue from the files that an earlier build with --on-failure=keep kept
     #[arg(long, value_name = "ID", help_heading = "Debugging")]
     resume: Option<String>,
 }

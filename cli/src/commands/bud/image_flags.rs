@@ -16,64 +16,64 @@ pub(super) struct ImageFlags {
     /// Add a label
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) label: Vec<String>,
-    /// Take a label away that the base or the Dockerfile sets
+    /// Remove a label that the base or the Dockerfile sets
     #[arg(long, value_name = "KEY")]
     unsetlabel: Vec<String>,
-    /// Add an annotation; LEVEL is manifest, manifest-descriptor (both also with [PLATFORM] behind
-    /// it), index, or index-descriptor for the entry in the index.json of an oci output
+    /// Add an annotation; LEVEL is manifest or manifest-descriptor (optionally followed by
+    /// [PLATFORM]), index, or index-descriptor for the entry in the index.json of an oci output
     #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
     annotation: Vec<String>,
-    /// Take an annotation away
+    /// Remove an annotation
     #[arg(long, value_name = "KEY")]
     unsetannotation: Vec<String>,
     /// Set a variable in the image; a bare NAME takes its value from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Take a variable away that the base or the Dockerfile sets
+    /// Remove a variable that the base or the Dockerfile sets
     #[arg(long, value_name = "NAME")]
     unsetenv: Vec<String>,
-    /// Version of the operating system the image needs
+    /// Set the version of the operating system that the image needs
     #[arg(long, value_name = "VERSION")]
     os_version: Option<String>,
-    /// Feature of the operating system the image needs
+    /// Add a feature of the operating system that the image needs
     #[arg(long, value_name = "FEATURE")]
     os_feature: Vec<String>,
-    /// Leave the history out
+    /// Omit the history
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     omit_history: bool,
     /// Add the label io.rbuild.version
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     identity_label: bool,
-    /// Media types of the image
+    /// Use these media types for the image
     #[arg(long, value_enum, default_value = "oci", env = "BUILDAH_FORMAT", hide_env = true)]
     format: FormatName,
-    /// One layer instead of several: all (default), new keeps the base's, stage makes one a stage
+    /// Merge layers: all (default), new (keep the base's), stage (one layer per stage)
     #[arg(long, value_name = "LAYERS", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     squash: Option<SquashName>,
-    /// As --squash=all
+    /// Same as --squash=all
     #[arg(long, conflicts_with = "squash")]
     squash_all: bool,
-    /// As --squash=new
+    /// Same as --squash=new
     #[arg(long, conflicts_with_all = ["squash", "squash_all"])]
     squash_new: bool,
-    /// A layer for each step; false is --squash=new. Steps are cached either way
+    /// Make a layer for each step; false is --squash=new. Steps are cached either way
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", env = "BUILDAH_LAYERS", hide_env = true)]
     layers: Option<bool>,
-    /// How layers are compressed
+    /// Compress layers with this algorithm
     ///
-    /// Without this, with gzip, and not before the image leaves the store.
+    /// The default is gzip, when the image leaves the store.
     #[arg(long, value_enum)]
     compression: Option<CompressionName>,
-    /// Compression level, in the encoder's own scale
+    /// Use this compression level of the algorithm
     #[arg(long, value_name = "LEVEL")]
     compression_level: Option<i32>,
-    /// Compress the base's layers anew where they are compressed in another way
+    /// Compress layers of the base again if they use another algorithm
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     force_compression: bool,
-    /// As --compression=none
+    /// Same as --compression=none
     #[arg(short = 'D', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     disable_compression: bool,
-    /// Seconds since 1970 that every time in the image is set to (default: $SOURCE_DATE_EPOCH)
+    /// Set every time in the image, in seconds since 1970 (default: $SOURCE_DATE_EPOCH)
     #[arg(
         long,
         visible_alias = "source-date-epoch",
@@ -81,7 +81,7 @@ pub(super) struct ImageFlags {
         allow_negative_numbers = true
     )]
     timestamp: Option<i64>,
-    /// Whether that time also bounds the times of files in layers
+    /// Limit the times of files in layers to that time too
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
     rewrite_timestamp: bool,
 }
@@ -102,7 +102,7 @@ enum SquashName {
     False,
 }
 
-/// How layers are compressed.
+/// How to compress layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum CompressionName {
     Gzip,
@@ -180,7 +180,7 @@ impl ImageFlags {
         }
     }
 
-    /// How layers are compressed.
+    /// How to compress layers.
     pub(super) fn compression(&self, outputs: &Settings) -> Result<Compression, Failure> {
         let encoding = match (outputs.compression, self.disable_compression) {
             (Some(name), _) => name.encoding(),
@@ -222,11 +222,11 @@ impl ImageFlags {
 /// The time of everything in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Epoch {
-    /// As it comes.
+    /// The default.
     None,
-    /// This one.
+    /// A fixed time.
     Given(i64),
-    /// That of the build context.
+    /// The time of the build context.
     Context,
 }
 

@@ -12,13 +12,13 @@ use image::Platform;
 use crate::render::{self, Progress, Rendering, Split};
 use crate::report::Failure;
 
-/// Where what is said goes.
+/// Where to write the build log.
 #[derive(Debug, Args)]
 pub(super) struct LogFlags {
-    /// Write what is said while building to a file instead of standard error
+    /// Write the build log to a file instead of standard error
     #[arg(long, value_name = "FILE")]
     logfile: Option<PathBuf>,
-    /// With --logfile, a file for each platform: FILE_OS_ARCH
+    /// With --logfile, write a file for each platform: FILE_OS_ARCH
     #[arg(long)]
     logsplit: bool,
 }
@@ -26,7 +26,7 @@ pub(super) struct LogFlags {
 /// Standard error is a file as long as this lives.
 pub(super) struct Redirected {
     stderr: OwnedFd,
-    /// Files for each platform, and what is said to none of them alone.
+    /// One file per platform, with the messages that belong to none.
     split: Vec<(Platform, Arc<File>)>,
     common: File,
 }
@@ -86,7 +86,7 @@ impl Redirected {
         Ok(Redirected { stderr, split, common })
     }
 
-    /// How progress is shown.
+    /// How to show progress.
     pub(super) fn rendering(&self, progress: Progress) -> Rendering {
         match self.split.is_empty() || progress == Progress::Quiet {
             true => render::observer(progress),

@@ -48,12 +48,12 @@ use crate::report::Failure;
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
 pub(crate) struct Bud {
-    /// Whose files COPY and ADD see: a directory, a git address, the URL of a tar archive, or `-`
-    /// for an archive or a Dockerfile on stdin
+    /// The build context: a directory, a git URL, the URL of a tar archive, or `-` for an archive
+    /// or a Dockerfile on stdin
     #[arg(default_value = ".")]
     context: String,
-    /// The Dockerfile, or its URL (default: Containerfile, Dockerfile or dockerfile in the context);
-    /// `-` is stdin; several are read one after the other as one
+    /// The Dockerfile, its URL, or `-` for stdin (default: Containerfile, Dockerfile or dockerfile
+    /// in the context); several are read in order as one
     #[arg(short, long = "file", value_name = "FILE")]
     file: Vec<String>,
     /// Name the image; repeat for several names
@@ -65,7 +65,7 @@ pub(crate) struct Bud {
     /// Read build arguments from a file
     #[arg(long, value_name = "FILE")]
     build_arg_file: Vec<PathBuf>,
-    /// Another named context: a directory, a git or http address, docker-image://NAME or
+    /// Add a named context: a directory, a git or http URL, docker-image://NAME or
     /// oci-layout://PATH[:TAG]
     #[arg(long, value_name = "NAME=VALUE")]
     build_context: Vec<String>,
@@ -84,16 +84,16 @@ pub(crate) struct Bud {
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
-    /// Write the image id without `sha256:` in front to a file
+    /// Write the image id without `sha256:` to a file
     #[arg(long, value_name = "FILE")]
     iidfile_raw: Option<PathBuf>,
-    /// Add the images to this manifest list, which is made if missing
+    /// Add the images to this manifest list; create it if missing
     #[arg(long, value_name = "NAME")]
     manifest: Option<String>,
     /// Write digests and descriptor as JSON to a file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// How progress is shown
+    /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
     /// Print nothing but the image id
@@ -109,13 +109,13 @@ pub(crate) struct Bud {
     /// Push the image to each of its names
     #[arg(long)]
     push: bool,
-    /// Where else the result goes: type=oci|docker|tar|local,dest=PATH, or a directory
+    /// Write the result: type=oci|docker|tar|local,dest=PATH, or a directory; repeatable
     #[arg(short, long, value_name = "type=…,dest=…")]
     output: Vec<String>,
-    /// How many steps may run at once (default: one per CPU)
+    /// Run at most this many steps at once (default: one per CPU)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Write when each step ran as a trace that Chrome and Perfetto show
+    /// Write a trace of the steps for Chrome and Perfetto
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     #[command(flatten)]

@@ -16,13 +16,13 @@ use crate::report::Failure;
 /// Everything the outputs of a build ask for.
 #[derive(Debug, Default)]
 pub(super) struct Outputs {
-    /// Where the result goes.
+    /// Where to write the result.
     pub(super) outputs: Vec<Output>,
     /// Names in the store.
     pub(super) tags: Vec<Reference>,
-    /// Whether names are reported with the digest.
+    /// Whether to report names with the digest.
     pub(super) canonical: bool,
-    /// What outputs say of layers and media types; it holds for the build as a whole.
+    /// What outputs set for layers and media types; it applies to the whole build.
     pub(super) settings: Settings,
 }
 

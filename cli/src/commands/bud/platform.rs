@@ -9,7 +9,7 @@ use crate::report::Failure;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Platforms")]
 pub(super) struct PlatformFlags {
-    /// What to build for, such as linux/amd64,linux/arm64; several give an index
+    /// Build for these platforms, such as linux/amd64,linux/arm64; several give an index
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
     platform: Vec<String>,
     /// Build for this operating system

@@ -15,32 +15,33 @@ use crate::report::Failure;
 /// The variable in which BuildKit's clients name a policy.
 const POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
 
-/// How inputs are had.
+/// How to get inputs.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Inputs")]
 pub(super) struct PullFlags {
-    /// Ask registries for base images: missing (default), always, never, newer
+    /// Pull base images: missing (default), always, never, newer
     #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
     pull: Option<PullPolicy>,
-    /// As --pull=always
+    /// Same as --pull=always
     #[arg(long, conflicts_with = "pull")]
     pull_always: bool,
-    /// As --pull=never
+    /// Same as --pull=never
     #[arg(long, conflicts_with_all = ["pull", "pull_always"])]
     pull_never: bool,
-    /// How often a request to a registry is tried again (default 3)
+    /// Retry a failed request to a registry this often (default: 3)
     #[arg(long, value_name = "TIMES")]
     retry: Option<u32>,
-    /// How long to wait before the second try; later ones wait longer
+    /// Wait this long before the first retry; later ones wait longer
     #[arg(long, value_name = "DURATION", value_parser = flags::duration)]
     retry_delay: Option<Duration>,
-    /// The largest file that ADD or a context may download (default 16g)
+    /// Limit the size of a download by ADD or of a context (default: 16g)
     #[arg(long, value_name = "SIZE", value_parser = flags::size)]
     pub(super) max_download: Option<u64>,
-    /// Rules that allow, deny or convert inputs: BuildKit's JSON (default: $EXPERIMENTAL_BUILDKIT_SOURCE_POLICY)
+    /// Allow, deny or convert inputs by the rules in this file: BuildKit's JSON (default:
+    /// $EXPERIMENTAL_BUILDKIT_SOURCE_POLICY)
     #[arg(long, value_name = "FILE")]
     source_policy_file: Vec<PathBuf>,
-    /// The image that takes the place of the first FROM's
+    /// Replace the image of the first FROM
     #[arg(long, value_name = "IMAGE")]
     pub(super) from: Option<String>,
 }
@@ -69,7 +70,7 @@ impl PullFlags {
         }
     }
 
-    /// How registries are reached.
+    /// How to reach registries.
     pub(super) fn reach(&self, reach: Reach) -> Reach {
         Reach {
             retries: self.retry.or(reach.retries),

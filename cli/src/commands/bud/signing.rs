@@ -16,17 +16,17 @@ use crate::commands::sign::private_key;
 use crate::render::Progress;
 use crate::report::{self, Failure};
 
-/// How what is pushed is signed.
+/// How to sign pushed images.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct SigningFlags {
-    /// Sign what is pushed, and the attestations attached to it, with this private key, as cosign
-    /// makes it; its passphrase is in $COSIGN_PASSWORD or asked for
+    /// Sign pushed images and their attestations with this private key in cosign's format; the
+    /// passphrase comes from $COSIGN_PASSWORD or a prompt
     #[arg(long, value_name = "FILE", help_heading = "Supply chain")]
     sign_key: Option<PathBuf>,
-    /// A file with the key's passphrase
+    /// Read the key's passphrase from a file
     #[arg(long, value_name = "FILE", requires = "sign_key", help_heading = "Supply chain")]
     sign_passphrase_file: Option<PathBuf>,
-    /// Sign what is pushed, and the attestations attached to it, by who one is, without a key
+    /// Sign pushed images and their attestations keyless, by identity
     #[arg(long, conflicts_with = "sign_key", help_heading = "Supply chain")]
     sign: bool,
     #[command(flatten, next_help_heading = "Signing without a key")]
@@ -36,7 +36,7 @@ pub(super) struct SigningFlags {
 /// A key that is ready to sign.
 pub(super) struct Signer {
     credentials: Credentials,
-    /// Whether statements are attached that are signed, too.
+    /// Whether there are attached statements to sign.
     statements: bool,
 }
 

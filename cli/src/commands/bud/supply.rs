@@ -17,19 +17,20 @@ use crate::report::Failure;
 /// Attestations and locked inputs.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct SupplyFlags {
-    /// Attach the list of the image's packages (SPDX): true or false
+    /// Attach an SBOM (SPDX): true or false
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Supply chain")]
     sbom: Option<String>,
-    /// Attach how the image was built (SLSA v1): true, false, or mode=min|max,builder-id=URI,reproducible=BOOL
+    /// Attach provenance (SLSA v1): true, false, or mode=min|max,builder-id=URI,reproducible=BOOL
     #[arg(long, value_name = "BOOL|mode=…", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Supply chain")]
     provenance: Option<String>,
-    /// The same in one option: type=sbom or type=provenance,mode=…
+    /// Attach an SBOM or provenance: type=sbom or type=provenance,mode=…
     #[arg(long, value_name = "type=…", help_heading = "Supply chain")]
     attest: Vec<String>,
-    /// How attestations are attached: as referrers of the image, or in the index as BuildKit does
+    /// Attach attestations as referrers of the image, or in the index as in BuildKit
     #[arg(long, value_enum, default_value = "referrers", help_heading = "Supply chain")]
     attest_as: AttestAs,
-    /// Use only what the lock file has, with exactly that content (default: rbuild.lock in the context)
+    /// Use only the inputs in the lock file, with exactly these digests (default: rbuild.lock in
+    /// the context)
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, help_heading = "Supply chain")]
     locked: Option<Option<PathBuf>>,
 }

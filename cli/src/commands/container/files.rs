@@ -14,19 +14,19 @@ use crate::report::Failure;
 
 /// Copy files between a container and this machine
 ///
-/// A source that ends in `/.` is what is in that directory. With `-` in place of a path of this machine a
-/// tar stream is written to standard output or read from standard input. Owners are kept.
+/// A source that ends in `/.` means the content of that directory. `-` in place of a local path
+/// reads a tar stream from standard input or writes one to standard output. Owners are kept.
 #[derive(Debug, Args)]
 pub(crate) struct Cp {
     /// Accepted: owners are always kept
     #[arg(short, long)]
     archive: bool,
-    /// Accepted: nothing is printed
+    /// Accepted: cp prints nothing
     #[arg(short, long)]
     quiet: bool,
-    /// CONTAINER:PATH, a path of this machine, or -
+    /// The source: CONTAINER:PATH, a local path, or -
     source: String,
-    /// A path of this machine, -, or CONTAINER:PATH
+    /// The destination: CONTAINER:PATH, a local path, or -
     destination: String,
 }
 
@@ -114,7 +114,7 @@ fn out_of() -> Result<std::io::StdoutLock<'static>, Failure> {
 /// Show which files of a container differ from its image
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
-    /// Which container
+    /// The container
     container: String,
 }
 
@@ -136,10 +136,10 @@ impl Diff {
 /// Write the files of a container as a tar archive
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// The archive (default: standard output)
+    /// Write the archive to this file (default: standard output)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Which container
+    /// The container
     container: String,
 }
 

@@ -79,25 +79,25 @@ fn each_listed(
     })
 }
 
-/// Start containers that were created, or that ended, with the files they have
+/// Start created or stopped containers, with their files
 #[derive(Debug, Args)]
 pub(crate) struct Start {
-    /// Connect standard output and error, and pass signals on
+    /// Connect standard output and error, and forward signals
     #[arg(short, long)]
     attach: bool,
     /// Connect standard input too
     #[arg(short, long)]
     interactive: bool,
-    /// Keys that leave it running
+    /// Detach with these keys
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     detach_keys: String,
-    /// All that do not run
+    /// Start all containers that do not run
     #[arg(long, conflicts_with_all = ["containers", "attach", "interactive"])]
     all: bool,
-    /// Of all, those whose restart policy wants them to run when the machine has started
+    /// With --all, start those whose restart policy applies at boot
     #[arg(long, requires = "all")]
     restart_policy: bool,
-    /// Which containers
+    /// The containers
     #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
@@ -157,10 +157,10 @@ pub(crate) fn size() -> Option<(u16, u16)> {
 /// Stop containers and start them again
 #[derive(Debug, Args)]
 pub(crate) struct Restart {
-    /// Seconds to wait before killing (default: as the container was told, else 10)
+    /// Wait this many seconds before killing (default: the container's --stop-timeout, else 10)
     #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS")]
     time: Option<u32>,
-    /// Which containers
+    /// The containers
     #[arg(required = true)]
     containers: Vec<String>,
 }
@@ -180,19 +180,19 @@ impl Restart {
     }
 }
 
-/// Ask containers to stop, and kill those that do not
+/// Stop containers, and kill those that do not stop in time
 #[derive(Debug, Args)]
 pub(crate) struct Stop {
-    /// Seconds to wait before killing (default: as the container was told, else 10)
+    /// Wait this many seconds before killing (default: the container's --stop-timeout, else 10)
     #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS")]
     time: Option<u32>,
-    /// All running containers
+    /// Apply to all running containers
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
-    /// A missing container is no error
+    /// Ignore missing containers
     #[arg(short, long)]
     ignore: bool,
-    /// Which containers
+    /// The containers
     #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
@@ -219,10 +219,10 @@ impl Stop {
 /// Freeze the processes of containers
 #[derive(Debug, Args)]
 pub(crate) struct Pause {
-    /// All running containers
+    /// Apply to all running containers
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
-    /// Which containers
+    /// The containers
     #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
@@ -241,13 +241,13 @@ impl Pause {
     }
 }
 
-/// Let the processes of containers go on
+/// Resume the processes of containers
 #[derive(Debug, Args)]
 pub(crate) struct Unpause {
-    /// All paused containers
+    /// Resume all paused containers
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
-    /// Which containers
+    /// The containers
     #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
@@ -268,15 +268,15 @@ impl Unpause {
 
 /// Change the limits or the restart policy of containers
 ///
-/// Limits change while a container does not run. The policy can change at any time.
+/// Limits can change while the container does not run, the policy at any time.
 #[derive(Debug, Args)]
 pub(crate) struct Update {
     #[command(flatten)]
     limits: LimitFlags,
-    /// Start the container again when it ends: no, on-failure[:TIMES], always or unless-stopped
+    /// Restart the container when it ends: no, on-failure[:TIMES], always or unless-stopped
     #[arg(long, value_name = "POLICY", value_parser = restart)]
     restart: Option<runtime::Restart>,
-    /// Which containers
+    /// The containers
     #[arg(required = true)]
     containers: Vec<String>,
 }
@@ -306,13 +306,13 @@ impl Update {
 /// Send a signal to containers
 #[derive(Debug, Args)]
 pub(crate) struct Kill {
-    /// Which signal
+    /// Send this signal
     #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = flags::signal)]
     signal: Signal,
-    /// All running containers
+    /// Apply to all running containers
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
-    /// Which containers
+    /// The containers
     #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
@@ -338,7 +338,7 @@ impl Kill {
 /// Wait for containers to end and print their exit codes
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
-    /// Which containers
+    /// The containers
     #[arg(required = true)]
     containers: Vec<String>,
 }
@@ -361,19 +361,19 @@ impl Wait {
 /// Remove containers
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
-    /// Kill running ones first; a missing container is no error
+    /// Kill running containers first; ignore missing ones
     #[arg(short, long)]
     force: bool,
-    /// Also their anonymous volumes
+    /// Remove their anonymous volumes too
     #[arg(short, long)]
     volumes: bool,
-    /// A missing container is no error
+    /// Ignore missing containers
     #[arg(short, long)]
     ignore: bool,
-    /// All containers that are not running; with --force, all
+    /// Remove all stopped containers; with --force all
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
-    /// Which containers
+    /// The containers
     #[arg(required_unless_present = "all")]
     containers: Vec<String>,
 }
@@ -409,7 +409,7 @@ impl Rm {
     }
 }
 
-/// Remove all containers that ended or were never started
+/// Remove all containers that do not run
 #[derive(Debug, Args)]
 pub(crate) struct ContainerPrune {
     /// Do not ask

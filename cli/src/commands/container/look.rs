@@ -16,7 +16,7 @@ use crate::report::Failure;
 /// Show the processes of a container
 #[derive(Debug, Args)]
 pub(crate) struct Top {
-    /// Which container
+    /// The container
     container: String,
 }
 
@@ -44,19 +44,19 @@ impl Top {
     }
 }
 
-/// Show what containers use
+/// Show the resource usage of containers
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
-    /// Accepted: containers that do not run use nothing
+    /// Accepted: stopped containers use nothing
     #[arg(short, long)]
     all: bool,
-    /// Print once and end
+    /// Print once and exit
     #[arg(long)]
     no_stream: bool,
-    /// A Go template per container, `table` and one, or json
+    /// Format each container with a Go template (`table TEMPLATE` for columns), or json
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
-    /// Which containers (default: all that run)
+    /// The containers (default: all running)
     containers: Vec<String>,
 }
 
@@ -134,19 +134,19 @@ fn row(container: &Container, before: Usage) -> Option<Value> {
     }))
 }
 
-/// Show what happens, or happened, to containers
+/// Show events of containers
 #[derive(Debug, Args)]
 pub(crate) struct Events {
-    /// What happened since: an RFC 3339 time, seconds since 1970, or an age such as 10m
+    /// Show events since then: an RFC 3339 time, seconds since 1970, or an age such as 10m
     #[arg(long, value_name = "TIME", value_parser = flags::moment)]
     since: Option<f64>,
-    /// What happened until, and then end: as --since
+    /// Show events until then and exit: as --since
     #[arg(long, value_name = "TIME", value_parser = flags::moment)]
     until: Option<f64>,
-    /// Only those that match: type=, event=, container=, image=, label=
+    /// Show matching events only: type=, event=, container=, image=, label=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// A Go template per event, or json
+    /// Format each event with a Go template, or json
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
 }

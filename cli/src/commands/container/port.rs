@@ -7,12 +7,12 @@ use super::require;
 use crate::app::App;
 use crate::report::Failure;
 
-/// Show where on this machine the ports of a container are
+/// Show the published ports of a container
 #[derive(Debug, Args)]
 pub(crate) struct Port {
-    /// Which container
+    /// The container
     container: String,
-    /// Only this port of the container
+    /// Show this port of the container only
     #[arg(value_name = "PORT[/udp]")]
     port: Option<String>,
 }

@@ -13,25 +13,25 @@ use crate::report::Failure;
 /// List containers
 #[derive(Debug, Args)]
 pub(crate) struct Ps {
-    /// Also those that ended
+    /// Show stopped containers too
     #[arg(short, long)]
     all: bool,
     /// Print ids only
     #[arg(short, long)]
     quiet: bool,
-    /// Only the one made last, running or not
+    /// Show the newest container only, running or not
     #[arg(short, long)]
     latest: bool,
-    /// Only this many of those made last, running or not
+    /// Show this many of the newest containers, running or not
     #[arg(short = 'n', long, value_name = "NUMBER", conflicts_with = "latest")]
     last: Option<usize>,
-    /// Only those that match: id=, name=, status=, label=, ancestor=, exited=, volume=
+    /// Show matching containers only: id=, name=, status=, label=, ancestor=, exited=, volume=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// Show whole ids and commands
+    /// Show full ids and commands
     #[arg(long)]
     no_trunc: bool,
-    /// A Go template per container, `table` and one, or json
+    /// Format each container with a Go template (`table TEMPLATE` for columns), or json
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
 }

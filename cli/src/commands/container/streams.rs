@@ -14,25 +14,25 @@ use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Show what a container printed
+/// Show the output of a container
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
-    /// Go on until the container ends
+    /// Follow the output until the container ends
     #[arg(short, long)]
     follow: bool,
-    /// Only this many of the last lines, or all
+    /// Show this many of the last lines, or all
     #[arg(short = 'n', long, value_name = "LINES", visible_alias = "lines", value_parser = lines, allow_hyphen_values = true)]
     tail: Option<usize>,
-    /// Nothing older: an RFC 3339 time, seconds since 1970, or an age such as 10m
+    /// Show output since then: an RFC 3339 time, seconds since 1970, or an age such as 10m
     #[arg(long, value_name = "TIME", value_parser = flags::moment)]
     since: Option<f64>,
-    /// Nothing younger: as --since
+    /// Show output until then: as --since
     #[arg(long, value_name = "TIME", value_parser = flags::moment)]
     until: Option<f64>,
-    /// Show when each line was printed
+    /// Show the time of each line
     #[arg(short, long)]
     timestamps: bool,
-    /// Which container
+    /// The container
     container: String,
 }
 
@@ -81,7 +81,7 @@ impl Logs {
     }
 }
 
-/// Run a further program in a running container
+/// Run another program in a running container
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
     /// Keep standard input open
@@ -93,7 +93,7 @@ pub(crate) struct Exec {
     /// Do not wait for the program
     #[arg(short, long)]
     detach: bool,
-    /// Keys that leave a program with a terminal running
+    /// Detach from the terminal with these keys
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = keys)]
     detach_keys: Keys,
     /// Set an environment variable
@@ -102,10 +102,10 @@ pub(crate) struct Exec {
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// Working directory in the container
+    /// Set the working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
-    /// User (and group) by name or number
+    /// Run as this user (and group), by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
     /// Give the program all capabilities
@@ -186,13 +186,13 @@ fn code(ended: Attached) -> u8 {
 /// Connect to a running container's streams
 #[derive(Debug, Args)]
 pub(crate) struct Attach {
-    /// Keys that leave it running
+    /// Detach with these keys
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = keys)]
     detach_keys: Keys,
-    /// Do not pass standard input on
+    /// Do not forward standard input
     #[arg(long)]
     no_stdin: bool,
-    /// Which container
+    /// The container
     container: String,
 }
 

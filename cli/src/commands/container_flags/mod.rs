@@ -18,7 +18,7 @@ use crate::report::Failure;
 /// How a container of `run` runs.
 #[derive(Debug, Args)]
 pub(crate) struct ContainerFlags {
-    /// Set an environment variable; a bare NAME takes its value from here
+    /// Set an environment variable; a bare NAME takes its value from the environment
     #[arg(short, long = "env", value_name = "NAME=VALUE", help_heading = "Process")]
     env: Vec<String>,
     /// Read environment variables from a file
@@ -27,10 +27,10 @@ pub(crate) struct ContainerFlags {
     /// Remove an environment variable of the image
     #[arg(long, value_name = "NAME", help_heading = "Process")]
     unsetenv: Vec<String>,
-    /// Working directory in the container
+    /// Set the working directory
     #[arg(short, long, visible_alias = "workingdir", value_name = "DIR", help_heading = "Process")]
     workdir: Option<String>,
-    /// User (and group) by name or number
+    /// Run as this user (and group), by name or number
     #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "Process")]
     user: Option<String>,
     /// Replace the image's entrypoint; an empty string clears it
@@ -39,24 +39,24 @@ pub(crate) struct ContainerFlags {
     /// Run a small init as process 1 that reaps orphans and forwards signals
     #[arg(long, help_heading = "Process")]
     init: bool,
-    /// Mode bits that new files never get, in octal
+    /// Set the umask, in octal
     #[arg(long, value_name = "MODE", value_parser = values::octal, help_heading = "Process")]
     umask: Option<u32>,
 
-    /// Mount a bind or tmpfs
+    /// Mount a bind, tmpfs or volume
     #[arg(long, value_name = "type=TYPE,…", help_heading = "Files")]
     mount: Vec<String>,
-    /// Mount memory
+    /// Mount a tmpfs
     #[arg(long, value_name = "PATH[:OPTIONS]", help_heading = "Files")]
     tmpfs: Vec<String>,
-    /// Refuse writing to the root file system
+    /// Make the root file system read-only
     #[arg(long, help_heading = "Files")]
     read_only: bool,
 
-    /// Host name in the container (default: the container's id)
+    /// Set the host name (default: the container's id)
     #[arg(short = 'h', long, value_name = "NAME", help_heading = "Network")]
     hostname: Option<String>,
-    /// Reach a port of the container from outside; without a port of this machine any free one
+    /// Publish a port of the container; without a host port use any free one
     #[arg(
         short,
         long,
@@ -64,14 +64,14 @@ pub(crate) struct ContainerFlags {
         help_heading = "Network"
     )]
     publish: Vec<String>,
-    /// Reach every port that the image or --expose names from outside, at any free one
+    /// Publish every port of the image and of --expose on free host ports
     #[arg(short = 'P', long, help_heading = "Network")]
     publish_all: bool,
-    /// Name a further port of the program
+    /// Add a port for --publish-all
     #[arg(long, value_name = "PORT[-PORT][/udp]", help_heading = "Network")]
     expose: Vec<String>,
 
-    /// All capabilities and devices, nothing masked, no system call filter
+    /// Give all capabilities and devices; no masked paths, no system call filter
     #[arg(long, help_heading = "Security")]
     privileged: bool,
 

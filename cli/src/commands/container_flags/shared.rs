@@ -11,30 +11,30 @@ use super::values::{self, cpus, device, host_line, isolation, namespace, network
 use crate::flags;
 use crate::report::Failure;
 
-/// What every container may be told, those of builds included.
+/// Flags of every container, including those of builds.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct SharedFlags {
-    /// private (the default: a way out, but not to loopback services of this machine; pasta and
-    /// slirp4netns mean the same), container:NAME, ns:PATH, none or host
+    /// Use this network: private (default; reaches out, but not to this machine's loopback
+    /// services; pasta and slirp4netns are the same), container:NAME, ns:PATH, none or host
     #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = "Network")]
     pub(super) network: Option<String>,
-    /// Add a line to /etc/hosts; the address host-gateway is this machine's, and lets a private
-    /// network reach this machine's loopback services there
+    /// Add a line to /etc/hosts; the address host-gateway is this machine's, and opens its loopback
+    /// services to a private network
     #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Network")]
     pub(super) add_host: Vec<String>,
-    /// Leave the image's own /etc/hosts alone
+    /// Keep the image's /etc/hosts
     #[arg(long, conflicts_with = "add_host", help_heading = "Network")]
     pub(super) no_hosts: bool,
-    /// Leave the image's own /etc/hostname alone
+    /// Keep the image's /etc/hostname
     #[arg(long, help_heading = "Network")]
     pub(super) no_hostname: bool,
-    /// A name server; `none` leaves the image's own /etc/resolv.conf alone
+    /// Use this name server; `none` keeps the image's /etc/resolv.conf
     #[arg(long, value_name = "ADDRESS|none", value_delimiter = ',', help_heading = "Network")]
     pub(super) dns: Vec<String>,
-    /// A search domain; `.` for none
+    /// Add a search domain; `.` for none
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', help_heading = "Network")]
     pub(super) dns_search: Vec<String>,
-    /// An option of the resolver
+    /// Add an option of the resolver
     #[arg(
         long,
         visible_alias = "dns-opt",
@@ -43,14 +43,14 @@ pub(crate) struct SharedFlags {
         help_heading = "Network"
     )]
     pub(super) dns_option: Vec<String>,
-    /// Pass the proxy variables of the environment on (default: true for builds)
+    /// Pass the proxy variables of the environment (default: true for builds)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Network")]
     pub(super) http_proxy: Option<bool>,
 
-    /// Mount a path of this machine; `:O` keeps writes away from it
+    /// Mount a path of this machine; `:O` discards writes
     #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]", help_heading = "Files")]
     pub(super) volume: Vec<String>,
-    /// Give a device of this machine
+    /// Give access to a device of this machine
     #[arg(long, value_name = "HOST[:CONTAINER][:rwm]", help_heading = "Files")]
     pub(super) device: Vec<String>,
     #[command(flatten)]
@@ -62,79 +62,80 @@ pub(crate) struct SharedFlags {
     /// Drop a capability, or ALL
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Security")]
     pub(super) cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE, mask=PATHS or unmask=PATHS|ALL
+    /// Set a security option: no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE,
+    /// mask=PATHS or unmask=PATHS|ALL
     #[arg(long, value_name = "OPTION", help_heading = "Security")]
     pub(super) security_opt: Vec<String>,
-    /// Add a group to the user's, by name or number
+    /// Add a supplementary group, by name or number
     #[arg(long, value_name = "GROUP", help_heading = "Security")]
     pub(super) group_add: Vec<String>,
     /// Set a kernel parameter of the container's own namespaces
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Security")]
     pub(super) sysctl: Vec<String>,
-    /// Processes: private, or host for this machine's
+    /// Use a private or the host's process namespace: private or host
     #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
     pub(super) pid: Option<Namespace>,
-    /// Shared memory and queues: private or host
+    /// Use a private or the host's IPC namespace: private or host
     #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
     pub(super) ipc: Option<Namespace>,
-    /// Host name: private or host
+    /// Use a private or the host's UTS namespace (host name): private or host
     #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
     pub(super) uts: Option<Namespace>,
-    /// Control groups: private or host
+    /// Use a private or the host's cgroup namespace: private or host
     #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
     pub(super) cgroupns: Option<Namespace>,
-    /// User ids: host, those this program has
+    /// Use this user namespace: host, that of this program
     #[arg(long, value_name = "host", value_parser = values::user_namespace, help_heading = "Security")]
     pub(super) userns: Option<Namespace>,
-    /// How it is isolated: oci, rootless and default are all the same sandbox; chroot, for places
-    /// where it cannot be made, shares this machine's processes, ipc, names and network
+    /// Set the isolation: oci, rootless and default are the same sandbox; chroot shares the
+    /// processes, IPC, host name and network of this machine, for machines without a sandbox
     #[arg(long, value_name = "TYPE", value_parser = isolation, help_heading = "Security")]
     pub(super) isolation: Option<values::Isolated>,
 }
 
-/// How much of this machine a container may use.
+/// Limits of a container.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct LimitFlags {
-    /// Memory limit
+    /// Limit the memory
     #[arg(short, long, value_name = "SIZE", value_parser = flags::size, help_heading = "Limits")]
     pub(super) memory: Option<u64>,
-    /// Memory and swap together; -1 is unlimited
+    /// Limit memory plus swap; -1 is unlimited
     #[arg(long, value_name = "SIZE", value_parser = flags::size_or_unlimited, allow_hyphen_values = true, help_heading = "Limits")]
     pub(super) memory_swap: Option<i64>,
-    /// Memory the kernel tries to keep the container below
+    /// Set the soft limit of memory
     #[arg(long, value_name = "SIZE", value_parser = flags::size, help_heading = "Limits")]
     pub(super) memory_reservation: Option<u64>,
-    /// How many CPUs, such as 1.5
+    /// Limit the CPUs, such as 1.5
     #[arg(long, value_name = "NUMBER", value_parser = cpus, help_heading = "Limits")]
     pub(super) cpus: Option<f64>,
-    /// CPU time in microseconds per period
+    /// Limit the CPU time per period, in microseconds
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = "Limits")]
     pub(super) cpu_quota: Option<i64>,
-    /// Microseconds of a period
+    /// Set the CPU period, in microseconds
     #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
     pub(super) cpu_period: Option<u64>,
-    /// Relative CPU weight, 1024 is normal
+    /// Set the relative CPU weight; 1024 is normal
     #[arg(short = 'c', long, value_name = "WEIGHT", help_heading = "Limits")]
     pub(super) cpu_shares: Option<u64>,
-    /// CPUs to run on, such as 0-3,7
+    /// Run on these CPUs, such as 0-3,7
     #[arg(long, value_name = "LIST", help_heading = "Limits")]
     pub(super) cpuset_cpus: Option<String>,
-    /// Memory nodes to use, such as 0-1
+    /// Use these memory nodes, such as 0-1
     #[arg(long, value_name = "LIST", help_heading = "Limits")]
     pub(super) cpuset_mems: Option<String>,
-    /// How many processes; -1 is unlimited
+    /// Limit the number of processes; -1 is unlimited
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = "Limits")]
     pub(super) pids_limit: Option<i64>,
     /// Limit a resource of the processes
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_delimiter = ',', value_parser = flags::ulimit, help_heading = "Limits")]
     pub(super) ulimit: Vec<Ulimit>,
-    /// The cgroup to make the container's in
+    /// Create the container's cgroup in this cgroup
     #[arg(long, value_name = "PATH", help_heading = "Limits")]
     pub(super) cgroup_parent: Option<String>,
-    /// -1000 (never killed when memory runs out) to 1000
+    /// Set the OOM score, from -1000 (never killed) to 1000
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Limits")]
     pub(super) oom_score_adj: Option<i32>,
-    /// Size of /dev/shm (default 64m)
+    /// Set the size of /dev/shm (default: 64m)
     #[arg(long, value_name = "SIZE", value_parser = flags::size, help_heading = "Limits")]
     pub(super) shm_size: Option<u64>,
 }

@@ -14,34 +14,34 @@ use crate::report::Failure;
 enum Name {
     Gzip,
     Zstd,
-    /// zstd with a table of the files, so that others fetch only what they lack
+    /// zstd with a table of the files, for partial fetches
     #[value(name = "zstd:chunked")]
     ZstdChunked,
 }
 
-/// How layers are compressed.
+/// How to compress layers.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Compression")]
 pub(super) struct CompressFlags {
-    /// Compress the layers that are not compressed, with gzip unless a format is given
+    /// Compress uncompressed layers, by default with gzip
     #[arg(long, conflicts_with = "dest_decompress")]
     dest_compress: bool,
     /// Write layers uncompressed
     #[arg(long, conflicts_with_all = ["dest_compress_format", "dest_compress_level"])]
     dest_decompress: bool,
-    /// Write layers of any other format in this one
+    /// Convert layers of any other format to this one
     #[arg(long, value_enum, value_name = "FORMAT")]
     dest_compress_format: Option<Name>,
-    /// Compress so hard: 0 to 9 for gzip, 1 to 22 for zstd
+    /// Use this compression level: 0 to 9 for gzip, 1 to 22 for zstd
     #[arg(long, value_name = "LEVEL", allow_negative_numbers = true)]
     dest_compress_level: Option<i32>,
-    /// Write all layers anew, also those that are in the format already
+    /// Compress all layers again, including those in the requested format
     #[arg(long)]
     dest_force_compress_format: bool,
-    /// Accepted: layers that are not compressed are kept so, for the digests' sake
+    /// Accepted: uncompressed layers stay uncompressed, to keep the digests
     #[arg(long)]
     dest_oci_accept_uncompressed_layers: bool,
-    /// Accepted: digests are always known before anything is sent
+    /// Accepted: digests are always computed before the upload
     #[arg(long)]
     dest_precompute_digests: bool,
 }

@@ -99,14 +99,13 @@ impl Login<'_> {
     }
 }
 
-/// What is tried again.
+/// What to retry.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RetryFlags {
-    /// How often a broken transfer or a request that failed for a passing reason is tried again
-    /// (default: 3 and 5)
+    /// Retry a broken transfer or a temporary failure this often (default: 3 and 5)
     #[arg(long, visible_alias = "retry", value_name = "TIMES", help_heading = "Registry")]
     retry_times: Option<u32>,
-    /// The first pause before that: 200ms, 2s; doubles each time
+    /// Wait this long before the first retry: 200ms, 2s; doubles each time
     #[arg(long, value_name = "DURATION", value_parser = flags::duration, help_heading = "Registry")]
     retry_delay: Option<Duration>,
 }
@@ -123,12 +122,12 @@ impl RetryFlags {
     }
 }
 
-/// How the registry of a command with one end is reached.
+/// How to reach the registry of a command with one end.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct OneEnd {
     #[command(flatten)]
     registry: RegistryFlags,
-    /// User for the registry
+    /// Use this user for the registry
     #[arg(
         long,
         value_name = "USER",
@@ -137,10 +136,10 @@ pub(crate) struct OneEnd {
         help_heading = "Registry"
     )]
     username: Option<String>,
-    /// Password for the registry
+    /// Use this password for the registry
     #[arg(long, value_name = "PASSWORD", requires = "username", help_heading = "Registry")]
     password: Option<String>,
-    /// Bearer token for the registry
+    /// Use this bearer token for the registry
     #[arg(long, value_name = "TOKEN", conflicts_with_all = ["creds", "username"], help_heading = "Registry")]
     registry_token: Option<String>,
     /// Do not log in
@@ -148,10 +147,10 @@ pub(crate) struct OneEnd {
     no_creds: bool,
     #[command(flatten)]
     retry: RetryFlags,
-    /// Socket of the Docker daemon, for docker-daemon: (default: $DOCKER_HOST)
+    /// Use the Docker daemon at this socket, for docker-daemon: (default: $DOCKER_HOST)
     #[arg(long, value_name = "HOST", help_heading = "Registry")]
     daemon_host: Option<String>,
-    /// Directory that holds the blobs of OCI layouts, for oci: (default: each layout's own)
+    /// Use this directory for the blobs of OCI layouts, for oci: (default: each layout's own)
     #[arg(long, value_name = "DIR", help_heading = "Registry")]
     shared_blob_dir: Option<PathBuf>,
 }

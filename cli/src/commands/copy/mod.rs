@@ -39,31 +39,31 @@ enum MultiArch {
     IndexOnly,
 }
 
-/// Copy an image from one place to another
+/// Copy an image from one location to another
 #[derive(Debug, Args)]
 pub(crate) struct Copy {
-    /// Where from: docker://NAME, oci:PATH[:NAME], oci-archive:, docker-archive:, dir:, store:NAME
+    /// The source: docker://NAME, oci:PATH[:NAME], oci-archive:, docker-archive:, dir:, store:NAME
     source: String,
-    /// Where to: the same
+    /// The destination, in the same form
     destination: String,
     #[command(flatten)]
     what: WhatFlags,
-    /// Give the copy this tag as well; repeatable
+    /// Add this tag to the copy; repeatable
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     additional_tag: Vec<String>,
     /// Write the digest to a file
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     digestfile: Option<PathBuf>,
-    /// How many blobs are sent at a time
+    /// Send this many blobs at a time
     #[arg(long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     image_parallel_copies: Option<u16>,
-    /// Say what would be copied, and copy nothing
+    /// Show what would be copied; copy nothing
     #[arg(long)]
     dry_run: bool,
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
-    /// How progress is shown
+    /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
     #[command(flatten)]
@@ -80,33 +80,33 @@ pub(crate) struct Copy {
     ends: EndFlags,
 }
 
-/// What of an image is copied.
+/// Which parts of an image to copy.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct WhatFlags {
-    /// Every image of an index, not only this platform's
+    /// Copy every image of an index, not only this platform's
     #[arg(short, long, conflicts_with = "platform")]
     all: bool,
-    /// What to copy of an index: system, all or index-only
+    /// Copy these images of an index: system, all or index-only
     #[arg(long, value_enum, conflicts_with_all = ["all", "platform"])]
     multi_arch: Option<MultiArch>,
-    /// Only this platform; several give a smaller index
+    /// Copy this platform only; several give a smaller index
     #[arg(long, value_name = "OS/ARCH,…", value_delimiter = ',')]
     platform: Vec<Platform>,
     /// Fail rather than change a digest
     #[arg(long)]
     preserve_digests: bool,
-    /// Convert documents to this family: oci or v2s2
+    /// Convert documents to this format: oci or v2s2
     #[arg(short, long, value_name = "FORMAT", value_parser = format_name)]
     format: Option<Format>,
-    /// Whether what refers to the image (signatures, SBOMs) is copied, and what refers to that
-    /// (default: yes between registries, layouts, OCI archives and the store)
+    /// Copy referrers of the image (signatures, SBOMs) and their referrers (default: true between
+    /// registries, layouts, OCI archives and the store)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Attached")]
     referrers: Option<bool>,
-    /// Whether tags made of the image's digest (sha256-….sig, .att, .sbom) are copied
-    /// (default: yes between registries and layouts)
+    /// Copy tags derived from the image's digest (sha256-….sig, .att, .sbom) (default: true between
+    /// registries and layouts)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Attached")]
     digest_tags: Option<bool>,
-    /// Of what refers to the image, only this type of artifact; repeatable
+    /// Copy referrers of this artifact type only; repeatable
     #[arg(long, value_name = "TYPE", help_heading = "Attached")]
     artifact_type: Vec<String>,
     /// Copy no signatures
@@ -184,7 +184,7 @@ impl WhatFlags {
     }
 }
 
-/// What is for one transport only, and what skopeo has and we do not, refused by name.
+/// Flags of a single transport, and flags of skopeo that are refused by name.
 #[derive(Debug, Clone, Default, Args)]
 struct EndFlags {
     #[arg(long, hide = true, value_name = "KEY")]
@@ -193,16 +193,16 @@ struct EndFlags {
     decryption_key: Vec<String>,
     #[arg(long, hide = true, value_name = "N", allow_negative_numbers = true)]
     encrypt_layer: Vec<i64>,
-    /// Socket of the Docker daemon the source is on (default: $DOCKER_HOST)
+    /// Use the source's Docker daemon at this socket (default: $DOCKER_HOST)
     #[arg(long, value_name = "HOST", help_heading = "Registry at the source")]
     src_daemon_host: Option<String>,
-    /// Socket of the Docker daemon the destination is on (default: $DOCKER_HOST)
+    /// Use the destination's Docker daemon at this socket (default: $DOCKER_HOST)
     #[arg(long, value_name = "HOST", help_heading = "Registry at the destination")]
     dest_daemon_host: Option<String>,
-    /// Directory that holds the blobs of the OCI layout the source is in
+    /// Read the blobs of the source's OCI layout from this directory
     #[arg(long, value_name = "DIR", help_heading = "Registry at the source")]
     src_shared_blob_dir: Option<PathBuf>,
-    /// Directory in which the blobs of the OCI layout the destination is in are put
+    /// Write the blobs of the destination's OCI layout to this directory
     #[arg(long, value_name = "DIR", help_heading = "Registry at the destination")]
     dest_shared_blob_dir: Option<PathBuf>,
 }

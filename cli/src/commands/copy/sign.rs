@@ -18,14 +18,14 @@ use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::{self, Failure};
 
-/// How a copy is signed.
+/// How to sign a copy.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Signing")]
 pub(crate) struct SignFlags {
-    /// Sign with this private key, as cosign makes it; the signature is a tag beside the image
+    /// Sign with this private key in cosign's format; the signature is a tag beside the image
     #[arg(long, value_name = "FILE")]
     sign_by_sigstore_private_key: Option<PathBuf>,
-    /// A file with the key's passphrase (default: $COSIGN_PASSWORD, or asked for)
+    /// Read the key's passphrase from a file (default: $COSIGN_PASSWORD, else a prompt)
     #[arg(long, value_name = "FILE")]
     sign_passphrase_file: Option<PathBuf>,
     /// Sign this name instead of the destination's
@@ -34,12 +34,13 @@ pub(crate) struct SignFlags {
     /// Sign with this GPG key; the signature goes where registries.d says, or into a dir:
     #[arg(long, value_name = "FINGERPRINT", conflicts_with = "sign_by_sigstore_private_key")]
     sign_by: Option<String>,
-    /// Sign as this containers-sigstore-signing-params.yaml says; it must name a private key
+    /// Sign with the parameters in this containers-sigstore-signing-params.yaml; it must name a
+    /// private key
     #[arg(long, value_name = "FILE", conflicts_with_all = ["sign_by", "sign_by_sigstore_private_key"])]
     sign_by_sigstore: Option<PathBuf>,
     #[arg(long, value_name = "FINGERPRINT", hide = true)]
     sign_by_sq_fingerprint: Option<String>,
-    /// Sign by who one is, without a key; the signature is a bundle beside the image
+    /// Sign keyless, by identity; the signature is a bundle beside the image
     #[arg(long, conflicts_with_all = ["sign_by", "sign_by_sigstore_private_key", "sign_by_sigstore"])]
     sign: bool,
     #[command(flatten)]

@@ -13,13 +13,13 @@ use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Put layer archives on top of an image, or make an image of them alone
+/// Add layer archives to an image, or make an image of them only
 #[derive(Debug, Args)]
 pub(crate) struct Append {
-    /// The image below; none makes an image of the layers alone
+    /// Add to this image (default: an empty one)
     #[arg(short, long, value_name = "IMAGE")]
     base: Option<String>,
-    /// A layer: a tar archive, plain or compressed; repeatable, lowest first
+    /// Add this layer: a tar archive, plain or compressed; repeatable, lowest first
     #[arg(
         short = 'f',
         long = "new_layer",
@@ -28,10 +28,10 @@ pub(crate) struct Append {
         required = true
     )]
     layers: Vec<PathBuf>,
-    /// Say in the manifest what the base was
+    /// Record the base image in annotations of the manifest
     #[arg(long)]
     set_base_image_annotations: bool,
-    /// Which image of an index, or for which platform a new image is
+    /// Choose the image of this platform in an index, or set the platform of a new image
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     #[command(flatten)]

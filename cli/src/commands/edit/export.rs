@@ -14,15 +14,15 @@ use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Write an image's file system as one tar archive
+/// Write the file system of an image as one tar archive
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// Which image
+    /// The image
     image: String,
-    /// The archive; - is standard output
+    /// The tar archive; - is standard output
     #[arg(default_value = "-")]
     archive: PathBuf,
-    /// Which image of an index
+    /// Choose the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     #[command(flatten)]

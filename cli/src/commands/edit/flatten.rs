@@ -17,15 +17,15 @@ enum Name {
     None,
 }
 
-/// Make all layers of an image one
+/// Merge all layers of an image into one
 #[derive(Debug, Args)]
 pub(crate) struct Flatten {
-    /// Which image
+    /// The image
     image: String,
-    /// Which image of an index
+    /// Choose the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// How the layer is compressed
+    /// Compress the layer with this algorithm
     #[arg(long, value_enum, default_value = "gzip")]
     compression: Name,
     #[command(flatten)]

@@ -25,14 +25,14 @@ use crate::app::App;
 use crate::config;
 use crate::report::Failure;
 
-/// Where a made image goes.
+/// Where to write a new image.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Destination")]
 pub(crate) struct ToFlags {
-    /// Where to: a name on a registry, or transport:…
+    /// The destination: a name on a registry, or transport:…
     #[arg(short, long = "tag", visible_alias = "to", value_name = "NAME")]
     tag: Option<String>,
-    /// Write a tarball as `docker save` does instead; --tag is then the name in it
+    /// Write a tarball for `docker load` instead; --tag is the name in it
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

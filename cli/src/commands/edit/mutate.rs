@@ -13,12 +13,12 @@ use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Change the configuration, annotations or layers of an image
+/// Change the config, annotations or layers of an image
 #[derive(Debug, Args)]
 pub(crate) struct Mutate {
-    /// Which image
+    /// The image
     image: String,
-    /// Which image of an index
+    /// Choose the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     /// Set an environment variable
@@ -39,7 +39,7 @@ pub(crate) struct Mutate {
     /// Remove an annotation of the manifest
     #[arg(long, value_name = "KEY", help_heading = "Changes")]
     unset_annotation: Vec<String>,
-    /// The arguments: several words are separated by commas, or the flag is repeated
+    /// Set the arguments: separate words by commas, or repeat the flag
     #[arg(
         long,
         value_name = "WORD,…",
@@ -48,7 +48,7 @@ pub(crate) struct Mutate {
         help_heading = "Changes"
     )]
     cmd: Option<Vec<String>>,
-    /// The program, which takes the old arguments away
+    /// Set the entrypoint and clear the arguments
     #[arg(
         long,
         value_name = "WORD,…",
@@ -57,28 +57,28 @@ pub(crate) struct Mutate {
         help_heading = "Changes"
     )]
     entrypoint: Option<Vec<String>>,
-    /// The user
+    /// Set the user
     #[arg(short, long, help_heading = "Changes")]
     user: Option<String>,
-    /// The working directory
+    /// Set the working directory
     #[arg(short, long, value_name = "DIR", help_heading = "Changes")]
     workdir: Option<String>,
-    /// Ports that are exposed: 80/tcp
+    /// Expose ports: 80/tcp
     #[arg(long, value_name = "PORT,…", value_delimiter = ',', help_heading = "Changes")]
     exposed_ports: Vec<String>,
-    /// Volumes
+    /// Add volumes
     #[arg(long, value_name = "PATH", help_heading = "Changes")]
     volume: Vec<String>,
-    /// The signal that asks a container to stop
+    /// Set the signal that stops a container
     #[arg(long, value_name = "SIGNAL", help_heading = "Changes")]
     stop_signal: Option<String>,
-    /// The platform the image says it is for
+    /// Set the platform in the config
     #[arg(long, value_name = "OS/ARCH", help_heading = "Changes")]
     set_platform: Option<Platform>,
-    /// When the image says it was made, in RFC 3339
+    /// Set the creation time, in RFC 3339
     #[arg(long, value_name = "TIME", help_heading = "Changes")]
     set_created: Option<String>,
-    /// Put a layer archive on top; repeatable
+    /// Add a layer archive; repeatable
     #[arg(long, value_name = "FILE,…", value_delimiter = ',', help_heading = "Changes")]
     append: Vec<PathBuf>,
     /// Push to this repository, by digest

@@ -16,27 +16,27 @@ pub(super) const BASE_NAME: &str = "org.opencontainers.image.base.name";
 /// Its digest.
 pub(super) const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
-/// Put an image's own layers on another base, if that is safe
+/// Move the image's own layers to another base, if that is safe
 #[derive(Debug, Args)]
 pub(crate) struct Rebase {
-    /// Which image
+    /// The image
     image: String,
-    /// The base it has (default: as its annotations say)
+    /// The current base (default: from the annotations)
     #[arg(long, alias = "old_base", value_name = "IMAGE")]
     old_base: Option<String>,
-    /// The base it shall have (default: what the old base's name points at now)
+    /// The new base (default: the current image of the old base's name)
     #[arg(long, alias = "new_base", value_name = "IMAGE")]
     new_base: Option<String>,
-    /// Which image of an index
+    /// Choose the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// Rebase although the image and the new base disagree
+    /// Rebase despite conflicts
     #[arg(long)]
     force: bool,
-    /// Look whether it is safe, and write nothing
+    /// Check for conflicts and write nothing
     #[arg(long)]
     check: bool,
-    /// Print what was found as JSON
+    /// Print the findings as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -27,27 +27,27 @@ use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::{self, Failure};
 
-/// Look into an image: its layers, which step wrote which file, and what is carried in vain
+/// Explore an image: its layers, which step wrote each file, and wasted bytes
 ///
-/// On a terminal this is a browser: ? shows its keys. Elsewhere, and with --json or --html, the
-/// same is written out. Layers are read as they arrive; nothing is unpacked.
+/// On a terminal this opens a browser; press ? for its keys. Without a terminal, or with --json or
+/// --html, it writes a report. Layers are read as they arrive and not unpacked.
 #[derive(Debug, Args)]
 pub(crate) struct Explore {
-    /// Which image: transport:…; a bare name is an image of the store
+    /// The image: transport:…; a bare name is an image in the store
     image: String,
-    /// Which image of an index
+    /// Choose the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// Write a report of one self-contained file
+    /// Write the report as one self-contained HTML file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Print layers and waste as JSON
+    /// Print layers and wasted bytes as JSON
     #[arg(long, conflicts_with = "html")]
     json: bool,
-    /// Print the summary although this is a terminal
+    /// Print the summary on a terminal too
     #[arg(long, conflicts_with_all = ["html", "json"])]
     summary: bool,
-    /// Fail when more than this part of what the layers carry is in vain
+    /// Fail if more than this percentage of the layer bytes is wasted
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     max_wasted: Option<u8>,
     #[command(flatten)]
@@ -63,9 +63,9 @@ pub(crate) struct LayerView {
     pub(crate) size: u64,
     /// Bytes of the files in it.
     pub(crate) files: u64,
-    /// How many entries it has.
+    /// Number of entries.
     pub(crate) entries: usize,
-    /// The step that made it, as the image's history has it.
+    /// The history step that made it.
     pub(crate) step: String,
 }
 

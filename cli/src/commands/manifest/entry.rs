@@ -16,28 +16,28 @@ use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// What is said of an image in a list, instead of what it says of itself.
+/// What the list states about an image, in place of the image's own values.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct EntryFlags {
-    /// Add an annotation to the image's entry
+    /// Add an annotation to the entry of the image
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
-    /// Its operating system
+    /// Set the operating system
     #[arg(long, value_name = "OS")]
     pub os: Option<String>,
-    /// Its architecture
+    /// Set the architecture
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<String>,
-    /// Variant of its architecture
+    /// Set the variant of the architecture
     #[arg(long, value_name = "VARIANT")]
     pub variant: Option<String>,
-    /// Version of its operating system
+    /// Set the version of the operating system
     #[arg(long, value_name = "VERSION")]
     pub os_version: Option<String>,
-    /// Features its operating system must have
+    /// Set the required features of the operating system
     #[arg(long, value_name = "FEATURE,…", value_delimiter = ',')]
     pub os_features: Vec<String>,
-    /// Refused: the OCI image index has no such field
+    /// Not supported: the OCI image index has no such field
     #[arg(long, value_name = "FEATURE,…", hide = true)]
     pub features: Vec<String>,
 }

@@ -55,10 +55,10 @@ impl Manifest {
 /// Make a manifest list
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// Go on with a list of this name if there is one
+    /// Add to an existing list of this name
     #[arg(short, long)]
     amend: bool,
-    /// Of an image that is a list itself, add all images
+    /// Add all images of an image that is itself a list
     #[arg(long)]
     all: bool,
     /// Add an annotation to the list
@@ -66,9 +66,9 @@ pub(crate) struct Create {
     annotation: Vec<String>,
     #[command(flatten)]
     registry: RegistryFlags,
-    /// The list's name
+    /// The name of the list
     list: String,
-    /// Images to put into it: of the store, of a registry, or transport:…
+    /// The images to add: in the store, on a registry, or transport:…
     images: Vec<String>,
 }
 
@@ -110,10 +110,10 @@ impl Create {
     }
 }
 
-/// Put images into a manifest list
+/// Add images to a manifest list
 #[derive(Debug, Args)]
 pub(crate) struct Add {
-    /// Of an image that is a list itself, add all images
+    /// Add all images of an image that is itself a list
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -122,7 +122,7 @@ pub(crate) struct Add {
     registry: RegistryFlags,
     /// The list
     list: String,
-    /// Images: of the store, of a registry, or transport:…
+    /// The images: in the store, on a registry, or transport:…
     #[arg(required = true)]
     images: Vec<String>,
 }
@@ -138,17 +138,17 @@ impl Add {
     }
 }
 
-/// Change what a manifest list says of an image, or of itself
+/// Change the entry of an image in a manifest list, or the list's own annotations
 #[derive(Debug, Args)]
 pub(crate) struct Annotate {
-    /// The annotations are the list's own
+    /// Annotate the list itself
     #[arg(long)]
     index: bool,
     #[command(flatten)]
     entry: EntryFlags,
     /// The list
     list: String,
-    /// The image in it: its digest, or a name of the store
+    /// The image in the list: its digest, or a name in the store
     #[arg(required_unless_present = "index")]
     image: Option<String>,
 }
@@ -224,7 +224,7 @@ fn in_list(
 pub(crate) struct Inspect {
     #[command(flatten)]
     registry: RegistryFlags,
-    /// A list of the store, else of a registry, or transport:…
+    /// A list in the store, else on a registry, or transport:…
     list: String,
 }
 
@@ -265,12 +265,12 @@ impl Inspect {
     }
 }
 
-/// Take an image out of a manifest list
+/// Remove images from a manifest list
 #[derive(Debug, Args)]
 pub(crate) struct Remove {
     /// The list
     list: String,
-    /// The images in it: their digests
+    /// The digests of the images
     #[arg(required = true)]
     images: Vec<String>,
 }
@@ -292,7 +292,7 @@ impl Remove {
 /// Remove manifest lists; their images stay if they have names of their own
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
-    /// Missing lists are no error
+    /// Ignore missing lists
     #[arg(short, long)]
     ignore: bool,
     /// The lists
@@ -318,7 +318,7 @@ impl Rm {
     }
 }
 
-/// Say by the exit code whether a manifest list is in the store
+/// Exit with 0 if a manifest list is in the store, else with 1
 #[derive(Debug, Args)]
 pub(crate) struct Exists {
     /// The list

@@ -21,22 +21,22 @@ enum FormatName {
     V2s2,
 }
 
-/// Send a manifest list and its images to a registry or another place
+/// Push a manifest list and its images to a registry or another location
 #[derive(Debug, Args)]
 pub(crate) struct Push {
-    /// Send the images as well; with =false only the list, for a registry that has them
+    /// Push the images too; with =false only the list, for a registry that has the images
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     all: bool,
-    /// Remove the list from the store when it was sent
+    /// Remove the list from the store after the push
     #[arg(short, long, visible_alias = "purge")]
     rm: bool,
-    /// Convert documents to this family
+    /// Convert documents to this format
     #[arg(short, long, value_enum)]
     format: Option<FormatName>,
-    /// Write the list's digest to a file
+    /// Write the digest of the list to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
-    /// Accepted for scripts: signatures are not sent in any case
+    /// Accepted for scripts: signatures are never pushed
     #[arg(long)]
     remove_signatures: bool,
     /// Sign the list and its images on a registry with this GPG key
@@ -45,7 +45,7 @@ pub(crate) struct Push {
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
-    /// How progress is shown
+    /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
     #[command(flatten)]
@@ -54,7 +54,7 @@ pub(crate) struct Push {
     retry: RetryFlags,
     /// The list in the store
     list: String,
-    /// Where to: NAME on a registry, or transport:… (default: the list's own name)
+    /// The destination: NAME on a registry, or transport:… (default: the list's own name)
     destination: Option<String>,
 }
 

@@ -11,10 +11,10 @@ use super::life::{ConnectionFlags, read};
 use crate::commands::run::forward_signals;
 use crate::report::Failure;
 
-/// Run a further process in a container
+/// Run another process in a container
 #[derive(Debug, Args)]
 pub(super) struct Exec {
-    /// JSON of the runtime-spec's process, in place of the flags
+    /// Read the runtime-spec's process JSON from this file instead of the flags
     #[arg(short, long, value_name = "FILE")]
     process: Option<PathBuf>,
     #[command(flatten)]
@@ -25,22 +25,22 @@ pub(super) struct Exec {
     /// Give it a terminal
     #[arg(short, long)]
     tty: bool,
-    /// Working directory in the container
+    /// Set the working directory
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
     /// Set an environment variable
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
-    /// User and group, by number
+    /// Run as this user and group, by number
     #[arg(short, long, value_name = "UID[:GID]")]
     user: Option<String>,
-    /// Further groups, by number
+    /// Add supplementary groups, by number
     #[arg(short = 'g', long, value_name = "GID")]
     additional_gids: Vec<u32>,
     /// Add a capability
     #[arg(short, long, value_name = "CAPABILITY")]
     cap: Vec<String>,
-    /// Set-user-ID programs gain nothing
+    /// Set no_new_privs
     #[arg(long)]
     no_new_privs: bool,
     id: String,

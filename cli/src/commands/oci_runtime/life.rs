@@ -12,7 +12,7 @@ use crate::commands::run::forward_signals;
 use crate::flags;
 use crate::report::Failure;
 
-/// How a bundle becomes a container.
+/// How to create a container from a bundle.
 #[derive(Debug, Args)]
 pub(super) struct Making {
     /// Directory of the bundle (default: the current one)
@@ -23,23 +23,23 @@ pub(super) struct Making {
     /// Share the caller's session keyring
     #[arg(long)]
     no_new_keyring: bool,
-    /// Refused: the root is always pivoted
+    /// Not supported: the root is always pivoted
     #[arg(long, hide = true)]
     no_pivot: bool,
     /// Name of the container
     id: String,
 }
 
-/// What a process is connected with.
+/// The connections of a process.
 #[derive(Debug, Args)]
 pub(super) struct ConnectionFlags {
-    /// Unix socket that is sent the terminal
+    /// Send the terminal to this Unix socket
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
-    /// File that gets the process id
+    /// Write the process id to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// How many descriptors from 3 on the process keeps
+    /// Pass this many file descriptors, from 3 on
     #[arg(long, value_name = "N", default_value = "0")]
     preserve_fds: u32,
 }
@@ -70,7 +70,7 @@ impl Making {
     }
 }
 
-/// Make a container; its program waits for `start`
+/// Create a container; its program waits for `start`
 #[derive(Debug, Args)]
 pub(super) struct Create {
     #[command(flatten)]
@@ -88,7 +88,7 @@ impl Create {
     }
 }
 
-/// Start the program of a container that was made
+/// Start the program of a created container
 #[derive(Debug, Args)]
 pub(super) struct Start {
     id: String,
@@ -101,7 +101,7 @@ impl Start {
     }
 }
 
-/// Make a container, start it, wait for its end and remove it
+/// Create a container, start it, wait for it and remove it
 #[derive(Debug, Args)]
 pub(super) struct Run {
     #[command(flatten)]
@@ -109,7 +109,7 @@ pub(super) struct Run {
     /// Do not wait
     #[arg(short, long)]
     detach: bool,
-    /// Keep the container when it has ended
+    /// Keep the container after it ended
     #[arg(long)]
     keep: bool,
 }
@@ -158,7 +158,7 @@ fn remove(engine: &Engine, id: &str, force: bool) -> Result<(), Failure> {
 /// Send a signal to a container (default: TERM)
 #[derive(Debug, Args)]
 pub(super) struct Kill {
-    /// To every process of it
+    /// Send it to every process of the container
     #[arg(short, long)]
     all: bool,
     id: String,
@@ -173,10 +173,10 @@ impl Kill {
     }
 }
 
-/// Remove a container that has ended
+/// Remove a stopped container
 #[derive(Debug, Args)]
 pub(super) struct Delete {
-    /// Also one that runs
+    /// Kill a running container first
     #[arg(short, long)]
     force: bool,
     id: String,
@@ -189,7 +189,7 @@ impl Delete {
     }
 }
 
-/// Stop all processes of a container
+/// Freeze all processes of a container
 #[derive(Debug, Args)]
 pub(super) struct Pause {
     id: String,
@@ -202,7 +202,7 @@ impl Pause {
     }
 }
 
-/// Let the processes of a container go on
+/// Resume the processes of a container
 #[derive(Debug, Args)]
 pub(super) struct Resume {
     id: String,
@@ -218,34 +218,34 @@ impl Resume {
 /// Change the limits of a container
 #[derive(Debug, Args)]
 pub(super) struct Update {
-    /// JSON of the runtime-spec's linux.resources, from a file or -
+    /// Read the runtime-spec's linux.resources JSON from a file or -
     #[arg(short, long, value_name = "FILE")]
     resources: Option<PathBuf>,
-    /// Bytes of memory
+    /// Limit the memory, in bytes
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     memory: Option<i64>,
-    /// Bytes of memory and swap together
+    /// Limit memory plus swap, in bytes
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     memory_swap: Option<i64>,
-    /// Bytes of memory to keep
+    /// Set the soft limit of memory, in bytes
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     memory_reservation: Option<i64>,
-    /// Relative CPU weight
+    /// Set the relative CPU weight
     #[arg(long, value_name = "WEIGHT", alias = "cpu-share")]
     cpu_shares: Option<u64>,
-    /// CPU time in each period, in microseconds
+    /// Limit the CPU time per period, in microseconds
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     cpu_quota: Option<i64>,
-    /// Period of the CPU limit, in microseconds
+    /// Set the CPU period, in microseconds
     #[arg(long, value_name = "NUMBER")]
     cpu_period: Option<u64>,
-    /// CPUs to run on
+    /// Run on these CPUs
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
-    /// Memory nodes to use
+    /// Use these memory nodes
     #[arg(long, value_name = "LIST")]
     cpuset_mems: Option<String>,
-    /// How many processes
+    /// Limit the number of processes
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
     id: String,

@@ -16,27 +16,27 @@ use crate::report::Failure;
 
 /// Run OCI bundles for an engine, with runc's command line
 ///
-/// Under the name rbuild-runtime the program is this command alone: containerd takes it as
-/// `--runc-binary`, podman as `--runtime`.
+/// Under the name rbuild-runtime the program is this command only: pass it to containerd as
+/// `--runc-binary`, to podman as `--runtime`.
 #[derive(Debug, Parser)]
 #[command(name = "rbuild runtime", version, propagate_version = true)]
 pub(crate) struct OciRuntime {
-    /// Where the state of containers is kept
+    /// Directory of the state of containers
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Also write errors to this file
+    /// Write errors to this file too
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// How the file of --log is written
+    /// Format of the --log file
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// Accepted for engines: errors are all that is logged
+    /// Accepted for engines: only errors are logged
     #[arg(long, hide = true)]
     debug: bool,
-    /// Refused: cgroups are made without systemd
+    /// Not supported: cgroups are made without systemd
     #[arg(long, hide = true)]
     systemd_cgroup: bool,
-    /// Accepted for engines: who we are is seen from the user namespace
+    /// Accepted for engines: the user namespace decides
     #[arg(long, hide = true, value_name = "BOOL")]
     rootless: Option<String>,
     #[command(subcommand)]

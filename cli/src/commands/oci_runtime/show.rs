@@ -16,7 +16,7 @@ enum Format {
     Json,
 }
 
-/// Print what the runtime-spec calls the state of a container
+/// Print the state of a container, as the runtime-spec defines it
 #[derive(Debug, Args)]
 pub(super) struct State {
     id: String,
@@ -33,10 +33,10 @@ impl State {
 /// List containers
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// table or json
+    /// Print in this format: table or json
     #[arg(short, long, value_enum, default_value = "table")]
     format: Format,
-    /// Ids only
+    /// Print ids only
     #[arg(short, long)]
     quiet: bool,
 }
@@ -68,7 +68,7 @@ impl List {
 /// List the processes of a container
 #[derive(Debug, Args)]
 pub(super) struct Ps {
-    /// table or json
+    /// Print in this format: table or json
     #[arg(short, long, value_enum, default_value = "table")]
     format: Format,
     id: String,
@@ -94,7 +94,7 @@ impl Ps {
     }
 }
 
-/// Write a config.json to start from
+/// Write a default config.json
 #[derive(Debug, Args)]
 pub(super) struct Spec {
     /// Directory of the bundle
@@ -120,13 +120,13 @@ impl Spec {
     }
 }
 
-/// Print what a container uses
+/// Print the resource usage of a container
 #[derive(Debug, Args)]
 pub(super) struct Events {
-    /// Once, and no more
+    /// Print once and exit
     #[arg(long)]
     stats: bool,
-    /// How long between two, such as 5s
+    /// Print at this interval, such as 5s
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval)]
     interval: Duration,
     id: String,
@@ -165,7 +165,7 @@ fn statistics(usage: Usage) -> Value {
     })
 }
 
-/// Print which features of the runtime-spec there are
+/// Print the supported features of the runtime-spec
 #[derive(Debug, Args)]
 pub(super) struct Features {}
 

@@ -14,48 +14,47 @@ use crate::report::Failure;
 
 /// Delete content that no manifest needs
 ///
-/// Safe while servers on the same storage take pushes. Content that nothing needs stays for the
-/// grace, because somebody may be about to push a manifest of it. Servers do this by themselves
-/// every hour.
+/// Safe while servers on the same storage accept pushes. Unneeded content stays for the grace
+/// period, because a push of its manifest may follow. Servers collect by themselves every hour.
 #[derive(Debug, Args)]
 pub(crate) struct Gc {
     #[command(flatten)]
     place: Place,
-    /// Only say what would be deleted first
+    /// Show what would be deleted; delete nothing
     #[arg(long)]
     dry_run: bool,
-    /// How long what nothing needs stays, such as 90s, 15m, 12h, 2d (default: as configured, or
-    /// 24h); less than a push takes is safe only when nobody pushes
+    /// Keep unneeded content for this long, such as 90s, 15m, 12h, 2d (default: as configured, or
+    /// 24h); less than the duration of a push is safe only without pushes
     #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
     grace: Option<Duration>,
 }
 
-/// Read everything that is stored and compare it with its digest
+/// Read all stored content and compare it with its digest
 ///
-/// Ends with 1 if something is broken or missing.
+/// Exits with 1 if content is broken or missing.
 #[derive(Debug, Args)]
 pub(crate) struct Scrub {
     #[command(flatten)]
     place: Place,
-    /// Delete what is broken; delete the images that lack it, too, then push them again
+    /// Delete broken content; delete incomplete images yourself and push them again
     #[arg(long)]
     repair: bool,
 }
 
-/// Delete the tags that the retention rules of a configuration let go
+/// Delete the tags that no retention rule keeps
 #[derive(Debug, Args)]
 pub(crate) struct Retention {
     #[command(flatten)]
     place: Place,
-    /// Only say what would be deleted
+    /// Show what would be deleted; delete nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Check a configuration file of a registry, and the files it names
+/// Check the configuration file of a registry and the files it names
 #[derive(Debug, Args)]
 pub(crate) struct CheckConfig {
-    /// The configuration
+    /// The configuration file
     file: PathBuf,
 }
 

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use crate::app::App;
 use crate::report::Failure;
 
-/// Serve images to other programs, and look after what is served
+/// Serve a registry and maintain its storage
 #[derive(Debug, Subcommand)]
 pub(crate) enum Registry {
     Serve(serve::Serve),

@@ -12,32 +12,32 @@ use registry_server::{Bucket, Clock, Config, Files, Options, Renewal};
 use crate::config;
 use crate::report::Failure;
 
-/// Where a registry keeps everything, and its configuration
+/// Storage and configuration of a registry
 #[derive(Debug, Args)]
 pub(super) struct Place {
-    /// The directory where images are kept
+    /// Store images in this directory
     #[arg(long, value_name = "DIR", conflicts_with = "s3_bucket")]
     directory: Option<PathBuf>,
-    /// The bucket of an S3-compatible store where images are kept; servers may share it
+    /// Store images in this S3-compatible bucket; several servers can share it
     #[arg(long, value_name = "NAME")]
     s3_bucket: Option<String>,
-    /// The URL of a store that is not AWS
+    /// URL of the S3-compatible service (default: AWS)
     #[arg(long, value_name = "URL", requires = "s3_bucket", env = "AWS_ENDPOINT_URL")]
     s3_endpoint: Option<String>,
-    /// The region of the bucket
+    /// Region of the bucket
     #[arg(long, value_name = "REGION", requires = "s3_bucket")]
     s3_region: Option<String>,
-    /// What the names of all objects in the bucket begin with
+    /// Prefix of all object names in the bucket
     #[arg(long, value_name = "PREFIX", requires = "s3_bucket")]
     s3_prefix: Option<String>,
-    /// Configuration (TOML, see docs/registry.md); flags go before it
+    /// Read the configuration from this file (TOML, see docs/registry.md); flags take precedence
     #[arg(long, value_name = "FILE", env = "RBUILD_REGISTRY_CONFIG")]
     config: Option<PathBuf>,
 }
 
 /// Reads files where they are.
 struct Disk<'a> {
-    /// Relative paths in a configuration are meant from its directory.
+    /// Relative paths in a configuration are relative to its directory.
     home: &'a Path,
     /// What was read, and what it was like before.
     read: RefCell<Vec<(PathBuf, Stamp)>>,

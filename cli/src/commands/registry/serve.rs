@@ -13,17 +13,17 @@ use crate::report::Failure;
 
 /// Serve a directory or a bucket as a registry until stopped
 ///
-/// The distribution-spec 1.1 with referrers and deletions. A configuration file adds TLS, passwords,
-/// tokens and rules, pull-through caches of other registries, immutable tags and retention. Several
-/// servers may share one bucket or one directory. Requests that run at SIGTERM are finished.
-/// /metrics, /healthz and /readyz are for those who watch it.
+/// Implements the distribution-spec 1.1 with referrers and deletion. A configuration file adds TLS,
+/// passwords, tokens, access rules, pull-through caches, immutable tags and retention. Several
+/// servers can share one bucket or directory. At SIGTERM the server finishes running requests. For
+/// monitoring it has /metrics, /healthz and /readyz.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   rbuild registry serve --directory /srv/registry
   rbuild registry serve --config registry.toml --address 0.0.0.0:443
   rbuild registry serve --s3-bucket images --s3-endpoint https://minio.example:9000")]
 pub(crate) struct Serve {
-    /// Where to listen; port 0 takes a free one (default: 127.0.0.1:5000)
+    /// Listen on this address; port 0 takes a free port (default: 127.0.0.1:5000)
     #[arg(long, value_name = "ADDRESS:PORT", env = "RBUILD_REGISTRY_ADDRESS")]
     address: Option<String>,
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub(crate) struct Serve {
     /// Write a line of JSON for each request to standard output
     #[arg(long)]
     access_log: bool,
-    /// Write the port to a file once it listens
+    /// Write the port to a file when the server listens
     #[arg(long, value_name = "FILE")]
     port_file: Option<PathBuf>,
 }

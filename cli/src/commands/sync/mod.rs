@@ -39,15 +39,15 @@ enum ToTransport {
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Sync {
-    /// What SOURCE is: docker (a repository, or an image), dir, or yaml (a list; `-` is stdin)
+    /// The kind of SOURCE: docker (a repository or image), dir, or yaml (a list; `-` is stdin)
     #[arg(short, long = "src", value_enum)]
     src: FromTransport,
-    /// What DESTINATION is: docker (a registry and a path on it) or dir
+    /// The kind of DESTINATION: docker (a registry with a path) or dir
     #[arg(short, long = "dest", value_enum)]
     dest: ToTransport,
-    /// What to mirror
+    /// The source
     source: String,
-    /// Below what; the last part of a repository's name is put behind it
+    /// The destination; the last component of the repository name is appended to it
     destination: String,
     #[command(flatten)]
     choice: ChoiceFlags,
@@ -59,19 +59,19 @@ pub(crate) struct Sync {
     delete: DeleteFlags,
     #[command(flatten)]
     sign: SignFlags,
-    /// Say what would be done, and do nothing
+    /// Show what would be done; do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Go on with the other images when one fails
+    /// Continue with the other images if one fails
     #[arg(long)]
     keep_going: bool,
     /// Write a line `DIGEST NAME` for each image to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
-    /// Write what became of each name to a file, as JSON; `-` is standard output
+    /// Write the outcome of each name to a file as JSON; `-` is standard output
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// How progress is shown
+    /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
     /// Print nothing but errors
@@ -85,26 +85,26 @@ pub(crate) struct Sync {
     retry: RetryFlags,
 }
 
-/// Which tags, and what they are called.
+/// Which tags to mirror, and their names at the destination.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Tags")]
 struct ChoiceFlags {
-    /// Only tags that match this regular expression (with --src docker)
+    /// Mirror tags that match this regular expression only (with --src docker)
     #[arg(long, value_name = "REGEX", conflicts_with = "tag_semver")]
     tag_regex: Option<String>,
-    /// Only tags that are versions in this range, such as `>= 1.2, < 2` (with --src docker)
+    /// Mirror tags that are versions in this range only, such as `>= 1.2, < 2` (with --src docker)
     #[arg(long, value_name = "RANGE")]
     tag_semver: Option<String>,
-    /// Leave tags that the destination has as they are
+    /// Do not update tags that the destination has
     #[arg(long)]
     missing_only: bool,
-    /// Tags that match never change: once copied they are not asked about again
+    /// Treat matching tags as immutable: do not check them again after the first copy
     #[arg(long, value_name = "REGEX")]
     immutable_tags: Option<String>,
-    /// Put the whole name of the source, registry and path, below the destination
+    /// Append the whole source name, registry and path, to the destination
     #[arg(long)]
     scoped: bool,
-    /// Put this behind each tag at the destination
+    /// Append this suffix to each tag at the destination
     #[arg(
         long,
         value_name = "TEXT",
@@ -115,38 +115,38 @@ struct ChoiceFlags {
     append_suffix: String,
 }
 
-/// How the work is done.
+/// How to do the work.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Work")]
 struct WorkFlags {
-    /// Images at a time
+    /// Copy this many images at a time
     #[arg(long, visible_alias = "jobs", value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
-    /// Do only this part of the work, counted from 0: 0/4 to 3/4 for four workers
+    /// Do this share of the work, counted from 0: 0/4 to 3/4 for four workers
     #[arg(long, value_name = "INDEX/COUNT", env = "RCOPY_SHARD", hide_env = true)]
     shard: Option<Shard>,
-    /// What earlier runs did (default: a file for this mirror in ~/.local/state/rcopy)
+    /// Record runs in this file (default: a file per mirror in ~/.local/state/rcopy)
     #[arg(long, value_name = "FILE", conflicts_with = "no_state")]
     state: Option<PathBuf>,
-    /// Remember nothing: ask both ends about every tag
+    /// Ignore earlier runs: ask both ends for every tag
     #[arg(long)]
     no_state: bool,
-    /// For how long it is believed that nobody else changed the destination
+    /// Check recorded tags at the destination again after this time
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = flags::duration)]
     recheck: Duration,
-    /// Do it again and again, with this pause between
+    /// Repeat the run with this pause
     #[arg(long, visible_alias = "interval", value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1h", value_parser = flags::duration)]
     watch: Option<Duration>,
 }
 
-/// What the source has no more.
+/// What to do with tags that the source no longer has.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Deleting")]
 struct DeleteFlags {
-    /// Delete tags at the destination that the source has no more; see them first with --dry-run
+    /// Delete tags at the destination that the source no longer has; preview with --dry-run
     #[arg(long)]
     delete: bool,
-    /// Delete nothing in a repository that would lose more than this part of its tags
+    /// Delete nothing in a repository that would lose more than this percentage of its tags
     #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u8).range(0..=100))]
     delete_limit: u8,
 }

@@ -7,16 +7,16 @@ use clap::Args;
 
 use crate::report::Failure;
 
-/// buildah's global options that are not ours anyway.
+/// buildah's global options that `rbuild` does not have already.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct BuildahFlags {
-    /// Accepted for scripts: state is kept in the store
+    /// Accepted for scripts: state is in the store
     #[arg(long, global = true, hide = true, value_name = "DIR")]
     runroot: Option<PathBuf>,
-    /// The storage driver: overlay
+    /// Accepted: `overlay` is the only storage driver
     #[arg(long, global = true, hide = true, value_name = "DRIVER", env = "STORAGE_DRIVER")]
     storage_driver: Option<String>,
-    /// Options of the storage driver
+    /// Set an option of the storage driver
     #[arg(
         long,
         global = true,
@@ -26,19 +26,19 @@ pub(crate) struct BuildahFlags {
         env = "STORAGE_OPTS"
     )]
     storage_opt: Vec<String>,
-    /// Who makes cgroups: cgroupfs
+    /// Accepted: `cgroupfs` is the only cgroup manager
     #[arg(long, global = true, hide = true, value_name = "MANAGER")]
     cgroup_manager: Option<String>,
-    /// Refused: give mounts with --volume
+    /// Not supported: use --volume
     #[arg(long, global = true, hide = true, value_name = "FILE")]
     default_mounts_file: Option<PathBuf>,
-    /// Where choices of short names are kept
+    /// File that remembers choices of short names
     #[arg(long, global = true, hide = true, value_name = "FILE")]
     short_name_alias_conf: Option<PathBuf>,
-    /// Refused: ids are mapped by /etc/subuid
+    /// Not supported: /etc/subuid maps ids
     #[arg(long, global = true, hide = true, value_name = "MAP")]
     userns_uid_map: Vec<String>,
-    /// Refused: ids are mapped by /etc/subgid
+    /// Not supported: /etc/subgid maps ids
     #[arg(long, global = true, hide = true, value_name = "MAP")]
     userns_gid_map: Vec<String>,
 }

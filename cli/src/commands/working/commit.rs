@@ -20,16 +20,16 @@ use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Make an image of a container: of a working container, or of what a program changed
+/// Make an image from a working container, or from the changes of another container
 #[derive(Debug, Args)]
 pub(crate) struct Commit {
-    /// One layer of everything
+    /// Merge all layers into one
     #[arg(long)]
     squash: bool,
-    /// Media types: oci or docker (default: as `from` said)
+    /// Use these media types: oci or docker (default: as given to `from`)
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Seconds since 1970 that every time in the image is set to (default: $SOURCE_DATE_EPOCH)
+    /// Set every time in the image, in seconds since 1970 (default: $SOURCE_DATE_EPOCH)
     #[arg(
         long,
         visible_alias = "source-date-epoch",
@@ -37,10 +37,10 @@ pub(crate) struct Commit {
         allow_negative_numbers = true
     )]
     timestamp: Option<i64>,
-    /// Leave times out: as --timestamp 0
+    /// Same as --timestamp 0
     #[arg(long, hide = true, conflicts_with = "timestamp")]
     omit_timestamp: bool,
-    /// No history in the image
+    /// Omit the history
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     omit_history: Option<bool>,
     /// Remove the container afterwards
@@ -49,7 +49,7 @@ pub(crate) struct Commit {
     /// Write the image id to a file instead of printing it
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
-    /// Put the image into this manifest list, which is made if missing
+    /// Add the image to this manifest list; create it if missing
     #[arg(long, value_name = "LIST")]
     manifest: Option<String>,
     /// Do not compress the layer (default: gzip)
@@ -58,25 +58,25 @@ pub(crate) struct Commit {
     /// Add an annotation to the manifest
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
-    /// Remove a variable from the image's environment
+    /// Remove an environment variable of the image
     #[arg(long, value_name = "NAME")]
     unsetenv: Vec<String>,
-    /// Label the image with what made it
+    /// Add the label io.rbuild.version
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     identity_label: Option<bool>,
-    /// Sign what is written to a registry or dir: with this GPG key
+    /// Sign with this GPG key what is written to a registry or dir:
     #[arg(long, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
-    /// Refused: layers are not encrypted
+    /// Not supported: layers are not encrypted
     #[arg(long, value_name = "KEY", hide = true)]
     encryption_key: Vec<String>,
-    /// Refused: layers are not encrypted
+    /// Not supported: layers are not encrypted
     #[arg(long, value_name = "INDEX", hide = true, allow_hyphen_values = true)]
     encrypt_layer: Vec<String>,
-    /// What the history says of the change
+    /// Set the comment in the history
     #[arg(short, long, value_name = "TEXT")]
     message: Option<String>,
-    /// Who made the image
+    /// Set the author of the image
     #[arg(short, long, value_name = "NAME")]
     author: Option<String>,
     /// Print nothing but the image id
@@ -88,7 +88,7 @@ pub(crate) struct Commit {
     retry: RetryFlags,
     /// The container
     container: String,
-    /// What to call the image, or transport:… where to write it
+    /// The name of the image, or the destination transport:…
     image: Option<String>,
 }
 

@@ -13,10 +13,10 @@ use crate::app::{App, Reach, observed};
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Change what the image of a working container will say of itself
+/// Change the config of the image of a working container
 ///
 /// A value of --annotation, --env, --label, --port, --volume, --onbuild and --os-feature that ends
-/// with '-' is taken away; '-' alone takes all of them away.
+/// with '-' is removed; '-' alone removes all of them.
 #[derive(Debug, Args)]
 pub(crate) struct Config {
     #[command(flatten)]
@@ -24,67 +24,68 @@ pub(crate) struct Config {
     /// Add an annotation to the manifest
     #[arg(short, long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     annotation: Vec<String>,
-    /// CPU architecture
+    /// Set the CPU architecture
     #[arg(long, value_name = "ARCH")]
     arch: Option<String>,
-    /// Who made it
+    /// Set the author
     #[arg(long, value_name = "TEXT")]
     author: Option<String>,
-    /// Default command: words, or a JSON array
+    /// Set the default command: words, or a JSON array
     #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
     cmd: Option<String>,
-    /// Comment on the image; kept in Docker's format only
+    /// Set a comment; kept in Docker's format only
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
-    /// What the history says of the layer
+    /// Set the command in the history of the layer
     #[arg(long, value_name = "TEXT")]
     created_by: Option<String>,
-    /// Domain name; kept in Docker's format only
+    /// Set the domain name; kept in Docker's format only
     #[arg(long, value_name = "NAME")]
     domainname: Option<String>,
-    /// Entrypoint: a JSON array, or a line for /bin/sh
+    /// Set the entrypoint: a JSON array, or a line for /bin/sh
     #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
     entrypoint: Option<String>,
-    /// Set a variable; $NAME in its value is replaced; a bare NAME takes its value from here
+    /// Set a variable; $NAME in the value is expanded; a bare NAME takes its value from the
+    /// environment
     #[arg(short, long, value_name = "NAME=VALUE", allow_hyphen_values = true)]
     env: Vec<String>,
-    /// Command that checks a container: a line, CMD and words, or NONE
+    /// Set the health check: a line, CMD and words, or NONE
     #[arg(long, value_name = "COMMAND")]
     healthcheck: Option<String>,
-    /// Time between two checks (default 30s)
+    /// Set the time between two health checks (default: 30s)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     healthcheck_interval: Option<Duration>,
-    /// How many failures in a row make a container unhealthy (default 3)
+    /// Set how many failures in a row make a container unhealthy (default: 3)
     #[arg(long, value_name = "NUMBER")]
     healthcheck_retries: Option<u64>,
-    /// Time in which failures do not count
+    /// Set the start period, in which failures do not count
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     healthcheck_start_period: Option<Duration>,
-    /// Time between two checks in the start period
+    /// Set the time between two checks in the start period
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     healthcheck_start_interval: Option<Duration>,
-    /// Time after which a check has failed (default 30s)
+    /// Set the timeout of a health check (default: 30s)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     healthcheck_timeout: Option<Duration>,
-    /// Comment in the history of the layer
+    /// Set the comment in the history of the layer
     #[arg(long, value_name = "TEXT")]
     history_comment: Option<String>,
-    /// Host name; kept in Docker's format only
+    /// Set the host name; kept in Docker's format only
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
     /// Add a label
     #[arg(short, long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     label: Vec<String>,
-    /// Add an instruction that builds on the image run first
+    /// Add an ONBUILD instruction
     #[arg(long, value_name = "INSTRUCTION", allow_hyphen_values = true)]
     onbuild: Vec<String>,
-    /// Operating system
+    /// Set the operating system
     #[arg(long, value_name = "OS")]
     os: Option<String>,
-    /// Add a feature the operating system must have
+    /// Add a required feature of the operating system
     #[arg(long, value_name = "FEATURE", allow_hyphen_values = true)]
     os_feature: Vec<String>,
-    /// Version of the operating system
+    /// Set the version of the operating system
     #[arg(long, value_name = "VERSION")]
     os_version: Option<String>,
     /// Add a port
@@ -96,22 +97,22 @@ pub(crate) struct Config {
         allow_hyphen_values = true
     )]
     port: Vec<String>,
-    /// The shell of shell-form instructions
+    /// Set the shell of shell-form instructions
     #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
     shell: Option<String>,
-    /// The signal that asks a container to stop
+    /// Set the signal that stops a container
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
-    /// Who commands run as
+    /// Set the user
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// Variant of the CPU architecture
+    /// Set the variant of the CPU architecture
     #[arg(long, value_name = "VARIANT")]
     variant: Option<String>,
-    /// Add a path that holds data
+    /// Add a volume path
     #[arg(short, long, value_name = "PATH", value_delimiter = ',', allow_hyphen_values = true)]
     volume: Vec<String>,
-    /// The working directory
+    /// Set the working directory
     #[arg(long, value_name = "DIR")]
     workingdir: Option<String>,
     /// The container

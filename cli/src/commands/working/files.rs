@@ -30,10 +30,10 @@ pub(crate) struct Copy {
 pub(crate) struct Add {
     #[command(flatten)]
     flags: FileFlags,
-    /// Keep the files of git of a repository
+    /// Keep the .git directory of a repository
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     keep_git_dir: Option<bool>,
-    /// The agent for repositories that are reached by ssh: default ($SSH_AUTH_SOCK), or a socket
+    /// Use this agent for repositories over ssh: default ($SSH_AUTH_SOCK), or a socket
     #[arg(long, value_name = "default|SOCKET")]
     ssh: Option<String>,
 }
@@ -78,37 +78,37 @@ impl Add {
 
 #[derive(Debug, Args)]
 struct FileFlags {
-    /// Whose the files are
+    /// Set the owner of the files
     #[arg(long, value_name = "USER[:GROUP]")]
     chown: Option<String>,
-    /// Their permission bits
+    /// Set the permission bits
     #[arg(long, value_name = "MODE")]
     chmod: Option<String>,
-    /// Take them from this working container or image
+    /// Copy from this working container or image
     #[arg(long, value_name = "CONTAINER|IMAGE")]
     from: Option<String>,
-    /// Paths are below this directory, and its ignore file holds
+    /// Read paths relative to this directory, and obey its ignore file
     #[arg(long, value_name = "DIR", conflicts_with = "from")]
     contextdir: Option<PathBuf>,
-    /// The ignore file instead of the directory's
+    /// Use this ignore file instead of the directory's
     #[arg(long, value_name = "FILE", requires = "contextdir")]
     ignorefile: Option<PathBuf>,
-    /// Leave out what matches
+    /// Omit matching paths
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
-    /// Keep the paths below the destination
+    /// Keep parent directories below the destination
     #[arg(long)]
     parents: bool,
-    /// The digest a download must have, or the commit of a repository
+    /// Require this digest of a download, or commit of a repository
     #[arg(long, value_name = "ALGORITHM:DIGEST|COMMIT")]
     checksum: Option<String>,
-    /// Refused: a working container has one layer
+    /// Not supported: a working container has one layer
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     link: Option<bool>,
-    /// Refused: `commit --timestamp` sets all times
+    /// Not supported: use `commit --timestamp`
     #[arg(long, hide = true, value_name = "SECONDS", allow_hyphen_values = true)]
     timestamp: Option<String>,
-    /// Do not print a digest of what was copied
+    /// Do not print the digest of the copied files
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
@@ -119,7 +119,8 @@ struct FileFlags {
     registry: RegistryFlags,
     #[command(flatten)]
     retry: RetryFlags,
-    /// The container, what to copy (paths, patterns, URLs), and where to (default: the working directory)
+    /// The container, the sources (paths, patterns, URLs), and the destination (default: the
+    /// working directory)
     #[arg(required = true, num_args = 2.., value_names = ["CONTAINER", "SOURCE", "DESTINATION"])]
     arguments: Vec<String>,
 }

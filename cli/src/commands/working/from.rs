@@ -15,16 +15,16 @@ use crate::commands::run::refuse_volumes;
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// When a registry is asked for an image, in buildah's words.
+/// When to query a registry for an image, with buildah's values.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PullFlags {
-    /// Ask the registry: missing or false (default), always, never, newer or true
+    /// Pull the image: missing or false (default), always, never, newer or true
     #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pull: Option<String>,
-    /// Ask the registry every time
+    /// Pull the image every time
     #[arg(long, hide = true, conflicts_with_all = ["pull", "pull_never"])]
     pull_always: bool,
-    /// Never ask the registry
+    /// Never pull the image
     #[arg(long, hide = true, conflicts_with = "pull")]
     pull_never: bool,
 }
@@ -52,7 +52,7 @@ impl PullFlags {
     }
 }
 
-/// Make a working container from an image, or from nothing: scratch
+/// Make a working container from an image, or from scratch
 #[derive(Debug, Args)]
 pub(crate) struct From {
     /// Name the container (default: IMAGE-working-container)
@@ -61,7 +61,7 @@ pub(crate) struct From {
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
-    /// Media types that `commit` gives the image: oci or docker (default: $BUILDAH_FORMAT, oci)
+    /// Make `commit` use these media types: oci or docker (default: $BUILDAH_FORMAT, oci)
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
     /// Print nothing but the container's name

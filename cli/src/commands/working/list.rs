@@ -15,13 +15,13 @@ use crate::report::Failure;
 /// List working containers
 #[derive(Debug, Args)]
 pub(crate) struct Containers {
-    /// Also containers that are none: those of `rbuild run`
+    /// Show the containers of `rbuild run` too
     #[arg(short, long)]
     all: bool,
-    /// Only those that match: id=, name=, ancestor=
+    /// Show matching containers only: id=, name=, ancestor=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// A Go template per container, or json
+    /// Format each container with a Go template, or json
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
     /// Print JSON
@@ -30,7 +30,7 @@ pub(crate) struct Containers {
     /// Print no header
     #[arg(short, long)]
     noheading: bool,
-    /// Show whole ids
+    /// Show full ids
     #[arg(long, visible_alias = "no-trunc")]
     notruncate: bool,
     /// Print ids only
@@ -163,7 +163,7 @@ impl Row {
 /// Give a container another name
 #[derive(Debug, Args)]
 pub(crate) struct Rename {
-    /// Which container
+    /// The container
     container: String,
     /// Its new name
     name: String,

@@ -85,19 +85,19 @@ pub(crate) fn is_docker(flag: Option<&str>) -> Result<Option<bool>, Failure> {
     }
 }
 
-/// What an image is for, in whole or in parts.
+/// The platform of an image, as a whole or in parts.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PlatformFlags {
-    /// Platform of the image
+    /// Choose the image of this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Operating system of the image
+    /// Choose the operating system of the image
     #[arg(long, value_name = "OS", conflicts_with = "platform")]
     os: Option<String>,
-    /// Architecture of the image
+    /// Choose the architecture of the image
     #[arg(long, value_name = "ARCH", conflicts_with = "platform")]
     arch: Option<String>,
-    /// Variant of the architecture
+    /// Choose the variant of the architecture
     #[arg(long, value_name = "VARIANT", conflicts_with = "platform")]
     variant: Option<String>,
 }
@@ -127,7 +127,7 @@ pub(crate) fn wants_history(flag: Option<bool>) -> bool {
 /// `--add-history`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct HistoryFlag {
-    /// Tell of this step in the image's history (default: $BUILDAH_HISTORY)
+    /// Record this step in the history of the image (default: $BUILDAH_HISTORY)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub add_history: Option<bool>,
 }

@@ -10,13 +10,13 @@ use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Mount working containers and say where; without any, say what is mounted
+/// Mount working containers and print where; without arguments list the mounts
 #[derive(Debug, Args)]
 pub(crate) struct Mount {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Print whole ids and paths, as always
+    /// Accepted: ids and paths are always printed in full
     #[arg(long, hide = true)]
     notruncate: bool,
     /// The containers
@@ -71,10 +71,10 @@ impl Mount {
     }
 }
 
-/// Take the mounts of working containers away
+/// Unmount working containers
 #[derive(Debug, Args)]
 pub(crate) struct Umount {
-    /// All that are mounted
+    /// Unmount all
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
     /// The containers

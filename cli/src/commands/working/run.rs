@@ -21,21 +21,21 @@ use crate::commands::run::{forward_signals, refuse_overlays, refuse_volumes};
 use crate::flags;
 use crate::report::Failure;
 
-/// What `run` takes for a working container only.
+/// Flags of `run` for working containers only.
 #[derive(Debug, Default, Args)]
 pub(crate) struct RunFlags {
     #[command(flatten)]
     history: HistoryFlag,
-    /// Relative sources of --mount are below this directory
+    /// Read relative sources of --mount below this directory
     #[arg(long, value_name = "DIR", help_heading = "Working container")]
     contextdir: Option<PathBuf>,
-    /// Accepted for scripts: crun and runc mean the runtime that is built in
+    /// Accepted for scripts: crun and runc stand for the built-in runtime
     #[arg(long, value_name = "RUNTIME", help_heading = "Working container")]
     runtime: Option<String>,
-    /// Refused: the runtime is built in
+    /// Not supported: the runtime is built in
     #[arg(long, value_name = "FLAG", hide = true, allow_hyphen_values = true)]
     runtime_flag: Vec<String>,
-    /// Refused: the root is always pivoted
+    /// Not supported: the root is always pivoted
     #[arg(long, hide = true)]
     no_pivot: bool,
 }
@@ -82,7 +82,7 @@ pub(crate) struct Wish<'a> {
     pub container: &'a ContainerFlags,
     /// Program and arguments.
     pub command: &'a [String],
-    /// Whether a terminal is asked for.
+    /// Whether to use a terminal.
     pub tty: bool,
 }
 

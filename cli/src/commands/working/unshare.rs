@@ -11,10 +11,10 @@ use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Run a command where an ordinary user is root and may mount working containers
+/// Run a command in a user namespace in which an ordinary user can mount working containers
 #[derive(Debug, Args)]
 pub(crate) struct Unshare {
-    /// Mount this container meanwhile; VARIABLE (or NAME itself) says where it is
+    /// Mount this container; VARIABLE (or NAME itself) contains the path
     #[arg(short, long, value_name = "[VARIABLE=]NAME", value_delimiter = ',')]
     mount: Vec<String>,
     /// The command and its arguments (default: $SHELL)
