@@ -22,7 +22,7 @@ pub async fn attestations(
     image: &Descriptor,
     predicate_type: &str,
 ) -> Result<Vec<Bytes>> {
-    let doing = format!("listing what is said about {}", image.digest);
+    let doing = format!("listing the statements about {}", image.digest);
     let mut candidates: Vec<Descriptor> =
         source.referrers(image).await.map_err(Error::part(doing.clone()))?;
     candidates.retain(|referrer| match referrer.annotations.get(PREDICATE_TYPE) {

@@ -34,7 +34,8 @@ pub fn inventory(
     for layer in image.layers() {
         task.check()?;
         let key = format!("{SCAN_VERSION} {}", layer.diff_id);
-        let known = store.memo(MEMO, key.as_bytes()).during("recalling what a layer contains")?;
+        let known =
+            store.memo(MEMO, key.as_bytes()).during("reading the cached packages of a layer")?;
         let known = known.and_then(|bytes| serde_json::from_slice::<LayerScan>(&bytes).ok());
         if let Some(scan) = known {
             scans.push(scan);
@@ -51,7 +52,7 @@ pub fn inventory(
             )));
         }
         let bytes = serde_json::to_vec(&scan).expect("scans are plain data with string keys");
-        store.set_memo(MEMO, key.as_bytes(), &bytes).during("remembering what a layer contains")?;
+        store.set_memo(MEMO, key.as_bytes(), &bytes).during("caching the packages of a layer")?;
         read += 1;
         scans.push(scan);
     }

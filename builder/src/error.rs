@@ -276,8 +276,8 @@ impl Fault for Error {
             )),
             Error::Command { full: Some(store), .. } => Some(store::full_disk(store)),
             Error::Command { kept: Some(id), .. } => Some(format!(
-                "what it left is kept: `rbuild debug shell {id}` looks at it, \
-                 `rbuild bud --resume {id}` goes on from it, `rbuild debug rm {id}` forgets it"
+                "its files are kept: `rbuild debug shell {id}` opens them, \
+                 `rbuild bud --resume {id}` continues from them, `rbuild debug rm {id}` removes them"
             )),
             Error::NotPulled { .. } => Some("leave out --pull=never".to_owned()),
             Error::Missing { ignored: true, .. } => {

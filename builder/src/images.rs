@@ -225,7 +225,7 @@ fn converted(admitted: &Admitted) -> Result<String> {
     if let Some(path) = to.strip_prefix("oci-layout://") {
         return Ok(format!("oci:{path}"));
     }
-    let reason = "the source policy puts it in the place of an image".to_owned();
+    let reason = "the source policy substitutes it for an image".to_owned();
     Err(Error::Denied { identifier: to.clone(), reason })
 }
 
@@ -234,7 +234,7 @@ fn with_pin(reference: Reference, pin: Option<Digest>) -> Result<Reference> {
     match (reference.digest, pin) {
         (Some(own), Some(pin)) if own != pin => Err(Error::Denied {
             identifier: format!("docker-image://{reference}"),
-            reason: format!("the lock wants {pin}"),
+            reason: format!("the lock file requires {pin}"),
         }),
         (_, Some(pin)) => Ok(Reference { digest: Some(pin), ..reference }),
         (_, None) => Ok(reference),
@@ -350,7 +350,7 @@ fn expected(base: Base, name: &str, pin: Option<Digest>) -> Result<Base> {
         None => Ok(base),
         Some(pin) => Err(Error::Denied {
             identifier: name.to_owned(),
-            reason: format!("the lock wants {pin}, it is {} now", base.named),
+            reason: format!("the lock file requires {pin}, it is {} now", base.named),
         }),
     }
 }

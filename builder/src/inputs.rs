@@ -176,7 +176,7 @@ impl Inputs {
                         }
                         conversions += 1;
                         if conversions > CONVERSIONS {
-                            let reason = "the source policy converts it in a circle".to_owned();
+                            let reason = "the source policy converts it in a cycle".to_owned();
                             return Err(deny(identifier, reason));
                         }
                         at = to;

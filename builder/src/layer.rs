@@ -128,7 +128,7 @@ pub(crate) async fn obtain(
 /// The layer of a step in this form, if it was made before. One that was compressed when its image
 /// left the store serves both forms.
 pub(crate) fn known(build: &Build, id: StepId, form: Form) -> Result<Option<LayerInfo>> {
-    let action = "asking the cache for a layer";
+    let action = "fetching a layer from the cache";
     let store = &build.env.store;
     let key = build.key_of(id).ok_or(Error::Panicked)?;
     let recall = |form: Form| -> Result<Option<LayerInfo>> {

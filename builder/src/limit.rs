@@ -36,7 +36,7 @@ impl Watch {
             watching.abort();
         }
         match self.full.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(full) if result.is_err() => Err(full).during("keeping the store small enough"),
+            Some(full) if result.is_err() => Err(full).during("limiting the size of the store"),
             _ => result,
         }
     }
@@ -52,7 +52,7 @@ async fn watch(store: Store, full: Arc<Mutex<Option<store::Error>>>, build: Canc
                 build.cancel();
                 return;
             }
-            Err(error) => tracing::debug!(%error, "how full the store is is not known"),
+            Err(error) => tracing::debug!(%error, "the size of the store is unknown"),
             Ok(()) => {}
         }
         tokio::time::sleep(PAUSE.max(start.elapsed() * 4)).await;
@@ -64,7 +64,7 @@ pub(crate) fn fits(store: &Store, task: &Task) -> Result<()> {
     match store.limit() {
         Some(_) => store
             .make_room(0, task)
-            .map_err(|error| Error::part("keeping a step's files")(error.into())),
+            .map_err(|error| Error::part("storing the files of a step")(error.into())),
         None => Ok(()),
     }
 }

@@ -134,7 +134,7 @@ impl Fault for LockError {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("`rbuild lock` writes the file anew".to_owned())
+        Some("`rbuild lock` writes the file again".to_owned())
     }
 }
 
@@ -197,7 +197,7 @@ impl Lock {
         }
         let locked = self.pins.entry(source.to_owned()).or_default();
         if !locked.content.is_empty() && locked.content != content {
-            return Err(format!("it has two contents, {} and {content}", locked.content));
+            return Err(format!("it has two different digests, {} and {content}", locked.content));
         }
         content.clone_into(&mut locked.content);
         Ok(())
@@ -232,7 +232,7 @@ impl Lock {
         })?;
         if *document.version.get_ref() != VERSION {
             let reason = format!(
-                "it is of version {}, this program knows {VERSION}",
+                "its version is {}, this program supports {VERSION}",
                 document.version.get_ref()
             );
             return Err(fail(document.version.span().start, reason));
@@ -249,7 +249,7 @@ impl Lock {
                 }
                 (None, Some(commit)) if is_commit(&commit) => commit,
                 (None, Some(commit)) => {
-                    return Err(fail(at, format!("{commit:?} of {source} is no commit")));
+                    return Err(fail(at, format!("{commit:?} of {source} is not a commit")));
                 }
                 _ => return Err(fail(at, format!("{source} needs a digest or a commit"))),
             };

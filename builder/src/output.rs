@@ -233,7 +233,7 @@ fn directory(
 
 /// Gives copies in `to` of what `from` has of a later time than `clamp` that time.
 fn bound_times(from: &Root, to: &Root, clamp: i64, task: &Task) -> Result<()> {
-    let action = "bounding the times of the output";
+    let action = "limiting the times of the output";
     let time = Timespec { tv_sec: clamp, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     let mut open = vec![PathBuf::new()];

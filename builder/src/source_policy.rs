@@ -133,7 +133,7 @@ impl Rule {
             None => (None, BTreeMap::new()),
         };
         if action == Action::Convert && to.is_none() && attrs.is_empty() {
-            return Err("it converts to nothing: it has no updates".to_owned());
+            return Err("the conversion has no updates".to_owned());
         }
         Ok(Rule { action, pattern, matcher, to, attrs })
     }

@@ -170,7 +170,7 @@ async fn one(
         }
         let form = Form::of(&build.request);
         let key = layer::name(key.finish(), form);
-        let known = store.step(key.0).during("asking the cache for a layer")?;
+        let known = store.step(key.0).during("fetching a layer from the cache")?;
         if let Some(StepRecord { snapshot: Some(snapshot), layer: Some(info), .. }) = known {
             return Ok((info, snapshot));
         }
@@ -260,11 +260,11 @@ fn recompressed(build: &Build, part: &Part, task: &Task) -> Result<Descriptor> {
     key.part(format!("{:?} {:?}", compression.encoding, compression.level).as_bytes());
     let Key(key) = key.finish();
     if let Some(info) =
-        store.step(key).during("asking the cache for a layer")?.and_then(|r| r.layer)
+        store.step(key).during("fetching a layer from the cache")?.and_then(|r| r.layer)
     {
         return Ok(info.descriptor);
     }
-    let action = || format!("compressing layer {} anew", part.blob.digest);
+    let action = || format!("compressing layer {} again", part.blob.digest);
     let task = task.sized(action(), part.blob.size);
     let blob = store.open_blob(part.blob.digest).during(action())?;
     let mut tar = layers::decompress(task.reading(blob)).during(action())?;

@@ -85,7 +85,7 @@ fn log_filter(text: &str) -> Result<String, String> {
     };
     match text.split(',').all(known) {
         true => Ok(text.to_owned()),
-        false => Err(format!("{text:?} is none of {}", LEVELS.join(", "))),
+        false => Err(format!("{text:?} is not one of {}", LEVELS.join(", "))),
     }
 }
 
@@ -395,7 +395,7 @@ impl App {
         if !file.exists() {
             let what = format!("{} is not there", file.display());
             return Err(Failure::new(Kind::NotFound, what)
-                .hint("name one with --trusted-root FILE, or make it with `rbuild trust init`"));
+                .hint("pass one with --trusted-root FILE, or store one with `rbuild trust init`"));
         }
         crate::commands::signer_flags::read_root(&file)
     }

@@ -174,7 +174,7 @@ fn named_volume(name: &str, target: &str, options: &str) -> Result<VolumeMount, 
 
 fn overlay(source: PathBuf, target: &str, options: &str) -> Result<Overlay, String> {
     if let Some(other) = options.split(',').find(|option| *option != "O") {
-        return Err(format!("option {other:?} does not go with O"));
+        return Err(format!("option {other:?} cannot be combined with O"));
     }
     if !source.is_dir() {
         return Err("the source is not a directory".to_owned());

@@ -3,7 +3,7 @@
 
 /// Flags and what to say of them.
 const REFUSED: &[(&[&str], &str)] = &[
-    (&["--gpus"], "descriptions of devices are not read; give each by --device"),
+    (&["--gpus"], "CDI device names are not supported; pass each device with --device"),
     (
         &["--link", "--network-alias", "--net-alias"],
         "containers do not find each other by name; share a network by --network container:NAME, \
@@ -15,7 +15,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
     (
         &["--log-driver", "--log-opt"],
-        "what a container prints is kept as lines of JSON; `rbuild logs` reads it",
+        "the output of a container is stored as lines of JSON; `rbuild logs` reads it",
     ),
     (&["--volume-driver"], "volumes are directories of the store"),
     (&["--storage-opt"], "a container has no quota; limit the file system of the store"),
@@ -32,7 +32,7 @@ const REFUSED: &[(&[&str], &str)] = &[
         ],
         "health checks are not run; `rbuild exec` in a timer does the same",
     ),
-    (&["--sdnotify"], "readiness is not told to systemd; start the container in a unit"),
+    (&["--sdnotify"], "readiness is not reported to systemd; start the container in a unit"),
     (&["--systemd"], "mount what an init needs: --tmpfs /run --tmpfs /tmp"),
     (&["--pod", "--pod-id-file"], "there are no pods; share namespaces by --network"),
     (&["--secret"], "secrets are for `rbuild bud`; mount a file read-only"),
@@ -41,7 +41,7 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--uidmap", "--gidmap", "--subuidname", "--subgidname"],
         "ids are those of this program; run it as an ordinary user to have them mapped",
     ),
-    (&["--device-cgroup-rule"], "give each device by --device"),
+    (&["--device-cgroup-rule"], "pass each device with --device"),
     (
         &[
             "--blkio-weight",
@@ -55,16 +55,16 @@ const REFUSED: &[(&[&str], &str)] = &[
     ),
     (
         &["--kernel-memory", "--memory-swappiness", "--oom-kill-disable"],
-        "the kernel has taken this limit away; --memory and --memory-swap are there",
+        "the kernel no longer has this limit; use --memory and --memory-swap",
     ),
     (
         &["--cpu-rt-period", "--cpu-rt-runtime"],
-        "real-time groups are not set up; --cpus and --cpu-shares are there",
+        "real-time scheduling is not supported; use --cpus and --cpu-shares",
     ),
     (&["--cgroup-conf", "--cgroups"], "limits are set by their own flags, such as --memory"),
-    (&["--label-file"], "give each label by --label"),
+    (&["--label-file"], "pass each label with --label"),
     (&["--attach", "-a"], "output is shown unless --detach is given, input by --interactive"),
-    (&["--sig-proxy"], "signals are passed on; --detach keeps them away"),
+    (&["--sig-proxy"], "signals are always forwarded; use --detach to prevent that"),
     (&["--domainname"], "put the domain into --hostname"),
     (&["--disable-content-trust"], "policy.json decides which images are trusted"),
     (&["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops"], "it is for Windows"),

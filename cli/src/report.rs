@@ -76,7 +76,7 @@ impl Failure {
         let elsewhere = self.messages.iter().rev().find_map(|message| elsewhere(message, &store));
         let hint = match elsewhere {
             Some(directory) => format!(
-                "the file system of {} is full: make room there, or write elsewhere",
+                "the file system of {} is full: free space there, or write elsewhere",
                 directory.display()
             ),
             None => store::full_disk(&store),

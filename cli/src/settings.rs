@@ -99,6 +99,6 @@ impl Settings {
     pub(crate) fn too_late(&self) -> Failure {
         let after = self.command_timeout.map(|deadline| deadline.after).unwrap_or_default();
         Failure::new(Kind::Unavailable, format!("stopping after {after:?}: --command-timeout"))
-            .hint("give it more time; what arrived whole need not be sent again")
+            .hint("increase the timeout; complete blobs are not sent again")
     }
 }

@@ -23,7 +23,7 @@ pub enum Error {
         name: String,
     },
     /// The name is that of a volume.
-    #[error("there is a volume {name:?} already")]
+    #[error("volume {name:?} already exists")]
     VolumeExists {
         /// The name.
         name: String,

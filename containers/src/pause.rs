@@ -93,7 +93,7 @@ impl Container {
             Err(_) => {
                 let parent = tree(pid).ok_or_else(|| Error::Unsupported {
                     what: "pausing a container",
-                    reason: "this machine has no freezer among its cgroups".to_owned(),
+                    reason: "this machine has no freezer cgroup".to_owned(),
                 })?;
                 let cgroup = parent.join(format!("rbuild-pause-{}", &self.id()[..32]));
                 match std::fs::create_dir(&cgroup) {

@@ -310,7 +310,9 @@ pub(crate) fn declared(spec: &ContainerSpec, image: &Image) -> Result<Vec<Volume
     for volume in image.config().config.volumes.keys() {
         let target = clean(volume).ok_or_else(|| Error::Invalid {
             name: "of the image".to_owned(),
-            reason: format!("it declares the volume {volume:?}, which is no path below the root"),
+            reason: format!(
+                "it declares the volume {volume:?}, which is not a path below the root"
+            ),
         })?;
         let own = spec.files.mounts.iter().map(Mount::target);
         let named = spec.files.volumes.iter().map(|volume| volume.target.as_path());

@@ -146,7 +146,7 @@ impl FromStr for Platform {
                 let lone = Platform::new(std::env::consts::OS, name, None);
                 match ARCHITECTURES.contains(&lone.architecture.as_str()) {
                     true => Ok(lone),
-                    false => Err(refuse("it is no operating system and no architecture")),
+                    false => Err(refuse("it is neither an operating system nor an architecture")),
                 }
             }
             [os, architecture] => Ok(Platform::new(os, architecture, None)),

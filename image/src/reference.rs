@@ -32,7 +32,7 @@ impl Repository {
         }
         if !path.split('/').all(valid_component) {
             return Err(refuse(
-                "each part of the repository is made of a-z, 0-9 and single '.', '_', '__' or '-' between them",
+                "each part of the repository consists of a-z, 0-9 and single '.', '_', '__' or '-' between them",
             ));
         }
         Ok(Repository { registry: registry.to_owned(), path: path.to_owned() })

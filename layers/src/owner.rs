@@ -96,7 +96,7 @@ pub fn give_new(upper: &Root, below: Option<&Root>, owner: (u32, u32)) -> Result
     }
     let mut directories = vec![PathBuf::new()];
     while let Some(path) = directories.pop() {
-        let failed = |errno| Error::file("giving away what is in", &path, errno);
+        let failed = |errno| Error::file("changing the owner of the files in", &path, errno);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
         let here = upper.lookup(&path, flags, Mode::empty()).map_err(failed)?;
         for entry in list(&here).map_err(failed)? {

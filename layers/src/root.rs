@@ -116,12 +116,18 @@ impl Root {
         // Opened by reference first: opening a device for reading may already act on it.
         let stat = self.metadata(path)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::Conflict { path: path.to_owned(), reason: "it is no plain file" });
+            return Err(Error::Conflict {
+                path: path.to_owned(),
+                reason: "it is not a plain file",
+            });
         }
         let fd = self.open_at(path, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| Error::file("examining", path, e))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::Conflict { path: path.to_owned(), reason: "it is no plain file" });
+            return Err(Error::Conflict {
+                path: path.to_owned(),
+                reason: "it is not a plain file",
+            });
         }
         let mut bytes = Vec::new();
         File::from(fd)

@@ -432,7 +432,7 @@ impl Case {
 #[test]
 fn whiteouts_hide_what_is_below_and_nothing_else() {
     let nothing = || Refused("a whiteout of nothing");
-    let no_file = || Refused("it has a whiteout's name but is no plain file");
+    let no_file = || Refused("it has a whiteout's name but is not a plain file");
     check(|canary| {
         vec![
             case("of dot dot", &[file(".wh...", "")], nothing()),
@@ -763,7 +763,7 @@ fn there_is_one_reading() {
                 Refused("size has a malformed value"),
             ),
             case(
-                "a size that is no number",
+                "a size that is not a number",
                 &[Entry { size: Some(b"1x".to_vec()), ..file("a", "x") }],
                 Refused("the size is malformed"),
             ),
@@ -783,7 +783,7 @@ fn there_is_one_reading() {
                 Refused("the size is too large"),
             ),
             case(
-                "a time that is no number",
+                "a time that is not a number",
                 &[pax(&[("mtime", b"1e3")]), file("a", "x")],
                 Refused("mtime has a malformed value"),
             ),
@@ -925,7 +925,7 @@ fn sparse_files() {
                 Refused("unknown format"),
             ),
             case(
-                "a map that is no list",
+                "a map that is not a list",
                 &sparse(&[("map", b"2;3"), ("size", b"6")], "abc"),
                 Refused("malformed value"),
             ),
@@ -964,7 +964,7 @@ fn sparse_files() {
             case(
                 "a sparse directory",
                 &[pax(&[("GNU.sparse.map", b"0,0"), ("GNU.sparse.size", b"0")]), dir("d")],
-                Refused("no plain file is sparse"),
+                Refused("not a plain file is sparse"),
             ),
         ]
     });

@@ -68,7 +68,7 @@ pub fn ports(text: &str) -> Result<Vec<Port>> {
     };
     let address = match address.trim_start_matches('[').trim_end_matches(']') {
         "" => None,
-        text => Some(text.parse().map_err(|_| wrong("it begins with no address"))?),
+        text => Some(text.parse().map_err(|_| wrong("it does not begin with an address"))?),
     };
     let range = |text| range(text).ok_or_else(|| wrong("ports are from 1 to 65535"));
     let inner = range(inner)?;
@@ -92,7 +92,7 @@ pub fn ports(text: &str) -> Result<Vec<Port>> {
 /// [`Error::Port`] with what is wrong.
 pub fn exposed(text: &str) -> Result<Vec<(u16, Protocol)>> {
     let (rest, protocol) = protocol(text)?;
-    let reason = || "a port, or two with a dash between, is meant".to_owned();
+    let reason = || "expected a port or a range such as 8000-8010".to_owned();
     let wrong = || Error::Port { port: text.to_owned(), reason: reason() };
     let (first, last) = range(rest).ok_or_else(wrong)?;
     Ok((first..=last).map(|port| (port, protocol)).collect())

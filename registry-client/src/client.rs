@@ -45,7 +45,7 @@ impl Client {
     /// Of the registry.
     pub async fn ping(&self, registry: &str) -> Result<()> {
         let endpoint = self.0.registry_endpoint(registry)?;
-        let action = format!("asking {registry} whether it is a registry");
+        let action = format!("checking whether {registry} is a registry");
         let to = Where::Path("/v2/".into());
         self.0
             .send(&endpoint, &Call::new(Method::GET, to, Scope::new(Access::Any, ""), action))

@@ -189,7 +189,7 @@ impl Transfer {
             call = call.header(
                 header::RANGE,
                 HeaderValue::try_from(range)
-                    .map_err(|_| self.malformed("a range that is no header".into()))?,
+                    .map_err(|_| self.malformed("a range that is not a header".into()))?,
             );
             if let Some(etag) = &self.etag {
                 call = call.header(header::IF_RANGE, etag.clone());

@@ -61,7 +61,7 @@ pub enum Error {
         source: reqwest::Error,
     },
     /// The registry wants a certificate of ours, or another one than it was shown.
-    #[error("{action}: {registry} wants a client certificate that it trusts")]
+    #[error("{action}: {registry} requires a client certificate that it trusts")]
     ClientCertificate {
         /// The registry's host.
         registry: String,
@@ -125,7 +125,7 @@ pub enum Error {
         source: Option<Box<Error>>,
     },
     /// An answer that breaks the protocol: a missing header, a malformed list, too many bytes.
-    #[error("{action}: the answer of {registry} is not acceptable: {reason}")]
+    #[error("{action}: the response of {registry} is invalid: {reason}")]
     Malformed {
         /// The registry's host.
         registry: String,
@@ -259,8 +259,8 @@ impl std::fmt::Display for Flaw {
             Flaw::NotYet(None) => f.write_str("is not valid yet"),
             Flaw::Name(names) if names.is_empty() => f.write_str("is for another host"),
             Flaw::Name(names) => write!(f, "is for {} only", names.join(", ")),
-            Flaw::Issuer => f.write_str("is not from an authority that is trusted here"),
-            Flaw::Authority => f.write_str("signed itself and is not trusted here"),
+            Flaw::Issuer => f.write_str("is not from a trusted authority"),
+            Flaw::Authority => f.write_str("is self-signed and not trusted here"),
             Flaw::Revoked => f.write_str("was revoked"),
             Flaw::Other => f.write_str("is not acceptable"),
         }
@@ -360,25 +360,25 @@ impl Fault for Error {
                 quirks::of(registry).push.map(str::to_owned)
             }
             Error::Answer { status: 429, .. } => Some(format!(
-                "{registry} limits how much may be asked of it; wait, or log in with `rbuild login {registry}`"
+                "{registry} limits requests; wait, or log in with `rbuild login {registry}`"
             )),
             Error::Certificate { flaw: Flaw::Issuer | Flaw::Authority, .. } => Some(format!(
                 "put the certificate authority of {registry} into certs.d, or use --tls-verify=false"
             )),
             Error::Certificate { flaw: Flaw::Expired(_) | Flaw::NotYet(_), .. } => Some(format!(
-                "whoever runs {registry} must renew it; or this machine's clock is wrong"
+                "the operator of {registry} must renew it, or this machine's clock is wrong"
             )),
             Error::Certificate { flaw: Flaw::Name(_), .. } => {
-                Some(format!("reach {registry} by a name that its certificate has"))
+                Some(format!("use a name of {registry} that its certificate contains"))
             }
             Error::ClientCertificate { .. } => Some(format!(
                 "put the certificate and its key into certs.d/{registry} as client.cert and client.key"
             )),
             Error::NoTls { .. } => Some(format!(
-                "use --tls-verify=false, or say `insecure = true` of {registry} in registries.conf"
+                "use --tls-verify=false, or set `insecure = true` for {registry} in registries.conf"
             )),
             Error::Proxy { .. } => {
-                Some(format!("name {registry} in NO_PROXY where it is reached without a proxy"))
+                Some(format!("add {registry} to NO_PROXY if it can be reached without a proxy"))
             }
             Error::Interrupted { source: Some(source), .. } => source.hint(),
             Error::ShortName { name, .. } => {

@@ -141,7 +141,8 @@ impl Inner {
         if location.len() > 16 << 10 {
             return Err("which is too long".into());
         }
-        let mut next = base.join(location).map_err(|error| format!("which is no URL: {error}"))?;
+        let mut next =
+            base.join(location).map_err(|error| format!("which is not a URL: {error}"))?;
         if !matches!(next.scheme(), "http" | "https") || next.host_str().is_none() {
             return Err("which is neither http nor https".into());
         }
@@ -157,7 +158,7 @@ impl Inner {
                 return Ok(next);
             }
             if !matches!(policy_of(&self.options, &next).tls, Tls::Off | Tls::Optional) {
-                return Err("which gives TLS up".into());
+                return Err("which does not use TLS".into());
             }
         }
         Ok(next)
@@ -237,6 +238,6 @@ fn base(endpoint: &Endpoint, scheme: &str, action: &str) -> Result<Url, Error> {
     let text = format!("{scheme}://{}/", endpoint.host.authority);
     Url::parse(&text).map_err(|error| Error::Configuration {
         action: action.to_owned(),
-        reason: format!("{text:?} is no URL: {error}"),
+        reason: format!("{text:?} is not a URL: {error}"),
     })
 }

@@ -55,7 +55,7 @@ impl Resume {
         let path = self.directory.join(format!("{}.json", Digest::of(key.as_bytes()).hex()));
         let opened = self.open(&path);
         let (file, found) = opened
-            .inspect_err(|error| tracing::debug!(%error, "an upload cannot be remembered"))
+            .inspect_err(|error| tracing::debug!(%error, "an upload session cannot be stored"))
             .ok()??;
         let noted = Noted {
             registry: registry.to_owned(),
@@ -120,7 +120,7 @@ impl Entry {
             self.file.set_len(text.len() as u64)
         });
         if let Err(error) = written {
-            tracing::debug!(%error, "an upload cannot be remembered");
+            tracing::debug!(%error, "an upload session cannot be stored");
         }
     }
 

@@ -52,7 +52,9 @@ impl<'a> Pages<'a> {
             return Err(self.malformed("the list does not end".into()));
         }
         let next = wire::next_link(&answer.headers);
-        match next.map_err(|link| self.malformed(format!("where it goes on is unclear: {link}")))? {
+        match next.map_err(|link| {
+            self.malformed(format!("the link to the next page is malformed: {link}"))
+        })? {
             None => self.done = true,
             Some(link) => {
                 let next = self.inner.next_url(&answer.url, &link);
@@ -68,7 +70,7 @@ impl<'a> Pages<'a> {
                     });
                 }
                 if self.visited.contains(&next) {
-                    return Err(self.malformed("its pages go in a circle".into()));
+                    return Err(self.malformed("its pages form a cycle".into()));
                 }
                 self.call.to = Where::Url(next);
             }
@@ -80,7 +82,7 @@ impl<'a> Pages<'a> {
     pub(crate) fn brought(&mut self, new: usize) -> Result<()> {
         self.barren = if new == 0 { self.barren + 1 } else { 0 };
         if self.barren > EMPTY && !self.done {
-            return Err(self.malformed("page after page brings nothing new".into()));
+            return Err(self.malformed("its pages bring nothing new".into()));
         }
         Ok(())
     }

@@ -139,7 +139,7 @@ fn proxy(text: &str) -> Proxy {
             "{}: proxies are not supported; only http and https ones are",
             url.scheme()
         )),
-        Err(error) => Proxy::Unusable(format!("its address is no URL: {error}")),
+        Err(error) => Proxy::Unusable(format!("its address is not a URL: {error}")),
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) async fn listed(
             let registry = endpoint.registry();
             tracing::debug!(%error, registry, "there is no referrers API");
             if !matches!(error, Error::Answer { status: 400 | 404 | 405 | 406 | 501, .. }) {
-                inner.warn(&format!("{error}; its referrers API is left alone"));
+                inner.warn(&format!("{error}; its referrers API is not used"));
             }
             endpoint.host.without_referrers(endpoint.path());
             Ok(None)
@@ -130,7 +130,7 @@ pub(crate) async fn tagged_or_none(repo: &Repo, subject: Digest) -> Result<Vec<D
             Ok(typed(repo, entries).await)
         }
         Err(error) if tells_nothing(&error) => {
-            repo.warn(&format!("{error}; taken as no referrers"));
+            repo.warn(&format!("{error}; assuming that there are no referrers"));
             Ok(Vec::new())
         }
         Err(error) => Err(error),

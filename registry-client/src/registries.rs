@@ -158,7 +158,7 @@ impl Reading<'_> {
 
     fn warn(&mut self, key: &str) {
         let path = self.path.display();
-        self.all.warnings.push(format!("{path}: the key {key} is not known and is passed over"));
+        self.all.warnings.push(format!("{path}: the unknown key {key} is ignored"));
     }
 
     fn read(&mut self) -> Result<()> {
@@ -210,10 +210,8 @@ impl Reading<'_> {
                     if (before.insecure, before.blocked, &before.location)
                         != (route.insecure, route.blocked, &route.location)
                     {
-                        let reason = format!(
-                            "the prefix {} has another entry that says otherwise",
-                            route.prefix
-                        );
+                        let reason =
+                            format!("the prefix {} has another, contradicting entry", route.prefix);
                         return Err(self.refuse(&place, reason));
                     }
                 }
@@ -243,7 +241,7 @@ impl Reading<'_> {
             for text in named.registries {
                 let prefix = self.name(&key, &text)?;
                 if prefix.is_empty() {
-                    return Err(self.refuse(&key, format!("{text:?} is no registry")));
+                    return Err(self.refuse(&key, format!("{text:?} is not a registry")));
                 }
                 let route = here.entry(prefix.clone()).or_default();
                 route.said_by = format!("{} ({key}, {prefix})", self.path.display());
@@ -312,7 +310,7 @@ impl Reading<'_> {
         }
         let location = self.image(&format!("{place}.location"), &entry.location)?;
         if location.is_empty() || location.starts_with('*') {
-            return Err(self.refuse(&format!("{place}.location"), "it is no location"));
+            return Err(self.refuse(&format!("{place}.location"), "it is not a location"));
         }
         let pull = match (entry.pull_from_mirror.as_str(), digest_only) {
             ("", true) => MirrorPull::Digests,
@@ -324,7 +322,7 @@ impl Reading<'_> {
                 return Err(self.refuse(&format!("{place}.pull-from-mirror"), reason));
             }
             (other, false) => {
-                let reason = format!("{other:?} is none of all, digest-only and tag-only");
+                let reason = format!("{other:?} is not one of all, digest-only and tag-only");
                 return Err(self.refuse(&format!("{place}.pull-from-mirror"), reason));
             }
         };
@@ -386,7 +384,7 @@ impl Reading<'_> {
         for registry in registries {
             let name = self.name(key, &registry)?;
             if name.is_empty() || name.starts_with('*') {
-                return Err(self.refuse(key, format!("{registry:?} is no registry")));
+                return Err(self.refuse(key, format!("{registry:?} is not a registry")));
             }
             search.push(name);
         }
@@ -402,7 +400,7 @@ impl Reading<'_> {
             "permissive" => Mode::Permissive,
             "disabled" => Mode::Disabled,
             other => {
-                let reason = format!("{other:?} is none of enforcing, permissive and disabled");
+                let reason = format!("{other:?} is not one of enforcing, permissive and disabled");
                 return Err(self.refuse("short-name-mode", reason));
             }
         };
@@ -533,10 +531,10 @@ blocked = true
                 "[[registry]]\nlocation='a.b'\nmirror-by-digest-only=true\n[[registry.mirror]]\nlocation='c.d'\npull-from-mirror='all'",
                 "one of the two",
             ),
-            ("[[registry]]\nlocation='a.b'\n[[registry.mirror]]\n", "it is no location"),
+            ("[[registry]]\nlocation='a.b'\n[[registry.mirror]]\n", "it is not a location"),
             (
                 "[[registry]]\nlocation='a.b'\n[[registry]]\nlocation='a.b'\nblocked=true",
-                "another entry",
+                "another, contradicting entry",
             ),
             ("x = 1\n[registries.search]\nregistries=['x']", "version 1 of the format, and x is"),
             ("[registries.search]\nregistries='x'", "registries: invalid type"),

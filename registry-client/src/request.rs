@@ -57,7 +57,7 @@ impl Inner {
     fn too_late(&self, endpoint: &Endpoint, call: &Call) -> Error {
         let (registry, action) = (endpoint.registry().to_owned(), call.action.clone());
         let after = self.options.patience;
-        Error::Timeout { registry, action, what: "gave no complete answer", after }
+        Error::Timeout { registry, action, what: "sent no complete response", after }
     }
 
     /// All attempts; `last` is what the last one that failed said.
@@ -239,7 +239,7 @@ impl Inner {
                 Ok(Ok(chunk)) => chunk,
                 Ok(Err(error)) => return Err(connection(&registry, &action, error)),
                 Err(_) => {
-                    let (what, after) = ("did not finish its answer", timeouts.document);
+                    let (what, after) = ("did not finish its response", timeouts.document);
                     return Err(Error::Timeout { registry, action, what, after });
                 }
             };

@@ -73,7 +73,7 @@ impl ShortNames {
                     let last = name.rsplit('/').next().unwrap_or_default();
                     if !Reference::has_registry(name) || !plain(last) {
                         let reason =
-                            "is no repository with its registry and without tag and digest";
+                            "is not a repository with its registry and without tag and digest";
                         return Err(refuse(format!("{name:?} {reason}")));
                     }
                     let read = name.parse::<Reference>();

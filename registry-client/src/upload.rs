@@ -184,7 +184,7 @@ impl Upload<'_> {
         next.map(Some).map_err(|reason| Error::Unsafe {
             registry: self.endpoint.registry().to_owned(),
             action: self.action.clone(),
-            reason: format!("it wants the upload at {shown}, {reason}"),
+            reason: format!("it redirects the upload to {shown}, {reason}"),
         })
     }
 
@@ -302,7 +302,7 @@ impl Upload<'_> {
         call = call.payload(payload).once();
         if let Some((first, last)) = range {
             let range = HeaderValue::try_from(format!("{first}-{last}"));
-            let range = range.map_err(|_| self.malformed("a range that is no header".into()))?;
+            let range = range.map_err(|_| self.malformed("a range that is not a header".into()))?;
             call = call.header(header::CONTENT_RANGE, range);
         }
         self.inner.send(self.endpoint, &call).await
@@ -387,7 +387,7 @@ impl Upload<'_> {
     /// From now on blobs go to this registry in one request each.
     pub(crate) fn only_whole(&self) -> Error {
         self.endpoint.host.whole.store(true, Ordering::Relaxed);
-        self.interrupted("takes blobs in one request only")
+        self.interrupted("accepts blobs in one request only")
     }
 
     /// Makes sure that an answer to the closing request means what it should.
@@ -486,7 +486,7 @@ pub(crate) async fn has(
         Ok(answer) => answer,
         Err(error @ Error::Answer { status: 429, .. }) => return Err(error),
         Err(error) if error.kind() == Kind::Unavailable => {
-            tracing::debug!(%error, "it is not told whether the blob is there");
+            tracing::debug!(%error, "it is unknown whether the blob exists");
             return Ok(None);
         }
         Err(error) => return Err(error),

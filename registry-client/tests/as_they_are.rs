@@ -162,7 +162,7 @@ fn a_list_of_referrers_that_is_none_is_told_and_passed_over() {
             let repo = client.repo(&name(&registry));
             assert_eq!(repo.referrers(image.digest, None).await.unwrap(), [], "{case}");
             let told = heard.lock().unwrap().join("\n");
-            assert!(told.contains("taken as no referrers"), "{case}: {told}");
+            assert!(told.contains("assuming that there are no referrers"), "{case}: {told}");
             // Nobody's tag is overwritten.
             let error = repo.add_referrer(image.digest, &other).await.unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid, "{case}: {error}");

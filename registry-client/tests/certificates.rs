@@ -104,7 +104,7 @@ fn what_is_wrong_with_a_registrys_certificate_is_told() {
         let good = made.serve("good", false);
         ping(&good.address(), ca()).await.unwrap();
         let cases = [
-            ("good", HostRule::default(), "not from an authority"),
+            ("good", HostRule::default(), "not from a trusted authority"),
             ("expired", ca(), "expired"),
             ("elsewhere", ca(), "is for"),
         ];

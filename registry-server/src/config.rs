@@ -183,7 +183,7 @@ impl Config {
         }
         let auth = match self.auth {
             None if !self.access.is_empty() => {
-                return Err(wrong("access", "there are rules, and no [auth] to know people by"));
+                return Err(wrong("access", "there are [[access]] rules without [auth]"));
             }
             None => Auth::None,
             Some(section) => Auth::Access(access(section, self.access, &text)?),
@@ -392,7 +392,7 @@ mod tests {
             ("[auth]\nhtpasswd = \"/none\"", "reading /none"),
             (
                 "[[access]]\nrepositories = [\"*\"]\nusers = [\"*\"]\nallow = [\"pull\"]",
-                "no [auth]",
+                "without [auth]",
             ),
             ("[[access]]\nrepositories = [\"*\"]\nusers = []\nallow = [\"brew\"]", "brew"),
             ("[[quota]]\nprefix = \"Team\"\nbytes = 1", "lower case"),

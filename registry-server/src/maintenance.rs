@@ -36,11 +36,11 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
         match taken {
             Ok(()) => {
                 shared.notices.send_to(&shared.rules().webhooks);
-                tracing::info!("the configuration changed and counts");
+                tracing::info!("the changed configuration applies");
             }
             Err(reason) => {
                 tracing::error!(
-                    "the configuration changed and cannot be used, the one before counts: {reason}"
+                    "the changed configuration cannot be used, the previous one applies: {reason}"
                 );
             }
         }

@@ -59,7 +59,7 @@ impl Notices {
         });
         for (_, sender) in &senders {
             if sender.try_send(event.clone()).is_err() {
-                tracing::warn!(action, repository, "dropping an event: too many wait");
+                tracing::warn!(action, repository, "dropping an event: the queue is full");
             }
         }
     }
@@ -68,7 +68,7 @@ impl Notices {
 /// Where a URL leads without what it may keep secret: user, path and query.
 fn origin(url: &str) -> String {
     let origin = reqwest::Url::parse(url).ok().map(|url| url.origin().ascii_serialization());
-    origin.unwrap_or_else(|| "an address that is no URL".to_owned())
+    origin.unwrap_or_else(|| "an address that is not a URL".to_owned())
 }
 
 async fn deliver(url: String, mut events: mpsc::Receiver<Value>) {

@@ -328,5 +328,5 @@ fn chained(error: &dyn std::error::Error) -> String {
 }
 
 fn unreachable() -> Answer {
-    error(502, "UNAVAILABLE", "the upstream cannot be asked now")
+    error(502, "UNAVAILABLE", "the upstream cannot be reached now")
 }

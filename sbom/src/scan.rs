@@ -277,7 +277,7 @@ fn file<R: Read>(
         entries.read_to_end(&mut bytes).map_err(failed)?;
         let found = interest.read(path, &bytes);
         if found.is_none() && interest == Interest::Rpm {
-            scan.note(format!("{path} is no database of RPM that is understood"));
+            scan.note(format!("{path} is not a supported RPM database"));
         }
         return Ok(found);
     }

@@ -74,7 +74,7 @@ pub async fn attest_image<'a>(
     let sealer = sealer.into();
     let refuse = |reason: String| Error::Sign { image: image.digest, reason };
     let read: dsse::Statement = serde_json::from_slice(statement)
-        .map_err(|error| refuse(format!("this is no in-toto statement: {error}")))?;
+        .map_err(|error| refuse(format!("this is not an in-toto statement: {error}")))?;
     check(&read, &image.digest).map_err(|mismatch| refuse(mismatch.to_string()))?;
     let bundle = sealer.seal(statement, task).await?.to_json();
     if bundle.len() as u64 > MAX_ATTESTATION {

@@ -310,7 +310,7 @@ impl Material {
 
 fn decoded(what: &str, text: &str) -> Result<Vec<u8>, Unfit> {
     let bytes = STANDARD.decode(text);
-    bytes.map_err(|error| Unfit::Malformed(format!("{what} is no base64: {error}")))
+    bytes.map_err(|error| Unfit::Malformed(format!("{what} is not base64: {error}")))
 }
 
 /// Reads an envelope that lies in no bundle.

@@ -133,7 +133,7 @@ pub enum Error {
         reason: String,
     },
     /// Signatures lie on a server, which nobody can write to.
-    #[error("signatures of {name} lie at {place}, which is no file://")]
+    #[error("signatures of {name} lie at {place}, which is not a file:// URL")]
     NoDirectory {
         /// The name.
         name: String,

@@ -74,7 +74,7 @@ impl PrivateKey {
             PKCS8 => PrivateKey::from_pkcs8(&block.bytes),
             SEC1 => {
                 let key = SecretKey::from_sec1_der(&block.bytes);
-                let key = key.map_err(|_| refuse("private", "it is no ECDSA P-256 key"))?;
+                let key = key.map_err(|_| refuse("private", "it is not an ECDSA P-256 key"))?;
                 Ok(PrivateKey(key.into()))
             }
             "ENCRYPTED PRIVATE KEY" => Err(refuse(
@@ -89,7 +89,7 @@ impl PrivateKey {
 
     fn from_pkcs8(der: &[u8]) -> Result<PrivateKey> {
         let key = PrivateKeyInfo::try_from(der)
-            .map_err(|_| refuse("private", "its content is no PKCS#8 key"))?;
+            .map_err(|_| refuse("private", "its content is not a PKCS#8 key"))?;
         let name = algorithm(&key.algorithm.oid.to_string());
         let key = SecretKey::try_from(key)
             .map_err(|_| refuse("private", format!("it is {name}, and not on curve P-256")))?;
@@ -289,9 +289,9 @@ Nyf+10Z7GdeaufT7/wIDAQAB\n\
             (PUBLIC_PEM, "it holds a block \"PUBLIC KEY\" instead"),
             (ED25519, "it is an Ed25519 key"),
             (P384, "it is an elliptic curve key, and not on curve P-256"),
-            ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "no PKCS#8 key"),
-            ("-----BEGIN PRIVATE KEY-----\n%%%%\n-----END PRIVATE KEY-----", "is no base64"),
-            ("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----", "no ECDSA"),
+            ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "not a PKCS#8 key"),
+            ("-----BEGIN PRIVATE KEY-----\n%%%%\n-----END PRIVATE KEY-----", "is not base64"),
+            ("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----", "not an ECDSA"),
             (
                 "-----BEGIN RSA PRIVATE KEY-----\n-----END RSA PRIVATE KEY-----",
                 "\"RSA PRIVATE KEY\"",

@@ -96,7 +96,7 @@ pub enum Mismatch {
         wanted: String,
     },
     /// Step 10: the image has no name to compare with.
-    #[error("the image comes from a place without names, so that {rule} cannot be satisfied")]
+    #[error("the image comes from a place without names, so {rule} cannot be satisfied")]
     NoReference {
         /// The rule of the policy.
         rule: &'static str,

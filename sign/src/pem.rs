@@ -50,7 +50,7 @@ fn read(text: &[u8], wanted: impl Fn(&str) -> bool, most: usize) -> Result<Vec<B
             continue;
         }
         let bytes = STANDARD.decode(body.as_bytes());
-        let bytes = bytes.map_err(|error| format!("its block {label:?} is no base64: {error}"))?;
+        let bytes = bytes.map_err(|error| format!("its block {label:?} is not base64: {error}"))?;
         found.push(Block { label: label.to_owned(), bytes: Zeroizing::new(bytes) });
         if found.len() == most {
             break;

@@ -99,7 +99,7 @@ pub(crate) fn open(json: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>>>
         }
     };
     let bytes = |what: &str, text: &str| {
-        STANDARD.decode(text).map_err(|error| refuse(format!("its {what} is no base64: {error}")))
+        STANDARD.decode(text).map_err(|error| refuse(format!("its {what} is not base64: {error}")))
     };
     let salt = bytes("salt", &sealed.kdf.salt)?;
     let nonce: [u8; 24] = bytes("nonce", &sealed.cipher.nonce)?
@@ -155,8 +155,8 @@ mod tests {
         assert!(set("/kdf/name", json!("argon2")).contains("argon2"));
         assert!(set("/cipher/name", json!("none")).contains("none"));
         assert!(set("/cipher/nonce", json!("AAAA")).contains("24 bytes"));
-        assert!(set("/kdf/salt", json!("%")).contains("salt is no base64"));
-        assert!(set("/ciphertext", json!("%")).contains("ciphertext is no base64"));
+        assert!(set("/kdf/salt", json!("%")).contains("salt is not base64"));
+        assert!(set("/ciphertext", json!("%")).contains("ciphertext is not base64"));
         // Too short to be anything, and not what the key opens.
         assert!(set("/ciphertext", json!("AAAA")).contains("passphrase is wrong"));
         assert!(damaged(|_| ()).contains("the file was changed"));

@@ -96,7 +96,7 @@ impl SignedIdentity {
                     let parsed: Result<Reference, _> = remapped.parse();
                     let parsed = parsed.map_err(|_| Mismatch::Identity {
                         signed: repository.clone(),
-                        wanted: format!("{remapped}, which is no name"),
+                        wanted: format!("{remapped}, which is not a name"),
                     })?;
                     name.repository = parsed.repository;
                 }

@@ -46,7 +46,7 @@ impl Spki {
     /// Says what it is instead.
     pub(crate) fn read(der: &[u8]) -> Result<Spki, String> {
         let info = SubjectPublicKeyInfoRef::from_der(der)
-            .map_err(|_| "its content is no SubjectPublicKeyInfo".to_owned())?;
+            .map_err(|_| "its content is not a SubjectPublicKeyInfo".to_owned())?;
         let curve = info.algorithm.parameters_oid().map(|oid| oid.to_string());
         let scheme = match (info.algorithm.oid.to_string().as_str(), curve.as_deref()) {
             (EC, Ok("1.2.840.10045.3.1.7")) => Scheme::P256,
@@ -60,7 +60,7 @@ impl Spki {
             (other, _) => return Err(format!("it is a key of algorithm {other}")),
         };
         let key =
-            info.subject_public_key.as_bytes().ok_or("its key is no whole number of bytes")?;
+            info.subject_public_key.as_bytes().ok_or("its key is not a whole number of bytes")?;
         let key = key.to_vec();
         if matches!(scheme, Scheme::P256 | Scheme::P384) && key.first() != Some(&4) {
             return Err("its point is compressed".to_owned());

@@ -280,7 +280,7 @@ fn open_payload(
     bounded(signature.as_bytes(), 1 << 10)?;
     let signature = STANDARD
         .decode(signature)
-        .map_err(|error| Mismatch::malformed("its signature is no base64: ", &error))?;
+        .map_err(|error| Mismatch::malformed("its signature is not base64: ", &error))?;
     // Step 7, and step 3 with it.
     let signer = demand.signers.of_payload(payload, &signature, annotations)?;
     // Step 2, late: nothing is parsed that nobody vouches for.

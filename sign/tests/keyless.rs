@@ -301,11 +301,11 @@ fn step_7_time() {
     // The tile log says no time, so that a timestamp is needed.
     let mut recipe = Recipe::new(&world, &world.tiles);
     recipe.stamped = None;
-    fails(verdict(&recipe.bundle(), &demand), Step::Time, "nobody who is trusted says when");
+    fails(verdict(&recipe.bundle(), &demand), Step::Time, "no trusted source states when");
     // A time that nobody signed is none.
     let mut claimed = recipe.bundle();
     claimed["verificationMaterial"]["tlogEntries"][0]["integratedTime"] = NOW.to_string().into();
-    fails(verdict(&claimed, &demand), Step::Time, "nobody who is trusted says when");
+    fails(verdict(&claimed, &demand), Step::Time, "no trusted source states when");
     // The log's key was retired before.
     for index in [0, 1] {
         let mut root = world.trusted_root();

@@ -218,7 +218,7 @@ impl Catalog {
     /// Brings a database of an earlier version up to this one. What is remembered may be forgotten at
     /// any time, so it is.
     pub(crate) fn migrate(&self) -> Result<()> {
-        self.write("bringing the catalog up to this version", |db| {
+        self.write("upgrading the catalog", |db| {
             let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
             if version == 1 {
                 db.execute_batch(&format!("DROP TABLE memos; {MEMOS}"))?;

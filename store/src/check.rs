@@ -70,7 +70,7 @@ impl Store {
                 problems.push(Problem {
                     severity: Severity::Garbage,
                     subject: path.strip_prefix(&shared.root).unwrap_or(&path).display().to_string(),
-                    reason: "nothing knows of it".to_owned(),
+                    reason: "no row refers to it".to_owned(),
                 });
             }
             Ok(())
@@ -152,7 +152,7 @@ impl Store {
                 problems.push(broken(&subject, "its directory is missing"));
             }
             if let Some(parent) = parent.filter(|parent| !known.contains(parent)) {
-                problems.push(broken(&subject, format!("it lies on {parent}, which is missing")));
+                problems.push(broken(&subject, format!("its parent {parent} is missing")));
             }
             known.insert(id);
         }

@@ -43,7 +43,7 @@ pub enum Error {
         reason: String,
     },
     /// The store takes as much as it may, and nothing more can be removed.
-    #[error("the store takes {} MiB of the {} MiB it may, and what is left is in use or named", occupied >> 20, limit >> 20)]
+    #[error("the store takes {} MiB of its limit of {} MiB, and the rest is in use or named", occupied >> 20, limit >> 20)]
     Full {
         /// The bound in bytes.
         limit: u64,
@@ -175,7 +175,7 @@ pub enum Error {
         found: Digest,
     },
     /// More layers than the kernel stacks.
-    #[error("snapshot {id} would lie on {depth} others; the kernel stacks no more than {limit}")]
+    #[error("snapshot {id} would have {depth} parents; the kernel stacks no more than {limit}")]
     TooDeep {
         /// The snapshot.
         id: Digest,
@@ -274,7 +274,7 @@ impl Fault for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Error::Catalog { .. } => Some("`rbuild check` says what is wrong".to_owned()),
+            Error::Catalog { .. } => Some("`rbuild check` shows what is wrong".to_owned()),
             Error::Full { .. } => {
                 Some("remove images with `rbuild rmi`, or raise --disk-limit".to_owned())
             }

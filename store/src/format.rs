@@ -77,7 +77,7 @@ impl Format {
         if self.version != VERSION {
             let version = self.version;
             return refuse(format!(
-                "its format is version {version}, this program knows {VERSION}"
+                "its format version is {version}, this program supports {VERSION}"
             ));
         }
         let mut needed = self.incompat.iter().chain(&self.readonly);

@@ -72,7 +72,7 @@ impl Layout {
             !name.to_str().is_some_and(|name| ours.contains(&name) || name.starts_with(".tmp-"))
         });
         if let Some(odd) = odd {
-            let reason = format!("it is no layout and not empty: it holds {odd:?}");
+            let reason = format!("it is not a layout and not empty: it holds {odd:?}");
             return Err(Error::Layout { path: root.to_owned(), reason });
         }
         file::make_dir(&root.join("blobs"), 0o755)?;

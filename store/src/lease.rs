@@ -127,7 +127,7 @@ impl Drop for Slot {
         let Some(held) = held else { return };
         if let Err(error) = clear(&self.shared, &held.id, &held.directories) {
             // The next process that opens the store finds the lease dead and does the same.
-            tracing::debug!(%error, lease = held.id, "the lease was not given back");
+            tracing::debug!(%error, lease = held.id, "the lease was not released");
         }
     }
 }
@@ -141,7 +141,7 @@ fn clear(shared: &Shared, id: &str, directories: &HashSet<&'static str>) -> Resu
             shared.discard(&directory)?;
         }
     }
-    shared.catalog.write("giving back a lease", |db| forget(db, id))?;
+    shared.catalog.write("releasing a lease", |db| forget(db, id))?;
     file::remove_file(&shared.lease_path(id))
 }
 

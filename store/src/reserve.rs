@@ -22,7 +22,7 @@ pub(crate) fn tend(root: &Path) {
     let kept = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
     if free < LITTLE && kept > 0 {
         if let Err(error) = std::fs::remove_file(&path) {
-            tracing::debug!(%error, "what was set aside stays");
+            tracing::debug!(%error, "the reserve cannot be removed");
         }
     } else if kept < SIZE && free > 4 * SIZE {
         let mut options = File::options();
@@ -32,7 +32,7 @@ pub(crate) fn tend(root: &Path) {
             fallocate(&file, FallocateFlags::empty(), 0, SIZE).map_err(std::io::Error::from)
         });
         if let Err(error) = made {
-            tracing::debug!(%error, "nothing is set aside");
+            tracing::debug!(%error, "there is no reserve");
         }
     }
 }
@@ -45,7 +45,7 @@ pub(crate) fn bytes(root: &Path) -> u64 {
 /// What to do when the disk with this store, or with a directory, is full.
 pub fn full_disk(directory: &Path) -> String {
     format!(
-        "the file system of {} is full: make room there (`rbuild prune -a` removes the build cache, \
+        "the file system of {} is full: free space there (`rbuild prune -a` removes the build cache, \
          `rbuild rmi` images), or keep the store on another one with --root",
         directory.display()
     )

@@ -49,7 +49,7 @@ impl Active {
     /// [`Error::Layer`].
     pub fn root(&self) -> Result<Root> {
         let path = self.directory.join("fs");
-        Root::open(&path).map_err(|source| Error::layer("opening a snapshot in the making", source))
+        Root::open(&path).map_err(|source| Error::layer("opening an unfinished snapshot", source))
     }
 
     /// This directory on top of a parent, to be mounted and changed.
@@ -117,7 +117,7 @@ impl Drop for Active {
             return;
         }
         if let Err(error) = file::remove_tree(&self.directory) {
-            tracing::debug!(%error, "a snapshot in the making stays until its lease is dead");
+            tracing::debug!(%error, "an unfinished snapshot stays until its lease is dead");
         }
     }
 }

@@ -68,7 +68,7 @@ impl Store {
         let version = catalog.version()?;
         if version != SCHEMA_VERSION {
             let reason =
-                format!("its catalog is version {version}, this program knows {SCHEMA_VERSION}");
+                format!("its catalog version is {version}, this program supports {SCHEMA_VERSION}");
             return Err(Error::Format { path: root.to_owned(), reason });
         }
         let shared = Arc::new(Shared {

@@ -183,7 +183,8 @@ impl Store {
             return Ok(());
         };
         let digest = pending.digest;
-        let fail = |source| Error::layer(format!("laying the layer {digest} on its base"), source);
+        let fail =
+            |source| Error::layer(format!("applying the layer {digest} to its base"), source);
         let below = self.stack(parent)?.mount().map_err(fail)?;
         layers::inherit(&pending.active.root()?, &pending.applied.implied, &below).map_err(fail)
     }

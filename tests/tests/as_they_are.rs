@@ -127,7 +127,7 @@ fn images_with_layers_kept_elsewhere_go_into_layouts_and_oci_archives() {
     let digest = scene.digest(&source);
     for to in ["oci:layout:app", "oci-archive:app.tar:app", "dir:directory"] {
         let ran = scene.copy(&source, to).ok();
-        assert!(ran.stderr.contains("was left out"), "{}", ran.told());
+        assert!(ran.stderr.contains("it is omitted"), "{}", ran.told());
         assert_eq!(scene.digest(to), digest, "{to}");
     }
     scene.copy("oci:layout:app", "oci:again:app").ok();
@@ -269,7 +269,7 @@ fn the_limit_of_a_registry_is_shown() {
     let (scene, registry) = (Scene::new(), start());
     registry.put_image(NAME, "1", &[]).unwrap();
     let name = format!("{}/{NAME}:1", registry.address());
-    scene.rcopy(&["ratelimit", &name]).code(1).fails(&["says nothing of a limit"]);
+    scene.rcopy(&["ratelimit", &name]).code(1).fails(&["reports no limit"]);
     let headers = [("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "7;w=21600")];
     registry.fault(Fault::always("HEAD", "*", Effect::with(200, &headers)));
     let ran = scene.rcopy(&["ratelimit", &name]).ok();

@@ -173,7 +173,7 @@ fn reading(elsewhere: &Registry) -> Vec<Case> {
         ),
         ("referrers forbidden", always("GET", REFERRERS, Effect::status(403)), Right),
         ("referrers fail", always("GET", REFERRERS, Effect::status(500)), Right),
-        ("referrers are no index", always("GET", REFERRERS, Effect::json("{}")), Right),
+        ("referrers are not an index", always("GET", REFERRERS, Effect::json("{}")), Right),
         ("a portal's page for referrers", always("GET", REFERRERS, html.clone()), Right),
         ("referrers that are gone", vec![gone_referrer()], Right),
         ("tags of digests refused", always("", DIGEST_TAGS, Effect::status(400)), Right),

@@ -168,11 +168,11 @@ fn tokens_come_from_the_surroundings_or_from_signing_in() {
     assert!(signed.stderr.contains("ABCD-EFGH"), "{}", signed.told());
     scene.verify("root.json", DEV, &place, &[]).ok();
     // Nobody says who signs; a token of somebody else's provider; one that is no token.
-    scene.ours("rcopy", &line).fails(&["nobody says who signs"]);
+    scene.ours("rcopy", &line).fails(&["there is no identity to sign with"]);
     let forged = World::new(9).provider.of_email("ci@team.example", now());
     scene.with("rcopy", &[("SIGSTORE_ID_TOKEN", &forged)], &line).code(1).fails(&["401"]);
     let junk = scene.with("rcopy", &[("SIGSTORE_ID_TOKEN", "junk")], &line).code(1);
-    junk.fails(&["no JSON web token"]);
+    junk.fails(&["not a JSON web token"]);
     // A secret goes nowhere in the clear.
     let clear = ["sign", "--fulcio-url=http://192.0.2.1", &place];
     let clear = scene.with("rcopy", &[("SIGSTORE_ID_TOKEN", &token)], &clear).code(1);

@@ -307,7 +307,7 @@ fn retention_collection_and_scrub_beside_a_server() {
     care(&["scrub"]).ok();
 
     for (arguments, words) in [
-        (&["gc"][..], &["where images are kept"][..]),
+        (&["gc"][..], &["no storage is configured"][..]),
         (&["gc", "--directory", "x", "--grace", "soon"], &["soon", "number with s, m"]),
         (&["retention", "--directory", "x"], &["no retention rules"]),
         (&["check-config", "none.toml"], &["reading none.toml"]),
@@ -340,7 +340,7 @@ fn what_goes_wrong_is_logged_without_being_asked_for_and_without_secrets() {
     assert!(served.said().contains("/v2/app/manifests/1"), "{}", served.said());
 
     bench.write("registry.toml", format!("{right}[limits]\nblobs = 5\n"));
-    until(|| served.said().contains("the one before counts"));
+    until(|| served.said().contains("the previous one applies"));
     assert!(served.said().contains("unknown field `blobs`"), "{}", served.said());
     assert!(!served.said().contains("secret"), "{}", served.said());
 }

@@ -35,7 +35,7 @@ fn what_is_pushed_is_signed_and_can_be_built_again_from_what_is_said_of_it() {
     let bud = |more: &[&str]| {
         bench.rbuild([&["bud"][..], &common, &sign, &flags, more, &["ctx"]].concat())
     };
-    bud(&[]).fails(&["--sign-key", "nothing is pushed", "--push"]).code(125);
+    bud(&[]).fails(&["--sign-key", "no pushed image", "--push"]).code(125);
     bud(&["--push"]).ok();
     // Not the one in the store, which has no signatures.
     let there = format!("docker://{name}");

@@ -179,7 +179,7 @@ fn archives_bring_images_back() {
     }
     bench.rbuild(["save", "-o", "x", "missing"]).fails(&["missing"]);
     bench.rbuild(["load", "-i", "no-such-file"]).fails(&["no-such-file"]);
-    bench.write("junk", "this is no archive");
+    bench.write("junk", "this is not an archive");
     bench.rbuild(["load", "-i", "junk"]).fails(&["junk"]);
     assert_eq!(names(&bench), ["localhost/app:latest"]);
 }
@@ -320,7 +320,7 @@ fn credentials_are_checked_kept_and_forgotten() {
         e2e::ran(format!("{command:?}"), &output)
     };
     login("wrong").fails(&["logging in to"]);
-    bench.rbuild(["logout", &registry.address]).fails(&["nobody is logged in"]);
+    bench.rbuild(["logout", &registry.address]).fails(&["not logged in"]);
     let done = login("secret").ok();
     assert!(!done.told().contains("secret"), "{}", done.told());
     let who = bench.rbuild(["login", "--get-login", &registry.address]).ok();
@@ -332,9 +332,7 @@ fn credentials_are_checked_kept_and_forgotten() {
     // rcopy knows them too; --creds and --no-creds come first.
     let remote = format!("docker://{name}");
     bench.rcopy(["inspect", &remote]).ok();
-    bench
-        .rcopy(["inspect", "--creds", "ann:wrong", &remote])
-        .fails(&["did not take the credentials"]);
+    bench.rcopy(["inspect", "--creds", "ann:wrong", &remote]).fails(&["rejected the credentials"]);
     let other = Bench::new();
     other.rbuild(["pull", "--creds", "ann:secret", &name]).ok();
     assert_eq!(field(&other, &name, "{{.Id}}"), field(&bench, "app", "{{.Id}}"));

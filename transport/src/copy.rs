@@ -313,12 +313,12 @@ impl Plan {
         there: bool,
     ) -> Result<Descriptor> {
         for (referrer, subject) in &self.gone {
-            task.warn(format!(
-                "{referrer}, which is listed as referring to {subject}, is not there"
-            ));
+            task.warn(format!("the referrer {referrer} of {subject} is listed but missing"));
         }
         for digest in &self.left {
-            task.warn(format!("what refers to {digest} stays behind: the copy has another digest"));
+            task.warn(format!(
+                "the referrers of {digest} stay behind: the copy has another digest"
+            ));
         }
         let run = Run {
             plan: self,
@@ -459,7 +459,7 @@ impl Run<'_> {
                 Ok(()) => metering.end(Task::done),
                 Err(error) if may_stay_away(leaf, &error) => {
                     self.task.warn(format!(
-                        "layer {} is not kept by the source and was left out",
+                        "the source does not keep layer {}; it is omitted",
                         descriptor.digest
                     ));
                     metering.end(Task::reused);

@@ -45,7 +45,7 @@ pub enum Error {
         source: Cause,
     },
     /// The source broke off; its own error is reported instead of this one.
-    #[error("reading {digest} broke off")]
+    #[error("reading {digest} was interrupted")]
     BrokenOff {
         /// The content being read.
         digest: Digest,
@@ -157,7 +157,7 @@ pub enum Error {
         reason: String,
     },
     /// The document that a name points at is of another size or type than the place said.
-    #[error("reading {}: it is a {} of {} bytes, not what {place} said of it", .found.digest, .found.media_type, .found.size)]
+    #[error("reading {}: it is a {} of {} bytes, not what {place} declared", .found.digest, .found.media_type, .found.size)]
     Relabelled {
         /// What it is.
         found: Box<Descriptor>,

@@ -141,7 +141,7 @@ impl FromStr for Location {
 fn registry(text: &str, rest: &str) -> Result<Location> {
     let Some(name) = rest.strip_prefix("//") else {
         let hint = Some(format!("docker://{}", rest.trim_start_matches('/')));
-        return Err(refuse(text, "docker: is followed by two slashes", hint));
+        return Err(refuse(text, "docker: must be followed by two slashes", hint));
     };
     name.parse::<Reference>()
         .map(|reference| Location::Registry(reference.or_latest()))

@@ -120,7 +120,7 @@ fn compare(old: &Tree, new: &Tree, touched: &[Touched], report: &mut RebaseRepor
             let above = String::from_utf8_lossy(above);
             report
                 .conflicts
-                .push(format!("/{above}: is no directory in the new base, and {name} is in it"));
+                .push(format!("/{above}: is not a directory in the new base, and {name} is in it"));
             continue;
         }
         let (was, is) = (old.get(path), new.get(path));
@@ -130,7 +130,7 @@ fn compare(old: &Tree, new: &Tree, touched: &[Touched], report: &mut RebaseRepor
                 (None, Some(is)) if is.inode.kind == FileKind::Directory => {}
                 (None, Some(_)) => report
                     .conflicts
-                    .push(format!("{name}: the image covers what only the new base has")),
+                    .push(format!("{name}: the image replaces what only the new base has")),
                 (Some(was), None) if was.inode.kind == FileKind::Directory => {}
                 (Some(_), None) => report
                     .conflicts
@@ -149,7 +149,7 @@ fn compare(old: &Tree, new: &Tree, touched: &[Touched], report: &mut RebaseRepor
                         )),
                         (false, _) => report
                             .conflicts
-                            .push(format!("{name}: the image changed what the new base has otherwise")),
+                            .push(format!("{name}: the image and the new base changed it differently")),
                     }
                 }
             },
@@ -160,9 +160,9 @@ fn compare(old: &Tree, new: &Tree, touched: &[Touched], report: &mut RebaseRepor
                     _ => false,
                 };
                 if !same {
-                    report.notes.push(format!(
-                        "{name}: the image removes it, and the bases have it differently"
-                    ));
+                    report
+                        .notes
+                        .push(format!("{name}: the image removes it, and the bases differ in it"));
                 }
             }
         }
@@ -210,7 +210,7 @@ fn merge_config(
     report: &mut RebaseReport,
 ) -> ContainerConfig {
     let mut conflict = |what: &str| {
-        let line = format!("{what}: the image changed it, and the new base did differently");
+        let line = format!("{what}: the image and the new base changed it differently");
         report.conflicts.push(line);
     };
     macro_rules! field {
@@ -304,7 +304,7 @@ fn history(
         Some(behind) => draft.config.history.extend(behind.to_vec()),
         None => {
             draft.config.history.clear();
-            report.notes.push("history: it does not fit the layers and is left out".to_owned());
+            report.notes.push("history: it does not match the layers and is omitted".to_owned());
         }
     }
 }

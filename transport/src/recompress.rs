@@ -90,7 +90,7 @@ pub(crate) async fn for_copy<'a>(
         let listed = listed.map_err(Error::at("listing referrers", Side::Source))?;
         if !listed.is_empty() {
             task.warn(format!(
-                "what refers to {} stays behind: the copy has another digest",
+                "the referrers of {} stay behind: the copy has another digest",
                 before.digest
             ));
         }

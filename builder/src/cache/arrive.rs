@@ -119,7 +119,7 @@ impl Build {
             json!({ "created": made.created, "step": self.plan.steps[id.0].name }),
         );
         let work = move || -> Result<()> {
-            let action = "keeping a step's files";
+            let action = "storing the files of a step";
             store.commit_pending(pending, snapshot, parent).during(action)?;
             let record = StepRecord { snapshot: Some(snapshot), layer: None, note };
             store.record_step(key.0, &record).during("recording a step")

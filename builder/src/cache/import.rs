@@ -156,7 +156,7 @@ impl Imports {
             match read_facts(cache, store, descriptor).await {
                 Ok(facts) => all.extend(facts),
                 Err(error) => task.note(format!(
-                    "why steps are not in the cache {} cannot be told: {}",
+                    "cannot explain why steps are not in the cache {}: {}",
                     cache.name,
                     task::chain(&error).join(": ")
                 )),
@@ -182,7 +182,7 @@ impl Imports {
         task: &Arc<Task>,
     ) -> Result<PendingLayer> {
         let descriptor = remote.layer.descriptor.clone();
-        let action = format!("taking the layer {} from the cache", descriptor.digest.short());
+        let action = format!("fetching the layer {} from the cache", descriptor.digest.short());
         let (own, known) = (store.clone(), descriptor.digest);
         let there = bridge::blocking(move || own.contains(known)).await.during(action.clone())?;
         let (store, task) = (store.clone(), Arc::clone(task));
@@ -200,7 +200,7 @@ impl Imports {
             return Ok(pending);
         }
         let (expected, found) = (remote.layer.diff_id, pending.diff_id());
-        Err(Error::Invalid(format!("it unpacks to {found}, and {expected} was promised")))
+        Err(Error::Invalid(format!("it unpacks to {found}, but the cache lists {expected}")))
     }
 }
 
@@ -246,7 +246,7 @@ async fn open(
     match failure {
         Some(error) if found.is_empty() => Err(error.into()),
         _ if found.is_empty() => {
-            Err(Error::Invalid("it is an image that holds no cache".to_owned()).into())
+            Err(Error::Invalid("it is an image without a cache".to_owned()).into())
         }
         _ => Ok(Opened { steps: found, import }),
     }
@@ -329,5 +329,5 @@ fn checked(store: &Store, layer: &LayerInfo) -> Result<()> {
         return Ok(());
     }
     let expected = layer.diff_id;
-    Err(Error::Invalid(format!("a layer unpacks to {found}, and {expected} was promised")))
+    Err(Error::Invalid(format!("a layer unpacks to {found}, but the cache lists {expected}")))
 }

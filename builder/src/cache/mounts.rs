@@ -129,7 +129,7 @@ pub(super) async fn export(
             Err(Error::Cancelled(cancelled)) => return Err(cancelled.into()),
             Err(error) => {
                 let why = task::chain(&error).join(": ");
-                child.warn(format!("cache mount {id} does not travel: {why}"));
+                child.warn(format!("cache mount {id} is not exported: {why}"));
             }
         }
     }
@@ -228,7 +228,7 @@ async fn pieces(store: &Store, source: &dyn Source, index: &Descriptor) -> Resul
     fetch(store, source, index, &Task::silent()).await?;
     let (store, digest) = (store.clone(), index.digest);
     bridge::blocking(move || {
-        let action = "reading the list of a cache mount's pieces";
+        let action = "reading the chunk list of a cache mount";
         let file = store.open_blob(digest).during(action)?;
         let reader = layers::decompress(file).during(action)?.take(MOST_INDEX);
         let pieces: Pieces = serde_json::from_reader(io::BufReader::new(reader))
@@ -281,7 +281,7 @@ impl Build {
                 && let Err(error) = bring(store, imports, found, &own, &shown, task).await
             {
                 let why = task::chain(&error).join(": ");
-                task.warn(format!("cache mount {shown} does not come from the cache: {why}"));
+                task.warn(format!("cache mount {shown} is not imported: {why}"));
             }
             if store.cache_mount_used(&own).is_ok_and(|used| used.is_some()) {
                 lock(&self.ledger.borrowed).entry(id).or_default().insert(name, own);
@@ -314,7 +314,7 @@ async fn bring(
     let source = imports.source(cache);
     let pieces = pieces(store, &*source, index).await?;
     let listed = pieces.iter().map(|digest| {
-        let missing = || Error::Invalid(format!("its piece {digest} is not in the manifest"));
+        let missing = || Error::Invalid(format!("its chunk {digest} is not in the manifest"));
         imports.blob(cache, *digest).cloned().ok_or_else(missing)
     });
     let listed = listed.collect::<Result<Vec<Descriptor>>>()?;

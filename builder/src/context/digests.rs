@@ -123,7 +123,7 @@ impl Digests {
             }
         }
         if let Err(error) = store.set_memo(SPACE, key, &table) {
-            tracing::debug!(%error, "the digests of the context are not remembered");
+            tracing::debug!(%error, "the digests of the context are not cached");
         }
     }
 }

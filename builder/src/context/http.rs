@@ -147,7 +147,7 @@ pub(crate) fn admitted(
     let deny = |reason: String| Error::Denied { identifier: admitted.identifier.clone(), reason };
     let to = &admitted.identifier;
     if admitted.converted && !to.starts_with("https://") && !to.starts_with("http://") {
-        return Err(deny(format!("the source policy puts it in the place of the file {url}")));
+        return Err(deny(format!("the source policy substitutes it for the file {url}")));
     }
     let policy = admitted.attrs.get("http.checksum").map(|text| text.parse::<Digest>());
     let policy = policy.transpose().map_err(|error| deny(format!("http.checksum: {error}")))?;
@@ -157,7 +157,7 @@ pub(crate) fn admitted(
         let rival = expected.iter().find(|other| other.algorithm() == digest.algorithm());
         match rival {
             Some(other) if *other != digest => {
-                return Err(deny(format!("{who} wants {digest}, not {other}")));
+                return Err(deny(format!("{who} requires {digest}, not {other}")));
             }
             Some(_) => {}
             None => expected.push(digest),

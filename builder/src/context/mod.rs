@@ -210,7 +210,7 @@ impl Contexts {
             let identifier = format!("local://{name}");
             let admitted = self.inputs.admit(InputKind::Local, &identifier, None)?;
             if admitted.converted {
-                let reason = format!("the source policy puts it in the place of {identifier}");
+                let reason = format!("the source policy substitutes it for {identifier}");
                 return Err(Error::Denied { identifier: admitted.identifier, reason });
             }
             Ok(())
@@ -232,7 +232,7 @@ impl Contexts {
                 local()?;
                 let action = format!("unpacking {called}");
                 let reader = stream.take().ok_or_else(|| {
-                    Error::Invalid(format!("{called} was read already: it comes through a pipe"))
+                    Error::Invalid(format!("{called} was already read: it is a pipe"))
                 })?;
                 Fetched::unpacked(task.reading(reader), &self.store, &action, task)
             }

@@ -94,7 +94,7 @@ pub(super) fn keep(
     with: &Surroundings<'_>,
     status: &str,
 ) -> Result<String> {
-    let action = "keeping what the command left";
+    let action = "storing the files that the command left";
     let store = &with.env.store;
     let upper = room.upper();
     if let Some(directory) = upper.parent().filter(|directory| directory.join(STATE).exists()) {
@@ -160,7 +160,7 @@ impl Kept {
     /// # Errors
     /// There is nothing of that name.
     pub fn require(store: &Store, name: &str) -> Result<Kept> {
-        let missing = || Error::Invalid(format!("no failed step is kept as {name:?}"));
+        let missing = || Error::Invalid(format!("there is no kept failure {name:?}"));
         match store.container(name) {
             Ok(record) => Kept::of(store, record)?.ok_or_else(missing),
             Err(error) if error.kind() == Kind::NotFound => Err(missing()),
@@ -198,7 +198,7 @@ impl Kept {
         match file.try_lock() {
             Ok(()) => Ok(Kept { _lock: Some(file), ..self }),
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::Invalid(format!(
-                "{} is in use: another shell or build works in it",
+                "{} is in use by another shell or build",
                 self.record.name
             ))),
             Err(std::fs::TryLockError::Error(error)) => Err(Error::file("locking", path)(error)),
@@ -314,11 +314,11 @@ impl Kept {
                     self.tree(from, &contexts, task)
                 }
                 RunMountKind::Secret { id, .. } if !request.secrets.contains_key(id) => {
-                    task.warn(format!("secret {id:?} is not kept: give it with --secret"));
+                    task.warn(format!("secret {id:?} is not kept: pass it with --secret"));
                     continue;
                 }
                 RunMountKind::Ssh { id, .. } if !request.ssh.contains_key(id) => {
-                    task.warn(format!("ssh agent {id:?} is not kept: give it with --ssh"));
+                    task.warn(format!("ssh agent {id:?} is not kept: pass it with --ssh"));
                     continue;
                 }
                 _ => Ok(None),
@@ -348,7 +348,7 @@ impl Kept {
             }
         };
         if !self.failed.contexts.contains_key(name) {
-            return Err(Error::Invalid(format!("the build context {name:?} is no directory")));
+            return Err(Error::Invalid(format!("the build context {name:?} is not a directory")));
         }
         contexts.tree(name, task).map(Some)
     }

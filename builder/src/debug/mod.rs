@@ -32,7 +32,7 @@ impl Debugging {
         if let Some(id) = &self.resume
             && !self.resumed.load(Ordering::Relaxed)
         {
-            task.warn(format!("no step went on from {id}: none was run in its place"));
+            task.warn(format!("no step continued from {id}: that step did not run"));
         }
     }
 }
@@ -60,8 +60,8 @@ pub(crate) fn judge(
         OnFailure::Shell(_) if again => Ok(Verdict::End(None)),
         OnFailure::Shell(terminal) => {
             let said = format!(
-                "\r\n{} {status}: this is a shell in its place.\r\n\
-                 `exit 0` runs the command once more, another exit ends the build.\r\n",
+                "\r\n{} {status}: this shell has its files.\r\n\
+                 `exit 0` runs the command again, any other exit code ends the build.\r\n",
                 super::step::shortened(&with.step.instruction)
             );
             let mut out = std::fs::File::from(
@@ -108,7 +108,7 @@ pub(crate) fn resumed(with: &Surroundings<'_>) -> Result<Option<Kept>> {
     }
     if kept.failed.parent != with.origin.parent {
         return Err(Error::Invalid(format!(
-            "{id} does not fit: a step before this one has changed since it was kept; build without --resume"
+            "{id} does not match: an earlier step has changed since; build without --resume"
         )));
     }
     with.request.debug.resumed.store(true, Ordering::Relaxed);

@@ -60,7 +60,7 @@ impl Build {
         unique.part(active.dir().as_os_str().as_encoded_bytes());
         let snapshot = SnapshotId(unique.finish().0);
         crate::limit::fits(&self.env.store, task)?;
-        active.commit(snapshot, parent).during("keeping a step's files")?;
+        active.commit(snapshot, parent).during("storing the files of a step")?;
         let made = Made { snapshot: Some(snapshot), remote: None, created: self.now, new: true };
         let note = json!({ "created": made.created, "step": self.step(id).name });
         let record = StepRecord { snapshot: Some(snapshot), layer: None, note };

@@ -49,7 +49,7 @@ impl Build {
             let build = Arc::clone(self);
             let found = bridge::blocking(move || build.record(id, key)).await.map_err(at)?;
             if let Some((key, made)) = found {
-                task.note("another build has done it meanwhile");
+                task.note("another build has done it");
                 self.keep(id, key, made);
                 return Ok(key);
             }

@@ -217,10 +217,10 @@ fn checksum(op: &CopyOp, word: &Word) -> Result<(), Diagnostic> {
         },
         [CopySource::Git { .. }] => match commit_name(text) {
             Ok(name) if name == text => Ok(()),
-            Ok(_) => refuse("the name of a commit is written in small letters"),
+            Ok(_) => refuse("a commit is written in lower case"),
             Err(reason) => refuse(&reason),
         },
-        _ => refuse("--checksum goes with exactly one URL"),
+        _ => refuse("--checksum needs exactly one URL"),
     }
 }
 

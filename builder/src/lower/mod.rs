@@ -100,7 +100,7 @@ fn target(file: &Dockerfile, request: &Request) -> Result<usize, Vec<Diagnostic>
                 format!("the stages are {}", names.join(", "))
             }
         });
-        let message = format!("there is no stage {name:?} to be the target");
+        let message = format!("there is no target stage {name:?}");
         let span = file.stages[last].span;
         vec![Diagnostic::error("unknown-target", message, span).with_help(help)]
     })
@@ -369,7 +369,7 @@ impl<'a> Lowerer<'a> {
     fn after(&mut self, at: usize, state: &mut State) -> Result<bool, Diagnostic> {
         for word in &self.file.stages[at].after {
             let Some(stage) = self.other(&word.text, at) else {
-                let message = format!("--after names {:?}, which is no other stage", word.text);
+                let message = format!("--after names {:?}, which is not another stage", word.text);
                 return Err(Diagnostic::error("unknown-stage", message, word.span));
             };
             let Some(other) = self.stages.get(&stage) else { return Ok(false) };

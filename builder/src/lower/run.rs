@@ -195,7 +195,7 @@ impl Lowerer<'_> {
             let path = clean("/", &device.name);
             if !device.name.starts_with("/dev/") || !path.starts_with("/dev/") {
                 let message = format!("device {:?} is not supported", device.name);
-                let help = "a device is a path such as /dev/fuse; the device interface of containers (CDI) is not read";
+                let help = "a device is a path such as /dev/fuse; names of the Container Device Interface (CDI) are not supported";
                 return Err(
                     Diagnostic::error("bad-device", message, word.span).with_help(help.to_owned())
                 );

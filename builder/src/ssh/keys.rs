@@ -54,13 +54,13 @@ pub struct KeyError {
 enum Refusal {
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    #[error("it is no private key")]
+    #[error("it is not a private key")]
     NoKey,
     #[error("it is encrypted")]
     Encrypted,
     #[error("keys of type {0} are not supported")]
     Kind(String),
-    #[error("the key is not whole")]
+    #[error("the key is incomplete")]
     Broken,
     #[error("the key is refused: {0}")]
     Rejected(ring::error::KeyRejected),
@@ -84,10 +84,10 @@ impl Fault for KeyError {
     fn hint(&self) -> Option<String> {
         match &self.reason {
             Refusal::Encrypted => {
-                Some("ssh-add it to an agent and give the agent's socket".to_owned())
+                Some("add it to an agent with ssh-add and pass the agent's socket".to_owned())
             }
             Refusal::Kind(_) | Refusal::NoKey | Refusal::Rejected(_) => Some(
-                "ed25519, ECDSA (P-256, P-384) and RSA keys of 2048 bits and more are read"
+                "ed25519, ECDSA (P-256, P-384) and RSA keys of 2048 bits and more are supported"
                     .to_owned(),
             ),
             _ => None,
@@ -368,12 +368,12 @@ mod tests {
         let path = dir.path().join("key");
         let begin = "-----BEGIN";
         for (text, reason) in [
-            ("hello".to_owned(), "no private key"),
+            ("hello".to_owned(), "not a private key"),
             (
                 format!("{begin} RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n-----END"),
                 "encrypted",
             ),
-            (format!("{begin} OPENSSH PRIVATE KEY-----\nAAAA\n-----END"), "not whole"),
+            (format!("{begin} OPENSSH PRIVATE KEY-----\nAAAA\n-----END"), "incomplete"),
             (format!("{begin} DSA PRIVATE KEY-----\nAAAA\n-----END"), "DSA"),
         ] {
             std::fs::write(&path, text).unwrap();

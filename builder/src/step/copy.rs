@@ -420,7 +420,7 @@ impl Copies<'_> {
         if !wanted || part.inline {
             return Ok(false);
         }
-        let stat = part.tree.root.metadata(&part.item.source).during("looking at an archive")?;
+        let stat = part.tree.root.metadata(&part.item.source).during("reading an archive")?;
         if !is(&stat, FileType::RegularFile) {
             return Ok(false);
         }

@@ -201,7 +201,7 @@ impl<'a> Mounts<'a> {
                 let content = reveal(id, secret)?;
                 if let Some(name) = env {
                     let text = String::from_utf8(content.clone()).map_err(|_| {
-                        Error::Invalid(format!("secret {id:?} is no text for variable {name}"))
+                        Error::Invalid(format!("secret {id:?} is not text for variable {name}"))
                     })?;
                     self.env.push(format!("{name}={text}"));
                 }
@@ -273,11 +273,11 @@ impl<'a> Mounts<'a> {
         mode: Option<u32>,
         below: Option<&Root>,
     ) -> Result<()> {
-        let failed = Error::file("making the memory for", Path::new(target));
+        let failed = Error::file("making the tmpfs for", Path::new(target));
         let (memory, own) =
             memory(size).and_then(|memory| Ok((memory.try_clone()?, memory))).map_err(failed)?;
         let to = Root::from_fd(own);
-        let action = format!("filling the memory at {target}");
+        let action = format!("filling the tmpfs at {target}");
         let mut mode = mode;
         let covered = below.and_then(|root| Some((root, root.metadata(Path::new(target)).ok()?)));
         if let Some((from, stat)) = covered {
@@ -495,7 +495,7 @@ fn optional(required: bool, what: &str, id: &str, flag: &str) -> Result<()> {
         return Ok(());
     }
     let flag = flag.replace("ID", id);
-    Err(Error::Invalid(format!("{what} {id:?} is required and was not given: use {flag}")))
+    Err(Error::Invalid(format!("{what} {id:?} is required but missing: use {flag}")))
 }
 
 fn missing(tree: &Tree, path: &str, ignored: bool) -> Error {

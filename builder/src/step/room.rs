@@ -178,7 +178,7 @@ fn start(
         if let Some(other) = user.take().filter(|user| !matches!(user.as_str(), "0" | "root")) {
             task.warn(format!(
                 "this step runs as root and not as {other}: there are no subordinate ids \
-                 (what it makes belongs to {other} in the image)"
+                 (its files belong to {other} in the image)"
             ));
         }
     }
@@ -207,7 +207,7 @@ fn start(
     }
     let owner = runtime::owner(&spec);
     for path in &wanted.files.given {
-        layers::give_all(path, owner).during("giving a volume to the user of the command")?;
+        layers::give_all(path, owner).during("changing the owner of a volume")?;
     }
     let options = StartOptions {
         id: container_id(mounts),

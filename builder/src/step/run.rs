@@ -45,7 +45,7 @@ pub(crate) fn work(
     }
     let below = room.below();
     if let Some(owner) = as_other(op, with, below)? {
-        let action = "giving away what the command made";
+        let action = "changing the owner of the files of the command";
         let upper = Root::open(&top.upper).during(action)?;
         layers::give_new(&upper, below, owner).during(action)?;
     }
@@ -53,7 +53,9 @@ pub(crate) fn work(
         kept.give(active)?;
     }
     if made == Made::ByHand {
-        task.warn("this step was not run from a clean start: build again for a result that others get too");
+        task.warn(
+            "this step did not run from a clean parent: build again for a reproducible result",
+        );
     }
     Ok(made)
 }

@@ -48,7 +48,7 @@ pub(crate) fn select(tree: &Tree, path: &str, parents: bool) -> Result<Vec<Item>
         };
         let directory = is(&stat, FileType::Directory);
         if path.ends_with('/') && !directory {
-            return Err(Error::Invalid(format!("{path:?} in {} is no directory", tree.name)));
+            return Err(Error::Invalid(format!("{path:?} in {} is not a directory", tree.name)));
         }
         if hidden(tree, pattern, directory) || hidden(tree, &source.to_string_lossy(), directory) {
             return Err(missing(true));

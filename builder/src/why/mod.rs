@@ -101,7 +101,7 @@ pub(crate) fn facts_of(store: &Store, key: Key) -> Option<Vec<u8>> {
 pub(crate) fn remember(store: &Store, key: Key, facts: &Facts, task: &Task) {
     let bytes = serde_json::to_vec(facts).unwrap_or_default();
     if let Err(error) = store.set_memo(FACTS, key.0.as_bytes(), &bytes) {
-        task.note(format!("why it ran is not remembered: {error}"));
+        task.note(format!("the reasons are not recorded: {error}"));
     }
 }
 
@@ -122,6 +122,6 @@ pub(crate) fn settle<'a>(
     }
     let bytes = serde_json::to_vec(&now).unwrap_or_default();
     if let Err(error) = store.set_memo(LAST, last_name(request).as_bytes(), &bytes) {
-        tracing::debug!(%error, "which steps were built last is not remembered");
+        tracing::debug!(%error, "the built steps are not recorded");
     }
 }

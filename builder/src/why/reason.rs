@@ -168,7 +168,7 @@ fn images(reasons: &mut Vec<Reason>, before: &Facts, now: &Facts) {
         match before.images.get(name) {
             None => {
                 let text = match before.images.keys().find(|old| !now.images.contains_key(*old)) {
-                    Some(old) => format!("image {name} takes the place of {old}"),
+                    Some(old) => format!("image {name} replaces {old}"),
                     None => format!("image {name} is new"),
                 };
                 reasons.push(Reason::new(kind, Some(name), "added", text));
@@ -207,7 +207,7 @@ fn inputs(reasons: &mut Vec<Reason>, before: &Facts, now: &Facts) {
         reasons.push(Reason::new(kind, name, change, text));
     }
     if before.parent && !now.parent {
-        let text = "there is no step before it any more";
+        let text = "the step before it is gone";
         reasons.push(Reason::new(ReasonKind::Parent, None, "removed", text));
     }
 }
@@ -215,7 +215,7 @@ fn inputs(reasons: &mut Vec<Reason>, before: &Facts, now: &Facts) {
 fn files(reasons: &mut Vec<Reason>, before: &Facts, now: &Facts) {
     let kind = ReasonKind::File;
     if before.many_files || now.many_files {
-        let text = "the files it reads may have changed; there are too many to remember each";
+        let text = "the files it reads may have changed; there are too many to record each";
         reasons.push(Reason::new(kind, None, "changed", text));
         return;
     }
@@ -252,7 +252,7 @@ fn files(reasons: &mut Vec<Reason>, before: &Facts, now: &Facts) {
                 push(path, "mode", &format!("has mode {is:o}, it was {was:o}"));
             }
             Some(_) => push(path, "owner", "has another owner"),
-            None => push(path, "changed", "is read another number of times"),
+            None => push(path, "changed", "is read a different number of times"),
         }
     }
     for path in old.keys().filter(|path| !new.contains_key(*path)) {

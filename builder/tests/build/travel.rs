@@ -191,7 +191,7 @@ fn hostile() {
                 std::fs::write(&file, vec![7; usize::try_from(length).unwrap()]).unwrap();
             }
         }),
-        ("a list that is no list", |layout| replace(layout, &Value::from("steps"))),
+        ("a list that is not a list", |layout| replace(layout, &Value::from("steps"))),
         ("layers that are not listed", |layout| {
             let (_, mut list) = listing(layout);
             for record in list["steps"].as_array_mut().unwrap() {
@@ -199,7 +199,7 @@ fn hostile() {
             }
             replace(layout, &list);
         }),
-        ("an index that is no index", |layout| {
+        ("an index that is not an index", |layout| {
             std::fs::write(layout.join("index.json"), "{").unwrap();
         }),
     ];

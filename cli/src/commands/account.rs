@@ -164,7 +164,7 @@ fn key(registry: &str) -> String {
 }
 
 fn not_logged_in(key: &str) -> Failure {
-    Failure::new(Kind::NotFound, format!("nobody is logged in to {key}"))
+    Failure::new(Kind::NotFound, format!("not logged in to {key}"))
 }
 
 fn prompt(question: &str) -> Result<String, Failure> {

@@ -78,7 +78,7 @@ fn media_type(text: &str) -> Result<String, String> {
     };
     match text.split_once('/') {
         Some((kind, rest)) if good(kind) && good(rest) => Ok(text.to_owned()),
-        _ => Err(format!("{text:?} is no media type such as application/json")),
+        _ => Err(format!("{text:?} is not a media type such as application/json")),
     }
 }
 
@@ -98,7 +98,7 @@ fn describe(path: &Path, kind: MediaType) -> Result<(Descriptor, std::fs::File),
     let failed = |error| Failure::io(format!("reading {}", path.display()), &error);
     let mut file = std::fs::File::open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
-        return Err(Failure::usage(format!("{} is no plain file", path.display())));
+        return Err(Failure::usage(format!("{} is not a plain file", path.display())));
     }
     let (mut digester, mut size) = (Digester::default(), 0);
     let mut buffer = vec![0; 256 * 1024];
@@ -127,8 +127,9 @@ impl Parts {
         });
         let annotations = pairs.collect::<Result<BTreeMap<_, _>, _>>()?;
         if self.artifact_type.is_none() && self.config.is_none() {
-            return Err(Failure::usage("nothing says what the artifact is")
-                .hint("give --artifact-type TYPE"));
+            return Err(
+                Failure::usage("the artifact has no type").hint("give --artifact-type TYPE")
+            );
         }
         let empty = Descriptor::of(MediaType::OCI_EMPTY, b"{}");
         let mut made = Overlay::new(nothing, empty.clone());
@@ -296,7 +297,9 @@ impl Pull {
                 manifest.layers.iter().filter(|layer| !layer.annotations.contains_key(TITLE));
             let left = left.filter(|layer| layer.media_type != MediaType::OCI_EMPTY).count();
             if left > 0 {
-                eprintln!("{left} blobs have no name and were left; `rcopy blob get` fetches them");
+                eprintln!(
+                    "{left} blobs have no name and were skipped; `rcopy blob get` fetches them"
+                );
             }
         }
         Ok(0)
@@ -341,7 +344,7 @@ fn plain_name(title: &str) -> Result<(), Failure> {
         || title.chars().any(char::is_control);
     match bad {
         false => Ok(()),
-        true => Err(Failure::new(Kind::Refused, format!("{title:?} is no name for a file"))
+        true => Err(Failure::new(Kind::Refused, format!("{title:?} is not a name for a file"))
             .hint("`rcopy blob get` fetches single blobs")),
     }
 }

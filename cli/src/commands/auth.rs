@@ -63,7 +63,7 @@ impl Token {
         let repo = Access::new(app, self.end.reach_at(&at)?).client()?.repo(&reference.repository);
         let authorization = app.wait(repo.authorization(self.push))??;
         let Some(authorization) = authorization else {
-            let what = format!("{} wants no token", reference.repository.registry());
+            let what = format!("{} needs no token", reference.repository.registry());
             return Err(Failure::new(Kind::NotFound, what));
         };
         if self.header {
@@ -74,11 +74,12 @@ impl Token {
             Some(token) => outln!("{}", json!({"token": token})),
             None => {
                 let what = format!(
-                    "{} takes names and passwords, no tokens",
+                    "{} accepts a user name and password, not a token",
                     reference.repository.registry()
                 );
-                return Err(Failure::new(Kind::Refused, what)
-                    .hint("use --header, which gives what it takes"));
+                return Err(
+                    Failure::new(Kind::Refused, what).hint("use --header for a matching header")
+                );
             }
         }
         Ok(0)

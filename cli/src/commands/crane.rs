@@ -48,7 +48,7 @@ impl Pull {
         let (path, names) = self.names.split_last().ok_or_else(|| Failure::usage("no path"))?;
         let path = config::absolute(Path::new(path))?;
         if self.format == Form::Tarball && names.len() > 1 {
-            return Err(Failure::usage("several images go into one layout only")
+            return Err(Failure::usage("only a layout can hold several images")
                 .hint("use --format oci, or one file for each"));
         }
         let select = match (&self.platform, self.format) {

@@ -113,7 +113,7 @@ impl Shell {
         };
         let kept = Kept::require(app.store()?, id)?;
         let base = kept_run(&kept.failed)
-            .map_err(|failure| failure.context("running as the build was told to run commands"))?;
+            .map_err(|failure| failure.context("using the options of the build"))?;
         let proxies = if wants_proxy(&base) { config::proxies() } else { Vec::new() };
         let with = Inspection {
             network: network(&base),

@@ -248,7 +248,7 @@ impl Filter {
         let created = || {
             let (_, image) = lookup::image(store, value, &Platform::host())?;
             let text = image.config().created.clone().unwrap_or_default();
-            text.parse().map_err(|_| refuse("the image does not say when it was made"))
+            text.parse().map_err(|_| refuse("the image has no creation time"))
         };
         Ok(match key {
             "dangling" => Filter::Dangling(truth()?),

@@ -44,7 +44,7 @@ impl Layers {
                 .iter()
                 .find(|digest| layers.iter().all(|layer| layer.digest != **digest))
             {
-                return Err(Failure::usage(format!("{odd} is no layer of {from}")));
+                return Err(Failure::usage(format!("{odd} is not a layer of {from}")));
             }
             std::fs::create_dir_all(&self.output).map_err(|error| {
                 Failure::io(format!("making {}", self.output.display()), &error)

@@ -217,10 +217,9 @@ fn check(app: &App, context: &str, build: &BuildFlags) -> Result<u8, Failure> {
         }
         // A question that was answered with no.
         count => {
-            let what = format!("{count} inputs are not as {} says", file.display());
+            let what = format!("{count} inputs differ from {}", file.display());
             let failure = Failure { code: Some(1), ..Failure::new(Kind::Invalid, what) };
-            let hint =
-                "`rbuild bud --locked` builds with what is locked; `rbuild lock update` renews it";
+            let hint = "`rbuild bud --locked` builds with the locked inputs; `rbuild lock update` updates them";
             Err(failure.hint(hint))
         }
     }

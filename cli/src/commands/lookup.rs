@@ -95,7 +95,7 @@ fn by_digest(store: &Store, digest: Digest) -> Result<Option<Descriptor>, Failur
 pub(crate) fn require(store: &Store, text: &str) -> Result<Found, Failure> {
     find(store, text)?.ok_or_else(|| {
         Failure::new(Kind::NotFound, format!("there is no image {text:?} in the store"))
-            .hint(format!("`rbuild images` lists what there is; `rbuild pull {text}` fetches it"))
+            .hint(format!("`rbuild images` lists the images; `rbuild pull {text}` fetches it"))
     })
 }
 

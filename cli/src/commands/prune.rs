@@ -96,8 +96,9 @@ fn filters(texts: &[String]) -> Result<Filters, Failure> {
             "shared" => filters.only = Some(Only { shared: Some(truth()?), ..only() }),
             "inuse" => filters.nothing |= truth()?,
             "label" | "label!" => {
-                return Err(refuse("nothing of the build cache has labels")
-                    .hint("`rbuild rmi` removes images"));
+                return Err(
+                    refuse("the build cache has no labels").hint("`rbuild rmi` removes images")
+                );
             }
             _ => return Err(refuse("this filter is not supported")),
         }

@@ -32,7 +32,7 @@ impl RateLimit {
         };
         let repo = Access::new(app, self.end.reach_at(&at)?).client()?.repo(&name.repository);
         let limit = app.wait(repo.rate_limit(&Target::from(name)))??.ok_or_else(|| {
-            let what = format!("{} says nothing of a limit", name.repository.registry());
+            let what = format!("{} reports no limit", name.repository.registry());
             Failure::new(Kind::Refused, what)
         })?;
         outln!(

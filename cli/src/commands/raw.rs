@@ -76,7 +76,7 @@ enum BlobCommand {
 fn reference(text: &str) -> Result<Reference, Failure> {
     match place::location(text, "docker://")? {
         Location::Registry(reference) => Ok(reference),
-        other => Err(Failure::usage(format!("{other}: only registries have single blobs"))),
+        other => Err(Failure::usage(format!("{other}: only registries support blob commands"))),
     }
 }
 

@@ -125,7 +125,8 @@ fn detach_keys(text: &str) -> Result<Keys, String> {
 
 /// A restart policy.
 pub(crate) fn restart(text: &str) -> Result<runtime::Restart, String> {
-    let refuse = || format!("{text:?} is none of no, on-failure[:TIMES], always, unless-stopped");
+    let refuse =
+        || format!("{text:?} is not one of no, on-failure[:TIMES], always, unless-stopped");
     match text.split_once(':').unwrap_or((text, "")) {
         ("no", "") => Ok(runtime::Restart::No),
         ("on-failure", "") => Ok(runtime::Restart::OnFailure(0)),
@@ -392,7 +393,7 @@ impl NewFlags {
                     Kind::Refused,
                     format!("image {name} is for {its}, not for {platform}"),
                 )
-                .hint("--pull=always asks the registry again"));
+                .hint("use --pull=always to pull it again"));
             }
             return Ok(image);
         }

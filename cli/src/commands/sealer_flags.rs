@@ -175,8 +175,8 @@ fn surroundings() -> Result<Ambient, Failure> {
 
 async fn sign_in(services: &Services, http: &Http) -> Result<IdentityToken, Failure> {
     let Some(provider) = &services.provider else {
-        return Err(Failure::usage("nobody says who signs")
-            .hint("give --identity-token TOKEN, or --oidc-issuer URL to sign in"));
+        return Err(Failure::usage("there is no identity to sign with")
+            .hint("give --identity-token TOKEN, or --oidc-issuer URL to log in"));
     };
     let tell = |url: &str, code: &str| eprintln!("sign in at {url} with the code {code}");
     Ok(device(provider, http, &tell).await?)

@@ -72,7 +72,7 @@ impl SignerFlags {
             return Err(Failure::usage("--trusted-root needs --certificate-identity"));
         }
         if signers.keys.is_empty() && signers.identities.is_empty() {
-            return Err(Failure::usage("nobody is named who must have signed").hint(
+            return Err(Failure::usage("no signer is named").hint(
                 "give --key FILE, or --certificate-identity NAME and --certificate-oidc-issuer URL",
             ));
         }

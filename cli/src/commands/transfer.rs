@@ -218,7 +218,9 @@ pub(crate) fn own_name(name: &str) -> Result<Location, Failure> {
     let reference: Reference = name.parse()?;
     if reference.repository.registry() == "localhost" {
         return Err(Failure::usage(format!("{name} is a name of this machine, not of a registry"))
-            .hint(format!("say where to: `rbuild push {name} registry.example/team/app:tag`")));
+            .hint(format!(
+                "name the destination: `rbuild push {name} registry.example/team/app:tag`"
+            )));
     }
     Ok(Location::Registry(reference))
 }

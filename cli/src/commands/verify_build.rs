@@ -249,10 +249,10 @@ impl VerifyBuild {
         match mighty.filter(|_| self.key.is_empty()) {
             Some(flag) => Err(Failure::new(
                 Kind::Refused,
-                format!("the build gave its commands more of the machine than the sandbox: {flag}"),
+                format!("the build opened the sandbox with {flag}"),
             )
             .hint(format!(
-                "believe provenance that is signed, with --key FILE, or repeat it: --build-flag={flag}"
+                "verify signed provenance with --key FILE, or repeat the flag: --build-flag={flag}"
             ))),
             None => Ok(flags),
         }

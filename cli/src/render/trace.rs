@@ -54,7 +54,7 @@ impl Trace {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let trace = json!({ "displayTimeUnit": "ms", "traceEvents": tasks.ended });
         if let Err(error) = writeln!(tasks.file, "{trace}") {
-            eprintln!("warning: the trace is not whole: {error}");
+            eprintln!("warning: the trace is incomplete: {error}");
         }
     }
 }

@@ -219,7 +219,7 @@ impl Walker<'_> {
                 make_dir(missing.dir, missing.name, mode, Some((uid, gid)))
             })
             .map_err(|errno| match errno {
-                Errno::NOTDIR => conflict(path, "it is no directory"),
+                Errno::NOTDIR => conflict(path, "it is not a directory"),
                 errno => Error::file("creating directory", path, errno),
             })
     }
@@ -351,7 +351,7 @@ impl Walker<'_> {
                         make().map_err(failed)?;
                     }
                     Err(Errno::NOTDIR | Errno::NOENT | Errno::LOOP) => {
-                        return Err(conflict(target, "it is no directory"));
+                        return Err(conflict(target, "it is not a directory"));
                     }
                     Err(errno) => return Err(failed(errno)),
                 }

@@ -38,7 +38,7 @@ impl<'a> Raw<'a> {
         if stored == unsigned || stored == signed {
             Ok(Raw(block))
         } else {
-            Err("the checksum is wrong: this is no tar archive, or it is damaged")
+            Err("the checksum is wrong: this is not a tar archive, or it is damaged")
         }
     }
 

@@ -369,7 +369,7 @@ impl PaxSparse {
             return Ok(None);
         }
         if !matches!(fields.flag, b'0' | 0 | b'7') {
-            return Err("something that is no plain file is sparse");
+            return Err("something that is not a plain file is sparse");
         }
         let listed = match (self.major, self.minor) {
             (Some(1), Some(0)) if self.map.is_none() && self.numbers.is_empty() => {
@@ -493,7 +493,7 @@ fn kind(flag: u8, path: &[u8], size: u64) -> Result<Kind, &'static str> {
         _ => return Err("the entry is of an unknown kind"),
     };
     if slash {
-        return Err("a name ends in a slash but is no directory's");
+        return Err("a name ends in a slash but is not a directory's");
     }
     if size > 0 && !matches!(kind, Kind::File | Kind::HardLink) {
         return Err("an entry that has no contents has a size");

@@ -50,7 +50,7 @@ pub(super) fn pairs(numbers: &[u64]) -> Result<Pieces, &'static str> {
 pub(super) fn listed(value: &[u8]) -> Result<Pieces, &'static str> {
     let numbers: Option<Vec<u64>> =
         value.split(|byte| *byte == b',').map(number::decimal).collect();
-    pairs(&numbers.ok_or("a sparse file's map is no list of numbers")?)
+    pairs(&numbers.ok_or("a sparse file's map is not a list of numbers")?)
 }
 
 /// Four or twenty-one pieces of an old GNU header; a piece of NULs ends them early.

@@ -330,7 +330,7 @@ impl Adding<'_> {
         self.tree.remember(path.len() + header.link.len() + weight(&header.xattrs))?;
         if let Some(hidden) = name.last().strip_prefix(b".wh.") {
             if !matches!(header.kind, Kind::File | Kind::HardLink) {
-                return Err(refuse("it has a whiteout's name but is no plain file"));
+                return Err(refuse("it has a whiteout's name but is not a plain file"));
             }
             match hidden {
                 b"" | b"." | b".." => return Err(refuse("a whiteout of nothing")),
@@ -359,7 +359,7 @@ impl Adding<'_> {
         };
         let directory = self.tree.inodes[inode].kind == FileKind::Directory;
         if path.is_empty() && !directory {
-            return Err(refuse("the root is no directory"));
+            return Err(refuse("the root is not a directory"));
         }
         let stays = path.is_empty() || directory && self.tree.is_directory(&path);
         if !stays {

@@ -128,7 +128,7 @@ impl<'a> Unpacker<'a> {
             }
             if let Some(hidden) = name.last().strip_prefix(b".wh.") {
                 if !matches!(header.kind, Kind::File | Kind::HardLink) {
-                    return Err(refuse("it has a whiteout's name but is no plain file"));
+                    return Err(refuse("it has a whiteout's name but is not a plain file"));
                 }
                 return self.whiteout(header, &name, hidden);
             }

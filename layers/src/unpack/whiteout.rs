@@ -25,7 +25,7 @@ impl Unpacker<'_> {
         }
         if hidden.starts_with(b".wh.") {
             // AUFS kept its own files under such names.
-            self.skip(&header.path, "it is no whiteout that is known");
+            self.skip(&header.path, "it is not a whiteout that is known");
             return Ok(());
         }
         let failed = |errno| Error::file("deleting", path(&name.path), errno);

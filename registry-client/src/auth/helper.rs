@@ -63,7 +63,7 @@ impl<'a> Helper<'a> {
             return Err(self.failed(if said.is_empty() { "it failed".into() } else { said }));
         }
         let entry: Entry = serde_json::from_slice(&out)
-            .map_err(|_| self.failed("its answer is not the JSON it should be".into()))?;
+            .map_err(|_| self.failed("its output is not the expected JSON".into()))?;
         Ok(Some(match entry.username.as_str() {
             _ if entry.secret.is_empty() => return Ok(None),
             TOKEN_USER => Credential::Identity(entry.secret),

@@ -104,13 +104,13 @@ impl Inner {
         let grant = self.grant(endpoint, scope, &challenge, url, action).await?;
         let Some(grant) = grant else {
             return Err(denied(match said {
-                "" => "it wants credentials and there are none for it".into(),
+                "" => "it requires credentials and there are none for it".into(),
                 said => format!("{said}; there are no credentials for it"),
             }));
         };
         if refused.as_ref() == Some(&grant.header) {
             return Err(denied(match said {
-                "" => "it did not take the credentials".into(),
+                "" => "it rejected the credentials".into(),
                 said => said.to_owned(),
             }));
         }
@@ -177,7 +177,7 @@ impl Inner {
         let lasting = |header| Ok(Some(Grant { header, until: None }));
         match (challenge, &credential) {
             (Challenge::Other(scheme), _) => {
-                Err(denied(format!("it wants {scheme} authentication, which is not supported")))
+                Err(denied(format!("it requires {scheme} authentication, which is not supported")))
             }
             (_, Credential::Bearer(token)) => lasting(bearer(token).map_err(denied)?),
             (Challenge::Basic, Credential::Basic { username, password }) => {
@@ -185,7 +185,7 @@ impl Inner {
             }
             (Challenge::Basic, Credential::Anonymous) => Ok(None),
             (Challenge::Basic, Credential::Identity(_)) => {
-                Err(denied("it wants a password and there is only an identity token".into()))
+                Err(denied("it requires a password and there is only an identity token".into()))
             }
             (Challenge::Bearer { realm, service, scope: challenged, .. }, credential) => {
                 let wanted = scope.texts(challenged.as_deref());
@@ -313,7 +313,7 @@ impl Inner {
                     action,
                     reason: match (message.as_str(), credential) {
                         ("", Credential::Anonymous) => "there are no credentials for it".into(),
-                        ("", _) => "it did not take the credentials".into(),
+                        ("", _) => "it rejected the credentials".into(),
                         (message, _) => message.to_owned(),
                     },
                 }

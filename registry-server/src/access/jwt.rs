@@ -123,14 +123,14 @@ impl Tokens {
         let header: Header =
             serde_json::from_slice(&decode(header)?).map_err(|_| "a malformed header")?;
         if header.crit.is_some() {
-            return Err("it wants something understood that is not");
+            return Err("it has a critical header that is not supported");
         }
         let named = |key: &&Key| key.id.is_some() && key.id == header.kid;
         let by_name: Vec<&Key> = self.keys.iter().filter(named).collect();
         let candidates = if by_name.is_empty() { self.keys.iter().collect() } else { by_name };
         let signed = signed.as_bytes();
         if !candidates.iter().any(|key| key.signed(&header.alg, signed, &signature)) {
-            return Err("no key of ours signed it");
+            return Err("no configured key signed it");
         }
         let body: Body = serde_json::from_slice(&decode(body)?).map_err(|_| "a malformed body")?;
         if body.iss != self.issuer {
@@ -146,7 +146,7 @@ impl Tokens {
         }
         let now = now as f64;
         if now >= body.exp + LEEWAY as f64 {
-            return Err("it has run out");
+            return Err("it has expired");
         }
         if now + (LEEWAY as f64) < body.nbf {
             return Err("it is not valid yet");
@@ -242,7 +242,7 @@ fn from_jwks(text: &str) -> Result<Vec<Key>, String> {
             (Some("EC"), Some("P-256")) => Public::P256(point(32)?),
             (Some("EC"), Some("P-384")) => Public::P384(point(48)?),
             (Some("OKP"), Some("Ed25519")) => Public::Ed25519(field("x")?),
-            (Some("oct"), _) => return Err("a shared secret is no public key".to_owned()),
+            (Some("oct"), _) => return Err("a shared secret is not a public key".to_owned()),
             _ => return Err("neither an RSA, P-256, P-384 nor Ed25519 key".to_owned()),
         };
         keys.push(Key { id: jwk["kid"].as_str().map(str::to_owned), public });

@@ -74,7 +74,7 @@ pub(crate) fn required(
     let document: Value = serde_json::from_slice(bytes).map_err(invalid)?;
     let found = Descriptors::of(&document);
     if !found.known && !ARTIFACTS.contains(&kind.as_str()) {
-        return Err(format!("what a document of type {kind} refers to is not known here"));
+        return Err(format!("the references of documents of type {kind} are unknown"));
     }
     let child = |manifest| {
         move |descriptor: &Value| match digest_of(descriptor) {

@@ -116,7 +116,7 @@ async fn pulled(shared: &Shared, name: &str, tag: &str) -> std::io::Result<()> {
 
 async fn put(shared: &Shared, call: &mut Call, name: &str, reference: &str) -> Answered {
     if shared.upstreams.of(name).is_some() {
-        return Err(error(405, "UNSUPPORTED", "this is a cache, it is not pushed to").into());
+        return Err(error(405, "UNSUPPORTED", "this is a cache, it accepts no pushes").into());
     }
     let Some(bytes) = call.collect(image::MAX_DOCUMENT as usize).await else {
         return Err(error(413, "SIZE_INVALID", "a manifest of more than 4 MiB").into());
@@ -182,7 +182,7 @@ async fn put(shared: &Shared, call: &mut Call, name: &str, reference: &str) -> A
 }
 
 fn stays(tag: &str) -> Answer {
-    error(409, "DENIED", &format!("the tag {tag} is immutable and stands for something else"))
+    error(409, "DENIED", &format!("the tag {tag} is immutable and refers to another manifest"))
 }
 
 fn lacks(children: &[Child<Digest>], missing: Digest) -> Answer {

@@ -73,7 +73,7 @@ pub(crate) async fn begin(shared: &Shared, call: &mut Call, name: &str) -> Answe
         return Err(error(405, "UNSUPPORTED", "uploads begin with POST").into());
     }
     if shared.upstreams.of(name).is_some() {
-        return Err(error(405, "UNSUPPORTED", "this is a cache, it is not pushed to").into());
+        return Err(error(405, "UNSUPPORTED", "this is a cache, it accepts no pushes").into());
     }
     if let Some(digest) = call.parameter("mount").and_then(|text| text.parse::<Digest>().ok()) {
         let there = match call.parameter("from") {

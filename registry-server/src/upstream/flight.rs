@@ -89,7 +89,7 @@ impl Flights {
             landing.told.send_replace(progress);
             if let Err(error) = arrived {
                 metrics.upstream_errors.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%error, %digest, "bringing a blob from an upstream");
+                tracing::warn!(%error, %digest, "fetching a blob from an upstream");
             }
         });
         Ok(flight.stream())

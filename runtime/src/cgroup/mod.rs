@@ -347,7 +347,7 @@ fn refusal(path: &Path, error: &io::Error) -> String {
 fn write_all<'a>(directory: &Path, settings: impl Iterator<Item = &'a Setting>) -> Step {
     for Setting { controller, file, value, optional } in settings {
         if file.contains('/') {
-            return Err(limit(controller, format!("{file:?} is no file of a cgroup")));
+            return Err(limit(controller, format!("{file:?} is not a file of a cgroup")));
         }
         if file.is_empty() {
             let reason = format!("this machine's cgroups have no such limit ({value})");

@@ -50,7 +50,7 @@ pub(crate) fn make(root: &Path, id: &str) -> Result<PathBuf> {
     let made = fs::DirBuilder::new().mode(0o700).create(&directory);
     match made {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(Error::invalid("id", format!("there is a container {id} already")))
+            Err(Error::invalid("id", format!("container {id} already exists")))
         }
         made => made.map(|()| directory.clone()).map_err(Error::system("making", directory)),
     }

@@ -51,7 +51,8 @@ fn open_bind(mount: &Mount) -> Step<Option<OwnedFd>> {
     };
     let source = mount.source().as_deref().unwrap_or(Path::new(""));
     if !source.is_absolute() {
-        let reason = format!("the source of {} is no absolute path", mount.destination().display());
+        let reason =
+            format!("the source of {} is not an absolute path", mount.destination().display());
         return Err(Failure::invalid("mounts", reason));
     }
     let name = sys::c_string(source.as_os_str().as_encoded_bytes()).doing("opening", source)?;

@@ -132,7 +132,7 @@ impl SeccompProfile {
         let native = super::native();
         match (&self.architectures, &self.arch_map) {
             (Some(listed), Some(map)) if !listed.is_empty() && !map.is_empty() => {
-                Err(wrong("architectures and archMap cannot go together"))
+                Err(wrong("architectures and archMap cannot be combined"))
             }
             (Some(listed), _) if !listed.is_empty() => Ok(listed.clone()),
             (_, map) => {
@@ -153,7 +153,7 @@ impl Rule {
         }
         let names: Vec<String> = match (&self.name, self.names.as_slice()) {
             (None, []) => return Err(wrong("a rule has no name")),
-            (Some(_), [_, ..]) => return Err(wrong("name and names cannot go together")),
+            (Some(_), [_, ..]) => return Err(wrong("name and names cannot be combined")),
             (Some(name), []) => vec![name.clone()],
             (None, names) => names.to_vec(),
         };

@@ -156,8 +156,7 @@ fn device_rules(spec: &ContainerSpec) -> Result<Vec<LinuxDeviceCgroup>> {
     let part = |device: &&super::Device| !['r', 'w'].iter().all(|c| device.access.contains(*c));
     let isolation = &spec.isolation;
     if let Some(device) = isolation.devices.iter().find(part).filter(|_| isolation.user_namespace) {
-        let reason =
-            format!("{} can be given whole only: rules need root", device.source.display());
+        let reason = format!("only root can limit access to {}", device.source.display());
         return Err(Error::invalid("devices", reason));
     }
     let mut rules = vec![built(rule(spec.isolation.privileged).access("rwm").build())?];
@@ -206,7 +205,7 @@ fn cpu(spec: &ContainerSpec) -> Result<Option<oci_spec::runtime::LinuxCpu>> {
     let mut quota = (spec.limits.cpu_quota, spec.limits.cpu_period);
     if let Some(cpus) = spec.limits.cpus {
         if quota != (None, None) {
-            return Err(Error::invalid("cpus", "it cannot go together with a quota or period"));
+            return Err(Error::invalid("cpus", "it cannot be combined with a quota or period"));
         }
         if !(0.01..=100_000.0).contains(&cpus) {
             return Err(Error::invalid("cpus", format!("{cpus} is not between 0.01 and 100000")));

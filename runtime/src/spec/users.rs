@@ -66,7 +66,8 @@ fn bounded(text: &str, most: u64) -> Result<Option<u32>, String> {
 }
 
 fn database_number(text: &str, of: &str) -> Result<u32, String> {
-    number(text)?.ok_or_else(|| format!("the image gives {of} the id {text:?}, which is no number"))
+    number(text)?
+        .ok_or_else(|| format!("the image gives {of} the id {text:?}, which is not a number"))
 }
 
 /// Who runs a program: `user[:group]` and further groups, by the texts of `/etc/passwd` and

@@ -85,7 +85,7 @@ fn signer(status: &str) -> Result<Vec<String>, &'static str> {
         ("EXPSIG", "it has expired"),
         ("EXPKEYSIG", "its key has expired"),
         ("REVKEYSIG", "its key was revoked"),
-        ("NODATA", "it is no OpenPGP message"),
+        ("NODATA", "it is not an OpenPGP message"),
         ("DECRYPTION_OKAY", "it is encrypted"),
     ] {
         if !named(word).is_empty() {

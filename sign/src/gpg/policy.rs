@@ -20,7 +20,7 @@ impl Keyring {
         for (index, key) in keys.iter().enumerate() {
             let imported = ring.run("--import", key)?;
             if !imported.status.lines().any(|line| line.starts_with("[GNUPG:] IMPORT_OK ")) {
-                return Err(format!("key {} of the policy is no GPG key", index + 1));
+                return Err(format!("key {} of the policy is not a GPG key", index + 1));
             }
         }
         Ok(ring)

@@ -84,7 +84,7 @@ fn name(name: &GeneralName) -> Result<Name, String> {
         GeneralName::UniformResourceIdentifier(uri) => Ok(Name::Other(uri.to_string())),
         GeneralName::OtherName(other) if other.type_id == USERNAME => {
             let text = other.value.decode_as::<Utf8StringRef<'_>>();
-            let text = text.map_err(|_| "its certificate's name is no text")?;
+            let text = text.map_err(|_| "its certificate's name is not text")?;
             Ok(Name::Other(text.as_str().to_owned()))
         }
         _ => Err("its certificate's name is of a kind that is not known".to_owned()),
@@ -132,7 +132,7 @@ impl Leaf {
     /// # Errors
     /// It names nobody, or too many, or is malformed.
     pub(crate) fn identity(&self, several: bool) -> Result<Identity, String> {
-        let names = self.extension(SUBJECT_ALT_NAME)?.ok_or("its certificate names nobody")?;
+        let names = self.extension(SUBJECT_ALT_NAME)?.ok_or("its certificate names no identity")?;
         let names = SubjectAltName::from_der(names)
             .map_err(|error| format!("its certificate's name is malformed: {error}"))?;
         let names = names.0.iter().map(name).collect::<Result<Vec<_>, _>>()?;
@@ -156,7 +156,8 @@ impl Leaf {
         match (self.extension(ISSUER)?, self.extension(ISSUER_RAW)?) {
             (Some(der), older) => {
                 let issuer = Utf8StringRef::from_der(der);
-                let issuer = issuer.map_err(|_| "its certificate's issuer is no text")?.to_string();
+                let issuer =
+                    issuer.map_err(|_| "its certificate's issuer is not text")?.to_string();
                 match older {
                     Some(older) if older != issuer.as_bytes() => {
                         Err("its certificate names two issuers".to_owned())
@@ -272,7 +273,7 @@ impl Leaf {
 /// The text of one of Fulcio's older extensions, which is not wrapped in DER.
 fn text(value: &[u8]) -> Result<String, String> {
     let text = std::str::from_utf8(value);
-    text.map(str::to_owned).map_err(|_| "a claim of its certificate is no text".to_owned())
+    text.map(str::to_owned).map_err(|_| "a claim of its certificate is not text".to_owned())
 }
 
 /// The bytes inside an OCTET STRING.

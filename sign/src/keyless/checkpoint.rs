@@ -37,7 +37,7 @@ impl<'a> Checkpoint<'a> {
         let mut signatures = Vec::new();
         for line in signed.lines() {
             let words = line.strip_prefix("\u{2014} ").and_then(|rest| rest.rsplit_once(' '));
-            let (_, signature) = words.ok_or("a line of it is no signature")?;
+            let (_, signature) = words.ok_or("a line of it is not a signature")?;
             let signature = STANDARD.decode(signature).map_err(|error| error.to_string())?;
             if signature.len() < 5 || signatures.len() == MAX_SIGNATURES {
                 return Err("a signature of it is too short, or there are too many".to_owned());

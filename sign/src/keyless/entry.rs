@@ -283,7 +283,9 @@ struct HexHash {
 impl HexHash {
     fn read(&self) -> Result<Vec<u8>, String> {
         match self.algorithm.as_str() {
-            "sha256" => unhex(&self.value).ok_or_else(|| "its log entry's hash is no hash".into()),
+            "sha256" => {
+                unhex(&self.value).ok_or_else(|| "its log entry's hash is not a hash".into())
+            }
             other => Err(format!("its log entry is made with the hash {other:?}")),
         }
     }

@@ -89,7 +89,7 @@ pub(crate) fn verify(
         times.extend(root.now);
     }
     if times.is_empty() {
-        return refuse(Step::Time, "nobody who is trusted says when it was made");
+        return refuse(Step::Time, "no trusted source states when it was made");
     }
     for (log, time) in used.iter().flat_map(|log| times.iter().map(move |time| (log, time))) {
         if !log.window.contains(*time) {
@@ -171,7 +171,7 @@ fn issued(
     times: &[Seconds],
 ) -> Result<Leaf, Refusal> {
     leaf.may_sign().at(Step::Chain)?;
-    let mut why = "no authority for certificates is trusted".to_owned();
+    let mut why = "no certificate authority is trusted".to_owned();
     for authority in &root.authorities {
         let chains =
             times.iter().map(|time| leaf.chains_to(authority, others, CODE_SIGNING, *time));

@@ -138,7 +138,7 @@ impl WrittenWindow {
     fn read(window: Option<WrittenWindow>) -> Result<Window, String> {
         let Some(WrittenWindow { start, end }) = window else { return Ok(Window::default()) };
         let seconds = |text: Option<String>| {
-            text.map(|text| seconds(&text).ok_or_else(|| format!("{text:?} is no time")))
+            text.map(|text| seconds(&text).ok_or_else(|| format!("{text:?} is not a time")))
                 .transpose()
         };
         Ok(Window { start: seconds(start)?, end: seconds(end)? })

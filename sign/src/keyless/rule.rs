@@ -35,7 +35,7 @@ impl Matching {
     /// It is none.
     pub fn pattern(text: &str) -> Result<Matching, String> {
         if text.is_empty() {
-            return Err("an empty regular expression matches everybody".to_owned());
+            return Err("an empty regular expression matches every identity".to_owned());
         }
         // Alone first: what closes the group must not open the expression.
         Regex::new(text).map_err(|error| format!("{text:?}: {error}"))?;

@@ -58,7 +58,7 @@ pub(crate) fn verify(
     }
     let signed: SignedData = content.content.decode_as().map_err(malformed)?;
     if signed.encap_content_info.econtent_type != TST_INFO {
-        return Err("what is signed is no timestamp".to_owned());
+        return Err("what is signed is not a timestamp".to_owned());
     }
     let info = signed.encap_content_info.econtent.as_ref().ok_or("it has no content")?;
     let info = info.decode_as::<OctetStringRef<'_>>().map_err(malformed)?.as_bytes();
@@ -69,7 +69,7 @@ pub(crate) fn verify(
     let [signer] = signed.signer_infos.0.as_slice() else {
         return Err("it has not exactly one signature".to_owned());
     };
-    let mut why = "no authority for timestamps is trusted".to_owned();
+    let mut why = "no timestamp authority is trusted".to_owned();
     for authority in authorities {
         for certificate in certificates(&signed, authority) {
             match stands(&certificate, authority, signer, info, time) {
@@ -113,7 +113,7 @@ fn token(response: &[u8]) -> Result<&[u8], String> {
 fn read(info: &[u8]) -> Result<(Seconds, (ObjectIdentifier, Vec<u8>)), String> {
     let outer = AnyRef::from_der(info).map_err(malformed)?;
     if outer.tag() != Tag::Sequence {
-        return Err("it is malformed: it is no sequence".to_owned());
+        return Err("it is malformed: it is not a sequence".to_owned());
     }
     let mut reader = SliceReader::new(outer.value()).map_err(malformed)?;
     let version: u8 = reader.decode().map_err(malformed)?;
@@ -201,7 +201,7 @@ fn stands(
     };
     let kind = value(CONTENT_TYPE)?.ok_or("it does not sign what it is")?;
     if ObjectIdentifier::from_der(&kind).map_err(malformed)? != TST_INFO {
-        return Err("what is signed is no timestamp".to_owned());
+        return Err("what is signed is not a timestamp".to_owned());
     }
     let (hash, expected) = hashed(&signer.digest_alg.oid, content)?;
     let found = value(MESSAGE_DIGEST)?.ok_or("it does not sign its content")?;

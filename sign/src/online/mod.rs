@@ -92,7 +92,7 @@ impl IdentitySigner {
         task.check()?;
         match (&self.services.rekor, evidence.timestamps.is_empty()) {
             (Some((_, RekorVersion::V2)), true) => {
-                let reason = "this log says no time, so that a timestamp authority is needed";
+                let reason = "this log states no time, so a timestamp authority is needed";
                 return Err(Error::Service { what: "the signature log", reason: reason.into() });
             }
             (Some((url, version)), _) => {

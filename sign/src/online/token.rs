@@ -64,7 +64,7 @@ impl IdentityToken {
         let (Some(_), Some(claims), Some(_), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Err(refuse("it is no JSON web token"));
+            return Err(refuse("it is not a JSON web token"));
         };
         let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('='));
         let claims = claims.ok().and_then(|json| serde_json::from_slice::<Claims>(&json).ok());

@@ -316,7 +316,7 @@ mod tests {
             (r#""fulcio":{"caPath":"/ca","trustedRootPath":"/t"}"#, "exactly one of caPath"),
             (
                 r#""fulcio":{"trustedRootPath":"/t","oidcIssuer":"x","subjectEmail":"y"},"rekorPublicKeyPath":"/r""#,
-                "has its logs",
+                "contains its logs",
             ),
             (
                 r#""fulcio":{"trustedRootPath":"/t","oidcIssuer":"x"}"#,
@@ -374,7 +374,7 @@ mod tests {
             (signed(r#""keyPath":"/k","fulcio":{}"#), "exactly one of"),
             (signed(r#""keyPaths":[]"#), "keys is empty"),
             (signed(r#""keyPath":"relative""#), "not absolute"),
-            (signed(r#""keyData":"%""#), "no base64"),
+            (signed(r#""keyData":"%""#), "not base64"),
             (signed(r#""keyPath":"/k","keyFile":"/k""#), "unknown field"),
             (signed(r#""keyPath":"/k","signedIdentity":{"type":"matchAny"}"#), "unknown variant"),
             (

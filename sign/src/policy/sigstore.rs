@@ -113,7 +113,7 @@ pub(super) fn file(path: PathBuf) -> Read<Content> {
 /// Data in base64.
 pub(super) fn data(text: &str) -> Read<Content> {
     let bytes = STANDARD.decode(text);
-    bytes.map(Content::Data).map_err(|error| format!("data is no base64: {error}"))
+    bytes.map(Content::Data).map_err(|error| format!("data is not base64: {error}"))
 }
 
 /// Exactly one of the ways to say it, or `None` where there is none.
@@ -180,7 +180,8 @@ impl RawFulcio {
             }
             (FulcioTrust::Root(_), true) => {
                 return Err(
-                    "a trusted root has its logs; rekorPublicKey… does not go with it".to_owned()
+                    "a trusted root contains its logs; rekorPublicKey… cannot be combined with it"
+                        .to_owned(),
                 );
             }
             _ => {}

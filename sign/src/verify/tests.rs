@@ -185,8 +185,8 @@ fn a_bundle_fails_at_its_step() {
         bundle["dsseEnvelope"]["signatures"] = json!([signature.clone(), signature]);
     };
     fails(outside(twice), "it has 2 signatures where");
-    fails(outside(set("/dsseEnvelope/payload", json!("%"))), "payload is no base64");
-    fails(outside(set("/dsseEnvelope/signatures/0/sig", json!("%"))), "sig is no base64");
+    fails(outside(set("/dsseEnvelope/payload", json!("%"))), "payload is not base64");
+    fails(outside(set("/dsseEnvelope/signatures/0/sig", json!("%"))), "sig is not base64");
     // Step 6.
     let other = bundle_of("text/plain", statement().to_string().as_bytes());
     fails(check_bundle(&other), "its payload is of type \"text/plain\"");
@@ -320,7 +320,7 @@ fn a_payload_fails_at_its_step() {
     // Steps 4 and 5.
     fails(verdict(annotated(&[])), "it has a payload, but no signature of it");
     let broken = annotated(&[(simple_signing::SIGNATURE_ANNOTATION, "%")]);
-    fails(verdict(broken), "its signature is no base64");
+    fails(verdict(broken), "its signature is not base64");
     // Steps 3 and 7.
     let other = STANDARD.encode(key(2).sign(good.as_bytes()));
     let by_other = [(simple_signing::SIGNATURE_ANNOTATION, other.as_str())];

@@ -139,7 +139,7 @@ fn choose(tar: TarIndex, path: &Path, named: &Named, form: Form) -> Result<Opene
         place: place.clone(),
         reason: match tar.find("manifest.json") {
             Some(_) => "it is a Docker archive: read it as docker-archive:".to_owned(),
-            None => "it has no file index.json, so it is no OCI archive".to_owned(),
+            None => "it has no file index.json, so it is not an OCI archive".to_owned(),
         },
     })?;
     let entry = named::pick(&entries, named, &place)?;
@@ -336,7 +336,7 @@ impl Archive {
             };
             let left = manifest.layers.iter().find(|l| !self.tar.has(&blob_name(l.digest)));
             if let Some(layer) = left {
-                let action = format!("leaving out layer {}, which is kept elsewhere", layer.digest);
+                let action = format!("omitting layer {}, which is kept elsewhere", layer.digest);
                 return Err(Error::Unsupported { action, place: self.place() });
             }
             let item = ManifestItem {

@@ -306,7 +306,7 @@ impl Store {
             return Err(self.refuse(image, reason));
         }
         let Node::Manifest(manifest) = Node::read(descriptor.clone(), document.clone())? else {
-            return Err(self.refuse(image, "it is no manifest"));
+            return Err(self.refuse(image, "it is not a manifest"));
         };
         let config = self.data(image, &manifest.config.digest.to_string())?;
         let config = Document::<Config>::read(manifest.config.clone(), config)?;
@@ -353,7 +353,7 @@ impl Store {
                 record.ok_or_else(|| self.refuse(image, format!("its layer {next} is missing")))?;
             chain.push(*record);
             if chain.len() > records.len() {
-                return Err(self.refuse(image, "its layers go in a circle"));
+                return Err(self.refuse(image, "its layers form a cycle"));
             }
             next = &record.parent;
         }
@@ -535,7 +535,7 @@ impl Read for Assembled {
                     let opened = self.files.open_at(&path, flags, Mode::empty());
                     let file = File::from(opened.map_err(io::Error::other)?);
                     if !file.metadata()?.is_file() {
-                        return Err(broken(format!("{} is no file any more", path.display())));
+                        return Err(broken(format!("{} is no longer a file", path.display())));
                     }
                     self.file = Some((file.take(size), path));
                 }

@@ -46,7 +46,7 @@ fn items(tar: &TarIndex, place: &str) -> Result<Vec<Item>> {
     let bytes = tar.read("manifest.json", MAX_DOCUMENT)?.ok_or_else(|| {
         refuse(match tar.find("index.json") {
             Some(_) => "it is an OCI archive: read it as oci-archive:".to_owned(),
-            None => "it has no file manifest.json, so it is no archive of Docker 1.10 or newer"
+            None => "it has no file manifest.json, so it is not an archive of Docker 1.10 or newer"
                 .to_owned(),
         })
     })?;

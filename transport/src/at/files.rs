@@ -130,7 +130,8 @@ impl NewFile {
             return Err(Error::Malformed { place, reason });
         }
         if !replaceable(path) {
-            let (place, reason) = (path.display().to_string(), "it is no regular file".to_owned());
+            let (place, reason) =
+                (path.display().to_string(), "it is not a regular file".to_owned());
             return Err(Error::Malformed { place, reason });
         }
         let path = path.to_owned();

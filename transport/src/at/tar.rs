@@ -133,7 +133,7 @@ impl Scan<'_> {
             self.check(&header)?;
             let kind = header[156];
             let stored =
-                number(&header[124..136]).ok_or_else(|| self.refuse("a size is no number"))?;
+                number(&header[124..136]).ok_or_else(|| self.refuse("a size is not a number"))?;
             let size = match kind {
                 b'0' | 0 | b'7' => self.size.take().unwrap_or(stored),
                 b'1'..=b'6' => 0,
@@ -183,7 +183,7 @@ impl Scan<'_> {
                         b"linkpath" => self.link = Some(text(value)),
                         b"size" => {
                             let size = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
-                            let size = size.ok_or_else(|| self.refuse("a size is no number"))?;
+                            let size = size.ok_or_else(|| self.refuse("a size is not a number"))?;
                             self.size = Some(size);
                         }
                         key if key.starts_with(b"GNU.sparse.") => {

@@ -103,7 +103,7 @@ fn comparator(text: &str) -> Result<Comparator, String> {
         "=<" | "<=" => "<=",
         "~>" | "~" => "~",
         one @ (">" | "<" | "^") => one,
-        other => return Err(format!("{other:?} is no comparison")),
+        other => return Err(format!("{other:?} is not a comparison")),
     };
     let version = version.strip_prefix(['v', 'V']).unwrap_or(version);
     let wild = version.contains(['x', 'X', '*']) && !version.contains('-');

@@ -47,8 +47,8 @@ impl Git<'_> {
     pub(super) fn run(&self, directory: &Path, arguments: &[&str]) -> Result<String> {
         let plain = ["http://", "https://", "git://"];
         if self.with.keys_alone && !plain.iter().any(|scheme| self.url.remote.starts_with(scheme)) {
-            let reason = "--ssh default names key files, which serve RUN only: give the socket of an \
-                          agent that has the keys";
+            let reason = "--ssh default names key files, which work for RUN only: \
+                          pass the socket of an agent that has the keys";
             return Err(self.failed(Kind::Invalid, reason.to_owned()));
         }
         let mut command = Command::new("git");

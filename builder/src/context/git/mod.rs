@@ -62,7 +62,7 @@ pub(crate) fn admitted(url: &GitUrl, admitted: &Admitted) -> Result<(GitUrl, Opt
             None => text,
         };
         if !GitUrl::is_git(&text) {
-            return Err(deny("the source policy puts it in the place of a repository".to_owned()));
+            return Err(deny("the source policy substitutes it for a repository".to_owned()));
         }
         let new = GitUrl::parse(&text).map_err(deny)?;
         url = GitUrl { keep_git_dir: url.keep_git_dir, submodules: url.submodules, ..new };
@@ -72,7 +72,7 @@ pub(crate) fn admitted(url: &GitUrl, admitted: &Admitted) -> Result<(GitUrl, Opt
     for (who, commit) in [("the source policy", policy), ("the lock", admitted.pin.as_ref())] {
         let Some(commit) = commit else { continue };
         if wanted.as_ref().is_some_and(|wanted| !commit.starts_with(wanted)) {
-            return Err(deny(format!("{who} wants commit {commit}")));
+            return Err(deny(format!("{who} requires commit {commit}")));
         }
         wanted = Some(commit.clone());
         url.by_commit = true;

@@ -163,7 +163,7 @@ impl GitUrl {
                 self.by_commit = flag(value)?;
                 Ok(())
             }
-            _ => Err(format!("{key:?} is none of {KEYS}")),
+            _ => Err(format!("{key:?} is not one of {KEYS}")),
         }
     }
 
@@ -262,7 +262,7 @@ fn remote(address: &str) -> Result<GitUrl, String> {
         return Ok(url(address.to_owned(), host.to_owned(), path, None));
     };
     if !matches!(scheme, "http" | "https" | "git" | "ssh") {
-        return Err(format!("git over {scheme}: is not used: it must be https, ssh, git or http"));
+        return Err(format!("git over {scheme}: is not supported: use https, ssh, git or http"));
     }
     let mut parsed = url::Url::parse(address).map_err(|error| error.to_string())?;
     let host = parsed.host_str().unwrap_or_default().to_owned();

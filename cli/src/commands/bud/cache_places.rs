@@ -97,7 +97,7 @@ impl<'a> Value<'a> {
         let supported = "supported types are registry, local and inline";
         match kind {
             "gha" | "s3" | "azblob" => self
-                .refuse(format!("type {kind:?} needs a service that is not spoken to here"))
+                .refuse(format!("type {kind:?} is not supported: it needs an external service"))
                 .hint("use type=local and let the CI keep the directory, or type=registry"),
             _ => self.refuse(format!("type {kind:?} is not supported")).hint(supported),
         }

@@ -153,7 +153,7 @@ fn target(dockerfile: &Dockerfile, name: Option<&str>) -> Result<usize, Failure>
     match name {
         Some(name) => dockerfile
             .stage(name)
-            .ok_or_else(|| missing(format!("there is no stage {name:?} to be the target"))),
+            .ok_or_else(|| missing(format!("there is no target stage {name:?}"))),
         None => (dockerfile.stages.len().checked_sub(1))
             .ok_or_else(|| missing("the Dockerfile has no FROM instruction".to_owned())),
     }

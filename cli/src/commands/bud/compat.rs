@@ -79,7 +79,7 @@ impl CompatFlags {
             (self.userns_uid_map_user.is_some(), "--userns-uid-map-user", ids),
             (self.userns_gid_map_group.is_some(), "--userns-gid-map-group", ids),
             (self.cw.is_some(), "--cw", "images for confidential machines are not made"),
-            (!self.layer_label.is_empty(), "--layer-label", "layers of steps are no images"),
+            (!self.layer_label.is_empty(), "--layer-label", "layers of steps are not images"),
             (self.save_stages, "--save-stages", "build a stage with --target to keep it"),
             (self.stage_labels, "--stage-labels", "build a stage with --target to keep it"),
             (self.policy_eval.is_some(), "--policy-eval", "rules are in --source-policy-file"),
@@ -88,12 +88,12 @@ impl CompatFlags {
             (
                 self.rm == Some(false),
                 "--rm=false",
-                "containers of steps do not stay; --on-failure keep keeps that of one that fails",
+                "containers of steps are removed; --on-failure=keep keeps a failed one",
             ),
             (
                 self.disable_content_trust == Some(false),
                 "--disable-content-trust=false",
-                "say in policy.json which signatures images need",
+                "set the required signatures in policy.json",
             ),
             (
                 self.load == Some(false),
@@ -119,7 +119,7 @@ impl CompatFlags {
             return Err(Failure::usage(format!(
                 "--file {file:?}: Dockerfiles are not preprocessed"
             ))
-            .hint("run cpp over it and give what comes out"));
+            .hint("run cpp on it and pass the result"));
         }
         Ok(())
     }

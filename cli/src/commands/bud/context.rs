@@ -105,7 +105,7 @@ fn joined(files: &[String], context: Option<Context>) -> Result<Inputs, Failure>
         return Err(Failure::usage("several --file need a directory as context"));
     };
     if let Some(file) = files.iter().find(|file| *file == "-" || is_http(file)) {
-        return Err(Failure::usage(format!("--file {file:?}: of several each is a path")));
+        return Err(Failure::usage(format!("--file {file:?}: each of several must be a path")));
     }
     let (mut text, mut names, mut ignore) = (String::new(), Vec::new(), None);
     for file in files {
@@ -141,7 +141,7 @@ fn remote(what: &str, text: &str) -> Result<Option<Context>, Failure> {
         && !Path::new(text).exists()
     {
         return Err(Failure::usage(format!("{what} {text:?}: {}: is not used", &text[..at]))
-            .hint("it may be a directory, a git address, http:, https: or -"));
+            .hint("use a directory, a git URL, http:, https: or -"));
     }
     Ok(None)
 }
@@ -239,7 +239,6 @@ pub(super) fn named_context(value: &str) -> Result<Context, Failure> {
     if path.is_dir() {
         return Ok(Context::Directory(path));
     }
-    Err(Failure::usage(format!("build context {value:?} is not there")).hint(
-        "it may be a directory, a git or http address, docker-image://NAME or oci-layout://PATH",
-    ))
+    Err(Failure::usage(format!("build context {value:?} is not there"))
+        .hint("use a directory, a git or http URL, docker-image://NAME or oci-layout://PATH"))
 }

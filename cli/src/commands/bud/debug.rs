@@ -50,7 +50,7 @@ impl DebugFlags {
             Action::Shell if terminal() => OnFailure::Shell(Arc::new(own_terminal()?)),
             Action::Shell => {
                 eprintln!(
-                    "warning: --on-failure=shell needs a terminal; what a failing RUN leaves is kept instead"
+                    "warning: --on-failure=shell needs a terminal; the files of a failed RUN are kept instead"
                 );
                 OnFailure::Keep
             }

@@ -65,9 +65,9 @@ impl LogFlags {
         };
         let split = platforms.iter().map(file).collect::<Result<Vec<_>, Failure>>()?;
         let memory = rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC);
-        let common = memory.map(File::from).map_err(|errno| {
-            Failure::io("keeping what is to be logged".to_owned(), &errno.into())
-        })?;
+        let common = memory
+            .map(File::from)
+            .map_err(|errno| Failure::io("buffering the log".to_owned(), &errno.into()))?;
         Redirected::to(common, split).map(Some)
     }
 }

@@ -262,7 +262,7 @@ impl Bud {
         let outputs = Outputs::read(&self.tag, &self.output)?;
         request.tags = outputs.tags;
         if self.push && request.tags.is_empty() {
-            return Err(Failure::usage("--push: there is no --tag that says where to"));
+            return Err(Failure::usage("--push: there is no --tag to push to"));
         }
         request.push = self.push;
         request.canonical = outputs.canonical;

@@ -75,8 +75,10 @@ pub(super) fn piped(outputs: &mut [String]) -> Result<Option<Piped>, Failure> {
             return Err(Failure::usage("--output: only one goes to standard output"));
         }
         if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
-            return Err(Failure::usage(format!("--output {text:?}: a terminal takes no archive"))
-                .hint("name a file with dest=, or redirect standard output"));
+            return Err(Failure::usage(format!(
+                "--output {text:?}: an archive cannot go to a terminal"
+            ))
+            .hint("name a file with dest=, or redirect standard output"));
         }
         let scratch = tempfile::tempdir_in(config::scratch());
         let made = Piped(scratch.map_err(|error| Failure::io("making a directory", &error))?);
@@ -130,7 +132,7 @@ impl Outputs {
             }
             if settings.as_ref().is_some_and(|known| *known != own) {
                 return Err(Failure::usage(format!(
-                    "--output {text:?}: it wants layers or media types that another output does not"
+                    "--output {text:?}: its layers or media types differ from those of another output"
                 ))
                 .hint("a build makes one image: build once for each, the second is cached"));
             }

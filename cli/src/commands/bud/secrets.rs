@@ -35,7 +35,7 @@ pub(crate) fn agent(text: &str) -> Result<(String, Agent), Failure> {
     let agent = match (&sockets[..], &paths[..]) {
         ([], _) => Agent::Keys(Arc::new(Keys::read(&paths)?)),
         ([socket], [_]) => Agent::Socket((*socket).clone()),
-        _ => return Err(refuse("the socket of an agent stands alone".to_owned())),
+        _ => return Err(refuse("the socket of an agent cannot be combined with keys".to_owned())),
     };
     Ok((id.to_owned(), agent))
 }

@@ -56,7 +56,7 @@ impl SigningFlags {
             _ => false,
         };
         if !request.push && !request.outputs.iter().any(registry) {
-            return Err(Failure::usage(format!("{flag}: nothing is pushed that could be signed")).hint(
+            return Err(Failure::usage(format!("{flag}: there is no pushed image to sign")).hint(
                 "push with --push or -o type=registry; `rbuild sign` signs images that are there",
             ));
         }

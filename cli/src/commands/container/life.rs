@@ -290,12 +290,12 @@ impl Update {
         let limits = self.limits.limits();
         if limits == runtime::Limits::default() && self.restart.is_none() {
             return Err(Failure::usage("there is nothing to change")
-                .hint("`rbuild update --help` lists what can be"));
+                .hint("`rbuild update --help` lists the options"));
         }
         each(app, &self.containers, |container| {
             container.update(limits.clone(), self.restart).map_err(|error| match error {
                 error @ containers::Error::Running { .. } => {
-                    Failure::from(error).hint("its limits can change once it is stopped")
+                    Failure::from(error).hint("stop it to change its limits")
                 }
                 error => error.into(),
             })

@@ -44,7 +44,7 @@ pub(crate) fn require(app: &App, name: &str) -> Result<Container, Failure> {
 /// There is no such container.
 pub(crate) fn missing(name: &str) -> Failure {
     Failure::new(Kind::NotFound, format!("there is no container {name:?}"))
-        .hint("`rbuild ps --all` lists what there is")
+        .hint("`rbuild ps --all` lists the containers")
 }
 
 /// Tells a program that cannot be started from a failure of ours: 127, 126, 125.

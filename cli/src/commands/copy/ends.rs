@@ -207,5 +207,5 @@ pub(super) fn only_for(
     if !given || location.transport() == transport {
         return Ok(());
     }
-    Err(Failure::usage(format!("{flag} is for {transport}: only, and {location} is not")))
+    Err(Failure::usage(format!("{flag} works for {transport}: only, not for {location}")))
 }

@@ -27,7 +27,7 @@ fn format_name(text: &str) -> Result<Format, String> {
     match text {
         "oci" => Ok(Format::Oci),
         "v2s2" | "docker" => Ok(Format::Docker),
-        "v2s1" => Err("v2s1 is not written: registries no longer take it; use v2s2".to_owned()),
+        "v2s1" => Err("v2s1 is not written: registries no longer accept it; use v2s2".to_owned()),
         _ => Err("the formats are oci and v2s2".to_owned()),
     }
 }
@@ -302,7 +302,7 @@ fn beside(to: &Location, tag: &str) -> Result<Location, Failure> {
             let own = format!("{}:", reference.repository);
             let short = tag.strip_prefix(&own).unwrap_or(tag);
             let tag: Tag = short.parse().map_err(|_| {
-                refuse("it is no tag").hint("give a tag of the destination's repository")
+                refuse("it is not a tag").hint("give a tag of the destination's repository")
             })?;
             Ok(Location::Registry(reference.repository.tagged(tag)))
         }

@@ -105,8 +105,8 @@ impl SignFlags {
             (Some(name), _) => name.parse::<Reference>()?,
             (None, Location::Registry(reference)) => reference.clone(),
             (None, _) => {
-                return Err(Failure::usage(format!("{to} is no name that could be signed"))
-                    .hint("say which name to sign with --sign-identity NAME"));
+                return Err(Failure::usage(format!("{to} is not a name that could be signed"))
+                    .hint("set the name to sign with --sign-identity NAME"));
             }
         };
         let key = match (&self.sign_by_sigstore_private_key, &self.sign_by) {
@@ -153,8 +153,9 @@ impl Parameters {
             serde_saphyr::from_str(&text).map_err(|error| refuse(error.to_string()))?;
         let unknown = [("fulcio", read.fulcio.is_some()), ("rekorURL", read.rekor_url.is_some())];
         match unknown.iter().find(|(_, given)| *given) {
-            Some((key, _)) => Err(refuse(format!("{key} is not supported"))
-                .hint("signatures are made with a private key, and kept in no transparency log")),
+            Some((key, _)) => Err(refuse(format!("{key} is not supported")).hint(
+                "signatures are made with a private key, and not recorded in a transparency log",
+            )),
             None if read.private_key_file.is_none() => {
                 Err(refuse("it names no privateKeyFile".to_owned()))
             }

@@ -49,7 +49,7 @@ pub(super) fn archive(path: &Path) -> Result<File, Failure> {
     let file = File::open(path).map_err(failed)?;
     match file.metadata().map_err(failed)?.is_file() {
         true => Ok(file),
-        false => Err(Failure::usage(format!("{} is no plain file", path.display()))),
+        false => Err(Failure::usage(format!("{} is not a plain file", path.display()))),
     }
 }
 

@@ -60,7 +60,7 @@ impl ToFlags {
     pub(crate) fn required(&self) -> Result<Location, Failure> {
         self.location()?.ok_or_else(|| {
             Failure::usage("there is no destination")
-                .hint("say where to: --tag NAME, or --output FILE")
+                .hint("name the destination: --tag NAME, or --output FILE")
         })
     }
 }
@@ -120,7 +120,7 @@ pub(crate) fn beside(from: &Location, root: &Descriptor) -> Result<Location, Fai
             Ok(Location::Registry(reference.repository.pinned(root.digest)))
         }
         _ => Err(Failure::usage("there is no destination")
-            .hint("say where to: --tag NAME, or --output FILE")),
+            .hint("name the destination: --tag NAME, or --output FILE")),
     }
 }
 

@@ -149,7 +149,9 @@ impl Mutate {
         if let Some(text) = &self.set_created
             && text.parse::<jiff::Timestamp>().is_err()
         {
-            return Err(Failure::usage(format!("--set-created {text:?}: it is no RFC 3339 time")));
+            return Err(Failure::usage(format!(
+                "--set-created {text:?}: it is not an RFC 3339 time"
+            )));
         }
         Ok(ConfigEdit {
             env: self.env.clone(),
@@ -185,8 +187,8 @@ fn port(text: &str) -> Result<String, Failure> {
     let good = number.parse::<u16>().is_ok() && matches!(protocol, "tcp" | "udp" | "sctp");
     match good {
         true => Ok(format!("{number}/{protocol}")),
-        false => {
-            Err(Failure::usage(format!("--exposed-ports {text:?}: it is no port such as 80/tcp")))
-        }
+        false => Err(Failure::usage(format!(
+            "--exposed-ports {text:?}: it is not a port such as 80/tcp"
+        ))),
     }
 }

@@ -89,11 +89,11 @@ impl Rebase {
             None if report.conflicts.is_empty() => Ok(0),
             None => {
                 let what = format!(
-                    "rebasing {from}: the image and the new base disagree in {} places",
+                    "rebasing {from}: the image and the new base conflict in {} places",
                     report.conflicts.len()
                 );
                 Err(Failure::new(Kind::Refused, what)
-                    .hint("rebuild the image on the new base, or use --force if you know better"))
+                    .hint("rebuild the image on the new base, or override with --force"))
             }
         }
     }
@@ -127,7 +127,7 @@ impl Rebase {
         let annotations = &opened.image.manifest().annotations;
         let (name, digest) = (annotations.get(BASE_NAME), annotations.get(BASE_DIGEST));
         let unknown = |flag: &str| {
-            Failure::usage("the image does not say what its base is")
+            Failure::usage("the image has no annotation of its base")
                 .hint(format!("give it with {flag} IMAGE"))
         };
         let old = match (&self.old_base, name, digest) {

@@ -143,7 +143,7 @@ fn allowed(explored: &Explored, limit: u8) -> Result<u8, Failure> {
         return Ok(0);
     }
     let what = format!(
-        "{wasted} of {carried} bytes in the layers of {} are in vain, more than {limit} percent",
+        "{wasted} of {carried} bytes in the layers of {} are wasted, more than {limit} percent",
         explored.name
     );
     Err(Failure::new(Kind::Refused, what)

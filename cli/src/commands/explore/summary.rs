@@ -32,7 +32,7 @@ pub(super) fn text(explored: &Explored) -> String {
     let _ = writeln!(out);
     let _ = writeln!(
         out,
-        "{} in files, {} of them in vain ({percent} percent): written by one layer, hidden by a later one",
+        "{} in files, {} of them wasted ({percent} percent): written by one layer, hidden by a later one",
         bytes(carried),
         bytes(wasted)
     );

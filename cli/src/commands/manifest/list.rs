@@ -38,7 +38,7 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<Option<List>, Failure> {
             .hint("`rbuild manifest create --amend` takes another name")
     };
     let Some(name) = found.name else {
-        return Err(Failure::usage(format!("{text:?} is an id; a manifest list goes by its name")));
+        return Err(Failure::usage(format!("{text:?} is an id; name the manifest list instead")));
     };
     if !found.descriptor.media_type.is_index() {
         return Err(single());

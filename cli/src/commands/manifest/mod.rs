@@ -80,7 +80,7 @@ impl Create {
         let made = list::create(store, &name)?;
         if !made && !self.amend {
             return Err(Failure::new(Kind::Refused, format!("the name {name} is taken"))
-                .hint("--amend goes on with the list of this name"));
+                .hint("--amend adds to the list of this name"));
         }
         let filled = || {
             if !annotations.is_empty() {

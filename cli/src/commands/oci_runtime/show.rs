@@ -136,7 +136,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|one| one.try_into().ok());
     parsed
         .filter(|one: &Duration| !one.is_zero())
-        .ok_or_else(|| format!("{text:?} is no duration such as 5s"))
+        .ok_or_else(|| format!("{text:?} is not a duration such as 5s"))
 }
 
 impl Events {

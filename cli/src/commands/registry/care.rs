@@ -82,10 +82,10 @@ impl Gc {
         let Collected { erased, unlinked, delisted, spared, emptied, .. } = done;
         outln!(
             "deleted {erased} blobs and manifests, {delisted} untagged manifests and {unlinked} \
-             links; spared {spared} that came to be needed meanwhile"
+             links; spared {spared} that are needed again"
         );
         if emptied > 0 {
-            outln!("{emptied} repositories are empty and left the catalog");
+            outln!("removed {emptied} empty repositories from the catalog");
         }
         Ok(0)
     }

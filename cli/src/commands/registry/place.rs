@@ -151,7 +151,7 @@ impl Place {
                 std::env::vars().filter(|(name, _)| name.starts_with("AWS_")).collect();
         }
         if options.bucket.is_none() && options.directory.is_none() {
-            return Err(Failure::usage("it is not said where images are kept")
+            return Err(Failure::usage("no storage is configured")
                 .hint("give --directory, --s3-bucket or a --config with [storage]"));
         }
         options.clock = Clock::new(SystemTime::now);

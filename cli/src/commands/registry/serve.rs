@@ -72,7 +72,7 @@ impl Serve {
         eprintln!("serving {place} as a registry on {local}");
         if open {
             eprintln!(
-                "warning: whoever reaches {local} may push and delete; see [auth] in --config"
+                "warning: anyone who can reach {local} can push and delete; see [auth] in --config"
             );
         }
         listener.set_nonblocking(true).map_err(listening)?;

@@ -104,13 +104,13 @@ impl Registry {
             })?;
             if reference.tag.is_some() || reference.digest.is_some() {
                 return Err(Failure::usage(format!(
-                    "{host}/{path}: a repository of a list has its tags behind it, as a list"
+                    "{host}/{path}: a repository needs a list of tags"
                 )));
             }
             Ok(reference.repository)
         };
         let about = |path: &str, error: transport::Error| {
-            Failure::from(error).context(format!("reading what to take of {host}/{path}"))
+            Failure::from(error).context(format!("reading the selection of {host}/{path}"))
         };
         for (path, texts) in std::mem::take(&mut self.images) {
             let (mut tags, mut digests) = (Vec::new(), Vec::new());

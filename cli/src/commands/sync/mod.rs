@@ -172,7 +172,7 @@ impl Sync {
             return observed("sync", progress, |task| self.once(app, task)).map(|()| 0);
         };
         if self.dry_run {
-            return Err(Failure::usage("--watch with --dry-run would say the same for ever"));
+            return Err(Failure::usage("--watch with --dry-run would repeat the same output"));
         }
         watch::again(pause, || observed("sync", progress, |task| self.once(app, task)))
     }
@@ -252,7 +252,7 @@ impl Sync {
             let root =
                 app.wait(sink.source(&to)?.resolve())?.map_err(|cause| report::cause(&cause))?;
             if root.digest != digest {
-                let what = format!("signing {to}: somebody else has moved it to {}", root.digest);
+                let what = format!("signing {to}: it was moved to {}", root.digest);
                 return Err(Failure::new(Kind::Refused, what));
             }
             made.sign(app, &sink, &to, &root, task)?;

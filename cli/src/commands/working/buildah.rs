@@ -66,7 +66,7 @@ impl BuildahFlags {
             Some(other) => {
                 return no(
                     format!("storage driver {other:?} (--storage-driver, $STORAGE_DRIVER)"),
-                    "overlay is the one there is",
+                    "use overlay",
                 );
             }
         }

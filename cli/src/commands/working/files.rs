@@ -155,7 +155,7 @@ impl FileFlags {
                 || add && GitUrl::is_git(path)
         };
         if self.checksum.is_some() && !matches!(paths, [one] if is_url(one)) {
-            return Err(Failure::usage("--checksum goes with exactly one URL"));
+            return Err(Failure::usage("--checksum needs exactly one URL"));
         }
         let source = self.source(app)?;
         let paths = paths.iter().map(|path| match &source {

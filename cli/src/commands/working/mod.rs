@@ -42,7 +42,7 @@ use crate::report::Failure;
 pub(crate) fn require(store: &Store, name: &str) -> Result<Working, Failure> {
     Working::find(store, name)?.ok_or_else(|| {
         Failure::new(Kind::NotFound, format!("there is no working container {name:?}"))
-            .hint("`rbuild containers` lists what there is; `rbuild from IMAGE` makes one")
+            .hint("`rbuild containers` lists the working containers; `rbuild from IMAGE` makes one")
     })
 }
 
