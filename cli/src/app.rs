@@ -92,14 +92,16 @@ fn log_filter(text: &str) -> Result<String, String> {
 /// A bare level is that of this program's crates; of the libraries below, what went wrong is told.
 /// Directives are taken as they are.
 fn log_directives(level: &str) -> String {
-    const OURS: [&str; 15] = [
+    const OURS: [&str; 17] = [
         "builder",
         "cli",
         "containers",
         "dockerfile",
+        "explorer",
         "image",
         "layers",
         "network",
+        "progress",
         "registry_client",
         "registry_server",
         "runtime",
@@ -505,7 +507,9 @@ pub(crate) fn observed_by<T>(
         Ok(_) => task.done(),
         Err(_) => drop(task),
     }
-    rendering.close();
+    if let Err(error) = rendering.close() {
+        eprintln!("warning: the trace is incomplete: {error}");
+    }
     drop(stopping);
     result
 }

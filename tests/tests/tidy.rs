@@ -17,6 +17,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("registry-client", 2),
     ("runtime", 2),
     ("network", 2),
+    ("progress", 2),
+    ("explorer", 3),
     ("sbom", 3),
     ("store", 3),
     ("transport", 4),
@@ -31,8 +33,19 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// Crates in which nothing may await.
-const SYNCHRONOUS: &[&str] =
-    &["task", "image", "dockerfile", "layers", "runtime", "network", "sbom", "store", "containers"];
+const SYNCHRONOUS: &[&str] = &[
+    "task",
+    "image",
+    "dockerfile",
+    "layers",
+    "runtime",
+    "network",
+    "progress",
+    "explorer",
+    "sbom",
+    "store",
+    "containers",
+];
 const ASYNC_CRATES: &[&str] = &["tokio", "futures", "reqwest", "async-trait", "hyper"];
 
 /// Files longer than this are to be split.

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use image::Platform;
+use progress::Split;
 
-use crate::render::{self, Progress, Rendering, Split};
+use crate::render::{self, Progress, Rendering};
 use crate::report::Failure;
 
 /// Where to write the build log.

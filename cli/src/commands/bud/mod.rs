@@ -174,7 +174,7 @@ impl Bud {
             None => render::observer(progress),
         };
         if let Some(path) = &self.trace {
-            rendering = rendering.traced(path)?;
+            rendering = render::traced(rendering, path)?;
         }
         let built = observed_by("build", &rendering, |task| self.build(app, request, task))?;
         if let Some(signer) = &signer {

@@ -6,24 +6,19 @@ use std::time::Instant;
 use serde_json::json;
 use task::{Event, Meter, Observer, TaskId};
 
-/// Progress as one JSON object per line on standard error: the stable interface for CI.
+/// Progress as one JSON object per line for programs: the stable interface for CI.
 ///
 /// Every object has `t` (seconds since the start), `id` and `event`; see `docs/progress.md`.
-pub(crate) struct Json {
+pub struct Json {
     start: Instant,
+    out: Mutex<Box<dyn Write + Send>>,
     meters: Mutex<HashMap<TaskId, Arc<Meter>>>,
 }
 
 impl Json {
-    /// An observer whose clock starts now.
-    pub(crate) fn new() -> Self {
-        Json { start: Instant::now(), meters: Mutex::default() }
-    }
-}
-
-impl Default for Json {
-    fn default() -> Self {
-        Json::new()
+    /// An observer whose clock starts now and that writes to `out`, which may be full or gone.
+    pub fn new(out: impl Write + Send + 'static) -> Self {
+        Json { start: Instant::now(), out: Mutex::new(Box::new(out)), meters: Mutex::default() }
     }
 }
 
@@ -54,6 +49,7 @@ impl Observer for Json {
                 json!({"t": t, "id": id.0, "event": "finished", "outcome": outcome.as_str(), "position": position})
             }
         };
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = out.write_all(format!("{line}\n").as_bytes());
     }
 }

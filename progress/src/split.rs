@@ -9,7 +9,7 @@ use super::Plain;
 
 /// Lines for logs, a log for each platform of a build: the steps of a platform are in its own, all
 /// else is in each.
-pub(crate) struct Split {
+pub struct Split {
     logs: Vec<(String, Plain)>,
     /// Whose each running task is; those of no one platform are missing.
     owners: Mutex<HashMap<TaskId, usize>>,
@@ -17,8 +17,9 @@ pub(crate) struct Split {
 
 impl Split {
     /// An observer that prints to these files.
-    pub(crate) fn new(files: Vec<(Platform, Arc<File>)>) -> Split {
-        let log = |(platform, file): (Platform, Arc<File>)| (platform.to_string(), Plain::to(file));
+    pub fn new(files: Vec<(Platform, Arc<File>)>) -> Split {
+        let log =
+            |(platform, file): (Platform, Arc<File>)| (platform.to_string(), Plain::new(file));
         Split { logs: files.into_iter().map(log).collect(), owners: Mutex::default() }
     }
 

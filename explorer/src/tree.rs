@@ -4,45 +4,53 @@ use std::collections::BTreeMap;
 
 use layers::{EntryKind, LayerEntry};
 
-/// No more names than this are held.
-const MOST: usize = 3_000_000;
+/// No more names than this are held in memory.
+pub const MAX_NAMES: usize = 3_000_000;
 
 /// What one layer did to a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Version {
+pub struct Version {
     /// Which layer, counted from the base.
-    pub(crate) layer: usize,
+    pub layer: usize,
     /// What is there since; `None` when it was taken away.
-    pub(crate) file: Option<File>,
+    pub file: Option<File>,
 }
 
 /// What is under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct File {
-    pub(crate) kind: EntryKind,
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+pub struct File {
+    /// What sort of file.
+    pub kind: EntryKind,
+    /// Permissions, with setuid, setgid and sticky.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
     /// Bytes stored in the layer.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Seconds since 1970.
-    pub(crate) mtime: i64,
-    pub(crate) link: Vec<u8>,
+    pub mtime: i64,
+    /// Where a symbolic or hard link points to.
+    pub link: Vec<u8>,
 }
 
 /// A name in a directory.
 #[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) name: Vec<u8>,
-    pub(crate) parent: usize,
-    pub(crate) children: BTreeMap<Vec<u8>, usize>,
+pub struct Node {
+    /// The last part of the path; empty for the root.
+    pub name: Vec<u8>,
+    /// The number of the directory it is in.
+    pub parent: usize,
+    /// The numbers of what is in it, by name.
+    pub children: BTreeMap<Vec<u8>, usize>,
     /// In the order of the layers; never empty but for the root.
-    pub(crate) versions: Vec<Version>,
+    pub versions: Vec<Version>,
 }
 
 impl Node {
     /// What is under the name when the layers up to this one are in place.
-    pub(crate) fn at(&self, layer: usize) -> Option<&Version> {
+    pub fn at(&self, layer: usize) -> Option<&Version> {
         self.versions.iter().rev().find(|version| version.layer <= layer)
     }
 
@@ -53,30 +61,35 @@ impl Node {
 
 /// How a layer changed a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
     /// It is as it was, or was not there and is not.
     None,
+    /// It was not there.
     Added,
+    /// It was there.
     Changed,
+    /// It is not there any more.
     Removed,
 }
 
 /// Bytes that a layer carries and the image does not show.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Waste {
-    pub(crate) node: usize,
-    pub(crate) bytes: u64,
+pub struct Waste {
+    /// The number of the name in the tree.
+    pub node: usize,
+    /// How many.
+    pub bytes: u64,
     /// The layer that carries them.
-    pub(crate) written: usize,
+    pub written: usize,
     /// The layer that hides them.
-    pub(crate) hidden: usize,
+    pub hidden: usize,
     /// Whether the name is gone, not only written anew.
-    pub(crate) removed: bool,
+    pub removed: bool,
 }
 
 /// The names of an image. The root is number 0; parents have smaller numbers than what is in them.
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub struct Tree {
     nodes: Vec<Node>,
 }
 
@@ -89,16 +102,18 @@ impl Default for Tree {
 }
 
 impl Tree {
-    pub(crate) fn nodes(&self) -> &[Node] {
+    /// All names; the index is the number of a name.
+    pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    pub(crate) fn node(&self, id: usize) -> &Node {
+    /// The name of this number.
+    pub fn node(&self, id: usize) -> &Node {
         &self.nodes[id]
     }
 
     /// `/usr/bin/env`, with what is no UTF-8 replaced.
-    pub(crate) fn path(&self, id: usize) -> String {
+    pub fn path(&self, id: usize) -> String {
         let mut parts = Vec::new();
         let mut at = id;
         while at != 0 {
@@ -176,7 +191,7 @@ impl Tree {
             at = match self.nodes[at].children.get(*part) {
                 Some(child) => *child,
                 None => {
-                    if self.nodes.len() >= MOST {
+                    if self.nodes.len() >= MAX_NAMES {
                         return Err(TooMany);
                     }
                     let (id, name) = (self.nodes.len(), part.to_vec());
@@ -208,7 +223,7 @@ impl Tree {
     }
 
     /// How a layer changed a name.
-    pub(crate) fn change(&self, id: usize, layer: usize) -> Change {
+    pub fn change(&self, id: usize, layer: usize) -> Change {
         let node = &self.nodes[id];
         let Some(version) = node.at(layer).filter(|version| version.layer == layer) else {
             return Change::None;
@@ -225,7 +240,7 @@ impl Tree {
 
     /// The bytes under each name, everything below it included, when the layers up to this one are
     /// in place.
-    pub(crate) fn sizes(&self, layer: usize) -> Vec<u64> {
+    pub fn sizes(&self, layer: usize) -> Vec<u64> {
         let mut sizes: Vec<u64> = self
             .nodes
             .iter()
@@ -238,7 +253,7 @@ impl Tree {
     }
 
     /// Whether a layer changed each name or something below it.
-    pub(crate) fn touched(&self, layer: usize) -> Vec<bool> {
+    pub fn touched(&self, layer: usize) -> Vec<bool> {
         let mut touched: Vec<bool> =
             (0..self.nodes.len()).map(|id| self.change(id, layer) != Change::None).collect();
         for id in (1..self.nodes.len()).rev() {
@@ -248,7 +263,7 @@ impl Tree {
     }
 
     /// What layers carry and the image does not show, most bytes first.
-    pub(crate) fn waste(&self) -> Vec<Waste> {
+    pub fn waste(&self) -> Vec<Waste> {
         let mut all = Vec::new();
         for (node, names) in self.nodes.iter().enumerate() {
             for pair in names.versions.windows(2) {
@@ -272,7 +287,7 @@ impl File {
     }
 
     /// `drwxr-xr-x`.
-    pub(crate) fn permissions(&self) -> String {
+    pub fn permissions(&self) -> String {
         let letter = match self.kind {
             EntryKind::Directory => 'd',
             EntryKind::Symlink => 'l',

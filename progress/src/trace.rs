@@ -1,21 +1,16 @@
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use task::{Event, Observer, TaskId};
 
-use super::Rendering;
-use crate::report::Failure;
-
 /// Remembers when each task ran, and writes it down in the end in the trace event format that
 /// Chrome and Perfetto show; everything is passed on.
-pub(crate) struct Trace {
-    shown: Rendering,
-    observer: Arc<dyn Observer>,
+pub struct Trace {
+    shown: Arc<dyn Observer>,
     start: Instant,
     tasks: Mutex<Tasks>,
 }
@@ -35,13 +30,10 @@ struct Running {
 }
 
 impl Trace {
-    pub(super) fn new(shown: Rendering, path: &Path) -> Result<Trace, Failure> {
-        let file = File::create(path).map_err(|error| {
-            Failure::io(format!("writing the trace {}", path.display()), &error)
-        })?;
+    /// Passes everything on to `shown`; the trace goes to `file`.
+    pub(crate) fn new(shown: Arc<dyn Observer>, file: File) -> Trace {
         let tasks = Tasks { file, running: HashMap::new(), ended: Vec::new() };
-        let observer = shown.observer();
-        Ok(Trace { shown, observer, start: Instant::now(), tasks: Mutex::new(tasks) })
+        Trace { shown, start: Instant::now(), tasks: Mutex::new(tasks) }
     }
 
     fn now(&self) -> u64 {
@@ -49,13 +41,13 @@ impl Trace {
     }
 
     /// Writes the trace.
-    pub(super) fn close(&self) {
-        self.shown.close();
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn close(&self) -> io::Result<()> {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let trace = json!({ "displayTimeUnit": "ms", "traceEvents": tasks.ended });
-        if let Err(error) = writeln!(tasks.file, "{trace}") {
-            eprintln!("warning: the trace is incomplete: {error}");
-        }
+        writeln!(tasks.file, "{trace}")
     }
 }
 
@@ -89,6 +81,6 @@ impl Observer for Trace {
     fn event(&self, event: Event) {
         let now = self.now();
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).note(&event, now);
-        self.observer.event(event);
+        self.shown.event(event);
     }
 }

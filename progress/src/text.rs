@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 /// A size as people read it, in decimal units as Docker prints them: `812B`, `1.5kB`, `37.2MB`.
-pub(crate) fn bytes(size: u64) -> String {
+pub fn bytes(size: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
     let mut value = size as f64;
     let mut unit = 0;
@@ -18,7 +18,7 @@ pub(crate) fn bytes(size: u64) -> String {
 }
 
 /// A duration as people read it: `8ms`, `3.2s`, `2m05s`.
-pub(crate) fn duration(duration: Duration) -> String {
+pub fn duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0..1_000 => format!("{millis}ms"),
@@ -29,13 +29,13 @@ pub(crate) fn duration(duration: Duration) -> String {
 
 /// A name that may be a command over several lines, on one: runs of blanks are one blank, line
 /// continuations vanish.
-pub(super) fn on_one_line(name: &str) -> String {
+pub(crate) fn on_one_line(name: &str) -> String {
     let words = name.split_whitespace().filter(|word| *word != "\\");
     words.collect::<Vec<_>>().join(" ")
 }
 
 /// A line of a log, all of it: like [`clean`], but tabs stay.
-pub(super) fn whole(line: &str) -> String {
+pub(crate) fn whole(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut chars = line.chars();
     while let Some(c) = chars.next() {
@@ -50,7 +50,7 @@ pub(super) fn whole(line: &str) -> String {
 
 /// Cuts a line to `width` characters and takes control characters out of it, so that no output
 /// of a command can move the cursor or recolour the screen.
-pub(super) fn clean(line: &str, width: usize) -> String {
+pub(crate) fn clean(line: &str, width: usize) -> String {
     let mut out = String::new();
     let mut chars = line.chars();
     let mut length = 0;
@@ -87,7 +87,7 @@ fn skip_escape(chars: &mut std::str::Chars<'_>) {
 /// Splits what a command writes into lines; a part of a line waits for its end. A carriage return
 /// starts the line again, as it does on a terminal.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     partial: Vec<u8>,
 }
 
@@ -95,7 +95,7 @@ pub(super) struct Lines {
 const LONGEST: usize = 1 << 20;
 
 impl Lines {
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for &byte in bytes {
             match byte {
@@ -112,7 +112,7 @@ impl Lines {
         lines
     }
 
-    pub(super) fn rest(&mut self) -> Option<String> {
+    pub(crate) fn rest(&mut self) -> Option<String> {
         (!self.partial.is_empty()).then(|| self.take())
     }
 

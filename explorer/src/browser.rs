@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::Explored;
-use super::tree::Change;
+use crate::explored::Explored;
+use crate::tree::Change;
 
 /// What one key asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Key {
+pub(crate) enum Key {
     Up,
     Down,
     PageUp,
@@ -28,14 +28,14 @@ pub(super) enum Key {
 
 /// Which half the keys go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pane {
+pub(crate) enum Pane {
     Layers,
     Files,
 }
 
 /// What fills the right half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum View {
+pub(crate) enum View {
     Files,
     Waste,
     Help,
@@ -43,35 +43,35 @@ pub(super) enum View {
 
 /// One line of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) node: usize,
-    pub(super) depth: usize,
-    pub(super) change: Change,
+pub(crate) struct Row {
+    pub(crate) node: usize,
+    pub(crate) depth: usize,
+    pub(crate) change: Change,
 }
 
 /// The state of the browser.
-pub(super) struct Browser<'a> {
-    pub(super) explored: &'a Explored,
-    pub(super) pane: Pane,
-    pub(super) view: View,
-    pub(super) layer: usize,
-    pub(super) rows: Vec<Row>,
+pub(crate) struct Browser<'a> {
+    pub(crate) explored: &'a Explored,
+    pub(crate) pane: Pane,
+    pub(crate) view: View,
+    pub(crate) layer: usize,
+    pub(crate) rows: Vec<Row>,
     /// The chosen line of the files, or of the waste.
-    pub(super) cursor: usize,
-    pub(super) sizes: Vec<u64>,
-    pub(super) only_changes: bool,
-    pub(super) by_size: bool,
+    pub(crate) cursor: usize,
+    pub(crate) sizes: Vec<u64>,
+    pub(crate) only_changes: bool,
+    pub(crate) by_size: bool,
     /// What is searched for, while or after it was typed.
-    pub(super) search: String,
-    pub(super) typing: bool,
+    pub(crate) search: String,
+    pub(crate) typing: bool,
     touched: Vec<bool>,
     open: BTreeSet<usize>,
     /// Lines of a page.
-    pub(super) page: usize,
+    pub(crate) page: usize,
 }
 
 impl<'a> Browser<'a> {
-    pub(super) fn new(explored: &'a Explored) -> Browser<'a> {
+    pub(crate) fn new(explored: &'a Explored) -> Browser<'a> {
         let mut browser = Browser {
             explored,
             pane: Pane::Files,
@@ -150,11 +150,11 @@ impl<'a> Browser<'a> {
     }
 
     /// Whether there is something to open at a line.
-    pub(super) fn is_directory(&self, node: usize) -> bool {
+    pub(crate) fn is_directory(&self, node: usize) -> bool {
         !self.explored.tree.node(node).children.is_empty()
     }
 
-    pub(super) fn is_open(&self, node: usize) -> bool {
+    pub(crate) fn is_open(&self, node: usize) -> bool {
         self.open.contains(&node)
     }
 
@@ -166,7 +166,7 @@ impl<'a> Browser<'a> {
     }
 
     /// Does what a key asks for; `false` ends the browser.
-    pub(super) fn press(&mut self, key: Key) -> bool {
+    pub(crate) fn press(&mut self, key: Key) -> bool {
         if self.typing {
             self.type_in(key);
             return true;
@@ -296,7 +296,7 @@ impl<'a> Browser<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::explore::tests::sample;
+    use crate::sample::sample;
 
     fn names(browser: &Browser<'_>) -> Vec<String> {
         browser.rows.iter().map(|row| browser.explored.tree.path(row.node)).collect()

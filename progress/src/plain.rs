@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,16 +9,13 @@ use super::text::{Lines, bytes, clean, duration, on_one_line, whole};
 
 /// Progress as lines for logs: each task says when it starts (if it lasts), what it prints and how
 /// it ended, every line with the task's label in front.
-pub(crate) struct Plain {
+pub struct Plain {
     live: Mutex<Live>,
     out: Out,
 }
 
 /// Where the lines go.
-enum Out {
-    Stderr,
-    File(Arc<File>),
-}
+struct Out(Mutex<Box<dyn Write + Send>>);
 
 #[derive(Default)]
 struct Live {
@@ -42,34 +38,22 @@ struct Item {
 const PATIENCE: Duration = Duration::from_millis(250);
 
 impl Plain {
-    /// An observer that prints to standard error.
-    pub(crate) fn new() -> Self {
-        Plain { live: Mutex::default(), out: Out::Stderr }
-    }
-
-    /// An observer that prints to a file.
-    pub(crate) fn to(file: Arc<File>) -> Self {
-        Plain { live: Mutex::default(), out: Out::File(file) }
+    /// An observer that writes to `out`, which may be full or gone: nothing depends on it.
+    pub fn new(out: impl Write + Send + 'static) -> Self {
+        Plain { live: Mutex::default(), out: Out(Mutex::new(Box::new(out))) }
     }
 
     /// Prints nothing after this.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-    }
-}
-
-impl Default for Plain {
-    fn default() -> Self {
-        Plain::new()
     }
 }
 
 impl Out {
     fn say(&self, line: &str) {
-        let _ = match self {
-            Out::Stderr => writeln!(std::io::stderr().lock(), "{line}"),
-            Out::File(file) => writeln!(&**file, "{line}"),
-        };
+        let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // In one piece, so that lines of several writers do not mix.
+        let _ = out.write_all(format!("{line}\n").as_bytes());
     }
 }
 

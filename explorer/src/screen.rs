@@ -1,5 +1,6 @@
 //! The browser on a terminal.
 
+use progress::bytes;
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -7,11 +8,10 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, List, ListItem, ListState, Paragraph, Wrap};
 
-use super::browser::{Browser, Key, Pane, Row, View};
-use super::tree::Change;
-use super::{Explored, shortened};
-use crate::render::bytes;
-use crate::report::Failure;
+use crate::browser::{Browser, Key, Pane, Row, View};
+use crate::error::{Error, Result};
+use crate::explored::{Explored, shortened};
+use crate::tree::Change;
 
 const HELP: &str = "\
   Tab          layers or files
@@ -28,13 +28,13 @@ const HELP: &str = "\
 ///
 /// # Errors
 /// The terminal fails.
-pub(super) fn show(explored: &Explored) -> Result<(), Failure> {
-    let failed = |error: &std::io::Error| Failure::io("showing the image on the terminal", error);
-    let mut terminal = ratatui::try_init().map_err(|error| failed(&error))?;
+pub fn show(explored: &Explored) -> Result<()> {
+    let failed = |source| Error::Terminal { source };
+    let mut terminal = ratatui::try_init().map_err(failed)?;
     let mut browser = Browser::new(explored);
     let result = loop {
         if let Err(error) = terminal.draw(|frame| draw(frame, &mut browser)) {
-            break Err(failed(&error));
+            break Err(failed(error));
         }
         match event::read() {
             Ok(Event::Key(key)) if key.kind != KeyEventKind::Release => {
@@ -49,7 +49,7 @@ pub(super) fn show(explored: &Explored) -> Result<(), Failure> {
                 }
             }
             Ok(_) => {}
-            Err(error) => break Err(failed(&error)),
+            Err(error) => break Err(failed(error)),
         }
     };
     ratatui::restore();
@@ -262,7 +262,7 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::commands::explore::tests::sample;
+    use crate::sample::sample;
 
     fn screen(keys: &str) -> String {
         let explored = sample();

@@ -16,7 +16,7 @@ const KEPT: usize = 40;
 
 /// The live view: running tasks at the bottom with their meters and the tail of their output,
 /// finished ones above as lines that stay.
-pub(crate) struct Terminal {
+pub struct Terminal {
     live: Arc<Mutex<Live>>,
     stop: Arc<AtomicBool>,
 }
@@ -40,7 +40,7 @@ struct Item {
 
 impl Terminal {
     /// Draws on standard error and samples meters ten times a second.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(15));
         let live = Arc::new(Mutex::new(Live { screen, items: BTreeMap::new(), closed: false }));
         let stop = Arc::new(AtomicBool::new(false));
@@ -55,7 +55,7 @@ impl Terminal {
     }
 
     /// Clears the live part; what was printed stays.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.stop.store(true, Ordering::Relaxed);
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.closed = true;

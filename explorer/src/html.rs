@@ -3,11 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Explored, shortened};
-use crate::commands::explore::tree::{Node, Version};
+use crate::explored::{Explored, shortened};
+use crate::tree::{Node, Version};
 
-/// The page.
-pub(super) fn page(explored: &Explored) -> String {
+/// The report as one HTML page.
+pub fn html(explored: &Explored) -> String {
     let data = data(explored).to_string();
     // So that no name of a file can end the script element it is in.
     let data = data.replace('<', "\\u003c").replace('\u{2028}', "\\u2028");
@@ -58,5 +58,24 @@ fn version(version: &Version) -> Value {
             file.mtime,
             String::from_utf8_lossy(&file.link)
         ]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use layers::EntryKind;
+
+    use super::*;
+    use crate::sample::{entry, sample};
+
+    #[test]
+    fn a_report_holds_hostile_names_as_data() {
+        let mut explored = sample();
+        let name = "</script><img src=x onerror=alert(1)>";
+        explored.tree.take(1, entry(name, EntryKind::File, 1)).unwrap();
+        let page = html(&explored);
+        assert!(!page.contains("<img"), "a name became markup");
+        assert!(page.contains("\\u003c/script>\\u003cimg") || page.contains("\\u003cimg src=x"));
+        assert!(!page.contains("http://") && !page.contains("https://"), "it loads something");
     }
 }

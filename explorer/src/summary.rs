@@ -2,16 +2,16 @@
 
 use std::fmt::Write;
 
+use progress::bytes;
 use serde_json::{Value, json};
 
-use super::{Explored, shortened};
-use crate::render::bytes;
+use crate::explored::{Explored, shortened};
 
 /// How many wasted files the words name.
 const NAMED: usize = 20;
 
-/// A page of text.
-pub(super) fn text(explored: &Explored) -> String {
+/// Layers and waste as a page of text.
+pub fn summary(explored: &Explored) -> String {
     let mut out = String::new();
     let (carried, wasted) = explored.carried_and_wasted();
     let _ = writeln!(out, "{} {} {}", explored.name, explored.platform, explored.digest);
@@ -54,8 +54,8 @@ pub(super) fn text(explored: &Explored) -> String {
     out
 }
 
-/// Layers and waste.
-pub(super) fn json(explored: &Explored) -> Value {
+/// Layers and waste as JSON.
+pub fn json(explored: &Explored) -> Value {
     let (carried, wasted) = explored.carried_and_wasted();
     let layers = explored.layers.iter().enumerate().map(|(number, layer)| {
         json!({

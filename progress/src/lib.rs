@@ -1,0 +1,93 @@
+//! What the user sees while work goes on: one [`Observer`] per way of showing the events of a
+//! [`Task`](task::Task).
+//!
+//! [`Terminal`] redraws a live view, [`Plain`] writes one line per event, [`Json`] one object per
+//! line. [`Split`] writes a log for each platform of a build. A [`Rendering`] is one of these that
+//! runs, with an optional [trace](Rendering::traced).
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use progress::{Plain, Rendering};
+//! use task::Task;
+//!
+//! let rendering = Rendering::Plain(Arc::new(Plain::new(std::io::stderr())));
+//! let task = Task::root("greeting", rendering.observer());
+//! let step = task.child("[1/1] RUN echo hello");
+//! step.output(b"hello\n");
+//! step.done();
+//! task.done();
+//! rendering.close()?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod json;
+mod plain;
+mod split;
+mod story;
+mod terminal;
+mod text;
+mod trace;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use task::Observer;
+
+pub use json::Json;
+pub use plain::Plain;
+pub use split::Split;
+use story::Story;
+pub use terminal::Terminal;
+pub use text::{bytes, duration};
+pub use trace::Trace;
+
+/// A running way of showing progress.
+pub enum Rendering {
+    /// The live view.
+    Terminal(Arc<Terminal>),
+    /// Lines.
+    Plain(Arc<Plain>),
+    /// One of the above, and a trace.
+    Traced(Box<Rendering>, Arc<Trace>),
+    /// A renderer that needs no closing.
+    Other(Arc<dyn Observer>),
+}
+
+impl Rendering {
+    /// The observer for tasks. Where the log level is debug, events are logged, too.
+    pub fn observer(&self) -> Arc<dyn Observer> {
+        let shown = match self {
+            Rendering::Terminal(terminal) => Arc::clone(terminal) as Arc<dyn Observer>,
+            Rendering::Plain(plain) => Arc::clone(plain) as Arc<dyn Observer>,
+            Rendering::Traced(_, trace) => Arc::clone(trace) as Arc<dyn Observer>,
+            Rendering::Other(other) => Arc::clone(other),
+        };
+        if tracing::enabled!(tracing::Level::DEBUG) { Arc::new(Story::new(shown)) } else { shown }
+    }
+
+    /// This, with a trace of it that is written to `file` on [`close`](Rendering::close), in the
+    /// trace event format of Chrome and Perfetto.
+    pub fn traced(self, file: File) -> Rendering {
+        let trace = Trace::new(self.observer(), file);
+        Rendering::Traced(Box::new(self), Arc::new(trace))
+    }
+
+    /// Leaves the screen as it should stay, and writes the trace; nothing is drawn after this.
+    ///
+    /// # Errors
+    /// The trace cannot be written whole.
+    pub fn close(&self) -> io::Result<()> {
+        match self {
+            Rendering::Terminal(terminal) => terminal.close(),
+            Rendering::Plain(plain) => plain.close(),
+            Rendering::Traced(shown, trace) => {
+                shown.close()?;
+                return trace.close();
+            }
+            Rendering::Other(_) => {}
+        }
+        Ok(())
+    }
+}
