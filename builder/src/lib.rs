@@ -68,7 +68,7 @@ pub use options::RunOptions;
 pub use provenance::{BUILD_TYPE, SLSA_V1};
 pub use rebuild::{Deviation, Deviations, Recipe, deviations};
 pub use request::{
-    Built, BuiltImage, Context, FilesOutput, Format, Network, Output, Pull, Request,
+    Built, BuiltImage, Context, Dialect, FilesOutput, Format, Network, Output, Pull, Request,
 };
 pub use secret::Secret;
 pub use source_file::SourceFile;

@@ -71,6 +71,18 @@ pub enum Format {
     Docker,
 }
 
+/// How Dockerfiles are read where builders differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// Of several files to a name without a slash the last remains, `VOLUME` makes nothing, `ADD`
+    /// of a repository leaves `.git` out.
+    #[default]
+    BuildKit,
+    /// Several sources to a name make a directory, `VOLUME` makes one, `ADD` of a repository keeps
+    /// `.git`.
+    Buildah,
+}
+
 /// Where a result goes besides the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -138,6 +150,8 @@ pub struct Request {
     pub all_platforms: bool,
     /// What is built on: the `BUILDPLATFORM` of the Dockerfile.
     pub build_platform: Platform,
+    /// How the Dockerfile is read.
+    pub dialect: Dialect,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// What the image is to look like beyond what the Dockerfile says.
@@ -206,6 +220,7 @@ impl Request {
             platforms: vec![Platform::host()],
             all_platforms: false,
             build_platform: Platform::host(),
+            dialect: Dialect::default(),
             labels: BTreeMap::new(),
             image: ImageOptions::default(),
             no_cache: false,

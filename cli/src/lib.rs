@@ -9,6 +9,7 @@ mod out;
 mod app;
 mod commands;
 mod config;
+mod dialect;
 mod entry;
 mod flags;
 mod format;

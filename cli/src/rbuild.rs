@@ -16,7 +16,8 @@ use crate::commands::{
     about, account, bud, care, container, debug, docker, image_list, images, manifest, oci_runtime,
     plan, prune, run, sbom, transfer, trust, volume, working,
 };
-use crate::entry::{self, Program};
+use crate::dialect::Dialect;
+use crate::entry;
 use crate::help::{self, Overview};
 use crate::report::Failure;
 use crate::tree;
@@ -68,6 +69,8 @@ enum Command {
     Image(Box<docker::Image>),
     #[command(subcommand)]
     System(Box<docker::System>),
+    #[command(subcommand, alias = "builder")]
+    Buildx(Box<docker::Buildx>),
     From(Box<working::From>),
     Copy(Box<working::Copy>),
     Add(Box<working::Add>),
@@ -184,7 +187,7 @@ impl Overview for Rbuild {
             "System",
             &["prune", "du", "df", "check", "runtime", "info", "version", "completion", "man"],
         ),
-        ("As Docker groups them", &["container", "image", "system"]),
+        ("As Docker groups them", &["container", "image", "system", "buildx"]),
     ];
     const EXAMPLES: &[&str] = &[
         "rbuild bud -t app .                              build the Dockerfile here",
@@ -197,7 +200,7 @@ impl Overview for Rbuild {
 
 /// The whole of the command `rbuild`.
 pub fn rbuild() -> ExitCode {
-    entry::enter(Program::Rbuild, |arguments, rootless| {
+    entry::enter(Dialect::Rbuild, |arguments, rootless| {
         if let Some(line) = oci_runtime::line(&arguments) {
             return Ok(OciRuntime::try_parse_from(line)?.run());
         }
@@ -244,6 +247,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Container(container) => container.run(app),
         Command::Image(image) => image.run(app),
         Command::System(system) => system.run(app),
+        Command::Buildx(buildx) => buildx.run(app),
         Command::Debug(debug) => debug.run(app),
         Command::From(from) => from.run(app),
         Command::Copy(copy) => copy.run(app),

@@ -9,7 +9,8 @@ use crate::commands::{
     about, account, artifact, auth, copy, crane, diff, edit, explore, index, inspect, layers,
     ratelimit, raw, standalone, sync, tags, trust, validate,
 };
-use crate::entry::{self, Program};
+use crate::dialect::Dialect;
+use crate::entry;
 use crate::help::{self, Overview};
 use crate::report::Failure;
 use crate::settings::Settings;
@@ -135,7 +136,7 @@ impl Overview for Rcopy {
 
 /// The whole of the command `rcopy`.
 pub fn rcopy() -> ExitCode {
-    entry::enter(Program::Rcopy, |arguments, rootless| {
+    entry::enter(Dialect::Rcopy, |arguments, rootless| {
         let parsed = tree::parse::<Rcopy>(&arguments)?;
         let mut globals = parsed.globals;
         if parsed.settings.debug && globals.log.is_none() {

@@ -6,6 +6,7 @@ use clap::builder::ArgAction;
 use clap::error::ErrorKind;
 use clap::{Command, FromArgMatches};
 
+use crate::dialect::Dialect;
 use crate::help::{self, Overview};
 
 /// Reads a command line.
@@ -15,7 +16,8 @@ use crate::help::{self, Overview};
 pub(crate) fn parse<P: Overview + FromArgMatches>(
     arguments: &[OsString],
 ) -> Result<P, clap::Error> {
-    let mut tree = lenient(P::command());
+    let dialect = Dialect::spoken();
+    let mut tree = lenient(dialect.tree(P::command()));
     match tree.try_get_matches_from_mut(arguments) {
         Ok(mut matches) => {
             P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut tree))
@@ -26,7 +28,7 @@ pub(crate) fn parse<P: Overview + FromArgMatches>(
         }
         Err(error) => {
             // Said of the flags as people write them, where that is the same fault.
-            let plain = P::command().try_get_matches_from(arguments).err();
+            let plain = dialect.tree(P::command()).try_get_matches_from(arguments).err();
             let plain = plain.filter(|plain| plain.kind() == error.kind());
             Err(help::translated(plain.unwrap_or(error)))
         }

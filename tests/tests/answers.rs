@@ -39,9 +39,10 @@ fn switches_take_truth_values_and_the_last_of_an_option_counts() {
     let id = id.text().to_owned();
     let listed = |line: &[&str]| bench.rbuild([&["images"][..], line].concat()).ok().stdout;
     assert_eq!(listed(&["--quiet=false"]), listed(&[]));
-    assert_eq!(listed(&["-q", "--no-trunc=true"]).trim(), id);
+    assert_eq!(listed(&["-q", "--no-trunc=true"]).trim(), format!("sha256:{id}"));
     assert_eq!(listed(&["--quiet", "--no-trunc", "--quiet=0"]), listed(&["--no-trunc"]));
-    assert_eq!(listed(&["--format={{.Tag}}", "--format", "{{.ID}}", "--no-trunc"]).trim(), id);
+    let last = listed(&["--format={{.Tag}}", "--format", "{{.ID}}", "--no-trunc"]);
+    assert_eq!(last.trim(), format!("sha256:{id}"));
     bench.rbuild(["images", "--quiet=maybe"]).code(125).fails(&["maybe"]);
 }
 

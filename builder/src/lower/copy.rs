@@ -4,11 +4,11 @@ use dockerfile::{Add, Copy, Diagnostic, Instruction, Source, Word, expand};
 
 use super::Lowerer;
 use super::state::{Place, State};
-use crate::GitUrl;
 use crate::context::git::url::commit_name;
 use crate::plan::path::clean;
 use crate::plan::{Chmod, CopyOp, CopySource, From, Op, WorkdirOp};
 use crate::redact::without_credentials;
+use crate::{Dialect, GitUrl};
 
 impl Lowerer<'_> {
     pub(super) fn copy(
@@ -27,11 +27,12 @@ impl Lowerer<'_> {
         let Some(from) = from else { return Ok(false) };
         let (sources, written) = sources(&copy.sources, state, false)?;
         self.note_empty(&written, instruction);
+        let several = written.len() > 1;
         let op = CopyOp {
             add: false,
             from,
             sources,
-            destination: destination(&copy.destination, state)?,
+            destination: destination(&copy.destination, self.is_buildah() && several, state)?,
             chown: expanded(copy.chown.as_ref(), state)?,
             chmod: chmod(copy.chmod.as_ref(), state)?,
             exclude: all(&copy.exclude, state)?,
@@ -78,11 +79,14 @@ impl Lowerer<'_> {
     ) -> Result<bool, Diagnostic> {
         let (sources, written) = sources(&add.sources, state, true)?;
         self.note_empty(&written, instruction);
+        let several = written.len() > 1;
+        let git = sources.iter().any(|source| matches!(source, CopySource::Git { .. }));
+        let keeps = git && self.is_buildah();
         let op = CopyOp {
             add: true,
             from: From::Context(String::new()),
             sources,
-            destination: destination(&add.destination, state)?,
+            destination: destination(&add.destination, self.is_buildah() && several, state)?,
             chown: expanded(add.chown.as_ref(), state)?,
             chmod: chmod(add.chmod.as_ref(), state)?,
             exclude: all(&add.exclude, state)?,
@@ -90,7 +94,7 @@ impl Lowerer<'_> {
             link: add.link,
             unpack: add.unpack,
             checksum: expanded(add.checksum.as_ref(), state)?,
-            keep_git_dir: add.keep_git_dir,
+            keep_git_dir: add.keep_git_dir.or(keeps.then_some(true)),
         };
         if let Some(word) = &add.checksum {
             checksum(&op, word)?;
@@ -99,6 +103,32 @@ impl Lowerer<'_> {
             created_by("ADD", &op, add.chmod.as_ref(), written, &add.destination, state)?;
         self.step(Op::Copy(Box::new(op)), Vec::new(), created_by, instruction, state, place);
         Ok(true)
+    }
+
+    pub(super) fn is_buildah(&self) -> bool {
+        self.request.dialect == Dialect::Buildah
+    }
+
+    /// The directories that `VOLUME` makes for buildah.
+    pub(super) fn volume(
+        &mut self,
+        words: &[Word],
+        instruction: &Instruction,
+        state: &mut State,
+        place: &mut Place<'_>,
+    ) -> Result<(), Diagnostic> {
+        if !self.is_buildah() {
+            return Ok(());
+        }
+        for word in words {
+            let path = clean("/", &state.expand(word)?);
+            if path != "/" {
+                let created_by = format!("VOLUME {path}");
+                let op = Op::Workdir(WorkdirOp { path, user: String::new() });
+                self.step(op, Vec::new(), created_by, instruction, state, place);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn workdir(
@@ -142,14 +172,15 @@ fn chmod(word: Option<&Word>, state: &State) -> Result<Option<Chmod>, Diagnostic
     mode.map(Some).map_err(|message| Diagnostic::error("bad-chmod", message, word.span))
 }
 
-fn destination(word: &Word, state: &State) -> Result<String, Diagnostic> {
+/// `gathers` is whether it is a directory in any case.
+fn destination(word: &Word, gathers: bool, state: &State) -> Result<String, Diagnostic> {
     let text = state.expand(word)?;
     if text.is_empty() {
         let message = "the destination is empty: its variables have no value here";
         return Err(Diagnostic::error("empty-destination", message, word.span));
     }
     let mut path = clean(&state.config.config.working_dir, &text);
-    let directory = text.ends_with('/') || text == "." || text.ends_with("/.");
+    let directory = gathers || text.ends_with('/') || text == "." || text.ends_with("/.");
     if directory && !path.ends_with('/') {
         path.push('/');
     }

@@ -172,6 +172,16 @@ impl<'a> Lowerer<'a> {
         plan
     }
 
+    /// How many steps an instruction makes.
+    fn steps(&self, instruction: &Instruction) -> usize {
+        use InstructionKind::{Add, Copy, Run, Volume, Workdir};
+        match &instruction.kind {
+            Run(_) | Copy(_) | Add(_) | Workdir(_) => 1,
+            Volume(words) if self.is_buildah() => words.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether a name that is no earlier stage means an image.
     fn is_image(&self, name: &str, at: usize) -> bool {
         let own = self.file.stages[at].name.as_deref();
@@ -248,11 +258,7 @@ impl<'a> Lowerer<'a> {
         let base_stage = self.base_stage(&base, at);
         let triggers = self.triggers(at, base_stage, &base)?;
         let instructions: Vec<&Instruction> = triggers.iter().chain(&stage.instructions).collect();
-        let makes_step = |i: &&&Instruction| {
-            use InstructionKind::{Add, Copy, Run, Workdir};
-            matches!(i.kind, Run(_) | Copy(_) | Add(_) | Workdir(_))
-        };
-        let total = 1 + instructions.iter().filter(makes_step).count();
+        let total = 1 + instructions.iter().map(|i| self.steps(i)).sum::<usize>();
         let label = self.label(at)?;
         let fresh = self.fresh(at);
         let start = match base_stage {
@@ -533,7 +539,10 @@ impl<'a> Lowerer<'a> {
                 state.note(text);
                 Ok(true)
             }
-            _ => {
+            other => {
+                if let InstructionKind::Volume(words) = other {
+                    self.volume(words, instruction, state, place)?;
+                }
                 config::fold(instruction, state)?;
                 Ok(true)
             }

@@ -1,10 +1,104 @@
 //! Docker's forms of commands: a noun, then what is done with it.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use task::Kind;
 
-use super::{about, bud, care, container, image_list, images, prune, run, transfer, working};
+use super::{
+    about, bud, care, container, image_list, images, lookup, prune, run, transfer, working,
+};
 use crate::app::App;
 use crate::report::Failure;
+
+/// Tell by the exit code whether there is one of this name: 0, or 1
+#[derive(Debug, Args)]
+pub(crate) struct Exists {
+    /// The name or id
+    name: String,
+}
+
+impl Exists {
+    fn container(&self, app: &App) -> Result<u8, Failure> {
+        let found = container::containers(app)?.find(&self.name)?;
+        Ok(u8::from(found.is_none()))
+    }
+
+    fn image(&self, app: &App) -> Result<u8, Failure> {
+        Ok(u8::from(lookup::find(app.store()?, &self.name)?.is_none()))
+    }
+}
+
+/// Builds, as docker buildx groups them
+#[derive(Debug, Subcommand)]
+pub(crate) enum Buildx {
+    #[command(alias = "b")]
+    Build(Box<bud::Bud>),
+    Du(prune::Du),
+    Prune(prune::Prune),
+    Version(about::Version),
+    /// Without effect: there is one builder, and it needs no daemon
+    Create(Ignored),
+    /// Without effect: there is one builder
+    Use(Ignored),
+    /// Show the one builder
+    Inspect(Ignored),
+    /// List the one builder
+    Ls,
+    /// Without effect: there is one builder
+    Rm(Ignored),
+}
+
+/// What scripts say of builders.
+#[derive(Debug, Args)]
+pub(crate) struct Ignored {
+    /// Names and flags
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+impl Ignored {
+    fn note(&self, verb: &str) {
+        let line = self.arguments.join(" ");
+        eprintln!("warning: `buildx {verb} {line}` has no effect: there is one builder, default");
+    }
+}
+
+impl Buildx {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Those of the command.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self {
+            Buildx::Build(command) => return command.run(app),
+            Buildx::Du(command) => return command.run(app),
+            Buildx::Prune(command) => return command.run(app),
+            Buildx::Version(command) => return command.run("rbuild"),
+            Buildx::Create(line) => line.note("create"),
+            Buildx::Use(line) => line.note("use"),
+            Buildx::Rm(line) => line.note("rm"),
+            Buildx::Inspect(line) => return inspect(&line.arguments),
+            Buildx::Ls => {
+                outln!("NAME/NODE  DRIVER/ENDPOINT  STATUS\ndefault*   built-in         running")
+            }
+        }
+        Ok(0)
+    }
+}
+
+fn inspect(arguments: &[String]) -> Result<u8, Failure> {
+    let names = arguments.iter().filter(|word| !word.starts_with('-'));
+    match names.into_iter().find(|name| *name != "default") {
+        Some(name) => Err(Failure::new(Kind::NotFound, format!("there is no builder {name:?}"))
+            .hint("there is one builder, default")),
+        None => {
+            let platform = image::Platform::host();
+            outln!(
+                "Name:      default\nDriver:    built-in\nStatus:    running\nPlatforms: {platform}"
+            );
+            Ok(0)
+        }
+    }
+}
 
 /// Containers
 #[derive(Debug, Subcommand)]
@@ -15,6 +109,7 @@ pub(crate) enum Container {
     Create(Box<run::Create>),
     Diff(container::Diff),
     Exec(container::Exec),
+    Exists(Exists),
     Export(container::Export),
     Inspect(images::Inspect),
     Kill(container::Kill),
@@ -51,6 +146,7 @@ impl Container {
             Container::Create(command) => command.run(app),
             Container::Diff(command) => command.run(app),
             Container::Exec(command) => command.run(app),
+            Container::Exists(command) => command.container(app),
             Container::Export(command) => command.run(app),
             Container::Inspect(command) => command.run(app),
             Container::Kill(command) => command.run(app),
@@ -78,6 +174,7 @@ impl Container {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
     Build(Box<bud::Bud>),
+    Exists(Exists),
     History(images::History),
     Inspect(images::Inspect),
     Load(transfer::Load),
@@ -90,6 +187,7 @@ pub(crate) enum Image {
     Rm(images::Rmi),
     Save(transfer::Save),
     Tag(images::Tag),
+    Untag(images::Untag),
 }
 
 impl Image {
@@ -100,6 +198,7 @@ impl Image {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         match self {
             Image::Build(command) => command.run(app),
+            Image::Exists(command) => command.image(app),
             Image::History(command) => command.run(app),
             Image::Inspect(command) => command.run(app),
             Image::Load(command) => command.run(app),
@@ -110,6 +209,7 @@ impl Image {
             Image::Rm(command) => command.run(app),
             Image::Save(command) => command.run(app),
             Image::Tag(command) => command.run(app),
+            Image::Untag(command) => command.run(app),
         }
     }
 }

@@ -10,6 +10,7 @@ use task::{Fault, Kind};
 use super::images::{ago, size, split};
 use super::lookup;
 use crate::app::App;
+use crate::dialect::Dialect;
 use crate::flags;
 use crate::format;
 use crate::render;
@@ -94,11 +95,13 @@ impl Images {
         }
         match self.format.as_deref() {
             Some("json") => {
-                let list: Vec<Value> = rows.iter().map(|row| row.json(false)).collect();
+                let list: Vec<Value> =
+                    rows.iter().map(|row| row.json(row.image.image.id().hex())).collect();
                 outln!("{:#}", Value::from(list));
             }
             Some(template) => {
-                let values = rows.iter().map(|row| row.json(!self.no_trunc)).collect::<Vec<_>>();
+                let values =
+                    rows.iter().map(|row| row.json(self.id(row.image))).collect::<Vec<_>>();
                 out!("{}", format::lines(template, &values, HEADERS, self.noheading)?);
             }
             None if self.quiet => {
@@ -113,7 +116,7 @@ impl Images {
 
     fn id(&self, image: &Listed) -> String {
         let id = image.image.id().hex();
-        if self.no_trunc { id } else { short(&id) }
+        if self.no_trunc { format!("sha256:{id}") } else { short(&id) }
     }
 
     fn table(&self, rows: &[Row<'_>]) -> String {
@@ -135,7 +138,7 @@ impl Images {
         for image in images {
             let names = match image.names.as_slice() {
                 [] => vec![("<none>".to_owned(), "<none>".to_owned())],
-                names => names.iter().map(|name| split(name)).collect(),
+                names => names.iter().map(|name| split(Dialect::spoken().shown(name))).collect(),
             };
             for (repository, tag) in names {
                 let fits = self.name.as_deref().is_none_or(|wanted| {
@@ -212,11 +215,11 @@ const HEADERS: &[(&str, &str)] = &[
 ];
 
 impl Row<'_> {
-    fn json(&self, cut: bool) -> Value {
-        let (id, bytes) = (self.image.image.id().hex(), size(&self.image.image));
+    fn json(&self, id: String) -> Value {
+        let bytes = size(&self.image.image);
         json!({
             "Repository": self.repository, "Name": self.repository, "Tag": self.tag,
-            "Digest": self.image.digest, "ID": if cut { short(&id) } else { id },
+            "Digest": self.image.digest, "ID": id,
             "CreatedAt": self.image.written(), "CreatedSince": ago(self.image.written()),
             "Size": render::bytes(bytes), "Bytes": bytes, "ReadOnly": false,
         })

@@ -10,6 +10,7 @@ use task::Kind;
 use super::bud::local_name;
 use super::lookup;
 use crate::app::App;
+use crate::dialect::Dialect;
 use crate::format;
 use crate::render;
 use crate::report::Failure;
@@ -143,7 +144,7 @@ impl Inspect {
         }
         match self.format.as_deref() {
             // As buildah shows the one it was asked for.
-            None if self.is_working(app)? => {
+            None if Dialect::spoken().inspects_singly() || self.is_working(app)? => {
                 documents.iter().for_each(|document| outln!("{document:#}"));
             }
             None | Some("json") => outln!("{:#}", Value::from(documents)),
@@ -266,10 +267,15 @@ impl Rmi {
     /// # Errors
     /// There is no such image; a container uses it; it has several names.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        self.remove(app).map_err(|failure| Dialect::spoken().removing(failure))
+    }
+
+    fn remove(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         if self.all || self.prune {
             for root in store.published()? {
                 if self.all || root.names.is_empty() {
+                    self.unused(app, &root.descriptor)?;
                     remove(store, &root.descriptor, &root.names)?;
                 }
             }
@@ -283,6 +289,9 @@ impl Rmi {
             let roots = store.published()?;
             let root = roots.iter().find(|root| root.descriptor.digest == found.descriptor.digest);
             let names = root.map(|root| root.names.clone()).unwrap_or_default();
+            if found.name.is_none() || names.len() < 2 {
+                self.unused(app, &found.descriptor)?;
+            }
             match found.name {
                 Some(name) => remove(store, &found.descriptor, &[name])?,
                 None if names.len() > 1 && !self.force => {
@@ -299,17 +308,38 @@ impl Rmi {
     }
 }
 
+impl Rmi {
+    /// Refuses to take an image from a container, unless `--force` says so: the container keeps
+    /// its files then.
+    fn unused(&self, app: &App, root: &image::Descriptor) -> Result<(), Failure> {
+        if self.force {
+            return Ok(());
+        }
+        let image = app.store()?.image(root, &Platform::host()).ok();
+        let image = image.map(|image| image.descriptor().digest);
+        let all = super::container::containers(app)?.list()?;
+        let used = all.iter().find(|container| {
+            let of = container.row().image.as_ref().map(|image| image.digest);
+            of.is_some() && (of == image || of == Some(root.digest))
+        });
+        let Some(container) = used else { return Ok(()) };
+        let what = format!("container {} uses image {}", container.name(), root.digest);
+        Err(Failure::new(Kind::Refused, what)
+            .hint("remove the container first, or the image with --force"))
+    }
+}
+
 fn remove(store: &Store, root: &image::Descriptor, names: &[String]) -> Result<(), Failure> {
     for name in names {
         store.unname(name)?;
-        outln!("untagged: {name}");
+        outln!("{}", Dialect::spoken().untagged(name));
     }
     let left = store
         .published()?
         .into_iter()
         .any(|other| other.descriptor.digest == root.digest && !other.names.is_empty());
     if !left && store.unpublish(root.digest)? {
-        outln!("deleted: {}", root.digest);
+        outln!("{}", Dialect::spoken().deleted(root.digest));
     }
     Ok(())
 }

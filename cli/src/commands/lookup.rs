@@ -4,6 +4,7 @@ use image::{Descriptor, Digest, Image, Platform, Reference};
 use store::Store;
 use task::Kind;
 
+use crate::dialect::Dialect;
 use crate::report::Failure;
 
 /// An image that was found and under which of its names.
@@ -16,11 +17,12 @@ pub(crate) struct Found {
 }
 
 /// The full names a short text may mean, in the order they are tried: as it is, on `localhost`
-/// (where builds put it), on `docker.io`.
+/// (where builds put it), on `docker.io`; as docker the other way round.
 fn readings(text: &str) -> Vec<Reference> {
+    let homes = Dialect::spoken().homes();
     let defaults: &[&str] = match Reference::has_registry(text) {
         true => &["docker.io"],
-        false => &["localhost", "docker.io"],
+        false => &homes,
     };
     let read = defaults.iter().filter_map(|default| Reference::parse_with(text, default).ok());
     read.map(Reference::or_latest).collect()

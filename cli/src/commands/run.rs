@@ -19,6 +19,7 @@ use super::place;
 use super::registry_flags::RegistryFlags;
 use super::working;
 use crate::app::{App, observed};
+use crate::dialect::{Dialect, RunNames};
 use crate::flags;
 use crate::refused;
 use crate::render::Progress;
@@ -200,8 +201,16 @@ impl Run {
         let (name, command) = check_image(&self.image_and_command)?;
         self.working.check()?;
         let store = app.store()?;
-        if let Some(found) = builder::working::Working::find(store, name)? {
+        let names = Dialect::spoken().run_names();
+        if names != RunNames::Image
+            && let Some(found) = builder::working::Working::find(store, name)?
+        {
             return self.in_working(app, found, command);
+        }
+        if names == RunNames::Working {
+            let what = format!("there is no working container {name:?}");
+            return Err(Failure::new(Kind::NotFound, what)
+                .hint(format!("`buildah from {name}` makes one of an image")));
         }
         if let Some(flag) = self.working.given() {
             return Err(Failure::usage(format!("{flag} is for working containers"))

@@ -13,6 +13,7 @@ use transport::Location;
 use super::copy::OneEnd;
 use super::place::{self, Access};
 use crate::app::App;
+use crate::dialect::Dialect;
 use crate::report::{self, Failure};
 
 /// Which names to show.
@@ -206,7 +207,9 @@ impl Delete {
     ) -> Result<(), Failure> {
         let repo = access.client()?.repo(&reference.repository);
         let target = Target::from(reference);
-        match (&target, self.tag_only) {
+        let tag_only =
+            self.tag_only || Dialect::spoken().deletes_tags() && matches!(target, Target::Tag(_));
+        match (&target, tag_only) {
             (Target::Digest(_), true) => {
                 return Err(Failure::usage(format!(
                     "--tag-only {reference}: that is a digest, and deleting it deletes the image"

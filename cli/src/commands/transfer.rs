@@ -1,5 +1,6 @@
 //! `rbuild pull`, `push`, `save`, `load`: images in and out of the store.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -13,6 +14,7 @@ use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
 use crate::app::{App, observed};
 use crate::config;
+use crate::dialect::Dialect;
 use crate::render::Progress;
 use crate::report::Failure;
 
@@ -76,7 +78,8 @@ impl Pull {
             Some(found) => found,
             None => lookup::require(app.store()?, text)?,
         };
-        Ok(Some(app.store()?.image(&found.descriptor, platform)?.id().hex()))
+        let id = app.store()?.image(&found.descriptor, platform)?.id();
+        Ok(Some(Dialect::spoken().pulled(found.name.as_deref().unwrap_or(text), id)))
     }
 
     /// Fetches and unpacks.
@@ -111,7 +114,7 @@ impl Pull {
             if !self.quiet && self.progress.tells() {
                 eprintln!("pulled {name} {}", root.digest);
             }
-            outln!("{}", image.id().hex());
+            outln!("{}", Dialect::spoken().pulled(&name, image.id()));
         }
         Ok(0)
     }
@@ -236,9 +239,9 @@ enum ArchiveFormat {
 /// Write an image to an archive or directory
 #[derive(Debug, Args)]
 pub(crate) struct Save {
-    /// The archive or directory
+    /// The archive or directory (default: standard output, as is `-`)
     #[arg(short, long, value_name = "PATH")]
-    output: PathBuf,
+    output: Option<PathBuf>,
     /// Write this format
     #[arg(long, value_enum, default_value = "docker-archive")]
     format: ArchiveFormat,
@@ -255,15 +258,38 @@ impl Save {
     /// # Errors
     /// There is no such image; the file cannot be written.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        if self.output == Path::new("-") {
-            return Err(Failure::usage("--output -: archives are not written to standard output")
-                .hint("give a file"));
+        match self.output.as_deref() {
+            Some(path) if path != Path::new("-") => self.write(app, path)?,
+            _ => self.pipe(app)?,
         }
+        Ok(0)
+    }
+
+    /// Writes an archive to standard output.
+    fn pipe(&self, app: &App) -> Result<(), Failure> {
+        if !matches!(self.format, ArchiveFormat::DockerArchive | ArchiveFormat::OciArchive) {
+            return Err(Failure::usage("a directory is not written to standard output")
+                .hint("say where with --output"));
+        }
+        if std::io::stdout().is_terminal() {
+            return Err(Failure::usage("an archive is not written to a terminal")
+                .hint("say where with --output, or send it into a file or pipe"));
+        }
+        let failed = |error: std::io::Error| Failure::io("writing to standard output", &error);
+        let directory = tempfile::tempdir_in(config::scratch()).map_err(failed)?;
+        let path = directory.path().join("archive");
+        self.write(app, &path)?;
+        let mut archive = std::fs::File::open(&path).map_err(failed)?;
+        std::io::copy(&mut archive, &mut std::io::stdout()).map_err(failed)?;
+        Ok(())
+    }
+
+    fn write(&self, app: &App, path: &Path) -> Result<(), Failure> {
         let found = lookup::require(app.store()?, &self.image)?;
         let name = found.name.clone();
         let from =
             Location::Store(name.clone().unwrap_or_else(|| found.descriptor.digest.to_string()));
-        let path = config::absolute(&self.output)?;
+        let path = config::absolute(path)?;
         let named = name.map_or(Named::Only, Named::Name);
         let to = match self.format {
             ArchiveFormat::DockerArchive => Location::DockerArchive(path, named),
@@ -277,16 +303,16 @@ impl Save {
             let options = CopyOptions { referrers: holds_referrers(&to), ..CopyOptions::default() };
             access.copy_ungated(&from, &to, &options, task)
         })?;
-        Ok(0)
+        Ok(())
     }
 }
 
 /// Read images from an archive or directory
 #[derive(Debug, Args)]
 pub(crate) struct Load {
-    /// The archive or directory
+    /// The archive or directory (default: standard input, as is `-`)
     #[arg(short, long, value_name = "PATH")]
-    input: PathBuf,
+    input: Option<PathBuf>,
     /// Print the name only
     #[arg(short, long)]
     quiet: bool,
@@ -298,7 +324,22 @@ impl Load {
     /// # Errors
     /// It is no image archive; the policy refuses it.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let path = config::absolute(&self.input)?;
+        let failed = |error: std::io::Error| Failure::io("reading standard input", &error);
+        let piped = match self.input.as_deref() {
+            Some(path) if path != Path::new("-") => None,
+            _ if std::io::stdin().is_terminal() => {
+                return Err(Failure::usage("no archive is read from a terminal")
+                    .hint("name it with --input, or send it in: rbuild load < FILE"));
+            }
+            _ => {
+                let mut file =
+                    tempfile::NamedTempFile::new_in(config::scratch()).map_err(failed)?;
+                std::io::copy(&mut std::io::stdin(), &mut file).map_err(failed)?;
+                Some(file)
+            }
+        };
+        let given = piped.as_ref().map(tempfile::NamedTempFile::path).or(self.input.as_deref());
+        let path = config::absolute(given.unwrap_or(Path::new("-")))?;
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let images = observed(&format!("load {}", path.display()), progress, |task| {
             let access = Access::unpacking(app, crate::app::Reach::default(), Platform::host());

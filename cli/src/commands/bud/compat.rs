@@ -1,12 +1,17 @@
 //! Flags of other tools that have no effect here, and those that are refused: each with why.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
+use crate::dialect::Dialect;
 use crate::report::Failure;
 
 /// Flags accepted for scripts of other tools.
 #[derive(Debug, Args)]
 pub(super) struct CompatFlags {
+    /// Build as this tool where they differ: buildah and podman, or docker (default: docker, or
+    /// the tool that this program was started as)
+    #[arg(long, value_enum, value_name = "TOOL")]
+    compat: Option<Tool>,
     // Without effect, because what they ask for always holds.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     rm: Option<bool>,
@@ -61,7 +66,26 @@ pub(super) struct CompatFlags {
     debug: bool,
 }
 
+/// A tool that builds.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Tool {
+    Buildah,
+    Podman,
+    #[value(alias = "buildkit")]
+    Docker,
+}
+
 impl CompatFlags {
+    /// Whose habits count in this build.
+    pub(super) fn dialect(&self) -> Dialect {
+        match self.compat {
+            None => Dialect::spoken(),
+            Some(Tool::Buildah) => Dialect::Buildah,
+            Some(Tool::Podman) => Dialect::Podman,
+            Some(Tool::Docker) => Dialect::Docker,
+        }
+    }
+
     /// Refuses what is not supported.
     pub(super) fn check(&self, files: &[String]) -> Result<(), Failure> {
         let ids = "commands have the ids of this program; run it as an ordinary user to have them \

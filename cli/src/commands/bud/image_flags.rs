@@ -123,8 +123,12 @@ impl CompressionName {
 }
 
 impl ImageFlags {
-    /// The changes to the image.
-    pub(super) fn options(&self, outputs: &Settings) -> Result<ImageOptions, Failure> {
+    /// The changes to the image. `layers` is whether steps make layers where no flag says.
+    pub(super) fn options(
+        &self,
+        outputs: &Settings,
+        layers: bool,
+    ) -> Result<ImageOptions, Failure> {
         let mut annotations = Vec::new();
         for text in self.annotation.iter().chain(&outputs.annotations) {
             annotations.extend(annotation(text)?);
@@ -145,21 +149,21 @@ impl ImageFlags {
             omit_history: self.omit_history,
             os_version: self.os_version.clone(),
             os_features: self.os_feature.clone(),
-            squash: self.squash(),
+            squash: self.squash(layers),
             force_compression: outputs.force.unwrap_or(self.force_compression),
             keep_times: !outputs.rewrite.unwrap_or(self.rewrite_timestamp),
             index: false,
         })
     }
 
-    fn squash(&self) -> Squash {
+    fn squash(&self, layers: bool) -> Squash {
         match self.squash {
             Some(SquashName::All) => Squash::All,
             Some(SquashName::New) => Squash::New,
             Some(SquashName::Stage) => Squash::Stage,
             Some(SquashName::False) => Squash::None,
             None if self.squash_all => Squash::All,
-            None if self.squash_new || self.layers == Some(false) => Squash::New,
+            None if self.squash_new || !self.layers.unwrap_or(layers) => Squash::New,
             None => Squash::None,
         }
     }
@@ -365,7 +369,7 @@ mod tests {
             (&["--layers=false"], Squash::New),
             (&["--layers"], Squash::None),
         ] {
-            assert_eq!(read(line).squash(), squash, "{line:?}");
+            assert_eq!(read(line).squash(true), squash, "{line:?}");
         }
     }
 

@@ -41,6 +41,7 @@ use super::manifest::add_to_list;
 use super::registry_flags::RegistryFlags;
 use crate::app::{App, observed, observed_by};
 use crate::config;
+use crate::dialect::Dialect;
 use crate::flags;
 use crate::render::{self, Progress};
 use crate::report::Failure;
@@ -192,8 +193,10 @@ impl Bud {
         if let Some(piped) = piped {
             piped.print()?;
         }
-        if let Some(id) = built.id.filter(|_| prints_id) {
-            outln!("{}", id.hex());
+        let dialect = self.compat.dialect();
+        let id = built.id.filter(|_| prints_id).and_then(|id| dialect.built(id, quiet));
+        if let Some(id) = id {
+            outln!("{id}");
         }
         Ok(0)
     }
@@ -272,8 +275,9 @@ impl Bud {
         request.target.clone_from(&self.target);
         request.platforms = self.platforms.platforms()?;
         request.all_platforms = self.platforms.all();
+        request.dialect = self.compat.dialect().builder();
         request.labels = self.image.labels().into_iter().collect();
-        request.image = self.image.options(&outputs.settings)?;
+        request.image = self.image.options(&outputs.settings, self.compat.dialect().layers())?;
         output::has_entry(&request.image, &request.outputs)?;
         request.no_cache = self.no_cache;
         request.no_cache_filter.clone_from(&self.no_cache_filter);
@@ -419,13 +423,13 @@ fn failure(error: builder::Error) -> Failure {
         _ => None,
     };
     // A command that failed ends the build with its code, as buildah has it.
-    let code = error.exit_code();
+    let code = error.exit_code().map(|code| Dialect::spoken().failed_step(code));
     Failure { excerpt, code, ..Failure::from(error) }
 }
 
-/// A name for the store: without a registry it is `localhost/NAME`.
+/// A name for the store: without a registry it is `localhost/NAME`, and docker's own as docker.
 pub(crate) fn local_name(text: &str) -> Result<Reference, Failure> {
-    let reference = Reference::parse_with(text, "localhost")?;
+    let reference = Reference::parse_with(text, Dialect::spoken().home())?;
     if reference.digest.is_some() {
         return Err(Failure::usage(format!("{text:?}: an image cannot be named by a digest")));
     }

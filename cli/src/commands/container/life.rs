@@ -13,6 +13,7 @@ use super::{containers, missing, remove, start_failure};
 use crate::app::{App, observed};
 use crate::commands::container_flags::LimitFlags;
 use crate::commands::run::restart;
+use crate::dialect::Dialect;
 use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
@@ -383,7 +384,19 @@ impl Rm {
     ///
     /// # Errors
     /// A container is running and there is no `--force`.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(mut self, app: &App) -> Result<u8, Failure> {
+        if Dialect::spoken().prints_ids() {
+            let all = containers(app)?;
+            for name in &mut self.containers {
+                if let Some(found) = all.find(name)? {
+                    found.id().clone_into(name);
+                }
+            }
+        }
+        self.remove(app).map_err(|failure| Dialect::spoken().removing(failure))
+    }
+
+    fn remove(self, app: &App) -> Result<u8, Failure> {
         let rm = |container: &Container| {
             remove(container, self.force)?;
             if self.volumes {

@@ -20,6 +20,7 @@ pub(crate) use self::ends::{DestinationFlags, OneEnd, RetryFlags, SourceFlags};
 pub(crate) use self::sign::{SignFlags, Signer, now};
 use super::place::{self, Access};
 use crate::app::{App, observed};
+use crate::dialect::Dialect;
 use crate::render::Progress;
 use crate::report::Failure;
 
@@ -177,6 +178,7 @@ impl WhatFlags {
         match (self.all, self.multi_arch, &self.platform[..]) {
             (true, ..) | (_, Some(MultiArch::All), _) => Select::All,
             (_, Some(MultiArch::IndexOnly), _) => Select::IndexOnly,
+            (_, None, []) if Dialect::spoken().copies_all() => Select::All,
             (_, _, []) => Select::One(app.settings.platform()),
             (_, _, [one]) => Select::One(one.clone()),
             (_, _, several) => Select::List(several.to_vec()),

@@ -64,7 +64,7 @@ impl Containers {
                 outln!("{}", format::template(template, &row.fields())?);
             }
         } else if self.quiet {
-            rows.iter().for_each(|row| outln!("{}", self.cut(&row.id)));
+            rows.iter().for_each(|row| outln!("{}", row.id));
         } else {
             self.table(&rows);
         }

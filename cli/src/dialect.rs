@@ -1,0 +1,272 @@
+//! Whose command line the programs speak: the name they were started under decides, as by a link.
+//! Where the tools agree there is nothing to ask; each function here is a place where they differ.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use clap::Command;
+use image::Digest;
+use task::Kind;
+
+use crate::report::Failure;
+
+/// The tool whose habits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// This program under its own name: builds as BuildKit, answers as buildah.
+    Rbuild,
+    Buildah,
+    Podman,
+    Docker,
+    /// This program under its own name: as skopeo.
+    Rcopy,
+    Skopeo,
+    Crane,
+}
+
+/// What the first word after `run` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunNames {
+    /// A working container if there is one of that name, else an image.
+    Either,
+    /// A working container.
+    Working,
+    /// An image.
+    Image,
+}
+
+static SPOKEN: OnceLock<Dialect> = OnceLock::new();
+
+impl Dialect {
+    /// The dialect of a program that was started as `argv0`; `own` under any other name.
+    pub(crate) fn of(own: Dialect, argv0: Option<&OsStr>) -> Dialect {
+        let name = argv0.and_then(|name| Path::new(name).file_name()?.to_str());
+        match (own, name) {
+            (Dialect::Rbuild, Some("buildah")) => Dialect::Buildah,
+            (Dialect::Rbuild, Some("podman")) => Dialect::Podman,
+            (Dialect::Rbuild, Some("docker")) => Dialect::Docker,
+            (Dialect::Rcopy, Some("skopeo")) => Dialect::Skopeo,
+            (Dialect::Rcopy, Some("crane")) => Dialect::Crane,
+            _ => own,
+        }
+    }
+
+    /// Makes this the dialect of the process. Of several calls the first counts.
+    pub(crate) fn speak(self) {
+        let _ = SPOKEN.set(self);
+    }
+
+    /// The dialect of this process.
+    pub(crate) fn spoken() -> Dialect {
+        SPOKEN.get().copied().unwrap_or(Dialect::Rbuild)
+    }
+
+    /// The exit code of a failure.
+    pub(crate) fn code(self, failure: &Failure) -> u8 {
+        match (failure.code, failure.kind, self) {
+            // What BuildKit's command failed with is in its message; docker ends with 1.
+            (Some(code), ..) => code,
+            (None, Kind::Cancelled, _) => 130,
+            (None, _, Dialect::Docker | Dialect::Crane) => 1,
+            (None, _, Dialect::Rbuild | Dialect::Buildah | Dialect::Podman) => 125,
+            (None, Kind::NotFound, _) if !failure.lacks_file() => 2,
+            (None, ..) => 1,
+        }
+    }
+
+    /// The exit code of a command line that is not understood.
+    pub(crate) fn usage_code(self) -> u8 {
+        match self {
+            Dialect::Rcopy | Dialect::Skopeo | Dialect::Crane => 1,
+            Dialect::Rbuild | Dialect::Buildah | Dialect::Podman | Dialect::Docker => 125,
+        }
+    }
+
+    /// The exit code of a build whose command failed with `code`.
+    pub(crate) fn failed_step(self, code: u8) -> u8 {
+        if self == Dialect::Docker { 1 } else { code }
+    }
+
+    /// How Dockerfiles are read where builders differ.
+    pub(crate) fn builder(self) -> builder::Dialect {
+        match self {
+            Dialect::Buildah | Dialect::Podman => builder::Dialect::Buildah,
+            _ => builder::Dialect::BuildKit,
+        }
+    }
+
+    /// Whether a build makes a layer for each step, where no flag says.
+    pub(crate) fn layers(self) -> bool {
+        self != Dialect::Buildah
+    }
+
+    /// What a build prints when it is done: the id, or nothing.
+    pub(crate) fn built(self, id: Digest, quiet: bool) -> Option<String> {
+        match (self, quiet) {
+            (Dialect::Docker, true) => Some(id.to_string()),
+            (Dialect::Docker, false) => None,
+            _ => Some(id.hex()),
+        }
+    }
+
+    /// What a pull prints when it is done: the id, or the name.
+    pub(crate) fn pulled(self, name: &str, id: Digest) -> String {
+        if self == Dialect::Docker { name.to_owned() } else { id.hex() }
+    }
+
+    /// The registry that a name without one is completed with when an image gets it.
+    pub(crate) fn home(self) -> &'static str {
+        if self == Dialect::Docker { "docker.io" } else { "localhost" }
+    }
+
+    /// The registries that a name without one may be completed with, in the order they are tried.
+    pub(crate) fn homes(self) -> [&'static str; 2] {
+        match self {
+            Dialect::Docker => ["docker.io", "localhost"],
+            _ => ["localhost", "docker.io"],
+        }
+    }
+
+    /// A name as it is shown: docker leaves out its own registry.
+    pub(crate) fn shown(self, name: &str) -> &str {
+        let rest = match self {
+            Dialect::Docker => name.strip_prefix("docker.io/"),
+            _ => None,
+        };
+        rest.map_or(name, |rest| rest.strip_prefix("library/").unwrap_or(rest))
+    }
+
+    /// What `run` runs in.
+    pub(crate) fn run_names(self) -> RunNames {
+        match self {
+            Dialect::Buildah => RunNames::Working,
+            Dialect::Podman | Dialect::Docker => RunNames::Image,
+            _ => RunNames::Either,
+        }
+    }
+
+    /// Whether `inspect` shows one thing after the other, not a list.
+    pub(crate) fn inspects_singly(self) -> bool {
+        self == Dialect::Buildah
+    }
+
+    /// Whether commands on containers print ids, not the names they were given.
+    pub(crate) fn prints_ids(self) -> bool {
+        matches!(self, Dialect::Buildah | Dialect::Podman)
+    }
+
+    /// What `rmi` prints of a name that was taken away.
+    pub(crate) fn untagged(self, name: &str) -> String {
+        match self {
+            Dialect::Docker | Dialect::Podman => format!("Untagged: {}", self.shown(name)),
+            _ => format!("untagged: {name}"),
+        }
+    }
+
+    /// What `rmi` prints of an image that is gone.
+    pub(crate) fn deleted(self, id: Digest) -> String {
+        match self {
+            Dialect::Docker => format!("Deleted: {id}"),
+            Dialect::Podman => format!("Deleted: {}", id.hex()),
+            Dialect::Buildah => id.hex(),
+            _ => format!("deleted: {id}"),
+        }
+    }
+
+    /// A failure of `rm` or `rmi`: podman tells what is missing and what is in use from all else.
+    pub(crate) fn removing(self, failure: Failure) -> Failure {
+        let code = match (self, failure.kind) {
+            (Dialect::Podman, Kind::NotFound) => Some(1),
+            (Dialect::Podman, Kind::Refused) => Some(2),
+            _ => failure.code,
+        };
+        Failure { code, ..failure }
+    }
+
+    /// Whether a copy is of every platform where nothing else is said.
+    pub(crate) fn copies_all(self) -> bool {
+        self == Dialect::Crane
+    }
+
+    /// Whether deleting a tag leaves the manifest.
+    pub(crate) fn deletes_tags(self) -> bool {
+        self == Dialect::Crane
+    }
+
+    /// Commands that are called otherwise.
+    pub(crate) fn tree(self, tree: Command) -> Command {
+        match self {
+            // buildah has no other containers than its own.
+            Dialect::Buildah => tree
+                .mut_subcommand("ps", |ps| ps.name("ps-of-all").hide(true))
+                .mut_subcommand("containers", |list| list.alias("ps")),
+            _ => tree,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_program_says_whose_dialect_it_speaks() {
+        let of = |own, name: &str| Dialect::of(own, Some(OsStr::new(name)));
+        for (name, dialect) in [
+            ("buildah", Dialect::Buildah),
+            ("/usr/local/bin/podman", Dialect::Podman),
+            ("./docker", Dialect::Docker),
+            ("rbuild", Dialect::Rbuild),
+            ("skopeo", Dialect::Rbuild),
+            ("dockerd", Dialect::Rbuild),
+        ] {
+            assert_eq!(of(Dialect::Rbuild, name), dialect, "{name}");
+        }
+        assert_eq!(of(Dialect::Rcopy, "/bin/crane"), Dialect::Crane);
+        assert_eq!(of(Dialect::Rcopy, "skopeo"), Dialect::Skopeo);
+        assert_eq!(Dialect::of(Dialect::Rcopy, None), Dialect::Rcopy);
+    }
+
+    #[test]
+    fn codes_are_those_of_each_tool() {
+        let missing = std::io::Error::from_raw_os_error(2);
+        let failures = [
+            Failure::new(Kind::NotFound, "x"),
+            Failure::new(Kind::Denied, "x"),
+            Failure::usage("x"),
+            Failure::io("reading x", &missing),
+            Failure::new(Kind::Cancelled, "x"),
+            Failure { code: Some(7), ..Failure::new(Kind::System, "x") },
+        ];
+        for (dialect, codes) in [
+            (Dialect::Rbuild, [125, 125, 125, 125, 130, 7]),
+            (Dialect::Buildah, [125, 125, 125, 125, 130, 7]),
+            (Dialect::Podman, [125, 125, 125, 125, 130, 7]),
+            (Dialect::Docker, [1, 1, 1, 1, 130, 7]),
+            (Dialect::Rcopy, [2, 1, 1, 1, 130, 7]),
+            (Dialect::Skopeo, [2, 1, 1, 1, 130, 7]),
+            (Dialect::Crane, [1, 1, 1, 1, 130, 7]),
+        ] {
+            assert_eq!(
+                failures.each_ref().map(|failure| dialect.code(failure)),
+                codes,
+                "{dialect:?}"
+            );
+        }
+        assert_eq!(Dialect::Docker.failed_step(7), 1);
+        assert_eq!(Dialect::Buildah.failed_step(7), 7);
+    }
+
+    #[test]
+    fn docker_leaves_its_own_registry_out_of_names() {
+        for (name, shown) in [
+            ("docker.io/library/app:1", "app:1"),
+            ("docker.io/team/app:1", "team/app:1"),
+            ("localhost/app:1", "localhost/app:1"),
+        ] {
+            assert_eq!(Dialect::Docker.shown(name), shown);
+            assert_eq!(Dialect::Podman.shown(name), name);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The programs under the names of the tools they stand in for: everyday lines, and what those
+//! tools do at the places where they contradict each other.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+
+use e2e::git::Repositories;
+use e2e::{Bench, Ran, binary, peer, root, run};
+use registry_server::{Options, Registry};
+
+/// A bench whose programs are started under other names.
+struct Names {
+    bench: Bench,
+}
+
+impl Names {
+    fn new() -> Names {
+        let bench = Bench::new();
+        std::fs::create_dir(bench.path().join("bin")).unwrap();
+        let names =
+            [("rbuild", &["buildah", "podman", "docker"][..]), ("rcopy", &["skopeo", "crane"])];
+        for (program, names) in names {
+            for name in names {
+                symlink(binary(program), bench.path().join("bin").join(name)).unwrap();
+            }
+        }
+        Names { bench }
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let as_is =
+            self.bench.command(if matches!(name, "skopeo" | "crane") { "rcopy" } else { "rbuild" });
+        let mut command = Command::new(self.bench.path().join("bin").join(name));
+        command.current_dir(self.bench.path());
+        for (variable, value) in as_is.get_envs() {
+            match value {
+                Some(value) => command.env(variable, value),
+                None => command.env_remove(variable),
+            };
+        }
+        command
+    }
+
+    /// Runs a line whose first word is the name of a tool.
+    #[track_caller]
+    fn line(&self, line: &str) -> Ran {
+        let mut words = line.split(' ');
+        let mut command = self.command(words.next().unwrap());
+        run(command.args(words))
+    }
+
+    fn context(&self, name: &str, dockerfile: &str) -> PathBuf {
+        self.bench.write(&format!("{name}/Dockerfile"), dockerfile);
+        self.bench.write(&format!("{name}/a"), "a");
+        self.bench.write(&format!("{name}/b"), "b");
+        self.bench.path().join(name)
+    }
+
+    /// Where working container `name` is mounted; the files in it.
+    fn files(&self, image: &str) -> Vec<String> {
+        let out = self.bench.path().join("files");
+        let _ = std::fs::remove_dir_all(&out);
+        self.context("export", &format!("FROM {image}\n"));
+        self.bench.rbuild(["bud", "-q", "-o", "files", "export"]).ok();
+        let all = walkdir::WalkDir::new(&out).sort_by_file_name().min_depth(1);
+        all.into_iter()
+            .map(|entry| entry.unwrap().path().strip_prefix(&out).unwrap().display().to_string())
+            .collect()
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[test]
+fn each_tool_ends_with_its_own_codes() {
+    let names = Names::new();
+    for (line, code) in [
+        ("buildah inspect nothing", 125),
+        ("buildah rmi nothing", 125),
+        ("buildah rm nothing", 125),
+        ("buildah run nothing ls", 125),
+        ("buildah nosuch", 125),
+        ("buildah images --nosuch", 125),
+        ("podman inspect nothing", 125),
+        ("podman rmi nothing", 1),
+        ("podman rm nothing", 1),
+        ("podman run --pull never nothing", 125),
+        ("podman nosuch", 125),
+        ("podman image exists nothing", 1),
+        ("docker inspect nothing", 1),
+        ("docker rmi nothing", 1),
+        ("docker run --pull never nothing", 125),
+        ("docker build nowhere", 1),
+        ("skopeo inspect docker://127.0.0.1:1/x", 1),
+        ("skopeo nosuch", 1),
+        ("crane manifest 127.0.0.1:1/x", 1),
+    ] {
+        names.line(line).code(code);
+    }
+    let registry = Registry::start(Options::default()).unwrap();
+    let gone = format!("{}/no/such:1", registry.address());
+    names.line(&format!("skopeo inspect docker://{gone}")).code(2);
+    names.line(&format!("crane digest {gone}")).code(1);
+}
+
+#[test]
+fn peers_beside_us_end_with_the_same_codes() {
+    if !root() {
+        return;
+    }
+    let names = Names::new();
+    let at = |name: &str| names.bench.path().join(name).display().to_string();
+    for (name, lines) in [
+        (
+            "buildah",
+            &[
+                "inspect nothing",
+                "rmi nothing",
+                "rm nothing",
+                "run nothing ls",
+                "nosuch",
+                "images --nosuch",
+            ][..],
+        ),
+        (
+            "podman",
+            &["inspect nothing", "rmi nothing", "rm nothing", "nosuch", "image exists nothing"],
+        ),
+        ("skopeo", &["inspect docker://127.0.0.1:1/x", "nosuch"]),
+    ] {
+        if peer(name).is_none() {
+            continue;
+        }
+        for line in lines {
+            let mut theirs = Command::new(name);
+            if name != "skopeo" {
+                theirs.args(["--root", &at("theirs"), "--runroot", &at("run")]);
+                theirs.args(["--storage-driver", "vfs"]);
+            }
+            let theirs = run(theirs.args(line.split(' ')));
+            let ours = names.line(&format!("{name} {line}"));
+            assert_eq!(ours.code, theirs.code, "{}\n{}", ours.told(), theirs.told());
+        }
+    }
+}
+
+#[test]
+fn builds_and_lists_print_what_each_tool_prints() {
+    let names = Names::new();
+    names.context("one", "FROM scratch\nCOPY a /a\nCOPY b /b\n");
+    let id = names.line("buildah build -q -t app one").ok().text().to_owned();
+    assert!(is_id(&id), "{id}");
+    let layers = |line: &str| {
+        let shown =
+            names.line(&format!("{line} inspect --type image --format {{{{.RootFS.Layers}}}} app"));
+        shown.ok().text().split(' ').count()
+    };
+    // buildah makes one layer of all steps, unless told otherwise.
+    assert_eq!(layers("buildah"), 1);
+    assert_eq!(names.line("podman build -q -t app one").ok().text().len(), 64);
+    assert_eq!(layers("podman"), 2);
+    names.line("buildah build --layers -q -t app one").ok();
+    assert_eq!(layers("buildah"), 2);
+    let quiet = names.line("docker build -q -t hub one").ok().text().to_owned();
+    assert!(quiet.strip_prefix("sha256:").is_some_and(is_id), "{quiet}");
+    assert_eq!(names.line("docker build -t hub one").ok().stdout, "");
+    assert_eq!(names.line("docker buildx build -q -t hub one").ok().text(), quiet);
+
+    // Names: docker's own registry is left out, and a name without a registry is on it.
+    let list = |tool: &str, name: &str| {
+        names
+            .line(&format!("{tool} images --format {{{{.Repository}}}}:{{{{.Tag}}}} {name}"))
+            .ok()
+            .text()
+            .to_owned()
+    };
+    assert_eq!(list("docker", "hub"), "hub:latest");
+    assert_eq!(list("podman", "hub"), "docker.io/library/hub:latest");
+    assert_eq!(list("buildah", "app"), "localhost/app:latest");
+    names.line("docker tag hub team/hub:2").ok();
+    assert_eq!(list("docker", "team/hub"), "team/hub:2");
+    for tool in ["buildah", "podman", "docker"] {
+        let whole = names.line(&format!("{tool} images -q --no-trunc hub")).ok();
+        assert_eq!(whole.text().split('\n').next(), Some(&*quiet), "{}", whole.told());
+        assert_eq!(names.line(&format!("{tool} images -q app")).ok().text().len(), 12);
+    }
+    // What is inspected.
+    assert!(names.line("buildah inspect --type image app").ok().stdout.starts_with('{'));
+    assert!(names.line("podman inspect app").ok().stdout.starts_with('['));
+    assert!(names.line("docker inspect app").ok().stdout.starts_with('['));
+    // What is taken away.
+    names.line("docker tag hub other").ok();
+    assert_eq!(names.line("docker rmi other").ok().text(), "Untagged: other:latest");
+    names.line("podman tag app other").ok();
+    assert_eq!(names.line("podman rmi other").ok().text(), "Untagged: localhost/other:latest");
+    names.line("buildah tag app other").ok();
+    assert_eq!(names.line("buildah rmi other").ok().text(), "untagged: localhost/other:latest");
+}
+
+#[test]
+fn run_means_a_working_container_for_buildah_and_an_image_for_docker() {
+    if !root() {
+        return;
+    }
+    let names = Names::new();
+    names.bench.busybox();
+    assert_eq!(names.line("buildah from --name box busybox").ok().text(), "box");
+    assert_eq!(names.line("buildah run box echo in it").ok().text(), "in it");
+    names.line("buildah run busybox true").code(125).fails(&["no working container"]);
+    names.line("docker run --pull never --rm box true").code(125);
+    assert_eq!(names.line("docker run --rm busybox echo new").ok().text(), "new");
+    assert_eq!(names.line("podman run --rm busybox echo new").ok().text(), "new");
+    // All of buildah's containers are working containers, and -q prints whole ids.
+    let id = names.line("buildah ps -q").ok().text().to_owned();
+    assert!(is_id(&id), "{id}");
+    assert_eq!(names.line("buildah containers -q").ok().text(), id);
+    // A container keeps its image.
+    names.line("buildah rmi busybox").code(125).fails(&["box", "uses"]);
+    names.line("podman rmi busybox").code(2);
+    assert_eq!(names.line("buildah rm box").ok().text(), id);
+    names.line("podman rmi busybox").ok();
+}
+
+#[test]
+fn a_failed_run_ends_with_its_code_but_for_docker() {
+    if !root() {
+        return;
+    }
+    let names = Names::new();
+    names.bench.busybox();
+    names.context("fails", "FROM busybox\nRUN exit 7\n");
+    names.line("buildah bud fails").code(7);
+    names.line("podman build fails").code(7);
+    names.line("docker build fails").code(1);
+}
+
+#[test]
+fn builds_differ_as_the_builders_do() {
+    let names = Names::new();
+    let text = "FROM scratch\nCOPY a b /new\nCOPY d /dd\nVOLUME /vol/x\n";
+    names.context("differ", text);
+    names.bench.write("differ/d/f", "f");
+    names.bench.write("differ/d/e/g", "g");
+    names.bench.write("differ/.dockerignore", "d\n!d/e/g\n");
+    let buildah = ["dd", "dd/e", "dd/e/g", "new", "new/a", "new/b", "vol", "vol/x"];
+    let buildkit = ["dd", "dd/e", "dd/e/g", "new"];
+    for (line, files) in [
+        ("buildah bud -t app differ", &buildah[..]),
+        ("podman build -t app differ", &buildah),
+        ("docker build -t localhost/app differ", &buildkit),
+        ("docker build --compat buildah -t localhost/app differ", &buildah),
+        ("buildah bud --compat docker -t app differ", &buildkit),
+    ] {
+        names.line(line).ok();
+        assert_eq!(names.files("localhost/app"), files, "{line}");
+    }
+    names.bench.rbuild(["bud", "-t", "app", "differ"]).ok();
+    assert_eq!(names.files("localhost/app"), buildkit);
+    names.context("glob", "FROM scratch\nCOPY [ab] /new\nCOPY a* /one\n");
+    names.line("buildah bud -t app glob").ok();
+    assert_eq!(names.files("localhost/app"), ["new", "one"]);
+}
+
+#[test]
+fn buildah_beside_us_builds_the_same_files() {
+    if !root() {
+        return;
+    }
+    if peer("buildah").is_none() {
+        return;
+    }
+    let names = Names::new();
+    let text = "FROM scratch\nCOPY a b /new\nCOPY d /dd\nCOPY [ab] /glob\nVOLUME /vol/x\n";
+    let context = names.context("differ", text);
+    names.bench.write("differ/d/f", "f");
+    names.bench.write("differ/d/e/g", "g");
+    names.bench.write("differ/.dockerignore", "d\n!d/e/g\n");
+    names.line("buildah bud -t app differ").ok();
+    let ours = names.files("localhost/app");
+    let at = |name: &str| names.bench.path().join(name).display().to_string();
+    let theirs = |arguments: &[&str]| {
+        let mut command = Command::new("buildah");
+        command.args(["--root", &at("theirs"), "--runroot", &at("run"), "--storage-driver", "vfs"]);
+        run(command.args(arguments)).ok().text().to_owned()
+    };
+    theirs(&["bud", "-t", "app", &context.display().to_string()]);
+    theirs(&["push", "localhost/app", &format!("oci:{}:app", at("layout"))]);
+    names.bench.rbuild(["pull", "-q", "oci:layout:app"]).ok();
+    names.bench.rbuild(["tag", "app", "theirs"]).ok();
+    assert_eq!(names.files("localhost/theirs"), ours);
+}
+
+#[test]
+fn add_of_a_repository_keeps_git_for_buildah() {
+    let names = Names::new();
+    let Some(served) = Repositories::serve(&names.bench.path().join("git-root")) else { return };
+    served.script("repo.git", "echo x >file && commit one");
+    let url = format!("{}/repo.git", served.url);
+    names.context("git", &format!("FROM scratch\nADD {url} /src\n"));
+    names.line("docker build -t localhost/app git").ok();
+    assert_eq!(names.files("localhost/app"), ["src", "src/file"]);
+    names.line("buildah bud -t app git").ok();
+    assert!(names.files("localhost/app").contains(&"src/.git".to_owned()));
+}
+
+#[test]
+fn skopeo_and_crane_differ_on_copies_and_deletes() {
+    let scene = e2e::scene::Scene::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    let at = registry.address();
+    scene.copy("oci:index:app", &format!("docker://{at}/a:1")).ok();
+    let rcopy = |name: &str, line: &str| {
+        let link = scene.bench.path().join(name);
+        if !link.exists() {
+            symlink(binary("rcopy"), &link).unwrap();
+        }
+        let mut command = Command::new(&link);
+        command.current_dir(scene.bench.path()).env("HOME", scene.bench.path().join("home"));
+        run(command.args(line.split(' ')))
+    };
+    rcopy("skopeo", &format!("copy --all oci:index:app docker://{at}/a:1")).ok();
+    let index = rcopy("crane", &format!("digest {at}/a:1")).ok().text().to_owned();
+    rcopy("skopeo", &format!("copy docker://{at}/a:1 docker://{at}/b:1")).ok();
+    assert_ne!(rcopy("crane", &format!("digest {at}/b:1")).ok().text(), index);
+    rcopy("crane", &format!("copy {at}/a:1 {at}/c:1")).ok();
+    assert_eq!(rcopy("crane", &format!("digest {at}/c:1")).ok().text(), index);
+    rcopy("crane", &format!("tag {at}/c:1 2")).ok();
+    assert_eq!(rcopy("crane", &format!("ls {at}/c")).ok().text(), "1\n2");
+    rcopy("crane", &format!("delete {at}/c:1")).ok();
+    assert_eq!(rcopy("crane", &format!("ls {at}/c")).ok().text(), "2");
+    rcopy("crane", &format!("tag {at}/c:2 3")).ok();
+    rcopy("skopeo", &format!("delete docker://{at}/c:2")).ok();
+    rcopy("crane", &format!("digest {at}/c:3")).code(1);
+}
