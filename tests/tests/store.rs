@@ -242,7 +242,7 @@ fn names_of_containers_and_images_in_use_are_kept() {
     let bench = bench();
     bench.rbuild(["run", "--name", "one", "app"]).ok();
     bench.rbuild(["run", "--name", "one", "app"]).code(125).fails(&["one", "taken by"]);
-    bench.rbuild(["rmi", "app"]).ok();
+    bench.rbuild(["rmi", "--force", "app"]).ok();
     bench.rbuild(["prune", "-a"]).ok();
     // A container keeps what it lies on.
     assert_eq!(bench.rbuild(["logs", "one"]).ok().text(), "content of app");

@@ -286,7 +286,7 @@ fn working_containers_survive_and_are_changed_by_one_at_a_time() {
     child.kill().expect("a signal");
     child.wait().expect("an end");
     // What is used by it alone stays, when everything else goes.
-    bench.rbuild(["rmi", "-a"]).ok();
+    bench.rbuild(["rmi", "-a", "--force"]).ok();
     bench.rbuild(["prune", "-a"]).ok();
     bench.rbuild(["check"]).ok();
     let seen = bench.rbuild(["run", "c", "cat", "/file", "/half"]).ok();

@@ -78,7 +78,7 @@ impl Buildx {
             Buildx::Rm(line) => line.note("rm"),
             Buildx::Inspect(line) => return inspect(&line.arguments),
             Buildx::Ls => {
-                outln!("NAME/NODE  DRIVER/ENDPOINT  STATUS\ndefault*   built-in         running")
+                outln!("NAME/NODE  DRIVER/ENDPOINT  STATUS\ndefault*   built-in         running");
             }
         }
         Ok(0)

@@ -96,12 +96,12 @@ impl Images {
         match self.format.as_deref() {
             Some("json") => {
                 let list: Vec<Value> =
-                    rows.iter().map(|row| row.json(row.image.image.id().hex())).collect();
+                    rows.iter().map(|row| row.json(&row.image.image.id().hex())).collect();
                 outln!("{:#}", Value::from(list));
             }
             Some(template) => {
                 let values =
-                    rows.iter().map(|row| row.json(self.id(row.image))).collect::<Vec<_>>();
+                    rows.iter().map(|row| row.json(&self.id(row.image))).collect::<Vec<_>>();
                 out!("{}", format::lines(template, &values, HEADERS, self.noheading)?);
             }
             None if self.quiet => {
@@ -215,7 +215,7 @@ const HEADERS: &[(&str, &str)] = &[
 ];
 
 impl Row<'_> {
-    fn json(&self, id: String) -> Value {
+    fn json(&self, id: &str) -> Value {
         let bytes = size(&self.image.image);
         json!({
             "Repository": self.repository, "Name": self.repository, "Tag": self.tag,

@@ -250,9 +250,8 @@ impl Bud {
         request.ignore = inputs.ignore;
         request.sources.dockerfile = inputs.at;
         request.sources.search_path = std::env::var_os("PATH").unwrap_or_default();
-        if let Some(bytes) = self.pull.max_download {
-            request.sources.download_limit = bytes;
-        }
+        let limit = self.pull.max_download;
+        request.sources.download_limit = limit.unwrap_or(request.sources.download_limit);
         if let Some(file) = &self.ignorefile {
             request.ignore = Some(read_source(file)?);
         }
