@@ -53,10 +53,19 @@ impl Pattern {
     }
 }
 
-/// True when the text has a character that means something in a pattern.
+/// True when the text is a pattern: it has a `*`, `?` or `[` without a backslash before it. A path
+/// whose only special characters are backslashes is a plain path, as in BuildKit.
 #[must_use]
-pub fn has_meta(text: &str) -> bool {
-    text.contains(['*', '?', '[', '\\'])
+pub fn is_pattern(text: &str) -> bool {
+    let mut chars = text.chars();
+    while let Some(ch) = chars.next() {
+        match ch {
+            '\\' => drop(chars.next()),
+            '*' | '?' | '[' => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 const OPEN_CLASS: &str = "'[' without its ']', or an empty or malformed set";
@@ -97,7 +106,7 @@ pub(crate) fn ignore_tokens(pattern: &str) -> Result<Vec<Token>, BadPattern> {
     let bad = |reason| BadPattern { pattern: pattern.to_owned(), reason };
     // `**name`, with nothing special in the name, is every path that ends with it.
     if let Some(name) = pattern.strip_prefix("**").filter(|name| !name.starts_with('/'))
-        && !has_meta(name)
+        && !name.contains(['*', '?', '[', '\\'])
     {
         return Ok(std::iter::once(Token::Rest).chain(name.chars().map(Token::Char)).collect());
     }

@@ -8,6 +8,7 @@ pub mod kill;
 pub mod registry;
 pub mod scene;
 pub mod served;
+pub mod terminal;
 pub mod user;
 pub mod watch;
 pub mod wire;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use e2e::scene::Scene;
+use e2e::terminal::on_terminal;
 use registry_server::{Effect, Fault, Options, Registry};
 
 #[test]
@@ -21,11 +22,19 @@ fn a_tag_goes_with_its_manifest_unless_only_the_tag_is_meant() {
     let refused = scene.rcopy(&["delete", "--tag-only", &name(&format!("@{digest}"))]);
     refused.code(1).fails(&["--tag-only", "digest"]);
     assert_eq!(scene.digest(&name(":1")), digest);
+    // Somebody at a terminal is asked.
+    let ask = |typed: &str| on_terminal(&scene.bench, "rcopy", &["delete", &name(":1")], typed);
+    let asked = ask("n\n");
+    assert!(asked.stdout.contains("[y/N]"), "{}", asked.told());
+    assert_eq!(scene.digest(&name(":1")), digest);
     // The manifest: every tag of it, and that is said.
     let deleted = scene.rcopy(&["delete", &name(":1")]).ok();
     assert!(deleted.stderr.contains(&digest), "{}", deleted.told());
     assert!(deleted.stderr.contains("every tag of it"), "{}", deleted.told());
     assert_eq!((registry.tag("app", "1"), registry.tag("app", "2")), (None, None));
+    push(":1");
+    ask("y\n").ok();
+    assert_eq!(registry.tag("app", "1"), None);
 }
 
 #[test]

@@ -66,3 +66,32 @@ fn a_large_step_takes_no_more_disk_than_stays_and_little_memory() {
         assert!(taken < LAYER + LAYER / 10, "{what}: {taken}");
     }
 }
+
+/// Waits for a child; the most memory it took, in bytes.
+fn peak(child: &std::process::Child) -> u64 {
+    let mut used = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    let mut status = 0;
+    let pid = i32::try_from(child.id()).expect("a process id");
+    // SAFETY: plain system call on memory of ours.
+    let done = unsafe { libc::wait4(pid, &raw mut status, 0, used.as_mut_ptr()) };
+    assert_eq!((done, status), (pid, 0));
+    // SAFETY: all zeroes is a value, and the kernel has filled it in.
+    unsafe { used.assume_init() }.ru_maxrss.unsigned_abs() * 1024
+}
+
+#[test]
+fn a_hundred_thousand_files_are_built_in_little_memory() {
+    let bench = Bench::new();
+    bench.write("context/Dockerfile", "FROM scratch\nCOPY . /app\n");
+    for directory in 0..1000 {
+        let directory = bench.path().join(format!("context/directory-{directory}"));
+        std::fs::create_dir(&directory).expect("a directory");
+        for file in 0..100 {
+            std::fs::write(directory.join(format!("file-{file}")), "content").expect("a file");
+        }
+    }
+    let mut command = bench.command("rbuild");
+    command.args(["bud", "-q", "context"]).stdout(std::process::Stdio::null());
+    let taken = peak(&command.spawn().expect("rbuild"));
+    assert!(taken < 64 << 20, "{taken} bytes of memory");
+}

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use dockerfile::glob::{Pattern, has_meta};
+use dockerfile::glob::{Pattern, is_pattern};
 use layers::copy::Keep;
 use layers::{FileType, Root, Stat};
 
@@ -34,7 +34,7 @@ pub(crate) fn select(tree: &Tree, path: &str, parents: bool) -> Result<Vec<Item>
         _ => ("", path.replace("/./", "/")),
     };
     let pattern = pattern.trim_end_matches('/');
-    let found = if has_meta(pattern) {
+    let found = if is_pattern(pattern) {
         matches(tree, pattern)?
     } else {
         let missing = |ignored| Error::Missing {
@@ -145,13 +145,14 @@ fn parts(path: &Path) -> Vec<PathBuf> {
 
 /// The paths a pattern matches, in order. What lies in a directory that matches comes with it.
 fn matches(tree: &Tree, text: &str) -> Result<Vec<(PathBuf, PathBuf, bool)>> {
-    let pattern = Pattern::parse(text).map_err(|error| Error::Invalid(error.to_string()))?;
-    let filter = Filter { ignore: tree.ignore.as_ref(), base: "", exclude: None, prefix: "" };
     // The part of the pattern before its first wildcard leads to one directory.
-    let literal: PathBuf = Path::new(text)
-        .components()
-        .take_while(|component| !has_meta(&component.as_os_str().to_string_lossy()))
-        .collect();
+    let literal = |component: &Component<'_>| !is_pattern(&component.as_os_str().to_string_lossy());
+    let literal: PathBuf = Path::new(text).components().take_while(literal).collect();
+    let plain = literal.to_string_lossy();
+    let rest = text.strip_prefix(&*plain).unwrap_or(text);
+    let pattern = format!("{}{rest}", plain.replace('\\', "\\\\"));
+    let pattern = Pattern::parse(&pattern).map_err(|error| Error::Invalid(error.to_string()))?;
+    let filter = Filter { ignore: tree.ignore.as_ref(), base: "", exclude: None, prefix: "" };
     let mut found = Vec::new();
     let mut pending = vec![literal];
     while let Some(directory) = pending.pop() {

@@ -52,12 +52,17 @@ fn semantics() {
         ("COPY --parents d/./sub/z.txt /out/", &["out", "out/sub", "out/sub/z.txt"]),
         ("COPY --parents **/*.md /out/", &["out", "out/d", "out/d/y.md"]),
         ("COPY [\"a.txt\", \"/out/with blank\"]", &["out", "out/with blank"]),
+        // JSON takes one backslash of two, and the expansion of variables another.
+        ("COPY [\"a\\\\.txt\", \"/out/\"]", &["out", "out/a.txt"]),
+        ("COPY [\"back\\\\\\\\slash/f\", \"/out/\"]", &["out", "out/f"]),
+        ("COPY [\"back\\\\\\\\slash/*\", \"/out/\"]", &["out", "out/f"]),
         ("COPY --link d/sub /out/", &["out", "out/z.txt"]),
         ("WORKDIR /out\nCOPY a.txt .", &["out", "out/a.txt"]),
         ("WORKDIR /out\nCOPY a.txt b", &["out", "out/b"]),
         ("WORKDIR /out/in\nCOPY a.txt ../", &["out", "out/a.txt", "out/in"]),
     ];
     let place = place();
+    place.write("back\\slash/f", "back");
     for (text, expected) in cases {
         let look = place.build_text(&format!("FROM scratch\n{text}\n"));
         assert_eq!(look.tree("/"), *expected, "{text}");
@@ -163,6 +168,22 @@ fn archives() {
         let look = place.build_text(&format!("FROM scratch\n{text}\n"));
         assert_eq!(look.tree("/"), *expected, "{text}");
     }
+    let mut nameless = tar::Builder::new(Vec::new());
+    for kind in [tar::EntryType::Directory, tar::EntryType::Regular] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o700);
+        header.set_size(0);
+        header.set_cksum();
+        nameless.append(&header, &b""[..]).unwrap();
+    }
+    let mut header = tar::Header::new_gnu();
+    header.set_size(1);
+    nameless.append_data(&mut header, "named", &b"x"[..]).unwrap();
+    std::fs::write(place.context.join("nameless"), nameless.into_inner().unwrap()).unwrap();
+    let look = place.build_text("FROM scratch\nADD nameless /out/\n");
+    assert_eq!(look.tree("/"), ["out", "out/named"]);
+    assert_eq!(look.stat("/out"), "d 755 0:0");
     let look = place.build_text("FROM base\nADD plain /out/\nADD --chown=app plain /own/\n");
     assert_eq!(look.stat("/out/dir/in.txt"), "f 640 3:4");
     assert_eq!(look.stat("/own/dir/in.txt"), "f 640 1000:1001");
@@ -280,7 +301,7 @@ fn downloads() {
 
 fn unchanged() {
     let place = place();
-    let (port, server) = serve(3);
+    let (port, server) = serve(4);
     let url = format!("http://127.0.0.1:{port}/file");
     place.build_text(&format!("FROM scratch\nADD {url} /f\n"));
     // The file is known, and it is not the one that is asked for.
@@ -302,7 +323,18 @@ fn unchanged() {
     request.inputs.policies = vec![std::sync::Arc::new(policy)];
     let told = task::chain(&place.try_build(request).unwrap_err()).join(" ");
     assert!(told.contains("does not match"), "{told}");
-    assert_eq!(server.join().unwrap().len(), 3);
+    // A lock pins it to something else.
+    let mut lock = builder::Lock::default();
+    lock.pin(&url, &wrong).unwrap();
+    let mut request = place.request(&format!("FROM scratch\nADD {url} /i\n"));
+    request.inputs.lock = Some(std::sync::Arc::new(builder::Locking {
+        lock,
+        file: "rbuild.lock".to_owned(),
+        partial: false,
+    }));
+    let told = task::chain(&place.try_build(request).unwrap_err()).join(" ");
+    assert!(told.contains("does not match"), "{told}");
+    assert_eq!(server.join().unwrap().len(), 4);
 }
 
 fn last_wins() {

@@ -437,9 +437,6 @@ impl Extended {
         let link = agree(self.link, self.long_link)?.unwrap_or(fields.link);
         let kind = kind(fields.flag, &path, stored)?;
         let linked = matches!(kind, Kind::HardLink | Kind::Symlink);
-        if path.is_empty() {
-            return Err("an entry has no name");
-        }
         if linked && link.is_empty() {
             return Err("a link has no target");
         }

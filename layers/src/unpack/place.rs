@@ -29,14 +29,18 @@ enum Cleared {
 }
 
 impl Unpacker<'_> {
-    /// The entry for the root itself: only its attributes count, and only a directory's.
+    /// The entry for the root itself, or one without a name: only its attributes count, and only a
+    /// directory's.
     pub(super) fn root_entry(&mut self, header: &Header) -> Result<()> {
-        if header.kind != Kind::Directory {
-            return Err(refuse(&header.path, "the root itself can only be a directory"));
-        }
         // What is added to an existing directory does not change that directory.
         if self.options.whiteouts == Whiteouts::Literal {
+            if header.kind != Kind::Directory {
+                self.skip(b"/", "an entry that is no directory has no name");
+            }
             return Ok(());
+        }
+        if header.kind != Kind::Directory {
+            return Err(refuse(&header.path, "the root itself can only be a directory"));
         }
         self.implied.remove(&b""[..]);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;

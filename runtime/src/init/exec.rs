@@ -316,7 +316,16 @@ fn c_strings(texts: &[String]) -> Step<Vec<CString>> {
 fn candidates(process: &Process) -> Step<Vec<CString>> {
     let name = match process.args().iter().flatten().next() {
         Some(name) if !name.is_empty() => name,
-        _ => return Err(Failure::invalid("command", "there is no program to run")),
+        // As other engines: a program that is not there.
+        Some(_) => {
+            return Err(Failure {
+                action: "running".into(),
+                subject: "\"\"".into(),
+                errno: libc::ENOENT,
+                reason: Reason::NotFound,
+            });
+        }
+        None => return Err(Failure::invalid("command", "there is no program to run")),
     };
     if name.contains('/') {
         return c_strings(std::slice::from_ref(name));

@@ -32,9 +32,15 @@ fn mask(how: libc::c_int, full: bool) -> libc::sigset_t {
 /// the program ends, and ends with its code.
 pub(crate) fn split() -> Step {
     let all = mask(libc::SIG_SETMASK, true);
+    // The parent closes all that it holds, and with it the end of this pipe: the program starts
+    // after that, or it could open what pid 1 still holds through /proc/1/fd.
+    let (closed, held) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .doing("making", "a pipe to pid 1")?;
     // SAFETY: the first process of a container has one thread.
     match unsafe { sys::plain_fork() }.doing("starting", "the program below pid 1")? {
         0 => {
+            drop(held);
+            while rustix::io::read(&closed, &mut [0_u8; 1]) == Err(rustix::io::Errno::INTR) {}
             let own = rustix::process::setpgid(None, None);
             // With a terminal, the program is in its foreground.
             if own.is_ok() {

@@ -86,6 +86,7 @@ fn programs_that_cannot_run() {
     };
     assert_eq!(code("/bin/missing"), 127);
     assert_eq!(code("missing"), 127);
+    assert_eq!(code(""), 127);
     assert_eq!(code("/bin/script"), 126);
     assert_eq!(code("/bin/directory"), 126);
     let spec = ContainerSpec {

@@ -125,7 +125,8 @@ fn current(layout: &Layout, known: &Mutex<Option<Arc<Listing>>>) -> Result<Arc<L
     Ok(listing)
 }
 
-/// Whether a document is there with everything below it, or a blob with its size.
+/// Whether a document is there with everything below it, or a blob with its size. A document is
+/// whole without layers that are kept elsewhere; such a layer itself is there only if its bytes are.
 fn is_whole(layout: &Layout, root: &Descriptor) -> Result<bool, Cause> {
     let mut seen = BTreeSet::new();
     let mut todo = vec![root.clone()];
@@ -134,7 +135,8 @@ fn is_whole(layout: &Layout, root: &Descriptor) -> Result<bool, Cause> {
             continue;
         }
         let found = layout.blob_size(next.digest)?;
-        if found != Some(next.size) && !(found.is_none() && next.media_type.is_foreign()) {
+        let elsewhere = next.media_type.is_foreign() && next.digest != root.digest;
+        if found != Some(next.size) && !(found.is_none() && elsewhere) {
             return Ok(false);
         }
         if next.media_type.is_node() {
