@@ -73,7 +73,7 @@ build_release() {
 wait_for() {
     local _
     for _ in $(seq 200); do [ -s "$1" ] && return; sleep 0.1; done
-    echo "waited for $1 in vain" >&2
+    echo "$1 did not appear within 20 s" >&2
     return 1
 }
 

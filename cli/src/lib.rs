@@ -16,6 +16,7 @@ mod format;
 mod help;
 mod rbuild;
 mod rcopy;
+mod reference;
 mod refused;
 mod render;
 mod report;

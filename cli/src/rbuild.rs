@@ -18,7 +18,8 @@ use crate::commands::{
 };
 use crate::dialect::Dialect;
 use crate::entry;
-use crate::help::{self, Overview};
+use crate::help::Overview;
+use crate::reference;
 use crate::report::Failure;
 use crate::tree;
 
@@ -136,6 +137,9 @@ enum Command {
     },
     /// Write the manual pages into a directory
     Man {
+        /// Write Markdown, as the documentation site has it
+        #[arg(long)]
+        markdown: bool,
         /// The directory; it is created if missing
         directory: PathBuf,
     },
@@ -301,8 +305,8 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
             out!("{}", String::from_utf8_lossy(&script));
             Ok(0)
         }
-        Command::Man { directory } => {
-            help::manual::<Rbuild>(&directory)?;
+        Command::Man { directory, markdown } => {
+            reference::pages::<Rbuild>(&directory, markdown)?;
             Ok(0)
         }
     }
@@ -311,6 +315,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::help;
 
     #[test]
     fn the_command_tree_is_sound() {
