@@ -106,7 +106,7 @@ async fn statements(
             started: rfc3339(build.now),
             finished: rfc3339(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)),
         };
-        let bytes = statement(&names, digest, SLSA_V1, &provenance::predicate(&facts)).into();
+        let bytes = statement(&names, digest, SLSA_V1, &provenance::predicate(&facts)?).into();
         said.push(Statement { predicate_type: SLSA_V1, bytes });
     }
     Ok(said)

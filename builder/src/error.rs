@@ -129,6 +129,14 @@ pub enum Error {
         /// What is there and has nearly this name.
         near: Option<String>,
     },
+    /// A value has no form as JSON: a path that is no UTF-8.
+    #[error("writing {what} as JSON")]
+    Json {
+        /// What was to be written.
+        what: &'static str,
+        /// The reason.
+        source: serde_json::Error,
+    },
     /// The build asks for something impossible.
     #[error("{0}")]
     Invalid(String),
@@ -241,7 +249,9 @@ impl<T, F: Fault> During<T> for Result<T, F> {
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::Dockerfile { .. } | Error::TooLarge | Error::Invalid(_) => Kind::Invalid,
+            Error::Dockerfile { .. } | Error::TooLarge | Error::Json { .. } | Error::Invalid(_) => {
+                Kind::Invalid
+            }
             Error::Step { source, .. }
             | Error::Image { source, .. }
             | Error::Part { source, .. } => source.kind(),

@@ -16,8 +16,6 @@ pub struct RunOptions {
     pub base: ContainerSpec,
     /// Whether commands read the standard input of this process.
     pub stdin: bool,
-    /// All of this as whoever asked wrote it: told by the provenance.
-    pub flags: Vec<String>,
 }
 
 impl RunOptions {

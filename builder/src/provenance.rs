@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use image::{Digest, Encoding, Platform};
-use serde_json::{Value, json};
+use runtime::ContainerSpec;
+use serde_json::{Map, Value, json};
 
 use crate::inputs::{Input, InputKind};
 use crate::plan::{CopySource, From, Op, Plan, RunMountKind};
-use crate::{Context, Format, Network, Provenance, Request};
+use crate::{Context, Error, Network, Provenance, Request, Result};
 
 /// The predicate's type.
 pub const SLSA_V1: &str = "https://slsa.dev/provenance/v1";
@@ -31,17 +32,15 @@ pub(crate) struct Facts<'a> {
 }
 
 /// The predicate for the image of one platform.
-pub(crate) fn predicate(facts: &Facts<'_>) -> Value {
+pub(crate) fn predicate(facts: &Facts<'_>) -> Result<Value> {
     let request = facts.request;
     let complete = locals(facts).is_empty();
     let mut internal = json!({ "builderPlatform": request.build_platform.to_string() });
     if facts.options.max {
         internal["buildConfig"] = steps(facts.plan);
-        // The network is among what the user chose.
-        let flags = request.run.flags.iter().filter(|flag| !flag.starts_with("--network="));
-        let flags: Vec<_> = flags.collect();
-        if !flags.is_empty() {
-            internal["runFlags"] = json!(flags);
+        let run = chosen_run(&request.run.base)?;
+        if !run.is_empty() {
+            internal["run"] = run.into();
         }
     }
     let mut run = json!({
@@ -71,7 +70,7 @@ pub(crate) fn predicate(facts: &Facts<'_>) -> Value {
             "content": BASE64.encode(text),
         }]);
     }
-    json!({
+    Ok(json!({
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": external(facts),
@@ -84,7 +83,28 @@ pub(crate) fn predicate(facts: &Facts<'_>) -> Value {
                 .collect::<Vec<_>>(),
         },
         "runDetails": run,
-    })
+    }))
+}
+
+/// What of the specification of commands is not as usual, group by group. The network is among
+/// what the user chose.
+fn chosen_run(run: &ContainerSpec) -> Result<Map<String, Value>> {
+    let mut run = run.clone();
+    run.network.mode = None;
+    let value = |spec: &ContainerSpec| {
+        serde_json::to_value(spec).map_err(|source| Error::Json { what: "provenance", source })
+    };
+    let (Value::Object(mut groups), usual) = (value(&run)?, value(&ContainerSpec::default())?)
+    else {
+        return Ok(Map::new());
+    };
+    for (name, group) in &mut groups {
+        if let Value::Object(fields) = group {
+            fields.retain(|field, value| usual[name.as_str()].get(field) != Some(value));
+        }
+    }
+    groups.retain(|_, group| group.as_object().is_some_and(|fields| !fields.is_empty()));
+    Ok(groups)
 }
 
 /// Whether an input went into the image of this platform, as far as is known.
@@ -109,11 +129,7 @@ fn external(facts: &Facts<'_>) -> Value {
     if let Some(epoch) = request.source_date_epoch {
         set("source-date-epoch", epoch.to_string());
     }
-    let format = match request.format {
-        Format::Oci => "oci",
-        Format::Docker => "docker",
-    };
-    set("format", format.to_owned());
+    set("format", request.format.as_str().to_owned());
     let compression = match request.compression.encoding {
         Encoding::Gzip => "gzip",
         Encoding::Zstd => "zstd",
@@ -123,12 +139,7 @@ fn external(facts: &Facts<'_>) -> Value {
     if let Some(level) = request.compression.level {
         set("compression-level", level.to_string());
     }
-    let network = match request.network {
-        Network::Default => "default",
-        Network::None => "none",
-        Network::Host => "host",
-    };
-    set("network", network.to_owned());
+    set("network", request.network.as_str().to_owned());
     for (name, value) in &request.labels {
         set(&format!("label:{name}"), value.clone());
     }

@@ -1,106 +1,16 @@
-//! Building again what was built: the recipe that provenance holds, and what differs between the
-//! image there is and the image it gives now.
+//! What differs between the image there is and the image that building it again gives.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Read;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use image::{Digest, Image};
+use image::Image;
 use serde_json::Value;
 use store::Store;
 use task::{Cause, Task};
 
 use crate::contents::OpenLayer;
 use crate::error::During;
-use crate::provenance::{BUILD_TYPE, SLSA_V1};
-use crate::{Error, Lock, Result, SourceFile, open_stored};
-
-/// What provenance says of how to build an image.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recipe {
-    /// What the user chose: `target`, `platform`, `build-arg:NAME` and so on.
-    pub args: BTreeMap<String, String>,
-    /// The Dockerfile, if provenance has it (`mode=max`).
-    pub dockerfile: Option<SourceFile>,
-    /// The path of the Dockerfile as the builder was given it.
-    pub path: String,
-    /// Whether files of a local context went in.
-    pub locals: bool,
-    /// Whether the values of build arguments are there.
-    pub complete: bool,
-    /// Ids of the secrets that the build had.
-    pub secrets: Vec<String>,
-    /// How commands ran: flags of `rbuild bud`. They may give commands more of this machine than
-    /// the sandbox does.
-    pub run_flags: Vec<String>,
-    /// The content of every input.
-    pub lock: Lock,
-}
-
-impl Recipe {
-    /// Reads an in-toto statement with our provenance of the image with this digest.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`]: it is something else, or about another image.
-    pub fn parse(statement: &[u8], subject: Digest) -> Result<Recipe> {
-        let invalid = |reason: &str| Error::Invalid(format!("reading provenance: {reason}"));
-        let value: Value =
-            serde_json::from_slice(statement).map_err(|error| invalid(&error.to_string()))?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        if value["predicateType"] != SLSA_V1 {
-            return Err(invalid(&format!("it is {}, not {SLSA_V1}", value["predicateType"])));
-        }
-        let algorithm = subject.algorithm().as_str();
-        let subjects = value["subject"].as_array().into_iter().flatten();
-        if !subjects.into_iter().any(|s| s["digest"][algorithm] == subject.hex().as_str()) {
-            return Err(invalid(&format!("it is not about {subject}")));
-        }
-        let definition = &value["predicate"]["buildDefinition"];
-        if definition["buildType"] != BUILD_TYPE {
-            return Err(invalid(&format!(
-                "the image was built as {}, not by this program ({BUILD_TYPE})",
-                definition["buildType"]
-            )));
-        }
-        let parameters = &definition["externalParameters"];
-        let request = &parameters["request"];
-        let args = request["args"].as_object().into_iter().flatten();
-        let run = &value["predicate"]["runDetails"];
-        let source = run["byproducts"].as_array().into_iter().flatten();
-        let mut source = source.filter(|part| part["mediaType"] == "text/x-dockerfile");
-        let dockerfile = source.next().and_then(|part| {
-            let bytes = BASE64.decode(part["content"].as_str()?).ok()?;
-            Some(SourceFile { name: text(&part["name"]), text: String::from_utf8(bytes).ok()? })
-        });
-        let mut lock = Lock::default();
-        for input in definition["resolvedDependencies"].as_array().into_iter().flatten() {
-            let source = text(&input["annotations"]["source"]);
-            let digests = input["digest"].as_object().ok_or_else(|| invalid("no digest"))?;
-            let git = digests.get("gitCommit").map(text);
-            let other = digests.iter().next().map(|(name, hex)| format!("{name}:{}", text(hex)));
-            let content = git.or(other).ok_or_else(|| invalid("an input without a digest"))?;
-            lock.pin(&source, &content)
-                .map_err(|reason| invalid(&format!("the input {source:?}: {reason}")))?;
-        }
-        let flags = definition["internalParameters"]["runFlags"].as_array().into_iter().flatten();
-        Ok(Recipe {
-            run_flags: flags.map(text).collect(),
-            args: args.map(|(name, value)| (name.clone(), text(value))).collect(),
-            dockerfile,
-            path: text(&parameters["configSource"]["path"]),
-            locals: request["locals"].as_array().is_some_and(|list| !list.is_empty()),
-            complete: run["metadata"]["rbuild_completeness"]["request"] == true,
-            secrets: request["secrets"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|secret| text(&secret["id"]))
-                .collect(),
-            lock,
-        })
-    }
-}
+use crate::{Result, open_stored};
 
 /// One thing that differs between two images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,63 +181,5 @@ mod tests {
         let line = |d: &Deviation| format!("{} {} {}", d.place, d.expected, d.found);
         let lines: Vec<_> = list.iter().map(line).collect();
         assert_eq!(lines, ["config.a.b[1] 2 3", "config.d 1 nothing", "config.e nothing [1]"]);
-    }
-
-    fn statement(subject: Digest) -> Value {
-        json!({
-            "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{"digest": {"sha256": subject.hex()}}],
-            "predicateType": SLSA_V1,
-            "predicate": {
-                "buildDefinition": {
-                    "buildType": BUILD_TYPE,
-                    "externalParameters": {
-                        "configSource": {"path": "Dockerfile"},
-                        "request": {
-                            "args": {"target": "x"}, "secrets": [{"id": "token"}],
-                            "locals": [{"name": "context"}],
-                        },
-                    },
-                    "internalParameters": {"runFlags": ["--memory=1"]},
-                    "resolvedDependencies": [{
-                        "digest": {"sha256": subject.hex()},
-                        "annotations": {"source": "docker-image://a/b:1"},
-                    }],
-                },
-                "runDetails": {"byproducts": [{
-                    "mediaType": "text/x-dockerfile", "name": "D", "content": BASE64.encode("FROM x"),
-                }]},
-            },
-        })
-    }
-
-    #[test]
-    fn recipes_are_read_and_other_statements_refused() {
-        let subject = Digest::of(b"image");
-        let good = statement(subject);
-        let recipe = Recipe::parse(&serde_json::to_vec(&good).unwrap(), subject).unwrap();
-        assert_eq!(recipe.dockerfile.unwrap().text, "FROM x");
-        assert_eq!(recipe.args["target"], "x");
-        assert_eq!(recipe.secrets, ["token"]);
-        assert_eq!(recipe.lock.sources().collect::<Vec<_>>(), ["docker-image://a/b:1"]);
-        assert_eq!(recipe.run_flags, ["--memory=1"]);
-        assert!(recipe.locals && !recipe.complete);
-        for (pointer, value) in [
-            ("/predicateType", json!("https://spdx.dev/Document")),
-            ("/subject/0/digest/sha256", json!("00")),
-            ("/predicate/buildDefinition/buildType", json!("https://mobyproject.org/x")),
-            ("/predicate/buildDefinition/resolvedDependencies/0/digest", json!({})),
-            ("/predicate/buildDefinition/resolvedDependencies/0/digest", json!({"sha256": "x"})),
-        ] {
-            let mut bad = good.clone();
-            *bad.pointer_mut(pointer).unwrap() = value;
-            assert!(
-                Recipe::parse(&serde_json::to_vec(&bad).unwrap(), subject).is_err(),
-                "{pointer}"
-            );
-        }
-        for bytes in [&b""[..], b"[]", b"null", b"{\"subject\":3}"] {
-            assert!(Recipe::parse(bytes, subject).is_err());
-        }
     }
 }

@@ -61,6 +61,26 @@ pub enum Network {
     Host,
 }
 
+impl Network {
+    /// `default`, `none` or `host`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Network::Default => "default",
+            Network::None => "none",
+            Network::Host => "host",
+        }
+    }
+
+    /// The same for a container; nothing where its starter decides.
+    pub(crate) fn mode(self) -> Option<runtime::Network> {
+        match self {
+            Network::Default => None,
+            Network::None => Some(runtime::Network::None),
+            Network::Host => Some(runtime::Network::Host),
+        }
+    }
+}
+
 /// The media types of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -81,6 +101,16 @@ pub enum Dialect {
     /// Several sources to a name make a directory, `VOLUME` makes one, `ADD` of a repository keeps
     /// `.git`.
     Buildah,
+}
+
+impl Format {
+    /// `oci` or `docker`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Format::Oci => "oci",
+            Format::Docker => "docker",
+        }
+    }
 }
 
 /// Where a result goes besides the store.
@@ -256,6 +286,22 @@ impl Request {
         };
         let found = self.contexts.get_key_value(name).or_else(same)?;
         Some((found.0, found.1))
+    }
+
+    /// Does what build arguments that BuildKit knows ask for: `BUILDKIT_SANDBOX_HOSTNAME`,
+    /// `BUILDKIT_INLINE_CACHE` and `BUILDKIT_MULTI_PLATFORM`.
+    pub fn heed_build_args(&mut self) {
+        let on = |name: &str| {
+            let value = self.build_args.get(name).map(String::as_str);
+            matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+        };
+        let (inline, index) = (on("BUILDKIT_INLINE_CACHE"), on("BUILDKIT_MULTI_PLATFORM"));
+        self.cache.inline |= inline;
+        self.image.index |= index;
+        let hostname = &mut self.run.base.network.hostname;
+        if hostname.is_none() {
+            *hostname = self.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned();
+        }
     }
 
     /// No file in a layer or an output is newer than this.

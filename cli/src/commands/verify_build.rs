@@ -4,20 +4,19 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use builder::{Deviations, Locking, Recipe, SLSA_V1};
+use builder::{Deviations, Grant, Locking, Recipe, Request, SLSA_V1, Stated};
 use clap::{Args, ValueEnum};
 use image::{Descriptor, Image, Layer, Platform};
 use serde_json::json;
 use task::{Cause, Kind, Task};
 use transport::{Location, Source};
 
-use super::bud::Bud;
+use super::bud::{Bud, recorded};
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
 use super::sign::public_key;
 use super::{lock, lookup, sbom};
 use crate::app::{App, observed};
-use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
 
@@ -112,14 +111,15 @@ impl VerifyBuild {
     fn verify(&self, app: &App, task: &Task) -> Result<(String, String, Deviations), Failure> {
         let subject = self.subject(app)?;
         let recipe = self.recipe(app, &subject, task)?;
-        let bud = self.bud(&recipe, &subject)?;
-        let (pins, file) = match &self.lock {
+        let (bud, stated) = self.bud(&recipe)?;
+        let platform = subject.image.platform();
+        let mut request = self.request(&bud, stated, &recipe, platform)?;
+        let (lock, file) = match &self.lock {
             Some(file) => (lock::read(file)?, file.display().to_string()),
-            None => (recipe.lock.clone(), "the provenance".to_owned()),
+            None => (recipe.lock, "the provenance".to_owned()),
         };
-        let pins = Locking { lock: pins, file, partial: false };
-        let dockerfile = recipe.dockerfile.filter(|_| self.file.is_none());
-        let built = bud.again(app, Arc::new(pins), dockerfile, task)?;
+        request.inputs.lock = Some(Arc::new(Locking { lock, file, partial: false }));
+        let built = bud.again(app, request, task)?;
         let store = app.store()?;
         let made = built.images.first().map(|image| image.manifest.clone());
         let made = made.ok_or_else(|| Failure::new(Kind::Invalid, "nothing was built"))?;
@@ -192,33 +192,9 @@ impl VerifyBuild {
         }
     }
 
-    /// The build that the recipe describes.
-    fn bud(&self, recipe: &Recipe, subject: &Subject) -> Result<Bud, Failure> {
-        let missing = recipe.secrets.iter().find(|id| {
-            let is = |field: &String| field.strip_prefix("id=") == Some(id);
-            let named = |text: &String| flags::fields(text).is_ok_and(|f| f.iter().any(is));
-            !self.secret.iter().any(named)
-        });
-        if let Some(id) = missing {
-            return Err(Failure::usage(format!("the build had the secret {id:?}"))
-                .hint(format!("give it: --secret id={id},src=FILE")));
-        }
+    /// The build that this command line describes, and which single choices it states.
+    fn bud(&self, recipe: &Recipe) -> Result<(Bud, Stated), Failure> {
         let mut arguments = vec!["--no-cache".to_owned()];
-        for (name, value) in &recipe.args {
-            match name.split_once(':') {
-                Some((kind @ ("build-arg" | "label" | "annotation"), name)) => {
-                    arguments.push(format!("--{kind}={name}={value}"));
-                }
-                _ => match name.as_str() {
-                    "source-date-epoch" => arguments.push(format!("--timestamp={value}")),
-                    "target" | "format" | "compression" | "compression-level" | "network" => {
-                        arguments.push(format!("--{name}={value}"));
-                    }
-                    _ => {}
-                },
-            }
-        }
-        arguments.push(format!("--platform={}", subject.image.platform()));
         let mut add = |flag: &str, values: &[String]| {
             arguments.extend(values.iter().map(|value| format!("--{flag}={value}")));
         };
@@ -232,73 +208,83 @@ impl VerifyBuild {
         add("build-context", &self.build_context);
         add("secret", &self.secret);
         add("ssh", &self.ssh);
-        arguments.extend(self.run_flags(recipe)?);
         arguments.extend(self.registry.arguments());
         arguments.extend(self.build_flag.iter().cloned());
         arguments.extend(["--".to_owned(), self.context.clone()]);
-        Bud::from_arguments(arguments)
+        Bud::stated(arguments)
     }
 
-    /// How the provenance says that commands ran. What gives them more of this machine than the
-    /// sandbox does is only believed of somebody whose key is known, or whom the user repeats.
-    fn run_flags(&self, recipe: &Recipe) -> Result<Vec<String>, Failure> {
-        let own: Vec<_> = self.build_flag.iter().map(|flag| flag_name(flag)).collect();
-        let flags = recipe.run_flags.iter().filter(|flag| !own.contains(&flag_name(flag)));
-        let flags: Vec<String> = flags.cloned().collect();
-        let mighty = flags.iter().find(|flag| !is_harmless(flag));
-        match mighty.filter(|_| self.key.is_empty()) {
-            Some(flag) => Err(Failure::new(
-                Kind::Refused,
-                format!("the build opened the sandbox with {flag}"),
-            )
-            .hint(format!(
-                "verify signed provenance with --key FILE, or repeat the flag: --build-flag={flag}"
-            ))),
-            None => Ok(flags),
+    /// The request of this command line, completed by the recipe. What the recipe opens of the
+    /// sandbox is only believed of somebody whose key is known, or if the user opens it too.
+    fn request(
+        &self,
+        bud: &Bud,
+        stated: Stated,
+        recipe: &Recipe,
+        platform: Platform,
+    ) -> Result<Request, Failure> {
+        let mut request = bud.request()?;
+        let mut recipe = recipe.clone();
+        if self.file.is_some() {
+            recipe.dockerfile = None;
         }
+        if !recipe.run_flags.is_empty() {
+            recipe.run = recorded(&recipe.run_flags)?;
+        }
+        let missing = recipe.secrets.iter().find(|id| !request.secrets.contains_key(*id));
+        if let Some(id) = missing {
+            return Err(Failure::usage(format!("the build had the secret {id:?}"))
+                .hint(format!("give it: --secret id={id},src=FILE")));
+        }
+        request.platforms = vec![platform];
+        let opened = recipe.apply(&mut request, stated);
+        if opened.is_empty() || !self.key.is_empty() {
+            return Ok(request);
+        }
+        let names: Vec<_> = opened.iter().map(ToString::to_string).collect();
+        let flags: Vec<_> =
+            opened.iter().map(|grant| format!("--build-flag={}", flag(grant))).collect();
+        let what = format!(
+            "the build gave its commands more of the machine than the sandbox: {}",
+            names.join(", ")
+        );
+        Err(Failure::new(Kind::Refused, what).hint(format!(
+            "believe provenance that is signed, with --key FILE, or repeat it: {}",
+            flags.join(" ")
+        )))
     }
 }
 
-/// What a flag of `bud` is called.
-fn flag_name(flag: &str) -> &str {
-    flag.split('=').next().unwrap_or_default()
-}
-
-/// Whether a flag gives commands no more of this machine than the sandbox does.
-fn is_harmless(flag: &str) -> bool {
-    let limits = [
-        "--add-host",
-        "--cap-drop",
-        "--cpu-period",
-        "--cpu-quota",
-        "--cpu-shares",
-        "--cpuset-cpus",
-        "--cpuset-mems",
-        "--dns",
-        "--dns-option",
-        "--dns-search",
-        "--group-add",
-        "--http-proxy",
-        "--memory",
-        "--memory-swap",
-        "--no-hostname",
-        "--no-hosts",
-        "--pids-limit",
-        "--shm-size",
-        "--ulimit",
-    ];
-    let own = [
-        "--security-opt=no-new-privileges",
-        "--pid=private",
-        "--ipc=private",
-        "--uts=private",
-        "--cgroupns=private",
-        "--isolation=default",
-        "--isolation=oci",
-        "--isolation=rootless",
-        "--isolation=sandbox",
-    ];
-    limits.contains(&flag_name(flag)) || own.contains(&flag)
+/// The flag of a build that gives the same.
+fn flag(grant: &Grant) -> String {
+    match grant {
+        Grant::Privileged => "--cap-add=ALL".to_owned(),
+        Grant::Capability(name) => format!("--cap-add={name}"),
+        Grant::SystemCalls => "--security-opt=seccomp=FILE".to_owned(),
+        Grant::AppArmor(profile) => format!("--security-opt=apparmor={profile}"),
+        Grant::Unmask(path) => format!("--security-opt=unmask={path}"),
+        Grant::Namespace("cgroup") => "--cgroupns=host".to_owned(),
+        Grant::Namespace(name) => format!("--{name}=host"),
+        Grant::Chroot => "--isolation=chroot".to_owned(),
+        Grant::Sysctl(name) => format!("--sysctl={name}=VALUE"),
+        Grant::Device(path) => format!("--device={}", path.display()),
+        Grant::RuntimeAnnotation(key) => format!("--annotation={key}=VALUE"),
+        Grant::CgroupParent(path) => format!("--cgroup-parent={path}"),
+        Grant::OomScore(score) => format!("--oom-score-adj={score}"),
+        Grant::Mount { source, target, read_only } => {
+            let access = if *read_only { ":ro" } else { "" };
+            format!("--volume={}:{}{access}", source.display(), target.display())
+        }
+        Grant::Overlay { source, target } => {
+            format!("--volume={}:{}:O", source.display(), target.display())
+        }
+        Grant::Volume(target) => format!("--volume={}", target.display()),
+        Grant::Owner(path) => format!("--volume={}:TARGET:U", path.display()),
+        Grant::HostNetwork => "--network=host".to_owned(),
+        Grant::JoinedNetwork(whose) => format!("--network=container:{whose}"),
+        Grant::Loopback(name) => format!("--add-host={name}:host-gateway"),
+        Grant::Port(port) => format!("--publish={port}"),
+    }
 }
 
 fn lines(deviations: &Deviations) -> String {
@@ -356,24 +342,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn provenance_opens_no_sandbox() {
-        for flag in ["--memory=1", "--cap-drop=ALL", "--no-hosts", "--pid=private"] {
-            assert!(is_harmless(flag), "{flag}");
-        }
-        for flag in [
-            "--volume=/:/host",
-            "--device=/dev/sda",
-            "--cap-add=ALL",
-            "--security-opt=seccomp=unconfined",
-            "--pid=host",
-            "--isolation=chroot",
-            "--cgroup-parent=/",
-            "--root=/x",
-            "-v=/:/host",
-            "--output=/",
-            "positional",
+    fn flags_of_older_provenance_are_believed_only_where_they_open_nothing() {
+        for (line, opened) in [
+            ("--memory=1m", ""),
+            ("--cap-drop=ALL", ""),
+            ("--no-hosts", ""),
+            ("--pid=private", ""),
+            ("--volume=/:/host", "--volume=/:/host"),
+            ("--volume=/:/host:ro", "--volume=/:/host:ro"),
+            ("--volume=/:/host:O", "--volume=/:/host:O"),
+            ("--device=/dev/null", "--device=/dev/null"),
+            ("--cap-add=ALL", "--cap-add=ALL"),
+            ("--security-opt=seccomp=unconfined", "--security-opt=seccomp=FILE"),
+            ("--security-opt=unmask=ALL", "--security-opt=unmask=ALL"),
+            ("--pid=host", "--pid=host"),
+            ("--cgroupns=host", "--cgroupns=host"),
+            ("--isolation=chroot", "--isolation=chroot"),
+            ("--cgroup-parent=/x", "--cgroup-parent=/x"),
+            ("--sysctl=net.a=1", "--sysctl=net.a=VALUE"),
+            ("--add-host=me:host-gateway", "--add-host=me:host-gateway"),
         ] {
-            assert!(!is_harmless(flag), "{flag}");
+            let spec = recorded(&[line.to_owned()]).unwrap_or_else(|e| panic!("{line}: {e:?}"));
+            let grants = builder::grants(&spec, builder::Network::Default);
+            let flags: Vec<_> = grants.iter().map(flag).collect();
+            assert_eq!(flags.first().map_or("", String::as_str), opened, "{line}");
+        }
+        for line in ["--root=/x", "--output=/", "positional"] {
+            assert!(recorded(&[line.to_owned()]).is_err(), "{line}");
         }
     }
 }

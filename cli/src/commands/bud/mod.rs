@@ -33,7 +33,7 @@ use self::image_flags::Epoch;
 pub(crate) use self::image_flags::epoch_variable;
 use self::output::{Outputs, to_stdout};
 use self::platform::PlatformFlags;
-pub(crate) use self::run_flags::{kept, network, wants_proxy};
+pub(crate) use self::run_flags::{kept, network, recorded, wants_proxy};
 pub(crate) use self::secrets::{agent, secret};
 use self::supply::SupplyFlags;
 use super::container_flags::SharedFlags;
@@ -243,7 +243,11 @@ impl Bud {
         })
     }
 
-    fn request(&self) -> Result<Request, Failure> {
+    /// What the flags ask for.
+    ///
+    /// # Errors
+    /// They are wrong.
+    pub(crate) fn request(&self) -> Result<Request, Failure> {
         self.compat.check(&self.file)?;
         let inputs = self.inputs()?;
         let mut request = Request::new(inputs.dockerfile, inputs.context);
@@ -282,9 +286,8 @@ impl Bud {
         request.no_cache_filter.clone_from(&self.no_cache_filter);
         request.pull = self.pull.pull();
         request.inputs.policies = self.pull.policies()?;
-        let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned();
         let run_flags = self.run_flags.clone().with_environment()?;
-        request.run = run_flags::options(&run_flags, hostname)?;
+        request.run = run_flags::options(&run_flags)?;
         request.network = network(&request.run.base);
         request.run.stdin = self.allow.stdin(self.reads_stdin())?;
         request.allow = self.allow.allow()?;
@@ -316,7 +319,7 @@ impl Bud {
             None => std::thread::available_parallelism().map_or(2, usize::from),
         };
         request.cache = self.cache.request()?;
-        switch(&mut request);
+        request.heed_build_args();
         if wants_proxy(&request.run.base) {
             request.proxy = config::proxies().into_iter().collect();
         }
@@ -394,17 +397,6 @@ impl Bud {
             eprintln!("wrote {place}");
         }
     }
-}
-
-/// What build arguments of BuildKit switch on.
-fn switch(request: &mut Request) {
-    let on = |name: &str| {
-        let value = request.build_args.get(name).map(String::as_str);
-        matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
-    };
-    let (inline, index) = (on("BUILDKIT_INLINE_CACHE"), on("BUILDKIT_MULTI_PLATFORM"));
-    request.cache.inline |= inline;
-    request.image.index = index;
 }
 
 /// Shows the place in the Dockerfile above the error.

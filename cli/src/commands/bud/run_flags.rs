@@ -8,22 +8,18 @@ use crate::commands::container_flags::SharedFlags;
 use crate::commands::run::refuse_volumes;
 use crate::report::Failure;
 
-/// What commands get. `hostname` is what a build argument calls the machine.
+/// What commands get.
 ///
 /// # Errors
 /// Values that are not understood or not supported, by name.
-pub(super) fn options(
-    flags: &SharedFlags,
-    hostname: Option<String>,
-) -> Result<RunOptions, Failure> {
-    let mut base = flags.spec()?;
+pub(super) fn options(flags: &SharedFlags) -> Result<RunOptions, Failure> {
+    let base = flags.spec()?;
     refuse_volumes(&base)?;
     if base.network.join.is_some() {
         let what = "--network container:NAME and ns:PATH are not supported by builds";
         return Err(Failure::usage(what).hint("the networks of RUN are private, none and host"));
     }
-    base.network.hostname = hostname;
-    Ok(RunOptions { base, stdin: false, flags: flags.arguments()? })
+    Ok(RunOptions { base, stdin: false })
 }
 
 /// The network of commands whose instruction names none.
@@ -40,14 +36,22 @@ pub(crate) fn wants_proxy(spec: &ContainerSpec) -> bool {
     spec.network.http_proxy.unwrap_or(true)
 }
 
+/// What flags of an older record say: of a kept failure, or of provenance.
+///
+/// # Errors
+/// They no longer hold: a directory is gone, say.
+pub(crate) fn recorded(flags: &[String]) -> Result<ContainerSpec, Failure> {
+    SharedFlags::parse(flags)?.spec()
+}
+
 /// How the commands of the build ran that a failure was kept of.
 ///
 /// # Errors
-/// What an older record says no longer holds: a directory is gone, say.
+/// As [`recorded`].
 pub(crate) fn kept(failed: &Failed) -> Result<ContainerSpec, Failure> {
     let mut spec = match &failed.run {
         Some(spec) => spec.clone(),
-        None => SharedFlags::parse(&failed.flags)?.spec()?,
+        None => recorded(&failed.flags)?,
     };
     spec.isolation.user_namespace = runtime::in_user_namespace();
     Ok(spec)
@@ -60,7 +64,7 @@ mod tests {
     #[test]
     fn an_older_record_of_a_failure_is_read_from_its_flags() {
         let flags = ["--network=none", "--memory=64m", "--http-proxy=false"].map(str::to_owned);
-        let spec = SharedFlags::parse(&flags).unwrap().spec().unwrap();
+        let spec = recorded(&flags).unwrap();
         assert_eq!(network(&spec), Network::None);
         assert_eq!(spec.limits.memory, Some(64 << 20));
         assert!(!wants_proxy(&spec) && wants_proxy(&ContainerSpec::default()));

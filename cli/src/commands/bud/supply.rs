@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use builder::{
-    Attest, Built, DockerfileAt, Input, InputLock, Locking, Provenance, Request, SourceFile,
-};
-use clap::{Args, Parser, ValueEnum};
+use builder::{Attest, Built, Input, InputLock, Locking, Provenance, Request, Stated};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use task::Task;
 
 use super::{Bud, failure};
@@ -98,25 +97,18 @@ impl Bud {
         app.wait(builder::resolve_inputs(request, &env, task))?.map_err(failure)
     }
 
-    /// Builds under a lock, with this Dockerfile if one is given, and nothing said about it.
+    /// Builds what was built before, to compare the two.
     ///
     /// # Errors
     /// As [`Bud::run`].
     pub(crate) fn again(
         &self,
         app: &App,
-        pins: Arc<dyn InputLock>,
-        dockerfile: Option<SourceFile>,
+        mut request: Request,
         task: &Task,
     ) -> Result<Built, Failure> {
-        let mut request = self.request()?;
-        request.inputs.lock = Some(pins);
         // What it is compared with has left the store, or is read as if it did.
         request.defer = false;
-        if let Some(dockerfile) = dockerfile {
-            request.dockerfile = dockerfile;
-            request.sources.dockerfile = DockerfileAt::Given;
-        }
         let env = self.env(app)?;
         app.wait(builder::build(request, &env, task))?.map_err(failure)
     }
@@ -126,14 +118,33 @@ impl Bud {
     /// # Errors
     /// The command line is wrong.
     pub(crate) fn from_arguments(arguments: Vec<String>) -> Result<Bud, Failure> {
+        Bud::stated(arguments).map(|(bud, _)| bud)
+    }
+
+    /// The same, and which single choices the command line states.
+    ///
+    /// # Errors
+    /// The command line is wrong.
+    pub(crate) fn stated(arguments: Vec<String>) -> Result<(Bud, Stated), Failure> {
         #[derive(Parser)]
         #[command(no_binary_name = true)]
         struct Alone {
             #[command(flatten)]
             bud: Bud,
         }
-        let parsed = Alone::try_parse_from(arguments);
-        parsed.map(|alone| alone.bud).map_err(|error| Failure::usage(error.to_string()))
+        let wrong = |error: clap::Error| Failure::usage(error.to_string());
+        let matches = Alone::command().try_get_matches_from(arguments).map_err(wrong)?;
+        let bud = Alone::from_arg_matches(&matches).map_err(wrong)?.bud;
+        let stated = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let stated = Stated {
+            target: stated("target"),
+            time: stated("timestamp"),
+            format: stated("format"),
+            encoding: stated("compression") || stated("disable_compression"),
+            level: stated("compression_level"),
+            network: stated("network"),
+        };
+        Ok((bud, stated))
     }
 }
 

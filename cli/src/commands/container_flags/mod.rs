@@ -1,7 +1,6 @@
 //! The flags that say how a container runs: one grammar for `run`, `from` and the commands of
 //! `bud`, read into one [`ContainerSpec`].
 
-mod arguments;
 mod shared;
 mod values;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use runtime::{Isolation, Join, Namespace, Network, Seccomp};
 use task::Kind;
 
+use crate::commands::tags::read_bounded;
 use crate::report::Failure;
 
 /// What stands between a container and this machine.
@@ -131,13 +132,17 @@ pub(super) fn security(options: &[String], isolation: &mut Isolation) -> Result<
     Ok(())
 }
 
+/// Seccomp profiles are smaller than this many bytes.
+const MAX_PROFILE: u64 = 4 << 20;
+
 /// A seccomp profile.
 ///
 /// # Errors
 /// It cannot be read.
 fn profile(file: &str) -> Result<Seccomp, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::io(format!("reading seccomp profile {file}"), &error))?;
+    let bytes = read_bounded(Path::new(file), MAX_PROFILE)
+        .map_err(|failure| failure.context("reading the seccomp profile"))?;
+    let text = String::from_utf8_lossy(&bytes);
     let profile = runtime::SeccompProfile::parse(&text).map_err(|error| {
         let reason = match error {
             runtime::Error::Invalid { reason, .. } => reason,

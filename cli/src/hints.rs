@@ -1,0 +1,114 @@
+//! What the user can do about an error of a library, where that is a flag or a command of ours: a
+//! library does not know the command line.
+
+use std::error::Error;
+use std::path::Path;
+
+use task::Cause;
+
+/// What to do about the outermost error of a chain that this knows.
+pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let hint = find(error, build)
+            .or_else(|| find(error, store))
+            .or_else(|| find(error, transport))
+            .or_else(|| find(error, container))
+            .or_else(|| find(error, registry))
+            .or_else(|| find(error, network));
+        if hint.is_some() {
+            return hint;
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What `hint` says of an error of its type, boxed or not.
+fn find<E: Error + 'static>(
+    error: &(dyn Error + 'static),
+    hint: fn(&E) -> Option<String>,
+) -> Option<String> {
+    let boxed = || error.downcast_ref::<Cause>().and_then(Cause::downcast_ref::<E>);
+    error.downcast_ref::<E>().or_else(boxed).and_then(hint)
+}
+
+fn build(error: &builder::Error) -> Option<String> {
+    Some(match error {
+        builder::Error::NotPulled { .. } => "leave out --pull=never".to_owned(),
+        builder::Error::NotCached { .. } => "leave out --fail-if-not-cached to run it".to_owned(),
+        builder::Error::Required { what: "secret", id } => format!("use --secret id={id},src=FILE"),
+        builder::Error::Required { id, .. } => format!("use --ssh {id}=SOCKET"),
+        builder::Error::Stale { .. } => "build without --resume".to_owned(),
+        builder::Error::NoCommonPlatform { .. } => "name them with --platform".to_owned(),
+        builder::Error::Command { full: Some(store), .. } => full_disk(store),
+        builder::Error::Command { kept: Some(id), .. } => format!(
+            "its files are kept: `rbuild debug shell {id}` opens them, \
+             `rbuild bud --resume {id}` continues from them, `rbuild debug rm {id}` removes them"
+        ),
+        _ => return None,
+    })
+}
+
+fn store(error: &store::Error) -> Option<String> {
+    match error {
+        store::Error::Full { .. } => {
+            Some("remove images with `rbuild rmi`, or raise --disk-limit".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn transport(error: &transport::Error) -> Option<String> {
+    match error {
+        transport::Error::Floor { .. } => {
+            Some("look at what --delete --dry-run says, then allow it with --delete-limit".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn container(error: &containers::Error) -> Option<String> {
+    match error {
+        containers::Error::Port { .. } => Some("--network private has ports".to_owned()),
+        containers::Error::Unshared { .. } => Some(
+            "containers of an ordinary user are in user namespaces of their own; publish a port, \
+             and reach it through --add-host NAME:host-gateway"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+fn registry(error: &registry_client::Error) -> Option<String> {
+    use registry_client::{Error, Flaw};
+    match error {
+        Error::Certificate { registry, flaw: Flaw::Issuer | Flaw::Authority, .. } => Some(format!(
+            "put the certificate authority of {registry} into certs.d, or use --tls-verify=false"
+        )),
+        Error::NoTls { registry, .. } => Some(format!(
+            "use --tls-verify=false, or set `insecure = true` for {registry} in registries.conf"
+        )),
+        _ => None,
+    }
+}
+
+fn network(error: &network::Error) -> Option<String> {
+    match error {
+        network::Error::NoDevice { .. } => Some(
+            "the kernel needs module tun (and an accessible /dev/net/tun) or veth; \
+             --network host uses the network of this machine"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+/// What to do when the disk with this store is full.
+pub(crate) fn full_disk(directory: &Path) -> String {
+    format!(
+        "the file system of {} is full: free space there (`rbuild prune -a` removes the build cache, \
+         `rbuild rmi` images), or keep the store on another one with --root",
+        directory.display()
+    )
+}
