@@ -40,8 +40,9 @@ pub fn check(request: &Request, env: &Env) -> Result<Checked> {
 /// Lets the build argument take the place of the `check` line.
 pub(crate) fn configure(dockerfile: &mut Dockerfile, request: &Request) -> Result<()> {
     if let Some(text) = request.build_args.get(ARGUMENT) {
-        dockerfile.directives.check = Check::parse(text)
-            .map_err(|why| Error::Invalid(format!("reading build argument {ARGUMENT}: {why}")))?;
+        dockerfile.directives.check = Check::parse(text).map_err(|why| {
+            Error::malformed(format!("build argument {ARGUMENT}"), why.to_string())
+        })?;
     }
     Ok(())
 }

@@ -46,10 +46,12 @@ pub fn inventory(
         let (scan, diff_id) = sbom::scan(bytes, &task).during(doing())?;
         // What is remembered of a layer must be of that layer, whatever an image claims.
         if diff_id != layer.diff_id {
-            return Err(Error::Invalid(format!(
-                "layer {} unpacks to {diff_id}, not to {} as the image says",
-                layer.descriptor.digest, layer.diff_id
-            )));
+            return Err(Error::DiffId {
+                layer: layer.descriptor.digest,
+                found: diff_id,
+                expected: layer.diff_id,
+                witness: "the image",
+            });
         }
         let bytes = serde_json::to_vec(&scan).expect("scans are plain data with string keys");
         store.set_memo(MEMO, key.as_bytes(), &bytes).during("caching the packages of a layer")?;

@@ -1,7 +1,7 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::image::Platform;
+use ::image::{Digest, Platform};
 use dockerfile::{Diagnostic, LineIndex, Severity};
 use task::{Cause, Fault, Kind};
 
@@ -74,7 +74,7 @@ pub enum Error {
         wanted: Box<Platform>,
     },
     /// An image is not there and may not be fetched.
-    #[error("image {name} is not in the store, and --pull=never forbids fetching it")]
+    #[error("image {name} is not in the store and must not be pulled")]
     NotPulled {
         /// The image as the Dockerfile names it.
         name: String,
@@ -129,17 +129,130 @@ pub enum Error {
         /// What is there and has nearly this name.
         near: Option<String>,
     },
-    /// A value has no form as JSON: a path that is no UTF-8.
-    #[error("writing {what} as JSON")]
-    Json {
-        /// What was to be written.
-        what: &'static str,
+    /// A JSON document cannot be read or written.
+    #[error("{action}")]
+    Document {
+        /// What was being done: gerund and object.
+        action: String,
         /// The reason.
         source: serde_json::Error,
     },
-    /// The build asks for something impossible.
-    #[error("{0}")]
-    Invalid(String),
+    /// A value, or a document that is no JSON of ours, breaks its format.
+    #[error("reading {what}: {reason}")]
+    Malformed {
+        /// Which one.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing has this name.
+    #[error("there is no {what} {name:?}")]
+    NotThere {
+        /// What sort of thing.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Something was removed while it was needed.
+    #[error("{what} is gone")]
+    Gone {
+        /// Which one.
+        what: String,
+    },
+    /// Somebody else works with it.
+    #[error("{name} is in use by {by}")]
+    InUse {
+        /// Which one.
+        name: String,
+        /// By whom.
+        by: &'static str,
+    },
+    /// A layer is another one than its image or cache says.
+    #[error("layer {layer} unpacks to {found}, not to {expected} as {witness} says")]
+    DiffId {
+        /// The blob.
+        layer: Digest,
+        /// What it unpacks to.
+        found: Digest,
+        /// What it should unpack to.
+        expected: Digest,
+        /// Who says so.
+        witness: &'static str,
+    },
+    /// Something is larger than it may be.
+    #[error("{what} is larger than {limit}")]
+    Exceeds {
+        /// Which one.
+        what: String,
+        /// How large it may be.
+        limit: &'static str,
+    },
+    /// A directory is needed.
+    #[error("{path} is not a directory")]
+    NotDirectory {
+        /// What is none.
+        path: String,
+    },
+    /// A path leads back to itself.
+    #[error("{} is a loop of links", .path.display())]
+    Loop {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The image does not know a user or group.
+    #[error(transparent)]
+    User(runtime::Error),
+    /// A kept failure is of another build than this one.
+    #[error("{id} does not match: an earlier step has changed since")]
+    Stale {
+        /// Its id.
+        id: String,
+    },
+    /// The base images do not say what to build for.
+    #[error("building for all platforms: {reason}")]
+    NoCommonPlatform {
+        /// Why.
+        reason: String,
+    },
+    /// A `RUN` needs a secret or an ssh agent that the request does not have.
+    #[error("{what} {id:?} is required but missing")]
+    Required {
+        /// `secret` or `ssh agent`.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// A `RUN` needs a device that this machine does not have.
+    #[error("device {path} is required and not on this machine")]
+    NoDevice {
+        /// The device.
+        path: String,
+    },
+    /// The kernel is too old.
+    #[error("this needs Linux {needs}")]
+    Kernel {
+        /// The version that can do it.
+        needs: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A download has no name, and the destination is a directory.
+    #[error("the URL names no file")]
+    Nameless,
+    /// A pipe can be read once.
+    #[error("{what} was already read: it is a pipe")]
+    Consumed {
+        /// Which one.
+        what: String,
+    },
+    /// An address and its instruction name different checksums.
+    #[error("checksum {checksum} and the one in {url} differ")]
+    Checksums {
+        /// The address.
+        url: String,
+        /// The other checksum.
+        checksum: String,
+    },
     /// A file to be downloaded did not come.
     #[error("downloading {url}")]
     Download {
@@ -171,9 +284,12 @@ pub enum Error {
     /// The user stopped the build.
     #[error(transparent)]
     Cancelled(#[from] task::Cancelled),
-    /// A thread of the build died: a bug.
-    #[error("a thread of the build panicked; please report this")]
-    Panicked,
+    /// A bug: something that always holds does not.
+    #[error("internal error: it does not hold that {invariant}; please report this")]
+    Internal {
+        /// What always holds.
+        invariant: &'static str,
+    },
 }
 
 fn foreign(emulator: Option<&str>) -> String {
@@ -198,6 +314,22 @@ impl Error {
     pub(crate) fn part(action: impl Into<String>) -> impl FnOnce(Cause) -> Error {
         let action = action.into();
         move |source| Error::Part { action, source }
+    }
+
+    /// What always holds, and does not.
+    pub(crate) fn internal(invariant: &'static str) -> Error {
+        Error::Internal { invariant }
+    }
+
+    /// What breaks its format, and how.
+    pub(crate) fn malformed(what: impl Into<String>, reason: String) -> Error {
+        Error::Malformed { what: what.into(), reason }
+    }
+
+    /// A file that is not the JSON it should be.
+    pub(crate) fn document(path: &Path) -> impl FnOnce(serde_json::Error) -> Error {
+        let action = format!("reading {}", path.display());
+        move |source| Error::Document { action, source }
     }
 
     pub(crate) fn file(
@@ -249,9 +381,21 @@ impl<T, F: Fault> During<T> for Result<T, F> {
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::Dockerfile { .. } | Error::TooLarge | Error::Json { .. } | Error::Invalid(_) => {
-                Kind::Invalid
-            }
+            Error::Dockerfile { .. }
+            | Error::TooLarge
+            | Error::Document { .. }
+            | Error::Malformed { .. }
+            | Error::DiffId { .. }
+            | Error::Exceeds { .. }
+            | Error::NotDirectory { .. }
+            | Error::Loop { .. }
+            | Error::User(_)
+            | Error::Stale { .. }
+            | Error::NoCommonPlatform { .. }
+            | Error::Nameless
+            | Error::Consumed { .. }
+            | Error::Checksums { .. } => Kind::Invalid,
+            Error::InUse { .. } => Kind::Unavailable,
             Error::Step { source, .. }
             | Error::Image { source, .. }
             | Error::Part { source, .. } => source.kind(),
@@ -260,16 +404,17 @@ impl Fault for Error {
             | Error::Denied { .. }
             | Error::Foreign { .. }
             | Error::NotCached { .. } => Kind::Refused,
-            Error::NotPulled { .. } | Error::Missing { .. } => Kind::NotFound,
-            Error::File { source, .. } => match source.kind() {
-                std::io::ErrorKind::NotFound => Kind::NotFound,
-                std::io::ErrorKind::PermissionDenied => Kind::Denied,
-                _ => Kind::System,
-            },
+            Error::NotPulled { .. }
+            | Error::Missing { .. }
+            | Error::NotThere { .. }
+            | Error::Gone { .. }
+            | Error::Required { .. }
+            | Error::NoDevice { .. } => Kind::NotFound,
+            Error::File { source, .. } => Kind::of_io(source),
             Error::Download { kind, .. } => *kind,
             Error::Changed { .. } => Kind::Unavailable,
             Error::Cancelled(_) => Kind::Cancelled,
-            Error::Panicked => Kind::System,
+            Error::Kernel { .. } | Error::Internal { .. } => Kind::System,
         }
     }
 
@@ -284,17 +429,11 @@ impl Fault for Error {
                  --platform=$BUILDPLATFORM",
                 platform.architecture
             )),
-            Error::Command { full: Some(store), .. } => Some(store::full_disk(store)),
-            Error::Command { kept: Some(id), .. } => Some(format!(
-                "its files are kept: `rbuild debug shell {id}` opens them, \
-                 `rbuild bud --resume {id}` continues from them, `rbuild debug rm {id}` removes them"
-            )),
-            Error::NotPulled { .. } => Some("leave out --pull=never".to_owned()),
             Error::Missing { ignored: true, .. } => {
                 Some("add an exception such as !path to the ignore file".to_owned())
             }
             Error::Missing { near: Some(near), .. } => Some(format!("did you mean {near:?}?")),
-            Error::NotCached { .. } => Some("leave out --fail-if-not-cached to run it".to_owned()),
+            Error::Nameless => Some("give the destination a file name".to_owned()),
             Error::Changed { .. } => Some("build again when nothing writes there".to_owned()),
             _ => None,
         }

@@ -42,7 +42,7 @@ pub(crate) async fn platforms(
 }
 
 fn refused(why: &str) -> Error {
-    Error::Invalid(format!("building for all platforms: {why}; name them with --platform"))
+    Error::NoCommonPlatform { reason: why.to_owned() }
 }
 
 /// What the images in the index of that name are for.

@@ -166,7 +166,7 @@ pub(crate) async fn index(
         let remotes = on_registries(&name, &candidates).iter().cloned();
         places.extend(remotes.map(Location::Registry));
     }
-    let mut found = Err(Error::Invalid(format!("{name:?} names no image")));
+    let mut found = Err(Error::NotThere { what: "image", name: name.clone() });
     for place in places {
         let place = match place {
             Location::Registry(reference) => Location::Registry(with_pin(reference, pin)?),
@@ -281,7 +281,8 @@ async fn find(
             if own.is_some_and(|own| own.starts_with("localhost/")) {
                 // Made here: there is no registry to ask.
                 task.reused();
-                let base = stored.ok_or_else(|| Error::Invalid(name.into()))?;
+                let base =
+                    stored.ok_or(Error::internal("an image that was made here is in the store"))?;
                 return expected(base, name, pin);
             }
             // The name stays with the platform that has it.
@@ -331,7 +332,8 @@ async fn first(
 ) -> Result<(Result<Base, Cause>, Reference)> {
     let mut left = references.iter();
     loop {
-        let reference = left.next().ok_or_else(|| Error::Invalid("a name".into()))?;
+        let reference = left.next();
+        let reference = reference.ok_or(Error::internal("a name means at least one image"))?;
         let location = Location::Registry(with_pin(reference.clone(), pin)?);
         let keep = (!taken).then(|| reference.clone());
         let found = remote(env, location, keep, platform).await;
@@ -536,7 +538,7 @@ impl Base {
 async fn pull(env: &Env, base: &Base, sink: StoreImage, task: &Task) -> Result<()> {
     let Some(from) = &base.from else {
         let digest = base.image.descriptor().digest;
-        return Err(Error::Invalid(format!("layers of {digest} are missing in the store")));
+        return Err(Error::Gone { what: format!("a layer of {digest}") });
     };
     let child = task.child(format!("pulling {from}"));
     let source = env.places.source(from).map_err(|cause| base.failure(cause))?;

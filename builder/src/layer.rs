@@ -15,6 +15,9 @@ use crate::plan::key::{Key, KeyBuilder};
 use crate::plan::{Plan, StepId};
 use crate::{Error, Request, Result};
 
+/// Whoever asks for the layer of a step has looked for its key.
+const KEYED: &str = "a step with a layer has a key";
+
 type Making = JoinHandle<Result<LayerInfo>>;
 
 /// The layers that are being made.
@@ -94,12 +97,12 @@ pub(crate) async fn obtain(
     if let Some(info) = known(build, id, form)? {
         return Ok(info);
     }
-    let made = build.made(id).ok_or(Error::Panicked)?;
+    let made = build.made(id).ok_or(Error::internal("a step with a layer was made"))?;
     if let Some(remote) = made.remote.filter(|remote| form.is_met_by(&remote.form)) {
         let imports = build.imports(task).await;
         match imports.fetch(&build.env.store, &remote, task).await {
             Ok(()) => {
-                let key = build.key_of(id).ok_or(Error::Panicked)?;
+                let key = build.key_of(id).ok_or(Error::internal(KEYED))?;
                 record(build, key, form, &remote.layer)?;
                 return Ok(remote.layer.clone());
             }
@@ -112,8 +115,9 @@ pub(crate) async fn obtain(
             )),
         }
     }
-    let snapshot = build.available(id, task).await?.ok_or(Error::Panicked)?;
-    let key = build.key_of(id).ok_or(Error::Panicked)?;
+    let snapshot = build.available(id, task).await?;
+    let snapshot = snapshot.ok_or(Error::internal("a step with a layer has a snapshot"))?;
+    let key = build.key_of(id).ok_or(Error::internal(KEYED))?;
     let (build, task) = (Arc::clone(build), Arc::clone(task));
     bridge::blocking(move || {
         let task = task.child(title(&build, id));
@@ -130,7 +134,7 @@ pub(crate) async fn obtain(
 pub(crate) fn known(build: &Build, id: StepId, form: Form) -> Result<Option<LayerInfo>> {
     let action = "fetching a layer from the cache";
     let store = &build.env.store;
-    let key = build.key_of(id).ok_or(Error::Panicked)?;
+    let key = build.key_of(id).ok_or(Error::internal(KEYED))?;
     let recall = |form: Form| -> Result<Option<LayerInfo>> {
         Ok(store.step(name(key, form).0).during(action)?.and_then(|record| record.layer))
     };

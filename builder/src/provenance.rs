@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::inputs::{Input, InputKind};
 use crate::plan::{CopySource, From, Op, Plan, RunMountKind};
-use crate::{Context, Error, Network, Provenance, Request, Result};
+use crate::{Context, Dialect, Error, Network, Provenance, Request, Result};
 
 /// The predicate's type.
 pub const SLSA_V1: &str = "https://slsa.dev/provenance/v1";
@@ -92,7 +92,8 @@ fn chosen_run(run: &ContainerSpec) -> Result<Map<String, Value>> {
     let mut run = run.clone();
     run.network.mode = None;
     let value = |spec: &ContainerSpec| {
-        serde_json::to_value(spec).map_err(|source| Error::Json { what: "provenance", source })
+        serde_json::to_value(spec)
+            .map_err(|source| Error::Document { action: "writing provenance".to_owned(), source })
     };
     let (Value::Object(mut groups), usual) = (value(&run)?, value(&ContainerSpec::default())?)
     else {
@@ -128,6 +129,9 @@ fn external(facts: &Facts<'_>) -> Value {
     }
     if let Some(epoch) = request.source_date_epoch {
         set("source-date-epoch", epoch.to_string());
+    }
+    if request.dialect != Dialect::default() {
+        set("dialect", request.dialect.as_str().to_owned());
     }
     set("format", request.format.as_str().to_owned());
     let compression = match request.compression.encoding {

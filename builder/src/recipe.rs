@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use crate::grant::{Grant, grants};
 use crate::provenance::{BUILD_TYPE, SLSA_V1};
 use crate::{
-    Annotation, DockerfileAt, Error, Format, Level, Lock, Network, Request, Result, SourceFile,
+    Annotation, Dialect, DockerfileAt, Error, Format, Level, Lock, Network, Request, Result,
+    SourceFile,
 };
 
 /// What provenance says of how to build an image.
@@ -50,6 +51,8 @@ pub struct Choices {
     pub time: Option<i64>,
     /// See [`Request::format`].
     pub format: Option<Format>,
+    /// See [`Request::dialect`].
+    pub dialect: Option<Dialect>,
     /// How layers are compressed.
     pub encoding: Option<Encoding>,
     /// The level of the compression.
@@ -73,6 +76,8 @@ pub struct Stated {
     pub time: bool,
     /// [`Request::format`].
     pub format: bool,
+    /// [`Request::dialect`].
+    pub dialect: bool,
     /// The encoding of [`Request::compression`].
     pub encoding: bool,
     /// The level of [`Request::compression`].
@@ -98,6 +103,7 @@ impl Choices {
                         choices.time = Some(text.parse().map_err(|_| unknown())?);
                     }
                     "format" => choices.format = Some(format(text).ok_or_else(unknown)?),
+                    "dialect" => choices.dialect = Some(dialect(text).ok_or_else(unknown)?),
                     "compression" => choices.encoding = Some(encoding(text).ok_or_else(unknown)?),
                     "compression-level" => {
                         choices.level = Some(text.parse().map_err(|_| unknown())?);
@@ -115,6 +121,7 @@ impl Choices {
             target,
             time,
             format,
+            dialect,
             encoding,
             level,
             network,
@@ -130,6 +137,9 @@ impl Choices {
         }
         if let Some(format) = format.filter(|_| !stated.format) {
             request.format = format;
+        }
+        if let Some(dialect) = dialect.filter(|_| !stated.dialect) {
+            request.dialect = dialect;
         }
         if let Some(encoding) = encoding.filter(|_| !stated.encoding) {
             request.compression.encoding = encoding;
@@ -162,6 +172,10 @@ fn format(text: &str) -> Option<Format> {
     [Format::Oci, Format::Docker].into_iter().find(|format| format.as_str() == text)
 }
 
+fn dialect(text: &str) -> Option<Dialect> {
+    [Dialect::BuildKit, Dialect::Buildah].into_iter().find(|dialect| dialect.as_str() == text)
+}
+
 fn network(text: &str) -> Option<Network> {
     let all = [Network::Default, Network::None, Network::Host];
     all.into_iter().find(|network| network.as_str() == text)
@@ -177,7 +191,7 @@ fn encoding(text: &str) -> Option<Encoding> {
 }
 
 fn invalid(reason: &str) -> Error {
-    Error::Invalid(format!("reading provenance: {reason}"))
+    Error::malformed("provenance", reason.to_owned())
 }
 
 fn text(value: &Value) -> String {
@@ -192,7 +206,7 @@ impl Recipe {
     /// Reads an in-toto statement with our provenance of the image with this digest.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: it is something else, or about another image.
+    /// [`Error::Malformed`]: it is something else, or about another image.
     pub fn parse(statement: &[u8], subject: Digest) -> Result<Recipe> {
         let value: Value =
             serde_json::from_slice(statement).map_err(|error| invalid(&error.to_string()))?;

@@ -103,6 +103,16 @@ pub enum Dialect {
     Buildah,
 }
 
+impl Dialect {
+    /// `buildkit` or `buildah`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dialect::BuildKit => "buildkit",
+            Dialect::Buildah => "buildah",
+        }
+    }
+}
+
 impl Format {
     /// `oci` or `docker`.
     pub fn as_str(self) -> &'static str {

@@ -37,7 +37,7 @@ pub(crate) fn reveal(id: &str, secret: &Secret) -> Result<Vec<u8>> {
                 .and_then(|file| file.take(SECRET_LIMIT + 1).read_to_end(&mut content))
                 .map_err(Error::file("reading secret", path))?;
             if content.len() as u64 > SECRET_LIMIT {
-                return Err(Error::Invalid(format!("secret {id:?} is larger than 1 MiB")));
+                return Err(Error::Exceeds { what: format!("secret {id:?}"), limit: "1 MiB" });
             }
             Ok(content)
         }

@@ -217,7 +217,7 @@ fn needed(plan: &Plan, targets: &[StepId]) -> Vec<StepId> {
 
 impl From<tokio::task::JoinError> for Error {
     fn from(_: tokio::task::JoinError) -> Error {
-        Error::Panicked
+        Error::internal("the threads of a build do not panic")
     }
 }
 
@@ -262,7 +262,7 @@ mod tests {
             self.running.fetch_sub(1, Ordering::SeqCst);
             self.executed.lock().unwrap().push(step.0);
             if self.fails == Some(step.0) {
-                return Err(Error::Invalid(format!("step {} fails", step.0)));
+                return Err(Error::Gone { what: format!("step {}", step.0) });
             }
             self.known.lock().unwrap().insert(key);
             Ok(key)

@@ -95,7 +95,7 @@ pub(crate) async fn layered(
             }
             None if !base.is_empty() => {
                 // A result that is its base, as one layer.
-                let step = target.step.ok_or(Error::Panicked)?;
+                let step = target.step.ok_or(Error::internal("a result with layers has a step"))?;
                 let created_by = "squash".to_owned();
                 layered.history.push(HistoryItem { created_by, layer: Some(step) });
                 groups.push(Group { steps: vec![step], parts: base, parent: None });
@@ -275,10 +275,12 @@ fn recompressed(build: &Build, part: &Part, task: &Task) -> Result<Descriptor> {
     drop(tar);
     let (blob, info) = layer.finish().during(action())?;
     if info.diff_id != part.diff_id {
-        return Err(Error::Invalid(format!(
-            "layer {} holds {}, not {} as its image says",
-            part.blob.digest, info.diff_id, part.diff_id
-        )));
+        return Err(Error::DiffId {
+            layer: part.blob.digest,
+            found: info.diff_id,
+            expected: part.diff_id,
+            witness: "its image",
+        });
     }
     blob.commit(Some(&info.descriptor)).during(action())?;
     let record = StepRecord { snapshot: None, layer: Some(info.clone()), note: Value::Null };

@@ -27,7 +27,7 @@ pub(crate) fn database(root: &Root, path: &str) -> Result<Option<String>> {
 /// A name the image does not know, an id that cannot be meant.
 pub(crate) fn owner(root: &Root, text: &str) -> Result<(u32, u32)> {
     let (passwd, group) = databases(root)?;
-    runtime::resolve_owner(text, &passwd, &group).map_err(|error| unknown(&error))
+    runtime::resolve_owner(text, &passwd, &group).map_err(Error::User)
 }
 
 /// The user and group a program run as `user[:group]` has.
@@ -37,12 +37,8 @@ pub(crate) fn owner(root: &Root, text: &str) -> Result<(u32, u32)> {
 pub(crate) fn user(root: &Root, text: &str) -> Result<(u32, u32)> {
     let (passwd, group) = databases(root)?;
     let user = runtime::resolve_user(text, &[], &passwd, &group);
-    let user = user.map_err(|error| unknown(&error))?;
+    let user = user.map_err(Error::User)?;
     Ok((user.uid, user.gid))
-}
-
-fn unknown(error: &runtime::Error) -> Error {
-    Error::Invalid(error.to_string())
 }
 
 fn databases(root: &Root) -> Result<(String, String)> {

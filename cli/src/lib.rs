@@ -14,6 +14,7 @@ mod entry;
 mod flags;
 mod format;
 mod help;
+mod hints;
 mod rbuild;
 mod rcopy;
 mod reference;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use task::{Cause, Fault, Kind};
 
-use crate::out;
+use crate::{hints, out};
 
 /// Why a command failed, ready to be shown.
 #[derive(Debug)]
@@ -52,12 +52,7 @@ impl Failure {
 
     /// A failed system call on a named thing.
     pub(crate) fn io(doing: impl std::fmt::Display, error: &std::io::Error) -> Failure {
-        let kind = match error.kind() {
-            std::io::ErrorKind::NotFound => Kind::NotFound,
-            std::io::ErrorKind::PermissionDenied => Kind::Denied,
-            _ => Kind::System,
-        };
-        Failure::new(kind, format!("{doing}")).caused_by(error.to_string())
+        Failure::new(Kind::of_io(error), format!("{doing}")).caused_by(error.to_string())
     }
 
     fn caused_by(mut self, message: String) -> Failure {
@@ -67,19 +62,17 @@ impl Failure {
 
     /// Where a disk is full, says which one and what to do. `store` is the usual place.
     pub(crate) fn full_disk(self, store: impl FnOnce() -> Option<PathBuf>) -> Failure {
-        let words = ["No space left on device", "database or disk is full", "Disk quota exceeded"];
-        let full = |message: &String| words.iter().any(|word| message.contains(word));
-        if !self.messages.iter().any(full) {
+        if self.kind != Kind::NoSpace {
             return self;
         }
         let Some(store) = store() else { return self };
         let elsewhere = self.messages.iter().rev().find_map(|message| elsewhere(message, &store));
         let hint = match elsewhere {
             Some(directory) => format!(
-                "the file system of {} is full: free space there, or write elsewhere",
+                "the file system of {} is full: make room there, or write elsewhere",
                 directory.display()
             ),
-            None => store::full_disk(&store),
+            None => hints::full_disk(&store),
         };
         self.hint(hint)
     }
@@ -146,14 +139,14 @@ impl Failure {
 /// Every fault of the libraries is a failure; its whole chain of causes is told.
 impl<F: Fault> From<F> for Failure {
     fn from(fault: F) -> Failure {
-        let (kind, hint) = (fault.kind(), fault.hint());
+        let (kind, hint) = (Kind::of(&fault), hints::of(&fault).or_else(|| fault.hint()));
         Failure { hint, messages: distinct(&fault), ..Failure::new(kind, "") }
     }
 }
 
 /// Tells a boxed cause.
 pub(crate) fn cause(cause: &Cause) -> Failure {
-    let (kind, hint) = (cause.kind(), cause.hint());
+    let (kind, hint) = (Kind::of_cause(cause), hints::of(cause).or_else(|| cause.hint()));
     Failure { hint, messages: distinct(cause), ..Failure::new(kind, "") }
 }
 
@@ -198,18 +191,36 @@ mod tests {
     #[test]
     fn a_full_disk_is_named() {
         let store = || Some(PathBuf::from("/var/store"));
-        let told = |messages: &[&str]| {
+        let told = |kind: Kind, messages: &[&str]| {
             let messages = messages.iter().map(|text| (*text).to_owned()).collect();
-            let failure = Failure { messages, ..Failure::new(Kind::System, "") };
+            let failure = Failure { messages, ..Failure::new(kind, "") };
             failure.full_disk(store).hint.unwrap_or_default()
         };
         let os = "No space left on device (os error 28)";
-        assert!(
-            told(&["D:2: COPY big /", "copying to /big", os]).contains("of /var/store is full")
-        );
-        assert!(told(&["x", "database or disk is full"]).contains("rbuild prune"));
-        assert!(told(&["writing /usr/lib/x", os]).contains("of /usr/lib is full"));
-        assert_eq!(told(&["writing /usr/lib/x", "no such file"]), "");
+        let lines = ["D:2: COPY big /", "copying to /big", os];
+        assert!(told(Kind::NoSpace, &lines).contains("of /var/store is full"));
+        assert!(told(Kind::NoSpace, &["x"]).contains("rbuild prune"));
+        assert!(told(Kind::NoSpace, &["writing /usr/lib/x", os]).contains("of /usr/lib is full"));
+        // The words of the system do not decide it.
+        assert_eq!(told(Kind::System, &lines), "");
+    }
+
+    #[test]
+    fn a_full_disk_is_found_below_everything_that_failed_because_of_it() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let inner = builder::Error::File { action: "writing", path: "x".into(), source: full };
+        let part = |source| builder::Error::Part { action: "copying".into(), source };
+        let outer = part(Cause::new(part(Cause::new(inner))));
+        assert_eq!(Failure::from(outer).kind, Kind::NoSpace);
+        assert_eq!(Failure::from(builder::Error::TooLarge).kind, Kind::Invalid);
+    }
+
+    #[test]
+    fn an_error_of_a_library_gets_the_flag_that_helps() {
+        let needed = builder::Error::Required { what: "secret", id: "key".to_owned() };
+        let nested = builder::Error::Part { action: "x".into(), source: Cause::new(needed) };
+        let hint = Failure::from(nested).hint;
+        assert_eq!(hint.as_deref(), Some("use --secret id=key,src=FILE"));
     }
 
     #[test]

@@ -173,12 +173,6 @@ impl Fault for Error {
             Error::Layers(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
             Error::Network(error) => error.hint(),
-            Error::Port { .. } => Some("--network private has ports".to_owned()),
-            Error::Unshared { .. } => Some(
-                "containers of an ordinary user are in user namespaces of their own; publish a port, \
-                 and reach it through --add-host NAME:host-gateway"
-                    .to_owned(),
-            ),
             _ => None,
         }
     }

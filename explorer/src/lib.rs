@@ -3,7 +3,7 @@
 //!
 //! [`explore`] reads each layer once, past its digest; nothing is unpacked. The [`Explored`] image
 //! is shown by [`summary`] (words), [`json`], [`html`] (a report of one file) and, with the feature
-//! `screen`, by `show` (a browser on the terminal).
+//! `screen`, by `show` (a browser on the terminal). A [`Difference`] compares two images.
 //!
 //! ```
 //! use explorer::Explored;
@@ -31,6 +31,7 @@
 
 #[cfg(feature = "screen")]
 mod browser;
+mod difference;
 mod error;
 mod explored;
 mod html;
@@ -41,6 +42,7 @@ mod screen;
 mod summary;
 mod tree;
 
+pub use difference::Difference;
 pub use error::{Error, Result};
 pub use explored::{Explored, LayerView, OpenLayer, explore};
 pub use html::html;

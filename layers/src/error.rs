@@ -142,11 +142,7 @@ impl Error {
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::File { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound => Kind::NotFound,
-                io::ErrorKind::PermissionDenied => Kind::Denied,
-                _ => Kind::System,
-            },
+            Error::File { source, .. } => Kind::of_io(source),
             Error::Read { .. } | Error::Write { .. } | Error::Changed { .. } => Kind::System,
             Error::Mount { .. } => Kind::System,
             Error::Compressed { .. }

@@ -68,9 +68,7 @@ impl Fault for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Error::NoDevice { .. } => Some(
-                "the kernel needs module tun (and an accessible /dev/net/tun) or veth; \
-                 --network host uses the network of this machine"
-                    .to_owned(),
+                "the kernel needs module tun (and an accessible /dev/net/tun) or veth".to_owned(),
             ),
             Error::Taken { source, .. } => match source.raw_os_error() {
                 Some(libc::EADDRINUSE) => Some(

@@ -362,9 +362,9 @@ impl Fault for Error {
             Error::Answer { status: 429, .. } => Some(format!(
                 "{registry} limits requests; wait, or log in with `rbuild login {registry}`"
             )),
-            Error::Certificate { flaw: Flaw::Issuer | Flaw::Authority, .. } => Some(format!(
-                "put the certificate authority of {registry} into certs.d, or use --tls-verify=false"
-            )),
+            Error::Certificate { flaw: Flaw::Issuer | Flaw::Authority, .. } => {
+                Some(format!("put the certificate authority of {registry} into certs.d"))
+            }
             Error::Certificate { flaw: Flaw::Expired(_) | Flaw::NotYet(_), .. } => Some(format!(
                 "the operator of {registry} must renew it, or this machine's clock is wrong"
             )),
@@ -374,9 +374,9 @@ impl Fault for Error {
             Error::ClientCertificate { .. } => Some(format!(
                 "put the certificate and its key into certs.d/{registry} as client.cert and client.key"
             )),
-            Error::NoTls { .. } => Some(format!(
-                "use --tls-verify=false, or set `insecure = true` for {registry} in registries.conf"
-            )),
+            Error::NoTls { .. } => {
+                Some(format!("set `insecure = true` for {registry} in registries.conf"))
+            }
             Error::Proxy { .. } => {
                 Some(format!("add {registry} to NO_PROXY if it can be reached without a proxy"))
             }

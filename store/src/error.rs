@@ -240,18 +240,18 @@ fn io_kind(source: &io::Error) -> Kind {
     if let Some(cause) = source.get_ref().and_then(|inner| inner.downcast_ref::<Cause>()) {
         return cause.kind();
     }
-    match source.kind() {
-        io::ErrorKind::NotFound => Kind::NotFound,
-        io::ErrorKind::PermissionDenied => Kind::Denied,
-        _ => Kind::System,
-    }
+    Kind::of_io(source)
 }
 
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
             Error::File { source, .. } | Error::Stream { source, .. } => io_kind(source),
-            Error::Catalog { .. } | Error::Full { .. } => Kind::System,
+            Error::Catalog { source, .. } => match source.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::DiskFull) => Kind::NoSpace,
+                _ => Kind::System,
+            },
+            Error::Full { .. } => Kind::System,
             Error::NoBlob { .. }
             | Error::NoName { .. }
             | Error::NoPlatform { .. }
@@ -275,9 +275,6 @@ impl Fault for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Error::Catalog { .. } => Some("`rbuild check` shows what is wrong".to_owned()),
-            Error::Full { .. } => {
-                Some("remove images with `rbuild rmi`, or raise --disk-limit".to_owned())
-            }
             Error::TooDeep { .. } => {
                 Some("squash the image's layers, or start from a base with fewer".to_owned())
             }

@@ -86,7 +86,6 @@ pub use layout::{Layout, Listing};
 pub use lease::Lease;
 pub use mount::{CacheMount, Sharing};
 pub use name::{Name, Published};
-pub use reserve::full_disk;
 pub use snapshot::{Active, MAX_DEPTH, SnapshotId};
 pub use step::StepRecord;
 pub use store::{Options, Store};

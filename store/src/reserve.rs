@@ -42,15 +42,6 @@ pub(crate) fn bytes(root: &Path) -> u64 {
     std::fs::metadata(root.join("reserve")).map_or(0, |metadata| metadata.len())
 }
 
-/// What to do when the disk with this store, or with a directory, is full.
-pub fn full_disk(directory: &Path) -> String {
-    format!(
-        "the file system of {} is full: free space there (`rbuild prune -a` removes the build cache, \
-         `rbuild rmi` images), or keep the store on another one with --root",
-        directory.display()
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,5 @@
 use std::error::Error;
-use std::fmt;
+use std::{fmt, io};
 
 /// What sort of failure an error is; this alone decides retry, exit code and hint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,11 +18,34 @@ pub enum Kind {
     Command,
     /// The user stopped the work.
     Cancelled,
+    /// A disk or a quota of this machine is full.
+    NoSpace,
     /// This machine: disk, kernel, memory, permissions of local files.
     System,
 }
 
 impl Kind {
+    /// The kind of a failed system call.
+    pub fn of_io(error: &io::Error) -> Kind {
+        match error.kind() {
+            io::ErrorKind::NotFound => Kind::NotFound,
+            io::ErrorKind::PermissionDenied => Kind::Denied,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::NoSpace,
+            _ => Kind::System,
+        }
+    }
+
+    /// The kind of a fault: its own, or [`Kind::NoSpace`] where a full disk is what caused it,
+    /// however deep.
+    pub fn of(fault: &dyn Fault) -> Kind {
+        if no_space(fault.source()) { Kind::NoSpace } else { fault.kind() }
+    }
+
+    /// As [`Kind::of`].
+    pub fn of_cause(cause: &Cause) -> Kind {
+        Kind::of(&*cause.0)
+    }
+
     /// The word used in machine-readable errors.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,6 +56,7 @@ impl Kind {
             Kind::Unavailable => "unavailable",
             Kind::Command => "command",
             Kind::Cancelled => "cancelled",
+            Kind::NoSpace => "no-space",
             Kind::System => "system",
         }
     }
@@ -107,6 +131,19 @@ impl Error for Cause {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.source()
     }
+}
+
+/// Whether a full disk is among these causes.
+fn no_space(mut next: Option<&(dyn Error + 'static)>) -> bool {
+    while let Some(error) = next {
+        let io = error.downcast_ref::<io::Error>().map(Kind::of_io);
+        let cause = error.downcast_ref::<Cause>().map(Cause::kind);
+        if [io, cause].contains(&Some(Kind::NoSpace)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The messages of an error and of everything that caused it, outermost first, repeats left out.

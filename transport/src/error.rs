@@ -312,10 +312,6 @@ impl Fault for Error {
                 "convert the image with an older client, or ask its publisher for a newer one"
                     .to_owned(),
             ),
-            Error::Floor { .. } => Some(
-                "look at what --delete --dry-run says, then allow it with --delete-limit"
-                    .to_owned(),
-            ),
             Error::Exists { .. } => Some("remove it first, or write to another file".to_owned()),
             _ => None,
         }
@@ -328,10 +324,8 @@ fn of_io(error: &std::io::Error) -> Kind {
         return Kind::Cancelled;
     }
     match error.kind() {
-        ErrorKind::NotFound => Kind::NotFound,
-        ErrorKind::PermissionDenied => Kind::Denied,
         ErrorKind::UnexpectedEof | ErrorKind::InvalidData => Kind::Invalid,
-        _ => Kind::System,
+        _ => Kind::of_io(error),
     }
 }
 

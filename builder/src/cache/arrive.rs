@@ -29,7 +29,7 @@ impl Build {
         Box::pin(async move {
             let _alone = self.ledger.arriving[&id].lock().await;
             let (Some(key), Some(made)) = (self.key_of(id), self.made(id)) else {
-                return Err(Error::Panicked);
+                return Err(Error::internal("a step that arrives was made"));
             };
             let Some(remote) = made.remote.clone().filter(|_| made.snapshot.is_none()) else {
                 return Ok(made.snapshot);
@@ -92,7 +92,7 @@ impl Build {
     fn input_keys(&self, id: StepId) -> Result<Vec<Key>> {
         let inputs = self.plan.steps[id.0].inputs();
         let keys: Option<Vec<Key>> = inputs.map(|input| self.key_of(input)).collect();
-        keys.ok_or(Error::Panicked)
+        keys.ok_or(Error::internal("the inputs of a step have keys"))
     }
 
     async fn unpack(

@@ -50,7 +50,7 @@ pub(crate) async fn export(
     let listing = serde_json::to_vec(&listing).unwrap_or_default();
     let config = contents.document(CONFIG.into(), listing);
     if config.size > image::MAX_DOCUMENT {
-        return Err(Error::Invalid("the list of its steps is larger than 4 MiB".to_owned()));
+        return Err(Error::Exceeds { what: "the list of its steps".to_owned(), limit: "4 MiB" });
     }
     if contents.layers.is_empty() {
         let empty = contents.document(MediaType::OCI_EMPTY, b"{}".to_vec());
@@ -127,7 +127,7 @@ async fn step(
     task: &Arc<Task>,
 ) -> Result<Record> {
     let (Some(origin), Some(made)) = (build.origin_of(id), build.made(id)) else {
-        return Err(Error::Panicked);
+        return Err(Error::internal("a step that is exported was made"));
     };
     let own = Form::of(&build.request);
     let wanted =
@@ -251,7 +251,9 @@ impl Contents {
 #[async_trait]
 impl Source for Contents {
     async fn resolve(&self) -> Result<Descriptor, Cause> {
-        self.root.clone().ok_or_else(|| Error::Panicked.into())
+        self.root
+            .clone()
+            .ok_or_else(|| Error::internal("a cache is written before it is copied").into())
     }
 
     async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
@@ -265,7 +267,7 @@ impl Source for Contents {
         match (own.await?, self.remote.get(&digest)) {
             (Some(file), _) => Ok(bridge::stream(file)),
             (None, Some(source)) => source.fetch(descriptor).await,
-            (None, None) => Err(Error::Invalid(format!("{digest} is gone from the store")).into()),
+            (None, None) => Err(Error::Gone { what: format!("blob {digest} of the store") }.into()),
         }
     }
 

@@ -200,7 +200,8 @@ impl Imports {
             return Ok(pending);
         }
         let (expected, found) = (remote.layer.diff_id, pending.diff_id());
-        Err(Error::Invalid(format!("it unpacks to {found}, but the cache lists {expected}")))
+        let layer = remote.layer.descriptor.digest;
+        Err(Error::DiffId { layer, found, expected, witness: "the cache" })
     }
 }
 
@@ -246,7 +247,8 @@ async fn open(
     match failure {
         Some(error) if found.is_empty() => Err(error.into()),
         _ if found.is_empty() => {
-            Err(Error::Invalid("it is an image without a cache".to_owned()).into())
+            let reason = "it is an image without a cache".to_owned();
+            Err(Error::malformed("the cache", reason).into())
         }
         _ => Ok(Opened { steps: found, import }),
     }
@@ -269,8 +271,9 @@ fn listed(node: &Node) -> Option<(&Descriptor, Vec<&Descriptor>)> {
 
 async fn listing(source: &dyn Source, config: &Descriptor) -> Result<Listing, Cause> {
     let bytes = source.fetch(config).await?.verify(config).read().await?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::Invalid(format!("its list of steps is malformed: {error}")).into())
+    serde_json::from_slice(&bytes).map_err(|source| {
+        Error::Document { action: "reading its list of steps".to_owned(), source }.into()
+    })
 }
 
 async fn read_facts(
@@ -284,7 +287,7 @@ async fn read_facts(
         let file = store.open_blob(digest).during("reading facts")?;
         let reader = layers::decompress(file).during("reading facts")?.take(MOST_FACTS);
         serde_json::from_reader(std::io::BufReader::new(reader))
-            .map_err(|error| Error::Invalid(format!("they are malformed: {error}")))
+            .map_err(|source| Error::Document { action: "reading facts".to_owned(), source })
     })
     .await
 }
@@ -329,5 +332,6 @@ fn checked(store: &Store, layer: &LayerInfo) -> Result<()> {
         return Ok(());
     }
     let expected = layer.diff_id;
-    Err(Error::Invalid(format!("a layer unpacks to {found}, but the cache lists {expected}")))
+    let layer = layer.descriptor.digest;
+    Err(Error::DiffId { layer, found, expected, witness: "the cache" })
 }

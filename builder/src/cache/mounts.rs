@@ -169,7 +169,7 @@ fn pack(
     let action = "packing";
     let Some(used) = store.cache_mount_used(id).during(action)? else { return Ok(None) };
     let Some(mount) = store.peek_cache_mount(id).during(action)? else {
-        return Err(Error::Invalid("another build uses it".to_owned()));
+        return Err(Error::InUse { name: format!("cache mount {id}"), by: "another build" });
     };
     let root = Root::open(mount.path()).during(action)?;
     let mut pieces: Vec<Descriptor> = Vec::new();
@@ -232,10 +232,13 @@ async fn pieces(store: &Store, source: &dyn Source, index: &Descriptor) -> Resul
         let file = store.open_blob(digest).during(action)?;
         let reader = layers::decompress(file).during(action)?.take(MOST_INDEX);
         let pieces: Pieces = serde_json::from_reader(io::BufReader::new(reader))
-            .map_err(|error| Error::Invalid(format!("{action}: {error}")))?;
+            .map_err(|source| Error::Document { action: action.to_owned(), source })?;
         match pieces.pieces.len() {
             ..=MOST_PIECES => Ok(pieces.pieces),
-            count => Err(Error::Invalid(format!("{action}: {count} are too many"))),
+            count => Err(Error::malformed(
+                "the chunk list of a cache mount",
+                format!("it has {count} chunks, more than {MOST_PIECES}"),
+            )),
         }
     })
     .await
@@ -314,7 +317,12 @@ async fn bring(
     let source = imports.source(cache);
     let pieces = pieces(store, &*source, index).await?;
     let listed = pieces.iter().map(|digest| {
-        let missing = || Error::Invalid(format!("its chunk {digest} is not in the manifest"));
+        let missing = || {
+            Error::malformed(
+                "the chunk list of a cache mount",
+                format!("chunk {digest} is not in the manifest"),
+            )
+        };
         imports.blob(cache, *digest).cloned().ok_or_else(missing)
     });
     let listed = listed.collect::<Result<Vec<Descriptor>>>()?;

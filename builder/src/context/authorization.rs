@@ -57,7 +57,10 @@ pub(super) fn http(request: &Request) -> Result<BTreeMap<String, String>> {
 fn header(id: &str, secret: &[u8]) -> Result<String> {
     let text = std::str::from_utf8(secret).map(str::trim).unwrap_or_default();
     if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(Error::Invalid(format!("secret {id:?} is not text of one line")));
+        return Err(Error::malformed(
+            format!("secret {id:?}"),
+            "it is not text of one line".to_owned(),
+        ));
     }
     Ok(text.to_owned())
 }

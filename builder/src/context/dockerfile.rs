@@ -92,7 +92,7 @@ pub fn read_dockerfile(path: &Path) -> Result<(SourceFile, Option<SourceFile>)> 
 /// Bytes as a Dockerfile.
 pub(crate) fn as_text(bytes: &[u8], name: String) -> Result<SourceFile> {
     if bytes.len() as u64 > LIMIT {
-        return Err(Error::Invalid(format!("{name} is larger than 4 MiB")));
+        return Err(Error::Exceeds { what: name, limit: "4 MiB" });
     }
     Ok(SourceFile { name, text: String::from_utf8_lossy(bytes).into_owned() })
 }

@@ -178,7 +178,7 @@ impl Limit<'_> {
             return Ok(());
         }
         let limit = self.bytes;
-        let source = format!("the file is larger than {limit} bytes: see --max-download").into();
+        let source = format!("the file is larger than {limit} bytes").into();
         Err(Error::Download { url: self.url.to_owned(), kind: Kind::Refused, source })
     }
 }

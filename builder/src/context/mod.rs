@@ -231,9 +231,8 @@ impl Contexts {
             Context::Stream(stream) => {
                 local()?;
                 let action = format!("unpacking {called}");
-                let reader = stream.take().ok_or_else(|| {
-                    Error::Invalid(format!("{called} was already read: it is a pipe"))
-                })?;
+                let reader =
+                    stream.take().ok_or_else(|| Error::Consumed { what: called.clone() })?;
                 Fetched::unpacked(task.reading(reader), &self.store, &action, task)
             }
             Context::Git(url) => self.repository(name, url, task),
@@ -265,8 +264,8 @@ impl Contexts {
         let mut url = url.clone();
         if let Some(checksum) = checksum {
             if url.checksum.as_deref().is_some_and(|own| own != checksum) {
-                let message = format!("--checksum={checksum} and the one of {url} differ");
-                return Err(Error::Invalid(message));
+                let (url, checksum) = (url.to_string(), checksum.to_owned());
+                return Err(Error::Checksums { url, checksum });
             }
             url.checksum = Some(checksum.to_owned());
         }

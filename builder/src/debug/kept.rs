@@ -124,7 +124,7 @@ pub(super) fn keep(
         flags: Vec::new(),
     };
     let text = serde_json::to_vec(&failed)
-        .map_err(|error| Error::Invalid(format!("{action}: {error}")))?;
+        .map_err(|source| Error::Document { action: action.to_owned(), source })?;
     let id = random_id()?;
     let name = format!("failed-{}", &id[..8]);
     let record = store.add_container(&id, &name, None, with.parent).during(action)?;
@@ -145,8 +145,7 @@ impl Kept {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::file("reading", path)(error)),
         };
-        let failed = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::Invalid(format!("reading {}: {error}", path.display())))?;
+        let failed = serde_json::from_slice(&bytes).map_err(Error::document(&path))?;
         Ok(Some(Kept { store: store.clone(), record, failed, _lock: None }))
     }
 
@@ -160,7 +159,7 @@ impl Kept {
     /// # Errors
     /// There is nothing of that name.
     pub fn require(store: &Store, name: &str) -> Result<Kept> {
-        let missing = || Error::Invalid(format!("there is no kept failure {name:?}"));
+        let missing = || Error::NotThere { what: "kept failure", name: name.to_owned() };
         match store.container(name) {
             Ok(record) => Kept::of(store, record)?.ok_or_else(missing),
             Err(error) if error.kind() == Kind::NotFound => Err(missing()),
@@ -197,10 +196,9 @@ impl Kept {
         let file = file.map_err(Error::file("opening", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Kept { _lock: Some(file), ..self }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(Error::Invalid(format!(
-                "{} is in use by another shell or build",
-                self.record.name
-            ))),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                Err(Error::InUse { name: self.record.name, by: "another shell or build" })
+            }
             Err(std::fs::TryLockError::Error(error)) => Err(Error::file("locking", path)(error)),
         }
     }
@@ -232,7 +230,7 @@ impl Kept {
     pub fn discard(self) -> Result<bool> {
         match self.lock() {
             Ok(kept) => kept.remove().map(|()| true),
-            Err(Error::Invalid(_)) => Ok(false),
+            Err(Error::InUse { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -314,11 +312,11 @@ impl Kept {
                     self.tree(from, &contexts, task)
                 }
                 RunMountKind::Secret { id, .. } if !request.secrets.contains_key(id) => {
-                    task.warn(format!("secret {id:?} is not kept: pass it with --secret"));
+                    task.warn(format!("secret {id:?} is not kept: pass it again"));
                     continue;
                 }
                 RunMountKind::Ssh { id, .. } if !request.ssh.contains_key(id) => {
-                    task.warn(format!("ssh agent {id:?} is not kept: pass it with --ssh"));
+                    task.warn(format!("ssh agent {id:?} is not kept: pass it again"));
                     continue;
                 }
                 _ => Ok(None),
@@ -348,7 +346,7 @@ impl Kept {
             }
         };
         if !self.failed.contexts.contains_key(name) {
-            return Err(Error::Invalid(format!("the build context {name:?} is not a directory")));
+            return Err(Error::NotDirectory { path: format!("the build context {name:?}") });
         }
         contexts.tree(name, task).map(Some)
     }

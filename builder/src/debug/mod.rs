@@ -107,9 +107,7 @@ pub(crate) fn resumed(with: &Surroundings<'_>) -> Result<Option<Kept>> {
         return Ok(None);
     }
     if kept.failed.parent != with.origin.parent {
-        return Err(Error::Invalid(format!(
-            "{id} does not match: an earlier step has changed since; build without --resume"
-        )));
+        return Err(Error::Stale { id: id.clone() });
     }
     with.request.debug.resumed.store(true, Ordering::Relaxed);
     Ok(Some(kept.lock()?))

@@ -217,7 +217,7 @@ impl Build {
             .during(format!("making {}", op.destination))?;
         let found = select::locate(&root, trimmed)?;
         drop(root);
-        let (path, _) = found.ok_or(Error::Panicked)?;
+        let (path, _) = found.ok_or(Error::internal("a directory that was made is there"))?;
         selection.work(op, &alone, &path, copy::Placing { made, ..placing(owner) }, task)
     }
 }

@@ -39,7 +39,8 @@ impl Build {
                 (Op::Image(key), _) => images::unpack(&self.env, &self.bases[key], task).await?,
                 (_, below) => {
                     let layer = self.available(step.reads[0], task).await?;
-                    let layer = layer.ok_or(Error::Panicked)?;
+                    let layer =
+                        layer.ok_or(Error::internal("a step that is grafted has a layer"))?;
                     let below = match below {
                         Some(below) => self.available(below, task).await?,
                         None => None,

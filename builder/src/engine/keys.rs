@@ -60,7 +60,8 @@ impl Build {
                     all.push(Remote::File(file));
                 }
                 CopySource::Git { url } => {
-                    let url = GitUrl::parse(url).map_err(Error::Invalid)?;
+                    let url = GitUrl::parse(url)
+                        .map_err(|why| Error::malformed(format!("the address {url:?}"), why))?;
                     let keep = op.keep_git_dir.or(url.keep_git_dir).unwrap_or(false);
                     let (build, task) = (Arc::clone(self), Arc::clone(task));
                     let (checksum, place) = (op.checksum.clone(), place.clone());

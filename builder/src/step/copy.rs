@@ -75,7 +75,7 @@ pub(crate) fn prepare(
             CopySource::Http { .. } | CopySource::Git { .. } => match remotes.next() {
                 Some(Remote::File(download)) => parts.push(downloaded(download, op, store)?),
                 Some(Remote::Commit(commit)) => commits.push((parts.len(), (**commit).clone())),
-                None => return Err(Error::Panicked),
+                None => return Err(Error::internal("each remote source was fetched")),
             },
         }
     }
@@ -120,8 +120,7 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
 
 fn downloaded(download: &Download, op: &CopyOp, store: &Store) -> Result<Part> {
     if download.name.is_none() && op.destination.ends_with('/') {
-        let message = "the URL names no file; give the destination a file name".to_owned();
-        return Err(Error::Invalid(message));
+        return Err(Error::Nameless);
     }
     let path = store.blob_path(download.digest);
     let directory = path.parent().unwrap_or(Path::new("/"));

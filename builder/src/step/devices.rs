@@ -33,9 +33,7 @@ pub(super) fn give(op: &RunOp, isolation: &mut Isolation) -> Result<()> {
     for device in &op.devices {
         if add(&device.path).is_none() && device.required {
             let path = &device.path;
-            return Err(Error::Invalid(format!(
-                "device {path} is required and not on this machine"
-            )));
+            return Err(Error::NoDevice { path: path.clone() });
         }
     }
     if op.insecure {

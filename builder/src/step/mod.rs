@@ -22,7 +22,10 @@ use crate::{Error, SourceFile};
 /// Says at which instruction an error happened.
 pub(crate) fn at(file: &Arc<SourceFile>, step: &Step, error: Error) -> Error {
     match error {
-        Error::Cancelled(_) | Error::Command { .. } | Error::Step { .. } | Error::Panicked => error,
+        Error::Cancelled(_)
+        | Error::Command { .. }
+        | Error::Step { .. }
+        | Error::Internal { .. } => error,
         error => {
             let diagnostic = Diagnostic::error("step-failed", error.to_string(), step.span);
             Error::Step {

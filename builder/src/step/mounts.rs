@@ -121,9 +121,8 @@ impl<'a> Mounts<'a> {
         let root = stack.mount().during(shown())?;
         let fd = root.open_at(Path::new(""), OFlags::PATH, Mode::empty()).during(shown())?;
         let mount = open_tree(&fd, c"", CLONE).map_err(|errno| {
-            Error::part(shown())(task::Cause::new(Error::Invalid(format!(
-                "{errno}: this needs Linux 6.15"
-            ))))
+            let source = errno.into();
+            Error::part(shown())(task::Cause::new(Error::Kernel { needs: "6.15", source }))
         })?;
         let path = self.hold(mount, Some(active));
         self.list.push(Mount::Bind {
@@ -196,12 +195,15 @@ impl<'a> Mounts<'a> {
             }
             RunMountKind::Secret { id, env, required, mode, uid, gid } => {
                 let Some(secret) = request.secrets.get(id) else {
-                    return optional(*required, "secret", id, "--secret id=ID,src=FILE");
+                    return optional(*required, "secret", id);
                 };
                 let content = reveal(id, secret)?;
                 if let Some(name) = env {
                     let text = String::from_utf8(content.clone()).map_err(|_| {
-                        Error::Invalid(format!("secret {id:?} is not text for variable {name}"))
+                        Error::malformed(
+                            format!("secret {id:?}"),
+                            format!("it is no text for variable {name}"),
+                        )
                     })?;
                     self.env.push(format!("{name}={text}"));
                 }
@@ -212,7 +214,7 @@ impl<'a> Mounts<'a> {
             }
             RunMountKind::Ssh { id, required, mode, uid, gid } => {
                 let (Some(agent), Some(target)) = (request.ssh.get(id), target) else {
-                    return optional(*required, "ssh agent", id, "--ssh ID=SOCKET");
+                    return optional(*required, "ssh agent", id);
                 };
                 let (mode, owner) = (mode.unwrap_or(0o600), (uid.unwrap_or(0), gid.unwrap_or(0)));
                 if user.0 != 0 && user.0 != owner.0 && mode & 0o077 == 0 {
@@ -490,12 +492,11 @@ fn in_memory(content: &[u8], mode: u32, owner: (u32, u32)) -> std::io::Result<Ow
 }
 
 /// What a step asks for was not given: an error if it must be.
-fn optional(required: bool, what: &str, id: &str, flag: &str) -> Result<()> {
+fn optional(required: bool, what: &'static str, id: &str) -> Result<()> {
     if !required {
         return Ok(());
     }
-    let flag = flag.replace("ID", id);
-    Err(Error::Invalid(format!("{what} {id:?} is required but missing: use {flag}")))
+    Err(Error::Required { what, id: id.to_owned() })
 }
 
 fn missing(tree: &Tree, path: &str, ignored: bool) -> Error {

@@ -26,7 +26,8 @@ impl Beginning {
     /// Waits for it.
     pub(super) fn join(self) -> Result<Option<Uplink>> {
         let Some(thread) = self.0 else { return Ok(None) };
-        let uplink = thread.join().map_err(|_| Error::Panicked)?;
+        let uplink =
+            thread.join().map_err(|_| Error::internal("the thread of a network does not panic"))?;
         uplink.during("connecting the command with the network").map(Some)
     }
 }

@@ -24,7 +24,11 @@ pub(crate) fn work(
 ) -> Result<Made> {
     let resumed = debug::resumed(with)?;
     let stack = active.stack(None).during("stacking layers")?;
-    let top = resumed.as_ref().map(Kept::top).or(stack.top).ok_or(Error::Panicked)?;
+    let top = resumed
+        .as_ref()
+        .map(Kept::top)
+        .or(stack.top)
+        .ok_or(Error::internal("a step that runs has a layer of its own"))?;
     let mut room = Room::new(op, top.clone(), with, task)?;
     let mut made = if resumed.is_some() { Made::ByHand } else { Made::Cleanly };
     let mut again = false;

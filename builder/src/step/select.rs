@@ -48,7 +48,7 @@ pub(crate) fn select(tree: &Tree, path: &str, parents: bool) -> Result<Vec<Item>
         };
         let directory = is(&stat, FileType::Directory);
         if path.ends_with('/') && !directory {
-            return Err(Error::Invalid(format!("{path:?} in {} is not a directory", tree.name)));
+            return Err(Error::NotDirectory { path: format!("{path:?} in {}", tree.name) });
         }
         if hidden(tree, pattern, directory) || hidden(tree, &source.to_string_lossy(), directory) {
             return Err(missing(true));
@@ -108,7 +108,7 @@ pub(crate) fn locate(root: &Root, path: &Path) -> Result<Option<(PathBuf, Stat)>
         }
         links += 1;
         if links > LINKS {
-            return Err(Error::Invalid(format!("{} is a loop of links", path.display())));
+            return Err(Error::Loop { path: path.to_owned() });
         }
         let target = root.read_link(&next).during("looking for files to copy")?;
         if target.is_absolute() {
@@ -151,7 +151,9 @@ fn matches(tree: &Tree, text: &str) -> Result<Vec<(PathBuf, PathBuf, bool)>> {
     let plain = literal.to_string_lossy();
     let rest = text.strip_prefix(&*plain).unwrap_or(text);
     let pattern = format!("{}{rest}", plain.replace('\\', "\\\\"));
-    let pattern = Pattern::parse(&pattern).map_err(|error| Error::Invalid(error.to_string()))?;
+    let pattern = Pattern::parse(&pattern).map_err(|error| {
+        Error::malformed(format!("the pattern {text:?}"), error.reason.to_owned())
+    })?;
     let filter = Filter { ignore: tree.ignore.as_ref(), base: "", exclude: None, prefix: "" };
     let mut found = Vec::new();
     let mut pending = vec![literal];

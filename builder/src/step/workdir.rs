@@ -13,7 +13,7 @@ pub(crate) fn work(op: &WorkdirOp, root: &Root, task: &Task) -> Result<()> {
     let owner = match op.user.as_str() {
         "" => (0, 0),
         user => match users::owner(root, user) {
-            Err(Error::Invalid(why)) => {
+            Err(Error::User(why)) => {
                 task.warn(format!("{} belongs to root: {why}", op.path));
                 (0, 0)
             }

@@ -28,7 +28,7 @@ impl Build {
         task: &Task,
     ) -> Result<(Facts, Explanation)> {
         let step = self.step(id);
-        let origin = self.origin_of(id).ok_or(Error::Panicked)?;
+        let origin = self.origin_of(id).ok_or(Error::internal("a step that runs has an origin"))?;
         let facts = why::gather(self, id, inputs, origin, files);
         let expired = lock(&self.ledger.expired).get(&id).copied();
         let reasons = match (step.fresh, expired) {

@@ -82,7 +82,10 @@ fn layer(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Lay
         let root = working.root()?;
         layers::archive(&root, Path::new(""), &mut layer, &options, task).during(action)?;
     } else {
-        let top = stack.top.as_ref().ok_or(Error::Panicked)?;
+        let top = stack
+            .top
+            .as_ref()
+            .ok_or(Error::internal("a working container has a layer of its own"))?;
         let upper = Root::open(&top.upper).during(action)?;
         let lower = match stack.lower.is_empty() {
             true => None,

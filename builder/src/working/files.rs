@@ -21,7 +21,7 @@ use crate::plan::path::clean;
 use crate::plan::{Chmod, CopyOp, CopySource, From};
 use crate::sources::DOWNLOAD_LIMIT;
 use crate::step::copy::{Placing, Remote, prepare};
-use crate::{Env, Pull, Result, SourceFile, users};
+use crate::{Env, Error, Pull, Result, SourceFile, users};
 
 /// Where the files of [`copy`] are.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ impl GitAccess {
         task: &Arc<Task>,
     ) -> Result<Commit> {
         let mut url = GitUrl::parse(text)
-            .map_err(|why| crate::Error::Invalid(format!("reading the address {text:?}: {why}")))?;
+            .map_err(|why| Error::malformed(format!("the address {text:?}"), why.to_string()))?;
         if checksum.is_some() {
             url.checksum = checksum.map(str::to_owned);
         }
@@ -217,9 +217,8 @@ async fn tree(working: &Working, files: &Files, env: &Env, task: &Arc<Task>) -> 
         }
         Source::Container(name) => {
             let other = Working::find(&env.store, name)?;
-            let other = other.ok_or_else(|| {
-                crate::Error::Invalid(format!("there is no working container {name:?}"))
-            })?;
+            let other = other
+                .ok_or_else(|| Error::NotThere { what: "working container", name: name.clone() })?;
             let root = match other.id() == working.id() {
                 true => working.root()?,
                 false => other.root()?,

@@ -189,8 +189,10 @@ fn called(image: &str) -> String {
 }
 
 fn to_json(state: &State) -> Result<Vec<u8>> {
-    serde_json::to_vec(state)
-        .map_err(|error| Error::Invalid(format!("writing a working container: {error}")))
+    serde_json::to_vec(state).map_err(|source| Error::Document {
+        action: "writing a working container".to_owned(),
+        source,
+    })
 }
 
 /// How long to sleep between two looks at a lock, at most.
@@ -221,8 +223,7 @@ impl Working {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::file("reading", path)(error)),
         };
-        let state = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::Invalid(format!("reading {}: {error}", path.display())))?;
+        let state = serde_json::from_slice(&bytes).map_err(Error::document(&path))?;
         Ok(Some(Working { store: store.clone(), record, state, _lock: None }))
     }
 
@@ -280,7 +281,7 @@ impl Working {
                 }
             }
         }
-        let gone = || Error::Invalid(format!("the container {} is gone", self.record.name));
+        let gone = || Error::Gone { what: format!("the container {}", self.record.name) };
         let now = Working::find(&self.store, &self.record.id)?.ok_or_else(gone)?;
         Ok(Working { _lock: Some(file), ..now })
     }
@@ -452,7 +453,7 @@ impl Ground {
     /// # Errors
     /// It was taken before.
     pub fn take(&mut self) -> Result<Root> {
-        self.root.take().ok_or(Error::Panicked)
+        self.root.take().ok_or(Error::internal("the root of a command is taken once"))
     }
 }
 

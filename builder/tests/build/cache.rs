@@ -329,7 +329,7 @@ fn gates() {
         let built = place.try_build_in(request, &env);
         let told = built.as_ref().err().map(|error| task::chain(error).join(": "));
         assert_eq!(built.is_ok(), good, "{accepted}: {told:?}");
-        assert!(good || told.is_some_and(|told| told.contains(&format!("{named} is refused"))));
+        assert!(good || told.is_some_and(|told| told.contains(&format!("{named} is gone"))));
     }
 }
 

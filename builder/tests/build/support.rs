@@ -36,13 +36,13 @@ impl Places for Layouts {
     fn source(&self, location: &Location) -> Result<Box<dyn Source>, Cause> {
         match location {
             Location::Layout(path, named) => Ok(Box::new(LayoutImage::new(path, named.clone()))),
-            other => Err(Cause::new(Error::Invalid(format!("{other} is not reachable in tests")))),
+            other => Err(Cause::new(Error::Gone { what: format!("{other} in tests") })),
         }
     }
     fn sink(&self, location: &Location) -> Result<Box<dyn Sink>, Cause> {
         match location {
             Location::Layout(path, named) => Ok(Box::new(LayoutImage::new(path, named.clone()))),
-            other => Err(Cause::new(Error::Invalid(format!("{other} is not reachable in tests")))),
+            other => Err(Cause::new(Error::Gone { what: format!("{other} in tests") })),
         }
     }
 }
@@ -69,7 +69,7 @@ pub(crate) struct Only(pub(crate) Digest);
 #[async_trait::async_trait]
 impl Gate for Only {
     async fn check(&self, _source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
-        let refused = || Cause::new(Error::Invalid(format!("{} is refused", root.digest)));
+        let refused = || Cause::new(Error::Gone { what: root.digest.to_string() });
         if root.digest == self.0 { Ok(()) } else { Err(refused()) }
     }
 }

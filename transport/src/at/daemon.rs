@@ -79,7 +79,7 @@ impl task::Fault for Failed {
 
     fn hint(&self) -> Option<String> {
         (self.kind == task::Kind::Unavailable)
-            .then(|| "set DOCKER_HOST, or use --daemon-host (--src-daemon-host)".to_owned())
+            .then(|| "start the daemon, or set DOCKER_HOST to where one listens".to_owned())
     }
 }
 

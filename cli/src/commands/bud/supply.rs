@@ -140,6 +140,7 @@ impl Bud {
             target: stated("target"),
             time: stated("timestamp"),
             format: stated("format"),
+            dialect: stated("compat"),
             encoding: stated("compression") || stated("disable_compression"),
             level: stated("compression_level"),
             network: stated("network"),
