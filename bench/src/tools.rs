@@ -1,4 +1,4 @@
-//! The programs under test, and how each is told to do the same thing.
+//! The programs under test, and how each does the same work.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ impl Tools {
         all.into_iter().filter(|builder| self.has(builder.name())).collect()
     }
 
-    /// What a program says of itself.
+    /// The version a program reports.
     pub(crate) fn version(&self, name: &str) -> String {
         let argument = if name == "crane" { "version" } else { "--version" };
         let text = output(self.command(name).arg(argument)).unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::plan::StepId;
 use crate::squash::Layered;
 use crate::{Format, Result};
 
-/// What is known when the layers are made.
+/// What is known before the layers are made.
 pub(crate) struct Parts<'a> {
     pub(crate) config: &'a Config,
     pub(crate) base: Option<&'a Image>,

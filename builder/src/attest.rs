@@ -1,5 +1,5 @@
-//! What is said about an image beside it: in-toto statements with its packages and its
-//! provenance, attached as referrers or kept in the index as BuildKit does.
+//! Attestations of an image: in-toto statements with its packages and its provenance, attached as
+//! referrers or kept in the index as in BuildKit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -20,8 +20,8 @@ pub struct Attest {
     pub sbom: bool,
     /// How they were built.
     pub provenance: Option<Provenance>,
-    /// In the index, as BuildKit does, instead of as referrers: the digest that names point at
-    /// then depends on what is said.
+    /// In the index, as in BuildKit, instead of as referrers: the digest of the name then depends
+    /// on the attestations.
     pub in_index: bool,
     /// The version of this program.
     pub version: String,

@@ -1,4 +1,4 @@
-//! Finding what is said about an image.
+//! Finding the statements about an image.
 
 use bytes::Bytes;
 use image::{Descriptor, Node};
@@ -8,7 +8,7 @@ use crate::attestation::{ABOUT, IN_TOTO, PREDICATE_TYPE};
 use crate::error::During;
 use crate::{Error, Result};
 
-/// No more manifests than this are looked at.
+/// The most manifests that are read.
 const MOST: usize = 256;
 
 /// The statements of one kind about an image: those that refer to it, and those in the index that

@@ -21,8 +21,8 @@ pub struct Checked {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Checks a Dockerfile without building it. What is said of base images is known of those in the
-/// store alone.
+/// Checks a Dockerfile without building it. Rules know only those base images that are in the
+/// store.
 ///
 /// # Errors
 /// `BUILDKIT_DOCKERFILE_CHECK` or the ignore file cannot be read.

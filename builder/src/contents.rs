@@ -16,9 +16,8 @@ const MEMO: &str = "sbom";
 /// Gives the bytes of a layer, compressed as they are.
 pub type OpenLayer<'a> = dyn FnMut(&Layer<'_>) -> Result<Box<dyn Read>, Cause> + 'a;
 
-/// What is installed in an image. The store remembers what was found in a layer: one that was
-/// scanned before is not read again, in whatever image it is. `open` is asked for the bytes of
-/// the others.
+/// Lists the packages of an image. The store caches the packages of each layer, so a layer is
+/// scanned once, whatever images it is in. `open` opens layers that are not in the cache.
 ///
 /// # Errors
 /// [`Error::Part`] when a layer cannot be read or is not what the image says.

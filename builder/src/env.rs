@@ -25,7 +25,7 @@ pub trait Places: Send + Sync {
     /// aliases and registries to search.
     ///
     /// # Errors
-    /// It is no name; it is not clear what it means.
+    /// The name is invalid or ambiguous.
     fn meanings(&self, name: &str) -> Result<Vec<Reference>, Cause> {
         Ok(vec![name.parse::<Reference>()?.or_latest()])
     }

@@ -322,7 +322,7 @@ async fn find(
     end(task, expected(base, name, pin)?)
 }
 
-/// The first of the images there is on a registry, or why the last one is not to be had.
+/// The first of the images that exists on a registry, or why the last one cannot be fetched.
 async fn first(
     env: &Env,
     references: &[Reference],

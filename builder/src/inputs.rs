@@ -58,7 +58,7 @@ pub struct Input {
     pub place: Option<String>,
 }
 
-/// What a source policy says of an identifier.
+/// The verdict of a source policy about an identifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// It may be used.
@@ -77,14 +77,13 @@ pub enum Decision {
     },
 }
 
-/// Decides which inputs may be used. It is asked with identifiers without credentials.
+/// Decides which inputs may be used. It sees identifiers without credentials.
 pub trait SourcePolicy: Debug + Send + Sync {
-    /// What is to be done with this identifier. After a conversion it is asked again with what
-    /// it gave.
+    /// What to do with this identifier. After a conversion it is called again with the result.
     fn decide(&self, identifier: &str) -> Decision;
 }
 
-/// What a lock says of an input.
+/// What a lock file requires of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pin {
     /// Any content will do.

@@ -53,8 +53,8 @@ pub(crate) struct Ledger {
     pub(crate) keys: Mutex<BTreeMap<StepId, Key>>,
     /// What steps that were run again on purpose gave, by the key of the step.
     pub(crate) again: Mutex<HashMap<Key, Key>>,
-    /// What names the results of steps on every machine: made of the definitions alone, never of
-    /// what a step happened to give here.
+    /// The cache key that is the same on every machine: made from the definitions only, never from
+    /// the result of a step.
     pub(crate) origins: Mutex<BTreeMap<StepId, Key>>,
     /// Results that are older than the user wants: when they were made.
     pub(crate) expired: Mutex<BTreeMap<StepId, i64>>,

@@ -28,7 +28,7 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    /// The layers a plan's images have; none when no image is asked for.
+    /// The layers of a plan's images; empty if there are no images.
     pub(crate) fn new(plan: &Plan, request: &Request) -> Layers {
         let history = plan.targets.iter().flat_map(|target| &target.image.history);
         let wanted = history.filter_map(|item| item.layer);
@@ -78,7 +78,7 @@ impl Layers {
         making.values().any(|making| !making.is_finished())
     }
 
-    /// Waits for the layers that nobody will want any more.
+    /// Waits for the layers that are no longer needed.
     pub(crate) async fn join(&self) {
         let all = std::mem::take(&mut *self.making.lock().unwrap_or_else(PoisonError::into_inner));
         for making in all.into_values() {

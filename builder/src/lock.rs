@@ -60,7 +60,7 @@ pub struct Lock {
     pins: BTreeMap<String, Locked>,
 }
 
-/// What it says of one input.
+/// The entry of one input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Locked {
     content: String,
@@ -219,7 +219,7 @@ impl Lock {
     /// Reads a lock file; `file` is what messages call it.
     ///
     /// # Errors
-    /// It is no lock file, or of another version.
+    /// The text is not a lock file, or has another version.
     pub fn parse(text: &str, file: &str) -> Result<Lock, LockError> {
         let fail = |at: usize, reason: String| {
             let before = text.get(..at.min(text.len())).unwrap_or_default();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::assemble::Assembled;
 use crate::{Built, SourceFile};
 
-/// What is said about this result; `canonical` names have the digest behind them.
+/// The metadata of this result; names in `canonical` form include the digest.
 pub(crate) fn of(made: &Assembled, built: &Built, canonical: bool) -> Value {
     let root = made.root();
     let name = |name: &String| match canonical {

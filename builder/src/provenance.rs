@@ -18,7 +18,7 @@ pub const SLSA_V1: &str = "https://slsa.dev/provenance/v1";
 /// What the external parameters mean; described in docs/supply-chain.md.
 pub const BUILD_TYPE: &str = "urn:rbuild:dockerfile:v1";
 
-/// What is known of a build when it is done.
+/// What is known about a finished build.
 pub(crate) struct Facts<'a> {
     pub(crate) request: &'a Request,
     pub(crate) options: &'a Provenance,

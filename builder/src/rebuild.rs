@@ -36,7 +36,7 @@ pub struct Deviations {
     pub more: u64,
 }
 
-/// So many differences of one layer are told.
+/// The most differences of one layer that are reported.
 const MOST: usize = 100;
 
 /// What differs between an image and one built again, which is in the store. `open` gives the

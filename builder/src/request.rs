@@ -34,7 +34,7 @@ pub enum Context {
     Empty,
 }
 
-/// When a registry is asked for an image.
+/// When to pull an image from a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pull {
     /// When the store does not have it.
@@ -200,7 +200,7 @@ pub struct Request {
     pub no_cache: bool,
     /// Run every step of these stages again.
     pub no_cache_filter: Vec<String>,
-    /// When registries are asked for base images.
+    /// When to pull base images.
     pub pull: Pull,
     /// The network of `RUN` without `--network`.
     pub network: Network,
@@ -227,7 +227,7 @@ pub struct Request {
     pub defer: bool,
     /// How many steps may run at once; at least 1.
     pub jobs: usize,
-    /// What the cache is asked and what it is given.
+    /// Import and export of the cache.
     pub cache: CacheRequest,
     /// Proxy variables (`HTTP_PROXY`, …) for `RUN`; they are kept out of image, history and
     /// cache keys.
@@ -236,7 +236,7 @@ pub struct Request {
     pub inputs: InputRules,
     /// Where the Dockerfile is, and how files from elsewhere are fetched.
     pub sources: Sources,
-    /// What is said about the images beside them.
+    /// The attestations of the images.
     pub attest: Attest,
     /// What happens when a command fails.
     pub debug: Debugging,
@@ -286,8 +286,8 @@ impl Request {
         }
     }
 
-    /// The named context that stands for a name of the Dockerfile: the same text, or for an
-    /// image another way to write it.
+    /// The named context that replaces a name of the Dockerfile: the same text, or for an image
+    /// another spelling of it.
     pub(crate) fn named_context(&self, name: &str) -> Option<(&str, &Context)> {
         let whole = |text: &str| text.parse::<Reference>().ok().map(Reference::or_latest);
         let same = || {

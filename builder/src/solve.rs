@@ -34,11 +34,11 @@ pub trait Executor: Send + Sync {
 /// What solving came to.
 #[derive(Debug, Clone, Default)]
 pub struct Solved {
-    /// The key of every step that the targets are made of.
+    /// The key of every step that the targets depend on.
     pub keys: BTreeMap<StepId, Key>,
     /// How many of them were recalled.
     pub recalled: usize,
-    /// Those that were not done, because everything that is made of them was recalled.
+    /// Steps that did not run, because everything that depends on them was cached.
     pub skipped: BTreeSet<StepId>,
 }
 
@@ -49,7 +49,7 @@ struct Progress {
     early: SetOnce<Option<Key>>,
     /// The key of its result, and whether that was recalled.
     result: SetOnce<Option<(Key, bool)>>,
-    /// Set when somebody needs the result.
+    /// Set when the result is needed.
     demand: SetOnce<()>,
 }
 
@@ -123,13 +123,13 @@ struct Solver<'a> {
     slots: Semaphore,
     /// Of steps with the same key one works and the others wait for what it finds.
     flights: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
-    /// Set when nobody will demand anything any more.
+    /// Set when nothing will be demanded any more.
     over: SetOnce<()>,
 }
 
 impl Solver<'_> {
-    /// One step: its key, then the cache, then the work if somebody needs it. `None` when it was
-    /// not done.
+    /// One step: its key, then the cache, then the work if the result is needed. `None` if it did
+    /// not run.
     async fn step(&self, id: StepId) -> Result<Option<(Key, bool)>> {
         let (step, own) = (&self.plan.steps[id.0], &self.steps[&id]);
         let mut inputs = Vec::new();
@@ -191,7 +191,7 @@ impl Solver<'_> {
     }
 }
 
-/// Ends a task that nobody works on any more.
+/// Ends a task that is no longer worked on.
 fn end(task: Arc<Task>, how: impl FnOnce(Task)) {
     if let Ok(task) = Arc::try_unwrap(task) {
         how(task);

@@ -98,8 +98,8 @@ impl PolicyRules {
     /// Reads a policy in BuildKit's JSON.
     ///
     /// # Errors
-    /// One sentence that says what is wrong: it is no policy, a pattern is none, or it says
-    /// something that is not supported and must not be passed over.
+    /// One sentence about the fault: the text is not a policy, a pattern is malformed, or a field
+    /// is not supported.
     pub fn read(name: &str, text: &str) -> Result<PolicyRules, String> {
         let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let rules = file
@@ -156,7 +156,7 @@ impl Rule {
     }
 }
 
-/// A pattern whose `*` stands for any text, as a regular expression.
+/// A pattern in which `*` matches any text, as a regular expression.
 fn wildcard(pattern: &str) -> String {
     let parts: Vec<String> = pattern.split('*').map(regex::escape).collect();
     format!("^{}$", parts.join("(.*)"))

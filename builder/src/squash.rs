@@ -1,5 +1,5 @@
-//! Several layers as one. A layer that others became is remembered by what it was made of, so
-//! that building again makes none.
+//! Several layers as one. A squashed layer is cached under its inputs, so building again makes
+//! none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) struct Layered {
     pub(crate) snapshots: BTreeMap<StepId, SnapshotId>,
 }
 
-/// What one squashed layer is made of.
+/// The inputs of one squashed layer.
 struct Group {
     steps: Vec<StepId>,
     /// The layers to lay over each other, lowest first.

@@ -89,8 +89,8 @@ fn log_filter(text: &str) -> Result<String, String> {
     }
 }
 
-/// A bare level is that of this program's crates; of the libraries below, what went wrong is told.
-/// Directives are taken as they are.
+/// A bare level applies to the crates of this program; libraries log errors only. Directives are
+/// passed on unchanged.
 fn log_directives(level: &str) -> String {
     const OURS: [&str; 17] = [
         "builder",
@@ -118,7 +118,7 @@ fn log_directives(level: &str) -> String {
     std::iter::once("warn".to_owned()).chain(ours).collect()
 }
 
-/// Uploads from this size on are gone on with after an interruption.
+/// Uploads of this size or more resume after an interruption.
 const RESUMABLE: u64 = 64 << 20;
 
 /// How registries are reached; each flag holds for the registries of one command.
@@ -171,7 +171,7 @@ impl App {
         App { places, globals, settings: Settings::default(), executor, store, registries }
     }
 
-    /// Refuses an `--authfile` that is not there: whoever names one means it. `login` makes it.
+    /// Fails if `--authfile` names a missing file. `login` creates it.
     ///
     /// # Errors
     /// It is not there.
@@ -238,7 +238,7 @@ impl App {
     /// there is counts.
     ///
     /// # Errors
-    /// It is no name; it is not clear what it means.
+    /// The name is invalid or ambiguous.
     pub(crate) fn meanings(&self, text: &str) -> Result<Vec<Reference>, Failure> {
         let names = &self.registries()?.short_names;
         config::meanings(names, &self.places.chosen_names(), text)

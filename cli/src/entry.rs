@@ -59,7 +59,7 @@ fn wants_json(arguments: &[OsString]) -> bool {
     }
 }
 
-/// Help and versions are printed by whoever asks.
+/// The caller prints help and versions.
 fn needs_root(arguments: &[OsString]) -> bool {
     let words = ["--help", "-h", "--version", "-V", "version", "completion"];
     let first = arguments.get(1);

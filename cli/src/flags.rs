@@ -96,7 +96,7 @@ pub(crate) fn ulimit(text: &str) -> Result<Ulimit, String> {
     Ok(Ulimit { name: name.to_owned(), soft, hard })
 }
 
-/// Where the machine's own files are: these are given to nobody.
+/// Directories of the machine itself: their owner never changes.
 const SYSTEM: &str = "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run \
                       /sbin /srv /sys /tmp /usr /var /var/lib /var/log /var/tmp";
 
@@ -212,7 +212,7 @@ pub(crate) fn tmpfs(text: &str) -> Result<Mount, Failure> {
     Ok(Mount::Tmpfs { target, options: options.collect() })
 }
 
-/// Fields between commas, each of which may stand in quotes: `a,"b,c"` (RFC 4180).
+/// Fields between commas, each optionally in quotes: `a,"b,c"` (RFC 4180).
 ///
 /// # Errors
 /// A sentence that says what is wrong.

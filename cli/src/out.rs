@@ -1,5 +1,5 @@
-//! The one way to both standard streams. Standard output carries results: whoever reads them may
-//! stop reading, that is no failure of ours, and nothing is left to do.
+//! The one way to both standard streams. Standard output carries results. A reader that stops
+//! reading is not a failure: nothing is left to do.
 //!
 //! Much of what is printed comes from images and registries. On a terminal, control characters in
 //! it are shown, not sent; a file or a pipe gets it as it is.
@@ -7,7 +7,7 @@
 use std::fmt::{Arguments, Write as _};
 use std::io::{self, IsTerminal, Write};
 
-/// Writes to standard output; ends the process quietly when nobody reads any more.
+/// Writes to standard output; ends the process quietly if the reader is gone.
 pub(crate) fn write(arguments: Arguments<'_>) {
     let mut out = io::stdout().lock();
     let written = match out.is_terminal() {
@@ -17,7 +17,7 @@ pub(crate) fn write(arguments: Arguments<'_>) {
     end(written.and_then(|()| out.flush()));
 }
 
-/// Writes a document as it is, byte for byte where that is no terminal.
+/// Writes a document unchanged, byte for byte if the output is not a terminal.
 pub(crate) fn bytes(bytes: &[u8]) {
     let mut out = io::stdout().lock();
     let written = match out.is_terminal() {
@@ -38,7 +38,7 @@ fn end(written: io::Result<()>) {
     }
 }
 
-/// Writes a line to standard error, for whoever still reads it.
+/// Writes a line to standard error, if it is still open.
 pub(crate) fn tell(arguments: Arguments<'_>) {
     let mut err = io::stderr().lock();
     let _ = match err.is_terminal() {

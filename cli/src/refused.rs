@@ -70,7 +70,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops"], "it is for Windows"),
 ];
 
-/// Why there is no such flag, and what comes nearest; nothing for a flag nobody has.
+/// Why a flag is refused, and the nearest alternative; `None` for an unknown flag.
 pub(crate) fn reason(flag: &str) -> Option<&'static str> {
     let flag = flag.split('=').next().unwrap_or(flag);
     let found = REFUSED.iter().find(|(flags, _)| flags.contains(&flag));

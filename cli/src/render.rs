@@ -50,7 +50,7 @@ pub(crate) fn chosen(progress: Progress) -> Result<Progress, Failure> {
 }
 
 impl Progress {
-    /// Whether people are told in a sentence what was done.
+    /// Whether a summary sentence is printed.
     pub(crate) fn tells(self) -> bool {
         !matches!(self, Progress::Quiet | Progress::Rawjson)
     }

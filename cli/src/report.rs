@@ -1,4 +1,4 @@
-//! How a failure is told: what failed, why, and what to do, once, at the end.
+//! How a failure is reported: what failed, why, and what to do, once, at the end.
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
@@ -136,7 +136,7 @@ impl Failure {
     }
 }
 
-/// Every fault of the libraries is a failure; its whole chain of causes is told.
+/// Every fault of the libraries is a failure with its whole chain of causes.
 impl<F: Fault> From<F> for Failure {
     fn from(fault: F) -> Failure {
         let (kind, hint) = (Kind::of(&fault), hints::of(&fault).or_else(|| fault.hint()));
@@ -158,7 +158,7 @@ fn elsewhere(message: &str, store: &Path) -> Option<PathBuf> {
     here.then(|| directory.to_owned())
 }
 
-/// A message whose end is already the next message is told once.
+/// A message that ends with the next message is printed once.
 fn distinct(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut messages = task::chain(error);
     for i in (1..messages.len()).rev() {

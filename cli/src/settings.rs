@@ -73,7 +73,7 @@ impl Settings {
         )
     }
 
-    /// A directory for large files that nobody needs later.
+    /// A directory for large temporary files.
     pub(crate) fn room(&self) -> &Path {
         self.tmpdir.as_deref().unwrap_or(Path::new("/var/tmp"))
     }

@@ -204,8 +204,8 @@ impl Container {
         self.state.as_ref().and_then(|state| state.exit)
     }
 
-    /// Whether nobody will ever come back to it: a `run` that was killed before it started it, or
-    /// one that is to be removed when it ends, and has.
+    /// Whether it is abandoned: its `run` was killed before it started the container, or it is to
+    /// be removed when it ends, and has ended.
     pub(crate) fn is_debris(&self) -> bool {
         match self.phase() {
             Phase::Created => reserved(self.directory()) == Some(false),

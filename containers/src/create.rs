@@ -10,14 +10,14 @@ use crate::record::{RECORD, Record};
 use crate::volume::Volumes;
 use crate::{Container, Containers, Error, Result};
 
-/// Names the process that makes a container and starts it at once: when it is gone and there is no
-/// state, the container is what a killed command left.
+/// Names the process that makes a container and starts it at once. If that process is gone and
+/// there is no state, the container is abandoned.
 const CLAIM: &str = "claim";
 
 /// A container to be made.
 #[derive(Debug, Clone)]
 pub struct NewContainer<'a> {
-    /// Its name; one is made of the image's and the id without.
+    /// Its name; the default is made from the image's name and the id.
     pub name: Option<String>,
     /// Whether a container that has the name is removed, even if it runs.
     pub replace: bool,
@@ -25,7 +25,7 @@ pub struct NewContainer<'a> {
     pub image_name: String,
     /// The image.
     pub image: &'a Image,
-    /// What is asked for.
+    /// The request.
     pub spec: ContainerSpec,
     /// Whether it stays when this process ends before it started it.
     pub lasting: bool,
@@ -146,7 +146,7 @@ impl Containers {
         Container::read(self.store(), row)
     }
 
-    /// Removes what has the name, if nobody will come back to it.
+    /// Removes an abandoned container of this name.
     fn clear(&self, name: &str) -> Result<bool> {
         match self.find(name)? {
             None => Ok(true),

@@ -42,7 +42,7 @@ pub fn store_options() -> store::Options {
     }
 }
 
-/// The wall clock: a monitor is a process of its own, and nobody can hand it the time.
+/// The wall clock: a monitor is a process of its own and cannot receive the time from a caller.
 fn clock() -> SystemTime {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
@@ -79,7 +79,7 @@ pub(crate) fn is_stopped(directory: &Path) -> bool {
     directory.join(STOPPED).exists()
 }
 
-/// Whether somebody waits to start it again.
+/// Whether another start is pending.
 pub(crate) fn restarting(directory: &Path) -> bool {
     let Ok(file) = File::open(directory.join(RESTART)) else { return false };
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()

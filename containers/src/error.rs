@@ -102,7 +102,7 @@ pub enum Error {
     /// The network could not be made.
     #[error(transparent)]
     Network(#[from] network::Error),
-    /// A port is to be published where there is no network of the container's own.
+    /// A published port without a private network.
     #[error("publishing port {port}: the network is {mode}")]
     Port {
         /// As given.

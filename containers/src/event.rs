@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// A file that is larger becomes the older one, of which there is one.
+/// A larger file becomes the older one; there is one older file.
 const MAX: u64 = 8 << 20;
 
 /// Something that happened.
@@ -21,7 +21,7 @@ pub struct Event {
     pub kind: String,
     /// `create`, `start`, `die`, …
     pub action: String,
-    /// To whom: an id, or the name of a volume.
+    /// The object of the event: an id, or the name of a volume.
     pub id: String,
     /// Its name, its image, its exit code, its labels.
     pub attributes: BTreeMap<String, String>,
@@ -32,7 +32,7 @@ pub(crate) fn files(store: &Path) -> [PathBuf; 2] {
     [store.join("events.1"), store.join("events")]
 }
 
-/// Writes down that something happened. That it cannot be is no reason for it not to happen.
+/// Records an event. A failure to record does not stop the operation.
 pub(crate) fn note(store: &Path, event: &Event) {
     let [older, path] = files(store);
     let append = || -> std::io::Result<()> {

@@ -93,7 +93,7 @@ impl Container {
         Ok(Place { root: self.root()?, path })
     }
 
-    /// What differs from its image, sorted by path. Empty places of mounts are no changes.
+    /// The differences from its image, sorted by path. Empty mount points do not count.
     ///
     /// # Errors
     /// Its files cannot be read.
@@ -136,8 +136,8 @@ impl Container {
         Ok(changes)
     }
 
-    /// Takes away the places of mounts that were made when it started and are empty, parents last:
-    /// they are no changes of the program's. For a container that does not run.
+    /// Removes empty mount points that were made at the start, parents last: they are not changes
+    /// of the program. Only for a stopped container.
     pub(crate) fn clear_mount_points(&self) -> Result<()> {
         let stack = self.stack()?;
         let Some(top) = &stack.top else { return Ok(()) };

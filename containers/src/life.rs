@@ -12,10 +12,10 @@ use task::Task;
 use crate::volume::Volumes;
 use crate::{Container, Containers, Error, Phase, Result, ended};
 
-/// How long a container gets to stop before it is killed, unless it was told otherwise.
+/// How long a container gets to stop before it is killed (default).
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a container is when somebody was faster.
+/// The state of a container that changed concurrently.
 fn over(error: &runtime::Error) -> bool {
     matches!(
         error,
@@ -80,8 +80,8 @@ impl Container {
         Ok(())
     }
 
-    /// Whether it should run when the machine has started: by its policy, and because nobody stopped
-    /// it where that counts.
+    /// Whether it should run after boot: by its policy, and if the policy requires it, because no
+    /// command stopped it.
     pub fn wants_start(&self) -> bool {
         let stopped = || ended::is_stopped(self.directory());
         match self.record().spec.lifecycle.restart {
@@ -99,8 +99,8 @@ impl Container {
         Ok(runtime::wait(self.directory(), task)?)
     }
 
-    /// Removes it with its changes; a running one only by force, and it is killed then. One that
-    /// somebody else removed meanwhile is gone as well.
+    /// Removes it with its changes. A running container is killed if `force` is set, else an error.
+    /// A container that was removed concurrently is not an error.
     ///
     /// # Errors
     /// [`Error::Running`], [`Error::Store`].
@@ -122,7 +122,7 @@ impl Container {
         Ok(())
     }
 
-    /// Removes its anonymous volumes, which nobody else can name.
+    /// Removes its anonymous volumes.
     pub fn discard_volumes(&self) {
         Volumes::new(self.store.clone()).discard(&self.record().volumes);
     }

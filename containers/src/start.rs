@@ -141,8 +141,7 @@ impl Container {
     }
 }
 
-/// A container nobody can refer to: it needs no record and no monitor, and what it changes is
-/// forgotten.
+/// A container without a name: it needs no record and no monitor, and its changes are discarded.
 #[derive(Debug)]
 pub struct Transient {
     container: runtime::Container,

@@ -41,8 +41,8 @@ pub(crate) fn hold(
     Ok(Some(held))
 }
 
-/// What the network is to let through; `None` if the container has no network of its own. The
-/// loopback services of this machine are reachable where a name was asked for that stands for it.
+/// What the network lets through; `None` if the container has no network of its own. The machine's
+/// loopback services are reachable if a name for the machine was requested.
 fn options(
     spec: &ContainerSpec,
     config: &image::ContainerConfig,

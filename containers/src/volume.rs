@@ -21,7 +21,7 @@ use crate::{Containers, Error, Result};
 const DOCUMENT: &str = "volume.json";
 const DATA: &str = "_data";
 
-/// What is known of a volume.
+/// What is known about a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Volume {

@@ -215,7 +215,7 @@ const KEYS: [&str; 26] = [
     "relabel",
 ];
 
-/// Everything that was said, before it is known whether it may be said of this type.
+/// Everything that was given, before it is known whether this type allows it.
 #[derive(Default)]
 struct Fields {
     kind: Option<String>,

@@ -22,7 +22,7 @@ pub struct Target {
     pub default: bool,
 }
 
-/// What a target takes from whoever builds it.
+/// The inputs of a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
     /// Variables for `--build-arg`, in the order of the file.

@@ -1,4 +1,4 @@
-//! Which variables are set at each instruction, as far as it can be told without building.
+//! Which variables are set at each instruction, as far as that is known without a build.
 
 use std::collections::BTreeMap;
 

@@ -98,7 +98,7 @@ impl<'a> Browser<'a> {
         self.list();
     }
 
-    /// Makes the lines anew, and stays at the file that was chosen.
+    /// Builds the lines again and keeps the selected file.
     fn list(&mut self) {
         let chosen = self.rows.get(self.cursor).map(|row| row.node);
         self.rows.clear();

@@ -28,7 +28,7 @@ pub struct LayerView {
     pub step: String,
 }
 
-/// An image all layers of which were read.
+/// An image whose layers were all read.
 #[derive(Debug)]
 pub struct Explored {
     /// What the user calls the image.

@@ -83,7 +83,7 @@ pub struct Waste {
     pub written: usize,
     /// The layer that hides them.
     pub hidden: usize,
-    /// Whether the name is gone, not only written anew.
+    /// Whether the name is removed, not just overwritten.
     pub removed: bool,
 }
 
@@ -112,7 +112,7 @@ impl Tree {
         &self.nodes[id]
     }
 
-    /// `/usr/bin/env`, with what is no UTF-8 replaced.
+    /// `/usr/bin/env`, with invalid UTF-8 replaced.
     pub fn path(&self, id: usize) -> String {
         let mut parts = Vec::new();
         let mut at = id;

@@ -148,8 +148,8 @@ impl Node {
         }
     }
 
-    /// What this node is made of: manifests of an index; config and layers of a manifest.
-    /// The subject is not a child: it is what the node is *about*.
+    /// The children of this node: manifests of an index; config and layers of a manifest. The
+    /// subject is not a child: it is what the node is *about*.
     pub fn children(&self) -> Vec<Descriptor> {
         match self {
             Node::Index(document) => document.manifests.clone(),

@@ -54,7 +54,7 @@ known! {
     DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip";
     /// Docker layer, zstd.
     DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd";
-    /// Docker image manifest, schema 1 (signed or not is told apart by the suffix).
+    /// Docker image manifest, schema 1 (the suffix shows whether it is signed).
     DOCKER_V1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     /// A sigstore bundle, version 0.3.
     SIGSTORE_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json";

@@ -49,8 +49,8 @@ impl Platform {
         Platform::new(std::env::consts::OS, std::env::consts::ARCH, None)
     }
 
-    /// How well an image for `self` serves who wants `wanted`: `None` not at all, else a rank of
-    /// which the smallest is best. ARM variants below the wanted one are served worse but served.
+    /// How well an image for `self` serves a request for `wanted`: `None` not at all, else a rank
+    /// of which the smallest is best. ARM variants below the wanted one are worse, but accepted.
     pub fn serves(&self, wanted: &Platform) -> Option<u32> {
         let (offered, wanted) = (self.normalized(), wanted.normalized());
         if offered.os != wanted.os || offered.architecture != wanted.architecture {

@@ -22,8 +22,8 @@ impl Image {
     /// Joins a manifest and the configuration it names.
     ///
     /// # Errors
-    /// [`Error::DigestMismatch`] when the configuration is another one, [`Error::Confused`] when
-    /// the two disagree on the number of layers or a layer is no layer.
+    /// [`Error::DigestMismatch`] for another config, [`Error::Confused`] if the two disagree on the
+    /// number of layers or a layer has another media type.
     pub fn new(manifest: Document<Manifest>, config: Document<Config>) -> Result<Image> {
         if manifest.config.digest != config.digest() {
             let (expected, found) = (manifest.config.digest, config.digest());

@@ -25,7 +25,7 @@ pub enum Whiteouts {
     Overlay,
     /// They delete what they name from the existing tree.
     Delete,
-    /// They are ordinary names: the archive is no layer (ADD).
+    /// They are ordinary names: the archive is not a layer (ADD).
     Literal,
 }
 
@@ -154,9 +154,9 @@ pub(crate) fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Gives the implied directories of an unpacked layer the attributes (owner, mode, times,
-/// extended attributes) that the same directories have in the stack below it. What is no
-/// directory there, or here, stays as it is.
+/// Gives the implied directories of an unpacked layer the attributes (owner, mode, times, extended
+/// attributes) of the same directories in the stack below. A path that is not a directory in both
+/// stays unchanged.
 ///
 /// # Errors
 /// When the kernel refuses.

@@ -36,8 +36,8 @@ pub(crate) fn fill(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(block)
 }
 
-/// A stream made of a queue of blocks. It ends where the queue ends; whether that was the end of
-/// what the sender read, only the sender knows.
+/// A stream from a queue of blocks. It ends with the queue; only the sender knows whether that was
+/// the end of its input.
 #[derive(Debug)]
 pub(crate) struct Stream {
     blocks: Receiver<Block>,

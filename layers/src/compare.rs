@@ -42,8 +42,8 @@ pub struct Comparison {
     pub more: u64,
 }
 
-/// Opens one of the two layers, compressed or not; the first if `true`. It is asked at most twice
-/// for each.
+/// Opens one of the two layers, compressed or not; the first if `true`. Called at most twice for
+/// each.
 pub type OpenSide<'a> = dyn FnMut(bool) -> Result<Box<dyn Read>> + 'a;
 
 /// What is remembered of an entry.

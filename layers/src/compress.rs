@@ -5,7 +5,7 @@ use crate::{Error, Result};
 
 /// Bytes read at once from a compressed stream.
 const BUFFER: usize = 128 * 1024;
-/// The largest zstd window that is believed: 128 MiB, as with the zstd program.
+/// The largest zstd window that is accepted: 128 MiB, as in the zstd program.
 const ZSTD_WINDOW_LOG: u32 = 27;
 /// The most memory that an xz stream may ask for.
 const XZ_MEMORY: u64 = 128 << 20;

@@ -1,5 +1,5 @@
-//! Owners that this process cannot give: where only one id is mapped, a file's owner is kept
-//! beside it in an attribute, and the layer made of the tree has it again.
+//! Owners that this process cannot set: if only one id is mapped, an attribute of the file records
+//! the owner, and the layer made from the tree contains it.
 //!
 //! The kernel allows such attributes on plain files and directories only; links, pipes and devices
 //! belong to root there.
@@ -70,7 +70,7 @@ fn change(at: At<'_>, uid: u32, gid: u32) -> Result<(), Errno> {
     }
 }
 
-/// Whom a file belongs to.
+/// The owner of a file.
 pub(crate) fn of(at: At<'_>, stat: &Stat) -> Result<(u32, u32), Errno> {
     let own = (stat.st_uid, stat.st_gid);
     if !single() {
@@ -85,8 +85,8 @@ fn read(record: &[u8]) -> Option<(u32, u32)> {
     Some((id(uid)?, id(gid)?))
 }
 
-/// Gives what a program made to the user it would have run as, where only one id exists: all in
-/// `upper` that `below` does not have and nobody was given yet.
+/// Changes the owner of what a program made to its intended user, if only one id is mapped:
+/// everything in `upper` that is not in `below` and has no recorded owner yet.
 ///
 /// # Errors
 /// When the tree cannot be read or changed.

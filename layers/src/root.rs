@@ -37,7 +37,7 @@ impl Root {
     /// Opens a directory as a root. The path itself is looked up as usual.
     ///
     /// # Errors
-    /// When it is no directory or may not be opened.
+    /// The path is not a directory or cannot be opened.
     pub fn open(path: &Path) -> Result<Root> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat(rustix::fs::CWD, path, flags, Mode::empty())
@@ -143,7 +143,7 @@ impl Root {
     /// Where the link in the last component of `path` points.
     ///
     /// # Errors
-    /// When it is no symbolic link.
+    /// It is not a symbolic link.
     pub fn read_link(&self, path: &Path) -> Result<PathBuf> {
         let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
         read_link_of(&fd, OsStr::new("")).map_err(|errno| Error::file("reading link", path, errno))
@@ -154,7 +154,7 @@ impl Root {
     /// `mode` (the umask does not matter) and, when given, the user and group `owner`.
     ///
     /// # Errors
-    /// When something that is no directory is in the way.
+    /// A file that is not a directory is in the way.
     pub fn create_dir_all(&self, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
         self.make_dirs(path, &mut |missing| match missing.in_the_way {
             Some(_) => Err(Errno::NOTDIR),
@@ -220,7 +220,7 @@ impl Root {
     /// The names in a directory, sorted, without `.` and `..`.
     ///
     /// # Errors
-    /// When it is no directory or may not be read.
+    /// It is not a directory or cannot be read.
     pub fn entries(&self, path: &Path) -> Result<Vec<Entry>> {
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
         list(fd).map_err(|errno| Error::file("listing", path, errno))
@@ -229,7 +229,7 @@ impl Root {
     /// A directory of this root as a root of its own.
     ///
     /// # Errors
-    /// When it is no directory.
+    /// It is not a directory.
     pub fn sub(&self, path: &Path) -> Result<Root> {
         self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).map(Root)
     }
@@ -276,7 +276,7 @@ pub(crate) struct Missing<'a> {
     pub(crate) name: &'a OsStr,
     /// Where it is, links resolved, relative to the root.
     pub(crate) path: &'a PathBuf,
-    /// What is there and is no directory.
+    /// An existing file that is not a directory.
     pub(crate) in_the_way: Option<&'a Stat>,
 }
 

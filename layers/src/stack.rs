@@ -166,8 +166,8 @@ fn messages(fs: &OwnedFd) -> String {
     said
 }
 
-/// A directory as a mount of its own; where nothing may be mounted, as it is: nobody who wants it
-/// read-only writes to it.
+/// A directory as a mount of its own; without the right to mount, the directory itself: callers
+/// that want it read-only do not write to it.
 fn itself(fd: &OwnedFd, path: &Path, read_only: bool) -> Result<Root> {
     let failed = |errno: Errno| Error::Mount {
         action: format!("cloning {}", path.display()),

@@ -25,8 +25,8 @@ pub(crate) fn overlay(user_xattr: bool, name: &str) -> String {
     format!("{}.overlay.{name}", if user_xattr { "user" } else { "trusted" })
 }
 
-/// Whether a layer carries an attribute. Labels and measurements of this machine's security
-/// modules are no part of a tree.
+/// Whether a layer contains an attribute. Labels and measurements of this machine's security
+/// modules are not part of a tree.
 pub(crate) fn is_kept(name: &[u8]) -> bool {
     let foreign = name.starts_with(b"security.") && name != b"security.capability";
     !foreign && !is_overlay(name) && !name.starts_with(b"system.nfs") && name != crate::owner::NAME

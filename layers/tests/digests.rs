@@ -1,6 +1,6 @@
-//! What layers are made of is fixed: the same content gives the same digest on every machine, with
-//! every number of threads, today and tomorrow. Where a new version of a codec changes one of these
-//! digests, the change log says so.
+//! Layers are stable: the same content gives the same digest on every machine, with any number of
+//! threads, today and tomorrow. If a new version of a codec changes one of these digests, the
+//! change log says so.
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::io::Write;

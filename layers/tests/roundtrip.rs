@@ -93,7 +93,7 @@ fn random() -> impl Strategy<Value = Random> {
         })
 }
 
-/// Makes what can be made of a random tree; times and modes last.
+/// Makes the files of a random tree; times and modes last.
 fn plant(dir: &Path, nodes: &[Random]) {
     let mut made: Vec<(PathBuf, &Random)> = Vec::new();
     for node in nodes {

@@ -1,8 +1,8 @@
 //! Networks of containers: namespaces, addresses, names, ports, and the way out.
 //!
-//! Knows nothing of images, stores or containers: it is told what to connect with what. An
-//! [`Uplink`] is a network namespace whose only way out is a TCP/IP stack in this process; it
-//! needs no privilege outside the user namespace of the caller and changes nothing of the machine.
+//! Knows nothing about images, stores or containers: callers say what to connect. An [`Uplink`] is
+//! a network namespace whose only way out is a TCP/IP stack in this process. It needs no privilege
+//! outside the user namespace of the caller and changes nothing on the machine.
 
 mod error;
 mod holder;

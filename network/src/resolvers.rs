@@ -1,4 +1,4 @@
-//! The machine's name servers, and what a container is told of them.
+//! The machine's name servers, and those that a container sees.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 

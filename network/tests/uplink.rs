@@ -447,7 +447,7 @@ fn published_ports_keep_the_clients_address_and_loopback_is_the_machine() {
     });
 }
 
-/// A connection that somebody inside took: the program there may still be starting.
+/// An accepted connection from inside: the program there may still be starting.
 fn connect_when_it_listens(address: IpAddr, port: u16) -> TcpStream {
     let began = std::time::Instant::now();
     loop {

@@ -31,7 +31,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// The client for a URL. The policy is that of the URL's host, whoever named it: a redirect
+    /// The client for a URL. The policy is that of the URL's host, whatever named it: a redirect
     /// from an unverified host to a verified one is verified.
     pub(crate) fn client(&self, options: &Options, url: &Url, own: Own) -> Result<reqwest::Client> {
         let policy = match url.scheme() {

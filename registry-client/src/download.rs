@@ -23,8 +23,8 @@ use crate::routes::Place;
 use crate::trouble::connection;
 use crate::{Body, Error, Result, wire};
 
-/// A stall window in which fewer bytes than this came is a stall: a peer that sends one byte now
-/// and then is no better than one that sends none.
+/// A window with fewer bytes than this is a stall: a peer that sends one byte now and then is no
+/// better than one that sends none.
 const TRICKLE: u64 = 16 << 10;
 /// Progress after which a new fault counts as the first.
 const PROGRESS: u64 = 256 << 10;
@@ -243,7 +243,7 @@ impl Transfer {
         self.position > self.start
     }
 
-    /// Compares what the server says it will send with what is wanted.
+    /// Compares the announced content with the requested one.
     fn measure(&mut self, answer: &Answer, partial: bool) -> Result<()> {
         let length = wire::content_length(&answer.headers);
         self.skip = 0;

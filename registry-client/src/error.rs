@@ -240,7 +240,7 @@ pub enum Flaw {
     NotYet(Option<String>),
     /// It is for these names.
     Name(Vec<String>),
-    /// Nobody who is trusted here issued it.
+    /// No trusted authority issued it.
     Issuer,
     /// It is an authority's own and not trusted here.
     Authority,
@@ -278,7 +278,7 @@ fn said(message: &str) -> String {
 }
 
 impl Error {
-    /// Carries the failure of whoever provides an upload's bytes.
+    /// Carries the failure of the provider of an upload's bytes.
     pub fn source(source: impl Into<Cause>) -> Self {
         Error::Source { source: source.into() }
     }
@@ -335,8 +335,8 @@ impl Fault for Error {
         }
     }
 
-    /// What is asked for is tried again here; only an upload, whose bytes come from outside, has
-    /// to be brought again.
+    /// Requests are repeated here; only an upload, whose bytes come from outside, must be repeated
+    /// by the caller.
     fn again(&self) -> bool {
         match self {
             Error::Interrupted { .. } => true,

@@ -34,9 +34,8 @@ pub enum Tls {
     Verify,
     /// TLS, with any certificate.
     SkipVerify,
-    /// TLS with any certificate, or plain HTTP where there is no TLS (`insecure = true`). As
-    /// Docker does, this is the default for `localhost`, 127.0.0.0/8 and `[::1]`; there plain
-    /// HTTP is tried first.
+    /// TLS with any certificate, or plain HTTP without TLS (`insecure = true`). As in Docker, this
+    /// is the default for `localhost`, 127.0.0.0/8 and `[::1]`; there plain HTTP is tried first.
     Optional,
     /// Plain HTTP.
     Off,
@@ -156,7 +155,7 @@ pub(crate) fn default_tls(authority: &str) -> Tls {
     if is_loopback(authority) { Tls::Optional } else { Tls::Verify }
 }
 
-/// Whether an authority is this machine by name, without asking anybody.
+/// Whether an authority is this machine by name, without a lookup.
 pub(crate) fn is_loopback(authority: &str) -> bool {
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),

@@ -1,5 +1,5 @@
-//! What is remembered of uploads under way, so that another process can go on with them: a small
-//! file for each, which holds its session's URL and no credential.
+//! The record of running uploads, so that another process can resume them: a small file for each,
+//! with the URL of its session and no credential.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -20,7 +20,7 @@ const MOST: usize = 512;
 pub struct Resume {
     /// The directory of the entries; made when needed, for its owner only.
     pub directory: PathBuf,
-    /// Blobs from this size on are sent so that they can be gone on with.
+    /// Blobs of this size or more are sent so that they can be resumed.
     pub from: u64,
 }
 
@@ -106,8 +106,8 @@ impl Resume {
 }
 
 impl Entry {
-    /// Remembers where the upload goes on. A session elsewhere than at the registry may have
-    /// what lets anybody write in its URL, and is not written down.
+    /// Records the session of an upload. The URL of a session outside the registry may contain a
+    /// write permission, so it is not recorded.
     pub(crate) fn note(&mut self, session: &Url, sent: u64, own: bool) {
         if !own {
             return;
@@ -124,7 +124,7 @@ impl Entry {
         }
     }
 
-    /// Nothing is to be gone on with.
+    /// There is nothing to resume.
     pub(crate) fn forget(self) {
         let _ = fs::remove_file(&self.path);
     }

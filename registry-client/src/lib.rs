@@ -1,10 +1,9 @@
 //! Every endpoint of the distribution-spec as a client, and nothing else.
 //!
-//! A [`Client`] holds connections, tokens, limits and retries; a [`Repo`] is one repository
-//! through it. Retries live here and only here. Blobs come *unverified*: whoever uses them checks
-//! their digest. Credentials go to the host they are stored for and, following a challenge that
-//! came over TLS, to the token service it names; never along redirects, upload locations or page
-//! links to another host.
+//! A [`Client`] holds connections, tokens, limits and retries; a [`Repo`] is one repository through
+//! it. Retries are here and only here. Blobs are *unverified*: the caller checks their digest.
+//! Credentials go to the host they are stored for and, following a challenge over TLS, to the token
+//! service that it names; never along redirects, upload locations or page links to another host.
 //!
 //! ```
 //! use std::sync::Arc;

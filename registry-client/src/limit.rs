@@ -30,14 +30,14 @@ pub(crate) enum Lane {
     Free = 3,
 }
 
-/// What is known of one host while the client lives.
+/// The state of one host while the client lives.
 pub(crate) struct Host {
     /// Host and optional port of the API.
     pub(crate) authority: String,
     pub(crate) tls: Tls,
     pub(crate) rule: Option<usize>,
     pub(crate) chunk: Option<u64>,
-    /// What is known of registries like this one.
+    /// The known quirks of registries like this one.
     pub(crate) quirk: &'static Quirk,
     /// Credentials that were found to work.
     pub(crate) known: Authority,
@@ -67,7 +67,7 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    /// Whether there is no use in asking by HEAD.
+    /// Whether HEAD requests are useless.
     pub(crate) fn are_bad(&self) -> bool {
         self.bad.load(Ordering::Relaxed)
     }

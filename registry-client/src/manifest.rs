@@ -102,8 +102,7 @@ fn is_final(endpoint: &Endpoint, error: &Error) -> bool {
     }
 }
 
-/// What a tag stands for, for whoever would do without it: a registry that refuses to say has no
-/// such tag.
+/// The manifest of an optional tag: a registry that refuses to answer has no such tag.
 ///
 /// # Errors
 /// It cannot be reached, or its answers are none.
@@ -193,8 +192,8 @@ struct Shape {
     fs_layers: Option<IgnoredAny>,
 }
 
-/// What a document is, by what its answer's header says and what it says of itself. Where both
-/// name a manifest type they must agree (CVE-2021-41190).
+/// The type of a document, from the response header and its own field. If both name a manifest
+/// type, they must agree (CVE-2021-41190).
 fn media_type(said: Option<MediaType>, bytes: &[u8]) -> Result<MediaType, String> {
     let shape: Shape = serde_json::from_slice(bytes)
         .map_err(|error| format!("the manifest is malformed JSON ({error})"))?;

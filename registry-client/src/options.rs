@@ -31,13 +31,13 @@ pub struct Options {
     pub retries: u32,
     /// Downloads, uploads and other requests (each counted by itself) at once to one host.
     pub concurrency: usize,
-    /// How large uploads that were interrupted are gone on with, if they are.
+    /// How interrupted large uploads are resumed, if at all.
     pub resume: Option<Resume>,
     /// Hears what registries warn of, each text once.
     pub warn: Option<Warn>,
     /// When to stop waiting.
     pub timeouts: Timeouts,
-    /// How long nothing may come of one thing that is asked for, all attempts at it together.
+    /// How long one operation may make no progress, over all attempts.
     pub patience: Duration,
     /// The first pause before a retry; doubles each time, with jitter.
     pub backoff: Duration,

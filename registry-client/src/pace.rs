@@ -1,5 +1,5 @@
-//! Manners towards a registry that limits how much may be asked of it: nobody asks during the
-//! pause it wants, and after that requests start further apart until it is content again.
+//! Rate limits: no request goes to a registry during the pause it asks for, and then requests start
+//! further apart until it accepts them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl Pace {
         (Some(next), false)
     }
 
-    /// Lets nobody ask before `until`.
+    /// Allows no request before `until`.
     pub(crate) fn pause(&self, until: Instant) {
         let mut state = self.lock();
         state.until = Some(state.until.map_or(until, |already| already.max(until)));
@@ -87,7 +87,7 @@ impl Pace {
         state.content = 0;
     }
 
-    /// It answered; what it says of its budget is remembered.
+    /// Records the budget in a response.
     pub(crate) fn answered(&self, headers: &HeaderMap) {
         let budget = budget(headers);
         let mut state = self.lock();
@@ -102,7 +102,7 @@ impl Pace {
         }
     }
 
-    /// What is left, for a message.
+    /// The remaining budget, for a message.
     pub(crate) fn left(&self) -> Option<RateLimit> {
         self.lock().budget
     }

@@ -1,6 +1,6 @@
-//! What the large hosted registries do otherwise than the specification, or beyond it, as data.
+//! How the large hosted registries differ from the specification, as data.
 //!
-//! A row changes what is asked first and what a failure's advice is; what works with any registry
+//! A row changes what is tried first and the hint of a failure. Whatever works with any registry
 //! (redirects, fallbacks, other forms of upload) needs no row.
 
 /// How one kind of registry differs.
@@ -8,7 +8,7 @@
 pub(crate) struct Quirk {
     /// What people call it.
     pub(crate) name: &'static str,
-    /// Its registries: a host, or `*.domain`; `*` within a label stands for any text.
+    /// Its registries: a host, or `*.domain`; `*` within a label matches any text.
     pub(crate) hosts: &'static [&'static str],
     /// The API's host, where it is not the registry's name.
     pub(crate) api: Option<&'static str>,

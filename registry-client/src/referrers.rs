@@ -29,7 +29,7 @@ const LOOKS: usize = 2;
 /// The pause before a look.
 const BETWEEN: Duration = Duration::from_millis(90);
 
-/// Entries of a list without types that are looked at, and how many at a time.
+/// The most entries without types that are read, and how many at a time.
 const UNTYPED: usize = 256;
 const READS: usize = 8;
 
@@ -118,8 +118,8 @@ async fn pages(
     Ok(Some(referrers))
 }
 
-/// What the fallback tag lists, for reading: entries come with their types, and what is no list is
-/// told and passed over.
+/// The list under the fallback tag, for reading: entries have their types; a malformed list gives a
+/// warning and is skipped.
 ///
 /// # Errors
 /// The registry cannot be reached or wants to be left alone.

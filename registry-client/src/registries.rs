@@ -22,10 +22,10 @@ pub struct Registries {
     pub routes: Vec<Route>,
     /// What names without a registry mean.
     pub short_names: ShortNames,
-    /// Where credentials are looked for, in order: `containers-auth.json` stands for the files,
-    /// everything else is a helper. Empty where no file says.
+    /// Where credentials are looked up, in order: `containers-auth.json` means the files,
+    /// everything else is a helper. Empty if no file configures it.
     pub credential_helpers: Vec<String>,
-    /// What was passed over, for the user to be told.
+    /// Warnings about ignored keys, for the user.
     pub warnings: Vec<String>,
 }
 
@@ -83,8 +83,8 @@ struct Names {
 }
 
 impl Registries {
-    /// Reads files in this order; what a later one says of a prefix, an alias or a setting
-    /// replaces what an earlier one said of it. A file that does not exist says nothing.
+    /// Reads files in this order; a later entry for a prefix, an alias or a setting replaces an
+    /// earlier one. A missing file is empty.
     ///
     /// # Errors
     /// [`Error::Registries`], [`Error::File`].
@@ -366,7 +366,7 @@ impl Reading<'_> {
         }
     }
 
-    /// What stands for one image leads to one image, and what is known by its digest is the same
+    /// A prefix of one image leads to one image, and content known by its digest is the same
     /// everywhere.
     fn same_kind(&self, place: &str, prefix: &str, location: &str) -> Result<()> {
         let reason = match (split(prefix).1, split(location).1) {

@@ -32,16 +32,15 @@ impl Repo {
         &self.repository
     }
 
-    /// The same for reading an image that the user named so, which decides which mirrors are
-    /// asked for its parts; else each part is as if it had been named itself.
+    /// The same for reading an image under the name that the user gave, which decides which mirrors
+    /// serve its parts; without this each part counts as named itself.
     #[must_use]
     pub fn reading_image(mut self, named: &Target) -> Repo {
         self.named = Some(Use::Image(named.clone()));
         self
     }
 
-    /// The same for whoever is about to write: everything is asked of the registry itself, under
-    /// the name as it is.
+    /// The same for writing: all requests go to the registry itself, under the original name.
     #[must_use]
     pub fn writing(mut self) -> Repo {
         self.named = Some(Use::Writing);
@@ -89,14 +88,14 @@ impl Repo {
         ask(own).await
     }
 
-    /// What an image is asked for by at a place: by another name if it is the one the user named and
-    /// the place has one for it.
+    /// The reference of an image at a place: another name if it is the image the user named and the
+    /// place has one for it.
     fn there<'a>(&self, endpoint: &'a Endpoint, target: &'a Target) -> &'a Target {
         let parts = matches!(&self.named, Some(Use::Image(named)) if named != target);
         endpoint.place.image.as_ref().filter(|_| !parts).unwrap_or(target)
     }
 
-    /// What a tag or digest stands for, in one HEAD where the registry answers it fully.
+    /// The descriptor of a tag or digest, in one HEAD if the registry answers it fully.
     ///
     /// # Errors
     /// Of the registry.
@@ -108,8 +107,7 @@ impl Repo {
         .await
     }
 
-    /// What a tag stands for, for whoever looks for something that need not be there: a registry that
-    /// refuses to say has no such tag.
+    /// The descriptor of an optional tag: a registry that refuses to answer has no such tag.
     ///
     /// # Errors
     /// The registry cannot be reached, or wants to be left alone.
@@ -120,8 +118,8 @@ impl Repo {
         manifest::probe(self.inner(), &endpoint, self.there(&endpoint, &target)).await
     }
 
-    /// What the registry says is left to be asked of it, as it is told with a manifest; `None` where
-    /// it says nothing.
+    /// The remaining rate limit that the registry reports with a manifest; `None` if it reports
+    /// none.
     ///
     /// # Errors
     /// Of the registry.
@@ -162,8 +160,8 @@ impl Repo {
         .await
     }
 
-    /// The size of a blob if the repository has it. Meant for whoever is about to write: mirrors
-    /// are not asked, and a token is taken that allows writing, too.
+    /// The size of a blob if the repository has it. For writers: mirrors are not queried, and the
+    /// token allows writing too.
     ///
     /// # Errors
     /// Of the registry.

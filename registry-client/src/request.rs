@@ -19,7 +19,7 @@ use crate::{Error, Result};
 const ERROR_BODY: u64 = 16 << 10;
 
 impl Inner {
-    /// Sends a request until it is answered or there is no point in going on.
+    /// Sends a request until it is answered or another attempt is useless.
     pub(crate) async fn send(&self, endpoint: &Endpoint, call: &Call) -> Result<Answer> {
         self.send_repeatable(endpoint, call).await.map_err(|(error, _)| error)
     }
@@ -275,8 +275,8 @@ impl Inner {
     }
 }
 
-/// Reads the little that is left of a body nobody wants, so that its connection can be used
-/// again; gives the connection up where it is more.
+/// Drains the small rest of a body, so that its connection can be reused; drops the connection if
+/// the rest is larger.
 pub(crate) async fn drain(mut response: reqwest::Response) {
     let mut read = 0;
     let reading = async {

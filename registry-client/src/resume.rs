@@ -22,7 +22,7 @@ use crate::{Body, Error, Result, quirks, wire};
 /// Parts of a blob: what is lost when a registry forgets the part that broke off.
 const PARTS: u64 = 20;
 
-/// Why a session cannot be gone on with.
+/// Why a session cannot be resumed.
 const LOST: &[u16] = &[400, 401, 403, 404, 405, 409, 410, 416, 500, 501, 502, 503];
 
 /// A body that is taken part by part.
@@ -154,7 +154,7 @@ impl Upload<'_> {
         }
     }
 
-    /// The session to go on with, where it is, and the smallest part it takes.
+    /// The session to resume, its offset, and the smallest part it accepts.
     async fn opened(
         &self,
         known: Option<(Url, u64)>,
@@ -190,8 +190,8 @@ impl Upload<'_> {
         own.is_ok_and(|own| same_origin(&own, session))
     }
 
-    /// Where a session is that was opened before, if it can be gone on with; `sent` is what a
-    /// registry that does not say has.
+    /// The state of an earlier session, if it can be resumed; `sent` is the offset for registries
+    /// that do not report one.
     async fn found(&self, session: Url, sent: u64) -> Result<Option<(Url, u64)>> {
         // What was written down may have been changed since.
         if !self.is_own(&session) || !matches!(session.scheme(), "http" | "https") {

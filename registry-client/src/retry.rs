@@ -6,8 +6,7 @@ use tokio::time::Instant;
 
 use crate::{Error, Options};
 
-/// How often nobody may be connected to, or a timeout pass, before it is given up: a mistyped
-/// name should not take long to be told.
+/// How many failed connections or timeouts are allowed: a mistyped name should fail quickly.
 const LOST: u32 = 2;
 /// The longest pause of our own choosing.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -82,7 +81,7 @@ impl Attempts {
         self
     }
 
-    /// Ends when whoever asks for it does not wait any longer.
+    /// Ends when the caller stops waiting.
     pub(crate) fn by(mut self, until: Option<Instant>) -> Attempts {
         self.until = until.unwrap_or(self.until);
         self
@@ -99,9 +98,9 @@ impl Attempts {
         self.until = Instant::now() + self.patience;
     }
 
-    /// Pauses before the next attempt and gives back what this one failed with; as an error when
-    /// there is no next one: the fault will not pass, the attempts or the time are used up, the
-    /// thing cannot be done twice, or the registry asks for a longer pause than allowed.
+    /// Pauses before the next attempt and returns the failure of this one. It is an error if there
+    /// is no next attempt: the fault is permanent, the attempts or the time are used up, the
+    /// operation cannot be repeated, or the registry asks for a longer pause than allowed.
     pub(crate) async fn again(
         &mut self,
         failure: Failure,

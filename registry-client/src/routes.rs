@@ -32,11 +32,11 @@ pub struct Mirror {
     pub location: String,
     /// Whether certificates may be wrong and TLS missing there.
     pub insecure: bool,
-    /// What it is asked for.
+    /// The reference to request.
     pub pull: MirrorPull,
 }
 
-/// What a mirror is asked for (`pull-from-mirror`).
+/// What a mirror may serve (`pull-from-mirror`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MirrorPull {
     /// Everything.
@@ -95,7 +95,7 @@ pub(crate) fn split(name: &str) -> (&str, Option<Result<Target, image::Error>>) 
 }
 
 impl Route {
-    /// `name` with the route's prefix replaced, and what the image is asked for by there.
+    /// `name` with the route's prefix replaced, and the reference of the image there.
     fn moved(&self, name: &str, location: &str) -> Result<(Repository, Option<Target>)> {
         let rest = match self.prefix.starts_with("*.") {
             true => name.find('/').map_or("", |slash| &name[slash..]),
@@ -127,7 +127,7 @@ pub(crate) struct Place {
     pub(crate) tls: Tls,
     /// The rule with certificates, limits and chunk size.
     pub(crate) rule: Option<usize>,
-    /// What the image that was named is asked for by there.
+    /// The reference of the named image there.
     pub(crate) image: Option<Target>,
     /// Whether it is at the registry that was named: credentials of a command line are for that.
     pub(crate) named: bool,

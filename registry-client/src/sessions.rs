@@ -22,7 +22,7 @@ struct Known {
     lost: HashMap<Key, u32>,
 }
 
-/// What is known of uploads under way.
+/// The running uploads.
 #[derive(Default)]
 pub(crate) struct Sessions(Mutex<Known>);
 
@@ -35,7 +35,7 @@ impl Sessions {
         (endpoint.host.authority.clone(), endpoint.path().to_owned(), digest)
     }
 
-    /// Keeps an open session; gives back the one there is no room for.
+    /// Keeps an open session; returns the one that no longer fits.
     pub(crate) fn keep(&self, endpoint: &Endpoint, digest: Digest, session: Url) -> Option<Url> {
         let mut known = self.lock();
         if known.open.len() >= MOST {

@@ -17,8 +17,8 @@ use crate::{Error, Result};
 pub struct ShortNames {
     /// What happens to names that have no alias.
     pub mode: Mode,
-    /// The registries searched and who says so; `None` stands for Docker Hub alone, as with
-    /// Docker.
+    /// The registries searched and the file that configures them; `None` means Docker Hub only, as
+    /// in Docker.
     pub search: Option<(Vec<String>, String)>,
     /// Alias to repository; `None` takes an alias of an earlier file back.
     aliases: BTreeMap<String, Option<Repository>>,
@@ -27,10 +27,10 @@ pub struct ShortNames {
 /// `short-name-mode`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Several registries: somebody has to choose one of them.
+    /// Several registries: the user has to choose.
     Enforcing,
-    /// As enforcing; where there is nobody to ask, all are tried in order. What counts where
-    /// nothing is said, as containers/image has it.
+    /// As enforcing; without a terminal, all are tried in order. The default, as in
+    /// containers/image.
     #[default]
     Permissive,
     /// All are tried in order.
@@ -44,8 +44,7 @@ pub enum Meaning {
     One(Reference),
     /// The first of these that there is.
     First(Vec<Reference>),
-    /// The one of these that somebody chooses; where there is nobody to ask, the first that there
-    /// is, or (`enforced`) none.
+    /// The choice of the user; without a terminal the first that exists, or (`enforced`) none.
     Choice {
         /// The possible images.
         images: Vec<Reference>,
@@ -99,7 +98,7 @@ impl ShortNames {
     /// What a name means. One that has a registry means itself.
     ///
     /// # Errors
-    /// [`Error::ShortName`] when no registry is searched; [`Error::Configuration`] for what is no
+    /// [`Error::ShortName`] if no registry is searched; [`Error::Configuration`] for an invalid
     /// name.
     pub fn meaning(&self, text: &str) -> Result<Meaning> {
         let parse = |default: &str| {
@@ -133,7 +132,7 @@ impl ShortNames {
         }
     }
 
-    /// Whoever could not be asked to choose is told so.
+    /// Warns a user who could not be asked.
     pub fn unclear(&self, text: &str, images: &[Reference]) -> Error {
         let images: Vec<_> = images.iter().map(ToString::to_string).collect();
         let (_, said_by) = self.search.as_ref().cloned().unwrap_or_default();
@@ -147,7 +146,7 @@ impl ShortNames {
     }
 }
 
-/// Remembers in `path` what somebody chose for a short name.
+/// Stores the user's choice for a short name in `path`.
 ///
 /// # Errors
 /// [`Error::Registries`], [`Error::File`].

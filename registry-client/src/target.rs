@@ -2,7 +2,7 @@ use std::fmt;
 
 use image::{Digest, Reference, Tag};
 
-/// What a manifest is asked for by.
+/// The reference of a manifest request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A movable name.

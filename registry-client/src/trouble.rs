@@ -40,7 +40,7 @@ impl Inner {
     }
 }
 
-/// What the HTTP library says of a proxy that makes no tunnel; its error type is not public.
+/// The message of the HTTP library for a proxy that refuses a tunnel; its error type is not public.
 fn tunnel(message: &str) -> Option<&'static str> {
     match message.strip_prefix("tunnel error: ")? {
         "proxy authorization required" => Some("wants credentials"),

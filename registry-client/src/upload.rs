@@ -414,8 +414,8 @@ impl Upload<'_> {
         found.is_ok_and(|size| size == Some(self.descriptor.size))
     }
 
-    /// An upload that failed: perhaps only its answer was lost, perhaps the registry wants it
-    /// another way; what is left of it is removed.
+    /// An upload that failed: perhaps only its response was lost, perhaps the registry needs
+    /// another form. Its rest is removed.
     async fn failed(&self, session: Url, error: Error, whole: bool) -> Result<()> {
         if error.kind() == Kind::Unavailable && self.is_there().await {
             return Ok(());
@@ -460,8 +460,8 @@ fn settled(error: Error) -> Error {
     }
 }
 
-/// The size of a blob, if it is there. A registry that does not answer HEAD as it should is asked
-/// by the upload that follows.
+/// The size of a blob, if it exists. For a registry that does not answer HEAD properly, the upload
+/// that follows finds out.
 ///
 /// # Errors
 /// It wants to be left alone, or does not take the credentials.

@@ -144,8 +144,8 @@ fn number(text: &str) -> Option<u64> {
     (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
-/// How long to wait: `Retry-After` in seconds or as a date, which is compared with the answer's
-/// own `Date` (RFC 9110, 10.2.3), so that no clock of ours is asked.
+/// How long to wait: `Retry-After` in seconds or as a date, which is compared with the response's
+/// own `Date` (RFC 9110, 10.2.3), so the local clock does not matter.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Some(seconds) = number(text) {

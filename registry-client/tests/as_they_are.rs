@@ -24,7 +24,7 @@ const BLOBS: &str = "*/blobs/sha256:*";
 const UPLOADS: &str = "*/blobs/uploads/*";
 const REFERRERS: &str = "*/referrers/*";
 
-/// A client that keeps what it is told to tell the user.
+/// A client that collects its messages to the user.
 fn hearing() -> (Client, Arc<Mutex<Vec<String>>>) {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&heard);

@@ -1,4 +1,4 @@
-//! What certificates a registry and a client show each other, and what is told when they do not fit.
+//! Certificates of registries and clients, and the errors when they do not match.
 
 #![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests are tables")]
 

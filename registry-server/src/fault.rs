@@ -5,7 +5,7 @@ use std::time::Duration;
 pub struct Fault {
     /// The method it is for; empty is any.
     pub method: &'static str,
-    /// The path with query it is for; `*` stands for any text.
+    /// The path with query that it applies to; `*` matches any text.
     pub path: String,
     /// Fitting requests let through first.
     pub skip: usize,
@@ -39,7 +39,7 @@ pub enum Effect {
     Stall(u64),
     /// One byte of the body each time this long has passed.
     Drip(Duration),
-    /// The body goes on for ever, without a declared length.
+    /// The body never ends and has no declared length.
     Endless,
     /// One bit of the body's byte at this place is turned.
     Corrupt(u64),
@@ -113,7 +113,7 @@ impl Effect {
     }
 }
 
-/// Whether a text fits a pattern in which `*` stands for any text.
+/// Whether a text matches a pattern in which `*` matches any text.
 fn fits(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };

@@ -236,7 +236,7 @@ impl Registry {
         })
     }
 
-    /// What a tag of a repository stands for.
+    /// The manifest of a tag in a repository.
     pub fn tag(&self, repository: &str, tag: &str) -> Option<Digest> {
         let content = self.shared.content.clone();
         let (repository, tag) = (repository.to_owned(), tag.to_owned());
@@ -248,8 +248,8 @@ impl Registry {
 
 #[cfg(feature = "testing")]
 impl Registry {
-    /// Makes requests go wrong. Faults are looked at in the order they were added; the first that
-    /// fits and is not used up acts.
+    /// Makes requests fail. Faults are tried in the order they were added; the first that matches
+    /// and is not used up applies.
     pub fn fault(&self, fault: Fault) {
         self.shared.script.faults.lock().push(fault);
     }
@@ -321,7 +321,7 @@ pub async fn serve(
     result
 }
 
-/// 128 bits nobody can guess, in hexadecimal.
+/// 128 random bits, in hexadecimal.
 fn random() -> String {
     let mut bytes = [0; 16];
     let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);

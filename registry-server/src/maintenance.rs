@@ -18,7 +18,7 @@ use crate::{Options, Result, keys};
 /// When a server that was started tidies up for the first time, and counts what there is.
 const FIRST: Duration = Duration::from_secs(60);
 
-/// How often it is asked whether the configuration changed.
+/// How often the configuration is checked for changes.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Takes over what changes in the configuration, until dropped.

@@ -47,9 +47,9 @@ pub struct Options {
     pub limits: Limits,
     /// How often the server tidies up by itself; never if `None`.
     pub tidying: Option<Duration>,
-    /// URLs that are told of pushes and deletions.
+    /// URLs that receive an event for each push and deletion.
     pub webhooks: Vec<String>,
-    /// Whether `/metrics` is served: where there is `auth`, to whoever logs in.
+    /// Whether `/metrics` is served: with `auth`, to users who log in.
     pub metrics: bool,
     /// Whether `/metrics` is served to everybody who can reach the server.
     pub metrics_public: bool,
@@ -63,7 +63,7 @@ pub struct Options {
     pub renewal: Option<Renewal>,
 }
 
-/// Tags that stay what they are once they were set, and that nobody deletes.
+/// Tags that cannot be moved or deleted once they are set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Immutable {

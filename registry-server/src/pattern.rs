@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::{Error, Result};
 
-/// A pattern: `*` stands for any text without `/`, `**` for any text, `?` for one character.
+/// A pattern: `*` matches any text without `/`, `**` any text, `?` one character.
 #[derive(Clone)]
 pub struct Pattern(Regex);
 

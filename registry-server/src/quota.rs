@@ -17,7 +17,7 @@ use crate::lock::Lock;
 
 /// What was counted counts so long: other servers add and delete, too.
 const FRESH: Duration = Duration::from_secs(60);
-/// Before something is refused it is counted anew, but not more often than this.
+/// The shortest time between two counts before a request is refused.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Requests to the storage at once.
 const AT_ONCE: usize = 16;

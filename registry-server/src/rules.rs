@@ -51,8 +51,8 @@ impl Rules {
         })
     }
 
-    /// Why these do not take the place of others while a server runs: a file that somebody is
-    /// writing must not open what was closed.
+    /// Why these rules cannot replace the current ones while a server runs: a half-written file
+    /// must not open what was closed.
     fn refuses(&self, new: &Rules) -> Option<&'static str> {
         let rules = |auth: &Auth| match auth {
             Auth::Access(access) => (true, !access.rules.is_empty()),
@@ -75,7 +75,7 @@ impl Rules {
     }
 }
 
-/// The rules of a server, whoever holds this.
+/// The current rules of a server, shared by all holders.
 #[derive(Clone)]
 pub(crate) struct Current(Arc<Lock<Arc<Rules>>>);
 

@@ -91,7 +91,7 @@ impl Shared {
         self.rules().immutable.iter().any(|rule| rule.fits(name, tag))
     }
 
-    /// Refuses the deletion of content that an immutable tag stands for or is made of.
+    /// Refuses to delete content that an immutable tag refers to or contains.
     pub(crate) async fn unheld(&self, name: &str, digest: Digest) -> Result<(), Refusal> {
         let rules = self.rules();
         let here: Vec<_> = rules.immutable.iter().filter(|rule| rule.concerns(name)).collect();

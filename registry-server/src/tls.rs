@@ -18,7 +18,7 @@ pub struct Tls {
     pub certificate: Vec<u8>,
     /// The private key.
     pub key: Vec<u8>,
-    /// Authorities of which every client must show a certificate.
+    /// Authorities, one of which must have issued the certificate of every client.
     pub client_authorities: Option<Vec<u8>>,
 }
 

@@ -1,5 +1,5 @@
-//! Pull-through caches: repositories below a prefix are those of another registry, fetched when they
-//! are asked for.
+//! Pull-through caches: repositories below a prefix belong to another registry and are fetched on
+//! demand.
 
 mod flight;
 pub(crate) mod source;
@@ -154,7 +154,7 @@ impl Upstreams {
         }
     }
 
-    /// Brings a manifest; its parts come when they are asked for.
+    /// Fetches a manifest; its children are fetched on demand.
     async fn fetch(
         &self,
         repo: &Repo,

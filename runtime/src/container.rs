@@ -55,9 +55,9 @@ pub struct StartOptions {
     pub id: String,
     /// Whether a small process of ours is pid 1 (`--init`).
     pub init: bool,
-    /// Whether programs may give files to users that do not exist here: they are told that they
-    /// did, and the owner is kept beside the file, in an attribute that [`layers`] makes the owner
-    /// again. For [`crate::single_id`], and a container that lives no longer than its starter.
+    /// Whether programs may give files to users that do not exist here: the call succeeds, and an
+    /// attribute of the file records the owner, from which [`layers`] restores it. For
+    /// [`crate::single_id`], and a container that lives no longer than its starter.
     ///
     /// [`layers`]: ../layers/index.html
     pub owners: bool,
@@ -228,7 +228,7 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
     Err(Error::invalid("id", format!("{id:?} must be of letters, digits, _, ., + and -")))
 }
 
-/// What a stage is told, and the system call filter.
+/// The input of a stage, and the system call filter.
 pub(crate) fn configure(
     mut spec: Spec,
     options: &StartOptions,

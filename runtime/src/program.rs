@@ -1,5 +1,4 @@
-//! What is known of a program in a container: how it is started beside the first one, and how it
-//! ended.
+//! A program in a container: how it is started beside the first one, and how it ended.
 
 use serde::{Deserialize, Serialize};
 

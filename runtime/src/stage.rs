@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Exec, ExitStatus, Result, sys};
 
-/// `argv[0]` of a stage. Not a secret: whoever can start us can do all a stage can.
+/// `argv[0]` of a stage. Not a secret: anyone who can start this program can do all that a stage
+/// can.
 pub(crate) const MARK: &str = "container-stage";
 
 /// A configuration is never larger than this.
 const MAX_CONFIG: u64 = 16 << 20;
 
-/// What a stage is told, in a sealed memory file.
+/// The input of a stage, in a sealed memory file.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Config {
     /// The container; without its seccomp profile, which travels compiled.
@@ -175,8 +176,8 @@ impl<T, E: Into<io::Error>> Doing<T> for std::result::Result<T, E> {
     }
 }
 
-/// A view of this program through which nobody can write it (CVE-2019-5736): a detached,
-/// read-only mount of the file, or, where that is not possible, a sealed copy.
+/// A view of this program that cannot be written through (CVE-2019-5736): a detached, read-only
+/// mount of the file, or, if that is not possible, a sealed copy.
 fn own_program() -> Result<OwnedFd> {
     let open = Error::system("opening", "/proc/self/exe");
     let exe = File::open("/proc/self/exe").map_err(open)?;

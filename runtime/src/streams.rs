@@ -123,8 +123,8 @@ impl Carrier {
         Ok(theirs)
     }
 
-    /// Carries bytes while `until` waits for the end of the program, and then what is left. The
-    /// processes of a container have ended with it, so that nothing comes after that.
+    /// Copies bytes while `until` waits for the end of the program, and then the rest. The
+    /// processes of a container have ended with it, so nothing comes after that.
     ///
     /// # Errors
     /// No pipe can be made.
@@ -194,10 +194,10 @@ fn feed(from: &OwnedFd, to: &OwnedFd, over: BorrowedFd<'_>) {
     }
 }
 
-/// Carries what the program writes until nobody can write any more.
+/// Copies the output of the program until no process can write any more.
 ///
-/// Where nobody takes it the pipe closes, and the program is told on its next write, as it would
-/// be without us.
+/// If the receiver is gone, the pipe closes and the program gets an error on its next write, as it
+/// would without this process.
 fn drain(from: &OwnedFd, to: &To, over: BorrowedFd<'_>, task: &Task) {
     let mut buffer = vec![0; PIECE];
     let mut running = true;

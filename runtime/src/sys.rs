@@ -282,7 +282,7 @@ pub(crate) struct Instruction {
     pub(crate) k: u32,
 }
 
-/// Installs a system call filter for this thread, for ever.
+/// Installs a system call filter for this thread, permanently.
 pub(crate) fn seccomp_filter(program: &[Instruction], flags: u32) -> io::Result<Option<OwnedFd>> {
     let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };

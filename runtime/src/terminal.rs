@@ -18,7 +18,7 @@ pub(crate) fn size(streams: [BorrowedFd<'_>; 3]) -> Option<(u16, u16)> {
 pub(crate) struct Raw(Option<(OwnedFd, Termios)>);
 
 impl Raw {
-    /// Does nothing to what is no terminal.
+    /// Does nothing if it is not a terminal.
     pub(crate) fn enter(stream: BorrowedFd<'_>) -> Raw {
         let enter = || -> io::Result<(OwnedFd, Termios)> {
             let before = tcgetattr(stream)?;

@@ -24,8 +24,8 @@ pub struct Identity {
     pub subgid: PathBuf,
     /// Directories that may hold `newuidmap` and `newgidmap`.
     pub helpers: Vec<PathBuf>,
-    /// Whether to fail when there are no subordinate ids; otherwise the process goes on with a
-    /// single one, see [`single_id`].
+    /// Whether to fail without subordinate ids; otherwise the process continues with a single id,
+    /// see [`single_id`].
     pub strict: bool,
 }
 

@@ -10,7 +10,7 @@ pub enum Error {
         /// Why.
         source: layers::Error,
     },
-    /// The layer holds more than is believed.
+    /// The layer exceeds a limit.
     #[error("scanning the layer for packages: more than {limit} {what}")]
     Limit {
         /// What there is too much of.

@@ -99,8 +99,8 @@ impl Inventory {
     }
 }
 
-/// A database is written anew by every layer that installs something: a package came with the
-/// lowest layer from which on it was always in the list.
+/// Every layer that installs something writes the database again: a package came with the lowest
+/// layer since which it is always in the list.
 fn attribute(found: &[Package], path: &str, index: usize, below: &[LayerScan]) -> Vec<Located> {
     let mut located: BTreeMap<&Package, usize> =
         found.iter().map(|package| (package, index)).collect();
@@ -249,7 +249,7 @@ mod tests {
             }
         }
 
-        /// A layer that is no layer is an error, never a panic.
+        /// Content that is not a layer is an error, never a panic.
         #[test]
         fn hostile_streams_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
             let _ = scan(&bytes[..], &Task::silent());

@@ -1,5 +1,5 @@
-//! What software an image contains, read from its layers: no tool runs in the image, nothing is
-//! asked of a network.
+//! The software in an image, read from its layers: no tool runs in the image, and no network is
+//! used.
 //!
 //! [`scan`] reads one layer, once: which package databases, manifests and binaries it brings, and
 //! what it hides of the layers below. A [`LayerScan`] depends on the layer alone, so that it can be

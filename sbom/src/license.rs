@@ -7,8 +7,8 @@ use spdx::{Expression, LicenseReq, ParseMode};
 const MODE: ParseMode =
     ParseMode { allow_deprecated: true, allow_postfix_plus_on_gpl: true, ..ParseMode::STRICT };
 
-/// The text, if it is an expression made of licences on the SPDX licence list. A `LicenseRef-…` is
-/// none, as the document does not say what it refers to.
+/// The text, if it is an expression of licences on the SPDX licence list. A `LicenseRef-…` is not,
+/// because the document does not define it.
 pub(crate) fn expression(text: &str) -> Option<&str> {
     let mut words = text.split([' ', '(', ')']);
     if words.any(|word| matches!(word, "and" | "or" | "with")) {

@@ -80,7 +80,7 @@ pub(crate) fn clean(text: &str) -> String {
 }
 
 impl Package {
-    /// A package of which the name and the version are known. `None` without a name.
+    /// A package with its name and version. `None` without a name.
     pub(crate) fn new(ecosystem: Ecosystem, name: &str, version: &str) -> Option<Package> {
         let name = clean(name);
         if name.is_empty() {

@@ -38,9 +38,9 @@ pub struct LayerScan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Finding {
-    /// A list that every change writes anew.
+    /// A list that every change writes again.
     Database(Vec<Package>),
-    /// Packages of which the file is a part.
+    /// Packages that the file is a part of.
     Packages(Vec<Package>),
     /// The distribution.
     Release(Release),
@@ -186,8 +186,8 @@ fn is_node_package(directory: &str) -> bool {
     }
 }
 
-/// Scans one layer, compressed or not; its bytes, as read, count on `task`. Also gives the digest
-/// of the uncompressed layer: it says of which layer this was the scan.
+/// Scans one layer, compressed or not; its bytes, as read, count on `task`. Also returns the digest
+/// of the uncompressed layer, which identifies what was scanned.
 ///
 /// # Errors
 /// [`Error::Layer`] when the layer cannot be read, [`Error::Limit`], [`Error::Cancelled`].

@@ -61,8 +61,7 @@ impl Attestation {
 /// carries it. Signing the same statement again with the same key changes nothing.
 ///
 /// # Errors
-/// [`Error::Sign`] where it is no statement about this image, or too large;
-/// [`Error::Transport`].
+/// [`Error::Sign`] if it is not a statement about this image, or too large; [`Error::Transport`].
 pub async fn attest_image<'a>(
     image: &Descriptor,
     statement: &[u8],
@@ -252,7 +251,7 @@ fn may_be(referrer: &Descriptor, predicate_type: Option<&str>) -> bool {
 }
 
 /// Checks one bundle: that a trusted key signed it, and that it is a statement of this type about
-/// this image. Nothing of it is believed before the signature is good.
+/// this image. Its content is not used before the signature is verified.
 ///
 /// # Errors
 /// What it lacks.

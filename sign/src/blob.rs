@@ -21,7 +21,7 @@ pub async fn sign_blob(content: &[u8], sealer: Sealer<'_>, task: &Task) -> Resul
     })
 }
 
-/// Checks that somebody who is trusted signed the content of a file.
+/// Checks that a trusted signer signed the content of a file.
 ///
 /// # Errors
 /// What the bundle lacks.

@@ -55,7 +55,7 @@ pub enum Error {
         /// The image that was to be verified.
         image: Digest,
     },
-    /// There is no attestation of the type that is asked for.
+    /// There is no attestation of the requested type.
     #[error("verifying {image}: no signed statement of {kind} is attached to it")]
     Unattested {
         /// The image that was to be verified.
@@ -132,7 +132,7 @@ pub enum Error {
         /// What is wrong, and where.
         reason: String,
     },
-    /// Signatures lie on a server, which nobody can write to.
+    /// The signatures are on a server that cannot be written to.
     #[error("signatures of {name} lie at {place}, which is not a file:// URL")]
     NoDirectory {
         /// The name.

@@ -35,10 +35,9 @@ pub struct Found {
     pub unread: usize,
 }
 
-/// Finds everything that may be a signature of an image, in both forms: at most
-/// [`MAX_SIGNATURES`] of each. What says that one of `keys` made it is read first, and what says
-/// that another key made it last, so that nobody can hide a signature below many of his own; in
-/// between the newest comes first.
+/// Finds everything that may be a signature of an image, in both forms: at most [`MAX_SIGNATURES`]
+/// of each. Signatures that name one of `keys` come first, and those that name another key last, so
+/// that a signer cannot hide others below many of his own; in between the newest comes first.
 ///
 /// # Errors
 /// [`Error::Transport`], [`Error::Cancelled`].
@@ -219,7 +218,7 @@ pub(crate) async fn read(
     }
 }
 
-/// Takes "there is no such thing" as an answer.
+/// Treats a missing object as an answer.
 ///
 /// # Errors
 /// [`Error::Transport`].

@@ -167,8 +167,8 @@ async fn pause() {
     tokio::time::sleep(Duration::from_millis(30 + random % 60)).await;
 }
 
-/// An image and, where it is an index, every image below it, each once: what is signed and
-/// verified when the whole of a multi-platform image is meant.
+/// An image and, for an index, every image below it, each once: what is signed and verified for a
+/// multi-platform image as a whole.
 ///
 /// # Errors
 /// [`Error::Sign`] where there are more than [`MAX_MEMBERS`]; [`Error::Transport`].

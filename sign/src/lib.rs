@@ -1,10 +1,10 @@
 //! Making signatures of images, checking them, and deciding which of them matter.
 //!
-//! A signature says: whoever holds this key signed the image with this digest under this name.
+//! A signature states that the holder of a key signed the image with this digest under this name.
 //! It is stored beside the image as a sigstore [`bundle`] that refers to it, or in the older form
 //! of [`simple_signing`] under a tag made from the digest. [`sign_image`] and [`verify_image`] are
-//! the only functions that reach out to a registry; [`verify()`] itself is pure and is the only
-//! maker of a [`Verified`]. A [`Policy`] is the gate that an image passes before it is used.
+//! the only functions that use a registry; [`verify()`] itself is pure and is the only maker of a
+//! [`Verified`]. A [`Policy`] is the gate that an image passes before it is used.
 //!
 //! ```
 //! use std::collections::BTreeMap;

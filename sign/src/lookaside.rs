@@ -157,7 +157,7 @@ impl Lookaside {
     /// The directory in which signatures of a manifest are put.
     ///
     /// # Errors
-    /// They are on a server, which nobody can write to.
+    /// They are on a server that cannot be written to.
     pub fn directory(&self, name: &Reference, image: Digest) -> Result<PathBuf> {
         let base = self.base(name, true);
         match base.strip_prefix("file://") {

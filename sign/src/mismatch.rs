@@ -22,7 +22,7 @@ pub enum Mismatch {
     /// Step 1, for all of them together.
     #[error("the signatures before it are so large that it is not read")]
     TooMuch,
-    /// Step 2: what should hold the signature is not to be had or is something else.
+    /// Step 2: the content of the signature is missing or has another type.
     #[error("it cannot be read: {0}")]
     Unreadable(String),
     /// Step 2.
@@ -31,10 +31,10 @@ pub enum Mismatch {
     /// Step 2.
     #[error("its media type is {0:?}, not that of a bundle v0.3")]
     MediaType(String),
-    /// Step 3: who made it is asked for by a key, and a certificate says it.
+    /// Step 3: a key is required, but a certificate made it.
     #[error("it is keyless (made with a certificate), and a key is asked for")]
     Keyless,
-    /// Step 3: who made it is asked for by name, and a key made it.
+    /// Step 3: an identity is required, but a key made it.
     #[error("it is made with a key, and a certificate is asked for")]
     Keyed,
     /// Step 7, of a signature made with a certificate.

@@ -1,4 +1,4 @@
-//! What signs: a key, or somebody whom a certificate names.
+//! What signs: a key, or an identity in a certificate.
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ use crate::online::IdentitySigner;
 /// What signs.
 #[derive(Debug, Clone, Copy)]
 pub enum Sealer<'a> {
-    /// Whoever holds this key.
+    /// The holder of this key.
     Key(&'a PrivateKey),
-    /// Somebody by who he is.
+    /// An identity.
     Identity(&'a IdentitySigner),
 }
 

@@ -134,7 +134,7 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// What is left of a name after a prefix that ends at the end of a part.
+/// The rest of a name after a prefix that ends at the end of a component.
 fn strip_parts<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
     let rest = name.strip_prefix(prefix)?;
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)

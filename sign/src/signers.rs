@@ -21,8 +21,7 @@ use crate::simple_signing::{
     BUNDLE_ANNOTATION, CERTIFICATE_ANNOTATION, CHAIN_ANNOTATION, TIMESTAMP_ANNOTATION,
 };
 
-/// Who is trusted: whoever holds one of the keys, or is named by a certificate as one of the
-/// identities is.
+/// Who is trusted: the holders of these keys, or these identities.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signers {
     /// The keys.
@@ -31,7 +30,8 @@ pub struct Signers {
     pub identities: Vec<IdentityRule>,
     /// Whose certificates, logs and timestamps are trusted; without it certificates are not.
     pub root: Option<Arc<TrustedRoot>>,
-    /// The logs of which one must have what is signed with a key; `None` where none need have.
+    /// The logs, one of which must contain a signature made with a key; `None` if no log is
+    /// required.
     pub(crate) logs: Option<Vec<Log>>,
 }
 
@@ -39,9 +39,9 @@ pub struct Signers {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Signer {
-    /// Whoever holds this key.
+    /// The holder of this key.
     Key(KeyId),
-    /// Whom a certificate names.
+    /// The identity in a certificate.
     Certificate(Identity),
 }
 
@@ -60,7 +60,7 @@ impl Signers {
         Signers { keys, ..Signers::default() }
     }
 
-    /// Trusts people whom certificates name.
+    /// Trusts identities in certificates.
     pub fn certificates(identities: Vec<IdentityRule>, root: TrustedRoot) -> Signers {
         Signers { identities, root: Some(Arc::new(root)), ..Signers::default() }
     }
@@ -73,7 +73,7 @@ impl Signers {
     /// Who signed an envelope.
     ///
     /// # Errors
-    /// Nobody who is trusted.
+    /// No signer is trusted.
     pub(crate) fn of_envelope(&self, parts: &Parts) -> Result<Signer, Mismatch> {
         let signed = dsse::pre_authentication_encoding(&parts.payload_type, &parts.payload);
         let payload = Some(parts.payload.as_slice());
@@ -83,7 +83,7 @@ impl Signers {
     /// Who signed a message without an envelope.
     ///
     /// # Errors
-    /// Nobody who is trusted.
+    /// No signer is trusted.
     pub(crate) fn of_message(&self, parts: &Parts, message: &[u8]) -> Result<Signer, Mismatch> {
         let signature = &parts.signature;
         self.of_content(parts, &Content { signed: message, payload: None, signature })
@@ -108,7 +108,7 @@ impl Signers {
     /// Who signed a payload of the older form.
     ///
     /// # Errors
-    /// Nobody who is trusted.
+    /// No signer is trusted.
     pub(crate) fn of_payload(
         &self,
         payload: &[u8],

@@ -1,4 +1,4 @@
-//! Whether one signature is good: numbered steps, none of which reads or writes anything.
+//! Whether one signature is valid: numbered steps without any input or output.
 //!
 //! 1. It is small enough to be looked at.
 //! 2. It can be read: strict JSON of a known media type.
@@ -6,9 +6,8 @@
 //! 4. It has one content: a statement in an envelope, or a payload with its signature.
 //! 5. There is exactly one signature over that content.
 //! 6. The content is of the type that signatures of images have.
-//! 7. One of the trusted keys made the signature, or somebody whom a certificate names as one of
-//!    the trusted identities is (the twelve steps of [`crate::keyless`]). Only now the content is
-//!    believed.
+//! 7. One of the trusted keys made the signature, or a certificate names one of the trusted
+//!    identities (the twelve steps of [`crate::keyless`]). Only then the content is used.
 //! 8. The content says that it is the signature of an image.
 //! 9. It is the signature of this image: the digests are the same.
 //! 10. It was made for the name that was asked for.

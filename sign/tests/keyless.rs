@@ -41,7 +41,7 @@ fn pae(payload: &[u8]) -> Vec<u8> {
     sign::dsse::pre_authentication_encoding("application/vnd.in-toto+json", payload)
 }
 
-/// What a signature is made of; each part can be changed.
+/// The parts of a signature; each can be changed.
 struct Recipe<'a> {
     world: &'a World,
     certificate: Certificate,
@@ -470,7 +470,7 @@ fn step_12_identity() {
     fails(none, Step::Identity, "names nobody");
 }
 
-/// A key is asked for and a certificate signed, or the reverse.
+/// A key is required and a certificate signed, or the reverse.
 #[test]
 fn one_kind_of_signer_does_not_pass_for_the_other() {
     let world = World::default();
@@ -563,7 +563,7 @@ fn the_older_form_is_verified_by_its_annotations() {
     assert_eq!(verdict(&[signed, promised]), Err(Mismatch::Keyed));
 }
 
-/// No byte of a good bundle can be changed so that something else is believed.
+/// No byte of a valid bundle can be changed so that other content is accepted.
 #[test]
 fn a_changed_byte_is_never_believed() {
     let world = World::default();

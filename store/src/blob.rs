@@ -261,9 +261,9 @@ impl Store {
         writer.commit(None)
     }
 
-    /// Takes over the blob in the file `source` of another layout or store on this machine,
-    /// sharing its bytes on disk where that is possible and safe, and checks it. `false` if there
-    /// is no such file.
+    /// Takes over the blob in the file `source` of another layout or store on this machine, sharing
+    /// its bytes on disk if that is possible and safe, and checks it. `false` if there is no such
+    /// file.
     ///
     /// # Errors
     /// [`Error::Size`] and [`Error::Digest`] for a corrupted blob; then nothing remains.
@@ -334,9 +334,9 @@ fn write_all(writer: &mut BlobWriter, bytes: &[u8]) -> Result<()> {
     writer.write_all(bytes).map_err(|error| Error::file("writing", &writer.path, error))
 }
 
-/// Brings the file `source` in through a writer: as a reflink where the file system can, else as
-/// a copy. Never as a hard link: whoever owns the other name could change what we have. The bytes
-/// are checked in any case, and checked where they are then.
+/// Copies the file `source` in through a writer: as a reflink if the file system can, else byte by
+/// byte. Never as a hard link: the owner of the other name could change the content. The bytes are
+/// always checked, in the store's own file.
 fn adopt(mut writer: BlobWriter, source: &Path, descriptor: &Descriptor) -> Result<bool> {
     let Some(from) = file::open(source)? else { return Ok(false) };
     let metadata = from.metadata().map_err(|error| Error::file("reading", source, error))?;

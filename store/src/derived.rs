@@ -1,10 +1,10 @@
 //! Layers that are kept as the snapshots they are of.
 //!
-//! What a step made lies unpacked in its snapshot. Its layer is the plain tar of that, the same
-//! bytes every time, so it needs no room of its own: the catalog says of which snapshot the blob
-//! is, and whoever reads it has it written anew and checked. Before an image leaves the store it
-//! is *sealed*: such layers are compressed, once, and a manifest that names them takes the place
-//! of the old one.
+//! The result of a step lies unpacked in its snapshot. Its layer is the plain tar of the snapshot,
+//! the same bytes every time, so it needs no space of its own: the catalog records the snapshot of
+//! the blob, and each read writes the tar again and checks it. Before an image leaves the store it
+//! is *sealed*: such layers are compressed, once, and a manifest that names them replaces the old
+//! one.
 
 use std::io::{Seek, Write};
 use std::num::NonZero;
@@ -147,8 +147,8 @@ impl Store {
         Ok(Some(info))
     }
 
-    /// The manifest or index with every derived layer below it compressed, which takes over the
-    /// names of what it is made of. What has none stays as it is.
+    /// The manifest or index with every derived layer below it compressed; it takes over the names
+    /// of the original. An image without derived layers stays unchanged.
     ///
     /// # Errors
     /// As [`Store::pack`], [`Store::read`] and [`Store::publish`].
@@ -231,7 +231,7 @@ impl Store {
         Ok(Descriptor { data: None, ..like(&new, root, root.media_type.clone()) })
     }
 
-    /// Writes a derived layer anew into a file without a name; `None` for a blob that is stored.
+    /// Writes a derived layer again into a file without a name; `None` for a stored blob.
     pub(crate) fn reproduce(&self, digest: Digest, task: &Task) -> Result<Option<std::fs::File>> {
         let Some(Recipe { snapshot, clamp }) = self.recipe(digest)? else { return Ok(None) };
         let path = self.slot.path_in("ingest")?;

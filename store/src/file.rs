@@ -1,4 +1,4 @@
-//! The few file operations that everything here is made of.
+//! The few file operations on which everything here is built.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -53,7 +53,7 @@ pub(crate) fn open(path: &Path) -> Result<Option<File>> {
     Ok(Some(file))
 }
 
-/// Digest and length of what is left of a stream.
+/// Digest and length of the rest of a stream.
 pub(crate) fn hash(algorithm: Algorithm, mut from: impl Read) -> io::Result<(Digest, u64)> {
     let mut digester = Digester::new(algorithm);
     let mut buffer = vec![0; CHUNK];
@@ -183,7 +183,7 @@ pub(crate) fn disk_usage(path: &Path) -> u64 {
     bytes
 }
 
-/// A name nobody else makes: 128 random bits in hexadecimal.
+/// A unique name: 128 random bits in hexadecimal.
 pub(crate) fn random() -> String {
     let mut bytes = [0u8; 16];
     let mut filled = 0;

@@ -12,7 +12,7 @@ use crate::{Result, Store, file};
 /// How long to sleep between two looks at a lock, at most.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 
-/// The right to do some work; whoever wants the same waits until this is dropped.
+/// The right to do some work; others that want to do the same wait until this is dropped.
 #[derive(Debug)]
 pub struct Flight {
     path: PathBuf,
@@ -27,8 +27,8 @@ impl Drop for Flight {
 }
 
 impl Store {
-    /// Waits until no process does the work of this name. Then look first whether it is done.
-    /// A process that dies, however it dies, lets go.
+    /// Waits until no process does the work of this name. Then check first whether it is done. A
+    /// dying process releases the right.
     ///
     /// # Errors
     /// [`crate::Error::Cancelled`], [`crate::Error::File`].

@@ -1,10 +1,9 @@
 //! Collecting: what no name, container, lease or remembered step needs is removed.
 //!
-//! First one transaction decides: rows of the doomed are deleted and noted as condemned, and that
-//! is on disk before anything else happens, so that no power failure brings back a row whose file
-//! is gone. Then, a batch at a time under the write lock, their files move to the trash; what
-//! somebody made anew meanwhile is no longer condemned and stays. The trash is emptied last,
-//! without any lock.
+//! First one transaction decides: it deletes rows and records them as condemned, and it is on disk
+//! before anything else happens, so a power failure cannot restore a row whose file is gone. Then
+//! their files move to the trash, a batch at a time under the write lock; content that was created
+//! again meanwhile is no longer condemned and stays. The trash is emptied last, without any lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,8 +23,8 @@ use crate::{Result, Store, file, lease};
 pub struct Budget {
     /// The whole build cache: remembered steps and cache mounts; with an age, what is older.
     pub all: bool,
-    /// So much of the build cache that what is left of it takes no more than this many bytes;
-    /// what was used last goes last.
+    /// Removes build cache until the rest takes no more than this many bytes; least recently used
+    /// first.
     pub keep_bytes: Option<u64>,
     /// What of the build cache was not used for this long.
     pub older_than: Option<Duration>,
@@ -44,12 +43,12 @@ pub struct Only {
     pub kinds: Vec<What>,
     /// Whose id, or the digest in it, begins like one of these; any without.
     pub ids: Vec<String>,
-    /// Whether what it is made of is also part of images or containers.
+    /// Whether its content is also part of images or containers.
     pub shared: Option<bool>,
 }
 
 impl Only {
-    /// Whether a thing is meant.
+    /// Whether the filter matches an entry.
     pub fn means(&self, what: What, id: &str, shared: bool) -> bool {
         let begins = |prefix: &String| {
             id.starts_with(prefix.as_str())
@@ -94,7 +93,7 @@ pub enum Why {
     Old,
     /// There is more than may stay, and other things were used later.
     Room,
-    /// Part of what it was made of is gone.
+    /// Part of its content is gone.
     Broken,
 }
 
@@ -124,8 +123,8 @@ pub enum What {
     Mount,
 }
 
-/// Remembered file digests and the like are forgotten after this many seconds: made anew they
-/// cost little, and keys of files that changed never come up again.
+/// Cached file digests and the like are deleted after this many seconds: they are cheap to compute
+/// again, and keys of files that changed never come up again.
 const MEMO_LIFE: i64 = 30 * 24 * 3600;
 
 /// How many files move to the trash in one transaction.
@@ -173,7 +172,7 @@ impl Store {
         Ok(collected)
     }
 
-    /// Measures snapshots that nobody has measured.
+    /// Measures snapshots that were not measured yet.
     pub(crate) fn measure(&self, task: &Task) -> Result<()> {
         let shared = self.shared();
         let unknown = shared.catalog.read("listing snapshots", |db| {
@@ -215,7 +214,7 @@ impl Store {
         Ok(mounts)
     }
 
-    /// Removes cache mounts that nobody uses; returns those that somebody does.
+    /// Removes unused cache mounts; returns those in use.
     fn remove_mounts(&self, doomed: &[(Cached<String>, Why)]) -> Result<BTreeSet<String>> {
         let shared = self.shared();
         let mut kept = BTreeSet::new();

@@ -1,7 +1,7 @@
 //! How a file arrives: written under a name of its own, brought to the disk, given its name.
 //!
-//! Whatever instant the machine stops at, the name stands for all of the bytes, for what it stood
-//! for before, or for nothing.
+//! Whatever instant the machine stops at, the name has all of the new bytes, the old content, or
+//! does not exist.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -87,9 +87,9 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Opens a directory whose blobs lie as a layout's do and whose names somebody else keeps, with
-    /// other files beside them. It is made if need be, and several may do so at once; no lock is
-    /// taken, for file systems that have none.
+    /// Opens a directory with the blobs of a layout whose names are kept elsewhere, with other
+    /// files beside them. It is created if missing, and several processes may do so at once; no
+    /// lock is taken, for file systems that have none.
     ///
     /// # Errors
     /// [`Error::Layout`] for a layout of a version other than 1, [`Error::File`].

@@ -84,7 +84,7 @@ impl Slot {
         Ok(value)
     }
 
-    /// A path nobody else uses, in this lease's own directory below `place`.
+    /// A unique path, in this lease's own directory below `place`.
     pub(crate) fn path_in(&self, place: &'static str) -> Result<PathBuf> {
         let mut slot = self.held();
         let held = self.ensure(&mut slot)?;
@@ -177,7 +177,7 @@ impl Shared {
         self.root.join("leases").join(id)
     }
 
-    /// Moves something out of sight; it is deleted later, by whoever empties the trash.
+    /// Moves something to the trash; the next process that empties the trash deletes it.
     pub(crate) fn discard(&self, path: &Path) -> Result<bool> {
         file::rename(path, &self.root.join("trash").join(file::random()))
     }

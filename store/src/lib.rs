@@ -17,20 +17,20 @@
 //! ```
 //!
 //! The catalog is the truth: a file without a row is garbage, a row without its file is a bug that
-//! [`Store::check`] names. Files get their place inside the write transaction that makes their
-//! row, so nothing is ever in between. Nothing relies on a process ending well (invariant I7):
-//! what a dead process left lies in the directories of its lease, and whoever comes next finds
-//! that its lock is gone.
+//! [`Store::check`] reports. Files get their place inside the write transaction that makes their
+//! row, so there is no state in between. Nothing relies on a process ending well (invariant I7):
+//! what a dead process left is in the directories of its lease, and the next process sees that its
+//! lock is gone.
 //!
-//! The plain layer of a snapshot can be a blob without a file: it is written anew whenever it is
-//! read, and compressed before it leaves ([`Store::derive`], [`Store::seal`]).
+//! The plain layer of a snapshot can be a blob without a file: each read writes it again, and it is
+//! compressed before it leaves ([`Store::derive`], [`Store::seal`]).
 //!
 //! Content is moved into place at once and marked *unsynced* with the boot id; publishing calls
 //! `syncfs` once, then sets the name and clears the marks in one transaction. Opening a store
 //! whose marks bear another boot id checks what they are about.
 //!
 //! [`Layout`] is a plain OCI image layout directory; [`Store`] shares its blob format. [`Incoming`]
-//! is a file that appears whole or not at all, for whoever keeps files on a disk.
+//! is a file that appears whole or not at all, for other code that keeps files on a disk.
 //!
 //! ```
 //! use image::{Descriptor, Document, Manifest, MediaType};

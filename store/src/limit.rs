@@ -50,8 +50,8 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Sees to it that so many bytes more fit below the bound: removes build cache that nobody
-    /// uses, what was used last goes last.
+    /// Makes room for this many more bytes below the limit: removes unused build cache, least
+    /// recently used first.
     ///
     /// # Errors
     /// [`Error::Full`] when that is not enough; [`Error::Catalog`], [`Error::Cancelled`].

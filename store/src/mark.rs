@@ -41,7 +41,7 @@ pub(crate) struct State {
     /// what they belong to.
     kept_by: HashMap<Digest, Vec<Digest>>,
     chains: HashMap<Digest, Digest>,
-    /// The snapshots that layers without a file are made of.
+    /// The snapshots of layers without a file.
     derived: HashMap<Digest, Digest>,
     live_blobs: HashSet<Digest>,
     live_snapshots: HashSet<Digest>,

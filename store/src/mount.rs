@@ -16,7 +16,7 @@ pub enum Sharing {
     /// Everybody.
     #[default]
     Shared,
-    /// Everybody gets one of their own; one that nobody uses is used again.
+    /// Each user gets one of their own; an unused one is reused.
     Private,
     /// One after the other.
     Locked,
@@ -111,8 +111,8 @@ impl Store {
         Ok(used.filter(|_| data.exists()))
     }
 
-    /// The directory of a cache mount, kept in place while it is looked at: its lock is shared.
-    /// `None` if there is none, or somebody has it for himself.
+    /// The directory of a cache mount, kept in place while it is read: its lock is shared. `None`
+    /// if there is none, or it is locked exclusively.
     ///
     /// # Errors
     /// [`crate::Error::File`].

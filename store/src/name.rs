@@ -110,8 +110,8 @@ impl Store {
         self.publish_root(Some(name), Before::Anything, root).map(drop)
     }
 
-    /// As [`Store::publish`], if the name still points at `before` (`None`: at nothing); `false`
-    /// if it does not, and nothing has happened: somebody else was faster.
+    /// As [`Store::publish`], if the name still points at `before` (`None`: at nothing); otherwise
+    /// `false`, and nothing has changed.
     ///
     /// # Errors
     /// As [`Store::publish`].
@@ -380,7 +380,7 @@ impl Store {
     }
 }
 
-/// Refuses a node of which a part is not in the store, or not of the declared size.
+/// Refuses a node with a child that is not in the store, or has not the declared size.
 fn require_children(db: &Connection, root: Digest, children: &[Descriptor]) -> Attempt<()> {
     for child in children {
         match has_blob(db, child.digest)? {

@@ -13,8 +13,8 @@ const SIZE: u64 = 4 << 20;
 /// With less than this free, opening and writing the catalog may fail.
 const LITTLE: u64 = 1 << 20;
 
-/// Gives up what is set aside where the disk is full, and sets it aside again where there is room.
-/// That it does not succeed is no reason not to open the store.
+/// Deletes the reserve if the disk is full, and creates it again if there is space. A failure does
+/// not stop the store from opening.
 pub(crate) fn tend(root: &Path) {
     let path = root.join("reserve");
     let Ok(system) = statvfs(root) else { return };

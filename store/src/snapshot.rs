@@ -28,8 +28,8 @@ impl From<ChainId> for SnapshotId {
     }
 }
 
-/// A directory that somebody fills: owned, changing, without a parent until it is stacked or
-/// committed. Dropped without a commit it is forgotten.
+/// A directory that is being filled: owned, changing, without a parent until it is stacked or
+/// committed. Dropped without a commit it is discarded.
 #[derive(Debug)]
 pub struct Active {
     store: Store,
@@ -151,7 +151,7 @@ fn depth(db: &Connection, id: SnapshotId) -> Attempt<u32> {
 }
 
 impl Store {
-    /// Starts a directory of one's own.
+    /// Starts a new directory.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Catalog`].

@@ -69,7 +69,7 @@ pub struct CacheEntry {
     pub used: i64,
     /// Bytes that go when it alone goes.
     pub bytes: u64,
-    /// Whether images or containers have all it is made of.
+    /// Whether images or containers have all of its content.
     pub shared: bool,
     /// The step as the user saw it, or the id of the mount.
     pub about: String,
@@ -121,7 +121,7 @@ impl Store {
         })
     }
 
-    /// Adds up what is on disk; measures snapshots that nobody has measured yet.
+    /// Adds up what is on disk; measures snapshots that were not measured yet.
     ///
     /// # Errors
     /// [`crate::Error::Catalog`], [`crate::Error::Cancelled`].

@@ -70,7 +70,7 @@ pub trait Fault: Error + Send + Sync + 'static {
     fn hint(&self) -> Option<String> {
         None
     }
-    /// Whether doing the same once more may help; `false` where whoever reports it has tried that.
+    /// Whether a retry may help; `false` if the reporter has tried that.
     fn again(&self) -> bool {
         self.kind() == Kind::Unavailable
     }

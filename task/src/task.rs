@@ -121,7 +121,7 @@ impl Task {
         Task::start(tree, None, name.into(), None)
     }
 
-    /// A tree nobody watches, for tests and for callers without a user.
+    /// A tree without an observer, for tests and for callers without a user.
     pub fn silent() -> Task {
         Task::root("", Arc::new(Silent))
     }

@@ -46,7 +46,7 @@ impl Layer {
         self
     }
 
-    /// Adds a file of somebody's.
+    /// Adds a file with an owner.
     pub fn owned(mut self, path: &str, mode: u32, owner: (u64, u64), content: &[u8]) -> Layer {
         let mut header = Self::header(tar::EntryType::Regular, mode, content.len() as u64);
         header.set_uid(owner.0);

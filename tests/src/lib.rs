@@ -1,5 +1,5 @@
-//! What end-to-end tests share: the real binaries on a store of their own, real registries, a
-//! base image made of busybox.
+//! What end-to-end tests share: the real binaries on a store of their own, real registries, a base
+//! image with busybox.
 
 pub mod git;
 pub mod http;

@@ -14,7 +14,7 @@ pub struct DockerRegistry {
 }
 
 impl DockerRegistry {
-    /// Starts one that anybody may use; `None` if it is not installed.
+    /// Starts one without access rules; `None` if it is not installed.
     pub fn start() -> Option<DockerRegistry> {
         Self::start_in(tempfile::tempdir().expect("a directory"), "")
     }

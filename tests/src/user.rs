@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 const NAME: &str = "rbuildtest";
 const LOCK: &str = "/tmp/rbuildtest.lock";
 
-/// The user; he is removed again when nobody needs him, if he was made here.
+/// The user; removed again when no test needs it, if it was made here.
 pub struct User {
     /// His user id.
     pub uid: u32,

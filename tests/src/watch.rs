@@ -1,4 +1,4 @@
-//! Commands under guard: none may take for ever, and what they used is known.
+//! Commands with a deadline and a record of the resources they used.
 
 use std::io::{Read, Seek};
 use std::os::unix::process::{CommandExt, ExitStatusExt};

@@ -1,4 +1,4 @@
-//! A client of HTTP/1.1 that is not ours and does what it is told: one request a connection.
+//! An independent client of HTTP/1.1: one request per connection.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

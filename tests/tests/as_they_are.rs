@@ -1,5 +1,4 @@
-//! Copies as they are asked for on real command lines: what cannot come along, what is refused, what
-//! other tools wrote.
+//! Copies on real command lines: what stays behind, what is refused, what other tools wrote.
 #![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests are journeys")]
 
 use std::process::{Command, Stdio};
@@ -93,7 +92,7 @@ fn a_copy_into_a_layout_removes_what_killed_ones_left() {
     assert!(live.exists(), "somebody writes it");
 }
 
-/// An image of which one layer is kept out of registries.
+/// An image with one layer that is kept out of registries.
 fn with_foreign_layer(registry: &Registry) -> String {
     let here = e2e::image::Layer::new().file("a", 0o644, b"a").finish();
     let mut foreign = Descriptor::of(

@@ -67,7 +67,7 @@ struct Torture {
     round: u64,
     /// What is happening, for a failing test.
     story: String,
-    /// How long each deed takes when nobody kills it.
+    /// How long each operation takes without a kill.
     takes: BTreeMap<Deed, Duration>,
     /// The digest each deed must give.
     gives: BTreeMap<Deed, String>,

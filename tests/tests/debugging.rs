@@ -1,4 +1,4 @@
-//! Failing steps: kept and gone on with, or looked at in a shell on the spot.
+//! Failing steps: kept and resumed, or inspected in a shell.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};

@@ -26,7 +26,7 @@ use serde_json::Value;
 #[path = "differential/tree.rs"]
 mod tree;
 
-/// Every time of a context, so that what keeps times can be told from what does not.
+/// Every time of a context, so that kept times differ from new ones.
 const OLD: &str = "@1600000000";
 
 #[derive(Default)]

@@ -7,7 +7,7 @@ use e2e::watch::guarded;
 use e2e::{Bench, peer};
 use serde_json::Value;
 
-/// A layout of two layers: the second writes a file anew and removes another.
+/// A layout of two layers: the second overwrites one file and removes another.
 fn image(bench: &Bench) -> String {
     let first = e2e::image::Layer::new()
         .dir("etc", 0o755)

@@ -73,7 +73,7 @@ fn gone_referrer() -> Fault {
     Fault::always("GET", REFERRERS, effect)
 }
 
-/// Everything a registry can do to somebody who reads.
+/// Every fault of a registry for a reader.
 fn reading(elsewhere: &Registry) -> Vec<Case> {
     let retry = |seconds: &str| Effect::with(429, &[("retry-after", seconds)]);
     let challenge = format!("Bearer realm=\"{}/token\",service=\"x\"", elsewhere.url());
@@ -348,7 +348,7 @@ fn a_build_from_it_ends_right_or_with_one_error() {
     });
 }
 
-/// Everything a registry can do to somebody who writes.
+/// Every fault of a registry for a writer.
 fn writing(_: &Registry) -> Vec<Case> {
     const UPLOADS: &str = "/v2/team/app/blobs/uploads/*";
     vec![

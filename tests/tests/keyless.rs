@@ -1,5 +1,5 @@
-//! Signing by who one is and verifying that, with both programs, against stand-ins of the services
-//! on loopback.
+//! Keyless signing and verification with both programs, against stand-ins of the services on
+//! loopback.
 #![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests are tables")]
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -8,7 +8,7 @@ use e2e::image::{Layer, busybox_layer, layout};
 use e2e::registry::DockerRegistry;
 use e2e::{Bench, Ran};
 
-/// Serves one file over HTTP, whatever is asked for.
+/// Serves one file over HTTP for any request.
 struct Server {
     address: String,
     body: Arc<Mutex<String>>,

@@ -8,7 +8,7 @@ use e2e::user::User;
 use e2e::{Bench, root};
 use serde_json::Value;
 
-/// A user id that nobody has, and that nothing says anything about.
+/// A user id without an account and without subordinate ids.
 const NOBODY: u32 = 54_321;
 
 const DOCKERFILE: &str = "FROM localhost/busybox\n\
@@ -313,8 +313,7 @@ fn a_user_without_ranges_builds_what_root_builds() {
     own.rbuild(["run", "--rm", "-u", "user", "busybox", "id"]).code(125).fails(&missing);
 }
 
-/// In a container with the usual seccomp filter there are no user namespaces: that is said, not
-/// guessed.
+/// In a container with the usual seccomp filter there are no user namespaces: the error says so.
 #[test]
 fn the_missing_permission_is_named() {
     if !root() {

@@ -1,5 +1,5 @@
-//! One build from the lock to the signed image: repositories are locked, what is pushed is signed
-//! with what is said about it, and the provenance is enough to build it again.
+//! One build from the lock to the signed image: repositories are locked, pushed images are signed
+//! with their attestations, and the provenance is enough to build again.
 
 use e2e::git::Repositories;
 use e2e::registry::DockerRegistry;

@@ -1,4 +1,4 @@
-//! What an image is made of and how: SBOMs, provenance, and building it again.
+//! What an image contains and how it was built: SBOMs, provenance, and rebuilds.
 
 use e2e::registry::DockerRegistry;
 use e2e::{Bench, peer, run};

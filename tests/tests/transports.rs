@@ -107,7 +107,7 @@ fn images_leave_the_storage_of_buildah() {
     }
 }
 
-/// A Docker daemon that says what it is told: it gives out one archive and keeps what it gets.
+/// A scripted Docker daemon: it serves one archive and keeps what it receives.
 struct Daemon {
     socket: PathBuf,
     loaded: Arc<Mutex<Vec<Vec<u8>>>>,

@@ -1,5 +1,5 @@
-//! What belongs to an image without being part of it: manifests that refer to it, and the older
-//! form, tags that are made of its digest.
+//! What is attached to an image: manifests that refer to it, and the older form, tags derived from
+//! its digest.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ pub(crate) fn is_signature(artifact_type: &str) -> bool {
     SIGNATURES.iter().any(|known| artifact_type.starts_with(known))
 }
 
-/// Reads the root's document if there are images below it, so that nobody reads it twice.
+/// Reads the root's document if there are images below it, so that it is read once.
 pub(crate) async fn open(source: &dyn Source, choice: Choice, stop: &Stop) -> Result<Choice> {
     if choice.node.is_some() || !choice.root.media_type.is_index() {
         return Ok(choice);
@@ -97,7 +97,7 @@ fn is_wanted(referrer: &Descriptor, filtered: bool, options: &CopyOptions) -> bo
         && (options.signatures || !is_signature(kind))
 }
 
-/// The tags made of these images' digests that the source has.
+/// The tags derived from these images' digests that the source has.
 pub(crate) async fn tags(
     source: &dyn Source,
     choice: &Choice,
@@ -108,7 +108,7 @@ pub(crate) async fn tags(
     tags_of(source, digests, signatures, stop).await
 }
 
-/// The tags made of these digests that the source has.
+/// The tags derived from these digests that the source has.
 pub(crate) async fn tags_of(
     source: &dyn Source,
     digests: impl Iterator<Item = Digest>,
@@ -130,8 +130,8 @@ pub(crate) async fn tags_of(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Those of the tags whose images the copy has: what was converted has another digest, which
-/// nobody has signed.
+/// Those of the tags whose images the copy has: a converted image has another digest, which has no
+/// signature.
 pub(crate) fn that_hold(tags: Vec<Tag>, plan: &Plan, task: &Task) -> Vec<Tag> {
     let kept: BTreeSet<String> = plan.documents().map(|one| of_digest(one.digest)).collect();
     let (held, left): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| {
@@ -175,7 +175,7 @@ pub(crate) async fn copy_tags(
     Ok(())
 }
 
-/// `None` where the digest is too long for a tag, so that nobody can have written one.
+/// `None` if the digest is too long for a tag, so that such a tag cannot exist.
 fn tag(digest: Digest, suffix: &str) -> Option<Tag> {
     format!("{}.{suffix}", of_digest(digest)).parse().ok()
 }

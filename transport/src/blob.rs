@@ -13,7 +13,7 @@ use task::{Cause, Task};
 
 use crate::Error;
 
-/// Bytes as they come from a place; good for nothing until somebody says what they should be.
+/// Bytes as they come from a place; unusable until the expected digest is known.
 pub struct Unverified(BoxStream<'static, Result<Bytes, Cause>>);
 
 impl Unverified {
@@ -49,8 +49,8 @@ impl fmt::Debug for Unverified {
 
 /// Content on its way: a stream that ends in an error unless it is exactly what was promised.
 ///
-/// The chunk that completes the content is handed out only after the digest was found right, so
-/// that nobody ever holds all bytes of wrong content.
+/// The chunk that completes the content is handed out only after the digest was verified, so no
+/// reader ever holds all bytes of wrong content.
 pub struct Blob {
     digest: Digest,
     size: u64,
@@ -71,7 +71,7 @@ impl Blob {
         Blob::trusted(node.digest(), node.bytes().clone())
     }
 
-    /// Bytes whose digest somebody in this crate computed.
+    /// Bytes whose digest this crate computed.
     pub(crate) fn trusted(digest: Digest, bytes: Bytes) -> Blob {
         let size = bytes.len() as u64;
         let stream = Unverified::whole(bytes).0;
@@ -197,7 +197,7 @@ pub(crate) struct Watch {
     pub(crate) stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-/// Holds the first error of a stream for whoever asks why the stream's reader failed.
+/// Holds the first error of a stream, for callers that need to know why the reader failed.
 #[derive(Clone, Default)]
 pub(crate) struct FaultCell(Arc<Mutex<Option<Cause>>>);
 
@@ -211,7 +211,7 @@ impl FaultCell {
     }
 }
 
-/// A task that a stream counts on while somebody else ends it.
+/// A task that a stream counts on while another owner ends it.
 #[derive(Clone)]
 pub(crate) struct Metering {
     task: Arc<Mutex<Option<Task>>>,

@@ -20,7 +20,7 @@ const AHEAD: usize = 256 << 10;
 
 /// Runs work that blocks (files, compression, hashing) on a thread and waits for it.
 ///
-/// Once started the work goes on even if nobody waits any more; it should watch its task.
+/// Once started, the work continues even if the receiver is gone; it should watch its task.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
@@ -87,7 +87,7 @@ pub struct BlobReader {
 }
 
 impl BlobReader {
-    /// Writes what is left, piece by piece as it arrived: no buffer between, so no second copy.
+    /// Writes the rest, chunk by chunk as it arrived: no buffer between, so no second copy.
     ///
     /// # Errors
     /// Of the blob or of the writer.

@@ -1,5 +1,5 @@
-//! The same image in the other family's documents. Configs and layers keep their bytes, because
-//! both families read either's; only manifests and indexes are written anew.
+//! The same image in the documents of the other format. Configs and layers keep their bytes,
+//! because both formats read either's; only manifests and indexes are written again.
 
 use std::collections::BTreeMap;
 

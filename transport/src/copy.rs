@@ -170,7 +170,7 @@ impl Ends<'_> {
         plan.run(*source, *sink, options, task, stop, true).await
     }
 
-    /// The tags made of digests that come along.
+    /// The derived tags that the copy includes.
     async fn tags(&self, choice: &Choice, stop: &Stop) -> Result<Vec<Tag>> {
         match self.options.digest_tags {
             true => attached::tags(self.source, choice, self.options.signatures, stop).await,

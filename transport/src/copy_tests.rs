@@ -14,7 +14,7 @@ use crate::at::{Memory, MemoryImage};
 use crate::suite::{Ended, add_image, all, layer, samples};
 use crate::*;
 
-/// A place in memory that records what is asked of it and fails as told.
+/// A place in memory that records requests and fails on demand.
 struct Probe {
     inner: MemoryImage,
     calls: Mutex<Vec<(&'static str, Digest)>>,

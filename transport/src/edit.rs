@@ -102,7 +102,7 @@ impl<'a> Draft<'a> {
     /// layer and refused where it is none.
     ///
     /// # Errors
-    /// [`Error::Layer`] for what is no layer; [`Error::File`] when there is no room.
+    /// [`Error::Layer`] for content that is not a layer; [`Error::File`] without space.
     pub async fn append(&mut self, archive: File, name: &str, task: &Task) -> Result<LayerInfo> {
         let (room, named) = (self.room.clone(), name.to_owned());
         let child = task.child(format!("layer {name}"));
@@ -126,7 +126,7 @@ impl<'a> Draft<'a> {
     /// Makes all layers one; the history becomes one step that says so.
     ///
     /// # Errors
-    /// As [`read_layer`]; [`Error::Layer`] for what is no layer.
+    /// As [`read_layer`]; [`Error::Layer`] for content that is not a layer.
     pub async fn flatten(&mut self, compression: Compression, task: &Task) -> Result<()> {
         let files = layers_of(self.source, &self.layers, &self.room, task).await?;
         let (room, child) = (self.room.clone(), task.child("flatten"));

@@ -1,4 +1,4 @@
-//! What is attached to an image and does not come along with its copy.
+//! What is attached to an image and not part of its copy.
 
 use image::{Descriptor, Digest};
 
@@ -6,9 +6,9 @@ use crate::attached;
 use crate::copy::Ends;
 use crate::stop::Stop;
 
-/// Warns of what stays behind because the destination holds no such thing, or because it is attached
-/// to an index of which one image was taken. Whether anything is there is only asked where it may be
-/// missed; a source that does not say is not asked twice.
+/// Warns of what stays behind because the destination cannot hold it, or because it is attached to
+/// an index of which only one image was copied. A query is sent only if something may be missed; a
+/// source that cannot answer is not queried twice.
 pub(crate) async fn tell(ends: &Ends<'_>, named: &Descriptor, chosen: Digest) {
     let options = ends.options;
     let carried = options.referrers || options.digest_tags;

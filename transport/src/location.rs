@@ -19,7 +19,7 @@ pub enum Named {
     Position(usize),
 }
 
-/// Where an image is or shall be: `transport:details`, as people write it.
+/// The location of an image: `transport:details`, as users write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Location {

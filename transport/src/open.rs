@@ -11,7 +11,7 @@ use crate::at::{
 use crate::location::StorageAt;
 use crate::{Error, Location, Named, Result, Side, Sink, Source};
 
-/// What locations need to be opened; each is asked for only when a location needs it.
+/// What locations need to be opened; each is used only if a location needs it.
 pub struct Places<'a> {
     /// The client for `docker://`.
     pub client: &'a (dyn Fn() -> Result<Client, Cause> + Sync),
@@ -66,7 +66,7 @@ impl Location {
     /// the real one is taken, so that a policy decides about what will be opened.
     ///
     /// # Errors
-    /// [`Error::Place`] when there is no client or store to be had.
+    /// [`Error::Place`] without a client or store.
     pub fn source(&self, places: &Places<'_>) -> Result<Box<dyn Source>> {
         let at = Error::at(format!("opening {self}"), Side::Source);
         self.try_source(places).map_err(at)
@@ -94,8 +94,7 @@ impl Location {
     /// The image there, to be written. What is there now stays until the new one is published.
     ///
     /// # Errors
-    /// [`Error::Place`] when there is no client or store to be had, or an archive cannot be
-    /// started.
+    /// [`Error::Place`] without a client or store, or if an archive cannot be started.
     pub fn sink(&self, places: &Places<'_>) -> Result<Box<dyn Sink>> {
         let at = Error::at(format!("opening {self}"), Side::Destination);
         self.try_sink(places).map_err(at)

@@ -91,14 +91,14 @@ impl Default for CopyOptions {
     }
 }
 
-/// The compression that layers shall have.
+/// The compression of layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recompress {
     /// The format and its level.
     pub compression: Compression,
     /// Whether a zstd layer is written with a table of its files (zstd:chunked).
     pub chunked: bool,
-    /// Which layers are written anew.
+    /// Which layers are written again.
     pub layers: Layers,
     /// Threads that compress one layer; their number does not show in the bytes.
     pub threads: usize,
@@ -106,7 +106,7 @@ pub struct Recompress {
     pub room: PathBuf,
 }
 
-/// Which layers a [`Recompress`] writes anew.
+/// Which layers a [`Recompress`] writes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layers {
     /// Those that are not compressed.

@@ -93,7 +93,7 @@ pub fn scratch(directory: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Reads a file from its start, whoever else reads it.
+/// Reads a file from its start, independently of other readers.
 pub(crate) struct FromStart {
     file: Arc<File>,
     position: u64,

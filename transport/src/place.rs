@@ -16,7 +16,7 @@ pub enum Origin {
     /// A directory that holds `<algorithm>/<hex>` files; a place on the same file system can link
     /// them.
     Blobs(PathBuf),
-    /// Nowhere anybody could link from.
+    /// Not a place to link from.
     Elsewhere,
 }
 
@@ -30,7 +30,7 @@ impl Origin {
     }
 }
 
-/// A place an image can be read from. One value stands for one image in that place.
+/// A place to read an image from. One value is one image in that place.
 #[async_trait]
 pub trait Source: Send + Sync {
     /// What the name points at.
@@ -58,7 +58,7 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// A place an image can be written to. One value stands for one name in that place.
+/// A place to write an image to. One value is one name in that place.
 ///
 /// Nothing is visible under the name before [`Sink::publish`], which is one step.
 #[async_trait]

@@ -125,7 +125,7 @@ impl Plan {
         sizes.fold(0, u64::saturating_add)
     }
 
-    /// The layers of the image that serves a platform best; none where there is no such image.
+    /// The layers of the best image for a platform; empty if there is none.
     pub fn layers_for(&self, platform: &Platform) -> Vec<&Descriptor> {
         let mut at = self.root;
         loop {

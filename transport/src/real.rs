@@ -9,8 +9,8 @@ use crate::location::StorageAt;
 /// A path without links, `.`, `..` and doubled slashes. What does not exist yet is named by the
 /// directory above it that does.
 ///
-/// Who replaces a part of the result afterwards may write to a directory of that name, and so to
-/// whatever a policy says of that directory.
+/// Whoever replaces a part of the result later may write to a directory of that name, and so to
+/// everything the policy allows for that directory.
 pub fn real_path(path: &Path) -> PathBuf {
     let mut missing = Vec::new();
     let mut rest = path;

@@ -38,7 +38,7 @@ pub struct RebaseReport {
     pub touched: usize,
 }
 
-/// A rebased image that nobody has published yet.
+/// A rebased image that is not published yet.
 #[derive(Debug)]
 pub struct Rebase<'a> {
     /// What was found.

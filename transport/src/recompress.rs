@@ -20,20 +20,20 @@ use crate::{
     CopyOptions, Error, Layers, Overlay, Recompress, Result, Select, Side, Source, scratch,
 };
 
-/// Layers that are written anew at a time; each is compressed on several threads.
+/// How many layers are compressed at a time; each uses several threads.
 const AT_ONCE: usize = 2;
 /// Annotations that describe the bytes of one compression.
 const OF_THE_BYTES: [&str; 2] =
     ["io.github.containers.zstd-chunked.", "containerd.io/snapshot/stargz/"];
 
-/// Writes the layers of what `select` means anew and lays the result over the source. The root
-/// is then what was selected. Nothing is laid over where all layers are as they should be.
+/// Compresses the layers of the images that `select` chooses and lays the result over the source.
+/// The root is then the selected document. If all layers are already as requested, nothing changes.
 ///
 /// The new layers are in unnamed files in [`Recompress::room`] as long as the overlay lives.
 ///
 /// # Errors
-/// [`Error::Place`] when the source fails, [`Error::Layer`] for a layer that is not what its
-/// config says, [`Error::File`] when there is no room, [`Error::Cancelled`].
+/// [`Error::Place`] if the source fails, [`Error::Layer`] for a layer that does not match its
+/// config, [`Error::File`] without space, [`Error::Cancelled`].
 pub async fn recompress<'a>(
     source: &'a dyn Source,
     select: &Select,

@@ -41,8 +41,8 @@ impl Source for Resolved<'_> {
     }
 }
 
-/// What the document of a name turned out to be where the place said something else of it: whoever
-/// fails so begins again with that, for the document counts.
+/// The actual type of a name's document if the place declared another: after this failure the
+/// caller starts again with it, because the document counts.
 pub(crate) fn relabelled(error: &Error) -> Option<Descriptor> {
     let Error::Place { source, .. } = error else { return None };
     match source.downcast_ref::<Error>() {

@@ -1,4 +1,4 @@
-//! Which images of an index are meant.
+//! Which images of an index are selected.
 
 use image::{Config, Descriptor, Document, Image, Index, Manifest, MediaType, Node, Platform};
 
@@ -122,7 +122,7 @@ pub(crate) async fn choose(
     }
 }
 
-/// Refuses an image that serves none of these platforms, if there are any. What is no image has none.
+/// Refuses an image for none of these platforms, if there are any. Artifacts have no platform.
 pub(crate) async fn check_platform(
     source: &dyn Source,
     choice: &Choice,

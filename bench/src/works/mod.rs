@@ -1,4 +1,4 @@
-//! The works: what every program is asked to do.
+//! The works: what every program does.
 
 mod build;
 mod mirror;

@@ -69,7 +69,7 @@ fn name(registry: &Registry, relay: Option<&Relay>, repository: &str) -> String 
     }
 }
 
-/// How a program is told to copy between registries.
+/// How each program copies between registries.
 fn copy_between(tools: &Tools, tool: &str, from: &str, to: &str) -> Command {
     let mut command = tools.command(tool);
     if tool == "crane" {

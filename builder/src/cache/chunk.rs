@@ -27,7 +27,7 @@ impl<F: FnMut(&[u8]) -> io::Result<()>> Chunker<F> {
         Chunker { piece: Vec::with_capacity(MOST), hash: 0, table: table(), scale, take }
     }
 
-    /// The end of the stream: what is left is the last piece.
+    /// The end of the stream: the rest is the last chunk.
     pub(super) fn finish(mut self) -> io::Result<()> {
         if self.piece.is_empty() { Ok(()) } else { (self.take)(&self.piece) }
     }

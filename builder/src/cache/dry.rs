@@ -25,7 +25,7 @@ pub enum Outlook {
     Cached,
     /// It has to run.
     Run,
-    /// Nothing needs it: what is made of it is cached.
+    /// Not needed: everything that depends on it is cached.
     Unneeded,
     /// What decides it are files that a step which has to run makes first: if they come out as
     /// before, it is cached.
@@ -107,7 +107,7 @@ async fn reasons(
     bridge::blocking(work).await.map_err(|error| step::at(&build.file, step, error))
 }
 
-/// An executor that only takes what is known, and fails at the first step that is not.
+/// An executor that uses the cache only, and fails at the first step that is not cached.
 pub(crate) struct Strict(pub(crate) Arc<Build>);
 
 #[async_trait]

@@ -98,7 +98,7 @@ impl Imports {
         imports
     }
 
-    /// What a cache says of the step with this key.
+    /// The record of a cache for this step key.
     pub(crate) fn step(&self, origin: Key) -> Option<&Remote> {
         self.steps.get(&origin.0)
     }
@@ -254,7 +254,7 @@ async fn open(
     }
 }
 
-/// The list of steps of a cache, and everything else it lists; `None` for what is no cache.
+/// The list of steps of a cache, and everything else that it lists; `None` if it is not a cache.
 fn listed(node: &Node) -> Option<(&Descriptor, Vec<&Descriptor>)> {
     match node {
         Node::Manifest(manifest) => {

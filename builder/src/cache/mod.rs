@@ -48,7 +48,7 @@ pub(crate) async fn give(build: &Arc<Build>, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// What the configuration of an image says of its steps; `None` where that was not asked for.
+/// What the config of an image lists of its steps; `None` if that was not requested.
 pub(crate) fn inline(build: &Build, target: &Target) -> Option<Inline> {
     if !build.request.cache.inline {
         return None;

@@ -59,8 +59,8 @@ fn named(build: &Build, step: StepId) -> BTreeMap<String, String> {
     mounts.collect()
 }
 
-/// What the store calls a mount that came with a cache: steps that are not made of what is in that
-/// cache never see it.
+/// The name in the store of a mount that came with a cache: only steps that depend on content of
+/// that cache see it.
 fn borrowed(name: &str, cache: &str) -> String {
     format!("{name} of the cache {cache}")
 }
@@ -245,7 +245,7 @@ async fn pieces(store: &Store, source: &dyn Source, index: &Descriptor) -> Resul
 }
 
 impl Build {
-    /// The keys of a step and of all it is made of, as far as they are known.
+    /// The keys of a step and of everything it depends on, as far as they are known.
     fn ancestry(&self, step: StepId) -> BTreeSet<Digest> {
         let (mut open, mut seen, mut keys) = (vec![step], BTreeSet::new(), BTreeSet::new());
         while let Some(id) = open.pop() {
@@ -257,9 +257,9 @@ impl Build {
         keys
     }
 
-    /// Finds out which cache mounts of a step are those of a cache elsewhere, and brings these
-    /// here where they are newer there: mounts that this machine does not have itself, of caches
-    /// that have something the step is made of. A failure costs time, not the build.
+    /// Restores the cache mounts of a step from imported caches that have newer ones. It skips
+    /// mounts that this machine has itself, and caches without anything that the step depends on. A
+    /// failure costs time, not the build.
     pub(crate) async fn bring_mounts(self: &Arc<Self>, id: StepId, task: &Arc<Task>) {
         let named = named(self, id);
         if self.request.cache.from.is_empty() || named.is_empty() {
@@ -383,11 +383,11 @@ fn unpack(
     store.adopt_cache_mount(name, record.used, &active).during(action)
 }
 
-/// The permission bits that files of a cache may have: none that lends somebody's rights.
+/// The permission bits that files of a cache may have: no set-id bits.
 const HARMLESS: u32 = 0o1777;
 
-/// Takes from the files of a directory that nobody uses yet what would give rights to who runs or
-/// opens them: set-id bits, capabilities, devices.
+/// Removes from the files of an unused directory everything that grants rights: set-id bits,
+/// capabilities, devices.
 fn disarm(top: &Path) -> Result<()> {
     let mut open = vec![top.to_owned()];
     while let Some(directory) = open.pop() {

@@ -1,9 +1,9 @@
 //! What an exported cache looks like on the wire: an image manifest of our own artifact type,
 //! whose config lists the steps and whose layers are theirs.
 //!
-//! Nothing in it is believed beyond "this step, which I computed the key of myself, gave this
-//! layer". Records do not refer to each other, so there is nothing to walk and no way for one to
-//! stand for a step that was not asked for.
+//! A record is trusted for one statement only: "this step, whose key I computed myself, gave this
+//! layer". Records do not refer to each other, so there is no graph to walk, and a record cannot
+//! replace a step that was not asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ pub(super) const CONFIG: &str = "application/vnd.rbuild.cache.config.v1+json";
 pub(super) const FACTS: &str = "application/vnd.rbuild.cache.facts.v1+json.zstd";
 /// Where an image's configuration holds the cache that travels within it.
 pub(crate) const INLINE: &str = "rbuild.cache.v1";
-/// No more mounts than this are looked at.
+/// The most mounts that are read.
 pub(super) const MOST_MOUNTS: usize = 1000;
 /// More records than this are not read.
 const MOST: usize = 20_000;
@@ -50,8 +50,8 @@ pub(super) struct MountRecord {
     pub(super) index: Digest,
     /// Permission bits, owner and group of the directory itself.
     pub(super) attributes: (u32, u32, u32),
-    /// The keys of the steps that use it, and of all they are made of: a step that has one of
-    /// them below it is one that this mount is for.
+    /// The keys of the steps that use the mount, and of everything they depend on. The mount is for
+    /// steps that depend on one of these keys.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) keys: BTreeSet<Digest>,
 }

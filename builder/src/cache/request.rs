@@ -5,7 +5,7 @@ use std::time::Duration;
 use layers::Compression;
 use transport::Location;
 
-/// What the cache is asked and what it is given.
+/// Import and export of the cache.
 #[derive(Debug, Clone, Default)]
 pub struct CacheRequest {
     /// `--cache-ttl`: results older than this are made again.
@@ -32,7 +32,7 @@ impl CacheRequest {
 pub struct CacheFrom {
     /// What the user calls it.
     pub name: String,
-    /// Where it may be; all that are there are asked.
+    /// Where it may be; every existing one is read.
     pub places: Vec<Location>,
 }
 

@@ -1,4 +1,4 @@
-//! What servers are told of who asks, from the secrets of a request.
+//! Credentials for servers, from the secrets of a request.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Digests of files, remembered by what `stat` says of them, as git's index does.
+//! Digests of files, cached by their `stat` data, as in git's index.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;

@@ -19,7 +19,7 @@ pub(crate) struct Fetched {
     pub(crate) digests: Arc<Digests>,
     /// The time every file has, instead of the one of its fetching.
     pub(crate) modified: Option<i64>,
-    /// When all of it was made, as whoever had it says: the time of the commit, `Last-Modified`.
+    /// The time of the content as stated by its source: the time of the commit, `Last-Modified`.
     pub(crate) published: Option<i64>,
     /// Whether permission bits are those git knows: executable or not.
     pub(crate) git: bool,

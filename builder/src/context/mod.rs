@@ -392,8 +392,8 @@ fn option(name: &str) -> String {
     }
 }
 
-/// Reads the Dockerfile of a request that only says where it is (see [`DockerfileAt`]), fetching
-/// the context if that is where, and finds the time of the context if that is asked for.
+/// Reads the Dockerfile of a request that only names its place (see [`DockerfileAt`]), fetches the
+/// context if the file is there, and finds the time of the context if that is requested.
 ///
 /// # Errors
 /// [`Error::Missing`] when there is none; those of fetching.

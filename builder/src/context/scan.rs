@@ -77,7 +77,7 @@ struct Found {
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Files are looked at in batches of this many: a context may have millions.
+/// The size of a batch of files: a context may have millions.
 const BATCH: usize = 8192;
 
 impl Found {

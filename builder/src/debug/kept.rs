@@ -25,7 +25,7 @@ const STATE: &str = "failed.json";
 /// Locked by who works in it.
 const LOCK: &str = "failed.lock";
 
-/// What is known of a command that failed. No secret is part of it.
+/// What is known about a failed command. It contains no secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failed {
     /// `file:line`.
@@ -58,12 +58,12 @@ pub struct Failed {
 pub struct Kept {
     store: Store,
     record: ContainerRecord,
-    /// What is known of the command.
+    /// What is known about the command.
     pub failed: Failed,
     _lock: Option<File>,
 }
 
-/// What a kept command is looked at with, besides its files.
+/// What a shell for a kept failure needs, besides its files.
 #[derive(Debug, Clone, Default)]
 pub struct Inspection {
     /// Secrets, by id: they are not kept.
@@ -186,10 +186,10 @@ impl Kept {
         &self.record.id
     }
 
-    /// The same for somebody who works in it.
+    /// The same, with exclusive access.
     ///
     /// # Errors
-    /// Somebody else does.
+    /// It is in use.
     pub(crate) fn lock(self) -> Result<Kept> {
         let path = self.record.directory.join(LOCK);
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
@@ -223,7 +223,7 @@ impl Kept {
         self.store.container_bytes(&self.record)
     }
 
-    /// Removes it, unless somebody works in it: then `false`.
+    /// Removes it unless it is in use: then `false`.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -247,7 +247,7 @@ impl Kept {
     /// variables, user and directory. What cannot be had any more is left out with a warning.
     ///
     /// # Errors
-    /// The program cannot be started; somebody else works in it.
+    /// The program cannot be started; the failure is in use.
     pub fn enter(
         self,
         with: Inspection,

@@ -1,9 +1,9 @@
-//! A failing `RUN`: looked at on the spot in a shell, or kept to be looked at and gone on with.
+//! A failing `RUN`: a shell with its files, or a kept failure to inspect and resume.
 //!
-//! What a command left when it failed is a container of the store with the file `kept::STATE`:
-//! its changes lie on the snapshot the step was run on, and stay until it is removed. A result that
-//! a human hand or an earlier attempt had a part in is never found by another build: the step gets
-//! a key of its own, and so does everything after it.
+//! A kept failure is a container of the store with the file `kept::STATE`. Its changes lie on the
+//! snapshot of the parent step and stay until it is removed. Another build never gets a result that
+//! contains manual changes or files of an earlier attempt: that step and every step after it have
+//! keys of their own.
 
 mod kept;
 mod options;
@@ -22,12 +22,12 @@ use crate::step::room::{Room, Surroundings, Talk};
 use crate::{Error, Result};
 
 impl Debugging {
-    /// Refuses to begin where there is nothing to go on with.
+    /// Fails if there is nothing to resume.
     pub(crate) fn check(&self, store: &Store) -> Result<()> {
         self.resume.as_ref().map_or(Ok(()), |id| Kept::require(store, id).map(drop))
     }
 
-    /// Says so if there was nothing to go on with.
+    /// Warns if nothing was resumed.
     pub(crate) fn settle(&self, task: &Task) {
         if let Some(id) = &self.resume
             && !self.resumed.load(Ordering::Relaxed)
@@ -93,10 +93,10 @@ pub(crate) fn shell(op: &RunOp) -> Vec<String> {
     }
 }
 
-/// What an earlier build kept of this very step, if this build is to go on with it.
+/// The kept failure of this step, if this build resumes it.
 ///
 /// # Errors
-/// There is no such thing; the steps before have changed since.
+/// There is no such failure; earlier steps have changed since.
 pub(crate) fn resumed(with: &Surroundings<'_>) -> Result<Option<Kept>> {
     let Some(id) = &with.request.debug.resume else { return Ok(None) };
     if with.request.debug.resumed.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! What the solver asks of a build: keys, what is known by them, and doing it.
+//! What the solver needs from a build: keys, cached results, execution.
 
 use std::sync::Arc;
 

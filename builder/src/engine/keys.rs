@@ -1,4 +1,4 @@
-//! What names the results of steps: their definitions, what they are made of, what they read.
+//! The keys of results: from the definitions, the inputs and the content that steps read.
 
 use std::sync::Arc;
 

@@ -131,7 +131,7 @@ const OWN: [&str; 8] = [
     "SOURCE_DATE_EPOCH",
 ];
 
-/// What is to be said of build arguments that have no effect: one sentence each.
+/// Warnings about build arguments without effect: one sentence each.
 pub fn unused(request: &Request, file: &dockerfile::Dockerfile) -> Vec<String> {
     let mut declared: Vec<&str> = PROXY.to_vec();
     declared.extend(OWN);

@@ -187,7 +187,7 @@ fn destination(word: &Word, gathers: bool, state: &State) -> Result<String, Diag
     Ok(path)
 }
 
-/// The sources, and what the history says of each.
+/// The sources, and the text of each in the history.
 fn sources(
     list: &[Source],
     state: &State,

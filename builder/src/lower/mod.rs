@@ -182,7 +182,7 @@ impl<'a> Lowerer<'a> {
         }
     }
 
-    /// Whether a name that is no earlier stage means an image.
+    /// Whether a name that is not an earlier stage means an image.
     fn is_image(&self, name: &str, at: usize) -> bool {
         let own = self.file.stages[at].name.as_deref();
         let context = self.request.named_context(name).map(|(_, context)| context);
@@ -463,7 +463,7 @@ impl<'a> Lowerer<'a> {
         Ok(Some(read(layers)))
     }
 
-    /// Adds a step that goes on with the stage's file system and makes a layer.
+    /// Adds a step that continues the file system of the stage and makes a layer.
     fn step(
         &mut self,
         op: Op,

@@ -25,7 +25,7 @@ impl Graph {
         self.visited.insert(stage)
     }
 
-    /// The needed stages that nobody looked at.
+    /// The needed stages that were not visited yet.
     pub(super) fn unvisited(&self) -> impl Iterator<Item = usize> + '_ {
         let needed = self.needs.values().flatten().copied();
         needed.filter(|stage| !self.visited.contains(stage))

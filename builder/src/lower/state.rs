@@ -1,4 +1,4 @@
-//! What is known in the middle of lowering a stage.
+//! The state while a stage is lowered.
 
 use std::collections::BTreeMap;
 

@@ -7,7 +7,7 @@ use super::Lowerer;
 use crate::plan::{ImageKey, Plan};
 
 impl Lowerer<'_> {
-    /// Finds which stages the target needs; the images these name are asked for.
+    /// Finds the stages that the target needs, and the images that they name.
     pub(super) fn survey(&mut self, target: usize) -> Result<(), Diagnostic> {
         let mut open = vec![target];
         while let Some(at) = open.pop() {
@@ -33,8 +33,8 @@ impl Lowerer<'_> {
         })
     }
 
-    /// Lowers every stage that the target needs. Where a variable names a stage that is not
-    /// lowered yet, everything starts again with what is known then.
+    /// Lowers every stage that the target needs. If a variable names a stage that is not lowered
+    /// yet, lowering starts again with what is known then.
     pub(super) fn all(&mut self, target: usize) -> Result<(), Vec<Diagnostic>> {
         loop {
             let mut problems = Vec::new();

@@ -50,7 +50,7 @@ impl KeyBuilder {
         self
     }
 
-    /// Remembers a file, if somebody wants to know; no more than one above [`MOST_FILES`].
+    /// Records a file, if files are recorded; at most one above [`MOST_FILES`].
     pub(crate) fn record(&mut self, file: impl FnOnce() -> FileFact) {
         if let Some(files) = self.files.as_mut().filter(|files| files.len() <= MOST_FILES) {
             files.push(file());
@@ -64,8 +64,8 @@ impl KeyBuilder {
     }
 }
 
-/// The part of a step's key that the plan and its inputs decide; content that is read is added
-/// by whoever reads it.
+/// The part of a step's key that the plan and its inputs decide. The reader of content adds that
+/// content.
 pub fn definition(step: &Step, inputs: &[Key]) -> KeyBuilder {
     let kind = match &step.op {
         Op::Image(_) => "image",

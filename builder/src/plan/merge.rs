@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Plan, Step, StepId, Target};
 
 impl Plan {
-    /// The steps that something is made of, every layer of the images included, or that must have
-    /// worked.
+    /// The steps that a result depends on, including every layer of the images and the steps that
+    /// must succeed.
     pub fn wanted(&self) -> Vec<StepId> {
         let each = |target: &'_ Target| -> Vec<StepId> {
             let layers = target.image.history.iter().filter_map(|item| item.layer);

@@ -31,7 +31,7 @@ pub struct Plan {
     /// The steps; every step comes behind those it needs. Steps that are the same for several
     /// platforms are there once.
     pub steps: Vec<Step>,
-    /// What is made of them: one result a platform, in the order they were asked for.
+    /// The results: one per platform, in the requested order.
     pub targets: Vec<Target>,
     /// What the user should know: one sentence each.
     pub warnings: Vec<String>,
@@ -46,7 +46,7 @@ pub struct Target {
     pub step: Option<StepId>,
     /// Steps that must have worked although nothing is taken from them.
     pub also: Vec<StepId>,
-    /// The image to be made of it.
+    /// The image to make from it.
     pub image: ImagePlan,
 }
 
@@ -59,7 +59,7 @@ pub struct Step {
     pub place: String,
     /// What is done.
     pub op: Op,
-    /// The step whose file system this one goes on with; `None` for an empty one.
+    /// The step whose file system this one continues; `None` for an empty one.
     pub parent: Option<StepId>,
     /// Other steps whose file systems are read.
     pub reads: Vec<StepId>,

@@ -42,7 +42,7 @@ enum Secret {
     Ecdsa { pair: Box<EcdsaKeyPair>, name: &'static str },
 }
 
-/// A file that is no key for us.
+/// A file that is not a supported key.
 #[derive(Debug, thiserror::Error)]
 #[error("reading the ssh key {}: {reason}", .path.display())]
 pub struct KeyError {

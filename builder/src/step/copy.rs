@@ -289,7 +289,7 @@ impl Selection {
 /// How copies are made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Placing {
-    /// Everything belongs to this user and group; else to root, or to whom it belongs there.
+    /// Everything gets this user and group; otherwise root, or the owner at the source.
     pub(crate) owner: Option<(u32, u32)>,
     /// The time of files that come from elsewhere, seconds since 1970.
     pub(crate) epoch: Option<i64>,

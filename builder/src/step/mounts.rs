@@ -318,9 +318,9 @@ impl<'a> Mounts<'a> {
         set_mode(cache.path(), mode)
     }
 
-    /// Makes a mount of its own of a path in a snapshot, and gives a name by which the container
-    /// can be given it. `None` where there is no snapshot, or where the kernel (before 6.15)
-    /// does not take mounts out of one that is attached nowhere.
+    /// Makes a separate mount of a path in a snapshot and returns a name by which the container can
+    /// get it. `None` if there is no snapshot, or if the kernel (before 6.15) cannot clone mounts
+    /// from a detached one.
     fn attach(&mut self, tree: &Tree, source: &str, writable: bool) -> Result<Option<PathBuf>> {
         let Some(snapshot) = tree.snapshot else { return Ok(None) };
         let (fd, kept) = if writable {

@@ -32,9 +32,8 @@ impl Beginning {
     }
 }
 
-/// Begins to make the way out of a command that has a network of its own, while its files are
-/// seen to. The loopback services of the machine are reachable where a name was asked for that
-/// stands for the machine.
+/// Starts the uplink of a command with a network of its own, while its files are prepared. The
+/// machine's loopback services are reachable if a name for the machine was requested.
 pub(super) fn begin(op: &RunOp, env: &Env, hosts: &[(String, IpAddr)]) -> Result<Beginning> {
     if mode(op) != Network::Private {
         return Ok(Beginning(None));

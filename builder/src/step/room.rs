@@ -261,7 +261,7 @@ fn captured(request: &Request) -> Result<Stdio> {
     Ok(Stdio::CaptureShared(input))
 }
 
-/// A name nobody else uses: that of the directory we were given.
+/// A unique name: that of the step's directory.
 fn container_id(mounts: &Mounts<'_>) -> String {
     let path: PathBuf = mounts.directory();
     let parts: Vec<_> =

@@ -64,7 +64,7 @@ pub(crate) fn work(
     Ok(made)
 }
 
-/// Whom the things belong to that a command makes, where it runs as root in place of another.
+/// The owner of the files that a command makes, if it runs as root in place of another user.
 fn as_other(
     op: &RunOp,
     with: &Surroundings<'_>,

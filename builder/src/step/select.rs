@@ -16,7 +16,7 @@ use crate::{Error, Result};
 pub(crate) struct Item {
     /// Below the root of its tree, without links.
     pub(crate) source: PathBuf,
-    /// Whether it is a directory, of which the contents are copied.
+    /// Whether it is a directory, whose contents are copied.
     pub(crate) directory: bool,
     /// Where below the destination (`--parents`).
     pub(crate) prefix: PathBuf,

@@ -10,7 +10,7 @@ use crate::plan::key::Key;
 use crate::plan::{Op, StepId};
 use crate::{Error, Result, why};
 
-/// So many reasons of a step are told while it runs.
+/// The most reasons of a step that are shown while it runs.
 const NOTED: usize = 5;
 
 impl Build {

@@ -27,16 +27,16 @@ pub(crate) struct Facts {
     /// Marks of the build arguments the instruction sees.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) args: BTreeMap<String, u16>,
-    /// Marks of the variables the command sees that are no build arguments.
+    /// Marks of the command's variables that are not build arguments.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) env: BTreeMap<String, u16>,
-    /// The images it goes on with or reads: manifest digest and chain id.
+    /// The images that it continues or reads: manifest digest and chain id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) images: BTreeMap<String, (String, String)>,
-    /// The steps it goes on with or reads.
+    /// The steps that it continues or reads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) inputs: Vec<Input>,
-    /// Whether the first of the inputs is what it goes on with.
+    /// Whether it continues the first of the inputs.
     #[serde(default)]
     pub(crate) parent: bool,
     /// The files it reads from build contexts.

@@ -2,7 +2,7 @@
 
 use image::{Algorithm, Digest, Digester};
 
-/// So many bits of a digest that a change is seen, and so few that nobody finds out the value.
+/// A few bits of a digest: enough to see a change, too few to recover the value.
 pub(super) fn mark(value: &[u8]) -> u16 {
     let digest = Digest::of(value);
     u16::from_le_bytes([digest.as_bytes()[0], digest.as_bytes()[1]])

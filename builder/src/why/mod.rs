@@ -1,8 +1,8 @@
 //! Why a step has to run: what decided its result last time, and what is different now.
 //!
-//! The *facts* of a step are everything its key is made of, by name, with a mark of each value:
-//! some bits of a digest, enough to see that a value changed and too few to find out what it was.
-//! They are remembered under the step's key when it has run, and travel with an exported cache.
+//! The *facts* of a step are everything in its key, by name, with a mark of each value: some bits
+//! of a digest, enough to see that a value changed and too few to recover it. They are stored under
+//! the step's key after it ran, and are part of an exported cache.
 
 mod account;
 mod facts;

@@ -29,7 +29,7 @@ pub enum ReasonKind {
     Env,
     /// An image it builds on or copies from.
     Image,
-    /// The step it goes on with.
+    /// The step that it continues.
     Parent,
     /// Another step whose files it reads.
     Input,

@@ -28,7 +28,7 @@ use crate::{Env, Error, Pull, Result, SourceFile, users};
 pub enum Source {
     /// On this machine: paths are absolute.
     Host,
-    /// In a directory, out of which no link leads; its ignore file holds unless another is given.
+    /// In a directory, which no link leads out of; its ignore file applies unless another is given.
     Directory(PathBuf, Option<SourceFile>),
     /// In another working container, by name or id.
     Container(String),
@@ -51,11 +51,11 @@ pub struct Files {
     pub chown: Option<String>,
     /// Permission bits.
     pub chmod: Option<Chmod>,
-    /// Patterns of what is left out.
+    /// Patterns of excluded paths.
     pub exclude: Vec<String>,
     /// Whether the paths are kept below the destination.
     pub parents: bool,
-    /// The digest a download must have, or the commit that is meant.
+    /// The digest a download must have, or the commit to fetch.
     pub checksum: Option<String>,
     /// How repositories are fetched.
     pub git: GitAccess,

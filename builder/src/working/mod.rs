@@ -40,7 +40,7 @@ const LOCK: &str = "working.lock";
 /// Where the container's file system shows when it is mounted.
 const MERGED: &str = "merged";
 
-/// What is known of a working container besides its files.
+/// What is known about a working container besides its files.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct State {
     /// The image it was made from, as its name was resolved; empty for `scratch`.
@@ -51,7 +51,7 @@ pub struct State {
     pub annotations: BTreeMap<String, String>,
     /// What was done, for the history: entries without a layer, oldest first.
     pub history: Vec<History>,
-    /// What the history says of the layer (`--created-by`).
+    /// The command in the history of the layer (`--created-by`).
     pub created_by: Option<String>,
     /// The comment the history has on the layer.
     pub history_comment: Option<String>,
@@ -82,13 +82,13 @@ pub struct Working {
 pub struct Wish {
     /// The image: a name as after `FROM`, an id, `scratch`, or `transport:…`.
     pub image: String,
-    /// The id of the container: 64 hexadecimal digits nobody else has.
+    /// The id of the container: 64 random hexadecimal digits.
     pub id: String,
     /// Its name; without one it is called after the image.
     pub name: Option<String>,
     /// What it is for.
     pub platform: Platform,
-    /// When a registry is asked.
+    /// When to pull the image.
     pub pull: Pull,
     /// See [`State::docker`].
     pub docker: bool,
@@ -227,8 +227,8 @@ impl Working {
         Ok(Some(Working { store: store.clone(), record, state, _lock: None }))
     }
 
-    /// A container with a program, as one that can be committed: its configuration is that of its
-    /// image, and what `run` was told is not part of it.
+    /// A container with a program, in a form that can be committed: it has the config of its image,
+    /// without the flags of `run`.
     ///
     /// # Errors
     /// Its image cannot be read.
@@ -258,8 +258,8 @@ impl Working {
         found.filter_map(Result::transpose).collect()
     }
 
-    /// The same for somebody who changes it: waits for others who do, until the task is
-    /// cancelled, and sees what they did.
+    /// The same, with exclusive access: waits for other writers until the task is cancelled, and
+    /// sees their changes.
     ///
     /// # Errors
     /// It is gone meanwhile; [`Error::Cancelled`].

@@ -112,7 +112,7 @@ impl Whoami {
     /// Prints.
     ///
     /// # Errors
-    /// Nobody is logged in there.
+    /// There are no credentials.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let key = key(&self.registry);
         let stored = app.keychain(None)?.list()?;
@@ -140,7 +140,7 @@ impl Logout {
     /// Logs out.
     ///
     /// # Errors
-    /// Nobody is logged in there; the file cannot be written.
+    /// There are no credentials; the file cannot be written.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let files = app.keychain(None)?;
         let keys: Vec<String> = match self.registry {

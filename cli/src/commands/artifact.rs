@@ -1,4 +1,4 @@
-//! `rcopy artifact`: things that are no images, by themselves or attached to images.
+//! `rcopy artifact`: artifacts on their own or attached to images.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

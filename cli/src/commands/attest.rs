@@ -148,7 +148,7 @@ async fn unsigned(
     Ok(statements)
 }
 
-/// Signs what is said of a part of an image and attaches it.
+/// Signs the statements about a part of an image and attaches them.
 ///
 /// # Errors
 /// The place cannot be read, or holds no statements.

@@ -66,7 +66,7 @@ impl Df {
 pub(crate) struct Check {}
 
 impl Check {
-    /// Checks; names every problem. Leftovers take room and are no failure.
+    /// Checks and prints every problem. Leftovers take space but are not a failure.
     ///
     /// # Errors
     /// Something is broken.

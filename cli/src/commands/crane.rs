@@ -102,7 +102,7 @@ impl Push {
     /// Sends.
     ///
     /// # Errors
-    /// The path is no image, or several; the registry refuses it.
+    /// The path has no image, or several; the registry refuses it.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let path = config::absolute(&self.path)?;
         let to = place::location(&self.image, "docker://")?;

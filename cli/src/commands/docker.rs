@@ -241,8 +241,8 @@ impl System {
     }
 }
 
-/// One unit for all containers: their monitors are nobody's children, and stopping the unit leaves
-/// them alone.
+/// One unit for all containers: their monitors are not children of the unit, and stopping the unit
+/// leaves them alone.
 fn unit(app: &App) -> Result<u8, Failure> {
     let program =
         std::env::current_exe().map_err(|error| Failure::io("finding this program", &error))?;

@@ -1,5 +1,5 @@
-//! What `rbuild inspect` says of an image: the fields of `docker image inspect` and `podman image
-//! inspect`, and beside them those of `buildah inspect`.
+//! The output of `rbuild inspect` for an image: the fields of `docker image inspect` and `podman
+//! image inspect`, and those of `buildah inspect`.
 
 use image::Image;
 use serde_json::{Value, json};

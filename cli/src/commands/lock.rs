@@ -142,7 +142,7 @@ pub(crate) fn default_file(context: &str) -> PathBuf {
 /// Reads a lock file.
 ///
 /// # Errors
-/// It is not there; it is no lock file.
+/// It does not exist; it is not a lock file.
 pub(crate) fn read(path: &Path) -> Result<Pins, Failure> {
     let doing = || format!("reading the lock file {}", path.display());
     let file = std::fs::File::open(path)

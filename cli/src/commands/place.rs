@@ -17,7 +17,7 @@ use crate::report::Failure;
 /// Reads a location; a text without a transport gets `default` in front.
 ///
 /// # Errors
-/// It is no location.
+/// The text is not a location.
 pub(crate) fn location(text: &str, default: &str) -> Result<Location, Failure> {
     let here = config::absolute(Path::new("."))?;
     let read = match text.parse::<Location>() {
@@ -76,11 +76,11 @@ fn path_name(path: &Path) -> Result<String, Failure> {
     Ok(reference.or_latest().to_string())
 }
 
-/// As [`location`]; a name without a registry may be several images, of which the first that
-/// there is counts.
+/// As [`location`]; a name without a registry may mean several images, and the first that exists
+/// counts.
 ///
 /// # Errors
-/// It is no location; it is not clear what it means.
+/// The text is not a location, or it is ambiguous.
 pub(crate) fn remote_locations(app: &App, text: &str) -> Result<Vec<Location>, Failure> {
     if text.parse::<Location>().is_ok() || text.parse::<Reference>().is_err() {
         return Ok(vec![location(text, "docker://")?]);

@@ -109,7 +109,7 @@ fn filters(texts: &[String]) -> Result<Filters, Failure> {
 }
 
 impl Filters {
-    /// What failing steps left, if it is meant: that which is older than this.
+    /// The kept failures to remove: those older than this.
     fn kept(&self, store: &Store, age: Option<Duration>) -> Result<Vec<Kept>, Failure> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now = now.unwrap_or_default();
@@ -121,7 +121,7 @@ impl Filters {
         Ok(all.into_iter().filter(old).collect())
     }
 
-    /// Whether what failing steps left is all that is meant.
+    /// Whether the filter means kept failures only.
     fn only_failed(&self) -> bool {
         self.failed && self.typed && self.only.is_none()
     }

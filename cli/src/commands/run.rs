@@ -140,7 +140,8 @@ pub(crate) fn restart(text: &str) -> Result<runtime::Restart, String> {
     }
 }
 
-/// Failures before the program runs are told apart from the program's own codes, as docker does.
+/// Failures before the program runs have exit codes that differ from the program's own, as in
+/// docker.
 const BEFORE: u8 = 125;
 
 fn before(failure: Failure) -> Failure {
@@ -331,7 +332,7 @@ impl Run {
 }
 
 impl NewFlags {
-    /// What is asked of the container.
+    /// The requested container.
     fn spec(&self, command: &[String]) -> Result<ContainerSpec, Failure> {
         let mut spec = self.container.spec(command, self.tty)?;
         refuse_overlays(&spec)?;

@@ -84,7 +84,7 @@ impl SealerFlags {
     /// Reads the key, or gets a certificate.
     ///
     /// # Errors
-    /// The key cannot be read; nobody says who signs; a service refuses.
+    /// The key cannot be read; there is no identity; a service refuses.
     pub(crate) fn credentials(&self, app: &App, task: &Task) -> Result<Credentials, Failure> {
         match &self.key {
             Some(key) => {
@@ -100,7 +100,7 @@ impl IdentityFlags {
     /// Gets a certificate.
     ///
     /// # Errors
-    /// Nobody says who signs; a service refuses.
+    /// There is no identity; a service refuses.
     pub(crate) fn credentials(&self, app: &App, task: &Task) -> Result<Credentials, Failure> {
         let services = self.services(app)?;
         let http = Http::new()?;

@@ -190,7 +190,7 @@ impl Verify {
     }
 }
 
-/// `with key …`, or `by` whom a certificate names.
+/// `with key …`, or `by` the identity in a certificate.
 pub(crate) fn by(signer: &Signer) -> String {
     match signer {
         Signer::Key(key) => format!("with key {}", key.hint()),
@@ -291,7 +291,7 @@ fn passphrase(file: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
     }
 }
 
-/// Reads a private key and asks for its passphrase if nobody gave it.
+/// Reads a private key; prompts for its passphrase if it is not given.
 ///
 /// # Errors
 /// It cannot be read or opened.

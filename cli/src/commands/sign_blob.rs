@@ -64,7 +64,7 @@ impl VerifyBlob {
     /// Verifies.
     ///
     /// # Errors
-    /// Nobody who is trusted signed it.
+    /// No trusted signature.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let signers = self.signers.signers(app)?;
         let content = read_bounded(&self.file, MAX_BLOB)?;

@@ -57,7 +57,7 @@ impl SignerFlags {
     /// Reads what the flags name.
     ///
     /// # Errors
-    /// A key or trusted root cannot be read; nobody is named; half an identity is.
+    /// A key or trusted root cannot be read; no signer is named; an identity is incomplete.
     pub(crate) fn signers(&self, app: &App) -> Result<Signers, Failure> {
         let keys = self.key.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>()?;
         let mut signers = Signers::keys(keys);

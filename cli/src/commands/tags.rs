@@ -234,7 +234,7 @@ impl Delete {
     }
 }
 
-/// Whether somebody at a terminal says yes; without a terminal nobody is asked.
+/// Whether the user confirms on a terminal; without a terminal there is no prompt.
 fn agreed(question: &str) -> Result<bool, Failure> {
     use std::io::IsTerminal;
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {

@@ -45,7 +45,7 @@ pub(crate) struct Pull {
     when: When,
 }
 
-/// When a registry is asked for an image that may be here.
+/// When to query a registry for an image that may be in the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum When {
     #[default]
@@ -322,7 +322,7 @@ impl Load {
     /// Reads.
     ///
     /// # Errors
-    /// It is no image archive; the policy refuses it.
+    /// The file is not an image archive; the policy refuses it.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let failed = |error: std::io::Error| Failure::io("reading standard input", &error);
         let piped = match self.input.as_deref() {

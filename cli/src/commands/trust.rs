@@ -1,4 +1,4 @@
-//! `trust`: whom keyless verification and signing trust where no flag says.
+//! `trust`: the default trusted root and services of keyless verification and signing.
 
 use std::path::{Path, PathBuf};
 

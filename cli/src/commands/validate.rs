@@ -16,7 +16,7 @@ use crate::config;
 use crate::render::Progress;
 use crate::report::{self, Failure};
 
-/// No more images than this are looked at.
+/// The most images that are checked.
 const MAX_IMAGES: usize = 10_000;
 
 /// Check every digest, size and diffID of an image, and that its documents are consistent

@@ -92,7 +92,7 @@ impl VerifyBuild {
     /// Builds again and compares.
     ///
     /// # Errors
-    /// There is no such image; nothing says how it was built; it does not build.
+    /// There is no such image; it has no recipe; it does not build.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let (expected, found, deviations) =
             observed("verify-build", self.progress, |task| self.verify(app, task))?;
@@ -156,7 +156,7 @@ impl VerifyBuild {
         Ok(Subject { source, named, image })
     }
 
-    /// What the image says of how it was built; with a lock nothing needs to be said.
+    /// The recipe of the image; with a lock file provenance is optional.
     fn recipe(&self, app: &App, subject: &Subject, task: &Task) -> Result<Recipe, Failure> {
         let digest = subject.image.descriptor().digest;
         if let Some(file) = &self.provenance {

@@ -57,7 +57,7 @@ impl Places {
         path("XDG_STATE_HOME").unwrap_or_else(|| self.home.join(".local/state"))
     }
 
-    /// Credential files in the order they are asked: Podman's, then Docker's.
+    /// Credential files in their order of precedence: Podman's, then Docker's.
     pub(crate) fn auth_files(&self, flag: Option<&Path>) -> Vec<PathBuf> {
         if let Some(file) = flag.map(Path::to_owned).or_else(|| path("REGISTRY_AUTH_FILE")) {
             return vec![file];
@@ -95,7 +95,7 @@ impl Places {
         env::split_paths(&list).filter(|dir| dir.is_absolute()).collect()
     }
 
-    /// Where `trust` keeps whom keyless verification trusts.
+    /// Where `trust` stores the trusted root.
     pub(crate) fn trust(&self) -> PathBuf {
         self.data().join("rbuild-trust")
     }
@@ -121,8 +121,7 @@ impl Places {
     }
 }
 
-/// Whether somebody put a file at this path: also one that cannot be read, and one that a link
-/// leads to which leads nowhere.
+/// Whether there is a file at this path, even an unreadable one or a dangling link.
 fn is_meant(path: &Path) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     for part in path.ancestors() {

@@ -89,7 +89,7 @@ impl Places {
         }
     }
 
-    /// What is said of registries, all together.
+    /// The merged configuration of registries.
     ///
     /// # Errors
     /// A file is malformed.
@@ -141,7 +141,7 @@ pub(super) fn listed(directory: &Path, extension: &str) -> Result<Vec<PathBuf>, 
 /// there is a terminal, and remembers the answer.
 ///
 /// # Errors
-/// It is no name; it is not clear and nobody is there to ask.
+/// The name is invalid, or ambiguous without a terminal.
 pub(crate) fn meanings(
     names: &ShortNames,
     chosen: &Path,

@@ -8,7 +8,7 @@ use crate::span::Word;
 /// `${a:-${b:-…}}` may nest this deep.
 const MAX_DEPTH: usize = 64;
 
-/// What is left as it is.
+/// What stays unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Options {
     /// Quotes are processed but stay in the result.

@@ -74,8 +74,8 @@ impl Reader<'_, '_> {
         Some(self.joined().word(parts.arguments.clone()))
     }
 
-    /// The exec form in `range`; `None` means shell form. Values that are no strings are an error
-    /// and come back as the strings around them.
+    /// The exec form in `range`; `None` means shell form. Values that are not strings are an error
+    /// and are skipped.
     fn exec(&mut self, name: &str, range: &Range<usize>) -> Option<Vec<Word>> {
         let joined = self.joined();
         let text = &joined.text[range.clone()];

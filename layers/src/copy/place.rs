@@ -31,8 +31,8 @@ pub(super) struct Placer<'a> {
     pub(super) copied: Mutex<Copied>,
 }
 
-/// A directory that was made or found for a copy. Who lets go of it last sets its attributes, as
-/// making something in it changes its time.
+/// A directory that was made or found for a copy. The last owner that drops it sets its attributes,
+/// because making something in it changes its time.
 pub(super) struct Made {
     pub(super) from: Arc<OwnedFd>,
     pub(super) stat: Stat,
@@ -49,7 +49,7 @@ impl Placer<'_> {
         add(&mut self.copied.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Lets go of a directory.
+    /// Releases a directory.
     pub(super) fn release(&self, dir: Arc<Made>) -> Result<()> {
         let Some(dir) = Arc::into_inner(dir).filter(|dir| dir.attributes) else { return Ok(()) };
         let failed = |errno| Error::file("setting attributes of", &dir.target, errno);

@@ -67,7 +67,7 @@ impl Pool<'_> {
     }
 }
 
-/// Threads end early for a failure only, which is told instead of this.
+/// Threads end early only because of a failure, which is reported instead of this.
 fn died() -> Error {
     Error::write(std::io::Error::other("a thread that copies died"))
 }

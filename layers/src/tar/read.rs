@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// More pieces than this no sparse file may have.
 const PIECES: usize = 1 << 20;
 
-/// How much of an archive is believed.
+/// Limits of an archive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReaderLimits {
     pub(crate) entries: u64,
@@ -67,7 +67,7 @@ impl<R: BufRead> Reader<R> {
         Reader { input, limits, position: 0, entries: 0, left: 0, padding: 0, ended: false }
     }
 
-    /// The next entry; what is left of the last one's contents is skipped.
+    /// The next entry; skips the rest of the last one's content.
     pub(crate) fn next(&mut self) -> Result<Option<Header>> {
         if self.ended {
             return Ok(None);

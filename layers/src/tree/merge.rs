@@ -14,9 +14,9 @@ static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 /// A file whose contents are needed, and its names in order.
 type Wanted<'a> = (&'a Inode, Vec<&'a [u8]>);
 
-/// Writes the file system of a tree as one archive: directories first, then every file in the
-/// order of the layers, hard links behind what they link to. `layers` are the streams the tree
-/// was made of, again; the same layers always give the same bytes.
+/// Writes the file system of a tree as one archive: directories first, then every file in the order
+/// of the layers, hard links after their targets. `layers` are the streams of the tree, once more;
+/// the same layers always give the same bytes.
 ///
 /// # Errors
 /// When a stream is not what it was, or `out` fails.

@@ -167,7 +167,7 @@ impl Tree {
         Tree::default()
     }
 
-    /// How many layers it is made of.
+    /// The number of its layers.
     pub fn layers(&self) -> usize {
         self.layers as usize
     }

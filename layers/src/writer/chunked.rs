@@ -34,9 +34,9 @@ const MAGIC: &[u8; 8] = b"GNUlInUx";
 const LARGEST_TABLE: usize = 256 << 20;
 const OUTPUT: usize = 256 * 1024;
 
-/// Writes a plain archive as a zstd:chunked layer. The descriptor has the annotations by which
-/// readers find the table; where the archive has what the table cannot tell (sparse files, names
-/// that are not UTF-8) there is no table, and the layer is plain zstd.
+/// Writes a plain archive as a zstd:chunked layer. The annotations of the descriptor point at the
+/// table of files. If the archive has something that the table cannot express (sparse files, names
+/// that are not UTF-8), there is no table, and the layer is plain zstd.
 ///
 /// # Errors
 /// When the archive is malformed or `out` fails.
@@ -164,7 +164,7 @@ struct Split<'a> {
 const FILE: u8 = 1;
 const SEGMENT: u8 = 2;
 
-/// What is made of the archive so far.
+/// What is known about the archive so far.
 struct Made<W> {
     out: Counted<W>,
     frames: Frames,
@@ -215,7 +215,7 @@ impl<W: Write> Made<W> {
         self.uncompressed += bytes.len() as u64;
     }
 
-    /// Bytes that are no contents: headers, padding, the end.
+    /// Bytes that are not file content: headers, padding, the end.
     fn raw(&mut self, bytes: &mut Vec<u8>) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
@@ -576,7 +576,7 @@ mod tests {
         assert_eq!(&footer[56..], MAGIC);
     }
 
-    /// Gives as many bytes at a time as it is told, in turn.
+    /// Yields the given numbers of bytes in turn.
     struct Pieces<'a>(&'a [u8], std::iter::Cycle<std::slice::Iter<'a, usize>>);
 
     impl Read for Pieces<'_> {

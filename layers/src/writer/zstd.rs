@@ -11,7 +11,7 @@ const OUTPUT: usize = 256 * 1024;
 
 /// One zstd frame, compressed by the library's own threads, whose number does not show in it.
 pub(super) struct Zstd {
-    /// The error of making it is told by the first use.
+    /// The first use reports an error of its creation.
     encoder: io::Result<Encoder<'static>>,
     output: Vec<u8>,
 }

@@ -12,7 +12,7 @@ use layers::Root;
 /// Everything a layer records about a tree: a line for each path.
 pub type Tree = BTreeMap<PathBuf, String>;
 
-/// Describes a tree. Files with several names are told by the first one.
+/// Describes a tree. The first name of a file with several names describes it.
 pub fn tree(dir: &Path) -> Tree {
     let (mut tree, mut links) = (Tree::new(), HashMap::new());
     walk(dir, Path::new(""), &mut tree, &mut links);

@@ -1,8 +1,8 @@
 //! A way out for a network namespace that needs nothing of the machine: a TCP/IP stack of our own.
 //!
-//! The container has one device. What it sends there is read by a thread of this process, which
-//! opens ordinary sockets of the machine in its place. The machine's loopback addresses are not
-//! among what can be reached, unless that is asked for.
+//! The container has one device. A thread of this process reads what it sends and opens ordinary
+//! sockets of the machine. The machine's loopback addresses are not reachable unless the caller
+//! asks for that.
 
 mod engine;
 mod link;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::resolvers::{Resolvers, STAND_INS};
 
-/// The container's address and prefix length, of a range that is nobody's (RFC 7335).
+/// The container's address and prefix length, from a reserved range (RFC 7335).
 pub(super) const INSIDE_4: (IpAddr, u8) = (IpAddr::V4(Ipv4Addr::new(192, 0, 0, 2)), 29);
 /// The same in IPv6: a unique local address (RFC 4193).
 pub(super) const INSIDE_6: (IpAddr, u8) =

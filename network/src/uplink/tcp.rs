@@ -20,10 +20,10 @@ use super::packet::{Content, Outlet, Segment, Why, checksums, parse};
 const BUFFER: usize = 256 << 10;
 /// The same where there are many.
 const SMALL_BUFFER: usize = 64 << 10;
-/// How often an idle container is asked whether it is still there, and when it no longer is.
+/// How often an idle container is probed, and when it counts as gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const GONE: Duration = Duration::from_secs(300);
-/// No connection is looked after more often than this without a reason from outside.
+/// The shortest time between two checks of a connection without an event.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// One connection.
@@ -306,7 +306,7 @@ impl Stack {
         moved
     }
 
-    /// When it wants to be looked after.
+    /// When it needs the next check.
     fn next(&mut self, now: Instant) -> Option<Instant> {
         let wanted = self.interface.poll_at(now, &self.sockets)?;
         Some(wanted.max(now + SHORTEST_PAUSE))

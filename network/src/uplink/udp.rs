@@ -14,7 +14,7 @@ use super::packet::{Content, Lost, Outlet, Why};
 /// How long a flow without an answer, and one with, is kept after its last datagram.
 const UNANSWERED: Duration = Duration::from_secs(30);
 const ANSWERED: Duration = Duration::from_secs(120);
-/// A name is asked for once.
+/// A name is resolved once.
 const NAME: Duration = Duration::from_secs(10);
 /// At most this many datagrams are taken at once, so that one flow does not hold up the others.
 const BATCH: usize = 64;
@@ -26,7 +26,7 @@ pub(super) struct Flow {
     pub(super) remote: SocketAddr,
     pub(super) echo: bool,
     machine: Arc<OwnedFd>,
-    /// Whom answers go to, where the socket is that of a published port.
+    /// The receiver of answers, if the socket is that of a published port.
     client: Option<SocketAddr>,
     used: Instant,
     answered: bool,
@@ -131,7 +131,7 @@ impl Flow {
         }
     }
 
-    /// Tells the container that there is nobody, or no way.
+    /// Tells the container that the port or host is unreachable.
     fn refused(&self, error: Option<Errno>, out: &mut Outlet) {
         let why = match error {
             Some(Errno::CONNREFUSED) => Why::Port,

@@ -1,6 +1,6 @@
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
-/// How a registry wants to be told who asks (RFC 9110, 11.6.1; the token authentication
+/// How a registry wants clients to authenticate (RFC 9110, 11.6.1; the token authentication
 /// specification of distribution).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Challenge {

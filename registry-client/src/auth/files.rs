@@ -28,8 +28,8 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 pub struct Files {
     /// The files, first hit wins; missing files are as empty ones.
     pub paths: Vec<PathBuf>,
-    /// Where credentials are looked for, in order (`credential-helpers` of registries.conf):
-    /// [`Files::OWN`] stands for the files, everything else is a helper.
+    /// Where credentials are looked up, in order (`credential-helpers` of registries.conf):
+    /// [`Files::OWN`] means the files, everything else is a helper.
     pub order: Vec<String>,
     /// The directories helper programs (`docker-credential-…`) are looked for in; absolute.
     pub helper_dirs: Vec<PathBuf>,
@@ -46,7 +46,7 @@ struct Contents {
 }
 
 impl Files {
-    /// What stands for the files in [`Files::order`].
+    /// The entry for the files in [`Files::order`].
     pub const OWN: &str = "containers-auth.json";
 
     /// A keychain over these files.

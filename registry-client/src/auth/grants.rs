@@ -22,7 +22,7 @@ impl Grant {
 
 pub(super) type Slot = Arc<tokio::sync::Mutex<Option<Grant>>>;
 
-/// What is known of how one host lets us in.
+/// How one host authenticates clients, as far as known.
 #[derive(Default)]
 pub(crate) struct Authority {
     /// The last challenge and the URL that gave it; saves the next scope a refused request.

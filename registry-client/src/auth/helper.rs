@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 /// The most a helper may say.
 const ANSWER: u64 = 64 << 10;
-/// The user name that stands for "the secret is an identity token".
+/// The user name that marks the secret as an identity token.
 const TOKEN_USER: &str = "<token>";
 
 #[derive(Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use image::Repository;
 
 use crate::Result;
 
-/// What a registry is told to know who asks.
+/// A credential for a registry.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub enum Credential {
     /// Nothing.
@@ -44,8 +44,8 @@ pub trait Keychain: Send + Sync {
     /// going on without.
     fn credential(&self, repository: &Repository) -> Result<Credential>;
 
-    /// The credential for a place that nobody named: a mirror, or where registries.conf says that
-    /// the repository is. Where credentials are kept by host that is the same.
+    /// The credential for a place that the user did not name: a mirror, or the location in
+    /// registries.conf. If credentials are stored by host, it is the same.
     ///
     /// # Errors
     /// As [`Keychain::credential`].
@@ -88,8 +88,8 @@ impl Keychain for Credential {
     }
 }
 
-/// A credential for the registries that are named (`--creds`); places that nobody named get what
-/// another keychain has for them.
+/// A credential for the registries that the user names (`--creds`); other places get the
+/// credentials of another keychain.
 pub struct Named<K> {
     /// For the registries that are named.
     pub credential: Credential,

@@ -198,10 +198,10 @@ impl Inner {
         }
     }
 
-    /// The token service's URL, if it is safe to ask it. A challenge that came over TLS is the
-    /// registry's own word, so the service it names over TLS may see the credentials (that is how
-    /// the specification works). A challenge without TLS may be anybody's: credentials then go to
-    /// the registry's own host only.
+    /// The token service's URL, if it is safe to use. A challenge over TLS comes from the registry,
+    /// so the service that it names over TLS may see the credentials (that is how the specification
+    /// works). A challenge without TLS may be forged: credentials then go to the registry's own
+    /// host only.
     fn realm(
         &self,
         endpoint: &Endpoint,

@@ -111,7 +111,7 @@ fn too_many() -> Answer {
     error(429, "TOOMANYREQUESTS", "too many passwords at once").with("retry-after", "1")
 }
 
-/// Whether the catalog shows a repository to whoever makes this request.
+/// Whether the catalog shows a repository to the client of this request.
 pub(crate) fn lists(shared: &Shared, call: &Call, repository: &str) -> bool {
     match &shared.rules().auth {
         Auth::Access(access) => access.lists(&call.who, repository),
@@ -124,7 +124,7 @@ pub(crate) fn open(shared: &Shared) -> bool {
     matches!(shared.rules().auth, Auth::None)
 }
 
-/// Whether whoever makes this request may pull from a repository (for mounts).
+/// Whether the client of this request may pull from a repository (for mounts).
 pub(crate) fn may_pull(shared: &Shared, call: &Call, repository: &str) -> bool {
     match &shared.rules().auth {
         Auth::None | Auth::Basic { .. } => true,

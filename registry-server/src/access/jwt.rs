@@ -1,7 +1,7 @@
 //! Tokens of a token service that signs them: JSON web tokens as Docker's registry takes them.
 //!
-//! Only keys that were configured count. What a token says of its own key (`jwk`, `x5c`, `jku`) is
-//! not looked at, and the algorithm is the key's, not the token's choice.
+//! Only configured keys count. A key in the token itself (`jwk`, `x5c`, `jku`) is ignored, and the
+//! algorithm is that of the key, not the token's choice.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 /// How far clocks may be apart, in seconds.
 const LEEWAY: u64 = 60;
-/// The longest token that is looked at.
+/// The longest token that is accepted.
 const LONGEST: usize = 64 << 10;
 
 /// Whose tokens are believed.

@@ -22,15 +22,15 @@ pub enum Auth {
     /// Everybody everything.
     #[default]
     None,
-    /// Whoever knows this name and password, everything.
+    /// Full access with this name and password.
     Basic {
         /// The name.
         username: String,
         /// The password.
         password: String,
     },
-    /// Whoever has a token of the token service at `/token` of the same server, which gives
-    /// tokens for what is asked to whoever knows this name and password or the refresh token.
+    /// Access with a token of the token service at `/token` of the same server. The service issues
+    /// tokens to clients with this name and password or with the refresh token.
     Bearer {
         /// The name.
         username: String,
@@ -56,8 +56,8 @@ pub struct Access {
     pub passwords: Option<Passwords>,
     /// Whose tokens are believed.
     pub tokens: Option<Tokens>,
-    /// What people may do; without rules, whoever has a password may do everything. What the bearer
-    /// of a token may do the token says.
+    /// What users may do; without rules, every user with a password may do everything. For tokens,
+    /// the token itself says what is allowed.
     pub rules: Vec<Rule>,
 }
 
@@ -65,7 +65,7 @@ pub struct Access {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rule {
-    /// Which repositories; `*` stands for any text without `/`, `**` for any text.
+    /// The repositories; `*` matches any text without `/`, `**` any text.
     pub repositories: Vec<Pattern>,
     /// Names of people; `*` is everybody who logged in, `anonymous` everybody.
     pub users: Vec<String>,
@@ -74,7 +74,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether it is about this person; `None` is whoever did not log in.
+    /// Whether it applies to this user; `None` is a client without a login.
     fn is_for(&self, user: Option<&str>) -> bool {
         self.users.iter().any(|known| match known.as_str() {
             "anonymous" => true,
@@ -112,9 +112,9 @@ impl Action {
 /// Who makes a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Who {
-    /// Nobody said.
+    /// No identity.
     Nobody,
-    /// Somebody with a password.
+    /// A user with a password.
     User(String),
     /// The bearer of a token.
     Bearer(jwt::Claims),
@@ -147,7 +147,7 @@ impl Access {
         })
     }
 
-    /// Whether the catalog that somebody may list shows a repository.
+    /// Whether the catalog of this client shows a repository.
     pub(super) fn lists(&self, who: &Who, name: &str) -> bool {
         let user = match who {
             Who::Bearer(_) => return true,

@@ -55,8 +55,8 @@ impl Passwords {
         Ok(Passwords(people))
     }
 
-    /// The hash to compare a password with, and whether that counts. An unknown name has the hash
-    /// of somebody, so that it takes as long as a known one whatever the hashes cost.
+    /// The hash to compare a password with, and whether the result counts. An unknown name gets the
+    /// hash of another user, so that it takes as long as a known one whatever the hashes cost.
     fn hash_of(&self, name: &str) -> Option<(&str, bool)> {
         if let Some(hash) = self.0.get(name) {
             return Some((hash, true));

@@ -1,5 +1,5 @@
-//! Slow checks in turn: so few at once, and so few of one address waiting, that whoever guesses
-//! passwords delays neither other requests nor people at other addresses.
+//! Slow checks in turn: a few at once, and a few waiting per address, so that a guesser delays
+//! neither other requests nor clients at other addresses.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Collections while serving: one at a time on one storage, whoever runs it.
+//! Collections while serving: one at a time on one storage, by any server.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::storage::{Storage, When, listed, whole};
 const LEASE: Duration = Duration::from_secs(120);
 /// What one pass condemns at most: pushes of it wait until the pass is over.
 const BATCH: usize = 2_000;
-/// A collection ends after so many passes; what is left waits for the next.
+/// The most passes of a collection; the rest waits for the next one.
 const PASSES: usize = 1_000;
 
 /// The right to collect.
@@ -63,7 +63,7 @@ impl Lease {
         Ok(taken)
     }
 
-    /// Fails unless nobody else can have taken over yet.
+    /// Fails unless it is certain that no other server has taken over.
     pub(super) async fn mine(&mut self, storage: &dyn Storage) -> io::Result<()> {
         if self.renewed.is_some_and(|at| at.elapsed() < LEASE / 4) {
             return Ok(());
@@ -90,9 +90,9 @@ impl Lease {
 /// What would be collected.
 #[derive(Debug, Clone, Default)]
 pub struct Garbage {
-    /// Blobs and manifests nobody needs.
+    /// Unneeded blobs and manifests.
     pub content: Vec<image::Digest>,
-    /// Untagged manifests nobody needs: repository and digest.
+    /// Unneeded untagged manifests: repository and digest.
     pub manifests: Vec<(String, image::Digest)>,
 }
 
@@ -141,7 +141,7 @@ impl Content {
         Ok(garbage)
     }
 
-    /// Forgets uploads that nobody went on with for `idle`; gives back how many.
+    /// Deletes uploads that were idle for `idle`; returns how many.
     pub(crate) async fn expire_uploads(&self, idle: Duration) -> io::Result<u64> {
         let now = self.time().await?;
         let mut sessions = std::collections::BTreeMap::<String, (Duration, Vec<String>)>::new();

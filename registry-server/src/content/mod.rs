@@ -38,7 +38,7 @@ pub(crate) struct Entry {
     /// What it refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) subject: Option<Digest>,
-    /// What it is made of.
+    /// Its children.
     #[serde(default)]
     pub(crate) children: Vec<Digest>,
 }
@@ -61,7 +61,7 @@ impl Entry {
     }
 }
 
-/// What a tag stands for.
+/// The manifest of a tag.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Tagged {
@@ -77,7 +77,7 @@ pub(crate) struct Content {
     /// How long a link protects content that nothing needs.
     grace: Duration,
     clock: Arc<Lock<Option<(Instant, Duration)>>>,
-    /// Entries read during a collection; what a key stands for never changes.
+    /// Entries read during a collection; the content of a key never changes.
     entries: Arc<Lock<BTreeMap<String, Arc<Entry>>>>,
     /// Who collects here, and the version of the lease.
     lease: Arc<tokio::sync::Mutex<collection::Lease>>,
@@ -132,8 +132,8 @@ impl Content {
         Ok(self.storage.stat(&keys::name(name)).await?.is_some())
     }
 
-    /// Makes a repository known. Comes after what makes it one: whoever finds the repository empty
-    /// and takes its name away looks again then.
+    /// Registers a repository. This comes after the content that makes it one: a server that finds
+    /// the repository empty and removes its name checks again then.
     async fn declare(&self, name: &str) -> io::Result<()> {
         if self.is_repository(name).await? {
             return Ok(());
@@ -256,12 +256,12 @@ impl Content {
         Ok(kept)
     }
 
-    /// What a tag stands for.
+    /// The manifest of a tag.
     pub(crate) async fn tag(&self, name: &str, tag: &str) -> io::Result<Option<Tagged>> {
         self.document(&keys::tag(name, tag)).await
     }
 
-    /// Sets a tag; `false` if it is to stay as it is and stands for something else.
+    /// Sets a tag; `false` if it is immutable and refers to another manifest.
     pub(crate) async fn set_tag(
         &self,
         name: &str,
@@ -327,8 +327,8 @@ impl Content {
         self.storage.delete(&keys::manifest(name, digest)).await
     }
 
-    /// Removes a blob from a repository that has it. Its bytes go with the next collection, if
-    /// nobody else needs them.
+    /// Removes a blob from a repository that has it. The next collection deletes its bytes if
+    /// nothing else needs them.
     pub(crate) async fn delete_blob(&self, name: &str, digest: Digest) -> io::Result<bool> {
         let there = self.blob(name, digest).await?.is_some();
         if there {

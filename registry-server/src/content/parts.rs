@@ -88,7 +88,7 @@ pub(crate) fn required(
 }
 
 impl Content {
-    /// The first of these tags whose image is, or is made of, this content.
+    /// The first of these tags whose image is or contains this content.
     pub(crate) async fn holder(
         &self,
         name: &str,

@@ -39,7 +39,7 @@ pub(crate) trait World: Sync {
         repo: &Self::Repo,
         id: Self::Id,
     ) -> impl Future<Output = io::Result<Option<Duration>>> + Send;
-    /// Writes a link, or writes it anew.
+    /// Writes or refreshes a link.
     fn link(&self, repo: &Self::Repo, id: Self::Id) -> impl Future<Output = io::Result<()>> + Send;
     /// Whether any of these is condemned.
     fn condemned(&self, ids: &[Self::Id]) -> impl Future<Output = io::Result<bool>> + Send;
@@ -135,8 +135,8 @@ pub(crate) async fn keep<W: World>(
     Ok(Kept::Busy)
 }
 
-/// Whether links that were written hold. A link proves nothing by itself: whoever wrote it may be
-/// waiting for a condemnation to be lifted, and it may go before that.
+/// Whether written links are valid. A link proves nothing by itself: its writer may be waiting for
+/// a condemnation to be lifted, and the content may be deleted before that.
 async fn settled<W: World>(
     world: &W,
     repo: &W::Repo,
@@ -276,12 +276,12 @@ pub(crate) struct Verdict<Id, Repo> {
     pub(crate) delist: Vec<Repo>,
     /// Repositories that lose the link.
     pub(crate) unlink: Vec<Repo>,
-    /// Whether nobody is left.
+    /// Whether no one is left.
     pub(crate) erase: bool,
 }
 
 impl<Id: Copy + Ord, Repo: Clone + Ord> Survey<Id, Repo> {
-    /// What nobody needs, as of `now`.
+    /// What is not needed at `now`.
     pub(crate) fn verdicts(&self, now: Duration, grace: Duration) -> Vec<Verdict<Id, Repo>> {
         let fresh = |at: &Duration| *at + grace > now;
         let leased = |key: &(Id, Repo)| {
@@ -314,8 +314,8 @@ impl<Id: Copy + Ord, Repo: Clone + Ord> Survey<Id, Repo> {
         verdicts.into_values().collect()
     }
 
-    /// What must stay. A listed manifest protects what it names even if it goes itself: whoever
-    /// takes it up again asks only for the manifest, so its parts go in a later pass.
+    /// What must stay. A listed manifest protects its children even if it goes itself: a client
+    /// that uses it again requests the manifest only, so its children go in a later pass.
     fn needed(&self, leased: &impl Fn(&(Id, Repo)) -> bool) -> BTreeSet<(Id, Repo)> {
         let mut needed = BTreeSet::new();
         for (key, listed) in &self.manifests {
@@ -364,7 +364,7 @@ pub struct Collected {
     pub unlinked: u64,
     /// Manifests taken out of repositories.
     pub delisted: u64,
-    /// What somebody asked for while it was condemned.
+    /// What a push asked for while it was condemned.
     pub spared: u64,
     /// Repositories that had nothing any more.
     pub emptied: u64,

@@ -67,7 +67,7 @@ impl Outgoing {
         Outgoing { rest: Some(stream), left: Some(length), ..Outgoing::bytes(Bytes::new()) }
     }
 
-    /// A stream of nobody knows how many bytes.
+    /// A stream of unknown length.
     pub(crate) fn unmeasured(stream: Bytestream) -> Outgoing {
         Outgoing { left: None, ..Outgoing::stream(stream, 0) }
     }
@@ -202,7 +202,7 @@ pub(crate) fn busy() -> Answer {
         .with("retry-after", "5")
 }
 
-/// The length the client is told.
+/// The length that the client sees.
 pub(crate) fn set_length(answer: &mut Answer, length: u64) {
     answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
 }

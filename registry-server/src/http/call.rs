@@ -60,8 +60,8 @@ impl Call {
         }
     }
 
-    /// Reads away what nobody asked for, so that the client reads its answer; `false` if there is
-    /// more of it than that is worth.
+    /// Drains an unused body, so that the client reads its response; `false` if the body is too
+    /// large for that.
     pub(crate) async fn drain(&mut self) -> bool {
         if hyper::body::Body::is_end_stream(&self.body) {
             return true;

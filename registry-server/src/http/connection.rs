@@ -23,7 +23,7 @@ use crate::{Error, Result};
 const HEAD: Duration = Duration::from_secs(30);
 /// How long a client may read nothing of an answer.
 const UNREAD: Duration = Duration::from_secs(120);
-/// How long requests that run may go on when the server is told to stop.
+/// How long running requests may take after the server is stopped.
 const DRAIN: Duration = Duration::from_secs(25);
 
 /// A connection that can end with a reset.

@@ -12,7 +12,7 @@ use crate::shared::Shared;
 
 /// The most names that are sent at once.
 const PAGE: usize = 10_000;
-/// The most referrers that are looked at for one answer.
+/// The most referrers in one response.
 const REFERRERS: usize = 500;
 
 /// How many names a client wants, and after which.

@@ -49,7 +49,7 @@ async fn unknown(shared: &Shared, name: &str, reference: &str) -> std::io::Resul
     Ok(error(404, "MANIFEST_UNKNOWN", &message))
 }
 
-/// What a reference stands for here.
+/// The manifest of a reference.
 async fn found(shared: &Shared, name: &str, reference: &str) -> std::io::Result<Option<Tagged>> {
     match reference.parse::<Digest>() {
         Ok(digest) => Ok(shared.content.entry(name, digest).await?.map(|entry| Tagged {
@@ -192,7 +192,7 @@ fn lacks(children: &[Child<Digest>], missing: Digest) -> Answer {
     detailed(404, code, &message, &json!({ "digest": missing }))
 }
 
-/// What a manifest is: by its header, and by what it says of itself.
+/// The type of a manifest: from the header, and from its own field.
 fn media_type(call: &Call, bytes: &[u8]) -> Result<MediaType, Answer> {
     let invalid = |reason: &str| error(400, "MANIFEST_INVALID", reason);
     let said = call.header(header::CONTENT_TYPE).unwrap_or_default();

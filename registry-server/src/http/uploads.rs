@@ -1,8 +1,8 @@
 //! Blobs on their way in: sessions, pieces, mounts.
 //!
-//! A session is objects of the storage, so any server can go on with it: `session` says whose it
-//! is, `data/…` are the bytes of pieces, and `at/<offset>` records a piece that is whole. What a
-//! connection that broke had brought is a piece, too.
+//! A session is a set of objects in the storage, so any server can continue it: `session` names its
+//! owner, `data/…` are the bytes of parts, and `at/<offset>` records a complete part. What a broken
+//! connection delivered is a part, too.
 
 use std::io;
 
@@ -140,7 +140,7 @@ pub(crate) async fn go_on(shared: &Shared, call: &mut Call, name: &str, session:
     }
 }
 
-/// What a client is told of its trouble.
+/// The error that a client sees.
 fn told(trouble: Trouble, name: &str, session: &str) -> Refusal {
     Refusal(match trouble {
         Trouble::Client(problem) => {
@@ -235,7 +235,7 @@ impl Room<'_> {
         Ok(())
     }
 
-    /// Reserves what a body of this length brings. Ends the upload where there is no room.
+    /// Reserves space for a body of this length. Ends the upload if there is none.
     async fn begin(&mut self, offset: u64, coming: Option<u64>) -> Result<(), Trouble> {
         let asked = self.reserve(offset.saturating_add(coming.unwrap_or(0))).await;
         if asked.is_err() {

@@ -59,7 +59,7 @@ fn found<T>(result: object_store::Result<T>) -> io::Result<Option<T>> {
 }
 
 impl BucketStorage {
-    /// A bucket; nothing is asked of it yet.
+    /// A bucket; sends no request yet.
     pub(crate) fn open(bucket: &Bucket) -> io::Result<BucketStorage> {
         // An earlier choice of the process stands.
         let _ = rustls::crypto::ring::default_provider().install_default();

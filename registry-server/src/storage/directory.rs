@@ -280,7 +280,7 @@ impl Storage for Directory {
 }
 
 impl Directory {
-    /// Removes what processes that died left in `tmp/`: files that nobody wrote to for `idle`.
+    /// Removes leftovers of dead processes in `tmp/`: files without a write for `idle`.
     pub(crate) fn tidy(&self, idle: Duration) -> io::Result<()> {
         let now = self.touched()?;
         for entry in fs::read_dir(self.root().join(TEMPORARY))? {

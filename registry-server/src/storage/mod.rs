@@ -25,7 +25,7 @@ pub(crate) use directory::Directory;
 pub use location::Bucket;
 pub(crate) use memory::Memory;
 
-/// A bucket as a storage; nothing is asked of it yet.
+/// A bucket as a storage; sends no request yet.
 #[cfg(feature = "s3")]
 pub(crate) fn open_bucket(bucket: &Bucket) -> io::Result<Arc<dyn Storage>> {
     Ok(Arc::new(bucket::BucketStorage::open(bucket)?))
@@ -43,7 +43,7 @@ pub(crate) type Bytestream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send
 /// The name of an object: parts joined by `/`. Made by `keys` alone, of parts that were parsed.
 pub(crate) type Key = String;
 
-/// What is known of an object without its bytes.
+/// The metadata of an object.
 #[derive(Debug, Clone)]
 pub(crate) struct Stat {
     pub(crate) key: Key,

@@ -20,7 +20,7 @@ pub struct Upstream {
     pub path: String,
     /// How the registry is reached.
     pub host: HostRule,
-    /// Sent to this registry and the token service it names, and to nobody else.
+    /// Sent only to this registry and the token service that it names.
     pub credential: Option<Credential>,
     /// How long a tag is not asked for again.
     pub ttl: Duration,
@@ -39,7 +39,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// All upstreams, the longest prefix first: the one that fits is the one that is meant.
+    /// All upstreams, the longest prefix first: the first match applies.
     ///
     /// # Errors
     /// [`Error::Configuration`].

@@ -73,7 +73,7 @@ async fn what_nothing_needs_goes_and_the_rest_stays() {
     assert!(scrubbed.broken.is_empty() && scrubbed.missing.is_empty());
 }
 
-/// Pushes an image as a client does that looks first; `None` when it was told to come again.
+/// Pushes an image as a client that checks first; `None` if it was asked to retry.
 async fn push(http: &Http, name: &str, tag: &str, layers: &[&[u8]]) -> Option<Digest> {
     for blob in layers.iter().copied().chain([CONFIG]) {
         let path = format!("/v2/{name}/blobs/{}", Digest::of(blob));

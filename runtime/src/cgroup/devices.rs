@@ -157,8 +157,8 @@ fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> BpfIn
     BpfInstruction { code, registers: to | from << 4, offset, immediate }
 }
 
-/// Looks at the rules from the last to the first: one that allows answers a question whose every
-/// access it has, one that denies a question of which it has any.
+/// Evaluates the rules from the last to the first: an allow rule decides if it covers every
+/// requested access, a deny rule if it covers any.
 fn program(rules: &[Rule]) -> Vec<BpfInstruction> {
     const LOAD: u8 = 0x61; // BPF_LDX | BPF_W | BPF_MEM
     const COPY: u8 = 0xbc; // BPF_ALU | BPF_MOV | BPF_X
@@ -213,7 +213,7 @@ fn block(rule: &Rule) -> Vec<BpfInstruction> {
     block
 }
 
-/// Stands for the distance to the end of a rule.
+/// A placeholder for the distance to the end of a rule.
 const SKIP: i16 = i16::MAX;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub(crate) struct Setting {
     pub(crate) controller: &'static str,
     pub(crate) file: String,
     pub(crate) value: String,
-    /// Whether the kernel may lack the file: nobody asked for this in so many words.
+    /// Whether the kernel may lack the file: the user did not ask for this limit explicitly.
     pub(crate) optional: bool,
 }
 

@@ -26,7 +26,7 @@ pub(crate) use running::{end, enter, freeze, is_frozen, processes, update};
 /// How often, a millisecond apart, to try to remove a cgroup whose processes are just ending.
 const PATIENCE: u32 = 100;
 
-/// What the names of our cgroups begin with: an empty one that nobody holds may be removed.
+/// The prefix of the names of our cgroups: an empty one that no process holds may be removed.
 const PREFIX: &str = "rbuild-";
 
 /// The cgroup of one container: a directory in each tree that has a part of its limits.
@@ -52,7 +52,7 @@ fn limit(controller: &str, reason: impl Into<String>) -> Failure {
 /// program in the kernel.
 const DEVICES: &str = "devices";
 
-/// What is wanted of a container's cgroup.
+/// The request for a container's cgroup.
 struct Wanted<'a> {
     limits: Limits,
     devices: Option<Vec<devices::Rule>>,
@@ -120,8 +120,8 @@ impl<'a> Wanted<'a> {
 }
 
 impl Cgroup {
-    /// Makes the cgroup that the limits of the spec and its devices need, and in every tree the one
-    /// below the parent it names; none if nothing of this is asked for.
+    /// Makes the cgroup for the limits of the spec and its devices, and in every tree the one below
+    /// the parent that it names; none if nothing of this is requested.
     pub(crate) fn create(config: &Config) -> Step<Option<Cgroup>> {
         let wanted = Wanted::new(config)?;
         if wanted.is_empty() {
@@ -317,7 +317,7 @@ fn claim(directory: &Path) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::ResourceBusy.into())
 }
 
-/// Removes the cgroups of supervisors that are no more.
+/// Removes the cgroups of dead supervisors.
 fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())

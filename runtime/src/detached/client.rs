@@ -297,7 +297,7 @@ fn resize(terminal: &OwnedFd, streams: Streams3<'_>) {
     }
 }
 
-/// Passes what the terminal shows; false when nobody has it open any more.
+/// Forwards the output of the terminal; false when it is closed everywhere.
 fn show(terminal: &OwnedFd, to: BorrowedFd<'_>) -> bool {
     let mut buffer = [0; 16 << 10];
     match rustix::io::read(terminal, &mut buffer) {

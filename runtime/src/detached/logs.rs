@@ -23,7 +23,7 @@ pub struct LogLine {
     pub stream: String,
     /// The text, with its line end if it had one.
     pub line: String,
-    /// The bytes, where they are no text.
+    /// The bytes, if they are not text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Vec<u8>>,
 }

@@ -13,7 +13,7 @@ pub(super) const LOG: &str = "log";
 /// What was in it before.
 pub(super) const OLDER_LOG: &str = "log.1";
 
-/// Seconds since 1970. A monitor is a process of its own; nobody can hand it the time.
+/// Seconds since 1970. A monitor is a process of its own and cannot receive the time from a caller.
 pub(super) fn now() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
@@ -37,7 +37,7 @@ pub(super) fn write_state(directory: &OwnedFd, state: &State) -> io::Result<()> 
 /// Lines longer than this are kept in several pieces.
 const MAX_LINE: usize = 16 << 10;
 
-/// A log that is larger becomes the older one, of which there is one.
+/// A larger log becomes the older one; there is one older log.
 const MAX_LOG: u64 = 64 << 20;
 
 /// The log of one container.

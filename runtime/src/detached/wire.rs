@@ -17,7 +17,7 @@ const MAX_REQUEST: usize = 1 << 20;
 pub(super) enum Request {
     /// To see the output, and perhaps to be the input.
     Attach { replay: bool },
-    /// To be told the end.
+    /// Asks for the end of the container.
     Wait,
     /// To signal the first process.
     Signal(i32),
@@ -70,7 +70,7 @@ impl Frames {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The next whole frame; an error for what is no frame.
+    /// The next complete frame; an error for anything else.
     pub(super) fn next(&mut self) -> io::Result<Option<(Kind, Vec<u8>)>> {
         let Some(head) = self.0.first_chunk::<5>() else { return Ok(None) };
         let kind = Kind::new(head[0]).ok_or(io::ErrorKind::InvalidData)?;

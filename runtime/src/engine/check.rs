@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// Options of other runtimes, and of file systems we do not make ourselves.
 const MOUNT_OPTIONS: [&str; 5] = ["tmpcopyup", "idmap", "ridmap", "remount", "mand"];
 
-/// Refuses by name whatever is asked for, if it is.
+/// Refuses unsupported fields by name.
 fn refuse(asked: &[(bool, &str)]) -> Result<()> {
     match asked.iter().find(|(asked, _)| *asked) {
         Some((_, name)) => Err(Error::invalid(*name, "it is not supported")),

@@ -1,5 +1,5 @@
-//! The life of a container in the steps that engines take: create, start, kill, delete, as the
-//! runtime-spec has them. The container's first process is a child of whoever adopts orphans, so
+//! The life of a container in the steps of engines: create, start, kill, delete, as in the
+//! runtime-spec. The container's first process is a child of the process that adopts orphans, so
 //! the engine above sees its end.
 
 mod check;
@@ -92,7 +92,7 @@ pub struct Described {
 pub struct Started {
     /// As this process sees it.
     pub pid: u32,
-    /// Our end of its terminal, where nobody was named to get it.
+    /// Our end of its terminal, if no receiver was named.
     pub terminal: Option<OwnedFd>,
 }
 
@@ -251,8 +251,8 @@ impl Engine {
         send(record.pid, signal).map_err(Error::system("signalling", record.pid.to_string()))
     }
 
-    /// Removes what is left of a container that has ended, or of any by force. A hook that fails then
-    /// keeps nothing from being removed; why it failed is given.
+    /// Removes a stopped container, or any by force. A failing hook does not stop the removal; its
+    /// failure is returned.
     ///
     /// # Errors
     /// [`Error::NotRunning`] when it still runs.
@@ -490,7 +490,7 @@ fn run_stage(
     }
 }
 
-/// Tells whoever wants to know of a new process.
+/// Reports a new process to the receiver that was named.
 fn connect(to: &Connections, pid: u32, terminal: Option<OwnedFd>) -> Result<Started> {
     let mut started = Started { pid, terminal };
     if let (Some(path), Some(terminal)) = (&to.console_socket, &started.terminal) {

@@ -1,5 +1,5 @@
 //! The stages of an engine's containers: they start a process and end, so that it becomes a child
-//! of whoever adopts orphans.
+//! of the process that adopts orphans.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

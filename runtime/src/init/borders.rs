@@ -1,8 +1,9 @@
 //! What keeps a container that shares namespaces of the machine away from the machine's processes.
 //!
-//! Who shares the machine's network would reach every abstract socket of it, and who shares its
-//! process ids could look into processes through `/proc/PID/root`, and leave some behind. A Landlock
-//! domain closes the first two; that the supervisor adopts what is left closes the third.
+//! A container on the machine's network could reach every abstract socket of the machine. One that
+//! shares its process ids could look into processes through `/proc/PID/root`, and leave some
+//! behind. A Landlock domain prevents the first two. The supervisor adopts what is left, which
+//! prevents the third.
 
 use std::path::Path;
 

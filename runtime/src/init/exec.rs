@@ -48,7 +48,7 @@ pub(crate) fn child(launch: Launch<'_>) -> ! {
     sys::exit(125)
 }
 
-/// Tells the supervisor why there is no program.
+/// Reports to the supervisor why there is no program.
 pub(crate) fn fail(mut report: &UnixStream, failure: &Failure) {
     let mut bytes = b"F".to_vec();
     // Nobody to tell if this fails; the supervisor sees the end of the line.

@@ -21,7 +21,7 @@ const PROC_MAGIC: i64 = 0x9fa0;
 #[derive(Debug)]
 pub(crate) struct Sources {
     rootfs: OwnedFd,
-    /// One for each mount of the spec; those that are no bind mounts have none.
+    /// One for each mount of the spec; `None` for mounts that are not bind mounts.
     binds: Vec<Option<OwnedFd>>,
     /// Devices by path in the container, where nodes cannot be made.
     devices: Vec<devices::Node>,

@@ -33,8 +33,8 @@ pub fn init() {
 }
 
 /// As [`init`]; the monitor of a container calls `ended` with the container's directory when the
-/// container has ended, its state is written, and everybody attached was told. The monitor holds
-/// nothing of the container any more.
+/// container has ended, its state is written, and all attached clients know it. The monitor then
+/// holds nothing of the container any more.
 pub fn init_with(ended: fn(&std::path::Path)) {
     let is_stage = std::env::args_os().next().is_some_and(|name| name == stage::MARK);
     if is_stage {

@@ -23,7 +23,7 @@ pub(crate) struct Options {
     pub(crate) clear: u64,
     /// `MS_PRIVATE` and its like; recursive.
     pub(crate) propagation: u64,
-    /// What the file system itself is told.
+    /// The options of the file system itself.
     pub(crate) data: Vec<(String, Option<String>)>,
 }
 

@@ -102,7 +102,7 @@ impl Namespaces {
         self.flags & libc::CLONE_NEWNET as u64 != 0
     }
 
-    /// Makes the time namespace, whose clocks can be set before somebody is in it.
+    /// Makes the time namespace, whose clocks can be set before a process enters it.
     pub(crate) fn make_time(&self, linux: &Linux) -> Step {
         if !self.time {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Answering for the kernel where only one id exists: a program that gives a file to another user
-//! is told that it did, and the owner is kept beside the file, from where the layer has it.
+//! Answers for the kernel if only one id exists: a call that gives a file to another user succeeds,
+//! and an attribute of the file records the owner for the layer.
 //!
 //! The filter of such a container hands every system call of the chown family to the supervisor,
 //! which finds the file as the program would, in the program's root and working directory.

@@ -1,4 +1,4 @@
-//! The built-in pid 1 of `--init`: reaps what nobody else waits for, and passes signals on.
+//! The built-in pid 1 of `--init`: reaps orphans and forwards signals.
 
 use rustix::process::{Pid, WaitOptions};
 

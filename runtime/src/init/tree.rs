@@ -21,9 +21,9 @@ pub(crate) enum Make {
 /// How many links one path may have.
 const MAX_LINKS: usize = 40;
 
-/// Opens `path` as seen from inside `root`, making what is missing of it. Links are followed
-/// inside the root only, each component on the descriptor of the one before, so that nothing
-/// outside can be reached or made, whoever else changes the tree meanwhile.
+/// Opens `path` as seen from inside `root`, and makes what is missing. Links are followed inside
+/// the root only, each component on the descriptor of the one before, so nothing outside can be
+/// reached or made, whatever else changes the tree meanwhile.
 pub(crate) fn ensure(root: BorrowedFd<'_>, path: &Path, make: Make) -> io::Result<OwnedFd> {
     match sys::open_in(root, path, OFlags::PATH) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => walk(root, path, make),

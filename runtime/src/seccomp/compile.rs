@@ -202,7 +202,7 @@ fn conditional(conditions: &[LinuxSeccompArg], result: u32) -> Result<Vec<Instru
     Ok(block)
 }
 
-/// Stands for the distance to the end of the rule; a rule is never that long.
+/// A placeholder for the distance to the end of the rule; a rule is never that long.
 const FAIL: u8 = u8::MAX;
 
 /// Falls through if the condition holds. Arguments are compared as the two halves of 64 bits.

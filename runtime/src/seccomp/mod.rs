@@ -94,8 +94,8 @@ const IDS: [&str; 18] = [
     "setuid32",
 ];
 
-/// The program of a profile, or of none, for a container in which only one id exists: who gives a
-/// file away is answered by the supervisor, who becomes another user is told that he did.
+/// The program of a profile, or of none, for a container with a single id: the supervisor answers
+/// calls that change the owner of a file, and calls that change the user succeed without effect.
 pub(crate) fn compiled_with_owners(profile: Option<&LinuxSeccomp>) -> Result<Arc<[Instruction]>> {
     use oci_spec::runtime::{LinuxSeccompAction as Action, LinuxSyscall};
     let mut profile = match profile {

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// What containers get where nothing else is asked for: Docker's rules, and what `default.json`
-/// says in its comments.
+/// The default profile of containers: Docker's rules, with the changes in the comments of
+/// `default.json`.
 const DEFAULT: &str = include_str!("default.json");
 
 /// No profile is larger.

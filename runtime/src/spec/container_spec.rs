@@ -1,4 +1,4 @@
-//! What a user asks of a container, beyond what its image says: one value, whoever asks.
+//! A user's request for a container, beyond its image: one value for every caller.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -153,13 +153,13 @@ pub struct Files {
     pub read_only: bool,
     /// Further mounts, in order.
     pub mounts: Vec<Mount>,
-    /// Volumes. Whoever starts it has them and mounts them.
+    /// Volumes. The starter has them and mounts them.
     pub volumes: Vec<VolumeMount>,
-    /// Directories of the machine that the container may write to without changing them. Whoever
-    /// starts it mounts them.
+    /// Directories of the machine that the container can write to without changing them. The
+    /// starter mounts them.
     pub overlays: Vec<Overlay>,
-    /// Files and directories of the host that are the user's before the program starts. Whoever
-    /// starts it sees to that; see [`super::owner`].
+    /// Files and directories of the host that get the user as owner before the program starts. The
+    /// starter does that; see [`super::owner`].
     pub given: Vec<PathBuf>,
 }
 
@@ -190,7 +190,7 @@ pub struct Overlay {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkSpec {
-    /// Which network; whoever starts the container has a default.
+    /// The network; the starter has a default.
     pub mode: Option<Network>,
     /// The container, or the network namespace at a path, whose network this one shares in place of
     /// a private one of its own.
@@ -211,7 +211,7 @@ pub struct NetworkSpec {
     pub no_hostname: bool,
     /// What stands in `/etc/resolv.conf`.
     pub dns: Dns,
-    /// Whether the program gets the proxy variables; whoever starts it has a default.
+    /// Whether the program gets the proxy variables; the starter has a default.
     pub http_proxy: Option<bool>,
 }
 
@@ -264,9 +264,9 @@ pub enum Restart {
     No,
     /// When it failed, at most this many times in a row; 0 is without end.
     OnFailure(u32),
-    /// Whenever it ends, until somebody stops it, and when the machine starts.
+    /// Whenever it ends, until a command stops it, and at boot.
     Always,
-    /// As `Always`, but when the machine starts only if nobody stopped it before.
+    /// As `Always`, but at boot only if no command stopped it before.
     UnlessStopped,
 }
 
@@ -297,13 +297,13 @@ impl Isolation {
 }
 
 impl NetworkSpec {
-    /// The network, which is none of the machine's unless somebody said otherwise.
+    /// The network; by default not the machine's.
     pub fn mode(&self) -> Network {
         self.mode.unwrap_or_default()
     }
 }
 
-/// Lists and tables of both, in order: what is said later is laid over.
+/// Lists and tables of both, in order: later entries override earlier ones.
 fn both<T, C: IntoIterator<Item = T> + Extend<T>>(mut kept: C, now: C) -> C {
     kept.extend(now);
     kept

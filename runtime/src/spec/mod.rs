@@ -104,7 +104,7 @@ pub enum Mount {
         target: PathBuf,
         /// Whether writing is refused.
         read_only: bool,
-        /// Whether mounts below the source come along.
+        /// Whether mounts below the source are included.
         recursive: bool,
         /// See [`Propagation`].
         propagation: Propagation,
@@ -155,8 +155,8 @@ pub struct Device {
     pub access: String,
 }
 
-/// Describes the container that runs `config` as `wanted` asks. Pure: `users` is asked for the
-/// text of the image's user databases (`None` if there is none); the caller bounds their size.
+/// Describes the container that runs `config` as `wanted` requests. Pure: `users` returns the text
+/// of the image's user databases (`None` if there is none); the caller limits their size.
 ///
 /// # Errors
 /// [`Error::Invalid`] and [`Error::User`] for what cannot be meant, [`Error::Users`] when `users`

@@ -57,7 +57,7 @@ impl NetworkSpec {
 }
 
 impl Dns {
-    /// The file, made of the machine's; `None` where the image's is left alone.
+    /// The file, made from the machine's; `None` if the image's stays.
     fn file(&self, machine: &[u8]) -> Option<Vec<u8>> {
         if self.none {
             return None;

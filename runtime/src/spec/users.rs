@@ -50,7 +50,7 @@ fn group(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
     })
 }
 
-/// A number if the text is of digits only; an error if it is one nobody can have.
+/// A number if the text has digits only; an error if it is out of range.
 fn number(text: &str) -> Result<Option<u32>, String> {
     bounded(text, MAX_ID)
 }
@@ -104,8 +104,8 @@ pub fn resolve_user(wanted: &str, extra: &[String], users: &str, groups: &str) -
     Ok(identity)
 }
 
-/// Whom a file is given: `user[:group]` of `COPY --chown` and its like. A number alone brings the
-/// group of the same number, a name the group the databases give, as in BuildKit.
+/// The owner of a file: `user[:group]` of `COPY --chown` and similar. A bare number implies the
+/// group of the same number, a name the group in the databases, as in BuildKit.
 ///
 /// # Errors
 /// As [`resolve_user`].

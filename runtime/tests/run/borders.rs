@@ -176,7 +176,8 @@ fn device() -> (PathBuf, (u32, u32)) {
     (name.into(), (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)))
 }
 
-/// A line that only somebody can run who mounts: it tries a device of the machine, and a standard one.
+/// A line that only root of the container can run: it tries a device of the machine, and a standard
+/// one.
 fn opens_what_it_makes() -> String {
     let (_, (major, minor)) = device();
     format!(

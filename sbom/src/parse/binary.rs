@@ -10,7 +10,7 @@ use crate::{Ecosystem, Package};
 
 /// Larger executables are only searched for what can be found while they pass by.
 const KEPT: usize = 128 << 20;
-/// No more build information than this is believed.
+/// The most build information that is read.
 const LARGEST_INFO: usize = 8 << 20;
 /// Starts Go's build information, at a multiple of 16.
 const GO_MAGIC: &[u8] = b"\xff Go buildinf:";
@@ -79,7 +79,7 @@ impl Binary {
         self.tail = Vec::new();
     }
 
-    /// The packages that the executable says it is made of.
+    /// The packages that the executable declares.
     pub(crate) fn finish(self) -> Vec<Package> {
         let mut packages = self.go;
         if let Some(section) = elf::section(&self.kept, b".dep-v0") {

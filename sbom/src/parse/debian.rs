@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::package::field;
 use crate::{Ecosystem, Package};
 
-/// The fields of one paragraph, by name; continued lines are left out, nobody asks for them.
+/// The fields of one paragraph, by name; continuation lines are left out.
 fn fields<'a>(paragraph: &'a str, separator: char) -> impl Fn(&str) -> Option<&'a str> {
     move |name: &str| {
         paragraph.lines().find_map(|line| {

@@ -13,7 +13,7 @@ pub(crate) use policy::any;
 
 /// What a payload must say it is.
 pub(crate) const TYPE: &str = "atomic container signature";
-/// No signature larger than this is looked at.
+/// The largest signature that is read.
 pub const MAX_GPG: u64 = 1 << 20;
 /// No key file larger than this is read.
 pub(crate) const MAX_KEYS: u64 = 4 << 20;
@@ -27,7 +27,7 @@ struct Answer {
     status: String,
 }
 
-/// The program; it asks nobody anything.
+/// The program; it never prompts.
 fn command() -> Command {
     let mut command = Command::new("gpg");
     command.args(["--batch", "--no-tty", "--status-fd", "2"]);

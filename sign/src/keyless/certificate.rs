@@ -1,4 +1,4 @@
-//! Certificates of code signing: whom they name, and whether somebody we trust issued them.
+//! Certificates of code signing: their identity, and whether a trusted authority issued them.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ const CLAIMS: &[(ObjectIdentifier, &str)] = &[
 const ISSUER_RAW: ObjectIdentifier = oid("1.3.6.1.4.1.57264.1.1");
 const ISSUER: ObjectIdentifier = oid("1.3.6.1.4.1.57264.1.8");
 
-/// A certificate that signed something; nothing of it is believed before its chain is.
+/// A certificate that signed something; nothing in it is trusted before its chain is.
 #[derive(Debug, Clone)]
 pub(crate) struct Leaf {
     pub(crate) der: Vec<u8>,
@@ -127,10 +127,10 @@ impl Leaf {
         Window { start: seconds(&validity.not_before), end: seconds(&validity.not_after) }
     }
 
-    /// Whom it names; only one, unless `several` are allowed.
+    /// Its identity; only one, unless `several` are allowed.
     ///
     /// # Errors
-    /// It names nobody, or too many, or is malformed.
+    /// It has no identity, or too many, or is malformed.
     pub(crate) fn identity(&self, several: bool) -> Result<Identity, String> {
         let names = self.extension(SUBJECT_ALT_NAME)?.ok_or("its certificate names no identity")?;
         let names = SubjectAltName::from_der(names)

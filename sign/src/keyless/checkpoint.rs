@@ -9,7 +9,7 @@ use crate::spki::Spki;
 /// A note with more signatures is not looked at.
 const MAX_SIGNATURES: usize = 32;
 
-/// A checkpoint, read; nothing of it is believed before a signature of it is good.
+/// A parsed checkpoint; nothing in it is trusted before one of its signatures is verified.
 #[derive(Debug)]
 pub(crate) struct Checkpoint<'a> {
     text: &'a str,

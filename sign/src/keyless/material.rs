@@ -8,7 +8,7 @@ use super::entry::Entry;
 use super::refusal::{At as _, Refusal, Step, refuse};
 use crate::pem;
 
-/// What a signature with a certificate is verified by; nothing of it is believed yet.
+/// The material to verify a signature with a certificate; nothing in it is trusted yet.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Material {
     /// The signer's certificate and those that may have issued it, in DER.

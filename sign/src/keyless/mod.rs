@@ -1,5 +1,5 @@
-//! Whether somebody whom a certificate names signed something: numbered steps, none of which
-//! reads or writes anything (sigstore's client specification, "Verification").
+//! Whether the identity in a certificate signed something: numbered steps without any input or
+//! output (sigstore's client specification, "Verification").
 //!
 //!  1. *material*: there is one certificate, and its log entries and timestamps can be read.
 //!  2. *timestamp*: each timestamp (RFC 3161) is a trusted authority's, of this signature.
@@ -7,13 +7,13 @@
 //!  4. *promise*: the log signed its promise of the entry (Rekor v1).
 //!  5. *inclusion*: the log's tree has the entry.
 //!  6. *checkpoint*: the log signed for that tree.
-//!  7. *time*: there is a time that somebody we trust vouches for, and the log was trusted then.
+//!  7. *time*: a trusted source states the time, and the log was trusted then.
 //!  8. *chain*: an authority that is trusted issued the certificate for code signing, and every
 //!     certificate of the chain was valid at each of those times.
 //!  9. *sct*: a log that is trusted promised to list the certificate.
 //! 10. *signature*: the certificate's key signed the content.
 //! 11. *entry*: the log entry is about this signature, this content and this certificate.
-//! 12. *identity*: the certificate names who is asked for.
+//! 12. *identity*: the certificate names the required identity.
 
 pub use self::certificate::Identity;
 use self::certificate::{CODE_SIGNING, Leaf};
@@ -122,7 +122,7 @@ pub(crate) fn verify(
     Ok(identity)
 }
 
-/// The signer's certificate and the others, of which nobody says yet what they are.
+/// The signer's certificate and the others, whose roles are not known yet.
 fn certificates(material: &Material) -> Result<(Leaf, Vec<Vec<u8>>), Refusal> {
     let Some((first, others)) = material.certificates.split_first() else {
         return refuse(Step::Material, "it has no certificate");

@@ -1,4 +1,4 @@
-//! Whom keyless verification trusts: `trusted_root.json` (sigstore protobuf-specs,
+//! The trusted root of keyless verification: `trusted_root.json` (sigstore protobuf-specs,
 //! `sigstore_trustroot.proto`), or parts of it that a policy names.
 
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) struct Authority {
     pub(crate) window: Window,
 }
 
-/// Whom keyless verification trusts.
+/// The trusted root of keyless verification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TrustedRoot {
     pub(crate) authorities: Vec<Authority>,

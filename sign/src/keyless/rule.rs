@@ -75,7 +75,7 @@ impl fmt::Display for Matching {
 /// Who is to have signed: all that is said must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityRule {
-    /// Whom the certificate must name: all of them.
+    /// The identities that the certificate must have: all of them.
     pub subjects: Vec<Matching>,
     /// Which OpenID provider must have vouched for that.
     pub issuer: Option<Matching>,
@@ -116,7 +116,7 @@ impl IdentityRule {
 /// Whether one of the rules holds.
 ///
 /// # Errors
-/// What the last one says; there is no rule.
+/// The mismatch of the last rule; there is no rule.
 pub(crate) fn any(rules: &[IdentityRule], identity: &Identity) -> Result<(), String> {
     let mut why = "no signer is trusted".to_owned();
     for rule in rules {

@@ -1,5 +1,5 @@
-//! Signing without a key of one's own: a certificate for a key of minutes (Fulcio), a timestamp
-//! (RFC 3161), an entry in a log (Rekor v1 and v2).
+//! Keyless signing: a certificate for a short-lived key (Fulcio), a timestamp (RFC 3161), an entry
+//! in a log (Rekor v1 and v2).
 
 mod fulcio;
 mod http;
@@ -18,7 +18,7 @@ use crate::dsse;
 use crate::error::{Error, Result};
 use crate::key::PrivateKey;
 
-/// Somebody who signs by who he is: a key that lives as long as this, and a certificate of it.
+/// A signer by identity: a key that lives as long as this value, and its certificate.
 pub struct IdentitySigner {
     key: PrivateKey,
     certificate: Vec<u8>,
@@ -51,7 +51,7 @@ impl IdentitySigner {
         Ok(IdentitySigner { key, certificate, subject, services, http })
     }
 
-    /// Whom the certificate names.
+    /// The identity in the certificate.
     pub fn subject(&self) -> &str {
         &self.subject
     }

@@ -1,4 +1,4 @@
-//! Tokens of OpenID providers: who somebody is.
+//! Tokens of OpenID providers: identities.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,9 +11,9 @@ use crate::printable::printable;
 
 /// No longer token is taken.
 const MAX_TOKEN: usize = 64 << 10;
-/// How often it is asked whether somebody has signed in.
+/// How often the provider is polled for a login.
 const TURNS: usize = 200;
-/// For whom tokens are.
+/// The audience of tokens.
 const AUDIENCE: &str = "sigstore";
 
 /// A token that names its holder. It is a secret: it is shown nowhere.
@@ -77,7 +77,7 @@ impl IdentityToken {
         Ok(IdentityToken { text: text.to_owned(), subject })
     }
 
-    /// Whom it names.
+    /// Its identity.
     pub fn subject(&self) -> &str {
         &self.subject
     }
@@ -108,10 +108,10 @@ pub async fn ambient(surroundings: &Ambient, http: &Http) -> Result<Option<Ident
     surroundings.file.as_deref().map(IdentityToken::read).transpose()
 }
 
-/// Lets somebody sign in on another device (RFC 8628): `tell` shows where and with what code.
+/// Logs the user in on another device (RFC 8628): `tell` shows the URL and the code.
 ///
 /// # Errors
-/// [`Error::Service`]: the provider refuses, or nobody signs in.
+/// [`Error::Service`]: the provider refuses, or there is no login in time.
 pub async fn device(
     provider: &str,
     http: &Http,

@@ -6,8 +6,8 @@ use crate::hash::sha256;
 
 const WHAT: &str = "the timestamp authority";
 
-/// Has bytes stamped; gives back the response. Whether it is good is for verifiers to say; that it
-/// is about these bytes and grants them a time is looked at here.
+/// Gets a timestamp for bytes; returns the response. Verifiers check whether it is valid; this
+/// function checks that it is about these bytes and grants a time.
 ///
 /// # Errors
 /// [`Error::Service`].

@@ -79,8 +79,8 @@ pub(crate) enum Requirement {
     Accept,
     /// The impossible.
     Reject,
-    /// One signature by somebody who is trusted, made for the right name, and in one of the logs
-    /// with these keys where there are any.
+    /// One signature by a trusted signer, with the right name, and in one of the logs with these
+    /// keys if there are any.
     Signed { by: Authenticator, logs: Option<Vec<Content>>, identity: SignedIdentity },
     /// One GPG signature by one of these keys, made for the right name.
     Gpg { keys: Vec<Content>, identity: SignedIdentity },

@@ -66,7 +66,7 @@ impl Policy {
         Policy { now, ..self }
     }
 
-    /// Whether signatures are looked at to decide about images of this place.
+    /// Whether signatures decide about images of this place.
     pub fn wants_signatures(&self, location: Option<&Location>) -> bool {
         let (_, requirements) = self.requirements(location);
         requirements.iter().any(|requirement| matches!(requirement, Requirement::Signed { .. }))
@@ -105,8 +105,8 @@ impl Policy {
         find::collect(image, &ids, source, task).await
     }
 
-    /// Decides about an image of a place, by the signatures that were found for it. What is given
-    /// back are the sigstore signatures that satisfied the policy; it is empty where none was needed.
+    /// Decides about an image of a place, by the signatures that were found for it. Returns the
+    /// sigstore signatures that satisfied the policy; empty if none was required.
     ///
     /// # Errors
     /// [`Error::Rejected`], [`Error::Unsigned`], [`Error::Unverified`];

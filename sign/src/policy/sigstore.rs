@@ -32,11 +32,11 @@ pub(crate) enum Content {
 /// Who is to have signed, as the policy says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Authenticator {
-    /// Whoever holds one of these keys.
+    /// The holder of one of these keys.
     Keys(Vec<Content>),
-    /// Somebody whom a certificate of Fulcio names.
+    /// The identity in a certificate of Fulcio.
     Fulcio { trust: FulcioTrust, rule: IdentityRule },
-    /// Somebody whom a certificate of an own authority names.
+    /// The identity in a certificate of a private authority.
     Pki { roots: Content, intermediates: Option<Content>, rule: IdentityRule },
 }
 
@@ -140,7 +140,7 @@ pub(super) fn one_of(
 }
 
 impl Raw {
-    /// Who is to have signed, and the keys of logs of which one must have the signature.
+    /// The required signer, and the keys of logs, one of which must contain the signature.
     pub(super) fn read(self) -> Read<(Authenticator, Option<Vec<Content>>)> {
         let keys = one_of("keys", self.key_path, self.key_paths, self.key_data, self.key_datas)?;
         let logs = one_of(

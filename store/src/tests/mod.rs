@@ -129,7 +129,7 @@ impl Sample {
     }
 }
 
-/// A digest nobody has the content of.
+/// A digest without content.
 pub(crate) fn digest(label: &str) -> Digest {
     Digest::of(label.as_bytes())
 }

@@ -24,7 +24,7 @@ pub(crate) const CODE_SIGNING: &str = "1.3.6.1.5.5.7.3.3";
 pub(crate) const TIME_STAMPING: &str = "1.3.6.1.5.5.7.3.8";
 const SCTS: &str = "1.3.6.1.4.1.11129.2.4.2";
 
-/// Whom a certificate names.
+/// The identity in a certificate.
 #[derive(Debug, Clone)]
 pub enum San {
     /// A mail address.
@@ -40,7 +40,7 @@ pub enum San {
 pub struct Certificate {
     /// The public key: SubjectPublicKeyInfo.
     pub key: Vec<u8>,
-    /// Whom it names.
+    /// Its identity.
     pub names: Vec<San>,
     /// The OpenID provider.
     pub issuer: Option<String>,

@@ -26,7 +26,7 @@ pub const BEGIN: u64 = 1_767_225_600;
 /// A day, in seconds.
 pub const DAY: u64 = 86_400;
 
-/// Everybody whom keyless verification trusts.
+/// The trusted root of keyless verification.
 pub struct World {
     /// Issues certificates.
     pub fulcio: Authority,

@@ -1,4 +1,4 @@
-//! An OpenID provider: tokens that say who somebody is.
+//! An OpenID provider: tokens that state an identity.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

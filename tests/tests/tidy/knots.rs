@@ -13,8 +13,8 @@ struct Import {
     path: Vec<String>,
 }
 
-/// The largest set of files of a crate each of which needs all others; `files` are its sources
-/// below `src`.
+/// The largest set of files of a crate that all depend on each other; `files` are its sources below
+/// `src`.
 pub fn largest(src: &Path, files: &[(PathBuf, String)]) -> Vec<String> {
     let modules: BTreeMap<Module, Vec<Import>> =
         files.iter().map(|(path, text)| (module(src, path), imports(text))).collect();

@@ -112,7 +112,7 @@ fn open_tar(path: &Path, form: Form) -> Result<TarIndex> {
     TarIndex::open(files::uncompressed(file, path)?, path)
 }
 
-/// Whether a new archive may take the place of what is at `path`: nothing, what is no file, an
+/// Whether a new archive may replace what is at `path`: nothing, something that is not a file, an
 /// empty file, or another archive of images.
 fn replaceable(path: &Path) -> bool {
     let content = path.metadata().is_ok_and(|there| there.is_file() && there.len() > 0);
@@ -241,8 +241,8 @@ struct ManifestItem {
 }
 
 impl Archive {
-    /// Starts an archive. What is at `path` stays until the new one is finished; a file that is no
-    /// archive of images is not replaced.
+    /// Starts an archive. The old file at `path` stays until the new one is finished; a file that
+    /// is not an archive of images is not replaced.
     ///
     /// # Errors
     /// [`Error::File`] when nothing can be written there, [`Error::Malformed`] for another file.

@@ -26,7 +26,7 @@ impl DaemonTls {
     /// Reads the files.
     ///
     /// # Errors
-    /// A directory without any of them, a certificate without its key, files that are no PEM.
+    /// A directory without any of them, a certificate without its key, files that are not PEM.
     pub(crate) fn open(&self, host: &str) -> Result<Secure, Cause> {
         let tls = if self.unverified { Tls::SkipVerify } else { Tls::Verify };
         let mut rule = HostRule { prefix: host.to_owned(), tls: Some(tls), ..HostRule::default() };

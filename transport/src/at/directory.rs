@@ -78,7 +78,7 @@ impl Directory {
     }
 }
 
-/// What a manifest without a descriptor is, by what it says of itself.
+/// The type of a manifest without a descriptor, from its own field.
 pub(crate) fn describe(document: &[u8], place: &str) -> Result<Descriptor> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -60,8 +60,7 @@ pub(crate) fn names(tar: &TarIndex, place: &str) -> Result<Vec<String>> {
     Ok(items.iter().flat_map(|item| item.tags().iter().cloned()).collect())
 }
 
-/// How the image that is meant is named: its whole name where it has one, since a policy may speak
-/// of that.
+/// The name of the selected image: its whole name if it has one, because a policy may refer to it.
 pub(crate) fn named_as(tar: &TarIndex, named: &Named, place: &str) -> Result<Named> {
     let whole = |name: &str| match name.parse::<Reference>() {
         Ok(name) => Named::Name(name.or_latest().to_string()),

@@ -159,7 +159,7 @@ impl NewFile {
         self.appear_unsynced()
     }
 
-    /// Gives the file its name; somebody else brings it to the disk before it counts.
+    /// Gives the file its name; the caller syncs it to disk before it counts.
     pub(crate) fn appear_unsynced(&self) -> Result<()> {
         let temporary = match &self.temporary {
             Some(temporary) => temporary.clone(),

@@ -297,7 +297,7 @@ impl Sink for LayoutImage {
     }
 }
 
-/// A neighbour's broken copy is no reason to fail: the content is fetched and checked instead.
+/// A broken copy elsewhere is not a failure: the content is fetched and checked instead.
 pub(crate) fn adopted(result: store::Result<bool>) -> Result<bool, Cause> {
     match result {
         Err(error) if error.kind() == Kind::Invalid => Ok(false),

@@ -11,8 +11,8 @@ pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The full name, as containerd and Docker write it.
 pub(crate) const FULL_NAME: &str = "io.containerd.image.name";
 
-/// How the entry that is meant is named: one that is meant without a name may have one, and a
-/// policy may speak of that.
+/// The name of the selected entry: an entry that is selected without a name may have one, and a
+/// policy may refer to it.
 pub(crate) fn named_as(entry: &Descriptor, named: &Named) -> Named {
     match (named, entry.annotations.get(REF_NAME)) {
         (Named::Only | Named::Position(_), Some(name)) => Named::Name(name.clone()),
@@ -20,7 +20,7 @@ pub(crate) fn named_as(entry: &Descriptor, named: &Named) -> Named {
     }
 }
 
-/// The entry that is meant, as it is listed: with the names that it has there.
+/// The selected entry, as it is listed: with its names there.
 pub(crate) fn pick(entries: &[Descriptor], named: &Named, place: &str) -> Result<Descriptor> {
     let known = || {
         let names = entries.iter().filter_map(|entry| entry.annotations.get(REF_NAME));
@@ -74,7 +74,7 @@ pub(crate) fn pick(entries: &[Descriptor], named: &Named, place: &str) -> Result
     Ok(chosen)
 }
 
-/// `sha256-<hex>` names the referrers of a digest where there is no other list of them.
+/// `sha256-<hex>` names the referrers of a digest if there is no other list of them.
 fn is_fallback_tag(entry: &Descriptor) -> bool {
     let name = entry.annotations.get(REF_NAME);
     name.is_some_and(|name| name.starts_with("sha256-") && name.len() >= 71)

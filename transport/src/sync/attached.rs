@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use super::Tags;
 use super::tags::subject_of;
 
-/// How many images are remembered; more are asked about again.
+/// How many images are cached; others are queried again.
 const REMEMBERED: usize = 200_000;
 
 type Image = (Repository, Digest);
@@ -26,8 +26,8 @@ pub(super) struct Attached {
     without: Mutex<BTreeSet<String>>,
 }
 
-/// Tags that are made of a digest, of a repository whose tags were listed, and whether the mirror
-/// takes them as tags of their own, so that they are asked about in any case.
+/// Tags derived from a digest, of a repository whose tags were listed, and whether the mirror
+/// copies them as tags of their own, so that they are queried in any case.
 pub(super) type DigestTags = BTreeMap<String, bool>;
 
 /// Those among all tags.
@@ -36,7 +36,7 @@ pub(super) fn digest_tags(tags: &[String], taken: &Tags) -> DigestTags {
     made.map(|tag| (tag.clone(), taken.takes(tag))).collect()
 }
 
-/// What stands for an image to which nothing is attached.
+/// The value for an image without attachments.
 pub(super) fn nothing() -> Digest {
     mark(&[])
 }
@@ -50,8 +50,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Attached {
-    /// Something that changes when what is attached to an image does. `tags` are the repository's
-    /// tags made of digests, where they are known.
+    /// A value that changes when the attachments of an image do. `tags` are the repository's
+    /// derived tags, if they are known.
     pub(super) async fn of(
         &self,
         (client, repository): (&Client, &Repository),

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::{Blob, Origin, Plan, Sink};
 
-/// How many blobs are remembered; more are asked about again.
+/// How many blobs are cached; others are queried again.
 const REMEMBERED: usize = 200_000;
 
 /// The blobs that the images of this run have at the destination, each where it was put first.
@@ -25,7 +25,7 @@ pub(super) struct Arrived {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Where {
-    /// Somebody is sending it to this repository.
+    /// It is being sent to this repository.
     Coming(Repository),
     /// These repositories have it.
     Here(Vec<Repository>),
@@ -34,9 +34,9 @@ enum Where {
 enum Answer {
     /// It is in this repository.
     Here,
-    /// Nobody knows; the asker is the one to send it.
+    /// Unknown; the caller is the one to send it.
     Yours,
-    /// Somebody sends it to this repository now.
+    /// It is being sent to this repository now.
     Wait,
     /// It is in another repository, or sent to one now.
     Elsewhere,

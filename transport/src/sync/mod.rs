@@ -99,7 +99,7 @@ pub struct Options<'a> {
     pub parallel: usize,
     /// The part of the work that is this worker's.
     pub shard: Shard,
-    /// Go on with the other images when one fails.
+    /// Continue with the other images if one fails.
     pub keep_going: bool,
     /// Change nothing; say what would be done.
     pub dry_run: bool,
@@ -108,7 +108,7 @@ pub struct Options<'a> {
     pub delete: Option<u8>,
     /// Seconds since 1970.
     pub now: i64,
-    /// For how many seconds the state of an earlier run is believed.
+    /// For how many seconds the state of an earlier run is trusted.
     pub recheck: i64,
     /// What decides whether an image may be copied.
     pub gate: &'a dyn Gate,

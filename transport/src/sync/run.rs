@@ -27,7 +27,7 @@ pub(super) struct Listed<'s> {
     pub(super) tags: Vec<String>,
     /// The tags the destination has, where that is known.
     pub(super) there: Option<BTreeSet<String>>,
-    /// The source's tags that are made of digests, where they were listed.
+    /// The source's derived tags, if they were listed.
     digest_tags: Option<Arc<DigestTags>>,
 }
 
@@ -273,8 +273,8 @@ impl<'a> Run<'a> {
         (item.there == Some(true) && fresh && same).then(|| entry.clone())
     }
 
-    /// What stands for everything attached to an image at the source; `None` where that is not
-    /// copied or nobody knows.
+    /// The value for everything attached to an image at the source; `None` if that is not copied or
+    /// not known.
     async fn attached(&self, item: &Item<'_>, image: Digest) -> Result<Option<Digest>> {
         let From::Repository { client, repository, .. } = &item.set.from else { return Ok(None) };
         if !item.set.copy.referrers {

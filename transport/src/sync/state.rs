@@ -15,8 +15,8 @@ const LARGEST: u64 = 512 << 20;
 
 /// What was copied, by the name it has at the destination.
 ///
-/// It is only ever a reason not to look at the destination: whoever loses it, or starts with
-/// another one, asks both ends about every tag and finds the same.
+/// It only saves requests: a run that loses it, or starts with another one, queries both ends for
+/// every tag and finds the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     version: u32,

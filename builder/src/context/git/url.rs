@@ -27,7 +27,7 @@ pub struct GitUrl {
     pub(crate) checkout_times: bool,
 }
 
-/// Which commit is meant.
+/// The requested commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum GitRef {
     /// The one the repository gives without being asked.
@@ -293,7 +293,7 @@ fn remote(address: &str) -> Result<GitUrl, String> {
     Ok(url(parsed.to_string(), host, &path, credentials))
 }
 
-/// Replaces `%41` by the byte it stands for.
+/// Replaces `%41` by the byte that it encodes.
 fn percent(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,4 +1,4 @@
-//! What is asked of a Dockerfile instead of building it: `--check`, `--call`.
+//! Queries about a Dockerfile instead of a build: `--check`, `--call`.
 
 use base64::Engine;
 use builder::{Checked, Request, SourceFile};
@@ -45,7 +45,7 @@ enum Question {
     Targets,
 }
 
-/// A question, how its answer is written, and whether findings are no failure.
+/// A query, the format of its result, and whether findings are ignored.
 type Asked = (Question, Form, bool);
 
 impl CallFlags {

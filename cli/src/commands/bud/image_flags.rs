@@ -197,7 +197,7 @@ impl ImageFlags {
         }
     }
 
-    /// Whether nothing was said of how layers are compressed.
+    /// Whether no compression flag was given.
     pub(super) fn compression_is_free(&self, outputs: &Settings) -> bool {
         self.compression.is_none()
             && self.compression_level.is_none()
@@ -237,7 +237,7 @@ pub(super) enum Epoch {
 /// `$SOURCE_DATE_EPOCH`.
 ///
 /// # Errors
-/// It is no number.
+/// The text is not a number.
 pub(crate) fn epoch_variable() -> Result<Option<i64>, Failure> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) if !text.is_empty() => seconds(&text).map(Some),

@@ -1,4 +1,4 @@
-//! `--logfile` and `--logsplit`: what is said while building goes into files.
+//! `--logfile` and `--logsplit`: the build log goes into files.
 
 use std::fs::File;
 use std::io::Seek;

@@ -142,7 +142,7 @@ impl Outputs {
         Ok(all)
     }
 
-    /// Adds one output; gives what it says of the image.
+    /// Adds one output; returns its settings of the image.
     fn add(&mut self, text: &str) -> Result<Settings, Failure> {
         let refuse = |why: String| Failure::usage(format!("--output {text:?}: {why}"));
         if !text.contains('=') {

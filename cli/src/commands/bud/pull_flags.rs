@@ -1,4 +1,4 @@
-//! How a build gets its inputs: when registries are asked, how often, and what may be used.
+//! How a build gets its inputs: when it pulls, how often it retries, and what it may use.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ enum PullPolicy {
 }
 
 impl PullFlags {
-    /// When registries are asked.
+    /// When to pull.
     pub(super) fn pull(&self) -> Pull {
         match self.pull {
             _ if self.pull_always => Pull::Always,

@@ -1,4 +1,4 @@
-//! `rbuild bud --sign-key`: what is pushed is signed, and what is said about it.
+//! `rbuild bud --sign-key`: signs pushed images and their attestations.
 
 use std::path::PathBuf;
 
@@ -76,10 +76,10 @@ impl SigningFlags {
 }
 
 impl Signer {
-    /// Signs what a build pushed: of an index every image as well, and what is said of each.
+    /// Signs what a build pushed: for an index every image too, and the statements about each.
     ///
     /// # Errors
-    /// A registry refuses; somebody else has pushed to the name meanwhile.
+    /// A registry refuses; another push has moved the name.
     pub(super) fn sign(
         &self,
         app: &App,

@@ -149,7 +149,7 @@ impl Bud {
     }
 }
 
-/// The type of an attestation, and what else is said of it.
+/// The type of an attestation, and its other keys.
 fn attest_type(text: &str) -> Result<(&str, String), Failure> {
     let mut kind = None;
     let mut rest = Vec::new();

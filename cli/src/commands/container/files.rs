@@ -49,7 +49,7 @@ impl End<'_> {
     }
 }
 
-/// The path, and whether only what is in it is meant.
+/// The path, and whether it means only the content of the directory.
 fn contents(path: &str) -> (PathBuf, bool) {
     match path.strip_suffix("/.") {
         Some(directory) => {

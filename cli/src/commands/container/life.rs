@@ -64,7 +64,7 @@ fn names_of(app: &App, phases: &[Phase]) -> Result<Vec<String>, Failure> {
     Ok(some.map(|container| container.name().to_owned()).collect())
 }
 
-/// As [`each`] for containers that were listed: one that is gone, or goes meanwhile, is no failure.
+/// As [`each`] for listed containers: one that disappears meanwhile is not a failure.
 fn each_listed(
     app: &App,
     names: &[String],

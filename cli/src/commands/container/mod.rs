@@ -112,7 +112,7 @@ pub(crate) fn command(container: &Container) -> String {
 /// Everything about it.
 ///
 /// # Errors
-/// It cannot be told in JSON.
+/// It cannot be written as JSON.
 pub(crate) fn inspect(container: &Container) -> Result<Value, Failure> {
     let state = container.state();
     let record = container.record();

@@ -159,10 +159,10 @@ impl Exec {
     }
 }
 
-/// A program that wants the keys of a terminal, where there is none, would wait for ever.
+/// A program that waits for keys would wait forever without a terminal.
 ///
 /// # Errors
-/// Standard input is no terminal.
+/// Standard input is not a terminal.
 pub(crate) fn need_terminal() -> Result<(), Failure> {
     if std::io::stdin().is_terminal() {
         return Ok(());

@@ -141,7 +141,7 @@ impl ContainerFlags {
         Ok(spec)
     }
 
-    /// Whether an entrypoint is asked for.
+    /// Whether an entrypoint is given.
     pub(crate) fn names_entrypoint(&self) -> bool {
         self.entrypoint.is_some()
     }

@@ -80,8 +80,8 @@ pub(super) fn network(name: Option<&str>) -> Result<(Option<Network>, Option<Joi
     .map(|mode| (Some(mode), None))
 }
 
-/// `NAME:ADDRESS`; `host-gateway` stands for this machine: loopback on its own network, else the
-/// address that an uplink gives it.
+/// `NAME:ADDRESS`; `host-gateway` is this machine: loopback on the host network, else the address
+/// of the uplink.
 pub(super) fn host_line(text: &str, mode: Option<Network>) -> Result<(String, IpAddr), Failure> {
     let refuse = || Failure::usage(format!("--add-host {text:?}: expected NAME:ADDRESS"));
     let (name, address) = text.split_once([':', '=']).ok_or_else(refuse)?;
@@ -156,7 +156,7 @@ fn profile(file: &str) -> Result<Seccomp, Failure> {
 /// `HOST[:CONTAINER][:rwm]`.
 ///
 /// # Errors
-/// It is no device of this machine.
+/// It is not a device of this machine.
 pub(super) fn device(text: &str) -> Result<runtime::Device, Failure> {
     let refuse = |why: &str| Failure::usage(format!("--device {text:?}: {why}"));
     let parts: Vec<&str> = text.split(':').collect();

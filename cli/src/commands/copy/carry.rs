@@ -1,4 +1,4 @@
-//! GPG signatures that lie beside an image: they come along with a copy that keeps its digest.
+//! GPG signatures in a lookaside: a copy with the same digest includes them.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ impl Target<'_> {
     }
 }
 
-/// Whether there may be signatures beside this image, without asking anybody.
+/// Whether this image can have such signatures, without a request.
 pub(crate) fn may_have(all: &Lookaside, from: &Location) -> bool {
     match from {
         Location::Registry(name) => all.may_have(name),

@@ -1,4 +1,4 @@
-//! Which compression the layers shall have at the destination.
+//! The compression of layers at the destination.
 
 use std::path::Path;
 
@@ -47,7 +47,7 @@ pub(super) struct CompressFlags {
 }
 
 impl CompressFlags {
-    /// What is asked for; `None` where layers keep their bytes.
+    /// The requested compression; `None` if layers keep their bytes.
     ///
     /// # Errors
     /// A level without a format, or out of its range.

@@ -167,7 +167,7 @@ impl OneEnd {
         Ok(Reach { daemon_certs, ..self.reach()? })
     }
 
-    /// What the flags ask for at a registry of which no image is meant.
+    /// What the flags set for a registry without an image.
     ///
     /// # Errors
     /// As [`OneEnd::reach_at`].

@@ -151,7 +151,7 @@ impl WhatFlags {
         }
     }
 
-    /// Whether it is told what is attached and stays behind: whoever says what of it is copied knows.
+    /// Whether to warn about attachments that stay behind: not if the user chose what to copy.
     fn tells_left(&self) -> bool {
         let said = self.referrers.is_some()
             || self.digest_tags.is_some()

@@ -65,7 +65,7 @@ impl SignFlags {
         SignFlags { sign_by: fingerprint.map(str::to_owned), ..SignFlags::default() }
     }
 
-    /// Refuses what cannot hold for many images, each of which is signed under its own name.
+    /// Refuses flags that cannot apply to many images, each of which is signed under its own name.
     ///
     /// # Errors
     /// A name to sign was given.
@@ -81,7 +81,7 @@ impl SignFlags {
     /// Reads the key before anything is copied; `None` where nothing is to be signed.
     ///
     /// # Errors
-    /// The key cannot be read; there is no name to sign; a form of signing that we do not have.
+    /// The key cannot be read; there is no name to sign; an unsupported form of signature.
     pub(crate) fn signer(&self, app: &App, to: &Location) -> Result<Option<Signer>, Failure> {
         if self.sign_by_sq_fingerprint.is_some() {
             return Err(Failure::usage("--sign-by-sq-fingerprint is not supported")

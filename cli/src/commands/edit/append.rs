@@ -43,7 +43,7 @@ pub(crate) struct Append {
 /// Opens a layer archive.
 ///
 /// # Errors
-/// It cannot be read; it is no plain file.
+/// It cannot be read; it is not a plain file.
 pub(super) fn archive(path: &Path) -> Result<File, Failure> {
     let failed = |error| Failure::io(format!("reading {}", path.display()), &error);
     let file = File::open(path).map_err(failed)?;
@@ -71,7 +71,7 @@ impl Append {
     /// Makes and writes the image.
     ///
     /// # Errors
-    /// The base is not there; an archive is no layer; the destination does not take the image.
+    /// The base does not exist; an archive is not a layer; the destination rejects the image.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let to = self.to.required()?;
         let archives = self.layers.iter().map(|path| Ok((path, archive(path)?)));

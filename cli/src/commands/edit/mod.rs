@@ -38,7 +38,7 @@ pub(crate) struct ToFlags {
 }
 
 impl ToFlags {
-    /// Where to; `None` if nobody said.
+    /// The destination; `None` if it is not given.
     ///
     /// # Errors
     /// The name is none.
@@ -56,7 +56,7 @@ impl ToFlags {
     /// Where to.
     ///
     /// # Errors
-    /// Nobody said.
+    /// There is no destination.
     pub(crate) fn required(&self) -> Result<Location, Failure> {
         self.location()?.ok_or_else(|| {
             Failure::usage("there is no destination")
@@ -110,7 +110,7 @@ pub(crate) fn publish(
     Ok(app.wait(transport::copy(made, &*sink, &Open, &options, task))??)
 }
 
-/// Where an image goes that nobody named: beside the original, by its digest.
+/// The default destination: beside the original, by digest.
 ///
 /// # Errors
 /// The original is in no registry.
@@ -124,7 +124,7 @@ pub(crate) fn beside(from: &Location, root: &Descriptor) -> Result<Location, Fai
     }
 }
 
-/// What a made image is called, for who goes on with it.
+/// The printed name of the new image.
 pub(crate) fn told(to: &Location, root: &Descriptor) -> String {
     match to {
         Location::Registry(reference) => format!("{}@{}", reference.repository, root.digest),

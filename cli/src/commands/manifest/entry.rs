@@ -1,4 +1,4 @@
-//! What goes into a manifest list: images of the store or from elsewhere, and what is said of them.
+//! Entries of a manifest list: images from the store or elsewhere, and their annotations.
 
 use clap::Args;
 use image::{Descriptor, Index, Node, Platform};
@@ -46,7 +46,7 @@ impl EntryFlags {
     /// Refuses what cannot be kept.
     ///
     /// # Errors
-    /// `--features` is given; an annotation is no pair.
+    /// `--features` is given; an annotation is malformed.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         if !self.features.is_empty() {
             return Err(Failure::usage(
@@ -97,7 +97,7 @@ impl EntryFlags {
         Some(platform)
     }
 
-    /// Which image of an index is meant.
+    /// The requested image of an index.
     fn wanted(&self) -> Platform {
         let os = self.os.as_deref().unwrap_or(std::env::consts::OS);
         let architecture = self.arch.as_deref().unwrap_or(std::env::consts::ARCH);
@@ -107,7 +107,7 @@ impl EntryFlags {
     /// Says it of an entry.
     ///
     /// # Errors
-    /// An annotation is no pair.
+    /// An annotation is malformed.
     pub(crate) fn describe(&self, entry: &mut Descriptor) -> Result<(), Failure> {
         entry.platform = self.platform(entry.platform.take());
         entry.annotations.extend(annotations(&self.annotation)?);

@@ -1,4 +1,4 @@
-//! A manifest list: an index under a name in the store, read and written anew as a whole.
+//! A manifest list: an index with a name in the store, read and written as a whole.
 
 use image::{Descriptor, Digest, Document, Index, MediaType, Node};
 use store::Store;
@@ -91,7 +91,7 @@ pub(crate) fn update(
     }
 }
 
-/// Lets go of what has no name any more; it stays as long as something else needs it.
+/// Releases content without a name; it stays while something else needs it.
 ///
 /// # Errors
 /// The store cannot be written.

@@ -147,7 +147,7 @@ impl Run {
     }
 }
 
-/// Removes a container; a hook that fails is told and changes nothing.
+/// Removes a container; a failing hook is reported and changes nothing.
 fn remove(engine: &Engine, id: &str, force: bool) -> Result<(), Failure> {
     if let Some(error) = engine.delete(id, force)? {
         eprintln!("warning: {}", task::chain(&error).join(": "));

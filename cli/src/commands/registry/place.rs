@@ -72,13 +72,13 @@ pub(super) struct Found {
 struct Watch {
     config: PathBuf,
     known: Vec<(PathBuf, Stamp)>,
-    /// What was seen last, where that is not what is known.
+    /// The last version seen, if it is not the loaded one.
     moving: Vec<(PathBuf, Stamp)>,
 }
 
 impl Watch {
-    /// What is configured now, if that changed. Somebody may be writing still: what changes is read
-    /// when it lay still from one look to the next.
+    /// The current configuration, if it changed. It may still be being written: a change is read
+    /// once it is the same in two checks.
     fn look(&mut self) -> Result<Option<Options>, String> {
         let now: Vec<_> = self.known.iter().map(|(path, _)| (path.clone(), stamp(path))).collect();
         if now == self.known || now != self.moving {

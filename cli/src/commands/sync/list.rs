@@ -13,7 +13,7 @@ use crate::report::Failure;
 /// No list is larger.
 const LARGEST: u64 = 16 << 20;
 
-/// What a list says of one registry.
+/// The entry of one registry in a list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct Registry {

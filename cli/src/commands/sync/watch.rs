@@ -1,4 +1,4 @@
-//! `--watch`: the same again after a pause, until somebody stops it.
+//! `--watch`: repeats the run after a pause until a signal stops it.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use task::Kind;
 
 use crate::report::Failure;
 
-/// Works, pauses, works. A failure is told and tried again after the pause; a signal ends it,
-/// between two rounds as well as in one.
+/// Works, pauses, works. A failure is printed, and the next round tries again; a signal ends it,
+/// between two rounds or within one.
 ///
 /// # Errors
 /// The first round's, if it is one of wrong use: it would not go away.

@@ -93,8 +93,8 @@ impl BuildahFlags {
     }
 }
 
-/// What is said of the storage driver: how it mounts is its own affair, what the files then are
-/// is not.
+/// Options of the storage driver: those that change only how it mounts are accepted, those that
+/// change the files are not.
 fn storage_option(option: &str) -> Result<(), Failure> {
     let (key, value) = option.split_once('=').unwrap_or((option, ""));
     let key = key.strip_prefix("overlay.").or(key.strip_prefix("overlay2.")).unwrap_or(key);

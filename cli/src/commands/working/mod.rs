@@ -46,10 +46,10 @@ pub(crate) fn require(store: &Store, name: &str) -> Result<Working, Failure> {
     })
 }
 
-/// The same, for somebody who changes it.
+/// The same, with exclusive access.
 ///
 /// # Errors
-/// There is none; the user stops waiting for whoever else changes it.
+/// There is none; the user cancels the wait for another writer.
 pub(crate) fn locked(store: &Store, name: &str, task: &Task) -> Result<Working, Failure> {
     Ok(require(store, name)?.lock(task)?)
 }

@@ -157,7 +157,7 @@ fn both_terminals() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
-/// What `from` was told, and over it what this command is told, with the files of its network.
+/// The flags of `from`, overridden by those of this command, with the files of its network.
 fn specify(
     mut kept: ContainerSpec,
     now: ContainerSpec,
@@ -212,7 +212,7 @@ fn mounts(
     Ok(caches)
 }
 
-/// A `--mount` whose relative source is below a directory, out of which it must not lead.
+/// A `--mount` whose relative source is below a directory, which it must not lead out of.
 fn below(directory: &Path, text: &str, fields: &[String]) -> Result<Vec<String>, Failure> {
     let fail = |path: &Path, error: &std::io::Error| {
         Failure::io(format!("--mount {text}: finding {}", path.display()), error)

@@ -1,4 +1,4 @@
-//! What `rbuild inspect` says of a working container, in buildah's words.
+//! The output of `rbuild inspect` for a working container, with buildah's fields.
 
 use builder::working::Working;
 use serde_json::{Value, json};

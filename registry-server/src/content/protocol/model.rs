@@ -50,7 +50,7 @@ enum Broken {
     Deaf,
 }
 
-/// Lets somebody else take the next step.
+/// Lets another participant take the next step.
 fn step() -> impl Future<Output = ()> + Send {
     let mut done = false;
     std::future::poll_fn(move |_| match std::mem::replace(&mut done, true) {
@@ -291,7 +291,7 @@ impl Random {
 
 type Actor = Pin<Box<dyn Future<Output = ()>>>;
 
-/// What is wrong: a manifest that is listed, and of which a client was told so, lacks something.
+/// What is wrong: an acknowledged manifest in the list lacks something.
 fn wrong<'a>(state: &State, told: impl Iterator<Item = &'a (u8, u8)>) -> Option<String> {
     for key in told {
         let Some(listed) = state.manifests.get(key) else { continue };
@@ -305,8 +305,8 @@ fn wrong<'a>(state: &State, told: impl Iterator<Item = &'a (u8, u8)>) -> Option<
     None
 }
 
-/// What nobody deleted and yet is gone: in the repository that is not tidied whatever was
-/// accepted, in the other what the tag stands for, with the images of an index.
+/// What disappeared although it was not deleted: in the repository that is not tidied anything that
+/// was accepted, in the other the manifests of tags, with the images of an index.
 fn gone(state: &State, acked: &BTreeSet<(u8, u8)>) -> Option<String> {
     let tagged = state.tags.iter().map(|((_, repo), id)| (*id, *repo));
     let stay = acked.iter().copied().filter(|(_, repo)| *repo != 0).chain(tagged);
