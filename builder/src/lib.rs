@@ -4,8 +4,59 @@
 //! is pure, [`solve`] decides when each step runs, an executor asks the cache and does the work,
 //! and the image is put together from the layers the steps made. Nothing later calls anything
 //! earlier.
+//!
+//! ```
+//! use std::path::PathBuf;
+//! use std::sync::Arc;
+//! use std::time::SystemTime;
+//!
+//! use builder::{Context, Env, Error, Places, Request, SourceFile};
+//! use store::{Options, Store};
+//! use task::{Cause, Task};
+//! use transport::at::LayoutImage;
+//! use transport::{Location, Open, Sink, Source};
+//!
+//! /// Images come from OCI layouts; another program has a registry client here.
+//! struct Layouts;
+//!
+//! impl Places for Layouts {
+//!     fn source(&self, location: &Location) -> Result<Box<dyn Source>, Cause> {
+//!         match location {
+//!             Location::Layout(path, name) => Ok(Box::new(LayoutImage::new(path, name.clone()))),
+//!             other => Err(Error::NotThere { what: "place", name: other.to_string() }.into()),
+//!         }
+//!     }
+//!     fn sink(&self, location: &Location) -> Result<Box<dyn Sink>, Cause> {
+//!         Err(Error::NotThere { what: "place", name: location.to_string() }.into())
+//!     }
+//! }
+//!
+//! let directory = tempfile::tempdir()?;
+//! let options = Options { user_xattr: false, boot_id: String::new(), clock: SystemTime::now };
+//! let env = Env {
+//!     store: Store::open(directory.path(), options)?,
+//!     places: Arc::new(Layouts),
+//!     gate: Arc::new(Open),
+//!     clock: SystemTime::now,
+//!     user_namespace: false,
+//!     single_id: false,
+//!     resolv_conf: PathBuf::from("/etc/resolv.conf"),
+//!     threads: 2,
+//! };
+//! let text = "FROM scratch\nENV GREETING=hello\nCMD [\"/hello\"]\n".to_owned();
+//! let dockerfile = SourceFile { name: "Dockerfile".to_owned(), text };
+//! let mut request = Request::new(dockerfile, Context::Empty);
+//! request.tags.push("localhost/greeting:1".parse()?);
+//!
+//! let build = builder::build(request, &env, &Task::silent());
+//! let built = tokio::runtime::Runtime::new()?.block_on(build)?;
+//! assert_eq!(built.names, ["localhost/greeting:1"]);
+//! assert!(env.store.resolve("localhost/greeting:1")?.is_some());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod allow;
+pub mod answer;
 mod assemble;
 mod attest;
 mod attestation;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 
 use image::Image;
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::Store;
 use task::{Cause, Task};
 
@@ -34,6 +34,60 @@ pub struct Deviations {
     pub list: Vec<Deviation>,
     /// How many more there are.
     pub more: u64,
+}
+
+impl Deviations {
+    /// Line by line, under the layer and the step that made it.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let mut current = None;
+        for deviation in &self.list {
+            if deviation.layer != current {
+                if let Some((at, step)) = &deviation.layer {
+                    out.push_str(&format!("layer {at}: {step}\n"));
+                }
+                current.clone_from(&deviation.layer);
+            }
+            let indent = if deviation.layer.is_some() { "  " } else { "" };
+            let values = match (deviation.expected.as_str(), deviation.found.as_str()) {
+                ("", found) => format!("is new ({found})"),
+                (expected, "") => format!("is missing ({expected})"),
+                (expected, found) => format!("{}: {expected} -> {found}", deviation.aspect),
+            };
+            out.push_str(&format!("{indent}{} {values}\n", deviation.place));
+        }
+        if self.more > 0 {
+            out.push_str(&format!("and {} more\n", self.more));
+        }
+        out
+    }
+
+    /// The same as JSON, with the digests of the two images.
+    pub fn json(&self, expected: &str, found: &str) -> Value {
+        let list: Vec<_> = self
+            .list
+            .iter()
+            .map(|deviation| {
+                let mut value = json!({
+                    "place": deviation.place,
+                    "aspect": deviation.aspect,
+                    "expected": deviation.expected,
+                    "found": deviation.found,
+                });
+                if let Some((at, step)) = &deviation.layer {
+                    value["layer"] = json!({ "index": at, "step": step });
+                }
+                value
+            })
+            .collect();
+        json!({
+            "identical": expected == found,
+            "expected": expected,
+            "found": found,
+            "differences": list,
+            "more": self.more,
+        })
+    }
 }
 
 /// The most differences of one layer that are reported.
@@ -168,8 +222,6 @@ fn shortened(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

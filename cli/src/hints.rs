@@ -24,13 +24,15 @@ pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<String> {
     None
 }
 
-/// What `hint` says of an error of its type, boxed or not.
+/// What `hint` says of an error of its type: as it is, boxed, or carried by a stream.
 fn find<E: Error + 'static>(
     error: &(dyn Error + 'static),
     hint: fn(&E) -> Option<String>,
 ) -> Option<String> {
-    let boxed = || error.downcast_ref::<Cause>().and_then(Cause::downcast_ref::<E>);
-    error.downcast_ref::<E>().or_else(boxed).and_then(hint)
+    let carried = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let carried = carried.and_then(|inner| inner.downcast_ref::<Cause>());
+    let boxed = error.downcast_ref::<Cause>().or(carried);
+    error.downcast_ref::<E>().or_else(|| boxed.and_then(Cause::downcast_ref::<E>)).and_then(hint)
 }
 
 fn build(error: &builder::Error) -> Option<String> {

@@ -1,5 +1,15 @@
 //! The two commands `rbuild` and `rcopy`: argv, configuration files, environment, clock, terminal
 //! and exit codes. Everything else is in the crates below.
+//!
+//! A program that builds, copies, runs, signs or mirrors images uses those crates: see the examples
+//! of `builder`, `transport`, `containers`, `sign` and `transport::sync`. This crate is the two
+//! programs:
+//!
+//! ```no_run
+//! fn main() -> std::process::ExitCode {
+//!     cli::rbuild() // reads the command line of this process
+//! }
+//! ```
 // The one crate that may read the environment and the clock, and print (invariants I9, I10).
 #![allow(clippy::disallowed_methods, clippy::print_stderr)]
 

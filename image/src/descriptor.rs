@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::nullable;
-use crate::{Digest, MediaType, Platform};
+use crate::nullable::nullable;
+use crate::{Digest, Error, MediaType, Platform};
 
 /// Points at content: what it is, its digest and its size (image-spec, descriptor.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,12 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// The error of whoever needs an index or a manifest, and has this.
+    pub fn is_no_node(&self) -> Error {
+        let media_type = self.media_type.as_str().to_owned();
+        Error::NotANode { digest: self.digest, media_type }
+    }
+
     /// The descriptor of content with this digest and length.
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
         Descriptor {

@@ -1,6 +1,6 @@
 use task::{Fault, Kind};
 
-use crate::{Descriptor, Digest};
+use crate::Digest;
 
 /// Why bytes or text are not what they should be.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +78,13 @@ pub enum Error {
         reason: String,
     },
     /// Neither an image index nor an image manifest.
-    #[error("{} has media type {:?}, which is neither an index nor a manifest", .0.digest, .0.media_type.as_str())]
-    NotANode(Box<Descriptor>),
+    #[error("{digest} has media type {media_type:?}, which is neither an index nor a manifest")]
+    NotANode {
+        /// The document.
+        digest: Digest,
+        /// What its descriptor says it is.
+        media_type: String,
+    },
 }
 
 impl Fault for Error {

@@ -24,6 +24,7 @@ mod edit;
 mod error;
 mod manifest;
 mod media_type;
+mod nullable;
 mod platform;
 mod reference;
 mod view;

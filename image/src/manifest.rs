@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::nullable;
+use crate::nullable::nullable;
 use crate::{Descriptor, Digest, Document, Error, MediaType, Result};
 
 /// An image manifest (image-spec, manifest.md; also Docker schema 2).
@@ -123,7 +123,7 @@ impl Node {
             unmixed(document.digest(), &document.rest, "a manifest", forbidden)?;
             Ok(Node::Manifest(document))
         } else {
-            Err(Error::NotANode(Box::new(descriptor)))
+            Err(descriptor.is_no_node())
         }
     }
 
@@ -229,7 +229,7 @@ mod tests {
         assert!(node(MediaType::OCI_INDEX, index).is_ok());
         assert!(matches!(node(MediaType::DOCKER_INDEX, index), Err(Error::Confused { .. })));
         assert!(node(MediaType::OCI_MANIFEST, index).is_err());
-        assert!(matches!(node(MediaType::OCI_LAYER, index), Err(Error::NotANode(_))));
+        assert!(matches!(node(MediaType::OCI_LAYER, index), Err(Error::NotANode { .. })));
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::nullable;
+use crate::nullable::nullable;
 use crate::{Error, Result};
 
 /// What an image runs on (image-spec, image-index.md#image-index-property-descriptions).

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use image::{Algorithm, Descriptor, Digest, Digester, MAX_DOCUMENT};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::budget::GRANT;
 use crate::catalog::{Attempt, Key, Kind, number};
 use crate::lease::Pins;
-use crate::limit::GRANT;
 use crate::{Error, Layout, Result, Store, file};
 
 /// What is buffered of small writes; larger ones are not copied.
@@ -74,7 +74,7 @@ impl BlobWriter {
         let wanted = GRANT.max(more);
         store
             .make_room(wanted, &task::Task::silent())
-            .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
+            .map_err(|error| io::Error::other(task::Cause::new(error)))?;
         self.granted = self.size + wanted;
         Ok(())
     }

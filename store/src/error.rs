@@ -236,17 +236,10 @@ impl Error {
     }
 }
 
-fn io_kind(source: &io::Error) -> Kind {
-    if let Some(cause) = source.get_ref().and_then(|inner| inner.downcast_ref::<Cause>()) {
-        return cause.kind();
-    }
-    Kind::of_io(source)
-}
-
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::File { source, .. } | Error::Stream { source, .. } => io_kind(source),
+            Error::File { source, .. } | Error::Stream { source, .. } => Kind::of_io(source),
             Error::Catalog { source, .. } => match source.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::DiskFull) => Kind::NoSpace,
                 _ => Kind::System,

@@ -7,121 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use image::{Algorithm, Digest};
 use rusqlite::{Connection, params};
 use task::Task;
 
+use crate::budget::{Budget, Collected, What, Why};
 use crate::catalog::{Attempt, Key, Kind, number};
 use crate::mark::{Cached, Plan};
 use crate::store::Shared;
 use crate::{Result, Store, file, lease};
-
-/// What a collection may remove beside what nothing uses.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Budget {
-    /// The whole build cache: remembered steps and cache mounts; with an age, what is older.
-    pub all: bool,
-    /// Removes build cache until the rest takes no more than this many bytes; least recently used
-    /// first.
-    pub keep_bytes: Option<u64>,
-    /// What of the build cache was not used for this long.
-    pub older_than: Option<Duration>,
-    /// So many bytes of the build cache stay in any case, those that were used last.
-    pub reserved: u64,
-    /// Only these things are removed.
-    pub only: Option<Only>,
-    /// Remove nothing, only say what would be removed.
-    pub dry_run: bool,
-}
-
-/// Which things a collection is about.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Only {
-    /// Of these kinds; of any without.
-    pub kinds: Vec<What>,
-    /// Whose id, or the digest in it, begins like one of these; any without.
-    pub ids: Vec<String>,
-    /// Whether its content is also part of images or containers.
-    pub shared: Option<bool>,
-}
-
-impl Only {
-    /// Whether the filter matches an entry.
-    pub fn means(&self, what: What, id: &str, shared: bool) -> bool {
-        let begins = |prefix: &String| {
-            id.starts_with(prefix.as_str())
-                || id.split_once(':').is_some_and(|(_, hex)| hex.starts_with(prefix.as_str()))
-        };
-        (self.kinds.is_empty() || self.kinds.contains(&what))
-            && (self.ids.is_empty() || self.ids.iter().any(begins))
-            && self.shared.is_none_or(|wanted| wanted == shared)
-    }
-}
-
-/// What was, or would be, removed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Collected {
-    /// Each thing, by kind and name.
-    pub removed: Vec<Removed>,
-    /// Bytes of all of it.
-    pub bytes: u64,
-}
-
-/// One thing that was, or would be, removed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Removed {
-    /// What it is.
-    pub what: What,
-    /// Its digest, or the id of a cache mount.
-    pub id: String,
-    /// The bytes it takes; of a step always 0, its content is listed by itself.
-    pub bytes: u64,
-    /// Why it goes.
-    pub why: Why,
-}
-
-/// Why something is removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
-    /// Nothing needs it.
-    Unneeded,
-    /// All of its kind was to go, or it was named.
-    Asked,
-    /// It was not used for too long.
-    Old,
-    /// There is more than may stay, and other things were used later.
-    Room,
-    /// Part of its content is gone.
-    Broken,
-}
-
-impl Why {
-    /// In the words the user sees.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Why::Unneeded => "nothing needs it",
-            Why::Asked => "asked for",
-            Why::Old => "not used for long",
-            Why::Room => "over the limit",
-            Why::Broken => "part of it is gone",
-        }
-    }
-}
-
-/// The kinds of things that can be collected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
-    /// A manifest, config, layer or other content.
-    Blob,
-    /// An unpacked layer, or the tree a step made.
-    Snapshot,
-    /// What was remembered of a step.
-    Step,
-    /// A cache mount.
-    Mount,
-}
 
 /// Cached file digests and the like are deleted after this many seconds: they are cheap to compute
 /// again, and keys of files that changed never come up again.

@@ -48,6 +48,7 @@
 //! ```
 
 mod blob;
+mod budget;
 mod catalog;
 mod check;
 mod container;
@@ -76,11 +77,11 @@ mod unpack;
 mod usage;
 
 pub use blob::BlobWriter;
+pub use budget::{Budget, CacheEntry, Collected, Only, Removed, What, Why};
 pub use check::{Problem, Severity};
 pub use container::ContainerRecord;
 pub use error::{Error, Result};
 pub use flight::Flight;
-pub use gc::{Budget, Collected, Only, Removed, What, Why};
 pub use incoming::{Incoming, settle};
 pub use layout::{Layout, Listing};
 pub use lease::Lease;
@@ -90,4 +91,4 @@ pub use snapshot::{Active, MAX_DEPTH, SnapshotId};
 pub use step::StepRecord;
 pub use store::{Options, Store};
 pub use unpack::PendingLayer;
-pub use usage::{CacheEntry, ImageUsage, Total, Usage};
+pub use usage::{ImageUsage, Total, Usage};

@@ -4,12 +4,9 @@ use std::sync::atomic::Ordering;
 
 use task::Task;
 
-use crate::gc::Budget;
+use crate::budget::Budget;
 use crate::mark::each;
 use crate::{Error, Result, Store, file, reserve};
-
-/// So many bytes of a blob are written between two looks at the bound.
-pub(crate) const GRANT: u64 = 16 << 20;
 
 impl Store {
     /// From now on no more than this is to be on disk; `None` for no bound. Counts for all

@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use image::Digest;
 use rusqlite::{Connection, Row};
 
+use crate::budget::{Budget, CacheEntry, Collected, Removed, What, Why};
 use crate::catalog::{Attempt, Key, Kind, number};
-use crate::gc::{Budget, Collected, Removed, What, Why};
 use crate::step::Info;
-use crate::usage::CacheEntry;
 
 /// Something of the build cache, with what decides whether it stays.
 #[derive(Debug, Clone, PartialEq, Eq)]

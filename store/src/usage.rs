@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use image::{Descriptor, Digest};
 use task::Task;
 
-use crate::gc::{Budget, What};
+use crate::budget::{Budget, CacheEntry, What};
 use crate::mark::{each, entries, key};
 use crate::{Result, Store, file};
 
@@ -56,23 +56,6 @@ pub struct Usage {
     pub steps: Total,
     /// Bytes that [`Store::collect`] would free by itself.
     pub garbage: u64,
-}
-
-/// Something of the build cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheEntry {
-    /// A step or a cache mount.
-    pub what: What,
-    /// The key of the step, or the directory of the mount.
-    pub id: String,
-    /// When it was used last, seconds since 1970.
-    pub used: i64,
-    /// Bytes that go when it alone goes.
-    pub bytes: u64,
-    /// Whether images or containers have all of its content.
-    pub shared: bool,
-    /// The step as the user saw it, or the id of the mount.
-    pub about: String,
 }
 
 impl Store {

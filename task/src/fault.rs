@@ -25,8 +25,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of a failed system call.
+    /// The kind of a failed system call, or of the fault that an error of a stream carries.
     pub fn of_io(error: &io::Error) -> Kind {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Cause>());
+        if let Some(cause) = inner {
+            return cause.kind();
+        }
         match error.kind() {
             io::ErrorKind::NotFound => Kind::NotFound,
             io::ErrorKind::PermissionDenied => Kind::Denied,

@@ -44,7 +44,7 @@ fn what_is_in_an_image_is_told_in_words_and_json() {
     for words in [
         "COPY . /",
         "rm /etc/gone",
-        "10.0kB of them in vain",
+        "10.0kB of them wasted",
         "/etc/gone  (layer 0, removed in layer 1)",
     ] {
         assert!(told.stdout.contains(words), "{words:?}: {}", told.told());

@@ -51,17 +51,68 @@ const ASYNC_CRATES: &[&str] = &["tokio", "futures", "reqwest", "async-trait", "h
 /// Files longer than this are to be split.
 const LONGEST_FILE: usize = 700;
 
+/// The command line holds no more lines than this. The number only ever gets smaller; it is to be
+/// 15,000.
+const CLI_LINES: usize = 25_000;
+
+/// A name of a type stands for one thing: no more crates than this have a type of that name.
+const SHARED_NAME: usize = 3;
+/// Names of more crates, and of how many. The list only ever gets shorter.
+const SHARED_NAMES: &[(&str, usize)] = &[
+    ("Answer", 5),
+    ("Config", 4),
+    ("Content", 4),
+    ("Entry", 8),
+    ("Failure", 4),
+    ("Fields", 4),
+    ("Files", 4),
+    ("Form", 5),
+    ("Format", 5),
+    ("From", 4),
+    ("Identity", 4),
+    ("Key", 6),
+    ("Kind", 7),
+    ("Limits", 4),
+    ("Listed", 4),
+    ("Lock", 4),
+    ("Machine", 4),
+    ("Name", 5),
+    ("Opened", 4),
+    ("Options", 6),
+    ("Parts", 5),
+    ("Piece", 4),
+    ("Place", 7),
+    ("Plan", 4),
+    ("Record", 5),
+    ("Rule", 4),
+    ("Source", 5),
+    ("State", 7),
+    ("Subject", 4),
+    ("Target", 4),
+    ("Tree", 4),
+];
+
+/// Where work on images, layers and blobs is done without a task of the user's, and how often.
+/// The list only ever gets shorter.
+const SILENT: &[(&str, usize)] = &[
+    ("builder/src/limit.rs", 1),
+    ("runtime/src/detached/mod.rs", 1),
+    ("runtime/src/engine/mod.rs", 1),
+    ("sign/src/lookaside.rs", 1),
+    ("sign/src/policy/mod.rs", 1),
+    ("store/src/blob.rs", 2),
+    ("transport/src/at/store.rs", 2),
+    ("transport/src/trees.rs", 1),
+];
+
 /// No more files of a crate than this import each other.
 const KNOT: usize = 3;
 /// Crates with larger knots, and how large these are. The list only ever gets shorter.
 const KNOTS: &[(&str, usize)] = &[
-    ("cli", 8),
-    ("image", 5),
     ("registry-client", 15),
     ("registry-server", 12),
     ("runtime", 3),
     ("sign", 4),
-    ("store", 8),
     ("transport", 5),
 ];
 
@@ -257,5 +308,110 @@ fn few_files_import_each_other() {
         let most = known.map_or(KNOT, |(_, files)| *files);
         let knot = knots::largest(&root().join(package).join("src"), &sources(package));
         assert!(knot.len() <= most, "{package}: these need each other: {}", knot.join(", "));
+    }
+}
+
+/// A file without its tests.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+}
+
+/// Whether a file holds nothing but tests.
+fn is_test(path: &Path) -> bool {
+    let own = ["tests", "suite", "peers", "hostile", "copy_tests"];
+    let stem = path.file_stem().is_some_and(|stem| own.iter().any(|name| stem == *name));
+    stem || path.components().any(|part| part.as_os_str() == "tests")
+}
+
+#[test]
+fn the_command_line_is_thin() {
+    let lines: usize = sources("cli").iter().map(|(_, text)| text.lines().count()).sum();
+    assert!(lines <= CLI_LINES, "cli has {lines} lines: move what knows no flags to a library");
+}
+
+/// The names of the types that a file defines.
+fn types(text: &str) -> impl Iterator<Item = &str> {
+    code(text).lines().filter_map(|line| {
+        let line = line.trim_start();
+        let line = match line.strip_prefix("pub") {
+            Some(rest) => {
+                rest.strip_prefix('(').and_then(|r| r.split_once(')')).map_or(rest, |(_, r)| r)
+            }
+            None => line,
+        };
+        let mut words = line.split_whitespace();
+        let defines = matches!(words.next(), Some("struct" | "enum" | "trait"));
+        let name = words.next().filter(|_| defines)?;
+        name.split(|c: char| !c.is_alphanumeric()).next().filter(|name| !name.is_empty())
+    })
+}
+
+#[test]
+fn a_name_of_a_type_is_of_few_crates() {
+    let mut crates: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (package, _) in FLOORS.iter().filter(|(name, _)| !name.contains('/') && *name != "bench") {
+        let sources = sources(package);
+        for (_, text) in sources.iter().filter(|(path, _)| !is_test(path)) {
+            for name in types(text) {
+                let of = crates.entry(name.to_owned()).or_default();
+                if of.last() != Some(package) {
+                    of.push(package);
+                }
+            }
+        }
+    }
+    // Each crate has one error, called as Rust calls it.
+    for (name, of) in crates.iter().filter(|(name, _)| *name != "Error") {
+        let known = SHARED_NAMES.iter().find(|(known, _)| known == name);
+        let most = known.map_or(SHARED_NAME, |(_, crates)| *crates);
+        assert!(of.len() <= most, "{name} is a type of {}", of.join(", "));
+    }
+}
+
+#[test]
+fn only_sign_runs_gpg() {
+    for (package, _) in FLOORS.iter().filter(|(name, _)| *name != "sign") {
+        for (path, text) in sources(package) {
+            assert!(!text.contains("Command::new(\"gpg\")"), "{} runs gpg", path.display());
+        }
+    }
+}
+
+#[test]
+fn work_on_content_reports_to_the_users_task() {
+    for (package, _) in FLOORS.iter().filter(|(name, _)| *name != "task" && *name != "bench") {
+        for (path, text) in sources(package).iter().filter(|(path, _)| !is_test(path)) {
+            let lines =
+                code(text).lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
+            let silent = lines.filter(|line| line.contains("Task::silent()")).count();
+            let name = path.strip_prefix(root()).expect("a file of the workspace");
+            let known = SILENT.iter().find(|(known, _)| Path::new(known) == name);
+            let most = known.map_or(0, |(_, times)| *times);
+            assert!(silent <= most, "{} works {silent} times without a task", name.display());
+        }
+    }
+}
+
+#[test]
+fn errors_of_libraries_name_no_flags() {
+    let flag = |line: &str| {
+        let mut after = line.match_indices("--").map(|(at, _)| &line[at + 2..]);
+        after.any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+    };
+    for (package, _) in FLOORS.iter().filter(|(name, _)| *name != "cli" && *name != "bench") {
+        for (path, text) in sources(package) {
+            for line in code(&text).lines().filter(|line| line.contains("#[error(")) {
+                assert!(!flag(line), "{}: the command line adds flags: {line}", path.display());
+            }
+        }
+    }
+    // What to do about the errors of these crates is said by cli/src/hints.rs.
+    for package in ["task", "store", "transport", "builder", "containers", "network"] {
+        let path = root().join(package).join("src/error.rs");
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let hints = text.split("fn hint(").nth(1).unwrap_or_default();
+        for line in hints.lines().filter(|line| !line.contains("--platform=$BUILDPLATFORM")) {
+            assert!(!flag(line), "{}: the command line adds flags: {line}", path.display());
+        }
     }
 }

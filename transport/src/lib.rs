@@ -47,6 +47,7 @@ mod raw;
 mod real;
 mod rebase;
 mod recompress;
+mod referrer;
 mod resolved;
 mod select;
 mod stop;
@@ -68,6 +69,7 @@ pub use raw::{read_blob, write_blob};
 pub use real::real_path;
 pub use rebase::{Base, Rebase, RebaseReport, rebase};
 pub use recompress::recompress;
+pub use referrer::{Referrer, referrers};
 pub use select::{image, node, open};
 pub use trees::{Touched, Trees};
 

@@ -18,7 +18,7 @@ pub(crate) const MAX_DEPTH: usize = 5;
 pub async fn node(source: &dyn Source, descriptor: &Descriptor) -> Result<Node> {
     refuse_obsolete(descriptor)?;
     if !descriptor.media_type.is_node() {
-        return Err(image::Error::NotANode(Box::new(descriptor.clone())).into());
+        return Err(descriptor.is_no_node().into());
     }
     let what = if descriptor.media_type.is_index() { "index" } else { "manifest" };
     let at = || Error::at(format!("reading {what} {}", descriptor.digest), Side::Source);
@@ -65,7 +65,7 @@ async fn open_named(source: &dyn Source, platform: &Platform) -> Result<(Descrip
 pub async fn image(source: &dyn Source, descriptor: &Descriptor) -> Result<Image> {
     match node(source, descriptor).await? {
         Node::Manifest(manifest) => with_config(source, manifest).await,
-        Node::Index(_) => Err(image::Error::NotANode(Box::new(descriptor.clone())).into()),
+        Node::Index(_) => Err(descriptor.is_no_node().into()),
     }
 }
 
@@ -147,7 +147,7 @@ pub(crate) async fn check_platform(
 async fn index(source: &dyn Source, descriptor: &Descriptor) -> Result<Document<Index>> {
     match node(source, descriptor).await? {
         Node::Index(index) => Ok(index),
-        Node::Manifest(_) => Err(image::Error::NotANode(Box::new(descriptor.clone())).into()),
+        Node::Manifest(_) => Err(descriptor.is_no_node().into()),
     }
 }
 

@@ -153,7 +153,7 @@ impl Imports {
         let mut all = Vec::new();
         for cache in &self.caches {
             let Some(descriptor) = &cache.facts else { continue };
-            match read_facts(cache, store, descriptor).await {
+            match read_facts(cache, store, descriptor, task).await {
                 Ok(facts) => all.extend(facts),
                 Err(error) => task.note(format!(
                     "cannot explain why steps are not in the cache {}: {}",
@@ -280,8 +280,9 @@ async fn read_facts(
     cache: &Import,
     store: &Store,
     descriptor: &Descriptor,
+    task: &Task,
 ) -> Result<Vec<(Trace, Facts)>> {
-    fetch(store, &*cache.source, descriptor, &Task::silent()).await?;
+    fetch(store, &*cache.source, descriptor, task).await?;
     let (store, digest) = (store.clone(), descriptor.digest);
     bridge::blocking(move || {
         let file = store.open_blob(digest).during("reading facts")?;

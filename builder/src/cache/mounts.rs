@@ -125,7 +125,7 @@ pub(super) async fn export(
                     child.done();
                 }
             }
-            Ok(None) => pass_on(build, imports, &name, listing, contents).await?,
+            Ok(None) => pass_on(build, imports, &name, listing, contents, &child).await?,
             Err(Error::Cancelled(cancelled)) => return Err(cancelled.into()),
             Err(error) => {
                 let why = task::chain(&error).join(": ");
@@ -143,10 +143,11 @@ async fn pass_on(
     id: &str,
     listing: &mut Listing,
     contents: &mut Contents,
+    task: &Task,
 ) -> Result<()> {
     let Some((cache, record, index)) = imports.mount(id, |_, _| true) else { return Ok(()) };
     let source = imports.source(cache);
-    let pieces = pieces(&build.env.store, &*source, index).await?;
+    let pieces = pieces(&build.env.store, &*source, index, task).await?;
     let known = pieces.iter().map(|digest| imports.blob(cache, *digest).cloned());
     let Some(mut blobs) = known.collect::<Option<Vec<Descriptor>>>() else { return Ok(()) };
     blobs.push(index.clone());
@@ -224,8 +225,13 @@ fn piece(store: &Store, bytes: &[u8]) -> Result<Descriptor> {
     Ok(descriptor)
 }
 
-async fn pieces(store: &Store, source: &dyn Source, index: &Descriptor) -> Result<Vec<Digest>> {
-    fetch(store, source, index, &Task::silent()).await?;
+async fn pieces(
+    store: &Store,
+    source: &dyn Source,
+    index: &Descriptor,
+    task: &Task,
+) -> Result<Vec<Digest>> {
+    fetch(store, source, index, task).await?;
     let (store, digest) = (store.clone(), index.digest);
     bridge::blocking(move || {
         let action = "reading the chunk list of a cache mount";
@@ -315,7 +321,7 @@ async fn bring(
         return Ok(());
     }
     let source = imports.source(cache);
-    let pieces = pieces(store, &*source, index).await?;
+    let pieces = pieces(store, &*source, index, task).await?;
     let listed = pieces.iter().map(|digest| {
         let missing = || {
             Error::malformed(

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
-use image::{Descriptor, Digest, Digester, Document, Manifest, MediaType, Node};
-use serde_json::{Value, json};
+use image::{Descriptor, Digester, Document, Manifest, MediaType, Node};
+use serde_json::json;
 use task::{Kind, Task};
 use transport::at::{Memory, StoreImage};
-use transport::{CopyOptions, Open, Overlay, Select, Source};
+use transport::{CopyOptions, Open, Overlay, Referrer, Select, Source};
 
 use super::copy::OneEnd;
 use super::place::{self, Access};
@@ -377,13 +377,6 @@ pub(crate) struct Discover {
     end: OneEnd,
 }
 
-/// What is attached, and what is attached to that.
-struct Attached {
-    descriptor: Descriptor,
-    kind: String,
-    attached: Vec<Attached>,
-}
-
 impl Discover {
     /// Shows.
     ///
@@ -394,8 +387,8 @@ impl Discover {
         let source = Access::new(app, self.end.reach_at(&at)?).source(&at)?;
         let (root, mut attached) = app.wait(async {
             let root = subject(&*source, self.platform.as_ref()).await?;
-            let mut seen = std::collections::BTreeSet::from([root.digest]);
-            let attached = find(&*source, &root, DEPTH, &mut seen).await?;
+            let attached = transport::referrers(&*source, &root, DEPTH).await;
+            let attached = attached.map_err(|cause| report::cause(&cause))?;
             Ok::<_, Failure>((root, attached))
         })??;
         if let Some(kind) = &self.artifact_type {
@@ -403,7 +396,7 @@ impl Discover {
         }
         match self.format {
             Output::Json => {
-                let list: Vec<_> = attached.iter().map(as_json).collect();
+                let list: Vec<_> = attached.iter().map(Referrer::json).collect();
                 outln!(
                     "{:#}",
                     json!({"digest": root.digest, "mediaType": root.media_type, "size": root.size, "referrers": list})
@@ -424,7 +417,7 @@ impl Discover {
         Ok(0)
     }
 
-    fn tree(&self, list: &[Attached], indent: &str) {
+    fn tree(&self, list: &[Referrer], indent: &str) {
         for (at, one) in list.iter().enumerate() {
             let last = at + 1 == list.len();
             let (branch, below) =
@@ -436,41 +429,7 @@ impl Discover {
                     outln!("{deeper}  {key}={}", value.escape_debug());
                 }
             }
-            self.tree(&one.attached, &deeper);
+            self.tree(&one.referrers, &deeper);
         }
     }
-}
-
-async fn find(
-    source: &dyn Source,
-    subject: &Descriptor,
-    depth: usize,
-    seen: &mut std::collections::BTreeSet<Digest>,
-) -> Result<Vec<Attached>, Failure> {
-    let listed = source.referrers(subject).await.map_err(|cause| report::cause(&cause))?;
-    let mut found = Vec::new();
-    for descriptor in listed {
-        if !seen.insert(descriptor.digest) {
-            continue;
-        }
-        let kind = match &descriptor.artifact_type {
-            Some(kind) => kind.clone(),
-            None => descriptor.media_type.to_string(),
-        };
-        let attached = match depth {
-            0 => Vec::new(),
-            depth => Box::pin(find(source, &descriptor, depth - 1, seen)).await?,
-        };
-        found.push(Attached { descriptor, kind, attached });
-    }
-    Ok(found)
-}
-
-fn as_json(one: &Attached) -> Value {
-    json!({
-        "digest": one.descriptor.digest, "mediaType": one.descriptor.media_type,
-        "size": one.descriptor.size, "artifactType": one.kind,
-        "annotations": one.descriptor.annotations,
-        "referrers": one.attached.iter().map(as_json).collect::<Vec<_>>(),
-    })
 }

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use store::Store;
 use task::Kind;
 
-use super::bud::local_name;
-use super::lookup;
+use super::lookup::{self, local_name};
 use crate::app::App;
 use crate::dialect::Dialect;
 use crate::format;

@@ -1,14 +1,14 @@
 //! `rbuild lock`: every remote input of a build, pinned in a file.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use builder::{Input, Lock as Pins, Locking, MAX_LOCK};
+use builder::{Input, Lock as Pins, Locking};
 use clap::{Args, Subcommand};
 use task::Kind;
 
 use super::bud::Bud;
+use super::lock_file::{default_file, read};
 use super::registry_flags::RegistryFlags;
 use super::sbom::write_whole;
 use crate::app::{App, observed};
@@ -128,32 +128,6 @@ impl BuildFlags {
             bud.resolve(app, pins.map(|pins| Arc::new(pins) as _), task)
         })
     }
-}
-
-/// `rbuild.lock` in a context that is a directory, or else here.
-pub(crate) fn default_file(context: &str) -> PathBuf {
-    let directory = Path::new(context);
-    match directory.is_dir() {
-        true => directory.join("rbuild.lock"),
-        false => PathBuf::from("rbuild.lock"),
-    }
-}
-
-/// Reads a lock file.
-///
-/// # Errors
-/// It does not exist; it is not a lock file.
-pub(crate) fn read(path: &Path) -> Result<Pins, Failure> {
-    let doing = || format!("reading the lock file {}", path.display());
-    let file = std::fs::File::open(path)
-        .map_err(|error| Failure::io(doing(), &error).hint("`rbuild lock` makes it"))?;
-    let mut text = String::new();
-    let read = file.take(MAX_LOCK + 1).read_to_string(&mut text);
-    read.map_err(|error| Failure::io(doing(), &error))?;
-    if text.len() as u64 > MAX_LOCK {
-        return Err(Failure::new(Kind::Invalid, format!("{}: it is larger than 4 MiB", doing())));
-    }
-    Ok(Pins::parse(&text, &path.display().to_string())?)
 }
 
 impl Lock {

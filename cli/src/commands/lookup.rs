@@ -28,6 +28,15 @@ fn readings(text: &str) -> Vec<Reference> {
     read.map(Reference::or_latest).collect()
 }
 
+/// A name for the store: without a registry it is `localhost/NAME`, and docker's own as docker.
+pub(crate) fn local_name(text: &str) -> Result<Reference, Failure> {
+    let reference = Reference::parse_with(text, Dialect::spoken().home())?;
+    if reference.digest.is_some() {
+        return Err(Failure::usage(format!("{text:?}: an image cannot be named by a digest")));
+    }
+    Ok(reference.or_latest())
+}
+
 /// Looks an image up by name, digest or the beginning of its id.
 ///
 /// # Errors

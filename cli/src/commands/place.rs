@@ -183,7 +183,7 @@ impl<'a> Access<'a> {
     pub(crate) fn sink(&self, location: &Location, task: &Task) -> Result<Box<dyn Sink>, Failure> {
         match location {
             Location::Store(name) => {
-                let name = super::bud::local_name(name)?.to_string();
+                let name = super::lookup::local_name(name)?.to_string();
                 self.in_store_as(Some(&name), task)
             }
             _ => self.with_places(location, |places| location.sink(places)),

@@ -9,7 +9,7 @@ use sign::{PrivateKey, Sealer};
 use task::Task;
 
 use super::copy::now;
-use super::sign::private_key;
+use super::key_file::private_key;
 use super::tags::read_bounded;
 use crate::app::App;
 use crate::report::Failure;

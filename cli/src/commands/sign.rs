@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use image::Descriptor;
 use serde_json::json;
-use sign::{Demand, Form, PrivateKey, PublicKey, SignOptions, SignedIdentity, Signer};
+use sign::{Demand, Form, PrivateKey, SignOptions, SignedIdentity, Signer};
 use task::{Kind, Task};
 use transport::Location;
 
 use super::account::secret;
+use super::key_file::passphrase;
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
 use super::sealer_flags::SealerFlags;
 use super::signer_flags::SignerFlags;
 use crate::app::{App, observed};
-use crate::config;
 use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
@@ -261,57 +261,4 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
 /// A name alone is an image on a registry.
 pub(crate) fn image_location(text: &str) -> Result<Location, Failure> {
     place::location(text, "docker://")
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let size = std::fs::metadata(path).map(|meta| meta.len());
-    match size {
-        Ok(0..=65_536) => {}
-        Ok(_) => {
-            return Err(Failure::new(
-                Kind::Invalid,
-                format!("{} is too large for a key", path.display()),
-            ));
-        }
-        Err(error) => return Err(Failure::io(format!("reading {}", path.display()), &error)),
-    }
-    std::fs::read(path).map_err(|error| Failure::io(format!("reading {}", path.display()), &error))
-}
-
-fn passphrase(file: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
-    match file {
-        Some(file) => {
-            let mut bytes = read(file)?;
-            while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-                bytes.pop();
-            }
-            Ok(Some(bytes))
-        }
-        None => Ok(std::env::var("COSIGN_PASSWORD").ok().map(String::into_bytes)),
-    }
-}
-
-/// Reads a private key; prompts for its passphrase if it is not given.
-///
-/// # Errors
-/// It cannot be read or opened.
-pub(crate) fn private_key(
-    path: &Path,
-    passphrase_file: Option<&Path>,
-) -> Result<PrivateKey, Failure> {
-    let pem = read(&config::absolute(path)?)?;
-    let passphrase = match PrivateKey::is_encrypted(&pem) {
-        false => None,
-        true => Some(match passphrase(passphrase_file)? {
-            Some(passphrase) => passphrase,
-            None => secret(&format!("Passphrase of {}: ", path.display()))?.into_bytes(),
-        }),
-    };
-    PrivateKey::read(&pem, passphrase.as_deref())
-        .map_err(|error| Failure::from(error).context(format!("reading key {}", path.display())))
-}
-
-pub(crate) fn public_key(path: &Path) -> Result<PublicKey, Failure> {
-    PublicKey::read(&read(&config::absolute(path)?)?)
-        .map_err(|error| Failure::from(error).context(format!("reading key {}", path.display())))
 }

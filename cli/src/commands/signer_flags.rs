@@ -9,7 +9,7 @@ use sign::keyless::MAX_TRUSTED_ROOT;
 use sign::{IdentityRule, Matching, Signers, TrustedRoot};
 use task::Kind;
 
-use super::sign::public_key;
+use super::key_file::public_key;
 use super::tags::read_bounded;
 use crate::app::App;
 use crate::report::Failure;

@@ -7,15 +7,14 @@ use std::sync::Arc;
 use builder::{Deviations, Grant, Locking, Recipe, Request, SLSA_V1, Stated};
 use clap::{Args, ValueEnum};
 use image::{Descriptor, Image, Layer, Platform};
-use serde_json::json;
 use task::{Cause, Kind, Task};
 use transport::{Location, Source};
 
 use super::bud::{Bud, recorded};
+use super::key_file::public_key;
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
-use super::sign::public_key;
-use super::{lock, lookup, sbom};
+use super::{lock_file, lookup, sbom};
 use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::Failure;
@@ -98,11 +97,11 @@ impl VerifyBuild {
             observed("verify-build", self.progress, |task| self.verify(app, task))?;
         let same = expected == found;
         match self.format {
-            AnswerFormat::Json => outln!("{:#}", answer(&expected, &found, &deviations)),
+            AnswerFormat::Json => outln!("{:#}", deviations.json(&expected, &found)),
             AnswerFormat::Text if same => outln!("identical: building again gives {found}"),
             AnswerFormat::Text => {
                 outln!("different: the image is {expected}, building again gives {found}");
-                out!("{}", lines(&deviations));
+                out!("{}", deviations.text());
             }
         }
         Ok(if same { 0 } else { DIFFERS })
@@ -115,7 +114,7 @@ impl VerifyBuild {
         let platform = subject.image.platform();
         let mut request = self.request(&bud, stated, &recipe, platform)?;
         let (lock, file) = match &self.lock {
-            Some(file) => (lock::read(file)?, file.display().to_string()),
+            Some(file) => (lock_file::read(file)?, file.display().to_string()),
             None => (recipe.lock, "the provenance".to_owned()),
         };
         request.inputs.lock = Some(Arc::new(Locking { lock, file, partial: false }));
@@ -285,56 +284,6 @@ fn flag(grant: &Grant) -> String {
         Grant::Loopback(name) => format!("--add-host={name}:host-gateway"),
         Grant::Port(port) => format!("--publish={port}"),
     }
-}
-
-fn lines(deviations: &Deviations) -> String {
-    let mut out = String::new();
-    let mut current = None;
-    for deviation in &deviations.list {
-        if deviation.layer != current {
-            if let Some((at, step)) = &deviation.layer {
-                out.push_str(&format!("layer {at}: {step}\n"));
-            }
-            current.clone_from(&deviation.layer);
-        }
-        let indent = if deviation.layer.is_some() { "  " } else { "" };
-        let values = match (deviation.expected.as_str(), deviation.found.as_str()) {
-            ("", found) => format!("is new ({found})"),
-            (expected, "") => format!("is missing ({expected})"),
-            (expected, found) => format!("{}: {expected} -> {found}", deviation.aspect),
-        };
-        out.push_str(&format!("{indent}{} {values}\n", deviation.place));
-    }
-    if deviations.more > 0 {
-        out.push_str(&format!("and {} more\n", deviations.more));
-    }
-    out
-}
-
-fn answer(expected: &str, found: &str, deviations: &Deviations) -> serde_json::Value {
-    let list: Vec<_> = deviations
-        .list
-        .iter()
-        .map(|deviation| {
-            let mut value = json!({
-                "place": deviation.place,
-                "aspect": deviation.aspect,
-                "expected": deviation.expected,
-                "found": deviation.found,
-            });
-            if let Some((at, step)) = &deviation.layer {
-                value["layer"] = json!({ "index": at, "step": step });
-            }
-            value
-        })
-        .collect();
-    json!({
-        "identical": expected == found,
-        "expected": expected,
-        "found": found,
-        "differences": list,
-        "more": deviations.more,
-    })
 }
 
 #[cfg(test)]

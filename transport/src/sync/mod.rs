@@ -8,6 +8,46 @@
 //! Several workers can share a mirror without knowing of each other ([`Shard`]): what they have in
 //! common is the destination alone, where content is named by its digest and a name is written by
 //! exactly one of them.
+//!
+//! ```no_run
+//! use image::Reference;
+//! use registry_client::{Client, Options as ClientOptions};
+//! use task::Task;
+//! use transport::sync::{From, Options, Set, Shard, State, Tags, To, mirror};
+//! use transport::{CopyOptions, Open};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let set = Set {
+//!     from: From::Repository {
+//!         client: Client::new(ClientOptions::default())?,
+//!         repository: "registry.example/team/app".parse::<Reference>()?.repository,
+//!         tags: Tags::versions(">= 1.2, < 2")?,
+//!         digests: Vec::new(),
+//!     },
+//!     to: To::Directories("/srv/mirror/app".into()),
+//!     copy: CopyOptions::default(),
+//!     suffix: String::new(),
+//!     missing_only: false,
+//!     immutable: None,
+//! };
+//! let options = Options {
+//!     parallel: 4,
+//!     shard: Shard::default(),
+//!     keep_going: true,
+//!     dry_run: false,
+//!     delete: None,
+//!     now: 1_790_000_000,
+//!     recheck: 3600,
+//!     gate: &Open,
+//! };
+//! let report = mirror(&[set], &mut State::default(), &options, &Task::silent()).await;
+//! for line in &report.lines {
+//!     println!("{} {}", line.outcome.as_str(), line.target);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod attached;
 mod delete;

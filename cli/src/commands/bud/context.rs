@@ -7,7 +7,6 @@ use builder::{Context, DockerfileAt, GitUrl, HttpUrl, SourceFile, Stream};
 use task::Kind;
 use transport::Location;
 
-use super::Bud;
 use crate::config;
 use crate::report::Failure;
 
@@ -30,61 +29,58 @@ impl Inputs {
     }
 }
 
-impl Bud {
-    /// The Dockerfile and the context, found as Docker, BuildKit and buildah find them.
-    pub(super) fn inputs(&self) -> Result<Inputs, Failure> {
-        let context = self.place()?;
-        let file = match &self.file[..] {
-            [] => None,
-            [file] => Some(file.as_str()),
-            several => return joined(several, context),
-        };
-        match (file, context) {
-            (Some("-"), None) => {
-                Err(Failure::usage("context and Dockerfile cannot both come from stdin"))
-            }
-            (file, None) => from_stdin(file),
-            (Some("-"), Some(context)) => Ok(Inputs::given(read_stdin("-")?, None, context)),
-            (Some(url), Some(context)) if is_http(url) => {
-                Ok(Inputs::at(DockerfileAt::Url(url.to_owned()), context))
-            }
-            (file, Some(Context::Directory(directory))) => {
-                let (dockerfile, ignore) = match file {
-                    Some(file) => read_in(&directory, file)?,
-                    None => find_dockerfile(&directory)?,
-                };
-                Ok(Inputs::given(dockerfile, ignore, Context::Directory(directory)))
-            }
-            (file, Some(context)) => {
-                Ok(Inputs::at(DockerfileAt::Context(file.map(str::to_owned)), context))
-            }
+/// The Dockerfile and the context, found as Docker, BuildKit and buildah find them.
+pub(super) fn inputs(context: &str, files: &[String]) -> Result<Inputs, Failure> {
+    let context = place(context)?;
+    let file = match files {
+        [] => None,
+        [file] => Some(file.as_str()),
+        several => return joined(several, context),
+    };
+    match (file, context) {
+        (Some("-"), None) => {
+            Err(Failure::usage("context and Dockerfile cannot both come from stdin"))
+        }
+        (file, None) => from_stdin(file),
+        (Some("-"), Some(context)) => Ok(Inputs::given(read_stdin("-")?, None, context)),
+        (Some(url), Some(context)) if is_http(url) => {
+            Ok(Inputs::at(DockerfileAt::Url(url.to_owned()), context))
+        }
+        (file, Some(Context::Directory(directory))) => {
+            let (dockerfile, ignore) = match file {
+                Some(file) => read_in(&directory, file)?,
+                None => find_dockerfile(&directory)?,
+            };
+            Ok(Inputs::given(dockerfile, ignore, Context::Directory(directory)))
+        }
+        (file, Some(context)) => {
+            Ok(Inputs::at(DockerfileAt::Context(file.map(str::to_owned)), context))
         }
     }
+}
 
-    /// The context; `None` for standard input.
-    fn place(&self) -> Result<Option<Context>, Failure> {
-        let text = self.context.as_str();
-        if text == "-" {
-            return Ok(None);
-        }
-        let here = Path::new(text).exists();
-        // As Docker: a repository of GitHub without a scheme.
-        let text = match text.starts_with("github.com/") && !here {
-            true => format!("https://{text}"),
-            false => text.to_owned(),
-        };
-        if let Some(context) = remote("context", &text)? {
-            return Ok(Some(context));
-        }
-        let directory = config::absolute(Path::new(&text))?;
-        if !directory.is_dir() {
-            return Err(Failure::new(
-                Kind::NotFound,
-                format!("the build context {} is not a directory", directory.display()),
-            ));
-        }
-        Ok(Some(Context::Directory(directory)))
+/// The context; `None` for standard input.
+fn place(text: &str) -> Result<Option<Context>, Failure> {
+    if text == "-" {
+        return Ok(None);
     }
+    let here = Path::new(text).exists();
+    // As Docker: a repository of GitHub without a scheme.
+    let text = match text.starts_with("github.com/") && !here {
+        true => format!("https://{text}"),
+        false => text.to_owned(),
+    };
+    if let Some(context) = remote("context", &text)? {
+        return Ok(Some(context));
+    }
+    let directory = config::absolute(Path::new(&text))?;
+    if !directory.is_dir() {
+        return Err(Failure::new(
+            Kind::NotFound,
+            format!("the build context {} is not a directory", directory.display()),
+        ));
+    }
+    Ok(Some(Context::Directory(directory)))
 }
 
 /// A Dockerfile by its path, and its own ignore file. As Docker: relative to where we are; as

@@ -23,11 +23,10 @@ use std::time::{Instant, SystemTime};
 
 use builder::{Built, Env, Forecast, Request};
 use clap::Args;
-use image::Reference;
 use task::Task;
 
 use self::call::CallFlags;
-use self::context::{named_context, read_source};
+use self::context::{inputs, named_context, read_source};
 pub(crate) use self::debug::own_terminal;
 use self::image_flags::Epoch;
 pub(crate) use self::image_flags::epoch_variable;
@@ -249,7 +248,7 @@ impl Bud {
     /// They are wrong.
     pub(crate) fn request(&self) -> Result<Request, Failure> {
         self.compat.check(&self.file)?;
-        let inputs = self.inputs()?;
+        let inputs = inputs(&self.context, &self.file)?;
         let mut request = Request::new(inputs.dockerfile, inputs.context);
         request.ignore = inputs.ignore;
         request.sources.dockerfile = inputs.at;
@@ -416,13 +415,4 @@ fn failure(error: builder::Error) -> Failure {
     // A command that failed ends the build with its code, as buildah has it.
     let code = error.exit_code().map(|code| Dialect::spoken().failed_step(code));
     Failure { excerpt, code, ..Failure::from(error) }
-}
-
-/// A name for the store: without a registry it is `localhost/NAME`, and docker's own as docker.
-pub(crate) fn local_name(text: &str) -> Result<Reference, Failure> {
-    let reference = Reference::parse_with(text, Dialect::spoken().home())?;
-    if reference.digest.is_some() {
-        return Err(Failure::usage(format!("{text:?}: an image cannot be named by a digest")));
-    }
-    Ok(reference.or_latest())
 }

@@ -8,7 +8,7 @@ use image::Reference;
 use transport::Location;
 
 use super::image_flags::CompressionName;
-use super::local_name;
+use crate::commands::lookup::local_name;
 use crate::config;
 use crate::flags;
 use crate::report::Failure;

@@ -10,9 +10,9 @@ use transport::Location;
 
 use crate::app::{App, Reach, observed};
 use crate::commands::attest::sign_statements;
+use crate::commands::key_file::private_key;
 use crate::commands::place::Access;
 use crate::commands::sealer_flags::{Credentials, IdentityFlags};
-use crate::commands::sign::private_key;
 use crate::render::Progress;
 use crate::report::{self, Failure};
 

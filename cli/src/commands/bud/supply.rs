@@ -10,7 +10,7 @@ use task::Task;
 
 use super::{Bud, failure};
 use crate::app::App;
-use crate::commands::lock;
+use crate::commands::lock_file;
 use crate::report::Failure;
 
 /// Attestations and locked inputs.
@@ -71,8 +71,8 @@ impl SupplyFlags {
             provenance.invocation = invocation()?;
         }
         if let Some(file) = &self.locked {
-            let file = file.clone().unwrap_or_else(|| lock::default_file(context));
-            let lock = lock::read(&file)?;
+            let file = file.clone().unwrap_or_else(|| lock_file::default_file(context));
+            let lock = lock_file::read(&file)?;
             let file = file.display().to_string();
             request.inputs.lock = Some(Arc::new(Locking { lock, file, partial: false }));
         }

@@ -11,9 +11,9 @@ use sign::{Form, PrivateKey, Sealer, SignOptions};
 use task::{Kind, Task};
 use transport::{Location, Sink, Source};
 
+use super::super::key_file::private_key;
 use super::super::place::Access;
 use super::super::sealer_flags::{Credentials, IdentityFlags};
-use super::super::sign::private_key;
 use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::{self, Failure};

@@ -9,8 +9,7 @@ use transport::{CopyOptions, Location, Select};
 
 use super::list;
 use crate::app::{App, Reach, observed};
-use crate::commands::bud::local_name;
-use crate::commands::lookup;
+use crate::commands::lookup::{self, local_name};
 use crate::commands::place::{self, Access};
 use crate::flags;
 use crate::render::Progress;

@@ -11,8 +11,8 @@ use transport::{CopyOptions, Location, Select};
 
 use super::{env, is_docker, locked};
 use crate::app::{App, observed};
-use crate::commands::bud::local_name;
 use crate::commands::copy::{RetryFlags, SignFlags, Signer};
+use crate::commands::lookup::local_name;
 use crate::commands::manifest;
 use crate::commands::place::{self, Access};
 use crate::commands::registry_flags::RegistryFlags;
