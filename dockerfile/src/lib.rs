@@ -18,6 +18,7 @@ pub mod directive;
 pub mod duration;
 pub mod expand;
 pub mod expose;
+mod fields;
 pub mod glob;
 pub mod ignore;
 pub mod instruction;
@@ -35,6 +36,7 @@ mod words;
 pub use diagnostic::{Diagnostic, Renderer, Severity, Style, render};
 pub use directive::{Check, Directive, Directives};
 pub use expand::{Expansion, Scope, expand};
+pub use fields::{Field, fields};
 pub use ignore::Ignore;
 pub use instruction::{
     Add, Arg, ArgDeclaration, CommandLine, Copy, Dockerfile, From, Healthcheck, Heredoc,

@@ -3,6 +3,7 @@
 use crate::diagnostic::Diagnostic;
 use crate::directive::go_bool;
 use crate::expand::{Scope, expand};
+use crate::fields::fields;
 use crate::span::{Span, Word};
 use crate::suggest::did_you_mean;
 
@@ -114,7 +115,7 @@ impl Mount {
     /// Reads the value of one `--mount` flag, replacing variables in its values first.
     pub fn parse(word: &Word, scope: Scope<'_>) -> Result<Self, Diagnostic> {
         let mut fields = Fields::default();
-        for field in split_fields(word) {
+        for field in split_fields(word)? {
             fields.take(word, &field, scope)?;
         }
         fields.finish(word)
@@ -125,7 +126,7 @@ impl Mount {
     /// The value of `from` in a `--mount` flag as it is written.
     #[must_use]
     pub fn from_stage(word: &Word) -> Option<String> {
-        split_fields(word).into_iter().rev().find_map(|field| {
+        split_fields(word).ok()?.into_iter().rev().find_map(|field| {
             let (key, value) = field.text.split_once('=')?;
             key.eq_ignore_ascii_case("from").then(|| value.to_owned())
         })
@@ -137,7 +138,7 @@ impl Device {
     pub fn parse(word: &Word) -> Result<Self, Diagnostic> {
         let bad = |message: String| Diagnostic::error("bad-device", message, word.span);
         let mut device = Self::default();
-        for field in split_fields(word) {
+        for field in split_fields(word)? {
             match field.text.split_once('=') {
                 Some(("required", value)) => {
                     device.required = go_bool(value)
@@ -159,29 +160,23 @@ impl Device {
     }
 }
 
-/// One comma-separated piece and where it stands.
+/// One field and where it stands.
 struct Field {
     text: String,
     span: Span,
 }
 
-/// Splits at commas outside double quotes; the quotes go.
-fn split_fields(word: &Word) -> Vec<Field> {
-    let mut fields = Vec::new();
-    let mut text = String::new();
-    let (mut start, mut quoted) = (0, false);
-    for (at, ch) in word.text.char_indices() {
-        match ch {
-            '"' => quoted = !quoted,
-            ',' if !quoted => {
-                fields.push(Field { text: std::mem::take(&mut text), span: word.part(start..at) });
-                start = at + 1;
-            }
-            _ => text.push(ch),
-        }
-    }
-    fields.push(Field { text, span: word.part(start..word.text.len()) });
-    fields
+/// The fields of a flag's value.
+fn split_fields(word: &Word) -> Result<Vec<Field>, Diagnostic> {
+    let all = fields(&word.text).map_err(|why| {
+        Diagnostic::error(
+            "bad-list",
+            format!("{:?} is no list of fields: {why}", word.text),
+            word.span,
+        )
+    })?;
+    let placed = |one: crate::fields::Field| Field { span: word.part(one.range), text: one.text };
+    Ok(all.into_iter().map(placed).collect())
 }
 
 const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
