@@ -1,0 +1,210 @@
+//! `rbuild bake`: builds the targets that a file describes, as docker buildx does.
+
+mod compose;
+mod file;
+mod functions;
+mod line;
+mod model;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use self::file::Parsed;
+use self::model::{Model, Target};
+use super::bud::Bud;
+use crate::app::App;
+use crate::report::Failure;
+
+/// The files that are read where none is named, in this order; later ones change earlier ones.
+const DEFAULT: [&str; 8] = [
+    "compose.yaml",
+    "compose.yml",
+    "docker-compose.yml",
+    "docker-compose.yaml",
+    "docker-bake.json",
+    "docker-bake.hcl",
+    "docker-bake.override.json",
+    "docker-bake.override.hcl",
+];
+
+/// Build the targets of an HCL, JSON or compose file
+#[derive(Debug, Args)]
+pub(crate) struct Bake {
+    /// Read this file; several are merged (default: compose and docker-bake files here)
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<PathBuf>,
+    /// Print the targets as JSON, and build nothing
+    #[arg(long)]
+    print: bool,
+    /// List the targets or the variables, and build nothing
+    #[arg(long, value_name = "WHAT", value_parser = ["targets", "variables"])]
+    list: Option<String>,
+    /// Override a key of targets: TARGET.KEY=VALUE, where `*` in TARGET matches anything
+    #[arg(long, value_name = "TARGET.KEY=VALUE")]
+    set: Vec<String>,
+    /// Set a variable of the file
+    #[arg(long, value_name = "NAME=VALUE")]
+    var: Vec<String>,
+    /// Push every image to its names
+    #[arg(long)]
+    push: bool,
+    /// Accepted: images are in the store anyway
+    #[arg(long)]
+    load: bool,
+    /// Execute every step, without the cache
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask registries for base images every time
+    #[arg(long)]
+    pull: bool,
+    /// Attach an SBOM, as `bud --sbom`
+    #[arg(long, value_name = "OPTIONS")]
+    sbom: Option<String>,
+    /// Attach provenance, as `bud --provenance`
+    #[arg(long, value_name = "OPTIONS")]
+    provenance: Option<String>,
+    /// Allow what targets ask for, as `bud --allow`
+    #[arg(long, value_name = "ENTITLEMENT")]
+    allow: Vec<String>,
+    /// Set how progress is shown, as `bud --progress`
+    #[arg(long, value_name = "HOW")]
+    progress: Option<String>,
+    /// Write the metadata of each target as JSON to a file
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// The targets and groups (default: default)
+    targets: Vec<String>,
+}
+
+impl Bake {
+    /// Builds, one target after the other.
+    ///
+    /// # Errors
+    /// A file is malformed; a target does not exist; a build fails.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let model = self.model()?;
+        match self.list.as_deref() {
+            Some("variables") => {
+                model.variables.iter().for_each(|(name, value)| outln!("{name}\t{value}"));
+                return Ok(0);
+            }
+            Some(_) => {
+                model.targets.keys().for_each(|name| outln!("{name}"));
+                return Ok(0);
+            }
+            None => {}
+        }
+        let wanted = match self.targets.is_empty() {
+            true => vec!["default".to_owned()],
+            false => self.targets.clone(),
+        };
+        let names = model.expand(&wanted)?;
+        if self.print {
+            outln!("{:#}", self.shown(&model, &wanted, &names)?);
+            return Ok(0);
+        }
+        let mut metadata = Map::new();
+        let scratch = tempfile::tempdir_in(crate::config::scratch())
+            .map_err(|error| Failure::io("making a directory", &error))?;
+        for name in model.order(&names)? {
+            let target = self.target(&model, &name)?;
+            let asked = names.contains(&name);
+            let file = scratch.path().join(format!("{}.json", metadata.len()));
+            self.build(app, &name, &target, asked, scratch.path(), &file)?;
+            if asked && let Ok(text) = std::fs::read_to_string(&file) {
+                metadata.insert(name, serde_json::from_str(&text).unwrap_or_default());
+            }
+        }
+        if let Some(file) = &self.metadata_file {
+            std::fs::write(file, format!("{:#}\n", Value::from(metadata)))
+                .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
+        }
+        Ok(0)
+    }
+
+    fn build(
+        &self,
+        app: &App,
+        name: &str,
+        target: &Target,
+        asked: bool,
+        scratch: &Path,
+        metadata: &Path,
+    ) -> Result<(), Failure> {
+        let mut line = line::arguments(name, target, scratch)?;
+        let flags = [
+            (self.no_cache, "--no-cache"),
+            (self.pull, "--pull=always"),
+            (self.push && asked, "--push"),
+        ];
+        line.extend(flags.iter().filter(|(on, _)| *on).map(|(_, flag)| (*flag).to_owned()));
+        line.extend(self.sbom.iter().map(|text| format!("--sbom={text}")));
+        line.extend(self.provenance.iter().map(|text| format!("--provenance={text}")));
+        line.extend(self.allow.iter().map(|text| format!("--allow={text}")));
+        line.extend(self.progress.iter().map(|text| format!("--progress={text}")));
+        if !asked {
+            // Another target is built on it.
+            let layout = line::layout(scratch, name);
+            line.push(format!("--output=type=oci,tar=false,dest={}", layout.display()));
+            line.push("--quiet".to_owned());
+        } else if self.metadata_file.is_some() {
+            line.push(format!("--metadata-file={}", metadata.display()));
+        }
+        let bud = Bud::from_arguments(line).map_err(|failure| failure.context(named(name)))?;
+        bud.run(app).map_err(|failure| failure.context(named(name)))?;
+        Ok(())
+    }
+
+    fn target(&self, model: &Model, name: &str) -> Result<Target, Failure> {
+        let mut target = model.target(name)?;
+        model::set(name, &mut target, &self.set)?;
+        Ok(target)
+    }
+
+    /// What `--print` shows.
+    fn shown(&self, model: &Model, wanted: &[String], names: &[String]) -> Result<Value, Failure> {
+        let mut groups = Map::new();
+        for name in wanted {
+            if let Some(members) = model.groups.get(name) {
+                groups.insert(name.clone(), json!({ "targets": members }));
+            }
+        }
+        groups.entry("default").or_insert_with(|| json!({ "targets": wanted }));
+        let mut targets = Map::new();
+        for name in model.order(names)? {
+            let mut target = self.target(model, &name)?;
+            target.entry("context".to_owned()).or_insert_with(|| json!("."));
+            target.entry("dockerfile".to_owned()).or_insert_with(|| json!("Dockerfile"));
+            targets.insert(name, Value::from_iter(target));
+        }
+        Ok(json!({ "group": groups, "target": targets }))
+    }
+
+    fn model(&self) -> Result<Model, Failure> {
+        let mut files = self.file.clone();
+        if files.is_empty() {
+            files.extend(DEFAULT.iter().map(PathBuf::from).filter(|file| file.exists()));
+        }
+        if files.is_empty() {
+            return Err(Failure::usage(
+                "there is no docker-bake.hcl, docker-bake.json or compose.yaml here",
+            )
+            .hint("name a file with --file"));
+        }
+        let mut parsed = Parsed::default();
+        for file in &files {
+            parsed.read(file)?;
+        }
+        Model::new(&parsed, &|name| {
+            let given = self.var.iter().rev().filter_map(|text| text.split_once('='));
+            let given = given.into_iter().find(|(known, _)| *known == name);
+            given.map(|(_, value)| value.to_owned()).or_else(|| std::env::var(name).ok())
+        })
+    }
+}
+
+fn named(target: &str) -> String {
+    format!("building target {target:?}")
+}
