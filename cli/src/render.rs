@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::{IsTerminal, stderr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use clap::ValueEnum;
-use progress::{Json, Plain, Terminal};
+use progress::{Folding, Json, Plain, Terminal};
 use task::Silent;
 
 use crate::report::Failure;
@@ -66,8 +67,25 @@ pub(crate) fn observer(progress: Progress) -> Rendering {
         Progress::Tty if terminal => Rendering::Terminal(Arc::new(Terminal::new())),
         // Nothing can be drawn on what is no terminal.
         Progress::Auto | Progress::Tty | Progress::Plain => {
-            Rendering::Plain(Arc::new(Plain::new(stderr())))
+            Rendering::Plain(Arc::new(match folding() {
+                Some(folding) => Plain::folded(stderr(), folding),
+                None => Plain::new(stderr()),
+            }))
         }
+    }
+}
+
+/// How the CI service that we run in folds lines: `$GITHUB_ACTIONS` and `$GITLAB_CI` say which.
+fn folding() -> Option<Folding> {
+    let is = |name: &str| std::env::var(name).is_ok_and(|value| value == "true");
+    let now = || {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.unwrap_or_default().as_secs()
+    };
+    match (is("GITHUB_ACTIONS"), is("GITLAB_CI")) {
+        (true, _) => Some(Folding::GitHub),
+        (_, true) => Some(Folding::GitLab(now)),
+        _ => None,
     }
 }
 

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use task::Observer;
 
 pub use json::Json;
-pub use plain::Plain;
+pub use plain::{Folding, Plain};
 pub use split::Split;
 use story::Story;
 pub use terminal::Terminal;

@@ -12,6 +12,33 @@ use super::text::{Lines, bytes, clean, duration, on_one_line, whole};
 pub struct Plain {
     live: Mutex<Live>,
     out: Out,
+    folding: Option<Folding>,
+}
+
+/// How the log of a CI service folds the lines of a step.
+#[derive(Debug, Clone, Copy)]
+pub enum Folding {
+    /// `::group::` and `::endgroup::` of GitHub Actions.
+    GitHub,
+    /// `section_start` and `section_end` of GitLab CI, which have the time: this function gives it
+    /// in seconds since 1970.
+    GitLab(fn() -> u64),
+}
+
+impl Folding {
+    /// The line above the lines of a step, and the line below them. `number` is another one for
+    /// each step.
+    fn around(self, number: usize, title: &str) -> (String, String) {
+        match self {
+            Folding::GitHub => (format!("::group::{title}"), "::endgroup::".to_owned()),
+            Folding::GitLab(now) => {
+                let section = |what: &str| {
+                    format!("\u{1b}[0Ksection_{what}:{}:rbuild_step_{number}\r\u{1b}[0K", now())
+                };
+                (format!("{}{title}", section("start")), section("end"))
+            }
+        }
+    }
 }
 
 /// Where the lines go.
@@ -20,6 +47,7 @@ struct Out(Mutex<Box<dyn Write + Send>>);
 #[derive(Default)]
 struct Live {
     tasks: HashMap<TaskId, Item>,
+    started: usize,
     closed: bool,
 }
 
@@ -32,6 +60,8 @@ struct Item {
     announced: bool,
     lines: Lines,
     notes: Vec<String>,
+    /// The lines of a step that is folded, and its number.
+    held: Option<(usize, Vec<String>)>,
 }
 
 /// A task that is still running after this long is announced before it ends.
@@ -40,7 +70,12 @@ const PATIENCE: Duration = Duration::from_millis(250);
 impl Plain {
     /// An observer that writes to `out`, which may be full or gone: nothing depends on it.
     pub fn new(out: impl Write + Send + 'static) -> Self {
-        Plain { live: Mutex::default(), out: Out(Mutex::new(Box::new(out))) }
+        Plain { live: Mutex::default(), out: Out(Mutex::new(Box::new(out))), folding: None }
+    }
+
+    /// The same, with the lines of each step of a build folded once it has ended.
+    pub fn folded(out: impl Write + Send + 'static, folding: Folding) -> Self {
+        Plain { folding: Some(folding), ..Plain::new(out) }
     }
 
     /// Prints nothing after this.
@@ -66,17 +101,35 @@ fn label(name: &str) -> &str {
 }
 
 impl Item {
+    fn say(&mut self, line: String, out: &Out) {
+        match &mut self.held {
+            Some((_, held)) => held.push(line),
+            None => out.say(&line),
+        }
+    }
+
+    /// The lines of a step that has ended, folded under its name.
+    fn unfold(&mut self, folding: Option<Folding>, out: &Out) {
+        let (Some(folding), Some((number, held))) = (folding, self.held.take()) else { return };
+        // What is one line already needs no fold.
+        if let [only] = &held[..] {
+            return out.say(only);
+        }
+        let (above, below) = folding.around(number, &clean(&self.name, 400));
+        out.say(&format!("{above}\n{}\n{below}", held.join("\n")));
+    }
+
     fn announce(&mut self, out: &Out) {
         if !self.announced {
             self.announced = true;
-            out.say(&clean(&self.name, 400));
-            for note in self.notes.drain(..) {
-                out.say(&format!("{} · {}", self.label, clean(&note, 400)));
+            self.say(clean(&self.name, 400), out);
+            for note in std::mem::take(&mut self.notes) {
+                self.say(format!("{} · {}", self.label, clean(&note, 400)), out);
             }
         }
     }
 
-    fn finish(mut self, outcome: Outcome, out: &Out) {
+    fn finish(mut self, outcome: Outcome, folding: Option<Folding>, out: &Out) {
         // Work that broke off before anybody heard of it: the error says what there is to say.
         // Work that found nothing to do is not worth a line either, unless it is a step or content.
         let quiet = !self.announced && self.notes.is_empty();
@@ -86,7 +139,7 @@ impl Item {
         }
         if let Some(rest) = self.lines.rest() {
             self.announce(out);
-            out.say(&format!("{} | {}", self.label, whole(&rest)));
+            self.say(format!("{} | {}", self.label, whole(&rest)), out);
         }
         let took = duration(self.start.elapsed());
         let size = match self.meter.position() {
@@ -104,15 +157,13 @@ impl Item {
             _ => verdict,
         };
         if self.announced {
-            out.say(&format!("{} {verdict}", self.label));
+            self.say(format!("{} {verdict}", self.label), out);
         } else {
             let notes = self.notes.iter().map(|note| format!(" · {}", clean(note, 400)));
-            out.say(&format!(
-                "{} · {verdict}{}",
-                clean(&self.name, 400),
-                notes.collect::<String>()
-            ));
+            let notes = notes.collect::<String>();
+            self.say(format!("{} · {verdict}{notes}", clean(&self.name, 400)), out);
         }
+        self.unfold(folding, out);
     }
 }
 
@@ -138,7 +189,10 @@ impl Observer for Plain {
             Event::Started { id, parent, name, meter } => {
                 let depth = parent
                     .map_or(0, |parent| live.tasks.get(&parent).map_or(1, |item| item.depth + 1));
+                live.started += 1;
+                let folds = self.folding.is_some() && depth > 0 && name.starts_with('[');
                 let item = Item {
+                    held: folds.then(|| (live.started, Vec::new())),
                     label: label(&name).to_owned(),
                     name: on_one_line(&name),
                     depth,
@@ -159,7 +213,7 @@ impl Observer for Plain {
                 if let Some(item) = live.tasks.get_mut(&id) {
                     for line in item.lines.feed(&bytes) {
                         item.announce(out);
-                        out.say(&format!("{} | {}", item.label, whole(&line)));
+                        item.say(format!("{} | {}", item.label, whole(&line)), out);
                     }
                 }
             }
@@ -171,7 +225,7 @@ impl Observer for Plain {
             Event::Noted { id, message } => {
                 if let Some(item) = live.tasks.get_mut(&id) {
                     if item.announced && item.depth > 0 {
-                        out.say(&format!("{} · {}", item.label, clean(&message, 400)));
+                        item.say(format!("{} · {}", item.label, clean(&message, 400)), out);
                     } else {
                         item.notes.push(message);
                     }
@@ -179,7 +233,7 @@ impl Observer for Plain {
             }
             Event::Finished { id, outcome } => {
                 if let Some(item) = live.tasks.remove(&id).filter(|item| item.depth > 0) {
-                    item.finish(outcome, out);
+                    item.finish(outcome, self.folding, out);
                 }
             }
         }

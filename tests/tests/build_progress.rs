@@ -189,3 +189,53 @@ fn a_trace_has_every_step_with_its_time() {
     assert!(step["dur"].is_u64() && step["ts"].is_u64(), "{step}");
     assert_eq!((&step["ph"], &step["args"]["outcome"]), (&"X".into(), &"done".into()));
 }
+
+#[test]
+fn ci_services_fold_the_lines_of_a_step() {
+    let bench = bench("FROM localhost/busybox\nRUN echo said && echo more\n");
+    let run_as = |service: &str| {
+        let mut command = bench.command("rbuild");
+        command.args(["bud", "--no-cache", "context"]).env_remove("GITHUB_ACTIONS");
+        run(command.env_remove("GITLAB_CI").env(service, "true")).ok().stderr
+    };
+    let said = run_as("GITHUB_ACTIONS");
+    let folded = said.split("::group::").nth(1).unwrap().split("::endgroup::").next().unwrap();
+    assert!(folded.contains("RUN echo said"), "{said}");
+    assert!(folded.contains("| said\n") && folded.contains("| more\n"), "{said}");
+    let said = run_as("GITLAB_CI");
+    let section = said.split("section_start:").nth(1).unwrap();
+    let (time, rest) = section.split_once(':').unwrap();
+    assert!(time.parse::<u64>().is_ok_and(|seconds| seconds > 1_700_000_000), "{said}");
+    let name = rest.split('\r').next().unwrap();
+    assert!(rest.contains("| said\n"), "{said}");
+    assert!(rest.split("section_end:").nth(1).unwrap().contains(name), "{said}");
+}
+
+#[test]
+fn builds_are_recorded() {
+    let bench = bench("FROM localhost/busybox\nRUN true\n");
+    bud(&bench, &["--target", "0"]).ok();
+    bench.write("context/Dockerfile", "FROM localhost/busybox\nRUN exit 7\n");
+    bud(&bench, &[]).code(7);
+    let builds = |format: &str| {
+        let shown = bench.rbuild(["history", "builds", "--format", format]).ok();
+        shown.text().to_owned()
+    };
+    assert_eq!(
+        builds("{{.Status}} {{.Name}} {{.Target}}"),
+        "error  \ncompleted localhost/app:latest 0"
+    );
+    let ids = bench.rbuild(["buildx", "history", "ls", "-q"]).ok();
+    let ids: Vec<&str> = ids.text().lines().collect();
+    let last = bench.rbuild(["buildx", "history", "inspect", "--format", "{{.ID}}"]).ok();
+    assert_eq!(last.text(), ids[0]);
+    let error = bench.rbuild(["buildx", "history", "inspect", "--format", "{{.Error}}", ids[0]]);
+    assert!(error.ok().stdout.contains('7'));
+    let digest = bench.rbuild(["buildx", "history", "inspect", "--format", "{{.Image}}", ids[1]]);
+    assert!(digest.ok().stdout.starts_with("sha256:"));
+    bench.rbuild(["buildx", "history", "rm", ids[0]]).ok();
+    assert_eq!(builds("{{.ID}}"), ids[1]);
+    bench.rbuild(["buildx", "history", "rm", ids[0]]).code(125).fails(&["no build"]);
+    assert!(bench.rbuild(["history", "builds"]).ok().stdout.contains("BUILD ID"));
+    bench.rbuild(["check"]).ok();
+}
