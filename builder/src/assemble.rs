@@ -25,6 +25,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) now: i64,
     pub(crate) format: Format,
     pub(crate) annotations: BTreeMap<String, String>,
+    /// Whether an annotation says when the image was made.
+    pub(crate) tells_created: bool,
     pub(crate) omit_history: bool,
     /// What the image tells of its steps, so that it is a cache.
     pub(crate) cache: Option<Inline>,
@@ -124,6 +126,7 @@ pub(crate) fn assemble(parts: &Parts<'_>) -> Result<Image> {
         });
     }
     config.created = parts.epoch.map(rfc3339).or(created).or_else(|| Some(rfc3339(parts.now)));
+    let created = config.created.clone();
     config.history = if parts.omit_history { Vec::new() } else { history };
     if let Some(cache) = &parts.cache {
         config.rest.insert(INLINE.to_owned(), cache.to_value());
@@ -137,6 +140,10 @@ pub(crate) fn assemble(parts: &Parts<'_>) -> Result<Image> {
     let mut manifest =
         Manifest::new(manifest_type.clone(), config.descriptor().clone(), descriptors);
     manifest.annotations.clone_from(&parts.annotations);
+    if let Some(created) = created.filter(|_| parts.tells_created) {
+        let key = "org.opencontainers.image.created".to_owned();
+        manifest.annotations.entry(key).or_insert(created);
+    }
     let manifest = Document::write(manifest_type, manifest);
     Image::new(manifest, config)
         .map_err(|error| crate::Error::part("putting the image together")(task::Cause::new(error)))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dockerfile::{Diagnostic, Dockerfile, Severity};
 use futures::future::try_join_all;
-use image::Reference;
+use image::{Image, Reference};
 use serde_json::json;
 use store::SnapshotId;
 use task::{Cause, Task};
@@ -44,6 +44,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
     let jobs = request.jobs;
     let file = Arc::new(request.dockerfile.clone());
     let (dockerfile, mut warnings) = parse(&file, &request)?;
+    make_bases(&dockerfile, &request, &contexts, &file, env, task).await?;
     let build = planned(&dockerfile, request, contexts, Arc::clone(&file), env, task).await?;
     let found = check::lint(&dockerfile, &build.request, &|name, platform| {
         let key = ImageKey { name: name.to_owned(), platform: platform.clone() };
@@ -80,6 +81,37 @@ pub(crate) async fn prepare(request: Request, env: &Env, task: &Task) -> Result<
     let file = Arc::new(request.dockerfile.clone());
     let (dockerfile, _) = parse(&file, &request)?;
     planned(&dockerfile, request, contexts, file, env, task).await
+}
+
+/// Builds the stages that write the archive or layout that a later stage is built on:
+/// `FROM --after=STAGE oci-archive:PATH`. What they make must be there before the plan is made.
+async fn make_bases(
+    dockerfile: &Dockerfile,
+    request: &Request,
+    contexts: &Arc<Contexts>,
+    file: &Arc<SourceFile>,
+    env: &Env,
+    task: &Task,
+) -> Result<()> {
+    const FILES: [&str; 4] = ["oci:", "oci-archive:", "docker-archive:", "dir:"];
+    let last = dockerfile.stages.len().saturating_sub(1);
+    let target = request.target.as_deref().and_then(|name| dockerfile.stage(name));
+    let args: Vec<_> = request.build_args.clone().into_iter().collect();
+    for at in dockerfile.needed_stages(target.unwrap_or(last), &args) {
+        let stage = &dockerfile.stages[at];
+        if !FILES.iter().any(|transport| stage.base.text.starts_with(transport)) {
+            continue;
+        }
+        for name in &stage.after {
+            let one = Request { target: Some(name.text.clone()), ..request.clone() };
+            let file = Arc::clone(file);
+            let build = planned(dockerfile, one, Arc::clone(contexts), file, env, task).await?;
+            let engine = Engine(Arc::clone(&build));
+            solve(&build.plan, &build.plan.wanted(), &engine, request.jobs, task).await?;
+            build.ledger.layers.join().await;
+        }
+    }
+    Ok(())
 }
 
 async fn planned(
@@ -303,6 +335,31 @@ async fn finish(
     Ok(built)
 }
 
+/// A base's name, whole where it is one of a registry or the store.
+fn base_name(text: &str, store: &store::Store) -> String {
+    let read = |default| Reference::parse_with(text, default).map(Reference::or_latest);
+    let here = |name: &Reference| matches!(store.resolve(&name.to_string()), Ok(Some(_)));
+    let local = read("localhost").ok().filter(here);
+    let name = local.or_else(|| read("docker.io").ok());
+    name.map_or_else(|| text.to_owned(), |name| name.to_string())
+}
+
+/// The annotations that an image has of its base.
+fn inherited(request: &Request, base: Option<(String, &Image)>) -> BTreeMap<String, String> {
+    let wish = request.image.inherit;
+    let Some((name, base)) = base else { return BTreeMap::new() };
+    let mut all = match wish.annotations {
+        true => base.manifest().annotations.clone(),
+        false => BTreeMap::new(),
+    };
+    if wish.names_base {
+        let key = |end: &str| format!("org.opencontainers.image.base.{end}");
+        all.insert(key("name"), name);
+        all.insert(key("digest"), base.descriptor().digest.to_string());
+    }
+    all
+}
+
 /// Puts together the image of each platform, and their index if there are several. Beside it are
 /// the file systems of each image's own layers.
 async fn images(
@@ -318,16 +375,22 @@ async fn images(
     let (mut images, mut snapshots) = (Vec::new(), Vec::new());
     for target in &build.plan.targets {
         let layered = squash::layered(build, target, &layers, task).await?;
-        let annotations = request.image.annotations(Level::Manifest, Some(&target.platform));
+        let key = target.image.base.as_ref();
+        let base = key.map(|key| &build.bases[key].image);
+        let named = key.and_then(|key| Some((base_name(&key.name, &build.env.store), base?)));
+        let annotations = inherited(request, named);
+        let annotations =
+            request.image.annotations_over(annotations, Level::Manifest, Some(&target.platform));
         images.push(assemble(&Parts {
             config: &target.image.config,
-            base: target.image.base.as_ref().map(|key| &build.bases[key].image),
+            base,
             layered: &layered,
             times: &times,
             epoch: request.source_date_epoch,
             now: build.now,
             format: request.format,
             annotations,
+            tells_created: request.image.inherit.created,
             omit_history: request.image.omit_history,
             // Steps are not to be had of layers that became one.
             cache: cache::inline(build, target).filter(|_| request.image.squash == Squash::None),

@@ -54,6 +54,22 @@ pub enum Error {
         /// Where.
         diagnostic: Box<Diagnostic>,
     },
+    /// A pattern of `copy` or `add` matches no file.
+    #[error("nothing in {place} matches {pattern:?}")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+        /// Where the files are looked up.
+        place: String,
+    },
+    /// A change that `commit` is to make to the configuration cannot be made.
+    #[error("changing the configuration by {change:?}: {reason}")]
+    Change {
+        /// The instruction, or what the document is.
+        change: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An image that the build reads cannot be had.
     #[error("reading image {name}")]
     Image {
@@ -394,6 +410,8 @@ impl Fault for Error {
             | Error::NoCommonPlatform { .. }
             | Error::Nameless
             | Error::Consumed { .. }
+            | Error::NoMatch { .. }
+            | Error::Change { .. }
             | Error::Checksums { .. } => Kind::Invalid,
             Error::InUse { .. } => Kind::Unavailable,
             Error::Step { source, .. }

@@ -29,8 +29,30 @@ pub struct ImageOptions {
     pub force_compression: bool,
     /// Times of files in layers are left as they are although a time is given.
     pub keep_times: bool,
+    /// What the image inherits of its base, and what it says of it.
+    pub inherit: Inherit,
     /// A single image is in an index too, as those for several platforms are.
     pub index: bool,
+}
+
+/// What an image inherits of its base image, and what its annotations say of where it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inherit {
+    /// The labels of the base.
+    pub labels: bool,
+    /// The annotations of the base's manifest.
+    pub annotations: bool,
+    /// `org.opencontainers.image.base.name` and `.digest` are set.
+    pub names_base: bool,
+    /// `org.opencontainers.image.created` is set.
+    pub created: bool,
+}
+
+impl Default for Inherit {
+    /// As BuildKit.
+    fn default() -> Inherit {
+        Inherit { labels: true, annotations: false, names_base: false, created: false }
+    }
 }
 
 /// Which layers become one.
@@ -80,7 +102,16 @@ impl ImageOptions {
         level: Level,
         platform: Option<&Platform>,
     ) -> BTreeMap<String, String> {
-        let mut all = BTreeMap::new();
+        self.annotations_over(BTreeMap::new(), level, platform)
+    }
+
+    /// As [`ImageOptions::annotations`], over others.
+    pub(crate) fn annotations_over(
+        &self,
+        mut all: BTreeMap<String, String>,
+        level: Level,
+        platform: Option<&Platform>,
+    ) -> BTreeMap<String, String> {
         let about = |one: &&Annotation| {
             one.level == level && one.platform.as_ref().is_none_or(|p| Some(p) == platform)
         };

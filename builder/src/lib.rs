@@ -115,7 +115,7 @@ pub use context::git::GitUrl;
 pub use env::{Env, Places};
 pub use error::{Error, Result};
 pub use grant::{Grant, grants};
-pub use image_options::{Annotation, ImageOptions, Level, Squash};
+pub use image_options::{Annotation, ImageOptions, Inherit, Level, Squash};
 pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourcePolicy};
 pub use lock::{Drift, Lock, LockError, Locking, MAX_LOCK, resolve_inputs};
 pub use options::RunOptions;

@@ -352,6 +352,11 @@ impl App {
         });
         let routes = self.registries()?.routes.clone();
         let usual = registry_client::Options::default();
+        let engine = self.places.containers_conf()?.engine;
+        let delay = engine.retry_delay.as_deref().map(crate::flags::duration).transpose();
+        let delay = delay.map_err(|why| {
+            Failure::new(Kind::Invalid, format!("containers.conf: retry_delay: {why}"))
+        })?;
         Ok(registry_client::Options {
             keychain,
             hosts,
@@ -359,8 +364,8 @@ impl App {
             resume,
             warn: Some(Arc::new(|text| eprintln!("warning: {text}"))),
             user_agent: self.settings.user_agent.clone().unwrap_or(usual.user_agent),
-            retries: reach.retries.unwrap_or(usual.retries),
-            backoff: reach.retry_delay.unwrap_or(usual.backoff),
+            retries: reach.retries.or(engine.retry).unwrap_or(usual.retries),
+            backoff: reach.retry_delay.or(delay).unwrap_or(usual.backoff),
             patience: self.settings.patience(),
             proxies: Proxies::from_variables(config::proxies()),
             ..usual

@@ -101,6 +101,11 @@ impl Dialect {
         self != Dialect::Buildah
     }
 
+    /// Whether an image says in annotations what it is built on, and inherits those of its base.
+    pub(crate) fn names_base(self) -> bool {
+        matches!(self, Dialect::Buildah | Dialect::Podman)
+    }
+
     /// What a build prints when it is done: the id, or nothing.
     pub(crate) fn built(self, id: Digest, quiet: bool) -> Option<String> {
         match (self, quiet) {

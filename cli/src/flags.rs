@@ -217,20 +217,8 @@ pub(crate) fn tmpfs(text: &str) -> Result<Mount, Failure> {
 /// # Errors
 /// A sentence that says what is wrong.
 pub(crate) fn fields(text: &str) -> Result<Vec<String>, String> {
-    if text.matches('"').count() % 2 == 1 {
-        return Err("a quote is not closed".to_owned());
-    }
-    let mut reader = csv::ReaderBuilder::new();
-    let mut reader = reader.has_headers(false).flexible(true).from_reader(text.as_bytes());
-    let mut records = reader.records();
-    let record = match records.next() {
-        None => return Ok(vec![String::new()]),
-        Some(record) => record.map_err(|error| error.to_string())?,
-    };
-    if records.next().is_some() {
-        return Err("it has more than one line".to_owned());
-    }
-    Ok(record.iter().map(str::to_owned).collect())
+    let fields = dockerfile::fields(text)?;
+    Ok(fields.into_iter().map(|field| field.text).collect())
 }
 
 /// `type=bind|volume|tmpfs,…` of `--mount`.

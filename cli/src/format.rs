@@ -164,6 +164,23 @@ fn from_template(value: Option<&gotmpl::Value>) -> Value {
     }
 }
 
+/// An RFC 3339 time as the distance to now: `3 minutes ago`.
+pub(crate) fn ago(time: &str) -> String {
+    let Ok(then) = time.parse::<jiff::Timestamp>() else { return "-".to_owned() };
+    let seconds = jiff::Timestamp::now().as_second() - then.as_second();
+    let (number, unit) = match seconds {
+        ..0 => return "in the future".to_owned(),
+        0..60 => (seconds, "second"),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..86_400 => (seconds / 3_600, "hour"),
+        86_400..1_209_600 => (seconds / 86_400, "day"),
+        1_209_600..5_184_000 => (seconds / 604_800, "week"),
+        5_184_000..63_072_000 => (seconds / 2_592_000, "month"),
+        _ => (seconds / 31_536_000, "year"),
+    };
+    format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

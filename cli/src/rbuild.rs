@@ -13,8 +13,8 @@ use crate::commands::oci_runtime::OciRuntime;
 use crate::commands::registry;
 use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
-    about, account, bud, care, container, debug, docker, image_list, images, manifest, oci_runtime,
-    plan, prune, run, sbom, transfer, trust, volume, working,
+    about, account, bake, bud, care, container, debug, docker, image_list, images, manifest,
+    oci_runtime, plan, prune, run, sbom, transfer, trust, volume, working,
 };
 use crate::dialect::Dialect;
 use crate::entry;
@@ -45,6 +45,7 @@ struct Rbuild {
 enum Command {
     #[command(visible_alias = "build", alias = "build-using-dockerfile")]
     Bud(Box<bud::Bud>),
+    Bake(Box<bake::Bake>),
     Plan(Box<plan::Plan>),
     #[command(subcommand)]
     Debug(debug::Debug),
@@ -147,7 +148,7 @@ enum Command {
 
 impl Overview for Rbuild {
     const GROUPS: &[(&str, &[&str])] = &[
-        ("Build", &["bud", "plan", "debug", "lock", "verify-build"]),
+        ("Build", &["bud", "bake", "plan", "debug", "lock", "verify-build"]),
         (
             "Working containers",
             &[
@@ -232,6 +233,7 @@ pub fn rbuild() -> ExitCode {
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
     match command {
         Command::Bud(bud) => bud.run(app),
+        Command::Bake(bake) => bake.run(app),
         Command::Plan(plan) => plan.run(app),
         Command::Run(run) => run.run(app),
         Command::Create(create) => create.run(app),
@@ -300,9 +302,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Info(info) => info.run(app),
         Command::Version(version) => version.run("rbuild"),
         Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Rbuild::command(), "rbuild", &mut script);
-            out!("{}", String::from_utf8_lossy(&script));
+            completion(shell);
             Ok(0)
         }
         Command::Man { directory, markdown } => {
@@ -310,6 +310,12 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
             Ok(0)
         }
     }
+}
+
+fn completion(shell: Shell) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Rbuild::command(), "rbuild", &mut script);
+    out!("{}", String::from_utf8_lossy(&script));
 }
 
 #[cfg(test)]

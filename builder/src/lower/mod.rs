@@ -106,6 +106,44 @@ fn target(file: &Dockerfile, request: &Request) -> Result<usize, Vec<Diagnostic>
     })
 }
 
+/// Applies instructions that change a configuration only, as `commit --change` gives them.
+///
+/// # Errors
+/// A line is no instruction, or one that makes files.
+pub(crate) fn change(config: &mut image::Config, lines: &[String]) -> crate::Result<()> {
+    for line in lines {
+        let refuse =
+            |why: &str| crate::Error::Change { change: line.clone(), reason: why.to_owned() };
+        use InstructionKind::{Add, Arg, Copy, Run, Workdir};
+        let (instruction, mut problems) = parse_instruction(line);
+        problems.retain(|problem| problem.severity == dockerfile::Severity::Error);
+        let instruction = match (instruction, problems.first()) {
+            (Some(instruction), None) => instruction,
+            (_, problem) => {
+                let why =
+                    problem.map_or("it is no instruction", |problem| problem.message.as_str());
+                return Err(refuse(why));
+            }
+        };
+        let mut state = State::scratch(Platform::host());
+        state.config = config.clone();
+        match &instruction.kind {
+            Add(_) | Arg(_) | Copy(_) | Run(_) => {
+                return Err(refuse("this instruction does more than change the configuration"));
+            }
+            Workdir(word) => {
+                let text = state.expand(word).map_err(|problem| refuse(&problem.message))?;
+                let own = &mut state.config.config.working_dir;
+                *own = crate::plan::path::clean(own, &text);
+            }
+            _ => config::fold(&instruction, &mut state)
+                .map_err(|problem| refuse(&problem.message))?,
+        }
+        *config = state.config;
+    }
+    Ok(())
+}
+
 /// Whether a text is the name of a stage or its number.
 fn is_stage(text: &str, at: usize, name: Option<&str>) -> bool {
     name.is_some_and(|name| name.eq_ignore_ascii_case(text)) || text == at.to_string()
@@ -328,6 +366,9 @@ impl<'a> Lowerer<'a> {
         config.history.clear();
         config.rest.clear();
         config.config.rest.clear();
+        if !self.request.image.inherit.labels {
+            config.config.labels.clear();
+        }
         if config.config.working_dir.is_empty() {
             config.config.working_dir = "/".to_owned();
         }

@@ -29,6 +29,14 @@ pub struct Commit {
     pub compression: Compression,
     /// Further annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
+    /// Annotations of the container that the image does not have.
+    pub unset_annotations: Vec<String>,
+    /// Instructions of a Dockerfile that change the configuration.
+    pub changes: Vec<String>,
+    /// A configuration whose fields replace those of the image.
+    pub config: Option<serde_json::Value>,
+    /// Times of files are left as they are although a time is given.
+    pub keep_times: bool,
     /// Further labels.
     pub labels: BTreeMap<String, String>,
     /// Names of variables that the image does not have.
@@ -72,7 +80,7 @@ fn layer(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Lay
     let stack = working.stack()?;
     let options = DiffOptions {
         user_xattr: stack.user_xattr,
-        clamp: wish.epoch,
+        clamp: wish.epoch.filter(|_| !wish.keep_times),
         root_entry: true,
         ..DiffOptions::default()
     };
@@ -110,6 +118,10 @@ fn assemble(
 ) -> Result<Image> {
     let docker = wish.docker.unwrap_or(state.docker);
     let mut config = state.config.clone();
+    crate::lower::change(&mut config, &wish.changes)?;
+    if let Some(other) = &wish.config {
+        config = merged(config, other)?;
+    }
     let created = rfc3339(wish.epoch.unwrap_or(now));
     let mut descriptors = Vec::new();
     let mut diff_ids = Vec::new();
@@ -169,6 +181,7 @@ fn assemble(
         Manifest::new(manifest_type.clone(), config.descriptor().clone(), descriptors);
     if !docker {
         manifest.annotations.clone_from(&state.annotations);
+        manifest.annotations.retain(|key, _| !wish.unset_annotations.contains(key));
         manifest.annotations.extend(wish.annotations.clone());
         if let Some(base) = base {
             let (name, digest) = ("org.opencontainers.image.base.name", base.descriptor().digest);
@@ -180,6 +193,27 @@ fn assemble(
     let manifest = Document::write(manifest_type, manifest);
     Image::new(manifest, config)
         .map_err(|error| Error::part("putting the image together")(Cause::new(error)))
+}
+
+/// A configuration with the fields of another document in place of its own.
+fn merged(config: image::Config, other: &serde_json::Value) -> Result<image::Config> {
+    fn merge(into: &mut serde_json::Value, from: &serde_json::Value) {
+        match (into, from) {
+            (serde_json::Value::Object(into), serde_json::Value::Object(from)) => {
+                for (key, value) in from {
+                    merge(into.entry(key.clone()).or_insert(serde_json::Value::Null), value);
+                }
+            }
+            (into, from) => *into = from.clone(),
+        }
+    }
+    let refuse = |error: serde_json::Error| Error::Change {
+        change: "a JSON document".to_owned(),
+        reason: error.to_string(),
+    };
+    let mut document = serde_json::to_value(config).map_err(refuse)?;
+    merge(&mut document, other);
+    serde_json::from_value(document).map_err(refuse)
 }
 
 fn created_by(state: &State) -> String {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dockerfile::Ignore;
+use dockerfile::glob::is_pattern;
 use image::{Digest, Platform};
 use layers::Root;
 use task::Task;
@@ -21,6 +22,7 @@ use crate::plan::path::clean;
 use crate::plan::{Chmod, CopyOp, CopySource, From};
 use crate::sources::DOWNLOAD_LIMIT;
 use crate::step::copy::{Placing, Remote, prepare};
+use crate::step::select::select;
 use crate::{Env, Error, Pull, Result, SourceFile, users};
 
 /// Where the files of [`copy`] are.
@@ -166,6 +168,7 @@ pub async fn copy(
     let root = working.root()?;
     let git = files.git.surroundings();
     let (digest, directories) = bridge::blocking(move || {
+        each_matches(&op, &tree)?;
         let mut selection = prepare(&op, &tree, &downloads, &store)?;
         let mut key = KeyBuilder::new("working-copy");
         selection.digest(threads, &mut key, &owned)?;
@@ -188,6 +191,19 @@ pub async fn copy(
         working.save()?;
     }
     Ok(digest)
+}
+
+/// Every pattern matches something, as buildah has it.
+fn each_matches(op: &CopyOp, tree: &Tree) -> Result<()> {
+    for source in &op.sources {
+        if let CopySource::Path(path) = source
+            && is_pattern(path)
+            && select(tree, path, op.parents)?.is_empty()
+        {
+            return Err(Error::NoMatch { pattern: path.clone(), place: tree.name.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// Where the paths are looked up.

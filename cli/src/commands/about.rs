@@ -13,6 +13,9 @@ pub(crate) struct Version {
     /// Format the output with a Go template, or json
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
+    /// Print JSON as buildah does
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
 }
 
 impl Version {
@@ -24,7 +27,18 @@ impl Version {
         let value = json!({
             "Program": program, "Version": env!("CARGO_PKG_VERSION"),
             "OsArch": image::Platform::host().to_string(),
+            "Client": part(program), "Server": part(program),
         });
+        if self.json {
+            outln!(
+                "{:#}",
+                json!({
+                    "version": env!("CARGO_PKG_VERSION"), "osArch": value["OsArch"],
+                    "imageSpec": "1.1.1", "runtimeSpec": "1.2.1",
+                })
+            );
+            return Ok(0);
+        }
         match self.format.as_deref() {
             None => outln!("{program} {} {}", env!("CARGO_PKG_VERSION"), image::Platform::host()),
             Some("json") => outln!("{value:#}"),
@@ -32,6 +46,15 @@ impl Version {
         }
         Ok(0)
     }
+}
+
+/// One side of `docker version`: client and server are this program.
+fn part(program: &str) -> Value {
+    let host = image::Platform::host();
+    json!({
+        "Name": program, "Version": env!("CARGO_PKG_VERSION"),
+        "Os": host.os, "Arch": host.architecture,
+    })
 }
 
 /// Show what rbuild detects on this machine

@@ -1,6 +1,7 @@
 //! `login` and `logout`, the same in `rbuild` and `rcopy`.
 
 use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 
 use clap::Args;
 use registry_client::Credential;
@@ -30,6 +31,9 @@ pub(crate) struct Login {
     /// Print which files are read and written
     #[arg(short, long)]
     verbose: bool,
+    /// Write to this file instead, in the format of docker's config.json
+    #[arg(long, value_name = "FILE")]
+    compat_auth_file: Option<PathBuf>,
     #[command(flatten)]
     reach: RegistryFlags,
 }
@@ -60,7 +64,10 @@ impl Login {
         let client = app.client(&reach)?;
         app.wait(client.check(&registry, &credential))?
             .map_err(|error| Failure::from(error).context(format!("logging in to {registry}")))?;
-        let file = app.places.login_file(app.globals.authfile.as_deref());
+        let file = match &self.compat_auth_file {
+            Some(file) => crate::config::absolute(file)?,
+            None => app.places.login_file(app.globals.authfile.as_deref()),
+        };
         files.paths = vec![file.clone()];
         files.store(&key, &credential)?;
         outln!("Login to {key} succeeded; stored in {}", file.display());

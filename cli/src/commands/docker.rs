@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 use task::Kind;
 
 use super::{
-    about, bud, care, container, image_list, images, lookup, prune, run, transfer, working,
+    about, bake, bud, builds, care, container, image_list, images, lookup, prune, run, transfer,
+    working,
 };
 use crate::app::App;
 use crate::report::Failure;
@@ -30,9 +31,13 @@ impl Exists {
 /// Builds, as docker buildx groups them
 #[derive(Debug, Subcommand)]
 pub(crate) enum Buildx {
+    #[command(alias = "f")]
+    Bake(Box<bake::Bake>),
     #[command(alias = "b")]
     Build(Box<bud::Bud>),
     Du(prune::Du),
+    #[command(subcommand)]
+    History(builds::Builds),
     Prune(prune::Prune),
     Version(about::Version),
     /// Without effect: there is one builder, and it needs no daemon
@@ -69,8 +74,10 @@ impl Buildx {
     /// Those of the command.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         match self {
+            Buildx::Bake(command) => return command.run(app),
             Buildx::Build(command) => return command.run(app),
             Buildx::Du(command) => return command.run(app),
+            Buildx::History(command) => return command.run(app),
             Buildx::Prune(command) => return command.run(app),
             Buildx::Version(command) => return command.run("rbuild"),
             Buildx::Create(line) => line.note("create"),

@@ -11,6 +11,7 @@ use super::lookup::{self, local_name};
 use crate::app::App;
 use crate::dialect::Dialect;
 use crate::format;
+pub(crate) use crate::format::ago;
 use crate::render;
 use crate::report::Failure;
 
@@ -31,27 +32,10 @@ pub(crate) fn size(image: &Image) -> u64 {
     layers + image.manifest().config.size
 }
 
-/// An RFC 3339 time as the distance to now: `3 minutes ago`.
-pub(crate) fn ago(time: &str) -> String {
-    let Ok(then) = time.parse::<jiff::Timestamp>() else { return "-".to_owned() };
-    let seconds = jiff::Timestamp::now().as_second() - then.as_second();
-    let (number, unit) = match seconds {
-        ..0 => return "in the future".to_owned(),
-        0..60 => (seconds, "second"),
-        60..3_600 => (seconds / 60, "minute"),
-        3_600..86_400 => (seconds / 3_600, "hour"),
-        86_400..1_209_600 => (seconds / 86_400, "day"),
-        1_209_600..5_184_000 => (seconds / 604_800, "week"),
-        5_184_000..63_072_000 => (seconds / 2_592_000, "month"),
-        _ => (seconds / 31_536_000, "year"),
-    };
-    format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" })
-}
-
 /// Show the steps that made an image
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// The image
+    /// Which image; `builds` lists the builds of this store instead
     image: String,
     /// Show full commands
     #[arg(long)]
@@ -67,6 +51,9 @@ impl History {
     /// # Errors
     /// There is no such image.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        if self.image == "builds" && lookup::find(app.store()?, "builds")?.is_none() {
+            return super::builds::list(app, self.format.as_deref(), false);
+        }
         let (_, image) = lookup::image(app.store()?, &self.image, &Platform::host())?;
         let mut layers = image.manifest().layers.iter();
         let steps = image.config().history.iter().map(|step| {
@@ -305,6 +292,24 @@ impl Rmi {
         }
         Ok(0)
     }
+}
+
+/// Takes a name away, and the image with it if it was the last.
+///
+/// # Errors
+/// There is no such image.
+pub(crate) fn forget(app: &App, text: &str) -> Result<(), Failure> {
+    let store = app.store()?;
+    let found = lookup::require(store, text)?;
+    if let Some(name) = &found.name {
+        store.unname(name)?;
+    }
+    let left = store.published()?;
+    let named = left.iter().find(|one| one.descriptor.digest == found.descriptor.digest);
+    if named.is_none_or(|one| one.names.is_empty()) {
+        store.unpublish(found.descriptor.digest)?;
+    }
+    Ok(())
 }
 
 impl Rmi {

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use image::{Platform, Reference};
-use task::Kind;
+use task::{Kind, Task};
+use transport::at::{Archive, Form};
 use transport::{CopyOptions, Format, Location, Named, Select};
 
 use super::copy::{RetryFlags, SignFlags};
 use super::lookup;
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
+use super::working::PlatformFlags;
 use crate::app::{App, observed};
 use crate::config;
 use crate::dialect::Dialect;
@@ -24,9 +26,11 @@ pub(crate) struct Pull {
     /// Images: NAME[:TAG][@DIGEST], or transport:…
     #[arg(required = true)]
     images: Vec<String>,
-    /// Choose the image of this platform
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<Platform>,
+    #[command(flatten)]
+    platform: PlatformFlags,
+    /// Pull every tag of the repository
+    #[arg(short, long)]
+    all_tags: bool,
     /// Fetch every image of an index, not only this platform's
     #[arg(long)]
     all_platforms: bool,
@@ -82,14 +86,38 @@ impl Pull {
         Ok(Some(Dialect::spoken().pulled(found.name.as_deref().unwrap_or(text), id)))
     }
 
+    /// The images; with `--all-tags` those of every tag.
+    fn texts(&self, app: &App) -> Result<Vec<String>, Failure> {
+        if !self.all_tags {
+            return Ok(self.images.clone());
+        }
+        let mut all = Vec::new();
+        for text in &self.images {
+            let refuse = |why: &str| Failure::usage(format!("--all-tags {text:?}: {why}"));
+            let at = place::remote_locations(app, text)?;
+            let Some(Location::Registry(reference)) = at.first() else {
+                return Err(refuse("it is in no registry"));
+            };
+            let last = text.rsplit('/').next().unwrap_or(text);
+            if last.contains([':', '@']) {
+                return Err(refuse("it names one image").hint("leave the tag out"));
+            }
+            let access = Access::new(app, self.retry.reach(self.registry.reach()?));
+            let tags = app.wait(access.client()?.repo(&reference.repository).tags(None))??;
+            let tags = tags.iter().filter(|tag| !super::tags::is_digest_tag(tag));
+            all.extend(tags.map(|tag| format!("docker://{}:{tag}", reference.repository)));
+        }
+        Ok(all)
+    }
+
     /// Fetches and unpacks.
     ///
     /// # Errors
     /// The image is not there; the policy refuses it.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
-        let platform = self.platform.clone().unwrap_or_else(Platform::host);
-        for text in &self.images {
+        let platform = self.platform.platform();
+        for text in &self.texts(app)? {
             if let Some(id) = self.there(app, text, &platform)? {
                 outln!("{id}");
                 continue;
@@ -127,6 +155,40 @@ enum FormatName {
     V2s2,
 }
 
+/// How layers are compressed on the way, as in buildah.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Compression")]
+struct PushCompression {
+    /// Compress layers in this format: gzip, zstd or zstd:chunked
+    #[arg(long, value_name = "FORMAT")]
+    compression_format: Option<String>,
+    /// Set the compression level: 0 to 9 for gzip, 1 to 22 for zstd
+    #[arg(long, value_name = "LEVEL", requires = "compression_format")]
+    compression_level: Option<i32>,
+    /// Compress all layers again, even if they have the format
+    #[arg(long, requires = "compression_format")]
+    force_compression: bool,
+    /// Push layers uncompressed
+    #[arg(short = 'D', long, conflicts_with = "compression_format")]
+    disable_compression: bool,
+}
+
+impl PushCompression {
+    fn recompress(&self, app: &App) -> Result<Option<transport::Recompress>, Failure> {
+        let conf = app.places.containers_conf()?.engine;
+        let format = self.compression_format.clone().or(conf.compression_format);
+        let format = format.filter(|_| !self.disable_compression);
+        let level = conf.compression_level.filter(|_| format.is_some());
+        super::copy::CompressFlags::of_push(
+            format.as_deref(),
+            self.compression_level.or(level),
+            self.force_compression,
+            self.disable_compression,
+        )?
+        .recompress(app.settings.room())
+    }
+}
+
 /// Push an image to a registry or another location
 #[derive(Debug, Args)]
 pub(crate) struct Push {
@@ -146,6 +208,14 @@ pub(crate) struct Push {
     /// Sign with this GPG key what is written to a registry or dir:
     #[arg(long, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
+    /// Do not push signatures
+    #[arg(long)]
+    remove_signatures: bool,
+    /// Remove the image from the store after the push
+    #[arg(long)]
+    rm: bool,
+    #[command(flatten)]
+    compress: PushCompression,
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
@@ -184,6 +254,8 @@ impl Push {
                 FormatName::Oci => Format::Oci,
                 FormatName::V2s2 => Format::Docker,
             }),
+            recompress: self.compress.recompress(app)?,
+            signatures: !self.remove_signatures,
             attempts: self.retry.attempts(),
             ..CopyOptions::default()
         };
@@ -198,6 +270,9 @@ impl Push {
         })?;
         if let Some(file) = &self.digestfile {
             super::copy::write_digest(file, &root)?;
+        }
+        if self.rm {
+            super::images::forget(app, &self.image)?;
         }
         if !self.quiet && self.progress.tells() {
             eprintln!("pushed {to} {}", root.digest);
@@ -248,8 +323,9 @@ pub(crate) struct Save {
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
-    /// The image
-    image: String,
+    /// The images; a directory takes one
+    #[arg(required = true)]
+    images: Vec<String>,
 }
 
 impl Save {
@@ -285,24 +361,54 @@ impl Save {
     }
 
     fn write(&self, app: &App, path: &Path) -> Result<(), Failure> {
-        let found = lookup::require(app.store()?, &self.image)?;
-        let name = found.name.clone();
-        let from =
-            Location::Store(name.clone().unwrap_or_else(|| found.descriptor.digest.to_string()));
         let path = config::absolute(path)?;
-        let named = name.map_or(Named::Only, Named::Name);
-        let to = match self.format {
-            ArchiveFormat::DockerArchive => Location::DockerArchive(path, named),
-            ArchiveFormat::OciArchive => Location::OciArchive(path, named),
-            ArchiveFormat::OciDir => Location::Layout(path, named),
-            ArchiveFormat::DockerDir => Location::Directory(path),
-        };
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
-        observed(&format!("save {}", self.image), progress, |task| {
-            let access = Access::new(app, crate::app::Reach::default());
+        let what = format!("save {}", self.images.join(" "));
+        observed(&what, progress, |task| self.save(app, &path, task))
+    }
+
+    fn save(&self, app: &App, path: &Path, task: &Task) -> Result<(), Failure> {
+        let form = match self.format {
+            ArchiveFormat::DockerArchive => Some(Form::Docker),
+            ArchiveFormat::OciArchive => Some(Form::Oci),
+            _ => None,
+        };
+        let archive = match (form, self.images.len()) {
+            (Some(form), 2..) => Some(Archive::create(path, form)?),
+            (None, 2..) if matches!(self.format, ArchiveFormat::DockerDir) => {
+                return Err(Failure::usage("a directory holds one image")
+                    .hint("use another --format for several"));
+            }
+            _ => None,
+        };
+        let access = Access::new(app, crate::app::Reach::default());
+        for text in &self.images {
+            let found = lookup::require(app.store()?, text)?;
+            let name = found.name.unwrap_or_else(|| found.descriptor.digest.to_string());
+            let from = Location::Store(name.clone());
+            let named = match name.starts_with("sha256:") {
+                true => Named::Only,
+                false => Named::Name(name),
+            };
+            if let Some(archive) = &archive {
+                let source = access.source(&access.sealed(&from, task)?)?;
+                let (sink, options) = (archive.image(named), CopyOptions::default());
+                app.wait(transport::copy(&*source, &sink, &transport::Open, &options, task))??;
+                continue;
+            }
+            let path = path.to_owned();
+            let to = match self.format {
+                ArchiveFormat::DockerArchive => Location::DockerArchive(path, named),
+                ArchiveFormat::OciArchive => Location::OciArchive(path, named),
+                ArchiveFormat::OciDir => Location::Layout(path, named),
+                ArchiveFormat::DockerDir => Location::Directory(path),
+            };
             let options = CopyOptions { referrers: holds_referrers(&to), ..CopyOptions::default() };
-            access.copy_ungated(&from, &to, &options, task)
-        })?;
+            access.copy_ungated(&from, &to, &options, task)?;
+        }
+        if let Some(archive) = &archive {
+            app.wait(archive.finish())??;
+        }
         Ok(())
     }
 }

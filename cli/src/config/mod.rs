@@ -4,6 +4,7 @@
 pub(crate) use self::machine::{docker_host, scratch};
 pub(crate) use self::registries::{RegistriesFlags, meanings};
 
+mod containers;
 mod lookaside;
 mod machine;
 mod registries;

@@ -9,6 +9,7 @@ use task::Kind;
 
 use super::Bud;
 use crate::app::{App, observed};
+use crate::flags;
 use crate::format::table;
 use crate::render::Progress;
 use crate::report::Failure;
@@ -56,7 +57,8 @@ impl CallFlags {
             return Ok(self.check.then_some((Question::Check, default, false)));
         };
         let refuse = |why: String| Failure::usage(format!("--call {text:?}: {why}"));
-        let mut parts = text.split(',');
+        let parts = flags::fields(text).map_err(refuse)?;
+        let mut parts = parts.iter().map(String::as_str);
         let question = match parts.next().unwrap_or_default() {
             "build" => None,
             "check" | "lint" => Some(Question::Check),

@@ -24,16 +24,14 @@ pub(super) struct CompatFlags {
     /// Accepted: the image is in the store anyway
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     load: Option<bool>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    skip_unused_stages: Option<bool>,
     #[arg(long, hide = true, value_name = "NAME")]
     builder: Option<String>,
 
     // Refused.
-    #[arg(long, hide = true, value_name = "FLAG")]
-    cpp_flag: Vec<String>,
     #[arg(long, hide = true, value_name = "KEY")]
     decryption_key: Vec<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    compat_volumes: Option<bool>,
     #[arg(long, hide = true, value_name = "DIR")]
     hooks_dir: Vec<String>,
     #[arg(long, hide = true, value_name = "PATH")]
@@ -52,12 +50,6 @@ pub(super) struct CompatFlags {
     userns_gid_map_group: Option<String>,
     #[arg(long, hide = true, value_name = "OPTIONS")]
     cw: Option<String>,
-    #[arg(long, hide = true, value_name = "KEY=VALUE")]
-    layer_label: Vec<String>,
-    #[arg(long, hide = true)]
-    save_stages: bool,
-    #[arg(long, hide = true)]
-    stage_labels: bool,
     #[arg(long, hide = true, value_name = "OPTIONS")]
     policy_eval: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "")]
@@ -86,16 +78,26 @@ impl CompatFlags {
         }
     }
 
+    /// Whether another runtime is asked for: crun and runc run the same command lines.
+    fn names_other_runtime(&self) -> bool {
+        let name = self.runtime.as_deref().map(|path| path.rsplit('/').next().unwrap_or(path));
+        name.is_some_and(|name| !matches!(name, "crun" | "runc" | "youki"))
+    }
+
     /// Refuses what is not supported.
-    pub(super) fn check(&self, files: &[String]) -> Result<(), Failure> {
+    pub(super) fn check(&self) -> Result<(), Failure> {
         let ids = "commands have the ids of this program; run it as an ordinary user to have them \
                    in a user namespace";
         let inside = "commands run in the built-in runtime";
         let refused = [
-            (!self.cpp_flag.is_empty(), "--cpp-flag", "Dockerfiles are not preprocessed"),
             (!self.decryption_key.is_empty(), "--decryption-key", "layers are not encrypted here"),
             (!self.hooks_dir.is_empty(), "--hooks-dir", inside),
-            (self.runtime.is_some(), "--runtime", inside),
+            (self.names_other_runtime(), "--runtime", inside),
+            (
+                self.compat_volumes == Some(true),
+                "--compat-volumes",
+                "what commands write below a volume stays, as with docker",
+            ),
             (!self.runtime_flag.is_empty(), "--runtime-flag", inside),
             (self.sign_by.is_some(), "--sign-by", "sign the image with `rbuild sign`"),
             (!self.userns_uid_map.is_empty(), "--userns-uid-map", ids),
@@ -103,9 +105,6 @@ impl CompatFlags {
             (self.userns_uid_map_user.is_some(), "--userns-uid-map-user", ids),
             (self.userns_gid_map_group.is_some(), "--userns-gid-map-group", ids),
             (self.cw.is_some(), "--cw", "images for confidential machines are not made"),
-            (!self.layer_label.is_empty(), "--layer-label", "layers of steps are not images"),
-            (self.save_stages, "--save-stages", "build a stage with --target to keep it"),
-            (self.stage_labels, "--stage-labels", "build a stage with --target to keep it"),
             (self.policy_eval.is_some(), "--policy-eval", "rules are in --source-policy-file"),
             (self.print.is_some(), "--print", "use --call"),
             (self.debug, "--debug", "use --log debug"),
@@ -124,11 +123,6 @@ impl CompatFlags {
                 "--load=false",
                 "with --output type=cacheonly the image is not kept",
             ),
-            (
-                self.skip_unused_stages == Some(false),
-                "--skip-unused-stages=false",
-                "stages that the target does not need are not built; build them with --target",
-            ),
         ];
         if let Some((_, flag, why)) = refused.iter().find(|(given, ..)| *given) {
             return Err(Failure::usage(format!("{flag} is not supported")).hint(*why));
@@ -138,12 +132,6 @@ impl CompatFlags {
         }
         if let Some(name) = self.builder.as_deref().filter(|name| *name != "default") {
             eprintln!("warning: --builder {name} has no effect: this program builds by itself");
-        }
-        if let Some(file) = files.iter().find(|file| file.ends_with(".in")) {
-            return Err(Failure::usage(format!(
-                "--file {file:?}: Dockerfiles are not preprocessed"
-            ))
-            .hint("run cpp on it and pass the result"));
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Where a build takes its Dockerfile and its files from.
 
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Write};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use builder::{Context, DockerfileAt, GitUrl, HttpUrl, SourceFile, Stream};
 use task::Kind;
@@ -29,8 +30,35 @@ impl Inputs {
     }
 }
 
-/// The Dockerfile and the context, found as Docker, BuildKit and buildah find them.
-pub(super) fn inputs(context: &str, files: &[String]) -> Result<Inputs, Failure> {
+/// The Dockerfile and the context, found as Docker, BuildKit and buildah find them. A file whose
+/// name ends with `.in` goes through cpp with these flags.
+pub(super) fn inputs(
+    context: &str,
+    files: &[String],
+    cpp_flags: &[String],
+) -> Result<Inputs, Failure> {
+    let mut inputs = found(context, files)?;
+    let paths = files.iter().filter(|file| file.ends_with(".in"));
+    match (paths.count(), files) {
+        (0, _) if cpp_flags.is_empty() => {}
+        (1, [path]) if !is_http(path) && inputs.at == DockerfileAt::Given => {
+            let directory = Path::new(&inputs.dockerfile.name).parent();
+            let directory = directory.unwrap_or(Path::new(".")).to_owned();
+            let text = preprocessed(&inputs.dockerfile.text, &directory, cpp_flags)?;
+            inputs.dockerfile.text = text;
+        }
+        (0, _) => {
+            return Err(Failure::usage("--cpp-flag: no --file has a name that ends with .in"));
+        }
+        _ => {
+            return Err(Failure::usage("--file NAME.in is one local file")
+                .hint("run cpp over the others and give what comes out"));
+        }
+    }
+    Ok(inputs)
+}
+
+fn found(context: &str, files: &[String]) -> Result<Inputs, Failure> {
     let context = place(context)?;
     let file = match files {
         [] => None,
@@ -93,6 +121,30 @@ fn read_in(
     let file = Path::new(file);
     let outside = file.exists() || !beside.exists();
     builder::read_dockerfile(if outside { file } else { &beside })
+}
+
+/// What cpp makes of a Dockerfile: `#include` and macros, as buildah has it.
+fn preprocessed(text: &str, directory: &Path, flags: &[String]) -> Result<String, Failure> {
+    let failed = |error: std::io::Error| {
+        let hint = "a --file whose name ends with .in needs the program cpp";
+        Failure::io("running cpp", &error).hint(hint)
+    };
+    let mut command = Command::new("cpp");
+    command.args(["-E", "-P", "-traditional", "-undef", "-iquote"]).arg(directory).args(flags);
+    command.arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let mut input = child.stdin.take().ok_or_else(|| Failure::usage("cpp has no input"))?;
+    let owned = text.to_owned();
+    let writer = std::thread::spawn(move || input.write_all(owned.as_bytes()));
+    let output = child.wait_with_output().map_err(failed)?;
+    // cpp says itself why it did not read to the end.
+    let _ = writer.join();
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Failure::new(Kind::Invalid, format!("preprocessing the Dockerfile: {said}")));
+    }
+    String::from_utf8(output.stdout)
+        .map_err(|_| Failure::new(Kind::Invalid, "preprocessing the Dockerfile: it is not UTF-8"))
 }
 
 /// Several Dockerfiles as one.

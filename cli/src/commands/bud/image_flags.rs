@@ -1,11 +1,12 @@
 //! What the image is to look like: its configuration, annotations, layers, times.
 
-use builder::{Annotation, Format, ImageOptions, Level, Squash};
+use builder::{Annotation, Format, ImageOptions, Inherit, Level, Squash};
 use clap::{ArgAction, Args, ValueEnum};
 use image::Encoding;
 use layers::Compression;
 
 use super::output::Settings;
+use crate::dialect::Dialect;
 use crate::flags;
 use crate::report::Failure;
 
@@ -44,6 +45,15 @@ pub(super) struct ImageFlags {
     /// Add the label io.rbuild.version
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     identity_label: bool,
+    /// Inherit the labels of the base image
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
+    inherit_labels: bool,
+    /// Inherit the annotations of the base image (default: only with --compat buildah)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    inherit_annotations: Option<bool>,
+    /// Add the annotation org.opencontainers.image.created
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
+    created_annotation: bool,
     /// Use these media types for the image
     #[arg(long, value_enum, default_value = "oci", env = "BUILDAH_FORMAT", hide_env = true)]
     format: FormatName,
@@ -123,11 +133,11 @@ impl CompressionName {
 }
 
 impl ImageFlags {
-    /// The changes to the image. `layers` is whether steps make layers where no flag says.
+    /// The changes to the image. `dialect` decides what no flag says.
     pub(super) fn options(
         &self,
         outputs: &Settings,
-        layers: bool,
+        dialect: Dialect,
     ) -> Result<ImageOptions, Failure> {
         let mut annotations = Vec::new();
         for text in self.annotation.iter().chain(&outputs.annotations) {
@@ -149,7 +159,13 @@ impl ImageFlags {
             omit_history: self.omit_history,
             os_version: self.os_version.clone(),
             os_features: self.os_feature.clone(),
-            squash: self.squash(layers),
+            squash: self.squash(dialect.layers()),
+            inherit: Inherit {
+                labels: self.inherit_labels,
+                annotations: self.inherit_annotations.unwrap_or(dialect.names_base()),
+                names_base: dialect.names_base(),
+                created: self.created_annotation,
+            },
             force_compression: outputs.force.unwrap_or(self.force_compression),
             keep_times: !outputs.rewrite.unwrap_or(self.rewrite_timestamp),
             index: false,

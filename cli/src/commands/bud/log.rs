@@ -1,10 +1,11 @@
 //! `--logfile` and `--logsplit`: the build log goes into files.
 
 use std::fs::File;
-use std::io::Seek;
+use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use clap::Args;
 use image::Platform;
@@ -103,5 +104,57 @@ impl Drop for Redirected {
             let _ = self.common.rewind();
             let _ = std::io::copy(&mut self.common, &mut &**file);
         }
+    }
+}
+
+/// Writes what resources this process and its commands used: to a file, or to standard error.
+///
+/// # Errors
+/// The file cannot be written; there is no /proc.
+pub(super) fn rusage(file: Option<&Path>, start: Instant) -> Result<(), Failure> {
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .map_err(|error| Failure::io(format!("reading {path}"), &error))
+    };
+    let (stat, status) = (read("/proc/self/stat")?, read("/proc/self/status")?);
+    let (user, system) = times(&stat);
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("?").trim();
+    let elapsed = start.elapsed().as_secs_f64();
+    let line = format!(
+        "resources: elapsed {elapsed:.3} s, user {user:.2} s, system {system:.2} s, peak {peak}"
+    );
+    let Some(path) = file else {
+        eprintln!("{line}");
+        return Ok(());
+    };
+    let failed = |error: std::io::Error| Failure::io(format!("writing {}", path.display()), &error);
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    writeln!(file.map_err(failed)?, "{line}").map_err(failed)
+}
+
+/// Seconds of CPU time, of this process and of the children it waited for: in user mode, in the
+/// kernel. See proc_pid_stat(5).
+fn times(stat: &str) -> (f64, f64) {
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks: Vec<f64> = fields.skip(11).take(4).filter_map(|text| text.parse().ok()).collect();
+    let per_second = rustix::param::clock_ticks_per_second() as f64;
+    match ticks[..] {
+        [user, system, children, kernel] => {
+            ((user + children) / per_second, (system + kernel) / per_second)
+        }
+        _ => (0.0, 0.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_process_and_its_children() {
+        let ticks = rustix::param::clock_ticks_per_second();
+        let stat = format!("7 (a ) b) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 {ticks} {ticks} 20 0 1");
+        assert_eq!(times(&stat), (2.0, 1.0));
+        assert_eq!(times(""), (0.0, 0.0));
     }
 }

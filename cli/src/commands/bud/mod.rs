@@ -15,6 +15,7 @@ mod pull_flags;
 mod run_flags;
 mod secrets;
 mod signing;
+mod stages;
 mod supply;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use self::platform::PlatformFlags;
 pub(crate) use self::run_flags::{kept, network, recorded, wants_proxy};
 pub(crate) use self::secrets::{agent, secret};
 use self::supply::SupplyFlags;
+use super::builds::Running;
 use super::container_flags::SharedFlags;
 use super::manifest::add_to_list;
 use super::registry_flags::RegistryFlags;
@@ -115,6 +117,15 @@ pub(crate) struct Bud {
     /// Run at most this many steps at once (default: one per CPU)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    /// Print the resources that the build used
+    #[arg(long)]
+    log_rusage: bool,
+    /// Append the resources that the build used to a file
+    #[arg(long, value_name = "FILE")]
+    rusage_logfile: Option<PathBuf>,
+    /// Pass a flag to cpp, which preprocesses a --file whose name ends with .in
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    cpp_flag: Vec<String>,
     /// Write a trace of the steps for Chrome and Perfetto
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -128,6 +139,8 @@ pub(crate) struct Bud {
     image: image_flags::ImageFlags,
     #[command(flatten)]
     pull: pull_flags::PullFlags,
+    #[command(flatten)]
+    stages: stages::StageFlags,
     #[command(flatten)]
     compat: compat::CompatFlags,
     #[command(flatten)]
@@ -151,7 +164,15 @@ impl Bud {
     ///
     /// # Errors
     /// Wrong flags, wrong Dockerfiles, failing commands.
-    pub(crate) fn run(mut self, app: &App) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let file = self.file.first();
+        let mut record = Running::begin(&self.context, file, self.target.as_ref())?;
+        let done = self.recorded(app, &mut record);
+        record.end(app, &done);
+        done
+    }
+
+    fn recorded(mut self, app: &App, record: &mut Running) -> Result<u8, Failure> {
         let start = Instant::now();
         self.progress = render::chosen(self.progress)?;
         let prints_id = !self.output.iter().any(|text| to_stdout(text));
@@ -176,7 +197,9 @@ impl Bud {
         if let Some(path) = &self.trace {
             rendering = render::traced(rendering, path)?;
         }
+        self.stages.build(&self, app, &request, &rendering)?;
         let built = observed_by("build", &rendering, |task| self.build(app, request, task))?;
+        record.built(&built);
         if let Some(signer) = &signer {
             signer.sign(app, &built, &self.registry.reach()?, progress)?;
         }
@@ -184,6 +207,9 @@ impl Bud {
         self.write_files(&built)?;
         if !quiet {
             self.summary(&built, start);
+        }
+        if self.log_rusage || self.rusage_logfile.is_some() {
+            log::rusage(self.rusage_logfile.as_deref(), start)?;
         }
         drop(log);
         if self.cache.explain(&built) {
@@ -247,8 +273,8 @@ impl Bud {
     /// # Errors
     /// They are wrong.
     pub(crate) fn request(&self) -> Result<Request, Failure> {
-        self.compat.check(&self.file)?;
-        let inputs = inputs(&self.context, &self.file)?;
+        self.compat.check()?;
+        let inputs = inputs(&self.context, &self.file, &self.cpp_flag)?;
         let mut request = Request::new(inputs.dockerfile, inputs.context);
         request.ignore = inputs.ignore;
         request.sources.dockerfile = inputs.at;
@@ -279,7 +305,7 @@ impl Bud {
         request.all_platforms = self.platforms.all();
         request.dialect = self.compat.dialect().builder();
         request.labels = self.image.labels().into_iter().collect();
-        request.image = self.image.options(&outputs.settings, self.compat.dialect().layers())?;
+        request.image = self.image.options(&outputs.settings, self.compat.dialect())?;
         output::has_entry(&request.image, &request.outputs)?;
         request.no_cache = self.no_cache;
         request.no_cache_filter.clone_from(&self.no_cache_filter);

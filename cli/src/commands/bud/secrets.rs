@@ -14,7 +14,10 @@ use crate::report::Failure;
 pub(crate) fn agent(text: &str) -> Result<(String, Agent), Failure> {
     let refuse = |why: String| Failure::usage(format!("--ssh {text:?}: {why}"));
     let (id, paths) = match text.split_once('=') {
-        Some((id, paths)) => (id, paths.split(',').map(PathBuf::from).collect()),
+        Some((id, paths)) => {
+            let paths = flags::fields(paths).map_err(refuse)?;
+            (id, paths.into_iter().map(PathBuf::from).collect())
+        }
         None => match std::env::var_os("SSH_AUTH_SOCK") {
             Some(socket) => (text, vec![PathBuf::from(socket)]),
             None => return Err(refuse("$SSH_AUTH_SOCK is not set".to_owned())),

@@ -11,6 +11,7 @@ use task::Task;
 use super::{Bud, failure};
 use crate::app::App;
 use crate::commands::lock_file;
+use crate::flags;
 use crate::report::Failure;
 
 /// Attestations and locked inputs.
@@ -55,16 +56,17 @@ impl SupplyFlags {
         };
         for text in &self.attest {
             let (kind, rest) = attest_type(text)?;
-            match kind {
+            match kind.as_str() {
                 "sbom" => sbom(&mut request.attest, "--attest type=sbom", &rest)?,
                 _ => provenance(&mut request.attest, "--attest type=provenance", &rest)?,
             }
         }
         if let Some(text) = &self.sbom {
-            sbom(&mut request.attest, "--sbom", text)?;
+            sbom(&mut request.attest, "--sbom", &parts("--sbom", text)?)?;
         }
         if let Some(text) = &self.provenance {
-            provenance(&mut request.attest, "--provenance", text)?;
+            let parts = parts("--provenance", text)?;
+            provenance(&mut request.attest, "--provenance", &parts)?;
         }
         if let Some(provenance) = &mut request.attest.provenance {
             provenance.version = version;
@@ -150,22 +152,30 @@ impl Bud {
 }
 
 /// The type of an attestation, and its other keys.
-fn attest_type(text: &str) -> Result<(&str, String), Failure> {
+fn attest_type(text: &str) -> Result<(String, Vec<String>), Failure> {
     let mut kind = None;
     let mut rest = Vec::new();
-    for part in text.split(',') {
-        match part.trim().strip_prefix("type=") {
-            Some(value) => kind = Some(value),
+    for part in parts("--attest", text)? {
+        match part.strip_prefix("type=") {
+            Some(value) => kind = Some(value.to_owned()),
             None => rest.push(part),
         }
     }
     match kind {
-        Some(kind @ ("sbom" | "provenance")) => Ok((kind, rest.join(","))),
+        Some(kind) if matches!(&*kind, "sbom" | "provenance") => Ok((kind, rest)),
         Some(other) => Err(Failure::usage(format!(
             "--attest {text:?}: type {other:?} is neither sbom nor provenance"
         ))),
         None => Err(Failure::usage(format!("--attest {text:?}: there is no type=sbom|provenance"))),
     }
+}
+
+/// The fields of a flag that say something.
+fn parts(flag: &str, text: &str) -> Result<Vec<String>, Failure> {
+    let fields = flags::fields(text);
+    let fields = fields.map_err(|why| Failure::usage(format!("{flag} {text:?}: {why}")))?;
+    let trimmed = fields.iter().map(|field| field.trim().to_owned());
+    Ok(trimmed.filter(|field| !field.is_empty()).collect())
 }
 
 fn boolean(flag: &str, text: &str) -> Result<bool, Failure> {
@@ -176,9 +186,9 @@ fn boolean(flag: &str, text: &str) -> Result<bool, Failure> {
     }
 }
 
-fn sbom(attest: &mut Attest, flag: &str, text: &str) -> Result<(), Failure> {
+fn sbom(attest: &mut Attest, flag: &str, parts: &[String]) -> Result<(), Failure> {
     attest.sbom = true;
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in parts.iter().map(String::as_str) {
         match part.split_once('=') {
             None if matches!(part, "true" | "false" | "1" | "0") => {
                 attest.sbom = boolean(flag, part)?;
@@ -195,10 +205,10 @@ fn sbom(attest: &mut Attest, flag: &str, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn provenance(attest: &mut Attest, flag: &str, text: &str) -> Result<(), Failure> {
+fn provenance(attest: &mut Attest, flag: &str, parts: &[String]) -> Result<(), Failure> {
     let mut options = Provenance::default();
     let mut wanted = true;
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in parts.iter().map(String::as_str) {
         match part.split_once('=') {
             None if matches!(part, "true" | "false" | "1" | "0") => wanted = boolean(flag, part)?,
             None if matches!(part, "min" | "max") => options.max = part == "max",

@@ -109,7 +109,7 @@ impl ContainerFlags {
         command: &[String],
         terminal: bool,
     ) -> Result<ContainerSpec, Failure> {
-        let mut spec = self.shared.spec()?;
+        let mut spec = self.shared.clone().with_conf()?.spec()?;
         for text in &self.tmpfs {
             spec.files.mounts.push(flags::tmpfs(text)?);
         }

@@ -22,7 +22,7 @@ enum Name {
 /// How to compress layers.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Compression")]
-pub(super) struct CompressFlags {
+pub(crate) struct CompressFlags {
     /// Compress uncompressed layers, by default with gzip
     #[arg(long, conflicts_with = "dest_decompress")]
     dest_compress: bool,
@@ -47,11 +47,37 @@ pub(super) struct CompressFlags {
 }
 
 impl CompressFlags {
+    /// What the flags of `rbuild push` ask for.
+    ///
+    /// # Errors
+    /// There is no such format.
+    pub(crate) fn of_push(
+        format: Option<&str>,
+        level: Option<i32>,
+        force: bool,
+        plain: bool,
+    ) -> Result<CompressFlags, Failure> {
+        let read = |name: &str| {
+            let refuse = |_| {
+                Failure::usage(format!("--compression-format {name} is not supported"))
+                    .hint("gzip, zstd and zstd:chunked are")
+            };
+            Name::from_str(name, true).map_err(refuse)
+        };
+        Ok(CompressFlags {
+            dest_compress_format: format.map(read).transpose()?,
+            dest_compress_level: level,
+            dest_force_compress_format: force,
+            dest_decompress: plain,
+            ..CompressFlags::default()
+        })
+    }
+
     /// The requested compression; `None` if layers keep their bytes.
     ///
     /// # Errors
     /// A level without a format, or out of its range.
-    pub(super) fn recompress(&self, room: &Path) -> Result<Option<Recompress>, Failure> {
+    pub(crate) fn recompress(&self, room: &Path) -> Result<Option<Recompress>, Failure> {
         let encoding = match (self.dest_decompress, self.dest_compress_format) {
             (true, _) => Encoding::Plain,
             (_, Some(Name::Zstd | Name::ZstdChunked)) => Encoding::Zstd,

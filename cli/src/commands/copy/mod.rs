@@ -14,7 +14,7 @@ use transport::at::{Archive, Form};
 use transport::{CopyOptions, Format, Gate, Location, Named, Select, Sink, Source};
 
 pub(crate) use self::carry::{carry, may_have};
-use self::compress::CompressFlags;
+pub(crate) use self::compress::CompressFlags;
 use self::ends::only_for;
 pub(crate) use self::ends::{DestinationFlags, OneEnd, RetryFlags, SourceFlags};
 pub(crate) use self::sign::{SignFlags, Signer, now};

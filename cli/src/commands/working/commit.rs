@@ -1,12 +1,13 @@
 //! `rbuild commit`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use builder::working;
-use clap::Args;
+use clap::{ArgAction, Args};
 use image::{Encoding, Reference};
 use layers::Compression;
-use task::Task;
+use serde_json::{Value, json};
+use task::{Kind, Task};
 use transport::{CopyOptions, Location, Select};
 
 use super::{env, is_docker, locked};
@@ -16,6 +17,7 @@ use crate::commands::lookup::local_name;
 use crate::commands::manifest;
 use crate::commands::place::{self, Access};
 use crate::commands::registry_flags::RegistryFlags;
+use crate::commands::tags::read_bounded;
 use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
@@ -58,6 +60,24 @@ pub(crate) struct Commit {
     /// Add an annotation to the manifest
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
+    /// Remove an annotation of the container
+    #[arg(long, value_name = "KEY")]
+    unsetannotation: Vec<String>,
+    /// Add a label to the image
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Apply a Dockerfile instruction to the configuration: `ENV A=1`, `CMD ["run"]`
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    change: Vec<String>,
+    /// Merge a JSON document into the configuration
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write digests and descriptor as JSON to a file
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// Let --timestamp also limit the times of files in the layer
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
+    rewrite_timestamp: bool,
     /// Remove an environment variable of the image
     #[arg(long, value_name = "NAME")]
     unsetenv: Vec<String>,
@@ -118,7 +138,15 @@ impl Commit {
             omit_history: self.omit_history.unwrap_or(false),
             compression: Compression { encoding, level: None },
             annotations: self.annotation.iter().map(|text| flags::pair(text)).collect(),
-            labels: self.identity_label.unwrap_or(false).then_some(identity).into_iter().collect(),
+            labels: {
+                let own = self.identity_label.unwrap_or(false).then_some(identity);
+                let given = self.label.iter().map(|text| flags::pair(text));
+                own.into_iter().chain(given).collect()
+            },
+            unset_annotations: self.unsetannotation.clone(),
+            changes: self.change.clone(),
+            config: self.config.as_deref().map(document).transpose()?,
+            keep_times: !self.rewrite_timestamp,
             unset_env: self.unsetenv.clone(),
             names,
         };
@@ -149,6 +177,17 @@ impl Commit {
             }
             Ok(image)
         })?;
+        if let Some(file) = &self.metadata_file {
+            let names: Vec<String> = wish.names.iter().map(ToString::to_string).collect();
+            let metadata = json!({
+                "containerimage.digest": image.descriptor().digest,
+                "containerimage.config.digest": image.id(),
+                "containerimage.descriptor": image.descriptor(),
+                "image.name": names.join(","),
+            });
+            std::fs::write(file, format!("{metadata:#}\n"))
+                .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
+        }
         match &self.iidfile {
             Some(file) => std::fs::write(file, image.id().to_string())
                 .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?,
@@ -208,6 +247,14 @@ impl Commit {
             Err(_) => Ok((vec![local_name(text)?], None)),
         }
     }
+}
+
+/// A JSON document in a file.
+fn document(file: &Path) -> Result<Value, Failure> {
+    let bytes = read_bounded(file, image::MAX_DOCUMENT)?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::new(Kind::Invalid, format!("reading {}: {error}", file.display()))
+    })
 }
 
 fn source_date_epoch() -> Result<Option<i64>, Failure> {

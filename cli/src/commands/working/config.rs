@@ -76,6 +76,9 @@ pub(crate) struct Config {
     /// Add a label
     #[arg(short, long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     label: Vec<String>,
+    /// Remove a label
+    #[arg(long, value_name = "KEY")]
+    unsetlabel: Vec<String>,
     /// Add an ONBUILD instruction
     #[arg(long, value_name = "INSTRUCTION", allow_hyphen_values = true)]
     onbuild: Vec<String>,
@@ -262,6 +265,7 @@ impl Config {
         set(&mut config.exposed_ports, &self.port);
         set(&mut config.volumes, &self.volume);
         pairs(&mut config.labels, &self.label, "label")?;
+        config.labels.retain(|key, _| !self.unsetlabel.contains(key));
         list(&mut config.on_build, &self.onbuild);
         variables(&mut config.env, &self.env)?;
         if let Some(text) = &self.entrypoint {

@@ -1,0 +1,69 @@
+//! Stages besides the target: built for their own sake, or kept as images.
+
+use builder::{Output, Request};
+use clap::Args;
+
+use super::{Bud, failure};
+use crate::app::{App, observed_by};
+use crate::flags;
+use crate::render::Rendering;
+use crate::report::Failure;
+
+/// What becomes of stages that are not the target.
+#[derive(Debug, Args)]
+pub(super) struct StageFlags {
+    /// Build only the stages that the target needs; false builds all stages before it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    skip_unused_stages: bool,
+    /// Keep each stage as an unnamed image
+    #[arg(long)]
+    save_stages: bool,
+    /// Label the images of --save-stages with the name of the stage and of its base
+    #[arg(long, requires = "save_stages")]
+    stage_labels: bool,
+    /// Add a label to the images of --save-stages
+    #[arg(long, value_name = "KEY=VALUE", requires = "save_stages")]
+    layer_label: Vec<String>,
+}
+
+impl StageFlags {
+    /// Builds the other stages. The target finds what they have in common in the cache.
+    pub(super) fn build(
+        &self,
+        bud: &Bud,
+        app: &App,
+        request: &Request,
+        rendering: &Rendering,
+    ) -> Result<(), Failure> {
+        if self.skip_unused_stages && !self.save_stages {
+            return Ok(());
+        }
+        let env = bud.env(app)?;
+        let (file, _) = dockerfile::parse(&request.dockerfile.text);
+        let last = file.stages.len().saturating_sub(1);
+        let target = request.target.as_deref().and_then(|name| file.stage(name)).unwrap_or(last);
+        let args: Vec<_> = request.build_args.clone().into_iter().collect();
+        let needed = file.needed_stages(target, &args);
+        for at in (0..target).filter(|at| !self.skip_unused_stages || needed.contains(at)) {
+            let mut one = request.clone();
+            one.target = Some(at.to_string());
+            one.tags.clear();
+            one.push = false;
+            one.outputs = if self.save_stages { Vec::new() } else { vec![Output::Nothing] };
+            for text in &self.layer_label {
+                let (key, value) = flags::pair(text);
+                one.labels.insert(key, value);
+            }
+            if self.stage_labels {
+                let stage = &file.stages[at];
+                let name = stage.name.clone().unwrap_or_else(|| at.to_string());
+                one.labels.insert("io.rbuild.stage.name".to_owned(), name);
+                one.labels.insert("io.rbuild.stage.base".to_owned(), stage.base.text.clone());
+            }
+            observed_by("stage", rendering, |task| {
+                app.wait(builder::build(one, &env, task))?.map_err(failure)
+            })?;
+        }
+        Ok(())
+    }
+}
