@@ -1,5 +1,5 @@
-//! Documentation uses the words of `docs/STYLE.md`: the phrases of its last table appear nowhere
-//! else.
+//! Documentation and help texts use the words of `docs/STYLE.md`: the phrases of its last table
+//! appear nowhere else.
 
 use std::path::{Path, PathBuf};
 
@@ -34,24 +34,42 @@ fn has(text: &str, phrase: &str) -> bool {
     })
 }
 
-#[test]
-fn documentation_avoids_the_words_of_the_style_guide() {
-    let root = e2e::repository();
-    let style = std::fs::read_to_string(root.join("docs/STYLE.md")).expect("the style guide");
-    let words = avoided(&style);
+/// Fails if a page below `root` has a phrase that the style guide avoids.
+fn check(root: &Path, pages: &[PathBuf]) {
+    let style = e2e::repository().join("docs/STYLE.md");
+    let words = avoided(&std::fs::read_to_string(style).expect("the style guide"));
     assert!(words.len() >= 8, "{words:?}");
     let mut found = Vec::new();
-    for page in pages(&root) {
-        let Ok(text) = std::fs::read_to_string(&page) else { continue };
+    for page in pages {
+        let Ok(text) = std::fs::read_to_string(page) else { continue };
         for (number, line) in text.lines().enumerate() {
             let line = line.to_lowercase();
             for word in words.iter().filter(|word| has(&line, word)) {
-                let place = page.strip_prefix(&root).expect("below the root").display();
+                let place = page.strip_prefix(root).expect("below the root").display();
                 found.push(format!("{place}:{}: {word}", number + 1));
             }
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn documentation_avoids_the_words_of_the_style_guide() {
+    let root = e2e::repository();
+    check(&root, &pages(&root));
+}
+
+#[test]
+fn help_texts_avoid_the_words_of_the_style_guide() {
+    let bench = e2e::Bench::new();
+    for program in ["rbuild", "rcopy"] {
+        e2e::run(bench.command(program).args(["man", "--markdown", "pages"])).ok();
+    }
+    let written = walkdir::WalkDir::new(bench.path().join("pages"));
+    let help: Vec<PathBuf> =
+        written.into_iter().map(|entry| entry.expect("a page").into_path()).collect();
+    assert!(help.len() > 50, "{help:?}");
+    check(bench.path(), &help);
 }
 
 #[test]
