@@ -281,7 +281,7 @@ mod tests {
         assert_eq!((admitted.identifier.as_str(), admitted.converted), ("c", true));
         assert_eq!(admitted.pin.as_deref(), Some("sha256:1"));
         assert!(!admit("c").unwrap().converted);
-        for (text, why) in [("x", "x"), ("y", "x"), ("l", "circle"), ("z", "not in the lock")] {
+        for (text, why) in [("x", "x"), ("y", "x"), ("l", "cycle"), ("z", "not in the lock")] {
             let error = admit(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }

@@ -424,7 +424,7 @@ mod tests {
         let digest = Digest::of(b"a");
         let cases = [
             ("", 1, "version"),
-            ("version = 2\n", 1, "version 2"),
+            ("version = 2\n", 1, "version is 2"),
             ("version = 1\n\n[[input]]\nsource = \"x\"\n", 3, "needs a digest"),
             ("version = 1\n[[input]]\nsource = \"x\"\ndigest = \"sha256:1\"\n", 2, "digest of x"),
             ("version = 1\n[[input]]\nsource = \"x\"\ncommit = \"-x\"\n", 2, "no commit"),

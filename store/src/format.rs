@@ -121,7 +121,7 @@ mod tests {
         let cases = [
             (r#"{"version":1}"#, false, None),
             (r#"{"version":1,"compat":["new-index"]}"#, false, None),
-            (r#"{"version":2}"#, false, Some("version 2")),
+            (r#"{"version":2}"#, false, Some("version is 2")),
             (r#"{"version":1,"incompat":["erofs"]}"#, false, Some("\"erofs\"")),
             (r#"{"version":1,"readonly":["packed"]}"#, false, Some("\"packed\"")),
             (r#"{"version":1,"incompat":["user-xattr"]}"#, true, None),

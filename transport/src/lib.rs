@@ -27,6 +27,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod artifact_files;
 pub mod at;
 mod attach;
 mod attached;
@@ -54,6 +55,7 @@ mod stop;
 pub mod sync;
 mod trees;
 
+pub use artifact_files::{ArtifactFiles, TITLE};
 pub use attach::{Artifact, attach, publish, publish_document};
 pub use blob::{Blob, Unverified};
 pub use copy::{copy, permit};

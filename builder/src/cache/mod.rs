@@ -8,6 +8,7 @@ mod dry;
 mod export;
 mod import;
 mod mounts;
+mod place;
 mod record;
 mod request;
 
@@ -18,6 +19,7 @@ use task::Task;
 pub(crate) use dry::Strict;
 pub use dry::{Forecast, Outlook, forecast};
 pub(crate) use import::Imports;
+pub use place::BadCachePlace;
 pub(crate) use record::{INLINE, Inline, Remote};
 pub use request::{CacheForm, CacheFrom, CacheRequest, CacheTo, Mode};
 

@@ -327,7 +327,7 @@ mod tests {
                     let base = f.images.remove("base").unwrap();
                     f.images.insert("other".to_owned(), base);
                 },
-                &["image other takes the place of base"],
+                &["image other replaces base"],
             ),
             (
                 "the same files from a parent that was made otherwise",

@@ -1,15 +1,14 @@
 //! `rcopy artifact`: artifacts on their own or attached to images.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use image::{Descriptor, Digester, Document, Manifest, MediaType, Node};
+use image::{Descriptor, MediaType, Node};
 use serde_json::json;
 use task::{Kind, Task};
 use transport::at::{Memory, StoreImage};
-use transport::{CopyOptions, Open, Overlay, Referrer, Select, Source};
+use transport::{ArtifactFiles, CopyOptions, Open, Overlay, Referrer, Select, Source, TITLE};
 
 use super::copy::OneEnd;
 use super::place::{self, Access};
@@ -18,8 +17,6 @@ use crate::format;
 use crate::render::Progress;
 use crate::report::{self, Failure};
 
-/// Names a file of an artifact (image-spec, annotations.md).
-const TITLE: &str = "org.opencontainers.image.title";
 /// How deep what refers to what refers is shown.
 const DEPTH: usize = 8;
 
@@ -92,28 +89,6 @@ fn file_and_type(text: &str, usual: &str) -> (PathBuf, MediaType) {
     }
 }
 
-/// A file's descriptor, read once.
-fn describe(path: &Path, kind: MediaType) -> Result<(Descriptor, std::fs::File), Failure> {
-    use std::io::{Read, Seek};
-    let failed = |error| Failure::io(format!("reading {}", path.display()), &error);
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(Failure::usage(format!("{} is not a plain file", path.display())));
-    }
-    let (mut digester, mut size) = (Digester::default(), 0);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let n = file.read(&mut buffer).map_err(failed)?;
-        if n == 0 {
-            break;
-        }
-        digester.update(&buffer[..n]);
-        size += n as u64;
-    }
-    file.rewind().map_err(failed)?;
-    Ok((Descriptor::new(kind, digester.finish(), size), file))
-}
-
 impl Parts {
     /// The artifact as a source, ready to be copied.
     fn source<'a>(
@@ -131,41 +106,15 @@ impl Parts {
                 Failure::usage("the artifact has no type").hint("give --artifact-type TYPE")
             );
         }
-        let empty = Descriptor::of(MediaType::OCI_EMPTY, b"{}");
-        let mut made = Overlay::new(nothing, empty.clone());
-        made.add_bytes(empty.digest, bytes::Bytes::from_static(b"{}"));
-        let mut layers = Vec::with_capacity(self.files.len());
-        for text in &self.files {
-            let (path, kind) = file_and_type(text, "application/octet-stream");
-            let (mut layer, file) = describe(&path, kind)?;
-            let title = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            layer.annotations.insert(TITLE.to_owned(), title);
-            made.add_file(layer.digest, Arc::new(file));
-            layers.push(layer);
-        }
-        if layers.is_empty() {
-            layers.push(empty.clone());
-        }
-        let config = match &self.config {
-            None => empty,
-            Some(text) => {
-                let (path, kind) = file_and_type(text, "application/vnd.oci.image.config.v1+json");
-                let (config, file) = describe(&path, kind)?;
-                made.add_file(config.digest, Arc::new(file));
-                config
-            }
+        let file = |text: &String| file_and_type(text, "application/octet-stream");
+        let config = "application/vnd.oci.image.config.v1+json";
+        let parts = ArtifactFiles {
+            artifact_type: self.artifact_type.clone(),
+            annotations,
+            config: self.config.as_ref().map(|text| file_and_type(text, config)),
+            files: self.files.iter().map(file).collect(),
         };
-        let mut manifest = Manifest::new(MediaType::OCI_MANIFEST, config, layers);
-        manifest.artifact_type.clone_from(&self.artifact_type);
-        manifest.annotations = annotations;
-        manifest.subject = subject.map(Descriptor::bare);
-        let document = Document::write(MediaType::OCI_MANIFEST, manifest);
-        made.add_bytes(document.digest(), document.bytes().clone());
-        let mut root = document.descriptor().clone();
-        root.artifact_type.clone_from(&document.artifact_type);
-        root.annotations.clone_from(&document.annotations);
-        made.set_root(root);
-        Ok(made)
+        Ok(parts.overlay(nothing, subject)?)
     }
 }
 

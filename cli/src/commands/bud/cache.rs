@@ -1,12 +1,13 @@
 //! The flags of `rbuild bud` that are about the cache.
 
+use std::path::Path;
 use std::time::Duration;
 
-use builder::{Built, CacheRequest, Explanation};
+use builder::{BadCachePlace, Built, CacheFrom, CacheRequest, CacheTo, Explanation};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::cache_places::{self, To};
+use crate::config;
 use crate::flags;
 use crate::report::Failure;
 
@@ -50,13 +51,15 @@ impl CacheFlags {
             must_hit: self.fail_if_not_cached,
             ..CacheRequest::default()
         };
+        let here = config::absolute(Path::new("."))?;
         for text in &self.cache_from {
-            request.from.push(cache_places::from(text)?);
+            let from = |fields: &[String]| CacheFrom::parse(fields, &here);
+            request.from.push(place("--cache-from", text, from)?);
         }
         for text in &self.cache_to {
-            match cache_places::to(text)? {
-                To::Inline => request.inline = true,
-                To::Place(place) => request.to.push(place),
+            match place("--cache-to", text, |fields| CacheTo::parse(fields, &here))? {
+                None => request.inline = true,
+                Some(to) => request.to.push(to),
             }
         }
         Ok(request)
@@ -82,6 +85,18 @@ impl CacheFlags {
             }
         }
     }
+}
+
+/// One value of a flag for the place of a cache.
+fn place<T>(
+    flag: &str,
+    text: &str,
+    parse: impl FnOnce(&[String]) -> Result<T, BadCachePlace>,
+) -> Result<T, Failure> {
+    let refuse = |why: String| Failure::usage(format!("{flag} {text:?}: {why}"));
+    let fields = flags::fields(text).map_err(refuse)?;
+    parse(&fields)
+        .map_err(|bad| Failure { hint: bad.hint.map(str::to_owned), ..refuse(bad.reason) })
 }
 
 /// One line a reason.

@@ -2,7 +2,6 @@
 
 mod allow;
 mod cache;
-mod cache_places;
 mod call;
 mod compat;
 mod context;
