@@ -16,15 +16,15 @@ use crate::report::Failure;
 pub(crate) struct ContainersConf {
     /// `[containers]`
     #[serde(default)]
-    pub containers: Containers,
+    pub containers: ContainersTable,
     /// `[engine]`
     #[serde(default)]
-    pub engine: Engine,
+    pub engine: EngineTable,
 }
 
 /// What every container gets.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct Containers {
+pub(crate) struct ContainersTable {
     /// `NAME=SOFT[:HARD]`
     pub default_ulimits: Option<Vec<String>>,
     /// The whole set, without `CAP_` or with it.
@@ -49,7 +49,7 @@ pub(crate) struct Containers {
 
 /// How images are moved.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct Engine {
+pub(crate) struct EngineTable {
     /// How often a request is tried again.
     pub retry: Option<u32>,
     /// The first pause before that.
