@@ -14,12 +14,12 @@ use crate::report::Failure;
 /// The tool whose habits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// This program under its own name: builds as BuildKit, answers as buildah.
+    /// This program under its own name: builds as BuildKit, behaves otherwise as buildah.
     Rbuild,
     Buildah,
     Podman,
     Docker,
-    /// This program under its own name: as skopeo.
+    /// This program under its own name: behaves as skopeo.
     Rcopy,
     Skopeo,
     Crane,
@@ -28,7 +28,7 @@ pub(crate) enum Dialect {
 /// What the first word after `run` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunNames {
-    /// A working container if there is one of that name, else an image.
+    /// A working container of that name, else an image.
     Either,
     /// A working container.
     Working,

@@ -83,7 +83,7 @@ enum Command {
     },
     /// Write the manual pages into a directory
     Man {
-        /// Write Markdown, as the documentation site has it
+        /// Write Markdown pages for the documentation site
         #[arg(long)]
         markdown: bool,
         /// The directory; it is created if missing

@@ -31,7 +31,7 @@ pub(crate) struct Login {
     /// Print which files are read and written
     #[arg(short, long)]
     verbose: bool,
-    /// Write to this file instead, in the format of docker's config.json
+    /// Write credentials to this file, in the format of docker's config.json
     #[arg(long, value_name = "FILE")]
     compat_auth_file: Option<PathBuf>,
     #[command(flatten)]

@@ -197,13 +197,13 @@ pub(crate) enum Builds {
     /// List the builds, the newest first
     #[command(alias = "list")]
     Ls(ListFlags),
-    /// Show what is known of a build, by default of the last one
+    /// Show the record of a build (default: the last one)
     Inspect(InspectFlags),
     /// Remove records of builds
     Rm(RemoveFlags),
 }
 
-/// How builds are listed.
+/// How to list builds.
 #[derive(Debug, Args)]
 pub(crate) struct ListFlags {
     /// Format the output with a Go template, or json
@@ -212,12 +212,12 @@ pub(crate) struct ListFlags {
     /// Print ids only
     #[arg(short, long)]
     quiet: bool,
-    /// Accepted: nothing is cut
+    /// Accepted: nothing is truncated
     #[arg(long)]
     no_trunc: bool,
 }
 
-/// Which build is shown.
+/// The build to show.
 #[derive(Debug, Args)]
 pub(crate) struct InspectFlags {
     /// The build, by the beginning of its id
@@ -227,7 +227,7 @@ pub(crate) struct InspectFlags {
     format: Option<String>,
 }
 
-/// Which records go.
+/// The records to remove.
 #[derive(Debug, Args)]
 pub(crate) struct RemoveFlags {
     /// The builds

@@ -10,7 +10,7 @@ use super::{
 use crate::app::App;
 use crate::report::Failure;
 
-/// Tell by the exit code whether there is one of this name: 0, or 1
+/// Exit with 0 if the name exists, else with 1
 #[derive(Debug, Args)]
 pub(crate) struct Exists {
     /// The name or id
@@ -44,18 +44,18 @@ pub(crate) enum Buildx {
     Create(Ignored),
     /// Without effect: there is one builder
     Use(Ignored),
-    /// Show the one builder
+    /// Show the builder; there is one
     Inspect(Ignored),
-    /// List the one builder
+    /// List the builder; there is one
     Ls,
     /// Without effect: there is one builder
     Rm(Ignored),
 }
 
-/// What scripts say of builders.
+/// The builder commands of scripts.
 #[derive(Debug, Args)]
 pub(crate) struct Ignored {
-    /// Names and flags
+    /// The names and flags
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

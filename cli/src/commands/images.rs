@@ -35,7 +35,7 @@ pub(crate) fn size(image: &Image) -> u64 {
 /// Show the steps that made an image
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// Which image; `builds` lists the builds of this store instead
+    /// The image; `builds` lists the builds of this store instead
     image: String,
     /// Show full commands
     #[arg(long)]

@@ -155,7 +155,7 @@ enum FormatName {
     V2s2,
 }
 
-/// How layers are compressed on the way, as in buildah.
+/// How to compress layers on the way, as in buildah.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Compression")]
 struct PushCompression {
@@ -314,7 +314,7 @@ enum ArchiveFormat {
 /// Write an image to an archive or directory
 #[derive(Debug, Args)]
 pub(crate) struct Save {
-    /// The archive or directory (default: standard output, as is `-`)
+    /// The archive or directory; - is standard output (default: -)
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// Write this format
@@ -416,7 +416,7 @@ impl Save {
 /// Read images from an archive or directory
 #[derive(Debug, Args)]
 pub(crate) struct Load {
-    /// The archive or directory (default: standard input, as is `-`)
+    /// The archive or directory; - is standard input (default: -)
     #[arg(short, long, value_name = "PATH")]
     input: Option<PathBuf>,
     /// Print the name only

@@ -35,10 +35,10 @@ pub(crate) struct Bake {
     /// Read this file; several are merged (default: compose and docker-bake files here)
     #[arg(short, long, value_name = "FILE")]
     file: Vec<PathBuf>,
-    /// Print the targets as JSON, and build nothing
+    /// Print the targets as JSON; build nothing
     #[arg(long)]
     print: bool,
-    /// List the targets or the variables, and build nothing
+    /// List the targets or the variables; build nothing
     #[arg(long, value_name = "WHAT", value_parser = ["targets", "variables"])]
     list: Option<String>,
     /// Override a key of targets: TARGET.KEY=VALUE, where `*` in TARGET matches anything
@@ -56,7 +56,7 @@ pub(crate) struct Bake {
     /// Execute every step, without the cache
     #[arg(long)]
     no_cache: bool,
-    /// Ask registries for base images every time
+    /// Pull base images every time
     #[arg(long)]
     pull: bool,
     /// Attach an SBOM, as `bud --sbom`
@@ -65,10 +65,10 @@ pub(crate) struct Bake {
     /// Attach provenance, as `bud --provenance`
     #[arg(long, value_name = "OPTIONS")]
     provenance: Option<String>,
-    /// Allow what targets ask for, as `bud --allow`
+    /// Grant entitlements to targets, as `bud --allow`
     #[arg(long, value_name = "ENTITLEMENT")]
     allow: Vec<String>,
-    /// Set how progress is shown, as `bud --progress`
+    /// Show progress in this form, as `bud --progress`
     #[arg(long, value_name = "HOW")]
     progress: Option<String>,
     /// Write the metadata of each target as JSON to a file

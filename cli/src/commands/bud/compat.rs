@@ -8,8 +8,8 @@ use crate::report::Failure;
 /// Flags accepted for scripts of other tools.
 #[derive(Debug, Args)]
 pub(super) struct CompatFlags {
-    /// Build as this tool where they differ: buildah and podman, or docker (default: docker, or
-    /// the tool that this program was started as)
+    /// Build like this tool where they differ: buildah and podman, or docker (default: docker, or
+    /// the tool of the program's name)
     #[arg(long, value_enum, value_name = "TOOL")]
     compat: Option<Tool>,
     // Without effect, because what they ask for always holds.
@@ -58,7 +58,7 @@ pub(super) struct CompatFlags {
     debug: bool,
 }
 
-/// A tool that builds.
+/// A build tool.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Tool {
     Buildah,

@@ -116,10 +116,10 @@ pub(crate) struct Bud {
     /// Run at most this many steps at once (default: one per CPU)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Print the resources that the build used
+    /// Print the resource usage of the build
     #[arg(long)]
     log_rusage: bool,
-    /// Append the resources that the build used to a file
+    /// Append the resource usage of the build to a file
     #[arg(long, value_name = "FILE")]
     rusage_logfile: Option<PathBuf>,
     /// Pass a flag to cpp, which preprocesses a --file whose name ends with .in

@@ -9,7 +9,7 @@ use crate::flags;
 use crate::render::Rendering;
 use crate::report::Failure;
 
-/// What becomes of stages that are not the target.
+/// What to do with stages that are not the target.
 #[derive(Debug, Args)]
 pub(super) struct StageFlags {
     /// Build only the stages that the target needs; false builds all stages before it

@@ -66,10 +66,10 @@ pub(crate) struct Commit {
     /// Add a label to the image
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// Apply a Dockerfile instruction to the configuration: `ENV A=1`, `CMD ["run"]`
+    /// Apply a Dockerfile instruction to the config: `ENV A=1`, `CMD ["run"]`
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
-    /// Merge a JSON document into the configuration
+    /// Merge a JSON document into the config
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Write digests and descriptor as JSON to a file
