@@ -192,6 +192,7 @@ fn reached(network: &NetworkSpec) -> Vec<Grant> {
     let NetworkSpec {
         mode: _,
         join,
+        networks,
         hostname: _,
         publish,
         publish_all,
@@ -207,6 +208,7 @@ fn reached(network: &NetworkSpec) -> Vec<Grant> {
         Join::Container(name) => Grant::JoinedNetwork(name.clone()),
         Join::Path(path) => Grant::JoinedNetwork(path.display().to_string()),
     }));
+    grants.extend(networks.iter().map(|one| Grant::JoinedNetwork(one.network.clone())));
     let machine = hosts.iter().filter(|(_, address)| *address == Uplink::MACHINE);
     grants.extend(machine.map(|(name, _)| Grant::Loopback(name.clone())));
     grants.extend(publish.iter().cloned().map(Grant::Port));

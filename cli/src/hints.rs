@@ -72,7 +72,9 @@ fn transport(error: &transport::Error) -> Option<String> {
 
 fn container(error: &containers::Error) -> Option<String> {
     match error {
-        containers::Error::Port { .. } => Some("--network private has ports".to_owned()),
+        containers::Error::Port { .. } => {
+            Some("--network private and --network bridge have ports".to_owned())
+        }
         containers::Error::Unshared { .. } => Some(
             "containers of an ordinary user are in user namespaces of their own; publish a port, \
              and reach it through --add-host NAME:host-gateway"
@@ -102,6 +104,12 @@ fn network(error: &network::Error) -> Option<String> {
              --network host uses the network of this machine"
                 .to_owned(),
         ),
+        network::Error::NoNetwork { .. } => Some(
+            "`rbuild network ls` lists the networks, `rbuild network create` makes one".to_owned(),
+        ),
+        network::Error::NetworkInUse { name, by } => {
+            Some(format!("stop it, or use `rbuild network disconnect {name} {by}`"))
+        }
         _ => None,
     }
 }

@@ -14,7 +14,7 @@ use crate::commands::registry;
 use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
     about, account, bake, bud, care, container, debug, docker, image_list, images, manifest,
-    oci_runtime, plan, prune, run, sbom, transfer, trust, volume, working,
+    network, oci_runtime, plan, prune, run, sbom, transfer, trust, volume, working,
 };
 use crate::dialect::Dialect;
 use crate::entry;
@@ -65,6 +65,8 @@ enum Command {
     Events(container::Events),
     #[command(subcommand)]
     Volume(volume::Volume),
+    #[command(subcommand)]
+    Network(network::Network),
     #[command(subcommand)]
     Container(Box<docker::Container>),
     #[command(subcommand)]
@@ -169,7 +171,7 @@ impl Overview for Rbuild {
             &[
                 "run", "create", "start", "stop", "restart", "pause", "unpause", "update", "kill",
                 "wait", "rm", "ps", "logs", "exec", "attach", "cp", "diff", "export", "top",
-                "stats", "events", "volume",
+                "stats", "events", "volume", "network",
             ],
         ),
         ("Images", &["images", "history", "inspect", "tag", "untag", "rmi", "manifest", "sbom"]),
@@ -250,6 +252,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Stats(stats) => stats.run(app),
         Command::Events(events) => events.run(app),
         Command::Volume(volume) => volume.run(app),
+        Command::Network(network) => network.run(app),
         Command::Container(container) => container.run(app),
         Command::Image(image) => image.run(app),
         Command::System(system) => system.run(app),

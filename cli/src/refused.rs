@@ -5,14 +5,10 @@
 const REFUSED: &[(&[&str], &str)] = &[
     (&["--gpus"], "CDI device names are not supported; pass each device with --device"),
     (
-        &["--link", "--network-alias", "--net-alias"],
-        "containers do not find each other by name; share a network by --network container:NAME, \
-         or publish a port with -p",
+        &["--link"],
+        "put both containers on a network by --network; they find each other by name there",
     ),
-    (
-        &["--ip", "--ip6", "--mac-address", "--link-local-ip"],
-        "each container has a network of its own, where its address is 192.0.0.2",
-    ),
+    (&["--link-local-ip"], "--ip and --ip6 give an address of a named network"),
     (
         &["--log-driver", "--log-opt"],
         "the output of a container is stored as lines of JSON; `rbuild logs` reads it",

@@ -53,5 +53,5 @@ pub use life::PATIENCE;
 pub use process::{Process, Usage};
 pub use record::{Mounted, Record};
 pub use start::{StartOptions, Transient, add_network_files, give, users};
-pub use uplink::connect;
+pub use uplink::{connect, create_network, networks, remove_network};
 pub use volume::{Volume, Volumes};

@@ -5,13 +5,12 @@ use std::path::Path;
 
 use image::{Image, Platform};
 use layers::Root;
-use network::Uplink;
-use runtime::{
-    Bundle, ContainerSpec, ExitStatus, MachineFiles, Network, State, Stdio, Streams, UserFile,
-};
+use network::{Held, Lease, Uplink};
+use runtime::{Bundle, ContainerSpec, ExitStatus, Network, State, Stdio, Streams, UserFile};
 use store::Store;
 use task::{Cause, Task};
 
+use crate::uplink::{Known, Own};
 use crate::volume::{Volumes, bind, copy_from_image, declared};
 use crate::{Container, Error, Result, ended, random_id, uplink};
 
@@ -54,25 +53,23 @@ pub fn give(spec: &ContainerSpec, document: &runtime::oci::Spec) -> Result<()> {
 /// # Errors
 /// [`Error::File`]
 pub fn add_network_files(directory: &Path, spec: &mut ContainerSpec) -> Result<()> {
-    let host = spec.network.mode() == Network::Host;
-    let hosts = std::fs::read_to_string("/etc/hosts").ok().filter(|_| host).unwrap_or_default();
-    let resolv_conf = uplink::resolv_conf(spec.network.mode());
-    let hostname = spec.network.hostname.clone().unwrap_or_default();
-    let machine = MachineFiles { hosts: &hosts, resolv_conf: &resolv_conf };
-    let files = spec.network.files(machine, &hostname, &[(&hostname, [127, 0, 0, 1].into())]);
-    let mut mounts = Vec::new();
-    for (name, content) in [
-        ("hosts", files.hosts.map(String::into_bytes)),
-        ("hostname", files.hostname.map(String::into_bytes)),
-        ("resolv.conf", files.resolv_conf),
-    ] {
-        let Some(content) = content else { continue };
-        let path = directory.join(name);
-        std::fs::write(&path, content).map_err(Error::file("writing", &path))?;
-        mounts.push(bind(path, Path::new("/etc").join(name), false));
-    }
-    spec.files.mounts.splice(0..0, mounts);
+    mount_network_files(directory, spec, &[])
+}
+
+fn mount_network_files(directory: &Path, spec: &mut ContainerSpec, leases: &[Lease]) -> Result<()> {
+    let known = Known::of(spec, leases);
+    let files = uplink::write_network_files(directory, spec, &known)?;
+    let mount = |name| bind(directory.join(name), Path::new("/etc").join(name), false);
+    spec.files.mounts.splice(0..0, files.into_iter().map(mount));
     Ok(())
+}
+
+/// What holds of a container on this machine, where it does not say.
+fn settled(mut spec: ContainerSpec, id: &str) -> ContainerSpec {
+    spec.isolation.user_namespace = runtime::in_user_namespace();
+    spec.network.mode.get_or_insert(Network::Private);
+    spec.network.hostname.get_or_insert_with(|| id[..12].to_owned());
+    spec
 }
 
 /// The specification as it holds on this machine now, and the document for the runtime.
@@ -80,16 +77,16 @@ fn describe(
     mut spec: ContainerSpec,
     image: Option<&Image>,
     root: &Root,
-    id: &str,
     directory: &Path,
+    held: Option<&Held>,
 ) -> Result<(ContainerSpec, runtime::oci::Spec)> {
-    spec.isolation.user_namespace = runtime::in_user_namespace();
-    spec.network.mode.get_or_insert(Network::Private);
-    spec.network.hostname.get_or_insert_with(|| id[..12].to_owned());
-    add_network_files(directory, &mut spec)?;
+    mount_network_files(directory, &mut spec, held.map(Held::leases).unwrap_or_default())?;
     let empty = image::ContainerConfig::default();
     let config = image.map_or(&empty, |image| &image.config().config);
-    let document = runtime::spec(config, &spec, &|file| users(root, file))?;
+    let mut document = runtime::spec(config, &spec, &|file| users(root, file))?;
+    if let Some(held) = held {
+        runtime::join_network(&mut document, &held.path());
+    }
     give(&spec, &document)?;
     Ok((spec, document))
 }
@@ -118,10 +115,13 @@ impl Container {
         let mut spec = record.spec.clone();
         let volumes = Volumes::new(self.store.clone());
         spec.files.mounts.extend(volumes.mounts(&record.volumes)?);
-        let (spec, mut document) =
-            describe(spec, image.as_ref(), &root, self.id(), self.directory())?;
+        let spec = settled(spec, self.id());
         let config = image.as_ref().map(|image| image.config().config.clone()).unwrap_or_default();
-        let held = uplink::hold(&spec, &config, &self.store, &mut document)?;
+        let own = Own { id: self.id(), name: self.name(), directory: self.directory() };
+        let held = uplink::hold(&spec, &config, &self.store, own)?;
+        let (spec, mut document) =
+            describe(spec, image.as_ref(), &root, self.directory(), held.as_ref())?;
+        uplink::join(&spec, &self.store, &mut document)?;
         self.keep_published(held.as_ref())?;
         let terminal = spec.process.terminal.then(|| options.size.unwrap_or((24, 80)));
         let streams =
@@ -184,12 +184,22 @@ impl Transient {
             }
             spec.files.mounts.push(bind(data, volume.target, volume.read_only));
         }
-        let (spec, mut document) = describe(spec, Some(image), &root, &id, active.dir())?;
-        let uplink = uplink::connect(&spec, &image.config().config, store, &mut document)?;
+        let (spec, config) = (settled(spec, &id), &image.config().config);
+        let named = !spec.network.networks.is_empty();
+        let own = Own { id: &id, name: &id[..12], directory: Path::new("") };
+        let held = if named { uplink::hold(&spec, config, store, own)? } else { None };
+        let (spec, mut document) = describe(spec, Some(image), &root, active.dir(), held.as_ref())?;
+        let uplink = match named {
+            true => None,
+            false => uplink::connect(&spec, config, store, &mut document)?,
+        };
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };
         let options =
             runtime::StartOptions { id, init: spec.process.init, owners: runtime::single_id() };
         let container = runtime::Container::start(bundle, stdio, &options)?;
+        if let Some(held) = held {
+            held.follow(container.pid())?;
+        }
         Ok(Transient { container, _uplink: uplink, _active: active })
     }
 

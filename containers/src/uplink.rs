@@ -1,12 +1,19 @@
 //! The network of a container that has one of its own, with a way out and published ports.
 
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
-use network::{Held, Port, Published, Uplink, UplinkOptions, resolvers};
-use runtime::{ContainerSpec, Join, Network};
+use network::{
+    Attachment, Held, HeldOptions, Lease, Networks, NewNetwork, Port, Published, Uplink,
+    UplinkOptions, Wanted, resolvers,
+};
+use runtime::{ContainerSpec, Join, MachineFiles, Membership, Network};
 use store::Store;
 
 use crate::{Container, Containers, Error, Result};
+
+/// The membership that stands for an uplink of its own.
+const PRIVATE: &str = "private";
 
 /// The ports of a container that runs, as they are published.
 const PORTS: &str = "ports.json";
@@ -22,37 +29,138 @@ pub fn connect(
     store: &Store,
     document: &mut runtime::oci::Spec,
 ) -> Result<Option<Uplink>> {
-    let Some(options) = options(spec, config, store, document)? else { return Ok(None) };
+    if let Some(named) = spec.network.networks.first() {
+        let (name, reason) = (named.network.clone(), "it is for containers of run and create");
+        let reason = reason.to_owned();
+        return Err(network::Error::InvalidNetwork { name, reason }.into());
+    }
+    join(spec, store, document)?;
+    let Some(options) = options(spec, config)? else { return Ok(None) };
     let uplink = Uplink::start(&options)?;
     runtime::join_network(document, &uplink.path());
     Ok(Some(uplink))
 }
 
-/// The same for a container that outlives this process: another process holds the network.
+/// The container that a network is made for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) name: &'a str,
+    /// By which its network is reached later; empty where nobody will.
+    pub(crate) directory: &'a Path,
+}
+
+/// Makes the network of a container that outlives this process, or is on a named network: another
+/// process holds it.
 pub(crate) fn hold(
     spec: &ContainerSpec,
     config: &image::ContainerConfig,
     store: &Store,
-    document: &mut runtime::oci::Spec,
+    own: Own<'_>,
 ) -> Result<Option<Held>> {
-    let Some(options) = options(spec, config, store, document)? else { return Ok(None) };
-    let held = Held::start(&options)?;
-    runtime::join_network(document, &held.path());
+    let Some(options) = options(spec, config)? else { return Ok(None) };
+    let networks = networks(store);
+    let UplinkOptions { resolvers, loopback, ports, .. } = options.clone();
+    let wanted = &spec.network.networks;
+    let mut attachments = Vec::new();
+    for membership in wanted.iter().filter(|one| one.network != PRIVATE) {
+        let attachment = attachment(&networks, membership, own)?;
+        attachments.push(Attachment { loopback, ..attachment });
+    }
+    let mut uplink = None;
+    if wanted.len() == attachments.len() && !wanted.is_empty() {
+        publish(&networks, &mut attachments, ports)?;
+    } else {
+        let neighbours = Some((networks.directory().to_owned(), own.id.to_owned()));
+        uplink = Some(UplinkOptions { neighbours, ..options });
+    }
+    let held = Held::start(&HeldOptions {
+        uplink,
+        attachments,
+        networks: networks.directory().to_owned(),
+        resolvers,
+        directory: own.directory.to_owned(),
+    })?;
     Ok(Some(held))
 }
 
-/// What the network lets through; `None` if the container has no network of its own. The machine's
-/// loopback services are reachable if a name for the machine was requested.
-fn options(
-    spec: &ContainerSpec,
-    config: &image::ContainerConfig,
-    store: &Store,
-    document: &mut runtime::oci::Spec,
-) -> Result<Option<UplinkOptions>> {
-    let wanted = &spec.network;
-    if let Some(join) = &wanted.join {
-        runtime::join_network(document, &shared(join, store)?);
+/// Gives the ports to the network that is the way out: answers to clients go there.
+fn publish(networks: &Networks, attachments: &mut [Attachment], ports: Vec<Port>) -> Result<()> {
+    if ports.is_empty() {
+        return Ok(());
     }
+    for attachment in attachments {
+        if !networks.get(&attachment.network)?.internal {
+            attachment.ports = ports;
+            return Ok(());
+        }
+    }
+    let port = ports.first().map(|port| port.container.to_string()).unwrap_or_default();
+    Err(Error::Port { port, mode: "internal" })
+}
+
+/// What is asked of a named network.
+fn attachment(networks: &Networks, wanted: &Membership, own: Own<'_>) -> Result<Attachment> {
+    let wish = Wanted {
+        container: own.id.to_owned(),
+        name: own.name.to_owned(),
+        aliases: wanted.aliases.clone(),
+        ip: wanted.ip,
+        ip6: wanted.ip6,
+        mac: wanted.mac,
+    };
+    Ok(Attachment {
+        network: networks.get(&wanted.network)?.name,
+        wanted: wish,
+        interface: wanted.interface.clone(),
+        ports: Vec::new(),
+        loopback: false,
+    })
+}
+
+/// The named networks beside a store.
+pub fn networks(store: &Store) -> Networks {
+    Networks::new(store.path().join("networks"))
+}
+
+/// Makes a named network beside a store.
+///
+/// # Errors
+/// As [`Networks::create`].
+pub fn create_network(store: &Store, new: &NewNetwork) -> Result<network::Network> {
+    let made = networks(store).create(new, crate::ended::seconds())?;
+    note(store, "create", &made);
+    Ok(made)
+}
+
+/// Removes a named network that no running container is on.
+///
+/// # Errors
+/// As [`Networks::remove`].
+pub fn remove_network(store: &Store, name: &str) -> Result<network::Network> {
+    let gone = networks(store).remove(name)?;
+    note(store, "destroy", &gone);
+    Ok(gone)
+}
+
+/// Writes down that something happened to a network.
+fn note(store: &Store, action: &str, network: &network::Network) {
+    let mut attributes = network.labels.clone();
+    attributes.insert("name".to_owned(), network.name.clone());
+    let event = crate::Event {
+        time: crate::ended::now(),
+        kind: "network".to_owned(),
+        action: action.to_owned(),
+        id: network.id.clone(),
+        attributes,
+    };
+    crate::event::note(store.path(), &event);
+}
+
+/// What the network is to let through; `None` if the container has no network of its own. The
+/// loopback services of this machine are reachable where a name was asked for that stands for it.
+fn options(spec: &ContainerSpec, config: &image::ContainerConfig) -> Result<Option<UplinkOptions>> {
+    let wanted = &spec.network;
     if wanted.mode() != Network::Private || wanted.join.is_some() {
         let mode = match wanted.mode() {
             Network::Host => "host",
@@ -66,8 +174,20 @@ fn options(
     }
     let loopback = wanted.hosts.iter().any(|(_, address)| *address == Uplink::MACHINE);
     let machine = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    let ports = ports(spec, config)?;
-    Ok(Some(UplinkOptions { resolvers: resolvers(&machine), loopback, ports }))
+    let (resolvers, ports) = (resolvers(&machine), ports(spec, config)?);
+    Ok(Some(UplinkOptions { resolvers, loopback, ports, neighbours: None }))
+}
+
+/// Has the container join the network that it shares, if it does.
+pub(crate) fn join(
+    spec: &ContainerSpec,
+    store: &Store,
+    document: &mut runtime::oci::Spec,
+) -> Result<()> {
+    if let Some(join) = &spec.network.join {
+        runtime::join_network(document, &shared(join, store)?);
+    }
+    Ok(())
 }
 
 /// Where the network is that is shared.
@@ -112,18 +232,66 @@ fn ports(spec: &ContainerSpec, config: &image::ContainerConfig) -> Result<Vec<Po
     Ok(ports)
 }
 
-/// The machine's `resolv.conf` as a container on this network is to see it.
-pub(crate) fn resolv_conf(mode: Network) -> Vec<u8> {
-    let machine = || std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    match mode {
-        Network::None => Vec::new(),
-        Network::Host => machine(),
-        Network::Private => resolvers(&machine()).behind_uplink(&machine()),
+/// What the files of a container say of its network.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    /// The machine's `resolv.conf` as the container is to see it.
+    pub(crate) resolv_conf: Vec<u8>,
+    /// The container's own addresses; loopback if there are none.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl Known {
+    /// For a container with these leases.
+    pub(crate) fn of(spec: &ContainerSpec, leases: &[Lease]) -> Known {
+        let machine = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+        let servers = resolvers(&machine);
+        let uplink = spec.network.networks.iter().any(|one| one.network == PRIVATE);
+        let first = leases.iter().find(|lease| !lease.internal).or(leases.first());
+        let gateway = first.and_then(|lease| lease.gateways.iter().find(|one| one.is_ipv4()));
+        let resolv_conf = match (spec.network.mode(), gateway, first) {
+            (Network::None, ..) => Vec::new(),
+            (Network::Host, ..) => machine,
+            (Network::Private, Some(gateway), Some(lease)) if !uplink => {
+                servers.at_gateway(&machine, *gateway, lease.internal)
+            }
+            (Network::Private, ..) => servers.behind_uplink(&machine),
+        };
+        let addresses = leases.iter().flat_map(Lease::addresses).map(|(address, _)| address);
+        Known { resolv_conf, addresses: addresses.collect() }
     }
 }
 
+/// Writes hosts, hostname and resolv.conf of a container to its directory; gives their names.
+pub(crate) fn write_network_files(
+    directory: &Path,
+    spec: &ContainerSpec,
+    known: &Known,
+) -> Result<Vec<&'static str>> {
+    let host = spec.network.mode() == Network::Host;
+    let hosts = std::fs::read_to_string("/etc/hosts").ok().filter(|_| host).unwrap_or_default();
+    let hostname = spec.network.hostname.clone().unwrap_or_default();
+    let machine = MachineFiles { hosts: &hosts, resolv_conf: &known.resolv_conf };
+    let loopback = [IpAddr::from([127, 0, 0, 1])];
+    let own = if known.addresses.is_empty() { &loopback[..] } else { &known.addresses };
+    let own: Vec<_> = own.iter().map(|address| (hostname.as_str(), *address)).collect();
+    let files = spec.network.files(machine, &hostname, &own);
+    let mut written = Vec::new();
+    for (name, content) in [
+        ("hosts", files.hosts.map(String::into_bytes)),
+        ("hostname", files.hostname.map(String::into_bytes)),
+        ("resolv.conf", files.resolv_conf),
+    ] {
+        let Some(content) = content else { continue };
+        let path = directory.join(name);
+        std::fs::write(&path, content).map_err(Error::file("writing", &path))?;
+        written.push(name);
+    }
+    Ok(written)
+}
+
 impl Container {
-    /// Keeps where its ports are.
+    /// Keeps where its ports are that its own uplink serves.
     pub(crate) fn keep_published(&self, held: Option<&Held>) -> Result<()> {
         let ports = held.map(Held::published).unwrap_or_default();
         let path = self.directory().join(PORTS);
@@ -133,8 +301,110 @@ impl Container {
 
     /// Where on this machine its ports are; none while it does not run.
     pub fn published(&self) -> Vec<Published> {
+        if !self.is_running() {
+            return Vec::new();
+        }
         let text = std::fs::read(self.directory().join(PORTS)).unwrap_or_default();
-        let ports = serde_json::from_slice(&text).ok().filter(|_| self.is_running());
-        ports.unwrap_or_default()
+        let mut ports: Vec<Published> = serde_json::from_slice(&text).unwrap_or_default();
+        ports.extend(self.networks().into_iter().flat_map(|lease| lease.published));
+        ports
+    }
+
+    /// Its places on named networks; none while it does not run.
+    pub fn networks(&self) -> Vec<Lease> {
+        networks(&self.store).leases_of(self.id())
+    }
+
+    /// Whether it has a network of its own, and so can be on named ones.
+    fn require_own_network(&self, network: &str) -> Result<()> {
+        let wanted = &self.record().spec.network;
+        if wanted.mode() != Network::Host && wanted.join.is_none() {
+            return Ok(());
+        }
+        let name = self.name();
+        let reason = format!("container {name} has no network of its own");
+        Err(network::Error::InvalidNetwork { name: network.to_owned(), reason }.into())
+    }
+
+    /// Puts it on a network, now if it runs, and whenever it is started.
+    ///
+    /// # Errors
+    /// It has no network of its own, or is on this one; what the network refuses.
+    pub fn connect(&self, wanted: Membership) -> Result<()> {
+        let networks = networks(&self.store);
+        let network = networks.get(&wanted.network)?.name;
+        self.require_own_network(&network)?;
+        let mut record = self.again()?.record().clone();
+        let known = &mut record.spec.network.networks;
+        if known.iter().any(|one| one.network == network) {
+            let reason = format!("container {} is on it already", self.name());
+            return Err(network::Error::InvalidNetwork { name: network, reason }.into());
+        }
+        let had = record.spec.network.mode.replace(Network::Private);
+        if known.is_empty() && had != Some(Network::None) {
+            let network = PRIVATE.to_owned();
+            known.push(Membership { network, ..Membership::default() });
+        }
+        let wanted = Membership { network, ..wanted };
+        known.push(wanted.clone());
+        if self.is_running() {
+            let (id, name, directory) = (self.id(), self.name(), self.directory());
+            let attachment = attachment(&networks, &wanted, Own { id, name, directory })?;
+            network::connect(directory, &attachment)?;
+        }
+        record.write(self.directory())?;
+        self.note("connect", &[("network", wanted.network)]);
+        self.rewrite_network_files(&record.spec)
+    }
+
+    /// Takes it off a network, as [`Container::connect`] puts it on.
+    ///
+    /// # Errors
+    /// It is not on the network; its network cannot be changed.
+    pub fn disconnect(&self, network: &str) -> Result<()> {
+        // A network that is gone still has a name.
+        let found = networks(&self.store).get(network);
+        let network = found.map_or_else(|_| network.to_owned(), |found| found.name);
+        let mut record = self.again()?.record().clone();
+        let known = &mut record.spec.network.networks;
+        let before = known.len();
+        known.retain(|one| one.network != network);
+        if known.len() == before || network == PRIVATE {
+            let reason = format!("container {} is not on it", self.name());
+            return Err(network::Error::InvalidNetwork { name: network, reason }.into());
+        }
+        if known.is_empty() {
+            record.spec.network.mode = Some(Network::None);
+        }
+        if self.is_running() {
+            network::disconnect(self.directory(), &network)?;
+        }
+        record.write(self.directory())?;
+        self.note("disconnect", &[("network", network)]);
+        self.rewrite_network_files(&record.spec)
+    }
+
+    /// Brings it back to networks whose process is gone.
+    ///
+    /// # Errors
+    /// It does not run; nothing holds its network.
+    pub fn reload_networks(&self) -> Result<()> {
+        if !self.is_running() {
+            let (name, phase) = (self.name().to_owned(), self.phase().as_str());
+            return Err(Error::NotRunning { name, phase });
+        }
+        self.require_own_network("of the container")?;
+        Ok(network::reload(self.directory())?)
+    }
+
+    /// Writes the files of its network again, where it sees them.
+    fn rewrite_network_files(&self, spec: &ContainerSpec) -> Result<()> {
+        if !self.is_running() {
+            return Ok(());
+        }
+        let mut spec = spec.clone();
+        spec.network.hostname.get_or_insert_with(|| self.id()[..12].to_owned());
+        let known = Known::of(&spec, &self.networks());
+        write_network_files(self.directory(), &spec, &known).map(drop)
     }
 }

@@ -1,5 +1,9 @@
 use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
 
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use task::{Fault, Kind};
 
 /// The result of this crate's functions.
@@ -41,6 +45,82 @@ pub enum Error {
         /// What the kernel said about the veth pair, which was tried last.
         source: io::Error,
     },
+    /// There is no such network.
+    #[error("there is no network {name:?}")]
+    NoNetwork {
+        /// As asked for.
+        name: String,
+    },
+    /// The name is that of a network.
+    #[error("there is a network {name:?} already")]
+    NetworkExists {
+        /// The name.
+        name: String,
+    },
+    /// A container is on the network.
+    #[error("network {name} is used by container {by}")]
+    NetworkInUse {
+        /// The network.
+        name: String,
+        /// A container.
+        by: String,
+    },
+    /// What is asked of a network makes no sense.
+    #[error("network {name}: {reason}")]
+    InvalidNetwork {
+        /// The network.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Two networks would have the same addresses.
+    #[error("subnet {subnet} overlaps that of network {other}")]
+    Overlap {
+        /// What was asked for.
+        subnet: IpNet,
+        /// The other network.
+        other: String,
+    },
+    /// Somebody has the address.
+    #[error("address {address} of network {network} is that of {by}")]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: String,
+        /// Who has it.
+        by: String,
+    },
+    /// No container can have the address.
+    #[error("address {address} is not in subnet {subnet}, or not for containers")]
+    AddressOutside {
+        /// The address.
+        address: IpAddr,
+        /// What there is.
+        subnet: IpNet,
+    },
+    /// All addresses are taken.
+    #[error("network {network} has no free address")]
+    NetworkFull {
+        /// The network.
+        network: String,
+    },
+    /// The document of a network could not be read.
+    #[error("reading {}", path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// What another process of ours met with.
+    #[error("{text}")]
+    Elsewhere {
+        /// What it said.
+        text: String,
+        /// What to do.
+        hint: Option<String>,
+    },
 }
 
 impl Error {
@@ -62,6 +142,16 @@ impl Fault for Error {
             }
             Error::Taken { .. } => Kind::Refused,
             Error::System { .. } | Error::NoDevice { .. } => Kind::System,
+            Error::NoNetwork { .. } => Kind::NotFound,
+            Error::InvalidNetwork { .. }
+            | Error::AddressOutside { .. }
+            | Error::Document { .. } => Kind::Invalid,
+            Error::NetworkExists { .. }
+            | Error::NetworkInUse { .. }
+            | Error::Overlap { .. }
+            | Error::AddressTaken { .. }
+            | Error::NetworkFull { .. }
+            | Error::Elsewhere { .. } => Kind::Refused,
         }
     }
 
@@ -82,7 +172,58 @@ impl Fault for Error {
                 Some(libc::EADDRNOTAVAIL) => Some("this machine does not have the address".to_owned()),
                 _ => None,
             },
-            Error::System { .. } | Error::Port { .. } => None,
+            Error::Overlap { .. } => {
+                Some("choose another subnet, or name none for a free one".to_owned())
+            }
+            Error::AddressTaken { .. } => {
+                Some("choose another address, or name none for a free one".to_owned())
+            }
+            Error::NetworkFull { .. } => {
+                Some("make a network with a larger subnet or address range".to_owned())
+            }
+            Error::Elsewhere { hint, .. } => hint.clone(),
+            _ => None,
+        }
+    }
+}
+
+/// An error on its way to the process that asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Failed {
+    Taken { port: String, errno: i32 },
+    NoDevice { errno: i32 },
+    System { subject: String, errno: i32 },
+    NoNetwork { name: String },
+    Said { text: String, hint: Option<String> },
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        let error = io::Error::from_raw_os_error;
+        match failed {
+            Failed::Taken { port, errno } => Error::Taken { port, source: error(errno) },
+            Failed::NoDevice { errno } => Error::NoDevice { source: error(errno) },
+            Failed::System { subject, errno } => {
+                Error::System { action: "connecting:", subject, source: error(errno) }
+            }
+            Failed::NoNetwork { name } => Error::NoNetwork { name },
+            Failed::Said { text, hint } => Error::Elsewhere { text, hint },
+        }
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        let number = |source: &io::Error| source.raw_os_error().unwrap_or(libc::EIO);
+        match error {
+            Error::Taken { port, source } => Failed::Taken { port, errno: number(&source) },
+            Error::NoDevice { source } => Failed::NoDevice { errno: number(&source) },
+            Error::System { action, subject, source } => {
+                Failed::System { subject: format!("{action} {subject}"), errno: number(&source) }
+            }
+            Error::NoNetwork { name } => Failed::NoNetwork { name },
+            other => Failed::Said { text: other.to_string(), hint: other.hint() },
         }
     }
 }

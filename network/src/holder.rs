@@ -1,39 +1,74 @@
-//! The process that holds the network of a container which outlives the command that started it.
+//! The process beside a container that holds its network: the namespace, an uplink of its own, and
+//! its connections with named networks.
 //!
-//! It is this very program, executed afresh. It makes an [`Uplink`], tells where it is, learns the
-//! container's first process, and ends when that has ended; everything it made ends with it.
+//! It is this very program, executed afresh. It tells where the namespace is, learns the
+//! container's first process, and ends when that has ended; everything it made ends with it. Where
+//! the process that carries a named network is killed, it starts that again.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Published, Result, Uplink, UplinkOptions};
+use crate::client::{Attached, Attachment, Place};
+use crate::error::Failed;
+use crate::lease::Lease;
+use crate::{Error, Published, Resolvers, Result, Uplink, UplinkOptions, namespace, server, wire};
 
 /// `argv[0]` of a holder.
 const MARK: &str = "container-network";
+/// Where it listens, in the directory of the container.
+const SOCKET: &str = "network.sock";
+/// How often, and how long apart, it tries to come back to a network.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a holder answers.
+/// The network of a container.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct HeldOptions {
+    /// An uplink of its own.
+    pub uplink: Option<UplinkOptions>,
+    /// Named networks, the first with a way out being the way out.
+    pub attachments: Vec<Attachment>,
+    /// Where named networks are.
+    pub networks: PathBuf,
+    /// The machine's name servers.
+    pub resolvers: Resolvers,
+    /// The container's directory, by which it is reached later.
+    pub directory: PathBuf,
+}
+
+/// What a holder answers at first.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
-    Ready { namespace: PathBuf, published: Vec<Published> },
+    Ready { namespace: PathBuf, published: Vec<Published>, leases: Vec<Lease> },
     Failed { error: Failed },
 }
 
-/// An error on its way to the process that asked.
+/// What a holder is asked later.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Failed {
-    Taken { port: String, errno: i32 },
-    NoDevice { errno: i32 },
-    Other { action: String, errno: i32 },
+enum Request {
+    Connect(Box<Attachment>),
+    Disconnect(String),
+    Reload,
+}
+
+/// What it answers then.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Done {
+    Connected(Box<Lease>),
+    Disconnected,
+    Failed(Failed),
 }
 
 /// A network that is held for a container. It ends unless [`Held::follow`] is called.
@@ -43,14 +78,15 @@ pub struct Held {
     line: UnixStream,
     namespace: PathBuf,
     published: Vec<Published>,
+    leases: Vec<Lease>,
 }
 
 impl Held {
     /// Makes the network in a process of its own.
     ///
     /// # Errors
-    /// As [`Uplink::start`].
-    pub fn start(options: &UplinkOptions) -> Result<Held> {
+    /// As [`Uplink::start`]; what named networks refuse.
+    pub fn start(options: &HeldOptions) -> Result<Held> {
         let pair = UnixStream::pair();
         let (line, theirs) = pair.map_err(Error::system("making", "a socket"))?;
         let process = Command::new("/proc/self/exe")
@@ -63,17 +99,10 @@ impl Held {
             .stderr(Stdio::null())
             .spawn()
             .map_err(Error::system("starting", "the holder of the network"))?;
-        let talk = || -> io::Result<Answer> {
-            let mut text = serde_json::to_vec(options)?;
-            text.push(b'\n');
-            (&line).write_all(&text)?;
-            let mut answer = String::new();
-            BufReader::new(&line).read_line(&mut answer)?;
-            Ok(serde_json::from_str(&answer)?)
-        };
-        match talk().map_err(Error::system("waiting for", "the holder of the network"))? {
-            Answer::Ready { namespace, published } => {
-                Ok(Held { _process: process, line, namespace, published })
+        let talk = wire::send(&line, options, None).and_then(|()| wire::expect(&line));
+        match talk.map_err(Error::system("waiting for", "the holder of the network"))? {
+            Answer::Ready { namespace, published, leases } => {
+                Ok(Held { _process: process, line, namespace, published, leases })
             }
             Answer::Failed { error } => Err(error.into()),
         }
@@ -84,56 +113,70 @@ impl Held {
         self.namespace.clone()
     }
 
-    /// Where on this machine the container's ports are.
+    /// Where on this machine the ports are that its own uplink serves.
     pub fn published(&self) -> &[Published] {
         &self.published
+    }
+
+    /// What it has on named networks.
+    pub fn leases(&self) -> &[Lease] {
+        &self.leases
     }
 
     /// Lets the network live as long as this process.
     ///
     /// # Errors
     /// [`Error::System`]: the holder is gone.
-    pub fn follow(mut self, pid: u32) -> Result<()> {
-        let mut answer = String::new();
-        let told = writeln!(self.line, "{pid}")
-            .and_then(|()| BufReader::new(&self.line).read_line(&mut answer));
-        told.map_err(Error::system("talking to", "the holder of the network"))?;
-        Ok(())
+    pub fn follow(self, pid: u32) -> Result<()> {
+        let told = wire::send(&self.line, &pid, None).and_then(|()| wire::expect::<()>(&self.line));
+        told.map_err(Error::system("talking to", "the holder of the network"))
     }
 }
 
-impl From<Failed> for Error {
-    fn from(failed: Failed) -> Self {
-        let error = io::Error::from_raw_os_error;
-        match failed {
-            Failed::Taken { port, errno } => Error::Taken { port, source: error(errno) },
-            Failed::NoDevice { errno } => Error::NoDevice { source: error(errno) },
-            Failed::Other { action, errno } => {
-                Error::System { action: "connecting", subject: action, source: error(errno) }
-            }
-        }
+/// Asks the holder of a running container's network, by the container's directory.
+fn ask(directory: &Path, request: &Request) -> Result<Done> {
+    let talk = || -> io::Result<Done> {
+        let line = wire::connect(directory, SOCKET)?;
+        wire::send(&line, request, None)?;
+        wire::expect(&line)
+    };
+    match talk().map_err(Error::system("talking to", "the holder of the network"))? {
+        Done::Failed(error) => Err(error.into()),
+        done => Ok(done),
     }
 }
 
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        let number = |source: &io::Error| source.raw_os_error().unwrap_or(libc::EIO);
-        match error {
-            Error::Taken { port, source } => Failed::Taken { port, errno: number(&source) },
-            Error::NoDevice { source } => Failed::NoDevice { errno: number(&source) },
-            Error::System { action, subject, source } => {
-                Failed::Other { action: format!("{action} {subject}"), errno: number(&source) }
-            }
-            Error::Port { port, reason } => {
-                Failed::Other { action: format!("{port}: {reason}"), errno: libc::EINVAL }
-            }
-        }
+/// Connects the running container of a directory with a network.
+///
+/// # Errors
+/// What the network refuses; [`Error::System`] where nothing holds its network any more.
+pub fn connect(directory: &Path, attachment: &Attachment) -> Result<Option<Lease>> {
+    match ask(directory, &Request::Connect(Box::new(attachment.clone())))? {
+        Done::Connected(lease) => Ok(Some(*lease)),
+        _ => Ok(None),
     }
 }
 
-/// Becomes a holder, if this process was started as one; never returns then. Must be among the
-/// first lines of `main`.
+/// Takes the running container of a directory off a network.
+///
+/// # Errors
+/// As [`connect`].
+pub fn disconnect(directory: &Path, network: &str) -> Result<()> {
+    ask(directory, &Request::Disconnect(network.to_owned())).map(drop)
+}
+
+/// Brings the running container of a directory back to networks whose process is gone.
+///
+/// # Errors
+/// As [`connect`].
+pub fn reload(directory: &Path) -> Result<()> {
+    ask(directory, &Request::Reload).map(drop)
+}
+
+/// Becomes a holder of a container's network, or the process that carries a named one, if this
+/// process was started as one; never returns then. Must be among the first lines of `main`.
 pub fn init() {
+    server::init();
     if std::env::args_os().next().is_some_and(|name| name == MARK) {
         std::process::exit(i32::from(hold().is_none()));
     }
@@ -141,43 +184,177 @@ pub fn init() {
 
 fn hold() -> Option<()> {
     let line = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3).ok()?);
-    let mut lines = BufReader::new(line.try_clone().ok()?).lines();
-    let options: UplinkOptions = serde_json::from_str(&lines.next()?.ok()?).ok()?;
+    let options: HeldOptions = wire::expect(&line).ok()?;
     // A terminal that goes away is no reason to end.
     let _ = rustix::process::setsid();
-    let uplink = match Uplink::start(&options) {
-        Ok(uplink) => uplink,
+    let mut holder = match Holder::new(&options) {
+        Ok(holder) => holder,
         Err(error) => {
-            answer(&line, &Answer::Failed { error: error.into() });
+            let _ = wire::send(&line, &Answer::Failed { error: error.into() }, None);
             return None;
         }
     };
-    let ready = Answer::Ready { namespace: uplink.path(), published: uplink.published().to_vec() };
-    answer(&line, &ready);
-    let pid = lines.next()?.ok()?.parse().ok().and_then(Pid::from_raw)?;
+    wire::send(&line, &holder.ready(), None).ok()?;
+    let pid = Pid::from_raw(wire::expect(&line).ok()?)?;
     let container = pidfd_open(pid, PidfdFlags::empty());
-    let _ = (&line).write_all(b"\n");
-    drop((lines, line));
-    if let Ok(container) = container {
-        wait(&container);
-    }
-    drop(uplink);
+    let _ = wire::send(&line, &(), None);
+    drop(line);
+    holder.follow(&container.ok()?);
     Some(())
 }
 
-fn answer(mut line: &UnixStream, answer: &Answer) {
-    if let Ok(mut text) = serde_json::to_vec(answer) {
-        text.push(b'\n');
-        let _ = line.write_all(&text);
+struct Holder {
+    uplink: Option<Uplink>,
+    namespace: OwnedFd,
+    networks: Vec<Attached>,
+    place: Place,
+    listener: Option<UnixListener>,
+}
+
+impl Holder {
+    fn new(options: &HeldOptions) -> Result<Holder> {
+        let uplink = options.uplink.as_ref().map(Uplink::start).transpose()?;
+        let namespace = match &uplink {
+            None => namespace::made(|| Ok(()))?.0,
+            Some(uplink) => {
+                let copy = uplink.namespace().try_clone();
+                copy.map_err(Error::system("copying", "a network namespace"))?
+            }
+        };
+        let (networks, resolvers) = (options.networks.clone(), options.resolvers.clone());
+        let listener = match options.directory.as_os_str().is_empty() {
+            true => None,
+            false => Some(
+                wire::listen(&options.directory, SOCKET)
+                    .map_err(Error::system("making", SOCKET))?,
+            ),
+        };
+        let place = Place { networks, resolvers };
+        let mut holder = Holder { uplink, namespace, networks: Vec::new(), place, listener };
+        for attachment in &options.attachments {
+            holder.connect(attachment.clone())?;
+        }
+        Ok(holder)
+    }
+
+    fn ready(&self) -> Answer {
+        let namespace = match &self.uplink {
+            Some(uplink) => uplink.path(),
+            None => {
+                use std::os::fd::AsRawFd;
+                format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd()).into()
+            }
+        };
+        let leases: Vec<Lease> = self.networks.iter().map(|one| one.lease.clone()).collect();
+        let published = self.uplink.as_ref().map(|up| up.published().to_vec()).unwrap_or_default();
+        Answer::Ready { namespace, published, leases }
+    }
+
+    fn connect(&mut self, attachment: Attachment) -> Result<Lease> {
+        if self.networks.iter().any(|one| one.lease.network == attachment.network) {
+            let reason = format!("container {} is on it already", attachment.wanted.name);
+            return Err(Error::InvalidNetwork { name: attachment.network, reason });
+        }
+        let own = usize::from(self.uplink.is_some());
+        let taken = |name: &str| {
+            own > 0 && name == "eth0" || self.networks.iter().any(|one| one.interface == name)
+        };
+        let interface = match &attachment.interface {
+            Some(name) if taken(name) => {
+                let reason = format!("the container has a device {name} already");
+                return Err(Error::InvalidNetwork { name: attachment.network, reason });
+            }
+            Some(name) => name.clone(),
+            None => (0..)
+                .map(|number| format!("eth{number}"))
+                .find(|name| !taken(name))
+                .unwrap_or_default(),
+        };
+        // Later ones count less, and less than an uplink of its own.
+        let last = self.networks.last().map_or(0, |one| one.metric);
+        let metric = last + 100;
+        let attached =
+            Attached::new(&self.place, attachment, &self.namespace, (interface, metric))?;
+        let lease = attached.lease.clone();
+        self.networks.push(attached);
+        Ok(lease)
+    }
+
+    fn disconnect(&mut self, network: &str) -> Result<()> {
+        let Some(at) = self.networks.iter().position(|one| one.lease.network == network) else {
+            let reason = "the container is not on it".to_owned();
+            return Err(Error::InvalidNetwork { name: network.to_owned(), reason });
+        };
+        self.networks.remove(at).leave(&self.namespace)
+    }
+
+    fn reload(&mut self) -> Result<()> {
+        for network in &mut self.networks {
+            if is_over(network) {
+                network.again(&self.place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is asked until the container has ended.
+    fn follow(&mut self, container: &OwnedFd) {
+        loop {
+            let mut waited = vec![PollFd::new(container, PollFlags::IN)];
+            waited
+                .extend(self.listener.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
+            let first = waited.len();
+            waited.extend(self.networks.iter().map(|one| PollFd::new(one, PollFlags::IN)));
+            if poll(&mut waited, None).is_err_and(|errno| errno != rustix::io::Errno::INTR) {
+                return;
+            }
+            let woken: Vec<bool> = waited.iter().map(|fd| !fd.revents().is_empty()).collect();
+            if woken[0] {
+                return;
+            }
+            if first == 2 && woken[1] {
+                self.asked();
+                continue;
+            }
+            for (network, lost) in self.networks.iter_mut().zip(&woken[first..]) {
+                if *lost {
+                    come_back(network, &self.place, container);
+                }
+            }
+        }
+    }
+
+    fn asked(&mut self) {
+        let Some(Ok((line, _))) = self.listener.as_ref().map(UnixListener::accept) else { return };
+        let _ = line.set_read_timeout(Some(Duration::from_secs(10)));
+        let Ok(request) = wire::expect(&line) else { return };
+        let done = match request {
+            Request::Connect(attachment) => {
+                self.connect(*attachment).map(|lease| Done::Connected(Box::new(lease)))
+            }
+            Request::Disconnect(network) => self.disconnect(&network).map(|()| Done::Disconnected),
+            Request::Reload => self.reload().map(|()| Done::Disconnected),
+        };
+        let _ = wire::send(&line, &done.unwrap_or_else(|error| Done::Failed(error.into())), None);
     }
 }
 
-/// Waits for the end of a process.
-fn wait(process: &OwnedFd) {
-    loop {
-        match poll(&mut [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)], None) {
-            Err(rustix::io::Errno::INTR) => {}
-            _ => return,
+/// Comes back to a network whose process is gone: whoever is first starts it again.
+fn come_back(network: &mut Attached, place: &Place, container: &OwnedFd) {
+    for _ in 0..TRIES {
+        match network.again(place) {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "a network cannot be joined again"),
+        }
+        std::thread::sleep(PAUSE);
+        if is_over(container) {
+            return;
         }
     }
+}
+
+/// Whether a process or a connection has ended.
+fn is_over(fd: &impl AsFd) -> bool {
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&now)) != Ok(0)
 }

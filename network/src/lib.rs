@@ -4,17 +4,27 @@
 //! a network namespace whose only way out is a TCP/IP stack in this process. It needs no privilege
 //! outside the user namespace of the caller and changes nothing on the machine.
 
+mod client;
+mod definition;
 mod error;
 mod holder;
+mod lease;
+mod names;
 mod namespace;
 mod netlink;
 mod ports;
 mod resolvers;
+mod server;
 mod sys;
 mod uplink;
+mod wire;
 
+pub use client::Attachment;
+pub use definition::{BRIDGE, Network, Networks, NewNetwork, NewSubnet, Subnet};
 pub use error::{Error, Result};
-pub use holder::{Held, init};
+pub use holder::{Held, HeldOptions, connect, disconnect, init, reload};
+pub use ipnet::IpNet;
+pub use lease::{Lease, Wanted};
 pub use ports::{Port, Protocol, Published, exposed, ports};
 pub use resolvers::{Resolvers, resolvers};
 pub use uplink::{Uplink, UplinkOptions};

@@ -12,7 +12,7 @@ use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -107,15 +107,35 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Sends whatever has no other way through an interface.
-    pub(crate) fn add_default_route(&mut self, index: u32, like: IpAddr) -> io::Result<()> {
+    /// Removes a device.
+    pub(crate) fn delete(&mut self, index: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.request(RouteNetlinkMessage::DelLink(message), 0)
+    }
+
+    /// Sends whatever has no other way through an interface, to a gateway if there is one. Of two
+    /// such routes the one with the smaller metric holds.
+    pub(crate) fn add_default_route(
+        &mut self,
+        index: u32,
+        like: IpAddr,
+        gateway: Option<IpAddr>,
+        metric: u32,
+    ) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(like);
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::Static;
         message.header.scope = RouteScope::Universe;
         message.header.kind = RouteType::Unicast;
-        message.attributes = vec![RouteAttribute::Oif(index)];
+        message.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Priority(metric)];
+        message.attributes.extend(gateway.map(|gateway| {
+            RouteAttribute::Gateway(match gateway {
+                IpAddr::V4(address) => RouteAddress::Inet(address),
+                IpAddr::V6(address) => RouteAddress::Inet6(address),
+            })
+        }));
         self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 }

@@ -45,6 +45,24 @@ impl Resolvers {
         }
         text.into_bytes()
     }
+
+    /// The same for a container on a named network, where questions are taken at `gateway`. A name
+    /// without a dot is that of a container before it is one of a search domain.
+    pub fn at_gateway(&self, resolv_conf: &[u8], gateway: IpAddr, internal: bool) -> Vec<u8> {
+        let behind = String::from_utf8_lossy(&self.behind_uplink(resolv_conf)).into_owned();
+        let first = format!("nameserver {}", STAND_INS[0]);
+        let kept = |line: &&str| !internal || !line.starts_with("nameserver") || *line == first;
+        let mut text = String::new();
+        for line in behind.lines().filter(kept) {
+            match line == first {
+                true => text.push_str(&format!("nameserver {gateway}")),
+                false => text.push_str(line),
+            }
+            text.push('\n');
+        }
+        text.push_str("options ndots:0\n");
+        text.into_bytes()
+    }
 }
 
 /// The server of one line, if it has one.
@@ -83,6 +101,20 @@ mod tests {
             "# by hand\nsearch a.example\noptions edns0\nnameserver 192.0.0.1\n\
              nameserver 192.0.0.3\nnameserver 192.0.0.4\n"
         );
+    }
+
+    #[test]
+    fn on_a_named_network_the_gateway_stands_for_the_first_server() {
+        let text = b"search a.example\nnameserver 127.0.0.53\nnameserver 9.9.9.9\n";
+        let told = |internal| {
+            let text = resolvers(text).at_gateway(text, [10, 9, 0, 1].into(), internal);
+            String::from_utf8(text).unwrap()
+        };
+        assert_eq!(
+            told(false),
+            "search a.example\nnameserver 10.9.0.1\nnameserver 192.0.0.3\noptions ndots:0\n"
+        );
+        assert_eq!(told(true), "search a.example\nnameserver 10.9.0.1\noptions ndots:0\n");
     }
 
     #[test]

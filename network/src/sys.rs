@@ -16,17 +16,29 @@ pub(crate) fn unshare_network() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
 }
 
+/// What passes through a tun device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Frames {
+    /// IP packets.
+    Packets,
+    /// Ethernet frames.
+    Ethernet,
+}
+
 /// A descriptor of the tun device `name`, made in the network namespace of this thread. The kernel
 /// leaves transport checksums to the reader and computes those of what is written.
-pub(crate) fn tun(name: &str) -> io::Result<OwnedFd> {
+pub(crate) fn tun(name: &str, frames: Frames) -> io::Result<OwnedFd> {
     const TUN_F_CSUM: libc::c_ulong = 1;
     const TUNSETPERSIST: libc::Ioctl = 0x4004_54cb;
     let flags =
         rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
     let fd = rustix::fs::open("/dev/net/tun", flags, rustix::fs::Mode::empty())?;
     let mut request = interface_request(name)?;
-    request.ifr_ifru.ifru_flags =
-        (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+    let kind = match frames {
+        Frames::Packets => libc::IFF_TUN,
+        Frames::Ethernet => libc::IFF_TAP,
+    };
+    request.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
     // SAFETY: TUNSETOFFLOAD takes a flag word.

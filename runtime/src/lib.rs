@@ -51,9 +51,10 @@ pub use seccomp::SeccompProfile;
 pub use signal::Signal;
 pub use spec::users::{User, resolve_owner, resolve_user};
 pub use spec::{
-    ContainerSpec, Device, Dns, Files, Isolation, Join, Lifecycle, Limits, MachineFiles, Mount,
-    Namespace, Network, NetworkFiles, NetworkSpec, Overlay, ProcessSpec, Propagation, Restart,
-    Seccomp, Ulimit, UserFile, VolumeMount, arguments, join_network, owner, spec,
+    ContainerSpec, Device, Dns, Files, Isolation, Join, Lifecycle, Limits, MachineFiles,
+    Membership, Mount, Namespace, Network, NetworkFiles, NetworkSpec, Overlay, ProcessSpec,
+    Propagation, Restart, Seccomp, Ulimit, UserFile, VolumeMount, arguments, join_network, owner,
+    spec,
 };
 pub use streams::SharedInput;
 pub use userns::{Identity, become_root, entered_namespace, in_user_namespace, single_id};

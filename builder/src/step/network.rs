@@ -40,7 +40,8 @@ pub(super) fn begin(op: &RunOp, env: &Env, hosts: &[(String, IpAddr)]) -> Result
     }
     let machine = std::fs::read(&env.resolv_conf).unwrap_or_default();
     let loopback = hosts.iter().any(|(_, address)| *address == Uplink::MACHINE);
-    let options = UplinkOptions { resolvers: resolvers(&machine), loopback, ports: Vec::new() };
+    let options =
+        UplinkOptions { resolvers: resolvers(&machine), loopback, ..UplinkOptions::default() };
     let thread = std::thread::Builder::new().name("network".to_owned());
     let thread = thread.spawn(move || Uplink::start(&options));
     thread.map(|thread| Beginning(Some(thread))).map_err(Error::file("starting", "a thread"))

@@ -29,6 +29,7 @@ pub(crate) mod lock;
 mod lock_file;
 pub(crate) mod lookup;
 pub(crate) mod manifest;
+pub(crate) mod network;
 pub(crate) mod oci_runtime;
 pub(crate) mod place;
 pub(crate) mod plan;

@@ -5,31 +5,35 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use smoltcp::time::Instant;
 
-use super::link::{LARGEST, Link};
-use super::packet::{Content, Lost, Outlet, Segment, Why, parse};
-use super::policy::{INSIDE_4, INSIDE_6, MACHINE_4, MACHINE_6, Policy, elsewhere, ours};
+use super::doors::Door;
+use super::link::{HEAD, LARGEST, Link};
+use super::packet::{Content, Lost, Outlet, Segment, Why, ends, parse};
+use super::policy::{INSIDE_4, INSIDE_6, Policy, is_group};
 use super::tcp::{Connection, Verdict, why};
 use super::udp::Flow;
 use crate::ports::Taker;
 use crate::sys;
 
-const STOP: u64 = 0;
-const LINK: u64 = 1;
-const FIRST: u64 = 2;
+/// A command waits.
+const WAKE: u64 = 0;
+const FIRST: u64 = 1;
+/// Beside the number of an endpoint: it has sent something.
+const LINK: u64 = 1 << 63;
 /// At most this many packets are taken at once, so that the machine's sockets get their turn.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 /// With more connections than this a new one gets smaller buffers.
-const MANY: usize = 64;
+pub(super) const MANY: usize = 64;
 
 /// How much one container may have open; the rest of the process needs descriptors too.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    connections: usize,
-    flows: usize,
+pub(super) struct Limits {
+    pub(super) connections: usize,
+    pub(super) flows: usize,
 }
 
 impl Limits {
@@ -41,97 +45,154 @@ impl Limits {
 
 /// What a flow is found by: kind, container's end, remote end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Key(Kind, SocketAddr, SocketAddr);
+pub(super) struct Key(pub(super) Kind, pub(super) SocketAddr, pub(super) SocketAddr);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+pub(super) enum Kind {
     Tcp,
     Udp,
     Echo,
 }
 
-enum Entry {
+pub(super) enum Entry {
     Tcp(Connection),
     Udp(Flow),
 }
 
-/// A published port.
-struct Door {
-    taker: Taker,
-    /// The same socket, for answers to datagrams.
-    answers: Arc<OwnedFd>,
-    container: u16,
+/// A container on the network.
+pub(super) struct Endpoint {
+    /// Its addresses; none where it is the only one, and all packets are its.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Whether the loopback services of the machine can be reached from it.
+    pub(super) loopback: bool,
+    /// Whether it has an address of IPv6.
+    pub(super) ipv6: bool,
+    /// The address that what is published leads to.
+    pub(super) own: [IpAddr; 2],
+}
+
+impl Endpoint {
+    /// The only one of its network.
+    pub(super) fn alone(loopback: bool, ipv6: bool) -> Endpoint {
+        let own = [INSIDE_4.0, INSIDE_6.0];
+        Endpoint { addresses: Vec::new(), loopback, ipv6, own }
+    }
+}
+
+/// Answers a question about names of the container with an address, where the answer is ours.
+pub(crate) type Names = Box<dyn FnMut(IpAddr, &[u8]) -> Option<Vec<u8>> + Send>;
+
+/// What the loop is asked to do.
+pub(super) enum Command {
+    /// A container comes, with its published ports.
+    Attach(u64, Link, Endpoint, Vec<(Taker, u16)>),
+    /// It goes.
+    Detach(u64),
+    /// The end.
+    Stop,
 }
 
 /// The state of the loop.
 pub(super) struct Engine {
-    epoll: OwnedFd,
-    out: Outlet,
-    policy: Policy,
-    limits: Limits,
+    pub(super) epoll: OwnedFd,
+    pub(super) out: Outlet,
+    pub(super) policy: Policy,
+    pub(super) limits: Limits,
+    names: Option<Names>,
+    commands: Receiver<Command>,
+    wake: Arc<OwnedFd>,
     began: std::time::Instant,
-    next: u64,
-    keys: HashMap<Key, u64>,
-    entries: HashMap<u64, (Entry, Option<Instant>)>,
+    pub(super) next: u64,
+    pub(super) endpoints: HashMap<u64, Endpoint>,
+    pub(super) keys: HashMap<Key, u64>,
+    pub(super) entries: HashMap<u64, (Entry, Option<Instant>)>,
     deadlines: BTreeSet<(Instant, u64)>,
-    connections: usize,
-    doors: HashMap<u64, Door>,
-    /// Whether the container has an address of IPv6.
-    ipv6: bool,
-    datagram: Vec<u8>,
-    /// Waited for as long as the loop works.
-    _stop: OwnedFd,
+    pub(super) connections: usize,
+    pub(super) doors: HashMap<u64, Door>,
+    pub(super) datagram: Vec<u8>,
 }
 
 impl Engine {
-    /// Connects a link with this machine.
-    pub(super) fn new(link: Link, policy: Policy, stop: OwnedFd) -> io::Result<Engine> {
+    /// Connects what will be attached with this machine. `wake` is written to after a command.
+    pub(super) fn new(
+        (policy, mtu): (Policy, usize),
+        names: Option<Names>,
+        (commands, wake): (Receiver<Command>, Arc<OwnedFd>),
+    ) -> io::Result<Engine> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
-        epoll::add(&epoll, &link, EventData::new_u64(LINK), EventFlags::IN)?;
+        epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
         Ok(Engine {
             epoll,
-            out: Outlet::new(link),
+            out: Outlet::new(mtu),
             policy,
             limits: Limits::of(sys::descriptor_limit()),
+            names,
+            commands,
+            wake,
             began: std::time::Instant::now(),
             next: FIRST,
+            endpoints: HashMap::new(),
             keys: HashMap::new(),
             entries: HashMap::new(),
             deadlines: BTreeSet::new(),
             connections: 0,
             doors: HashMap::new(),
-            ipv6: false,
             datagram: vec![0; LARGEST],
-            _stop: stop,
         })
     }
 
-    /// Takes what comes to published ports.
-    pub(super) fn publish(&mut self, takers: Vec<(Taker, u16)>, ipv6: bool) -> io::Result<()> {
-        self.ipv6 = ipv6;
-        for (taker, container) in takers {
-            let id = self.next;
-            self.next += 1;
-            let socket = match &taker {
-                Taker::Tcp(listener) => listener.as_fd(),
-                Taker::Udp(socket) => socket.as_fd(),
-            };
-            epoll::add(&self.epoll, socket, EventData::new_u64(id), EventFlags::IN)?;
-            let answers = Arc::new(socket.try_clone_to_owned()?);
-            self.doors.insert(id, Door { taker, answers, container });
+    /// Does what it is asked to do; `false` at the end.
+    fn obey(&mut self) -> bool {
+        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Attach(id, link, endpoint, doors) => {
+                    if let Err(error) = self.attach(id, link, endpoint, doors) {
+                        tracing::warn!(%error, "a container is not connected");
+                    }
+                }
+                Command::Detach(id) => self.detach(id),
+                Command::Stop => return false,
+            }
         }
-        Ok(())
+        true
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn attach(
+        &mut self,
+        id: u64,
+        link: Link,
+        endpoint: Endpoint,
+        doors: Vec<(Taker, u16)>,
+    ) -> io::Result<()> {
+        epoll::add(&self.epoll, &link, EventData::new_u64(id | LINK), EventFlags::IN)?;
+        self.out.add(id, link, &endpoint.addresses);
+        self.endpoints.insert(id, endpoint);
+        self.publish(id, doors)
+    }
+
+    /// Takes a container off the network, and ends what it has open.
+    fn detach(&mut self, id: u64) {
+        if let Some(link) = self.out.remove(id) {
+            let _ = epoll::delete(&self.epoll, &link);
+        }
+        let Some(endpoint) = self.endpoints.remove(&id) else { return };
+        self.doors.retain(|_, door| door.endpoint != id);
+        let its =
+            |key: &Key| endpoint.addresses.is_empty() || endpoint.addresses.contains(&key.1.ip());
+        let over: Vec<u64> =
+            self.keys.iter().filter(|(key, _)| its(key)).map(|(_, entry)| *entry).collect();
+        over.into_iter().for_each(|entry| self.remove(entry));
+    }
+
+    pub(super) fn now(&self) -> Instant {
         let micros = self.began.elapsed().as_micros();
         Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
     }
 
     /// Works until told to stop, or the link is gone.
     pub(super) fn run(mut self) {
-        let mut packet = self.out.link.buffer();
+        let mut packet = Link::buffer();
         let mut events = Vec::with_capacity(128);
         loop {
             events.clear();
@@ -146,10 +207,15 @@ impl Engine {
             }
             for event in &events {
                 match event.data.u64() {
-                    STOP => return,
-                    LINK => {
-                        if let Err(error) = self.take_packets(&mut packet) {
-                            return tracing::debug!(%error, "the uplink's device is gone");
+                    WAKE => {
+                        if !self.obey() {
+                            return;
+                        }
+                    }
+                    id if id & LINK != 0 => {
+                        if let Err(error) = self.take_packets(id & !LINK, &mut packet) {
+                            tracing::debug!(%error, "a container's device is gone");
+                            self.detach(id & !LINK);
                         }
                     }
                     id => self.woken(id, event.flags),
@@ -169,10 +235,11 @@ impl Engine {
         })
     }
 
-    fn take_packets(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+    fn take_packets(&mut self, id: u64, buffer: &mut [u8]) -> io::Result<()> {
         for _ in 0..BATCH {
-            match self.out.link.receive(buffer) {
-                Ok(Some(packet)) => self.take(packet),
+            let Some(link) = self.out.link(id) else { return Ok(()) };
+            match link.receive(buffer) {
+                Ok(Some(length)) => self.switch(id, buffer, length),
                 Ok(None) => return Ok(()),
                 Err(error) => match error.raw_os_error() {
                     // The container may have taken its end down, and may bring it up again.
@@ -184,29 +251,67 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes one packet of the container.
-    pub(super) fn take(&mut self, bytes: &[u8]) {
+    /// Passes a frame on to the container it is for, or takes its packet out of the network. No
+    /// container speaks for another one.
+    fn switch(&mut self, id: u64, frame: &mut [u8], length: usize) {
+        let Some((from, to)) = ends(&frame[HEAD..HEAD + length]) else { return };
+        if !self.out.may_send(id, from) {
+            return;
+        }
+        match self.out.place(to) {
+            Some(other) if other != id => self.out.pass(other, frame, length),
+            _ if is_group(to, &self.policy.subnets) => self.out.flood(id, frame, length),
+            _ => self.take(id, &frame[HEAD..HEAD + length]),
+        }
+    }
+
+    /// Takes one packet of a container.
+    pub(super) fn take(&mut self, id: u64, bytes: &[u8]) {
         let Some(packet) = parse(bytes) else { return };
+        let loopback = self.endpoints.get(&id).is_some_and(|endpoint| endpoint.loopback);
         let (from, to) = (packet.source, packet.destination);
         match packet.content {
             Content::Tcp(segment) => {
                 let ends = ((from, segment.source).into(), (to, segment.destination).into());
-                self.segment(ends, segment, bytes);
+                self.segment(ends, segment, bytes, loopback);
             }
             Content::Udp { source, destination, .. } => {
                 let ends = ((from, source).into(), (to, destination).into());
-                self.datagram(Kind::Udp, ends, &packet.content);
+                if self.answer_name(ends, &packet.content) {
+                    return;
+                }
+                self.datagram(Kind::Udp, ends, &packet.content, loopback);
             }
             Content::Echo { ident, sequence, payload } => {
-                if ours(to) {
+                if self.policy.is_machine(to) {
                     return self.out.echo(to, from, (ident, sequence, payload));
                 }
-                self.datagram(Kind::Echo, ((from, ident).into(), (to, 0).into()), &packet.content);
+                let ends = ((from, ident).into(), (to, 0).into());
+                self.datagram(Kind::Echo, ends, &packet.content, loopback);
             }
         }
     }
 
-    fn segment(&mut self, ends: (SocketAddr, SocketAddr), segment: Segment, bytes: &[u8]) {
+    /// Answers a question about a name of this network.
+    fn answer_name(&mut self, ends: (SocketAddr, SocketAddr), content: &Content<'_>) -> bool {
+        let (Some(names), Content::Udp { payload, .. }) = (&mut self.names, content) else {
+            return false;
+        };
+        if !self.policy.takes_names(ends.1) {
+            return false;
+        }
+        let Some(answer) = names(ends.0.ip(), payload) else { return false };
+        self.out.udp(ends.1, ends.0, &answer);
+        true
+    }
+
+    fn segment(
+        &mut self,
+        ends: (SocketAddr, SocketAddr),
+        segment: Segment,
+        bytes: &[u8],
+        loopback: bool,
+    ) {
         if let Some(id) = self.keys.get(&Key(Kind::Tcp, ends.0, ends.1)).copied() {
             let now = self.now();
             let Some((Entry::Tcp(connection), _)) = self.entries.get_mut(&id) else { return };
@@ -219,8 +324,11 @@ impl Engine {
         if !segment.syn || segment.ack {
             return self.out.reset(ends.1, ends.0, segment);
         }
-        let Some(target) = self.policy.target(ends.1) else {
-            return self.out.reset(ends.1, ends.0, segment);
+        let Some(target) = self.policy.target(ends.1, loopback) else {
+            return match self.policy.refusal(ends.1.ip()) {
+                Why::Host => self.not_connected(ends, Some(segment), Why::Host),
+                _ => self.out.reset(ends.1, ends.0, segment),
+            };
         };
         if self.connections >= self.limits.connections {
             // It comes again when there may be room.
@@ -243,10 +351,16 @@ impl Engine {
         }
     }
 
-    fn datagram(&mut self, kind: Kind, ends: (SocketAddr, SocketAddr), content: &Content<'_>) {
+    fn datagram(
+        &mut self,
+        kind: Kind,
+        ends: (SocketAddr, SocketAddr),
+        content: &Content<'_>,
+        loopback: bool,
+    ) {
         let now = self.now();
         let key = Key(kind, ends.0, ends.1);
-        if !self.keys.contains_key(&key) && !self.begin_flow(key, now) {
+        if !self.keys.contains_key(&key) && !self.begin_flow(key, loopback, now) {
             return;
         }
         let Some(id) = self.keys.get(&key) else { return };
@@ -255,16 +369,17 @@ impl Engine {
         }
     }
 
-    fn begin_flow(&mut self, key: Key, now: Instant) -> bool {
+    fn begin_flow(&mut self, key: Key, loopback: bool, now: Instant) -> bool {
         let Key(kind, container, remote) = key;
         let target = match kind {
-            Kind::Echo => elsewhere(remote.ip()).then_some(remote),
-            _ => self.policy.target(remote),
+            // An echo request has no port; any will do for the question where it may go.
+            Kind::Echo => self.policy.target((remote.ip(), 1).into(), false).map(|_| remote),
+            _ => self.policy.target(remote, loopback),
         };
         let Some(target) = target else {
             let group = remote.ip().is_multicast() || remote.ip() == std::net::Ipv4Addr::BROADCAST;
             if kind == Kind::Udp && !group {
-                let lost = Lost { segment: None, why: Why::Prohibited };
+                let lost = Lost { segment: None, why: self.policy.refusal(remote.ip()) };
                 self.out.unreachable(remote, container, lost);
             }
             return false;
@@ -285,7 +400,7 @@ impl Engine {
         }
     }
 
-    fn drop_oldest_flow(&mut self) {
+    pub(super) fn drop_oldest_flow(&mut self) {
         let flows = self.entries.iter().filter_map(|(id, (entry, _))| match entry {
             Entry::Udp(flow) => Some((flow.used(), *id)),
             Entry::Tcp(_) => None,
@@ -295,7 +410,7 @@ impl Engine {
         }
     }
 
-    fn add(
+    pub(super) fn add(
         &mut self,
         kind: Kind,
         ends: (SocketAddr, SocketAddr),
@@ -341,75 +456,7 @@ impl Engine {
         }
     }
 
-    /// Clients have come to a published port.
-    fn knocked(&mut self, id: u64, now: Instant) {
-        for _ in 0..BATCH {
-            let Some(door) = self.doors.get(&id) else { return };
-            match &door.taker {
-                Taker::Tcp(listener) => {
-                    let Ok((stream, client)) = listener.accept() else { return };
-                    let container = door.container;
-                    self.admit(stream.into(), client, container, now);
-                }
-                Taker::Udp(socket) => {
-                    let Ok((count, client)) = socket.recv_from(&mut self.datagram) else { return };
-                    let (answers, container) = (Arc::clone(&door.answers), door.container);
-                    self.pass_in(answers, client, container, count, now);
-                }
-            }
-        }
-    }
-
-    /// Connects a client of a published port with the container; without room for him, he is
-    /// dropped.
-    fn admit(&mut self, socket: OwnedFd, client: SocketAddr, container: u16, now: Instant) {
-        let ends = inside(client, container, self.ipv6);
-        let many = self.connections > MANY;
-        let full = self.connections >= self.limits.connections;
-        if full || self.keys.contains_key(&Key(Kind::Tcp, ends.0, ends.1)) {
-            return;
-        }
-        if rustix::io::ioctl_fionbio(&socket, true).is_err() {
-            return;
-        }
-        if let Some(mut connection) = Connection::inward(ends, socket, many, now, &mut self.out) {
-            let verdict = connection.exchange(None, now, &mut self.out);
-            self.connections += 1;
-            let id = self.next;
-            if self.add(Kind::Tcp, ends, Entry::Tcp(connection), None) {
-                self.judge(id, verdict);
-            }
-        }
-    }
-
-    /// Passes a datagram of a client of a published port on.
-    fn pass_in(
-        &mut self,
-        answers: Arc<OwnedFd>,
-        client: SocketAddr,
-        container: u16,
-        count: usize,
-        now: Instant,
-    ) {
-        let ends = inside(client, container, self.ipv6);
-        let key = Key(Kind::Udp, ends.0, ends.1);
-        let known = self.keys.get(&key).and_then(|id| self.entries.get_mut(id));
-        match known {
-            Some((Entry::Udp(flow), _)) => flow.touch(now),
-            Some(_) => return,
-            None => {
-                if self.entries.len() - self.connections >= self.limits.flows {
-                    self.drop_oldest_flow();
-                }
-                let flow = Flow::inward(ends, answers, client, now);
-                let deadline = Some(flow.ends());
-                self.add(Kind::Udp, ends, Entry::Udp(flow), deadline);
-            }
-        }
-        self.out.udp(ends.1, ends.0, &self.datagram[..count]);
-    }
-
-    fn judge(&mut self, id: u64, verdict: Verdict) {
+    pub(super) fn judge(&mut self, id: u64, verdict: Verdict) {
         match verdict {
             Verdict::Lives(deadline) => self.schedule(id, deadline),
             Verdict::Over => self.remove(id),
@@ -457,7 +504,7 @@ impl Engine {
         }
     }
 
-    fn remove(&mut self, id: u64) {
+    pub(super) fn remove(&mut self, id: u64) {
         let Some((entry, deadline)) = self.entries.remove(&id) else { return };
         let key = match &entry {
             Entry::Tcp(connection) => {
@@ -474,22 +521,6 @@ impl Engine {
             self.deadlines.remove(&(deadline, id));
         }
     }
-}
-
-/// The two ends of what a client of a published port begins, as the container sees them: the
-/// client's own address, unless the container could not answer there.
-fn inside(client: SocketAddr, container: u16, ipv6: bool) -> (SocketAddr, SocketAddr) {
-    let address = client.ip().to_canonical();
-    let seen = match address {
-        IpAddr::V6(_) if !ipv6 => MACHINE_4,
-        address if !elsewhere(address) || ours(address) => match address {
-            IpAddr::V4(_) => MACHINE_4,
-            IpAddr::V6(_) => MACHINE_6,
-        },
-        address => address,
-    };
-    let own = if seen.is_ipv4() { INSIDE_4.0 } else { INSIDE_6.0 };
-    ((own, container).into(), (seen, client.port()).into())
 }
 
 fn error_why(error: &io::Error) -> Why {
@@ -512,10 +543,12 @@ mod tests {
         let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
         let (ours, theirs) = pair.unwrap();
         let flags = rustix::event::EventfdFlags::CLOEXEC;
-        let stop = rustix::event::eventfd(0, flags).unwrap();
-        let resolvers = crate::resolvers(b"nameserver 127.0.0.1\n");
-        let policy = Policy { resolvers, loopback: false };
-        (Engine::new(Link::over(ours), policy, stop).unwrap(), theirs.into())
+        let wake = Arc::new(rustix::event::eventfd(0, flags).unwrap());
+        let policy = Policy::private(crate::resolvers(b"nameserver 127.0.0.1\n"));
+        let (_, commands) = std::sync::mpsc::channel();
+        let mut engine = Engine::new((policy, 65_520), None, (commands, wake)).unwrap();
+        engine.attach(1, Link::over(ours), Endpoint::alone(false, false), Vec::new()).unwrap();
+        (engine, theirs.into())
     }
 
     /// What the container got.
@@ -548,9 +581,9 @@ mod tests {
     #[test]
     fn what_may_not_pass_is_refused_and_opens_no_socket() {
         let (mut engine, container) = engine();
-        engine.take(&packet([127, 0, 0, 1], 80, 6, SYN, &[]));
-        engine.take(&packet([192, 0, 0, 1], 80, 6, SYN, &[]));
-        engine.take(&packet([192, 0, 0, 1], 80, 17, 0, b"hello"));
+        engine.take(1, &packet([127, 0, 0, 1], 80, 6, SYN, &[]));
+        engine.take(1, &packet([192, 0, 0, 1], 80, 6, SYN, &[]));
+        engine.take(1, &packet([192, 0, 0, 1], 80, 17, 0, b"hello"));
         let answers = answers(&container);
         assert!(answers[..2].iter().all(|answer| answer[9] == 6 && answer[33] & RST != 0));
         // Administratively prohibited.
@@ -562,8 +595,8 @@ mod tests {
     #[test]
     fn a_segment_of_no_connection_is_answered_with_a_reset_and_a_reset_with_nothing() {
         let (mut engine, container) = engine();
-        engine.take(&packet([10, 0, 0, 1], 80, 6, 0x10, b"data"));
-        engine.take(&packet([10, 0, 0, 1], 80, 6, RST, &[]));
+        engine.take(1, &packet([10, 0, 0, 1], 80, 6, 0x10, b"data"));
+        engine.take(1, &packet([10, 0, 0, 1], 80, 6, RST, &[]));
         let answers = answers(&container);
         assert_eq!(answers.len(), 1);
         assert_eq!(answers[0][33] & RST, RST);
@@ -576,7 +609,7 @@ mod tests {
         ping.truncate(20);
         ping.extend([8, 0, 0, 0, 0, 7, 0, 9, 1, 2, 3]);
         ping[3] = ping.len() as u8;
-        engine.take(&ping);
+        engine.take(1, &ping);
         let answers = answers(&container);
         assert_eq!(answers[0][20..22], [0, 0]);
         assert_eq!(answers[0][24..], [0, 7, 0, 9, 1, 2, 3]);
@@ -587,8 +620,8 @@ mod tests {
         let (mut engine, _container) = engine();
         engine.limits = Limits { connections: 2, flows: 3 };
         for port in 1..=9 {
-            engine.take(&packet([198, 18, 0, 1], port, 17, 0, b"x"));
-            engine.take(&packet([198, 18, 0, 1], port, 6, SYN, &[]));
+            engine.take(1, &packet([198, 18, 0, 1], port, 17, 0, b"x"));
+            engine.take(1, &packet([198, 18, 0, 1], port, 6, SYN, &[]));
         }
         assert!(engine.connections <= 2);
         assert!(engine.entries.len() - engine.connections <= 3);
@@ -611,7 +644,7 @@ mod tests {
         ) {
             let (mut engine, _container) = engine();
             for mut bytes in packets {
-                engine.take(&bytes);
+                engine.take(1, &bytes);
                 if let Some(first) = bytes.first_mut() {
                     *first = if version < 4 { 0x45 } else { 0x60 };
                 }
@@ -624,7 +657,7 @@ mod tests {
                     bytes[if version < 4 { 9 } else { 6 }] = protocols[usize::from(version % 4)];
                     bytes[6] &= if version < 4 { 0x40 } else { 0xff };
                 }
-                engine.take(&bytes);
+                engine.take(1, &bytes);
             }
             prop_assert!(engine.keys.len() == engine.entries.len());
         }

@@ -1,6 +1,7 @@
 //! IP packets as they come from a container, which may be hostile, and as they go to it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use smoltcp::phy::{Checksum, ChecksumCapabilities};
 use smoltcp::wire::{
@@ -9,7 +10,7 @@ use smoltcp::wire::{
     TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
 };
 
-use super::link::{Link, checksum_field};
+use super::link::{HEAD, Link, checksum_field};
 
 const HOPS: u8 = 64;
 
@@ -49,6 +50,23 @@ pub(super) fn checksums() -> ChecksumCapabilities {
     checksums.icmpv4 = Checksum::Tx;
     checksums.icmpv6 = Checksum::Tx;
     checksums
+}
+
+/// Source and destination of a packet; `None` if it is none of IP.
+pub(super) fn ends(bytes: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let four = |at: usize| -> Option<IpAddr> {
+        let octets: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
+        Some(Ipv4Addr::from(octets).into())
+    };
+    let six = |at: usize| -> Option<IpAddr> {
+        let octets: [u8; 16] = bytes.get(at..at + 16)?.try_into().ok()?;
+        Some(Ipv6Addr::from(octets).into())
+    };
+    match bytes.first()? >> 4 {
+        4 => Some((four(12)?, four(16)?)),
+        6 => Some((six(8)?, six(24)?)),
+        _ => None,
+    }
 }
 
 /// Reads a packet. `None` for what is broken, a fragment, or of a protocol that we do not carry.
@@ -141,22 +159,76 @@ pub(super) fn partial_checksum(packet: &mut [u8]) -> Option<(usize, usize)> {
     Some((start, field))
 }
 
-/// Where packets go to the container: the link, and room to make them in.
+/// Where packets go to containers: their links, and room to make packets in.
 #[derive(Debug)]
 pub(super) struct Outlet {
-    pub(super) link: Link,
+    links: HashMap<u64, Link>,
+    places: HashMap<IpAddr, u64>,
+    /// The link of whatever has no place.
+    only: Option<u64>,
     buffer: Vec<u8>,
+    /// Bytes of the largest packet.
+    pub(super) mtu: usize,
 }
 
 impl Outlet {
-    pub(super) fn new(link: Link) -> Outlet {
-        let buffer = link.buffer();
-        Outlet { link, buffer }
+    pub(super) fn new(mtu: usize) -> Outlet {
+        let buffer = Link::buffer();
+        Outlet { links: HashMap::new(), places: HashMap::new(), only: None, buffer, mtu }
     }
 
-    /// Sends what `fill` writes.
+    /// Adds a link to a container with these addresses; without any, all packets go there.
+    pub(super) fn add(&mut self, id: u64, link: Link, addresses: &[IpAddr]) {
+        self.places.extend(addresses.iter().map(|address| (*address, id)));
+        if addresses.is_empty() {
+            self.only = Some(id);
+        }
+        self.links.insert(id, link);
+    }
+
+    pub(super) fn remove(&mut self, id: u64) -> Option<Link> {
+        self.places.retain(|_, place| *place != id);
+        self.only = self.only.filter(|only| *only != id);
+        self.links.remove(&id)
+    }
+
+    pub(super) fn link(&self, id: u64) -> Option<&Link> {
+        self.links.get(&id)
+    }
+
+    /// Whether a link has what leaves it by one of its own addresses alone.
+    pub(super) fn may_send(&self, id: u64, from: IpAddr) -> bool {
+        self.only == Some(id) || self.places.get(&from) == Some(&id)
+    }
+
+    /// The link that an address is behind.
+    pub(super) fn place(&self, address: IpAddr) -> Option<u64> {
+        self.places.get(&address).copied()
+    }
+
+    /// Passes a frame of one container on to another one.
+    pub(super) fn pass(&self, to: u64, frame: &mut [u8], length: usize) {
+        if let Some(link) = self.links.get(&to) {
+            link.pass(frame, length);
+        }
+    }
+
+    /// Passes a frame of one container on to all others.
+    pub(super) fn flood(&self, from: u64, frame: &mut [u8], length: usize) {
+        for (_, link) in self.links.iter().filter(|(id, _)| **id != from) {
+            link.pass(frame, length);
+        }
+    }
+
+    /// Sends what `fill` writes to where its destination is.
     pub(super) fn send<R>(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
-        self.link.send(&mut self.buffer, length, fill)
+        let result = fill(&mut self.buffer[HEAD..HEAD + length]);
+        let to = ends(&self.buffer[HEAD..HEAD + length]).map(|(_, to)| to);
+        let place = to.and_then(|to| self.place(to)).or(self.only);
+        if let Some(link) = place.and_then(|place| self.links.get(&place)) {
+            link.send(&mut self.buffer, length);
+        }
+        result
     }
 
     /// Sends an IP packet whose payload `fill` writes.
@@ -173,7 +245,7 @@ impl Outlet {
             (IpAddr::V6(_), IpAddr::V6(_)) => 40,
             _ => return,
         };
-        if header + length > super::link::MTU {
+        if header + length > self.mtu {
             return;
         }
         let repr = IpRepr::new(from.into(), to.into(), protocol, length, HOPS);

@@ -13,7 +13,6 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint};
 
-use super::link::MTU;
 use super::packet::{Content, Outlet, Segment, Why, checksums, parse};
 
 /// Bytes buffered in each direction of a connection.
@@ -345,7 +344,7 @@ impl Device for Port<'_> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
+        capabilities.max_transmission_unit = self.out.mtu;
         capabilities.checksum = checksums();
         capabilities
     }

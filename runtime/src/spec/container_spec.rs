@@ -1,7 +1,7 @@
 //! A user's request for a container, beyond its image: one value for every caller.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -195,6 +195,9 @@ pub struct NetworkSpec {
     /// The container, or the network namespace at a path, whose network this one shares in place of
     /// a private one of its own.
     pub join: Option<Join>,
+    /// Named networks, the first with a way out being the way out; `private` among them is an
+    /// uplink of its own.
+    pub networks: Vec<Membership>,
     /// What `hostname` says.
     pub hostname: Option<String>,
     /// Ports that are reached from outside, as `--publish` has them.
@@ -213,6 +216,24 @@ pub struct NetworkSpec {
     pub dns: Dns,
     /// Whether the program gets the proxy variables; the starter has a default.
     pub http_proxy: Option<bool>,
+}
+
+/// A named network, and what is asked of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Membership {
+    /// The network's name.
+    pub network: String,
+    /// Names by which others on the network find the container, beside its own.
+    pub aliases: Vec<String>,
+    /// This address of IPv4.
+    pub ip: Option<Ipv4Addr>,
+    /// This address of IPv6.
+    pub ip6: Option<Ipv6Addr>,
+    /// This Ethernet address.
+    pub mac: Option<[u8; 6]>,
+    /// What the container calls its device; the next `eth` if not given.
+    pub interface: Option<String>,
 }
 
 /// Whose network is shared.
@@ -462,6 +483,7 @@ impl NetworkSpec {
         let NetworkSpec {
             mode,
             join,
+            networks,
             hostname,
             publish,
             publish_all,
@@ -475,6 +497,7 @@ impl NetworkSpec {
         NetworkSpec {
             // A network that is named later replaces both.
             join: if now.mode.is_some() { now.join } else { join },
+            networks: if now.mode.is_some() { now.networks } else { networks },
             mode: now.mode.or(mode),
             publish: both(publish, now.publish),
             publish_all: publish_all || now.publish_all,

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use task::Cause;
 
 pub use container_spec::{
-    ContainerSpec, Dns, Files, Isolation, Join, Lifecycle, Limits, Namespace, NetworkSpec, Overlay,
-    ProcessSpec, Restart, VolumeMount,
+    ContainerSpec, Dns, Files, Isolation, Join, Lifecycle, Limits, Membership, Namespace,
+    NetworkSpec, Overlay, ProcessSpec, Restart, VolumeMount,
 };
 pub use network_files::{MachineFiles, NetworkFiles};
 

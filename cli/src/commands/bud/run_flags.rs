@@ -15,8 +15,9 @@ use crate::report::Failure;
 pub(super) fn options(flags: &SharedFlags) -> Result<RunOptions, Failure> {
     let base = flags.spec()?;
     refuse_volumes(&base)?;
-    if base.network.join.is_some() {
-        let what = "--network container:NAME and ns:PATH are not supported by builds";
+    if base.network.join.is_some() || !base.network.networks.is_empty() {
+        let what =
+            "--network container:NAME, ns:PATH and named networks are not supported by builds";
         return Err(Failure::usage(what).hint("the networks of RUN are private, none and host"));
     }
     Ok(RunOptions { base, stdin: false })

@@ -9,7 +9,7 @@ mod streams;
 
 use builder::working::Working;
 use containers::{Container, Containers, Phase};
-use runtime::ExitStatus;
+use runtime::{ExitStatus, Join, Network};
 use serde_json::{Value, json};
 use task::Kind;
 
@@ -137,6 +137,7 @@ pub(crate) fn inspect(container: &Container) -> Result<Value, Failure> {
             "FinishedAt": state.and_then(|state| state.finished).and_then(time),
         },
         "RestartCount": container.restarts(),
+        "NetworkSettings": networks(container),
         "Mounts": record.volumes.iter().map(|mounted| json!({
             "Type": "volume", "Name": mounted.volume, "Destination": mounted.target,
             "RW": !mounted.read_only,
@@ -161,6 +162,77 @@ pub(crate) fn row(container: &Container) -> Value {
         "CreatedAt": container.row().created,
         "Pid": container.state().map_or(0, |state| state.pid),
         "Labels": container.record().spec.lifecycle.labels,
+        "Ports": ports(container),
+        "Networks": network_names(container).join(","),
+    })
+}
+
+/// The networks it is on, or would be on if it ran, as `--network` names them.
+pub(crate) fn network_names(container: &Container) -> Vec<String> {
+    let wanted = &container.record().spec.network;
+    match (wanted.mode, &wanted.join, &wanted.networks[..]) {
+        (_, Some(Join::Container(name)), _) => vec![format!("container:{name}")],
+        (_, Some(Join::Path(path)), _) => vec![format!("ns:{}", path.display())],
+        (Some(Network::Host), ..) => vec!["host".to_owned()],
+        (Some(Network::None), ..) => vec!["none".to_owned()],
+        (_, None, []) => vec!["private".to_owned()],
+        (_, None, named) => named.iter().map(|one| one.network.clone()).collect(),
+    }
+}
+
+/// `0.0.0.0:8080->80/tcp`, with commas between.
+fn ports(container: &Container) -> String {
+    let one = |port: network::Published| {
+        format!("{}->{}/{}", port.machine, port.container, port.protocol.as_str())
+    };
+    container.published().into_iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Ports and networks, as docker shows them.
+fn networks(container: &Container) -> Value {
+    let mut ports = serde_json::Map::new();
+    for port in container.published() {
+        let key = format!("{}/{}", port.container, port.protocol.as_str());
+        let place = json!({
+            "HostIp": port.machine.ip().to_string(), "HostPort": port.machine.port().to_string(),
+        });
+        if let Value::Array(list) = ports.entry(key).or_insert_with(|| json!([])) {
+            list.push(place);
+        }
+    }
+    let leases = container.networks();
+    let mut all = serde_json::Map::new();
+    for name in network_names(container) {
+        let lease = leases.iter().find(|lease| lease.network == name);
+        all.insert(name, lease.map_or_else(|| json!({"IPAddress": ""}), on_network));
+    }
+    let first = leases.first();
+    json!({
+        "Ports": ports, "Networks": all,
+        "IPAddress": first.map(|lease| lease.ip.0.to_string()).unwrap_or_default(),
+        "Gateway": first.map(|lease| gateway(lease, false)).unwrap_or_default(),
+        "MacAddress": first.map(network::Lease::mac_text).unwrap_or_default(),
+    })
+}
+
+fn gateway(lease: &network::Lease, ipv6: bool) -> String {
+    let found = lease.gateways.iter().find(|gateway| gateway.is_ipv6() == ipv6);
+    found.map(ToString::to_string).unwrap_or_default()
+}
+
+/// A container's place on one network, as docker shows it.
+fn on_network(lease: &network::Lease) -> Value {
+    let short = &lease.container[..lease.container.len().min(12)];
+    let mut names = vec![lease.name.clone()];
+    names.extend(lease.aliases.iter().cloned());
+    names.push(short.to_owned());
+    json!({
+        "IPAddress": lease.ip.0.to_string(), "IPPrefixLen": lease.ip.1,
+        "Gateway": gateway(lease, false), "MacAddress": lease.mac_text(),
+        "GlobalIPv6Address": lease.ip6.map(|(address, _)| address.to_string()).unwrap_or_default(),
+        "GlobalIPv6PrefixLen": lease.ip6.map_or(0, |(_, prefix)| prefix),
+        "IPv6Gateway": gateway(lease, true),
+        "Aliases": lease.aliases, "DNSNames": names,
     })
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use containers::{Container, Kind};
 use serde_json::Value;
 
-use super::{command, containers, cut, image, row, status};
+use super::{command, containers, cut, image, network_names, ports, row, status};
 use crate::app::App;
 use crate::commands::images::ago;
 use crate::format;
@@ -25,7 +25,8 @@ pub(crate) struct Ps {
     /// Show this many of the newest containers, running or not
     #[arg(short = 'n', long, value_name = "NUMBER", conflicts_with = "latest")]
     last: Option<usize>,
-    /// Show matching containers only: id=, name=, status=, label=, ancestor=, exited=, volume=
+    /// Show matching containers only: id=, name=, status=, label=, ancestor=, exited=, volume=,
+    /// network=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Show full ids and commands
@@ -37,7 +38,7 @@ pub(crate) struct Ps {
 }
 
 /// What the columns of `--format table …` are called.
-const HEADERS: [(&str, &str); 9] = [
+const HEADERS: [(&str, &str); 11] = [
     ("ID", "CONTAINER ID"),
     ("Names", "NAMES"),
     ("Image", "IMAGE"),
@@ -47,6 +48,8 @@ const HEADERS: [(&str, &str); 9] = [
     ("CreatedAt", "CREATED AT"),
     ("Pid", "PID"),
     ("Labels", "LABELS"),
+    ("Ports", "PORTS"),
+    ("Networks", "NETWORKS"),
 ];
 
 /// One condition of `--filter`.
@@ -57,7 +60,8 @@ struct Condition {
 
 impl Condition {
     fn read(text: &str) -> Result<Condition, Failure> {
-        const KEYS: [&str; 7] = ["id", "name", "status", "label", "ancestor", "exited", "volume"];
+        const KEYS: [&str; 8] =
+            ["id", "name", "status", "label", "ancestor", "exited", "volume", "network"];
         match text.split_once('=') {
             Some((key, value)) if KEYS.contains(&key) => {
                 Ok(Condition { key: key.to_owned(), value: value.to_owned() })
@@ -75,6 +79,7 @@ impl Condition {
             "name" => container.name().contains(value.trim_start_matches('/')),
             "status" => container.phase().as_str() == value,
             "exited" => container.exit().is_some_and(|exit| exit.code().to_string() == value),
+            "network" => network_names(container).iter().any(|name| name == value),
             "volume" => record
                 .volumes
                 .iter()
@@ -158,10 +163,11 @@ impl Ps {
                 cut(&command(container), width),
                 created.unwrap_or_default(),
                 status(container),
+                ports(container),
                 container.name().to_owned(),
             ]
         });
-        let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"];
+        let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
         format::table(&header, &rows.collect::<Vec<_>>())
     }
 }

@@ -1,6 +1,7 @@
 //! The flags that say how a container runs: one grammar for `run`, `from` and the commands of
 //! `bud`, read into one [`ContainerSpec`].
 
+mod networks;
 mod shared;
 mod values;
 
@@ -13,6 +14,13 @@ pub(crate) use shared::{LimitFlags, SharedFlags};
 
 use crate::flags;
 use crate::report::Failure;
+
+#[derive(Debug, Clone)]
+struct Mac([u8; 6]);
+
+fn mac(text: &str) -> Result<Mac, String> {
+    networks::mac(text).map(Mac)
+}
 
 /// How a container of `run` runs.
 #[derive(Debug, Args)]
@@ -55,6 +63,18 @@ pub(crate) struct ContainerFlags {
     /// Set the host name (default: the container's id)
     #[arg(short = 'h', long, value_name = "NAME", help_heading = "Network")]
     hostname: Option<String>,
+    /// Add a name by which others on its networks find the container
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME", help_heading = "Network")]
+    network_alias: Vec<String>,
+    /// Use this IPv4 address on the named network
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    ip: Option<std::net::Ipv4Addr>,
+    /// Use this IPv6 address on the named network
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    ip6: Option<std::net::Ipv6Addr>,
+    /// Use this Ethernet address on the named network
+    #[arg(long, value_name = "ADDRESS", value_parser = mac, help_heading = "Network")]
+    mac_address: Option<Mac>,
     /// Publish a port of the container; without a host port use any free one
     #[arg(
         short,
@@ -116,6 +136,7 @@ impl ContainerFlags {
         spec.files.read_only = self.read_only;
         spec.isolation.privileged = self.privileged;
         spec.network.hostname.clone_from(&self.hostname);
+        self.on_networks(&mut spec.network)?;
         for text in &self.publish {
             network::ports(text)?;
         }
@@ -139,6 +160,40 @@ impl ContainerFlags {
         process.init = self.init;
         process.umask = self.umask;
         Ok(spec)
+    }
+
+    /// Lays the flags that hold for a named network over it.
+    fn on_networks(&self, spec: &mut runtime::NetworkSpec) -> Result<(), Failure> {
+        let address = [
+            (self.ip.is_some(), "--ip"),
+            (self.ip6.is_some(), "--ip6"),
+            (self.mac_address.is_some(), "--mac-address"),
+        ];
+        let alone = address.iter().find(|(given, _)| *given).map(|(_, flag)| *flag);
+        let flag = alone.or((!self.network_alias.is_empty()).then_some("--network-alias"));
+        let mut named: Vec<_> =
+            spec.networks.iter_mut().filter(|one| one.network != "private").collect();
+        match (flag, alone, &mut named[..]) {
+            (None, ..) => return Ok(()),
+            (Some(flag), _, []) => {
+                return Err(Failure::usage(format!("{flag} is for named networks"))
+                    .hint("name one by --network; --network bridge is always there"));
+            }
+            (_, Some(flag), [_, _, ..]) => {
+                return Err(Failure::usage(format!("{flag}: there is more than one network"))
+                    .hint("write it into the network: --network NAME:ip=ADDRESS,mac=ADDRESS"));
+            }
+            (_, Some(_), [network]) => {
+                network.ip = self.ip.or(network.ip);
+                network.ip6 = self.ip6.or(network.ip6);
+                network.mac = self.mac_address.as_ref().map(|mac| mac.0).or(network.mac);
+            }
+            (_, None, _) => {}
+        }
+        for network in named {
+            network.aliases.extend(self.network_alias.iter().cloned());
+        }
+        Ok(())
     }
 
     /// Whether an entrypoint is given.

@@ -9,7 +9,8 @@ use runtime::{
 
 use task::Kind;
 
-use super::values::{self, cpus, device, host_line, isolation, namespace, network};
+use super::networks::network;
+use super::values::{self, cpus, device, host_line, isolation, namespace};
 use crate::config;
 use crate::flags;
 use crate::report::Failure;
@@ -18,9 +19,10 @@ use crate::report::Failure;
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct SharedFlags {
     /// Use this network: private (default; reaches out, but not to this machine's loopback
-    /// services; pasta and slirp4netns are the same), container:NAME, ns:PATH, none or host
+    /// services; pasta and slirp4netns are the same), bridge, the NAME of a network with options
+    /// behind (NAME:ip=ADDRESS,alias=NAME), container:NAME, ns:PATH, none or host
     #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = "Network")]
-    pub(super) network: Option<String>,
+    pub(super) network: Vec<String>,
     /// Add a line to /etc/hosts; the address host-gateway is this machine's, and opens its loopback
     /// services to a private network
     #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Network")]
@@ -302,7 +304,7 @@ impl SharedFlags {
     }
 
     fn network(&self) -> Result<NetworkSpec, Failure> {
-        let (mut mode, join) = network(self.network.as_deref())?;
+        let (mut mode, join, networks) = network(&self.network)?;
         if mode.is_none() && self.isolation == Some(values::Isolated::Chroot) {
             mode = Some(Network::Host);
         }
@@ -310,6 +312,7 @@ impl SharedFlags {
         Ok(NetworkSpec {
             mode,
             join,
+            networks,
             publish: Vec::new(),
             publish_all: false,
             expose: Vec::new(),
@@ -418,7 +421,9 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_refused_by_name() {
         for line in [
-            "--network=bridge",
+            "--network=web:ip=here",
+            "--network=none,host",
+            "--network=pasta:-t",
             "--pid=/proc/1/ns/pid",
             "--userns=auto",
             "--isolation=moon",

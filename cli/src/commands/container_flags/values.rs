@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use runtime::{Isolation, Join, Namespace, Network, Seccomp};
+use runtime::{Isolation, Namespace, Network, Seccomp};
 use task::Kind;
 
 use crate::commands::tags::read_bounded;
@@ -52,32 +52,6 @@ pub(super) fn octal(text: &str) -> Result<u32, String> {
 pub(super) fn cpus(text: &str) -> Result<f64, String> {
     let value = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0 && *n < 1e6);
     value.ok_or_else(|| format!("{text:?} is not a number of CPUs such as 1.5"))
-}
-
-/// The network by name, and whose it is; none is said by `default`.
-///
-/// # Errors
-/// A network we do not have.
-pub(super) fn network(name: Option<&str>) -> Result<(Option<Network>, Option<Join>), Failure> {
-    match name {
-        None | Some("" | "default") => return Ok((None, None)),
-        Some("none") => Ok(Network::None),
-        Some("host") => Ok(Network::Host),
-        Some("private" | "pasta" | "slirp4netns") => Ok(Network::Private),
-        Some(other) => {
-            if let Some(name) = other.strip_prefix("container:").filter(|name| !name.is_empty()) {
-                return Ok((Some(Network::Private), Some(Join::Container(name.to_owned()))));
-            }
-            if let Some(path) = other.strip_prefix("ns:").filter(|path| path.starts_with('/')) {
-                return Ok((Some(Network::Private), Some(Join::Path(path.into()))));
-            }
-            Err(Failure::usage(format!("--network {other:?} is not supported")).hint(
-                "supported networks are private (pasta and slirp4netns mean the same), \
-                 container:NAME, ns:PATH, none and host",
-            ))
-        }
-    }
-    .map(|mode| (Some(mode), None))
 }
 
 /// `NAME:ADDRESS`; `host-gateway` is this machine: loopback on the host network, else the address

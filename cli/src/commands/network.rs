@@ -1,0 +1,493 @@
+//! `rbuild network`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use clap::{Args, Subcommand};
+use network::{BRIDGE, IpNet, Networks, NewNetwork, NewSubnet};
+use runtime::Membership;
+use serde_json::{Value, json};
+
+use super::container::{containers, network_names, require};
+use crate::app::App;
+use crate::flags;
+use crate::format;
+use crate::report::Failure;
+
+/// Manage networks between containers
+#[derive(Debug, Subcommand)]
+pub(crate) enum Network {
+    /// Make a network
+    Create(Create),
+    /// List networks
+    #[command(alias = "list")]
+    Ls(Ls),
+    /// Show networks as JSON
+    Inspect(Inspect),
+    /// Remove networks that no running container is on
+    #[command(alias = "remove")]
+    Rm(Rm),
+    /// Put a container on a network
+    Connect(Connect),
+    /// Take a container off a network
+    Disconnect(Disconnect),
+    /// Remove all networks that no container uses
+    Prune(Prune),
+    /// Exit with 0 if there is the network, with 1 if not
+    Exists(Exists),
+    /// Bring containers back to networks whose process is gone
+    Reload(Reload),
+}
+
+impl Network {
+    /// Does it.
+    ///
+    /// # Errors
+    /// There is no such network or container; a container uses it.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self {
+            Network::Create(create) => create.run(app),
+            Network::Ls(ls) => ls.run(app),
+            Network::Inspect(inspect) => inspect.run(app),
+            Network::Rm(rm) => rm.run(app),
+            Network::Connect(connect) => connect.run(app),
+            Network::Disconnect(disconnect) => disconnect.run(app),
+            Network::Prune(prune) => prune.run(app),
+            Network::Exists(exists) => exists.run(app),
+            Network::Reload(reload) => reload.run(app),
+        }
+    }
+}
+
+fn networks(app: &App) -> Result<Networks, Failure> {
+    Ok(containers::networks(app.store()?))
+}
+
+/// A network, as docker shows it.
+fn value(networks: &Networks, network: &network::Network) -> Value {
+    let created = i64::try_from(network.created).ok();
+    let created = created.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    let config = network.subnets.iter().map(|one| {
+        let mut config =
+            json!({"Subnet": one.subnet.to_string(), "Gateway": one.gateway.to_string()});
+        if let Some(range) = one.range {
+            config["IPRange"] = Value::from(range.to_string());
+        }
+        config
+    });
+    let config: Vec<Value> = config.collect();
+    let ipv6 = network.subnet(true).is_some();
+    let mut members = serde_json::Map::new();
+    for lease in networks.leases(&network.name) {
+        let six = lease.ip6.map(|(address, prefix)| format!("{address}/{prefix}"));
+        let member = json!({
+            "Name": lease.name, "EndpointID": lease.container, "MacAddress": lease.mac_text(),
+            "IPv4Address": format!("{}/{}", lease.ip.0, lease.ip.1),
+            "IPv6Address": six.unwrap_or_default(),
+        });
+        members.insert(lease.container, member);
+    }
+    json!({
+        "Name": network.name, "Id": network.id, "ID": network.id,
+        "Created": created.map(|time| time.to_string()),
+        "Scope": "local", "Driver": "bridge", "EnableIPv4": true, "EnableIPv6": ipv6,
+        "IPv6": ipv6, "IPAM": {"Driver": "default", "Options": {}, "Config": config},
+        "Internal": network.internal, "Attachable": false, "Ingress": false, "ConfigOnly": false,
+        "Containers": members, "Options": network.options, "Labels": network.labels,
+    })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Choose how the network is carried: bridge, the only one
+    #[arg(short, long, value_name = "DRIVER", default_value = "bridge", value_parser = driver)]
+    driver: String,
+    /// Use this range of addresses, one of each kind (default: a free one)
+    #[arg(long, value_name = "CIDR")]
+    subnet: Vec<IpNet>,
+    /// Use this address for the machine in the subnet it is in (default: the first)
+    #[arg(long, value_name = "ADDRESS")]
+    gateway: Vec<IpAddr>,
+    /// Give containers addresses of this range only
+    #[arg(long, value_name = "CIDR")]
+    ip_range: Vec<IpNet>,
+    /// Give containers addresses of IPv6 too
+    #[arg(long)]
+    ipv6: bool,
+    /// Leave no way out of the network
+    #[arg(long)]
+    internal: bool,
+    /// Accepted: containers can be put on every network
+    #[arg(long)]
+    attachable: bool,
+    /// Accept that there is a network of this name already
+    #[arg(long)]
+    ignore: bool,
+    /// Add a label
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Set an option: com.docker.network.driver.mtu=BYTES, or mtu=BYTES
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    opt: Vec<String>,
+    /// The name of the network
+    name: String,
+}
+
+fn driver(text: &str) -> Result<String, String> {
+    match text {
+        "bridge" => Ok(text.to_owned()),
+        "macvlan" | "ipvlan" => Err(format!(
+            "{text} puts containers onto the wire of this machine, which is not supported; \
+             bridge networks publish ports with -p"
+        )),
+        "overlay" => Err("overlay spans machines, which is not supported".to_owned()),
+        other => Err(format!("{other:?} is not known: there is bridge")),
+    }
+}
+
+impl Create {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let pair = |text: &String| flags::pair(text);
+        let new = NewNetwork {
+            name: self.name.clone(),
+            subnets: self.subnets()?,
+            ipv6: self.ipv6,
+            internal: self.internal,
+            labels: self.label.iter().map(pair).collect(),
+            options: self.opt.iter().map(pair).collect::<BTreeMap<_, _>>(),
+        };
+        match containers::create_network(app.store()?, &new) {
+            Err(containers::Error::Network(network::Error::NetworkExists { .. }))
+                if self.ignore =>
+            {
+                outln!("{}", networks(app)?.get(&self.name)?.id);
+            }
+            made => outln!("{}", made?.id),
+        }
+        Ok(0)
+    }
+
+    /// Each gateway and range belongs to the subnet that it is in.
+    fn subnets(&self) -> Result<Vec<NewSubnet>, Failure> {
+        let mut subnets: Vec<NewSubnet> = self
+            .subnet
+            .iter()
+            .map(|subnet| NewSubnet { subnet: *subnet, gateway: None, range: None })
+            .collect();
+        for gateway in &self.gateway {
+            let of = subnets.iter_mut().find(|one| one.subnet.contains(gateway));
+            let of = of.ok_or_else(|| {
+                Failure::usage(format!("--gateway {gateway} is in no subnet"))
+                    .hint("give its subnet by --subnet")
+            })?;
+            of.gateway = Some(*gateway);
+        }
+        for range in &self.ip_range {
+            let of = subnets.iter_mut().find(|one| one.subnet.contains(range));
+            let of = of.ok_or_else(|| {
+                Failure::usage(format!("--ip-range {range} is in no subnet"))
+                    .hint("give its subnet by --subnet")
+            })?;
+            of.range = Some(*range);
+        }
+        Ok(subnets)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Show matching networks only: name=, id=, driver=, label=, scope=, type=, dangling=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Print a Go template per network, `table` and one, or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Print ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show whole ids
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+const HEADERS: [(&str, &str); 9] = [
+    ("ID", "NETWORK ID"),
+    ("Name", "NAME"),
+    ("Driver", "DRIVER"),
+    ("Scope", "SCOPE"),
+    ("IPv6", "IPV6"),
+    ("Internal", "INTERNAL"),
+    ("Labels", "LABELS"),
+    ("CreatedAt", "CREATED AT"),
+    ("Created", "CREATED AT"),
+];
+
+impl Ls {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let networks = networks(app)?;
+        let mut all = networks.list()?;
+        for filter in &self.filter {
+            retain(app, &mut all, filter)?;
+        }
+        let rows: Vec<Value> = all
+            .iter()
+            .map(|network| {
+                let mut row = value(&networks, network);
+                row["CreatedAt"] = row["Created"].clone();
+                let id = network.id.get(..12).filter(|_| !self.no_trunc);
+                row["ID"] = Value::from(id.unwrap_or(&network.id));
+                row
+            })
+            .collect();
+        match self.format.as_deref() {
+            Some("json") => rows.iter().for_each(|row| outln!("{row}")),
+            None if self.quiet => {
+                let ids = rows.iter().filter_map(|row| row["ID"].as_str());
+                ids.for_each(|id| outln!("{id}"));
+            }
+            given => {
+                let usual = "table {{.ID}}\\t{{.Name}}\\t{{.Driver}}\\t{{.Scope}}";
+                out!("{}", format::lines(given.unwrap_or(usual), &rows, &HEADERS, false)?);
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// The networks that containers name, running or not.
+fn used(app: &App) -> Result<Vec<String>, Failure> {
+    let all = containers(app)?.list()?;
+    let mut names: Vec<String> = all.iter().flat_map(network_names).collect();
+    let running = all.iter().flat_map(containers::Container::networks);
+    names.extend(running.map(|lease| lease.network));
+    Ok(names)
+}
+
+fn retain(app: &App, all: &mut Vec<network::Network>, filter: &str) -> Result<(), Failure> {
+    let is = |text: &str| matches!(text, "true" | "1");
+    match filter.split_once('=') {
+        Some(("name", name)) => all.retain(|network| network.name.contains(name)),
+        Some(("id", id)) => all.retain(|network| network.id.starts_with(id)),
+        Some(("driver", driver)) => all.retain(|_| driver == "bridge"),
+        Some(("scope", scope)) => all.retain(|_| scope == "local"),
+        Some(("type", kind @ ("builtin" | "custom"))) => {
+            all.retain(|network| (network.name == BRIDGE) == (kind == "builtin"));
+        }
+        Some(("label", label)) => {
+            let (key, wanted) = label.split_once('=').unwrap_or((label, ""));
+            all.retain(|network| {
+                let own = network.labels.get(key);
+                own.is_some_and(|own| !label.contains('=') || own == wanted)
+            });
+        }
+        Some(("dangling", wanted @ ("true" | "false" | "1" | "0"))) => {
+            let used = used(app)?;
+            let free = |network: &network::Network| {
+                network.name != BRIDGE && !used.contains(&network.name)
+            };
+            all.retain(|network| free(network) == is(wanted));
+        }
+        _ => {
+            return Err(Failure::usage(format!("--filter {filter:?} is not supported"))
+                .hint("name=, id=, driver=, label=, scope=, type= and dangling= are"));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// Print a Go template per network
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+    /// Accepted: who is on the network is always shown
+    #[arg(short, long)]
+    verbose: bool,
+    /// The networks
+    #[arg(required = true)]
+    networks: Vec<String>,
+}
+
+impl Inspect {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let networks = networks(app)?;
+        let mut found = Vec::new();
+        for name in &self.networks {
+            found.push(value(&networks, &networks.get(name)?));
+        }
+        match &self.format {
+            Some(template) => {
+                for value in &found {
+                    outln!("{}", format::template(template, value)?);
+                }
+            }
+            None => outln!("{:#}", Value::from(found)),
+        }
+        Ok(0)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Ignore networks that are missing
+    #[arg(short, long)]
+    force: bool,
+    /// The networks
+    #[arg(required = true)]
+    networks: Vec<String>,
+}
+
+impl Rm {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let store = app.store()?;
+        for name in &self.networks {
+            match containers::remove_network(store, name) {
+                Err(containers::Error::Network(network::Error::NoNetwork { .. })) if self.force => {
+                }
+                removed => drop(removed?),
+            }
+            outln!("{name}");
+        }
+        Ok(0)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Connect {
+    /// Add a name by which others on the network find the container
+    #[arg(long, value_name = "NAME")]
+    alias: Vec<String>,
+    /// Use this IPv4 address
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<Ipv4Addr>,
+    /// Use this IPv6 address
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<Ipv6Addr>,
+    /// The network
+    network: String,
+    /// The container
+    container: String,
+}
+
+impl Connect {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let container = require(app, &self.container)?;
+        let Connect { alias, ip, ip6, network, .. } = self;
+        container.connect(Membership {
+            network,
+            aliases: alias,
+            ip,
+            ip6,
+            ..Membership::default()
+        })?;
+        Ok(0)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Disconnect {
+    /// Ignore a container that is missing, or not on the network
+    #[arg(short, long)]
+    force: bool,
+    /// The network
+    network: String,
+    /// The container
+    container: String,
+}
+
+impl Disconnect {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let found = containers(app)?.find(&self.container)?;
+        if found.is_none() && self.force {
+            return Ok(0);
+        }
+        let container = found.map_or_else(|| require(app, &self.container), Ok)?;
+        match container.disconnect(&self.network) {
+            Err(containers::Error::Network(network::Error::InvalidNetwork { .. }))
+                if self.force => {}
+            done => done?,
+        }
+        Ok(0)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Remove matching networks only: label=, name=
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+}
+
+impl Prune {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        if !self.force && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+            return Err(Failure::usage("this removes all networks that no container uses")
+                .hint("`rbuild network prune --force`"));
+        }
+        let mut all = networks(app)?.list()?;
+        retain(app, &mut all, "dangling=true")?;
+        for filter in &self.filter {
+            retain(app, &mut all, filter)?;
+        }
+        for network in all {
+            match containers::remove_network(app.store()?, &network.name) {
+                // Used, or removed by somebody else meanwhile.
+                Err(containers::Error::Network(
+                    network::Error::NetworkInUse { .. } | network::Error::NoNetwork { .. },
+                )) => {}
+                removed => {
+                    removed?;
+                    outln!("{}", network.name);
+                }
+            }
+        }
+        Ok(0)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exists {
+    /// The network
+    network: String,
+}
+
+impl Exists {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        match networks(app)?.get(&self.network) {
+            Ok(_) => Ok(0),
+            Err(network::Error::NoNetwork { .. }) => Ok(1),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// Reload those of all running containers
+    #[arg(short, long, conflicts_with = "containers")]
+    all: bool,
+    /// The containers
+    #[arg(required_unless_present = "all")]
+    containers: Vec<String>,
+}
+
+impl Reload {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let chosen = if self.all {
+            let mut all = containers(app)?.list()?;
+            all.retain(|container| container.is_running() && !container.networks().is_empty());
+            all
+        } else {
+            let named = self.containers.iter().map(|name| require(app, name));
+            named.collect::<Result<Vec<_>, _>>()?
+        };
+        for container in chosen {
+            container.reload_networks()?;
+            outln!("{}", container.id());
+        }
+        Ok(0)
+    }
+}

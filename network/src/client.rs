@@ -1,0 +1,191 @@
+//! A container's side of a named network: its connection with the process that carries the
+//! network, and its device.
+
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::definition::{Network, Networks};
+use crate::lease::{Lease, Wanted};
+use crate::netlink::Netlink;
+use crate::server::{Answer, DOOR, MARK, Request, SOCKET, Start};
+use crate::uplink::{Device, Link};
+use crate::{Error, Port, Resolvers, Result, namespace, sys, wire};
+
+/// A network that a container is to be on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The network's name.
+    pub network: String,
+    /// Who asks, and for what.
+    pub wanted: Wanted,
+    /// What the container calls its device; the next `eth` if not given.
+    pub interface: Option<String>,
+    /// Ports of the container that are reached from outside.
+    pub ports: Vec<Port>,
+    /// Whether the container reaches the loopback services of this machine.
+    pub loopback: bool,
+}
+
+/// A container on a network.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    line: UnixStream,
+    device: OwnedFd,
+    /// What it has.
+    pub(crate) lease: Lease,
+    /// What the container calls its device.
+    pub(crate) interface: String,
+    /// How much its way out counts.
+    pub(crate) metric: u32,
+    attachment: Attachment,
+}
+
+/// Where networks are, and the machine's name servers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) networks: PathBuf,
+    pub(crate) resolvers: Resolvers,
+}
+
+impl Attached {
+    /// Connects the container of a network namespace with a network. Of several networks with a
+    /// way out the one with the smallest `metric` is the way.
+    pub(crate) fn new(
+        place: &Place,
+        attachment: Attachment,
+        namespace: &OwnedFd,
+        (interface, metric): (String, u32),
+    ) -> Result<Attached> {
+        let (line, lease) = lease(place, &attachment)?;
+        let link = namespace::entered(namespace, || device(&lease, &interface, metric))?;
+        let device = link.into_fd();
+        attach(&line, device.as_fd())?;
+        Ok(Attached { line, device, lease, interface, metric, attachment })
+    }
+
+    /// Connects again, where the process that carried the network is gone.
+    pub(crate) fn again(&mut self, place: &Place) -> Result<()> {
+        let mut attachment = self.attachment.clone();
+        attachment.wanted.ip = Some(self.lease.ip.0);
+        attachment.wanted.ip6 = self.lease.ip6.map(|(address, _)| address);
+        attachment.wanted.mac = Some(self.lease.mac);
+        for (port, published) in attachment.ports.iter_mut().zip(&self.lease.published) {
+            port.machine = (published.machine.port(), published.machine.port());
+        }
+        let (line, lease) = lease(place, &attachment)?;
+        attach(&line, self.device.as_fd())?;
+        (self.line, self.lease) = (line, lease);
+        Ok(())
+    }
+
+    /// Takes the device away; the rest ends with the connection.
+    pub(crate) fn leave(self, namespace: &OwnedFd) -> Result<()> {
+        namespace::entered(namespace, || {
+            let remove = || Netlink::open()?.delete(sys::interface_index(&self.interface)?);
+            match remove() {
+                // The container has done so itself.
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+                removed => removed.map_err(Error::system("removing device", &self.interface)),
+            }
+        })
+    }
+}
+
+impl AsFd for Attached {
+    /// The connection, which nothing comes from but its end.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.line.as_fd()
+    }
+}
+
+fn talking(network: &str) -> impl Fn(io::Error) -> Error {
+    let network = format!("network {network}");
+    move |error| Error::system("talking to", &network)(error)
+}
+
+/// Asks for addresses and ports.
+fn lease(place: &Place, attachment: &Attachment) -> Result<(UnixStream, Lease)> {
+    let network = Networks::new(place.networks.clone()).get(&attachment.network)?;
+    let line = reach(place, &network)?;
+    let request = Request::Lease {
+        wanted: attachment.wanted.clone(),
+        ports: attachment.ports.clone(),
+        loopback: attachment.loopback,
+    };
+    let talk = wire::send(&line, &request, None).and_then(|()| wire::expect(&line));
+    match talk.map_err(talking(&network.name))? {
+        Answer::Leased { lease } => Ok((line, lease)),
+        Answer::Failed { error } => Err(error.into()),
+        Answer::Attached => Err(talking(&network.name)(io::ErrorKind::InvalidData.into())),
+    }
+}
+
+fn attach(line: &UnixStream, device: BorrowedFd<'_>) -> Result<()> {
+    let talk = wire::send(line, &Request::Attach, Some(device)).and_then(|()| wire::expect(line));
+    match talk.map_err(talking("device"))? {
+        Answer::Attached => Ok(()),
+        Answer::Failed { error } => Err(error.into()),
+        Answer::Leased { .. } => Err(talking("device")(io::ErrorKind::InvalidData.into())),
+    }
+}
+
+/// Connects with the process that carries a network; starts it where there is none.
+fn reach(place: &Place, network: &Network) -> Result<UnixStream> {
+    let directory = place.networks.join(&network.name);
+    let start = || -> io::Result<UnixStream> {
+        let door = File::create(directory.join(DOOR))?;
+        rustix::fs::flock(&door, FlockOperation::LockExclusive)?;
+        match wire::connect(&directory, SOCKET) {
+            Ok(line) => return Ok(line),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {}
+                _ => return Err(error),
+            },
+        }
+        let listener = wire::listen(&directory, SOCKET)?;
+        spawn(place, network, &directory, listener.into())?;
+        wire::connect(&directory, SOCKET)
+    };
+    start().map_err(Error::system("starting network", &network.name))
+}
+
+fn spawn(place: &Place, network: &Network, directory: &Path, listener: OwnedFd) -> io::Result<()> {
+    let start = Start {
+        place: directory.to_owned(),
+        network: network.clone(),
+        resolvers: place.resolvers.clone(),
+    };
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(MARK).arg(serde_json::to_string(&start)?).env_clear().current_dir("/");
+    command.process_group(0).stdin(Stdio::from(listener));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(drop)
+}
+
+/// Makes the device in the network namespace of this thread.
+fn device(lease: &Lease, interface: &str, metric: u32) -> Result<Link> {
+    let addresses = lease.addresses();
+    let device =
+        Device { name: interface, addresses: &addresses, mtu: lease.mtu, mac: Some(lease.mac) };
+    let link = Link::make(&device)?;
+    if lease.internal {
+        return Ok(link);
+    }
+    let route = |address: IpAddr| -> io::Result<()> {
+        let gateway = lease.gateways.iter().find(|one| one.is_ipv4() == address.is_ipv4());
+        let index = sys::interface_index(interface)?;
+        Netlink::open()?.add_default_route(index, address, gateway.copied(), metric)
+    };
+    let mut all = addresses.iter();
+    let routed = all.try_for_each(|(address, _)| route(*address));
+    routed.map_err(Error::system("adding a route to", interface))?;
+    Ok(link)
+}

@@ -1,0 +1,238 @@
+//! The process that carries a named network while containers are on it.
+//!
+//! It is this very program, executed afresh by the first container that comes. Each container has
+//! one connection with it: its lease, its device and its published ports last as long as that. The
+//! process ends when the last connection has.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use crate::definition::Network;
+use crate::error::Failed;
+use crate::lease::{ALIVE, Lease, Table, Wanted};
+use crate::ports::{Port, Published};
+use crate::uplink::{Link, Names, Policy, Switch};
+use crate::{Error, Resolvers, Result, names, wire};
+
+/// `argv[0]` of the process.
+pub(crate) const MARK: &str = "container-network-bridge";
+/// Where it listens, in the directory of the network.
+pub(crate) const SOCKET: &str = "socket";
+/// Held while somebody comes, or the process looks whether it may end.
+pub(crate) const DOOR: &str = "door";
+
+/// How long it waits for the first container.
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// What the process is told on its command line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    /// The network's directory.
+    pub(crate) place: PathBuf,
+    /// The network.
+    pub(crate) network: Network,
+    /// The machine's name servers.
+    pub(crate) resolvers: Resolvers,
+}
+
+/// What a container asks for, one after the other.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Request {
+    /// Addresses and ports.
+    Lease {
+        wanted: Wanted,
+        ports: Vec<Port>,
+        /// Whether it may reach the loopback services of this machine.
+        loopback: bool,
+    },
+    /// To be connected: its device comes along.
+    Attach,
+}
+
+/// What it gets.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Answer {
+    Leased { lease: Lease },
+    Attached,
+    Failed { error: Failed },
+}
+
+/// What the connections share.
+struct Server {
+    start: Start,
+    table: Arc<Mutex<Table>>,
+    switch: Switch,
+    listener: UnixListener,
+    /// How many connections there are.
+    count: Mutex<usize>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Becomes the process, if this process was started as one; never returns then.
+pub(crate) fn init() {
+    let mut arguments = std::env::args();
+    if std::env::args_os().next().is_none_or(|name| name != MARK) {
+        return;
+    }
+    let start = arguments.nth(1).and_then(|text| serde_json::from_str(&text).ok());
+    let served = start.ok_or(()).and_then(|start| serve(start).map_err(drop));
+    std::process::exit(i32::from(served.is_err()));
+}
+
+fn serve(start: Start) -> Result<()> {
+    // A terminal that goes away is no reason to end.
+    let _ = rustix::process::setsid();
+    more_descriptors();
+    let alive = File::create(start.place.join(ALIVE));
+    let alive = alive.map_err(Error::system("making", ALIVE))?;
+    rustix::fs::flock(&alive, FlockOperation::LockExclusive)
+        .map_err(|errno| Error::system("locking", ALIVE)(errno.into()))?;
+    let listener = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)
+        .map_err(|errno| Error::system("copying", "a socket")(errno.into()))?;
+    let network = &start.network;
+    let policy = Policy {
+        resolvers: start.resolvers.clone(),
+        subnets: network.subnets.iter().map(|one| (one.subnet, one.gateway)).collect(),
+        internal: network.internal,
+    };
+    let table = Arc::new(Mutex::new(Table::new(network.clone(), start.place.clone())));
+    let names = names(Arc::clone(&table), &start.place, network);
+    let switch = Switch::start(policy, network.mtu(), Some(names))?;
+    let listener = UnixListener::from(listener);
+    let server = Arc::new(Server { start, table, switch, listener, count: Mutex::new(0) });
+    Server::listen(&server);
+    drop(alive);
+    Ok(())
+}
+
+/// As many descriptors as are allowed: each connection of each container is one.
+fn more_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// The name service of a network.
+fn names(table: Arc<Mutex<Table>>, place: &Path, network: &Network) -> Names {
+    let networks = place.parent().unwrap_or(place).to_owned();
+    let (name, internal) = (network.name.clone(), network.internal);
+    Box::new(move |asking, question| {
+        names::answer(question, internal, || {
+            let table = lock(&table);
+            let Some(own) = table.by_address(asking) else { return Vec::new() };
+            let container = own.container.clone();
+            let mut all: Vec<Lease> = table.leases().cloned().collect();
+            drop(table);
+            all.extend(names::neighbours(&networks, &container, &[&name]));
+            all
+        })
+    })
+}
+
+impl Server {
+    /// Takes connections, until there have been none for a while.
+    fn listen(this: &Arc<Server>) {
+        loop {
+            let mut waited = [PollFd::new(&this.listener, PollFlags::IN)];
+            let come = poll(&mut waited, Some(&PATIENCE)).is_ok_and(|count| count > 0);
+            let mut count = lock(&this.count);
+            if !come {
+                if this.is_idle(*count) {
+                    return;
+                }
+                continue;
+            }
+            let Ok((line, _)) = this.listener.accept() else { continue };
+            *count += 1;
+            drop(count);
+            let server = Arc::clone(this);
+            let thread = std::thread::Builder::new().name("container".to_owned());
+            let thread = thread.stack_size(256 << 10).spawn(move || server.connection(&line));
+            if thread.is_err() {
+                *lock(&this.count) -= 1;
+            }
+        }
+    }
+
+    /// Whether nobody is here, and nobody is about to come. Nobody comes any more then.
+    fn is_idle(&self, count: usize) -> bool {
+        if count > 0 {
+            return false;
+        }
+        let Ok(door) = File::open(self.start.place.join(DOOR)) else {
+            // The network is gone.
+            return true;
+        };
+        if rustix::fs::flock(&door, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return false;
+        }
+        let mut waiting = [PollFd::new(&self.listener, PollFlags::IN)];
+        let idle = poll(&mut waiting, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0);
+        if idle {
+            // Held until this process is gone.
+            std::mem::forget(door);
+        }
+        idle
+    }
+
+    fn connection(&self, line: &UnixStream) {
+        let mut id = None;
+        if let Err(error) = self.talk(line, &mut id) {
+            tracing::debug!(%error, "a connection ends");
+        }
+        if let Some(id) = id {
+            self.switch.detach(id);
+            lock(&self.table).free(id);
+        }
+        let mut count = lock(&self.count);
+        *count -= 1;
+        if self.is_idle(*count) {
+            std::process::exit(0);
+        }
+    }
+
+    fn talk(&self, line: &UnixStream, id: &mut Option<u64>) -> std::io::Result<()> {
+        let Some((first, _)) = wire::receive(line)? else { return Ok(()) };
+        let Request::Lease { wanted, ports, loopback } = first else { return Ok(()) };
+        let leased = lock(&self.table).take(&wanted);
+        let (mut lease, taken) = match leased.and_then(|(own, lease)| {
+            *id = Some(own);
+            Ok((lease, ports.iter().map(Port::take).collect::<Result<Vec<_>>>()?))
+        }) {
+            Ok(both) => both,
+            Err(error) => return wire::send(line, &Answer::Failed { error: error.into() }, None),
+        };
+        let (doors, published): (Vec<_>, Vec<Published>) = taken
+            .into_iter()
+            .map(|(taker, published)| ((taker, published.container), published))
+            .unzip();
+        let Some(own) = *id else { return Ok(()) };
+        lease.published.clone_from(&published);
+        lock(&self.table).publish(own, published);
+        wire::send(line, &Answer::Leased { lease: lease.clone() }, None)?;
+        let Some((Request::Attach, Some(device))) = wire::receive::<Request>(line)? else {
+            return Ok(());
+        };
+        let device: OwnedFd = device;
+        let six = lease.ip6.map(|(address, _)| address.into());
+        let link = Link::ethernet(device, lease.mac);
+        self.switch.attach(own, link, (lease.ip.0.into(), six), loopback, doors);
+        wire::send(line, &Answer::Attached, None)?;
+        // Until it goes.
+        while wire::receive::<Request>(line)?.is_some() {}
+        Ok(())
+    }
+}
