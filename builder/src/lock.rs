@@ -427,7 +427,7 @@ mod tests {
             ("version = 2\n", 1, "version is 2"),
             ("version = 1\n\n[[input]]\nsource = \"x\"\n", 3, "needs a digest"),
             ("version = 1\n[[input]]\nsource = \"x\"\ndigest = \"sha256:1\"\n", 2, "digest of x"),
-            ("version = 1\n[[input]]\nsource = \"x\"\ncommit = \"-x\"\n", 2, "no commit"),
+            ("version = 1\n[[input]]\nsource = \"x\"\ncommit = \"-x\"\n", 2, "not a commit"),
             ("version = 1\nfoo = 3\n", 2, "foo"),
             ("version = 1\nx x\n", 2, ""),
         ];
