@@ -66,7 +66,7 @@ impl Race {
         let row = |tool| Row { id, title, tool, laps: Vec::new(), peak: 0, failure: None };
         let mut rows: Vec<Row> = turns.iter().map(|(tool, _)| row(*tool)).collect();
         for round in 0..=self.rounds * times {
-            // Nobody is always the first after the others' leavings.
+            // The order changes, so that no program always follows the same one.
             for turn in 0..turns.len() {
                 let index = (turn + round) % turns.len();
                 let (row, (_, turn)) = (&mut rows[index], &mut turns[index]);

@@ -175,7 +175,7 @@ pub enum Error {
         /// Which one.
         what: String,
     },
-    /// Somebody else works with it.
+    /// It is in use.
     #[error("{name} is in use by {by}")]
     InUse {
         /// Which one.

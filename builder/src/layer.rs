@@ -15,7 +15,7 @@ use crate::plan::key::{Key, KeyBuilder};
 use crate::plan::{Plan, StepId};
 use crate::{Error, Request, Result};
 
-/// Whoever asks for the layer of a step has looked for its key.
+/// The caller has looked up the key of the step.
 const KEYED: &str = "a step with a layer has a key";
 
 type Making = JoinHandle<Result<LayerInfo>>;

@@ -152,7 +152,7 @@ fn external(facts: &Facts<'_>) -> Value {
             set(&format!("annotation:{}", one.key), value.clone());
         }
     }
-    // Values of build arguments may be what nobody else is to know: only when all is asked for.
+    // Values of build arguments may be confidential: only with `mode=max`.
     if facts.options.max {
         for (name, value) in &request.build_args {
             set(&format!("build-arg:{name}"), value.clone());

@@ -91,7 +91,7 @@ pub async fn solve(
     while let Some((id, answer)) = running.next().await {
         let answer = answer.unwrap_or_else(|error| {
             failure.get_or_insert(error);
-            // Siblings are told to stop, and joined: the loop goes on.
+            // Siblings are stopped and joined: the loop continues.
             task.canceller().cancel();
             None
         });

@@ -221,7 +221,7 @@ pub fn rbuild() -> ExitCode {
         }
         #[cfg(feature = "registry")]
         if matches!(parsed.command, Command::Registry(_)) {
-            // Whoever runs a server reads what went wrong.
+            // The operator of a server reads what went wrong.
             parsed.globals.log_default(Some("registry_server=warn".to_owned()));
         }
         let app = App::new(parsed.globals, rootless).naming(parsed.buildah.short_names());

@@ -27,7 +27,7 @@ pub(crate) fn parse<P: Overview + FromArgMatches>(
             Err(help::shown::<P>().try_get_matches_from(arguments).err().unwrap_or(error))
         }
         Err(error) => {
-            // Said of the flags as people write them, where that is the same fault.
+            // Reported for the flags as people write them, if that is the same fault.
             let plain = dialect.tree(P::command()).try_get_matches_from(arguments).err();
             let plain = plain.filter(|plain| plain.kind() == error.kind());
             Err(help::translated(plain.unwrap_or(error)))

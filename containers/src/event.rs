@@ -95,7 +95,7 @@ impl crate::Containers {
         loop {
             let over = until.is_some_and(|until| crate::ended::now() > until);
             if std::fs::metadata(&path).is_ok_and(|file| file.len() < at) {
-                // It was moved away and begun anew.
+                // It was moved away and started again.
                 at = 0;
             }
             let (events, next) = read(&path, at);

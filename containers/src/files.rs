@@ -61,7 +61,7 @@ impl Container {
         let now = self.again()?;
         if let Some(state) = now.state().filter(|_| now.is_running()) {
             let root = Root::open(Path::new(&format!("/proc/{}/root", state.pid)))?;
-            // Its number is nobody else's as long as it runs.
+            // Its number is unique as long as it runs.
             if now.again()?.is_running() {
                 return Ok(root);
             }

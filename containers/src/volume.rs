@@ -129,7 +129,7 @@ impl Volumes {
         let new = directory.join(format!("{}.new", random_id()?));
         std::fs::write(&new, json(&volume)).map_err(Error::file("writing", &new))?;
         let path = directory.join(DOCUMENT);
-        // Whoever is first has made it.
+        // The first caller has made it.
         let linked = std::fs::hard_link(&new, &path);
         let _ = std::fs::remove_file(&new);
         match linked {

@@ -37,7 +37,7 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// The error of whoever needs an index or a manifest, and has this.
+    /// The error of a caller that needs an index or a manifest, and has this.
     pub fn is_no_node(&self) -> Error {
         let media_type = self.media_type.as_str().to_owned();
         Error::NotANode { digest: self.digest, media_type }

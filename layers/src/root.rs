@@ -391,7 +391,7 @@ fn empty(top: OwnedFd) -> Result<(), Errno> {
                     Mode::empty(),
                 )?;
                 if identity(&at)? != *expected {
-                    // Somebody moved the directory away while we were in it.
+                    // The directory was moved away while we were in it.
                     return Err(Errno::BUSY);
                 }
                 match unlinkat(&at, &name, AtFlags::REMOVEDIR) {

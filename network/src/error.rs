@@ -81,7 +81,7 @@ pub enum Error {
         /// The other network.
         other: String,
     },
-    /// Somebody has the address.
+    /// The address is in use.
     #[error("address {address} of network {network} is that of {by}")]
     AddressTaken {
         /// The address.

@@ -31,7 +31,7 @@ impl Inner {
         let doubtful = match &first {
             Ok(head) => scheme.first == "http" && head.response.status() == 400,
             Err(Failure { error: Error::Connection { source, .. }, .. }) => {
-                // Nobody there at all is the same by any scheme on the same port.
+                // A refused connection is the same by any scheme on the same port.
                 source.is_connect() == (scheme.first == "https")
             }
             Err(Failure { error: Error::Certificate { .. } | Error::NoTls { .. }, .. }) => true,

@@ -163,7 +163,7 @@ fn a_list_of_referrers_that_is_none_is_told_and_passed_over() {
             assert_eq!(repo.referrers(image.digest, None).await.unwrap(), [], "{case}");
             let told = heard.lock().unwrap().join("\n");
             assert!(told.contains("assuming that there are no referrers"), "{case}: {told}");
-            // Nobody's tag is overwritten.
+            // No other tag is overwritten.
             let error = repo.add_referrer(image.digest, &other).await.unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid, "{case}: {error}");
         }
@@ -319,7 +319,7 @@ fn a_permanent_failure_is_met_by_one_loop_of_retries() {
             let repo = Client::new(options.clone()).unwrap().repo(&name(&registry));
             let error = repo.upload(&layer(&noise(size)), body(&noise(size))).await.unwrap_err();
             assert_eq!(error.kind(), Kind::Unavailable, "{error}");
-            // Nobody above tries it all over again.
+            // No caller repeats it.
             assert!(!error.again(), "{method} {size}: {error}");
             assert_eq!(count(&registry, method, ""), 4, "{method} {size}");
             assert!(registry.requests().len() <= 10, "{}", registry.requests().len());
@@ -466,7 +466,7 @@ fn an_answer_that_is_no_success_is_none() {
             registry.heal();
             registry.fault(Fault::always("DELETE", "*", Effect::status(status)));
             repo.delete_manifest(&target).await.unwrap_err();
-            // Nobody asked whether it has changed.
+            // No request asked whether it has changed.
             registry.fault(Fault::always("GET", "*", Effect::status(status)));
             let url = format!("{}/v2/x", registry.url());
             let request = Download { url, ..Download::default() };

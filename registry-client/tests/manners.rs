@@ -28,7 +28,7 @@ fn a_limit_is_met_with_the_fewest_requests() {
         for answer in futures::future::join_all(asked).await {
             assert_eq!(answer.unwrap(), None);
         }
-        // Two were under way when the limit was met; nobody asked again before its end.
+        // Two were under way at the limit; no request followed before its end.
         assert_eq!(registry.requests().len(), 14);
     });
 }

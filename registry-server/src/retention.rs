@@ -136,7 +136,7 @@ pub(crate) async fn apply(
         let tags = read.buffer_unordered(16).try_filter_map(|tag| async { Ok(tag) });
         for tag in retired(&here, tags.try_collect().await?, now) {
             if !dry {
-                // It may have been set anew since it was listed.
+                // It may have been set again since it was listed.
                 let there = storage.stat(&keys::tag(repository, &tag.name)).await?;
                 if there.is_none_or(|there| there.modified != tag.set) {
                     continue;

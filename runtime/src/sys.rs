@@ -289,7 +289,7 @@ pub(crate) fn seccomp_filter(program: &[Instruction], flags: u32) -> io::Result<
     // SAFETY: SECCOMP_SET_MODE_FILTER (1) reads `len` instructions, laid out as sock_filter.
     let done = check(unsafe { libc::syscall(libc::SYS_seccomp, 1u32, flags, &raw const program) })?;
     let listener = flags & crate::seccomp::NEW_LISTENER != 0;
-    // SAFETY: with this flag the answer is a new descriptor that nobody else knows.
+    // SAFETY: with this flag the answer is a new descriptor without other users.
     Ok(listener.then(|| unsafe { OwnedFd::from_raw_fd(done as RawFd) }))
 }
 

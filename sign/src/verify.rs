@@ -282,7 +282,7 @@ fn open_payload(
         .map_err(|error| Mismatch::malformed("its signature is not base64: ", &error))?;
     // Step 7, and step 3 with it.
     let signer = demand.signers.of_payload(payload, &signature, annotations)?;
-    // Step 2, late: nothing is parsed that nobody vouches for.
+    // Step 2, late: nothing unverified is parsed.
     let claims = simple_signing::read(payload)
         .map_err(|error| Mismatch::malformed("its payload: ", &error))?;
     // Steps 6 and 8.

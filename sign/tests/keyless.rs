@@ -302,7 +302,7 @@ fn step_7_time() {
     let mut recipe = Recipe::new(&world, &world.tiles);
     recipe.stamped = None;
     fails(verdict(&recipe.bundle(), &demand), Step::Time, "no trusted source states when");
-    // A time that nobody signed is none.
+    // An unsigned time does not count.
     let mut claimed = recipe.bundle();
     claimed["verificationMaterial"]["tlogEntries"][0]["integratedTime"] = NOW.to_string().into();
     fails(verdict(&claimed, &demand), Step::Time, "no trusted source states when");
@@ -322,7 +322,7 @@ fn step_8_chain() {
     let world = World::default();
     let demand = demand_of(&world.trusted_root(), rule());
     for log in both(&world) {
-        // Somebody else's authority, of the same name.
+        // Another authority of the same name.
         let stranger = Authority::new("fulcio", 9, (BEGIN, BEGIN + 3650 * DAY));
         let recipe = Recipe::new(&world, log);
         let forged = stranger.issue(&recipe.certificate, &world.certificate_log);
@@ -482,7 +482,7 @@ fn one_kind_of_signer_does_not_pass_for_the_other() {
     let keyed: Value = serde_json::from_slice(&keyed.to_json()).unwrap();
     let demand = demand_of(&world.trusted_root(), rule());
     assert_eq!(verdict(&keyed, &demand), Err(Mismatch::Keyed));
-    // Whoever accepts both is told who it was.
+    // A caller that accepts both learns which it was.
     let mut either = demand;
     either.signers.keys = vec![key.public()];
     assert!(matches!(verdict(&bundle, &either), Ok(Signer::Certificate(_))));

@@ -50,7 +50,7 @@ async fn a_policy_guards_the_repository() {
     assert_eq!(refused.kind(), Kind::Refused);
     scene.sign("team/app:1", &key, Form::Bundle).await;
     policy.check(&place, &scene.image).await.unwrap();
-    // The tag moves to an image that nobody signed.
+    // The tag moves to an unsigned image.
     let changed = scene.push("team/app:1", "changed").await;
     assert_eq!(place.resolve().await.unwrap().digest, changed.digest);
     let refused = policy.check(&place, &changed).await.unwrap_err();

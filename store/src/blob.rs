@@ -388,7 +388,7 @@ impl Layout {
             // Locked as long as it is written, so that what a killed copy left can be told from it;
             // where files cannot be locked nothing is taken for left over.
             let _ = writer.file.get_ref().lock_shared();
-            // Whoever removes what was left may have been quicker than the lock.
+            // A cleanup may have been quicker than the lock.
             if writer.path.exists() {
                 return Ok(writer);
             }

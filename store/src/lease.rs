@@ -136,7 +136,7 @@ impl Drop for Slot {
 fn clear(shared: &Shared, id: &str, directories: &HashSet<&'static str>) -> Result<()> {
     for place in directories {
         let directory = shared.root.join(place).join(id);
-        // Empty unless somebody leaked an `Active`.
+        // Empty unless an `Active` was leaked.
         if std::fs::remove_dir(&directory).is_err() {
             shared.discard(&directory)?;
         }

@@ -45,7 +45,7 @@ fn what_is_attached_and_cannot_come_along_is_warned_of() {
     for to in ["dir:there", "docker-archive:there.tar:x:1"] {
         let ran = scene.copy(&source, to).ok();
         assert!(ran.stderr.contains("left behind"), "{}", ran.told());
-        // Nobody who decides about it needs to hear of it.
+        // No warning for users who chose it.
         let said = scene.rcopy(&["copy", "--referrers=false", &source, &format!("{to}2")]).ok();
         assert!(!said.stderr.contains("left behind"), "{}", said.told());
     }

@@ -82,7 +82,7 @@ fn logs_are_split_by_platform() {
         assert!(log.contains(&format!("[linux/{own} ")) && !log.contains(other), "{log}");
         assert!(log.contains("built localhost/app:latest"), "{log}");
     }
-    // What goes wrong is told where it is heard.
+    // Failures are reported to the terminal.
     bench.write("context/Dockerfile", "FROM scratch\nCOPY absent /\n");
     bench.rbuild(line.into_iter().chain([platforms])).fails(&["absent"]);
     assert!(!read("log_linux_arm64").contains("built"));

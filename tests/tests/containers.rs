@@ -83,7 +83,7 @@ fn volumes_of_an_image_exist_stay_writable_and_go_with_rm() {
     let mount = format!("{}:/data", own.display());
     let ran = bench.rbuild(["run", "--rm", "-v", &mount, "volumes", "ls", "/data"]).ok();
     assert_eq!(ran.stdout, "");
-    // Without --rm they live as long as somebody wants.
+    // Without --rm they live until they are removed.
     bench.rbuild(["run", "--name=lasting", "volumes", "sh", "-c", "echo x > /fresh/x"]).ok();
     assert_eq!(std::fs::read_dir(bench.store().join("volumes")).unwrap().count(), 2);
     bench.rbuild(["rm", "-v", "lasting"]).ok();
@@ -132,7 +132,7 @@ fn a_detached_container_with_rm_is_removed_by_its_monitor() {
     bench.rbuild(["run", "-d", "--rm", "--name=two", "busybox", "sleep", "1000"]).ok();
     let directory = directory(&bench);
     bench.rbuild(["kill", "two"]).ok();
-    // Nobody looks: the directory goes by itself.
+    // No command has to look for the directory to be removed.
     until("the container removes itself", || !directory.exists());
     assert_eq!(bench.rbuild(["ps", "-aq"]).ok().text(), "");
 }

@@ -70,7 +70,7 @@ fn keeps_and_resumes(bench: &Bench) {
         "hello\nhello\nhello\nby-hand\nlast\n"
     );
 
-    // Nobody else is given what was made by hand.
+    // Other builds do not get a manual result.
     let clean = build(bench, &[]).ok();
     assert!(clean.stderr.contains("[stage-1 4/5]"), "{}", clean.told());
     assert_eq!(run("cat /tmp/tries; ls /tmp"), "hello\nlast\ntries\n");

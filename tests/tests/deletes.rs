@@ -22,7 +22,7 @@ fn a_tag_goes_with_its_manifest_unless_only_the_tag_is_meant() {
     let refused = scene.rcopy(&["delete", "--tag-only", &name(&format!("@{digest}"))]);
     refused.code(1).fails(&["--tag-only", "digest"]);
     assert_eq!(scene.digest(&name(":1")), digest);
-    // Somebody at a terminal is asked.
+    // On a terminal there is a prompt.
     let ask = |typed: &str| on_terminal(&scene.bench, "rcopy", &["delete", &name(":1")], typed);
     let asked = ask("n\n");
     assert!(asked.stdout.contains("[y/N]"), "{}", asked.told());

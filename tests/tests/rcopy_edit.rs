@@ -111,7 +111,7 @@ fn export_append_and_flatten() {
     assert_eq!(seen["Layers"].as_array().unwrap().len(), 1, "{seen:#}");
     scene.rcopy(&["export", &place("flat"), "flat.tar"]).ok();
     assert_eq!(std::fs::read(scene.bench.path().join("flat.tar")).unwrap(), file);
-    // Beside the original, by its digest, where nobody said where to.
+    // Without a destination: beside the original, by its digest.
     let told = scene.rcopy(&["flatten", &place("gz")]).ok();
     scene.rcopy(&["validate", told.text()]).ok();
 }

@@ -201,7 +201,7 @@ fn a_user_runs_containers() {
     assert_eq!(owner, user.uid);
     let read_only = format!("{volume}:ro");
     assert_ne!(run(&["-v", &read_only], &["touch", "/data/no"]).code, 0);
-    // He is nobody special outside.
+    // He has no special rights outside.
     let secret = "/etc/shadow:/shadow:ro";
     assert_ne!(run(&["-v", secret], &["cat", "/shadow"]).code, 0);
     run(&["--memory=32m"], &["true"]).code(125).fails(&["memory", "cgroup"]);

@@ -285,7 +285,7 @@ fn a_copy_to_a_layout_is_read_by_others_and_shares_bytes_where_the_disk_can() {
         .ok();
         assert_eq!(seen.text(), digest);
     }
-    // Both ends own their files: nobody can change the store through the layout.
+    // Both ends own their files: the layout cannot change the store.
     let layer = field(&bench, "big", "{{(index .Layers 0).digest}}").replace(':', "/");
     let inode = |directory: &str| {
         let file = bench.path().join(directory).join("blobs").join(&layer);

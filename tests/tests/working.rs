@@ -292,7 +292,7 @@ fn working_containers_survive_and_are_changed_by_one_at_a_time() {
     let seen = bench.rbuild(["run", "c", "cat", "/file", "/half"]).ok();
     assert_eq!(seen.stdout, "before\nhalf\n");
 
-    // Nobody's change is lost.
+    // No change is lost.
     std::thread::scope(|scope| {
         for number in 0..6 {
             let label = format!("l{number}=x");

@@ -243,7 +243,7 @@ fn keep_archive(
     let encoding = match layers::sniff(&head[..read]) {
         Some(layers::Format::Gzip) => Some(Encoding::Gzip),
         Some(layers::Format::Zstd) => Some(Encoding::Zstd),
-        // Layers are not compressed in any other way: those are written anew.
+        // Layers have no other compressions: such layers are written again.
         _ => None,
     };
     let mut tree = layers::Tree::new();

@@ -189,7 +189,7 @@ async fn directories() {
     fs::remove_file(&blob).unwrap();
     assert!(Command::new("mkfifo").arg(&blob).status().unwrap().success());
     is_refused(&image, "a pipe").await;
-    // Nor is somebody's own directory written to.
+    // Nor is a foreign directory written to.
     let own = dir.path().join("own");
     fs::create_dir(&own).unwrap();
     fs::write(own.join("file"), b"mine").unwrap();

@@ -107,7 +107,7 @@ impl Build {
         let imports = self.imports(task).await;
         let child = Arc::new(task.child(format!("{} from the cache", self.plan.steps[id.0].name)));
         let pending = imports.unpack(&self.env.store, remote, &child).await?;
-        // The same layer on the same files is the same whoever unpacks it.
+        // The same layer on the same files always unpacks to the same result.
         let mut name = KeyBuilder::new("snapshot-of-cache");
         name.part(key.0.as_bytes()).part(remote.layer.diff_id.as_bytes());
         if let Some(parent) = &parent {

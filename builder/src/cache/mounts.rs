@@ -283,7 +283,7 @@ impl Build {
             };
             let Some(found) = imports.mount(&name, fits) else { continue };
             let own = borrowed(&name, imports.called(found.0));
-            // Whoever comes second finds it done.
+            // The second caller finds it done.
             let alone = Arc::clone(lock(&self.ledger.mounts).entry(own.clone()).or_default());
             let mut done = alone.lock().await;
             if !std::mem::replace(&mut *done, true)
@@ -412,7 +412,7 @@ fn disarm(top: &Path) -> Result<()> {
                 if mode & 0o6000 != 0 {
                     set_mode(&path, mode & HARMLESS)?;
                 }
-                // Most have none; whoever cannot remove it could not have set it.
+                // Most have none; a process that cannot remove it could not have set it.
                 let _ = rustix::fs::lremovexattr(&path, c"security.capability");
             }
         }

@@ -230,7 +230,7 @@ mod tests {
             understood += 1;
             let found = steps(&listing, &[&layer], 0);
             assert!(found.values().all(|remote| remote.layer.descriptor == layer));
-            // A key can be damaged into one that nobody asks for; it never means other bytes.
+            // A key can be damaged into an unknown one; it never means other bytes.
             assert!(found.len() <= keys.len() + 3);
         }
         assert!(understood > 100, "the damage is too great to show anything: {understood}");

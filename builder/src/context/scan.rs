@@ -343,7 +343,7 @@ fn read(tree: &Tree, path: &Path, buffer: &mut [u8], task: &Task) -> Result<Dige
         }
     }
     let digest = digester.finish();
-    // Remembered only if nobody wrote meanwhile.
+    // Cached only if the file did not change meanwhile.
     let after = rustix::fs::fstat(file.as_fd())
         .map_err(|errno| Error::file("examining", path)(errno.into()))?;
     if Identity::of(&stat) == Identity::of(&after) {

@@ -77,7 +77,7 @@ impl Attest {
                     Some(file) => {
                         statements.push((image.clone(), self.statement(file, image.digest)?));
                     }
-                    // What is said of a platform's image is attached to that, not to the index.
+                    // Statements about a platform's image are attached to it, not to the index.
                     None => {
                         for member in sign::members(&image, &*source, task).await? {
                             let said = unsigned(&image, &member, &self.kinds(), &*source).await?;

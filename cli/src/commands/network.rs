@@ -434,7 +434,7 @@ impl Prune {
         }
         for network in all {
             match containers::remove_network(app.store()?, &network.name) {
-                // Used, or removed by somebody else meanwhile.
+                // Used, or removed meanwhile.
                 Err(containers::Error::Network(
                     network::Error::NetworkInUse { .. } | network::Error::NoNetwork { .. },
                 )) => {}

@@ -217,7 +217,7 @@ impl Run {
             return Err(Failure::usage(format!("{flag} is for working containers"))
                 .hint(format!("there is no working container {name:?}")));
         }
-        // Wrong flags are told before anything is fetched.
+        // Wrong flags are reported before anything is fetched.
         let spec = self.new.spec(command)?;
         if self.new.tty && self.new.interactive && !self.detach {
             need_terminal()?;
@@ -225,7 +225,7 @@ impl Run {
         let _lease = store.lease()?;
         let image = self.new.image(app, name)?;
         let task = Task::root("run", Arc::new(Silent));
-        // A container nobody can refer to needs no record and no monitor.
+        // A container without a name needs no record and no monitor.
         let nameless = self.new.name.is_none() && self.new.cidfile.is_none();
         let nameless = nameless && self.new.volumes_from.is_empty();
         let code = if self.new.rm && !self.new.tty && !self.detach && nameless {
@@ -322,7 +322,7 @@ impl Run {
             }
             Attached::Exited(status) => {
                 if self.new.rm {
-                    // Its monitor does the same; whoever asks next finds the name free.
+                    // Its monitor does the same; the name is free then.
                     container.remove(true)?;
                 }
                 Ok(status.code())

@@ -218,7 +218,7 @@ impl Prune {
                 continue;
             }
             match volumes.remove(&volume.name) {
-                // Used, or removed by somebody else meanwhile.
+                // Used, or removed meanwhile.
                 Err(containers::Error::VolumeInUse { .. } | containers::Error::NoVolume { .. }) => {
                 }
                 removed => {

@@ -114,7 +114,7 @@ impl Placer<'_> {
         target: &Path,
     ) -> Result<()> {
         let from = source.open().map_err(|errno| Error::file("opening", target, errno))?;
-        // What was looked at and what was opened may differ if somebody exchanges files.
+        // The inspected and the opened file may differ if files are exchanged meanwhile.
         let now = fstat(&from).map_err(|errno| Error::file("examining", target, errno))?;
         if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino) {
             return Err(Error::Changed { path: target.to_owned() });

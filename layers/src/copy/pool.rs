@@ -61,7 +61,7 @@ impl Pool<'_> {
 
     /// Adds files. Once one has failed nothing more is copied.
     pub(super) fn add(&self, batch: Batch) -> Result<()> {
-        // The failure itself is told in the end.
+        // The failure itself is reported in the end.
         let failed = self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         if failed { Err(died()) } else { self.batches.send(batch).map_err(|_| died()) }
     }

@@ -71,7 +71,7 @@ impl Switch {
         let engine = engine.map_err(Error::system("starting", "the uplink"))?;
         let thread = std::thread::Builder::new().name("uplink".to_owned());
         let thread = thread.spawn(move || engine.run());
-        // It ends by itself once it is told to; nobody needs to wait for that.
+        // It ends by itself once it is stopped; no caller needs to wait for that.
         drop(thread.map_err(Error::system("starting", "a thread for the uplink"))?);
         Ok(Switch { commands, wake })
     }

@@ -373,7 +373,7 @@ pub(super) struct Lost {
 /// Why something does not get there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
-    /// Nobody listens.
+    /// No program listens.
     Port,
     /// There is no way, or no answer.
     Host,

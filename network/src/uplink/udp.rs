@@ -97,7 +97,7 @@ impl Flow {
             return sent.map(drop);
         }
         match rustix::net::send(&self.machine, bytes, SendFlags::NOSIGNAL) {
-            // What the last datagram came back with is told first.
+            // The error of the last datagram comes first.
             Err(Errno::CONNREFUSED) => {
                 rustix::net::send(&self.machine, bytes, SendFlags::NOSIGNAL).map(drop)
             }

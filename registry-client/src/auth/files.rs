@@ -271,7 +271,7 @@ impl Contents {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(empty());
         }
-        // The parser's complaint may quote the file, so only its place is told.
+        // The parser's message may quote the file, so only its position is shown.
         let fields: Value = serde_json::from_slice(&bytes).map_err(|error| {
             broken(format!("malformed JSON in line {}, column {}", error.line(), error.column()))
         })?;

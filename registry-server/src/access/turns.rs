@@ -72,7 +72,7 @@ impl Turns {
     ) -> Result<Option<T>, Busy> {
         let _place = self.place(address)?;
         let Ok(turn) = Arc::clone(&self.running).acquire_owned().await else { return Ok(None) };
-        // Work that began goes on when nobody waits for it any more, and holds its turn so long.
+        // Work that began continues without a waiter, and holds its turn so long.
         let work = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             work()
@@ -106,7 +106,7 @@ mod tests {
         while turns.waiting.lock().get(&guesser) != Some(&PER_ADDRESS) {
             tokio::task::yield_now().await;
         }
-        // 600 more guesses are refused at once; somebody elsewhere has a place.
+        // 600 more guesses are refused at once; another address has a place.
         for _ in 0..600 {
             assert_eq!(turns.take(guesser, || ()).await, Err(Busy));
         }

@@ -150,7 +150,7 @@ impl Content {
                 continue;
             }
             self.storage.delete(&key).await?;
-            // Somebody may have pushed meanwhile, and seen the name.
+            // A push may have seen the name meanwhile.
             match self.has_anything(&repository).await? {
                 true => drop(self.storage.put(&key, Bytes::new(), When::Always).await?),
                 false => count += 1,
@@ -386,7 +386,7 @@ mod tests {
                 assert_eq!(content.put_manifest("a", &entry, &[], bytes).await.unwrap(), Kept::Yes);
                 content.set_tag("a", tag, descriptor, immutable).await.unwrap()
             };
-            // At once: one of the two, whole, and both are told that they did it.
+            // At once: one of the two, whole, and both succeed.
             let both = futures::future::join(push(0, "moving", false), push(1, "moving", false));
             assert_eq!(both.await, (true, true));
             let tagged = content.tag("a", "moving").await.unwrap().unwrap();
@@ -402,7 +402,7 @@ mod tests {
                 assert!(content.entry("a", descriptor.digest).await.unwrap().is_some());
                 assert!(content.blob("a", descriptor.digest).await.unwrap().is_some());
             }
-            // A tag that stays: of two at once one is told that it came too late.
+            // An immutable tag: of two at once, one fails.
             let (one, other) =
                 futures::future::join(push(0, "v1", true), push(1, "v1", true)).await;
             assert!(one != other);

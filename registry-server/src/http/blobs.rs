@@ -56,7 +56,7 @@ async fn get(shared: &Shared, call: &Call, name: &str, digest: Digest) -> Answer
                 return Ok(answer);
             }
             Cached::Arriving(stream, None) => {
-                // Nobody said how large it is: it must come to be known.
+                // The size is unknown: it must be found out.
                 futures::StreamExt::for_each(stream, |_| async {}).await;
                 found = shared.content.blob(name, digest).await?;
             }
@@ -66,7 +66,7 @@ async fn get(shared: &Shared, call: &Call, name: &str, digest: Digest) -> Answer
     }
     let Some(stat) = found else { return Err(unknown(digest).into()) };
     if call.method == Method::HEAD {
-        // Whoever looks may be about to push a manifest of it.
+        // The client may be about to push a manifest of it.
         match shared.content.keep(name, digest).await? {
             Kept::Yes => {}
             Kept::Missing(_) => return Err(unknown(digest).into()),

@@ -79,7 +79,7 @@ pub(crate) async fn catalog(shared: &Shared, call: &Call) -> Answered {
     let (n, last) = wanted(call)?;
     let mut last = last.map(|last| last.replace('/', "%"));
     let mut names: Vec<String> = Vec::new();
-    // What somebody is not shown makes no page shorter.
+    // Hidden entries do not make a page shorter.
     while names.len() <= n {
         let some = shared.content.storage.names(keys::NAMES, last.as_deref(), PAGE + 1).await?;
         last = some.last().cloned();

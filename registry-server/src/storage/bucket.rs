@@ -254,7 +254,7 @@ impl Writer for PartsWriter {
 
 impl Drop for PartsWriter {
     fn drop(&mut self) {
-        // The store keeps parts until it is told not to.
+        // The store keeps parts until they are deleted.
         if let (Some(upload), Ok(runtime)) =
             (self.upload.take(), tokio::runtime::Handle::try_current())
         {

@@ -308,7 +308,7 @@ fn claim(directory: &Path) -> io::Result<OwnedFd> {
             held => held?,
         };
         held.lock_shared()?;
-        // Somebody may have swept it away before it was locked.
+        // It may have been removed before it was locked.
         let ours = held.metadata()?.ino();
         if fs::metadata(directory).is_ok_and(|found| found.ino() == ours) {
             return Ok(held.into());

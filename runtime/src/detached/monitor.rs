@@ -84,7 +84,7 @@ pub(crate) fn monitor(given: Given, after: fn(&std::path::Path)) -> Step {
 
 /// The container's whole life; gives its directory.
 fn watch_over(mut given: Given) -> Step<Option<std::path::PathBuf>> {
-    // The starter waits for its child at once; the monitor itself is nobody's.
+    // The starter waits for its child at once; the monitor itself has no parent.
     // SAFETY: a stage has one thread.
     if unsafe { sys::plain_fork() }.doing("starting", "the monitor")? != 0 {
         sys::exit(0);
@@ -304,7 +304,7 @@ impl Monitor {
             Ok(count) if count > 0 => self.spread(stream, &buffer[..count]),
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => return false,
-            // The end of a pipe; a terminal answers EIO when nobody has it open.
+            // The end of a pipe; a terminal answers EIO when it is closed everywhere.
             Ok(_) | Err(_) => self.outputs[stream] = None,
         }
         true

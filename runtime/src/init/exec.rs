@@ -41,7 +41,7 @@ pub(crate) fn child(launch: Launch<'_>) -> ! {
         fail(&report, &failure);
     }
     if waited {
-        // Nobody may listen any more; the container's own output is what is left.
+        // The listener may be gone; the container's own output remains.
         let text = format!("{}\n", task::chain(&crate::Error::from(failure)).join(": "));
         let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
     }
@@ -51,7 +51,7 @@ pub(crate) fn child(launch: Launch<'_>) -> ! {
 /// Reports to the supervisor why there is no program.
 pub(crate) fn fail(mut report: &UnixStream, failure: &Failure) {
     let mut bytes = b"F".to_vec();
-    // Nobody to tell if this fails; the supervisor sees the end of the line.
+    // A failure cannot be reported; the supervisor sees the end of the line.
     let _ = serde_json::to_writer(&mut bytes, failure);
     let _ = report.write_all(&bytes);
 }

@@ -55,7 +55,7 @@ fn enter(after: fn(&std::path::Path)) -> i32 {
     match result {
         Ok(()) => 0,
         Err(failure) => {
-            // The starter may be gone; then nobody wants to know.
+            // The starter may be gone; then no report is needed.
             let _ = stage::answer(line.as_fd(), &Answer::Failed(failure), None);
             125
         }

@@ -75,7 +75,7 @@ pub(crate) fn compile(profile: &LinuxSeccomp, asks: bool) -> Result<Vec<Instruct
         for convention in family.values() {
             add_convention(&mut segments, profile, convention, asks)?;
         }
-        // Numbers with the bit of x32 belong to it or to nobody.
+        // Numbers with the bit of x32 belong to it or are unused.
         if audit == 0xc000_003e && !family.contains_key(&X32_BIT) {
             segments.insert(X32_BIT, Answer::Return(KILL_PROCESS));
         }

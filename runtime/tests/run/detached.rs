@@ -250,7 +250,7 @@ fn exec_as_another_user() {
         let (end, _) = waiting.exec("id", &user(wrong), "");
         assert!(matches!(end, Err(Error::User { .. })), "{wrong}: {end:?}");
     }
-    // A pipe in the place of the user database hangs nobody.
+    // A pipe in the place of the user database blocks no command.
     std::fs::remove_file(waiting.root.path("etc/passwd")).unwrap();
     let fifo = waiting.root.path("etc/passwd");
     rustix::fs::mknodat(

@@ -55,7 +55,7 @@ fn chain(
         let start = next.checked_mul(size)?;
         let page = file.get(start..start.checked_add(size)?)?;
         let here = short(page, 22)?.min(length - blob.len());
-        // A page without bytes would go on for ever.
+        // A page without bytes would never end.
         if page[25] != OVERFLOW || here == 0 {
             return None;
         }

@@ -219,7 +219,7 @@ fn a_bundle_by_another_key_or_of_other_content_fails_at_step_7() {
     // No hint, or one that another tool chose, does no harm to a good signature.
     outside(set("/verificationMaterial/publicKey", json!({}))).unwrap();
     outside(set("/verificationMaterial/publicKey/hint", json!("team key"))).unwrap();
-    // Nobody is trusted.
+    // No signer is trusted.
     let json = serde_json::to_vec(&bundle).unwrap();
     let nobody = Demand { signers: Signers::default(), ..demand() };
     let verdict = verify(&image(), &candidate(Evidence::Bundle(json.into())), &nobody);

@@ -122,7 +122,7 @@ fn blobs_of_others_are_adopted_only_when_they_are_right() {
     assert!(listing(&store, "ingest").is_empty());
     assert!(store.adopt(&source, &right).unwrap());
     assert!(store.contains(right.digest).unwrap());
-    // Whoever owns the source can change it as they like.
+    // The owner of the source can change it at any time.
     fs::write(&source, b"changed now").unwrap();
     assert!(problems(&store).is_empty());
 

@@ -106,7 +106,7 @@ fn the_build_cache_is_kept_by_last_use_within_the_budget() {
     elsewhere(&store, |store| {
         for (at, label) in ["one", "two", "three", "four"].into_iter().enumerate() {
             NOW.set(1_000_000 + at as u64);
-            // `four` lies on `one`: whoever keeps it keeps both.
+            // `four` lies on `one`: keeping it keeps both.
             step(store, label, (at == 3).then_some("one"), 100_000);
         }
     });

@@ -85,7 +85,7 @@ fn layers_that_arrive_in_any_order_become_the_image() {
     let stack = store.stack(top).unwrap();
     assert_eq!(stack.lower.len(), 3);
     assert_eq!(read(&stack.lower[0], "usr/lib/b"), "b");
-    // The directory nobody mentioned looks as it does below.
+    // The unmentioned directory looks as it does below.
     for layer in [0, 1] {
         let metadata = fs::metadata(stack.lower[layer].join("usr/lib")).unwrap();
         assert_eq!(std::os::unix::fs::MetadataExt::mode(&metadata) & 0o7777, 0o750);

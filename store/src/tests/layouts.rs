@@ -165,7 +165,7 @@ fn names_of_other_tools_are_understood() {
     assert_eq!(resolve("1.0"), Some(a.root().digest));
     assert_eq!(resolve("docker.io/library/a:1.0"), Some(a.root().digest));
     assert_eq!(resolve("docker.io/library/b:1"), Some(b.root().digest));
-    // Two images of one name: nobody knows which is meant.
+    // Two images of one name: the name is ambiguous.
     write(vec![docker.clone(), entry(&b, short, "1.0")]);
     assert!(matches!(layout.resolve("1.0"), Err(Error::Ambiguous { .. })));
     write(vec![docker.clone(), docker]);

@@ -97,7 +97,7 @@ fn churn(path: &Path, random: &mut Random) {
 fn four_processes_publish_and_collect_at_once() {
     let directory = super::directory();
     let path = directory.path().join("store");
-    // Nobody has made the store yet: that is a race as well.
+    // The store does not exist yet: that is a race as well.
     let mut workers: Vec<Child> = (1..=4).map(|seed| spawn("churn", &path, seed * 77)).collect();
     for worker in &mut workers {
         let mut said = String::new();

@@ -61,7 +61,7 @@ fn ignore(missing: &str, reason: &str) {
     IGNORED.fetch_add(1, Ordering::Relaxed);
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("unnamed");
-    // The print macros would be captured. Where nobody listens there is nothing to do about it.
+    // The print macros would be captured. A closed standard error is ignored.
     let _ = writeln!(std::io::stderr(), "test {test} ... ignored, {reason}");
     if let Some(record) = std::env::var_os(RECORD) {
         let line = format!("{missing}\t{test}\t{reason}\n");

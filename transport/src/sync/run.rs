@@ -415,7 +415,7 @@ impl Item<'_> {
             To::Repository { .. } => self.sink().current().await,
             To::Directories(base) => match Directory::new(&self.path(base)).resolve().await {
                 Ok(found) => Ok(Some(found)),
-                // What is broken or absent is written anew.
+                // Broken or missing content is written again.
                 Err(cause) if cause.kind() == Kind::Cancelled => Err(cause),
                 Err(_) => Ok(None),
             },

@@ -334,7 +334,7 @@ impl Bud {
         }
         request.format = self.image.format(&outputs.settings);
         request.compression = self.image.compression(&outputs.settings)?;
-        // Whoever asks for the manifest's digest, or for a compression, gets it now.
+        // Compress now if the digest of the manifest or a compression is requested.
         request.defer = self.image.compression_is_free(&outputs.settings)
             && self.metadata_file.is_none()
             && self.manifest.is_none();
@@ -404,7 +404,7 @@ impl Bud {
         }
         let ran = built.steps - built.cached;
         let took = render::duration(start.elapsed());
-        // Nobody is told a digest that is another one after the first push.
+        // The digest is printed only once it is final.
         let manifest = built.manifest.as_ref().filter(|_| built.settled);
         let digest = manifest.map(|manifest| manifest.digest).or(built.id);
         let what = match (built.names.join(", "), digest) {

@@ -51,7 +51,7 @@ impl Serve {
         let local = listener.local_addr().map_err(listening)?;
         if self.access_log || found.access_log == Some(true) {
             options.log = Some(Log::new(|line| {
-                // Nobody may be reading any more; that is no reason to stop serving.
+                // The reader may be gone; that is no reason to stop serving.
                 let _ = writeln!(std::io::stdout().lock(), "{line}");
             }));
         }

@@ -87,7 +87,7 @@ impl From {
     /// # Errors
     /// The image cannot be had; the name is taken.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        // Wrong flags are told before anything is fetched.
+        // Wrong flags are reported before anything is fetched.
         let spec = self.settings.with_environment()?.spec()?;
         refuse_volumes(&spec)?;
         let wish = Wish {
