@@ -503,7 +503,7 @@ blocked = true
     fn what_is_wrong_is_told_with_its_place() {
         for (text, expected) in [
             ("a = [", "line 1: "),
-            ("\n\nshort-name-mode = \"x\"", "short-name-mode: \"x\" is none"),
+            ("\n\nshort-name-mode = \"x\"", "short-name-mode: \"x\" is not one of"),
             ("[[registry]]\nblocked = true", "line 1, registry[0]: it has no location"),
             (
                 "[[registry]]\nlocation='a.b'\n[[registry]]\nlocation = 'http://x'",
@@ -525,7 +525,7 @@ blocked = true
             ("[[registry]]\nlocation='a.b'\npull-from-mirror='all'", "registry.mirror"),
             (
                 "[[registry]]\nlocation='a.b'\n[[registry.mirror]]\nlocation='c.d'\npull-from-mirror='x'",
-                "registry[0].mirror[0].pull-from-mirror: \"x\" is none",
+                "registry[0].mirror[0].pull-from-mirror: \"x\" is not one of",
             ),
             (
                 "[[registry]]\nlocation='a.b'\nmirror-by-digest-only=true\n[[registry.mirror]]\nlocation='c.d'\npull-from-mirror='all'",
@@ -539,7 +539,7 @@ blocked = true
             ("x = 1\n[registries.search]\nregistries=['x']", "version 1 of the format, and x is"),
             ("[registries.search]\nregistries='x'", "registries: invalid type"),
             ("[registries.block]\nregistries=['a.b/c:1']", "registries.block: \"a.b/c:1\" has"),
-            ("[registries.insecure]\nregistries=['']", "registries.insecure: \"\" is no"),
+            ("[registries.insecure]\nregistries=['']", "registries.insecure: \"\" is not"),
             ("unqualified-search-registries = ['a b']", "unqualified-search-registries"),
             ("[aliases]\n'a.b/c' = 'd.e/f'", "aliases"),
             ("[aliases]\n'c' = 'f'", "aliases"),
