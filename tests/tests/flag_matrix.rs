@@ -116,6 +116,16 @@ fn every_flag_of_rcopy_copy_has_an_effect() {
 }
 
 #[test]
+fn every_flag_of_run_has_an_effect() {
+    check("rbuild run", "run");
+}
+
+#[test]
+fn every_flag_of_sync_has_an_effect() {
+    check("rcopy sync", "rcopy-sync");
+}
+
+#[test]
 fn every_flag_of_from_has_an_effect() {
     check("rbuild from", "from");
 }
