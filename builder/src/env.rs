@@ -40,6 +40,8 @@ pub struct Env {
     pub places: Arc<dyn Places>,
     /// Decides which images may be used.
     pub gate: Arc<dyn Gate>,
+    /// Decides which results may be written to registries.
+    pub guard: Arc<dyn Gate>,
     /// The wall clock.
     pub clock: fn() -> SystemTime,
     /// Whether this process is outside the initial user namespace.

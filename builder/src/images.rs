@@ -12,6 +12,7 @@ use transport::{CopyOptions, Gate, Location, Select, Sink, Source, bridge};
 
 use crate::inputs::{Admitted, Input, InputKind, Inputs};
 use crate::plan::ImageKey;
+use crate::pulled::{permit_stored, remember_pulled};
 use crate::{Context, Env, Error, Pull, Request, Result};
 
 /// An image whose documents are known.
@@ -100,6 +101,11 @@ pub(crate) async fn resolve(
         false => name.to_owned(),
     };
     let base = find(request, env, &name, wanted, admitted.digest()?, task).await?;
+    if base.from.is_none() {
+        let image = base.image.descriptor().digest;
+        let asked = permit_stored(&env.store, &*env.places, &*env.gate, image).await;
+        asked.map_err(|cause| base.failure(cause))?;
+    }
     let found = base.image.platform();
     if found.serves(wanted).is_none() {
         let error = Error::Platform {
@@ -441,6 +447,9 @@ async fn remote(
         if chosen.digest == named.digest || env.gate.check(&*source, chosen).await.is_err() {
             return Err(refused);
         }
+    }
+    if let Location::Registry(from) = &location {
+        remember_pulled(&env.store, from, &named, image.descriptor())?;
     }
     let name = name.map(|name| name.to_string());
     let location = pinned(location, image.descriptor().digest);

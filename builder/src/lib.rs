@@ -39,6 +39,7 @@
 //!     gate: Arc::new(Open),
 //!     clock: SystemTime::now,
 //!     user_namespace: false,
+//!     guard: Arc::new(Open),
 //!     single_id: false,
 //!     resolv_conf: PathBuf::from("/etc/resolv.conf"),
 //!     threads: 2,
@@ -72,6 +73,7 @@ mod env;
 mod error;
 mod every;
 mod grant;
+mod guard;
 mod image_options;
 mod images;
 mod inputs;
@@ -85,6 +87,7 @@ mod options;
 mod output;
 pub mod plan;
 mod provenance;
+mod pulled;
 mod rebuild;
 mod recipe;
 mod redact;
@@ -117,11 +120,13 @@ pub use context::git::GitUrl;
 pub use env::{Env, Places};
 pub use error::{Error, Result};
 pub use grant::{Grant, grants};
+pub use guard::{SecretGuard, Warn};
 pub use image_options::{Annotation, ImageOptions, Inherit, Level, Squash};
 pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourcePolicy};
 pub use lock::{Drift, Lock, LockError, Locking, MAX_LOCK, resolve_inputs};
 pub use options::RunOptions;
 pub use provenance::{BUILD_TYPE, SLSA_V1};
+pub use pulled::{Noting, permit_stored, remember_pulled};
 pub use rebuild::{Deviation, Deviations, deviations};
 pub use recipe::{Choices, Recipe, Stated};
 pub use request::{

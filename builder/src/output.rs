@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Timespec, Timestamps, utimensat};
 use store::{SnapshotId, Store};
 use task::{Cause, Task};
 use transport::at::StoreImage;
-use transport::{Location, Open, Origin, Select, Source, Unverified, bridge};
+use transport::{Gate, Location, Open, Origin, Select, Source, Unverified, bridge};
 
 use crate::assemble::Assembled;
 use crate::error::During;
@@ -116,7 +116,11 @@ pub(crate) async fn send(
         true => Box::new(Pieces::new(build, made, stored).map_err(fail)?),
     };
     let sink = build.env.places.sink(to).map_err(fail)?;
-    images::carry(source, sink, Arc::new(Open), options, child).await.map_err(fail)
+    let guard: Arc<dyn Gate> = match to {
+        Location::Registry(_) => Arc::clone(&build.env.guard),
+        _ => Arc::new(Open),
+    };
+    images::carry(source, sink, guard, options, child).await.map_err(fail)
 }
 
 /// An image whose own layers are in the store, and those of its bases where these came from.

@@ -9,11 +9,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use image::Reference;
+use image::{Digest, Reference};
 use registry_client::{
     Client, Credential, Files, HostRule, Keychain, Proxies, Registries, ShortNames, Tls,
 };
-use sign::lookaside::PolicyGate;
+use sign::lookaside::{PolicyGate, Verdicts};
 use store::Store;
 use task::{Cause, Kind, Task};
 use transport::{Gate, Location, Machine, Places, Sink, Source};
@@ -153,7 +153,8 @@ pub(crate) struct App {
     /// The global flags that only `rcopy` has.
     pub settings: Settings,
     executor: OnceCell<tokio::runtime::Runtime>,
-    store: OnceCell<Store>,
+    /// Shared with what remembers verdicts in it, once it is open.
+    store: Arc<OnceLock<Store>>,
     registries: OnceCell<Registries>,
 }
 
@@ -436,7 +437,41 @@ impl App {
         let lookaside = self.places.lookaside(&self.globals.registries)?;
         let options = self.client_options(&Reach::default())?;
         let client = Arc::new(move || Ok(Client::new(options.clone())?));
-        Ok(Some(PolicyGate { policy, lookaside, client }))
+        let verdicts = Arc::new(Remembered(Arc::clone(&self.store)));
+        Ok(Some(PolicyGate { policy, lookaside, client, verdicts }))
+    }
+
+    /// Asks the policy about an image of the store that came from a registry.
+    ///
+    /// # Errors
+    /// It refuses the image.
+    pub(crate) fn permit_stored(&self, image: Digest, reach: &Reach) -> Result<(), Failure> {
+        let Some(gate) = self.policy_gate()? else { return Ok(()) };
+        let (store, places) = (self.store()?, self.places_for(reach)?);
+        let asked = self.wait(builder::permit_stored(store, &*places, &gate, image))?;
+        asked.map_err(|cause| crate::report::cause(&cause))
+    }
+}
+
+/// Verdicts of the policy, where a command uses the store.
+struct Remembered(Arc<OnceLock<Store>>);
+
+/// Where the store remembers them.
+const VERDICTS: &str = "verdict-1";
+
+impl Verdicts for Remembered {
+    fn recall(&self, verdict: &Digest) -> Option<String> {
+        let found = self.0.get()?.memo(VERDICTS, verdict.to_string().as_bytes());
+        String::from_utf8(found.ok()??).ok()
+    }
+
+    fn remember(&self, verdict: &Digest, signers: &str) {
+        if let Some(store) = self.0.get() {
+            let key = verdict.to_string();
+            if let Err(error) = store.set_memo(VERDICTS, key.as_bytes(), signers.as_bytes()) {
+                tracing::info!(%error, "a verdict is not remembered");
+            }
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use clap_complete::Shell;
 
 use crate::app::{App, Globals};
 use crate::commands::{
-    about, account, artifact, auth, copy, crane, diff, edit, explore, index, inspect, layers,
-    ratelimit, raw, standalone, sync, tags, trust, validate,
+    about, account, artifact, auth, beside, copy, crane, diff, edit, explore, index, inspect,
+    layers, ratelimit, raw, standalone, sync, tags, trust, validate,
 };
 use crate::dialect::Dialect;
 use crate::entry;
@@ -65,6 +65,9 @@ enum Command {
     /// Show what is attached to an image
     #[command(visible_alias = "discover")]
     Tree(artifact::Discover),
+    #[command(subcommand)]
+    Download(beside::Download),
+    Clean(beside::Clean),
     Blob(raw::Blob),
     Manifest(raw::Manifest),
     Tag(raw::TagCommand),
@@ -108,10 +111,11 @@ impl Overview for Rcopy {
                 "diff",
                 "validate",
                 "tree",
+                "download",
                 "ratelimit",
             ],
         ),
-        ("Change", &["append", "mutate", "flatten", "rebase", "index", "tag", "delete"]),
+        ("Change", &["append", "mutate", "flatten", "rebase", "index", "tag", "delete", "clean"]),
         ("Parts", &["artifact", "blob", "manifest"]),
         (
             "Trust",
@@ -125,6 +129,7 @@ impl Overview for Rcopy {
                 "standalone-sign",
                 "standalone-verify",
                 "generate-key-pair",
+                "public-key",
             ],
         ),
         ("System", &["login", "logout", "whoami", "auth", "version", "completion", "man"]),
@@ -184,6 +189,8 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Index(index) => index.run(app),
         Command::Artifact(artifact) => artifact.run(app),
         Command::Tree(discover) => discover.run(app),
+        Command::Download(download) => download.run(app),
+        Command::Clean(clean) => clean.run(app),
         Command::Blob(blob) => blob.run(app),
         Command::Manifest(manifest) => manifest.run(app),
         Command::Tag(tag) => tag.run(app),

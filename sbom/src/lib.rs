@@ -34,11 +34,15 @@ mod parse;
 mod purl;
 mod rpm;
 mod scan;
+mod secret;
 mod spdx;
+mod vuln;
 
 pub use cyclonedx::cyclonedx;
 pub use error::{Error, Result};
 pub use inventory::{Inventory, Located, Subject};
 pub use package::{Ecosystem, Package, Release};
 pub use scan::{LayerScan, SCAN_VERSION, scan};
+pub use secret::{AllowList, SECRET_VERSION, Secret, search_config, search_layer};
 pub use spdx::spdx;
+pub use vuln::{Finding as Vulnerable, MAX_DATABASE, Vulnerabilities};

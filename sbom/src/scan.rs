@@ -228,9 +228,9 @@ pub fn scan(layer: impl Read, task: &Task) -> Result<(LayerScan, Digest)> {
 }
 
 /// A stream that is digested while it is read.
-struct Digested<R> {
-    stream: R,
-    digester: Digester,
+pub(crate) struct Digested<R> {
+    pub(crate) stream: R,
+    pub(crate) digester: Digester,
 }
 
 impl<R: Read> Read for Digested<R> {
@@ -242,7 +242,7 @@ impl<R: Read> Read for Digested<R> {
 }
 
 /// What stopped a read: the layer, its stream, or the user.
-fn failed(error: io::Error) -> Error {
+pub(crate) fn failed(error: io::Error) -> Error {
     match error.downcast::<layers::Error>() {
         Ok(error) => error.into(),
         Err(error) if task::Cancelled::is_in(&error) => Error::Cancelled(task::Cancelled),

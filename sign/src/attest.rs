@@ -11,7 +11,7 @@ use crate::bundle::{self, Bundle};
 use crate::dsse;
 use crate::error::{Error, Rejected, Result};
 use crate::find::{self, CREATED_ANNOTATION, KEY_ANNOTATION, MAX_SIGNATURES};
-use crate::key::PrivateKey;
+use crate::key::PublicKey;
 use crate::mismatch::Mismatch;
 use crate::printable::printable;
 use crate::sealer::Sealer;
@@ -75,15 +75,15 @@ pub async fn attest_image<'a>(
     let read: dsse::Statement = serde_json::from_slice(statement)
         .map_err(|error| refuse(format!("this is not an in-toto statement: {error}")))?;
     check(&read, &image.digest).map_err(|mismatch| refuse(mismatch.to_string()))?;
+    if let Some(key) = sealer.public()
+        && let Some(there) = attested_already(image, &read, statement, key, source, task).await?
+    {
+        return Ok(there);
+    }
     let bundle = sealer.seal(statement, task).await?.to_json();
     if bundle.len() as u64 > MAX_ATTESTATION {
         let size = bundle.len();
         return Err(refuse(format!("it has {size} bytes, more than {MAX_ATTESTATION}")));
-    }
-    if let Some(key) = sealer.key()
-        && let Some(there) = attested_already(image, &read, &bundle, key, source, task).await?
-    {
-        return Ok(there);
     }
     let mut annotations = BTreeMap::from([
         (bundle::CONTENT_ANNOTATION.to_owned(), "dsse-envelope".to_owned()),
@@ -103,12 +103,12 @@ pub async fn attest_image<'a>(
     attached.map_err(|error| Error::Transport(error.into()))
 }
 
-/// What carries this very bundle already, if anything does.
+/// What carries this very statement by this key already, if anything does.
 async fn attested_already(
     image: &Descriptor,
-    statement: &dsse::Statement,
-    bundle: &[u8],
-    key: &PrivateKey,
+    read: &dsse::Statement,
+    statement: &[u8],
+    key: PublicKey,
     source: &dyn Source,
     task: &Task,
 ) -> Result<Option<Descriptor>> {
@@ -118,15 +118,15 @@ async fn attested_already(
         Err(cause) if matches!(cause.kind(), Kind::Denied | Kind::NotFound) => return Ok(None),
         Err(cause) => return Err(cause.into()),
     };
-    referrers.retain(|referrer| may_be(referrer, Some(&statement.predicate_type)));
-    find::first_ones(&mut referrers, &[key.public().id()]);
-    let digest = Digest::of(bundle);
+    referrers.retain(|referrer| may_be(referrer, Some(&read.predicate_type)));
+    find::first_ones(&mut referrers, &[key.id()]);
+    let (signers, mut budget) = (Signers::keys(vec![key]), MAX_TOTAL);
     for referrer in referrers {
         task.check()?;
         // What cannot be read is not this one.
-        if let Ok(Node::Manifest(manifest)) = transport::node(source, &referrer).await
-            && manifest.layers.iter().any(|layer| layer.digest == digest)
-        {
+        let Ok(Ok(bytes)) = carried(source, &referrer, &mut budget).await else { continue };
+        let verified = verify_statement(&image.digest, &bytes, "", None, &signers);
+        if verified.is_ok_and(|one| one.statement()[..] == *statement) {
             return Ok(Some(referrer));
         }
     }
@@ -182,6 +182,40 @@ pub async fn verify_attestations(
             find::told(image, unread, Err(Error::Unverified { image: image.digest, rejected }))
         }
     }
+}
+
+/// The attestations of one type, or of any, as they are: where each was found, and its bundle or
+/// envelope. Nothing of them is verified.
+///
+/// # Errors
+/// [`Error::Transport`], [`Error::Cancelled`].
+pub async fn attestations(
+    image: &Descriptor,
+    predicate_type: Option<&str>,
+    source: &dyn Source,
+    task: &Task,
+) -> Result<Vec<(String, Bytes)>> {
+    let mut budget = MAX_TOTAL;
+    let mut referrers = find::present(source.referrers(image).await)?.unwrap_or_default();
+    referrers.retain(|referrer| may_be(referrer, predicate_type));
+    find::first_ones(&mut referrers, &[]);
+    let mut found = Vec::new();
+    for referrer in &referrers {
+        task.check()?;
+        if let Ok(bytes) = carried(source, referrer, &mut budget).await? {
+            found.push((format!("bundle {}", referrer.digest), bytes));
+        }
+    }
+    let (tagged, _) = tagged(image, predicate_type, source, &mut budget, task).await?;
+    found.extend(tagged.into_iter().filter_map(|(origin, bytes)| Some((origin, bytes.ok()?))));
+    Ok(found)
+}
+
+/// Whether a referrer says that it carries a signature of the image, as opposed to an attestation;
+/// `None` where it carries no bundle.
+pub fn is_signature(referrer: &Descriptor) -> Option<bool> {
+    let predicate = referrer.annotations.get(bundle::PREDICATE_ANNOTATION).map(String::as_str);
+    bundle::is_carrier(referrer).then(|| predicate.is_none_or(|kind| kind == dsse::SIGN_V1))
 }
 
 /// The one part of what a referrer carries.

@@ -13,12 +13,15 @@ use crate::signers::{Signer, Signers};
 /// # Errors
 /// [`crate::Error::Service`].
 pub async fn sign_blob(content: &[u8], sealer: Sealer<'_>, task: &Task) -> Result<Vec<u8>> {
-    Ok(match sealer {
-        Sealer::Key(key) => {
-            Bundle::of_message(content, &key.sign(content), MadeBy::Key(key)).to_json()
-        }
-        Sealer::Identity(signer) => signer.sign(content, task).await?.to_json(),
-    })
+    if let Sealer::Identity(signer) = sealer {
+        return Ok(signer.sign(content, task).await?.to_json());
+    }
+    let (signature, public) = (sealer.sign(content).await?, sealer.public());
+    let made = signature.zip(public.as_ref());
+    let made = made.map(|(signature, public)| {
+        Bundle::of_message(content, &signature, MadeBy::Key(public)).to_json()
+    });
+    Ok(made.unwrap_or_default())
 }
 
 /// Checks that a trusted signer signed the content of a file.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::dsse::{self, Envelope, EnvelopeSignature};
 use crate::error::Result;
 use crate::hash::sha256;
-use crate::key::PrivateKey;
+use crate::key::{PrivateKey, PublicKey};
 use crate::mismatch::Mismatch;
 
 /// The media type of a bundle, and the artifact type of the manifest that carries it.
@@ -167,6 +167,11 @@ impl Bundle {
     /// Signs a statement.
     pub(crate) fn seal(payload: &[u8], key: &PrivateKey) -> Bundle {
         let signature = key.sign(&dsse::pre_authentication_encoding(dsse::IN_TOTO, payload));
+        Bundle::sealed(payload, &signature, &key.public())
+    }
+
+    /// Puts a statement together with its signature by a key.
+    pub(crate) fn sealed(payload: &[u8], signature: &[u8], key: &PublicKey) -> Bundle {
         let signature = EnvelopeSignature { sig: STANDARD.encode(signature), keyid: String::new() };
         Bundle {
             media_type: MEDIA_TYPE.to_owned(),
@@ -285,13 +290,13 @@ impl Bundle {
 
 /// Who made a signature of bytes.
 pub(crate) enum MadeBy<'a> {
-    Key(&'a PrivateKey),
+    Key(&'a PublicKey),
     Certificate(Evidence),
 }
 
 impl Material {
-    fn named(key: &PrivateKey) -> Material {
-        let hint = key.public().id().hint();
+    fn named(key: &PublicKey) -> Material {
+        let hint = key.id().hint();
         Material { public_key: Some(KeyHint { hint }), ..Material::default() }
     }
 

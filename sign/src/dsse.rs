@@ -94,3 +94,9 @@ pub(crate) fn statement(
         predicate: BTreeMap::new(),
     })
 }
+/// What an envelope holds, unverified; nothing where it is malformed.
+pub fn payload(envelope: &serde_json::Value) -> Vec<u8> {
+    use base64::Engine as _;
+    let text = envelope["payload"].as_str().unwrap_or_default();
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default()
+}

@@ -118,6 +118,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A file of the update framework cannot be trusted.
+    #[error("updating the trusted root: {file}: {reason}")]
+    Update {
+        /// Which file.
+        file: String,
+        /// Why not.
+        reason: String,
+    },
     /// `gpg` could not sign or verify with the user's keyring.
     #[error("using gpg: {reason}")]
     GpgFailed {
@@ -225,6 +233,7 @@ impl Fault for Error {
             | Error::Rejected { .. }
             | Error::Gpg { .. }
             | Error::Service { .. }
+            | Error::Update { .. }
             | Error::GpgFailed { .. } => Kind::Refused,
             Error::Image(error) => error.kind(),
             Error::Transport(cause) => cause.kind(),

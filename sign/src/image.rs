@@ -13,7 +13,7 @@ use crate::bundle::{self, Bundle};
 use crate::dsse;
 use crate::error::{Error, Result};
 use crate::find::{self, CREATED_ANNOTATION, KEY_ANNOTATION};
-use crate::key::PrivateKey;
+use crate::key::PublicKey;
 use crate::sealer::Sealer;
 use crate::signers::Signers;
 use crate::simple_signing;
@@ -66,8 +66,9 @@ pub async fn sign_image<'a>(
     match options.form {
         Form::Bundle => {
             let name = name.as_deref();
-            if let Some(key) = sealer.key()
-                && let Some(there) = signed_already(image, key, name, source, options, task).await?
+            if let Some(key) = sealer.public()
+                && let Some(there) =
+                    signed_already(image, &key, name, source, options, task).await?
             {
                 return Ok(there);
             }
@@ -79,9 +80,11 @@ pub async fn sign_image<'a>(
         }
         Form::Tag => {
             let name = name.ok_or_else(|| refuse("the tag form needs the image's name"))?;
-            let key = sealer.key();
-            let key = key.ok_or_else(|| refuse("the tag form is signed with a key alone"))?;
-            sign_tag(image, key, &name, (source, sink), options, task).await
+            let payload = simple_signing::to_sign(&image.digest, &name, &options.annotations)?;
+            let signature = sealer.sign(&payload).await?;
+            let made = signature.zip(sealer.public());
+            let made = made.ok_or_else(|| refuse("the tag form is signed with a key alone"))?;
+            sign_tag(image, &payload, &made, (source, sink), task).await
         }
     }
 }
@@ -89,15 +92,15 @@ pub async fn sign_image<'a>(
 /// The bundle that says the same and was made by the same key, if there is one.
 async fn signed_already(
     image: &Descriptor,
-    key: &PrivateKey,
+    key: &PublicKey,
     name: Option<&str>,
     source: &dyn Source,
     options: &SignOptions,
     task: &Task,
 ) -> Result<Option<Descriptor>> {
-    let signers = Signers::keys(vec![key.public()]);
+    let signers = Signers::keys(vec![key.clone()]);
     let demand = Demand { signers, ..Demand::default() };
-    let found = match find::bundles(image, &[key.public().id()], source, task).await {
+    let found = match find::bundles(image, &[key.id()], source, task).await {
         Ok((found, _)) => found,
         // Who may only push learns here that reading is denied, and pushes.
         Err(error) if error.kind() == Kind::Denied => return Ok(None),
@@ -113,10 +116,9 @@ async fn signed_already(
 /// Adds a signature to those under the tag, and looks whether it stays there.
 async fn sign_tag(
     image: &Descriptor,
-    key: &PrivateKey,
-    name: &str,
+    payload: &[u8],
+    (signature, key): &(Vec<u8>, PublicKey),
     (source, sink): (&dyn Source, &dyn Sink),
-    options: &SignOptions,
     task: &Task,
 ) -> Result<Descriptor> {
     let refuse = |reason: &str| Error::Sign { image: image.digest, reason: reason.into() };
@@ -132,8 +134,8 @@ async fn sign_tag(
             None => None,
         };
         let existing = existing.as_deref();
-        let signed =
-            simple_signing::sign(&image.digest, name, &options.annotations, key, existing)?;
+        let made = (signature.as_slice(), key);
+        let signed = simple_signing::add(&image.digest, payload.to_vec(), made, existing)?;
         if signed.unchanged && looks == 0 {
             return Ok(signed.manifest.descriptor().clone());
         }

@@ -1,7 +1,7 @@
-//! Keys in the files that cosign and OpenSSL write: ECDSA P-256 to sign with, and any kind that
-//! [`ring`] knows to verify with.
+//! Keys in the files that cosign and OpenSSL write: ECDSA on three curves, RSA and Ed25519.
 
 use std::fmt;
+use std::sync::Arc;
 
 use image::Digest;
 use p256::SecretKey;
@@ -9,11 +9,12 @@ use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::elliptic_curve::rand_core::{OsRng, RngCore as _};
 use p256::elliptic_curve::zeroize::Zeroizing;
-use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, PrivateKeyInfo};
+use pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, EncryptedPrivateKeyInfo, PrivateKeyInfo};
+use ring::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 
 use crate::error::{Error, Result};
 use crate::key_id::KeyId;
-use crate::spki::Spki;
+use crate::spki::{EC, ED25519, RSA, Spki};
 use crate::{pem, sealed};
 
 /// What cosign 2 and 3, and `skopeo generate-sigstore-key`, call an encrypted key.
@@ -21,16 +22,30 @@ const SIGSTORE: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
 /// What cosign 1 called the same.
 const COSIGN: &str = "ENCRYPTED COSIGN PRIVATE KEY";
 const PKCS8: &str = "PRIVATE KEY";
+/// PKCS#8, encrypted (RFC 5958, section 3).
+const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
 const SEC1: &str = "EC PRIVATE KEY";
+const PKCS1: &str = "RSA PRIVATE KEY";
 const PUBLIC: &str = "PUBLIC KEY";
 
 fn refuse(what: &'static str, reason: impl Into<String>) -> Error {
     Error::Key { what, reason: reason.into() }
 }
 
-/// The half of a key pair that signs. Its memory is wiped when it is dropped.
+/// The half of a key pair that signs.
 #[derive(Clone)]
-pub struct PrivateKey(SigningKey);
+pub struct PrivateKey(Half);
+
+/// ECDSA is RustCrypto's, because the same message always gives the same signature there (but for
+/// P-521); what is not ECDSA is `ring`'s, which does that anyway.
+#[derive(Clone)]
+enum Half {
+    P256(SigningKey),
+    P384(p384::ecdsa::SigningKey),
+    P521(Box<p521::ecdsa::SigningKey>),
+    Rsa(Arc<RsaKeyPair>),
+    Ed25519(Arc<Ed25519KeyPair>),
+}
 
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,7 +54,7 @@ impl fmt::Debug for PrivateKey {
 }
 
 impl PrivateKey {
-    /// A new key from the kernel's random bytes.
+    /// A new key on P-256 from the kernel's random bytes.
     ///
     /// # Errors
     /// [`Error::Random`].
@@ -49,7 +64,7 @@ impl PrivateKey {
             let mut bytes = Zeroizing::new([0_u8; 32]);
             OsRng.try_fill_bytes(bytes.as_mut()).map_err(|_| Error::Random)?;
             if let Ok(key) = SigningKey::from_slice(bytes.as_ref()) {
-                return Ok(PrivateKey(key));
+                return Ok(PrivateKey(Half::P256(key)));
             }
         }
         Err(Error::Random)
@@ -57,69 +72,182 @@ impl PrivateKey {
 
     /// Whether this file needs a passphrase to be read.
     pub fn is_encrypted(pem: &[u8]) -> bool {
-        pem::find(pem, is_private).is_ok_and(|block| matches!(&*block.label, SIGSTORE | COSIGN))
+        pem::find(pem, is_private)
+            .is_ok_and(|block| matches!(&*block.label, SIGSTORE | COSIGN | ENCRYPTED))
     }
 
-    /// Reads a private key: cosign's encrypted form, or plain PKCS#8 or SEC1.
+    /// Reads a private key on P-256, P-384 or P-521, of RSA (2048 to 8192 bits) or Ed25519: in
+    /// cosign's encrypted form, PKCS#8, encrypted or not, SEC1 or PKCS#1.
     ///
     /// # Errors
     /// [`Error::Key`], [`Error::PassphraseNeeded`], [`Error::Passphrase`].
     pub fn read(pem: &[u8], passphrase: Option<&[u8]>) -> Result<PrivateKey> {
+        if pem.windows(PROC_TYPE.len()).any(|window| window == PROC_TYPE) {
+            return Err(refuse(
+                "private",
+                "it uses the old encryption of OpenSSL; convert it with `openssl pkcs8 -topk8`",
+            ));
+        }
         let block = pem::find(pem, is_private).map_err(|reason| refuse("private", reason))?;
-        match &*block.label {
+        let half = match &*block.label {
             SIGSTORE | COSIGN => {
                 let passphrase = passphrase.ok_or(Error::PassphraseNeeded)?;
-                PrivateKey::from_pkcs8(&sealed::open(&block.bytes, passphrase)?)
+                from_pkcs8(&sealed::open(&block.bytes, passphrase)?)?
             }
-            PKCS8 => PrivateKey::from_pkcs8(&block.bytes),
-            SEC1 => {
-                let key = SecretKey::from_sec1_der(&block.bytes);
-                let key = key.map_err(|_| refuse("private", "it is not an ECDSA P-256 key"))?;
-                Ok(PrivateKey(key.into()))
+            ENCRYPTED => {
+                let passphrase = passphrase.ok_or(Error::PassphraseNeeded)?;
+                from_pkcs8(&decrypted(&block.bytes, passphrase)?)?
             }
-            "ENCRYPTED PRIVATE KEY" => Err(refuse(
-                "private",
-                "it is encrypted the PKCS#8 way; decrypt it with `openssl pkcs8`, then import it",
-            )),
+            PKCS8 => from_pkcs8(&block.bytes)?,
+            SEC1 => from_sec1(&block.bytes)?,
+            PKCS1 => rsa(RsaKeyPair::from_der(&block.bytes))?,
             other => {
-                Err(refuse("private", format!("keys of the kind {other:?} are not supported")))
+                let reason = format!("keys of the kind {other:?} are not supported");
+                return Err(refuse("private", reason));
             }
-        }
+        };
+        Ok(PrivateKey(half))
     }
 
-    fn from_pkcs8(der: &[u8]) -> Result<PrivateKey> {
-        let key = PrivateKeyInfo::try_from(der)
-            .map_err(|_| refuse("private", "its content is not a PKCS#8 key"))?;
-        let name = algorithm(&key.algorithm.oid.to_string());
-        let key = SecretKey::try_from(key)
-            .map_err(|_| refuse("private", format!("it is {name}, and not on curve P-256")))?;
-        Ok(PrivateKey(key.into()))
-    }
-
-    /// Writes the key as cosign does: encrypted, PEM. The file's mode is the caller's affair.
+    /// Writes a key on P-256 as cosign does: encrypted, PEM. The file's mode is the caller's affair.
     ///
     /// # Errors
-    /// [`Error::Random`].
+    /// [`Error::Random`]; [`Error::Key`]: the key is of another kind.
     pub fn to_encrypted_pem(&self, passphrase: &[u8]) -> Result<String> {
-        let der = SecretKey::from(&self.0).to_pkcs8_der();
+        let Half::P256(key) = &self.0 else {
+            return Err(refuse("private", "only keys on P-256 are written"));
+        };
+        let der = SecretKey::from(key).to_pkcs8_der();
         let der = der.map_err(|_| refuse("private", "it cannot be written as PKCS#8"))?;
         Ok(pem::write(SIGSTORE, &sealed::seal(der.as_bytes(), passphrase)?))
     }
 
     /// The other half.
     pub fn public(&self) -> PublicKey {
-        let der = self.0.verifying_key().to_public_key_der();
-        let spki = der.ok().and_then(|der| Spki::read(der.as_bytes()).ok());
-        PublicKey(spki.expect("a point on the curve has an encoding"))
+        let der = |der: p256::pkcs8::spki::Result<p256::pkcs8::Document>| {
+            der.map(|der| der.as_bytes().to_vec()).unwrap_or_default()
+        };
+        let der = match &self.0 {
+            Half::P256(key) => der(key.verifying_key().to_public_key_der()),
+            Half::P384(key) => der(key.verifying_key().to_public_key_der()),
+            Half::P521(key) => {
+                let point = p521::ecdsa::VerifyingKey::from(&**key).to_encoded_point(false);
+                let point = p521::PublicKey::from_sec1_bytes(point.as_bytes());
+                point.map_or_else(|_| Vec::new(), |point| der(point.to_public_key_der()))
+            }
+            Half::Rsa(key) => Spki::wrap_rsa(key.public_key().as_ref()),
+            Half::Ed25519(key) => Spki::wrap_ed25519(key.public_key().as_ref()),
+        };
+        PublicKey(Spki::read(&der).expect("half a key pair has another half"))
     }
 
-    /// Signs the sha256 of a message; the signature is DER. The same message always gives the
-    /// same signature (RFC 6979).
+    /// Signs a message with the hash of the curve's size, or SHA-256 by RSA (PKCS #1 v1.5), or
+    /// Ed25519. ECDSA's signatures are DER. The same message always gives the same signature
+    /// (RFC 6979), except on P-521.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let signature: Signature = self.0.sign(message);
-        signature.to_der().as_bytes().to_vec()
+        match &self.0 {
+            Half::P256(key) => {
+                let signature: Signature = key.sign(message);
+                signature.to_der().as_bytes().to_vec()
+            }
+            Half::P384(key) => {
+                let signature: p384::ecdsa::Signature = key.sign(message);
+                signature.to_der().as_bytes().to_vec()
+            }
+            Half::P521(key) => {
+                let signature: p521::ecdsa::Signature = key.sign(message);
+                signature.to_der().as_bytes().to_vec()
+            }
+            Half::Rsa(key) => {
+                let mut signature = vec![0; key.public().modulus_len()];
+                let random = ring::rand::SystemRandom::new();
+                // It fails where the buffer has another length, or the kernel has no randomness.
+                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .expect("a key that was checked signs");
+                signature
+            }
+            Half::Ed25519(key) => key.sign(message).as_ref().to_vec(),
+        }
     }
 }
+
+/// How OpenSSL marks a key that is encrypted with a key derived by MD5.
+const PROC_TYPE: &[u8] = b"Proc-Type: 4,ENCRYPTED";
+
+fn from_sec1(der: &[u8]) -> Result<Half> {
+    if let Ok(key) = SecretKey::from_sec1_der(der) {
+        return Ok(Half::P256(key.into()));
+    }
+    if let Ok(key) = p384::SecretKey::from_sec1_der(der) {
+        return Ok(Half::P384(key.into()));
+    }
+    let key = p521::SecretKey::from_sec1_der(der);
+    let key =
+        key.map_err(|_| refuse("private", "it is not an ECDSA key on P-256, P-384 or P-521"))?;
+    p521_half(&key)
+}
+
+fn from_pkcs8(der: &[u8]) -> Result<Half> {
+    let info = PrivateKeyInfo::try_from(der)
+        .map_err(|_| refuse("private", "its content is not a PKCS#8 key"))?;
+    let curve = info.algorithm.parameters_oid().map(|oid| oid.to_string());
+    let malformed = |_| refuse("private", "it is malformed");
+    match (info.algorithm.oid.to_string().as_str(), curve.as_deref()) {
+        (EC, Ok("1.2.840.10045.3.1.7")) => {
+            Ok(Half::P256(SecretKey::try_from(info).map_err(malformed)?.into()))
+        }
+        (EC, Ok("1.3.132.0.34")) => {
+            Ok(Half::P384(p384::SecretKey::try_from(info).map_err(malformed)?.into()))
+        }
+        (EC, Ok("1.3.132.0.35")) => p521_half(&p521::SecretKey::try_from(info).map_err(malformed)?),
+        (EC, _) => Err(refuse("private", "it is on none of the curves P-256, P-384 and P-521")),
+        (RSA, _) => rsa(RsaKeyPair::from_pkcs8(der)),
+        (ED25519, _) => {
+            let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der);
+            let key = key.map_err(|error| refuse("private", format!("Ed25519: {error}")))?;
+            Ok(Half::Ed25519(Arc::new(key)))
+        }
+        (other, _) => Err(refuse("private", format!("it is a key of algorithm {other}"))),
+    }
+}
+
+fn p521_half(key: &p521::SecretKey) -> Result<Half> {
+    let key = p521::ecdsa::SigningKey::from_bytes(&key.to_bytes());
+    let key = key.map_err(|_| refuse("private", "it is malformed"))?;
+    Ok(Half::P521(Box::new(key)))
+}
+
+fn rsa(key: Result<RsaKeyPair, ring::error::KeyRejected>) -> Result<Half> {
+    let key = key.map_err(|error| refuse("private", format!("RSA: {error}")))?;
+    Ok(Half::Rsa(Arc::new(key)))
+}
+
+/// Decrypts PKCS#8 (PBES2). How much work a file may ask for is bounded.
+fn decrypted(der: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    let malformed = || refuse("private", "its content is not an encrypted PKCS#8 key");
+    let info = EncryptedPrivateKeyInfo::try_from(der).map_err(|_| malformed())?;
+    let kdf = &info.encryption_algorithm.pbes2().ok_or_else(|| {
+        refuse("private", "its encryption is not PBES2; convert it with `openssl pkcs8 -topk8`")
+    })?;
+    let bearable = match &kdf.kdf {
+        pkcs8::pkcs5::pbes2::Kdf::Pbkdf2(kdf) => kdf.iteration_count <= MAX_ROUNDS,
+        pkcs8::pkcs5::pbes2::Kdf::Scrypt(kdf) => {
+            let memory = kdf.cost_parameter.saturating_mul(u64::from(kdf.block_size)) / 8;
+            memory <= MAX_MEMORY && kdf.parallelization <= 16
+        }
+        _ => false,
+    };
+    if !bearable {
+        return Err(refuse("private", "its key derivation asks for too much work"));
+    }
+    let plain = info.decrypt(passphrase).map_err(|_| Error::Passphrase)?;
+    Ok(Zeroizing::new(plain.as_bytes().to_vec()))
+}
+
+/// More rounds of PBKDF2 are not made.
+const MAX_ROUNDS: u32 = 10_000_000;
+/// More memory is not used for scrypt, in KiB.
+const MAX_MEMORY: u64 = 1 << 20;
 
 fn is_private(label: &str) -> bool {
     label.ends_with("PRIVATE KEY")
@@ -128,6 +256,12 @@ fn is_private(label: &str) -> bool {
 /// The half of a key pair that verifies.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey(Spki);
+
+impl From<Spki> for PublicKey {
+    fn from(key: Spki) -> PublicKey {
+        PublicKey(key)
+    }
+}
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -173,16 +307,6 @@ impl PublicKey {
     }
 }
 
-/// What people call the algorithm with this object identifier.
-fn algorithm(oid: &str) -> String {
-    match oid {
-        "1.2.840.10045.2.1" => "an elliptic curve key".to_owned(),
-        "1.2.840.113549.1.1.1" => "an RSA key".to_owned(),
-        "1.3.101.112" => "an Ed25519 key".to_owned(),
-        other => format!("a key of algorithm {other}"),
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
@@ -191,7 +315,7 @@ pub(crate) mod tests {
 
     /// A key that is the same in every run.
     pub(crate) fn key(seed: u8) -> PrivateKey {
-        PrivateKey(SigningKey::from_slice(&[seed; 32]).unwrap())
+        PrivateKey(Half::P256(SigningKey::from_slice(&[seed; 32]).unwrap()))
     }
 
     /// Keys that OpenSSL made, for tests only.
@@ -212,13 +336,13 @@ YKlEhwY3jUjvdHAAY2djDubHlShk5ep9G8kKt0Pe+8uhAbW4V7XOSuSO\n\
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEx4CTMOwneAAX5lr+Cnc2KRkCh5WF\n\
 IGCpRIcGN41I73RwAGNnYw7mx5UoZOXqfRvJCrdD3vvLoQG1uFe1zkrkjg==\n\
 -----END PUBLIC KEY-----\n";
-    const ED25519: &str = "-----BEGIN PRIVATE KEY-----\n\
+    const ED25519_PEM: &str = "-----BEGIN PRIVATE KEY-----\n\
 MC4CAQAwBQYDK2VwBCIEIPs8iVNTZICKOSINe8035xAaJtkeFcxt5tDo+Y3ZfIBn\n\
 -----END PRIVATE KEY-----\n";
     const ED25519_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\n\
 MCowBQYDK2VwAyEAM4rnTM+1rtLygBsOBzYZIWVs/aHU24h6FmP1ZXXx3WQ=\n\
 -----END PUBLIC KEY-----\n";
-    const P384: &str = "-----BEGIN PRIVATE KEY-----\n\
+    const P384_PEM: &str = "-----BEGIN PRIVATE KEY-----\n\
 MIG2AgEAMBAGByqGSM49AgEGBSuBBAAiBIGeMIGbAgEBBDBJTuNmgRx4jALetIUf\n\
 xe0wv/xG7xECDRt6alS6UyuDagxb3JTOUCc9Oc27ZkHf8TKhZANiAAR2vX1zAXI9\n\
 fQWmTxVRwHtyfT0cpt0LQIU+u8O0YTokMKaEPI6SoDMjVp8zMR4Pt8eUmKP8H3OG\n\
@@ -247,6 +371,18 @@ Nyf+10Z7GdeaufT7/wIDAQAB\n\
             assert!(!PrivateKey::is_encrypted(pem.as_bytes()));
             let key = PrivateKey::read(pem.as_bytes(), None).unwrap();
             assert_eq!(key.public(), public);
+        }
+    }
+
+    #[test]
+    fn keys_of_every_kind_sign_and_fit_their_public_half() {
+        for (private, public) in [(ED25519_PEM, ED25519_PUBLIC), (P384_PEM, P384_PUBLIC)] {
+            let key = PrivateKey::read(private.as_bytes(), None).unwrap();
+            assert_eq!(key.public().to_pem(), public);
+            let signature = key.sign(b"message");
+            assert_eq!(signature, key.sign(b"message"));
+            assert!(key.public().verifies(b"message", &signature));
+            assert!(!key.public().verifies(b"massage", &signature));
         }
     }
 
@@ -287,18 +423,22 @@ Nyf+10Z7GdeaufT7/wIDAQAB\n\
             ("-----BEGIN PRIVATE KEY-----", "does not end"),
             (cut, "does not end"),
             (PUBLIC_PEM, "it holds a block \"PUBLIC KEY\" instead"),
-            (ED25519, "it is an Ed25519 key"),
-            (P384, "it is an elliptic curve key, and not on curve P-256"),
             ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", "not a PKCS#8 key"),
             ("-----BEGIN PRIVATE KEY-----\n%%%%\n-----END PRIVATE KEY-----", "is not base64"),
             ("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----", "not an ECDSA"),
+            ("-----BEGIN RSA PRIVATE KEY-----\n-----END RSA PRIVATE KEY-----", "RSA: "),
             (
-                "-----BEGIN RSA PRIVATE KEY-----\n-----END RSA PRIVATE KEY-----",
-                "\"RSA PRIVATE KEY\"",
+                "-----BEGIN DSA PRIVATE KEY-----\n-----END DSA PRIVATE KEY-----",
+                "\"DSA PRIVATE KEY\"",
             ),
             (
                 "-----BEGIN ENCRYPTED PRIVATE KEY-----\n-----END ENCRYPTED PRIVATE KEY-----",
-                "decrypt it with `openssl pkcs8`",
+                "not an encrypted PKCS#8 key",
+            ),
+            (
+                "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+                 DEK-Info: AES-128-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----",
+                "openssl pkcs8 -topk8",
             ),
             (
                 "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\ne30=\n\

@@ -40,12 +40,14 @@ mod image;
 mod key;
 mod key_id;
 pub mod keyless;
+pub mod kms;
 pub mod lookaside;
 mod mismatch;
 pub mod online;
 mod pem;
 pub mod policy;
 mod printable;
+pub mod rules;
 mod sealed;
 mod sealer;
 mod signed_identity;
@@ -53,12 +55,13 @@ mod signers;
 pub mod simple_signing;
 mod spki;
 mod strict;
+pub mod tuf;
 pub mod verify;
 
 pub use self::image::{MAX_MEMBERS, SignOptions, members, sign_image, verify_image};
 pub use attest::{
-    Attestation, MAX_ATTESTATION, attest_image, verify_attestations, verify_envelope,
-    verify_statement,
+    Attestation, MAX_ATTESTATION, attest_image, attestations, is_signature, verify_attestations,
+    verify_envelope, verify_statement,
 };
 pub use blob::{sign_blob, verify_blob};
 pub use error::{Error, Rejected, Result};
@@ -67,6 +70,7 @@ pub use gpg::MAX_GPG;
 pub use key::{PrivateKey, PublicKey};
 pub use key_id::KeyId;
 pub use keyless::{Identity, IdentityRule, Matching, TrustedRoot};
+pub use kms::RemoteKey;
 pub use mismatch::Mismatch;
 pub use online::{IdentitySigner, IdentityToken};
 pub use policy::Policy;

@@ -186,6 +186,16 @@ pub struct PolicyGate {
     pub lookaside: Lookaside,
     /// What reads those on servers.
     pub client: Arc<Connect<'static>>,
+    /// What was decided before.
+    pub verdicts: Arc<dyn Verdicts>,
+}
+
+/// Where it is remembered which images passed.
+pub trait Verdicts: Send + Sync {
+    /// Who signed, by the name of the verdict; `None` where there is none.
+    fn recall(&self, verdict: &Digest) -> Option<String>;
+    /// Remembers who signed. Whatever goes wrong is forgotten as well.
+    fn remember(&self, verdict: &Digest, signers: &str);
 }
 
 impl PolicyGate {
@@ -303,10 +313,28 @@ impl PolicyGate {
 #[async_trait]
 impl Gate for PolicyGate {
     async fn check(&self, source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
+        let verdict = self.policy.verdict(source.location().as_ref(), &root.digest)?;
+        if let Some(signers) = verdict.and_then(|verdict| self.verdicts.recall(&verdict)) {
+            tracing::info!(image = %root.digest, signers, "signature accepted before");
+            return Ok(());
+        }
+        let mut signers = Vec::new();
         for good in self.verify(source, root).await? {
             tracing::info!(image = %root.digest, signer = %good.signer(), "signature accepted");
+            signers.push(good.signer().to_string());
+        }
+        if let Some(verdict) = verdict {
+            self.verdicts.remember(&verdict, &signers.join(", "));
         }
         Ok(())
+    }
+
+    fn passed(&self, place: &Location, root: &Digest) -> bool {
+        if self.policy.accepts(place) {
+            return true;
+        }
+        let verdict = self.policy.verdict(Some(place), root).ok().flatten();
+        verdict.is_some_and(|verdict| self.verdicts.recall(&verdict).is_some())
     }
 }
 

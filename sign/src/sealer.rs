@@ -5,9 +5,11 @@ use std::fmt;
 use task::Task;
 
 use crate::bundle::Bundle;
+use crate::dsse;
 use crate::error::Result;
-use crate::key::PrivateKey;
+use crate::key::{PrivateKey, PublicKey};
 use crate::key_id::KeyId;
+use crate::kms::RemoteKey;
 use crate::online::IdentitySigner;
 
 /// What signs.
@@ -15,7 +17,9 @@ use crate::online::IdentitySigner;
 pub enum Sealer<'a> {
     /// The holder of this key.
     Key(&'a PrivateKey),
-    /// An identity.
+    /// Whoever may use this key of a key service.
+    Remote(&'a RemoteKey),
+    /// Somebody by who he is.
     Identity(&'a IdentitySigner),
 }
 
@@ -27,21 +31,38 @@ impl Sealer<'_> {
     pub(crate) async fn seal(&self, payload: &[u8], task: &Task) -> Result<Bundle> {
         match self {
             Sealer::Key(key) => Ok(Bundle::seal(payload, key)),
+            Sealer::Remote(key) => {
+                let signed = dsse::pre_authentication_encoding(dsse::IN_TOTO, payload);
+                Ok(Bundle::sealed(payload, &key.sign(&signed).await?, key.public()))
+            }
             Sealer::Identity(signer) => signer.seal(payload, task).await,
         }
     }
 
-    /// The key, where it is one that others may trust.
-    pub(crate) fn key(&self) -> Option<&PrivateKey> {
+    /// Signs bytes with a key that others may trust.
+    ///
+    /// # Errors
+    /// [`crate::Error::Service`].
+    pub(crate) async fn sign(&self, message: &[u8]) -> Result<Option<Vec<u8>>> {
         match self {
-            Sealer::Key(key) => Some(key),
+            Sealer::Key(key) => Ok(Some(key.sign(message))),
+            Sealer::Remote(key) => key.sign(message).await.map(Some),
+            Sealer::Identity(_) => Ok(None),
+        }
+    }
+
+    /// The public half of the key, where it is one that others may trust.
+    pub(crate) fn public(&self) -> Option<PublicKey> {
+        match self {
+            Sealer::Key(key) => Some(key.public()),
+            Sealer::Remote(key) => Some(key.public().clone()),
             Sealer::Identity(_) => None,
         }
     }
 
     /// The name of the key.
     pub(crate) fn key_id(&self) -> Option<KeyId> {
-        self.key().map(|key| key.public().id())
+        self.public().map(|key| key.id())
     }
 }
 
@@ -49,6 +70,7 @@ impl fmt::Display for Sealer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Sealer::Key(key) => write!(f, "with key {}", key.public().id().hint()),
+            Sealer::Remote(key) => write!(f, "with key {}", key.public().id().hint()),
             Sealer::Identity(signer) => write!(f, "by {}", signer.subject()),
         }
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::key::PrivateKey;
+use crate::key::{PrivateKey, PublicKey};
 use crate::strict::{Unique, texts};
 
 /// The media type of a payload.
@@ -140,11 +140,37 @@ pub fn sign(
     key: &PrivateKey,
     existing: Option<&Manifest>,
 ) -> Result<Signed> {
-    let payload = payload(image, name, annotations)
-        .map_err(|error| Error::Sign { image: *image, reason: error.to_string() })?;
+    let payload = to_sign(image, name, annotations)?;
+    let signature = key.sign(&payload);
+    add(image, payload, (&signature, &key.public()), existing)
+}
+
+/// What is signed of an image under a name.
+///
+/// # Errors
+/// [`Error::Sign`].
+pub(crate) fn to_sign(
+    image: &Digest,
+    name: &str,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Vec<u8>> {
+    payload(image, name, annotations)
+        .map_err(|error| Error::Sign { image: *image, reason: error.to_string() })
+}
+
+/// Adds a signature of a payload, and the key that made it, to those that an image has. Nothing
+/// changes where the same key has signed the same.
+///
+/// # Errors
+/// [`Error::NotSignatures`] where `existing` is another sort of manifest.
+pub(crate) fn add(
+    image: &Digest,
+    payload: Vec<u8>,
+    (signature, key): (&[u8], &PublicKey),
+    existing: Option<&Manifest>,
+) -> Result<Signed> {
     let mut layer = Descriptor::of(MediaType::from(MEDIA_TYPE), &payload);
-    let signature = STANDARD.encode(key.sign(&payload));
-    layer.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), signature);
+    layer.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), STANDARD.encode(signature));
 
     let empty = Manifest::new(MediaType::OCI_MANIFEST, layer.bare(), Vec::new());
     let mut manifest = existing.cloned().unwrap_or(empty);
@@ -152,8 +178,12 @@ pub fn sign(
         let reason = format!("it holds a layer of type {}", other.media_type);
         return Err(Error::NotSignatures { name: format!("the signatures of {image}"), reason });
     }
-    let same =
-        |known: &Descriptor| known.digest == layer.digest && known.annotations == layer.annotations;
+    let same = |known: &Descriptor| {
+        let signature = known.annotations.get(SIGNATURE_ANNOTATION);
+        let signature = signature.and_then(|text| STANDARD.decode(text).ok());
+        known.digest == layer.digest
+            && signature.is_some_and(|signature| key.verifies(&payload, &signature))
+    };
     let unchanged = manifest.layers.iter().any(same);
     if !unchanged {
         manifest.layers.push(layer.clone());
@@ -163,6 +193,15 @@ pub fn sign(
     let blobs = vec![(layer.bare(), payload.into()), (manifest.config.clone(), config.into())];
     let media_type = manifest.media_type.clone().unwrap_or(MediaType::OCI_MANIFEST);
     Ok(Signed { manifest: Document::write(media_type, manifest), blobs, unchanged })
+}
+
+/// A signature of this form as one document, as cosign prints it.
+pub fn document(payload: &[u8], annotations: &BTreeMap<String, String>) -> serde_json::Value {
+    json!({
+        "Base64Signature": annotations.get(SIGNATURE_ANNOTATION),
+        "Payload": STANDARD.encode(payload),
+        "Annotations": annotations,
+    })
 }
 
 /// Whether a layer of a `.sig` manifest is a payload of ours to verify.

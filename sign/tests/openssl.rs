@@ -92,3 +92,67 @@ fn we_accept_what_openssl_signs() {
         assert_eq!(verify(&image, &candidate, &demand).unwrap().name(), Some(NAME));
     }
 }
+
+/// A kind of key: how it is made, and how OpenSSL verifies with it.
+const KINDS: [(&[&str], &[&str]); 5] = [
+    (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"], &["dgst", "-sha256"]),
+    (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"], &["dgst", "-sha384"]),
+    (&["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"], &["dgst", "-sha512"]),
+    (&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], &["dgst", "-sha256"]),
+    (&["-algorithm", "ED25519"], &["pkeyutl"]),
+];
+
+#[test]
+fn keys_of_every_kind_and_encryption_are_read_and_openssl_accepts_what_they_sign() {
+    let Some(openssl) = OpenSsl::new() else { return };
+    let read = |name: &str, passphrase: Option<&[u8]>| {
+        PrivateKey::read(&fs::read(openssl.0.path().join(name)).unwrap(), passphrase)
+    };
+    for (kind, verify) in KINDS {
+        openssl.run(&[&["genpkey", "-out", "key"], kind].concat()).unwrap();
+        let public = openssl.run(&["pkey", "-in", "key", "-pubout"]).unwrap();
+        let key = read("key", None).unwrap();
+        assert_eq!(key.public().to_pem().into_bytes(), public, "{kind:?}");
+        let signature = key.sign(b"the message");
+        assert!(key.public().verifies(b"the message", &signature), "{kind:?}");
+        assert!(!key.public().verifies(b"another message", &signature), "{kind:?}");
+        openssl.file("key.pub", public);
+        openssl.file("message", "the message");
+        openssl.file("signature", &signature);
+        let how: &[&str] = match verify {
+            ["pkeyutl"] => &[
+                "-verify",
+                "-pubin",
+                "-inkey",
+                "key.pub",
+                "-rawin",
+                "-sigfile",
+                "signature",
+                "-in",
+            ],
+            _ => &["-verify", "key.pub", "-signature", "signature"],
+        };
+        assert!(openssl.run(&[verify, how, &["message"]].concat()).is_some(), "{kind:?}");
+        for encryption in [&["-v2", "aes-256-cbc"][..], &["-v2", "aes-128-cbc"], &["-scrypt"]] {
+            let line = ["pkcs8", "-topk8", "-in", "key", "-out", "sealed", "-passout", "pass:x"];
+            openssl.run(&[&line[..], encryption].concat()).unwrap();
+            let text = fs::read(openssl.0.path().join("sealed")).unwrap();
+            assert!(PrivateKey::is_encrypted(&text));
+            assert_eq!(read("sealed", Some(b"x")).unwrap().public(), key.public());
+            assert!(matches!(read("sealed", Some(b"y")), Err(sign::Error::Passphrase)));
+            assert!(matches!(read("sealed", None), Err(sign::Error::PassphraseNeeded)));
+        }
+    }
+    // The forms before PKCS#8.
+    for (kind, program) in [(KINDS[2].0, "ec"), (KINDS[3].0, "rsa")] {
+        openssl.run(&[&["genpkey", "-out", "key"], kind].concat()).unwrap();
+        let old = [program, "-in", "key", "-out", "old", "-traditional"];
+        let old = if program == "ec" { &old[..5] } else { &old[..] };
+        openssl.run(old).unwrap();
+        assert_eq!(read("old", None).unwrap().public(), read("key", None).unwrap().public());
+        let line = [&old[..5], &["-aes256", "-passout", "pass:x"], &old[5..]].concat();
+        openssl.run(&line).unwrap();
+        let error = read("old", Some(b"x")).unwrap_err().to_string();
+        assert!(error.contains("openssl pkcs8 -topk8"), "{error}");
+    }
+}

@@ -2,13 +2,17 @@
 //! loopback.
 #![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests are tables")]
 
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use e2e::watch::guarded;
 use e2e::{Bench, Ran, root};
 use registry_server::{Options, Registry};
 use serde_json::{Value, json};
-use standins::{Served, World, serve};
+use standins::{Repository, Served, World, serve};
 
 const WORKFLOW: &str = "https://github.com/team/app/.github/workflows/release.yml@refs/heads/main";
 const DEV: &str = "dev@team.example";
@@ -95,7 +99,7 @@ fn a_workflow_signs_without_a_key_and_is_verified_by_name() {
     let scene = Scene::new();
     for tiles in [false, true] {
         let place = scene.place(&format!("app-{tiles}"));
-        scene.verify("root.json", WORKFLOW, &place, &[]).code(1).fails(&["no signature"]);
+        scene.verify("root.json", WORKFLOW, &place, &[]).code(10).fails(&["no signature"]);
         let signed = scene.sign(&place, tiles).ok();
         assert!(signed.stdout.contains("by repo:team/app"), "{}", signed.told());
         let good = scene.verify("root.json", WORKFLOW, &place, &[]).ok();
@@ -106,11 +110,11 @@ fn a_workflow_signs_without_a_key_and_is_verified_by_name() {
         assert_eq!(json[0]["certificate"]["claims"]["githubWorkflowRef"], "refs/heads/main");
         // Each is refused with its own reason.
         let fork = WORKFLOW.replace("team/app", "evil/app");
-        scene.verify("root.json", &fork, &place, &[]).code(1).fails(&["step 12", WORKFLOW]);
-        let stranger = scene.verify("stranger.json", WORKFLOW, &place, &[]).code(1);
+        scene.verify("root.json", &fork, &place, &[]).code(12).fails(&["step 12", WORKFLOW]);
+        let stranger = scene.verify("stranger.json", WORKFLOW, &place, &[]).code(12);
         stranger.fails(&["not accepted", "step"]);
         let workflow = ["--certificate-github-workflow-ref", "refs/heads/evil"];
-        scene.verify("root.json", WORKFLOW, &place, &workflow).code(1).fails(&["step 12"]);
+        scene.verify("root.json", WORKFLOW, &place, &workflow).code(12).fails(&["step 12"]);
     }
 }
 
@@ -167,6 +171,16 @@ fn tokens_come_from_the_surroundings_or_from_signing_in() {
     let signed = scene.ours("rcopy", &[&line[..], &[&provider]].concat()).ok();
     assert!(signed.stderr.contains("ABCD-EFGH"), "{}", signed.told());
     scene.verify("root.json", DEV, &place, &[]).ok();
+    let buildkite = [
+        ("BUILDKITE_AGENT_ENDPOINT", &*scene.served.url),
+        ("BUILDKITE_JOB_ID", "job-1"),
+        ("BUILDKITE_AGENT_ACCESS_TOKEN", "buildkite-secret"),
+    ];
+    scene.with("rcopy", &buildkite, &line).ok();
+    scene.verify("root.json", "agent@team.example", &place, &[]).ok();
+    let google = [("GCE_METADATA_HOST", scene.served.url.trim_start_matches("http://"))];
+    scene.with("rcopy", &google, &line).ok();
+    scene.verify("root.json", "machine@team.example", &place, &[]).ok();
     // Nobody says who signs; a token of somebody else's provider; one that is no token.
     scene.ours("rcopy", &line).fails(&["there is no identity to sign with"]);
     let forged = World::new(9).provider.of_email("ci@team.example", now());
@@ -282,4 +296,103 @@ fn what_is_pushed_and_what_is_said_of_it_is_signed_by_who_one_is() {
     scene.ours("rbuild", &[&["verify"][..], &who].concat()).ok();
     let said = scene.ours("rbuild", &[&["verify-attestation"][..], &who].concat()).ok();
     assert!(said.stderr.contains(&format!("signed by {DEV}")), "{}", said.told());
+}
+
+#[test]
+fn a_trusted_root_is_fetched_updated_and_used_without_the_mirror() {
+    let scene = Scene::new();
+    let place = scene.place("app");
+    scene.sign(&place, false).ok();
+    let root = |world: &World| world.trusted_root().to_string().into_bytes();
+    let config = json!({
+        "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
+        "caUrls": [{ "url": scene.served.url, "majorApiVersion": 1 }],
+    });
+    let files = BTreeMap::from([
+        ("trusted_root.json".to_owned(), root(&World::new(9))),
+        ("signing_config.v0.2.json".to_owned(), config.to_string().into_bytes()),
+    ]);
+    let first = Repository::new(1, files);
+    *scene.served.mirrored.lock().unwrap() = first.published();
+    scene.bench.write("tuf-root.json", first.root());
+    let stranger = Repository::new(2, BTreeMap::new());
+    scene.bench.write("other-root.json", stranger.root());
+    let mirror = format!("--mirror={}/tuf", scene.served.url);
+    scene.ours("rbuild", &["trust", "update"]).fails(&["comes from a mirror", "trust init"]);
+    let wrong = ["trust", "init", &mirror, "--root=other-root.json"];
+    scene.ours("rbuild", &wrong).code(125).fails(&["timestamp.json", "0 of the 1 signatures"]);
+    let init = ["trust", "init", &mirror, "--root=tuf-root.json"];
+    let kept = scene.ours("rbuild", &init).ok();
+    assert!(kept.stdout.contains("root: version 1, expires 2099"), "{}", kept.told());
+    let issuer = scene.served.world.provider.issuer.clone();
+    let who = ["--certificate-identity", WORKFLOW, "--certificate-oidc-issuer", &issuer, &place];
+    let verify = [&["verify"][..], &who].concat();
+    scene.ours("rbuild", &verify).code(12).fails(&["step"]);
+    // The next root trusts the world that signed.
+    let mut second = Repository { root: 2, versions: [2, 2, 2], ..first.clone() };
+    second.files.insert("trusted_root.json".to_owned(), root(&scene.served.world));
+    *scene.served.mirrored.lock().unwrap() = second.published();
+    scene.ours("rcopy", &["trust", "update"]).ok();
+    scene.ours("rbuild", &verify).ok();
+    let shown = scene.ours("rbuild", &["trust", "show"]).ok();
+    for words in ["updates: root: version 2", "updates: from http://", "certificates from http://"]
+    {
+        assert!(shown.stdout.contains(words), "{words}: {}", shown.told());
+    }
+    // An old state is not gone back to, and nothing of it is kept.
+    *scene.served.mirrored.lock().unwrap() = first.published();
+    scene.ours("rcopy", &["trust", "update"]).code(1).fails(&["timestamp.json", "older than"]);
+    scene.served.mirrored.lock().unwrap().clear();
+    scene.ours("rcopy", &["trust", "update"]).code(1).fails(&["does not have it"]);
+    scene.ours("rbuild", &verify).ok();
+    // From a directory.
+    for (name, content) in second.published() {
+        scene.bench.write(&format!("mirror/{name}"), content);
+    }
+    let init = ["trust", "init", "--mirror=mirror", "--root=tuf-root.json"];
+    scene.bench.write("mirror/2.root.json", second.root());
+    scene.ours("rbuild", &init).ok();
+    scene.ours("rbuild", &["trust", "init", "--trusted-root=root.json"]).ok();
+    scene.ours("rbuild", &["trust", "update"]).fails(&["comes from a mirror"]);
+}
+
+/// What a browser gets for a URL: the status line, and where it is sent.
+fn browse(url: &str) -> (String, Option<String>) {
+    let (host, path) = url.trim_start_matches("http://").split_once('/').unwrap();
+    let mut stream = TcpStream::connect(host.replace("localhost", "127.0.0.1")).unwrap();
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let status = lines.next().unwrap_or_default();
+    let headers = lines.take_while(|line| !line.is_empty());
+    let mut places = headers.filter_map(|line| line.strip_prefix("Location: ").map(str::to_owned));
+    (status, places.next())
+}
+
+#[test]
+fn somebody_signs_in_with_a_browser() {
+    let scene = Scene::new();
+    let place = scene.place("app");
+    let provider = format!("--oidc-issuer={}", scene.served.url);
+    let mut command = scene.bench.command("rcopy");
+    command.env_remove("SIGSTORE_ID_TOKEN").args([
+        "sign",
+        "--oidc-flow=browser",
+        &provider,
+        &place,
+    ]);
+    command.args(scene.services(false)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let url = lines.find_map(|line| line.strip_prefix("sign in at ").map(str::to_owned)).unwrap();
+    let (_, back) = browse(&url);
+    let back = back.unwrap();
+    // Another page sends the browser there: it knows no state.
+    let forged = back.split("&state=").next().unwrap();
+    assert!(browse(&format!("{forged}&state=x")).0.contains("400"));
+    let elsewhere = back.split("/auth/").next().unwrap();
+    assert!(browse(&format!("{elsewhere}/favicon.ico")).0.contains("404"));
+    assert!(browse(&back).0.contains("200"));
+    let told: Vec<String> = lines.collect();
+    assert!(child.wait().unwrap().success(), "{told:?}");
+    scene.verify("root.json", DEV, &place, &[]).ok();
 }

@@ -134,7 +134,7 @@ fn what_is_attached_travels() {
             let seen: Value = serde_json::from_str(&seen.stdout).unwrap();
             assert_eq!(seen.as_array().unwrap().len(), forms, "{place}: {seen:#}");
         };
-        let unsigned = |place: &str| scene.rcopy(&["verify", "--key=k.pub", place]).code(1);
+        let unsigned = |place: &str| scene.rcopy(&["verify", "--key=k.pub", place]).code(10);
         scene.copy(&place("app"), &there("app")).ok();
         verify(&there("app"), 2);
         let layout = format!("oci:kept-{at}:app");

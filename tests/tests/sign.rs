@@ -68,7 +68,7 @@ fn round(scene: &Scene, place: &str, form: &str, identity: &str) {
         let line = [&["verify", "--key", key][..], more, &[place]].concat();
         scene.ours("rcopy", &line)
     };
-    verify("one.pub", &[]).code(1).fails(&["it has no signature"]);
+    verify("one.pub", &[]).code(10).fails(&["it has no signature"]);
     // A layout has no name to sign.
     let named = if identity.is_empty() { "registry.example/team/app:1" } else { identity };
     let named = format!("--sign-identity={named}");
@@ -83,14 +83,14 @@ fn round(scene: &Scene, place: &str, form: &str, identity: &str) {
         good.told()
     );
     verify("two.pub", &["--key", "one.pub"]).ok();
-    verify("two.pub", &[]).code(1).fails(&["key"]);
-    verify("one.pub", &["-a", "by=you"]).code(1).fails(&["by"]);
+    verify("two.pub", &[]).code(12).fails(&["key"]);
+    verify("one.pub", &["-a", "by=you"]).code(12).fails(&["by"]);
     if identity.is_empty() {
         return;
     }
     verify("one.pub", &["--identity", identity]).ok();
     let other = "registry.example/other/name:1";
-    verify("one.pub", &["--identity", other]).code(1).fails(&["registry.example/other/name"]);
+    verify("one.pub", &["--identity", other]).code(12).fails(&["registry.example/other/name"]);
     let json = verify("one.pub", &["--format", "json"]).ok();
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json.as_array().map(Vec::len), Some(1), "{json:#}");
@@ -118,7 +118,7 @@ fn keys_are_made_once_and_closed() {
     scene.bench.write("junk.key", "junk");
     sign("junk.key", PASSPHRASE).fails(&["junk.key"]);
     scene.ours("rcopy", &["verify", place]).code(1).fails(&["--key"]);
-    scene.ours("rcopy", &["verify", "--key", "one.pub", place]).code(1).fails(&["no signature"]);
+    scene.ours("rcopy", &["verify", "--key", "one.pub", place]).code(10).fails(&["no signature"]);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn an_image_put_in_place_of_the_signed_one_is_refused() {
         scene.ours("rcopy", &["sign", "--key", "one.key", &form, &place]).ok();
         scene.copy("oci:other:app", &place).ok();
         let other = scene.ours("rcopy", &["digest", &place]).ok();
-        let refused = scene.ours("rcopy", &["verify", "--key", "one.pub", &place]).code(1);
+        let refused = scene.ours("rcopy", &["verify", "--key", "one.pub", &place]).code(10);
         refused.fails(&[other.text(), "no signature"]);
     }
     // A signature of one image presented as one of another.
@@ -250,7 +250,7 @@ fn an_image_put_in_place_of_the_signed_one_is_refused() {
     };
     scene.copy(&tag(&signed), &tag(&other)).ok();
     let place = format!("docker://{}/{repository}:1", registry.address());
-    let refused = scene.ours("rcopy", &["verify", "--key", "one.pub", &place]).code(1);
+    let refused = scene.ours("rcopy", &["verify", "--key", "one.pub", &place]).code(12);
     refused.fails(&[&signed]);
 }
 
@@ -351,4 +351,46 @@ fn cosign_and_we_agree() {
         cosign(&[&verify[..], &["one.pub", &name]].concat()).ok();
         assert_ne!(cosign(&[&verify[..], &["two.pub", &name]].concat()).code, 0);
     }
+}
+
+#[test]
+fn images_of_the_store_are_asked_about_again_where_the_policy_is_another() {
+    if !root() {
+        return;
+    }
+    let scene = Scene::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    let name = format!("{}/team/app:1", registry.address());
+    let place = format!("docker://{name}");
+    scene.copy("oci:image:app", &place).ok();
+    scene.ours("rbuild", &["sign", "--key", "one.key", &place]).ok();
+    let one = scene.policy("one.json", "docker", &registry.address(), "one.pub");
+    let two = scene.policy("two.json", "docker", &registry.address(), "two.pub");
+    scene.bench.write("from/Dockerfile", format!("FROM {name}\nLABEL a=b\n"));
+    scene.bench.write("copy/Dockerfile", format!("FROM scratch\nCOPY --from={name} /f /g\n"));
+    scene.bench.write("own/Dockerfile", "FROM scratch\nLABEL a=b\n");
+    scene.bench.write("use/Dockerfile", "FROM localhost/own\nLABEL b=c\n");
+    let build = |policy: &str, context: &str| {
+        scene.ours("rbuild", &["bud", policy, "-t", context, context])
+    };
+    // It comes without any policy.
+    scene.ours("rbuild", &["pull", &name]).ok();
+    for context in ["from", "copy"] {
+        build(&two, context).fails(&["was made with key"]);
+    }
+    let run = |policy: &str| scene.ours("rbuild", &["run", policy, "--rm", &name, "/none"]);
+    run(&two).code(125).fails(&["was made with key"]);
+    build(&one, "from").ok();
+    // What was decided stays decided without the registry, by the same policy alone.
+    drop(registry);
+    build(&one, "from").ok();
+    build(&one, "copy").ok();
+    // 127: there is no such program, so that it was let through.
+    run(&one).code(127);
+    build(&two, "from").fails(&[&name]);
+    std::fs::copy(scene.path("two.pub"), scene.path("one.pub")).unwrap();
+    build(&one, "from").fails(&[&name]);
+    // What was made here is not a registry's.
+    build(&two, "own").ok();
+    build(&two, "use").ok();
 }

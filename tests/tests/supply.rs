@@ -342,3 +342,44 @@ fn attestations_are_signed_and_only_those_of_the_key_are_believed() {
     again(&remote, "--key=other.pub").fails(&["trusted key"]).code(125);
     again(&name, "--key=mine.pub").fails(&["no signed statement"]).code(125);
 }
+
+#[test]
+fn known_vulnerabilities_are_listed_from_a_database_without_a_network() {
+    let bench = Bench::new();
+    let status = "Package: libhole1\nSource: hole\nStatus: install ok installed\nVersion: 1.0-1\nArchitecture: amd64\n";
+    let release = "ID=debian\nVERSION_ID=\"12\"\n";
+    let layer = e2e::image::Layer::new()
+        .file("etc/os-release", 0o644, release.as_bytes())
+        .file("var/lib/dpkg/status", 0o644, status.as_bytes())
+        .finish();
+    e2e::image::layout(&bench.path().join("image"), "app", &[layer], |_| {});
+    let record = |id: &str, ecosystem: &str, fixed: &str| {
+        serde_json::json!({
+            "id": id, "summary": "a hole", "affected": [{
+                "package": { "ecosystem": ecosystem, "name": "hole" },
+                "ranges": [{ "type": "ECOSYSTEM", "events": [{ "introduced": "0" }, { "fixed": fixed }] }],
+            }],
+        })
+    };
+    let database = [
+        record("CVE-2026-0001", "Debian:12", "1.0-2"),
+        record("CVE-2026-0002", "Debian:12", "1.0-1"),
+        record("CVE-2026-0003", "Debian:11", "9"),
+    ];
+    bench.write("osv.json", serde_json::json!(database).to_string());
+    let list = |more: &[&str]| {
+        bench.rbuild([&["sbom", "--vulns", "osv.json", "oci:image:app"][..], more].concat())
+    };
+    let table = list(&[]).ok();
+    let row = table.stdout.lines().find(|line| line.starts_with("CVE")).unwrap();
+    let row: Vec<_> = row.split_whitespace().take(4).collect();
+    assert_eq!(row, ["CVE-2026-0001", "libhole1", "1.0-1", "1.0-2"], "{}", table.told());
+    assert!(table.stdout.ends_with("1 known vulnerability\n"), "{}", table.told());
+    let json: serde_json::Value =
+        serde_json::from_str(&list(&["--format=json"]).ok().stdout).unwrap();
+    assert_eq!(json[0]["fixed"], "1.0-2", "{json}");
+    assert_eq!(json.as_array().unwrap().len(), 1);
+    list(&["--format=spdx-json"]).fails(&["--vulns takes"]);
+    bench.write("osv.json", "[");
+    list(&[]).fails(&["osv.json"]);
+}

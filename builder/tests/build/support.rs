@@ -250,6 +250,7 @@ impl Place {
             gate: Arc::new(Open),
             clock,
             user_namespace: runtime::in_user_namespace(),
+            guard: Arc::new(transport::Open),
             single_id: runtime::single_id(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             threads: 2,

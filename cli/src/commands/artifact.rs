@@ -337,7 +337,8 @@ impl Discover {
         let (root, mut attached) = app.wait(async {
             let root = subject(&*source, self.platform.as_ref()).await?;
             let attached = transport::referrers(&*source, &root, DEPTH).await;
-            let attached = attached.map_err(|cause| report::cause(&cause))?;
+            let mut attached = attached.map_err(|cause| report::cause(&cause))?;
+            attached.extend(tagged(&*source, &root).await?);
             Ok::<_, Failure>((root, attached))
         })??;
         if let Some(kind) = &self.artifact_type {
@@ -381,4 +382,22 @@ impl Discover {
             self.tree(&one.referrers, &deeper);
         }
     }
+}
+
+/// What cosign 1 and 2 keep under tags beside an image.
+async fn tagged(source: &dyn Source, root: &Descriptor) -> Result<Vec<Referrer>, Failure> {
+    let mut found = Vec::new();
+    for end in ["sig", "att", "sbom"] {
+        let tag = format!("{}-{}.{end}", root.digest.algorithm().as_str(), root.digest.hex());
+        let Some(place) = tag.parse().ok().and_then(|tag| source.sibling(&tag)) else { continue };
+        match place.resolve().await {
+            Ok(descriptor) => {
+                let kind = format!("tag {tag}");
+                found.push(Referrer { descriptor, kind, referrers: Vec::new() });
+            }
+            Err(cause) if cause.kind() == Kind::NotFound => {}
+            Err(cause) => return Err(report::cause(&cause)),
+        }
+    }
+    Ok(found)
 }

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use clap::Args;
 use image::{Descriptor, Digest};
 use serde_json::{Value, json};
-use sign::Sealer;
+use sign::rules::Rules;
+use sign::{Attestation, Sealer};
 use task::{Kind, Task};
 use transport::{Sink, Source};
 
 use super::place::Access;
 use super::registry_flags::RegistryFlags;
 use super::sealer_flags::SealerFlags;
-use super::sign::{by, image_location};
+use super::sign::{UNVERIFIED, by, image_location, nowhere, unverified};
 use super::signer_flags::SignerFlags;
+use super::tags::read_bounded;
 use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::{self, Failure};
@@ -22,21 +24,26 @@ use crate::report::{self, Failure};
 const MAX_PREDICATE: u64 = 3 << 20;
 
 /// The URI of a predicate's type; the short names are cosign's.
-fn predicate_type(text: &str) -> Result<String, String> {
+pub(crate) fn predicate_type(text: &str) -> Result<String, String> {
     Ok(match text {
-        "slsaprovenance1" | "slsaprovenance" => builder::SLSA_V1.to_owned(),
+        "slsaprovenance1" => builder::SLSA_V1.to_owned(),
+        "slsaprovenance" | "slsaprovenance02" => "https://slsa.dev/provenance/v0.2".to_owned(),
+        "link" => "https://in-toto.io/Link/v1".to_owned(),
         "spdxjson" | "spdx" => builder::SPDX.to_owned(),
         "cyclonedx" => "https://cyclonedx.org/bom".to_owned(),
         "vuln" => "https://cosign.sigstore.dev/attestation/vuln/v1".to_owned(),
         "openvex" => "https://openvex.dev/ns".to_owned(),
+        "custom" => CUSTOM.to_owned(),
         uri if uri.contains(':') => uri.to_owned(),
-        other => {
-            return Err(format!(
-                "{other:?} is neither a URI nor slsaprovenance1, spdxjson, cyclonedx, vuln or openvex"
-            ));
-        }
+        other => return Err(format!("{other:?} is neither a URI nor one of {KINDS}")),
     })
 }
+
+/// The short names.
+const KINDS: &str = "slsaprovenance, slsaprovenance02, slsaprovenance1, link, spdx, spdxjson, cyclonedx, vuln, openvex \
+                     and custom";
+/// A statement about anything; the predicate holds a text.
+const CUSTOM: &str = "https://cosign.sigstore.dev/attestation/v1";
 
 /// Sign a statement about an image and attach it
 ///
@@ -48,12 +55,16 @@ pub(crate) struct Attest {
     image: String,
     #[command(flatten)]
     sealer: SealerFlags,
-    /// The predicate: a JSON file
+    /// The predicate: a JSON file; for the type custom any text file
     #[arg(long, value_name = "FILE", requires = "kind")]
     predicate: Option<PathBuf>,
-    /// The predicate type: a URI, or slsaprovenance1, spdxjson, cyclonedx, vuln, openvex
+    /// The predicate type: a URI, or slsaprovenance (version 0.2), slsaprovenance1, link, spdx, spdxjson,
+    /// cyclonedx, vuln, openvex, custom
     #[arg(long = "type", value_name = "TYPE", value_parser = predicate_type)]
     kind: Option<String>,
+    /// Attach the statement to every image of an index too
+    #[arg(short, long, requires = "predicate")]
+    recursive: bool,
     #[command(flatten)]
     registry: RegistryFlags,
 }
@@ -75,7 +86,14 @@ impl Attest {
                 let mut statements = Vec::new();
                 match &self.predicate {
                     Some(file) => {
-                        statements.push((image.clone(), self.statement(file, image.digest)?));
+                        let about = match self.recursive {
+                            true => sign::members(&image, &*source, task).await?,
+                            false => vec![image.clone()],
+                        };
+                        for about in about {
+                            let statement = self.statement(file, about.digest)?;
+                            statements.push((about, statement));
+                        }
                     }
                     // Statements about a platform's image are attached to it, not to the index.
                     None => {
@@ -121,8 +139,14 @@ impl Attest {
             ));
         }
         let bytes = std::fs::read(file).map_err(|error| Failure::io(doing(), &error))?;
-        let predicate: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::new(Kind::Invalid, format!("{}: {error}", doing())))?;
+        let invalid = |error: String| Failure::new(Kind::Invalid, format!("{}: {error}", doing()));
+        let predicate: Value = match self.kind.as_deref() {
+            Some(CUSTOM) => {
+                let text = String::from_utf8(bytes).map_err(|error| invalid(error.to_string()))?;
+                json!({ "Data": text, "Timestamp": jiff::Timestamp::now().to_string() })
+            }
+            _ => serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?,
+        };
         let statement = json!({
             "_type": builder::STATEMENT_V1,
             "subject": [{ "name": self.image, "digest": { digest.algorithm().as_str(): digest.hex() } }],
@@ -173,10 +197,13 @@ pub(crate) struct VerifyAttestation {
     image: String,
     #[command(flatten)]
     signers: SignerFlags,
-    /// Accept statements of this type only: a URI, or slsaprovenance1, spdxjson, cyclonedx, vuln,
-    /// openvex
+    /// Accept statements of this type only: a URI, or a name of `attest --type`
     #[arg(long = "type", value_name = "TYPE", value_parser = predicate_type)]
     kind: Option<String>,
+    /// Accept statements only if this CEL expression is true, such as predicate.builder.id == "…";
+    /// repeat for several files
+    #[arg(long = "rule", value_name = "FILE")]
+    rules: Vec<PathBuf>,
     #[command(flatten)]
     registry: RegistryFlags,
 }
@@ -189,10 +216,11 @@ impl VerifyAttestation {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let signers = self.signers.signers(app)?;
         let location = image_location(&self.image)?;
+        let rules = read_rules(&self.rules)?;
         let found = observed("verify-attestation", Progress::Auto, |task| {
             let source = Access::new(app, self.registry.reach()?).source(&location)?;
             app.wait(async {
-                let image = source.resolve().await.map_err(|error| report::cause(&error))?;
+                let image = source.resolve().await.map_err(|error| nowhere(&error))?;
                 let kind = self.kind.as_deref();
                 let (mut good, mut refused) = (Vec::new(), None);
                 for member in sign::members(&image, &*source, task).await? {
@@ -202,8 +230,8 @@ impl VerifyAttestation {
                     }
                 }
                 match refused.filter(|_| good.is_empty()) {
-                    Some(error) => Err(Failure::from(error)),
-                    None => Ok(good),
+                    Some(error) => Err(unverified(error)),
+                    None => keeping(&rules, good, &image.digest),
                 }
             })?
         })?;
@@ -219,5 +247,48 @@ impl VerifyAttestation {
             outln!("{value}");
         }
         Ok(0)
+    }
+}
+
+/// Reads rules, which are in CEL.
+fn read_rules(files: &[PathBuf]) -> Result<Rules, Failure> {
+    let mut rules = Rules::default();
+    for file in files {
+        let extension = file.extension().and_then(|extension| extension.to_str());
+        if let Some(language @ ("rego" | "cue")) = extension {
+            let what = format!("rules in {language} are not supported ({})", file.display());
+            return Err(
+                Failure::usage(what).hint("write the rule in CEL: predicate.builder.id == \"…\"")
+            );
+        }
+        let text = read_bounded(file, sign::rules::MAX_RULE)?;
+        let text = String::from_utf8_lossy(&text);
+        rules.add(&file.display().to_string(), &text).map_err(|why| {
+            Failure::new(Kind::Invalid, format!("reading rule {}: {why}", file.display()))
+        })?;
+    }
+    Ok(rules)
+}
+
+/// The statements that keep every rule, at least one.
+fn keeping(
+    rules: &Rules,
+    found: Vec<Attestation>,
+    image: &Digest,
+) -> Result<Vec<Attestation>, Failure> {
+    let (mut good, mut broken) = (Vec::new(), Vec::new());
+    for attestation in found {
+        match rules.check(&attestation) {
+            Ok(()) => good.push(attestation),
+            Err(why) => broken.push(format!("{}: {why}", attestation.origin())),
+        }
+    }
+    match good.is_empty() {
+        false => Ok(good),
+        true => {
+            let why = broken.join("; ");
+            let what = format!("verifying {image}: no statement keeps the rules: {why}");
+            Err(Failure { code: Some(UNVERIFIED), ..Failure::new(Kind::Refused, what) })
+        }
     }
 }

@@ -327,7 +327,13 @@ pub(crate) fn copy_between(
         Some(_) => sink.in_store_as(None, task)?,
         None => sink.sink(to, task)?,
     };
-    let root = source.app.wait(transport::copy(&*open, &*into, gate, options, task))??;
+    let gate = builder::Noting::new(gate);
+    let root = source.app.wait(transport::copy(&*open, &*into, &gate, options, task))??;
+    if let (Location::Registry(name), Location::Store(_)) = (&from, to) {
+        let permitted = gate.permitted().unwrap_or_else(|| root.clone());
+        builder::remember_pulled(sink.app.store()?, name, &permitted, &root)
+            .map_err(|cause| crate::report::cause(&cause))?;
+    }
     if let Some((expected, name)) = pinned {
         let verified =
             matches!(&from, Location::Registry(reference) if reference.digest == Some(expected));

@@ -405,6 +405,8 @@ impl NewFlags {
                 )
                 .hint("use --pull=always to pull it again"));
             }
+            let asked = app.permit_stored(image.descriptor().digest, &self.registry.reach()?);
+            asked.map_err(|failure| failure.context(format!("using {name} of the store")))?;
             return Ok(image);
         }
         if self.pull == Some(PullPolicy::Never) {

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use image::{Image, Layer, Platform};
-use sbom::{Inventory, Subject};
+use sbom::{Inventory, MAX_DATABASE, Subject, Vulnerabilities, Vulnerable};
 use task::{Cause, Kind, Task};
 use transport::{Location, Source, bridge};
 
 use super::lookup;
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
+use super::tags::read_bounded;
 use crate::app::{App, observed};
 use crate::format;
 use crate::render::Progress;
@@ -36,6 +37,10 @@ pub(crate) struct Sbom {
     /// Choose the image of this platform in an index (default: this machine's)
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// List the known vulnerabilities of the packages instead, from this OSV database: a JSON array
+    /// or one record per line
+    #[arg(long, value_name = "FILE")]
+    vulns: Option<PathBuf>,
     /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
@@ -47,6 +52,8 @@ pub(crate) struct Sbom {
 enum SbomFormat {
     /// Readable lines
     Table,
+    /// With --vulns: an array of findings
+    Json,
     /// SPDX 2.3
     #[value(alias = "spdx")]
     SpdxJson,
@@ -64,6 +71,9 @@ impl Sbom {
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         let (name, image, inventory) =
             observed("sbom", self.progress, |task| self.look(app, &platform, task))?;
+        if let Some(file) = &self.vulns {
+            return self.vulnerable(file, &inventory);
+        }
         let diff_ids: Vec<_> = image.layers().map(|layer| layer.diff_id).collect();
         let platform = image.platform().to_string();
         let created = created()?;
@@ -81,8 +91,37 @@ impl Sbom {
         };
         let text = match self.format {
             SbomFormat::Table => table(&inventory),
+            SbomFormat::Json => {
+                return Err(Failure::usage(
+                    "--format=json is for --vulns; an SBOM is spdx-json or cyclonedx-json",
+                ));
+            }
             SbomFormat::SpdxJson => pretty(&sbom::spdx(&inventory, &subject)),
             SbomFormat::CyclonedxJson => pretty(&sbom::cyclonedx(&inventory, &subject)),
+        };
+        match &self.output {
+            Some(path) => write_whole(path, text.as_bytes())?,
+            None => out!("{text}"),
+        }
+        Ok(0)
+    }
+
+    /// Lists vulnerabilities.
+    fn vulnerable(&self, file: &Path, inventory: &Inventory) -> Result<u8, Failure> {
+        if !matches!(self.format, SbomFormat::Table | SbomFormat::Json) {
+            return Err(Failure::usage("--vulns takes --format=table or json"));
+        }
+        let json = read_bounded(file, MAX_DATABASE)?;
+        let database = Vulnerabilities::read(&json).map_err(|why| {
+            Failure::new(
+                Kind::Invalid,
+                format!("reading vulnerabilities {}: {why}", file.display()),
+            )
+        })?;
+        let found = database.of(inventory);
+        let text = match self.format {
+            SbomFormat::Table => vulnerability_table(&found),
+            _ => format!("{:#}\n", serde_json::json!(found)),
         };
         match &self.output {
             Some(path) => write_whole(path, text.as_bytes())?,
@@ -168,6 +207,26 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         let _ = std::fs::remove_file(&beside);
         Failure::io(format!("writing {}", path.display()), &error)
     })
+}
+
+fn vulnerability_table(found: &[Vulnerable]) -> String {
+    let row = |one: &Vulnerable| {
+        let fixed = one.fixed.clone().unwrap_or_else(|| "-".to_owned());
+        let Vulnerable { id, package, version, summary, .. } = one.clone();
+        vec![id, package, version, fixed, summary.chars().take(60).collect()]
+    };
+    let rows: Vec<_> = found.iter().map(row).collect();
+    let total = match rows.len() {
+        0 => "no known vulnerabilities\n".to_owned(),
+        1 => "1 known vulnerability\n".to_owned(),
+        more => format!("{more} known vulnerabilities\n"),
+    };
+    match rows.is_empty() {
+        true => total,
+        false => {
+            format::table(&["ID", "PACKAGE", "VERSION", "FIXED IN", "SUMMARY"], &rows) + &total
+        }
+    }
 }
 
 fn table(inventory: &Inventory) -> String {

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use sign::kms::{AwsAccess, AzureAccess, GoogleAccess, KeyServices, TokenAccess, VaultAccess};
 use sign::online::token::{Ambient, ambient, device};
-use sign::online::{Http, IdentitySigner, IdentityToken, RekorVersion, Services};
-use sign::{PrivateKey, Sealer};
+use sign::online::{Http, IdentitySigner, IdentityToken, RekorVersion, Services, browser};
+use sign::{PrivateKey, RemoteKey, Sealer};
 use task::Task;
 
 use super::copy::now;
@@ -60,21 +61,52 @@ pub(crate) struct IdentityFlags {
     /// Log in with this OpenID provider
     #[arg(long, value_name = "URL")]
     oidc_issuer: Option<String>,
+    /// Sign in on another device, or with a browser on this machine
+    #[arg(long, value_name = "FLOW", value_enum, default_value = "device")]
+    oidc_flow: Flow,
+}
+
+/// How somebody signs in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Flow {
+    /// A code for another device
+    #[default]
+    Device,
+    /// A URL for a browser
+    Browser,
 }
 
 /// What signs, ready.
 pub(crate) enum Credentials {
     /// A key.
     Key(Box<PrivateKey>),
+    /// A key in a key service.
+    Remote(Box<RemoteKey>),
     /// An identity.
     Identity(Box<IdentitySigner>),
 }
 
 impl Credentials {
+    /// A key in a file, or in a key service.
+    ///
+    /// # Errors
+    /// It cannot be read; the service refuses.
+    pub(crate) fn of_key(
+        app: &App,
+        key: &Path,
+        passphrase: Option<&Path>,
+    ) -> Result<Credentials, Failure> {
+        Ok(match remote_key(app, key)? {
+            Some(key) => Credentials::Remote(Box::new(key)),
+            None => Credentials::Key(Box::new(private_key(key, passphrase)?)),
+        })
+    }
+
     /// What signs.
     pub(crate) fn sealer(&self) -> Sealer<'_> {
         match self {
             Credentials::Key(key) => Sealer::Key(key),
+            Credentials::Remote(key) => Sealer::Remote(key),
             Credentials::Identity(signer) => Sealer::Identity(signer),
         }
     }
@@ -87,10 +119,7 @@ impl SealerFlags {
     /// The key cannot be read; there is no identity; a service refuses.
     pub(crate) fn credentials(&self, app: &App, task: &Task) -> Result<Credentials, Failure> {
         match &self.key {
-            Some(key) => {
-                let key = private_key(key, self.passphrase_file.as_deref())?;
-                Ok(Credentials::Key(Box::new(key)))
-            }
+            Some(key) => Credentials::of_key(app, key, self.passphrase_file.as_deref()),
             None => self.identity.credentials(app, task),
         }
     }
@@ -109,7 +138,7 @@ impl IdentityFlags {
                 Some(token) => token,
                 None => match ambient(&surroundings()?, &http).await? {
                     Some(token) => token,
-                    None => sign_in(&services, &http).await?,
+                    None => sign_in(&services, &http, self.oidc_flow).await?,
                 },
             };
             let signer = IdentitySigner::new(&token, services, http, task).await?;
@@ -161,6 +190,15 @@ fn text_of(file: &Path) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&read_bounded(file, 64 << 10)?).into_owned())
 }
 
+/// Where Buildkite's agents ask.
+const BUILDKITE: &str = "https://agent.buildkite.com/v3";
+
+/// The metadata server, on a machine of Google's.
+fn on_google() -> Option<String> {
+    let product = std::fs::read_to_string("/sys/class/dmi/id/product_name").ok()?;
+    product.starts_with("Google").then(|| "metadata.google.internal".to_owned())
+}
+
 /// What surrounds this process.
 fn surroundings() -> Result<Ambient, Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -169,15 +207,79 @@ fn surroundings() -> Result<Ambient, Failure> {
     Ok(Ambient {
         token: variable("SIGSTORE_ID_TOKEN"),
         github: github.zip(variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN")),
+        buildkite: variable("BUILDKITE_JOB_ID").zip(variable("BUILDKITE_AGENT_ACCESS_TOKEN")).map(
+            |(job, secret)| {
+                let endpoint = variable("BUILDKITE_AGENT_ENDPOINT");
+                (endpoint.unwrap_or_else(|| BUILDKITE.to_owned()), job, secret)
+            },
+        ),
+        google: variable("GCE_METADATA_HOST").or_else(on_google),
         file: if file.exists() { Some(text_of(file)?) } else { None },
     })
 }
 
-async fn sign_in(services: &Services, http: &Http) -> Result<IdentityToken, Failure> {
+async fn sign_in(services: &Services, http: &Http, flow: Flow) -> Result<IdentityToken, Failure> {
     let Some(provider) = &services.provider else {
         return Err(Failure::usage("there is no identity to sign with")
             .hint("give --identity-token TOKEN, or --oidc-issuer URL to log in"));
     };
+    if flow == Flow::Browser {
+        let open = |url: &str| eprintln!("sign in at {url}");
+        return Ok(browser(provider, http, &open).await?);
+    }
     let tell = |url: &str, code: &str| eprintln!("sign in at {url} with the code {code}");
     Ok(device(provider, http, &tell).await?)
+}
+
+/// A key in a key service, where a text names one.
+///
+/// # Errors
+/// The service refuses, or is not known.
+pub(crate) fn remote_key(app: &App, key: &Path) -> Result<Option<RemoteKey>, Failure> {
+    let Some(uri) = key.to_str().filter(|text| RemoteKey::is_one(text)) else { return Ok(None) };
+    let opened = app.wait(RemoteKey::open(uri, &key_services(), Http::new()?))?;
+    Ok(Some(opened.map_err(|error| Failure::from(error).context(format!("opening key {uri}")))?))
+}
+
+/// What the variables of the key services say.
+fn key_services() -> KeyServices {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let or = |name: &str, usual: &str| variable(name).unwrap_or_else(|| usual.to_owned());
+    let vault = || {
+        Some(VaultAccess {
+            address: variable("VAULT_ADDR")?,
+            token: variable("VAULT_TOKEN")?,
+            engine: or("TRANSIT_SECRET_ENGINE_PATH", "transit"),
+        })
+    };
+    let aws = || {
+        Some(AwsAccess {
+            id: variable("AWS_ACCESS_KEY_ID")?,
+            secret: variable("AWS_SECRET_ACCESS_KEY")?,
+            session: variable("AWS_SESSION_TOKEN"),
+            region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"))?,
+            endpoint: variable("AWS_ENDPOINT_URL_KMS").or_else(|| variable("AWS_ENDPOINT_URL")),
+        })
+    };
+    let google = || {
+        let endpoint = "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS";
+        Some(GoogleAccess {
+            token: variable("GOOGLE_OAUTH_ACCESS_TOKEN")?,
+            endpoint: or(endpoint, "https://cloudkms.googleapis.com"),
+        })
+    };
+    let azure = || {
+        Some(AzureAccess {
+            tenant: variable("AZURE_TENANT_ID")?,
+            client: variable("AZURE_CLIENT_ID")?,
+            secret: variable("AZURE_CLIENT_SECRET")?,
+            authority: or("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com"),
+        })
+    };
+    let now = u64::try_from(now()).unwrap_or_default();
+    let token = TokenAccess {
+        module: variable("COSIGN_PKCS11_MODULE_PATH"),
+        pin: variable("COSIGN_PKCS11_PIN"),
+    };
+    KeyServices { vault: vault(), aws: aws(), google: google(), azure: azure(), token, now }
 }

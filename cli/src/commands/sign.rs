@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use image::Descriptor;
 use serde_json::json;
-use sign::{Demand, Form, PrivateKey, SignOptions, SignedIdentity, Signer};
-use task::{Kind, Task};
+use sign::{Demand, Form, Mismatch, PrivateKey, SignOptions, SignedIdentity, Signer};
+use task::{Cause, Kind, Task};
 use transport::Location;
 
 use super::account::secret;
-use super::key_file::passphrase;
+use super::key_file::{passphrase, private_key};
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
-use super::sealer_flags::SealerFlags;
+use super::sealer_flags::{SealerFlags, remote_key};
 use super::signer_flags::SignerFlags;
 use crate::app::{App, observed};
 use crate::flags;
@@ -46,6 +46,9 @@ pub(crate) struct Sign {
     /// Sign this name instead of the image's own
     #[arg(long, value_name = "NAME")]
     sign_identity: Option<String>,
+    /// Sign every image of an index too
+    #[arg(short, long)]
+    recursive: bool,
     /// Add an annotation to the signed payload
     #[arg(short, long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
@@ -86,7 +89,13 @@ impl Sign {
                         annotations: annotations.clone(),
                         created: Some(jiff::Timestamp::now().to_string()),
                     };
-                    sign::sign_image(&image, sealer, &*source, &*sink, &options, task).await?;
+                    let all = match self.recursive {
+                        true => sign::members(&image, &*source, task).await?,
+                        false => vec![image.clone()],
+                    };
+                    for one in &all {
+                        sign::sign_image(one, sealer, &*source, &*sink, &options, task).await?;
+                    }
                 }
                 Ok::<_, Failure>((image.digest, sealer.to_string()))
             })?
@@ -183,14 +192,43 @@ impl Verify {
         let access = Access::new(app, self.registry.reach()?);
         let source = access.source(location)?;
         app.wait(async {
-            let image = source.resolve().await.map_err(|error| crate::report::cause(&error))?;
-            let verified = sign::verify_image(&image, demand, &*source, task).await?;
-            Ok::<_, Failure>((image, verified))
+            let image = source.resolve().await.map_err(|error| nowhere(&error))?;
+            let verified = sign::verify_image(&image, demand, &*source, task).await;
+            Ok::<_, Failure>((image, verified.map_err(unverified)?))
         })?
     }
 }
 
-/// `with key …`, or `by` the identity in a certificate.
+/// Exit codes of verification, which are cosign's: there is no signature.
+const UNSIGNED: u8 = 10;
+/// There is no such image.
+const NOWHERE: u8 = 11;
+/// There are signatures, and none is accepted.
+pub(crate) const UNVERIFIED: u8 = 12;
+/// A certificate is asked for, and keys made all of them.
+const NO_CERTIFICATE: u8 = 13;
+
+/// The image that is to be verified cannot be found.
+pub(crate) fn nowhere(error: &Cause) -> Failure {
+    let failure = crate::report::cause(error);
+    let code = (failure.kind == Kind::NotFound).then_some(NOWHERE);
+    Failure { code, ..failure }
+}
+
+/// The image is not verified, with the exit code of the reason.
+pub(crate) fn unverified(error: sign::Error) -> Failure {
+    let code = match &error {
+        sign::Error::Unsigned { .. } | sign::Error::Unattested { .. } => Some(UNSIGNED),
+        sign::Error::Unverified { rejected, .. } | sign::Error::TooMany { rejected, .. } => {
+            let keyed = rejected.iter().all(|one| matches!(one.mismatch, Mismatch::Keyed));
+            Some(if keyed { NO_CERTIFICATE } else { UNVERIFIED })
+        }
+        _ => None,
+    };
+    Failure { code, ..Failure::from(error) }
+}
+
+/// `with key …`, or `by` whom a certificate names.
 pub(crate) fn by(signer: &Signer) -> String {
     match signer {
         Signer::Key(key) => format!("with key {}", key.hint()),
@@ -248,6 +286,32 @@ impl GenerateKeyPair {
         write_new(&private, &key.to_encrypted_pem(&passphrase)?, 0o600)?;
         write_new(&public, &key.public().to_pem(), 0o644)?;
         outln!("wrote {} and {}", private.display(), public.display());
+        Ok(0)
+    }
+}
+
+/// Print the public key of a private key
+#[derive(Debug, Args)]
+pub(crate) struct PublicKeyOf {
+    /// The private key: a file, or a URI of a key service
+    #[arg(long, value_name = "FILE|URI")]
+    key: PathBuf,
+    /// Read the key's passphrase from a file
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl PublicKeyOf {
+    /// Prints it in PEM.
+    ///
+    /// # Errors
+    /// The key cannot be read; the service refuses.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let public = match remote_key(app, &self.key)? {
+            Some(key) => key.public().clone(),
+            None => private_key(&self.key, self.passphrase_file.as_deref())?.public(),
+        };
+        out!("{}", public.to_pem());
         Ok(0)
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use sign::keyless::MAX_TRUSTED_ROOT;
-use sign::{IdentityRule, Matching, Signers, TrustedRoot};
+use sign::{IdentityRule, Matching, PublicKey, Signers, TrustedRoot};
 use task::Kind;
 
 use super::key_file::public_key;
+use super::sealer_flags::remote_key;
 use super::tags::read_bounded;
 use crate::app::App;
 use crate::report::Failure;
@@ -59,7 +60,8 @@ impl SignerFlags {
     /// # Errors
     /// A key or trusted root cannot be read; no signer is named; an identity is incomplete.
     pub(crate) fn signers(&self, app: &App) -> Result<Signers, Failure> {
-        let keys = self.key.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>()?;
+        let keys = self.key.iter().map(|key| any_public_key(app, key));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let mut signers = Signers::keys(keys);
         if let Some(rule) = self.rule()? {
             signers.identities.push(rule);
@@ -110,6 +112,17 @@ impl SignerFlags {
             (_, None) => Err(Failure::usage("the signer's OpenID provider is not given")
                 .hint("give --certificate-oidc-issuer or --certificate-oidc-issuer-regexp")),
         }
+    }
+}
+
+/// The public half of a key in a file, or in a key service.
+///
+/// # Errors
+/// It cannot be read; the service refuses.
+pub(crate) fn any_public_key(app: &App, key: &Path) -> Result<PublicKey, Failure> {
+    match remote_key(app, key)? {
+        Some(key) => Ok(key.public().clone()),
+        None => public_key(key),
     }
 }
 

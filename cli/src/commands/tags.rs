@@ -234,8 +234,8 @@ impl Delete {
     }
 }
 
-/// Whether the user confirms on a terminal; without a terminal there is no prompt.
-fn agreed(question: &str) -> Result<bool, Failure> {
+/// Whether somebody at a terminal says yes; without a terminal nobody is asked.
+pub(crate) fn agreed(question: &str) -> Result<bool, Failure> {
     use std::io::IsTerminal;
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Ok(true);

@@ -13,6 +13,7 @@ use super::copy::{RetryFlags, SignFlags};
 use super::lookup;
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
+use super::secret_flags::SecretFlags;
 use super::working::PlatformFlags;
 use crate::app::{App, observed};
 use crate::config;
@@ -226,6 +227,8 @@ pub(crate) struct Push {
     registry: RegistryFlags,
     #[command(flatten)]
     retry: RetryFlags,
+    #[command(flatten)]
+    secrets: SecretFlags,
 }
 
 impl Push {
@@ -246,6 +249,7 @@ impl Push {
             }
         };
         let signer = SignFlags::with_gpg(self.sign_by.as_deref()).signer(app, &to)?;
+        let guard = self.secrets.guard(app)?;
         let options = CopyOptions {
             select: Select::All,
             // What is attached in the store goes where the image goes.
@@ -262,7 +266,7 @@ impl Push {
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let root = observed(&format!("push {to}"), progress, |task| {
             let access = Access::new(app, self.retry.reach(self.registry.reach()?));
-            let root = access.copy_ungated(&from, &to, &options, task)?;
+            let root = place::copy_between(&access, &from, &access, &to, &*guard, &options, task)?;
             if let Some(signer) = signer {
                 signer.sign(app, &access, &to, &root, task)?;
             }

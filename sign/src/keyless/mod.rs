@@ -21,8 +21,7 @@ pub(crate) use self::entry::{Entry, Logged};
 pub(crate) use self::material::Material;
 use self::refusal::{At as _, refuse};
 pub use self::refusal::{Refusal, Step};
-use self::roots::Seconds;
-pub(crate) use self::roots::{Authority, Log, Window, seconds};
+pub(crate) use self::roots::{Authority, Log, Seconds, Window, seconds};
 pub use self::roots::{MAX_TRUSTED_ROOT, TrustedRoot};
 pub use self::rule::{IdentityRule, Matching};
 

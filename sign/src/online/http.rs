@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Client, Method, RequestBuilder, redirect};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, redirect};
 use serde_json::Value;
 use url::Url;
 
@@ -22,6 +22,11 @@ pub struct Http(Client);
 
 fn failed(what: &'static str, error: &dyn std::fmt::Display) -> Error {
     Error::Service { what, reason: printable(&error.to_string()) }
+}
+
+fn refused(what: &'static str, status: StatusCode, body: &[u8]) -> Error {
+    let said: String = String::from_utf8_lossy(body).chars().take(200).collect();
+    failed(what, &format!("it answered {status}: {said}"))
 }
 
 impl Http {
@@ -46,9 +51,14 @@ impl Http {
     fn request(&self, what: &'static str, method: Method, url: &str) -> Result<RequestBuilder> {
         let parsed = Url::parse(url).map_err(|error| failed(what, &format!("{url}: {error}")))?;
         let here = match parsed.host() {
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            // The second is the machine's own metadata server in a cloud.
+            Some(url::Host::Ipv4(address)) => {
+                address.is_loopback() || address.octets() == [169, 254, 169, 254]
+            }
             Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Domain(name)) => {
+                name == "localhost" || name == "metadata.google.internal"
+            }
             None => false,
         };
         match parsed.scheme() {
@@ -65,22 +75,48 @@ impl Http {
     }
 
     async fn answer(&self, what: &'static str, request: RequestBuilder) -> Result<Vec<u8>> {
+        let (status, body) = self.answer_of(what, request, MAX_ANSWER).await?;
+        match status.is_success() {
+            true => Ok(body),
+            false => Err(refused(what, status, &body)),
+        }
+    }
+
+    async fn answer_of(
+        &self,
+        what: &'static str,
+        request: RequestBuilder,
+        limit: usize,
+    ) -> Result<(StatusCode, Vec<u8>)> {
         let mut answer =
             request.send().await.map_err(|error| failed(what, &error.without_url()))?;
         let status = answer.status();
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| failed(what, &error))? {
             body.extend_from_slice(&chunk);
-            if body.len() > MAX_ANSWER {
-                return Err(failed(what, &format!("its answer has more than {MAX_ANSWER} bytes")));
+            if body.len() > limit {
+                return Err(failed(what, &format!("its answer has more than {limit} bytes")));
             }
         }
-        match status.is_success() {
-            true => Ok(body),
-            false => {
-                let said: String = String::from_utf8_lossy(&body).chars().take(200).collect();
-                Err(failed(what, &format!("it answered {status}: {said}")))
-            }
+        Ok((status, body))
+    }
+
+    /// Reads a file of at most `limit` bytes; `None` where there is none. Stores of objects call
+    /// what is not there forbidden.
+    ///
+    /// # Errors
+    /// [`Error::Service`].
+    pub(crate) async fn find(
+        &self,
+        what: &'static str,
+        url: &str,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>> {
+        let request = self.request(what, Method::GET, url)?;
+        match self.answer_of(what, request, limit).await? {
+            (StatusCode::NOT_FOUND | StatusCode::FORBIDDEN, _) => Ok(None),
+            (status, body) if status.is_success() => Ok(Some(body)),
+            (status, body) => Err(refused(what, status, &body)),
         }
     }
 
@@ -89,9 +125,28 @@ impl Http {
     /// # Errors
     /// [`Error::Service`].
     pub(crate) async fn post(&self, what: &'static str, url: &str, body: &Value) -> Result<Value> {
-        let request = self.request(what, Method::POST, url)?;
-        let request = request.header(CONTENT_TYPE, "application/json");
-        let request = request.header(ACCEPT, "application/json").body(body.to_string());
+        self.post_with(what, url, body, &[]).await
+    }
+
+    /// The same with more headers, which may say the type of what is sent.
+    ///
+    /// # Errors
+    /// [`Error::Service`].
+    pub(crate) async fn post_with(
+        &self,
+        what: &'static str,
+        url: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Result<Value> {
+        let mut request = self.request(what, Method::POST, url)?.body(body.to_string());
+        if headers.iter().all(|(name, _)| *name != "content-type") {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let mut request = request.header(ACCEPT, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let answer = self.answer(what, request).await?;
         serde_json::from_slice(&answer).map_err(|error| failed(what, &error))
     }

@@ -1,6 +1,7 @@
 //! Keyless signing: a certificate for a short-lived key (Fulcio), a timestamp (RFC 3161), an entry
 //! in a log (Rekor v1 and v2).
 
+mod browser;
 mod fulcio;
 mod http;
 mod rekor;
@@ -10,6 +11,7 @@ mod tsa;
 
 use task::Task;
 
+pub use self::browser::browser;
 pub use self::http::Http;
 pub use self::services::{RekorVersion, Services};
 pub use self::token::IdentityToken;

@@ -120,13 +120,31 @@ fn v2(what: &What<'_>, signature: &[u8], certificate: &[u8]) -> Value {
         "x509Certificate": { "rawBytes": STANDARD.encode(certificate) },
         "keyDetails": "PKIX_ECDSA_P256_SHA_256",
     });
-    match what {
-        What::Envelope(payload) => json!({ "dsseRequestV002": {
-            "envelope": envelope(payload, signature), "verifiers": [verifier],
-        } }),
-        What::Message(message) => json!({ "hashedRekordRequestV002": {
-            "digest": STANDARD.encode(sha256(message)),
-            "signature": { "content": STANDARD.encode(signature), "verifier": verifier },
-        } }),
+    // Servers of version 2 take nothing else: for an envelope it is the hash of what was signed.
+    let hash = match what {
+        What::Envelope(payload) => {
+            sha256(&dsse::pre_authentication_encoding(dsse::IN_TOTO, payload))
+        }
+        What::Message(message) => sha256(message),
+    };
+    json!({ "hashedRekordRequestV002": {
+        "digest": STANDARD.encode(hash),
+        "signature": { "content": STANDARD.encode(signature), "verifier": verifier },
+    } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rekor v2 dropped its entries about envelopes; sigstore-go 1.2 verifies no others than these.
+    #[test]
+    fn a_log_of_version_2_gets_the_hash_of_what_an_envelope_signs() {
+        let asked = v2(&What::Envelope(b"{}"), b"signature", b"certificate");
+        let request = &asked["hashedRekordRequestV002"];
+        let pae = dsse::pre_authentication_encoding(dsse::IN_TOTO, b"{}");
+        assert_eq!(request["digest"], STANDARD.encode(sha256(&pae)));
+        assert_eq!(request["signature"]["content"], STANDARD.encode(b"signature"));
+        assert_eq!(asked.as_object().map(serde_json::Map::len), Some(1));
     }
 }

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::http::Http;
 use crate::error::{Error, Result};
@@ -13,8 +13,8 @@ use crate::printable::printable;
 const MAX_TOKEN: usize = 64 << 10;
 /// How often the provider is polled for a login.
 const TURNS: usize = 200;
-/// The audience of tokens.
-const AUDIENCE: &str = "sigstore";
+/// For whom tokens are.
+pub(super) const AUDIENCE: &str = "sigstore";
 
 /// A token that names its holder. It is a secret: it is shown nowhere.
 #[derive(Clone)]
@@ -36,11 +36,15 @@ pub struct Ambient {
     pub token: Option<String>,
     /// `ACTIONS_ID_TOKEN_REQUEST_URL` and `ACTIONS_ID_TOKEN_REQUEST_TOKEN` of GitHub.
     pub github: Option<(String, String)>,
+    /// `BUILDKITE_AGENT_ENDPOINT`, `BUILDKITE_JOB_ID` and `BUILDKITE_AGENT_ACCESS_TOKEN`.
+    pub buildkite: Option<(String, String, String)>,
+    /// Where the metadata of a machine of Google's is: `metadata.google.internal`, or `GCE_METADATA_HOST`.
+    pub google: Option<String>,
     /// The content of a file with a token, as Kubernetes and SPIFFE mount one.
     pub file: Option<String>,
 }
 
-fn refuse(reason: impl Into<String>) -> Error {
+pub(super) fn refuse(reason: impl Into<String>) -> Error {
     Error::Service { what: "the identity token", reason: reason.into() }
 }
 
@@ -82,6 +86,18 @@ impl IdentityToken {
         &self.subject
     }
 
+    /// What it claims under a name; empty where that is no text.
+    ///
+    /// # Errors
+    /// [`Error::Service`]: its claims cannot be read.
+    pub(super) fn claim(&self, name: &str) -> Result<String> {
+        let claims = self.text.split('.').nth(1).unwrap_or_default();
+        let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('='));
+        let claims = claims.ok().and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+        let claims = claims.ok_or_else(|| refuse("its claims cannot be read"))?;
+        Ok(claims[name].as_str().unwrap_or_default().to_owned())
+    }
+
     /// The token itself.
     pub(crate) fn secret(&self) -> &str {
         &self.text
@@ -105,10 +121,56 @@ pub async fn ambient(surroundings: &Ambient, http: &Http) -> Result<Option<Ident
         let token = answer["value"].as_str().ok_or_else(|| refuse("GitHub gave none"))?;
         return IdentityToken::read(token).map(Some);
     }
-    surroundings.file.as_deref().map(IdentityToken::read).transpose()
+    if let Some((endpoint, job, secret)) = &surroundings.buildkite {
+        let url = format!("{}/jobs/{job}/oidc/tokens", endpoint.trim_end_matches('/'));
+        let secret = format!("Token {secret}");
+        let (asked, headers) = (json!({ "audience": AUDIENCE }), [("Authorization", &*secret)]);
+        let answer = http.post_with("Buildkite's agent API", &url, &asked, &headers).await?;
+        let token = answer["token"].as_str().ok_or_else(|| refuse("Buildkite gave none"))?;
+        return IdentityToken::read(token).map(Some);
+    }
+    if let Some(file) = &surroundings.file {
+        return IdentityToken::read(file).map(Some);
+    }
+    let Some(host) = &surroundings.google else { return Ok(None) };
+    let url = format!(
+        "http://{host}/computeMetadata/v1/instance/service-accounts/default/identity\
+         ?audience={AUDIENCE}&format=full"
+    );
+    let header = Some(("Metadata-Flavor", "Google"));
+    let token = http.get("Google's metadata server", &url, header).await?;
+    IdentityToken::read(&String::from_utf8_lossy(&token)).map(Some)
 }
 
-/// Logs the user in on another device (RFC 8628): `tell` shows the URL and the code.
+/// What a provider says about itself.
+///
+/// # Errors
+/// [`Error::Service`].
+pub(super) async fn discover(provider: &str, http: &Http) -> Result<Value> {
+    let known = format!("{}/.well-known/openid-configuration", provider.trim_end_matches('/'));
+    serde_json::from_slice(&http.get("the OpenID provider", &known, None).await?)
+        .map_err(|error| refuse(printable(&error.to_string())))
+}
+
+/// A URL of a provider.
+///
+/// # Errors
+/// [`Error::Service`]: it has none.
+pub(super) fn endpoint(known: &Value, name: &str) -> Result<String> {
+    let found = known[name].as_str().map(str::to_owned);
+    found.ok_or_else(|| refuse(format!("the provider has no {name}")))
+}
+
+pub(super) fn form(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.extend_pairs(pairs);
+    form.finish().into_bytes()
+}
+
+/// The type of a form.
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Lets somebody sign in on another device (RFC 8628): `tell` shows where and with what code.
 ///
 /// # Errors
 /// [`Error::Service`]: the provider refuses, or there is no login in time.
@@ -118,20 +180,9 @@ pub async fn device(
     tell: &(dyn Fn(&str, &str) + Send + Sync),
 ) -> Result<IdentityToken> {
     const WHAT: &str = "the OpenID provider";
-    let known = format!("{}/.well-known/openid-configuration", provider.trim_end_matches('/'));
-    let known: Value = serde_json::from_slice(&http.get(WHAT, &known, None).await?)
-        .map_err(|error| refuse(printable(&error.to_string())))?;
-    let endpoint = |name: &str| {
-        let found = known[name].as_str().map(str::to_owned);
-        found.ok_or_else(|| refuse(format!("the provider has no {name}")))
-    };
-    let (start, poll) = (endpoint("device_authorization_endpoint")?, endpoint("token_endpoint")?);
-    let form = |pairs: &[(&str, &str)]| {
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.extend_pairs(pairs);
-        form.finish().into_bytes()
-    };
-    const FORM: &str = "application/x-www-form-urlencoded";
+    let known = discover(provider, http).await?;
+    let start = endpoint(&known, "device_authorization_endpoint")?;
+    let poll = endpoint(&known, "token_endpoint")?;
     let begun = form(&[("client_id", AUDIENCE), ("scope", "openid email")]);
     let begun = http.post_bytes(WHAT, &start, FORM, begun).await?;
     let begun: Value = serde_json::from_slice(&begun).unwrap_or_default();

@@ -150,6 +150,40 @@ impl Policy {
         Ok(verified)
     }
 
+    /// Whether every image of this place may be used.
+    pub fn accepts(&self, location: &Location) -> bool {
+        let (_, requirements) = self.requirements(Some(location));
+        requirements.iter().all(|requirement| matches!(requirement, Requirement::Accept))
+    }
+
+    /// The name of a verdict about an image: another one wherever the rule that decides is another,
+    /// or a file that it names has other content. `None` where no verdict is to be remembered:
+    /// where nothing is required, and where the time decides as well.
+    ///
+    /// # Errors
+    /// [`Error::File`]: a file that the policy names cannot be read.
+    pub fn verdict(&self, location: Option<&Location>, image: &Digest) -> Result<Option<Digest>> {
+        let (_, requirements) = self.requirements(location);
+        let Some(location) = location else { return Ok(None) };
+        let mut text = format!("{requirements:?}\n{location}\n{image}\n");
+        let mut signed = false;
+        for requirement in requirements {
+            let files = match requirement {
+                Requirement::Accept => continue,
+                Requirement::Reject | Requirement::Gpg { .. } => return Ok(None),
+                Requirement::Signed { by: Authenticator::Pki { .. }, .. } => return Ok(None),
+                Requirement::Signed { by, logs, .. } => {
+                    by.contents().into_iter().chain(logs.iter().flatten())
+                }
+            };
+            signed = true;
+            for file in files {
+                text.push_str(&format!("{}\n", file.digest()?));
+            }
+        }
+        Ok(signed.then(|| Digest::of(text.as_bytes())))
+    }
+
     /// Which scope decides about images of this place, and what it requires, in words.
     pub fn explain(&self, location: Option<&Location>) -> (String, Vec<String>) {
         let (scope, requirements) = self.requirements(location);

@@ -256,7 +256,31 @@ impl fmt::Display for Authenticator {
     }
 }
 
+impl Authenticator {
+    /// What the policy names to know signers by.
+    pub(super) fn contents(&self) -> Vec<&Content> {
+        match self {
+            Authenticator::Keys(keys) => keys.iter().collect(),
+            Authenticator::Fulcio {
+                trust: FulcioTrust::Authorities(one) | FulcioTrust::Root(one),
+                ..
+            } => vec![one],
+            Authenticator::Pki { roots, intermediates, .. } => {
+                [roots].into_iter().chain(intermediates).collect()
+            }
+        }
+    }
+}
+
 impl Content {
+    /// The digest of what it holds now.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(super) fn digest(&self) -> Result<image::Digest> {
+        Ok(image::Digest::of(&self.bytes("file of the policy", MAX_TRUSTED_ROOT)?))
+    }
+
     fn bytes(&self, what: &'static str, limit: u64) -> Result<Vec<u8>> {
         match self {
             Content::Data(bytes) => Ok(bytes.clone()),

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::EncodePublicKey as _;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -44,6 +45,18 @@ impl P256 {
     /// A signature of two numbers of 32 bytes each, as JSON web tokens have it.
     pub fn sign_fixed(&self, message: &[u8]) -> Vec<u8> {
         let signature: Signature = self.0.sign(message);
+        signature.to_bytes().to_vec()
+    }
+
+    /// A signature in DER of what has this hash.
+    pub fn sign_hash(&self, hash: &[u8]) -> Vec<u8> {
+        let signature: Signature = self.0.sign_prehash(hash).unwrap();
+        signature.to_der().as_bytes().to_vec()
+    }
+
+    /// The same as two numbers.
+    pub fn sign_hash_fixed(&self, hash: &[u8]) -> Vec<u8> {
+        let signature: Signature = self.0.sign_prehash(hash).unwrap();
         signature.to_bytes().to_vec()
     }
 

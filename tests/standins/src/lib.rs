@@ -8,11 +8,13 @@
 
 mod certificate;
 mod key;
+mod kms;
 mod log;
 mod oidc;
 mod root;
 mod serve;
 mod timestamp;
+mod tuf;
 
 pub use certificate::{Authority, Certificate, San};
 pub use key::{Ed25519, P256, pem, sha256};
@@ -20,6 +22,7 @@ pub use log::{Log, Version};
 pub use oidc::Provider;
 pub use serve::{Served, serve};
 pub use timestamp::TimestampAuthority;
+pub use tuf::Repository;
 
 /// When the world's authorities begin: 2026-01-01.
 pub const BEGIN: u64 = 1_767_225_600;
@@ -40,6 +43,8 @@ pub struct World {
     pub timestamps: TimestampAuthority,
     /// Says who.
     pub provider: Provider,
+    /// The key that lies in every key service.
+    pub service_key: P256,
 }
 
 impl Default for World {
@@ -59,6 +64,7 @@ impl World {
             tiles: Log::new(Version::V2, &[seed, 4]),
             timestamps: TimestampAuthority::new(seed, (BEGIN, end)),
             provider: Provider::new(&[seed, 5]),
+            service_key: P256::new(&[seed, 7]),
         }
     }
 }

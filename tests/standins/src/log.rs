@@ -30,6 +30,9 @@ pub struct Log {
     entries: Mutex<Vec<Vec<u8>>>,
 }
 
+/// The number of the tree of Rekor v1.
+const TREE: u64 = 1_234_567_890_123;
+
 type Hash = [u8; 32];
 
 fn node(left: &Hash, right: &Hash) -> Hash {
@@ -71,12 +74,26 @@ impl Log {
         Log { version, key, entries: Mutex::new(others) }
     }
 
-    /// The name in its checkpoints.
-    pub fn origin(&self) -> &'static str {
+    /// The host that it is called by; it signs checkpoints by this name.
+    pub fn host(&self) -> &'static str {
         match self.version {
             Version::V1 => "rekor.standin.example",
             Version::V2 => "log2026.standin.example",
         }
+    }
+
+    /// The first line of its checkpoints. Rekor v1 puts the number of its tree behind the name, and
+    /// verifiers know by this which API the log speaks.
+    pub fn origin(&self) -> String {
+        match self.version {
+            Version::V1 => format!("{} - {}", self.host(), TREE),
+            Version::V2 => self.host().to_owned(),
+        }
+    }
+
+    /// What Rekor v1 calls an entry: its tree, and its leaf in that.
+    pub(crate) fn entry_id(body: &[u8]) -> String {
+        format!("{TREE:016x}{}", hex(&sha256(&[&[0], body].concat())))
     }
 
     /// The public key: SubjectPublicKeyInfo.
@@ -93,7 +110,7 @@ impl Log {
             Key::P256(key) => sha256(&key.spki()).to_vec(),
             // As C2SP's signed notes name keys.
             Key::Ed25519(key) => {
-                sha256(&[self.origin().as_bytes(), b"\n\x01", &key.raw()].concat()).to_vec()
+                sha256(&[self.host().as_bytes(), b"\n\x01", &key.raw()].concat()).to_vec()
             }
         }
     }
@@ -109,7 +126,7 @@ impl Log {
     pub fn checkpoint(&self, size: usize, root: &[u8]) -> String {
         let text = format!("{}\n{size}\n{}\n", self.origin(), STANDARD.encode(root));
         let signature = [&self.id()[..4], &self.sign(text.as_bytes())].concat();
-        format!("{text}\n\u{2014} {} {}\n", self.origin(), STANDARD.encode(signature))
+        format!("{text}\n\u{2014} {} {}\n", self.host(), STANDARD.encode(signature))
     }
 
     /// Takes an entry; gives it back as a bundle has it.
@@ -170,7 +187,7 @@ impl Log {
                     "payloadHash": {
                         "algorithm": "SHA2_256", "digest": STANDARD.encode(sha256(payload)),
                     },
-                    "signatures": [raw_signature(signature, signer)],
+                    "signatures": [raw_signature(signature, signer, "CERTIFICATE")],
                 } },
             }),
         }
@@ -192,19 +209,19 @@ impl Log {
             Version::V2 => json!({
                 "apiVersion": "0.0.2", "kind": "hashedrekord", "spec": { "hashedRekordV002": {
                     "data": { "algorithm": "SHA2_256", "digest": STANDARD.encode(hash) },
-                    "signature": raw_signature(signature, signer),
+                    "signature": raw_signature(signature, signer, label),
                 } },
             }),
         }
     }
 }
 
-fn raw_signature(signature: &[u8], signer: &[u8]) -> Value {
+fn raw_signature(signature: &[u8], signer: &[u8], label: &str) -> Value {
+    let kind = if label == "CERTIFICATE" { "x509Certificate" } else { "publicKey" };
     json!({
         "content": STANDARD.encode(signature),
         "verifier": {
-            "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-            "x509Certificate": { "rawBytes": STANDARD.encode(signer) },
+            "keyDetails": "PKIX_ECDSA_P256_SHA_256", kind: { "rawBytes": STANDARD.encode(signer) },
         },
     })
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde_json::{Value, json};
 
-use crate::{P256, San};
+use crate::{P256, San, sha256};
 
 /// An OpenID provider.
 pub struct Provider {
@@ -32,6 +32,21 @@ impl Provider {
         let signed = format!("{}.{}", part(&header), part(&all));
         let signature = self.key.sign_fixed(signed.as_bytes());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// A token for who has signed in: on another device, or with a browser, where the verifier must fit
+    /// the challenge of before.
+    pub(crate) fn sign_in(&self, form: &str, email: &str, now: u64) -> Option<String> {
+        let value = |name: &str| form.split('&').find_map(|pair| pair.strip_prefix(name));
+        if value("grant_type=") != Some("authorization_code") {
+            return Some(self.of_email(email, now));
+        }
+        let (challenge, nonce) = value("code=")?.split_once('.')?;
+        let verifier = sha256(value("code_verifier=")?.as_bytes());
+        let claims = json!({
+            "sub": email, "email": email, "email_verified": true, "nonce": nonce,
+        });
+        (URL_SAFE_NO_PAD.encode(verifier) == challenge).then(|| self.token(&claims, now))
     }
 
     /// A token of a mail address.
@@ -68,6 +83,16 @@ impl Provider {
             && claims["exp"].as_u64()? > now;
         good.then_some(claims)
     }
+}
+
+/// Where a browser that asks to sign in is sent: somebody has signed in at once.
+pub(crate) fn authorize(path: &str) -> Option<String> {
+    let query = path.split_once('?')?.1;
+    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name));
+    let redirect = value("redirect_uri=")?.replace("%3A", ":").replace("%2F", "/");
+    let (state, nonce) = (value("state=")?, value("nonce=")?);
+    let challenge = value("code_challenge=")?;
+    Some(format!("{redirect}?code={challenge}.{nonce}&state={state}"))
 }
 
 /// GitHub claims by their numbers.

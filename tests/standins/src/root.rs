@@ -19,7 +19,7 @@ fn log(log: &Log) -> Value {
         Version::V2 => "PKIX_ED25519",
     };
     json!({
-        "baseUrl": format!("https://{}", log.origin()), "hashAlgorithm": "SHA2_256",
+        "baseUrl": format!("https://{}", log.host()), "hashAlgorithm": "SHA2_256",
         "publicKey": key(&log.spki(), details), "logId": { "keyId": STANDARD.encode(log.id()) },
     })
 }

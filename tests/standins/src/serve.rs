@@ -1,5 +1,6 @@
 //! The world behind HTTP on loopback.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,7 @@ use x509_cert::der::{Decode as _, Encode as _, Reader as _, SliceReader, Tag, Ta
 use x509_cert::request::CertReq;
 
 use crate::log::hex;
-use crate::{Certificate, Log, P256, Version, World, oidc, pem};
+use crate::{Certificate, Log, P256, Version, World, kms, oidc, pem};
 
 /// A world that answers until the process ends.
 pub struct Served {
@@ -24,6 +25,8 @@ pub struct Served {
     pub tiles_url: String,
     /// The world.
     pub world: Arc<World>,
+    /// The files below `/tuf`, by their paths there.
+    pub mirrored: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -42,18 +45,24 @@ pub(crate) fn now() -> u64 {
 /// Puts a world behind two ports of loopback.
 pub fn serve(world: World) -> Served {
     let (world, asked) = (Arc::new(world), Arc::new(Mutex::new(Vec::new())));
+    let mirrored = Arc::new(Mutex::new(BTreeMap::<String, Vec<u8>>::new()));
     let listen = |tiles: bool| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (world, asked, own) = (Arc::clone(&world), Arc::clone(&asked), url.clone());
+        let mirrored = Arc::clone(&mirrored);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (world, asked, own) = (Arc::clone(&world), Arc::clone(&asked), own.clone());
+                let mirrored = Arc::clone(&mirrored);
                 std::thread::spawn(move || {
                     let mut reader = BufReader::new(stream.try_clone().unwrap());
                     while let Some(request) = Request::read(&mut reader, &stream) {
                         asked.lock().unwrap().push(format!("{} {}", request.method, request.path));
-                        let answer = answer(&world, &request, tiles, &own);
+                        let answer = match request.path.strip_prefix("/tuf/") {
+                            Some(name) => Answer::file(mirrored.lock().unwrap().get(name)),
+                            None => answer(&world, &request, tiles, &own),
+                        };
                         if answer.send(&stream).is_none() {
                             break;
                         }
@@ -64,12 +73,14 @@ pub fn serve(world: World) -> Served {
         url
     };
     let (url, tiles_url) = (listen(false), listen(true));
-    Served { url, tiles_url, world, asked }
+    Served { url, tiles_url, world, mirrored, asked }
 }
 
 struct Request {
     method: String,
     path: String,
+    /// With names in small letters.
+    headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
@@ -79,10 +90,13 @@ impl Request {
         reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
         let mut words = line.split_whitespace();
         let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-        let (mut length, mut chunked) = (0, false);
+        let (mut length, mut chunked, mut headers) = (0, false, Vec::new());
         loop {
             let mut header = String::new();
             reader.read_line(&mut header).ok()?;
+            if let Some((name, value)) = header.split_once(':') {
+                headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+            }
             let header = header.trim().to_ascii_lowercase();
             if header.is_empty() {
                 break;
@@ -106,7 +120,15 @@ impl Request {
             body.extend_from_slice(&chunk[..size]);
             chunked = size > 0;
         }
-        Some(Request { method, path, body })
+        Some(Request { method, path, headers, body })
+    }
+}
+
+impl Request {
+    /// What follows `Authorization: Bearer`.
+    fn bearer(&self) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(name, _)| name == "authorization")?;
+        value.strip_prefix("Bearer ")
     }
 }
 
@@ -114,11 +136,28 @@ struct Answer {
     status: u16,
     kind: &'static str,
     body: Vec<u8>,
+    /// What clients of Rekor v1 find their entry by.
+    tag: Option<String>,
+    /// Where it sends on.
+    location: Option<String>,
 }
 
 impl Answer {
     fn json(status: u16, value: &Value) -> Answer {
-        Answer { status, kind: "application/json", body: value.to_string().into_bytes() }
+        Answer {
+            status,
+            kind: "application/json",
+            body: value.to_string().into_bytes(),
+            tag: None,
+            location: None,
+        }
+    }
+
+    fn file(content: Option<&Vec<u8>>) -> Answer {
+        match content {
+            Some(body) => Answer { body: body.clone(), ..Answer::json(200, &Value::Null) },
+            None => Answer::json(404, &json!({ "message": "there is no such file" })),
+        }
     }
 
     fn refuse(reason: &str) -> Answer {
@@ -126,8 +165,13 @@ impl Answer {
     }
 
     fn send(&self, mut stream: &TcpStream) -> Option<()> {
+        let tag = self.tag.iter().map(|tag| format!("ETag: {tag}\r\n")).collect::<String>();
+        let tag = match &self.location {
+            Some(place) => format!("{tag}Location: {place}\r\n"),
+            None => tag,
+        };
         let head = format!(
-            "HTTP/1.1 {} status\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {} status\r\nContent-Type: {}\r\n{tag}Content-Length: {}\r\n\r\n",
             self.status,
             self.kind,
             self.body.len()
@@ -140,7 +184,7 @@ fn answer(world: &World, request: &Request, tiles: bool, own: &str) -> Answer {
     let path = request.path.split('?').next().unwrap_or_default();
     let given = || serde_json::from_slice::<Value>(&request.body).unwrap_or_default();
     let done = match (request.method.as_str(), path) {
-        ("POST", "/api/v2/signingCert") => certificate(world, &given()),
+        ("POST", "/api/v2/signingCert") => certificate(world, &given(), request.bearer()),
         ("POST", "/api/v1/log/entries") if !tiles => entry_v1(&world.rekor, &given()),
         ("POST", "/api/v2/log/entries") if tiles => entry_v2(&world.tiles, &given()),
         ("POST", "/api/v1/timestamp") => timestamp(world, &request.body),
@@ -152,24 +196,46 @@ fn answer(world: &World, request: &Request, tiles: bool, own: &str) -> Answer {
         }
         ("GET", "/.well-known/openid-configuration") => Some(Answer::json(
             200,
-            &json!({ "issuer": world.provider.issuer, "device_authorization_endpoint": format!("{own}/device"), "token_endpoint": format!("{own}/token") }),
+            &json!({ "issuer": world.provider.issuer, "device_authorization_endpoint": format!("{own}/device"), "authorization_endpoint": format!("{own}/authorize"), "token_endpoint": format!("{own}/token") }),
         )),
         ("POST", "/device") => Some(Answer::json(
             200,
             &json!({ "device_code": "d", "user_code": "ABCD-EFGH", "verification_uri": format!("{own}/activate"), "interval": 0, "expires_in": 60 }),
         )),
+        ("GET", "/authorize") => oidc::authorize(&request.path)
+            .map(|place| Answer { location: Some(place), ..Answer::json(302, &Value::Null) }),
         ("POST", "/token") => {
-            let token = world.provider.of_email("dev@team.example", now());
-            Some(Answer::json(200, &json!({ "id_token": token, "token_type": "Bearer" })))
+            let form = String::from_utf8_lossy(&request.body);
+            let token = world.provider.sign_in(&form, "dev@team.example", now());
+            token.map(|token| {
+                Answer::json(200, &json!({ "id_token": token, "token_type": "Bearer" }))
+            })
         }
-        _ => Some(Answer::json(404, &json!({ "message": "there is no such thing" }))),
+        ("POST", "/jobs/job-1/oidc/tokens") => {
+            let known = request.headers.iter().any(|(_, value)| value == "Token buildkite-secret");
+            let token = world.provider.of_email("agent@team.example", now());
+            known.then(|| Answer::json(200, &json!({ "token": token })))
+        }
+        ("GET", "/computeMetadata/v1/instance/service-accounts/default/identity") => {
+            let known = request.headers.iter().any(|(name, _)| name == "metadata-flavor");
+            let token = world.provider.of_email("machine@team.example", now());
+            known.then(|| Answer { body: token.into_bytes(), ..Answer::json(200, &Value::Null) })
+        }
+        (method, _) => {
+            let (path, headers) = (request.path.as_str(), &request.headers[..]);
+            let asked = kms::Asked { method, path, headers, body: &request.body };
+            let nothing = || (404, json!({ "message": "there is no such thing" }));
+            let (status, value) = kms::answer(&world.service_key, &asked).unwrap_or_else(nothing);
+            Some(Answer::json(status, &value))
+        }
     };
     done.unwrap_or_else(|| Answer::refuse("this is no good request"))
 }
 
 /// Fulcio v2: a token and either a key with a proof of possession or a signing request.
-fn certificate(world: &World, given: &Value) -> Option<Answer> {
-    let token = given["credentials"]["oidcIdentityToken"].as_str()?;
+/// The token stands in the request, or in its header.
+fn certificate(world: &World, given: &Value, bearer: Option<&str>) -> Option<Answer> {
+    let token = given["credentials"]["oidcIdentityToken"].as_str().or(bearer)?;
     let Some(claims) = world.provider.read(token, now()) else {
         return Some(Answer::json(401, &json!({ "code": 16, "message": "the token is no good" })));
     };
@@ -257,26 +323,21 @@ fn entry_v1(log: &Log, given: &Value) -> Option<Answer> {
             "signedEntryTimestamp": entry["inclusionPromise"]["signedEntryTimestamp"],
         },
     });
-    let uuid = hex(&crate::sha256(&bytes(&entry["canonicalizedBody"])?));
-    Some(Answer::json(201, &json!({ uuid: answer })))
+    let id = Log::entry_id(&bytes(&entry["canonicalizedBody"])?);
+    Some(Answer { tag: Some(id.clone()), ..Answer::json(201, &json!({ id: answer })) })
 }
 
-/// Rekor v2: `dsseRequestV002` or `hashedRekordRequestV002`.
+/// Rekor v2: `hashedRekordRequestV002`, the only kind that its servers still take.
 fn entry_v2(log: &Log, given: &Value) -> Option<Answer> {
-    let verifier =
-        |value: &Value| STANDARD.decode(value["x509Certificate"]["rawBytes"].as_str()?).ok();
-    let body = match given.get("dsseRequestV002") {
-        Some(request) => {
-            envelope_body(log, &request["envelope"], &verifier(&request["verifiers"][0])?)?
-        }
-        None => {
-            let request = given.get("hashedRekordRequestV002")?;
-            let signature = &request["signature"];
-            let hash = STANDARD.decode(request["digest"].as_str()?).ok()?;
-            let bytes = STANDARD.decode(signature["content"].as_str()?).ok()?;
-            log.message_body(&hash, &bytes, &verifier(&signature["verifier"])?, "CERTIFICATE")
-        }
+    let request = given.get("hashedRekordRequestV002")?;
+    let signature = &request["signature"];
+    let bytes = |value: &Value| STANDARD.decode(value.as_str()?).ok();
+    let (verifier, label) = match &signature["verifier"] {
+        with if with["publicKey"].is_object() => (&with["publicKey"], "PUBLIC KEY"),
+        with => (&with["x509Certificate"], "CERTIFICATE"),
     };
+    let (hash, made) = (bytes(&request["digest"])?, bytes(&signature["content"])?);
+    let body = log.message_body(&hash, &made, &bytes(&verifier["rawBytes"])?, label);
     debug_assert!(log.version == Version::V2);
     Some(Answer::json(201, &log.add(&body, 0)))
 }
@@ -311,5 +372,11 @@ fn timestamp(world: &World, query: &[u8]) -> Option<Answer> {
         }
     }
     let body = world.timestamps.stamp_hash(hash.as_bytes(), now(), &nonce);
-    Some(Answer { status: 201, kind: "application/timestamp-reply", body })
+    Some(Answer {
+        status: 201,
+        kind: "application/timestamp-reply",
+        body,
+        tag: None,
+        location: None,
+    })
 }

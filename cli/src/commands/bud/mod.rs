@@ -39,6 +39,7 @@ use super::builds::Running;
 use super::container_flags::SharedFlags;
 use super::manifest::add_to_list;
 use super::registry_flags::RegistryFlags;
+use super::secret_flags::SecretFlags;
 use crate::app::{App, observed, observed_by};
 use crate::config;
 use crate::dialect::Dialect;
@@ -153,6 +154,8 @@ pub(crate) struct Bud {
     #[command(flatten)]
     signing: signing::SigningFlags,
     #[command(flatten)]
+    secrets: SecretFlags,
+    #[command(flatten)]
     debug: debug::DebugFlags,
     #[command(flatten)]
     registry: RegistryFlags,
@@ -259,6 +262,7 @@ impl Bud {
             store: app.store()?.clone(),
             places: app.places_for(&self.pull.reach(self.registry.reach()?))?,
             gate: app.gate()?,
+            guard: self.secrets.guard(app)?,
             clock: SystemTime::now,
             user_namespace: runtime::in_user_namespace(),
             single_id: runtime::single_id(),

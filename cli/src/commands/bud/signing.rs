@@ -10,7 +10,6 @@ use transport::Location;
 
 use crate::app::{App, Reach, observed};
 use crate::commands::attest::sign_statements;
-use crate::commands::key_file::private_key;
 use crate::commands::place::Access;
 use crate::commands::sealer_flags::{Credentials, IdentityFlags};
 use crate::render::Progress;
@@ -61,10 +60,7 @@ impl SigningFlags {
             ));
         }
         let credentials = match &self.sign_key {
-            Some(file) => {
-                let key = private_key(file, self.sign_passphrase_file.as_deref())?;
-                Credentials::Key(Box::new(key))
-            }
+            Some(key) => Credentials::of_key(app, key, self.sign_passphrase_file.as_deref())?,
             None => {
                 observed("sign in", Progress::Auto, |task| self.identity.credentials(app, task))?
             }

@@ -65,6 +65,7 @@ pub(crate) fn env(app: &App, reach: &Reach) -> Result<Env, Failure> {
         gate: app.gate()?,
         clock: SystemTime::now,
         user_namespace: runtime::in_user_namespace(),
+        guard: std::sync::Arc::new(transport::Open),
         single_id: runtime::single_id(),
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
         threads: std::thread::available_parallelism().map_or(2, usize::from),

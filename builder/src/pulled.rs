@@ -1,0 +1,98 @@
+//! Which images of the store came from a registry, so that a policy is asked about them again.
+
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use image::{Descriptor, Digest, Reference};
+use serde::{Deserialize, Serialize};
+use store::Store;
+use task::Cause;
+use transport::{Gate, Location, Source};
+
+use crate::Places;
+
+/// Where the store remembers it.
+const SPACE: &str = "pulled-1";
+
+/// Where an image came from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Pulled {
+    /// The name on a registry.
+    name: String,
+    /// What the policy let through: the image, or the index it was in.
+    permitted: Descriptor,
+    /// The image.
+    image: Descriptor,
+}
+
+/// A gate that notes what another lets through: an image, or the index it is in.
+pub struct Noting<'a> {
+    gate: &'a dyn Gate,
+    permitted: Mutex<Option<Descriptor>>,
+}
+
+impl<'a> Noting<'a> {
+    /// Nothing has passed yet.
+    pub fn new(gate: &'a dyn Gate) -> Noting<'a> {
+        Noting { gate, permitted: Mutex::default() }
+    }
+
+    /// What passed.
+    pub fn permitted(self) -> Option<Descriptor> {
+        self.permitted.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Gate for Noting<'_> {
+    async fn check(&self, source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
+        self.gate.check(source, root).await?;
+        *self.permitted.lock().unwrap_or_else(PoisonError::into_inner) = Some(root.clone());
+        Ok(())
+    }
+
+    fn passed(&self, place: &Location, root: &Digest) -> bool {
+        self.gate.passed(place, root)
+    }
+}
+
+/// Remembers that an image came from a registry. `permitted` is what a policy let through: the image,
+/// or the index it was in.
+///
+/// # Errors
+/// The store cannot be written.
+pub fn remember_pulled(
+    store: &Store,
+    name: &Reference,
+    permitted: &Descriptor,
+    image: &Descriptor,
+) -> Result<(), Cause> {
+    let name = name.to_string();
+    let pulled = Pulled { name, permitted: permitted.clone(), image: image.clone() };
+    let bytes = serde_json::to_vec(&pulled).unwrap_or_default();
+    Ok(store.set_memo(SPACE, image.digest.to_string().as_bytes(), &bytes)?)
+}
+
+/// Asks a policy about an image of the store, by its manifest. One that came from a registry must be
+/// permitted under the name it came by; what was made or loaded here is not asked about.
+///
+/// # Errors
+/// The policy refuses it; its signatures cannot be read.
+pub async fn permit_stored(
+    store: &Store,
+    places: &dyn Places,
+    gate: &dyn Gate,
+    image: Digest,
+) -> Result<(), Cause> {
+    let bytes = store.memo(SPACE, image.to_string().as_bytes())?;
+    let pulled = bytes.and_then(|bytes| serde_json::from_slice::<Pulled>(&bytes).ok());
+    let Some(pulled) = pulled else { return Ok(()) };
+    let place = Location::Registry(pulled.name.parse::<Reference>()?);
+    let permitted = |root: &Descriptor| gate.passed(&place, &root.digest);
+    if permitted(&pulled.permitted) || permitted(&pulled.image) {
+        return Ok(());
+    }
+    let source = places.source(&place)?;
+    transport::permit(&*source, gate, &pulled.permitted, &pulled.image).await?;
+    Ok(())
+}

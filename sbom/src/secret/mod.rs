@@ -1,0 +1,183 @@
+//! Secrets in layers and configurations: private keys, tokens of the big services, values that look
+//! random behind names that tell. What counts as one is data: `rules.toml`.
+//!
+//! Every file of a layer is looked at, also one that a higher layer removes: it travels all the
+//! same. Of a file the first mebibyte is read. A secret itself is never kept or shown.
+
+use std::io::Read;
+use std::sync::OnceLock;
+
+use image::{Algorithm, Digest, Digester};
+use layers::{EntryKind, LayerEntries, Limits, decompress};
+use regex::bytes::{Regex, RegexSet};
+use serde::{Deserialize, Serialize};
+use task::Task;
+
+use crate::Result;
+use crate::scan::{Digested, failed};
+
+mod allow;
+#[cfg(test)]
+mod tests;
+
+pub use self::allow::AllowList;
+
+/// Changes whenever the same layer would be searched with another result.
+pub const SECRET_VERSION: u32 = 1;
+
+/// No more of a file is read.
+const MAX_FILE: u64 = 1 << 20;
+/// No more finds of one layer are kept.
+const MOST: usize = 200;
+/// A value with one of these words in it stands for a secret that is put in later.
+const PLACEHOLDERS: [&str; 8] =
+    ["example", "changeme", "placeholder", "dummy", "xxxx", "your", "redacted", "123456789"];
+
+/// A secret that was found; not the secret itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Secret {
+    /// Which rule found it.
+    pub rule: String,
+    /// What people call such a secret.
+    pub what: String,
+    /// The file in the layer, or the part of the configuration.
+    pub place: String,
+    /// The line, counted from 1.
+    pub line: usize,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    rule: Vec<WrittenRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRule {
+    id: String,
+    what: String,
+    pattern: String,
+    entropy: Option<f64>,
+    #[serde(default)]
+    files: Vec<String>,
+}
+
+struct Rule {
+    written: WrittenRule,
+    pattern: Regex,
+}
+
+/// What counts as a secret.
+struct Rules {
+    rules: Vec<Rule>,
+    all: RegexSet,
+}
+
+fn rules() -> &'static Rules {
+    static RULES: OnceLock<Rules> = OnceLock::new();
+    RULES.get_or_init(|| {
+        let written: Written =
+            toml::from_str(include_str!("rules.toml")).expect("the built-in rules are well formed");
+        let all = RegexSet::new(written.rule.iter().map(|rule| &rule.pattern));
+        let rules = written.rule.into_iter().map(|written| Rule {
+            pattern: Regex::new(&written.pattern).expect("the built-in patterns are well formed"),
+            written,
+        });
+        let rules = rules.collect();
+        Rules { rules, all: all.expect("the built-in patterns are well formed") }
+    })
+}
+
+/// Where text comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    File,
+    Config,
+}
+
+impl Rule {
+    fn applies(&self, place: &str, origin: Origin) -> bool {
+        let files = &self.written.files;
+        origin == Origin::Config
+            || files.is_empty()
+            || files.iter().any(|end| {
+                place.strip_suffix(end.as_str()).is_some_and(|before| {
+                    before.is_empty() || before.ends_with('/') || end.starts_with('.')
+                })
+            })
+    }
+
+    /// Where the first secret begins.
+    fn first(&self, bytes: &[u8]) -> Option<usize> {
+        self.pattern.captures_iter(bytes).find_map(|found| {
+            let whole = found.get(0)?;
+            let secret = found.name("secret").unwrap_or(whole);
+            let least = self.written.entropy.unwrap_or_default();
+            (entropy(secret.as_bytes()) >= least && !is_placeholder(secret.as_bytes()))
+                .then(|| whole.start())
+        })
+    }
+}
+
+/// How many bits each byte carries.
+fn entropy(bytes: &[u8]) -> f64 {
+    let mut counts = [0_u32; 256];
+    bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let all = bytes.len() as f64;
+    let shares = counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count) / all);
+    shares.map(|share| -share * share.log2()).sum()
+}
+
+fn is_placeholder(secret: &[u8]) -> bool {
+    // Keys in base64 may have any word in them.
+    if secret.len() > 100 {
+        return false;
+    }
+    let text = String::from_utf8_lossy(secret).to_lowercase();
+    PLACEHOLDERS.iter().any(|word| text.contains(word))
+}
+
+fn search(bytes: &[u8], place: &str, origin: Origin, found: &mut Vec<Secret>) {
+    let rules = rules();
+    for index in rules.all.matches(bytes) {
+        let rule = &rules.rules[index];
+        if found.len() >= MOST || !rule.applies(place, origin) {
+            continue;
+        }
+        if let Some(at) = rule.first(bytes) {
+            let line = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+            let (id, what) = (rule.written.id.clone(), rule.written.what.clone());
+            found.push(Secret { rule: id, what, place: place.to_owned(), line });
+        }
+    }
+}
+
+/// Searches a text of an image's configuration; `place` is what it is called.
+pub fn search_config(text: &str, place: &str) -> Vec<Secret> {
+    let mut found = Vec::new();
+    search(text.as_bytes(), place, Origin::Config, &mut found);
+    found
+}
+
+/// Searches one layer, compressed or not; its bytes, as read, count on `task`. Also gives the digest
+/// of the uncompressed layer.
+///
+/// # Errors
+/// [`crate::Error::Layer`] when the layer cannot be read, [`crate::Error::Cancelled`].
+pub fn search_layer(layer: impl Read, task: &Task) -> Result<(Vec<Secret>, Digest)> {
+    let stream = decompress(task.reading(layer))?;
+    let mut stream = Digested { stream, digester: Digester::new(Algorithm::Sha256) };
+    let mut entries = LayerEntries::new(&mut stream, Limits::default());
+    let (mut found, mut bytes) = (Vec::new(), Vec::new());
+    while let Some(entry) = entries.next()? {
+        if entry.kind != EntryKind::File {
+            continue;
+        }
+        bytes.clear();
+        entries.by_ref().take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
+        search(&bytes, &String::from_utf8_lossy(&entry.path), Origin::File, &mut found);
+    }
+    drop(entries);
+    std::io::copy(&mut stream, &mut std::io::sink()).map_err(failed)?;
+    Ok((found, stream.digester.finish()))
+}
