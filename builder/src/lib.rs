@@ -49,7 +49,8 @@
 //! let mut request = Request::new(dockerfile, Context::Empty);
 //! request.tags.push("localhost/greeting:1".parse()?);
 //!
-//! let build = builder::build(request, &env, &Task::silent());
+//! let task = Task::silent();
+//! let build = builder::build(request, &env, &task);
 //! let built = tokio::runtime::Runtime::new()?.block_on(build)?;
 //! assert_eq!(built.names, ["localhost/greeting:1"]);
 //! assert!(env.store.resolve("localhost/greeting:1")?.is_some());
