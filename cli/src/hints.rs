@@ -80,6 +80,8 @@ fn container(error: &containers::Error) -> Option<String> {
              and reach it through --add-host NAME:host-gateway"
                 .to_owned(),
         ),
+        // It stands in for the error, which is not in the chain.
+        containers::Error::Network(error) => network(error),
         _ => None,
     }
 }

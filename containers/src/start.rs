@@ -10,7 +10,7 @@ use runtime::{Bundle, ContainerSpec, ExitStatus, Network, State, Stdio, Streams,
 use store::Store;
 use task::{Cause, Task};
 
-use crate::uplink::{Known, Own};
+use crate::uplink::{NetworkFacts, Own};
 use crate::volume::{Volumes, bind, copy_from_image, declared};
 use crate::{Container, Error, Result, ended, random_id, uplink};
 
@@ -57,7 +57,7 @@ pub fn add_network_files(directory: &Path, spec: &mut ContainerSpec) -> Result<(
 }
 
 fn mount_network_files(directory: &Path, spec: &mut ContainerSpec, leases: &[Lease]) -> Result<()> {
-    let known = Known::of(spec, leases);
+    let known = NetworkFacts::of(spec, leases);
     let files = uplink::write_network_files(directory, spec, &known)?;
     let mount = |name| bind(directory.join(name), Path::new("/etc").join(name), false);
     spec.files.mounts.splice(0..0, files.into_iter().map(mount));

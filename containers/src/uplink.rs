@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use network::{
-    Attachment, Held, HeldOptions, Lease, Networks, NewNetwork, Port, Published, Uplink,
-    UplinkOptions, Wanted, resolvers,
+    Attachment, Held, HeldOptions, Lease, LeaseRequest, Networks, NewNetwork, Port, Published,
+    Uplink, UplinkOptions, resolvers,
 };
 use runtime::{ContainerSpec, Join, MachineFiles, Membership, Network};
 use store::Store;
@@ -101,7 +101,7 @@ fn publish(networks: &Networks, attachments: &mut [Attachment], ports: Vec<Port>
 
 /// What is asked of a named network.
 fn attachment(networks: &Networks, wanted: &Membership, own: Own<'_>) -> Result<Attachment> {
-    let wish = Wanted {
+    let wish = LeaseRequest {
         container: own.id.to_owned(),
         name: own.name.to_owned(),
         aliases: wanted.aliases.clone(),
@@ -127,7 +127,7 @@ pub fn networks(store: &Store) -> Networks {
 ///
 /// # Errors
 /// As [`Networks::create`].
-pub fn create_network(store: &Store, new: &NewNetwork) -> Result<network::Network> {
+pub fn create_network(store: &Store, new: &NewNetwork) -> Result<network::NamedNetwork> {
     let made = networks(store).create(new, crate::ended::seconds())?;
     note(store, "create", &made);
     Ok(made)
@@ -137,14 +137,14 @@ pub fn create_network(store: &Store, new: &NewNetwork) -> Result<network::Networ
 ///
 /// # Errors
 /// As [`Networks::remove`].
-pub fn remove_network(store: &Store, name: &str) -> Result<network::Network> {
+pub fn remove_network(store: &Store, name: &str) -> Result<network::NamedNetwork> {
     let gone = networks(store).remove(name)?;
     note(store, "destroy", &gone);
     Ok(gone)
 }
 
 /// Writes down that something happened to a network.
-fn note(store: &Store, action: &str, network: &network::Network) {
+fn note(store: &Store, action: &str, network: &network::NamedNetwork) {
     let mut attributes = network.labels.clone();
     attributes.insert("name".to_owned(), network.name.clone());
     let event = crate::Event {
@@ -234,16 +234,16 @@ fn ports(spec: &ContainerSpec, config: &image::ContainerConfig) -> Result<Vec<Po
 
 /// What the files of a container say of its network.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Known {
+pub(crate) struct NetworkFacts {
     /// The machine's `resolv.conf` as the container is to see it.
     pub(crate) resolv_conf: Vec<u8>,
     /// The container's own addresses; loopback if there are none.
     pub(crate) addresses: Vec<IpAddr>,
 }
 
-impl Known {
+impl NetworkFacts {
     /// For a container with these leases.
-    pub(crate) fn of(spec: &ContainerSpec, leases: &[Lease]) -> Known {
+    pub(crate) fn of(spec: &ContainerSpec, leases: &[Lease]) -> NetworkFacts {
         let machine = std::fs::read("/etc/resolv.conf").unwrap_or_default();
         let servers = resolvers(&machine);
         let uplink = spec.network.networks.iter().any(|one| one.network == PRIVATE);
@@ -258,7 +258,7 @@ impl Known {
             (Network::Private, ..) => servers.behind_uplink(&machine),
         };
         let addresses = leases.iter().flat_map(Lease::addresses).map(|(address, _)| address);
-        Known { resolv_conf, addresses: addresses.collect() }
+        NetworkFacts { resolv_conf, addresses: addresses.collect() }
     }
 }
 
@@ -266,7 +266,7 @@ impl Known {
 pub(crate) fn write_network_files(
     directory: &Path,
     spec: &ContainerSpec,
-    known: &Known,
+    known: &NetworkFacts,
 ) -> Result<Vec<&'static str>> {
     let host = spec.network.mode() == Network::Host;
     let hosts = std::fs::read_to_string("/etc/hosts").ok().filter(|_| host).unwrap_or_default();
@@ -404,7 +404,7 @@ impl Container {
         }
         let mut spec = spec.clone();
         spec.network.hostname.get_or_insert_with(|| self.id()[..12].to_owned());
-        let known = Known::of(&spec, &self.networks());
+        let known = NetworkFacts::of(&spec, &self.networks());
         write_network_files(self.directory(), &spec, &known).map(drop)
     }
 }

@@ -13,10 +13,10 @@ use std::process::{Command, Stdio};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::definition::{Network, Networks};
-use crate::lease::{Lease, Wanted};
+use crate::definition::{NamedNetwork, Networks};
+use crate::lease::{Lease, LeaseRequest};
 use crate::netlink::Netlink;
-use crate::server::{Answer, DOOR, MARK, Request, SOCKET, Start};
+use crate::server::{DOOR, MARK, Reply, Request, SOCKET, Start};
 use crate::uplink::{Device, Link};
 use crate::{Error, Port, Resolvers, Result, namespace, sys, wire};
 
@@ -26,7 +26,7 @@ pub struct Attachment {
     /// The network's name.
     pub network: String,
     /// Who asks, and for what.
-    pub wanted: Wanted,
+    pub wanted: LeaseRequest,
     /// What the container calls its device; the next `eth` if not given.
     pub interface: Option<String>,
     /// Ports of the container that are reached from outside.
@@ -51,7 +51,7 @@ pub(crate) struct Attached {
 
 /// Where networks are, and the machine's name servers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct Surroundings {
     pub(crate) networks: PathBuf,
     pub(crate) resolvers: Resolvers,
 }
@@ -60,7 +60,7 @@ impl Attached {
     /// Connects the container of a network namespace with a network. Of several networks with a
     /// way out the one with the smallest `metric` is the way.
     pub(crate) fn new(
-        place: &Place,
+        place: &Surroundings,
         attachment: Attachment,
         namespace: &OwnedFd,
         (interface, metric): (String, u32),
@@ -73,7 +73,7 @@ impl Attached {
     }
 
     /// Connects again, where the process that carried the network is gone.
-    pub(crate) fn again(&mut self, place: &Place) -> Result<()> {
+    pub(crate) fn again(&mut self, place: &Surroundings) -> Result<()> {
         let mut attachment = self.attachment.clone();
         attachment.wanted.ip = Some(self.lease.ip.0);
         attachment.wanted.ip6 = self.lease.ip6.map(|(address, _)| address);
@@ -113,7 +113,7 @@ fn talking(network: &str) -> impl Fn(io::Error) -> Error {
 }
 
 /// Asks for addresses and ports.
-fn lease(place: &Place, attachment: &Attachment) -> Result<(UnixStream, Lease)> {
+fn lease(place: &Surroundings, attachment: &Attachment) -> Result<(UnixStream, Lease)> {
     let network = Networks::new(place.networks.clone()).get(&attachment.network)?;
     let line = reach(place, &network)?;
     let request = Request::Lease {
@@ -123,23 +123,23 @@ fn lease(place: &Place, attachment: &Attachment) -> Result<(UnixStream, Lease)> 
     };
     let talk = wire::send(&line, &request, None).and_then(|()| wire::expect(&line));
     match talk.map_err(talking(&network.name))? {
-        Answer::Leased { lease } => Ok((line, lease)),
-        Answer::Failed { error } => Err(error.into()),
-        Answer::Attached => Err(talking(&network.name)(io::ErrorKind::InvalidData.into())),
+        Reply::Leased { lease } => Ok((line, lease)),
+        Reply::Failed { error } => Err(error.into()),
+        Reply::Attached => Err(talking(&network.name)(io::ErrorKind::InvalidData.into())),
     }
 }
 
 fn attach(line: &UnixStream, device: BorrowedFd<'_>) -> Result<()> {
     let talk = wire::send(line, &Request::Attach, Some(device)).and_then(|()| wire::expect(line));
     match talk.map_err(talking("device"))? {
-        Answer::Attached => Ok(()),
-        Answer::Failed { error } => Err(error.into()),
-        Answer::Leased { .. } => Err(talking("device")(io::ErrorKind::InvalidData.into())),
+        Reply::Attached => Ok(()),
+        Reply::Failed { error } => Err(error.into()),
+        Reply::Leased { .. } => Err(talking("device")(io::ErrorKind::InvalidData.into())),
     }
 }
 
 /// Connects with the process that carries a network; starts it where there is none.
-fn reach(place: &Place, network: &Network) -> Result<UnixStream> {
+fn reach(place: &Surroundings, network: &NamedNetwork) -> Result<UnixStream> {
     let directory = place.networks.join(&network.name);
     let start = || -> io::Result<UnixStream> {
         let door = File::create(directory.join(DOOR))?;
@@ -158,7 +158,12 @@ fn reach(place: &Place, network: &Network) -> Result<UnixStream> {
     start().map_err(Error::system("starting network", &network.name))
 }
 
-fn spawn(place: &Place, network: &Network, directory: &Path, listener: OwnedFd) -> io::Result<()> {
+fn spawn(
+    place: &Surroundings,
+    network: &NamedNetwork,
+    directory: &Path,
+    listener: OwnedFd,
+) -> io::Result<()> {
     let start = Start {
         place: directory.to_owned(),
         network: network.clone(),

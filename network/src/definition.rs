@@ -54,7 +54,7 @@ pub struct NewSubnet {
 /// A named network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Network {
+pub struct NamedNetwork {
     /// Its name.
     pub name: String,
     /// 64 hexadecimal digits.
@@ -88,7 +88,7 @@ pub struct NewNetwork {
     pub options: BTreeMap<String, String>,
 }
 
-impl Network {
+impl NamedNetwork {
     /// The range of one kind of address.
     pub fn subnet(&self, ipv6: bool) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.gateway.is_ipv6() == ipv6)
@@ -127,7 +127,7 @@ impl Networks {
     ///
     /// # Errors
     /// [`Error::System`], [`Error::Document`].
-    pub fn list(&self) -> Result<Vec<Network>> {
+    pub fn list(&self) -> Result<Vec<NamedNetwork>> {
         let mut all = vec![self.bridge()?];
         for entry in std::fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             let found = read(&entry.path().join(DOCUMENT))?;
@@ -141,7 +141,7 @@ impl Networks {
     ///
     /// # Errors
     /// [`Error::NoNetwork`]; as [`Networks::list`].
-    pub fn get(&self, name: &str) -> Result<Network> {
+    pub fn get(&self, name: &str) -> Result<NamedNetwork> {
         if name == BRIDGE {
             return self.bridge();
         }
@@ -159,7 +159,7 @@ impl Networks {
     }
 
     /// The network that is always there.
-    fn bridge(&self) -> Result<Network> {
+    fn bridge(&self) -> Result<NamedNetwork> {
         let path = self.place(BRIDGE).join(DOCUMENT);
         if let Some(found) = read(&path)? {
             return Ok(found);
@@ -175,7 +175,7 @@ impl Networks {
     }
 
     /// Those that have a document.
-    fn stored(&self) -> Result<Vec<Network>> {
+    fn stored(&self) -> Result<Vec<NamedNetwork>> {
         let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let all = entries.map(|entry| read(&entry.path().join(DOCUMENT)));
         Ok(all.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
@@ -185,7 +185,7 @@ impl Networks {
     ///
     /// # Errors
     /// [`Error::NetworkExists`], [`Error::InvalidNetwork`], [`Error::Overlap`].
-    pub fn create(&self, new: &NewNetwork, created: u64) -> Result<Network> {
+    pub fn create(&self, new: &NewNetwork, created: u64) -> Result<NamedNetwork> {
         check(&new.name)?;
         self.bridge()?;
         let _lock = self.lock()?;
@@ -196,10 +196,15 @@ impl Networks {
         self.write(new, created, &others)
     }
 
-    fn write(&self, new: &NewNetwork, created: u64, others: &[Network]) -> Result<Network> {
+    fn write(
+        &self,
+        new: &NewNetwork,
+        created: u64,
+        others: &[NamedNetwork],
+    ) -> Result<NamedNetwork> {
         let id = random_id()?;
         check_options(new)?;
-        let network = Network {
+        let network = NamedNetwork {
             name: new.name.clone(),
             subnets: subnets(new, others, &id)?,
             id,
@@ -224,7 +229,7 @@ impl Networks {
     /// # Errors
     /// [`Error::NetworkInUse`], [`Error::NoNetwork`]; [`Error::InvalidNetwork`] for the one that is
     /// always there.
-    pub fn remove(&self, name: &str) -> Result<Network> {
+    pub fn remove(&self, name: &str) -> Result<NamedNetwork> {
         let network = self.get(name)?;
         if network.name == BRIDGE {
             let reason = "it is always there".to_owned();
@@ -272,7 +277,7 @@ impl Networks {
     }
 }
 
-fn read(path: &Path) -> Result<Option<Network>> {
+fn read(path: &Path) -> Result<Option<NamedNetwork>> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
@@ -324,7 +329,7 @@ fn random_id() -> Result<String> {
 }
 
 /// The ranges of a new network: those asked for, and free ones for what is missing.
-fn subnets(new: &NewNetwork, others: &[Network], id: &str) -> Result<Vec<Subnet>> {
+fn subnets(new: &NewNetwork, others: &[NamedNetwork], id: &str) -> Result<Vec<Subnet>> {
     let mut subnets =
         new.subnets.iter().map(|wanted| subnet(new, wanted)).collect::<Result<Vec<_>>>()?;
     for (place, one) in subnets.iter().enumerate() {
@@ -332,8 +337,9 @@ fn subnets(new: &NewNetwork, others: &[Network], id: &str) -> Result<Vec<Subnet>
             let reason = "it has two subnets of one kind".to_owned();
             return Err(Error::InvalidNetwork { name: new.name.clone(), reason });
         }
-        let overlap =
-            |other: &&Network| other.subnets.iter().any(|known| overlap(known.subnet, one.subnet));
+        let overlap = |other: &&NamedNetwork| {
+            other.subnets.iter().any(|known| overlap(known.subnet, one.subnet))
+        };
         if let Some(other) = others.iter().find(overlap) {
             let (subnet, other) = (one.subnet, other.name.clone());
             return Err(Error::Overlap { subnet, other });
@@ -386,7 +392,7 @@ fn overlap(one: IpNet, other: IpNet) -> bool {
 }
 
 /// A range of IPv4 that neither another network nor this machine uses.
-fn free(name: &str, others: &[Network]) -> Option<Ipv4Net> {
+fn free(name: &str, others: &[NamedNetwork]) -> Option<Ipv4Net> {
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     let mut used: Vec<IpNet> = routes.lines().filter_map(route).map(IpNet::V4).collect();
     used.extend(others.iter().flat_map(|other| &other.subnets).map(|subnet| subnet.subnet));

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Attached, Attachment, Place};
+use crate::client::{Attached, Attachment, Surroundings};
 use crate::error::Failed;
 use crate::lease::Lease;
 use crate::{Error, Published, Resolvers, Result, Uplink, UplinkOptions, namespace, server, wire};
@@ -48,7 +48,7 @@ pub struct HeldOptions {
 /// What a holder answers at first.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Answer {
+enum First {
     Ready { namespace: PathBuf, published: Vec<Published>, leases: Vec<Lease> },
     Failed { error: Failed },
 }
@@ -101,10 +101,10 @@ impl Held {
             .map_err(Error::system("starting", "the holder of the network"))?;
         let talk = wire::send(&line, options, None).and_then(|()| wire::expect(&line));
         match talk.map_err(Error::system("waiting for", "the holder of the network"))? {
-            Answer::Ready { namespace, published, leases } => {
+            First::Ready { namespace, published, leases } => {
                 Ok(Held { _process: process, line, namespace, published, leases })
             }
-            Answer::Failed { error } => Err(error.into()),
+            First::Failed { error } => Err(error.into()),
         }
     }
 
@@ -190,7 +190,7 @@ fn hold() -> Option<()> {
     let mut holder = match Holder::new(&options) {
         Ok(holder) => holder,
         Err(error) => {
-            let _ = wire::send(&line, &Answer::Failed { error: error.into() }, None);
+            let _ = wire::send(&line, &First::Failed { error: error.into() }, None);
             return None;
         }
     };
@@ -207,7 +207,7 @@ struct Holder {
     uplink: Option<Uplink>,
     namespace: OwnedFd,
     networks: Vec<Attached>,
-    place: Place,
+    place: Surroundings,
     listener: Option<UnixListener>,
 }
 
@@ -229,7 +229,7 @@ impl Holder {
                     .map_err(Error::system("making", SOCKET))?,
             ),
         };
-        let place = Place { networks, resolvers };
+        let place = Surroundings { networks, resolvers };
         let mut holder = Holder { uplink, namespace, networks: Vec::new(), place, listener };
         for attachment in &options.attachments {
             holder.connect(attachment.clone())?;
@@ -237,7 +237,7 @@ impl Holder {
         Ok(holder)
     }
 
-    fn ready(&self) -> Answer {
+    fn ready(&self) -> First {
         let namespace = match &self.uplink {
             Some(uplink) => uplink.path(),
             None => {
@@ -247,7 +247,7 @@ impl Holder {
         };
         let leases: Vec<Lease> = self.networks.iter().map(|one| one.lease.clone()).collect();
         let published = self.uplink.as_ref().map(|up| up.published().to_vec()).unwrap_or_default();
-        Answer::Ready { namespace, published, leases }
+        First::Ready { namespace, published, leases }
     }
 
     fn connect(&mut self, attachment: Attachment) -> Result<Lease> {
@@ -340,7 +340,7 @@ impl Holder {
 }
 
 /// Comes back to a network whose process is gone: whoever is first starts it again.
-fn come_back(network: &mut Attached, place: &Place, container: &OwnedFd) {
+fn come_back(network: &mut Attached, place: &Surroundings, container: &OwnedFd) {
     for _ in 0..TRIES {
         match network.again(place) {
             Ok(()) => return,

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::definition::{Network, Subnet};
+use crate::definition::{NamedNetwork, Subnet};
 use crate::ports::Published;
 use crate::{Error, Result};
 
@@ -82,7 +82,7 @@ impl Lease {
 
 /// What a container asks of a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct LeaseRequest {
     /// The container's id.
     pub container: String,
     /// The container's name.
@@ -100,7 +100,7 @@ pub struct Wanted {
 /// The leases of one network.
 #[derive(Debug)]
 pub(crate) struct Table {
-    network: Network,
+    network: NamedNetwork,
     place: PathBuf,
     leases: BTreeMap<u64, Lease>,
     next: u64,
@@ -111,7 +111,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(network: Network, place: PathBuf) -> Table {
+    pub(crate) fn new(network: NamedNetwork, place: PathBuf) -> Table {
         let before = parse(&place);
         let leases = BTreeMap::new();
         let table = Table { network, place, leases, next: 1, last: [None, None], before };
@@ -129,7 +129,7 @@ impl Table {
     }
 
     /// Gives a container its addresses, and its number on this network.
-    pub(crate) fn take(&mut self, wanted: &Wanted) -> Result<(u64, Lease)> {
+    pub(crate) fn take(&mut self, wanted: &LeaseRequest) -> Result<(u64, Lease)> {
         let name = self.network.name.clone();
         let missing = |kind: &str| Error::InvalidNetwork {
             name: name.clone(),
@@ -187,7 +187,7 @@ impl Table {
         &mut self,
         subnet: &Subnet,
         asked: Option<IpAddr>,
-        wanted: &Wanted,
+        wanted: &LeaseRequest,
     ) -> Result<IpAddr> {
         let network = self.network.name.clone();
         let Some(address) = asked else {
@@ -307,8 +307,12 @@ mod tests {
         (place, table)
     }
 
-    fn wanted(name: &str) -> Wanted {
-        Wanted { container: format!("{name:0<64}"), name: name.to_owned(), ..Wanted::default() }
+    fn wanted(name: &str) -> LeaseRequest {
+        LeaseRequest {
+            container: format!("{name:0<64}"),
+            name: name.to_owned(),
+            ..LeaseRequest::default()
+        }
     }
 
     #[test]
@@ -327,7 +331,7 @@ mod tests {
     #[test]
     fn a_wish_is_granted_unless_another_has_it() {
         let (_place, mut table) = table("10.9.0.0/24", Some("10.9.0.64/26"));
-        let ask = |last| Wanted { ip: Some(Ipv4Addr::new(10, 9, 0, last)), ..wanted("a") };
+        let ask = |last| LeaseRequest { ip: Some(Ipv4Addr::new(10, 9, 0, last)), ..wanted("a") };
         assert_eq!(table.take(&ask(9)).unwrap().1.ip.0.octets()[3], 9);
         for (last, word) in
             [(9, "container a"), (1, "this machine"), (0, "not in"), (255, "not in")]
@@ -353,7 +357,7 @@ mod tests {
     fn a_container_is_called_by_its_names_with_and_without_the_networks() {
         let (_place, mut table) = table("10.9.0.0/24", None);
         let aliases = vec!["db".to_owned()];
-        let lease = table.take(&Wanted { aliases, ..wanted("box") }).unwrap().1;
+        let lease = table.take(&LeaseRequest { aliases, ..wanted("box") }).unwrap().1;
         for name in ["box", "BOX", "db", "db.web", "box.WEB", "box000000000"] {
             assert!(lease.is_called(name), "{name}");
         }

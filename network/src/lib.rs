@@ -20,11 +20,11 @@ mod uplink;
 mod wire;
 
 pub use client::Attachment;
-pub use definition::{BRIDGE, Network, Networks, NewNetwork, NewSubnet, Subnet};
+pub use definition::{BRIDGE, NamedNetwork, Networks, NewNetwork, NewSubnet, Subnet};
 pub use error::{Error, Result};
 pub use holder::{Held, HeldOptions, connect, disconnect, init, reload};
 pub use ipnet::IpNet;
-pub use lease::{Lease, Wanted};
+pub use lease::{Lease, LeaseRequest};
 pub use ports::{Port, Protocol, Published, exposed, ports};
 pub use resolvers::{Resolvers, resolvers};
 pub use uplink::{Uplink, UplinkOptions};

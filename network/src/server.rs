@@ -14,11 +14,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::definition::Network;
+use crate::definition::NamedNetwork;
 use crate::error::Failed;
-use crate::lease::{ALIVE, Lease, Table, Wanted};
+use crate::lease::{ALIVE, Lease, LeaseRequest, Table};
 use crate::ports::{Port, Published};
-use crate::uplink::{Link, Names, Policy, Switch};
+use crate::uplink::{Link, NameService, Policy, Switch};
 use crate::{Error, Resolvers, Result, names, wire};
 
 /// `argv[0]` of the process.
@@ -37,7 +37,7 @@ pub(crate) struct Start {
     /// The network's directory.
     pub(crate) place: PathBuf,
     /// The network.
-    pub(crate) network: Network,
+    pub(crate) network: NamedNetwork,
     /// The machine's name servers.
     pub(crate) resolvers: Resolvers,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Start {
 pub(crate) enum Request {
     /// Addresses and ports.
     Lease {
-        wanted: Wanted,
+        wanted: LeaseRequest,
         ports: Vec<Port>,
         /// Whether it may reach the loopback services of this machine.
         loopback: bool,
@@ -60,7 +60,7 @@ pub(crate) enum Request {
 /// What it gets.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Answer {
+pub(crate) enum Reply {
     Leased { lease: Lease },
     Attached,
     Failed { error: Failed },
@@ -126,7 +126,7 @@ fn more_descriptors() {
 }
 
 /// The name service of a network.
-fn names(table: Arc<Mutex<Table>>, place: &Path, network: &Network) -> Names {
+fn names(table: Arc<Mutex<Table>>, place: &Path, network: &NamedNetwork) -> NameService {
     let networks = place.parent().unwrap_or(place).to_owned();
     let (name, internal) = (network.name.clone(), network.internal);
     Box::new(move |asking, question| {
@@ -213,7 +213,7 @@ impl Server {
             Ok((lease, ports.iter().map(Port::take).collect::<Result<Vec<_>>>()?))
         }) {
             Ok(both) => both,
-            Err(error) => return wire::send(line, &Answer::Failed { error: error.into() }, None),
+            Err(error) => return wire::send(line, &Reply::Failed { error: error.into() }, None),
         };
         let (doors, published): (Vec<_>, Vec<Published>) = taken
             .into_iter()
@@ -222,7 +222,7 @@ impl Server {
         let Some(own) = *id else { return Ok(()) };
         lease.published.clone_from(&published);
         lock(&self.table).publish(own, published);
-        wire::send(line, &Answer::Leased { lease: lease.clone() }, None)?;
+        wire::send(line, &Reply::Leased { lease: lease.clone() }, None)?;
         let Some((Request::Attach, Some(device))) = wire::receive::<Request>(line)? else {
             return Ok(());
         };
@@ -230,7 +230,7 @@ impl Server {
         let six = lease.ip6.map(|(address, _)| address.into());
         let link = Link::ethernet(device, lease.mac);
         self.switch.attach(own, link, (lease.ip.0.into(), six), loopback, doors);
-        wire::send(line, &Answer::Attached, None)?;
+        wire::send(line, &Reply::Attached, None)?;
         // Until it goes.
         while wire::receive::<Request>(line)?.is_some() {}
         Ok(())

@@ -64,7 +64,7 @@ fn networks(app: &App) -> Result<Networks, Failure> {
 }
 
 /// A network, as docker shows it.
-fn value(networks: &Networks, network: &network::Network) -> Value {
+fn value(networks: &Networks, network: &network::NamedNetwork) -> Value {
     let created = i64::try_from(network.created).ok();
     let created = created.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     let config = network.subnets.iter().map(|one| {
@@ -263,7 +263,7 @@ fn used(app: &App) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-fn retain(app: &App, all: &mut Vec<network::Network>, filter: &str) -> Result<(), Failure> {
+fn retain(app: &App, all: &mut Vec<network::NamedNetwork>, filter: &str) -> Result<(), Failure> {
     let is = |text: &str| matches!(text, "true" | "1");
     match filter.split_once('=') {
         Some(("name", name)) => all.retain(|network| network.name.contains(name)),
@@ -282,7 +282,7 @@ fn retain(app: &App, all: &mut Vec<network::Network>, filter: &str) -> Result<()
         }
         Some(("dangling", wanted @ ("true" | "false" | "1" | "0"))) => {
             let used = used(app)?;
-            let free = |network: &network::Network| {
+            let free = |network: &network::NamedNetwork| {
                 network.name != BRIDGE && !used.contains(&network.name)
             };
             all.retain(|network| free(network) == is(wanted));

@@ -80,7 +80,7 @@ impl Endpoint {
 }
 
 /// Answers a question about names of the container with an address, where the answer is ours.
-pub(crate) type Names = Box<dyn FnMut(IpAddr, &[u8]) -> Option<Vec<u8>> + Send>;
+pub(crate) type NameService = Box<dyn FnMut(IpAddr, &[u8]) -> Option<Vec<u8>> + Send>;
 
 /// What the loop is asked to do.
 pub(super) enum Command {
@@ -98,7 +98,7 @@ pub(super) struct Engine {
     pub(super) out: Outlet,
     pub(super) policy: Policy,
     pub(super) limits: Limits,
-    names: Option<Names>,
+    names: Option<NameService>,
     commands: Receiver<Command>,
     wake: Arc<OwnedFd>,
     began: std::time::Instant,
@@ -116,7 +116,7 @@ impl Engine {
     /// Connects what will be attached with this machine. `wake` is written to after a command.
     pub(super) fn new(
         (policy, mtu): (Policy, usize),
-        names: Option<Names>,
+        names: Option<NameService>,
         (commands, wake): (Receiver<Command>, Arc<OwnedFd>),
     ) -> io::Result<Engine> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;

@@ -21,7 +21,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use engine::Names;
+pub(crate) use engine::NameService;
 use engine::{Command, Endpoint, Engine};
 pub(crate) use link::{Device, Link, MTU};
 pub(crate) use policy::Policy;
@@ -61,7 +61,7 @@ impl Switch {
     ///
     /// # Errors
     /// [`Error::System`]
-    pub(crate) fn start(policy: Policy, mtu: usize, names: Option<Names>) -> Result<Switch> {
+    pub(crate) fn start(policy: Policy, mtu: usize, names: Option<NameService>) -> Result<Switch> {
         let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
         let wake = rustix::event::eventfd(0, flags)
             .map_err(|errno| Error::system("making", "an eventfd")(errno.into()))?;
@@ -133,7 +133,7 @@ impl Uplink {
         let addresses = [INSIDE_4, INSIDE_6];
         let addresses = if ipv6 { &addresses[..] } else { &addresses[..1] };
         let (namespace, link) = namespace::made(|| private(addresses))?;
-        let names = options.neighbours.clone().map(|(networks, container)| -> Names {
+        let names = options.neighbours.clone().map(|(networks, container)| -> NameService {
             Box::new(move |_, question| {
                 let neighbours = || names::neighbours(&networks, &container, &[]);
                 names::answer(question, false, neighbours)
