@@ -103,7 +103,7 @@ pub(crate) async fn resolve(
     let base = find(request, env, &name, wanted, admitted.digest()?, task).await?;
     if base.from.is_none() {
         let image = base.image.descriptor().digest;
-        let asked = permit_stored(&env.store, &*env.places, &*env.gate, image).await;
+        let asked = permit_stored(&env.store, &*env.places, &*env.gate, image, task).await;
         asked.map_err(|cause| base.failure(cause))?;
     }
     let found = base.image.platform();
@@ -267,7 +267,7 @@ async fn find(
             Location::Registry(reference) => Location::Registry(with_pin(reference, pin)?),
             other => other,
         };
-        let base = remote(env, location, None, platform).await.map_err(fail)?;
+        let base = remote(env, location, None, platform, &task).await.map_err(fail)?;
         return end(task, expected(base, name, pin)?);
     }
     if let Some(base) = by_id(env, name, platform).map_err(fail)? {
@@ -294,7 +294,7 @@ async fn find(
             // The name stays with the platform that has it.
             let taken = stored.as_ref().is_some_and(|base| !serves(base));
             let remotes = on_registries(name, &candidates);
-            let (found, reference) = first(env, remotes, pin, taken, platform).await?;
+            let (found, reference) = first(env, remotes, pin, taken, platform, &task).await?;
             match (found, stored) {
                 (Ok(base), _) => {
                     let named = reference.to_string();
@@ -335,6 +335,7 @@ async fn first(
     pin: Option<Digest>,
     taken: bool,
     platform: &Platform,
+    task: &Task,
 ) -> Result<(Result<Base, Cause>, Reference)> {
     let mut left = references.iter();
     loop {
@@ -342,7 +343,7 @@ async fn first(
         let reference = reference.ok_or(Error::internal("a name means at least one image"))?;
         let location = Location::Registry(with_pin(reference.clone(), pin)?);
         let keep = (!taken).then(|| reference.clone());
-        let found = remote(env, location, keep, platform).await;
+        let found = remote(env, location, keep, platform, task).await;
         match &found {
             // Docker Hub and others deny what is not there.
             Err(cause)
@@ -438,13 +439,14 @@ async fn remote(
     location: Location,
     name: Option<Reference>,
     platform: &Platform,
+    task: &Task,
 ) -> Result<Base, Cause> {
     let source = env.places.source(&location)?;
     let (named, image) = transport::open(&*source, platform).await?;
     // As in a copy: what the name points at is let through, or else what was chosen from it.
-    if let Err(refused) = env.gate.check(&*source, &named).await {
+    if let Err(refused) = env.gate.check(&*source, &named, task).await {
         let chosen = image.descriptor();
-        if chosen.digest == named.digest || env.gate.check(&*source, chosen).await.is_err() {
+        if chosen.digest == named.digest || env.gate.check(&*source, chosen, task).await.is_err() {
             return Err(refused);
         }
     }

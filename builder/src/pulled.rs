@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use image::{Descriptor, Digest, Reference};
 use serde::{Deserialize, Serialize};
 use store::Store;
-use task::Cause;
+use task::{Cause, Task};
 use transport::{Gate, Location, Source};
 
 use crate::Places;
@@ -45,8 +45,13 @@ impl<'a> Noting<'a> {
 
 #[async_trait]
 impl Gate for Noting<'_> {
-    async fn check(&self, source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
-        self.gate.check(source, root).await?;
+    async fn check(
+        &self,
+        source: &dyn Source,
+        root: &Descriptor,
+        task: &Task,
+    ) -> Result<(), Cause> {
+        self.gate.check(source, root, task).await?;
         *self.permitted.lock().unwrap_or_else(PoisonError::into_inner) = Some(root.clone());
         Ok(())
     }
@@ -83,6 +88,7 @@ pub async fn permit_stored(
     places: &dyn Places,
     gate: &dyn Gate,
     image: Digest,
+    task: &Task,
 ) -> Result<(), Cause> {
     let bytes = store.memo(SPACE, image.to_string().as_bytes())?;
     let pulled = bytes.and_then(|bytes| serde_json::from_slice::<Pulled>(&bytes).ok());
@@ -93,6 +99,6 @@ pub async fn permit_stored(
         return Ok(());
     }
     let source = places.source(&place)?;
-    transport::permit(&*source, gate, &pulled.permitted, &pulled.image).await?;
+    transport::permit(&*source, gate, &pulled.permitted, &pulled.image, task).await?;
     Ok(())
 }

@@ -436,19 +436,24 @@ impl App {
         let policy = policy.at(SystemTime::now());
         let lookaside = self.places.lookaside(&self.globals.registries)?;
         let options = self.client_options(&Reach::default())?;
-        let client = Arc::new(move || Ok(Client::new(options.clone())?));
+        let servers = Arc::new(config::Servers::new(move || Ok(Client::new(options.clone())?)));
         let verdicts = Arc::new(Remembered(Arc::clone(&self.store)));
-        Ok(Some(PolicyGate { policy, lookaside, client, verdicts }))
+        Ok(Some(PolicyGate { policy: Arc::new(policy), lookaside, servers, verdicts }))
     }
 
     /// Asks the policy about an image of the store that came from a registry.
     ///
     /// # Errors
     /// It refuses the image.
-    pub(crate) fn permit_stored(&self, image: Digest, reach: &Reach) -> Result<(), Failure> {
+    pub(crate) fn permit_stored(
+        &self,
+        image: Digest,
+        reach: &Reach,
+        task: &Task,
+    ) -> Result<(), Failure> {
         let Some(gate) = self.policy_gate()? else { return Ok(()) };
         let (store, places) = (self.store()?, self.places_for(reach)?);
-        let asked = self.wait(builder::permit_stored(store, &*places, &gate, image))?;
+        let asked = self.wait(builder::permit_stored(store, &*places, &gate, image, task))?;
         asked.map_err(|cause| crate::report::cause(&cause))
     }
 }
@@ -500,13 +505,13 @@ impl builder::Places for BuildPlaces {
     fn source(&self, location: &Location) -> Result<Box<dyn Source>, Cause> {
         let store = || Ok(self.store.clone());
         let places = Places { client: &|| self.client(), store: &store, machine: &self.machine };
-        Ok(location.source(&places)?)
+        Ok(places.source(location)?)
     }
 
     fn sink(&self, location: &Location) -> Result<Box<dyn Sink>, Cause> {
         let store = || Ok(self.store.clone());
         let places = Places { client: &|| self.client(), store: &store, machine: &self.machine };
-        Ok(location.sink(&places)?)
+        Ok(places.sink(location)?)
     }
 
     fn meanings(&self, name: &str) -> Result<Vec<Reference>, Cause> {

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use image::Repository;
 use reqwest::Method;
+use task::{Fault as _, Kind};
 
 use crate::auth::{Access, Scope};
 use crate::call::{Call, Where};
@@ -70,5 +72,29 @@ impl Client {
     /// Of the server.
     pub async fn download(&self, request: &Download) -> Result<Downloaded> {
         download::url(&self.0, request).await
+    }
+
+    /// Reads a small file as [`Client::download`]; `None` if the server has none. Of a file that is
+    /// longer than `limit` bytes only the beginning is read.
+    ///
+    /// # Errors
+    /// Of the server.
+    pub async fn read_file(&self, url: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let request = Download { url: url.to_owned(), ..Download::default() };
+        let answer = match self.download(&request).await {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        if let Some(mut body) = answer.body {
+            while let Some(piece) = body.next().await {
+                bytes.extend_from_slice(&piece?);
+                if bytes.len() as u64 > limit {
+                    break;
+                }
+            }
+        }
+        Ok(Some(bytes))
     }
 }

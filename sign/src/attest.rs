@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use copy::{Artifact, Sink, Source, attach};
 use image::{Descriptor, Digest, MediaType, Node, Tag};
 use task::{Kind, Task};
-use transport::{Artifact, Sink, Source, attach};
 
 use crate::bundle::{self, Bundle};
 use crate::dsse;

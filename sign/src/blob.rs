@@ -13,6 +13,7 @@ use crate::signers::{Signer, Signers};
 /// # Errors
 /// [`crate::Error::Service`].
 pub async fn sign_blob(content: &[u8], sealer: Sealer<'_>, task: &Task) -> Result<Vec<u8>> {
+    #[cfg(feature = "online")]
     if let Sealer::Identity(signer) = sealer {
         return Ok(signer.sign(content, task).await?.to_json());
     }

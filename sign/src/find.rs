@@ -4,9 +4,9 @@
 use std::cmp::Reverse;
 
 use bytes::Bytes;
+use copy::Source;
 use image::{Descriptor, Document, Manifest, Node};
 use task::{Cause, Kind, Task};
-use transport::Source;
 
 use crate::bundle;
 use crate::dsse;

@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
+use copy::{Artifact, Sink, Source, attach, publish_document};
 use image::{Descriptor, MediaType, Node, Reference};
 use task::{Fault, Kind, Task};
-use transport::{Artifact, Sink, Source, attach, publish_document};
 
 use crate::bundle::{self, Bundle};
 use crate::dsse;
@@ -187,7 +187,7 @@ pub async fn members(
         if !member.media_type.is_index() {
             continue;
         }
-        let opened = transport::node(source, &member).await;
+        let opened = copy::node(source, &member).await;
         let Node::Index(index) = opened.map_err(|error| Error::Transport(error.into()))? else {
             continue;
         };

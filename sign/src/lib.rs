@@ -28,6 +28,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![cfg_attr(
+    not(feature = "online"),
+    allow(dead_code, unused_imports, unused_variables, reason = "signing by identity needs them")
+)]
+
 mod attest;
 mod blob;
 pub mod bundle;
@@ -40,13 +45,17 @@ mod image;
 mod key;
 mod key_id;
 pub mod keyless;
+#[cfg(feature = "online")]
 pub mod kms;
+#[cfg(feature = "lookaside")]
 pub mod lookaside;
 mod mismatch;
+#[cfg(feature = "online")]
 pub mod online;
 mod pem;
 pub mod policy;
 mod printable;
+#[cfg(feature = "rules")]
 pub mod rules;
 mod sealed;
 mod sealer;
@@ -55,6 +64,7 @@ mod signers;
 pub mod simple_signing;
 mod spki;
 mod strict;
+#[cfg(feature = "online")]
 pub mod tuf;
 pub mod verify;
 
@@ -70,8 +80,10 @@ pub use gpg::MAX_GPG;
 pub use key::{PrivateKey, PublicKey};
 pub use key_id::KeyId;
 pub use keyless::{Identity, IdentityRule, Matching, TrustedRoot};
+#[cfg(feature = "online")]
 pub use kms::RemoteKey;
 pub use mismatch::Mismatch;
+#[cfg(feature = "online")]
 pub use online::{IdentitySigner, IdentityToken};
 pub use policy::Policy;
 pub use sealer::Sealer;

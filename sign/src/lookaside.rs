@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
-use futures::StreamExt as _;
+use copy::bridge::blocking;
+use copy::{Gate, Location, Source};
+use futures::future::BoxFuture;
 use image::{Descriptor, Digest, Reference};
-use registry_client::{Client, Download};
 use serde::Deserialize;
 use task::{Cause, Fault, Kind, Task};
-use transport::{Gate, Location, Source};
 
 use crate::error::{Error, Result};
 use crate::find;
@@ -66,8 +65,15 @@ impl Fault for Unusable {
     }
 }
 
-/// A client for lookasides on servers, made when it is first needed.
-pub type Connect<'a> = dyn Fn() -> Result<Client, Cause> + Send + Sync + 'a;
+/// A file that is read.
+pub type Reading<'a> = BoxFuture<'a, Result<Option<Vec<u8>>, Cause>>;
+
+/// Reads lookasides that are on servers.
+pub trait Servers: Send + Sync {
+    /// The file at an `http://` or `https://` address, or the first bytes of it where it is longer
+    /// than `limit`; `None` where there is none.
+    fn read<'a>(&'a self, url: &'a str, limit: u64) -> Reading<'a>;
+}
 
 impl Lookaside {
     /// Signatures of one image that are read.
@@ -92,7 +98,7 @@ impl Lookaside {
     /// They cannot be read.
     pub async fn signatures(
         &self,
-        client: &Connect<'_>,
+        servers: &dyn Servers,
         name: &Reference,
         image: &Digest,
     ) -> Result<Vec<(String, Vec<u8>)>, Cause> {
@@ -100,7 +106,7 @@ impl Lookaside {
         let mut found = Vec::new();
         for number in 1..=Lookaside::MOST {
             let place = Lookaside::place(&base, image, number);
-            let Some(bytes) = read(client, &place).await? else { break };
+            let Some(bytes) = read(servers, &place).await? else { break };
             found.push((place, bytes));
         }
         Ok(found)
@@ -181,11 +187,11 @@ impl Lookaside {
 /// Lets an image pass if the policy is satisfied, by the signatures beside it and in lookasides.
 pub struct PolicyGate {
     /// The policy.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Where GPG signatures lie.
     pub lookaside: Lookaside,
     /// What reads those on servers.
-    pub client: Arc<Connect<'static>>,
+    pub servers: Arc<dyn Servers>,
     /// What was decided before.
     pub verdicts: Arc<dyn Verdicts>,
 }
@@ -200,7 +206,7 @@ pub trait Verdicts: Send + Sync {
 
 impl PolicyGate {
     async fn collect(&self, name: &Reference, image: &Digest) -> Result<Vec<Candidate>, Cause> {
-        let found = self.lookaside.signatures(&*self.client, name, image).await?;
+        let found = self.lookaside.signatures(&*self.servers, name, image).await?;
         let candidate = |(origin, bytes): (String, Vec<u8>)| Candidate {
             origin,
             evidence: Evidence::Gpg(bytes.into()),
@@ -229,30 +235,16 @@ pub fn signature_file(path: &str) -> Result<Option<Vec<u8>>, Cause> {
     Ok(Some(bytes))
 }
 
-async fn read(client: &Connect<'_>, place: &str) -> Result<Option<Vec<u8>>, Cause> {
+async fn read(servers: &dyn Servers, place: &str) -> Result<Option<Vec<u8>>, Cause> {
     if let Some(path) = place.strip_prefix("file://") {
-        return signature_file(path);
+        let path = path.to_owned();
+        return blocking(move || signature_file(&path)).await;
     }
     if !place.starts_with("https://") && !place.starts_with("http://") {
         let reason = "it is neither file://, http:// nor https://".to_owned();
         return Err(unusable(place, reason, Kind::Invalid));
     }
-    let request = Download { url: place.to_owned(), ..Download::default() };
-    let answer = match client()?.download(&request).await {
-        Ok(answer) => answer,
-        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let mut bytes = BytesMut::new();
-    if let Some(mut body) = answer.body {
-        while let Some(piece) = body.next().await {
-            bytes.extend_from_slice(&piece?);
-            if bytes.len() as u64 > MAX_GPG {
-                break;
-            }
-        }
-    }
-    Ok(Some(bytes.to_vec()))
+    servers.read(place, MAX_GPG).await
 }
 
 /// Puts a signature beside those that are there, unless it is one of them.
@@ -293,33 +285,39 @@ impl PolicyGate {
         &self,
         source: &dyn Source,
         root: &Descriptor,
+        task: &Task,
     ) -> Result<Vec<Verified>, Cause> {
         let location = source.location();
-        let location = location.as_ref();
-        let mut found = self.policy.collect(source, root, &Task::silent()).await?;
-        let gpg = self.policy.wants_lookaside(location);
-        if let (true, Some(Location::Registry(name))) = (gpg, location) {
+        let mut found = self.policy.collect(source, root, task).await?;
+        let gpg = self.policy.wants_lookaside(location.as_ref());
+        if let (true, Some(Location::Registry(name))) = (gpg, &location) {
             found.candidates.extend(self.collect(name, &root.digest).await?);
         }
-        let decide = || {
-            let decided = self.policy.decide(&root.digest, location, &found.candidates);
-            find::told(root, found.unread, decided)
-        };
-        // `gpg` is waited for.
-        Ok(if gpg { tokio::task::block_in_place(decide)? } else { decide()? })
+        let (policy, root) = (Arc::clone(&self.policy), root.clone());
+        // Keys are read, and `gpg` is waited for.
+        blocking(move || {
+            let decided = policy.decide(&root.digest, location.as_ref(), &found.candidates);
+            Ok(find::told(&root, found.unread, decided)?)
+        })
+        .await
     }
 }
 
 #[async_trait]
 impl Gate for PolicyGate {
-    async fn check(&self, source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
+    async fn check(
+        &self,
+        source: &dyn Source,
+        root: &Descriptor,
+        task: &Task,
+    ) -> Result<(), Cause> {
         let verdict = self.policy.verdict(source.location().as_ref(), &root.digest)?;
         if let Some(signers) = verdict.and_then(|verdict| self.verdicts.recall(&verdict)) {
             tracing::info!(image = %root.digest, signers, "signature accepted before");
             return Ok(());
         }
         let mut signers = Vec::new();
-        for good in self.verify(source, root).await? {
+        for good in self.verify(source, root, task).await? {
             tracing::info!(image = %root.digest, signer = %good.signer(), "signature accepted");
             signers.push(good.signer().to_string());
         }

@@ -238,15 +238,15 @@ async fn a_policy_is_a_gate() {
     });
     let policy = Policy::read("policy.json", policy.to_string().as_bytes()).unwrap();
     trust(key.public());
-    let refused = policy.check(&place, &image).await.unwrap_err();
+    let refused = policy.check(&place, &image, &Task::silent()).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Refused);
     assert!(refused.to_string().contains("it has no signature"), "{refused}");
     sign(&place, &image, &key, Form::Bundle).await;
-    policy.check(&place, &image).await.unwrap();
+    policy.check(&place, &image, &Task::silent()).await.unwrap();
     trust(other.public());
-    let refused = policy.check(&place, &image).await.unwrap_err();
+    let refused = policy.check(&place, &image, &Task::silent()).await.unwrap_err();
     assert!(refused.to_string().contains("it was made with key"), "{refused}");
     let elsewhere = Place::new(&place.memory, "other.example/app:1".parse().unwrap());
-    let refused = policy.check(&elsewhere, &image).await.unwrap_err();
+    let refused = policy.check(&elsewhere, &image, &Task::silent()).await.unwrap_err();
     assert!(refused.to_string().contains("is rejected"), "{refused}");
 }

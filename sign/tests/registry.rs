@@ -7,7 +7,7 @@ mod support;
 use serde_json::json;
 use sign::{Error, Form, Policy};
 use support::registry::{Scene, keys};
-use task::Kind;
+use task::{Kind, Task};
 use transport::{Gate as _, Source as _};
 
 #[tokio::test]
@@ -46,13 +46,13 @@ async fn a_policy_guards_the_repository() {
     let json = json!({ "default": [{ "type": "reject" }], "transports": scopes });
     let policy = Policy::open(&scene.file("policy.json", &json.to_string())).unwrap();
     let place = scene.place("team/app:1");
-    let refused = policy.check(&place, &scene.image).await.unwrap_err();
+    let refused = policy.check(&place, &scene.image, &Task::silent()).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Refused);
     scene.sign("team/app:1", &key, Form::Bundle).await;
-    policy.check(&place, &scene.image).await.unwrap();
+    policy.check(&place, &scene.image, &Task::silent()).await.unwrap();
     // The tag moves to an unsigned image.
     let changed = scene.push("team/app:1", "changed").await;
     assert_eq!(place.resolve().await.unwrap().digest, changed.digest);
-    let refused = policy.check(&place, &changed).await.unwrap_err();
+    let refused = policy.check(&place, &changed, &Task::silent()).await.unwrap_err();
     assert!(refused.to_string().ends_with("it has no signature"), "{refused}");
 }

@@ -175,6 +175,24 @@ impl Store {
         Ok(sealed)
     }
 
+    /// Whether no layer below a manifest or index is derived: [`Store::seal`] has nothing to do.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn is_sealed(&self, root: &Descriptor) -> Result<bool> {
+        if !root.media_type.is_node() || !self.contains(root.digest)? {
+            return Ok(true);
+        }
+        let node = Node::read(root.clone(), self.read(root)?)
+            .map_err(|source| Error::document(root.digest, source))?;
+        for child in node.children() {
+            if !self.is_sealed(&child)? || self.recipe(child.digest)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What an image became whose manifest or index had this digest before it was sealed, if it is
     /// still here; it is pinned.
     pub(crate) fn became(&self, digest: Digest) -> Result<Option<Descriptor>> {

@@ -5,7 +5,7 @@
 #[path = "tidy/knots.rs"]
 mod knots;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Crates by floor; a crate may use what stands on a lower floor, and `task` may be used by all.
@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("explorer", 3),
     ("sbom", 3),
     ("store", 3),
+    ("copy", 3),
     ("transport", 4),
     ("registry-server", 5),
     ("sign", 5),
@@ -192,8 +193,8 @@ fn synchronous_crates_know_no_executor() {
 }
 
 #[test]
-fn only_transport_moves_content() {
-    for (package, _) in FLOORS.iter().filter(|(name, _)| *name != "transport") {
+fn only_copies_move_content() {
+    for (package, _) in FLOORS.iter().filter(|(name, _)| !["copy", "transport"].contains(name)) {
         for (path, text) in sources(package) {
             for call in ["Sink::put(", "Sink::publish(", "sink.put(", "sink.publish("] {
                 assert!(!text.contains(call), "{} calls {call}…)", path.display());
@@ -285,6 +286,20 @@ fn no_dependency_needs_a_newer_rust_than_we_say() {
             assert!(number(theirs) <= number(ours), "{name} needs Rust {theirs}, we say {ours}");
         }
     }
+}
+
+#[test]
+fn verifying_one_signature_links_few_packages() {
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["tree", "--package=sign", "--no-default-features", "--edges=normal"]);
+    cargo.args(["--prefix=none", "--format={p}", "--locked", "--offline"]).current_dir(root());
+    let output = cargo.output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let packages: BTreeSet<_> = text.lines().map(|line| line.trim_end_matches(" (*)")).collect();
+    let linked = |name: &str| packages.iter().any(|package| package.starts_with(name));
+    assert!(packages.len() < 120, "{} packages: {packages:#?}", packages.len());
+    assert!(linked("sign ") && !linked("rusqlite ") && !linked("reqwest "), "{packages:#?}");
 }
 
 #[test]

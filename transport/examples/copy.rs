@@ -35,7 +35,7 @@ async fn run(from: &str, to: &str) -> transport::Result<()> {
     let places = Places { client: &client, store: &store, machine: &transport::Machine::default() };
     let (from, to): (Location, Location) = (from.parse()?, to.parse()?);
     let task = Task::silent();
-    let source = from.source(&places)?;
+    let source = places.source(&from)?;
     let sink: Box<dyn Sink> = match &to {
         Location::Store(name) => {
             let store = store::Store::open(STORE.as_ref(), options.clone());
@@ -43,7 +43,7 @@ async fn run(from: &str, to: &str) -> transport::Result<()> {
             let image = StoreImage::new(&store, Some(name));
             Box::new(image.unpacked(image::Platform::host(), task.child("unpacking")))
         }
-        _ => to.sink(&places)?,
+        _ => places.sink(&to)?,
     };
     let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
     let root = copy(&*source, &*sink, &Open, &options, &task).await?;

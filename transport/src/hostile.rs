@@ -8,7 +8,7 @@ use image::{Config, Descriptor, Digest, Document, MediaType};
 use task::Task;
 
 use crate::at::{Archive, ArchiveSource, Directory, Form, LayoutImage, Memory};
-use crate::suite::{all, layer, read_all, samples};
+use crate::samples::{all, layer, read_all, samples};
 use crate::*;
 
 /// A whole layout of the sample image, to be broken.

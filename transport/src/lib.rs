@@ -1,4 +1,4 @@
-//! Moving images between places: the only way an image moves.
+//! The places images are copied from and to, and the mirror of many; with the engine that copies.
 //!
 //! A place is a [`Source`] or a [`Sink`] of four methods each; an image, an index, a signature
 //! are all a rooted graph of descriptors; [`copy`] carries such a graph from one to the other.
@@ -29,57 +29,31 @@
 
 mod artifact_files;
 pub mod at;
-mod attach;
-mod attached;
-mod blob;
-pub mod bridge;
-mod convert;
-mod copy;
-mod edit;
-mod error;
-mod left;
-mod location;
 mod open;
-mod options;
-mod overlay;
-mod place;
-mod plan;
 mod raw;
-mod real;
-mod rebase;
-mod recompress;
-mod referrer;
-mod resolved;
-mod select;
-mod stop;
 pub mod sync;
-mod trees;
 
 pub use artifact_files::{ArtifactFiles, TITLE};
-pub use attach::{Artifact, attach, publish, publish_document};
-pub use blob::{Blob, Unverified};
-pub use copy::{copy, permit};
-pub use edit::{Draft, LayerFile, layers_of, read_layer};
-pub use error::{Error, Result, Side};
-pub use location::{Location, Named, StorageAt};
+pub use copy::bridge;
+pub use copy::{
+    Artifact, Base, Blob, Capabilities, CopyOptions, Draft, Error, Format, Gate, LayerFile, Layers,
+    Leaf, Location, Named, Open, Origin, Overlay, Plan, Rebase, RebaseReport, Recompress, Referrer, Resolved,
+    Result, Role, Select, Side, Sink, Source, StorageAt, Touched, Trees, Unverified, attach, copy,
+    image, layers_of, node, open, permit, publish, publish_document, read_layer, real_path, rebase,
+    recompress, referrers, scratch,
+};
 pub use open::{Machine, Places};
-pub use options::{CopyOptions, Format, Layers, Recompress, Select};
-pub use overlay::{Overlay, scratch};
-pub use place::{Gate, Open, Origin, Sink, Source};
-pub use plan::{Leaf, Plan, Role};
 pub use raw::{read_blob, write_blob};
-pub use real::real_path;
-pub use rebase::{Base, Rebase, RebaseReport, rebase};
-pub use recompress::recompress;
-pub use referrer::{Referrer, referrers};
-pub use select::{image, node, open};
-pub use trees::{Touched, Trees};
 
 #[cfg(test)]
-mod copy_tests;
+use copy::Memory;
+
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod peers;
+#[cfg(test)]
+#[path = "../../copy/src/samples.rs"]
+mod samples;
 #[cfg(test)]
 mod suite;

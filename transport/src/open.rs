@@ -8,8 +8,7 @@ use crate::at::{
     Archive, ArchiveSource, ContainersImage, Daemon, DaemonSink, DaemonSource, DaemonTls,
     Directory, Form, LayoutImage, Registry, StoreImage, archive_names,
 };
-use crate::location::StorageAt;
-use crate::{Error, Location, Named, Result, Side, Sink, Source};
+use crate::{Error, Location, Named, Result, Side, Sink, Source, StorageAt};
 
 /// What locations need to be opened; each is used only if a location needs it.
 pub struct Places<'a> {
@@ -61,23 +60,21 @@ fn containers(at: Option<&StorageAt>, name: &str, places: &Places<'_>) -> Contai
     ContainersImage::new(at, name, &places.machine.containers)
 }
 
-impl Location {
+impl Places<'_> {
     /// The image there, to be read. Nothing is opened yet but the client or the store; of a path
     /// the real one is taken, so that a policy decides about what will be opened.
     ///
     /// # Errors
     /// [`Error::Place`] without a client or store.
-    pub fn source(&self, places: &Places<'_>) -> Result<Box<dyn Source>> {
-        let at = Error::at(format!("opening {self}"), Side::Source);
-        self.try_source(places).map_err(at)
+    pub fn source(&self, location: &Location) -> Result<Box<dyn Source>> {
+        let at = Error::at(format!("opening {location}"), Side::Source);
+        self.try_source(location).map_err(at)
     }
 
-    fn try_source(&self, places: &Places<'_>) -> Result<Box<dyn Source>, Cause> {
-        Ok(match &self.real() {
-            Location::Registry(reference) => {
-                Box::new(Registry::new(&(places.client)()?, reference))
-            }
-            Location::Layout(path, named) => Box::new(layout(path, named, places)),
+    fn try_source(&self, location: &Location) -> Result<Box<dyn Source>, Cause> {
+        Ok(match &location.real() {
+            Location::Registry(reference) => Box::new(Registry::new(&(self.client)()?, reference)),
+            Location::Layout(path, named) => Box::new(layout(path, named, self)),
             Location::OciArchive(path, named) => {
                 Box::new(ArchiveSource::new(path, Form::Oci, named.clone()))
             }
@@ -85,9 +82,9 @@ impl Location {
                 Box::new(ArchiveSource::new(path, Form::Docker, named.clone()))
             }
             Location::Directory(path) => Box::new(Directory::new(path)),
-            Location::Store(name) => Box::new(StoreImage::new(&(places.store)()?, Some(name))),
-            Location::Daemon(name) => Box::new(DaemonSource::new(daemon(places)?, name)),
-            Location::Containers(at, name) => Box::new(containers(at.as_ref(), name, places)),
+            Location::Store(name) => Box::new(StoreImage::new(&(self.store)()?, Some(name))),
+            Location::Daemon(name) => Box::new(DaemonSource::new(daemon(self)?, name)),
+            Location::Containers(at, name) => Box::new(containers(at.as_ref(), name, self)),
         })
     }
 
@@ -95,17 +92,15 @@ impl Location {
     ///
     /// # Errors
     /// [`Error::Place`] without a client or store, or if an archive cannot be started.
-    pub fn sink(&self, places: &Places<'_>) -> Result<Box<dyn Sink>> {
-        let at = Error::at(format!("opening {self}"), Side::Destination);
-        self.try_sink(places).map_err(at)
+    pub fn sink(&self, location: &Location) -> Result<Box<dyn Sink>> {
+        let at = Error::at(format!("opening {location}"), Side::Destination);
+        self.try_sink(location).map_err(at)
     }
 
-    fn try_sink(&self, places: &Places<'_>) -> Result<Box<dyn Sink>, Cause> {
-        Ok(match self {
-            Location::Registry(reference) => {
-                Box::new(Registry::new(&(places.client)()?, reference))
-            }
-            Location::Layout(path, named) => Box::new(layout(path, named, places)),
+    fn try_sink(&self, location: &Location) -> Result<Box<dyn Sink>, Cause> {
+        Ok(match location {
+            Location::Registry(reference) => Box::new(Registry::new(&(self.client)()?, reference)),
+            Location::Layout(path, named) => Box::new(layout(path, named, self)),
             Location::OciArchive(path, named) => {
                 Box::new(Archive::create(path, Form::Oci)?.only_image(named.clone()))
             }
@@ -113,11 +108,11 @@ impl Location {
                 Box::new(Archive::create(path, Form::Docker)?.only_image(named.clone()))
             }
             Location::Directory(path) => Box::new(Directory::new(path)),
-            Location::Store(name) => Box::new(StoreImage::new(&(places.store)()?, Some(name))),
-            Location::Daemon(name) => Box::new(DaemonSink::new(daemon(places)?, name)?),
+            Location::Store(name) => Box::new(StoreImage::new(&(self.store)()?, Some(name))),
+            Location::Daemon(name) => Box::new(DaemonSink::new(daemon(self)?, name)?),
             Location::Containers(..) => {
                 return Err(Error::Location {
-                    text: self.to_string(),
+                    text: location.to_string(),
                     reason: "the storage of podman and buildah is read only".to_owned(),
                     hint: Some(
                         "copy to oci-archive:image.tar, then `podman load -i image.tar`".to_owned(),
@@ -133,65 +128,65 @@ impl Location {
     ///
     /// # Errors
     /// [`Error::Place`]; [`Error::Unsupported`] where a place holds one image without a name.
-    pub async fn names(&self, limit: Option<usize>, places: &Places<'_>) -> Result<Vec<String>> {
-        let at = Error::at(format!("listing the names in {self}"), Side::Source);
-        let mut names = self.try_names(limit, places).await.map_err(at)?;
+    pub async fn names(&self, location: &Location, limit: Option<usize>) -> Result<Vec<String>> {
+        let at = Error::at(format!("listing the names in {location}"), Side::Source);
+        let mut names = self.try_names(location, limit).await.map_err(at)?;
         names.truncate(limit.unwrap_or(usize::MAX));
         Ok(names)
     }
 
     async fn try_names(
         &self,
+        location: &Location,
         limit: Option<usize>,
-        places: &Places<'_>,
     ) -> Result<Vec<String>, Cause> {
-        match self {
+        match location {
             Location::Registry(reference) => {
-                Registry::new(&(places.client)()?, reference).tags(limit).await
+                Registry::new(&(self.client)()?, reference).tags(limit).await
             }
             Location::Layout(path, named) => LayoutImage::new(path, named.clone()).names().await,
             Location::OciArchive(path, _) => archive_names(path, Form::Oci).await,
             Location::DockerArchive(path, _) => archive_names(path, Form::Docker).await,
             Location::Store(_) => {
-                let names = (places.store)()?.names()?;
+                let names = (self.store)()?.names()?;
                 Ok(names.into_iter().map(|name| name.name).collect())
             }
-            Location::Containers(at, name) => containers(at.as_ref(), name, places).names().await,
+            Location::Containers(at, name) => containers(at.as_ref(), name, self).names().await,
             Location::Directory(_) | Location::Daemon(_) => {
-                Err(self.cannot("listing names").into())
+                Err(cannot(location, "listing names").into())
             }
         }
     }
 
-    /// Deletes what this names: in a registry the manifest (by digest) or the tag, elsewhere the
+    /// Deletes what the location names: in a registry the manifest (by digest) or the tag, elsewhere the
     /// name.
     ///
     /// # Errors
     /// [`Error::Place`]; [`Error::NoImage`] when there is nothing of that name;
     /// [`Error::Unsupported`] for archives and directories.
-    pub async fn delete(&self, places: &Places<'_>) -> Result<()> {
-        let at = Error::at(format!("deleting {self}"), Side::Destination);
-        self.try_delete(places).await.map_err(at)
+    pub async fn delete(&self, location: &Location) -> Result<()> {
+        let at = Error::at(format!("deleting {location}"), Side::Destination);
+        self.try_delete(location).await.map_err(at)
     }
 
-    async fn try_delete(&self, places: &Places<'_>) -> Result<(), Cause> {
-        let deleted = match self {
+    async fn try_delete(&self, location: &Location) -> Result<(), Cause> {
+        let deleted = match location {
             Location::Registry(reference) => {
-                Registry::new(&(places.client)()?, reference).delete().await?;
+                Registry::new(&(self.client)()?, reference).delete().await?;
                 true
             }
             Location::Layout(path, named) => LayoutImage::new(path, named.clone()).delete().await?,
-            Location::Store(name) => (places.store)()?.unname(name)?,
-            _ => return Err(self.cannot("deleting an image").into()),
+            Location::Store(name) => (self.store)()?.unname(name)?,
+            _ => return Err(cannot(location, "deleting an image").into()),
         };
         if deleted {
             return Ok(());
         }
-        let (name, place) = (self.to_string(), "its place".to_owned());
+        let (name, place) = (location.to_string(), "its place".to_owned());
         Err(Error::NoImage { name, place, known: Vec::new() }.into())
     }
+}
 
-    fn cannot(&self, action: &str) -> Error {
-        Error::Unsupported { action: action.to_owned(), place: self.to_string() }
-    }
+fn cannot(location: &Location, action: &str) -> Error {
+    Error::Unsupported { action: action.to_owned(), place: location.to_string() }
 }

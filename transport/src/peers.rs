@@ -11,7 +11,8 @@ use registry_client::{Client, Credential, Options};
 use task::{Cause, Outcome, Task};
 
 use crate::at::{Form, Memory, Registry, StoreImage};
-use crate::suite::{Ended, Ends, all, check_place, read_all, samples, store_at};
+use crate::samples::{Ended, all, read_all, samples};
+use crate::suite::{Ends, check_place, store_at};
 use crate::*;
 
 struct Server {
@@ -110,24 +111,21 @@ impl Machine {
     async fn copy(&self, from: &Location, to: &Location) -> Result<Descriptor> {
         let (client, store) = (|| Ok(self.client.clone()), || Ok(self.store.clone()));
         let places = Places { client: &client, store: &store, machine: &crate::Machine::default() };
-        let (source, sink) = (from.source(&places)?, to.sink(&places)?);
+        let (source, sink) = (places.source(from)?, places.sink(to)?);
         copy(&*source, &*sink, &Open, &all(), &Task::silent()).await
     }
 
     async fn put(&self, memory: &Memory, name: &str, to: &Location) -> Result<Descriptor> {
         let (client, store) = (|| Ok(self.client.clone()), || Ok(self.store.clone()));
-        let sink = to.sink(&Places {
-            client: &client,
-            store: &store,
-            machine: &crate::Machine::default(),
-        })?;
+        let places = Places { client: &client, store: &store, machine: &crate::Machine::default() };
+        let sink = places.sink(to)?;
         copy(&memory.image(name), &*sink, &Open, &all(), &Task::silent()).await
     }
 
     fn source(&self, from: &Location) -> Box<dyn Source> {
         let (client, store) = (|| Ok(self.client.clone()), || Ok(self.store.clone()));
-        from.source(&Places { client: &client, store: &store, machine: &crate::Machine::default() })
-            .unwrap()
+        let places = Places { client: &client, store: &store, machine: &crate::Machine::default() };
+        places.source(from).unwrap()
     }
 }
 
@@ -304,9 +302,8 @@ async fn artifacts_are_found_by_their_subject_in_every_place() {
             ..Artifact::default()
         };
         let (client, store) = (|| Ok(machine.client.clone()), || Ok(machine.store.clone()));
-        let sink = location
-            .sink(&Places { client: &client, store: &store, machine: &crate::Machine::default() })
-            .unwrap();
+        let places = Places { client: &client, store: &store, machine: &crate::Machine::default() };
+        let sink = places.sink(&location).unwrap();
         let attached = attach(&*sink, &root, &artifact, &Task::silent()).await.unwrap();
         let source = machine.source(&location);
         let found = source.referrers(&root).await.unwrap();
@@ -317,9 +314,7 @@ async fn artifacts_are_found_by_their_subject_in_every_place() {
         assert_eq!(source.resolve().await.unwrap().digest, root.digest, "{location}");
         // Image and artifact travel together.
         let target = Location::Layout(machine.path().join("target"), Named::Name("t".to_owned()));
-        let sink = target
-            .sink(&Places { client: &client, store: &store, machine: &crate::Machine::default() })
-            .unwrap();
+        let sink = places.sink(&target).unwrap();
         let options = CopyOptions { referrers: true, ..all() };
         copy(&*source, &*sink, &Open, &options, &Task::silent()).await.unwrap();
         assert_eq!(machine.source(&target).referrers(&root).await.unwrap().len(), 1);
@@ -360,7 +355,7 @@ async fn names_are_listed_and_deleted() {
     let places = Places { client: &client, store: &store, machine: &crate::Machine::default() };
     for location in locations(machine.path(), server.as_ref(), "x") {
         machine.put(&memory, "one", &location).await.unwrap();
-        let names = location.names(None, &places).await;
+        let names = places.names(&location, None).await;
         match &location {
             Location::Directory(_) => assert!(names.is_err()),
             Location::Store(name) => assert_eq!(names.unwrap(), std::slice::from_ref(name)),
@@ -369,17 +364,17 @@ async fn names_are_listed_and_deleted() {
         }
         match &location {
             Location::Layout(..) | Location::Store(_) => {
-                location.delete(&places).await.unwrap();
+                places.delete(&location).await.unwrap();
                 assert!(machine.source(&location).resolve().await.is_err());
-                assert!(location.delete(&places).await.is_err());
+                assert!(places.delete(&location).await.is_err());
             }
             Location::Registry(reference) => {
                 let digest = machine.source(&location).resolve().await.unwrap().digest;
                 let pinned = Location::Registry(reference.repository.pinned(digest));
-                pinned.delete(&places).await.unwrap();
+                places.delete(&pinned).await.unwrap();
                 assert!(machine.source(&location).resolve().await.is_err());
             }
-            _ => assert!(location.delete(&places).await.is_err()),
+            _ => assert!(places.delete(&location).await.is_err()),
         }
     }
 }

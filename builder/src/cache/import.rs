@@ -64,7 +64,7 @@ impl Imports {
         let places: Vec<_> = places.collect();
         let opening = places.iter().enumerate().map(|(number, (name, place, _))| async move {
             let task = task.child(format!("reading the cache {name}"));
-            let opened = open(place, name, number, platforms, env).await;
+            let opened = open(place, name, number, platforms, env, &task).await;
             if let Ok(opened) = &opened {
                 task.note(format!("{} steps", opened.steps.len()));
             }
@@ -211,10 +211,11 @@ async fn open(
     number: usize,
     platforms: &[Platform],
     env: &Env,
+    task: &Task,
 ) -> Result<Opened, Cause> {
     let source: Arc<dyn Source> = Arc::from(env.places.source(place)?);
     let named = source.resolve().await?;
-    env.gate.check(&*source, &named).await?;
+    env.gate.check(&*source, &named, task).await?;
     let mut import = Import {
         name: name.to_owned(),
         source: Arc::clone(&source),

@@ -68,7 +68,12 @@ pub(crate) struct Only(pub(crate) Digest);
 
 #[async_trait::async_trait]
 impl Gate for Only {
-    async fn check(&self, _source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
+    async fn check(
+        &self,
+        _source: &dyn Source,
+        root: &Descriptor,
+        _task: &Task,
+    ) -> Result<(), Cause> {
         let refused = || Cause::new(Error::Gone { what: root.digest.to_string() });
         if root.digest == self.0 { Ok(()) } else { Err(refused()) }
     }

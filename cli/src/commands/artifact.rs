@@ -161,17 +161,21 @@ impl Attach {
         let at = place::location(&self.subject, "docker://")?;
         let access = Access::new(app, self.end.reach_at(&at)?);
         let source = access.source(&at)?;
-        let subject = app.wait(subject(&*source, self.platform.as_ref()))??;
-        let nothing = Memory::new().image("none");
-        let made = self.parts.source(&nothing, Some(&subject))?;
-        let root = made.root().clone();
-        let root = observed(&format!("attach to {at}"), Progress::Auto, |task| {
+        let (subject, root) = observed(&format!("attach to {at}"), Progress::Auto, |task| {
+            let subject = app.wait(async {
+                let named = source.seal(task).await.map_err(|cause| report::cause(&cause))?;
+                subject(&*source, named, self.platform.as_ref()).await
+            })??;
+            let nothing = Memory::new().image("none");
+            let made = self.parts.source(&nothing, Some(&subject))?;
+            let root = made.root().clone();
             let sink: Box<dyn transport::Sink> = match super::index::unnamed(&at, &root)? {
                 None => Box::new(StoreImage::new(app.store()?, None)),
                 Some(to) => access.sink(&to, task)?,
             };
             let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
-            Ok(app.wait(transport::copy(&made, &*sink, &Open, &options, task))??)
+            let root = app.wait(transport::copy(&made, &*sink, &Open, &options, task))??;
+            Ok((subject, root))
         })?;
         eprintln!("attached to {}", subject.digest);
         outln!("{}", super::edit::told(&at, &root));
@@ -181,14 +185,16 @@ impl Attach {
 
 async fn subject(
     source: &dyn Source,
+    named: Descriptor,
     platform: Option<&image::Platform>,
 ) -> Result<Descriptor, Failure> {
     match platform {
         Some(platform) => {
-            let (_, image) = transport::open(source, platform).await?;
+            let source = transport::Resolved::new(source, named);
+            let (_, image) = transport::open(&source, platform).await?;
             Ok(image.descriptor().bare())
         }
-        None => Ok(source.resolve().await.map_err(|cause| report::cause(&cause))?.bare()),
+        None => Ok(named.bare()),
     }
 }
 
@@ -211,15 +217,19 @@ impl Pull {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let from = place::location(&self.name, "docker://")?;
         let source = Access::new(app, self.end.reach_at(&from)?).source(&from)?;
-        let manifest = app.wait(async {
-            let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
-            let gate = app.gate()?;
-            transport::permit(&*source, &*gate, &root, &root).await?;
-            match transport::node(&*source, &root).await? {
-                Node::Manifest(manifest) => Ok(manifest),
-                Node::Index(_) => Err(Failure::usage(format!("{from} is an index, no artifact"))),
-            }
-        })??;
+        let manifest = observed(&format!("resolve {from}"), Progress::Auto, |task| {
+            app.wait(async {
+                let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+                let gate = app.gate()?;
+                transport::permit(&*source, &*gate, &root, &root, task).await?;
+                match transport::node(&*source, &root).await? {
+                    Node::Manifest(manifest) => Ok(manifest),
+                    Node::Index(_) => {
+                        Err(Failure::usage(format!("{from} is an index, no artifact")))
+                    }
+                }
+            })?
+        })?;
         let mut names = std::collections::BTreeSet::new();
         let files: Vec<_> = manifest
             .layers
@@ -335,7 +345,8 @@ impl Discover {
         let at = place::location(&self.subject, "docker://")?;
         let source = Access::new(app, self.end.reach_at(&at)?).source(&at)?;
         let (root, mut attached) = app.wait(async {
-            let root = subject(&*source, self.platform.as_ref()).await?;
+            let named = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+            let root = subject(&*source, named, self.platform.as_ref()).await?;
             let attached = transport::referrers(&*source, &root, DEPTH).await;
             let mut attached = attached.map_err(|cause| report::cause(&cause))?;
             attached.extend(tagged(&*source, &root).await?);

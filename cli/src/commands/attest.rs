@@ -82,7 +82,7 @@ impl Attest {
             let access = Access::new(app, self.registry.reach()?);
             let (source, sink) = (access.source(&location)?, access.sink(&location, task)?);
             app.wait(async {
-                let image = source.resolve().await.map_err(|error| report::cause(&error))?;
+                let image = source.seal(task).await.map_err(|error| report::cause(&error))?;
                 let mut statements = Vec::new();
                 match &self.predicate {
                     Some(file) => {

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use image::{Descriptor, Document, Index, MediaType, Node, Platform};
 use serde_json::json;
-use task::Task;
+use task::{Cause, Task};
 use transport::at::Memory;
 use transport::{CopyOptions, Location, Named, Overlay, Select, Source};
 
@@ -55,8 +55,12 @@ struct List {
     end: OneEnd,
 }
 
-async fn index_of(source: &dyn Source, location: &Location) -> Result<Document<Index>, Failure> {
-    let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+async fn index_of(
+    source: &dyn Source,
+    root: Result<Descriptor, Cause>,
+    location: &Location,
+) -> Result<Document<Index>, Failure> {
+    let root = root.map_err(|cause| report::cause(&cause))?;
     match transport::node(source, &root).await? {
         Node::Index(index) => Ok(index),
         Node::Manifest(_) => Err(Failure::usage(format!("{location} is one image, no index"))),
@@ -67,7 +71,8 @@ impl List {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let location = place::location(&self.image, "docker://")?;
         let source = Access::new(app, self.end.reach_at(&location)?).source(&location)?;
-        let index = app.wait(index_of(&*source, &location))??;
+        let index =
+            app.wait(async { index_of(&*source, source.resolve().await, &location).await })??;
         if self.json {
             outln!("{:#}", json!(index.manifests));
             return Ok(0);
@@ -153,14 +158,15 @@ impl Append {
             index.media_type = Some(media_type.clone());
             if let Some(base) = &base {
                 let source = open(base)?;
-                let read = app.wait(index_of(&*source, base))??;
+                let read =
+                    app.wait(async { index_of(&*source, source.seal(task).await, base).await })??;
                 media_type = read.descriptor().media_type.clone();
                 index = read.into_value();
                 self.bring(app, &*source, &to, Select::All, task)?;
             }
             for at in &images {
                 let source = open(at)?;
-                let added = app.wait(self.children(&*source))??;
+                let added = app.wait(self.children(&*source, task))??;
                 self.bring(app, &*source, &to, Select::All, task)?;
                 for child in added {
                     index.manifests.retain(|known| known.digest != child.digest);
@@ -187,8 +193,8 @@ impl Append {
     }
 
     /// What is added of a source: the image with its platform, or the images of an index.
-    async fn children(&self, source: &dyn Source) -> Result<Vec<Descriptor>, Failure> {
-        let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+    async fn children(&self, source: &dyn Source, task: &Task) -> Result<Vec<Descriptor>, Failure> {
+        let root = source.seal(task).await.map_err(|cause| report::cause(&cause))?;
         match transport::node(source, &root).await? {
             Node::Index(index) if !self.no_flatten => Ok(index.manifests.clone()),
             Node::Index(index) => Ok(vec![index.descriptor().bare()]),
@@ -214,7 +220,7 @@ impl Append {
         select: Select,
         task: &Task,
     ) -> Result<(), Failure> {
-        let root = app.wait(source.resolve())?.map_err(|cause| report::cause(&cause))?;
+        let root = app.wait(source.seal(task))?.map_err(|cause| report::cause(&cause))?;
         let nameless = unnamed(to, &root)?;
         let access = Access::new(app, self.end.reach_at(to)?);
         let sink: Box<dyn transport::Sink> = match &nameless {

@@ -37,7 +37,7 @@ impl Layers {
         let from = place::location(&self.image, "docker://")?;
         let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
         let files = observed(&format!("layers of {from}"), Progress::Auto, |task| {
-            let opened = super::edit::open(app, &self.end, &from, &platform)?;
+            let opened = super::edit::open(app, &self.end, &from, &platform, task)?;
             let layers = &opened.image.manifest().layers;
             if let Some(odd) = self
                 .digests

@@ -173,7 +173,7 @@ impl<'a> Access<'a> {
     /// It does not exist; it is malformed.
     pub(crate) fn source(&self, location: &Location) -> Result<Box<dyn Source>, Failure> {
         let location = self.in_store(location)?;
-        self.with_places(&location, |places| location.source(places))
+        self.with_places(&location, |places| places.source(&location))
     }
 
     /// Opens a place for writing.
@@ -186,7 +186,7 @@ impl<'a> Access<'a> {
                 let name = super::lookup::local_name(name)?.to_string();
                 self.in_store_as(Some(&name), task)
             }
-            _ => self.with_places(location, |places| location.sink(places)),
+            _ => self.with_places(location, |places| places.sink(location)),
         }
     }
 
@@ -199,24 +199,12 @@ impl<'a> Access<'a> {
         })
     }
 
-    /// An image of the store as it leaves: layers that stand there unpacked are compressed.
-    ///
-    /// # Errors
-    /// It does not exist; the files of a layer were changed.
-    pub(crate) fn sealed(&self, location: &Location, task: &Task) -> Result<Location, Failure> {
-        let Location::Store(name) = location else { return Ok(location.clone()) };
-        let store = self.app.store()?;
-        let found = lookup::require(store, name)?;
-        let sealed = store.seal(&found.descriptor, task)?;
-        Ok(Location::Store(found.name.unwrap_or_else(|| sealed.digest.to_string())))
-    }
-
     /// The names beside this one.
     ///
     /// # Errors
     /// The place has no list of names.
     pub(crate) fn names(&self, location: &Location) -> Result<Vec<String>, Failure> {
-        self.with_places(location, |places| Ok(self.app.wait(location.names(None, places))))?
+        self.with_places(location, |places| Ok(self.app.wait(places.names(location, None))))?
             .and_then(|names| Ok(names?))
     }
 
@@ -226,7 +214,7 @@ impl<'a> Access<'a> {
     /// There is nothing of that name; the place does not delete.
     pub(crate) fn delete(&self, location: &Location) -> Result<(), Failure> {
         let location = self.in_store(location)?;
-        self.with_places(&location, |places| Ok(self.app.wait(location.delete(places))))?
+        self.with_places(&location, |places| Ok(self.app.wait(places.delete(&location))))?
             .and_then(|deleted| Ok(deleted?))
     }
 
@@ -315,14 +303,13 @@ pub(crate) fn copy_between(
     options: &CopyOptions,
     task: &Task,
 ) -> Result<Descriptor, Failure> {
-    let from = source.sealed(from, task)?;
     // A name by digest is given once the image is here.
     let pinned = match to {
         Location::Store(name) => Some(Reference::parse_with(name, "localhost")?),
         _ => None,
     };
     let pinned = pinned.and_then(|name| Some((name.digest?, name.to_string())));
-    let open = source.source(&from)?;
+    let open = source.source(from)?;
     let into = match &pinned {
         Some(_) => sink.in_store_as(None, task)?,
         None => sink.sink(to, task)?,
@@ -336,7 +323,7 @@ pub(crate) fn copy_between(
     }
     if let Some((expected, name)) = pinned {
         let verified =
-            matches!(&from, Location::Registry(reference) if reference.digest == Some(expected));
+            matches!(from, Location::Registry(reference) if reference.digest == Some(expected));
         if !verified && root.digest != expected {
             return Err(image::Error::DigestMismatch { expected, found: root.digest }.into());
         }

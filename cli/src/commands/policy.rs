@@ -40,7 +40,7 @@ impl PolicyCommand {
         let policy = sign::Policy::open(&config::absolute(&file)?)?;
         let location = image_location(&explain.image)?;
         let (gate, verified) = (app.policy_gate()?, std::sync::OnceLock::new());
-        let checked = observed("explain", Progress::Auto, |_| {
+        let checked = observed("explain", Progress::Auto, |task| {
             let source = Access::new(app, explain.registry.reach()?).source(&location)?;
             app.wait(async {
                 let image = source.resolve().await.map_err(|error| report::cause(&error))?;
@@ -51,7 +51,7 @@ impl PolicyCommand {
                 outln!("rule: {scope}");
                 requirements.iter().for_each(|line| outln!("  requires {line}"));
                 if let Some(gate) = &gate {
-                    let good = gate.verify(&*source, &image).await;
+                    let good = gate.verify(&*source, &image, task).await;
                     let _ = verified.set(good.map_err(|error| report::cause(&error))?);
                 }
                 Ok::<_, Failure>(())

@@ -78,7 +78,8 @@ impl Sign {
             let source = access.source(&location)?;
             let sink = access.sink(&location, task)?;
             app.wait(async {
-                let image = source.resolve().await.map_err(|error| crate::report::cause(&error))?;
+                let image =
+                    source.seal(task).await.map_err(|error| crate::report::cause(&error))?;
                 for form in &self.forms {
                     let options = SignOptions {
                         form: match form {

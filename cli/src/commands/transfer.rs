@@ -253,7 +253,7 @@ impl Push {
         let options = CopyOptions {
             select: Select::All,
             // What is attached in the store goes where the image goes.
-            referrers: self.format.is_none() && holds_referrers(&to),
+            referrers: self.format.is_none() && to.capabilities().referrers,
             format: self.format.map(|format| match format {
                 FormatName::Oci => Format::Oci,
                 FormatName::V2s2 => Format::Docker,
@@ -283,17 +283,6 @@ impl Push {
         }
         Ok(0)
     }
-}
-
-/// Whether a place can hold what refers to an image.
-fn holds_referrers(place: &Location) -> bool {
-    matches!(
-        place,
-        Location::Registry(_)
-            | Location::Layout(..)
-            | Location::OciArchive(..)
-            | Location::Store(_)
-    )
 }
 
 pub(crate) fn own_name(name: &str) -> Result<Location, Failure> {
@@ -395,7 +384,7 @@ impl Save {
                 false => Named::Name(name),
             };
             if let Some(archive) = &archive {
-                let source = access.source(&access.sealed(&from, task)?)?;
+                let source = access.source(&from)?;
                 let (sink, options) = (archive.image(named), CopyOptions::default());
                 app.wait(transport::copy(&*source, &sink, &transport::Open, &options, task))??;
                 continue;
@@ -407,7 +396,7 @@ impl Save {
                 ArchiveFormat::OciDir => Location::Layout(path, named),
                 ArchiveFormat::DockerDir => Location::Directory(path),
             };
-            let options = CopyOptions { referrers: holds_referrers(&to), ..CopyOptions::default() };
+            let options = CopyOptions { referrers: to.capabilities().referrers, ..CopyOptions::default() };
             access.copy_ungated(&from, &to, &options, task)?;
         }
         if let Some(archive) = &archive {

@@ -1,6 +1,7 @@
 //! Finds configuration: flags win over environment variables, those over the user's files, those
 //! over the machine's. The crates that own a format parse it; this module only knows where it is.
 
+pub(crate) use self::lookaside::Servers;
 pub(crate) use self::machine::{docker_host, scratch};
 pub(crate) use self::registries::{RegistriesFlags, meanings};
 

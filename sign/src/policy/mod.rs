@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use copy::{Gate, Location, Source};
 use image::{Descriptor, Digest};
 use task::{Cause, Task};
-use transport::{Gate, Location, Source};
 
 use self::file::{MAX_POLICY, PolicyFile, Requirement};
 use self::files::read_file;
@@ -210,10 +210,15 @@ impl Policy {
 /// Lets an image pass if the policy is satisfied; reads its signatures only if they matter.
 #[async_trait]
 impl Gate for Policy {
-    async fn check(&self, source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
+    async fn check(
+        &self,
+        source: &dyn Source,
+        root: &Descriptor,
+        task: &Task,
+    ) -> Result<(), Cause> {
         let location = source.location();
         let location = location.as_ref();
-        let found = self.collect(source, root, &Task::silent()).await?;
+        let found = self.collect(source, root, task).await?;
         let decided = self.decide(&root.digest, location, &found.candidates);
         let verified = find::told(root, found.unread, decided)?;
         for signature in verified {

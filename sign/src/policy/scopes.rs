@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use copy::{Location, Named, real_path};
 use image::Reference;
-use transport::{Location, Named, real_path};
 
 /// The scopes of a policy that are about a place, the most specific first. The transport's
 /// default (the empty scope) and the policy's own default are not among them.
@@ -43,7 +43,6 @@ pub(crate) fn scopes(location: &Location) -> Vec<String> {
             }
             scopes
         }
-        _ => Vec::new(),
     }
 }
 

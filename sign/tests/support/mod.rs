@@ -9,7 +9,7 @@ use bytes::Bytes;
 use image::{Config, Descriptor, Document, Manifest, MediaType, Reference, Tag};
 use task::Cause;
 use transport::at::{Memory, MemoryImage};
-use transport::{Blob, Location, Origin, Sink, Source, Unverified};
+use transport::{Blob, Capabilities, Location, Origin, Sink, Source, Unverified};
 
 /// One name of a repository in memory.
 pub(crate) struct Place {
@@ -53,6 +53,10 @@ impl Source for Place {
 
 #[async_trait]
 impl Sink for Place {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, Cause> {
         self.inner.contains(descriptor).await
     }

@@ -14,7 +14,9 @@ use super::named::{self, FULL_NAME, REF_NAME};
 use super::tar::{TarIndex, TarWriter};
 use super::{docker_archive, files};
 use crate::bridge::{self, blocking};
-use crate::{Blob, Error, Location, Named, Origin, Plan, Result, Sink, Source, Unverified};
+use crate::{
+    Blob, Capabilities, Error, Location, Named, Origin, Plan, Result, Sink, Source, Unverified,
+};
 
 /// Which kind of tar file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -408,11 +410,11 @@ impl Sink for ArchiveSink {
         Ok(false)
     }
 
-    fn accepts(&self, root: &Descriptor) -> Result<(), Cause> {
-        if self.archive.form == Form::Docker && root.media_type.is_index() {
-            return Err(self.archive.holds_no_index().into());
+    fn capabilities(&self) -> Capabilities {
+        match self.archive.form {
+            Form::Oci => Capabilities::REFERRERS,
+            Form::Docker => Capabilities::ONE_IMAGE,
         }
-        Ok(())
     }
 
     fn expect(&self, plan: &Plan) {

@@ -30,8 +30,7 @@ use tokio::sync::OnceCell;
 use super::directory::describe;
 use super::files;
 use crate::bridge::{self, blocking};
-use crate::location::StorageAt;
-use crate::{Error, Location, Origin, Result, Source, Unverified};
+use crate::{Error, Location, Origin, Result, Source, StorageAt, Unverified};
 
 /// The largest list of images or layers that is read.
 const LIST: u64 = 256 << 20;

@@ -30,7 +30,9 @@ use super::archive::{Archive, ArchiveSink, ArchiveSource, Form};
 use super::daemon_tls::DaemonTls;
 use super::files;
 use crate::bridge::blocking;
-use crate::{Blob, Error, Location, Named, Origin, Plan, Result, Sink, Source, Unverified};
+use crate::{
+    Blob, Capabilities, Error, Location, Named, Origin, Plan, Result, Sink, Source, Unverified,
+};
 
 /// How long a daemon may take to answer, and between two pieces of its answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -415,8 +417,8 @@ impl Sink for DaemonSink {
         Ok(false)
     }
 
-    fn accepts(&self, root: &Descriptor) -> Result<(), Cause> {
-        self.image.accepts(root)
+    fn capabilities(&self) -> Capabilities {
+        self.image.capabilities()
     }
 
     fn expect(&self, plan: &Plan) {

@@ -10,7 +10,7 @@ use task::Cause;
 
 use super::files;
 use crate::bridge::{self, blocking};
-use crate::{Blob, Error, Location, Origin, Result, Sink, Source, Unverified};
+use crate::{Blob, Capabilities, Error, Location, Origin, Result, Sink, Source, Unverified};
 
 const VERSION: &str = "Directory Transport Version: 1.1\n";
 
@@ -148,6 +148,10 @@ impl Source for Directory {
 
 #[async_trait]
 impl Sink for Directory {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::INDEXES
+    }
+
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, Cause> {
         if descriptor.media_type.is_node() {
             return Ok(false);

@@ -10,7 +10,7 @@ use task::{Cause, Fault, Kind};
 
 use super::named;
 use crate::bridge::{self, blocking};
-use crate::{Blob, Error, Location, Named, Origin, Sink, Source, Unverified};
+use crate::{Blob, Capabilities, Error, Location, Named, Origin, Sink, Source, Unverified};
 
 /// `oci:…`: an image in a directory in the OCI image layout.
 #[derive(Debug, Clone)]
@@ -231,6 +231,10 @@ impl Sink for LayoutImage {
             }
         })
         .await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
     }
 
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, Cause> {

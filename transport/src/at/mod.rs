@@ -8,11 +8,12 @@ mod directory;
 mod docker_archive;
 pub(crate) mod files;
 mod layout;
-mod memory;
 mod named;
 mod registry;
 mod store;
 mod tar;
+
+pub use copy::{Memory, MemoryImage};
 
 pub use archive::{Archive, ArchiveSink, ArchiveSource, Form, archive_names};
 pub use containers::ContainersImage;
@@ -21,6 +22,5 @@ pub use daemon::{DaemonSink, DaemonSource};
 pub use daemon_tls::DaemonTls;
 pub use directory::Directory;
 pub use layout::LayoutImage;
-pub use memory::{Memory, MemoryImage};
 pub use registry::Registry;
 pub use store::StoreImage;

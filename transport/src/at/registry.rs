@@ -8,7 +8,7 @@ use registry_client::{Client, Repo, Target};
 use serde::Deserialize;
 use task::{Cause, Fault, Kind};
 
-use crate::{Blob, Error, Location, Origin, Sink, Source, Unverified};
+use crate::{Blob, Capabilities, Error, Location, Origin, Sink, Source, Unverified};
 
 /// `docker://…`: an image in a repository on a registry.
 #[derive(Clone)]
@@ -187,6 +187,10 @@ impl Sink for Registry {
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Denied) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
     }
 
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, Cause> {

@@ -10,7 +10,7 @@ use task::{Cause, Fault, Kind, Task};
 
 use super::layout::adopted;
 use crate::bridge::{self, blocking};
-use crate::{Blob, Error, Location, Origin, Plan, Sink, Source, Unverified};
+use crate::{Blob, Capabilities, Error, Location, Origin, Plan, Sink, Source, Unverified};
 
 /// `store:…`: an image in the store of this machine.
 #[derive(Debug, Clone)]
@@ -183,12 +183,25 @@ impl Source for StoreImage {
                 Some(found) => Some(found),
                 None => store.find(&name)?,
             };
-            if let Some(found) = found {
-                // Layers that were never compressed are before they leave.
-                return Ok(store.seal(&found, &Task::silent())?);
-            }
-            let place = format!("the store {}", store.path().display());
-            Err(Error::NoImage { name, place, known: Vec::new() }.into())
+            let place = || format!("the store {}", store.path().display());
+            let missing = |name| Error::NoImage { name, place: place(), known: Vec::new() };
+            found.ok_or_else(|| missing(name).into())
+        })
+        .await
+    }
+
+    /// Layers that were never compressed are before they leave.
+    async fn seal(&self, task: &Task) -> Result<Descriptor, Cause> {
+        let found = self.resolve().await?;
+        let root = found.clone();
+        if self.on_store(move |store| Ok(store.is_sealed(&root)?)).await? {
+            return Ok(found);
+        }
+        let task = task.child("compressing layers");
+        self.on_store(move |store| {
+            let sealed = store.seal(&found, &task)?;
+            task.done();
+            Ok(sealed)
         })
         .await
     }
@@ -230,6 +243,10 @@ impl Sink for StoreImage {
             }
         })
         .await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::REFERRERS
     }
 
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, Cause> {

@@ -11,7 +11,7 @@ use image::{Descriptor, Digest, Repository, Tag};
 use task::Cause;
 use tokio::sync::Notify;
 
-use crate::{Blob, Origin, Plan, Sink};
+use crate::{Blob, Capabilities, Origin, Plan, Sink};
 
 /// How many blobs are cached; others are queried again.
 const REMEMBERED: usize = 200_000;
@@ -205,8 +205,8 @@ impl Sink for Sharing {
         self.inner.expect(plan);
     }
 
-    fn accepts(&self, root: &Descriptor) -> Result<(), Cause> {
-        self.inner.accepts(root)
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use copy::Resolved;
 use futures::{StreamExt, stream};
 use image::{Descriptor, Digest, Reference, Tag};
 use task::{Cause, Fault, Kind, Task};
@@ -14,7 +15,6 @@ use super::ends::{Arrived, Sharing};
 use super::state::Entry;
 use super::{From, Line, Name, Options, Outcome, Report, Set, State, To, delete};
 use crate::at::{Directory, Registry};
-use crate::resolved::Resolved;
 use crate::{Error, Result, Select, Side, Sink, Source};
 
 /// Repositories listed at a time.
@@ -236,7 +236,7 @@ impl<'a> Run<'a> {
             }
         }
         let current = item.current().await?;
-        let source = Resolved { inner: &*source, named: named.clone() };
+        let source = Resolved::new(&*source, named.clone());
         let copy = &set.copy;
         let plain = named.media_type.is_manifest() || copy.select == Select::All;
         let same = plain && copy.format.is_none() && !copy.referrers;

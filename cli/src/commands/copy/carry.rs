@@ -8,6 +8,7 @@ use transport::Location;
 
 use super::super::place::Access;
 use crate::app::App;
+use crate::config;
 use crate::report::{self, Failure};
 use sign::lookaside::{Lookaside, add_signature, signature_file};
 
@@ -75,7 +76,8 @@ pub(crate) fn carry(
         let found = match from {
             Location::Registry(name) => {
                 let client = source.client()?;
-                app.wait(all.signatures(&|| Ok(client.clone()), name, &member.digest))?
+                let servers = config::Servers::new(move || Ok(client.clone()));
+                app.wait(all.signatures(&servers, name, &member.digest))?
             }
             Location::Directory(path) => signatures_in(path),
             _ => Ok(Vec::new()),

@@ -123,21 +123,11 @@ impl WhatFlags {
 
     /// The options of a copy between these places.
     pub(crate) fn options(&self, app: &App, from: &Location, to: &Location) -> CopyOptions {
-        let keeps = |location: &Location| {
-            matches!(
-                location,
-                Location::Registry(_)
-                    | Location::Layout(..)
-                    | Location::OciArchive(..)
-                    | Location::Store(_)
-            )
-        };
-        let tagged =
-            |location: &Location| matches!(location, Location::Registry(_) | Location::Layout(..));
+        let (have, hold) = (from.capabilities(), to.capabilities());
         let select = self.select(app);
         let whole = select != Select::IndexOnly;
-        let referrers = self.referrers.unwrap_or(whole && keeps(from) && keeps(to));
-        let tags = whole && tagged(from) && tagged(to) && self.artifact_type.is_empty();
+        let referrers = self.referrers.unwrap_or(whole && have.referrers && hold.referrers);
+        let tags = whole && have.digest_tags && hold.digest_tags && self.artifact_type.is_empty();
         CopyOptions {
             select,
             preserve_digests: self.preserve_digests,
@@ -266,7 +256,7 @@ impl Copy {
                 return plan(app, &*source.source(&from)?, &options, task);
             }
             let gate = app.gate()?;
-            let opened = source.source(&source.sealed(&from, task)?)?;
+            let opened = source.source(&from)?;
             let root = copy_to_all(app, &*opened, &sink, &names, &*gate, &options, task)?;
             if options.signatures {
                 let all = app.places.lookaside(&app.globals.registries)?;

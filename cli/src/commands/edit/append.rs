@@ -82,7 +82,7 @@ impl Append {
             self.base.as_deref().map(|base| place::location(base, "docker://")).transpose()?;
         let root = observed("append", Progress::Auto, |task| {
             let opened = match &base {
-                Some(base) => Some(super::open(app, &self.end, base, &platform)?),
+                Some(base) => Some(super::open(app, &self.end, base, &platform, task)?),
                 None => None,
             };
             let nothing = Memory::new().image("none");

@@ -38,7 +38,7 @@ impl Export {
         let from = place::location(&self.image, "docker://")?;
         let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
         observed(&format!("export {from}"), Progress::Auto, |task| {
-            let opened = super::open(app, &self.end, &from, &platform)?;
+            let opened = super::open(app, &self.end, &from, &platform, task)?;
             let layers: Vec<_> =
                 opened.image.layers().map(|l| (l.descriptor.clone(), l.diff_id)).collect();
             let room = app.settings.room();

@@ -49,7 +49,7 @@ impl Flatten {
             Name::None => Encoding::Plain,
         };
         let (to, root) = observed(&format!("flatten {from}"), Progress::Auto, |task| {
-            let opened = super::open(app, &self.end, &from, &platform)?;
+            let opened = super::open(app, &self.end, &from, &platform, task)?;
             let mut draft = Draft::new(&*opened.source, &opened.image, app.settings.room());
             let layers = draft.layers().len();
             let compression = Compression { encoding, level: None };

@@ -82,12 +82,15 @@ pub(crate) fn open(
     end: &OneEnd,
     location: &Location,
     platform: &Platform,
+    task: &Task,
 ) -> Result<Opened, Failure> {
     let source = Access::new(app, end.reach_at(location)?).source(location)?;
     let gate = app.gate()?;
     let image = app.wait(async {
-        let (named, image) = transport::open(&*source, platform).await?;
-        transport::permit(&*source, &*gate, &named, image.descriptor()).await?;
+        let sealed = source.seal(task).await.map_err(|cause| crate::report::cause(&cause))?;
+        let (named, image) =
+            transport::open(&transport::Resolved::new(&*source, sealed), platform).await?;
+        transport::permit(&*source, &*gate, &named, image.descriptor(), task).await?;
         Ok::<_, Failure>(image)
     })??;
     Ok(Opened { source, image })

@@ -104,7 +104,7 @@ impl Mutate {
         let archives = self.append.iter().map(|path| Ok((path, archive(path)?)));
         let archives = archives.collect::<Result<Vec<_>, Failure>>()?;
         let (to, root) = observed(&format!("mutate {from}"), Progress::Auto, |task| {
-            let opened = super::open(app, &self.end, &from, &platform)?;
+            let opened = super::open(app, &self.end, &from, &platform, task)?;
             let mut draft = Draft::new(&*opened.source, &opened.image, app.settings.room());
             for (path, file) in archives {
                 app.wait(draft.append(file, &path.display().to_string(), task))??;

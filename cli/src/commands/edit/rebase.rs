@@ -56,10 +56,10 @@ impl Rebase {
         let to = self.to.location()?;
         let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
         let (report, written) = observed(&format!("rebase {from}"), Progress::Auto, |task| {
-            let opened = super::open(app, &self.end, &from, &platform)?;
+            let opened = super::open(app, &self.end, &from, &platform, task)?;
             let (old_at, new_at) = self.bases(&opened)?;
-            let old = super::open(app, &self.end, &old_at, &platform)?;
-            let new = super::open(app, &self.end, &new_at, &platform)?;
+            let old = super::open(app, &self.end, &old_at, &platform, task)?;
+            let new = super::open(app, &self.end, &new_at, &platform, task)?;
             let rebased = app.wait(transport::rebase(
                 Base { source: &*opened.source, image: &opened.image },
                 Base { source: &*old.source, image: &old.image },

@@ -10,8 +10,7 @@ use futures::{StreamExt, stream};
 use image::{Descriptor, Digest, Document, Index, Manifest, MediaType, Node, Platform};
 use task::{Cause, Fault, Kind, Outcome, Task};
 
-use crate::at::{Memory, MemoryImage};
-use crate::suite::{Ended, add_image, all, layer, samples};
+use crate::samples::{Ended, add_image, all, layer, samples};
 use crate::*;
 
 /// A place in memory that records requests and fails on demand.
@@ -117,6 +116,10 @@ impl Source for Probe {
 impl Sink for Probe {
     async fn current(&self) -> Result<Option<Descriptor>, Cause> {
         self.inner.current().await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
     }
 
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, Cause> {
@@ -294,7 +297,12 @@ struct Never;
 
 #[async_trait]
 impl Gate for Never {
-    async fn check(&self, _source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
+    async fn check(
+        &self,
+        _source: &dyn Source,
+        root: &Descriptor,
+        _task: &Task,
+    ) -> Result<(), Cause> {
         Err(Error::Unsupported { action: root.digest.to_string(), place: String::new() }.into())
     }
 }

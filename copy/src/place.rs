@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use bytes::Bytes;
 use image::{Descriptor, Digest, Repository, Tag};
-use task::Cause;
+use task::{Cause, Task};
 
-use crate::{Blob, Location, Plan, Unverified};
+use crate::{Blob, Capabilities, Location, Plan, Unverified};
 
 /// Where content is, so that a neighbour can take it from there without a copy through us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Origin {
 
 impl Origin {
     /// The file in which a neighbour on this machine keeps a blob.
-    pub(crate) fn file(&self, digest: Digest) -> Option<PathBuf> {
+    pub fn file(&self, digest: Digest) -> Option<PathBuf> {
         match self {
             Origin::Blobs(root) => Some(root.join(digest.algorithm().as_str()).join(digest.hex())),
             _ => None,
@@ -33,13 +33,19 @@ impl Origin {
 /// A place to read an image from. One value is one image in that place.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// What the name points at.
+    /// What the name points at. Changes nothing in the place.
     async fn resolve(&self) -> Result<Descriptor, Cause>;
+    /// What the name points at as it leaves the place: a store that keeps layers unpacked writes
+    /// them first, and `task` shows that. Elsewhere the same as [`Source::resolve`].
+    async fn seal(&self, task: &Task) -> Result<Descriptor, Cause> {
+        let _ = task;
+        self.resolve().await
+    }
     /// The digest the image had before this place took it apart, where it did.
     async fn original(&self) -> Result<Option<Digest>, Cause> {
         Ok(None)
     }
-    /// Opens content; nothing about it is checked yet.
+    /// Opens content; nothing about it is checked yet. Changes nothing in the place.
     async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause>;
     /// The manifests whose subject this is (distribution-spec, "Listing Referrers").
     async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause>;
@@ -106,19 +112,17 @@ pub trait Sink: Send + Sync {
     fn expect(&self, plan: &Plan) {
         let _ = plan;
     }
-    /// Whether the place can hold such a root at all; asked before anything moves.
-    fn accepts(&self, root: &Descriptor) -> Result<(), Cause> {
-        let _ = root;
-        Ok(())
-    }
+    /// What the place can hold; looked at before anything moves.
+    fn capabilities(&self) -> Capabilities;
 }
 
 /// Decides whether an image may be used; asked before anything of it moves.
 #[async_trait]
 pub trait Gate: Send + Sync {
     /// Passes, or fails with the reason why not. `root` is what the source's name points at, or
-    /// the image chosen from it.
-    async fn check(&self, source: &dyn Source, root: &Descriptor) -> Result<(), Cause>;
+    /// the image chosen from it; `task` is the copy, which the check shall not outlive.
+    async fn check(&self, source: &dyn Source, root: &Descriptor, task: &Task)
+    -> Result<(), Cause>;
 
     /// Whether an image of a place has passed before, by the rules that hold now: it need not be
     /// looked at again. To say no is always right.
@@ -133,7 +137,12 @@ pub struct Open;
 
 #[async_trait]
 impl Gate for Open {
-    async fn check(&self, _source: &dyn Source, _root: &Descriptor) -> Result<(), Cause> {
+    async fn check(
+        &self,
+        _source: &dyn Source,
+        _root: &Descriptor,
+        _task: &Task,
+    ) -> Result<(), Cause> {
         Ok(())
     }
 

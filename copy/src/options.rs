@@ -7,7 +7,6 @@ use layers::Compression;
 
 /// Which images of an index are copied. An image that is in no index is always copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Select {
     /// The one that serves this platform best; the copy is that image alone.
     One(Platform),

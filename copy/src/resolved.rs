@@ -5,9 +5,16 @@ use task::Cause;
 use crate::{Error, Location, Origin, Source, Unverified};
 
 /// A source whose name was resolved before.
-pub(crate) struct Resolved<'a> {
-    pub(crate) inner: &'a dyn Source,
-    pub(crate) named: Descriptor,
+pub struct Resolved<'a> {
+    inner: &'a dyn Source,
+    named: Descriptor,
+}
+
+impl<'a> Resolved<'a> {
+    /// The same source, whose name points at this.
+    pub fn new(inner: &'a dyn Source, named: Descriptor) -> Resolved<'a> {
+        Resolved { inner, named }
+    }
 }
 
 #[async_trait]

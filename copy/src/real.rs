@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::Location;
-use crate::location::StorageAt;
+use crate::{Location, StorageAt};
 
 /// A path without links, `.`, `..` and doubled slashes. What does not exist yet is named by the
 /// directory above it that does.

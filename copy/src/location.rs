@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use image::{Digest, Reference};
 
-use crate::{Error, Result};
+use crate::{Capabilities, Error, Result};
 
 /// Which image of a layout or archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,6 @@ pub enum Named {
 
 /// The location of an image: `transport:details`, as users write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Location {
     /// `docker://host/path[:tag][@digest]`: a registry.
     Registry(Reference),
@@ -80,6 +79,18 @@ impl Location {
             Location::Store(_) => "store",
             Location::Daemon(_) => "docker-daemon",
             Location::Containers(..) => "containers-storage",
+        }
+    }
+
+    /// What a place of this kind can hold.
+    pub fn capabilities(&self) -> Capabilities {
+        match self {
+            Location::Registry(_) | Location::Layout(..) => Capabilities::ALL,
+            Location::OciArchive(..) | Location::Store(_) => Capabilities::REFERRERS,
+            Location::Directory(_) => Capabilities::INDEXES,
+            Location::DockerArchive(..) | Location::Daemon(_) | Location::Containers(..) => {
+                Capabilities::ONE_IMAGE
+            }
         }
     }
 

@@ -242,13 +242,13 @@ fn known_names(names: &[String]) -> String {
 
 impl Error {
     /// Names what one end was doing when it failed.
-    pub(crate) fn at(action: impl Into<String>, side: Side) -> impl FnOnce(Cause) -> Error {
+    pub fn at(action: impl Into<String>, side: Side) -> impl FnOnce(Cause) -> Error {
         let action = action.into();
         move |source| Error::Place { action, side, source }
     }
 
     /// Names the file that an operation failed on.
-    pub(crate) fn file(
+    pub fn file(
         action: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(std::io::Error) -> Error {
@@ -256,7 +256,8 @@ impl Error {
         move |source| Error::File { action, path, source }
     }
 
-    pub(crate) fn missing(descriptor: &Descriptor, place: impl Into<String>) -> Error {
+    /// Names content that a place lacks.
+    pub fn missing(descriptor: &Descriptor, place: impl Into<String>) -> Error {
         Error::NoContent { digest: descriptor.digest, place: place.into() }
     }
 }

@@ -71,8 +71,8 @@ impl Blob {
         Blob::trusted(node.digest(), node.bytes().clone())
     }
 
-    /// Bytes whose digest this crate computed.
-    pub(crate) fn trusted(digest: Digest, bytes: Bytes) -> Blob {
+    /// Bytes whose digest was computed from them.
+    pub fn trusted(digest: Digest, bytes: Bytes) -> Blob {
         let size = bytes.len() as u64;
         let stream = Unverified::whole(bytes).0;
         Blob { digest, size, seen: 0, digester: None, stream, watch: None }
@@ -112,7 +112,8 @@ impl Blob {
 
     /// For sinks that compute the digest themselves while they write: the same bytes with only
     /// the size checked here.
-    pub(crate) fn checked_by_sink(mut self) -> Blob {
+    #[must_use]
+    pub fn checked_by_sink(mut self) -> Blob {
         self.digester = None;
         self
     }

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use image::{Descriptor, Digest, MediaType};
 use task::Cause;
 
-use crate::{Blob, Error, Origin, Sink, Source, Unverified};
+use crate::{Blob, Capabilities, Error, Origin, Sink, Source, Unverified};
 
 /// Images in memory: for documents made on the spot, and for tests.
 #[derive(Clone, Default)]
@@ -120,6 +120,10 @@ impl Source for MemoryImage {
 impl Sink for MemoryImage {
     async fn current(&self) -> Result<Option<Descriptor>, Cause> {
         Ok(self.memory.named(&self.name))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
     }
 
     async fn contains(&self, descriptor: &Descriptor) -> Result<bool, Cause> {

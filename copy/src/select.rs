@@ -36,7 +36,7 @@ pub async fn node(source: &dyn Source, descriptor: &Descriptor) -> Result<Node> 
 pub async fn open(source: &dyn Source, platform: &Platform) -> Result<(Descriptor, Image)> {
     match open_named(source, platform).await {
         Err(error) => match relabelled(&error) {
-            Some(named) => Box::pin(open_named(&Resolved { inner: source, named }, platform)).await,
+            Some(named) => Box::pin(open_named(&Resolved::new(source, named), platform)).await,
             None => Err(error),
         },
         opened => opened,

@@ -41,7 +41,7 @@ pub async fn copy(
     match copy_named(source, sink, gate, options, task).await {
         Err(error) => match relabelled(&error) {
             Some(named) => {
-                let source = Resolved { inner: source, named };
+                let source = Resolved::new(source, named);
                 Box::pin(copy_named(&source, sink, gate, options, task)).await
             }
             None => Err(error),
@@ -59,7 +59,7 @@ async fn copy_named(
 ) -> Result<Descriptor> {
     let stop = Stop::new(task);
     let ends = async {
-        let named = source.resolve();
+        let named = source.seal(task);
         let named = named.map(|n| n.map_err(Error::at("resolving the name", Side::Source)));
         let current = sink.current();
         let current =
@@ -82,7 +82,7 @@ async fn copy_named(
     }
     choice.root.annotations.extend(options.entry.clone());
     accepts(sink, &choice.root)?;
-    check_gate(source, gate, &named, &choice.root, choice.made).await?;
+    check_gate(source, gate, &named, &choice, task).await?;
     if let Some(how) = &options.recompress {
         let (source, options) = recompress::for_copy(source, options, how, task).await?;
         return Box::pin(copy(&source, sink, &Open, &options, task)).await;
@@ -213,8 +213,13 @@ async fn keeps_digest(
 }
 
 fn accepts(sink: &dyn Sink, root: &Descriptor) -> Result<()> {
-    let at = Error::at(format!("writing {}", root.digest), Side::Destination);
-    sink.accepts(root).map_err(at)
+    if sink.capabilities().indexes || !root.media_type.is_index() {
+        return Ok(());
+    }
+    let (digest, place) = (root.digest, "a place of single images".to_owned());
+    let action = "writing an index of several platforms".to_owned();
+    let at = Error::at(format!("writing {digest}"), Side::Destination);
+    Err(at(Error::Unsupported { action, place }.into()))
 }
 
 /// Whether a root is certainly of this family without looking at what is below it.
@@ -232,23 +237,26 @@ pub async fn permit(
     gate: &dyn Gate,
     named: &Descriptor,
     chosen: &Descriptor,
+    task: &Task,
 ) -> Result<()> {
-    check_gate(source, gate, named, chosen, false).await
+    let choice = Choice { root: chosen.clone(), node: None, made: false };
+    check_gate(source, gate, named, &choice, task).await
 }
 
 async fn check_gate(
     source: &dyn Source,
     gate: &dyn Gate,
     named: &Descriptor,
-    chosen: &Descriptor,
-    made: bool,
+    choice: &Choice,
+    task: &Task,
 ) -> Result<()> {
-    let Err(first) = gate.check(source, named).await else { return Ok(()) };
+    let Err(first) = gate.check(source, named, task).await else { return Ok(()) };
+    let (chosen, made) = (&choice.root, choice.made);
     let refuse = |source| Error::Gate { digest: named.digest, source };
     if made || chosen.digest == named.digest || first.kind() == Kind::Cancelled {
         return Err(refuse(first));
     }
-    gate.check(source, chosen).await.map_err(|_| refuse(first))
+    gate.check(source, chosen, task).await.map_err(|_| refuse(first))
 }
 
 /// Where the destination has the root already: names it. Otherwise gives back the choice with
@@ -299,7 +307,7 @@ impl Plan {
     ) -> Result<Descriptor> {
         let stop = Stop::new(task);
         accepts(sink, self.root())?;
-        check_gate(source, gate, &self.named, &self.chosen, false).await?;
+        permit(source, gate, &self.named, &self.chosen, task).await?;
         self.run(source, sink, options, task, stop, false).await
     }
 

@@ -1,0 +1,77 @@
+//! The copy engine: how images move between places, whatever the places are.
+//!
+//! A place is a [`Source`] or a [`Sink`] of four methods each; an image, an index, a signature
+//! are all a rooted graph of descriptors; [`copy`] carries such a graph from one to the other.
+//! Nothing becomes content unverified: a source gives [`Unverified`] bytes, a sink takes a
+//! [`Blob`], and the only way from one to the other is [`Unverified::verify`].
+//!
+//! ```
+//! use image::{Document, Manifest, MediaType};
+//! use task::Task;
+//! use copy::{CopyOptions, Memory, Open, copy};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let (here, there) = (Memory::new(), Memory::new());
+//! let config = here.insert(MediaType::OCI_CONFIG, &b"{}"[..]);
+//! let manifest = Manifest::new(MediaType::OCI_MANIFEST, config, Vec::new());
+//! let manifest = Document::write(MediaType::OCI_MANIFEST, manifest);
+//! let root = here.insert(MediaType::OCI_MANIFEST, manifest.bytes().clone());
+//! here.name("app:1", &root);
+//!
+//! let (source, sink) = (here.image("app:1"), there.image("copy:1"));
+//! let copied = copy(&source, &sink, &Open, &CopyOptions::default(), &Task::silent()).await?;
+//! assert_eq!(there.named("copy:1"), Some(copied));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod attach;
+mod attached;
+mod blob;
+pub mod bridge;
+mod capabilities;
+mod convert;
+mod copy;
+mod edit;
+mod error;
+mod left;
+mod location;
+mod memory;
+mod options;
+mod overlay;
+mod place;
+mod plan;
+mod real;
+mod rebase;
+mod recompress;
+mod referrer;
+mod resolved;
+mod select;
+mod stop;
+mod trees;
+
+pub use self::attach::{Artifact, attach, publish, publish_document};
+pub use self::blob::{Blob, Unverified};
+pub use self::capabilities::Capabilities;
+pub use self::copy::{copy, permit};
+pub use self::edit::{Draft, LayerFile, layers_of, read_layer};
+pub use self::error::{Error, Result, Side};
+pub use self::location::{Location, Named, StorageAt};
+pub use self::memory::{Memory, MemoryImage};
+pub use self::options::{CopyOptions, Format, Layers, Recompress, Select};
+pub use self::overlay::{Overlay, scratch};
+pub use self::place::{Gate, Open, Origin, Sink, Source};
+pub use self::plan::{Leaf, Plan, Role};
+pub use self::real::real_path;
+pub use self::rebase::{Base, Rebase, RebaseReport, rebase};
+pub use self::recompress::recompress;
+pub use self::referrer::{Referrer, referrers};
+pub use self::resolved::Resolved;
+pub use self::select::{image, node, open};
+pub use self::trees::{Touched, Trees};
+
+#[cfg(test)]
+mod copy_tests;
+#[cfg(test)]
+mod samples;
