@@ -28,6 +28,7 @@
 
 mod attach;
 mod attached;
+mod best;
 mod blob;
 pub mod bridge;
 mod capabilities;
@@ -50,6 +51,7 @@ mod resolved;
 mod select;
 mod stop;
 mod trees;
+mod walk;
 
 pub use self::attach::{Artifact, attach, publish, publish_document};
 pub use self::blob::{Blob, Unverified};

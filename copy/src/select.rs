@@ -2,6 +2,7 @@
 
 use image::{Config, Descriptor, Document, Image, Index, Manifest, MediaType, Node, Platform};
 
+use crate::best::best;
 use crate::resolved::{Resolved, relabelled};
 use crate::{Error, Result, Select, Side, Source};
 
@@ -170,19 +171,6 @@ async fn one(source: &dyn Source, named: &Descriptor, platform: &Platform) -> Re
         }
     }
     Err(no_platform(&first, std::slice::from_ref(platform)))
-}
-
-pub(crate) fn best<'a>(index: &'a Index, platform: &Platform) -> Option<&'a Descriptor> {
-    let manifests = || index.manifests.iter().filter(|child| child.media_type.is_manifest());
-    let ranked = manifests().filter_map(|child| {
-        let rank = child.platform.as_ref()?.serves(platform)?;
-        Some((rank, child))
-    });
-    let nameless = || {
-        let mut all = manifests();
-        all.next().filter(|only| only.platform.is_none() && all.next().is_none())
-    };
-    ranked.min_by_key(|(rank, _)| *rank).map(|(_, child)| child).or_else(nameless)
 }
 
 fn several(index: &Document<Index>, platforms: &[Platform]) -> Result<Vec<Descriptor>> {
