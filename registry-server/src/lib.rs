@@ -38,6 +38,7 @@ mod notify;
 mod options;
 mod pattern;
 mod quota;
+mod random;
 mod retention;
 mod rules;
 mod shared;
@@ -319,13 +320,4 @@ pub async fn serve(
     tidying.abort();
     following.abort();
     result
-}
-
-/// 128 random bits, in hexadecimal.
-fn random() -> String {
-    let mut bytes = [0; 16];
-    let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
-    // The kernel's generator does not fail once it works at all.
-    filled.expect("the kernel gives random bytes");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

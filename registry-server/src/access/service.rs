@@ -13,7 +13,7 @@ use super::token::Token;
 use crate::http::answer::{Answer, With, error, json};
 use crate::http::call::{Call, pairs};
 use crate::http::route::Route;
-use crate::random;
+use crate::random::random;
 use crate::shared::Shared;
 
 /// What a request needs: the thing and the action.

@@ -19,9 +19,10 @@ use image::{Descriptor, Digest, Digester, MAX_DOCUMENT, MediaType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::keys;
 use crate::lock::Lock;
+use crate::random::random;
 use crate::storage::{Bytestream, Stat, Storage, When, whole};
-use crate::{keys, random};
 use protocol::{Child, Kept};
 
 /// Requests to the storage at once, for one request of a client.

@@ -17,10 +17,11 @@ use super::call::Call;
 use crate::access::gate;
 use crate::content::protocol::Kept;
 use crate::content::uploads::{self, directory};
+use crate::keys;
 use crate::quota::Claim;
+use crate::random::random;
 use crate::shared::Shared;
 use crate::storage::{When, Writer, listed};
-use crate::{keys, random};
 
 /// A long upload is recorded each time so many bytes came: what a server that dies can lose.
 const PIECE: u64 = 128 << 20;

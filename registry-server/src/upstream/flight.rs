@@ -22,8 +22,9 @@ use crate::content::Content;
 use crate::content::protocol::Kept;
 use crate::lock::Lock;
 use crate::metrics::Metrics;
+use crate::random::random;
 use crate::storage::Bytestream;
-use crate::{Options, keys, random};
+use crate::{Options, keys};
 
 /// What is held back until everything was checked.
 const HELD: u64 = 64 << 10;
