@@ -12,10 +12,10 @@ use crate::{Blob, Capabilities, Error, Origin, Sink, Source, Unverified};
 
 /// Images in memory: for documents made on the spot, and for tests.
 #[derive(Clone, Default)]
-pub struct Memory(Arc<Mutex<Content>>);
+pub struct Memory(Arc<Mutex<Held>>);
 
 #[derive(Default)]
-struct Content {
+struct Held {
     blobs: BTreeMap<Digest, Bytes>,
     names: BTreeMap<String, Descriptor>,
     referrers: BTreeMap<Digest, Vec<Descriptor>>,
@@ -27,7 +27,7 @@ impl Memory {
         Memory::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Content> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -396,7 +396,8 @@ impl Save {
                 ArchiveFormat::OciDir => Location::Layout(path, named),
                 ArchiveFormat::DockerDir => Location::Directory(path),
             };
-            let options = CopyOptions { referrers: to.capabilities().referrers, ..CopyOptions::default() };
+            let options =
+                CopyOptions { referrers: to.capabilities().referrers, ..CopyOptions::default() };
             access.copy_ungated(&from, &to, &options, task)?;
         }
         if let Some(archive) = &archive {
