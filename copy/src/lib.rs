@@ -26,6 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod artifact_files;
 mod attach;
 mod attached;
 mod best;
@@ -53,6 +54,7 @@ mod stop;
 mod trees;
 mod walk;
 
+pub use self::artifact_files::{ArtifactFiles, TITLE};
 pub use self::attach::{Artifact, attach, publish, publish_document};
 pub use self::blob::{Blob, Unverified};
 pub use self::capabilities::Capabilities;

@@ -27,20 +27,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod artifact_files;
 pub mod at;
 mod open;
 mod raw;
 pub mod sync;
 
-pub use artifact_files::{ArtifactFiles, TITLE};
 pub use copy::bridge;
 pub use copy::{
-    Artifact, Base, Blob, Capabilities, CopyOptions, Draft, Error, Format, Gate, LayerFile, Layers,
-    Leaf, Location, Named, Open, Origin, Overlay, Plan, Rebase, RebaseReport, Recompress, Referrer,
-    Resolved, Result, Role, Select, Side, Sink, Source, StorageAt, Touched, Trees, Unverified,
-    attach, copy, image, layers_of, node, open, permit, publish, publish_document, read_layer,
-    real_path, rebase, recompress, referrers, scratch,
+    Artifact, ArtifactFiles, Base, Blob, Capabilities, CopyOptions, Draft, Error, Format, Gate,
+    LayerFile, Layers, Leaf, Location, Named, Open, Origin, Overlay, Plan, Rebase, RebaseReport,
+    Recompress, Referrer, Resolved, Result, Role, Select, Side, Sink, Source, StorageAt, TITLE,
+    Touched, Trees, Unverified, attach, copy, image, layers_of, node, open, permit, publish,
+    publish_document, read_layer, real_path, rebase, recompress, referrers, scratch,
 };
 pub use open::{Machine, Places};
 pub use raw::{read_blob, write_blob};
