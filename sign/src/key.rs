@@ -14,8 +14,10 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair
 
 use crate::error::{Error, Result};
 use crate::key_id::KeyId;
+use crate::pem;
+#[cfg(feature = "cosign-keys")]
+use crate::sealed;
 use crate::spki::{EC, ED25519, RSA, Spki};
-use crate::{pem, sealed};
 
 /// What cosign 2 and 3, and `skopeo generate-sigstore-key`, call an encrypted key.
 const SIGSTORE: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
@@ -90,6 +92,7 @@ impl PrivateKey {
         }
         let block = pem::find(pem, is_private).map_err(|reason| refuse("private", reason))?;
         let half = match &*block.label {
+            #[cfg(feature = "cosign-keys")]
             SIGSTORE | COSIGN => {
                 let passphrase = passphrase.ok_or(Error::PassphraseNeeded)?;
                 from_pkcs8(&sealed::open(&block.bytes, passphrase)?)?
@@ -113,6 +116,7 @@ impl PrivateKey {
     ///
     /// # Errors
     /// [`Error::Random`]; [`Error::Key`]: the key is of another kind.
+    #[cfg(feature = "cosign-keys")]
     pub fn to_encrypted_pem(&self, passphrase: &[u8]) -> Result<String> {
         let Half::P256(key) = &self.0 else {
             return Err(refuse("private", "only keys on P-256 are written"));

@@ -29,7 +29,7 @@
 //! ```
 
 #![cfg_attr(
-    not(feature = "online"),
+    not(all(feature = "online", feature = "cosign-keys")),
     allow(dead_code, unused_imports, unused_variables, reason = "signing by identity needs them")
 )]
 
@@ -57,6 +57,7 @@ pub mod policy;
 mod printable;
 #[cfg(feature = "rules")]
 pub mod rules;
+#[cfg(feature = "cosign-keys")]
 mod sealed;
 mod sealer;
 mod signed_identity;
