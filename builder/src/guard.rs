@@ -62,10 +62,16 @@ impl Fault for Leaks {
 
 #[async_trait]
 impl Gate for SecretGuard {
-    async fn check(&self, source: &dyn Source, root: &Descriptor) -> Result<(), Cause> {
+    async fn check(
+        &self,
+        source: &dyn Source,
+        root: &Descriptor,
+        task: &Task,
+    ) -> Result<(), Cause> {
         let mut leaks = Vec::new();
         let mut images = vec![root.clone()];
         while let Some(next) = images.pop() {
+            task.check()?;
             match transport::node(source, &next).await? {
                 Node::Index(index) => {
                     images
