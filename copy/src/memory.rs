@@ -12,10 +12,10 @@ use crate::{Blob, Capabilities, Error, Origin, Sink, Source, Unverified};
 
 /// Images in memory: for documents made on the spot, and for tests.
 #[derive(Clone, Default)]
-pub struct Memory(Arc<Mutex<Held>>);
+pub struct Memory(Arc<Mutex<Graphs>>);
 
 #[derive(Default)]
-struct Held {
+struct Graphs {
     blobs: BTreeMap<Digest, Bytes>,
     names: BTreeMap<String, Descriptor>,
     referrers: BTreeMap<Digest, Vec<Descriptor>>,
@@ -27,7 +27,7 @@ impl Memory {
         Memory::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, Graphs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
