@@ -50,7 +50,7 @@ pub fn reader(mut blob: Blob) -> BlobReader {
                     }
                 }
                 Some(Err(cause)) => (Bytes::new(), Some(Err(cause))),
-                None => (pending.split().freeze(), Some(Ok(Piece::default()))),
+                None => (pending.split().freeze(), Some(Ok(HeldChunk::default()))),
             };
             if !piece.is_empty() {
                 let wanted = u32::try_from(piece.len().min(AHEAD)).unwrap_or(0);
@@ -58,7 +58,7 @@ pub fn reader(mut blob: Blob) -> BlobReader {
                     held = Arc::clone(&room).acquire_many_owned(wanted) => held.ok(),
                     () = sender.closed() => return,
                 };
-                if sender.send(Ok(Piece { bytes: piece, held })).await.is_err() {
+                if sender.send(Ok(HeldChunk { bytes: piece, held })).await.is_err() {
                     return;
                 }
             }
@@ -68,12 +68,12 @@ pub fn reader(mut blob: Blob) -> BlobReader {
             }
         }
     });
-    BlobReader { receiver, piece: Piece::default(), ended: false }
+    BlobReader { receiver, piece: HeldChunk::default(), ended: false }
 }
 
 /// Bytes on their way to a thread, and the room that they take until it is done with them.
 #[derive(Debug, Default)]
-struct Piece {
+struct HeldChunk {
     bytes: Bytes,
     held: Option<OwnedSemaphorePermit>,
 }
@@ -81,8 +81,8 @@ struct Piece {
 /// A blob as a [`Read`]; see [`reader`].
 #[derive(Debug)]
 pub struct BlobReader {
-    receiver: mpsc::Receiver<Result<Piece, Cause>>,
-    piece: Piece,
+    receiver: mpsc::Receiver<Result<HeldChunk, Cause>>,
+    piece: HeldChunk,
     ended: bool,
 }
 
@@ -98,7 +98,7 @@ impl BlobReader {
                 return Ok(());
             }
             to.write_all(&self.piece.bytes)?;
-            self.piece = Piece::default();
+            self.piece = HeldChunk::default();
         }
     }
 

@@ -328,7 +328,7 @@ impl Plan {
                 "the referrers of {digest} stay behind: the copy has another digest"
             ));
         }
-        let run = Run {
+        let run = Execution {
             plan: self,
             source,
             sink,
@@ -344,7 +344,7 @@ impl Plan {
     }
 }
 
-struct Run<'a> {
+struct Execution<'a> {
     plan: &'a Plan,
     source: &'a dyn Source,
     sink: &'a dyn Sink,
@@ -357,7 +357,7 @@ struct Run<'a> {
     there: bool,
 }
 
-impl Run<'_> {
+impl Execution<'_> {
     async fn all(&self) -> Result<()> {
         let parts = &self.plan.parts;
         let present = self.present().await?;
