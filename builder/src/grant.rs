@@ -127,6 +127,7 @@ fn isolated(isolation: &Isolation) -> Vec<Grant> {
         chroot,
         sysctls,
         devices,
+        device_rules,
         annotations,
         user_namespace: _,
     } = isolation;
@@ -143,6 +144,7 @@ fn isolated(isolation: &Isolation) -> Vec<Grant> {
     grants.extend(chroot.then_some(Grant::Chroot));
     grants.extend(sysctls.keys().cloned().map(Grant::Sysctl));
     grants.extend(devices.iter().map(|device| Grant::Device(device.source.clone())));
+    grants.extend(device_rules.iter().map(|rule| Grant::Device(rule.to_string().into())));
     grants.extend(annotations.keys().cloned().map(Grant::RuntimeAnnotation));
     grants
 }
@@ -163,6 +165,11 @@ fn limited(limits: &Limits) -> Vec<Grant> {
         oom_score_adj,
         shm_size: _,
         cgroup_parent,
+        block: _,
+        memory_swappiness: _,
+        oom_kill_disable: _,
+        cpu_realtime: _,
+        unified: _,
     } = limits;
     let score = oom_score_adj.filter(|score| *score < 0).map(Grant::OomScore);
     score.into_iter().chain(cgroup_parent.clone().map(Grant::CgroupParent)).collect()

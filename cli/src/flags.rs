@@ -1,5 +1,6 @@
 //! Values that flags take, read strictly: what is not understood is refused by name.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -320,6 +321,22 @@ pub(crate) fn environment(files: &[PathBuf], lines: &[String]) -> Result<Vec<Str
         out.extend(assignment(line)?);
     }
     Ok(out)
+}
+
+/// The labels of the files of `--label-file`: one `KEY=VALUE` a line.
+///
+/// # Errors
+/// An unreadable file.
+pub(crate) fn label_files(files: &[PathBuf]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut labels = BTreeMap::new();
+    for file in files {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Failure::io(format!("reading {}", file.display()), &error))?;
+        let lines = text.lines().map(str::trim);
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        labels.extend(lines.map(pair));
+    }
+    Ok(labels)
 }
 
 /// The lines of an environment file: without comments, a byte order mark, and the word `export`

@@ -27,6 +27,12 @@ pub(crate) fn bytes(bytes: &[u8]) {
     end(written.and_then(|()| out.flush()));
 }
 
+/// Writes what a program has printed, as it is.
+pub(crate) fn raw(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    end(out.write_all(bytes).and_then(|()| out.flush()));
+}
+
 fn end(written: io::Result<()>) {
     match written {
         Ok(()) => {}

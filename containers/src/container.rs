@@ -199,6 +199,11 @@ impl Container {
         matches!(self.phase(), Phase::Running | Phase::Paused)
     }
 
+    /// Whether its program works; nothing where that is not checked, or it does not run.
+    pub fn health(&self) -> Option<runtime::Health> {
+        runtime::health(self.directory()).filter(|_| self.is_running())
+    }
+
     /// How it ended, if it did.
     pub fn exit(&self) -> Option<ExitStatus> {
         self.state.as_ref().and_then(|state| state.exit)

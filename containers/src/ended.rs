@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use runtime::Restart;
+use runtime::{HealthStatus, Restart};
 use rustix::fs::FlockOperation;
 use store::Store;
 
@@ -28,7 +28,7 @@ const NAP: Duration = Duration::from_millis(100);
 /// started as one; never returns then. Must be the first line of `main` of every program that
 /// starts containers.
 pub fn init() {
-    runtime::init_with(ended);
+    runtime::init_with(runtime::Hooks { ended, health });
     network::init();
 }
 
@@ -96,6 +96,30 @@ fn store_of(directory: &Path) -> Option<PathBuf> {
     Some(directory.parent()?.parent()?.to_owned())
 }
 
+/// A change of the health of a container, in a process of its monitor's.
+fn health(directory: &Path, status: HealthStatus) {
+    let told = || -> Result<()> {
+        let Some(container) = of(directory)? else { return Ok(()) };
+        container.note(&format!("health_status: {}", status.as_str()), &[]);
+        if status == HealthStatus::Healthy {
+            crate::notify::healthy(&container);
+        }
+        Ok(())
+    };
+    if let Err(error) = told() {
+        tracing::debug!(%error, "a change of health is not written down");
+    }
+}
+
+/// The container of a directory, if it is still there.
+fn of(directory: &Path) -> Result<Option<Container>> {
+    let (Some(root), Some(id)) = (store_of(directory), directory.file_name()) else {
+        return Ok(None);
+    };
+    let store = Store::open(&root, store_options())?;
+    Containers::new(store).find(&id.to_string_lossy())
+}
+
 /// The end of a container, in its monitor.
 fn ended(directory: &Path) {
     if let Err(error) = settle(directory) {
@@ -105,13 +129,7 @@ fn ended(directory: &Path) {
 
 fn settle(directory: &Path) -> Result<()> {
     let lifecycle = Record::read(directory)?.spec.lifecycle;
-    let (Some(root), Some(id)) = (store_of(directory), directory.file_name()) else {
-        return Ok(());
-    };
-    let store = Store::open(&root, store_options())?;
-    let Some(container) = Containers::new(store).find(&id.to_string_lossy())? else {
-        return Ok(());
-    };
+    let Some(container) = of(directory)? else { return Ok(()) };
     let code = container.exit().map_or(0, runtime::ExitStatus::code);
     container.note("die", &[("exitCode", code.to_string())]);
     crate::pause::forget(directory);
@@ -119,6 +137,10 @@ fn settle(directory: &Path) -> Result<()> {
         return container.remove(false);
     }
     container.clear_mount_points()?;
+    let unhealthy = std::fs::remove_file(directory.join(runtime::RESTART_MARK)).is_ok();
+    if unhealthy && !is_stopped(directory) {
+        return container.start(&StartOptions::default()).map(drop);
+    }
     again(&container, lifecycle.restart)
 }
 

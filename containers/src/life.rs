@@ -1,5 +1,6 @@
 //! What is done with containers that exist.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use runtime::{
@@ -146,6 +147,17 @@ impl Container {
         }
     }
 
+    /// Runs its health check now; whether it ended well.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`]; [`Error::Runtime`] where it has no check.
+    pub fn check_health(&self, task: &Task) -> Result<bool> {
+        if !self.is_running() {
+            return Err(self.not_running());
+        }
+        Ok(runtime::check_health(self.directory(), task)?.success())
+    }
+
     /// Reads its log, oldest first.
     ///
     /// # Errors
@@ -169,6 +181,30 @@ impl Container {
     /// [`Error::NotRunning`], [`Error::Runtime`].
     pub fn attach(&self, options: &AttachOptions, task: &Task) -> Result<Attached> {
         Ok(runtime::attach(self.directory(), options, task)?)
+    }
+
+    /// As [`Container::attach`], with only some of standard output and error shown.
+    ///
+    /// # Errors
+    /// As there; [`Error::File`].
+    pub fn attach_some(
+        &self,
+        shown: [bool; 2],
+        options: &AttachOptions,
+        task: &Task,
+    ) -> Result<Attached> {
+        let null = std::path::Path::new("/dev/null");
+        let null = std::fs::File::options()
+            .write(true)
+            .open(null)
+            .map_err(Error::file("opening", null))?;
+        let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let streams = [
+            input.as_fd(),
+            if shown[0] { output.as_fd() } else { null.as_fd() },
+            if shown[1] { error.as_fd() } else { null.as_fd() },
+        ];
+        Ok(runtime::attach_streams(self.directory(), options, streams, task)?)
     }
 
     /// Runs a further program in the container, with our standard streams.

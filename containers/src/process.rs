@@ -15,7 +15,7 @@ pub struct Process {
     pub uid: u32,
     /// Clock ticks of CPU it used.
     pub ticks: u64,
-    /// Bytes of memory it has in use.
+    /// Bytes of memory it has in use; what it shares with others is divided among them.
     pub memory: u64,
     /// Bytes it read from and wrote to block devices.
     pub io: (u64, u64),
@@ -54,6 +54,15 @@ fn field(text: &str, name: &str) -> u64 {
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
+/// Bytes in use: shared pages count for each process by its part of them, so that a sum over
+/// processes counts them once.
+fn memory(directory: &Path, status: &str) -> u64 {
+    match field(&read(&directory.join("smaps_rollup")), "Pss") {
+        0 => field(status, "VmRSS") * 1024,
+        shared => shared * 1024,
+    }
+}
+
 fn process(directory: &Path, pid: u32) -> Option<Process> {
     let stat = read(&directory.join("stat"));
     let (head, rest) = stat.rsplit_once(')')?;
@@ -69,7 +78,7 @@ fn process(directory: &Path, pid: u32) -> Option<Process> {
         parent: u32::try_from(number(1)).unwrap_or(0),
         uid: u32::try_from(field(&status, "Uid")).unwrap_or(0),
         ticks: number(11) + number(12),
-        memory: field(&status, "VmRSS") * 1024,
+        memory: memory(directory, &status),
         io: (field(&io, "read_bytes"), field(&io, "write_bytes")),
         threads: number(17),
         command: if command.is_empty() { format!("[{name}]") } else { command },

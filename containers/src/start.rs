@@ -6,7 +6,7 @@ use std::path::Path;
 use image::{Image, Platform};
 use layers::Root;
 use network::{Held, Lease, Uplink};
-use runtime::{Bundle, ContainerSpec, ExitStatus, Network, State, Stdio, Streams, UserFile};
+use runtime::{Bundle, ContainerSpec, ExitStatus, Network, State, Stdio, Streams, UserFile, Watch};
 use store::Store;
 use task::{Cause, Task};
 
@@ -15,12 +15,14 @@ use crate::volume::{Volumes, bind, copy_from_image, declared};
 use crate::{Container, Error, Result, ended, random_id, uplink};
 
 /// How to start a container.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StartOptions {
     /// Whether output, and the end, wait a moment for a first attachment.
     pub attached: bool,
     /// Rows and columns of its terminal, if it has one; 24 and 80 if not given.
     pub size: Option<(u16, u16)>,
+    /// The socket of a service manager that waits for the container, as `NOTIFY_SOCKET` names it.
+    pub notify: Option<String>,
 }
 
 /// The user databases of a container, each at most 16 MiB.
@@ -92,6 +94,18 @@ fn describe(
 }
 
 impl Container {
+    /// How its monitor watches over it.
+    fn watch(&self, config: &image::ContainerConfig) -> Watch {
+        let lifecycle = &self.record().spec.lifecycle;
+        Watch {
+            health: lifecycle.health.check(config.healthcheck.as_ref(), Some(&config.shell)),
+            log: lifecycle.log,
+            timeout: lifecycle.timeout,
+            stop_signal: Some(self.record().stop_signal()),
+            stop_timeout: lifecycle.stop_timeout,
+        }
+    }
+
     /// Starts it; a container that ended starts again with its files. A running one is left alone.
     ///
     /// # Errors
@@ -115,6 +129,7 @@ impl Container {
         let mut spec = record.spec.clone();
         let volumes = Volumes::new(self.store.clone());
         spec.files.mounts.extend(volumes.mounts(&record.volumes)?);
+        crate::notify::prepare(&mut spec, options.notify.as_deref())?;
         let spec = settled(spec, self.id());
         let config = image.as_ref().map(|image| image.config().config.clone()).unwrap_or_default();
         let own = Own { id: self.id(), name: self.name(), directory: self.directory() };
@@ -132,11 +147,13 @@ impl Container {
             owners: runtime::single_id(),
         };
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };
-        let state = runtime::launch(self.directory(), bundle, streams, &start)?;
+        let watch = self.watch(&config);
+        let state = runtime::launch(self.directory(), bundle, streams, watch, &start)?;
         if let Some(held) = held {
             held.follow(state.pid)?;
         }
         self.note("start", &[]);
+        crate::notify::started(self, &state, options.notify.as_deref())?;
         Ok(state)
     }
 }

@@ -230,6 +230,11 @@ impl Volumes {
         })
     }
 
+    /// Has a volume take nothing of an image any more.
+    pub(crate) fn settle(&self, name: &str, task: &Task) -> Result<()> {
+        self.fill(&self.get(name)?, Path::new("/"), None, task)
+    }
+
     /// Copies what the image has at the place where the volume is mounted, once.
     fn fill(
         &self,

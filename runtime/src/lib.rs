@@ -35,15 +35,16 @@ mod userns;
 
 pub use container::{Bundle, Container, StartOptions, Stdio};
 pub use detached::{
-    AttachOptions, Attached, LogLine, LogOptions, State, Status, Streams, Streams3, attach,
-    attach_streams, exec, exec_streams, launch, logs, signal, state, stop, wait,
+    AttachOptions, Attached, Health, HealthStatus, LogLine, LogOptions, Probe, RESTART_MARK, State,
+    Status, Streams, Streams3, attach, attach_streams, check_health, exec, exec_streams, health,
+    launch, logs, signal, state, stop, wait,
 };
 pub use engine::{
     Connections, Described, Engine, NewContainer, Started, Usage, adopt, features, wait_adopted,
     with_terminal,
 };
 pub use error::{Error, Result};
-pub use init::{init, init_with};
+pub use init::{Hooks, init, init_with};
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
 pub use program::{Exec, ExitStatus};
@@ -51,10 +52,12 @@ pub use seccomp::SeccompProfile;
 pub use signal::Signal;
 pub use spec::users::{User, resolve_owner, resolve_user};
 pub use spec::{
-    ContainerSpec, Device, Dns, Files, Isolation, Join, Lifecycle, Limits, MachineFiles,
-    Membership, Mount, Namespace, Network, NetworkFiles, NetworkSpec, Overlay, ProcessSpec,
-    Propagation, Restart, Seccomp, Ulimit, UserFile, VolumeMount, arguments, join_network, owner,
-    spec,
+    BlockLimits, ContainerSpec, Device, DeviceNumber, DeviceRule, Dns, Files, HealthCheck,
+    HealthSpec, Isolation, Join, Lifecycle, Limits, LogLimits, MachineFiles, Membership, Mount,
+    Namespace, Network, NetworkFiles, NetworkSpec, Notify, OnFailure, Overlay, ProcessSpec,
+    Propagation, Rate, Restart, Seccomp, Ulimit, UserFile, VolumeMount, arguments, join_network,
+    owner, spec,
 };
+pub use stage::Watch;
 pub use streams::SharedInput;
 pub use userns::{Identity, become_root, entered_namespace, in_user_namespace, single_id};

@@ -11,7 +11,7 @@ use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Exec, ExitStatus, Result, sys};
+use crate::{Error, Exec, ExitStatus, HealthCheck, LogLimits, Result, Signal, sys};
 
 /// `argv[0]` of a stage. Not a secret: anyone who can start this program can do all that a stage
 /// can.
@@ -54,6 +54,8 @@ pub(crate) enum Role {
         interactive: bool,
         /// Whether output waits for the first client.
         held: bool,
+        /// How it watches over the container.
+        watch: Box<Watch>,
     },
     /// One more program in a container that runs.
     Join {
@@ -73,6 +75,21 @@ pub(crate) enum Role {
         /// How many descriptors from 3 on it keeps.
         preserve_fds: u32,
     },
+}
+
+/// How the monitor of a container watches over it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// How it finds out whether the program works.
+    pub health: Option<HealthCheck>,
+    /// What it keeps of what the program prints.
+    pub log: LogLimits,
+    /// Seconds after which it kills the container; 0 is never.
+    pub timeout: u32,
+    /// How it stops an unhealthy container: TERM if not given.
+    pub stop_signal: Option<Signal>,
+    /// Seconds it then waits before it kills; 10 if not given.
+    pub stop_timeout: Option<u32>,
 }
 
 /// What is particular to a container of an engine.
@@ -364,6 +381,11 @@ pub(crate) struct Answers {
 impl Answers {
     pub(crate) fn new(line: UnixStream) -> Self {
         Answers { line, buffer: Vec::new(), fds: Vec::new() }
+    }
+
+    /// Whether a whole answer was read already.
+    pub(crate) fn has_next(&self) -> bool {
+        self.buffer.contains(&b'\n')
     }
 
     /// The next answer and the last descriptor that came; `None` when the other side is gone.

@@ -205,3 +205,26 @@ fn dockers_forms_are_the_same_commands() {
     bench.rbuild(["container", "prune", "--force"]).ok();
     assert_eq!(bench.rbuild(["ps", "-aq"]).ok().text(), "");
 }
+
+#[test]
+fn volumes_are_exported_imported_and_counted() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let script =
+        "echo one > /d/one; chown 7:8 /d/one; mkfifo /d/pipe; head -c 100000 /dev/zero > /d/big";
+    bench.rbuild(["run", "--rm", "-v", "data:/d", "busybox", "sh", "-c", script]).ok();
+    let tar = bench.path().join("data.tar").display().to_string();
+    bench.rbuild(["volume", "export", "-o", &tar, "data"]).ok();
+    bench.rbuild(["volume", "create", "copy"]).ok();
+    bench.rbuild(["volume", "import", "copy", &tar]).ok();
+    let look = "cat /d/one; stat -c '%u %g' /d/one; test -p /d/pipe && echo pipe";
+    let ran = bench.rbuild(["run", "--rm", "-v", "copy:/d", "busybox", "sh", "-c", look]).ok();
+    assert_eq!(ran.stdout, "one\n7 8\npipe\n");
+    bench.rbuild(["volume", "import", "missing", &tar]).fails(&["there is no volume"]);
+    let df = bench.rbuild(["df", "--format={{.Type}} {{.Total}} {{.Bytes}}"]).ok().stdout;
+    let line = df.lines().find_map(|line| line.strip_prefix("Volumes ")).expect("volumes");
+    let (count, bytes) = line.split_once(' ').expect("two numbers");
+    assert!(count == "2" && bytes.parse::<u64>().unwrap() >= 200_000, "{df}");
+}

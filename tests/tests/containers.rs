@@ -495,3 +495,23 @@ fn limits_change_between_runs_and_policies_at_any_time() {
     bench.rbuild(["update", "one"]).code(125).fails(&["nothing to change"]);
     bench.rbuild(["rm", "one"]).ok();
 }
+
+#[test]
+fn quadlet_files_become_units_that_systemd_reads() {
+    let bench = Bench::new();
+    let text = "[Container]\nImage=nginx\nVolume=data.volume:/d\nEnvironment=A=1\n\
+                [Install]\nWantedBy=multi-user.target\n";
+    bench.write("quadlet/web.container", text);
+    bench.write("quadlet/data.volume", "[Volume]\n");
+    std::fs::create_dir(bench.path().join("units")).unwrap();
+    bench.rbuild(["system", "generator", "--from=quadlet", "units", "units", "units"]).ok();
+    let unit = std::fs::read_to_string(bench.path().join("units/web.service")).unwrap();
+    assert!(unit.contains("--volume=systemd-data:/d --env=A=1 nginx"), "{unit}");
+    assert!(bench.path().join("units/data-volume.service").exists());
+    let link = bench.path().join("units/multi-user.target.wants/web.service");
+    assert_eq!(std::fs::read_to_string(link).unwrap(), unit);
+    bench.write("quadlet/odd.container", "[Container]\nImage=x\nSecret=s\n");
+    let ran = bench.rbuild(["system", "generator", "--dryrun", "--from=quadlet"]);
+    assert!(ran.stdout.contains("---web.service---"), "{}", ran.told());
+    ran.fails(&["odd.container", "Secret= is not supported"]);
+}

@@ -28,12 +28,14 @@ impl Df {
         let usage = observed("df", Progress::Quiet, |task| Ok(store.usage(task)?))?;
         let images = usage.images.len() as u64;
         let unique = usage.images.iter().map(|image| image.unique).sum::<u64>();
+        let volumes = volumes(store)?;
         let rows = [
             ("Images", images, usage.blobs.bytes, unique),
             ("Snapshots", usage.snapshots.count, usage.snapshots.bytes, 0),
             ("Containers", usage.containers.count, usage.containers.bytes, 0),
             ("Build cache", usage.steps.count, usage.steps.bytes, usage.steps.bytes),
             ("Cache mounts", usage.mounts.count, usage.mounts.bytes, usage.mounts.bytes),
+            ("Volumes", volumes.0, volumes.1, volumes.2),
         ];
         match self.format.as_deref() {
             Some(template) => {
@@ -59,6 +61,20 @@ impl Df {
         }
         Ok(0)
     }
+}
+
+/// How many volumes there are, the bytes of all, and of those that no container uses.
+fn volumes(store: &store::Store) -> Result<(u64, u64, u64), Failure> {
+    let volumes = containers::Volumes::new(store.clone());
+    let (mut count, mut all, mut unused) = (0, 0, 0);
+    for volume in volumes.list()? {
+        let bytes = volumes.size(&volume.name)?;
+        (count, all) = (count + 1, all + bytes);
+        if volumes.users(&volume.name)?.is_empty() {
+            unused += bytes;
+        }
+    }
+    Ok((count, all, unused))
 }
 
 /// Check every byte and every name in the store

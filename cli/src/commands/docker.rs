@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use task::Kind;
 
 use super::{
-    about, bake, bud, builds, care, container, image_list, images, lookup, prune, run, transfer,
-    working,
+    about, bake, bud, builds, care, container, image_list, images, lookup, prune, quadlet, run,
+    transfer, working,
 };
 use crate::app::App;
 use crate::report::Failure;
@@ -229,6 +229,8 @@ pub(crate) enum System {
     Info(about::Info),
     /// Print a systemd unit that starts containers by restart policy at boot
     InstallUnit,
+    /// Write systemd units of Quadlet files (.container, .volume), as a systemd generator
+    Generator(quadlet::Generator),
     Prune(prune::Prune),
 }
 
@@ -243,6 +245,7 @@ impl System {
             System::Events(command) => command.run(app),
             System::Info(command) => command.run(app),
             System::InstallUnit => unit(app),
+            System::Generator(command) => command.run(app),
             System::Prune(command) => command.run(app),
         }
     }

@@ -36,6 +36,7 @@ pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod prune;
+pub(crate) mod quadlet;
 pub(crate) mod ratelimit;
 pub(crate) mod raw;
 #[cfg(feature = "registry")]

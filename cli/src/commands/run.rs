@@ -8,17 +8,18 @@ use std::sync::Arc;
 use clap::{ArgAction, Args, ValueEnum};
 use containers::{Container, NewContainer, StartOptions, Transient};
 use image::{Image, Platform};
-use runtime::{AttachOptions, Attached, ContainerSpec, Files, Mount, Stdio, VolumeMount};
+use runtime::{AttachOptions, Attached, ContainerSpec, Files, Mount, Notify, Stdio, VolumeMount};
 use store::Store;
 use task::{Kind, Silent, Task};
 
 use super::container::{self, attachment, need_terminal, size, start_failure};
-use super::container_flags::ContainerFlags;
+use super::container_flags::{ContainerFlags, LifecycleFlags};
 use super::lookup;
 use super::place;
 use super::registry_flags::RegistryFlags;
 use super::working;
 use crate::app::{App, observed};
+use crate::config;
 use crate::dialect::{Dialect, RunNames};
 use crate::flags;
 use crate::refused;
@@ -71,6 +72,23 @@ pub(crate) struct NewFlags {
     /// Choose the image of this platform
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// Choose the image of this operating system
+    #[arg(long, value_name = "OS", conflicts_with = "platform")]
+    os: Option<String>,
+    /// Choose the image of this architecture
+    #[arg(long, value_name = "ARCH", conflicts_with = "platform")]
+    arch: Option<String>,
+    /// Choose the image of this variant of the architecture
+    #[arg(long, value_name = "VARIANT", conflicts_with = "platform")]
+    variant: Option<String>,
+    /// Do not show the progress of a pull
+    #[arg(short, long)]
+    quiet: bool,
+    /// Read labels from a file, one KEY=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    #[command(flatten)]
+    lifecycle: LifecycleFlags,
     #[command(flatten)]
     container: ContainerFlags,
     #[command(flatten)]
@@ -92,6 +110,19 @@ pub(crate) struct Run {
     /// Detach from the container with these keys (default: ctrl-p,ctrl-q)
     #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
     detach_keys: Option<Keys>,
+    /// Show only this stream, or connect standard input: stdin, stdout or stderr
+    #[arg(
+        short,
+        long,
+        value_name = "STREAM",
+        value_enum,
+        ignore_case = true,
+        conflicts_with = "detach"
+    )]
+    attach: Vec<Stream>,
+    /// Forward signals to the program (default: true)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sig_proxy: Option<bool>,
     #[command(flatten)]
     working: working::RunFlags,
     /// The image or working container, then the command and its arguments (default: the image's)
@@ -115,6 +146,14 @@ enum PullPolicy {
     Missing,
     Always,
     Never,
+}
+
+/// A standard stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stream {
+    Stdin,
+    Stdout,
+    Stderr,
 }
 
 #[derive(Debug, Clone)]
@@ -149,6 +188,12 @@ fn before(failure: Failure) -> Failure {
         None | Some(2) => Failure { code: Some(BEFORE), ..failure },
         Some(_) => failure,
     }
+}
+
+/// Whether a container asks for what only a monitor does.
+fn wants_monitor(spec: &ContainerSpec) -> bool {
+    let life = &spec.lifecycle;
+    life.health.test.is_some() || life.notify != Notify::Ignore || life.timeout > 0
 }
 
 /// What follows the image is the container's, so an unknown flag looks like the image.
@@ -227,7 +272,8 @@ impl Run {
         let task = Task::root("run", Arc::new(Silent));
         // A container without a name needs no record and no monitor.
         let nameless = self.new.name.is_none() && self.new.cidfile.is_none();
-        let nameless = nameless && self.new.volumes_from.is_empty();
+        let nameless = nameless && self.new.volumes_from.is_empty() && self.attach.is_empty();
+        let nameless = nameless && !wants_monitor(&spec);
         let code = if self.new.rm && !self.new.tty && !self.detach && nameless {
             self.transient(store, &image, spec, &task)?
         } else {
@@ -247,6 +293,7 @@ impl Run {
         let given = [
             (self.detach, "--detach"),
             (self.detach_keys.is_some(), "--detach-keys"),
+            (!self.attach.is_empty(), "--attach"),
             (new.rm, "--rm"),
             (new.restart.is_some(), "--restart"),
             (new.name.is_some(), "--name"),
@@ -254,6 +301,8 @@ impl Run {
             (new.stop_signal.is_some(), "--stop-signal"),
             (new.stop_timeout.is_some(), "--stop-timeout"),
             (!new.label.is_empty(), "--label"),
+            (!new.label_file.is_empty(), "--label-file"),
+            (new.lifecycle.given(), "an option of --health-*, --log-*, --sdnotify or --timeout"),
             (!new.volumes_from.is_empty(), "--volumes-from"),
             (new.pull.is_some(), "--pull"),
             (new.platform.is_some(), "--platform"),
@@ -285,7 +334,8 @@ impl Run {
     ) -> Result<u8, Failure> {
         let stdio = if self.new.interactive { Stdio::Inherit } else { Stdio::Outputs };
         let container = Transient::start(store, image, spec, stdio, task).map_err(start_failure)?;
-        let forwarding = forward_signals(container.pid());
+        let forward = self.sig_proxy != Some(false);
+        let forwarding = forward.then(|| forward_signals(container.pid()));
         let status = container.wait(task)?;
         drop(forwarding);
         Ok(status.code())
@@ -300,7 +350,8 @@ impl Run {
         task: &Task,
     ) -> Result<u8, Failure> {
         let container = self.new.create(app, image, spec, false, task)?;
-        let options = StartOptions { attached: !self.detach, size: size() };
+        let notify = config::notify_socket();
+        let options = StartOptions { attached: !self.detach, size: size(), notify };
         if let Err(error) = container.start(&options) {
             container.remove(true)?;
             container.discard_volumes();
@@ -313,8 +364,12 @@ impl Run {
         let usual = || flags::detach_keys("ctrl-p,ctrl-q").unwrap_or_default();
         let keys = self.detach_keys.as_ref().map_or_else(usual, |keys| keys.0.clone());
         let keys = if self.new.tty { keys } else { Vec::new() };
-        let options = AttachOptions { replay: true, ..attachment(self.new.interactive, keys) };
-        match container.attach(&options, task)? {
+        let wants = |stream| self.attach.is_empty() || self.attach.contains(&stream);
+        let input = self.new.interactive || self.attach.contains(&Stream::Stdin);
+        let forward_signals = self.sig_proxy != Some(false);
+        let options = AttachOptions { replay: true, forward_signals, ..attachment(input, keys) };
+        let shown = [wants(Stream::Stdout), wants(Stream::Stderr)];
+        match container.attach_some(shown, &options, task)? {
             Attached::Detached => {
                 let name = container.name();
                 eprintln!("detached from {name}; `rbuild attach {name}` comes back");
@@ -337,12 +392,14 @@ impl NewFlags {
         let mut spec = self.container.spec(command, self.tty)?;
         refuse_overlays(&spec)?;
         spec.process.interactive = self.interactive;
+        self.lifecycle.add(&mut spec.lifecycle)?;
         if spec.network.http_proxy == Some(true) {
             let proxies = crate::config::proxies().into_iter();
             let proxies = proxies.map(|(name, value)| format!("{name}={value}"));
             spec.process.env.splice(0..0, proxies);
         }
-        spec.lifecycle.labels = self.label.iter().map(|text| flags::pair(text)).collect();
+        spec.lifecycle.labels = flags::label_files(&self.label_file)?;
+        spec.lifecycle.labels.extend(self.label.iter().map(|text| flags::pair(text)));
         spec.lifecycle.stop_signal = self.stop_signal;
         spec.lifecycle.stop_timeout = self.stop_timeout;
         spec.lifecycle.remove = self.rm;
@@ -390,14 +447,33 @@ impl NewFlags {
         Ok(container)
     }
 
+    fn platform(&self) -> Result<Platform, Failure> {
+        let mut platform = self.platform.clone().unwrap_or_else(Platform::host);
+        if self.os.is_none() && self.arch.is_none() && self.variant.is_none() {
+            return Ok(platform);
+        }
+        let [os, architecture, variant] = [&self.os, &self.arch, &self.variant];
+        let host = platform.to_string();
+        let mut parts = host.split('/');
+        let (host_os, host_arch) = (parts.next().unwrap_or_default(), parts.next());
+        let mut text = os.as_deref().unwrap_or(host_os).to_owned();
+        for part in
+            [architecture.as_deref().or(host_arch), variant.as_deref()].into_iter().flatten()
+        {
+            text = format!("{text}/{part}");
+        }
+        platform = text.parse().map_err(|error| Failure::usage(format!("{text:?}: {error}")))?;
+        Ok(platform)
+    }
+
     fn image(&self, app: &App, name: &str) -> Result<Image, Failure> {
         let store = app.store()?;
-        let platform = self.platform.clone().unwrap_or_else(Platform::host);
+        let platform = self.platform()?;
         if self.pull != Some(PullPolicy::Always)
             && let Some(found) = lookup::find(store, name)?
         {
             let image = store.image(&found.descriptor, &platform)?;
-            if self.platform.is_some() && image.platform().serves(&platform).is_none() {
+            if platform != Platform::host() && image.platform().serves(&platform).is_none() {
                 let its = image.platform();
                 return Err(Failure::new(
                     Kind::Refused,
@@ -417,7 +493,8 @@ impl NewFlags {
         let from = place::remote_locations(app, name)?;
         let reach = self.registry.reach()?;
         let root = place::first_there(&from, |from| {
-            observed("pull", Progress::Auto, |task| {
+            let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+            observed("pull", progress, |task| {
                 place::pull(app, from, &platform, reach.clone(), task)
             })
         })?;

@@ -1,12 +1,17 @@
 //! `rbuild volume`.
 
+use std::fs::File;
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use containers::{Volume as Known, Volumes};
 use serde_json::{Value, json};
 
-use crate::app::App;
+use super::container::out_of;
+use crate::app::{App, observed};
 use crate::flags;
 use crate::format;
+use crate::render::Progress;
 use crate::report::Failure;
 
 /// Manage volumes: directories that outlive containers
@@ -22,6 +27,10 @@ pub(crate) enum Volume {
     /// Remove volumes that no container uses
     #[command(alias = "remove")]
     Rm(Rm),
+    /// Write the files of a volume as a tar archive
+    Export(Export),
+    /// Add the files of a tar archive to a volume
+    Import(Import),
     /// Remove anonymous volumes that no container uses, with --all named ones too
     Prune(Prune),
 }
@@ -38,6 +47,8 @@ impl Volume {
             Volume::Ls(ls) => ls.run(&volumes),
             Volume::Inspect(inspect) => inspect.run(&volumes),
             Volume::Rm(rm) => rm.run(&volumes),
+            Volume::Export(export) => export.run(&volumes),
+            Volume::Import(import) => import.run(&volumes),
             Volume::Prune(prune) => prune.run(&volumes),
         }
     }
@@ -191,6 +202,57 @@ impl Rm {
             }
             outln!("{name}");
         }
+        Ok(0)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Write the archive to this file (default: standard output)
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The volume
+    volume: String,
+}
+
+impl Export {
+    fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
+        volumes.get(&self.volume)?;
+        observed("export", Progress::Quiet, |task| {
+            match &self.output {
+                None => volumes.export(&self.volume, &mut out_of()?, task)?,
+                Some(path) => {
+                    let file = File::create(path);
+                    let write = || format!("writing {}", path.display());
+                    let mut file = file.map_err(|error| Failure::io(write(), &error))?;
+                    volumes.export(&self.volume, &mut file, task)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(0)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The volume
+    volume: String,
+    /// The archive, or - for standard input
+    archive: PathBuf,
+}
+
+impl Import {
+    fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
+        observed("import", Progress::Quiet, |task| {
+            if self.archive.as_os_str() == "-" {
+                return Ok(volumes.import(&self.volume, std::io::stdin(), task)?);
+            }
+            let file = File::open(&self.archive);
+            let read = || format!("reading {}", self.archive.display());
+            let file = file.map_err(|error| Failure::io(read(), &error))?;
+            Ok(volumes.import(&self.volume, file, task)?)
+        })?;
         Ok(0)
     }
 }

@@ -150,12 +150,25 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::io(format!("making {} absolute", path.display()), &error))
 }
 
+/// The socket of the service manager that waits for what this process starts.
+pub(crate) fn notify_socket() -> Option<String> {
+    env::var("NOTIFY_SOCKET").ok().filter(|address| !address.is_empty())
+}
+
+/// All variables of this process, as `NAME=value` lines.
+pub(crate) fn environment() -> Vec<String> {
+    let texts = env::vars_os()
+        .map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.flatten().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
 /// The proxy variables that reach RUN steps and downloads, as the environment has them.
 pub(crate) fn proxies() -> Vec<(String, String)> {
     const NAMES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
     let spelled = NAMES.iter().flat_map(|name| [name.to_uppercase(), (*name).to_owned()]);
     spelled.filter_map(|name| env::var(&name).ok().map(|value| (name, value))).collect()
 }
+
 /// How much the store may take, from `RBUILD_STORE_LIMIT`.
 ///
 /// # Errors

@@ -138,6 +138,20 @@ impl Cgroup {
         Ok(Some(cgroup))
     }
 
+    /// The cgroup that another process has made in these directories; none if there are none.
+    pub(crate) fn inherit(directories: &[PathBuf]) -> Option<Cgroup> {
+        let mut cgroup = Cgroup { unified: None, legacy: Vec::new() };
+        for directory in directories {
+            let Ok(held) = claim(directory) else { continue };
+            if directory.join("cgroup.controllers").exists() {
+                cgroup.unified = Some((directory.clone(), held));
+            } else {
+                cgroup.legacy.push((directory.clone(), held));
+            }
+        }
+        (!directories.is_empty()).then_some(cgroup)
+    }
+
     fn make(&mut self, wanted: &Wanted<'_>, trees: &[Hierarchy]) -> Step {
         let (legacy, unified) = wanted.spread(trees);
         for (tree, controllers) in legacy {

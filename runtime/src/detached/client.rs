@@ -5,17 +5,20 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use task::Task;
 
 use super::wire::{self, Frames, Kind, Request};
-use super::{AttachOptions, Attached, Status, state};
+use super::{AttachOptions, Attached, State, Status, record, state};
 use crate::stage::{Answer, Answers};
 use crate::streams::{Carrier, Theirs, is_readable, write_all};
 use crate::terminal::{DetachKeys, Pressed, Raw, Signals, size};
 use crate::{Error, Exec, ExitStatus, Result, Signal, sys};
+
+/// How long to wait between two looks where nothing tells of a change.
+const STEP: Duration = Duration::from_millis(20);
 
 /// Three streams that stand in for the standard ones.
 pub type Streams3<'a> = [BorrowedFd<'a>; 3];
@@ -27,8 +30,11 @@ pub(super) fn connect(dir: &Path) -> Result<UnixStream> {
     match UnixStream::connect(format!("/proc/self/fd/{}/socket", directory.as_raw_fd())) {
         Ok(socket) => Ok(socket),
         Err(_) => {
-            let state = state(dir)?.status.as_str();
-            Err(Error::NotRunning { path: dir.to_owned(), state })
+            let state = state(dir)?;
+            if state.status == Status::Running && state.monitor == 0 {
+                return Err(Error::Lost { process: "monitor" });
+            }
+            Err(Error::NotRunning { path: dir.to_owned(), state: state.status.as_str() })
         }
     }
 }
@@ -69,6 +75,43 @@ fn wait_ready(
 
 /// See [`super::attach`].
 pub(super) fn attach(
+    dir: &Path,
+    options: &AttachOptions,
+    streams: Streams3<'_>,
+    task: &Task,
+) -> Result<Attached> {
+    let mut options = options.clone();
+    loop {
+        let monitor = state(dir)?.monitor;
+        match attach_once(dir, &options, streams, task) {
+            // The monitor was killed; what takes over has another number.
+            Err(Error::Lost { .. }) if succeeded(dir, monitor)? => {
+                task.check()?;
+                options.replay = false;
+            }
+            // It ended before anybody else could say so.
+            Err(Error::Lost { .. }) => return ended(dir).map(Attached::Exited),
+            other => return other,
+        }
+    }
+}
+
+/// Whether another monitor than this watches the container by now.
+fn succeeded(dir: &Path, monitor: u32) -> Result<bool> {
+    loop {
+        let state = state(dir)?;
+        if state.status != Status::Running || state.monitor == 0 {
+            return Ok(false);
+        }
+        if state.monitor != monitor {
+            return Ok(true);
+        }
+        // Who takes over is about to write it down.
+        std::thread::sleep(STEP);
+    }
+}
+
+fn attach_once(
     dir: &Path,
     options: &AttachOptions,
     streams: Streams3<'_>,
@@ -324,9 +367,71 @@ fn take(from: BorrowedFd<'_>, keys: &mut DetachKeys) -> Option<Pressed> {
 
 /// See [`super::signal`].
 pub(super) fn signal(dir: &Path, signal: Signal) -> Result<()> {
-    let socket = connect(dir)?;
-    wire::ask(&socket, &Request::Signal(signal.0)).map_err(lost)?;
-    wire::read_frame(&socket).map(drop).map_err(lost)
+    match connect(dir) {
+        Ok(socket) => {
+            wire::ask(&socket, &Request::Signal(signal.0)).map_err(lost)?;
+            wire::read_frame(&socket).map(drop).map_err(lost)
+        }
+        Err(error @ (Error::NotRunning { .. } | Error::Lost { .. })) => {
+            let state = state(dir)?;
+            match open_process(&state) {
+                Some(pidfd) => signal_unwatched(&state, &pidfd, signal),
+                None => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The first process of a container that nobody watches any more, if it lives.
+fn open_process(state: &State) -> Option<OwnedFd> {
+    if state.status != Status::Running || state.monitor != 0 {
+        return None;
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(state.pid).ok()?)?;
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    // Now the number cannot become another's.
+    is_alive(state).then_some(pidfd)
+}
+
+/// Whether the first process that a state names is still that one, and lives.
+pub(super) fn is_alive(state: &State) -> bool {
+    state.birth != 0 && record::birth(state.pid) == Some(state.birth)
+}
+
+fn signal_unwatched(state: &State, pidfd: &OwnedFd, signal: Signal) -> Result<()> {
+    if signal == Signal::KILL {
+        crate::cgroup::end(&state.cgroups);
+    }
+    match sys::pidfd_send_signal(pidfd.as_fd(), signal.0) {
+        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+            Err(Error::system("signalling", "the container")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Waits for the end of a container that nobody watches; whether it has ended.
+fn wait_unwatched(
+    state: &State,
+    pidfd: &OwnedFd,
+    until: Option<Instant>,
+    task: &Task,
+) -> Result<bool> {
+    loop {
+        task.check()?;
+        let left = until.map_or(STEP, |until| until.saturating_duration_since(Instant::now()));
+        let step =
+            rustix::event::Timespec { tv_sec: 0, tv_nsec: left.min(STEP).subsec_nanos().into() };
+        let ended = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&step));
+        if ended.is_ok_and(|count| count > 0) {
+            crate::cgroup::remove(&state.cgroups);
+            return Ok(true);
+        }
+        if left.is_zero() {
+            return Ok(false);
+        }
+    }
 }
 
 /// Waits for the end, at most this long; nothing if it did not come.
@@ -335,19 +440,48 @@ pub(super) fn wait(
     patience: Option<Duration>,
     task: &Task,
 ) -> Result<Option<ExitStatus>> {
-    let socket = match connect(dir) {
-        Err(Error::NotRunning { .. }) => return ended(dir).map(Some),
-        other => other?,
-    };
+    let patience = patience.filter(|time| !time.is_zero());
+    let until = patience.map(|patience| Instant::now() + patience);
+    loop {
+        let monitor = state(dir)?.monitor;
+        let socket = match connect(dir) {
+            Err(Error::NotRunning { .. } | Error::Lost { .. }) => {
+                let state = state(dir)?;
+                return match open_process(&state) {
+                    Some(pidfd) if !wait_unwatched(&state, &pidfd, until, task)? => Ok(None),
+                    _ => ended(dir).map(Some),
+                };
+            }
+            other => other?,
+        };
+        let _hook = cut_on_cancel(&socket, task)?;
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(None);
+        }
+        socket.set_read_timeout(left).map_err(lost)?;
+        // A monitor that is just ending hears nothing more, but has written the end down.
+        let frame = wire::ask(&socket, &Request::Wait).and_then(|()| wire::read_frame(&socket));
+        task.check()?;
+        return match frame {
+            Ok((Kind::Exit, payload)) => serde_json::from_slice(&payload).map(Some).map_err(lost),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            _ if succeeded(dir, monitor)? => continue,
+            _ => ended(dir).map(Some),
+        };
+    }
+}
+
+/// See [`super::check_health`].
+pub(super) fn check_health(dir: &Path, task: &Task) -> Result<ExitStatus> {
+    let socket = connect(dir)?;
     let _hook = cut_on_cancel(&socket, task)?;
-    socket.set_read_timeout(patience.filter(|time| !time.is_zero())).map_err(lost)?;
-    // A monitor that is just ending hears nothing more, but has written the end down.
-    let frame = wire::ask(&socket, &Request::Wait).and_then(|()| wire::read_frame(&socket));
+    wire::ask(&socket, &Request::Check).map_err(lost)?;
+    let frame = wire::read_frame(&socket);
     task.check()?;
     match frame {
-        Ok((Kind::Exit, payload)) => serde_json::from_slice(&payload).map(Some).map_err(lost),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        _ => ended(dir).map(Some),
+        Ok((Kind::Exit, payload)) => serde_json::from_slice(&payload).map_err(lost),
+        _ => Err(Error::invalid("health check", "the container has none, or ended meanwhile")),
     }
 }
 

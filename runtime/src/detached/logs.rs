@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use task::Task;
 
-use super::record::{LOG, OLDER_LOG};
+use super::record::{LOG, log_name};
 use super::{Status, client, state};
 use crate::{Error, Result};
 
@@ -86,9 +86,7 @@ pub fn logs(
         options.since.is_none_or(|since| line.t >= since)
             && options.until.is_none_or(|until| line.t <= until)
     };
-    if start.is_none()
-        && let Ok(older) = File::open(dir.join(OLDER_LOG))
-    {
+    for older in older_files(dir).into_iter().filter(|_| start.is_none()) {
         let mut reader = Pieces::new(older);
         while let Some(line) = reader.next().map_err(missing)? {
             task.check()?;
@@ -127,6 +125,14 @@ pub fn logs(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// The full files of a log, oldest first.
+fn older_files(dir: &Path) -> Vec<File> {
+    let files = (1..).map_while(|number| File::open(dir.join(log_name(number))).ok());
+    let mut files: Vec<File> = files.collect();
+    files.reverse();
+    files
 }
 
 /// Where to begin in order to see this many whole last lines; nothing where the file has fewer.
@@ -186,11 +192,19 @@ impl Pieces {
         Ok(None)
     }
 
-    /// The file that has taken the place of this one.
+    /// The file that follows this one, if it is not the newest: the next newer, or, where this one
+    /// was dropped, the oldest there is.
     fn replaced(&self, dir: &Path) -> Option<File> {
-        let now = File::open(dir.join(LOG)).ok()?;
-        let (own, other) = (self.file.get_ref().metadata().ok()?, now.metadata().ok()?);
-        (own.ino() != other.ino()).then_some(now)
+        let own = self.file.get_ref().metadata().ok()?.ino();
+        let mut newer = None;
+        for number in 0.. {
+            let Ok(file) = File::open(dir.join(log_name(number))) else { break };
+            if file.metadata().is_ok_and(|file| file.ino() == own) {
+                return newer;
+            }
+            newer = Some(file);
+        }
+        newer
     }
 }
 

@@ -1,10 +1,14 @@
 //! Containers that outlive the command that started them, each with a directory of its own.
 
 mod client;
+mod clients;
+mod guard;
+mod health;
 mod join;
 mod logs;
 mod monitor;
 mod record;
+mod setup;
 mod wire;
 
 use std::fs::File;
@@ -18,11 +22,13 @@ use task::Task;
 
 pub use client::Streams3;
 pub(crate) use client::converse;
+pub use health::{Health, HealthStatus, Probe, health};
 pub(crate) use join::join;
 pub use logs::{LogLine, LogOptions, logs};
-pub(crate) use monitor::monitor;
+pub use monitor::RESTART_MARK;
+pub(crate) use setup::monitor;
 
-use crate::stage::{self, Answer, Answers, Role};
+use crate::stage::{self, Answer, Answers, Role, Watch};
 use crate::{Bundle, Error, Exec, ExitStatus, Result, Signal, StartOptions};
 
 /// Streams of a detached container.
@@ -69,6 +75,9 @@ pub struct State {
     pub status: Status,
     /// The first process; 0 when not running.
     pub pid: u32,
+    /// When it was started, in clock ticks since the machine was; 0 when not known.
+    #[serde(default)]
+    pub birth: u64,
     /// The process that watches it; 0 when gone.
     pub monitor: u32,
     /// Seconds since 1970 at which the program started.
@@ -110,7 +119,8 @@ pub enum Attached {
 }
 
 /// Starts a container that a monitor process of its own watches; `dir` is the container's own,
-/// existing directory, which gets `state.json`, `log`, `lock` and `socket`.
+/// existing directory, which gets `state.json`, `log`, `lock` and `socket`. A monitor that is killed is
+/// replaced; a container both of whose monitors were killed runs on, and how it ends is not known.
 ///
 /// # Errors
 /// As [`crate::Container::start`].
@@ -119,11 +129,15 @@ pub fn launch(
     dir: &Path,
     bundle: Bundle,
     streams: Streams,
+    watch: Watch,
     options: &StartOptions,
 ) -> Result<State> {
     let missing = |source| Error::NoContainer { path: dir.to_owned(), source };
     let directory = File::open(dir).map_err(missing)?;
-    let role = Role::Monitor { interactive: streams.interactive, held: streams.attached };
+    // What was known of its health is that of an earlier life.
+    let _ = std::fs::remove_file(dir.join(health::FILE));
+    let Streams { interactive, attached: held, .. } = streams;
+    let role = Role::Monitor { interactive, held, watch: Box::new(watch) };
     let (config, filter) =
         crate::container::configure(bundle.spec, options, streams.terminal, role)?;
     let fds = [bundle.rootfs.as_fd(), directory.as_fd()];
@@ -182,6 +196,14 @@ pub fn exec_streams(
     client::exec(dir, exec, options, streams, task)
 }
 
+/// Checks the health of the container now, beside the checks at their times; gives how it ended.
+///
+/// # Errors
+/// [`Error::NotRunning`], [`Error::NoContainer`]; [`Error::Invalid`] where it has no check.
+pub fn check_health(dir: &Path, task: &Task) -> Result<ExitStatus> {
+    client::check_health(dir, task)
+}
+
 /// Sends a signal to the container's first process; SIGKILL ends all of them.
 ///
 /// # Errors
@@ -228,6 +250,7 @@ pub fn wait(dir: &Path, task: &Task) -> Result<ExitStatus> {
 const MAX_STATE: u64 = 64 << 10;
 
 /// Where the container is in its life, checked against the monitor: it holds a lock while it lives.
+/// Without one, a first process that lives still runs.
 ///
 /// # Errors
 /// [`Error::NoContainer`].
@@ -243,7 +266,13 @@ pub fn state(dir: &Path) -> Result<State> {
     file.take(MAX_STATE).read_to_end(&mut text).map_err(missing)?;
     let mut state: State = serde_json::from_slice(&text).map_err(|error| missing(error.into()))?;
     if alone && matches!(state.status, Status::Created | Status::Running) {
-        (state.status, state.pid, state.monitor) = (Status::Dead, 0, 0);
+        state.monitor = 0;
+        match state.exit {
+            // Its monitor was killed when it had nothing left to do but to say so.
+            Some(_) => (state.status, state.pid) = (Status::Exited, 0),
+            None if client::is_alive(&state) => {}
+            None => (state.status, state.pid) = (Status::Dead, 0),
+        }
     }
     Ok(state)
 }

@@ -5,191 +5,77 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::clients::{Client, ClientState, Replay};
+use super::guard::Line;
+use super::health::{self, Checks, Verdict};
 use super::record::{self, Log};
-use super::wire::{self, Frames, Incoming, Kind, Request};
-use super::{State, Status};
+use super::setup::PIPE;
+use super::wire::{self, Frames, Kind, Request};
+use super::{HealthStatus, State, Status};
 use crate::cgroup::Cgroup;
-use crate::init::{Running, begin, ended};
-use crate::stage::{self, Answer, Config, Doing, Failure, Given, Role, Started, Step};
-use crate::{ExitStatus, Signal, sys};
+use crate::init::{self, Hooks, Running};
+use crate::stage::{self, Answer, Config, Failure, Given, Role, Watch};
+use crate::{ExitStatus, OnFailure, Signal, sys};
 
 /// More than this is not kept for one client, or for the container's input.
 const MAX_BACKLOG: usize = 256 << 10;
 
-/// How much of the latest output a new client can be shown.
-const MAX_REPLAY: usize = 256 << 10;
-
-/// How much of it is one piece at most; a piece makes one frame.
-const MAX_PIECE: usize = 32 << 10;
-
 /// How long output, and a program's end, wait for the first client of a container that was started
 /// to be attached to.
-const HOLD: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+const HOLD: Duration = Duration::from_secs(5);
 
-/// One connection.
-struct Client {
-    socket: UnixStream,
-    state: ClientState,
-    /// Bytes on their way to it.
-    backlog: VecDeque<u8>,
-    fds: Vec<OwnedFd>,
-    gone: bool,
+/// How long an unhealthy container gets to stop, unless it was told otherwise.
+const PATIENCE: u32 = 10;
+
+/// There when a container that ends is to be started again at once, whatever its policy says.
+pub const RESTART_MARK: &str = "restart-now";
+
+/// What a monitor works with: made by it, or taken over from one that was killed.
+pub(super) struct Parts {
+    pub(super) given: Given,
+    pub(super) running: Running,
+    pub(super) listener: UnixListener,
+    /// Output and errors, or the terminal twice.
+    pub(super) outputs: [Option<OwnedFd>; 2],
+    pub(super) input: Option<OwnedFd>,
+    pub(super) directory: OwnedFd,
+    pub(super) state: State,
+    /// The process that would take over, if there is one.
+    pub(super) guard: Option<Line>,
+    pub(super) hooks: Hooks,
 }
 
-enum ClientState {
-    Asking(Incoming),
-    Waiting,
-    Attached(Frames),
-}
-
-struct Monitor {
-    given: Given,
-    running: Running,
-    listener: UnixListener,
+pub(super) struct Monitor {
+    parts: Parts,
+    watch: Watch,
     clients: Vec<Client>,
     joined: Vec<Child>,
-    /// Output and errors, or the terminal twice.
-    outputs: [Option<OwnedFd>; 2],
-    input: Option<OwnedFd>,
+    /// Processes that call a hook.
+    calling: Vec<rustix::process::Pid>,
     to_input: VecDeque<u8>,
     input_ends: bool,
     replay: Replay,
     log: Log,
-    /// Whether the first client is waited for.
-    held: bool,
+    checks: Option<Checks>,
+    /// Until when the first client is waited for.
+    held: Option<Instant>,
+    /// When the container is killed.
+    kill_at: Option<Instant>,
     /// Whether the program has ended.
     over: bool,
 }
 
-/// How much a pipe of the container holds, and how much is read of it at a time: the less it is,
-/// the nearer to each other stay lines of output and errors that were written one after the other.
-const PIPE: usize = 4096;
+/// How much is read of a pipe of the container at a time: the less it is, the nearer to each other
+/// stay lines of output and errors that were written one after the other.
 const PIECE: usize = 1024;
-
-/// Becomes the monitor of a container; returns after the container's end, and what `after` does.
-pub(crate) fn monitor(given: Given, after: fn(&std::path::Path)) -> Step {
-    let directory = watch_over(given)?;
-    // Nothing is open any more that was the container's.
-    if let Some(directory) = directory {
-        after(&directory);
-    }
-    Ok(())
-}
-
-/// The container's whole life; gives its directory.
-fn watch_over(mut given: Given) -> Step<Option<std::path::PathBuf>> {
-    // The starter waits for its child at once; the monitor itself has no parent.
-    // SAFETY: a stage has one thread.
-    if unsafe { sys::plain_fork() }.doing("starting", "the monitor")? != 0 {
-        sys::exit(0);
-    }
-    rustix::process::setsid().doing("starting", "a session")?;
-    let Role::Monitor { interactive, held } = given.config.role else {
-        return Err(Failure::invalid("configuration", "it is not for a monitor"));
-    };
-    let rootfs = given.take()?;
-    let directory = given.take()?;
-    let lock =
-        record::create(&directory, "lock", rustix::fs::OFlags::empty()).doing("making", "lock")?;
-    let exclusive = rustix::fs::FlockOperation::LockExclusive;
-    rustix::fs::flock(&lock, exclusive).doing("locking", "the container's directory")?;
-    let listener = listen(&directory)?;
-    let log = Log::open(&directory).doing("making", "log")?;
-    let (mut outputs, mut input) = ([None, None], None);
-    given.fds.push_back(rootfs);
-    if given.config.terminal.is_none() {
-        (outputs, input) = pipes(&mut given, interactive)?;
-    }
-    let mut state = State {
-        status: Status::Created,
-        pid: 0,
-        monitor: std::process::id(),
-        started: record::now(),
-        finished: None,
-        exit: None,
-        terminal: given.config.terminal.is_some(),
-        cgroups: Vec::new(),
-    };
-    let line = given.line.try_clone().doing("copying", "a socket")?;
-    let mut running = begin(&mut given)?;
-    if let Some(terminal) = running.terminal.take() {
-        outputs[0] = Some(terminal.try_clone().doing("copying", "the terminal")?);
-        input = Some(terminal);
-    }
-    (state.status, state.pid) = (Status::Running, running.pid);
-    let cgroups = running.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default();
-    state.cgroups.clone_from(&cgroups);
-    record::write_state(&directory, &state).doing("writing", "state.json")?;
-    // A starter that is gone does not matter any more.
-    let _ = stage::answer(&line, &Answer::Started(Started { pid: running.pid, cgroups }), None);
-    drop(line);
-    for fd in outputs.iter().flatten().chain(&input) {
-        rustix::io::ioctl_fionbio(fd, true).doing("preparing", "the streams")?;
-    }
-    let mut monitor = Monitor {
-        given,
-        running,
-        listener,
-        clients: Vec::new(),
-        joined: Vec::new(),
-        outputs,
-        input,
-        to_input: VecDeque::new(),
-        input_ends: false,
-        replay: Replay::default(),
-        log,
-        held,
-        over: false,
-    };
-    let exit = monitor.watch();
-    state.finished = Some(record::now());
-    (state.status, state.pid, state.monitor, state.exit) = (Status::Exited, 0, 0, Some(exit));
-    record::write_state(&directory, &state).doing("writing", "state.json")?;
-    let _ = rustix::fs::unlinkat(&directory, "socket", rustix::fs::AtFlags::empty());
-    monitor.farewell(exit);
-    drop(lock);
-    Ok(std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok())
-}
-
-/// A socket in the container's directory. Its path may be longer than a socket's name can be, so
-/// it is named through the descriptor.
-fn listen(directory: &OwnedFd) -> Step<UnixListener> {
-    let _ = rustix::fs::unlinkat(directory, "socket", rustix::fs::AtFlags::empty());
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let path = format!("/proc/self/fd/{}/socket", directory.as_raw_fd());
-    let listener = UnixListener::bind(path).doing("making", "socket")?;
-    listener.set_nonblocking(true).doing("making", "socket")?;
-    Ok(listener)
-}
-
-type Ends = ([Option<OwnedFd>; 2], Option<OwnedFd>);
-
-/// Makes the pipes, leaves the container's ends with `given`, and gives ours.
-fn pipes(given: &mut Given, interactive: bool) -> Step<Ends> {
-    let pipe = || io::pipe().doing("making", "a pipe");
-    let mut input = None;
-    let theirs: OwnedFd = if interactive {
-        let (read, write) = pipe()?;
-        input = Some(write.into());
-        read.into()
-    } else {
-        std::fs::File::open("/dev/null").doing("opening", "/dev/null")?.into()
-    };
-    let (out, out_theirs) = pipe()?;
-    let (error, error_theirs) = pipe()?;
-    for end in [&out, &error] {
-        // A pipe that stays larger is as good but for the order.
-        let _ = rustix::pipe::fcntl_setpipe_size(end, PIPE);
-    }
-    given.fds.extend([theirs, out_theirs.into(), error_theirs.into()]);
-    Ok(([Some(out.into()), Some(error.into())], input))
-}
 
 /// What the loop found ready.
 #[derive(Default)]
@@ -198,21 +84,65 @@ struct Ready {
     connect: bool,
     outputs: [bool; 2],
     input: bool,
+    health: bool,
     clients: Vec<(bool, bool)>,
 }
 
 impl Monitor {
+    /// A monitor that serves nobody yet. `held`: the first client is waited for.
+    pub(super) fn new(parts: Parts, held: bool, resumed: bool) -> io::Result<Monitor> {
+        let watch = match &parts.given.config.role {
+            Role::Monitor { watch, .. } => (**watch).clone(),
+            _ => Watch::default(),
+        };
+        let now = Instant::now();
+        let checks = watch
+            .health
+            .clone()
+            .map(|check| Checks::open(check, parts.directory.try_clone()?, now, resumed));
+        let timeout = Some(watch.timeout).filter(|seconds| *seconds > 0);
+        Ok(Monitor {
+            log: Log::open(&parts.directory, watch.log)?,
+            checks: checks.transpose()?,
+            kill_at: timeout.map(|seconds| now + Duration::from_secs(seconds.into())),
+            parts,
+            watch,
+            clients: Vec::new(),
+            joined: Vec::new(),
+            calling: Vec::new(),
+            to_input: VecDeque::new(),
+            input_ends: false,
+            replay: Replay::default(),
+            held: held.then(|| now + HOLD),
+            over: false,
+        })
+    }
+
+    /// The container's life to its end; gives its directory.
+    pub(super) fn run(mut self) -> Option<PathBuf> {
+        let exit = self.watch();
+        let state = &mut self.parts.state;
+        state.finished = Some(record::now());
+        (state.status, state.pid, state.monitor, state.exit) = (Status::Exited, 0, 0, Some(exit));
+        // A full disk costs the record of the end; whoever waits here is told all the same.
+        let _ = record::write_state(&self.parts.directory, &self.parts.state);
+        let _ = rustix::fs::unlinkat(&self.parts.directory, "socket", rustix::fs::AtFlags::empty());
+        self.farewell(exit);
+        if let Some(guard) = self.parts.guard.take() {
+            guard.release();
+        }
+        record::path(&self.parts.directory)
+    }
+
     /// Serves until the container has ended and its output is read.
     fn watch(&mut self) -> ExitStatus {
         loop {
             let ready = self.wait();
             if ready.connect
-                && let Ok((socket, _)) = self.listener.accept()
+                && let Ok((socket, _)) = self.parts.listener.accept()
                 && socket.set_nonblocking(true).is_ok()
             {
-                let state = ClientState::Asking(Incoming::default());
-                let (backlog, fds) = (VecDeque::new(), Vec::new());
-                self.clients.push(Client { socket, state, backlog, fds, gone: false });
+                self.clients.push(Client::new(socket));
             }
             for stream in (0..2).filter(|stream| ready.outputs[*stream]) {
                 self.read_once(stream);
@@ -230,40 +160,160 @@ impl Monitor {
             }
             self.clients.retain(|client| !client.gone);
             self.joined.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+            self.calling.retain(|pid| {
+                let waited =
+                    rustix::process::waitpid(Some(*pid), rustix::process::WaitOptions::NOHANG);
+                matches!(waited, Ok(None))
+            });
             self.over |= ready.ended;
+            if self.held.is_some_and(|until| Instant::now() >= until) {
+                self.held = None;
+            }
+            if !self.over {
+                self.keep_time(ready.health);
+            }
             // Who started it to attach to it may come just after a short program.
-            if self.over && !self.held {
-                let exit = ended(&self.running);
-                // Every writer is gone or killed; what they wrote is still there.
-                while self.read_once(0) | self.read_once(1) {}
-                self.log.finish();
-                return exit;
+            if self.over && self.held.is_none() {
+                return self.end();
             }
         }
     }
 
+    /// Finds out how the program ended, and reads what it has left in the pipes.
+    fn end(&mut self) -> ExitStatus {
+        let known = self.parts.state.exit;
+        let exit = known.unwrap_or_else(|| init::outcome(&self.parts.running));
+        // Once it is collected nobody can find out any more.
+        self.parts.state.exit = Some(exit);
+        let _ = record::write_state(&self.parts.directory, &self.parts.state);
+        init::release(&self.parts.running);
+        // Every writer is gone or killed; what they wrote is still there.
+        while self.read_once(0) | self.read_once(1) {}
+        self.log.finish();
+        exit
+    }
+
+    /// What is done at certain times, and the checks of health.
+    fn keep_time(&mut self, health: bool) {
+        let now = Instant::now();
+        if self.kill_at.is_some_and(|at| now >= at) {
+            self.kill_at = None;
+            self.parts.running.kill();
+        }
+        let Some(mut checks) = self.checks.take() else { return };
+        if checks.is_due(now) {
+            let started = self.start_check(checks.command());
+            checks.started(started, now);
+        }
+        if let Some(verdict) = checks.turn(now, health) {
+            self.heed(&verdict);
+        }
+        self.checks = Some(checks);
+    }
+
+    /// When the next of these is due.
+    fn deadline(&self) -> Option<Instant> {
+        let check = self.checks.as_ref().and_then(Checks::deadline).filter(|_| !self.over);
+        [self.held, self.kill_at.filter(|_| !self.over), check].into_iter().flatten().min()
+    }
+
+    /// Does what a check that ended asks for.
+    fn heed(&mut self, verdict: &Verdict) {
+        let told = serde_json::to_vec(&ExitStatus::Code(verdict.code)).unwrap_or_default();
+        for client in &mut self.clients {
+            if matches!(client.state, ClientState::Checking) {
+                client.send(&wire::frame(Kind::Exit, &told));
+                client.state = ClientState::Waiting;
+            }
+        }
+        let Some(status) = verdict.changed else { return };
+        self.call(status);
+        if status != HealthStatus::Unhealthy {
+            return;
+        }
+        match self.watch.health.as_ref().map(|check| check.on_failure).unwrap_or_default() {
+            OnFailure::None => {}
+            OnFailure::Kill => self.parts.running.kill(),
+            OnFailure::Stop => self.stop(),
+            OnFailure::Restart => {
+                let flags = rustix::fs::OFlags::TRUNC;
+                let _ = record::create(&self.parts.directory, RESTART_MARK, flags);
+                self.stop();
+            }
+        }
+    }
+
+    /// Asks the container to stop; kills it after a while.
+    fn stop(&mut self) {
+        self.signal(self.watch.stop_signal.unwrap_or(Signal::TERM).0);
+        let patience = self.watch.stop_timeout.unwrap_or(PATIENCE);
+        let at = Instant::now() + Duration::from_secs(patience.into());
+        self.kill_at = Some(self.kill_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// Calls the hook for a change of health in a process of its own: what it needs of memory goes
+    /// with it.
+    fn call(&mut self, status: HealthStatus) {
+        let Some(directory) = record::path(&self.parts.directory) else { return };
+        // SAFETY: a monitor has one thread.
+        match unsafe { sys::plain_fork() } {
+            Ok(0) => {
+                (self.parts.hooks.health)(&directory, status);
+                sys::exit(0)
+            }
+            Ok(pid) => {
+                let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+                self.calling.extend(pid);
+            }
+            Err(error) => tracing::debug!(%error, "a change of health is not told"),
+        }
+    }
+
+    /// Starts the program that checks, with a pipe for what it says.
+    fn start_check(&mut self, command: &[String]) -> io::Result<health::Started> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let (output, writer) = io::pipe()?;
+        let null = std::fs::File::open("/dev/null")?;
+        let streams = [OwnedFd::from(null), writer.try_clone()?.into(), writer.into()];
+        let exec = crate::Exec { args: command.to_vec(), ..crate::Exec::default() };
+        self.join(&theirs, &streams, Box::new(exec));
+        Ok(health::Started::new(ours, output.into()))
+    }
+
     fn wait(&mut self) -> Ready {
         let backlogged = self.clients.iter().any(|client| client.backlog.len() > MAX_BACKLOG);
-        let reading = !self.held && !backlogged;
+        let reading = self.held.is_none() && !backlogged;
+        let timeout = self.deadline().map(|at| {
+            // A little later is never too early.
+            let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
         let ends = if self.over { PollFlags::empty() } else { PollFlags::IN };
         let mut fds = vec![
-            PollFd::new(&self.running.pidfd, ends),
-            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(&self.parts.running.pidfd, ends),
+            PollFd::new(&self.parts.listener, PollFlags::IN),
         ];
         let mut outputs = [None, None];
-        for (stream, output) in self.outputs.iter().enumerate() {
+        for (stream, output) in self.parts.outputs.iter().enumerate() {
             if let (Some(output), true) = (output, reading) {
                 outputs[stream] = Some(fds.len());
                 fds.push(PollFd::from_borrowed_fd(output.as_fd(), PollFlags::IN));
             }
         }
-        let input = match &self.input {
+        let input = match &self.parts.input {
             Some(input) if !self.to_input.is_empty() => {
                 fds.push(PollFd::from_borrowed_fd(input.as_fd(), PollFlags::OUT));
                 Some(fds.len() - 1)
             }
             _ => None,
         };
+        let checks = fds.len();
+        for fd in self.checks.iter().flat_map(Checks::fds) {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
         let first = fds.len();
         let full = self.to_input.len() > MAX_BACKLOG;
         for client in &self.clients {
@@ -273,9 +323,7 @@ impl Monitor {
             }
             fds.push(PollFd::from_borrowed_fd(client.socket.as_fd(), wanted));
         }
-        let timeout = self.held.then_some(&HOLD);
-        match poll(&mut fds, timeout) {
-            Ok(0) => self.held = false,
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(_) => return Ready::default(),
         }
@@ -286,6 +334,7 @@ impl Monitor {
             connect: any(1),
             outputs: outputs.map(|index| index.is_some_and(any)),
             input: input.is_some_and(any),
+            health: (checks..first).any(any),
             clients: fds[first..]
                 .iter()
                 .map(|fd| {
@@ -298,14 +347,14 @@ impl Monitor {
     /// Reads a piece of a stream, for the log and everybody attached; false where there is none.
     fn read_once(&mut self, stream: usize) -> bool {
         let mut buffer = [0; PIPE];
-        let Some(output) = &self.outputs[stream] else { return false };
-        let size = if self.outputs.iter().all(Option::is_some) { PIECE } else { PIPE };
+        let Some(output) = &self.parts.outputs[stream] else { return false };
+        let size = if self.parts.outputs.iter().all(Option::is_some) { PIECE } else { PIPE };
         match rustix::io::read(output, &mut buffer[..size]) {
             Ok(count) if count > 0 => self.spread(stream, &buffer[..count]),
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => return false,
-            // The end of a pipe; a terminal answers EIO when it is closed everywhere.
-            Ok(_) | Err(_) => self.outputs[stream] = None,
+            // The end of a pipe; a terminal answers EIO when nobody has it open.
+            Ok(_) | Err(_) => self.parts.outputs[stream] = None,
         }
         true
     }
@@ -325,7 +374,7 @@ impl Monitor {
     }
 
     fn write_input(&mut self) {
-        let Some(input) = &self.input else { return self.to_input.clear() };
+        let Some(input) = &self.parts.input else { return self.to_input.clear() };
         while !self.to_input.is_empty() {
             match rustix::io::write(input, self.to_input.as_slices().0) {
                 Ok(count) => drop(self.to_input.drain(..count)),
@@ -333,14 +382,17 @@ impl Monitor {
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(_) => {
                     self.to_input.clear();
-                    self.input = None;
+                    self.parts.input = None;
                     return;
                 }
             }
         }
         // The end of a terminal's input is a key; that of a pipe is its closing.
-        if self.input_ends && self.given.config.terminal.is_none() {
-            self.input = None;
+        if self.input_ends && self.parts.given.config.terminal.is_none() {
+            self.parts.input = None;
+            if let Some(guard) = &self.parts.guard {
+                guard.close_input();
+            }
         }
     }
 
@@ -359,7 +411,7 @@ impl Monitor {
             Err(_) => return client.gone = true,
         };
         match &mut client.state {
-            ClientState::Waiting => {}
+            ClientState::Waiting | ClientState::Checking => {}
             ClientState::Asking(incoming) => match incoming.push(bytes) {
                 Ok(None) => {}
                 Ok(Some((request, rest))) => self.answer(index, request, &rest),
@@ -381,7 +433,7 @@ impl Monitor {
                 self.clients[index].state = ClientState::Waiting;
             }
             Request::Attach { replay } => {
-                self.held = false;
+                self.held = None;
                 let mut frames = Frames::default();
                 frames.push(rest);
                 let client = &mut self.clients[index];
@@ -391,6 +443,13 @@ impl Monitor {
                 }
                 self.obey(index);
             }
+            Request::Check => match &mut self.checks {
+                None => self.clients[index].gone = true,
+                Some(checks) => {
+                    checks.ask();
+                    self.clients[index].state = ClientState::Checking;
+                }
+            },
             Request::Exec(exec) => {
                 let client = &mut self.clients[index];
                 client.gone = true;
@@ -406,7 +465,7 @@ impl Monitor {
     /// Starts one more program; its stage talks to the client itself.
     fn join(&mut self, socket: &UnixStream, streams: &[OwnedFd], exec: Box<crate::Exec>) {
         let _ = socket.set_nonblocking(false);
-        let ours = &self.given.config;
+        let ours = &self.parts.given.config;
         let config = Config {
             spec: ours.spec.clone(),
             id: ours.id.clone(),
@@ -418,12 +477,18 @@ impl Monitor {
             terminal: exec.terminal,
             role: Role::Join {
                 exec,
-                cgroups: self.running.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default(),
+                cgroups: self
+                    .parts
+                    .running
+                    .cgroup
+                    .as_ref()
+                    .map(Cgroup::directories)
+                    .unwrap_or_default(),
             },
         };
-        let mut fds = vec![self.running.pidfd.as_fd(), socket.as_fd()];
+        let mut fds = vec![self.parts.running.pidfd.as_fd(), socket.as_fd()];
         fds.extend(streams.iter().map(AsFd::as_fd));
-        match stage::spawn(&config, &self.given.filter, &fds, Stdio::null()) {
+        match stage::spawn(&config, &self.parts.given.filter, &fds, Stdio::null()) {
             Ok(stage) => self.joined.push(stage.process),
             Err(error) => {
                 let failure = Failure::invalid("exec", error.to_string());
@@ -444,7 +509,7 @@ impl Monitor {
                     self.write_input();
                 }
                 Ok(Some((Kind::Input, bytes))) => {
-                    if self.input.is_some() {
+                    if self.parts.input.is_some() {
                         self.to_input.extend(bytes);
                         self.write_input();
                     }
@@ -460,15 +525,15 @@ impl Monitor {
 
     fn signal(&self, number: i32) {
         if number == libc::SIGKILL {
-            self.running.kill();
+            self.parts.running.kill();
         } else {
             // The only way to fail that matters is that it has ended.
-            let _ = self.running.signal(Signal(number));
+            let _ = self.parts.running.signal(Signal(number));
         }
     }
 
     fn resize(&self, bytes: &[u8]) {
-        if let (Some(terminal), [a, b, c, d]) = (&self.input, bytes) {
+        if let (Some(terminal), [a, b, c, d]) = (&self.parts.input, bytes) {
             let size = rustix::termios::Winsize {
                 ws_row: u16::from_le_bytes([*a, *b]),
                 ws_col: u16::from_le_bytes([*c, *d]),
@@ -489,67 +554,5 @@ impl Monitor {
             let backlog = client.backlog.make_contiguous();
             let _ = client.socket.write_all(backlog);
         }
-    }
-}
-
-/// The latest output. A program that writes byte by byte costs no more than one that does not.
-#[derive(Default)]
-struct Replay {
-    /// Stream and bytes; no piece is longer than [`MAX_PIECE`].
-    pieces: VecDeque<(usize, Vec<u8>)>,
-    total: usize,
-}
-
-impl Replay {
-    fn push(&mut self, stream: usize, bytes: &[u8]) {
-        self.total += bytes.len();
-        match self.pieces.back_mut() {
-            Some((last, piece)) if *last == stream && piece.len() + bytes.len() <= MAX_PIECE => {
-                piece.extend_from_slice(bytes);
-            }
-            _ => self.pieces.push_back((stream, bytes.to_vec())),
-        }
-        while self.total > MAX_REPLAY {
-            let Some((_, oldest)) = self.pieces.pop_front() else { return };
-            self.total -= oldest.len();
-        }
-    }
-}
-
-impl Client {
-    /// Sends as much as goes now; keeps the rest.
-    fn send(&mut self, bytes: &[u8]) {
-        self.backlog.extend(bytes);
-        while !self.backlog.is_empty() {
-            match self.socket.write(self.backlog.as_slices().0) {
-                Ok(count) => drop(self.backlog.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.gone = true,
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn single_bytes_make_few_pieces_and_the_latest_stay() {
-        let mut replay = Replay::default();
-        for byte in 0..MAX_REPLAY * 2 {
-            replay.push(0, &[b'a' + (byte % 26) as u8]);
-        }
-        assert!(replay.pieces.len() <= MAX_REPLAY / MAX_PIECE);
-        assert_eq!(replay.total, replay.pieces.iter().map(|(_, piece)| piece.len()).sum::<usize>());
-        assert!(replay.total > MAX_REPLAY - MAX_PIECE && replay.total <= MAX_REPLAY);
-        let last = replay.pieces.back().and_then(|(_, piece)| piece.last());
-        assert_eq!(last, Some(&(b'a' + ((MAX_REPLAY * 2 - 1) % 26) as u8)));
-        replay.push(1, b"e");
-        replay.push(0, b"o");
-        let streams: Vec<_> =
-            replay.pieces.iter().rev().take(2).map(|(stream, _)| *stream).collect();
-        assert_eq!(streams, [0, 1]);
     }
 }

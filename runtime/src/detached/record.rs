@@ -2,16 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
 
 use super::{LogLine, State};
+use crate::LogLimits;
 
 /// The log of a container.
 pub(super) const LOG: &str = "log";
-/// What was in it before.
-pub(super) const OLDER_LOG: &str = "log.1";
 
 /// Seconds since 1970. A monitor is a process of its own and cannot receive the time from a caller.
 pub(super) fn now() -> f64 {
@@ -37,8 +37,32 @@ pub(super) fn write_state(directory: &OwnedFd, state: &State) -> io::Result<()> 
 /// Lines longer than this are kept in several pieces.
 const MAX_LINE: usize = 16 << 10;
 
-/// A larger log becomes the older one; there is one older log.
+/// A file of the log that is larger is full, unless it was said otherwise.
 const MAX_LOG: u64 = 64 << 20;
+/// How many files a log has, unless it was said otherwise.
+const FILES: u32 = 2;
+
+/// The name of a file of the log: 0 is written to, the others are older.
+pub(super) fn log_name(number: u32) -> String {
+    if number == 0 { LOG.to_owned() } else { format!("{LOG}.{number}") }
+}
+
+/// The path of an open directory; nothing for one that was removed.
+pub(super) fn path(directory: &OwnedFd) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok()
+}
+
+/// When a process was started, in clock ticks since the machine was: with its number this names it.
+pub(super) fn birth(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; the start is the twentieth field after it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if state == "Z" || state == "X" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
 
 /// The log of one container.
 #[derive(Debug)]
@@ -47,6 +71,8 @@ pub(super) struct Log {
     file: File,
     size: u64,
     limit: u64,
+    files: u32,
+    off: bool,
     /// What has no line end yet, for output and errors.
     pending: [Vec<u8>; 2],
 }
@@ -55,19 +81,24 @@ pub(super) struct Log {
 const NAMES: [&str; 2] = ["stdout", "stderr"];
 
 impl Log {
-    pub(super) fn open(directory: &OwnedFd) -> io::Result<Log> {
+    pub(super) fn open(directory: &OwnedFd, limits: LogLimits) -> io::Result<Log> {
         let file = create(directory, LOG, OFlags::APPEND)?;
         Ok(Log {
             directory: directory.try_clone()?,
             size: file.metadata()?.len(),
             file,
-            limit: MAX_LOG,
+            limit: limits.max_size.unwrap_or(MAX_LOG),
+            files: limits.max_files.unwrap_or(FILES).max(1),
+            off: limits.off,
             pending: [Vec::new(), Vec::new()],
         })
     }
 
     /// Takes what stream 0 or 1 said.
     pub(super) fn write(&mut self, stream: usize, bytes: &[u8]) {
+        if self.off {
+            return;
+        }
         let mut text = Vec::new();
         let pending = &mut self.pending[stream];
         for byte in bytes {
@@ -84,15 +115,31 @@ impl Log {
         self.append(&text);
     }
 
-    /// A full disk costs the log, not the container.
+    /// A full disk costs the log, not the container. No file holds more than its limit but for a
+    /// single line.
     fn append(&mut self, text: &[u8]) {
-        if self.file.write_all(text).is_ok() {
-            self.size += text.len() as u64;
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let length = line.len() as u64;
+            if self.size > 0 && self.size + length > self.limit {
+                self.rotate();
+            }
+            if self.file.write_all(line).is_ok() {
+                self.size += length;
+            }
         }
-        if self.size > self.limit
-            && rustix::fs::renameat(&self.directory, LOG, &self.directory, OLDER_LOG).is_ok()
-            && let Ok(file) = create(&self.directory, LOG, OFlags::APPEND)
-        {
+    }
+
+    /// Makes each file the next older one, drops the oldest, and begins a new one.
+    fn rotate(&mut self) {
+        for number in (1..self.files).rev() {
+            let (newer, older) = (log_name(number - 1), log_name(number));
+            // A file that is not there yet is not moved.
+            let _ = rustix::fs::renameat(&self.directory, &newer, &self.directory, &older);
+        }
+        if self.files == 1 {
+            let _ = rustix::fs::unlinkat(&self.directory, LOG, rustix::fs::AtFlags::empty());
+        }
+        if let Ok(file) = create(&self.directory, LOG, OFlags::APPEND) {
             (self.file, self.size) = (file, 0);
         }
     }
@@ -138,7 +185,8 @@ mod tests {
     fn log(limit: u64) -> (tempfile::TempDir, Log) {
         let place = tempfile::tempdir().unwrap();
         let directory: OwnedFd = File::open(place.path()).unwrap().into();
-        let log = Log { limit, ..Log::open(&directory).unwrap() };
+        let limits = LogLimits { max_size: Some(limit), max_files: Some(3), off: false };
+        let log = Log::open(&directory, limits).unwrap();
         (place, log)
     }
 
@@ -165,14 +213,17 @@ mod tests {
     }
 
     #[test]
-    fn a_large_log_becomes_the_older_one() {
+    fn a_full_file_becomes_the_older_one_and_the_oldest_goes() {
         let (place, mut log) = log(1_000);
         for number in 0..100 {
             log.write(0, format!("line {number}\n").as_bytes());
         }
-        let (older, newer) = (lines(&place, OLDER_LOG), lines(&place, LOG));
-        assert!(!older.is_empty());
-        let all: Vec<_> = older.iter().chain(&newer).map(|line| line.line.clone()).collect();
+        let mut all = Vec::new();
+        for name in ["log.2", "log.1", "log"] {
+            assert!(std::fs::metadata(place.path().join(name)).unwrap().len() <= 1_000);
+            all.extend(lines(&place, name).into_iter().map(|line| line.line));
+        }
+        assert!(!place.path().join("log.3").exists());
         let last: Vec<_> = (100 - all.len()..100).map(|n| format!("line {n}\n")).collect();
         assert_eq!(all, last);
     }

@@ -21,6 +21,8 @@ pub(super) enum Request {
     Wait,
     /// To signal the first process.
     Signal(i32),
+    /// To have the health checked now, and be told how that ended.
+    Check,
     /// To run one more program; the connection then belongs to it.
     Exec(Box<Exec>),
 }

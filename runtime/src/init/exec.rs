@@ -62,7 +62,8 @@ pub(crate) enum Never {}
 fn set_up(launch: Launch<'_>) -> Step<Never> {
     let Launch { given, mut stdio, sources, cgroup, namespaces, gate, report } = launch;
     let config = &given.config;
-    let bound = gate.is_none();
+    // Monitors and engines leave a container alone when they are killed.
+    let bound = matches!(config.role, Role::Supervise);
     namespaces.await_ids(&report)?;
     if bound {
         die_with_parent()?;

@@ -12,7 +12,7 @@ mod reaper;
 mod supervisor;
 mod tree;
 
-pub(crate) use borders::{scopes, shares_processes};
+pub(crate) use borders::{adopt, close, end_adopted, scopes, shares_processes};
 pub(crate) use credentials::CAPABILITIES;
 pub(crate) use devices::terminal;
 pub(crate) use exec::{
@@ -20,34 +20,45 @@ pub(crate) use exec::{
 };
 pub(crate) use mounts::KNOWN as MOUNT_OPTIONS;
 pub(crate) use namespaces::{listed as listed_namespaces, makes_user as makes_user_namespace};
-pub(crate) use supervisor::{Running, begin, ended, follow, read_status, wait_ready};
+pub(crate) use supervisor::{
+    Running, begin, ended, follow, outcome, read_status, release, wait_ready,
+};
 
 use std::os::fd::AsFd;
 
+use crate::detached::HealthStatus;
 use crate::stage::{self, Answer, Role};
+
+/// What a monitor calls, each with the container's directory.
+#[derive(Clone, Copy)]
+pub struct Hooks {
+    /// The container has ended, its state is written, and everybody attached was told. The monitor
+    /// holds nothing of the container any more.
+    pub ended: fn(&std::path::Path),
+    /// Its health has changed. Called in a process of its own.
+    pub health: fn(&std::path::Path, HealthStatus),
+}
 
 /// Becomes a container's first process, its supervisor or a program joining it, if this process
 /// was started as one; never returns then. Must be the first line of `main`.
 pub fn init() {
-    init_with(|_| {});
+    init_with(Hooks { ended: |_| {}, health: |_, _| {} });
 }
 
-/// As [`init`]; the monitor of a container calls `ended` with the container's directory when the
-/// container has ended, its state is written, and all attached clients know it. The monitor then
-/// holds nothing of the container any more.
-pub fn init_with(ended: fn(&std::path::Path)) {
+/// As [`init`], with what monitors call.
+pub fn init_with(hooks: Hooks) {
     let is_stage = std::env::args_os().next().is_some_and(|name| name == stage::MARK);
     if is_stage {
-        std::process::exit(enter(ended));
+        std::process::exit(enter(hooks));
     }
 }
 
-fn enter(after: fn(&std::path::Path)) -> i32 {
+fn enter(hooks: Hooks) -> i32 {
     let Ok(given) = stage::receive() else { return 125 };
     let Ok(line) = given.line.try_clone() else { return 125 };
     let result = match given.config.role {
         Role::Supervise => supervisor::supervise(given),
-        Role::Monitor { .. } => crate::detached::monitor(given, after),
+        Role::Monitor { .. } => crate::detached::monitor(given, hooks),
         Role::Join { .. } => crate::detached::join(given),
         Role::Create(_) => crate::engine::create(given),
         Role::Exec { .. } => crate::engine::join(given),

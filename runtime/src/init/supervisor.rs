@@ -4,10 +4,11 @@
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{WaitIdOptions, WaitIdStatus, waitid};
+use rustix::process::{Pid, WaitIdOptions, WaitIdStatus, WaitOptions, waitid};
 
 use super::exec::Launch;
 use super::{borders, filesystem, namespaces};
@@ -127,6 +128,17 @@ pub(crate) fn wait_ready(mut report: &UnixStream) -> Step<Vec<OwnedFd>> {
 }
 
 impl Running {
+    /// A container that another process has made, and left to this one.
+    pub(crate) fn inherited(
+        pid: u32,
+        pidfd: OwnedFd,
+        cgroups: &[PathBuf],
+        adopts: bool,
+    ) -> Running {
+        let cgroup = Cgroup::inherit(cgroups);
+        Running { cgroup, adopts, ..Running::joined(pid, pidfd) }
+    }
+
     /// A program that joined a container.
     pub(crate) fn joined(pid: u32, pidfd: OwnedFd) -> Running {
         Running {
@@ -155,22 +167,38 @@ impl Running {
 
 /// Waits for the end of a container, finds out why, and removes its cgroup.
 pub(crate) fn ended(running: &Running) -> ExitStatus {
-    let status = loop {
-        match waitid(rustix::process::WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED) {
+    let status = outcome(running);
+    release(running);
+    status
+}
+
+fn wait_for(running: &Running, options: WaitIdOptions) -> Option<WaitIdStatus> {
+    loop {
+        match waitid(rustix::process::WaitId::PidFd(running.pidfd.as_fd()), options) {
             Err(rustix::io::Errno::INTR) => {}
-            other => {
-                break other.ok().flatten().map_or(ExitStatus::Signal(libc::SIGKILL), read_status);
-            }
+            other => return other.ok().flatten(),
         }
-    };
+    }
+}
+
+/// Waits for the end of a container and finds out why. What is left of it stays until [`release`].
+pub(crate) fn outcome(running: &Running) -> ExitStatus {
+    let status = wait_for(running, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    let status = status.map_or(ExitStatus::Signal(libc::SIGKILL), read_status);
+    let short = || running.cgroup.as_ref().is_some_and(Cgroup::out_of_memory);
+    if !status.success() && short() { ExitStatus::OutOfMemory(status.code()) } else { status }
+}
+
+/// Collects what is left of a container that has ended, and removes its cgroup.
+pub(crate) fn release(running: &Running) {
+    wait_for(running, WaitIdOptions::EXITED);
     if running.adopts {
         borders::end_adopted();
     }
-    let Some(cgroup) = &running.cgroup else { return status };
-    cgroup.kill();
-    let out_of_memory = !status.success() && cgroup.out_of_memory();
-    cgroup.remove();
-    if out_of_memory { ExitStatus::OutOfMemory(status.code()) } else { status }
+    if let Some(cgroup) = &running.cgroup {
+        cgroup.kill();
+        cgroup.remove();
+    }
 }
 
 pub(crate) fn read_status(status: WaitIdStatus) -> ExitStatus {
@@ -184,6 +212,9 @@ pub(crate) fn read_status(status: WaitIdStatus) -> ExitStatus {
 /// Runs a container for a starter that waits on the line: bytes from it are signals, its end is
 /// ours.
 pub(crate) fn supervise(mut given: Given) -> Step {
+    if borders::shares_processes(&given.config.spec) {
+        guard()?;
+    }
     let line = given.line.try_clone().doing("copying", "a socket")?;
     let mut running = begin(&mut given)?;
     if let Some(listener) = running.listener.take()
@@ -205,6 +236,29 @@ pub(crate) fn supervise(mut given: Given) -> Step {
     let status = ended(&running);
     let _ = stage::answer(&line, &Answer::Exited(status), None);
     Ok(())
+}
+
+/// Puts a process above this one that ends what a killed supervisor leaves: there is no pid namespace
+/// whose end would do it. It keeps the line to the starter open until it has.
+fn guard() -> Step {
+    borders::adopt()?;
+    // SAFETY: a stage has one thread.
+    let supervisor = unsafe { sys::plain_fork() }.doing("starting", "the supervisor")?;
+    if supervisor == 0 {
+        // Who kills the one by its process group misses the other.
+        return rustix::process::setpgid(None, None).doing("starting", "a process group");
+    }
+    let pid = i32::try_from(supervisor).ok().and_then(Pid::from_raw);
+    let code = loop {
+        match rustix::process::waitpid(pid, WaitOptions::empty()) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other.ok().flatten().and_then(|(_, status)| status.exit_status()),
+        }
+    };
+    if code.is_none() {
+        borders::end_adopted();
+    }
+    sys::exit(code.unwrap_or(125))
 }
 
 /// Passes signals on until the program ends. When the starter is gone the program is killed, if it

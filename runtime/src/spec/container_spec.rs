@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Mount, Network, Seccomp, Ulimit};
-use crate::Signal;
+use super::lifecycle::Lifecycle;
+use super::limits::Limits;
+use super::lists::{both, last};
+use super::{Device, DeviceRule, Mount, Network, Seccomp};
 
 /// Everything a user may ask for beyond what the image says. The default asks for nothing: an
 /// unprivileged container without network. It is kept as JSON with the container; a field that is
@@ -41,6 +43,8 @@ pub struct ProcessSpec {
     pub env: Vec<String>,
     /// Names removed from the image's environment.
     pub unset_env: Vec<String>,
+    /// Whether the image's variables are left out.
+    pub unset_all: bool,
     /// `user[:group]`, by name or number.
     pub user: Option<String>,
     /// Further groups of the user, by name or number.
@@ -103,46 +107,14 @@ pub struct Isolation {
     pub sysctls: BTreeMap<String, String>,
     /// Devices of the host.
     pub devices: Vec<Device>,
+    /// Devices that may be used, by kind and number.
+    pub device_rules: Vec<DeviceRule>,
     /// Further annotations for the runtime.
     pub annotations: BTreeMap<String, String>,
     /// Whether this process is not in the initial user namespace ([`crate::in_user_namespace`]):
     /// a fact about where the container is started, and not kept.
     #[serde(skip)]
     pub user_namespace: bool,
-}
-
-/// How much of the machine a container may use.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Limits {
-    /// Bytes of memory.
-    pub memory: Option<u64>,
-    /// Bytes of memory and swap together; -1 is unlimited.
-    pub memory_swap: Option<i64>,
-    /// Bytes of memory below which the kernel reclaims only under pressure.
-    pub memory_reservation: Option<u64>,
-    /// How many CPUs, in parts.
-    pub cpus: Option<f64>,
-    /// Microseconds per period.
-    pub cpu_quota: Option<i64>,
-    /// Microseconds.
-    pub cpu_period: Option<u64>,
-    /// Relative weight, 2 to 262144, 1024 is normal.
-    pub cpu_shares: Option<u64>,
-    /// Which CPUs, as `0-3,7`.
-    pub cpuset_cpus: Option<String>,
-    /// Which memory nodes, as `0-1`.
-    pub cpuset_mems: Option<String>,
-    /// How many processes; 0 or less is unlimited.
-    pub pids_limit: Option<i64>,
-    /// Resource limits of the process.
-    pub ulimits: Vec<Ulimit>,
-    /// -1000 (never killed) to 1000.
-    pub oom_score_adj: Option<i32>,
-    /// Bytes of `/dev/shm`; 64 MiB if not given.
-    pub shm_size: Option<u64>,
-    /// The cgroup below which the container's is made, relative to the mount.
-    pub cgroup_parent: Option<String>,
 }
 
 /// What a container sees beside its image's files.
@@ -260,37 +232,6 @@ pub struct Dns {
     pub options: Vec<String>,
 }
 
-/// What becomes of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Lifecycle {
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// The signal that asks it to stop; the image's, or TERM, if not given.
-    pub stop_signal: Option<Signal>,
-    /// Seconds it gets to stop before it is killed; 10 if not given.
-    pub stop_timeout: Option<u32>,
-    /// Whether it is removed when it ends.
-    pub remove: bool,
-    /// Whether it is started again when it ends.
-    pub restart: Restart,
-}
-
-/// Whether a container is started again when it ends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Restart {
-    /// Never.
-    #[default]
-    No,
-    /// When it failed, at most this many times in a row; 0 is without end.
-    OnFailure(u32),
-    /// Whenever it ends, until a command stops it, and at boot.
-    Always,
-    /// As `Always`, but at boot only if no command stopped it before.
-    UnlessStopped,
-}
-
 impl Isolation {
     fn shares(&self, namespace: Option<Namespace>) -> bool {
         self.chroot || namespace == Some(Namespace::Host)
@@ -324,17 +265,6 @@ impl NetworkSpec {
     }
 }
 
-/// Lists and tables of both, in order: later entries override earlier ones.
-fn both<T, C: IntoIterator<Item = T> + Extend<T>>(mut kept: C, now: C) -> C {
-    kept.extend(now);
-    kept
-}
-
-/// The list of the later, where it says anything.
-fn last<T>(kept: Vec<T>, now: Vec<T>) -> Vec<T> {
-    if now.is_empty() { kept } else { now }
-}
-
 impl ContainerSpec {
     /// This specification with another laid over it. Lists add up, single values are those of
     /// `now` where it has one, and what either allows or asks for by a switch holds.
@@ -358,6 +288,7 @@ impl ProcessSpec {
             command,
             env,
             unset_env,
+            unset_all,
             user,
             groups,
             working_dir,
@@ -371,6 +302,7 @@ impl ProcessSpec {
             command: last(command, now.command),
             env: both(env, now.env),
             unset_env: both(unset_env, now.unset_env),
+            unset_all: unset_all || now.unset_all,
             user: now.user.or(user),
             groups: both(groups, now.groups),
             working_dir: now.working_dir.or(working_dir),
@@ -400,6 +332,7 @@ impl Isolation {
             chroot,
             sysctls,
             devices,
+            device_rules,
             annotations,
             user_namespace,
         } = self;
@@ -419,48 +352,9 @@ impl Isolation {
             chroot: chroot || now.chroot,
             sysctls: both(sysctls, now.sysctls),
             devices: both(devices, now.devices),
+            device_rules: both(device_rules, now.device_rules),
             annotations: both(annotations, now.annotations),
             user_namespace: user_namespace || now.user_namespace,
-        }
-    }
-}
-
-impl Limits {
-    fn merge(self, now: Limits) -> Limits {
-        let Limits {
-            memory,
-            memory_swap,
-            memory_reservation,
-            cpus,
-            cpu_quota,
-            cpu_period,
-            cpu_shares,
-            cpuset_cpus,
-            cpuset_mems,
-            pids_limit,
-            ulimits,
-            oom_score_adj,
-            shm_size,
-            cgroup_parent,
-        } = self;
-        // A number of CPUs and a quota are two ways to say one thing: the later one counts.
-        let by_quota = now.cpu_quota.is_some() || now.cpu_period.is_some();
-        let by_number = now.cpus.is_some();
-        Limits {
-            memory: now.memory.or(memory),
-            memory_swap: now.memory_swap.or(memory_swap),
-            memory_reservation: now.memory_reservation.or(memory_reservation),
-            cpus: now.cpus.or(cpus.filter(|_| !by_quota)),
-            cpu_quota: now.cpu_quota.or(cpu_quota.filter(|_| !by_number)),
-            cpu_period: now.cpu_period.or(cpu_period.filter(|_| !by_number)),
-            cpu_shares: now.cpu_shares.or(cpu_shares),
-            cpuset_cpus: now.cpuset_cpus.or(cpuset_cpus),
-            cpuset_mems: now.cpuset_mems.or(cpuset_mems),
-            pids_limit: now.pids_limit.or(pids_limit),
-            ulimits: both(ulimits, now.ulimits),
-            oom_score_adj: now.oom_score_adj.or(oom_score_adj),
-            shm_size: now.shm_size.or(shm_size),
-            cgroup_parent: now.cgroup_parent.or(cgroup_parent),
         }
     }
 }
@@ -520,19 +414,6 @@ impl Dns {
             servers: if now.none { Vec::new() } else { last(servers, now.servers) },
             search: last(search, now.search),
             options: last(options, now.options),
-        }
-    }
-}
-
-impl Lifecycle {
-    fn merge(self, now: Lifecycle) -> Lifecycle {
-        let Lifecycle { labels, stop_signal, stop_timeout, remove, restart } = self;
-        Lifecycle {
-            labels: both(labels, now.labels),
-            stop_signal: now.stop_signal.or(stop_signal),
-            stop_timeout: now.stop_timeout.or(stop_timeout),
-            remove: remove || now.remove,
-            restart: if now.restart == Restart::No { restart } else { now.restart },
         }
     }
 }

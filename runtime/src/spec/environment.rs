@@ -17,7 +17,8 @@ pub(super) fn environment(
     if spec.process.terminal {
         lines.push("TERM=xterm".to_owned());
     }
-    for line in config.env.iter().chain(&spec.process.env) {
+    let of_image = config.env.iter().filter(|_| !spec.process.unset_all);
+    for line in of_image.chain(&spec.process.env) {
         set(&mut lines, line)?;
     }
     lines.retain(|line| !spec.process.unset_env.iter().any(|name| name_of(line) == name));

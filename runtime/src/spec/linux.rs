@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup,
-    LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemoryBuilder, LinuxNamespace,
-    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
-    LinuxResourcesBuilder,
+    Linux, LinuxBlockIo, LinuxBlockIoBuilder, LinuxBuilder, LinuxCpuBuilder, LinuxDevice,
+    LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
+    LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxThrottleDeviceBuilder,
+    LinuxWeightDeviceBuilder,
 };
 
-use super::{ContainerSpec, Network, Seccomp, built};
+use super::{BlockLimits, ContainerSpec, Network, Rate, Seccomp, built};
 use crate::{Error, Result, seccomp};
 
 /// Docker's list of what is hidden.
@@ -166,6 +167,25 @@ fn device_rules(spec: &ContainerSpec) -> Result<Vec<LinuxDeviceCgroup>> {
             rule(true).typ(kind).major(i64::from(device.major)).minor(i64::from(device.minor));
         rules.push(built(numbers.access(device.access.clone()).build())?);
     }
+    if let (true, Some(rule)) = (isolation.user_namespace, isolation.device_rules.first()) {
+        let reason = format!("rules such as {rule:?} need root");
+        return Err(Error::invalid("devices", reason));
+    }
+    for wanted in &isolation.device_rules {
+        let kind = match wanted.block {
+            None => LinuxDeviceType::A,
+            Some(true) => LinuxDeviceType::B,
+            Some(false) => LinuxDeviceType::C,
+        };
+        let mut allowed = rule(true).typ(kind).access(wanted.access.clone());
+        if let Some(major) = wanted.major {
+            allowed = allowed.major(i64::from(major));
+        }
+        if let Some(minor) = wanted.minor {
+            allowed = allowed.minor(i64::from(minor));
+        }
+        rules.push(built(allowed.build())?);
+    }
     Ok(rules)
 }
 
@@ -184,11 +204,27 @@ fn resources(spec: &ContainerSpec) -> Result<LinuxResources> {
     if let Some(bytes) = spec.limits.memory_reservation {
         memory = memory.reservation(signed("memory", bytes)?);
     }
-    if spec.limits.memory.is_some()
-        || spec.limits.memory_swap.is_some()
-        || spec.limits.memory_reservation.is_some()
+    if let Some(readiness) = spec.limits.memory_swappiness {
+        memory = memory.swappiness(readiness);
+    }
+    if spec.limits.oom_kill_disable {
+        memory = memory.disable_oom_killer(true);
+    }
+    let limits = &spec.limits;
+    if limits.memory.is_some()
+        || limits.memory_swap.is_some()
+        || limits.memory_reservation.is_some()
+        || limits.memory_swappiness.is_some()
+        || limits.oom_kill_disable
     {
         resources = resources.memory(built(memory.build())?);
+    }
+    if limits.block != BlockLimits::default() {
+        resources = resources.block_io(block(&limits.block)?);
+    }
+    if !limits.unified.is_empty() {
+        let own: std::collections::HashMap<_, _> = limits.unified.clone().into_iter().collect();
+        resources = resources.unified(own);
     }
     if let Some(cpu) = cpu(spec)? {
         resources = resources.cpu(cpu);
@@ -198,6 +234,39 @@ fn resources(spec: &ContainerSpec) -> Result<LinuxResources> {
         resources = resources.pids(built(LinuxPidsBuilder::default().limit(limit).build())?);
     }
     built(resources.build())
+}
+
+/// Limits of block devices.
+fn block(limits: &BlockLimits) -> Result<LinuxBlockIo> {
+    let rates = |list: &[Rate]| {
+        let one = |rate: &Rate| {
+            let numbers = LinuxThrottleDeviceBuilder::default()
+                .major(i64::from(rate.device.major))
+                .minor(i64::from(rate.device.minor));
+            built(numbers.rate(rate.rate).build())
+        };
+        list.iter().map(one).collect::<Result<Vec<_>>>()
+    };
+    let weights = limits.weights.iter().map(|weight| {
+        let value = u16::try_from(weight.rate).ok().filter(|value| (10..=1000).contains(value));
+        let value = value.ok_or_else(|| {
+            Error::invalid("block weight", format!("{} is not between 10 and 1000", weight.rate))
+        })?;
+        let numbers = LinuxWeightDeviceBuilder::default()
+            .major(i64::from(weight.device.major))
+            .minor(i64::from(weight.device.minor));
+        built(numbers.weight(value).build())
+    });
+    let mut disks = LinuxBlockIoBuilder::default()
+        .weight_device(weights.collect::<Result<Vec<_>>>()?)
+        .throttle_read_bps_device(rates(&limits.read_bytes)?)
+        .throttle_write_bps_device(rates(&limits.write_bytes)?)
+        .throttle_read_iops_device(rates(&limits.reads)?)
+        .throttle_write_iops_device(rates(&limits.writes)?);
+    if let Some(weight) = limits.weight {
+        disks = disks.weight(weight);
+    }
+    built(disks.build())
 }
 
 fn cpu(spec: &ContainerSpec) -> Result<Option<oci_spec::runtime::LinuxCpu>> {
@@ -228,6 +297,12 @@ fn cpu(spec: &ContainerSpec) -> Result<Option<oci_spec::runtime::LinuxCpu>> {
     }
     if let Some(mems) = &spec.limits.cpuset_mems {
         (cpu, any) = (cpu.mems(mems.clone()), true);
+    }
+    if let Some(period) = spec.limits.cpu_realtime.0 {
+        (cpu, any) = (cpu.realtime_period(period), true);
+    }
+    if let Some(runtime) = spec.limits.cpu_realtime.1 {
+        (cpu, any) = (cpu.realtime_runtime(runtime), true);
     }
     if any { built(cpu.build()).map(Some) } else { Ok(None) }
 }

@@ -3,7 +3,10 @@
 pub(crate) mod capabilities;
 mod container_spec;
 pub(crate) mod environment;
+mod lifecycle;
+mod limits;
 mod linux;
+mod lists;
 mod mounts;
 mod network_files;
 pub(crate) mod users;
@@ -18,9 +21,11 @@ use serde::{Deserialize, Serialize};
 use task::Cause;
 
 pub use container_spec::{
-    ContainerSpec, Dns, Files, Isolation, Join, Lifecycle, Limits, Membership, Namespace,
-    NetworkSpec, Overlay, ProcessSpec, Restart, VolumeMount,
+    ContainerSpec, Dns, Files, Isolation, Join, Membership, Namespace, NetworkSpec, Overlay,
+    ProcessSpec, VolumeMount,
 };
+pub use lifecycle::{HealthCheck, HealthSpec, Lifecycle, LogLimits, Notify, OnFailure, Restart};
+pub use limits::{BlockLimits, DeviceNumber, Limits, Rate};
 pub use network_files::{MachineFiles, NetworkFiles};
 
 pub(crate) use linux::is_ipc_parameter;
@@ -155,8 +160,34 @@ pub struct Device {
     pub access: String,
 }
 
-/// Describes the container that runs `config` as `wanted` requests. Pure: `users` returns the text
-/// of the image's user databases (`None` if there is none); the caller limits their size.
+/// Devices that a container may use, whether or not it has them from the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRule {
+    /// Whether block or character devices; both if not given.
+    pub block: Option<bool>,
+    /// Major number; any if not given.
+    pub major: Option<u32>,
+    /// Minor number; any if not given.
+    pub minor: Option<u32>,
+    /// Any of `r`, `w` and `m`.
+    pub access: String,
+}
+
+impl std::fmt::Display for DeviceRule {
+    /// As `--device-cgroup-rule` has it: `c 189:* rwm`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.block {
+            None => 'a',
+            Some(true) => 'b',
+            Some(false) => 'c',
+        };
+        let number = |number: Option<u32>| number.map_or("*".to_owned(), |n| n.to_string());
+        write!(f, "{kind} {}:{} {}", number(self.major), number(self.minor), self.access)
+    }
+}
+
+/// Describes the container that runs `config` as `wanted` asks. Pure: `users` is asked for the
+/// text of the image's user databases (`None` if there is none); the caller bounds their size.
 ///
 /// # Errors
 /// [`Error::Invalid`] and [`Error::User`] for what cannot be meant, [`Error::Users`] when `users`

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use runtime::{
     AttachOptions, Attached, ContainerSpec, Error, Exec, ExitStatus, LogOptions, ProcessSpec,
-    Signal, StartOptions, State, Status, Streams,
+    Signal, StartOptions, State, Status, Streams, Watch,
 };
 use task::Task;
 
@@ -24,7 +24,12 @@ pub(crate) const CASES: &[crate::Case] = &[
     ("exec_failures", exec_failures),
     ("terminal_size_and_detach", terminal_size_and_detach),
     ("exec_with_a_terminal", exec_with_a_terminal),
-    ("killed_monitor_is_seen", killed_monitor_is_seen),
+    ("a_killed_monitor_is_replaced", a_killed_monitor_is_replaced),
+    ("a_killed_guard_changes_nothing", a_killed_guard_changes_nothing),
+    (
+        "without_any_monitor_it_runs_on_and_can_be_stopped",
+        without_any_monitor_it_runs_on_and_can_be_stopped,
+    ),
     ("foreground_terminal", foreground_terminal),
     ("much_output_is_whole", much_output_is_whole),
     ("the_end_waits_for_who_started_it", the_end_waits_for_who_started_it),
@@ -42,7 +47,8 @@ fn launch(root: &Rootfs, dir: &Path, line: &str, streams: Streams) -> Result<Sta
         ..ContainerSpec::default()
     };
     let bundle = root.bundle(&with_shell(line, &spec))?;
-    runtime::launch(dir, bundle, streams, &StartOptions { id: id(), init: false, owners: false })
+    let options = StartOptions { id: id(), init: false, owners: false };
+    runtime::launch(dir, bundle, streams, Watch::default(), &options)
 }
 
 /// Runs a client with files as streams and gives what it was shown.
@@ -124,7 +130,8 @@ fn failed_start_is_told() {
     };
     let bundle = root.bundle(&spec).unwrap();
     let options = StartOptions { id: id(), init: false, owners: false };
-    let error = runtime::launch(dir.path(), bundle, Streams::default(), &options).unwrap_err();
+    let error = runtime::launch(dir.path(), bundle, Streams::default(), Watch::default(), &options)
+        .unwrap_err();
     assert_eq!(error.exit_code(), 127);
 }
 
@@ -168,7 +175,8 @@ impl Waiting {
         let waiting = Waiting { root: Rootfs::new(), dir: tempfile::tempdir().unwrap() };
         let bundle = waiting.root.bundle(&with_shell("sleep 1000", spec)).unwrap();
         let options = StartOptions { id: id(), init: true, owners: false };
-        runtime::launch(waiting.dir.path(), bundle, Streams::default(), &options).unwrap();
+        runtime::launch(waiting.dir.path(), bundle, Streams::default(), Watch::default(), &options)
+            .unwrap();
         waiting
     }
 
@@ -396,18 +404,84 @@ fn exec_with_a_terminal() {
     });
 }
 
-fn killed_monitor_is_seen() {
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// The state, once another monitor than this is there.
+fn after(dir: &Path, monitor: u32) -> State {
+    loop {
+        let state = runtime::state(dir).unwrap();
+        if state.monitor != monitor {
+            return state;
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn a_killed_monitor_is_replaced() {
+    let root = Rootfs::new();
+    let dir = tempfile::tempdir().unwrap();
+    let line = "trap 'echo bye; exit 7' TERM; echo one; while :; do sleep 0.1; done";
+    let state = launch(&root, dir.path(), line, Streams::default()).unwrap();
+    let attached = std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            shown(
+                |files| {
+                    runtime::attach_streams(dir.path(), &options(false), files, &Task::silent())
+                },
+                "",
+            )
+        });
+        let waiter = scope.spawn(|| runtime::wait(dir.path(), &Task::silent()));
+        while !log_text(dir.path(), &LogOptions::default()).contains("one") {
+            std::thread::yield_now();
+        }
+        kill(state.monitor);
+        let now = after(dir.path(), state.monitor);
+        assert_eq!((now.status, now.pid), (Status::Running, state.pid));
+        let patience = Duration::from_secs(30);
+        let end = runtime::stop(dir.path(), Signal::TERM, patience).unwrap();
+        assert_eq!(end, ExitStatus::Code(7));
+        assert_eq!(waiter.join().unwrap().unwrap(), ExitStatus::Code(7));
+        client.join().unwrap()
+    });
+    assert_eq!(attached.0.unwrap(), Attached::Exited(ExitStatus::Code(7)));
+    assert!(log_text(dir.path(), &LogOptions::default()).ends_with("bye\n"));
+    assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Exited);
+}
+
+fn a_killed_guard_changes_nothing() {
     let root = Rootfs::new();
     let dir = tempfile::tempdir().unwrap();
     let state = launch(&root, dir.path(), "sleep 1000", Streams::default()).unwrap();
-    let pid = |pid: u32| rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid(state.monitor), rustix::process::Signal::KILL).unwrap();
-    assert!(matches!(runtime::wait(dir.path(), &Task::silent()), Err(Error::Lost { .. })));
+    kill(parent(state.monitor));
+    let end = runtime::stop(dir.path(), Signal::KILL, Duration::ZERO).unwrap();
+    assert_eq!(end, ExitStatus::Signal(9));
+    assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Exited);
+}
+
+fn parent(pid: u32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+fn without_any_monitor_it_runs_on_and_can_be_stopped() {
+    let root = Rootfs::new();
+    let dir = tempfile::tempdir().unwrap();
+    let state = launch(&root, dir.path(), "sleep 1000", Streams::default()).unwrap();
+    let guard = parent(state.monitor);
+    kill(guard);
+    kill(state.monitor);
+    let now = after(dir.path(), state.monitor);
+    assert_eq!((now.status, now.pid, now.monitor), (Status::Running, state.pid, 0));
+    let end = runtime::stop(dir.path(), Signal::KILL, Duration::ZERO);
+    assert!(matches!(end, Err(Error::Lost { .. })), "{end:?}");
     assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Dead);
-    // The container goes with its monitor.
-    while exists(Path::new(&format!("/proc/{}", state.pid))) {
-        std::thread::yield_now();
-    }
+    // Whoever adopted it may take its time to collect it.
+    let left = std::fs::read_to_string(format!("/proc/{}/stat", state.pid)).unwrap_or_default();
+    assert!(left.is_empty() || left.contains(") Z "), "{left}");
 }
 
 fn foreground_terminal() {

@@ -102,7 +102,10 @@ impl Cp {
 }
 
 /// Standard output, which must not be a terminal.
-fn out_of() -> Result<std::io::StdoutLock<'static>, Failure> {
+///
+/// # Errors
+/// It is one.
+pub(crate) fn out_of() -> Result<std::io::StdoutLock<'static>, Failure> {
     let out = std::io::stdout();
     match out.is_terminal() {
         true => Err(Failure::usage("an archive is not written to a terminal")

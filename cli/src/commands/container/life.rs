@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use containers::{Container, Phase, StartOptions};
 use runtime::{AttachOptions, Attached, Signal};
 use task::{Silent, Task};
@@ -13,6 +13,7 @@ use super::{containers, missing, remove, start_failure};
 use crate::app::{App, observed};
 use crate::commands::container_flags::LimitFlags;
 use crate::commands::run::restart;
+use crate::config;
 use crate::dialect::Dialect;
 use crate::flags;
 use crate::render::Progress;
@@ -123,7 +124,7 @@ impl Start {
         }
         if !self.attach && !self.interactive {
             return each(app, &self.containers, |container| {
-                let started = container.start(&StartOptions { attached: false, size: size() });
+                let started = container.start(&options(false));
                 started.map(drop).map_err(start_failure)
             });
         }
@@ -136,7 +137,7 @@ impl Start {
         if terminal && self.interactive {
             need_terminal()?;
         }
-        container.start(&StartOptions { attached: true, size: size() }).map_err(start_failure)?;
+        container.start(&options(true)).map_err(start_failure)?;
         let task = Task::root("start", Arc::new(Silent));
         let keys = if terminal { keys } else { Vec::new() };
         let options = AttachOptions { replay: true, ..attachment(self.interactive, keys) };
@@ -146,6 +147,35 @@ impl Start {
             Attached::Exited(status) => status.code(),
             Attached::Detached => 0,
         })
+    }
+}
+
+fn options(attached: bool) -> StartOptions {
+    StartOptions { attached, size: size(), notify: config::notify_socket() }
+}
+
+/// Check the health of containers
+#[derive(Debug, Subcommand)]
+pub(crate) enum Healthcheck {
+    /// Run the health check of a container now; exit with 1 if it fails
+    Run {
+        /// The container
+        container: String,
+    },
+}
+
+impl Healthcheck {
+    /// Checks.
+    ///
+    /// # Errors
+    /// The container does not run, or has no check.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let Healthcheck::Run { container } = self;
+        let container = super::require(app, &container)?;
+        let well =
+            observed("healthcheck", Progress::Quiet, |task| Ok(container.check_health(task)?))?;
+        outln!("{}", if well { "healthy" } else { "unhealthy" });
+        Ok(u8::from(!well))
     }
 }
 
@@ -175,7 +205,7 @@ impl Restart {
         let patience = self.time.map(|seconds| Duration::from_secs(seconds.into()));
         each(app, &self.containers, |container| {
             container.stop(patience)?;
-            let started = container.start(&StartOptions { attached: false, size: size() });
+            let started = container.start(&options(false));
             started.map(drop).map_err(start_failure)
         })
     }

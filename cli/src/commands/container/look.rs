@@ -2,16 +2,42 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use containers::{Container, Event, Usage};
 use serde_json::{Value, json};
 
+use super::life::Healthcheck;
 use super::{containers, require};
 use crate::app::{App, observed};
 use crate::flags;
 use crate::format;
 use crate::render::{Progress, bytes};
 use crate::report::Failure;
+
+/// Commands that look at containers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Look {
+    Top(Top),
+    Stats(Stats),
+    Events(Events),
+    #[command(subcommand)]
+    Healthcheck(Healthcheck),
+}
+
+impl Look {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Those of the command.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        match self {
+            Look::Top(command) => command.run(app),
+            Look::Stats(command) => command.run(app),
+            Look::Events(command) => command.run(app),
+            Look::Healthcheck(command) => command.run(app),
+        }
+    }
+}
 
 /// Show the processes of a container
 #[derive(Debug, Args)]

@@ -9,15 +9,15 @@ mod streams;
 
 use builder::working::Working;
 use containers::{Container, Containers, Phase};
-use runtime::{ExitStatus, Join, Network};
+use runtime::{ExitStatus, Health, HealthStatus, Join, Network};
 use serde_json::{Value, json};
 use task::Kind;
 
-pub(crate) use self::files::{Cp, Diff, Export};
+pub(crate) use self::files::{Cp, Diff, Export, out_of};
 pub(crate) use self::life::{
     ContainerPrune, Kill, Pause, Restart, Rm, Start, Stop, Unpause, Update, Wait, size,
 };
-pub(crate) use self::look::{Events, Stats, Top};
+pub(crate) use self::look::{Events, Look, Stats, Top};
 pub(crate) use self::port::Port;
 pub(crate) use self::ps::Ps;
 pub(crate) use self::streams::{Attach, Exec, Logs, attachment, need_terminal};
@@ -88,7 +88,11 @@ pub(crate) fn status(container: &Container) -> String {
     };
     match (container.phase(), state.exit) {
         (Phase::Created, _) => "Created".to_owned(),
-        (Phase::Running, _) => up(),
+        (Phase::Running, _) => match container.health().map(|health| health.status) {
+            None => up(),
+            Some(HealthStatus::Starting) => format!("{} (health: starting)", up()),
+            Some(status) => format!("{} ({})", up(), status.as_str()),
+        },
         (Phase::Paused, _) => format!("{} (Paused)", up()),
         (Phase::Restarting, Some(exit)) => ended("Restarting", exit),
         (Phase::Exited, Some(exit)) => ended("Exited", exit),
@@ -135,6 +139,7 @@ pub(crate) fn inspect(container: &Container) -> Result<Value, Failure> {
             "OOMKilled": matches!(exit, Some(ExitStatus::OutOfMemory(_))),
             "StartedAt": state.and_then(|state| time(state.started)),
             "FinishedAt": state.and_then(|state| state.finished).and_then(time),
+            "Health": container.health().map(|health| told_health(&health)),
         },
         "RestartCount": container.restarts(),
         "NetworkSettings": networks(container),
@@ -153,12 +158,26 @@ pub(crate) fn inspect(container: &Container) -> Result<Value, Failure> {
     }))
 }
 
+fn told_health(health: &Health) -> Value {
+    let log = health.log.iter().map(|probe| {
+        json!({
+            "Start": time(probe.start), "End": time(probe.end),
+            "ExitCode": probe.exit_code, "Output": probe.output,
+        })
+    });
+    json!({
+        "Status": health.status.as_str(), "FailingStreak": health.failing_streak,
+        "Log": log.collect::<Vec<_>>(),
+    })
+}
+
 /// One row of `ps`.
 pub(crate) fn row(container: &Container) -> Value {
     json!({
         "ID": container.id(), "Names": container.name(), "Image": image(container),
         "Command": command(container), "Status": status(container),
         "State": container.phase().as_str(),
+        "Health": container.health().map(|health| health.status.as_str()),
         "CreatedAt": container.row().created,
         "Pid": container.state().map_or(0, |state| state.pid),
         "Labels": container.record().spec.lifecycle.labels,

@@ -26,7 +26,7 @@ pub(crate) struct Ps {
     #[arg(short = 'n', long, value_name = "NUMBER", conflicts_with = "latest")]
     last: Option<usize>,
     /// Show matching containers only: id=, name=, status=, label=, ancestor=, exited=, volume=,
-    /// network=
+    /// network=, health=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Show full ids and commands
@@ -60,8 +60,8 @@ struct Condition {
 
 impl Condition {
     fn read(text: &str) -> Result<Condition, Failure> {
-        const KEYS: [&str; 8] =
-            ["id", "name", "status", "label", "ancestor", "exited", "volume", "network"];
+        const KEYS: [&str; 9] =
+            ["id", "name", "status", "label", "ancestor", "exited", "volume", "network", "health"];
         match text.split_once('=') {
             Some((key, value)) if KEYS.contains(&key) => {
                 Ok(Condition { key: key.to_owned(), value: value.to_owned() })
@@ -77,6 +77,10 @@ impl Condition {
         match self.key.as_str() {
             "id" => container.id().starts_with(value),
             "name" => container.name().contains(value.trim_start_matches('/')),
+            "health" => {
+                let health = container.health().map(|health| health.status.as_str());
+                health.unwrap_or("none") == value
+            }
             "status" => container.phase().as_str() == value,
             "exited" => container.exit().is_some_and(|exit| exit.code().to_string() == value),
             "network" => network_names(container).iter().any(|name| name == value),

@@ -74,10 +74,11 @@ impl Logs {
         }
         text.extend_from_slice(line.content());
         begun[stream] = text.ends_with(b"\n");
-        let _ = match stream {
-            1 => std::io::stderr().write_all(&text),
-            _ => std::io::stdout().write_all(&text),
-        };
+        match stream {
+            // Who closed it does not want to know.
+            1 => drop(std::io::stderr().write_all(&text)),
+            _ => crate::out::raw(&text),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The flags that say how a container runs: one grammar for `run`, `from` and the commands of
 //! `bud`, read into one [`ContainerSpec`].
 
+mod block;
+mod lifecycle;
 mod networks;
 mod shared;
 mod values;
@@ -10,6 +12,7 @@ use std::path::PathBuf;
 use clap::Args;
 use runtime::ContainerSpec;
 
+pub(crate) use lifecycle::LifecycleFlags;
 pub(crate) use shared::{LimitFlags, SharedFlags};
 
 use crate::flags;
@@ -94,6 +97,27 @@ pub(crate) struct ContainerFlags {
     #[arg(long, help_heading = "Security")]
     privileged: bool,
 
+    /// Set all environment variables of this process
+    #[arg(long, help_heading = "Process")]
+    env_host: bool,
+    /// Remove all environment variables of the image
+    #[arg(long, help_heading = "Process")]
+    unsetenv_all: bool,
+    /// Set the time zone: a name such as Europe/Berlin, or local
+    #[arg(long, value_name = "ZONE", help_heading = "Process")]
+    tz: Option<String>,
+    /// With --read-only, mount memory at /run, /tmp and /var/tmp
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Files")]
+    read_only_tmpfs: Option<bool>,
+    /// Allow devices by kind and numbers
+    #[arg(long, value_name = "a|b|c MAJOR:MINOR rwm", value_parser = values::device_rule, help_heading = "Security")]
+    device_cgroup_rule: Vec<runtime::DeviceRule>,
+    /// Add an annotation to the container
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+
+    #[command(flatten)]
+    block: block::BlockFlags,
     #[command(flatten)]
     shared: SharedFlags,
 }
@@ -130,6 +154,10 @@ impl ContainerFlags {
         terminal: bool,
     ) -> Result<ContainerSpec, Failure> {
         let mut spec = self.shared.clone().with_conf()?.spec()?;
+        self.block.add(&mut spec.limits)?;
+        self.add_files(&mut spec)?;
+        spec.isolation.device_rules.clone_from(&self.device_cgroup_rule);
+        spec.isolation.annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
         for text in &self.tmpfs {
             spec.files.mounts.push(flags::tmpfs(text)?);
         }
@@ -152,7 +180,9 @@ impl ContainerFlags {
             program => vec![program.to_owned()],
         });
         process.command = command.to_vec();
-        process.env = flags::environment(&self.env_file, &self.env)?;
+        process.env = self.env_host.then(crate::config::environment).unwrap_or_default();
+        process.env.extend(flags::environment(&self.env_file, &self.env)?);
+        process.unset_all = self.unsetenv_all;
         process.unset_env.clone_from(&self.unsetenv);
         process.user.clone_from(&self.user);
         process.working_dir.clone_from(&self.workdir);
@@ -193,6 +223,34 @@ impl ContainerFlags {
         for network in named {
             network.aliases.extend(self.network_alias.iter().cloned());
         }
+        Ok(())
+    }
+
+    /// Memory beside a root that refuses writing, and the time zone.
+    fn add_files(&self, spec: &mut ContainerSpec) -> Result<(), Failure> {
+        if self.read_only_tmpfs == Some(true) && self.read_only {
+            for target in ["/run", "/tmp", "/var/tmp"] {
+                spec.files.mounts.push(flags::tmpfs(target)?);
+            }
+        }
+        let Some(zone) = &self.tz else { return Ok(()) };
+        let path = match zone.as_str() {
+            "local" => "/etc/localtime".into(),
+            name => std::path::Path::new("/usr/share/zoneinfo").join(name),
+        };
+        let inside = !zone.split('/').any(|part| part.is_empty() || part == "..");
+        let path = path.canonicalize().ok().filter(|path| inside && path.is_file());
+        let source = path.ok_or_else(|| {
+            Failure::usage(format!("--tz {zone:?}: there is no such time zone"))
+                .hint("/usr/share/zoneinfo of this machine lists the zones")
+        })?;
+        spec.files.mounts.push(runtime::Mount::Bind {
+            source,
+            target: "/etc/localtime".into(),
+            read_only: true,
+            recursive: false,
+            propagation: runtime::Propagation::Private,
+        });
         Ok(())
     }
 

@@ -163,6 +163,7 @@ impl LimitFlags {
             oom_score_adj: self.oom_score_adj,
             shm_size: self.shm_size,
             cgroup_parent: self.cgroup_parent.clone(),
+            ..Limits::default()
         }
     }
 }

@@ -1,0 +1,91 @@
+//! The limits that only containers of their own have: block devices, and what is rarely asked for.
+
+use clap::Args;
+use runtime::{DeviceNumber, Limits, Rate};
+
+use crate::flags;
+use crate::report::Failure;
+
+/// Limits of `run` and `create`.
+#[derive(Debug, Args)]
+pub(crate) struct BlockFlags {
+    /// Set the relative weight of block IO, 10 to 1000
+    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(10..=1000), help_heading = "Limits")]
+    blkio_weight: Option<u16>,
+    /// Set the relative weight for one device
+    #[arg(long, value_name = "DEVICE:WEIGHT", help_heading = "Limits")]
+    blkio_weight_device: Vec<String>,
+    /// Limit the bytes read from a device per second
+    #[arg(long, value_name = "DEVICE:SIZE", help_heading = "Limits")]
+    device_read_bps: Vec<String>,
+    /// Limit the bytes written to a device per second
+    #[arg(long, value_name = "DEVICE:SIZE", help_heading = "Limits")]
+    device_write_bps: Vec<String>,
+    /// Limit the reads from a device per second
+    #[arg(long, value_name = "DEVICE:NUMBER", help_heading = "Limits")]
+    device_read_iops: Vec<String>,
+    /// Limit the writes to a device per second
+    #[arg(long, value_name = "DEVICE:NUMBER", help_heading = "Limits")]
+    device_write_iops: Vec<String>,
+    /// Set how readily memory is swapped out, 0 to 100; -1 for the machine's (cgroup v1)
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i64).range(-1..=100), help_heading = "Limits")]
+    memory_swappiness: Option<i64>,
+    /// Pause the processes when memory runs out, in place of killing one (cgroup v1)
+    #[arg(long, help_heading = "Limits")]
+    oom_kill_disable: bool,
+    /// Set the period of real-time processes in microseconds (cgroup v1)
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    cpu_rt_period: Option<u64>,
+    /// Limit the time of real-time processes in microseconds per period (cgroup v1)
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    cpu_rt_runtime: Option<i64>,
+    /// Write a value to a file of the cgroup (cgroup v2)
+    #[arg(long, value_name = "FILE=VALUE", help_heading = "Limits")]
+    cgroup_conf: Vec<String>,
+}
+
+impl BlockFlags {
+    /// Adds what the flags ask for.
+    ///
+    /// # Errors
+    /// What is no block device, or no number.
+    pub(crate) fn add(&self, limits: &mut Limits) -> Result<(), Failure> {
+        let block = &mut limits.block;
+        block.weight = self.blkio_weight;
+        block.weights = rates("blkio-weight-device", &self.blkio_weight_device)?;
+        block.read_bytes = rates("device-read-bps", &self.device_read_bps)?;
+        block.write_bytes = rates("device-write-bps", &self.device_write_bps)?;
+        block.reads = rates("device-read-iops", &self.device_read_iops)?;
+        block.writes = rates("device-write-iops", &self.device_write_iops)?;
+        limits.memory_swappiness =
+            self.memory_swappiness.and_then(|number| u64::try_from(number).ok());
+        limits.oom_kill_disable = self.oom_kill_disable;
+        limits.cpu_realtime = (self.cpu_rt_period, self.cpu_rt_runtime);
+        for text in &self.cgroup_conf {
+            let (file, value) = text.split_once('=').ok_or_else(|| {
+                Failure::usage(format!("--cgroup-conf {text:?}: expected FILE=VALUE"))
+            })?;
+            limits.unified.insert(file.to_owned(), value.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// `DEVICE:SIZE` of each text.
+fn rates(flag: &str, texts: &[String]) -> Result<Vec<Rate>, Failure> {
+    let rate = |text: &String| {
+        let refuse = |why: String| Failure::usage(format!("--{flag} {text:?}: {why}"));
+        let (path, rate) =
+            text.rsplit_once(':').ok_or_else(|| refuse("expected DEVICE:NUMBER".to_owned()))?;
+        let stat = rustix::fs::stat(path).map_err(|errno| refuse(errno.to_string()))?;
+        if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_block_device() {
+            return Err(refuse(format!("{path} is not a block device")));
+        }
+        let device = DeviceNumber {
+            major: rustix::fs::major(stat.st_rdev),
+            minor: rustix::fs::minor(stat.st_rdev),
+        };
+        Ok(Rate { device, rate: flags::size(rate).map_err(refuse)? })
+    };
+    texts.iter().map(rate).collect()
+}

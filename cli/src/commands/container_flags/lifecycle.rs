@@ -1,0 +1,220 @@
+//! The flags about the life of a container: its health, its log, who is told that it is ready.
+
+use std::time::Duration;
+
+use clap::Args;
+use runtime::{HealthSpec, Lifecycle, LogLimits, Notify, OnFailure};
+
+use crate::flags;
+use crate::report::Failure;
+
+/// What becomes of a container of `run` and `create`.
+#[derive(Debug, Args)]
+pub(crate) struct LifecycleFlags {
+    /// Check the health with this command line; none for no check
+    #[arg(long, value_name = "COMMAND", help_heading = "Health")]
+    health_cmd: Option<String>,
+    /// Check this often (default: 30s)
+    #[arg(long, value_name = "TIME", value_parser = interval, help_heading = "Health")]
+    health_interval: Option<Duration>,
+    /// Fail a check that takes longer (default: 30s)
+    #[arg(long, value_name = "TIME", value_parser = flags::duration, help_heading = "Health")]
+    health_timeout: Option<Duration>,
+    /// Call the container unhealthy after this many failures in a row (default: 3)
+    #[arg(long, value_name = "NUMBER", help_heading = "Health")]
+    health_retries: Option<u32>,
+    /// Do not count failures in this time after the start (default: 0s)
+    #[arg(long, value_name = "TIME", value_parser = flags::duration, help_heading = "Health")]
+    health_start_period: Option<Duration>,
+    /// Check this often in the start period (default: 5s)
+    #[arg(long, value_name = "TIME", value_parser = interval, help_heading = "Health")]
+    health_start_interval: Option<Duration>,
+    /// Do this when the container becomes unhealthy: none, kill, restart or stop
+    #[arg(long, value_name = "ACTION", value_parser = on_failure, help_heading = "Health")]
+    health_on_failure: Option<OnFailure>,
+    /// Do not check the health
+    #[arg(long, conflicts_with_all = ["health_cmd", "health_interval", "health_timeout", "health_retries", "health_start_period", "health_start_interval", "health_on_failure"], help_heading = "Health")]
+    no_healthcheck: bool,
+
+    /// Keep the log in JSON lines (json-file, local, k8s-file), or not at all (none)
+    #[arg(long, value_name = "DRIVER", value_parser = log_driver)]
+    log_driver: Option<bool>,
+    /// Limit the log: max-size=SIZE of a file (default: 64m), max-file=NUMBER (default: 2)
+    #[arg(long, value_name = "KEY=VALUE")]
+    log_opt: Vec<String>,
+    /// Notify systemd of readiness: container, conmon (as soon as it runs), healthy or ignore
+    #[arg(long, value_name = "WHO", value_parser = notify)]
+    sdnotify: Option<Notify>,
+    /// Kill the container after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u32>,
+}
+
+/// No check is due within a life.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    if text == "disable" { Ok(NEVER) } else { flags::duration(text) }
+}
+
+fn on_failure(text: &str) -> Result<OnFailure, String> {
+    match text {
+        "none" => Ok(OnFailure::None),
+        "kill" => Ok(OnFailure::Kill),
+        "restart" => Ok(OnFailure::Restart),
+        "stop" => Ok(OnFailure::Stop),
+        other => Err(format!("{other:?} is none of none, kill, restart, stop")),
+    }
+}
+
+/// Whether anything is kept.
+fn log_driver(text: &str) -> Result<bool, String> {
+    match text {
+        "json-file" | "local" | "k8s-file" => Ok(true),
+        "none" => Ok(false),
+        other => Err(format!(
+            "{other:?} is not supported: the log is a file of JSON lines (json-file), or there is \
+             none; `rbuild logs -f` in a unit writes to the journal"
+        )),
+    }
+}
+
+fn notify(text: &str) -> Result<Notify, String> {
+    match text {
+        "container" | "true" => Ok(Notify::Container),
+        "conmon" => Ok(Notify::Conmon),
+        "healthy" => Ok(Notify::Healthy),
+        "ignore" | "false" => Ok(Notify::Ignore),
+        other => Err(format!("{other:?} is none of container, conmon, healthy, ignore")),
+    }
+}
+
+fn nanoseconds(time: Option<Duration>) -> Option<u64> {
+    time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl LifecycleFlags {
+    /// Adds what the flags ask for.
+    ///
+    /// # Errors
+    /// A command or an option that is not understood, by name.
+    pub(crate) fn add(&self, lifecycle: &mut Lifecycle) -> Result<(), Failure> {
+        let command = self.health_cmd.as_deref();
+        let off = self.no_healthcheck || command == Some("none");
+        lifecycle.health = HealthSpec {
+            off,
+            test: command.filter(|_| !off).map(test).transpose()?,
+            interval: nanoseconds(self.health_interval),
+            timeout: nanoseconds(self.health_timeout),
+            start_period: nanoseconds(self.health_start_period),
+            start_interval: nanoseconds(self.health_start_interval),
+            retries: self.health_retries,
+            on_failure: self.health_on_failure.unwrap_or_default(),
+        };
+        lifecycle.log = self.log()?;
+        lifecycle.notify = self.sdnotify.unwrap_or_default();
+        lifecycle.timeout = self.timeout.unwrap_or(0);
+        Ok(())
+    }
+
+    /// Whether any is given.
+    pub(crate) fn given(&self) -> bool {
+        let mut lifecycle = Lifecycle::default();
+        self.add(&mut lifecycle).is_err() || lifecycle != Lifecycle::default()
+    }
+
+    fn log(&self) -> Result<LogLimits, Failure> {
+        let mut log = LogLimits { off: self.log_driver == Some(false), ..LogLimits::default() };
+        for text in &self.log_opt {
+            let refuse = |why: &str| Failure::usage(format!("--log-opt {text:?}: {why}"));
+            match text.split_once('=') {
+                Some(("max-size", "-1")) => log.max_size = Some(u64::MAX),
+                Some(("max-size", size)) => {
+                    log.max_size = Some(flags::size(size).map_err(|why| refuse(&why))?);
+                }
+                Some(("max-file", number)) => {
+                    let number = number.parse().ok().filter(|number| *number > 0);
+                    log.max_files =
+                        Some(number.ok_or_else(|| refuse("it is not a number above 0"))?);
+                }
+                _ => return Err(refuse("it is not supported").hint("max-size= and max-file= are")),
+            }
+        }
+        Ok(log)
+    }
+}
+
+/// A command line for a shell; or, as JSON, program and arguments.
+fn test(text: &str) -> Result<Vec<String>, Failure> {
+    if !text.starts_with('[') {
+        return Ok(vec!["CMD-SHELL".to_owned(), text.to_owned()]);
+    }
+    let words: Vec<String> = serde_json::from_str(text)
+        .map_err(|error| Failure::usage(format!("--health-cmd {text:?}: {error}")))?;
+    let known = |word: &String| ["CMD", "CMD-SHELL", "NONE"].contains(&word.as_str());
+    match words.first() {
+        None => Err(Failure::usage("--health-cmd: there is no command")),
+        Some(first) if known(first) => Ok(words),
+        Some(_) => Ok([vec!["CMD".to_owned()], words].concat()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: LifecycleFlags,
+    }
+
+    fn read(line: &[&str]) -> Result<Lifecycle, String> {
+        let line = Line::try_parse_from(std::iter::once(&"x").chain(line));
+        let mut lifecycle = Lifecycle::default();
+        let flags = line.map_err(|error| error.to_string())?.flags;
+        flags.add(&mut lifecycle).map_err(|failure| format!("{failure:?}"))?;
+        Ok(lifecycle)
+    }
+
+    #[test]
+    fn every_flag_reaches_the_life() {
+        let life = read(&[
+            "--health-cmd=test -e /x",
+            "--health-interval=2s",
+            "--health-retries=1",
+            "--health-on-failure=kill",
+            "--log-opt=max-size=1k",
+            "--log-opt=max-file=3",
+            "--sdnotify=healthy",
+            "--timeout=9",
+        ])
+        .unwrap();
+        assert_eq!(life.health.test.unwrap(), ["CMD-SHELL", "test -e /x"]);
+        assert_eq!(life.health.interval, Some(2_000_000_000));
+        assert_eq!((life.health.retries, life.health.on_failure), (Some(1), OnFailure::Kill));
+        assert_eq!((life.log.max_size, life.log.max_files), (Some(1024), Some(3)));
+        assert_eq!((life.notify, life.timeout), (Notify::Healthy, 9));
+        assert!(read(&["--no-healthcheck"]).unwrap().health.off);
+        assert!(read(&["--health-cmd=none"]).unwrap().health.off);
+        let words = read(&["--health-cmd=[\"a\",\"b\"]"]).unwrap().health.test.unwrap();
+        assert_eq!(words, ["CMD", "a", "b"]);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for flag in [
+            "--log-driver=journald",
+            "--log-opt=tag=x",
+            "--log-opt=max-file=0",
+            "--health-on-failure=dance",
+            "--health-cmd=[]",
+            "--sdnotify=me",
+        ] {
+            assert!(read(&[flag]).is_err(), "{flag}");
+        }
+        assert!(read(&["--no-healthcheck", "--health-retries=1"]).is_err());
+    }
+}

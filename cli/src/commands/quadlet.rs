@@ -1,0 +1,98 @@
+//! `rbuild system generator`: Quadlet files become systemd units.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::app::App;
+use crate::report::Failure;
+
+/// Where Quadlet files are, after those of `--from`.
+const PLACES: [&str; 3] =
+    ["/run/containers/systemd", "/etc/containers/systemd", "/usr/share/containers/systemd"];
+
+/// Write systemd units of Quadlet files (.container, .volume), as a systemd generator
+///
+/// Link it as /usr/lib/systemd/system-generators/rbuild-generator: a script of one line,
+/// `exec rbuild system generator "$@"`.
+#[derive(Debug, Args)]
+pub(crate) struct Generator {
+    /// Print the units in place of writing them
+    #[arg(long, visible_alias = "dry-run")]
+    dryrun: bool,
+    /// Read the files of this directory only
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    /// The directory for the units; two more are accepted, as systemd passes them
+    #[arg(required_unless_present = "dryrun", num_args = 0..=3, value_name = "DIR")]
+    directories: Vec<PathBuf>,
+}
+
+impl Generator {
+    /// Writes every unit that can be; fails at the end if one cannot.
+    ///
+    /// # Errors
+    /// A file cannot be read, is not understood, or a unit cannot be written.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let program =
+            std::env::current_exe().map_err(|error| Failure::io("finding this program", &error))?;
+        let root = app.store_root()?;
+        let program = format!("{} --root {}", program.display(), root.display());
+        let mut last = None;
+        for path in self.files()? {
+            if let Err(failure) = self.one(&path, &program)
+                && let Some(before) = last.replace(failure)
+            {
+                before.print();
+            }
+        }
+        last.map_or(Ok(0), Err)
+    }
+
+    /// Quadlet files; of two of one name the first counts.
+    fn files(&self) -> Result<Vec<PathBuf>, Failure> {
+        let places: Vec<&Path> = match &self.from {
+            Some(place) => vec![place],
+            None => PLACES.iter().map(Path::new).filter(|place| place.exists()).collect(),
+        };
+        let mut files: Vec<PathBuf> = Vec::new();
+        for place in places {
+            let entries = std::fs::read_dir(place);
+            let read = || format!("reading {}", place.display());
+            let entries = entries.map_err(|error| Failure::io(read(), &error))?;
+            let mut own: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            own.retain(|path| {
+                path.is_file() && !files.iter().any(|known| known.file_name() == path.file_name())
+            });
+            own.sort();
+            files.extend(own);
+        }
+        Ok(files)
+    }
+
+    fn one(&self, path: &Path, program: &str) -> Result<(), Failure> {
+        let file = |doing: &str, path: &Path, error: &std::io::Error| {
+            Failure::io(format!("{doing} {}", path.display()), error)
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| file("reading", path, &error))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let unit = containers::unit(&name, &text, program)?;
+        let Some(directory) = self.directories.first().filter(|_| !self.dryrun) else {
+            outln!("---{}---\n{}", unit.name, unit.text);
+            return Ok(());
+        };
+        let target = directory.join(&unit.name);
+        std::fs::write(&target, &unit.text).map_err(|error| file("writing", &target, &error))?;
+        let wanted = unit.wanted_by.iter().map(|by| format!("{by}.wants"));
+        for by in wanted.chain(unit.required_by.iter().map(|by| format!("{by}.requires"))) {
+            let place = directory.join(by);
+            std::fs::create_dir_all(&place).map_err(|error| file("making", &place, &error))?;
+            let link = place.join(&unit.name);
+            match std::os::unix::fs::symlink(Path::new("..").join(&unit.name), &link) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                linked => linked.map_err(|error| file("writing", &link, &error))?,
+            }
+        }
+        Ok(())
+    }
+}
