@@ -150,7 +150,11 @@ impl Container {
         let watch = self.watch(&config);
         let state = runtime::launch(self.directory(), bundle, streams, watch, &start)?;
         if let Some(held) = held {
-            held.follow(state.pid)?;
+            match held.follow(state.pid) {
+                // A short program is over by now, and nobody needs its network.
+                Err(_) if !self.again().is_ok_and(|now| now.is_running()) => {}
+                followed => followed?,
+            }
         }
         self.note("start", &[]);
         crate::notify::started(self, &state, options.notify.as_deref())?;

@@ -433,7 +433,7 @@ fn flags_of_docker_that_there_are_not_are_refused_with_a_reason() {
     let bench = Bench::new();
     for (flag, word) in [
         ("--gpus=all", "--device"),
-        ("--health-cmd=true", "health checks"),
+        ("--systemd=always", "--tmpfs"),
         ("--log-driver=syslog", "rbuild logs"),
         ("--cpu-count=1", "Windows"),
     ] {
@@ -486,7 +486,7 @@ fn limits_change_between_runs_and_policies_at_any_time() {
     let bench = bench();
     bench.rbuild(["run", "-d", "--name=one", "busybox", "sleep", "1000"]).ok();
     bench.rbuild(["update", "--restart=always", "one"]).ok();
-    bench.rbuild(["update", "--memory=64m", "one"]).fails(&["container one is running", "stopped"]);
+    bench.rbuild(["update", "--memory=64m", "one"]).fails(&["container one is running", "stop it"]);
     bench.rbuild(["stop", "-t", "0", "one"]).ok();
     bench.rbuild(["update", "--memory=64m", "--pids-limit=50", "one"]).ok();
     let format = "--format={{.Spec.limits.memory}} {{.Spec.lifecycle.restart}}";

@@ -13,7 +13,7 @@ use std::path::Path;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use serde::{Deserialize, Serialize};
 
-use super::monitor::{Monitor, Parts};
+use super::monitor::{Inherited, Monitor};
 use super::{State, Status, record};
 use crate::init::{self, Hooks, Running};
 use crate::stage::{Doing, Given, Step};
@@ -70,7 +70,7 @@ pub(super) fn split() -> Step<Side> {
 
 impl Line {
     /// Gives the guard what it needs to take over.
-    pub(super) fn hand_over(&self, parts: &Parts, lock: &std::fs::File) -> io::Result<()> {
+    pub(super) fn hand_over(&self, parts: &Inherited, lock: &std::fs::File) -> io::Result<()> {
         let handover = Handover {
             state: parts.state.clone(),
             outputs: [parts.outputs[0].is_some(), parts.outputs[1].is_some()],
@@ -199,8 +199,17 @@ fn take_over(
     let known = now.and_then(|now| now.exit);
     let state = State { monitor: std::process::id(), exit: known, ..state };
     record::write_state(&directory, &state).doing("writing", "state.json")?;
-    let parts =
-        Parts { given, running, listener, outputs, input, directory, state, guard: None, hooks };
+    let parts = Inherited {
+        given,
+        running,
+        listener,
+        outputs,
+        input,
+        directory,
+        state,
+        guard: None,
+        hooks,
+    };
     let monitor = Monitor::new(parts, false, true).doing("preparing", "the monitor")?;
     let path = monitor.run();
     drop(lock);

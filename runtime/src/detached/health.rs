@@ -122,7 +122,7 @@ impl Started {
 }
 
 /// What a check that ended means.
-pub(super) struct Verdict {
+pub(super) struct Judgement {
     pub(super) code: u8,
     /// The new status, where it is another.
     pub(super) changed: Option<HealthStatus>,
@@ -213,7 +213,7 @@ impl Checks {
     }
 
     /// Looks after the check that runs; `ready` tells whether it has something to say.
-    pub(super) fn turn(&mut self, now: Instant, ready: bool) -> Option<Verdict> {
+    pub(super) fn turn(&mut self, now: Instant, ready: bool) -> Option<Judgement> {
         let started = self.running.as_mut()?;
         if started.until.is_some_and(|until| now >= until) {
             // It ends now, and says so on its line.
@@ -251,7 +251,7 @@ impl Checks {
         Some(self.judge(probe, now))
     }
 
-    fn judge(&mut self, probe: Probe, now: Instant) -> Verdict {
+    fn judge(&mut self, probe: Probe, now: Instant) -> Judgement {
         let (health, code) = (&mut self.health, probe.exit_code);
         let before = health.status;
         health.log.push_back(probe);
@@ -271,7 +271,7 @@ impl Checks {
         if let Err(error) = self.write() {
             tracing::debug!(%error, "the health is not written down");
         }
-        Verdict {
+        Judgement {
             code: u8::try_from(code).unwrap_or(1),
             changed: (status != before).then_some(status),
         }

@@ -96,6 +96,23 @@ pub struct State {
     pub cgroups: Vec<std::path::PathBuf>,
 }
 
+impl State {
+    /// That of a container that was started, and of which nothing is left.
+    fn gone(cgroups: Vec<std::path::PathBuf>) -> State {
+        State {
+            status: Status::Dead,
+            pid: 0,
+            birth: 0,
+            monitor: 0,
+            started: record::now(),
+            finished: None,
+            exit: None,
+            terminal: false,
+            cgroups,
+        }
+    }
+}
+
 /// How to attach to a running container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachOptions {
@@ -145,7 +162,10 @@ pub fn launch(
     // The monitor has forked itself away from this process.
     let _ = stage.process.wait();
     match Answers::new(stage.line).next() {
-        Some((Answer::Started(_), _)) => state(dir),
+        Some((Answer::Started(started), _)) => {
+            // The container of a short program may be removed by now.
+            Ok(state(dir).unwrap_or_else(|_| State::gone(started.cgroups)))
+        }
         Some((Answer::Failed(failure), _)) => Err(failure.into()),
         _ => Err(Error::Lost { process: "monitor" }),
     }

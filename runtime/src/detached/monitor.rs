@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::clients::{Client, ClientState, Replay};
 use super::guard::Line;
-use super::health::{self, Checks, Verdict};
+use super::health::{self, Checks, Judgement};
 use super::record::{self, Log};
 use super::setup::PIPE;
 use super::wire::{self, Frames, Kind, Request};
@@ -39,7 +39,7 @@ const PATIENCE: u32 = 10;
 pub const RESTART_MARK: &str = "restart-now";
 
 /// What a monitor works with: made by it, or taken over from one that was killed.
-pub(super) struct Parts {
+pub(super) struct Inherited {
     pub(super) given: Given,
     pub(super) running: Running,
     pub(super) listener: UnixListener,
@@ -54,7 +54,7 @@ pub(super) struct Parts {
 }
 
 pub(super) struct Monitor {
-    parts: Parts,
+    parts: Inherited,
     watch: Watch,
     clients: Vec<Client>,
     joined: Vec<Child>,
@@ -90,7 +90,7 @@ struct Ready {
 
 impl Monitor {
     /// A monitor that serves nobody yet. `held`: the first client is waited for.
-    pub(super) fn new(parts: Parts, held: bool, resumed: bool) -> io::Result<Monitor> {
+    pub(super) fn new(parts: Inherited, held: bool, resumed: bool) -> io::Result<Monitor> {
         let watch = match &parts.given.config.role {
             Role::Monitor { watch, .. } => (**watch).clone(),
             _ => Watch::default(),
@@ -218,7 +218,7 @@ impl Monitor {
     }
 
     /// Does what a check that ended asks for.
-    fn heed(&mut self, verdict: &Verdict) {
+    fn heed(&mut self, verdict: &Judgement) {
         let told = serde_json::to_vec(&ExitStatus::Code(verdict.code)).unwrap_or_default();
         for client in &mut self.clients {
             if matches!(client.state, ClientState::Checking) {

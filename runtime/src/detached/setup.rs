@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use super::guard::{self, Line, Side};
-use super::monitor::{Monitor, Parts};
+use super::monitor::{Inherited, Monitor};
 use super::{State, Status, record};
 use crate::cgroup::Cgroup;
 use crate::init::{self, Hooks, begin};
@@ -78,7 +78,7 @@ fn watch_over(mut given: Given, guard: Line, hooks: Hooks) -> Step<Option<std::p
         rustix::io::ioctl_fionbio(fd, true).doing("preparing", "the streams")?;
     }
     let pid = running.pid;
-    let parts = Parts {
+    let parts = Inherited {
         given,
         running,
         listener,
