@@ -6,7 +6,7 @@ use std::path::Path;
 use image::{Image, Platform};
 use layers::Root;
 use network::{Held, Lease, Uplink};
-use runtime::{Bundle, ContainerSpec, ExitStatus, Network, State, Stdio, Streams, UserFile, Watch};
+use runtime::{Bundle, Care, ContainerSpec, ExitStatus, Network, State, Stdio, Streams, UserFile};
 use store::Store;
 use task::{Cause, Task};
 
@@ -95,9 +95,9 @@ fn describe(
 
 impl Container {
     /// How its monitor watches over it.
-    fn watch(&self, config: &image::ContainerConfig) -> Watch {
+    fn watch(&self, config: &image::ContainerConfig) -> Care {
         let lifecycle = &self.record().spec.lifecycle;
-        Watch {
+        Care {
             health: lifecycle.health.check(config.healthcheck.as_ref(), Some(&config.shell)),
             log: lifecycle.log,
             timeout: lifecycle.timeout,

@@ -58,6 +58,6 @@ pub use spec::{
     Propagation, Rate, Restart, Seccomp, Ulimit, UserFile, VolumeMount, arguments, join_network,
     owner, spec,
 };
-pub use stage::Watch;
+pub use stage::Care;
 pub use streams::SharedInput;
 pub use userns::{Identity, become_root, entered_namespace, in_user_namespace, single_id};

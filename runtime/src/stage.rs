@@ -55,7 +55,7 @@ pub(crate) enum Role {
         /// Whether output waits for the first client.
         held: bool,
         /// How it watches over the container.
-        watch: Box<Watch>,
+        watch: Box<Care>,
     },
     /// One more program in a container that runs.
     Join {
@@ -79,7 +79,7 @@ pub(crate) enum Role {
 
 /// How the monitor of a container watches over it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Watch {
+pub struct Care {
     /// How it finds out whether the program works.
     pub health: Option<HealthCheck>,
     /// What it keeps of what the program prints.

@@ -28,7 +28,7 @@ pub use logs::{LogLine, LogOptions, logs};
 pub use monitor::RESTART_MARK;
 pub(crate) use setup::monitor;
 
-use crate::stage::{self, Answer, Answers, Role, Watch};
+use crate::stage::{self, Answer, Answers, Care, Role};
 use crate::{Bundle, Error, Exec, ExitStatus, Result, Signal, StartOptions};
 
 /// Streams of a detached container.
@@ -146,7 +146,7 @@ pub fn launch(
     dir: &Path,
     bundle: Bundle,
     streams: Streams,
-    watch: Watch,
+    watch: Care,
     options: &StartOptions,
 ) -> Result<State> {
     let missing = |source| Error::NoContainer { path: dir.to_owned(), source };

@@ -22,7 +22,7 @@ use super::wire::{self, Frames, Kind, Request};
 use super::{HealthStatus, State, Status};
 use crate::cgroup::Cgroup;
 use crate::init::{self, Hooks, Running};
-use crate::stage::{self, Answer, Config, Failure, Given, Role, Watch};
+use crate::stage::{self, Answer, Care, Config, Failure, Given, Role};
 use crate::{ExitStatus, OnFailure, Signal, sys};
 
 /// More than this is not kept for one client, or for the container's input.
@@ -55,7 +55,7 @@ pub(super) struct Inherited {
 
 pub(super) struct Monitor {
     parts: Inherited,
-    watch: Watch,
+    watch: Care,
     clients: Vec<Client>,
     joined: Vec<Child>,
     /// Processes that call a hook.
@@ -93,7 +93,7 @@ impl Monitor {
     pub(super) fn new(parts: Inherited, held: bool, resumed: bool) -> io::Result<Monitor> {
         let watch = match &parts.given.config.role {
             Role::Monitor { watch, .. } => (**watch).clone(),
-            _ => Watch::default(),
+            _ => Care::default(),
         };
         let now = Instant::now();
         let checks = watch

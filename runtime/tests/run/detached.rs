@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use runtime::{
-    AttachOptions, Attached, ContainerSpec, Error, Exec, ExitStatus, LogOptions, ProcessSpec,
-    Signal, StartOptions, State, Status, Streams, Watch,
+    AttachOptions, Attached, Care, ContainerSpec, Error, Exec, ExitStatus, LogOptions, ProcessSpec,
+    Signal, StartOptions, State, Status, Streams,
 };
 use task::Task;
 
@@ -48,7 +48,7 @@ fn launch(root: &Rootfs, dir: &Path, line: &str, streams: Streams) -> Result<Sta
     };
     let bundle = root.bundle(&with_shell(line, &spec))?;
     let options = StartOptions { id: id(), init: false, owners: false };
-    runtime::launch(dir, bundle, streams, Watch::default(), &options)
+    runtime::launch(dir, bundle, streams, Care::default(), &options)
 }
 
 /// Runs a client with files as streams and gives what it was shown.
@@ -130,7 +130,7 @@ fn failed_start_is_told() {
     };
     let bundle = root.bundle(&spec).unwrap();
     let options = StartOptions { id: id(), init: false, owners: false };
-    let error = runtime::launch(dir.path(), bundle, Streams::default(), Watch::default(), &options)
+    let error = runtime::launch(dir.path(), bundle, Streams::default(), Care::default(), &options)
         .unwrap_err();
     assert_eq!(error.exit_code(), 127);
 }
@@ -175,7 +175,7 @@ impl Waiting {
         let waiting = Waiting { root: Rootfs::new(), dir: tempfile::tempdir().unwrap() };
         let bundle = waiting.root.bundle(&with_shell("sleep 1000", spec)).unwrap();
         let options = StartOptions { id: id(), init: true, owners: false };
-        runtime::launch(waiting.dir.path(), bundle, Streams::default(), Watch::default(), &options)
+        runtime::launch(waiting.dir.path(), bundle, Streams::default(), Care::default(), &options)
             .unwrap();
         waiting
     }
