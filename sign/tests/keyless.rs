@@ -467,7 +467,7 @@ fn step_12_identity() {
     fails(two, Step::Identity, "2 names");
     recipe.certificate.names.clear();
     let none = verdict(&recipe.bundle(), &demand_of(&root, rule()));
-    fails(none, Step::Identity, "names nobody");
+    fails(none, Step::Identity, "names no identity");
 }
 
 /// A key is required and a certificate signed, or the reverse.
