@@ -19,6 +19,7 @@ const TAKEN: &[(&str, &str)] = &[
     ("CompatFlags.force_rm", "nothing is left of a step"),
     ("CompatFlags.compress", "the context is not sent anywhere"),
     ("CompatFlags.disable_content_trust", "Docker's Notary is never asked"),
+    ("Create.attachable", "containers can be put on every network"),
     ("Bake.load", "what is built is in the store"),
     ("ListFlags.no_trunc", "nothing is cut"),
     ("SharedFlags.userns", "host is the only value"),
