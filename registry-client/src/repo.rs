@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use image::{Descriptor, Digest, MediaType, Repository, Tag};
 use reqwest::Method;
+use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{Access, Scope};
 use crate::call::{Call, Endpoint, Where};
@@ -62,7 +63,9 @@ impl Repo {
     }
 
     /// Asks the mirrors and then the registry itself; the last one's error counts. A mirror that
-    /// does not answer is left out for a while, or every part of an image would wait for it.
+    /// does not answer is left out for a while, or every part of an image would wait for it. All
+    /// mirrors together have a quarter of the client's patience, so that several dead ones cost no
+    /// more time than one.
     async fn reading<T, F: Future<Output = Result<T>>>(
         &self,
         part: Use,
@@ -70,14 +73,19 @@ impl Repo {
     ) -> Result<T> {
         let r#use = self.named.as_ref().unwrap_or(&part);
         let (mirrors, own) = self.inner().endpoints(&self.repository, r#use)?;
+        let end = Instant::now() + self.inner().options.patience / 4;
         for mirror in mirrors {
             let host = Arc::clone(&mirror.host);
-            if host.is_lost() {
+            if host.is_lost() || Instant::now() >= end {
                 continue;
             }
-            match ask(mirror).await {
-                Ok(found) => return Ok(found),
-                Err(error) => {
+            match timeout_at(end, ask(mirror)).await {
+                Err(_) => {
+                    tracing::debug!(host = host.authority, "the mirror did not answer in time");
+                    host.lost();
+                }
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(error)) => {
                     tracing::debug!(%error, host = host.authority, "the mirror did not help");
                     if matches!(error, Error::Connection { .. } | Error::Timeout { .. }) {
                         host.lost();

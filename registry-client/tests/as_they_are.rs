@@ -12,7 +12,7 @@ use common::*;
 use image::{Descriptor, Digest, Document, Index, Manifest, MediaType, Repository};
 use registry_client::{
     Anonymous, Client, Credential, Download, Error, HostRule, Mirror, MirrorPull, Named, Options,
-    Proxies, Repo, Resume, Route, Target,
+    Proxies, Repo, Resume, Route, Target, Timeouts,
 };
 use registry_server::{Effect, Fault, Registry};
 use task::{Fault as _, Kind};
@@ -543,5 +543,57 @@ fn a_proxys_refusal_is_told_as_the_proxys() {
         let repo = through("127.0.0.1:1", "").repo(&Repository::new("r.example", NAME).unwrap());
         let error = repo.manifest(&tag("1")).await.unwrap_err();
         assert!(error.to_string().contains("the proxy 127.0.0.1:1"), "{error}");
+    });
+}
+
+/// A registry that takes connections and never answers; counts them.
+async fn silent() -> (String, Arc<Mutex<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let count = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            *counted.lock().unwrap() += 1;
+            held.push(connection);
+        }
+    });
+    (address, count)
+}
+
+#[test]
+fn dead_mirrors_share_one_deadline() {
+    run(async {
+        let registry = registry();
+        let image = registry.put_image(NAME, "1", &[b"x"]).unwrap();
+        let (first, second) = (silent().await, silent().await);
+        let mirror = |at: &str| Mirror {
+            location: at.replace("127.0.0.1", "localhost"),
+            insecure: true,
+            pull: MirrorPull::All,
+        };
+        let route = Route {
+            prefix: registry.address(),
+            mirrors: vec![mirror(&first.0), mirror(&second.0)],
+            ..Route::default()
+        };
+        let options = Options {
+            routes: vec![route],
+            patience: Duration::from_secs(4),
+            timeouts: Timeouts {
+                connect: Duration::from_secs(60),
+                first_byte: Duration::from_secs(60),
+                ..Timeouts::default()
+            },
+            ..options(Credential::Anonymous)
+        };
+        let client = Client::new(options).unwrap();
+        let name = format!("{}/{NAME}", registry.address());
+        let repository = name.parse::<image::Reference>().unwrap().repository;
+        let found = client.repo(&repository).resolve(&tag("1")).await.unwrap();
+        assert_eq!(found, image);
+        assert!(*first.1.lock().unwrap() > 0, "the first mirror is asked");
+        assert_eq!(*second.1.lock().unwrap(), 0, "the first one used the time of all");
     });
 }

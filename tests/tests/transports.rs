@@ -57,6 +57,13 @@ fn images_leave_the_storage_of_buildah() {
             continue;
         }
         pulled.ok();
+        // The storage keeps layers unpacked: the digest that the image had cannot come out.
+        let compressed = theirs.run(&["pull", "-q", "--policy=always", &from]).ok();
+        let kept = theirs.place(&format!("@{}", compressed.text()));
+        bench
+            .rcopy(["copy", "--preserve-digests", &kept, &format!("dir:kept-{driver}")])
+            .fails(&["unpacked"]);
+        assert!(!bench.path().join(format!("kept-{driver}")).exists());
         let context = bench.path().join("context");
         let built = ["bud", "-q", "--layers", "--isolation=chroot", "-t", "localhost/app:1"];
         let id = theirs.run(&[&built[..], &[context.to_str().unwrap()]].concat()).ok();

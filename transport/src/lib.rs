@@ -1,7 +1,7 @@
 //! The places images are copied from and to, and the mirror of many; with the engine that copies.
 //!
 //! A place is a [`Source`] or a [`Sink`] of four methods each; an image, an index, a signature
-//! are all a rooted graph of descriptors; [`copy`] carries such a graph from one to the other.
+//! are all a rooted graph of descriptors; [`copy()`] carries such a graph from one to the other.
 //! Nothing becomes content unverified: a source gives [`Unverified`] bytes, a sink takes a
 //! [`Blob`], and the only way from one to the other is [`Unverified::verify`].
 //!

@@ -71,7 +71,7 @@ impl RemoteKey {
     /// `pkcs11:token=…;object=…?module-path=…` (RFC 7512).
     ///
     /// # Errors
-    /// [`Error::Service`]: it is not there, or of a kind that is not supported.
+    /// [`crate::Error::Service`]: it is not there, or of a kind that is not supported.
     pub async fn open(uri: &str, access: &KeyServices, http: Http) -> Result<RemoteKey> {
         let place = uri.to_owned();
         if let Some(rest) = uri.strip_prefix("pkcs11:") {
@@ -122,7 +122,7 @@ impl RemoteKey {
     /// Has a message signed.
     ///
     /// # Errors
-    /// [`Error::Service`].
+    /// [`crate::Error::Service`].
     pub async fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         let (scheme, hash) = self.public.spki().hash(message);
         let asked = Asked { message, hash, scheme };
