@@ -141,7 +141,7 @@ fn downloads_that_end_in_one_clear_error() {
             ("ftp", ever(to("ftp://127.0.0.1/x")), Kind::Refused, "neither http nor https"),
             ("file", ever(to("file:///etc/passwd")), Kind::Refused, "neither http nor https"),
             ("with user", ever(to("http://a:b@127.0.0.1/x")), Kind::Refused, "carries credentials"),
-            ("no url", ever(to("http://[")), Kind::Refused, "no URL"),
+            ("no url", ever(to("http://[")), Kind::Refused, "not a URL"),
             (
                 "another part",
                 then(
@@ -441,7 +441,7 @@ fn uploads_that_end_in_one_clear_error() {
                 "Location",
             ),
             ("ftp", always("POST", UPLOADS, location("ftp://x/")), Kind::Refused, "neither http"),
-            ("no url", always("POST", UPLOADS, location("http://[")), Kind::Refused, "no URL"),
+            ("no url", always("POST", UPLOADS, location("http://[")), Kind::Refused, "not a URL"),
             ("denied", always("POST", UPLOADS, Effect::status(403)), Kind::Denied, "403"),
             ("refused", always("PUT", UPLOADS, Effect::status(418)), Kind::Refused, "418"),
             ("503 for ever", always("PUT", UPLOADS, Effect::status(503)), Kind::Unavailable, "503"),

@@ -151,7 +151,7 @@ fn commands_get_what_was_asked_for_and_the_cache_does_not_mind() {
     assert!(text.contains("CapEff:\t00000000a80425fb"), "{text}");
     for (flag, words) in [
         ("--isolation=moon", "moon"),
-        ("--network=bridge", "bridge"),
+        ("--network=bridge", "named networks"),
         ("--userns=auto", "auto"),
         ("--volume=/etc:/x:U", "U"),
         ("--security-opt=label=type:x", "label=type:x"),
@@ -386,7 +386,6 @@ const FLAGS: &[(&str, bool)] = &[
     ("--cgroup-parent=/x", true),
     ("--cgroupns=host", true),
     ("--compress", true),
-    ("--cpp-flag=-x", false),
     ("--cpu-period=100000", true),
     ("--cpu-quota=50000", true),
     ("--cpu-shares=512", true),

@@ -289,7 +289,7 @@ fn downloads() {
     let mut request = place.request(&format!("FROM scratch\nADD {url}&big /x\n"));
     request.sources.download_limit = 4;
     let error = place.try_build(request).unwrap_err();
-    assert!(task::chain(&error).join(" ").contains("--max-download"), "{error}");
+    assert!(task::chain(&error).join(" ").contains("is larger than"), "{error}");
     let asked = server.join().unwrap();
     assert!(asked[0].contains("authorization: basic"), "{asked:?}");
     let catalog = std::fs::read_dir(place.root.join("store")).unwrap().flatten();

@@ -136,7 +136,7 @@ fn secrets() {
     let config = serde_json::to_string(&**look.image.config()).unwrap();
     assert!(!config.contains("hush") && !config.contains("=token"), "{config}");
     let error = place.fails("FROM base\nRUN --mount=type=secret,id=s,required true\n");
-    assert!(task::chain(&error)[1].contains("--secret id=s"), "{error}");
+    assert!(task::chain(&error)[1].contains("secret \"s\" is required"), "{error}");
     place.build_text(
         "FROM base\nRUN --mount=type=secret,id=missing test ! -e /run/secrets/missing\n",
     );
@@ -244,7 +244,7 @@ fn lazy() {
     request.pull = builder::Pull::Never;
     let error = other.try_build(request).unwrap_err();
     let said = task::chain(&error).join(": ");
-    assert!(said.contains("--pull=never"), "{said}");
+    assert!(said.contains("must not be pulled"), "{said}");
     let third = Place::empty();
     let mut request = third.request(&format!(
         "FROM oci:{}:app AS big\nFROM scratch\nCOPY --from=big /etc/group /\n",
@@ -269,7 +269,7 @@ fn agents() {
     place.build(request);
     assert_eq!(place.ear.output(), "640 1000 7\n");
     let error = place.fails("FROM base\nRUN --mount=type=ssh,required true\n");
-    assert!(task::chain(&error)[1].contains("--ssh default=SOCKET"), "{error}");
+    assert!(task::chain(&error)[1].contains("ssh agent \"default\" is required"), "{error}");
 }
 
 fn cancelling() {

@@ -78,6 +78,10 @@ fn one(text: &str) -> Result<One, Failure> {
 /// A named network and its options: `alias=NAME,ip=ADDRESS,mac=ADDRESS,interface_name=NAME`.
 fn named(name: &str, options: &str, text: &str) -> Result<One, Failure> {
     let refuse = |why: String| Failure::usage(format!("--network {text:?}: {why}"));
+    let word = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    if !name.bytes().all(word) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(refuse(format!("{name:?} is not the name of a network")));
+    }
     let mut asked = Membership { network: name.to_owned(), ..Membership::default() };
     for option in options.split(',').filter(|option| !option.is_empty()) {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
