@@ -39,7 +39,7 @@ fn escapes_of_images_are_shown_on_terminals_and_kept_in_pipes() {
         ("rbuild", &["inspect", "--format", "{{.Author}}", &id]),
         ("rbuild", &["ps", "--all", "--no-trunc"]),
         ("rbuild", &["ps", "--all", "--format", "{{.Command}} {{.Labels}}"]),
-        ("rbuild", &["inspect", "--type=container", "--format", "{{.Config.Cmd}}", "c"]),
+        ("rbuild", &["inspect", "--type=container", "--format", "{{.Args}}", "c"]),
         ("rcopy", &["diff", "oci:image:app", "oci:other:app"]),
         ("rcopy", &["inspect", "--format", "{{.Labels.name}}", "oci:image:app"]),
         ("rcopy", &["explore", "--summary", "oci:image:app"]),

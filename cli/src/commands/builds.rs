@@ -99,6 +99,10 @@ impl Running {
 
     fn write(&self, app: &App) -> Result<(), Failure> {
         let directory = directory(app)?;
+        // What failed before there was a store is no build; a store is not made for its record.
+        if !app.store_root()?.join("store.json").exists() {
+            return Ok(());
+        }
         let failed = |error: std::io::Error| {
             Failure::io(format!("writing to {}", directory.display()), &error)
         };

@@ -553,6 +553,23 @@ pub(crate) fn refuse_overlays(spec: &ContainerSpec) -> Result<(), Failure> {
     }
 }
 
+/// Builds and working containers have no networks shared with containers.
+///
+/// # Errors
+/// The network that was asked for.
+pub(crate) fn refuse_networks(spec: &ContainerSpec) -> Result<(), Failure> {
+    if spec.network.join.is_none() && spec.network.networks.is_empty() {
+        return Ok(());
+    }
+    let named = spec.network.networks.first().map(|named| format!(" {}", named.network));
+    let what = format!(
+        "--network{}: container:NAME, ns:PATH and named networks are not supported by builds and \
+         working containers",
+        named.unwrap_or_default()
+    );
+    Err(Failure::usage(what).hint("the networks of RUN are private, none and host"))
+}
+
 /// Volumes are for containers of their own.
 pub(crate) fn refuse_volumes(spec: &ContainerSpec) -> Result<(), Failure> {
     match spec.files.volumes.first() {

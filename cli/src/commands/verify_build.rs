@@ -108,7 +108,7 @@ impl VerifyBuild {
     }
 
     fn verify(&self, app: &App, task: &Task) -> Result<(String, String, Deviations), Failure> {
-        let subject = self.subject(app)?;
+        let subject = self.subject(app, task)?;
         let recipe = self.recipe(app, &subject, task)?;
         let (bud, stated) = self.bud(&recipe)?;
         let platform = subject.image.platform();
@@ -139,7 +139,7 @@ impl VerifyBuild {
         Ok((digests.0, digests.1, deviations))
     }
 
-    fn subject(&self, app: &App) -> Result<Subject, Failure> {
+    fn subject(&self, app: &App, task: &Task) -> Result<Subject, Failure> {
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         let location = match self.image.parse::<Location>() {
             Ok(_) => place::location(&self.image, "")?,
@@ -151,6 +151,8 @@ impl VerifyBuild {
             },
         };
         let source = Access::new(app, self.registry.reach()?).source(&location)?;
+        // Of an image that never left the store the layers are compressed now.
+        app.wait(source.seal(task))?.map_err(|cause| crate::report::cause(&cause))?;
         let (named, image) = app.wait(transport::open(&*source, &platform))??;
         Ok(Subject { source, named, image })
     }

@@ -5,7 +5,7 @@ use builder::{Network, RunOptions};
 use runtime::ContainerSpec;
 
 use crate::commands::container_flags::SharedFlags;
-use crate::commands::run::refuse_volumes;
+use crate::commands::run::{refuse_networks, refuse_volumes};
 use crate::report::Failure;
 
 /// What commands get.
@@ -15,11 +15,7 @@ use crate::report::Failure;
 pub(super) fn options(flags: &SharedFlags) -> Result<RunOptions, Failure> {
     let base = flags.spec()?;
     refuse_volumes(&base)?;
-    if base.network.join.is_some() || !base.network.networks.is_empty() {
-        let what =
-            "--network container:NAME, ns:PATH and named networks are not supported by builds";
-        return Err(Failure::usage(what).hint("the networks of RUN are private, none and host"));
-    }
+    refuse_networks(&base)?;
     Ok(RunOptions { base, stdin: false })
 }
 

@@ -11,7 +11,7 @@ use crate::app::{App, observed};
 use crate::commands::container_flags::SharedFlags;
 use crate::commands::copy::RetryFlags;
 use crate::commands::registry_flags::RegistryFlags;
-use crate::commands::run::refuse_volumes;
+use crate::commands::run::{refuse_networks, refuse_volumes};
 use crate::render::Progress;
 use crate::report::Failure;
 
@@ -90,6 +90,7 @@ impl From {
         // Wrong flags are reported before anything is fetched.
         let spec = self.settings.with_environment()?.spec()?;
         refuse_volumes(&spec)?;
+        refuse_networks(&spec)?;
         let wish = Wish {
             image: self.image,
             id: containers::random_id()?,

@@ -17,7 +17,7 @@ use super::{HistoryFlag, env, wants_history};
 use crate::app::{App, Reach};
 use crate::commands::container::start_failure;
 use crate::commands::container_flags::ContainerFlags;
-use crate::commands::run::{forward_signals, refuse_overlays, refuse_volumes};
+use crate::commands::run::{forward_signals, refuse_networks, refuse_overlays, refuse_volumes};
 use crate::flags;
 use crate::report::Failure;
 
@@ -174,6 +174,7 @@ fn specify(
     add_network_files(working.directory(), &mut spec)?;
     refuse_overlays(&spec)?;
     refuse_volumes(&spec)?;
+    refuse_networks(&spec)?;
     Ok(spec)
 }
 
