@@ -211,7 +211,7 @@ fn a_helper_that_fails_is_an_error_and_not_another_credential() {
     let cases = [
         ("broken", "echo 'keyring is locked' >&2; exit 1", "it failed"),
         ("says", "echo 'keyring is locked'; exit 1", "keyring is locked"),
-        ("garbage", "echo 'not json'", "not the JSON"),
+        ("garbage", "echo 'not json'", "not the expected JSON"),
         ("stuck", "exec sleep 600", "did not answer"),
         ("flood", "while :; do echo 0123456789012345678901234567890123456789; done", ""),
     ];

@@ -386,6 +386,7 @@ const FLAGS: &[(&str, bool)] = &[
     ("--cgroup-parent=/x", true),
     ("--cgroupns=host", true),
     ("--compress", true),
+    ("--cpp-flag=-DX", true),
     ("--cpu-period=100000", true),
     ("--cpu-quota=50000", true),
     ("--cpu-shares=512", true),
@@ -436,7 +437,7 @@ const FLAGS: &[(&str, bool)] = &[
     ("--retry=1", true),
     ("--retry-delay=1s", true),
     ("--rm", true),
-    ("--runtime=crun", false),
+    ("--runtime=crun", true),
     ("--runtime-flag=x", false),
     ("--secret=id=a,src=Dockerfile", true),
     ("--security-opt=no-new-privileges", true),
@@ -486,12 +487,16 @@ const FLAGS: &[(&str, bool)] = &[
 fn flags_of_other_tools_work_or_are_refused_by_name() {
     let bench = Bench::new();
     bench.write("Dockerfile", "FROM scratch\n");
+    bench.write("Containerfile.in", "FROM scratch\n");
     bench.write("auth.json", "{}");
     let _agent = std::os::unix::net::UnixListener::bind(bench.path().join("agent")).unwrap();
     for (flag, works) in FLAGS {
         let mut line = vec!["bud", "--tag=app", flag];
         if !flag.starts_with("--call") {
             line.push("--call=targets");
+        }
+        if flag.starts_with("--cpp-flag") {
+            line.push("--file=Containerfile.in");
         }
         let ran = bench.rbuild(line);
         if *works {
