@@ -62,10 +62,11 @@ pub(crate) enum Never {}
 fn set_up(launch: Launch<'_>) -> Step<Never> {
     let Launch { given, mut stdio, sources, cgroup, namespaces, gate, report } = launch;
     let config = &given.config;
-    // Monitors and engines leave a container alone when they are killed.
+    // Monitors and engines leave a container alone when they are killed; a monitor that is killed
+    // before the program starts has not written down yet that there is a container.
     let bound = matches!(config.role, Role::Supervise);
     namespaces.await_ids(&report)?;
-    if bound {
+    if bound || matches!(config.role, Role::Monitor { .. }) {
         die_with_parent()?;
     }
     if let Some(cgroup) = &cgroup {
@@ -146,6 +147,11 @@ pub(crate) fn join_keyring(id: &str) -> Step {
 pub(crate) fn die_with_parent() -> Step {
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0)
         .doing("binding to", "the supervisor")
+}
+
+/// Lets this process live on when its parent dies.
+fn live_on() -> Step {
+    sys::prctl(libc::PR_SET_PDEATHSIG, 0, 0).doing("parting from", "the supervisor")
 }
 
 /// Makes these the standard streams. Pipes become those of the user, who may then open them by
@@ -247,6 +253,9 @@ pub(crate) fn run_program(program: Program<'_>) -> Step<Never> {
     if hooked.is_none() {
         ready(listener.as_ref())?;
         waits.as_ref().map_or(Ok(()), Wait::pass)?;
+    }
+    if !bound {
+        live_on()?;
     }
     drop(listener);
     reaper::default_signals();
