@@ -243,6 +243,10 @@ pub(crate) fn run_program(program: Program<'_>) -> Step<Never> {
         waits.pass()?;
         engine::hooks_inside(waits.config, Moment::StartContainer, waits.pid)?;
     }
+    if !bound {
+        // Before the filter, which may forbid it. If the monitor is gone, `ready` fails.
+        live_on()?;
+    }
     let listener = credentials::become_user(process, filter, single_group)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(
         process.user().umask().unwrap_or(0o022),
@@ -253,9 +257,6 @@ pub(crate) fn run_program(program: Program<'_>) -> Step<Never> {
     if hooked.is_none() {
         ready(listener.as_ref())?;
         waits.as_ref().map_or(Ok(()), Wait::pass)?;
-    }
-    if !bound {
-        live_on()?;
     }
     drop(listener);
     reaper::default_signals();
