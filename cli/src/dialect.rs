@@ -39,17 +39,24 @@ pub(crate) enum RunNames {
 static SPOKEN: OnceLock<Dialect> = OnceLock::new();
 
 impl Dialect {
-    /// The dialect of a program that was started as `argv0`; `own` under any other name.
+    /// The dialect of a program that was started as `argv0`; `own` under a name of its own. One
+    /// file is both programs: its names are links.
     pub(crate) fn of(own: Dialect, argv0: Option<&OsStr>) -> Dialect {
-        let name = argv0.and_then(|name| Path::new(name).file_name()?.to_str());
-        match (own, name) {
-            (Dialect::Rbuild, Some("buildah")) => Dialect::Buildah,
-            (Dialect::Rbuild, Some("podman")) => Dialect::Podman,
-            (Dialect::Rbuild, Some("docker")) => Dialect::Docker,
-            (Dialect::Rcopy, Some("skopeo")) => Dialect::Skopeo,
-            (Dialect::Rcopy, Some("crane")) => Dialect::Crane,
+        match argv0.and_then(|name| Path::new(name).file_name()?.to_str()) {
+            Some("rbuild" | "rbuild-runtime") => Dialect::Rbuild,
+            Some("buildah") => Dialect::Buildah,
+            Some("podman") => Dialect::Podman,
+            Some("docker") => Dialect::Docker,
+            Some("rcopy") => Dialect::Rcopy,
+            Some("skopeo") => Dialect::Skopeo,
+            Some("crane") => Dialect::Crane,
             _ => own,
         }
+    }
+
+    /// Whether this is the command line of `rcopy`.
+    pub(crate) fn copies(self) -> bool {
+        matches!(self, Dialect::Rcopy | Dialect::Skopeo | Dialect::Crane)
     }
 
     /// Makes this the dialect of the process. Of several calls the first counts.
@@ -78,8 +85,8 @@ impl Dialect {
     /// The exit code of a command line that is not understood.
     pub(crate) fn usage_code(self) -> u8 {
         match self {
-            Dialect::Rcopy | Dialect::Skopeo | Dialect::Crane => 1,
-            Dialect::Rbuild | Dialect::Buildah | Dialect::Podman | Dialect::Docker => 125,
+            _ if self.copies() => 1,
+            _ => 125,
         }
     }
 
@@ -223,13 +230,15 @@ mod tests {
             ("/usr/local/bin/podman", Dialect::Podman),
             ("./docker", Dialect::Docker),
             ("rbuild", Dialect::Rbuild),
-            ("skopeo", Dialect::Rbuild),
-            ("dockerd", Dialect::Rbuild),
+            ("/bin/crane", Dialect::Crane),
+            ("skopeo", Dialect::Skopeo),
+            ("rcopy", Dialect::Rcopy),
         ] {
             assert_eq!(of(Dialect::Rbuild, name), dialect, "{name}");
+            assert_eq!(of(Dialect::Rcopy, name), dialect, "{name}");
         }
-        assert_eq!(of(Dialect::Rcopy, "/bin/crane"), Dialect::Crane);
-        assert_eq!(of(Dialect::Rcopy, "skopeo"), Dialect::Skopeo);
+        assert_eq!(of(Dialect::Rbuild, "dockerd"), Dialect::Rbuild);
+        assert_eq!(of(Dialect::Rcopy, "rcopy-1.0"), Dialect::Rcopy);
         assert_eq!(Dialect::of(Dialect::Rcopy, None), Dialect::Rcopy);
     }
 

@@ -5,15 +5,14 @@ use std::process::ExitCode;
 
 use crate::dialect::Dialect;
 use crate::report::Failure;
+use crate::{rbuild, rcopy};
 
 /// Becomes a container's first process if started as one, becomes root of a user namespace if not
 /// root, parses, runs, and tells how it ended. No thread exists before the command runs.
 ///
-/// `parse` gives wrong use as an error of clap's, and otherwise what the command answered.
-pub(crate) fn enter(
-    own: Dialect,
-    parse: impl FnOnce(Vec<OsString>, bool) -> Result<Result<u8, Failure>, clap::Error>,
-) -> ExitCode {
+/// The name under which the program was started says which of the two it is; `own` under a name
+/// that is none of theirs.
+pub(crate) fn enter(own: Dialect) -> ExitCode {
     containers::init();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let dialect = Dialect::of(own, arguments.first().map(OsString::as_os_str));
@@ -26,7 +25,8 @@ pub(crate) fn enter(
     {
         return fail(dialect, &Failure::from(error), json);
     }
-    match parse(arguments, rootless || marked_rootless()) {
+    let program = if dialect.copies() { rcopy::run } else { rbuild::run };
+    match program(&arguments, rootless || marked_rootless()) {
         Err(error) => {
             let _ = error.print();
             ExitCode::from(if error.exit_code() == 0 { 0 } else { dialect.usage_code() })

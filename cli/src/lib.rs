@@ -39,5 +39,17 @@ mod tree;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-pub use rbuild::rbuild;
-pub use rcopy::rcopy;
+use dialect::Dialect;
+
+/// The whole of the command `rbuild`, or of `rcopy` if this process was started under that name:
+/// one file with two names is both programs.
+#[must_use]
+pub fn rbuild() -> std::process::ExitCode {
+    entry::enter(Dialect::Rbuild)
+}
+
+/// The whole of the command `rcopy`, or of `rbuild` if this process was started under that name.
+#[must_use]
+pub fn rcopy() -> std::process::ExitCode {
+    entry::enter(Dialect::Rcopy)
+}

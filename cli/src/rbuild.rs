@@ -1,6 +1,5 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -16,8 +15,6 @@ use crate::commands::{
     about, account, bake, bud, care, container, debug, docker, image_list, images, manifest,
     network, oci_runtime, plan, prune, run, sbom, transfer, trust, volume, working,
 };
-use crate::dialect::Dialect;
-use crate::entry;
 use crate::help::Overview;
 use crate::reference;
 use crate::report::Failure;
@@ -225,31 +222,33 @@ impl Overview for Rbuild {
     ];
 }
 
-/// The whole of the command `rbuild`.
-pub fn rbuild() -> ExitCode {
-    entry::enter(Dialect::Rbuild, |arguments, rootless| {
-        if let Some(line) = oci_runtime::line(&arguments) {
-            return Ok(OciRuntime::try_parse_from(line)?.run());
-        }
-        let mut parsed = tree::parse::<Rbuild>(&arguments)?;
-        if let Err(failure) = parsed.buildah.check() {
-            return Ok(Err(failure));
-        }
-        parsed.globals.log_default(working::log_level());
-        if let Command::Pull(pull) = &mut parsed.command {
-            pull.take_policy(&mut parsed.globals.policy);
-        }
-        #[cfg(feature = "registry")]
-        if matches!(parsed.command, Command::Registry(_)) {
-            // The operator of a server reads what went wrong.
-            parsed.globals.log_default(Some("registry_server=warn".to_owned()));
-        }
-        let app = App::new(parsed.globals, rootless).naming(parsed.buildah.short_names());
-        let logs_in = matches!(parsed.command, Command::Login(_) | Command::Logout(_));
-        let known = if logs_in { Ok(()) } else { app.check_authfile() };
-        let done = known.and_then(|()| dispatch(parsed.command, &app));
-        Ok(done.map_err(|failure| failure.full_disk(|| app.store_root().ok())))
-    })
+/// Runs the command line of `rbuild`. Wrong use is an error of clap's; otherwise it gives what the
+/// command answered.
+pub(crate) fn run(
+    arguments: &[OsString],
+    rootless: bool,
+) -> Result<Result<u8, Failure>, clap::Error> {
+    if let Some(line) = oci_runtime::line(arguments) {
+        return Ok(OciRuntime::try_parse_from(line)?.run());
+    }
+    let mut parsed = tree::parse::<Rbuild>(arguments)?;
+    if let Err(failure) = parsed.buildah.check() {
+        return Ok(Err(failure));
+    }
+    parsed.globals.log_default(working::log_level());
+    if let Command::Pull(pull) = &mut parsed.command {
+        pull.take_policy(&mut parsed.globals.policy);
+    }
+    #[cfg(feature = "registry")]
+    if matches!(parsed.command, Command::Registry(_)) {
+        // The operator of a server reads what went wrong.
+        parsed.globals.log_default(Some("registry_server=warn".to_owned()));
+    }
+    let app = App::new(parsed.globals, rootless).naming(parsed.buildah.short_names());
+    let logs_in = matches!(parsed.command, Command::Login(_) | Command::Logout(_));
+    let known = if logs_in { Ok(()) } else { app.check_authfile() };
+    let done = known.and_then(|()| dispatch(parsed.command, &app));
+    Ok(done.map_err(|failure| failure.full_disk(|| app.store_root().ok())))
 }
 
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {

@@ -1,5 +1,5 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -9,8 +9,6 @@ use crate::commands::{
     about, account, artifact, auth, beside, copy, crane, diff, edit, explore, index, inspect,
     layers, ratelimit, raw, standalone, sync, tags, trust, validate,
 };
-use crate::dialect::Dialect;
-use crate::entry;
 use crate::help::Overview;
 use crate::reference;
 use crate::report::Failure;
@@ -143,22 +141,24 @@ impl Overview for Rcopy {
     ];
 }
 
-/// The whole of the command `rcopy`.
-pub fn rcopy() -> ExitCode {
-    entry::enter(Dialect::Rcopy, |arguments, rootless| {
-        let parsed = tree::parse::<Rcopy>(&arguments)?;
-        let mut globals = parsed.globals;
-        if parsed.settings.debug && globals.log.is_none() {
-            globals.log = Some("debug".to_owned());
-        }
-        let settings = Settings { tls_verify: parsed.tls_verify, ..parsed.settings };
-        let app = App::new(globals, rootless).with(settings);
-        let logs_in =
-            matches!(parsed.command, Command::Login(_) | Command::Logout(_) | Command::Auth(_));
-        let known = if logs_in { Ok(()) } else { app.check_authfile() };
-        let done = known.and_then(|()| dispatch(parsed.command, &app));
-        Ok(done.map_err(|failure| failure.full_disk(|| app.store_root().ok())))
-    })
+/// Runs the command line of `rcopy`. Wrong use is an error of clap's; otherwise it gives what the
+/// command answered.
+pub(crate) fn run(
+    arguments: &[OsString],
+    rootless: bool,
+) -> Result<Result<u8, Failure>, clap::Error> {
+    let parsed = tree::parse::<Rcopy>(arguments)?;
+    let mut globals = parsed.globals;
+    if parsed.settings.debug && globals.log.is_none() {
+        globals.log = Some("debug".to_owned());
+    }
+    let settings = Settings { tls_verify: parsed.tls_verify, ..parsed.settings };
+    let app = App::new(globals, rootless).with(settings);
+    let logs_in =
+        matches!(parsed.command, Command::Login(_) | Command::Logout(_) | Command::Auth(_));
+    let known = if logs_in { Ok(()) } else { app.check_authfile() };
+    let done = known.and_then(|()| dispatch(parsed.command, &app));
+    Ok(done.map_err(|failure| failure.full_disk(|| app.store_root().ok())))
 }
 
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {

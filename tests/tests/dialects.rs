@@ -19,19 +19,18 @@ impl Names {
     fn new() -> Names {
         let bench = Bench::new();
         std::fs::create_dir(bench.path().join("bin")).unwrap();
-        let names =
-            [("rbuild", &["buildah", "podman", "docker"][..]), ("rcopy", &["skopeo", "crane"])];
-        for (program, names) in names {
-            for name in names {
-                symlink(binary(program), bench.path().join("bin").join(name)).unwrap();
-            }
+        for name in ["buildah", "podman", "docker", "rcopy", "skopeo", "crane"] {
+            symlink(binary("rbuild"), bench.path().join("bin").join(name)).unwrap();
         }
         Names { bench }
     }
 
     fn command(&self, name: &str) -> Command {
-        let as_is =
-            self.bench.command(if matches!(name, "skopeo" | "crane") { "rcopy" } else { "rbuild" });
+        let as_is = self.bench.command(if matches!(name, "rcopy" | "skopeo" | "crane") {
+            "rcopy"
+        } else {
+            "rbuild"
+        });
         let mut command = Command::new(self.bench.path().join("bin").join(name));
         command.current_dir(self.bench.path());
         for (variable, value) in as_is.get_envs() {
@@ -335,4 +334,19 @@ fn skopeo_and_crane_differ_on_copies_and_deletes() {
     rcopy("crane", &format!("tag {at}/c:2 3")).ok();
     rcopy("skopeo", &format!("delete docker://{at}/c:2")).ok();
     rcopy("crane", &format!("digest {at}/c:3")).code(1);
+}
+
+/// Released files are one program and links to it: `rcopy` is a name of `rbuild`.
+#[test]
+fn one_file_is_both_programs() {
+    let names = Names::new();
+    let version = names.line("rcopy version").ok();
+    assert!(version.stdout.starts_with("rcopy "), "{}", version.stdout);
+    let unknown = names.line("rcopy bud .");
+    assert_eq!(unknown.code, 1, "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("'bud'"), "{}", unknown.stderr);
+    let other = names.bench.path().join("other-name");
+    symlink(binary("rcopy"), &other).unwrap();
+    let version = run(Command::new(&other).arg("version")).ok();
+    assert!(version.stdout.starts_with("rcopy "), "{}", version.stdout);
 }
