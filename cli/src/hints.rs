@@ -15,7 +15,8 @@ pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| find(error, transport))
             .or_else(|| find(error, container))
             .or_else(|| find(error, registry))
-            .or_else(|| find(error, network));
+            .or_else(|| find(error, network))
+            .or_else(|| find(error, target));
         if hint.is_some() {
             return hint;
         }
@@ -111,6 +112,15 @@ fn network(error: &network::Error) -> Option<String> {
         ),
         network::Error::NetworkInUse { name, by } => {
             Some(format!("stop it, or use `rbuild network disconnect {name} {by}`"))
+        }
+        _ => None,
+    }
+}
+
+fn target(error: &bake::Error) -> Option<String> {
+    match error {
+        bake::Error::NoTarget { closest: None, .. } => {
+            Some("`rbuild bake --list targets` lists what there is".to_owned())
         }
         _ => None,
     }

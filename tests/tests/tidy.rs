@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("runtime", 2),
     ("network", 2),
     ("progress", 2),
+    ("bake", 2),
     ("explorer", 3),
     ("sbom", 3),
     ("store", 3),
@@ -42,6 +43,7 @@ const SYNCHRONOUS: &[&str] = &[
     "runtime",
     "network",
     "progress",
+    "bake",
     "explorer",
     "sbom",
     "store",
@@ -54,7 +56,7 @@ const LONGEST_FILE: usize = 700;
 
 /// The command line holds no more lines than this. The number only ever gets smaller; it is to be
 /// 15,000.
-const CLI_LINES: usize = 29_000;
+const CLI_LINES: usize = 28_200;
 
 /// A name of a type stands for one thing: no more crates than this have a type of that name.
 const SHARED_NAME: usize = 3;

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use bake::Target;
 use serde_json::Value;
 use task::Kind;
 
-use super::model::{self, Target};
 use crate::report::Failure;
 
 /// Where the image of a target is that others are built on.
@@ -45,7 +45,7 @@ pub(super) fn arguments(
             }
             "contexts" => {
                 for (context, value) in pairs(value).ok_or_else(|| wrong("is no object"))? {
-                    let value = match model::context(&value) {
+                    let value = match bake::context_target(&value) {
                         Some(below) => format!("oci-layout://{}", layout(scratch, below).display()),
                         None => value,
                     };

@@ -1,18 +1,14 @@
 //! `rbuild bake`: builds the targets that a file describes, as docker buildx does.
 
-mod compose;
-mod file;
-mod functions;
 mod line;
-mod model;
 
 use std::path::{Path, PathBuf};
 
+use bake::{Definition, Model, Override, Syntax, Target};
 use clap::Args;
 use serde_json::{Map, Value, json};
+use task::Kind;
 
-use self::file::Parsed;
-use self::model::{Model, Target};
 use super::bud::Bud;
 use crate::app::App;
 use crate::report::Failure;
@@ -101,15 +97,16 @@ impl Bake {
             false => self.targets.clone(),
         };
         let names = model.expand(&wanted)?;
+        let overrides = self.overrides()?;
         if self.print {
-            outln!("{:#}", self.shown(&model, &wanted, &names)?);
+            outln!("{:#}", shown(&model, &wanted, &names, &overrides)?);
             return Ok(0);
         }
         let mut metadata = Map::new();
         let scratch = tempfile::tempdir_in(crate::config::scratch())
             .map_err(|error| Failure::io("making a directory", &error))?;
         for name in model.order(&names)? {
-            let target = self.target(&model, &name)?;
+            let target = model.target(&name, &overrides)?;
             let asked = names.contains(&name);
             let file = scratch.path().join(format!("{}.json", metadata.len()));
             self.build(app, &name, &target, asked, scratch.path(), &file)?;
@@ -157,29 +154,13 @@ impl Bake {
         Ok(())
     }
 
-    fn target(&self, model: &Model, name: &str) -> Result<Target, Failure> {
-        let mut target = model.target(name)?;
-        model::set(name, &mut target, &self.set)?;
-        Ok(target)
-    }
-
-    /// What `--print` shows.
-    fn shown(&self, model: &Model, wanted: &[String], names: &[String]) -> Result<Value, Failure> {
-        let mut groups = Map::new();
-        for name in wanted {
-            if let Some(members) = model.groups.get(name) {
-                groups.insert(name.clone(), json!({ "targets": members }));
-            }
-        }
-        groups.entry("default").or_insert_with(|| json!({ "targets": wanted }));
-        let mut targets = Map::new();
-        for name in model.order(names)? {
-            let mut target = self.target(model, &name)?;
-            target.entry("context".to_owned()).or_insert_with(|| json!("."));
-            target.entry("dockerfile".to_owned()).or_insert_with(|| json!("Dockerfile"));
-            targets.insert(name, Value::from_iter(target));
-        }
-        Ok(json!({ "group": groups, "target": targets }))
+    /// What `--set` overrides.
+    fn overrides(&self) -> Result<Vec<Override>, Failure> {
+        let one = |text: &String| {
+            let refuse = |_| Failure::usage(format!("--set {text:?}: expected TARGET.KEY=VALUE"));
+            text.parse().map_err(refuse)
+        };
+        self.set.iter().map(one).collect()
     }
 
     fn model(&self) -> Result<Model, Failure> {
@@ -193,16 +174,51 @@ impl Bake {
             )
             .hint("name a file with --file"));
         }
-        let mut parsed = Parsed::default();
+        let environment = |name: &str| std::env::var(name).ok();
+        let mut definition = Definition::default();
         for file in &files {
-            parsed.read(file)?;
+            let text = read_text(file)?;
+            let name = file.display().to_string();
+            definition.read(&name, Syntax::of(file), &text, &environment)?;
         }
-        Model::new(&parsed, &|name| {
+        let model = Model::new(&definition, &|name| {
             let given = self.var.iter().rev().filter_map(|text| text.split_once('='));
             let given = given.into_iter().find(|(known, _)| *known == name);
-            given.map(|(_, value)| value.to_owned()).or_else(|| std::env::var(name).ok())
-        })
+            given.map(|(_, value)| value.to_owned()).or_else(|| environment(name))
+        })?;
+        Ok(model)
     }
+}
+
+fn read_text(file: &Path) -> Result<String, Failure> {
+    let bytes = super::tags::read_bounded(file, image::MAX_DOCUMENT)?;
+    String::from_utf8(bytes).map_err(|error| {
+        Failure::new(Kind::Invalid, format!("reading {}: {error}", file.display()))
+    })
+}
+
+/// What `--print` shows.
+fn shown(
+    model: &Model,
+    wanted: &[String],
+    names: &[String],
+    overrides: &[Override],
+) -> Result<Value, Failure> {
+    let mut groups = Map::new();
+    for name in wanted {
+        if let Some(members) = model.groups.get(name) {
+            groups.insert(name.clone(), json!({ "targets": members }));
+        }
+    }
+    groups.entry("default").or_insert_with(|| json!({ "targets": wanted }));
+    let mut targets = Map::new();
+    for name in model.order(names)? {
+        let mut target = model.target(&name, overrides)?;
+        target.entry("context".to_owned()).or_insert_with(|| json!("."));
+        target.entry("dockerfile".to_owned()).or_insert_with(|| json!("Dockerfile"));
+        targets.insert(name, Value::from_iter(target));
+    }
+    Ok(json!({ "group": groups, "target": targets }))
 }
 
 fn named(target: &str) -> String {

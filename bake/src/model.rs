@@ -4,32 +4,28 @@ use std::collections::BTreeMap;
 
 use hcl::Expression;
 use hcl::eval::{Context, Evaluate};
-use serde_json::{Value, json};
-use task::Kind;
+use serde_json::Value;
 
-use super::file::{Attributes, Parsed};
-use super::functions;
-use crate::report::Failure;
+use crate::error::{Error, Result};
+use crate::file::{Attributes, Definition};
+use crate::functions;
+use crate::overrides::{self, Override};
 
-/// The keys of a target and their values.
-pub(super) type Target = BTreeMap<String, Value>;
+/// The keys of a target and their values, as bake files call them.
+pub type Target = BTreeMap<String, Value>;
 
 /// The name under which a target is a context of another.
 const CONTEXT: &str = "target:";
 
-/// Everything the files say.
+/// Everything the files say, evaluated.
 #[derive(Debug, Default)]
-pub(super) struct Model {
+pub struct Model {
     /// Variables and their values.
-    pub(super) variables: BTreeMap<String, Value>,
+    pub variables: BTreeMap<String, Value>,
     /// Groups and the targets and groups in them.
-    pub(super) groups: BTreeMap<String, Vec<String>>,
+    pub groups: BTreeMap<String, Vec<String>>,
     /// Targets as they are written, one for each value of a matrix.
-    pub(super) targets: BTreeMap<String, Target>,
-}
-
-fn wrong(what: String) -> Failure {
-    Failure::new(Kind::Invalid, what)
+    pub targets: BTreeMap<String, Target>,
 }
 
 impl Model {
@@ -37,32 +33,24 @@ impl Model {
     ///
     /// # Errors
     /// An expression cannot be evaluated; a matrix is malformed.
-    pub(super) fn new(
-        parsed: &Parsed,
-        given: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Model, Failure> {
+    pub fn new(definition: &Definition, given: &dyn Fn(&str) -> Option<String>) -> Result<Model> {
         let mut context = Context::new();
         functions::declare(&mut context);
         let mut model =
-            Model { variables: variables(parsed, &mut context, given)?, ..Model::default() };
-        for (name, attributes) in &parsed.groups {
+            Model { variables: variables(definition, &mut context, given)?, ..Model::default() };
+        for (name, attributes) in &definition.groups {
             let targets = evaluated(&context, &format!("group {name:?}"), attributes)?;
             let members = targets.get("targets").map(texts).unwrap_or_default();
             model.groups.insert(name.clone(), members);
         }
-        for (name, attributes) in &parsed.targets {
+        for (name, attributes) in &definition.targets {
             model.add(&context, name, attributes)?;
         }
         Ok(model)
     }
 
     /// Adds a target, or those of its matrix and a group of them.
-    fn add(
-        &mut self,
-        context: &Context<'_>,
-        name: &str,
-        attributes: &Attributes,
-    ) -> Result<(), Failure> {
+    fn add(&mut self, context: &Context<'_>, name: &str, attributes: &Attributes) -> Result<()> {
         let what = format!("target {name:?}");
         let Some(matrix) = attributes.get("matrix") else {
             let target = evaluated(context, &what, attributes)?;
@@ -70,20 +58,20 @@ impl Model {
             return Ok(());
         };
         let matrix = value(context, &what, matrix)?;
-        let axes =
-            matrix.as_object().ok_or_else(|| wrong(format!("{what}: matrix is no object")))?;
+        let axes = matrix.as_object().ok_or_else(|| Error::of(&*what, "matrix is no object"))?;
         let mut names = Vec::new();
         for point in points(axes) {
             let mut context = context.clone();
             for (key, value) in &point {
-                let value = hcl::to_value(value).map_err(|e| wrong(format!("{what}: {e}")))?;
+                let value =
+                    hcl::to_value(value).map_err(|error| Error::of(&*what, error.to_string()))?;
                 context.declare_var(hcl::Identifier::sanitized(key), value);
             }
             let mut target = evaluated(&context, &what, attributes)?;
             target.remove("matrix");
             let own = match target.remove("name") {
                 Some(Value::String(own)) => own,
-                _ => return Err(wrong(format!("{what} has a matrix and needs a name for each"))),
+                _ => return Err(Error::of(&*what, "a matrix needs a name for each target")),
             };
             names.push(own.clone());
             self.targets.insert(own, target);
@@ -96,7 +84,7 @@ impl Model {
     ///
     /// # Errors
     /// There is no such name; groups are in a circle.
-    pub(super) fn expand(&self, names: &[String]) -> Result<Vec<String>, Failure> {
+    pub fn expand(&self, names: &[String]) -> Result<Vec<String>> {
         let mut found = Vec::new();
         for name in names {
             self.collect(name, &mut Vec::new(), &mut found)?;
@@ -104,12 +92,7 @@ impl Model {
         Ok(found)
     }
 
-    fn collect(
-        &self,
-        name: &str,
-        way: &mut Vec<String>,
-        found: &mut Vec<String>,
-    ) -> Result<(), Failure> {
+    fn collect(&self, name: &str, way: &mut Vec<String>, found: &mut Vec<String>) -> Result<()> {
         if self.targets.contains_key(name) {
             if !found.iter().any(|known| known == name) {
                 found.push(name.to_owned());
@@ -118,16 +101,11 @@ impl Model {
         }
         let Some(members) = self.groups.get(name) else {
             let known = self.targets.keys().chain(self.groups.keys()).map(String::as_str);
-            let near = dockerfile::closest(name, known);
-            let failure =
-                Failure::new(Kind::NotFound, format!("there is no target or group {name:?}"));
-            return Err(match near {
-                Some(near) => failure.hint(format!("did you mean {near:?}?")),
-                None => failure.hint("`rbuild bake --list targets` lists what there is"),
-            });
+            let closest = dockerfile::closest(name, known).map(str::to_owned);
+            return Err(Error::NoTarget { name: name.to_owned(), closest });
         };
         if way.iter().any(|known| known == name) {
-            return Err(wrong(format!("groups are in a circle: {} -> {name}", way.join(" -> "))));
+            return Err(Error::CircularGroups { path: circle(way, name) });
         }
         way.push(name.to_owned());
         for member in members {
@@ -137,24 +115,22 @@ impl Model {
         Ok(())
     }
 
-    /// A target with what it inherits.
+    /// A target with what it inherits, and what is overridden in it.
     ///
     /// # Errors
     /// There is no such target; targets inherit in a circle.
-    pub(super) fn target(&self, name: &str) -> Result<Target, Failure> {
-        self.inherit(name, &mut Vec::new())
+    pub fn target(&self, name: &str, overrides: &[Override]) -> Result<Target> {
+        let mut target = self.inherit(name, &mut Vec::new())?;
+        overrides::apply(name, &mut target, overrides);
+        Ok(target)
     }
 
-    fn inherit(&self, name: &str, way: &mut Vec<String>) -> Result<Target, Failure> {
+    fn inherit(&self, name: &str, way: &mut Vec<String>) -> Result<Target> {
         if way.iter().any(|known| known == name) {
-            return Err(wrong(format!(
-                "targets inherit in a circle: {} -> {name}",
-                way.join(" -> ")
-            )));
+            return Err(Error::CircularInheritance { path: circle(way, name) });
         }
-        let own = self.targets.get(name).ok_or_else(|| {
-            Failure::new(Kind::NotFound, format!("there is no target {name:?} to inherit from"))
-        })?;
+        let own = self.targets.get(name);
+        let own = own.ok_or_else(|| Error::NoParent { name: name.to_owned() })?;
         way.push(name.to_owned());
         let mut target = Target::new();
         for parent in own.get("inherits").map(texts).unwrap_or_default() {
@@ -171,7 +147,7 @@ impl Model {
     ///
     /// # Errors
     /// Targets are built on each other in a circle.
-    pub(super) fn order(&self, names: &[String]) -> Result<Vec<String>, Failure> {
+    pub fn order(&self, names: &[String]) -> Result<Vec<String>> {
         let mut done = Vec::new();
         for name in names {
             self.visit(name, &mut Vec::new(), &mut done)?;
@@ -179,21 +155,15 @@ impl Model {
         Ok(done)
     }
 
-    fn visit(
-        &self,
-        name: &str,
-        way: &mut Vec<String>,
-        done: &mut Vec<String>,
-    ) -> Result<(), Failure> {
+    fn visit(&self, name: &str, way: &mut Vec<String>, done: &mut Vec<String>) -> Result<()> {
         if done.iter().any(|known| known == name) {
             return Ok(());
         }
         if way.iter().any(|known| known == name) {
-            let way = way.join(" -> ");
-            return Err(wrong(format!("targets are built on each other: {way} -> {name}")));
+            return Err(Error::CircularContexts { path: circle(way, name) });
         }
         way.push(name.to_owned());
-        let target = self.target(name)?;
+        let target = self.inherit(name, &mut Vec::new())?;
         let contexts = target.get("contexts").and_then(Value::as_object);
         for value in contexts.into_iter().flat_map(|all| all.values()) {
             if let Some(below) = value.as_str().and_then(|text| text.strip_prefix(CONTEXT)) {
@@ -206,19 +176,24 @@ impl Model {
     }
 }
 
-/// The target that a context names, if it names one.
-pub(super) fn context(value: &str) -> Option<&str> {
+/// The names from the first to itself.
+fn circle(way: &[String], name: &str) -> String {
+    format!("{} -> {name}", way.join(" -> "))
+}
+
+/// The target that a named context of a target is, if it is one: `target:NAME`.
+pub fn context_target(value: &str) -> Option<&str> {
     value.strip_prefix(CONTEXT)
 }
 
 /// Evaluates the variables, which may name each other in any order.
 fn variables(
-    parsed: &Parsed,
+    definition: &Definition,
     context: &mut Context<'_>,
     given: &dyn Fn(&str) -> Option<String>,
-) -> Result<BTreeMap<String, Value>, Failure> {
+) -> Result<BTreeMap<String, Value>> {
     let mut left: BTreeMap<&str, &Option<Expression>> =
-        parsed.variables.iter().map(|(name, default)| (name.as_str(), default)).collect();
+        definition.variables.iter().map(|(name, default)| (name.as_str(), default)).collect();
     let mut all = BTreeMap::new();
     while !left.is_empty() {
         let mut failures = Vec::new();
@@ -256,7 +231,7 @@ fn variables(
 }
 
 /// A value from outside, in the type that the default has.
-fn typed(what: &str, default: &Value, text: &str) -> Result<Value, Failure> {
+fn typed(what: &str, default: &Value, text: &str) -> Result<Value> {
     let read = match default {
         Value::Bool(_) => text.parse().ok().map(Value::Bool),
         Value::Number(_) => serde_json::from_str(text).ok().filter(Value::is_number),
@@ -266,23 +241,19 @@ fn typed(what: &str, default: &Value, text: &str) -> Result<Value, Failure> {
         }
         _ => Some(Value::from(text)),
     };
-    read.ok_or_else(|| wrong(format!("{what}: {text:?} is no value like the default {default}")))
+    read.ok_or_else(|| Error::of(what, format!("{text:?} is no value like the default {default}")))
 }
 
-fn value(context: &Context<'_>, what: &str, expression: &Expression) -> Result<Value, Failure> {
-    let value = expression.evaluate(context).map_err(|error| wrong(format!("{what}: {error}")))?;
-    serde_json::to_value(value).map_err(|error| wrong(format!("{what}: {error}")))
+fn value(context: &Context<'_>, what: &str, expression: &Expression) -> Result<Value> {
+    let value = expression.evaluate(context).map_err(|error| Error::of(what, error.to_string()))?;
+    serde_json::to_value(value).map_err(|error| Error::of(what, error.to_string()))
 }
 
-fn evaluated(
-    context: &Context<'_>,
-    what: &str,
-    attributes: &Attributes,
-) -> Result<Target, Failure> {
+fn evaluated(context: &Context<'_>, what: &str, attributes: &Attributes) -> Result<Target> {
     let all = attributes.iter().map(|(key, expression)| {
         Ok((key.clone(), value(context, &format!("{what}, {key}"), expression)?))
     });
-    let all: Result<Target, Failure> = all.collect();
+    let all: Result<Target> = all.collect();
     all.map(|all| all.into_iter().filter(|(_, value)| !value.is_null()).collect())
 }
 
@@ -315,63 +286,7 @@ fn merge(target: &mut Target, over: Target) {
 }
 
 /// The texts of a list.
-pub(super) fn texts(value: &Value) -> Vec<String> {
+fn texts(value: &Value) -> Vec<String> {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
     items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
-}
-
-/// Keys whose value is a list.
-const LISTS: [&str; 12] = [
-    "tags",
-    "platforms",
-    "cache-from",
-    "cache-to",
-    "secret",
-    "ssh",
-    "output",
-    "attest",
-    "ulimits",
-    "entitlements",
-    "no-cache-filter",
-    "annotations",
-];
-
-/// Puts `--set TARGET.KEY=VALUE` into a target.
-///
-/// # Errors
-/// It is malformed.
-pub(super) fn set(name: &str, target: &mut Target, texts: &[String]) -> Result<(), Failure> {
-    let mut begun = Vec::new();
-    for text in texts {
-        let refuse = || Failure::usage(format!("--set {text:?}: expected TARGET.KEY=VALUE"));
-        let (path, value) = text.split_once('=').ok_or_else(refuse)?;
-        let (pattern, key) = path.split_once('.').ok_or_else(refuse)?;
-        let pattern = dockerfile::glob::Pattern::parse(pattern).map_err(|_| refuse())?;
-        if !pattern.matches(name) {
-            continue;
-        }
-        let (key, inner) =
-            key.split_once('.').map_or((key, None), |(key, inner)| (key, Some(inner)));
-        let key = if key == "platform" { "platforms" } else { key };
-        match inner {
-            Some(inner) => {
-                let object = target.entry(key.to_owned()).or_insert_with(|| json!({}));
-                object[inner] = value.into();
-            }
-            None if LISTS.contains(&key) => {
-                // The first replaces what the file says, further ones are added.
-                let list = target.entry(key.to_owned()).or_insert_with(|| json!([]));
-                if !begun.contains(&key.to_owned()) {
-                    *list = json!([]);
-                    begun.push(key.to_owned());
-                }
-                list.as_array_mut().into_iter().for_each(|list| list.push(value.into()));
-            }
-            None => {
-                let value = value.parse().map(Value::Bool).unwrap_or_else(|_| value.into());
-                target.insert(key.to_owned(), value);
-            }
-        }
-    }
-    Ok(())
 }

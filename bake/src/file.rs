@@ -6,46 +6,68 @@ use std::path::Path;
 use hcl::expr::{Object, ObjectKey, TemplateExpr};
 use hcl::{Block, Body, Expression};
 use serde_json::Value;
-use task::Kind;
 
-use super::compose;
-use crate::report::Failure;
+use crate::compose;
+use crate::error::{Error, Result};
 
 /// Attributes by name, not evaluated.
-pub(super) type Attributes = BTreeMap<String, Expression>;
+pub(crate) type Attributes = BTreeMap<String, Expression>;
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Syntax {
+    /// HCL, the language of `docker-bake.hcl`.
+    Hcl,
+    /// The JSON form of HCL.
+    Json,
+    /// The YAML of a compose file.
+    Compose,
+}
+
+impl Syntax {
+    /// As the end of the file's name says: `.yml` and `.yaml`, `.json`, and anything else is HCL.
+    pub fn of(file: &Path) -> Syntax {
+        match file.extension().and_then(|end| end.to_str()) {
+            Some("yml" | "yaml") => Syntax::Compose,
+            Some("json") => Syntax::Json,
+            _ => Syntax::Hcl,
+        }
+    }
+}
 
 /// What the files say; of one thing said twice the last counts.
 #[derive(Debug, Default)]
-pub(super) struct Parsed {
+pub struct Definition {
     /// Variables with their defaults, as they were declared.
-    pub(super) variables: Vec<(String, Option<Expression>)>,
+    pub(crate) variables: Vec<(String, Option<Expression>)>,
     /// Groups of targets.
-    pub(super) groups: BTreeMap<String, Attributes>,
+    pub(crate) groups: BTreeMap<String, Attributes>,
     /// Targets.
-    pub(super) targets: BTreeMap<String, Attributes>,
+    pub(crate) targets: BTreeMap<String, Attributes>,
 }
 
-impl Parsed {
-    /// Adds a file.
+impl Definition {
+    /// Adds the text of a file. `outside` gives the variables that a compose file interpolates.
     ///
     /// # Errors
-    /// It cannot be read; it is malformed.
-    pub(super) fn read(&mut self, file: &Path) -> Result<(), Failure> {
-        let name = file.display().to_string();
-        let refuse = |why: String| Failure::new(Kind::Invalid, format!("reading {name}: {why}"));
-        let bytes = super::super::tags::read_bounded(file, image::MAX_DOCUMENT)?;
-        let text = String::from_utf8(bytes).map_err(|error| refuse(error.to_string()))?;
-        match file.extension().and_then(|end| end.to_str()) {
-            Some("yml" | "yaml") => compose::read(self, &text).map_err(refuse),
-            Some("json") => {
-                let value = serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
-                self.json(&value).map_err(refuse)
+    /// It is malformed, or says what is not supported; the error names `file`.
+    pub fn read(
+        &mut self,
+        file: &str,
+        syntax: Syntax,
+        text: &str,
+        outside: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<()> {
+        let read = match syntax {
+            Syntax::Compose => compose::read(self, text, outside),
+            Syntax::Json => serde_json::from_str(text)
+                .map_err(|error| error.to_string())
+                .and_then(|value| self.json(&value)),
+            Syntax::Hcl => {
+                hcl::parse(text).map_err(|error| error.to_string()).and_then(|body| self.hcl(body))
             }
-            _ => {
-                let body = hcl::parse(&text).map_err(|error| refuse(error.to_string()))?;
-                self.hcl(body).map_err(refuse)
-            }
-        }
+        };
+        read.map_err(|reason| Error::File { file: file.to_owned(), reason })
     }
 
     fn hcl(&mut self, body: Body) -> Result<(), String> {
@@ -80,7 +102,7 @@ impl Parsed {
     }
 
     /// Adds what a block says.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         kind: &str,
         name: String,
@@ -131,7 +153,7 @@ fn merge(target: &mut Attributes, key: String, value: Expression) {
 }
 
 /// A JSON value as an expression: strings are templates.
-pub(super) fn expression(value: &Value) -> Result<Expression, String> {
+pub(crate) fn expression(value: &Value) -> Result<Expression, String> {
     Ok(match value {
         Value::String(text) if text.contains("${") || text.contains("%{") => {
             Expression::from(TemplateExpr::from(text.as_str()))

@@ -7,7 +7,7 @@ use hcl::eval::{Context, Func, FuncArgs, FuncDef, ParamType};
 type Done = Result<Value, String>;
 
 /// Declares all of them.
-pub(super) fn declare(context: &mut Context<'_>) {
+pub(crate) fn declare(context: &mut Context<'_>) {
     let one: &[(&str, Func)] = &[
         ("upper", |args| text(&args, 0).map(|text| text.to_uppercase().into())),
         ("lower", |args| text(&args, 0).map(|text| text.to_lowercase().into())),

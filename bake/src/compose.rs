@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::file::{Attributes, Parsed, expression};
+use crate::file::{Attributes, Definition, expression};
+
+/// What a variable from outside is set to.
+type Outside<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Keys of `build:` that are called the same in a target.
 const SAME: [&str; 9] =
@@ -12,8 +15,12 @@ const SAME: [&str; 9] =
 ///
 /// # Errors
 /// A sentence that says what is wrong.
-pub(super) fn read(parsed: &mut Parsed, text: &str) -> Result<(), String> {
-    let text = interpolated(text)?;
+pub(crate) fn read(
+    definition: &mut Definition,
+    text: &str,
+    outside: Outside<'_>,
+) -> Result<(), String> {
+    let text = interpolated(text, outside)?;
     let document: Value = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
     let services = document["services"].as_object().ok_or("it has no services")?;
     let mut names = Vec::new();
@@ -23,24 +30,32 @@ pub(super) fn read(parsed: &mut Parsed, text: &str) -> Result<(), String> {
             Value::String(context) => json!({ "context": context }),
             build => build.clone(),
         };
-        let target = target(name, service, build.as_object().ok_or("build is no object")?)?;
+        let build = build.as_object().ok_or("build is no object")?;
+        let target = target(name, service, build, outside)?;
         // Targets have no dots in their names.
         let name = name.replace('.', "_");
-        parsed.add("target", name.clone(), target)?;
+        definition.add("target", name.clone(), target)?;
         names.push(Value::from(name));
     }
     let group = [("targets".to_owned(), expression(&Value::from(names))?)];
-    parsed.add("group", "default".to_owned(), group.into_iter().collect())
+    definition.add("group", "default".to_owned(), group.into_iter().collect())
 }
 
-fn target(name: &str, service: &Value, build: &Map<String, Value>) -> Result<Attributes, String> {
+fn target(
+    name: &str,
+    service: &Value,
+    build: &Map<String, Value>,
+    outside: Outside<'_>,
+) -> Result<Attributes, String> {
     let mut target = Map::new();
     if let Some(image) = service["image"].as_str() {
         target.insert("tags".to_owned(), json!([image]));
     }
     for (key, value) in build {
         let value = match (key.as_str(), value) {
-            ("args" | "labels" | "additional_contexts", Value::Array(lines)) => pairs(lines),
+            ("args" | "labels" | "additional_contexts", Value::Array(lines)) => {
+                pairs(lines, outside)
+            }
             (_, value) => value.clone(),
         };
         let key = match key.as_str() {
@@ -63,19 +78,18 @@ fn target(name: &str, service: &Value, build: &Map<String, Value>) -> Result<Att
     target.iter().map(|(key, value)| Ok((key.clone(), expression(value)?))).collect()
 }
 
-/// `NAME=VALUE` lines as an object.
-fn pairs(lines: &[Value]) -> Value {
+/// `NAME=VALUE` lines as an object; a line without a value has that of the variable outside.
+fn pairs(lines: &[Value], outside: Outside<'_>) -> Value {
     let lines = lines.iter().filter_map(Value::as_str);
     let pair = |line: &str| match line.split_once('=') {
         Some((name, value)) => (name.to_owned(), Value::from(value)),
-        None => (line.to_owned(), std::env::var(line).map_or(Value::Null, Value::from)),
+        None => (line.to_owned(), outside(line).map_or(Value::Null, Value::from)),
     };
     Value::from_iter(lines.map(pair))
 }
 
 /// Variables of the environment in place, `$$` is a dollar.
-fn interpolated(text: &str) -> Result<String, String> {
+fn interpolated(text: &str, outside: Outside<'_>) -> Result<String, String> {
     let word = dockerfile::Word { text: text.replace("$$", "\\$"), ..dockerfile::Word::default() };
-    let scope = |name: &str| std::env::var(name).ok();
-    dockerfile::expand::expand_content(&word, &scope).map_err(|problem| problem.message)
+    dockerfile::expand::expand_content(&word, &outside).map_err(|problem| problem.message)
 }
