@@ -13,7 +13,7 @@ use image::{Digest, Reference};
 use registry_client::{
     Client, Credential, Files, HostRule, Keychain, Proxies, Registries, ShortNames, Tls,
 };
-use sign::lookaside::{PolicyGate, Verdicts};
+use sign::lookaside::{Lookaside, PolicyGate, Verdicts};
 use store::Store;
 use task::{Cause, Kind, Task};
 use transport::{Gate, Location, Machine, Places, Sink, Source};
@@ -92,10 +92,12 @@ fn log_filter(text: &str) -> Result<String, String> {
 /// A bare level applies to the crates of this program; libraries log errors only. Directives are
 /// passed on unchanged.
 fn log_directives(level: &str) -> String {
-    const OURS: [&str; 17] = [
+    const OURS: [&str; 19] = [
         "builder",
         "cli",
+        "configuration",
         "containers",
+        "copy",
         "dockerfile",
         "explorer",
         "image",
@@ -147,7 +149,7 @@ pub(crate) struct Reach {
 /// The things a command works with.
 pub(crate) struct App {
     /// Where configuration is.
-    pub places: config::Places,
+    pub paths: configuration::Paths,
     /// The global flags.
     pub globals: Globals,
     /// The global flags that only `rcopy` has.
@@ -161,7 +163,7 @@ pub(crate) struct App {
 impl App {
     /// Nothing is opened yet; the developers' log starts.
     pub(crate) fn new(globals: Globals, rootless: bool) -> App {
-        let places = config::Places::find(rootless);
+        let paths = config::paths(rootless);
         if let Some(level) = &globals.log {
             let filter = tracing_subscriber::EnvFilter::new(log_directives(level));
             let log =
@@ -169,7 +171,7 @@ impl App {
             log.with_ansi(std::io::stderr().is_terminal()).init();
         }
         let (executor, store, registries) = Default::default();
-        App { places, globals, settings: Settings::default(), executor, store, registries }
+        App { paths, globals, settings: Settings::default(), executor, store, registries }
     }
 
     /// Fails if `--authfile` names a missing file. `login` creates it.
@@ -184,7 +186,7 @@ impl App {
 
     /// With another place for the choices of short names.
     pub(crate) fn naming(mut self, chosen: Option<PathBuf>) -> App {
-        self.places.chosen = chosen;
+        self.paths.chosen_names = chosen;
         self
     }
 
@@ -217,7 +219,7 @@ impl App {
     /// # Errors
     /// There is no current directory.
     pub(crate) fn store_root(&self) -> Result<PathBuf, Failure> {
-        config::absolute(&self.globals.root.clone().unwrap_or_else(|| self.places.store()))
+        config::absolute(&self.globals.root.clone().unwrap_or_else(|| self.paths.store()))
     }
 
     /// What registries.conf says.
@@ -228,7 +230,7 @@ impl App {
         if let Some(registries) = self.registries.get() {
             return Ok(registries);
         }
-        let registries = self.places.registries(&self.globals.registries)?;
+        let registries = self.globals.registries.registries(&self.paths)?;
         for warning in &registries.warnings {
             eprintln!("warning: {warning}");
         }
@@ -242,7 +244,7 @@ impl App {
     /// The name is invalid or ambiguous.
     pub(crate) fn meanings(&self, text: &str) -> Result<Vec<Reference>, Failure> {
         let names = &self.registries()?.short_names;
-        config::meanings(names, &self.places.chosen_names(), text)
+        config::meanings(names, &self.paths.short_names(), text)
             .map_err(|cause| crate::report::cause(&cause))
     }
 
@@ -278,8 +280,8 @@ impl App {
     /// registries.conf, which may name helpers, is malformed.
     pub(crate) fn keychain(&self, authfile: Option<&Path>) -> Result<Files, Failure> {
         let authfile = authfile.or(self.globals.authfile.as_deref());
-        let mut files = Files::new(self.places.auth_files(authfile));
-        files.helper_dirs = self.places.helper_directories();
+        let mut files = Files::new(self.paths.auth_files(authfile));
+        files.helper_dirs = self.paths.helper_directories();
         files.helper_env = std::env::vars().filter(|(name, _)| !name.starts_with("LD_")).collect();
         let helpers = &self.registries()?.credential_helpers;
         if !helpers.is_empty() {
@@ -302,7 +304,7 @@ impl App {
     /// Certificates cannot be read; the store cannot be opened.
     pub(crate) fn places_for(&self, reach: &Reach) -> Result<Arc<dyn builder::Places>, Failure> {
         let (store, options) = (self.store()?.clone(), self.client_options(reach)?);
-        let (names, chosen) = (self.registries()?.short_names.clone(), self.places.chosen_names());
+        let (names, chosen) = (self.registries()?.short_names.clone(), self.paths.short_names());
         let (client, machine) = (OnceLock::new(), self.machine(reach)?);
         Ok(Arc::new(BuildPlaces { store, options, client, names, chosen, machine }))
     }
@@ -313,10 +315,10 @@ impl App {
     /// storage.conf is malformed; the current directory is not known.
     pub(crate) fn machine(&self, reach: &Reach) -> Result<Machine, Failure> {
         Ok(Machine {
-            daemon: reach.daemon_host.clone().unwrap_or_else(config::docker_host),
-            daemon_tls: self.places.daemon_tls(reach)?,
-            containers: self.places.containers_storage()?,
-            scratch: config::scratch(),
+            daemon: reach.daemon_host.clone().unwrap_or_else(|| self.paths.docker_host()),
+            daemon_tls: config::daemon_tls(&self.paths, reach)?,
+            containers: self.paths.containers_storage()?,
+            scratch: self.paths.scratch(),
             shared_blobs: reach.shared_blob_dir.as_deref().map(config::absolute).transpose()?,
         })
     }
@@ -348,12 +350,12 @@ impl App {
             }
         }
         let resume = Some(registry_client::Resume {
-            directory: self.places.cache().join("rbuild/uploads"),
+            directory: self.paths.cache().join("rbuild/uploads"),
             from: RESUMABLE,
         });
         let routes = self.registries()?.routes.clone();
         let usual = registry_client::Options::default();
-        let engine = self.places.containers_conf()?.engine;
+        let engine = self.paths.containers_conf()?.engine;
         let delay = engine.retry_delay.as_deref().map(crate::flags::duration).transpose();
         let delay = delay.map_err(|why| {
             Failure::new(Kind::Invalid, format!("containers.conf: retry_delay: {why}"))
@@ -379,7 +381,7 @@ impl App {
         if reach.cert_dir.is_some() {
             return Ok(rules);
         }
-        for directory in self.places.certificate_directories() {
+        for directory in self.paths.certificate_directories() {
             let Ok(hosts) = std::fs::read_dir(&directory) else { continue };
             for host in hosts.flatten().filter(|entry| entry.path().is_dir()) {
                 let prefix = host.file_name().to_string_lossy().into_owned();
@@ -399,7 +401,7 @@ impl App {
     /// # Errors
     /// There is none, or it is malformed.
     pub(crate) fn trusted_root(&self) -> Result<sign::TrustedRoot, Failure> {
-        let file = self.places.trust().join("trusted_root.json");
+        let file = self.paths.trust().join("trusted_root.json");
         if !file.exists() {
             let what = format!("{} is not there", file.display());
             return Err(Failure::new(Kind::NotFound, what)
@@ -427,18 +429,26 @@ impl App {
         if self.settings.insecure_policy {
             return Ok(None);
         }
-        let Some(file) = self.places.policy(self.globals.policy.as_deref()) else {
+        let Some(file) = self.paths.policy(self.globals.policy.as_deref()) else {
             return Ok(None);
         };
         let policy = sign::Policy::open(&config::absolute(&file)?).map_err(|error| {
             Failure::from(error).context(format!("reading policy {}", file.display()))
         })?;
         let policy = policy.at(SystemTime::now());
-        let lookaside = self.places.lookaside(&self.globals.registries)?;
+        let lookaside = self.lookaside()?;
         let options = self.client_options(&Reach::default())?;
         let servers = Arc::new(config::Servers::new(move || Ok(Client::new(options.clone())?)));
         let verdicts = Arc::new(Remembered(Arc::clone(&self.store)));
         Ok(Some(PolicyGate { policy: Arc::new(policy), lookaside, servers, verdicts }))
+    }
+
+    /// What registries.d says.
+    ///
+    /// # Errors
+    /// It is malformed.
+    pub(crate) fn lookaside(&self) -> Result<Lookaside, Failure> {
+        self.globals.registries.lookaside(&self.paths)
     }
 
     /// Asks the policy about an image of the store that came from a registry.

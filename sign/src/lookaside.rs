@@ -84,6 +84,27 @@ impl Lookaside {
         Lookaside { fallback, ..Lookaside::default() }
     }
 
+    /// What these files of registries.d say; signatures of other registries lie in `fallback`.
+    ///
+    /// # Errors
+    /// A file cannot be read, or as [`Lookaside::add`].
+    pub fn read(fallback: PathBuf, files: &[PathBuf]) -> Result<Lookaside> {
+        const LARGEST: u64 = 4 << 20;
+        let mut all = Lookaside::new(fallback);
+        for path in files {
+            let mut text = String::new();
+            let read =
+                File::open(path).and_then(|file| file.take(LARGEST).read_to_string(&mut text));
+            read.map_err(|source| Error::File {
+                what: "signature configuration",
+                path: path.clone(),
+                source,
+            })?;
+            all.add(path, &text)?;
+        }
+        Ok(all)
+    }
+
     /// Whether there may be signatures of images of this repository: a directory that is not there
     /// has none.
     pub fn may_have(&self, name: &Reference) -> bool {

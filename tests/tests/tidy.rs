@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, u8)] = &[
     ("task", 0),
     ("image", 1),
+    ("configuration", 1),
     ("dockerfile", 1),
     ("layers", 2),
     ("registry-client", 2),
@@ -38,6 +39,7 @@ const FLOORS: &[(&str, u8)] = &[
 const SYNCHRONOUS: &[&str] = &[
     "task",
     "image",
+    "configuration",
     "dockerfile",
     "layers",
     "runtime",
@@ -56,7 +58,7 @@ const LONGEST_FILE: usize = 700;
 
 /// The command line holds no more lines than this. The number only ever gets smaller; it is to be
 /// 15,000.
-const CLI_LINES: usize = 28_200;
+const CLI_LINES: usize = 27_600;
 
 /// A name of a type stands for one thing: no more crates than this have a type of that name.
 const SHARED_NAME: usize = 3;

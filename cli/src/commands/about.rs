@@ -90,8 +90,8 @@ impl Info {
 
     fn gather(&self, app: &App) -> Result<Value, Failure> {
         let store = app.store()?;
-        let authentication = app.places.auth_files(app.globals.authfile.as_deref());
-        let policy = app.places.policy(app.globals.policy.as_deref());
+        let authentication = app.paths.auth_files(app.globals.authfile.as_deref());
+        let policy = app.paths.policy(app.globals.policy.as_deref());
         let root = store.path();
         let (images, containers) = (store.published()?.len(), store.containers()?.len());
         Ok(json!({

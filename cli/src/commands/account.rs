@@ -66,7 +66,7 @@ impl Login {
             .map_err(|error| Failure::from(error).context(format!("logging in to {registry}")))?;
         let file = match &self.compat_auth_file {
             Some(file) => crate::config::absolute(file)?,
-            None => app.places.login_file(app.globals.authfile.as_deref()),
+            None => app.paths.login_file(app.globals.authfile.as_deref()),
         };
         files.paths = vec![file.clone()];
         files.store(&key, &credential)?;

@@ -33,7 +33,7 @@ impl PolicyCommand {
     /// The image is not there; the policy cannot be read, or refuses the image.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let PolicyCommand::Explain(explain) = self;
-        let Some(file) = app.places.policy(app.globals.policy.as_deref()) else {
+        let Some(file) = app.paths.policy(app.globals.policy.as_deref()) else {
             outln!("policy: none, every image may be used");
             return Ok(0);
         };

@@ -158,7 +158,7 @@ impl IdentityFlags {
         }
         let file = match &self.signing_config {
             Some(file) => file.clone(),
-            None => app.places.trust().join("signing_config.json"),
+            None => app.paths.trust().join("signing_config.json"),
         };
         if self.signing_config.is_none() && !file.exists() {
             return Err(Failure::usage("there is neither a key to sign with nor a service").hint(

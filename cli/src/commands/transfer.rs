@@ -176,7 +176,7 @@ struct PushCompression {
 
 impl PushCompression {
     fn recompress(&self, app: &App) -> Result<Option<transport::Recompress>, Failure> {
-        let conf = app.places.containers_conf()?.engine;
+        let conf = app.paths.containers_conf()?.engine;
         let format = self.compression_format.clone().or(conf.compression_format);
         let format = format.filter(|_| !self.disable_compression);
         let level = conf.compression_level.filter(|_| format.is_some());

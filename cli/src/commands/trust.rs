@@ -98,7 +98,7 @@ impl Trust {
     /// # Errors
     /// A file cannot be read, or is malformed; the mirror cannot be trusted.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let keeper = Keeper { directory: app.places.trust() };
+        let keeper = Keeper { directory: app.paths.trust() };
         match self {
             Trust::Init(init) => init.run(app, &keeper),
             Trust::Update => {

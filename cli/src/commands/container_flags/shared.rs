@@ -205,7 +205,7 @@ impl SharedFlags {
     /// A file is malformed; a value in it is not understood.
     pub(crate) fn with_conf(mut self) -> Result<SharedFlags, Failure> {
         let rootless = runtime::in_user_namespace();
-        let conf = config::Places::find(rootless).containers_conf()?.containers;
+        let conf = config::paths(rootless).containers_conf()?.containers;
         let refuse = |key: &str, why: String| {
             Failure::new(Kind::Invalid, format!("containers.conf: {key}: {why}"))
         };

@@ -259,7 +259,7 @@ impl Copy {
             let opened = source.source(&from)?;
             let root = copy_to_all(app, &*opened, &sink, &names, &*gate, &options, task)?;
             if options.signatures {
-                let all = app.places.lookaside(&app.globals.registries)?;
+                let all = app.lookaside()?;
                 carry((app, &all), (&from, &source), (&to, &sink), &root, task)?;
             }
             if let Some(signer) = signer {

@@ -123,7 +123,7 @@ impl SignFlags {
                 Key::Gpg {
                     fingerprint: fingerprint.clone().unwrap_or_default(),
                     passphrase: self.sign_passphrase_file.clone(),
-                    lookaside: app.places.lookaside(&app.globals.registries)?,
+                    lookaside: app.lookaside()?,
                 }
             }
         };

@@ -212,7 +212,7 @@ impl Sync {
         if !self.what.signatures() {
             return Ok(());
         }
-        let all = app.places.lookaside(&app.globals.registries)?;
+        let all = app.lookaside()?;
         let (source, sink) = (
             Access::new(app, self.source_end.reach(&self.retry)?),
             Access::new(app, self.destination_end.reach(&self.retry)?),
@@ -280,7 +280,7 @@ impl Sync {
             self.work.shard.unwrap_or_default(),
         );
         let name = image::Digest::of(what.as_bytes()).hex()[..24].to_owned();
-        Ok(Some(app.places.state().join(format!("rcopy/sync/{name}.json"))))
+        Ok(Some(app.paths.state().join(format!("rcopy/sync/{name}.json"))))
     }
 
     fn tell(&self, report: &Report, start: Instant) -> Result<(), Failure> {

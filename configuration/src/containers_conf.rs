@@ -6,14 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use task::Kind;
 
-use super::{Places, path};
-use crate::report::Failure;
+use crate::error::{Error, Result};
+use crate::paths::Paths;
 
 /// The parts that mean something here.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct ContainersConf {
+pub struct ContainersConf {
     /// `[containers]`
     #[serde(default)]
     pub containers: ContainersTable,
@@ -24,7 +23,7 @@ pub(crate) struct ContainersConf {
 
 /// What every container gets.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct ContainersTable {
+pub struct ContainersTable {
     /// `NAME=SOFT[:HARD]`
     pub default_ulimits: Option<Vec<String>>,
     /// The whole set, without `CAP_` or with it.
@@ -49,7 +48,7 @@ pub(crate) struct ContainersTable {
 
 /// How images are moved.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct EngineTable {
+pub struct EngineTable {
     /// How often a request is tried again.
     pub retry: Option<u32>,
     /// The first pause before that.
@@ -74,17 +73,17 @@ impl ContainersConf {
     }
 }
 
-impl Places {
+impl Paths {
     /// What the files say: `$CONTAINERS_CONF` alone, else the machine's and then the user's, each
     /// with the files in the directory beside it, and `$CONTAINERS_CONF_OVERRIDE` last.
     ///
     /// # Errors
     /// A file is malformed, or one that a variable names is not there.
-    pub(crate) fn containers_conf(&self) -> Result<ContainersConf, Failure> {
+    pub fn containers_conf(&self) -> Result<ContainersConf> {
         let mut conf = ContainersConf::default();
         for file in self.containers_conf_files() {
             let text = std::fs::read_to_string(&file)
-                .map_err(|error| Failure::io(format!("reading {}", file.display()), &error))?;
+                .map_err(|source| Error::Read { path: file.clone(), source })?;
             conf.with(parse(&text, &file)?);
         }
         Ok(conf)
@@ -92,7 +91,7 @@ impl Places {
 
     fn containers_conf_files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
-        match path("CONTAINERS_CONF") {
+        match self.environment.path("CONTAINERS_CONF") {
             Some(file) => files.push(file),
             None => {
                 let machine = PathBuf::from("/etc/containers/containers.conf");
@@ -107,15 +106,15 @@ impl Places {
                 }
             }
         }
-        files.extend(path("CONTAINERS_CONF_OVERRIDE"));
+        files.extend(self.environment.path("CONTAINERS_CONF_OVERRIDE"));
         files
     }
 }
 
-fn parse(text: &str, file: &Path) -> Result<ContainersConf, Failure> {
+fn parse(text: &str, file: &Path) -> Result<ContainersConf> {
     toml::from_str(text).map_err(|error| {
-        let reason = format!("reading {}: {}", file.display(), error.message());
-        Failure::new(Kind::Invalid, reason)
+        let (path, reason) = (file.to_owned(), error.message().to_owned());
+        Error::Malformed { path, reason }
     })
 }
 
