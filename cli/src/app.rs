@@ -3,7 +3,6 @@
 
 use std::cell::OnceCell;
 use std::future::Future;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -19,7 +18,7 @@ use task::{Cause, Kind, Task};
 use transport::{Gate, Location, Machine, Places, Sink, Source};
 
 use crate::config;
-use crate::render::{self, Progress, Rendering};
+pub(crate) use crate::interrupt::{observed, observed_by, quiet_task};
 use crate::report::Failure;
 use crate::settings::Settings;
 
@@ -165,10 +164,7 @@ impl App {
     pub(crate) fn new(globals: Globals, rootless: bool) -> App {
         let paths = config::paths(rootless);
         if let Some(level) = &globals.log {
-            let filter = tracing_subscriber::EnvFilter::new(log_directives(level));
-            let log =
-                tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-            log.with_ansi(std::io::stderr().is_terminal()).init();
+            crate::entry::log(&log_directives(level));
         }
         let (executor, store, registries) = Default::default();
         App { paths, globals, settings: Settings::default(), executor, store, registries }
@@ -191,8 +187,9 @@ impl App {
     }
 
     /// With the settings of `rcopy`.
-    pub(crate) fn with(self, settings: Settings) -> App {
-        App { settings, ..self }
+    pub(crate) fn with(mut self, settings: Settings) -> App {
+        self.settings = settings;
+        self
     }
 
     /// The image store.
@@ -248,18 +245,28 @@ impl App {
             .map_err(|cause| crate::report::cause(&cause))
     }
 
-    /// Runs a future to its end.
+    /// Runs a future to its end, or until a signal or `--command-timeout` ends it.
     ///
     /// # Errors
-    /// No threads can be had.
+    /// No threads can be had, the time is over, a signal came.
     pub(crate) fn wait<F: Future>(&self, future: F) -> Result<F::Output, Failure> {
-        let executor = self.executor()?;
-        match self.settings.left()? {
-            None => Ok(executor.block_on(future)),
-            Some(left) => executor
-                .block_on(async { tokio::time::timeout(left, future).await })
-                .map_err(|_| self.settings.too_late()),
-        }
+        let left = self.settings.left()?;
+        self.executor()?.block_on(async {
+            let late = async {
+                match left {
+                    Some(left) => tokio::time::sleep(left).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                ended = future => Ok(ended),
+                () = late => Err(self.settings.too_late()),
+                () = crate::interrupt::passed() => {
+                    Err(Failure::new(Kind::Cancelled, "cancelled"))
+                }
+            }
+        })
     }
 
     fn executor(&self) -> Result<&tokio::runtime::Runtime, Failure> {
@@ -529,71 +536,17 @@ impl builder::Places for BuildPlaces {
     }
 }
 
+impl Drop for App {
+    /// What still waits on a thread (a pipe that nobody writes, `gpg`) does not hold up the end.
+    fn drop(&mut self) {
+        if let Some(executor) = self.executor.take() {
+            executor.shutdown_background();
+        }
+    }
+}
+
 /// Names this boot of the machine, so that the store knows what a power loss may have taken.
 fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
-}
-
-/// Shows progress while `work` runs and stops it on the first SIGINT or SIGTERM; the second ends
-/// the process at once.
-///
-/// # Errors
-/// Those of `work`.
-pub(crate) fn observed<T>(
-    name: &str,
-    progress: Progress,
-    work: impl FnOnce(&Task) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    observed_by(name, &render::observer(progress), work)
-}
-
-/// As [`observed`], shown in this way.
-pub(crate) fn observed_by<T>(
-    name: &str,
-    rendering: &Rendering,
-    work: impl FnOnce(&Task) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let task = Task::root(name, rendering.observer());
-    let canceller = task.canceller();
-    let stopping = on_signals(move || canceller.cancel());
-    let result = work(&task);
-    match &result {
-        Ok(_) => task.done(),
-        Err(_) => drop(task),
-    }
-    if let Err(error) = rendering.close() {
-        eprintln!("warning: the trace is incomplete: {error}");
-    }
-    drop(stopping);
-    result
-}
-
-/// Takes the handlers back when dropped.
-struct Stopping(Option<signal_hook::iterator::Handle>);
-
-impl Drop for Stopping {
-    fn drop(&mut self) {
-        if let Some(handle) = self.0.take() {
-            handle.close();
-        }
-    }
-}
-
-fn on_signals(cancel: impl Fn() + Send + 'static) -> Stopping {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else {
-        return Stopping(None);
-    };
-    let handle = signals.handle();
-    std::thread::spawn(move || {
-        for (count, _) in signals.forever().enumerate() {
-            if count > 0 {
-                // Nothing relies on cleaning up: the store is crash-only.
-                std::process::exit(130);
-            }
-            cancel();
-        }
-    });
-    Stopping(Some(handle))
 }

@@ -1,6 +1,7 @@
 //! What both programs do first and last.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use crate::dialect::Dialect;
@@ -13,6 +14,11 @@ use crate::{rbuild, rcopy};
 /// The name under which the program was started says which of the two it is; `own` under a name
 /// that is none of theirs.
 pub(crate) fn enter(own: Dialect) -> ExitCode {
+    if runtime::is_stage()
+        && let Ok(level) = std::env::var("STAGE_LOG")
+    {
+        log(&format!("warn,runtime={level}"));
+    }
     containers::init();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let dialect = Dialect::of(own, arguments.first().map(OsString::as_os_str));
@@ -34,6 +40,13 @@ pub(crate) fn enter(own: Dialect) -> ExitCode {
         Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(failure)) => fail(dialect, &failure, json),
     }
+}
+
+/// Starts the developers' log, on standard error.
+pub(crate) fn log(directives: &str) {
+    let filter = tracing_subscriber::EnvFilter::new(directives);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
 }
 
 fn fail(dialect: Dialect, failure: &Failure, json: bool) -> ExitCode {

@@ -25,6 +25,7 @@ mod flags;
 mod format;
 mod help;
 mod hints;
+mod interrupt;
 mod rbuild;
 mod rcopy;
 mod reference;

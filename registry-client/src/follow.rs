@@ -193,7 +193,6 @@ impl Inner {
                 *request.body_mut() = Some(reqwest::Body::wrap_stream(Arc::clone(feed).stream()));
             }
         }
-        tracing::trace!(method = %call.method, host = url.host_str(), path = url.path(), "request");
         let timeouts = &self.options.timeouts;
         let timed_out = |what, after| Error::Timeout {
             registry: endpoint.registry().to_owned(),
@@ -222,6 +221,7 @@ impl Inner {
                 }
             }
         };
+        tell(call, url, &result);
         result.map_err(|error| {
             if let Payload::Feed(feed) = &call.payload
                 && let Some(error) = feed.failure()
@@ -230,6 +230,18 @@ impl Inner {
             }
             self.unreached(url, endpoint.registry(), &call.action, error)
         })
+    }
+}
+
+/// Logs a request and how it was answered; the query may hold secrets and is left out.
+fn tell(call: &Call, url: &Url, result: &Result<reqwest::Response, reqwest::Error>) {
+    let (method, host, path) = (&call.method, url.authority(), url.path());
+    match result {
+        Ok(answer) => {
+            let status = answer.status().as_u16();
+            tracing::debug!(%method, status, host, path, "request");
+        }
+        Err(_) => tracing::debug!(%method, host, path, "request without an answer"),
     }
 }
 

@@ -106,6 +106,7 @@ impl Container {
         };
         match answer {
             Some((Answer::Started(started), terminal)) => {
+                tracing::debug!(container = options.id, pid = started.pid, "container started");
                 (container.started, container.terminal) = (started, terminal);
                 Ok(container)
             }
@@ -169,6 +170,7 @@ impl Container {
         let answer = answer.map_err(Error::system("making", "a pipe"))?;
         match answer {
             Some((Answer::Exited(status), _)) => {
+                tracing::debug!(pid = self.started.pid, ?status, "container ended");
                 self.finish();
                 task.check().map_err(|Cancelled| Error::Cancelled(Cancelled))?;
                 Ok(status)

@@ -44,7 +44,7 @@ pub use engine::{
     with_terminal,
 };
 pub use error::{Error, Result};
-pub use init::{Hooks, init, init_with};
+pub use init::{Hooks, init, init_with, is_stage};
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
 pub use program::{Exec, ExitStatus};

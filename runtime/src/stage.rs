@@ -17,6 +17,9 @@ use crate::{Error, Exec, ExitStatus, HealthCheck, LogLimits, Result, Signal, sys
 /// can.
 pub(crate) const MARK: &str = "container-stage";
 
+/// The variable that gives a stage the level of its log.
+pub(crate) const LOG: &str = "STAGE_LOG";
+
 /// A configuration is never larger than this.
 const MAX_CONFIG: u64 = 16 << 20;
 
@@ -263,9 +266,12 @@ pub(crate) fn spawn(
     let (line, theirs) =
         UnixStream::pair().map_err(Error::system("making", "a socket to the container"))?;
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&program));
-    let process = Command::new(path)
-        .arg0(MARK)
-        .env_clear()
+    let mut command = Command::new(path);
+    command.arg0(MARK).env_clear();
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        command.env(LOG, "debug");
+    }
+    let process = command
         .process_group(0)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())

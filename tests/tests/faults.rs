@@ -478,3 +478,78 @@ fn what_was_there_stays_when_a_copy_fails() {
         assert_eq!(digest(to), before, "{to}: {}", ran.told());
     }
 }
+
+/// Starts a command against a server that takes a connection and says nothing, sends SIGINT once it
+/// is connected, and gives back how it ended while the server still holds the connection.
+fn interrupted(bench: &Bench, server: &std::net::TcpListener, arguments: &[&str]) -> Ran {
+    let (program, arguments) = arguments.split_first().unwrap();
+    let mut command = bench.command(program);
+    command
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    let (held, _) = server.accept().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(held);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let code = output.status.code().unwrap_or(-1);
+    Ran { line: arguments.join(" "), code, stdout: String::new(), stderr }
+}
+
+#[test]
+fn an_interrupted_command_ends_while_the_server_still_holds() {
+    let bench = Bench::new();
+    for [program, verb, to] in
+        [["rcopy", "validate", ""], ["rcopy", "copy", "oci:x:app"], ["rbuild", "pull", ""]]
+    {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = format!("docker://{}/team/app:1", server.local_addr().unwrap());
+        let line = [program, verb, &at, to];
+        let line: Vec<&str> = line.into_iter().filter(|word| !word.is_empty()).collect();
+        let ran = interrupted(&bench, &server, &line);
+        assert_eq!(ran.code, 130, "{line:?}: {}", ran.told());
+        assert!(!ran.stderr.contains("did not answer"), "{}", ran.told());
+    }
+}
+
+#[test]
+fn the_time_of_a_command_ends_what_waits_for_a_server_or_a_pipe() {
+    let bench = Bench::new();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("docker://{}/team/app:1", server.local_addr().unwrap());
+    let pipe = bench.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+        .unwrap();
+    let pipe = format!("docker-archive:{}", pipe.display());
+    for line in
+        [["inspect", &at].as_slice(), &["copy", &at, "oci:x:app"], &["copy", &pipe, "oci:x:app"]]
+    {
+        let mut command = bench.command("rcopy");
+        guarded(command.arg("--command-timeout=1s").args(line)).code(1);
+    }
+    drop(server);
+}
+
+#[test]
+fn the_log_tells_the_story_of_a_copy() {
+    let bench = Bench::new();
+    let registry = registry();
+    let from = format!("docker://{}/team/app:1", registry.address());
+    let ran = bench.rcopy(["--log=debug", "copy", &from, "oci:x:app"]).ok();
+    let said = |words: &[&str]| {
+        ran.stderr.lines().any(|line| words.iter().all(|word| line.contains(word)))
+    };
+    let host = registry.address();
+    assert!(
+        said(&["request", "method=GET", "status=200", &host, "/blobs/sha256:"]),
+        "{}",
+        ran.told()
+    );
+    assert!(said(&["finished", "task=\"layer sha256:", "outcome=\"done\""]), "{}", ran.told());
+    for noise in ["hyper", "rustls", "reqwest", "h2::"] {
+        assert!(!said(&[noise]), "{noise}: {}", ran.told());
+    }
+}

@@ -279,3 +279,26 @@ fn an_image_that_is_a_trap_touches_nothing_outside() {
         assert_eq!(left, ["canary"], "{name}: {}", ran.told());
     }
 }
+
+#[test]
+fn the_log_tells_the_story_of_a_run_with_what_its_stage_does() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let line = ["--log=debug", "run", "--rm", "busybox", "sh", "-c", "env; exit 3"];
+    let ran = bench.rbuild(line).code(3);
+    let mut lines = ran.stderr.lines();
+    // Each is said after the one before.
+    for words in [
+        ["started", "task=\"run\""],
+        ["runtime::init", "made the process"],
+        ["runtime::container", "container started"],
+        ["runtime::init", "the program ended"],
+        ["finished", "task=\"run\""],
+    ] {
+        let said = lines.any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(said, "{words:?}: {}", ran.told());
+    }
+    assert!(!ran.stdout.contains("LOG"), "{}", ran.told());
+}

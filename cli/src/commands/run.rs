@@ -3,14 +3,13 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{ArgAction, Args, ValueEnum};
 use containers::{Container, NewContainer, StartOptions, Transient};
 use image::{Image, Platform};
 use runtime::{AttachOptions, Attached, ContainerSpec, Files, Mount, Notify, Stdio, VolumeMount};
 use store::Store;
-use task::{Kind, Silent, Task};
+use task::{Kind, Task};
 
 use super::container::{self, attachment, need_terminal, size, start_failure};
 use super::container_flags::{ContainerFlags, LifecycleFlags};
@@ -18,7 +17,7 @@ use super::lookup;
 use super::place;
 use super::registry_flags::RegistryFlags;
 use super::working;
-use crate::app::{App, observed};
+use crate::app::{App, observed, quiet_task};
 use crate::config;
 use crate::dialect::{Dialect, RunNames};
 use crate::flags;
@@ -226,7 +225,7 @@ impl Create {
         let spec = self.new.spec(command)?;
         let _lease = app.store()?.lease()?;
         let found = self.new.image(app, image)?;
-        let task = Task::root("create", Arc::new(Silent));
+        let task = quiet_task("create");
         let container = self.new.create(app, (image, &found), spec, true, &task)?;
         task.done();
         outln!("{}", container.id());
@@ -269,7 +268,7 @@ impl Run {
         }
         let _lease = store.lease()?;
         let image = self.new.image(app, name)?;
-        let task = Task::root("run", Arc::new(Silent));
+        let task = quiet_task("run");
         // A container without a name needs no record and no monitor.
         let nameless = self.new.name.is_none() && self.new.cidfile.is_none();
         let nameless = nameless && self.new.volumes_from.is_empty() && self.attach.is_empty();
@@ -318,7 +317,7 @@ impl Run {
             command,
             tty: new.tty,
         };
-        let task = Task::root("run", Arc::new(Silent));
+        let task = quiet_task("run");
         let code = working::run(app, found, &wish, &task)?;
         task.done();
         Ok(code)

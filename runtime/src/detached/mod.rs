@@ -163,6 +163,7 @@ pub fn launch(
     let _ = stage.process.wait();
     match Answers::new(stage.line).next() {
         Some((Answer::Started(started), _)) => {
+            tracing::debug!(container = options.id, pid = started.pid, "container started");
             // The container of a short program may be removed by now.
             Ok(state(dir).unwrap_or_else(|_| State::gone(started.cgroups)))
         }

@@ -47,10 +47,15 @@ pub fn init() {
 
 /// As [`init`], with what monitors call.
 pub fn init_with(hooks: Hooks) {
-    let is_stage = std::env::args_os().next().is_some_and(|name| name == stage::MARK);
-    if is_stage {
+    if is_stage() {
         std::process::exit(enter(hooks));
     }
+}
+
+/// Whether this process was started as a stage. Then `STAGE_LOG` has the level of the log of its
+/// starter; without a log there is no such variable.
+pub fn is_stage() -> bool {
+    std::env::args_os().next().is_some_and(|name| name == stage::MARK)
 }
 
 fn enter(hooks: Hooks) -> i32 {

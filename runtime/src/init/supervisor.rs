@@ -56,6 +56,9 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
         borders::adopt()?;
     }
     let cgroup = Cgroup::create(&given.config)?;
+    if let Some(path) = cgroup.as_ref().and_then(|cgroup| cgroup.directories().pop()) {
+        tracing::debug!(path = %path.display(), "made the cgroup");
+    }
     let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
     namespaces.enter_pid()?;
     let clone = sys::Clone {
@@ -80,6 +83,7 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
         Side::Parent { pid, pidfd } => {
             drop((theirs, stdio, sources));
             drop(gate);
+            tracing::debug!(pid, "made the process and its namespaces");
             let mut running = Running { cgroup, adopts, ..Running::joined(pid, pidfd) };
             let ready = namespaces
                 .map_ids(pid, &ours)
@@ -232,8 +236,10 @@ pub(crate) fn supervise(mut given: Given) -> Step {
     if told.is_err() {
         running.kill();
     }
+    tracing::debug!(pid = running.pid, "the program runs");
     follow(&running, &line, true);
     let status = ended(&running);
+    tracing::debug!(pid = running.pid, ?status, "the program ended");
     let _ = stage::answer(&line, &Answer::Exited(status), None);
     Ok(())
 }

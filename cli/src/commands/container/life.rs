@@ -1,16 +1,14 @@
 //! `rbuild start`, `restart`, `stop`, `kill`, `wait`, `rm` and `container prune`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use containers::{Container, Phase, StartOptions};
 use runtime::{AttachOptions, Attached, Signal};
-use task::{Silent, Task};
 
 use super::streams::{attachment, need_terminal};
 use super::{containers, missing, remove, start_failure};
-use crate::app::{App, observed};
+use crate::app::{App, observed, quiet_task};
 use crate::commands::container_flags::LimitFlags;
 use crate::commands::run::restart;
 use crate::config;
@@ -138,7 +136,7 @@ impl Start {
             need_terminal()?;
         }
         container.start(&options(true)).map_err(start_failure)?;
-        let task = Task::root("start", Arc::new(Silent));
+        let task = quiet_task("start");
         let keys = if terminal { keys } else { Vec::new() };
         let options = AttachOptions { replay: true, ..attachment(self.interactive, keys) };
         let ended = container.attach(&options, &task)?;

@@ -2,14 +2,13 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use runtime::{AttachOptions, Attached, Exec as Program, LogLine, LogOptions};
-use task::{Kind, Silent, Task};
+use task::Kind;
 
 use super::{require, start_failure};
-use crate::app::{App, observed};
+use crate::app::{App, observed, quiet_task};
 use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
@@ -151,7 +150,7 @@ impl Exec {
         };
         let keys = if self.tty { self.detach_keys.0 } else { Vec::new() };
         let options = attachment(self.interactive, keys);
-        let task = Task::root("exec", Arc::new(Silent));
+        let task = quiet_task("exec");
         let ended = container
             .exec(&program, &options, &task)
             .map_err(|error| start_failure(error).context(format!("executing in {name}")))?;
@@ -207,7 +206,7 @@ impl Attach {
         let terminal = container.state().is_some_and(|state| state.terminal);
         let ours = terminal && std::io::stdin().is_terminal();
         let keys = if ours { self.detach_keys.0 } else { Vec::new() };
-        let task = Task::root("attach", Arc::new(Silent));
+        let task = quiet_task("attach");
         let ended = container.attach(&attachment(!self.no_stdin, keys), &task)?;
         task.done();
         Ok(code(ended))
