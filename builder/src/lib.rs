@@ -127,7 +127,7 @@ pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourceP
 pub use lock::{Drift, Lock, LockError, Locking, MAX_LOCK, resolve_inputs};
 pub use options::RunOptions;
 pub use provenance::{BUILD_TYPE, SLSA_V1};
-pub use pulled::{Noting, permit_stored, remember_pulled};
+pub use pulled::{Noting, origin, permit_stored, remember_pulled};
 pub use rebuild::{Deviation, Deviations, deviations};
 pub use recipe::{Choices, Recipe, Stated};
 pub use request::{

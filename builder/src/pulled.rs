@@ -78,6 +78,20 @@ pub fn remember_pulled(
     Ok(store.set_memo(SPACE, image.digest.to_string().as_bytes(), &bytes)?)
 }
 
+fn pulled(store: &Store, image: Digest) -> Result<Option<Pulled>, Cause> {
+    let bytes = store.memo(SPACE, image.to_string().as_bytes())?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+/// Where an image of the store came from, if it came from a registry.
+///
+/// # Errors
+/// The store cannot be read; what it remembers is not a name.
+pub fn origin(store: &Store, image: Digest) -> Result<Option<Location>, Cause> {
+    let Some(pulled) = pulled(store, image)? else { return Ok(None) };
+    Ok(Some(Location::Registry(pulled.name.parse::<Reference>()?)))
+}
+
 /// Asks a policy about an image of the store, by its manifest. One that came from a registry must be
 /// permitted under the name it came by; what was made or loaded here is not asked about.
 ///
@@ -90,9 +104,7 @@ pub async fn permit_stored(
     image: Digest,
     task: &Task,
 ) -> Result<(), Cause> {
-    let bytes = store.memo(SPACE, image.to_string().as_bytes())?;
-    let pulled = bytes.and_then(|bytes| serde_json::from_slice::<Pulled>(&bytes).ok());
-    let Some(pulled) = pulled else { return Ok(()) };
+    let Some(pulled) = pulled(store, image)? else { return Ok(()) };
     let place = Location::Registry(pulled.name.parse::<Reference>()?);
     let permitted = |root: &Descriptor| gate.passed(&place, &root.digest);
     if permitted(&pulled.permitted) || permitted(&pulled.image) {

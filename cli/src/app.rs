@@ -428,11 +428,11 @@ impl App {
         })
     }
 
-    /// The gate of `policy.json`, if there is one.
+    /// What `policy.json` says, if there is one.
     ///
     /// # Errors
-    /// The policy cannot be read.
-    pub(crate) fn policy_gate(&self) -> Result<Option<PolicyGate>, Failure> {
+    /// It cannot be read.
+    fn signature_policy(&self) -> Result<Option<sign::Policy>, Failure> {
         if self.settings.insecure_policy {
             return Ok(None);
         }
@@ -442,12 +442,23 @@ impl App {
         let policy = sign::Policy::open(&config::absolute(&file)?).map_err(|error| {
             Failure::from(error).context(format!("reading policy {}", file.display()))
         })?;
-        let policy = policy.at(SystemTime::now());
+        Ok(Some(policy.at(SystemTime::now())))
+    }
+
+    /// The gate of `policy.json`, if there is one.
+    ///
+    /// # Errors
+    /// The policy cannot be read.
+    pub(crate) fn policy_gate(&self) -> Result<Option<PolicyGate>, Failure> {
+        self.signature_policy()?.map(|policy| self.gate_of(policy)).transpose()
+    }
+
+    fn gate_of(&self, policy: sign::Policy) -> Result<PolicyGate, Failure> {
         let lookaside = self.lookaside()?;
         let options = self.client_options(&Reach::default())?;
         let servers = Arc::new(config::Servers::new(move || Ok(Client::new(options.clone())?)));
         let verdicts = Arc::new(Remembered(Arc::clone(&self.store)));
-        Ok(Some(PolicyGate { policy: Arc::new(policy), lookaside, servers, verdicts }))
+        Ok(PolicyGate { policy: Arc::new(policy), lookaside, servers, verdicts })
     }
 
     /// What registries.d says.
@@ -458,20 +469,23 @@ impl App {
         self.globals.registries.lookaside(&self.paths)
     }
 
-    /// Asks the policy about an image of the store that came from a registry.
+    /// Asks the policy about an image of the store that came from a registry. A policy that accepts
+    /// everything from there is asked nothing: that would start threads.
     ///
     /// # Errors
     /// It refuses the image.
-    pub(crate) fn permit_stored(
-        &self,
-        image: Digest,
-        reach: &Reach,
-        task: &Task,
-    ) -> Result<(), Failure> {
-        let Some(gate) = self.policy_gate()? else { return Ok(()) };
-        let (store, places) = (self.store()?, self.places_for(reach)?);
-        let asked = self.wait(builder::permit_stored(store, &*places, &gate, image, task))?;
-        asked.map_err(|cause| crate::report::cause(&cause))
+    pub(crate) fn permit_stored(&self, image: Digest, reach: &Reach) -> Result<(), Failure> {
+        let Some(policy) = self.signature_policy()? else { return Ok(()) };
+        let store = self.store()?;
+        let origin = builder::origin(store, image).map_err(|cause| crate::report::cause(&cause))?;
+        if origin.is_none_or(|origin| policy.accepts(&origin)) {
+            return Ok(());
+        }
+        let (gate, places) = (self.gate_of(policy)?, self.places_for(reach)?);
+        observed("policy", Progress::Quiet, |task| {
+            let asked = self.wait(builder::permit_stored(store, &*places, &gate, image, task))?;
+            asked.map_err(|cause| crate::report::cause(&cause))
+        })
     }
 }
 

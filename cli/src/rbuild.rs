@@ -1,7 +1,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::app::{App, Globals};
@@ -15,6 +15,7 @@ use crate::commands::{
     about, account, bake, bud, care, container, debug, docker, image_list, images, manifest,
     network, oci_runtime, plan, prune, run, sbom, transfer, trust, volume, working,
 };
+use crate::dialect::Dialect;
 use crate::help::Overview;
 use crate::reference;
 use crate::report::Failure;
@@ -31,11 +32,18 @@ use crate::tree;
 )]
 struct Rbuild {
     #[command(flatten)]
+    every: EveryCommand,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+struct EveryCommand {
+    #[command(flatten)]
     globals: Globals,
     #[command(flatten)]
     buildah: working::BuildahFlags,
-    #[command(subcommand)]
-    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
@@ -231,24 +239,56 @@ pub(crate) fn run(
     if let Some(line) = oci_runtime::line(arguments) {
         return Ok(OciRuntime::try_parse_from(line)?.run());
     }
-    let mut parsed = tree::parse::<Rbuild>(arguments)?;
-    if let Err(failure) = parsed.buildah.check() {
+    let Rbuild { every, mut command } = match quickly(arguments) {
+        Some(parsed) => parsed,
+        None => tree::parse::<Rbuild>(arguments)?,
+    };
+    let EveryCommand { mut globals, buildah } = every;
+    if let Err(failure) = buildah.check() {
         return Ok(Err(failure));
     }
-    parsed.globals.log_default(working::log_level());
-    if let Command::Pull(pull) = &mut parsed.command {
-        pull.take_policy(&mut parsed.globals.policy);
+    globals.log_default(working::log_level());
+    if let Command::Pull(pull) = &mut command {
+        pull.take_policy(&mut globals.policy);
     }
     #[cfg(feature = "registry")]
-    if matches!(parsed.command, Command::Registry(_)) {
+    if matches!(command, Command::Registry(_)) {
         // The operator of a server reads what went wrong.
-        parsed.globals.log_default(Some("registry_server=warn".to_owned()));
+        globals.log_default(Some("registry_server=warn".to_owned()));
     }
-    let app = App::new(parsed.globals, rootless).naming(parsed.buildah.short_names());
-    let logs_in = matches!(parsed.command, Command::Login(_) | Command::Logout(_));
+    let app = App::new(globals, rootless).naming(buildah.short_names());
+    let logs_in = matches!(command, Command::Login(_) | Command::Logout(_));
     let known = if logs_in { Ok(()) } else { app.check_authfile() };
-    let done = known.and_then(|()| dispatch(parsed.command, &app));
+    let done = known.and_then(|()| dispatch(command, &app));
     Ok(done.map_err(|failure| failure.full_disk(|| app.store_root().ok())))
+}
+
+/// The line of a command that is typed often and takes milliseconds, read without the tree of all
+/// commands.
+fn quickly(line: &[OsString]) -> Option<Rbuild> {
+    fn one<C: Args>(
+        name: &'static str,
+        line: &[OsString],
+        command: impl FnOnce(C) -> Command,
+    ) -> Option<Rbuild> {
+        let (every, own) = tree::parse_one(name, line)?;
+        Some(Rbuild { every, command: command(own) })
+    }
+    // A tree that the dialect changes is read whole.
+    if Dialect::spoken() == Dialect::Buildah {
+        return None;
+    }
+    match line.get(1)?.to_str()? {
+        "run" => one("run", line, |own| Command::Run(Box::new(own))),
+        "create" => one("create", line, |own| Command::Create(Box::new(own))),
+        "start" => one("start", line, Command::Start),
+        "exec" => one("exec", line, Command::Exec),
+        "stop" => one("stop", line, Command::Stop),
+        "rm" => one("rm", line, Command::Rm),
+        "ps" => one("ps", line, Command::Ps),
+        "logs" => one("logs", line, Command::Logs),
+        _ => None,
+    }
 }
 
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
@@ -347,6 +387,35 @@ mod tests {
     fn the_command_tree_is_sound() {
         Rbuild::command().debug_assert();
         tree::lenient(Rbuild::command()).debug_assert();
+    }
+
+    #[test]
+    fn the_tree_of_one_command_reads_lines_as_the_whole_tree_does() {
+        for (text, quick) in [
+            ("rbuild run --rm -it --root /s --name=a -p 80:80 image cmd --rm", true),
+            ("rbuild run --tty=false --log debug -e A=1 -e B=2 image", true),
+            ("rbuild create --restart always --storage-driver overlay image", true),
+            ("rbuild start -a --authfile f one two", true),
+            ("rbuild exec -u 5 one env -u", true),
+            ("rbuild stop -t 3 -t 4 one", true),
+            ("rbuild rm -fv one", true),
+            ("rbuild ps -aq --filter name=a", true),
+            ("rbuild logs --tail 5 one", true),
+            ("rbuild --root /s ps", false),
+            ("rbuild images", false),
+            ("rbuild run", false),
+            ("rbuild ps --no-such-flag", false),
+            ("rbuild run --help", false),
+            ("rbuild ps --version", false),
+        ] {
+            let line: Vec<OsString> = text.split(' ').map(OsString::from).collect();
+            let found = quickly(&line);
+            assert_eq!(found.is_some(), quick, "{text}");
+            if let Some(found) = found {
+                let whole = tree::parse::<Rbuild>(&line).unwrap();
+                assert_eq!(format!("{found:?}"), format!("{whole:?}"), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::builder::ArgAction;
 use clap::error::ErrorKind;
-use clap::{Command, FromArgMatches};
+use clap::{Args, Command, FromArgMatches};
 
 use crate::dialect::Dialect;
 use crate::help::{self, Overview};
@@ -33,6 +33,22 @@ pub(crate) fn parse<P: Overview + FromArgMatches>(
             Err(help::translated(plain.unwrap_or(error)))
         }
     }
+}
+
+/// Reads the line of the one command `name` with a tree that has no other: building the whole tree
+/// takes longer than many a command. `None` where the line is another's, at fault, or asks for
+/// help: [`parse`] knows what to say then.
+pub(crate) fn parse_one<G: Args, C: Args>(name: &'static str, line: &[OsString]) -> Option<(G, C)> {
+    if line.get(1)? != name {
+        return None;
+    }
+    let tree = G::augment_args(Command::new("rbuild"))
+        .subcommand_required(true)
+        .subcommand(C::augment_args(Command::new(name)));
+    let mut matches = lenient(tree).try_get_matches_from(line).ok()?;
+    let globals = G::from_arg_matches(&matches).ok()?;
+    let (_, mut own) = matches.remove_subcommand()?;
+    Some((globals, C::from_arg_matches_mut(&mut own).ok()?))
 }
 
 fn is_help(kind: ErrorKind) -> bool {

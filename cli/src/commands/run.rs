@@ -480,9 +480,7 @@ impl NewFlags {
                 )
                 .hint("use --pull=always to pull it again"));
             }
-            let asked = observed("policy", Progress::Quiet, |task| {
-                app.permit_stored(image.descriptor().digest, &self.registry.reach()?, task)
-            });
+            let asked = app.permit_stored(image.descriptor().digest, &self.registry.reach()?);
             asked.map_err(|failure| failure.context(format!("using {name} of the store")))?;
             return Ok(image);
         }
