@@ -14,11 +14,12 @@ use registry_client::{
 };
 use sign::lookaside::{Lookaside, PolicyGate, Verdicts};
 use store::Store;
-use task::{Cause, Kind, Task};
+use task::{Cause, Kind};
 use transport::{Gate, Location, Machine, Places, Sink, Source};
 
 use crate::config;
 pub(crate) use crate::interrupt::{observed, observed_by, quiet_task};
+use crate::render::Progress;
 use crate::report::Failure;
 use crate::settings::Settings;
 
