@@ -6,6 +6,7 @@ use dockerfile::{Diagnostic, LineIndex, Severity};
 use task::{Cause, Fault, Kind};
 
 use crate::SourceFile;
+use crate::syntax::SyntaxError;
 
 /// Why an image was not built.
 #[derive(Debug, thiserror::Error)]
@@ -300,6 +301,21 @@ pub enum Error {
     /// The user stopped the build.
     #[error(transparent)]
     Cancelled(#[from] task::Cancelled),
+    /// A text does not describe what it should.
+    #[error(transparent)]
+    Syntax(#[from] SyntaxError),
+    /// The build context is no directory.
+    #[error("the build context {} is not a directory", .path.display())]
+    NoContext {
+        /// As it was named, from the root.
+        path: PathBuf,
+    },
+    /// A build context has no Dockerfile.
+    #[error("there is no Containerfile or Dockerfile in {}", .context.display())]
+    NoDockerfile {
+        /// The context.
+        context: PathBuf,
+    },
     /// A bug: something that always holds does not.
     #[error("internal error: it does not hold that {invariant}; please report this")]
     Internal {
@@ -412,6 +428,7 @@ impl Fault for Error {
             | Error::Consumed { .. }
             | Error::NoMatch { .. }
             | Error::Change { .. }
+            | Error::Syntax(_)
             | Error::Checksums { .. } => Kind::Invalid,
             Error::InUse { .. } => Kind::Unavailable,
             Error::Step { source, .. }
@@ -425,6 +442,8 @@ impl Fault for Error {
             Error::NotPulled { .. }
             | Error::Missing { .. }
             | Error::NotThere { .. }
+            | Error::NoContext { .. }
+            | Error::NoDockerfile { .. }
             | Error::Gone { .. }
             | Error::Required { .. }
             | Error::NoDevice { .. } => Kind::NotFound,
@@ -447,6 +466,7 @@ impl Fault for Error {
                  --platform=$BUILDPLATFORM",
                 platform.architecture
             )),
+            Error::Syntax(error) => error.hint(),
             Error::Missing { ignored: true, .. } => {
                 Some("add an exception such as !path to the ignore file".to_owned())
             }

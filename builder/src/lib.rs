@@ -101,6 +101,7 @@ mod sources;
 mod squash;
 mod ssh;
 mod step;
+pub mod syntax;
 mod users;
 mod why;
 pub mod working;
@@ -109,12 +110,9 @@ pub use allow::Allow;
 pub use attestation::{ABOUT, Attest, IN_TOTO, PREDICATE_TYPE, Provenance, SPDX, STATEMENT_V1};
 pub use attested::attestations;
 pub use build::{build, plan_only};
-pub use cache::{
-    BadCachePlace, CacheForm, CacheFrom, CacheRequest, CacheTo, Forecast, Mode, Outlook, forecast,
-};
+pub use cache::{CacheForm, CacheFrom, CacheRequest, CacheTo, Forecast, Mode, Outlook, forecast};
 pub use check::{Checked, check};
 pub use contents::{OpenLayer, inventory, open_stored};
-pub use context::archive::begins_archive;
 pub use context::complete;
 pub use context::dockerfile::{find_dockerfile, read_dockerfile};
 pub use context::git::GitUrl;

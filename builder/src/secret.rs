@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::{Error, Result};
 
 /// No secret larger than this is read.
-const SECRET_LIMIT: u64 = 1 << 20;
+pub(crate) const SECRET_LIMIT: u64 = 1 << 20;
 
 /// What `--secret` gives.
 #[derive(Clone, PartialEq, Eq)]

@@ -19,7 +19,6 @@ use task::Task;
 pub(crate) use dry::Strict;
 pub use dry::{Forecast, Outlook, forecast};
 pub(crate) use import::Imports;
-pub use place::BadCachePlace;
 pub(crate) use record::{INLINE, Inline, Remote};
 pub use request::{CacheForm, CacheFrom, CacheRequest, CacheTo, Mode};
 

@@ -5,38 +5,19 @@ use std::path::Path;
 
 use image::{Digest, Encoding, Reference, Tag};
 use layers::Compression;
-use task::{Fault, Kind};
 use transport::{Location, Named};
+
+use crate::syntax::SyntaxError;
 
 use super::{CacheForm, CacheFrom, CacheTo, Mode};
 
 /// The tag of a cache in a repository that is given without one.
 const TAG: &str = "buildcache";
 
-/// Why a text is not the place of a cache.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct BadCachePlace {
-    /// What is wrong with it.
-    pub reason: String,
-    /// What to write instead.
-    pub hint: Option<&'static str>,
-}
+type Result<T> = std::result::Result<T, SyntaxError>;
 
-impl Fault for BadCachePlace {
-    fn kind(&self) -> Kind {
-        Kind::Invalid
-    }
-
-    fn hint(&self) -> Option<String> {
-        self.hint.map(str::to_owned)
-    }
-}
-
-type Result<T> = std::result::Result<T, BadCachePlace>;
-
-fn bad(reason: impl Into<String>) -> BadCachePlace {
-    BadCachePlace { reason: reason.into(), hint: None }
+fn bad(reason: impl Into<String>) -> SyntaxError {
+    SyntaxError::new(reason)
 }
 
 /// The fields `KEY=VALUE` of a place, which are taken out one by one.
@@ -105,13 +86,13 @@ fn reference(text: &str) -> Result<Reference> {
     text.parse::<Reference>().map_err(|error| bad(error.to_string()))
 }
 
-fn unknown(kind: &str) -> BadCachePlace {
+fn unknown(kind: &str) -> SyntaxError {
     match kind {
-        "gha" | "s3" | "azblob" => BadCachePlace {
+        "gha" | "s3" | "azblob" => SyntaxError {
             reason: format!("type {kind:?} is not supported: it needs an external service"),
             hint: Some("use type=local and let the CI keep the directory, or type=registry"),
         },
-        _ => BadCachePlace {
+        _ => SyntaxError {
             reason: format!("type {kind:?} is not supported"),
             hint: Some("supported types are registry, local and inline"),
         },
@@ -150,7 +131,7 @@ impl CacheFrom {
     pub fn parse(
         fields: &[String],
         directory: &Path,
-    ) -> std::result::Result<CacheFrom, BadCachePlace> {
+    ) -> std::result::Result<CacheFrom, SyntaxError> {
         if let Some(text) = name(fields) {
             return Ok(CacheFrom { name: text.to_owned(), places: bare(text)? });
         }
@@ -194,7 +175,7 @@ impl CacheTo {
     pub fn parse(
         fields: &[String],
         directory: &Path,
-    ) -> std::result::Result<Option<CacheTo>, BadCachePlace> {
+    ) -> std::result::Result<Option<CacheTo>, SyntaxError> {
         if let Some(text) = name(fields) {
             let reference = reference(text)?;
             if reference.digest.is_some() {
@@ -267,7 +248,7 @@ fn compression(value: &mut Fields<'_>) -> Result<Option<Compression>> {
         Some("zstd") => Encoding::Zstd,
         Some("uncompressed" | "none") => Encoding::Plain,
         Some(other) => {
-            return Err(BadCachePlace {
+            return Err(SyntaxError {
                 reason: format!("compression={other} is not supported"),
                 hint: Some("use gzip, zstd or uncompressed"),
             });

@@ -5,7 +5,7 @@ use std::io::Read;
 
 /// Whether a file's beginning is that of a tar archive, or of something compressed. As much as a
 /// pipe can be asked for before it is known what comes through it.
-pub fn begins_archive(head: &[u8]) -> bool {
+pub(crate) fn begins_archive(head: &[u8]) -> bool {
     layers::sniff(head).is_some() || head.get(..512).is_some_and(is_header)
 }
 

@@ -1,8 +1,9 @@
 //! What the Dockerfile may ask for beyond the usual, and what its commands read.
 
-use builder::Allow;
+use builder::{Allow, syntax};
 use clap::Args;
 
+use super::of_flag;
 use crate::report::Failure;
 
 /// Entitlements and the standard input of commands.
@@ -25,19 +26,7 @@ impl AllowFlags {
     pub(super) fn allow(&self) -> Result<Allow, Failure> {
         let mut allow = Allow::default();
         for text in &self.allow {
-            match text.split_once('=').unwrap_or((text, "")) {
-                ("security.insecure", "") => allow.insecure = true,
-                ("network.host", "") => allow.host_network = true,
-                ("device", "") => allow.all_devices = true,
-                ("device", path) if path.starts_with("/dev/") => {
-                    allow.devices.push(path.to_owned());
-                }
-                _ => {
-                    return Err(Failure::usage(format!("--allow {text:?} is not supported")).hint(
-                        "there are security.insecure, network.host, device and device=/dev/PATH",
-                    ));
-                }
-            }
+            syntax::allow(text, &mut allow).map_err(of_flag("--allow", text))?;
         }
         Ok(allow)
     }

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use builder::{BadCachePlace, Built, CacheFrom, CacheRequest, CacheTo, Explanation};
+use builder::{Built, CacheFrom, CacheRequest, CacheTo, Explanation};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::of_flag;
 use crate::config;
 use crate::flags;
 use crate::report::Failure;
@@ -53,11 +54,13 @@ impl CacheFlags {
         };
         let here = config::absolute(Path::new("."))?;
         for text in &self.cache_from {
-            let from = |fields: &[String]| CacheFrom::parse(fields, &here);
-            request.from.push(place("--cache-from", text, from)?);
+            let from = fields("--cache-from", text)?;
+            let from = CacheFrom::parse(&from, &here).map_err(of_flag("--cache-from", text))?;
+            request.from.push(from);
         }
         for text in &self.cache_to {
-            match place("--cache-to", text, |fields| CacheTo::parse(fields, &here))? {
+            let to = fields("--cache-to", text)?;
+            match CacheTo::parse(&to, &here).map_err(of_flag("--cache-to", text))? {
                 None => request.inline = true,
                 Some(to) => request.to.push(to),
             }
@@ -87,16 +90,8 @@ impl CacheFlags {
     }
 }
 
-/// One value of a flag for the place of a cache.
-fn place<T>(
-    flag: &str,
-    text: &str,
-    parse: impl FnOnce(&[String]) -> Result<T, BadCachePlace>,
-) -> Result<T, Failure> {
-    let refuse = |why: String| Failure::usage(format!("{flag} {text:?}: {why}"));
-    let fields = flags::fields(text).map_err(refuse)?;
-    parse(&fields)
-        .map_err(|bad| Failure { hint: bad.hint.map(str::to_owned), ..refuse(bad.reason) })
+fn fields(flag: &str, text: &str) -> Result<Vec<String>, Failure> {
+    flags::fields(text).map_err(|why| Failure::usage(format!("{flag} {text:?}: {why}")))
 }
 
 /// One line a reason.

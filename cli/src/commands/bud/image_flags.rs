@@ -1,11 +1,12 @@
 //! What the image is to look like: its configuration, annotations, layers, times.
 
+use builder::syntax::{self, ImageSettings};
 use builder::{Annotation, Format, ImageOptions, Inherit, Level, Squash};
 use clap::{ArgAction, Args, ValueEnum};
 use image::Encoding;
 use layers::Compression;
 
-use super::output::Settings;
+use super::of_flag;
 use crate::dialect::Dialect;
 use crate::flags;
 use crate::report::Failure;
@@ -136,13 +137,15 @@ impl ImageFlags {
     /// The changes to the image. `dialect` decides what no flag says.
     pub(super) fn options(
         &self,
-        outputs: &Settings,
+        outputs: &ImageSettings,
         dialect: Dialect,
     ) -> Result<ImageOptions, Failure> {
         let mut annotations = Vec::new();
-        for text in self.annotation.iter().chain(&outputs.annotations) {
-            annotations.extend(annotation(text)?);
+        for text in &self.annotation {
+            let read = syntax::annotations(text).map_err(of_flag("--annotation", text))?;
+            annotations.extend(read);
         }
+        annotations.extend(outputs.annotations.iter().cloned());
         let unset = |key: &String| Annotation {
             level: Level::Manifest,
             platform: None,
@@ -191,7 +194,7 @@ impl ImageFlags {
         own.into_iter().chain(self.label.iter().map(|text| flags::pair(text))).collect()
     }
 
-    pub(super) fn format(&self, outputs: &Settings) -> Format {
+    pub(super) fn format(&self, outputs: &ImageSettings) -> Format {
         match self.format {
             _ if outputs.oci == Some(true) => Format::Oci,
             _ if outputs.oci == Some(false) => Format::Docker,
@@ -201,20 +204,22 @@ impl ImageFlags {
     }
 
     /// How to compress layers.
-    pub(super) fn compression(&self, outputs: &Settings) -> Result<Compression, Failure> {
+    pub(super) fn compression(&self, outputs: &ImageSettings) -> Result<Compression, Failure> {
         let encoding = match (outputs.compression, self.disable_compression) {
-            (Some(name), _) => name.encoding(),
+            (Some(encoding), _) => encoding,
             (None, true) => Encoding::Plain,
             (None, false) => self.compression.map_or(Encoding::Gzip, CompressionName::encoding),
         };
-        match outputs.level {
-            Some(level) => checked(encoding, Some(level), "compression-level"),
-            None => checked(encoding, self.compression_level, "--compression-level"),
-        }
+        let (level, flag) = match outputs.level {
+            Some(level) => (Some(level), "compression-level"),
+            None => (self.compression_level, "--compression-level"),
+        };
+        syntax::compression(encoding, level)
+            .map_err(|error| Failure::usage(format!("{flag}: {error}")))
     }
 
     /// Whether no compression flag was given.
-    pub(super) fn compression_is_free(&self, outputs: &Settings) -> bool {
+    pub(super) fn compression_is_free(&self, outputs: &ImageSettings) -> bool {
         self.compression.is_none()
             && self.compression_level.is_none()
             && !self.disable_compression
@@ -262,73 +267,7 @@ pub(crate) fn epoch_variable() -> Result<Option<i64>, Failure> {
 }
 
 fn seconds(text: &str) -> Result<i64, Failure> {
-    text.parse().map_err(|_| {
-        Failure::usage(format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds"))
-    })
-}
-
-/// A compression whose level the encoder has.
-fn checked(encoding: Encoding, level: Option<i32>, flag: &str) -> Result<Compression, Failure> {
-    let range = match encoding {
-        Encoding::Gzip => 0..=9,
-        Encoding::Zstd => 1..=22,
-        Encoding::Plain => {
-            return match level {
-                Some(_) => Err(Failure::usage(format!("{flag}: there is nothing to compress"))),
-                None => Ok(Compression { encoding, level }),
-            };
-        }
-    };
-    match level.filter(|level| !range.contains(level)) {
-        Some(level) => {
-            let (low, high) = (range.start(), range.end());
-            Err(Failure::usage(format!("{flag} {level}: the levels are {low} to {high}")))
-        }
-        None => Ok(Compression { encoding, level }),
-    }
-}
-
-/// `[LEVEL[PLATFORM][,LEVEL…]:]KEY=VALUE`, as docker buildx reads it.
-fn annotation(text: &str) -> Result<Vec<Annotation>, Failure> {
-    let refuse = |why: String| Failure::usage(format!("--annotation {text:?}: {why}"));
-    let (whole, value) = flags::pair(text);
-    let is_level = |levels: &str| {
-        levels.split(',').all(|level| {
-            let name = level.split('[').next().unwrap_or_default();
-            ["manifest", "index", "manifest-descriptor", "index-descriptor"].contains(&name)
-        })
-    };
-    let (levels, key) = match whole.split_once(':') {
-        Some((levels, key)) if is_level(levels) => (levels, key),
-        _ => ("manifest", whole.as_str()),
-    };
-    if key.is_empty() {
-        return Err(refuse("it has no key".to_owned()));
-    }
-    let one = |level: &str| {
-        let (name, platform) = match level.split_once('[') {
-            Some((name, rest)) => {
-                let platform = rest.strip_suffix(']').ok_or_else(|| {
-                    refuse(format!("the platform of {level:?} has no closing bracket"))
-                })?;
-                let platform = platform.parse().map_err(|error| refuse(format!("{error}")))?;
-                (name, Some(platform))
-            }
-            None => (level, None),
-        };
-        let level = match name {
-            "manifest" => Level::Manifest,
-            "manifest-descriptor" => Level::ManifestDescriptor,
-            _ if platform.is_some() => {
-                return Err(refuse("an index is for no one platform".to_owned()));
-            }
-            "index" => Level::Index,
-            _ => Level::IndexDescriptor,
-        };
-        let (key, value) = (key.to_owned(), Some(value.clone()));
-        Ok(Annotation { level, platform, key, value })
-    };
-    levels.split(',').map(one).collect()
+    syntax::epoch(text).map_err(|error| Failure::usage(format!("SOURCE_DATE_EPOCH {error}")))
 }
 
 #[cfg(test)]
@@ -346,30 +285,6 @@ mod tests {
     fn read(line: &[&str]) -> ImageFlags {
         let command = <Line as clap::CommandFactory>::command().no_binary_name(true);
         Line::from_arg_matches(&command.get_matches_from(line)).unwrap().flags
-    }
-
-    #[test]
-    fn annotations_name_levels_and_platforms() {
-        let levels = |text: &str| -> Vec<(Level, Option<String>, String)> {
-            let all = annotation(text).unwrap().into_iter();
-            all.map(|one| (one.level, one.platform.map(|p| p.to_string()), one.key)).collect()
-        };
-        let key = || "a.b".to_owned();
-        assert_eq!(levels("a.b=c"), [(Level::Manifest, None, key())]);
-        assert_eq!(levels("x:a=c"), [(Level::Manifest, None, "x:a".to_owned())]);
-        assert_eq!(
-            levels("index,manifest:a.b=c"),
-            [(Level::Index, None, key()), (Level::Manifest, None, key())]
-        );
-        assert_eq!(
-            levels("manifest-descriptor[linux/arm64]:a.b=c"),
-            [(Level::ManifestDescriptor, Some("linux/arm64".to_owned()), key())]
-        );
-        assert_eq!(levels("index-descriptor:a.b=c"), [(Level::IndexDescriptor, None, key())]);
-        let index = ["index-descriptor[linux/arm64]:a=b", "index[linux/arm64]:a=b"];
-        for text in index.into_iter().chain(["manifest[x:a=b", "=b"]) {
-            assert_eq!(annotation(text).unwrap_err().exit_code(), 2, "{text}");
-        }
     }
 
     #[test]
@@ -393,13 +308,15 @@ mod tests {
     fn levels_are_the_encoders() {
         assert!(
             read(&["--compression=zstd", "--compression-level=22"])
-                .compression(&Settings::default())
+                .compression(&ImageSettings::default())
                 .is_ok()
         );
-        assert!(read(&["--compression-level=10"]).compression(&Settings::default()).is_err());
-        assert!(read(&["-D", "--compression-level=1"]).compression(&Settings::default()).is_err());
+        assert!(read(&["--compression-level=10"]).compression(&ImageSettings::default()).is_err());
+        assert!(
+            read(&["-D", "--compression-level=1"]).compression(&ImageSettings::default()).is_err()
+        );
         assert_eq!(
-            read(&["-D"]).compression(&Settings::default()).unwrap().encoding,
+            read(&["-D"]).compression(&ImageSettings::default()).unwrap().encoding,
             Encoding::Plain
         );
         let given = |line: &[&str], text: &str| read(line).epoch(Some(&text.to_owned())).unwrap();

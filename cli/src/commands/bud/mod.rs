@@ -4,7 +4,6 @@ mod allow;
 mod cache;
 mod call;
 mod compat;
-mod context;
 mod debug;
 mod image_flags;
 mod log;
@@ -12,29 +11,28 @@ mod output;
 mod platform;
 mod pull_flags;
 mod run_flags;
-mod secrets;
 mod signing;
 mod stages;
 mod supply;
+mod value;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use builder::{Built, Env, Forecast, Request};
+use builder::syntax::{self, Invocation, Outputs};
+use builder::{Built, Context, Env, Forecast, Request};
 use clap::Args;
 use task::Task;
 
 use self::call::CallFlags;
-use self::context::{inputs, named_context, read_source};
 pub(crate) use self::debug::own_terminal;
 use self::image_flags::Epoch;
 pub(crate) use self::image_flags::epoch_variable;
-use self::output::{Outputs, to_stdout};
 use self::platform::PlatformFlags;
 pub(crate) use self::run_flags::{kept, network, recorded, wants_proxy};
-pub(crate) use self::secrets::{agent, secret};
 use self::supply::SupplyFlags;
+pub(crate) use self::value::{agent, invocation, of_flag, secret};
 use super::builds::Running;
 use super::container_flags::SharedFlags;
 use super::manifest::add_to_list;
@@ -177,7 +175,7 @@ impl Bud {
     fn recorded(mut self, app: &App, record: &mut Running) -> Result<u8, Failure> {
         let start = Instant::now();
         self.progress = render::chosen(self.progress)?;
-        let prints_id = !self.output.iter().any(|text| to_stdout(text));
+        let prints_id = !self.output.iter().any(|text| Outputs::takes_stdout(text));
         let piped = output::piped(&mut self.output)?;
         let request = self.request()?;
         if let Some(code) = self.answer(app, &request)? {
@@ -277,7 +275,10 @@ impl Bud {
     /// They are wrong.
     pub(crate) fn request(&self) -> Result<Request, Failure> {
         self.compat.check()?;
-        let inputs = inputs(&self.context, &self.file, &self.cpp_flag)?;
+        let call = invocation()?;
+        let stdin = std::io::stdin();
+        let inputs = syntax::inputs(&self.context, &self.file, &self.cpp_flag, stdin, &call)
+            .map_err(value::wrong_use)?;
         let mut request = Request::new(inputs.dockerfile, inputs.context);
         request.ignore = inputs.ignore;
         request.sources.dockerfile = inputs.at;
@@ -285,15 +286,10 @@ impl Bud {
         let limit = self.pull.max_download;
         request.sources.download_limit = limit.unwrap_or(request.sources.download_limit);
         if let Some(file) = &self.ignorefile {
-            request.ignore = Some(read_source(file)?);
+            request.ignore = Some(syntax::source(file)?);
         }
-        for text in &self.build_context {
-            let (name, value) = text.split_once('=').ok_or_else(|| {
-                Failure::usage(format!("--build-context {text:?}: expected NAME=VALUE"))
-            })?;
-            request.contexts.insert(name.to_owned(), named_context(value)?);
-        }
-        let outputs = Outputs::read(&self.tag, &self.output)?;
+        request.contexts = self.contexts(&call)?;
+        let outputs = self.outputs(&call)?;
         request.tags = outputs.tags;
         if self.push && request.tags.is_empty() {
             return Err(Failure::usage("--push: there is no --tag to push to"));
@@ -358,6 +354,30 @@ impl Bud {
             request.jobs = 1;
         }
         Ok(request)
+    }
+
+    fn contexts(&self, call: &Invocation<'_>) -> Result<BTreeMap<String, Context>, Failure> {
+        let mut contexts = BTreeMap::new();
+        for text in &self.build_context {
+            let (name, value) = text.split_once('=').ok_or_else(|| {
+                Failure::usage(format!("--build-context {text:?}: expected NAME=VALUE"))
+            })?;
+            let context = syntax::named_context(value, call);
+            let context = context.map_err(of_flag("--build-context", text))?;
+            contexts.insert(name.to_owned(), context);
+        }
+        Ok(contexts)
+    }
+
+    fn outputs(&self, call: &Invocation<'_>) -> Result<Outputs, Failure> {
+        let mut outputs = Outputs::default();
+        for text in &self.tag {
+            outputs.add_tag(text, call).map_err(of_flag("--tag", text))?;
+        }
+        for text in &self.output {
+            outputs.add(text, call).map_err(of_flag("--output", text))?;
+        }
+        Ok(outputs)
     }
 
     /// What reads standard input besides commands.

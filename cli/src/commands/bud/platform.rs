@@ -1,5 +1,6 @@
 //! What a build is for.
 
+use builder::syntax;
 use clap::Args;
 use image::Platform;
 
@@ -34,19 +35,11 @@ impl PlatformFlags {
 
     /// What to build for, in order, each once.
     pub(super) fn platforms(&self) -> Result<Vec<Platform>, Failure> {
-        let mut platforms: Vec<Platform> = Vec::new();
-        for text in self.platform.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
-            let platform = match text {
-                "local" => Platform::host(),
-                text => text.parse::<Platform>().map_err(|error| {
-                    let failure = Failure::from(error).context("reading --platform".to_owned());
-                    Failure { usage: true, ..failure }
-                })?,
-            };
-            if !platforms.contains(&platform) {
-                platforms.push(platform);
-            }
-        }
+        let given = self.platform.iter().map(String::as_str);
+        let mut platforms = syntax::platforms(given).map_err(|error| {
+            let failure = Failure::from(error).context("reading --platform");
+            Failure { usage: true, ..failure }
+        })?;
         if platforms.is_empty() {
             let host = Platform::host();
             let os = self.os.as_deref().unwrap_or(&host.os);

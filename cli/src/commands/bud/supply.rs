@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use builder::{Attest, Built, Input, InputLock, Locking, Provenance, Request, Stated};
+use builder::{Attest, Built, Input, InputLock, Locking, Request, Stated, syntax};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use task::Task;
 
-use super::{Bud, failure};
+use super::{Bud, failure, of_flag};
 use crate::app::App;
 use crate::commands::lock_file;
-use crate::flags;
 use crate::report::Failure;
 
 /// Attestations and locked inputs.
@@ -54,19 +53,15 @@ impl SupplyFlags {
             version: version.clone(),
             ..Attest::default()
         };
+        let attest = &mut request.attest;
         for text in &self.attest {
-            let (kind, rest) = attest_type(text)?;
-            match kind.as_str() {
-                "sbom" => sbom(&mut request.attest, "--attest type=sbom", &rest)?,
-                _ => provenance(&mut request.attest, "--attest type=provenance", &rest)?,
-            }
+            syntax::add_attestation(text, attest).map_err(of_flag("--attest", text))?;
         }
         if let Some(text) = &self.sbom {
-            sbom(&mut request.attest, "--sbom", &parts("--sbom", text)?)?;
+            syntax::set_sbom(text, attest).map_err(of_flag("--sbom", text))?;
         }
         if let Some(text) = &self.provenance {
-            let parts = parts("--provenance", text)?;
-            provenance(&mut request.attest, "--provenance", &parts)?;
+            syntax::set_provenance(text, attest).map_err(of_flag("--provenance", text))?;
         }
         if let Some(provenance) = &mut request.attest.provenance {
             provenance.version = version;
@@ -151,84 +146,6 @@ impl Bud {
     }
 }
 
-/// The type of an attestation, and its other keys.
-fn attest_type(text: &str) -> Result<(String, Vec<String>), Failure> {
-    let mut kind = None;
-    let mut rest = Vec::new();
-    for part in parts("--attest", text)? {
-        match part.strip_prefix("type=") {
-            Some(value) => kind = Some(value.to_owned()),
-            None => rest.push(part),
-        }
-    }
-    match kind {
-        Some(kind) if matches!(&*kind, "sbom" | "provenance") => Ok((kind, rest)),
-        Some(other) => Err(Failure::usage(format!(
-            "--attest {text:?}: type {other:?} is neither sbom nor provenance"
-        ))),
-        None => Err(Failure::usage(format!("--attest {text:?}: there is no type=sbom|provenance"))),
-    }
-}
-
-/// The fields of a flag that say something.
-fn parts(flag: &str, text: &str) -> Result<Vec<String>, Failure> {
-    let fields = flags::fields(text);
-    let fields = fields.map_err(|why| Failure::usage(format!("{flag} {text:?}: {why}")))?;
-    let trimmed = fields.iter().map(|field| field.trim().to_owned());
-    Ok(trimmed.filter(|field| !field.is_empty()).collect())
-}
-
-fn boolean(flag: &str, text: &str) -> Result<bool, Failure> {
-    match text {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(Failure::usage(format!("{flag}: {text:?} is neither true nor false"))),
-    }
-}
-
-fn sbom(attest: &mut Attest, flag: &str, parts: &[String]) -> Result<(), Failure> {
-    attest.sbom = true;
-    for part in parts.iter().map(String::as_str) {
-        match part.split_once('=') {
-            None if matches!(part, "true" | "false" | "1" | "0") => {
-                attest.sbom = boolean(flag, part)?;
-            }
-            Some(("disabled", value)) => attest.sbom = !boolean(flag, value)?,
-            _ => {
-                return Err(Failure::usage(format!(
-                    "{flag}: {part:?} is not supported: no scanner runs, packages are read from the layers"
-                ))
-                .hint("--sbom=true attaches SPDX; `rbuild sbom` writes other forms"));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn provenance(attest: &mut Attest, flag: &str, parts: &[String]) -> Result<(), Failure> {
-    let mut options = Provenance::default();
-    let mut wanted = true;
-    for part in parts.iter().map(String::as_str) {
-        match part.split_once('=') {
-            None if matches!(part, "true" | "false" | "1" | "0") => wanted = boolean(flag, part)?,
-            None if matches!(part, "min" | "max") => options.max = part == "max",
-            Some(("mode", "min")) => options.max = false,
-            Some(("mode", "max")) => options.max = true,
-            Some(("disabled", value)) => wanted = !boolean(flag, value)?,
-            Some(("builder-id", value)) => value.clone_into(&mut options.builder_id),
-            Some(("reproducible", value)) => options.reproducible = boolean(flag, value)?,
-            Some(("version", "v1")) => {}
-            _ => {
-                return Err(Failure::usage(format!("{flag}: {part:?} is not supported")).hint(
-                    "there are true, false, mode=min|max, builder-id=URI, reproducible=BOOL and version=v1",
-                ));
-            }
-        }
-    }
-    attest.provenance = wanted.then_some(options);
-    Ok(())
-}
-
 /// A name for this run that no other has.
 fn invocation() -> Result<String, Failure> {
     let mut bytes = [0u8; 16];
@@ -266,17 +183,7 @@ mod tests {
         // The short form decides over the long one.
         let off = said(&flags(Some("false"), Some("false"), &["type=sbom"])).unwrap();
         assert!(!off.sbom && off.provenance.is_none());
-        for (sbom, provenance, attest) in [
-            (Some("generator=image"), None, &[][..]),
-            (Some("syft"), None, &[]),
-            (None, Some("mode=half"), &[]),
-            (None, Some("inline-only=true"), &[]),
-            (None, Some("version=v0.2"), &[]),
-            (None, None, &["type=vuln"][..]),
-            (None, None, &["mode=max"][..]),
-        ] {
-            let failure = said(&flags(sbom, provenance, attest)).unwrap_err();
-            assert_eq!(failure.exit_code(), 2, "{failure:?}");
-        }
+        let wrong = said(&flags(None, Some("mode=half"), &[])).unwrap_err();
+        assert_eq!(wrong.exit_code(), 2, "{wrong:?}");
     }
 }
