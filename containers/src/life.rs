@@ -218,18 +218,23 @@ impl Container {
         Ok(runtime::exec(self.directory(), exec, options, task)?)
     }
 
-    /// Lays limits and a restart policy over what was asked for. Limits hold from the next start.
+    /// Lays limits and a restart policy over what was asked for. A running container gets the limits
+    /// at once.
     ///
     /// # Errors
-    /// [`Error::Running`] where limits are to change and it runs; [`Error::File`].
+    /// [`Error::Running`] for limits that hold from the start, while it runs; [`Error::Runtime`] where
+    /// the machine does not take them; [`Error::File`].
     pub fn update(&self, limits: Limits, restart: Option<Restart>) -> Result<()> {
         let Some(now) = self.now()? else {
             return Err(Error::NoContainer { name: self.name().to_owned() });
         };
-        if limits != Limits::default() && now.is_running() {
+        if now.is_running() && limits.needs_start() {
             return Err(Error::Running { name: self.name().to_owned() });
         }
         let mut record = now.record().clone();
+        if now.is_running() && limits != Limits::default() {
+            runtime::update(self.directory(), &limits)?;
+        }
         let change = ContainerSpec { limits, ..ContainerSpec::default() };
         record.spec = record.spec.merge(change);
         if let Some(restart) = restart {

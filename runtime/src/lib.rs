@@ -37,7 +37,7 @@ pub use container::{Bundle, Container, StartOptions, Stdio};
 pub use detached::{
     AttachOptions, Attached, Health, HealthStatus, LogLine, LogOptions, Probe, RESTART_MARK, State,
     Status, Streams, Streams3, attach, attach_streams, check_health, exec, exec_streams, health,
-    launch, logs, signal, state, stop, wait,
+    launch, logs, signal, state, stop, update, wait,
 };
 pub use engine::{
     Connections, Described, Engine, NewContainer, Started, Usage, adopt, features, wait_adopted,

@@ -486,7 +486,7 @@ fn limits_change_between_runs_and_policies_at_any_time() {
     let bench = bench();
     bench.rbuild(["run", "-d", "--name=one", "busybox", "sleep", "1000"]).ok();
     bench.rbuild(["update", "--restart=always", "one"]).ok();
-    bench.rbuild(["update", "--memory=64m", "one"]).fails(&["container one is running", "stop it"]);
+    bench.rbuild(["update", "--shm-size=1m", "one"]).fails(&["one is running", "stop it"]);
     bench.rbuild(["stop", "-t", "0", "one"]).ok();
     bench.rbuild(["update", "--memory=64m", "--pids-limit=50", "one"]).ok();
     let format = "--format={{.Spec.limits.memory}} {{.Spec.lifecycle.restart}}";

@@ -1,8 +1,10 @@
 //! Limits: the container's own cgroup, in any of the three forms the kernel's trees come in.
 //!
-//! A container without limits, and without a parent that was asked for, has no cgroup of its own:
-//! its processes end with its pid namespace or its supervisor, and moving a process between cgroups
-//! costs more than everything else in its start.
+//! A container that lives no longer than its starter, without limits and without a parent that was
+//! asked for, has no cgroup of its own: its processes end with its pid namespace or its supervisor,
+//! and moving a process between cgroups costs more than everything else in its start. One that
+//! outlives its starter is in a cgroup outside the starter's, where that is possible: so it does not
+//! end with a session or a job, and can be paused and limited later.
 
 mod devices;
 mod limits;
@@ -28,6 +30,9 @@ const PATIENCE: u32 = 100;
 
 /// The prefix of the names of our cgroups: an empty one that no process holds may be removed.
 const PREFIX: &str = "rbuild-";
+
+/// Where the cgroups of containers are that outlive their starter.
+const USUAL: &str = "/rbuild";
 
 /// The cgroup of one container: a directory in each tree that has a part of its limits.
 ///
@@ -57,6 +62,8 @@ struct Wanted<'a> {
     limits: Limits,
     devices: Option<Vec<devices::Rule>>,
     parent: Option<&'a Path>,
+    /// Whether the parent was not asked for.
+    usual: bool,
     name: String,
 }
 
@@ -74,7 +81,10 @@ impl<'a> Wanted<'a> {
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         if !engine {
             let name = format!("{PREFIX}{}", config.id);
-            return Ok(Wanted { limits, devices, parent: path, name });
+            let kept = matches!(config.role, Role::Monitor { .. }) && !crate::in_user_namespace();
+            let usual = path.is_none() && kept;
+            let parent = path.or(usual.then_some(Path::new(USUAL)));
+            return Ok(Wanted { limits, devices, parent, usual, name });
         }
         // An engine says where exactly, and expects a place in every tree. An ordinary user may have
         // none, and needs none without limits.
@@ -84,7 +94,8 @@ impl<'a> Wanted<'a> {
             None => (Path::new("/"), format!("container-{}", config.id)),
         };
         let needs = !crate::in_user_namespace() || !limits.is_empty();
-        Ok(Wanted { limits, devices, parent: needs.then_some(parent), name })
+        let parent = needs.then_some(parent);
+        Ok(Wanted { limits, devices, parent, usual: false, name })
     }
 
     fn is_empty(&self) -> bool {
@@ -124,13 +135,24 @@ impl Cgroup {
     /// the parent that it names; none if nothing of this is requested.
     pub(crate) fn create(config: &Config) -> Step<Option<Cgroup>> {
         let wanted = Wanted::new(config)?;
+        if !wanted.usual {
+            return Cgroup::of(&wanted);
+        }
+        Cgroup::of(&wanted).or_else(|failure| {
+            // No such place can be made here.
+            tracing::info!(?failure, "the container has no cgroup outside of its starter's");
+            Cgroup::of(&Wanted { parent: None, usual: false, ..wanted })
+        })
+    }
+
+    fn of(wanted: &Wanted<'_>) -> Step<Option<Cgroup>> {
         if wanted.is_empty() {
             return Ok(None);
         }
         let read = |path: &str| fs::read_to_string(path).doing("reading", path);
         let trees = place::find(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?);
         let mut cgroup = Cgroup { unified: None, legacy: Vec::new() };
-        let made = cgroup.make(&wanted, &trees);
+        let made = cgroup.make(wanted, &trees);
         if let Err(failure) = made {
             cgroup.remove();
             return Err(failure);
@@ -206,6 +228,13 @@ impl Cgroup {
         }
         let name = controllers.first().copied().unwrap_or("cgroup parent");
         let parent = match wanted.parent {
+            Some(_) if wanted.usual => {
+                // What may be limited later.
+                for controller in ["memory", "cpu", "cpuset", "io", "pids"] {
+                    let _ = given(tree, &[controller], wanted.parent);
+                }
+                given(tree, &controllers, wanted.parent)?
+            }
             Some(_) => given(tree, &controllers, wanted.parent)?,
             None if controllers.is_empty() => tree.own.clone(),
             None => delegated(tree, &controllers)?,

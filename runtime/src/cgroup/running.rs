@@ -109,7 +109,10 @@ pub(crate) fn update(directories: &[PathBuf], resources: &LinuxResources) -> Ste
         let here = |setting: &&Setting| setting.optional || directory.join(&setting.file).exists();
         let own: Vec<&Setting> = settings.iter().filter(here).collect();
         left.retain(|name| !own.iter().any(|setting| setting.controller == *name));
-        write_all(directory, own.into_iter())?;
+        // Memory must stay below memory and swap: which of both goes first depends on both.
+        let refused = own.iter().filter(|one| write_all(directory, [**one].into_iter()).is_err());
+        let refused: Vec<&Setting> = refused.copied().collect();
+        write_all(directory, refused.into_iter())?;
     }
     match left.first() {
         Some(controller) => Err(limit(controller, "the container's cgroup does not have it")),

@@ -233,6 +233,20 @@ pub fn signal(dir: &Path, signal: Signal) -> Result<()> {
     client::signal(dir, signal)
 }
 
+/// Changes the limits of a running container; what `limits` does not name stays as it is.
+///
+/// # Errors
+/// [`Error::NoContainer`], [`Error::NotRunning`]; [`Error::Limit`] where its cgroup does not have
+/// the limit.
+pub fn update(dir: &Path, limits: &crate::Limits) -> Result<()> {
+    let state = state(dir)?;
+    if state.status != Status::Running {
+        return Err(Error::NotRunning { path: dir.to_owned(), state: state.status.as_str() });
+    }
+    let resources = crate::spec::resources_of(limits)?;
+    Ok(crate::cgroup::update(&state.cgroups, &resources)?)
+}
+
 /// Asks the container to end with `signal`, and kills it when it has not within `patience`.
 ///
 /// # Errors

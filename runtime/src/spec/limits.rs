@@ -102,6 +102,13 @@ impl BlockLimits {
 }
 
 impl Limits {
+    /// Whether there are limits that a container gets when it starts, and not later.
+    pub fn needs_start(&self) -> bool {
+        let Limits { ulimits, oom_score_adj, shm_size, cgroup_parent, .. } = self;
+        let later = ulimits.is_empty() && oom_score_adj.is_none() && shm_size.is_none();
+        !later || cgroup_parent.is_some()
+    }
+
     pub(super) fn merge(self, now: Limits) -> Limits {
         let Limits {
             memory,

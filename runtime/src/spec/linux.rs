@@ -10,7 +10,7 @@ use oci_spec::runtime::{
     LinuxWeightDeviceBuilder,
 };
 
-use super::{BlockLimits, ContainerSpec, Network, Rate, Seccomp, built};
+use super::{BlockLimits, ContainerSpec, Limits, Network, Rate, Seccomp, built};
 use crate::{Error, Result, seccomp};
 
 /// Docker's list of what is hidden.
@@ -190,27 +190,33 @@ fn device_rules(spec: &ContainerSpec) -> Result<Vec<LinuxDeviceCgroup>> {
 }
 
 fn resources(spec: &ContainerSpec) -> Result<LinuxResources> {
+    let mut resources = resources_of(&spec.limits)?;
+    resources.set_devices(Some(device_rules(spec)?));
+    Ok(resources)
+}
+
+/// The limits alone.
+pub(crate) fn resources_of(limits: &Limits) -> Result<LinuxResources> {
     let signed = |what: &str, bytes: u64| {
         i64::try_from(bytes).map_err(|_| Error::invalid(what, format!("{bytes} is too much")))
     };
-    let mut resources = LinuxResourcesBuilder::default().devices(device_rules(spec)?);
+    let mut resources = LinuxResourcesBuilder::default();
     let mut memory = LinuxMemoryBuilder::default();
-    if let Some(bytes) = spec.limits.memory {
+    if let Some(bytes) = limits.memory {
         memory = memory.limit(signed("memory", bytes)?);
     }
-    if let Some(bytes) = spec.limits.memory_swap {
+    if let Some(bytes) = limits.memory_swap {
         memory = memory.swap(bytes);
     }
-    if let Some(bytes) = spec.limits.memory_reservation {
+    if let Some(bytes) = limits.memory_reservation {
         memory = memory.reservation(signed("memory", bytes)?);
     }
-    if let Some(readiness) = spec.limits.memory_swappiness {
+    if let Some(readiness) = limits.memory_swappiness {
         memory = memory.swappiness(readiness);
     }
-    if spec.limits.oom_kill_disable {
+    if limits.oom_kill_disable {
         memory = memory.disable_oom_killer(true);
     }
-    let limits = &spec.limits;
     if limits.memory.is_some()
         || limits.memory_swap.is_some()
         || limits.memory_reservation.is_some()
@@ -226,10 +232,10 @@ fn resources(spec: &ContainerSpec) -> Result<LinuxResources> {
         let own: std::collections::HashMap<_, _> = limits.unified.clone().into_iter().collect();
         resources = resources.unified(own);
     }
-    if let Some(cpu) = cpu(spec)? {
+    if let Some(cpu) = cpu(limits)? {
         resources = resources.cpu(cpu);
     }
-    if let Some(limit) = spec.limits.pids_limit {
+    if let Some(limit) = limits.pids_limit {
         let limit = if limit <= 0 { -1 } else { limit };
         resources = resources.pids(built(LinuxPidsBuilder::default().limit(limit).build())?);
     }
@@ -269,10 +275,10 @@ fn block(limits: &BlockLimits) -> Result<LinuxBlockIo> {
     built(disks.build())
 }
 
-fn cpu(spec: &ContainerSpec) -> Result<Option<oci_spec::runtime::LinuxCpu>> {
+fn cpu(limits: &Limits) -> Result<Option<oci_spec::runtime::LinuxCpu>> {
     const PERIOD: u64 = 100_000;
-    let mut quota = (spec.limits.cpu_quota, spec.limits.cpu_period);
-    if let Some(cpus) = spec.limits.cpus {
+    let mut quota = (limits.cpu_quota, limits.cpu_period);
+    if let Some(cpus) = limits.cpus {
         if quota != (None, None) {
             return Err(Error::invalid("cpus", "it cannot be combined with a quota or period"));
         }
@@ -289,19 +295,19 @@ fn cpu(spec: &ContainerSpec) -> Result<Option<oci_spec::runtime::LinuxCpu>> {
     if let Some(period) = quota.1 {
         (cpu, any) = (cpu.period(period), true);
     }
-    if let Some(shares) = spec.limits.cpu_shares {
+    if let Some(shares) = limits.cpu_shares {
         (cpu, any) = (cpu.shares(shares), true);
     }
-    if let Some(cpus) = &spec.limits.cpuset_cpus {
+    if let Some(cpus) = &limits.cpuset_cpus {
         (cpu, any) = (cpu.cpus(cpus.clone()), true);
     }
-    if let Some(mems) = &spec.limits.cpuset_mems {
+    if let Some(mems) = &limits.cpuset_mems {
         (cpu, any) = (cpu.mems(mems.clone()), true);
     }
-    if let Some(period) = spec.limits.cpu_realtime.0 {
+    if let Some(period) = limits.cpu_realtime.0 {
         (cpu, any) = (cpu.realtime_period(period), true);
     }
-    if let Some(runtime) = spec.limits.cpu_realtime.1 {
+    if let Some(runtime) = limits.cpu_realtime.1 {
         (cpu, any) = (cpu.realtime_runtime(runtime), true);
     }
     if any { built(cpu.build()).map(Some) } else { Ok(None) }

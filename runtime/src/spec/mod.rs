@@ -28,7 +28,7 @@ pub use lifecycle::{HealthCheck, HealthSpec, Lifecycle, LogLimits, Notify, OnFai
 pub use limits::{BlockLimits, DeviceNumber, Limits, Rate};
 pub use network_files::{MachineFiles, NetworkFiles};
 
-pub(crate) use linux::is_ipc_parameter;
+pub(crate) use linux::{is_ipc_parameter, resources_of};
 
 use crate::seccomp::SeccompProfile;
 use crate::{Error, Result};

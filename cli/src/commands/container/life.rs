@@ -9,7 +9,7 @@ use runtime::{AttachOptions, Attached, Signal};
 use super::streams::{attachment, need_terminal};
 use super::{containers, missing, remove, start_failure};
 use crate::app::{App, observed, quiet_task};
-use crate::commands::container_flags::LimitFlags;
+use crate::commands::container_flags::{BlockFlags, LimitFlags};
 use crate::commands::run::restart;
 use crate::config;
 use crate::dialect::Dialect;
@@ -297,11 +297,14 @@ impl Unpause {
 
 /// Change the limits or the restart policy of containers
 ///
-/// Limits can change while the container does not run, the policy at any time.
+/// A running container gets the limits at once, but for --ulimit, --shm-size, --oom-score-adj and
+/// --cgroup-parent, which hold from its start.
 #[derive(Debug, Args)]
 pub(crate) struct Update {
     #[command(flatten)]
     limits: LimitFlags,
+    #[command(flatten)]
+    block: BlockFlags,
     /// Restart the container when it ends: no, on-failure[:TIMES], always or unless-stopped
     #[arg(long, value_name = "POLICY", value_parser = restart)]
     restart: Option<runtime::Restart>,
@@ -314,9 +317,10 @@ impl Update {
     /// Changes.
     ///
     /// # Errors
-    /// A container runs and its limits are to change.
+    /// A container runs and limits are to change that hold from its start.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let limits = self.limits.limits();
+        let mut limits = self.limits.limits();
+        self.block.add(&mut limits)?;
         if limits == runtime::Limits::default() && self.restart.is_none() {
             return Err(Failure::usage("there is nothing to change")
                 .hint("`rbuild update --help` lists the options"));
@@ -324,7 +328,7 @@ impl Update {
         each(app, &self.containers, |container| {
             container.update(limits.clone(), self.restart).map_err(|error| match error {
                 error @ containers::Error::Running { .. } => {
-                    Failure::from(error).hint("stop it to change its limits")
+                    Failure::from(error).hint("stop it to change limits that hold from the start")
                 }
                 error => error.into(),
             })

@@ -1,6 +1,7 @@
 //! Containers as the user sees them: what the commands about containers share.
 
 mod files;
+mod inspect;
 mod life;
 mod look;
 mod port;
@@ -9,11 +10,12 @@ mod streams;
 
 use builder::working::Working;
 use containers::{Container, Containers, Phase};
-use runtime::{ExitStatus, Health, HealthStatus, Join, Network};
+use runtime::{ExitStatus, HealthStatus, Join, Network};
 use serde_json::{Value, json};
 use task::Kind;
 
 pub(crate) use self::files::{Cp, Diff, Export, out_of};
+pub(crate) use self::inspect::inspect;
 pub(crate) use self::life::{
     ContainerPrune, Kill, Pause, Restart, Rm, Start, Stop, Unpause, Update, Wait, size,
 };
@@ -111,64 +113,6 @@ pub(crate) fn image(container: &Container) -> String {
 /// Program and arguments on one line.
 pub(crate) fn command(container: &Container) -> String {
     container.record().command.join(" ")
-}
-
-/// Everything about it.
-///
-/// # Errors
-/// It cannot be written as JSON.
-pub(crate) fn inspect(container: &Container) -> Result<Value, Failure> {
-    let state = container.state();
-    let record = container.record();
-    let exit = container.exit();
-    let spec = serde_json::to_value(&record.spec).map_err(|error| {
-        Failure::new(Kind::Invalid, format!("writing the specification as JSON: {error}"))
-    })?;
-    Ok(json!({
-        "Id": container.id(), "Name": container.name(),
-        "Created": time(container.row().created as f64),
-        "Image": container.row().image.as_ref().map(|image| image.digest),
-        "ImageName": image(container), "Args": record.command,
-        "State": {
-            "Status": container.phase().as_str(),
-            "Running": container.is_running(),
-            "Paused": container.phase() == Phase::Paused,
-            "Restarting": container.phase() == Phase::Restarting,
-            "Pid": state.map_or(0, |state| state.pid),
-            "ExitCode": exit.map(ExitStatus::code),
-            "OOMKilled": matches!(exit, Some(ExitStatus::OutOfMemory(_))),
-            "StartedAt": state.and_then(|state| time(state.started)),
-            "FinishedAt": state.and_then(|state| state.finished).and_then(time),
-            "Health": container.health().map(|health| told_health(&health)),
-        },
-        "RestartCount": container.restarts(),
-        "NetworkSettings": networks(container),
-        "Mounts": record.volumes.iter().map(|mounted| json!({
-            "Type": "volume", "Name": mounted.volume, "Destination": mounted.target,
-            "RW": !mounted.read_only,
-        })).collect::<Vec<_>>(),
-        "Config": {
-            "Labels": record.spec.lifecycle.labels, "Tty": record.spec.process.terminal,
-            "Env": record.spec.process.env, "User": record.spec.process.user,
-            "WorkingDir": record.spec.process.working_dir,
-            "Hostname": record.spec.network.hostname,
-            "StopSignal": record.stop_signal().0,
-        },
-        "Spec": spec,
-    }))
-}
-
-fn told_health(health: &Health) -> Value {
-    let log = health.log.iter().map(|probe| {
-        json!({
-            "Start": time(probe.start), "End": time(probe.end),
-            "ExitCode": probe.exit_code, "Output": probe.output,
-        })
-    });
-    json!({
-        "Status": health.status.as_str(), "FailingStreak": health.failing_streak,
-        "Log": log.collect::<Vec<_>>(),
-    })
 }
 
 /// One row of `ps`.

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use clap::Args;
 use runtime::ContainerSpec;
 
+pub(crate) use block::BlockFlags;
 pub(crate) use lifecycle::LifecycleFlags;
 pub(crate) use shared::{LimitFlags, SharedFlags};
 
@@ -117,7 +118,7 @@ pub(crate) struct ContainerFlags {
     annotation: Vec<String>,
 
     #[command(flatten)]
-    block: block::BlockFlags,
+    block: BlockFlags,
     #[command(flatten)]
     shared: SharedFlags,
 }
