@@ -65,6 +65,9 @@ fn store(error: &store::Error) -> Option<String> {
 
 fn transport(error: &transport::Error) -> Option<String> {
     match error {
+        transport::Error::FileName { .. } => {
+            Some("`rcopy blob get` fetches single blobs".to_owned())
+        }
         transport::Error::Floor { .. } => Some(
             "look at what --delete --dry-run says, then allow it with --delete-limit".to_owned(),
         ),

@@ -77,6 +77,38 @@ impl ArtifactFiles {
     }
 }
 
+/// The layers of an artifact that are files, with their names. Whoever made the artifact chose
+/// these: each is one component, and no two are the same.
+///
+/// # Errors
+/// [`Error::FileName`], [`Error::SameName`].
+pub fn titled(manifest: &Manifest) -> Result<Vec<(&Descriptor, &str)>> {
+    let titles = manifest
+        .layers
+        .iter()
+        .filter_map(|layer| Some((layer, layer.annotations.get(TITLE)?.as_str())));
+    let files: Vec<_> = titles.collect();
+    let mut names = std::collections::BTreeSet::new();
+    for (_, title) in &files {
+        if !is_plain(title) {
+            return Err(Error::FileName { name: (*title).to_owned() });
+        }
+        if !names.insert(*title) {
+            return Err(Error::SameName { name: (*title).to_owned() });
+        }
+    }
+    Ok(files)
+}
+
+/// Whether a name is one component of a path that a file may have.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && !matches!(name, "." | "..")
+        && name.len() <= 200
+        && !name.contains(['/', '\0', '\\'])
+        && !name.chars().any(char::is_control)
+}
+
 impl Overlay<'_> {
     /// Makes this manifest the root.
     fn put(&mut self, document: &Document<Manifest>) {
@@ -110,4 +142,28 @@ fn describe(path: &Path, kind: &MediaType) -> Result<(Descriptor, File)> {
         Ok((Descriptor::new(kind.clone(), digester.finish(), size), file))
     };
     read().map_err(|source| Error::File { action: "reading", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_leave_the_directory_and_names_that_are_the_same_are_refused() {
+        let named = |titles: &[&str]| {
+            let layers = titles.iter().map(|title| {
+                let mut layer = Descriptor::of(MediaType::OCI_EMPTY, title.as_bytes());
+                layer.annotations.insert(TITLE.to_owned(), (*title).to_owned());
+                layer
+            });
+            let config = Descriptor::of(MediaType::OCI_EMPTY, b"{}");
+            let manifest = Manifest::new(MediaType::OCI_MANIFEST, config, layers.collect());
+            titled(&manifest).map(|files| files.len())
+        };
+        assert_eq!(named(&["a.json", "b"]).unwrap(), 2);
+        for name in ["", ".", "..", "../a", "/a", "a/b", "a\\b", "a\nb", &"a".repeat(201)] {
+            assert!(matches!(named(&[name]), Err(Error::FileName { .. })), "{name:?}");
+        }
+        assert!(matches!(named(&["a", "a"]), Err(Error::SameName { .. })));
+    }
 }

@@ -118,6 +118,21 @@ impl<'a> Draft<'a> {
         self.layers.push((layer.descriptor, layer.diff_id));
     }
 
+    /// Says in the history that the archive `name` was put on top, where the history says something
+    /// of each layer.
+    pub fn step_of_layer(&mut self, name: &Path, made_by: &str) {
+        let before = self.layers.len().saturating_sub(1);
+        let told = self.config.history.iter().filter(|step| !step.empty_layer).count();
+        if told == before {
+            let name = name.file_name().unwrap_or_default().to_string_lossy();
+            self.step(History {
+                created: self.config.created.clone(),
+                created_by: Some(format!("{made_by} {name}")),
+                ..History::default()
+            });
+        }
+    }
+
     /// Puts a step behind the history.
     pub fn step(&mut self, step: History) {
         self.config.history.push(step);

@@ -198,6 +198,36 @@ pub enum Error {
         /// What the kernel says.
         source: std::io::Error,
     },
+    /// A file of an artifact has a name that no file may have.
+    #[error("{name:?} is not a name for a file")]
+    FileName {
+        /// The name.
+        name: String,
+    },
+    /// Two files of an artifact have the same name.
+    #[error("two files are called {name:?}")]
+    SameName {
+        /// The name.
+        name: String,
+    },
+    /// A list of images to mirror that says what cannot be meant.
+    #[error("reading {name}: {reason}")]
+    List {
+        /// The list.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What a list says about a repository cannot be read.
+    #[error("reading {what} of {name}")]
+    Listed {
+        /// What was being read.
+        what: String,
+        /// The registry or repository.
+        name: String,
+        /// Why not.
+        source: Cause,
+    },
     /// A pattern of tags, a range of versions or a part of a mirror that is none.
     #[error("reading {text:?}: {reason}")]
     Pattern {
@@ -265,7 +295,9 @@ impl Error {
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::Place { source, .. } | Error::Layer { source, .. } => source.kind(),
+            Error::Place { source, .. }
+            | Error::Layer { source, .. }
+            | Error::Listed { source, .. } => source.kind(),
             Error::Gate { source, .. } => source.kind(),
             Error::BrokenOff { kind, .. } => *kind,
             Error::Cancelled => Kind::Cancelled,
@@ -278,6 +310,7 @@ impl Fault for Error {
             | Error::Exists { .. }
             | Error::Floor { .. }
             | Error::Shared { .. }
+            | Error::FileName { .. }
             | Error::Unsupported { .. } => Kind::Refused,
             Error::Content(_)
             | Error::Convert { .. }
@@ -286,6 +319,8 @@ impl Fault for Error {
             | Error::Obsolete { .. }
             | Error::Location { .. }
             | Error::Pattern { .. }
+            | Error::SameName { .. }
+            | Error::List { .. }
             | Error::Relabelled { .. }
             | Error::Malformed { .. } => Kind::Invalid,
             Error::File { source, .. } | Error::Stream(source) => of_io(source),
@@ -304,6 +339,7 @@ impl Fault for Error {
             Error::Place { source, .. }
             | Error::Gate { source, .. }
             | Error::Rejected { source, .. }
+            | Error::Listed { source, .. }
             | Error::Layer { source, .. } => source.hint(),
             Error::Location { hint, .. } => hint.clone(),
             Error::NoPlatform { .. } => {
@@ -311,6 +347,10 @@ impl Fault for Error {
             }
             Error::Obsolete { .. } => Some(
                 "convert the image with an older client, or ask its publisher for a newer one"
+                    .to_owned(),
+            ),
+            Error::List { .. } => Some(
+                "a list maps registries to images, images-by-tag-regex and images-by-semver"
                     .to_owned(),
             ),
             Error::Exists { .. } => Some("remove it first, or write to another file".to_owned()),

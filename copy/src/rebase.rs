@@ -3,12 +3,47 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use image::{ContainerConfig, Image, history_behind};
+use image::{ContainerConfig, Digest, Image, Platform, Reference, history_behind};
 use layers::{FileKind, Tree};
 use serde_json::Value;
 use task::Task;
 
-use crate::{Draft, Error, Result, Source, Touched, Trees};
+use crate::{Draft, Error, Location, Result, Source, Touched, Trees};
+
+/// Names the base of an image (image-spec, annotations.md).
+pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
+/// The digest of the base.
+pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+
+impl Draft<'_> {
+    /// Says in the manifest what the base is.
+    pub fn name_base(&mut self, location: &Location, base: &Image) {
+        let annotations = &mut self.manifest.annotations;
+        annotations.insert(BASE_DIGEST.to_owned(), base.descriptor().digest.to_string());
+        if let Location::Registry(reference) = location {
+            let name = Reference { digest: None, ..reference.clone() }.or_latest();
+            annotations.insert(BASE_NAME.to_owned(), name.to_string());
+        }
+    }
+}
+
+/// Reads an image back from where it was written: every digest and every diffID.
+///
+/// # Errors
+/// [`Error::Place`], [`Error::Layer`], [`Error::Content`] when it is another image.
+pub async fn read_back(
+    source: &dyn Source,
+    platform: &Platform,
+    expected: Digest,
+    task: &Task,
+) -> Result<()> {
+    let (_, image) = crate::open(source, platform).await?;
+    let found = image.descriptor().digest;
+    if found != expected {
+        return Err(image::Error::DigestMismatch { expected, found }.into());
+    }
+    Trees::default().of(source, &image, task).await.map(drop)
+}
 
 /// An image and where it is.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use image::{Descriptor, Digest};
 use serde_json::{Value, json};
-use task::Cause;
+use task::{Cause, Kind};
 
 use crate::Source;
 
@@ -27,6 +27,28 @@ pub async fn referrers(
     depth: usize,
 ) -> Result<Vec<Referrer>, Cause> {
     find(source, subject, depth, &mut BTreeSet::from([subject.digest])).await
+}
+
+/// What cosign 1 and 2 keep under tags beside an image: signatures, attestations, an SBOM.
+///
+/// # Errors
+/// Those of the place.
+pub async fn tagged(source: &dyn Source, subject: &Descriptor) -> Result<Vec<Referrer>, Cause> {
+    let mut found = Vec::new();
+    let digest = subject.digest;
+    for end in ["sig", "att", "sbom"] {
+        let tag = format!("{}-{}.{end}", digest.algorithm().as_str(), digest.hex());
+        let Some(place) = tag.parse().ok().and_then(|tag| source.sibling(&tag)) else { continue };
+        match place.resolve().await {
+            Ok(descriptor) => {
+                let kind = format!("tag {tag}");
+                found.push(Referrer { descriptor, kind, referrers: Vec::new() });
+            }
+            Err(cause) if cause.kind() == Kind::NotFound => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(found)
 }
 
 async fn find(

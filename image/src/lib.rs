@@ -27,6 +27,7 @@ mod media_type;
 mod nullable;
 mod platform;
 mod reference;
+mod summary;
 mod view;
 
 pub use config::{Config, ContainerConfig, Healthcheck, History, RootFs};
@@ -39,4 +40,5 @@ pub use manifest::{Index, Manifest, Node};
 pub use media_type::{Encoding, MediaType};
 pub use platform::Platform;
 pub use reference::{Reference, Repository, Tag};
+pub use summary::Summary;
 pub use view::{Image, Layer};

@@ -34,14 +34,15 @@ pub mod sync;
 
 pub use copy::bridge;
 pub use copy::{
-    Artifact, ArtifactFiles, Base, Blob, Capabilities, CopyOptions, Draft, Error, Format, Gate,
-    LayerFile, Layers, Leaf, Location, Named, Open, Origin, Overlay, Plan, Rebase, RebaseReport,
-    Recompress, Referrer, Resolved, Result, Role, Select, Side, Sink, Source, StorageAt, TITLE,
-    Touched, Trees, Unverified, attach, copy, image, layers_of, node, open, permit, publish,
-    publish_document, read_layer, real_path, rebase, recompress, referrers, scratch,
+    Artifact, ArtifactFiles, BASE_DIGEST, BASE_NAME, Base, Blob, Capabilities, CopyOptions, Draft,
+    Error, Finding, Format, Gate, LayerFile, Layers, Leaf, Location, Named, Open, Origin, Overlay,
+    Plan, Rebase, RebaseReport, Recompress, Referrer, Resolved, Result, Role, Select, Side, Sink,
+    Source, StorageAt, TITLE, Touched, Trees, Unverified, attach, copy, entries, export,
+    fetch_file, image, layers_of, node, open, permit, publish, publish_document, read_back,
+    read_layer, real_path, rebase, recompress, referrers, scratch, tagged, titled, validate,
 };
 pub use open::{Machine, Places};
-pub use raw::{read_blob, write_blob};
+pub use raw::{copy_blob, describe_file, put_manifest, read_blob, write_blob};
 
 #[cfg(test)]
 use copy::Memory;

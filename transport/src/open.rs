@@ -158,6 +158,49 @@ impl Places<'_> {
         }
     }
 
+    /// What an archive or directory holds, whatever its form: where to read each image, and its
+    /// name for a store.
+    ///
+    /// # Errors
+    /// [`Error::Place`] for what is none of these forms, [`Error::Location`] for a file whose name
+    /// cannot name an image.
+    pub async fn images_in(&self, path: &Path) -> Result<Vec<(Location, String)>> {
+        let path = path.to_owned();
+        let whole = if path.is_dir() {
+            match path.join("oci-layout").exists() {
+                true => Location::Layout(path, Named::Only),
+                false => {
+                    let directory = Location::Directory(path);
+                    let name = directory.store_name()?;
+                    return Ok(vec![(directory, name)]);
+                }
+            }
+        } else {
+            let docker = Location::DockerArchive(path.clone(), Named::Only);
+            match self.names(&docker, None).await {
+                Ok(_) => docker,
+                Err(_) => Location::OciArchive(path, Named::Only),
+            }
+        };
+        let names = self.names(&whole, None).await?;
+        if names.is_empty() {
+            let name = whole.store_name()?;
+            return Ok(vec![(whole, name)]);
+        }
+        let one = |name: String| {
+            let named = Named::Name(name);
+            let from = match &whole {
+                Location::Layout(path, _) => Location::Layout(path.clone(), named),
+                Location::DockerArchive(path, _) => Location::DockerArchive(path.clone(), named),
+                Location::OciArchive(path, _) => Location::OciArchive(path.clone(), named),
+                other => other.clone(),
+            };
+            let name = from.store_name()?;
+            Ok((from, name))
+        };
+        names.into_iter().map(one).collect()
+    }
+
     /// Deletes what the location names: in a registry the manifest (by digest) or the tag, elsewhere the
     /// name.
     ///

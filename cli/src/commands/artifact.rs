@@ -230,18 +230,7 @@ impl Pull {
                 }
             })?
         })?;
-        let mut names = std::collections::BTreeSet::new();
-        let files: Vec<_> = manifest
-            .layers
-            .iter()
-            .filter_map(|layer| Some((layer, layer.annotations.get(TITLE)?)))
-            .collect();
-        for (_, title) in &files {
-            plain_name(title)?;
-            if !names.insert(title.as_str()) {
-                return Err(Failure::new(Kind::Invalid, format!("two files are called {title:?}")));
-            }
-        }
+        let files = transport::titled(&manifest)?;
         std::fs::create_dir_all(&self.output)
             .map_err(|error| Failure::io(format!("making {}", self.output.display()), &error))?;
         observed(&format!("pull {from}"), Progress::Auto, |task| {
@@ -273,38 +262,11 @@ impl Pull {
         task: &Task,
     ) -> Result<(), Failure> {
         let to = self.output.join(title);
-        let part = self.output.join(format!(".{title}.part-{}", std::process::id()));
-        let failed =
-            |error: &std::io::Error| Failure::io(format!("writing {}", to.display()), error);
         if !self.overwrite && to.symlink_metadata().is_ok() {
             return Err(Failure::new(Kind::Refused, format!("{} is there already", to.display()))
                 .hint("use --overwrite, or another --output"));
         }
-        let mut file = std::fs::File::create_new(&part).map_err(|error| failed(&error))?;
-        let read = transport::read_layer(source, layer, task, move |mut reader| {
-            std::io::copy(&mut reader, &mut file).map_err(transport::Error::Stream)
-        });
-        let read = app.wait(read).and_then(|read| Ok(read?));
-        let done = read.and_then(|_| std::fs::rename(&part, &to).map_err(|error| failed(&error)));
-        if done.is_err() {
-            // The failure that counts is reported.
-            let _ = std::fs::remove_file(&part);
-        }
-        done
-    }
-}
-
-/// A stranger chooses these names: one component, in the directory that we were given.
-fn plain_name(title: &str) -> Result<(), Failure> {
-    let bad = title.is_empty()
-        || matches!(title, "." | "..")
-        || title.len() > 200
-        || title.contains(['/', '\0', '\\'])
-        || title.chars().any(char::is_control);
-    match bad {
-        false => Ok(()),
-        true => Err(Failure::new(Kind::Refused, format!("{title:?} is not a name for a file"))
-            .hint("`rcopy blob get` fetches single blobs")),
+        Ok(app.wait(transport::fetch_file(source, layer, &to, task))??)
     }
 }
 
@@ -349,7 +311,8 @@ impl Discover {
             let root = subject(&*source, named, self.platform.as_ref()).await?;
             let attached = transport::referrers(&*source, &root, DEPTH).await;
             let mut attached = attached.map_err(|cause| report::cause(&cause))?;
-            attached.extend(tagged(&*source, &root).await?);
+            let tagged = transport::tagged(&*source, &root).await;
+            attached.extend(tagged.map_err(|cause| report::cause(&cause))?);
             Ok::<_, Failure>((root, attached))
         })??;
         if let Some(kind) = &self.artifact_type {
@@ -393,22 +356,4 @@ impl Discover {
             self.tree(&one.referrers, &deeper);
         }
     }
-}
-
-/// What cosign 1 and 2 keep under tags beside an image.
-async fn tagged(source: &dyn Source, root: &Descriptor) -> Result<Vec<Referrer>, Failure> {
-    let mut found = Vec::new();
-    for end in ["sig", "att", "sbom"] {
-        let tag = format!("{}-{}.{end}", root.digest.algorithm().as_str(), root.digest.hex());
-        let Some(place) = tag.parse().ok().and_then(|tag| source.sibling(&tag)) else { continue };
-        match place.resolve().await {
-            Ok(descriptor) => {
-                let kind = format!("tag {tag}");
-                found.push(Referrer { descriptor, kind, referrers: Vec::new() });
-            }
-            Err(cause) if cause.kind() == Kind::NotFound => {}
-            Err(cause) => return Err(report::cause(&cause)),
-        }
-    }
-    Ok(found)
 }

@@ -5,7 +5,7 @@ use image::{Descriptor, Document, Index, MediaType, Node, Platform};
 use serde_json::json;
 use task::{Cause, Task};
 use transport::at::Memory;
-use transport::{CopyOptions, Location, Named, Overlay, Select, Source};
+use transport::{CopyOptions, Location, Overlay, Select, Source};
 
 use super::copy::OneEnd;
 use super::edit::ToFlags;
@@ -166,7 +166,8 @@ impl Append {
             }
             for at in &images {
                 let source = open(at)?;
-                let added = app.wait(self.children(&*source, task))??;
+                let root = app.wait(source.seal(task))?.map_err(|cause| report::cause(&cause))?;
+                let added = app.wait(transport::entries(&*source, &root, self.no_flatten))??;
                 self.bring(app, &*source, &to, Select::All, task)?;
                 for child in added {
                     index.manifests.retain(|known| known.digest != child.digest);
@@ -190,25 +191,6 @@ impl Append {
         })?;
         outln!("{}", super::edit::told(&to, &root));
         Ok(0)
-    }
-
-    /// What is added of a source: the image with its platform, or the images of an index.
-    async fn children(&self, source: &dyn Source, task: &Task) -> Result<Vec<Descriptor>, Failure> {
-        let root = source.seal(task).await.map_err(|cause| report::cause(&cause))?;
-        match transport::node(source, &root).await? {
-            Node::Index(index) if !self.no_flatten => Ok(index.manifests.clone()),
-            Node::Index(index) => Ok(vec![index.descriptor().bare()]),
-            Node::Manifest(manifest) => {
-                let mut child = manifest.descriptor().bare();
-                if manifest.config.media_type.is_config() {
-                    let image = transport::image(source, &root).await?;
-                    child.platform = Some(image.platform());
-                } else {
-                    child.artifact_type = manifest.artifact_type.clone();
-                }
-                Ok(vec![child])
-            }
-        }
     }
 
     /// Copies an image to the destination without a name.
@@ -240,14 +222,10 @@ impl Append {
 /// The place holds one image only.
 pub(crate) fn unnamed(to: &Location, root: &Descriptor) -> Result<Option<Location>, Failure> {
     match to {
-        Location::Registry(reference) => {
-            Ok(Some(Location::Registry(reference.repository.pinned(root.digest))))
-        }
-        Location::Layout(path, _) => {
-            Ok(Some(Location::Layout(path.clone(), Named::Digest(root.digest))))
-        }
         Location::Store(_) => Ok(None),
-        other => Err(Failure::usage(format!("{other} cannot be added to"))
-            .hint("write to a registry, a layout or the store, and copy from there")),
+        place => place.pinned(root.digest).map(Some).ok_or_else(|| {
+            Failure::usage(format!("{place} cannot be added to"))
+                .hint("write to a registry, a layout or the store, and copy from there")
+        }),
     }
 }

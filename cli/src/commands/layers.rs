@@ -55,20 +55,7 @@ impl Layers {
                     continue;
                 }
                 let path = self.output.join(layer.digest.hex());
-                let part = self.output.join(format!(".{}.part", layer.digest.hex()));
-                let failed = |error| Failure::io(format!("writing {}", path.display()), &error);
-                let mut file = std::fs::File::create(&part).map_err(failed)?;
-                let read =
-                    transport::read_layer(&*opened.source, layer, task, move |mut reader| {
-                        std::io::copy(&mut reader, &mut file).map_err(transport::Error::Stream)
-                    });
-                let done = app.wait(read).and_then(|read| Ok(read?));
-                let done = done.and_then(|_| std::fs::rename(&part, &path).map_err(failed));
-                if done.is_err() {
-                    // The failure that counts is reported.
-                    let _ = std::fs::remove_file(&part);
-                }
-                done?;
+                app.wait(transport::fetch_file(&*opened.source, layer, &path, task))??;
                 files.push(path);
             }
             Ok(files)

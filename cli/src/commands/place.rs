@@ -7,7 +7,7 @@ use image::{Descriptor, Platform, Reference};
 use registry_client::Client;
 use task::{Kind, Task};
 use transport::at::StoreImage;
-use transport::{CopyOptions, Gate, Location, Named, Open, Places, Select, Sink, Source};
+use transport::{CopyOptions, Gate, Location, Open, Places, Select, Sink, Source};
 
 use super::lookup;
 use crate::app::{App, Reach};
@@ -32,48 +32,6 @@ pub(crate) fn location(text: &str, default: &str) -> Result<Location, Failure> {
         read => read,
     };
     Ok(read?.under(&here))
-}
-
-/// The name an image gets in the store when it comes from there.
-///
-/// # Errors
-/// The location says no name.
-pub(crate) fn store_name(from: &Location) -> Result<String, Failure> {
-    match from {
-        Location::Registry(reference) => {
-            let mut name = reference.clone();
-            if name.tag.is_some() {
-                name.digest = None;
-            }
-            Ok(name.or_latest().to_string())
-        }
-        Location::Store(name) => Ok(name.clone()),
-        Location::Layout(path, named)
-        | Location::OciArchive(path, named)
-        | Location::DockerArchive(path, named) => match named {
-            Named::Name(name) => {
-                Ok(Reference::parse_with(name, "localhost")?.or_latest().to_string())
-            }
-            _ => path_name(path),
-        },
-        other => match other {
-            Location::Directory(path) => path_name(path),
-            Location::Daemon(name) | Location::Containers(_, name) => {
-                Ok(Reference::parse_with(name, "docker.io")?.or_latest().to_string())
-            }
-            _ => Err(Failure::usage(format!("{other} has no name"))),
-        },
-    }
-}
-
-/// `localhost/STEM:latest` of a file or directory.
-fn path_name(path: &Path) -> Result<String, Failure> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
-    let reference = Reference::parse_with(&stem, "localhost").map_err(|_| {
-        Failure::usage(format!("{} gives no image name", path.display()))
-            .hint("name the image in the location: oci:PATH:NAME")
-    })?;
-    Ok(reference.or_latest().to_string())
 }
 
 /// As [`location`]; a name without a registry may mean several images, and the first that exists
@@ -231,34 +189,9 @@ impl<'a> Access<'a> {
     /// # Errors
     /// It is none of the forms we read.
     pub(crate) fn images_in(&self, path: &Path) -> Result<Vec<(Location, String)>, Failure> {
-        let path = path.to_owned();
-        let whole = if path.is_dir() {
-            match path.join("oci-layout").exists() {
-                true => Location::Layout(path.clone(), Named::Only),
-                false => return Ok(vec![(Location::Directory(path.clone()), path_name(&path)?)]),
-            }
-        } else {
-            let docker = Location::DockerArchive(path.clone(), Named::Only);
-            match self.names(&docker) {
-                Ok(_) => docker,
-                Err(_) => Location::OciArchive(path.clone(), Named::Only),
-            }
-        };
-        let names = self.names(&whole)?;
-        if names.is_empty() {
-            return Ok(vec![(whole, path_name(&path)?)]);
-        }
-        let one = |name: String| {
-            let stored = Reference::parse_with(&name, "localhost")?.or_latest().to_string();
-            let named = Named::Name(name);
-            let from = match &whole {
-                Location::Layout(path, _) => Location::Layout(path.clone(), named),
-                Location::DockerArchive(path, _) => Location::DockerArchive(path.clone(), named),
-                _ => Location::OciArchive(path.clone(), named),
-            };
-            Ok((from, stored))
-        };
-        names.into_iter().map(one).collect()
+        let at = Location::Directory(path.to_owned());
+        self.with_places(&at, |places| Ok(self.app.wait(places.images_in(path))))?
+            .and_then(|images| Ok(images?))
     }
 
     /// Copies within this end, past the policy's gate.
@@ -343,7 +276,7 @@ pub(crate) fn pull(
     reach: Reach,
     task: &Task,
 ) -> Result<Descriptor, Failure> {
-    let to = Location::Store(store_name(from)?);
+    let to = Location::Store(from.store_name()?);
     let options = CopyOptions { select: Select::One(platform.clone()), ..CopyOptions::default() };
     Access::unpacking(app, reach, platform.clone()).copy(from, &to, &options, task)
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use image::{Descriptor, Digest, Digester, MediaType, Node, Reference, Tag};
+use image::{Descriptor, Digest, MediaType, Node, Reference, Tag};
 use registry_client::{Repo, Target};
 use serde_json::json;
 use task::{Kind, Task};
@@ -130,19 +130,10 @@ impl Blob {
                 let (from, digest) = pinned(&blob)?;
                 let to = self::reference(&repository)?;
                 let (source, sink) = (repo(app, &end, &from)?, repo(app, &end, &to)?);
-                let same = from.repository.registry() == to.repository.registry();
-                app.wait(async {
-                    if sink.has_blob(digest).await?.is_some()
-                        || same && sink.mount(digest, &from.repository).await?
-                    {
-                        return Ok(());
-                    }
-                    let size =
-                        source.has_blob(digest).await?.ok_or_else(|| missing(digest, &from))?;
-                    let body = source.blob(digest, Some(size), None).await?;
-                    let blob = Descriptor::new(MediaType::default(), digest, size);
-                    Ok::<_, Failure>(sink.upload(&blob, body).await?)
-                })??;
+                let ends = ((&source, &from.repository), (&sink, &to.repository));
+                if !app.wait(transport::copy_blob(digest, ends.0, ends.1))?? {
+                    return Err(missing(digest, &from));
+                }
                 outln!("{}@{digest}", to.repository);
             }
         }
@@ -186,28 +177,13 @@ fn put(
     path: &Path,
     expected: Option<Digest>,
 ) -> Result<Descriptor, Failure> {
-    use std::io::{Read, Seek};
-    let failed = |error| Failure::io(format!("reading {}", path.display()), &error);
-    let mut file = std::fs::File::open(path).map_err(failed)?;
     let algorithm = expected.map_or(image::Algorithm::Sha256, |digest| digest.algorithm());
-    let (mut digester, mut size) = (Digester::new(algorithm), 0);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let n = file.read(&mut buffer).map_err(failed)?;
-        if n == 0 {
-            break;
-        }
-        digester.update(&buffer[..n]);
-        size += n as u64;
-    }
-    file.rewind().map_err(failed)?;
-    let found = digester.finish();
+    let (descriptor, file) = transport::describe_file(path, algorithm)?;
+    let found = descriptor.digest;
     if let Some(expected) = expected.filter(|expected| *expected != found) {
         let error = image::Error::DigestMismatch { expected, found };
         return Err(Failure::from(error).context(format!("reading {}", path.display())));
     }
-    let kind = MediaType::from("application/octet-stream");
-    let descriptor = Descriptor::new(kind, found, size);
     app.wait(transport::write_blob(repo, &descriptor, file))??;
     Ok(descriptor)
 }
@@ -311,19 +287,7 @@ fn put_manifest(app: &App, repo: &Repo, reference: &Reference, node: &Node) -> R
         let found = node.digest();
         return Err(image::Error::DigestMismatch { expected, found }.into());
     }
-    let (target, kind) = (Target::from(reference), &node.descriptor().media_type);
-    app.wait(async {
-        let known = repo.put_manifest(&target, kind, node.bytes().clone()).await?;
-        if let (Some(subject), None) = (node.subject(), known) {
-            let mut referrer = node.descriptor().clone();
-            if let Node::Manifest(manifest) = node {
-                referrer.artifact_type.clone_from(&manifest.artifact_type);
-                referrer.annotations.clone_from(&manifest.annotations);
-            }
-            repo.add_referrer(subject.digest, &referrer).await?;
-        }
-        Ok::<_, Failure>(())
-    })?
+    Ok(app.wait(transport::put_manifest(repo, &Target::from(reference), node))??)
 }
 
 /// The type a document says it is of, or that its shape shows.

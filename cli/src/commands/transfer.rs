@@ -131,7 +131,7 @@ impl Pull {
             let options =
                 CopyOptions { select, attempts: self.retry.attempts(), ..CopyOptions::default() };
             let (name, root) = place::first_there(&from, |from| {
-                let name = place::store_name(from)?;
+                let name = from.store_name()?;
                 observed(&format!("pull {text}"), progress, |task| {
                     let reach = self.retry.reach(self.registry.reach()?);
                     let access = Access::unpacking(app, reach, platform.clone());

@@ -51,7 +51,9 @@
 
 mod attached;
 mod delete;
+mod directories;
 mod ends;
+mod list;
 mod run;
 mod shard;
 mod state;
@@ -64,6 +66,8 @@ use image::{Digest, Repository, Tag};
 use regex::Regex;
 use registry_client::Client;
 
+pub use directories::{MirroredDirectory, directories};
+pub use list::{ListedRegistry, ListedRepository, MAX_LIST, read_list};
 pub use run::mirror;
 pub use shard::Shard;
 pub use state::State;
@@ -214,6 +218,45 @@ impl Report {
     /// How many names had this outcome.
     pub fn count(&self, outcome: Outcome) -> usize {
         self.lines.iter().filter(|line| line.outcome == outcome).count()
+    }
+
+    /// `synced 12 names: 3 copied, 9 unchanged`.
+    pub fn summary(&self) -> String {
+        let all = [
+            Outcome::Copied,
+            Outcome::WouldCopy,
+            Outcome::Unchanged,
+            Outcome::Deleted,
+            Outcome::WouldDelete,
+            Outcome::Failed,
+        ];
+        let counts = all.map(|outcome| (self.count(outcome), outcome.as_str()));
+        let told: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, outcome)| format!("{count} {outcome}"))
+            .collect();
+        let names = match self.lines.len() {
+            1 => "1 name".to_owned(),
+            n => format!("{n} names"),
+        };
+        match told.is_empty() {
+            true => "synced nothing: there is no such tag".to_owned(),
+            false => format!("synced {names}: {}", told.join(", ")),
+        }
+    }
+
+    /// Every name with its outcome as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        let lines = self.lines.iter().map(|line| {
+            let error = line.error.as_ref().map(|error| task::chain(error).join(": "));
+            serde_json::json!({
+                "source": line.source, "destination": line.target,
+                "outcome": line.outcome.as_str(), "digest": line.digest, "error": error,
+            })
+        });
+        let names = lines.collect::<Vec<_>>();
+        serde_json::json!({ "names": names, "stopped": self.stopped })
     }
 
     /// The first failure, with the name it is about.

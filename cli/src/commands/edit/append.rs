@@ -2,9 +2,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use image::{History, Platform};
+use image::Platform;
+use transport::Draft;
 use transport::at::Memory;
-use transport::{Draft, Location};
 
 use super::super::copy::OneEnd;
 use super::super::place;
@@ -53,20 +53,6 @@ pub(super) fn archive(path: &Path) -> Result<File, Failure> {
     }
 }
 
-/// Says in the history that a layer was put on top, where the history says something of each.
-pub(super) fn remember(draft: &mut Draft<'_>, path: &Path) {
-    let before = draft.layers().len() - 1;
-    let told = draft.config.history.iter().filter(|step| !step.empty_layer).count();
-    if told == before {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        draft.step(History {
-            created: draft.config.created.clone(),
-            created_by: Some(format!("rcopy append {name}")),
-            ..History::default()
-        });
-    }
-}
-
 impl Append {
     /// Makes and writes the image.
     ///
@@ -92,27 +78,16 @@ impl Append {
             };
             for (path, file) in archives {
                 app.wait(draft.append(file, &path.display().to_string(), task))??;
-                remember(&mut draft, path);
+                draft.step_of_layer(path, "rcopy append");
             }
             if let (true, Some(base), Some(opened)) =
                 (self.set_base_image_annotations, &base, &opened)
             {
-                name_base(&mut draft, base, opened);
+                draft.name_base(base, &opened.image);
             }
             super::publish(app, &self.end, &draft.finish(), &to, task)
         })?;
         outln!("{}", super::told(&to, &root));
         Ok(0)
-    }
-}
-
-/// Says in the manifest what the base is.
-pub(super) fn name_base(draft: &mut Draft<'_>, base: &Location, opened: &Opened) {
-    let digest = opened.image.descriptor().digest.to_string();
-    let annotations = &mut draft.manifest.annotations;
-    annotations.insert(super::rebase::BASE_DIGEST.to_owned(), digest);
-    if let Location::Registry(reference) = base {
-        let name = image::Reference { digest: None, ..reference.clone() }.or_latest();
-        annotations.insert(super::rebase::BASE_NAME.to_owned(), name.to_string());
     }
 }

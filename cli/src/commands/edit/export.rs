@@ -4,9 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use image::Platform;
-use layers::{Tree, TreeOptions};
-use task::Task;
-use transport::LayerFile;
 
 use super::super::copy::OneEnd;
 use super::super::place;
@@ -44,13 +41,14 @@ impl Export {
             let room = app.settings.room();
             let files = app.wait(transport::layers_of(&*opened.source, &layers, room, task))??;
             if self.archive == Path::new("-") {
-                let out = write(&files, std::io::stdout().lock(), task)?;
+                let out = transport::export(&files, std::io::stdout().lock(), task)?;
                 return done(out, Path::new("standard output"));
             }
             let part = partial(&self.archive)?;
             let failed = |error| Failure::io(format!("writing {}", self.archive.display()), &error);
             let file = File::create_new(&part).map_err(failed)?;
-            let written = write(&files, BufWriter::new(file), task)
+            let written = transport::export(&files, BufWriter::new(file), task)
+                .map_err(Failure::from)
                 .and_then(|out| done(out, &self.archive))
                 .and_then(|()| std::fs::rename(&part, &self.archive).map_err(failed));
             if written.is_err() {
@@ -74,23 +72,4 @@ fn partial(archive: &Path) -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::usage(format!("{} has no file name", archive.display())))?;
     let name = format!(".{}.part-{}", name.to_string_lossy(), std::process::id());
     Ok(archive.with_file_name(name))
-}
-
-/// Merges layers that were checked when they arrived.
-fn write<W: Write>(files: &[LayerFile], out: W, task: &Task) -> Result<W, Failure> {
-    let (mut tree, options) = (Tree::new(), TreeOptions::default());
-    for file in files {
-        let read = tree.add(file.open()?, &options, task, &mut |_| {}).map_err(|error| {
-            Failure::from(error).context(format!("reading layer {}", file.descriptor.digest))
-        })?;
-        if read.diff_id != file.diff_id {
-            let (expected, found) = (file.diff_id, read.diff_id);
-            let error = image::Error::DigestMismatch { expected, found };
-            return Err(
-                Failure::from(error).context(format!("reading layer {}", file.descriptor.digest))
-            );
-        }
-    }
-    let streams = files.iter().map(LayerFile::open).collect::<Result<Vec<_>, _>>()?;
-    Ok(layers::merge(&tree, streams, out, &options, task)?)
 }

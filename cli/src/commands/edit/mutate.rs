@@ -7,7 +7,7 @@ use transport::{Draft, Location};
 use super::super::copy::OneEnd;
 use super::super::place;
 use super::ToFlags;
-use super::append::{archive, remember};
+use super::append::archive;
 use crate::app::{App, observed};
 use crate::flags;
 use crate::render::Progress;
@@ -108,7 +108,7 @@ impl Mutate {
             let mut draft = Draft::new(&*opened.source, &opened.image, app.settings.room());
             for (path, file) in archives {
                 app.wait(draft.append(file, &path.display().to_string(), task))??;
-                remember(&mut draft, path);
+                draft.step_of_layer(path, "rcopy append");
             }
             edit.apply(&mut draft.config);
             let annotations = &mut draft.manifest.annotations;

@@ -2,7 +2,7 @@ use clap::Args;
 use image::Platform;
 use serde_json::json;
 use task::{Kind, Task};
-use transport::{Base, Location, RebaseReport, Trees};
+use transport::{BASE_DIGEST, BASE_NAME, Base, Location, RebaseReport};
 
 use super::super::copy::OneEnd;
 use super::super::place::{self, Access};
@@ -10,11 +10,6 @@ use super::{Opened, ToFlags};
 use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::Failure;
-
-/// Names the image's base (image-spec, annotations.md).
-pub(super) const BASE_NAME: &str = "org.opencontainers.image.base.name";
-/// Its digest.
-pub(super) const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
 /// Move the image's own layers to another base, if that is safe
 #[derive(Debug, Args)]
@@ -71,7 +66,7 @@ impl Rebase {
             if self.check || !(report.conflicts.is_empty() || self.force) {
                 return Ok((report, None));
             }
-            super::append::name_base(&mut draft, &new_at, &new);
+            draft.name_base(&new_at, &new.image);
             if opened.image.descriptor().media_type.is_docker() {
                 draft.manifest.annotations.clear();
             }
@@ -112,15 +107,7 @@ impl Rebase {
             return Ok(());
         }
         let source = Access::new(app, self.end.reach_at(to)?).source(to)?;
-        app.wait(async {
-            let (_, image) = transport::open(&*source, platform).await?;
-            if image.descriptor().digest != *digest {
-                let (expected, found) = (*digest, image.descriptor().digest);
-                return Err(Failure::from(image::Error::DigestMismatch { expected, found }));
-            }
-            Trees::default().of(&*source, &image, task).await?;
-            Ok(())
-        })?
+        Ok(app.wait(transport::read_back(&*source, platform, *digest, task))??)
     }
 
     fn bases(&self, opened: &Opened) -> Result<(Location, Location), Failure> {

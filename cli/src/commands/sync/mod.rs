@@ -1,6 +1,5 @@
 //! `rcopy sync`: a mirror of many images.
 
-mod list;
 mod sets;
 mod watch;
 
@@ -8,7 +7,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
 use task::{Kind, Task};
 use transport::Location;
 use transport::sync::{Options, Outcome, Report, Set, Shard, State, mirror};
@@ -305,14 +303,14 @@ impl Sync {
             write(file, lines.map(|(digest, name)| format!("{digest} {name}\n")).collect())?;
         }
         if let Some(file) = &self.report {
-            let text = format!("{:#}\n", as_json(report));
+            let text = format!("{:#}\n", report.json());
             match file.to_str() {
                 Some("-") => out!("{text}"),
                 _ => write(file, text)?,
             }
         }
         if !self.quiet && self.progress.tells() {
-            eprintln!("{} in {}", summary(report), render::duration(start.elapsed()));
+            eprintln!("{} in {}", report.summary(), render::duration(start.elapsed()));
         }
         Ok(())
     }
@@ -320,43 +318,6 @@ impl Sync {
     fn sets(&self, app: &App) -> Result<Vec<Set>, Failure> {
         sets::of(self, app)
     }
-}
-
-/// `synced 12 names: 3 copied, 9 unchanged`.
-fn summary(report: &Report) -> String {
-    let all = [
-        Outcome::Copied,
-        Outcome::WouldCopy,
-        Outcome::Unchanged,
-        Outcome::Deleted,
-        Outcome::WouldDelete,
-        Outcome::Failed,
-    ];
-    let counts = all.map(|outcome| (report.count(outcome), outcome.as_str()));
-    let told: Vec<String> = counts
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, outcome)| format!("{count} {outcome}"))
-        .collect();
-    let names = match report.lines.len() {
-        1 => "1 name".to_owned(),
-        n => format!("{n} names"),
-    };
-    match told.is_empty() {
-        true => "synced nothing: there is no such tag".to_owned(),
-        false => format!("synced {names}: {}", told.join(", ")),
-    }
-}
-
-fn as_json(report: &Report) -> serde_json::Value {
-    let lines = report.lines.iter().map(|line| {
-        let error = line.error.as_ref().map(|error| task::chain(error).join(": "));
-        json!({
-            "source": line.source, "destination": line.target, "outcome": line.outcome.as_str(),
-            "digest": line.digest, "error": error,
-        })
-    });
-    json!({ "names": lines.collect::<Vec<_>>(), "stopped": report.stopped })
 }
 
 /// The first failure, with how many more there were.

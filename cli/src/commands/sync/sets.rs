@@ -1,14 +1,19 @@
 //! From the command line or a list to the sets of a mirror.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use image::{Reference, Repository, Tag};
-use registry_client::{Client, Credential};
+use registry_client::Client;
 use task::Kind;
-use transport::sync::{From, Name, Set, Tags, To, regex};
+use transport::sync::{
+    From, ListedRegistry, ListedRepository, MAX_LIST, MirroredDirectory, Set, Tags, To,
+    directories, read_list, regex,
+};
 use transport::{CopyOptions, Location, Select};
 
-use super::{FromTransport, Sync, ToTransport, list};
+use super::super::tags::read_bounded;
+use super::{FromTransport, Sync, ToTransport};
 use crate::app::{App, Reach};
 use crate::config;
 use crate::report::Failure;
@@ -93,22 +98,18 @@ impl<'a> Maker<'a> {
 
     fn list(&self) -> Result<Vec<Set>, Failure> {
         let mut sets = Vec::new();
-        for (host, mut registry) in list::read(Path::new(&self.sync.source))? {
+        for (host, mut registry) in self.read()? {
             let reach = self.sync.source_end.reach(&self.sync.retry)?;
-            let credential = registry.credentials.as_ref().map(|login| Credential::Basic {
-                username: login.username.clone(),
-                password: login.password.clone(),
-            });
             let client = self.app.client(&Reach {
                 tls_verify: registry.tls_verify.or(reach.tls_verify),
-                credential: credential.or(reach.credential.clone()),
+                credential: registry.credential().or(reach.credential.clone()),
                 cert_dir: registry.cert_dir.clone().or(reach.cert_dir.clone()),
                 ..reach
             })?;
             let immutable = registry.immutable()?;
-            for wanted in registry.wanted(&host)? {
-                let to = self.to(&wanted.repository.to_string())?;
-                let list::Wanted { repository, tags, digests } = wanted;
+            for listed in registry.repositories(&host)? {
+                let to = self.to(&listed.repository.to_string())?;
+                let ListedRepository { repository, tags, digests } = listed;
                 let from = From::Repository { client: client.clone(), repository, tags, digests };
                 let mut set = self.set(from, to);
                 match &registry.platforms()?[..] {
@@ -130,26 +131,28 @@ impl<'a> Maker<'a> {
         Ok(sets)
     }
 
+    /// The list of a file; `-` is standard input.
+    fn read(&self) -> Result<BTreeMap<String, ListedRegistry>, Failure> {
+        let file = Path::new(&self.sync.source);
+        let bytes = read_bounded(file, MAX_LIST)?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Failure::new(Kind::Invalid, format!("{} is not UTF-8 text", file.display()))
+        })?;
+        Ok(read_list(&file.display().to_string(), &text)?)
+    }
+
     fn directories(&self) -> Result<Vec<Set>, Failure> {
         let base = config::absolute(Path::new(&self.sync.source))?;
-        let mut found = Vec::new();
-        images_below(&base, 0, &mut found)?;
+        let found = directories(&base)?;
         if found.is_empty() {
             let what = format!("there is no image in {}", base.display());
             return Err(Failure::new(Kind::NotFound, what)
                 .hint("an image of a directory has a file manifest.json"));
         }
         let mut sets = Vec::new();
-        for path in found {
-            let inner = path.strip_prefix(&base).unwrap_or(&path).to_string_lossy().into_owned();
-            let (repository, name) = match (inner.split_once('@'), inner.rsplit_once(':')) {
-                (Some((repository, digest)), _) => (repository, Name::Digest(digest.parse()?)),
-                (None, Some((repository, tag))) if !tag.contains('/') => {
-                    (repository, Name::Tag(tag.parse()?))
-                }
-                _ => (inner.as_str(), Name::Tag(Tag::latest())),
-            };
-            let to = self.to(repository)?;
+        for image in found {
+            let MirroredDirectory { path, repository, name } = image;
+            let to = self.to(&repository)?;
             sets.push(self.set(From::Directory { path, name }, to));
         }
         Ok(sets)
@@ -201,31 +204,4 @@ impl<'a> Maker<'a> {
             immutable: self.immutable.clone(),
         }
     }
-}
-
-/// Directories nested deeper hold no images.
-const DEEPEST: usize = 32;
-
-/// The directories that hold an image, in the order of their names; links are not followed.
-fn images_below(path: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let reading =
-        |error: &std::io::Error| Failure::io(format!("reading {}", path.display()), error);
-    let mut inner = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(|error| reading(&error))? {
-        let entry = entry.map_err(|error| reading(&error))?;
-        let kind = entry.file_type().map_err(|error| reading(&error))?;
-        if kind.is_dir() {
-            inner.push(entry.path());
-        } else if kind.is_file() && entry.file_name() == "manifest.json" {
-            found.push(path.to_owned());
-            return Ok(());
-        }
-    }
-    if depth < DEEPEST {
-        inner.sort();
-        for path in inner {
-            images_below(&path, depth + 1, found)?;
-        }
-    }
-    Ok(())
 }

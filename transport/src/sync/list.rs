@@ -1,116 +1,112 @@
 //! The YAML list of a mirror: skopeo's form, and a few keys of our own.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use image::{Digest, Platform, Repository};
+use regex::Regex;
+use registry_client::Credential;
 use serde::Deserialize;
-use task::Kind;
-use transport::sync::{Tags, regex};
+use task::Cause;
 
-use crate::report::Failure;
+use super::tags::{Tags, regex};
+use crate::{Error, Result};
 
-/// No list is larger.
-const LARGEST: u64 = 16 << 20;
+/// No list is larger, in bytes.
+pub const MAX_LIST: u64 = 16 << 20;
 
 /// The entry of one registry in a list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub(super) struct Registry {
+pub struct ListedRegistry {
     /// Tags and digests by repository; none means all tags.
     images: BTreeMap<String, Option<Vec<String>>>,
     images_by_tag_regex: BTreeMap<String, String>,
     images_by_semver: BTreeMap<String, String>,
-    /// How to log in.
-    pub(super) credentials: Option<Credentials>,
+    credentials: Option<Login>,
     /// Whether certificates must be valid.
-    pub(super) tls_verify: Option<bool>,
+    pub tls_verify: Option<bool>,
     /// Where certificates are.
-    pub(super) cert_dir: Option<PathBuf>,
+    pub cert_dir: Option<PathBuf>,
     /// Of an index, these only.
     platforms: Vec<String>,
     /// Tags that never change.
     immutable_tags: Option<String>,
     /// Tags that the destination has are left as they are.
-    pub(super) missing_only: Option<bool>,
+    pub missing_only: Option<bool>,
 }
 
 /// A user and a password.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Credentials {
-    pub(super) username: String,
-    pub(super) password: String,
+struct Login {
+    username: String,
+    password: String,
 }
 
-impl std::fmt::Debug for Credentials {
+impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Credentials({})", self.username)
+        write!(f, "Login({})", self.username)
     }
 }
 
 /// One repository of a list.
 #[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) repository: Repository,
-    pub(super) tags: Tags,
-    pub(super) digests: Vec<Digest>,
+pub struct ListedRepository {
+    /// Its name.
+    pub repository: Repository,
+    /// Which of its tags.
+    pub tags: Tags,
+    /// Images without a tag.
+    pub digests: Vec<Digest>,
 }
 
-/// Reads a list; `-` is standard input.
+/// Reads a list; `name` is what errors call it.
 ///
 /// # Errors
-/// It cannot be read or says something that is not known.
-pub(super) fn read(file: &Path) -> Result<BTreeMap<String, Registry>, Failure> {
-    use std::io::Read;
-    let name = file.display().to_string();
-    let reading = |error: &std::io::Error| Failure::io(format!("reading {name}"), error);
-    let source: Box<dyn Read> = match file.to_str() {
-        Some("-") => Box::new(std::io::stdin()),
-        _ => Box::new(std::fs::File::open(file).map_err(|error| reading(&error))?),
-    };
-    let mut bytes = Vec::new();
-    source.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| reading(&error))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(Failure::new(Kind::Invalid, format!("{name} is larger than 16 MiB")));
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::new(Kind::Invalid, format!("{name} is not UTF-8 text")))?;
-    parse(&name, &text)
-}
-
-fn parse(name: &str, text: &str) -> Result<BTreeMap<String, Registry>, Failure> {
-    let read = serde_saphyr::from_str::<BTreeMap<String, Option<Registry>>>(text);
+/// [`Error::List`]: it is no YAML, or says something that is not known.
+pub fn read_list(name: &str, text: &str) -> Result<BTreeMap<String, ListedRegistry>> {
+    let read = serde_saphyr::from_str::<BTreeMap<String, Option<ListedRegistry>>>(text);
     let read = read.map_err(|error| {
         let mut lines = error.to_string();
         lines.truncate(lines.floor_char_boundary(2000));
-        Failure::new(Kind::Invalid, format!("reading {name}: {lines}"))
-            .hint("a list maps registries to images, images-by-tag-regex and images-by-semver")
+        Error::List { name: name.to_owned(), reason: lines }
     })?;
     Ok(read.into_iter().map(|(host, registry)| (host, registry.unwrap_or_default())).collect())
 }
 
-impl Registry {
+impl ListedRegistry {
+    /// How to log in, if the list says it.
+    pub fn credential(&self) -> Option<Credential> {
+        self.credentials.as_ref().map(|login| Credential::Basic {
+            username: login.username.clone(),
+            password: login.password.clone(),
+        })
+    }
+
     /// The repositories of this registry, in the order of their names.
     ///
     /// # Errors
-    /// A name, pattern or range that is none, with the registry and repository it is about.
-    pub(super) fn wanted(&mut self, host: &str) -> Result<Vec<Wanted>, Failure> {
+    /// [`Error::Listed`], [`Error::Pattern`]: a name, pattern or range that is none.
+    pub fn repositories(&mut self, host: &str) -> Result<Vec<ListedRepository>> {
         let mut all = Vec::new();
-        let repository = |path: &str| -> Result<Repository, Failure> {
+        let repository = |path: &str| -> Result<Repository> {
             let reference = format!("{host}/{path}").parse::<image::Reference>();
-            let reference = reference.map_err(|error| {
-                Failure::from(error).context(format!("reading the repository {path:?} of {host}"))
+            let reference = reference.map_err(|error| Error::Listed {
+                what: format!("the repository {path:?}"),
+                name: host.to_owned(),
+                source: Cause::new(error),
             })?;
             if reference.tag.is_some() || reference.digest.is_some() {
-                return Err(Failure::usage(format!(
-                    "{host}/{path}: a repository needs a list of tags"
-                )));
+                let reason = "a repository needs a list of tags".to_owned();
+                return Err(Error::Pattern { text: format!("{host}/{path}"), reason });
             }
             Ok(reference.repository)
         };
-        let about = |path: &str, error: transport::Error| {
-            Failure::from(error).context(format!("reading the selection of {host}/{path}"))
+        let about = |path: &str, error: Error| Error::Listed {
+            what: "the selection".to_owned(),
+            name: format!("{host}/{path}"),
+            source: Cause::new(error),
         };
         for (path, texts) in std::mem::take(&mut self.images) {
             let (mut tags, mut digests) = (Vec::new(), Vec::new());
@@ -122,15 +118,15 @@ impl Registry {
             }
             let all_tags = tags.is_empty() && digests.is_empty();
             let tags = if all_tags { Tags::All } else { Tags::These(tags) };
-            all.push(Wanted { repository: repository(&path)?, tags, digests });
+            all.push(ListedRepository { repository: repository(&path)?, tags, digests });
         }
         for (path, pattern) in &self.images_by_tag_regex {
             let tags = Tags::matching(pattern).map_err(|error| about(path, error))?;
-            all.push(Wanted { repository: repository(path)?, tags, digests: Vec::new() });
+            all.push(ListedRepository { repository: repository(path)?, tags, digests: Vec::new() });
         }
         for (path, range) in &self.images_by_semver {
             let tags = Tags::versions(range).map_err(|error| about(path, error))?;
-            all.push(Wanted { repository: repository(path)?, tags, digests: Vec::new() });
+            all.push(ListedRepository { repository: repository(path)?, tags, digests: Vec::new() });
         }
         Ok(all)
     }
@@ -138,17 +134,17 @@ impl Registry {
     /// Which images of an index are wanted; none means what the flags say.
     ///
     /// # Errors
-    /// A platform that is none.
-    pub(super) fn platforms(&self) -> Result<Vec<Platform>, Failure> {
+    /// [`Error::Content`]: a platform that is none.
+    pub fn platforms(&self) -> Result<Vec<Platform>> {
         Ok(self.platforms.iter().map(|text| text.parse()).collect::<Result<_, _>>()?)
     }
 
     /// The pattern of the tags that never change.
     ///
     /// # Errors
-    /// It is none.
-    pub(super) fn immutable(&self) -> Result<Option<regex::Regex>, Failure> {
-        Ok(self.immutable_tags.as_deref().map(regex).transpose()?)
+    /// [`Error::Pattern`].
+    pub fn immutable(&self) -> Result<Option<Regex>> {
+        self.immutable_tags.as_deref().map(regex).transpose()
     }
 }
 
@@ -176,14 +172,14 @@ quay.io:
 
     #[test]
     fn a_list_is_read_whole() {
-        let mut list = parse("list.yaml", LIST).unwrap();
+        let mut list = read_list("list.yaml", LIST).unwrap();
         assert_eq!(list.len(), 2);
         let registry = list.get_mut("registry.example:5000").unwrap();
         assert_eq!(registry.credentials.as_ref().unwrap().username, "john");
         assert!(!format!("{registry:?}").contains("secret"));
         assert_eq!((registry.tls_verify, registry.platforms().unwrap().len()), (Some(false), 2));
         assert!(registry.immutable().unwrap().unwrap().is_match("v1"));
-        let wanted = registry.wanted("registry.example:5000").unwrap();
+        let wanted = registry.repositories("registry.example:5000").unwrap();
         let told: Vec<String> = wanted
             .iter()
             .map(|w| format!("{} {:?} {}", w.repository, w.tags, w.digests.len()))
@@ -203,8 +199,7 @@ quay.io:
             ("- a", "map"),
             ("a: [", ""),
         ] {
-            let failure = parse("list.yaml", text).unwrap_err();
-            let told = failure.messages.join(" ");
+            let told = read_list("list.yaml", text).unwrap_err().to_string();
             assert!(told.contains("list.yaml") && (words == "2" || told.contains(words)), "{told}");
         }
         for text in [
@@ -213,17 +208,20 @@ quay.io:
             "r.example: {images-by-tag-regex: {a: \"(\"}}",
             "r.example: {images-by-semver: {a: \"><\"}}",
         ] {
-            let mut list = parse("list.yaml", text).unwrap();
-            assert!(list.get_mut("r.example").unwrap().wanted("r.example").is_err(), "{text}");
+            let mut list = read_list("list.yaml", text).unwrap();
+            assert!(
+                list.get_mut("r.example").unwrap().repositories("r.example").is_err(),
+                "{text}"
+            );
         }
     }
 
     proptest::proptest! {
         #[test]
         fn no_list_is_too_strange(text in "[a-z:{}\\[\\]\\-&*!|> \n\"'#,0-9]{0,200}") {
-            if let Ok(list) = parse("x", &text) {
+            if let Ok(list) = read_list("x", &text) {
                 for (host, mut registry) in list {
-                    let _ = registry.wanted(&host);
+                    let _ = registry.repositories(&host);
                 }
             }
         }
