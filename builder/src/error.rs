@@ -6,6 +6,7 @@ use dockerfile::{Diagnostic, LineIndex, Severity};
 use task::{Cause, Fault, Kind};
 
 use crate::SourceFile;
+use crate::lock_error::LockError;
 use crate::syntax::SyntaxError;
 
 /// Why an image was not built.
@@ -170,6 +171,17 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// Several things have a name or id that begins so.
+    #[error("several {what} begin with {prefix:?}")]
+    Ambiguous {
+        /// What sort of things, in the plural.
+        what: &'static str,
+        /// The beginning.
+        prefix: String,
+    },
+    /// The lock file is not one.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// Something was removed while it was needed.
     #[error("{what} is gone")]
     Gone {
@@ -316,6 +328,9 @@ pub enum Error {
         /// The context.
         context: PathBuf,
     },
+    /// A build made no image.
+    #[error("nothing was built")]
+    NothingBuilt,
     /// A bug: something that always holds does not.
     #[error("internal error: it does not hold that {invariant}; please report this")]
     Internal {
@@ -429,6 +444,9 @@ impl Fault for Error {
             | Error::NoMatch { .. }
             | Error::Change { .. }
             | Error::Syntax(_)
+            | Error::Lock(_)
+            | Error::Ambiguous { .. }
+            | Error::NothingBuilt
             | Error::Checksums { .. } => Kind::Invalid,
             Error::InUse { .. } => Kind::Unavailable,
             Error::Step { source, .. }
@@ -467,6 +485,7 @@ impl Fault for Error {
                 platform.architecture
             )),
             Error::Syntax(error) => error.hint(),
+            Error::Lock(error) => error.hint(),
             Error::Missing { ignored: true, .. } => {
                 Some("add an exception such as !path to the ignore file".to_owned())
             }

@@ -18,16 +18,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::{Digest, Platform};
 use serde::Deserialize;
-use task::{Fault, Kind, Task};
+use task::Task;
 use toml::Spanned;
 
 use crate::build::prepare;
 use crate::inputs::{Input, InputKind, InputLock, Pin};
-use crate::{Env, Request, Result};
+use crate::lock_error::LockError;
+use crate::{Env, Error, Request, Result};
 
 /// What a build takes from elsewhere, found and pinned by content, without building: images are
 /// resolved, files downloaded into the store, nothing is executed.
@@ -47,7 +51,10 @@ pub async fn resolve_inputs(request: Request, env: &Env, task: &Task) -> Result<
 /// The version of the file that is read and written.
 const VERSION: i64 = 1;
 /// No lock file is larger.
-pub const MAX_LOCK: u64 = 4 << 20;
+const MAX_LOCK: u64 = 4 << 20;
+
+/// What is done when a lock file cannot be read.
+const READING: &str = "reading the lock file";
 
 const HEADER: &str = "\
 # Every remote input of a build, pinned to one content. Made by `rbuild lock`.
@@ -113,28 +120,6 @@ impl fmt::Display for Drift {
             }
             Drift::Removed { source, locked } => write!(f, "- {source} {locked}"),
         }
-    }
-}
-
-/// Why a lock file cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("reading {file}:{line}: {reason}")]
-pub struct LockError {
-    /// The file.
-    pub file: String,
-    /// The line, counted from 1.
-    pub line: usize,
-    /// What is wrong there.
-    pub reason: String,
-}
-
-impl Fault for LockError {
-    fn kind(&self) -> Kind {
-        Kind::Invalid
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some("`rbuild lock` writes the file again".to_owned())
     }
 }
 
@@ -216,7 +201,32 @@ impl Lock {
         self.pins.keys().map(String::as_str)
     }
 
-    /// Reads a lock file; `file` is what messages call it.
+    /// Where the lock of a build with this context is: `rbuild.lock` in a directory, or else here.
+    pub fn default_file(context: &str) -> PathBuf {
+        let directory = Path::new(context);
+        match directory.is_dir() {
+            true => directory.join("rbuild.lock"),
+            false => PathBuf::from("rbuild.lock"),
+        }
+    }
+
+    /// Reads a lock file.
+    ///
+    /// # Errors
+    /// It cannot be read; it is not a lock file.
+    pub fn read(path: &Path) -> Result<Lock> {
+        let failed = |error| Error::file(READING, path)(error);
+        let file = File::open(path).map_err(failed)?;
+        let mut text = String::new();
+        file.take(MAX_LOCK + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > MAX_LOCK {
+            let what = format!("lock file {}", path.display());
+            return Err(Error::Exceeds { what, limit: "4 MiB" });
+        }
+        Ok(Lock::parse(&text, &path.display().to_string())?)
+    }
+
+    /// Reads the text of a lock file; `file` is what messages call it.
     ///
     /// # Errors
     /// The text is not a lock file, or has another version.

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 
-use image::Image;
+use image::{Digest, Image};
 use serde_json::{Value, json};
 use store::Store;
 use task::{Cause, Task};
 
 use crate::contents::OpenLayer;
 use crate::error::During;
-use crate::{Result, open_stored};
+use crate::{Built, Error, Result, open_stored};
 
 /// One thing that differs between two images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +88,41 @@ impl Deviations {
             "more": self.more,
         })
     }
+}
+
+/// An image and what building it again gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The digest of the image's manifest.
+    pub expected: Digest,
+    /// The digest of what was built.
+    pub found: Digest,
+    /// What differs; nothing where the digests are the same.
+    pub deviations: Deviations,
+}
+
+/// Compares an image with one that was just built again. A different one is removed from the store:
+/// it was built to be compared, not to be kept. `open` gives the layers of the first.
+///
+/// # Errors
+/// Nothing was built; a layer cannot be read.
+pub fn compare_rebuilt(
+    store: &Store,
+    image: &Image,
+    built: &Built,
+    open: &mut OpenLayer<'_>,
+    task: &Task,
+) -> Result<Rebuilt> {
+    let made = built.images.first().map(|image| &image.manifest);
+    let made = made.ok_or(Error::NothingBuilt)?;
+    let again = store.image(made, &image.platform()).during("reading the image that was built")?;
+    let (expected, found) = (image.descriptor().digest, again.descriptor().digest);
+    if expected == found {
+        return Ok(Rebuilt { expected, found, deviations: Deviations::default() });
+    }
+    let deviations = deviations(store, image, &again, open, task)?;
+    store.unpublish(found).during("removing the image that was built")?;
+    Ok(Rebuilt { expected, found, deviations })
 }
 
 /// The most differences of one layer that are reported.

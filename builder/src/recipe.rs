@@ -232,6 +232,21 @@ impl Recipe {
         })
     }
 
+    /// The recipe in the first of several statements that has one.
+    ///
+    /// # Errors
+    /// There are statements, and none has a recipe: why the last one has none.
+    pub fn find<S: AsRef<[u8]>>(statements: &[S], subject: Digest) -> Result<Option<Recipe>> {
+        let mut refused = None;
+        for statement in statements {
+            match Recipe::parse(statement.as_ref(), subject) {
+                Ok(recipe) => return Ok(Some(recipe)),
+                Err(error) => refused = Some(error),
+            }
+        }
+        refused.map_or(Ok(None), Err)
+    }
+
     /// Completes the request of a build that is to give the same image. What the request says
     /// itself holds: each field of [`Request::run`] that is not at its default, each build
     /// argument, label and annotation, and what is `stated`.

@@ -43,6 +43,12 @@ fn build(error: &builder::Error) -> Option<String> {
         builder::Error::Required { what: "secret", id } => format!("use --secret id={id},src=FILE"),
         builder::Error::Required { id, .. } => format!("use --ssh {id}=SOCKET"),
         builder::Error::Stale { .. } => "build without --resume".to_owned(),
+        builder::Error::NotThere { what: "build", .. } => {
+            "`rbuild history builds` lists what there is".to_owned()
+        }
+        builder::Error::File { action: "reading the lock file", .. } => {
+            "`rbuild lock` makes it".to_owned()
+        }
         builder::Error::NoDockerfile { .. } => "name one with --file".to_owned(),
         builder::Error::NoCommonPlatform { .. } => "name them with --platform".to_owned(),
         builder::Error::Command { full: Some(store), .. } => full_disk(store),

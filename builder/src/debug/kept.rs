@@ -17,6 +17,7 @@ use super::{Origin, Terminal, label, shell};
 use crate::context::{Contexts, Tree};
 use crate::error::{During, place};
 use crate::plan::{From, Op, RunMountKind, RunOp, Step, WorkdirOp};
+use crate::random::random_id;
 use crate::step::room::{Room, Surroundings, Talk};
 use crate::{Context, Env, Error, Network, Request, Result, RunOptions, Secret, SourceFile};
 
@@ -78,13 +79,6 @@ pub struct Inspection {
     pub proxy: BTreeMap<String, String>,
     /// The program and its arguments; without any, the command's own shell.
     pub command: Vec<String>,
-}
-
-fn random_id() -> Result<String> {
-    let mut bytes = [0u8; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|errno| Error::file("reading", "/dev/urandom")(errno.into()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Keeps what a command left, and gives its id. What was kept before stays the same thing.

@@ -8,7 +8,6 @@ use clap::{Args, Subcommand};
 use task::Kind;
 
 use super::bud::Bud;
-use super::lock_file::{default_file, read};
 use super::registry_flags::RegistryFlags;
 use super::sbom::write_whole;
 use crate::app::{App, observed};
@@ -113,7 +112,7 @@ impl BuildFlags {
     }
 
     fn file(&self, context: &str) -> PathBuf {
-        self.lock_file.clone().unwrap_or_else(|| default_file(context))
+        self.lock_file.clone().unwrap_or_else(|| Pins::default_file(context))
     }
 
     /// What the build takes from elsewhere, with the pins that are to hold.
@@ -152,7 +151,7 @@ impl Lock {
 
 fn update(app: &App, names: &[String], context: &str, build: &BuildFlags) -> Result<u8, Failure> {
     let file = build.file(context);
-    let before = read(&file)?;
+    let before = Pins::read(&file)?;
     let mut kept = before.clone();
     for name in names {
         if kept.forget(name) == 0 {
@@ -178,7 +177,7 @@ fn update(app: &App, names: &[String], context: &str, build: &BuildFlags) -> Res
 
 fn check(app: &App, context: &str, build: &BuildFlags) -> Result<u8, Failure> {
     let file = build.file(context);
-    let locked = read(&file)?;
+    let locked = Pins::read(&file)?;
     let inputs = build.resolve(app, context, None)?;
     let drift = locked.compare(&Pins::of(&inputs), &inputs);
     for line in &drift {

@@ -27,7 +27,6 @@ pub(crate) mod inspect;
 mod key_file;
 pub(crate) mod layers;
 pub(crate) mod lock;
-mod lock_file;
 pub(crate) mod lookup;
 pub(crate) mod manifest;
 pub(crate) mod network;

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use builder::{Deviations, Grant, Locking, Recipe, Request, SLSA_V1, Stated};
+use builder::{Grant, Lock, Locking, Rebuilt, Recipe, Request, SLSA_V1, Stated};
 use clap::{Args, ValueEnum};
 use image::{Descriptor, Image, Layer, Platform};
 use task::{Cause, Kind, Task};
@@ -14,7 +14,7 @@ use super::bud::{Bud, recorded};
 use super::key_file::public_key;
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
-use super::{lock_file, lookup, sbom};
+use super::{lookup, sbom};
 use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::Failure;
@@ -93,9 +93,10 @@ impl VerifyBuild {
     /// # Errors
     /// There is no such image; it has no recipe; it does not build.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let (expected, found, deviations) =
+        let Rebuilt { expected, found, deviations } =
             observed("verify-build", self.progress, |task| self.verify(app, task))?;
         let same = expected == found;
+        let (expected, found) = (expected.to_string(), found.to_string());
         match self.format {
             AnswerFormat::Json => outln!("{:#}", deviations.json(&expected, &found)),
             AnswerFormat::Text if same => outln!("identical: building again gives {found}"),
@@ -107,36 +108,22 @@ impl VerifyBuild {
         Ok(if same { 0 } else { DIFFERS })
     }
 
-    fn verify(&self, app: &App, task: &Task) -> Result<(String, String, Deviations), Failure> {
+    fn verify(&self, app: &App, task: &Task) -> Result<Rebuilt, Failure> {
         let subject = self.subject(app, task)?;
         let recipe = self.recipe(app, &subject, task)?;
         let (bud, stated) = self.bud(&recipe)?;
         let platform = subject.image.platform();
         let mut request = self.request(&bud, stated, &recipe, platform)?;
         let (lock, file) = match &self.lock {
-            Some(file) => (lock_file::read(file)?, file.display().to_string()),
+            Some(file) => (Lock::read(file)?, file.display().to_string()),
             None => (recipe.lock, "the provenance".to_owned()),
         };
         request.inputs.lock = Some(Arc::new(Locking { lock, file, partial: false }));
         let built = bud.again(app, request, task)?;
-        let store = app.store()?;
-        let made = built.images.first().map(|image| image.manifest.clone());
-        let made = made.ok_or_else(|| Failure::new(Kind::Invalid, "nothing was built"))?;
-        let found = store.image(&made, &subject.image.platform())?;
         let mut open = |layer: &Layer<'_>| -> Result<Box<dyn Read>, Cause> {
             sbom::remote(app, &*subject.source, layer)
         };
-        let (left, right) = (subject.image.descriptor(), found.descriptor());
-        let deviations = match left.digest == right.digest {
-            true => Deviations::default(),
-            false => builder::deviations(store, &subject.image, &found, &mut open, task)?,
-        };
-        let digests = (left.digest.to_string(), right.digest.to_string());
-        if left.digest != right.digest {
-            // It was built to be compared, not to be kept.
-            store.unpublish(right.digest)?;
-        }
-        Ok((digests.0, digests.1, deviations))
+        Ok(builder::compare_rebuilt(app.store()?, &subject.image, &built, &mut open, task)?)
     }
 
     fn subject(&self, app: &App, task: &Task) -> Result<Subject, Failure> {
@@ -176,17 +163,11 @@ impl VerifyBuild {
             let signed = sign::verify_attestations(image, Some(SLSA_V1), &signers, source, task);
             app.wait(signed)??.iter().map(|signed| signed.statement().clone()).collect()
         };
-        let mut refused = None;
-        for statement in &statements {
-            match Recipe::parse(statement, digest) {
-                Ok(recipe) => return Ok(recipe),
-                Err(error) => refused = Some(error),
-            }
-        }
-        match (refused, &self.lock) {
+        match (Recipe::find(&statements, digest), &self.lock) {
+            (Ok(Some(recipe)), _) => Ok(recipe),
             (_, Some(_)) => Ok(Recipe { locals: true, ..Recipe::default() }),
-            (Some(error), None) => Err(error.into()),
-            (None, None) => {
+            (Err(error), None) => Err(error.into()),
+            (Ok(None), None) => {
                 Err(Failure::new(Kind::NotFound, format!("no provenance is attached to {digest}"))
                     .hint("give --lock FILE, or build with --provenance=mode=max"))
             }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use builder::syntax::{self, Invocation, Outputs};
-use builder::{Built, Context, Env, Forecast, Request};
+use builder::{Built, Context, Env, Forecast, Request, RunningBuild};
 use clap::Args;
 use task::Task;
 
@@ -33,7 +33,7 @@ use self::platform::PlatformFlags;
 pub(crate) use self::run_flags::{kept, network, recorded, wants_proxy};
 use self::supply::SupplyFlags;
 pub(crate) use self::value::{agent, invocation, of_flag, secret};
-use super::builds::Running;
+use super::builds;
 use super::container_flags::SharedFlags;
 use super::manifest::add_to_list;
 use super::registry_flags::RegistryFlags;
@@ -165,14 +165,15 @@ impl Bud {
     /// # Errors
     /// Wrong flags, wrong Dockerfiles, failing commands.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let file = self.file.first();
-        let mut record = Running::begin(&self.context, file, self.target.as_ref())?;
-        let done = self.recorded(app, &mut record);
-        record.end(app, &done);
+        let file = self.file.first().map(String::as_str);
+        let target = self.target.as_deref();
+        let mut running = RunningBuild::begin(&self.context, file, target, SystemTime::now())?;
+        let done = self.recorded(app, &mut running);
+        builds::keep(app, running, &done);
         done
     }
 
-    fn recorded(mut self, app: &App, record: &mut Running) -> Result<u8, Failure> {
+    fn recorded(mut self, app: &App, running: &mut RunningBuild) -> Result<u8, Failure> {
         let start = Instant::now();
         self.progress = render::chosen(self.progress)?;
         let prints_id = !self.output.iter().any(|text| Outputs::takes_stdout(text));
@@ -199,7 +200,7 @@ impl Bud {
         }
         self.stages.build(&self, app, &request, &rendering)?;
         let built = observed_by("build", &rendering, |task| self.build(app, request, task))?;
-        record.built(&built);
+        running.built(&built);
         if let Some(signer) = &signer {
             signer.sign(app, &built, &self.registry.reach()?, progress)?;
         }

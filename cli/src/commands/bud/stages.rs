@@ -1,6 +1,6 @@
 //! Stages besides the target: built for their own sake, or kept as images.
 
-use builder::{Output, Request};
+use builder::{OtherStage, Request};
 use clap::Args;
 
 use super::{Bud, failure};
@@ -39,26 +39,16 @@ impl StageFlags {
             return Ok(());
         }
         let env = bud.env(app)?;
-        let (file, _) = dockerfile::parse(&request.dockerfile.text);
-        let last = file.stages.len().saturating_sub(1);
-        let target = request.target.as_deref().and_then(|name| file.stage(name)).unwrap_or(last);
-        let args: Vec<_> = request.build_args.clone().into_iter().collect();
-        let needed = file.needed_stages(target, &args);
-        for at in (0..target).filter(|at| !self.skip_unused_stages || needed.contains(at)) {
-            let mut one = request.clone();
-            one.target = Some(at.to_string());
-            one.tags.clear();
-            one.push = false;
-            one.outputs = if self.save_stages { Vec::new() } else { vec![Output::Nothing] };
-            for text in &self.layer_label {
-                let (key, value) = flags::pair(text);
-                one.labels.insert(key, value);
+        for stage in builder::other_stages(request) {
+            if self.skip_unused_stages && !stage.needed {
+                continue;
             }
+            let stage = if self.save_stages { stage } else { stage.without_image() };
+            let OtherStage { request: mut one, name, base, .. } = stage;
+            one.labels.extend(self.layer_label.iter().map(|text| flags::pair(text)));
             if self.stage_labels {
-                let stage = &file.stages[at];
-                let name = stage.name.clone().unwrap_or_else(|| at.to_string());
                 one.labels.insert("io.rbuild.stage.name".to_owned(), name);
-                one.labels.insert("io.rbuild.stage.base".to_owned(), stage.base.text.clone());
+                one.labels.insert("io.rbuild.stage.base".to_owned(), base);
             }
             observed_by("stage", rendering, |task| {
                 app.wait(builder::build(one, &env, task))?.map_err(failure)

@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use builder::{Attest, Built, Input, InputLock, Locking, Request, Stated, syntax};
+use builder::{Attest, Built, Input, InputLock, Lock, Locking, Request, Stated, syntax};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use task::Task;
 
 use super::{Bud, failure, of_flag};
 use crate::app::App;
-use crate::commands::lock_file;
 use crate::report::Failure;
 
 /// Attestations and locked inputs.
@@ -65,11 +64,12 @@ impl SupplyFlags {
         }
         if let Some(provenance) = &mut request.attest.provenance {
             provenance.version = version;
-            provenance.invocation = invocation()?;
+            // A name for this run that no other has.
+            provenance.invocation = builder::random_id()?[..32].to_owned();
         }
         if let Some(file) = &self.locked {
-            let file = file.clone().unwrap_or_else(|| lock_file::default_file(context));
-            let lock = lock_file::read(&file)?;
+            let file = file.clone().unwrap_or_else(|| Lock::default_file(context));
+            let lock = Lock::read(&file)?;
             let file = file.display().to_string();
             request.inputs.lock = Some(Arc::new(Locking { lock, file, partial: false }));
         }
@@ -144,14 +144,6 @@ impl Bud {
         };
         Ok((bud, stated))
     }
-}
-
-/// A name for this run that no other has.
-fn invocation() -> Result<String, Failure> {
-    let mut bytes = [0u8; 16];
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    filled.map_err(|errno| Failure::io("getting a random number", &errno.into()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
