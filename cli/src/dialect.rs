@@ -186,6 +186,15 @@ impl Dialect {
         }
     }
 
+    /// A failure with a hint that names the program that was started.
+    pub(crate) fn hinted(self, failure: Failure) -> Failure {
+        let named = |hint: String| match self.copies() {
+            true => hint.replace("`rbuild login", "`rcopy login"),
+            false => hint,
+        };
+        Failure { hint: failure.hint.map(named), ..failure }
+    }
+
     /// A failure of `rm` or `rmi`: podman tells what is missing and what is in use from all else.
     pub(crate) fn removing(self, failure: Failure) -> Failure {
         let code = match (self, failure.kind) {
@@ -240,6 +249,16 @@ mod tests {
         assert_eq!(of(Dialect::Rbuild, "dockerd"), Dialect::Rbuild);
         assert_eq!(of(Dialect::Rcopy, "rcopy-1.0"), Dialect::Rcopy);
         assert_eq!(Dialect::of(Dialect::Rcopy, None), Dialect::Rcopy);
+    }
+
+    #[test]
+    fn hints_name_the_program_that_was_started() {
+        let hint = |dialect: Dialect| {
+            let failure = Failure::new(Kind::Denied, "x").hint("log in with `rbuild login r`");
+            dialect.hinted(failure).hint.unwrap()
+        };
+        assert_eq!(hint(Dialect::Rcopy), "log in with `rcopy login r`");
+        assert_eq!(hint(Dialect::Rbuild), "log in with `rbuild login r`");
     }
 
     #[test]

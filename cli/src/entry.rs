@@ -29,7 +29,7 @@ pub(crate) fn enter(own: Dialect) -> ExitCode {
         && needs_root(&arguments)
         && let Err(error) = runtime::become_root(&runtime::Identity::default())
     {
-        return fail(dialect, &Failure::from(error), json);
+        return fail(dialect, Failure::from(error), json);
     }
     let program = if dialect.copies() { rcopy::run } else { rbuild::run };
     match program(&arguments, rootless || marked_rootless()) {
@@ -38,7 +38,7 @@ pub(crate) fn enter(own: Dialect) -> ExitCode {
             ExitCode::from(if error.exit_code() == 0 { 0 } else { dialect.usage_code() })
         }
         Ok(Ok(code)) => ExitCode::from(code),
-        Ok(Err(failure)) => fail(dialect, &failure, json),
+        Ok(Err(failure)) => fail(dialect, failure, json),
     }
 }
 
@@ -49,13 +49,15 @@ pub(crate) fn log(directives: &str) {
     log.with_ansi(std::io::stderr().is_terminal()).init();
 }
 
-fn fail(dialect: Dialect, failure: &Failure, json: bool) -> ExitCode {
+fn fail(dialect: Dialect, failure: Failure, json: bool) -> ExitCode {
+    let code = dialect.code(&failure);
+    let failure = dialect.hinted(failure);
     if json {
         failure.print_json();
     } else {
         failure.print();
     }
-    ExitCode::from(dialect.code(failure))
+    ExitCode::from(code)
 }
 
 /// Whether failures, too, are lines of JSON: as `--progress` says, else `$RBUILD_PROGRESS`.

@@ -106,19 +106,28 @@ impl Failure {
             let _ = writeln!(err, "{}", paint("33", "cancelled"));
             return;
         }
-        if let Some(excerpt) = &self.excerpt {
-            let _ = writeln!(err, "{}", shown(excerpt.trim_end()));
+        match &self.excerpt {
+            Some(excerpt) => {
+                let _ = writeln!(err, "{}", shown(excerpt.trim_end()));
+            }
+            None => {
+                let first = self.messages.first().map_or("", String::as_str);
+                let _ = writeln!(err, "{} {}", paint("1;31", "error:"), shown(first));
+            }
         }
-        let mut messages = self.messages.iter();
-        if let Some(first) = messages.next() {
-            let _ = writeln!(err, "{} {}", paint("1;31", "error:"), shown(first));
-        }
-        for message in messages {
+        for message in self.causes() {
             let _ = writeln!(err, "  {} {}", paint("2", "caused by:"), shown(message));
         }
         if let Some(hint) = &self.hint {
             let _ = writeln!(err, "{} {}", paint("1;36", "hint:"), shown(hint));
         }
+    }
+
+    /// What is behind the first message. The first message stands for the excerpt, if there is one:
+    /// it says where in the Dockerfile; and what the excerpt says is not said again.
+    fn causes(&self) -> impl Iterator<Item = &String> {
+        let excerpt = self.excerpt.as_deref().unwrap_or_default();
+        self.messages.iter().skip(1).filter(move |message| !excerpt.contains(message.as_str()))
     }
 
     /// Shows the failure as one JSON object on standard error.
@@ -158,14 +167,16 @@ fn elsewhere(message: &str, store: &Path) -> Option<PathBuf> {
     here.then(|| directory.to_owned())
 }
 
-/// A message that ends with the next message is printed once.
+/// A message that ends with a later one has said it, and what stands between.
 fn distinct(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut messages = task::chain(error);
-    for i in (1..messages.len()).rev() {
-        let (before, this) = (messages[i - 1].clone(), messages[i].clone());
-        if before.ends_with(&this) {
-            messages.remove(i);
+    let mut at = 0;
+    while at < messages.len() {
+        let said = |later: &usize| messages[at].ends_with(&messages[*later]);
+        if let Some(last) = (at + 1..messages.len()).rev().find(said) {
+            messages.drain(at + 1..=last);
         }
+        at += 1;
     }
     messages
 }
@@ -221,6 +232,34 @@ mod tests {
         let nested = builder::Error::Part { action: "x".into(), source: Cause::new(needed) };
         let hint = Failure::from(nested).hint;
         assert_eq!(hint.as_deref(), Some("use --secret id=key,src=FILE"));
+    }
+
+    #[test]
+    fn what_the_excerpt_says_is_not_said_again() {
+        let messages = ["D:2: COPY a /", "\"a\" is missing", "no such file"].map(str::to_owned);
+        let excerpt = Some("error: \"a\" is missing\n --> D:2:1".to_owned());
+        let failure =
+            Failure { messages: messages.into(), excerpt, ..Failure::new(Kind::Invalid, "") };
+        assert_eq!(failure.causes().collect::<Vec<_>>(), ["no such file"]);
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("connecting: no route")]
+    struct Far(#[source] Between);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("sending a request")]
+    struct Between(#[source] Inner);
+
+    impl Fault for Far {
+        fn kind(&self) -> Kind {
+            Kind::Unavailable
+        }
+    }
+
+    #[test]
+    fn a_message_that_ends_with_the_last_cause_has_said_all() {
+        assert_eq!(Failure::from(Far(Between(Inner))).messages, ["connecting: no route"]);
     }
 
     #[test]

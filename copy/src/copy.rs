@@ -60,10 +60,9 @@ async fn copy_named(
     let stop = Stop::new(task);
     let ends = async {
         let named = source.seal(task);
-        let named = named.map(|n| n.map_err(Error::at("resolving the name", Side::Source)));
+        let named = named.map(|n| n.map_err(Error::resolve));
         let current = sink.current();
-        let current =
-            current.map(|c| c.map_err(Error::at("resolving the name", Side::Destination)));
+        let current = current.map(|c| c.map_err(Error::resolve));
         futures::try_join!(named, current)
     };
     let opening = async {

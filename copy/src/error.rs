@@ -36,6 +36,12 @@ pub enum Error {
         /// What that end says.
         source: Cause,
     },
+    /// A name could not be looked up; what is behind it names the place.
+    #[error("{source}")]
+    Resolve {
+        /// What that place says.
+        source: Cause,
+    },
     /// The gate did not let the image through; nothing was moved.
     #[error("checking whether {digest} may be used")]
     Gate {
@@ -277,6 +283,11 @@ impl Error {
         move |source| Error::Place { action, side, source }
     }
 
+    /// Looking up a name failed.
+    pub fn resolve(source: Cause) -> Error {
+        Error::Resolve { source }
+    }
+
     /// Names the file that an operation failed on.
     pub fn file(
         action: &'static str,
@@ -296,9 +307,10 @@ impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
             Error::Place { source, .. }
+            | Error::Resolve { source }
             | Error::Layer { source, .. }
-            | Error::Listed { source, .. } => source.kind(),
-            Error::Gate { source, .. } => source.kind(),
+            | Error::Listed { source, .. }
+            | Error::Gate { source, .. } => source.kind(),
             Error::BrokenOff { kind, .. } => *kind,
             Error::Cancelled => Kind::Cancelled,
             Error::NoPlatform { .. }
@@ -329,7 +341,7 @@ impl Fault for Error {
 
     fn again(&self) -> bool {
         match self {
-            Error::Place { source, .. } => source.again(),
+            Error::Place { source, .. } | Error::Resolve { source } => source.again(),
             _ => self.kind() == Kind::Unavailable,
         }
     }
@@ -337,6 +349,7 @@ impl Fault for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Error::Place { source, .. }
+            | Error::Resolve { source }
             | Error::Gate { source, .. }
             | Error::Rejected { source, .. }
             | Error::Listed { source, .. }

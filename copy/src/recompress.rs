@@ -44,7 +44,7 @@ pub async fn recompress<'a>(
     let stop = Stop::new(task);
     let work = async {
         let named = source.resolve().await;
-        let named = named.map_err(Error::at("resolving the name", Side::Source))?;
+        let named = named.map_err(Error::resolve)?;
         let choice = select::choose(source, &named, select).await?;
         let mut overlay = Overlay::new(source, choice.root.clone());
         let node = match choice.node {
@@ -74,9 +74,9 @@ pub(crate) async fn for_copy<'a>(
     task: &Task,
 ) -> Result<(Overlay<'a>, CopyOptions)> {
     let before = source.resolve().await;
-    let before = before.map_err(Error::at("resolving the name", Side::Source))?;
+    let before = before.map_err(Error::resolve)?;
     let overlay = recompress(source, &options.select, how, options.attempts, task).await?;
-    let after = overlay.resolve().await.map_err(Error::at("resolving the name", Side::Source))?;
+    let after = overlay.resolve().await.map_err(Error::resolve)?;
     let select = match options.select {
         Select::IndexOnly => Select::IndexOnly,
         _ => Select::All,

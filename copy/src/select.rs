@@ -46,7 +46,7 @@ pub async fn open(source: &dyn Source, platform: &Platform) -> Result<(Descripto
 
 async fn open_named(source: &dyn Source, platform: &Platform) -> Result<(Descriptor, Image)> {
     let resolved = source.resolve().await;
-    let named = resolved.map_err(Error::at("resolving the name", Side::Source))?;
+    let named = resolved.map_err(Error::resolve)?;
     let manifest = match choose(source, &named, &Select::One(platform.clone())).await? {
         Choice { node: Some(Node::Manifest(manifest)), .. } => manifest,
         Choice { root, .. } => match node(source, &root).await? {

@@ -31,7 +31,7 @@ impl Plan {
         let stop = Stop::new(task);
         let planning = async {
             let resolved = source.resolve().await;
-            let named = resolved.map_err(Error::at("resolving the name", Side::Source))?;
+            let named = resolved.map_err(Error::resolve)?;
             let choice = select::choose(source, &named, &options.select).await?;
             Plan::walk(source, named, choice, options).await
         };

@@ -1,3 +1,4 @@
+use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::quirks;
 #[non_exhaustive]
 pub enum Error {
     /// The registry answered with a failure.
-    #[error("{action}: {registry} answered {status}{}{}", reason(*.status), said(.message))]
+    #[error("{action}: {registry} {}", answer(*.status, .code, .message))]
     Answer {
         /// The registry's host, as in the name of the image.
         registry: String,
@@ -37,7 +38,7 @@ pub enum Error {
         reason: String,
     },
     /// No connection, or one that broke.
-    #[error("{action}: the connection to {registry} failed")]
+    #[error("{action}: the connection to {registry} failed: {}", root(.source))]
     Connection {
         /// The registry's host.
         registry: String,
@@ -57,8 +58,7 @@ pub enum Error {
         /// What is wrong with it.
         flaw: Flaw,
         /// The verifier's complaint.
-        #[source]
-        source: reqwest::Error,
+        cause: reqwest::Error,
     },
     /// The registry wants a certificate of ours, or another one than it was shown.
     #[error("{action}: {registry} requires a client certificate that it trusts")]
@@ -68,8 +68,7 @@ pub enum Error {
         /// What was being done.
         action: String,
         /// The transport's complaint.
-        #[source]
-        source: reqwest::Error,
+        cause: reqwest::Error,
     },
     /// There is no TLS where there should be.
     #[error("{action}: {registry} speaks plain HTTP, not TLS")]
@@ -79,8 +78,7 @@ pub enum Error {
         /// What was being done.
         action: String,
         /// The transport's complaint.
-        #[source]
-        source: reqwest::Error,
+        cause: reqwest::Error,
     },
     /// A proxy on the way does not let us through.
     #[error("{action}: the proxy {proxy} on the way to {registry} {reason}")]
@@ -96,8 +94,7 @@ pub enum Error {
         /// Whether that is its answer, rather than none.
         refused: bool,
         /// The transport's complaint.
-        #[source]
-        source: Option<reqwest::Error>,
+        cause: Option<reqwest::Error>,
     },
     /// Nothing, or next to nothing, came for too long.
     #[error("{action}: {registry} {what} for {after:?}")]
@@ -267,14 +264,42 @@ impl std::fmt::Display for Flaw {
     }
 }
 
-/// The words of a status, for people: ` (not found)`.
-fn reason(status: u16) -> String {
+/// What a registry answered, for people: what it lacks, or the status and its words.
+fn answer(status: u16, code: &str, message: &str) -> String {
+    let lacks = match (status, code) {
+        (404, "NAME_UNKNOWN") => Some("has no such repository"),
+        (404, "MANIFEST_UNKNOWN") => Some("has no such tag or digest in this repository"),
+        (404, "BLOB_UNKNOWN") => Some("has no such blob in this repository"),
+        _ => None,
+    };
+    if let Some(lacks) = lacks {
+        return format!("{lacks} (404)");
+    }
     let known = reqwest::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
-    known.map(|words| format!(" ({})", words.to_lowercase())).unwrap_or_default()
+    let reason = known.map(|words| format!(" ({})", words.to_lowercase())).unwrap_or_default();
+    let said = if message.is_empty() { String::new() } else { format!(": {message}") };
+    format!("answered {status}{reason}{said}")
 }
 
-fn said(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
+/// The first cause of a failure of the HTTP library, whose own layers say nothing to people.
+fn root(error: &reqwest::Error) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+/// A failure of the HTTP library and what is behind it.
+pub(crate) fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        // An I/O error's source is what its inner error has as source; the inner error itself
+        // would be skipped.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+        Some(error)
+    })
 }
 
 impl Error {
@@ -380,6 +405,9 @@ impl Fault for Error {
             Error::Proxy { .. } => {
                 Some(format!("add {registry} to NO_PROXY if it can be reached without a proxy"))
             }
+            Error::Connection { source, .. } if source.is_connect() => Some(format!(
+                "check that {registry} is its name and that this machine reaches it; HTTPS_PROXY names a proxy"
+            )),
             Error::Interrupted { source: Some(source), .. } => source.hint(),
             Error::ShortName { name, .. } => {
                 Some(format!("write the registry too, as in docker.io/library/{name}"))

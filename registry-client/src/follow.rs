@@ -129,7 +129,7 @@ impl Inner {
         }
         match error {
             Error::Connection { registry, action, source } => {
-                Error::ClientCertificate { registry, action, source }
+                Error::ClientCertificate { registry, action, cause: source }
             }
             other => other,
         }

@@ -201,7 +201,7 @@ impl Inner {
             action: call.action.clone(),
             reason: "wants credentials".to_owned(),
             refused: true,
-            source: None,
+            cause: None,
         })
     }
 

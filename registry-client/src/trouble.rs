@@ -1,6 +1,5 @@
 //! What a transport failure means.
 
-use std::error::Error as StdError;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
@@ -8,7 +7,7 @@ use url::Url;
 
 use crate::Error;
 use crate::connect::authority_of;
-use crate::error::Flaw;
+use crate::error::{Flaw, causes};
 use crate::inner::Inner;
 
 impl Inner {
@@ -35,7 +34,7 @@ impl Inner {
             action: action.to_owned(),
             reason: reason.to_owned(),
             refused,
-            source: Some(source.without_url()),
+            cause: Some(source.without_url()),
         }
     }
 }
@@ -56,13 +55,13 @@ pub(crate) fn connection(registry: &str, action: &str, source: reqwest::Error) -
     match tls(&source) {
         Some(rustls::Error::InvalidCertificate(error)) => {
             let flaw = flaw(error);
-            Error::Certificate { registry, action, flaw, source }
+            Error::Certificate { registry, action, flaw, cause: source }
         }
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            Error::NoTls { registry, action, source }
+            Error::NoTls { registry, action, cause: source }
         }
         Some(rustls::Error::AlertReceived(alert)) if is_about_ours(*alert) => {
-            Error::ClientCertificate { registry, action, source }
+            Error::ClientCertificate { registry, action, cause: source }
         }
         _ => Error::Connection { registry, action, source },
     }
@@ -126,21 +125,6 @@ fn bare(presented: &str) -> String {
 /// The TLS failure inside, if that is what it is.
 fn tls(error: &reqwest::Error) -> Option<&rustls::Error> {
     causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>())
-}
-
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-    std::iter::from_fn(move || {
-        let error = next?;
-        // An I/O error's source is what its inner error has as source; the inner error itself
-        // would be skipped.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-        Some(error)
-    })
 }
 
 #[cfg(test)]

@@ -37,6 +37,12 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// How many errors it told of.
+    pub fn errors(&self) -> usize {
+        let is_error = |line: &&str| line.starts_with("error: ") || line.starts_with("error[");
+        self.stderr.lines().filter(is_error).count()
+    }
+
     /// The command must have ended with 0.
     #[track_caller]
     pub fn ok(self) -> Ran {

@@ -186,7 +186,7 @@ fn reading(elsewhere: &Registry) -> Vec<Case> {
         (
             "401 for a password we lack",
             always("", "*", basic),
-            Wrong(&["denied access", "rbuild login"]),
+            Wrong(&["denied access", "login 127.0.0.1"]),
         ),
         ("500 once", once("", MANIFESTS, Effect::status(500)), Right),
         ("502 for ever", always("", MANIFESTS, Effect::status(502)), Wrong(&["502"])),
@@ -248,7 +248,7 @@ fn judge(name: &str, end: &End, ran: &Ran) -> Vec<String> {
             for word in words.iter().filter(|word| !ran.stderr.contains(**word)) {
                 wrong.push(format!("{name}: {word:?} is not said: {}", ran.told()));
             }
-            if ran.stderr.matches("error: ").count() != 1 {
+            if ran.errors() != 1 {
                 wrong.push(format!("{name}: not one error: {}", ran.told()));
             }
         }

@@ -51,7 +51,7 @@ impl Scene {
         assert!(memory < 400 << 10, "{memory} KiB: {}", ran.told());
         assert_eq!(self.canary(), self.before, "the canary: {}", ran.told());
         assert!(!ran.stdout.contains("the canary lives"), "{}", ran.told());
-        let errors = ran.stderr.matches("error: ").count();
+        let errors = ran.errors();
         assert!(errors == usize::from(ran.code != 0), "{errors} errors: {}", ran.told());
         ran
     }

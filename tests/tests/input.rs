@@ -153,7 +153,7 @@ fn broken_dockerfiles_are_shown_where_they_are_broken() {
         if ran.code != 125 || !missing.is_empty() || (pointed && !told.contains('^')) {
             wrong.push(format!("{name} lacks {missing:?}, or a caret: {}", ran.told()));
         }
-        if told.matches("error: ").count() != 1 {
+        if ran.errors() != 1 {
             wrong.push(format!("{name} is not one error: {}", ran.told()));
         }
         wrong.extend(golden(name, dockerfile, &told));
@@ -286,7 +286,7 @@ fn a_failing_command_tells_its_exit_code_and_place() {
     bench.write("context/Dockerfile", dockerfile);
     let ran = bud(&bench, &["-t", "fails", "context"]).code(7);
     let ran = ran.fails(&["Dockerfile:3", "exited with code 7", "echo words; exit 7", "^"]);
-    assert_eq!(ran.stderr.matches("error: ").count(), 1, "{}", ran.told());
+    assert_eq!(ran.errors(), 1, "{}", ran.told());
     bench.write("context/Dockerfile", "FROM localhost/busybox\nRUN no-such-program\n");
     bud(&bench, &["-t", "fails", "context"]).code(127).fails(&["Dockerfile:2", "127"]);
     bench.write("context/Dockerfile", "FROM localhost/busybox\nRUN [\"/no/such\"]\n");

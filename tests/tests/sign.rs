@@ -303,7 +303,7 @@ fn a_policy_lets_through_what_is_signed_with_its_key() {
             }
             let what = if key.is_some() { "key" } else { "no signature" };
             let ran = ran.code(if way[0] == "rbuild" { 125 } else { 1 }).fails(&[what]);
-            assert_eq!(ran.stderr.matches("error: ").count(), 1, "{}", ran.told());
+            assert_eq!(ran.errors(), 1, "{}", ran.told());
         }
         let names = scene.bench.rbuild(["images", "--format", "{{.Repository}}"]).ok().stdout;
         for stored in [format!("team/{name}"), format!("copied/{name}"), built] {

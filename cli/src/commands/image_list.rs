@@ -283,7 +283,7 @@ impl Filter {
             "digest" => Filter::Digest(value.to_owned()),
             _ => {
                 return Err(refuse("this filter is not supported").hint(
-                    "dangling, reference, label, label!, before, since, until, id, digest and manifest are",
+                    "use dangling, reference, label, label!, before, since, until, id, digest or manifest",
                 ));
             }
         })

@@ -489,12 +489,17 @@ impl NewFlags {
         }
         let from = place::remote_locations(app, name)?;
         let reach = self.registry.reach()?;
-        let root = place::first_there(&from, |from| {
+        let pulled = place::first_there(&from, |from| {
             let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
             observed("pull", progress, |task| {
                 place::pull(app, from, &platform, reach.clone(), task)
             })
-        })?;
+        });
+        let absent = format!("pulling {name}, which is not in the store");
+        let root = match self.pull {
+            Some(PullPolicy::Always) => pulled?,
+            _ => pulled.map_err(|failure| failure.context(absent))?,
+        };
         Ok(store.image(&root, &platform)?)
     }
 }

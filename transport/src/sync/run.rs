@@ -223,7 +223,7 @@ impl<'a> Run<'a> {
         }
         let source = item.source();
         let named = source.resolve().await;
-        let named = named.map_err(Error::at("resolving the name", Side::Source))?;
+        let named = named.map_err(Error::resolve)?;
         let how = how(set);
         let mut attached = None;
         if let Some(entry) = self.known(item, target, &named, &how) {
@@ -410,7 +410,6 @@ impl Item<'_> {
         if self.there == Some(false) {
             return Ok(None);
         }
-        let at = Error::at("resolving the name", Side::Destination);
         let current = match &self.set.to {
             To::Repository { .. } => self.sink().current().await,
             To::Directories(base) => match Directory::new(&self.path(base)).resolve().await {
@@ -420,7 +419,7 @@ impl Item<'_> {
                 Err(_) => Ok(None),
             },
         };
-        Ok(current.map_err(at)?.map(|found| found.digest))
+        Ok(current.map_err(Error::resolve)?.map(|found| found.digest))
     }
 }
 
