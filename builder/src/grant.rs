@@ -176,14 +176,15 @@ fn limited(limits: &Limits) -> Vec<Grant> {
 }
 
 fn seen(files: &Files) -> Vec<Grant> {
-    let Files { read_only: _, mounts, volumes, overlays, given } = files;
+    // No Dockerfile and no flag of a build names images to mount whole.
+    let Files { read_only: _, mounts, volumes, overlays, images: _, given } = files;
     let mount = |mount: &Mount| match mount {
         Mount::Bind { source, target, read_only, .. } => Some(Grant::Mount {
             source: source.clone(),
             target: target.clone(),
             read_only: *read_only,
         }),
-        Mount::Tmpfs { .. } => None,
+        Mount::Tmpfs { .. } | Mount::Devpts { .. } => None,
     };
     let mut grants: Vec<Grant> = mounts.iter().filter_map(mount).collect();
     grants.extend(volumes.iter().map(|volume| Grant::Volume(volume.target.clone())));

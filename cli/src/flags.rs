@@ -1,10 +1,10 @@
 //! Values that flags take, read strictly: what is not understood is refused by name.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use runtime::{Files, Mount, Overlay, Propagation, Ulimit, VolumeMount};
+use runtime::Ulimit;
 
 use crate::report::Failure;
 
@@ -97,122 +97,6 @@ pub(crate) fn ulimit(text: &str) -> Result<Ulimit, String> {
     Ok(Ulimit { name: name.to_owned(), soft, hard })
 }
 
-/// Directories of the machine itself: their owner never changes.
-const SYSTEM: &str = "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run \
-                      /sbin /srv /sys /tmp /usr /var /var/lib /var/log /var/tmp";
-
-/// `[SOURCE:]TARGET[:OPTION,…]` of `--volume`: a mount of a path, with option `O` an overlay; a
-/// source with option `U` is given to the user besides. A name is that of a volume, and a target
-/// alone a volume without one.
-///
-/// # Errors
-/// What is not a mount with options we have.
-pub(crate) fn volume(text: &str, files: &mut Files) -> Result<(), Failure> {
-    let refuse = |why: &str| Failure::usage(format!("--volume {text:?}: {why}"));
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, options) = match parts[..] {
-        [target] => ("", target, ""),
-        [source, target] => (source, target, ""),
-        [source, target, options] => (source, target, options),
-        _ => return Err(refuse("expected [HOST-PATH|VOLUME:]CONTAINER-PATH[:OPTIONS]")),
-    };
-    if !source.starts_with('/') && !source.starts_with('.') {
-        let volume = named_volume(source, target, options).map_err(|why| refuse(&why))?;
-        files.volumes.push(volume);
-        return Ok(());
-    }
-    let source = existing(Path::new(source))
-        .map_err(|failure| failure.context(format!("--volume {text}")))?;
-    if options.split(',').any(|option| option == "O") {
-        files.overlays.push(overlay(source, target, options).map_err(|why| refuse(&why))?);
-        return Ok(());
-    }
-    let (mut read_only, mut recursive, mut propagation) = (false, true, Propagation::Private);
-    let mut given = None;
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => read_only = true,
-            "rw" => read_only = false,
-            "bind" | "nonrecursive" => recursive = false,
-            "rbind" => recursive = true,
-            "private" | "rprivate" => propagation = Propagation::Private,
-            "slave" | "rslave" => propagation = Propagation::Slave,
-            "shared" | "rshared" => propagation = Propagation::Shared,
-            "U" => {
-                let real = source.canonicalize().unwrap_or_else(|_| source.clone());
-                if SYSTEM.split(' ').any(|system| Path::new(system) == real) {
-                    return Err(refuse("U would change the owner of the machine's own files"));
-                }
-                given = Some(source.clone());
-            }
-            // SELinux labels: nothing to do where SELinux is not enforced, as podman does.
-            "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
-            other => return Err(refuse(&format!("option {other:?} is not supported"))),
-        }
-    }
-    let target = absolute_target(target).map_err(|why| refuse(&why))?;
-    files.mounts.push(Mount::Bind { source, target, read_only, recursive, propagation });
-    files.given.extend(given);
-    Ok(())
-}
-
-fn named_volume(name: &str, target: &str, options: &str) -> Result<VolumeMount, String> {
-    let target = absolute_target(target)?;
-    let name = Some(name).filter(|name| !name.is_empty()).map(str::to_owned);
-    let mut volume = VolumeMount { name, target, ..VolumeMount::default() };
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => volume.read_only = true,
-            "rw" => volume.read_only = false,
-            "nocopy" => volume.no_copy = true,
-            "copy" => volume.no_copy = false,
-            "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
-            other => return Err(format!("option {other:?} is not supported for volumes")),
-        }
-    }
-    Ok(volume)
-}
-
-fn overlay(source: PathBuf, target: &str, options: &str) -> Result<Overlay, String> {
-    if let Some(other) = options.split(',').find(|option| *option != "O") {
-        return Err(format!("option {other:?} cannot be combined with O"));
-    }
-    if !source.is_dir() {
-        return Err("the source is not a directory".to_owned());
-    }
-    if target == "/" {
-        return Err("the path in the container must be below the root".to_owned());
-    }
-    Ok(Overlay { source, target: absolute_target(target)? })
-}
-
-fn existing(path: &Path) -> Result<PathBuf, Failure> {
-    let path = crate::config::absolute(path)?;
-    match path.symlink_metadata() {
-        Ok(_) => Ok(path),
-        Err(error) => Err(Failure::io(format!("finding {}", path.display()), &error)),
-    }
-}
-
-fn absolute_target(target: &str) -> Result<PathBuf, String> {
-    match target.starts_with('/') {
-        true => Ok(PathBuf::from(target)),
-        false => Err(format!("the path in the container, {target:?}, must be absolute")),
-    }
-}
-
-/// `PATH[:OPTION,…]` of `--tmpfs`.
-///
-/// # Errors
-/// A relative path.
-pub(crate) fn tmpfs(text: &str) -> Result<Mount, Failure> {
-    let (target, options) = text.split_once(':').unwrap_or((text, ""));
-    let target = absolute_target(target)
-        .map_err(|why| Failure::usage(format!("--tmpfs {text:?}: {why}")))?;
-    let options = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned);
-    Ok(Mount::Tmpfs { target, options: options.collect() })
-}
-
 /// Fields between commas, each optionally in quotes: `a,"b,c"` (RFC 4180).
 ///
 /// # Errors
@@ -220,86 +104,6 @@ pub(crate) fn tmpfs(text: &str) -> Result<Mount, Failure> {
 pub(crate) fn fields(text: &str) -> Result<Vec<String>, String> {
     let fields = dockerfile::fields(text)?;
     Ok(fields.into_iter().map(|field| field.text).collect())
-}
-
-/// `type=bind|volume|tmpfs,…` of `--mount`.
-///
-/// # Errors
-/// Unknown types and keys, by name.
-pub(crate) fn mount(text: &str, files: &mut Files) -> Result<(), Failure> {
-    let fields = fields(text).map_err(|why| Failure::usage(format!("--mount {text:?}: {why}")))?;
-    mount_of(text, &fields, files)
-}
-
-/// As [`mount`], with the fields of the text read already.
-///
-/// # Errors
-/// As there.
-pub(crate) fn mount_of(text: &str, fields: &[String], files: &mut Files) -> Result<(), Failure> {
-    let refuse = |why: String| Failure::usage(format!("--mount {text:?}: {why}"));
-    let (mut kind, mut source, mut target) = ("volume", None, None);
-    let (mut read_only, mut recursive, mut propagation) = (false, true, Propagation::Private);
-    let mut options = Vec::new();
-    let mut no_copy = false;
-    for pair in fields {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match key {
-            "type" => kind = value,
-            "source" | "src" => source = Some(value),
-            "target" | "dst" | "destination" => target = Some(value),
-            "readonly" | "ro" => read_only = flag(value).map_err(refuse)?,
-            "volume-nocopy" => no_copy = flag(value).map_err(refuse)?,
-            "bind-nonrecursive" => recursive = !flag(value).map_err(refuse)?,
-            "bind-propagation" => {
-                propagation = match value {
-                    "private" | "rprivate" => Propagation::Private,
-                    "slave" | "rslave" => Propagation::Slave,
-                    "shared" | "rshared" => Propagation::Shared,
-                    other => return Err(refuse(format!("propagation {other:?} is not known"))),
-                }
-            }
-            "tmpfs-size" => options.push(format!("size={}", size(value).map_err(refuse)?)),
-            "tmpfs-mode" => options.push(format!("mode={value}")),
-            other => return Err(refuse(format!("key {other:?} is not supported"))),
-        }
-    }
-    let target = target.ok_or_else(|| refuse("it has no target=".to_owned()))?;
-    let target = absolute_target(target).map_err(refuse)?;
-    match (kind, source) {
-        ("bind", Some(source)) => {
-            let source =
-                existing(Path::new(source)).map_err(|f| f.context(format!("--mount {text}")))?;
-            files.mounts.push(Mount::Bind { source, target, read_only, recursive, propagation });
-            Ok(())
-        }
-        ("volume", source) => {
-            let name = source.filter(|name| !name.is_empty()).map(str::to_owned);
-            if name.as_ref().is_some_and(|name| name.contains('/')) {
-                return Err(refuse(
-                    "a volume is named without '/'; type=bind mounts a path".into(),
-                ));
-            }
-            files.volumes.push(VolumeMount { name, target, read_only, no_copy });
-            Ok(())
-        }
-        ("bind", None) => Err(refuse("type=bind needs source=".to_owned())),
-        ("tmpfs", None) => {
-            options.extend(read_only.then(|| "ro".to_owned()));
-            files.mounts.push(Mount::Tmpfs { target, options });
-            Ok(())
-        }
-        ("tmpfs", Some(_)) => Err(refuse("type=tmpfs takes no source=".to_owned())),
-        (other, _) => Err(refuse(format!("type {other:?} is not supported"))
-            .hint("supported types are bind, volume and tmpfs")),
-    }
-}
-
-fn flag(value: &str) -> Result<bool, String> {
-    match value {
-        "" | "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        other => Err(format!("{other:?} is neither true nor false")),
-    }
 }
 
 /// `NAME=value` lines of `--env` and the files of `--env-file`; a bare `NAME` takes its value from
@@ -443,25 +247,6 @@ mod tests {
     }
 
     #[test]
-    fn fields_may_stand_in_quotes() {
-        let check = |text: &str, expected: &[&str]| {
-            assert_eq!(fields(text).unwrap(), expected, "{text}");
-        };
-        check("", &[""]);
-        check("a=1,b=2", &["a=1", "b=2"]);
-        check("\"src=/a,b\",dst=/x", &["src=/a,b", "dst=/x"]);
-        check("\"a=say \"\"hi\"\"\",b", &["a=say \"hi\"", "b"]);
-        check("a,,b,", &["a", "", "b", ""]);
-        assert!(fields("\"a,b").is_err() && fields("a\nb").is_err());
-        let place = tempfile::tempdir().unwrap();
-        let odd = place.path().join("with,comma");
-        std::fs::create_dir(&odd).unwrap();
-        let mut files = Files::default();
-        mount(&format!("type=bind,\"source={}\",target=/x", odd.display()), &mut files).unwrap();
-        assert!(matches!(&files.mounts[0], Mount::Bind { source, .. } if *source == odd));
-    }
-
-    #[test]
     fn durations_are_gos() {
         let ms = |ms| Ok(std::time::Duration::from_millis(ms));
         let good =
@@ -471,49 +256,6 @@ mod tests {
         }
         for text in ["", "5", "-5s", "s", "PT5S", "5 parsecs"] {
             assert!(duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn mounts_are_read_and_what_is_not_known_is_refused() {
-        let mut files = Files::default();
-        mount("type=bind,src=/tmp,dst=/x,ro", &mut files).unwrap();
-        assert!(matches!(files.mounts[0], Mount::Bind { read_only: true, recursive: true, .. }));
-        mount("type=tmpfs,target=/x,tmpfs-size=1m", &mut files).unwrap();
-        assert!(matches!(files.mounts[1], Mount::Tmpfs { .. }));
-        mount("type=volume,src=data,dst=/x,volume-nocopy", &mut files).unwrap();
-        mount("dst=/y,readonly", &mut files).unwrap();
-        assert!(files.volumes[0].no_copy && files.volumes[0].name.as_deref() == Some("data"));
-        assert!(files.volumes[1].read_only && files.volumes[1].name.is_none());
-        for text in [
-            "type=bind,dst=/x",
-            "type=tmpfs,dst=x",
-            "type=volume,src=/data,dst=/x",
-            "type=bind,src=/tmp,dst=/x,zap=1",
-            "src=data",
-        ] {
-            assert_eq!(mount(text, &mut files).unwrap_err().exit_code(), 2, "{text}");
-        }
-        let mut files = Files::default();
-        volume("/tmp:/x:ro", &mut files).unwrap();
-        assert!(matches!(files.mounts[..], [Mount::Bind { read_only: true, .. }]));
-        assert!(files.given.is_empty());
-        let place = tempfile::tempdir().unwrap();
-        volume(&format!("{}:/x:ro,U", place.path().display()), &mut files).unwrap();
-        assert_eq!(files.given, [place.path()]);
-        volume("data:/x:nocopy", &mut files).unwrap();
-        volume("/data", &mut files).unwrap();
-        assert_eq!(files.volumes.len(), 2);
-        for text in [
-            "data",
-            "data:/x:U",
-            "a:b:c:d",
-            "/tmp:x",
-            "/tmp:/x:frob",
-            "/tmp:/x:U",
-            "/var/../etc:/x:U",
-        ] {
-            assert_eq!(volume(text, &mut files).unwrap_err().exit_code(), 2, "{text}");
         }
     }
 

@@ -16,6 +16,12 @@ pub enum Error {
         /// As asked for.
         name: String,
     },
+    /// An image that is to be mounted is not in the store.
+    #[error("mounting image {name:?}: it is not in the store")]
+    NoImage {
+        /// As asked for.
+        name: String,
+    },
     /// There is no such volume.
     #[error("there is no volume {name:?}")]
     NoVolume {
@@ -146,7 +152,9 @@ impl Error {
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::NoContainer { .. } | Error::NoVolume { .. } => Kind::NotFound,
+            Error::NoContainer { .. } | Error::NoVolume { .. } | Error::NoImage { .. } => {
+                Kind::NotFound
+            }
             Error::VolumeInUse { .. }
             | Error::Running { .. }
             | Error::NotRunning { .. }

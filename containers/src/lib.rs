@@ -41,6 +41,7 @@ mod pause;
 mod process;
 mod quadlet;
 mod record;
+mod shown;
 mod start;
 mod uplink;
 mod volume;

@@ -42,6 +42,12 @@ pub struct Mounted {
     /// Whether writing is refused.
     #[serde(default)]
     pub read_only: bool,
+    /// As those of [`runtime::VolumeMount`].
+    #[serde(default)]
+    pub options: Vec<String>,
+    /// Whether it gets the user as owner at each start.
+    #[serde(default)]
+    pub given: bool,
     /// Whether it was made for this container alone and has no name of the user's.
     #[serde(default)]
     pub anonymous: bool,
@@ -150,6 +156,8 @@ mod tests {
             volume: "data".to_owned(),
             target: "/data".into(),
             read_only: true,
+            options: vec!["noexec".to_owned()],
+            given: true,
             anonymous: false,
         }];
         std::fs::write(place.path().join(RECORD), record.bytes()).unwrap();

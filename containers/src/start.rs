@@ -10,6 +10,7 @@ use runtime::{Bundle, Care, ContainerSpec, ExitStatus, Network, State, Stdio, St
 use store::Store;
 use task::{Cause, Task};
 
+use crate::shown::{self, Shown, Upper};
 use crate::uplink::{NetworkFacts, Own};
 use crate::volume::{Volumes, bind, copy_from_image, declared};
 use crate::{Container, Error, Result, ended, random_id, uplink};
@@ -129,6 +130,9 @@ impl Container {
         let mut spec = record.spec.clone();
         let volumes = Volumes::new(self.store.clone());
         spec.files.mounts.extend(volumes.mounts(&record.volumes)?);
+        spec.files.given.extend(volumes.given(&record.volumes)?);
+        let upper = Upper::Kept(self.directory());
+        let _shown = shown::mount(&self.store, &mut spec.files, &upper)?;
         crate::notify::prepare(&mut spec, options.notify.as_deref())?;
         let spec = settled(spec, self.id());
         let config = image.as_ref().map(|image| image.config().config.clone()).unwrap_or_default();
@@ -170,6 +174,8 @@ pub struct Transient {
     _uplink: Option<Uplink>,
     /// Its files, as long as it runs.
     _active: store::Active,
+    /// Overlays and images, as long as it runs.
+    _shown: Shown,
 }
 
 impl Transient {
@@ -195,6 +201,7 @@ impl Transient {
         for (number, volume) in wanted.enumerate() {
             if volume.name.is_some() {
                 let mounted = volumes.mount(&volume, snapshot, task)?;
+                spec.files.given.extend(volumes.given(std::slice::from_ref(&mounted))?);
                 spec.files.mounts.extend(volumes.mounts(&[mounted])?);
                 continue;
             }
@@ -203,8 +210,12 @@ impl Transient {
             if let Some(snapshot) = snapshot.filter(|_| !volume.no_copy) {
                 copy_from_image(store, snapshot, &volume.target, &data, task)?;
             }
+            if volume.given {
+                spec.files.given.push(data.clone());
+            }
             spec.files.mounts.push(bind(data, volume.target, volume.read_only));
         }
+        let shown = shown::mount(store, &mut spec.files, &Upper::Forgotten)?;
         let (spec, config) = (settled(spec, &id), &image.config().config);
         let named = !spec.network.networks.is_empty();
         let own = Own { id: &id, name: &id[..12], directory: Path::new("") };
@@ -221,7 +232,7 @@ impl Transient {
         if let Some(held) = held {
             held.follow(container.pid())?;
         }
-        Ok(Transient { container, _uplink: uplink, _active: active })
+        Ok(Transient { container, _uplink: uplink, _active: active, _shown: shown })
     }
 
     /// Its first process.

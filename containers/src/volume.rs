@@ -226,6 +226,8 @@ impl Volumes {
             volume: volume.name,
             target: want.target.clone(),
             read_only: want.read_only,
+            options: want.options.clone(),
+            given: want.given,
             anonymous: want.name.is_none(),
         })
     }
@@ -267,11 +269,19 @@ impl Volumes {
         }
     }
 
+    /// Where those are that get the user as owner.
+    pub(crate) fn given(&self, volumes: &[Mounted]) -> Result<Vec<PathBuf>> {
+        let given = volumes.iter().filter(|mounted| mounted.given);
+        given.map(|mounted| Ok(self.get(&mounted.volume)?.path)).collect()
+    }
+
     /// The mounts of a container's volumes.
     pub(crate) fn mounts(&self, volumes: &[Mounted]) -> Result<Vec<Mount>> {
         let bind = |mounted: &Mounted| {
             let source = self.get(&mounted.volume)?.path;
-            Ok(bind(source, mounted.target.clone(), mounted.read_only))
+            let (propagation, options) = (Propagation::Private, mounted.options.clone());
+            let (target, read_only) = (mounted.target.clone(), mounted.read_only);
+            Ok(Mount::Bind { source, target, read_only, recursive: false, propagation, options })
         };
         volumes.iter().map(bind).collect()
     }
@@ -279,8 +289,8 @@ impl Volumes {
 
 /// A mount of a directory of the store.
 pub(crate) fn bind(source: PathBuf, target: PathBuf, read_only: bool) -> Mount {
-    let propagation = Propagation::Private;
-    Mount::Bind { source, target, read_only, recursive: false, propagation }
+    let (propagation, options) = (Propagation::Private, Vec::new());
+    Mount::Bind { source, target, read_only, recursive: false, propagation, options }
 }
 
 /// Copies a directory of an image; nothing where the image has none.

@@ -53,10 +53,10 @@ pub use signal::Signal;
 pub use spec::users::{User, resolve_owner, resolve_user};
 pub use spec::{
     BlockLimits, ContainerSpec, Device, DeviceNumber, DeviceRule, Dns, Files, HealthCheck,
-    HealthSpec, Isolation, Join, Lifecycle, Limits, LogLimits, MachineFiles, Membership, Mount,
-    Namespace, Network, NetworkFiles, NetworkSpec, Notify, OnFailure, Overlay, ProcessSpec,
-    Propagation, Rate, Restart, Seccomp, Ulimit, UserFile, VolumeMount, arguments, join_network,
-    owner, spec,
+    HealthSpec, ImageMount, Isolation, Join, Lifecycle, Limits, LogLimits, MachineFiles,
+    Membership, Mount, Namespace, Network, NetworkFiles, NetworkSpec, Notify, OnFailure, Overlay,
+    ProcessSpec, Propagation, Rate, Restart, Seccomp, Ulimit, UserFile, VolumeMount, arguments,
+    join_network, owner, spec,
 };
 pub use stage::Care;
 pub use streams::SharedInput;

@@ -81,6 +81,7 @@ impl<'a> Mounts<'a> {
             read_only,
             recursive: false,
             propagation: Propagation::Private,
+            options: Vec::new(),
         });
     }
 
@@ -131,6 +132,7 @@ impl<'a> Mounts<'a> {
             read_only: false,
             recursive: false,
             propagation: Propagation::Private,
+            options: Vec::new(),
         });
         Ok(())
     }
@@ -404,7 +406,7 @@ fn places(list: &[Mount]) -> Vec<(PathBuf, bool)> {
     for mount in list {
         let (target, directory) = match mount {
             Mount::Bind { source, target, .. } => (target, source.is_dir()),
-            Mount::Tmpfs { target, .. } => (target, true),
+            Mount::Tmpfs { target, .. } | Mount::Devpts { target, .. } => (target, true),
         };
         if !OWN.iter().any(|special| target.starts_with(special)) {
             wanted.push((target.clone(), directory));

@@ -42,6 +42,7 @@ pub(crate) mod raw;
 pub(crate) mod registry;
 pub(crate) mod registry_flags;
 pub(crate) mod run;
+pub(crate) mod run_files;
 pub(crate) mod sbom;
 pub(crate) mod sealer_flags;
 pub(crate) mod secret_flags;

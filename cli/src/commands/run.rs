@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ValueEnum};
 use containers::{Container, NewContainer, StartOptions, Transient};
 use image::{Image, Platform};
-use runtime::{AttachOptions, Attached, ContainerSpec, Files, Mount, Notify, Stdio, VolumeMount};
-use store::Store;
+use runtime::{AttachOptions, Attached, ContainerSpec, Notify, Stdio};
 use task::{Kind, Task};
 
 use super::container::{self, attachment, need_terminal, size, start_failure};
@@ -16,6 +15,8 @@ use super::container_flags::{ContainerFlags, LifecycleFlags};
 use super::lookup;
 use super::place;
 use super::registry_flags::RegistryFlags;
+use super::run_files::{find_mounted, volumes_from};
+pub(crate) use super::run_files::{refuse_overlays, refuse_volumes};
 use super::working;
 use crate::app::{App, observed, quiet_task};
 use crate::config;
@@ -274,7 +275,7 @@ impl Run {
         let nameless = nameless && self.new.volumes_from.is_empty() && self.attach.is_empty();
         let nameless = nameless && !wants_monitor(&spec);
         let code = if self.new.rm && !self.new.tty && !self.detach && nameless {
-            self.transient(store, &image, spec, &task)?
+            self.transient(app, &image, spec, &task)?
         } else {
             self.kept(app, (name, &image), spec, &task)?
         };
@@ -326,12 +327,15 @@ impl Run {
     /// Runs in a directory that is forgotten.
     fn transient(
         &self,
-        store: &Store,
+        app: &App,
         image: &Image,
         spec: ContainerSpec,
         task: &Task,
     ) -> Result<u8, Failure> {
+        let store = app.store()?;
         let stdio = if self.new.interactive { Stdio::Inherit } else { Stdio::Outputs };
+        let mut spec = spec;
+        find_mounted(app, &mut spec.files)?;
         let container = Transient::start(store, image, spec, stdio, task).map_err(start_failure)?;
         let forward = self.sig_proxy != Some(false);
         let forwarding = forward.then(|| forward_signals(container.pid()));
@@ -389,7 +393,6 @@ impl NewFlags {
     /// The requested container.
     fn spec(&self, command: &[String]) -> Result<ContainerSpec, Failure> {
         let mut spec = self.container.spec(command, self.tty)?;
-        refuse_overlays(&spec)?;
         spec.process.interactive = self.interactive;
         self.lifecycle.add(&mut spec.lifecycle)?;
         if spec.network.http_proxy == Some(true) {
@@ -424,6 +427,7 @@ impl NewFlags {
             }
         };
         let mut spec = spec;
+        find_mounted(app, &mut spec.files)?;
         for text in &self.volumes_from {
             volumes_from(app, text, &mut spec.files)?;
         }
@@ -504,57 +508,6 @@ impl NewFlags {
     }
 }
 
-/// Adds the mounts of another container, unless something is mounted there already.
-fn volumes_from(app: &App, text: &str, files: &mut Files) -> Result<(), Failure> {
-    let (name, read_only) = match text.split_once(':') {
-        None | Some((_, "rw")) => (text.trim_end_matches(":rw"), false),
-        Some((name, "ro")) => (name, true),
-        Some((_, other)) => {
-            let what = format!("--volumes-from {text:?}: option {other:?} is not supported");
-            return Err(Failure::usage(what).hint("ro and rw are"));
-        }
-    };
-    let other = container::require(app, name)
-        .map_err(|failure| failure.context(format!("--volumes-from {text}")))?;
-    let taken: Vec<PathBuf> = files
-        .mounts
-        .iter()
-        .map(|mount| mount.target().to_owned())
-        .chain(files.volumes.iter().map(|volume| volume.target.clone()))
-        .collect();
-    for mounted in &other.record().volumes {
-        if !taken.contains(&mounted.target) {
-            files.volumes.push(VolumeMount {
-                name: Some(mounted.volume.clone()),
-                target: mounted.target.clone(),
-                read_only: read_only || mounted.read_only,
-                no_copy: true,
-            });
-        }
-    }
-    for mount in &other.record().spec.files.mounts {
-        let mut mount = mount.clone();
-        if let Mount::Bind { target, read_only: own, .. } = &mut mount
-            && !taken.contains(target)
-        {
-            *own |= read_only;
-            files.mounts.push(mount);
-        }
-    }
-    Ok(())
-}
-
-/// Overlays over directories of the machine are for builds.
-pub(crate) fn refuse_overlays(spec: &ContainerSpec) -> Result<(), Failure> {
-    match spec.files.overlays.first() {
-        None => Ok(()),
-        Some(overlay) => {
-            let what = format!("--volume {}:…:O is not supported here", overlay.source.display());
-            Err(Failure::usage(what).hint("option O is for `rbuild bud`; mount it read-only: `ro`"))
-        }
-    }
-}
-
 /// Builds and working containers have no networks shared with containers.
 ///
 /// # Errors
@@ -570,23 +523,6 @@ pub(crate) fn refuse_networks(spec: &ContainerSpec) -> Result<(), Failure> {
         named.unwrap_or_default()
     );
     Err(Failure::usage(what).hint("the networks of RUN are private, none and host"))
-}
-
-/// Volumes are for containers of their own.
-pub(crate) fn refuse_volumes(spec: &ContainerSpec) -> Result<(), Failure> {
-    match spec.files.volumes.first() {
-        None => Ok(()),
-        Some(volume) => {
-            let name = volume.name.as_deref().unwrap_or("without a name");
-            Err(Failure::usage(format!(
-                "volume {name} at {} is not supported here",
-                volume.target.display()
-            ))
-            .hint(
-                "volumes are for `rbuild run IMAGE`; give a host path that starts with '/' or './'",
-            ))
-        }
-    }
 }
 
 /// Passes INT, TERM, HUP, QUIT, USR1 and USR2 on to the container's first process.

@@ -130,6 +130,8 @@ pub struct Files {
     /// Directories of the machine that the container can write to without changing them. The
     /// starter mounts them.
     pub overlays: Vec<Overlay>,
+    /// Images whose files are seen. The starter mounts them.
+    pub images: Vec<ImageMount>,
     /// Files and directories of the host that get the user as owner before the program starts. The
     /// starter does that; see [`super::owner`].
     pub given: Vec<PathBuf>,
@@ -147,6 +149,24 @@ pub struct VolumeMount {
     pub read_only: bool,
     /// Whether a new volume stays empty where the image has files.
     pub no_copy: bool,
+    /// `noexec`, `nosuid`, `dev`, …
+    pub options: Vec<String>,
+    /// Whether it gets the user as owner before the program starts.
+    pub given: bool,
+}
+
+/// The files of an image in a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageMount {
+    /// As the user named it.
+    pub image: String,
+    /// What the name meant; else it is that of the store.
+    pub found: Option<image::Descriptor>,
+    /// Absolute path in the container; made if missing.
+    pub target: PathBuf,
+    /// Whether they can be written to; what is written is gone after the end.
+    pub writable: bool,
 }
 
 /// A directory of the machine under a layer that is thrown away.
@@ -361,12 +381,13 @@ impl Isolation {
 
 impl Files {
     fn merge(self, now: Files) -> Files {
-        let Files { read_only, mounts, volumes, overlays, given } = self;
+        let Files { read_only, mounts, volumes, overlays, images, given } = self;
         Files {
             read_only: read_only || now.read_only,
             mounts: both(mounts, now.mounts),
             volumes: both(volumes, now.volumes),
             overlays: both(overlays, now.overlays),
+            images: both(images, now.images),
             given: both(given, now.given),
         }
     }

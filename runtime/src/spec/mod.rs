@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use task::Cause;
 
 pub use container_spec::{
-    ContainerSpec, Dns, Files, Isolation, Join, Membership, Namespace, NetworkSpec, Overlay,
-    ProcessSpec, VolumeMount,
+    ContainerSpec, Dns, Files, ImageMount, Isolation, Join, Membership, Namespace, NetworkSpec,
+    Overlay, ProcessSpec, VolumeMount,
 };
 pub use lifecycle::{HealthCheck, HealthSpec, Lifecycle, LogLimits, Notify, OnFailure, Restart};
 pub use limits::{BlockLimits, DeviceNumber, Limits, Rate};
@@ -113,6 +113,9 @@ pub enum Mount {
         recursive: bool,
         /// See [`Propagation`].
         propagation: Propagation,
+        /// Further ones: `noexec`, `nosuid`, `dev`, …
+        #[serde(default)]
+        options: Vec<String>,
     },
     /// Memory.
     Tmpfs {
@@ -121,13 +124,22 @@ pub enum Mount {
         /// `size=64m`, `mode=1777`, `ro`, `exec`, …
         options: Vec<String>,
     },
+    /// Terminals of its own.
+    Devpts {
+        /// Absolute path in the container; made if missing.
+        target: PathBuf,
+        /// `uid=0`, `gid=5`, `mode=0620`, `max=100`, `ro`, …
+        options: Vec<String>,
+    },
 }
 
 impl Mount {
     /// Where it is in the container.
     pub fn target(&self) -> &std::path::Path {
         match self {
-            Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } => target,
+            Mount::Bind { target, .. }
+            | Mount::Tmpfs { target, .. }
+            | Mount::Devpts { target, .. } => target,
         }
     }
 }

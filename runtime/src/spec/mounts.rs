@@ -95,7 +95,7 @@ fn proc(spec: &ContainerSpec) -> Result<OciMount> {
 
 fn own(wanted: &Mount) -> Result<OciMount> {
     match wanted {
-        Mount::Bind { source, target, read_only, recursive, propagation } => {
+        Mount::Bind { source, target, read_only, recursive, propagation, options } => {
             check("target", target)?;
             check("source", source)?;
             let tree = if *recursive { "rbind" } else { "bind" };
@@ -109,7 +109,15 @@ fn own(wanted: &Mount) -> Result<OciMount> {
                 Propagation::Slave => "rslave",
                 Propagation::Shared => "rshared",
             };
-            mount(target, "bind", source, &[tree, access, ties])
+            let mut all = vec![tree, access, ties];
+            all.extend(options.iter().map(String::as_str));
+            mount(target, "bind", source, &all)
+        }
+        Mount::Devpts { target, options } => {
+            check("target", target)?;
+            let mut all = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666"];
+            all.extend(options.iter().map(String::as_str));
+            mount(target, "devpts", "devpts", &all)
         }
         Mount::Tmpfs { target, options } => {
             check("target", target)?;

@@ -117,6 +117,7 @@ fn what_makes_no_sense_is_refused() {
             read_only: false,
             recursive: true,
             propagation: Propagation::Private,
+            options: Vec::new(),
         }]
     };
     type Change = Box<dyn Fn(&mut ContainerSpec)>;
@@ -200,6 +201,7 @@ fn binds(pairs: &[(&str, &str)]) -> Vec<Mount> {
         read_only: false,
         recursive: true,
         propagation: Propagation::Private,
+        options: Vec::new(),
     };
     pairs.iter().map(bind).collect()
 }

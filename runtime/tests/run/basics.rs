@@ -307,6 +307,7 @@ fn rw_bind(source: &std::path::Path, target: &str) -> Mount {
         read_only: false,
         recursive: true,
         propagation: Propagation::Private,
+        options: Vec::new(),
     }
 }
 
@@ -413,6 +414,7 @@ fn tmpfs_and_binds() {
                     read_only: true,
                     recursive: true,
                     propagation: Propagation::Private,
+                    options: Vec::new(),
                 },
                 rw_bind(&source.path().join("file"), "/etc/file"),
             ],

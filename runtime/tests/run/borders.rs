@@ -36,6 +36,7 @@ fn bind(source: &Path, target: &str) -> Mount {
         read_only: false,
         recursive: true,
         propagation: Propagation::Private,
+        options: Vec::new(),
     }
 }
 

@@ -151,10 +151,22 @@ fn mounts(container: &Container) -> Result<Vec<Value>, Failure> {
             Mount::Bind { source, target, read_only, .. } => json!({
                 "Type": "bind", "Source": source, "Destination": target, "RW": !read_only,
             }),
+            Mount::Devpts { target, .. } => json!({
+                "Type": "devpts", "Destination": target, "RW": true,
+            }),
             Mount::Tmpfs { target, options } => json!({
                 "Type": "tmpfs", "Destination": target, "Mode": options.join(","), "RW": true,
             }),
         });
     }
+    let files = &container.record().spec.files;
+    all.extend(files.overlays.iter().map(|overlay| {
+        json!({
+            "Type": "overlay", "Source": overlay.source, "Destination": overlay.target, "RW": true,
+        })
+    }));
+    all.extend(files.images.iter().map(|mount| json!({
+        "Type": "image", "Source": mount.image, "Destination": mount.target, "RW": mount.writable,
+    })));
     Ok(all)
 }

@@ -17,6 +17,7 @@ pub(crate) use lifecycle::LifecycleFlags;
 pub(crate) use shared::{LimitFlags, SharedFlags};
 
 use crate::flags;
+use crate::mount_flags;
 use crate::report::Failure;
 
 #[derive(Debug, Clone)]
@@ -54,7 +55,7 @@ pub(crate) struct ContainerFlags {
     #[arg(long, value_name = "MODE", value_parser = values::octal, help_heading = "Process")]
     umask: Option<u32>,
 
-    /// Mount a bind, tmpfs or volume
+    /// Mount a bind, volume, tmpfs, image, devpts or glob
     #[arg(long, value_name = "type=TYPE,…", help_heading = "Files")]
     mount: Vec<String>,
     /// Mount a tmpfs
@@ -135,7 +136,7 @@ impl ContainerFlags {
     ) -> Result<ContainerSpec, Failure> {
         let mut spec = self.without_mounts(command, terminal)?;
         for text in &self.mount {
-            flags::mount(text, &mut spec.files)?;
+            mount_flags::mount(text, &mut spec.files)?;
         }
         Ok(spec)
     }
@@ -160,7 +161,7 @@ impl ContainerFlags {
         spec.isolation.device_rules.clone_from(&self.device_cgroup_rule);
         spec.isolation.annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
         for text in &self.tmpfs {
-            spec.files.mounts.push(flags::tmpfs(text)?);
+            spec.files.mounts.push(mount_flags::tmpfs(text)?);
         }
         spec.files.read_only = self.read_only;
         spec.isolation.privileged = self.privileged;
@@ -231,7 +232,7 @@ impl ContainerFlags {
     fn add_files(&self, spec: &mut ContainerSpec) -> Result<(), Failure> {
         if self.read_only_tmpfs == Some(true) && self.read_only {
             for target in ["/run", "/tmp", "/var/tmp"] {
-                spec.files.mounts.push(flags::tmpfs(target)?);
+                spec.files.mounts.push(mount_flags::tmpfs(target)?);
             }
         }
         let Some(zone) = &self.tz else { return Ok(()) };
@@ -251,6 +252,7 @@ impl ContainerFlags {
             read_only: true,
             recursive: false,
             propagation: runtime::Propagation::Private,
+            options: Vec::new(),
         });
         Ok(())
     }

@@ -13,6 +13,7 @@ use super::networks::network;
 use super::values::{self, cpus, device, host_line, isolation, namespace};
 use crate::config;
 use crate::flags;
+use crate::mount_flags;
 use crate::report::Failure;
 
 /// Flags of every container, including those of builds.
@@ -299,7 +300,7 @@ impl SharedFlags {
     fn files(&self) -> Result<Files, Failure> {
         let mut files = Files::default();
         for text in &self.volume {
-            flags::volume(text, &mut files)?;
+            mount_flags::volume(text, &mut files)?;
         }
         Ok(files)
     }

@@ -19,6 +19,7 @@ use crate::commands::container::start_failure;
 use crate::commands::container_flags::ContainerFlags;
 use crate::commands::run::{forward_signals, refuse_networks, refuse_overlays, refuse_volumes};
 use crate::flags;
+use crate::mount_flags;
 use crate::report::Failure;
 
 /// Flags of `run` for working containers only.
@@ -208,7 +209,7 @@ fn mounts(
             Some(directory) => below(directory, text, &fields)?,
             None => fields,
         };
-        flags::mount_of(text, &fields, files)?;
+        mount_flags::mount_of(text, &fields, files)?;
     }
     Ok(caches)
 }
@@ -268,6 +269,7 @@ fn cache(
         read_only,
         recursive: false,
         propagation: Propagation::Private,
+        options: Vec::new(),
     };
     Ok((mount, cache))
 }

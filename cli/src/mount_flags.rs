@@ -1,0 +1,483 @@
+//! The values of `--volume`, `--mount` and `--tmpfs`, read strictly.
+
+use std::path::{Path, PathBuf};
+
+use runtime::{Files, ImageMount, Mount, Overlay, Propagation, VolumeMount};
+
+use crate::flags::{fields, size};
+use crate::report::Failure;
+
+/// Directories of the machine itself: their owner never changes.
+const SYSTEM: &str = "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run \
+                      /sbin /srv /sys /tmp /usr /var /var/lib /var/log /var/tmp";
+
+/// Options of mounts that go to the kernel as they are.
+const PLAIN: [&str; 12] = [
+    "dev",
+    "diratime",
+    "exec",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nosuid",
+    "nosymfollow",
+    "relatime",
+    "strictatime",
+    "suid",
+];
+
+/// What `idmap` would map.
+const NO_MAP: &str = "option idmap: containers have the ids of this program, so that there is \
+                      nothing to map";
+
+/// `[SOURCE:]TARGET[:OPTION,…]` of `--volume`: a mount of a path, with option `O` an overlay; a
+/// source with option `U` is given to the user besides. A name is that of a volume, and a target
+/// alone a volume without one.
+///
+/// # Errors
+/// What is not a mount with options we have.
+pub(crate) fn volume(text: &str, files: &mut Files) -> Result<(), Failure> {
+    let refuse = |why: &str| Failure::usage(format!("--volume {text:?}: {why}"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts[..] {
+        [target] => ("", target, ""),
+        [source, target] => (source, target, ""),
+        [source, target, options] => (source, target, options),
+        _ => return Err(refuse("expected [HOST-PATH|VOLUME:]CONTAINER-PATH[:OPTIONS]")),
+    };
+    if !source.starts_with('/') && !source.starts_with('.') {
+        let volume = named_volume(source, target, options).map_err(|why| refuse(&why))?;
+        files.volumes.push(volume);
+        return Ok(());
+    }
+    let source = existing(Path::new(source))
+        .map_err(|failure| failure.context(format!("--volume {text}")))?;
+    if options.split(',').any(|option| option == "O") {
+        files.overlays.push(overlay(source, target, options).map_err(|why| refuse(&why))?);
+        return Ok(());
+    }
+    let target = absolute_target(target).map_err(|why| refuse(&why))?;
+    let mut bind = Bind::default();
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        bind.option(option).map_err(|why| refuse(&why))?;
+    }
+    bind.add(source, target, files).map_err(|why| refuse(&why))
+}
+
+/// A mount of a path, as its options make it.
+#[derive(Debug, Default)]
+struct Bind {
+    read_only: bool,
+    alone: bool,
+    propagation: Propagation,
+    given: bool,
+    options: Vec<String>,
+}
+
+impl Bind {
+    fn option(&mut self, option: &str) -> Result<(), String> {
+        match option {
+            "ro" => self.read_only = true,
+            "rw" => self.read_only = false,
+            "bind" | "nonrecursive" => self.alone = true,
+            "rbind" => self.alone = false,
+            "private" | "rprivate" => self.propagation = Propagation::Private,
+            "slave" | "rslave" => self.propagation = Propagation::Slave,
+            "shared" | "rshared" => self.propagation = Propagation::Shared,
+            "U" => self.given = true,
+            "idmap" => return Err(NO_MAP.to_owned()),
+            option if PLAIN.contains(&option) => self.options.push(option.to_owned()),
+            // SELinux labels: nothing to do where SELinux is not enforced, as podman does.
+            "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
+            other => return Err(format!("option {other:?} is not supported")),
+        }
+        Ok(())
+    }
+
+    fn add(self, source: PathBuf, target: PathBuf, files: &mut Files) -> Result<(), String> {
+        let Bind { read_only, alone, propagation, given, options } = self;
+        if given {
+            let real = source.canonicalize().unwrap_or_else(|_| source.clone());
+            if SYSTEM.split(' ').any(|system| Path::new(system) == real) {
+                return Err("U would change the owner of the machine's own files".to_owned());
+            }
+            files.given.push(source.clone());
+        }
+        let recursive = !alone;
+        files.mounts.push(Mount::Bind {
+            source,
+            target,
+            read_only,
+            recursive,
+            propagation,
+            options,
+        });
+        Ok(())
+    }
+}
+
+fn named_volume(name: &str, target: &str, options: &str) -> Result<VolumeMount, String> {
+    let target = absolute_target(target)?;
+    let name = Some(name).filter(|name| !name.is_empty()).map(str::to_owned);
+    let mut volume = VolumeMount { name, target, ..VolumeMount::default() };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => volume.read_only = true,
+            "rw" => volume.read_only = false,
+            "nocopy" => volume.no_copy = true,
+            "copy" => volume.no_copy = false,
+            "U" => volume.given = true,
+            "idmap" => return Err(NO_MAP.to_owned()),
+            option if PLAIN.contains(&option) => volume.options.push(option.to_owned()),
+            "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
+            other => return Err(format!("option {other:?} is not supported for volumes")),
+        }
+    }
+    Ok(volume)
+}
+
+fn overlay(source: PathBuf, target: &str, options: &str) -> Result<Overlay, String> {
+    if let Some(other) = options.split(',').find(|option| *option != "O") {
+        return Err(format!("option {other:?} cannot be combined with O"));
+    }
+    if !source.is_dir() {
+        return Err("the source is not a directory".to_owned());
+    }
+    if target == "/" {
+        return Err("the path in the container must be below the root".to_owned());
+    }
+    Ok(Overlay { source, target: absolute_target(target)? })
+}
+
+fn existing(path: &Path) -> Result<PathBuf, Failure> {
+    let path = crate::config::absolute(path)?;
+    match path.symlink_metadata() {
+        Ok(_) => Ok(path),
+        Err(error) => Err(Failure::io(format!("finding {}", path.display()), &error)),
+    }
+}
+
+fn absolute_target(target: &str) -> Result<PathBuf, String> {
+    match target.starts_with('/') {
+        true => Ok(PathBuf::from(target)),
+        false => Err(format!("the path in the container, {target:?}, must be absolute")),
+    }
+}
+
+/// `PATH[:OPTION,…]` of `--tmpfs`.
+///
+/// # Errors
+/// The path is not absolute.
+pub(crate) fn tmpfs(text: &str) -> Result<Mount, Failure> {
+    let (target, options) = text.split_once(':').unwrap_or((text, ""));
+    let target = absolute_target(target)
+        .map_err(|why| Failure::usage(format!("--tmpfs {text:?}: {why}")))?;
+    let options = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned);
+    Ok(Mount::Tmpfs { target, options: options.collect() })
+}
+
+/// `type=bind|volume|tmpfs|image|devpts|glob,…` of `--mount`.
+///
+/// # Errors
+/// Unknown types and keys, by name.
+pub(crate) fn mount(text: &str, files: &mut Files) -> Result<(), Failure> {
+    let fields = fields(text).map_err(|why| Failure::usage(format!("--mount {text:?}: {why}")))?;
+    mount_of(text, &fields, files)
+}
+
+/// As [`mount`], with the fields of the text read already.
+///
+/// # Errors
+/// As there.
+pub(crate) fn mount_of(text: &str, fields: &[String], files: &mut Files) -> Result<(), Failure> {
+    let refuse = |why: String| Failure::usage(format!("--mount {text:?}: {why}"));
+    let mut wanted = Wanted { kind: "volume", ..Wanted::default() };
+    for pair in fields {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        wanted.field(key, value).map_err(refuse)?;
+    }
+    if !["bind", "volume", "tmpfs", "image", "devpts", "glob"].contains(&wanted.kind) {
+        return Err(refuse(format!("type {:?} is not supported", wanted.kind))
+            .hint("supported types are bind, volume, tmpfs, image, devpts and glob"));
+    }
+    if let Some((key, _)) = wanted.of.iter().find(|(_, kinds)| !kinds.contains(&wanted.kind)) {
+        return Err(refuse(format!("key {key:?} is not for type={}", wanted.kind)));
+    }
+    let target = wanted.target.ok_or_else(|| refuse("it has no target=".to_owned()))?;
+    let target = absolute_target(target).map_err(refuse)?;
+    wanted.add(target, files).map_err(|failure| match failure {
+        Ok(why) => refuse(why),
+        Err(failure) => failure.context(format!("--mount {text}")),
+    })
+}
+
+/// The fields of a mount.
+#[derive(Debug, Default)]
+struct Wanted<'a> {
+    kind: &'a str,
+    source: Option<&'a str>,
+    target: Option<&'a str>,
+    bind: Bind,
+    no_copy: bool,
+    writable: bool,
+    /// Options of the file system itself.
+    data: Vec<String>,
+    /// Keys that only some types have.
+    of: Vec<(String, &'static [&'static str])>,
+}
+
+/// What is wrong, or what failed.
+type Refused = Result<String, Failure>;
+
+impl<'a> Wanted<'a> {
+    fn field(&mut self, key: &'a str, value: &'a str) -> Result<(), String> {
+        const PATHS: &[&str] = &["bind", "volume", "glob"];
+        const MADE: &[&str] = &["tmpfs", "devpts"];
+        let mut only = |kinds| self.of.push((key.to_owned(), kinds));
+        match key {
+            "type" => self.kind = value,
+            "source" | "src" => self.source = Some(value),
+            "target" | "dst" | "destination" => self.target = Some(value),
+            "readonly" | "ro" => self.bind.read_only = flag(value)?,
+            "readwrite" | "rw" => {
+                self.writable = flag(value)?;
+                self.bind.read_only = !self.writable;
+            }
+            "volume-nocopy" => {
+                only(&["volume"]);
+                self.no_copy = flag(value)?;
+            }
+            "bind-nonrecursive" => {
+                only(&["bind", "glob"]);
+                self.bind.alone = flag(value)?;
+            }
+            "bind-propagation" => {
+                only(&["bind", "glob"]);
+                let known = ["private", "rprivate", "slave", "rslave", "shared", "rshared"];
+                if !known.contains(&value) {
+                    return Err(format!("propagation {value:?} is not known"));
+                }
+                self.bind.option(value)?;
+            }
+            "U" | "chown" => {
+                only(&["bind", "volume"]);
+                self.bind.given = flag(value)?;
+            }
+            "idmap" => return Err(NO_MAP.to_owned()),
+            "tmpfs-size" => {
+                only(&["tmpfs"]);
+                self.data.push(format!("size={}", size(value)?));
+            }
+            "tmpfs-mode" => {
+                only(&["tmpfs"]);
+                self.data.push(format!("mode={value}"));
+            }
+            "uid" | "gid" | "mode" | "max" => {
+                only(if key == "mode" { MADE } else { &["devpts"] });
+                self.data.push(format!("{key}={value}"));
+            }
+            key if PLAIN.contains(&key) && value.is_empty() => {
+                only(PATHS);
+                self.bind.options.push(key.to_owned());
+            }
+            other => return Err(format!("key {other:?} is not supported")),
+        }
+        Ok(())
+    }
+
+    fn add(self, target: PathBuf, files: &mut Files) -> Result<(), Refused> {
+        let Wanted { kind, source, bind, no_copy, writable, mut data, .. } = self;
+        let said = |why: &str| Ok(why.to_owned());
+        match (kind, source) {
+            ("bind", Some(source)) => {
+                let source = existing(Path::new(source)).map_err(Err)?;
+                bind.add(source, target, files).map_err(Ok)?;
+            }
+            ("glob", Some(pattern)) => globbed(pattern, &target, &bind, files)?,
+            ("image", Some(image)) if !image.is_empty() => {
+                let image = image.to_owned();
+                files.images.push(ImageMount { image, target, writable, found: None });
+            }
+            ("bind" | "glob" | "image", _) => {
+                return Err(Ok(format!("type={kind} needs source=")));
+            }
+            ("volume", source) => {
+                let name = source.filter(|name| !name.is_empty()).map(str::to_owned);
+                if name.as_ref().is_some_and(|name| name.contains('/')) {
+                    return Err(said("a volume is named without '/'; type=bind mounts a path"));
+                }
+                let Bind { read_only, given, options, .. } = bind;
+                let volume = VolumeMount { name, target, read_only, no_copy, options, given };
+                files.volumes.push(volume);
+            }
+            (_, Some(_)) => return Err(Ok(format!("type={kind} takes no source="))),
+            (_, None) => {
+                data.extend(bind.read_only.then(|| "ro".to_owned()));
+                files.mounts.push(match kind {
+                    "devpts" => Mount::Devpts { target, options: data },
+                    _ => Mount::Tmpfs { target, options: data },
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Mounts every path that a pattern names, under its own name in the target.
+fn globbed(pattern: &str, target: &Path, bind: &Bind, files: &mut Files) -> Result<(), Refused> {
+    let pattern = crate::config::absolute(Path::new(pattern)).map_err(Err)?;
+    let (directory, last) = match (pattern.parent(), pattern.file_name()) {
+        (Some(directory), Some(last)) => (directory, last.to_string_lossy().into_owned()),
+        _ => return Err(Ok("the pattern names nothing".to_owned())),
+    };
+    if directory.to_string_lossy().contains(['*', '?', '[']) {
+        return Err(Ok("only the last part of source= can be a pattern".to_owned()));
+    }
+    let failed = |error| Err(Failure::io(format!("reading {}", directory.display()), &error));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if matches(last.as_bytes(), name.as_encoded_bytes()) {
+            found.push(name);
+        }
+    }
+    if found.is_empty() {
+        return Err(Ok("the pattern matches nothing".to_owned()));
+    }
+    found.sort();
+    for name in found {
+        let bind = Bind {
+            read_only: bind.read_only,
+            alone: bind.alone,
+            propagation: bind.propagation,
+            given: false,
+            options: bind.options.clone(),
+        };
+        bind.add(directory.join(&name), target.join(&name), files).map_err(Ok)?;
+    }
+    Ok(())
+}
+
+/// Whether a name fits a pattern with `*` and `?`; as in a shell `*` leaves out hidden files.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    fn rest(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, None) => true,
+            (Some((b'*', more)), _) => (0..=name.len()).any(|skip| rest(more, &name[skip..])),
+            (Some((b'?', more)), Some((_, left))) => rest(more, left),
+            (Some((byte, more)), Some((other, left))) => byte == other && rest(more, left),
+            _ => false,
+        }
+    }
+    let hidden = name.first() == Some(&b'.') && pattern.first() != Some(&b'.');
+    !hidden && rest(pattern, name)
+}
+
+fn flag(value: &str) -> Result<bool, String> {
+    match value {
+        "" | "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        other => Err(format!("{other:?} is neither true nor false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_may_stand_in_quotes() {
+        let check = |text: &str, expected: &[&str]| {
+            assert_eq!(fields(text).unwrap(), expected, "{text}");
+        };
+        check("", &[""]);
+        check("a=1,b=2", &["a=1", "b=2"]);
+        check("\"src=/a,b\",dst=/x", &["src=/a,b", "dst=/x"]);
+        check("\"a=say \"\"hi\"\"\",b", &["a=say \"hi\"", "b"]);
+        check("a,,b,", &["a", "", "b", ""]);
+        assert!(fields("\"a,b").is_err() && fields("a\nb").is_err());
+        let place = tempfile::tempdir().unwrap();
+        let odd = place.path().join("with,comma");
+        std::fs::create_dir(&odd).unwrap();
+        let mut files = Files::default();
+        mount(&format!("type=bind,\"source={}\",target=/x", odd.display()), &mut files).unwrap();
+        assert!(matches!(&files.mounts[0], Mount::Bind { source, .. } if *source == odd));
+    }
+
+    #[test]
+    fn mounts_are_read_and_what_is_not_known_is_refused() {
+        let mut files = Files::default();
+        mount("type=bind,src=/tmp,dst=/x,ro", &mut files).unwrap();
+        assert!(matches!(files.mounts[0], Mount::Bind { read_only: true, recursive: true, .. }));
+        mount("type=tmpfs,target=/x,tmpfs-size=1m", &mut files).unwrap();
+        assert!(matches!(files.mounts[1], Mount::Tmpfs { .. }));
+        mount("type=volume,src=data,dst=/x,volume-nocopy", &mut files).unwrap();
+        mount("dst=/y,readonly", &mut files).unwrap();
+        assert!(files.volumes[0].no_copy && files.volumes[0].name.as_deref() == Some("data"));
+        assert!(files.volumes[1].read_only && files.volumes[1].name.is_none());
+        for text in [
+            "type=bind,dst=/x",
+            "type=tmpfs,dst=x",
+            "type=volume,src=/data,dst=/x",
+            "type=bind,src=/tmp,dst=/x,zap=1",
+            "src=data",
+        ] {
+            assert_eq!(mount(text, &mut files).unwrap_err().exit_code(), 2, "{text}");
+        }
+        let mut files = Files::default();
+        volume("/tmp:/x:ro", &mut files).unwrap();
+        assert!(matches!(files.mounts[..], [Mount::Bind { read_only: true, .. }]));
+        assert!(files.given.is_empty());
+        let place = tempfile::tempdir().unwrap();
+        volume(&format!("{}:/x:ro,U", place.path().display()), &mut files).unwrap();
+        assert_eq!(files.given, [place.path()]);
+        volume("data:/x:nocopy", &mut files).unwrap();
+        volume("/data", &mut files).unwrap();
+        assert_eq!(files.volumes.len(), 2);
+        for text in [
+            "data",
+            "data:/x:O",
+            "a:b:c:d",
+            "/tmp:x",
+            "/tmp:/x:frob",
+            "/tmp:/x:U",
+            "/var/../etc:/x:U",
+        ] {
+            assert_eq!(volume(text, &mut files).unwrap_err().exit_code(), 2, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_type_of_mount_has_its_own_keys() {
+        let place = tempfile::tempdir().unwrap();
+        for name in ["a.conf", "b.conf", ".hidden.conf", "other"] {
+            std::fs::write(place.path().join(name), name).unwrap();
+        }
+        let mut files = Files::default();
+        let glob = format!("type=glob,src={}/*.conf,dst=/etc/x,ro", place.path().display());
+        mount(&glob, &mut files).unwrap();
+        let targets: Vec<&Path> = files.mounts.iter().map(Mount::target).collect();
+        assert_eq!(targets, [Path::new("/etc/x/a.conf"), Path::new("/etc/x/b.conf")]);
+        mount("type=devpts,dst=/p,uid=1,mode=0600,max=5", &mut files).unwrap();
+        assert!(matches!(&files.mounts[2], Mount::Devpts { options, .. } if options.len() == 3));
+        mount("type=image,src=app,dst=/i,rw", &mut files).unwrap();
+        assert!(files.images[0].writable && files.images[0].image == "app");
+        mount("type=volume,src=v,dst=/v,U,noexec", &mut files).unwrap();
+        assert!(files.volumes[0].given && files.volumes[0].options == ["noexec"]);
+        volume("/tmp:/t:noexec,nosuid", &mut files).unwrap();
+        assert!(matches!(&files.mounts[3], Mount::Bind { options, .. } if options.len() == 2));
+        for text in [
+            "type=glob,src=/nowhere/*,dst=/x",
+            "type=glob,src=/*/x,dst=/x",
+            "type=image,dst=/x",
+            "type=bind,src=/tmp,dst=/x,tmpfs-size=1m",
+            "type=tmpfs,dst=/x,U",
+            "type=volume,dst=/x,bind-propagation=shared",
+            "type=bind,src=/tmp,dst=/x,idmap",
+        ] {
+            assert!(mount(text, &mut files).is_err(), "{text}");
+        }
+        assert!(volume("v:/x:idmap", &mut files).is_err());
+    }
+}
