@@ -40,13 +40,17 @@ pub(crate) fn tun(name: &str, frames: Frames) -> io::Result<OwnedFd> {
     };
     request.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
+    check(unsafe {
+        libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF as libc::Ioctl, &raw mut request)
+    })?;
     // SAFETY: TUNSETOFFLOAD takes a flag word.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD, TUN_F_CSUM) })?;
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD as libc::Ioctl, TUN_F_CSUM) })?;
     // The device goes with its namespace, which nobody waits for; with the descriptor it would
     // keep the process that closes it waiting for tens of milliseconds.
     // SAFETY: TUNSETPERSIST takes a number.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETPERSIST, 1 as libc::c_ulong) })?;
+    check(unsafe {
+        libc::ioctl(fd.as_raw_fd(), TUNSETPERSIST as libc::Ioctl, 1 as libc::c_ulong)
+    })?;
     Ok(fd)
 }
 
@@ -125,7 +129,9 @@ pub(crate) fn descriptor_limit() -> usize {
 pub(crate) fn hardware_address(socket: BorrowedFd<'_>, name: &str) -> io::Result<[u8; 6]> {
     let mut request = interface_request(name)?;
     // SAFETY: SIOCGIFHWADDR reads and writes one ifreq.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR, &raw mut request) })?;
+    check(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR as libc::Ioctl, &raw mut request)
+    })?;
     // SAFETY: SIOCGIFHWADDR has filled this member of the union.
     let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
     let mut address = [0; 6];

@@ -319,14 +319,15 @@ pub(crate) fn dup_to(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
 /// Makes the terminal on `fd` the controlling one of this session.
 pub(crate) fn control_terminal(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: TIOCSCTTY takes a number.
-    check_int(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSCTTY, 0) }).map(drop)
+    check_int(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSCTTY as libc::Ioctl, 0) }).map(drop)
 }
 
 /// The other end of the terminal whose master `fd` is.
 pub(crate) fn terminal_peer(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: TIOCGPTPEER takes open flags and returns a descriptor.
-    let fd = check_int(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
+    let fd =
+        check_int(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGPTPEER as libc::Ioctl, flags) })?;
     // SAFETY: the kernel has just given us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
