@@ -401,7 +401,8 @@ fn local(env: &Env, names: &[Reference], platform: &Platform) -> Result<Option<B
         // be here all the same.
         let nameless = || -> Result<Option<Base>, Cause> {
             let Some(origin) = &origin else { return Ok(None) };
-            if !env.store.contains(origin.manifest.digest)? {
+            // What was removed is there until it is collected, and is no longer meant.
+            if env.store.find(&origin.manifest.digest.to_string())?.is_none() {
                 return Ok(None);
             }
             let image = env.store.image(&origin.manifest, platform).ok();

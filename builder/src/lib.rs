@@ -66,6 +66,7 @@ mod attested;
 mod build;
 mod cache;
 mod check;
+mod container_file;
 mod contents;
 mod context;
 pub mod debug;

@@ -192,6 +192,9 @@ pub struct Request {
     pub build_platform: Platform,
     /// How the Dockerfile is read.
     pub dialect: Dialect,
+    /// Whether commands see the volumes of the image as they were declared, and what they write
+    /// below them is dropped.
+    pub drop_volumes: bool,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// What the image is to look like beyond what the Dockerfile says.
@@ -261,6 +264,7 @@ impl Request {
             all_platforms: false,
             build_platform: Platform::host(),
             dialect: Dialect::default(),
+            drop_volumes: false,
             labels: BTreeMap::new(),
             image: ImageOptions::default(),
             no_cache: false,

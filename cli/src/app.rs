@@ -374,7 +374,7 @@ impl App {
             routes,
             resume,
             warn: Some(Arc::new(|text| eprintln!("warning: {text}"))),
-            user_agent: self.settings.user_agent.clone().unwrap_or(usual.user_agent),
+            user_agent: self.settings.user_agent(usual.user_agent),
             retries: reach.retries.or(engine.retry).unwrap_or(usual.retries),
             backoff: reach.retry_delay.or(delay).unwrap_or(usual.backoff),
             patience: self.settings.patience(),
@@ -437,8 +437,11 @@ impl App {
         if self.settings.insecure_policy {
             return Ok(None);
         }
+        let strict = self.settings.require_signed;
         let Some(file) = self.paths.policy(self.globals.policy.as_deref()) else {
-            return Ok(None);
+            let none = "--require-signed: there is no signature policy";
+            let hint = "write /etc/containers/policy.json, or name a file with --policy";
+            return if strict { Err(Failure::usage(none).hint(hint)) } else { Ok(None) };
         };
         let policy = sign::Policy::open(&config::absolute(&file)?).map_err(|error| {
             Failure::from(error).context(format!("reading policy {}", file.display()))
@@ -459,7 +462,14 @@ impl App {
         let options = self.client_options(&Reach::default())?;
         let servers = Arc::new(config::Servers::new(move || Ok(Client::new(options.clone())?)));
         let verdicts = Arc::new(Remembered(Arc::clone(&self.store)));
-        Ok(PolicyGate { policy: Arc::new(policy), lookaside, servers, verdicts })
+        let policy = Arc::new(policy);
+        Ok(PolicyGate {
+            policy,
+            lookaside,
+            servers,
+            verdicts,
+            strict: self.settings.require_signed,
+        })
     }
 
     /// What registries.d says.

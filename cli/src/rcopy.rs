@@ -58,6 +58,8 @@ enum Command {
     Mutate(Box<edit::Mutate>),
     Flatten(edit::Flatten),
     Rebase(edit::Rebase),
+    CheckBase(edit::CheckBase),
+    GetFile(edit::GetFile),
     Index(index::IndexCommand),
     Artifact(artifact::Artifact),
     /// Show what is attached to an image
@@ -94,7 +96,7 @@ enum Command {
 
 impl Overview for Rcopy {
     const GROUPS: &[(&str, &[&str])] = &[
-        ("Copy", &["copy", "sync", "pull", "push", "layers", "export"]),
+        ("Copy", &["copy", "sync", "pull", "push", "layers", "export", "get-file"]),
         (
             "Look",
             &[
@@ -113,7 +115,20 @@ impl Overview for Rcopy {
                 "ratelimit",
             ],
         ),
-        ("Change", &["append", "mutate", "flatten", "rebase", "index", "tag", "delete", "clean"]),
+        (
+            "Change",
+            &[
+                "append",
+                "mutate",
+                "flatten",
+                "rebase",
+                "check-base",
+                "index",
+                "tag",
+                "delete",
+                "clean",
+            ],
+        ),
         ("Parts", &["artifact", "blob", "manifest"]),
         (
             "Trust",
@@ -186,6 +201,8 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Mutate(mutate) => mutate.run(app),
         Command::Flatten(flatten) => flatten.run(app),
         Command::Rebase(rebase) => rebase.run(app),
+        Command::CheckBase(check) => check.run(app),
+        Command::GetFile(get) => get.run(app),
         Command::Index(index) => index.run(app),
         Command::Artifact(artifact) => artifact.run(app),
         Command::Tree(discover) => discover.run(app),

@@ -58,6 +58,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["--requires"], "start the containers in order; in units by After="),
     (&["--retry", "--retry-delay"], "a pull is tried again three times; pull first to try longer"),
     (&["--rmi"], "remove the image with `rbuild rmi`, or unused images with `rbuild prune`"),
+    (&["--runtime"], "commands run in the built-in runtime; leave the flag out"),
     (&["--seccomp-policy"], "name the profile: --security-opt seccomp=FILE"),
     (&["--shm-size-systemd"], "use --shm-size"),
     (&["--use-api-socket"], "mount the socket with --volume"),

@@ -23,6 +23,9 @@ pub(crate) struct Settings {
     /// Do not check the signature policy
     #[arg(long, global = true, conflicts_with = "policy")]
     pub insecure_policy: bool,
+    /// Refuse images whose signatures the policy does not check
+    #[arg(long, global = true, conflicts_with = "insecure_policy")]
+    pub require_signed: bool,
     /// Choose images for this architecture (default: the machine's)
     #[arg(long, global = true, value_name = "ARCH")]
     pub override_arch: Option<String>,
@@ -41,6 +44,9 @@ pub(crate) struct Settings {
     /// Send this User-Agent to registries
     #[arg(long, global = true, value_name = "TEXT")]
     pub user_agent: Option<String>,
+    /// Put this in front of the User-Agent
+    #[arg(long, global = true, value_name = "TEXT", conflicts_with = "user_agent")]
+    pub user_agent_prefix: Option<String>,
 }
 
 /// When a command must have ended.
@@ -71,6 +77,15 @@ impl Settings {
             self.override_arch.as_ref().unwrap_or(&host.architecture),
             self.override_variant.as_deref(),
         )
+    }
+
+    /// The User-Agent; `usual` is the program's own.
+    pub(crate) fn user_agent(&self, usual: String) -> String {
+        match (&self.user_agent, &self.user_agent_prefix) {
+            (Some(whole), _) => whole.clone(),
+            (None, Some(prefix)) => format!("{prefix} {usual}"),
+            (None, None) => usual,
+        }
     }
 
     /// A directory for large temporary files.

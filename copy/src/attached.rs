@@ -22,6 +22,13 @@ const SIGNATURES: [&str; 3] = [
 /// Questions to the source at a time.
 const QUESTIONS: usize = 16;
 
+/// Whether a tag is derived from a digest: `sha256-<hex>`, with or without a suffix.
+pub fn is_digest_tag(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("sha256-") else { return false };
+    let hex = rest.split('.').next().unwrap_or_default();
+    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Whether an artifact of this type is a signature.
 pub(crate) fn is_signature(artifact_type: &str) -> bool {
     SIGNATURES.iter().any(|known| artifact_type.starts_with(known))

@@ -138,6 +138,14 @@ pub enum Error {
         /// Some of the names there are.
         known: Vec<String>,
     },
+    /// The image has no such file.
+    #[error("finding {path} in the image: {reason}")]
+    NoFile {
+        /// The path as given.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
     /// The place lacks content that one of its documents names.
     #[error("finding {digest} in {place}: no such content")]
     NoContent {
@@ -317,6 +325,7 @@ impl Fault for Error {
             | Error::OtherPlatform { .. }
             | Error::NoImage { .. }
             | Error::NoContent { .. }
+            | Error::NoFile { .. }
             | Error::Rejected { .. } => Kind::NotFound,
             Error::WouldChange { .. }
             | Error::Exists { .. }

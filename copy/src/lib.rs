@@ -39,6 +39,7 @@ mod edit;
 mod entries;
 mod error;
 mod export;
+mod file_of;
 mod left;
 mod location;
 mod memory;
@@ -60,6 +61,7 @@ mod walk;
 
 pub use self::artifact_files::{ArtifactFiles, TITLE, titled};
 pub use self::attach::{Artifact, attach, publish, publish_document};
+pub use self::attached::is_digest_tag;
 pub use self::blob::{Blob, Unverified};
 pub use self::capabilities::Capabilities;
 pub use self::copy::{copy, permit};
@@ -67,6 +69,7 @@ pub use self::edit::{Draft, LayerFile, layers_of, read_layer};
 pub use self::entries::entries;
 pub use self::error::{Error, Result, Side};
 pub use self::export::{export, fetch_file};
+pub use self::file_of::file_of;
 pub use self::location::{Location, Named, StorageAt};
 pub use self::memory::{Memory, MemoryImage};
 pub use self::options::{CopyOptions, Format, Layers, Recompress, Select};
@@ -74,7 +77,9 @@ pub use self::overlay::{Overlay, scratch};
 pub use self::place::{Gate, Open, Origin, Sink, Source};
 pub use self::plan::{Leaf, Plan, Role};
 pub use self::real::real_path;
-pub use self::rebase::{BASE_DIGEST, BASE_NAME, Base, Rebase, RebaseReport, read_back, rebase};
+pub use self::rebase::{
+    BASE_DIGEST, BASE_NAME, Base, Rebase, RebaseReport, check_base, read_back, rebase,
+};
 pub use self::recompress::recompress;
 pub use self::referrer::{Referrer, referrers, tagged};
 pub use self::resolved::Resolved;

@@ -344,6 +344,27 @@ fn history(
     }
 }
 
+/// Whether the base of an image is still what its name points at, and the digest of that.
+/// `expected` is the digest the base had: its own, or that of the index it is in. Without one, the
+/// layers of the base are to be the first ones of the image.
+///
+/// # Errors
+/// The base is not there, or not for the platform.
+pub async fn check_base(
+    image: &Image,
+    base: &dyn Source,
+    expected: Option<Digest>,
+    platform: &Platform,
+) -> Result<(bool, Digest)> {
+    let (named, now) = crate::open(base, platform).await?;
+    let mut own = image.layers().map(|layer| layer.diff_id);
+    let same = match expected {
+        Some(digest) => digest == named.digest || digest == now.manifest().digest(),
+        None => now.layers().all(|layer| own.next() == Some(layer.diff_id)),
+    };
+    Ok((same, named.digest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

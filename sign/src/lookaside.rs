@@ -215,6 +215,8 @@ pub struct PolicyGate {
     pub servers: Arc<dyn Servers>,
     /// What was decided before.
     pub verdicts: Arc<dyn Verdicts>,
+    /// Whether images are refused whose signatures the policy does not check.
+    pub strict: bool,
 }
 
 /// Where it is remembered which images passed.
@@ -332,7 +334,13 @@ impl Gate for PolicyGate {
         root: &Descriptor,
         task: &Task,
     ) -> Result<(), Cause> {
-        let verdict = self.policy.verdict(source.location().as_ref(), &root.digest)?;
+        let location = source.location();
+        if self.strict && !self.policy.checks(location.as_ref()) {
+            let place = location.map_or_else(|| root.digest.to_string(), |at| at.to_string());
+            let reason = "the policy does not check its signatures".to_owned();
+            return Err(unusable(&place, reason, Kind::Refused));
+        }
+        let verdict = self.policy.verdict(location.as_ref(), &root.digest)?;
         if let Some(signers) = verdict.and_then(|verdict| self.verdicts.recall(&verdict)) {
             tracing::info!(image = %root.digest, signers, "signature accepted before");
             return Ok(());
@@ -350,7 +358,7 @@ impl Gate for PolicyGate {
 
     fn passed(&self, place: &Location, root: &Digest) -> bool {
         if self.policy.accepts(place) {
-            return true;
+            return !self.strict;
         }
         let verdict = self.policy.verdict(Some(place), root).ok().flatten();
         verdict.is_some_and(|verdict| self.verdicts.recall(&verdict).is_some())

@@ -437,7 +437,7 @@ const FLAGS: &[(&str, bool)] = &[
     ("--retry=1", true),
     ("--retry-delay=1s", true),
     ("--rm", true),
-    ("--runtime=crun", true),
+    ("--runtime=crun", false),
     ("--runtime-flag=x", false),
     ("--secret=id=a,src=Dockerfile", true),
     ("--security-opt=no-new-privileges", true),

@@ -194,7 +194,8 @@ impl Build {
         let destination = Path::new(&op.destination);
         let owner_in =
             |root: &Root| op.chown.as_deref().map(|text| users::owner(root, text)).transpose();
-        let placing = |owner| copy::Placing { owner, epoch, threads: self.env.threads, made: 0 };
+        let threads = self.env.threads;
+        let placing = |owner| copy::Placing { owner, epoch, dated: false, threads, made: 0 };
         if parent.is_none() {
             let owner = owner_in(&alone)?;
             return selection.work(op, &alone, destination, placing(owner), task);

@@ -119,6 +119,7 @@ impl Build {
                         &mut content,
                         task,
                     )?;
+                    self.time(&mut content);
                 }
             }
             Op::Run(op) => {
@@ -145,6 +146,13 @@ impl Build {
         };
         lock(&self.ledger.origins).insert(id, origin);
         Ok((key, files))
+    }
+
+    /// Adds the time that files from elsewhere get, if they get one.
+    fn time(&self, key: &mut KeyBuilder) {
+        if let Some(epoch) = self.request.clamp() {
+            key.part(format!("time {epoch}").as_bytes());
+        }
     }
 
     /// Adds what the mounts of a command read from build contexts.
@@ -188,6 +196,7 @@ impl Build {
             key.part(inputs[0].0.as_bytes());
         }
         selection.digest(self.env.threads, &mut key, task)?;
+        self.time(&mut key);
         Ok(key.finish())
     }
 }

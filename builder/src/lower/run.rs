@@ -10,6 +10,16 @@ use crate::plan::environment::{PROXY, in_env};
 use crate::plan::path::clean;
 use crate::plan::{From, Op, RunDevice, RunMount, RunMountKind, RunOp, SCRIPTS, StepId};
 
+/// Mounts over the volumes of the image that start with what is there and are forgotten.
+fn volumes(state: &State) -> Vec<RunMount> {
+    let paths = state.config.config.volumes.keys().map(|path| clean("/", path));
+    let mount = |path: String| {
+        let kind = RunMountKind::Tmpfs { size: None, mode: None, copy_up: true };
+        RunMount { target: Some(path), kind }
+    };
+    paths.filter(|path| path != "/").map(mount).collect()
+}
+
 impl Lowerer<'_> {
     pub(super) fn run(
         &mut self,
@@ -30,7 +40,12 @@ impl Lowerer<'_> {
             }
         };
         let mut reads = Vec::new();
-        let Some(mounts) = self.mounts(run, state, place, &mut reads)? else { return Ok(false) };
+        let Some(mut mounts) = self.mounts(run, state, place, &mut reads)? else {
+            return Ok(false);
+        };
+        if self.request.drop_volumes {
+            mounts.splice(0..0, volumes(state));
+        }
         let op = RunOp {
             args,
             script,

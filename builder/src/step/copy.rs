@@ -245,10 +245,10 @@ impl Selection {
         placing: Placing,
         task: &Task,
     ) -> Result<()> {
-        let Placing { owner, epoch, threads, made } = placing;
+        let Placing { owner, epoch, dated, threads, made } = placing;
         let made = destination.ancestors().take(made).map(Path::to_owned).collect();
         let made = RefCell::new(made);
-        let copies = Copies { selection: self, op, to, owner, epoch, threads, made, task };
+        let copies = Copies { selection: self, op, to, owner, epoch, dated, threads, made, task };
         if self.parts.is_empty() && op.destination.ends_with('/') {
             copies.directory(destination)?;
         }
@@ -293,6 +293,8 @@ pub(crate) struct Placing {
     pub(crate) owner: Option<(u32, u32)>,
     /// The time of files that come from elsewhere, seconds since 1970.
     pub(crate) epoch: Option<i64>,
+    /// Whether every copy gets that time, wherever it comes from.
+    pub(crate) dated: bool,
     /// How many threads copy files.
     pub(crate) threads: usize,
     /// How many of the last directories of the destination were made for this.
@@ -305,6 +307,7 @@ struct Copies<'a> {
     to: &'a Root,
     owner: Option<(u32, u32)>,
     epoch: Option<i64>,
+    dated: bool,
     threads: usize,
     /// The directories that were made on the way to what is copied.
     made: RefCell<BTreeSet<PathBuf>>,
@@ -389,7 +392,7 @@ impl Copies<'_> {
         };
         let modified = part.download.as_ref().and_then(|download| download.modified);
         let modified = modified.or_else(|| part.tree.modified());
-        let foreign = part.tree.foreign || part.inline;
+        let foreign = part.tree.foreign || part.inline || self.dated;
         let (uid, gid) = self.owner.unwrap_or((0, 0));
         let options = CopyOptions {
             owner: self.owner.or((!keep_owners).then_some((0, 0))),
@@ -427,6 +430,13 @@ impl Copies<'_> {
     }
 
     fn unpack(&self, part: &Part, target: &Path) -> Result<()> {
+        if self.dated && self.epoch.is_some() {
+            let what = format!("the time of {}", part.item.name.display());
+            return Err(Error::malformed(
+                what,
+                "the files of an archive keep their own times".to_owned(),
+            ));
+        }
         self.directory(target)?;
         let into = self.to.sub(target).during(format!("opening {}", target.display()))?;
         let options = ApplyOptions {

@@ -14,12 +14,13 @@ use task::{Cause, Task};
 
 use super::mounts::Mounts;
 use super::{devices, foreign, network};
+use crate::container_file::{CONTAINER_FILE, container_file};
 use crate::context::Tree;
 use crate::debug::{Origin, Terminal};
 use crate::error::During;
 use crate::plan::environment::{PROXY, in_env};
 use crate::plan::{RunOp, Step};
-use crate::{Env, Error, Request, Result, SourceFile, users};
+use crate::{Dialect, Env, Error, Request, Result, SourceFile, users};
 
 /// Where apt finds that it must not become another user, where there is none.
 const APT_CONF: &str = "/dev/.rbuild-apt.conf";
@@ -140,6 +141,10 @@ fn furnish(
         if let Some(content) = content {
             mounts.file(path, &content, 0o644, (0, 0), false)?;
         }
+    }
+    if with.request.dialect == Dialect::Buildah {
+        let content = container_file("", "", "", "");
+        mounts.file(CONTAINER_FILE, content.as_bytes(), 0o644, (0, 0), false)?;
     }
     mounts.list.extend(run.base.files.mounts.iter().cloned());
     for overlay in &run.base.files.overlays {

@@ -1,13 +1,14 @@
 //! A working container becomes an image.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use image::{Document, History, Image, Manifest, MediaType, Reference, RootFs};
 use layers::{Compression, DiffOptions, LayerInfo, LayerWriter, Root, Stack};
 use task::{Cause, Task};
 
+use super::linked::{self, Extra};
 use super::{State, Working};
 use crate::assemble::rfc3339;
 use crate::error::During;
@@ -39,6 +40,8 @@ pub struct Commit {
     pub keep_times: bool,
     /// Further labels.
     pub labels: BTreeMap<String, String>,
+    /// Files of this machine that the image gets in a layer above all others, and where to.
+    pub add_files: Vec<(PathBuf, PathBuf)>,
     /// Names of variables that the image does not have.
     pub unset_env: Vec<String>,
     /// Names of the image in the store; without any it is kept until it is collected.
@@ -52,9 +55,9 @@ pub struct Commit {
 pub fn commit(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Image> {
     let base = working.base()?;
     let child = task.child("layer");
-    let info = layer(working, wish, env, &child)?;
+    let layers = layers(working, wish, env, &child)?;
     child.done();
-    let image = assemble(&working.state, base.as_ref(), &info, wish, now(env))?;
+    let image = assemble(&working.state, base.as_ref(), &layers, wish, now(env))?;
     let action = "keeping the image";
     let store = &env.store;
     store.insert(image.config().bytes()).during(action)?;
@@ -74,26 +77,56 @@ fn now(env: &Env) -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// The container's changes, or with `squash` all of its files.
-fn layer(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<LayerInfo> {
-    let action = "making the layer";
-    let stack = working.stack()?;
+/// A layer and what the history says that made it.
+type Layer = (LayerInfo, String);
+
+/// The layers that the image has above its base, or with `squash` the only one.
+fn layers(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Vec<Layer>> {
+    let extras = working.extras(wish, env)?;
     let options = DiffOptions {
-        user_xattr: stack.user_xattr,
+        user_xattr: working.stack()?.user_xattr,
         clamp: wish.epoch.filter(|_| !wish.keep_times),
         root_entry: true,
         ..DiffOptions::default()
     };
+    let own = layer(working, wish, &extras, &options, env, task)?;
+    let mut all = vec![(own, created_by(&working.state))];
+    if !wish.squash {
+        for extra in &extras {
+            let info = linked::layer(extra, wish, &options, env, task)?;
+            all.push((info, extra.created_by.clone()));
+        }
+    }
+    Ok(all)
+}
+
+/// The container's changes, or with `squash` all of its files with those that lie above.
+fn layer(
+    working: &Working,
+    wish: &Commit,
+    extras: &[Extra],
+    options: &DiffOptions,
+    env: &Env,
+    task: &Task,
+) -> Result<LayerInfo> {
+    let action = "making the layer";
     let blob = env.store.writer().during(action)?;
     let mut layer = LayerWriter::new(blob, wish.compression, env.threads);
+    let stack = working.stack()?;
+    let top =
+        stack.top.as_ref().ok_or(Error::internal("a working container has a layer of its own"))?;
     if wish.squash {
-        let root = working.root()?;
-        layers::archive(&root, Path::new(""), &mut layer, &options, task).during(action)?;
+        let root = match extras {
+            [] => working.root()?,
+            extras => {
+                let above = extras.iter().rev().map(|extra| extra.directory.clone());
+                let lower = above.chain([top.upper.clone()]).chain(stack.lower.clone()).collect();
+                let whole = Stack { lower, top: None, ..stack.clone() };
+                whole.mount().during("mounting a working container")?
+            }
+        };
+        layers::archive(&root, Path::new(""), &mut layer, options, task).during(action)?;
     } else {
-        let top = stack
-            .top
-            .as_ref()
-            .ok_or(Error::internal("a working container has a layer of its own"))?;
         let upper = Root::open(&top.upper).during(action)?;
         let lower = match stack.lower.is_empty() {
             true => None,
@@ -101,7 +134,7 @@ fn layer(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Lay
                 Some(Stack { top: None, ..stack.clone() }.mount().during("mounting the base")?)
             }
         };
-        layers::diff(&upper, lower.as_ref(), &mut layer, &options, task).during(action)?;
+        layers::diff(&upper, lower.as_ref(), &mut layer, options, task).during(action)?;
     }
     let (blob, info) = layer.finish().during(action)?;
     blob.commit(Some(&info.descriptor)).during(action)?;
@@ -112,7 +145,7 @@ fn layer(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Lay
 fn assemble(
     state: &State,
     base: Option<&Image>,
-    info: &LayerInfo,
+    made: &[Layer],
     wish: &Commit,
     now: i64,
 ) -> Result<Image> {
@@ -134,12 +167,14 @@ fn assemble(
         descriptors.push(descriptor);
         diff_ids.push(layer.diff_id);
     }
-    let mut own = info.descriptor.clone();
-    if let Some(encoding) = own.media_type.layer_encoding() {
-        own.media_type = MediaType::layer(encoding, docker);
+    for (info, _) in made {
+        let mut own = info.descriptor.clone();
+        if let Some(encoding) = own.media_type.layer_encoding() {
+            own.media_type = MediaType::layer(encoding, docker);
+        }
+        descriptors.push(own);
+        diff_ids.push(info.diff_id);
     }
-    descriptors.push(own);
-    diff_ids.push(info.diff_id);
     if base.is_none() {
         config.history.clear();
     }
@@ -148,13 +183,14 @@ fn assemble(
         History { created, ..entry.clone() }
     };
     config.history.extend(state.history.iter().map(stamped));
-    config.history.push(History {
+    let author = config.author.clone();
+    config.history.extend(made.iter().map(|(_, created_by)| History {
         created: Some(created.clone()),
-        created_by: Some(created_by(state)),
-        author: config.author.clone(),
+        created_by: Some(created_by.clone()),
+        author: author.clone(),
         comment: state.history_comment.clone(),
         ..History::default()
-    });
+    }));
     if wish.omit_history {
         config.history.clear();
     }

@@ -61,6 +61,11 @@ pub struct Files {
     pub checksum: Option<String>,
     /// How repositories are fetched.
     pub git: GitAccess,
+    /// Whether the files become a layer of their own, above everything else, when the container
+    /// is committed; until then the container does not have them.
+    pub link: bool,
+    /// The time of all files, seconds since 1970.
+    pub timestamp: Option<i64>,
     /// Whether the history tells of it.
     pub history: bool,
 }
@@ -159,13 +164,16 @@ pub async fn copy(
         chmod: files.chmod.clone(),
         exclude: files.exclude.clone(),
         parents: files.parents,
-        link: false,
+        link: files.link,
         unpack: None,
         checksum: None,
         keep_git_dir: None,
     };
     let (store, threads, owned) = (env.store.clone(), env.threads, Arc::clone(task));
     let root = working.root()?;
+    let apart = if files.link { Some(working.apart()?) } else { None };
+    let to = apart.as_deref().map(Root::open).transpose().during("opening a layer")?;
+    let timestamp = files.timestamp;
     let git = files.git.surroundings();
     let (digest, directories) = bridge::blocking(move || {
         each_matches(&op, &tree)?;
@@ -174,11 +182,17 @@ pub async fn copy(
         selection.digest(threads, &mut key, &owned)?;
         selection.fetch(&git, &store, &owned)?;
         let owner = op.chown.as_deref().map(|text| users::owner(&root, text)).transpose()?;
-        let placing = Placing { owner, epoch: None, threads, made: 0 };
-        selection.work(&op, &root, Path::new(&op.destination), placing, &owned)?;
+        let placing = Placing { owner, epoch: timestamp, dated: true, threads, made: 0 };
+        let to = to.as_ref().unwrap_or(&root);
+        selection.work(&op, to, Path::new(&op.destination), placing, &owned)?;
         Ok::<_, crate::Error>((key.finish().0, selection.is_directories()))
     })
     .await?;
+    if let Some(directory) = apart {
+        let verb = if files.add { "ADD" } else { "COPY" };
+        let text = format!("{verb} --link {} {}", files.paths.join(" "), files.destination);
+        working.link(&directory, text.trim_end())?;
+    }
     if files.history {
         let verb = if files.add { "ADD" } else { "COPY" };
         let kind = match (files.paths.as_slice(), directories) {

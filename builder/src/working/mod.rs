@@ -6,7 +6,9 @@
 //! later it is replaced by renaming. Commands that change a container wait for each other.
 
 mod commit;
+pub mod edits;
 mod files;
+mod linked;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -25,7 +27,9 @@ use task::{Fault, Kind, Task};
 
 pub use commit::{Commit, commit};
 pub use files::{Files, GitAccess, Source, copy};
+pub use linked::Linked;
 
+use crate::container_file::{CONTAINER_FILE, container_file};
 use crate::error::During;
 use crate::images;
 use crate::inputs::{InputRules, Inputs};
@@ -59,6 +63,9 @@ pub struct State {
     pub comment: Option<String>,
     /// Whether the image has Docker's media types unless `commit` says otherwise.
     pub docker: bool,
+    /// Files that become layers of their own, the lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Linked>,
     /// How commands run in it. Older records have `settings` instead.
     #[serde(default)]
     pub spec: ContainerSpec,
@@ -428,6 +435,27 @@ impl Working {
         self.detach()?;
         self.store.remove_container(&self.record.id).during("removing a working container")?;
         Ok(())
+    }
+
+    /// Writes the file by which programs know that they run in a container, and in which; gives
+    /// its mount.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn container_file(&self) -> Result<runtime::Mount> {
+        let image = self.record.image.as_ref().map(|image| image.digest.hex());
+        let image_id = image.unwrap_or_default();
+        let text = container_file(self.name(), self.id(), &self.state.image, &image_id);
+        let source = self.record.directory.join("containerenv");
+        std::fs::write(&source, text).map_err(Error::file("writing", &source))?;
+        Ok(runtime::Mount::Bind {
+            source,
+            target: PathBuf::from(CONTAINER_FILE),
+            read_only: false,
+            recursive: false,
+            propagation: runtime::Propagation::Private,
+            options: Vec::new(),
+        })
     }
 
     /// Its directory in the store.

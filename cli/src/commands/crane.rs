@@ -189,7 +189,7 @@ impl Ls {
             other => (String::new(), access.names(other)?),
         };
         let prefix = if self.full_ref { prefix } else { String::new() };
-        let shown = |name: &&String| !(self.omit_digest_tags && super::tags::is_digest_tag(name));
+        let shown = |name: &&String| !(self.omit_digest_tags && transport::is_digest_tag(name));
         names.iter().filter(shown).for_each(|name| outln!("{prefix}{name}"));
         Ok(0)
     }

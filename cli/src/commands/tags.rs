@@ -88,7 +88,7 @@ impl ListTags {
             other => access.names(other)?,
         };
         let mut names = names;
-        names.retain(|name| !(self.omit_digest_tags && is_digest_tag(name)));
+        names.retain(|name| !(self.omit_digest_tags && transport::is_digest_tag(name)));
         let names = self.filter.apply(names)?;
         if self.plain {
             names.iter().for_each(|name| outln!("{name}"));
@@ -103,13 +103,6 @@ impl ListTags {
         outln!("{value:#}");
         Ok(0)
     }
-}
-
-/// `sha256-<hex>`, with or without a suffix.
-pub(crate) fn is_digest_tag(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix("sha256-") else { return false };
-    let hex = rest.split('.').next().unwrap_or_default();
-    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// List the repositories of a registry

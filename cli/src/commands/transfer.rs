@@ -105,7 +105,7 @@ impl Pull {
             }
             let access = Access::new(app, self.retry.reach(self.registry.reach()?));
             let tags = app.wait(access.client()?.repo(&reference.repository).tags(None))??;
-            let tags = tags.iter().filter(|tag| !super::tags::is_digest_tag(tag));
+            let tags = tags.iter().filter(|tag| !transport::is_digest_tag(tag));
             all.extend(tags.map(|tag| format!("docker://{}:{tag}", reference.repository)));
         }
         Ok(all)

@@ -61,12 +61,12 @@ fn by_device(resources: &LinuxResources) -> Step<Vec<ByDevice>> {
             return Err(Failure::invalid(field, "it is not supported"));
         }
         if let Some(weight) = disks.weight().filter(|weight| *weight > 0) {
-            list.push(same("io", ["blkio.weight", "io.bfq.weight"], &weight.to_string()));
+            list.push(same("io", ["blkio.bfq.weight", "io.bfq.weight"], &weight.to_string()));
         }
         for device in disks.weight_device().iter().flatten() {
             let weight = device.weight().unwrap_or(0);
             let value = format!("{}:{} {weight}", device.major(), device.minor());
-            list.push(same("io", ["blkio.weight_device", "io.bfq.weight"], &value));
+            list.push(same("io", ["blkio.bfq.weight_device", "io.bfq.weight"], &value));
         }
         let throttles = [
             (disks.throttle_read_bps_device(), "blkio.throttle.read_bps_device", "rbps"),

@@ -72,6 +72,11 @@ impl Policy {
         requirements.iter().any(|requirement| matches!(requirement, Requirement::Signed { .. }))
     }
 
+    /// Whether any signature decides about images of this place.
+    pub fn checks(&self, location: Option<&Location>) -> bool {
+        self.wants_signatures(location) || self.wants_lookaside(location)
+    }
+
     /// Whether GPG signatures, which lie in lookasides, decide about images of this place.
     pub fn wants_lookaside(&self, location: Option<&Location>) -> bool {
         let (_, requirements) = self.requirements(location);

@@ -93,7 +93,7 @@ impl ArchiveSource {
 pub async fn archive_names(path: &Path, form: Form) -> Result<Vec<String>, Cause> {
     let path = path.to_owned();
     blocking(move || {
-        let tar = open_tar(&path, form)?;
+        let tar = open_tar(&path)?;
         let place = form.place(&path);
         if form == Form::Docker {
             return Ok(docker_archive::names(&tar, &place)?);
@@ -105,12 +105,8 @@ pub async fn archive_names(path: &Path, form: Form) -> Result<Vec<String>, Cause
     .await
 }
 
-fn open_tar(path: &Path, form: Form) -> Result<TarIndex> {
-    let file = files::open_or_pipe(path)?.ok_or_else(|| Error::NoImage {
-        name: "the file".to_owned(),
-        place: form.place(path),
-        known: Vec::new(),
-    })?;
+fn open_tar(path: &Path) -> Result<TarIndex> {
+    let file = files::open_or_pipe(path)?.ok_or_else(|| files::absent(path))?;
     TarIndex::open(files::uncompressed(file, path)?, path)
 }
 
@@ -121,11 +117,11 @@ fn replaceable(path: &Path) -> bool {
     let is_archive = |tar: TarIndex| {
         ["manifest.json", "index.json", "oci-layout"].iter().any(|name| tar.find(name).is_some())
     };
-    !content || open_tar(path, Form::Oci).is_ok_and(is_archive)
+    !content || open_tar(path).is_ok_and(is_archive)
 }
 
 fn open(path: &Path, named: &Named, form: Form) -> Result<Opened> {
-    choose(open_tar(path, form)?, path, named, form)
+    choose(open_tar(path)?, path, named, form)
 }
 
 fn choose(tar: TarIndex, path: &Path, named: &Named, form: Form) -> Result<Opened> {

@@ -69,12 +69,8 @@ impl Directory {
     }
 
     fn manifest(&self) -> Result<Vec<u8>> {
-        let found = files::read(&self.path.join("manifest.json"), MAX_DOCUMENT)?;
-        found.ok_or_else(|| Error::NoImage {
-            name: "manifest.json".to_owned(),
-            place: self.place(),
-            known: Vec::new(),
-        })
+        let path = self.path.join("manifest.json");
+        files::read(&path, MAX_DOCUMENT)?.ok_or_else(|| files::absent(&path))
     }
 }
 

@@ -29,6 +29,11 @@ pub(crate) fn open(path: &Path) -> Result<Option<File>> {
     Err(Error::Malformed { place, reason })
 }
 
+/// That a place of images is not there at all.
+pub(crate) fn absent(path: &Path) -> Error {
+    Error::file("opening", path)(std::io::Error::from(rustix::io::Errno::NOENT))
+}
+
 /// Opens a plain file for reading, or all that comes out of a pipe in an unnamed file. `None` where
 /// there is nothing.
 pub(crate) fn open_or_pipe(path: &Path) -> Result<Option<File>> {

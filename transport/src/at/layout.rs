@@ -8,7 +8,7 @@ use image::{Descriptor, Node};
 use store::{Layout, Listing};
 use task::{Cause, Fault, Kind};
 
-use super::named;
+use super::{files, named};
 use crate::bridge::{self, blocking};
 use crate::{Blob, Capabilities, Error, Location, Named, Origin, Sink, Source, Unverified};
 
@@ -167,8 +167,7 @@ impl Source for LayoutImage {
         let found = Arc::clone(&self.found);
         blocking(move || {
             if !path.exists() {
-                let name = "the directory".to_owned();
-                return Err(Error::NoImage { name, place, known: Vec::new() }.into());
+                return Err(files::absent(&path).into());
             }
             let entries = Layout::open(&path)?.entries()?;
             let entry = named::pick(&entries, &named, &place)?;

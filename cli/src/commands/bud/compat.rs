@@ -12,6 +12,9 @@ pub(super) struct CompatFlags {
     /// the tool of the program's name)
     #[arg(long, value_enum, value_name = "TOOL")]
     compat: Option<Tool>,
+    /// Drop what commands write below a volume of the image
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    compat_volumes: Option<bool>,
     // Without effect, because what they ask for always holds.
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     rm: Option<bool>,
@@ -30,8 +33,6 @@ pub(super) struct CompatFlags {
     // Refused.
     #[arg(long, hide = true, value_name = "KEY")]
     decryption_key: Vec<String>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    compat_volumes: Option<bool>,
     #[arg(long, hide = true, value_name = "DIR")]
     hooks_dir: Vec<String>,
     #[arg(long, hide = true, value_name = "PATH")]
@@ -78,10 +79,9 @@ impl CompatFlags {
         }
     }
 
-    /// Whether another runtime is asked for: crun and runc run the same command lines.
-    fn names_other_runtime(&self) -> bool {
-        let name = self.runtime.as_deref().map(|path| path.rsplit('/').next().unwrap_or(path));
-        name.is_some_and(|name| !matches!(name, "crun" | "runc" | "youki"))
+    /// Whether what commands write below a volume is dropped.
+    pub(super) fn volumes(&self) -> bool {
+        self.compat_volumes.unwrap_or(false)
     }
 
     /// Refuses what is not supported.
@@ -92,12 +92,7 @@ impl CompatFlags {
         let refused = [
             (!self.decryption_key.is_empty(), "--decryption-key", "layers are not encrypted here"),
             (!self.hooks_dir.is_empty(), "--hooks-dir", inside),
-            (self.names_other_runtime(), "--runtime", inside),
-            (
-                self.compat_volumes == Some(true),
-                "--compat-volumes",
-                "what commands write below a volume stays, as with docker",
-            ),
+            (self.runtime.is_some(), "--runtime", inside),
             (!self.runtime_flag.is_empty(), "--runtime-flag", inside),
             (self.sign_by.is_some(), "--sign-by", "sign the image with `rbuild sign`"),
             (!self.userns_uid_map.is_empty(), "--userns-uid-map", ids),

@@ -304,6 +304,7 @@ impl Bud {
         request.platforms = self.platforms.platforms()?;
         request.all_platforms = self.platforms.all();
         request.dialect = self.compat.dialect().builder();
+        request.drop_volumes = self.compat.volumes();
         request.labels = self.image.labels().into_iter().collect();
         request.image = self.image.options(&outputs.settings, self.compat.dialect())?;
         output::has_entry(&request.image, &request.outputs)?;

@@ -8,8 +8,8 @@ mod sign;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use image::{Descriptor, Platform, Tag};
-use task::Task;
+use image::{Descriptor, Platform, Reference, Tag};
+use task::{Kind, Task};
 use transport::at::{Archive, Form};
 use transport::{CopyOptions, Format, Gate, Location, Named, Select, Sink, Source};
 
@@ -19,7 +19,7 @@ use self::ends::only_for;
 pub(crate) use self::ends::{DestinationFlags, OneEnd, RetryFlags, SourceFlags};
 pub(crate) use self::sign::{SignFlags, Signer, now};
 use super::place::{self, Access};
-use crate::app::{App, observed};
+use crate::app::{App, Reach, observed};
 use crate::dialect::Dialect;
 use crate::render::Progress;
 use crate::report::Failure;
@@ -55,8 +55,14 @@ pub(crate) struct Copy {
     /// Write the digest to a file
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     digestfile: Option<PathBuf>,
+    /// Copy all tags of the source's repository; under the name crane also -a
+    #[arg(long, conflicts_with_all = ["additional_tag", "digestfile", "sign_identity"])]
+    all_tags: bool,
+    /// Leave tags alone that exist at the destination
+    #[arg(short, long)]
+    no_clobber: bool,
     /// Send this many blobs at a time
-    #[arg(long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     image_parallel_copies: Option<u16>,
     /// Show what would be copied; copy nothing
     #[arg(long)]
@@ -229,15 +235,74 @@ impl Copy {
             place::location(&self.destination, "docker://")?,
         );
         self.ends.check(&from, &to)?;
-        let names = self.names(&to)?;
-        let signer = self.sign.signer(app, &to)?;
+        if self.all_tags || self.what.all && Dialect::spoken() == Dialect::Crane {
+            return self.each_tag(app, &from, &to);
+        }
+        if self.no_clobber {
+            let there = self.taken(app, &to)?;
+            if there.contains(&tag_of(&to)?) {
+                eprintln!("{to} exists and is left alone");
+                return Ok(0);
+            }
+        }
+        self.one(app, &from, &to)
+    }
+
+    /// Copies all tags of a repository but those derived from digests, which go with their images.
+    fn each_tag(&self, app: &App, from: &Location, to: &Location) -> Result<u8, Failure> {
+        let (Location::Registry(source), Location::Registry(target)) = (from, to) else {
+            return Err(Failure::usage(
+                "--all-tags: both places must be repositories of registries",
+            )
+            .hint("`rcopy sync` copies repositories to and from other places"));
+        };
+        let bare = |text: &str| {
+            let name = text.trim_start_matches("docker://").parse::<Reference>();
+            name.is_ok_and(|name| name.tag.is_none() && name.digest.is_none())
+        };
+        if !bare(&self.source) || !bare(&self.destination) {
+            return Err(Failure::usage("--all-tags: name repositories without a tag"));
+        }
+        let mut tags = self.tags_at(app, from, &self.source_end.reach(&self.retry)?)?;
+        tags.retain(|tag| !transport::is_digest_tag(tag));
+        if self.no_clobber {
+            let there = self.taken(app, to)?;
+            tags.retain(|tag| !there.contains(tag));
+        }
+        for tag in tags {
+            let tag: Tag = tag.parse()?;
+            let named = |name: &Reference| Location::Registry(name.repository.tagged(tag.clone()));
+            self.one(app, &named(source), &named(target))?;
+        }
+        Ok(0)
+    }
+
+    /// The tags at the destination; none if there is no such repository yet.
+    fn taken(&self, app: &App, to: &Location) -> Result<Vec<String>, Failure> {
+        match self.tags_at(app, to, &self.destination_end.reach(&self.retry)?) {
+            Err(failure) if failure.kind == Kind::NotFound => Ok(Vec::new()),
+            tags => tags,
+        }
+    }
+
+    fn tags_at(&self, app: &App, at: &Location, reach: &Reach) -> Result<Vec<String>, Failure> {
+        let Location::Registry(name) = at else {
+            return Err(Failure::usage(format!("{at} is in no registry, and has no list of tags")));
+        };
+        let client = Access::new(app, reach.clone()).client()?;
+        Ok(app.wait(client.repo(&name.repository).tags(None))??)
+    }
+
+    fn one(&self, app: &App, from: &Location, to: &Location) -> Result<u8, Failure> {
+        let names = self.names(to)?;
+        let signer = self.sign.signer(app, to)?;
         let options = CopyOptions {
             recompress: self.compress.recompress(app.settings.room())?,
             concurrency: self.image_parallel_copies.map_or(8, usize::from),
             attempts: self.retry.attempts(),
             patience: app.settings.patience(),
             tell_left: self.what.tells_left(),
-            ..self.what.options(app, &from, &to)
+            ..self.what.options(app, from, to)
         };
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let root = observed(&format!("copy to {to}"), progress, |task| {
@@ -253,17 +318,17 @@ impl Copy {
             reach.shared_blob_dir.clone_from(&self.ends.dest_shared_blob_dir);
             let sink = Access::unpacking(app, reach, platform);
             if self.dry_run {
-                return plan(app, &*source.source(&from)?, &options, task);
+                return plan(app, &*source.source(from)?, &options, task);
             }
             let gate = app.gate()?;
-            let opened = source.source(&from)?;
+            let opened = source.source(from)?;
             let root = copy_to_all(app, &*opened, &sink, &names, &*gate, &options, task)?;
             if options.signatures {
                 let all = app.lookaside()?;
-                carry((app, &all), (&from, &source), (&to, &sink), &root, task)?;
+                carry((app, &all), (from, &source), (to, &sink), &root, task)?;
             }
-            if let Some(signer) = signer {
-                signer.sign(app, &sink, &to, &root, task)?;
+            if let Some(signer) = &signer {
+                signer.sign(app, &sink, to, &root, task)?;
             }
             Ok(root)
         })?;
@@ -283,6 +348,16 @@ impl Copy {
             names.push(beside(to, tag)?);
         }
         Ok(names)
+    }
+}
+
+/// The tag that an image gets.
+fn tag_of(to: &Location) -> Result<String, Failure> {
+    match to {
+        Location::Registry(Reference { digest: None, tag, .. }) => {
+            Ok(tag.as_ref().map_or_else(|| "latest".to_owned(), ToString::to_string))
+        }
+        _ => Err(Failure::usage(format!("--no-clobber: {to} has no tag"))),
     }
 }
 

@@ -1,9 +1,11 @@
-//! Commands that make an image out of another one: `export`, `append`, `mutate`, `flatten`,
-//! `rebase`. They read from any place and write to any place.
+//! Commands that make something else out of an image: `export`, `get-file`, `append`, `mutate`,
+//! `flatten`, `rebase`. They read from any place and write to any place.
 
 mod append;
+mod check_base;
 mod export;
 mod flatten;
+mod get_file;
 mod mutate;
 mod rebase;
 
@@ -15,8 +17,10 @@ use task::Task;
 use transport::{CopyOptions, Location, Named, Open, Overlay, Select, Source};
 
 pub(crate) use self::append::Append;
+pub(crate) use self::check_base::CheckBase;
 pub(crate) use self::export::Export;
 pub(crate) use self::flatten::Flatten;
+pub(crate) use self::get_file::GetFile;
 pub(crate) use self::mutate::Mutate;
 pub(crate) use self::rebase::Rebase;
 use super::copy::OneEnd;

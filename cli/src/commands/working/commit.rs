@@ -18,6 +18,7 @@ use crate::commands::manifest;
 use crate::commands::place::{self, Access};
 use crate::commands::registry_flags::RegistryFlags;
 use crate::commands::tags::read_bounded;
+use crate::config;
 use crate::flags;
 use crate::render::Progress;
 use crate::report::Failure;
@@ -72,6 +73,9 @@ pub(crate) struct Commit {
     /// Merge a JSON document into the config
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Add a file of this machine in a layer of its own (default destination: the same path)
+    #[arg(long, value_name = "FILE[:DESTINATION]")]
+    add_file: Vec<String>,
     /// Write digests and descriptor as JSON to a file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
@@ -147,6 +151,7 @@ impl Commit {
             changes: self.change.clone(),
             config: self.config.as_deref().map(document).transpose()?,
             keep_times: !self.rewrite_timestamp,
+            add_files: added(&self.add_file)?,
             unset_env: self.unsetenv.clone(),
             names,
         };
@@ -247,6 +252,22 @@ impl Commit {
             Err(_) => Ok((vec![local_name(text)?], None)),
         }
     }
+}
+
+/// The files of `--add-file`, and where each goes.
+fn added(texts: &[String]) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
+    let pairs = texts.iter().map(|text| {
+        let (file, to) = text.split_once(':').unwrap_or((text, text));
+        let file = config::absolute(Path::new(file))?;
+        match std::fs::metadata(&file) {
+            Ok(about) if about.is_file() => Ok((file, PathBuf::from(to))),
+            Ok(_) => Err(Failure::usage(format!("--add-file {text:?}: it is not a file"))),
+            Err(error) => {
+                Err(Failure::io(format!("--add-file: reading {}", file.display()), &error))
+            }
+        }
+    });
+    pairs.collect()
 }
 
 /// A JSON document in a file.

@@ -1,12 +1,10 @@
 //! `rbuild config`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use builder::Env;
-use builder::working::{State, Working};
+use builder::working::{State, Working, edits};
 use clap::Args;
-use serde_json::json;
 
 use super::{HistoryFlag, env, locked, wants_history};
 use crate::app::{App, Reach, observed};
@@ -126,99 +124,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     dockerfile::duration::parse(text)
 }
 
-/// The words of a line as a shell has them: blanks part, quotes and backslashes keep together.
-///
-/// # Errors
-/// A quote that does not end.
-pub(crate) fn words(line: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            ' ' | '\t' | '\n' => words.extend(word.take()),
-            '\'' | '"' => {
-                let kept = word.get_or_insert_default();
-                loop {
-                    match chars.next() {
-                        None => return Err(format!("{line:?} has a quote that does not end")),
-                        Some(end) if end == c => break,
-                        Some('\\') if c == '"' => match chars.next() {
-                            Some(next @ ('"' | '\\' | '$' | '`')) => kept.push(next),
-                            next => {
-                                kept.push('\\');
-                                kept.extend(next);
-                            }
-                        },
-                        Some(other) => kept.push(other),
-                    }
-                }
-            }
-            '\\' => word.get_or_insert_default().extend(chars.next()),
-            other => word.get_or_insert_default().push(other),
-        }
-    }
-    words.extend(word);
-    Ok(words)
-}
-
-/// A JSON array of words, if it is one.
-fn array(text: &str) -> Option<Vec<String>> {
-    text.trim_start().starts_with('[').then(|| serde_json::from_str(text).ok()).flatten()
-}
-
-/// What a value of a flag that lists asks for.
-enum Change<'a> {
-    Clear,
-    Remove(&'a str),
-    Add(&'a str),
-}
-
-fn change(text: &str) -> Change<'_> {
-    match text.strip_suffix('-') {
-        Some("") => Change::Clear,
-        Some(rest) if !text.contains('=') => Change::Remove(rest),
-        _ => Change::Add(text),
-    }
-}
-
-fn pairs(map: &mut BTreeMap<String, String>, texts: &[String], flag: &str) -> Result<(), Failure> {
-    for text in texts {
-        match change(text) {
-            Change::Clear => map.clear(),
-            Change::Remove(key) => drop(map.remove(key)),
-            Change::Add(text) => {
-                let (key, value) = crate::flags::pair(text);
-                if key.is_empty() {
-                    return Err(Failure::usage(format!("--{flag} {text:?} has no key")));
-                }
-                map.insert(key, value);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn set(map: &mut BTreeMap<String, serde_json::Value>, texts: &[String]) {
-    for text in texts {
-        match change(text) {
-            Change::Clear => map.clear(),
-            Change::Remove(key) => drop(map.remove(key)),
-            Change::Add(key) => drop(map.insert(key.to_owned(), json!({}))),
-        }
-    }
-}
-
-fn list(list: &mut Vec<String>, texts: &[String]) {
-    for text in texts {
-        match change(text) {
-            Change::Clear => list.clear(),
-            Change::Remove(item) => list.retain(|known| known != item),
-            Change::Add(item) => list.push(item.to_owned()),
-        }
-    }
-}
-
 impl Config {
     /// Changes the container's configuration, all of it or nothing.
     ///
@@ -248,7 +153,7 @@ impl Config {
             config.user.clone_from(user);
         }
         if let Some(shell) = &self.shell {
-            config.shell = words(shell).map_err(usage("shell"))?;
+            config.shell = edits::words(shell).map_err(usage("shell"))?;
         }
         if let Some(signal) = &self.stop_signal {
             config.stop_signal = Some(signal.clone()).filter(|signal| !signal.is_empty());
@@ -262,15 +167,19 @@ impl Config {
                 return Err(Failure::usage(format!("--port {port:?} is no port such as 80/tcp")));
             }
         }
-        set(&mut config.exposed_ports, &self.port);
-        set(&mut config.volumes, &self.volume);
-        pairs(&mut config.labels, &self.label, "label")?;
+        edits::set(&mut config.exposed_ports, &self.port);
+        edits::set(&mut config.volumes, &self.volume);
+        edits::pairs(&mut config.labels, &self.label).map_err(usage("label"))?;
         config.labels.retain(|key, _| !self.unsetlabel.contains(key));
-        list(&mut config.on_build, &self.onbuild);
-        variables(&mut config.env, &self.env)?;
+        edits::list(&mut config.on_build, &self.onbuild);
+        let outside = |name: &str| std::env::var(name).ok();
+        let unknown = |name: &str| {
+            eprintln!("warning: there is no variable {name} in the container's environment");
+        };
+        edits::variables(&mut config.env, &self.env, &outside, &unknown).map_err(usage("env"))?;
         if let Some(text) = &self.entrypoint {
             let shell = |text: &str| ["/bin/sh", "-c", text].map(str::to_owned).to_vec();
-            config.entrypoint = match (array(text), text.is_empty()) {
+            config.entrypoint = match (edits::array(text), text.is_empty()) {
                 (Some(words), _) => Some(words).filter(|words| !words.is_empty()),
                 (None, true) => None,
                 (None, false) => Some(shell(text)),
@@ -280,7 +189,8 @@ impl Config {
             }
         }
         if let Some(text) = &self.cmd {
-            let words = array(text).map_or_else(|| words(text).map_err(usage("cmd")), Ok)?;
+            let words =
+                edits::array(text).map_or_else(|| edits::words(text).map_err(usage("cmd")), Ok)?;
             config.cmd = Some(words).filter(|words| !words.is_empty());
         }
         self.health(config)
@@ -293,7 +203,8 @@ impl Config {
                 *to = Some(text.clone()).filter(|text| !text.is_empty());
             }
         };
-        pairs(&mut state.annotations, &self.annotation, "annotation")?;
+        edits::pairs(&mut state.annotations, &self.annotation)
+            .map_err(|why| Failure::usage(format!("--annotation: {why}")))?;
         text(&mut state.created_by, &self.created_by);
         text(&mut state.history_comment, &self.history_comment);
         text(&mut state.comment, &self.comment);
@@ -301,7 +212,7 @@ impl Config {
         text(&mut config.author, &self.author);
         text(&mut config.variant, &self.variant);
         text(&mut config.os_version, &self.os_version);
-        list(&mut config.os_features, &self.os_feature);
+        edits::list(&mut config.os_features, &self.os_feature);
         if let Some(architecture) = &self.arch {
             config.architecture.clone_from(architecture);
         }
@@ -341,7 +252,7 @@ impl Config {
             check.test = match text.split_once(' ').unwrap_or((text, "")) {
                 ("NONE", "") => vec!["NONE".to_owned()],
                 ("CMD", rest) => {
-                    let rest = words(rest)
+                    let rest = edits::words(rest)
                         .map_err(|why| Failure::usage(format!("--healthcheck: {why}")))?;
                     std::iter::once("CMD".to_owned()).chain(rest).collect()
                 }
@@ -394,106 +305,5 @@ impl Config {
         for entry in entries.into_iter().flatten() {
             working.note(entry, env);
         }
-    }
-}
-
-/// Sets and removes variables. `$NAME` and `${NAME}` in a value are those set before it.
-fn variables(env: &mut Vec<String>, texts: &[String]) -> Result<(), Failure> {
-    let named = |line: &str, name: &str| line.split_once('=').is_some_and(|(n, _)| n == name);
-    for text in texts {
-        let (name, value) = match change(text) {
-            Change::Clear => {
-                env.clear();
-                continue;
-            }
-            Change::Remove(name) => {
-                env.retain(|line| !named(line, name));
-                continue;
-            }
-            Change::Add(text) => match text.split_once('=') {
-                Some(("", _)) => {
-                    return Err(Failure::usage(format!("--env {text:?} has no name")));
-                }
-                Some((name, value)) => (name, expand(value, env)),
-                None => match std::env::var(text) {
-                    Ok(value) => (text, value),
-                    Err(_) => {
-                        return Err(Failure::usage(format!("--env {text}: it has no value here"))
-                            .hint(format!("write {text}=VALUE; {text}- takes it away")));
-                    }
-                },
-            },
-        };
-        let line = format!("{name}={value}");
-        match env.iter_mut().find(|line| named(line, name)) {
-            Some(known) => *known = line,
-            None => env.push(line),
-        }
-    }
-    Ok(())
-}
-
-/// Replaces `$NAME` and `${NAME}`.
-fn expand(value: &str, env: &[String]) -> String {
-    let mut out = String::new();
-    let mut rest = value;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        let plain = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
-        let (name, end) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-            Some((name, _)) => (name, name.len() + 2),
-            None => {
-                let end = after.find(plain).unwrap_or(after.len());
-                (&after[..end], end)
-            }
-        };
-        match (name, env.iter().rev().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))) {
-            ("", _) => out.push('$'),
-            (_, Some(value)) => out.push_str(value),
-            (_, None) => {
-                eprintln!("warning: there is no variable {name} in the container's environment");
-            }
-        }
-        rest = &after[end..];
-    }
-    out.push_str(rest);
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_parted_as_a_shell_parts_them() {
-        let cases: [(&str, &[&str]); 6] = [
-            ("a b", &["a", "b"]),
-            (r#"sh -c "echo \"x\" '$y'""#, &["sh", "-c", r#"echo "x" '$y'"#]),
-            (r"a\ b c", &["a b", "c"]),
-            ("'a b'c ''", &["a bc", ""]),
-            ("", &[]),
-            (r#""\n""#, &[r"\n"]),
-        ];
-        for (line, expected) in cases {
-            assert_eq!(words(line).unwrap(), expected, "{line}");
-        }
-        assert!(words("'a").is_err());
-        assert_eq!(array(r#"["a","b"]"#), Some(vec!["a".to_owned(), "b".to_owned()]));
-        assert_eq!(array("[x"), None);
-    }
-
-    #[test]
-    fn lists_grow_and_shrink() {
-        let mut env = vec!["A=1".to_owned(), "B=2".to_owned()];
-        let texts = ["C=${A}x$B", "A-", "B=$NOPE.", "D=$", "E=a-"].map(str::to_owned);
-        variables(&mut env, &texts).unwrap();
-        assert_eq!(env, ["B=.", "C=1x2", "D=$", "E=a-"]);
-        variables(&mut env, &["-".to_owned()]).unwrap();
-        assert!(env.is_empty());
-        assert!(variables(&mut env, &["=x".to_owned()]).is_err());
-        let mut ports = BTreeMap::new();
-        set(&mut ports, &["80/tcp", "90", "80/tcp-"].map(str::to_owned));
-        assert_eq!(ports.keys().collect::<Vec<_>>(), ["90"]);
     }
 }

@@ -102,12 +102,13 @@ struct FileFlags {
     /// Require this digest of a download, or commit of a repository
     #[arg(long, value_name = "ALGORITHM:DIGEST|COMMIT")]
     checksum: Option<String>,
-    /// Not supported: a working container has one layer
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Put the files into a layer of their own, above everything else in the image; the container
+    /// does not have them
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     link: Option<bool>,
-    /// Not supported: use `commit --timestamp`
-    #[arg(long, hide = true, value_name = "SECONDS", allow_hyphen_values = true)]
-    timestamp: Option<String>,
+    /// Set the time of all files, in seconds since 1970
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    timestamp: Option<i64>,
     /// Do not print the digest of the copied files
     #[arg(short, long)]
     quiet: bool,
@@ -127,21 +128,6 @@ struct FileFlags {
 
 impl FileFlags {
     fn run(self, app: &App, git: Option<GitAccess>) -> Result<u8, Failure> {
-        let refuse = |what: &str, hint: &str| {
-            Err(Failure::usage(format!("{what} is not supported")).hint(hint))
-        };
-        if self.link == Some(true) {
-            return refuse(
-                "--link",
-                "a working container has one layer; `COPY --link` of a Dockerfile makes its own",
-            );
-        }
-        if self.timestamp.is_some() {
-            return refuse(
-                "--timestamp",
-                "`rbuild commit --timestamp` sets the time of everything",
-            );
-        }
         let add = git.is_some();
         let (name, paths, destination) = match self.arguments.as_slice() {
             [name, only] => (name, std::slice::from_ref(only), ""),
@@ -179,6 +165,8 @@ impl FileFlags {
             parents: self.parents,
             checksum: self.checksum.clone(),
             git: git.unwrap_or_default(),
+            link: self.link.unwrap_or(false),
+            timestamp: self.timestamp,
             history: wants_history(self.history.add_history),
         };
         let verb = if add { "add" } else { "copy" };

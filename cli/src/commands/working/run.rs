@@ -30,9 +30,9 @@ pub(crate) struct RunFlags {
     /// Read relative sources of --mount below this directory
     #[arg(long, value_name = "DIR", help_heading = "Working container")]
     contextdir: Option<PathBuf>,
-    /// Accepted for scripts: crun and runc stand for the built-in runtime
-    #[arg(long, value_name = "RUNTIME", help_heading = "Working container")]
-    runtime: Option<String>,
+    /// Exit codes of the command that count as success
+    #[arg(long, value_name = "CODE", value_delimiter = ',', help_heading = "Working container")]
+    valid_exit_codes: Vec<u8>,
     /// Not supported: the runtime is built in
     #[arg(long, value_name = "FLAG", hide = true, allow_hyphen_values = true)]
     runtime_flag: Vec<String>,
@@ -47,8 +47,19 @@ impl RunFlags {
         let given = [
             (self.history.add_history.is_some(), "--add-history"),
             (self.contextdir.is_some(), "--contextdir"),
+            (!self.valid_exit_codes.is_empty(), "--valid-exit-codes"),
         ];
         given.into_iter().find_map(|(given, flag)| given.then_some(flag))
+    }
+
+    /// The exit code of `run` for that of the command: 0 if it counts as success, and never 0 if
+    /// it does not.
+    fn judge(&self, code: u8) -> u8 {
+        match self.valid_exit_codes.as_slice() {
+            [] => code,
+            valid if valid.contains(&code) => 0,
+            _ => code.max(1),
+        }
     }
 
     /// Refuses what would change something we cannot change.
@@ -59,12 +70,6 @@ impl RunFlags {
         let no = |what: String, hint: &str| {
             Err(Failure::usage(format!("{what} is not supported")).hint(hint))
         };
-        if let Some(runtime) = &self.runtime {
-            let name = Path::new(runtime).file_name().unwrap_or_default().to_string_lossy();
-            if !matches!(&*name, "crun" | "runc" | "youki") {
-                return no(format!("--runtime {runtime}"), "the runtime is built in");
-            }
-        }
         if let Some(flag) = self.runtime_flag.first() {
             return no(format!("--runtime-flag {flag}"), "the runtime is built in");
         }
@@ -147,11 +152,12 @@ pub(crate) fn run(
         status
     };
     drop(ground);
-    if status.success() && wants_history(wish.flags.history.add_history) {
+    let code = wish.flags.judge(status.code());
+    if code == 0 && wants_history(wish.flags.history.add_history) {
         working.note(format!("/bin/sh -c {}", command.join(" ")), &env(app, &Reach::default())?);
         working.save()?;
     }
-    Ok(status.code())
+    Ok(code)
 }
 
 fn both_terminals() -> bool {
@@ -173,6 +179,7 @@ fn specify(
     spec.network.mode.get_or_insert(Network::Private);
     spec.network.hostname.get_or_insert_with(|| working.id()[..12].to_owned());
     add_network_files(working.directory(), &mut spec)?;
+    spec.files.mounts.insert(0, working.container_file()?);
     refuse_overlays(&spec)?;
     refuse_volumes(&spec)?;
     refuse_networks(&spec)?;

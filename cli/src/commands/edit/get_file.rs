@@ -1,0 +1,63 @@
+use std::fs::File;
+use std::path::PathBuf;
+
+use clap::Args;
+use image::Platform;
+
+use super::super::copy::OneEnd;
+use super::super::place;
+use crate::app::{App, observed};
+use crate::render::Progress;
+use crate::report::Failure;
+
+/// Print one file of an image, or write it to a file
+///
+/// Layers are fetched from the top until one has the file.
+#[derive(Debug, Args)]
+pub(crate) struct GetFile {
+    /// The image
+    image: String,
+    /// The path in the image; symbolic links are followed
+    path: String,
+    /// The file to write (default: standard output)
+    output: Option<PathBuf>,
+    /// Choose the image of this platform in an index
+    #[arg(short, long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl GetFile {
+    /// Prints.
+    ///
+    /// # Errors
+    /// There is no such image or file; the output cannot be written.
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = place::location(&self.image, "docker://")?;
+        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+        let mut file = observed(&format!("get-file {from}"), Progress::Auto, |task| {
+            let opened = super::open(app, &self.end, &from, &platform, task)?;
+            let room = app.settings.room();
+            let found = transport::file_of(&*opened.source, &opened.image, &self.path, room, task);
+            // 2 is for images that are not there.
+            app.wait(found)?.map_err(|error| match error {
+                transport::Error::NoFile { .. } => {
+                    Failure { code: Some(1), ..Failure::from(error) }
+                }
+                error => error.into(),
+            })
+        })?;
+        let (copied, name) = match &self.output {
+            None => {
+                (std::io::copy(&mut file, &mut std::io::stdout().lock()), "standard output".into())
+            }
+            Some(path) => {
+                let copy = |mut to: File| std::io::copy(&mut file, &mut to);
+                (File::create(path).and_then(copy), path.display().to_string())
+            }
+        };
+        copied.map_err(|error| Failure::io(format!("writing {name}"), &error))?;
+        Ok(0)
+    }
+}
