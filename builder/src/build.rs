@@ -392,7 +392,7 @@ async fn images(
             annotations,
             tells_created: request.image.inherit.created,
             omit_history: request.image.omit_history,
-            // Steps are not to be had of layers that became one.
+            // Layers that became one do not tell their steps.
             cache: cache::inline(build, target).filter(|_| request.image.squash == Squash::None),
         })?);
         let own = layered.history.iter().filter_map(|item| item.layer);

@@ -252,7 +252,7 @@ impl Recipe {
     /// argument, label and annotation, and what is `stated`.
     ///
     /// The result is what commands get beyond the sandbox because the recipe, and not the request,
-    /// says so. Run such a request only if you trust whoever made the provenance.
+    /// says so. Run such a request only if you trust the maker of the provenance.
     pub fn apply(&self, request: &mut Request, stated: Stated) -> Vec<Grant> {
         let own = grants(&request.run.base, request.network);
         self.choices.apply(request, stated);

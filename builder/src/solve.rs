@@ -55,7 +55,7 @@ struct Progress {
 
 /// Solves the steps that `targets` need, at most `parallel` at once. A step is only done when a
 /// step that needs it has to be done itself: what is recalled needs nothing. Steps that the cache
-/// is not to be asked for are done in any case. The first failure
+/// is not asked for are done in any case. The first failure
 /// stops the work; it is returned when everything that was running has ended.
 ///
 /// # Errors

@@ -562,7 +562,7 @@ impl builder::Places for BuildPlaces {
 }
 
 impl Drop for App {
-    /// What still waits on a thread (a pipe that nobody writes, `gpg`) does not hold up the end.
+    /// What still waits on a thread (a pipe without a writer, `gpg`) does not hold up the end.
     fn drop(&mut self) {
         if let Some(executor) = self.executor.take() {
             executor.shutdown_background();

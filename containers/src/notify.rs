@@ -58,7 +58,7 @@ pub(crate) fn healthy(container: &Container) {
     if let Ok(address) = std::fs::read_to_string(&kept)
         && let Err(error) = send(&address, "READY=1")
     {
-        tracing::debug!(%error, "nobody is told that the container is healthy");
+        tracing::debug!(%error, "sending the healthy message failed");
     }
     let _ = std::fs::remove_file(kept);
 }

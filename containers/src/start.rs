@@ -155,7 +155,7 @@ impl Container {
         let state = runtime::launch(self.directory(), bundle, streams, watch, &start)?;
         if let Some(held) = held {
             match held.follow(state.pid) {
-                // A short program is over by now, and nobody needs its network.
+                // A short program has ended by now, so its network is not needed.
                 Err(_) if !self.again().is_ok_and(|now| now.is_running()) => {}
                 followed => followed?,
             }

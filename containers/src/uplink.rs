@@ -46,7 +46,7 @@ pub fn connect(
 pub(crate) struct Own<'a> {
     pub(crate) id: &'a str,
     pub(crate) name: &'a str,
-    /// By which its network is reached later; empty where nobody will.
+    /// By which its network is reached later; empty if it is not.
     pub(crate) directory: &'a Path,
 }
 

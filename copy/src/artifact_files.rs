@@ -77,7 +77,7 @@ impl ArtifactFiles {
     }
 }
 
-/// The layers of an artifact that are files, with their names. Whoever made the artifact chose
+/// The layers of an artifact that are files, with their names. The maker of the artifact chose
 /// these: each is one component, and no two are the same.
 ///
 /// # Errors

@@ -118,7 +118,7 @@ impl BlobReader {
                 self.ended = true;
                 Err(io::Error::other(cause))
             }
-            // The sender always says how it ended, so this end is no end.
+            // The sender always says how it ended; a channel that closes without that was cut.
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }

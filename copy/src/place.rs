@@ -120,7 +120,7 @@ pub trait Sink: Send + Sync {
 #[async_trait]
 pub trait Gate: Send + Sync {
     /// Passes, or fails with the reason why not. `root` is what the source's name points at, or
-    /// the image chosen from it; `task` is the copy, which the check shall not outlive.
+    /// the image chosen from it; `task` is the copy, which the check must not outlive.
     async fn check(&self, source: &dyn Source, root: &Descriptor, task: &Task)
     -> Result<(), Cause>;
 

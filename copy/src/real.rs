@@ -8,7 +8,7 @@ use crate::{Location, StorageAt};
 /// A path without links, `.`, `..` and doubled slashes. What does not exist yet is named by the
 /// directory above it that does.
 ///
-/// Whoever replaces a part of the result later may write to a directory of that name, and so to
+/// Who replaces a part of the result later may write to a directory of that name, and so to
 /// everything the policy allows for that directory.
 pub fn real_path(path: &Path) -> PathBuf {
     let mut missing = Vec::new();

@@ -305,7 +305,7 @@ pub(crate) fn make_dir(
     owner: Option<(u32, u32)>,
 ) -> Result<(), Errno> {
     mkdirat(dir, name, Mode::from_raw_mode(0o700))?;
-    // Whoever may exchange the directory we just made could have made it himself: the tree has
+    // A user who may exchange the directory that we just made could have made it: the tree has
     // one writer. A link in its place is still not followed.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = openat(dir, name, flags, Mode::empty())?;

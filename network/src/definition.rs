@@ -36,7 +36,7 @@ pub struct Subnet {
     pub subnet: IpNet,
     /// The one of this machine.
     pub gateway: IpAddr,
-    /// Those that containers get unasked; the whole subnet if not given.
+    /// The range of addresses given by default; the whole subnet if not given.
     pub range: Option<IpNet>,
 }
 
@@ -47,7 +47,7 @@ pub struct NewSubnet {
     pub subnet: IpNet,
     /// The one of this machine; the first if not given.
     pub gateway: Option<IpAddr>,
-    /// Those that containers get unasked.
+    /// The range of addresses given by default.
     pub range: Option<IpNet>,
 }
 

@@ -339,7 +339,7 @@ impl Holder {
     }
 }
 
-/// Comes back to a network whose process is gone: whoever is first starts it again.
+/// Comes back to a network whose process is gone: the first container to do so starts it again.
 fn come_back(network: &mut Attached, place: &Surroundings, container: &OwnedFd) {
     for _ in 0..TRIES {
         match network.again(place) {

@@ -106,7 +106,7 @@ pub(crate) struct Table {
     next: u64,
     /// What was given last, of each kind.
     last: [Option<u128>; 2],
-    /// What the process before this one gave, and to whom: they come back for it.
+    /// The leases of the process before this one, with their holders, which come back for them.
     before: Vec<Lease>,
 }
 
@@ -274,7 +274,7 @@ fn parse(place: &Path) -> Vec<Lease> {
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
-/// Who is on the network of a directory; nobody where no process carries it.
+/// The containers on the network of a directory; none if no process carries it.
 pub(crate) fn read(place: &Path) -> Vec<Lease> {
     let Ok(alive) = File::open(place.join(ALIVE)) else { return Vec::new() };
     match rustix::fs::flock(&alive, FlockOperation::NonBlockingLockShared) {

@@ -29,7 +29,7 @@ pub(crate) fn neighbours(networks: &Path, container: &str, known: &[&str]) -> Ve
 }
 
 /// Answers a question about one of these containers; `None` where the answer is not ours. With
-/// `last`, nobody else is to be asked, and what we do not know there is not.
+/// `last`, no other server is asked: a name that we do not know does not exist.
 pub(crate) fn answer(
     question: &[u8],
     last: bool,
@@ -59,7 +59,7 @@ pub(crate) fn answer(
     answer.to_vec().ok()
 }
 
-/// What there is of a name; `None` if nobody is called so.
+/// The records of a name; `None` if no container has it.
 fn find(query: &Query, neighbours: &[Lease]) -> Option<Vec<RData>> {
     if query.query_type() == RecordType::PTR {
         let address = query
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(ask("db.web.", RecordType::A, false), found(&["10.9.0.2"]));
         assert_eq!(ask("all.", RecordType::A, false), found(&["10.9.0.2", "10.9.0.3"]));
         assert_eq!(ask("3.0.9.10.in-addr.arpa.", RecordType::PTR, false), found(&["box.web."]));
-        // It is there, and has no such address: nobody else knows better.
+        // The name exists without such an address: no other server knows more.
         assert_eq!(ask("db.", RecordType::AAAA, false), found(&[]));
     }
 

@@ -31,7 +31,7 @@ pub(crate) const DOOR: &str = "door";
 /// How long it waits for the first container.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
-/// What the process is told on its command line.
+/// The arguments of the process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
     /// The network's directory.
@@ -167,7 +167,7 @@ impl Server {
         }
     }
 
-    /// Whether nobody is here, and nobody is about to come. Nobody comes any more then.
+    /// Whether no client is here or about to come. After that no client can come.
     fn is_idle(&self, count: usize) -> bool {
         if count > 0 {
             return false;

@@ -45,7 +45,7 @@ pub(crate) fn tun(name: &str, frames: Frames) -> io::Result<OwnedFd> {
     })?;
     // SAFETY: TUNSETOFFLOAD takes a flag word.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD as libc::Ioctl, TUN_F_CSUM) })?;
-    // The device goes with its namespace, which nobody waits for; with the descriptor it would
+    // The device goes with its namespace, which is not waited for; with the descriptor it would
     // keep the process that closes it waiting for tens of milliseconds.
     // SAFETY: TUNSETPERSIST takes a number.
     check(unsafe {

@@ -95,7 +95,7 @@ pub(crate) fn connect(directory: &Path, name: &str) -> io::Result<UnixStream> {
     UnixStream::connect(at(&directory, name))
 }
 
-/// Listens at the socket `name` in a directory, in place of whoever listened there before.
+/// Listens at the socket `name` in a directory, in place of an earlier listener.
 pub(crate) fn listen(directory: &Path, name: &str) -> io::Result<UnixListener> {
     let directory = open(directory)?;
     let path = at(&directory, name);

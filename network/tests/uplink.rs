@@ -452,7 +452,7 @@ fn connect_when_it_listens(address: IpAddr, port: u16) -> TcpStream {
     let began = std::time::Instant::now();
     loop {
         let stream = TcpStream::connect((address, port)).expect("a published port");
-        // Where nobody listens inside, a reset follows.
+        // Without a listener inside, a reset follows.
         stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
         match stream.peek(&mut [0]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -15,7 +15,7 @@ use crate::limit::{Host, Lane};
 use crate::retry::Retry;
 use crate::routes::Place;
 
-/// One place of a repository, ready to be asked.
+/// One endpoint of a repository, ready for requests.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     pub(crate) place: Arc<Place>,

@@ -45,7 +45,7 @@ impl Inner {
         }
     }
 
-    /// A place, ready to be asked.
+    /// An endpoint, ready for requests.
     pub(crate) fn endpoint(&self, place: Place) -> Endpoint {
         let rule = place.rule.and_then(|index| self.options.hosts.get(index));
         let host = self.hosts.host((&place.authority, place.tls, place.rule), || {

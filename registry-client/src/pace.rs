@@ -29,7 +29,7 @@ struct State {
     budget: Option<RateLimit>,
 }
 
-/// What a registry says is left to be asked of it.
+/// How many requests a registry says are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
     /// Requests in all.

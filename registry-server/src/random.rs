@@ -1,4 +1,4 @@
-/// 128 bits nobody can guess, in hexadecimal.
+/// 128 random bits, in hexadecimal.
 pub(crate) fn random() -> String {
     let mut bytes = [0; 16];
     let filled = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);

@@ -207,7 +207,7 @@ impl Drop for Container {
         if self.ended {
             return;
         }
-        // The supervisor kills the container when the line to it closes; it is told, so that this
+        // The supervisor kills the container when the line to it closes; it gets a message, so that this
         // also holds while something else keeps the line open.
         let _ = send(self.answers.line(), Signal::KILL);
         let _ = self.answers.line().shutdown(std::net::Shutdown::Write);

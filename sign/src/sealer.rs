@@ -19,7 +19,7 @@ use crate::online::IdentitySigner;
 pub enum Sealer<'a> {
     /// The holder of this key.
     Key(&'a PrivateKey),
-    /// Whoever may use this key of a key service.
+    /// The users who may use this key of a key service.
     #[cfg(feature = "online")]
     Remote(&'a RemoteKey),
     /// Somebody by who he is.

@@ -90,7 +90,7 @@ struct Image {
     docker_manifest_digest: String,
 }
 
-/// A payload, read. Only to be asked after the signature was verified.
+/// A payload, read. Use it only after the signature was verified.
 #[derive(Debug)]
 pub(crate) struct Claims {
     pub(crate) kind: String,

@@ -174,7 +174,7 @@ async fn other_attachments_are_passed_over_and_floods_hide_nothing() {
         attach(&place, &image, &flood, &task).await.unwrap();
     }
     assert_eq!(verify(&place, &image, &demand(&key)).await.unwrap().len(), 1);
-    // Where there is none at all, the number of those that were not read is told.
+    // Where there is none at all, the error has the number of those that were not read.
     let stranger = PrivateKey::generate().unwrap();
     let error = verify(&place, &image, &demand(&stranger)).await.unwrap_err();
     let Error::TooMany { found: 513, rejected, .. } = &error else { panic!("{error}") };

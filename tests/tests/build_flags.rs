@@ -41,7 +41,7 @@ fn annotations_reach_the_entry_of_a_layout() {
     assert_eq!(index["annotations"], Value::Null);
     assert_eq!(index["manifests"][1]["annotations"]["org.example.by"], "ci", "{index}");
     // One image: the entry is its own manifest's. The same image with other annotations is listed
-    // anew, under its name.
+    // again, under its name.
     let layout = "-o=type=oci,tar=false,dest=one,name=app:1";
     build(&["--annotation=manifest-descriptor:a=1", layout]).ok();
     let first = entry("one");

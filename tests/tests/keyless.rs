@@ -181,7 +181,7 @@ fn tokens_come_from_the_surroundings_or_from_signing_in() {
     let google = [("GCE_METADATA_HOST", scene.served.url.trim_start_matches("http://"))];
     scene.with("rcopy", &google, &line).ok();
     scene.verify("root.json", "machine@team.example", &place, &[]).ok();
-    // Nobody says who signs; a token of somebody else's provider; one that is no token.
+    // No identity; a token of another provider; one that is no token.
     scene.ours("rcopy", &line).fails(&["there is no identity to sign with"]);
     let forged = World::new(9).provider.of_email("ci@team.example", now());
     scene.with("rcopy", &[("SIGSTORE_ID_TOKEN", &forged)], &line).code(1).fails(&["401"]);

@@ -249,7 +249,7 @@ fn rebase_only_where_that_is_safe() {
     assert_eq!(made["history"].as_array().unwrap().len(), 2);
     assert_eq!(made["history"][0]["created_by"], "ADD base 2");
     scene.rcopy(&["validate", &out]).ok();
-    // It says now what its base is, so that the next time nobody need.
+    // It names its base now, so the next time no flag has to.
     let manifest = parsed(&scene.rcopy(&["manifest", "get", &out]).ok().stdout);
     let annotations = &manifest["annotations"];
     assert_eq!(annotations["org.opencontainers.image.base.name"], format!("{base2}:latest"));

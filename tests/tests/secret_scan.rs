@@ -4,7 +4,7 @@
 use e2e::{Bench, root};
 use registry_server::{Options, Registry};
 
-/// A key of no value, in pieces, so that nobody finds it here.
+/// A key of no value, in pieces, so that no scanner finds it here.
 fn key() -> String {
     let body = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgiMPyskHE29XBVjba\n".repeat(3);
     format!("-----BEGIN {}PRIVATE KEY-----\n{body}-----END PRIVATE KEY-----\n", "")

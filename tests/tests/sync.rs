@@ -308,7 +308,7 @@ fn lists_say_what_to_take_and_directories_go_both_ways() {
         .ok();
     assert!(done.stderr.contains("copied"), "{}", done.told());
     assert_eq!(scene.target.tag("back/alpine", "3.12-usb"), scene.source.tag("alpine", "3.12"));
-    // Of an index only what is wanted, as a smaller index; or the whole of it.
+    // Some platforms of an index, as a smaller index; or the whole of it.
     let one = ["--platform", "linux/arm64,linux/amd64"];
     scene.mirror("multi/tool:v1", "some", &one).ok();
     let some = scene.target.tag("some/tool", "v1").unwrap();

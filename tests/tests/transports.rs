@@ -279,7 +279,7 @@ fn a_docker_daemon_behind_tls_is_believed_by_its_certificate() {
     assert_eq!(digest("tcp", &[client, ("DOCKER_TLS_VERIFY", "1")], &[]).ok().text(), expected);
     assert_eq!(digest("tcp", &[client], &[]).ok().text(), expected);
     assert_eq!(digest("https", &[], &["--cert-dir", "client"]).ok().text(), expected);
-    // Who shows a stranger's certificate is turned away; a daemon nobody vouches for is, too.
+    // A client with an unknown certificate is refused; so is a daemon with one.
     digest("tcp", &[], &["--cert-dir", "stranger"]).fails(&["cannot be reached"]);
     digest("tcp", &[], &["--cert-dir", "nobody"]).fails(&["certificate"]);
     digest("tcp", &[("DOCKER_CERT_PATH", &*with("nobody"))], &[]).fails(&["certificate"]);

@@ -1,4 +1,4 @@
-//! Documentation and help texts use the words of `docs/STYLE.md`: the phrases of its last table
+//! Documentation, help texts and comments use the words of `docs/STYLE.md`: the phrases of its last table
 //! appear nowhere else.
 
 use std::path::{Path, PathBuf};
@@ -51,6 +51,37 @@ fn check(root: &Path, pages: &[PathBuf]) {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The comments of the crates, one file each, at the places of their sources.
+fn comments(root: &Path, into: &Path) -> Vec<PathBuf> {
+    let walk = walkdir::WalkDir::new(root).sort_by_file_name().into_iter();
+    let named = |entry: &walkdir::DirEntry, names: &[&str]| {
+        entry.depth() == 1 && names.iter().any(|name| entry.file_name() == *name)
+    };
+    let walk = walk.filter_entry(|entry| !named(entry, &["target", ".git"]));
+    let files = walk.map(|entry| entry.expect("a readable directory").into_path());
+    let sources = files.filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    let extracted = sources.map(|path| {
+        let text = std::fs::read_to_string(&path).expect("a source file");
+        let kept = text.lines().map(|line| match line.trim_start() {
+            comment if comment.starts_with("//") => format!("{comment}\n"),
+            _ => "\n".to_owned(),
+        });
+        let copy = into.join(path.strip_prefix(root).expect("below the root"));
+        std::fs::create_dir_all(copy.parent().expect("a directory")).expect("a directory");
+        std::fs::write(&copy, kept.collect::<String>()).expect("a file");
+        copy
+    });
+    extracted.collect()
+}
+
+#[test]
+fn comments_avoid_them_too() {
+    let copies = tempfile::tempdir().expect("a directory");
+    let pages = comments(&e2e::repository(), copies.path());
+    assert!(pages.len() > 500, "{}", pages.len());
+    check(copies.path(), &pages);
 }
 
 #[test]

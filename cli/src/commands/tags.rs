@@ -227,7 +227,7 @@ impl Delete {
     }
 }
 
-/// Whether somebody at a terminal says yes; without a terminal nobody is asked.
+/// Asks for a yes at the terminal. Without a terminal the answer is no.
 pub(crate) fn agreed(question: &str) -> Result<bool, Failure> {
     use std::io::IsTerminal;
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {

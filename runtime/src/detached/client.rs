@@ -383,7 +383,7 @@ pub(super) fn signal(dir: &Path, signal: Signal) -> Result<()> {
     }
 }
 
-/// The first process of a container that nobody watches any more, if it lives.
+/// The first process of a container without a monitor, if it lives.
 fn open_process(state: &State) -> Option<OwnedFd> {
     if state.status != Status::Running || state.monitor != 0 {
         return None;
@@ -411,7 +411,7 @@ fn signal_unwatched(state: &State, pidfd: &OwnedFd, signal: Signal) -> Result<()
     }
 }
 
-/// Waits for the end of a container that nobody watches; whether it has ended.
+/// Waits for the end of a container without a monitor; whether it has ended.
 fn wait_unwatched(
     state: &State,
     pidfd: &OwnedFd,

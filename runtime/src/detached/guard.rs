@@ -2,7 +2,7 @@
 //!
 //! It adopts what its child leaves, so the container becomes its child, and it finds out how the
 //! container ends as the monitor would have. It holds copies of the monitor's descriptors, the lock
-//! among them: nobody sees the container without a monitor, and nothing in the pipes is lost. Who
+//! among them: no client sees the container without a monitor, and nothing in the pipes is lost. Who
 //! was attached attaches again. What takes over has no guard of its own.
 
 use std::io::{self, Read, Write};

@@ -89,7 +89,7 @@ struct Ready {
 }
 
 impl Monitor {
-    /// A monitor that serves nobody yet. `held`: the first client is waited for.
+    /// A monitor without clients. `held`: the first client is waited for.
     pub(super) fn new(parts: Inherited, held: bool, resumed: bool) -> io::Result<Monitor> {
         let watch = match &parts.given.config.role {
             Role::Monitor { watch, .. } => (**watch).clone(),
@@ -124,7 +124,7 @@ impl Monitor {
         let state = &mut self.parts.state;
         state.finished = Some(record::now());
         (state.status, state.pid, state.monitor, state.exit) = (Status::Exited, 0, 0, Some(exit));
-        // A full disk costs the record of the end; whoever waits here is told all the same.
+        // A full disk costs the record of the end; waiting clients get it all the same.
         let _ = record::write_state(&self.parts.directory, &self.parts.state);
         let _ = rustix::fs::unlinkat(&self.parts.directory, "socket", rustix::fs::AtFlags::empty());
         self.farewell(exit);
@@ -183,7 +183,7 @@ impl Monitor {
     fn end(&mut self) -> ExitStatus {
         let known = self.parts.state.exit;
         let exit = known.unwrap_or_else(|| init::outcome(&self.parts.running));
-        // Once it is collected nobody can find out any more.
+        // Once it is collected it can no longer be read.
         self.parts.state.exit = Some(exit);
         let _ = record::write_state(&self.parts.directory, &self.parts.state);
         init::release(&self.parts.running);
@@ -353,7 +353,7 @@ impl Monitor {
             Ok(count) if count > 0 => self.spread(stream, &buffer[..count]),
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => return false,
-            // The end of a pipe; a terminal answers EIO when nobody has it open.
+            // The end of a pipe; a terminal answers EIO when no process has it open.
             Ok(_) | Err(_) => self.parts.outputs[stream] = None,
         }
         true

@@ -17,13 +17,13 @@ pub(super) const PIPE: usize = 4096;
 
 /// Becomes the monitor of a container; returns after the container's end, and what the hook does.
 pub(crate) fn monitor(mut given: Given, hooks: Hooks) -> Step {
-    // The starter waits for its child at once; the monitor itself is nobody's.
+    // The starter waits for its child at once; the monitor itself has no parent that waits.
     // SAFETY: a stage has one thread.
     if unsafe { sys::plain_fork() }.doing("starting", "the monitor")? != 0 {
         sys::exit(0);
     }
     rustix::process::setsid().doing("starting", "a session")?;
-    // Both processes are in it, so that it is the same whoever is the monitor.
+    // Both processes are in it, so that it is the same whichever is the monitor.
     init::close(std::mem::take(&mut given.config.scopes))?;
     let directory = match guard::split()? {
         Side::Guard(monitor) => return guard::stand_by(given, &monitor, hooks),

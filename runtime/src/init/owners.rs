@@ -99,7 +99,7 @@ impl Answering {
 
     fn send(&self, id: u64, errno: i32) {
         let answer = libc::seccomp_notif_resp { id, val: 0, error: -errno, flags: 0 };
-        // SAFETY: a live descriptor, and a structure of the size the number names. Nobody is
+        // SAFETY: a live descriptor, and a structure of the size the number names. No thread is
         // there to hear of a failure: the program is gone.
         unsafe { libc::ioctl(self.listener.as_raw_fd(), SEND as _, &raw const answer) };
     }

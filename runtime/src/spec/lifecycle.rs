@@ -42,7 +42,7 @@ pub enum Restart {
     OnFailure(u32),
     /// Whenever it ends, until somebody stops it, and when the machine starts.
     Always,
-    /// As `Always`, but when the machine starts only if nobody stopped it before.
+    /// As `Always`, but when the machine starts only if no user stopped it before.
     UnlessStopped,
 }
 
@@ -160,12 +160,12 @@ pub struct LogLimits {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Notify {
-    /// Nobody.
+    /// No one.
     #[default]
     Ignore,
     /// Its program, which gets the socket.
     Container,
-    /// Whoever starts it, as soon as it runs.
+    /// The process that starts it, as soon as it runs.
     Conmon,
     /// Its monitor, as soon as it is healthy.
     Healthy,

@@ -1,6 +1,6 @@
 //! How lists of what is asked for are laid over each other.
 
-/// Lists and tables of both, in order: what is said later is laid over.
+/// Lists and tables of both, in order: a later one is laid over.
 pub(super) fn both<T, C: IntoIterator<Item = T> + Extend<T>>(mut kept: C, now: C) -> C {
     kept.extend(now);
     kept

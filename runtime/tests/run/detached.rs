@@ -479,7 +479,7 @@ fn without_any_monitor_it_runs_on_and_can_be_stopped() {
     let end = runtime::stop(dir.path(), Signal::KILL, Duration::ZERO);
     assert!(matches!(end, Err(Error::Lost { .. })), "{end:?}");
     assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Dead);
-    // Whoever adopted it may take its time to collect it.
+    // The process that adopted it may take its time to collect it.
     let left = std::fs::read_to_string(format!("/proc/{}/stat", state.pid)).unwrap_or_default();
     assert!(left.is_empty() || left.contains(") Z "), "{left}");
 }

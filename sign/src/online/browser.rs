@@ -36,7 +36,7 @@ fn random() -> Result<String> {
 /// loopback.
 ///
 /// # Errors
-/// [`Error::Service`]: the provider refuses, or nobody signs in.
+/// [`Error::Service`]: the provider refuses, or no user signs in.
 pub async fn browser(
     provider: &str,
     http: &Http,

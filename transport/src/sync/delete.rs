@@ -63,7 +63,7 @@ impl Group<'_> {
     fn covers(&self, tag: &str) -> bool {
         self.sets.iter().any(|set| {
             let From::Repository { tags, .. } = &set.from else { return false };
-            // A list names what is wanted; a tag that is not in it is somebody else's.
+            // A list names the tags of this mirror; a tag that is not in it belongs to another.
             let stripped = tag.strip_suffix(set.suffix.as_str());
             !matches!(tags, Tags::These(_)) && stripped.is_some_and(|tag| tags.takes(tag))
         })

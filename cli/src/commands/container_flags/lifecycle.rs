@@ -1,4 +1,4 @@
-//! The flags about the life of a container: its health, its log, who is told that it is ready.
+//! The flags about the life of a container: its health, its log, its readiness message.
 
 use std::time::Duration;
 
