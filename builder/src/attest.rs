@@ -103,6 +103,7 @@ async fn statements(
             platform: &target.platform,
             plan: &build.plan,
             inputs: &build.used(),
+            exchanges: &build.exchanges(),
             started: rfc3339(build.now),
             finished: rfc3339(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)),
         };

@@ -269,6 +269,8 @@ async fn finish(
         warnings,
         dockerfile: Arc::clone(&build.file),
         inputs: build.used(),
+        exchanges: build.exchanges(),
+        time: request.source_date_epoch,
         metadata: json!({}),
     };
     let child = Arc::new(task.child("exporting"));

@@ -265,6 +265,14 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A recording has no answer to something that a command asked.
+    #[error("{}: {}", if *.replayed { "replaying the network" } else { "recording the network" }, .requests.join("; "))]
+    Unanswered {
+        /// Whether it was replayed, not made.
+        replayed: bool,
+        /// The requests, each with what is wrong.
+        requests: Vec<String>,
+    },
     /// A download has no name, and the destination is a directory.
     #[error("the URL names no file")]
     Nameless,
@@ -465,6 +473,8 @@ impl Fault for Error {
             | Error::Gone { .. }
             | Error::Required { .. }
             | Error::NoDevice { .. } => Kind::NotFound,
+            Error::Unanswered { replayed: true, .. } => Kind::NotFound,
+            Error::Unanswered { replayed: false, .. } => Kind::Unavailable,
             Error::File { source, .. } => Kind::of_io(source),
             Error::Download { kind, .. } => *kind,
             Error::Changed { .. } => Kind::Unavailable,
@@ -490,6 +500,9 @@ impl Fault for Error {
                 Some("add an exception such as !path to the ignore file".to_owned())
             }
             Error::Missing { near: Some(near), .. } => Some(format!("did you mean {near:?}?")),
+            Error::Unanswered { replayed: true, .. } => {
+                Some("record the build again where it has a network".to_owned())
+            }
             Error::Nameless => Some("give the destination a file name".to_owned()),
             Error::Changed { .. } => Some("build again when nothing writes there".to_owned()),
             _ => None,

@@ -187,6 +187,11 @@ impl Build {
         self.inputs.all(&self.contexts.inputs)
     }
 
+    /// What was asked over HTTP and answered so far, if it is recorded or replayed.
+    pub(crate) fn exchanges(&self) -> Vec<recorder::Exchange> {
+        self.contexts.recorder.as_ref().map(|recorder| recorder.exchanges()).unwrap_or_default()
+    }
+
     /// Goes on as if a step had run, whose result has this key then.
     pub(crate) fn assume(&self, id: StepId, key: Key) {
         lock(&self.ledger.keys).insert(id, key);

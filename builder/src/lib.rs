@@ -107,6 +107,7 @@ mod ssh;
 mod stages;
 mod step;
 pub mod syntax;
+mod traffic;
 mod users;
 mod why;
 pub mod working;
@@ -136,6 +137,7 @@ pub use pulled::{Noting, origin, permit_stored, remember_pulled};
 pub use random::random_id;
 pub use rebuild::{Deviation, Deviations, Rebuilt, compare_rebuilt, deviations};
 pub use recipe::{Choices, Recipe, Stated};
+pub use recorder::Exchange;
 pub use request::{
     Built, BuiltImage, Context, Dialect, FilesOutput, Format, Network, Output, Pull, Request,
 };
@@ -145,6 +147,7 @@ pub use source_policy::PolicyRules;
 pub use sources::{DockerfileAt, HttpUrl, Sources, Stream};
 pub use ssh::{Agent, KeyError, Keys};
 pub use stages::{OtherStage, other_stages};
+pub use traffic::Traffic;
 pub use why::{Explanation, Reason, ReasonKind};
 
 /// Parsers of what comes from elsewhere, for `fuzz/`.

@@ -13,6 +13,9 @@
 //! commit = "…"
 //! ```
 //!
+//! A build that was recorded (`bud --record`) adds its time, and each answer that its commands got
+//! over HTTP as an `[[exchange]]`.
+//!
 //! Sources are the identifiers of [`crate::Input`]; the order is theirs, so that two people who
 //! lock the same build write the same bytes.
 
@@ -24,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image::{Digest, Platform};
+use recorder::Exchange;
 use serde::Deserialize;
 use task::Task;
 use toml::Spanned;
@@ -50,8 +54,10 @@ pub async fn resolve_inputs(request: Request, env: &Env, task: &Task) -> Result<
 
 /// The version of the file that is read and written.
 const VERSION: i64 = 1;
+/// The version of a file that has what was recorded besides.
+const RECORDED: i64 = 2;
 /// No lock file is larger.
-const MAX_LOCK: u64 = 4 << 20;
+const MAX_LOCK: u64 = 64 << 20;
 
 /// What is done when a lock file cannot be read.
 const READING: &str = "reading the lock file";
@@ -65,6 +71,10 @@ const HEADER: &str = "\
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
     pins: BTreeMap<String, Locked>,
+    /// What commands asked over HTTP and were answered, if that was recorded.
+    pub exchanges: Vec<Exchange>,
+    /// The time of everything in the recorded image, seconds since 1970.
+    pub time: Option<i64>,
 }
 
 /// The entry of one input.
@@ -127,8 +137,11 @@ impl fmt::Display for Drift {
 #[serde(deny_unknown_fields)]
 struct Document {
     version: Spanned<i64>,
+    time: Option<i64>,
     #[serde(default)]
     input: Vec<Spanned<Entry>>,
+    #[serde(default)]
+    exchange: Vec<Exchange>,
 }
 
 #[derive(Deserialize)]
@@ -152,6 +165,11 @@ impl Lock {
         let mut lock = Lock::default();
         lock.add(inputs);
         lock
+    }
+
+    /// With what a build recorded, and the time of everything in its image.
+    pub fn recorded(self, exchanges: Vec<Exchange>, time: Option<i64>) -> Lock {
+        Lock { exchanges, time, ..self }
     }
 
     /// Pins what a build used, beside or in place of what is pinned.
@@ -221,7 +239,7 @@ impl Lock {
         file.take(MAX_LOCK + 1).read_to_string(&mut text).map_err(failed)?;
         if text.len() as u64 > MAX_LOCK {
             let what = format!("lock file {}", path.display());
-            return Err(Error::Exceeds { what, limit: "4 MiB" });
+            return Err(Error::Exceeds { what, limit: "64 MiB" });
         }
         Ok(Lock::parse(&text, &path.display().to_string())?)
     }
@@ -240,14 +258,15 @@ impl Lock {
             let at = error.span().map_or(0, |span| span.start);
             fail(at, error.message().replace('\n', ": "))
         })?;
-        if *document.version.get_ref() != VERSION {
+        if !(VERSION..=RECORDED).contains(document.version.get_ref()) {
             let reason = format!(
-                "its version is {}, this program supports {VERSION}",
+                "its version is {}, this program supports {VERSION} and {RECORDED}",
                 document.version.get_ref()
             );
             return Err(fail(document.version.span().start, reason));
         }
-        let mut lock = Lock::default();
+        let Document { time, exchange: exchanges, .. } = document;
+        let mut lock = Lock { time, exchanges, ..Lock::default() };
         for entry in document.input {
             let at = entry.span().start;
             let Entry { source, digest, commit, platforms } = entry.into_inner();
@@ -325,7 +344,12 @@ fn is_named(source: &str, name: &str) -> bool {
 impl fmt::Display for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
-        let mut out = format!("{HEADER}version = {VERSION}\n");
+        let recorded = self.time.is_some() || !self.exchanges.is_empty();
+        let version = if recorded { RECORDED } else { VERSION };
+        let mut out = format!("{HEADER}version = {version}\n");
+        if let Some(time) = self.time {
+            writeln!(out, "time = {time}")?;
+        }
         for (source, locked) in &self.pins {
             let field = if is_commit(&locked.content) { "commit" } else { "digest" };
             writeln!(out, "\n[[input]]\nsource = {}", quote(source))?;
@@ -338,6 +362,12 @@ impl fmt::Display for Lock {
                     .collect();
                 writeln!(out, "platforms = {{ {} }}", platforms.join(", "))?;
             }
+        }
+        for exchange in &self.exchanges {
+            let text = toml::to_string(exchange).map_err(|_| fmt::Error)?;
+            // A table in a table of a list is named by the list as well.
+            let text = text.replace("\n[headers]\n", "\n[exchange.headers]\n");
+            write!(out, "\n[[exchange]]\n{text}")?;
         }
         f.write_str(&out)
     }
@@ -387,6 +417,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_was_recorded_is_written_and_read_again() {
+        let exchange = |url: &str, headers: &[(&str, &str)]| Exchange {
+            step: "RUN a \"b\"\\".to_owned(),
+            method: "GET".to_owned(),
+            url: url.to_owned(),
+            sent: Some(Digest::of(b"sent")),
+            range: None,
+            status: 200,
+            digest: Digest::of(b"x"),
+            headers: headers.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect(),
+        };
+        let lock = Lock {
+            exchanges: vec![
+                exchange("http://a/", &[("etag", "\"1\"")]),
+                exchange("http://b/", &[]),
+            ],
+            time: Some(1),
+            ..Lock::of(&[input(DEBIAN, &Digest::of(b"a").to_string())])
+        };
+        let text = lock.to_string();
+        assert!(text.contains("\nversion = 2\ntime = 1\n"), "{text}");
+        assert_eq!(Lock::parse(&text, "f").unwrap(), lock, "{text}");
+    }
+
     const DEBIAN: &str = "docker-image://docker.io/library/debian:12";
 
     #[test]
@@ -434,7 +489,7 @@ mod tests {
         let digest = Digest::of(b"a");
         let cases = [
             ("", 1, "version"),
-            ("version = 2\n", 1, "version is 2"),
+            ("version = 3\n", 1, "version is 3"),
             ("version = 1\n\n[[input]]\nsource = \"x\"\n", 3, "needs a digest"),
             ("version = 1\n[[input]]\nsource = \"x\"\ndigest = \"sha256:1\"\n", 2, "digest of x"),
             ("version = 1\n[[input]]\nsource = \"x\"\ncommit = \"-x\"\n", 2, "not a commit"),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use image::{Digest, Encoding, Platform};
+use recorder::Exchange;
 use runtime::ContainerSpec;
 use serde_json::{Map, Value, json};
 
@@ -25,6 +26,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) platform: &'a Platform,
     pub(crate) plan: &'a Plan,
     pub(crate) inputs: &'a [Input],
+    /// What commands got over HTTP, if it was recorded or replayed.
+    pub(crate) exchanges: &'a [Exchange],
     /// RFC 3339.
     pub(crate) started: String,
     /// RFC 3339.
@@ -80,6 +83,7 @@ pub(crate) fn predicate(facts: &Facts<'_>) -> Result<Value> {
                 .iter()
                 .filter(|input| concerns(input, facts.platform, facts))
                 .map(dependency)
+                .chain(facts.exchanges.iter().map(answer))
                 .collect::<Vec<_>>(),
         },
         "runDetails": run,
@@ -214,7 +218,9 @@ fn hermetic(facts: &Facts<'_>) -> bool {
     facts.plan.steps.iter().all(|step| match &step.op {
         Op::Run(run) => match run.network.as_str() {
             "none" => true,
-            "default" => facts.request.network == Network::None,
+            "default" => {
+                facts.request.network == Network::None || facts.request.traffic.is_replayed()
+            }
             _ => false,
         },
         _ => true,
@@ -242,6 +248,26 @@ fn dependency(input: &Input) -> Value {
     json!({
         "uri": uri(input),
         "digest": digest_set(&input.resolved),
+        "annotations": annotations,
+    })
+}
+
+/// What a command got over HTTP. It has no `annotations.source`: the lock has it, not the recipe.
+fn answer(exchange: &Exchange) -> Value {
+    let mut annotations = json!({
+        "step": exchange.step,
+        "method": exchange.method,
+        "status": exchange.status.to_string(),
+    });
+    if let Some(range) = &exchange.range {
+        annotations["range"] = range.as_str().into();
+    }
+    if let Some(sent) = exchange.sent {
+        annotations["sent"] = sent.to_string().into();
+    }
+    json!({
+        "uri": exchange.url,
+        "digest": digest_set(&exchange.digest.to_string()),
         "annotations": annotations,
     })
 }

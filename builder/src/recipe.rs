@@ -332,7 +332,9 @@ fn dockerfile(byproducts: &Value) -> Option<SourceFile> {
 
 fn lock(dependencies: &Value) -> Result<Lock> {
     let mut lock = Lock::default();
-    for input in list(dependencies) {
+    // What commands got over HTTP is not pinned by a recipe.
+    let answers = |input: &&Value| input["annotations"]["method"].is_string();
+    for input in list(dependencies).filter(|input| !answers(input)) {
         let source = text(&input["annotations"]["source"]);
         let digests = input["digest"].as_object().ok_or_else(|| invalid("no digest"))?;
         let git = digests.get("gitCommit").map(text);

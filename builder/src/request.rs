@@ -12,7 +12,7 @@ use crate::debug::Debugging;
 use crate::image_options::Squash;
 use crate::{
     Agent, Allow, Attest, CacheRequest, Explanation, GitUrl, HttpUrl, ImageOptions, Input,
-    InputRules, RunOptions, Secret, SourceFile, Sources, Stream,
+    InputRules, RunOptions, Secret, SourceFile, Sources, Stream, Traffic,
 };
 
 /// Where files of a build come from.
@@ -243,6 +243,8 @@ pub struct Request {
     pub attest: Attest,
     /// What happens when a command fails.
     pub debug: Debugging,
+    /// What becomes of what commands and downloads ask over HTTP.
+    pub traffic: Traffic,
 }
 
 impl Request {
@@ -287,6 +289,7 @@ impl Request {
             sources: Sources::default(),
             attest: Attest::default(),
             debug: Debugging::default(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -384,6 +387,10 @@ pub struct Built {
     pub dockerfile: Arc<SourceFile>,
     /// What was taken from elsewhere: images, downloads, repositories.
     pub inputs: Vec<Input>,
+    /// What was asked over HTTP and answered, if it was recorded or replayed.
+    pub exchanges: Vec<recorder::Exchange>,
+    /// The time of everything in the image, if it has one: seconds since 1970.
+    pub time: Option<i64>,
     /// The content of `--metadata-file`.
     pub metadata: serde_json::Value,
 }

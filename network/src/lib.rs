@@ -6,6 +6,7 @@
 
 mod client;
 mod definition;
+mod enclosure;
 mod error;
 mod holder;
 mod lease;
@@ -21,6 +22,7 @@ mod wire;
 
 pub use client::Attachment;
 pub use definition::{BRIDGE, NamedNetwork, Networks, NewNetwork, NewSubnet, Subnet};
+pub use enclosure::Enclosure;
 pub use error::{Error, Result};
 pub use holder::{Held, HeldOptions, connect, disconnect, init, reload};
 pub use ipnet::IpNet;

@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("registry-client", 2),
     ("runtime", 2),
     ("network", 2),
+    ("recorder", 2),
     ("progress", 2),
     ("bake", 2),
     ("explorer", 3),

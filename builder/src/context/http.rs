@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use image::{Algorithm, Digest, Digester};
+use recorder::{Exchange, Recorder};
 use reqwest::{header, redirect};
 use serde::{Deserialize, Serialize};
 use store::Store;
@@ -121,6 +122,69 @@ pub(crate) async fn download(
     store.set_memo(SPACE, place.as_bytes(), &json).during("remembering a download")?;
     child.done();
     Ok(download)
+}
+
+/// What a recording calls the step of a download.
+const STEP: &str = "download";
+
+/// Gets a file from a recording; it must have all these checksums.
+pub(crate) async fn replayed(
+    store: &Store,
+    recorder: &Recorder,
+    url: &str,
+    checksums: &[Digest],
+    task: &Task,
+) -> Result<Download> {
+    let shown = without_credentials(url);
+    let unanswered = |why: &str| Error::Unanswered {
+        replayed: true,
+        requests: vec![format!("GET {shown} {why}")],
+    };
+    let exchange = recorder.answer_to(STEP, "GET", url);
+    let exchange = exchange.ok_or_else(|| unanswered("is not recorded"))?;
+    let (contents, digest, store_) = (recorder.contents().clone(), exchange.digest, store.clone());
+    let algorithm = checksums.first().map_or(Algorithm::Sha256, Digest::algorithm);
+    let bring = move || -> Result<Digest> {
+        let mut file = contents.open(digest).during("replaying a download")?;
+        let mut writer = store_.writer_for(algorithm).during("storing a download")?;
+        std::io::copy(&mut file, &mut writer)
+            .map_err(Error::file("storing", contents.path(digest)))?;
+        writer.commit(None).during("storing a download")
+    };
+    let digest = bridge::blocking(bring).await?;
+    if !holds(store, digest, checksums, task).await? {
+        return Err(unanswered("is recorded with another checksum"));
+    }
+    let modified = exchange.headers.get("last-modified").and_then(|date| parse_date(date));
+    Ok(Download { digest, name: url_name(url), modified, etag: None })
+}
+
+/// Adds a file to a recording.
+pub(crate) async fn recorded(
+    store: &Store,
+    recorder: &Recorder,
+    url: &str,
+    download: &Download,
+) -> Result<()> {
+    let (contents, blob, from) = (recorder.contents().clone(), download.digest, store.clone());
+    let keep = move || {
+        let file = from.open_blob(blob).during("recording a download")?;
+        contents.keep(file).during("recording a download")
+    };
+    let digest = bridge::blocking(keep).await?;
+    let modified = download.modified.and_then(http_date);
+    let modified = modified.map(|date| ("last-modified".to_owned(), date));
+    recorder.add(Exchange {
+        step: STEP.to_owned(),
+        method: "GET".to_owned(),
+        url: recorder.shown(url),
+        sent: None,
+        range: None,
+        status: 200,
+        digest,
+        headers: modified.into_iter().collect(),
+    });
+    Ok(())
 }
 
 /// The last component of a URL's path, as a file name.

@@ -16,12 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ::dockerfile::Ignore;
 use layers::{FileType, Root};
+use recorder::Recorder;
 use store::{Active, SnapshotId, Store};
 use task::Task;
 use transport::bridge;
 
 use crate::error::During;
 use crate::inputs::{Input, InputKind, Inputs};
+use crate::traffic;
 use crate::{Context, DockerfileAt, Env, Error, Request, Result, SourceFile};
 use digests::Digests;
 use fetched::Fetched;
@@ -113,6 +115,8 @@ pub(crate) struct Contexts {
     /// `Authorization` headers for downloads by host.
     authorization: BTreeMap<String, String>,
     download_limit: u64,
+    /// What is between the steps and the network, if anything is.
+    pub(crate) recorder: Option<Arc<Recorder>>,
     /// What was taken from elsewhere.
     pub(crate) inputs: Inputs,
     fetched: Mutex<BTreeMap<String, Slot<Fetched>>>,
@@ -167,6 +171,7 @@ impl Contexts {
             git: authorization::git(request)?,
             authorization: authorization::http(request)?,
             download_limit: request.sources.download_limit,
+            recorder: traffic::recorder(request)?,
             inputs: Inputs::new(request.inputs.clone()),
             fetched: Mutex::default(),
             open: Mutex::default(),
@@ -270,6 +275,10 @@ impl Contexts {
             url.checksum = Some(checksum.to_owned());
         }
         let written = url.to_string();
+        if self.recorder.is_some() {
+            let reason = "repositories are neither recorded nor replayed".to_owned();
+            return Err(Error::Denied { identifier: url.identifier(), reason });
+        }
         let admitted = self.inputs.admit(InputKind::Git, &url.identifier(), None)?;
         let (url, wanted) = git::admitted(&url, &admitted)?;
         let with = &self.git;
@@ -299,9 +308,17 @@ impl Contexts {
         let (url, checksums) = http::admitted(url, &admitted, checksum)?;
         let header = http::host(&url).and_then(|host| self.authorization.get(&host));
         let header = header.map(String::as_str);
-        let download =
-            http::download(&self.store, &url, &checksums, header, self.download_limit, task)
-                .await?;
+        let replaying = self.recorder.as_deref().filter(|recorder| recorder.replays());
+        let download = match replaying {
+            Some(recorder) => http::replayed(&self.store, recorder, &url, &checksums, task).await?,
+            None => {
+                http::download(&self.store, &url, &checksums, header, self.download_limit, task)
+                    .await?
+            }
+        };
+        if let Some(recorder) = self.recorder.as_deref().filter(|recorder| !recorder.replays()) {
+            http::recorded(&self.store, recorder, &url, &download).await?;
+        }
         self.inputs.record(Input {
             kind: InputKind::Http,
             name: shown,

@@ -279,6 +279,7 @@ impl Kept {
             step: &step,
             trees,
             caches: Default::default(),
+            recorder: None,
             parent: kept.record.snapshot,
             origin: Origin::default(),
         };

@@ -171,6 +171,7 @@ impl Build {
             step,
             trees,
             caches: self.borrowed_of(id),
+            recorder: self.contexts.recorder.as_ref(),
             parent,
             origin: debug::Origin {
                 parent: step.parent.and(inputs.first()).map(|key| key.0),

@@ -129,6 +129,11 @@ impl Build {
                 if !names.is_empty() {
                     content.part(names.as_bytes());
                 }
+                let recorder = self.contexts.recorder.as_ref().filter(|_| op.network != "none");
+                let answers = recorder.and_then(|recorder| recorder.answers_of(&step.instruction));
+                if let Some(answers) = answers {
+                    content.part(b"answers").part(answers.to_string().as_bytes());
+                }
             }
             Op::Workdir(_) | Op::Graft => {}
         }

@@ -5,10 +5,10 @@ use dockerfile::{Device, Diagnostic, Instruction, Mount, MountKind, Program, Run
 use super::Lowerer;
 use super::config::shell;
 use super::state::{Place, State, one_line};
-use crate::Network;
 use crate::plan::environment::{PROXY, in_env};
 use crate::plan::path::clean;
 use crate::plan::{From, Op, RunDevice, RunMount, RunMountKind, RunOp, SCRIPTS, StepId};
+use crate::{Network, Traffic};
 
 /// Mounts over the volumes of the image that start with what is there and are forgotten.
 fn volumes(state: &State) -> Vec<RunMount> {
@@ -59,8 +59,28 @@ impl Lowerer<'_> {
             devices: self.devices(run, state)?,
         };
         let created_by = created_by(&op, run, state);
+        let recorded = self.recorded(&op, run, instruction)?;
+        let fresh = place.fresh;
+        place.fresh |= recorded;
         self.step(Op::Run(Box::new(op)), reads, created_by, instruction, state, place);
+        place.fresh = fresh;
         Ok(true)
+    }
+
+    /// Whether what the command gets is recorded now: then it has to run.
+    fn recorded(
+        &self,
+        op: &RunOp,
+        run: &Run,
+        instruction: &Instruction,
+    ) -> Result<bool, Diagnostic> {
+        let traffic = &self.request.traffic;
+        if op.network == "host" && *traffic != Traffic::Open {
+            let span = run.network.as_ref().map_or(instruction.span, |word| word.span);
+            let message = "the network of this machine cannot be recorded or replayed";
+            return Err(Diagnostic::error("not-recorded", message, span));
+        }
+        Ok(traffic.is_recorded() && op.network != "none")
     }
 
     fn network(&self, word: Option<&Word>, state: &State) -> Result<String, Diagnostic> {

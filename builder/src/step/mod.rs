@@ -5,6 +5,7 @@ mod devices;
 pub(crate) mod foreign;
 pub(crate) mod mounts;
 mod network;
+mod recorded;
 pub(crate) mod room;
 pub(crate) mod run;
 pub(crate) mod select;

@@ -43,6 +43,8 @@ pub(crate) struct Mounts<'a> {
     pub(crate) list: Vec<Mount>,
     /// Agents that answer the command.
     agents: Vec<Served>,
+    /// Caches begin empty, and are those of this build alone, which has this name.
+    pub(crate) apart: Option<String>,
     /// Variables that hold secrets.
     pub(crate) env: Vec<String>,
 }
@@ -58,6 +60,7 @@ impl<'a> Mounts<'a> {
             caches: Vec::new(),
             attached: Vec::new(),
             agents: Vec::new(),
+            apart: None,
             list: Vec::new(),
             env: Vec::new(),
         })
@@ -174,8 +177,11 @@ impl<'a> Mounts<'a> {
             }
             RunMountKind::Cache { id, source, read_only, sharing, mode, uid, gid, .. } => {
                 let name = cache_name(id, *mode, (*uid, *gid));
-                let name = caches.get(&name).unwrap_or(&name);
-                let cache = self.cache(name, id, *sharing)?;
+                let name = match &self.apart {
+                    Some(build) => format!("{name} (recorded {build})"),
+                    None => caches.get(&name).unwrap_or(&name).clone(),
+                };
+                let cache = self.cache(&name, id, *sharing)?;
                 if cache.is_fresh() {
                     self.furnish(&cache, tree, source, *mode, (*uid, *gid))?;
                 }

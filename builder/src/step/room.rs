@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ::network::Uplink;
 use layers::{Root, Stack, Top};
+use recorder::{Recorder, Troubles};
 use runtime::{
     Bundle, Container, ExitStatus, MachineFiles, SharedInput, StartOptions, Stdio, UserFile,
 };
@@ -13,7 +13,8 @@ use store::{Active, SnapshotId};
 use task::{Cause, Task};
 
 use super::mounts::Mounts;
-use super::{devices, foreign, network};
+use super::network::Way;
+use super::{devices, foreign, network, recorded};
 use crate::container_file::{CONTAINER_FILE, container_file};
 use crate::context::Tree;
 use crate::debug::{Origin, Terminal};
@@ -24,7 +25,7 @@ use crate::{Dialect, Env, Error, Request, Result, SourceFile, users};
 
 /// Where apt finds that it must not become another user, where there is none.
 const APT_CONF: &str = "/dev/.rbuild-apt.conf";
-const APT_AS_ROOT: &[u8] = b"APT::Sandbox::User \"root\";
+const APT_AS_ROOT: &str = "APT::Sandbox::User \"root\";
 ";
 
 /// What a command needs besides its definition.
@@ -37,6 +38,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) trees: Vec<Option<Arc<Tree>>>,
     /// What the store calls cache mounts that came with a cache.
     pub(crate) caches: BTreeMap<String, String>,
+    /// What is between the command and the network, if anything is.
+    pub(crate) recorder: Option<&'a Arc<Recorder>>,
     pub(crate) parent: Option<SnapshotId>,
     pub(crate) origin: Origin,
 }
@@ -48,8 +51,8 @@ pub(crate) struct Room<'a> {
     /// What the changes lie on.
     below: Option<Root>,
     _stubs: Option<Active>,
-    /// The way out of the command's own network.
-    uplink: Option<Uplink>,
+    /// The command's own network, and the way out of it.
+    way: Way,
 }
 
 /// What a program's streams are.
@@ -72,7 +75,7 @@ impl<'a> Room<'a> {
         task: &'a Task,
     ) -> Result<Room<'a>> {
         let hosts = &with.request.run.base.network.hosts;
-        let uplink = network::begin(op, with.env, hosts)?;
+        let beginning = network::begin(op, with, hosts)?;
         let store = &with.env.store;
         let mut stack = match with.parent {
             Some(parent) => store.stack(parent).during("opening the parent")?,
@@ -83,19 +86,28 @@ impl<'a> Room<'a> {
             None => None,
         };
         let mut mounts = Mounts::new(store, task)?;
+        mounts.apart = with.recorder.map(|recorder| recorder.name().to_owned());
         furnish(op, with, below.as_ref(), &mut mounts)?;
         let stubs = mounts.stubs(with.parent, below.as_ref(), &op.working_dir)?;
         if let Some(stubs) = &stubs {
             stack.lower.insert(0, stubs.dir().join("fs"));
         }
         stack.top = Some(top);
-        let uplink = uplink.join()?;
-        Ok(Room { mounts, stack, below, _stubs: stubs, uplink })
+        let way = beginning.join()?;
+        Ok(Room { mounts, stack, below, _stubs: stubs, way })
     }
 
     /// What the changes lie on.
     pub(crate) fn below(&self) -> Option<&Root> {
         self.below.as_ref()
+    }
+
+    /// What the command asked for and a recorder did not give it.
+    pub(crate) fn troubles(&self) -> Troubles {
+        match &self.way {
+            Way::Recorder { session, .. } => session.finish(),
+            Way::Nowhere | Way::Uplink(_) => Troubles::default(),
+        }
     }
 
     /// Where the changes are.
@@ -132,7 +144,8 @@ fn furnish(
     let resolv_conf = network::resolv_conf(op, with.env);
     let machine = MachineFiles { hosts: "", resolv_conf: &resolv_conf };
     let files = run.base.network.files(machine, run.hostname(), &[]);
-    let resolv_conf = files.resolv_conf.filter(|_| op.network != "none");
+    let recorder = with.recorder.filter(|_| op.network != "none");
+    let resolv_conf = files.resolv_conf.filter(|_| op.network != "none" && recorder.is_none());
     for (path, content) in [
         ("/etc/resolv.conf", resolv_conf),
         ("/etc/hosts", files.hosts.map(String::into_bytes)),
@@ -150,8 +163,14 @@ fn furnish(
     for overlay in &run.base.files.overlays {
         mounts.overlay(overlay)?;
     }
-    if with.env.single_id {
-        mounts.file(APT_CONF, APT_AS_ROOT, 0o644, (0, 0), false)?;
+    if let Some(recorder) = recorder {
+        recorded::mount(recorder, mounts)?;
+    }
+    let mut apt = String::new();
+    apt.push_str(if with.env.single_id { APT_AS_ROOT } else { "" });
+    apt.push_str(&recorder.map(|_| recorded::apt_settings()).unwrap_or_default());
+    if !apt.is_empty() {
+        mounts.file(APT_CONF, apt.as_bytes(), 0o644, (0, 0), false)?;
     }
     if let Some((name, content)) = &op.script {
         mounts.script(name, content)?;
@@ -175,17 +194,21 @@ fn start(
     let mut env = op.env.clone();
     env.extend(proxies(with.request, &env));
     env.extend(mounts.env.iter().cloned());
+    let recorded = matches!(room.way, Way::Recorder { .. });
+    if recorded {
+        recorded::environment(&mut env);
+    }
+    if (recorded || with.env.single_id) && in_env(&env, "APT_CONFIG").is_none() {
+        env.push(format!("APT_CONFIG={APT_CONF}"));
+    }
     let mut user = Some(op.user.clone()).filter(|user| !user.is_empty());
-    if with.env.single_id {
-        if !env.iter().any(|line| line.starts_with("APT_CONFIG=")) {
-            env.push(format!("APT_CONFIG={APT_CONF}"));
-        }
-        if let Some(other) = user.take().filter(|user| !matches!(user.as_str(), "0" | "root")) {
-            task.warn(format!(
-                "this step runs as root and not as {other}: there are no subordinate ids \
-                 (its files belong to {other} in the image)"
-            ));
-        }
+    if with.env.single_id
+        && let Some(other) = user.take().filter(|user| !matches!(user.as_str(), "0" | "root"))
+    {
+        task.warn(format!(
+            "this step runs as root and not as {other}: there are no subordinate ids \
+             (its files belong to {other} in the image)"
+        ));
     }
     let mut wanted = with.request.run.base.clone();
     wanted.process.entrypoint = Some(args.to_vec());
@@ -207,8 +230,8 @@ fn start(
     };
     let config = image::ContainerConfig::default();
     let mut spec = runtime::spec(&config, &wanted, &database).during("describing the container")?;
-    if let Some(uplink) = &room.uplink {
-        runtime::join_network(&mut spec, &uplink.path());
+    if let Some(path) = room.way.path() {
+        runtime::join_network(&mut spec, &path);
     }
     let owner = runtime::owner(&spec);
     for path in &wanted.files.given {

@@ -9,6 +9,7 @@ use runtime::ExitStatus;
 use store::Active;
 use task::Task;
 
+use super::recorded;
 use super::room::{Room, Surroundings, Talk};
 use crate::debug::{self, Kept, Made, Verdict};
 use crate::error::{During, place};
@@ -34,6 +35,7 @@ pub(crate) fn work(
     let mut again = false;
     loop {
         let status = room.run(op, with, &op.args, Talk::Captured, task)?;
+        answered(&room, with, task)?;
         if status.success() {
             break;
         }
@@ -62,6 +64,16 @@ pub(crate) fn work(
         );
     }
     Ok(made)
+}
+
+/// An error if a recording has no answer to something that the command asked.
+fn answered(room: &Room<'_>, with: &Surroundings<'_>, task: &Task) -> Result<()> {
+    let Some(recorder) = with.recorder else { return Ok(()) };
+    let troubles = room.troubles();
+    for refused in troubles.refused {
+        task.warn(refused);
+    }
+    recorded::complete(recorder, troubles.missing)
 }
 
 /// The owner of the files that a command makes, if it runs as root in place of another user.

@@ -163,7 +163,7 @@ fn update(app: &App, names: &[String], context: &str, build: &BuildFlags) -> Res
     }
     let pins = Locking { lock: kept, file: file.display().to_string(), partial: true };
     let inputs = build.resolve(app, context, (!names.is_empty()).then_some(pins))?;
-    let now = Pins::of(&inputs);
+    let now = Pins::of(&inputs).recorded(before.exchanges.clone(), before.time);
     let drift = before.compare(&now, &inputs);
     for line in &drift {
         outln!("{line}");

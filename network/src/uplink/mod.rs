@@ -151,6 +151,13 @@ impl Uplink {
         Ok(Uplink { namespace, _switch: switch, published })
     }
 
+    /// Whether a container with an uplink of its own reaches an address.
+    pub fn reaches(address: IpAddr) -> bool {
+        let policy = Policy::private(Resolvers::default());
+        let elsewhere = policy.target((address, 1).into(), false);
+        elsewhere.is_some_and(|target| target.ip() == address)
+    }
+
     /// Where on this machine the container's ports are.
     pub fn published(&self) -> &[Published] {
         &self.published

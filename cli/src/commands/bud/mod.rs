@@ -206,6 +206,7 @@ impl Bud {
         }
         self.list(app, &built)?;
         self.write_files(&built)?;
+        self.supply.record(&built)?;
         if !quiet {
             self.summary(&built, start);
         }

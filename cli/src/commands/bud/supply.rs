@@ -1,15 +1,19 @@
 //! What `rbuild bud` says about the image beside it, and the lock it obeys.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use builder::{Attest, Built, Input, InputLock, Lock, Locking, Request, Stated, syntax};
+use builder::{
+    Attest, Built, Input, InputLock, Lock, Locking, Pull, Request, Stated, Traffic, syntax,
+};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use task::Task;
 
 use super::{Bud, failure, of_flag};
 use crate::app::App;
+use crate::commands::sbom::write_whole;
+use crate::config;
 use crate::report::Failure;
 
 /// Attestations and locked inputs.
@@ -31,6 +35,13 @@ pub(super) struct SupplyFlags {
     /// the context)
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, help_heading = "Supply chain")]
     locked: Option<Option<PathBuf>>,
+    /// Record what RUN and ADD get over HTTP: requests and digests in a lock file, contents in the
+    /// directory FILE.d
+    #[arg(long, value_name = "FILE", conflicts_with = "offline", help_heading = "Supply chain")]
+    record: Option<PathBuf>,
+    /// Build without a network: answer RUN and ADD from what --record wrote
+    #[arg(long, value_name = "FILE", conflicts_with = "locked", help_heading = "Supply chain")]
+    offline: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -73,8 +84,48 @@ impl SupplyFlags {
             let file = file.display().to_string();
             request.inputs.lock = Some(Arc::new(Locking { lock, file, partial: false }));
         }
+        self.traffic(request)
+    }
+
+    /// What becomes of what commands and downloads ask over HTTP.
+    fn traffic(&self, request: &mut Request) -> Result<(), Failure> {
+        if let Some(file) = &self.record {
+            request.traffic = Traffic::Record { contents: contents_of(file)? };
+            if request.source_date_epoch.is_none() && !request.context_epoch {
+                // A replay has another time, and is to give the same image.
+                request.source_date_epoch = Some(jiff::Timestamp::now().as_second());
+            }
+        }
+        let Some(file) = &self.offline else { return Ok(()) };
+        if !request.cache.from.is_empty() {
+            return Err(Failure::usage("--offline: --cache-from may need the network"));
+        }
+        let mut lock = Lock::read(file)?;
+        let (contents, exchanges) = (contents_of(file)?, std::mem::take(&mut lock.exchanges));
+        request.traffic = Traffic::Replay { contents, exchanges };
+        request.source_date_epoch = request.source_date_epoch.or(lock.time);
+        request.pull = Pull::Never;
+        let file = file.display().to_string();
+        request.inputs.lock = Some(Arc::new(Locking { lock, file, partial: false }));
         Ok(())
     }
+
+    /// Writes what `--record` recorded.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn record(&self, built: &Built) -> Result<(), Failure> {
+        let Some(file) = &self.record else { return Ok(()) };
+        let lock = Lock::of(&built.inputs).recorded(built.exchanges.clone(), built.time);
+        write_whole(file, lock.to_string().as_bytes())
+    }
+}
+
+/// The directory for the content of what a lock file lists.
+fn contents_of(file: &Path) -> Result<PathBuf, Failure> {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".d");
+    config::absolute(Path::new(&name))
 }
 
 impl Bud {
