@@ -251,6 +251,13 @@ impl Container {
     /// [`Error::Store`] where the name is taken.
     pub fn rename(&self, name: &str) -> Result<()> {
         self.store.rename_container(self.id(), name)?;
+        let on_networks = !self.record().spec.network.networks.is_empty();
+        if on_networks && self.is_running() {
+            // Without the process that holds its network it has none, until it starts again.
+            if let Err(error) = network::rename(self.directory(), name) {
+                tracing::warn!(%error, "the networks of the container know its old name");
+            }
+        }
         self.note("rename", &[("newName", name.to_owned())]);
         Ok(())
     }

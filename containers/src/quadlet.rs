@@ -1,4 +1,4 @@
-//! Quadlet files (`.container`, `.volume`) as systemd units. Pure: text in, text out.
+//! Quadlet files (`.container`, `.volume`, `.network`) as systemd units. Pure: text in, text out.
 
 use std::fmt::Write as _;
 
@@ -47,7 +47,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("Mask", "--security-opt=mask="),
     ("Memory", "--memory"),
     ("Mount", "--mount"),
-    ("Network", "--network"),
     ("NetworkAlias", "--network-alias"),
     ("PidsLimit", "--pids-limit"),
     ("PublishPort", "--publish"),
@@ -89,13 +88,15 @@ pub fn unit(file: &str, text: &str, program: &str) -> Result<Unit> {
     let (own, name) = match kind {
         "container" => ("Container", format!("{stem}.service")),
         "volume" => ("Volume", format!("{stem}-volume.service")),
-        "" | "kube" | "network" | "pod" | "image" | "build" => {
+        "network" => ("Network", format!("{stem}-network.service")),
+        "" | "kube" | "pod" | "image" | "build" => {
             return Err(invalid(format!("files of kind {kind:?} are not supported")));
         }
         other => return Err(invalid(format!("{other:?} is no kind of Quadlet file"))),
     };
     let made = match kind {
         "container" => container(stem, &entries, program),
+        "network" => network(stem, &entries, program),
         _ => volume(stem, &entries, program),
     };
     let Sections { unit, service } = made.map_err(invalid)?;
@@ -145,6 +146,31 @@ fn volume(stem: &str, entries: &[Entry<'_>], program: &str) -> Result<Sections, 
     Ok(Sections { unit: String::new(), service })
 }
 
+fn network(stem: &str, entries: &[Entry<'_>], program: &str) -> Result<Sections, String> {
+    let mut words = vec!["network".to_owned(), "create".to_owned(), "--ignore".to_owned()];
+    let mut name = format!("systemd-{stem}");
+    for (_, key, value) in entries.iter().filter(|(section, ..)| *section == "Network") {
+        match *key {
+            "NetworkName" => name.clone_from(value),
+            "Driver" => words.push(format!("--driver={value}")),
+            "Subnet" => words.push(format!("--subnet={value}")),
+            "Gateway" => words.push(format!("--gateway={value}")),
+            "IPRange" => words.push(format!("--ip-range={value}")),
+            "IPv6" => words.extend(is_true(value)?.then(|| "--ipv6".to_owned())),
+            "Internal" => words.extend(is_true(value)?.then(|| "--internal".to_owned())),
+            "Options" => words.extend(split(value)?.iter().map(|pair| format!("--opt={pair}"))),
+            "Label" => words.extend(split(value)?.iter().map(|pair| format!("--label={pair}"))),
+            other => return Err(format!("{other}= is not supported")),
+        }
+    }
+    words.push(name);
+    let service = format!(
+        "Type=oneshot\nRemainAfterExit=yes\nExecStart={program} {}\n",
+        line(words.iter().map(String::as_str))
+    );
+    Ok(Sections { unit: String::new(), service })
+}
+
 fn container(stem: &str, entries: &[Entry<'_>], program: &str) -> Result<Sections, String> {
     let (mut image, mut name) = (None, format!("systemd-{stem}"));
     let (mut options, mut exec, mut more) = (Vec::new(), String::new(), String::new());
@@ -164,9 +190,14 @@ fn container(stem: &str, entries: &[Entry<'_>], program: &str) -> Result<Section
             ("Notify", ..) if is_true(value)? => notify = "container",
             ("Notify", ..) => {}
             ("Volume", ..) => {
-                let (volume, unit) = named(value);
+                let (volume, unit) = named(value, "volume");
                 needs.extend(unit.map(|unit| format!("Requires={unit}\nAfter={unit}\n")));
                 options.push(format!("--volume={volume}"));
+            }
+            ("Network", ..) => {
+                let (network, unit) = named(value, "network");
+                needs.extend(unit.map(|unit| format!("Requires={unit}\nAfter={unit}\n")));
+                options.push(format!("--network={network}"));
             }
             ("Environment" | "Label" | "Annotation", Some((_, option)), _) => {
                 let pairs = split(value)?;
@@ -204,11 +235,12 @@ fn container(stem: &str, entries: &[Entry<'_>], program: &str) -> Result<Section
     Ok(Sections { unit: needs, service })
 }
 
-/// `NAME.volume:…` names the volume of a Quadlet file, whose unit makes it.
-fn named(value: &str) -> (String, Option<String>) {
-    let (source, rest) = value.split_once(':').unwrap_or((value, ""));
-    match source.strip_suffix(".volume") {
-        Some(stem) => (format!("systemd-{stem}:{rest}"), Some(format!("{stem}-volume.service"))),
+/// `NAME.volume:…` and `NAME.network:…` name what a Quadlet file describes, whose unit makes it.
+fn named(value: &str, kind: &str) -> (String, Option<String>) {
+    let source = value.split(':').next().unwrap_or_default();
+    let rest = &value[source.len()..];
+    match source.strip_suffix(kind).and_then(|stem| stem.strip_suffix('.')) {
+        Some(stem) => (format!("systemd-{stem}{rest}"), Some(format!("{stem}-{kind}.service"))),
         None => (value.to_owned(), None),
     }
 }
@@ -316,6 +348,20 @@ mod tests {
         let made = unit("data.volume", "[Volume]\nLabel=a=b\n", "rbuild").unwrap();
         assert_eq!(made.name, "data-volume.service");
         assert!(made.text.contains("ExecStart=rbuild volume create --label a=b systemd-data\n"));
+    }
+
+    #[test]
+    fn a_network_becomes_a_service_that_containers_need() {
+        let text = "[Network]\nSubnet=10.9.0.0/24\nInternal=yes\nLabel=a=b c=d\n";
+        let made = unit("web.network", text, "rbuild").unwrap();
+        assert_eq!(made.name, "web-network.service");
+        let line = "ExecStart=rbuild network create --ignore --subnet=10.9.0.0/24 --internal \
+                    --label=a=b --label=c=d systemd-web\n";
+        assert!(made.text.contains(line), "{}", made.text);
+        let text = "[Container]\nImage=x\nNetwork=web.network:ip=10.9.0.5\nNetwork=other\n";
+        let user = unit("a.container", text, "rbuild").unwrap().text;
+        assert!(user.contains("Requires=web-network.service\nAfter=web-network.service\n"));
+        assert!(user.contains(" --network=systemd-web:ip=10.9.0.5 --network=other "), "{user}");
     }
 
     #[test]

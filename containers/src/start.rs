@@ -136,7 +136,8 @@ impl Container {
         crate::notify::prepare(&mut spec, options.notify.as_deref())?;
         let spec = settled(spec, self.id());
         let config = image.as_ref().map(|image| image.config().config.clone()).unwrap_or_default();
-        let own = Own { id: self.id(), name: self.name(), directory: self.directory() };
+        let (id, name, directory) = (self.id(), now.name(), self.directory());
+        let own = Own { id, name, directory, servers: &spec.network.dns.servers };
         let held = uplink::hold(&spec, &config, &self.store, own)?;
         let (spec, mut document) =
             describe(spec, image.as_ref(), &root, self.directory(), held.as_ref())?;
@@ -218,7 +219,8 @@ impl Transient {
         let shown = shown::mount(store, &mut spec.files, &Upper::Forgotten)?;
         let (spec, config) = (settled(spec, &id), &image.config().config);
         let named = !spec.network.networks.is_empty();
-        let own = Own { id: &id, name: &id[..12], directory: Path::new("") };
+        let servers = &spec.network.dns.servers;
+        let own = Own { id: &id, name: &id[..12], directory: Path::new(""), servers };
         let held = if named { uplink::hold(&spec, config, store, own)? } else { None };
         let (spec, mut document) = describe(spec, Some(image), &root, active.dir(), held.as_ref())?;
         let uplink = match named {

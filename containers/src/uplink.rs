@@ -48,6 +48,8 @@ pub(crate) struct Own<'a> {
     pub(crate) name: &'a str,
     /// By which its network is reached later; empty if it is not.
     pub(crate) directory: &'a Path,
+    /// Its own name servers.
+    pub(crate) servers: &'a [IpAddr],
 }
 
 /// Makes the network of a container that outlives this process, or is on a named network: another
@@ -108,6 +110,7 @@ fn attachment(networks: &Networks, wanted: &Membership, own: Own<'_>) -> Result<
         ip: wanted.ip,
         ip6: wanted.ip6,
         mac: wanted.mac,
+        servers: own.servers.to_vec(),
     };
     Ok(Attachment {
         network: networks.get(&wanted.network)?.name,
@@ -239,16 +242,21 @@ pub(crate) struct NetworkFacts {
     pub(crate) resolv_conf: Vec<u8>,
     /// The container's own addresses; loopback if there are none.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Whether its network asks its name servers for it, and knows its neighbours.
+    pub(crate) names: bool,
 }
 
 impl NetworkFacts {
     /// For a container with these leases.
     pub(crate) fn of(spec: &ContainerSpec, leases: &[Lease]) -> NetworkFacts {
         let machine = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-        let servers = resolvers(&machine);
+        let own: String =
+            spec.network.dns.servers.iter().map(|one| format!("nameserver {one}\n")).collect();
+        let servers = resolvers(if own.is_empty() { &machine } else { own.as_bytes() });
         let uplink = spec.network.networks.iter().any(|one| one.network == PRIVATE);
         let first = leases.iter().find(|lease| !lease.internal).or(leases.first());
         let gateway = first.and_then(|lease| lease.gateways.iter().find(|one| one.is_ipv4()));
+        let names = spec.network.mode() == Network::Private && gateway.is_some() && !uplink;
         let resolv_conf = match (spec.network.mode(), gateway, first) {
             (Network::None, ..) => Vec::new(),
             (Network::Host, ..) => machine,
@@ -258,7 +266,7 @@ impl NetworkFacts {
             (Network::Private, ..) => servers.behind_uplink(&machine),
         };
         let addresses = leases.iter().flat_map(Lease::addresses).map(|(address, _)| address);
-        NetworkFacts { resolv_conf, addresses: addresses.collect() }
+        NetworkFacts { resolv_conf, addresses: addresses.collect(), names }
     }
 }
 
@@ -275,7 +283,11 @@ pub(crate) fn write_network_files(
     let loopback = [IpAddr::from([127, 0, 0, 1])];
     let own = if known.addresses.is_empty() { &loopback[..] } else { &known.addresses };
     let own: Vec<_> = own.iter().map(|address| (hostname.as_str(), *address)).collect();
-    let files = spec.network.files(machine, &hostname, &own);
+    let mut wanted = spec.network.clone();
+    if known.names {
+        wanted.dns.servers.clear();
+    }
+    let files = wanted.files(machine, &hostname, &own);
     let mut written = Vec::new();
     for (name, content) in [
         ("hosts", files.hosts.map(String::into_bytes)),
@@ -349,7 +361,9 @@ impl Container {
         known.push(wanted.clone());
         if self.is_running() {
             let (id, name, directory) = (self.id(), self.name(), self.directory());
-            let attachment = attachment(&networks, &wanted, Own { id, name, directory })?;
+            let servers = &record.spec.network.dns.servers;
+            let own = Own { id, name, directory, servers };
+            let attachment = attachment(&networks, &wanted, own)?;
             network::connect(directory, &attachment)?;
         }
         record.write(self.directory())?;

@@ -87,6 +87,20 @@ impl Attached {
         Ok(())
     }
 
+    /// Has others find the container by another name.
+    pub(crate) fn rename(&mut self, name: &str) -> Result<()> {
+        self.attachment.wanted.name = name.to_owned();
+        let request = Request::Rename(name.to_owned());
+        let talk = wire::send(&self.line, &request, None).and_then(|()| wire::expect(&self.line));
+        match talk.map_err(talking(&self.lease.network))? {
+            Reply::Renamed => {
+                self.lease.name = name.to_owned();
+                Ok(())
+            }
+            _ => Err(talking(&self.lease.network)(io::ErrorKind::InvalidData.into())),
+        }
+    }
+
     /// Takes the device away; the rest ends with the connection.
     pub(crate) fn leave(self, namespace: &OwnedFd) -> Result<()> {
         namespace::entered(namespace, || {
@@ -125,7 +139,9 @@ fn lease(place: &Surroundings, attachment: &Attachment) -> Result<(UnixStream, L
     match talk.map_err(talking(&network.name))? {
         Reply::Leased { lease } => Ok((line, lease)),
         Reply::Failed { error } => Err(error.into()),
-        Reply::Attached => Err(talking(&network.name)(io::ErrorKind::InvalidData.into())),
+        Reply::Attached | Reply::Renamed => {
+            Err(talking(&network.name)(io::ErrorKind::InvalidData.into()))
+        }
     }
 }
 
@@ -134,7 +150,9 @@ fn attach(line: &UnixStream, device: BorrowedFd<'_>) -> Result<()> {
     match talk.map_err(talking("device"))? {
         Reply::Attached => Ok(()),
         Reply::Failed { error } => Err(error.into()),
-        Reply::Leased { .. } => Err(talking("device")(io::ErrorKind::InvalidData.into())),
+        Reply::Leased { .. } | Reply::Renamed => {
+            Err(talking("device")(io::ErrorKind::InvalidData.into()))
+        }
     }
 }
 

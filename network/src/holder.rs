@@ -59,6 +59,7 @@ enum First {
 enum Request {
     Connect(Box<Attachment>),
     Disconnect(String),
+    Rename(String),
     Reload,
 }
 
@@ -163,6 +164,14 @@ pub fn connect(directory: &Path, attachment: &Attachment) -> Result<Option<Lease
 /// As [`connect`].
 pub fn disconnect(directory: &Path, network: &str) -> Result<()> {
     ask(directory, &Request::Disconnect(network.to_owned())).map(drop)
+}
+
+/// Has others find the running container of a directory by another name.
+///
+/// # Errors
+/// As [`connect`].
+pub fn rename(directory: &Path, name: &str) -> Result<()> {
+    ask(directory, &Request::Rename(name.to_owned())).map(drop)
 }
 
 /// Brings the running container of a directory back to networks whose process is gone.
@@ -288,6 +297,10 @@ impl Holder {
         self.networks.remove(at).leave(&self.namespace)
     }
 
+    fn rename(&mut self, name: &str) -> Result<()> {
+        self.networks.iter_mut().try_for_each(|network| network.rename(name))
+    }
+
     fn reload(&mut self) -> Result<()> {
         for network in &mut self.networks {
             if is_over(network) {
@@ -333,6 +346,7 @@ impl Holder {
                 self.connect(*attachment).map(|lease| Done::Connected(Box::new(lease)))
             }
             Request::Disconnect(network) => self.disconnect(&network).map(|()| Done::Disconnected),
+            Request::Rename(name) => self.rename(&name).map(|()| Done::Disconnected),
             Request::Reload => self.reload().map(|()| Done::Disconnected),
         };
         let _ = wire::send(&line, &done.unwrap_or_else(|error| Done::Failed(error.into())), None);

@@ -95,6 +95,9 @@ pub struct LeaseRequest {
     pub ip6: Option<Ipv6Addr>,
     /// This Ethernet address.
     pub mac: Option<[u8; 6]>,
+    /// Who is asked for names that no container has; the machine's name servers if none.
+    #[serde(default)]
+    pub servers: Vec<IpAddr>,
 }
 
 /// The leases of one network.
@@ -168,6 +171,14 @@ impl Table {
         self.leases.insert(id, lease.clone());
         self.show();
         Ok((id, lease))
+    }
+
+    /// Gives a container another name.
+    pub(crate) fn rename(&mut self, id: u64, name: String) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.name = name;
+        }
+        self.show();
     }
 
     /// Notes where the ports of a container are.

@@ -24,7 +24,7 @@ pub use client::Attachment;
 pub use definition::{BRIDGE, NamedNetwork, Networks, NewNetwork, NewSubnet, Subnet};
 pub use enclosure::Enclosure;
 pub use error::{Error, Result};
-pub use holder::{Held, HeldOptions, connect, disconnect, init, reload};
+pub use holder::{Held, HeldOptions, connect, disconnect, init, reload, rename};
 pub use ipnet::IpNet;
 pub use lease::{Lease, LeaseRequest};
 pub use ports::{Port, Protocol, Published, exposed, ports};

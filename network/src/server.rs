@@ -18,7 +18,7 @@ use crate::definition::NamedNetwork;
 use crate::error::Failed;
 use crate::lease::{ALIVE, Lease, LeaseRequest, Table};
 use crate::ports::{Port, Published};
-use crate::uplink::{Link, NameService, Policy, Switch};
+use crate::uplink::{Link, NameService, Policy, Reach, Switch};
 use crate::{Error, Resolvers, Result, names, wire};
 
 /// `argv[0]` of the process.
@@ -55,6 +55,8 @@ pub(crate) enum Request {
     },
     /// To be connected: its device comes along.
     Attach,
+    /// To be found by another name from now on.
+    Rename(String),
 }
 
 /// What it gets.
@@ -63,6 +65,7 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     Leased { lease: Lease },
     Attached,
+    Renamed,
     Failed { error: Failed },
 }
 
@@ -229,10 +232,16 @@ impl Server {
         let device: OwnedFd = device;
         let six = lease.ip6.map(|(address, _)| address.into());
         let link = Link::ethernet(device, lease.mac);
-        self.switch.attach(own, link, (lease.ip.0.into(), six), loopback, doors);
+        let reach = Reach { loopback, servers: wanted.servers };
+        self.switch.attach(own, link, (lease.ip.0.into(), six), reach, doors);
         wire::send(line, &Reply::Attached, None)?;
         // Until it goes.
-        while wire::receive::<Request>(line)?.is_some() {}
+        while let Some((request, _)) = wire::receive::<Request>(line)? {
+            if let Request::Rename(name) = request {
+                lock(&self.table).rename(own, name);
+                wire::send(line, &Reply::Renamed, None)?;
+            }
+        }
         Ok(())
     }
 }

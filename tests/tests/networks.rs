@@ -189,6 +189,54 @@ fn a_container_is_put_on_networks_and_taken_off_while_it_runs() {
 }
 
 #[test]
+fn a_renamed_container_is_found_by_its_new_name_at_once() {
+    as_everybody(|bench| {
+        bench.rbuild(["network", "create", "web"]).ok();
+        serve(bench, "old", &["--network=web"]);
+        fetch(bench, &["--network=web"], "old").ok();
+        bench.rbuild(["rename", "old", "new"]).ok();
+        fetch(bench, &["--network=web"], "new").ok();
+        let gone = once(bench, &["--network=web"], &["busybox", "nslookup", "old"]);
+        assert!(gone.told().contains("can't find old"), "{}", gone.told());
+        bench.rbuild(["rm", "-f", "new"]).ok();
+        bench.rbuild(["network", "rm", "web"]).ok();
+    });
+}
+
+#[test]
+fn a_container_with_a_name_server_of_its_own_finds_its_neighbours_and_asks_that_server() {
+    as_everybody(|bench| {
+        bench.rbuild(["network", "create", "web"]).ok();
+        serve(bench, "db", &["--network=web"]);
+        let address = "127.0.0.77";
+        let server = UdpSocket::bind((address, 53)).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let flags = ["--network=web", "--dns", address];
+        fetch(bench, &flags, "db").ok();
+        let file = once(bench, &flags, &["cat", "/etc/resolv.conf"]).ok().stdout;
+        assert!(!file.contains(address) && file.contains("nameserver 10."), "{file}");
+        let asked = std::thread::spawn(move || {
+            let mut question = [0; 512];
+            loop {
+                let (count, from) = server.recv_from(&mut question).unwrap();
+                // The same, as an answer: there is no such name.
+                let mut answer = question[..count].to_vec();
+                answer[2..4].copy_from_slice(&[0x81, 0x83]);
+                server.send_to(&answer, from).unwrap();
+                if question[..count].windows(9).any(|part| part == b"elsewhere") {
+                    return;
+                }
+            }
+        });
+        let ran = once(bench, &flags, &["busybox", "nslookup", "elsewhere.example"]);
+        assert!(ran.told().contains("can't find elsewhere.example"), "{}", ran.told());
+        asked.join().unwrap();
+        bench.rbuild(["rm", "-f", "db"]).ok();
+        bench.rbuild(["network", "rm", "web"]).ok();
+    });
+}
+
+#[test]
 fn a_container_on_two_networks_is_found_on_both_and_joins_them_for_nobody() {
     as_everybody(|bench| {
         bench.rbuild(["network", "create", "a"]).ok();

@@ -11,7 +11,7 @@ use crate::report::Failure;
 const PLACES: [&str; 3] =
     ["/run/containers/systemd", "/etc/containers/systemd", "/usr/share/containers/systemd"];
 
-/// Write systemd units of Quadlet files (.container, .volume), as a systemd generator
+/// Write systemd units of Quadlet files (.container, .volume, .network), as a systemd generator
 ///
 /// Link it as /usr/lib/systemd/system-generators/rbuild-generator: a script of one line,
 /// `exec rbuild system generator "$@"`.

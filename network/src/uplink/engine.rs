@@ -59,12 +59,21 @@ pub(super) enum Entry {
     Udp(Flow),
 }
 
+/// What a container reaches beside others.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reach {
+    /// Whether the loopback services of the machine.
+    pub(crate) loopback: bool,
+    /// Name servers, in place of the machine's.
+    pub(crate) servers: Vec<IpAddr>,
+}
+
 /// A container on the network.
 pub(super) struct Endpoint {
     /// Its addresses; none where it is the only one, and all packets are its.
     pub(super) addresses: Vec<IpAddr>,
-    /// Whether the loopback services of the machine can be reached from it.
-    pub(super) loopback: bool,
+    /// What it reaches.
+    pub(super) reach: Reach,
     /// Whether it has an address of IPv6.
     pub(super) ipv6: bool,
     /// The address that what is published leads to.
@@ -75,7 +84,8 @@ impl Endpoint {
     /// The only one of its network.
     pub(super) fn alone(loopback: bool, ipv6: bool) -> Endpoint {
         let own = [INSIDE_4.0, INSIDE_6.0];
-        Endpoint { addresses: Vec::new(), loopback, ipv6, own }
+        let reach = Reach { loopback, servers: Vec::new() };
+        Endpoint { addresses: Vec::new(), reach, ipv6, own }
     }
 }
 
@@ -268,7 +278,7 @@ impl Engine {
     /// Takes one packet of a container.
     pub(super) fn take(&mut self, id: u64, bytes: &[u8]) {
         let Some(packet) = parse(bytes) else { return };
-        let loopback = self.endpoints.get(&id).is_some_and(|endpoint| endpoint.loopback);
+        let loopback = self.endpoints.get(&id).is_some_and(|endpoint| endpoint.reach.loopback);
         let (from, to) = (packet.source, packet.destination);
         match packet.content {
             Content::Tcp(segment) => {
@@ -305,6 +315,18 @@ impl Engine {
         true
     }
 
+    /// Where what a container sends to an address goes.
+    fn target(&self, from: SocketAddr, to: SocketAddr, loopback: bool) -> Option<SocketAddr> {
+        let mut all = self.endpoints.values();
+        let own = all.find(|endpoint| endpoint.addresses.contains(&from.ip()));
+        match own.map(|endpoint| &endpoint.reach.servers[..]) {
+            Some(servers @ [_, ..]) if self.policy.takes_names(to) => {
+                self.policy.name_server(servers, to)
+            }
+            _ => self.policy.target(to, loopback),
+        }
+    }
+
     fn segment(
         &mut self,
         ends: (SocketAddr, SocketAddr),
@@ -324,7 +346,7 @@ impl Engine {
         if !segment.syn || segment.ack {
             return self.out.reset(ends.1, ends.0, segment);
         }
-        let Some(target) = self.policy.target(ends.1, loopback) else {
+        let Some(target) = self.target(ends.0, ends.1, loopback) else {
             return match self.policy.refusal(ends.1.ip()) {
                 Why::Host => self.not_connected(ends, Some(segment), Why::Host),
                 _ => self.out.reset(ends.1, ends.0, segment),
@@ -374,7 +396,7 @@ impl Engine {
         let target = match kind {
             // An echo request has no port; any will do for the question where it may go.
             Kind::Echo => self.policy.target((remote.ip(), 1).into(), false).map(|_| remote),
-            _ => self.policy.target(remote, loopback),
+            _ => self.target(container, remote, loopback),
         };
         let Some(target) = target else {
             let group = remote.ip().is_multicast() || remote.ip() == std::net::Ipv4Addr::BROADCAST;

@@ -21,8 +21,8 @@ use std::sync::mpsc::{Sender, channel};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use engine::NameService;
 use engine::{Command, Endpoint, Engine};
+pub(crate) use engine::{NameService, Reach};
 pub(crate) use link::{Device, Link, MTU};
 pub(crate) use policy::Policy;
 use policy::{INSIDE_4, INSIDE_6, MACHINE_4};
@@ -83,12 +83,12 @@ impl Switch {
         id: u64,
         link: Link,
         (four, six): (IpAddr, Option<IpAddr>),
-        loopback: bool,
+        reach: Reach,
         doors: Vec<(Taker, u16)>,
     ) {
         let addresses = std::iter::once(four).chain(six).collect();
         let own = [four, six.unwrap_or(four)];
-        let endpoint = Endpoint { addresses, loopback, ipv6: six.is_some(), own };
+        let endpoint = Endpoint { addresses, reach, ipv6: six.is_some(), own };
         self.command(Command::Attach(id, link, endpoint, doors));
     }
 

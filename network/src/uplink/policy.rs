@@ -78,9 +78,19 @@ impl Policy {
         if wanted.port() != NAMES {
             return None;
         }
-        let stand_in = STAND_INS.iter().position(|stand_in| IpAddr::V4(*stand_in) == wanted.ip());
-        let place = stand_in.or_else(|| self.is_machine(wanted.ip()).then_some(0))?;
-        self.resolvers.servers.get(place).copied()
+        self.resolvers.servers.get(self.place_of(wanted.ip())?).copied()
+    }
+
+    /// Which of the name servers stands behind one of our addresses.
+    fn place_of(&self, address: IpAddr) -> Option<usize> {
+        let stand_in = STAND_INS.iter().position(|stand_in| IpAddr::V4(*stand_in) == address);
+        stand_in.or_else(|| self.is_machine(address).then_some(0))
+    }
+
+    /// The one of a container's own name servers that stands behind one of our addresses.
+    pub(super) fn name_server(&self, own: &[IpAddr], wanted: SocketAddr) -> Option<SocketAddr> {
+        let server = own.get(self.place_of(wanted.ip())?)?;
+        (!self.internal).then_some((*server, NAMES).into())
     }
 
     /// Whether questions about names are taken there.
