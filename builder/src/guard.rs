@@ -32,7 +32,7 @@ pub type Warn = dyn Fn(&str) + Send + Sync;
 
 /// An image has secrets.
 #[derive(Debug)]
-struct Leaks(Vec<String>);
+pub struct Leaks(Vec<String>);
 
 impl std::error::Error for Leaks {}
 
@@ -51,12 +51,6 @@ impl fmt::Display for Leaks {
 impl Fault for Leaks {
     fn kind(&self) -> Kind {
         Kind::Refused
-    }
-
-    fn hint(&self) -> Option<String> {
-        let text = "give secrets to a build with --secret; to allow a finding, write its rule and place into a file \
-                    and name it with --secret-allow, or use --secret-scan=warn";
-        Some(text.to_owned())
     }
 }
 

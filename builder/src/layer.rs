@@ -210,8 +210,7 @@ pub(crate) fn name(key: Key, form: Form) -> Key {
 }
 
 fn record(build: &Build, key: Key, form: Form, info: &LayerInfo) -> Result<()> {
-    let note = serde_json::Value::Null;
-    let record = StepRecord { snapshot: None, layer: Some(info.clone()), note };
+    let record = StepRecord { layer: Some(info.clone()), ..StepRecord::default() };
     build.env.store.record_step(name(key, form).0, &record).during("recording a layer")
 }
 

@@ -125,7 +125,7 @@ pub use context::git::GitUrl;
 pub use env::{Env, Places};
 pub use error::{Error, Result};
 pub use grant::{Grant, grants};
-pub use guard::{SecretGuard, Warn};
+pub use guard::{Leaks, SecretGuard, Warn};
 pub use history::{BuildRecord, BuildStatus, History, RunningBuild};
 pub use image_options::{Annotation, ImageOptions, Inherit, Level, Squash};
 pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourcePolicy};

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use image::{Descriptor, Digest, Image};
 use layers::{ApplyOptions, LayerInfo, LayerWriter, Whiteouts};
-use serde_json::Value;
-use store::{SnapshotId, StepRecord};
+use store::{SnapshotId, StepNote, StepRecord};
 use task::Task;
 use transport::bridge;
 
@@ -198,8 +197,11 @@ async fn one(
         let snapshot = SnapshotId(unique.finish().0);
         active.commit(snapshot, parent).during(action)?;
         let info = layer::make(&build, snapshot, form, &task)?;
-        let record =
-            StepRecord { snapshot: Some(snapshot), layer: Some(info.clone()), note: Value::Null };
+        let record = StepRecord {
+            snapshot: Some(snapshot),
+            layer: Some(info.clone()),
+            note: StepNote::default(),
+        };
         store.record_step(key.0, &record).during("recording a layer")?;
         task.done();
         Ok((info, snapshot))
@@ -283,7 +285,7 @@ fn recompressed(build: &Build, part: &Part, task: &Task) -> Result<Descriptor> {
         });
     }
     blob.commit(Some(&info.descriptor)).during(action())?;
-    let record = StepRecord { snapshot: None, layer: Some(info.clone()), note: Value::Null };
+    let record = StepRecord { layer: Some(info.clone()), ..StepRecord::default() };
     store.record_step(key, &record).during("recording a layer")?;
     task.done();
     Ok(info.descriptor)

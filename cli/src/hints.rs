@@ -16,7 +16,8 @@ pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| find(error, container))
             .or_else(|| find(error, registry))
             .or_else(|| find(error, network))
-            .or_else(|| find(error, target));
+            .or_else(|| find(error, target))
+            .or_else(|| find(error, leaks));
         if hint.is_some() {
             return hint;
         }
@@ -48,6 +49,11 @@ fn build(error: &builder::Error) -> Option<String> {
         }
         builder::Error::File { action: "reading the lock file", .. } => {
             "`rbuild lock` makes it".to_owned()
+        }
+        builder::Error::Dockerfile { diagnostics, .. }
+            if diagnostics.iter().any(|found| found.rule == "not-allowed") =>
+        {
+            "grant entitlements with --allow".to_owned()
         }
         builder::Error::NoDockerfile { .. } => "name one with --file".to_owned(),
         builder::Error::NoCommonPlatform { .. } => "name them with --platform".to_owned(),
@@ -134,6 +140,12 @@ fn target(error: &bake::Error) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn leaks(_: &builder::Leaks) -> Option<String> {
+    let text = "give secrets to a build with --secret; to allow a finding, write its rule and place \
+                into a file and name it with --secret-allow, or use --secret-scan=warn";
+    Some(text.to_owned())
 }
 
 /// What to do when the disk with this store is full.

@@ -25,7 +25,9 @@ pub(crate) fn prepare(spec: &mut ContainerSpec, address: Option<&str>) -> Result
     if !address.starts_with('/') {
         return Err(Error::Unsupported {
             what: "passing the notify socket on",
-            reason: format!("{address} is not a path; --sdnotify=conmon does without"),
+            reason: format!(
+                "{address} is not a path; the monitor can tell in place of the program"
+            ),
         });
     }
     spec.files.mounts.push(bind(address.into(), INSIDE.into(), false));

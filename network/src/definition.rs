@@ -348,7 +348,7 @@ fn subnets(new: &NewNetwork, others: &[NamedNetwork], id: &str) -> Result<Vec<Su
     if !subnets.iter().any(|subnet| subnet.gateway.is_ipv4()) {
         let free = free(&new.name, others).ok_or_else(|| Error::InvalidNetwork {
             name: new.name.clone(),
-            reason: "no range of IPv4 is free; name one with --subnet".to_owned(),
+            reason: "no range of IPv4 is free; name a subnet".to_owned(),
         })?;
         subnets.insert(
             0,

@@ -72,7 +72,7 @@ pub(crate) const TABLE: &[Quirk] = &[
         ],
         parts: Parts::Sized(5 << 20, 20 << 20),
         login: Some(
-            "`aws ecr get-login-password | rbuild login -u AWS --password-stdin REGISTRY`, or the helper docker-credential-ecr-login",
+            "log in as AWS with the password that `aws ecr get-login-password` prints, or use the helper docker-credential-ecr-login",
         ),
         push: Some("Amazon ECR wants repositories to be made first: `aws ecr create-repository`"),
         ..PLAIN
@@ -83,7 +83,7 @@ pub(crate) const TABLE: &[Quirk] = &[
         parts: Parts::Sized(5 << 20, 20 << 20),
         catalog: false,
         login: Some(
-            "`aws ecr-public get-login-password --region us-east-1 | rbuild login -u AWS --password-stdin public.ecr.aws`",
+            "log in as AWS with the password that `aws ecr-public get-login-password` prints for the region us-east-1",
         ),
         ..PLAIN
     },
@@ -93,7 +93,7 @@ pub(crate) const TABLE: &[Quirk] = &[
         parts: Parts::None,
         catalog: false,
         login: Some(
-            "`gcloud auth print-access-token | rbuild login -u oauth2accesstoken --password-stdin REGISTRY`, or the helper docker-credential-gcloud",
+            "log in as oauth2accesstoken with the password that `gcloud auth print-access-token` prints, or use the helper docker-credential-gcloud",
         ),
         push: Some(
             "Google Artifact Registry wants repositories to be made first: `gcloud artifacts repositories create`",
@@ -105,7 +105,7 @@ pub(crate) const TABLE: &[Quirk] = &[
         hosts: &["gcr.io", "*.gcr.io"],
         parts: Parts::None,
         login: Some(
-            "`gcloud auth print-access-token | rbuild login -u oauth2accesstoken --password-stdin REGISTRY`, or the helper docker-credential-gcloud",
+            "log in as oauth2accesstoken with the password that `gcloud auth print-access-token` prints, or use the helper docker-credential-gcloud",
         ),
         ..PLAIN
     },
@@ -114,7 +114,7 @@ pub(crate) const TABLE: &[Quirk] = &[
         hosts: &["*.azurecr.io", "*.azurecr.cn", "*.azurecr.us"],
         parts: Parts::Sized(1 << 20, 20 << 20),
         login: Some(
-            "`az acr login --name NAME --expose-token`, then log in as 00000000-0000-0000-0000-000000000000 with that token",
+            "log in as 00000000-0000-0000-0000-000000000000 with the token that `az acr login` exposes",
         ),
         ..PLAIN
     },

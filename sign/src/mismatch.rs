@@ -140,9 +140,7 @@ impl Mismatch {
                 "a policy that trusts the key for any name says \
                  \"signedIdentity\": {\"type\": \"matchDigestOnly\"}"
             }
-            Mismatch::Keyless => {
-                "name its signer: --certificate-identity NAME --certificate-oidc-issuer URL"
-            }
+            Mismatch::Keyless => "name its signer: the identity and the issuer of its certificate",
             Mismatch::Digest { .. } => {
                 "the image was changed after it was signed, or the signature was moved to it"
             }

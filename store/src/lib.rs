@@ -88,7 +88,7 @@ pub use lease::Lease;
 pub use mount::{CacheMount, Sharing};
 pub use name::{Name, Published};
 pub use snapshot::{Active, MAX_DEPTH, SnapshotId};
-pub use step::StepRecord;
+pub use step::{StepNote, StepRecord};
 pub use store::{Options, Store};
 pub use unpack::PendingLayer;
 pub use usage::{ImageUsage, Total, Usage};

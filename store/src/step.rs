@@ -17,8 +17,30 @@ pub struct StepRecord {
     pub snapshot: Option<SnapshotId>,
     /// The layer it adds, once that is made.
     pub layer: Option<LayerInfo>,
-    /// Whatever else the builder wants to know again.
-    pub note: serde_json::Value,
+    /// What else is known of it.
+    pub note: StepNote,
+}
+
+/// What is remembered of a step besides what it made. Everything is optional: a field that this
+/// version does not know is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StepNote {
+    /// The key of the step that made the same: its record is the one that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same: Option<Digest>,
+    /// When it was executed, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<i64>,
+    /// What the user calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+}
+
+impl StepNote {
+    /// Reads what the catalog holds; what is not understood says nothing.
+    pub(crate) fn read(text: &str) -> StepNote {
+        serde_json::from_str::<Option<StepNote>>(text).ok().flatten().unwrap_or_default()
+    }
 }
 
 /// A layer as the catalog writes it down.
@@ -94,7 +116,7 @@ impl Store {
                     .execute(params![now, Key(key)])?;
             }
             let layer = info.map(LayerInfo::from);
-            let note = serde_json::from_str(&note).unwrap_or_default();
+            let note = StepNote::read(&note);
             Ok(Some(StepRecord { snapshot, layer, note }))
         })
     }
@@ -110,7 +132,7 @@ impl Store {
             record.snapshot.map(|id| Key(id.0)),
             info.as_ref().map(|info| Key(info.descriptor.digest)),
             info.as_ref().map(crate::name::to_json),
-            record.note.to_string(),
+            crate::name::to_json(&record.note),
             self.shared().now(),
         ];
         self.shared().catalog.write("recording a step", |db| {
@@ -187,5 +209,30 @@ impl Store {
             let count: i64 = db.query_row("SELECT count(*) FROM steps", [], |row| row.get(0))?;
             Ok(number(count.unsigned_abs()).unsigned_abs())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_of_earlier_versions_are_read() {
+        let same = Digest::of(b"key");
+        for (text, note) in [
+            ("null".to_owned(), StepNote::default()),
+            ("{}".to_owned(), StepNote::default()),
+            ("not JSON".to_owned(), StepNote::default()),
+            (
+                format!(r#"{{"same":"{same}"}}"#),
+                StepNote { same: Some(same), ..StepNote::default() },
+            ),
+            (
+                r#"{"created":7,"step":"RUN x","later":1}"#.to_owned(),
+                StepNote { created: Some(7), step: Some("RUN x".to_owned()), same: None },
+            ),
+        ] {
+            assert_eq!(StepNote::read(&text), note, "{text}");
+        }
     }
 }

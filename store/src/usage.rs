@@ -7,6 +7,7 @@ use task::Task;
 
 use crate::budget::{Budget, CacheEntry, What};
 use crate::mark::{each, entries, key};
+use crate::step::StepNote;
 use crate::{Result, Store, file};
 
 /// A number of things and their bytes on disk.
@@ -89,10 +90,9 @@ impl Store {
                 Ok(())
             })?;
             each(db, "SELECT key, note FROM steps", |row| {
-                let note: serde_json::Value =
-                    serde_json::from_str(&row.get::<_, String>(1)?).unwrap_or_default();
-                let text = ["step", "same"].iter().find_map(|name| note.get(name)?.as_str());
-                let text = text.unwrap_or("layer").to_owned();
+                let note = StepNote::read(&row.get::<_, String>(1)?);
+                let text = note.step.or_else(|| note.same.map(|same| same.to_string()));
+                let text = text.unwrap_or_else(|| "layer".to_owned());
                 about.insert(key(row, 0)?.to_string(), text);
                 Ok(())
             })?;

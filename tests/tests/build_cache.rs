@@ -66,7 +66,7 @@ fn a_build_says_beforehand_and_afterwards_what_runs_and_why() {
     check(&[arg], 4, "file", Some("a.txt"), "file a.txt has other content");
     bench.write("context/b/new", "");
     check(&[arg], 5, "file", Some("b/new"), "file b/new is new");
-    let name = "--add-host, --no-hosts or the host name";
+    let name = "the names of hosts";
     check(&[arg, "--add-host=a:1.2.3.4"], 4, "setting", Some(name), &format!("{name} is new"));
     let none = dockerfile.replace("network=none true", "network=host true");
     bench.write("context/Dockerfile", none.replace("GREETING=hello", "GREETING=bye"));

@@ -82,7 +82,7 @@ fn the_machines_network_is_gated_where_it_is_not_the_builds() {
         bud("--allow=network.host").ok();
         bud("--network=host").ok();
         for name in ["private", "pasta", "slirp4netns", "default", "none"] {
-            bud(&format!("--network={name}")).fails(&["--allow network.host"]);
+            bud(&format!("--network={name}")).fails(&["the entitlement network.host", "--allow"]);
         }
     });
 }

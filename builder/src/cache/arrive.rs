@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use serde_json::json;
-use store::{SnapshotId, StepRecord};
+use store::{SnapshotId, StepNote, StepRecord};
 use task::Task;
 use transport::bridge;
 
@@ -114,10 +113,9 @@ impl Build {
             name.part(parent.0.as_bytes());
         }
         let snapshot = SnapshotId(name.finish().0);
-        let (store, note) = (
-            self.env.store.clone(),
-            json!({ "created": made.created, "step": self.plan.steps[id.0].name }),
-        );
+        let store = self.env.store.clone();
+        let step = Some(self.plan.steps[id.0].name.clone());
+        let note = StepNote { created: Some(made.created), step, same: None };
         let work = move || -> Result<()> {
             let action = "storing the files of a step";
             store.commit_pending(pending, snapshot, parent).during(action)?;

@@ -401,11 +401,11 @@ impl Contexts {
     }
 }
 
-/// The option that names a context.
+/// What messages call a context.
 fn option(name: &str) -> String {
     match name {
         "" => "the build context".to_owned(),
-        name => format!("--build-context {name}"),
+        name => format!("build context {name:?}"),
     }
 }
 
@@ -452,7 +452,7 @@ async fn with_dockerfile(
     let (file, ignore) = match at {
         DockerfileAt::Given => return Ok(request),
         DockerfileAt::Url(url) => {
-            let download = contexts.file(&url, None, "--file".to_owned(), task).await?;
+            let download = contexts.file(&url, None, "the Dockerfile".to_owned(), task).await?;
             let name = crate::redact::without_credentials(&url);
             let store = env.store.clone();
             let read = move || read_blob(&store, &download, name);

@@ -1,8 +1,6 @@
 //! What the store remembers of steps.
 
-use image::Digest;
-use serde_json::json;
-use store::{SnapshotId, StepRecord};
+use store::{SnapshotId, StepNote, StepRecord};
 use task::Task;
 
 use crate::Result;
@@ -16,19 +14,17 @@ impl Build {
         let lookup = |key: Key| self.env.store.step(key.0).during("asking the cache");
         let Some(mut record) = lookup(key)? else { return Ok(None) };
         let mut key = key;
-        if let Some(same) = record.note.get("same").and_then(|same| same.as_str()) {
-            let Ok(digest) = same.parse::<Digest>() else { return Ok(None) };
-            key = Key(digest);
+        if let Some(same) = record.note.same {
+            key = Key(same);
             match lookup(key)? {
                 Some(other) => record = other,
                 None => return Ok(None),
             }
         }
-        let created = record.note.get("created").and_then(serde_json::Value::as_i64);
         let made = record.snapshot.map(|snapshot| Made {
             snapshot: Some(snapshot),
             remote: None,
-            created: created.unwrap_or(0),
+            created: record.note.created.unwrap_or(0),
             new: false,
         });
         let made = made.filter(|made| self.is_young(id, made.created));
@@ -39,7 +35,7 @@ impl Build {
         if key == same {
             return Ok(());
         }
-        let note = json!({ "same": same.0.to_string() });
+        let note = StepNote { same: Some(same.0), ..StepNote::default() };
         let record = StepRecord { snapshot: None, layer: None, note };
         self.env.store.record_step(key.0, &record).during("recording a step")
     }
@@ -62,7 +58,11 @@ impl Build {
         crate::limit::fits(&self.env.store, task)?;
         active.commit(snapshot, parent).during("storing the files of a step")?;
         let made = Made { snapshot: Some(snapshot), remote: None, created: self.now, new: true };
-        let note = json!({ "created": made.created, "step": self.step(id).name });
+        let note = StepNote {
+            created: Some(made.created),
+            step: Some(self.step(id).name.clone()),
+            same: None,
+        };
         let record = StepRecord { snapshot: Some(snapshot), layer: None, note };
         self.env.store.record_step(name.0, &record).during("recording a step")?;
         self.alias(key, name)?;

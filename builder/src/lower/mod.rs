@@ -206,7 +206,7 @@ impl<'a> Lowerer<'a> {
             |filter: &str| stages().any(|(at, stage)| is_stage(filter, at, stage.name.as_deref()));
         let unknown = request.no_cache_filter.iter().filter(|filter| !is_known(filter));
         plan.warnings
-            .extend(unknown.map(|name| format!("--no-cache-filter: there is no stage {name:?}")));
+            .extend(unknown.map(|name| format!("there is no stage {name:?} to run again")));
         plan
     }
 

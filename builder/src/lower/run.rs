@@ -96,7 +96,7 @@ impl Lowerer<'_> {
             "host" if usual != "host" && !self.request.allow.host_network => {
                 let message = "the network of this machine is not allowed in this build";
                 Err(Diagnostic::error("not-allowed", message, word.span)
-                    .with_help("allow it with --allow network.host".to_owned()))
+                    .with_help("it needs the entitlement network.host".to_owned()))
             }
             "none" | "host" => Ok(text),
             _ => {
@@ -213,7 +213,7 @@ impl Lowerer<'_> {
             "insecure" => {
                 let message = "running with all privileges is not allowed";
                 Err(Diagnostic::error("not-allowed", message, word.span)
-                    .with_help("allow it with --allow security.insecure".to_owned()))
+                    .with_help("it needs the entitlement security.insecure".to_owned()))
             }
             other => {
                 let message = format!("unknown security mode {other:?}");
@@ -238,7 +238,7 @@ impl Lowerer<'_> {
             if !self.request.allow.device(&path) {
                 let message = format!("device {path} is not allowed");
                 return Err(Diagnostic::error("not-allowed", message, word.span)
-                    .with_help(format!("allow it with --allow device={path}")));
+                    .with_help(format!("it needs the entitlement device={path}")));
             }
             Ok(RunDevice { path, required: device.required })
         };

@@ -62,7 +62,7 @@ pub(crate) fn gather(
     }
     let names = build.request.run.names();
     if !names.is_empty() && matches!(step.op, Op::Run(_)) {
-        facts.set("--add-host, --no-hosts or the host name", &names);
+        facts.set("the names of hosts", &names);
     }
     facts
 }

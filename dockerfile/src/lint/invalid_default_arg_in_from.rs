@@ -1,11 +1,11 @@
-//! FROM names an image also when no --build-arg is given.
+//! FROM names an image also without build arguments.
 
 use super::{Findings, Input, Rule};
 use crate::variables::{Given, Variables};
 
 pub(super) const RULE: Rule = Rule {
     name: "InvalidDefaultArgInFrom",
-    summary: "FROM names an image also when no --build-arg is given.",
+    summary: "FROM names an image also without build arguments.",
     experimental: false,
     check,
 };
@@ -16,10 +16,10 @@ fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
         let Some(value) = globals.evaluate(&stage.base) else { continue };
         let Some(name) = value.text.filter(|name| !is_reference(name)) else { continue };
         let message = if name.is_empty() {
-            format!("{:?} is empty unless a --build-arg is given", stage.base.text)
+            format!("{:?} is empty without build arguments", stage.base.text)
         } else {
             format!(
-                "{:?} is {name:?} unless a --build-arg is given, which names no image",
+                "{:?} is {name:?} without build arguments, which names no image",
                 stage.base.text
             )
         };

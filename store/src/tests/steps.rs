@@ -6,7 +6,7 @@ use layers::LayerInfo;
 use task::{Fault, Kind, Task};
 
 use super::{digest, fresh, open};
-use crate::{Sharing, SnapshotId, StepRecord};
+use crate::{Sharing, SnapshotId, StepNote, StepRecord};
 
 #[test]
 fn a_step_is_recalled_while_all_it_made_is_here() {
@@ -22,7 +22,7 @@ fn a_step_is_recalled_while_all_it_made_is_here() {
     let record = StepRecord {
         snapshot: Some(snapshot),
         layer: Some(layer.clone()),
-        note: serde_json::json!({"exit": 0}),
+        note: StepNote { created: Some(7), step: Some("RUN x".to_owned()), ..StepNote::default() },
     };
     let key = digest("key");
     assert_eq!(store.step(key).unwrap(), None);

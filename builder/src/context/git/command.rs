@@ -47,7 +47,7 @@ impl Git<'_> {
     pub(super) fn run(&self, directory: &Path, arguments: &[&str]) -> Result<String> {
         let plain = ["http://", "https://", "git://"];
         if self.with.keys_alone && !plain.iter().any(|scheme| self.url.remote.starts_with(scheme)) {
-            let reason = "--ssh default names key files, which work for RUN only: \
+            let reason = "the ssh agent \"default\" is made of key files, which work for RUN only: \
                           pass the socket of an agent that has the keys";
             return Err(self.failed(Kind::Invalid, reason.to_owned()));
         }
