@@ -17,7 +17,8 @@ pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| find(error, registry))
             .or_else(|| find(error, network))
             .or_else(|| find(error, target))
-            .or_else(|| find(error, leaks));
+            .or_else(|| find(error, leaks))
+            .or_else(|| find(error, template));
         if hint.is_some() {
             return hint;
         }
@@ -146,6 +147,10 @@ fn leaks(_: &builder::Leaks) -> Option<String> {
     let text = "give secrets to a build with --secret; to allow a finding, write its rule and place \
                 into a file and name it with --secret-allow, or use --secret-scan=warn";
     Some(text.to_owned())
+}
+
+fn template(_: &::format::Error) -> Option<String> {
+    Some("`--format json` shows which fields there are".to_owned())
 }
 
 /// What to do when the disk with this store is full.

@@ -4,8 +4,10 @@
 //! Much of what is printed comes from images and registries. On a terminal, control characters in
 //! it are shown, not sent; a file or a pipe gets it as it is.
 
-use std::fmt::{Arguments, Write as _};
+use std::fmt::Arguments;
 use std::io::{self, IsTerminal, Write};
+
+use ::format::visible;
 
 /// Writes to standard output; ends the process quietly if the reader is gone.
 pub(crate) fn write(arguments: Arguments<'_>) {
@@ -53,25 +55,6 @@ pub(crate) fn tell(arguments: Arguments<'_>) {
     };
 }
 
-/// A text whose control characters are shown as `\u001b` (which JSON reads back): all but line
-/// breaks and tabs, and those that change the direction of text.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' | '\t' => shown.push(character),
-            c if c.is_control()
-                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
-                // Writing to a string does not fail.
-                let _ = write!(shown, "\\u{:04x}", u32::from(c));
-            }
-            other => shown.push(other),
-        }
-    }
-    shown
-}
-
 /// `print!` that survives a closed pipe, and shows control characters on a terminal.
 macro_rules! out {
     ($($argument:tt)*) => { $crate::out::write(format_args!($($argument)*)) };
@@ -87,26 +70,4 @@ macro_rules! outln {
 macro_rules! eprintln {
     () => { $crate::out::tell(format_args!("")) };
     ($($argument:tt)*) => { $crate::out::tell(format_args!($($argument)*)) };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_terminal_is_shown_what_would_move_its_cursor() {
-        for (text, shown) in [
-            ("plain\ttext\n", "plain\ttext\n"),
-            ("a\u{1b}[2Jb\u{7}\r", "a\\u001b[2Jb\\u0007\\u000d"),
-            ("\u{9b}31m\u{7f}", "\\u009b31m\\u007f"),
-            ("\u{202e}gnp.exe", "\\u202egnp.exe"),
-            ("größe · 大", "größe · 大"),
-        ] {
-            assert_eq!(visible(text), shown);
-        }
-        let document = serde_json::json!({"a": "\u{9b}\u{1b}\u{202e}"});
-        let read: serde_json::Value =
-            serde_json::from_str(&visible(&document.to_string())).unwrap();
-        assert_eq!(read, document);
-    }
 }

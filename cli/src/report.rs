@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use task::{Cause, Fault, Kind};
 
-use crate::{hints, out};
+use crate::hints;
 
 /// Why a command failed, ready to be shown.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Failure {
         };
         // Messages quote images and registries.
         let shown = |text: &str| match colour {
-            true => out::visible(text),
+            true => ::format::visible(text),
             false => text.to_owned(),
         };
         if self.kind == Kind::Cancelled {

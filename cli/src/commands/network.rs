@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::{Args, Subcommand};
-use network::{BRIDGE, IpNet, Networks, NewNetwork, NewSubnet};
+use containers::NetworkFilter;
+use network::{IpNet, Networks, NewNetwork, NewSubnet};
 use runtime::Membership;
 use serde_json::{Value, json};
 
-use super::container::{containers, network_names, require};
+use super::container::{containers, require};
 use crate::app::App;
 use crate::flags;
 use crate::format;
@@ -226,8 +227,8 @@ impl Ls {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let networks = networks(app)?;
         let mut all = networks.list()?;
-        for filter in &self.filter {
-            retain(app, &mut all, filter)?;
+        for text in &self.filter {
+            filter(text)?.retain(&mut all, app.store()?)?;
         }
         let rows: Vec<Value> = all
             .iter()
@@ -254,45 +255,11 @@ impl Ls {
     }
 }
 
-/// The networks that containers name, running or not.
-fn used(app: &App) -> Result<Vec<String>, Failure> {
-    let all = containers(app)?.list()?;
-    let mut names: Vec<String> = all.iter().flat_map(network_names).collect();
-    let running = all.iter().flat_map(containers::Container::networks);
-    names.extend(running.map(|lease| lease.network));
-    Ok(names)
-}
-
-fn retain(app: &App, all: &mut Vec<network::NamedNetwork>, filter: &str) -> Result<(), Failure> {
-    let is = |text: &str| matches!(text, "true" | "1");
-    match filter.split_once('=') {
-        Some(("name", name)) => all.retain(|network| network.name.contains(name)),
-        Some(("id", id)) => all.retain(|network| network.id.starts_with(id)),
-        Some(("driver", driver)) => all.retain(|_| driver == "bridge"),
-        Some(("scope", scope)) => all.retain(|_| scope == "local"),
-        Some(("type", kind @ ("builtin" | "custom"))) => {
-            all.retain(|network| (network.name == BRIDGE) == (kind == "builtin"));
-        }
-        Some(("label", label)) => {
-            let (key, wanted) = label.split_once('=').unwrap_or((label, ""));
-            all.retain(|network| {
-                let own = network.labels.get(key);
-                own.is_some_and(|own| !label.contains('=') || own == wanted)
-            });
-        }
-        Some(("dangling", wanted @ ("true" | "false" | "1" | "0"))) => {
-            let used = used(app)?;
-            let free = |network: &network::NamedNetwork| {
-                network.name != BRIDGE && !used.contains(&network.name)
-            };
-            all.retain(|network| free(network) == is(wanted));
-        }
-        _ => {
-            return Err(Failure::usage(format!("--filter {filter:?} is not supported"))
-                .hint("name=, id=, driver=, label=, scope=, type= and dangling= are"));
-        }
-    }
-    Ok(())
+fn filter(text: &str) -> Result<NetworkFilter, Failure> {
+    NetworkFilter::parse(text).ok_or_else(|| {
+        Failure::usage(format!("--filter {text:?} is not supported"))
+            .hint("name=, id=, driver=, label=, scope=, type= and dangling= are")
+    })
 }
 
 #[derive(Debug, Args)]
@@ -428,9 +395,9 @@ impl Prune {
                 .hint("`rbuild network prune --force`"));
         }
         let mut all = networks(app)?.list()?;
-        retain(app, &mut all, "dangling=true")?;
-        for filter in &self.filter {
-            retain(app, &mut all, filter)?;
+        NetworkFilter::Dangling(true).retain(&mut all, app.store()?)?;
+        for text in &self.filter {
+            filter(text)?.retain(&mut all, app.store()?)?;
         }
         for network in all {
             match containers::remove_network(app.store()?, &network.name) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use sign::kms::{AwsAccess, AzureAccess, GoogleAccess, KeyServices, TokenAccess, VaultAccess};
+use sign::kms::KeyServices;
 use sign::online::token::{Ambient, ambient, device};
 use sign::online::{Http, IdentitySigner, IdentityToken, RekorVersion, Services, browser};
 use sign::{PrivateKey, RemoteKey, Sealer};
@@ -190,8 +190,10 @@ fn text_of(file: &Path) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&read_bounded(file, 64 << 10)?).into_owned())
 }
 
-/// Where Buildkite's agents ask.
-const BUILDKITE: &str = "https://agent.buildkite.com/v3";
+/// A variable of the environment that is not empty.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
 
 /// The metadata server, on a machine of Google's.
 fn on_google() -> Option<String> {
@@ -201,20 +203,12 @@ fn on_google() -> Option<String> {
 
 /// What surrounds this process.
 fn surroundings() -> Result<Ambient, Failure> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let github = variable("ACTIONS_ID_TOKEN_REQUEST_URL");
+    let ambient = Ambient::of_variables(&variable);
     let file = Path::new(TOKEN_FILE);
     Ok(Ambient {
-        token: variable("SIGSTORE_ID_TOKEN"),
-        github: github.zip(variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN")),
-        buildkite: variable("BUILDKITE_JOB_ID").zip(variable("BUILDKITE_AGENT_ACCESS_TOKEN")).map(
-            |(job, secret)| {
-                let endpoint = variable("BUILDKITE_AGENT_ENDPOINT");
-                (endpoint.unwrap_or_else(|| BUILDKITE.to_owned()), job, secret)
-            },
-        ),
-        google: variable("GCE_METADATA_HOST").or_else(on_google),
+        google: ambient.google.or_else(on_google),
         file: if file.exists() { Some(text_of(file)?) } else { None },
+        ..ambient
     })
 }
 
@@ -237,49 +231,8 @@ async fn sign_in(services: &Services, http: &Http, flow: Flow) -> Result<Identit
 /// The service refuses, or is not known.
 pub(crate) fn remote_key(app: &App, key: &Path) -> Result<Option<RemoteKey>, Failure> {
     let Some(uri) = key.to_str().filter(|text| RemoteKey::is_one(text)) else { return Ok(None) };
-    let opened = app.wait(RemoteKey::open(uri, &key_services(), Http::new()?))?;
+    let seconds = u64::try_from(now()).unwrap_or_default();
+    let key_services = KeyServices::of_variables(&variable, seconds);
+    let opened = app.wait(RemoteKey::open(uri, &key_services, Http::new()?))?;
     Ok(Some(opened.map_err(|error| Failure::from(error).context(format!("opening key {uri}")))?))
-}
-
-/// What the variables of the key services say.
-fn key_services() -> KeyServices {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let or = |name: &str, usual: &str| variable(name).unwrap_or_else(|| usual.to_owned());
-    let vault = || {
-        Some(VaultAccess {
-            address: variable("VAULT_ADDR")?,
-            token: variable("VAULT_TOKEN")?,
-            engine: or("TRANSIT_SECRET_ENGINE_PATH", "transit"),
-        })
-    };
-    let aws = || {
-        Some(AwsAccess {
-            id: variable("AWS_ACCESS_KEY_ID")?,
-            secret: variable("AWS_SECRET_ACCESS_KEY")?,
-            session: variable("AWS_SESSION_TOKEN"),
-            region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"))?,
-            endpoint: variable("AWS_ENDPOINT_URL_KMS").or_else(|| variable("AWS_ENDPOINT_URL")),
-        })
-    };
-    let google = || {
-        let endpoint = "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS";
-        Some(GoogleAccess {
-            token: variable("GOOGLE_OAUTH_ACCESS_TOKEN")?,
-            endpoint: or(endpoint, "https://cloudkms.googleapis.com"),
-        })
-    };
-    let azure = || {
-        Some(AzureAccess {
-            tenant: variable("AZURE_TENANT_ID")?,
-            client: variable("AZURE_CLIENT_ID")?,
-            secret: variable("AZURE_CLIENT_SECRET")?,
-            authority: or("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com"),
-        })
-    };
-    let now = u64::try_from(now()).unwrap_or_default();
-    let token = TokenAccess {
-        module: variable("COSIGN_PKCS11_MODULE_PATH"),
-        pin: variable("COSIGN_PKCS11_PIN"),
-    };
-    KeyServices { vault: vault(), aws: aws(), google: google(), azure: azure(), token, now }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use containers::{Volume as Known, Volumes};
+use containers::{Volume as Known, VolumeFilter, Volumes};
 use serde_json::{Value, json};
 
 use super::container::out_of;
@@ -128,30 +128,17 @@ impl Ls {
 }
 
 fn retain(all: &mut Vec<Known>, filter: &str, volumes: &Volumes) -> Result<(), Failure> {
-    match filter.split_once('=') {
-        Some(("name", name)) => all.retain(|volume| volume.name.contains(name)),
-        Some(("label", label)) => {
-            let (key, wanted) = label.split_once('=').unwrap_or((label, ""));
-            all.retain(|volume| {
-                let own = volume.labels.get(key);
-                own.is_some_and(|own| !label.contains('=') || own == wanted)
-            });
-        }
-        Some(("dangling", wanted @ ("true" | "false" | "1" | "0"))) => {
-            let wanted = matches!(wanted, "true" | "1");
-            let mut kept = Vec::new();
-            for volume in all.drain(..) {
-                if volumes.users(&volume.name)?.is_empty() == wanted {
-                    kept.push(volume);
-                }
-            }
-            *all = kept;
-        }
-        _ => {
-            return Err(Failure::usage(format!("--filter {filter:?} is not supported"))
-                .hint("name=, label= and dangling= are"));
+    let condition = VolumeFilter::parse(filter).ok_or_else(|| {
+        Failure::usage(format!("--filter {filter:?} is not supported"))
+            .hint("name=, label= and dangling= are")
+    })?;
+    let mut kept = Vec::new();
+    for volume in all.drain(..) {
+        if condition.matches(&volume, volumes)? {
+            kept.push(volume);
         }
     }
+    *all = kept;
     Ok(())
 }
 

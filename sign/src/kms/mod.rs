@@ -11,6 +11,7 @@ mod aws;
 mod azure;
 mod google;
 mod token;
+mod variables;
 mod vault;
 
 pub use self::aws::AwsAccess;

@@ -44,6 +44,25 @@ pub struct Ambient {
     pub file: Option<String>,
 }
 
+/// Where Buildkite's agents ask.
+const BUILDKITE: &str = "https://agent.buildkite.com/v3";
+
+impl Ambient {
+    /// What variables say, all but [`Ambient::file`]. `variable` gives the value of one that is set.
+    pub fn of_variables(variable: &dyn Fn(&str) -> Option<String>) -> Ambient {
+        let github = variable("ACTIONS_ID_TOKEN_REQUEST_URL");
+        let job = variable("BUILDKITE_JOB_ID").zip(variable("BUILDKITE_AGENT_ACCESS_TOKEN"));
+        let endpoint = || variable("BUILDKITE_AGENT_ENDPOINT").unwrap_or_else(|| BUILDKITE.into());
+        Ambient {
+            token: variable("SIGSTORE_ID_TOKEN"),
+            github: github.zip(variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN")),
+            buildkite: job.map(|(job, secret)| (endpoint(), job, secret)),
+            google: variable("GCE_METADATA_HOST"),
+            file: None,
+        }
+    }
+}
+
 pub(super) fn refuse(reason: impl Into<String>) -> Error {
     Error::Service { what: "the identity token", reason: reason.into() }
 }

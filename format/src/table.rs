@@ -1,4 +1,4 @@
-//! Tables on a terminal.
+//! Tables with columns of equal width.
 
 use std::fmt::Write;
 
@@ -32,5 +32,18 @@ pub fn headed(table: String, noheading: bool) -> String {
     match noheading {
         true => table.split_once('\n').map_or("", |(_, rest)| rest).to_owned(),
         false => table,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_without_trailing_blanks() {
+        let rows = [vec!["a".to_owned(), "long".to_owned()], vec!["bcd".to_owned(), String::new()]];
+        assert_eq!(table(&["X", "Y"], &rows), "X    Y\na    long\nbcd\n");
+        let forged = [vec!["a\nroot".to_owned(), "x\ty".to_owned()]];
+        assert_eq!(table(&["X", "Y"], &forged), "X       Y\na root  x y\n");
     }
 }

@@ -1,0 +1,170 @@
+//! Go templates over JSON values, as Docker and Podman take them.
+
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::table::{headed, table};
+
+/// Renders each value through a template, a line each. With `table` in front of the template the
+/// parts between its tabs are columns, and `headers` says what fields are called at the top.
+///
+/// # Errors
+/// As [`template`].
+pub fn lines(
+    source: &str,
+    values: &[Value],
+    headers: &[(&str, &str)],
+    noheading: bool,
+) -> Result<String, Error> {
+    let Some(columns) = source.strip_prefix("table").filter(|rest| rest.starts_with([' ', '\\']))
+    else {
+        let lines = values.iter().map(|value| Ok(template(source, value)? + "\n"));
+        return lines.collect();
+    };
+    let columns = columns.trim_start().trim_start_matches("\\t");
+    let cells = |value: &Value| -> Result<Vec<String>, Error> {
+        Ok(template(columns, value)?.split('\t').map(str::to_owned).collect())
+    };
+    let titles = headers.iter().map(|(field, title)| ((*field).to_owned(), (*title).into()));
+    let header = cells(&Value::Object(titles.collect()))?;
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let rows = values.iter().map(cells).collect::<Result<Vec<_>, _>>()?;
+    Ok(headed(table(&header, &rows), noheading))
+}
+
+/// Renders one value through a Go template; `json` is the whole value.
+///
+/// Functions beside Go's own, as Docker has them: `json`, `join`, `lower`, `upper`, `title`,
+/// `split`, `println` is Go's.
+///
+/// # Errors
+/// The template does not parse, or names what the value does not have.
+pub fn template(template: &str, value: &Value) -> Result<String, Error> {
+    if template == "json" {
+        return Ok(value.to_string());
+    }
+    let template = template.replace("\\n", "\n").replace("\\t", "\t");
+    let render = || {
+        gotmpl::Template::new("format")
+            .func("json", |args| Ok(text(from_template(args.first()).to_string())))
+            .func("lower", |args| Ok(text(string(args.first()).to_lowercase())))
+            .func("upper", |args| Ok(text(string(args.first()).to_uppercase())))
+            .func("join", |args| Ok(text(join(args))))
+            .func("split", |args| Ok(split(args)))
+            .missing_key(gotmpl::MissingKey::Error)
+            .parse(&template)?
+            .execute_to_string(&to_template(value))
+    };
+    // What is null prints as nothing; what is not there is an error.
+    let rendered = render().map(|text| text.replace("<no value>", ""));
+    rendered.map_err(|error| Error { template: template.clone(), reason: error.to_string() })
+}
+
+fn text(text: String) -> gotmpl::Value {
+    gotmpl::Value::String(text.into())
+}
+
+fn string(value: Option<&gotmpl::Value>) -> String {
+    value.map(ToString::to_string).unwrap_or_default()
+}
+
+fn join(args: &[gotmpl::Value]) -> String {
+    let separator = string(args.get(1));
+    match args.first() {
+        Some(gotmpl::Value::List(items)) => {
+            items.iter().map(ToString::to_string).collect::<Vec<_>>().join(&separator)
+        }
+        other => string(other),
+    }
+}
+
+fn split(args: &[gotmpl::Value]) -> gotmpl::Value {
+    let (whole, separator) = (string(args.first()), string(args.get(1)));
+    let parts: Vec<_> = whole.split(&separator).map(|part| text(part.to_owned())).collect();
+    gotmpl::Value::List(parts.into())
+}
+
+fn to_template(value: &Value) -> gotmpl::Value {
+    match value {
+        Value::Null => gotmpl::Value::Nil,
+        Value::Bool(value) => gotmpl::Value::Bool(*value),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => gotmpl::Value::Int(value),
+            (None, Some(value)) => gotmpl::Value::Uint(value),
+            (None, None) => gotmpl::Value::Float(number.as_f64().unwrap_or_default()),
+        },
+        Value::String(value) => gotmpl::Value::String(value.as_str().into()),
+        Value::Array(items) => {
+            gotmpl::Value::List(items.iter().map(to_template).collect::<Vec<_>>().into())
+        }
+        Value::Object(fields) => gotmpl::Value::Map(
+            fields
+                .iter()
+                .map(|(key, value)| (key.as_str().into(), to_template(value)))
+                .collect::<std::collections::BTreeMap<_, _>>()
+                .into(),
+        ),
+    }
+}
+
+fn from_template(value: Option<&gotmpl::Value>) -> Value {
+    match value {
+        Some(gotmpl::Value::Bool(value)) => (*value).into(),
+        Some(gotmpl::Value::Int(value)) => (*value).into(),
+        Some(gotmpl::Value::Uint(value)) => (*value).into(),
+        Some(gotmpl::Value::Float(value)) => (*value).into(),
+        Some(gotmpl::Value::String(value)) => value.to_string().into(),
+        Some(gotmpl::Value::List(items)) => {
+            items.iter().map(|item| from_template(Some(item))).collect()
+        }
+        Some(gotmpl::Value::Map(fields)) => Value::Object(
+            fields
+                .iter()
+                .map(|(key, value)| (key.to_string(), from_template(Some(value))))
+                .collect(),
+        ),
+        _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn templates_read_as_docker_reads_them() {
+        let value = json!({"Id": "x", "Size": 7, "Env": ["A=1", "B=2"], "Labels": {"a": "b"}});
+        let cases = [
+            ("{{.Id}}", "x"),
+            ("{{ .Size }}\\n", "7\n"),
+            ("{{json .Labels}}", r#"{"a":"b"}"#),
+            ("{{range .Env}}{{.}};{{end}}", "A=1;B=2;"),
+            (r#"{{join .Env ","}}"#, "A=1,B=2"),
+            (r#"{{index .Labels "a"}}"#, "b"),
+            ("{{upper .Id}}", "X"),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(template(source, &value).unwrap(), expected, "{source}");
+        }
+        assert!(template("{{.Id", &value).is_err());
+        let nothing = json!({"Id": null, "Labels": {}});
+        assert_eq!(template("<{{.Id}}>", &nothing).unwrap(), "<>");
+        for missing in ["{{.Nope}}", "{{.Labels.nope}}", "{{if .Nope}}x{{end}}"] {
+            assert!(template(missing, &nothing).is_err(), "{missing}");
+        }
+    }
+
+    #[test]
+    fn templates_give_lines_or_tables() {
+        let values = [json!({"Id": "x", "Size": 7}), json!({"Id": "longer", "Size": 8})];
+        let headers = [("Id", "IMAGE ID"), ("Size", "SIZE")];
+        let show = |source, noheading| lines(source, &values, &headers, noheading).unwrap();
+        assert_eq!(show("{{.Id}}", false), "x\nlonger\n");
+        let table = "IMAGE ID  SIZE\nx         7\nlonger    8\n";
+        assert_eq!(show("table {{.Id}}\\t{{.Size}}", false), table);
+        assert_eq!(show("table {{.Id}}", true), "x\nlonger\n");
+        assert!(lines("table {{.Id", &values, &headers, false).is_err());
+    }
+}
