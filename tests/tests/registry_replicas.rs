@@ -60,6 +60,40 @@ impl Drop for ObjectStore {
 }
 
 #[test]
+fn clients_read_blobs_from_the_bucket_where_the_server_redirects_them() {
+    let Some(store) = ObjectStore::start() else { return };
+    let bench = Bench::new();
+    let server = store.server(&bench, &["--s3-redirect"]);
+    let layout = e2e::image::busybox(&bench.path().join("busybox"));
+    let from = format!("oci:{}:busybox", layout.display());
+    let name = format!("docker://{}", server.name("team/app:1"));
+    bench.rcopy(["copy", &from, &name]).ok();
+
+    let manifest = bench.rcopy(["manifest", &name]).ok();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest.stdout).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    let at = format!("/v2/team/app/blobs/{layer}");
+    let get = wire::send(&server.address, "GET", &at, &[("range", "bytes=0-9")], b"");
+    assert_eq!((get.status, get.header("docker-content-digest")), (307, layer));
+    let url = get.header("location");
+    let path = url.strip_prefix(&format!("http://{}", store.address)).expect("the bucket");
+    assert!(path.contains("X-Amz-Signature=") && path.contains("X-Amz-Expires=1200"), "{path}");
+    let content = wire::send(&store.address, "GET", path, &[], b"");
+    assert_eq!(Digest::of(&content.body).to_string(), layer);
+    // Questions stay at the server.
+    assert_eq!(wire::send(&server.address, "HEAD", &at, &[], b"").status, 200);
+    let none = format!("/v2/team/other/blobs/{layer}");
+    assert_eq!(wire::send(&server.address, "GET", &none, &[], b"").status, 404);
+
+    bench.rcopy(["copy", &name, "oci:back:1"]).ok();
+    if let Some(skopeo) = peer("skopeo") {
+        let mut skopeo = Command::new(&skopeo);
+        skopeo.args(["--insecure-policy", "copy", "--src-tls-verify=false", &name]);
+        run(skopeo.arg(format!("dir:{}", bench.path().join("skopeo").display()))).ok();
+    }
+}
+
+#[test]
 fn three_servers_share_a_bucket_and_one_dies_in_mid_upload() {
     let Some(store) = ObjectStore::start() else { return };
     let bench = Bench::new();

@@ -179,6 +179,11 @@ impl Content {
         })
     }
 
+    /// A URL at which clients get content themselves, where that is wanted.
+    pub(crate) async fn signed_url(&self, digest: Digest) -> io::Result<Option<String>> {
+        self.storage.signed_url(&keys::blob(digest)).await
+    }
+
     /// The bytes of content, or a part of them.
     pub(crate) async fn open(
         &self,

@@ -78,6 +78,13 @@ async fn get(shared: &Shared, call: &Call, name: &str, digest: Digest) -> Answer
     if call.header(header::IF_NONE_MATCH).is_some_and(|known| known == etag) {
         return Ok(described(answer(304), digest));
     }
+    if call.method == Method::GET
+        && let Some(url) = shared.content.signed_url(digest).await?
+    {
+        let redirect = answer(307).with("docker-content-digest", digest.to_string());
+        // The URL is valid for a while only.
+        return Ok(redirect.with("location", url).with("cache-control", "no-store"));
+    }
     let current = call.header(header::IF_RANGE).is_none_or(|condition| condition == etag);
     let range = call.header(header::RANGE).filter(|_| current);
     let (status, first, count) = match range.map(|range| requested(range, length)) {

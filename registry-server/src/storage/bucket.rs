@@ -12,8 +12,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::path::Path;
+use object_store::signer::Signer;
 use object_store::{
     ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutOptions, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
@@ -25,15 +26,18 @@ use super::{Bucket, Bytestream, Stat, Storage, When, Writer, page};
 const PART: usize = 16 << 20;
 /// Parts on their way at once, per upload: what bounds an upload's memory.
 const PARTS: usize = 2;
+/// How long a link to an object is valid.
+const LINK: Duration = Duration::from_secs(20 * 60);
 /// The largest object the store copies in one request.
 const COPY_LIMIT: u64 = 5 << 30;
 
 /// A bucket of an S3-compatible object store.
 #[derive(Clone)]
 pub(crate) struct BucketStorage {
-    store: Arc<dyn ObjectStore>,
+    store: Arc<AmazonS3>,
     prefix: String,
     name: String,
+    redirect: bool,
 }
 
 struct PartsWriter {
@@ -96,7 +100,7 @@ impl BucketStorage {
             prefix => format!("{prefix}/"),
         };
         let name = format!("s3://{}/{prefix}", bucket.bucket);
-        Ok(BucketStorage { store, prefix, name })
+        Ok(BucketStorage { store, prefix, name, redirect: bucket.redirect })
     }
 
     fn path(&self, key: &str) -> io::Result<Path> {
@@ -149,6 +153,14 @@ impl Storage for BucketStorage {
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
         let got = found(self.store.get_opts(&self.path(key)?, options).await)?;
         Ok(got.map(|got| got.into_stream().map_err(other).boxed()))
+    }
+
+    async fn signed_url(&self, key: &str) -> io::Result<Option<String>> {
+        if !self.redirect {
+            return Ok(None);
+        }
+        let url = self.store.signed_url(hyper::Method::GET, &self.path(key)?, LINK).await;
+        url.map(|url| Some(url.to_string())).map_err(other)
     }
 
     async fn put(&self, key: &str, bytes: Bytes, when: When) -> io::Result<bool> {

@@ -20,6 +20,10 @@ pub struct Bucket {
     /// Whether the bucket is part of the host name rather than of the path.
     #[serde(default)]
     pub virtual_hosted: bool,
+    /// Whether clients read blobs from the bucket: a GET of a blob is answered with a redirect to a
+    /// signed URL, which is valid for 20 minutes.
+    #[serde(default)]
+    pub redirect: bool,
     /// `AWS_ACCESS_KEY_ID` and its like, for what is not said above; the caller takes them from the
     /// environment. Without keys, the machine's or pod's own identity is used.
     #[serde(skip)]

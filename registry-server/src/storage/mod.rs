@@ -85,6 +85,10 @@ pub(crate) trait Storage: Send + Sync {
     async fn stat(&self, key: &str) -> io::Result<Option<Stat>>;
     /// The bytes of an object, or a part of it that lies inside.
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> io::Result<Option<Bytestream>>;
+    /// A URL under which clients can read an object themselves for a while, where that is wanted.
+    async fn signed_url(&self, _key: &str) -> io::Result<Option<String>> {
+        Ok(None)
+    }
     /// Writes a small object. `false`: the condition did not hold.
     async fn put(&self, key: &str, bytes: Bytes, when: When) -> io::Result<bool>;
     async fn writer(&self, key: &str) -> io::Result<Box<dyn Writer>>;

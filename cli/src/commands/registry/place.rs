@@ -30,6 +30,9 @@ pub(super) struct Place {
     /// Prefix of all object names in the bucket
     #[arg(long, value_name = "PREFIX", requires = "s3_bucket")]
     s3_prefix: Option<String>,
+    /// Redirect clients to the bucket for blobs: they get a signed URL, valid for 20 minutes
+    #[arg(long, requires = "s3_bucket")]
+    s3_redirect: bool,
     /// Read the configuration from this file (TOML, see docs/registry.md); flags take precedence
     #[arg(long, value_name = "FILE", env = "RBUILD_REGISTRY_CONFIG")]
     config: Option<PathBuf>,
@@ -143,6 +146,7 @@ impl Place {
                 prefix: self.s3_prefix.clone().unwrap_or_default(),
                 endpoint: self.s3_endpoint.clone(),
                 region: self.s3_region.clone(),
+                redirect: self.s3_redirect,
                 ..Bucket::default()
             });
         }
