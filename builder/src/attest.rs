@@ -15,7 +15,9 @@ use transport::at::StoreImage;
 use transport::{Artifact, bridge};
 
 use crate::assemble::{Assembled, rfc3339};
-use crate::attestation::{ABOUT, ABOUT_TYPE, IN_TOTO, PREDICATE_TYPE, SPDX, STATEMENT_V1};
+use transport::{IN_TOTO, PREDICATE_TYPE};
+
+use crate::attestation::{ABOUT, ABOUT_TYPE, SPDX, STATEMENT_V1};
 use crate::error::During;
 use crate::job::Build;
 use crate::plan::Target;

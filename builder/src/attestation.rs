@@ -1,13 +1,9 @@
 //! What may be said about an image beside it, and what it is called.
 
-/// What a statement is, and what an artifact with one is.
-pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 /// The one version of statements that is written.
 pub const STATEMENT_V1: &str = "https://in-toto.io/Statement/v1";
 /// The predicate that is an SPDX document.
 pub const SPDX: &str = "https://spdx.dev/Document";
-/// On layers and artifacts: what the statement says.
-pub const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 /// On an entry of an index: which image it is about (BuildKit's).
 pub const ABOUT: &str = "vnd.docker.reference.digest";
 /// On an entry of an index: what it is.

@@ -62,7 +62,6 @@ pub mod answer;
 mod assemble;
 mod attest;
 mod attestation;
-mod attested;
 mod build;
 mod cache;
 mod check;
@@ -113,8 +112,7 @@ mod why;
 pub mod working;
 
 pub use allow::Allow;
-pub use attestation::{ABOUT, Attest, IN_TOTO, PREDICATE_TYPE, Provenance, SPDX, STATEMENT_V1};
-pub use attested::attestations;
+pub use attestation::{ABOUT, Attest, Provenance, SPDX, STATEMENT_V1};
 pub use build::{build, plan_only};
 pub use cache::{CacheForm, CacheFrom, CacheRequest, CacheTo, Forecast, Mode, Outlook, forecast};
 pub use check::{Checked, check};

@@ -72,6 +72,10 @@ fn store(error: &store::Error) -> Option<String> {
         store::Error::Full { .. } => {
             Some("remove images with `rbuild rmi`, or raise --disk-limit".to_owned())
         }
+        store::Error::NoList { name } => Some(format!("`rbuild manifest create {name}` makes one")),
+        store::Error::OneImage { .. } => {
+            Some("`rbuild manifest create --amend` takes another name".to_owned())
+        }
         _ => None,
     }
 }

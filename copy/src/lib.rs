@@ -53,6 +53,7 @@ mod recompress;
 mod referrer;
 mod resolved;
 mod select;
+mod statements;
 mod stop;
 mod stored;
 mod trees;
@@ -84,6 +85,7 @@ pub use self::recompress::recompress;
 pub use self::referrer::{Referrer, referrers, tagged};
 pub use self::resolved::Resolved;
 pub use self::select::{image, node, open};
+pub use self::statements::{IN_TOTO, PREDICATE_TYPE, statements};
 pub use self::trees::{Touched, Trees};
 pub use self::validate::{Finding, validate};
 

@@ -78,6 +78,14 @@ pub struct Index {
 }
 
 impl Index {
+    /// Puts an entry in, in place of one with the same digest.
+    pub fn put(&mut self, entry: Descriptor) {
+        match self.manifests.iter_mut().find(|known| known.digest == entry.digest) {
+            Some(known) => *known = entry,
+            None => self.manifests.push(entry),
+        }
+    }
+
     /// An OCI index of these manifests.
     pub fn new(manifests: Vec<Descriptor>) -> Self {
         Index {

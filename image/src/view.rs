@@ -68,6 +68,12 @@ impl Image {
         self.config.platform()
     }
 
+    /// Bytes of its config and its layers as its manifest names them.
+    pub fn size(&self) -> u64 {
+        let layers: u64 = self.manifest.layers.iter().map(|layer| layer.size).sum();
+        layers + self.manifest.config.size
+    }
+
     /// The layers, base first.
     pub fn layers(&self) -> impl ExactSizeIterator<Item = Layer<'_>> {
         let mut parent = None;

@@ -41,6 +41,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A file cannot be written.
+    #[error("writing {}", path.display())]
+    Keep {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A policy file breaks its grammar (containers-policy.json(5)).
     #[error("reading signature policy {name}: {reason}")]
     Policy {
@@ -140,6 +149,14 @@ pub enum Error {
         /// What is wrong, and where.
         reason: String,
     },
+    /// Parameters of signing that cannot be used.
+    #[error("reading {}: {reason}", path.display())]
+    Parameters {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The signatures are on a server that cannot be written to.
     #[error("signatures of {name} lie at {place}, which is not a file:// URL")]
     NoDirectory {
@@ -217,15 +234,17 @@ impl Fault for Error {
             Error::Key { .. } | Error::Policy { .. } | Error::Trust { .. } | Error::Sign { .. } => {
                 Kind::Invalid
             }
-            Error::NotSignatures { .. } | Error::Lookaside { .. } | Error::NoDirectory { .. } => {
-                Kind::Invalid
-            }
+            Error::NotSignatures { .. }
+            | Error::Lookaside { .. }
+            | Error::Parameters { .. }
+            | Error::NoDirectory { .. } => Kind::Invalid,
             Error::PassphraseNeeded | Error::Passphrase => Kind::Denied,
             Error::Random => Kind::System,
             Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Kind::NotFound
             }
             Error::File { .. } => Kind::System,
+            Error::Keep { source, .. } => Kind::of_io(source),
             Error::Unsigned { .. }
             | Error::Unattested { .. }
             | Error::Unverified { .. }
@@ -255,6 +274,10 @@ impl Fault for Error {
             Error::GpgFailed { reason } if reason.starts_with("running it") => {
                 Some("install GnuPG: `apt install gnupg`".to_owned())
             }
+            Error::Parameters { reason, .. } if reason.ends_with("is not supported") => Some(
+                "signatures are made with a private key, and not recorded in a transparency log"
+                    .to_owned(),
+            ),
             Error::Transport(cause) => cause.hint(),
             Error::Image(error) => error.hint(),
             _ => None,

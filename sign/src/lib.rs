@@ -34,6 +34,7 @@
 )]
 
 mod attest;
+pub mod beside;
 mod blob;
 pub mod bundle;
 pub mod dsse;
@@ -49,11 +50,14 @@ pub mod keyless;
 pub mod kms;
 #[cfg(feature = "lookaside")]
 pub mod lookaside;
+#[cfg(feature = "lookaside")]
+mod lookaside_copy;
 mod mismatch;
 #[cfg(feature = "online")]
 pub mod online;
 mod pem;
 pub mod policy;
+pub mod predicate;
 mod printable;
 #[cfg(feature = "rules")]
 pub mod rules;
@@ -62,6 +66,8 @@ mod sealed;
 mod sealer;
 mod signed_identity;
 mod signers;
+#[cfg(feature = "lookaside")]
+mod signing_parameters;
 pub mod simple_signing;
 mod spki;
 mod strict;
@@ -90,6 +96,8 @@ pub use policy::Policy;
 pub use sealer::Sealer;
 pub use signed_identity::SignedIdentity;
 pub use signers::{Signer, Signers};
+#[cfg(feature = "lookaside")]
+pub use signing_parameters::SigningParameters;
 pub use verify::{Candidate, Demand, Evidence, Form, Verified, verify, verify_any};
 
 /// Parsers of foreign signatures, for `fuzz/`.

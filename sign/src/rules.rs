@@ -33,6 +33,21 @@ impl Rules {
         Ok(())
     }
 
+    /// Those of these statements that keep every rule.
+    ///
+    /// # Errors
+    /// None does: why each does not.
+    pub fn keep(&self, found: Vec<Attestation>) -> Result<Vec<Attestation>, Vec<String>> {
+        let (mut good, mut broken) = (Vec::new(), Vec::new());
+        for attestation in found {
+            match self.check(&attestation) {
+                Ok(()) => good.push(attestation),
+                Err(why) => broken.push(format!("{}: {why}", attestation.origin())),
+            }
+        }
+        if good.is_empty() { Err(broken) } else { Ok(good) }
+    }
+
     /// Whether a statement keeps every rule.
     ///
     /// # Errors

@@ -74,6 +74,32 @@ pub enum Error {
         /// What it could mean, at most a handful.
         candidates: Vec<String>,
     },
+    /// A short name that images of several registries have.
+    #[error("{name:?} could be {}", candidates.join(" or "))]
+    SeveralNames {
+        /// What was asked for.
+        name: String,
+        /// The full names.
+        candidates: Vec<String>,
+    },
+    /// No manifest list has the name.
+    #[error("there is no manifest list {name:?}")]
+    NoList {
+        /// The name.
+        name: String,
+    },
+    /// What has the name is one image.
+    #[error("{name} is a single image, not a manifest list")]
+    OneImage {
+        /// The name.
+        name: String,
+    },
+    /// A manifest list is changed by its name, and this is none.
+    #[error("{id:?} is an id; name the manifest list instead")]
+    ListById {
+        /// The id or digest.
+        id: String,
+    },
     /// Not something an image or a container may be called.
     #[error("{name:?} cannot be a name: {reason}")]
     BadName {
@@ -248,11 +274,16 @@ impl Fault for Error {
             Error::NoBlob { .. }
             | Error::NoName { .. }
             | Error::NoPlatform { .. }
+            | Error::NoList { .. }
             | Error::NoSnapshot { .. }
             | Error::NoContainer { .. } => Kind::NotFound,
-            Error::Format { .. } | Error::NameTaken { .. } => Kind::Refused,
+            Error::Format { .. } | Error::NameTaken { .. } | Error::OneImage { .. } => {
+                Kind::Refused
+            }
             Error::Layout { .. }
             | Error::Ambiguous { .. }
+            | Error::SeveralNames { .. }
+            | Error::ListById { .. }
             | Error::BadName { .. }
             | Error::MissingChild { .. }
             | Error::Digest { .. }
@@ -268,6 +299,7 @@ impl Fault for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Error::Catalog { .. } => Some("`rbuild check` shows what is wrong".to_owned()),
+            Error::SeveralNames { .. } => Some("write the name with its registry".to_owned()),
             Error::TooDeep { .. } => {
                 Some("squash the image's layers, or start from a base with fewer".to_owned())
             }

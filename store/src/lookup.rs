@@ -103,7 +103,8 @@ mod tests {
     #[test]
     fn short_names_are_tried_on_each_registry_in_turn() {
         let homes = ["localhost", "docker.io"];
-        let names = |text| readings(text, &homes).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let names =
+            |text| readings(text, &homes).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(names("app"), ["localhost/app:latest", "docker.io/library/app:latest"]);
         assert_eq!(names("team/app:1"), ["localhost/team/app:1", "docker.io/team/app:1"]);
         assert_eq!(names("r.example/app"), ["r.example/app:latest"]);

@@ -1,10 +1,12 @@
 //! `rbuild attest` and `verify-attestation`: signed statements about images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use image::{Descriptor, Digest};
-use serde_json::{Value, json};
+use serde_json::Value;
+use sign::beside;
+use sign::predicate::{self, MAX_PREDICATE, SLSA_V1, SPDX, predicate_type};
 use sign::rules::Rules;
 use sign::{Attestation, Sealer};
 use task::{Kind, Task};
@@ -19,31 +21,6 @@ use super::tags::read_bounded;
 use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::{self, Failure};
-
-/// The largest predicate that is read.
-const MAX_PREDICATE: u64 = 3 << 20;
-
-/// The URI of a predicate's type; the short names are cosign's.
-pub(crate) fn predicate_type(text: &str) -> Result<String, String> {
-    Ok(match text {
-        "slsaprovenance1" => builder::SLSA_V1.to_owned(),
-        "slsaprovenance" | "slsaprovenance02" => "https://slsa.dev/provenance/v0.2".to_owned(),
-        "link" => "https://in-toto.io/Link/v1".to_owned(),
-        "spdxjson" | "spdx" => builder::SPDX.to_owned(),
-        "cyclonedx" => "https://cyclonedx.org/bom".to_owned(),
-        "vuln" => "https://cosign.sigstore.dev/attestation/vuln/v1".to_owned(),
-        "openvex" => "https://openvex.dev/ns".to_owned(),
-        "custom" => CUSTOM.to_owned(),
-        uri if uri.contains(':') => uri.to_owned(),
-        other => return Err(format!("{other:?} is neither a URI nor one of {KINDS}")),
-    })
-}
-
-/// The short names.
-const KINDS: &str = "slsaprovenance, slsaprovenance02, slsaprovenance1, link, spdx, spdxjson, cyclonedx, vuln, openvex \
-                     and custom";
-/// A statement about anything; the predicate holds a text.
-const CUSTOM: &str = "https://cosign.sigstore.dev/attestation/v1";
 
 /// Sign a statement about an image and attach it
 ///
@@ -90,15 +67,24 @@ impl Attest {
                             true => sign::members(&image, &*source, task).await?,
                             false => vec![image.clone()],
                         };
+                        let predicate = Attest::read(file)?;
+                        let kind = self.kind.as_deref().unwrap_or_default();
                         for about in about {
-                            let statement = self.statement(file, about.digest)?;
-                            statements.push((about, statement));
+                            let now = jiff::Timestamp::now().to_string();
+                            let subject = (self.image.as_str(), about.digest);
+                            let said = predicate::statement(subject, kind, &predicate, &now)
+                                .map_err(|error| {
+                                    let doing = format!("reading {}", file.display());
+                                    Failure::from(error).context(doing)
+                                })?;
+                            statements.push((about, said.into()));
                         }
                     }
                     // Statements about a platform's image are attached to it, not to the index.
                     None => {
                         for member in sign::members(&image, &*source, task).await? {
-                            let said = unsigned(&image, &member, &self.kinds(), &*source).await?;
+                            let said =
+                                beside::unsigned(&image, &member, &self.kinds(), &*source).await?;
                             statements.extend(said.into_iter().map(|said| (member.clone(), said)));
                         }
                     }
@@ -125,51 +111,20 @@ impl Attest {
     fn kinds(&self) -> Vec<&str> {
         match &self.kind {
             Some(kind) => vec![kind],
-            None => vec![builder::SLSA_V1, builder::SPDX],
+            None => vec![SLSA_V1, SPDX],
         }
     }
 
-    fn statement(&self, file: &std::path::Path, digest: Digest) -> Result<Vec<u8>, Failure> {
+    /// The predicate of a file.
+    fn read(file: &Path) -> Result<Vec<u8>, Failure> {
         let doing = || format!("reading the predicate {}", file.display());
         let metadata = file.metadata().map_err(|error| Failure::io(doing(), &error))?;
         if metadata.len() > MAX_PREDICATE {
-            return Err(Failure::new(
-                Kind::Invalid,
-                format!("{}: it is larger than 3 MiB", doing()),
-            ));
+            let what = format!("{}: it is larger than 3 MiB", doing());
+            return Err(Failure::new(Kind::Invalid, what));
         }
-        let bytes = std::fs::read(file).map_err(|error| Failure::io(doing(), &error))?;
-        let invalid = |error: String| Failure::new(Kind::Invalid, format!("{}: {error}", doing()));
-        let predicate: Value = match self.kind.as_deref() {
-            Some(CUSTOM) => {
-                let text = String::from_utf8(bytes).map_err(|error| invalid(error.to_string()))?;
-                json!({ "Data": text, "Timestamp": jiff::Timestamp::now().to_string() })
-            }
-            _ => serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?,
-        };
-        let statement = json!({
-            "_type": builder::STATEMENT_V1,
-            "subject": [{ "name": self.image, "digest": { digest.algorithm().as_str(): digest.hex() } }],
-            "predicateType": self.kind,
-            "predicate": predicate,
-        });
-        Ok(statement.to_string().into_bytes())
+        std::fs::read(file).map_err(|error| Failure::io(doing(), &error))
     }
-}
-
-/// The statements of these kinds that are attached to a part of an image.
-async fn unsigned(
-    image: &Descriptor,
-    member: &Descriptor,
-    kinds: &[&str],
-    source: &dyn Source,
-) -> Result<Vec<Vec<u8>>, Failure> {
-    let mut statements = Vec::new();
-    for kind in kinds {
-        let said = builder::attestations(source, image, member, kind).await?;
-        statements.extend(said.into_iter().map(Vec::from));
-    }
-    Ok(statements)
 }
 
 /// Signs the statements about a part of an image and attaches them.
@@ -183,7 +138,7 @@ pub(crate) async fn sign_statements(
     (source, sink): (&dyn Source, &dyn Sink),
     task: &Task,
 ) -> Result<(), Failure> {
-    for said in unsigned(image, member, &[builder::SLSA_V1, builder::SPDX], source).await? {
+    for said in beside::unsigned(image, member, &[SLSA_V1, SPDX], source).await? {
         let created = Some(jiff::Timestamp::now().to_string());
         sign::attest_image(member, &said, sealer, created, (source, sink), task).await?;
     }
@@ -276,19 +231,9 @@ fn keeping(
     found: Vec<Attestation>,
     image: &Digest,
 ) -> Result<Vec<Attestation>, Failure> {
-    let (mut good, mut broken) = (Vec::new(), Vec::new());
-    for attestation in found {
-        match rules.check(&attestation) {
-            Ok(()) => good.push(attestation),
-            Err(why) => broken.push(format!("{}: {why}", attestation.origin())),
-        }
-    }
-    match good.is_empty() {
-        false => Ok(good),
-        true => {
-            let why = broken.join("; ");
-            let what = format!("verifying {image}: no statement keeps the rules: {why}");
-            Err(Failure { code: Some(UNVERIFIED), ..Failure::new(Kind::Refused, what) })
-        }
-    }
+    rules.keep(found).map_err(|broken| {
+        let why = broken.join("; ");
+        let what = format!("verifying {image}: no statement keeps the rules: {why}");
+        Failure { code: Some(UNVERIFIED), ..Failure::new(Kind::Refused, what) }
+    })
 }

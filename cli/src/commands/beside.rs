@@ -1,16 +1,13 @@
 //! `rcopy download` and `clean`: the signatures, attestations and SBOMs beside an image.
 
-use std::collections::BTreeSet;
-
 use clap::{Args, Subcommand, ValueEnum};
-use image::{Descriptor, Digest, Node, Reference, Tag};
+use image::{Descriptor, Reference};
 use registry_client::Target;
-use serde_json::Value;
-use sign::Evidence;
-use task::{Kind, Task};
-use transport::{Location, Source};
+use sign::beside::{self, Attachment};
+use sign::predicate::predicate_type;
+use task::Kind;
+use transport::Location;
 
-use super::attest::predicate_type;
 use super::place::Access;
 use super::registry_flags::RegistryFlags;
 use super::sign::image_location;
@@ -66,11 +63,12 @@ impl Download {
             app.wait(async {
                 let image = source.resolve().await.map_err(|error| report::cause(&error))?;
                 let lines = match &self {
-                    Download::Signature(_) => signatures(&image, &*source, task).await?,
+                    Download::Signature(_) => beside::signatures(&image, &*source, task).await?,
                     Download::Attestation(asked) => {
-                        envelopes(&image, asked.predicate_type.as_deref(), &*source, task).await?
+                        let kind = asked.predicate_type.as_deref();
+                        beside::envelopes(&image, kind, &*source, task).await?
                     }
-                    Download::Sbom(_) => sboms(&image, &*source, task).await?,
+                    Download::Sbom(_) => beside::sboms(&image, &*source, task).await?,
                 };
                 Ok::<_, Failure>((image, lines))
             })?
@@ -86,79 +84,9 @@ impl Download {
     }
 }
 
-/// Bundles as they are; payloads as cosign prints them.
-async fn signatures(
-    image: &Descriptor,
-    source: &dyn Source,
-    task: &Task,
-) -> Result<Vec<Value>, Failure> {
-    let found = sign::collect(image, &[], source, task).await?;
-    let lines = found.candidates.into_iter().filter_map(|candidate| match candidate.evidence {
-        Evidence::Bundle(bytes) => serde_json::from_slice(&bytes).ok(),
-        Evidence::Payload(payload, annotations) => {
-            Some(sign::simple_signing::document(&payload, &annotations))
-        }
-        _ => None,
-    });
-    Ok(lines.collect())
-}
-
-async fn envelopes(
-    image: &Descriptor,
-    kind: Option<&str>,
-    source: &dyn Source,
-    task: &Task,
-) -> Result<Vec<Value>, Failure> {
-    let found = sign::attestations(image, kind, source, task).await?;
-    let envelope = |bytes: bytes::Bytes| {
-        let read: Value = serde_json::from_slice(&bytes).ok()?;
-        Some(if read["dsseEnvelope"].is_object() { read["dsseEnvelope"].clone() } else { read })
-    };
-    Ok(found.into_iter().filter_map(|(_, bytes)| envelope(bytes)).collect())
-}
-
-/// What SBOM attestations say, signed or not, and what lies under the `.sbom` tag.
-async fn sboms(
-    image: &Descriptor,
-    source: &dyn Source,
-    task: &Task,
-) -> Result<Vec<Value>, Failure> {
-    let is_sbom = |statement: &Value| {
-        let kind = statement["predicateType"].as_str().unwrap_or_default();
-        kind.starts_with("https://spdx.dev/") || kind.starts_with("https://cyclonedx.org/")
-    };
-    let mut found = Vec::new();
-    let mut keep = |statement: &[u8]| {
-        let statement: Value = serde_json::from_slice(statement).unwrap_or_default();
-        if is_sbom(&statement) && !found.contains(&statement["predicate"]) {
-            found.push(statement["predicate"].clone());
-        }
-    };
-    for member in sign::members(image, source, task).await? {
-        for said in builder::attestations(source, image, &member, builder::SPDX).await? {
-            keep(&said);
-        }
-        for envelope in envelopes(&member, None, source, task).await? {
-            keep(&sign::dsse::payload(&envelope));
-        }
-    }
-    if let Some(place) = Attachment::Sbom.tag(&image.digest).and_then(|tag| source.sibling(&tag))
-        && let Ok(root) = place.resolve().await
-        && let Ok(Node::Manifest(manifest)) = transport::node(&*place, &root).await
-    {
-        for layer in manifest.layers.iter().filter(|layer| layer.size <= sign::MAX_ATTESTATION) {
-            let fetched = place.fetch(layer).await.map_err(|error| report::cause(&error))?;
-            let bytes = fetched.verify(layer).read().await;
-            let bytes = bytes.map_err(|error| report::cause(&error))?;
-            found.extend(serde_json::from_slice::<Value>(&bytes).ok());
-        }
-    }
-    Ok(found)
-}
-
 /// What is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Attachment {
+enum Kinds {
     /// Signatures
     Signature,
     /// Attestations
@@ -169,16 +97,14 @@ enum Attachment {
     All,
 }
 
-impl Attachment {
-    /// The tag under which cosign 1 and 2 keep it.
-    fn tag(self, image: &Digest) -> Option<Tag> {
-        let end = match self {
-            Attachment::Signature => "sig",
-            Attachment::Attestation => "att",
-            Attachment::Sbom => "sbom",
-            Attachment::All => return None,
-        };
-        format!("{}-{}.{end}", image.algorithm().as_str(), image.hex()).parse().ok()
+impl Kinds {
+    fn attachments(self) -> &'static [Attachment] {
+        match self {
+            Kinds::Signature => &[Attachment::Signature],
+            Kinds::Attestation => &[Attachment::Attestation],
+            Kinds::Sbom => &[Attachment::Sbom],
+            Kinds::All => &[Attachment::Signature, Attachment::Attestation, Attachment::Sbom],
+        }
     }
 }
 
@@ -189,7 +115,7 @@ pub(crate) struct Clean {
     image: String,
     /// Remove this
     #[arg(long = "type", value_enum, default_value = "all")]
-    kind: Attachment,
+    kind: Kinds,
     /// Do not ask
     #[arg(short, long, visible_alias = "force", short_alias = 'f')]
     yes: bool,
@@ -211,7 +137,7 @@ impl Clean {
         let source = access.source(&location)?;
         let (image, found) = app.wait(async {
             let image = source.resolve().await.map_err(|error| report::cause(&error))?;
-            let found = self.found(&image, &*source).await?;
+            let found = beside::attached(&image, self.kind.attachments(), &*source).await?;
             Ok::<_, Failure>((image, found))
         })??;
         let question =
@@ -225,41 +151,6 @@ impl Clean {
         }
         outln!("removed {} of {}", count(found.len()), pinned(name, &image));
         Ok(0)
-    }
-
-    /// The manifests that are to go.
-    async fn found(
-        &self,
-        image: &Descriptor,
-        source: &dyn Source,
-    ) -> Result<BTreeSet<Digest>, Failure> {
-        let mut found = BTreeSet::new();
-        for kind in [Attachment::Signature, Attachment::Attestation, Attachment::Sbom] {
-            if self.kind != kind && self.kind != Attachment::All {
-                continue;
-            }
-            if let Some(place) = kind.tag(&image.digest).and_then(|tag| source.sibling(&tag)) {
-                match place.resolve().await {
-                    Ok(root) => drop(found.insert(root.digest)),
-                    Err(error) if error.kind() == Kind::NotFound => {}
-                    Err(error) => return Err(report::cause(&error)),
-                }
-            }
-        }
-        let listed = source.referrers(image).await.map_err(|error| report::cause(&error))?;
-        for referrer in listed {
-            let signature = sign::is_signature(&referrer);
-            let wanted = match self.kind {
-                Attachment::Signature => signature == Some(true),
-                Attachment::Attestation => signature == Some(false),
-                Attachment::All => signature.is_some(),
-                Attachment::Sbom => false,
-            };
-            if wanted {
-                found.insert(referrer.digest);
-            }
-        }
-        Ok(found)
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use store::Store;
 use task::Kind;
 
-use super::images::{size, split};
+use super::images::split;
 use super::working::named;
 use crate::report::Failure;
 
@@ -61,7 +61,7 @@ pub(crate) fn of(store: &Store, image: &Image, template: bool) -> Result<Value, 
         "Architecture": config.architecture,
         "Variant": config.variant.clone().unwrap_or_default(), "Os": config.os,
         "OsVersion": config.os_version.clone().unwrap_or_default(),
-        "Size": size(image), "VirtualSize": size(image),
+        "Size": image.size(), "VirtualSize": image.size(),
         "GraphDriver": {"Name": "overlay", "Data": {}},
         "Config": container_config(&config.config)?, "User": config.config.user,
         "Labels": config.config.labels,

@@ -2,12 +2,11 @@
 
 use clap::Args;
 use dockerfile::glob::Pattern;
-use image::{Image, Platform};
+use image::Platform;
 use serde_json::{Value, json};
-use store::{Published, Store};
-use task::{Fault, Kind};
+use store::{ImageFilter, Store, StoredImage};
 
-use super::images::{ago, size, split};
+use super::images::{ago, split};
 use super::lookup;
 use crate::app::App;
 use crate::dialect::Dialect;
@@ -52,19 +51,11 @@ pub(crate) struct Images {
     history: bool,
 }
 
-/// An image, with all its names.
-struct Listed {
-    names: Vec<String>,
-    digest: String,
-    image: Image,
-    index: bool,
-}
-
 /// An image under one of its names.
 struct Row<'a> {
     repository: String,
     tag: String,
-    image: &'a Listed,
+    image: &'a StoredImage,
 }
 
 impl Images {
@@ -78,18 +69,16 @@ impl Images {
                 .hint("`rbuild history IMAGE` shows the steps that made an image"));
         }
         let store = app.store()?;
-        let mut images = all(store)?;
+        let mut images = store.images(&Platform::host())?;
         for text in &self.filter {
-            let filter = Filter::read(text, store)?;
-            images.retain(|image| filter.fits(image));
+            let filter = filter(text, store)?;
+            images.retain(|image| filter.passes(image));
         }
-        let newest = |image: &Listed| image.created().unwrap_or_default();
-        images.sort_by(|a, b| newest(b).cmp(&newest(a)).then_with(|| a.names.cmp(&b.names)));
         let rows = self.rows(&images);
         if self.json {
-            let mut shown: Vec<&Listed> = rows.iter().map(|row| row.image).collect();
-            shown.dedup_by_key(|image| &image.digest);
-            let list: Vec<Value> = shown.into_iter().map(Listed::json).collect();
+            let mut shown: Vec<&StoredImage> = rows.iter().map(|row| row.image).collect();
+            shown.dedup_by_key(|image| image.digest);
+            let list: Vec<Value> = shown.into_iter().map(buildah_json).collect();
             outln!("{:#}", Value::from(list));
             return Ok(0);
         }
@@ -114,7 +103,7 @@ impl Images {
         Ok(0)
     }
 
-    fn id(&self, image: &Listed) -> String {
+    fn id(&self, image: &StoredImage) -> String {
         let id = image.image.id().hex();
         if self.no_trunc { format!("sha256:{id}") } else { short(&id) }
     }
@@ -125,15 +114,15 @@ impl Images {
         header.extend(["IMAGE ID", "CREATED", "SIZE"]);
         let rows = rows.iter().map(|row| {
             let mut cells = vec![row.repository.clone(), row.tag.clone()];
-            cells.extend(self.digests.then(|| row.image.digest.clone()));
-            let created = ago(row.image.written());
-            cells.extend([self.id(row.image), created, render::bytes(size(&row.image.image))]);
+            cells.extend(self.digests.then(|| row.image.digest.to_string()));
+            let created = ago(row.image.created_text());
+            cells.extend([self.id(row.image), created, render::bytes(row.image.image.size())]);
             cells
         });
         format::table(&header, &rows.collect::<Vec<_>>())
     }
 
-    fn rows<'a>(&self, images: &'a [Listed]) -> Vec<Row<'a>> {
+    fn rows<'a>(&self, images: &'a [StoredImage]) -> Vec<Row<'a>> {
         let mut rows = Vec::new();
         for image in images {
             let names = match image.names.as_slice() {
@@ -162,42 +151,15 @@ fn short(id: &str) -> String {
     id.chars().take(12).collect()
 }
 
-/// Everything that is an image for this machine.
-fn all(store: &Store) -> Result<Vec<Listed>, Failure> {
-    let mut all = Vec::new();
-    for Published { descriptor, names, .. } in store.published()? {
-        let image = match store.image(&descriptor, &Platform::host()) {
-            Ok(image) => image,
-            // Not an image, or not for this machine.
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let digest = descriptor.digest.to_string();
-        let index = image.descriptor().digest != descriptor.digest;
-        all.push(Listed { names, digest, image, index });
-    }
-    Ok(all)
-}
-
-impl Listed {
-    fn written(&self) -> &str {
-        self.image.config().created.as_deref().unwrap_or_default()
-    }
-
-    fn created(&self) -> Option<jiff::Timestamp> {
-        self.written().parse().ok()
-    }
-
-    /// In the words of buildah's JSON.
-    fn json(&self) -> Value {
-        let created = self.created();
-        json!({
-            "id": self.image.id().hex(), "names": self.names, "digest": self.digest,
-            "createdat": ago(self.written()), "size": render::bytes(size(&self.image)),
-            "created": created.map_or(0, jiff::Timestamp::as_second), "createdatraw": self.written(),
-            "readonly": false,
-        })
-    }
+/// In the words of buildah's JSON.
+fn buildah_json(image: &StoredImage) -> Value {
+    let created = image.created();
+    json!({
+        "id": image.image.id().hex(), "names": image.names, "digest": image.digest,
+        "createdat": ago(image.created_text()), "size": render::bytes(image.image.size()),
+        "created": created.map_or(0, jiff::Timestamp::as_second),
+        "createdatraw": image.created_text(), "readonly": false,
+    })
 }
 
 /// What the columns of `--format table …` are called.
@@ -216,124 +178,62 @@ const HEADERS: &[(&str, &str)] = &[
 
 impl Row<'_> {
     fn json(&self, id: &str) -> Value {
-        let bytes = size(&self.image.image);
+        let bytes = self.image.image.size();
         json!({
             "Repository": self.repository, "Name": self.repository, "Tag": self.tag,
             "Digest": self.image.digest, "ID": id,
-            "CreatedAt": self.image.written(), "CreatedSince": ago(self.image.written()),
+            "CreatedAt": self.image.created_text(), "CreatedSince": ago(self.image.created_text()),
             "Size": render::bytes(bytes), "Bytes": bytes, "ReadOnly": false,
         })
     }
 }
 
-/// One `--filter`, or what is looked up for it.
-enum Filter {
-    Dangling(bool),
-    Index(bool),
-    Reference(Pattern),
-    Label { key: String, value: Option<String>, there: bool },
-    Before(jiff::Timestamp),
-    Since(jiff::Timestamp),
-    Id(String),
-    Digest(String),
-    Nothing,
-}
-
-impl Filter {
-    fn read(text: &str, store: &Store) -> Result<Filter, Failure> {
-        let refuse = |why: &str| Failure::usage(format!("--filter {text:?}: {why}"));
-        let (key, value) = text.split_once('=').ok_or_else(|| refuse("expected KEY=VALUE"))?;
-        let truth = || match value {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(refuse("expected true or false")),
-        };
-        let created = || {
-            let (_, image) = lookup::image(store, value, &Platform::host())?;
-            let text = image.config().created.clone().unwrap_or_default();
-            text.parse().map_err(|_| refuse("the image has no creation time"))
-        };
-        Ok(match key {
-            "dangling" => Filter::Dangling(truth()?),
-            "manifest" => Filter::Index(truth()?),
-            // No image of the store is one of these.
-            "readonly" | "intermediate" if truth()? => Filter::Nothing,
-            "readonly" | "intermediate" => Filter::Id(String::new()),
-            "reference" => {
-                Filter::Reference(Pattern::parse(value).map_err(|error| refuse(error.reason))?)
-            }
-            "label" | "label!" => {
-                let (name, wanted) = match value.split_once('=') {
-                    Some((name, wanted)) => (name, Some(wanted.to_owned())),
-                    None => (value, None),
-                };
-                Filter::Label { key: name.to_owned(), value: wanted, there: key == "label" }
-            }
-            "before" => Filter::Before(created()?),
-            "since" | "after" => Filter::Since(created()?),
-            "until" => Filter::Before(match value.parse() {
-                Ok(time) => time,
-                Err(_) => {
-                    let age = flags::age(value).map_err(|why| refuse(&why))?;
-                    let then = jiff::Timestamp::now().checked_sub(age);
-                    then.map_err(|error| refuse(&error.to_string()))?
-                }
-            }),
-            "id" => Filter::Id(value.strip_prefix("sha256:").unwrap_or(value).to_owned()),
-            "digest" => Filter::Digest(value.to_owned()),
-            _ => {
-                return Err(refuse("this filter is not supported").hint(
-                    "use dangling, reference, label, label!, before, since, until, id, digest or manifest",
-                ));
-            }
-        })
-    }
-
-    fn fits(&self, image: &Listed) -> bool {
-        match self {
-            Filter::Dangling(wanted) => image.names.is_empty() == *wanted,
-            Filter::Index(wanted) => image.index == *wanted,
-            Filter::Reference(pattern) => image.names.iter().any(|name| named(pattern, name)),
-            Filter::Label { key, value, there } => {
-                let found = image.image.config().config.labels.get(key);
-                let fits = found.is_some_and(|found| value.as_ref().is_none_or(|v| v == found));
-                fits == *there
-            }
-            Filter::Before(time) => image.created().is_some_and(|created| created < *time),
-            Filter::Since(time) => image.created().is_some_and(|created| created > *time),
-            Filter::Id(prefix) => image.image.id().hex().starts_with(prefix),
-            Filter::Digest(prefix) => {
-                let bare = image.digest.split_once(':').map_or("", |(_, hex)| hex);
-                image.digest.starts_with(prefix) || bare.starts_with(prefix)
-            }
-            Filter::Nothing => false,
+/// Reads one `--filter`, and what is looked up for it.
+fn filter(text: &str, store: &Store) -> Result<ImageFilter, Failure> {
+    let refuse = |why: &str| Failure::usage(format!("--filter {text:?}: {why}"));
+    let (key, value) = text.split_once('=').ok_or_else(|| refuse("expected KEY=VALUE"))?;
+    let truth = || match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(refuse("expected true or false")),
+    };
+    let created = || {
+        let (_, image) = lookup::image(store, value, &Platform::host())?;
+        let text = image.config().created.clone().unwrap_or_default();
+        text.parse().map_err(|_| refuse("the image has no creation time"))
+    };
+    Ok(match key {
+        "dangling" => ImageFilter::Dangling(truth()?),
+        "manifest" => ImageFilter::Index(truth()?),
+        // No image of the store is one of these.
+        "readonly" | "intermediate" if truth()? => ImageFilter::Everything(false),
+        "readonly" | "intermediate" => ImageFilter::Everything(true),
+        "reference" => {
+            ImageFilter::Reference(Pattern::parse(value).map_err(|error| refuse(error.reason))?)
         }
-    }
-}
-
-/// Whether a pattern means a name: with or without its tag, its registry and its directories.
-fn named(pattern: &Pattern, name: &str) -> bool {
-    let repository = split(name).0;
-    [name, &repository].into_iter().any(|text| {
-        let ends = text.match_indices('/').map(|(at, _)| &text[at + 1..]);
-        std::iter::once(text).chain(ends).any(|text| pattern.matches(text))
+        "label" | "label!" => {
+            let (name, wanted) = match value.split_once('=') {
+                Some((name, wanted)) => (name, Some(wanted.to_owned())),
+                None => (value, None),
+            };
+            ImageFilter::Label { key: name.to_owned(), value: wanted, present: key == "label" }
+        }
+        "before" => ImageFilter::Before(created()?),
+        "since" | "after" => ImageFilter::Since(created()?),
+        "until" => ImageFilter::Before(match value.parse() {
+            Ok(time) => time,
+            Err(_) => {
+                let age = flags::age(value).map_err(|why| refuse(&why))?;
+                let then = jiff::Timestamp::now().checked_sub(age);
+                then.map_err(|error| refuse(&error.to_string()))?
+            }
+        }),
+        "id" => ImageFilter::Id(value.strip_prefix("sha256:").unwrap_or(value).to_owned()),
+        "digest" => ImageFilter::Digest(value.to_owned()),
+        _ => {
+            return Err(refuse("this filter is not supported").hint(
+                "use dangling, reference, label, label!, before, since, until, id, digest or manifest",
+            ));
+        }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_mean_names_with_or_without_what_stands_around() {
-        let fits = |pattern: &str| {
-            named(&Pattern::parse(pattern).expect("a pattern"), "r.example/team/app:1.2")
-        };
-        for pattern in ["app", "app:1.2", "app:1*", "team/app", "r.example/team/app:1.2", "*/a*"] {
-            assert!(fits(pattern), "{pattern}");
-        }
-        for pattern in ["ap", "1.2", "app:2*", "team"] {
-            assert!(!fits(pattern), "{pattern}");
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use builder::working::Working;
 use clap::Args;
-use image::{Image, Platform};
+use image::Platform;
 use serde_json::{Value, json};
 use store::Store;
 use task::Kind;
@@ -17,19 +17,8 @@ use crate::report::Failure;
 
 /// A name of the store as repository and tag; a name by digest has none.
 pub(crate) fn split(name: &str) -> (String, String) {
-    if let Some((repository, _)) = name.split_once('@') {
-        return (repository.to_owned(), "<none>".to_owned());
-    }
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository.to_owned(), tag.to_owned()),
-        _ => (name.to_owned(), "<none>".to_owned()),
-    }
-}
-
-/// Bytes of an image's blobs as they lie in the store.
-pub(crate) fn size(image: &Image) -> u64 {
-    let layers: u64 = image.manifest().layers.iter().map(|layer| layer.size).sum();
-    layers + image.manifest().config.size
+    let (repository, tag) = store::repository_and_tag(name);
+    (repository.to_owned(), tag.unwrap_or("<none>").to_owned())
 }
 
 /// Show the steps that made an image
@@ -301,14 +290,7 @@ impl Rmi {
 pub(crate) fn forget(app: &App, text: &str) -> Result<(), Failure> {
     let store = app.store()?;
     let found = lookup::require(store, text)?;
-    if let Some(name) = &found.name {
-        store.unname(name)?;
-    }
-    let left = store.published()?;
-    let named = left.iter().find(|one| one.descriptor.digest == found.descriptor.digest);
-    if named.is_none_or(|one| one.names.is_empty()) {
-        store.unpublish(found.descriptor.digest)?;
-    }
+    store.forget(found.descriptor.digest, found.name.as_deref())?;
     Ok(())
 }
 
@@ -338,11 +320,7 @@ fn remove(store: &Store, root: &image::Descriptor, names: &[String]) -> Result<(
         store.unname(name)?;
         outln!("{}", Dialect::spoken().untagged(name));
     }
-    let left = store
-        .published()?
-        .into_iter()
-        .any(|other| other.descriptor.digest == root.digest && !other.names.is_empty());
-    if !left && store.unpublish(root.digest)? {
+    if store.forget(root.digest, None)? {
         outln!("{}", Dialect::spoken().deleted(root.digest));
     }
     Ok(())

@@ -154,7 +154,7 @@ impl VerifyBuild {
         }
         let image = subject.image.descriptor();
         let statements: Vec<_> = if self.key.is_empty() {
-            app.wait(builder::attestations(&*subject.source, &subject.named, image, SLSA_V1))??
+            app.wait(transport::statements(&*subject.source, &subject.named, image, SLSA_V1))??
         } else {
             let keys =
                 self.key.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>()?;

@@ -17,9 +17,12 @@ use crate::keyless::Seconds;
 use crate::online::Http;
 
 mod canonical;
+mod kept;
 mod metadata;
 #[cfg(test)]
 mod tests;
+
+pub use self::kept::TrustDirectory;
 
 /// The public instance of sigstore.
 pub const PUBLIC_MIRROR: &str = "https://tuf-repo-cdn.sigstore.dev";

@@ -1,28 +1,28 @@
 //! `rcopy copy`.
 
-mod carry;
 mod compress;
 mod ends;
 mod sign;
 
 use std::path::{Path, PathBuf};
 
+use ::sign::lookaside::Lookaside;
 use clap::{Args, ValueEnum};
 use image::{Descriptor, Platform, Reference, Tag};
 use task::{Kind, Task};
 use transport::at::{Archive, Form};
 use transport::{CopyOptions, Format, Gate, Location, Named, Select, Sink, Source};
 
-pub(crate) use self::carry::{carry, may_have};
 pub(crate) use self::compress::CompressFlags;
 use self::ends::only_for;
 pub(crate) use self::ends::{DestinationFlags, OneEnd, RetryFlags, SourceFlags};
 pub(crate) use self::sign::{SignFlags, Signer, now};
 use super::place::{self, Access};
 use crate::app::{App, Reach, observed};
+use crate::config;
 use crate::dialect::Dialect;
 use crate::render::Progress;
-use crate::report::Failure;
+use crate::report::{self, Failure};
 
 fn format_name(text: &str) -> Result<Format, String> {
     match text {
@@ -359,6 +359,27 @@ fn tag_of(to: &Location) -> Result<String, Failure> {
         }
         _ => Err(Failure::usage(format!("--no-clobber: {to} has no tag"))),
     }
+}
+
+/// Brings the GPG signatures of a copy from beside the source to beside the destination.
+///
+/// # Errors
+/// They cannot be read or written.
+pub(crate) fn carry(
+    (app, all): (&App, &Lookaside),
+    (from, source): (&Location, &Access<'_>),
+    (to, sink): (&Location, &Access<'_>),
+    root: &Descriptor,
+    task: &Task,
+) -> Result<(), Failure> {
+    if !all.may_have_at(from) {
+        return Ok(());
+    }
+    let client = source.client()?;
+    let servers = config::Servers::new(move || Ok(client.clone()));
+    let copied = sink.source(to)?;
+    app.wait(all.carry((from, &servers), (to, &*copied), root, task))?
+        .map_err(|cause| report::cause(&cause))
 }
 
 /// The same place under another tag, which may be written as a whole name.

@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use image::{Descriptor, Reference};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use sign::lookaside::{Lookaside, add_signature};
-use sign::{Form, PrivateKey, Sealer, SignOptions};
-use task::{Kind, Task};
+use sign::{Form, PrivateKey, Sealer, SignOptions, SigningParameters};
+use task::Task;
 use transport::{Location, Sink, Source};
 
 use super::super::key_file::private_key;
@@ -88,7 +86,15 @@ impl SignFlags {
                 .hint("sign with --sign-by-sigstore-private-key FILE or --sign-by FINGERPRINT"));
         }
         if let Some(file) = &self.sign_by_sigstore {
-            return Parameters::read(file)?.flags(self).signer(app, to);
+            let given = parameters(file)?;
+            let passphrase = given.passphrase.or_else(|| self.sign_passphrase_file.clone());
+            let flags = SignFlags {
+                sign_by_sigstore_private_key: Some(given.private_key),
+                sign_passphrase_file: passphrase,
+                sign_identity: self.sign_identity.clone(),
+                ..SignFlags::default()
+            };
+            return flags.signer(app, to);
         }
         if !self.sign && self.sign_by.is_none() && self.sign_by_sigstore_private_key.is_none() {
             let flags = [
@@ -131,49 +137,10 @@ impl SignFlags {
     }
 }
 
-/// What `containers-sigstore-signing-params.yaml`(5) holds.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Parameters {
-    private_key_file: Option<PathBuf>,
-    private_key_passphrase_file: Option<PathBuf>,
-    fulcio: Option<IgnoredAny>,
-    #[serde(rename = "rekorURL")]
-    rekor_url: Option<String>,
-}
-
-impl Parameters {
-    fn read(file: &Path) -> Result<Parameters, Failure> {
-        let refuse = |reason: String| {
-            Failure::new(Kind::Invalid, format!("reading {}: {reason}", file.display()))
-        };
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| Failure::io(format!("reading {}", file.display()), &error))?;
-        let read: Parameters =
-            serde_saphyr::from_str(&text).map_err(|error| refuse(error.to_string()))?;
-        let unknown = [("fulcio", read.fulcio.is_some()), ("rekorURL", read.rekor_url.is_some())];
-        match unknown.iter().find(|(_, given)| *given) {
-            Some((key, _)) => Err(refuse(format!("{key} is not supported")).hint(
-                "signatures are made with a private key, and not recorded in a transparency log",
-            )),
-            None if read.private_key_file.is_none() => {
-                Err(refuse("it names no privateKeyFile".to_owned()))
-            }
-            None => Ok(read),
-        }
-    }
-
-    /// The flags that say the same.
-    fn flags(self, given: &SignFlags) -> SignFlags {
-        SignFlags {
-            sign_by_sigstore_private_key: self.private_key_file,
-            sign_passphrase_file: self
-                .private_key_passphrase_file
-                .or_else(|| given.sign_passphrase_file.clone()),
-            sign_identity: given.sign_identity.clone(),
-            ..SignFlags::default()
-        }
-    }
+fn parameters(file: &Path) -> Result<SigningParameters, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::io(format!("reading {}", file.display()), &error))?;
+    Ok(SigningParameters::read(file, &text)?)
 }
 
 impl Signer {

@@ -1,13 +1,11 @@
 //! Entries of a manifest list: images from the store or elsewhere, and their annotations.
 
 use clap::Args;
-use image::{Descriptor, Index, Node, Platform};
-use store::Store;
-use task::{Fault, Kind};
+use image::{Descriptor, Platform};
 use transport::at::StoreImage;
 use transport::{CopyOptions, Location, Select};
 
-use super::list;
+use super::{find, update};
 use crate::app::{App, Reach, observed};
 use crate::commands::lookup::{self, local_name};
 use crate::commands::place::{self, Access};
@@ -154,41 +152,11 @@ pub(crate) fn entries(
     };
     // A list names manifests by their digests, so these must be final.
     let root = observed("compress", Progress::Auto, |task| Ok(store.seal(&root, task)?))?;
-    let mut entries = if all && root.media_type.is_index() {
-        let bytes = store.read(&root)?;
-        let node = Node::read(root, bytes);
-        let node = node.map_err(|error| Failure::new(Kind::Invalid, format!("{text}: {error}")))?;
-        let listed = node.children();
-        listed
-            .into_iter()
-            .map(|entry| with_platform(store, entry))
-            .collect::<Result<Vec<_>, _>>()?
-    } else if root.media_type.is_index() {
-        let image = store.image(&root, &flags.wanted())?;
-        let mut entry = image.descriptor().bare();
-        entry.platform = Some(image.platform());
-        vec![entry]
-    } else {
-        vec![with_platform(store, root.bare())?]
-    };
+    let mut entries = store.list_entries(&root, all, &flags.wanted())?;
     for entry in &mut entries {
         flags.describe(entry)?;
     }
     Ok(entries)
-}
-
-/// Says for which platform a manifest is, if it is an image and does not say so yet.
-fn with_platform(store: &Store, mut entry: Descriptor) -> Result<Descriptor, Failure> {
-    if entry.platform.is_some() || !entry.media_type.is_manifest() {
-        return Ok(entry);
-    }
-    match store.image(&entry, &Platform::host()) {
-        Ok(image) => entry.platform = Some(image.platform()),
-        // An artifact, which is for none.
-        Err(error) if matches!(error.kind(), Kind::Invalid | Kind::NotFound) => {}
-        Err(error) => return Err(error.into()),
-    }
-    Ok(entry)
 }
 
 /// Brings an image into the store without a name; the list keeps it.
@@ -230,15 +198,15 @@ pub(crate) fn add(
     for image in images {
         added.extend(entries(app, image, all, flags, reach.clone())?);
     }
-    let root = list::update(store, name, |index: &mut Index| {
-        added.iter().cloned().for_each(|entry| list::put(index, entry));
+    let root = update(store, name, |index| {
+        added.iter().cloned().for_each(|entry| index.put(entry));
         Ok(())
     })?;
     for published in store.published()? {
         let digest = published.descriptor.digest;
         // Fetched for this list: it needs no place of its own among the images.
         if !known.contains(&digest) && digest != root.digest && published.names.is_empty() {
-            list::forget(store, digest)?;
+            store.forget(digest, None)?;
         }
     }
     Ok(root)
@@ -250,12 +218,12 @@ pub(crate) fn add(
 /// The name is a single image's; the store cannot be written.
 pub(crate) fn add_to_list(app: &App, text: &str, image: &Descriptor) -> Result<(), Failure> {
     let store = app.store()?;
-    if list::find(store, text)?.is_none() {
-        list::create(store, &local_name(text)?.to_string())?;
+    if find(store, text)?.is_none() {
+        store.create_manifest_list(&local_name(text)?.to_string())?;
     }
-    let entry = with_platform(store, image.bare())?;
-    list::update(store, text, |index| {
-        list::put(index, entry.clone());
+    let entry = store.list_entry(image.bare())?;
+    update(store, text, |index| {
+        index.put(entry.clone());
         Ok(())
     })?;
     Ok(())

@@ -1,22 +1,22 @@
 //! `rbuild manifest`: lists of images for several platforms.
 
 mod entry;
-mod list;
 mod push;
 
 use clap::{Args, Subcommand};
-use image::{Digest, Node};
+use image::{Descriptor, Digest, Index, Node};
+use store::{ManifestList, Store};
 use task::Kind;
 use transport::Location;
 
 pub(crate) use self::entry::add_to_list;
 use self::entry::{EntryFlags, add};
-pub(crate) use self::list::document;
 use self::push::Push;
 use super::lookup::{self, local_name};
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
 use crate::app::App;
+use crate::dialect::Dialect;
 use crate::report::{self, Failure};
 
 /// Make and push manifest lists: one name for the images of several platforms
@@ -51,6 +51,44 @@ impl Manifest {
     }
 }
 
+/// The list of this name; nothing where the name is free.
+///
+/// # Errors
+/// What has the name is a single image.
+pub(super) fn find(store: &Store, text: &str) -> Result<Option<ManifestList>, Failure> {
+    Ok(store.manifest_list(text, &Dialect::spoken().homes())?)
+}
+
+/// The list of this name.
+///
+/// # Errors
+/// There is none, or what has the name is a single image.
+fn require(store: &Store, text: &str) -> Result<ManifestList, Failure> {
+    Ok(find(store, text)?.ok_or_else(|| store::Error::NoList { name: text.to_owned() })?)
+}
+
+/// Changes the list of this name.
+///
+/// # Errors
+/// There is no such list; those of `change`.
+fn update(
+    store: &Store,
+    text: &str,
+    change: impl FnMut(&mut Index) -> Result<(), Failure>,
+) -> Result<Descriptor, Failure> {
+    store.update_manifest_list(text, &Dialect::spoken().homes(), change)
+}
+
+/// The list as JSON.
+///
+/// # Errors
+/// There is no such list.
+pub(crate) fn document(store: &Store, text: &str) -> Result<serde_json::Value, Failure> {
+    let list = require(store, text)?;
+    serde_json::to_value(&*list.index)
+        .map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))
+}
+
 /// Make a manifest list
 #[derive(Debug, Args)]
 pub(crate) struct Create {
@@ -76,14 +114,14 @@ impl Create {
         let store = app.store()?;
         let annotations = entry::annotations(&self.annotation)?;
         let name = local_name(&self.list)?.to_string();
-        let made = list::create(store, &name)?;
+        let made = store.create_manifest_list(&name)?;
         if !made && !self.amend {
             return Err(Failure::new(Kind::Refused, format!("the name {name} is taken"))
                 .hint("--amend adds to the list of this name"));
         }
         let filled = || {
             if !annotations.is_empty() {
-                list::update(store, &name, |index| {
+                update(store, &name, |index| {
                     index.annotations.extend(annotations.clone());
                     Ok(())
                 })?;
@@ -99,9 +137,8 @@ impl Create {
             }
             Err(failure) => {
                 // A list that could not be filled does not stay.
-                if made && let Some(list) = list::find(store, &name)? {
-                    store.unname(&name)?;
-                    list::forget(store, list.index.digest())?;
+                if made && let Some(list) = find(store, &name)? {
+                    store.forget(list.index.digest(), Some(&name))?;
                 }
                 Err(failure)
             }
@@ -129,7 +166,7 @@ pub(crate) struct Add {
 impl Add {
     fn run(self, app: &App) -> Result<u8, Failure> {
         self.entry.check()?;
-        list::require(app.store()?, &self.list)?;
+        require(app.store()?, &self.list)?;
         let reach = self.registry.reach()?;
         let root = add(app, &self.list, &self.images, self.all, &self.entry, &reach)?;
         outln!("{}", root.digest.hex());
@@ -164,7 +201,7 @@ impl Annotate {
         if about_index && self.entry.annotation.is_empty() {
             return Err(Failure::usage("a list itself takes only --annotation"));
         }
-        let root = list::update(store, &self.list, |index| {
+        let root = update(store, &self.list, |index| {
             if self.index {
                 index.annotations.extend(annotations.clone());
             }
@@ -276,7 +313,7 @@ pub(crate) struct Remove {
 
 impl Remove {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let root = list::update(app.store()?, &self.list, |index| {
+        let root = update(app.store()?, &self.list, |index| {
             for image in &self.images {
                 let digest = in_list(app, &index.manifests, &self.list, image)?;
                 index.manifests.retain(|entry| entry.digest != digest);
@@ -303,14 +340,13 @@ impl Rm {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         for text in &self.lists {
-            match list::find(store, text)? {
+            match find(store, text)? {
                 Some(list) => {
-                    store.unname(&list.name)?;
-                    list::forget(store, list.index.digest())?;
+                    store.forget(list.index.digest(), Some(&list.name))?;
                     outln!("untagged: {}", list.name);
                 }
                 None if self.ignore => {}
-                None => drop(list::require(store, text)?),
+                None => drop(require(store, text)?),
             }
         }
         Ok(0)

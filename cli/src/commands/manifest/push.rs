@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use transport::{CopyOptions, Format, Location, Select};
 
-use super::list;
+use super::require;
 use crate::app::{App, observed};
 use crate::commands::copy::{RetryFlags, SignFlags};
 use crate::commands::place::{self, Access};
@@ -61,7 +61,7 @@ pub(crate) struct Push {
 impl Push {
     pub(super) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
-        let list = list::require(store, &self.list)?;
+        let list = require(store, &self.list)?;
         let to = match &self.destination {
             Some(text) => place::location(text, "docker://")?,
             None => own_name(&list.name)?,
@@ -91,8 +91,7 @@ impl Push {
                 .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
         }
         if self.rm {
-            store.unname(&list.name)?;
-            list::forget(store, list.index.digest())?;
+            store.forget(list.index.digest(), Some(&list.name))?;
         }
         if !self.quiet && self.progress.tells() {
             eprintln!("pushed {to} {}", root.digest);

@@ -11,9 +11,7 @@ use task::{Kind, Task};
 use transport::Location;
 use transport::sync::{Options, Outcome, Report, Set, Shard, State, mirror};
 
-use super::copy::{
-    DestinationFlags, RetryFlags, SignFlags, SourceFlags, WhatFlags, carry, may_have,
-};
+use super::copy::{DestinationFlags, RetryFlags, SignFlags, SourceFlags, WhatFlags, carry};
 use super::place::Access;
 use crate::app::{App, observed};
 use crate::flags;
@@ -218,7 +216,7 @@ impl Sync {
         for line in done.lines.iter().filter(|line| line.outcome == Outcome::Copied) {
             let (Some(from), Some(digest)) = (&line.source, line.digest) else { continue };
             let (from, to) = (from.parse::<Location>()?, line.target.parse::<Location>()?);
-            if !may_have(&all, &from) {
+            if !all.may_have_at(&from) {
                 continue;
             }
             let place = sink.source(&to)?;

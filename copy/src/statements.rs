@@ -1,12 +1,15 @@
-//! Finding the statements about an image.
+//! Finding the in-toto statements about an image, signed or not.
 
 use bytes::Bytes;
 use image::{Descriptor, Node};
-use transport::Source;
 
-use crate::attestation::{ABOUT, IN_TOTO, PREDICATE_TYPE};
-use crate::error::During;
-use crate::{Error, Result};
+use crate::select::ABOUT;
+use crate::{Error, Result, Side, Source, node};
+
+/// The media type of a statement, and the type of an artifact that holds one.
+pub const IN_TOTO: &str = "application/vnd.in-toto+json";
+/// On layers and artifacts: the type of the predicate.
+pub const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 
 /// The most manifests that are read.
 const MOST: usize = 256;
@@ -15,34 +18,30 @@ const MOST: usize = 256;
 /// `named` is. Their bytes are what their digests say; who wrote them is another question.
 ///
 /// # Errors
-/// The source fails; a manifest is malformed.
-pub async fn attestations(
+/// [`Error::Place`] when the source fails or a manifest is malformed.
+pub async fn statements(
     source: &dyn Source,
     named: &Descriptor,
     image: &Descriptor,
     predicate_type: &str,
 ) -> Result<Vec<Bytes>> {
-    let doing = format!("listing the statements about {}", image.digest);
-    let mut candidates: Vec<Descriptor> =
-        source.referrers(image).await.map_err(Error::part(doing.clone()))?;
+    let listing =
+        || Error::at(format!("listing the statements about {}", image.digest), Side::Source);
+    let mut candidates: Vec<Descriptor> = source.referrers(image).await.map_err(listing())?;
     candidates.retain(|referrer| match referrer.annotations.get(PREDICATE_TYPE) {
         Some(kind) => kind == predicate_type,
         None => referrer.artifact_type.as_deref() == Some(IN_TOTO),
     });
     if named.media_type.is_index() {
         let about = image.digest.to_string();
-        let children = transport::node(source, named).await.during(doing.clone())?.children();
+        let children = node(source, named).await?.children();
         let ours =
             children.into_iter().filter(|child| child.annotations.get(ABOUT) == Some(&about));
         candidates.extend(ours);
     }
     let mut found = Vec::new();
     for candidate in candidates.iter().take(MOST).filter(|c| c.media_type.is_manifest()) {
-        let Node::Manifest(manifest) =
-            transport::node(source, candidate).await.during(doing.clone())?
-        else {
-            continue;
-        };
+        let Node::Manifest(manifest) = node(source, candidate).await? else { continue };
         for layer in &manifest.layers {
             let kind = layer.annotations.get(PREDICATE_TYPE);
             let ours =
@@ -50,9 +49,10 @@ pub async fn attestations(
             if !ours {
                 continue;
             }
-            let doing = || format!("reading the statement {}", layer.digest);
-            let unverified = source.fetch(layer).await.map_err(Error::part(doing()))?;
-            found.push(unverified.verify(layer).read().await.map_err(Error::part(doing()))?);
+            let reading =
+                || Error::at(format!("reading the statement {}", layer.digest), Side::Source);
+            let unverified = source.fetch(layer).await.map_err(reading())?;
+            found.push(unverified.verify(layer).read().await.map_err(reading())?);
         }
     }
     Ok(found)
