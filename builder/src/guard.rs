@@ -75,7 +75,7 @@ impl Gate for SecretGuard {
                 Node::Manifest(manifest) if manifest.artifact_type.is_some() => {}
                 Node::Manifest(_) => {
                     let image = transport::image(source, &next).await?;
-                    self.search(source, &image, &mut leaks).await?;
+                    self.search(source, &image, &mut leaks, task).await?;
                 }
             }
         }
@@ -98,6 +98,7 @@ impl SecretGuard {
         source: &dyn Source,
         image: &Image,
         leaks: &mut Vec<String>,
+        task: &Task,
     ) -> Result<(), Cause> {
         let config = in_config(image).into_iter().filter(|secret| !self.allowed.allows(secret));
         leaks.extend(config.map(|one| format!("{} in its {} ({})", one.what, one.place, one.rule)));
@@ -105,7 +106,7 @@ impl SecretGuard {
         let mut steps = steps.map(|step| step.created_by.clone().unwrap_or_default());
         for (index, layer) in image.layers().enumerate() {
             let step: String = steps.next().unwrap_or_default().chars().take(60).collect();
-            for one in self.in_layer(source, &layer).await? {
+            for one in self.in_layer(source, &layer, task).await? {
                 if !self.allowed.allows(&one) {
                     let Secret { what, place, line, rule } = one;
                     let number = index + 1;
@@ -118,7 +119,12 @@ impl SecretGuard {
         Ok(())
     }
 
-    async fn in_layer(&self, source: &dyn Source, layer: &Layer<'_>) -> Result<Vec<Secret>, Cause> {
+    async fn in_layer(
+        &self,
+        source: &dyn Source,
+        layer: &Layer<'_>,
+        task: &Task,
+    ) -> Result<Vec<Secret>, Cause> {
         let key = format!("{SECRET_VERSION} {}", layer.diff_id);
         let known = match &self.store {
             Some(store) => store.memo(MEMO, key.as_bytes())?,
@@ -129,7 +135,12 @@ impl SecretGuard {
         }
         let fetched = source.fetch(layer.descriptor).await?.verify(layer.descriptor);
         let reader = bridge::reader(fetched);
-        let search = move || sbom::search_layer(reader, &Task::silent());
+        let child = task.child(format!("search layer {}", layer.descriptor.digest.short()));
+        let search = move || {
+            let found = sbom::search_layer(reader, &child)?;
+            child.done();
+            Ok::<_, sbom::Error>(found)
+        };
         let (found, diff_id) = bridge::blocking(search).await?;
         // What is remembered of a layer must be of that layer, whatever an image claims.
         if let Some(store) = self.store.as_ref().filter(|_| diff_id == layer.diff_id) {

@@ -45,7 +45,7 @@ impl Layers {
         let making = tokio::task::spawn_blocking(move || {
             // The changes may be the same as before although the step was run again; the record
             // of the layer must be that of these files.
-            let form = Form::of(&build.request);
+            let form = LayerForm::of(&build.request);
             let info = make(&build, snapshot, form, &task)?;
             record(&build, key, form, &info)?;
             task.done();
@@ -65,7 +65,7 @@ impl Layers {
             let making = self.making.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
             let info = match making {
                 Some(making) => making.await??,
-                None => obtain(build, *id, Form::of(&build.request), task).await?,
+                None => obtain(build, *id, LayerForm::of(&build.request), task).await?,
             };
             layers.insert(*id, info);
         }
@@ -91,7 +91,7 @@ impl Layers {
 pub(crate) async fn obtain(
     build: &Arc<Build>,
     id: StepId,
-    form: Form,
+    form: LayerForm,
     task: &Arc<Task>,
 ) -> Result<LayerInfo> {
     if let Some(info) = known(build, id, form)? {
@@ -131,11 +131,11 @@ pub(crate) async fn obtain(
 
 /// The layer of a step in this form, if it was made before. One that was compressed when its image
 /// left the store serves both forms.
-pub(crate) fn known(build: &Build, id: StepId, form: Form) -> Result<Option<LayerInfo>> {
+pub(crate) fn known(build: &Build, id: StepId, form: LayerForm) -> Result<Option<LayerInfo>> {
     let action = "fetching a layer from the cache";
     let store = &build.env.store;
     let key = build.key_of(id).ok_or(Error::internal(KEYED))?;
-    let recall = |form: Form| -> Result<Option<LayerInfo>> {
+    let recall = |form: LayerForm| -> Result<Option<LayerInfo>> {
         Ok(store.step(name(key, form).0).during(action)?.and_then(|record| record.layer))
     };
     let (left, packed) = (form.left(), form.packed());
@@ -152,27 +152,27 @@ pub(crate) fn known(build: &Build, id: StepId, form: Form) -> Result<Option<Laye
 
 /// What decides the bytes of a layer besides the files in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Form {
+pub(crate) struct LayerForm {
     /// `None`: it stays unpacked until it leaves the store.
     pub(crate) compression: Option<Compression>,
     /// No file is younger than this.
     pub(crate) clamp: Option<i64>,
 }
 
-impl Form {
+impl LayerForm {
     /// The form a request's image has its layers in.
-    pub(crate) fn of(request: &Request) -> Form {
+    pub(crate) fn of(request: &Request) -> LayerForm {
         let compression = Some(request.compression).filter(|_| !request.leaves_layers());
-        Form { compression, clamp: request.clamp() }
+        LayerForm { compression, clamp: request.clamp() }
     }
 
-    fn left(self) -> Form {
-        Form { compression: None, ..self }
+    fn left(self) -> LayerForm {
+        LayerForm { compression: None, ..self }
     }
 
     /// The form that the store gives layers which leave it.
-    fn packed(self) -> Form {
-        Form { compression: Some(Store::PACKED), ..self }
+    fn packed(self) -> LayerForm {
+        LayerForm { compression: Some(Store::PACKED), ..self }
     }
 
     /// Whether a layer in the form that a cache names is as good as one in this form.
@@ -181,7 +181,7 @@ impl Form {
     }
 }
 
-impl std::fmt::Display for Form {
+impl std::fmt::Display for LayerForm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.compression {
             Some(Compression { encoding, level }) => write!(f, "{encoding:?} {level:?}")?,
@@ -202,14 +202,14 @@ fn title(build: &Build, id: StepId) -> String {
 }
 
 /// The name of a layer in the cache: the step, and what else decides the bytes.
-pub(crate) fn name(key: Key, form: Form) -> Key {
+pub(crate) fn name(key: Key, form: LayerForm) -> Key {
     let mut name = KeyBuilder::new("layer");
     name.part(key.0.as_bytes());
     name.part(form.to_string().as_bytes());
     name.finish()
 }
 
-fn record(build: &Build, key: Key, form: Form, info: &LayerInfo) -> Result<()> {
+fn record(build: &Build, key: Key, form: LayerForm, info: &LayerInfo) -> Result<()> {
     let record = StepRecord { layer: Some(info.clone()), ..StepRecord::default() };
     build.env.store.record_step(name(key, form).0, &record).during("recording a layer")
 }
@@ -218,7 +218,7 @@ fn record(build: &Build, key: Key, form: Form, info: &LayerInfo) -> Result<()> {
 pub(crate) fn make(
     build: &Build,
     snapshot: SnapshotId,
-    form: Form,
+    form: LayerForm,
     task: &Task,
 ) -> Result<LayerInfo> {
     let action = "making a layer";

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use store::Store;
-use task::{Canceller, Task};
+use task::Task;
 use tokio::task::JoinHandle;
 use transport::bridge;
 
@@ -26,7 +26,7 @@ impl Watch {
         let full = Arc::default();
         let watching = store
             .limit()
-            .map(|_| tokio::spawn(watch(store.clone(), Arc::clone(&full), task.canceller())));
+            .map(|_| tokio::spawn(watch(store.clone(), Arc::clone(&full), task.hidden())));
         Watch { full, watching }
     }
 
@@ -42,14 +42,14 @@ impl Watch {
     }
 }
 
-async fn watch(store: Store, full: Arc<Mutex<Option<store::Error>>>, build: Canceller) {
+async fn watch(store: Store, full: Arc<Mutex<Option<store::Error>>>, build: Task) {
     loop {
-        let (store, start) = (store.clone(), Instant::now());
-        let room = bridge::blocking(move || store.make_room(0, &Task::silent())).await;
+        let (store, start, task) = (store.clone(), Instant::now(), build.hidden());
+        let room = bridge::blocking(move || store.make_room(0, &task)).await;
         match room {
             Err(error @ store::Error::Full { .. }) => {
                 *full.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                build.cancel();
+                build.canceller().cancel();
                 return;
             }
             Err(error) => tracing::debug!(%error, "the size of the store is unknown"),

@@ -139,14 +139,14 @@ struct Document {
     version: Spanned<i64>,
     time: Option<i64>,
     #[serde(default)]
-    input: Vec<Spanned<Entry>>,
+    input: Vec<Spanned<LockEntry>>,
     #[serde(default)]
     exchange: Vec<Exchange>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct LockEntry {
     source: String,
     digest: Option<String>,
     commit: Option<String>,
@@ -269,7 +269,7 @@ impl Lock {
         let mut lock = Lock { time, exchanges, ..Lock::default() };
         for entry in document.input {
             let at = entry.span().start;
-            let Entry { source, digest, commit, platforms } = entry.into_inner();
+            let LockEntry { source, digest, commit, platforms } = entry.into_inner();
             let content = match (digest, commit) {
                 (Some(digest), None) => {
                     let parsed = digest.parse::<Digest>();

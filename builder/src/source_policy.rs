@@ -16,11 +16,11 @@ const LARGEST: usize = 1 << 20;
 pub struct PolicyRules {
     /// What messages call it.
     name: String,
-    rules: Vec<Rule>,
+    rules: Vec<SourceRule>,
 }
 
 #[derive(Debug)]
-struct Rule {
+struct SourceRule {
     action: Action,
     pattern: String,
     matcher: Matcher,
@@ -102,17 +102,15 @@ impl PolicyRules {
     /// is not supported.
     pub fn read(name: &str, text: &str) -> Result<PolicyRules, String> {
         let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let rules = file
-            .rules
-            .into_iter()
-            .enumerate()
-            .map(|(at, rule)| Rule::new(rule).map_err(|why| format!("rule {}: {why}", at + 1)));
+        let rules = file.rules.into_iter().enumerate().map(|(at, rule)| {
+            SourceRule::new(rule).map_err(|why| format!("rule {}: {why}", at + 1))
+        });
         Ok(PolicyRules { name: name.to_owned(), rules: rules.collect::<Result<_, _>>()? })
     }
 }
 
-impl Rule {
-    fn new(rule: FileRule) -> Result<Rule, String> {
+impl SourceRule {
+    fn new(rule: FileRule) -> Result<SourceRule, String> {
         let FileRule { action, selector, updates } = rule;
         if !selector.constraints.is_empty() {
             return Err("constraints on attributes are not supported".to_owned());
@@ -135,7 +133,7 @@ impl Rule {
         if action == Action::Convert && to.is_none() && attrs.is_empty() {
             return Err("the conversion has no updates".to_owned());
         }
-        Ok(Rule { action, pattern, matcher, to, attrs })
+        Ok(SourceRule { action, pattern, matcher, to, attrs })
     }
 
     /// What a match puts in the place of an identifier; `None` if it does not match.

@@ -13,7 +13,7 @@ use transport::bridge;
 use crate::error::During;
 use crate::image_options::Squash;
 use crate::job::Build;
-use crate::layer::Form;
+use crate::layer::LayerForm;
 use crate::plan::key::{Key, KeyBuilder};
 use crate::plan::{HistoryItem, StepId, Target};
 use crate::{Error, Result, images, layer};
@@ -167,7 +167,7 @@ async fn one(
         for part in &parts {
             key.part(part.diff_id.as_bytes());
         }
-        let form = Form::of(&build.request);
+        let form = LayerForm::of(&build.request);
         let key = layer::name(key.finish(), form);
         let known = store.step(key.0).during("fetching a layer from the cache")?;
         if let Some(StepRecord { snapshot: Some(snapshot), layer: Some(info), .. }) = known {

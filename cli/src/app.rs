@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use image::{Digest, Reference};
 use registry_client::{
-    Client, Credential, Files, HostRule, Keychain, Proxies, Registries, ShortNames, Tls,
+    AuthFiles, Client, Credential, HostRule, Keychain, Proxies, Registries, ShortNames, Tls,
 };
 use sign::lookaside::{Lookaside, PolicyGate, Verdicts};
 use store::Store;
@@ -286,9 +286,9 @@ impl App {
     ///
     /// # Errors
     /// registries.conf, which may name helpers, is malformed.
-    pub(crate) fn keychain(&self, authfile: Option<&Path>) -> Result<Files, Failure> {
+    pub(crate) fn keychain(&self, authfile: Option<&Path>) -> Result<AuthFiles, Failure> {
         let authfile = authfile.or(self.globals.authfile.as_deref());
-        let mut files = Files::new(self.paths.auth_files(authfile));
+        let mut files = AuthFiles::new(self.paths.auth_files(authfile));
         files.helper_dirs = self.paths.helper_directories();
         files.helper_env = std::env::vars().filter(|(name, _)| !name.starts_with("LD_")).collect();
         let helpers = &self.registries()?.credential_helpers;

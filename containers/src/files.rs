@@ -43,7 +43,7 @@ impl ChangeKind {
 }
 
 /// A path of a container, to be opened: below which root, and where there.
-struct Place {
+struct ContainerPath {
     root: Root,
     path: PathBuf,
 }
@@ -74,7 +74,7 @@ impl Container {
     }
 
     /// Where a path is: in a volume or a mount of a container that does not run, or in its files.
-    fn place(&self, path: &Path) -> Result<Place> {
+    fn place(&self, path: &Path) -> Result<ContainerPath> {
         let inside = Path::new("/").join(path);
         if !self.is_running() {
             let record = self.record();
@@ -86,11 +86,11 @@ impl Container {
                 && source.is_dir()
             {
                 let rest = inside.strip_prefix(target).unwrap_or(Path::new("")).to_owned();
-                return Ok(Place { root: Root::open(source)?, path: rest });
+                return Ok(ContainerPath { root: Root::open(source)?, path: rest });
             }
         }
         let path = inside.strip_prefix("/").unwrap_or(&inside).to_owned();
-        Ok(Place { root: self.root()?, path })
+        Ok(ContainerPath { root: self.root()?, path })
     }
 
     /// The differences from its image, sorted by path. Empty mount points do not count.
@@ -237,7 +237,7 @@ impl Container {
                 (Root::open(parent.unwrap_or(Path::new(".")))?, PathBuf::from(name))
             }
         };
-        let there = Place { root, path };
+        let there = ContainerPath { root, path };
         let target = target(&there, &place.root, &place.path, contents)?;
         copy(&place.root, &place.path, &there.root, &target, &options(), task)?;
         Ok(())
@@ -282,7 +282,7 @@ fn is_dir(root: &Root, path: &Path) -> bool {
 }
 
 /// Where a copy goes: into a directory under the source's name, or to the path itself.
-fn target(to: &Place, root: &Root, source: &Path, contents: bool) -> Result<PathBuf> {
+fn target(to: &ContainerPath, root: &Root, source: &Path, contents: bool) -> Result<PathBuf> {
     if contents && !is_dir(root, source) {
         return Err(Error::Invalid {
             name: source.display().to_string(),

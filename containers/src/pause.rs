@@ -11,16 +11,16 @@ use crate::{Container, Error, Phase, Result};
 const FREEZER: &str = "freezer";
 
 /// The two forms of freezers: a file, what freezes, and what thaws.
-struct Form {
+struct Freezer {
     file: &'static str,
     frozen: &'static str,
     thawed: &'static str,
 }
 
-const LEGACY: Form = Form { file: "freezer.state", frozen: "FROZEN", thawed: "THAWED" };
-const UNIFIED: Form = Form { file: "cgroup.freeze", frozen: "1", thawed: "0" };
+const LEGACY: Freezer = Freezer { file: "freezer.state", frozen: "FROZEN", thawed: "THAWED" };
+const UNIFIED: Freezer = Freezer { file: "cgroup.freeze", frozen: "1", thawed: "0" };
 
-fn form(cgroup: &Path) -> &'static Form {
+fn form(cgroup: &Path) -> &'static Freezer {
     if cgroup.join(LEGACY.file).exists() { &LEGACY } else { &UNIFIED }
 }
 

@@ -256,8 +256,8 @@ fn keep_archive(
     let read = archive.by_ref().take(6).read(&mut head).map_err(Error::Stream)?;
     archive.seek(SeekFrom::Start(0)).map_err(Error::Stream)?;
     let encoding = match layers::sniff(&head[..read]) {
-        Some(layers::Format::Gzip) => Some(Encoding::Gzip),
-        Some(layers::Format::Zstd) => Some(Encoding::Zstd),
+        Some(layers::StreamFormat::Gzip) => Some(Encoding::Gzip),
+        Some(layers::StreamFormat::Zstd) => Some(Encoding::Zstd),
         // Layers have no other compressions: such layers are written again.
         _ => None,
     };

@@ -60,7 +60,7 @@ impl Trees {
         let mut all = Vec::new();
         for (descriptor, diff_id) in layers {
             let options = TreeOptions { digests: self.digests, ..TreeOptions::default() };
-            let (layer, diff_id) = (descriptor.clone(), *diff_id);
+            let (layer, diff_id, hidden) = (descriptor.clone(), *diff_id, task.hidden());
             let (grown, touched) = read_layer(source, descriptor, task, move |reader| {
                 let mut touched = Vec::new();
                 let mut hear = |touch: Touch<'_>| {
@@ -71,7 +71,7 @@ impl Trees {
                         Touch::Empties(_) => Touched::Empties(path),
                     });
                 };
-                let read = tree.add(reader, &options, &Task::silent(), &mut hear);
+                let read = tree.add(reader, &options, &hidden, &mut hear);
                 let read = read.map_err(of_layer(&layer.digest.to_string()))?;
                 same_diff_id(&layer, diff_id, read.diff_id)?;
                 Ok((tree, touched))

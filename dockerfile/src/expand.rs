@@ -7,7 +7,7 @@ mod walk;
 
 use crate::diagnostic::Diagnostic;
 use crate::span::Word;
-use walk::{Options, Walker};
+use walk::{WalkOptions, Walker};
 
 /// Gives the value of a variable, `None` when it is not set.
 pub type Scope<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -37,42 +37,46 @@ pub fn expand(word: &Word, scope: Scope<'_>) -> Result<String, Diagnostic> {
 
 /// Like [`expand`], and tells which variables were asked for.
 pub fn expand_tracked(word: &Word, scope: Scope<'_>) -> Result<Expansion, Diagnostic> {
-    Walker::new(word, scope, Options::default()).run().map(|(expansion, _)| expansion)
+    Walker::new(word, scope, WalkOptions::default()).run().map(|(expansion, _)| expansion)
 }
 
 /// Expands a word and splits the result at unquoted blanks, as `EXPOSE` does.
 pub fn expand_list(word: &Word, scope: Scope<'_>) -> Result<Vec<String>, Diagnostic> {
-    Walker::new(word, scope, Options::default()).run().map(|(_, words)| words)
+    Walker::new(word, scope, WalkOptions::default()).run().map(|(_, words)| words)
 }
 
 /// Expands variables in the content of a here-document: quotes are ordinary characters.
 pub fn expand_content(word: &Word, scope: Scope<'_>) -> Result<String, Diagnostic> {
-    let options = Options { literal_quotes: true, ..Options::default() };
+    let options = WalkOptions { literal_quotes: true, ..WalkOptions::default() };
     Walker::new(word, scope, options).run().map(|(expansion, _)| expansion.text)
 }
 
 /// Expands only the variables that are set and leaves the others, quotes and all, as they are.
 pub fn expand_known(word: &Word, scope: Scope<'_>) -> Result<String, Diagnostic> {
-    let options = Options { keep_quotes: true, keep_unset: true, ..Options::default() };
+    let options = WalkOptions { keep_quotes: true, keep_unset: true, ..WalkOptions::default() };
     Walker::new(word, scope, options).run().map(|(expansion, _)| expansion.text)
 }
 
 /// Splits a line into words at unquoted blanks, quotes and escapes kept, no variable replaced.
 pub(crate) fn split_raw(word: &Word) -> Vec<String> {
-    let options =
-        Options { keep_quotes: true, keep_escapes: true, keep_unset: true, literal_quotes: false };
+    let options = WalkOptions {
+        keep_quotes: true,
+        keep_escapes: true,
+        keep_unset: true,
+        literal_quotes: false,
+    };
     Walker::new(word, &|_| None, options).run().map(|(_, words)| words).unwrap_or_default()
 }
 
 /// A word without its quotes and escapes, its variables untouched.
 pub(crate) fn unquote(word: &Word) -> Option<Vec<String>> {
-    let options = Options { keep_unset: true, ..Options::default() };
+    let options = WalkOptions { keep_unset: true, ..WalkOptions::default() };
     Walker::new(word, &|_| None, options).run().map(|(_, words)| words).ok()
 }
 
 /// Like [`unquote`], but the quotes stay.
 pub(crate) fn requote(word: &Word) -> Option<String> {
-    let options = Options { keep_quotes: true, keep_unset: true, ..Options::default() };
+    let options = WalkOptions { keep_quotes: true, keep_unset: true, ..WalkOptions::default() };
     Walker::new(word, &|_| None, options).run().map(|(expansion, _)| expansion.text).ok()
 }
 

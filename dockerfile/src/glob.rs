@@ -3,7 +3,7 @@
 
 pub(crate) mod machine;
 
-use machine::{Machine, Token};
+use machine::{Automaton, Token};
 
 /// A pattern that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,14 +23,14 @@ pub struct BadPattern {
 /// slashes is any number of directories, none included; at the end it is everything below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    machine: Machine,
+    machine: Automaton,
 }
 
 impl Pattern {
     /// Reads a pattern.
     pub fn parse(pattern: &str) -> Result<Self, BadPattern> {
         tokens(pattern)
-            .map(|tokens| Self { machine: Machine::new(tokens) })
+            .map(|tokens| Self { machine: Automaton::new(tokens) })
             .map_err(|reason| BadPattern { pattern: pattern.to_owned(), reason })
     }
 

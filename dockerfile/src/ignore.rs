@@ -2,7 +2,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::glob::ignore_tokens;
-use crate::glob::machine::{Machine, Token};
+use crate::glob::machine::{Automaton, Token};
 use crate::span::Span;
 
 /// The patterns of a `.dockerignore` file.
@@ -25,7 +25,7 @@ enum Matcher {
     /// `**/` and a plain path.
     Anywhere(String),
     /// Everything else.
-    Machine(Machine),
+    Machine(Automaton),
 }
 
 impl Ignore {
@@ -158,7 +158,7 @@ impl Matcher {
         {
             return Self::Anywhere(path);
         }
-        Self::Machine(Machine::new(tokens))
+        Self::Machine(Automaton::new(tokens))
     }
 
     /// The path or a directory above it matches.

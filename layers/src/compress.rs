@@ -12,7 +12,7 @@ const XZ_MEMORY: u64 = 128 << 20;
 
 /// A compression format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
+pub enum StreamFormat {
     /// RFC 1952.
     Gzip,
     /// RFC 8878.
@@ -23,26 +23,28 @@ pub enum Format {
     Xz,
 }
 
-impl Format {
+impl StreamFormat {
     /// The format's name.
     pub fn as_str(self) -> &'static str {
         match self {
-            Format::Gzip => "gzip",
-            Format::Zstd => "zstd",
-            Format::Bzip2 => "bzip2",
-            Format::Xz => "xz",
+            StreamFormat::Gzip => "gzip",
+            StreamFormat::Zstd => "zstd",
+            StreamFormat::Bzip2 => "bzip2",
+            StreamFormat::Xz => "xz",
         }
     }
 }
 
 /// Which compression a stream that starts with `head` (6 bytes suffice) has; `None` for none.
-pub fn sniff(head: &[u8]) -> Option<Format> {
+pub fn sniff(head: &[u8]) -> Option<StreamFormat> {
     match head {
-        [0x1f, 0x8b, ..] => Some(Format::Gzip),
+        [0x1f, 0x8b, ..] => Some(StreamFormat::Gzip),
         // The second is a skippable frame, which chunked layers may start with.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Format::Zstd),
-        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some(Format::Bzip2),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Format::Xz),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            Some(StreamFormat::Zstd)
+        }
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some(StreamFormat::Bzip2),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(StreamFormat::Xz),
         _ => None,
     }
 }
@@ -59,7 +61,7 @@ pub fn decompress(reader: impl Read) -> Result<impl Read> {
 }
 
 /// The start that was looked at, then the rest; errors of the source are marked.
-type Input<R> = BufReader<Chain<Cursor<Vec<u8>>, Source<R>>>;
+type Input<R> = BufReader<Chain<Cursor<Vec<u8>>, Marked<R>>>;
 
 struct Decompressed<R: Read> {
     format: &'static str,
@@ -76,7 +78,7 @@ enum Decoder<R: Read> {
 
 impl<R: Read> Decompressed<R> {
     fn new(reader: R) -> Result<Self> {
-        let mut source = Source(reader);
+        let mut source = Marked(reader);
         let mut head = Vec::with_capacity(6);
         source.by_ref().take(6).read_to_end(&mut head).map_err(|e| Error::read(unmark(e)))?;
         let format = sniff(&head);
@@ -84,22 +86,22 @@ impl<R: Read> Decompressed<R> {
         let broken = |error: io::Error| Error::Compressed { reason: error.to_string() };
         let decoder = match format {
             None => Decoder::Plain(input),
-            Some(Format::Gzip) => Decoder::Gzip(flate2::bufread::MultiGzDecoder::new(input)),
-            Some(Format::Zstd) => {
+            Some(StreamFormat::Gzip) => Decoder::Gzip(flate2::bufread::MultiGzDecoder::new(input)),
+            Some(StreamFormat::Zstd) => {
                 let mut decoder =
                     zstd::stream::read::Decoder::with_buffer(input).map_err(broken)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(broken)?;
                 Decoder::Zstd(decoder)
             }
-            Some(Format::Bzip2) => Decoder::Bzip2(bzip2::bufread::MultiBzDecoder::new(input)),
-            Some(Format::Xz) => {
+            Some(StreamFormat::Bzip2) => Decoder::Bzip2(bzip2::bufread::MultiBzDecoder::new(input)),
+            Some(StreamFormat::Xz) => {
                 let flags = liblzma::stream::CONCATENATED;
                 let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, flags)
                     .map_err(|error| broken(error.into()))?;
                 Decoder::Xz(liblzma::bufread::XzDecoder::new_stream(input, stream))
             }
         };
-        Ok(Decompressed { format: format.map_or("plain", Format::as_str), decoder })
+        Ok(Decompressed { format: format.map_or("plain", StreamFormat::as_str), decoder })
     }
 }
 
@@ -124,7 +126,7 @@ impl<R: Read> Read for Decompressed<R> {
 }
 
 /// Marks the errors of a stream, to tell them from those of its decoder.
-struct Source<R>(R);
+struct Marked<R>(R);
 
 #[derive(Debug)]
 struct SourceError(io::Error);
@@ -141,7 +143,7 @@ impl std::error::Error for SourceError {
     }
 }
 
-impl<R: Read> Read for Source<R> {
+impl<R: Read> Read for Marked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => error,

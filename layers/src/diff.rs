@@ -11,7 +11,7 @@ use task::Task;
 
 use crate::owner;
 use crate::root::{Entry, list, open_dir};
-use crate::tar::{Header, Kind, Writer, Xattrs};
+use crate::tar::{Header, TypeFlag, Writer, Xattrs};
 use crate::unpack::is_whiteout;
 use crate::xattr::{At, is_kept, overlay};
 use crate::{Error, Result, Root, contents};
@@ -257,7 +257,7 @@ impl<'a> Archiver<'a> {
         hidden.push(name);
         let path = dir.join(hidden).into_os_string().into_encoded_bytes();
         self.stats.whiteouts += 1;
-        self.emit(Header { path, ..Header::new(Kind::File) })
+        self.emit(Header { path, ..Header::new(TypeFlag::File) })
     }
 
     fn root_entry(&mut self, top: BorrowedFd<'_>, below: Option<BorrowedFd<'_>>) -> Result<()> {
@@ -279,7 +279,7 @@ impl<'a> Archiver<'a> {
             self.options.root_entry
         };
         if wanted {
-            let header = self.header(b"./".to_vec(), &mine, Kind::Directory);
+            let header = self.header(b"./".to_vec(), &mine, TypeFlag::Directory);
             self.emit(header)?;
         }
         Ok(())
@@ -332,7 +332,7 @@ impl<'a> Archiver<'a> {
         };
         let mut name = path.as_os_str().as_bytes().to_vec();
         name.push(b'/');
-        let header = self.header(name, &mine, Kind::Directory);
+        let header = self.header(name, &mine, TypeFlag::Directory);
         if same {
             self.pending.push(header);
             return Ok(());
@@ -366,7 +366,7 @@ impl<'a> Archiver<'a> {
                 return Ok(());
             }
         }
-        let mut header = self.header(path.as_os_str().as_bytes().to_vec(), &mine, Kind::File);
+        let mut header = self.header(path.as_os_str().as_bytes().to_vec(), &mine, TypeFlag::File);
         if self.link(&stat, &mut header) {
             return self.emit(header);
         }
@@ -393,15 +393,15 @@ impl<'a> Archiver<'a> {
         let failed = |errno: Errno| Error::file("reading", path, errno);
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => Kind::Symlink,
+            FileType::Symlink => TypeFlag::Symlink,
             FileType::CharacterDevice if is_whiteout(&stat) => return Ok(()),
-            FileType::CharacterDevice => Kind::Char,
-            FileType::BlockDevice => Kind::Block,
-            FileType::Fifo => Kind::Fifo,
+            FileType::CharacterDevice => TypeFlag::Char,
+            FileType::BlockDevice => TypeFlag::Block,
+            FileType::Fifo => TypeFlag::Fifo,
             _ => return Err(Error::Changed { path: path.to_owned() }),
         };
         let target = |dir: BorrowedFd<'_>| match kind {
-            Kind::Symlink => {
+            TypeFlag::Symlink => {
                 rustix::fs::readlinkat(dir, name, Vec::new()).map(std::ffi::CString::into_bytes)
             }
             _ => Ok(Vec::new()),
@@ -419,7 +419,7 @@ impl<'a> Archiver<'a> {
         }
         let mut header = self.header(path.as_os_str().as_bytes().to_vec(), &mine, kind);
         header.link = link;
-        if matches!(kind, Kind::Char | Kind::Block) {
+        if matches!(kind, TypeFlag::Char | TypeFlag::Block) {
             header.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         }
         self.link(&stat, &mut header);
@@ -433,7 +433,7 @@ impl<'a> Archiver<'a> {
         }
         match self.links.entry((stat.st_dev, stat.st_ino)) {
             std::collections::hash_map::Entry::Occupied(first) => {
-                header.kind = Kind::HardLink;
+                header.kind = TypeFlag::HardLink;
                 header.link.clone_from(first.get());
                 header.xattrs.clear();
                 true
@@ -473,7 +473,7 @@ impl<'a> Archiver<'a> {
         Ok(Attributes::new(&stat, owner, xattrs))
     }
 
-    fn header(&self, path: Vec<u8>, from: &Attributes, kind: Kind) -> Header {
+    fn header(&self, path: Vec<u8>, from: &Attributes, kind: TypeFlag) -> Header {
         let (uid, gid) = self.options.owner.unwrap_or((from.uid, from.gid));
         let mtime = match self.options.clamp {
             Some(clamp) => from.mtime.min((clamp, 0)),

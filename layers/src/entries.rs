@@ -2,8 +2,8 @@
 
 use std::io::{self, BufReader, Read};
 
-use crate::tar::{Header, Kind, Reader, ReaderLimits};
-use crate::unpack::Name;
+use crate::tar::{Header, Reader, ReaderLimits, TypeFlag};
+use crate::unpack::EntryName;
 use crate::{Error, Limits, Result};
 
 /// What an entry of a layer is.
@@ -116,18 +116,18 @@ impl<R: Read> Read for LayerEntries<R> {
 
 /// `None` for names that mean nothing to a layer (AUFS kept its own files beside the whiteouts).
 fn entry(header: Header) -> Result<Option<LayerEntry>> {
-    let name = Name::new(&header.path).map_err(|reason| Error::Entry {
+    let name = EntryName::new(&header.path).map_err(|reason| Error::Entry {
         path: std::path::PathBuf::from(String::from_utf8_lossy(&header.path).into_owned()),
         reason: reason.to_owned(),
     })?;
     let mut kind = match header.kind {
-        Kind::File => EntryKind::File,
-        Kind::HardLink => EntryKind::HardLink,
-        Kind::Symlink => EntryKind::Symlink,
-        Kind::Directory => EntryKind::Directory,
-        Kind::Char => EntryKind::CharDevice,
-        Kind::Block => EntryKind::BlockDevice,
-        Kind::Fifo => EntryKind::Fifo,
+        TypeFlag::File => EntryKind::File,
+        TypeFlag::HardLink => EntryKind::HardLink,
+        TypeFlag::Symlink => EntryKind::Symlink,
+        TypeFlag::Directory => EntryKind::Directory,
+        TypeFlag::Char => EntryKind::CharDevice,
+        TypeFlag::Block => EntryKind::BlockDevice,
+        TypeFlag::Fifo => EntryKind::Fifo,
     };
     if name.leads_through_whiteout() {
         return Ok(None);

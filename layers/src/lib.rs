@@ -45,7 +45,7 @@ mod xattr;
 
 pub use apply::{Applied, ApplyOptions, Limits, Whiteouts, apply, inherit};
 pub use compare::{Comparison, Difference, OpenSide, compare};
-pub use compress::{Format, decompress, sniff};
+pub use compress::{StreamFormat, decompress, sniff};
 pub use diff::{DiffOptions, DiffStats, archive, diff};
 pub use entries::{EntryKind, LayerEntries, LayerEntry};
 pub use error::{Error, Result};

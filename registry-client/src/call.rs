@@ -13,12 +13,12 @@ use crate::auth::Scope;
 use crate::feed::Feed;
 use crate::limit::{Host, Lane};
 use crate::retry::Retry;
-use crate::routes::Place;
+use crate::routes::RepositoryAddress;
 
 /// One endpoint of a repository, ready for requests.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
-    pub(crate) place: Arc<Place>,
+    pub(crate) place: Arc<RepositoryAddress>,
     pub(crate) host: Arc<Host>,
     /// Whether it is the registry that is spoken of, not a repository.
     pub(crate) about_registry: bool,

@@ -18,8 +18,8 @@ use crate::call::{Answer, Auth, Call, Endpoint, Read, Where};
 use crate::connect::{Own, authority_of, policy_of};
 use crate::inner::Inner;
 use crate::limit::Lane;
-use crate::retry::{Attempts, Failure};
-use crate::routes::Place;
+use crate::retry::{Attempts, RequestFailure};
+use crate::routes::RepositoryAddress;
 use crate::trouble::connection;
 use crate::{Body, Error, Result, wire};
 
@@ -133,7 +133,7 @@ pub(crate) async fn url(inner: &Arc<Inner>, request: &Download) -> Result<Downlo
     // Only messages use the name.
     let repository = Repository::new(&authority, "download")
         .map_err(|_| bad("its host is not a host name or address"))?;
-    let place = Place { repository, authority, tls, rule, image: None, named: true };
+    let place = RepositoryAddress { repository, authority, tls, rule, image: None, named: true };
     let endpoint = inner.endpoint(place);
     let mut transfer = Transfer::new(Arc::clone(inner), endpoint, call, 0, None);
     let answer = transfer.open().await?;
@@ -322,7 +322,7 @@ impl Transfer {
                 self.attempts.progressed();
                 self.progress = 0;
             }
-            self.attempts.again(Failure::from(failure), true).await?;
+            self.attempts.again(RequestFailure::from(failure), true).await?;
             self.open().await?;
         }
     }

@@ -18,13 +18,13 @@ use crate::{Body, Error, Result, Timeouts};
 pub(crate) struct Feed {
     size: u64,
     digest: Digest,
-    state: Mutex<State>,
+    state: Mutex<FeedState>,
     taken: AtomicU64,
     /// Whether the wire waits for the source, rather than the source for the wire.
     starving: AtomicBool,
 }
 
-struct State {
+struct FeedState {
     body: Option<Body>,
     failure: Option<Error>,
     last: Instant,
@@ -35,7 +35,7 @@ impl Feed {
         Arc::new(Feed {
             size: descriptor.size,
             digest: descriptor.digest,
-            state: Mutex::new(State { body: Some(body), failure: None, last: Instant::now() }),
+            state: Mutex::new(FeedState { body: Some(body), failure: None, last: Instant::now() }),
             taken: AtomicU64::new(0),
             starving: AtomicBool::new(false),
         })
@@ -60,7 +60,7 @@ impl Feed {
         Flow(self)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, FeedState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

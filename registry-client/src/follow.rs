@@ -11,7 +11,7 @@ use crate::connect::{Own, authority_of, policy_of, same_origin};
 use crate::hosts::Tls;
 use crate::inner::Inner;
 use crate::request::drain;
-use crate::retry::Failure;
+use crate::retry::RequestFailure;
 use crate::{Error, Result, Timeouts, wire};
 
 /// Redirects followed before giving up.
@@ -24,18 +24,20 @@ impl Inner {
         endpoint: &Endpoint,
         call: &Call,
         header: Option<&HeaderValue>,
-    ) -> Result<Head, Failure> {
+    ) -> Result<Head, RequestFailure> {
         let scheme = endpoint.host.scheme();
         let first = self.follow(endpoint, call, scheme.first, header).await;
         let (Some(other), Where::Path(_)) = (scheme.other, &call.to) else { return first };
         let doubtful = match &first {
             Ok(head) => scheme.first == "http" && head.response.status() == 400,
-            Err(Failure { error: Error::Connection { source, .. }, .. }) => {
+            Err(RequestFailure { error: Error::Connection { source, .. }, .. }) => {
                 // A refused connection is the same by any scheme on the same port.
                 source.is_connect() == (scheme.first == "https")
             }
-            Err(Failure { error: Error::Certificate { .. } | Error::NoTls { .. }, .. }) => true,
-            Err(Failure { error: Error::Timeout { .. }, .. }) => scheme.first == "https",
+            Err(RequestFailure {
+                error: Error::Certificate { .. } | Error::NoTls { .. }, ..
+            }) => true,
+            Err(RequestFailure { error: Error::Timeout { .. }, .. }) => scheme.first == "https",
             Err(_) => false,
         };
         if !doubtful {
@@ -66,7 +68,7 @@ impl Inner {
         call: &Call,
         scheme: &str,
         header: Option<&HeaderValue>,
-    ) -> Result<Head, Failure> {
+    ) -> Result<Head, RequestFailure> {
         let origin = match (&call.to, &call.auth) {
             (Where::Url(url), Auth::Fixed(_)) => url.clone(),
             _ => base(endpoint, scheme, &call.action)?,
@@ -79,7 +81,7 @@ impl Inner {
             Where::Url(url) => url.clone(),
         };
         let unsafely = |reason: String| {
-            Failure::from(Error::Unsafe {
+            RequestFailure::from(Error::Unsafe {
                 registry: endpoint.registry().to_owned(),
                 action: call.action.clone(),
                 reason,

@@ -17,7 +17,7 @@ pub struct HostRule {
     /// Certificate authorities to trust beside the system's: PEM files' content.
     pub authorities: Vec<Vec<u8>>,
     /// The certificate to show, for registries that ask for one.
-    pub identity: Option<Identity>,
+    pub identity: Option<ClientIdentity>,
     /// Uploads go in chunks of this many bytes instead of one request.
     pub chunk: Option<u64>,
     /// The registry that this one is like (`ghcr.io`), for a proxy or a private name of it.
@@ -43,14 +43,14 @@ pub enum Tls {
 
 /// A certificate to show to a registry and its private key, both PEM.
 #[derive(Clone)]
-pub struct Identity {
+pub struct ClientIdentity {
     /// The certificate and what leads to its authority.
     pub certificate: Vec<u8>,
     /// The private key.
     pub key: Vec<u8>,
 }
 
-impl std::fmt::Debug for Identity {
+impl std::fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Identity")
     }
@@ -97,7 +97,8 @@ impl HostRule {
                             reason: format!("its key {} is missing", key.display()),
                         });
                     }
-                    self.identity = Some(Identity { certificate: read(path)?, key: read(&key)? });
+                    self.identity =
+                        Some(ClientIdentity { certificate: read(path)?, key: read(&key)? });
                 }
                 _ => {}
             }

@@ -6,7 +6,7 @@ use image::Repository;
 use crate::call::Endpoint;
 use crate::connect::Connections;
 use crate::limit::{Host, Hosts};
-use crate::routes::{self, Place, Use};
+use crate::routes::{self, RepositoryAddress, Use};
 use crate::sessions::Sessions;
 use crate::{Error, Options, Result, quirks, wire};
 
@@ -46,7 +46,7 @@ impl Inner {
     }
 
     /// An endpoint, ready for requests.
-    pub(crate) fn endpoint(&self, place: Place) -> Endpoint {
+    pub(crate) fn endpoint(&self, place: RepositoryAddress) -> Endpoint {
         let rule = place.rule.and_then(|index| self.options.hosts.get(index));
         let host = self.hosts.host((&place.authority, place.tls, place.rule), || {
             let concurrency = rule.and_then(|rule| rule.concurrency);

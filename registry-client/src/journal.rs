@@ -37,7 +37,7 @@ pub(crate) struct Noted {
 }
 
 /// The entry of one upload, held by one process at a time.
-pub(crate) struct Entry {
+pub(crate) struct PendingUpload {
     file: File,
     path: PathBuf,
     noted: Noted,
@@ -50,7 +50,7 @@ impl Resume {
         &self,
         (registry, repository): (&str, &str),
         descriptor: &Descriptor,
-    ) -> Option<(Entry, Option<(Url, u64)>)> {
+    ) -> Option<(PendingUpload, Option<(Url, u64)>)> {
         let key = format!("{registry}\0{repository}\0{}", descriptor.digest);
         let path = self.directory.join(format!("{}.json", Digest::of(key.as_bytes()).hex()));
         let opened = self.open(&path);
@@ -69,7 +69,7 @@ impl Resume {
         let session = known
             .filter(|known| Noted { session: String::new(), sent: 0, ..known.clone() } == noted)
             .and_then(|known| Some((Url::parse(&known.session).ok()?, known.sent)));
-        Some((Entry { file, path, noted }, session))
+        Some((PendingUpload { file, path, noted }, session))
     }
 
     fn open(&self, path: &Path) -> io::Result<Option<(File, Vec<u8>)>> {
@@ -105,7 +105,7 @@ impl Resume {
     }
 }
 
-impl Entry {
+impl PendingUpload {
     /// Records the session of an upload. The URL of a session outside the registry may contain a
     /// write permission, so it is not recorded.
     pub(crate) fn note(&mut self, session: &Url, sent: u64, own: bool) {

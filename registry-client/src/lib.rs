@@ -58,11 +58,11 @@ mod trouble;
 mod upload;
 mod wire;
 
-pub use auth::{Anonymous, Credential, Files, Keychain, Named};
+pub use auth::{Anonymous, AuthFiles, Credential, Keychain, Named};
 pub use client::Client;
 pub use download::{Download, Downloaded};
 pub use error::{Error, Flaw, Result};
-pub use hosts::{HostRule, Identity, Tls};
+pub use hosts::{ClientIdentity, HostRule, Tls};
 pub use journal::Resume;
 pub use options::{Body, Options, Timeouts, Warn};
 pub use pace::RateLimit;

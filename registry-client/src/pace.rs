@@ -16,10 +16,10 @@ const CONTENT: u32 = 20;
 
 /// When the next request to a host may start.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(Mutex<State>);
+pub(crate) struct Pace(Mutex<PaceState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct PaceState {
     /// The pause the registry wants.
     until: Option<Instant>,
     /// When the last request was let go, or will be.
@@ -41,7 +41,7 @@ pub struct RateLimit {
 }
 
 impl Pace {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, PaceState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

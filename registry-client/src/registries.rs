@@ -31,7 +31,7 @@ pub struct Registries {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Entry {
+struct RegistryTable {
     #[serde(default)]
     prefix: String,
     #[serde(default)]
@@ -200,7 +200,7 @@ impl Reading<'_> {
         let mut here = BTreeSet::new();
         for (index, entry) in entries.into_iter().enumerate() {
             let place = format!("registry[{index}]");
-            let entry: Entry = self.get(&place, entry)?;
+            let entry: RegistryTable = self.get(&place, entry)?;
             let route = self.route(&place, entry)?;
             let known = self.all.routes.iter().position(|known| known.prefix == route.prefix);
             match known {
@@ -260,7 +260,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn route(&mut self, place: &str, entry: Entry) -> Result<Route> {
+    fn route(&mut self, place: &str, entry: RegistryTable) -> Result<Route> {
         for key in entry.rest.keys() {
             self.warn(&format!("{place}.{key}"));
         }

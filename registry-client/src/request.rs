@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::call::{Answer, Auth, Call, Endpoint, Head, Read};
 use crate::inner::Inner;
-use crate::retry::{Attempts, Failure};
+use crate::retry::{Attempts, RequestFailure};
 use crate::trouble::connection;
 use crate::wire::{self, Said};
 use crate::{Error, Result};
@@ -91,11 +91,11 @@ impl Inner {
     }
 
     /// One attempt: the request, and again with credentials where the registry asks for them.
-    async fn once(&self, endpoint: &Endpoint, call: &Call) -> Result<Answer, Failure> {
+    async fn once(&self, endpoint: &Endpoint, call: &Call) -> Result<Answer, RequestFailure> {
         let mut header = match &call.auth {
             Auth::Scope(scope) => {
                 let granted = self.authorization(endpoint, scope, &call.action).await;
-                granted.map_err(Failure::settled)?
+                granted.map_err(RequestFailure::settled)?
             }
             Auth::Fixed(header) => header.clone(),
         };
@@ -119,16 +119,16 @@ impl Inner {
             let said = self.error_text(head.response).await.message;
             if answered == 2 || (status == 403 && answered == 1) {
                 self.forget(endpoint, scope);
-                return Err(Failure::from(denied(endpoint, call, status, &said)));
+                return Err(RequestFailure::from(denied(endpoint, call, status, &said)));
             }
             answered += 1;
             header = self
                 .answer_challenge(endpoint, scope, &url, &headers, header, &said, &call.action)
                 .await
-                .map_err(Failure::settled)?;
+                .map_err(RequestFailure::settled)?;
             if !call.restartable() {
                 // The token ran out while the body was sent: the new one serves the next try.
-                return Err(Failure::from(Error::Interrupted {
+                return Err(RequestFailure::from(Error::Interrupted {
                     registry: endpoint.registry().to_owned(),
                     action: call.action.clone(),
                     reason: "asked for new credentials in the middle of an upload".into(),
@@ -144,7 +144,7 @@ impl Inner {
         endpoint: &Endpoint,
         call: &Call,
         head: Head,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, RequestFailure> {
         let Head { response, url, own } = head;
         let (status, headers) = (response.status(), response.headers().clone());
         if own {
@@ -178,7 +178,7 @@ impl Inner {
                 code,
                 message,
             };
-            return Err(Failure { error, after, settled: false });
+            return Err(RequestFailure { error, after, settled: false });
         }
         let mut answer =
             Answer { status, headers, url, body: Bytes::new(), stream: None, permit: None };
@@ -193,9 +193,9 @@ impl Inner {
     }
 
     /// A proxy that wants credentials, in the place of the registry's answer.
-    fn unproxied(&self, endpoint: &Endpoint, call: &Call, url: &Url) -> Failure {
+    fn unproxied(&self, endpoint: &Endpoint, call: &Call, url: &Url) -> RequestFailure {
         let proxy = self.options.proxies.of(url).ok().flatten();
-        Failure::from(Error::Proxy {
+        RequestFailure::from(Error::Proxy {
             proxy: proxy.map(crate::connect::authority_of).unwrap_or_default(),
             registry: endpoint.registry().to_owned(),
             action: call.action.clone(),

@@ -15,7 +15,7 @@ use url::Url;
 use crate::call::{Answer, Payload, Where};
 use crate::connect::same_origin;
 use crate::feed::Feed;
-use crate::journal::{Entry, Resume};
+use crate::journal::{PendingUpload, Resume};
 use crate::upload::{Upload, cancel};
 use crate::{Body, Error, Result, quirks, wire};
 
@@ -224,7 +224,7 @@ impl Upload<'_> {
 
     /// A part that was not taken. After a passing fault the session stays, for the next try or the
     /// next process.
-    async fn broke(&self, entry: Entry, session: Url, error: Error, first: bool) -> Error {
+    async fn broke(&self, entry: PendingUpload, session: Url, error: Error, first: bool) -> Error {
         let host = &self.endpoint.host;
         let again = match &error {
             // It says what is wrong with the blob, not with how it came.

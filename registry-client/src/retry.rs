@@ -23,16 +23,16 @@ pub(crate) enum Retry {
 }
 
 /// An error, and how long the registry asked to be left alone.
-pub(crate) struct Failure {
+pub(crate) struct RequestFailure {
     pub(crate) error: Error,
     pub(crate) after: Option<Duration>,
     /// Whether it was tried again already, below.
     pub(crate) settled: bool,
 }
 
-impl Failure {
-    pub(crate) fn settled(error: Error) -> Failure {
-        Failure { error, after: None, settled: true }
+impl RequestFailure {
+    pub(crate) fn settled(error: Error) -> RequestFailure {
+        RequestFailure { error, after: None, settled: true }
     }
 
     fn is_limit(&self) -> bool {
@@ -40,9 +40,9 @@ impl Failure {
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure { error, after: None, settled: false }
+impl From<Error> for RequestFailure {
+    fn from(error: Error) -> RequestFailure {
+        RequestFailure { error, after: None, settled: false }
     }
 }
 
@@ -103,7 +103,7 @@ impl Attempts {
     /// operation cannot be repeated, or the registry asks for a longer pause than allowed.
     pub(crate) async fn again(
         &mut self,
-        failure: Failure,
+        failure: RequestFailure,
         restartable: bool,
     ) -> Result<Error, Error> {
         let wanted = match self.retry {
@@ -111,7 +111,7 @@ impl Attempts {
             Retry::Limits => failure.is_limit(),
             Retry::Never => false,
         };
-        let Failure { error, after, settled } = failure;
+        let RequestFailure { error, after, settled } = failure;
         let waits = after.is_none_or(|after| after <= self.longest);
         let passing = error.kind() == Kind::Unavailable;
         if self.left == 0 || settled || !restartable || !waits || !passing || !wanted {
@@ -146,7 +146,7 @@ pub(crate) fn jittered(pause: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    fn failure(status: u16, after: Option<u64>) -> Failure {
+    fn failure(status: u16, after: Option<u64>) -> RequestFailure {
         let error = Error::Answer {
             registry: "r".into(),
             action: "a".into(),
@@ -154,7 +154,7 @@ mod tests {
             code: String::new(),
             message: String::new(),
         };
-        Failure { error, after: after.map(Duration::from_secs), settled: false }
+        RequestFailure { error, after: after.map(Duration::from_secs), settled: false }
     }
 
     #[tokio::test(flavor = "current_thread")]

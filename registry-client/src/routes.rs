@@ -118,7 +118,7 @@ impl Route {
 
 /// Where a repository is reached, and what must be known to get there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct RepositoryAddress {
     /// The name at that place; also what credentials are looked up by.
     pub(crate) repository: Repository,
     /// The API's host and optional port.
@@ -139,7 +139,7 @@ pub(crate) fn places(
     (routes, rules): (&[Route], &[HostRule]),
     repository: &Repository,
     r#use: &Use,
-) -> Result<(Vec<Place>, Place)> {
+) -> Result<(Vec<RepositoryAddress>, RepositoryAddress)> {
     let name = format!("{repository}{}", r#use.suffix());
     let Some((_, route)) = longest(routes, |route| &route.prefix, &name) else {
         return Ok((Vec::new(), place(rules, repository, (repository.clone(), None), false)));
@@ -165,13 +165,20 @@ fn place(
     asked: &Repository,
     (repository, image): (Repository, Option<Target>),
     insecure: bool,
-) -> Place {
+) -> RepositoryAddress {
     let rule = rule_for(rules, &repository.to_string());
     let authority = authority(repository.registry()).to_owned();
     let default = || if insecure { Tls::Optional } else { default_tls(&authority) };
     let tls = rule.and_then(|(_, rule)| rule.tls).unwrap_or_else(default);
     let named = repository.registry() == asked.registry();
-    Place { repository, authority, tls, rule: rule.map(|(index, _)| index), image, named }
+    RepositoryAddress {
+        repository,
+        authority,
+        tls,
+        rule: rule.map(|(index, _)| index),
+        image,
+        named,
+    }
 }
 
 #[cfg(test)]
@@ -284,7 +291,7 @@ mod tests {
         let names = |r#use: &Use| {
             let (mut places, own) = places((&routes, &[]), &app, r#use)?;
             places.push(own);
-            let name = |p: &Place| {
+            let name = |p: &RepositoryAddress| {
                 format!(
                     "{}{}",
                     p.repository,

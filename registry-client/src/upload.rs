@@ -19,7 +19,7 @@ use crate::feed::Feed;
 use crate::inner::Inner;
 use crate::limit::Lane;
 use crate::quirks::Parts;
-use crate::retry::{Attempts, Failure, Retry};
+use crate::retry::{Attempts, RequestFailure, Retry};
 use crate::{Body, Error, Result, wire};
 
 /// Blobs up to this size are held in memory, so that their uploads can be repeated here.
@@ -210,7 +210,7 @@ impl Upload<'_> {
                 Err(error) => error,
             };
             let unknown = error.kind() == Kind::Unavailable;
-            match attempts.again(Failure::from(self.refused(error, true)), true).await {
+            match attempts.again(RequestFailure::from(self.refused(error, true)), true).await {
                 Ok(_) => {}
                 // Perhaps only the answers were lost.
                 Err(_) if unknown && self.is_there().await => return Ok(()),
@@ -360,7 +360,7 @@ impl Upload<'_> {
             };
             let resumable = matches!(error, Error::Answer { status: 416, .. });
             if !resumable {
-                attempts.again(Failure::from(error), true).await?;
+                attempts.again(RequestFailure::from(error), true).await?;
             } else if from != start {
                 return Err(error);
             }

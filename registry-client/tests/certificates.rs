@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::*;
-use registry_client::{Client, Credential, Error, Flaw, HostRule, Identity, Options, Tls};
+use registry_client::{Client, ClientIdentity, Credential, Error, Flaw, HostRule, Options, Tls};
 use registry_server::Registry;
 use task::{Fault as _, Kind};
 
@@ -72,8 +72,8 @@ impl Made {
         Registry::start(registry_server::Options { tls: Some(tls), ..Default::default() }).unwrap()
     }
 
-    fn identity(&self, name: &str) -> Identity {
-        Identity {
+    fn identity(&self, name: &str) -> ClientIdentity {
+        ClientIdentity {
             certificate: self.read(&format!("{name}.pem")),
             key: self.read(&format!("{name}.key")),
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use image::Repository;
-use registry_client::{Credential, Error, Files, Keychain};
+use registry_client::{AuthFiles, Credential, Error, Keychain};
 use serde_json::{Value, json};
 use task::{Fault, Kind};
 
@@ -38,8 +38,8 @@ impl Home {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    fn files(&self, paths: &[&str]) -> Files {
-        let mut files = Files::new(paths.iter().map(|name| self.path(name)).collect());
+    fn files(&self, paths: &[&str]) -> AuthFiles {
+        let mut files = AuthFiles::new(paths.iter().map(|name| self.path(name)).collect());
         files.helper_dirs = vec![self.directory.path().to_owned()];
         files.helper_env = vec![("PATH".into(), "/usr/bin:/bin".into())];
         files.helper_timeout = Duration::from_secs(10);
@@ -56,7 +56,7 @@ fn auth(pair: &str) -> Value {
     json!({ "auth": base64::prelude::BASE64_STANDARD.encode(pair) })
 }
 
-fn ask(files: &Files, registry: &str, path: &str) -> Result<Credential, Error> {
+fn ask(files: &AuthFiles, registry: &str, path: &str) -> Result<Credential, Error> {
     files.credential(&Repository::new(registry, path).unwrap())
 }
 
@@ -170,7 +170,7 @@ fn storing_keeps_what_it_does_not_know_and_nobody_else_reads_it() {
     assert!(text.find("HttpHeaders").is_some());
     let files = home.files(&["new/deep/auth.json"]);
     assert!(files.store("r", &Credential::Anonymous).is_err());
-    assert!(Files::new(vec![]).store("r", &basic("a", "b")).is_err());
+    assert!(AuthFiles::new(vec![]).store("r", &basic("a", "b")).is_err());
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn helpers_are_asked_and_their_environment_is_ours() {
     let mut other = home.files(&["config.json"]);
     other.order = vec!["token".into()];
     assert_eq!(ask(&other, "own.example", "x").unwrap(), token);
-    other.order = vec![Files::OWN.into(), "token".into()];
+    other.order = vec![AuthFiles::OWN.into(), "token".into()];
     assert_eq!(ask(&other, "all.example", "x").unwrap(), basic("file", "1"));
     assert_eq!(ask(&other, "none.example", "x").unwrap(), token);
 }

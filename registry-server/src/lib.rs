@@ -66,7 +66,7 @@ pub use error::{Error, Result};
 #[cfg(feature = "testing")]
 pub use fault::{Effect, Fault};
 #[cfg(feature = "testing")]
-pub use http::script::Record;
+pub use http::script::RecordedRequest;
 pub use maintenance::Admin;
 pub use options::{Clock, Immutable, Limits, Log, Options};
 pub use pattern::Pattern;
@@ -261,7 +261,7 @@ impl Registry {
     }
 
     /// The requests so far, in the order they came.
-    pub fn requests(&self) -> Vec<Record> {
+    pub fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.script.records.lock().clone()
     }
 

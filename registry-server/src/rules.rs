@@ -10,7 +10,7 @@ use crate::access::Auth;
 use crate::lock::Lock;
 use crate::quota::Quota;
 use crate::retention::Retention;
-use crate::upstream::source::Source;
+use crate::upstream::source::OpenUpstream;
 use crate::{Clock, Error, Immutable, Limits, Options, Result};
 
 /// What counts now.
@@ -26,7 +26,7 @@ pub(crate) struct Rules {
     pub(crate) limits: Limits,
     pub(crate) webhooks: Vec<String>,
     /// Where repositories come from, the longest prefix first.
-    pub(crate) sources: Vec<Arc<Source>>,
+    pub(crate) sources: Vec<Arc<OpenUpstream>>,
 }
 
 impl Rules {
@@ -47,7 +47,7 @@ impl Rules {
             quotas: options.quotas.clone(),
             limits: options.limits.clone(),
             webhooks: options.webhooks.clone(),
-            sources: Source::all(&options.upstreams, &options.proxies)?,
+            sources: OpenUpstream::all(&options.upstreams, &options.proxies)?,
         })
     }
 

@@ -22,7 +22,7 @@ use crate::rules::Current;
 use crate::storage::{Bytestream, page, whole};
 use crate::{Options, keys};
 use flight::Flights;
-use source::Source;
+use source::OpenUpstream;
 
 /// Sizes of blobs that are remembered.
 const SIZES: usize = 100_000;
@@ -67,7 +67,7 @@ impl Upstreams {
     }
 
     /// The upstream of a repository.
-    pub(crate) fn of(&self, name: &str) -> Option<Arc<Source>> {
+    pub(crate) fn of(&self, name: &str) -> Option<Arc<OpenUpstream>> {
         let rules = self.rules.get();
         rules.sources.iter().find(|source| source.remote(name).is_some()).cloned()
     }
@@ -92,7 +92,12 @@ impl Upstreams {
     }
 
     /// Whether a manifest is here and need not be asked for.
-    async fn current(&self, source: &Source, name: &str, reference: &str) -> io::Result<bool> {
+    async fn current(
+        &self,
+        source: &OpenUpstream,
+        name: &str,
+        reference: &str,
+    ) -> io::Result<bool> {
         if let Ok(digest) = reference.parse::<Digest>() {
             return Ok(self.content.entry(name, digest).await?.is_some());
         }
@@ -105,7 +110,7 @@ impl Upstreams {
     /// Sees to it that a manifest is here. An answer is that to give instead.
     pub(crate) async fn manifest(
         &self,
-        source: &Source,
+        source: &OpenUpstream,
         name: &str,
         reference: &str,
     ) -> io::Result<Option<Answer>> {
@@ -233,7 +238,7 @@ impl Upstreams {
     /// A blob that is not here.
     pub(crate) async fn blob(
         &self,
-        source: &Source,
+        source: &OpenUpstream,
         name: &str,
         digest: Digest,
     ) -> io::Result<Cached> {
@@ -277,7 +282,7 @@ impl Upstreams {
     /// The tags there; `None` where the upstream cannot be asked, and those here must do.
     pub(crate) async fn tags(
         &self,
-        source: &Source,
+        source: &OpenUpstream,
         name: &str,
         after: Option<&str>,
         limit: usize,
@@ -300,7 +305,7 @@ impl Upstreams {
     /// What refers to a manifest there.
     pub(crate) async fn referrers(
         &self,
-        source: &Source,
+        source: &OpenUpstream,
         name: &str,
         subject: Digest,
     ) -> io::Result<Vec<Descriptor>> {

@@ -9,7 +9,7 @@ use std::process::Child;
 use oci_spec::runtime::Spec;
 use task::{Cancelled, Task};
 
-use crate::stage::{self, Answer, Answers, Config, Role, Started};
+use crate::stage::{self, Answer, Answers, Role, StageConfig, Started};
 use crate::streams::{Carrier, SharedInput, Theirs};
 use crate::{Error, ExitStatus, Result, Signal, cgroup, seccomp, sys, userns};
 
@@ -236,7 +236,7 @@ pub(crate) fn configure(
     options: &StartOptions,
     terminal: Option<(u16, u16)>,
     role: Role,
-) -> Result<(Config, std::sync::Arc<[sys::Instruction]>)> {
+) -> Result<(StageConfig, std::sync::Arc<[sys::Instruction]>)> {
     check_id(&options.id)?;
     if spec.hooks().is_some() {
         return Err(Error::invalid("hooks", "hooks are not supported"));
@@ -255,7 +255,7 @@ pub(crate) fn configure(
     };
     let listening = if owners { seccomp::NEW_LISTENER } else { 0 };
     let user_namespace = crate::in_user_namespace();
-    let config = Config {
+    let config = StageConfig {
         scopes: crate::init::scopes(&spec, user_namespace),
         spec,
         id: options.id.clone(),

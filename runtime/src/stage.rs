@@ -25,7 +25,7 @@ const MAX_CONFIG: u64 = 16 << 20;
 
 /// The input of a stage, in a sealed memory file.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Config {
+pub(crate) struct StageConfig {
     /// The container; without its seccomp profile, which travels compiled.
     pub(crate) spec: Spec,
     /// Names cgroup and keyring.
@@ -255,7 +255,7 @@ pub(crate) struct Stage {
 
 /// Starts a stage. `fds` go along in this order; `filter` is the compiled system call filter.
 pub(crate) fn spawn(
-    config: &Config,
+    config: &StageConfig,
     filter: &[sys::Instruction],
     fds: &[BorrowedFd<'_>],
     stderr: Stdio,
@@ -284,7 +284,7 @@ pub(crate) fn spawn(
     Ok(Stage { process, line })
 }
 
-fn memory_file(config: &Config, filter: &[sys::Instruction]) -> io::Result<File> {
+fn memory_file(config: &StageConfig, filter: &[sys::Instruction]) -> io::Result<File> {
     let json = serde_json::to_vec(config)?;
     let mut bytes = Vec::with_capacity(8 + json.len() + filter.len() * 8);
     bytes.extend_from_slice(&(json.len() as u64).to_le_bytes());
@@ -304,7 +304,7 @@ fn memory_file(config: &Config, filter: &[sys::Instruction]) -> io::Result<File>
 /// What a stage was given.
 #[derive(Debug)]
 pub(crate) struct Given {
-    pub(crate) config: Config,
+    pub(crate) config: StageConfig,
     pub(crate) filter: Vec<sys::Instruction>,
     pub(crate) fds: std::collections::VecDeque<OwnedFd>,
     /// The line to the starter.
@@ -333,7 +333,7 @@ pub(crate) fn receive() -> io::Result<Given> {
     Ok(Given { config, filter, fds, line })
 }
 
-fn read_config(memory: &File) -> io::Result<(Config, Vec<sys::Instruction>)> {
+fn read_config(memory: &File) -> io::Result<(StageConfig, Vec<sys::Instruction>)> {
     use std::os::unix::fs::FileExt;
     let mut head = [0; 8];
     memory.read_exact_at(&mut head, 0)?;

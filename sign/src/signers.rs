@@ -14,7 +14,7 @@ use crate::dsse;
 use crate::key::PublicKey;
 use crate::key_id::KeyId;
 use crate::keyless::{
-    self, Content, Entry, Identity, IdentityRule, Log, Logged, Material, Refusal, TrustedRoot,
+    self, Content, Identity, IdentityRule, Log, LogEntry, Logged, Material, Refusal, TrustedRoot,
 };
 use crate::mismatch::Mismatch;
 use crate::simple_signing::{
@@ -150,7 +150,7 @@ impl Signers {
         &self,
         content: &Content<'_>,
         hint: &str,
-        entries: &dyn Fn() -> Result<Vec<Entry>, Refusal>,
+        entries: &dyn Fn() -> Result<Vec<LogEntry>, Refusal>,
     ) -> Result<Signer, Mismatch> {
         let (signed, signature) = (content.signed, content.signature);
         if self.keys.is_empty() {

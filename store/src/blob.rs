@@ -12,7 +12,7 @@ use image::{Algorithm, Descriptor, Digest, Digester, MAX_DOCUMENT};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::budget::GRANT;
-use crate::catalog::{Attempt, Key, Kind, number};
+use crate::catalog::{Attempt, DigestKey, Kind, number};
 use crate::lease::Pins;
 use crate::{Error, Layout, Result, Store, file};
 
@@ -26,7 +26,7 @@ const WRITE_OUT: u64 = 8 << 20;
 pub struct BlobWriter {
     file: BufWriter<File>,
     pub(crate) path: PathBuf,
-    into: Place,
+    into: BlobHome,
     digester: Digester,
     algorithm: Algorithm,
     size: u64,
@@ -37,7 +37,7 @@ pub struct BlobWriter {
 }
 
 #[derive(Debug)]
-enum Place {
+enum BlobHome {
     Store(Store),
     Layout(Layout),
 }
@@ -67,7 +67,7 @@ impl Drop for BlobWriter {
 impl BlobWriter {
     /// Asks for room before it is used up.
     fn ask(&mut self, more: u64) -> io::Result<()> {
-        let Place::Store(store) = &self.into else { return Ok(()) };
+        let BlobHome::Store(store) = &self.into else { return Ok(()) };
         if self.size + more <= self.granted || store.limit().is_none() {
             return Ok(());
         }
@@ -82,7 +82,7 @@ impl BlobWriter {
     /// Lets the disk write while more is received: a layout is synced when its image gets its name,
     /// which would wait for all of it then.
     fn start_writing(&mut self) {
-        if !matches!(self.into, Place::Layout(_)) || self.size - self.started < WRITE_OUT {
+        if !matches!(self.into, BlobHome::Layout(_)) || self.size - self.started < WRITE_OUT {
             return;
         }
         // Only the side effect on dirty pages is wanted, and nothing depends on it.
@@ -91,7 +91,7 @@ impl BlobWriter {
         self.started += WRITE_OUT;
     }
 
-    fn new(path: PathBuf, into: Place, algorithm: Algorithm) -> Result<BlobWriter> {
+    fn new(path: PathBuf, into: BlobHome, algorithm: Algorithm) -> Result<BlobWriter> {
         let file = file::create_new(&path, 0o600)?;
         let file = BufWriter::with_capacity(BUFFER, file);
         let digester = Digester::new(algorithm);
@@ -130,8 +130,8 @@ impl BlobWriter {
         }
         let (path, size) = (&self.path, self.size);
         match &self.into {
-            Place::Store(store) => store.place_blob(path, digest, size)?,
-            Place::Layout(layout) => layout.place_blob(path, digest)?,
+            BlobHome::Store(store) => store.place_blob(path, digest, size)?,
+            BlobHome::Layout(layout) => layout.place_blob(path, digest)?,
         }
         Ok(digest)
     }
@@ -244,7 +244,7 @@ impl Store {
     /// [`Error::File`], [`Error::Catalog`].
     pub fn writer_for(&self, algorithm: Algorithm) -> Result<BlobWriter> {
         let path = self.slot.path_in("ingest")?;
-        BlobWriter::new(path, Place::Store(self.clone()), algorithm)
+        BlobWriter::new(path, BlobHome::Store(self.clone()), algorithm)
     }
 
     /// Stores some bytes.
@@ -289,7 +289,7 @@ impl Store {
             let mut insert = db.prepare_cached(
                 "INSERT OR REPLACE INTO blobs(digest, size, added) VALUES(?, ?, ?)",
             )?;
-            insert.execute(params![Key(digest), number(size), shared.now()])?;
+            insert.execute(params![DigestKey(digest), number(size), shared.now()])?;
             mark_unsynced(db, &shared.options.boot_id, Kind::Blob, digest)?;
             pins.add(db, Kind::Blob, digest)
         })
@@ -299,7 +299,7 @@ impl Store {
 /// Size of a blob that is there.
 pub(crate) fn has_blob(db: &Connection, digest: Digest) -> Attempt<Option<i64>> {
     let mut query = db.prepare_cached("SELECT size FROM blobs WHERE digest = ?")?;
-    Ok(query.query_row([Key(digest)], |row| row.get(0)).optional()?)
+    Ok(query.query_row([DigestKey(digest)], |row| row.get(0)).optional()?)
 }
 
 /// Pins a blob if it is there, and says how large it is.
@@ -324,9 +324,9 @@ pub(crate) fn mark_unsynced(
 ) -> Attempt<()> {
     let mut insert =
         db.prepare_cached("INSERT INTO unsynced(boot, kind, digest) VALUES(?, ?, ?)")?;
-    insert.execute(params![boot_id, kind, Key(digest)])?;
+    insert.execute(params![boot_id, kind, DigestKey(digest)])?;
     let mut pardon = db.prepare_cached("DELETE FROM condemned WHERE kind = ? AND digest = ?")?;
-    pardon.execute(params![kind, Key(digest)])?;
+    pardon.execute(params![kind, DigestKey(digest)])?;
     Ok(())
 }
 
@@ -384,7 +384,7 @@ impl Layout {
         fs::create_dir_all(blobs).map_err(|error| Error::file("creating", blobs, error))?;
         loop {
             let path = blobs.join(format!(".tmp-{}", file::random()));
-            let writer = BlobWriter::new(path, Place::Layout(self.clone()), algorithm)?;
+            let writer = BlobWriter::new(path, BlobHome::Layout(self.clone()), algorithm)?;
             // Locked as long as it is written, so that what a killed copy left can be told from it;
             // where files cannot be locked nothing is taken for left over.
             let _ = writer.file.get_ref().lock_shared();

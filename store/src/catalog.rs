@@ -83,22 +83,22 @@ impl FromSql for Kind {
 
 /// A digest as the catalog keeps it: its raw bytes, whose number tells the algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key(pub(crate) Digest);
+pub(crate) struct DigestKey(pub(crate) Digest);
 
-impl ToSql for Key {
+impl ToSql for DigestKey {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::from(self.0.as_bytes()))
     }
 }
 
-impl FromSql for Key {
+impl FromSql for DigestKey {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let bytes = value.as_blob()?;
         if let Ok(bytes) = bytes.try_into() {
-            return Ok(Key(Digest::Sha256(bytes)));
+            return Ok(DigestKey(Digest::Sha256(bytes)));
         }
         match bytes.try_into() {
-            Ok(bytes) => Ok(Key(Digest::Sha512(bytes))),
+            Ok(bytes) => Ok(DigestKey(Digest::Sha512(bytes))),
             Err(_) => {
                 Err(FromSqlError::InvalidBlobSize { expected_size: 32, blob_size: bytes.len() })
             }

@@ -142,7 +142,7 @@ impl Store {
         let mut known = BTreeSet::new();
         let mut rows = Vec::new();
         each(db, "SELECT id, parent FROM snapshots ORDER BY depth", |row| {
-            let parent: Option<crate::catalog::Key> = row.get(1)?;
+            let parent: Option<crate::catalog::DigestKey> = row.get(1)?;
             rows.push((key(row, 0)?, parent.map(|parent| parent.0)));
             Ok(())
         })?;
@@ -169,7 +169,7 @@ impl Store {
     fn check_containers(&self, db: &Connection, problems: &mut Vec<Problem>) -> Attempt<()> {
         let mut rows = Vec::new();
         each(db, "SELECT id, name, snapshot FROM containers", |row| {
-            let snapshot: Option<crate::catalog::Key> = row.get(2)?;
+            let snapshot: Option<crate::catalog::DigestKey> = row.get(2)?;
             rows.push((row.get::<_, String>(0)?, row.get::<_, String>(1)?, snapshot));
             Ok(())
         })?;
@@ -206,13 +206,13 @@ fn check_names(db: &Connection, problems: &mut Vec<Problem>) -> Attempt<()> {
         let subject = format!("name {name}");
         let known: bool = db.query_row(
             "SELECT EXISTS(SELECT 1 FROM nodes WHERE digest = ?)",
-            [crate::catalog::Key(root)],
+            [crate::catalog::DigestKey(root)],
             |row| row.get(0),
         )?;
         if !known {
             problems.push(broken(&subject, format!("{root} was never published")));
         }
-        let mut rows = parts.query([crate::catalog::Key(root)])?;
+        let mut rows = parts.query([crate::catalog::DigestKey(root)])?;
         while let Some(row) = rows.next()? {
             let part = key(row, 0)?;
             let (there, unsynced): (bool, bool) = (row.get(1)?, row.get(2)?);

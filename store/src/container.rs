@@ -6,7 +6,7 @@ use image::Descriptor;
 use layers::{Stack, Top};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::catalog::{Attempt, Key};
+use crate::catalog::{Attempt, DigestKey};
 use crate::name::{json_column, to_json};
 use crate::snapshot::pin_snapshot;
 use crate::{Error, Result, SnapshotId, Store, file};
@@ -95,7 +95,7 @@ impl Store {
             }
             db.execute(
                 "INSERT INTO containers(id, name, image, snapshot, created) VALUES(?, ?, ?, ?, ?)",
-                params![id, name, image.map(to_json), snapshot.map(|id| Key(id.0)), created],
+                params![id, name, image.map(to_json), snapshot.map(|id| DigestKey(id.0)), created],
             )?;
             Ok(ContainerRecord {
                 id: id.to_owned(),
@@ -215,7 +215,7 @@ impl Store {
     fn container_row(&self, row: &Row<'_>) -> rusqlite::Result<ContainerRecord> {
         let id: String = row.get(0)?;
         let image: Option<String> = row.get(2)?;
-        let snapshot: Option<Key> = row.get(3)?;
+        let snapshot: Option<DigestKey> = row.get(3)?;
         let created: i64 = row.get(4)?;
         Ok(ContainerRecord {
             name: row.get(1)?,

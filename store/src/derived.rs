@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use task::Task;
 
 use crate::blob::{mark_unsynced, pin_blob};
-use crate::catalog::{Attempt, Key, Kind, number};
+use crate::catalog::{Attempt, DigestKey, Kind, number};
 use crate::snapshot::pin_snapshot;
 use crate::step::Info;
 use crate::{Error, Result, SnapshotId, Store, file};
@@ -93,10 +93,10 @@ impl Store {
                 "INSERT INTO blobs(digest, size, added, snapshot, clamp) VALUES(?, ?, ?, ?, ?)",
             )?
             .execute(params![
-                Key(digest),
+                DigestKey(digest),
                 number(size),
                 shared.now(),
-                Key(found.0),
+                DigestKey(found.0),
                 clamp
             ])?;
             mark_unsynced(db, &shared.options.boot_id, Kind::Blob, digest)?;
@@ -140,7 +140,7 @@ impl Store {
         let text = crate::name::to_json(&Info::from(&info));
         self.shared().catalog.write("recording a layer", |db| {
             db.prepare_cached("UPDATE blobs SET packed = ? WHERE digest = ?")?
-                .execute(params![text, Key(derived)])?;
+                .execute(params![text, DigestKey(derived)])?;
             Ok(())
         })?;
         task.done();
@@ -161,12 +161,12 @@ impl Store {
         self.shared().catalog.write("naming a sealed image", |db| {
             db.prepare_cached("UPDATE names SET digest = ?1, descriptor = ?2 WHERE digest = ?3")?
                 .execute(params![
-                Key(sealed.digest),
+                DigestKey(sealed.digest),
                 crate::name::to_json(&sealed),
-                Key(root.digest)
+                DigestKey(root.digest)
             ])?;
             db.prepare_cached("UPDATE nodes SET published = NULL WHERE digest = ?")?
-                .execute([Key(root.digest)])?;
+                .execute([DigestKey(root.digest)])?;
             Ok(())
         })?;
         // Who knows it by the digest it had finds it still.
@@ -285,8 +285,11 @@ impl Store {
             let mut query = db.prepare_cached(
                 "SELECT snapshot, clamp FROM blobs WHERE digest = ? AND snapshot IS NOT NULL",
             )?;
-            let row = query.query_row([Key(digest)], |row| {
-                Ok(Recipe { snapshot: SnapshotId(row.get::<_, Key>(0)?.0), clamp: row.get(1)? })
+            let row = query.query_row([DigestKey(digest)], |row| {
+                Ok(Recipe {
+                    snapshot: SnapshotId(row.get::<_, DigestKey>(0)?.0),
+                    clamp: row.get(1)?,
+                })
             });
             Ok(row.optional()?)
         })
@@ -296,7 +299,7 @@ impl Store {
 fn packed(db: &Connection, derived: Digest) -> Attempt<Option<Info>> {
     let mut query = db.prepare_cached("SELECT packed FROM blobs WHERE digest = ?")?;
     let text: Option<Option<String>> =
-        query.query_row([Key(derived)], |row| row.get(0)).optional()?;
+        query.query_row([DigestKey(derived)], |row| row.get(0)).optional()?;
     Ok(text.flatten().and_then(|text| serde_json::from_str(&text).ok()))
 }
 

@@ -14,7 +14,7 @@ const KNOWN: &[&str] = &["user-xattr"];
 
 /// Content of `store.json` (docs/store-format.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Format {
+pub(crate) struct StoreFormat {
     version: u32,
     /// Features that versions without them may ignore.
     #[serde(default)]
@@ -38,11 +38,11 @@ struct IdMap {
     gid: Vec<String>,
 }
 
-impl Format {
+impl StoreFormat {
     /// The format of a store made now.
-    pub(crate) fn new(user_xattr: bool) -> Format {
+    pub(crate) fn new(user_xattr: bool) -> StoreFormat {
         let incompat = if user_xattr { vec!["user-xattr".to_owned()] } else { Vec::new() };
-        Format {
+        StoreFormat {
             version: VERSION,
             compat: Vec::new(),
             readonly: Vec::new(),
@@ -52,7 +52,7 @@ impl Format {
     }
 
     /// Reads the format of the store at `root`; `None` if there is no store yet.
-    pub(crate) fn read(root: &Path) -> Result<Option<Format>> {
+    pub(crate) fn read(root: &Path) -> Result<Option<StoreFormat>> {
         let path = root.join("store.json");
         let Some(file) = file::open(&path)? else { return Ok(None) };
         let mut text = Vec::new();
@@ -134,7 +134,7 @@ mod tests {
             ),
         ];
         for (text, user_xattr, reason) in cases {
-            let format: Format = serde_json::from_str(text).unwrap();
+            let format: StoreFormat = serde_json::from_str(text).unwrap();
             let found = format.admit(Path::new("/s"), user_xattr).err().map(|e| e.to_string());
             match reason {
                 None => assert_eq!(found, None, "{text}"),
@@ -150,12 +150,12 @@ mod tests {
     fn what_is_written_is_admitted_again() {
         let directory = tempfile::tempdir().unwrap();
         for user_xattr in [false, true] {
-            Format::new(user_xattr).write(directory.path()).unwrap();
-            let format = Format::read(directory.path()).unwrap().unwrap();
-            assert_eq!(format, Format::new(user_xattr));
+            StoreFormat::new(user_xattr).write(directory.path()).unwrap();
+            let format = StoreFormat::read(directory.path()).unwrap().unwrap();
+            assert_eq!(format, StoreFormat::new(user_xattr));
             format.admit(directory.path(), user_xattr).unwrap();
         }
         std::fs::write(directory.path().join("store.json"), "{").unwrap();
-        assert!(Format::read(directory.path()).is_err());
+        assert!(StoreFormat::read(directory.path()).is_err());
     }
 }

@@ -13,8 +13,8 @@ use rusqlite::{Connection, params};
 use task::Task;
 
 use crate::budget::{Budget, Collected, What, Why};
-use crate::catalog::{Attempt, Key, Kind, number};
-use crate::mark::{Cached, Plan};
+use crate::catalog::{Attempt, DigestKey, Kind, number};
+use crate::mark::{Cached, CollectionPlan};
 use crate::store::Shared;
 use crate::{Result, Store, file, lease};
 
@@ -38,7 +38,9 @@ impl Store {
         self.measure(task)?;
         let mounts = self.mounts(task)?;
         let now = shared.now();
-        let make = |db: &Connection| -> Attempt<Plan> { Plan::make(db, budget, &mounts, now) };
+        let make = |db: &Connection| -> Attempt<CollectionPlan> {
+            CollectionPlan::make(db, budget, &mounts, now)
+        };
         if budget.dry_run {
             return Ok(shared.catalog.read("planning a collection", make)?.report());
         }
@@ -72,7 +74,7 @@ impl Store {
         let shared = self.shared();
         let unknown = shared.catalog.read("listing snapshots", |db| {
             let mut query = db.prepare("SELECT id FROM snapshots WHERE size IS NULL")?;
-            let ids = query.query_map([], |row| row.get::<_, Key>(0))?;
+            let ids = query.query_map([], |row| row.get::<_, DigestKey>(0))?;
             Ok(ids.collect::<rusqlite::Result<Vec<_>>>()?)
         })?;
         let mut sizes = Vec::with_capacity(unknown.len());
@@ -164,12 +166,12 @@ fn oldest_memo(budget: &Budget) -> i64 {
 }
 
 /// Deletes the rows of the doomed and notes that their files are to go.
-pub(crate) fn condemn(db: &Connection, plan: &Plan) -> Attempt<()> {
+pub(crate) fn condemn(db: &Connection, plan: &CollectionPlan) -> Attempt<()> {
     let mut note = db.prepare("INSERT OR IGNORE INTO condemned(kind, digest) VALUES(?, ?)")?;
     let mut unmark = db.prepare("DELETE FROM unsynced WHERE kind = ? AND digest = ?")?;
     for (kind, digest) in plan.doomed() {
-        note.execute(params![kind, Key(digest)])?;
-        unmark.execute(params![kind, Key(digest)])?;
+        note.execute(params![kind, DigestKey(digest)])?;
+        unmark.execute(params![kind, DigestKey(digest)])?;
         let of_blob: &[&str] = &[
             "DELETE FROM blobs WHERE digest = ?",
             "DELETE FROM nodes WHERE digest = ?",
@@ -186,12 +188,12 @@ pub(crate) fn condemn(db: &Connection, plan: &Plan) -> Attempt<()> {
             Kind::Snapshot => of_snapshot,
         };
         for statement in statements {
-            db.prepare_cached(statement)?.execute([Key(digest)])?;
+            db.prepare_cached(statement)?.execute([DigestKey(digest)])?;
         }
     }
     let mut forget = db.prepare("DELETE FROM steps WHERE key = ?")?;
     for key in plan.steps.keys() {
-        forget.execute([Key(*key)])?;
+        forget.execute([DigestKey(*key)])?;
     }
     Ok(())
 }
@@ -200,7 +202,7 @@ pub(crate) fn condemn(db: &Connection, plan: &Plan) -> Attempt<()> {
 fn execute_batch(db: &Connection, shared: &Shared) -> Attempt<bool> {
     let mut query = db.prepare_cached("SELECT kind, digest FROM condemned LIMIT ?")?;
     let rows = query.query_map([BATCH], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let batch = rows.collect::<rusqlite::Result<Vec<(Kind, Key)>>>()?;
+    let batch = rows.collect::<rusqlite::Result<Vec<(Kind, DigestKey)>>>()?;
     let mut delete = db.prepare_cached("DELETE FROM condemned WHERE kind = ? AND digest = ?")?;
     for (kind, key) in &batch {
         shared.discard(&path_of(shared, *kind, key.0))?;
@@ -227,9 +229,9 @@ pub(crate) fn strays(db: &Connection, shared: &Shared) -> Attempt<Vec<PathBuf>> 
         }
         Ok(())
     };
-    let blobs = column::<Key>(db, "SELECT digest FROM blobs")?;
-    let condemned = column::<Key>(db, "SELECT digest FROM condemned")?;
-    let hex = |algorithm: Option<Algorithm>, keys: &[Key]| -> BTreeSet<String> {
+    let blobs = column::<DigestKey>(db, "SELECT digest FROM blobs")?;
+    let condemned = column::<DigestKey>(db, "SELECT digest FROM condemned")?;
+    let hex = |algorithm: Option<Algorithm>, keys: &[DigestKey]| -> BTreeSet<String> {
         let all = keys.iter().chain(&condemned).map(|key| key.0);
         let wanted = all.filter(|digest| algorithm.is_none_or(|a| digest.algorithm() == a));
         wanted.map(|digest| digest.hex()).collect()
@@ -238,7 +240,7 @@ pub(crate) fn strays(db: &Connection, shared: &Shared) -> Attempt<Vec<PathBuf>> 
         let directory = shared.root.join("blobs").join(algorithm.as_str());
         look(&directory, &hex(Some(algorithm), &blobs))?;
     }
-    let snapshots = column::<Key>(db, "SELECT id FROM snapshots")?;
+    let snapshots = column::<DigestKey>(db, "SELECT id FROM snapshots")?;
     look(&shared.root.join("snapshots"), &hex(None, &snapshots))?;
     let places: BTreeMap<&str, &str> = BTreeMap::from([
         ("containers", "SELECT id FROM containers"),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use image::Digest;
 use rusqlite::{Connection, params};
 
-use crate::catalog::{Attempt, Key, Kind};
+use crate::catalog::{Attempt, DigestKey, Kind};
 use crate::store::Shared;
 use crate::{Result, Store, file};
 
@@ -47,7 +47,7 @@ impl Pins<'_> {
         }
         let mut insert =
             db.prepare_cached("INSERT OR IGNORE INTO pins(lease, kind, digest) VALUES(?, ?, ?)")?;
-        insert.execute(params![self.lease, kind, Key(digest)])?;
+        insert.execute(params![self.lease, kind, DigestKey(digest)])?;
         self.fresh.push((kind, digest));
         Ok(())
     }

@@ -89,7 +89,7 @@ pub use images::{ImageFilter, StoredImage, repository_and_tag};
 pub use incoming::{Incoming, settle};
 pub use layout::{Layout, Listing};
 pub use lease::Lease;
-pub use lookup::Found;
+pub use lookup::FoundImage;
 pub use manifest_list::ManifestList;
 pub use mount::{CacheMount, Sharing};
 pub use name::{Name, Published};

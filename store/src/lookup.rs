@@ -6,14 +6,14 @@ use crate::{Error, Result, Store};
 
 /// An image that was found, and under which of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundImage {
     /// What the name points at.
     pub descriptor: Descriptor,
     /// The full name; `None` if it was found by id or digest.
     pub name: Option<String>,
 }
 
-impl Found {
+impl FoundImage {
     /// The full name, or else the digest.
     pub fn name_or_digest(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.descriptor.digest.to_string())
@@ -34,23 +34,23 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Ambiguous`], [`Error::SeveralNames`], [`Error::Catalog`].
-    pub fn look_up(&self, text: &str, homes: &[&str]) -> Result<Option<Found>> {
+    pub fn look_up(&self, text: &str, homes: &[&str]) -> Result<Option<FoundImage>> {
         let readings = readings(text, homes);
         for reference in &readings {
             let name = reference.to_string();
             if let Some(descriptor) = self.resolve(&name)? {
-                return Ok(Some(Found { descriptor, name: Some(name) }));
+                return Ok(Some(FoundImage { descriptor, name: Some(name) }));
             }
             // As it was pulled, or by what it is.
             if let Some(digest) = reference.digest {
                 let found = self.find(&digest.to_string())?;
                 if let Some(descriptor) = found.filter(|found| found.digest == digest) {
-                    return Ok(Some(Found { descriptor, name: None }));
+                    return Ok(Some(FoundImage { descriptor, name: None }));
                 }
             }
         }
         if let Some(descriptor) = self.find(text)? {
-            return Ok(Some(Found { descriptor, name: None }));
+            return Ok(Some(FoundImage { descriptor, name: None }));
         }
         match readings.into_iter().next() {
             Some(wanted) if !Reference::has_registry(text) && wanted.digest.is_none() => {
@@ -61,7 +61,7 @@ impl Store {
     }
 
     /// A short name that came from another registry, by an alias or a search.
-    fn on_any_registry(&self, text: &str, wanted: &Reference) -> Result<Option<Found>> {
+    fn on_any_registry(&self, text: &str, wanted: &Reference) -> Result<Option<FoundImage>> {
         let end = format!("/{}", wanted.repository.path());
         let mut found = Vec::new();
         for name in self.names()? {
@@ -74,7 +74,7 @@ impl Store {
             [] => Ok(None),
             [name] => {
                 let descriptor = self.resolve(name)?;
-                Ok(descriptor.map(|descriptor| Found { descriptor, name: Some(name.clone()) }))
+                Ok(descriptor.map(|descriptor| FoundImage { descriptor, name: Some(name.clone()) }))
             }
             _ => Err(Error::SeveralNames { name: text.to_owned(), candidates: found }),
         }

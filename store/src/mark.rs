@@ -7,7 +7,7 @@ use image::Digest;
 use rusqlite::{Connection, Row};
 
 use crate::budget::{Budget, CacheEntry, Collected, Removed, What, Why};
-use crate::catalog::{Attempt, Key, Kind, number};
+use crate::catalog::{Attempt, DigestKey, Kind, number};
 use crate::step::Info;
 
 /// Something of the build cache, with what decides whether it stays.
@@ -21,7 +21,7 @@ pub(crate) struct Cached<T> {
 
 /// What a collection removes.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub(crate) struct CollectionPlan {
     blobs: BTreeMap<Digest, u64>,
     snapshots: BTreeMap<Digest, u64>,
     pub(crate) steps: BTreeMap<Digest, Why>,
@@ -32,7 +32,7 @@ pub(crate) struct Plan {
 
 /// Everything in the catalog that decides.
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct MarkState {
     blobs: HashMap<Digest, u64>,
     snapshots: HashMap<Digest, (Option<Digest>, u64)>,
     aliases: HashMap<Digest, Digest>,
@@ -57,20 +57,20 @@ enum Candidate {
     Mount(Cached<String>),
 }
 
-impl Plan {
+impl CollectionPlan {
     /// Reads the catalog and decides.
     pub(crate) fn make(
         db: &Connection,
         budget: &Budget,
         mounts: &[Cached<String>],
         now: i64,
-    ) -> Attempt<Plan> {
-        let mut state = State::read(db)?;
+    ) -> Attempt<CollectionPlan> {
+        let mut state = MarkState::read(db)?;
         for (kind, digest) in roots(db)? {
             let found = state.closure(kind, digest);
             state.keep(found);
         }
-        let mut plan = Plan::default();
+        let mut plan = CollectionPlan::default();
         state.spend(budget, candidates(db, mounts)?, now, &mut plan);
         // What nothing needed before is only meant where its kind and name are.
         let only = budget.only.as_ref();
@@ -116,11 +116,11 @@ impl Plan {
     }
 }
 
-impl State {
-    fn read(db: &Connection) -> Attempt<State> {
-        let mut state = State::default();
+impl MarkState {
+    fn read(db: &Connection) -> Attempt<MarkState> {
+        let mut state = MarkState::default();
         each(db, "SELECT digest, size, snapshot, packed FROM blobs", |row| {
-            let (digest, snapshot) = (key(row, 0)?, row.get::<_, Option<Key>>(2)?);
+            let (digest, snapshot) = (key(row, 0)?, row.get::<_, Option<DigestKey>>(2)?);
             // A derived layer takes no room but its snapshot's.
             let size = if snapshot.is_some() { 0 } else { row.get::<_, i64>(1)?.unsigned_abs() };
             state.blobs.insert(digest, size);
@@ -133,7 +133,7 @@ impl State {
             Ok(())
         })?;
         each(db, "SELECT id, parent, coalesce(size, 0) FROM snapshots", |row| {
-            let parent: Option<Key> = row.get(1)?;
+            let parent: Option<DigestKey> = row.get(1)?;
             let size: i64 = row.get(2)?;
             let value = (parent.map(|parent| parent.0), size.unsigned_abs());
             state.snapshots.insert(key(row, 0)?, value);
@@ -211,7 +211,7 @@ impl State {
         budget: &Budget,
         candidates: Vec<(i64, Candidate)>,
         now: i64,
-        plan: &mut Plan,
+        plan: &mut CollectionPlan,
     ) {
         let mut left = budget.keep_bytes.unwrap_or(u64::MAX);
         let mut reserved = budget.reserved;
@@ -282,7 +282,7 @@ impl State {
 /// The build cache, the last used first, with what each thing would free and whether images or
 /// containers have the rest of it.
 pub(crate) fn entries(db: &Connection, mounts: &[Cached<String>]) -> Attempt<Vec<CacheEntry>> {
-    let mut state = State::read(db)?;
+    let mut state = MarkState::read(db)?;
     for (kind, digest) in roots(db)? {
         let found = state.closure(kind, digest);
         state.keep(found);
@@ -313,7 +313,7 @@ fn roots(db: &Connection) -> Attempt<Vec<(Kind, Digest)>> {
         Ok(())
     })?;
     each(db, "SELECT image, snapshot FROM containers", |row| {
-        let (image, snapshot): (Option<String>, Option<Key>) = (row.get(0)?, row.get(1)?);
+        let (image, snapshot): (Option<String>, Option<DigestKey>) = (row.get(0)?, row.get(1)?);
         if image.is_some() {
             let image: image::Descriptor = crate::name::json_column(row, 0)?;
             roots.push((Kind::Blob, image.digest));
@@ -329,7 +329,7 @@ fn candidates(db: &Connection, mounts: &[Cached<String>]) -> Attempt<Vec<(i64, C
     let mut candidates: Vec<(i64, Candidate)> =
         mounts.iter().map(|mount| (mount.used, Candidate::Mount(mount.clone()))).collect();
     each(db, "SELECT key, snapshot, layer, used FROM steps ORDER BY key", |row| {
-        let (snapshot, layer): (Option<Key>, Option<Key>) = (row.get(1)?, row.get(2)?);
+        let (snapshot, layer): (Option<DigestKey>, Option<DigestKey>) = (row.get(1)?, row.get(2)?);
         let step = Step {
             key: key(row, 0)?,
             snapshot: snapshot.map(|key| key.0),
@@ -358,5 +358,5 @@ pub(crate) fn each(
 
 /// A column that holds a digest.
 pub(crate) fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
-    Ok(row.get::<_, Key>(column)?.0)
+    Ok(row.get::<_, DigestKey>(column)?.0)
 }

@@ -6,7 +6,7 @@ use image::{Config, Descriptor, Digest, Document, Image, Node, Platform};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::blob::has_blob;
-use crate::catalog::{Attempt, Failure, Key, Kind};
+use crate::catalog::{Attempt, DigestKey, Failure, Kind};
 use crate::{Error, Result, Store, file, select};
 
 /// A name and what it points at.
@@ -159,7 +159,7 @@ impl Store {
         self.slot.write("publishing", |db, pins| {
             if let (Some(name), Before::This(expected)) = (name, before) {
                 let mut query = db.prepare_cached("SELECT digest FROM names WHERE name = ?")?;
-                let found = query.query_row([name], |row| row.get::<_, Key>(0)).optional()?;
+                let found = query.query_row([name], |row| row.get::<_, DigestKey>(0)).optional()?;
                 if found.map(|key| key.0) != expected {
                     return Ok(Outcome::Moved);
                 }
@@ -185,7 +185,12 @@ impl Store {
                     "INSERT OR REPLACE INTO names(name, digest, descriptor, updated) \
                      VALUES(?, ?, ?, ?)",
                 )?
-                .execute(params![name, Key(root.digest), to_json(root), now])?;
+                .execute(params![
+                    name,
+                    DigestKey(root.digest),
+                    to_json(root),
+                    now
+                ])?;
             }
             Ok(Outcome::Named)
         })
@@ -196,7 +201,7 @@ impl Store {
             "SELECT EXISTS(SELECT 1 FROM unsynced WHERE kind = ? AND digest = ? AND boot = ?)",
         )?;
         let boot = &self.shared().options.boot_id;
-        Ok(query.query_row(params![Kind::Blob, Key(digest), boot], |row| row.get(0))?)
+        Ok(query.query_row(params![Kind::Blob, DigestKey(digest), boot], |row| row.get(0))?)
     }
 
     /// Reads a root and all manifests and indexes below it.
@@ -277,11 +282,11 @@ impl Store {
     /// [`Error::Catalog`].
     pub fn unpublish(&self, root: Digest) -> Result<bool> {
         self.shared().catalog.write("removing an image", |db| {
-            db.prepare_cached("DELETE FROM names WHERE digest = ?")?.execute([Key(root)])?;
+            db.prepare_cached("DELETE FROM names WHERE digest = ?")?.execute([DigestKey(root)])?;
             let mut update = db.prepare_cached(
                 "UPDATE nodes SET published = NULL WHERE digest = ? AND published IS NOT NULL",
             )?;
-            Ok(update.execute([Key(root)])? > 0)
+            Ok(update.execute([DigestKey(root)])? > 0)
         })
     }
 
@@ -305,10 +310,10 @@ impl Store {
                  USING(digest) WHERE config IS NOT NULL",
             )?;
             let rows = roots.query_map([], |row| {
-                let digest: Key = row.get(0)?;
+                let digest: DigestKey = row.get(0)?;
                 let published: i64 = row.get(2)?;
                 let names = names.query_map([digest], |row| row.get(0))?;
-                let images = images.query_map([digest], |row| Ok(row.get::<_, Key>(0)?.0))?;
+                let images = images.query_map([digest], |row| Ok(row.get::<_, DigestKey>(0)?.0))?;
                 Ok(Published {
                     descriptor: json_column(row, 1)?,
                     names: names.collect::<rusqlite::Result<_>>()?,
@@ -362,7 +367,7 @@ impl Store {
                 "SELECT n.descriptor FROM referrers r JOIN nodes n ON n.digest = r.referrer \
                  WHERE r.subject = ? ORDER BY n.digest",
             )?;
-            let rows = query.query_map([Key(subject)], |row| json_column(row, 0))?;
+            let rows = query.query_map([DigestKey(subject)], |row| json_column(row, 0))?;
             let found = rows.collect::<rusqlite::Result<Vec<Descriptor>>>()?;
             for referrer in &found {
                 pins.add(db, Kind::Blob, referrer.digest)?;
@@ -420,19 +425,19 @@ fn record(db: &Connection, checked: &Checked, is_root: bool, now: i64) -> Attemp
          ON CONFLICT(digest) DO UPDATE SET published = coalesce(published, excluded.published)",
     )?
     .execute(params![
-        Key(node.digest()),
+        DigestKey(node.digest()),
         to_json(&described),
-        checked.config.map(Key),
-        checked.chain.map(Key),
+        checked.config.map(DigestKey),
+        checked.chain.map(DigestKey),
         is_root.then_some(now),
     ])?;
     let mut edge = db.prepare_cached("INSERT OR IGNORE INTO edges(parent, child) VALUES(?, ?)")?;
     for child in node.children() {
-        edge.execute(params![Key(node.digest()), Key(child.digest)])?;
+        edge.execute(params![DigestKey(node.digest()), DigestKey(child.digest)])?;
     }
     if let Some(subject) = node.subject() {
         db.prepare_cached("INSERT OR IGNORE INTO referrers(subject, referrer) VALUES(?, ?)")?
-            .execute(params![Key(subject.digest), Key(node.digest())])?;
+            .execute(params![DigestKey(subject.digest), DigestKey(node.digest())])?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use image::Digest;
 use rusqlite::{Connection, params};
 
-use crate::catalog::{Attempt, Key, Kind};
+use crate::catalog::{Attempt, DigestKey, Kind};
 use crate::store::Shared;
 use crate::{Result, file};
 
@@ -25,7 +25,7 @@ pub(crate) fn drop_torn(shared: &Shared) -> Result<()> {
             "SELECT seq, kind, digest FROM unsynced WHERE boot <> ? ORDER BY seq",
         )?;
         let rows = query.query_map([boot], |row| {
-            Ok(Stale { seq: row.get(0)?, kind: row.get(1)?, digest: row.get::<_, Key>(2)?.0 })
+            Ok(Stale { seq: row.get(0)?, kind: row.get(1)?, digest: row.get::<_, DigestKey>(2)?.0 })
         })?;
         Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
     })?;
@@ -66,11 +66,14 @@ fn is_whole(shared: &Shared, digest: Digest) -> bool {
 
 /// Takes a blob out of the store, inside a write transaction.
 pub(crate) fn drop_blob(db: &Connection, shared: &Shared, digest: Digest) -> Attempt<()> {
-    db.execute("DELETE FROM blobs WHERE digest = ?", [Key(digest)])?;
-    db.execute("DELETE FROM nodes WHERE digest = ?", [Key(digest)])?;
-    db.execute("DELETE FROM edges WHERE parent = ?", [Key(digest)])?;
-    db.execute("DELETE FROM referrers WHERE referrer = ?", [Key(digest)])?;
-    db.execute("DELETE FROM pins WHERE kind = ? AND digest = ?", params![Kind::Blob, Key(digest)])?;
+    db.execute("DELETE FROM blobs WHERE digest = ?", [DigestKey(digest)])?;
+    db.execute("DELETE FROM nodes WHERE digest = ?", [DigestKey(digest)])?;
+    db.execute("DELETE FROM edges WHERE parent = ?", [DigestKey(digest)])?;
+    db.execute("DELETE FROM referrers WHERE referrer = ?", [DigestKey(digest)])?;
+    db.execute(
+        "DELETE FROM pins WHERE kind = ? AND digest = ?",
+        params![Kind::Blob, DigestKey(digest)],
+    )?;
     shared.discard(&file::blob_path(&shared.root.join("blobs"), digest))?;
     Ok(())
 }
@@ -81,7 +84,7 @@ pub(crate) fn drop_snapshot(db: &Connection, shared: &Shared, digest: Digest) ->
         "WITH RECURSIVE above(id) AS (SELECT ?1 UNION SELECT s.id FROM snapshots s JOIN above \
          ON s.parent = above.id) SELECT id FROM above",
     )?;
-    let above = query.query_map([Key(digest)], |row| row.get::<_, Key>(0))?;
+    let above = query.query_map([DigestKey(digest)], |row| row.get::<_, DigestKey>(0))?;
     for id in above.collect::<rusqlite::Result<Vec<_>>>()? {
         db.execute("DELETE FROM snapshots WHERE id = ?", [id])?;
         db.execute("DELETE FROM aliases WHERE id = ?", [id])?;

@@ -9,7 +9,7 @@ use layers::{Root, Stack, Top};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::blob::mark_unsynced;
-use crate::catalog::{Attempt, Key, Kind};
+use crate::catalog::{Attempt, DigestKey, Kind};
 use crate::lease::Pins;
 use crate::store::Shared;
 use crate::{Error, Result, Store, file};
@@ -98,8 +98,8 @@ impl Active {
                 "INSERT INTO snapshots(id, parent, depth, size, used) VALUES(?, ?, ?, NULL, ?)",
             )?
             .execute(params![
-                Key(id.0),
-                parent.map(|parent| Key(parent.0)),
+                DigestKey(id.0),
+                parent.map(|parent| DigestKey(parent.0)),
                 below + 1,
                 shared.now()
             ])?;
@@ -128,7 +128,7 @@ pub(crate) fn find(db: &Connection, id: SnapshotId) -> Attempt<Option<SnapshotId
         "SELECT id FROM snapshots WHERE id = ?1 UNION ALL \
          SELECT s.id FROM aliases a JOIN snapshots s ON s.id = a.id WHERE a.chain = ?1 LIMIT 1",
     )?;
-    let found = query.query_row([Key(id.0)], |row| row.get::<_, Key>(0)).optional()?;
+    let found = query.query_row([DigestKey(id.0)], |row| row.get::<_, DigestKey>(0)).optional()?;
     Ok(found.map(|key| SnapshotId(key.0)))
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn pin_snapshot(
 
 fn depth(db: &Connection, id: SnapshotId) -> Attempt<u32> {
     let mut query = db.prepare_cached("SELECT depth FROM snapshots WHERE id = ?")?;
-    Ok(query.query_row([Key(id.0)], |row| row.get(0))?)
+    Ok(query.query_row([DigestKey(id.0)], |row| row.get(0))?)
 }
 
 impl Store {
@@ -195,7 +195,7 @@ impl Store {
                 return Err(Error::NoSnapshot { id: id.0 }.into());
             };
             db.prepare_cached("UPDATE snapshots SET used = ? WHERE id = ?")?
-                .execute(params![now, Key(found.0)])?;
+                .execute(params![now, DigestKey(found.0)])?;
             let mut query = db.prepare_cached(
                 "WITH RECURSIVE below(id, parent, level) AS \
                  (SELECT id, parent, 0 FROM snapshots WHERE id = ?1 \
@@ -203,7 +203,7 @@ impl Store {
                   ON s.id = below.parent WHERE level < 1000) \
                  SELECT id FROM below ORDER BY level",
             )?;
-            let ids = query.query_map([Key(found.0)], |row| row.get::<_, Key>(0))?;
+            let ids = query.query_map([DigestKey(found.0)], |row| row.get::<_, DigestKey>(0))?;
             Ok(ids.collect::<rusqlite::Result<Vec<_>>>()?)
         })?;
         let lower = ids.iter().map(|id| shared.snapshot_path(id.0).join("fs")).collect();
@@ -228,7 +228,7 @@ impl Store {
                 return Ok(());
             }
             db.prepare_cached("INSERT OR REPLACE INTO aliases(chain, id) VALUES(?, ?)")?
-                .execute([Key(chain.0), Key(found.0)])?;
+                .execute([DigestKey(chain.0), DigestKey(found.0)])?;
             Ok(())
         })
     }

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use crate::blob::pin_blob;
-use crate::catalog::{Key, number};
+use crate::catalog::{DigestKey, number};
 use crate::snapshot::pin_snapshot;
 use crate::{Result, SnapshotId, Store};
 
@@ -83,7 +83,7 @@ impl Store {
         let known: bool = self.shared().catalog.read("looking up a step", |db| {
             Ok(db
                 .prepare_cached("SELECT EXISTS(SELECT 1 FROM steps WHERE key = ?)")?
-                .query_row([Key(key)], |row| row.get(0))?)
+                .query_row([DigestKey(key)], |row| row.get(0))?)
         })?;
         if !known {
             return Ok(None);
@@ -92,8 +92,8 @@ impl Store {
         self.slot.write("looking up a step", |db, pins| {
             let mut query =
                 db.prepare_cached("SELECT snapshot, info, note, used FROM steps WHERE key = ?")?;
-            let row = query.query_row([Key(key)], |row| {
-                let snapshot: Option<Key> = row.get(0)?;
+            let row = query.query_row([DigestKey(key)], |row| {
+                let snapshot: Option<DigestKey> = row.get(0)?;
                 let (info, note): (Option<String>, String) = (row.get(1)?, row.get(2)?);
                 Ok((snapshot, info, note, row.get::<_, i64>(3)?))
             });
@@ -108,12 +108,12 @@ impl Store {
                 None => true,
             };
             if !whole {
-                db.prepare_cached("DELETE FROM steps WHERE key = ?")?.execute([Key(key)])?;
+                db.prepare_cached("DELETE FROM steps WHERE key = ?")?.execute([DigestKey(key)])?;
                 return Ok(None);
             }
             if now - used > USE_GRAIN || now < used {
                 db.prepare_cached("UPDATE steps SET used = ? WHERE key = ?")?
-                    .execute(params![now, Key(key)])?;
+                    .execute(params![now, DigestKey(key)])?;
             }
             let layer = info.map(LayerInfo::from);
             let note = StepNote::read(&note);
@@ -128,9 +128,9 @@ impl Store {
     pub fn record_step(&self, key: Digest, record: &StepRecord) -> Result<()> {
         let info = record.layer.as_ref().map(Info::from);
         let row = params![
-            Key(key),
-            record.snapshot.map(|id| Key(id.0)),
-            info.as_ref().map(|info| Key(info.descriptor.digest)),
+            DigestKey(key),
+            record.snapshot.map(|id| DigestKey(id.0)),
+            info.as_ref().map(|info| DigestKey(info.descriptor.digest)),
             info.as_ref().map(crate::name::to_json),
             crate::name::to_json(&record.note),
             self.shared().now(),

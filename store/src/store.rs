@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::catalog::{Catalog, SCHEMA_VERSION, number};
-use crate::format::Format;
+use crate::format::StoreFormat;
 use crate::lease::{self, Slot};
 use crate::{Error, Result, file, recover, reserve};
 
@@ -54,7 +54,7 @@ impl Store {
     /// [`Error::Format`] for a store this version or this user cannot use, [`Error::File`],
     /// [`Error::Catalog`].
     pub fn open(root: &Path, options: Options) -> Result<Store> {
-        let catalog = match Format::read(root)? {
+        let catalog = match StoreFormat::read(root)? {
             Some(format) => {
                 reserve::tend(root);
                 format.admit(root, options.user_xattr)?;
@@ -97,7 +97,7 @@ fn create(root: &Path, user_xattr: bool) -> Result<Catalog> {
     // One process makes it, the others wait here and then find it made.
     let lock = File::open(root).map_err(|error| Error::file("opening", root, error))?;
     lock.lock().map_err(|error| Error::file("locking", root, error))?;
-    if let Some(format) = Format::read(root)? {
+    if let Some(format) = StoreFormat::read(root)? {
         format.admit(root, user_xattr)?;
         return Catalog::open(&root.join("catalog.db"));
     }
@@ -123,7 +123,7 @@ fn create(root: &Path, user_xattr: bool) -> Result<Catalog> {
         file::create_new(&catalog, 0o600)?;
     }
     let catalog = Catalog::create(&catalog)?;
-    Format::new(user_xattr).write(root)?;
+    StoreFormat::new(user_xattr).write(root)?;
     reserve::tend(root);
     Ok(catalog)
 }

@@ -40,14 +40,14 @@ impl Fault for Cancelled {
 
 type HookFn = Box<dyn FnOnce() + Send>;
 
-struct Tree {
+struct TaskTree {
     observer: Arc<dyn Observer>,
     cancelled: AtomicBool,
     next: AtomicU64,
     hooks: Mutex<BTreeMap<u64, HookFn>>,
 }
 
-impl Tree {
+impl TaskTree {
     fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
         let hooks = std::mem::take(&mut *self.hooks.lock().unwrap_or_else(PoisonError::into_inner));
@@ -59,7 +59,7 @@ impl Tree {
 
 /// Stops a whole tree of tasks; cheap to clone, safe to call from any thread and repeatedly.
 #[derive(Clone)]
-pub struct Canceller(Arc<Tree>);
+pub struct Canceller(Arc<TaskTree>);
 
 impl Canceller {
     /// From now on every check, metered read and metered write in the tree fails; the hooks run
@@ -78,7 +78,7 @@ impl fmt::Debug for Canceller {
 /// Keeps a cancellation hook registered; dropping it takes the hook back.
 #[must_use = "the hook is taken back when this is dropped"]
 pub struct Hook {
-    tree: Arc<Tree>,
+    tree: Arc<TaskTree>,
     id: u64,
 }
 
@@ -97,10 +97,12 @@ impl Drop for Hook {
 /// One piece of work. Dropped without [`Task::done`] or [`Task::reused`] it counts as failed, or
 /// as cancelled when the tree was.
 pub struct Task {
-    tree: Arc<Tree>,
+    tree: Arc<TaskTree>,
     id: TaskId,
     meter: Arc<Meter>,
     ended: bool,
+    /// Whether nothing of it is reported.
+    hidden: bool,
 }
 
 impl fmt::Debug for Task {
@@ -112,7 +114,7 @@ impl fmt::Debug for Task {
 impl Task {
     /// Starts a tree of tasks that reports to `observer`.
     pub fn root(name: impl Into<String>, observer: Arc<dyn Observer>) -> Task {
-        let tree = Arc::new(Tree {
+        let tree = Arc::new(TaskTree {
             observer,
             cancelled: AtomicBool::new(false),
             next: AtomicU64::new(1),
@@ -126,21 +128,47 @@ impl Task {
         Task::root("", Arc::new(Silent))
     }
 
+    /// A part of this task that is not reported: it stops when the task is cancelled. It is for work
+    /// inside a part that is reported already. Its own parts are hidden, too.
+    pub fn hidden(&self) -> Task {
+        let id = TaskId(self.tree.next.fetch_add(1, Ordering::Relaxed));
+        let tree = Arc::clone(&self.tree);
+        Task { tree, id, meter: Meter::with_total(None), ended: false, hidden: true }
+    }
+
     /// Starts a part of this task.
     pub fn child(&self, name: impl Into<String>) -> Task {
-        Task::start(Arc::clone(&self.tree), Some(self.id), name.into(), None)
+        self.part(name.into(), None)
     }
 
     /// Starts a part of this task whose size is known, in the unit it will be metered in.
     pub fn sized(&self, name: impl Into<String>, total: u64) -> Task {
-        Task::start(Arc::clone(&self.tree), Some(self.id), name.into(), Some(total))
+        self.part(name.into(), Some(total))
     }
 
-    fn start(tree: Arc<Tree>, parent: Option<TaskId>, name: String, total: Option<u64>) -> Task {
+    fn part(&self, name: String, total: Option<u64>) -> Task {
+        match self.hidden {
+            true => self.hidden(),
+            false => Task::start(Arc::clone(&self.tree), Some(self.id), name, total),
+        }
+    }
+
+    fn event(&self, event: Event) {
+        if !self.hidden {
+            self.tree.observer.event(event);
+        }
+    }
+
+    fn start(
+        tree: Arc<TaskTree>,
+        parent: Option<TaskId>,
+        name: String,
+        total: Option<u64>,
+    ) -> Task {
         let id = TaskId(tree.next.fetch_add(1, Ordering::Relaxed));
         let meter = Meter::with_total(total);
         tree.observer.event(Event::Started { id, parent, name, meter: Arc::clone(&meter) });
-        Task { tree, id, meter, ended: false }
+        Task { tree, id, meter, ended: false, hidden: false }
     }
 
     /// Which task this is.
@@ -193,22 +221,22 @@ impl Task {
     /// Says that the work proper begins only now, after waiting for others: how long it takes is
     /// counted from here.
     pub fn begin(&self) {
-        self.tree.observer.event(Event::Began { id: self.id });
+        self.event(Event::Began { id: self.id });
     }
 
     /// Passes on what a command wrote.
     pub fn output(&self, bytes: &[u8]) {
-        self.tree.observer.event(Event::Output { id: self.id, bytes: bytes.to_vec() });
+        self.event(Event::Output { id: self.id, bytes: bytes.to_vec() });
     }
 
     /// Tells the user of something that does not stop the work.
     pub fn warn(&self, message: impl Into<String>) {
-        self.tree.observer.event(Event::Warned { id: self.id, message: message.into() });
+        self.event(Event::Warned { id: self.id, message: message.into() });
     }
 
     /// Remarks on this task in one line (a reason, a digest).
     pub fn note(&self, message: impl Into<String>) {
-        self.tree.observer.event(Event::Noted { id: self.id, message: message.into() });
+        self.event(Event::Noted { id: self.id, message: message.into() });
     }
 
     /// Ends the task: the work was done.
@@ -223,7 +251,7 @@ impl Task {
 
     fn end(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.ended, true) {
-            self.tree.observer.event(Event::Finished { id: self.id, outcome });
+            self.event(Event::Finished { id: self.id, outcome });
         }
     }
 }
@@ -303,5 +331,21 @@ mod tests {
         task.canceller().cancel();
         let _late = task.on_cancel(bump(100));
         assert_eq!(count.load(Ordering::Relaxed), 101);
+    }
+
+    #[test]
+    fn a_hidden_part_is_not_reported_and_stops_with_the_task() {
+        let record = Arc::new(Record::default());
+        let task = Task::root("all", record.clone());
+        let before = record.0.lock().unwrap().len();
+        let hidden = task.hidden();
+        hidden.warn("nobody hears this");
+        let inner = hidden.child("inner");
+        inner.done();
+        assert_eq!(record.0.lock().unwrap().len(), before);
+        task.canceller().cancel();
+        assert!(hidden.check().is_err());
+        drop(hidden);
+        assert_eq!(record.0.lock().unwrap().len(), before);
     }
 }

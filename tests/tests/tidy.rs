@@ -63,59 +63,19 @@ const LONGEST_FILE: usize = 700;
 
 /// The command line holds no more lines than this. The number only ever gets smaller; it is to be
 /// 15,000.
-const CLI_LINES: usize = 26_100;
+const CLI_LINES: usize = 25_400;
 
 /// A name of a type stands for one thing: no more crates than this have a type of that name.
 const SHARED_NAME: usize = 3;
 /// Names of more crates, and of how many. The list only ever gets shorter.
-const SHARED_NAMES: &[(&str, usize)] = &[
-    ("Answer", 5),
-    ("Config", 4),
-    ("Content", 4),
-    ("Engine", 4),
-    ("Entry", 8),
-    ("Failure", 4),
-    ("Fields", 4),
-    ("Files", 4),
-    ("Form", 5),
-    ("Format", 5),
-    ("From", 4),
-    ("Identity", 4),
-    ("Key", 6),
-    ("Kind", 7),
-    ("Limits", 4),
-    ("Listed", 4),
-    ("Lock", 4),
-    ("Machine", 4),
-    ("Name", 5),
-    ("Network", 4),
-    ("Opened", 4),
-    ("Options", 6),
-    ("Parts", 5),
-    ("Piece", 4),
-    ("Place", 8),
-    ("Plan", 4),
-    ("Record", 6),
-    ("Rule", 5),
-    ("Source", 5),
-    ("State", 7),
-    ("Subject", 4),
-    ("Target", 4),
-    ("Tree", 4),
-    ("Wanted", 4),
-];
+const SHARED_NAMES: &[(&str, usize)] = &[];
 
 /// Where work on images, layers and blobs is done without a task of the user's, and how often.
 /// The list only ever gets shorter.
 const SILENT: &[(&str, usize)] = &[
-    ("builder/src/guard.rs", 1),
-    ("builder/src/guard.rs", 1),
-    ("builder/src/limit.rs", 1),
     ("runtime/src/detached/mod.rs", 1),
     ("runtime/src/engine/mod.rs", 1),
     ("store/src/blob.rs", 2),
-    ("transport/src/at/store.rs", 1),
-    ("copy/src/trees.rs", 1),
 ];
 
 /// Flags of the language of Dockerfiles.

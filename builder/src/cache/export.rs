@@ -18,7 +18,7 @@ use super::{CacheForm, CacheTo, Mode};
 use crate::error::During;
 use crate::images::carry;
 use crate::job::Build;
-use crate::layer::{self, Form};
+use crate::layer::{self, LayerForm};
 use crate::plan::{Op, StepId};
 use crate::why::{self, Facts, Trace};
 use crate::{Error, Result};
@@ -129,9 +129,10 @@ async fn step(
     let (Some(origin), Some(made)) = (build.origin_of(id), build.made(id)) else {
         return Err(Error::internal("a step that is exported was made"));
     };
-    let own = Form::of(&build.request);
-    let wanted =
-        to.compression.map_or(own, |compression| Form { compression: Some(compression), ..own });
+    let own = LayerForm::of(&build.request);
+    let wanted = to
+        .compression
+        .map_or(own, |compression| LayerForm { compression: Some(compression), ..own });
     let here = made.snapshot.is_some();
     let (info, form) = match &made.remote {
         // It is where it came from, and perhaps nowhere else: nothing is fetched to say so.

@@ -24,7 +24,7 @@ pub use request::{CacheForm, CacheFrom, CacheRequest, CacheTo, Mode};
 
 use crate::error::During;
 use crate::job::Build;
-use crate::layer::Form;
+use crate::layer::LayerForm;
 use crate::plan::Target;
 use crate::{Error, Result};
 
@@ -57,7 +57,7 @@ pub(crate) fn inline(build: &Build, target: &Target) -> Option<Inline> {
     let own = target.image.history.iter().filter_map(|item| item.layer);
     let step = |id| Some((build.origin_of(id)?.0, build.made(id)?.created));
     let steps: Option<Vec<_>> = own.map(step).collect();
-    Some(Inline { form: Form::of(&build.request).to_string(), steps: steps? })
+    Some(Inline { form: LayerForm::of(&build.request).to_string(), steps: steps? })
 }
 
 /// Reads bytes as each document a cache consists of.

@@ -52,7 +52,7 @@ impl Artifact {
 
 /// The content of an artifact.
 #[derive(Debug, Args)]
-struct Parts {
+struct ArtifactFlags {
     /// The artifact's media type, such as application/vnd.example.sbom
     #[arg(long, value_name = "TYPE", value_parser = media_type)]
     artifact_type: Option<String>,
@@ -89,7 +89,7 @@ fn file_and_type(text: &str, usual: &str) -> (PathBuf, MediaType) {
     }
 }
 
-impl Parts {
+impl ArtifactFlags {
     /// The artifact as a source, ready to be copied.
     fn source<'a>(
         &self,
@@ -124,7 +124,7 @@ struct Push {
     /// The destination: a name on a registry, or transport:…
     name: String,
     #[command(flatten)]
-    parts: Parts,
+    parts: ArtifactFlags,
     #[command(flatten)]
     end: OneEnd,
 }
@@ -148,7 +148,7 @@ struct Attach {
     /// The subject: a name on a registry, or transport:…
     subject: String,
     #[command(flatten)]
-    parts: Parts,
+    parts: ArtifactFlags,
     /// Attach to the image of this platform in an index, not to the index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<image::Platform>,

@@ -1,7 +1,7 @@
 //! From what a user types to an image in the store.
 
 use image::{Image, Platform, Reference};
-use store::{Found, Store};
+use store::{FoundImage, Store};
 use task::Kind;
 
 use crate::dialect::Dialect;
@@ -21,7 +21,7 @@ pub(crate) fn local_name(text: &str) -> Result<Reference, Failure> {
 ///
 /// # Errors
 /// The store cannot be read; the id is ambiguous.
-pub(crate) fn find(store: &Store, text: &str) -> Result<Option<Found>, Failure> {
+pub(crate) fn find(store: &Store, text: &str) -> Result<Option<FoundImage>, Failure> {
     Ok(store.look_up(text, &Dialect::spoken().homes())?)
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<Option<Found>, Failure> 
 ///
 /// # Errors
 /// It is not there.
-pub(crate) fn require(store: &Store, text: &str) -> Result<Found, Failure> {
+pub(crate) fn require(store: &Store, text: &str) -> Result<FoundImage, Failure> {
     find(store, text)?.ok_or_else(|| {
         Failure::new(Kind::NotFound, format!("there is no image {text:?} in the store"))
             .hint(format!("`rbuild images` lists the images; `rbuild pull {text}` fetches it"))
@@ -44,7 +44,7 @@ pub(crate) fn image(
     store: &Store,
     text: &str,
     platform: &Platform,
-) -> Result<(Found, Image), Failure> {
+) -> Result<(FoundImage, Image), Failure> {
     let found = require(store, text)?;
     let image = store.image(&found.descriptor, platform)?;
     Ok((found, image))

@@ -2,7 +2,7 @@
 
 /// One character of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Piece {
+enum PatternPiece {
     Any,
     Char(char),
 }
@@ -11,7 +11,7 @@ enum Piece {
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
     /// Never empty; `*` alone is two empty runs.
-    runs: Vec<Vec<Piece>>,
+    runs: Vec<Vec<PatternPiece>>,
 }
 
 impl Pattern {
@@ -25,16 +25,16 @@ impl Pattern {
                     runs.push(Vec::new());
                     continue;
                 }
-                '?' => Piece::Any,
+                '?' => PatternPiece::Any,
                 _ if ch == escape => match chars.next() {
                     Some(next) if matches!(next, '*' | '?' | '}' | '/') || next == escape => {
-                        Piece::Char(next)
+                        PatternPiece::Char(next)
                     }
                     next => {
                         return Err(std::iter::once(ch).chain(next).collect());
                     }
                 },
-                _ => Piece::Char(ch),
+                _ => PatternPiece::Char(ch),
             };
             if let Some(run) = runs.last_mut() {
                 run.push(piece);
@@ -52,7 +52,7 @@ impl Pattern {
 
     /// The value without what the pattern matches at its end.
     pub(super) fn strip_suffix(&self, value: &str, longest: bool) -> String {
-        let turned = |run: &Vec<Piece>| run.iter().rev().copied().collect();
+        let turned = |run: &Vec<PatternPiece>| run.iter().rev().copied().collect();
         let reversed = Self { runs: self.runs.iter().rev().map(turned).collect() };
         let value: String = value.chars().rev().collect();
         reversed.strip_prefix(&value, longest).chars().rev().collect()
@@ -107,11 +107,11 @@ impl Pattern {
     }
 }
 
-fn fits(run: &[Piece], chars: &[char], at: usize) -> bool {
+fn fits(run: &[PatternPiece], chars: &[char], at: usize) -> bool {
     chars.get(at..at + run.len()).is_some_and(|slice| {
         run.iter().zip(slice).all(|(piece, ch)| match piece {
-            Piece::Any => true,
-            Piece::Char(expected) => expected == ch,
+            PatternPiece::Any => true,
+            PatternPiece::Char(expected) => expected == ch,
         })
     })
 }

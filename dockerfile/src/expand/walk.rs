@@ -10,7 +10,7 @@ const MAX_DEPTH: usize = 64;
 
 /// What stays unchanged.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Options {
+pub(super) struct WalkOptions {
     /// Quotes are processed but stay in the result.
     pub(super) keep_quotes: bool,
     /// The escape character stays in the result.
@@ -24,7 +24,7 @@ pub(super) struct Options {
 pub(super) struct Walker<'a> {
     word: &'a Word,
     scope: Scope<'a>,
-    options: Options,
+    options: WalkOptions,
     escape: char,
     at: usize,
     depth: usize,
@@ -74,7 +74,7 @@ impl Output {
 }
 
 impl<'a> Walker<'a> {
-    pub(super) fn new(word: &'a Word, scope: Scope<'a>, options: Options) -> Self {
+    pub(super) fn new(word: &'a Word, scope: Scope<'a>, options: WalkOptions) -> Self {
         Self {
             word,
             scope,

@@ -90,11 +90,11 @@ impl States {
 
 /// The tokens of a pattern, ready to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Machine {
+pub(crate) struct Automaton {
     tokens: Vec<Token>,
 }
 
-impl Machine {
+impl Automaton {
     pub(crate) fn new(tokens: Vec<Token>) -> Self {
         Self { tokens }
     }

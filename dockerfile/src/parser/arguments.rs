@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::heredoc;
-use super::instructions::{Parts, Reader};
+use super::instructions::{InstructionParts, Reader};
 use crate::diagnostic::Diagnostic;
 use crate::instruction::{
     Add, Arg, ArgDeclaration, CommandLine, Copy, From, Heredoc, InstructionKind, Pair, Pairs, Run,
@@ -18,7 +18,7 @@ use crate::{expose, words};
 impl Reader<'_, '_> {
     pub(super) fn kind(
         &mut self,
-        mut parts: Parts,
+        mut parts: InstructionParts,
         heredocs: Vec<Heredoc>,
     ) -> Option<InstructionKind> {
         Some(match parts.name {
@@ -57,7 +57,7 @@ impl Reader<'_, '_> {
     }
 
     /// Reports an instruction without arguments.
-    pub(super) fn missing(&mut self, parts: &Parts, what: &str) {
+    pub(super) fn missing(&mut self, parts: &InstructionParts, what: &str) {
         if self.diagnostics.last().is_some_and(|last| last.rule == "json-not-strings") {
             return;
         }
@@ -66,7 +66,7 @@ impl Reader<'_, '_> {
     }
 
     /// All arguments as one word.
-    fn whole(&mut self, parts: &Parts) -> Option<Word> {
+    fn whole(&mut self, parts: &InstructionParts) -> Option<Word> {
         if parts.arguments.is_empty() {
             self.missing(parts, "an argument");
             return None;
@@ -116,7 +116,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn command(&mut self, parts: &Parts, empty: &str) -> Option<CommandLine> {
+    fn command(&mut self, parts: &InstructionParts, empty: &str) -> Option<CommandLine> {
         if parts.arguments.is_empty() {
             self.missing(parts, "a command");
             self.help(empty);
@@ -126,20 +126,24 @@ impl Reader<'_, '_> {
     }
 
     /// A JSON array or words between blanks, and whether it was JSON.
-    fn list(&mut self, parts: &Parts) -> (Vec<Word>, bool) {
+    fn list(&mut self, parts: &InstructionParts) -> (Vec<Word>, bool) {
         match self.exec(parts.name, &parts.arguments) {
             Some(words) => (words, true),
             None => (self.blank_separated(parts), false),
         }
     }
 
-    fn blank_separated(&self, parts: &Parts) -> Vec<Word> {
+    fn blank_separated(&self, parts: &InstructionParts) -> Vec<Word> {
         let joined = self.joined();
         let ranges = words::split_blanks(joined, parts.arguments.clone());
         ranges.into_iter().map(|range| joined.word(range)).collect()
     }
 
-    fn sources(&mut self, parts: &Parts, heredocs: Vec<Heredoc>) -> Option<(Vec<Source>, Word)> {
+    fn sources(
+        &mut self,
+        parts: &InstructionParts,
+        heredocs: Vec<Heredoc>,
+    ) -> Option<(Vec<Source>, Word)> {
         let (mut words, json) = self.list(parts);
         let destination = words.pop();
         let Some(destination) = destination.filter(|_| !words.is_empty()) else {
@@ -161,7 +165,7 @@ impl Reader<'_, '_> {
         Some((sources.collect(), destination))
     }
 
-    fn add(&mut self, parts: &mut Parts, heredocs: Vec<Heredoc>) -> Option<Add> {
+    fn add(&mut self, parts: &mut InstructionParts, heredocs: Vec<Heredoc>) -> Option<Add> {
         let (sources, destination) = self.sources(parts, heredocs)?;
         let flags = &mut parts.flags;
         Some(Add {
@@ -177,7 +181,7 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn copy(&mut self, parts: &mut Parts, heredocs: Vec<Heredoc>) -> Option<Copy> {
+    fn copy(&mut self, parts: &mut InstructionParts, heredocs: Vec<Heredoc>) -> Option<Copy> {
         let (sources, destination) = self.sources(parts, heredocs)?;
         let flags = &mut parts.flags;
         Some(Copy {
@@ -192,7 +196,7 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn arg(&mut self, parts: &Parts) -> Option<Arg> {
+    fn arg(&mut self, parts: &InstructionParts) -> Option<Arg> {
         let joined = self.joined();
         let mut declarations = Vec::new();
         for range in words::split_quoted(joined, parts.arguments.clone()) {
@@ -218,7 +222,7 @@ impl Reader<'_, '_> {
         (!declarations.is_empty()).then_some(Arg { declarations })
     }
 
-    fn pairs(&mut self, parts: &Parts) -> Option<Pairs> {
+    fn pairs(&mut self, parts: &InstructionParts) -> Option<Pairs> {
         let joined = self.joined();
         let name = parts.name;
         let ranges = words::split_quoted(joined, parts.arguments.clone());
@@ -255,7 +259,7 @@ impl Reader<'_, '_> {
     }
 
     /// `ENV key the whole rest`.
-    fn legacy_pair(&mut self, parts: &Parts) -> Option<Pairs> {
+    fn legacy_pair(&mut self, parts: &InstructionParts) -> Option<Pairs> {
         let joined = self.joined();
         let text = &joined.text[parts.arguments.clone()];
         let Some(length) = text.find(words::is_blank) else {
@@ -282,7 +286,7 @@ impl Reader<'_, '_> {
         Some(Pairs { pairs: vec![Pair { key, value }], legacy: true })
     }
 
-    fn expose(&mut self, parts: &Parts) -> Option<Vec<Word>> {
+    fn expose(&mut self, parts: &InstructionParts) -> Option<Vec<Word>> {
         let words = self.blank_separated(parts);
         if words.is_empty() {
             self.missing(parts, "a port");
@@ -296,7 +300,7 @@ impl Reader<'_, '_> {
         Some(words)
     }
 
-    fn from(&mut self, parts: &mut Parts) -> Option<From> {
+    fn from(&mut self, parts: &mut InstructionParts) -> Option<From> {
         let mut words = self.blank_separated(parts).into_iter();
         let (base, as_keyword, name) = (words.next(), words.next(), words.next());
         let Some(base) = base else {
@@ -332,7 +336,11 @@ impl Reader<'_, '_> {
         Some(From { base, platform, after: parts.flags.list("after"), name, as_keyword })
     }
 
-    fn onbuild(&mut self, parts: &Parts, heredocs: Vec<Heredoc>) -> Option<InstructionKind> {
+    fn onbuild(
+        &mut self,
+        parts: &InstructionParts,
+        heredocs: Vec<Heredoc>,
+    ) -> Option<InstructionKind> {
         if parts.arguments.is_empty() {
             self.missing(parts, "an instruction");
             return None;
@@ -345,7 +353,7 @@ impl Reader<'_, '_> {
         Some(InstructionKind::Onbuild(Box::new(inner)))
     }
 
-    fn run(&mut self, parts: &mut Parts, heredocs: Vec<Heredoc>) -> Option<Run> {
+    fn run(&mut self, parts: &mut InstructionParts, heredocs: Vec<Heredoc>) -> Option<Run> {
         let command = self.command(parts, "RUN command")?;
         if command == CommandLine::Exec(Vec::new()) {
             self.missing(parts, "a command");
@@ -383,7 +391,7 @@ impl Reader<'_, '_> {
         );
     }
 
-    fn shell(&mut self, parts: &Parts) -> Option<Vec<String>> {
+    fn shell(&mut self, parts: &InstructionParts) -> Option<Vec<String>> {
         if parts.arguments.is_empty() {
             self.missing(parts, "a JSON array");
             self.help(r#"SHELL ["/bin/sh", "-c"]"#);
@@ -413,7 +421,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn volume(&mut self, parts: &Parts) -> Option<Vec<Word>> {
+    fn volume(&mut self, parts: &InstructionParts) -> Option<Vec<Word>> {
         let (words, _) = self.list(parts);
         if words.is_empty() {
             self.missing(parts, "a path");

@@ -7,7 +7,7 @@ use crate::words::RawFlag;
 
 /// What a flag's value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FlagKind {
     Text,
     /// May be given several times.
     List,
@@ -15,7 +15,7 @@ pub(super) enum Kind {
 }
 
 /// The flags an instruction knows.
-pub(super) type Known = &'static [(&'static str, Kind)];
+pub(super) type Known = &'static [(&'static str, FlagKind)];
 
 /// The flags that were given and are good.
 pub(super) struct Flags(Vec<(&'static str, Word)>);
@@ -54,11 +54,11 @@ impl Flags {
                 Diagnostic::error("unknown-flag", message, flag.span).with_help(near.or(Some(all)))
             );
         };
-        if kind != Kind::List && self.0.iter().any(|(seen, _)| *seen == name) {
+        if kind != FlagKind::List && self.0.iter().any(|(seen, _)| *seen == name) {
             return Err(bad(format!("flag --{name} is given twice")));
         }
         let value = match (flag.value, kind) {
-            (Some(value), Kind::Bool) => {
+            (Some(value), FlagKind::Bool) => {
                 let text = value.text.to_lowercase();
                 if text != "true" && text != "false" {
                     return Err(bad(format!("flag --{name} is true or false, not {text:?}")));
@@ -66,7 +66,7 @@ impl Flags {
                 Word { text, ..value }
             }
             (Some(value), _) => value,
-            (None, Kind::Bool) => Word { span: flag.span, ..Word::new("true") },
+            (None, FlagKind::Bool) => Word { span: flag.span, ..Word::new("true") },
             (None, _) => {
                 return Err(bad(format!("flag --{name} needs a value"))
                     .with_help(format!("write --{name}=VALUE")));

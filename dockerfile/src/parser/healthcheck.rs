@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::flags::Flags;
-use super::instructions::{Parts, Reader};
+use super::instructions::{InstructionParts, Reader};
 use crate::diagnostic::Diagnostic;
 use crate::duration;
 use crate::instruction::{CommandLine, Healthcheck};
 use crate::suggest::did_you_mean;
 
 impl Reader<'_, '_> {
-    pub(super) fn healthcheck(&mut self, parts: &mut Parts) -> Option<Healthcheck> {
+    pub(super) fn healthcheck(&mut self, parts: &mut InstructionParts) -> Option<Healthcheck> {
         let joined = self.joined();
         let text = &joined.text[parts.arguments.clone()];
         let end = parts.arguments.start + text.find(char::is_whitespace).unwrap_or(text.len());

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::flags::{Flags, Kind, Known};
+use super::flags::{FlagKind, Flags, Known};
 use super::heredoc;
 use crate::diagnostic::Diagnostic;
 use crate::expand::{expand, expand_content};
@@ -43,7 +43,7 @@ pub(super) struct Reader<'r, 'a> {
 }
 
 /// An instruction's pieces, ready for its own rules.
-pub(super) struct Parts {
+pub(super) struct InstructionParts {
     pub(super) name: &'static str,
     pub(super) keyword: Range<usize>,
     /// The arguments behind the flags, outer blanks taken off.
@@ -99,7 +99,8 @@ impl<'r, 'a> Reader<'r, 'a> {
         };
         let flags = Flags::read(raw, name, known_flags(name), self.diagnostics);
         let comments = self.logical.comments.clone();
-        let parts = Parts { name, keyword: range.start..end, arguments, flags, comments };
+        let parts =
+            InstructionParts { name, keyword: range.start..end, arguments, flags, comments };
         let kind = self.kind(parts, heredocs)?;
         if !inner {
             self.check_words(&kind);
@@ -204,7 +205,7 @@ impl<'r, 'a> Reader<'r, 'a> {
 }
 
 fn known_flags(name: &str) -> Known {
-    use Kind::{Bool, List, Text};
+    use FlagKind::{Bool, List, Text};
     match name {
         "ADD" => &[
             ("chown", Text),

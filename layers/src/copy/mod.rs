@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use task::Task;
 
-use self::place::{Made, Placer, Source};
+use self::place::{CopySource, Made, Placer};
 use self::pool::{BATCH, Batch, Plain, Pool};
 use crate::apply::modified;
 use crate::root::{Entry, list, make_dir, open_dir, remove};
@@ -203,7 +203,7 @@ impl Walker<'_> {
         };
         let dir = self.parents(target.parent().unwrap_or(Path::new("")))?;
         // The source again, by the directory it lies in: links have been followed above.
-        let itself = Source::Fd(fd.as_fd());
+        let itself = CopySource::Fd(fd.as_fd());
         self.leaf(itself, &stat, dir.as_fd(), name, target)
     }
 
@@ -272,7 +272,7 @@ impl Walker<'_> {
                 continue;
             }
             let Some(made) = level.made.as_ref() else { continue };
-            let source = Source::Name(made.from.as_fd(), &entry.name);
+            let source = CopySource::Name(made.from.as_fd(), &entry.name);
             let made = Arc::clone(made);
             self.leaf(source, &stat, made.to.as_fd(), &entry.name, &target)?;
         }
@@ -364,7 +364,7 @@ impl Walker<'_> {
     /// Copies anything but a directory.
     fn leaf(
         &mut self,
-        source: Source<'_>,
+        source: CopySource<'_>,
         stat: &Stat,
         dir: BorrowedFd<'_>,
         name: &OsStr,

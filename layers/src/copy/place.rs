@@ -107,7 +107,7 @@ impl Placer<'_> {
 
     pub(super) fn file(
         &self,
-        source: Source<'_>,
+        source: CopySource<'_>,
         stat: &Stat,
         dir: BorrowedFd<'_>,
         name: &OsStr,
@@ -144,7 +144,7 @@ impl Placer<'_> {
     /// Owner, attributes and times of a link or a node.
     pub(super) fn finish_name(
         &self,
-        source: Source<'_>,
+        source: CopySource<'_>,
         stat: &Stat,
         dir: BorrowedFd<'_>,
         name: &OsStr,
@@ -162,7 +162,7 @@ impl Placer<'_> {
         if kind != FileType::Symlink {
             chmod_node(dir, name, (self.mode)(stat.st_mode) & 0o7777).map_err(failed)?;
         }
-        if let Source::Name(from, old) = source {
+        if let CopySource::Name(from, old) = source {
             self.xattrs(At::Name(from, old), At::Name(dir, name), target)?;
         }
         utimensat(dir, name, &modified(self.time(stat)), no_follow).map_err(failed)
@@ -193,16 +193,16 @@ impl Placer<'_> {
 
 /// A file to be copied: by name in an open directory, or held by reference.
 #[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
+pub(super) enum CopySource<'a> {
     Name(BorrowedFd<'a>, &'a OsStr),
     Fd(BorrowedFd<'a>),
 }
 
-impl Source<'_> {
+impl CopySource<'_> {
     pub(super) fn open(&self) -> Result<File, Errno> {
         match self {
-            Source::Name(dir, name) => contents::open(*dir, name),
-            Source::Fd(fd) => {
+            CopySource::Name(dir, name) => contents::open(*dir, name),
+            CopySource::Fd(fd) => {
                 use std::os::fd::AsRawFd;
                 let itself = format!("/proc/self/fd/{}", fd.as_raw_fd());
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -214,8 +214,8 @@ impl Source<'_> {
     pub(super) fn link(&self) -> Result<OsString, Errno> {
         use std::os::unix::ffi::OsStringExt;
         let target = match self {
-            Source::Name(dir, name) => rustix::fs::readlinkat(dir, *name, Vec::new())?,
-            Source::Fd(fd) => rustix::fs::readlinkat(fd, c"", Vec::new())?,
+            CopySource::Name(dir, name) => rustix::fs::readlinkat(dir, *name, Vec::new())?,
+            CopySource::Fd(fd) => rustix::fs::readlinkat(fd, c"", Vec::new())?,
         };
         Ok(OsString::from_vec(target.into_bytes()))
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::Stat;
 
-use super::place::{Made, Placer, Source};
+use super::place::{CopySource, Made, Placer};
 use crate::{Error, Result};
 
 /// As many batches wait; each may hold its directory open on both sides.
@@ -80,7 +80,7 @@ fn work(placer: &Placer<'_>, queue: &Mutex<Receiver<Batch>>, failure: &Mutex<Opt
             if failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
                 return Ok(());
             }
-            let source = Source::Name(dir.from.as_fd(), &file.name);
+            let source = CopySource::Name(dir.from.as_fd(), &file.name);
             let target = dir.target.join(&file.name);
             placer.file(source, &file.stat, dir.to.as_fd(), &file.name, &target)
         });

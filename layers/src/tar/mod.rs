@@ -26,7 +26,7 @@ pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum TypeFlag {
     File,
     HardLink,
     Symlink,
@@ -41,7 +41,7 @@ pub(crate) enum Kind {
 pub(crate) struct Header {
     /// Where the entry starts in the archive (reading only).
     pub(crate) offset: u64,
-    pub(crate) kind: Kind,
+    pub(crate) kind: TypeFlag,
     /// The name as it stands there: any bytes but NUL, not empty.
     pub(crate) path: Vec<u8>,
     /// What a link points to.
@@ -62,7 +62,7 @@ pub(crate) struct Header {
 
 impl Header {
     /// An entry about which nothing is said yet.
-    pub(crate) fn new(kind: Kind) -> Header {
+    pub(crate) fn new(kind: TypeFlag) -> Header {
         Header {
             offset: 0,
             kind,

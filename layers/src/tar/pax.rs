@@ -4,13 +4,13 @@ use super::number;
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record<'a> {
+pub(super) struct PaxRecord<'a> {
     pub(super) key: &'a str,
     pub(super) value: &'a [u8],
 }
 
 /// Splits a PAX header into its records, by their lengths alone: values may hold any byte.
-pub(super) fn records(mut bytes: &[u8]) -> Result<Vec<Record<'_>>, &'static str> {
+pub(super) fn records(mut bytes: &[u8]) -> Result<Vec<PaxRecord<'_>>, &'static str> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let digits = bytes.iter().take(21).position(|byte| *byte == b' ');
@@ -31,7 +31,7 @@ pub(super) fn records(mut bytes: &[u8]) -> Result<Vec<Record<'_>>, &'static str>
         if key.is_empty() || key.contains('\0') {
             return Err("a PAX record has no key");
         }
-        records.push(Record { key, value: &body[equals + 1..] });
+        records.push(PaxRecord { key, value: &body[equals + 1..] });
     }
     Ok(records)
 }

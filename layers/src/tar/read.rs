@@ -1,9 +1,9 @@
 use std::io::{BufRead, ErrorKind};
 
 use super::header::{Dialect, Fields, Raw};
-use super::pax::{self, Record};
+use super::pax::{self, PaxRecord};
 use super::sparse::{self, Sparse};
-use super::{BLOCK, EXTENSION, Header, Kind, XATTR, Xattrs, number};
+use super::{BLOCK, EXTENSION, Header, TypeFlag, XATTR, Xattrs, number};
 use crate::{Error, Result};
 
 /// More pieces than this no sparse file may have.
@@ -257,7 +257,7 @@ impl<R: BufRead> Reader<R> {
             let limit = self.limits.xattrs as u64;
             return Err(Error::Limit { what: "bytes of extended attributes in an entry", limit });
         }
-        if header.kind != Kind::File {
+        if header.kind != TypeFlag::File {
             header.size = 0;
         }
         if flag == b'S' {
@@ -398,8 +398,8 @@ impl PaxSparse {
 }
 
 impl Extended {
-    fn record(&mut self, record: &Record<'_>) -> Result<(), String> {
-        let Record { key, value } = *record;
+    fn record(&mut self, record: &PaxRecord<'_>) -> Result<(), String> {
+        let PaxRecord { key, value } = *record;
         let wrong = || format!("the PAX record {key} has a malformed value");
         if let Some(name) = key.strip_prefix(XATTR) {
             if name.is_empty() {
@@ -436,7 +436,7 @@ impl Extended {
         let path = self.sparse.name.or(named).unwrap_or(fields.path);
         let link = agree(self.link, self.long_link)?.unwrap_or(fields.link);
         let kind = kind(fields.flag, &path, stored)?;
-        let linked = matches!(kind, Kind::HardLink | Kind::Symlink);
+        let linked = matches!(kind, TypeFlag::HardLink | TypeFlag::Symlink);
         if linked && link.is_empty() {
             return Err("a link has no target");
         }
@@ -474,25 +474,25 @@ fn agree(pax: Option<Vec<u8>>, gnu: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, 
     }
 }
 
-fn kind(flag: u8, path: &[u8], size: u64) -> Result<Kind, &'static str> {
+fn kind(flag: u8, path: &[u8], size: u64) -> Result<TypeFlag, &'static str> {
     let slash = path.ends_with(b"/");
     let kind = match flag {
         // Archives older than the directory type.
-        0 if slash => return Ok(Kind::Directory),
-        0 | b'0' | b'7' | b'S' => Kind::File,
+        0 if slash => return Ok(TypeFlag::Directory),
+        0 | b'0' | b'7' | b'S' => TypeFlag::File,
         // Its size is not looked at: some writers state the file's.
-        b'1' => Kind::HardLink,
-        b'2' => Kind::Symlink,
-        b'3' => Kind::Char,
-        b'4' => Kind::Block,
-        b'5' => return Ok(Kind::Directory),
-        b'6' => Kind::Fifo,
+        b'1' => TypeFlag::HardLink,
+        b'2' => TypeFlag::Symlink,
+        b'3' => TypeFlag::Char,
+        b'4' => TypeFlag::Block,
+        b'5' => return Ok(TypeFlag::Directory),
+        b'6' => TypeFlag::Fifo,
         _ => return Err("the entry is of an unknown kind"),
     };
     if slash {
         return Err("a name ends in a slash but is not a directory's");
     }
-    if size > 0 && !matches!(kind, Kind::File | Kind::HardLink) {
+    if size > 0 && !matches!(kind, TypeFlag::File | TypeFlag::HardLink) {
         return Err("an entry that has no contents has a size");
     }
     Ok(kind)
@@ -513,10 +513,10 @@ fn long(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
 
 /// Global records: remarks are fine. What would change entries is refused, because POSIX and GNU
 /// tar apply it to all that follow and Go does not.
-fn global(records: &[Record<'_>]) -> Result<(), String> {
+fn global(records: &[PaxRecord<'_>]) -> Result<(), String> {
     const APPLIED: [&str; 6] = ["path", "linkpath", "size", "uid", "gid", "mtime"];
     const SPACES: [&str; 4] = ["GNU.", "SCHILY.", "LIBARCHIVE.", "RHT."];
-    for Record { key, .. } in records {
+    for PaxRecord { key, .. } in records {
         if APPLIED.contains(key) || SPACES.iter().any(|space| key.starts_with(space)) {
             return Err(format!("a global header sets {key}, which readers take differently"));
         }

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 
 use super::header::sums;
-use super::{BLOCK, Header, Kind, XATTR, pax};
+use super::{BLOCK, Header, TypeFlag, XATTR, pax};
 
 /// Writes an archive: plain ustar headers where they suffice, PAX records where they do not,
 /// always the same bytes for the same entries. No user and group names.
@@ -29,7 +29,7 @@ impl<W: Write> Writer<W> {
                 path: b"PaxHeaders/0".to_vec(),
                 size: records.len() as u64,
                 mode: 0o644,
-                ..Header::new(Kind::File)
+                ..Header::new(TypeFlag::File)
             };
             self.out.write_all(&block(&extended, b'x'))?;
             self.out.write_all(&records)?;
@@ -37,13 +37,13 @@ impl<W: Write> Writer<W> {
             self.pad()?;
         }
         let flag = match header.kind {
-            Kind::File => b'0',
-            Kind::HardLink => b'1',
-            Kind::Symlink => b'2',
-            Kind::Char => b'3',
-            Kind::Block => b'4',
-            Kind::Directory => b'5',
-            Kind::Fifo => b'6',
+            TypeFlag::File => b'0',
+            TypeFlag::HardLink => b'1',
+            TypeFlag::Symlink => b'2',
+            TypeFlag::Char => b'3',
+            TypeFlag::Block => b'4',
+            TypeFlag::Directory => b'5',
+            TypeFlag::Fifo => b'6',
         };
         self.out.write_all(&block(header, flag))?;
         self.padding = padding(header.size);
@@ -151,7 +151,7 @@ fn block(header: &Header, flag: u8) -> [u8; BLOCK] {
     block[156] = flag;
     put(&mut block[157..257], &header.link);
     block[257..265].copy_from_slice(b"ustar\x0000");
-    if matches!(header.kind, Kind::Char | Kind::Block) {
+    if matches!(header.kind, TypeFlag::Char | TypeFlag::Block) {
         octal(&mut block[329..337], u64::from(header.device.0) & OCTAL_7);
         octal(&mut block[337..345], u64::from(header.device.1) & OCTAL_7);
     }

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use task::Task;
 
 use super::{FileKind, Inode, Tree, TreeOptions};
-use crate::tar::{Header, Kind, Reader, ReaderLimits, Writer};
+use crate::tar::{Header, Reader, ReaderLimits, TypeFlag, Writer};
 use crate::{Error, Result, decompress};
 
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
@@ -40,7 +40,7 @@ pub fn merge<R: Read, W: Write>(
             b"" => b"./".to_vec(),
             path => [path, b"/"].concat(),
         };
-        writer.entry(&header(named.inode, Kind::Directory, path)).map_err(Error::write)?;
+        writer.entry(&header(named.inode, TypeFlag::Directory, path)).map_err(Error::write)?;
     }
     let limits = options.limits;
     for (layer, stream) in (0u32..).zip(layers) {
@@ -72,16 +72,16 @@ fn write<W: Write>(
     reader: &mut Reader<impl BufRead>,
 ) -> Result<()> {
     let kind = match inode.kind {
-        FileKind::File => Kind::File,
-        FileKind::Directory => Kind::Directory,
-        FileKind::Symlink => Kind::Symlink,
-        FileKind::Char => Kind::Char,
-        FileKind::Block => Kind::Block,
-        FileKind::Fifo => Kind::Fifo,
+        FileKind::File => TypeFlag::File,
+        FileKind::Directory => TypeFlag::Directory,
+        FileKind::Symlink => TypeFlag::Symlink,
+        FileKind::Char => TypeFlag::Char,
+        FileKind::Block => TypeFlag::Block,
+        FileKind::Fifo => TypeFlag::Fifo,
     };
     let Some((first, others)) = names.split_first() else { return Ok(()) };
     writer.entry(&header(inode, kind, first.to_vec())).map_err(Error::write)?;
-    if kind == Kind::File {
+    if kind == TypeFlag::File {
         let size = found.sparse.as_ref().map_or(found.size, |sparse| sparse.size);
         if size != inode.size {
             return Err(super::names::refuse(first, "it has another size than before"));
@@ -89,21 +89,21 @@ fn write<W: Write>(
         contents(found, reader, &mut |bytes| writer.contents(bytes).map_err(Error::write))?;
     }
     for other in others {
-        let mut link = header(inode, Kind::HardLink, other.to_vec());
+        let mut link = header(inode, TypeFlag::HardLink, other.to_vec());
         (link.link, link.size, link.xattrs) = (first.to_vec(), 0, Vec::new());
         writer.entry(&link).map_err(Error::write)?;
     }
     Ok(())
 }
 
-fn header(inode: &Inode, kind: Kind, path: Vec<u8>) -> Header {
+fn header(inode: &Inode, kind: TypeFlag, path: Vec<u8>) -> Header {
     Header {
         path,
         link: inode.link.clone(),
         mode: inode.mode,
         uid: inode.uid,
         gid: inode.gid,
-        size: if kind == Kind::File { inode.size } else { 0 },
+        size: if kind == TypeFlag::File { inode.size } else { 0 },
         mtime: inode.mtime,
         device: inode.device,
         xattrs: inode.xattrs.clone(),

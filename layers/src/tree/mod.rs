@@ -13,8 +13,8 @@ use image::{Digest, Digester};
 use task::Task;
 
 pub use self::merge::merge;
-use crate::tar::{Header, Kind, Reader, ReaderLimits, Xattrs};
-use crate::unpack::Name;
+use crate::tar::{Header, Reader, ReaderLimits, TypeFlag, Xattrs};
+use crate::unpack::EntryName;
 use crate::{Error, Limits, Result, decompress};
 
 /// Bytes of names and attributes that one tree may hold.
@@ -96,7 +96,7 @@ impl Inode {
 
 /// A name in a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct NodeRef {
     inode: usize,
     layer: u32,
 }
@@ -155,7 +155,7 @@ pub struct LayerRead {
 /// The file system that a stack of layers makes.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
-    names: BTreeMap<Vec<u8>, Place>,
+    names: BTreeMap<Vec<u8>, NodeRef>,
     inodes: Vec<Inode>,
     layers: u32,
     remembered: u64,
@@ -189,7 +189,7 @@ impl Tree {
         self.names.range(from..to).map(|(path, place)| self.named(path, *place))
     }
 
-    fn named<'a>(&'a self, path: &'a [u8], place: Place) -> Named<'a> {
+    fn named<'a>(&'a self, path: &'a [u8], place: NodeRef) -> Named<'a> {
         Named { path, layer: place.layer as usize, inode: &self.inodes[place.inode] }
     }
 
@@ -299,7 +299,7 @@ impl Tree {
         };
         self.inodes.push(inode);
         let inode = self.inodes.len() - 1;
-        self.names.insert(path.to_vec(), Place { inode, layer });
+        self.names.insert(path.to_vec(), NodeRef { inode, layer });
     }
 }
 
@@ -318,7 +318,7 @@ impl Adding<'_> {
     fn entry(&mut self, header: &Header, reader: &mut Reader<impl BufRead>) -> Result<()> {
         let layer = self.tree.layers;
         let refuse = |reason: &str| names::refuse(&header.path, reason);
-        let name = Name::new(&header.path).map_err(refuse)?;
+        let name = EntryName::new(&header.path).map_err(refuse)?;
         if header.xattrs.iter().any(|(name, _)| crate::xattr::is_overlay(name)) {
             return Err(refuse("it sets an attribute that belongs to the overlay"));
         }
@@ -329,7 +329,7 @@ impl Adding<'_> {
         let path = names::join(&parent, name.last());
         self.tree.remember(path.len() + header.link.len() + weight(&header.xattrs))?;
         if let Some(hidden) = name.last().strip_prefix(b".wh.") {
-            if !matches!(header.kind, Kind::File | Kind::HardLink) {
+            if !matches!(header.kind, TypeFlag::File | TypeFlag::HardLink) {
                 return Err(refuse("it has a whiteout's name but is not a plain file"));
             }
             match hidden {
@@ -350,7 +350,7 @@ impl Adding<'_> {
         (self.touched)(Touch::Brings(&path));
         self.tree.imply(names::parent(&path), layer);
         let inode = match header.kind {
-            Kind::HardLink => self.target(header)?,
+            TypeFlag::HardLink => self.target(header)?,
             _ => {
                 let inode = self.inode(header, reader)?;
                 self.tree.inodes.push(inode);
@@ -366,16 +366,16 @@ impl Adding<'_> {
             self.tree.remove(&path);
         }
         match header.kind {
-            Kind::Symlink => drop(self.links.insert(path.clone(), header.link.clone())),
+            TypeFlag::Symlink => drop(self.links.insert(path.clone(), header.link.clone())),
             _ => drop(self.links.remove(&path)),
         }
-        self.tree.names.insert(path, Place { inode, layer });
+        self.tree.names.insert(path, NodeRef { inode, layer });
         Ok(())
     }
 
     fn target(&self, header: &Header) -> Result<usize> {
         let refuse = |reason: &str| names::refuse(&header.path, reason);
-        let name = Name::new(&header.link).map_err(refuse)?;
+        let name = EntryName::new(&header.link).map_err(refuse)?;
         let parent = names::through(&self.links, name.parent()).map_err(refuse)?;
         let target = names::join(&parent, name.last());
         match self.tree.names.get(&target) {
@@ -392,12 +392,12 @@ impl Adding<'_> {
 
     fn inode(&self, header: &Header, reader: &mut Reader<impl BufRead>) -> Result<Inode> {
         let kind = match header.kind {
-            Kind::File | Kind::HardLink => FileKind::File,
-            Kind::Symlink => FileKind::Symlink,
-            Kind::Char => FileKind::Char,
-            Kind::Block => FileKind::Block,
-            Kind::Directory => FileKind::Directory,
-            Kind::Fifo => FileKind::Fifo,
+            TypeFlag::File | TypeFlag::HardLink => FileKind::File,
+            TypeFlag::Symlink => FileKind::Symlink,
+            TypeFlag::Char => FileKind::Char,
+            TypeFlag::Block => FileKind::Block,
+            TypeFlag::Directory => FileKind::Directory,
+            TypeFlag::Fifo => FileKind::Fifo,
         };
         let size = header.sparse.as_ref().map_or(header.size, |sparse| sparse.size);
         if size > self.limits.file {

@@ -2,19 +2,19 @@ use super::*;
 use crate::tar::Writer;
 
 /// A layer of `(kind, name, content or link)`.
-fn layer(entries: &[(Kind, &str, &str)]) -> Vec<u8> {
+fn layer(entries: &[(TypeFlag, &str, &str)]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     for (kind, path, text) in entries {
         let mut header = Header::new(*kind);
         header.path = path.as_bytes().to_vec();
         header.mode = 0o644;
         match kind {
-            Kind::File => header.size = text.len() as u64,
-            Kind::HardLink | Kind::Symlink => header.link = text.as_bytes().to_vec(),
+            TypeFlag::File => header.size = text.len() as u64,
+            TypeFlag::HardLink | TypeFlag::Symlink => header.link = text.as_bytes().to_vec(),
             _ => {}
         }
         writer.entry(&header).unwrap();
-        if *kind == Kind::File {
+        if *kind == TypeFlag::File {
             writer.contents(text.as_bytes()).unwrap();
         }
     }
@@ -39,8 +39,8 @@ fn shown(tree: &Tree) -> Vec<String> {
     tree.iter().map(one).collect()
 }
 
-const DIR: Kind = Kind::Directory;
-const FILE: Kind = Kind::File;
+const DIR: TypeFlag = TypeFlag::Directory;
+const FILE: TypeFlag = TypeFlag::File;
 
 #[test]
 fn layers_cover_and_remove_what_is_below() {
@@ -55,7 +55,7 @@ fn layers_cover_and_remove_what_is_below() {
             (DIR, "emptied/", ""),
             (FILE, "emptied/old", "1"),
             (FILE, "becomes", "1"),
-            (Kind::Symlink, "lib", "usr/lib"),
+            (TypeFlag::Symlink, "lib", "usr/lib"),
         ]),
         layer(&[
             (FILE, "a/.wh.x", ""),
@@ -95,7 +95,7 @@ fn a_layer_never_removes_its_own_and_follows_its_own_links() {
             (FILE, ".wh.d", ""),
             (FILE, "same", "2"),
             (FILE, ".wh.same", ""),
-            (Kind::Symlink, "usr/lib64", "/usr/lib"),
+            (TypeFlag::Symlink, "usr/lib64", "/usr/lib"),
             (FILE, "usr/lib64/x", "2"),
         ]),
     ];
@@ -122,11 +122,11 @@ fn merged_layers_are_one_with_the_same_tree() {
     let layers = [
         layer(&[
             (FILE, "owner", "contents"),
-            (Kind::HardLink, "b-link", "owner"),
-            (Kind::HardLink, "c-link", "owner"),
+            (TypeFlag::HardLink, "b-link", "owner"),
+            (TypeFlag::HardLink, "c-link", "owner"),
             (FILE, "dropped", "x"),
-            (Kind::Symlink, "s", "owner"),
-            (Kind::Fifo, "pipe", ""),
+            (TypeFlag::Symlink, "s", "owner"),
+            (TypeFlag::Fifo, "pipe", ""),
         ]),
         // The first name of the file goes, the others stay.
         layer(&[(FILE, ".wh.owner", ""), (FILE, "dropped", "yy"), (DIR, "z/", "")]),
@@ -154,10 +154,10 @@ fn merged_layers_are_one_with_the_same_tree() {
 fn what_apply_refuses_is_refused() {
     for bad in [
         layer(&[(FILE, "../x", "1")]),
-        layer(&[(Kind::HardLink, "x", "nowhere")]),
+        layer(&[(TypeFlag::HardLink, "x", "nowhere")]),
         layer(&[(DIR, ".wh.x/", "")]),
-        layer(&[(Kind::Symlink, "a", "b"), (Kind::Symlink, "b", "a"), (FILE, "a/x", "1")]),
-        layer(&[(DIR, "d/", ""), (Kind::HardLink, "x", "d")]),
+        layer(&[(TypeFlag::Symlink, "a", "b"), (TypeFlag::Symlink, "b", "a"), (FILE, "a/x", "1")]),
+        layer(&[(DIR, "d/", ""), (TypeFlag::HardLink, "x", "d")]),
         layer(&[(FILE, "x", "1")])[..700].to_vec(),
     ] {
         assert!(tree(&[bad]).is_err());

@@ -10,7 +10,7 @@ use super::{Later, Unpacked, Unpacker, os, owned, path};
 use crate::apply::modified;
 use crate::owner::{self, Given};
 use crate::root::chmod_node;
-use crate::tar::{Header, Kind};
+use crate::tar::{Header, TypeFlag};
 use crate::xattr::At;
 use crate::{Error, Result, Whiteouts};
 
@@ -58,7 +58,7 @@ impl Unpacker<'_> {
     pub(super) fn finish_name(&mut self, header: &Header, dir: &Dir, name: &[u8]) -> Result<()> {
         let at = At::Name(dir.fd.as_fd(), os(name));
         self.chown(header, dir, at)?;
-        if header.kind != Kind::Symlink && (!self.exact || header.mode & 0o7000 != 0) {
+        if header.kind != TypeFlag::Symlink && (!self.exact || header.mode & 0o7000 != 0) {
             chmod_node(dir.fd.as_fd(), os(name), header.mode)
                 .map_err(|errno| Error::file("setting the mode of", path(&header.path), errno))?;
         }

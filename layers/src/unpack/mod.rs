@@ -6,7 +6,7 @@ mod parents;
 mod place;
 mod whiteout;
 
-pub(crate) use name::Name;
+pub(crate) use name::EntryName;
 pub(crate) use place::is_whiteout;
 
 use std::collections::{BTreeSet, HashSet};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 
 use self::parents::Parents;
-use crate::tar::{Header, Kind, Reader, ReaderLimits, Xattrs};
+use crate::tar::{Header, Reader, ReaderLimits, TypeFlag, Xattrs};
 use crate::{ApplyOptions, Error, Result, Root, Whiteouts};
 
 /// No more lines than this say what was skipped.
@@ -115,7 +115,7 @@ impl<'a> Unpacker<'a> {
 
     fn entry(&mut self, header: &Header, reader: &mut Reader<impl BufRead>) -> Result<()> {
         let refuse = |reason: &str| refuse(&header.path, reason);
-        let name = Name::new(&header.path).map_err(refuse)?;
+        let name = EntryName::new(&header.path).map_err(refuse)?;
         if header.xattrs.iter().any(|(name, _)| crate::xattr::is_overlay(name)) {
             return Err(refuse("it sets an attribute that belongs to the overlay"));
         }
@@ -127,18 +127,18 @@ impl<'a> Unpacker<'a> {
                 return Err(refuse("it lies in a directory that has a whiteout's name"));
             }
             if let Some(hidden) = name.last().strip_prefix(b".wh.") {
-                if !matches!(header.kind, Kind::File | Kind::HardLink) {
+                if !matches!(header.kind, TypeFlag::File | TypeFlag::HardLink) {
                     return Err(refuse("it has a whiteout's name but is not a plain file"));
                 }
                 return self.whiteout(header, &name, hidden);
             }
         }
         match header.kind {
-            Kind::File => self.file(header, &name, reader),
-            Kind::Directory => self.directory(header, &name),
-            Kind::Symlink => self.symlink(header, &name),
-            Kind::HardLink => self.hard_link(header, &name),
-            Kind::Char | Kind::Block | Kind::Fifo => self.node(header, &name),
+            TypeFlag::File => self.file(header, &name, reader),
+            TypeFlag::Directory => self.directory(header, &name),
+            TypeFlag::Symlink => self.symlink(header, &name),
+            TypeFlag::HardLink => self.hard_link(header, &name),
+            TypeFlag::Char | TypeFlag::Block | TypeFlag::Fifo => self.node(header, &name),
         }
     }
 

@@ -3,14 +3,14 @@
 /// An entry's name as the directory it lies in and its last component, both relative to the root
 /// and without `.`; the name is empty for the root itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Name {
+pub(crate) struct EntryName {
     pub(crate) path: Vec<u8>,
     split: usize,
 }
 
-impl Name {
+impl EntryName {
     /// Takes a name apart. Slashes at the start are dropped, as every reader does.
-    pub(crate) fn new(raw: &[u8]) -> Result<Name, &'static str> {
+    pub(crate) fn new(raw: &[u8]) -> Result<EntryName, &'static str> {
         let mut path = Vec::with_capacity(raw.len());
         let mut split = 0;
         for part in raw.split(|byte| *byte == b'/') {
@@ -26,7 +26,7 @@ impl Name {
                 }
             }
         }
-        Ok(Name { path, split })
+        Ok(EntryName { path, split })
     }
 
     pub(crate) fn is_root(&self) -> bool {
@@ -72,7 +72,7 @@ mod tests {
             ("a/..b", Some(("a", "..b"))),
         ];
         for (raw, expected) in cases {
-            let name = Name::new(raw.as_bytes()).ok();
+            let name = EntryName::new(raw.as_bytes()).ok();
             let name = name.as_ref().map(|name| (name.parent(), name.last()));
             let expected = expected.map(|(parent, last)| (parent.as_bytes(), last.as_bytes()));
             assert_eq!(name, expected, "{raw}");

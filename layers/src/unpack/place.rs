@@ -11,11 +11,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::name::Name;
+use super::name::EntryName;
 use super::parents::Dir;
 use super::{Unpacker, os, path, refuse};
 use crate::root::{open_dir, remove};
-use crate::tar::{Header, Kind, Reader};
+use crate::tar::{Header, Reader, TypeFlag};
 use crate::xattr::{At, overlay};
 use crate::{Error, Result, Whiteouts};
 
@@ -34,12 +34,12 @@ impl Unpacker<'_> {
     pub(super) fn root_entry(&mut self, header: &Header) -> Result<()> {
         // What is added to an existing directory does not change that directory.
         if self.options.whiteouts == Whiteouts::Literal {
-            if header.kind != Kind::Directory {
+            if header.kind != TypeFlag::Directory {
                 self.skip(b"/", "an entry that is no directory has no name");
             }
             return Ok(());
         }
-        if header.kind != Kind::Directory {
+        if header.kind != TypeFlag::Directory {
             return Err(refuse(&header.path, "the root itself can only be a directory"));
         }
         self.implied.remove(&b""[..]);
@@ -56,7 +56,7 @@ impl Unpacker<'_> {
     pub(super) fn file(
         &mut self,
         header: &Header,
-        name: &Name,
+        name: &EntryName,
         reader: &mut Reader<impl BufRead>,
     ) -> Result<()> {
         let size = header.sparse.as_ref().map_or(header.size, |sparse| sparse.size);
@@ -92,7 +92,7 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    pub(super) fn directory(&mut self, header: &Header, name: &Name) -> Result<()> {
+    pub(super) fn directory(&mut self, header: &Header, name: &EntryName) -> Result<()> {
         let dir = self.dir(name.parent())?;
         let mode = if self.exact { header.mode & 0o1777 } else { 0o700 };
         let mut made = true;
@@ -118,7 +118,7 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    pub(super) fn symlink(&mut self, header: &Header, name: &Name) -> Result<()> {
+    pub(super) fn symlink(&mut self, header: &Header, name: &EntryName) -> Result<()> {
         let dir = self.dir(name.parent())?;
         self.create(&dir, name, "creating link", |dir, name| {
             symlinkat(os(&header.link), &dir.fd, os(name))
@@ -127,8 +127,8 @@ impl Unpacker<'_> {
         self.bring_name(&dir, name)
     }
 
-    pub(super) fn hard_link(&mut self, header: &Header, name: &Name) -> Result<()> {
-        let target = Name::new(&header.link)
+    pub(super) fn hard_link(&mut self, header: &Header, name: &EntryName) -> Result<()> {
+        let target = EntryName::new(&header.link)
             .map_err(|_| refuse(&header.path, "the target of a hard link has a `..` in it"))?;
         let hidden = target.leads_through_whiteout() || target.last().starts_with(b".wh.");
         if hidden && self.options.whiteouts != Whiteouts::Literal {
@@ -180,13 +180,13 @@ impl Unpacker<'_> {
         }
     }
 
-    pub(super) fn node(&mut self, header: &Header, name: &Name) -> Result<()> {
+    pub(super) fn node(&mut self, header: &Header, name: &EntryName) -> Result<()> {
         let kind = match header.kind {
-            Kind::Char => FileType::CharacterDevice,
-            Kind::Block => FileType::BlockDevice,
+            TypeFlag::Char => FileType::CharacterDevice,
+            TypeFlag::Block => FileType::BlockDevice,
             _ => FileType::Fifo,
         };
-        if header.kind == Kind::Char && header.device == (0, 0) {
+        if header.kind == TypeFlag::Char && header.device == (0, 0) {
             return Err(refuse(&header.path, "the device 0, 0 is the overlay's own whiteout"));
         }
         let dir = self.dir(name.parent())?;
@@ -215,7 +215,7 @@ impl Unpacker<'_> {
     fn create<T>(
         &mut self,
         dir: &Dir,
-        name: &Name,
+        name: &EntryName,
         action: &'static str,
         make: impl Fn(&Dir, &[u8]) -> Result<T, Errno>,
     ) -> Result<T> {
@@ -336,7 +336,7 @@ impl Unpacker<'_> {
         }
     }
 
-    fn bring_name(&mut self, dir: &Dir, name: &Name) -> Result<()> {
+    fn bring_name(&mut self, dir: &Dir, name: &EntryName) -> Result<()> {
         if self.options.whiteouts == Whiteouts::Delete {
             let stat = statat(&dir.fd, os(name.last()), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|errno| Error::file("examining", path(&name.path), errno))?;

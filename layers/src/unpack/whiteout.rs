@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, Mode, mknodat, statat};
 use rustix::io::Errno;
 
-use super::name::Name;
+use super::name::EntryName;
 use super::{Unpacker, os, path, refuse};
 use crate::root::{list, open_dir, remove};
 use crate::tar::Header;
@@ -16,7 +16,12 @@ const DEPTH: usize = 2048;
 
 impl Unpacker<'_> {
     /// Applies the whiteout of `hidden`, next to it.
-    pub(super) fn whiteout(&mut self, header: &Header, name: &Name, hidden: &[u8]) -> Result<()> {
+    pub(super) fn whiteout(
+        &mut self,
+        header: &Header,
+        name: &EntryName,
+        hidden: &[u8],
+    ) -> Result<()> {
         if matches!(hidden, b"" | b"." | b"..") {
             return Err(refuse(&header.path, "a whiteout of nothing"));
         }
@@ -53,7 +58,7 @@ impl Unpacker<'_> {
     }
 
     /// Hides everything that lower layers have in a directory.
-    fn opaque(&mut self, name: &Name) -> Result<()> {
+    fn opaque(&mut self, name: &EntryName) -> Result<()> {
         let failed = |errno| Error::file("emptying", path(name.parent()), errno);
         if self.options.whiteouts == Whiteouts::Overlay {
             let dir = self.dir(name.parent())?;

@@ -18,7 +18,7 @@ use serde::Serialize;
 use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 
 use super::LayerInfo;
-use crate::tar::{Header, Kind, Reader, ReaderLimits};
+use crate::tar::{Header, Reader, ReaderLimits, TypeFlag};
 use crate::{Error, Limits, Result};
 
 const CHECKSUM: &str = "io.github.containers.zstd-chunked.manifest-checksum";
@@ -360,13 +360,13 @@ impl Entry {
             return None;
         }
         let kind = match header.kind {
-            Kind::File => "reg",
-            Kind::HardLink => "hardlink",
-            Kind::Symlink => "symlink",
-            Kind::Char => "char",
-            Kind::Block => "block",
-            Kind::Directory => "dir",
-            Kind::Fifo => "fifo",
+            TypeFlag::File => "reg",
+            TypeFlag::HardLink => "hardlink",
+            TypeFlag::Symlink => "symlink",
+            TypeFlag::Char => "char",
+            TypeFlag::Block => "block",
+            TypeFlag::Directory => "dir",
+            TypeFlag::Fifo => "fifo",
         };
         let xattrs = header.xattrs.iter();
         let xattrs = xattrs.map(|(name, value)| Some((text(name)?, STANDARD.encode(value))));
@@ -500,18 +500,18 @@ mod tests {
     use super::*;
     use crate::tar::Writer;
 
-    fn archive(entries: &[(Kind, &str, &[u8])]) -> Vec<u8> {
+    fn archive(entries: &[(TypeFlag, &str, &[u8])]) -> Vec<u8> {
         let mut writer = Writer::new(Vec::new());
         for (kind, path, content) in entries {
             let mut header = Header::new(*kind);
             (header.path, header.mode, header.mtime) = (path.as_bytes().to_vec(), 0o644, (1, 5));
             match kind {
-                Kind::File => header.size = content.len() as u64,
-                Kind::Symlink => header.link = content.to_vec(),
+                TypeFlag::File => header.size = content.len() as u64,
+                TypeFlag::Symlink => header.link = content.to_vec(),
                 _ => {}
             }
             writer.entry(&header).unwrap();
-            if *kind == Kind::File {
+            if *kind == TypeFlag::File {
                 writer.contents(content).unwrap();
             }
         }
@@ -527,11 +527,11 @@ mod tests {
     fn every_file_is_where_the_table_says_and_the_whole_is_the_archive() {
         let large: Vec<u8> = (0..700_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
         let plain = archive(&[
-            (Kind::Directory, "d/", b""),
-            (Kind::File, "d/large", &large),
-            (Kind::File, "d/empty", b""),
-            (Kind::Symlink, "link", b"d/large"),
-            (Kind::File, "small", b"small"),
+            (TypeFlag::Directory, "d/", b""),
+            (TypeFlag::File, "d/large", &large),
+            (TypeFlag::File, "d/empty", b""),
+            (TypeFlag::Symlink, "link", b"d/large"),
+            (TypeFlag::File, "small", b"small"),
         ]);
         let (bytes, info) = write_chunked(&plain[..], Vec::new(), None).unwrap();
         let (again, _) = write_chunked(&plain[..], Vec::new(), None).unwrap();
@@ -590,10 +590,10 @@ mod tests {
     fn chunked_bytes_do_not_depend_on_how_the_archive_is_read() {
         let large: Vec<u8> = (0..700_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
         let plain = archive(&[
-            (Kind::Directory, "d/", b""),
-            (Kind::File, "d/large", &large),
-            (Kind::File, "d/less", &large[..200_000]),
-            (Kind::File, "small", b"small"),
+            (TypeFlag::Directory, "d/", b""),
+            (TypeFlag::File, "d/large", &large),
+            (TypeFlag::File, "d/less", &large[..200_000]),
+            (TypeFlag::File, "small", b"small"),
         ]);
         for level in [1, 3, 9] {
             let (bytes, _) = write_chunked(&plain[..], Vec::new(), Some(level)).unwrap();
@@ -608,7 +608,7 @@ mod tests {
     #[test]
     fn what_a_table_cannot_tell_is_plain_zstd() {
         let mut writer = Writer::new(Vec::new());
-        let mut header = Header::new(Kind::File);
+        let mut header = Header::new(TypeFlag::File);
         header.path = b"\xff".to_vec();
         writer.entry(&header).unwrap();
         let plain = writer.finish().unwrap();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use smoltcp::time::Instant;
 
-use super::engine::{BATCH, Engine, Entry, Key, Kind, MANY};
+use super::engine::{BATCH, Engine, Entry, FlowKey, FlowKind, MANY};
 use super::policy::elsewhere;
 use super::tcp::Connection;
 use super::udp::Flow;
@@ -66,7 +66,7 @@ impl Engine {
         let Some(ends) = self.inside(client, place) else { return };
         let many = self.connections > MANY;
         let full = self.connections >= self.limits.connections;
-        if full || self.keys.contains_key(&Key(Kind::Tcp, ends.0, ends.1)) {
+        if full || self.keys.contains_key(&FlowKey(FlowKind::Tcp, ends.0, ends.1)) {
             return;
         }
         if rustix::io::ioctl_fionbio(&socket, true).is_err() {
@@ -76,7 +76,7 @@ impl Engine {
             let verdict = connection.exchange(None, now, &mut self.out);
             self.connections += 1;
             let id = self.next;
-            if self.add(Kind::Tcp, ends, Entry::Tcp(connection), None) {
+            if self.add(FlowKind::Tcp, ends, Entry::Tcp(connection), None) {
                 self.judge(id, verdict);
             }
         }
@@ -92,7 +92,7 @@ impl Engine {
         now: Instant,
     ) {
         let Some(ends) = self.inside(client, place) else { return };
-        let key = Key(Kind::Udp, ends.0, ends.1);
+        let key = FlowKey(FlowKind::Udp, ends.0, ends.1);
         let known = self.keys.get(&key).and_then(|id| self.entries.get_mut(id));
         match known {
             Some((Entry::Udp(flow), _)) => flow.touch(now),
@@ -103,7 +103,7 @@ impl Engine {
                 }
                 let flow = Flow::inward(ends, answers, client, now);
                 let deadline = Some(flow.ends());
-                self.add(Kind::Udp, ends, Entry::Udp(flow), deadline);
+                self.add(FlowKind::Udp, ends, Entry::Udp(flow), deadline);
             }
         }
         self.out.udp(ends.1, ends.0, &self.datagram[..count]);

@@ -12,7 +12,7 @@ use smoltcp::time::Instant;
 
 use super::doors::Door;
 use super::link::{HEAD, LARGEST, Link};
-use super::packet::{Content, Lost, Outlet, Segment, Why, ends, parse};
+use super::packet::{Lost, Outlet, PacketContent, Segment, Why, ends, parse};
 use super::policy::{INSIDE_4, INSIDE_6, Policy, is_group};
 use super::tcp::{Connection, Verdict, why};
 use super::udp::Flow;
@@ -31,24 +31,24 @@ pub(super) const MANY: usize = 64;
 
 /// How much one container may have open; the rest of the process needs descriptors too.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct UplinkLimits {
     pub(super) connections: usize,
     pub(super) flows: usize,
 }
 
-impl Limits {
-    fn of(descriptors: usize) -> Limits {
+impl UplinkLimits {
+    fn of(descriptors: usize) -> UplinkLimits {
         let share = |most: usize| (descriptors / 4).clamp(16, most);
-        Limits { connections: share(2048), flows: share(512) }
+        UplinkLimits { connections: share(2048), flows: share(512) }
     }
 }
 
 /// What a flow is found by: kind, container's end, remote end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key(pub(super) Kind, pub(super) SocketAddr, pub(super) SocketAddr);
+pub(super) struct FlowKey(pub(super) FlowKind, pub(super) SocketAddr, pub(super) SocketAddr);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(super) enum FlowKind {
     Tcp,
     Udp,
     Echo,
@@ -107,14 +107,14 @@ pub(super) struct Engine {
     pub(super) epoll: OwnedFd,
     pub(super) out: Outlet,
     pub(super) policy: Policy,
-    pub(super) limits: Limits,
+    pub(super) limits: UplinkLimits,
     names: Option<NameService>,
     commands: Receiver<Command>,
     wake: Arc<OwnedFd>,
     began: std::time::Instant,
     pub(super) next: u64,
     pub(super) endpoints: HashMap<u64, Endpoint>,
-    pub(super) keys: HashMap<Key, u64>,
+    pub(super) keys: HashMap<FlowKey, u64>,
     pub(super) entries: HashMap<u64, (Entry, Option<Instant>)>,
     deadlines: BTreeSet<(Instant, u64)>,
     pub(super) connections: usize,
@@ -135,7 +135,7 @@ impl Engine {
             epoll,
             out: Outlet::new(mtu),
             policy,
-            limits: Limits::of(sys::descriptor_limit()),
+            limits: UplinkLimits::of(sys::descriptor_limit()),
             names,
             commands,
             wake,
@@ -188,8 +188,9 @@ impl Engine {
         }
         let Some(endpoint) = self.endpoints.remove(&id) else { return };
         self.doors.retain(|_, door| door.endpoint != id);
-        let its =
-            |key: &Key| endpoint.addresses.is_empty() || endpoint.addresses.contains(&key.1.ip());
+        let its = |key: &FlowKey| {
+            endpoint.addresses.is_empty() || endpoint.addresses.contains(&key.1.ip())
+        };
         let over: Vec<u64> =
             self.keys.iter().filter(|(key, _)| its(key)).map(|(_, entry)| *entry).collect();
         over.into_iter().for_each(|entry| self.remove(entry));
@@ -281,30 +282,30 @@ impl Engine {
         let loopback = self.endpoints.get(&id).is_some_and(|endpoint| endpoint.reach.loopback);
         let (from, to) = (packet.source, packet.destination);
         match packet.content {
-            Content::Tcp(segment) => {
+            PacketContent::Tcp(segment) => {
                 let ends = ((from, segment.source).into(), (to, segment.destination).into());
                 self.segment(ends, segment, bytes, loopback);
             }
-            Content::Udp { source, destination, .. } => {
+            PacketContent::Udp { source, destination, .. } => {
                 let ends = ((from, source).into(), (to, destination).into());
                 if self.answer_name(ends, &packet.content) {
                     return;
                 }
-                self.datagram(Kind::Udp, ends, &packet.content, loopback);
+                self.datagram(FlowKind::Udp, ends, &packet.content, loopback);
             }
-            Content::Echo { ident, sequence, payload } => {
+            PacketContent::Echo { ident, sequence, payload } => {
                 if self.policy.is_machine(to) {
                     return self.out.echo(to, from, (ident, sequence, payload));
                 }
                 let ends = ((from, ident).into(), (to, 0).into());
-                self.datagram(Kind::Echo, ends, &packet.content, loopback);
+                self.datagram(FlowKind::Echo, ends, &packet.content, loopback);
             }
         }
     }
 
     /// Answers a question about a name of this network.
-    fn answer_name(&mut self, ends: (SocketAddr, SocketAddr), content: &Content<'_>) -> bool {
-        let (Some(names), Content::Udp { payload, .. }) = (&mut self.names, content) else {
+    fn answer_name(&mut self, ends: (SocketAddr, SocketAddr), content: &PacketContent<'_>) -> bool {
+        let (Some(names), PacketContent::Udp { payload, .. }) = (&mut self.names, content) else {
             return false;
         };
         if !self.policy.takes_names(ends.1) {
@@ -334,7 +335,7 @@ impl Engine {
         bytes: &[u8],
         loopback: bool,
     ) {
-        if let Some(id) = self.keys.get(&Key(Kind::Tcp, ends.0, ends.1)).copied() {
+        if let Some(id) = self.keys.get(&FlowKey(FlowKind::Tcp, ends.0, ends.1)).copied() {
             let now = self.now();
             let Some((Entry::Tcp(connection), _)) = self.entries.get_mut(&id) else { return };
             let verdict = connection.exchange(Some(bytes), now, &mut self.out);
@@ -359,7 +360,7 @@ impl Engine {
         match Connection::begin(ends, target, bytes) {
             Ok(connection) => {
                 self.connections += 1;
-                self.add(Kind::Tcp, ends, Entry::Tcp(connection), None);
+                self.add(FlowKind::Tcp, ends, Entry::Tcp(connection), None);
             }
             Err(error) => self.not_connected(ends, Some(segment), error_why(&error)),
         }
@@ -375,13 +376,13 @@ impl Engine {
 
     fn datagram(
         &mut self,
-        kind: Kind,
+        kind: FlowKind,
         ends: (SocketAddr, SocketAddr),
-        content: &Content<'_>,
+        content: &PacketContent<'_>,
         loopback: bool,
     ) {
         let now = self.now();
-        let key = Key(kind, ends.0, ends.1);
+        let key = FlowKey(kind, ends.0, ends.1);
         if !self.keys.contains_key(&key) && !self.begin_flow(key, loopback, now) {
             return;
         }
@@ -391,16 +392,16 @@ impl Engine {
         }
     }
 
-    fn begin_flow(&mut self, key: Key, loopback: bool, now: Instant) -> bool {
-        let Key(kind, container, remote) = key;
+    fn begin_flow(&mut self, key: FlowKey, loopback: bool, now: Instant) -> bool {
+        let FlowKey(kind, container, remote) = key;
         let target = match kind {
             // An echo request has no port; any will do for the question where it may go.
-            Kind::Echo => self.policy.target((remote.ip(), 1).into(), false).map(|_| remote),
+            FlowKind::Echo => self.policy.target((remote.ip(), 1).into(), false).map(|_| remote),
             _ => self.target(container, remote, loopback),
         };
         let Some(target) = target else {
             let group = remote.ip().is_multicast() || remote.ip() == std::net::Ipv4Addr::BROADCAST;
-            if kind == Kind::Udp && !group {
+            if kind == FlowKind::Udp && !group {
                 let lost = Lost { segment: None, why: self.policy.refusal(remote.ip()) };
                 self.out.unreachable(remote, container, lost);
             }
@@ -409,7 +410,7 @@ impl Engine {
         if self.entries.len() - self.connections >= self.limits.flows {
             self.drop_oldest_flow();
         }
-        match Flow::begin((container, remote), target, kind == Kind::Echo, now) {
+        match Flow::begin((container, remote), target, kind == FlowKind::Echo, now) {
             Ok(flow) => {
                 let ends = flow.ends();
                 self.add(kind, (container, remote), Entry::Udp(flow), Some(ends))
@@ -434,7 +435,7 @@ impl Engine {
 
     pub(super) fn add(
         &mut self,
-        kind: Kind,
+        kind: FlowKind,
         ends: (SocketAddr, SocketAddr),
         entry: Entry,
         deadline: Option<Instant>,
@@ -452,10 +453,10 @@ impl Engine {
         };
         if let Err(error) = added {
             tracing::debug!(%error, "a socket cannot be waited for");
-            self.connections -= usize::from(kind == Kind::Tcp);
+            self.connections -= usize::from(kind == FlowKind::Tcp);
             return false;
         }
-        self.keys.insert(Key(kind, ends.0, ends.1), id);
+        self.keys.insert(FlowKey(kind, ends.0, ends.1), id);
         self.entries.insert(id, (entry, deadline));
         self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
         true
@@ -531,11 +532,11 @@ impl Engine {
         let key = match &entry {
             Entry::Tcp(connection) => {
                 self.connections -= 1;
-                Key(Kind::Tcp, connection.container, connection.remote)
+                FlowKey(FlowKind::Tcp, connection.container, connection.remote)
             }
             Entry::Udp(flow) => {
-                let kind = if flow.echo { Kind::Echo } else { Kind::Udp };
-                Key(kind, flow.container, flow.remote)
+                let kind = if flow.echo { FlowKind::Echo } else { FlowKind::Udp };
+                FlowKey(kind, flow.container, flow.remote)
             }
         };
         self.keys.remove(&key);
@@ -640,7 +641,7 @@ mod tests {
     #[test]
     fn what_is_open_is_bounded_and_the_flow_used_longest_ago_goes_first() {
         let (mut engine, _container) = engine();
-        engine.limits = Limits { connections: 2, flows: 3 };
+        engine.limits = UplinkLimits { connections: 2, flows: 3 };
         for port in 1..=9 {
             engine.take(1, &packet([198, 18, 0, 1], port, 17, 0, b"x"));
             engine.take(1, &packet([198, 18, 0, 1], port, 6, SYN, &[]));

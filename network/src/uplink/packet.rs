@@ -19,12 +19,12 @@ const HOPS: u8 = 64;
 pub(super) struct Packet<'a> {
     pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
-    pub(super) content: Content<'a>,
+    pub(super) content: PacketContent<'a>,
 }
 
 /// What a packet carries.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Content<'a> {
+pub(super) enum PacketContent<'a> {
     Tcp(Segment),
     Udp { source: u16, destination: u16, payload: &'a [u8] },
     Echo { ident: u16, sequence: u16, payload: &'a [u8] },
@@ -92,14 +92,14 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Packet<'_>> {
     Some(Packet { source, destination, content })
 }
 
-fn content(protocol: IpProtocol, payload: &[u8]) -> Option<Content<'_>> {
+fn content(protocol: IpProtocol, payload: &[u8]) -> Option<PacketContent<'_>> {
     match protocol {
         IpProtocol::Tcp => {
             let segment = TcpPacket::new_checked(payload).ok()?;
             if segment.header_len() < 20 {
                 return None;
             }
-            Some(Content::Tcp(Segment {
+            Some(PacketContent::Tcp(Segment {
                 source: segment.src_port(),
                 destination: segment.dst_port(),
                 syn: segment.syn(),
@@ -112,7 +112,7 @@ fn content(protocol: IpProtocol, payload: &[u8]) -> Option<Content<'_>> {
         }
         IpProtocol::Udp => {
             let datagram = UdpPacket::new_checked(payload).ok()?;
-            Some(Content::Udp {
+            Some(PacketContent::Udp {
                 source: datagram.src_port(),
                 destination: datagram.dst_port(),
                 payload: datagram.payload(),
@@ -122,7 +122,7 @@ fn content(protocol: IpProtocol, payload: &[u8]) -> Option<Content<'_>> {
             let packet = Icmpv4Packet::new_checked(payload).ok()?;
             match Icmpv4Repr::parse(&packet, &ChecksumCapabilities::ignored()).ok()? {
                 Icmpv4Repr::EchoRequest { ident, seq_no: sequence, data: payload } => {
-                    Some(Content::Echo { ident, sequence, payload })
+                    Some(PacketContent::Echo { ident, sequence, payload })
                 }
                 _ => None,
             }
@@ -133,7 +133,7 @@ fn content(protocol: IpProtocol, payload: &[u8]) -> Option<Content<'_>> {
                 return None;
             }
             let (ident, sequence) = (packet.echo_ident(), packet.echo_seq_no());
-            Some(Content::Echo { ident, sequence, payload: packet.payload() })
+            Some(PacketContent::Echo { ident, sequence, payload: packet.payload() })
         }
         _ => None,
     }

@@ -13,7 +13,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint};
 
-use super::packet::{Content, Outlet, Segment, Why, checksums, parse};
+use super::packet::{Outlet, PacketContent, Segment, Why, checksums, parse};
 
 /// Bytes buffered in each direction of a connection.
 const BUFFER: usize = 256 << 10;
@@ -146,7 +146,7 @@ impl Connection {
     pub(super) fn first_segment(&self) -> Option<Segment> {
         let Side::Waiting(first) = &self.side else { return None };
         match parse(first)?.content {
-            Content::Tcp(segment) => Some(segment),
+            PacketContent::Tcp(segment) => Some(segment),
             _ => None,
         }
     }

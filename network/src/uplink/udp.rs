@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto};
 use smoltcp::time::{Duration, Instant};
 
-use super::packet::{Content, Lost, Outlet, Why};
+use super::packet::{Lost, Outlet, PacketContent, Why};
 
 /// How long a flow without an answer, and one with, is kept after its last datagram.
 const UNANSWERED: Duration = Duration::from_secs(30);
@@ -74,19 +74,19 @@ impl Flow {
     }
 
     /// Sends on what the container sent.
-    pub(super) fn send(&mut self, content: &Content<'_>, now: Instant, out: &mut Outlet) {
+    pub(super) fn send(&mut self, content: &PacketContent<'_>, now: Instant, out: &mut Outlet) {
         self.used = now;
         self.answered |= self.client.is_some();
         let sent = match content {
-            Content::Udp { payload, .. } => self.send_bytes(payload),
-            Content::Echo { sequence, payload, .. } => {
+            PacketContent::Udp { payload, .. } => self.send_bytes(payload),
+            PacketContent::Echo { sequence, payload, .. } => {
                 let kind = if self.remote.is_ipv4() { 8 } else { 128 };
                 let mut request = vec![kind, 0, 0, 0, 0, 0];
                 request.extend_from_slice(&sequence.to_be_bytes());
                 request.extend_from_slice(payload);
                 self.send_bytes(&request)
             }
-            Content::Tcp(_) => Ok(()),
+            PacketContent::Tcp(_) => Ok(()),
         };
         self.refused(sent.err(), out);
     }

@@ -25,11 +25,11 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// (`credsStore`), goes before the file's own entry; a helper that fails is an error, never a
 /// reason to look elsewhere. Helpers know whole registries only.
 #[derive(Debug, Clone)]
-pub struct Files {
+pub struct AuthFiles {
     /// The files, first hit wins; missing files are as empty ones.
     pub paths: Vec<PathBuf>,
     /// Where credentials are looked up, in order (`credential-helpers` of registries.conf):
-    /// [`Files::OWN`] means the files, everything else is a helper.
+    /// [`AuthFiles::OWN`] means the files, everything else is a helper.
     pub order: Vec<String>,
     /// The directories helper programs (`docker-credential-…`) are looked for in; absolute.
     pub helper_dirs: Vec<PathBuf>,
@@ -45,15 +45,15 @@ struct Contents {
     fields: Map<String, Value>,
 }
 
-impl Files {
-    /// The entry for the files in [`Files::order`].
+impl AuthFiles {
+    /// The entry for the files in [`AuthFiles::order`].
     pub const OWN: &str = "containers-auth.json";
 
     /// A keychain over these files.
-    pub fn new(paths: Vec<PathBuf>) -> Files {
-        Files {
+    pub fn new(paths: Vec<PathBuf>) -> AuthFiles {
+        AuthFiles {
             paths,
-            order: vec![Files::OWN.to_owned()],
+            order: vec![AuthFiles::OWN.to_owned()],
             helper_dirs: Vec::new(),
             helper_env: Vec::new(),
             helper_timeout: Duration::from_secs(30),
@@ -162,7 +162,7 @@ impl Files {
     fn find(&self, name: &str) -> Result<Credential> {
         for place in &self.order {
             let found = match place.as_str() {
-                Files::OWN => self.find_in_files(name)?,
+                AuthFiles::OWN => self.find_in_files(name)?,
                 helper => {
                     let helper = Helper::find(self, helper)?;
                     helper.get(&stored_key(name.split('/').next().unwrap_or_default()))?
@@ -207,7 +207,7 @@ fn first_of<K, T>(
     keys.into_iter().find_map(|key| find(key).transpose()).transpose()
 }
 
-impl Keychain for Files {
+impl Keychain for AuthFiles {
     fn credential(&self, repository: &Repository) -> Result<Credential> {
         self.find(&repository.to_string())
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Credential, Files};
+use super::{AuthFiles, Credential};
 use crate::{Error, Result};
 
 /// The most a helper may say.
@@ -17,7 +17,7 @@ const TOKEN_USER: &str = "<token>";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry {
+struct HelperReply {
     #[serde(default, rename = "ServerURL")]
     server: String,
     #[serde(default)]
@@ -28,14 +28,14 @@ struct Entry {
 
 /// One helper program.
 pub(super) struct Helper<'a> {
-    files: &'a Files,
+    files: &'a AuthFiles,
     name: String,
     program: PathBuf,
 }
 
 impl<'a> Helper<'a> {
     /// Finds `docker-credential-<suffix>` in the directories the caller allows.
-    pub(super) fn find(files: &'a Files, suffix: &str) -> Result<Helper<'a>> {
+    pub(super) fn find(files: &'a AuthFiles, suffix: &str) -> Result<Helper<'a>> {
         let name = format!("docker-credential-{suffix}");
         let failed = |reason: &str| Error::Helper { helper: name.clone(), reason: reason.into() };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -62,7 +62,7 @@ impl<'a> Helper<'a> {
             }
             return Err(self.failed(if said.is_empty() { "it failed".into() } else { said }));
         }
-        let entry: Entry = serde_json::from_slice(&out)
+        let entry: HelperReply = serde_json::from_slice(&out)
             .map_err(|_| self.failed("its output is not the expected JSON".into()))?;
         Ok(Some(match entry.username.as_str() {
             _ if entry.secret.is_empty() => return Ok(None),
@@ -79,7 +79,7 @@ impl<'a> Helper<'a> {
                 return Err(self.failed("it stores passwords and identity tokens only".into()));
             }
         };
-        let entry = Entry { server: server.to_owned(), username, secret };
+        let entry = HelperReply { server: server.to_owned(), username, secret };
         let entry =
             serde_json::to_string(&entry).map_err(|error| self.failed(error.to_string()))?;
         self.done("store", &entry)

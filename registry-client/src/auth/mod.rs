@@ -7,7 +7,7 @@ mod scope;
 mod token;
 
 pub(crate) use challenge::Challenge;
-pub use files::Files;
+pub use files::AuthFiles;
 pub(crate) use grants::Authority;
 pub use keychain::{Anonymous, Credential, Keychain, Named};
 pub(crate) use scope::{Access, Scope};

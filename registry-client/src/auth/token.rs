@@ -19,7 +19,7 @@ use crate::call::{Auth, Call, Endpoint, Payload, Read, Where};
 use crate::connect::{Own, authority_of, policy_of};
 use crate::inner::Inner;
 use crate::limit::Lane;
-use crate::routes::Place;
+use crate::routes::RepositoryAddress;
 use crate::{Error, Result, wire};
 
 /// The largest answer of a token service that is read.
@@ -303,7 +303,14 @@ impl Inner {
                 let Own { tls, rule } = policy_of(&self.options, realm);
                 let repository = endpoint.place.repository.clone();
                 let named = endpoint.place.named;
-                self.endpoint(Place { repository, authority, tls, rule, image: None, named })
+                self.endpoint(RepositoryAddress {
+                    repository,
+                    authority,
+                    tls,
+                    rule,
+                    image: None,
+                    named,
+                })
             }
         };
         let answer = Box::pin(self.send(&service, &call)).await.map_err(|error| match error {

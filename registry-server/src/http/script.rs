@@ -7,7 +7,7 @@ use crate::lock::Lock;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub struct RecordedRequest {
     /// The method.
     pub method: String,
     /// Path and query.
@@ -16,7 +16,7 @@ pub struct Record {
     pub headers: Vec<(String, String)>,
 }
 
-impl Record {
+impl RecordedRequest {
     /// The first header of this name (in lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -27,7 +27,7 @@ impl Record {
 #[derive(Default)]
 pub(crate) struct Script {
     pub(crate) faults: Lock<Vec<Fault>>,
-    pub(crate) records: Lock<Vec<Record>>,
+    pub(crate) records: Lock<Vec<RecordedRequest>>,
 }
 
 impl Script {
@@ -39,7 +39,7 @@ impl Script {
             (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
         });
         let (method_, path_) = (method.to_owned(), path.to_owned());
-        let record = Record { method: method_, path: path_, headers: headers.collect() };
+        let record = RecordedRequest { method: method_, path: path_, headers: headers.collect() };
         self.records.lock().push(record);
         let mut faults = self.faults.lock();
         faults.iter_mut().find_map(|fault| fault.acts(method, path).then(|| fault.effect.clone()))

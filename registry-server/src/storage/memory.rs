@@ -21,7 +21,7 @@ struct Object {
 }
 
 #[derive(Default)]
-struct State {
+struct MemoryState {
     objects: BTreeMap<String, Object>,
     version: u64,
 }
@@ -29,7 +29,7 @@ struct State {
 /// Everything in memory.
 #[derive(Clone)]
 pub(crate) struct Memory {
-    state: Arc<Lock<State>>,
+    state: Arc<Lock<MemoryState>>,
     began: Instant,
 }
 
@@ -46,7 +46,7 @@ struct MemoryWriter {
 }
 
 impl Memory {
-    fn set(&self, state: &mut State, key: &str, bytes: Bytes) {
+    fn set(&self, state: &mut MemoryState, key: &str, bytes: Bytes) {
         state.version += 1;
         let object = Object { bytes, modified: self.began.elapsed(), version: state.version };
         state.objects.insert(key.to_owned(), object);

@@ -33,17 +33,17 @@ impl fmt::Debug for Upstream {
 }
 
 /// An upstream in use.
-pub(crate) struct Source {
+pub(crate) struct OpenUpstream {
     pub(super) upstream: Upstream,
     client: Client,
 }
 
-impl Source {
+impl OpenUpstream {
     /// All upstreams, the longest prefix first: the first match applies.
     ///
     /// # Errors
     /// [`Error::Configuration`].
-    pub(crate) fn all(upstreams: &[Upstream], proxies: &Proxies) -> Result<Vec<Arc<Source>>> {
+    pub(crate) fn all(upstreams: &[Upstream], proxies: &Proxies) -> Result<Vec<Arc<OpenUpstream>>> {
         let mut sources = Vec::new();
         for upstream in upstreams {
             let failed = |reason: String| Error::Configuration {
@@ -62,7 +62,7 @@ impl Source {
                 client.keychain = Arc::new(credential.clone());
             }
             let client = Client::new(client).map_err(|error| failed(error.to_string()))?;
-            sources.push(Arc::new(Source { upstream: upstream.clone(), client }));
+            sources.push(Arc::new(OpenUpstream { upstream: upstream.clone(), client }));
         }
         sources.sort_by_key(|source| std::cmp::Reverse(source.upstream.prefix.len()));
         Ok(sources)

@@ -25,7 +25,7 @@ fn cache(of: &Registry, ttl: Duration) -> Registry {
 }
 
 fn asked(registry: &Registry, method: &str, part: &str) -> usize {
-    let fits = |r: &&registry_server::Record| r.method == method && r.path.contains(part);
+    let fits = |r: &&registry_server::RecordedRequest| r.method == method && r.path.contains(part);
     registry.requests().iter().filter(fits).count()
 }
 

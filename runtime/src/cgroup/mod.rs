@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::stage::{Config, Doing, Failure, Reason, Role, Step};
+use crate::stage::{Doing, Failure, Reason, Role, StageConfig, Step};
 pub(crate) use devices::all as all_devices;
 use limits::{Limits, Setting};
 use place::Hierarchy;
@@ -68,7 +68,7 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    fn new(config: &'a Config) -> Step<Wanted<'a>> {
+    fn new(config: &'a StageConfig) -> Step<Wanted<'a>> {
         let linux = config.spec.linux().as_ref();
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let engine = matches!(config.role, Role::Create(_));
@@ -133,7 +133,7 @@ impl<'a> Wanted<'a> {
 impl Cgroup {
     /// Makes the cgroup for the limits of the spec and its devices, and in every tree the one below
     /// the parent that it names; none if nothing of this is requested.
-    pub(crate) fn create(config: &Config) -> Step<Option<Cgroup>> {
+    pub(crate) fn create(config: &StageConfig) -> Step<Option<Cgroup>> {
         let wanted = Wanted::new(config)?;
         if !wanted.usual {
             return Cgroup::of(&wanted);

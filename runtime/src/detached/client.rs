@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use task::Task;
 
-use super::wire::{self, Frames, Kind, Request};
+use super::wire::{self, FrameKind, Frames, Request};
 use super::{AttachOptions, Attached, State, Status, record, state};
 use crate::stage::{Answer, Answers};
 use crate::streams::{Carrier, Theirs, is_readable, write_all};
@@ -167,7 +167,7 @@ struct Attachment<'a> {
 
 impl Attachment<'_> {
     /// A monitor that is gone shows when reading from it.
-    fn send(&mut self, kind: Kind, payload: &[u8]) {
+    fn send(&mut self, kind: FrameKind, payload: &[u8]) {
         let _ = self.socket.write_all(&wire::frame(kind, payload));
     }
 
@@ -175,7 +175,7 @@ impl Attachment<'_> {
         if let (true, Some((rows, columns))) = (self.terminal, size(self.streams)) {
             let [a, b] = rows.to_le_bytes();
             let [c, d] = columns.to_le_bytes();
-            self.send(Kind::Resize, &[a, b, c, d]);
+            self.send(FrameKind::Resize, &[a, b, c, d]);
         }
     }
 
@@ -184,7 +184,7 @@ impl Attachment<'_> {
             if signal == libc::SIGWINCH {
                 self.resize();
             } else if let Ok(number) = u8::try_from(signal) {
-                self.send(Kind::Signal, &[number]);
+                self.send(FrameKind::Signal, &[number]);
             }
         }
     }
@@ -199,7 +199,7 @@ impl Attachment<'_> {
         };
         if count == 0 {
             self.input = false;
-            self.send(Kind::Input, &[]);
+            self.send(FrameKind::Input, &[]);
             return false;
         }
         let (bytes, detach) = match self.keys.press(&buffer[..count]) {
@@ -207,7 +207,7 @@ impl Attachment<'_> {
             Pressed::Keys(bytes) => (bytes, false),
         };
         if !bytes.is_empty() {
-            self.send(Kind::Input, &bytes);
+            self.send(FrameKind::Input, &bytes);
         }
         detach
     }
@@ -224,9 +224,9 @@ impl Attachment<'_> {
         while let Some((kind, payload)) = self.frames.next().map_err(lost)? {
             // Who closed our output still wants to know the end.
             match kind {
-                Kind::Stdout => drop(write_all(self.streams[1], &payload)),
-                Kind::Stderr => drop(write_all(self.streams[2], &payload)),
-                Kind::Exit => return serde_json::from_slice(&payload).map(Some).map_err(lost),
+                FrameKind::Stdout => drop(write_all(self.streams[1], &payload)),
+                FrameKind::Stderr => drop(write_all(self.streams[2], &payload)),
+                FrameKind::Exit => return serde_json::from_slice(&payload).map(Some).map_err(lost),
                 _ => {}
             }
         }
@@ -464,7 +464,9 @@ pub(super) fn wait(
         let frame = wire::ask(&socket, &Request::Wait).and_then(|()| wire::read_frame(&socket));
         task.check()?;
         return match frame {
-            Ok((Kind::Exit, payload)) => serde_json::from_slice(&payload).map(Some).map_err(lost),
+            Ok((FrameKind::Exit, payload)) => {
+                serde_json::from_slice(&payload).map(Some).map_err(lost)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             _ if succeeded(dir, monitor)? => continue,
             _ => ended(dir).map(Some),
@@ -480,7 +482,7 @@ pub(super) fn check_health(dir: &Path, task: &Task) -> Result<ExitStatus> {
     let frame = wire::read_frame(&socket);
     task.check()?;
     match frame {
-        Ok((Kind::Exit, payload)) => serde_json::from_slice(&payload).map_err(lost),
+        Ok((FrameKind::Exit, payload)) => serde_json::from_slice(&payload).map_err(lost),
         _ => Err(Error::invalid("health check", "the container has none, or ended meanwhile")),
     }
 }

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::init::{self, Never, Program, Running, ended, wait_ready};
 use crate::spec::{environment, users};
-use crate::stage::{self, Answer, Config, Doing, Failure, Given, Reason, Role, Started, Step};
+use crate::stage::{self, Answer, Doing, Failure, Given, Reason, Role, StageConfig, Started, Step};
 use crate::sys::{self, Side};
 use crate::{Error, Exec};
 
@@ -82,7 +82,7 @@ fn join_for(given: &mut Given, container: &OwnedFd, client: &UnixStream) -> Step
 }
 
 fn become_program(
-    config: &Config,
+    config: &StageConfig,
     exec: &Exec,
     given: &Given,
     mut stdio: [Option<OwnedFd>; 3],

@@ -18,11 +18,11 @@ use super::guard::Line;
 use super::health::{self, Checks, Judgement};
 use super::record::{self, Log};
 use super::setup::PIPE;
-use super::wire::{self, Frames, Kind, Request};
+use super::wire::{self, FrameKind, Frames, Request};
 use super::{HealthStatus, State, Status};
 use crate::cgroup::Cgroup;
 use crate::init::{self, Hooks, Running};
-use crate::stage::{self, Answer, Care, Config, Failure, Given, Role};
+use crate::stage::{self, Answer, Care, Failure, Given, Role, StageConfig};
 use crate::{ExitStatus, OnFailure, Signal, sys};
 
 /// More than this is not kept for one client, or for the container's input.
@@ -222,7 +222,7 @@ impl Monitor {
         let told = serde_json::to_vec(&ExitStatus::Code(verdict.code)).unwrap_or_default();
         for client in &mut self.clients {
             if matches!(client.state, ClientState::Checking) {
-                client.send(&wire::frame(Kind::Exit, &told));
+                client.send(&wire::frame(FrameKind::Exit, &told));
                 client.state = ClientState::Waiting;
             }
         }
@@ -361,7 +361,7 @@ impl Monitor {
 
     fn spread(&mut self, stream: usize, bytes: &[u8]) {
         self.log.write(stream, bytes);
-        let kind = [Kind::Stdout, Kind::Stderr][stream];
+        let kind = [FrameKind::Stdout, FrameKind::Stderr][stream];
         let frame = wire::frame(kind, bytes);
         for client in self
             .clients
@@ -429,7 +429,7 @@ impl Monitor {
             Request::Wait => self.clients[index].state = ClientState::Waiting,
             Request::Signal(number) => {
                 self.signal(number);
-                self.clients[index].send(&wire::frame(Kind::Ok, &[]));
+                self.clients[index].send(&wire::frame(FrameKind::Ok, &[]));
                 self.clients[index].state = ClientState::Waiting;
             }
             Request::Attach { replay } => {
@@ -439,7 +439,8 @@ impl Monitor {
                 let client = &mut self.clients[index];
                 client.state = ClientState::Attached(frames);
                 for (stream, bytes) in self.replay.pieces.iter().filter(|_| replay) {
-                    client.send(&wire::frame([Kind::Stdout, Kind::Stderr][*stream], bytes));
+                    client
+                        .send(&wire::frame([FrameKind::Stdout, FrameKind::Stderr][*stream], bytes));
                 }
                 self.obey(index);
             }
@@ -466,7 +467,7 @@ impl Monitor {
     fn join(&mut self, socket: &UnixStream, streams: &[OwnedFd], exec: Box<crate::Exec>) {
         let _ = socket.set_nonblocking(false);
         let ours = &self.parts.given.config;
-        let config = Config {
+        let config = StageConfig {
             spec: ours.spec.clone(),
             id: ours.id.clone(),
             init: false,
@@ -504,18 +505,18 @@ impl Monitor {
             let ClientState::Attached(frames) = &mut client.state else { return };
             match frames.next() {
                 Ok(None) => return,
-                Ok(Some((Kind::Input, bytes))) if bytes.is_empty() => {
+                Ok(Some((FrameKind::Input, bytes))) if bytes.is_empty() => {
                     self.input_ends = true;
                     self.write_input();
                 }
-                Ok(Some((Kind::Input, bytes))) => {
+                Ok(Some((FrameKind::Input, bytes))) => {
                     if self.parts.input.is_some() {
                         self.to_input.extend(bytes);
                         self.write_input();
                     }
                 }
-                Ok(Some((Kind::Resize, bytes))) => self.resize(&bytes),
-                Ok(Some((Kind::Signal, bytes))) => {
+                Ok(Some((FrameKind::Resize, bytes))) => self.resize(&bytes),
+                Ok(Some((FrameKind::Signal, bytes))) => {
                     self.signal(bytes.first().map_or(0, |byte| i32::from(*byte)));
                 }
                 Ok(Some(_)) | Err(_) => return client.gone = true,
@@ -550,7 +551,7 @@ impl Monitor {
         for client in &mut self.clients {
             let _ = client.socket.set_nonblocking(false);
             let _ = client.socket.set_write_timeout(Some(std::time::Duration::from_secs(5)));
-            client.backlog.extend(wire::frame(Kind::Exit, &json));
+            client.backlog.extend(wire::frame(FrameKind::Exit, &json));
             let backlog = client.backlog.make_contiguous();
             let _ = client.socket.write_all(backlog);
         }

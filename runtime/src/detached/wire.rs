@@ -30,7 +30,7 @@ pub(super) enum Request {
 /// Kinds of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Kind {
+pub(super) enum FrameKind {
     /// To the client: output.
     Stdout = 1,
     /// To the client: errors.
@@ -47,16 +47,24 @@ pub(super) enum Kind {
     Signal = 7,
 }
 
-impl Kind {
-    fn new(byte: u8) -> Option<Kind> {
-        [Kind::Stdout, Kind::Stderr, Kind::Exit, Kind::Ok, Kind::Input, Kind::Resize, Kind::Signal]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+impl FrameKind {
+    fn new(byte: u8) -> Option<FrameKind> {
+        [
+            FrameKind::Stdout,
+            FrameKind::Stderr,
+            FrameKind::Exit,
+            FrameKind::Ok,
+            FrameKind::Input,
+            FrameKind::Resize,
+            FrameKind::Signal,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 
 /// One frame's bytes; `payload` is at most [`MAX_FRAME`].
-pub(super) fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind as u8];
     bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     bytes.extend_from_slice(payload);
@@ -73,9 +81,9 @@ impl Frames {
     }
 
     /// The next complete frame; an error for anything else.
-    pub(super) fn next(&mut self) -> io::Result<Option<(Kind, Vec<u8>)>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<(FrameKind, Vec<u8>)>> {
         let Some(head) = self.0.first_chunk::<5>() else { return Ok(None) };
-        let kind = Kind::new(head[0]).ok_or(io::ErrorKind::InvalidData)?;
+        let kind = FrameKind::new(head[0]).ok_or(io::ErrorKind::InvalidData)?;
         let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
         if length > MAX_FRAME {
             return Err(io::ErrorKind::InvalidData.into());
@@ -90,7 +98,7 @@ impl Frames {
 }
 
 /// Reads one frame, waiting for it.
-pub(super) fn read_frame(mut from: impl Read) -> io::Result<(Kind, Vec<u8>)> {
+pub(super) fn read_frame(mut from: impl Read) -> io::Result<(FrameKind, Vec<u8>)> {
     let mut head = [0; 5];
     from.read_exact(&mut head)?;
     let mut frames = Frames::default();
@@ -135,15 +143,15 @@ mod tests {
 
     #[test]
     fn frames_and_requests_survive_pieces() {
-        let mut bytes = frame(Kind::Stdout, b"hello");
-        bytes.extend(frame(Kind::Input, b""));
+        let mut bytes = frame(FrameKind::Stdout, b"hello");
+        bytes.extend(frame(FrameKind::Input, b""));
         let mut frames = Frames::default();
         let mut got = Vec::new();
         for byte in &bytes {
             frames.push(std::slice::from_ref(byte));
             got.extend(frames.next().unwrap());
         }
-        assert_eq!(got, [(Kind::Stdout, b"hello".to_vec()), (Kind::Input, Vec::new())]);
+        assert_eq!(got, [(FrameKind::Stdout, b"hello".to_vec()), (FrameKind::Input, Vec::new())]);
         let mut incoming = Incoming::default();
         assert!(incoming.push(b"{\"sig").unwrap().is_none());
         let (request, rest) = incoming.push(b"nal\":9}\nrest").unwrap().unwrap();

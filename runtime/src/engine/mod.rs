@@ -25,12 +25,12 @@ pub use features::features;
 pub use resources::Usage;
 pub(crate) use stage::{accompany, attend, create, exec as join, hooks_inside};
 
-use crate::stage::{Answer, Answers, Config, Role, Waits};
+use crate::stage::{Answer, Answers, Role, StageConfig, Waits};
 use crate::streams::Carrier;
 use crate::terminal::Raw;
 use crate::{Error, ExitStatus, Result, Signal, cgroup, seccomp, sys};
 use hooks::Moment;
-use record::{GATE, Record};
+use record::{GATE, StateFile};
 
 /// Where the containers of one engine are kept.
 #[derive(Debug, Clone)]
@@ -147,7 +147,7 @@ impl Engine {
         let (started, mut descriptors) = run_stage(&config, &filter, &fds)?;
         let listener = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let listener = listener.and_then(|profile| profile.listener_path().clone());
-        let record = Record {
+        let record = StateFile {
             id: id.to_owned(),
             bundle: bundle.to_owned(),
             rootfs,
@@ -173,7 +173,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NotRunning`] when it was started before; [`Error::Invalid`] when a hook fails.
     pub fn start(&self, id: &str) -> Result<()> {
-        let record = Record::read(&self.root, id)?;
+        let record = StateFile::read(&self.root, id)?;
         let gate = self.root.join(id).join(GATE);
         let wrong = || Error::NotRunning { path: self.root.join(id), state: self.status(&record) };
         if self.status(&record) != "created" {
@@ -195,7 +195,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NoContainer`].
     pub fn state(&self, id: &str) -> Result<Described> {
-        let record = Record::read(&self.root, id)?;
+        let record = StateFile::read(&self.root, id)?;
         let status = self.status(&record);
         Ok(Described {
             oci_version: record.spec.version().clone(),
@@ -219,7 +219,7 @@ impl Engine {
         list
     }
 
-    fn status(&self, record: &Record) -> &'static str {
+    fn status(&self, record: &StateFile) -> &'static str {
         if !record.lives() {
             return "stopped";
         }
@@ -234,7 +234,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NotRunning`] when it has ended.
     pub fn kill(&self, id: &str, signal: Signal, all: bool) -> Result<()> {
-        let record = Record::read(&self.root, id)?;
+        let record = StateFile::read(&self.root, id)?;
         if !record.lives() && !all {
             return Err(Error::NotRunning { path: self.root.join(id), state: "stopped" });
         }
@@ -257,7 +257,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NotRunning`] when it still runs.
     pub fn delete(&self, id: &str, force: bool) -> Result<Option<Error>> {
-        let record = match Record::read(&self.root, id) {
+        let record = match StateFile::read(&self.root, id) {
             Err(Error::NoContainer { .. }) if force => return self.forget(id).map(|()| None),
             other => other?,
         };
@@ -287,7 +287,7 @@ impl Engine {
     /// As [`crate::Container::start`]; [`Error::NotRunning`].
     pub fn exec(&self, id: &str, process: &Process, to: &Connections) -> Result<Started> {
         check::process(process)?;
-        let record = Record::read(&self.root, id)?;
+        let record = StateFile::read(&self.root, id)?;
         let state = self.status(&record);
         if !matches!(state, "running" | "created") {
             return Err(Error::NotRunning { path: self.root.join(id), state });
@@ -313,7 +313,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NoContainer`].
     pub fn process(&self, id: &str) -> Result<Process> {
-        let record = Record::read(&self.root, id)?;
+        let record = StateFile::read(&self.root, id)?;
         record.spec.process().clone().ok_or(Error::Lost { process: "first process" })
     }
 
@@ -322,7 +322,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Limit`] where the container has no cgroup that can.
     pub fn freeze(&self, id: &str, frozen: bool) -> Result<()> {
-        let record = Record::read(&self.root, id)?;
+        let record = StateFile::read(&self.root, id)?;
         cgroup::freeze(&record.cgroups, frozen).map_err(Error::from)
     }
 
@@ -331,7 +331,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NoContainer`].
     pub fn processes(&self, id: &str) -> Result<Vec<u32>> {
-        let record = Record::read(&self.root, id)?;
+        let record = StateFile::read(&self.root, id)?;
         let mut pids = cgroup::processes(&record.cgroups);
         if pids.is_empty() && record.lives() {
             pids.push(record.pid);
@@ -345,7 +345,7 @@ impl Engine {
     /// [`Error::Limit`]; [`Error::Invalid`] for what is not supported.
     pub fn update(&self, id: &str, resources: &LinuxResources) -> Result<()> {
         check::resources(resources)?;
-        let record = Record::read(&self.root, id)?;
+        let record = StateFile::read(&self.root, id)?;
         cgroup::update(&record.cgroups, resources).map_err(Error::from)
     }
 
@@ -354,11 +354,11 @@ impl Engine {
     /// # Errors
     /// [`Error::NoContainer`].
     pub fn usage(&self, id: &str) -> Result<Usage> {
-        Ok(Usage::read(&Record::read(&self.root, id)?.cgroups))
+        Ok(Usage::read(&StateFile::read(&self.root, id)?.cgroups))
     }
 }
 
-impl Record {
+impl StateFile {
     fn hooks(&self, moment: Moment, status: ContainerState) -> Result<()> {
         let bundle = self.bundle.display().to_string();
         let pid = if status == ContainerState::Stopped { 0 } else { self.pid };
@@ -418,7 +418,7 @@ pub fn wait_adopted(pid: u32) -> Result<ExitStatus> {
 
 /// Tells the agent of the filter, writes the record, and tells the caller.
 fn finish(
-    record: &Record,
+    record: &StateFile,
     directory: &Path,
     listener: Option<(PathBuf, Option<OwnedFd>)>,
     tell: impl FnOnce() -> Result<Started>,
@@ -436,7 +436,7 @@ fn configure(
     id: &str,
     role: Role,
     process: Option<&Process>,
-) -> Result<(Config, Vec<sys::Instruction>)> {
+) -> Result<(StageConfig, Vec<sys::Instruction>)> {
     crate::container::check_id(id)?;
     let mut spec = spec.clone();
     let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
@@ -451,7 +451,7 @@ fn configure(
     let size = size.map_or((24, 80), |size| (cells(size.height()), cells(size.width())));
     let terminal = process.is_some_and(|process| process.terminal() == Some(true));
     let inner = crate::init::makes_user_namespace(&spec);
-    let config = Config {
+    let config = StageConfig {
         spec,
         id: id.to_owned(),
         init: false,
@@ -474,7 +474,7 @@ fn standard_streams() -> Result<[OwnedFd; 3]> {
 
 /// Runs a stage to its end; gives what it started and the descriptors that came along.
 fn run_stage(
-    config: &Config,
+    config: &StageConfig,
     filter: &[sys::Instruction],
     fds: &[BorrowedFd<'_>],
 ) -> Result<(crate::stage::Started, Vec<OwnedFd>)> {
@@ -519,7 +519,7 @@ fn make_gate(directory: &Path) -> Result<OwnedFd> {
 }
 
 /// Gives the end at which a system call filter asks to the agent that answers.
-fn send_listener(path: &Path, record: &Record, listener: BorrowedFd<'_>) -> Result<()> {
+fn send_listener(path: &Path, record: &StateFile, listener: BorrowedFd<'_>) -> Result<()> {
     let profile = record.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let state = serde_json::json!({
         "ociVersion": record.spec.version(),

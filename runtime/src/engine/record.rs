@@ -20,7 +20,7 @@ pub(crate) const GATE: &str = "gate";
 /// A container as `state.json` in its directory has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Record {
+pub(crate) struct StateFile {
     pub(crate) id: String,
     pub(crate) bundle: PathBuf,
     pub(crate) rootfs: PathBuf,
@@ -56,8 +56,8 @@ pub(crate) fn make(root: &Path, id: &str) -> Result<PathBuf> {
     }
 }
 
-impl Record {
-    pub(crate) fn read(root: &Path, id: &str) -> Result<Record> {
+impl StateFile {
+    pub(crate) fn read(root: &Path, id: &str) -> Result<StateFile> {
         let directory = root.join(id);
         let file = directory.join("state.json");
         if id.is_empty() || id.contains('/') || id.starts_with('.') || !file.exists() {

@@ -12,7 +12,7 @@ use super::hooks::{self, Moment};
 use crate::Error;
 use crate::cgroup::Cgroup;
 use crate::init::{self, Never, Program};
-use crate::stage::{self, Answer, Config, Doing, Failure, Given, Reason, Role, Started, Step};
+use crate::stage::{self, Answer, Doing, Failure, Given, Reason, Role, StageConfig, Started, Step};
 use crate::sys::{self, Side};
 
 fn failed(error: Error) -> Failure {
@@ -40,7 +40,7 @@ pub(crate) fn create(mut given: Given) -> Step {
 
 /// Supervisor's side of [`attend`]: runs the hooks that belong between the namespaces and the files
 /// of a container.
-pub(crate) fn accompany(config: &Config, pid: u32, mut report: &UnixStream) -> Step {
+pub(crate) fn accompany(config: &StageConfig, pid: u32, mut report: &UnixStream) -> Step {
     let Role::Create(waits) = &config.role else { return Ok(()) };
     if config.spec.hooks().is_none() || peek(report)? != Some(b'N') {
         return Ok(());
@@ -68,7 +68,7 @@ fn peek(report: &UnixStream) -> Step<Option<u8>> {
 }
 
 /// Container's side: its namespaces are there; gives its process id as the machine sees it.
-pub(crate) fn attend(config: &Config, mut report: &UnixStream) -> Step<u32> {
+pub(crate) fn attend(config: &StageConfig, mut report: &UnixStream) -> Step<u32> {
     if !matches!(config.role, Role::Create(_)) || config.spec.hooks().is_none() {
         return Ok(0);
     }
@@ -79,7 +79,7 @@ pub(crate) fn attend(config: &Config, mut report: &UnixStream) -> Step<u32> {
 }
 
 /// Runs hooks inside of the container.
-pub(crate) fn hooks_inside(config: &Config, moment: Moment, pid: u32) -> Step {
+pub(crate) fn hooks_inside(config: &StageConfig, moment: Moment, pid: u32) -> Step {
     let Role::Create(waits) = &config.role else { return Ok(()) };
     let status = match moment {
         Moment::StartContainer => ContainerState::Created,

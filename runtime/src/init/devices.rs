@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-use super::mounts::{self, Options};
+use super::mounts::{self, MountOptions};
 use super::tree::{self, Make};
-use crate::stage::{Config, Doing, Failure, Step};
+use crate::stage::{Doing, Failure, StageConfig, Step};
 use crate::sys;
 
 /// Character devices every container has: name, major, minor.
@@ -56,7 +56,7 @@ pub(super) fn unrestricted(spec: &Spec) -> bool {
 }
 
 /// The host's devices, for a user namespace, where no nodes can be made.
-pub(super) fn of_host(config: &Config) -> Step<Vec<Node>> {
+pub(super) fn of_host(config: &StageConfig) -> Step<Vec<Node>> {
     if !config.user_namespace {
         return Ok(Vec::new());
     }
@@ -75,10 +75,10 @@ pub(super) fn make(spec: &Spec) -> Step<Vec<Node>> {
     if !own_dev(spec) {
         return Ok(Vec::new());
     }
-    let options = Options {
+    let options = MountOptions {
         set: sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NOEXEC,
         data: vec![("mode".to_owned(), Some("700".to_owned()))],
-        ..Options::default()
+        ..MountOptions::default()
     };
     let place = mounts::make("tmpfs", "devices", &options).doing("mounting", "the devices")?;
     // A mount can be copied only where it is attached.

@@ -14,7 +14,7 @@ use super::namespaces::Namespaces;
 use super::{credentials, devices, reaper, tree};
 use crate::cgroup::Cgroup;
 use crate::engine::{self, hooks::Moment};
-use crate::stage::{Config, Doing, Failure, Given, Reason, Role, Step};
+use crate::stage::{Doing, Failure, Given, Reason, Role, StageConfig, Step};
 use crate::sys;
 
 /// What the child takes over from the supervisor.
@@ -192,7 +192,7 @@ pub(crate) struct Program<'a> {
 /// What an engine's container waits for, and what it then runs first.
 pub(crate) struct Wait<'a> {
     gate: BorrowedFd<'a>,
-    config: &'a Config,
+    config: &'a StageConfig,
     /// As the machine sees it.
     pid: u32,
 }

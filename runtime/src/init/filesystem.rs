@@ -8,10 +8,10 @@ use oci_spec::runtime::Mount;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::devices;
-use super::mounts::{self, Options};
+use super::mounts::{self, MountOptions};
 use super::tree::{self, Make};
 use crate::engine::hooks::{self, Moment};
-use crate::stage::{Config, Doing, Failure, Role, Step};
+use crate::stage::{Doing, Failure, Role, StageConfig, Step};
 use crate::{cgroup, engine, sys};
 
 /// `PROC_SUPER_MAGIC`
@@ -30,7 +30,7 @@ pub(crate) struct Sources {
 }
 
 /// Opens what the container gets from the host.
-pub(crate) fn open_sources(config: &Config, rootfs: OwnedFd) -> Step<Sources> {
+pub(crate) fn open_sources(config: &StageConfig, rootfs: OwnedFd) -> Step<Sources> {
     // A detached mount cannot be copied before Linux 6.15, and need not be.
     let rootfs = sys::open_tree(rootfs.as_fd(), c"", true).unwrap_or(rootfs);
     let mut binds = Vec::new();
@@ -75,7 +75,7 @@ pub(crate) struct Entered {
 }
 
 /// Leaves the host's file system for the container's, with everything mounted that the spec names.
-pub(crate) fn enter(config: &Config, mut sources: Sources, pid: u32) -> Step<Entered> {
+pub(crate) fn enter(config: &StageConfig, mut sources: Sources, pid: u32) -> Step<Entered> {
     let private =
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).doing("separating", "/")?;
@@ -110,7 +110,7 @@ pub(crate) fn enter(config: &Config, mut sources: Sources, pid: u32) -> Step<Ent
     }
     let proc = match proc {
         Some(proc) => proc,
-        None => mounts::make("proc", "proc", &Options::default()).doing("mounting", "proc")?,
+        None => mounts::make("proc", "proc", &MountOptions::default()).doing("mounting", "proc")?,
     };
     let root = sources.rootfs.as_fd();
     let hooked = place_of_hooks(config);
@@ -139,7 +139,7 @@ pub(crate) fn enter(config: &Config, mut sources: Sources, pid: u32) -> Step<Ent
 
 /// Where hooks expect the root file system that run when it is complete, but the machine's files
 /// are still in sight.
-fn place_of_hooks(config: &Config) -> Option<&Path> {
+fn place_of_hooks(config: &StageConfig) -> Option<&Path> {
     match &config.role {
         Role::Create(waits) if !hooks::at(&config.spec, Moment::CreateContainer).is_empty() => {
             Some(&waits.rootfs)
@@ -160,7 +160,12 @@ fn is_proc(fd: &OwnedFd) -> bool {
     rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == PROC_MAGIC)
 }
 
-fn make(mount: &Mount, bind: Option<OwnedFd>, options: Options, sources: &Sources) -> Step<Made> {
+fn make(
+    mount: &Mount,
+    bind: Option<OwnedFd>,
+    options: MountOptions,
+    sources: &Sources,
+) -> Step<Made> {
     let target = mount.destination();
     if let Some(bind) = bind {
         mounts::adjust(bind.as_fd(), &options).doing("mounting", target)?;
@@ -184,14 +189,14 @@ fn make(mount: &Mount, bind: Option<OwnedFd>, options: Options, sources: &Source
 }
 
 /// The container's view of its cgroups: the unified tree, or a directory with the older ones.
-fn make_cgroups(options: &Options, lines: &str) -> io::Result<Made> {
-    let with = |data: &[(&str, Option<&str>)]| Options {
+fn make_cgroups(options: &MountOptions, lines: &str) -> io::Result<Made> {
+    let with = |data: &[(&str, Option<&str>)]| MountOptions {
         set: options.set,
         data: data
             .iter()
             .map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned)))
             .collect(),
-        ..Options::default()
+        ..MountOptions::default()
     };
     let hierarchies = cgroup::hierarchies(lines);
     if hierarchies.iter().all(|hierarchy| hierarchy.is_empty()) {
@@ -284,7 +289,7 @@ fn attach(root: BorrowedFd<'_>, mount: &Mount, made: Made) -> Step {
 }
 
 /// Hides and protects what the spec says, last of all: nothing can be mounted there afterwards.
-pub(crate) fn protect(config: &Config, root: BorrowedFd<'_>) -> Step {
+pub(crate) fn protect(config: &StageConfig, root: BorrowedFd<'_>) -> Step {
     let Some(linux) = config.spec.linux() else { return Ok(()) };
     for path in linux.readonly_paths().as_deref().unwrap_or_default() {
         if let Some((place, _)) = existing(root, path)? {
@@ -338,7 +343,7 @@ fn existing(root: BorrowedFd<'_>, path: &str) -> Step<Option<(OwnedFd, bool)>> {
 }
 
 fn empty_directory() -> io::Result<OwnedFd> {
-    let options = Options {
+    let options = MountOptions {
         set: sys::MOUNT_ATTR_RDONLY
             | sys::MOUNT_ATTR_NOSUID
             | sys::MOUNT_ATTR_NODEV
@@ -347,7 +352,7 @@ fn empty_directory() -> io::Result<OwnedFd> {
             ("size".to_owned(), Some("0".to_owned())),
             ("mode".to_owned(), Some("555".to_owned())),
         ],
-        ..Options::default()
+        ..MountOptions::default()
     };
     mounts::make("tmpfs", "tmpfs", &options)
 }
@@ -365,7 +370,7 @@ fn null_device(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// Sets kernel parameters through the container's own procfs.
-pub(crate) fn sysctls(config: &Config, proc: BorrowedFd<'_>) -> Step {
+pub(crate) fn sysctls(config: &StageConfig, proc: BorrowedFd<'_>) -> Step {
     let Some(sysctls) = config.spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref())
     else {
         return Ok(());

@@ -12,7 +12,7 @@ use crate::sys;
 
 /// What the options of a mount say.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Options {
+pub(crate) struct MountOptions {
     /// A bind mount, and whether of a whole tree.
     pub(crate) bind: Option<bool>,
     /// `MOUNT_ATTR_*` to set.
@@ -28,8 +28,8 @@ pub(crate) struct Options {
 }
 
 /// Sorts the options of a mount into flags and data.
-pub(crate) fn parse(options: &[String]) -> Options {
-    let mut parsed = Options::default();
+pub(crate) fn parse(options: &[String]) -> MountOptions {
+    let mut parsed = MountOptions::default();
     for option in options {
         parse_one(option, &mut parsed);
     }
@@ -101,7 +101,7 @@ const RECURSIVE: [&str; 12] = [
     "rdiratime",
 ];
 
-fn parse_one(option: &str, to: &mut Options) {
+fn parse_one(option: &str, to: &mut MountOptions) {
     if RECURSIVE.contains(&option) {
         to.recursive = true;
         return parse_one(&option[1..], to);
@@ -146,7 +146,7 @@ fn parse_one(option: &str, to: &mut Options) {
 }
 
 /// Makes a file system, mounted nowhere yet.
-pub(crate) fn make(kind: &str, source: &str, options: &Options) -> io::Result<OwnedFd> {
+pub(crate) fn make(kind: &str, source: &str, options: &MountOptions) -> io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", source)?;
     for (key, value) in &options.data {
@@ -161,7 +161,7 @@ pub(crate) fn make(kind: &str, source: &str, options: &Options) -> io::Result<Ow
 }
 
 /// Gives a bind mount its own attributes, and cuts or keeps its ties to the host.
-pub(crate) fn adjust(mount: BorrowedFd<'_>, options: &Options) -> io::Result<()> {
+pub(crate) fn adjust(mount: BorrowedFd<'_>, options: &MountOptions) -> io::Result<()> {
     let propagation = if options.propagation == 0 { libc::MS_PRIVATE } else { options.propagation };
     sys::mount_setattr(mount, true, 0, 0, propagation)?;
     let clear = options.clear & !sys::MOUNT_ATTR_ATIME;

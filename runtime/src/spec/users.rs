@@ -24,19 +24,19 @@ pub struct User {
     pub name: Option<String>,
 }
 
-struct Entry<'a> {
+struct Account<'a> {
     name: &'a str,
     uid: &'a str,
     gid: &'a str,
     home: &'a str,
 }
 
-fn passwd(text: &str) -> impl Iterator<Item = Entry<'_>> {
+fn passwd(text: &str) -> impl Iterator<Item = Account<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty() && !name.starts_with('#'))?;
         let (_, uid, gid) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(Entry { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
+        Some(Account { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
     })
 }
 

@@ -1,13 +1,13 @@
 //! One section of an ELF file.
 
 /// Reads numbers of one byte order and word size.
-struct Fields<'a> {
+struct ElfReader<'a> {
     bytes: &'a [u8],
     big: bool,
     wide: bool,
 }
 
-impl Fields<'_> {
+impl ElfReader<'_> {
     fn number(&self, at: usize, length: usize) -> Option<u64> {
         let bytes = self.bytes.get(at..at.checked_add(length)?)?;
         let fold = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
@@ -37,7 +37,7 @@ pub(super) fn section<'a>(file: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     if !is_elf(file) {
         return None;
     }
-    let fields = Fields { bytes: file, big: *file.get(5)? == 2, wide: *file.get(4)? == 2 };
+    let fields = ElfReader { bytes: file, big: *file.get(5)? == 2, wide: *file.get(4)? == 2 };
     let table = fields.word(0x20, 0x28)?;
     let at = |narrow: usize, wide: usize| if fields.wide { wide } else { narrow };
     let size = usize::try_from(fields.number(at(0x2e, 0x3a), 2)?).ok()?;

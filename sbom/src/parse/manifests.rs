@@ -42,7 +42,7 @@ pub(crate) fn node_package(bytes: &[u8]) -> Option<Package> {
 }
 
 #[derive(Deserialize)]
-struct Lock {
+struct CargoLock {
     #[serde(default)]
     package: Vec<Locked>,
 }
@@ -55,7 +55,7 @@ struct Locked {
 
 /// `Cargo.lock`.
 pub(crate) fn cargo_lock(text: &str) -> Vec<Package> {
-    let lock: Lock = toml::from_str(text).unwrap_or(Lock { package: Vec::new() });
+    let lock: CargoLock = toml::from_str(text).unwrap_or(CargoLock { package: Vec::new() });
     let packages = lock.package.iter();
     packages.filter_map(|p| Package::new(Ecosystem::Cargo, &p.name, &p.version)).collect()
 }

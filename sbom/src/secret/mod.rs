@@ -62,14 +62,14 @@ struct WrittenRule {
     files: Vec<String>,
 }
 
-struct Rule {
+struct SecretRule {
     written: WrittenRule,
     pattern: Regex,
 }
 
 /// What counts as a secret.
 struct Rules {
-    rules: Vec<Rule>,
+    rules: Vec<SecretRule>,
     all: RegexSet,
 }
 
@@ -79,7 +79,7 @@ fn rules() -> &'static Rules {
         let written: Written =
             toml::from_str(include_str!("rules.toml")).expect("the built-in rules are well formed");
         let all = RegexSet::new(written.rule.iter().map(|rule| &rule.pattern));
-        let rules = written.rule.into_iter().map(|written| Rule {
+        let rules = written.rule.into_iter().map(|written| SecretRule {
             pattern: Regex::new(&written.pattern).expect("the built-in patterns are well formed"),
             written,
         });
@@ -95,7 +95,7 @@ enum Origin {
     Config,
 }
 
-impl Rule {
+impl SecretRule {
     fn applies(&self, place: &str, origin: Origin) -> bool {
         let files = &self.written.files;
         origin == Origin::Config

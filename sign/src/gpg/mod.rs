@@ -21,7 +21,7 @@ pub(crate) const MAX_KEYS: u64 = 4 << 20;
 const SAID: u64 = 256 << 10;
 
 /// What `gpg` answered.
-struct Answer {
+struct GpgOutput {
     success: bool,
     output: Vec<u8>,
     status: String,
@@ -38,7 +38,7 @@ fn command() -> Command {
 ///
 /// # Errors
 /// It cannot be run.
-fn run(command: &mut Command, input: &[u8], limit: u64) -> std::io::Result<Answer> {
+fn run(command: &mut Command, input: &[u8], limit: u64) -> std::io::Result<GpgOutput> {
     let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = pipes.spawn()?;
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
@@ -57,7 +57,7 @@ fn run(command: &mut Command, input: &[u8], limit: u64) -> std::io::Result<Answe
     let _ = feeding.join();
     let status = listening.join().unwrap_or_default();
     let status = String::from_utf8_lossy(&status).into_owned();
-    Ok(Answer { success: ended.success(), output, status })
+    Ok(GpgOutput { success: ended.success(), output, status })
 }
 
 /// What is larger than the limit is not read to its end.

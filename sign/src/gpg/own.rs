@@ -5,7 +5,7 @@ use std::path::Path;
 use image::{Digest, Reference};
 use serde_json::json;
 
-use super::{Answer, MAX_GPG, TYPE, command, run, signer};
+use super::{GpgOutput, MAX_GPG, TYPE, command, run, signer};
 use crate::error::{Error, Result};
 use crate::printable::printable;
 use crate::simple_signing;
@@ -28,7 +28,7 @@ fn failed(reason: impl Into<String>) -> Error {
     Error::GpgFailed { reason: reason.into() }
 }
 
-fn gpg(arguments: &[&str], secret: Option<&Path>, input: &[u8]) -> Result<Answer> {
+fn gpg(arguments: &[&str], secret: Option<&Path>, input: &[u8]) -> Result<GpgOutput> {
     let mut command = command();
     if let Some(secret) = secret {
         command.args(["--pinentry-mode", "loopback", "--passphrase-file"]).arg(secret);

@@ -2,7 +2,7 @@
 
 use image::{Digest, Reference};
 
-use super::{Answer, MAX_GPG, TYPE, command, run, signer};
+use super::{GpgOutput, MAX_GPG, TYPE, command, run, signer};
 use crate::error::{Error, Rejected, Result};
 use crate::mismatch::Mismatch;
 use crate::printable::printable;
@@ -27,7 +27,7 @@ impl Keyring {
     }
 
     /// Runs `gpg` on this keyring alone, with an empty environment.
-    fn run(&self, action: &str, input: &[u8]) -> Result<Answer, String> {
+    fn run(&self, action: &str, input: &[u8]) -> Result<GpgOutput, String> {
         let home = self.0.path();
         let mut command = command();
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C");

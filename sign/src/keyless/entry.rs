@@ -19,7 +19,7 @@ const MAX_HASHES: usize = 64;
 /// An entry as it lies in a bundle.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Entry {
+pub(crate) struct LogEntry {
     #[serde(default)]
     log_index: Number,
     pub(crate) log_id: LogId,
@@ -99,18 +99,18 @@ pub(crate) struct Logged<'a> {
     pub(crate) verifier: &'a [u8],
 }
 
-impl Entry {
+impl LogEntry {
     /// Reads the annotation beside a signature of the older form.
     ///
     /// # Errors
     /// It is malformed.
-    pub(crate) fn of_annotation(json: &str) -> Result<Entry, String> {
+    pub(crate) fn of_annotation(json: &str) -> Result<LogEntry, String> {
         let malformed = |error: String| format!("its log entry is malformed: {error}");
         let tagged: Tagged =
             serde_json::from_str(json).map_err(|error| malformed(error.to_string()))?;
         let id = unhex(&tagged.payload.log_id).ok_or_else(|| malformed("the log's id".into()))?;
         let promise = Promise { signed_entry_timestamp: tagged.signed_entry_timestamp };
-        Ok(Entry {
+        Ok(LogEntry {
             log_index: Number(tagged.payload.log_index),
             log_id: LogId { key_id: Base64(id) },
             kind_version: None,

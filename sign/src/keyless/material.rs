@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::base64::Base64;
-use super::entry::Entry;
+use super::entry::LogEntry;
 use super::refusal::{At as _, Refusal, Step, refuse};
 use crate::pem;
 
@@ -13,7 +13,7 @@ use crate::pem;
 pub(crate) struct Material {
     /// The signer's certificate and those that may have issued it, in DER.
     pub(crate) certificates: Vec<Vec<u8>>,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<LogEntry>,
     /// Responses of timestamp authorities.
     pub(crate) timestamps: Vec<Vec<u8>>,
 }
@@ -36,8 +36,8 @@ impl Material {
     ///
     /// # Errors
     /// They are malformed.
-    pub(crate) fn entries(entries: Vec<Value>) -> Result<Vec<Entry>, Refusal> {
-        let entries = entries.into_iter().map(serde_json::from_value::<Entry>);
+    pub(crate) fn entries(entries: Vec<Value>) -> Result<Vec<LogEntry>, Refusal> {
+        let entries = entries.into_iter().map(serde_json::from_value::<LogEntry>);
         let entries = entries.collect::<Result<Vec<_>, _>>();
         entries.map_err(|error| format!("its log entry is malformed: {error}")).at(Step::Material)
     }
@@ -46,8 +46,8 @@ impl Material {
     ///
     /// # Errors
     /// It is malformed.
-    pub(crate) fn entry(annotation: Option<&str>) -> Result<Vec<Entry>, Refusal> {
-        let entry = annotation.map(Entry::of_annotation).transpose().at(Step::Material)?;
+    pub(crate) fn entry(annotation: Option<&str>) -> Result<Vec<LogEntry>, Refusal> {
+        let entry = annotation.map(LogEntry::of_annotation).transpose().at(Step::Material)?;
         Ok(entry.into_iter().collect())
     }
 

@@ -17,7 +17,7 @@
 
 pub use self::certificate::Identity;
 use self::certificate::{CODE_SIGNING, Leaf};
-pub(crate) use self::entry::{Entry, Logged};
+pub(crate) use self::entry::{LogEntry, Logged};
 pub(crate) use self::material::Material;
 use self::refusal::{At as _, refuse};
 pub use self::refusal::{Refusal, Step};
@@ -136,7 +136,7 @@ fn certificates(material: &Material) -> Result<(Leaf, Vec<Vec<u8>>), Refusal> {
 ///
 /// # Errors
 /// The first step that fails.
-pub(crate) fn in_log(entries: &[Entry], logs: &[Log], of: &Logged<'_>) -> Result<(), Refusal> {
+pub(crate) fn in_log(entries: &[LogEntry], logs: &[Log], of: &Logged<'_>) -> Result<(), Refusal> {
     let Some(entry) = entries.first() else { return refuse(Step::Log, "it is in no log") };
     let log = logged(entry, logs)?;
     if let Some(time) = entry.integrated()
@@ -148,7 +148,7 @@ pub(crate) fn in_log(entries: &[Entry], logs: &[Log], of: &Logged<'_>) -> Result
 }
 
 /// Steps 3 to 6 for one entry.
-fn logged<'a>(entry: &Entry, logs: &'a [Log]) -> Result<&'a Log, Refusal> {
+fn logged<'a>(entry: &LogEntry, logs: &'a [Log]) -> Result<&'a Log, Refusal> {
     if !entry.has_evidence() {
         return refuse(Step::Log, "its log entry has neither a promise nor a proof");
     }

@@ -247,7 +247,7 @@ fn what_is_made_anew_is_no_longer_condemned() {
     elsewhere(&store, |store| snapshot(store, "tree", None, 1));
     // A collection that is killed after it has decided: rows are gone, files are not.
     let plan = |db: &rusqlite::Connection| {
-        crate::gc::condemn(db, &crate::mark::Plan::make(db, &Budget::default(), &[], 0)?)
+        crate::gc::condemn(db, &crate::mark::CollectionPlan::make(db, &Budget::default(), &[], 0)?)
     };
     store.shared().catalog.write_through("condemning", plan).unwrap();
     assert!(!store.contains(blob).unwrap());
@@ -270,7 +270,7 @@ fn a_collection_continues_where_one_was_killed() {
         snapshot(store, "tree", None, 1);
     });
     let plan = |db: &rusqlite::Connection| {
-        crate::gc::condemn(db, &crate::mark::Plan::make(db, &Budget::default(), &[], 0)?)
+        crate::gc::condemn(db, &crate::mark::CollectionPlan::make(db, &Budget::default(), &[], 0)?)
     };
     store.shared().catalog.write_through("condemning", plan).unwrap();
     assert!(collect(&store, &Budget::default()).removed.is_empty());

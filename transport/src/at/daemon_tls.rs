@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use registry_client::{HostRule, Identity, Secure, Tls};
+use registry_client::{ClientIdentity, HostRule, Secure, Tls};
 use task::Cause;
 
 use super::files;
@@ -49,7 +49,7 @@ fn add(rule: &mut HostRule, directory: &Path) -> Result<(), Cause> {
     }
     rule.authorities.extend(authority);
     rule.identity = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
+        (Some(certificate), Some(key)) => Some(ClientIdentity { certificate, key }),
         (None, None) => None,
         (Some(_), None) => return Err(refuse("it has cert.pem, but no key.pem").into()),
         (None, Some(_)) => return Err(refuse("it has key.pem, but no cert.pem").into()),

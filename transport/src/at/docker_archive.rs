@@ -206,8 +206,8 @@ fn identify(
     tar.reader(offset, size).take(6).read_to_end(&mut head).map_err(failed)?;
     let encoding = match layers::sniff(&head) {
         None => return Ok((Encoding::Plain, diff_id)),
-        Some(layers::Format::Gzip) => Encoding::Gzip,
-        Some(layers::Format::Zstd) => Encoding::Zstd,
+        Some(layers::StreamFormat::Gzip) => Encoding::Gzip,
+        Some(layers::StreamFormat::Zstd) => Encoding::Zstd,
         Some(other) => {
             let reason = std::io::Error::other(format!("it is compressed as {other:?}"));
             return Err(failed(reason));

@@ -119,10 +119,10 @@ fn rejected(digest: Digest) -> impl FnOnce(registry_client::Error) -> Cause {
 fn subject(document: &[u8]) -> Option<Digest> {
     #[derive(Deserialize)]
     struct Referring {
-        subject: Option<Subject>,
+        subject: Option<SubjectField>,
     }
     #[derive(Deserialize)]
-    struct Subject {
+    struct SubjectField {
         digest: Digest,
     }
     let referring: Referring = serde_json::from_slice(document).ok()?;

@@ -22,6 +22,8 @@ pub struct StoreImage {
 
 #[derive(Debug)]
 struct Unpacking {
+    /// What stops work that is done when the part has ended.
+    after: Task,
     platform: Platform,
     /// Ended by the commit.
     task: Mutex<Option<Arc<Task>>>,
@@ -45,6 +47,7 @@ impl StoreImage {
     pub fn unpacked(mut self, platform: Platform, task: Task) -> StoreImage {
         self.unpacking = Some(Arc::new(Unpacking {
             platform,
+            after: task.hidden(),
             task: Mutex::new(Some(Arc::new(task))),
             began: AtomicBool::new(false),
             wanted: Mutex::default(),
@@ -101,7 +104,7 @@ fn write_document(store: &Store, descriptor: &Descriptor, document: &[u8]) -> Re
 impl Unpacking {
     fn task(&self) -> Arc<Task> {
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        task.clone().unwrap_or_else(|| Arc::new(Task::silent()))
+        task.clone().unwrap_or_else(|| Arc::new(self.after.hidden()))
     }
 
     fn end(&self, end: impl FnOnce(Task)) {

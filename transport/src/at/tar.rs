@@ -27,11 +27,11 @@ const MAX_OCTAL: u64 = 1 << 33;
 pub(crate) struct TarIndex {
     file: Arc<File>,
     path: PathBuf,
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, TarEntry>,
 }
 
 #[derive(Debug, Clone)]
-enum Entry {
+enum TarEntry {
     File(u64, u64),
     Link(String),
 }
@@ -57,8 +57,8 @@ impl TarIndex {
         let mut name = clean(name)?;
         for _ in 0..8 {
             match self.entries.get(&name)? {
-                Entry::File(offset, size) => return Some((*offset, *size)),
-                Entry::Link(target) => name = target.clone(),
+                TarEntry::File(offset, size) => return Some((*offset, *size)),
+                TarEntry::Link(target) => name = target.clone(),
             }
         }
         None
@@ -124,7 +124,7 @@ impl Scan<'_> {
     }
 
     /// The next file or link with a usable name.
-    fn next(&mut self) -> Result<Option<(String, Entry)>> {
+    fn next(&mut self) -> Result<Option<(String, TarEntry)>> {
         while self.offset + BLOCK <= self.length {
             let header = self.read(self.offset, BLOCK)?;
             if header.iter().all(|byte| *byte == 0) {
@@ -198,7 +198,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, header: &[u8], kind: u8, at: u64, size: u64) -> Option<(String, Entry)> {
+    fn entry(&mut self, header: &[u8], kind: u8, at: u64, size: u64) -> Option<(String, TarEntry)> {
         let (long_name, long_link) = (self.name.take(), self.link.take());
         self.size = None;
         let name = long_name.unwrap_or_else(|| {
@@ -210,11 +210,11 @@ impl Scan<'_> {
         let name = clean(&name)?;
         let link = || long_link.unwrap_or_else(|| text(&header[157..257]));
         let entry = match kind {
-            b'0' | 0 | b'7' => Entry::File(at, size),
-            b'1' => Entry::Link(clean(&link())?),
+            b'0' | 0 | b'7' => TarEntry::File(at, size),
+            b'1' => TarEntry::Link(clean(&link())?),
             b'2' => {
                 let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
-                Entry::Link(clean(&format!("{parent}/{}", link()))?)
+                TarEntry::Link(clean(&format!("{parent}/{}", link()))?)
             }
             _ => return None,
         };
@@ -273,11 +273,11 @@ fn pax(mut bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
 #[derive(Debug)]
 pub(crate) struct TarWriter {
     new: NewFile,
-    state: Mutex<State>,
+    state: Mutex<TarState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct TarState {
     end: u64,
     places: BTreeMap<String, Reserved>,
 }

@@ -8,7 +8,7 @@ use registry_client::{Client, Repo, Target};
 use task::{Cause, Fault, Kind};
 
 use super::run::{Listed, Run};
-use super::{From, Outcome, Set, Tags, To, tags};
+use super::{MirrorDestination, MirrorSource, Outcome, Set, Tags, tags};
 use crate::{Error, Result, Side};
 
 /// Tags resolved at a time.
@@ -30,7 +30,7 @@ pub(super) async fn dropped(run: &Run<'_>, sets: &[Set], listed: &[Option<Listed
     let mut groups: BTreeMap<String, Group<'_>> = BTreeMap::new();
     let mut unsure = BTreeSet::new();
     for (set, listed) in sets.iter().zip(listed) {
-        let To::Repository { client, repository } = &set.to else { continue };
+        let MirrorDestination::Repository { client, repository } = &set.to else { continue };
         let Some(Listed { tags, there: Some(there), .. }) = listed else {
             unsure.insert(repository.to_string());
             continue;
@@ -62,7 +62,7 @@ impl Group<'_> {
     /// Whether a set would have copied the tag.
     fn covers(&self, tag: &str) -> bool {
         self.sets.iter().any(|set| {
-            let From::Repository { tags, .. } = &set.from else { return false };
+            let MirrorSource::Repository { tags, .. } = &set.from else { return false };
             // A list names the tags of this mirror; a tag that is not in it belongs to another.
             let stripped = tag.strip_suffix(set.suffix.as_str());
             !matches!(tags, Tags::These(_)) && stripped.is_some_and(|tag| tags.takes(tag))

@@ -13,24 +13,24 @@
 //! use image::Reference;
 //! use registry_client::{Client, Options as ClientOptions};
 //! use task::Task;
-//! use transport::sync::{From, Options, Set, Shard, State, Tags, To, mirror};
+//! use transport::sync::{MirrorSource, MirrorOptions, Set, Shard, MirrorState, Tags, MirrorDestination, mirror};
 //! use transport::{CopyOptions, Open};
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 //! let set = Set {
-//!     from: From::Repository {
+//!     from: MirrorSource::Repository {
 //!         client: Client::new(ClientOptions::default())?,
 //!         repository: "registry.example/team/app".parse::<Reference>()?.repository,
 //!         tags: Tags::versions(">= 1.2, < 2")?,
 //!         digests: Vec::new(),
 //!     },
-//!     to: To::Directories("/srv/mirror/app".into()),
+//!     to: MirrorDestination::Directories("/srv/mirror/app".into()),
 //!     copy: CopyOptions::default(),
 //!     suffix: String::new(),
 //!     missing_only: false,
 //!     immutable: None,
 //! };
-//! let options = Options {
+//! let options = MirrorOptions {
 //!     parallel: 4,
 //!     shard: Shard::default(),
 //!     keep_going: true,
@@ -40,7 +40,7 @@
 //!     recheck: 3600,
 //!     gate: &Open,
 //! };
-//! let report = mirror(&[set], &mut State::default(), &options, &Task::silent()).await;
+//! let report = mirror(&[set], &mut MirrorState::default(), &options, &Task::silent()).await;
 //! for line in &report.lines {
 //!     println!("{} {}", line.outcome.as_str(), line.target);
 //! }
@@ -70,14 +70,14 @@ pub use directories::{MirroredDirectory, directories};
 pub use list::{ListedRegistry, ListedRepository, MAX_LIST, read_list};
 pub use run::mirror;
 pub use shard::Shard;
-pub use state::State;
+pub use state::MirrorState;
 pub use tags::{Tags, regex};
 pub use versions::Versions;
 
 use crate::{CopyOptions, Error, Gate};
 
 /// Where the images of a set are.
-pub enum From {
+pub enum MirrorSource {
     /// A repository on a registry.
     Repository {
         /// The client that reaches it.
@@ -108,7 +108,7 @@ pub enum Name {
 }
 
 /// Where the images of a set go.
-pub enum To {
+pub enum MirrorDestination {
     /// A repository on a registry.
     Repository {
         /// The client that reaches it.
@@ -123,9 +123,9 @@ pub enum To {
 /// Some images that are mirrored alike.
 pub struct Set {
     /// Where they are.
-    pub from: From,
+    pub from: MirrorSource,
     /// Where they go.
-    pub to: To,
+    pub to: MirrorDestination,
     /// How each is copied.
     pub copy: CopyOptions,
     /// What is added to each tag at the destination.
@@ -138,7 +138,7 @@ pub struct Set {
 }
 
 /// How to mirror.
-pub struct Options<'a> {
+pub struct MirrorOptions<'a> {
     /// Images at a time; at least 1.
     pub parallel: usize,
     /// The part of the work that is this worker's.

@@ -12,8 +12,11 @@ use task::{Cause, Fault, Kind, Task};
 
 use super::attached::{self, Attached, DigestTags};
 use super::ends::{Arrived, Sharing};
-use super::state::Entry;
-use super::{From, Line, Name, Options, Outcome, Report, Set, State, To, delete};
+use super::state::TagState;
+use super::{
+    Line, MirrorDestination, MirrorOptions, MirrorSource, MirrorState, Name, Outcome, Report, Set,
+    delete,
+};
 use crate::at::{Directory, Registry};
 use crate::{Error, Result, Select, Side, Sink, Source};
 
@@ -47,7 +50,12 @@ struct Item<'s> {
 /// # Errors
 /// None by itself: what failed is in the report. With [`Options::keep_going`] that is everything
 /// that failed, without it the first, and what was under way then.
-pub async fn mirror(sets: &[Set], state: &mut State, options: &Options<'_>, task: &Task) -> Report {
+pub async fn mirror(
+    sets: &[Set],
+    state: &mut MirrorState,
+    options: &MirrorOptions<'_>,
+    task: &Task,
+) -> Report {
     let run = Run {
         options,
         task,
@@ -71,9 +79,9 @@ pub async fn mirror(sets: &[Set], state: &mut State, options: &Options<'_>, task
 }
 
 pub(super) struct Run<'a> {
-    pub(super) options: &'a Options<'a>,
+    pub(super) options: &'a MirrorOptions<'a>,
     pub(super) task: &'a Task,
-    state: Mutex<&'a mut State>,
+    state: Mutex<&'a mut MirrorState>,
     arrived: Arc<Arrived>,
     attached: Attached,
     report: Mutex<Report>,
@@ -85,7 +93,7 @@ impl<'a> Run<'a> {
         self.stopping.load(Ordering::Relaxed) || self.task.check().is_err()
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, &'a mut State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, &'a mut MirrorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,10 +137,14 @@ impl<'a> Run<'a> {
     async fn lists<'s>(&self, set: &'s Set) -> Result<Listed<'s>> {
         let tags = async {
             match &set.from {
-                From::Directory { name: Name::Tag(tag), .. } => Ok((vec![tag.to_string()], None)),
-                From::Directory { .. } => Ok((Vec::new(), None)),
-                From::Repository { tags: super::Tags::These(tags), .. } => Ok((tags.clone(), None)),
-                From::Repository { client, repository, tags, .. } => {
+                MirrorSource::Directory { name: Name::Tag(tag), .. } => {
+                    Ok((vec![tag.to_string()], None))
+                }
+                MirrorSource::Directory { .. } => Ok((Vec::new(), None)),
+                MirrorSource::Repository { tags: super::Tags::These(tags), .. } => {
+                    Ok((tags.clone(), None))
+                }
+                MirrorSource::Repository { client, repository, tags, .. } => {
                     let listed = client.repo(repository).tags(None).await;
                     let at = Error::at(format!("listing the tags of {repository}"), Side::Source);
                     let mut listed = listed.map_err(|error| at(Cause::new(error)))?;
@@ -143,7 +155,9 @@ impl<'a> Run<'a> {
             }
         };
         let there = async {
-            let To::Repository { client, repository } = &set.to else { return Ok(None) };
+            let MirrorDestination::Repository { client, repository } = &set.to else {
+                return Ok(None);
+            };
             match client.repo(repository).tags(None).await {
                 Ok(tags) => Ok(Some(tags.into_iter().collect())),
                 Err(error) if error.kind() == Kind::NotFound => Ok(Some(BTreeSet::new())),
@@ -180,9 +194,11 @@ impl<'a> Run<'a> {
             }
         }
         let digests = match &set.from {
-            From::Repository { digests, .. } => &digests[..],
-            From::Directory { name: Name::Digest(digest), .. } => std::slice::from_ref(digest),
-            From::Directory { .. } => &[],
+            MirrorSource::Repository { digests, .. } => &digests[..],
+            MirrorSource::Directory { name: Name::Digest(digest), .. } => {
+                std::slice::from_ref(digest)
+            }
+            MirrorSource::Directory { .. } => &[],
         };
         let names = digests.iter().map(|digest| Name::Digest(*digest));
         items.extend(names.map(|name| Item { set, name, there: None, digest_tags: None }));
@@ -257,7 +273,7 @@ impl<'a> Run<'a> {
         };
         if outcome != Outcome::WouldCopy {
             let (source, seen) = (named.digest, self.options.now);
-            let entry = Entry { source, copy: digest, how, attached, seen };
+            let entry = TagState { source, copy: digest, how, attached, seen };
             self.state().keep(target.to_owned(), entry);
         }
         Ok((outcome, Some(digest)))
@@ -265,7 +281,13 @@ impl<'a> Run<'a> {
 
     /// What an earlier run did with the name, if it has seen it there not long ago and the source
     /// is what it was.
-    fn known(&self, item: &Item<'_>, target: &str, named: &Descriptor, how: &str) -> Option<Entry> {
+    fn known(
+        &self,
+        item: &Item<'_>,
+        target: &str,
+        named: &Descriptor,
+        how: &str,
+    ) -> Option<TagState> {
         let state = self.state();
         let entry = state.entry(target)?;
         let fresh = (0..self.options.recheck).contains(&(self.options.now - entry.seen));
@@ -276,7 +298,9 @@ impl<'a> Run<'a> {
     /// The value for everything attached to an image at the source; `None` if that is not copied or
     /// not known.
     async fn attached(&self, item: &Item<'_>, image: Digest) -> Result<Option<Digest>> {
-        let From::Repository { client, repository, .. } = &item.set.from else { return Ok(None) };
+        let MirrorSource::Repository { client, repository, .. } = &item.set.from else {
+            return Ok(None);
+        };
         if !item.set.copy.referrers {
             return Ok(None);
         }
@@ -297,8 +321,10 @@ impl<'a> Run<'a> {
         let options = &item.set.copy;
         let inner = item.sink();
         let root = match &item.set.to {
-            To::Directories(_) => crate::copy(source, &*inner, gate, options, task).await?,
-            To::Repository { repository, .. } => {
+            MirrorDestination::Directories(_) => {
+                crate::copy(source, &*inner, gate, options, task).await?
+            }
+            MirrorDestination::Repository { repository, .. } => {
                 let sink = Sharing {
                     inner,
                     repository: repository.clone(),
@@ -351,8 +377,8 @@ impl Item<'_> {
 
     fn source_name(&self) -> String {
         match &self.set.from {
-            From::Directory { .. } => self.set.from.to_string(),
-            From::Repository { .. } => format!("{}{}", self.set.from, self.behind("")),
+            MirrorSource::Directory { .. } => self.set.from.to_string(),
+            MirrorSource::Repository { .. } => format!("{}{}", self.set.from, self.behind("")),
         }
     }
 
@@ -369,8 +395,10 @@ impl Item<'_> {
 
     fn source(&self) -> Box<dyn Source> {
         match &self.set.from {
-            From::Directory { path, .. } => Box::new(Directory::new(&crate::real_path(path))),
-            From::Repository { client, repository, .. } => {
+            MirrorSource::Directory { path, .. } => {
+                Box::new(Directory::new(&crate::real_path(path)))
+            }
+            MirrorSource::Repository { client, repository, .. } => {
                 let reference = self.reference(repository, "");
                 Box::new(Registry::new(client, &reference))
             }
@@ -397,8 +425,8 @@ impl Item<'_> {
 
     fn sink(&self) -> Box<dyn Sink> {
         match &self.set.to {
-            To::Directories(base) => Box::new(Directory::new(&self.path(base))),
-            To::Repository { client, repository } => {
+            MirrorDestination::Directories(base) => Box::new(Directory::new(&self.path(base))),
+            MirrorDestination::Repository { client, repository } => {
                 let reference = self.reference(repository, &self.set.suffix);
                 Box::new(Registry::new(client, &reference))
             }
@@ -411,32 +439,34 @@ impl Item<'_> {
             return Ok(None);
         }
         let current = match &self.set.to {
-            To::Repository { .. } => self.sink().current().await,
-            To::Directories(base) => match Directory::new(&self.path(base)).resolve().await {
-                Ok(found) => Ok(Some(found)),
-                // Broken or missing content is written again.
-                Err(cause) if cause.kind() == Kind::Cancelled => Err(cause),
-                Err(_) => Ok(None),
-            },
+            MirrorDestination::Repository { .. } => self.sink().current().await,
+            MirrorDestination::Directories(base) => {
+                match Directory::new(&self.path(base)).resolve().await {
+                    Ok(found) => Ok(Some(found)),
+                    // Broken or missing content is written again.
+                    Err(cause) if cause.kind() == Kind::Cancelled => Err(cause),
+                    Err(_) => Ok(None),
+                }
+            }
         };
         Ok(current.map_err(Error::resolve)?.map(|found| found.digest))
     }
 }
 
-impl std::fmt::Display for From {
+impl std::fmt::Display for MirrorSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            From::Repository { repository, .. } => write!(f, "docker://{repository}"),
-            From::Directory { path, .. } => write!(f, "dir:{}", path.display()),
+            MirrorSource::Repository { repository, .. } => write!(f, "docker://{repository}"),
+            MirrorSource::Directory { path, .. } => write!(f, "dir:{}", path.display()),
         }
     }
 }
 
-impl std::fmt::Display for To {
+impl std::fmt::Display for MirrorDestination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            To::Repository { repository, .. } => write!(f, "docker://{repository}"),
-            To::Directories(path) => write!(f, "dir:{}", path.display()),
+            MirrorDestination::Repository { repository, .. } => write!(f, "docker://{repository}"),
+            MirrorDestination::Directories(path) => write!(f, "dir:{}", path.display()),
         }
     }
 }

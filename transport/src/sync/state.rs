@@ -18,14 +18,14 @@ const LARGEST: u64 = 512 << 20;
 /// It only saves requests: a run that loses it, or starts with another one, queries both ends for
 /// every tag and finds the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct MirrorState {
     version: u32,
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, TagState>,
 }
 
 /// One name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct TagState {
     /// What the source's name pointed at.
     pub(super) source: Digest,
     /// What the destination's name points at since.
@@ -39,19 +39,19 @@ pub(super) struct Entry {
     pub(super) seen: i64,
 }
 
-impl State {
+impl MirrorState {
     /// Reads a file; an absent one is empty, and so is one of another version.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Malformed`].
-    pub fn open(path: &Path) -> Result<State> {
-        let Some(bytes) = files::read(path, LARGEST)? else { return Ok(State::default()) };
-        let read: Result<State, _> = serde_json::from_slice(&bytes);
+    pub fn open(path: &Path) -> Result<MirrorState> {
+        let Some(bytes) = files::read(path, LARGEST)? else { return Ok(MirrorState::default()) };
+        let read: Result<MirrorState, _> = serde_json::from_slice(&bytes);
         let state = read.map_err(|error| Error::Malformed {
             place: path.display().to_string(),
             reason: format!("it is not the state of a mirror: {error}"),
         })?;
-        Ok(if state.version == VERSION { state } else { State::default() })
+        Ok(if state.version == VERSION { state } else { MirrorState::default() })
     }
 
     /// Writes the file in one visible step.
@@ -59,7 +59,7 @@ impl State {
     /// # Errors
     /// [`Error::File`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        let whole = State { version: VERSION, entries: self.entries.clone() };
+        let whole = MirrorState { version: VERSION, entries: self.entries.clone() };
         let bytes = serde_json::to_vec(&whole).unwrap_or_default();
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(Error::file("creating", parent))?;
@@ -67,11 +67,11 @@ impl State {
         files::write(path, &bytes)
     }
 
-    pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
+    pub(super) fn entry(&self, name: &str) -> Option<&TagState> {
         self.entries.get(name)
     }
 
-    pub(super) fn keep(&mut self, name: String, entry: Entry) {
+    pub(super) fn keep(&mut self, name: String, entry: TagState) {
         self.entries.insert(name, entry);
     }
 
@@ -88,17 +88,17 @@ mod tests {
     fn state_is_kept_and_what_is_none_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b/state.json");
-        assert_eq!(State::open(&path).unwrap(), State::default());
-        let mut state = State { version: VERSION, ..State::default() };
+        assert_eq!(MirrorState::open(&path).unwrap(), MirrorState::default());
+        let mut state = MirrorState { version: VERSION, ..MirrorState::default() };
         let digest = Digest::of(b"x");
         let entry =
-            Entry { source: digest, copy: digest, how: "all".into(), attached: None, seen: 7 };
+            TagState { source: digest, copy: digest, how: "all".into(), attached: None, seen: 7 };
         state.keep("r/a:1".into(), entry.clone());
         state.save(&path).unwrap();
-        assert_eq!(State::open(&path).unwrap().entry("r/a:1"), Some(&entry));
+        assert_eq!(MirrorState::open(&path).unwrap().entry("r/a:1"), Some(&entry));
         std::fs::write(&path, "{").unwrap();
-        assert!(matches!(State::open(&path), Err(Error::Malformed { .. })));
+        assert!(matches!(MirrorState::open(&path), Err(Error::Malformed { .. })));
         std::fs::write(&path, r#"{"version":9,"entries":{}}"#).unwrap();
-        assert_eq!(State::open(&path).unwrap(), State::default());
+        assert_eq!(MirrorState::open(&path).unwrap(), MirrorState::default());
     }
 }

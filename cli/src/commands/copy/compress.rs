@@ -11,7 +11,7 @@ use crate::report::Failure;
 
 /// A compression by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Name {
+enum CompressionName {
     Gzip,
     Zstd,
     /// zstd with a table of the files, for partial fetches
@@ -31,7 +31,7 @@ pub(crate) struct CompressFlags {
     dest_decompress: bool,
     /// Convert layers of any other format to this one
     #[arg(long, value_enum, value_name = "FORMAT")]
-    dest_compress_format: Option<Name>,
+    dest_compress_format: Option<CompressionName>,
     /// Use this compression level: 0 to 9 for gzip, 1 to 22 for zstd
     #[arg(long, value_name = "LEVEL", allow_negative_numbers = true)]
     dest_compress_level: Option<i32>,
@@ -62,7 +62,7 @@ impl CompressFlags {
                 Failure::usage(format!("--compression-format {name} is not supported"))
                     .hint("gzip, zstd and zstd:chunked are")
             };
-            Name::from_str(name, true).map_err(refuse)
+            CompressionName::from_str(name, true).map_err(refuse)
         };
         Ok(CompressFlags {
             dest_compress_format: format.map(read).transpose()?,
@@ -80,8 +80,8 @@ impl CompressFlags {
     pub(crate) fn recompress(&self, room: &Path) -> Result<Option<Recompress>, Failure> {
         let encoding = match (self.dest_decompress, self.dest_compress_format) {
             (true, _) => Encoding::Plain,
-            (_, Some(Name::Zstd | Name::ZstdChunked)) => Encoding::Zstd,
-            (_, Some(Name::Gzip)) => Encoding::Gzip,
+            (_, Some(CompressionName::Zstd | CompressionName::ZstdChunked)) => Encoding::Zstd,
+            (_, Some(CompressionName::Gzip)) => Encoding::Gzip,
             (_, None) if self.dest_compress => Encoding::Gzip,
             (_, None) => return self.nothing().map(|()| None),
         };
@@ -101,7 +101,7 @@ impl CompressFlags {
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let compression = Compression { encoding, level: self.dest_compress_level };
-        let chunked = self.dest_compress_format == Some(Name::ZstdChunked);
+        let chunked = self.dest_compress_format == Some(CompressionName::ZstdChunked);
         Ok(Some(Recompress { compression, chunked, layers, threads, room: room.to_owned() }))
     }
 

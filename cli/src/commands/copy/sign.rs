@@ -47,11 +47,11 @@ pub(crate) struct SignFlags {
 
 /// A copy's signature that is ready to be made.
 pub(crate) struct Signer {
-    key: Key,
+    key: SigningKey,
     name: Reference,
 }
 
-enum Key {
+enum SigningKey {
     Sigstore(PrivateKey),
     Identity(Credentials),
     Gpg { fingerprint: String, passphrase: Option<PathBuf>, lookaside: Lookaside },
@@ -116,17 +116,17 @@ impl SignFlags {
             }
         };
         let key = match (&self.sign_by_sigstore_private_key, &self.sign_by) {
-            _ if self.sign => Key::Identity(observed("sign in", Progress::Auto, |task| {
+            _ if self.sign => SigningKey::Identity(observed("sign in", Progress::Auto, |task| {
                 self.identity.credentials(app, task)
             })?),
             (Some(file), _) => {
-                Key::Sigstore(private_key(file, self.sign_passphrase_file.as_deref())?)
+                SigningKey::Sigstore(private_key(file, self.sign_passphrase_file.as_deref())?)
             }
             (None, fingerprint) => {
                 if !matches!(to, Location::Registry(_) | Location::Directory(_)) {
                     return Err(Failure::usage(format!("--sign-by: {to} holds no GPG signatures")));
                 }
-                Key::Gpg {
+                SigningKey::Gpg {
                     fingerprint: fingerprint.clone().unwrap_or_default(),
                     passphrase: self.sign_passphrase_file.clone(),
                     lookaside: app.lookaside()?,
@@ -170,17 +170,17 @@ impl Signer {
             }
         })??;
         match &self.key {
-            Key::Sigstore(key) => {
+            SigningKey::Sigstore(key) => {
                 let written = sink.sink(to, task)?;
                 let sealer = (Sealer::Key(key), Form::Tag);
                 app.wait(self.with_sigstore(sealer, &*place, &*written, &members, task))?
             }
-            Key::Identity(credentials) => {
+            SigningKey::Identity(credentials) => {
                 let written = sink.sink(to, task)?;
                 let sealer = (credentials.sealer(), Form::Bundle);
                 app.wait(self.with_sigstore(sealer, &*place, &*written, &members, task))?
             }
-            Key::Gpg { fingerprint, passphrase, lookaside } => {
+            SigningKey::Gpg { fingerprint, passphrase, lookaside } => {
                 for member in &members {
                     let made = (concat!("rcopy ", env!("CARGO_PKG_VERSION")), now());
                     let passphrase = passphrase.as_deref();

@@ -8,7 +8,7 @@ use transport::at::Memory;
 
 use super::super::copy::OneEnd;
 use super::super::place;
-use super::{Opened, ToFlags};
+use super::{OpenedImage, ToFlags};
 use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::Failure;
@@ -73,7 +73,7 @@ impl Append {
             };
             let nothing = Memory::new().image("none");
             let mut draft = match &opened {
-                Some(Opened { source, image }) => Draft::new(&**source, image, room),
+                Some(OpenedImage { source, image }) => Draft::new(&**source, image, room),
                 None => Draft::scratch(&nothing, &platform, room),
             };
             for (path, file) in archives {

@@ -11,7 +11,7 @@ use crate::render::Progress;
 use crate::report::Failure;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Name {
+enum CompressionName {
     Gzip,
     Zstd,
     None,
@@ -27,7 +27,7 @@ pub(crate) struct Flatten {
     platform: Option<Platform>,
     /// Compress the layer with this algorithm
     #[arg(long, value_enum, default_value = "gzip")]
-    compression: Name,
+    compression: CompressionName,
     #[command(flatten)]
     to: ToFlags,
     #[command(flatten)]
@@ -44,9 +44,9 @@ impl Flatten {
         let to = self.to.location()?;
         let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
         let encoding = match self.compression {
-            Name::Gzip => Encoding::Gzip,
-            Name::Zstd => Encoding::Zstd,
-            Name::None => Encoding::Plain,
+            CompressionName::Gzip => Encoding::Gzip,
+            CompressionName::Zstd => Encoding::Zstd,
+            CompressionName::None => Encoding::Plain,
         };
         let (to, root) = observed(&format!("flatten {from}"), Progress::Auto, |task| {
             let opened = super::open(app, &self.end, &from, &platform, task)?;

@@ -70,7 +70,7 @@ impl ToFlags {
 }
 
 /// An image to be changed: open, and let through by the policy.
-pub(crate) struct Opened {
+pub(crate) struct OpenedImage {
     /// Where it is.
     pub source: Box<dyn Source>,
     /// The image.
@@ -87,7 +87,7 @@ pub(crate) fn open(
     location: &Location,
     platform: &Platform,
     task: &Task,
-) -> Result<Opened, Failure> {
+) -> Result<OpenedImage, Failure> {
     let source = Access::new(app, end.reach_at(location)?).source(location)?;
     let gate = app.gate()?;
     let image = app.wait(async {
@@ -97,7 +97,7 @@ pub(crate) fn open(
         transport::permit(&*source, &*gate, &named, image.descriptor(), task).await?;
         Ok::<_, Failure>(image)
     })??;
-    Ok(Opened { source, image })
+    Ok(OpenedImage { source, image })
 }
 
 /// Writes a made image.

@@ -6,7 +6,7 @@ use transport::{BASE_DIGEST, BASE_NAME, Base, Location, RebaseReport};
 
 use super::super::copy::OneEnd;
 use super::super::place::{self, Access};
-use super::{Opened, ToFlags};
+use super::{OpenedImage, ToFlags};
 use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::Failure;
@@ -110,7 +110,7 @@ impl Rebase {
         Ok(app.wait(transport::read_back(&*source, platform, *digest, task))??)
     }
 
-    fn bases(&self, opened: &Opened) -> Result<(Location, Location), Failure> {
+    fn bases(&self, opened: &OpenedImage) -> Result<(Location, Location), Failure> {
         let annotations = &opened.image.manifest().annotations;
         let (name, digest) = (annotations.get(BASE_NAME), annotations.get(BASE_DIGEST));
         let unknown = |flag: &str| {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueEnum};
 use task::{Kind, Task};
 use transport::Location;
-use transport::sync::{Options, Outcome, Report, Set, Shard, State, mirror};
+use transport::sync::{MirrorOptions, MirrorState, Outcome, Report, Set, Shard, mirror};
 
 use super::copy::{DestinationFlags, RetryFlags, SignFlags, SourceFlags, WhatFlags, carry};
 use super::place::Access;
@@ -178,11 +178,11 @@ impl Sync {
         let sets = self.sets(app)?;
         let file = self.state_file(app)?;
         let mut state = match &file {
-            Some(file) => State::open(file)?,
-            None => State::default(),
+            Some(file) => MirrorState::open(file)?,
+            None => MirrorState::default(),
         };
         let gate = app.gate()?;
-        let options = Options {
+        let options = MirrorOptions {
             parallel: usize::from(self.work.parallel),
             shard: self.work.shard.unwrap_or_default(),
             keep_going: self.keep_going,

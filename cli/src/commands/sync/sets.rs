@@ -7,8 +7,8 @@ use image::{Reference, Repository, Tag};
 use registry_client::Client;
 use task::Kind;
 use transport::sync::{
-    From, ListedRegistry, ListedRepository, MAX_LIST, MirroredDirectory, Set, Tags, To,
-    directories, read_list, regex,
+    ListedRegistry, ListedRepository, MAX_LIST, MirrorDestination, MirrorSource, MirroredDirectory,
+    Set, Tags, directories, read_list, regex,
 };
 use transport::{CopyOptions, Location, Select};
 
@@ -92,7 +92,7 @@ impl<'a> Maker<'a> {
         let client = self.app.client(&self.sync.source_end.reach(&self.sync.retry)?)?;
         let repository = reference.repository;
         let to = self.to(&repository.to_string())?;
-        let from = From::Repository { client, repository, tags, digests };
+        let from = MirrorSource::Repository { client, repository, tags, digests };
         Ok(vec![self.set(from, to)])
     }
 
@@ -110,7 +110,8 @@ impl<'a> Maker<'a> {
             for listed in registry.repositories(&host)? {
                 let to = self.to(&listed.repository.to_string())?;
                 let ListedRepository { repository, tags, digests } = listed;
-                let from = From::Repository { client: client.clone(), repository, tags, digests };
+                let from =
+                    MirrorSource::Repository { client: client.clone(), repository, tags, digests };
                 let mut set = self.set(from, to);
                 match &registry.platforms()?[..] {
                     [] => {}
@@ -153,18 +154,18 @@ impl<'a> Maker<'a> {
         for image in found {
             let MirroredDirectory { path, repository, name } = image;
             let to = self.to(&repository)?;
-            sets.push(self.set(From::Directory { path, name }, to));
+            sets.push(self.set(MirrorSource::Directory { path, name }, to));
         }
         Ok(sets)
     }
 
     /// Where a repository goes, by its whole name.
-    fn to(&self, name: &str) -> Result<To, Failure> {
+    fn to(&self, name: &str) -> Result<MirrorDestination, Failure> {
         let last = || name.rsplit('/').next().unwrap_or(name).to_owned();
         let behind = if self.sync.choice.scoped { name.to_owned() } else { last() };
         let whole = format!("{}/{behind}", self.below);
         match self.sync.dest {
-            ToTransport::Dir => Ok(To::Directories(PathBuf::from(whole))),
+            ToTransport::Dir => Ok(MirrorDestination::Directories(PathBuf::from(whole))),
             ToTransport::Docker => {
                 let (registry, path) = whole.split_once('/').unwrap_or((&whole, ""));
                 let repository = Repository::new(registry, path).map_err(|error| {
@@ -177,12 +178,12 @@ impl<'a> Maker<'a> {
                         false => failure,
                     }
                 })?;
-                Ok(To::Repository { client: self.destination.clone(), repository })
+                Ok(MirrorDestination::Repository { client: self.destination.clone(), repository })
             }
         }
     }
 
-    fn set(&self, from: From, to: To) -> Set {
+    fn set(&self, from: MirrorSource, to: MirrorDestination) -> Set {
         let place = |text: String| text.parse::<Location>().ok();
         let (here, there) = (place(from.to_string()), place(to.to_string()));
         let mut copy = match (here, there) {
@@ -192,7 +193,7 @@ impl<'a> Maker<'a> {
         copy.attempts = self.sync.retry.attempts();
         // Several images are under way at a time.
         copy.concurrency = 4;
-        let all = matches!(&from, From::Repository { tags: Tags::All, .. });
+        let all = matches!(&from, MirrorSource::Repository { tags: Tags::All, .. });
         // They are in the list themselves.
         copy.digest_tags &= !all;
         Set {

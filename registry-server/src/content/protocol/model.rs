@@ -18,7 +18,7 @@ const IMAGES: [(u8, &[u8]); 2] = [(2, &[0, 1]), (3, &[1])];
 const INDEX: (u8, &[u8]) = (4, &[2, 3]);
 
 #[derive(Default)]
-struct State {
+struct ModelState {
     content: BTreeSet<u8>,
     links: BTreeMap<(u8, u8), Duration>,
     manifests: BTreeMap<(u8, u8), Listed<u8>>,
@@ -30,7 +30,7 @@ struct State {
 
 #[derive(Clone, Default)]
 struct Model {
-    state: Arc<Lock<State>>,
+    state: Arc<Lock<ModelState>>,
     time: Arc<AtomicU64>,
     /// Faults to show that the test can fail.
     broken: Broken,
@@ -127,7 +127,7 @@ impl World for Model {
 
 impl Model {
     /// A deletion happens soon after the collection looked whether it is still the one.
-    async fn checked(&self, change: impl FnOnce(&mut State)) -> io::Result<()> {
+    async fn checked(&self, change: impl FnOnce(&mut ModelState)) -> io::Result<()> {
         step().await;
         self.mine().await?;
         change(&mut self.state.lock());
@@ -292,7 +292,7 @@ impl Random {
 type Actor = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What is wrong: an acknowledged manifest in the list lacks something.
-fn wrong<'a>(state: &State, told: impl Iterator<Item = &'a (u8, u8)>) -> Option<String> {
+fn wrong<'a>(state: &ModelState, told: impl Iterator<Item = &'a (u8, u8)>) -> Option<String> {
     for key in told {
         let Some(listed) = state.manifests.get(key) else { continue };
         let (id, repo) = key;
@@ -307,7 +307,7 @@ fn wrong<'a>(state: &State, told: impl Iterator<Item = &'a (u8, u8)>) -> Option<
 
 /// What disappeared although it was not deleted: in the repository that is not tidied anything that
 /// was accepted, in the other the manifests of tags, with the images of an index.
-fn gone(state: &State, acked: &BTreeSet<(u8, u8)>) -> Option<String> {
+fn gone(state: &ModelState, acked: &BTreeSet<(u8, u8)>) -> Option<String> {
     let tagged = state.tags.iter().map(|((_, repo), id)| (*id, *repo));
     let stay = acked.iter().copied().filter(|(_, repo)| *repo != 0).chain(tagged);
     let parts = |(id, _): (u8, u8)| if id == INDEX.0 { INDEX.1 } else { &[] };
