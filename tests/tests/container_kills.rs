@@ -1,0 +1,184 @@
+//! `kill -9` of whatever works for containers, at instants chosen by progress: each process that a
+//! command starts (its supervisor, monitor, guard, network, the program) is killed at its Nth system
+//! call that changes something. No container, address, port, mount, cgroup or name may be lost.
+//!
+//! `RBUILD_KILL_ROUNDS=N` for another number of rounds, `RBUILD_KILL_SEED=N` to repeat.
+#![allow(clippy::disallowed_methods, clippy::print_stderr)]
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use e2e::kill::{Chance, wait_for_none};
+use e2e::{Bench, root};
+
+const ROUNDS: u64 = 200;
+/// Rounds after which everything is removed and looked for.
+const STRETCH: u64 = 20;
+
+/// What changes something that others see.
+const CALLS: &str = "openat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,write,\
+                     pwrite64,sendmsg,sendto,connect,bind,flock,clone3,execve,move_mount,fsmount,\
+                     setns,unshare,chdir,dup2";
+
+/// The commands, with the name of the container they are about.
+const DEEDS: [(&str, &[&str]); 11] = [
+    ("run", &["-d", "--network=web", "-v", "data:/data", "-p", "PORT:80"]),
+    ("create", &["--network=web", "-v", "/anonymous"]),
+    ("start", &[]),
+    ("run", &["-d", "--restart=always", "-m", "64m"]),
+    ("restart", &["-t", "0"]),
+    ("stop", &["-t", "0"]),
+    ("run", &["--rm", "-v", "data:/data"]),
+    ("update", &["--pids-limit=100"]),
+    ("kill", &[]),
+    ("exec", &[]),
+    ("rm", &["-f", "-v"]),
+];
+
+struct Rounds {
+    bench: Bench,
+    chance: Chance,
+    port: u16,
+    /// How many commands were killed before their end.
+    kills: u64,
+    /// How many containers ran after the rounds.
+    running: u64,
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+impl Rounds {
+    /// Runs a command whose processes are killed at their Nth call; whether it was killed itself.
+    fn killed(&self, line: &[String], at: u64) -> bool {
+        let mut command = Command::new("strace");
+        let inject = format!("inject={CALLS}:signal=KILL:when={at}");
+        let trace = format!("trace={CALLS}");
+        command.args(["-D", "-f", "-qqq", "-o", "/dev/null"]);
+        command.args(["-e", &trace, "-e", &inject]).arg(e2e::binary("rbuild")).args(line);
+        let own = self.bench.command("rbuild");
+        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(self.bench.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().expect("strace runs").signal() == Some(9)
+    }
+
+    /// Every container that `ps` knows.
+    fn ids(&self) -> BTreeSet<String> {
+        let list = self.bench.rbuild(["ps", "-a", "-q", "--no-trunc"]).ok();
+        list.stdout.lines().map(str::to_owned).collect()
+    }
+
+    /// Those that only `rm` removes: not those of `run --rm`, which end and go at any time.
+    fn lasting(&self) -> BTreeSet<String> {
+        let mut all = self.ids();
+        all.retain(|id| {
+            let look =
+                ["inspect", "--type=container", "--format", "{{.HostConfig.AutoRemove}}", id];
+            self.bench.rbuild(look).text() == "false"
+        });
+        all
+    }
+
+    fn round(&mut self) {
+        let (verb, flags) = DEEDS[self.chance.below(DEEDS.len() as u64) as usize];
+        let name = format!("c{}", self.chance.below(4));
+        // Early calls are likelier: most processes make fewer than their starter.
+        let most = [30, 90, 250, 600][self.chance.below(4) as usize];
+        let at = 1 + self.chance.below(most);
+        let mut line = vec![verb.to_owned()];
+        line.extend(flags.iter().map(|flag| flag.replace("PORT", &self.port.to_string())));
+        match verb {
+            "run" | "create" => {
+                line.push(format!("--name={name}"));
+                let program = if flags.contains(&"--rm") { "true" } else { "sleep" };
+                line.extend(["busybox", program, "1000"].map(str::to_owned));
+            }
+            "exec" => line.extend([name.as_str(), "true"].map(str::to_owned)),
+            _ => line.push(name.clone()),
+        }
+        let before = self.lasting();
+        eprintln!("{} at {at}", line.join(" "));
+        self.kills += u64::from(self.killed(&line, at));
+        let after = self.ids();
+        let removed: Vec<&String> = before.difference(&after).collect();
+        let may_remove = verb == "rm";
+        assert!(removed.is_empty() || may_remove, "{line:?} at {at} loses {removed:?}");
+        assert!(removed.len() <= 1, "{line:?} at {at} loses {removed:?}");
+        for id in &after {
+            let look = ["inspect", "--type=container", "--format", "{{.State.Status}}", id];
+            let told = self.bench.rbuild(look);
+            assert!(told.code == 0 || !before.contains(id), "{}", told.told());
+            self.running += u64::from(told.text() == "running");
+        }
+    }
+
+    /// Removes everything with commands that nobody kills, and looks for what is left.
+    fn clear(&self) {
+        let ids = self.ids();
+        // A name that was taken when its maker was killed is free, or its container is there.
+        for name in ["c0", "c1", "c2", "c3"] {
+            let flags = ["run", "--rm", "--replace", "--network=web"];
+            let name = format!("--name={name}");
+            self.bench.rbuild([&flags[..], &[&name, "busybox", "true"]].concat()).ok();
+        }
+        self.bench.rbuild(["rm", "-f", "-a", "-v"]).ok();
+        assert!(self.ids().is_empty(), "all containers can be removed");
+        wait_for_none(&self.bench.store().display().to_string());
+        let place = self.bench.path().display().to_string();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let left: Vec<&str> = mounts.lines().filter(|line| line.contains(&place)).collect();
+        assert!(left.is_empty(), "mounts are left: {left:?}");
+        // The next container in the same place sweeps what the killed have left.
+        self.bench.rbuild(["run", "--name=last", "-m", "64m", "busybox", "true"]).ok();
+        self.bench.rbuild(["rm", "last"]).ok();
+        for tree in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            for id in &ids {
+                let left = tree.path().join(format!("rbuild/rbuild-{id}"));
+                assert!(!left.exists(), "{} is left", left.display());
+            }
+        }
+        TcpListener::bind(("0.0.0.0", self.port)).expect("the port is free");
+        self.bench.rbuild(["volume", "rm", "data"]);
+        self.bench.rbuild(["volume", "prune", "--all", "-f"]).ok();
+        let volumes = self.bench.rbuild(["volume", "ls", "-q"]).ok().stdout;
+        assert_eq!(volumes, "", "volumes are left");
+        // Nobody has an address: the network can be removed.
+        self.bench.rbuild(["network", "rm", "web"]).ok();
+        self.bench.rbuild(["network", "create", "web"]).ok();
+        self.bench.rbuild(["check"]).ok();
+    }
+}
+
+#[test]
+fn a_kill_at_any_instant_loses_no_container_address_port_mount_cgroup_or_name() {
+    if !root() {
+        return;
+    }
+    if requires::program("strace").is_none() {
+        return;
+    }
+    let seed = number("RBUILD_KILL_SEED", 7);
+    eprintln!("RBUILD_KILL_SEED={seed}");
+    let bench = Bench::new();
+    bench.busybox();
+    bench.rbuild(["network", "create", "web"]).ok();
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let mut rounds = Rounds { bench, chance: Chance::new(seed), port, kills: 0, running: 0 };
+    let began = Instant::now();
+    let count = number("RBUILD_KILL_ROUNDS", ROUNDS);
+    for round in 1..=count {
+        rounds.round();
+        if round % STRETCH == 0 {
+            rounds.clear();
+            eprintln!("{round} rounds after {:?}", began.elapsed());
+        }
+    }
+    rounds.clear();
+    assert!(rounds.kills > count / 4, "{} of {count} commands were killed", rounds.kills);
+    assert!(rounds.running > count / 10, "containers ran {} times", rounds.running);
+}
