@@ -35,6 +35,51 @@ pub fn findings(checked: &Checked) -> String {
     )
 }
 
+fn name_of(target: &Target) -> String {
+    target.name.clone().unwrap_or_else(|| match target.default {
+        true => "default".to_owned(),
+        false => target.stage.to_string(),
+    })
+}
+
+/// Targets as people read them.
+pub fn targets(targets: &[Target]) -> String {
+    let rows = targets.iter().map(|target| {
+        let name = name_of(target);
+        let mark = if target.default && target.name.is_some() { " (default)" } else { "" };
+        let description = target.description.clone().unwrap_or_default();
+        vec![format!("{name}{mark}"), target.base.clone(), description]
+    });
+    format::table(&["TARGET", "BASE", "DESCRIPTION"], &rows.collect::<Vec<_>>())
+}
+
+/// What a target takes, as people read it.
+pub fn outline(outline: &Outline, target: &Target) -> String {
+    let mut text = format!("TARGET: {}\n", name_of(target));
+    if let Some(description) = &target.description {
+        text += &format!("DESCRIPTION: {description}\n");
+    }
+    let mut add = |head: &[&str], rows: Vec<Vec<String>>| {
+        if !rows.is_empty() {
+            text += "\n";
+            text += &format::table(head, &rows);
+        }
+    };
+    let args = outline.args.iter().map(|arg| {
+        let value = arg.value.clone().unwrap_or_default();
+        vec![arg.name.clone(), value, arg.description.clone().unwrap_or_default()]
+    });
+    add(&["BUILD ARG", "VALUE", "DESCRIPTION"], args.collect());
+    for (head, needs) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
+        let rows = needs.iter().map(|need| {
+            vec![need.name.clone(), if need.required { "required" } else { "" }.to_owned()]
+        });
+        add(&[head, "REQUIRED"], rows.collect());
+    }
+    add(&["CACHE MOUNT"], outline.caches.iter().map(|id| vec![id.clone()]).collect());
+    text
+}
+
 /// Lines of a span, as BuildKit's answers have them.
 fn ranges(index: &LineIndex<'_>, span: Span) -> Value {
     let start = index.position(span.start);

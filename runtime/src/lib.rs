@@ -40,8 +40,8 @@ pub use detached::{
     launch, logs, signal, state, stop, update, wait,
 };
 pub use engine::{
-    Connections, Described, Engine, NewContainer, Started, Usage, adopt, features, wait_adopted,
-    with_terminal,
+    Connections, Described, Engine, NewContainer, ProcessChanges, Started, Usage, adopt, features,
+    wait_adopted, with_terminal,
 };
 pub use error::{Error, Result};
 pub use init::{Hooks, init, init_with, is_stage};

@@ -36,6 +36,7 @@ mod rpm;
 mod scan;
 mod secret;
 mod spdx;
+mod table;
 mod vuln;
 
 pub use cyclonedx::cyclonedx;
@@ -45,4 +46,5 @@ pub use package::{Ecosystem, Package, Release};
 pub use scan::{LayerScan, SCAN_VERSION, scan};
 pub use secret::{AllowList, SECRET_VERSION, Secret, search_config, search_layer};
 pub use spdx::spdx;
+pub use table::{table, vulnerability_table};
 pub use vuln::{Finding as Vulnerable, MAX_DATABASE, Vulnerabilities};

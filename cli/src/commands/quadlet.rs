@@ -55,44 +55,18 @@ impl Generator {
             Some(place) => vec![place],
             None => PLACES.iter().map(Path::new).filter(|place| place.exists()).collect(),
         };
-        let mut files: Vec<PathBuf> = Vec::new();
-        for place in places {
-            let entries = std::fs::read_dir(place);
-            let read = || format!("reading {}", place.display());
-            let entries = entries.map_err(|error| Failure::io(read(), &error))?;
-            let mut own: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-            own.retain(|path| {
-                path.is_file() && !files.iter().any(|known| known.file_name() == path.file_name())
-            });
-            own.sort();
-            files.extend(own);
-        }
-        Ok(files)
+        Ok(containers::quadlet_files(&places)?)
     }
 
     fn one(&self, path: &Path, program: &str) -> Result<(), Failure> {
-        let file = |doing: &str, path: &Path, error: &std::io::Error| {
-            Failure::io(format!("{doing} {}", path.display()), error)
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| file("reading", path, &error))?;
+        let read = || format!("reading {}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::io(read(), &error))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let unit = containers::unit(&name, &text, program)?;
         let Some(directory) = self.directories.first().filter(|_| !self.dryrun) else {
             outln!("---{}---\n{}", unit.name, unit.text);
             return Ok(());
         };
-        let target = directory.join(&unit.name);
-        std::fs::write(&target, &unit.text).map_err(|error| file("writing", &target, &error))?;
-        let wanted = unit.wanted_by.iter().map(|by| format!("{by}.wants"));
-        for by in wanted.chain(unit.required_by.iter().map(|by| format!("{by}.requires"))) {
-            let place = directory.join(by);
-            std::fs::create_dir_all(&place).map_err(|error| file("making", &place, &error))?;
-            let link = place.join(&unit.name);
-            match std::os::unix::fs::symlink(Path::new("..").join(&unit.name), &link) {
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                linked => linked.map_err(|error| file("writing", &link, &error))?,
-            }
-        }
-        Ok(())
+        Ok(unit.install(directory)?)
     }
 }

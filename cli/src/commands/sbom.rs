@@ -1,12 +1,11 @@
 //! `rbuild sbom`: which software an image contains.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use image::{Image, Layer, Platform};
-use sbom::{Inventory, MAX_DATABASE, Subject, Vulnerabilities, Vulnerable};
+use sbom::{Inventory, MAX_DATABASE, Subject, Vulnerabilities};
 use task::{Cause, Kind, Task};
 use transport::{Location, Source, bridge};
 
@@ -15,7 +14,6 @@ use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
 use super::tags::read_bounded;
 use crate::app::{App, observed};
-use crate::format;
 use crate::render::Progress;
 use crate::report::Failure;
 
@@ -90,7 +88,7 @@ impl Sbom {
             text.map(|text| text + "\n").unwrap_or_default()
         };
         let text = match self.format {
-            SbomFormat::Table => table(&inventory),
+            SbomFormat::Table => sbom::table(&inventory),
             SbomFormat::Json => {
                 return Err(Failure::usage(
                     "--format=json is for --vulns; an SBOM is spdx-json or cyclonedx-json",
@@ -120,7 +118,7 @@ impl Sbom {
         })?;
         let found = database.of(inventory);
         let text = match self.format {
-            SbomFormat::Table => vulnerability_table(&found),
+            SbomFormat::Table => sbom::vulnerability_table(&found),
             _ => format!("{:#}\n", serde_json::json!(found)),
         };
         match &self.output {
@@ -207,53 +205,4 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         let _ = std::fs::remove_file(&beside);
         Failure::io(format!("writing {}", path.display()), &error)
     })
-}
-
-fn vulnerability_table(found: &[Vulnerable]) -> String {
-    let row = |one: &Vulnerable| {
-        let fixed = one.fixed.clone().unwrap_or_else(|| "-".to_owned());
-        let Vulnerable { id, package, version, summary, .. } = one.clone();
-        vec![id, package, version, fixed, summary.chars().take(60).collect()]
-    };
-    let rows: Vec<_> = found.iter().map(row).collect();
-    let total = match rows.len() {
-        0 => "no known vulnerabilities\n".to_owned(),
-        1 => "1 known vulnerability\n".to_owned(),
-        more => format!("{more} known vulnerabilities\n"),
-    };
-    match rows.is_empty() {
-        true => total,
-        false => {
-            format::table(&["ID", "PACKAGE", "VERSION", "FIXED IN", "SUMMARY"], &rows) + &total
-        }
-    }
-}
-
-fn table(inventory: &Inventory) -> String {
-    let rows: Vec<_> = inventory
-        .packages
-        .iter()
-        .map(|located| {
-            let package = &located.package;
-            let epoch = package.epoch.map(|epoch| format!("{epoch}:")).unwrap_or_default();
-            let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-            vec![
-                package.ecosystem.as_str().to_owned(),
-                package.name.clone(),
-                or_dash(format!("{epoch}{}", package.version)),
-                located.layer.to_string(),
-                located.path.clone(),
-            ]
-        })
-        .collect();
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for located in &inventory.packages {
-        *counts.entry(located.package.ecosystem.as_str()).or_default() += 1;
-    }
-    let counts: Vec<_> = counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    let total = match counts.as_slice() {
-        [] => "no packages found\n".to_owned(),
-        counts => format!("{}\n", counts.join(", ")),
-    };
-    format::table(&["TYPE", "NAME", "VERSION", "LAYER", "FOUND IN"], &rows) + &total
 }

@@ -5,6 +5,7 @@
 mod check;
 mod features;
 pub(crate) mod hooks;
+mod process;
 mod record;
 mod resources;
 mod stage;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use task::Task;
 
 pub use features::features;
+pub use process::ProcessChanges;
 pub use resources::Usage;
 pub(crate) use stage::{accompany, attend, create, exec as join, hooks_inside};
 

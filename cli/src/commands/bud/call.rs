@@ -2,7 +2,6 @@
 
 use builder::{Request, answer};
 use clap::{Args, ValueEnum};
-use dockerfile::outline::{Outline, Target};
 use dockerfile::{Dockerfile, Severity};
 use serde_json::Value;
 use task::Kind;
@@ -10,7 +9,6 @@ use task::Kind;
 use super::Bud;
 use crate::app::{App, observed};
 use crate::flags;
-use crate::format::table;
 use crate::render::Progress;
 use crate::report::Failure;
 
@@ -114,7 +112,7 @@ impl Bud {
             let targets = dockerfile.targets();
             match form {
                 Form::Json => pretty(&answer::targets_json(&targets, &dockerfile, file)),
-                _ => targets_text(&targets),
+                _ => answer::targets(&targets),
             }
         } else {
             let target = target(&dockerfile, request.target.as_deref())?;
@@ -123,7 +121,7 @@ impl Bud {
             let named = &dockerfile.targets()[target];
             match form {
                 Form::Json => pretty(&answer::outline_json(&outline, named, file)),
-                _ => outline_text(&outline, named),
+                _ => answer::outline(&outline, named),
             }
         };
         outln!("{}", text.trim_end());
@@ -157,49 +155,6 @@ fn target(dockerfile: &Dockerfile, name: Option<&str>) -> Result<usize, Failure>
         None => (dockerfile.stages.len().checked_sub(1))
             .ok_or_else(|| missing("the Dockerfile has no FROM instruction".to_owned())),
     }
-}
-
-fn name_of(target: &Target) -> String {
-    target.name.clone().unwrap_or_else(|| match target.default {
-        true => "default".to_owned(),
-        false => target.stage.to_string(),
-    })
-}
-
-fn targets_text(targets: &[Target]) -> String {
-    let rows = targets.iter().map(|target| {
-        let name = name_of(target);
-        let mark = if target.default && target.name.is_some() { " (default)" } else { "" };
-        let description = target.description.clone().unwrap_or_default();
-        vec![format!("{name}{mark}"), target.base.clone(), description]
-    });
-    table(&["TARGET", "BASE", "DESCRIPTION"], &rows.collect::<Vec<_>>())
-}
-
-fn outline_text(outline: &Outline, target: &Target) -> String {
-    let mut text = format!("TARGET: {}\n", name_of(target));
-    if let Some(description) = &target.description {
-        text += &format!("DESCRIPTION: {description}\n");
-    }
-    let mut add = |head: &[&str], rows: Vec<Vec<String>>| {
-        if !rows.is_empty() {
-            text += "\n";
-            text += &table(head, &rows);
-        }
-    };
-    let args = outline.args.iter().map(|arg| {
-        let value = arg.value.clone().unwrap_or_default();
-        vec![arg.name.clone(), value, arg.description.clone().unwrap_or_default()]
-    });
-    add(&["BUILD ARG", "VALUE", "DESCRIPTION"], args.collect());
-    for (head, needs) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
-        let rows = needs.iter().map(|need| {
-            vec![need.name.clone(), if need.required { "required" } else { "" }.to_owned()]
-        });
-        add(&[head, "REQUIRED"], rows.collect());
-    }
-    add(&["CACHE MOUNT"], outline.caches.iter().map(|id| vec![id.clone()]).collect());
-    text
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use runtime::{Engine, oci};
+use runtime::{Engine, ProcessChanges, oci};
 use task::Kind;
 
 use super::failed_start;
@@ -83,55 +83,28 @@ impl Exec {
         if self.command.is_empty() {
             return Err(Failure::usage("there is no command to run"));
         }
-        let mut process = engine.process(&self.id)?;
-        process.set_args(Some(self.command.clone())).set_terminal(Some(self.tty));
-        if let Some(cwd) = &self.cwd {
-            process.set_cwd(cwd.clone());
-        }
-        let mut env = process.env().clone().unwrap_or_default();
-        env.extend(self.env.iter().cloned());
-        process.set_env(Some(env));
-        if self.no_new_privs {
-            process.set_no_new_privileges(Some(true));
-        }
-        let mut user = process.user().clone();
-        if let Some(text) = &self.user {
-            let wrong = || Failure::usage(format!("--user {text:?}: expected UID[:GID]"));
-            let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-            user.set_uid(uid.parse().map_err(|_| wrong())?);
-            user.set_gid(gid.parse().map_err(|_| wrong())?);
-            user.set_additional_gids(None);
-        }
-        if !self.additional_gids.is_empty() {
-            user.set_additional_gids(Some(self.additional_gids.clone()));
-        }
-        process.set_user(user);
-        self.add_capabilities(&mut process)?;
-        Ok(process)
+        let changes = ProcessChanges {
+            command: self.command.clone(),
+            terminal: self.tty,
+            cwd: self.cwd.clone(),
+            env: self.env.clone(),
+            no_new_privileges: self.no_new_privs,
+            user: self.user.as_deref().map(user).transpose()?,
+            groups: self.additional_gids.clone(),
+            capabilities: self.cap.iter().map(|name| capability(name)).collect::<Result<_, _>>()?,
+        };
+        Ok(changes.apply(engine.process(&self.id)?))
     }
+}
 
-    fn add_capabilities(&self, process: &mut oci::Process) -> Result<(), Failure> {
-        if self.cap.is_empty() {
-            return Ok(());
-        }
-        let mut sets = process.capabilities().clone().unwrap_or_default();
-        let all = [sets.bounding().clone(), sets.effective().clone(), sets.permitted().clone()];
-        let mut all = all.map(Option::unwrap_or_default);
-        for name in &self.cap {
-            let upper = name.to_ascii_uppercase();
-            let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-            let capability: oci::Capability = short
-                .parse()
-                .map_err(|_| Failure::usage(format!("--cap {name:?}: there is no such")))?;
-            for set in &mut all {
-                set.insert(capability);
-            }
-        }
-        let [bounding, effective, permitted] = all;
-        sets.set_bounding(Some(bounding))
-            .set_effective(Some(effective))
-            .set_permitted(Some(permitted));
-        process.set_capabilities(Some(sets));
-        Ok(())
-    }
+fn user(text: &str) -> Result<(u32, u32), Failure> {
+    let wrong = |_| Failure::usage(format!("--user {text:?}: expected UID[:GID]"));
+    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+    Ok((uid.parse().map_err(wrong)?, gid.parse().map_err(wrong)?))
+}
+
+fn capability(name: &str) -> Result<oci::Capability, Failure> {
+    let upper = name.to_ascii_uppercase();
+    let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
+    short.parse().map_err(|_| Failure::usage(format!("--cap {name:?}: there is no such")))
 }
