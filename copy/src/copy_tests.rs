@@ -251,7 +251,7 @@ async fn a_stream_that_breaks_is_fetched_again_so_many_times() {
     let error = run(&from, &to, &all()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     let chain = task::chain(&error);
-    assert_eq!(chain, [&format!("reading layer {victim} from source"), "the wire was cut"]);
+    assert_eq!(chain, [&format!("reading layer {victim} at the source"), "the wire was cut"]);
     assert!(to.calls("publish").is_empty());
 }
 
@@ -264,7 +264,7 @@ async fn corruption_never_becomes_content_and_the_source_is_named() {
         let to = sink();
         let error = run(&from, &to, &all()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid);
-        assert!(task::chain(&error)[0].ends_with("from source"), "{error}");
+        assert!(task::chain(&error)[0].ends_with("at the source"), "{error}");
         assert!(!to.inner.memory().digests().contains(&victim));
         assert_eq!(to.inner.memory().named("x"), None);
     }

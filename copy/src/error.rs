@@ -16,8 +16,8 @@ pub enum Side {
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Side::Source => "from source",
-            Side::Destination => "to destination",
+            Side::Source => "at the source",
+            Side::Destination => "at the destination",
         })
     }
 }
