@@ -69,7 +69,7 @@ pub(super) struct Record {
     pub(super) diff_id: Digest,
     /// Length of the layer uncompressed.
     pub(super) uncompressed: u64,
-    /// How the layer's bytes were made; see [`crate::layer::Form`].
+    /// How the layer's bytes were made; see [`crate::layer::LayerForm`].
     pub(super) form: String,
 }
 

@@ -48,7 +48,7 @@ struct Item<'s> {
 /// `state` is what an earlier run left; it is changed to what this one leaves.
 ///
 /// # Errors
-/// None by itself: what failed is in the report. With [`Options::keep_going`] that is everything
+/// None by itself: what failed is in the report. With [`MirrorOptions::keep_going`] that is everything
 /// that failed, without it the first, and what was under way then.
 pub async fn mirror(
     sets: &[Set],
