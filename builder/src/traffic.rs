@@ -56,7 +56,7 @@ pub(crate) fn recorder(request: &Request) -> Result<Option<Arc<Recorder>>> {
     };
     let hosts = request.run.base.network.hosts.clone();
     let machine = hosts.iter().any(|(_, address)| is_machine(*address));
-    let options = recorder::Options {
+    let options = recorder::RecorderOptions {
         contents: ContentDirectory::new(contents.clone()),
         secrets: request.secrets.iter().filter_map(secret).collect(),
         machine: machine.then_some(Uplink::MACHINE),

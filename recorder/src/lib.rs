@@ -27,5 +27,5 @@ mod upstream;
 pub use contents::ContentDirectory;
 pub use error::{Error, Result};
 pub use exchange::{Exchange, redacted};
-pub use recorder::{Options, Recorder};
+pub use recorder::{Recorder, RecorderOptions};
 pub use session::{Session, Troubles};

@@ -14,7 +14,7 @@ use crate::{ContentDirectory, Exchange, Result};
 
 /// What a recorder works with.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct RecorderOptions {
     /// Where the content of answers is.
     pub contents: ContentDirectory,
     /// Texts that no URL and no header may show where it is kept.
@@ -59,7 +59,7 @@ impl Recorder {
     ///
     /// # Errors
     /// [`crate::Error::Setup`].
-    pub fn record(options: Options) -> Result<Arc<Recorder>> {
+    pub fn record(options: RecorderOptions) -> Result<Arc<Recorder>> {
         let way = Way {
             hosts: options.hosts.clone(),
             machine: options.machine,
@@ -74,7 +74,7 @@ impl Recorder {
     ///
     /// # Errors
     /// [`crate::Error::Setup`].
-    pub fn replay(options: Options, all: Vec<Exchange>) -> Result<Arc<Recorder>> {
+    pub fn replay(options: RecorderOptions, all: Vec<Exchange>) -> Result<Arc<Recorder>> {
         let mut known: HashMap<_, Vec<_>> = HashMap::new();
         for exchange in &all {
             let key = (exchange.step.clone(), exchange.asked());
@@ -83,10 +83,10 @@ impl Recorder {
         Recorder::new(options, Mode::Replay { known, all })
     }
 
-    fn new(options: Options, mode: Mode) -> Result<Arc<Recorder>> {
+    fn new(options: RecorderOptions, mode: Mode) -> Result<Arc<Recorder>> {
         let authority = Authority::new()?;
         let name = Digest::of(authority.pem().as_bytes()).hex();
-        let Options { contents, secrets, .. } = options;
+        let RecorderOptions { contents, secrets, .. } = options;
         Ok(Arc::new(Recorder { contents, secrets, authority, mode, name }))
     }
 

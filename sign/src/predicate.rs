@@ -40,7 +40,7 @@ pub fn predicate_type(text: &str) -> Result<String, String> {
     })
 }
 
-/// The statement that `predicate`, the content of a file, is said of an image. `name` is what the
+/// The statement with `predicate`, the content of a file, about an image. `name` is what the
 /// image is called in it; `now`, in RFC 3339, is when a text of the type [`CUSTOM`] was said.
 ///
 /// # Errors

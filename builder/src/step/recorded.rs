@@ -34,7 +34,7 @@ pub(super) fn mount(recorder: &Recorder, mounts: &mut Mounts<'_>) -> Result<()> 
     mounts.file(WGETRC, settings.as_bytes(), 0o444, (0, 0), true)
 }
 
-/// What apt is told.
+/// The settings of apt.
 pub(super) fn apt_settings() -> String {
     format!("Acquire::https::CAInfo \"{CERTIFICATE}\";\n")
 }
