@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use task::Kind;
 
 use crate::random::random_id;
-use crate::{Built, Error, Result};
+use crate::redact;
+use crate::{Built, Error, Request, Result};
 
 /// Older records than this many go.
 const KEPT: usize = 100;
@@ -90,6 +91,8 @@ impl BuildRecord {
 #[derive(Debug)]
 pub struct RunningBuild {
     record: BuildRecord,
+    /// Texts that the record must not show.
+    secrets: Vec<String>,
     start: Instant,
 }
 
@@ -120,7 +123,12 @@ impl RunningBuild {
             cached: 0,
             warnings: 0,
         };
-        Ok(RunningBuild { record, start: Instant::now() })
+        Ok(RunningBuild { record, secrets: Vec::new(), start: Instant::now() })
+    }
+
+    /// Keeps the secrets of a request out of the record.
+    pub fn hide_secrets_of(&mut self, request: &Request) {
+        self.secrets = crate::secret::values(request);
     }
 
     /// Notes what was built.
@@ -134,11 +142,14 @@ impl RunningBuild {
     }
 
     /// The whole record of a build that has ended, with why it failed.
-    pub fn end(mut self, status: BuildStatus, error: Option<String>) -> BuildRecord {
-        let elapsed = self.start.elapsed().as_millis();
-        self.record.milliseconds = u64::try_from(elapsed).unwrap_or(u64::MAX);
-        (self.record.status, self.record.error) = (status, error);
-        self.record
+    pub fn end(self, status: BuildStatus, error: Option<&str>) -> BuildRecord {
+        let RunningBuild { mut record, secrets, start } = self;
+        record.milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let plain = |text: &str| redact::kept(text, &secrets);
+        record.context = plain(&record.context);
+        record.dockerfile = record.dockerfile.as_deref().map(plain);
+        (record.status, record.error) = (status, error.map(plain));
+        record
     }
 }
 
@@ -232,7 +243,7 @@ mod tests {
     fn record(history: &History, second: u64) -> BuildRecord {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
         let running = RunningBuild::begin(".", Some("Dockerfile"), None, now).unwrap();
-        let record = running.end(BuildStatus::of_failure(Kind::Invalid), Some("why".to_owned()));
+        let record = running.end(BuildStatus::of_failure(Kind::Invalid), Some("why"));
         history.keep(&record).unwrap();
         record
     }

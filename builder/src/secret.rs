@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 
-use crate::{Error, Result};
+use crate::{Error, Request, Result};
 
 /// No secret larger than this is read.
 pub(crate) const SECRET_LIMIT: u64 = 1 << 20;
@@ -25,6 +25,16 @@ impl std::fmt::Debug for Secret {
             Secret::Value(_) => f.write_str("Value(…)"),
         }
     }
+}
+
+/// The secrets of a request that are texts, as far as they can be read now.
+pub(crate) fn values(request: &Request) -> Vec<String> {
+    let text = |(id, secret): (&String, &Secret)| {
+        // A step that needs it says what is wrong with it.
+        let value = String::from_utf8(reveal(id, secret).ok()?).ok()?;
+        Some(value.trim().to_owned()).filter(|value| !value.is_empty())
+    };
+    request.secrets.iter().filter_map(text).collect()
 }
 
 /// What a secret is.

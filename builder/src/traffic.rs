@@ -8,7 +8,7 @@ use network::Uplink;
 use recorder::{ContentDirectory, Exchange, Recorder};
 
 use crate::error::During;
-use crate::secret::reveal;
+use crate::secret::values;
 use crate::{Request, Result};
 
 /// What becomes of what commands and downloads ask over HTTP.
@@ -49,16 +49,11 @@ pub(crate) fn recorder(request: &Request) -> Result<Option<Arc<Recorder>>> {
         Traffic::Open => return Ok(None),
         Traffic::Record { contents } | Traffic::Replay { contents, .. } => contents,
     };
-    let secret = |(id, secret): (&String, _)| {
-        // A step that needs it says what is wrong with it.
-        let value = String::from_utf8(reveal(id, secret).ok()?).ok()?;
-        Some(value.trim().to_owned())
-    };
     let hosts = request.run.base.network.hosts.clone();
     let machine = hosts.iter().any(|(_, address)| is_machine(*address));
     let options = recorder::RecorderOptions {
         contents: ContentDirectory::new(contents.clone()),
-        secrets: request.secrets.iter().filter_map(secret).collect(),
+        secrets: values(request),
         machine: machine.then_some(Uplink::MACHINE),
         hosts,
         reaches: Uplink::reaches,

@@ -11,6 +11,7 @@ use image::{Descriptor, Digest, Document, Index, Manifest, MediaType, Node};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, HeaderValue};
 use task::{Fault, Kind};
+use tokio::time::Instant;
 
 use crate::auth::{Access, Scope};
 use crate::call::{Call, Endpoint, Where};
@@ -26,8 +27,13 @@ const MOST: usize = 100_000;
 const ROUNDS: usize = 24;
 /// How often a change is looked for before it counts as lasting.
 const LOOKS: usize = 2;
-/// The pause before a look.
+/// The least pause before a look.
 const BETWEEN: Duration = Duration::from_millis(90);
+/// The pause is this many times as long as it took us to read the tag and to write it: on a busy
+/// machine or registry the others, who may have read before us, are slow as well.
+const SLOWER: u32 = 4;
+/// No pause is longer.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// The most entries without types that are read, and how many at a time.
 const UNTYPED: usize = 256;
@@ -214,8 +220,9 @@ pub(crate) async fn update(
     subject: Digest,
     change: impl Fn(&mut Vec<Descriptor>) -> bool,
 ) -> Result<()> {
-    let mut looks = 0;
+    let (mut looks, mut slowest) = (0, Duration::ZERO);
     for _ in 0..ROUNDS {
+        let began = Instant::now();
         let mut index = tagged(repo, subject)
             .await?
             .unwrap_or_else(|| Index { rest: BTreeMap::new(), ..Index::new(Vec::new()) });
@@ -229,7 +236,8 @@ pub(crate) async fn update(
         } else {
             looks -= 1;
         }
-        tokio::time::sleep(jittered(BETWEEN)).await;
+        slowest = slowest.max(began.elapsed());
+        tokio::time::sleep(jittered((slowest * SLOWER).clamp(BETWEEN, LONGEST))).await;
     }
     Err(Error::Interrupted {
         registry: repo.repository().registry().to_owned(),

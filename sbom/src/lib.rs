@@ -44,7 +44,7 @@ pub use error::{Error, Result};
 pub use inventory::{Inventory, Located, Subject};
 pub use package::{Ecosystem, Package, Release};
 pub use scan::{LayerScan, SCAN_VERSION, scan};
-pub use secret::{AllowList, SECRET_VERSION, Secret, search_config, search_layer};
+pub use secret::{AllowList, SECRET_VERSION, Secret, redact, search_config, search_layer};
 pub use spdx::spdx;
 pub use table::{table, vulnerability_table};
 pub use vuln::{Finding as Vulnerable, MAX_DATABASE, Vulnerabilities};

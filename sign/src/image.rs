@@ -8,6 +8,7 @@ use bytes::Bytes;
 use copy::{Artifact, Sink, Source, attach, publish_document};
 use image::{Descriptor, MediaType, Node, Reference};
 use task::{Fault, Kind, Task};
+use tokio::time::Instant;
 
 use crate::bundle::{self, Bundle};
 use crate::dsse;
@@ -28,6 +29,13 @@ const REFUSALS: u32 = 5;
 /// How often a new signature is looked for before it counts as lasting: tags have no lock, and
 /// another signer may have read the list before and write it after.
 const LOOKS: u32 = 2;
+
+/// The least pause before a look, and how many times as long it is as it took us to read the list
+/// and to write it: on a busy machine the others, who may have read before us, are slow as well.
+const BETWEEN: Duration = Duration::from_millis(60);
+const SLOWER: u32 = 4;
+/// No pause is longer, but for the chance in it.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// How to sign.
 #[derive(Debug, Clone, Default)]
@@ -126,9 +134,10 @@ async fn sign_tag(
     let sink = sink.sibling(&tag);
     let sink = sink.ok_or_else(|| refuse("this place has no tags to store it under"))?;
     let source = source.sibling(&tag);
-    let (mut looks, mut refused) = (0, 0);
+    let (mut looks, mut refused, mut slowest) = (0, 0, Duration::ZERO);
     for _ in 0..ROUNDS {
         task.check()?;
+        let began = Instant::now();
         let existing = match &source {
             Some(source) => find::signatures(&**source).await?,
             None => None,
@@ -148,7 +157,7 @@ async fn sign_tag(
                 // Some registries lose sight of a blob for a moment that two signers send at once.
                 Err(error) if refused < REFUSALS && error.kind() == Kind::NotFound => {
                     refused += 1;
-                    pause().await;
+                    pause(began.elapsed()).await;
                     continue;
                 }
                 Err(error) => return Err(Error::Transport(error.into())),
@@ -158,15 +167,18 @@ async fn sign_tag(
             }
             looks = LOOKS;
         }
-        pause().await;
+        slowest = slowest.max(began.elapsed());
+        pause(slowest).await;
     }
     Err(refuse("other signers keep replacing the list of signatures; sign again"))
 }
 
-/// Some 30 to 90 ms, so that signers who got in each other's way do not meet again.
-async fn pause() {
+/// Between half and one and a half of the usual pause, so that signers who got in each other's way
+/// do not meet again. `round` is how long it takes to read the list and to write it.
+async fn pause(round: Duration) {
     let random = std::hash::RandomState::new().build_hasher().finish();
-    tokio::time::sleep(Duration::from_millis(30 + random % 60)).await;
+    let share = 0.5 + (random % 1024) as f64 / 1024.0;
+    tokio::time::sleep((round * SLOWER).clamp(BETWEEN, LONGEST).mul_f64(share)).await;
 }
 
 /// An image and, for an index, every image below it, each once: what is signed and verified for a

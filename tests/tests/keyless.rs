@@ -396,3 +396,19 @@ fn somebody_signs_in_with_a_browser() {
     assert!(child.wait().unwrap().success(), "{told:?}");
     scene.verify("root.json", DEV, &place, &[]).ok();
 }
+
+#[test]
+fn verify_says_by_its_code_that_there_is_no_image_or_no_certificate() {
+    let scene = Scene::new();
+    let none = scene.place("app").replace("app:1", "none:1");
+    scene.verify("root.json", "x", &none, &[]).code(11).fails(&["team/none:1"]);
+    let place = scene.place("keyed");
+    let phrase = [("COSIGN_PASSWORD", "phrase")];
+    scene.with("rcopy", &phrase, &["generate-key-pair", "--output", "k"]).ok();
+    for form in ["bundle", "tag"] {
+        let form = format!("--form={form}");
+        scene.with("rbuild", &phrase, &["sign", "--key=k.key", &form, &place]).ok();
+        let refused = scene.verify("root.json", "x", &place, &[]).code(13);
+        refused.fails(&["certificate"]);
+    }
+}

@@ -60,3 +60,24 @@ fn planted_secrets_keep_an_image_from_being_pushed() {
     bench.rbuild(line).fails(&["a private key"]);
     bench.rbuild(["push", "--tls-verify=false", &name("replaced")]).ok();
 }
+
+#[test]
+fn the_record_of_a_failed_build_has_no_secret() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    bench.write("secret", "correct-horse");
+    let token = format!("gh{}_{}", 'p', "aZ3kQ9xT7bW1mR5cV8nL2pY6dF4gH0jKsUeX");
+    let command = format!("echo {token} https://me:pw12@a.example/x correct-horse; exit 3");
+    bench.write("ctx/Dockerfile", format!("FROM localhost/busybox\nRUN {command}\n"));
+    bench.rbuild(["bud", "--secret=id=a,src=secret", "ctx"]).code(3);
+    let records = std::fs::read_dir(bench.store().join("builds")).unwrap();
+    let texts = records.map(|record| std::fs::read_to_string(record.unwrap().path()).unwrap());
+    let all: String = texts.collect();
+    assert!(all.contains("echo REDACTED https://a.example/x REDACTED; exit 3"), "{all}");
+    for secret in [token.as_str(), "pw12", "correct-horse"] {
+        assert!(!all.contains(secret), "{secret}: {all}");
+    }
+}

@@ -162,6 +162,40 @@ fn signing_again_changes_nothing() {
 }
 
 #[test]
+fn recursive_takes_every_image_of_an_index_as_well() {
+    let registry = Registry::start(Options::default()).unwrap();
+    let scene = Scene::new();
+    let members: Vec<_> = ["a", "b"]
+        .iter()
+        .map(|tag| registry.put_image("team/app", tag, &[tag.as_bytes()]).unwrap())
+        .collect();
+    let digests: Vec<_> = members.iter().map(|member| member.digest).collect();
+    let index = image::Document::write(image::MediaType::OCI_INDEX, image::Index::new(members));
+    let bytes = index.bytes().clone();
+    registry.put_manifest("team/app", Some("1"), image::MediaType::OCI_INDEX, bytes).unwrap();
+    let place = format!("docker://{}/team/app", registry.address());
+    scene.bench.write("said.json", r#"{"x":1}"#);
+    let verify = |what: &str, at: &str| {
+        let kind: &[&str] = if what == "verify" { &[] } else { &["--type=https://example.com/x"] };
+        scene.ours("rbuild", &[&[what, "--key=one.pub"], kind, &[at]].concat())
+    };
+    let at = |digest| format!("{place}@{digest}");
+    let (root, one, other) = (format!("{place}:1"), at(digests[0]), at(digests[1]));
+    scene.ours("rbuild", &["sign", "--key=one.key", &root]).ok();
+    verify("verify", &root).ok();
+    verify("verify", &one).code(10);
+    scene.ours("rbuild", &["sign", "--key=one.key", "--recursive", &root]).ok();
+    let attest = ["attest", "--key=one.key", "--type=https://example.com/x"];
+    let rest = ["--predicate=said.json", "--recursive", &root];
+    scene.ours("rbuild", &[&attest[..], &rest].concat()).ok();
+    for what in ["verify", "verify-attestation"] {
+        for at in [&root, &one, &other] {
+            verify(what, at).ok();
+        }
+    }
+}
+
+#[test]
 fn signers_at_once_lose_nothing() {
     // This registry has no list of referrers, so that both forms are lists under a tag.
     let Some(registry) = DockerRegistry::start() else { return };

@@ -21,7 +21,7 @@ pub(crate) fn keep(app: &App, running: RunningBuild, done: &Result<u8, Failure>)
         Ok(_) => running.end(BuildStatus::Completed, None),
         Err(failure) => {
             let error = failure.messages.join(": ");
-            running.end(BuildStatus::of_failure(failure.kind), Some(error))
+            running.end(BuildStatus::of_failure(failure.kind), Some(&error))
         }
     };
     if let Err(failure) = history(app).and_then(|history| Ok(history.keep(&record)?)) {

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use image::{Algorithm, Digest, Digester};
 use layers::{EntryKind, LayerEntries, Limits, decompress};
-use regex::bytes::{Regex, RegexSet};
+use regex::bytes::{Match, Regex, RegexSet};
 use serde::{Deserialize, Serialize};
 use task::Task;
 
@@ -107,15 +107,31 @@ impl SecretRule {
             })
     }
 
-    /// Where the first secret begins.
-    fn first(&self, bytes: &[u8]) -> Option<usize> {
-        self.pattern.captures_iter(bytes).find_map(|found| {
+    /// Each match with a secret: where the match begins, and the secret.
+    fn all<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (usize, Match<'a>)> {
+        self.pattern.captures_iter(bytes).filter_map(|found| {
             let whole = found.get(0)?;
             let secret = found.name("secret").unwrap_or(whole);
             let least = self.written.entropy.unwrap_or_default();
             (entropy(secret.as_bytes()) >= least && !is_placeholder(secret.as_bytes()))
-                .then(|| whole.start())
+                .then_some((whole.start(), secret))
         })
+    }
+
+    /// Where the first secret begins.
+    fn first(&self, bytes: &[u8]) -> Option<usize> {
+        self.all(bytes).next().map(|(start, _)| start)
+    }
+
+    fn redacted(&self, bytes: &[u8]) -> Vec<u8> {
+        let (mut out, mut end) = (Vec::with_capacity(bytes.len()), 0);
+        for (_, secret) in self.all(bytes) {
+            out.extend_from_slice(&bytes[end..secret.start()]);
+            out.extend_from_slice(b"REDACTED");
+            end = secret.end();
+        }
+        out.extend_from_slice(&bytes[end..]);
+        out
     }
 }
 
@@ -157,6 +173,15 @@ pub fn search_config(text: &str, place: &str) -> Vec<Secret> {
     let mut found = Vec::new();
     search(text.as_bytes(), place, Origin::Config, &mut found);
     found
+}
+
+/// A text of a record or a message with `REDACTED` in place of every secret in it.
+pub fn redact(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for index in &rules().all.matches(text.as_bytes()) {
+        bytes = rules().rules[index].redacted(&bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Searches one layer, compressed or not; its bytes, as read, count on `task`. Also gives the digest

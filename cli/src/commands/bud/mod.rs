@@ -179,6 +179,7 @@ impl Bud {
         let prints_id = !self.output.iter().any(|text| Outputs::takes_stdout(text));
         let piped = output::piped(&mut self.output)?;
         let request = self.request()?;
+        running.hide_secrets_of(&request);
         if let Some(code) = self.answer(app, &request)? {
             return Ok(code);
         }
