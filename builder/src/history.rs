@@ -145,8 +145,8 @@ impl RunningBuild {
     pub fn end(self, status: BuildStatus, error: Option<&str>) -> BuildRecord {
         let RunningBuild { mut record, secrets, start } = self;
         record.milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        record.context = redact::kept(&record.context, &secrets);
         let plain = |text: &str| redact::kept(text, &secrets);
-        record.context = plain(&record.context);
         record.dockerfile = record.dockerfile.as_deref().map(plain);
         (record.status, record.error) = (status, error.map(plain));
         record
