@@ -4,7 +4,7 @@
 use hcl::Value;
 use hcl::eval::{Context, Func, FuncArgs, FuncDef, ParamType};
 
-type Done = Result<Value, String>;
+pub(crate) type Done = Result<Value, String>;
 
 /// Declares all of them.
 pub(crate) fn declare(context: &mut Context<'_>) {
@@ -55,7 +55,7 @@ pub(crate) fn declare(context: &mut Context<'_>) {
     }
 }
 
-fn text(args: &FuncArgs, at: usize) -> Result<String, String> {
+pub(crate) fn text(args: &FuncArgs, at: usize) -> Result<String, String> {
     match &args[at] {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),
@@ -68,7 +68,7 @@ fn truth(args: &FuncArgs, at: usize) -> Result<bool, String> {
     args[at].as_bool().ok_or_else(|| format!("{} is neither true nor false", args[at]))
 }
 
-fn strings(value: &Value) -> Result<Vec<String>, String> {
+pub(crate) fn strings(value: &Value) -> Result<Vec<String>, String> {
     let items = value.as_array().ok_or_else(|| format!("{value} is no list"))?;
     Ok(items
         .iter()

@@ -30,6 +30,7 @@ mod compose;
 mod error;
 mod file;
 mod functions;
+mod library;
 mod model;
 mod overrides;
 

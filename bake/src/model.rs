@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::file::{Attributes, Definition};
-use crate::functions;
 use crate::overrides::{self, Override};
+use crate::{functions, library};
 
 /// The keys of a target and their values, as bake files call them.
 pub type Target = BTreeMap<String, Value>;
@@ -36,6 +36,7 @@ impl Model {
     pub fn new(definition: &Definition, given: &dyn Fn(&str) -> Option<String>) -> Result<Model> {
         let mut context = Context::new();
         functions::declare(&mut context);
+        library::declare(&mut context);
         let mut model =
             Model { variables: variables(definition, &mut context, given)?, ..Model::default() };
         for (name, attributes) in &definition.groups {

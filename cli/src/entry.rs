@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
+
 use crate::dialect::Dialect;
 use crate::report::Failure;
-use crate::{rbuild, rcopy};
+use crate::{rbuild, rcopy, refused};
 
 /// Becomes a container's first process if started as one, becomes root of a user namespace if not
 /// root, parses, runs, and tells how it ended. No thread exists before the command runs.
@@ -34,11 +36,23 @@ pub(crate) fn enter(own: Dialect) -> ExitCode {
     let program = if dialect.copies() { rcopy::run } else { rbuild::run };
     match program(&arguments, rootless || marked_rootless()) {
         Err(error) => {
+            if let Some((name, why)) = foreign_command(&error) {
+                let what = format!("command {name} is not supported");
+                return fail(dialect, Failure::usage(what).hint(why), json);
+            }
             let _ = error.print();
             ExitCode::from(if error.exit_code() == 0 { 0 } else { dialect.usage_code() })
         }
         Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(failure)) => fail(dialect, failure, json),
+    }
+}
+
+/// A command of another tool that there is not, and why.
+fn foreign_command(error: &clap::Error) -> Option<(&str, &'static str)> {
+    match error.get(ContextKind::InvalidSubcommand)? {
+        ContextValue::String(name) => refused::command(name).map(|why| (name.as_str(), why)),
+        _ => None,
     }
 }
 

@@ -64,6 +64,18 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["--use-api-socket"], "mount the socket with --volume"),
 ];
 
+/// Commands of buildah that there are not.
+const COMMANDS: &[(&str, &str)] = &[
+    ("source", "`rcopy artifact push` and `pull` move source archives to and from registries"),
+    ("mkcw", "images for confidential machines are not made"),
+    ("rpc", "each command works by itself"),
+];
+
+/// Why a command is refused, and the nearest alternative; `None` for an unknown command.
+pub(crate) fn command(name: &str) -> Option<&'static str> {
+    COMMANDS.iter().find(|(known, _)| *known == name).map(|(_, why)| *why)
+}
+
 /// Why a flag is refused, and the nearest alternative; `None` for an unknown flag.
 pub(crate) fn reason(flag: &str) -> Option<&'static str> {
     let flag = flag.split('=').next().unwrap_or(flag);

@@ -71,7 +71,7 @@ pub use self::entries::entries;
 pub use self::error::{Error, Result, Side};
 pub use self::export::{export, fetch_file};
 pub use self::file_of::file_of;
-pub use self::location::{Location, Named, StorageAt};
+pub use self::location::{Location, Named, StorageAt, foreign};
 pub use self::memory::{Memory, MemoryImage};
 pub use self::options::{CopyOptions, Format, Layers, Recompress, Select};
 pub use self::overlay::{Overlay, scratch};

@@ -144,9 +144,19 @@ impl FromStr for Location {
             "dir" | "store" | "docker-daemon" => {
                 Err(refuse(text, "nothing follows the colon", None))
             }
+            _ if foreign(text) => Err(refuse(
+                text,
+                format!("{transport}: is not supported"),
+                Some(TRANSPORTS.to_owned()),
+            )),
             _ => Err(untransported(text)),
         }
     }
+}
+
+/// Whether a text begins with a transport of skopeo that there is not.
+pub fn foreign(text: &str) -> bool {
+    ["tarball:", "sif:", "ostree:", "atomic:"].iter().any(|transport| text.starts_with(transport))
 }
 
 fn registry(text: &str, rest: &str) -> Result<Location> {

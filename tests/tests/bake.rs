@@ -148,3 +148,31 @@ fn what_is_wrong_with_a_file_is_named() {
     let contexts = "target \"default\" { contexts = { x = \"target:default\" } }";
     fails(contexts, &["built on each other"]);
 }
+
+#[test]
+fn functions_of_the_standard_library_are_known() {
+    let bench = Bench::new();
+    let text = r#"
+variable "REF" { default = "refs/tags/v1.20.3" }
+variable "VERSIONS" { default = ["1.9", "1.20"] }
+target "default" {
+  context = "."
+  tags = [for v in sort(VERSIONS) : format("app:%s-%03d", regex_replace(v, "[.]", "-"), length(VERSIONS))]
+  args = {
+    MINOR = regex("v([0-9]+[.][0-9]+)", REF)[0]
+    NAME = substr(basename(REF), 1, -1)
+    NEXT = add(element(split(".", basename(REF)), 1), 1)
+  }
+  labels = { list = jsonencode(flatten([VERSIONS, ["x"]])) }
+}
+"#;
+    bench.write("docker-bake.hcl", text);
+    bench.write("Dockerfile", "FROM scratch\n");
+    let shown = print(&bench, &[]);
+    let target = &shown["target"]["default"];
+    assert_eq!(target["tags"], serde_json::json!(["app:1-20-002", "app:1-9-002"]));
+    assert_eq!(target["args"], serde_json::json!({"MINOR": "1.20", "NAME": "1.20.3", "NEXT": 21}));
+    assert_eq!(target["labels"]["list"], r#"["1.9","1.20","x"]"#);
+    bench.write("docker-bake.hcl", "target \"default\" { tags = [nothing(1)] }\n");
+    bench.rbuild(["bake", "--print"]).code(125).fails(&["nothing"]);
+}

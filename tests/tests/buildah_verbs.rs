@@ -211,3 +211,47 @@ fn a_removed_image_is_not_found_by_its_name() {
     let copy = ["copy", "-q", "--pull=never", "--from", &name, "c", "/bin/sh", "/x"];
     bench.rbuild(copy).code(125);
 }
+
+#[test]
+fn files_of_images_and_of_other_containers_are_mounted_for_one_command() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    bench.write("secret", "hidden");
+    bench.rbuild(["from", "--name", "c", "busybox"]).ok();
+    bench.rbuild(["from", "--name", "other", "busybox"]).ok();
+    bench.rbuild(["run", "other", "sh", "-c", "echo theirs >/made"]).ok();
+    let run = |mount: &str, script: &str| -> Ran {
+        bench.rbuild(["run", "--mount", mount, "c", "sh", "-c", script])
+    };
+    let image = "type=bind,from=busybox,src=/etc,dst=/m";
+    run(image, "test -f /m/passwd && ! echo x >/m/passwd").ok();
+    run(&format!("{image},rw"), "echo x >/m/passwd && cat /m/passwd").ok();
+    assert_ne!(run(image, "cat /m/passwd").ok().text(), "x", "what is written is dropped");
+    let other = "type=bind,from=other,src=/made,dst=/there";
+    assert_eq!(run(other, "cat /there").ok().text(), "theirs");
+    let secret = format!("type=secret,id=key,src={}", bench.path().join("secret").display());
+    assert_eq!(run(&secret, "cat /run/secrets/key").ok().text(), "hidden");
+    for bad in [
+        "type=bind,from=busybox,src=/none,dst=/m",
+        "type=bind,from=busybox",
+        "type=bind,from=nothing.invalid/x,dst=/m",
+        "type=secret,id=key",
+        "type=secret,id=key,src=/none",
+    ] {
+        run(bad, "true").code(125);
+    }
+    // Nothing of it is in the image.
+    bench.rbuild(["commit", "-q", "c", "image"]).ok();
+    inside(&bench, "image", "test ! -e /m && test ! -e /there && test ! -e /run/secrets");
+}
+
+#[test]
+fn commands_that_only_buildah_has_are_refused_with_the_reason() {
+    let bench = bench();
+    for (command, hint) in [("source", "rcopy artifact"), ("mkcw", "confidential")] {
+        bench.rbuild([command, "create", "x"]).code(125).fails(&[command, "not supported", hint]);
+    }
+    bench.rbuild(["sorce"]).code(125).fails(&["unrecognized"]);
+}

@@ -164,3 +164,12 @@ fn a_place_that_is_not_there_is_no_missing_image() {
     scene.copy("oci:image:app", "oci-archive:a.tar:app").ok();
     scene.rcopy(&["inspect", "oci-archive:a.tar:other"]).code(2);
 }
+
+#[test]
+fn transports_that_there_are_not_are_no_names_of_images() {
+    let scene = Scene::new();
+    for place in ["tarball:a.tar", "sif:a.sif", "ostree:a", "atomic:a"] {
+        scene.rcopy(&["inspect", place]).code(1).fails(&["is not supported", "docker://"]);
+        scene.copy("oci:image:app", place).code(1).fails(&["is not supported"]);
+    }
+}

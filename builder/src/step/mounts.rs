@@ -236,6 +236,26 @@ impl<'a> Mounts<'a> {
         }
     }
 
+    /// Mounts a path of a tree; what is written to it is dropped.
+    pub(crate) fn lend(
+        &mut self,
+        tree: &Tree,
+        source: &str,
+        target: &str,
+        writable: bool,
+    ) -> Result<()> {
+        let path = match self.attach(tree, source, writable)? {
+            Some(path) => path,
+            None => {
+                let path = self.fresh();
+                self.snatch(Some(tree), source, &path, None)?;
+                path
+            }
+        };
+        self.bind(path, target, !writable);
+        Ok(())
+    }
+
     fn cache(&self, name: &str, id: &str, sharing: Sharing) -> Result<CacheMount> {
         let sharing = match sharing {
             Sharing::Shared => store::Sharing::Shared,

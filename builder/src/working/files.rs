@@ -127,7 +127,7 @@ pub async fn copy(
     env: &Env,
     task: &Arc<Task>,
 ) -> Result<Digest> {
-    let tree = Arc::new(tree(working, files, env, task).await?);
+    let tree = Arc::new(tree(working, &files.source, env, task).await?);
     let mut sources = Vec::new();
     let mut downloads = Vec::new();
     for path in &files.paths {
@@ -221,11 +221,16 @@ fn each_matches(op: &CopyOp, tree: &Tree) -> Result<()> {
 }
 
 /// Where the paths are looked up.
-async fn tree(working: &Working, files: &Files, env: &Env, task: &Arc<Task>) -> Result<Tree> {
+pub(super) async fn tree(
+    working: &Working,
+    source: &Source,
+    env: &Env,
+    task: &Arc<Task>,
+) -> Result<Tree> {
     // Files of this machine become root's; those of an image or a container keep their owners.
     let kept = Tree::of_step;
     let foreign = |root: Root, name: String| Tree { foreign: true, ..kept(root, name) };
-    match &files.source {
+    match source {
         Source::Host => {
             let root = Root::open(Path::new("/")).during("opening the root directory")?;
             Ok(foreign(root, "this machine".to_owned()))
@@ -264,7 +269,7 @@ async fn tree(working: &Working, files: &Files, env: &Env, task: &Arc<Task>) -> 
             };
             let stack = env.store.stack(snapshot).during("opening an image")?;
             let root = stack.mount().during("mounting an image")?;
-            Ok(kept(root, format!("image {name}")))
+            Ok(Tree { snapshot: Some(snapshot), ..kept(root, format!("image {name}")) })
         }
     }
 }

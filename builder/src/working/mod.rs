@@ -8,6 +8,7 @@
 mod commit;
 pub mod edits;
 mod files;
+mod lend;
 mod linked;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use task::{Fault, Kind, Task};
 
 pub use commit::{Commit, commit};
 pub use files::{Files, GitAccess, Source, copy};
+pub use lend::{Lent, Wanted, lend};
 pub use linked::Linked;
 
 use crate::container_file::{CONTAINER_FILE, container_file};

@@ -12,6 +12,7 @@ use transport::{CopyOptions, Gate, Location, Open, Places, Select, Sink, Source}
 use super::lookup;
 use crate::app::{App, Reach};
 use crate::config;
+use crate::dialect::Dialect;
 use crate::report::Failure;
 
 /// Reads a location; a text without a transport gets `default` in front.
@@ -25,6 +26,7 @@ pub(crate) fn location(text: &str, default: &str) -> Result<Location, Failure> {
         Err(_)
             if !default.is_empty()
                 && !text.starts_with("docker:")
+                && (Dialect::spoken() == Dialect::Crane || !transport::foreign(text))
                 && text.parse::<Reference>().is_ok() =>
         {
             format!("{default}{text}").parse::<Location>()

@@ -2,8 +2,10 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use builder::working::Working;
+use builder::Pull;
+use builder::working::{self, Wanted, Working};
 use clap::Args;
 use containers::{add_network_files, give, users};
 use runtime::{
@@ -18,6 +20,7 @@ use crate::app::{App, Reach};
 use crate::commands::container::start_failure;
 use crate::commands::container_flags::ContainerFlags;
 use crate::commands::run::{forward_signals, refuse_networks, refuse_overlays, refuse_volumes};
+use crate::config;
 use crate::flags;
 use crate::mount_flags;
 use crate::report::Failure;
@@ -119,7 +122,11 @@ pub(crate) fn run(
         );
     }
     let mut now = wish.container.without_mounts(command, terminal)?;
-    let _caches = mounts(app.store()?, wish, &mut now.files, task)?;
+    let (_caches, wanted) = mounts(app.store()?, wish, &mut now.files, task)?;
+    let (around, lending) = (env(app, &Reach::default())?, Arc::new(task.child("mounts")));
+    let lent = working::lend(&working, &wanted, Pull::Missing, &around, &lending);
+    let lent = app.wait(lent)??;
+    now.files.mounts.extend(lent.list().iter().cloned());
     let config = working.state.config.config.clone();
     let spec = specify(settings, now, &config.env, &working)?;
     let directory = spec.process.working_dir.clone().unwrap_or_else(|| config.working_dir.clone());
@@ -151,7 +158,7 @@ pub(crate) fn run(
         drop(forwarding);
         status
     };
-    drop(ground);
+    drop((ground, lent));
     let code = wish.flags.judge(status.code());
     if code == 0 && wants_history(wish.flags.history.add_history) {
         working.note(format!("/bin/sh -c {}", command.join(" ")), &env(app, &Reach::default())?);
@@ -201,8 +208,8 @@ fn mounts(
     wish: &Wish<'_>,
     files: &mut Files,
     task: &Task,
-) -> Result<Vec<CacheMount>, Failure> {
-    let mut caches = Vec::new();
+) -> Result<(Vec<CacheMount>, Vec<Wanted>), Failure> {
+    let (mut caches, mut wanted) = (Vec::new(), Vec::new());
     for text in wish.container.mounts() {
         let fields = flags::fields(text);
         let fields = fields.map_err(|why| Failure::usage(format!("--mount {text:?}: {why}")))?;
@@ -212,13 +219,75 @@ fn mounts(
             caches.push(cache);
             continue;
         }
+        if fields.iter().any(|pair| pair.starts_with("from=")) {
+            wanted.push(borrowed(text, &fields)?);
+            continue;
+        }
+        if fields.iter().any(|pair| pair == "type=secret") {
+            files.mounts.push(secret(text, &fields)?);
+            continue;
+        }
         let fields = match &wish.flags.contextdir {
             Some(directory) => below(directory, text, &fields)?,
             None => fields,
         };
         mount_flags::mount_of(text, &fields, files)?;
     }
-    Ok(caches)
+    Ok((caches, wanted))
+}
+
+/// `type=bind,from=IMAGE|CONTAINER,target=…[,source=…][,rw]`
+fn borrowed(text: &str, fields: &[String]) -> Result<Wanted, Failure> {
+    let refuse = |why: &str| Failure::usage(format!("--mount {text:?}: {why}"));
+    let (mut source, mut from, mut target, mut writable) = (String::new(), "", "", false);
+    for pair in fields {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("type", "bind") => {}
+            ("from", value) => from = value,
+            ("source" | "src", value) => value.clone_into(&mut source),
+            ("target" | "dst" | "destination", value) => target = value,
+            ("ro" | "readonly", "" | "true") | ("rw" | "readwrite", "false") => writable = false,
+            ("rw" | "readwrite", "" | "true") | ("ro" | "readonly", "false") => writable = true,
+            (key, _) => return Err(refuse(&format!("{key:?} is not supported with from="))),
+        }
+    }
+    if !target.starts_with('/') || target == "/" {
+        return Err(refuse("it needs target=, an absolute path below the root"));
+    }
+    Ok(Wanted { from: from.to_owned(), source, target: target.to_owned(), writable })
+}
+
+/// `type=secret,id=NAME,src=FILE[,target=…]`: the file, read-only, by default at
+/// `/run/secrets/NAME`.
+fn secret(text: &str, fields: &[String]) -> Result<Mount, Failure> {
+    let refuse = |why: &str| Failure::usage(format!("--mount {text:?}: {why}"));
+    let (mut source, mut id, mut target) = (None, "", None);
+    for pair in fields {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("type", _) => {}
+            ("id", value) => id = value,
+            ("source" | "src", value) => source = Some(value),
+            ("target" | "dst" | "destination", value) => target = Some(value.to_owned()),
+            (key, _) => return Err(refuse(&format!("{key:?} is not supported"))),
+        }
+    }
+    let source = source.ok_or_else(|| refuse("it needs src=, the file of the secret"))?;
+    let target = target.unwrap_or_else(|| format!("/run/secrets/{id}"));
+    if !target.starts_with('/') || target.ends_with('/') {
+        return Err(refuse("it needs id=, or target=, an absolute path"));
+    }
+    let source = config::absolute(Path::new(source))?;
+    if let Err(error) = std::fs::metadata(&source) {
+        return Err(Failure::io(format!("--mount {text}: finding {}", source.display()), &error));
+    }
+    Ok(Mount::Bind {
+        source,
+        target: PathBuf::from(target),
+        read_only: true,
+        recursive: false,
+        propagation: Propagation::Private,
+        options: Vec::new(),
+    })
 }
 
 /// A `--mount` whose relative source is below a directory, which it must not lead out of.
