@@ -13,7 +13,7 @@ use crate::{Env, Pull, Result};
 
 /// What to mount of an image or of another working container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Loan {
     /// The container, or else the image.
     pub from: String,
     /// The path in it; empty for all of it.
@@ -40,7 +40,7 @@ impl Lent<'_> {
 /// There is no such image or path; it cannot be mounted.
 pub async fn lend<'a>(
     working: &Working,
-    wanted: &[Wanted],
+    wanted: &[Loan],
     pull: Pull,
     env: &'a Env,
     task: &'a Arc<Task>,

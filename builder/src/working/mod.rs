@@ -28,7 +28,7 @@ use task::{Fault, Kind, Task};
 
 pub use commit::{Commit, commit};
 pub use files::{Files, GitAccess, Source, copy};
-pub use lend::{Lent, Wanted, lend};
+pub use lend::{Lent, Loan, lend};
 pub use linked::Linked;
 
 use crate::container_file::{CONTAINER_FILE, container_file};

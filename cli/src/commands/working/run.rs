@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use builder::Pull;
-use builder::working::{self, Wanted, Working};
+use builder::working::{self, Loan, Working};
 use clap::Args;
 use containers::{add_network_files, give, users};
 use runtime::{
@@ -208,7 +208,7 @@ fn mounts(
     wish: &Wish<'_>,
     files: &mut Files,
     task: &Task,
-) -> Result<(Vec<CacheMount>, Vec<Wanted>), Failure> {
+) -> Result<(Vec<CacheMount>, Vec<Loan>), Failure> {
     let (mut caches, mut wanted) = (Vec::new(), Vec::new());
     for text in wish.container.mounts() {
         let fields = flags::fields(text);
@@ -237,7 +237,7 @@ fn mounts(
 }
 
 /// `type=bind,from=IMAGE|CONTAINER,target=…[,source=…][,rw]`
-fn borrowed(text: &str, fields: &[String]) -> Result<Wanted, Failure> {
+fn borrowed(text: &str, fields: &[String]) -> Result<Loan, Failure> {
     let refuse = |why: &str| Failure::usage(format!("--mount {text:?}: {why}"));
     let (mut source, mut from, mut target, mut writable) = (String::new(), "", "", false);
     for pair in fields {
@@ -254,7 +254,7 @@ fn borrowed(text: &str, fields: &[String]) -> Result<Wanted, Failure> {
     if !target.starts_with('/') || target == "/" {
         return Err(refuse("it needs target=, an absolute path below the root"));
     }
-    Ok(Wanted { from: from.to_owned(), source, target: target.to_owned(), writable })
+    Ok(Loan { from: from.to_owned(), source, target: target.to_owned(), writable })
 }
 
 /// `type=secret,id=NAME,src=FILE[,target=…]`: the file, read-only, by default at
