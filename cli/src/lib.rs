@@ -18,6 +18,7 @@ mod mount_flags;
 mod out;
 
 mod app;
+mod cdi;
 mod commands;
 mod config;
 mod dialect;

@@ -144,3 +144,40 @@ fn inspect_has_the_fields_that_scripts_for_docker_read() {
     }
     bench.rbuild(["rm", "-f", "one"]).ok();
 }
+
+/// Removes a file of the machine.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn devices_by_name_bring_nodes_mounts_and_variables() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let kind = format!("rbuild-test-{}.example/thing", std::process::id());
+    let file = Removed(format!("/etc/cdi/rbuild-test-{}.json", std::process::id()).into());
+    std::fs::create_dir_all("/etc/cdi").unwrap();
+    let shown = bench.write("shown/f", "of the device");
+    let text = serde_json::json!({
+        "cdiVersion": "0.6.0", "kind": kind, "containerEdits": {"env": ["ALL=1"]},
+        "devices": [{"name": "one", "containerEdits": {
+            "env": ["ONE=1"],
+            "deviceNodes": [{"path": "/dev/thing", "hostPath": "/dev/null"}],
+            "mounts": [{"hostPath": shown.parent(), "containerPath": "/thing", "options": ["ro"]}],
+        }}, {"name": "hooked", "containerEdits": {"hooks": [{"hookName": "prestart", "path": "/x"}]}}],
+    });
+    std::fs::write(&file.0, text.to_string()).unwrap();
+    let device = |name: &str| format!("--device={kind}={name}");
+    let line = "echo x > /dev/thing && test -c /dev/thing && cat /thing/f && echo \" $ALL$ONE\"";
+    let run = ["run", "--rm", &device("one"), "busybox", "sh", "-c", line];
+    assert_eq!(bench.rbuild(run).ok().stdout, "of the device 11\n");
+    bench.rbuild(["run", "--rm", &device("two"), "busybox"]).code(125).fails(&["no device", "two"]);
+    bench.rbuild(["run", "--rm", &device("hooked"), "busybox"]).code(125).fails(&["hooks"]);
+    bench.rbuild(["run", "--rm", "--gpus=7", "busybox"]).code(125).fails(&["nvidia.com/gpu=0"]);
+}

@@ -432,7 +432,6 @@ fn after_a_start_of_the_machine_what_should_run_is_started() {
 fn flags_of_docker_that_there_are_not_are_refused_with_a_reason() {
     let bench = Bench::new();
     for (flag, word) in [
-        ("--gpus=all", "--device"),
         ("--systemd=always", "--tmpfs"),
         ("--log-driver=syslog", "rbuild logs"),
         ("--cpu-count=1", "Windows"),

@@ -16,12 +16,21 @@ pub(crate) use block::BlockFlags;
 pub(crate) use lifecycle::LifecycleFlags;
 pub(crate) use shared::{LimitFlags, SharedFlags};
 
+use crate::cdi;
 use crate::flags;
 use crate::mount_flags;
 use crate::report::Failure;
 
 #[derive(Debug, Clone)]
 struct Mac([u8; 6]);
+
+/// Names of devices.
+#[derive(Debug, Clone)]
+struct Gpus(Vec<String>);
+
+fn gpus(text: &str) -> Result<Gpus, String> {
+    cdi::gpus(text).map(Gpus)
+}
 
 fn mac(text: &str) -> Result<Mac, String> {
     networks::mac(text).map(Mac)
@@ -111,6 +120,9 @@ pub(crate) struct ContainerFlags {
     /// With --read-only, mount memory at /run, /tmp and /var/tmp
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Files")]
     read_only_tmpfs: Option<bool>,
+    /// Give access to GPUs by the Container Device Interface: all, a number, or device=NAME
+    #[arg(long, value_name = "GPUS", value_parser = gpus, help_heading = "Security")]
+    gpus: Vec<Gpus>,
     /// Allow devices by kind and numbers
     #[arg(long, value_name = "a|b|c MAJOR:MINOR rwm", value_parser = values::device_rule, help_heading = "Security")]
     device_cgroup_rule: Vec<runtime::DeviceRule>,
@@ -155,7 +167,13 @@ impl ContainerFlags {
         command: &[String],
         terminal: bool,
     ) -> Result<ContainerSpec, Failure> {
-        let mut spec = self.shared.clone().with_conf()?.spec()?;
+        let mut shared = self.shared.clone().with_conf()?;
+        let named: Vec<String> = shared.device.extract_if(.., |text| cdi::is_name(text)).collect();
+        let mut spec = shared.spec()?;
+        cdi::add(
+            &[named, self.gpus.iter().flat_map(|gpus| gpus.0.clone()).collect()].concat(),
+            &mut spec,
+        )?;
         self.block.add(&mut spec.limits)?;
         self.add_files(&mut spec)?;
         spec.isolation.device_rules.clone_from(&self.device_cgroup_rule);
@@ -182,7 +200,9 @@ impl ContainerFlags {
             program => vec![program.to_owned()],
         });
         process.command = command.to_vec();
-        process.env = self.env_host.then(crate::config::environment).unwrap_or_default();
+        if self.env_host {
+            process.env.extend(crate::config::environment());
+        }
         process.env.extend(flags::environment(&self.env_file, &self.env)?);
         process.unset_all = self.unsetenv_all;
         process.unset_env.clone_from(&self.unsetenv);

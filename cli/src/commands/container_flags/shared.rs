@@ -56,7 +56,8 @@ pub(crate) struct SharedFlags {
     /// Mount a path of this machine; `:O` discards writes
     #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]", help_heading = "Files")]
     pub(super) volume: Vec<String>,
-    /// Give access to a device of this machine
+    /// Give access to a device of this machine; with `run` also VENDOR/CLASS=NAME of /etc/cdi or
+    /// /var/run/cdi
     #[arg(long, value_name = "HOST[:CONTAINER][:rwm]", help_heading = "Files")]
     pub(super) device: Vec<String>,
     #[command(flatten)]
