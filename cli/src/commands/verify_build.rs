@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn flags_of_older_provenance_are_believed_only_where_they_open_nothing() {
         for (line, opened) in [
-            ("--memory=1m", ""),
+            ("--memory=64m", ""),
             ("--cap-drop=ALL", ""),
             ("--no-hosts", ""),
             ("--pid=private", ""),

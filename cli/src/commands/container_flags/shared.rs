@@ -100,11 +100,21 @@ pub(crate) struct SharedFlags {
     pub(super) isolation: Option<values::Isolated>,
 }
 
+/// The least memory with which a container starts.
+const LEAST_MEMORY: u64 = 6 << 20;
+
+fn memory(text: &str) -> Result<u64, String> {
+    match flags::size(text)? {
+        size if size < LEAST_MEMORY => Err("a container needs 6m to start".to_owned()),
+        size => Ok(size),
+    }
+}
+
 /// Limits of a container.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct LimitFlags {
-    /// Limit the memory
-    #[arg(short, long, value_name = "SIZE", value_parser = flags::size, help_heading = "Limits")]
+    /// Limit the memory, to 6m at least
+    #[arg(short, long, value_name = "SIZE", value_parser = memory, help_heading = "Limits")]
     pub(super) memory: Option<u64>,
     /// Limit memory plus swap; -1 is unlimited
     #[arg(long, value_name = "SIZE", value_parser = flags::size_or_unlimited, allow_hyphen_values = true, help_heading = "Limits")]
@@ -439,6 +449,7 @@ mod tests {
             "--group-add=keep-groups",
             "--add-host=db",
             "--memory=much",
+            "--memory=1k",
             "--device=/etc/passwd",
             "--sysctl=net.a",
         ] {
