@@ -18,7 +18,6 @@ mod mount_flags;
 mod out;
 
 mod app;
-mod cdi;
 mod commands;
 mod config;
 mod dialect;

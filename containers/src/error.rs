@@ -22,6 +22,24 @@ pub enum Error {
         /// As asked for.
         name: String,
     },
+    /// No file describes a device.
+    #[error("there is no device {name}: files in {places} describe devices")]
+    NoDevice {
+        /// As asked for.
+        name: String,
+        /// Where the files are.
+        places: String,
+    },
+    /// What a file says of a device cannot be done.
+    #[error("{what} of {}: {why}", path.display())]
+    Device {
+        /// The device.
+        what: String,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// There is no such volume.
     #[error("there is no volume {name:?}")]
     NoVolume {
@@ -152,16 +170,20 @@ impl Error {
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::NoContainer { .. } | Error::NoVolume { .. } | Error::NoImage { .. } => {
-                Kind::NotFound
-            }
+            Error::NoContainer { .. }
+            | Error::NoDevice { .. }
+            | Error::NoVolume { .. }
+            | Error::NoImage { .. } => Kind::NotFound,
             Error::VolumeInUse { .. }
             | Error::Running { .. }
             | Error::NotRunning { .. }
             | Error::NotPaused { .. }
             | Error::Unsupported { .. }
             | Error::VolumeExists { .. } => Kind::Refused,
-            Error::Invalid { .. } | Error::Port { .. } | Error::Document { .. } => Kind::Invalid,
+            Error::Invalid { .. }
+            | Error::Device { .. }
+            | Error::Port { .. }
+            | Error::Document { .. } => Kind::Invalid,
             Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Kind::NotFound
             }

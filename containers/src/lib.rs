@@ -29,6 +29,7 @@
 //! }
 //! ```
 
+mod cdi;
 mod container;
 mod create;
 mod ended;
@@ -49,6 +50,7 @@ mod uplink;
 mod volume;
 mod volume_files;
 
+pub use cdi::{add_devices, gpu_devices, is_device_name};
 pub use container::{Container, Containers, Kind, Phase};
 pub use create::{NewContainer, random_id, word};
 pub use ended::{init, store_options};

@@ -16,7 +16,6 @@ pub(crate) use block::BlockFlags;
 pub(crate) use lifecycle::LifecycleFlags;
 pub(crate) use shared::{LimitFlags, SharedFlags};
 
-use crate::cdi;
 use crate::flags;
 use crate::mount_flags;
 use crate::report::Failure;
@@ -29,7 +28,7 @@ struct Mac([u8; 6]);
 struct Gpus(Vec<String>);
 
 fn gpus(text: &str) -> Result<Gpus, String> {
-    cdi::gpus(text).map(Gpus)
+    containers::gpu_devices(text).map(Gpus)
 }
 
 fn mac(text: &str) -> Result<Mac, String> {
@@ -168,9 +167,10 @@ impl ContainerFlags {
         terminal: bool,
     ) -> Result<ContainerSpec, Failure> {
         let mut shared = self.shared.clone().with_conf()?;
-        let named: Vec<String> = shared.device.extract_if(.., |text| cdi::is_name(text)).collect();
+        let named: Vec<String> =
+            shared.device.extract_if(.., |text| containers::is_device_name(text)).collect();
         let mut spec = shared.spec()?;
-        cdi::add(
+        containers::add_devices(
             &[named, self.gpus.iter().flat_map(|gpus| gpus.0.clone()).collect()].concat(),
             &mut spec,
         )?;

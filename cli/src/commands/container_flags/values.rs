@@ -156,7 +156,7 @@ pub(super) fn device_rule(text: &str) -> Result<runtime::DeviceRule, String> {
 /// It is not a device of this machine.
 pub(super) fn device(text: &str) -> Result<runtime::Device, Failure> {
     let refuse = |why: &str| Failure::usage(format!("--device {text:?}: {why}"));
-    if crate::cdi::is_name(text) {
+    if containers::is_device_name(text) {
         return Err(refuse("devices of the Container Device Interface are for new containers"));
     }
     let parts: Vec<&str> = text.split(':').collect();

@@ -2,14 +2,14 @@
 //! a file in `/etc/cdi` or `/var/run/cdi` says a container needs of the device.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use runtime::{ContainerSpec, Mount, Propagation};
 use serde::Deserialize;
 use serde_json::Value;
-use task::Kind;
 
-use crate::report::Failure;
+use crate::{Error, Result};
 
 /// Where the files are; of two with the same device the one in the later place counts.
 const PLACES: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
@@ -22,14 +22,14 @@ const LARGEST: u64 = 4 << 20;
 struct Document {
     kind: String,
     #[serde(default)]
-    devices: Vec<Named>,
+    devices: Vec<DeviceEdits>,
     #[serde(default)]
     container_edits: Edits,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Named {
+struct DeviceEdits {
     name: String,
     #[serde(default)]
     container_edits: Edits,
@@ -68,7 +68,7 @@ struct Bind {
 }
 
 /// Whether a value of `--device` is such a name, and not a path.
-pub(crate) fn is_name(text: &str) -> bool {
+pub fn is_device_name(text: &str) -> bool {
     let kind = text.split_once('=').map(|(kind, _)| kind);
     !text.starts_with(['/', '.']) && kind.is_some_and(|kind| kind.contains('/'))
 }
@@ -77,7 +77,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub(crate) fn gpus(text: &str) -> Result<Vec<String>, String> {
+pub fn gpu_devices(text: &str) -> Result<Vec<String>, String> {
     let text = text.trim_matches('"');
     let one = |name: &str| format!("nvidia.com/gpu={name}");
     match (text, text.parse::<u32>(), text.strip_prefix("device=")) {
@@ -92,7 +92,7 @@ pub(crate) fn gpus(text: &str) -> Result<Vec<String>, String> {
 ///
 /// # Errors
 /// A device that no file describes; what a file asks for and we do not have, by name.
-pub(crate) fn add(names: &[String], spec: &mut ContainerSpec) -> Result<(), Failure> {
+pub fn add_devices(names: &[String], spec: &mut ContainerSpec) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
@@ -106,13 +106,11 @@ pub(crate) fn add(names: &[String], spec: &mut ContainerSpec) -> Result<(), Fail
             own.map(move |own| (path, document, own))
         });
         let Some((path, document, own)) = found.into_iter().next() else {
-            let what = format!("there is no device {name}");
-            return Err(Failure::new(Kind::NotFound, what)
-                .hint(format!("files in {} describe devices", PLACES.join(" and "))));
+            let (name, places) = (name.clone(), PLACES.join(" and "));
+            return Err(Error::NoDevice { name, places });
         };
-        let refuse = |why: String| {
-            Failure::new(Kind::Invalid, format!("device {name} of {}: {why}", path.display()))
-        };
+        let refuse =
+            |why| Error::Device { what: format!("device {name}"), path: path.clone(), why };
         // What holds for all devices of a kind is done once.
         if !shared.contains(&document.kind.as_str()) {
             document.container_edits.lay(spec).map_err(refuse)?;
@@ -123,7 +121,7 @@ pub(crate) fn add(names: &[String], spec: &mut ContainerSpec) -> Result<(), Fail
     Ok(())
 }
 
-fn documents(places: &[&Path]) -> Result<Vec<(PathBuf, Document)>, Failure> {
+fn documents(places: &[&Path]) -> Result<Vec<(PathBuf, Document)>> {
     let mut all = Vec::new();
     for place in places {
         let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
@@ -134,10 +132,15 @@ fn documents(places: &[&Path]) -> Result<Vec<(PathBuf, Document)>, Failure> {
         });
         files.sort();
         for path in files {
-            let bytes = crate::commands::tags::read_bounded(&path, LARGEST)?;
-            let read = serde_saphyr::from_str(&String::from_utf8_lossy(&bytes));
-            let document = read.map_err(|error| {
-                Failure::new(Kind::Invalid, format!("reading {}: {error}", path.display()))
+            let file = std::fs::File::open(&path).map_err(Error::file("opening", &path))?;
+            let mut bytes = Vec::new();
+            let read = file.take(LARGEST).read_to_end(&mut bytes);
+            read.map_err(Error::file("reading", &path))?;
+            let document = serde_saphyr::from_str(&String::from_utf8_lossy(&bytes));
+            let document = document.map_err(|error| Error::Device {
+                what: "devices".to_owned(),
+                path: path.clone(),
+                why: error.to_string(),
             })?;
             all.push((path, document));
         }
@@ -226,12 +229,14 @@ mod tests {
 
     #[test]
     fn names_and_counts_of_gpus_are_names_of_devices() {
-        assert!(is_name("vendor.com/net=one") && is_name("v/c=a:b"));
-        assert!(!is_name("/dev/null") && !is_name("./a/b=c") && !is_name("a=b"));
-        assert_eq!(gpus("all").unwrap(), ["nvidia.com/gpu=all"]);
-        assert_eq!(gpus("2").unwrap(), ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]);
-        assert_eq!(gpus("\"device=0,GPU-5\"").unwrap()[1], "nvidia.com/gpu=GPU-5");
-        assert!(gpus("some").is_err() && gpus("device=").is_err());
+        assert!(is_device_name("vendor.com/net=one") && is_device_name("v/c=a:b"));
+        assert!(
+            !is_device_name("/dev/null") && !is_device_name("./a/b=c") && !is_device_name("a=b")
+        );
+        assert_eq!(gpu_devices("all").unwrap(), ["nvidia.com/gpu=all"]);
+        assert_eq!(gpu_devices("2").unwrap(), ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]);
+        assert_eq!(gpu_devices("\"device=0,GPU-5\"").unwrap()[1], "nvidia.com/gpu=GPU-5");
+        assert!(gpu_devices("some").is_err() && gpu_devices("device=").is_err());
     }
 
     #[test]
