@@ -66,7 +66,7 @@ pub(crate) fn volume(text: &str, files: &mut Files) -> Result<(), Failure> {
 }
 
 /// A mount of a path, as its options make it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Bind {
     read_only: bool,
     alone: bool,
@@ -327,51 +327,11 @@ impl<'a> Wanted<'a> {
 /// Mounts every path that a pattern names, under its own name in the target.
 fn globbed(pattern: &str, target: &Path, bind: &Bind, files: &mut Files) -> Result<(), Refused> {
     let pattern = crate::config::absolute(Path::new(pattern)).map_err(Err)?;
-    let (directory, last) = match (pattern.parent(), pattern.file_name()) {
-        (Some(directory), Some(last)) => (directory, last.to_string_lossy().into_owned()),
-        _ => return Err(Ok("the pattern names nothing".to_owned())),
-    };
-    if directory.to_string_lossy().contains(['*', '?', '[']) {
-        return Err(Ok("only the last part of source= can be a pattern".to_owned()));
-    }
-    let failed = |error| Err(Failure::io(format!("reading {}", directory.display()), &error));
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        if matches(last.as_bytes(), name.as_encoded_bytes()) {
-            found.push(name);
-        }
-    }
-    if found.is_empty() {
-        return Err(Ok("the pattern matches nothing".to_owned()));
-    }
-    found.sort();
-    for name in found {
-        let bind = Bind {
-            read_only: bind.read_only,
-            alone: bind.alone,
-            propagation: bind.propagation,
-            given: false,
-            options: bind.options.clone(),
-        };
-        bind.add(directory.join(&name), target.join(&name), files).map_err(Ok)?;
+    for path in containers::matching(&pattern).map_err(|error| Err(error.into()))? {
+        let target = target.join(path.file_name().unwrap_or_default());
+        bind.clone().add(path, target, files).map_err(Ok)?;
     }
     Ok(())
-}
-
-/// Whether a name fits a pattern with `*` and `?`; as in a shell `*` leaves out hidden files.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    fn rest(pattern: &[u8], name: &[u8]) -> bool {
-        match (pattern.split_first(), name.split_first()) {
-            (None, None) => true,
-            (Some((b'*', more)), _) => (0..=name.len()).any(|skip| rest(more, &name[skip..])),
-            (Some((b'?', more)), Some((_, left))) => rest(more, left),
-            (Some((byte, more)), Some((other, left))) => byte == other && rest(more, left),
-            _ => false,
-        }
-    }
-    let hidden = name.first() == Some(&b'.') && pattern.first() != Some(&b'.');
-    !hidden && rest(pattern, name)
 }
 
 fn flag(value: &str) -> Result<bool, String> {

@@ -22,6 +22,14 @@ pub enum Error {
         /// As asked for.
         name: String,
     },
+    /// A pattern of paths is none, or names nothing.
+    #[error("pattern {}: {why}", pattern.display())]
+    Pattern {
+        /// As given.
+        pattern: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
     /// No file describes a device.
     #[error("there is no device {name}: files in {places} describe devices")]
     NoDevice {
@@ -181,6 +189,7 @@ impl Fault for Error {
             | Error::Unsupported { .. }
             | Error::VolumeExists { .. } => Kind::Refused,
             Error::Invalid { .. }
+            | Error::Pattern { .. }
             | Error::Device { .. }
             | Error::Port { .. }
             | Error::Document { .. } => Kind::Invalid,

@@ -62,6 +62,7 @@ pub use life::PATIENCE;
 pub use process::{Process, Usage};
 pub use quadlet::{Unit, unit};
 pub use record::{Mounted, Record};
+pub use shown::matching;
 pub use start::{StartOptions, Transient, add_network_files, give, users};
 pub use units::quadlet_files;
 pub use uplink::{connect, create_network, networks, remove_network};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use image::Platform;
 use layers::{Stack, Top};
-use runtime::Files;
+use runtime::{Files, Mount, VolumeMount};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use store::{Active, Store};
@@ -105,4 +105,75 @@ fn empty(place: &Path) -> Result<Top> {
         fs::create_dir_all(directory).map_err(Error::file("making", directory))?;
     }
     Ok(top)
+}
+
+/// The paths that a pattern names, sorted: `*` and `?` stand in its last part only. There is one at
+/// least.
+///
+/// # Errors
+/// [`Error::Pattern`], [`Error::File`].
+pub fn matching(pattern: &Path) -> Result<Vec<PathBuf>> {
+    let refuse = |why| Error::Pattern { pattern: pattern.to_owned(), why };
+    let (Some(directory), Some(last)) = (pattern.parent(), pattern.file_name()) else {
+        return Err(refuse("it names nothing"));
+    };
+    if directory.to_string_lossy().contains(['*', '?', '[']) {
+        return Err(refuse("only its last part can be one"));
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).map_err(Error::file("reading", directory))? {
+        let path = entry.map_err(Error::file("reading", directory))?.path();
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if fits(last.as_encoded_bytes(), name) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    if found.is_empty() { Err(refuse("it matches nothing")) } else { Ok(found) }
+}
+
+/// Whether a name fits a pattern; as in a shell `*` leaves out hidden files.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    fn rest(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, None) => true,
+            (Some((b'*', more)), _) => (0..=name.len()).any(|skip| rest(more, &name[skip..])),
+            (Some((b'?', more)), Some((_, left))) => rest(more, left),
+            (Some((byte, more)), Some((other, left))) => byte == other && rest(more, left),
+            _ => false,
+        }
+    }
+    let hidden = name.first() == Some(&b'.') && pattern.first() != Some(&b'.');
+    !hidden && rest(pattern, name)
+}
+
+impl crate::Container {
+    /// Adds its volumes and host paths to the files of another container, unless something is
+    /// mounted there already.
+    pub fn lend(&self, read_only: bool, files: &mut Files) {
+        let volumes = files.volumes.iter().map(|volume| volume.target.clone());
+        let taken: Vec<PathBuf> =
+            files.mounts.iter().map(|mount| mount.target().to_owned()).chain(volumes).collect();
+        for mounted in &self.record().volumes {
+            if !taken.contains(&mounted.target) {
+                files.volumes.push(VolumeMount {
+                    name: Some(mounted.volume.clone()),
+                    target: mounted.target.clone(),
+                    read_only: read_only || mounted.read_only,
+                    no_copy: true,
+                    options: mounted.options.clone(),
+                    given: false,
+                });
+            }
+        }
+        for mount in &self.record().spec.files.mounts {
+            let mut mount = mount.clone();
+            if let Mount::Bind { target, read_only: own, .. } = &mut mount
+                && !taken.contains(target)
+            {
+                *own |= read_only;
+                files.mounts.push(mount);
+            }
+        }
+    }
 }

@@ -1,8 +1,6 @@
 //! What new containers see beside their image, and what other containers cannot have of it.
 
-use std::path::PathBuf;
-
-use runtime::{ContainerSpec, Files, Mount, VolumeMount};
+use runtime::{ContainerSpec, Files};
 
 use super::{container, lookup};
 use crate::app::App;
@@ -23,33 +21,7 @@ pub(crate) fn volumes_from(app: &App, text: &str, files: &mut Files) -> Result<(
     };
     let other = container::require(app, name)
         .map_err(|failure| failure.context(format!("--volumes-from {text}")))?;
-    let taken: Vec<PathBuf> = files
-        .mounts
-        .iter()
-        .map(|mount| mount.target().to_owned())
-        .chain(files.volumes.iter().map(|volume| volume.target.clone()))
-        .collect();
-    for mounted in &other.record().volumes {
-        if !taken.contains(&mounted.target) {
-            files.volumes.push(VolumeMount {
-                name: Some(mounted.volume.clone()),
-                target: mounted.target.clone(),
-                read_only: read_only || mounted.read_only,
-                no_copy: true,
-                options: mounted.options.clone(),
-                given: false,
-            });
-        }
-    }
-    for mount in &other.record().spec.files.mounts {
-        let mut mount = mount.clone();
-        if let Mount::Bind { target, read_only: own, .. } = &mut mount
-            && !taken.contains(target)
-        {
-            *own |= read_only;
-            files.mounts.push(mount);
-        }
-    }
+    other.lend(read_only, files);
     Ok(())
 }
 
