@@ -58,9 +58,12 @@ fn component(inventory: &Inventory, subject: &Subject<'_>, located: &Located) ->
         "purl": purl,
         "properties": properties,
     });
-    if package.ecosystem == Ecosystem::Npm
-        && let Some((group, name)) = package.name.split_once('/')
-    {
+    let group = match package.ecosystem {
+        Ecosystem::Npm | Ecosystem::Composer => package.name.split_once('/'),
+        Ecosystem::Maven => package.name.split_once(':'),
+        _ => None,
+    };
+    if let Some((group, name)) = group {
         value["group"] = group.into();
         value["name"] = name.into();
     }

@@ -213,6 +213,25 @@ mod tests {
         assert_eq!(inventory.packages[0].package.license.as_deref(), Some("GPL-2+"));
     }
 
+    #[test]
+    fn a_java_archive_that_cannot_be_read_is_noted() {
+        let inventory = Inventory::merge(&[layer(&[("app/a.jar", "PK\x03\x04")])]);
+        assert_eq!(inventory.notes.len(), 1);
+        assert!(inventory.notes[0].starts_with("layer 0: app/a.jar "), "{:?}", inventory.notes);
+    }
+
+    #[test]
+    fn packages_of_languages_are_found_in_their_files() {
+        let base = layer(&[
+            ("app/Gemfile.lock", "GEM\n  specs:\n    rake (13.0.6)\n"),
+            ("gems/specifications/json-2.6.gemspec", "# stub: json 2.6 ruby lib\n"),
+            ("app/vendor/composer/installed.json", r#"[{"name":"a/b","version":"v1"}]"#),
+            ("app/a.gemspec", "# stub: not-installed 1 ruby lib\n"),
+        ]);
+        let listed: Vec<_> = listed(&[base]).into_iter().map(|(package, _)| package).collect();
+        assert_eq!(listed, ["a/b@v1", "json@2.6", "rake@13.0.6"]);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         /// Whatever the files hold, the scan ends and what it says can be written down.
@@ -221,12 +240,14 @@ mod tests {
             name in prop::sample::select(vec![
                 "var/lib/dpkg/status", "lib/apk/db/installed", "var/lib/rpm/Packages",
                 "var/lib/rpm/rpmdb.sqlite", "etc/os-release", "a/node_modules/b/package.json",
-                "x.dist-info/METADATA", "Cargo.lock", "bin/x", "usr/share/doc/x/copyright",
+                "x.dist-info/METADATA", "Cargo.lock", "a.jar", "composer.lock", "Gemfile.lock",
+                "specifications/x.gemspec", "bin/x", "usr/share/doc/x/copyright",
             ]),
             head in prop::sample::select(vec![
                 "", "Package: a\nVersion: ", "P:a\nV:", "SQLite format 3\0", "RpmP", "ID=",
                 "{\"name\":\"a\",\"version\":\"", "Name: a\nVersion: ", "[[package]]\n",
-                "\x7fELF\x02\x01", "Format: x\nLicense: ",
+                "\x7fELF\x02\x01", "PK\x05\x06", "{\"packages\":[{\"name\":\"a/b\",\"version\":\"1\"}", "GEM\n  specs:\n    a (",
+                "# stub: a ", "Format: x\nLicense: ",
             ]),
             bytes in prop::collection::vec(any::<u8>(), 0..600),
         ) {

@@ -37,6 +37,7 @@ mod scan;
 mod secret;
 mod spdx;
 mod table;
+mod version;
 mod vuln;
 
 pub use cyclonedx::cyclonedx;

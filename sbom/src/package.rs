@@ -20,6 +20,12 @@ pub enum Ecosystem {
     Cargo,
     /// Go modules.
     Golang,
+    /// Java archives, by their Maven coordinates `GROUP:ARTIFACT`.
+    Maven,
+    /// PHP packages.
+    Composer,
+    /// Ruby gems.
+    Gem,
 }
 
 impl Ecosystem {
@@ -33,6 +39,9 @@ impl Ecosystem {
             Ecosystem::Npm => "npm",
             Ecosystem::Cargo => "cargo",
             Ecosystem::Golang => "golang",
+            Ecosystem::Maven => "maven",
+            Ecosystem::Composer => "composer",
+            Ecosystem::Gem => "gem",
         }
     }
 

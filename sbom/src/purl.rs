@@ -7,7 +7,9 @@ pub(crate) fn purl(package: &Package, release: &Release) -> String {
     let mut url = format!("pkg:{}/", package.ecosystem.as_str());
     let name = match package.ecosystem {
         Ecosystem::Pypi => package.name.to_lowercase().replace('_', "-"),
-        Ecosystem::Deb | Ecosystem::Apk | Ecosystem::Golang => package.name.to_lowercase(),
+        Ecosystem::Deb | Ecosystem::Apk | Ecosystem::Golang | Ecosystem::Composer => {
+            package.name.to_lowercase()
+        }
         _ => package.name.clone(),
     };
     if package.ecosystem.is_of_distribution() {
@@ -22,7 +24,9 @@ pub(crate) fn purl(package: &Package, release: &Release) -> String {
         }
         url.push_str(&encode(&name));
     } else {
-        let parts: Vec<_> = name.split('/').filter(|part| !part.is_empty()).map(encode).collect();
+        let separator = if package.ecosystem == Ecosystem::Maven { ':' } else { '/' };
+        let parts = name.split(separator).filter(|part| !part.is_empty());
+        let parts: Vec<_> = parts.map(encode).collect();
         url.push_str(&parts.join("/"));
     }
     if !package.version.is_empty() {
@@ -31,7 +35,8 @@ pub(crate) fn purl(package: &Package, release: &Release) -> String {
     }
     let mut qualifiers = Vec::new();
     if let Some(architecture) = &package.architecture {
-        qualifiers.push(format!("arch={}", encode(architecture)));
+        let key = if package.ecosystem == Ecosystem::Gem { "platform" } else { "arch" };
+        qualifiers.push(format!("{key}={}", encode(architecture)));
     }
     if package.ecosystem.is_of_distribution() && !release.id.is_empty() {
         let distribution = match release.version.as_str() {
@@ -97,6 +102,14 @@ mod tests {
                 &none,
                 "pkg:golang/github.com/go/x@v1.0.0",
             ),
+            (
+                &package(Ecosystem::Maven, "org.apache.commons:commons-io", "1.3.4"),
+                &debian,
+                "pkg:maven/org.apache.commons/commons-io@1.3.4",
+            ),
+            (&package(Ecosystem::Maven, "a/b", "1"), &none, "pkg:maven/a%2Fb@1"),
+            (&package(Ecosystem::Composer, "Laravel/x", "v5"), &none, "pkg:composer/laravel/x@v5"),
+            (&package(Ecosystem::Gem, "RedCloth", "4"), &none, "pkg:gem/RedCloth@4"),
             (&package(Ecosystem::Cargo, "serde", ""), &none, "pkg:cargo/serde"),
             (&package(Ecosystem::Apk, "a?b#c d", "1:2"), &none, "pkg:apk/alpine/a%3Fb%23c%20d@1:2"),
         ];

@@ -14,7 +14,7 @@ use crate::parse::{self, Binary};
 use crate::{Error, Package, Release, Result, rpm};
 
 /// Changes whenever the same layer would be scanned to something else.
-pub const SCAN_VERSION: u32 = 1;
+pub const SCAN_VERSION: u32 = 2;
 
 /// No more than this is kept of the packages of one layer, in bytes.
 const MOST: usize = 256 << 20;
@@ -121,6 +121,10 @@ enum Interest {
     Python,
     Node,
     Cargo,
+    Java,
+    Composer,
+    Gemspec,
+    Gemfile,
 }
 
 impl Interest {
@@ -141,6 +145,13 @@ impl Interest {
             (_, name) if name.ends_with(".egg-info") => Interest::Python,
             (parent, "package.json") if is_node_package(parent) => Interest::Node,
             (_, "Cargo.lock") => Interest::Cargo,
+            (_, "composer.lock") => Interest::Composer,
+            (parent, "installed.json") if is_or_ends_with(parent, "composer") => Interest::Composer,
+            (parent, name) if name.ends_with(".gemspec") && is_of_installed_gems(parent) => {
+                Interest::Gemspec
+            }
+            (_, "Gemfile.lock" | "gems.locked") => Interest::Gemfile,
+            (_, name) if parse::is_java_archive(name) => Interest::Java,
             _ => return None,
         })
     }
@@ -149,21 +160,28 @@ impl Interest {
     fn limit(self) -> u64 {
         match self {
             Interest::Rpm => 512 << 20,
-            Interest::Dpkg | Interest::Apk => 64 << 20,
-            Interest::Cargo => 16 << 20,
+            Interest::Java => 256 << 20,
+            Interest::Dpkg | Interest::Apk | Interest::Composer => 64 << 20,
+            Interest::Cargo | Interest::Gemfile => 16 << 20,
             Interest::Node => 8 << 20,
-            Interest::Python | Interest::Copyright => 4 << 20,
+            Interest::Python | Interest::Copyright | Interest::Gemspec => 4 << 20,
             Interest::Release => 64 << 10,
         }
     }
 
-    fn read(self, path: &str, bytes: &[u8]) -> Option<Finding> {
+    fn read(self, path: &str, bytes: &[u8], mut note: impl FnMut(String)) -> Option<Finding> {
         let text = || String::from_utf8_lossy(bytes);
         let some = |packages: Vec<Package>| (!packages.is_empty()).then_some(packages);
         match self {
             Interest::Dpkg => some(parse::dpkg_status(&text())).map(Finding::Database),
             Interest::Apk => some(parse::apk_installed(&text())).map(Finding::Database),
-            Interest::Rpm => rpm::packages(bytes).and_then(some).map(Finding::Database),
+            Interest::Rpm => {
+                let found = rpm::packages(bytes).and_then(some).map(Finding::Database);
+                if found.is_none() {
+                    note(format!("{path} is not a supported RPM database"));
+                }
+                found
+            }
             Interest::Release => Some(Finding::Release(Release::parse(&text()))),
             Interest::Copyright => {
                 let package = path.rsplit('/').nth(1)?;
@@ -172,8 +190,30 @@ impl Interest {
             Interest::Python => Some(Finding::Packages(vec![parse::python_metadata(&text())?])),
             Interest::Node => Some(Finding::Packages(vec![parse::node_package(bytes)?])),
             Interest::Cargo => some(parse::cargo_lock(&text())).map(Finding::Packages),
+            Interest::Composer => some(parse::composer(bytes)).map(Finding::Packages),
+            Interest::Gemspec => Some(Finding::Packages(vec![parse::gemspec(&text())?])),
+            Interest::Gemfile => some(parse::gemfile_lock(&text())).map(Finding::Packages),
+            Interest::Java => {
+                let archive = parse::java_archive(path, bytes);
+                if !archive.whole {
+                    note(format!("{path} is damaged or too large and was not read to its end"));
+                }
+                some(archive.packages).map(Finding::Packages)
+            }
         }
     }
+}
+
+/// Whether a path is `end`, or ends with it as a whole name.
+fn is_or_ends_with(path: &str, end: &str) -> bool {
+    path.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with('/'))
+}
+
+/// Whether a directory is where RubyGems writes what it installed. The `.gemspec` files elsewhere are
+/// programs.
+fn is_of_installed_gems(directory: &str) -> bool {
+    let ends = |end| is_or_ends_with(directory, end);
+    ends("specifications") || ends("specifications/default")
 }
 
 /// Whether a directory is `node_modules/NAME` or `node_modules/@SCOPE/NAME`.
@@ -275,11 +315,7 @@ fn file<R: Read>(
         }
         let mut bytes = Vec::new();
         entries.read_to_end(&mut bytes).map_err(failed)?;
-        let found = interest.read(path, &bytes);
-        if found.is_none() && interest == Interest::Rpm {
-            scan.note(format!("{path} is not a supported RPM database"));
-        }
-        return Ok(found);
+        return Ok(interest.read(path, &bytes, |note| scan.note(note)));
     }
     if entry.size < 64 || entry.sparse {
         return Ok(None);
@@ -341,6 +377,16 @@ mod tests {
             ("app/node_modules/a/lib/package.json", None),
             ("app/package.json", None),
             ("src/Cargo.lock", Some(Interest::Cargo)),
+            ("app/composer.lock", Some(Interest::Composer)),
+            ("app/vendor/composer/installed.json", Some(Interest::Composer)),
+            ("app/mycomposer/installed.json", None),
+            ("usr/lib/ruby/gems/3.2.0/specifications/rake-13.0.6.gemspec", Some(Interest::Gemspec)),
+            ("gems/specifications/default/json-2.6.gemspec", Some(Interest::Gemspec)),
+            ("gems/rake-13.0.6/rake.gemspec", None),
+            ("app/Gemfile.lock", Some(Interest::Gemfile)),
+            ("app/lib/a.jar", Some(Interest::Java)),
+            ("app.WAR", Some(Interest::Java)),
+            ("jar", None),
         ];
         for (path, expected) in cases {
             assert_eq!(Interest::of(path), expected, "{path}");

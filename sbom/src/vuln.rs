@@ -1,14 +1,13 @@
 //! Known vulnerabilities of packages: a database in the format of OSV (OSV schema 1.x), matched
 //! without a network.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::package::clean;
-use crate::{Ecosystem, Inventory, Package, Release};
+use crate::version::compare;
+use crate::{Ecosystem, Inventory, Located, Package, Release};
 
 /// No larger database is read, in bytes.
 pub const MAX_DATABASE: u64 = 1 << 30;
@@ -139,60 +138,186 @@ impl Vulnerabilities {
         self.affected.len()
     }
 
+    /// What in an image no database of this format can be asked about: one line each.
+    pub fn unmatched(inventory: &Inventory) -> Vec<String> {
+        let count = |is: &dyn Fn(&Package) -> bool| {
+            inventory.packages.iter().filter(|located| is(&located.package)).count()
+        };
+        let release = &inventory.release;
+        let distribution = match release.id.as_str() {
+            "" => "an unknown distribution".to_owned(),
+            id => format!("{id} {}", release.version).trim_end().to_owned(),
+        };
+        let without_records = count(&|package| ecosystem(package.ecosystem, release).is_none());
+        let without_group =
+            count(&|package| package.ecosystem == Ecosystem::Maven && !package.name.contains(':'));
+        let lines = [
+            (
+                without_records,
+                format!(
+                    "packages of {distribution} are not matched: it is not among the known distributions"
+                ),
+            ),
+            (
+                without_group,
+                "Java archives are not matched: they do not name their group".to_owned(),
+            ),
+        ];
+        let some = lines.into_iter().filter(|(count, _)| *count > 0);
+        some.map(|(count, line)| format!("{count} {line}")).collect()
+    }
+
     /// The vulnerabilities of what an image contains, in order.
     pub fn of(&self, inventory: &Inventory) -> Vec<Finding> {
         let mut found = BTreeSet::new();
         for located in &inventory.packages {
-            let package = &located.package;
-            let Some((ecosystem, name)) = key(package) else { continue };
-            let known = self.affected.get(&(ecosystem.to_owned(), name));
-            let version = full_version(package);
-            for affected in known.into_iter().flatten() {
-                if !affected.is_of(&inventory.release) {
-                    continue;
-                }
-                let Some(fixed) = affected.hits(package.ecosystem, &version) else { continue };
-                found.insert(Finding {
-                    id: affected.id.clone(),
-                    aliases: affected.aliases.clone(),
-                    package: package.name.clone(),
-                    version: version.clone(),
-                    fixed,
-                    summary: affected.summary.clone(),
-                    path: located.path.clone(),
-                });
+            let Some(ecosystem) = ecosystem(located.package.ecosystem, &inventory.release) else {
+                continue;
+            };
+            for (name, version) in names(&located.package) {
+                let known = self.affected.get(&(ecosystem.to_owned(), name));
+                let known = known.into_iter().flatten();
+                let known = known.filter(|affected| affected.is_of(ecosystem, &inventory.release));
+                found.extend(known.filter_map(|affected| affected.finding(located, &version)));
             }
         }
         found.into_iter().collect()
     }
 }
 
-/// How OSV calls the ecosystem and the package. Of RPM it has every distribution by its own name.
-fn key(package: &Package) -> Option<(&'static str, String)> {
-    let source = || package.source.clone().unwrap_or_else(|| package.name.clone());
-    Some(match package.ecosystem {
-        Ecosystem::Deb => ("Debian", source()),
-        Ecosystem::Apk => ("Alpine", source()),
-        Ecosystem::Pypi => ("PyPI", package.name.to_lowercase().replace(['_', '.'], "-")),
-        Ecosystem::Npm => ("npm", package.name.clone()),
-        Ecosystem::Cargo => ("crates.io", package.name.clone()),
-        Ecosystem::Golang => ("Go", package.name.clone()),
-        Ecosystem::Rpm => return None,
+/// How OSV calls the ecosystem of a package; `None` where it has no records of the distribution. An
+/// image without a name of its distribution has the one that the packages come from.
+fn ecosystem(of: Ecosystem, release: &Release) -> Option<&'static str> {
+    Some(match (of, release.id.as_str()) {
+        (Ecosystem::Deb, "" | "debian") => "Debian",
+        (Ecosystem::Deb, "ubuntu") => "Ubuntu",
+        (Ecosystem::Apk, "" | "alpine") => "Alpine",
+        (Ecosystem::Apk, "wolfi") => "Wolfi",
+        (Ecosystem::Apk, "chainguard") => "Chainguard",
+        (Ecosystem::Rpm, "rhel") => "Red Hat",
+        (Ecosystem::Rpm, "rocky") => "Rocky Linux",
+        (Ecosystem::Rpm, "almalinux") => "AlmaLinux",
+        (Ecosystem::Rpm, id) if id.starts_with("opensuse") => "openSUSE",
+        (Ecosystem::Rpm, id) if id.starts_with("sle") || id == "sl-micro" => "SUSE",
+        (Ecosystem::Deb | Ecosystem::Apk | Ecosystem::Rpm, _) => return None,
+        (Ecosystem::Pypi, _) => "PyPI",
+        (Ecosystem::Npm, _) => "npm",
+        (Ecosystem::Cargo, _) => "crates.io",
+        (Ecosystem::Golang, _) => "Go",
+        (Ecosystem::Maven, _) => "Maven",
+        (Ecosystem::Composer, _) => "Packagist",
+        (Ecosystem::Gem, _) => "RubyGems",
     })
 }
 
+/// The names that OSV may call a package by, each with the version that belongs to it. Of RPM some
+/// distributions name the packages, some their sources.
+fn names(package: &Package) -> Vec<(String, String)> {
+    let (name, version) = (package.name.clone(), full_version(package));
+    let name = match package.ecosystem {
+        Ecosystem::Deb | Ecosystem::Apk => package.source.clone().unwrap_or(name),
+        Ecosystem::Pypi => name.to_lowercase().replace(['_', '.'], "-"),
+        Ecosystem::Composer => name.to_lowercase(),
+        _ => name,
+    };
+    let mut names = vec![(name, version)];
+    if package.ecosystem == Ecosystem::Rpm {
+        let source = package.source.as_deref().and_then(|file| source_rpm(file, package.epoch));
+        names.extend(source.filter(|(source, _)| *source != package.name));
+    }
+    names
+}
+
+/// The name and version of a source package, from the name of its file: `bash-5.1.8-9.el9.src.rpm`.
+fn source_rpm(file: &str, epoch: Option<u32>) -> Option<(String, String)> {
+    let stem = file.strip_suffix(".src.rpm").or_else(|| file.strip_suffix(".nosrc.rpm"))?;
+    let (rest, release) = stem.rsplit_once('-')?;
+    let (name, version) = rest.rsplit_once('-')?;
+    Some((name.to_owned(), with_epoch(epoch, &format!("{version}-{release}"))))
+}
+
 fn full_version(package: &Package) -> String {
-    let epoch = package.epoch.map(|epoch| format!("{epoch}:")).unwrap_or_default();
-    format!("{epoch}{}", package.version)
+    with_epoch(package.epoch, &package.version)
+}
+
+fn with_epoch(epoch: Option<u32>, version: &str) -> String {
+    let epoch = epoch.map(|epoch| format!("{epoch}:")).unwrap_or_default();
+    format!("{epoch}{version}")
+}
+
+/// Whether a product of Red Hat, the end of a CPE such as `enterprise_linux:9::baseos`, is in an
+/// image of a release. Of the products on top of it an image does not say whether it has them.
+fn is_red_hat(product: &str, version: &str) -> bool {
+    let mut parts = product.split(':');
+    let (name, of) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let major = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
+    match name {
+        "enterprise_linux" => major(of) == major(version),
+        "rhel_eus" | "rhel_e4s" | "rhel_aus" | "rhel_tus" | "rhel_els" => of == version,
+        _ => false,
+    }
+}
+
+/// Whether a product of SUSE, such as `Linux Enterprise Module for Basesystem 15 SP5`, is of a
+/// release. Every module belongs to the server of its service pack.
+fn is_suse(product: &str, release: &Release) -> bool {
+    let micro = release.id.contains("micro");
+    if micro != product.contains("Micro") {
+        return false;
+    }
+    let version = match release.version.split_once('.') {
+        Some((major, pack)) if !micro && major.parse().is_ok_and(|major: u32| major < 16) => {
+            format!(" {major} SP{pack}")
+        }
+        _ => format!(" {}", release.version),
+    };
+    // `…-LTSS` is what the release gets at the end of its life.
+    product.match_indices(&version).any(|(at, found)| {
+        let rest = &product[at + found.len()..];
+        rest.is_empty() || rest.starts_with('-')
+    })
+}
+
+/// Whether a release of a distribution is the wanted one, or a minor release of it.
+fn is_release(wanted: &str, version: &str) -> bool {
+    let rest = version.strip_prefix(wanted.trim_start_matches('v'));
+    wanted.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 impl Affected {
     /// Whether it speaks of this release of a distribution.
-    fn is_of(&self, release: &Release) -> bool {
-        let wanted = self.release.trim_start_matches('v');
-        wanted.is_empty()
-            || release.version == wanted
-            || release.version.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
+    fn is_of(&self, ecosystem: &str, release: &Release) -> bool {
+        let version = release.version.as_str();
+        match (ecosystem, self.release.as_str()) {
+            (_, "") => true,
+            ("Red Hat", product) => is_red_hat(product, version),
+            ("SUSE", product) => is_suse(product, release),
+            ("openSUSE", "Tumbleweed") => release.id == "opensuse-tumbleweed",
+            ("openSUSE", product) => match product.rsplit_once(' ') {
+                Some(("Leap", wanted)) => release.id == "opensuse-leap" && wanted == version,
+                Some(("Leap Micro", wanted)) => {
+                    release.id == "opensuse-leap-micro" && wanted == version
+                }
+                _ => false,
+            },
+            // `Pro:…` is fixed for customers alone.
+            ("Ubuntu", wanted) => wanted.split(':').next() == Some(version),
+            (_, wanted) => is_release(wanted, version),
+        }
+    }
+
+    fn finding(&self, located: &Located, version: &str) -> Option<Finding> {
+        let package = &located.package;
+        let fixed = self.hits(package.ecosystem, version)?;
+        Some(Finding {
+            id: self.id.clone(),
+            aliases: self.aliases.clone(),
+            package: package.name.clone(),
+            version: full_version(package),
+            fixed,
+            summary: self.summary.clone(),
+            path: located.path.clone(),
+        })
     }
 
     /// Whether a version is affected; then the first one that is not, if that is known.
@@ -232,133 +357,11 @@ impl Range {
     }
 }
 
-/// The order of versions of an ecosystem.
-fn compare(ecosystem: Ecosystem, one: &str, other: &str) -> Ordering {
-    match ecosystem {
-        Ecosystem::Npm | Ecosystem::Cargo | Ecosystem::Golang => {
-            let read = |text: &str| Version::parse(text.trim_start_matches('v'));
-            match (read(one), read(other)) {
-                (Ok(one), Ok(other)) => one.cmp(&other),
-                _ => debian(one, other),
-            }
-        }
-        Ecosystem::Pypi => debian(&python(one), &python(other)),
-        Ecosystem::Apk => debian(&alpine(one), &alpine(other)),
-        Ecosystem::Deb | Ecosystem::Rpm => debian(one, other),
-    }
-}
-
-/// A version of PEP 440 in Debian's order: what comes before a release behind a tilde.
-fn python(version: &str) -> String {
-    let text = version.to_lowercase().replace(['-', '_'], ".");
-    let text = text.trim_start_matches('v').split('+').next().unwrap_or_default();
-    let text = text.replace(".dev", "~~dev").replace("rc", "~rc").replace(".post", "+post");
-    let mut written = String::new();
-    let mut before = ' ';
-    for (at, character) in text.char_indices() {
-        let next = text[at + character.len_utf8()..].starts_with(|c: char| c.is_ascii_digit());
-        if matches!(character, 'a' | 'b') && before.is_ascii_digit() && next {
-            written.push('~');
-        }
-        written.push(character);
-        before = character;
-    }
-    written.replace(".~", "~")
-}
-
-/// A version of Alpine in Debian's order.
-fn alpine(version: &str) -> String {
-    let mut text = version.to_owned();
-    for before in ["alpha", "beta", "pre", "rc"] {
-        text = text.replace(&format!("_{before}"), &format!("~{before}"));
-    }
-    text.replace("_p", "+p")
-}
-
-/// Debian's order of versions (deb-version(7)).
-fn debian(one: &str, other: &str) -> Ordering {
-    let split = |text: &str| {
-        let (epoch, rest) = text.split_once(':').unwrap_or(("0", text));
-        let (upstream, revision) = rest.rsplit_once('-').unwrap_or((rest, "0"));
-        (epoch.parse::<u64>().unwrap_or(0), upstream.to_owned(), revision.to_owned())
-    };
-    let (one, other) = (split(one), split(other));
-    let upstream = || part(one.1.as_bytes(), other.1.as_bytes());
-    one.0.cmp(&other.0).then_with(upstream).then_with(|| part(one.2.as_bytes(), other.2.as_bytes()))
-}
-
-/// Letters before all other characters, a tilde before everything, also the end.
-fn weight(byte: Option<&u8>) -> i32 {
-    match byte {
-        Some(b'~') => -1,
-        None => 0,
-        Some(byte) if byte.is_ascii_digit() => 0,
-        Some(byte) if byte.is_ascii_alphabetic() => i32::from(*byte),
-        Some(byte) => i32::from(*byte) + 256,
-    }
-}
-
-fn part(mut one: &[u8], mut other: &[u8]) -> Ordering {
-    while !one.is_empty() || !other.is_empty() {
-        let digit = |text: &[u8]| text.first().is_none_or(u8::is_ascii_digit);
-        while !digit(one) || !digit(other) {
-            let order = weight(one.first()).cmp(&weight(other.first()));
-            if order.is_ne() {
-                return order;
-            }
-            one = one.get(1..).unwrap_or_default();
-            other = other.get(1..).unwrap_or_default();
-        }
-        let (first, second) = (number(&mut one), number(&mut other));
-        let order = first.len().cmp(&second.len()).then_with(|| first.cmp(second));
-        if order.is_ne() {
-            return order;
-        }
-    }
-    Ordering::Equal
-}
-
-/// Takes the digits at the start, without leading zeros.
-fn number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
-    let end = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, rest) = text.split_at(end);
-    *text = rest;
-    let zeros = digits.iter().take_while(|byte| **byte == b'0').count();
-    &digits[zeros..]
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::Located;
-
-    #[test]
-    fn versions_are_in_the_order_of_their_ecosystem() {
-        use Ecosystem::{Apk, Deb, Npm, Pypi};
-        for (ecosystem, smaller, larger) in [
-            (Deb, "1.0~rc1-1", "1.0-1"),
-            (Deb, "1.0-1", "1.0-1+deb12u1"),
-            (Deb, "1.9-1", "1.10-1"),
-            (Deb, "9:1-1", "10:0-1"),
-            (Deb, "1.0a-1", "1.0.1-1"),
-            (Deb, "1.2-9", "1.2-10"),
-            (Apk, "1.2.3_rc1-r0", "1.2.3-r0"),
-            (Apk, "1.2.3-r0", "1.2.3_p1-r0"),
-            (Apk, "1.2.3-r9", "1.2.3-r10"),
-            (Pypi, "1.0.dev1", "1.0a1"),
-            (Pypi, "1.0a1", "1.0rc1"),
-            (Pypi, "1.0rc1", "1.0"),
-            (Pypi, "1.0", "1.0.post1"),
-            (Npm, "1.0.0-alpha.9", "1.0.0-alpha.10"),
-            (Npm, "1.0.0-rc.1", "1.0.0"),
-        ] {
-            assert!(compare(ecosystem, smaller, larger).is_lt(), "{smaller} < {larger}");
-            assert!(compare(ecosystem, larger, smaller).is_gt(), "{larger} > {smaller}");
-            assert!(compare(ecosystem, larger, larger).is_eq(), "{larger}");
-        }
-    }
 
     fn located(ecosystem: Ecosystem, name: &str, version: &str) -> Located {
         let package = Package::new(ecosystem, name, version).unwrap();
@@ -413,5 +416,123 @@ mod tests {
             assert_eq!((found[1].fixed.as_deref(), &*found[1].package), (None, "left-pad"));
         }
         assert!(Vulnerabilities::read(b"[{").is_err());
+    }
+
+    /// The records, of those of one package in these ecosystems, that an image hits.
+    fn hits(package: &Located, id: &str, version: &str, ecosystems: &[&str]) -> Vec<String> {
+        let release = Release { id: id.into(), version: version.into(), name: String::new() };
+        let packages = vec![package.clone()];
+        let inventory = Inventory { release, packages, ..Inventory::default() };
+        let lines = ecosystems.iter().map(|ecosystem| {
+            let events = json!([{ "introduced": "0" }, { "fixed": "1:3.0.7-25.el9_3" }]);
+            json!({ "id": ecosystem, "affected": [{
+                "package": { "ecosystem": ecosystem, "name": "openssl" },
+                "ranges": [{ "type": "ECOSYSTEM", "events": events }],
+            }] })
+        });
+        let lines: String = lines.map(|record| format!("{record}\n")).collect();
+        let database = Vulnerabilities::read(lines.as_bytes()).unwrap();
+        database.of(&inventory).into_iter().map(|found| found.id).collect()
+    }
+
+    #[test]
+    fn rpm_packages_are_matched_by_distribution_and_release() {
+        let mut openssl = located(Ecosystem::Rpm, "openssl", "3.0.7-6.el9_2");
+        openssl.package.epoch = Some(1);
+        let records = [
+            "AlmaLinux:8",
+            "AlmaLinux:9",
+            "Debian:9",
+            "Red Hat:enterprise_linux:8::baseos",
+            "Red Hat:enterprise_linux:9::baseos",
+            "Red Hat:rhel_eus:9.2::baseos",
+            "Red Hat:openshift:4.14::el9",
+            "Rocky Linux:9",
+            "SUSE:Linux Enterprise Micro 5.5",
+            "SUSE:Linux Enterprise Module for Basesystem 15 SP5",
+            "SUSE:Linux Enterprise Server 15 SP4-LTSS",
+            "SUSE:Linux Enterprise Server 15 SP5-LTSS",
+            "SUSE:Linux Enterprise Server 16.0",
+            "openSUSE:Leap 15.5",
+            "openSUSE:Leap Micro 5.5",
+            "openSUSE:Tumbleweed",
+        ];
+        let cases: [(&str, &str, &[&str]); 12] = [
+            ("almalinux", "9.3", &["AlmaLinux:9"]),
+            ("rhel", "9.3", &["Red Hat:enterprise_linux:9::baseos"]),
+            (
+                "rhel",
+                "9.2",
+                &["Red Hat:enterprise_linux:9::baseos", "Red Hat:rhel_eus:9.2::baseos"],
+            ),
+            ("rocky", "9.3", &["Rocky Linux:9"]),
+            ("rocky", "8.9", &[]),
+            (
+                "sles",
+                "15.5",
+                &[
+                    "SUSE:Linux Enterprise Module for Basesystem 15 SP5",
+                    "SUSE:Linux Enterprise Server 15 SP5-LTSS",
+                ],
+            ),
+            ("sles", "16.0", &["SUSE:Linux Enterprise Server 16.0"]),
+            ("sl-micro", "5.5", &["SUSE:Linux Enterprise Micro 5.5"]),
+            ("opensuse-leap", "15.5", &["openSUSE:Leap 15.5"]),
+            ("opensuse-leap-micro", "5.5", &["openSUSE:Leap Micro 5.5"]),
+            ("opensuse-tumbleweed", "20240101", &["openSUSE:Tumbleweed"]),
+            ("fedora", "39", &[]),
+        ];
+        for (id, version, expected) in cases {
+            assert_eq!(hits(&openssl, id, version, &records), expected, "{id} {version}");
+        }
+        openssl.package.version = "3.0.7-25.el9_3".to_owned();
+        assert!(hits(&openssl, "rocky", "9.3", &records).is_empty());
+    }
+
+    #[test]
+    fn rpm_packages_are_matched_by_their_source_package_and_its_version() {
+        let mut libs = located(Ecosystem::Rpm, "openssl-perl", "9.9-1.el9");
+        libs.package.epoch = Some(1);
+        assert!(hits(&libs, "rocky", "9.3", &["Rocky Linux:9"]).is_empty());
+        libs.package.source = Some("openssl-3.0.7-6.el9_2.src.rpm".to_owned());
+        assert_eq!(hits(&libs, "rocky", "9.3", &["Rocky Linux:9"]), ["Rocky Linux:9"]);
+        libs.package.source = Some("openssl-3.0.7-27.el9.src.rpm".to_owned());
+        assert!(hits(&libs, "rocky", "9.3", &["Rocky Linux:9"]).is_empty());
+    }
+
+    #[test]
+    fn packages_that_cannot_be_matched_are_counted() {
+        let packages = vec![
+            located(Ecosystem::Rpm, "bash", "5-1"),
+            located(Ecosystem::Maven, "guava", "31"),
+            located(Ecosystem::Maven, "com.google.guava:guava", "31"),
+        ];
+        let of = |id: &str| {
+            let release = Release { id: id.into(), version: "39".into(), name: String::new() };
+            let packages = packages.clone();
+            Vulnerabilities::unmatched(&Inventory { release, packages, ..Inventory::default() })
+        };
+        let java = "1 Java archives are not matched: they do not name their group";
+        assert_eq!(of("rocky"), [java]);
+        let fedora = of("fedora");
+        assert!(fedora[0].starts_with("1 packages of fedora 39 are not"), "{fedora:?}");
+        assert_eq!(fedora[1..], [java]);
+        assert!(of("")[0].contains("an unknown distribution"));
+        assert!(Vulnerabilities::unmatched(&Inventory::default()).is_empty());
+    }
+
+    #[test]
+    fn distributions_made_of_others_have_records_of_their_own() {
+        let deb = located(Ecosystem::Deb, "openssl", "3.0.2-0ubuntu1");
+        let records =
+            ["Debian", "Debian:12", "Ubuntu:22.04:LTS", "Ubuntu:24.04:LTS", "Ubuntu:Pro:22.04:LTS"];
+        assert_eq!(hits(&deb, "ubuntu", "22.04", &records), ["Ubuntu:22.04:LTS"]);
+        assert_eq!(hits(&deb, "debian", "12", &records), ["Debian", "Debian:12"]);
+        let apk = located(Ecosystem::Apk, "openssl", "3.0.2-r0");
+        let records = ["Alpine", "Alpine:v3.18", "Chainguard", "Wolfi"];
+        assert_eq!(hits(&apk, "wolfi", "20230201", &records), ["Wolfi"]);
+        assert_eq!(hits(&apk, "alpine", "3.18.4", &records), ["Alpine", "Alpine:v3.18"]);
+        let gem = located(Ecosystem::Gem, "openssl", "0.9");
+        assert_eq!(hits(&gem, "alpine", "3.18.4", &["RubyGems", "Alpine"]), ["RubyGems"]);
     }
 }

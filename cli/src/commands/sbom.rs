@@ -19,9 +19,10 @@ use crate::report::Failure;
 
 /// List the software in an image (its SBOM), from its layers only
 ///
-/// Reads the package databases of dpkg, apk and rpm, installed Python and Node packages, Cargo.lock
-/// files, and the build information of Go and `cargo auditable` in executables. Runs nothing and
-/// needs no network. Results are cached per layer.
+/// Reads the package databases of dpkg, apk and rpm, installed Python and Node packages, Ruby gems,
+/// PHP packages of Composer, Java archives, Cargo.lock and Gemfile.lock files, and the build
+/// information of Go and `cargo auditable` in executables. Runs nothing and needs no network.
+/// Results are cached per layer.
 #[derive(Debug, Args)]
 pub(crate) struct Sbom {
     /// The image: a name in the store or on a registry, or transport:…
@@ -116,6 +117,9 @@ impl Sbom {
                 format!("reading vulnerabilities {}: {why}", file.display()),
             )
         })?;
+        for warning in Vulnerabilities::unmatched(inventory) {
+            eprintln!("warning: {warning}");
+        }
         let found = database.of(inventory);
         let text = match self.format {
             SbomFormat::Table => sbom::vulnerability_table(&found),
