@@ -238,10 +238,10 @@ fn wrong_flags_and_values_are_named() {
         (&["copy", "docker-daemon:x:1", "dir:b"], 1, &["DOCKER_HOST"]),
         (&["copy", "nonsense:x", "dir:b"], 1, &["nonsense:x"]),
         (&["copy", "docker://UPPER/x", "dir:b"], 1, &["UPPER"]),
-        (&["copy", "dir:no-such-directory", "dir:b"], 2, &["no-such-directory"]),
-        (&["copy", "oci:no-such-layout", "dir:b"], 2, &["no-such-layout"]),
-        (&["copy", "oci-archive:no-such.tar", "dir:b"], 2, &["no-such.tar"]),
-        (&["copy", "docker-archive:no-such.tar", "dir:b"], 2, &["no-such.tar"]),
+        (&["copy", "dir:no-such-directory", "dir:b"], 1, &["no-such-directory"]),
+        (&["copy", "oci:no-such-layout", "dir:b"], 1, &["no-such-layout"]),
+        (&["copy", "oci-archive:no-such.tar", "dir:b"], 1, &["no-such.tar"]),
+        (&["copy", "docker-archive:no-such.tar", "dir:b"], 1, &["no-such.tar"]),
         (&["copy", "docker-archive:context/f", "dir:b"], 1, &["context/f"]),
         (&["copy", "store:no-such-image", "dir:b"], 2, &["no-such-image"]),
         (
@@ -257,7 +257,7 @@ fn wrong_flags_and_values_are_named() {
         (&["inspect", "docker://127.0.0.1:1/a"], 1, &["127.0.0.1:1"]),
         (&["list-tags", "dir:context"], 1, &["dir:"]),
         (&["delete", "dir:context"], 1, &["dir:"]),
-        (&["digest", "oci:no-such-layout"], 2, &["no-such-layout"]),
+        (&["digest", "oci:no-such-layout"], 1, &["no-such-layout"]),
     ];
     let mut wrong = Vec::new();
     for (program, table) in [("rbuild", rbuild), ("rcopy", rcopy)] {

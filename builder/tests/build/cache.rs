@@ -367,7 +367,7 @@ fn times() {
     assert_eq!(build(None), (5000, "\n".to_owned()));
     assert_eq!(build(Some(100)), (100, "100\n".to_owned()));
     assert_eq!(build(Some(4000)), (4000, "4000\n".to_owned()));
-    assert_eq!(build(Some(9000)), (5000, "9000\n".to_owned()));
+    assert_eq!(build(Some(9000)), (9000, "9000\n".to_owned()));
     assert_eq!(build(Some(100)), (100, "100\n".to_owned()));
     assert_eq!(build(None), (5000, "\n".to_owned()));
 }

@@ -297,7 +297,7 @@ fn allowed() {
         assert!(shown.contains("Dockerfile:2") && shown.contains(flag), "{shown}");
     };
     let insecure = "FROM base\nRUN --security=insecure grep Seccomp: /proc/self/status > /s; grep CapBnd /proc/self/status >> /s; touch /proc/sys/kernel/hostname\n";
-    refused(insecure, &|_| {}, "--allow security.insecure");
+    refused(insecure, &|_| {}, "the entitlement security.insecure");
     let mut request = place.request(insecure);
     request.allow.insecure = true;
     let status = place.build(request).text("/s");
@@ -308,7 +308,7 @@ fn allowed() {
     refused(
         device,
         &|request| request.allow.devices.push("/dev/full".to_owned()),
-        "--allow device=/dev/kmsg",
+        "the entitlement device=/dev/kmsg",
     );
     refused(
         "FROM base\nRUN --device=vendor.example/gpu=0 true\n",
@@ -328,9 +328,9 @@ fn allowed() {
     try_with(missing, &|request| request.allow.all_devices = true).unwrap();
     // A build without network keeps its commands from it.
     let none = |request: &mut builder::Request| request.network = builder::Network::None;
-    refused("FROM base\nRUN --network=host true\n", &none, "--allow network.host");
+    refused("FROM base\nRUN --network=host true\n", &none, "the entitlement network.host");
     // Nor does one have the machine's network that the build does not have.
-    refused("FROM base\nRUN --network=host true\n", &|_| {}, "--allow network.host");
+    refused("FROM base\nRUN --network=host true\n", &|_| {}, "the entitlement network.host");
     let default = "FROM base\nRUN --network=default ip link | grep -c '^[0-9]' > /links\n";
     let mut request = place.request(default);
     none(&mut request);
