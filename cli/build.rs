@@ -1,0 +1,10 @@
+//! Links the programs at a fixed address where the C library is glibc: a position-independent one has 38,000 relocations, which every
+//! start pays, the one in a container twice (docs/decisions/0141-fixed-address.md). Static programs set this in `packaging/static`.
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    let of = |name: &str| std::env::var(name).unwrap_or_default();
+    if of("CARGO_CFG_TARGET_OS") == "linux" && of("CARGO_CFG_TARGET_ENV") == "gnu" {
+        println!("cargo:rustc-link-arg-bins=-no-pie");
+    }
+}
