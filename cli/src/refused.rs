@@ -34,6 +34,10 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["--uidmap", "--gidmap", "--subuidname", "--subgidname"],
         "ids are those of this program; run it as an ordinary user to have them mapped",
     ),
+    (
+        &["--device-cgroup-rule"],
+        "device files that a container makes cannot be opened; pass each device with --device",
+    ),
     (&["--kernel-memory"], "the kernel no longer has this limit; use --memory and --memory-swap"),
     (&["--cgroups"], "limits are set by their own flags, such as --memory"),
     (&["--domainname"], "put the domain into --hostname"),

@@ -17,7 +17,8 @@ pub(crate) fn parse<P: Overview + FromArgMatches>(
     arguments: &[OsString],
 ) -> Result<P, clap::Error> {
     let dialect = Dialect::spoken();
-    let mut tree = lenient(dialect.tree(P::command()));
+    // Every switch that is changed is moved twice: only those of the line are.
+    let mut tree = lenient_of(dialect.tree(P::command()), arguments);
     match tree.try_get_matches_from_mut(arguments) {
         Ok(mut matches) => {
             P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut tree))
@@ -62,8 +63,22 @@ pub(crate) fn lenient(tree: Command) -> Command {
     switches(tree.args_override_self(true))
 }
 
+/// As [`lenient`] for the commands that a line names.
+fn lenient_of(tree: Command, line: &[OsString]) -> Command {
+    let named = |command: &Command| {
+        let mut names = std::iter::once(command.get_name()).chain(command.get_all_aliases());
+        names.any(|name| line.iter().any(|word| word == name))
+    };
+    own_switches(tree.args_override_self(true))
+        .mut_subcommands(|command| if named(&command) { switches(command) } else { command })
+}
+
 fn switches(command: Command) -> Command {
-    let command = command.mut_args(|arg| match arg.get_action() {
+    own_switches(command).mut_subcommands(switches)
+}
+
+fn own_switches(command: Command) -> Command {
+    command.mut_args(|arg| match arg.get_action() {
         ArgAction::SetTrue => arg
             .action(ArgAction::Set)
             .num_args(0..=1)
@@ -72,8 +87,7 @@ fn switches(command: Command) -> Command {
             .default_value("false")
             .value_parser(truth),
         _ => arg,
-    });
-    command.mut_subcommands(switches)
+    })
 }
 
 /// A truth value as Go reads it.

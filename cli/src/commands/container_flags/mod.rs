@@ -122,9 +122,6 @@ pub(crate) struct ContainerFlags {
     /// Give access to GPUs by the Container Device Interface: all, a number, or device=NAME
     #[arg(long, value_name = "GPUS", value_parser = gpus, help_heading = "Security")]
     gpus: Vec<Gpus>,
-    /// Allow devices by kind and numbers
-    #[arg(long, value_name = "a|b|c MAJOR:MINOR rwm", value_parser = values::device_rule, help_heading = "Security")]
-    device_cgroup_rule: Vec<runtime::DeviceRule>,
     /// Add an annotation to the container
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
@@ -176,7 +173,6 @@ impl ContainerFlags {
         )?;
         self.block.add(&mut spec.limits)?;
         self.add_files(&mut spec)?;
-        spec.isolation.device_rules.clone_from(&self.device_cgroup_rule);
         spec.isolation.annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
         for text in &self.tmpfs {
             spec.files.mounts.push(mount_flags::tmpfs(text)?);

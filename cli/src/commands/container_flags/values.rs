@@ -127,29 +127,6 @@ fn profile(file: &str) -> Result<Seccomp, Failure> {
     Ok(Seccomp::Profile(Box::new(profile)))
 }
 
-/// `a|b|c MAJOR:MINOR rwm` of `--device-cgroup-rule`, with `*` for any number.
-pub(super) fn device_rule(text: &str) -> Result<runtime::DeviceRule, String> {
-    let refuse = || format!("{text:?} is not a rule such as \"c 189:* rwm\"");
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let [kind, numbers, access] = words[..] else { return Err(refuse()) };
-    let block = match kind {
-        "a" => None,
-        "b" => Some(true),
-        "c" => Some(false),
-        _ => return Err(refuse()),
-    };
-    let (major, minor) = numbers.split_once(':').ok_or_else(refuse)?;
-    let number = |text: &str| match text {
-        "*" => Ok(None),
-        text => text.parse::<u32>().map(Some).map_err(|_| refuse()),
-    };
-    let (major, minor) = (number(major)?, number(minor)?);
-    if access.is_empty() || !access.chars().all(|c| "rwm".contains(c)) {
-        return Err(refuse());
-    }
-    Ok(runtime::DeviceRule { block, major, minor, access: access.to_owned() })
-}
-
 /// `HOST[:CONTAINER][:rwm]`.
 ///
 /// # Errors
