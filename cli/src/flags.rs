@@ -78,6 +78,15 @@ pub(crate) fn size_or_unlimited(text: &str) -> Result<i64, String> {
     }
 }
 
+/// A truth value of a filter.
+pub(crate) fn truth(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
 /// `NAME=soft[:hard]`, with -1 for no limit.
 ///
 /// # Errors

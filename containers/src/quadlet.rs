@@ -128,6 +128,15 @@ struct Sections {
     service: String,
 }
 
+/// A service that runs one command and counts as running from then on.
+fn once(words: &[String], program: &str) -> Sections {
+    let service = format!(
+        "Type=oneshot\nRemainAfterExit=yes\nExecStart={program} {}\n",
+        line(words.iter().map(String::as_str))
+    );
+    Sections { unit: String::new(), service }
+}
+
 fn volume(stem: &str, entries: &[Entry<'_>], program: &str) -> Result<Sections, String> {
     let mut words = vec!["volume".to_owned(), "create".to_owned()];
     let mut name = format!("systemd-{stem}");
@@ -139,11 +148,7 @@ fn volume(stem: &str, entries: &[Entry<'_>], program: &str) -> Result<Sections, 
         }
     }
     words.push(name);
-    let service = format!(
-        "Type=oneshot\nRemainAfterExit=yes\nExecStart={program} {}\n",
-        line(words.iter().map(String::as_str))
-    );
-    Ok(Sections { unit: String::new(), service })
+    Ok(once(&words, program))
 }
 
 fn network(stem: &str, entries: &[Entry<'_>], program: &str) -> Result<Sections, String> {
@@ -164,11 +169,7 @@ fn network(stem: &str, entries: &[Entry<'_>], program: &str) -> Result<Sections,
         }
     }
     words.push(name);
-    let service = format!(
-        "Type=oneshot\nRemainAfterExit=yes\nExecStart={program} {}\n",
-        line(words.iter().map(String::as_str))
-    );
-    Ok(Sections { unit: String::new(), service })
+    Ok(once(&words, program))
 }
 
 fn container(stem: &str, entries: &[Entry<'_>], program: &str) -> Result<Sections, String> {

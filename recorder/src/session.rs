@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{HeaderMap, RANGE};
@@ -21,6 +22,9 @@ use crate::recorder::{Mode, lock};
 use crate::upstream::Upstream;
 use crate::{Error, Exchange, Recorder, Result, headers, proxy};
 
+/// How long an answer is recorded after the command that asked for it has ended.
+const AFTER: Duration =
+    if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(60) };
 /// Pieces of an answer that wait for the command.
 const AHEAD: usize = 16;
 
@@ -59,6 +63,7 @@ impl Session {
             missing: Mutex::default(),
             refused: Mutex::default(),
             running: watch::Sender::new(0),
+            over: watch::Sender::new(false),
         });
         let accepting = runtime.spawn(proxy::accept(listener, Arc::clone(&shared)));
         let accepting = accepting.abort_handle();
@@ -68,8 +73,14 @@ impl Session {
     /// Waits until everything that was asked is recorded. Blocks.
     pub fn finish(&self) -> Troubles {
         let mut running = self.shared.running.subscribe();
-        // The sender lives as long as this value.
-        let _ = self.runtime.block_on(running.wait_for(|count| *count == 0));
+        // The senders live as long as this value.
+        self.runtime.block_on(async {
+            let ended = running.wait_for(|count| *count == 0);
+            if tokio::time::timeout(AFTER, ended).await.is_err() {
+                self.shared.over.send_replace(true);
+                let _ = running.wait_for(|count| *count == 0).await;
+            }
+        });
         Troubles {
             missing: lock(&self.shared.missing).values().cloned().collect(),
             refused: lock(&self.shared.refused).iter().cloned().collect(),
@@ -99,6 +110,8 @@ pub(crate) struct Shared {
     refused: Mutex<BTreeSet<String>>,
     /// How many answers are being recorded.
     running: watch::Sender<usize>,
+    /// Whether answers that still come are given up.
+    over: watch::Sender<bool>,
 }
 
 /// Counts an answer that is being recorded.
@@ -240,7 +253,7 @@ impl Shared {
         let shared = Arc::clone(self);
         // The command may go away before the end; what it asked for is recorded all the same.
         tokio::spawn(async move {
-            match pump(&shared.recorder, response, &sender).await {
+            match pump(&shared, response, &sender).await {
                 Ok(digest) => {
                     lock(&shared.missing).remove(&asked);
                     let step = shared.step.clone();
@@ -276,12 +289,13 @@ impl Shared {
 
 /// Keeps an answer while the command receives it.
 async fn pump(
-    recorder: &Recorder,
+    shared: &Shared,
     mut response: reqwest::Response,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> Result<Digest, String> {
     let (pieces, mut written) = mpsc::channel::<Bytes>(AHEAD);
-    let contents = recorder.contents.clone();
+    let contents = shared.recorder.contents.clone();
+    let mut over = shared.over.subscribe();
     let writing = tokio::task::spawn_blocking(move || -> Result<Digest> {
         let mut writer = contents.writer()?;
         let mut whole = false;
@@ -297,13 +311,20 @@ async fn pump(
     });
     let mut broken = None;
     loop {
-        match response.chunk().await {
+        let chunk = tokio::select! {
+            chunk = response.chunk() => chunk,
+            _ = over.wait_for(|over| *over) => {
+                broken = Some("it did not end soon after its command".to_owned());
+                break;
+            }
+        };
+        match chunk {
             Ok(Some(piece)) if piece.is_empty() => {}
             Ok(Some(piece)) => {
                 if pieces.send(piece.clone()).await.is_err() {
                     break;
                 }
-                // Where the command is gone, nobody receives it.
+                // A command that is gone does not receive it.
                 let _ = sender.send(Ok(piece)).await;
             }
             Ok(None) => {
@@ -329,4 +350,56 @@ pub(crate) fn plain(status: StatusCode, text: String) -> Response<Body> {
     let mut answer = Response::new(body::full(text));
     *answer.status_mut() = status;
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::{ContentDirectory, RecorderOptions};
+
+    /// A server whose answer has no end; gives its address.
+    fn endless() -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+            // Until the recorder has enough.
+            while stream.write_all(b"5\r\nagain\r\n").is_ok() {}
+        });
+        address
+    }
+
+    #[test]
+    fn an_answer_without_end_is_given_up_after_its_command() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let recorder = Recorder::record(RecorderOptions {
+            contents: ContentDirectory::new(directory.path().join("c")),
+            secrets: Vec::new(),
+            hosts: Vec::new(),
+            machine: None,
+            reaches: |_| true,
+            proxies: BTreeMap::new(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = listener.local_addr().unwrap();
+        let session =
+            Session::start(&recorder.unwrap(), "RUN x", listener, runtime.handle()).unwrap();
+        let server = endless();
+        let mut command = TcpStream::connect(proxy).unwrap();
+        write!(command, "GET http://{server}/ HTTP/1.1\r\nhost: {server}\r\n\r\n").unwrap();
+        let mut begun = [0; 12];
+        command.read_exact(&mut begun).unwrap();
+        assert_eq!(&begun, b"HTTP/1.1 200");
+        drop(command);
+        let troubles = session.finish();
+        assert!(troubles.missing[0].contains("broke off: it did not end"), "{troubles:?}");
+        let blobs = directory.path().join("c/blobs/sha256");
+        assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0, "nothing is left of it");
+    }
 }

@@ -9,7 +9,7 @@
 //! use builder::syntax::{Invocation, Outputs};
 //!
 //! let call = Invocation {
-//!     directory: "/work".into(),
+//!     directory: "/project".into(),
 //!     variable: &|_| None,
 //!     registry: "localhost",
 //! };
@@ -17,7 +17,7 @@
 //! outputs.add_tag("app:2", &call)?;
 //! outputs.add("type=oci,dest=app.tar", &call)?;
 //! assert_eq!(outputs.tags[0].to_string(), "localhost/app:2");
-//! let archive = Output::Image("oci-archive:/work/app.tar:localhost/app:2".to_owned());
+//! let archive = Output::Image("oci-archive:/project/app.tar:localhost/app:2".to_owned());
 //! assert_eq!(outputs.outputs, [archive]);
 //! # Ok::<(), builder::Error>(())
 //! ```

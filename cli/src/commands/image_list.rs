@@ -192,11 +192,7 @@ impl Row<'_> {
 fn filter(text: &str, store: &Store) -> Result<ImageFilter, Failure> {
     let refuse = |why: &str| Failure::usage(format!("--filter {text:?}: {why}"));
     let (key, value) = text.split_once('=').ok_or_else(|| refuse("expected KEY=VALUE"))?;
-    let truth = || match value {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(refuse("expected true or false")),
-    };
+    let truth = || flags::truth(value).ok_or_else(|| refuse("expected true or false"));
     let created = || {
         let (_, image) = lookup::image(store, value, &Platform::host())?;
         let text = image.config().created.clone().unwrap_or_default();

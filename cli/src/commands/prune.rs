@@ -64,11 +64,7 @@ fn filters(texts: &[String]) -> Result<Filters, Failure> {
     for text in texts {
         let refuse = |why: &str| Failure::usage(format!("--filter {text:?}: {why}"));
         let (key, value) = text.split_once('=').ok_or_else(|| refuse("expected KEY=VALUE"))?;
-        let truth = || match value {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(refuse("expected true or false")),
-        };
+        let truth = || flags::truth(value).ok_or_else(|| refuse("expected true or false"));
         let only = || filters.only.clone().unwrap_or_default();
         match key {
             "until" => filters.until = Some(flags::age(value).map_err(|why| refuse(&why))?),
