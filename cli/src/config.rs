@@ -173,6 +173,14 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::io(format!("making {} absolute", path.display()), &error))
 }
 
+/// The current directory.
+///
+/// # Errors
+/// It is gone.
+pub(crate) fn here() -> Result<PathBuf, Failure> {
+    absolute(Path::new("."))
+}
+
 /// Where large files are put for a while.
 pub(crate) fn scratch() -> PathBuf {
     paths(false).scratch()

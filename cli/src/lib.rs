@@ -13,7 +13,6 @@
 // The one crate that may read the environment and the clock, and print (invariants I9, I10).
 #![allow(clippy::disallowed_methods, clippy::print_stderr)]
 
-mod mount_flags;
 #[macro_use]
 mod out;
 

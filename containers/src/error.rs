@@ -104,6 +104,17 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A text does not describe what it should.
+    #[error(transparent)]
+    Syntax(#[from] crate::syntax::SyntaxError),
+    /// A seccomp profile is flawed.
+    #[error("reading seccomp profile {}: {reason}", path.display())]
+    Seccomp {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A document of a container could not be read.
     #[error("reading {}", path.display())]
     Document {
@@ -192,6 +203,8 @@ impl Fault for Error {
             | Error::Pattern { .. }
             | Error::Device { .. }
             | Error::Port { .. }
+            | Error::Syntax(_)
+            | Error::Seccomp { .. }
             | Error::Document { .. } => Kind::Invalid,
             Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Kind::NotFound
@@ -208,6 +221,7 @@ impl Fault for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Error::Syntax(error) => error.hint(),
             Error::Store(error) => error.hint(),
             Error::Layers(error) => error.hint(),
             Error::Runtime(error) => error.hint(),

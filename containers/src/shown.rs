@@ -112,7 +112,7 @@ fn empty(place: &Path) -> Result<Top> {
 ///
 /// # Errors
 /// [`Error::Pattern`], [`Error::File`].
-pub fn matching(pattern: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn matching(pattern: &Path) -> Result<Vec<PathBuf>> {
     let refuse = |why| Error::Pattern { pattern: pattern.to_owned(), why };
     let (Some(directory), Some(last)) = (pattern.parent(), pattern.file_name()) else {
         return Err(refuse("it names nothing"));

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
+use containers::syntax;
 use containers::{Container, NewContainer, StartOptions, Transient};
 use image::{Image, Platform};
 use runtime::{AttachOptions, Attached, ContainerSpec, Notify, Stdio};
@@ -43,7 +44,7 @@ pub(crate) struct NewFlags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
     rm: bool,
     /// Restart the container when it ends: no, on-failure[:TIMES], always or unless-stopped
-    #[arg(long, value_name = "POLICY", value_parser = restart, conflicts_with = "rm")]
+    #[arg(long, value_name = "POLICY", value_parser = syntax::restart, conflicts_with = "rm")]
     restart: Option<runtime::Restart>,
     /// Name the container
     #[arg(long)]
@@ -108,8 +109,8 @@ pub(crate) struct Run {
     #[arg(short, long)]
     detach: bool,
     /// Detach from the container with these keys (default: ctrl-p,ctrl-q)
-    #[arg(long, value_name = "KEYS", value_parser = detach_keys)]
-    detach_keys: Option<Keys>,
+    #[arg(long, value_name = "KEYS", value_parser = flags::keys)]
+    detach_keys: Option<flags::Keys>,
     /// Show only this stream, or connect standard input: stdin, stdout or stderr
     #[arg(
         short,
@@ -154,29 +155,6 @@ enum Stream {
     Stdin,
     Stdout,
     Stderr,
-}
-
-#[derive(Debug, Clone)]
-struct Keys(Vec<u8>);
-
-fn detach_keys(text: &str) -> Result<Keys, String> {
-    flags::detach_keys(text).map(Keys)
-}
-
-/// A restart policy.
-pub(crate) fn restart(text: &str) -> Result<runtime::Restart, String> {
-    let refuse =
-        || format!("{text:?} is not one of no, on-failure[:TIMES], always, unless-stopped");
-    match text.split_once(':').unwrap_or((text, "")) {
-        ("no", "") => Ok(runtime::Restart::No),
-        ("on-failure", "") => Ok(runtime::Restart::OnFailure(0)),
-        ("on-failure", times) => {
-            times.parse().map(runtime::Restart::OnFailure).map_err(|_| refuse())
-        }
-        ("always", "") => Ok(runtime::Restart::Always),
-        ("unless-stopped", "") => Ok(runtime::Restart::UnlessStopped),
-        _ => Err(refuse()),
-    }
 }
 
 /// Failures before the program runs have exit codes that differ from the program's own, as in
@@ -364,7 +342,7 @@ impl Run {
             outln!("{}", container.id());
             return Ok(0);
         }
-        let usual = || flags::detach_keys("ctrl-p,ctrl-q").unwrap_or_default();
+        let usual = || syntax::detach_keys("ctrl-p,ctrl-q").unwrap_or_default();
         let keys = self.detach_keys.as_ref().map_or_else(usual, |keys| keys.0.clone());
         let keys = if self.new.tty { keys } else { Vec::new() };
         let wants = |stream| self.attach.is_empty() || self.attach.contains(&stream);
@@ -400,7 +378,7 @@ impl NewFlags {
             let proxies = proxies.map(|(name, value)| format!("{name}={value}"));
             spec.process.env.splice(0..0, proxies);
         }
-        spec.lifecycle.labels = flags::label_files(&self.label_file)?;
+        spec.lifecycle.labels = syntax::label_files(&self.label_file)?;
         spec.lifecycle.labels.extend(self.label.iter().map(|text| flags::pair(text)));
         spec.lifecycle.stop_signal = self.stop_signal;
         spec.lifecycle.stop_timeout = self.stop_timeout;

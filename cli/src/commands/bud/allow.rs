@@ -3,7 +3,7 @@
 use builder::{Allow, syntax};
 use clap::Args;
 
-use super::of_flag;
+use crate::flags::of_flag;
 use crate::report::Failure;
 
 /// Entitlements and the standard input of commands.

@@ -7,9 +7,8 @@ use builder::{Built, CacheFrom, CacheRequest, CacheTo, Explanation};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::of_flag;
 use crate::config;
-use crate::flags;
+use crate::flags::{self, of_flag};
 use crate::report::Failure;
 
 /// Import, export and limits of the cache.
@@ -54,12 +53,12 @@ impl CacheFlags {
         };
         let here = config::absolute(Path::new("."))?;
         for text in &self.cache_from {
-            let from = fields("--cache-from", text)?;
+            let from = flags::fields(text).map_err(of_flag("--cache-from", text))?;
             let from = CacheFrom::parse(&from, &here).map_err(of_flag("--cache-from", text))?;
             request.from.push(from);
         }
         for text in &self.cache_to {
-            let to = fields("--cache-to", text)?;
+            let to = flags::fields(text).map_err(of_flag("--cache-to", text))?;
             match CacheTo::parse(&to, &here).map_err(of_flag("--cache-to", text))? {
                 None => request.inline = true,
                 Some(to) => request.to.push(to),
@@ -88,10 +87,6 @@ impl CacheFlags {
             }
         }
     }
-}
-
-fn fields(flag: &str, text: &str) -> Result<Vec<String>, Failure> {
-    flags::fields(text).map_err(|why| Failure::usage(format!("{flag} {text:?}: {why}")))
 }
 
 /// One line a reason.

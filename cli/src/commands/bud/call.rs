@@ -55,7 +55,7 @@ impl CallFlags {
             return Ok(self.check.then_some((Question::Check, default, false)));
         };
         let refuse = |why: String| Failure::usage(format!("--call {text:?}: {why}"));
-        let parts = flags::fields(text).map_err(refuse)?;
+        let parts = flags::fields(text).map_err(flags::of_flag("--call", text))?;
         let mut parts = parts.iter().map(String::as_str);
         let question = match parts.next().unwrap_or_default() {
             "build" => None,

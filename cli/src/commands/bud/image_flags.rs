@@ -6,9 +6,8 @@ use clap::{ArgAction, Args, ValueEnum};
 use image::Encoding;
 use layers::Compression;
 
-use super::of_flag;
 use crate::dialect::Dialect;
-use crate::flags;
+use crate::flags::{self, of_flag};
 use crate::report::Failure;
 
 /// Changes to the image.

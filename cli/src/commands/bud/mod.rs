@@ -32,7 +32,7 @@ pub(crate) use self::image_flags::epoch_variable;
 use self::platform::PlatformFlags;
 pub(crate) use self::run_flags::{kept, network, recorded, wants_proxy};
 use self::supply::SupplyFlags;
-pub(crate) use self::value::{agent, invocation, of_flag, secret};
+pub(crate) use self::value::{agent, invocation, secret};
 use super::builds;
 use super::container_flags::SharedFlags;
 use super::manifest::add_to_list;
@@ -281,7 +281,7 @@ impl Bud {
         let call = invocation()?;
         let stdin = std::io::stdin();
         let inputs = syntax::inputs(&self.context, &self.file, &self.cpp_flag, stdin, &call)
-            .map_err(value::wrong_use)?;
+            .map_err(flags::wrong_use)?;
         let mut request = Request::new(inputs.dockerfile, inputs.context);
         request.ignore = inputs.ignore;
         request.sources.dockerfile = inputs.at;
@@ -367,7 +367,7 @@ impl Bud {
                 Failure::usage(format!("--build-context {text:?}: expected NAME=VALUE"))
             })?;
             let context = syntax::named_context(value, call);
-            let context = context.map_err(of_flag("--build-context", text))?;
+            let context = context.map_err(flags::of_flag("--build-context", text))?;
             contexts.insert(name.to_owned(), context);
         }
         Ok(contexts)
@@ -376,10 +376,10 @@ impl Bud {
     fn outputs(&self, call: &Invocation<'_>) -> Result<Outputs, Failure> {
         let mut outputs = Outputs::default();
         for text in &self.tag {
-            outputs.add_tag(text, call).map_err(of_flag("--tag", text))?;
+            outputs.add_tag(text, call).map_err(flags::of_flag("--tag", text))?;
         }
         for text in &self.output {
-            outputs.add(text, call).map_err(of_flag("--output", text))?;
+            outputs.add(text, call).map_err(flags::of_flag("--output", text))?;
         }
         Ok(outputs)
     }

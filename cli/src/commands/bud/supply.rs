@@ -10,10 +10,11 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use task::Task;
 
-use super::{Bud, failure, of_flag};
+use super::{Bud, failure};
 use crate::app::App;
 use crate::commands::sbom::write_whole;
 use crate::config;
+use crate::flags::of_flag;
 use crate::report::Failure;
 
 /// Attestations and locked inputs.

@@ -1,10 +1,11 @@
-//! Values of flags that the library reads: where they were written, and what their errors are called.
+//! Values of flags that the library reads, and where they were written.
 
 use builder::syntax::{self, Invocation};
-use builder::{Agent, Error, Secret};
+use builder::{Agent, Secret};
 
 use crate::config;
 use crate::dialect::Dialect;
+use crate::flags::of_flag;
 use crate::report::Failure;
 
 /// Where the command line was written.
@@ -13,29 +14,10 @@ use crate::report::Failure;
 /// There is no current directory.
 pub(crate) fn invocation() -> Result<Invocation<'static>, Failure> {
     Ok(Invocation {
-        directory: config::absolute(std::path::Path::new("."))?,
+        directory: config::here()?,
         variable: &|name| std::env::var_os(name),
         registry: Dialect::spoken().home(),
     })
-}
-
-/// The error of a value, called by its flag.
-pub(crate) fn of_flag<E: Into<Error>>(flag: &str, text: &str) -> impl Fn(E) -> Failure {
-    let what = format!("{flag} {text:?}");
-    move |error| {
-        let mut failure = wrong_use(error.into());
-        match failure.usage {
-            true => failure.messages[0] = format!("{what}: {}", failure.messages[0]),
-            false => failure.messages.insert(0, format!("reading {what}")),
-        }
-        failure
-    }
-}
-
-/// A text that is not understood is wrong use.
-pub(super) fn wrong_use(error: Error) -> Failure {
-    let usage = matches!(error, Error::Syntax(_));
-    Failure { usage, ..Failure::from(error) }
 }
 
 /// The value of `--secret`.

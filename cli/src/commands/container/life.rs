@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use containers::syntax::restart;
 use containers::{Container, Phase, StartOptions};
 use runtime::{AttachOptions, Attached, Signal};
 
@@ -10,7 +11,6 @@ use super::streams::{attachment, need_terminal};
 use super::{containers, missing, remove, start_failure};
 use crate::app::{App, observed, quiet_task};
 use crate::commands::container_flags::{BlockFlags, LimitFlags};
-use crate::commands::run::restart;
 use crate::config;
 use crate::dialect::Dialect;
 use crate::flags;
@@ -89,8 +89,8 @@ pub(crate) struct Start {
     #[arg(short, long)]
     interactive: bool,
     /// Detach with these keys
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    detach_keys: String,
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = flags::keys)]
+    detach_keys: flags::Keys,
     /// Start all containers that do not run
     #[arg(long, conflicts_with_all = ["containers", "attach", "interactive"])]
     all: bool,
@@ -129,7 +129,7 @@ impl Start {
         let [name] = &self.containers[..] else {
             return Err(Failure::usage("--attach is for one container"));
         };
-        let keys = flags::detach_keys(&self.detach_keys).map_err(Failure::usage)?;
+        let keys = self.detach_keys.0.clone();
         let container = super::require(app, name)?;
         let terminal = container.record().spec.process.terminal;
         if terminal && self.interactive {

@@ -94,8 +94,8 @@ pub(crate) struct Exec {
     #[arg(short, long)]
     detach: bool,
     /// Detach from the terminal with these keys
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = keys)]
-    detach_keys: Keys,
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = flags::keys)]
+    detach_keys: flags::Keys,
     /// Set an environment variable
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
@@ -114,14 +114,6 @@ pub(crate) struct Exec {
     /// The container, then the program and its arguments
     #[arg(required = true, num_args = 2.., trailing_var_arg = true, allow_hyphen_values = true, value_names = ["CONTAINER", "COMMAND"])]
     container_and_command: Vec<String>,
-}
-
-/// Keys that detach.
-#[derive(Debug, Clone)]
-struct Keys(Vec<u8>);
-
-fn keys(text: &str) -> Result<Keys, String> {
-    flags::detach_keys(text).map(Keys)
 }
 
 impl Exec {
@@ -187,8 +179,8 @@ fn code(ended: Attached) -> u8 {
 #[derive(Debug, Args)]
 pub(crate) struct Attach {
     /// Detach with these keys
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = keys)]
-    detach_keys: Keys,
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = flags::keys)]
+    detach_keys: flags::Keys,
     /// Do not forward standard input
     #[arg(long)]
     no_stdin: bool,

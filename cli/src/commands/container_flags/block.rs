@@ -1,9 +1,10 @@
 //! The limits that only containers of their own have: block devices, and what is rarely asked for.
 
 use clap::Args;
-use runtime::{DeviceNumber, Limits, Rate};
+use containers::syntax::block_rate;
+use runtime::Limits;
 
-use crate::flags;
+use crate::flags::each;
 use crate::report::Failure;
 
 /// Limits of `run` and `create`.
@@ -52,11 +53,11 @@ impl BlockFlags {
     pub(crate) fn add(&self, limits: &mut Limits) -> Result<(), Failure> {
         let block = &mut limits.block;
         block.weight = self.blkio_weight;
-        block.weights = rates("blkio-weight-device", &self.blkio_weight_device)?;
-        block.read_bytes = rates("device-read-bps", &self.device_read_bps)?;
-        block.write_bytes = rates("device-write-bps", &self.device_write_bps)?;
-        block.reads = rates("device-read-iops", &self.device_read_iops)?;
-        block.writes = rates("device-write-iops", &self.device_write_iops)?;
+        block.weights = each("--blkio-weight-device", &self.blkio_weight_device, block_rate)?;
+        block.read_bytes = each("--device-read-bps", &self.device_read_bps, block_rate)?;
+        block.write_bytes = each("--device-write-bps", &self.device_write_bps, block_rate)?;
+        block.reads = each("--device-read-iops", &self.device_read_iops, block_rate)?;
+        block.writes = each("--device-write-iops", &self.device_write_iops, block_rate)?;
         limits.memory_swappiness =
             self.memory_swappiness.and_then(|number| u64::try_from(number).ok());
         limits.oom_kill_disable = self.oom_kill_disable;
@@ -69,23 +70,4 @@ impl BlockFlags {
         }
         Ok(())
     }
-}
-
-/// `DEVICE:SIZE` of each text.
-fn rates(flag: &str, texts: &[String]) -> Result<Vec<Rate>, Failure> {
-    let rate = |text: &String| {
-        let refuse = |why: String| Failure::usage(format!("--{flag} {text:?}: {why}"));
-        let (path, rate) =
-            text.rsplit_once(':').ok_or_else(|| refuse("expected DEVICE:NUMBER".to_owned()))?;
-        let stat = rustix::fs::stat(path).map_err(|errno| refuse(errno.to_string()))?;
-        if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_block_device() {
-            return Err(refuse(format!("{path} is not a block device")));
-        }
-        let device = DeviceNumber {
-            major: rustix::fs::major(stat.st_rdev),
-            minor: rustix::fs::minor(stat.st_rdev),
-        };
-        Ok(Rate { device, rate: flags::size(rate).map_err(refuse)? })
-    };
-    texts.iter().map(rate).collect()
 }

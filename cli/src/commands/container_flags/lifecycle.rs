@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
+use containers::syntax;
 use runtime::{HealthSpec, Lifecycle, LogLimits, Notify, OnFailure};
 
-use crate::flags;
+use crate::flags::{self, of_flag};
 use crate::report::Failure;
 
 /// What becomes of a container of `run` and `create`.
@@ -15,7 +16,7 @@ pub(crate) struct LifecycleFlags {
     #[arg(long, value_name = "COMMAND", help_heading = "Health")]
     health_cmd: Option<String>,
     /// Check this often (default: 30s)
-    #[arg(long, value_name = "TIME", value_parser = interval, help_heading = "Health")]
+    #[arg(long, value_name = "TIME", value_parser = syntax::health_interval, help_heading = "Health")]
     health_interval: Option<Duration>,
     /// Fail a check that takes longer (default: 30s)
     #[arg(long, value_name = "TIME", value_parser = flags::duration, help_heading = "Health")]
@@ -27,66 +28,27 @@ pub(crate) struct LifecycleFlags {
     #[arg(long, value_name = "TIME", value_parser = flags::duration, help_heading = "Health")]
     health_start_period: Option<Duration>,
     /// Check this often in the start period (default: 5s)
-    #[arg(long, value_name = "TIME", value_parser = interval, help_heading = "Health")]
+    #[arg(long, value_name = "TIME", value_parser = syntax::health_interval, help_heading = "Health")]
     health_start_interval: Option<Duration>,
     /// Do this when the container becomes unhealthy: none, kill, restart or stop
-    #[arg(long, value_name = "ACTION", value_parser = on_failure, help_heading = "Health")]
+    #[arg(long, value_name = "ACTION", value_parser = syntax::on_failure, help_heading = "Health")]
     health_on_failure: Option<OnFailure>,
     /// Do not check the health
     #[arg(long, conflicts_with_all = ["health_cmd", "health_interval", "health_timeout", "health_retries", "health_start_period", "health_start_interval", "health_on_failure"], help_heading = "Health")]
     no_healthcheck: bool,
 
     /// Keep the log in JSON lines (json-file, local, k8s-file), or not at all (none)
-    #[arg(long, value_name = "DRIVER", value_parser = log_driver)]
+    #[arg(long, value_name = "DRIVER", value_parser = syntax::log_driver)]
     log_driver: Option<bool>,
     /// Limit the log: max-size=SIZE of a file (default: 64m), max-file=NUMBER (default: 2)
     #[arg(long, value_name = "KEY=VALUE")]
     log_opt: Vec<String>,
     /// Notify systemd of readiness: container, conmon (as soon as it runs), healthy or ignore
-    #[arg(long, value_name = "WHO", value_parser = notify)]
+    #[arg(long, value_name = "WHO", value_parser = syntax::notify)]
     sdnotify: Option<Notify>,
     /// Kill the container after this many seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
-}
-
-/// No check is due within a life.
-const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
-
-fn interval(text: &str) -> Result<Duration, String> {
-    if text == "disable" { Ok(NEVER) } else { flags::duration(text) }
-}
-
-fn on_failure(text: &str) -> Result<OnFailure, String> {
-    match text {
-        "none" => Ok(OnFailure::None),
-        "kill" => Ok(OnFailure::Kill),
-        "restart" => Ok(OnFailure::Restart),
-        "stop" => Ok(OnFailure::Stop),
-        other => Err(format!("{other:?} is none of none, kill, restart, stop")),
-    }
-}
-
-/// Whether anything is kept.
-fn log_driver(text: &str) -> Result<bool, String> {
-    match text {
-        "json-file" | "local" | "k8s-file" => Ok(true),
-        "none" => Ok(false),
-        other => Err(format!(
-            "{other:?} is not supported: the log is a file of JSON lines (json-file), or there is \
-             none; `rbuild logs -f` in a unit writes to the journal"
-        )),
-    }
-}
-
-fn notify(text: &str) -> Result<Notify, String> {
-    match text {
-        "container" | "true" => Ok(Notify::Container),
-        "conmon" => Ok(Notify::Conmon),
-        "healthy" => Ok(Notify::Healthy),
-        "ignore" | "false" => Ok(Notify::Ignore),
-        other => Err(format!("{other:?} is none of container, conmon, healthy, ignore")),
-    }
 }
 
 fn nanoseconds(time: Option<Duration>) -> Option<u64> {
@@ -101,9 +63,10 @@ impl LifecycleFlags {
     pub(crate) fn add(&self, lifecycle: &mut Lifecycle) -> Result<(), Failure> {
         let command = self.health_cmd.as_deref();
         let off = self.no_healthcheck || command == Some("none");
+        let check = |text| syntax::health_test(text).map_err(of_flag("--health-cmd", text));
         lifecycle.health = HealthSpec {
             off,
-            test: command.filter(|_| !off).map(test).transpose()?,
+            test: command.filter(|_| !off).map(check).transpose()?,
             interval: nanoseconds(self.health_interval),
             timeout: nanoseconds(self.health_timeout),
             start_period: nanoseconds(self.health_start_period),
@@ -126,36 +89,9 @@ impl LifecycleFlags {
     fn log(&self) -> Result<LogLimits, Failure> {
         let mut log = LogLimits { off: self.log_driver == Some(false), ..LogLimits::default() };
         for text in &self.log_opt {
-            let refuse = |why: &str| Failure::usage(format!("--log-opt {text:?}: {why}"));
-            match text.split_once('=') {
-                Some(("max-size", "-1")) => log.max_size = Some(u64::MAX),
-                Some(("max-size", size)) => {
-                    log.max_size = Some(flags::size(size).map_err(|why| refuse(&why))?);
-                }
-                Some(("max-file", number)) => {
-                    let number = number.parse().ok().filter(|number| *number > 0);
-                    log.max_files =
-                        Some(number.ok_or_else(|| refuse("it is not a number above 0"))?);
-                }
-                _ => return Err(refuse("it is not supported").hint("max-size= and max-file= are")),
-            }
+            syntax::log_option(text, &mut log).map_err(of_flag("--log-opt", text))?;
         }
         Ok(log)
-    }
-}
-
-/// A command line for a shell; or, as JSON, program and arguments.
-fn test(text: &str) -> Result<Vec<String>, Failure> {
-    if !text.starts_with('[') {
-        return Ok(vec!["CMD-SHELL".to_owned(), text.to_owned()]);
-    }
-    let words: Vec<String> = serde_json::from_str(text)
-        .map_err(|error| Failure::usage(format!("--health-cmd {text:?}: {error}")))?;
-    let known = |word: &String| ["CMD", "CMD-SHELL", "NONE"].contains(&word.as_str());
-    match words.first() {
-        None => Err(Failure::usage("--health-cmd: there is no command")),
-        Some(first) if known(first) => Ok(words),
-        Some(_) => Ok([vec!["CMD".to_owned()], words].concat()),
     }
 }
 

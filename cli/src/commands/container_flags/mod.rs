@@ -3,21 +3,20 @@
 
 mod block;
 mod lifecycle;
-mod networks;
 mod shared;
-mod values;
 
 use std::path::PathBuf;
 
 use clap::Args;
+use containers::syntax::{self, SyntaxError};
 use runtime::ContainerSpec;
 
 pub(crate) use block::BlockFlags;
 pub(crate) use lifecycle::LifecycleFlags;
 pub(crate) use shared::{LimitFlags, SharedFlags};
 
-use crate::flags;
-use crate::mount_flags;
+use crate::config::here;
+use crate::flags::{self, each, of_flag};
 use crate::report::Failure;
 
 #[derive(Debug, Clone)]
@@ -31,8 +30,8 @@ fn gpus(text: &str) -> Result<Gpus, String> {
     containers::gpu_devices(text).map(Gpus)
 }
 
-fn mac(text: &str) -> Result<Mac, String> {
-    networks::mac(text).map(Mac)
+fn mac(text: &str) -> Result<Mac, SyntaxError> {
+    syntax::mac_address(text).map(Mac)
 }
 
 /// How a container of `run` runs.
@@ -60,7 +59,7 @@ pub(crate) struct ContainerFlags {
     #[arg(long, help_heading = "Process")]
     init: bool,
     /// Set the umask, in octal
-    #[arg(long, value_name = "MODE", value_parser = values::octal, help_heading = "Process")]
+    #[arg(long, value_name = "MODE", value_parser = syntax::octal, help_heading = "Process")]
     umask: Option<u32>,
 
     /// Mount a bind, volume, tmpfs, image, devpts or glob
@@ -144,7 +143,8 @@ impl ContainerFlags {
     ) -> Result<ContainerSpec, Failure> {
         let mut spec = self.without_mounts(command, terminal)?;
         for text in &self.mount {
-            mount_flags::mount(text, &mut spec.files)?;
+            let read = syntax::mount(text, &here()?, &mut spec.files);
+            read.map_err(of_flag("--mount", text))?;
         }
         Ok(spec)
     }
@@ -174,9 +174,7 @@ impl ContainerFlags {
         self.block.add(&mut spec.limits)?;
         self.add_files(&mut spec)?;
         spec.isolation.annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
-        for text in &self.tmpfs {
-            spec.files.mounts.push(mount_flags::tmpfs(text)?);
-        }
+        spec.files.mounts.extend(each("--tmpfs", &self.tmpfs, syntax::tmpfs)?);
         spec.files.read_only = self.read_only;
         spec.isolation.privileged = self.privileged;
         spec.network.hostname.clone_from(&self.hostname);
@@ -248,28 +246,12 @@ impl ContainerFlags {
     fn add_files(&self, spec: &mut ContainerSpec) -> Result<(), Failure> {
         if self.read_only_tmpfs == Some(true) && self.read_only {
             for target in ["/run", "/tmp", "/var/tmp"] {
-                spec.files.mounts.push(mount_flags::tmpfs(target)?);
+                let (target, options) = (target.into(), Vec::new());
+                spec.files.mounts.push(runtime::Mount::Tmpfs { target, options });
             }
         }
         let Some(zone) = &self.tz else { return Ok(()) };
-        let path = match zone.as_str() {
-            "local" => "/etc/localtime".into(),
-            name => std::path::Path::new("/usr/share/zoneinfo").join(name),
-        };
-        let inside = !zone.split('/').any(|part| part.is_empty() || part == "..");
-        let path = path.canonicalize().ok().filter(|path| inside && path.is_file());
-        let source = path.ok_or_else(|| {
-            Failure::usage(format!("--tz {zone:?}: there is no such time zone"))
-                .hint("/usr/share/zoneinfo of this machine lists the zones")
-        })?;
-        spec.files.mounts.push(runtime::Mount::Bind {
-            source,
-            target: "/etc/localtime".into(),
-            read_only: true,
-            recursive: false,
-            propagation: runtime::Propagation::Private,
-            options: Vec::new(),
-        });
+        spec.files.mounts.push(syntax::time_zone(zone).map_err(of_flag("--tz", zone))?);
         Ok(())
     }
 

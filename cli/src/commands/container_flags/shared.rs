@@ -3,17 +3,13 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use runtime::{
-    ContainerSpec, Dns, Files, Isolation, Limits, Namespace, Network, NetworkSpec, Ulimit,
-};
+use containers::syntax::{self, NetworkChoice, Sandbox, SyntaxError, namespace};
+use runtime::{ContainerSpec, Files, Isolation, Limits, Namespace, Network, NetworkSpec, Ulimit};
 
 use task::Kind;
 
-use super::networks::network;
-use super::values::{self, cpus, device, host_line, isolation, namespace};
 use crate::config;
-use crate::flags;
-use crate::mount_flags;
+use crate::flags::{each, of_flag, wrong_use};
 use crate::report::Failure;
 
 /// Flags of every container, including those of builds.
@@ -92,38 +88,28 @@ pub(crate) struct SharedFlags {
     #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
     pub(super) cgroupns: Option<Namespace>,
     /// Use this user namespace: host, that of this program
-    #[arg(long, value_name = "host", value_parser = values::user_namespace, help_heading = "Security")]
+    #[arg(long, value_name = "host", value_parser = syntax::user_namespace, help_heading = "Security")]
     pub(super) userns: Option<Namespace>,
     /// Set the isolation: oci, rootless and default are the same sandbox; chroot shares the
     /// processes, IPC, host name and network of this machine, for machines without a sandbox
-    #[arg(long, value_name = "TYPE", value_parser = isolation, help_heading = "Security")]
-    pub(super) isolation: Option<values::Isolated>,
-}
-
-/// The least memory with which a container starts.
-const LEAST_MEMORY: u64 = 6 << 20;
-
-fn memory(text: &str) -> Result<u64, String> {
-    match flags::size(text)? {
-        size if size < LEAST_MEMORY => Err("a container needs 6m to start".to_owned()),
-        size => Ok(size),
-    }
+    #[arg(long, value_name = "TYPE", value_parser = syntax::sandbox, help_heading = "Security")]
+    pub(super) isolation: Option<Sandbox>,
 }
 
 /// Limits of a container.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct LimitFlags {
     /// Limit the memory, to 6m at least
-    #[arg(short, long, value_name = "SIZE", value_parser = memory, help_heading = "Limits")]
+    #[arg(short, long, value_name = "SIZE", value_parser = syntax::memory, help_heading = "Limits")]
     pub(super) memory: Option<u64>,
     /// Limit memory plus swap; -1 is unlimited
-    #[arg(long, value_name = "SIZE", value_parser = flags::size_or_unlimited, allow_hyphen_values = true, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", value_parser = syntax::size_or_unlimited, allow_hyphen_values = true, help_heading = "Limits")]
     pub(super) memory_swap: Option<i64>,
     /// Set the soft limit of memory
-    #[arg(long, value_name = "SIZE", value_parser = flags::size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", value_parser = syntax::size, help_heading = "Limits")]
     pub(super) memory_reservation: Option<u64>,
     /// Limit the CPUs, such as 1.5
-    #[arg(long, value_name = "NUMBER", value_parser = cpus, help_heading = "Limits")]
+    #[arg(long, value_name = "NUMBER", value_parser = syntax::cpus, help_heading = "Limits")]
     pub(super) cpus: Option<f64>,
     /// Limit the CPU time per period, in microseconds
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = "Limits")]
@@ -144,7 +130,7 @@ pub(crate) struct LimitFlags {
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = "Limits")]
     pub(super) pids_limit: Option<i64>,
     /// Limit a resource of the processes
-    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_delimiter = ',', value_parser = flags::ulimit, help_heading = "Limits")]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_delimiter = ',', value_parser = syntax::ulimit, help_heading = "Limits")]
     pub(super) ulimit: Vec<Ulimit>,
     /// Create the container's cgroup in this cgroup
     #[arg(long, value_name = "PATH", help_heading = "Limits")]
@@ -153,7 +139,7 @@ pub(crate) struct LimitFlags {
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Limits")]
     pub(super) oom_score_adj: Option<i32>,
     /// Set the size of /dev/shm (default: 64m)
-    #[arg(long, value_name = "SIZE", value_parser = flags::size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", value_parser = syntax::size, help_heading = "Limits")]
     pub(super) shm_size: Option<u64>,
 }
 
@@ -204,7 +190,7 @@ impl SharedFlags {
         if self.isolation.is_none()
             && let Ok(text) = std::env::var("BUILDAH_ISOLATION")
         {
-            let found = isolation(&text);
+            let found = syntax::sandbox(&text);
             let refuse = |why| Failure::usage(format!("$BUILDAH_ISOLATION: {why}"));
             self.isolation = Some(found.map_err(refuse)?);
         }
@@ -218,11 +204,11 @@ impl SharedFlags {
     pub(crate) fn with_conf(mut self) -> Result<SharedFlags, Failure> {
         let rootless = runtime::in_user_namespace();
         let conf = config::paths(rootless).containers_conf()?.containers;
-        let refuse = |key: &str, why: String| {
+        let refuse = |key: &str, why: SyntaxError| {
             Failure::new(Kind::Invalid, format!("containers.conf: {key}: {why}"))
         };
         for text in conf.default_ulimits.iter().flatten() {
-            let limit = flags::ulimit(text).map_err(|why| refuse("default_ulimits", why))?;
+            let limit = syntax::ulimit(text).map_err(|why| refuse("default_ulimits", why))?;
             if !self.limits.ulimit.iter().any(|known| known.name == limit.name) {
                 self.limits.ulimit.push(limit);
             }
@@ -234,7 +220,7 @@ impl SharedFlags {
             }
         }
         if let Some(text) = conf.shm_size.filter(|_| self.limits.shm_size.is_none()) {
-            let size = flags::size(&text).map_err(|why| refuse("shm_size", why))?;
+            let size = syntax::size(&text).map_err(|why| refuse("shm_size", why))?;
             self.limits.shm_size = Some(size);
         }
         self.limits.pids_limit = self.limits.pids_limit.or(conf.pids_limit);
@@ -286,7 +272,7 @@ impl SharedFlags {
     }
 
     fn isolation(&self) -> Result<Isolation, Failure> {
-        let chroot = self.isolation == Some(values::Isolated::Chroot);
+        let chroot = self.isolation == Some(Sandbox::Chroot);
         let spaces = [self.pid, self.ipc, self.uts, self.cgroupns];
         if chroot && spaces.contains(&Some(Namespace::Private)) {
             return Err(Failure::usage("--isolation=chroot: there are no private namespaces"));
@@ -300,60 +286,47 @@ impl SharedFlags {
             cgroup: self.cgroupns,
             chroot,
             sysctls: self.sysctls()?,
-            devices: self.device.iter().map(|text| device(text)).collect::<Result<_, _>>()?,
+            devices: each("--device", &self.device, syntax::device)?,
             user_namespace: runtime::in_user_namespace(),
             ..Isolation::default()
         };
-        values::security(&self.security_opt, &mut isolation)?;
+        for text in &self.security_opt {
+            let read = syntax::security_option(text, &mut isolation);
+            read.map_err(of_flag("--security-opt", text))?;
+        }
         Ok(isolation)
     }
 
     fn files(&self) -> Result<Files, Failure> {
         let mut files = Files::default();
         for text in &self.volume {
-            mount_flags::volume(text, &mut files)?;
+            let read = syntax::volume(text, &config::here()?, &mut files);
+            read.map_err(of_flag("--volume", text))?;
         }
         Ok(files)
     }
 
     fn network(&self) -> Result<NetworkSpec, Failure> {
-        let (mut mode, join, networks) = network(&self.network)?;
-        if mode.is_none() && self.isolation == Some(values::Isolated::Chroot) {
+        let choice = syntax::networks(&self.network);
+        let NetworkChoice { mut mode, join, networks } = choice.map_err(|error| {
+            let reason = format!("--network {}", error.reason);
+            wrong_use(SyntaxError { reason, ..error })
+        })?;
+        if mode.is_none() && self.isolation == Some(Sandbox::Chroot) {
             mode = Some(Network::Host);
         }
-        let hosts = self.add_host.iter().map(|text| host_line(text, mode));
+        let host = |text: &str| syntax::extra_host(text, mode);
+        let dns = syntax::dns(&self.dns, &self.dns_search, &self.dns_option);
         Ok(NetworkSpec {
             mode,
             join,
             networks,
-            publish: Vec::new(),
-            publish_all: false,
-            expose: Vec::new(),
-            hostname: None,
-            hosts: hosts.collect::<Result<_, _>>()?,
+            hosts: each("--add-host", &self.add_host, host)?,
             no_hosts: self.no_hosts,
             no_hostname: self.no_hostname,
-            dns: self.dns()?,
+            dns: dns.map_err(of_flag("--dns", &self.dns.join(",")))?,
             http_proxy: self.http_proxy,
-        })
-    }
-
-    fn dns(&self) -> Result<Dns, Failure> {
-        let none = self.dns.iter().any(|server| server == "none");
-        if none
-            && (self.dns.len() > 1 || !self.dns_search.is_empty() || !self.dns_option.is_empty())
-        {
-            return Err(Failure::usage("--dns none excludes every other option of the resolver"));
-        }
-        let server = |text: &String| {
-            text.parse().map_err(|_| Failure::usage(format!("--dns {text:?} is not an address")))
-        };
-        let servers = self.dns.iter().filter(|_| !none).map(server);
-        Ok(Dns {
-            none,
-            servers: servers.collect::<Result<_, _>>()?,
-            search: self.dns_search.clone(),
-            options: self.dns_option.clone(),
+            ..NetworkSpec::default()
         })
     }
 

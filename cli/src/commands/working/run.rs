@@ -1,28 +1,27 @@
 //! `rbuild run` in a working container: what the command changes stays.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use builder::Pull;
+use builder::syntax::{WorkingMount, below, working_mount};
 use builder::working::{self, Loan, Working};
 use clap::Args;
+use containers::syntax::mount_of;
 use containers::{add_network_files, give, users};
-use runtime::{
-    Bundle, Container, ContainerSpec, Files, Mount, Network, Propagation, StartOptions, Stdio,
-};
-use store::{CacheMount, Sharing, Store};
+use runtime::{Bundle, Container, ContainerSpec, Files, Network, StartOptions, Stdio};
+use store::{CacheMount, Store};
 use task::{Kind, Task};
 
 use super::settings::{proxies, settings};
 use super::{HistoryFlag, env, wants_history};
 use crate::app::{App, Reach};
+use crate::commands::bud::invocation;
 use crate::commands::container::start_failure;
 use crate::commands::container_flags::ContainerFlags;
 use crate::commands::run::{forward_signals, refuse_networks, refuse_overlays, refuse_volumes};
-use crate::config;
-use crate::flags;
-use crate::mount_flags;
+use crate::flags::{self, of_flag};
 use crate::report::Failure;
 
 /// Flags of `run` for working containers only.
@@ -201,151 +200,36 @@ fn proxies_unless_set(spec: &ContainerSpec, image: &[String]) -> Vec<String> {
     proxies.filter(|line| !set.contains(&name(line))).collect()
 }
 
-/// Adds the mounts of `--mount`, among them those that only commands of working containers have:
-/// caches, and binds below the context directory.
+/// Adds the mounts of `--mount`, among them those that only commands of working containers have.
 fn mounts(
     store: &Store,
     wish: &Wish<'_>,
     files: &mut Files,
     task: &Task,
 ) -> Result<(Vec<CacheMount>, Vec<Loan>), Failure> {
-    let (mut caches, mut wanted) = (Vec::new(), Vec::new());
+    let (mut caches, mut loans) = (Vec::new(), Vec::new());
+    let call = invocation()?;
     for text in wish.container.mounts() {
-        let fields = flags::fields(text);
-        let fields = fields.map_err(|why| Failure::usage(format!("--mount {text:?}: {why}")))?;
-        if fields.iter().any(|pair| pair == "type=cache") {
-            let (mount, cache) = cache(store, text, &fields, task)?;
-            files.mounts.push(mount);
-            caches.push(cache);
-            continue;
-        }
-        if fields.iter().any(|pair| pair.starts_with("from=")) {
-            wanted.push(borrowed(text, &fields)?);
-            continue;
-        }
-        if fields.iter().any(|pair| pair == "type=secret") {
-            files.mounts.push(secret(text, &fields)?);
-            continue;
-        }
-        let fields = match &wish.flags.contextdir {
-            Some(directory) => below(directory, text, &fields)?,
-            None => fields,
-        };
-        mount_flags::mount_of(text, &fields, files)?;
-    }
-    Ok((caches, wanted))
-}
-
-/// `type=bind,from=IMAGE|CONTAINER,target=…[,source=…][,rw]`
-fn borrowed(text: &str, fields: &[String]) -> Result<Loan, Failure> {
-    let refuse = |why: &str| Failure::usage(format!("--mount {text:?}: {why}"));
-    let (mut source, mut from, mut target, mut writable) = (String::new(), "", "", false);
-    for pair in fields {
-        match pair.split_once('=').unwrap_or((pair, "")) {
-            ("type", "bind") => {}
-            ("from", value) => from = value,
-            ("source" | "src", value) => value.clone_into(&mut source),
-            ("target" | "dst" | "destination", value) => target = value,
-            ("ro" | "readonly", "" | "true") | ("rw" | "readwrite", "false") => writable = false,
-            ("rw" | "readwrite", "" | "true") | ("ro" | "readonly", "false") => writable = true,
-            (key, _) => return Err(refuse(&format!("{key:?} is not supported with from="))),
-        }
-    }
-    if !target.starts_with('/') || target == "/" {
-        return Err(refuse("it needs target=, an absolute path below the root"));
-    }
-    Ok(Loan { from: from.to_owned(), source, target: target.to_owned(), writable })
-}
-
-/// `type=secret,id=NAME,src=FILE[,target=…]`: the file, read-only, by default at
-/// `/run/secrets/NAME`.
-fn secret(text: &str, fields: &[String]) -> Result<Mount, Failure> {
-    let refuse = |why: &str| Failure::usage(format!("--mount {text:?}: {why}"));
-    let (mut source, mut id, mut target) = (None, "", None);
-    for pair in fields {
-        match pair.split_once('=').unwrap_or((pair, "")) {
-            ("type", _) => {}
-            ("id", value) => id = value,
-            ("source" | "src", value) => source = Some(value),
-            ("target" | "dst" | "destination", value) => target = Some(value.to_owned()),
-            (key, _) => return Err(refuse(&format!("{key:?} is not supported"))),
-        }
-    }
-    let source = source.ok_or_else(|| refuse("it needs src=, the file of the secret"))?;
-    let target = target.unwrap_or_else(|| format!("/run/secrets/{id}"));
-    if !target.starts_with('/') || target.ends_with('/') {
-        return Err(refuse("it needs id=, or target=, an absolute path"));
-    }
-    let source = config::absolute(Path::new(source))?;
-    if let Err(error) = std::fs::metadata(&source) {
-        return Err(Failure::io(format!("--mount {text}: finding {}", source.display()), &error));
-    }
-    Ok(Mount::Bind {
-        source,
-        target: PathBuf::from(target),
-        read_only: true,
-        recursive: false,
-        propagation: Propagation::Private,
-        options: Vec::new(),
-    })
-}
-
-/// A `--mount` whose relative source is below a directory, which it must not lead out of.
-fn below(directory: &Path, text: &str, fields: &[String]) -> Result<Vec<String>, Failure> {
-    let fail = |path: &Path, error: &std::io::Error| {
-        Failure::io(format!("--mount {text}: finding {}", path.display()), error)
-    };
-    let parts = fields.iter().map(|pair| match pair.split_once('=') {
-        Some((key @ ("source" | "src"), path)) if !path.starts_with('/') => {
-            let root = directory.canonicalize().map_err(|error| fail(directory, &error))?;
-            let path = root.join(path);
-            let path = path.canonicalize().map_err(|error| fail(&path, &error))?;
-            match path.starts_with(&root) {
-                true => Ok(format!("{key}={}", path.display())),
-                false => Err(Failure::usage(format!(
-                    "--mount {text:?}: {} is not below {}",
-                    path.display(),
-                    root.display()
-                ))),
+        let fields = flags::fields(text).map_err(of_flag("--mount", text))?;
+        match working_mount(&fields, &call).map_err(of_flag("--mount", text))? {
+            Some(WorkingMount::Loan(loan)) => loans.push(loan),
+            Some(WorkingMount::File(mount)) => files.mounts.push(mount),
+            Some(WorkingMount::Cache(cache)) => {
+                let (mount, cache) = cache.take(store, task)?;
+                files.mounts.push(mount);
+                caches.push(cache);
+            }
+            None => {
+                let fields = match &wish.flags.contextdir {
+                    Some(directory) => {
+                        below(directory, &fields).map_err(of_flag("--mount", text))?
+                    }
+                    None => fields,
+                };
+                let read = mount_of(&fields, &call.directory, files);
+                read.map_err(of_flag("--mount", text))?;
             }
         }
-        _ => Ok(pair.clone()),
-    });
-    parts.collect()
-}
-
-/// `type=cache,target=…[,id=…][,sharing=…][,ro]`
-fn cache(
-    store: &Store,
-    text: &str,
-    fields: &[String],
-    task: &Task,
-) -> Result<(Mount, CacheMount), Failure> {
-    let refuse = |why: &str| Failure::usage(format!("--mount {text:?}: {why}"));
-    let (mut id, mut target, mut sharing, mut read_only) = (None, None, Sharing::Shared, false);
-    for pair in fields {
-        match pair.split_once('=').unwrap_or((pair, "")) {
-            ("type", "cache") => {}
-            ("id", value) => id = Some(value),
-            ("target" | "dst" | "destination", value) => target = Some(value),
-            ("ro" | "readonly", "" | "true") => read_only = true,
-            ("ro" | "readonly", "false") | ("rw" | "readwrite", "" | "true") => read_only = false,
-            ("sharing", "shared") => sharing = Sharing::Shared,
-            ("sharing", "private") => sharing = Sharing::Private,
-            ("sharing", "locked") => sharing = Sharing::Locked,
-            (key, _) => return Err(refuse(&format!("{key:?} is not supported"))),
-        }
     }
-    let target = target.filter(|target| target.starts_with('/'));
-    let target = target.ok_or_else(|| refuse("it needs target=, an absolute path"))?;
-    let cache = store.cache_mount(id.unwrap_or(target), sharing, task)?;
-    let mount = Mount::Bind {
-        source: cache.path().to_owned(),
-        target: PathBuf::from(target),
-        read_only,
-        recursive: false,
-        propagation: Propagation::Private,
-        options: Vec::new(),
-    };
-    Ok((mount, cache))
+    Ok((caches, loans))
 }

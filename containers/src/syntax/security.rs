@@ -1,0 +1,178 @@
+//! What stands between a container and the machine, and the devices it gets.
+
+use std::io::Read;
+use std::path::Path;
+
+use runtime::{Device, Isolation, Namespace, Seccomp};
+
+use super::SyntaxError;
+use crate::{Error, Result};
+
+/// What stands between a container and this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// Everything there is.
+    Full,
+    /// Mounts and privileges alone.
+    Chroot,
+}
+
+/// The isolation that buildah names: `oci`, `rootless`, `default` or `chroot`.
+///
+/// # Errors
+/// It is none of these.
+pub fn sandbox(text: &str) -> Result<Sandbox, SyntaxError> {
+    match text {
+        "" | "default" | "oci" | "rootless" | "sandbox" => Ok(Sandbox::Full),
+        "chroot" => Ok(Sandbox::Chroot),
+        other => {
+            let why = format!("{other:?} is not known: there are oci, rootless and chroot");
+            Err(SyntaxError::new(why))
+        }
+    }
+}
+
+/// Whose a namespace is: `private` or `host`.
+///
+/// # Errors
+/// It is neither.
+pub fn namespace(text: &str) -> Result<Namespace, SyntaxError> {
+    match text {
+        "" | "private" | "container" => Ok(Namespace::Private),
+        "host" => Ok(Namespace::Host),
+        other => Err(SyntaxError::new(format!(
+            "{other:?} is neither private nor host; a path cannot be joined"
+        ))),
+    }
+}
+
+/// Whose the user namespace is: `host`.
+///
+/// # Errors
+/// It is another one.
+pub fn user_namespace(text: &str) -> Result<Namespace, SyntaxError> {
+    match text {
+        "" | "host" => Ok(Namespace::Host),
+        other => Err(SyntaxError::new(format!(
+            "{other:?} is not supported: containers have the ids of this program; run it as an \
+             ordinary user to have them in a user namespace"
+        ))),
+    }
+}
+
+/// A security option: `no-new-privileges`, `seccomp=FILE|unconfined`, `apparmor=PROFILE`,
+/// `mask=PATHS`, `unmask=PATHS`.
+///
+/// # Errors
+/// [`Error::Syntax`]; [`Error::File`], [`Error::Seccomp`]: a profile cannot be read.
+pub fn security_option(text: &str, isolation: &mut Isolation) -> Result<()> {
+    let paths = |text: &str| text.split(':').map(str::to_owned).collect::<Vec<_>>();
+    match text.split_once(['=', ':']).unwrap_or((text, "")) {
+        ("no-new-privileges", "" | "true") => isolation.no_new_privileges = Some(true),
+        ("no-new-privileges", "false") => isolation.no_new_privileges = Some(false),
+        ("seccomp", "unconfined") => isolation.seccomp = Some(Seccomp::Unconfined),
+        ("seccomp", file) if !file.is_empty() => {
+            isolation.seccomp = Some(profile(Path::new(file))?);
+        }
+        // Nothing to turn off: no security module labels processes of ours.
+        ("label", "disable") | ("apparmor", "unconfined") => {}
+        ("apparmor", profile) if !profile.is_empty() => {
+            if !Path::new("/sys/kernel/security/apparmor").exists() {
+                return Err(SyntaxError::new("this kernel runs without AppArmor").into());
+            }
+            isolation.apparmor = Some(profile.to_owned());
+        }
+        ("mask", list) if !list.is_empty() => isolation.mask.extend(paths(list)),
+        ("unmask", list) if !list.is_empty() => isolation.unmask.extend(paths(list)),
+        _ => {
+            return Err(SyntaxError::new("it is not supported")
+                .hinting(
+                    "no-new-privileges, seccomp=unconfined, seccomp=FILE, apparmor=PROFILE, \
+                     mask=PATHS and unmask=PATHS are; SELinux labels are not set",
+                )
+                .into());
+        }
+    }
+    Ok(())
+}
+
+/// A seccomp profile is no longer than this many bytes.
+const MAX_PROFILE: u64 = 4 << 20;
+
+fn profile(path: &Path) -> Result<Seccomp> {
+    let file = std::fs::File::open(path).map_err(Error::file("reading", path))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_PROFILE + 1).read_to_end(&mut bytes).map_err(Error::file("reading", path))?;
+    let flawed = |reason: String| Error::Seccomp { path: path.to_owned(), reason };
+    if bytes.len() as u64 > MAX_PROFILE {
+        return Err(flawed(format!("it has more than {MAX_PROFILE} bytes")));
+    }
+    let read = runtime::SeccompProfile::parse(&String::from_utf8_lossy(&bytes));
+    let profile = read.map_err(|error| match error {
+        runtime::Error::Invalid { reason, .. } => flawed(reason),
+        other => flawed(other.to_string()),
+    })?;
+    Ok(Seccomp::Profile(Box::new(profile)))
+}
+
+/// `HOST[:CONTAINER][:rwm]`.
+///
+/// # Errors
+/// [`Error::Syntax`], also for the name of a device of the Container Device Interface;
+/// [`Error::File`]: it is not there.
+pub fn device(text: &str) -> Result<Device> {
+    if crate::is_device_name(text) {
+        let why = "devices of the Container Device Interface are for new containers";
+        return Err(SyntaxError::new(why).into());
+    }
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_access = |part: &str| !part.is_empty() && part.chars().all(|c| "rwm".contains(c));
+    let (source, target, access) = match parts[..] {
+        [source] => (source, source, "rwm"),
+        [source, access] if is_access(access) => (source, source, access),
+        [source, target] => (source, target, "rwm"),
+        [source, target, access] if is_access(access) => (source, target, access),
+        _ => return Err(SyntaxError::new("expected HOST[:CONTAINER][:rwm]").into()),
+    };
+    let stat = rustix::fs::stat(source)
+        .map_err(|errno| Error::file("finding device", source)(errno.into()))?;
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    if !kind.is_char_device() && !kind.is_block_device() {
+        return Err(SyntaxError::new("it is not a device").into());
+    }
+    Ok(Device {
+        source: source.into(),
+        target: target.into(),
+        block: kind.is_block_device(),
+        major: rustix::fs::major(stat.st_rdev),
+        minor: rustix::fs::minor(stat.st_rdev),
+        access: access.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_opens_the_sandbox_is_read_strictly() {
+        let mut isolation = Isolation::default();
+        for text in ["no-new-privileges", "seccomp=unconfined", "mask=/a:/b", "label=disable"] {
+            security_option(text, &mut isolation).unwrap();
+        }
+        assert_eq!((isolation.no_new_privileges, isolation.mask.len()), (Some(true), 2));
+        for text in ["", "mask=", "label=type:x", "no-new-privileges=maybe"] {
+            let read = security_option(text, &mut isolation);
+            assert!(matches!(read, Err(Error::Syntax(_))), "{text}");
+        }
+        let absent = security_option("seccomp=/nowhere", &mut isolation);
+        assert!(matches!(absent, Err(Error::File { .. })));
+        assert_eq!(device("/dev/null:/dev/x:r").unwrap().access, "r");
+        for text in ["/dev", "vendor.com/class=name", "/dev/null:a:b:c"] {
+            assert!(matches!(device(text), Err(Error::Syntax(_))), "{text}");
+        }
+        assert!(matches!(device("/dev/nowhere"), Err(Error::File { .. })));
+        assert!(sandbox("moon").is_err() && namespace("/proc/1").is_err());
+        assert!(user_namespace("auto").is_err());
+    }
+}
