@@ -541,7 +541,7 @@ impl Base {
         self.image.layers().map(|layer| layer.descriptor.digest).collect()
     }
 
-    fn failure(&self, source: Cause) -> Error {
+    pub(crate) fn failure(&self, source: Cause) -> Error {
         let digest = || self.image.descriptor().digest.to_string();
         Error::Image { name: self.name.clone().unwrap_or_else(digest), source }
     }

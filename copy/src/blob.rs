@@ -13,7 +13,8 @@ use task::{Cause, Task};
 
 use crate::Error;
 
-/// Bytes as they come from a place; unusable until the expected digest is known.
+/// Bytes as they come from a place; unusable until the expected digest is known: of all of them
+/// ([`Unverified::verify`]), or of the files in a part of a layer (`parts.rs`).
 pub struct Unverified(BoxStream<'static, Result<Bytes, Cause>>);
 
 impl Unverified {
@@ -38,6 +39,13 @@ impl Unverified {
             stream: self.0,
             watch: None,
         }
+    }
+
+    /// The bytes of a part of a layer, whose files its table of contents checks once they are
+    /// unpacked; `watch` sees them pass, and no more than `size` come.
+    pub(crate) fn checked_by_table(self, layer: Digest, size: u64, watch: Watch) -> Blob {
+        let (seen, digester, stream) = (0, None, self.0);
+        Blob { digest: layer, size, seen, digester, stream, watch: Some(watch) }
     }
 }
 

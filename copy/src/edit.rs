@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use image::{
 use layers::{Compression, LayerInfo, LayerWriter, TreeOptions};
 use task::{Cause, Task};
 
-use crate::blob::{FaultCell, Metering, Watch};
+use crate::blob::{Blob, FaultCell, Metering, Unverified, Watch};
 use crate::bridge::{self, BlobReader, blocking};
 use crate::stop::Stop;
 use crate::{Error, Overlay, Result, Side, Source, scratch};
@@ -338,17 +339,49 @@ pub async fn read_layer<T: Send + 'static>(
     task: &Task,
     work: impl FnOnce(BlobReader) -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    let shown = task.sized(format!("layer {}", layer.digest.short()), layer.size);
+    let opened = Stop::new(task).guard(source.fetch(layer)).await;
+    let verified = |opened: Unverified, watch| opened.verify(layer).watched(watch);
+    read_opened(layer, opened, (task, shown), verified, work).await
+}
+
+/// Reads a part of a layer, whose content its table of contents checks; `None` where the place
+/// does not give parts.
+pub(crate) async fn read_part<T: Send + 'static>(
+    source: &dyn Source,
+    (layer, part): (&Descriptor, Range<u64>),
+    task: &Task,
+    work: impl FnOnce(BlobReader) -> Result<T> + Send + 'static,
+) -> Result<Option<T>> {
+    let size = part.end - part.start;
+    let opened = match Stop::new(task).guard(source.fetch_part(layer, part)).await {
+        Ok(None) => return Ok(None),
+        Ok(Some(opened)) => Ok(opened),
+        Err(cause) => Err(cause),
+    };
+    let shown = task.sized(format!("part of layer {}", layer.digest.short()), size);
+    let checked = |opened: Unverified, watch| opened.checked_by_table(layer.digest, size, watch);
+    read_opened(layer, opened, (task, shown), checked, work).await.map(Some)
+}
+
+async fn read_opened<T: Send + 'static>(
+    layer: &Descriptor,
+    opened: Result<Unverified, Cause>,
+    (task, shown): (&Task, Task),
+    checked: impl FnOnce(Unverified, Watch) -> Blob,
+    work: impl FnOnce(BlobReader) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let stop = Stop::new(task);
     let reading = || Error::at(format!("reading layer {}", layer.digest), Side::Source);
-    let metering = Metering::new(task.sized(format!("layer {}", layer.digest.short()), layer.size));
-    let unverified = stop.guard(source.fetch(layer)).await.map_err(|cause| match cause.kind() {
+    let metering = Metering::new(shown);
+    let unverified = opened.map_err(|cause| match cause.kind() {
         task::Kind::Cancelled => Error::Cancelled,
         _ => reading()(cause),
     })?;
     let fault = FaultCell::default();
     let watch =
         Watch { metering: metering.clone(), fault: fault.clone(), stop: Box::pin(stop.wait()) };
-    let reader = bridge::reader(unverified.verify(layer).watched(watch));
+    let reader = bridge::reader(checked(unverified, watch));
     let done = blocking(move || work(reader)).await;
     match (done, fault.take()) {
         (Ok(done), _) => {

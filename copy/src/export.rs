@@ -1,7 +1,7 @@
 //! Content of an image as files: a blob, or the whole file system as one archive.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use image::Descriptor;
@@ -35,6 +35,28 @@ pub async fn fetch_file(
         let _ = std::fs::remove_file(&part);
     }
     done
+}
+
+/// Writes a file that appears whole or not at all, in place of what is there.
+///
+/// # Errors
+/// [`Error::File`], and those of `work`.
+pub fn write_whole<E: From<Error>>(
+    path: &Path,
+    work: impl FnOnce(Box<dyn Write>) -> Result<Box<dyn Write>, E>,
+) -> Result<(), E> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let part = path.with_file_name(format!(".{name}.part-{}", std::process::id()));
+    let failed = || Error::file("writing", path);
+    let file = File::create_new(&part).map_err(failed())?;
+    let written = work(Box::new(BufWriter::new(file)))
+        .and_then(|mut out| Ok(out.flush().map_err(failed())?))
+        .and_then(|()| Ok(std::fs::rename(&part, path).map_err(failed())?));
+    if written.is_err() {
+        // The failure that counts is reported.
+        let _ = std::fs::remove_file(&part);
+    }
+    written
 }
 
 /// Writes the file system that layers make as one tar archive.

@@ -1,16 +1,27 @@
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
-use image::Image;
-use layers::{EntryKind, LayerEntries, LayerEntry, Limits};
+use image::{Descriptor, Digest, Image};
+use layers::{EntryKind, LayerEntries, LayerEntry, Limits, TableEntry};
 use task::{Cause, Task};
 
 use crate::bridge::blocking;
+use crate::edit::of_layer;
+use crate::parts::PartedLayer;
 use crate::{Error, LayerFile, Result, Source, layers_of, scratch};
 
 /// As many symbolic links are followed as by the kernel.
 const LINKS: usize = 40;
+
+/// A file of an image.
+#[derive(Debug)]
+pub struct FoundFile {
+    /// Everything about it but its content; its path is where it is once links are followed.
+    pub entry: LayerEntry,
+    /// Its content, in an unnamed file that is read from its start.
+    pub content: File,
+}
 
 /// What a layer has at a path.
 #[derive(Debug)]
@@ -19,19 +30,104 @@ enum Seen {
     Nothing,
     /// It takes away what layers below have there.
     Hidden,
-    /// The content of a file.
-    Content(File),
+    /// A file.
+    Content(Box<FoundFile>),
+    /// The file of the entry of this number in the table of contents.
+    At(usize),
     /// The same as at another path of all layers.
-    Link(Vec<u8>),
+    Link { target: Vec<u8>, last: bool },
     /// The same as at another path of this layer.
     Same(Vec<u8>),
     /// Something that has no content.
     Other(EntryKind),
 }
 
-/// The content of one file of an image, following symbolic links, in an unnamed file in `room`.
-/// Layers are fetched from the top, and checked, until one has the file; those below are not
-/// fetched.
+/// A layer that was looked into.
+enum LookedInto {
+    Whole(LayerFile),
+    Parted(PartedLayer),
+}
+
+/// How files are looked for.
+struct Search<'a> {
+    source: &'a dyn Source,
+    room: &'a Path,
+    task: &'a Task,
+    /// Whether layers without a table of contents are fetched, and links at the path's end
+    /// followed.
+    whole: bool,
+}
+
+impl Search<'_> {
+    /// Opens a layer; `None` if it would have to be fetched whole, and must not.
+    async fn open(&self, layer: &(Descriptor, Digest)) -> Result<Option<LookedInto>> {
+        if let Some(parted) = PartedLayer::open(self.source, &layer.0, self.task).await? {
+            return Ok(Some(LookedInto::Parted(parted)));
+        }
+        if !self.whole {
+            return Ok(None);
+        }
+        let layer = std::slice::from_ref(layer);
+        let mut files = layers_of(self.source, layer, self.room, self.task).await?;
+        Ok(files.pop().map(LookedInto::Whole))
+    }
+
+    /// What a layer has at a path.
+    async fn seen(&self, layer: &LookedInto, path: Vec<u8>) -> Result<Seen> {
+        let parted = match layer {
+            LookedInto::Whole(file) => {
+                let (file, room) = (file.clone(), self.room.to_owned());
+                return blocking(move || in_layer(path, |path| look(&file, path, &room))).await;
+            }
+            LookedInto::Parted(parted) => parted,
+        };
+        match in_layer(path, |path| Ok(look_up(parted.entries(), path)))? {
+            Seen::At(number) => {
+                let entry = &parted.entries()[number];
+                let content = parted.content(self.source, entry, self.room, self.task).await?;
+                let entry = entry.entry.clone();
+                Ok(Seen::Content(Box::new(FoundFile { entry, content })))
+            }
+            seen => Ok(seen),
+        }
+    }
+
+    async fn find(&self, image: &Image, path: &str) -> Result<Option<FoundFile>> {
+        let layers: Vec<_> = image.layers().map(|l| (l.descriptor.clone(), l.diff_id)).collect();
+        let missing =
+            |reason: &str| Error::NoFile { path: path.to_owned(), reason: reason.to_owned() };
+        let mut opened: Vec<LookedInto> = Vec::new();
+        let mut wanted = normal(b"", path.as_bytes());
+        'links: for _ in 0..LINKS {
+            for (number, layer) in layers.iter().rev().enumerate() {
+                if number == opened.len() {
+                    let Some(layer) = self.open(layer).await? else { return Ok(None) };
+                    opened.push(layer);
+                }
+                match self.seen(&opened[number], wanted.clone()).await? {
+                    Seen::Nothing => {}
+                    Seen::Content(found) => return Ok(Some(*found)),
+                    Seen::Hidden | Seen::At(_) => return Err(missing("there is no such file")),
+                    Seen::Other(kind) => {
+                        return Err(missing(&format!("it is a {}", kind.as_str())));
+                    }
+                    Seen::Link { last: true, .. } if !self.whole => return Ok(None),
+                    Seen::Link { target, .. } | Seen::Same(target) => {
+                        wanted = target;
+                        continue 'links;
+                    }
+                }
+            }
+            return Err(missing("there is no such file"));
+        }
+        Err(missing("there are too many symbolic links on the way"))
+    }
+}
+
+/// One file of an image, following symbolic links; its content is kept in `room`. Layers are
+/// fetched from the top, and checked, until one has the file; those below are not fetched. Of
+/// layers with a table of contents (zstd:chunked, eStargz) only that and the file are fetched,
+/// where the place gives parts.
 ///
 /// # Errors
 /// [`Error::NoFile`], the errors of [`layers_of`], [`Error::Layer`] for a broken layer.
@@ -41,37 +137,54 @@ pub async fn file_of(
     path: &str,
     room: &Path,
     task: &Task,
-) -> Result<File> {
-    let layers: Vec<_> = image.layers().map(|l| (l.descriptor.clone(), l.diff_id)).collect();
-    let missing = |reason: &str| Error::NoFile { path: path.to_owned(), reason: reason.to_owned() };
-    let mut fetched: Vec<LayerFile> = Vec::new();
-    let mut wanted = normal(b"", path.as_bytes());
-    'links: for _ in 0..LINKS {
-        for (number, layer) in layers.iter().rev().enumerate() {
-            if number == fetched.len() {
-                fetched.extend(layers_of(source, std::slice::from_ref(layer), room, task).await?);
-            }
-            let (file, path, room) = (fetched[number].clone(), wanted.clone(), room.to_owned());
-            match blocking(move || in_layer(&file, path, &room)).await? {
-                Seen::Nothing => {}
-                Seen::Content(file) => return Ok(file),
-                Seen::Hidden => return Err(missing("there is no such file")),
-                Seen::Other(kind) => return Err(missing(&format!("it is a {}", kind.as_str()))),
-                Seen::Link(target) | Seen::Same(target) => {
-                    wanted = target;
-                    continue 'links;
-                }
-            }
-        }
-        return Err(missing("there is no such file"));
+) -> Result<FoundFile> {
+    let search = Search { source, room, task, whole: true };
+    let reason = || "there is no such file".to_owned();
+    search
+        .find(image, path)
+        .await?
+        .ok_or_else(|| Error::NoFile { path: path.to_owned(), reason: reason() })
+}
+
+/// Writes an archive of these files of an image, under the paths given.
+///
+/// # Errors
+/// As [`file_of`]; of `out`.
+pub async fn export_files<W: Write>(
+    source: &dyn Source,
+    image: &Image,
+    paths: &[String],
+    (room, out): (&Path, W),
+    task: &Task,
+) -> Result<W> {
+    let mut files = Vec::new();
+    for path in paths {
+        let mut found = file_of(source, image, path, room, task).await?;
+        path.trim_start_matches('/').as_bytes().clone_into(&mut found.entry.path);
+        files.push((found.entry, found.content));
     }
-    Err(missing("there are too many symbolic links on the way"))
+    layers::write_files(files, out).map_err(of_layer("the files"))
+}
+
+/// As [`file_of`], but `None` where a layer would have to be fetched whole, or where the path
+/// itself is a symbolic link.
+///
+/// # Errors
+/// As [`file_of`].
+pub async fn part_of(
+    source: &dyn Source,
+    image: &Image,
+    path: &str,
+    room: &Path,
+    task: &Task,
+) -> Result<Option<FoundFile>> {
+    Search { source, room, task, whole: false }.find(image, path).await
 }
 
 /// What the layer has at a path; hard links are followed in it.
-fn in_layer(layer: &LayerFile, mut path: Vec<u8>, room: &Path) -> Result<Seen> {
+fn in_layer(mut path: Vec<u8>, look: impl Fn(&[u8]) -> Result<Seen>) -> Result<Seen> {
     for _ in 0..LINKS {
-        match look(layer, &path, room)? {
+        match look(&path)? {
             Seen::Same(target) => path = target,
             seen => return Ok(seen),
         }
@@ -93,7 +206,7 @@ fn look(layer: &LayerFile, path: &[u8], room: &Path) -> Result<Seen> {
                 let mut file = scratch(room)?;
                 std::io::copy(&mut entries, &mut file).map_err(Error::Stream)?;
                 file.seek(SeekFrom::Start(0)).map_err(Error::Stream)?;
-                seen = Seen::Content(file);
+                seen = Seen::Content(Box::new(FoundFile { entry, content: file }));
             }
             // What a layer takes away, it takes from those below it.
             Some(Seen::Hidden) if !matches!(seen, Seen::Nothing) => {}
@@ -104,12 +217,28 @@ fn look(layer: &LayerFile, path: &[u8], room: &Path) -> Result<Seen> {
     Ok(seen)
 }
 
+/// As [`look`], in a table of contents.
+fn look_up(entries: &[TableEntry], path: &[u8]) -> Seen {
+    let mut seen = Seen::Nothing;
+    for (number, entry) in entries.iter().enumerate() {
+        match seen_in(&entry.entry, path) {
+            Some(Seen::Other(EntryKind::File)) => seen = Seen::At(number),
+            Some(Seen::Hidden) if !matches!(seen, Seen::Nothing) => {}
+            Some(other) => seen = other,
+            None => {}
+        }
+    }
+    seen
+}
+
 /// What an entry says of a path; of a file's content, that it is a file.
 fn seen_in(entry: &LayerEntry, path: &[u8]) -> Option<Seen> {
     let rest = path.strip_prefix(entry.path.as_slice())?;
     let parent = entry.path.rsplitn(2, |byte| *byte == b'/').nth(1).unwrap_or_default();
     match (entry.kind, rest) {
-        (EntryKind::Symlink, []) => Some(Seen::Link(normal(parent, &entry.link))),
+        (EntryKind::Symlink, []) => {
+            Some(Seen::Link { target: normal(parent, &entry.link), last: true })
+        }
         (EntryKind::HardLink, []) => Some(Seen::Same(normal(b"", &entry.link))),
         (EntryKind::Whiteout, []) => Some(Seen::Hidden),
         (EntryKind::Opaque, []) => Some(Seen::Other(EntryKind::Directory)),
@@ -117,7 +246,7 @@ fn seen_in(entry: &LayerEntry, path: &[u8]) -> Option<Seen> {
         (kind, rest) if rest[0] == b'/' || entry.path.is_empty() => match kind {
             EntryKind::Symlink => {
                 let target = [&normal(parent, &entry.link), rest].concat();
-                Some(Seen::Link(normal(b"", &target)))
+                Some(Seen::Link { target: normal(b"", &target), last: false })
             }
             EntryKind::Directory => None,
             _ => Some(Seen::Hidden),

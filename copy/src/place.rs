@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -47,6 +48,16 @@ pub trait Source: Send + Sync {
     }
     /// Opens content; nothing about it is checked yet. Changes nothing in the place.
     async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause>;
+    /// Opens a part of content (bytes from the start), where the place has it at hand without what
+    /// lies before it; elsewhere `None`, and the content is fetched whole.
+    async fn fetch_part(
+        &self,
+        descriptor: &Descriptor,
+        part: Range<u64>,
+    ) -> Result<Option<Unverified>, Cause> {
+        let (_, _) = (descriptor, part);
+        Ok(None)
+    }
     /// The manifests whose subject this is (distribution-spec, "Listing Referrers").
     async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause>;
     /// Where this is, for a neighbour to link from.

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use async_trait::async_trait;
 use image::{Descriptor, Digest, Tag};
 use task::Cause;
@@ -29,6 +31,14 @@ impl Source for Resolved<'_> {
 
     async fn fetch(&self, descriptor: &Descriptor) -> Result<Unverified, Cause> {
         self.inner.fetch(descriptor).await
+    }
+
+    async fn fetch_part(
+        &self,
+        descriptor: &Descriptor,
+        part: Range<u64>,
+    ) -> Result<Option<Unverified>, Cause> {
+        self.inner.fetch_part(descriptor, part).await
     }
 
     async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {

@@ -1,8 +1,8 @@
 //! Reading a layer entry by entry, without unpacking it.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 
-use crate::tar::{Header, Reader, ReaderLimits, TypeFlag};
+use crate::tar::{Header, Reader, ReaderLimits, TypeFlag, Writer};
 use crate::unpack::EntryName;
 use crate::{Error, Limits, Result};
 
@@ -115,7 +115,7 @@ impl<R: Read> Read for LayerEntries<R> {
 }
 
 /// `None` for names that mean nothing to a layer (AUFS kept its own files beside the whiteouts).
-fn entry(header: Header) -> Result<Option<LayerEntry>> {
+pub(crate) fn entry(header: Header) -> Result<Option<LayerEntry>> {
     let name = EntryName::new(&header.path).map_err(|reason| Error::Entry {
         path: std::path::PathBuf::from(String::from_utf8_lossy(&header.path).into_owned()),
         reason: reason.to_owned(),
@@ -161,6 +161,36 @@ fn entry(header: Header) -> Result<Option<LayerEntry>> {
         device: header.device,
         xattrs: header.xattrs,
     }))
+}
+
+/// Writes files as an archive: entries of kind [`EntryKind::File`] with their contents.
+///
+/// # Errors
+/// Of either side; [`Error::Read`] for content that is shorter than its entry says.
+pub fn write_files<W: Write, R: Read>(
+    files: impl IntoIterator<Item = (LayerEntry, R)>,
+    out: W,
+) -> Result<W> {
+    let mut writer = Writer::new(out);
+    for (entry, mut content) in files {
+        let mut header = Header::new(TypeFlag::File);
+        (header.path, header.size, header.mode) = (entry.path, entry.size, entry.mode);
+        (header.uid, header.gid) = (entry.uid, entry.gid);
+        (header.mtime, header.xattrs) = (entry.mtime, entry.xattrs);
+        writer.entry(&header).map_err(Error::write)?;
+        let mut buffer = vec![0; 128 << 10];
+        let mut left = entry.size;
+        while left > 0 {
+            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let n = content.read(&mut buffer[..most]).map_err(Error::read)?;
+            if n == 0 {
+                return Err(Error::read(io::ErrorKind::UnexpectedEof.into()));
+            }
+            writer.contents(&buffer[..n]).map_err(Error::write)?;
+            left -= n as u64;
+        }
+    }
+    writer.finish().map_err(Error::write)
 }
 
 #[cfg(test)]
@@ -210,6 +240,28 @@ mod tests {
         ];
         let expected = expected.map(|(path, kind, text)| (path.to_owned(), kind, text.to_owned()));
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn written_files_are_read_again() {
+        let plain = archive(&[("a/one", b"first"), ("two", b"")]);
+        let mut entries = LayerEntries::new(&plain[..], Limits::default());
+        let mut files = Vec::new();
+        while let Some(entry) = entries.next().unwrap() {
+            let mut content = Vec::new();
+            entries.read_to_end(&mut content).unwrap();
+            files.push((entry, content));
+        }
+        let given = files.iter().map(|(entry, content)| (entry.clone(), &content[..]));
+        let again = write_files(given, Vec::new()).unwrap();
+        let mut entries = LayerEntries::new(&again[..], Limits::default());
+        for (entry, content) in &files {
+            assert_eq!(entries.next().unwrap().as_ref(), Some(entry));
+            let mut read = Vec::new();
+            entries.read_to_end(&mut read).unwrap();
+            assert_eq!(read, *content);
+        }
+        assert!(write_files([(files[0].0.clone(), &b"firs"[..])], Vec::new()).is_err());
     }
 
     #[test]

@@ -43,6 +43,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A layer's table of contents is not what was promised, or contradicts itself.
+    #[error("reading the table of contents of a layer: {reason}")]
+    Table {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An entry asks for something that is never done.
     #[error("unpacking {}: {reason}", path.display())]
     Entry {
@@ -147,6 +153,7 @@ impl Fault for Error {
             Error::Mount { .. } => Kind::System,
             Error::Compressed { .. }
             | Error::Malformed { .. }
+            | Error::Table { .. }
             | Error::Entry { .. }
             | Error::LinkTarget { .. }
             | Error::Limit { .. }

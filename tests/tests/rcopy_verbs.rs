@@ -3,6 +3,7 @@
 use registry_server::{Options, Registry};
 
 use e2e::image::Layer;
+use e2e::kill::Chance;
 use e2e::scene::Scene;
 
 fn start() -> Registry {
@@ -89,6 +90,105 @@ fn one_file_of_an_image_is_printed() {
         .filter(|request| request.method == "GET" && request.path.contains("/blobs/"));
     assert_eq!(blobs.count(), 2, "the config and one layer");
     scene.rcopy(&["get-file", &format!("{name}-none"), "/x"]).code(2);
+}
+
+/// An image on the registry whose layers have tables of contents.
+fn write_chunked(scene: &Scene, registry: &Registry, name: &str) -> String {
+    let noise = Chance::new(7).bytes(3_000_000);
+    let below = Layer::new()
+        .dir("etc", 0o755)
+        .file("etc/large", 0o644, &noise)
+        .owned("etc/small", 0o640, (7, 8), b"small")
+        .symlink("link", "etc")
+        .symlink("etc/other", "small")
+        .finish();
+    let above = Layer::new().file("top", 0o755, &noise[..2_000_000]).finish();
+    e2e::image::layout(&scene.bench.path().join("chunked"), "app", &[below, above], |_| {});
+    let there = format!("{}/team/{name}:1", registry.address());
+    let to = format!("docker://{there}");
+    let chunked = ["copy", "--dest-compress-format", "zstd:chunked", "oci:chunked:app", &to];
+    scene.rcopy(&chunked).ok();
+    registry.forget();
+    there
+}
+
+/// Bytes of layers that were asked for; of those that were asked for whole, `None`.
+fn fetched(registry: &Registry, scene: &Scene, name: &str) -> Option<u64> {
+    let requests = registry.requests();
+    let raw = scene.rcopy(&["inspect", "--raw", &format!("docker://{name}")]).ok();
+    let manifest: serde_json::Value = serde_json::from_str(raw.text()).expect("a manifest");
+    let layers: Vec<&str> = manifest["layers"]
+        .as_array()
+        .expect("layers")
+        .iter()
+        .map(|layer| layer["digest"].as_str().expect("a digest"))
+        .collect();
+    let of_layers = requests.iter().filter(|request| {
+        request.method == "GET" && layers.iter().any(|digest| request.path.ends_with(digest))
+    });
+    let length = |range: &str| {
+        let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+        Some(last.parse::<u64>().ok()? - first.parse::<u64>().ok()? + 1)
+    };
+    of_layers.map(|request| length(request.header("range")?)).sum()
+}
+
+#[test]
+fn of_layers_with_a_table_only_the_file_is_fetched() {
+    let scene = Scene::new();
+    let registry = start();
+    let name = write_chunked(&scene, &registry, "chunked");
+    for path in ["/etc/small", "/link/small", "/etc/other"] {
+        registry.forget();
+        assert_eq!(scene.rcopy(&["get-file", &name, path]).ok().stdout, "small", "{path}");
+        let bytes = fetched(&registry, &scene, &name);
+        assert!(bytes.is_some_and(|bytes| (5..5000).contains(&bytes)), "{path}: {bytes:?}");
+    }
+    registry.forget();
+    scene.rcopy(&["export", "--path", "/etc/small", "--path", "link/other", &name, "x.tar"]).ok();
+    let bytes = fetched(&registry, &scene, &name);
+    assert!(bytes.is_some_and(|bytes| (5..9000).contains(&bytes)), "{bytes:?}");
+    let archive = std::fs::File::open(scene.bench.path().join("x.tar")).expect("an archive");
+    let mut archive = tar::Archive::new(archive);
+    let told = archive.entries().expect("an archive").map(|entry| {
+        let mut entry = entry.expect("an entry");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut entry, &mut text).expect("text");
+        let header = entry.header();
+        let owner = (header.uid().expect("a number"), header.gid().expect("a number"));
+        let mode = header.mode().expect("a number");
+        (entry.path().expect("a path").display().to_string(), mode, owner, text)
+    });
+    let small = |path: &str| (path.to_owned(), 0o640, (7, 8), "small".to_owned());
+    assert_eq!(told.collect::<Vec<_>>(), [small("etc/small"), small("link/other")]);
+    scene.rcopy(&["export", "--path", "/etc", &name, "y.tar"]).fails(&["it is a directory"]);
+    assert!(!scene.bench.path().join("y.tar").exists());
+    scene.rcopy(&["get-file", &name, "/none"]).code(1).fails(&["there is no such file"]);
+}
+
+#[test]
+fn copy_from_an_image_fetches_only_the_file() {
+    let scene = Scene::new();
+    let registry = start();
+    let name = write_chunked(&scene, &registry, "chunked");
+    let build = |tag: &str, sources: &str| {
+        registry.forget();
+        let dockerfile = format!("FROM scratch\nCOPY --from={name} {sources} /to/\n");
+        scene.bench.build(tag, &dockerfile, &[]).ok();
+        let bytes = fetched(&registry, &scene, &name);
+        let from = format!("store:localhost/{tag}");
+        let text = scene.rcopy(&["get-file", &from, "/to/small"]).ok().stdout;
+        let layers = scene.rcopy(&["inspect", &from, "--format", "{{.Layers}}"]).ok().stdout;
+        (bytes, text, layers)
+    };
+    let (bytes, text, layers) = build("one", "/etc/small");
+    assert!(bytes.is_some_and(|bytes| (5..5000).contains(&bytes)), "{bytes:?}");
+    assert_eq!(text, "small");
+    // A directory needs the whole image; its files make the same layer.
+    let (bytes, _, _) = build("two", "/etc/");
+    assert_eq!(bytes, None, "the layers are fetched whole");
+    let (_, _, again) = build("three", "/link/../etc/small");
+    assert_eq!(layers, again);
 }
 
 #[test]

@@ -35,12 +35,13 @@ pub mod sync;
 pub use copy::bridge;
 pub use copy::{
     Artifact, ArtifactFiles, BASE_DIGEST, BASE_NAME, Base, Blob, Capabilities, CopyOptions, Draft,
-    Error, Finding, Format, Gate, IN_TOTO, LayerFile, Layers, Leaf, Location, Named, Open, Origin,
-    Overlay, PREDICATE_TYPE, Plan, Rebase, RebaseReport, Recompress, Referrer, Resolved, Result,
-    Role, Select, Side, Sink, Source, StorageAt, TITLE, Touched, Trees, Unverified, attach,
-    check_base, copy, entries, export, fetch_file, file_of, foreign, image, is_digest_tag,
-    layers_of, node, open, permit, publish, publish_document, read_back, read_layer, real_path,
-    rebase, recompress, referrers, scratch, statements, tagged, titled, validate,
+    Error, Finding, Format, FoundFile, Gate, IN_TOTO, LayerFile, Layers, Leaf, Location, Named,
+    Open, Origin, Overlay, PREDICATE_TYPE, Plan, Rebase, RebaseReport, Recompress, Referrer,
+    Resolved, Result, Role, Select, Side, Sink, Source, StorageAt, TITLE, Touched, Trees,
+    Unverified, attach, check_base, copy, entries, export, export_files, fetch_file, file_of,
+    foreign, image, is_digest_tag, layers_of, node, open, part_of, permit, publish,
+    publish_document, read_back, read_layer, real_path, rebase, recompress, referrers, scratch,
+    statements, tagged, titled, validate, write_whole,
 };
 pub use open::{Machine, Places};
 pub use raw::{copy_blob, describe_file, put_manifest, read_blob, write_blob};

@@ -34,7 +34,7 @@ impl Build {
         };
         let mut reads = Vec::new();
         for read in &step.reads {
-            reads.push(self.available(*read, task).await.map_err(at)?);
+            reads.push(self.readable(id, *read, task).await.map_err(at)?);
         }
         self.prepare_reasons(task).await;
         self.bring_mounts(id, task).await;

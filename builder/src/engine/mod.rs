@@ -5,5 +5,6 @@ mod execute;
 mod executor;
 mod graft;
 mod keys;
+mod parts;
 
 pub(crate) use executor::Engine;

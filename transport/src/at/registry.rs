@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -156,6 +157,16 @@ impl Source for Registry {
         }
         let body = self.repo.blob(descriptor.digest, Some(descriptor.size), None).await?;
         Ok(Unverified::new(body.map(|chunk| chunk.map_err(Cause::new))))
+    }
+
+    async fn fetch_part(
+        &self,
+        descriptor: &Descriptor,
+        part: Range<u64>,
+    ) -> Result<Option<Unverified>, Cause> {
+        let size = Some(descriptor.size);
+        let body = self.repo.blob(descriptor.digest, size, Some(part)).await?;
+        Ok(Some(Unverified::new(body.map(|chunk| chunk.map_err(Cause::new)))))
     }
 
     async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {

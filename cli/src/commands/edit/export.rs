@@ -1,5 +1,4 @@
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,7 +10,7 @@ use crate::app::{App, observed};
 use crate::render::Progress;
 use crate::report::Failure;
 
-/// Write the file system of an image as one tar archive
+/// Write the file system of an image, or some of its files, as one tar archive
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     /// The image
@@ -22,6 +21,10 @@ pub(crate) struct Export {
     /// Choose the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// Write only this file, links followed (repeatable); of zstd:chunked and eStargz layers on a
+    /// registry nothing else is fetched
+    #[arg(long, value_name = "FILE")]
+    path: Vec<String>,
     #[command(flatten)]
     end: OneEnd,
 }
@@ -36,40 +39,32 @@ impl Export {
         let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
         observed(&format!("export {from}"), Progress::Auto, |task| {
             let opened = super::open(app, &self.end, &from, &platform, task)?;
-            let layers: Vec<_> =
-                opened.image.layers().map(|l| (l.descriptor.clone(), l.diff_id)).collect();
             let room = app.settings.room();
-            let files = app.wait(transport::layers_of(&*opened.source, &layers, room, task))??;
-            if self.archive == Path::new("-") {
-                let out = transport::export(&files, std::io::stdout().lock(), task)?;
-                return done(out, Path::new("standard output"));
+            if self.path.is_empty() {
+                let layers: Vec<_> =
+                    opened.image.layers().map(|l| (l.descriptor.clone(), l.diff_id)).collect();
+                let files =
+                    app.wait(transport::layers_of(&*opened.source, &layers, room, task))??;
+                return self.write(|out| Ok(transport::export(&files, out, task)?));
             }
-            let part = partial(&self.archive)?;
-            let failed = |error| Failure::io(format!("writing {}", self.archive.display()), &error);
-            let file = File::create_new(&part).map_err(failed)?;
-            let written = transport::export(&files, BufWriter::new(file), task)
-                .map_err(Failure::from)
-                .and_then(|out| done(out, &self.archive))
-                .and_then(|()| std::fs::rename(&part, &self.archive).map_err(failed));
-            if written.is_err() {
-                // The failure that counts is reported.
-                let _ = std::fs::remove_file(&part);
-            }
-            written
+            self.write(|out| {
+                let (image, to) = (&opened.image, (room, out));
+                let source = &*opened.source;
+                Ok(app.wait(transport::export_files(source, image, &self.path, to, task))??)
+            })
         })?;
         Ok(0)
     }
-}
 
-fn done(mut out: impl Write, name: &Path) -> Result<(), Failure> {
-    out.flush().map_err(|error| Failure::io(format!("writing {}", name.display()), &error))
-}
-
-/// The name an archive has until it is whole.
-fn partial(archive: &Path) -> Result<PathBuf, Failure> {
-    let name = archive
-        .file_name()
-        .ok_or_else(|| Failure::usage(format!("{} has no file name", archive.display())))?;
-    let name = format!(".{}.part-{}", name.to_string_lossy(), std::process::id());
-    Ok(archive.with_file_name(name))
+    /// Writes the archive; a file appears whole or not at all.
+    fn write(
+        &self,
+        archive: impl FnOnce(Box<dyn Write>) -> Result<Box<dyn Write>, Failure>,
+    ) -> Result<(), Failure> {
+        if self.archive != Path::new("-") {
+            return transport::write_whole(&self.archive, archive);
+        }
+        let mut out = archive(Box::new(std::io::stdout().lock()))?;
+        out.flush().map_err(|error| Failure::io("writing standard output", &error))
+    }
 }

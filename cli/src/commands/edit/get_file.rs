@@ -12,7 +12,8 @@ use crate::report::Failure;
 
 /// Print one file of an image, or write it to a file
 ///
-/// Layers are fetched from the top until one has the file.
+/// Layers are fetched from the top until one has the file. Of zstd:chunked and eStargz layers on a
+/// registry, only their tables of contents and the file are fetched.
 #[derive(Debug, Args)]
 pub(crate) struct GetFile {
     /// The image
@@ -40,8 +41,7 @@ impl GetFile {
             let opened = super::open(app, &self.end, &from, &platform, task)?;
             let room = app.settings.room();
             let found = transport::file_of(&*opened.source, &opened.image, &self.path, room, task);
-            // 2 is for images that are not there.
-            app.wait(found)?.map_err(|error| match error {
+            app.wait(found)?.map(|found| found.content).map_err(|error| match error {
                 transport::Error::NoFile { .. } => {
                     Failure { code: Some(1), ..Failure::from(error) }
                 }

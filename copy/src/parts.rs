@@ -1,0 +1,119 @@
+//! Layers that are read file by file, through their tables of contents.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use image::Descriptor;
+use layers::{FilePart, LayerTable, TableEntry, TablePlace};
+use task::Task;
+
+use crate::edit::{of_layer, read_part};
+use crate::{Error, Result, Source, scratch};
+
+/// A layer of which only its table of contents is here.
+#[derive(Debug, Clone)]
+pub(crate) struct PartedLayer {
+    descriptor: Descriptor,
+    table: Arc<LayerTable>,
+}
+
+impl PartedLayer {
+    /// Fetches the table of a layer. `None` where the layer has none, where it is not what the
+    /// layer's descriptor promises, or where the place does not give parts.
+    pub(crate) async fn open(
+        source: &dyn Source,
+        layer: &Descriptor,
+        task: &Task,
+    ) -> Result<Option<PartedLayer>> {
+        let Some(mut place) = TablePlace::of(layer) else { return Ok(None) };
+        if let Some(footer) = place.footer() {
+            let Some(footer) = bytes(source, layer, footer, task).await? else { return Ok(None) };
+            let Ok(found) = place.found(&footer) else { return Ok(None) };
+            place = found;
+        }
+        let part = (layer, place.packed());
+        let read =
+            read_part(source, part, task, move |reader| match place.read(BufReader::new(reader)) {
+                Ok(table) => Ok(Some(table)),
+                Err(layers::Error::Read { source }) => Err(Error::Stream(source)),
+                Err(_) => Ok(None),
+            });
+        let table = read.await?.flatten();
+        Ok(table.map(|table| PartedLayer { descriptor: layer.clone(), table: Arc::new(table) }))
+    }
+
+    /// What is in the layer, in its order.
+    pub(crate) fn entries(&self) -> &[TableEntry] {
+        &self.table.entries
+    }
+
+    /// The content of a file, fetched and checked, in an unnamed file in `room`.
+    pub(crate) async fn content(
+        &self,
+        source: &dyn Source,
+        entry: &TableEntry,
+        room: &Path,
+        task: &Task,
+    ) -> Result<File> {
+        let stored = || entry.parts.iter().map(|part| &part.range).filter(|r| !r.is_empty());
+        let start = stored().map(|range| range.start).min().unwrap_or(0);
+        let end = stored().map(|range| range.end).max().unwrap_or(0);
+        let (parts, place) = (entry.parts.clone(), room.to_owned());
+        let name = self.descriptor.digest.to_string();
+        if start == end {
+            return unpack(&parts, start, None, &place, &name);
+        }
+        let part = (&self.descriptor, start..end);
+        let read = read_part(source, part, task, move |mut reader| {
+            let mut packed = scratch(&place)?;
+            io::copy(&mut reader, &mut packed).map_err(Error::Stream)?;
+            unpack(&parts, start, Some(packed), &place, &name)
+        });
+        read.await?.ok_or_else(|| {
+            let why = io::Error::other("the place gave its table of contents, but not its files");
+            of_layer(&self.descriptor.digest.to_string())(layers::Error::Read { source: why })
+        })
+    }
+}
+
+/// Unpacks the parts of a file; `packed` has the layer's bytes from `start`.
+fn unpack(
+    parts: &[FilePart],
+    start: u64,
+    mut packed: Option<File>,
+    room: &Path,
+    layer: &str,
+) -> Result<File> {
+    let mut file = scratch(room)?;
+    for part in parts {
+        let length = part.range.end - part.range.start;
+        let done = match &mut packed {
+            Some(packed) if length > 0 => {
+                packed.seek(SeekFrom::Start(part.range.start - start)).map_err(Error::Stream)?;
+                part.unpack(BufReader::new(packed.take(length)), &mut file)
+            }
+            _ => part.unpack(io::empty(), &mut file),
+        };
+        done.map_err(of_layer(layer))?;
+    }
+    file.seek(SeekFrom::Start(0)).map_err(Error::Stream)?;
+    Ok(file)
+}
+
+/// A short part of a layer.
+async fn bytes(
+    source: &dyn Source,
+    layer: &Descriptor,
+    part: Range<u64>,
+    task: &Task,
+) -> Result<Option<Vec<u8>>> {
+    read_part(source, (layer, part), task, |mut reader| {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(Error::Stream)?;
+        Ok(bytes)
+    })
+    .await
+}
