@@ -5,8 +5,8 @@ use store::Store;
 use task::Cause;
 
 use crate::at::{
-    Archive, ArchiveSource, ContainersImage, Daemon, DaemonSink, DaemonSource, DaemonTls,
-    Directory, Form, LayoutImage, Registry, StoreImage, archive_names,
+    Archive, ArchiveSource, ContainersImage, ContainersSink, Daemon, DaemonSink, DaemonSource,
+    DaemonTls, Directory, Form, LayoutImage, Registry, StoreImage, archive_names,
 };
 use crate::{Error, Location, Named, Result, Side, Sink, Source, StorageAt};
 
@@ -110,15 +110,9 @@ impl Places<'_> {
             Location::Directory(path) => Box::new(Directory::new(path)),
             Location::Store(name) => Box::new(StoreImage::new(&(self.store)()?, Some(name))),
             Location::Daemon(name) => Box::new(DaemonSink::new(daemon(self)?, name)?),
-            Location::Containers(..) => {
-                return Err(Error::Location {
-                    text: location.to_string(),
-                    reason: "the storage of podman and buildah is read only".to_owned(),
-                    hint: Some(
-                        "copy to oci-archive:image.tar, then `podman load -i image.tar`".to_owned(),
-                    ),
-                }
-                .into());
+            Location::Containers(at, name) => {
+                let roots = &self.machine.containers;
+                Box::new(ContainersSink::new(at.as_ref(), name, roots)?)
             }
         })
     }

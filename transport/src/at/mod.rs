@@ -16,7 +16,7 @@ mod tar;
 pub use copy::{Memory, MemoryImage};
 
 pub use archive::{Archive, ArchiveSink, ArchiveSource, Form, archive_names};
-pub use containers::ContainersImage;
+pub use containers::{ContainersImage, ContainersSink};
 pub(crate) use daemon::Daemon;
 pub use daemon::{DaemonSink, DaemonSource};
 pub use daemon_tls::DaemonTls;

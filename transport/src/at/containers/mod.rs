@@ -1,4 +1,5 @@
-//! The storage of podman and buildah, to be read: images leave it with the digests they have there.
+//! The storage of podman and buildah. Images leave it with the digests they have there; `write` puts
+//! images into it.
 //!
 //! Layers lie there unpacked; a record beside each (`tar-split`) has everything of the archive but
 //! the content of its files, so that the archive comes out as it went in. The manifest is kept as
@@ -11,7 +12,6 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -22,7 +22,7 @@ use image::{
     Reference,
 };
 use layers::Root;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 use task::Cause;
 use tokio::sync::OnceCell;
@@ -32,12 +32,18 @@ use super::files;
 use crate::bridge::{self, blocking};
 use crate::{Error, Location, Origin, Result, Source, StorageAt, Unverified};
 
+mod locks;
+mod records;
+mod split;
+mod write;
+
+use locks::Locks;
+pub use write::ContainersSink;
+
 /// The largest list of images or layers that is read.
 const LIST: u64 = 256 << 20;
 /// The largest record of one piece of an archive.
 const RECORD: u64 = 32 << 20;
-/// How long others may hold their locks.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `containers-storage:…`: an image in the storage of podman and buildah.
 #[derive(Debug, Clone)]
@@ -259,7 +265,7 @@ impl Store {
     /// A list that others change, read while they do not.
     fn list<T: for<'de> Deserialize<'de>>(&self, what: &str, files: &[&str]) -> Result<Vec<T>> {
         let directory = self.directory(what);
-        let _lock = lock(&directory.join(format!("{what}.lock")))?;
+        let _lock = Locks::shared(&directory.join(format!("{what}.lock")))?;
         let mut all = Vec::new();
         for name in files {
             let path = directory.join(name);
@@ -284,11 +290,7 @@ impl Store {
 
     /// What is kept of an image under a key.
     fn data(&self, image: &ImageRecord, key: &str) -> Result<Vec<u8>> {
-        let plain = |b: u8| b == b'.' || b.is_ascii_digit() || b.is_ascii_lowercase();
-        let name = match key.bytes().all(plain) {
-            true => key.to_owned(),
-            false => format!("={}", BASE64_STANDARD.encode(key)),
-        };
+        let name = data_name(key);
         if !image.id.bytes().all(|byte| byte.is_ascii_hexdigit()) || name.contains('/') {
             return Err(self.refuse(image, "its id or data is not named as it should be"));
         }
@@ -379,20 +381,12 @@ impl Store {
     }
 }
 
-/// Holds a lock of others for reading; nothing where there is none.
-fn lock(path: &Path) -> Result<Option<File>> {
-    let Some(file) = files::open(path)? else { return Ok(None) };
-    let began = Instant::now();
-    loop {
-        match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => return Ok(Some(file)),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS)
-                if began.elapsed() < PATIENCE =>
-            {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(error) => return Err(Error::file("locking", path)(error.into())),
-        }
+/// The file that has what is kept of an image under a key.
+fn data_name(key: &str) -> String {
+    let plain = |b: u8| b == b'.' || b.is_ascii_digit() || b.is_ascii_lowercase();
+    match key.bytes().all(plain) {
+        true => key.to_owned(),
+        false => format!("={}", BASE64_STANDARD.encode(key)),
     }
 }
 
