@@ -98,7 +98,6 @@ async fn statements(
         said.push(Statement { predicate_type: SPDX, bytes });
     }
     if let Some(options) = &request.attest.provenance {
-        let now = (build.env.clock)().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let facts = Facts {
             request,
             options,
@@ -107,7 +106,7 @@ async fn statements(
             inputs: &build.used(),
             exchanges: &build.exchanges(),
             started: rfc3339(build.now),
-            finished: rfc3339(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)),
+            finished: rfc3339(build.env.now()),
         };
         let bytes = statement(&names, digest, SLSA_V1, &provenance::predicate(&facts)?).into();
         said.push(Statement { predicate_type: SLSA_V1, bytes });

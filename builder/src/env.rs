@@ -55,6 +55,14 @@ pub struct Env {
     pub threads: usize,
 }
 
+impl Env {
+    /// The time, in seconds since 1970.
+    pub(crate) fn now(&self) -> i64 {
+        let now = (self.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
 impl std::fmt::Debug for Env {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Env").field("store", &self.store).finish_non_exhaustive()

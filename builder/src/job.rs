@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::UNIX_EPOCH;
 
 use layers::{Root, Stack};
 use store::SnapshotId;
@@ -128,8 +127,7 @@ impl Build {
         bases: Bases,
         inputs: Arc<Inputs>,
     ) -> Build {
-        let seconds = (env.clock)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let now = i64::try_from(seconds).unwrap_or(i64::MAX);
+        let now = env.now();
         let ledger = Ledger::new(&plan, &request);
         Build { job: Job { env, request, file, plan, bases, inputs, contexts, now }, ledger }
     }

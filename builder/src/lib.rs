@@ -138,6 +138,7 @@ pub use recipe::{Choices, Recipe, Stated};
 pub use recorder::Exchange;
 pub use request::{
     Built, BuiltImage, Context, Dialect, FilesOutput, Format, Network, Output, Pull, Request,
+    TimeOf,
 };
 pub use secret::Secret;
 pub use source_file::SourceFile;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 
 use image::{Digest, Image};
+use layers::Times;
 use serde_json::{Value, json};
 use store::Store;
 use task::{Cause, Task};
@@ -37,6 +38,11 @@ pub struct Deviations {
 }
 
 impl Deviations {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.more == 0
+    }
+
     /// Line by line, under the layer and the step that made it.
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -110,6 +116,7 @@ pub fn compare_rebuilt(
     store: &Store,
     image: &Image,
     built: &Built,
+    times: Times,
     open: &mut OpenLayer<'_>,
     task: &Task,
 ) -> Result<Rebuilt> {
@@ -120,7 +127,7 @@ pub fn compare_rebuilt(
     if expected == found {
         return Ok(Rebuilt { expected, found, deviations: Deviations::default() });
     }
-    let deviations = deviations(store, image, &again, open, task)?;
+    let deviations = deviations(store, image, &again, times, open, task)?;
     store.unpublish(found).during("removing the image that was built")?;
     Ok(Rebuilt { expected, found, deviations })
 }
@@ -137,6 +144,7 @@ pub fn deviations(
     store: &Store,
     expected: &Image,
     found: &Image,
+    times: Times,
     open: &mut OpenLayer<'_>,
     task: &Task,
 ) -> Result<Deviations> {
@@ -182,7 +190,7 @@ pub fn deviations(
                 source: std::io::Error::other(cause.to_string()),
             })
         };
-        let compared = layers::compare(&mut sides, MOST, task).during(doing)?;
+        let compared = layers::compare(&mut sides, MOST, times, task).during(doing)?;
         all.more += compared.more;
         all.list.extend(compared.differences.into_iter().map(|difference| Deviation {
             layer: Some((at, name(&steps))),
@@ -199,14 +207,25 @@ pub fn deviations(
         let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
         values(name, &read(one), &read(other), &mut all.list);
     }
+    if times == Times::Ignored {
+        all.list.retain(|deviation| !is_time(&deviation.place));
+    }
     // What follows from the layers has been told.
-    if all.list.iter().any(|deviation| deviation.layer.is_some()) {
+    let told = all.list.iter().any(|deviation| deviation.layer.is_some());
+    if told || times == Times::Ignored {
         let follows = ["config.rootfs.diff_ids", "manifest.layers", "manifest.config"];
         all.list.retain(|d| !follows.iter().any(|prefix| d.place.starts_with(prefix)));
     } else if all.list.iter().any(|deviation| deviation.place.starts_with("config")) {
         all.list.retain(|d| !d.place.starts_with("manifest.config"));
     }
     Ok(all)
+}
+
+/// Whether a key of a config or manifest holds the time of the build.
+fn is_time(place: &str) -> bool {
+    place == "config.created"
+        || place == "manifest.annotations.org.opencontainers.image.created"
+        || place.starts_with("config.history[") && place.ends_with("].created")
 }
 
 /// Which step made each layer, as the history says.

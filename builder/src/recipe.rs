@@ -133,7 +133,7 @@ impl Choices {
             request.target = Some(target.clone());
         }
         if let Some(time) = time.filter(|_| !stated.time) {
-            (request.source_date_epoch, request.context_epoch) = (Some(time), false);
+            request.source_date_epoch = Some(time);
         }
         if let Some(format) = format.filter(|_| !stated.format) {
             request.format = format;

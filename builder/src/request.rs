@@ -139,6 +139,18 @@ pub enum Output {
     Nothing,
 }
 
+/// Where the time of an image comes from, if the user gives none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TimeOf {
+    /// The clock, when the build starts. Files have times of their own.
+    Clock,
+    /// The commit that is the build context; without one, the clock.
+    #[default]
+    Commit,
+    /// The build context: its commit, its `Last-Modified`, or its newest file. Without any, the clock.
+    Context,
+}
+
 /// Where files go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilesOutput {
@@ -217,8 +229,8 @@ pub struct Request {
     pub allow: Allow,
     /// `SOURCE_DATE_EPOCH`, seconds since 1970: the time of everything in the image.
     pub source_date_epoch: Option<i64>,
-    /// `SOURCE_DATE_EPOCH=context`: without a time, take that of the context.
-    pub context_epoch: bool,
+    /// Where the time comes from without [`Request::source_date_epoch`].
+    pub time_of: TimeOf,
     /// Media types.
     pub format: Format,
     /// How layers are compressed. Without an encoding of the user's, gzip: every registry and
@@ -278,7 +290,7 @@ impl Request {
             ssh: BTreeMap::new(),
             allow: Allow::default(),
             source_date_epoch: None,
-            context_epoch: false,
+            time_of: TimeOf::default(),
             format: Format::default(),
             compression: Compression { encoding: image::Encoding::Gzip, level: None },
             defer: false,

@@ -42,6 +42,16 @@ pub struct Comparison {
     pub more: u64,
 }
 
+/// Whether times of files count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Times {
+    /// They do.
+    #[default]
+    Compared,
+    /// They do not.
+    Ignored,
+}
+
 /// Opens one of the two layers, compressed or not; the first if `true`. Called at most twice for
 /// each.
 pub type OpenSide<'a> = dyn FnMut(bool) -> Result<Box<dyn Read>> + 'a;
@@ -58,7 +68,12 @@ struct Seen {
 ///
 /// # Errors
 /// A layer cannot be read.
-pub fn compare(open: &mut OpenSide<'_>, most: usize, task: &Task) -> Result<Comparison> {
+pub fn compare(
+    open: &mut OpenSide<'_>,
+    most: usize,
+    times: Times,
+    task: &Task,
+) -> Result<Comparison> {
     let first = read(open(true)?, task)?;
     let second = read(open(false)?, task)?;
     let mut found = Comparison::default();
@@ -77,7 +92,7 @@ pub fn compare(open: &mut OpenSide<'_>, most: usize, task: &Task) -> Result<Comp
             add(difference(path, "missing", one.entry.kind.as_str(), ""));
             continue;
         };
-        let differences = attributes(path, one, other);
+        let differences = attributes(path, one, other, times);
         same &= differences.is_empty() && one.content == other.content;
         differences.into_iter().for_each(&mut add);
         if one.content != other.content && one.entry.kind == other.entry.kind {
@@ -132,7 +147,7 @@ fn read(layer: Box<dyn Read>, task: &Task) -> Result<BTreeMap<Vec<u8>, Seen>> {
 }
 
 /// Differences in everything but the contents.
-fn attributes(path: &[u8], one: &Seen, other: &Seen) -> Vec<Difference> {
+fn attributes(path: &[u8], one: &Seen, other: &Seen, times: Times) -> Vec<Difference> {
     let (a, b) = (&one.entry, &other.entry);
     let mut all = Vec::new();
     let mut check = |aspect: &str, before: String, after: String| {
@@ -147,7 +162,9 @@ fn attributes(path: &[u8], one: &Seen, other: &Seen) -> Vec<Difference> {
         0 => seconds.to_string(),
         nanos => format!("{seconds}.{nanos:09}"),
     };
-    check("mtime", time(a.mtime), time(b.mtime));
+    if times == Times::Compared {
+        check("mtime", time(a.mtime), time(b.mtime));
+    }
     check("link", shown(&a.link), shown(&b.link));
     check("device", format!("{:?}", a.device), format!("{:?}", b.device));
     let (before, after): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -253,11 +270,15 @@ mod tests {
     }
 
     fn compared(one: &[File], other: &[File]) -> Vec<String> {
+        compared_with(one, other, Times::Compared)
+    }
+
+    fn compared_with(one: &[File], other: &[File], times: Times) -> Vec<String> {
         let (one, other) = (layer(one), layer(other));
         let mut open = |first| -> Result<Box<dyn Read>> {
             Ok(Box::new(io::Cursor::new(if first { one.clone() } else { other.clone() })))
         };
-        let found = compare(&mut open, 100, &Task::silent()).unwrap();
+        let found = compare(&mut open, 100, times, &Task::silent()).unwrap();
         let line = |d: &Difference| format!("{} {}: {} -> {}", d.path, d.aspect, d.before, d.after);
         found.differences.iter().map(line).collect()
     }
@@ -277,6 +298,8 @@ mod tests {
         ];
         assert_eq!(compared(one, other), expected);
         assert!(compared(one, one).is_empty());
+        let without = compared_with(one, other, Times::Ignored);
+        assert_eq!(without, [&expected[..2], &expected[3..]].concat());
     }
 
     #[test]
@@ -291,7 +314,7 @@ mod tests {
         let mut open = |first| -> Result<Box<dyn Read>> {
             Ok(Box::new(io::Cursor::new(if first { one.clone() } else { other.clone() })))
         };
-        let found = compare(&mut open, 1, &Task::silent()).unwrap();
+        let found = compare(&mut open, 1, Times::Compared, &Task::silent()).unwrap();
         assert_eq!((found.differences.len(), found.more), (1, 1));
     }
 }

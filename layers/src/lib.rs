@@ -45,7 +45,7 @@ mod writer;
 mod xattr;
 
 pub use apply::{Applied, ApplyOptions, Limits, Whiteouts, apply, inherit};
-pub use compare::{Comparison, Difference, OpenSide, compare};
+pub use compare::{Comparison, Difference, OpenSide, Times, compare};
 pub use compress::{StreamFormat, decompress, sniff};
 pub use diff::{DiffOptions, DiffStats, archive, diff};
 pub use entries::{EntryKind, LayerEntries, LayerEntry, write_files};

@@ -9,6 +9,9 @@ use image::{Algorithm, Digest, Digester};
 
 use crate::{Error, Result};
 
+/// How the names of contents in the making begin.
+const UNFINISHED: &str = ".new-";
+
 /// A directory with the content of answers: `blobs/sha256/…`, as in an OCI layout.
 #[derive(Debug, Clone)]
 pub struct ContentDirectory(PathBuf);
@@ -62,13 +65,37 @@ impl ContentDirectory {
         }
     }
 
+    /// Removes what recordings that were killed have left: unfinished contents that nobody holds.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        let directory = self.0.join("blobs").join(Algorithm::Sha256.as_str());
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(Error::file("reading", &directory))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(Error::file("reading", &directory))?;
+            if !entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                continue;
+            }
+            let path = entry.path();
+            // Another recording may have finished it meanwhile.
+            let Ok(file) = File::open(&path) else { continue };
+            if file.try_lock().is_ok() {
+                fs::remove_file(&path).map_err(Error::file("removing", &path))?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn writer(&self) -> Result<Writer> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let directory = self.0.join("blobs").join(Algorithm::Sha256.as_str());
         fs::create_dir_all(&directory).map_err(Error::file("making", &directory))?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = directory.join(format!(".new-{}-{number}", std::process::id()));
+        let path = directory.join(format!("{UNFINISHED}{}-{number}", std::process::id()));
         let file = File::create(&path).map_err(Error::file("writing", &path))?;
+        // Held as long as it is written, so that no other recording removes it.
+        file.lock().map_err(Error::file("locking", &path))?;
         Ok(Writer { directory, path, file, digester: Digester::new(Algorithm::Sha256) })
     }
 }
@@ -123,6 +150,14 @@ mod tests {
         assert_eq!(read, "content");
         drop(contents.writer().unwrap());
         assert_eq!(fs::read_dir(contents.path(digest).parent().unwrap()).unwrap().count(), 1);
+        // What a killed recording left goes, what another one writes now stays.
+        let directory = contents.path(digest).parent().unwrap().to_owned();
+        fs::write(directory.join(".new-1-0"), "half").unwrap();
+        let writer = contents.writer().unwrap();
+        contents.sweep().unwrap();
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
+        assert!(writer.path.exists());
+        drop(writer);
         fs::write(contents.path(digest), "other").unwrap();
         assert!(contents.open(digest).is_err());
         assert!(contents.open(Digest::of(b"x")).is_err());

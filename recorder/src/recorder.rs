@@ -66,6 +66,7 @@ impl Recorder {
             reaches: options.reaches,
         };
         let upstream = Upstream::new(way, &options.proxies)?;
+        options.contents.sweep()?;
         let mode = Mode::Record { upstream, kept: Mutex::default(), next: AtomicU64::new(0) };
         Recorder::new(options, mode)
     }

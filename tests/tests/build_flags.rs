@@ -193,6 +193,13 @@ fn the_time_of_the_context_is_that_of_the_image() {
         bench.rbuild(["bud", "-q", "-t=app", argument, &url]).ok();
         let ran = bench.rbuild(["inspect", "--type=image", "app"]).ok();
         assert!(ran.stdout.contains("2017-07-14T02:40:00Z"), "{}", ran.told());
+        // It is the default, and an empty value means the clock.
+        let built = |more: &[&str]| bench.rbuild([&["bud", "-q", &url][..], more].concat()).ok();
+        let first = built(&[]);
+        assert_eq!(built(&["--no-cache"]).text(), first.text());
+        built(&["-t=app", "--build-arg=SOURCE_DATE_EPOCH="]);
+        let ran = bench.rbuild(["inspect", "--type=image", "app"]).ok();
+        assert!(!ran.stdout.contains("2017-07-14T02:40:00Z"), "{}", ran.told());
     }
     bench
         .rbuild(["bud", "--build-arg=SOURCE_DATE_EPOCH=soon", "context"])

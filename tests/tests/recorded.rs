@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use e2e::git::Repositories;
 use e2e::http::Files;
 use e2e::image::{Layer, busybox_layer, layout};
 use e2e::{Bench, Ran, peer, root, run};
@@ -250,8 +251,6 @@ fn a_recorded_command_has_no_other_network() {
     scene
         .bud(&["--record=lock", "--allow=network.host"])
         .fails(&["Dockerfile:2", "cannot be recorded or replayed"]);
-    scene.bench.write("context/Dockerfile", "FROM localhost/curl\nADD https://a.example/r.git /\n");
-    scene.bud(&["--record=lock"]).fails(&["Dockerfile:2", "repositories are neither recorded"]);
     scene.bud(&["--record=a", "--offline=b"]).fails(&["--offline"]);
     scene.bud(&["--offline=lock", "--cache-from=type=local,src=x"]).fails(&["--cache-from"]);
 }
@@ -273,4 +272,69 @@ fn steps_that_are_recorded_run_again_and_replayed_ones_are_cached_by_their_answe
     fs::write(scene.bench.path().join("lock"), lock).expect("a file");
     scene.bud(&["--offline=lock"]).fails(&["3cf24dba"]);
     assert_eq!(asked(), 2);
+}
+
+#[test]
+fn repositories_are_recorded_and_replayed_without_their_server() {
+    let Some(scene) = Scene::new("FROM localhost/curl\nRUN curl -sSf HTTP/a -o /a\n") else {
+        return;
+    };
+    let served = scene.bench.path().join("repositories");
+    let Some(repositories) = Repositories::serve(&served) else { return };
+    repositories
+        .script("app", "mkdir sub && echo one > sub/file && ln -s file sub/link && commit one");
+    let url = format!("{}/app", repositories.url);
+    let dockerfile = format!(
+        "FROM localhost/curl\nADD {url} /app\nADD --keep-git-dir=true {url} /kept\nCOPY --from=more . /more/\n"
+    );
+    scene.bench.write("context/Dockerfile", dockerfile);
+    let named = format!("--build-context=more={url}");
+    let recorded = scene.bud(&["-q", "--record=lock", &named]).ok();
+    drop(repositories);
+    let replayed = scene.offline(&["-q", &named]).ok();
+    assert_eq!(id(&replayed), id(&recorded), "{}", replayed.told());
+    // Another content under the recorded name.
+    let lock = scene.lock();
+    let entry = lock.split("[[").find(|entry| entry.contains("+git-dir")).expect("an entry");
+    let line = entry.lines().find(|line| line.starts_with("digest")).expect("a digest");
+    let digest = line.split('"').nth(1).expect("a digest").trim_start_matches("sha256:");
+    let content = scene.bench.path().join("lock.d/blobs/sha256").join(digest);
+    fs::write(&content, "other").expect("a content");
+    scene.offline(&[&named]).fails(&["Dockerfile:3", "its digest is another one"]);
+    let without: String =
+        lock.split_inclusive("[[").filter(|entry| !entry.contains("+git-dir")).collect();
+    fs::write(scene.bench.path().join("lock"), without).expect("a lock file");
+    scene.offline(&[&named]).fails(&["Dockerfile:3", "+git-dir+submodules is not recorded"]);
+}
+
+#[test]
+fn two_recordings_of_the_same_inputs_are_the_same_image() {
+    let Some(scene) =
+        Scene::new("FROM localhost/curl\nCOPY Dockerfile /\nRUN curl -sSf HTTP/a -o /a\n")
+    else {
+        return;
+    };
+    let file = fs::File::open(scene.bench.path().join("context/Dockerfile")).expect("a file");
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
+    file.set_modified(time).expect("a time");
+    // What a killed recording has left is removed.
+    scene.bench.write("lock.d/blobs/sha256/.new-1-0", "half");
+    let first = scene.bud(&["-q", "--record=lock", "-t=app"]).ok();
+    let left = scene.bench.path().join("lock.d/blobs/sha256/.new-1-0");
+    assert!(!left.exists());
+    let second = scene.bud(&["-q", "--record=lock"]).ok();
+    assert_eq!(id(&first), id(&second));
+    let seen = scene.bench.rbuild(["inspect", "--type=image", "app"]).ok();
+    assert!(seen.stdout.contains("2020-09-13T12:26:40Z"), "{}", seen.told());
+}
+
+#[test]
+fn several_platforms_are_recorded_and_replayed() {
+    let Some(scene) = Scene::new("FROM scratch\nARG TARGETARCH\nADD HERE/a /$TARGETARCH\n") else {
+        return;
+    };
+    let both = "--platform=linux/amd64,linux/arm64";
+    let recorded = scene.bud(&["-q", "--record=lock", both, "--manifest=app"]).ok();
+    let replayed = scene.offline(&["-q", both, "--manifest=app"]).ok();
+    assert_eq!(id(&replayed), id(&recorded), "{}", replayed.told());
 }

@@ -81,6 +81,9 @@ fn an_image_is_built_again_and_the_file_that_differs_is_named() {
     silent(&[&lock, "--build-flag=--timestamp=1"]).ok();
     let unlike = silent(&[&lock]).code(3);
     assert!(unlike.stdout.contains("config.created"), "{}", unlike.told());
+    let times = silent(&[&lock, "--ignore-times"]).ok();
+    assert!(times.text().starts_with("identical but for times: "), "{}", times.told());
+    silent(&[&lock, "--ignore-times", "--build-flag=--label=a=b"]).code(3);
 
     let random = format!(
         "FROM {base}\nRUN --mount=type=secret,id=key cat /proc/sys/kernel/random/uuid > /id\n"

@@ -347,12 +347,12 @@ fn follow(from: Option<&str>, to: &str, before: usize, known: bool) -> Result<()
     Ok(())
 }
 
-fn parse_date(text: &str) -> Option<i64> {
+pub(crate) fn parse_date(text: &str) -> Option<i64> {
     let parsed = jiff::fmt::rfc2822::parse(text).ok()?;
     Some(parsed.timestamp().as_second())
 }
 
-fn http_date(seconds: i64) -> Option<String> {
+pub(crate) fn http_date(seconds: i64) -> Option<String> {
     let timestamp = jiff::Timestamp::from_second(seconds).ok()?;
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp).ok()
 }

@@ -24,7 +24,7 @@ use transport::bridge;
 use crate::error::During;
 use crate::inputs::{Input, InputKind, Inputs};
 use crate::traffic;
-use crate::{Context, DockerfileAt, Env, Error, Request, Result, SourceFile};
+use crate::{Context, DockerfileAt, Env, Error, Request, Result, SourceFile, TimeOf};
 use digests::Digests;
 use fetched::Fetched;
 use git::{GitUrl, Surroundings};
@@ -275,14 +275,18 @@ impl Contexts {
             url.checksum = Some(checksum.to_owned());
         }
         let written = url.to_string();
-        if self.recorder.is_some() {
-            let reason = "repositories are neither recorded nor replayed".to_owned();
-            return Err(Error::Denied { identifier: url.identifier(), reason });
-        }
         let admitted = self.inputs.admit(InputKind::Git, &url.identifier(), None)?;
         let (url, wanted) = git::admitted(&url, &admitted)?;
         let with = &self.git;
         let commit = git::resolve(&url, wanted.as_deref(), keep_git_dir, with, &self.store, task)?;
+        let commit = match self.recorder.as_deref() {
+            None => commit,
+            Some(recorder) if recorder.replays() => commit.replayed(&self.store, recorder, task)?,
+            Some(recorder) => {
+                commit.record(with, &self.store, recorder, task)?;
+                commit
+            }
+        };
         self.inputs.record(Input {
             kind: InputKind::Git,
             name: written,
@@ -426,15 +430,21 @@ pub(crate) async fn opened(
 ) -> Result<(Request, Arc<Contexts>)> {
     let contexts = Arc::new(Contexts::new(&request, env)?);
     let mut request = with_dockerfile(request, &contexts, env, task).await?;
-    if !request.context_epoch || request.source_date_epoch.is_some() {
+    let wish = match request.time_of {
+        TimeOf::Commit if !matches!(contexts.main, Context::Git(_)) => TimeOf::Clock,
+        wish => wish,
+    };
+    if wish == TimeOf::Clock || request.source_date_epoch.is_some() {
         return Ok((request, contexts));
     }
     let child = Arc::new(task.child("finding the time of the build context"));
     let (own, from) = (Arc::clone(&child), Arc::clone(&contexts));
     request.source_date_epoch = bridge::blocking(move || from.time(&own)).await?;
-    match request.source_date_epoch {
-        Some(time) => child.note(time.to_string()),
-        None => child.warn("SOURCE_DATE_EPOCH=context: the build context has no files"),
+    match (request.source_date_epoch, request.traffic.is_recorded()) {
+        (Some(time), _) => child.note(time.to_string()),
+        // A replay is at another time, and is to give the same image.
+        (None, true) => request.source_date_epoch = Some(env.now()),
+        (None, false) => child.warn("SOURCE_DATE_EPOCH=context: the build context has no files"),
     }
     if let Ok(child) = Arc::try_unwrap(child) {
         child.done();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use builder::{Grant, Lock, Locking, Rebuilt, Recipe, Request, SLSA_V1, Stated};
 use clap::{Args, ValueEnum};
 use image::{Descriptor, Image, Layer, Platform};
+use layers::Times;
 use task::{Cause, Kind, Task};
 use transport::{Location, Source};
 
@@ -24,8 +25,8 @@ const DIFFERS: u8 = 3;
 
 /// Build an image again from its provenance or a lock file and show the differences
 ///
-/// Exit code 0: the rebuild gives the same manifest; 3: it gives another; 125: no comparison was
-/// possible. Every step runs again, with the original inputs.
+/// Exit code 0: the rebuild gives the same manifest, or with --ignore-times the same but for times; 3:
+/// it gives another; 125: no comparison was possible. Every step runs again, with the original inputs.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyBuild {
     /// The image: a name in the store or on a registry, or transport:…
@@ -61,6 +62,9 @@ pub(crate) struct VerifyBuild {
     /// --build-flag=--add-host=db:10.0.0.1
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     build_flag: Vec<String>,
+    /// Accept other times of files, and in the config and its history
+    #[arg(long)]
+    ignore_times: bool,
     /// Choose the image of this platform in an index (default: this machine's)
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
@@ -96,16 +100,20 @@ impl VerifyBuild {
         let Rebuilt { expected, found, deviations } =
             observed("verify-build", self.progress, |task| self.verify(app, task))?;
         let same = expected == found;
+        let but_for_times = self.ignore_times && deviations.is_empty();
         let (expected, found) = (expected.to_string(), found.to_string());
         match self.format {
             AnswerFormat::Json => outln!("{:#}", deviations.json(&expected, &found)),
             AnswerFormat::Text if same => outln!("identical: building again gives {found}"),
+            AnswerFormat::Text if but_for_times => outln!(
+                "identical but for times: the image is {expected}, building again gives {found}"
+            ),
             AnswerFormat::Text => {
                 outln!("different: the image is {expected}, building again gives {found}");
                 out!("{}", deviations.text());
             }
         }
-        Ok(if same { 0 } else { DIFFERS })
+        Ok(if same || but_for_times { 0 } else { DIFFERS })
     }
 
     fn verify(&self, app: &App, task: &Task) -> Result<Rebuilt, Failure> {
@@ -123,7 +131,9 @@ impl VerifyBuild {
         let mut open = |layer: &Layer<'_>| -> Result<Box<dyn Read>, Cause> {
             sbom::remote(app, &*subject.source, layer)
         };
-        Ok(builder::compare_rebuilt(app.store()?, &subject.image, &built, &mut open, task)?)
+        let times = if self.ignore_times { Times::Ignored } else { Times::Compared };
+        let store = app.store()?;
+        Ok(builder::compare_rebuilt(store, &subject.image, &built, times, &mut open, task)?)
     }
 
     fn subject(&self, app: &App, task: &Task) -> Result<Subject, Failure> {

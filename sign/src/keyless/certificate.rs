@@ -229,14 +229,14 @@ impl Leaf {
         // Authorities may be for anything; what they issue must say what it is for.
         self.is_for(usage)?;
         let anchor = CertificateDer::from(anchor.as_slice());
-        let anchor = anchor_from_trusted_cert(&anchor).map_err(|error| error.to_string())?;
+        let anchor = anchor_from_trusted_cert(&anchor).map_err(|error| chain_fault(&error))?;
         let between: Vec<_> = authority.chain[..authority.chain.len() - 1]
             .iter()
             .chain(others)
             .map(|der| CertificateDer::from(der.as_slice()))
             .collect();
         let own = CertificateDer::from(self.der.as_slice());
-        let own = EndEntityCert::try_from(&own).map_err(|error| error.to_string())?;
+        let own = EndEntityCert::try_from(&own).map_err(|error| chain_fault(&error))?;
         let anchors = [anchor];
         own.verify_for_usage(
             ALGORITHMS,
@@ -247,7 +247,7 @@ impl Leaf {
             None,
             None,
         )
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| chain_fault(&error))?;
         let issuer = &self.tbs().issuer;
         let issued =
             |candidate: &&Leaf| candidate.tbs().subject == *issuer && candidate.signed(self);
@@ -268,6 +268,22 @@ impl Leaf {
             .into_iter()
             .any(|hash| self.key.verifies_with(hash, &tbs, signature))
     }
+}
+
+/// What is wrong with a chain, in words.
+fn chain_fault(error: &webpki::Error) -> String {
+    use webpki::Error;
+    let words = match error {
+        Error::CertExpired { .. } => "a certificate of its chain had expired at that time",
+        Error::CertNotValidYet { .. } => {
+            "a certificate of its chain was not valid yet at that time"
+        }
+        Error::UnknownIssuer => "no trusted authority issued its certificate",
+        Error::EndEntityUsedAsCa => "a certificate that is no authority's issued its certificate",
+        Error::InvalidSignatureForPublicKey => "a certificate of its chain has a wrong signature",
+        other => return format!("its certificate chain is not valid: {other}"),
+    };
+    words.to_owned()
 }
 
 /// The text of one of Fulcio's older extensions, which is not wrapped in DER.

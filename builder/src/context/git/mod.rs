@@ -1,10 +1,12 @@
 //! Repositories: which commit an address means, and its files.
 
 pub(crate) mod command;
+mod recording;
 pub(crate) mod url;
 
 use std::path::Path;
 
+use image::Digest;
 use layers::{FileType, Root};
 use serde::{Deserialize, Serialize};
 use store::{SnapshotId, Store};
@@ -34,6 +36,8 @@ pub(crate) struct Commit {
     reference: Option<String>,
     /// Whether the files of git stay.
     pub(crate) keep_git_dir: bool,
+    /// The archive in a recording that its files come from, if they do not come from the server.
+    recorded: Option<Digest>,
 }
 
 /// What is remembered of a checkout.
@@ -104,7 +108,7 @@ pub(crate) fn resolve(
         let reason = format!("it is commit {name} now, not {wanted}");
         return Err(git.failed(Kind::Invalid, reason));
     }
-    Ok(Commit { url: url.clone(), name, reference, keep_git_dir })
+    Ok(Commit { url: url.clone(), name, reference, keep_git_dir, recorded: None })
 }
 
 fn ask(git: &Git<'_>, store: &Store) -> Result<(String, Option<String>)> {
@@ -188,16 +192,36 @@ impl Commit {
         key.part(self.url.place.as_bytes());
         key.part(self.name.as_bytes());
         key.part(&[u8::from(self.keep_git_dir), u8::from(self.url.submodules)]);
+        // Only the lock file vouches for a recording: what is made of it stays apart.
+        if let Some(archive) = self.recorded {
+            key.part(archive.as_bytes());
+        }
     }
 
     /// Its files, fetched unless the store has them.
     pub(crate) fn fetch(&self, with: &Surroundings, store: &Store, task: &Task) -> Result<Fetched> {
+        let (root, time) = self.files(with, store, task)?;
+        let root = match self.url.subdir.as_str() {
+            "" => root,
+            subdir => self.below(&root, subdir)?,
+        };
+        let modified = (!self.url.checkout_times).then_some(time);
+        Ok(Fetched { git: true, modified, published: Some(time), ..Fetched::new(root) })
+    }
+
+    /// All its files, fetched unless the store has them, and its time.
+    fn files(&self, with: &Surroundings, store: &Store, task: &Task) -> Result<(Root, i64)> {
         let action = || format!("fetching {}", self.url);
         let id = self.snapshot();
         let known = store.memo(SPACE, id.0.as_bytes()).during(action())?;
         let known: Option<Known> = known.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let time = match known {
             Some(known) if store.has_snapshot(id).during(action())? => known.time,
+            _ if self.recorded.is_some() => {
+                let source = "the store removed its files meanwhile".into();
+                let url = self.url.to_string();
+                return Err(Error::Download { url, kind: Kind::NotFound, source });
+            }
             _ => {
                 let child = task.child(action());
                 child.note(self.name.clone());
@@ -217,12 +241,7 @@ impl Commit {
             }
         };
         let root = store.stack(id).during(action())?.mount().during(action())?;
-        let root = match self.url.subdir.as_str() {
-            "" => root,
-            subdir => self.below(&root, subdir)?,
-        };
-        let modified = (!self.url.checkout_times).then_some(time);
-        Ok(Fetched { git: true, modified, published: Some(time), ..Fetched::new(root) })
+        Ok((root, time))
     }
 
     /// A directory of the checkout; links in its path lead nowhere else.

@@ -1,7 +1,7 @@
 //! What the image is to look like: its configuration, annotations, layers, times.
 
 use builder::syntax::{self, ImageSettings};
-use builder::{Annotation, Format, ImageOptions, Inherit, Level, Squash};
+use builder::{Annotation, Format, ImageOptions, Inherit, Level, Squash, TimeOf};
 use clap::{ArgAction, Args, ValueEnum};
 use image::Encoding;
 use layers::Compression;
@@ -234,10 +234,10 @@ impl ImageFlags {
             return Ok(Epoch::Given(time));
         }
         let variable = || std::env::var("SOURCE_DATE_EPOCH").ok();
-        let text = argument.filter(|text| !text.is_empty()).cloned().or_else(variable);
-        match text.as_deref() {
-            None | Some("") => Ok(Epoch::None),
-            Some("context") => Ok(Epoch::Context),
+        match argument.cloned().or_else(variable).as_deref() {
+            None => Ok(Epoch::Of(TimeOf::Commit)),
+            Some("") => Ok(Epoch::Of(TimeOf::Clock)),
+            Some("context") => Ok(Epoch::Of(TimeOf::Context)),
             Some(text) => seconds(text).map(Epoch::Given),
         }
     }
@@ -246,12 +246,10 @@ impl ImageFlags {
 /// The time of everything in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Epoch {
-    /// The default.
-    None,
     /// A fixed time.
     Given(i64),
-    /// The time of the build context.
-    Context,
+    /// What has a time.
+    Of(TimeOf),
 }
 
 /// `$SOURCE_DATE_EPOCH`.
@@ -322,7 +320,8 @@ mod tests {
         assert_eq!(given(&["--timestamp=5"], "7"), Epoch::Given(5));
         assert_eq!(given(&["--timestamp=5"], "context"), Epoch::Given(5));
         assert_eq!(given(&[], "7"), Epoch::Given(7));
-        assert_eq!(given(&[], "context"), Epoch::Context);
+        assert_eq!(given(&[], "context"), Epoch::Of(TimeOf::Context));
+        assert_eq!(given(&[], ""), Epoch::Of(TimeOf::Clock));
         assert!(read(&[]).epoch(Some(&"x".to_owned())).is_err());
     }
 }

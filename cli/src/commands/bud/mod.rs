@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use builder::syntax::{self, Invocation, Outputs};
-use builder::{Built, Context, Env, Forecast, Request, RunningBuild};
+use builder::{Built, Context, Env, Forecast, Request, RunningBuild, TimeOf};
 use clap::Args;
 use task::Task;
 
@@ -328,12 +328,13 @@ impl Bud {
             request.ssh.insert(id, agent);
         }
         match self.image.epoch(request.build_args.get("SOURCE_DATE_EPOCH"))? {
-            Epoch::None => {}
             Epoch::Given(time) => request.source_date_epoch = Some(time),
-            Epoch::Context => {
-                request.context_epoch = true;
-                // What the Dockerfile sees is the time itself.
-                request.build_args.remove("SOURCE_DATE_EPOCH");
+            Epoch::Of(source) => {
+                request.time_of = source;
+                if source == TimeOf::Context {
+                    // What the Dockerfile sees is the time itself.
+                    request.build_args.remove("SOURCE_DATE_EPOCH");
+                }
             }
         }
         request.format = self.image.format(&outputs.settings);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use builder::{
-    Attest, Built, Input, InputLock, Lock, Locking, Pull, Request, Stated, Traffic, syntax,
+    Attest, Built, Input, InputLock, Lock, Locking, Pull, Request, Stated, TimeOf, Traffic, syntax,
 };
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
@@ -92,10 +92,7 @@ impl SupplyFlags {
     fn traffic(&self, request: &mut Request) -> Result<(), Failure> {
         if let Some(file) = &self.record {
             request.traffic = Traffic::Record { contents: contents_of(file)? };
-            if request.source_date_epoch.is_none() && !request.context_epoch {
-                // A replay has another time, and is to give the same image.
-                request.source_date_epoch = Some(jiff::Timestamp::now().as_second());
-            }
+            request.time_of = TimeOf::Context;
         }
         let Some(file) = &self.offline else { return Ok(()) };
         if !request.cache.from.is_empty() {
