@@ -12,8 +12,8 @@ use crate::commands::oci_runtime::OciRuntime;
 use crate::commands::registry;
 use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
-    about, account, bake, bud, care, container, debug, docker, image_list, images, manifest,
-    network, oci_runtime, plan, prune, run, sbom, transfer, trust, volume, working,
+    about, account, bake, bud, care, container, debug, docker, image_list, images, import,
+    manifest, network, oci_runtime, plan, prune, run, sbom, transfer, trust, volume, working,
 };
 use crate::dialect::Dialect;
 use crate::help::Overview;
@@ -110,6 +110,7 @@ enum Command {
     Push(transfer::Push),
     Save(transfer::Save),
     Load(transfer::Load),
+    Import(import::Import),
     #[command(subcommand)]
     Manifest(Box<manifest::Manifest>),
     Lock(Lock),
@@ -200,7 +201,7 @@ impl Overview for Rbuild {
             ],
         ),
         ("Images", &["images", "history", "inspect", "tag", "untag", "rmi", "manifest", "sbom"]),
-        ("Registries", &["pull", "push", "save", "load", "login", "logout", "registry"]),
+        ("Registries", &["pull", "push", "save", "load", "import", "login", "logout", "registry"]),
         (
             "Trust",
             &[
@@ -343,6 +344,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Command::Push(push) => push.run(app),
         Command::Save(save) => save.run(app),
         Command::Load(load) => load.run(app),
+        Command::Import(import) => import.run(app),
         Command::Manifest(manifest) => manifest.run(app),
         Command::Lock(lock) => lock.run(app),
         Command::Sbom(sbom) => sbom.run(app),

@@ -67,11 +67,42 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["--use-api-socket"], "mount the socket with --volume"),
 ];
 
-/// Commands of buildah that there are not.
+/// Commands of buildah, docker and podman that there are not.
 const COMMANDS: &[(&str, &str)] = &[
-    ("source", "`rcopy artifact push` and `pull` move source archives to and from registries"),
+    ("artifact", "`rcopy artifact` pushes, pulls and lists artifacts"),
+    ("auto-update", "pull the image again, then replace the container"),
+    ("checkpoint", "containers are not frozen to disk; `pause` freezes one in memory"),
+    ("cleanup", "what a container leaves is removed when it ends"),
+    ("clone", "run the image again; `commit` makes an image of the container's files"),
+    ("compose", "`rbuild bake -f compose.yaml` builds its images; run each service by itself"),
+    ("connection", "there is no daemon to connect to"),
+    ("context", "there is no daemon to connect to"),
+    ("generate", "`rbuild system generator` makes units of Quadlet files"),
+    ("init", "`start` makes ready and starts in one step"),
+    ("kube", "run each container with `rbuild run`, in one network"),
+    ("machine", "commands run on this machine; there is no virtual machine"),
+    ("migrate", "newer programs read older stores as they are"),
     ("mkcw", "images for confidential machines are not made"),
+    ("mount", "`rbuild cp` and `rbuild export` read the files of containers"),
+    ("play", "run each container with `rbuild run`, in one network"),
+    ("plugin", "there are no plugins"),
+    ("pod", "there are no pods; share namespaces by --network"),
+    ("reload", "`restart` connects a container anew"),
+    ("renumber", "there are no lock numbers"),
+    ("reset", "`rbuild rm -fa` and `rbuild rmi -fa` empty the store"),
+    ("restore", "containers are not frozen to disk; `unpause` wakes a paused one"),
     ("rpc", "each command works by itself"),
+    ("runlabel", "read the label with `inspect`, and run what it says"),
+    ("scp", "`rbuild save` and `rbuild load` with ssh between them"),
+    ("search", "`rcopy catalog` and `rcopy list-tags` show what a registry has"),
+    ("secret", "secrets are for `rbuild bud`; mount a file read-only"),
+    ("service", "there is no daemon: each command works by itself"),
+    ("source", "`rcopy artifact push` and `pull` move source archives to and from registries"),
+    ("stack", "there is no swarm"),
+    ("swarm", "there is no swarm"),
+    ("tree", "`rbuild history` shows the layers of an image"),
+    ("umount", "nothing is mounted for it"),
+    ("unmount", "nothing is mounted for it"),
 ];
 
 /// Why a command is refused, and the nearest alternative; `None` for an unknown command.
@@ -89,6 +120,15 @@ pub(crate) fn reason(flag: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_are_in_order_and_each_once() {
+        let names: Vec<&str> = COMMANDS.iter().map(|(name, _)| *name).collect();
+        let mut sorted = names.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(names, sorted);
+    }
 
     #[test]
     fn no_flag_is_refused_twice() {

@@ -96,6 +96,12 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
+    /// Files are to go where there is no directory.
+    #[error("there is no directory {} in the container", .path.display())]
+    NoDirectory {
+        /// The path in the container.
+        path: PathBuf,
+    },
     /// What was asked for makes no sense.
     #[error("making container {name}: {reason}")]
     Invalid {
@@ -190,6 +196,7 @@ impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
             Error::NoContainer { .. }
+            | Error::NoDirectory { .. }
             | Error::NoDevice { .. }
             | Error::NoVolume { .. }
             | Error::NoImage { .. } => Kind::NotFound,

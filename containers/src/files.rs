@@ -205,12 +205,21 @@ impl Container {
     }
 
     /// Copies a file or tree of the machine into it. Where the path is a directory, it goes in there
-    /// under its own name, unless `contents` says that only what is below it goes.
+    /// under its own name, unless `contents` says that only what is below it goes. With `follow`, a
+    /// source that is a symbolic link means what it points to.
     ///
     /// # Errors
     /// One of the two is not there, or cannot be read or written.
-    pub fn copy_in(&self, from: &Path, contents: bool, to: &Path, task: &Task) -> Result<()> {
+    pub fn copy_in(
+        &self,
+        from: &Path,
+        contents: bool,
+        to: &Path,
+        follow: bool,
+        task: &Task,
+    ) -> Result<()> {
         let place = self.place(to)?;
+        place.has_parent(to)?;
         let parent = from.parent().filter(|parent| !parent.as_os_str().is_empty());
         let name = from.file_name().unwrap_or_default();
         let (root, source) = match name.is_empty() || contents {
@@ -218,7 +227,7 @@ impl Container {
             false => (Root::open(parent.unwrap_or(Path::new(".")))?, PathBuf::from(name)),
         };
         let target = target(&place, &root, &source, contents)?;
-        copy(&root, &source, &place.root, &target, &options(), task)?;
+        copy(&root, &source, &place.root, &target, &options(follow), task)?;
         Ok(())
     }
 
@@ -227,7 +236,14 @@ impl Container {
     ///
     /// # Errors
     /// As [`Container::copy_in`].
-    pub fn copy_out(&self, from: &Path, contents: bool, to: &Path, task: &Task) -> Result<()> {
+    pub fn copy_out(
+        &self,
+        from: &Path,
+        contents: bool,
+        to: &Path,
+        follow: bool,
+        task: &Task,
+    ) -> Result<()> {
         let place = self.place(from)?;
         let (root, path) = match to.is_dir() {
             true => (Root::open(to)?, PathBuf::new()),
@@ -239,7 +255,7 @@ impl Container {
         };
         let there = ContainerPath { root, path };
         let target = target(&there, &place.root, &place.path, contents)?;
-        copy(&place.root, &place.path, &there.root, &target, &options(), task)?;
+        copy(&place.root, &place.path, &there.root, &target, &options(follow), task)?;
         Ok(())
     }
 
@@ -259,21 +275,70 @@ impl Container {
         Ok(())
     }
 
-    /// Writes a directory of it as a tar stream.
+    /// Writes a file or tree of it as a tar stream, under its own name; with `contents` what is below
+    /// a directory, with `follow` what a link points to, under the name of that.
     ///
     /// # Errors
     /// It is not there; `out` fails.
-    pub fn pack(&self, from: &Path, out: &mut dyn Write, task: &Task) -> Result<()> {
-        let place = self.place(from)?;
+    pub fn pack(
+        &self,
+        from: &Path,
+        contents: bool,
+        follow: bool,
+        out: &mut dyn Write,
+        task: &Task,
+    ) -> Result<()> {
+        let mut place = self.place(from)?;
+        if follow {
+            place = place.followed()?;
+        }
         let user_xattr = runtime::in_user_namespace();
         let options = DiffOptions { user_xattr, ..DiffOptions::default() };
-        layers::archive(&place.root, &place.path, out, &options, task)?;
+        match contents || place.path.file_name().is_none() {
+            true => layers::archive(&place.root, &place.path, out, &options, task)?,
+            false => layers::archive_entry(&place.root, &place.path, out, &options, task)?,
+        };
         Ok(())
     }
 }
 
-fn options() -> CopyOptions<'static> {
-    CopyOptions { replace: false, ..CopyOptions::default() }
+/// As many links are followed one after the other, as by the kernel.
+const LINKS: usize = 40;
+
+impl ContainerPath {
+    /// The path that a chain of links ends at.
+    fn followed(mut self) -> Result<ContainerPath> {
+        for _ in 0..LINKS {
+            let stat = self.root.symlink_metadata(&self.path)?;
+            if !layers::FileType::from_raw_mode(stat.st_mode).is_symlink() {
+                break;
+            }
+            let target = self.root.read_link(&self.path)?;
+            let parent = self.path.parent().unwrap_or(Path::new(""));
+            // An absolute target replaces the path; it is below the same root.
+            let joined = Path::new("/").join(parent).join(target);
+            self.path = joined.strip_prefix("/").unwrap_or(&joined).to_owned();
+        }
+        Ok(self)
+    }
+
+    /// A file goes into a directory that is there; a path that ends in `/` is one.
+    fn has_parent(&self, given: &Path) -> Result<()> {
+        let directory = match given.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            true => Some(self.path.as_path()),
+            false => self.path.parent(),
+        };
+        match directory {
+            Some(directory) if !is_dir(&self.root, directory) => {
+                Err(Error::NoDirectory { path: Path::new("/").join(directory) })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn options(follow: bool) -> CopyOptions<'static> {
+    CopyOptions { replace: false, follow, ..CopyOptions::default() }
 }
 
 fn is_dir(root: &Root, path: &Path) -> bool {

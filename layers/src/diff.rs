@@ -76,6 +76,27 @@ pub fn archive(
     Archiver::new(&root, None, out, options, task, false)?.run()
 }
 
+/// Writes one file or tree, `path`, as a tar stream whose names begin with its own name. A symbolic
+/// link at the end of `path` is not followed.
+///
+/// # Errors
+/// As [`archive`]; `path` has no name, or is not there.
+pub fn archive_entry(
+    root: &Root,
+    path: &Path,
+    out: &mut dyn Write,
+    options: &DiffOptions,
+    task: &Task,
+) -> Result<DiffStats> {
+    root.symlink_metadata(path)?;
+    let name = path.file_name().ok_or_else(|| Error::file("reading", path, Errno::INVAL))?;
+    let parent = root.sub(path.parent().unwrap_or(Path::new("")))?;
+    let options = DiffOptions { root_entry: false, ..options.clone() };
+    let mut archiver = Archiver::new(&parent, None, out, &options, task, false)?;
+    archiver.only = Some(name);
+    archiver.run()
+}
+
 /// As many levels of directories are held open; those above are opened again when needed.
 const HELD: usize = 64;
 
@@ -93,6 +114,8 @@ struct Archiver<'a> {
     pending: Vec<Header>,
     buffer: Vec<u8>,
     stats: DiffStats,
+    /// The one name of the root that is written; `None` for all.
+    only: Option<&'a OsStr>,
 }
 
 /// A directory we are in.
@@ -155,6 +178,7 @@ impl<'a> Archiver<'a> {
             pending: Vec::new(),
             buffer: vec![0; contents::BUFFER],
             stats: DiffStats::default(),
+            only: None,
         })
     }
 
@@ -162,7 +186,12 @@ impl<'a> Archiver<'a> {
         let top = open(self.root, Path::new(""))?;
         let below = self.lower.map(|lower| open(lower, Path::new(""))).transpose()?;
         self.root_entry(top.as_fd(), below.as_ref().map(AsFd::as_fd))?;
-        let mut levels = vec![self.enter(PathBuf::new(), top, below, 0)?];
+        let mut first = self.enter(PathBuf::new(), top, below, 0)?;
+        if let Some(only) = self.only {
+            let entries: Vec<Entry> = first.entries.filter(|entry| entry.name == only).collect();
+            first.entries = entries.into_iter();
+        }
+        let mut levels = vec![first];
         while let Some(level) = levels.last_mut() {
             self.task.check()?;
             let Some(entry) = level.entries.next() else {

@@ -47,7 +47,7 @@ mod xattr;
 pub use apply::{Applied, ApplyOptions, Limits, Whiteouts, apply, inherit};
 pub use compare::{Comparison, Difference, OpenSide, Times, compare};
 pub use compress::{StreamFormat, decompress, sniff};
-pub use diff::{DiffOptions, DiffStats, archive, diff};
+pub use diff::{DiffOptions, DiffStats, archive, archive_entry, diff};
 pub use entries::{EntryKind, LayerEntries, LayerEntry, write_files};
 pub use error::{Error, Result};
 pub use owner::{give_all, give_new};

@@ -107,7 +107,7 @@ fn cp_reads_and_writes_tar_streams() {
         let uid = entry.header().uid().unwrap();
         seen.push((entry.path().unwrap().display().to_string(), uid));
     }
-    assert!(seen.contains(&("tar".to_owned(), 7)), "{seen:?}");
+    assert!(seen.contains(&("from/tar".to_owned(), 7)), "{seen:?}");
 }
 
 #[test]
@@ -227,4 +227,56 @@ fn volumes_are_exported_imported_and_counted() {
     let line = df.lines().find_map(|line| line.strip_prefix("Volumes ")).expect("volumes");
     let (count, bytes) = line.split_once(' ').expect("two numbers");
     assert!(count == "2" && bytes.parse::<u64>().unwrap() >= 200_000, "{df}");
+}
+
+/// The names in the tar stream that `cp one:PATH -` writes.
+fn streamed(bench: &Bench, path: &str, flags: &[&str]) -> Vec<String> {
+    let from = format!("one:{path}");
+    let line = ["cp"].iter().chain(flags).copied().chain([from.as_str(), "-"]);
+    let out = bench.command("rbuild").args(line).output().unwrap();
+    assert!(out.status.success(), "{path}: {}", String::from_utf8_lossy(&out.stderr));
+    let mut archive = tar::Archive::new(&out.stdout[..]);
+    let entries = archive.entries().unwrap();
+    entries.map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect()
+}
+
+#[test]
+fn cp_streams_files_links_and_trees_under_their_own_names() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let make = "mkdir -p /d/e; echo a >/d/e/f; ln -s /d/e/f /link; ln -s link /chain; sleep 1000";
+    bench.rbuild(["run", "-d", "--name=one", "busybox", "sh", "-c", make]).ok();
+    until("the links are there", || bench.rbuild(["exec", "one", "ls", "/chain"]).code == 0);
+    for stopped in [false, true] {
+        if stopped {
+            bench.rbuild(["stop", "-t", "0", "one"]).ok();
+        }
+        assert_eq!(streamed(&bench, "/d/e/f", &[]), ["f"]);
+        assert_eq!(streamed(&bench, "/d", &[]), ["d/", "d/e/", "d/e/f"]);
+        assert_eq!(streamed(&bench, "/d/.", &[]), ["e/", "e/f"]);
+        assert_eq!(streamed(&bench, "/chain", &[]), ["chain"]);
+        assert_eq!(streamed(&bench, "/chain", &["-L"]), ["f"]);
+    }
+    bench.rbuild(["cp", "one:/chain", "link"]).ok();
+    assert!(bench.path().join("link").is_symlink());
+    bench.rbuild(["cp", "--follow-link", "one:/chain", "followed"]).ok();
+    assert_eq!(std::fs::read_to_string(bench.path().join("followed")).unwrap(), "a\n");
+    bench.rbuild(["rm", "-f", "one"]).ok();
+}
+
+#[test]
+fn cp_makes_no_directory_that_is_not_there() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    bench.rbuild(["create", "--name=one", "busybox", "true"]).ok();
+    bench.write("file", "x");
+    for to in ["one:/nowhere/file", "one:/nowhere/"] {
+        bench.rbuild(["cp", "file", to]).fails(&["there is no directory /nowhere"]);
+    }
+    bench.rbuild(["cp", "one:/nowhere", "-"]).fails(&["nowhere"]);
+    assert_eq!(bench.rbuild(["diff", "one"]).ok().stdout, "");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use image::{Document, History, Image, Manifest, MediaType, Reference, RootFs};
+use image::{Document, Encoding, History, Image, Manifest, MediaType, Reference, RootFs};
 use layers::{Compression, DiffOptions, LayerInfo, LayerWriter, Root, Stack};
 use task::{Cause, Task};
 
@@ -46,6 +46,28 @@ pub struct Commit {
     pub unset_env: Vec<String>,
     /// Names of the image in the store; without any it is kept until it is collected.
     pub names: Vec<Reference>,
+}
+
+impl Default for Commit {
+    /// One more gzip layer, and nothing else changed.
+    fn default() -> Commit {
+        Commit {
+            squash: false,
+            docker: None,
+            epoch: None,
+            omit_history: false,
+            compression: Compression { encoding: Encoding::Gzip, level: None },
+            annotations: BTreeMap::new(),
+            unset_annotations: Vec::new(),
+            changes: Vec::new(),
+            config: None,
+            keep_times: false,
+            labels: BTreeMap::new(),
+            add_files: Vec::new(),
+            unset_env: Vec::new(),
+            names: Vec::new(),
+        }
+    }
 }
 
 /// Makes an image of what a working container is now, and keeps it in the store.

@@ -8,6 +8,7 @@
 mod commit;
 pub mod edits;
 mod files;
+mod import;
 mod lend;
 mod linked;
 
@@ -28,6 +29,7 @@ use task::{Fault, Kind, Task};
 
 pub use commit::{Commit, commit};
 pub use files::{Files, GitAccess, Source, copy};
+pub use import::{Import, import};
 pub use lend::{Lent, Loan, lend};
 pub use linked::Linked;
 

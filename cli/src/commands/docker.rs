@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use task::Kind;
 
 use super::{
-    about, bake, bud, builds, care, container, image_list, images, lookup, prune, quadlet, run,
-    transfer, working,
+    about, bake, bud, builds, care, container, image_list, images, import, lookup, prune, quadlet,
+    run, transfer, working,
 };
 use crate::app::App;
 use crate::report::Failure;
@@ -183,6 +183,7 @@ pub(crate) enum Image {
     Build(Box<bud::Bud>),
     Exists(Exists),
     History(images::History),
+    Import(import::Import),
     Inspect(images::Inspect),
     Load(transfer::Load),
     #[command(alias = "list")]
@@ -207,6 +208,7 @@ impl Image {
             Image::Build(command) => command.run(app),
             Image::Exists(command) => command.image(app),
             Image::History(command) => command.run(app),
+            Image::Import(command) => command.run(app),
             Image::Inspect(command) => command.run(app),
             Image::Load(command) => command.run(app),
             Image::Ls(command) => command.run(app),
@@ -224,6 +226,7 @@ impl Image {
 /// The store and this machine
 #[derive(Debug, Subcommand)]
 pub(crate) enum System {
+    Check(care::Check),
     Df(care::Df),
     Events(container::Events),
     Info(about::Info),
@@ -241,6 +244,7 @@ impl System {
     /// Those of the command.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         match self {
+            System::Check(command) => command.run(app),
             System::Df(command) => command.run(app),
             System::Events(command) => command.run(app),
             System::Info(command) => command.run(app),

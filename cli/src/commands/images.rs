@@ -8,6 +8,7 @@ use store::Store;
 use task::Kind;
 
 use super::lookup::{self, local_name};
+use super::several;
 use crate::app::App;
 use crate::dialect::Dialect;
 use crate::format;
@@ -93,14 +94,14 @@ fn named_as_docker(step: &Value) -> Value {
     all
 }
 
-/// Show everything about an image or container
+/// Show everything about images, containers, volumes or networks
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// The images or containers
+    /// The images, containers, volumes or networks
     #[arg(required = true)]
     names: Vec<String>,
     /// Look for objects of this type only
-    #[arg(short, long = "type", value_name = "TYPE", value_parser = ["image", "container", "manifest"])]
+    #[arg(short, long = "type", value_name = "TYPE", value_parser = ["image", "container", "manifest", "network", "volume"])]
     kind: Option<String>,
     /// Format the output with a Go template, or json
     #[arg(short, long, value_name = "TEMPLATE")]
@@ -113,23 +114,13 @@ impl Inspect {
     /// # Errors
     /// There is nothing of that name.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let mut documents = Vec::new();
-        for name in &self.names {
-            documents.push(self.one(app, name)?);
+        // As buildah shows the one it was asked for.
+        if self.format.is_none() && (Dialect::spoken().inspects_singly() || self.is_working(app)?) {
+            let (documents, answer) = several::each(&self.names, |name| self.one(app, name));
+            documents.iter().for_each(|document| outln!("{document:#}"));
+            return answer;
         }
-        match self.format.as_deref() {
-            // As buildah shows the one it was asked for.
-            None if Dialect::spoken().inspects_singly() || self.is_working(app)? => {
-                documents.iter().for_each(|document| outln!("{document:#}"));
-            }
-            None | Some("json") => outln!("{:#}", Value::from(documents)),
-            Some(template) => {
-                for document in &documents {
-                    outln!("{}", format::template(template, document)?);
-                }
-            }
-        }
-        Ok(0)
+        several::show(&self.names, self.format.as_deref(), |name| self.one(app, name))
     }
 
     /// Whether the only thing asked for is a working container or a manifest list.
@@ -144,8 +135,11 @@ impl Inspect {
 
     fn one(&self, app: &App, name: &str) -> Result<Value, Failure> {
         let store = app.store()?;
-        if self.kind.as_deref() == Some("manifest") {
-            return super::manifest::document(store, name);
+        match self.kind.as_deref() {
+            Some("manifest") => return super::manifest::document(store, name),
+            Some("network") => return super::network::document(app, name),
+            Some("volume") => return super::volume::document(app, name),
+            _ => {}
         }
         if self.kind.as_deref() != Some("image") {
             if let Some(working) = Working::find(store, name)? {
@@ -157,10 +151,26 @@ impl Inspect {
             if self.kind.is_some() {
                 return Err(super::container::missing(name));
             }
+            if lookup::find(store, name)?.is_none()
+                && let Some(document) = volume_or_network(app, name)?
+            {
+                return Ok(document);
+            }
         }
         let (_, image) = lookup::image(store, name, &Platform::host())?;
         super::document::of(store, &image, self.format.as_deref().is_some_and(|f| f != "json"))
     }
+}
+
+/// The document of a volume or network; `None` where there is neither.
+fn volume_or_network(app: &App, name: &str) -> Result<Option<Value>, Failure> {
+    for find in [super::volume::document, super::network::document] {
+        match find(app, name) {
+            Err(failure) if failure.kind == Kind::NotFound => {}
+            found => return found.map(Some),
+        }
+    }
+    Ok(None)
 }
 
 /// Give an image another name
@@ -205,17 +215,16 @@ impl Untag {
     /// A name does not exist.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
-        for name in &self.names {
+        let (_, answer) = several::each(&self.names, |name| {
             let found = lookup::require(store, name)?;
-            match found.name {
-                Some(name) => {
-                    store.publish_untagged(&found.descriptor)?;
-                    store.unname(&name)?;
-                }
-                None => return Err(Failure::usage(format!("{name:?} is an id, not a name"))),
-            }
-        }
-        Ok(0)
+            let Some(tag) = found.name else {
+                return Err(Failure::usage(format!("{name:?} is an id, not a name")));
+            };
+            store.publish_untagged(&found.descriptor)?;
+            store.unname(&tag)?;
+            Ok(())
+        });
+        answer
     }
 }
 
@@ -255,31 +264,32 @@ impl Rmi {
                 }
             }
         }
-        for text in &self.images {
-            let found = match lookup::find(store, text)? {
-                Some(found) => found,
-                None if self.force => continue,
-                None => lookup::require(store, text)?,
-            };
-            let roots = store.published()?;
-            let root = roots.iter().find(|root| root.descriptor.digest == found.descriptor.digest);
-            let names = root.map(|root| root.names.clone()).unwrap_or_default();
-            if found.name.is_none() || names.len() < 2 {
-                self.unused(app, &found.descriptor)?;
-            }
-            match found.name {
-                Some(name) => remove(store, &found.descriptor, &[name])?,
-                None if names.len() > 1 && !self.force => {
-                    return Err(Failure::new(
-                        Kind::Refused,
-                        format!("image {text} has several names: {}", names.join(", ")),
-                    )
-                    .hint("remove it by name, or with --force"));
-                }
-                None => remove(store, &found.descriptor, &names)?,
-            }
+        let (_, answer) = several::each(&self.images, |text| self.remove_one(app, text));
+        answer
+    }
+
+    fn remove_one(&self, app: &App, text: &str) -> Result<(), Failure> {
+        let store = app.store()?;
+        let found = match lookup::find(store, text)? {
+            Some(found) => found,
+            None if self.force => return Ok(()),
+            None => lookup::require(store, text)?,
+        };
+        let roots = store.published()?;
+        let root = roots.iter().find(|root| root.descriptor.digest == found.descriptor.digest);
+        let names = root.map(|root| root.names.clone()).unwrap_or_default();
+        if found.name.is_none() || names.len() < 2 {
+            self.unused(app, &found.descriptor)?;
         }
-        Ok(0)
+        match found.name {
+            Some(name) => remove(store, &found.descriptor, &[name]),
+            None if names.len() > 1 && !self.force => Err(Failure::new(
+                Kind::Refused,
+                format!("image {text} has several names: {}", names.join(", ")),
+            )
+            .hint("remove it by name, or with --force")),
+            None => remove(store, &found.descriptor, &names),
+        }
     }
 }
 

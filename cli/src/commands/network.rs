@@ -10,6 +10,7 @@ use runtime::Membership;
 use serde_json::{Value, json};
 
 use super::container::{containers, require};
+use super::several;
 use crate::app::App;
 use crate::flags;
 use crate::format;
@@ -96,6 +97,15 @@ fn value(networks: &Networks, network: &network::NamedNetwork) -> Value {
         "Internal": network.internal, "Attachable": false, "Ingress": false, "ConfigOnly": false,
         "Containers": members, "Options": network.options, "Labels": network.labels,
     })
+}
+
+/// The document of a network.
+///
+/// # Errors
+/// There is no such network.
+pub(super) fn document(app: &App, name: &str) -> Result<Value, Failure> {
+    let networks = networks(app)?;
+    Ok(value(&networks, &networks.get(name)?))
 }
 
 #[derive(Debug, Args)]
@@ -278,19 +288,9 @@ pub(crate) struct Inspect {
 impl Inspect {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let networks = networks(app)?;
-        let mut found = Vec::new();
-        for name in &self.networks {
-            found.push(value(&networks, &networks.get(name)?));
-        }
-        match &self.format {
-            Some(template) => {
-                for value in &found {
-                    outln!("{}", format::template(template, value)?);
-                }
-            }
-            None => outln!("{:#}", Value::from(found)),
-        }
-        Ok(0)
+        several::show(&self.networks, self.format.as_deref(), |name| {
+            Ok(value(&networks, &networks.get(name)?))
+        })
     }
 }
 
@@ -307,15 +307,16 @@ pub(crate) struct Rm {
 impl Rm {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
-        for name in &self.networks {
+        let (_, answer) = several::each(&self.networks, |name| {
             match containers::remove_network(store, name) {
                 Err(containers::Error::Network(network::Error::NoNetwork { .. })) if self.force => {
                 }
                 removed => drop(removed?),
             }
             outln!("{name}");
-        }
-        Ok(0)
+            Ok(())
+        });
+        answer
     }
 }
 

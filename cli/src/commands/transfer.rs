@@ -424,19 +424,9 @@ impl Load {
     /// # Errors
     /// The file is not an image archive; the policy refuses it.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let failed = |error: std::io::Error| Failure::io("reading standard input", &error);
         let piped = match self.input.as_deref() {
             Some(path) if path != Path::new("-") => None,
-            _ if std::io::stdin().is_terminal() => {
-                return Err(Failure::usage("no archive is read from a terminal")
-                    .hint("name it with --input, or send it in: rbuild load < FILE"));
-            }
-            _ => {
-                let mut file =
-                    tempfile::NamedTempFile::new_in(config::scratch()).map_err(failed)?;
-                std::io::copy(&mut std::io::stdin(), &mut file).map_err(failed)?;
-                Some(file)
-            }
+            _ => Some(piped("name it with --input, or send it in: rbuild load < FILE")?),
         };
         let given = piped.as_ref().map(tempfile::NamedTempFile::path).or(self.input.as_deref());
         let path = config::absolute(given.unwrap_or(Path::new("-")))?;
@@ -466,4 +456,18 @@ impl Load {
         }
         Ok(0)
     }
+}
+
+/// An archive that comes through standard input, in a file.
+///
+/// # Errors
+/// A terminal is there instead, and `hint` says what to do; it cannot be read or kept.
+pub(super) fn piped(hint: &str) -> Result<tempfile::NamedTempFile, Failure> {
+    if std::io::stdin().is_terminal() {
+        return Err(Failure::usage("no archive is read from a terminal").hint(hint));
+    }
+    let failed = |error: std::io::Error| Failure::io("reading standard input", &error);
+    let mut file = tempfile::NamedTempFile::new_in(config::scratch()).map_err(failed)?;
+    std::io::copy(&mut std::io::stdin(), &mut file).map_err(failed)?;
+    Ok(file)
 }

@@ -8,6 +8,7 @@ use containers::{Volume as Known, VolumeFilter, Volumes};
 use serde_json::{Value, json};
 
 use super::container::out_of;
+use super::several;
 use crate::app::{App, observed};
 use crate::flags;
 use crate::format;
@@ -62,6 +63,14 @@ fn value(volume: &Known) -> Value {
         "CreatedAt": created.map(|time| time.to_string()), "Labels": volume.labels,
         "Anonymous": volume.anonymous,
     })
+}
+
+/// The document of a volume.
+///
+/// # Errors
+/// There is no such volume.
+pub(super) fn document(app: &App, name: &str) -> Result<Value, Failure> {
+    Ok(value(&Volumes::new(app.store()?.clone()).get(name)?))
 }
 
 #[derive(Debug, Args)]
@@ -154,19 +163,7 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
-        let mut found = Vec::new();
-        for name in &self.volumes {
-            found.push(value(&volumes.get(name)?));
-        }
-        match &self.format {
-            Some(template) => {
-                for value in &found {
-                    outln!("{}", format::template(template, value)?);
-                }
-            }
-            None => outln!("{:#}", Value::from(found)),
-        }
-        Ok(0)
+        several::show(&self.volumes, self.format.as_deref(), |name| Ok(value(&volumes.get(name)?)))
     }
 }
 
@@ -182,14 +179,15 @@ pub(crate) struct Rm {
 
 impl Rm {
     fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
-        for name in &self.volumes {
+        let (_, answer) = several::each(&self.volumes, |name| {
             match volumes.remove(name) {
                 Err(containers::Error::NoVolume { .. }) if self.force => {}
                 removed => removed?,
             }
             outln!("{name}");
-        }
-        Ok(0)
+            Ok(())
+        });
+        answer
     }
 }
 

@@ -24,6 +24,9 @@ pub(crate) struct Cp {
     /// Accepted: cp prints nothing
     #[arg(short, long)]
     quiet: bool,
+    /// Copy what a symbolic link points to instead of the link
+    #[arg(short = 'L', long)]
+    follow_link: bool,
     /// The source: CONTAINER:PATH, a local path, or -
     source: String,
     /// The destination: CONTAINER:PATH, a local path, or -
@@ -66,6 +69,7 @@ impl Cp {
     /// # Errors
     /// One end is not there, or not exactly one of them is in a container.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+        let follow = self.follow_link;
         let within = || format!("copying {} to {}", self.source, self.destination);
         let copied = observed("cp", Progress::Quiet, |task| {
             match (End::read(&self.source), End::read(&self.destination)) {
@@ -73,12 +77,12 @@ impl Cp {
                     let (from, contents) = contents(from);
                     let from = config::absolute(&from)?;
                     let container = require(app, name)?;
-                    Ok(container.copy_in(&from, contents, Path::new(to), task)?)
+                    Ok(container.copy_in(&from, contents, Path::new(to), follow, task)?)
                 }
                 (End::Container(name, from), End::Machine(to)) => {
                     let (from, contents) = contents(from);
                     let to = config::absolute(Path::new(to))?;
-                    Ok(require(app, name)?.copy_out(&from, contents, &to, task)?)
+                    Ok(require(app, name)?.copy_out(&from, contents, &to, follow, task)?)
                 }
                 (End::Stream, End::Container(name, to)) => {
                     let container = require(app, name)?;
@@ -86,7 +90,8 @@ impl Cp {
                 }
                 (End::Container(name, from), End::Stream) => {
                     let mut out = out_of()?;
-                    require(app, name)?.pack(Path::new(from), &mut out, task)?;
+                    let (from, contents) = contents(from);
+                    require(app, name)?.pack(&from, contents, follow, &mut out, task)?;
                     out.flush().map_err(|error| Failure::io("writing the archive", &error))
                 }
                 (End::Container(..), End::Container(..)) => Err(Failure::usage(

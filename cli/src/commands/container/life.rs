@@ -11,6 +11,7 @@ use super::streams::{attachment, need_terminal};
 use super::{containers, missing, remove, start_failure};
 use crate::app::{App, observed, quiet_task};
 use crate::commands::container_flags::{BlockFlags, LimitFlags};
+use crate::commands::several;
 use crate::config;
 use crate::dialect::Dialect;
 use crate::flags;
@@ -49,9 +50,7 @@ fn at_once(
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
-    let last = failures.pop();
-    failures.iter().for_each(Failure::print);
-    last.map_or(Ok(0), Err)
+    several::answer(failures)
 }
 
 /// The names of the containers in one of these phases.

@@ -1,0 +1,50 @@
+//! The same to each of several names: one that fails keeps no other back.
+
+use serde_json::Value;
+
+use crate::format;
+use crate::report::Failure;
+
+/// Does something to each name in turn; gives what came of it, and the answer of the command.
+pub(super) fn each<T>(
+    names: &[String],
+    mut one: impl FnMut(&str) -> Result<T, Failure>,
+) -> (Vec<T>, Result<u8, Failure>) {
+    let (mut done, mut failures) = (Vec::new(), Vec::new());
+    for name in names {
+        match one(name) {
+            Ok(made) => done.push(made),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    (done, answer(failures))
+}
+
+/// Prints all failures but the last, which is the answer of the command.
+pub(super) fn answer(mut failures: Vec<Failure>) -> Result<u8, Failure> {
+    let last = failures.pop();
+    failures.iter().for_each(Failure::print);
+    last.map_or(Ok(0), Err)
+}
+
+/// Shows the document of each name: as an array, or by a template.
+///
+/// # Errors
+/// The template is wrong; a name means nothing.
+pub(super) fn show(
+    names: &[String],
+    template: Option<&str>,
+    one: impl FnMut(&str) -> Result<Value, Failure>,
+) -> Result<u8, Failure> {
+    let (documents, answer) = each(names, one);
+    match template {
+        None | Some("json") if documents.is_empty() => {}
+        None | Some("json") => outln!("{:#}", Value::from(documents)),
+        Some(template) => {
+            for document in &documents {
+                outln!("{}", format::template(template, document)?);
+            }
+        }
+    }
+    answer
+}
