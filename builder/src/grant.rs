@@ -123,6 +123,7 @@ fn isolated(isolation: &Isolation) -> Vec<Grant> {
         pid,
         ipc,
         uts,
+        ids: _,
         cgroup,
         chroot,
         sysctls,
@@ -177,7 +178,7 @@ fn limited(limits: &Limits) -> Vec<Grant> {
 
 fn seen(files: &Files) -> Vec<Grant> {
     // No Dockerfile and no flag of a build names images to mount whole.
-    let Files { read_only: _, mounts, volumes, overlays, images: _, given } = files;
+    let Files { read_only: _, mounts, volumes, overlays, images: _, given, rootfs: _ } = files;
     let mount = |mount: &Mount| match mount {
         Mount::Bind { source, target, read_only, .. } => Some(Grant::Mount {
             source: source.clone(),

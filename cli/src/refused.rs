@@ -29,11 +29,6 @@ const REFUSED: &[(&[&str], &str)] = &[
         "there are no pods; share namespaces by --network",
     ),
     (&["--secret"], "secrets are for `rbuild bud`; mount a file read-only"),
-    (&["--rootfs"], "make an image of it: `rbuild bud` with COPY"),
-    (
-        &["--uidmap", "--gidmap", "--subuidname", "--subgidname"],
-        "ids are those of this program; run it as an ordinary user to have them mapped",
-    ),
     (
         &["--device-cgroup-rule"],
         "device files that a container makes cannot be opened; pass each device with --device",

@@ -146,6 +146,13 @@ impl Container {
         &self.row
     }
 
+    /// The images that it needs: the one it was made of, and those that it mounts.
+    pub fn images(&self) -> impl Iterator<Item = image::Digest> {
+        let mounted = self.record.spec.files.images.iter();
+        let mounted = mounted.filter_map(|mount| mount.found.as_ref());
+        self.row.image.iter().chain(mounted).map(|image| image.digest)
+    }
+
     /// What was asked for.
     pub fn record(&self) -> &Record {
         &self.record

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use image::Image;
-use runtime::ContainerSpec;
+use runtime::{ContainerSpec, Ids};
 use task::Task;
 
 use crate::record::{RECORD, Record};
 use crate::volume::Volumes;
-use crate::{Container, Containers, Error, Result};
+use crate::{Container, Containers, Error, Result, ids};
 
 /// Names the process that makes a container and starts it at once. If that process is gone and
 /// there is no state, the container is abandoned.
@@ -23,8 +23,8 @@ pub struct NewContainer<'a> {
     pub replace: bool,
     /// The image as the user named it.
     pub image_name: String,
-    /// The image.
-    pub image: &'a Image,
+    /// The image; none where the root file system is a directory of the machine.
+    pub image: Option<&'a Image>,
     /// The request.
     pub spec: ContainerSpec,
     /// Whether it stays when this process ends before it started it.
@@ -38,7 +38,7 @@ impl<'a> NewContainer<'a> {
             name: None,
             replace: false,
             image_name: image_name.to_owned(),
-            image,
+            image: Some(image),
             spec: ContainerSpec::default(),
             lasting: true,
         }
@@ -88,7 +88,8 @@ impl Containers {
     /// # Errors
     /// [`Error::Store`] where the name is taken; [`Error::Invalid`].
     pub fn create(&self, new: NewContainer<'_>, task: &Task) -> Result<Container> {
-        let config = &new.image.config().config;
+        let none = image::ContainerConfig::default();
+        let config = new.image.map_or(&none, |image| &image.config().config);
         let mut record = Record::new();
         record.command = runtime::arguments(config, &new.spec)?;
         record.image.clone_from(&new.image_name);
@@ -99,7 +100,10 @@ impl Containers {
             .transpose()
             .map_err(|reason| Error::Invalid { name: new.image_name.clone(), reason })?;
         record.spec = new.spec;
-        let snapshot = self.store().unpack(new.image, task)?;
+        let snapshot = match new.image {
+            Some(image) => self.store().unpack(image, task)?,
+            None => None,
+        };
         let id = random_id()?;
         let name = match &new.name {
             Some(name) => name.clone(),
@@ -109,6 +113,16 @@ impl Containers {
             && let Some(old) = self.find(&name)?
         {
             old.remove(true)?;
+        }
+        // As long as others cannot see the record.
+        let mut _choosing = None;
+        if let Some(Ids::Auto(count)) = record.spec.isolation.ids {
+            let taken = || {
+                let all = self.list()?.into_iter();
+                Ok(all.filter_map(|one| one.record().spec.isolation.ids.clone()).collect())
+            };
+            let (maps, lock) = ids::choose(self.store().path(), taken, count)?;
+            (record.spec.isolation.ids, _choosing) = (Some(Ids::Maps(maps)), Some(lock));
         }
         let volumes = Volumes::new(self.store().clone());
         record.volumes = volumes.prepare(&record.spec, new.image, snapshot, task)?;
@@ -124,7 +138,7 @@ impl Containers {
         &self,
         id: &str,
         name: &str,
-        image: &Image,
+        image: Option<&Image>,
         snapshot: Option<store::SnapshotId>,
         record: &Record,
         lasting: bool,
@@ -136,7 +150,7 @@ impl Containers {
             files.push((CLAIM, claim.as_bytes()));
         }
         let add = || {
-            let descriptor = Some(image.descriptor());
+            let descriptor = image.map(Image::descriptor);
             self.store().add_container_with(id, name, descriptor, snapshot, &files)
         };
         let row = match add() {

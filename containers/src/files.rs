@@ -8,6 +8,7 @@ use layers::{ApplyOptions, DiffOptions, EntryKind, LayerEntries, Limits, Root, S
 use runtime::Mount;
 use task::Task;
 
+use crate::start::CONTAINER_FILE;
 use crate::volume::Volumes;
 use crate::{Container, Error, Result};
 
@@ -49,8 +50,16 @@ struct ContainerPath {
 }
 
 impl Container {
-    fn stack(&self) -> Result<Stack> {
-        Ok(self.store.container_stack(&self.row)?)
+    /// Its files: the image's with its changes on top, or a directory of the machine.
+    pub(crate) fn stack(&self) -> Result<Stack> {
+        let mut stack = self.store.container_stack(&self.row)?;
+        if let Some(root) = &self.record().spec.files.rootfs {
+            match &mut stack.top {
+                Some(top) if !root.overlay => top.upper.clone_from(&root.path),
+                _ => stack.lower = vec![root.path.clone()],
+            }
+        }
+        Ok(stack)
     }
 
     /// Its files as they are now: of a running container as its program sees them.
@@ -60,6 +69,12 @@ impl Container {
     pub fn root(&self) -> Result<Root> {
         let now = self.again()?;
         if let Some(state) = now.state().filter(|_| now.is_running()) {
+            if self.record().spec.isolation.ids.is_some() {
+                return Err(Error::Unsupported {
+                    what: "opening the files of a running container",
+                    reason: "its ids are its own; stop it, or use `exec` with tar".to_owned(),
+                });
+            }
             let root = Root::open(Path::new(&format!("/proc/{}/root", state.pid)))?;
             // Its number is unique as long as it runs.
             if now.again()?.is_running() {
@@ -120,17 +135,8 @@ impl Container {
             read
         })?;
         let places = self.mount_points();
-        let empty = |path: &Path| {
-            let inside = path.strip_prefix("/").unwrap_or(path);
-            match upper.entries(inside) {
-                Ok(entries) => entries.is_empty(),
-                Err(_) => upper.symlink_metadata(inside).is_ok_and(|stat| stat.st_size == 0),
-            }
-        };
         changes.retain(|change| {
-            change.kind != ChangeKind::Added
-                || !places.contains(&change.path)
-                || !empty(&change.path)
+            change.kind != ChangeKind::Added || !made_for_mounts(&upper, &places, &change.path)
         });
         changes.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(changes)
@@ -139,6 +145,10 @@ impl Container {
     /// Removes empty mount points that were made at the start, parents last: they are not changes
     /// of the program. Only for a stopped container.
     pub(crate) fn clear_mount_points(&self) -> Result<()> {
+        if self.record().spec.files.rootfs.as_ref().is_some_and(|root| !root.overlay) {
+            // What is in a directory of the machine is the user's.
+            return Ok(());
+        }
         let stack = self.stack()?;
         let Some(top) = &stack.top else { return Ok(()) };
         let upper = Root::open(&top.upper)?;
@@ -170,7 +180,15 @@ impl Container {
     /// Where things are mounted in it.
     fn mount_points(&self) -> Vec<PathBuf> {
         let record = self.record();
-        let usual = ["/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+        let usual = [
+            "/proc",
+            "/dev",
+            "/sys",
+            "/etc/hosts",
+            "/etc/hostname",
+            "/etc/resolv.conf",
+            CONTAINER_FILE,
+        ];
         let asked = record.spec.files.mounts.iter().map(|mount| mount.target().to_owned());
         let volumes = record.volumes.iter().map(|mounted| mounted.target.clone());
         usual.into_iter().map(PathBuf::from).chain(asked).chain(volumes).collect()
@@ -333,6 +351,25 @@ impl ContainerPath {
                 Err(Error::NoDirectory { path: Path::new("/").join(directory) })
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a path is there because something is mounted at it or below it: it is empty, or holds only
+/// such paths.
+fn made_for_mounts(upper: &Root, places: &[PathBuf], path: &Path) -> bool {
+    let inside = path.strip_prefix("/").unwrap_or(path);
+    match upper.entries(inside) {
+        Ok(entries) if entries.is_empty() => places.iter().any(|place| place.as_path() == path),
+        Ok(entries) => {
+            places.iter().any(|place| place.starts_with(path))
+                && entries
+                    .iter()
+                    .all(|entry| made_for_mounts(upper, places, &path.join(&entry.name)))
+        }
+        Err(_) => {
+            places.iter().any(|place| place.as_path() == path)
+                && upper.symlink_metadata(inside).is_ok_and(|stat| stat.st_size == 0)
         }
     }
 }

@@ -37,6 +37,7 @@ mod error;
 mod event;
 mod files;
 mod filter;
+mod ids;
 mod life;
 mod notify;
 mod pause;

@@ -4,16 +4,18 @@ use std::fs::File;
 use std::path::Path;
 
 use image::{Image, Platform};
-use layers::Root;
+use layers::{Root, Stack};
 use network::{Held, Lease, Uplink};
-use runtime::{Bundle, Care, ContainerSpec, ExitStatus, Network, State, Stdio, Streams, UserFile};
+use runtime::{
+    Bundle, Care, ContainerSpec, ExitStatus, Ids, Mount, Network, State, Stdio, Streams, UserFile,
+};
 use store::Store;
 use task::{Cause, Task};
 
 use crate::shown::{self, Shown, Upper};
 use crate::uplink::{NetworkFacts, Own};
 use crate::volume::{Volumes, bind, copy_from_image, declared};
-use crate::{Container, Error, Result, ended, random_id, uplink};
+use crate::{Container, Error, Result, ended, ids, random_id, uplink};
 
 /// How to start a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,8 +49,28 @@ pub fn users(root: &Root, file: UserFile) -> Result<Option<String>, Cause> {
 /// # Errors
 /// [`Error::Layers`]
 pub fn give(spec: &ContainerSpec, document: &runtime::oci::Spec) -> Result<()> {
-    let owner = runtime::owner(document);
+    let (uid, gid) = runtime::owner(document);
+    let owner = match &spec.isolation.ids {
+        Some(Ids::Maps(maps)) => maps.outside(uid, gid).ok_or_else(|| Error::Unsupported {
+            what: "giving mounts to the user",
+            reason: format!("{uid}:{gid} is not among the ids of the container"),
+        })?,
+        _ => (uid, gid),
+    };
     spec.files.given.iter().try_for_each(|path| Ok(layers::give_all(path, owner)?))
+}
+
+/// These mounts with the ids of the container, if it has its own: what is kept for containers has the
+/// ids of inside on the disk.
+fn mapped(spec: &ContainerSpec, mut mounts: Vec<Mount>) -> Vec<Mount> {
+    for mount in mounts.iter_mut().filter(|_| spec.isolation.ids.is_some()) {
+        if let Mount::Bind { options, .. } = mount
+            && !options.iter().any(|option| option.starts_with("idmap"))
+        {
+            options.push("idmap".to_owned());
+        }
+    }
+    mounts
 }
 
 /// Writes hosts, hostname and resolv.conf of a container to its directory and mounts them first.
@@ -63,7 +85,20 @@ fn mount_network_files(directory: &Path, spec: &mut ContainerSpec, leases: &[Lea
     let known = NetworkFacts::of(spec, leases);
     let files = uplink::write_network_files(directory, spec, &known)?;
     let mount = |name| bind(directory.join(name), Path::new("/etc").join(name), false);
-    spec.files.mounts.splice(0..0, files.into_iter().map(mount));
+    let mounts = mapped(spec, files.into_iter().map(mount).collect());
+    spec.files.mounts.splice(0..0, mounts);
+    Ok(())
+}
+
+/// By which programs know that they run in a container.
+pub(crate) const CONTAINER_FILE: &str = "/run/.containerenv";
+
+/// Writes the file by which programs know that they run in a container, and mounts it.
+fn add_container_file(directory: &Path, spec: &mut ContainerSpec, text: &str) -> Result<()> {
+    let source = directory.join("containerenv");
+    std::fs::write(&source, text).map_err(Error::file("writing", &source))?;
+    let mounts = mapped(spec, vec![bind(source, CONTAINER_FILE.into(), false)]);
+    spec.files.mounts.splice(0..0, mounts);
     Ok(())
 }
 
@@ -95,6 +130,25 @@ fn describe(
 }
 
 impl Container {
+    /// As podman, says which container it is only to one that has all privileges.
+    fn add_container_file(&self, spec: &mut ContainerSpec) -> Result<()> {
+        let mut text = String::new();
+        if spec.isolation.privileged {
+            let version = env!("CARGO_PKG_VERSION");
+            let image = self.row.image.as_ref().map(|image| image.digest.hex());
+            text = format!(
+                "engine=\"rbuild-{version}\"\nname=\"{}\"\nid=\"{}\"\nimage=\"{}\"\n\
+                 imageid=\"{}\"\nrootless={}\n",
+                self.name(),
+                self.id(),
+                self.record().image,
+                image.unwrap_or_default(),
+                u8::from(runtime::in_user_namespace()),
+            );
+        }
+        add_container_file(self.directory(), spec, &text)
+    }
+
     /// How its monitor watches over it.
     fn watch(&self, config: &image::ContainerConfig) -> Care {
         let lifecycle = &self.record().spec.lifecycle;
@@ -125,15 +179,17 @@ impl Container {
             Some(descriptor) => Some(self.store.image(descriptor, &Platform::host())?),
             None => None,
         };
-        let root = self.store.container_stack(&self.row)?.mount()?;
         let record = now.record();
         let mut spec = record.spec.clone();
+        let ids = ids::map(&spec.isolation)?;
+        let root = Stack { ids, ..self.stack()? }.mount()?;
         let volumes = Volumes::new(self.store.clone());
-        spec.files.mounts.extend(volumes.mounts(&record.volumes)?);
+        spec.files.mounts.extend(mapped(&spec, volumes.mounts(&record.volumes)?));
         spec.files.given.extend(volumes.given(&record.volumes)?);
         let upper = Upper::Kept(self.directory());
         let _shown = shown::mount(&self.store, &mut spec.files, &upper)?;
         crate::notify::prepare(&mut spec, options.notify.as_deref())?;
+        self.add_container_file(&mut spec)?;
         let spec = settled(spec, self.id());
         let config = image.as_ref().map(|image| image.config().config.clone()).unwrap_or_default();
         let (id, name, directory) = (self.id(), now.name(), self.directory());
@@ -193,7 +249,9 @@ impl Transient {
     ) -> Result<Transient> {
         let snapshot = store.unpack(image, task)?;
         let active = store.begin()?;
-        let root = active.stack(snapshot)?.mount()?;
+        // What it writes is discarded, so nothing waits for the disk when it ends.
+        let ids = ids::map(&spec.isolation)?;
+        let root = Stack { ids, ..active.stack(snapshot)? }.mount_volatile()?;
         let id = random_id()?;
         let mut spec = spec;
         let volumes = Volumes::new(store.clone());
@@ -203,7 +261,8 @@ impl Transient {
             if volume.name.is_some() {
                 let mounted = volumes.mount(&volume, snapshot, task)?;
                 spec.files.given.extend(volumes.given(std::slice::from_ref(&mounted))?);
-                spec.files.mounts.extend(volumes.mounts(&[mounted])?);
+                let mounts = volumes.mounts(&[mounted])?;
+                spec.files.mounts.extend(mapped(&spec, mounts));
                 continue;
             }
             let data = active.dir().join(format!("volume-{number}"));
@@ -214,9 +273,11 @@ impl Transient {
             if volume.given {
                 spec.files.given.push(data.clone());
             }
-            spec.files.mounts.push(bind(data, volume.target, volume.read_only));
+            let mount = bind(data, volume.target, volume.read_only);
+            spec.files.mounts.extend(mapped(&spec, vec![mount]));
         }
         let shown = shown::mount(store, &mut spec.files, &Upper::Forgotten)?;
+        add_container_file(active.dir(), &mut spec, "")?;
         let (spec, config) = (settled(spec, &id), &image.config().config);
         let named = !spec.network.networks.is_empty();
         let servers = &spec.network.dns.servers;

@@ -183,12 +183,14 @@ impl Volumes {
     pub(crate) fn prepare(
         &self,
         spec: &ContainerSpec,
-        image: &Image,
+        image: Option<&Image>,
         snapshot: Option<SnapshotId>,
         task: &Task,
     ) -> Result<Vec<Mounted>> {
         let mut wanted = spec.files.volumes.clone();
-        wanted.extend(declared(spec, image)?);
+        if let Some(image) = image {
+            wanted.extend(declared(spec, image)?);
+        }
         let mut all = Vec::new();
         for want in wanted {
             match self.mount(&want, snapshot, task) {

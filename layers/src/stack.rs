@@ -1,4 +1,3 @@
-use std::ffi::c_void;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 
+use crate::mapped::{IdMap, MountAttr, set_attributes};
 use crate::xattr::is_opaque;
 use crate::{Error, Result, Root};
 
@@ -24,6 +24,9 @@ pub struct Stack {
     pub top: Option<Top>,
     /// Whether overlay keeps its attributes under `user.overlay.` (in a user namespace).
     pub user_xattr: bool,
+    /// Whose the files are that belong to others on the disk; each directory's own owners if not
+    /// given. What is made in the stack is mapped back: on the disk it has the ids of inside.
+    pub ids: Option<IdMap>,
 }
 
 /// The writable layer of a [`Stack`]: two directories on one file system.
@@ -63,8 +66,8 @@ impl Stack {
         }
         match (&lower[..], &self.top) {
             ([], None) => nothing(),
-            ([], Some(top)) => itself(&open(&top.upper)?, &top.upper, false),
-            ([one], None) => itself(one, &self.lower[0], true),
+            ([], Some(top)) => self.itself(&open(&top.upper)?, &top.upper, false),
+            ([one], None) => self.itself(one, &self.lower[0], true),
             (lower, top) => self.overlay(lower, top.as_ref(), volatile),
         }
     }
@@ -101,7 +104,16 @@ impl Stack {
         set("source", "overlay")?;
         // Directories are named by their descriptors: paths may be longer than an option, and
         // are looked up once only.
+        // They must live until the overlay is made.
+        let mut mapped = Vec::new();
         for (index, fd) in lower.iter().enumerate() {
+            let fd = match &self.ids {
+                None => fd,
+                Some(ids) => {
+                    mapped.push(map(ids, fd, &self.lower[index])?);
+                    mapped.last().unwrap_or(fd)
+                }
+            };
             fsconfig_set_string(&fs, "lowerdir+", itself_path(fd))
                 .map_err(|errno| failed(&format!("adding layer {}", index + 1), errno))?;
         }
@@ -109,7 +121,8 @@ impl Stack {
             if volatile {
                 forget_volatile(&top.work);
             }
-            let (upper, work) = (open(&top.upper)?, open(&top.work)?);
+            let (upper, work, mount) = top.open(self.ids.as_ref())?;
+            mapped.extend(mount);
             set("upperdir", &itself_path(&upper))?;
             set("workdir", &itself_path(&work))?;
             set("index", "off")?;
@@ -127,7 +140,13 @@ impl Stack {
             // With userxattr this is the only choice, and not accepted as an option.
             set("redirect_dir", "nofollow")?;
         }
-        fsconfig_create(&fs).map_err(|errno| {
+        let created = match &self.ids {
+            None => fsconfig_create(&fs),
+            Some(ids) => ids
+                .as_root(|| fsconfig_create(&fs))
+                .map_err(|errno| failed("becoming the mapped root", errno))?,
+        };
+        created.map_err(|errno| {
             let said = messages(&fs);
             failed(&format!("stacking {} directories{said}", lower.len()), errno)
         })?;
@@ -139,6 +158,36 @@ impl Stack {
             .map(Root::from_fd)
             .map_err(|errno| failed("mounting the overlay", errno))
     }
+}
+
+impl Top {
+    /// Both directories, and the mount they are in if they are mapped: the kernel wants one for both.
+    fn open(&self, ids: Option<&IdMap>) -> Result<(OwnedFd, OwnedFd, Option<OwnedFd>)> {
+        let Some(ids) = ids else { return Ok((open(&self.upper)?, open(&self.work)?, None)) };
+        let place = self.upper.parent().filter(|place| self.work.parent() == Some(place));
+        let place = place.ok_or_else(|| Error::Mount {
+            action: format!("mapping the ids of {}", self.upper.display()),
+            source: std::io::ErrorKind::CrossesDevices.into(),
+        })?;
+        let mount = map(ids, &open(place)?, place)?;
+        let inside = |path: &Path| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            openat(&mount, path.file_name().unwrap_or_default(), flags, Mode::empty())
+                .map_err(|errno| Error::file("opening layer", path, errno))
+        };
+        Ok((inside(&self.upper)?, inside(&self.work)?, Some(mount)))
+    }
+}
+
+/// A mount of a directory with its ids mapped.
+fn map(ids: &IdMap, fd: &OwnedFd, path: &Path) -> Result<OwnedFd> {
+    ids.mount(fd.as_fd()).map_err(|errno| Error::Mount {
+        action: format!(
+            "mapping the ids of {}, which its file system or the kernel may not be able to",
+            path.display()
+        ),
+        source: errno.into(),
+    })
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {
@@ -164,6 +213,21 @@ fn messages(fs: &OwnedFd) -> String {
         }
     }
     said
+}
+
+impl Stack {
+    /// A directory as a mount of its own, mapped as the stack is.
+    fn itself(&self, fd: &OwnedFd, path: &Path, read_only: bool) -> Result<Root> {
+        let Some(ids) = &self.ids else { return itself(fd, path, read_only) };
+        let mount = map(ids, fd, path)?;
+        if read_only {
+            set_read_only(&mount).map_err(|errno| Error::Mount {
+                action: format!("cloning {}", path.display()),
+                source: errno.into(),
+            })?;
+        }
+        Ok(Root::from_fd(mount))
+    }
 }
 
 /// A directory as a mount of its own; without the right to mount, the directory itself: callers
@@ -211,33 +275,8 @@ fn forget_volatile(work: &Path) {
     }
 }
 
-/// `struct mount_attr` of `mount_setattr(2)`.
-#[repr(C)]
-struct MountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns: u64,
-}
-
 fn set_read_only(mount: &OwnedFd) -> Result<(), Errno> {
     let attributes =
         MountAttr { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns: 0 };
-    // SAFETY: the path is an empty C string, the structure outlives the call and its true size
-    // is passed.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            std::ptr::from_ref(&attributes).cast::<c_void>(),
-            size_of::<MountAttr>(),
-        )
-    };
-    if done == 0 {
-        return Ok(());
-    }
-    let error = std::io::Error::last_os_error();
-    Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    set_attributes(mount, attributes)
 }

@@ -97,7 +97,7 @@ fn round_trip(user_xattr: bool) {
     let [low, mid, upper, work, copied, layer] = &dirs[..] else { panic!() };
     base(low, !user_xattr);
     write(mid.join("touched"), "by the middle layer");
-    let below = Stack { lower: vec![mid.clone(), low.clone()], top: None, user_xattr };
+    let below = Stack { lower: vec![mid.clone(), low.clone()], top: None, user_xattr, ids: None };
     let top = Top { upper: upper.clone(), work: work.clone() };
     let stack = Stack { top: Some(top), ..below.clone() };
     let task = Task::silent();
@@ -147,7 +147,7 @@ fn round_trip(user_xattr: bool) {
     assert_eq!(applied.skipped, Vec::<String>::new());
     layers::inherit(&layer_root, &applied.implied, &lower).unwrap();
     let lower = [vec![layer.clone()], below.lower.clone()].concat();
-    let stacked = Stack { lower, top: None, user_xattr }.mount().unwrap();
+    let stacked = Stack { lower, top: None, user_xattr, ids: None }.mount().unwrap();
     let mut found = tree(&path(&stacked));
     found.remove(Path::new(""));
     assert_eq!(found, wanted);
@@ -214,7 +214,7 @@ fn stacks_of_every_height() {
     // An opaque root hides all that is below it.
     let opaque = XattrFlags::empty();
     rustix::fs::setxattr(odd, "trusted.overlay.opaque", b"y", opaque).unwrap();
-    let both = Stack { lower: vec![odd.clone(), long.clone()], top, user_xattr: false };
+    let both = Stack { lower: vec![odd.clone(), long.clone()], top, user_xattr: false, ids: None };
     let both = both.mount().unwrap();
     assert!(both.read(Path::new("g"), 10).is_ok());
     assert!(both.metadata(Path::new("f")).is_err());

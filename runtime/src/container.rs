@@ -254,7 +254,8 @@ pub(crate) fn configure(
         None => [].into(),
     };
     let listening = if owners { seccomp::NEW_LISTENER } else { 0 };
-    let user_namespace = crate::in_user_namespace();
+    let own = crate::init::makes_user_namespace(&spec);
+    let user_namespace = own || crate::in_user_namespace();
     let config = StageConfig {
         scopes: crate::init::scopes(&spec, user_namespace),
         spec,

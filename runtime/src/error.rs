@@ -99,6 +99,12 @@ pub enum Error {
         /// The state it is in.
         state: &'static str,
     },
+    /// The container's first process ended before it became the program.
+    #[error("starting the container: its first process ended before the program ran: {how}")]
+    Ended {
+        /// The signal or the exit code.
+        how: String,
+    },
     /// The process that starts or watches a container ended without an answer.
     #[error("waiting for the container's {process}: it ended without an answer")]
     Lost {
@@ -144,7 +150,10 @@ impl Fault for Error {
             Error::NoContainer { .. } => Kind::NotFound,
             Error::NotRunning { .. } => Kind::Refused,
             Error::Cancelled(_) => Kind::Cancelled,
-            Error::Stage { .. } | Error::System { .. } | Error::Lost { .. } => Kind::System,
+            Error::Stage { .. }
+            | Error::System { .. }
+            | Error::Ended { .. }
+            | Error::Lost { .. } => Kind::System,
         }
     }
 
@@ -152,6 +161,10 @@ impl Fault for Error {
         match self {
             Error::UserNamespace { hint, .. } => hint.clone(),
             Error::Users { source } => source.hint(),
+            Error::Ended { .. } => Some(
+                "something outside killed it, or its limits are too low to start; `dmesg` may say"
+                    .to_owned(),
+            ),
             Error::Limit { .. } => Some(
                 "run as root, or delegate the cgroup controllers to this user (systemd: Delegate=yes)"
                     .to_owned(),

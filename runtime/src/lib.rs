@@ -22,6 +22,7 @@ mod container;
 mod detached;
 mod engine;
 mod error;
+mod ids;
 mod init;
 mod program;
 mod seccomp;
@@ -44,6 +45,7 @@ pub use engine::{
     wait_adopted, with_terminal,
 };
 pub use error::{Error, Result};
+pub use ids::{IdMaps, IdRange, Ids};
 pub use init::{Hooks, init, init_with, is_stage};
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
@@ -55,9 +57,11 @@ pub use spec::{
     BlockLimits, ContainerSpec, Device, DeviceNumber, DeviceRule, Dns, Files, HealthCheck,
     HealthSpec, ImageMount, Isolation, Join, Lifecycle, Limits, LogLimits, MachineFiles,
     Membership, Mount, Namespace, Network, NetworkFiles, NetworkSpec, Notify, OnFailure, Overlay,
-    ProcessSpec, Propagation, Rate, Restart, Seccomp, Ulimit, UserFile, VolumeMount, arguments,
-    join_network, owner, spec,
+    ProcessSpec, Propagation, Rate, Restart, RootDirectory, Seccomp, Ulimit, UserFile, VolumeMount,
+    arguments, join_network, owner, spec,
 };
 pub use stage::Care;
 pub use streams::SharedInput;
-pub use userns::{Identity, become_root, entered_namespace, in_user_namespace, single_id};
+pub use userns::{
+    Identity, become_root, entered_namespace, in_user_namespace, single_id, subordinate_ids,
+};

@@ -145,6 +145,8 @@ pub(crate) enum Reason {
     Invalid,
     /// The user is not known; the action holds the user, the subject the reason.
     User,
+    /// The process ended before its program ran; the subject says how.
+    Lost,
 }
 
 /// One failed action on the way into the container.
@@ -176,6 +178,7 @@ impl From<Failure> for Error {
             Reason::Limit => Error::Limit { limit: action, reason: subject },
             Reason::Invalid => Error::Invalid { what: action, reason: subject },
             Reason::User => Error::User { user: action, reason: subject },
+            Reason::Lost => Error::Ended { how: subject },
         }
     }
 }

@@ -121,14 +121,32 @@ pub(crate) fn mount_setattr(
     clear: u64,
     propagation: u64,
 ) -> io::Result<()> {
-    #[repr(C)]
-    struct Attr {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        userns: u64,
-    }
-    let attr = Attr { set, clear, propagation, userns: 0 };
+    set_attributes(fd, recursive, MountAttributes { set, clear, propagation, userns: 0 })
+}
+
+/// Maps the ids of a detached mount, recursively if asked, by the maps of a user namespace.
+pub(crate) fn map_mount(
+    fd: BorrowedFd<'_>,
+    recursive: bool,
+    namespace: BorrowedFd<'_>,
+) -> io::Result<()> {
+    const IDMAP: u64 = 0x10_0000; // MOUNT_ATTR_IDMAP
+    let userns = namespace.as_raw_fd() as u64;
+    let attributes = MountAttributes { set: IDMAP, clear: 0, propagation: 0, userns };
+    set_attributes(fd, recursive, attributes)
+}
+
+/// The kernel's `mount_attr`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+fn set_attributes(fd: BorrowedFd<'_>, recursive: bool, attr: MountAttributes) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, `attr` has the size given.
     check(unsafe {
@@ -138,7 +156,7 @@ pub(crate) fn mount_setattr(
             c"".as_ptr(),
             flags,
             &raw const attr,
-            std::mem::size_of::<Attr>(),
+            std::mem::size_of::<MountAttributes>(),
         )
     })
     .map(drop)
@@ -345,6 +363,17 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     let number = libc::SIOCSIFFLAGS as libc::Ioctl;
     // SAFETY: SIOCSIFFLAGS reads one ifreq.
     check_int(unsafe { libc::ioctl(socket.as_raw_fd(), number, &raw const request) }).map(drop)
+}
+
+/// Does nothing until this process is killed, at the latest when its parent ends.
+pub(crate) fn wait_to_be_killed() -> ! {
+    // SAFETY: numbers only; none of the calls touches memory of this process.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
+        loop {
+            libc::pause();
+        }
+    }
 }
 
 /// Ends this process at once, running nothing.

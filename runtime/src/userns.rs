@@ -83,6 +83,20 @@ fn ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<Range> {
     text.lines().filter_map(line).take(MAX_RANGES).collect()
 }
 
+/// The ranges of a user, by name, in a file such as `/etc/subuid`. Lines that make no sense are passed
+/// over; inside they follow each other from 0 on.
+pub fn subordinate_ids(file: &Path, name: &str) -> Vec<crate::IdRange> {
+    let found = ranges(&read(file), Some(name), digits(name).unwrap_or(u32::MAX));
+    let mut next = 0u32;
+    let mut list = Vec::new();
+    for Range { start, count } in found {
+        let Some(after) = next.checked_add(count) else { break };
+        list.push(crate::IdRange { inside: next, outside: start, count });
+        next = after;
+    }
+    list
+}
+
 fn user_name(passwd: &str, uid: u32) -> Option<&str> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -58,7 +58,7 @@ impl Store {
         let lower = if below.is_empty() {
             None
         } else {
-            let stack = Stack { lower: below.to_vec(), top: None, user_xattr: stack.user_xattr };
+            let stack = Stack { lower: below.to_vec(), top: None, ..stack.clone() };
             Some(stack.mount().map_err(failed)?)
         };
         let options = DiffOptions { user_xattr: stack.user_xattr, clamp, ..DiffOptions::default() };

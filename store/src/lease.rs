@@ -74,14 +74,36 @@ impl Slot {
         body: impl FnOnce(&Connection, &mut Pins<'_>) -> Attempt<T>,
     ) -> Result<T> {
         let mut slot = self.held();
-        let held = self.ensure(&mut slot)?;
-        let (value, fresh) = self.shared.catalog.write(action, |db| {
+        let new = slot.is_none();
+        let mut held = match slot.take() {
+            Some(held) => held,
+            None => self.lock()?,
+        };
+        let now = self.shared.now();
+        let written = self.shared.catalog.write(action, |db| {
+            if new {
+                insert(db, &held.id, now)?;
+            }
             let mut pins = Pins { lease: &held.id, known: &held.pinned, fresh: Vec::new() };
             let value = body(db, &mut pins)?;
             Ok((value, pins.fresh))
-        })?;
-        held.pinned.extend(fresh);
-        Ok(value)
+        });
+        match written {
+            Ok((value, fresh)) => {
+                held.pinned.extend(fresh);
+                *slot = Some(held);
+                Ok(value)
+            }
+            // The row of a new lease is not there.
+            Err(error) if new => {
+                file::remove_file(&self.shared.lease_path(&held.id))?;
+                Err(error)
+            }
+            Err(error) => {
+                *slot = Some(held);
+                Err(error)
+            }
+        }
     }
 
     /// A unique path, in this lease's own directory below `place`.
@@ -105,6 +127,14 @@ impl Slot {
     }
 
     fn take(&self) -> Result<Held> {
+        let held = self.lock()?;
+        let now = self.shared.now();
+        self.shared.catalog.write("taking a lease", |db| insert(db, &held.id, now))?;
+        Ok(held)
+    }
+
+    /// A lease whose file is locked, and which is not in the catalog yet.
+    fn lock(&self) -> Result<Held> {
         let (id, file) = loop {
             let id = file::random();
             // A collector that lists the directory may have it locked for a moment.
@@ -112,13 +142,13 @@ impl Slot {
                 break (id, file);
             }
         };
-        let now = self.shared.now();
-        self.shared.catalog.write("taking a lease", |db| {
-            db.execute("INSERT INTO leases(id, since) VALUES(?, ?)", params![id, now])?;
-            Ok(())
-        })?;
         Ok(Held { id, _file: file, pinned: HashSet::new(), directories: HashSet::new(), next: 0 })
     }
+}
+
+fn insert(db: &Connection, id: &str, now: i64) -> Attempt<()> {
+    db.execute("INSERT INTO leases(id, since) VALUES(?, ?)", params![id, now])?;
+    Ok(())
 }
 
 impl Drop for Slot {

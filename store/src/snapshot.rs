@@ -211,7 +211,7 @@ impl Store {
     }
 
     pub(crate) fn empty_stack(&self) -> Stack {
-        Stack { lower: Vec::new(), top: None, user_xattr: self.shared().options.user_xattr }
+        Stack { user_xattr: self.shared().options.user_xattr, ..Stack::default() }
     }
 
     /// Lets a chain id name the snapshot `id`, so that a layer that a step made is found as the

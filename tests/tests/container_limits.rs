@@ -181,3 +181,28 @@ fn devices_by_name_bring_nodes_mounts_and_variables() {
     bench.rbuild(["run", "--rm", &device("hooked"), "busybox"]).code(125).fails(&["hooks"]);
     bench.rbuild(["run", "--rm", "--gpus=7", "busybox"]).code(125).fails(&["nvidia.com/gpu=0"]);
 }
+
+#[test]
+fn a_monitor_needs_less_than_two_megabytes_of_its_own() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    bench.rbuild(["run", "-d", "--name=one", "--network=none", "busybox", "sleep", "1000"]).ok();
+    let format = ["inspect", "--format", "{{.State.Pid}}", "one"];
+    let mut pid = bench.rbuild(format).ok().stdout.trim().to_owned();
+    let number = |path: String, field: &str| -> String {
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = text.lines().find(|line| line.starts_with(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    // The monitor, and the one that takes over from it.
+    for _ in 0..2 {
+        pid = number(format!("/proc/{pid}/status"), "PPid:");
+        let own: u64 =
+            number(format!("/proc/{pid}/smaps_rollup"), "Private_Dirty:").parse().unwrap();
+        assert!(own < 2048, "process {pid} has {own} kB of its own");
+    }
+    bench.rbuild(["rm", "-f", "one"]).ok();
+}

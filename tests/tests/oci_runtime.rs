@@ -270,6 +270,128 @@ fn fields_are_honoured_or_refused_by_name() {
     assert_eq!(features["ociVersionMax"], "1.2.0");
 }
 
+/// Runs a bundle whose configuration is changed.
+#[track_caller]
+fn changed(bundle: &Bundle, line: &str, change: impl FnOnce(&mut Value)) -> Ran {
+    let path = bundle.directory().join("config.json");
+    let before = std::fs::read_to_string(&path).expect("a configuration");
+    bundle.set(line, change);
+    let directory = bundle.directory().display().to_string();
+    let ran = bundle.run(&["run", "--bundle", &directory, &bundle.id]);
+    std::fs::write(path, before).expect("a file");
+    ran
+}
+
+fn list<'a>(config: &'a mut Value, path: &str) -> &'a mut Vec<Value> {
+    config.pointer_mut(path).and_then(Value::as_array_mut).expect("a list")
+}
+
+#[test]
+fn mounts_are_mapped_filled_and_listed_in_order() {
+    if !root() {
+        return;
+    }
+    let bundle = Bundle::new("mounts");
+    let host = bundle.bench.write("host/file", "text").parent().expect("a directory").to_owned();
+    let bind = |options: &[&str]| json!({"destination": "/tmp/x", "type": "bind", "source": host, "options": options});
+    let owner = "/bin/busybox stat -c %u:%g /tmp/x/file";
+    let maps = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
+    let ran = changed(&bundle, owner, |config| {
+        let mut mount = bind(&["rbind"]);
+        mount["uidMappings"] = maps.clone();
+        mount["gidMappings"] = maps.clone();
+        list(config, "/mounts").push(mount);
+    });
+    assert_eq!(ran.ok().stdout, "5:5\n");
+    let user = |config: &mut Value| {
+        list(config, "/linux/namespaces").push(json!({"type": "user"}));
+        let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        config["linux"]["uidMappings"] = maps.clone();
+        config["linux"]["gidMappings"] = maps;
+        config["linux"]["cgroupsPath"] = json!(format!("/{}", bundle.id));
+    };
+    let ran = changed(&bundle, &format!("id -u; {owner}"), |config| {
+        user(config);
+        list(config, "/mounts").push(bind(&["rbind", "idmap"]));
+    });
+    assert_eq!(ran.ok().stdout, "0\n0:0\n");
+    let ran = changed(&bundle, "true", |config| list(config, "/mounts").push(bind(&["idmap"])));
+    ran.fails(&["/tmp/x is to be mapped"]);
+    // A time namespace may go with a user namespace.
+    let ran = changed(&bundle, "id -u; cat /proc/uptime", |config| {
+        user(config);
+        list(config, "/linux/namespaces").push(json!({"type": "time"}));
+        config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 500_000_000}});
+    });
+    assert!(ran.ok().stdout.starts_with("0\n50"));
+    bundle.bench.write("bundle/rootfs/data/sub/file", "below");
+    let line = "cat /data/sub/file; echo x > /data/new || echo refused";
+    let ran = changed(&bundle, line, |config| {
+        let options = ["tmpcopyup", "ro"];
+        let mount = json!({"destination": "/data", "type": "tmpfs", "options": options});
+        list(config, "/mounts").push(mount);
+    });
+    assert_eq!(ran.ok().stdout, "belowrefused\n");
+    let ran = changed(&bundle, "cat /proc/self/mountinfo", |config| {
+        let list = list(config, "/mounts");
+        list.push(json!({"destination": "/tmp/a", "type": "tmpfs"}));
+        list.push(bind(&["bind"]));
+        list.push(json!({"destination": "/tmp/b", "type": "tmpfs"}));
+    });
+    let text = ran.ok().stdout;
+    let place = |end: &str| text.find(&format!(" /tmp/{end} ")).expect("a mount");
+    assert!(place("a") < place("x") && place("x") < place("b"), "{text}");
+}
+
+#[test]
+fn a_mount_namespace_is_joined_or_shared() {
+    if !root() {
+        return;
+    }
+    let bundle = Bundle::new("joined");
+    let own = std::fs::read_link("/proc/self/ns/mnt").expect("a namespace").display().to_string();
+    let before = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let line = "readlink /proc/self/ns/mnt; ls /; cat /proc/1/comm";
+    for path in [None, Some("/proc/self/ns/mnt")] {
+        let ran = changed(&bundle, line, |config| {
+            let spaces = list(config, "/linux/namespaces");
+            spaces.retain(|space| space["type"] != "mount");
+            let path = path.map(|_| format!("/proc/{}/ns/mnt", std::process::id()));
+            spaces.extend(path.map(|path| json!({"type": "mount", "path": path})));
+        });
+        let text = ran.ok().stdout;
+        assert!(text.starts_with(&format!("{own}\nbin\n")) && text.ends_with("\ncat\n"), "{text}");
+    }
+    // Nothing is left in the namespace that was shared.
+    let mounts = |text: &str| text.lines().filter(|line| line.contains("bundle")).count();
+    let after = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    assert_eq!(mounts(&after), mounts(&before), "{after}");
+}
+
+#[test]
+fn a_further_process_runs_on_the_cpus_that_it_names() {
+    if !root() {
+        return;
+    }
+    let bundle = Bundle::new("cpus");
+    bundle.set("sleep 1000", |_| {});
+    bundle.create();
+    bundle.run(&["start", &bundle.id]).ok();
+    let process = |cpus: &str| {
+        let process = json!({
+            "user": {"uid": 0, "gid": 0}, "cwd": "/", "env": ["PATH=/bin"],
+            "args": ["/bin/busybox", "grep", "Cpus_allowed_list", "/proc/self/status"],
+            "execCPUAffinity": {"initial": "0", "final": cpus},
+        });
+        let file = bundle.bench.write("process.json", &process.to_string());
+        bundle.run(&["exec", "--process", &file.display().to_string(), &bundle.id])
+    };
+    assert_eq!(process("0").ok().stdout, "Cpus_allowed_list:\t0\n");
+    process("x").fails(&["execCPUAffinity"]);
+    process("99999").fails(&["execCPUAffinity", "99999"]);
+    bundle.run(&["delete", "--force", &bundle.id]).ok();
+}
+
 #[test]
 fn podman_runs_containers_with_it() {
     let Some(podman) = peer("podman").filter(|_| root()) else { return };

@@ -314,10 +314,9 @@ impl Rmi {
         let image = app.store()?.image(root, &Platform::host()).ok();
         let image = image.map(|image| image.descriptor().digest);
         let all = super::container::containers(app)?.list()?;
-        let used = all.iter().find(|container| {
-            let of = container.row().image.as_ref().map(|image| image.digest);
-            of.is_some() && (of == image || of == Some(root.digest))
-        });
+        let used = all
+            .iter()
+            .find(|container| container.images().any(|of| Some(of) == image || of == root.digest));
         let Some(container) = used else { return Ok(()) };
         let what = format!("container {} uses image {}", container.name(), root.digest);
         Err(Failure::new(Kind::Refused, what)

@@ -82,6 +82,10 @@ pub(crate) struct NewFlags {
     /// Choose the image of this variant of the architecture
     #[arg(long, value_name = "VARIANT", conflicts_with = "platform")]
     variant: Option<String>,
+    /// Run in a directory of this machine in place of an image; with `:O` behind it, what the
+    /// container writes is kept apart
+    #[arg(long)]
+    rootfs: bool,
     /// Do not show the progress of a pull
     #[arg(short, long)]
     quiet: bool,
@@ -171,7 +175,9 @@ fn before(failure: Failure) -> Failure {
 /// Whether a container asks for what only a monitor does.
 fn wants_monitor(spec: &ContainerSpec) -> bool {
     let life = &spec.lifecycle;
-    life.health.test.is_some() || life.notify != Notify::Ignore || life.timeout > 0
+    // The record says which ids are taken.
+    let ids = matches!(spec.isolation.ids, Some(runtime::Ids::Auto(_)));
+    ids || life.health.test.is_some() || life.notify != Notify::Ignore || life.timeout > 0
 }
 
 /// What follows the image is the container's, so an unknown flag looks like the image.
@@ -201,11 +207,10 @@ impl Create {
 
     fn create(&self, app: &App) -> Result<u8, Failure> {
         let (image, command) = check_image(&self.image_and_command)?;
-        let spec = self.new.spec(command)?;
-        let _lease = app.store()?.lease()?;
-        let found = self.new.image(app, image)?;
+        let mut spec = self.new.spec(command)?;
+        let found = self.new.ground(app, image, &mut spec)?;
         let task = quiet_task("create");
-        let container = self.new.create(app, (image, &found), spec, true, &task)?;
+        let container = self.new.create(app, (image, found.as_ref()), spec, true, &task)?;
         task.done();
         outln!("{}", container.id());
         Ok(0)
@@ -227,6 +232,7 @@ impl Run {
         let store = app.store()?;
         let names = Dialect::spoken().run_names();
         if names != RunNames::Image
+            && !self.new.rootfs
             && let Some(found) = builder::working::Working::find(store, name)?
         {
             return self.in_working(app, found, command);
@@ -241,21 +247,20 @@ impl Run {
                 .hint(format!("there is no working container {name:?}")));
         }
         // Wrong flags are reported before anything is fetched.
-        let spec = self.new.spec(command)?;
+        let mut spec = self.new.spec(command)?;
         if self.new.tty && self.new.interactive && !self.detach {
             need_terminal()?;
         }
-        let _lease = store.lease()?;
-        let image = self.new.image(app, name)?;
+        let image = self.new.ground(app, name, &mut spec)?;
         let task = quiet_task("run");
         // A container without a name needs no record and no monitor.
         let nameless = self.new.name.is_none() && self.new.cidfile.is_none();
         let nameless = nameless && self.new.volumes_from.is_empty() && self.attach.is_empty();
         let nameless = nameless && !wants_monitor(&spec);
-        let code = if self.new.rm && !self.new.tty && !self.detach && nameless {
-            self.transient(app, &image, spec, &task)?
-        } else {
-            self.kept(app, (name, &image), spec, &task)?
+        let forgotten = self.new.rm && !self.new.tty && !self.detach && nameless;
+        let code = match &image {
+            Some(image) if forgotten => self.transient(app, image, spec, &task)?,
+            _ => self.kept(app, (name, image.as_ref()), spec, &task)?,
         };
         task.done();
         Ok(code)
@@ -285,6 +290,7 @@ impl Run {
             (new.pull.is_some(), "--pull"),
             (new.platform.is_some(), "--platform"),
             (new.container.names_entrypoint(), "--entrypoint"),
+            (new.container.wants_ids(), "--userns or a map of ids"),
         ];
         if let Some((_, flag)) = given.iter().find(|(given, _)| *given) {
             return Err(Failure::usage(format!("{flag} is for new containers"))
@@ -326,7 +332,7 @@ impl Run {
     fn kept(
         &self,
         app: &App,
-        image: (&str, &Image),
+        image: (&str, Option<&Image>),
         spec: ContainerSpec,
         task: &Task,
     ) -> Result<u8, Failure> {
@@ -391,7 +397,7 @@ impl NewFlags {
     fn create(
         &self,
         app: &App,
-        (name, image): (&str, &Image),
+        (name, image): (&str, Option<&Image>),
         spec: ContainerSpec,
         lasting: bool,
         task: &Task,
@@ -412,9 +418,10 @@ impl NewFlags {
         let new = NewContainer {
             name: self.name.clone(),
             replace: self.replace,
+            image_name: name.to_owned(),
+            image,
             spec,
             lasting,
-            ..NewContainer::of(name, image)
         };
         let made = container::containers(app)?.create(new, task);
         if let (Err(_), Some((_, path))) = (&made, &cidfile) {
@@ -426,6 +433,31 @@ impl NewFlags {
             written.map_err(|error| Failure::io(format!("writing {}", path.display()), &error))?;
         }
         Ok(container)
+    }
+
+    /// What the container's files come from: an image, or with `--rootfs` the directory of this name,
+    /// which becomes part of the specification.
+    fn ground(
+        &self,
+        app: &App,
+        name: &str,
+        spec: &mut ContainerSpec,
+    ) -> Result<Option<Image>, Failure> {
+        if !self.rootfs {
+            return self.image(app, name).map(Some);
+        }
+        let (path, overlay) = match name.strip_suffix(":O") {
+            Some(path) => (path, true),
+            None => (name, false),
+        };
+        let absolute = config::absolute(std::path::Path::new(path))?;
+        let found = absolute.canonicalize();
+        let path = found.map_err(|error| Failure::io(format!("finding {path}"), &error))?;
+        if !path.is_dir() {
+            return Err(Failure::usage(format!("--rootfs: {} is not a directory", path.display())));
+        }
+        spec.files.rootfs = Some(runtime::RootDirectory { path, overlay });
+        Ok(None)
     }
 
     fn platform(&self) -> Result<Platform, Failure> {

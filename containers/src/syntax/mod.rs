@@ -20,6 +20,7 @@
 //! [`Error::Syntax`]: crate::Error::Syntax
 
 mod error;
+mod ids;
 mod lifecycle;
 mod limit;
 mod mount;
@@ -28,6 +29,7 @@ mod process;
 mod security;
 
 pub use error::SyntaxError;
+pub use ids::{UserNamespace, id_range, ids, user_namespace};
 pub use lifecycle::{
     health_interval, health_test, log_driver, log_option, notify, on_failure, restart,
 };
@@ -35,4 +37,4 @@ pub use limit::{block_rate, cpus, memory, octal, size, size_or_unlimited, ulimit
 pub use mount::{fields, mount, mount_of, time_zone, tmpfs, volume};
 pub use network::{NetworkChoice, dns, extra_host, mac_address, networks};
 pub use process::{detach_keys, environment, environment_files, label_files, pair};
-pub use security::{Sandbox, device, namespace, sandbox, security_option, user_namespace};
+pub use security::{Sandbox, device, namespace, sandbox, security_option};

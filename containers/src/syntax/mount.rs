@@ -28,9 +28,10 @@ const PLAIN: [&str; 12] = [
     "suid",
 ];
 
-/// What `idmap` would map.
-const NO_MAP: &str = "option idmap: containers have the ids of this program, so that there is \
-                      nothing to map";
+/// Whether an option maps the ids of a mount: `idmap`, or `idmap=uids=LIST;gids=LIST`.
+fn is_map(option: &str) -> bool {
+    option == "idmap" || option.starts_with("idmap=")
+}
 
 /// The fields between commas, each optionally in quotes: `a,"b,c"` (RFC 4180).
 ///
@@ -96,7 +97,7 @@ impl Bind {
             "slave" | "rslave" => self.propagation = Propagation::Slave,
             "shared" | "rshared" => self.propagation = Propagation::Shared,
             "U" => self.given = true,
-            "idmap" => return Err(SyntaxError::new(NO_MAP)),
+            option if is_map(option) => self.options.push(option.to_owned()),
             option if PLAIN.contains(&option) => self.options.push(option.to_owned()),
             // SELinux labels: nothing to do where SELinux is not enforced, as podman does.
             "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
@@ -140,7 +141,7 @@ fn named_volume(name: &str, target: &str, options: &str) -> Result<VolumeMount, 
             "nocopy" => volume.no_copy = true,
             "copy" => volume.no_copy = false,
             "U" => volume.given = true,
-            "idmap" => return Err(SyntaxError::new(NO_MAP)),
+            option if is_map(option) => volume.options.push(option.to_owned()),
             option if PLAIN.contains(&option) => volume.options.push(option.to_owned()),
             "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
             other => {
@@ -305,7 +306,12 @@ impl<'a> MountText<'a> {
                 only(&["bind", "volume"]);
                 self.bind.given = flag(value)?;
             }
-            "idmap" => return Err(SyntaxError::new(NO_MAP)),
+            "idmap" => {
+                only(PATHS);
+                let option =
+                    if value.is_empty() { key.to_owned() } else { format!("{key}={value}") };
+                self.bind.options.push(option);
+            }
             "tmpfs-size" => {
                 only(&["tmpfs"]);
                 self.data.push(format!("size={}", size(value)?));
@@ -487,10 +493,15 @@ mod tests {
             "type=bind,src=/tmp,dst=/x,tmpfs-size=1m",
             "type=tmpfs,dst=/x,U",
             "type=volume,dst=/x,bind-propagation=shared",
-            "type=bind,src=/tmp,dst=/x,idmap",
+            "type=tmpfs,dst=/x,idmap",
         ] {
             assert!(mount(text, &mut files).is_err(), "{text}");
         }
-        assert!(volume("v:/x:idmap", &mut files).is_err());
+        volume("/tmp:/t:idmap=uids=0-5-1;gids=0-5-1", &mut files).unwrap();
+        mount("type=bind,src=/tmp,dst=/x,idmap", &mut files).unwrap();
+        let [.., one, two] = &files.mounts[..] else { panic!("there are two") };
+        for (mount, expected) in [(one, "idmap=uids=0-5-1;gids=0-5-1"), (two, "idmap")] {
+            assert!(matches!(mount, Mount::Bind { options, .. } if options == &[expected]));
+        }
     }
 }

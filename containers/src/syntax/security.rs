@@ -46,20 +46,6 @@ pub fn namespace(text: &str) -> Result<Namespace, SyntaxError> {
     }
 }
 
-/// Whose the user namespace is: `host`.
-///
-/// # Errors
-/// It is another one.
-pub fn user_namespace(text: &str) -> Result<Namespace, SyntaxError> {
-    match text {
-        "" | "host" => Ok(Namespace::Host),
-        other => Err(SyntaxError::new(format!(
-            "{other:?} is not supported: containers have the ids of this program; run it as an \
-             ordinary user to have them in a user namespace"
-        ))),
-    }
-}
-
 /// A security option: `no-new-privileges`, `seccomp=FILE|unconfined`, `apparmor=PROFILE`,
 /// `mask=PATHS`, `unmask=PATHS`.
 ///
@@ -173,6 +159,5 @@ mod tests {
         }
         assert!(matches!(device("/dev/nowhere"), Err(Error::File { .. })));
         assert!(sandbox("moon").is_err() && namespace("/proc/1").is_err());
-        assert!(user_namespace("auto").is_err());
     }
 }

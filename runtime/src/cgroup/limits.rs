@@ -31,6 +31,9 @@ pub(crate) struct Limits {
     idle: Option<i64>,
     burst: Option<u64>,
     realtime: (Option<u64>, Option<i64>),
+    tcp: Option<i64>,
+    /// The class of packets, and the priorities of devices.
+    packets: (Option<u32>, Vec<(String, u32)>),
     /// Limits by device.
     devices: Vec<ByDevice>,
     own: Vec<(String, String)>,
@@ -97,6 +100,14 @@ fn by_device(resources: &LinuxResources) -> Step<Vec<ByDevice>> {
     Ok(list)
 }
 
+/// The class of packets, and the priority for each device.
+fn packets(resources: &LinuxResources) -> (Option<u32>, Vec<(String, u32)>) {
+    let Some(network) = resources.network() else { return (None, Vec::new()) };
+    let priorities = network.priorities().iter().flatten();
+    let priorities = priorities.map(|one| (one.name().clone(), one.priority()));
+    (network.class_id(), priorities.collect())
+}
+
 /// `max` for what has no limit.
 fn or_max(value: i64) -> String {
     if value < 0 { "max".to_owned() } else { value.to_string() }
@@ -127,6 +138,8 @@ impl Limits {
                 cpu.and_then(LinuxCpu::realtime_period).filter(|period| *period > 0),
                 cpu.and_then(LinuxCpu::realtime_runtime).filter(|runtime| *runtime > 0),
             ),
+            tcp: memory.and_then(|memory| memory.kernel_tcp()).filter(|limit| *limit > 0),
+            packets: packets(resources),
             devices: by_device(resources)?,
             own,
         })
@@ -262,6 +275,16 @@ impl Limits {
         }
         if let Some(runtime) = self.realtime.1 {
             settings.add("cpu", name("cpu.rt_runtime_us"), runtime.to_string());
+        }
+        if let Some(limit) = self.tcp {
+            let file = name("memory.kmem.tcp.limit_in_bytes");
+            settings.add("memory", file, limit.to_string());
+        }
+        if let Some(class) = self.packets.0 {
+            settings.add("net_cls", name("net_cls.classid"), class.to_string());
+        }
+        for (device, priority) in &self.packets.1 {
+            settings.add("net_prio", name("net_prio.ifpriomap"), format!("{device} {priority}"));
         }
         for (controller, files) in &self.devices {
             let (file, value) = &files[kind];

@@ -255,10 +255,11 @@ impl Cgroup {
         self.unified.as_ref().map(|(_, fd)| fd.as_fd())
     }
 
-    /// Moves this process into those trees that know no other way.
-    pub(crate) fn join(&self) -> Step {
+    /// Moves a process, this one if 0, into those trees that know no other way.
+    pub(crate) fn join(&self, pid: u32) -> Step {
         for (directory, _) in &self.legacy {
-            fs::write(directory.join("cgroup.procs"), "0").doing("entering cgroup", directory)?;
+            let procs = directory.join("cgroup.procs");
+            fs::write(procs, pid.to_string()).doing("entering cgroup", directory)?;
         }
         Ok(())
     }

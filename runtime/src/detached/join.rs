@@ -46,6 +46,7 @@ fn join_for(given: &mut Given, container: &OwnedFd, client: &UnixStream) -> Step
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).doing("opening", "/proc")?;
     crate::cgroup::enter(cgroups)?;
+    init::give_streams(&config.spec, &stdio);
     sys::setns(container.as_fd(), init::listed_namespaces(&config.spec))
         .doing("joining", "the container")?;
     let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
@@ -67,8 +68,9 @@ fn join_for(given: &mut Given, container: &OwnedFd, client: &UnixStream) -> Step
                 Ok(mut fds) => fds.pop(),
                 Err(failure) => {
                     running.kill();
-                    ended(&running);
-                    return Err(failure);
+                    let status = ended(&running);
+                    let lost = failure.reason == Reason::Lost;
+                    return Err(if lost { init::lost(status) } else { failure });
                 }
             };
             let started = Answer::Started(Started { pid, cgroups: Vec::new() });

@@ -5,7 +5,7 @@ use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, LinuxResources, Mount,
 use crate::{Error, Result};
 
 /// Options of other runtimes, and of file systems we do not make ourselves.
-const MOUNT_OPTIONS: [&str; 5] = ["tmpcopyup", "idmap", "ridmap", "remount", "mand"];
+const MOUNT_OPTIONS: [&str; 2] = ["remount", "mand"];
 
 /// Refuses unsupported fields by name.
 fn refuse(asked: &[(bool, &str)]) -> Result<()> {
@@ -50,7 +50,6 @@ fn version(text: &str) -> Result<()> {
 pub(crate) fn process(process: &Process) -> Result<()> {
     refuse(&[
         (process.command_line().is_some(), "process.commandLine"),
-        (process.exec_cpu_affinity().is_some(), "process.execCPUAffinity"),
         (
             process.args().as_deref().unwrap_or_default().is_empty(),
             "process.args without a program",
@@ -63,20 +62,27 @@ pub(crate) fn process(process: &Process) -> Result<()> {
 }
 
 fn mount(mount: &Mount) -> Result<()> {
-    let mapped = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    refuse(&[
-        (mapped(mount.uid_mappings()), "mounts.uidMappings"),
-        (mapped(mount.gid_mappings()), "mounts.gidMappings"),
-    ])?;
-    let options = mount.options().iter().flatten();
-    let found = options.into_iter().find(|option| MOUNT_OPTIONS.contains(&option.as_str()));
-    match found {
-        Some(option) => {
-            let place = mount.destination().display();
-            Err(Error::invalid("mounts", format!("option {option} of {place} is not supported")))
-        }
-        None => Ok(()),
+    let has = |name: &str| mount.options().iter().flatten().any(|option| option == name);
+    let listed = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    let bind = kind == "bind" || has("bind") || has("rbind");
+    let mapped = has("idmap") || has("ridmap");
+    let (uids, gids) = (listed(mount.uid_mappings()), listed(mount.gid_mappings()));
+    let place = mount.destination().display();
+    let wrong = |reason: String| Err(Error::invalid("mounts", reason));
+    if let Some(option) = MOUNT_OPTIONS.iter().find(|option| has(option)) {
+        return wrong(format!("option {option} of {place} is not supported"));
     }
+    if (mapped || uids || gids) && !bind {
+        return wrong(format!("{place} is no bind mount, so its ids cannot be mapped"));
+    }
+    if uids != gids {
+        return wrong(format!("{place} maps only one of users and groups"));
+    }
+    if has("tmpcopyup") && kind != "tmpfs" {
+        return wrong(format!("{place} is no tmpfs, so tmpcopyup means nothing"));
+    }
+    Ok(())
 }
 
 fn hooks(hooks: &Hooks) -> Result<()> {
@@ -108,14 +114,7 @@ fn linux(linux: &Linux, spec: &Spec) -> Result<()> {
         (linux.net_devices().as_ref().is_some_and(|list| !list.is_empty()), "linux.netDevices"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
         (linux.memory_policy().is_some(), "linux.memoryPolicy"),
-        (linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel"),
         (joined(LinuxNamespaceType::User), "linux.namespaces: joining a user namespace"),
-        (joined(LinuxNamespaceType::Mount), "linux.namespaces: joining a mount namespace"),
-        (!made(LinuxNamespaceType::Mount), "linux.namespaces without an own mount namespace"),
-        (
-            made(LinuxNamespaceType::Time) && made(LinuxNamespaceType::User),
-            "linux.namespaces: time together with user",
-        ),
         (
             linux.time_offsets().is_some() && !made(LinuxNamespaceType::Time),
             "linux.timeOffsets without a time namespace",
@@ -158,19 +157,12 @@ fn sysctl(key: &str, made: &dyn Fn(LinuxNamespaceType) -> bool) -> Result<()> {
 pub(crate) fn resources(resources: &LinuxResources) -> Result<()> {
     let memory = resources.memory();
     let memory = memory.as_ref();
-    let kernel = memory.is_some_and(|memory| memory.kernel().is_some_and(|limit| limit > 0));
-    let tcp = memory.is_some_and(|memory| memory.kernel_tcp().is_some_and(|limit| limit > 0));
-    let network = resources.network().as_ref();
-    let priorities = network.and_then(|network| network.priorities().as_ref());
-    refuse(&[
-        (kernel, "linux.resources.memory.kernel"),
-        (tcp, "linux.resources.memory.kernelTCP"),
-        (
-            network.is_some_and(|network| network.class_id().is_some()),
-            "linux.resources.network.classID",
-        ),
-        (priorities.is_some_and(|list| !list.is_empty()), "linux.resources.network.priorities"),
-    ])
+    // The kernel counts its own memory with that of the programs: a limit that is not lower holds.
+    let kernel = memory.is_some_and(|memory| {
+        let all = memory.limit().filter(|limit| *limit > 0).unwrap_or(i64::MAX);
+        memory.kernel().is_some_and(|limit| limit > 0 && limit < all)
+    });
+    refuse(&[(kernel, "linux.resources.memory.kernel below memory.limit")])
 }
 
 #[cfg(test)]
@@ -210,21 +202,23 @@ mod tests {
             (r#"{"process": {"commandLine": "x"}}"#, "process.commandLine"),
             (r#"{"hooks": {"poststop": [{"path": "true"}]}}"#, "hooks"),
             (r#"{"hooks": {"poststop": [{"path": "/bin/true", "timeout": -1}]}}"#, "hooks"),
-            (r#"{"linux": {"namespaces": []}}"#, "linux.namespaces"),
-            (r#"{"linux": {"namespaces": [{"type": "mount", "path": "/x"}]}}"#, "joining a mount"),
+            (r#"{"linux": {"namespaces": [{"type": "user", "path": "/x"}]}}"#, "joining a user"),
             (r#"{"linux": {"sysctl": {"kernel.core_pattern": "x"}}}"#, "linux.sysctl"),
             (r#"{"linux": {"sysctl": {"net.ipv4.ip_forward": "1"}}}"#, "linux.sysctl"),
             (r#"{"linux": {"intelRdt": {}}}"#, "linux.intelRdt"),
-            (r#"{"linux": {"mountLabel": "x"}}"#, "linux.mountLabel"),
             (r#"{"linux": {"timeOffsets": {"boottime": {"secs": 1}}}}"#, "linux.timeOffsets"),
-            (r#"{"linux": {"resources": {"network": {"classID": 1}}}}"#, "network.classID"),
+            (r#"{"linux": {"resources": {"memory": {"kernel": 1}}}}"#, "memory.kernel"),
             (
-                r#"{"mounts": [{"destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"]}]}"#,
-                "mounts",
+                r#"{"mounts": [{"destination": "/x", "type": "bind", "options": ["tmpcopyup"]}]}"#,
+                "tmpcopyup",
             ),
             (
-                r#"{"mounts": [{"destination": "/x", "uidMappings": [{"hostID": 1, "containerID": 0, "size": 1}]}]}"#,
-                "mounts.uidMappings",
+                r#"{"mounts": [{"destination": "/x", "type": "tmpfs", "options": ["idmap"]}]}"#,
+                "no bind mount",
+            ),
+            (
+                r#"{"mounts": [{"destination": "/x", "type": "bind", "uidMappings": [{"hostID": 1, "containerID": 0, "size": 1}]}]}"#,
+                "only one of users and groups",
             ),
         ] {
             let error = checked(change).unwrap_err().to_string();

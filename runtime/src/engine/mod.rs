@@ -25,7 +25,7 @@ use task::Task;
 pub use features::features;
 pub use process::ProcessChanges;
 pub use resources::Usage;
-pub(crate) use stage::{accompany, attend, create, exec as join, hooks_inside};
+pub(crate) use stage::{accompany, attend, create, exec as join, failed, hooks_inside};
 
 use crate::stage::{Answer, Answers, Role, StageConfig, Waits};
 use crate::streams::Carrier;
@@ -293,6 +293,10 @@ impl Engine {
         let state = self.status(&record);
         if !matches!(state, "running" | "created") {
             return Err(Error::NotRunning { path: self.root.join(id), state });
+        }
+        if !crate::init::has_own_mounts(&record.spec) {
+            let reason = "a further process needs a container with a mount namespace of its own";
+            return Err(Error::invalid("linux.namespaces", reason));
         }
         let role = Role::Exec {
             process: Box::new(process.clone()),

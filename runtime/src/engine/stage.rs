@@ -15,7 +15,8 @@ use crate::init::{self, Never, Program};
 use crate::stage::{self, Answer, Doing, Failure, Given, Reason, Role, StageConfig, Started, Step};
 use crate::sys::{self, Side};
 
-fn failed(error: Error) -> Failure {
+/// An error of this process, on its way to the starter.
+pub(crate) fn failed(error: Error) -> Failure {
     match error {
         Error::Invalid { what, reason } => Failure::invalid(&what, reason),
         Error::System { action, subject, source } => Failure {
@@ -100,12 +101,16 @@ pub(crate) fn exec(mut given: Given) -> Step {
         }
     }
     let config = &given.config;
-    let Role::Exec { cgroups, .. } = &config.role else {
+    let Role::Exec { process, cgroups, .. } = &config.role else {
         return Err(Failure::invalid("configuration", "it is not for a further process"));
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).doing("opening", "/proc")?;
+    let affinity = process.exec_cpu_affinity().as_ref();
+    pin(affinity.and_then(|affinity| affinity.initial().as_deref()))?;
     crate::cgroup::enter(cgroups)?;
+    pin(affinity.and_then(|affinity| affinity.cpu_affinity_final().as_deref()))?;
+    init::give_streams(&config.spec, &stdio);
     let spaces = init::listed_namespaces(&config.spec);
     sys::setns(container.as_fd(), spaces).doing("joining", "the container")?;
     let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
@@ -128,6 +133,28 @@ pub(crate) fn exec(mut given: Given) -> Step {
             stage::answer_with(&given.line, &started, &fds).doing("answering", "the engine")
         }
     }
+}
+
+/// Lets this process, and what it starts, run on these CPUs only.
+fn pin(list: Option<&str>) -> Step {
+    let Some(list) = list.filter(|list| !list.is_empty()) else { return Ok(()) };
+    let wrong = || Failure::invalid("process.execCPUAffinity", format!("{list:?} is no CPU list"));
+    let cpus = cpus(list).ok_or_else(wrong)?;
+    rustix::thread::sched_setaffinity(None, &cpus).doing("choosing CPUs", list)
+}
+
+/// The CPUs of a list such as `0-3,7`.
+fn cpus(list: &str) -> Option<rustix::thread::CpuSet> {
+    let mut set = rustix::thread::CpuSet::new();
+    for part in list.split(',') {
+        let (first, last) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if last >= rustix::thread::CpuSet::MAX_CPU {
+            return None;
+        }
+        (first..=last).for_each(|cpu| set.set(cpu));
+    }
+    Some(set)
 }
 
 fn become_program(

@@ -81,13 +81,13 @@ pub(super) fn make(spec: &Spec) -> Step<Vec<Node>> {
         ..MountOptions::default()
     };
     let place = mounts::make("tmpfs", "devices", &options).doing("mounting", "the devices")?;
-    // A mount can be copied only where it is attached.
-    let top = open_top()?;
-    sys::attach_mount(place.as_fd(), top.as_fd()).doing("mounting", "the devices")?;
+    let mut attached = false;
     let mut nodes = Vec::new();
     for (name, major, minor) in DEVICES {
         let path = Path::new("/dev").join(name);
-        let node = node(place.as_fd(), &path, FileType::CharacterDevice, 0o666, (major, minor))?;
+        let kind = FileType::CharacterDevice;
+        make_node(place.as_fd(), &path, kind, 0o666, (major, minor))?;
+        let node = mount_node(place.as_fd(), &path, &mut attached)?;
         nodes.push((path, node));
     }
     for device in own_devices(spec) {
@@ -99,7 +99,8 @@ pub(super) fn make(spec: &Spec) -> Step<Vec<Node>> {
         let number = |number: i64| u32::try_from(number).unwrap_or(0);
         let numbers = (number(device.major()), number(device.minor()));
         let mode = device.file_mode().unwrap_or(0o666);
-        let node = node(place.as_fd(), device.path(), kind, mode, numbers)?;
+        make_node(place.as_fd(), device.path(), kind, mode, numbers)?;
+        let node = mount_node(place.as_fd(), device.path(), &mut attached)?;
         let owner = (
             device.uid().map(rustix::fs::Uid::from_raw),
             device.gid().map(rustix::fs::Gid::from_raw),
@@ -108,26 +109,44 @@ pub(super) fn make(spec: &Spec) -> Step<Vec<Node>> {
         rustix::fs::chownat(&node, "", owner.0, owner.1, flags).doing("owning", device.path())?;
         nodes.push((device.path().clone(), node));
     }
-    rustix::mount::unmount("/", rustix::mount::UnmountFlags::DETACH)
-        .doing("unmounting", "the devices")?;
+    if attached {
+        rustix::mount::unmount("/", rustix::mount::UnmountFlags::DETACH)
+            .doing("unmounting", "the devices")?;
+    }
     Ok(nodes)
 }
 
-/// Makes one node under a name of no meaning, and a mount of it.
-fn node(
+/// The name under which each node is made.
+const NODE: &std::ffi::CStr = c"node";
+
+/// Makes one node.
+fn make_node(
     place: BorrowedFd<'_>,
     path: &Path,
     kind: FileType,
     mode: u32,
     (major, minor): (u32, u32),
-) -> Step<OwnedFd> {
+) -> Step {
     let device = rustix::fs::makedev(major, minor);
-    let name = c"node";
-    rustix::fs::mknodat(place, name, kind, Mode::from_raw_mode(mode), device)
-        .doing("making device", path)?;
-    let node = sys::open_tree(place, name, false).doing("making device", path)?;
+    rustix::fs::mknodat(place, NODE, kind, Mode::from_raw_mode(mode), device)
+        .doing("making device", path)
+}
+
+/// A mount of the node made last. Before Linux 6.15 a mount can be copied only where it is attached.
+fn mount_node(place: BorrowedFd<'_>, path: &Path, attached: &mut bool) -> Step<OwnedFd> {
+    let open = || sys::open_tree(place, NODE, false);
+    let node = match open() {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !*attached => {
+            let top = open_top()?;
+            sys::attach_mount(place, top.as_fd()).doing("mounting", "the devices")?;
+            *attached = true;
+            open()
+        }
+        node => node,
+    };
+    let node = node.doing("making device", path)?;
     let other = path.as_os_str().to_string_lossy().replace('/', "_");
-    rustix::fs::renameat(place, name, place, other).doing("making device", path)?;
+    rustix::fs::renameat(place, NODE, place, other).doing("making device", path)?;
     Ok(node)
 }
 

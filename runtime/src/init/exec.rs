@@ -69,8 +69,8 @@ fn set_up(launch: Launch<'_>) -> Step<Never> {
     if bound || matches!(config.role, Role::Monitor { .. }) {
         die_with_parent()?;
     }
-    if let Some(cgroup) = &cgroup {
-        cgroup.join()?;
+    if let Some(cgroup) = cgroup.as_ref().filter(|_| !namespaces.new_user()) {
+        cgroup.join(0)?;
     }
     namespaces.enter_others()?;
     if namespaces.cgroup {
@@ -90,7 +90,7 @@ fn set_up(launch: Launch<'_>) -> Step<Never> {
     let process = config.spec.process().as_ref();
     let process = process.ok_or_else(|| Failure::invalid("spec", "it has no process"))?;
     let pid = engine::attend(config, &report)?;
-    let entered = filesystem::enter(config, sources, pid)?;
+    let entered = filesystem::enter(config, sources, pid, namespaces.new_mount())?;
     filesystem::sysctls(config, entered.proc.as_fd())?;
     let mut ready = None;
     if let Some(size) = config.terminal {
@@ -160,12 +160,21 @@ pub(crate) fn streams(stdio: &[Option<OwnedFd>; 3], user: u32) -> Step {
     for (number, stream) in (0..).zip(stdio) {
         let Some(stream) = stream else { continue };
         sys::dup_to(stream.as_fd(), number).doing("setting", "the standard streams")?;
-        let stat = rustix::fs::fstat(stream).doing("looking at", "the standard streams")?;
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_fifo() && stat.st_uid != user {
-            let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(user)), None);
+    }
+    give_pipes(stdio, user, u32::MAX);
+    Ok(())
+}
+
+/// Gives the pipes among the streams to a user and a group, as far as that is possible.
+pub(crate) fn give_pipes(stdio: &[Option<OwnedFd>; 3], uid: u32, gid: u32) {
+    use rustix::fs::{FileType, Gid, Uid, fchown, fstat};
+    for stream in stdio.iter().flatten() {
+        let Ok(stat) = fstat(stream) else { continue };
+        if FileType::from_raw_mode(stat.st_mode).is_fifo() && stat.st_uid != uid {
+            let gid = (gid != u32::MAX).then(|| Gid::from_raw(gid));
+            let _ = fchown(stream, Some(Uid::from_raw(uid)), gid);
         }
     }
-    Ok(())
 }
 
 /// A system call filter and its flags.

@@ -4,13 +4,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{Mount, Spec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-use super::devices;
 use super::mounts::{self, MountOptions};
 use super::tree::{self, Make};
+use super::{copy_up, devices, namespaces};
 use crate::engine::hooks::{self, Moment};
+use crate::ids::IdMaps;
 use crate::stage::{Doing, Failure, Role, StageConfig, Step};
 use crate::{cgroup, engine, sys};
 
@@ -29,20 +30,54 @@ pub(crate) struct Sources {
     cgroups: String,
 }
 
-/// Opens what the container gets from the host.
-pub(crate) fn open_sources(config: &StageConfig, rootfs: OwnedFd) -> Step<Sources> {
+/// Opens what the container gets from the host. `own` says whether it has an own mount namespace.
+pub(crate) fn open_sources(config: &StageConfig, rootfs: OwnedFd, own: bool) -> Step<Sources> {
     // A detached mount cannot be copied before Linux 6.15, and need not be.
     let rootfs = sys::open_tree(rootfs.as_fd(), c"", true).unwrap_or(rootfs);
     let mut binds = Vec::new();
     for mount in config.spec.mounts().as_deref().unwrap_or_default() {
-        binds.push(open_bind(mount)?);
+        let later = opens_later(config, own) && !is_mapped(mount);
+        binds.push(if later { None } else { open_bind(config, mount)? });
     }
     let devices = devices::of_host(config)?;
     let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     Ok(Sources { rootfs, binds, devices, cgroups })
 }
 
-fn open_bind(mount: &Mount) -> Step<Option<OwnedFd>> {
+/// Whether bind mounts are made together with the other mounts, so that the kernel lists all of them
+/// in the order of the bundle. Who has another user namespace, or another view of files, cannot.
+fn opens_later(config: &StageConfig, own: bool) -> bool {
+    matches!(config.role, Role::Create(_)) && own && !config.user_namespace
+}
+
+/// Whether the ids of a mount are mapped.
+fn is_mapped(mount: &Mount) -> bool {
+    let options = mounts::parse(mount.options().as_deref().unwrap_or_default());
+    let listed = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    options.mapped.is_some() || listed(mount.uid_mappings()) || listed(mount.gid_mappings())
+}
+
+/// The maps of a mount: its own, else those of the container.
+fn maps_of(config: &StageConfig, mount: &Mount) -> Step<IdMaps> {
+    let own = IdMaps::of(
+        mount.uid_mappings().as_deref().unwrap_or_default(),
+        mount.gid_mappings().as_deref().unwrap_or_default(),
+    );
+    let maps = match config.spec.linux() {
+        Some(linux) if own == IdMaps::default() => namespaces::maps(linux),
+        _ => own,
+    };
+    if maps.uids.is_empty() || maps.gids.is_empty() {
+        let place = mount.destination().display();
+        let reason = format!(
+            "{place} is to be mapped, but neither it nor the container has maps of users and groups"
+        );
+        return Err(Failure::invalid("mounts", reason));
+    }
+    Ok(maps)
+}
+
+fn open_bind(config: &StageConfig, mount: &Mount) -> Step<Option<OwnedFd>> {
     let options = mounts::parse(mount.options().as_deref().unwrap_or_default());
     let recursive = match (mount.typ().as_deref(), options.bind) {
         (_, Some(recursive)) => recursive,
@@ -56,7 +91,18 @@ fn open_bind(mount: &Mount) -> Step<Option<OwnedFd>> {
         return Err(Failure::invalid("mounts", reason));
     }
     let name = sys::c_string(source.as_os_str().as_encoded_bytes()).doing("opening", source)?;
-    sys::open_tree(CWD, &name, recursive).doing("opening", source).map(Some)
+    let opened = sys::open_tree(CWD, &name, recursive).doing("opening", source)?;
+    if is_mapped(mount) {
+        let namespace = maps_of(config, mount)?.namespace().map_err(engine::failed)?;
+        let tree = options.mapped.unwrap_or(recursive);
+        sys::map_mount(opened.as_fd(), tree, namespace.as_fd()).map_err(|error| Failure {
+            action: "mapping the ids of".to_owned(),
+            subject: format!("{}, which its file system may not be able to", source.display()),
+            errno: error.raw_os_error().unwrap_or(libc::EINVAL),
+            reason: crate::stage::Reason::Setup,
+        })?;
+    }
+    Ok(Some(opened))
 }
 
 /// One thing to attach, made while the host was still in view.
@@ -74,11 +120,30 @@ pub(crate) struct Entered {
     pub(crate) proc: OwnedFd,
 }
 
+/// Adds the SELinux label of the container's mounts to a file system that takes one.
+fn label(spec: &Spec, mount: &Mount, options: &mut MountOptions) {
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    let takes = matches!(mount.typ().as_deref(), Some("tmpfs" | "mqueue" | "devpts"));
+    if let Some(label) = label.filter(|label| takes && !label.is_empty()) {
+        options.data.push(("context".to_owned(), Some(label.to_owned())));
+    }
+}
+
 /// Leaves the host's file system for the container's, with everything mounted that the spec names.
-pub(crate) fn enter(config: &StageConfig, mut sources: Sources, pid: u32) -> Step<Entered> {
+///
+/// Where it has no mount namespace of its `own`, nothing is attached in the one it shares: its mounts
+/// are on a root that is attached nowhere, which Linux 6.15 can.
+pub(crate) fn enter(
+    config: &StageConfig,
+    mut sources: Sources,
+    pid: u32,
+    own: bool,
+) -> Step<Entered> {
     let private =
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).doing("separating", "/")?;
+    if own {
+        rustix::mount::mount_change("/", private).doing("separating", "/")?;
+    }
     let list = config.spec.mounts().as_deref().unwrap_or_default();
     let any_device = devices::unrestricted(&config.spec);
     let mut made = Vec::with_capacity(list.len());
@@ -90,6 +155,11 @@ pub(crate) fn enter(config: &StageConfig, mut sources: Sources, pid: u32) -> Ste
         if !any_device && !terminals && options.clear & sys::MOUNT_ATTR_NODEV == 0 {
             options.set |= sys::MOUNT_ATTR_NODEV;
         }
+        label(&config.spec, mount, &mut options);
+        let bind = match bind {
+            None if opens_later(config, own) => open_bind(config, mount)?,
+            bind => bind,
+        };
         let one = make(mount, bind, options, &sources)?;
         // Where no procfs can be made the machine's is given to the container.
         let given = proc.is_none() && mount.destination() == Path::new("/proc");
@@ -114,15 +184,17 @@ pub(crate) fn enter(config: &StageConfig, mut sources: Sources, pid: u32) -> Ste
     };
     let root = sources.rootfs.as_fd();
     let hooked = place_of_hooks(config);
-    if let Some(path) = hooked {
-        attach_root(root, path)?;
-    } else {
-        attach_root(root, Path::new("/"))?;
-        pivot(&sources.rootfs)?;
+    match hooked {
+        _ if !own => {}
+        Some(path) => attach_root(root, path)?,
+        None => {
+            attach_root(root, Path::new("/"))?;
+            pivot(&sources.rootfs)?;
+        }
     }
     for (mount, made) in list.iter().zip(made) {
         let target = mount.destination();
-        attach(root, mount, made).map_err(|failure| match failure.errno {
+        attach(root, mount, made, own).map_err(|failure| match failure.errno {
             libc::ELOOP => {
                 Failure::invalid("mounts", format!("{} is a link in the image", target.display()))
             }
@@ -132,7 +204,11 @@ pub(crate) fn enter(config: &StageConfig, mut sources: Sources, pid: u32) -> Ste
     devices::fill(&config.spec, root, &nodes)?;
     if hooked.is_some() {
         engine::hooks_inside(config, Moment::CreateContainer, pid)?;
-        pivot(&sources.rootfs)?;
+    }
+    match own {
+        true if hooked.is_some() => pivot(&sources.rootfs)?,
+        true => {}
+        false => change_root(&sources.rootfs)?,
     }
     Ok(Entered { root: sources.rootfs, proc })
 }
@@ -167,6 +243,11 @@ fn make(
     sources: &Sources,
 ) -> Step<Made> {
     let target = mount.destination();
+    let mut options = options;
+    if options.copies {
+        // Until it is filled.
+        options.set &= !sys::MOUNT_ATTR_RDONLY;
+    }
     if let Some(bind) = bind {
         mounts::adjust(bind.as_fd(), &options).doing("mounting", target)?;
         return Ok(Made::One(bind));
@@ -227,6 +308,13 @@ fn make_cgroups(options: &MountOptions, lines: &str) -> io::Result<Made> {
     Ok(Made::Cgroups(directory, made))
 }
 
+/// Makes the root that of this process alone.
+fn change_root(rootfs: &OwnedFd) -> Step {
+    rustix::process::fchdir(rootfs).doing("entering", "the root file system")?;
+    rustix::process::chroot(".").doing("changing root to", "the root file system")?;
+    rustix::process::chdir("/").doing("entering", "/")
+}
+
 /// Makes the root the only thing in view.
 fn pivot(rootfs: &OwnedFd) -> Step {
     rustix::process::fchdir(rootfs).doing("entering", "the root file system")?;
@@ -253,7 +341,7 @@ fn mount_id(fd: BorrowedFd<'_>) -> Step<u64> {
     Ok(stat.stx_mnt_id)
 }
 
-fn attach(root: BorrowedFd<'_>, mount: &Mount, made: Made) -> Step {
+fn attach(root: BorrowedFd<'_>, mount: &Mount, made: Made, own: bool) -> Step {
     let target = mount.destination();
     let (fd, inner) = match made {
         Made::One(fd) => (fd, Vec::new()),
@@ -275,7 +363,18 @@ fn attach(root: BorrowedFd<'_>, mount: &Mount, made: Made) -> Step {
         other => other,
     };
     let place = place.doing("making a place for", target)?;
-    sys::attach_mount(fd.as_fd(), place.as_fd()).doing("mounting", target)?;
+    let options = mounts::parse(mount.options().as_deref().unwrap_or_default());
+    if options.copies {
+        copy_up::copy(place.as_fd(), fd.as_fd()).doing("copying to", target)?;
+        if options.set & sys::MOUNT_ATTR_RDONLY != 0 {
+            let set = sys::MOUNT_ATTR_RDONLY;
+            sys::mount_setattr(fd.as_fd(), false, set, 0, 0).doing("making read-only", target)?;
+        }
+    }
+    // In a tree that is attached nowhere a mount can be changed only before it is in it.
+    if own {
+        sys::attach_mount(fd.as_fd(), place.as_fd()).doing("mounting", target)?;
+    }
     for (name, mount) in &inner {
         let place = tree::ensure(fd.as_fd(), Path::new(name), Make::Directory)
             .doing("making", target.join(name))?;
@@ -284,6 +383,9 @@ fn attach(root: BorrowedFd<'_>, mount: &Mount, made: Made) -> Step {
     if !inner.is_empty() {
         let set = sys::MOUNT_ATTR_RDONLY;
         sys::mount_setattr(fd.as_fd(), false, set, 0, 0).doing("making read-only", target)?;
+    }
+    if !own {
+        sys::attach_mount(fd.as_fd(), place.as_fd()).doing("mounting", target)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Inside a stage: from the supervisor's first instruction to the user's program.
 
 mod borders;
+mod copy_up;
 mod credentials;
 mod devices;
 mod exec;
@@ -19,9 +20,11 @@ pub(crate) use exec::{
     Never, Program, die_with_parent, fail, join_keyring, run_program, streams, take_terminal,
 };
 pub(crate) use mounts::KNOWN as MOUNT_OPTIONS;
-pub(crate) use namespaces::{listed as listed_namespaces, makes_user as makes_user_namespace};
+pub(crate) use namespaces::{
+    give_streams, has_own_mounts, listed as listed_namespaces, makes_user as makes_user_namespace,
+};
 pub(crate) use supervisor::{
-    Running, begin, ended, follow, outcome, read_status, release, wait_ready,
+    Running, begin, ended, follow, lost, outcome, read_status, release, wait_ready,
 };
 
 use std::os::fd::AsFd;

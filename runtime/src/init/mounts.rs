@@ -23,6 +23,10 @@ pub(crate) struct MountOptions {
     pub(crate) clear: u64,
     /// `MS_PRIVATE` and its like; recursive.
     pub(crate) propagation: u64,
+    /// A mount with the ids of the container, and whether of a whole tree.
+    pub(crate) mapped: Option<bool>,
+    /// Whether it begins with a copy of what it covers.
+    pub(crate) copies: bool,
     /// The options of the file system itself.
     pub(crate) data: Vec<(String, Option<String>)>,
 }
@@ -37,13 +41,14 @@ pub(crate) fn parse(options: &[String]) -> MountOptions {
 }
 
 /// The options that are flags; others are for the file system itself.
-pub(crate) const KNOWN: [&str; 45] = [
+pub(crate) const KNOWN: [&str; 48] = [
     "async",
     "bind",
     "defaults",
     "dev",
     "diratime",
     "exec",
+    "idmap",
     "noatime",
     "nodev",
     "nodiratime",
@@ -57,6 +62,7 @@ pub(crate) const KNOWN: [&str; 45] = [
     "rdiratime",
     "relatime",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
@@ -80,6 +86,7 @@ pub(crate) const KNOWN: [&str; 45] = [
     "suid",
     "symfollow",
     "sync",
+    "tmpcopyup",
     "dirsync",
     "lazytime",
     "unbindable",
@@ -126,6 +133,9 @@ fn parse_one(option: &str, to: &mut MountOptions) {
         "diratime" => (0, sys::MOUNT_ATTR_NODIRATIME),
         "nosymfollow" => (sys::MOUNT_ATTR_NOSYMFOLLOW, 0),
         "symfollow" => (0, sys::MOUNT_ATTR_NOSYMFOLLOW),
+        "idmap" => return to.mapped = Some(false),
+        "ridmap" => return to.mapped = Some(true),
+        "tmpcopyup" => return to.copies = true,
         "bind" => return to.bind = Some(false),
         "rbind" => return to.bind = Some(true),
         "private" | "rprivate" => return to.propagation = libc::MS_PRIVATE,

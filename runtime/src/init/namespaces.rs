@@ -5,8 +5,9 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
+use crate::ids::{self, IdMaps};
 use crate::stage::{Doing, Failure, Step};
 use crate::sys;
 
@@ -21,8 +22,7 @@ pub(crate) struct Namespaces {
     time: bool,
     /// Existing ones.
     joined: Vec<(OwnedFd, libc::c_int)>,
-    uid_map: String,
-    gid_map: String,
+    maps: IdMaps,
 }
 
 fn flag(kind: LinuxNamespaceType) -> libc::c_int {
@@ -40,19 +40,13 @@ fn flag(kind: LinuxNamespaceType) -> libc::c_int {
 
 /// Reads the plan from a spec.
 pub(crate) fn plan(linux: &Linux) -> Step<Namespaces> {
-    let mut plan = Namespaces {
-        flags: 0,
-        cgroup: false,
-        time: false,
-        joined: Vec::new(),
-        uid_map: map_text(linux.uid_mappings().as_deref().unwrap_or_default()),
-        gid_map: map_text(linux.gid_mappings().as_deref().unwrap_or_default()),
-    };
+    let mut plan =
+        Namespaces { flags: 0, cgroup: false, time: false, joined: Vec::new(), maps: maps(linux) };
     for namespace in linux.namespaces().as_deref().unwrap_or_default() {
         let kind = namespace.typ();
         match namespace.path() {
             Some(path) => {
-                if matches!(kind, LinuxNamespaceType::Mount | LinuxNamespaceType::User) {
+                if kind == LinuxNamespaceType::User {
                     let reason = format!("joining a {kind} namespace is not supported");
                     return Err(Failure::invalid("namespaces", reason));
                 }
@@ -64,10 +58,15 @@ pub(crate) fn plan(linux: &Linux) -> Step<Namespaces> {
             None => plan.flags |= flag(kind) as u64,
         }
     }
-    if plan.flags & libc::CLONE_NEWNS as u64 == 0 {
-        return Err(Failure::invalid("namespaces", "an own mount namespace is required"));
-    }
     Ok(plan)
+}
+
+/// The ids of a container with a user namespace of its own.
+pub(crate) fn maps(linux: &Linux) -> IdMaps {
+    IdMaps::of(
+        linux.uid_mappings().as_deref().unwrap_or_default(),
+        linux.gid_mappings().as_deref().unwrap_or_default(),
+    )
 }
 
 /// `CLONE_NEW*` of all namespaces that a container has of its own or joined.
@@ -77,24 +76,27 @@ pub(crate) fn listed(spec: &Spec) -> libc::c_int {
     listed.iter().fold(0, |flags, namespace| flags | flag(namespace.typ()))
 }
 
+/// Whether a container has a mount namespace that is neither the machine's nor joined.
+pub(crate) fn has_own_mounts(spec: &Spec) -> bool {
+    let linux = spec.linux().as_ref();
+    let listed = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    listed.iter().any(|one| one.typ() == LinuxNamespaceType::Mount && one.path().is_none())
+}
+
 /// Whether a container has a user namespace of its own.
 pub(crate) fn makes_user(spec: &Spec) -> bool {
     listed(spec) & libc::CLONE_NEWUSER != 0
-}
-
-/// The kernel's text form of a map.
-fn map_text(mappings: &[LinuxIdMapping]) -> String {
-    use std::fmt::Write as _;
-    mappings.iter().fold(String::new(), |mut text, map| {
-        let _ = writeln!(text, "{} {} {}", map.container_id(), map.host_id(), map.size());
-        text
-    })
 }
 
 impl Namespaces {
     /// Whether the container has a user namespace of its own.
     pub(crate) fn new_user(&self) -> bool {
         self.flags & libc::CLONE_NEWUSER as u64 != 0
+    }
+
+    /// Whether the container has a mount namespace of its own.
+    pub(crate) fn new_mount(&self) -> bool {
+        self.flags & libc::CLONE_NEWNS as u64 != 0
     }
 
     /// Whether the container has a network namespace of its own.
@@ -120,21 +122,41 @@ impl Namespaces {
         std::fs::write(path, text).doing("setting", "the clocks of the time namespace")
     }
 
-    /// A pid namespace is entered by the children of the one that joins it.
-    pub(crate) fn enter_pid(&self) -> Step {
-        self.enter(|kind| kind == libc::CLONE_NEWPID)
+    /// Enters what the child inherits and could not enter itself: a pid namespace is entered by the
+    /// children of the one that joins it, and a child in a user namespace of its own may join none.
+    /// Gives what leads back.
+    pub(crate) fn enter_first(&self) -> Step<Vec<(OwnedFd, libc::c_int)>> {
+        let mut back = Vec::new();
+        for (_, kind) in self.joined.iter().filter(|_| self.new_user()) {
+            let name = match *kind {
+                libc::CLONE_NEWNET => "net",
+                libc::CLONE_NEWIPC => "ipc",
+                libc::CLONE_NEWUTS => "uts",
+                libc::CLONE_NEWCGROUP => "cgroup",
+                _ => continue,
+            };
+            let path = format!("/proc/self/ns/{name}");
+            back.push((File::open(&path).doing("opening namespace", path)?.into(), *kind));
+        }
+        let first = |kind| kind == libc::CLONE_NEWPID || self.new_user();
+        self.enter(first).map(|()| back)
     }
 
     /// Enters the other existing namespaces.
     pub(crate) fn enter_others(&self) -> Step {
-        self.enter(|kind| kind != libc::CLONE_NEWPID)
+        if self.new_user() { Ok(()) } else { self.enter(|kind| kind != libc::CLONE_NEWPID) }
     }
 
     fn enter(&self, wanted: impl Fn(libc::c_int) -> bool) -> Step {
-        for (fd, kind) in self.joined.iter().filter(|(_, kind)| wanted(*kind)) {
-            sys::setns(fd.as_fd(), *kind).doing("joining", "a namespace")?;
-        }
-        Ok(())
+        let wanted: Vec<_> = self.joined.iter().filter(|(_, kind)| wanted(*kind)).collect();
+        enter(wanted.into_iter())
+    }
+
+    /// Gives pipes to root of the container, who can then give them to its user: in a user namespace
+    /// of its own it may not take what is not its own.
+    pub(crate) fn give_streams(&self, stdio: &[Option<OwnedFd>; 3]) {
+        let Some((uid, gid)) = self.maps.outside(0, 0).filter(|_| self.new_user()) else { return };
+        super::exec::give_pipes(stdio, uid, gid);
     }
 
     /// Parent's side: writes the maps of the child's user namespace and lets it go.
@@ -142,9 +164,9 @@ impl Namespaces {
         if !self.new_user() {
             return Ok(());
         }
-        for (name, map) in [("uid_map", &self.uid_map), ("gid_map", &self.gid_map)] {
+        for (name, map) in [("uid_map", &self.maps.uids), ("gid_map", &self.maps.gids)] {
             let path = format!("/proc/{pid}/{name}");
-            std::fs::write(&path, map).doing("writing", &path)?;
+            std::fs::write(&path, ids::text(map)).doing("writing", &path)?;
         }
         report.write_all(b"g").doing("starting", "the container")
     }
@@ -156,5 +178,19 @@ impl Namespaces {
         }
         report.read_exact(&mut [0]).doing("waiting for", "the id maps")?;
         sys::set_ids(0, 0, Some(&[])).doing("becoming", "root of the user namespace")
+    }
+}
+
+/// Enters existing namespaces.
+pub(crate) fn enter<'a>(mut namespaces: impl Iterator<Item = &'a (OwnedFd, libc::c_int)>) -> Step {
+    namespaces
+        .try_for_each(|(fd, kind)| sys::setns(fd.as_fd(), *kind).doing("joining", "a namespace"))
+}
+
+/// As [`Namespaces::give_streams`], for a further process of a container.
+pub(crate) fn give_streams(spec: &Spec, stdio: &[Option<OwnedFd>; 3]) {
+    let Some(linux) = spec.linux().as_ref().filter(|_| makes_user(spec)) else { return };
+    if let Some((uid, gid)) = maps(linux).outside(0, 0) {
+        super::exec::give_pipes(stdio, uid, gid);
     }
 }

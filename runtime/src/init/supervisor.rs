@@ -13,7 +13,7 @@ use rustix::process::{Pid, WaitIdOptions, WaitIdStatus, WaitOptions, waitid};
 use super::exec::Launch;
 use super::{borders, filesystem, namespaces};
 use crate::cgroup::Cgroup;
-use crate::stage::{self, Answer, Doing, Failure, Given, Role, Started, Step};
+use crate::stage::{self, Answer, Doing, Failure, Given, Reason, Role, Started, Step};
 use crate::sys::{self, Side};
 use crate::{ExitStatus, Signal};
 
@@ -48,7 +48,7 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
     let linux = linux.ok_or_else(|| Failure::invalid("spec", "it has no linux section"))?;
     let namespaces = namespaces::plan(linux)?;
     let adopts = borders::shares(&given.config.spec, LinuxNamespaceType::Pid);
-    let sources = filesystem::open_sources(&given.config, rootfs)?;
+    let sources = filesystem::open_sources(&given.config, rootfs, namespaces.new_mount())?;
     borders::close(given.config.scopes)?;
     namespaces.make_time(linux)?;
     let adopts = adopts && !created;
@@ -60,7 +60,8 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
         tracing::debug!(path = %path.display(), "made the cgroup");
     }
     let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
-    namespaces.enter_pid()?;
+    namespaces.give_streams(&stdio);
+    let back = namespaces.enter_first()?;
     let clone = sys::Clone {
         namespaces: namespaces.flags,
         cgroup: cgroup.as_ref().and_then(Cgroup::unified),
@@ -85,8 +86,10 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
             drop(gate);
             tracing::debug!(pid, "made the process and its namespaces");
             let mut running = Running { cgroup, adopts, ..Running::joined(pid, pidfd) };
-            let ready = namespaces
-                .map_ids(pid, &ours)
+            let place = running.cgroup.as_ref().filter(|_| namespaces.new_user());
+            let ready = namespaces::enter(back.iter())
+                .and_then(|()| place.map_or(Ok(()), |cgroup| cgroup.join(pid)))
+                .and_then(|()| namespaces.map_ids(pid, &ours))
                 .and_then(|()| crate::engine::accompany(&given.config, pid, &ours))
                 .and_then(|()| wait_ready(&ours));
             match ready {
@@ -101,12 +104,22 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
                 }
                 Err(failure) => {
                     let _ = running.signal(Signal::KILL);
-                    let _ = ended(&running);
-                    Err(failure)
+                    let status = ended(&running);
+                    Err(if failure.reason == Reason::Lost { lost(status) } else { failure })
                 }
             }
         }
     }
+}
+
+/// Says how the container's process ended before its program ran.
+pub(crate) fn lost(status: ExitStatus) -> Failure {
+    let how = match status {
+        ExitStatus::Code(code) => format!("it exited with code {code}"),
+        ExitStatus::Signal(signal) => format!("signal {signal} killed it"),
+        ExitStatus::OutOfMemory(_) => "it ran out of memory".to_owned(),
+    };
+    Failure { action: String::new(), subject: how, errno: 0, reason: Reason::Lost }
 }
 
 /// Waits until the report of the child says that the program runs: `R`, then the end of the line
@@ -125,9 +138,7 @@ pub(crate) fn wait_ready(mut report: &UnixStream) -> Step<Vec<OwnedFd>> {
     };
     match failure.and_then(|json| serde_json::from_slice(json).ok()) {
         Some(failure) => Err(failure),
-        None => {
-            Err(std::io::Error::from_raw_os_error(libc::ECHILD)).doing("losing", "the container")
-        }
+        None => Err(Failure { reason: Reason::Lost, ..Failure::invalid("", "nothing is known") }),
     }
 }
 

@@ -10,6 +10,7 @@ use super::lifecycle::Lifecycle;
 use super::limits::Limits;
 use super::lists::{both, last};
 use super::{Device, DeviceRule, Mount, Network, Seccomp};
+use crate::ids::Ids;
 
 /// Everything a user may ask for beyond what the image says. The default asks for nothing: an
 /// unprivileged container without network. It is kept as JSON with the container; a field that is
@@ -98,6 +99,8 @@ pub struct Isolation {
     pub ipc: Option<Namespace>,
     /// The host name; its own if not given.
     pub uts: Option<Namespace>,
+    /// The ids of its own user namespace; those of this process if not given.
+    pub ids: Option<Ids>,
     /// Control groups; its own if not given.
     pub cgroup: Option<Namespace>,
     /// Only mounts and privileges are the container's own; `/proc` and `/sys` are the machine's.
@@ -123,6 +126,9 @@ pub struct Isolation {
 pub struct Files {
     /// Whether the root file system refuses writing.
     pub read_only: bool,
+    /// A directory of the machine that is the root file system in place of an image's. The starter
+    /// mounts it.
+    pub rootfs: Option<RootDirectory>,
     /// Further mounts, in order.
     pub mounts: Vec<Mount>,
     /// Volumes. The starter has them and mounts them.
@@ -167,6 +173,15 @@ pub struct ImageMount {
     pub target: PathBuf,
     /// Whether they can be written to; what is written is gone after the end.
     pub writable: bool,
+}
+
+/// A directory of the machine that is a container's root file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootDirectory {
+    /// Absolute path on this machine.
+    pub path: PathBuf,
+    /// Whether what the container writes is kept apart from it.
+    pub overlay: bool,
 }
 
 /// A directory of the machine under a layer that is thrown away.
@@ -255,6 +270,12 @@ pub struct Dns {
 impl Isolation {
     fn shares(&self, namespace: Option<Namespace>) -> bool {
         self.chroot || namespace == Some(Namespace::Host)
+    }
+
+    /// Whether its root is not that of the machine, so that it can neither make device nodes nor
+    /// mount everything.
+    pub(super) fn in_user_namespace(&self) -> bool {
+        self.user_namespace || self.ids.is_some()
     }
 
     /// Whether it shares the machine's process ids.
@@ -348,6 +369,7 @@ impl Isolation {
             pid,
             ipc,
             uts,
+            ids,
             cgroup,
             chroot,
             sysctls,
@@ -368,6 +390,7 @@ impl Isolation {
             pid: now.pid.or(pid),
             ipc: now.ipc.or(ipc),
             uts: now.uts.or(uts),
+            ids: now.ids.or(ids),
             cgroup: now.cgroup.or(cgroup),
             chroot: chroot || now.chroot,
             sysctls: both(sysctls, now.sysctls),
@@ -381,9 +404,10 @@ impl Isolation {
 
 impl Files {
     fn merge(self, now: Files) -> Files {
-        let Files { read_only, mounts, volumes, overlays, images, given } = self;
+        let Files { read_only, rootfs, mounts, volumes, overlays, images, given } = self;
         Files {
             read_only: read_only || now.read_only,
+            rootfs: now.rootfs.or(rootfs),
             mounts: both(mounts, now.mounts),
             volumes: both(volumes, now.volumes),
             overlays: both(overlays, now.overlays),

@@ -11,7 +11,7 @@ use oci_spec::runtime::{
 };
 
 use super::{BlockLimits, ContainerSpec, Limits, Network, Rate, Seccomp, built};
-use crate::{Error, Result, seccomp};
+use crate::{Error, Ids, Result, seccomp};
 
 /// Docker's list of what is hidden.
 const MASKED: [&str; 12] = [
@@ -73,7 +73,7 @@ pub(super) fn linux(spec: &ContainerSpec, capabilities: &BTreeSet<&str>) -> Resu
         linux =
             linux.masked_paths(masked).readonly_paths(still(&READ_ONLY, &spec.isolation.unmask));
     }
-    if !spec.isolation.user_namespace {
+    if !spec.isolation.in_user_namespace() {
         linux = linux.devices(devices(spec)?);
     }
     if let Some(parent) = &spec.limits.cgroup_parent {
@@ -81,6 +81,16 @@ pub(super) fn linux(spec: &ContainerSpec, capabilities: &BTreeSet<&str>) -> Resu
             return Err(Error::invalid("cgroup parent", format!("{parent:?} climbs")));
         }
         linux = linux.cgroups_path(parent);
+    }
+    match &spec.isolation.ids {
+        None => {}
+        Some(Ids::Maps(maps)) => {
+            let [uids, gids] = maps.documents()?;
+            linux = linux.uid_mappings(uids).gid_mappings(gids);
+        }
+        Some(Ids::Auto(_)) => {
+            return Err(Error::invalid("ids", "they are not chosen yet"));
+        }
     }
     let mut linux = built(linux.build())?;
     if spec.isolation.privileged {
@@ -98,6 +108,7 @@ fn namespaces(spec: &ContainerSpec) -> Result<Vec<LinuxNamespace>> {
         (LinuxNamespaceType::Uts, !spec.isolation.host_uts()),
         (LinuxNamespaceType::Network, spec.network.mode() != Network::Host),
         (LinuxNamespaceType::Cgroup, !spec.isolation.host_cgroup()),
+        (LinuxNamespaceType::User, spec.isolation.ids.is_some()),
     ];
     let own = kinds.into_iter().filter(|(_, own)| *own);
     own.map(|(kind, _)| built(LinuxNamespaceBuilder::default().typ(kind).build())).collect()

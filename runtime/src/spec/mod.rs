@@ -22,7 +22,7 @@ use task::Cause;
 
 pub use container_spec::{
     ContainerSpec, Dns, Files, ImageMount, Isolation, Join, Membership, Namespace, NetworkSpec,
-    Overlay, ProcessSpec, VolumeMount,
+    Overlay, ProcessSpec, RootDirectory, VolumeMount,
 };
 pub use lifecycle::{HealthCheck, HealthSpec, Lifecycle, LogLimits, Notify, OnFailure, Restart};
 pub use limits::{BlockLimits, DeviceNumber, Limits, Rate};

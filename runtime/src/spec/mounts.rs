@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use oci_spec::runtime::{Mount as OciMount, MountBuilder};
 
 use super::{ContainerSpec, Mount, Network, Propagation, built};
-use crate::{Error, Result};
+use crate::{Error, IdMaps, IdRange, Ids, Result};
 
 const SHM_SIZE: u64 = 64 << 20;
 
@@ -29,9 +29,10 @@ fn mount(
 /// All mounts: parents before what is below them, whatever they come from; what is equally deep
 /// stays in the order given. A mount of the user takes the place of our own there and below.
 pub(super) fn mounts(spec: &ContainerSpec) -> Result<Vec<OciMount>> {
-    let mut wanted = spec.files.mounts.iter().map(own).collect::<Result<Vec<_>>>()?;
+    let mapped = |mount| own(mount).and_then(|mount| map_ids(mount, spec));
+    let mut wanted = spec.files.mounts.iter().map(mapped).collect::<Result<Vec<_>>>()?;
     // Where a device node cannot be made, the host's stands in for it.
-    for device in spec.isolation.devices.iter().filter(|_| spec.isolation.user_namespace) {
+    for device in spec.isolation.devices.iter().filter(|_| spec.isolation.in_user_namespace()) {
         wanted.push(mount(
             &device.target,
             "bind",
@@ -65,7 +66,7 @@ fn standard(spec: &ContainerSpec) -> Result<Vec<OciMount>> {
     let shm = ["nosuid", "noexec", "nodev", "mode=1777", &shm];
     list.push(mount("/dev/shm", "tmpfs", "shm", &shm)?);
     // A file system of queues is that of the ipc namespace it is made in.
-    if spec.isolation.host_ipc() && spec.isolation.user_namespace && !spec.isolation.chroot {
+    if spec.isolation.host_ipc() && spec.isolation.in_user_namespace() && !spec.isolation.chroot {
         let options = ["rbind", "nosuid", "noexec", "nodev"];
         list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &options)?);
     } else if !spec.isolation.chroot {
@@ -74,7 +75,9 @@ fn standard(spec: &ContainerSpec) -> Result<Vec<OciMount>> {
     let access = if spec.isolation.privileged { "rw" } else { "ro" };
     // Who has no network namespace of its own may not mount its devices in a user namespace.
     let own_network = spec.network.mode() != Network::Host;
-    if spec.isolation.chroot || spec.isolation.user_namespace && !own_network {
+    // One with a way out is made outside of the container's user namespace.
+    let foreign = spec.isolation.ids.is_some() && spec.network.mode() != Network::None;
+    if spec.isolation.chroot || foreign || spec.isolation.user_namespace && !own_network {
         list.push(mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "rro"])?);
         return Ok(list);
     }
@@ -87,7 +90,7 @@ fn standard(spec: &ContainerSpec) -> Result<Vec<OciMount>> {
 /// The container's procfs; the machine's where it shows the machine's processes and none can be
 /// made.
 fn proc(spec: &ContainerSpec) -> Result<OciMount> {
-    if spec.isolation.host_pid() && (spec.isolation.user_namespace || spec.isolation.chroot) {
+    if spec.isolation.host_pid() && (spec.isolation.in_user_namespace() || spec.isolation.chroot) {
         return mount("/proc", "bind", "/proc", &["rbind", "nosuid", "noexec", "nodev"]);
     }
     mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])
@@ -126,6 +129,55 @@ fn own(wanted: &Mount) -> Result<OciMount> {
             mount(target, "tmpfs", "tmpfs", &all)
         }
     }
+}
+
+/// Reads an option `idmap=uids=…;gids=…` into the maps of the mount. Each is a list of `DISK-ID-COUNT`
+/// with `#` between; after an `@` the ids are those in the container.
+fn map_ids(mut mount: OciMount, spec: &ContainerSpec) -> Result<OciMount> {
+    let Some(mut options) = mount.options().clone() else { return Ok(mount) };
+    let Some(at) = options.iter().position(|option| option.starts_with("idmap=")) else {
+        return Ok(mount);
+    };
+    let text = options.remove(at);
+    let wrong = || Error::invalid("mounts", format!("{text:?} is not idmap=uids=LIST;gids=LIST"));
+    let mut maps = IdMaps::default();
+    for part in text.trim_start_matches("idmap=").split(';') {
+        match part.split_once('=').ok_or_else(wrong)? {
+            ("uids", list) => maps.uids = ranges(list, spec, true).ok_or_else(wrong)?,
+            ("gids", list) => maps.gids = ranges(list, spec, false).ok_or_else(wrong)?,
+            _ => return Err(wrong()),
+        }
+    }
+    if maps.uids.is_empty() || maps.gids.is_empty() {
+        return Err(wrong());
+    }
+    options.push("idmap".to_owned());
+    let [uids, gids] = maps.documents()?;
+    mount.set_options(Some(options)).set_uid_mappings(Some(uids)).set_gid_mappings(Some(gids));
+    Ok(mount)
+}
+
+fn ranges(list: &str, spec: &ContainerSpec, users: bool) -> Option<Vec<IdRange>> {
+    let own = match &spec.isolation.ids {
+        Some(Ids::Maps(maps)) => Some(maps),
+        _ => None,
+    };
+    let range = |text: &str| {
+        let (inner, text) = match text.strip_prefix('@') {
+            Some(text) => (own, text),
+            None => (None, text),
+        };
+        let numbers: Vec<u32> =
+            text.split('-').map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
+        let [inside, id, count] = numbers[..] else { return None };
+        let outside = match inner {
+            None => id,
+            Some(maps) if users => maps.outside(id, 0)?.0,
+            Some(maps) => maps.outside(0, id)?.1,
+        };
+        Some(IdRange { inside, outside, count })
+    };
+    list.split('#').map(range).collect()
 }
 
 fn check(what: &str, path: &Path) -> Result<()> {

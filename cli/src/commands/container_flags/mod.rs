@@ -2,6 +2,7 @@
 //! `bud`, read into one [`ContainerSpec`].
 
 mod block;
+mod ids;
 mod lifecycle;
 mod shared;
 
@@ -12,6 +13,7 @@ use containers::syntax::{self, SyntaxError};
 use runtime::ContainerSpec;
 
 pub(crate) use block::BlockFlags;
+pub(crate) use ids::IdFlags;
 pub(crate) use lifecycle::LifecycleFlags;
 pub(crate) use shared::{LimitFlags, SharedFlags};
 
@@ -126,6 +128,8 @@ pub(crate) struct ContainerFlags {
     annotation: Vec<String>,
 
     #[command(flatten)]
+    ids: IdFlags,
+    #[command(flatten)]
     block: BlockFlags,
     #[command(flatten)]
     shared: SharedFlags,
@@ -164,9 +168,11 @@ impl ContainerFlags {
         terminal: bool,
     ) -> Result<ContainerSpec, Failure> {
         let mut shared = self.shared.clone().with_conf()?;
+        let ids = self.ids.ids(shared.userns.take())?;
         let named: Vec<String> =
             shared.device.extract_if(.., |text| containers::is_device_name(text)).collect();
         let mut spec = shared.spec()?;
+        spec.isolation.ids = ids;
         containers::add_devices(
             &[named, self.gpus.iter().flat_map(|gpus| gpus.0.clone()).collect()].concat(),
             &mut spec,
@@ -253,6 +259,11 @@ impl ContainerFlags {
         let Some(zone) = &self.tz else { return Ok(()) };
         spec.files.mounts.push(syntax::time_zone(zone).map_err(of_flag("--tz", zone))?);
         Ok(())
+    }
+
+    /// Whether ids of its own are asked for.
+    pub(crate) fn wants_ids(&self) -> bool {
+        self.ids.given() || !matches!(self.shared.userns, None | Some(syntax::UserNamespace::Host))
     }
 
     /// Whether an entrypoint is given.

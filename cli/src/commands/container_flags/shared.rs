@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use containers::syntax::{self, NetworkChoice, Sandbox, SyntaxError, namespace};
+use containers::syntax::{self, NetworkChoice, Sandbox, SyntaxError, UserNamespace, namespace};
 use runtime::{ContainerSpec, Files, Isolation, Limits, Namespace, Network, NetworkSpec, Ulimit};
 
 use task::Kind;
@@ -87,9 +87,10 @@ pub(crate) struct SharedFlags {
     /// Use a private or the host's cgroup namespace: private or host
     #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
     pub(super) cgroupns: Option<Namespace>,
-    /// Use this user namespace: host, that of this program
-    #[arg(long, value_name = "host", value_parser = syntax::user_namespace, help_heading = "Security")]
-    pub(super) userns: Option<Namespace>,
+    /// Use this user namespace: host, that of this program; with `run` also auto[:size=NUMBER], ids
+    /// that no other container has, or private with --uidmap (root)
+    #[arg(long, value_name = "USERNS", value_parser = syntax::user_namespace, help_heading = "Security")]
+    pub(super) userns: Option<UserNamespace>,
     /// Set the isolation: oci, rootless and default are the same sandbox; chroot shares the
     /// processes, IPC, host name and network of this machine, for machines without a sandbox
     #[arg(long, value_name = "TYPE", value_parser = syntax::sandbox, help_heading = "Security")]
@@ -256,6 +257,11 @@ impl SharedFlags {
     /// # Errors
     /// Values that are not understood or not supported, by name.
     pub(crate) fn spec(&self) -> Result<ContainerSpec, Failure> {
+        if let Some(other) = self.userns.filter(|one| *one != UserNamespace::Host) {
+            let other = other.name();
+            return Err(Failure::usage(format!("--userns={other} is not supported here; host is"))
+                .hint("ids of their own are for the containers of `rbuild run IMAGE`"));
+        }
         if let Some(group) = self.group_add.iter().find(|group| *group == "keep-groups") {
             return Err(Failure::usage(format!("--group-add {group} is not supported"))
                 .hint("name the groups"));

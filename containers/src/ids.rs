@@ -1,0 +1,101 @@
+//! The ids of containers with a user namespace of their own.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use layers::IdMap;
+use runtime::{IdMaps, IdRange, Ids, Isolation};
+
+use crate::{Error, Result};
+
+/// Whose lines of `/etc/subuid` and `/etc/subgid` say which ids are for containers.
+const OWNER: &str = "containers";
+
+/// The ids for containers where no line says: the upper half.
+const USUAL: IdRange = IdRange { inside: 0, outside: 1 << 31, count: (1 << 31) - (1 << 16) };
+
+fn refuse(reason: impl Into<String>) -> Error {
+    Error::Unsupported { what: "choosing ids", reason: reason.into() }
+}
+
+/// How the files of a container are mapped.
+pub(crate) fn map(isolation: &Isolation) -> Result<Option<IdMap>> {
+    let Some(Ids::Maps(maps)) = &isolation.ids else { return Ok(None) };
+    if runtime::in_user_namespace() {
+        let reason = "an ordinary user cannot give other owners to files: the kernel maps the ids of \
+                      mounts for root only";
+        return Err(refuse(reason));
+    }
+    let root = maps.outside(0, 0).ok_or_else(|| refuse("0, root, is not among them"))?;
+    Ok(Some(IdMap { namespace: Arc::new(maps.namespace()?), root }))
+}
+
+/// Chooses ids that are not taken; nobody else does until the file in this directory is closed.
+pub(crate) fn choose(
+    directory: &Path,
+    taken: impl FnOnce() -> Result<Vec<Ids>>,
+    count: u32,
+) -> Result<(IdMaps, File)> {
+    let path = directory.join("ids.lock");
+    let lock = File::create(&path).map_err(Error::file("making", &path))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|errno| Error::file("locking", &path)(errno.into()))?;
+    let (mut uids, mut gids) = (Vec::new(), Vec::new());
+    for ids in taken()? {
+        if let Ids::Maps(maps) = ids {
+            uids.extend(maps.uids);
+            gids.extend(maps.gids);
+        }
+    }
+    let free = |file: &str, taken: &[IdRange]| {
+        let pool = runtime::subordinate_ids(Path::new(file), OWNER);
+        let pool = if pool.is_empty() { vec![USUAL] } else { pool };
+        let found = first_free(&pool, taken, count).ok_or_else(|| {
+            refuse(format!(
+                "no {count} ids of {OWNER:?} in {file} are free; add a line, or use size="
+            ))
+        });
+        found.map(|outside| vec![IdRange { inside: 0, outside, count }])
+    };
+    let maps = IdMaps { uids: free("/etc/subuid", &uids)?, gids: free("/etc/subgid", &gids)? };
+    Ok((maps, lock))
+}
+
+/// Where the first ids in the pool begin of which none is taken.
+fn first_free(pool: &[IdRange], taken: &[IdRange], count: u32) -> Option<u32> {
+    let end = |range: &IdRange| u64::from(range.outside) + u64::from(range.count);
+    pool.iter().find_map(|range| {
+        let mut at = u64::from(range.outside);
+        while at + u64::from(count) <= end(range) {
+            let overlaps =
+                |one: &&IdRange| u64::from(one.outside) < at + u64::from(count) && at < end(one);
+            match taken.iter().filter(overlaps).map(end).max() {
+                None => return u32::try_from(at).ok(),
+                Some(after) => at = after,
+            }
+        }
+        None
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_do_not_overlap() {
+        let range = |outside, count| IdRange { inside: 0, outside, count };
+        let pool = [range(100, 50), range(1000, 100)];
+        assert_eq!(first_free(&pool, &[], 50), Some(100));
+        assert_eq!(first_free(&pool, &[range(120, 10)], 20), Some(100));
+        assert_eq!(first_free(&pool, &[range(110, 10)], 20), Some(120));
+        assert_eq!(first_free(&pool, &[range(100, 40)], 20), Some(1000));
+        assert_eq!(first_free(&pool, &[range(0, 1050)], 50), Some(1050));
+        assert_eq!(first_free(&pool, &[], 101), None);
+        assert_eq!(
+            first_free(&[USUAL], &[range(1 << 31, 65_536)], 65_536),
+            Some((1 << 31) + 65_536)
+        );
+    }
+}

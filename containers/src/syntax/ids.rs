@@ -1,0 +1,174 @@
+//! The ids of a container, as `--userns` and the maps have them.
+
+use std::path::Path;
+
+use runtime::{IdMaps, IdRange, Ids};
+
+use super::SyntaxError;
+
+/// How many ids a container gets that does not say.
+const USUAL: u32 = 65_536;
+
+/// Which user namespace a container is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserNamespace {
+    /// That of this program.
+    Host,
+    /// One of its own, whose ids are named.
+    Private,
+    /// One of its own with so many ids that no other container has.
+    Auto(u32),
+}
+
+impl UserNamespace {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            UserNamespace::Host => "host",
+            UserNamespace::Private => "private",
+            UserNamespace::Auto(_) => "auto",
+        }
+    }
+}
+
+/// `host`, `private` or `auto[:size=NUMBER]`.
+///
+/// # Errors
+/// It is another one.
+pub fn user_namespace(text: &str) -> Result<UserNamespace, SyntaxError> {
+    let (kind, options) = text.split_once(':').unwrap_or((text, ""));
+    let refuse = |why: &str| Err(SyntaxError::new(format!("{text:?} is not supported: {why}")));
+    match (kind, options) {
+        ("" | "host", "") => Ok(UserNamespace::Host),
+        ("private", "") => Ok(UserNamespace::Private),
+        ("auto", "") => Ok(UserNamespace::Auto(USUAL)),
+        ("auto", options) => match options.strip_prefix("size=").map(str::parse) {
+            Some(Ok(size)) if size > 0 => Ok(UserNamespace::Auto(size)),
+            _ => refuse("the option of auto is size=NUMBER; --uidmap and --gidmap name the ids"),
+        },
+        ("keep-id" | "nomap", _) => refuse(
+            "the files of an image would need other owners, and the kernel gives those to mounts of \
+             root only; as root use --uidmap, or --user",
+        ),
+        ("ns" | "container", _) => {
+            refuse("the ids of files come from --uidmap and --gidmap, or from auto")
+        }
+        _ => {
+            let reason = format!("{text:?} is none of host, private, auto, auto:size=NUMBER");
+            Err(SyntaxError::new(reason))
+        }
+    }
+}
+
+/// `ID:HOST[:COUNT]`: the first id in the container, the first of this machine, how many.
+///
+/// # Errors
+/// They are no numbers; there is none.
+pub fn id_range(text: &str) -> Result<IdRange, SyntaxError> {
+    let numbers: Option<Vec<u32>> = text.split(':').map(|number| number.parse().ok()).collect();
+    match numbers.as_deref() {
+        Some(&[inside, outside, count]) if count > 0 => Ok(IdRange { inside, outside, count }),
+        Some(&[inside, outside]) => Ok(IdRange { inside, outside, count: 1 }),
+        _ => Err(SyntaxError::new(format!("{text:?} is not ID:HOST:COUNT with numbers"))),
+    }
+}
+
+/// The ids of a container: those of `maps`, and those that a user and a group of these `names` have in
+/// `/etc/subuid` and `/etc/subgid`. Where only users or only groups are named, both are the same.
+///
+/// # Errors
+/// The texts contradict each other; there are no such ids; this program is not root.
+pub fn ids(
+    namespace: Option<UserNamespace>,
+    maps: IdMaps,
+    names: [Option<&str>; 2],
+) -> Result<Option<Ids>, SyntaxError> {
+    let maps = all(maps, names)?;
+    let ids = match (namespace, maps == IdMaps::default()) {
+        (None | Some(UserNamespace::Host), true) => return Ok(None),
+        (Some(UserNamespace::Auto(count)), true) => Ids::Auto(count),
+        (None | Some(UserNamespace::Private), false) => Ids::Maps(maps),
+        (Some(UserNamespace::Private), true) => {
+            return Err(SyntaxError::new("--userns=private names no ids")
+                .hinting("--uidmap names them; --userns=auto chooses some"));
+        }
+        (Some(UserNamespace::Host | UserNamespace::Auto(_)), false) => {
+            let what = "--userns=host and auto cannot be combined with maps of ids";
+            return Err(SyntaxError::new(what).hinting("leave --userns out, or use private"));
+        }
+    };
+    if runtime::in_user_namespace() {
+        return Err(SyntaxError::new("a container with ids of its own needs root").hinting(
+            "the kernel gives other owners to files of root only; without the flags the container \
+             has your subordinate ids",
+        ));
+    }
+    Ok(Some(ids))
+}
+
+fn all(maps: IdMaps, [user, group]: [Option<&str>; 2]) -> Result<IdMaps, SyntaxError> {
+    let named = |name: Option<&str>, file: &str| {
+        let Some(name) = name else { return Ok(Vec::new()) };
+        let found = runtime::subordinate_ids(Path::new(file), name);
+        if found.is_empty() {
+            return Err(SyntaxError::new(format!("{file} has no ids of {name:?}"))
+                .hinting("add a line such as NAME:100000:65536"));
+        }
+        Ok(found)
+    };
+    let IdMaps { mut uids, mut gids } = maps;
+    if gids.is_empty() {
+        gids = named(group.or(user), "/etc/subgid")?;
+    }
+    uids.extend(named(user, "/etc/subuid")?);
+    if gids.is_empty() {
+        gids.clone_from(&uids);
+    }
+    if uids.is_empty() {
+        uids.clone_from(&gids);
+    }
+    Ok(IdMaps { uids, gids })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_are_read_or_refused_with_a_reason() {
+        for (text, expected) in [
+            ("", Some(UserNamespace::Host)),
+            ("host", Some(UserNamespace::Host)),
+            ("private", Some(UserNamespace::Private)),
+            ("auto", Some(UserNamespace::Auto(65_536))),
+            ("auto:size=10", Some(UserNamespace::Auto(10))),
+            ("auto:size=0", None),
+            ("auto:uidmapping=0:1:1", None),
+            ("keep-id", None),
+            ("keep-id:uid=1", None),
+            ("nomap", None),
+            ("ns:/proc/1/ns/user", None),
+            ("other", None),
+        ] {
+            assert_eq!(user_namespace(text).ok(), expected, "{text}");
+        }
+        assert!(user_namespace("keep-id").unwrap_err().reason.contains("root only"));
+    }
+
+    #[test]
+    fn one_map_stands_for_both() {
+        let list = |texts: &[&str]| texts.iter().map(|text| id_range(text).unwrap()).collect();
+        let maps = |uids: &[&str], gids: &[&str]| IdMaps { uids: list(uids), gids: list(gids) };
+        let both = all(maps(&["0:100000:10", "10:5"], &[]), [None; 2]).unwrap();
+        assert_eq!((&both.uids, both.uids[1].count), (&both.gids, 1));
+        let both = all(maps(&[], &["0:7:1"]), [None; 2]).unwrap();
+        assert_eq!(both.uids, both.gids);
+        let one = || maps(&["0:1:1"], &[]);
+        assert!(ids(Some(UserNamespace::Host), one(), [None; 2]).is_err());
+        assert!(ids(Some(UserNamespace::Private), maps(&[], &[]), [None; 2]).is_err());
+        assert_eq!(ids(None, maps(&[], &[]), [None; 2]), Ok(None));
+        for wrong in ["1", "a:b:c", "0:1:0", "1:2:3:4", "0:-1:5"] {
+            assert!(id_range(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Containers with users and groups of their own, and those in a directory of the machine.
+
+use std::os::unix::fs::MetadataExt;
+
+use e2e::{Bench, root};
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.busybox();
+    bench
+}
+
+const MAP: &str = "--uidmap=0:100000:65536";
+
+/// Runs a line of a shell in a container that is removed, in both ways that containers run.
+fn both(bench: &Bench, flags: &[&str], line: &str) -> [String; 2] {
+    [&["run", "--rm"][..], &["run", "--rm", "--name=kept"]].map(|way| {
+        let all = [way, flags, &["busybox", "sh", "-c", line]].concat();
+        bench.rbuild(all).ok().stdout
+    })
+}
+
+#[test]
+fn root_of_a_container_with_ids_of_its_own_is_nobody_on_the_machine() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let line = "id -u; stat -c %u:%g /bin/busybox; echo x > /new && stat -c %u:%g /new; \
+        mkdir /d && chown 5:6 /d && stat -c %u:%g /d; echo out > /dev/stdout; hostname x 2>&1 | wc -l; \
+        tr -s ' ' < /proc/self/uid_map; touch /dev/shm/x; test -c /dev/null && echo y > /dev/null && echo null";
+    let told = "0\n0:0\n0:0\n5:6\nout\n1\n 0 100000 65536\nnull\n";
+    for network in ["--network=none", "--network=private", "--network=host"] {
+        for said in both(&bench, &[MAP, network], line) {
+            assert_eq!(said, told, "{network}");
+        }
+    }
+    // What is bound without a map is nobody's there, and cannot be written.
+    let file = bench.write("host/file", "text");
+    let volume = format!("{}:/data", file.parent().unwrap().display());
+    let line = "cat /data/file; stat -c %u /data/file; echo x 2>&1 > /data/new || echo refused";
+    for said in both(&bench, &[MAP, "-v", &volume], line) {
+        assert!(said.starts_with("text65534\n") && said.ends_with("refused\n"), "{said}");
+    }
+}
+
+#[test]
+fn what_a_mapped_container_writes_has_the_ids_of_inside_on_the_disk() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let line = "echo x > /file; chown 7:8 /file; echo y > /v/file; chown 9:9 /v/file";
+    bench.rbuild(["run", "--name=one", MAP, "-v", "data:/v", "busybox", "sh", "-c", line]).ok();
+    // It starts again with its files, and so does an image of it without a map.
+    bench.rbuild(["commit", "one", "made"]).ok();
+    let line = ["run", "--rm", "-v", "data:/v", "made", "stat", "-c", "%u:%g", "/file", "/v/file"];
+    assert_eq!(bench.rbuild(line).ok().stdout, "7:8\n9:9\n");
+    assert!(bench.rbuild(["diff", "one"]).ok().stdout.contains("A /file\n"));
+    // Another map sees the same owners.
+    let other = [&["run", "--rm", "--uidmap=0:300000:65536"][..], &line[2..]].concat();
+    assert_eq!(bench.rbuild(other).ok().stdout, "7:8\n9:9\n");
+    bench.rbuild(["cp", "one:/file", "got"]).ok();
+    assert_eq!(bench.path().join("got").metadata().unwrap().uid(), 7);
+}
+
+#[test]
+fn a_mapped_container_is_entered_and_watched_like_others() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    bench.rbuild(["run", "-d", "--name=one", MAP, "busybox", "sleep", "1000"]).ok();
+    let line = ["exec", "one", "sh", "-c", "id -u; echo out > /dev/stdout; touch /made"];
+    assert_eq!(bench.rbuild(line).ok().stdout, "0\nout\n");
+    let user = ["exec", "-u", "33:33", "one", "sh", "-c", "id -u; echo out > /dev/stdout"];
+    assert_eq!(bench.rbuild(user).ok().stdout, "33\nout\n");
+    let pid = bench.rbuild(["inspect", "--format", "{{.State.Pid}}", "one"]).ok().stdout;
+    let owner = std::fs::metadata(format!("/proc/{}", pid.trim())).unwrap().uid();
+    assert_eq!(owner, 100_000);
+    bench.rbuild(["cp", "one:/made", "got"]).fails(&["its ids are its own", "stop it"]);
+    bench.rbuild(["rm", "-f", "one"]).ok();
+}
+
+#[test]
+fn ids_chosen_automatically_are_those_of_one_container_alone() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let map = |name: &str, flag: &str| {
+        let name = format!("--name={name}");
+        bench.rbuild(["create", &name, flag, "busybox", "cat", "/proc/self/uid_map"]).ok();
+        let told = bench.rbuild(["start", "-a", name.trim_start_matches("--name=")]).ok().stdout;
+        let numbers: Vec<u64> = told.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        (numbers[1], numbers[2])
+    };
+    let (one, two) = (map("one", "--userns=auto"), map("two", "--userns=auto:size=1000"));
+    assert_eq!((one.1, two.1), (65_536, 1000));
+    assert!(one.0 + one.1 <= two.0 || two.0 + two.1 <= one.0, "{one:?} {two:?}");
+    assert!(one.0 > 1000 && two.0 > 1000);
+    // The ids of a removed container are free again.
+    bench.rbuild(["rm", "one"]).ok();
+    assert_eq!(map("three", "--userns=auto"), one);
+}
+
+#[test]
+fn ids_that_cannot_be_had_are_refused_with_the_reason() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    for (flags, words) in [
+        (&["--userns=keep-id"][..], "mounts of root only"),
+        (&["--userns=nomap"], "nomap"),
+        (&["--userns=ns:/proc/1/ns/user"], "ns:"),
+        (&["--userns=private"], "names no ids"),
+        (&["--userns=host", MAP], "cannot be combined"),
+        (&["--subuidname=nobody-has-this-name"], "has no ids"),
+        (&["--uidmap=1:100000:10"], "0, root, is not among them"),
+        (&["--uidmap=x"], "ID:HOST:COUNT"),
+    ] {
+        let line = [&["run", "--rm"][..], flags, &["busybox", "true"]].concat();
+        bench.rbuild(line).code(125).fails(&[words]);
+    }
+}
+
+#[test]
+fn the_owners_of_a_mount_are_mapped_on_request() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let file = bench.write("host/file", "text");
+    let place = file.parent().unwrap().display().to_string();
+    for (flags, option, told) in [
+        (&[MAP][..], "idmap", "0:0\n"),
+        (&[MAP], "idmap=uids=@0-5-1;gids=@0-6-1", "5:6\n"),
+        (&[], "idmap=uids=0-5-1;gids=0-6-1", "5:6\n"),
+    ] {
+        let mounts = [
+            format!("--volume={place}:/data:{option}"),
+            format!("--mount=type=bind,source={place},target=/data,{option}"),
+        ];
+        for mount in &mounts {
+            let flags = [flags, &[mount.as_str()]].concat();
+            for said in both(&bench, &flags, "stat -c %u:%g /data/file") {
+                assert_eq!(said, told, "{option}");
+            }
+        }
+    }
+    let line = "echo x > /data/new && stat -c %u /data/new";
+    let mount = format!("--volume={place}:/data:idmap");
+    let said = bench.rbuild(["run", "--rm", MAP, &mount, "busybox", "sh", "-c", line]).ok().stdout;
+    assert_eq!(said, "0\n");
+    assert_eq!(bench.path().join("host/new").metadata().unwrap().uid(), 0);
+    // A file system that cannot map ids says so.
+    let proc = ["run", "--rm", MAP, "--volume=/proc/sys:/data:idmap", "busybox", "true"];
+    bench.rbuild(proc).code(125).fails(&["mapping the ids of /proc/sys"]);
+}
+
+#[test]
+fn a_directory_of_the_machine_is_the_root_of_a_container() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let place = bench.path().join("rootfs");
+    std::fs::create_dir_all(place.join("bin")).unwrap();
+    std::fs::copy("/bin/busybox", place.join("bin/sh")).unwrap();
+    let line = ["run", "--rm", "--rootfs", "rootfs", "/bin/sh", "-c", "echo x > /made; echo ran"];
+    assert_eq!(bench.rbuild(line).ok().stdout, "ran\n");
+    assert_eq!(std::fs::read_to_string(place.join("made")).unwrap(), "x\n");
+    let line = ["run", "--name=one", "--rootfs", "rootfs:O", "/bin/sh", "-c", "echo y > /other"];
+    bench.rbuild(line).ok();
+    assert!(!place.join("other").exists());
+    bench.rbuild(["start", "-a", "one"]).ok();
+    assert!(bench.rbuild(["diff", "one"]).ok().stdout.contains("A /other\n"));
+    let mapped = ["run", "--rm", MAP, "--rootfs", "rootfs", "/bin/sh", "-c", "echo z > /mapped"];
+    bench.rbuild(mapped).ok();
+    assert_eq!(place.join("mapped").metadata().unwrap().uid(), 0);
+    bench.rbuild(["run", "--rm", "--rootfs", "nowhere", "/bin/sh"]).fails(&["finding nowhere"]);
+    bench.rbuild(["run", "--rm", "--rootfs", "rootfs"]).fails(&["names a program"]);
+}
+
+#[test]
+fn containers_have_the_file_that_says_so() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    for said in both(&bench, &[], "test -f /run/.containerenv; cat /run/.containerenv; echo $?") {
+        assert_eq!(said, "0\n");
+    }
+    let line = "cd /run && . ./.containerenv && echo $name $image $rootless ${#id}";
+    let all = ["run", "--rm", "--privileged", "--name=one", "busybox", "sh", "-c", line];
+    let said = bench.rbuild(all).ok().stdout;
+    assert!(said.starts_with("one ") && said.ends_with(" 0 64\n"), "{said}");
+}
+
+#[test]
+fn an_image_that_a_container_mounts_stays() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    bench.build("data", "FROM scratch\nCOPY f /f\n", &[("f", "content")]).ok();
+    let mount = "--mount=type=image,source=data,target=/mnt";
+    bench.rbuild(["run", "-d", "--name=one", mount, "busybox", "sleep", "1000"]).ok();
+    bench.rbuild(["rmi", "data"]).fails(&["container one uses image"]);
+    bench.rbuild(["rm", "-f", "one"]).ok();
+    bench.rbuild(["rmi", "data"]).ok();
+}
