@@ -38,6 +38,7 @@ mod event;
 mod files;
 mod filter;
 mod ids;
+mod inspect;
 mod life;
 mod notify;
 mod pause;

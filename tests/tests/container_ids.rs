@@ -114,7 +114,7 @@ fn ids_that_cannot_be_had_are_refused_with_the_reason() {
         (&["--userns=keep-id"][..], "mounts of root only"),
         (&["--userns=nomap"], "nomap"),
         (&["--userns=ns:/proc/1/ns/user"], "ns:"),
-        (&["--userns=private"], "names no ids"),
+        (&["--userns=private"], "has no ids without maps"),
         (&["--userns=host", MAP], "cannot be combined"),
         (&["--subuidname=nobody-has-this-name"], "has no ids"),
         (&["--uidmap=1:100000:10"], "0, root, is not among them"),

@@ -44,15 +44,13 @@ pub fn user_namespace(text: &str) -> Result<UserNamespace, SyntaxError> {
         ("auto", "") => Ok(UserNamespace::Auto(USUAL)),
         ("auto", options) => match options.strip_prefix("size=").map(str::parse) {
             Some(Ok(size)) if size > 0 => Ok(UserNamespace::Auto(size)),
-            _ => refuse("the option of auto is size=NUMBER; --uidmap and --gidmap name the ids"),
+            _ => refuse("the option of auto is size=NUMBER; maps name the ids"),
         },
         ("keep-id" | "nomap", _) => refuse(
             "the files of an image would need other owners, and the kernel gives those to mounts of \
-             root only; as root use --uidmap, or --user",
+             root only; as root map ids, or name a user",
         ),
-        ("ns" | "container", _) => {
-            refuse("the ids of files come from --uidmap and --gidmap, or from auto")
-        }
+        ("ns" | "container", _) => refuse("the ids of files come from maps of ids, or from auto"),
         _ => {
             let reason = format!("{text:?} is none of host, private, auto, auto:size=NUMBER");
             Err(SyntaxError::new(reason))
@@ -89,12 +87,12 @@ pub fn ids(
         (Some(UserNamespace::Auto(count)), true) => Ids::Auto(count),
         (None | Some(UserNamespace::Private), false) => Ids::Maps(maps),
         (Some(UserNamespace::Private), true) => {
-            return Err(SyntaxError::new("--userns=private names no ids")
-                .hinting("--uidmap names them; --userns=auto chooses some"));
+            return Err(SyntaxError::new("a private user namespace has no ids without maps")
+                .hinting("map users and groups, or let auto choose them"));
         }
         (Some(UserNamespace::Host | UserNamespace::Auto(_)), false) => {
-            let what = "--userns=host and auto cannot be combined with maps of ids";
-            return Err(SyntaxError::new(what).hinting("leave --userns out, or use private"));
+            let what = "the user namespaces host and auto cannot be combined with maps of ids";
+            return Err(SyntaxError::new(what).hinting("name none, or private"));
         }
     };
     if runtime::in_user_namespace() {
