@@ -383,7 +383,7 @@ fn a_further_process_runs_on_the_cpus_that_it_names() {
             "args": ["/bin/busybox", "grep", "Cpus_allowed_list", "/proc/self/status"],
             "execCPUAffinity": {"initial": "0", "final": cpus},
         });
-        let file = bundle.bench.write("process.json", &process.to_string());
+        let file = bundle.bench.write("process.json", process.to_string());
         bundle.run(&["exec", "--process", &file.display().to_string(), &bundle.id])
     };
     assert_eq!(process("0").ok().stdout, "Cpus_allowed_list:\t0\n");
