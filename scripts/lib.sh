@@ -19,6 +19,9 @@ packages() {
         apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null' sh "${missing[@]}"
 }
 
+# Where cargo puts what it builds.
+built="${CARGO_TARGET_DIR:-$PWD/target}"
+
 # Rust 1.91 or newer: what is there, else by rustup (Debian 12 has an older one).
 need_rust() {
     [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"
@@ -32,11 +35,11 @@ need_rust() {
 
 # need_tool NAME: a program of Rust's registry, built once into target/tools.
 need_tool() {
-    PATH="$PWD/target/tools/bin:$PATH"
+    PATH="$built/tools/bin:$PATH"
     export PATH
     command -v "$1" >/dev/null && return
     say "building $1"
-    cargo install --quiet --locked --debug --root target/tools "$1"
+    cargo install --quiet --locked --debug --root "$built/tools" "$1"
 }
 
 # compiling: makes one line of many that cargo writes.
@@ -65,7 +68,7 @@ build_release() {
     else
         cargo build --release --locked --bins 2>&1 | compiling
     fi
-    PATH="${CARGO_TARGET_DIR:-$PWD/target}/release:$PATH"
+    PATH="$built/release:$PATH"
     export PATH
 }
 

@@ -136,14 +136,14 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A source of `COPY`, `ADD` or a mount is not there.
-    #[error("{path:?} is not in {place}{}", if *.ignored { ": an ignore file excludes it" } else { "" })]
+    #[error("{path:?} is not in {place}{}", .ignored.as_ref().map(|by| format!(": {by} excludes it")).unwrap_or_default())]
     Missing {
         /// The path as written.
         path: String,
         /// Where it was looked for: `the build context`, `stage "build"`.
         place: String,
-        /// Whether it would be there without the ignore file.
-        ignored: bool,
+        /// What excludes it, if it would be there otherwise: `line 3 of .dockerignore`.
+        ignored: Option<String>,
         /// What is there and has nearly this name.
         near: Option<String>,
     },
@@ -496,8 +496,8 @@ impl Fault for Error {
             )),
             Error::Syntax(error) => error.hint(),
             Error::Lock(error) => error.hint(),
-            Error::Missing { ignored: true, .. } => {
-                Some("add an exception such as !path to the ignore file".to_owned())
+            Error::Missing { ignored: Some(_), path, .. } => {
+                Some(format!("add an exception to the end of that file: !{path}"))
             }
             Error::Missing { near: Some(near), .. } => Some(format!("did you mean {near:?}?")),
             Error::Unanswered { replayed: true, .. } => {

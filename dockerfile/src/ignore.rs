@@ -13,6 +13,8 @@ pub struct Ignore {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule {
+    /// Its line in the file, from 1.
+    line: usize,
     /// `!`: what matches is in the context after all.
     exception: bool,
     matcher: Matcher,
@@ -35,11 +37,13 @@ impl Ignore {
         let mut ignore = Self::default();
         let mut diagnostics = Vec::new();
         let mut start = 0;
-        for line in text.split_inclusive('\n') {
+        for (number, line) in text.split_inclusive('\n').enumerate() {
             let span = Span::new(start, start + line.trim_end().len());
             start += line.len();
             match Rule::parse(line.trim_start_matches('\u{feff}')) {
-                Ok(rule) => ignore.rules.extend(rule),
+                Ok(rule) => {
+                    ignore.rules.extend(rule.map(|rule| Rule { line: number + 1, ..rule }));
+                }
                 Err(message) => {
                     diagnostics.push(Diagnostic::error("bad-ignore-pattern", message, span));
                 }
@@ -86,11 +90,18 @@ impl Ignore {
     /// changes nothing.
     #[must_use]
     pub fn excluded(&self, path: &str, _is_dir: bool) -> bool {
+        self.excluded_by(path).is_some()
+    }
+
+    /// The line of the file (from 1) that excludes a path, if one does: the last that matches.
+    #[must_use]
+    pub fn excluded_by(&self, path: &str) -> Option<usize> {
         let path = path.trim_matches('/');
         if path.is_empty() || path == "." {
-            return false;
+            return None;
         }
-        self.decide(path).is_some_and(|index| !self.rules[index].exception)
+        let rule = &self.rules[self.decide(path)?];
+        (!rule.exception).then_some(rule.line)
     }
 
     /// Whether a path below the excluded directory `path` may be in the context after all; if not,
@@ -140,7 +151,7 @@ impl Rule {
         }
         let pattern = clean(pattern);
         let tokens = ignore_tokens(&pattern).map_err(|error| error.to_string())?;
-        Ok(Some(Self { exception, matcher: Matcher::new(tokens) }))
+        Ok(Some(Self { line: 0, exception, matcher: Matcher::new(tokens) }))
     }
 }
 

@@ -166,3 +166,18 @@ fn pruned_walk_agrees_with_the_rules() {
         }
     }
 }
+
+#[test]
+fn the_line_that_excludes_a_path_is_the_last_that_matches() {
+    let rules = ignore("# comment\n*.log\n\n!keep.log\nd\nd/x\n");
+    for (path, line) in [
+        ("a.log", Some(2)),
+        ("keep.log", None),
+        ("d/y", Some(5)),
+        ("/d/x/", Some(6)),
+        ("other", None),
+        ("", None),
+    ] {
+        assert_eq!(rules.excluded_by(path), line, "{path}");
+    }
+}

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use task::{Event, Meter, Observer, Outcome, TaskId};
 
-use super::text::{Lines, bytes, clean, duration, on_one_line};
+use super::text::{Lines, bytes, clean, duration, on_one_line, pace};
 
 /// Nothing is drawn for work that ends within this time.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How many lines of a command's output stay visible below it, and are shown again if it fails.
 const VISIBLE: usize = 6;
 const KEPT: usize = 40;
+/// The least room of a name, in characters.
+const NAME: usize = 16;
 
 /// The live view: running tasks at the bottom with their meters and the tail of their output,
 /// finished ones above as lines that stay.
@@ -128,19 +130,29 @@ impl Item {
     fn draw(&self) {
         let Some(bar) = &self.bar else { return };
         let indent = "  ".repeat(self.depth.saturating_sub(1));
-        let room = width().saturating_sub(indent.len() + 30).max(16);
-        let name = clean(&self.name, room);
         let took = duration(self.start.elapsed());
         match self.meter.total() {
             Some(total) => {
+                let position = self.meter.position();
+                let mut sizes = format!("{}/{}", bytes(position), bytes(total));
+                let pace = pace(position, total, self.start.elapsed());
+                // A name, a bar of 16 and 4 blanks have to be on the line, too.
+                let room = width().saturating_sub(indent.len() + sizes.len() + 22);
+                if !pace.is_empty() && pace.len() + 2 + NAME <= room {
+                    sizes = format!("{sizes}  {pace}");
+                }
+                let room = width().saturating_sub(indent.len() + sizes.len() + 22);
+                let name = clean(&self.name, room.max(NAME));
                 let text = "{spinner:.cyan} {msg} {bar:16.cyan/dim} {prefix:.dim}";
                 bar.set_style(style(&format!("{indent}{text}")));
                 bar.set_length(total);
-                bar.set_position(self.meter.position());
-                bar.set_prefix(format!("{}/{}", bytes(self.meter.position()), bytes(total)));
+                bar.set_position(position);
+                bar.set_prefix(sizes);
                 bar.set_message(name);
             }
             None => {
+                let room = width().saturating_sub(indent.len() + 30);
+                let name = clean(&self.name, room.max(NAME));
                 let size = match self.meter.position() {
                     0 => String::new(),
                     position => format!(" {}", bytes(position)),

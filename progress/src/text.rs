@@ -27,6 +27,21 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// How fast it goes and how long it will take: `12.1MB/s, 8s left`; empty before that is known.
+pub(crate) fn pace(position: u64, total: u64, took: Duration) -> String {
+    if position == 0 || took < Duration::from_secs(1) {
+        return String::new();
+    }
+    let speed = position as f64 / took.as_secs_f64();
+    let left = (total.saturating_sub(position) as f64 / speed).min(359_999.0) as u64;
+    let left = match left {
+        0..60 => format!("{left}s"),
+        60..3600 => format!("{}m{:02}s", left / 60, left % 60),
+        _ => format!("{}h{:02}m", left / 3600, left / 60 % 60),
+    };
+    format!("{}/s, {left} left", bytes(speed as u64))
+}
+
 /// A name that may be a command over several lines, on one: runs of blanks are one blank, line
 /// continuations vanish.
 pub(crate) fn on_one_line(name: &str) -> String {
@@ -138,6 +153,16 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(8)), "8ms");
         assert_eq!(duration(Duration::from_millis(3_240)), "3.2s");
         assert_eq!(duration(Duration::from_secs(125)), "2m05s");
+    }
+
+    #[test]
+    fn a_pace_says_speed_and_time_left() {
+        let seconds = Duration::from_secs;
+        assert_eq!(pace(20_000_000, 100_000_000, seconds(2)), "10.0MB/s, 8s left");
+        assert_eq!(pace(1000, 126_000, seconds(1)), "1.00kB/s, 2m05s left");
+        assert_eq!(pace(1, 7200, seconds(1)), "1B/s, 1h59m left");
+        assert_eq!(pace(5, 3, seconds(1)), "5B/s, 0s left");
+        assert_eq!(pace(0, 3, seconds(1)) + &pace(1, 3, Duration::from_millis(900)), "");
     }
 
     #[test]

@@ -58,7 +58,7 @@ const BROKEN: &[Broken] = &[
     (
         "copy-ignored",
         "FROM scratch\nCOPY ignored.txt /f\n",
-        &["Dockerfile:2", "ignored.txt", "an ignore file excludes it"],
+        &["Dockerfile:2", "ignored.txt", "line 1 of .dockerignore excludes it"],
     ),
     ("add-scheme", "FROM scratch\nADD ftp://example.org/x /x\n", &["Dockerfile:2", "ftp"]),
     ("env-pair", "FROM scratch\nENV A=1 B\n", &["Dockerfile:2", "B"]),

@@ -62,7 +62,7 @@ pub(crate) fn find_in(
     Err(Error::Missing {
         path: name.unwrap_or("Dockerfile").to_owned(),
         place: place.to_owned(),
-        ignored: false,
+        ignored: None,
         near: None,
     })
 }

@@ -36,6 +36,8 @@ pub(crate) struct Tree {
     pub(crate) name: String,
     /// Which of its paths do not exist.
     pub(crate) ignore: Option<Ignore>,
+    /// The name of the file that says so.
+    pub(crate) ignore_file: String,
     /// Whether the owners of its files mean nothing: they are those of the user's machine.
     pub(crate) foreign: bool,
     /// Digests of files remembered from other builds.
@@ -56,6 +58,7 @@ impl Tree {
             root,
             name,
             ignore: None,
+            ignore_file: String::new(),
             foreign: false,
             digests,
             snapshot: None,
@@ -81,6 +84,12 @@ impl Tree {
     /// Whether a path relative to the tree's root is ignored.
     pub(crate) fn ignores(&self, path: &str, is_dir: bool) -> bool {
         self.ignore.as_ref().is_some_and(|ignore| !path.is_empty() && ignore.excluded(path, is_dir))
+    }
+
+    /// What excludes a path, for a message: `line 3 of .dockerignore`.
+    pub(crate) fn ignored_by(&self, path: &str) -> Option<String> {
+        let line = self.ignore.as_ref()?.excluded_by(path)?;
+        Some(format!("line {line} of {}", self.ignore_file))
     }
 
     /// The permission bits of a copy: a repository only knows whether a file is executable.
@@ -188,6 +197,7 @@ impl Contexts {
                 Some(file) => Some(file),
                 None => dockerfile::ignore_file(&fetched.root)?,
             };
+            let ignore_file = ignore.as_ref().map(|file| file.name.clone()).unwrap_or_default();
             let ignore = ignore.map(|file| {
                 let (ignore, problems) = Ignore::parse(&file.text);
                 for problem in problems {
@@ -195,7 +205,7 @@ impl Contexts {
                 }
                 ignore
             });
-            Ok(Tree { ignore, ..Tree::of_fetched(fetched, called(name))? })
+            Ok(Tree { ignore, ignore_file, ..Tree::of_fetched(fetched, called(name))? })
         })
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct Selection {
     exclude: Option<Ignore>,
     /// Whether owners of the source are kept.
     keep_owners: bool,
+    /// Patterns that match nothing, each with where they were looked for.
+    unmatched: Vec<String>,
 }
 
 struct Part {
@@ -59,11 +61,15 @@ pub(crate) fn prepare(
 ) -> Result<Selection> {
     let mut parts = Vec::new();
     let mut commits = Vec::new();
+    let mut unmatched = Vec::new();
     let mut remotes = remotes.iter();
     for source in &op.sources {
         match source {
             CopySource::Path(path) => {
                 let items = select(tree, path, op.parents)?;
+                if items.is_empty() {
+                    unmatched.push(format!("{path:?} matches nothing in {}", tree.name));
+                }
                 parts.extend(items.into_iter().map(|item| Part {
                     tree: Arc::clone(tree),
                     item,
@@ -81,7 +87,7 @@ pub(crate) fn prepare(
     }
     let exclude = (!op.exclude.is_empty()).then(|| Ignore::parse(&op.exclude.join("\n")).0);
     let keep_owners = op.chown.is_none() && !tree.foreign;
-    Ok(Selection { parts, commits, exclude, keep_owners })
+    Ok(Selection { parts, commits, exclude, keep_owners, unmatched })
 }
 
 /// Everything below one path of a tree, as a mount takes it.
@@ -94,7 +100,8 @@ pub(crate) fn whole(tree: &Arc<Tree>, path: &str) -> Result<Selection> {
         inline: false,
     });
     let (parts, commits) = (parts.collect(), Vec::new());
-    Ok(Selection { parts, commits, exclude: None, keep_owners: !tree.foreign })
+    let (keep_owners, unmatched) = (!tree.foreign, Vec::new());
+    Ok(Selection { parts, commits, exclude: None, keep_owners, unmatched })
 }
 
 fn inline(name: &str, content: &str, store: &Store) -> Result<Part> {
@@ -247,6 +254,9 @@ impl Selection {
     ) -> Result<()> {
         let Placing { owner, epoch, dated, threads, made } = placing;
         let made = destination.ancestors().take(made).map(Path::to_owned).collect();
+        for unmatched in &self.unmatched {
+            task.warn(unmatched.clone());
+        }
         let made = RefCell::new(made);
         let copies = Copies { selection: self, op, to, owner, epoch, dated, threads, made, task };
         if self.parts.is_empty() && op.destination.ends_with('/') {

@@ -359,7 +359,7 @@ impl<'a> Mounts<'a> {
         } else {
             (tree.root.open_at(Path::new(source), OFlags::PATH, Mode::empty()), None)
         };
-        let fd = fd.map_err(|_| missing(tree, source, false))?;
+        let fd = fd.map_err(|_| missing(tree, source, None))?;
         let Ok(mount) = open_tree(&fd, c"", CLONE) else { return Ok(None) };
         Ok(Some(self.hold(mount, kept)))
     }
@@ -384,9 +384,9 @@ impl<'a> Mounts<'a> {
             return fs::create_dir_all(target).map_err(Error::file("making", target));
         };
         let stat = tree.root.metadata(Path::new(source));
-        let stat = stat.map_err(|_| missing(tree, source, false))?;
+        let stat = stat.map_err(|_| missing(tree, source, None))?;
         if tree.ignores(source, is(&stat, FileType::Directory)) {
-            return Err(missing(tree, source, true));
+            return Err(missing(tree, source, tree.ignored_by(source)));
         }
         let directory = target.parent().unwrap_or(Path::new("/"));
         let to = Root::open(directory).during("preparing a mount")?;
@@ -527,6 +527,6 @@ fn optional(required: bool, what: &'static str, id: &str) -> Result<()> {
     Err(Error::Required { what, id: id.to_owned() })
 }
 
-fn missing(tree: &Tree, path: &str, ignored: bool) -> Error {
+fn missing(tree: &Tree, path: &str, ignored: Option<String>) -> Error {
     Error::Missing { path: path.to_owned(), place: tree.name.clone(), ignored, near: None }
 }

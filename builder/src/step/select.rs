@@ -37,21 +37,24 @@ pub(crate) fn select(tree: &Tree, path: &str, parents: bool) -> Result<Vec<Item>
     let found = if is_pattern(pattern) {
         matches(tree, pattern)?
     } else {
-        let missing = |ignored| Error::Missing {
+        let missing = |ignored: Option<String>| Error::Missing {
             path: path.to_owned(),
             place: tree.name.clone(),
+            near: if ignored.is_some() { None } else { near(tree, Path::new(pattern)) },
             ignored,
-            near: if ignored { None } else { near(tree, Path::new(pattern)) },
         };
         let Some((source, stat)) = locate(&tree.root, Path::new(pattern))? else {
-            return Err(missing(false));
+            return Err(missing(None));
         };
         let directory = is(&stat, FileType::Directory);
         if path.ends_with('/') && !directory {
             return Err(Error::NotDirectory { path: format!("{path:?} in {}", tree.name) });
         }
-        if hidden(tree, pattern, directory) || hidden(tree, &source.to_string_lossy(), directory) {
-            return Err(missing(true));
+        let leads_to = source.to_string_lossy();
+        if let Some(path) =
+            [pattern, &*leads_to].into_iter().find(|path| hidden(tree, path, directory))
+        {
+            return Err(missing(tree.ignored_by(path)));
         }
         vec![(PathBuf::from(pattern), source, directory)]
     };

@@ -106,10 +106,15 @@ fn ignored() {
     let look = place.build_text("FROM scratch\nCOPY . /\n");
     assert_eq!(look.tree("/"), [".dockerignore", "b.txt", "d", "d/sub", "d/sub/z.txt"]);
     let error = place.fails("FROM scratch\nCOPY a.txt /\n");
-    assert!(task::chain(&error)[1].contains("an ignore file excludes it"), "{error}");
+    assert!(task::chain(&error)[1].contains("line 1 of .dockerignore excludes it"), "{error}");
     place.link("sly", "a.txt");
     let error = place.fails("FROM scratch\nCOPY sly /out\n");
-    assert!(task::chain(&error)[1].contains("an ignore file excludes it"), "{error}");
+    assert!(task::chain(&error)[1].contains("line 1 of .dockerignore excludes it"), "{error}");
+    let error = place.fails("FROM scratch\nRUN --mount=target=/m,source=a.txt true\n");
+    assert!(task::chain(&error)[1].contains("line 1 of .dockerignore excludes it"), "{error}");
+    place.build_text("FROM scratch\nCOPY *.nothing b.txt /out/\n");
+    let warned = "\"*.nothing\" matches nothing in the build context";
+    assert!(place.ear.warnings().iter().any(|line| line == warned), "{:?}", place.ear.warnings());
     let look = place.build_text("FROM scratch\nCOPY *.txt /out/\n");
     assert_eq!(look.tree("/"), ["out", "out/b.txt"]);
     place.write(".containerignore", "d\n");
