@@ -33,8 +33,10 @@ mod functions;
 mod library;
 mod model;
 mod overrides;
+mod value;
 
 pub use error::{Error, Result};
 pub use file::{Definition, Syntax};
 pub use model::{Model, Target, context_target};
 pub use overrides::Override;
+pub use value::{list, pairs, text};

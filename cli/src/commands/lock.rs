@@ -7,7 +7,7 @@ use builder::{Input, Lock as Pins, Locking};
 use clap::{Args, Subcommand};
 use task::Kind;
 
-use super::bud::Bud;
+use super::bud::{Bud, InputFlags, PullPolicy};
 use super::registry_flags::RegistryFlags;
 use super::sbom::write_whole;
 use crate::app::{App, observed};
@@ -62,27 +62,14 @@ struct BuildFlags {
     /// The Dockerfile
     #[arg(short, long = "file", value_name = "FILE")]
     file: Option<String>,
-    /// Set a build argument
-    #[arg(long, value_name = "NAME[=VALUE]")]
-    build_arg: Vec<String>,
-    /// Read build arguments from a file
-    #[arg(long, value_name = "FILE")]
-    build_arg_file: Vec<String>,
-    /// Add a named context
-    #[arg(long, value_name = "NAME=VALUE")]
-    build_context: Vec<String>,
+    #[command(flatten)]
+    inputs: InputFlags,
     /// Lock only what this stage needs
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
     /// Lock for these platforms
-    #[arg(long, value_name = "OS/ARCH,…")]
+    #[arg(long, value_name = "OS/ARCH,…", value_delimiter = ',')]
     platform: Vec<String>,
-    /// Use a secret to fetch inputs
-    #[arg(long, value_name = "id=…")]
-    secret: Vec<String>,
-    /// Use an ssh agent to fetch repositories
-    #[arg(long, value_name = "default|ID=SOCKET")]
-    ssh: Vec<String>,
     /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
@@ -93,22 +80,15 @@ struct BuildFlags {
 impl BuildFlags {
     /// The build that these flags are of.
     fn bud(&self, context: &str) -> Result<Bud, Failure> {
-        let mut arguments: Vec<String> = vec!["--pull=always".to_owned()];
-        let mut add = |flag: &str, values: &[String]| {
-            arguments.extend(values.iter().map(|value| format!("--{flag}={value}")));
-        };
-        let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
-        add("file", &one(&self.file));
-        add("build-arg", &self.build_arg);
-        add("build-arg-file", &self.build_arg_file);
-        add("build-context", &self.build_context);
-        add("target", &one(&self.target));
-        add("platform", &self.platform);
-        add("secret", &self.secret);
-        add("ssh", &self.ssh);
-        arguments.extend(self.registry.arguments());
-        arguments.extend(["--".to_owned(), context.to_owned()]);
-        Bud::from_arguments(arguments)
+        let mut bud = Bud::usual()?;
+        context.clone_into(&mut bud.context);
+        bud.file.extend(self.file.clone());
+        bud.inputs = self.inputs.clone();
+        bud.target.clone_from(&self.target);
+        bud.platforms.platform.clone_from(&self.platform);
+        bud.pull.pull = Some(PullPolicy::Always);
+        bud.registry = self.registry.clone();
+        Ok(bud)
     }
 
     fn file(&self, context: &str) -> PathBuf {

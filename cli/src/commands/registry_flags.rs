@@ -36,15 +36,14 @@ impl RegistryFlags {
             ..Reach::default()
         })
     }
-}
 
-impl RegistryFlags {
-    /// The same as arguments of another command.
-    pub(crate) fn arguments(&self) -> Vec<String> {
-        let verify = self.tls_verify.map(|verify| format!("--tls-verify={verify}"));
-        let creds = self.creds.as_ref().map(|creds| format!("--creds={creds}"));
-        let directory = self.cert_dir.as_ref().map(|dir| format!("--cert-dir={}", dir.display()));
-        verify.into_iter().chain(creds).chain(directory).collect()
+    /// These, and what they do not say as others say it.
+    pub(crate) fn or(self, other: RegistryFlags) -> RegistryFlags {
+        RegistryFlags {
+            tls_verify: self.tls_verify.or(other.tls_verify),
+            creds: self.creds.or(other.creds),
+            cert_dir: self.cert_dir.or(other.cert_dir),
+        }
     }
 }
 

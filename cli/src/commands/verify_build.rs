@@ -11,7 +11,7 @@ use layers::Times;
 use task::{Cause, Kind, Task};
 use transport::{Location, Source};
 
-use super::bud::{Bud, recorded};
+use super::bud::{Bud, InputFlags, recorded};
 use super::key_file::public_key;
 use super::place::{self, Access};
 use super::registry_flags::RegistryFlags;
@@ -46,18 +46,8 @@ pub(crate) struct VerifyBuild {
     /// Accept only provenance that this public key has signed (`rbuild attest`)
     #[arg(long, value_name = "FILE", conflicts_with = "provenance")]
     key: Vec<PathBuf>,
-    /// Set a build argument that the provenance does not contain
-    #[arg(long, value_name = "NAME[=VALUE]")]
-    build_arg: Vec<String>,
-    /// Add a named context
-    #[arg(long, value_name = "NAME=VALUE")]
-    build_context: Vec<String>,
-    /// Give RUN --mount=type=secret a secret
-    #[arg(long, value_name = "id=…")]
-    secret: Vec<String>,
-    /// Give RUN --mount=type=ssh an agent
-    #[arg(long, value_name = "default|ID=SOCKET")]
-    ssh: Vec<String>,
+    #[command(flatten)]
+    inputs: InputFlags,
     /// Pass a flag of `rbuild bud` that the provenance does not contain:
     /// --build-flag=--add-host=db:10.0.0.1
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
@@ -186,24 +176,18 @@ impl VerifyBuild {
 
     /// The build that this command line describes, and which single choices it states.
     fn bud(&self, recipe: &Recipe) -> Result<(Bud, Stated), Failure> {
-        let mut arguments = vec!["--no-cache".to_owned()];
-        let mut add = |flag: &str, values: &[String]| {
-            arguments.extend(values.iter().map(|value| format!("--{flag}={value}")));
-        };
+        let (mut bud, stated) = Bud::stated(&self.build_flag)?;
+        bud.context.clone_from(&self.context);
         match (&self.file, &recipe.dockerfile) {
-            (Some(file), _) => add("file", std::slice::from_ref(file)),
+            (Some(file), _) => bud.file.insert(0, file.clone()),
             // The context need not have one: it comes from the provenance.
-            (None, Some(_)) => add("file", &["/dev/null".to_owned()]),
+            (None, Some(_)) => bud.file.insert(0, "/dev/null".to_owned()),
             (None, None) => {}
         }
-        add("build-arg", &self.build_arg);
-        add("build-context", &self.build_context);
-        add("secret", &self.secret);
-        add("ssh", &self.ssh);
-        arguments.extend(self.registry.arguments());
-        arguments.extend(self.build_flag.iter().cloned());
-        arguments.extend(["--".to_owned(), self.context.clone()]);
-        Bud::stated(arguments)
+        bud.no_cache = true;
+        bud.inputs = self.inputs.clone().and(bud.inputs);
+        bud.registry = self.registry.clone().or(bud.registry);
+        Ok((bud, stated))
     }
 
     /// The request of this command line, completed by the recipe. What the recipe opens of the

@@ -1,11 +1,12 @@
-//! From a target to the command line of its build.
+//! From a target to its build.
 
 use std::path::{Path, PathBuf};
 
-use bake::Target;
+use bake::{Target, list, pairs, text};
 use serde_json::Value;
 use task::Kind;
 
+use crate::commands::bud::{Bud, PullPolicy};
 use crate::report::Failure;
 
 /// Where the image of a target is that others are built on.
@@ -13,136 +14,100 @@ pub(super) fn layout(scratch: &Path, target: &str) -> PathBuf {
     scratch.join(format!("{target}.layout"))
 }
 
-/// The arguments of `rbuild bud`.
+/// The build that a target describes.
 ///
 /// # Errors
 /// A key is not supported; a value has the wrong type.
-pub(super) fn arguments(
-    name: &str,
-    target: &Target,
-    scratch: &Path,
-) -> Result<Vec<String>, Failure> {
-    let mut line = Vec::new();
-    let context = target.get("context").and_then(Value::as_str).unwrap_or(".");
+pub(super) fn build(name: &str, target: &Target, scratch: &Path) -> Result<Bud, Failure> {
+    let mut bud = Bud::usual()?;
+    if let Some(context) = target.get("context").and_then(Value::as_str) {
+        context.clone_into(&mut bud.context);
+    }
     for (key, value) in target {
-        let wrong = |why: &str| {
+        set(&mut bud, key, value, scratch).map_err(|why| {
             Failure::new(Kind::Invalid, format!("target {name:?}, {key}: {value} {why}"))
-        };
-        match key.as_str() {
-            "context" | "description" => {}
-            "dockerfile" => {
-                let file = value.as_str().ok_or_else(|| wrong("is no text"))?;
-                let beside = Path::new(context).join(file);
-                let file = if beside.exists() { beside } else { PathBuf::from(file) };
-                line.push(format!("--file={}", file.display()));
-            }
-            "dockerfile-inline" => {
-                let text = value.as_str().ok_or_else(|| wrong("is no text"))?;
-                let file = scratch.join(format!("{name}.Dockerfile"));
-                std::fs::write(&file, text)
-                    .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
-                line.push(format!("--file={}", file.display()));
-            }
-            "contexts" => {
-                for (context, value) in pairs(value).ok_or_else(|| wrong("is no object"))? {
-                    let value = match bake::context_target(&value) {
-                        Some(below) => format!("oci-layout://{}", layout(scratch, below).display()),
-                        None => value,
-                    };
-                    line.push(format!("--build-context={context}={value}"));
-                }
-            }
-            "args" | "labels" | "extra-hosts" => {
-                let (flag, between) = match key.as_str() {
-                    "args" => ("build-arg", '='),
-                    "labels" => ("label", '='),
-                    _ => ("add-host", ':'),
-                };
-                for (key, value) in pairs(value).ok_or_else(|| wrong("is no object"))? {
-                    line.push(format!("--{flag}={key}{between}{value}"));
-                }
-            }
-            "platforms" => {
-                let platforms = fields(value).ok_or_else(|| wrong("is no list"))?;
-                line.push(format!("--platform={}", platforms.join(",")));
-            }
-            _ => other(key, value, &mut line).ok_or_else(|| match known(key) {
-                true => wrong("has the wrong type"),
-                false => wrong("is not supported: this key is not known"),
-            })?,
-        }
+        })?;
     }
-    line.push(context.to_owned());
-    Ok(line)
+    if let Some(text) = target.get("dockerfile-inline").and_then(Value::as_str) {
+        let file = scratch.join(format!("{name}.Dockerfile"));
+        std::fs::write(&file, text)
+            .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
+        bud.file.push(file.display().to_string());
+    }
+    Ok(bud)
 }
 
-/// Keys whose values are lists, and their flags.
-const LISTS: [(&str, &str); 11] = [
-    ("tags", "tag"),
-    ("cache-from", "cache-from"),
-    ("cache-to", "cache-to"),
-    ("secret", "secret"),
-    ("ssh", "ssh"),
-    ("output", "output"),
-    ("attest", "attest"),
-    ("ulimits", "ulimit"),
-    ("entitlements", "allow"),
-    ("no-cache-filter", "no-cache-filter"),
-    ("annotations", "annotation"),
-];
-
-/// Keys whose value is one text.
-const TEXTS: [&str; 4] = ["target", "network", "shm-size", "call"];
-
-fn known(key: &str) -> bool {
-    LISTS.iter().any(|(known, _)| *known == key)
-        || TEXTS.contains(&key)
-        || matches!(key, "no-cache" | "pull")
-}
-
-fn other(key: &str, value: &Value, line: &mut Vec<String>) -> Option<()> {
-    if let Some((_, flag)) = LISTS.iter().find(|(known, _)| *known == key) {
-        line.extend(fields(value)?.into_iter().map(|value| format!("--{flag}={value}")));
-        return Some(());
-    }
+/// Puts one key of a target into a build.
+fn set(bud: &mut Bud, key: &str, value: &Value, scratch: &Path) -> Result<(), String> {
+    let no = |what: &str| format!("is no {what}");
     match key {
-        "no-cache" => line.extend(value.as_bool()?.then(|| "--no-cache".to_owned())),
-        "pull" => line.extend(value.as_bool()?.then(|| "--pull=always".to_owned())),
-        _ if TEXTS.contains(&key) => line.push(format!("--{key}={}", text(value)?)),
-        _ => return None,
-    }
-    Some(())
-}
-
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
-        _ => None,
-    }
-}
-
-/// The keys and texts of an object; what is null is left out.
-fn pairs(value: &Value) -> Option<Vec<(String, String)>> {
-    let fields = value.as_object()?.iter().filter(|(_, value)| !value.is_null());
-    fields.map(|(key, value)| Some((key.clone(), text(value)?))).collect()
-}
-
-/// The texts of a list; an object in it is a list of fields: `type=registry,ref=…`.
-fn fields(value: &Value) -> Option<Vec<String>> {
-    let one = |value: &Value| match value {
-        Value::Object(_) => {
-            let quoted = |(key, value): (String, String)| match value.contains([',', '"']) {
-                true => format!("\"{key}={}\"", value.replace('"', "\"\"")),
-                false => format!("{key}={value}"),
-            };
-            Some(pairs(value)?.into_iter().map(quoted).collect::<Vec<_>>().join(","))
+        "context" | "description" => {}
+        "dockerfile-inline" => drop(value.as_str().ok_or_else(|| no("text"))?),
+        "dockerfile" => {
+            let file = value.as_str().ok_or_else(|| no("text"))?;
+            let beside = Path::new(&bud.context).join(file);
+            let file = if beside.exists() { beside } else { PathBuf::from(file) };
+            bud.file.push(file.display().to_string());
         }
-        plain => text(plain),
-    };
-    match value {
-        Value::Array(items) => items.iter().map(one).collect(),
-        Value::String(text) => Some(vec![text.clone()]),
-        _ => None,
+        "contexts" => {
+            for (context, value) in pairs(value).ok_or_else(|| no("object"))? {
+                let value = match bake::context_target(&value) {
+                    Some(below) => format!("oci-layout://{}", layout(scratch, below).display()),
+                    None => value,
+                };
+                bud.inputs.build_context.push(format!("{context}={value}"));
+            }
+        }
+        "args" | "labels" | "extra-hosts" => {
+            let (to, between) = match key {
+                "args" => (&mut bud.inputs.build_arg, '='),
+                "labels" => (&mut bud.image.label, '='),
+                _ => (&mut bud.run_flags.add_host, ':'),
+            };
+            let all = pairs(value).ok_or_else(|| no("object"))?;
+            to.extend(all.into_iter().map(|(key, value)| format!("{key}{between}{value}")));
+        }
+        "no-cache" => bud.no_cache = value.as_bool().ok_or_else(|| no("boolean"))?,
+        "pull" if value.as_bool().ok_or_else(|| no("boolean"))? => {
+            bud.pull.pull = Some(PullPolicy::Always);
+        }
+        "pull" => {}
+        "target" => bud.target = Some(text(value).ok_or_else(|| no("text"))?),
+        "call" => bud.call.call = Some(text(value).ok_or_else(|| no("text"))?),
+        "shm-size" => {
+            let size = crate::flags::size(&text(value).ok_or_else(|| no("text"))?);
+            bud.run_flags.limits.shm_size = Some(size.map_err(|error| format!("({error})"))?);
+        }
+        "ulimits" => {
+            for text in list(value).ok_or_else(|| no("list"))? {
+                let limit = containers::syntax::ulimit(&text);
+                bud.run_flags.limits.ulimit.push(limit.map_err(|error| format!("({error})"))?);
+            }
+        }
+        _ => {
+            let to = texts(bud, key)
+                .ok_or_else(|| "is not supported: this key is not known".to_owned())?;
+            to.extend(list(value).ok_or_else(|| no("list"))?);
+        }
     }
+    Ok(())
+}
+
+/// The texts of a build that a list fills.
+fn texts<'a>(bud: &'a mut Bud, key: &str) -> Option<&'a mut Vec<String>> {
+    Some(match key {
+        "tags" => &mut bud.tag,
+        "platforms" => &mut bud.platforms.platform,
+        "network" => &mut bud.run_flags.network,
+        "cache-from" => &mut bud.cache.cache_from,
+        "cache-to" => &mut bud.cache.cache_to,
+        "secret" => &mut bud.inputs.secret,
+        "ssh" => &mut bud.inputs.ssh,
+        "output" => &mut bud.output,
+        "attest" => &mut bud.supply.attest,
+        "entitlements" => &mut bud.allow.allow,
+        "no-cache-filter" => &mut bud.no_cache_filter,
+        "annotations" => &mut bud.image.annotation,
+        _ => return None,
+    })
 }

@@ -9,8 +9,9 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 use task::Kind;
 
-use super::bud::Bud;
+use super::bud::PullPolicy;
 use crate::app::App;
+use crate::render::Progress;
 use crate::report::Failure;
 
 /// The files that are read where none is named, in this order; later ones change earlier ones.
@@ -62,11 +63,11 @@ pub(crate) struct Bake {
     #[arg(long, value_name = "OPTIONS")]
     provenance: Option<String>,
     /// Grant entitlements to targets, as `bud --allow`
-    #[arg(long, value_name = "ENTITLEMENT")]
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
     allow: Vec<String>,
     /// Show progress in this form, as `bud --progress`
-    #[arg(long, value_name = "HOW")]
-    progress: Option<String>,
+    #[arg(long, value_name = "HOW", value_enum)]
+    progress: Option<Progress>,
     /// Write the metadata of each target as JSON to a file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
@@ -130,26 +131,24 @@ impl Bake {
         scratch: &Path,
         metadata: &Path,
     ) -> Result<(), Failure> {
-        let mut line = line::arguments(name, target, scratch)?;
-        let flags = [
-            (self.no_cache, "--no-cache"),
-            (self.pull, "--pull=always"),
-            (self.push && asked, "--push"),
-        ];
-        line.extend(flags.iter().filter(|(on, _)| *on).map(|(_, flag)| (*flag).to_owned()));
-        line.extend(self.sbom.iter().map(|text| format!("--sbom={text}")));
-        line.extend(self.provenance.iter().map(|text| format!("--provenance={text}")));
-        line.extend(self.allow.iter().map(|text| format!("--allow={text}")));
-        line.extend(self.progress.iter().map(|text| format!("--progress={text}")));
+        let mut bud = line::build(name, target, scratch)?;
+        bud.no_cache |= self.no_cache;
+        if self.pull {
+            bud.pull.pull = Some(PullPolicy::Always);
+        }
+        bud.push = self.push && asked;
+        bud.supply.sbom.clone_from(&self.sbom);
+        bud.supply.provenance.clone_from(&self.provenance);
+        bud.allow.allow.extend(self.allow.iter().cloned());
+        bud.progress = self.progress.unwrap_or(bud.progress);
         if !asked {
             // Another target is built on it.
             let layout = line::layout(scratch, name);
-            line.push(format!("--output=type=oci,tar=false,dest={}", layout.display()));
-            line.push("--quiet".to_owned());
+            bud.output.push(format!("type=oci,tar=false,dest={}", layout.display()));
+            bud.quiet = true;
         } else if self.metadata_file.is_some() {
-            line.push(format!("--metadata-file={}", metadata.display()));
+            bud.metadata_file = Some(metadata.to_owned());
         }
-        let bud = Bud::from_arguments(line).map_err(|failure| failure.context(named(name)))?;
         bud.run(app).map_err(|failure| failure.context(named(name)))?;
         Ok(())
     }

@@ -8,11 +8,11 @@ use crate::report::Failure;
 
 /// Entitlements and the standard input of commands.
 #[derive(Debug, Args)]
-pub(super) struct AllowFlags {
+pub(crate) struct AllowFlags {
     /// Grant an entitlement: security.insecure (RUN --security=insecure), device[=/dev/PATH] (RUN
     /// --device), network.host (RUN --network=host in a build without --network host)
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', help_heading = "RUN: security")]
-    allow: Vec<String>,
+    pub(crate) allow: Vec<String>,
     /// Connect RUN to the standard input of this command; steps run one at a time
     #[arg(long, help_heading = "RUN: files")]
     stdin: bool,

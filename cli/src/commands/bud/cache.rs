@@ -17,11 +17,11 @@ pub(crate) struct CacheFlags {
     /// Import this cache: an image or repository, type=registry,ref=NAME or
     /// type=local,src=DIRECTORY
     #[arg(long, value_name = "CACHE")]
-    cache_from: Vec<String>,
+    pub(crate) cache_from: Vec<String>,
     /// Export the cache: to a repository, type=registry,ref=NAME, type=local,dest=DIRECTORY or
     /// type=inline; other keys are mode=max|min, compression=, mounts=, ignore-error=
     #[arg(long, value_name = "CACHE")]
-    cache_to: Vec<String>,
+    pub(crate) cache_to: Vec<String>,
     /// Run steps again whose result is older than this: 12h, 7d
     #[arg(long, value_name = "AGE", value_parser = flags::age)]
     cache_ttl: Option<Duration>,

@@ -15,10 +15,10 @@ use crate::report::Failure;
 /// Queries instead of a build.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Questions")]
-pub(super) struct CallFlags {
+pub(crate) struct CallFlags {
     /// Do not build: check the Dockerfile, list its targets, or outline the target's inputs
     #[arg(long, value_name = "build|check|outline|targets[,format=FORMAT]")]
-    call: Option<String>,
+    pub(crate) call: Option<String>,
     /// Check the Dockerfile without building; exit with 1 if there are findings (as --call=check)
     #[arg(long, conflicts_with = "call")]
     check: bool,

@@ -13,17 +13,17 @@ use crate::report::Failure;
 /// Changes to the image.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Image")]
-pub(super) struct ImageFlags {
+pub(crate) struct ImageFlags {
     /// Add a label
     #[arg(long, value_name = "KEY=VALUE")]
-    pub(super) label: Vec<String>,
+    pub(crate) label: Vec<String>,
     /// Remove a label that the base or the Dockerfile sets
     #[arg(long, value_name = "KEY")]
     unsetlabel: Vec<String>,
     /// Add an annotation; LEVEL is manifest or manifest-descriptor (optionally followed by
     /// [PLATFORM]), index, or index-descriptor for the entry in the index.json of an oci output
     #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
-    annotation: Vec<String>,
+    pub(crate) annotation: Vec<String>,
     /// Remove an annotation
     #[arg(long, value_name = "KEY")]
     unsetannotation: Vec<String>,

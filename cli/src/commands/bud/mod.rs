@@ -6,6 +6,7 @@ mod call;
 mod compat;
 mod debug;
 mod image_flags;
+mod input_flags;
 mod log;
 mod output;
 mod platform;
@@ -16,12 +17,11 @@ mod stages;
 mod supply;
 mod value;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use builder::syntax::{self, Invocation, Outputs};
-use builder::{Built, Context, Env, Forecast, Request, RunningBuild, TimeOf};
+use builder::{Built, Env, Forecast, Request, RunningBuild, TimeOf};
 use clap::Args;
 use task::Task;
 
@@ -29,7 +29,9 @@ use self::call::CallFlags;
 pub(crate) use self::debug::own_terminal;
 use self::image_flags::Epoch;
 pub(crate) use self::image_flags::epoch_variable;
-use self::platform::PlatformFlags;
+pub(crate) use self::input_flags::InputFlags;
+pub(crate) use self::platform::PlatformFlags;
+pub(crate) use self::pull_flags::PullPolicy;
 pub(crate) use self::run_flags::{kept, network, recorded, wants_proxy};
 use self::supply::SupplyFlags;
 pub(crate) use self::value::{agent, invocation, secret};
@@ -51,33 +53,25 @@ pub(crate) struct Bud {
     /// The build context: a directory, a git URL, the URL of a tar archive, or `-` for an archive
     /// or a Dockerfile on stdin
     #[arg(default_value = ".")]
-    context: String,
+    pub(super) context: String,
     /// The Dockerfile, its URL, or `-` for stdin (default: Containerfile, Dockerfile or dockerfile
     /// in the context); several are read in order as one
     #[arg(short, long = "file", value_name = "FILE")]
-    file: Vec<String>,
+    pub(super) file: Vec<String>,
     /// Name the image; repeat for several names
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
-    tag: Vec<String>,
-    /// Set a build argument; a bare NAME takes its value from the environment
-    #[arg(long, value_name = "NAME[=VALUE]")]
-    build_arg: Vec<String>,
-    /// Read build arguments from a file
-    #[arg(long, value_name = "FILE")]
-    build_arg_file: Vec<PathBuf>,
-    /// Add a named context: a directory, a git or http URL, docker-image://NAME or
-    /// oci-layout://PATH[:TAG]
-    #[arg(long, value_name = "NAME=VALUE")]
-    build_context: Vec<String>,
+    pub(super) tag: Vec<String>,
+    #[command(flatten)]
+    pub(super) inputs: InputFlags,
     /// Build this stage instead of the last one
     #[arg(long, value_name = "STAGE")]
-    target: Option<String>,
+    pub(super) target: Option<String>,
     /// Run every step again
     #[arg(long)]
-    no_cache: bool,
+    pub(super) no_cache: bool,
     /// Run every step of these stages again
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
-    no_cache_filter: Vec<String>,
+    pub(super) no_cache_filter: Vec<String>,
     /// Use this ignore file instead of the context's
     #[arg(long, value_name = "FILE")]
     ignorefile: Option<PathBuf>,
@@ -92,26 +86,19 @@ pub(crate) struct Bud {
     manifest: Option<String>,
     /// Write digests and descriptor as JSON to a file
     #[arg(long, value_name = "FILE")]
-    metadata_file: Option<PathBuf>,
+    pub(super) metadata_file: Option<PathBuf>,
     /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
-    progress: Progress,
+    pub(super) progress: Progress,
     /// Print nothing but the image id
     #[arg(short, long)]
-    quiet: bool,
-    /// Give RUN --mount=type=secret a secret: id=NAME,src=FILE or id=NAME,env=VARIABLE
-    #[arg(long, value_name = "id=…")]
-    secret: Vec<String>,
-    /// Give RUN --mount=type=ssh an agent: default ($SSH_AUTH_SOCK), ID=SOCKET, or the files of
-    /// private keys, ID=KEY[,KEY]
-    #[arg(long, value_name = "default|ID=SOCKET|ID=KEY,…")]
-    ssh: Vec<String>,
+    pub(super) quiet: bool,
     /// Push the image to each of its names
     #[arg(long)]
-    push: bool,
+    pub(super) push: bool,
     /// Write the result: type=oci|docker|tar|local,dest=PATH, or a directory; repeatable
     #[arg(short, long, value_name = "type=…,dest=…")]
-    output: Vec<String>,
+    pub(super) output: Vec<String>,
     /// Run at most this many steps at once (default: one per CPU)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -130,25 +117,25 @@ pub(crate) struct Bud {
     #[command(flatten)]
     log: log::LogFlags,
     #[command(flatten)]
-    allow: allow::AllowFlags,
+    pub(super) allow: allow::AllowFlags,
     #[command(flatten)]
-    call: CallFlags,
+    pub(super) call: CallFlags,
     #[command(flatten)]
-    image: image_flags::ImageFlags,
+    pub(super) image: image_flags::ImageFlags,
     #[command(flatten)]
-    pull: pull_flags::PullFlags,
+    pub(super) pull: pull_flags::PullFlags,
     #[command(flatten)]
     stages: stages::StageFlags,
     #[command(flatten)]
     compat: compat::CompatFlags,
     #[command(flatten)]
-    run_flags: SharedFlags,
+    pub(super) run_flags: SharedFlags,
     #[command(flatten)]
-    platforms: PlatformFlags,
+    pub(super) platforms: PlatformFlags,
     #[command(flatten)]
-    cache: cache::CacheFlags,
+    pub(super) cache: cache::CacheFlags,
     #[command(flatten)]
-    supply: SupplyFlags,
+    pub(super) supply: SupplyFlags,
     #[command(flatten)]
     signing: signing::SigningFlags,
     #[command(flatten)]
@@ -156,7 +143,7 @@ pub(crate) struct Bud {
     #[command(flatten)]
     debug: debug::DebugFlags,
     #[command(flatten)]
-    registry: RegistryFlags,
+    pub(super) registry: RegistryFlags,
 }
 
 impl Bud {
@@ -291,7 +278,7 @@ impl Bud {
         if let Some(file) = &self.ignorefile {
             request.ignore = Some(syntax::source(file)?);
         }
-        request.contexts = self.contexts(&call)?;
+        self.inputs.apply(&mut request, &call)?;
         let outputs = self.outputs(&call)?;
         request.tags = outputs.tags;
         if self.push && request.tags.is_empty() {
@@ -301,7 +288,6 @@ impl Bud {
         request.canonical = outputs.canonical;
         request.outputs = outputs.outputs;
         request.from.clone_from(&self.pull.from);
-        request.build_args = self.build_args()?;
         request.target.clone_from(&self.target);
         request.platforms = self.platforms.platforms()?;
         request.all_platforms = self.platforms.all();
@@ -319,14 +305,6 @@ impl Bud {
         request.network = network(&request.run.base);
         request.run.stdin = self.allow.stdin(self.reads_stdin())?;
         request.allow = self.allow.allow()?;
-        for text in &self.secret {
-            let (id, secret) = secret(text)?;
-            request.secrets.insert(id, secret);
-        }
-        for text in &self.ssh {
-            let (id, agent) = agent(text)?;
-            request.ssh.insert(id, agent);
-        }
         match self.image.epoch(request.build_args.get("SOURCE_DATE_EPOCH"))? {
             Epoch::Given(time) => request.source_date_epoch = Some(time),
             Epoch::Of(source) => {
@@ -361,19 +339,6 @@ impl Bud {
         Ok(request)
     }
 
-    fn contexts(&self, call: &Invocation<'_>) -> Result<BTreeMap<String, Context>, Failure> {
-        let mut contexts = BTreeMap::new();
-        for text in &self.build_context {
-            let (name, value) = text.split_once('=').ok_or_else(|| {
-                Failure::usage(format!("--build-context {text:?}: expected NAME=VALUE"))
-            })?;
-            let context = syntax::named_context(value, call);
-            let context = context.map_err(flags::of_flag("--build-context", text))?;
-            contexts.insert(name.to_owned(), context);
-        }
-        Ok(contexts)
-    }
-
     fn outputs(&self, call: &Invocation<'_>) -> Result<Outputs, Failure> {
         let mut outputs = Outputs::default();
         for text in &self.tag {
@@ -394,16 +359,6 @@ impl Bud {
         } else {
             self.debug.interactive().then_some("the shell of --on-failure")
         }
-    }
-
-    fn build_args(&self) -> Result<BTreeMap<String, String>, Failure> {
-        let mut args = BTreeMap::new();
-        let lines = flags::environment(&self.build_arg_file, &self.build_arg)?;
-        for line in lines {
-            let (name, value) = flags::pair(&line);
-            args.insert(name, value);
-        }
-        Ok(args)
     }
 
     fn write_files(&self, built: &Built) -> Result<(), Failure> {

@@ -7,12 +7,12 @@ use image::Platform;
 use crate::report::Failure;
 
 /// The platforms of a build.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Platforms")]
-pub(super) struct PlatformFlags {
+pub(crate) struct PlatformFlags {
     /// Build for these platforms, such as linux/amd64,linux/arm64; several give an index
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
-    platform: Vec<String>,
+    pub(crate) platform: Vec<String>,
     /// Build for this operating system
     #[arg(long, value_name = "OS", conflicts_with = "platform")]
     os: Option<String>,

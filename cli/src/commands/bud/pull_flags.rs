@@ -18,10 +18,10 @@ const POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
 /// How to get inputs.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Inputs")]
-pub(super) struct PullFlags {
+pub(crate) struct PullFlags {
     /// Pull base images: missing (default), always, never, newer
     #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
-    pull: Option<PullPolicy>,
+    pub(crate) pull: Option<PullPolicy>,
     /// Same as --pull=always
     #[arg(long, conflicts_with = "pull")]
     pull_always: bool,
@@ -46,8 +46,9 @@ pub(super) struct PullFlags {
     pub(super) from: Option<String>,
 }
 
+/// When to pull.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum PullPolicy {
+pub(crate) enum PullPolicy {
     #[value(alias = "false", alias = "ifmissing")]
     Missing,
     #[value(alias = "true")]

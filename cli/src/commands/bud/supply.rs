@@ -19,16 +19,16 @@ use crate::report::Failure;
 
 /// Attestations and locked inputs.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct SupplyFlags {
+pub(crate) struct SupplyFlags {
     /// Attach an SBOM (SPDX): true or false
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Supply chain")]
-    sbom: Option<String>,
+    pub(crate) sbom: Option<String>,
     /// Attach provenance (SLSA v1): true, false, or mode=min|max,builder-id=URI,reproducible=BOOL
     #[arg(long, value_name = "BOOL|mode=…", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Supply chain")]
-    provenance: Option<String>,
+    pub(crate) provenance: Option<String>,
     /// Attach an SBOM or provenance: type=sbom or type=provenance,mode=…
     #[arg(long, value_name = "type=…", help_heading = "Supply chain")]
-    attest: Vec<String>,
+    pub(crate) attest: Vec<String>,
     /// Attach attestations as referrers of the image, or in the index as in BuildKit
     #[arg(long, value_enum, default_value = "referrers", help_heading = "Supply chain")]
     attest_as: AttestAs,
@@ -159,19 +159,20 @@ impl Bud {
         app.wait(builder::build(request, &env, task))?.map_err(failure)
     }
 
-    /// The build of a command line without the name of the command.
+    /// The build that no flag changes: what the environment says of one.
     ///
     /// # Errors
-    /// The command line is wrong.
-    pub(crate) fn from_arguments(arguments: Vec<String>) -> Result<Bud, Failure> {
-        Bud::stated(arguments).map(|(bud, _)| bud)
+    /// A variable has a value that its flag does not take.
+    pub(crate) fn usual() -> Result<Bud, Failure> {
+        Bud::stated(&[]).map(|(bud, _)| bud)
     }
 
-    /// The same, and which single choices the command line states.
+    /// The build that flags ask for which a user wrote for another command, and which single choices
+    /// they state.
     ///
     /// # Errors
-    /// The command line is wrong.
-    pub(crate) fn stated(arguments: Vec<String>) -> Result<(Bud, Stated), Failure> {
+    /// The flags are wrong; one is no flag.
+    pub(crate) fn stated(flags: &[String]) -> Result<(Bud, Stated), Failure> {
         #[derive(Parser)]
         #[command(no_binary_name = true)]
         struct Alone {
@@ -179,9 +180,12 @@ impl Bud {
             bud: Bud,
         }
         let wrong = |error: clap::Error| Failure::usage(error.to_string());
-        let matches = Alone::command().try_get_matches_from(arguments).map_err(wrong)?;
+        let matches = Alone::command().try_get_matches_from(flags).map_err(wrong)?;
         let bud = Alone::from_arg_matches(&matches).map_err(wrong)?.bud;
         let stated = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        if stated("context") {
+            return Err(Failure::usage(format!("{:?} is not a flag of a build", bud.context)));
+        }
         let stated = Stated {
             target: stated("target"),
             time: stated("timestamp"),

@@ -19,11 +19,11 @@ pub(crate) struct SharedFlags {
     /// services; pasta and slirp4netns are the same), bridge, the NAME of a network with options
     /// behind (NAME:ip=ADDRESS,alias=NAME), container:NAME, ns:PATH, none or host
     #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = "Network")]
-    pub(super) network: Vec<String>,
+    pub(crate) network: Vec<String>,
     /// Add a line to /etc/hosts; the address host-gateway is this machine's, and opens its loopback
     /// services to a private network
     #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Network")]
-    pub(super) add_host: Vec<String>,
+    pub(crate) add_host: Vec<String>,
     /// Keep the image's /etc/hosts
     #[arg(long, conflicts_with = "add_host", help_heading = "Network")]
     pub(super) no_hosts: bool,
@@ -57,7 +57,7 @@ pub(crate) struct SharedFlags {
     #[arg(long, value_name = "HOST[:CONTAINER][:rwm]", help_heading = "Files")]
     pub(super) device: Vec<String>,
     #[command(flatten)]
-    pub(super) limits: LimitFlags,
+    pub(crate) limits: LimitFlags,
 
     /// Add a capability, or ALL
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Security")]
@@ -132,7 +132,7 @@ pub(crate) struct LimitFlags {
     pub(super) pids_limit: Option<i64>,
     /// Limit a resource of the processes
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_delimiter = ',', value_parser = syntax::ulimit, help_heading = "Limits")]
-    pub(super) ulimit: Vec<Ulimit>,
+    pub(crate) ulimit: Vec<Ulimit>,
     /// Create the container's cgroup in this cgroup
     #[arg(long, value_name = "PATH", help_heading = "Limits")]
     pub(super) cgroup_parent: Option<String>,
@@ -141,7 +141,7 @@ pub(crate) struct LimitFlags {
     pub(super) oom_score_adj: Option<i32>,
     /// Set the size of /dev/shm (default: 64m)
     #[arg(long, value_name = "SIZE", value_parser = syntax::size, help_heading = "Limits")]
-    pub(super) shm_size: Option<u64>,
+    pub(crate) shm_size: Option<u64>,
 }
 
 impl LimitFlags {
