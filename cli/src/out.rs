@@ -55,6 +55,16 @@ pub(crate) fn tell(arguments: Arguments<'_>) {
     };
 }
 
+/// Runs the command that a variant of an enum holds; more arms may follow.
+macro_rules! run_each {
+    ($command:expr, $app:expr, $kind:ident { $($name:ident),* $(,)? } $($more:tt)*) => {
+        match $command {
+            $($kind::$name(command) => command.run($app),)*
+            $($more)*
+        }
+    };
+}
+
 /// `print!` that survives a closed pipe, and shows control characters on a terminal.
 macro_rules! out {
     ($($argument:tt)*) => { $crate::out::write(format_args!($($argument)*)) };

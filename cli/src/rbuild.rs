@@ -293,75 +293,17 @@ fn quickly(line: &[OsString]) -> Option<Rbuild> {
 }
 
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
-    match command {
-        Command::Bud(bud) => bud.run(app),
-        Command::Bake(bake) => bake.run(app),
-        Command::Plan(plan) => plan.run(app),
-        Command::Run(run) => run.run(app),
-        Command::Create(create) => create.run(app),
-        Command::Start(start) => start.run(app),
-        Command::Restart(restart) => restart.run(app),
-        Command::Pause(pause) => pause.run(app),
-        Command::Unpause(unpause) => unpause.run(app),
-        Command::Update(update) => update.run(app),
-        Command::Cp(cp) => cp.run(app),
-        Command::Diff(diff) => diff.run(app),
-        Command::Export(export) => export.run(app),
-        Command::Look(look) => look.run(app),
-        Command::Port(port) => port.run(app),
-        Command::Volume(volume) => volume.run(app),
-        Command::Network(network) => network.run(app),
-        Command::Container(container) => container.run(app),
-        Command::Image(image) => image.run(app),
-        Command::System(system) => system.run(app),
-        Command::Buildx(buildx) => buildx.run(app),
-        Command::Debug(debug) => debug.run(app),
-        Command::From(from) => from.run(app),
-        Command::Copy(copy) => copy.run(app),
-        Command::Add(add) => add.run(app),
-        Command::Config(config) => config.run(app),
-        Command::Commit(commit) => commit.run(app),
-        Command::Mount(mount) => mount.run(app),
-        Command::Umount(umount) => umount.run(app),
-        Command::Containers(containers) => containers.run(app),
-        Command::Rename(rename) => rename.run(app),
-        Command::Unshare(unshare) => unshare.run(app),
-        Command::Ps(ps) => ps.run(app),
-        Command::Logs(logs) => logs.run(app),
-        Command::Exec(exec) => exec.run(app),
-        Command::Attach(attach) => attach.run(app),
-        Command::Stop(stop) => stop.run(app),
-        Command::Kill(kill) => kill.run(app),
-        Command::Wait(wait) => wait.run(app),
-        Command::Rm(rm) => rm.run(app),
-        Command::Images(images) => images.run(app),
-        Command::History(history) => history.run(app),
-        Command::Inspect(inspect) => inspect.run(app),
-        Command::Tag(tag) => tag.run(app),
-        Command::Untag(untag) => untag.run(app),
-        Command::Rmi(rmi) => rmi.run(app),
-        Command::Pull(pull) => pull.run(app),
-        Command::Push(push) => push.run(app),
-        Command::Save(save) => save.run(app),
-        Command::Load(load) => load.run(app),
-        Command::Import(import) => import.run(app),
-        Command::Manifest(manifest) => manifest.run(app),
-        Command::Lock(lock) => lock.run(app),
-        Command::Sbom(sbom) => sbom.run(app),
-        Command::Trust(trust) => trust.run(app),
-        Command::VerifyBuild(verify) => verify.run(app),
-        Command::Attest(attest) => attest.run(app),
-        Command::VerifyAttestation(verify) => verify.run(app),
-        Command::Login(login) => login.run(app),
-        Command::Logout(logout) => logout.run(app),
-        Command::Prune(prune) => prune.run(app),
-        Command::Du(du) => du.run(app),
-        Command::Df(df) => df.run(app),
-        Command::Check(check) => check.run(app),
+    run_each! { command, app, Command {
+        Bud, Bake, Plan, Run, Create, Start, Restart, Pause, Unpause, Update, Cp, Diff,
+        Export, Look, Port, Volume, Network, Container, Image, System, Buildx, Debug, From,
+        Copy, Add, Config, Commit, Mount, Umount, Containers, Rename, Unshare, Ps, Logs,
+        Exec, Attach, Stop, Kill, Wait, Rm, Images, History, Inspect, Tag, Untag, Rmi, Pull,
+        Push, Save, Load, Import, Manifest, Lock, Sbom, Trust, VerifyBuild, Attest,
+        VerifyAttestation, Login, Logout, Prune, Du, Df, Check, Info,
+    }
         #[cfg(feature = "registry")]
         Command::Registry(registry) => registry.run(app),
         Command::Runtime { arguments } => OciRuntime::read(arguments).run(),
-        Command::Info(info) => info.run(app),
         Command::Version(version) => version.run("rbuild"),
         Command::Completion { shell } => {
             completion(shell);
@@ -422,26 +364,6 @@ mod tests {
 
     #[test]
     fn help_is_two_screens_and_says_what_every_command_has_once() {
-        let mut tree = help::shown::<Rbuild>();
-        let overview = tree.render_help().to_string();
-        for (group, commands) in Rbuild::GROUPS {
-            assert!(overview.contains(&format!("{group}:\n")), "{group} in {overview}");
-            for name in *commands {
-                assert!(tree.find_subcommand(name).is_some(), "{name} is a command");
-                assert!(overview.contains(&format!("\n  {name} ")), "{name} in {overview}");
-            }
-        }
-        assert!(overview.contains("Examples:"), "{overview}");
-        let mut left: Vec<clap::Command> = tree.get_subcommands().cloned().collect();
-        while let Some(mut command) = left.pop() {
-            let (name, text) = (command.get_name().to_owned(), command.render_help().to_string());
-            assert!(text.lines().count() <= 100, "{name} -h: {} lines", text.lines().count());
-            assert!(!text.contains("--signature-policy"), "{name} -h has options of all commands");
-            let usage = text.find("Usage:").unwrap();
-            let examples = text.find("Examples:").unwrap_or(usage);
-            let options = text.find("Options:").unwrap_or(usize::MAX);
-            assert!(usage <= examples && examples < options, "{name}: {text}");
-            left.extend(command.get_subcommands().cloned());
-        }
+        help::check::<Rbuild>();
     }
 }

@@ -177,46 +177,13 @@ pub(crate) fn run(
 }
 
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
-    match command {
-        Command::Copy(copy) => copy.run(app),
-        Command::Sync(sync) => sync.run(app),
-        Command::Inspect(inspect) => inspect.run(app),
-        Command::Explore(explore) => explore.run(app),
-        Command::ListTags(list) => list.run(app),
-        Command::Ls(list) => list.run(app),
-        Command::Catalog(catalog) => catalog.run(app),
-        Command::Pull(pull) => pull.run(app),
-        Command::Push(push) => push.run(app),
-        Command::Config(config) => config.run(app),
-        Command::Whoami(whoami) => whoami.run(app),
-        Command::Ratelimit(limit) => limit.run(app),
-        Command::Delete(delete) => delete.run(app),
-        Command::DigestOf(digest) => digest.run(app),
+    run_each! { command, app, Command {
+        Copy, Sync, Inspect, Explore, ListTags, Ls, Catalog, Pull, Push, Config, Whoami,
+        Ratelimit, Delete, DigestOf, Layers, Validate, Diff, Export, Append, Mutate,
+        Flatten, Rebase, CheckBase, GetFile, Index, Artifact, Tree, Download, Clean, Blob,
+        Manifest, Tag, StandaloneSign, StandaloneVerify, Trust, Login, Logout, Auth,
+    }
         Command::ManifestDigest(digest) => digest.run(),
-        Command::Layers(layers) => layers.run(app),
-        Command::Validate(validate) => validate.run(app),
-        Command::Diff(diff) => diff.run(app),
-        Command::Export(export) => export.run(app),
-        Command::Append(append) => append.run(app),
-        Command::Mutate(mutate) => mutate.run(app),
-        Command::Flatten(flatten) => flatten.run(app),
-        Command::Rebase(rebase) => rebase.run(app),
-        Command::CheckBase(check) => check.run(app),
-        Command::GetFile(get) => get.run(app),
-        Command::Index(index) => index.run(app),
-        Command::Artifact(artifact) => artifact.run(app),
-        Command::Tree(discover) => discover.run(app),
-        Command::Download(download) => download.run(app),
-        Command::Clean(clean) => clean.run(app),
-        Command::Blob(blob) => blob.run(app),
-        Command::Manifest(manifest) => manifest.run(app),
-        Command::Tag(tag) => tag.run(app),
-        Command::StandaloneSign(sign) => sign.run(),
-        Command::StandaloneVerify(verify) => verify.run(),
-        Command::Trust(trust) => trust.run(app),
-        Command::Login(login) => login.run(app),
-        Command::Logout(logout) => logout.run(app),
-        Command::Auth(auth) => auth.run(app),
         Command::Version(version) => version.run("rcopy"),
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -244,26 +211,6 @@ mod tests {
 
     #[test]
     fn help_is_two_screens_and_says_what_every_command_has_once() {
-        let mut tree = help::shown::<Rcopy>();
-        let overview = tree.render_help().to_string();
-        for (group, commands) in Rcopy::GROUPS {
-            assert!(overview.contains(&format!("{group}:\n")), "{group} in {overview}");
-            for name in *commands {
-                assert!(tree.find_subcommand(name).is_some(), "{name} is a command");
-                assert!(overview.contains(&format!("\n  {name} ")), "{name} in {overview}");
-            }
-        }
-        assert!(overview.contains("Examples:"), "{overview}");
-        let mut left: Vec<clap::Command> = tree.get_subcommands().cloned().collect();
-        while let Some(mut command) = left.pop() {
-            let (name, text) = (command.get_name().to_owned(), command.render_help().to_string());
-            assert!(text.lines().count() <= 100, "{name} -h: {} lines", text.lines().count());
-            assert!(!text.contains("--signature-policy"), "{name} -h has options of all commands");
-            let usage = text.find("Usage:").unwrap();
-            let examples = text.find("Examples:").unwrap_or(usage);
-            let options = text.find("Options:").unwrap_or(usize::MAX);
-            assert!(usage <= examples && examples < options, "{name}: {text}");
-            left.extend(command.get_subcommands().cloned());
-        }
+        help::check::<Rcopy>();
     }
 }

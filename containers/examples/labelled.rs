@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     new.spec.lifecycle.labels.insert("example".to_owned(), "labelled".to_owned());
     let containers = Containers::new(store);
     let container = containers.create(new, &task)?;
-    container.start(&StartOptions::default())?;
+    container.start(&StartOptions::default(), &task)?;
     let status = container.wait(&task)?;
     let mut output = Vec::new();
     container.logs(&runtime::LogOptions::default(), &task, &mut |line| {
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for known in containers.list()? {
         let labels = &known.record().spec.lifecycle.labels;
         if labels.get("example").is_some_and(|value| value == "labelled") {
-            known.remove(true)?;
+            known.remove(true, &task)?;
         }
     }
     std::process::exit(status.code().into());

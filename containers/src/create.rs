@@ -112,7 +112,7 @@ impl Containers {
         if new.replace
             && let Some(old) = self.find(&name)?
         {
-            old.remove(true)?;
+            old.remove(true, task)?;
         }
         // As long as others cannot see the record.
         let mut _choosing = None;
@@ -126,7 +126,7 @@ impl Containers {
         }
         let volumes = Volumes::new(self.store().clone());
         record.volumes = volumes.prepare(&record.spec, new.image, snapshot, task)?;
-        let added = self.add(&id, &name, new.image, snapshot, &record, new.lasting);
+        let added = self.add((&id, &name), new.image, snapshot, &record, new.lasting, task);
         match &added {
             Ok(container) => container.note("create", &[]),
             Err(_) => volumes.discard(&record.volumes),
@@ -136,12 +136,12 @@ impl Containers {
 
     fn add(
         &self,
-        id: &str,
-        name: &str,
+        (id, name): (&str, &str),
         image: Option<&Image>,
         snapshot: Option<store::SnapshotId>,
         record: &Record,
         lasting: bool,
+        task: &Task,
     ) -> Result<Container> {
         let (bytes, pid) = (record.bytes(), std::process::id().to_string());
         let claim = this_process(&pid).unwrap_or_default();
@@ -154,17 +154,19 @@ impl Containers {
             self.store().add_container_with(id, name, descriptor, snapshot, &files)
         };
         let row = match add() {
-            Err(store::Error::NameTaken { .. }) if self.clear(name)? => add()?,
+            Err(store::Error::NameTaken { .. }) if self.clear(name, task)? => add()?,
             added => added?,
         };
         Container::read(self.store(), row)
     }
 
     /// Removes an abandoned container of this name.
-    fn clear(&self, name: &str) -> Result<bool> {
+    fn clear(&self, name: &str, task: &Task) -> Result<bool> {
         match self.find(name)? {
             None => Ok(true),
-            Some(old) if old.name() == name && old.is_debris() => old.remove(false).map(|()| true),
+            Some(old) if old.name() == name && old.is_debris() => {
+                old.remove(false, task).map(|()| true)
+            }
             Some(_) => Ok(false),
         }
     }

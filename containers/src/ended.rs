@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use runtime::{HealthStatus, Restart};
 use rustix::fs::FlockOperation;
 use store::Store;
+use task::Task;
 
 use crate::record::Record;
 use crate::{Container, Containers, Error, Result, StartOptions};
@@ -127,6 +129,11 @@ fn ended(directory: &Path) {
     }
 }
 
+/// The work of a monitor: no user waits for it, and it ends with the monitor.
+fn of_monitor() -> Task {
+    Task::root("container", Arc::new(task::Silent))
+}
+
 fn settle(directory: &Path) -> Result<()> {
     let lifecycle = Record::read(directory)?.spec.lifecycle;
     let Some(container) = of(directory)? else { return Ok(()) };
@@ -134,12 +141,12 @@ fn settle(directory: &Path) -> Result<()> {
     container.note("die", &[("exitCode", code.to_string())]);
     crate::pause::forget(directory);
     if lifecycle.remove {
-        return container.remove(false);
+        return container.remove(false, &of_monitor());
     }
     container.clear_mount_points()?;
     let unhealthy = std::fs::remove_file(directory.join(runtime::RESTART_MARK)).is_ok();
     if unhealthy && !is_stopped(directory) {
-        return container.start(&StartOptions::default()).map(drop);
+        return container.start(&StartOptions::default(), &of_monitor()).map(drop);
     }
     again(&container, lifecycle.restart)
 }
@@ -181,5 +188,5 @@ fn again(container: &Container, policy: Restart) -> Result<()> {
     }
     std::fs::write(&path, (count + 1).to_string()).map_err(Error::file("writing", &path))?;
     drop(file);
-    container.start(&StartOptions::default()).map(drop)
+    container.start(&StartOptions::default(), &of_monitor()).map(drop)
 }

@@ -113,6 +113,14 @@ pub enum Error {
     /// A text does not describe what it should.
     #[error(transparent)]
     Syntax(#[from] crate::syntax::SyntaxError),
+    /// A value of containers.conf is not understood.
+    #[error("containers.conf: {key}: {reason}")]
+    Conf {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A seccomp profile is flawed.
     #[error("reading seccomp profile {}: {reason}", path.display())]
     Seccomp {
@@ -211,6 +219,7 @@ impl Fault for Error {
             | Error::Device { .. }
             | Error::Port { .. }
             | Error::Syntax(_)
+            | Error::Conf { .. }
             | Error::Seccomp { .. }
             | Error::Document { .. } => Kind::Invalid,
             Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {

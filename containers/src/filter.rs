@@ -1,11 +1,11 @@
-//! Conditions by which networks and volumes are listed: `label=app=web`, `dangling=true`.
+//! Conditions by which containers, networks and volumes are listed: `label=app=web`, `dangling=true`.
 
 use std::collections::BTreeMap;
 
 use network::{BRIDGE, NamedNetwork};
 use store::Store;
 
-use crate::{Containers, Result, Volume, Volumes};
+use crate::{Container, Containers, Result, Volume, Volumes};
 
 /// A label that a thing must have, with any value or this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,68 @@ impl LabelFilter {
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         let own = labels.get(&self.key);
         own.is_some_and(|own| self.value.as_ref().is_none_or(|value| own == value))
+    }
+}
+
+/// Which containers are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerFilter {
+    key: String,
+    value: String,
+}
+
+impl ContainerFilter {
+    /// Reads `KEY=VALUE` with a key `id`, `name`, `status`, `label`, `ancestor`, `exited`,
+    /// `volume`, `network` or `health`; `None` if there is no such condition.
+    pub fn parse(text: &str) -> Option<ContainerFilter> {
+        const KEYS: [&str; 9] =
+            ["id", "name", "status", "label", "ancestor", "exited", "volume", "network", "health"];
+        let (key, value) = text.split_once('=').filter(|(key, _)| KEYS.contains(key))?;
+        Some(ContainerFilter { key: key.to_owned(), value: value.to_owned() })
+    }
+
+    /// Whether it is about what became of containers, so that stopped ones are meant too.
+    pub fn is_of_state(&self) -> bool {
+        matches!(self.key.as_str(), "status" | "exited")
+    }
+
+    /// Whether a container meets several conditions: those of one key are alternatives, those of
+    /// several keys must all hold, and so must all labels. `image` is what it was made from.
+    pub fn all(filters: &[ContainerFilter], container: &Container, image: &str) -> bool {
+        filters.iter().all(|filter| {
+            let same = filters.iter().filter(|other| other.key == filter.key);
+            filter.matches(container, image)
+                || filter.key != "label"
+                    && same.into_iter().any(|other| other.matches(container, image))
+        })
+    }
+
+    fn matches(&self, container: &Container, image: &str) -> bool {
+        let value = self.value.as_str();
+        let record = container.record();
+        match self.key.as_str() {
+            "id" => container.id().starts_with(value),
+            "name" => container.name().contains(value.trim_start_matches('/')),
+            "health" => {
+                let health = container.health().map(|health| health.status.as_str());
+                health.unwrap_or("none") == value
+            }
+            "status" => container.phase().as_str() == value,
+            "exited" => container.exit().is_some_and(|exit| exit.code().to_string() == value),
+            "network" => container.network_names().iter().any(|name| name == value),
+            "volume" => record
+                .volumes
+                .iter()
+                .any(|mounted| mounted.volume == value || mounted.target.to_str() == Some(value)),
+            "label" => LabelFilter::parse(value).matches(&record.spec.lifecycle.labels),
+            _ => {
+                let tag = format!("{value}:latest");
+                let tail = |name: &str| image == name || image.ends_with(&format!("/{name}"));
+                let digest = container.row().image.as_ref();
+                let digest = digest.map(|image| image.digest.to_string());
+                tail(value) || tail(&tag) || digest.is_some_and(|d| d.starts_with(value))
+            }
+        }
     }
 }
 
@@ -96,7 +158,7 @@ fn used_networks(store: &Store) -> Result<Vec<String>> {
     let all = Containers::new(store.clone()).list()?;
     let named = all.iter().flat_map(|container| &container.record().spec.network.networks);
     let mut names: Vec<String> = named.map(|membership| membership.network.clone()).collect();
-    names.extend(all.iter().flat_map(crate::Container::networks).map(|lease| lease.network));
+    names.extend(all.iter().flat_map(Container::networks).map(|lease| lease.network));
     Ok(names)
 }
 

@@ -15,9 +15,9 @@ impl Container {
         config(self, image)
     }
 
-    /// What it may use of this machine: docker's `HostConfig`. The first of the networks is its mode.
-    pub fn host_config_document(&self, networks: &[String]) -> Value {
-        host_config(self, networks)
+    /// What it may use of this machine: docker's `HostConfig`.
+    pub fn host_config_document(&self) -> Value {
+        host_config(self)
     }
 
     /// Its mounts: docker's `Mounts`.
@@ -78,11 +78,11 @@ fn restart(policy: Restart) -> Value {
 }
 
 /// What it may use of this machine.
-fn host_config(container: &Container, networks: &[String]) -> Value {
+fn host_config(container: &Container) -> Value {
     let spec = &container.record().spec;
     let (limits, isolation) = (&spec.limits, &spec.isolation);
     json!({
-        "NetworkMode": networks.first(),
+        "NetworkMode": container.network_names().first(),
         "RestartPolicy": restart(spec.lifecycle.restart), "AutoRemove": spec.lifecycle.remove,
         "UsernsMode": if isolation.ids.is_some() { "private" } else { "host" },
         "Privileged": isolation.privileged, "ReadonlyRootfs": spec.files.read_only,

@@ -22,9 +22,9 @@
 //!     new.spec.process.command = vec!["echo".to_owned(), "hello".to_owned()];
 //!     new.spec.lifecycle.labels.insert("app".to_owned(), "example".to_owned());
 //!     let container = Containers::new(store).create(new, &task)?;
-//!     container.start(&StartOptions::default())?;
+//!     container.start(&StartOptions::default(), &task)?;
 //!     println!("{} ended with {}", container.name(), container.wait(&task)?.code());
-//!     container.remove(true)?;
+//!     container.remove(true, &task)?;
 //!     Ok(())
 //! }
 //! ```
@@ -32,6 +32,8 @@
 mod cdi;
 mod container;
 mod create;
+mod defaults;
+mod document;
 mod ended;
 mod error;
 mod event;
@@ -56,11 +58,13 @@ mod volume_files;
 pub use cdi::{add_devices, gpu_devices, is_device_name};
 pub use container::{Container, Containers, Kind, Phase};
 pub use create::{NewContainer, random_id, word};
+pub use defaults::apply_defaults;
+pub use document::network_document;
 pub use ended::{init, store_options};
 pub use error::{Error, Result};
 pub use event::Event;
 pub use files::{Change, ChangeKind};
-pub use filter::{LabelFilter, NetworkFilter, VolumeFilter};
+pub use filter::{ContainerFilter, LabelFilter, NetworkFilter, VolumeFilter};
 pub use life::PATIENCE;
 pub use process::{Process, Usage};
 pub use quadlet::{Unit, unit};

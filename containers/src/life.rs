@@ -40,8 +40,8 @@ impl Container {
     /// meanwhile, has stopped. It is not started again by its restart policy.
     ///
     /// # Errors
-    /// [`Error::Runtime`], [`Error::File`].
-    pub fn stop(&self, patience: Option<Duration>) -> Result<()> {
+    /// [`Error::Runtime`], also when the task is cancelled; [`Error::File`].
+    pub fn stop(&self, patience: Option<Duration>, task: &Task) -> Result<()> {
         let asked = self.record().spec.lifecycle.stop_timeout;
         let usual = asked.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
         ended::note_stop(self.directory())?;
@@ -51,7 +51,7 @@ impl Container {
         // Who is frozen hears no signal.
         self.thaw()?;
         let signal = self.record().stop_signal();
-        match runtime::stop(self.directory(), signal, patience.unwrap_or(usual)) {
+        match runtime::stop(self.directory(), signal, patience.unwrap_or(usual), task) {
             Err(error) if !over(&error) => return Err(error.into()),
             _ => {}
         }
@@ -105,13 +105,13 @@ impl Container {
     ///
     /// # Errors
     /// [`Error::Running`], [`Error::Store`].
-    pub fn remove(&self, force: bool) -> Result<()> {
+    pub fn remove(&self, force: bool, task: &Task) -> Result<()> {
         let Some(now) = self.now()? else { return Ok(()) };
         if matches!(now.phase(), Phase::Running | Phase::Paused | Phase::Restarting) {
             if !force {
                 return Err(Error::Running { name: self.name().to_owned() });
             }
-            self.stop(Some(Duration::ZERO))?;
+            self.stop(Some(Duration::ZERO), task)?;
         }
         self.unmount()?;
         if self.store.remove_container(self.id())? {

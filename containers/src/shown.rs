@@ -31,7 +31,12 @@ pub(crate) struct Shown(Vec<(OwnedFd, Option<Active>)>);
 ///
 /// # Errors
 /// [`Error::NoImage`]; [`Error::Store`], [`Error::Layers`]; [`Error::Unsupported`] before Linux 6.15.
-pub(crate) fn mount(store: &Store, files: &mut Files, upper: &Upper<'_>) -> Result<Shown> {
+pub(crate) fn mount(
+    store: &Store,
+    files: &mut Files,
+    upper: &Upper<'_>,
+    task: &Task,
+) -> Result<Shown> {
     let mut shown = Shown::default();
     for (number, overlay) in std::mem::take(&mut files.overlays).into_iter().enumerate() {
         let lower = Stack { lower: vec![overlay.source], ..nothing() };
@@ -45,7 +50,7 @@ pub(crate) fn mount(store: &Store, files: &mut Files, upper: &Upper<'_>) -> Resu
         };
         let found = named.ok_or_else(|| Error::NoImage { name: wanted.image.clone() })?;
         let image = store.image(&found, &Platform::host())?;
-        let lower = match store.unpack(&image, &Task::silent())? {
+        let lower = match store.unpack(&image, task)? {
             Some(snapshot) => store.stack(snapshot)?,
             None => nothing(),
         };

@@ -165,7 +165,7 @@ impl Container {
     ///
     /// # Errors
     /// [`Error::Runtime`] where the program cannot be started; [`Error::Store`], [`Error::File`].
-    pub fn start(&self, options: &StartOptions) -> Result<State> {
+    pub fn start(&self, options: &StartOptions, task: &Task) -> Result<State> {
         let lock = self.directory().join("start.lock");
         let lock = File::create(&lock).map_err(Error::file("making", &lock))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
@@ -187,7 +187,7 @@ impl Container {
         spec.files.mounts.extend(mapped(&spec, volumes.mounts(&record.volumes)?));
         spec.files.given.extend(volumes.given(&record.volumes)?);
         let upper = Upper::Kept(self.directory());
-        let _shown = shown::mount(&self.store, &mut spec.files, &upper)?;
+        let _shown = shown::mount(&self.store, &mut spec.files, &upper, task)?;
         crate::notify::prepare(&mut spec, options.notify.as_deref())?;
         self.add_container_file(&mut spec)?;
         let spec = settled(spec, self.id());
@@ -276,7 +276,7 @@ impl Transient {
             let mount = bind(data, volume.target, volume.read_only);
             spec.files.mounts.extend(mapped(&spec, vec![mount]));
         }
-        let shown = shown::mount(store, &mut spec.files, &Upper::Forgotten)?;
+        let shown = shown::mount(store, &mut spec.files, &Upper::Forgotten, task)?;
         add_container_file(active.dir(), &mut spec, "")?;
         let (spec, config) = (settled(spec, &id), &image.config().config);
         let named = !spec.network.networks.is_empty();

@@ -3,6 +3,22 @@
 //! Knows nothing about images, stores or containers: callers say what to connect. An [`Uplink`] is
 //! a network namespace whose only way out is a TCP/IP stack in this process. It needs no privilege
 //! outside the user namespace of the caller and changes nothing on the machine.
+//!
+//! What is published, and which networks there are, is read without any namespace:
+//!
+//! ```
+//! use network::{NewNetwork, Networks};
+//!
+//! let ports = network::ports("127.0.0.1:8080-8081:80-81/tcp")?;
+//! assert_eq!((ports.len(), ports[1].machine, ports[1].container), (2, (8081, 8081), 81));
+//!
+//! let place = tempfile::tempdir()?;
+//! let networks = Networks::new(place.path().to_owned());
+//! let new = NewNetwork { name: "web".to_owned(), ..NewNetwork::default() };
+//! let made = networks.create(&new, 0)?;
+//! assert_eq!(networks.get("web")?.id, made.id);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod client;
 mod definition;

@@ -64,6 +64,41 @@ pub enum ImageFilter {
 }
 
 impl ImageFilter {
+    /// Reads a condition by its key, such as `dangling` with `true`, `label` with `app=web`,
+    /// `until` with a time; `None` if there is no such key. The keys `readonly` and `intermediate`
+    /// of others mean no image of a store.
+    ///
+    /// # Errors
+    /// The value is none; why not.
+    pub fn parse(key: &str, value: &str) -> Result<Option<ImageFilter>, String> {
+        let truth = || match value {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err("expected true or false".to_owned()),
+        };
+        Ok(Some(match key {
+            "dangling" => ImageFilter::Dangling(truth()?),
+            "manifest" => ImageFilter::Index(truth()?),
+            "readonly" | "intermediate" => ImageFilter::Everything(!truth()?),
+            "reference" => ImageFilter::Reference(
+                Pattern::parse(value).map_err(|error| error.reason.to_string())?,
+            ),
+            "label" | "label!" => {
+                let (name, wanted) = match value.split_once('=') {
+                    Some((name, wanted)) => (name, Some(wanted.to_owned())),
+                    None => (value, None),
+                };
+                ImageFilter::Label { key: name.to_owned(), value: wanted, present: key == "label" }
+            }
+            "until" => {
+                ImageFilter::Before(value.parse().map_err(|_| format!("{value:?} is not a time"))?)
+            }
+            "id" => ImageFilter::Id(value.strip_prefix("sha256:").unwrap_or(value).to_owned()),
+            "digest" => ImageFilter::Digest(value.to_owned()),
+            _ => return Ok(None),
+        }))
+    }
+
     /// Whether an image passes.
     pub fn passes(&self, image: &StoredImage) -> bool {
         match self {

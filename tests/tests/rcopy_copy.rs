@@ -1,6 +1,7 @@
 //! The options of `rcopy copy`: compression, what is attached, tags, signing, and skopeo's flags.
 #![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests are tables")]
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use e2e::registry::DockerRegistry;
@@ -226,6 +227,32 @@ fn signed_on_the_way_and_tagged_twice() {
     assert_eq!(seen.text(), "arm64");
     let late = ["--command-timeout=1ns", "copy", "oci:image:app", "oci:late:app"];
     scene.rcopy(&late).code(1).fails(&["--command-timeout"]);
+}
+
+/// A `gpg` that waits for a passphrase that never comes ends with the command.
+#[test]
+fn a_gpg_that_waits_ends_at_the_command_timeout() {
+    let scene = Scene::new();
+    let pid = scene.bench.path().join("gpg.pid");
+    let script = format!("#!/bin/sh\necho $$ > {}\nexec sleep 1000\n", pid.display());
+    scene.bench.write("bin/gpg", script);
+    let gpg = scene.bench.path().join("bin/gpg");
+    std::fs::set_permissions(&gpg, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", scene.bench.path().join("bin").display());
+    let mut command = scene.bench.command("rcopy");
+    command.current_dir(scene.bench.path()).env("PATH", path).arg("--command-timeout=2s");
+    command.args(["copy", "--sign-by=ABCD", "--sign-identity=registry.example/app:1"]);
+    command.args(["oci:image:app", "dir:signed"]);
+    guarded(&mut command).code(1).fails(&["--command-timeout"]);
+    let pid = std::fs::read_to_string(&pid).unwrap();
+    let gone = || {
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        state.map_or(true, |stat| !stat.contains("(sleep)") || stat.contains(") Z "))
+    };
+    assert!((0..500).any(|_| gone() || {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        false
+    }));
 }
 
 #[test]

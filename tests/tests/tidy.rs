@@ -63,7 +63,7 @@ const LONGEST_FILE: usize = 700;
 
 /// The command line holds no more lines than this. The number only ever gets smaller; it is to be
 /// 15,000.
-const CLI_LINES: usize = 24_286;
+const CLI_LINES: usize = 23_494;
 
 /// A name of a type stands for one thing: no more crates than this have a type of that name.
 const SHARED_NAME: usize = 3;
@@ -73,9 +73,6 @@ const SHARED_NAMES: &[(&str, usize)] = &[];
 /// Where work on images, layers and blobs is done without a task of the user's, and how often.
 /// The list only ever gets shorter.
 const SILENT: &[(&str, usize)] = &[
-    ("containers/src/shown.rs", 1),
-    ("runtime/src/detached/mod.rs", 1),
-    ("runtime/src/engine/mod.rs", 1),
     ("store/src/blob.rs", 2),
     // The blob that is unpacked counts on the copy's task, and stops with it.
     ("transport/src/at/containers/write.rs", 1),

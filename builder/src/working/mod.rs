@@ -6,6 +6,7 @@
 //! later it is replaced by renaming. Commands that change a container wait for each other.
 
 mod commit;
+mod config;
 pub mod edits;
 mod files;
 mod import;
@@ -28,6 +29,7 @@ use store::{ContainerRecord, Store};
 use task::{Fault, Kind, Task};
 
 pub use commit::{Commit, commit};
+pub use config::{ConfigChanges, ConfigError};
 pub use files::{Files, GitAccess, Source, copy};
 pub use import::{Import, import};
 pub use lend::{Lent, Loan, lend};

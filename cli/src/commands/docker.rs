@@ -146,33 +146,12 @@ impl Container {
     /// # Errors
     /// Those of the command.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        match self {
-            Container::Attach(command) => command.run(app),
-            Container::Commit(command) => command.run(app),
-            Container::Cp(command) => command.run(app),
-            Container::Create(command) => command.run(app),
-            Container::Diff(command) => command.run(app),
-            Container::Exec(command) => command.run(app),
+        run_each! { self, app, Container {
+            Attach, Commit, Cp, Create, Diff, Exec, Export, Inspect, Kill, Logs, Ls, Pause,
+            Prune, Rename, Restart, Rm, Run, Start, Stats, Stop, Top, Unpause, Update, Port,
+            Wait,
+        }
             Container::Exists(command) => command.container(app),
-            Container::Export(command) => command.run(app),
-            Container::Inspect(command) => command.run(app),
-            Container::Kill(command) => command.run(app),
-            Container::Logs(command) => command.run(app),
-            Container::Ls(command) => command.run(app),
-            Container::Pause(command) => command.run(app),
-            Container::Prune(command) => command.run(app),
-            Container::Rename(command) => command.run(app),
-            Container::Restart(command) => command.run(app),
-            Container::Rm(command) => command.run(app),
-            Container::Run(command) => command.run(app),
-            Container::Start(command) => command.run(app),
-            Container::Stats(command) => command.run(app),
-            Container::Stop(command) => command.run(app),
-            Container::Top(command) => command.run(app),
-            Container::Unpause(command) => command.run(app),
-            Container::Update(command) => command.run(app),
-            Container::Port(command) => command.run(app),
-            Container::Wait(command) => command.run(app),
         }
     }
 }
@@ -204,21 +183,10 @@ impl Image {
     /// # Errors
     /// Those of the command.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        match self {
-            Image::Build(command) => command.run(app),
+        run_each! { self, app, Image {
+            Build, History, Import, Inspect, Load, Ls, Prune, Pull, Push, Rm, Save, Tag, Untag,
+        }
             Image::Exists(command) => command.image(app),
-            Image::History(command) => command.run(app),
-            Image::Import(command) => command.run(app),
-            Image::Inspect(command) => command.run(app),
-            Image::Load(command) => command.run(app),
-            Image::Ls(command) => command.run(app),
-            Image::Prune(command) => command.run(app),
-            Image::Pull(command) => command.run(app),
-            Image::Push(command) => command.run(app),
-            Image::Rm(command) => command.run(app),
-            Image::Save(command) => command.run(app),
-            Image::Tag(command) => command.run(app),
-            Image::Untag(command) => command.run(app),
         }
     }
 }
@@ -243,14 +211,10 @@ impl System {
     /// # Errors
     /// Those of the command.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        match self {
-            System::Check(command) => command.run(app),
-            System::Df(command) => command.run(app),
-            System::Events(command) => command.run(app),
-            System::Info(command) => command.run(app),
+        run_each! { self, app, System {
+            Check, Df, Events, Info, Generator, Prune,
+        }
             System::InstallUnit => unit(app),
-            System::Generator(command) => command.run(app),
-            System::Prune(command) => command.run(app),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `rbuild images`: the list, and which images are in it.
 
 use clap::Args;
-use dockerfile::glob::Pattern;
 use image::Platform;
 use serde_json::{Value, json};
 use store::{ImageFilter, Store, StoredImage};
@@ -192,44 +191,23 @@ impl Row<'_> {
 fn filter(text: &str, store: &Store) -> Result<ImageFilter, Failure> {
     let refuse = |why: &str| Failure::usage(format!("--filter {text:?}: {why}"));
     let (key, value) = text.split_once('=').ok_or_else(|| refuse("expected KEY=VALUE"))?;
-    let truth = || flags::truth(value).ok_or_else(|| refuse("expected true or false"));
     let created = || {
         let (_, image) = lookup::image(store, value, &Platform::host())?;
         let text = image.config().created.clone().unwrap_or_default();
         text.parse().map_err(|_| refuse("the image has no creation time"))
     };
     Ok(match key {
-        "dangling" => ImageFilter::Dangling(truth()?),
-        "manifest" => ImageFilter::Index(truth()?),
-        // No image of the store is one of these.
-        "readonly" | "intermediate" if truth()? => ImageFilter::Everything(false),
-        "readonly" | "intermediate" => ImageFilter::Everything(true),
-        "reference" => {
-            ImageFilter::Reference(Pattern::parse(value).map_err(|error| refuse(error.reason))?)
-        }
-        "label" | "label!" => {
-            let (name, wanted) = match value.split_once('=') {
-                Some((name, wanted)) => (name, Some(wanted.to_owned())),
-                None => (value, None),
-            };
-            ImageFilter::Label { key: name.to_owned(), value: wanted, present: key == "label" }
-        }
         "before" => ImageFilter::Before(created()?),
         "since" | "after" => ImageFilter::Since(created()?),
-        "until" => ImageFilter::Before(match value.parse() {
-            Ok(time) => time,
-            Err(_) => {
-                let age = flags::age(value).map_err(|why| refuse(&why))?;
-                let then = jiff::Timestamp::now().checked_sub(age);
-                then.map_err(|error| refuse(&error.to_string()))?
-            }
-        }),
-        "id" => ImageFilter::Id(value.strip_prefix("sha256:").unwrap_or(value).to_owned()),
-        "digest" => ImageFilter::Digest(value.to_owned()),
-        _ => {
-            return Err(refuse("this filter is not supported").hint(
-                "use dangling, reference, label, label!, before, since, until, id, digest or manifest",
-            ));
+        "until" if value.parse::<jiff::Timestamp>().is_err() => {
+            let age = flags::age(value).map_err(|why| refuse(&why))?;
+            let then = jiff::Timestamp::now().checked_sub(age);
+            ImageFilter::Before(then.map_err(|error| refuse(&error.to_string()))?)
         }
+        _ => ImageFilter::parse(key, value).map_err(|why| refuse(&why))?.ok_or_else(|| {
+            refuse("this filter is not supported").hint(
+                "use dangling, reference, label, label!, before, since, until, id, digest or manifest",
+            )
+        })?,
     })
 }

@@ -16,6 +16,9 @@ pub(crate) use crate::format::ago;
 use crate::render;
 use crate::report::Failure;
 
+/// The program in its own documents.
+const TOOL: &str = concat!("rbuild ", env!("CARGO_PKG_VERSION"));
+
 /// A name of the store as repository and tag; a name by digest has none.
 pub(crate) fn split(name: &str) -> (String, String) {
     let (repository, tag) = store::repository_and_tag(name);
@@ -143,10 +146,10 @@ impl Inspect {
         }
         if self.kind.as_deref() != Some("image") {
             if let Some(working) = Working::find(store, name)? {
-                return super::working::document(&working, self.format.is_some());
+                return Ok(builder::working_document(&working, TOOL, self.format.is_some())?);
             }
             if let Some(container) = super::container::containers(app)?.find(name)? {
-                return super::container::inspect(&container);
+                return Ok(container.document(&super::container::image(&container))?);
             }
             if self.kind.is_some() {
                 return Err(super::container::missing(name));
@@ -158,7 +161,8 @@ impl Inspect {
             }
         }
         let (_, image) = lookup::image(store, name, &Platform::host())?;
-        super::document::of(store, &image, self.format.as_deref().is_some_and(|f| f != "json"))
+        let template = self.format.as_deref().is_some_and(|format| format != "json");
+        Ok(builder::image_document(store, &image, TOOL, template)?)
     }
 }
 

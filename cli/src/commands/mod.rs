@@ -17,7 +17,6 @@ pub(crate) mod crane;
 pub(crate) mod debug;
 pub(crate) mod diff;
 pub(crate) mod docker;
-pub(crate) mod document;
 pub(crate) mod edit;
 pub(crate) mod explore;
 pub(crate) mod image_list;

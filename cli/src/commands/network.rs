@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::{Args, Subcommand};
-use containers::NetworkFilter;
+use containers::{NetworkFilter, network_document};
 use network::{IpNet, Networks, NewNetwork, NewSubnet};
 use runtime::Membership;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::container::{containers, require};
 use super::several;
@@ -67,36 +67,7 @@ fn networks(app: &App) -> Result<Networks, Failure> {
 
 /// A network, as docker shows it.
 fn value(networks: &Networks, network: &network::NamedNetwork) -> Value {
-    let created = i64::try_from(network.created).ok();
-    let created = created.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    let config = network.subnets.iter().map(|one| {
-        let mut config =
-            json!({"Subnet": one.subnet.to_string(), "Gateway": one.gateway.to_string()});
-        if let Some(range) = one.range {
-            config["IPRange"] = Value::from(range.to_string());
-        }
-        config
-    });
-    let config: Vec<Value> = config.collect();
-    let ipv6 = network.subnet(true).is_some();
-    let mut members = serde_json::Map::new();
-    for lease in networks.leases(&network.name) {
-        let six = lease.ip6.map(|(address, prefix)| format!("{address}/{prefix}"));
-        let member = json!({
-            "Name": lease.name, "EndpointID": lease.container, "MacAddress": lease.mac_text(),
-            "IPv4Address": format!("{}/{}", lease.ip.0, lease.ip.1),
-            "IPv6Address": six.unwrap_or_default(),
-        });
-        members.insert(lease.container, member);
-    }
-    json!({
-        "Name": network.name, "Id": network.id, "ID": network.id,
-        "Created": created.map(|time| time.to_string()),
-        "Scope": "local", "Driver": "bridge", "EnableIPv4": true, "EnableIPv6": ipv6,
-        "IPv6": ipv6, "IPAM": {"Driver": "default", "Options": {}, "Config": config},
-        "Internal": network.internal, "Attachable": false, "Ingress": false, "ConfigOnly": false,
-        "Containers": members, "Options": network.options, "Labels": network.labels,
-    })
+    network_document(network, &networks.leases(&network.name))
 }
 
 /// The document of a network.

@@ -339,8 +339,8 @@ impl Run {
         let container = self.new.create(app, image, spec, false, task)?;
         let notify = config::notify_socket();
         let options = StartOptions { attached: !self.detach, size: size(), notify };
-        if let Err(error) = container.start(&options) {
-            container.remove(true)?;
+        if let Err(error) = container.start(&options, task) {
+            container.remove(true, task)?;
             container.discard_volumes();
             return Err(start_failure(error));
         }
@@ -365,7 +365,7 @@ impl Run {
             Attached::Exited(status) => {
                 if self.new.rm {
                     // Its monitor does the same; the name is free then.
-                    container.remove(true)?;
+                    container.remove(true, task)?;
                 }
                 Ok(status.code())
             }

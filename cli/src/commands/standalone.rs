@@ -8,6 +8,7 @@ use task::Kind;
 
 use super::copy::now;
 use super::tags::read_bounded;
+use crate::app::App;
 use crate::report::Failure;
 
 /// Sign a manifest in a file with a GPG key
@@ -32,13 +33,14 @@ impl StandaloneSign {
     ///
     /// # Errors
     /// There is no such key; the file cannot be written.
-    pub(crate) fn run(self) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let manifest = read_bounded(&self.manifest, image::MAX_DOCUMENT)?;
         let reference: Reference = self.reference.parse()?;
         let passphrase = self.passphrase_file.as_deref();
         let made = (concat!("rcopy ", env!("CARGO_PKG_VERSION")), now());
         let digest = Digest::of(&manifest);
-        let signed = sign::gpg::sign(&digest, &reference, &self.fingerprint, passphrase, made)?;
+        let signed = sign::gpg::sign(&digest, &reference, &self.fingerprint, passphrase, made);
+        let signed = app.wait(signed)??;
         std::fs::write(&self.output, signed)
             .map_err(|error| Failure::io(format!("writing {}", self.output.display()), &error))?;
         Ok(0)
@@ -63,12 +65,13 @@ impl StandaloneVerify {
     ///
     /// # Errors
     /// The signature is not good, or of something else.
-    pub(crate) fn run(self) -> Result<u8, Failure> {
+    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let manifest = read_bounded(&self.manifest, image::MAX_DOCUMENT)?;
         let signature = read_bounded(&self.signature, sign::MAX_GPG)?;
         let doing = format!("verifying {}", self.signature.display());
         let refuse = |why: String| Failure::new(Kind::Refused, format!("{doing}: {why}"));
-        let opened = sign::gpg::open(&signature)
+        let opened = app
+            .wait(sign::gpg::open(&signature))?
             .map_err(|error| Failure::from(error).context(doing.clone()))?;
         let signer = &opened.signer;
         let wanted = self.fingerprint.replace(' ', "").to_ascii_uppercase();

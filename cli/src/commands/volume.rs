@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use containers::{Volume as Known, VolumeFilter, Volumes};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::container::out_of;
 use super::several;
@@ -55,22 +55,12 @@ impl Volume {
     }
 }
 
-fn value(volume: &Known) -> Value {
-    let created = i64::try_from(volume.created).ok();
-    let created = created.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    json!({
-        "Name": volume.name, "Driver": "local", "Mountpoint": volume.path, "Scope": "local",
-        "CreatedAt": created.map(|time| time.to_string()), "Labels": volume.labels,
-        "Anonymous": volume.anonymous,
-    })
-}
-
 /// The document of a volume.
 ///
 /// # Errors
 /// There is no such volume.
 pub(super) fn document(app: &App, name: &str) -> Result<Value, Failure> {
-    Ok(value(&Volumes::new(app.store()?.clone()).get(name)?))
+    Ok(Volumes::new(app.store()?.clone()).get(name)?.document())
 }
 
 #[derive(Debug, Args)]
@@ -121,7 +111,7 @@ impl Ls {
         for filter in &self.filter {
             retain(&mut all, filter, volumes)?;
         }
-        let rows: Vec<Value> = all.iter().map(value).collect();
+        let rows: Vec<Value> = all.iter().map(Known::document).collect();
         match self.format.as_deref() {
             Some("json") => rows.iter().for_each(|row| outln!("{row}")),
             _ if self.quiet => all.iter().for_each(|volume| outln!("{}", volume.name)),
@@ -163,7 +153,8 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
-        several::show(&self.volumes, self.format.as_deref(), |name| Ok(value(&volumes.get(name)?)))
+        let one = |name: &str| Ok(volumes.get(name)?.document());
+        several::show(&self.volumes, self.format.as_deref(), one)
     }
 }
 

@@ -165,15 +165,14 @@ impl Key {
             return from_jwks(text);
         }
         let mut keys = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find("-----BEGIN ") {
-            let block = &rest[at + 11..];
-            let (label, after) = block.split_once("-----").ok_or("an unfinished PEM header")?;
-            let end = format!("-----END {label}-----");
-            let (body, after) = after.split_once(&end).ok_or("a PEM block without its end")?;
-            let body: String = body.split_whitespace().collect();
-            let der = base64::prelude::BASE64_STANDARD.decode(body).map_err(|e| e.to_string())?;
-            let public = match label {
+        let blocks = pem::parse_many(text).map_err(|error| error.to_string())?;
+        if text.matches("-----BEGIN ").count() != blocks.len() {
+            return Err("a PEM block without its end".to_owned());
+        }
+        for block in blocks {
+            let label = block.tag().to_owned();
+            let der = block.into_contents();
+            let public = match label.as_str() {
                 "PUBLIC KEY" => from_spki(&der),
                 "CERTIFICATE" => {
                     let der = rustls::pki_types::CertificateDer::from(der);
@@ -186,7 +185,6 @@ impl Key {
             };
             let public = public.ok_or("neither an RSA, P-256, P-384 nor Ed25519 key")?;
             keys.push(Key { id: None, public });
-            rest = after;
         }
         if keys.is_empty() {
             return Err("neither a JWKS document nor a PEM public key".to_owned());

@@ -247,24 +247,24 @@ pub fn update(dir: &Path, limits: &crate::Limits) -> Result<()> {
     Ok(crate::cgroup::update(&state.cgroups, &resources)?)
 }
 
-/// Asks the container to end with `signal`, and kills it when it has not within `patience`.
+/// Asks the container to end with `signal`, and kills it when it has not within `patience`. A task
+/// that is cancelled leaves it as it is.
 ///
 /// # Errors
-/// [`Error::NotRunning`], [`Error::NoContainer`], [`Error::Lost`] when the monitor was killed.
-pub fn stop(dir: &Path, signal: Signal, patience: Duration) -> Result<ExitStatus> {
-    let task = Task::silent();
+/// [`Error::Cancelled`]; [`Error::NotRunning`], [`Error::NoContainer`], [`Error::Lost`] when the monitor was killed.
+pub fn stop(dir: &Path, signal: Signal, patience: Duration, task: &Task) -> Result<ExitStatus> {
     match client::signal(dir, signal) {
         Ok(()) | Err(Error::Lost { .. }) => {}
         Err(error) => return Err(error),
     }
     if !patience.is_zero()
-        && let Some(status) = client::wait(dir, Some(patience), &task)?
+        && let Some(status) = client::wait(dir, Some(patience), task)?
     {
         return Ok(status);
     }
     match client::signal(dir, Signal::KILL) {
         // It ended just now.
-        Ok(()) | Err(Error::NotRunning { .. } | Error::Lost { .. }) => wait(dir, &task),
+        Ok(()) | Err(Error::NotRunning { .. } | Error::Lost { .. }) => wait(dir, task),
         Err(error) => Err(error),
     }
 }

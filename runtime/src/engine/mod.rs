@@ -384,16 +384,15 @@ impl StateFile {
 }
 
 /// Connects a terminal with our standard input and output while something waits for the end of the
-/// process that has it.
+/// process that has it. A task that is cancelled ends the connection.
 ///
 /// # Errors
 /// The streams cannot be opened.
-pub fn with_terminal<T>(terminal: OwnedFd, until: impl FnOnce() -> T) -> Result<T> {
+pub fn with_terminal<T>(terminal: OwnedFd, task: &Task, until: impl FnOnce() -> T) -> Result<T> {
     let [input, output, _] = standard_streams()?;
     let _raw = Raw::enter(input.as_fd());
     let opening = Error::system("opening", "the terminal");
-    let carry =
-        |input: OwnedFd| Carrier::terminal(terminal, input, output)?.carry(&Task::silent(), until);
+    let carry = |input: OwnedFd| Carrier::terminal(terminal, input, output)?.carry(task, until);
     input.try_clone().and_then(carry).map_err(opening)
 }
 

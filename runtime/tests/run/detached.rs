@@ -156,7 +156,7 @@ fn stop_asks_then_kills() {
         while log_text(dir.path(), &LogOptions::default()).is_empty() {
             std::thread::yield_now();
         }
-        runtime::stop(dir.path(), Signal::TERM, patience).unwrap()
+        runtime::stop(dir.path(), Signal::TERM, patience, &Task::silent()).unwrap()
     };
     let polite = "trap 'exit 4' TERM; echo up; while :; do sleep 0.02; done";
     assert_eq!(stop(polite, Duration::from_secs(20)), ExitStatus::Code(4));
@@ -199,7 +199,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let _ = runtime::stop(self.dir.path(), Signal::KILL, Duration::ZERO);
+        let _ = runtime::stop(self.dir.path(), Signal::KILL, Duration::ZERO, &Task::silent());
     }
 }
 
@@ -442,7 +442,7 @@ fn a_killed_monitor_is_replaced() {
         let now = after(dir.path(), state.monitor);
         assert_eq!((now.status, now.pid), (Status::Running, state.pid));
         let patience = Duration::from_secs(30);
-        let end = runtime::stop(dir.path(), Signal::TERM, patience).unwrap();
+        let end = runtime::stop(dir.path(), Signal::TERM, patience, &Task::silent()).unwrap();
         assert_eq!(end, ExitStatus::Code(7));
         assert_eq!(waiter.join().unwrap().unwrap(), ExitStatus::Code(7));
         client.join().unwrap()
@@ -457,7 +457,7 @@ fn a_killed_guard_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let state = launch(&root, dir.path(), "sleep 1000", Streams::default()).unwrap();
     kill(parent(state.monitor));
-    let end = runtime::stop(dir.path(), Signal::KILL, Duration::ZERO).unwrap();
+    let end = runtime::stop(dir.path(), Signal::KILL, Duration::ZERO, &Task::silent()).unwrap();
     assert_eq!(end, ExitStatus::Signal(9));
     assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Exited);
 }
@@ -476,7 +476,7 @@ fn without_any_monitor_it_runs_on_and_can_be_stopped() {
     kill(state.monitor);
     let now = after(dir.path(), state.monitor);
     assert_eq!((now.status, now.pid, now.monitor), (Status::Running, state.pid, 0));
-    let end = runtime::stop(dir.path(), Signal::KILL, Duration::ZERO);
+    let end = runtime::stop(dir.path(), Signal::KILL, Duration::ZERO, &Task::silent());
     assert!(matches!(end, Err(Error::Lost { .. })), "{end:?}");
     assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Dead);
     // The process that adopted it may take its time to collect it.

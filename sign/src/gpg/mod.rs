@@ -6,7 +6,10 @@ mod own;
 mod policy;
 
 use std::io::{Read as _, Write as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use copy::bridge;
 
 pub use own::{Opened, open, sign};
 pub(crate) use policy::any;
@@ -34,14 +37,49 @@ fn command() -> Command {
     command
 }
 
+/// The program while it runs, for who may have to end it.
+#[derive(Debug, Clone, Default)]
+struct GpgChild(Arc<Mutex<Option<Child>>>);
+
+impl GpgChild {
+    fn with<T>(&self, act: impl FnOnce(&mut Child) -> std::io::Result<T>) -> std::io::Result<T> {
+        let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        child.as_mut().map_or(Err(std::io::ErrorKind::NotFound.into()), act)
+    }
+}
+
+/// Ends the program, which may wait for a passphrase, when who waits for it is gone.
+struct EndOnDrop(GpgChild);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        // One that has ended is left alone.
+        let _ = self.0.with(Child::kill);
+    }
+}
+
+/// Does work with `gpg` on a thread; if it is not waited for to its end, the program ends.
+async fn on_thread<T: Send + 'static>(work: impl FnOnce(&GpgChild) -> T + Send + 'static) -> T {
+    let running = GpgChild::default();
+    let _end = EndOnDrop(running.clone());
+    bridge::blocking(move || work(&running)).await
+}
+
 /// Runs `gpg`, gives it `input` and takes at most `limit` bytes of what it writes.
 ///
 /// # Errors
 /// It cannot be run.
-fn run(command: &mut Command, input: &[u8], limit: u64) -> std::io::Result<GpgOutput> {
+fn run(
+    command: &mut Command,
+    input: &[u8],
+    limit: u64,
+    running: &GpgChild,
+) -> std::io::Result<GpgOutput> {
     let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = pipes.spawn()?;
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+    let stdout = child.stdout.take();
+    *running.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
     let input = input.to_vec();
     let feeding = std::thread::spawn(move || {
         // Where gpg stops reading it says why itself.
@@ -52,8 +90,8 @@ fn run(command: &mut Command, input: &[u8], limit: u64) -> std::io::Result<GpgOu
         let read = stderr.map(|stderr| stderr.take(SAID).read_to_end(&mut status));
         read.and_then(std::io::Result::ok).map(|_| status).unwrap_or_default()
     });
-    let output = output(&mut child, limit);
-    let ended = child.wait()?;
+    let output = output(stdout, limit, running);
+    let ended = running.with(Child::wait)?;
     let _ = feeding.join();
     let status = listening.join().unwrap_or_default();
     let status = String::from_utf8_lossy(&status).into_owned();
@@ -61,11 +99,11 @@ fn run(command: &mut Command, input: &[u8], limit: u64) -> std::io::Result<GpgOu
 }
 
 /// What is larger than the limit is not read to its end.
-fn output(child: &mut Child, limit: u64) -> Vec<u8> {
+fn output(stdout: Option<ChildStdout>, limit: u64, running: &GpgChild) -> Vec<u8> {
     let mut output = Vec::new();
-    let read = child.stdout.take().map(|stdout| stdout.take(limit).read_to_end(&mut output));
+    let read = stdout.map(|stdout| stdout.take(limit).read_to_end(&mut output));
     if !matches!(read, Some(Ok(n)) if (n as u64) < limit) {
-        let _ = child.kill();
+        let _ = running.with(Child::kill);
     }
     output
 }

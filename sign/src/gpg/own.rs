@@ -5,7 +5,7 @@ use std::path::Path;
 use image::{Digest, Reference};
 use serde_json::json;
 
-use super::{GpgOutput, MAX_GPG, TYPE, command, run, signer};
+use super::{GpgChild, GpgOutput, MAX_GPG, TYPE, command, on_thread, run, signer};
 use crate::error::{Error, Result};
 use crate::printable::printable;
 use crate::simple_signing;
@@ -28,12 +28,17 @@ fn failed(reason: impl Into<String>) -> Error {
     Error::GpgFailed { reason: reason.into() }
 }
 
-fn gpg(arguments: &[&str], secret: Option<&Path>, input: &[u8]) -> Result<GpgOutput> {
+fn gpg(
+    arguments: &[&str],
+    secret: Option<&Path>,
+    input: &[u8],
+    running: &GpgChild,
+) -> Result<GpgOutput> {
     let mut command = command();
     if let Some(secret) = secret {
         command.args(["--pinentry-mode", "loopback", "--passphrase-file"]).arg(secret);
     }
-    let answer = run(command.args(arguments), input, LIMIT);
+    let answer = run(command.args(arguments), input, LIMIT, running);
     let answer = answer.map_err(|error| failed(format!("running it: {error}")))?;
     if answer.success {
         return Ok(answer);
@@ -44,11 +49,12 @@ fn gpg(arguments: &[&str], secret: Option<&Path>, input: &[u8]) -> Result<GpgOut
 }
 
 /// Signs that the image with this digest has this name, with a key of the user's keyring.
-/// `creator` and `time`, in seconds since 1970, are for people.
+/// `creator` and `time`, in seconds since 1970, are for people. If this is not waited for to its
+/// end, `gpg` is ended.
 ///
 /// # Errors
 /// [`Error::GpgFailed`]: there is no `gpg`, or no such key.
-pub fn sign(
+pub async fn sign(
     digest: &Digest,
     name: &Reference,
     fingerprint: &str,
@@ -64,18 +70,25 @@ pub fn sign(
         "optional": { "creator": creator, "timestamp": time },
     });
     let payload = payload.to_string().into_bytes();
-    Ok(gpg(&["--local-user", fingerprint, "--sign"], passphrase, &payload)?.output)
+    let (key, passphrase) = (fingerprint.to_owned(), passphrase.map(Path::to_owned));
+    on_thread(move |running| {
+        let arguments = ["--local-user", &key, "--sign"];
+        Ok(gpg(&arguments, passphrase.as_deref(), &payload, running)?.output)
+    })
+    .await
 }
 
-/// Reads a signature and checks it with the user's keyring.
+/// Reads a signature and checks it with the user's keyring. If this is not waited for to its end,
+/// `gpg` is ended.
 ///
 /// # Errors
 /// [`Error::GpgFailed`]: it is not good, or malformed.
-pub fn open(message: &[u8]) -> Result<Opened> {
+pub async fn open(message: &[u8]) -> Result<Opened> {
     if message.len() as u64 > MAX_GPG {
         return Err(failed(format!("it has more than {MAX_GPG} bytes")));
     }
-    let opened = gpg(&["--decrypt"], None, message)?;
+    let message = message.to_owned();
+    let opened = on_thread(move |running| gpg(&["--decrypt"], None, &message, running)).await?;
     let signer = signer(&opened.status).map_err(failed)?;
     let claims = simple_signing::read(&opened.output)
         .map_err(|error| failed(printable(&format!("its payload is malformed: {error}"))))?;

@@ -2,7 +2,7 @@
 
 use image::{Digest, Reference};
 
-use super::{GpgOutput, MAX_GPG, TYPE, command, run, signer};
+use super::{GpgChild, GpgOutput, MAX_GPG, TYPE, command, run, signer};
 use crate::error::{Error, Rejected, Result};
 use crate::mismatch::Mismatch;
 use crate::printable::printable;
@@ -36,7 +36,8 @@ impl Keyring {
         command.args(["--no-auto-key-retrieve", "--no-auto-key-locate", action]);
         // One byte more than a payload has: what is larger is refused, and not read to its end.
         let limit = simple_signing::MAX_PAYLOAD + 1;
-        run(&mut command, input, limit).map_err(|error| format!("running gpg: {error}"))
+        let ran = run(&mut command, input, limit, &GpgChild::default());
+        ran.map_err(|error| format!("running gpg: {error}"))
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) fn build(name: &str, target: &Target, scratch: &Path) -> Result<Bud, 
 /// Puts one key of a target into a build.
 fn set(bud: &mut Bud, key: &str, value: &Value, scratch: &Path) -> Result<(), String> {
     let no = |what: &str| format!("is no {what}");
+    let wrong_type = || "has the wrong type".to_owned();
     match key {
         "context" | "description" => {}
         "dockerfile-inline" => drop(value.as_str().ok_or_else(|| no("text"))?),
@@ -67,19 +68,19 @@ fn set(bud: &mut Bud, key: &str, value: &Value, scratch: &Path) -> Result<(), St
             let all = pairs(value).ok_or_else(|| no("object"))?;
             to.extend(all.into_iter().map(|(key, value)| format!("{key}{between}{value}")));
         }
-        "no-cache" => bud.no_cache = value.as_bool().ok_or_else(|| no("boolean"))?,
-        "pull" if value.as_bool().ok_or_else(|| no("boolean"))? => {
+        "no-cache" => bud.no_cache = value.as_bool().ok_or_else(wrong_type)?,
+        "pull" if value.as_bool().ok_or_else(wrong_type)? => {
             bud.pull.pull = Some(PullPolicy::Always);
         }
         "pull" => {}
-        "target" => bud.target = Some(text(value).ok_or_else(|| no("text"))?),
-        "call" => bud.call.call = Some(text(value).ok_or_else(|| no("text"))?),
+        "target" => bud.target = Some(text(value).ok_or_else(wrong_type)?),
+        "call" => bud.call.call = Some(text(value).ok_or_else(wrong_type)?),
         "shm-size" => {
-            let size = crate::flags::size(&text(value).ok_or_else(|| no("text"))?);
+            let size = crate::flags::size(&text(value).ok_or_else(wrong_type)?);
             bud.run_flags.limits.shm_size = Some(size.map_err(|error| format!("({error})"))?);
         }
         "ulimits" => {
-            for text in list(value).ok_or_else(|| no("list"))? {
+            for text in list(value).ok_or_else(wrong_type)? {
                 let limit = containers::syntax::ulimit(&text);
                 bud.run_flags.limits.ulimit.push(limit.map_err(|error| format!("({error})"))?);
             }
@@ -87,7 +88,7 @@ fn set(bud: &mut Bud, key: &str, value: &Value, scratch: &Path) -> Result<(), St
         _ => {
             let to = texts(bud, key)
                 .ok_or_else(|| "is not supported: this key is not known".to_owned())?;
-            to.extend(list(value).ok_or_else(|| no("list"))?);
+            to.extend(list(value).ok_or_else(wrong_type)?);
         }
     }
     Ok(())

@@ -300,8 +300,7 @@ impl Bud {
         request.no_cache_filter.clone_from(&self.no_cache_filter);
         request.pull = self.pull.pull();
         request.inputs.policies = self.pull.policies()?;
-        let run_flags = self.run_flags.clone().with_environment()?;
-        request.run = run_flags::options(&run_flags)?;
+        request.run = run_flags::options(&self.run_flags)?;
         request.network = network(&request.run.base);
         request.run.stdin = self.allow.stdin(self.reads_stdin())?;
         request.allow = self.allow.allow()?;

@@ -13,7 +13,7 @@ use crate::report::Failure;
 /// # Errors
 /// Values that are not understood or not supported, by name.
 pub(super) fn options(flags: &SharedFlags) -> Result<RunOptions, Failure> {
-    let base = flags.spec()?;
+    let base = flags.completed()?;
     refuse_volumes(&base)?;
     refuse_networks(&base)?;
     Ok(RunOptions { base, stdin: false })

@@ -116,12 +116,15 @@ impl Start {
             });
             let names: Vec<String> = some.map(|container| container.name().to_owned()).collect();
             return each_listed(app, &names, |container| {
-                container.start(&StartOptions::default()).map(drop).map_err(start_failure)
+                container
+                    .start(&StartOptions::default(), &quiet_task("start"))
+                    .map(drop)
+                    .map_err(start_failure)
             });
         }
         if !self.attach && !self.interactive {
             return each(app, &self.containers, |container| {
-                let started = container.start(&options(false));
+                let started = container.start(&options(false), &quiet_task("start"));
                 started.map(drop).map_err(start_failure)
             });
         }
@@ -134,8 +137,8 @@ impl Start {
         if terminal && self.interactive {
             need_terminal()?;
         }
-        container.start(&options(true)).map_err(start_failure)?;
         let task = quiet_task("start");
+        container.start(&options(true), &task).map_err(start_failure)?;
         let keys = if terminal { keys } else { Vec::new() };
         let options = AttachOptions { replay: true, ..attachment(self.interactive, keys) };
         let ended = container.attach(&options, &task)?;
@@ -201,8 +204,8 @@ impl Restart {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let patience = self.time.map(|seconds| Duration::from_secs(seconds.into()));
         each(app, &self.containers, |container| {
-            container.stop(patience)?;
-            let started = container.start(&options(false));
+            container.stop(patience, &quiet_task("stop"))?;
+            let started = container.start(&options(false), &quiet_task("start"));
             started.map(drop).map_err(start_failure)
         })
     }
@@ -232,7 +235,7 @@ impl Stop {
     /// There is no such container.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let patience = self.time.map(|seconds| Duration::from_secs(seconds.into()));
-        let stop = |container: &Container| Ok(container.stop(patience)?);
+        let stop = |container: &Container| Ok(container.stop(patience, &quiet_task("stop"))?);
         if self.all {
             let phases = [Phase::Running, Phase::Paused, Phase::Restarting];
             each_listed(app, &names_of(app, &phases)?, stop)

@@ -1,7 +1,6 @@
 //! Containers as the user sees them: what the commands about containers share.
 
 mod files;
-mod inspect;
 mod life;
 mod look;
 mod port;
@@ -10,12 +9,11 @@ mod streams;
 
 use builder::working::Working;
 use containers::{Container, Containers, Phase};
-use runtime::{ExitStatus, HealthStatus, Join, Network};
+use runtime::{ExitStatus, HealthStatus};
 use serde_json::{Value, json};
 use task::Kind;
 
 pub(crate) use self::files::{Cp, Diff, Export, out_of};
-pub(crate) use self::inspect::inspect;
 pub(crate) use self::life::{
     ContainerPrune, Kill, Pause, Restart, Rm, Start, Stop, Unpause, Update, Wait, size,
 };
@@ -24,7 +22,7 @@ pub(crate) use self::port::Port;
 pub(crate) use self::ps::Ps;
 pub(crate) use self::streams::{Attach, Exec, Logs, attachment, need_terminal};
 use super::images::ago;
-use crate::app::App;
+use crate::app::{App, quiet_task};
 use crate::report::Failure;
 
 /// The containers of the store.
@@ -60,7 +58,7 @@ pub(crate) fn start_failure(error: containers::Error) -> Failure {
 /// # Errors
 /// It is running.
 pub(crate) fn remove(container: &Container, force: bool) -> Result<(), Failure> {
-    match container.remove(force) {
+    match container.remove(force, &quiet_task("rm")) {
         Err(error @ containers::Error::Running { .. }) => {
             let name = container.name();
             Err(Failure::from(error).hint(format!("stop it first, or `rbuild rm --force {name}`")))
@@ -126,21 +124,8 @@ pub(crate) fn row(container: &Container) -> Value {
         "Pid": container.state().map_or(0, |state| state.pid),
         "Labels": container.record().spec.lifecycle.labels,
         "Ports": ports(container),
-        "Networks": network_names(container).join(","),
+        "Networks": container.network_names().join(","),
     })
-}
-
-/// The networks it is on, or would be on if it ran, as `--network` names them.
-pub(crate) fn network_names(container: &Container) -> Vec<String> {
-    let wanted = &container.record().spec.network;
-    match (wanted.mode, &wanted.join, &wanted.networks[..]) {
-        (_, Some(Join::Container(name)), _) => vec![format!("container:{name}")],
-        (_, Some(Join::Path(path)), _) => vec![format!("ns:{}", path.display())],
-        (Some(Network::Host), ..) => vec!["host".to_owned()],
-        (Some(Network::None), ..) => vec!["none".to_owned()],
-        (_, None, []) => vec!["private".to_owned()],
-        (_, None, named) => named.iter().map(|one| one.network.clone()).collect(),
-    }
 }
 
 /// `0.0.0.0:8080->80/tcp`, with commas between.
@@ -149,54 +134,6 @@ fn ports(container: &Container) -> String {
         format!("{}->{}/{}", port.machine, port.container, port.protocol.as_str())
     };
     container.published().into_iter().map(one).collect::<Vec<_>>().join(", ")
-}
-
-/// Ports and networks, as docker shows them.
-fn networks(container: &Container) -> Value {
-    let mut ports = serde_json::Map::new();
-    for port in container.published() {
-        let key = format!("{}/{}", port.container, port.protocol.as_str());
-        let place = json!({
-            "HostIp": port.machine.ip().to_string(), "HostPort": port.machine.port().to_string(),
-        });
-        if let Value::Array(list) = ports.entry(key).or_insert_with(|| json!([])) {
-            list.push(place);
-        }
-    }
-    let leases = container.networks();
-    let mut all = serde_json::Map::new();
-    for name in network_names(container) {
-        let lease = leases.iter().find(|lease| lease.network == name);
-        all.insert(name, lease.map_or_else(|| json!({"IPAddress": ""}), on_network));
-    }
-    let first = leases.first();
-    json!({
-        "Ports": ports, "Networks": all,
-        "IPAddress": first.map(|lease| lease.ip.0.to_string()).unwrap_or_default(),
-        "Gateway": first.map(|lease| gateway(lease, false)).unwrap_or_default(),
-        "MacAddress": first.map(network::Lease::mac_text).unwrap_or_default(),
-    })
-}
-
-fn gateway(lease: &network::Lease, ipv6: bool) -> String {
-    let found = lease.gateways.iter().find(|gateway| gateway.is_ipv6() == ipv6);
-    found.map(ToString::to_string).unwrap_or_default()
-}
-
-/// A container's place on one network, as docker shows it.
-fn on_network(lease: &network::Lease) -> Value {
-    let short = &lease.container[..lease.container.len().min(12)];
-    let mut names = vec![lease.name.clone()];
-    names.extend(lease.aliases.iter().cloned());
-    names.push(short.to_owned());
-    json!({
-        "IPAddress": lease.ip.0.to_string(), "IPPrefixLen": lease.ip.1,
-        "Gateway": gateway(lease, false), "MacAddress": lease.mac_text(),
-        "GlobalIPv6Address": lease.ip6.map(|(address, _)| address.to_string()).unwrap_or_default(),
-        "GlobalIPv6PrefixLen": lease.ip6.map_or(0, |(_, prefix)| prefix),
-        "IPv6Gateway": gateway(lease, true),
-        "Aliases": lease.aliases, "DNSNames": names,
-    })
 }
 
 /// Cuts text for a column.

@@ -1,10 +1,10 @@
 //! `rbuild ps`.
 
 use clap::Args;
-use containers::{Container, Kind};
+use containers::{Container, ContainerFilter, Kind};
 use serde_json::Value;
 
-use super::{command, containers, cut, image, network_names, ports, row, status};
+use super::{command, containers, cut, image, ports, row, status};
 use crate::app::App;
 use crate::commands::images::ago;
 use crate::format;
@@ -52,64 +52,10 @@ const HEADERS: [(&str, &str); 11] = [
     ("Networks", "NETWORKS"),
 ];
 
-/// One condition of `--filter`.
-struct Condition {
-    key: String,
-    value: String,
-}
-
-impl Condition {
-    fn read(text: &str) -> Result<Condition, Failure> {
-        const KEYS: [&str; 9] =
-            ["id", "name", "status", "label", "ancestor", "exited", "volume", "network", "health"];
-        match text.split_once('=') {
-            Some((key, value)) if KEYS.contains(&key) => {
-                Ok(Condition { key: key.to_owned(), value: value.to_owned() })
-            }
-            _ => Err(Failure::usage(format!("--filter {text:?} is not supported"))
-                .hint(format!("{} are", KEYS.map(|key| format!("{key}=")).join(", ")))),
-        }
-    }
-
-    fn holds(&self, container: &Container) -> bool {
-        let value = self.value.as_str();
-        let record = container.record();
-        match self.key.as_str() {
-            "id" => container.id().starts_with(value),
-            "name" => container.name().contains(value.trim_start_matches('/')),
-            "health" => {
-                let health = container.health().map(|health| health.status.as_str());
-                health.unwrap_or("none") == value
-            }
-            "status" => container.phase().as_str() == value,
-            "exited" => container.exit().is_some_and(|exit| exit.code().to_string() == value),
-            "network" => network_names(container).iter().any(|name| name == value),
-            "volume" => record
-                .volumes
-                .iter()
-                .any(|mounted| mounted.volume == value || mounted.target.to_str() == Some(value)),
-            "label" => {
-                let (key, wanted) = value.split_once('=').unwrap_or((value, ""));
-                let found = record.spec.lifecycle.labels.get(key);
-                found.is_some_and(|own| !value.contains('=') || own == wanted)
-            }
-            _ => {
-                let (own, tag) = (image(container), format!("{value}:latest"));
-                let tail = |name: &str| own == name || own.ends_with(&format!("/{name}"));
-                let digest = container.row().image.as_ref();
-                let digest = digest.map(|image| image.digest.to_string());
-                tail(value) || tail(&tag) || digest.is_some_and(|d| d.starts_with(value))
-            }
-        }
-    }
-}
-
-/// The filters of one key are alternatives; those of several keys must all hold.
-fn filtered(container: &Container, conditions: &[Condition]) -> bool {
-    conditions.iter().all(|condition| {
-        let same = conditions.iter().filter(|other| other.key == condition.key);
-        condition.holds(container)
-            || condition.key != "label" && same.into_iter().any(|other| other.holds(container))
+fn filter(text: &str) -> Result<ContainerFilter, Failure> {
+    ContainerFilter::parse(text).ok_or_else(|| {
+        Failure::usage(format!("--filter {text:?} is not supported"))
+            .hint("id=, name=, status=, label=, ancestor=, exited=, volume=, network=, health= are")
     })
 }
 
@@ -119,15 +65,15 @@ impl Ps {
     /// # Errors
     /// The store cannot be read.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let conditions =
-            self.filter.iter().map(|text| Condition::read(text)).collect::<Result<Vec<_>, _>>()?;
-        let of_state = conditions.iter().any(|c| matches!(c.key.as_str(), "status" | "exited"));
+        let filters = self.filter.iter().map(|text| filter(text)).collect::<Result<Vec<_>, _>>()?;
+        let of_state = filters.iter().any(ContainerFilter::is_of_state);
         let last = if self.latest { Some(1) } else { self.last };
         let all = self.all || last.is_some() || of_state;
         let mut found = containers(app)?.list()?;
         found.retain(|container| {
             let shown = all && container.kind() == Kind::Program;
-            (container.is_running() || shown) && filtered(container, &conditions)
+            (container.is_running() || shown)
+                && ContainerFilter::all(&filters, container, &image(container))
         });
         found.reverse();
         found.truncate(last.unwrap_or(usize::MAX));

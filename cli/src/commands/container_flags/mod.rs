@@ -167,16 +167,15 @@ impl ContainerFlags {
         command: &[String],
         terminal: bool,
     ) -> Result<ContainerSpec, Failure> {
-        let mut shared = self.shared.clone().with_conf()?;
+        let mut shared = self.shared.clone();
         let ids = self.ids.ids(shared.userns.take())?;
-        let named: Vec<String> =
+        let mut named: Vec<String> =
             shared.device.extract_if(.., |text| containers::is_device_name(text)).collect();
         let mut spec = shared.spec()?;
         spec.isolation.ids = ids;
-        containers::add_devices(
-            &[named, self.gpus.iter().flat_map(|gpus| gpus.0.clone()).collect()].concat(),
-            &mut spec,
-        )?;
+        named.extend(shared::complete(&mut spec)?);
+        named.extend(self.gpus.iter().flat_map(|gpus| gpus.0.clone()));
+        containers::add_devices(&named, &mut spec)?;
         self.block.add(&mut spec.limits)?;
         self.add_files(&mut spec)?;
         spec.isolation.annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();

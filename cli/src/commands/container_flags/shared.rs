@@ -6,8 +6,6 @@ use clap::Args;
 use containers::syntax::{self, NetworkChoice, Sandbox, SyntaxError, UserNamespace, namespace};
 use runtime::{ContainerSpec, Files, Isolation, Limits, Namespace, Network, NetworkSpec, Ulimit};
 
-use task::Kind;
-
 use crate::config;
 use crate::flags::{each, of_flag, wrong_use};
 use crate::report::Failure;
@@ -183,73 +181,24 @@ impl SharedFlags {
         parsed.map(|alone| alone.flags).map_err(|error| Failure::usage(error.to_string()))
     }
 
-    /// The same with the isolation that `$BUILDAH_ISOLATION` names, where no flag does.
+    /// What the flags ask for, with the isolation that `$BUILDAH_ISOLATION` names and what
+    /// containers.conf says where no flag does.
     ///
     /// # Errors
-    /// It names none that there is.
-    pub(crate) fn with_environment(mut self) -> Result<SharedFlags, Failure> {
-        if self.isolation.is_none()
+    /// As [`SharedFlags::spec`]; the variable or the file is not understood.
+    pub(crate) fn completed(&self) -> Result<ContainerSpec, Failure> {
+        let mut flags = self.clone();
+        if flags.isolation.is_none()
             && let Ok(text) = std::env::var("BUILDAH_ISOLATION")
         {
             let found = syntax::sandbox(&text);
             let refuse = |why| Failure::usage(format!("$BUILDAH_ISOLATION: {why}"));
-            self.isolation = Some(found.map_err(refuse)?);
+            flags.isolation = Some(found.map_err(refuse)?);
         }
-        self.with_conf()
-    }
-
-    /// With what containers.conf says where no flag does.
-    ///
-    /// # Errors
-    /// A file is malformed; a value in it is not understood.
-    pub(crate) fn with_conf(mut self) -> Result<SharedFlags, Failure> {
-        let rootless = runtime::in_user_namespace();
-        let conf = config::paths(rootless).containers_conf()?.containers;
-        let refuse = |key: &str, why: SyntaxError| {
-            Failure::new(Kind::Invalid, format!("containers.conf: {key}: {why}"))
-        };
-        for text in conf.default_ulimits.iter().flatten() {
-            let limit = syntax::ulimit(text).map_err(|why| refuse("default_ulimits", why))?;
-            if !self.limits.ulimit.iter().any(|known| known.name == limit.name) {
-                self.limits.ulimit.push(limit);
-            }
-        }
-        for text in conf.default_sysctls.into_iter().flatten() {
-            let name = |text: &str| text.split('=').next().map(str::trim).map(str::to_owned);
-            if !self.sysctl.iter().any(|known| name(known) == name(&text)) {
-                self.sysctl.push(text);
-            }
-        }
-        if let Some(text) = conf.shm_size.filter(|_| self.limits.shm_size.is_none()) {
-            let size = syntax::size(&text).map_err(|why| refuse("shm_size", why))?;
-            self.limits.shm_size = Some(size);
-        }
-        self.limits.pids_limit = self.limits.pids_limit.or(conf.pids_limit);
-        self.http_proxy = self.http_proxy.or(conf.http_proxy);
-        self.device.extend(conf.devices.into_iter().flatten());
-        for (own, all) in [
-            (&mut self.dns, conf.dns_servers),
-            (&mut self.dns_search, conf.dns_searches),
-            (&mut self.dns_option, conf.dns_options),
-        ] {
-            if own.is_empty() {
-                own.extend(all.into_iter().flatten());
-            }
-        }
-        self.capabilities(conf.default_capabilities);
-        Ok(self)
-    }
-
-    /// The capabilities of containers.conf are the whole set, which the flags add to and take from.
-    fn capabilities(&mut self, default: Option<Vec<String>>) {
-        let plain = |name: &String| name.trim_start_matches("CAP_").to_ascii_uppercase();
-        let Some(default) = default else { return };
-        if !self.cap_drop.iter().any(|name| plain(name) == "ALL") {
-            let dropped: Vec<String> = self.cap_drop.iter().map(plain).collect();
-            let kept = default.iter().map(plain).filter(|name| !dropped.contains(name));
-            self.cap_add.extend(kept);
-            self.cap_drop = vec!["ALL".to_owned()];
-        }
+        let mut spec = flags.spec()?;
+        let named = complete(&mut spec)?;
+        each("--device", &named, syntax::device)?;
+        Ok(spec)
     }
 
     /// What the flags ask for.
@@ -343,6 +292,15 @@ impl SharedFlags {
         });
         pairs.collect()
     }
+}
+
+/// Adds what containers.conf says; gives back the names of devices in it.
+///
+/// # Errors
+/// A file is malformed; a value in it is not understood.
+pub(super) fn complete(spec: &mut ContainerSpec) -> Result<Vec<String>, Failure> {
+    let conf = config::paths(runtime::in_user_namespace()).containers_conf()?;
+    Ok(containers::apply_defaults(&conf.containers, spec)?)
 }
 
 #[cfg(test)]

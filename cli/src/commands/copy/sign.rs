@@ -184,8 +184,9 @@ impl Signer {
                 for member in &members {
                     let made = (concat!("rcopy ", env!("CARGO_PKG_VERSION")), now());
                     let passphrase = passphrase.as_deref();
-                    let signed =
-                        sign::gpg::sign(&member.digest, &self.name, fingerprint, passphrase, made)?;
+                    let digest = &member.digest;
+                    let signed = sign::gpg::sign(digest, &self.name, fingerprint, passphrase, made);
+                    let signed = app.wait(signed)??;
                     let directory = match to {
                         Location::Directory(directory) => directory.clone(),
                         _ => lookaside.directory(&self.name_there(to), member.digest)?,

@@ -8,6 +8,7 @@ use task::Kind;
 
 use super::failed_start;
 use super::life::{ConnectionFlags, read};
+use crate::app::quiet_task;
 use crate::commands::run::forward_signals;
 use crate::report::Failure;
 
@@ -73,7 +74,7 @@ impl Exec {
             Ok(status.code())
         };
         match started.terminal {
-            Some(terminal) => runtime::with_terminal(terminal, wait)?,
+            Some(terminal) => runtime::with_terminal(terminal, &quiet_task("exec"), wait)?,
             None => wait(),
         }
     }

@@ -8,6 +8,7 @@ use runtime::{Connections, Engine, NewContainer, oci};
 use task::Kind;
 
 use super::failed_start;
+use crate::app::quiet_task;
 use crate::commands::run::forward_signals;
 use crate::flags;
 use crate::report::Failure;
@@ -137,7 +138,7 @@ impl Run {
             Ok(status.code())
         };
         let code = match started.terminal {
-            Some(terminal) => runtime::with_terminal(terminal, wait)?,
+            Some(terminal) => runtime::with_terminal(terminal, &quiet_task("run"), wait)?,
             None => wait(),
         };
         if !self.detach && !self.keep || code.is_err() {

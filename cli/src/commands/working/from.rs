@@ -88,7 +88,7 @@ impl From {
     /// The image cannot be had; the name is taken.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         // Wrong flags are reported before anything is fetched.
-        let spec = self.settings.with_environment()?.spec()?;
+        let spec = self.settings.completed()?;
         refuse_volumes(&spec)?;
         refuse_networks(&spec)?;
         let wish = Wish {

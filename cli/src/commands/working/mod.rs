@@ -9,7 +9,6 @@ mod list;
 mod mount;
 mod run;
 mod settings;
-mod show;
 mod unshare;
 
 use std::path::PathBuf;
@@ -30,7 +29,6 @@ pub(crate) use self::from::From;
 pub(crate) use self::list::{Containers, Rename};
 pub(crate) use self::mount::{Mount, Umount};
 pub(crate) use self::run::{RunFlags, Wish, run};
-pub(crate) use self::show::{document, named};
 pub(crate) use self::unshare::Unshare;
 use crate::app::{App, Reach};
 use crate::report::Failure;

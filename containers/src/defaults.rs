@@ -1,0 +1,138 @@
+//! What containers.conf says of all containers.
+
+use std::collections::BTreeMap;
+
+use configuration::ContainersTable;
+use runtime::{ContainerSpec, Isolation};
+
+use crate::syntax::{self, SyntaxError};
+use crate::{Error, Result, is_device_name};
+
+/// Completes a specification by `[containers]` of containers.conf: what it says itself holds.
+///
+/// Gives back the names of devices of the Container Device Interface that the file has; see
+/// [`add_devices`](crate::add_devices).
+///
+/// # Errors
+/// [`Error::Conf`]: a value is not understood; [`Error::File`]: a device is not there.
+pub fn apply_defaults(table: &ContainersTable, spec: &mut ContainerSpec) -> Result<Vec<String>> {
+    let limits = &mut spec.limits;
+    for text in table.default_ulimits.iter().flatten() {
+        let limit = syntax::ulimit(text).map_err(refuse("default_ulimits"))?;
+        if !limits.ulimits.iter().any(|known| known.name == limit.name) {
+            limits.ulimits.push(limit);
+        }
+    }
+    if let (None, Some(text)) = (limits.shm_size, &table.shm_size) {
+        limits.shm_size = Some(syntax::size(text).map_err(refuse("shm_size"))?);
+    }
+    limits.pids_limit = limits.pids_limit.or(table.pids_limit);
+    spec.network.http_proxy = spec.network.http_proxy.or(table.http_proxy);
+    sysctls(table, &mut spec.isolation.sysctls)?;
+    if let Some(usual) = &table.default_capabilities {
+        capabilities(usual, &mut spec.isolation);
+    }
+    resolver(table, spec)?;
+    let (named, paths): (Vec<_>, Vec<_>) =
+        table.devices.iter().flatten().cloned().partition(|text| is_device_name(text));
+    for text in &paths {
+        spec.isolation.devices.push(syntax::device(text)?);
+    }
+    Ok(named)
+}
+
+fn refuse(key: &'static str) -> impl Fn(SyntaxError) -> Error {
+    move |error| Error::Conf { key, reason: error.reason }
+}
+
+fn sysctls(table: &ContainersTable, own: &mut BTreeMap<String, String>) -> Result<()> {
+    for text in table.default_sysctls.iter().flatten() {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| SyntaxError::new(format!("{text:?}: expected NAME=VALUE")))
+            .map_err(refuse("default_sysctls"))?;
+        own.entry(name.trim().to_owned()).or_insert_with(|| value.trim().to_owned());
+    }
+    Ok(())
+}
+
+fn resolver(table: &ContainersTable, spec: &mut ContainerSpec) -> Result<()> {
+    let dns = &mut spec.network.dns;
+    if dns.none {
+        return Ok(());
+    }
+    if dns.servers.is_empty() {
+        let servers = table.dns_servers.clone().unwrap_or_default();
+        let read = syntax::dns(&servers, &[], &[]).map_err(refuse("dns_servers"))?;
+        (dns.none, dns.servers) = (read.none, read.servers);
+    }
+    for (own, usual) in
+        [(&mut dns.search, &table.dns_searches), (&mut dns.options, &table.dns_options)]
+    {
+        if own.is_empty() {
+            own.extend(usual.iter().flatten().cloned());
+        }
+    }
+    Ok(())
+}
+
+/// The capabilities of the file are the whole set, which the specification adds to and takes from.
+fn capabilities(usual: &[String], isolation: &mut Isolation) {
+    let plain = |name: &String| name.trim_start_matches("CAP_").to_ascii_uppercase();
+    if isolation.cap_drop.iter().any(|name| plain(name) == "ALL") {
+        return;
+    }
+    let dropped: Vec<String> = isolation.cap_drop.iter().map(plain).collect();
+    isolation.cap_add.extend(usual.iter().map(plain).filter(|name| !dropped.contains(name)));
+    isolation.cap_drop = vec!["ALL".to_owned()];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(texts: &[&str]) -> Option<Vec<String>> {
+        Some(texts.iter().map(|text| (*text).to_owned()).collect())
+    }
+
+    #[test]
+    fn what_a_container_says_itself_holds() {
+        let table = ContainersTable {
+            default_ulimits: strings(&["nofile=5", "nproc=6"]),
+            default_capabilities: strings(&["CAP_CHOWN", "KILL"]),
+            default_sysctls: strings(&["net.a = 1", "net.b=2"]),
+            devices: strings(&["/dev/null", "example.com/gpu=0"]),
+            dns_servers: strings(&["9.9.9.9"]),
+            dns_searches: strings(&["a"]),
+            shm_size: Some("1m".to_owned()),
+            pids_limit: Some(7),
+            ..ContainersTable::default()
+        };
+        let mut spec = ContainerSpec::default();
+        spec.limits.ulimits.push(syntax::ulimit("nofile=9").unwrap());
+        spec.limits.pids_limit = Some(8);
+        spec.isolation.sysctls.insert("net.a".to_owned(), "9".to_owned());
+        spec.isolation.cap_drop.push("kill".to_owned());
+        spec.network.dns.search.push("b".to_owned());
+        assert_eq!(apply_defaults(&table, &mut spec).unwrap(), ["example.com/gpu=0"]);
+        let ContainerSpec { isolation, limits, network, .. } = &spec;
+        let ulimits: Vec<_> = limits.ulimits.iter().map(|limit| limit.soft).collect();
+        assert_eq!(
+            (ulimits, limits.pids_limit, limits.shm_size),
+            (vec![9, 6], Some(8), Some(1 << 20))
+        );
+        assert_eq!((&isolation.sysctls["net.a"][..], &isolation.sysctls["net.b"][..]), ("9", "2"));
+        assert_eq!(
+            (&isolation.cap_add[..], &isolation.cap_drop[..]),
+            (&["CHOWN".to_owned()][..], &["ALL".to_owned()][..])
+        );
+        assert_eq!(
+            (network.dns.servers.len(), &network.dns.search[..]),
+            (1, &["b".to_owned()][..])
+        );
+        assert_eq!(isolation.devices.len(), 1);
+        let flawed = ContainersTable { shm_size: Some("x".to_owned()), ..table };
+        let refused = apply_defaults(&flawed, &mut ContainerSpec::default()).unwrap_err();
+        assert!(refused.to_string().starts_with("containers.conf: shm_size: "), "{refused}");
+    }
+}
