@@ -41,12 +41,9 @@ impl Artifact {
     /// # Errors
     /// Those of the subcommand.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        match self.command {
-            Command::Push(push) => push.run(app),
-            Command::Pull(pull) => pull.run(app),
-            Command::Attach(attach) => attach.run(app),
-            Command::Discover(discover) => discover.run(app),
-        }
+        run_each! { self.command, app, Command {
+            Push, Pull, Attach, Discover,
+        } }
     }
 }
 

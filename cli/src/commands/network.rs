@@ -47,17 +47,9 @@ impl Network {
     /// # Errors
     /// There is no such network or container; a container uses it.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        match self {
-            Network::Create(create) => create.run(app),
-            Network::Ls(ls) => ls.run(app),
-            Network::Inspect(inspect) => inspect.run(app),
-            Network::Rm(rm) => rm.run(app),
-            Network::Connect(connect) => connect.run(app),
-            Network::Disconnect(disconnect) => disconnect.run(app),
-            Network::Prune(prune) => prune.run(app),
-            Network::Exists(exists) => exists.run(app),
-            Network::Reload(reload) => reload.run(app),
-        }
+        run_each! { self, app, Network {
+            Create, Ls, Inspect, Rm, Connect, Disconnect, Prune, Exists, Reload,
+        } }
     }
 }
 

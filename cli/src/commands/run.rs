@@ -70,18 +70,8 @@ pub(crate) struct NewFlags {
     /// Pull the image: always, missing or never (default: missing)
     #[arg(long, value_enum)]
     pull: Option<PullPolicy>,
-    /// Choose the image of this platform
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<Platform>,
-    /// Choose the image of this operating system
-    #[arg(long, value_name = "OS", conflicts_with = "platform")]
-    os: Option<String>,
-    /// Choose the image of this architecture
-    #[arg(long, value_name = "ARCH", conflicts_with = "platform")]
-    arch: Option<String>,
-    /// Choose the image of this variant of the architecture
-    #[arg(long, value_name = "VARIANT", conflicts_with = "platform")]
-    variant: Option<String>,
+    #[command(flatten)]
+    platform: working::PlatformFlags,
     /// Run in a directory of this machine in place of an image; with `:O` behind it, what the
     /// container writes is kept apart
     #[arg(long)]
@@ -288,7 +278,7 @@ impl Run {
             (new.lifecycle.given(), "an option of --health-*, --log-*, --sdnotify or --timeout"),
             (!new.volumes_from.is_empty(), "--volumes-from"),
             (new.pull.is_some(), "--pull"),
-            (new.platform.is_some(), "--platform"),
+            (new.platform.given(), "--platform"),
             (new.container.names_entrypoint(), "--entrypoint"),
             (new.container.wants_ids(), "--userns or a map of ids"),
         ];
@@ -460,28 +450,9 @@ impl NewFlags {
         Ok(None)
     }
 
-    fn platform(&self) -> Result<Platform, Failure> {
-        let mut platform = self.platform.clone().unwrap_or_else(Platform::host);
-        if self.os.is_none() && self.arch.is_none() && self.variant.is_none() {
-            return Ok(platform);
-        }
-        let [os, architecture, variant] = [&self.os, &self.arch, &self.variant];
-        let host = platform.to_string();
-        let mut parts = host.split('/');
-        let (host_os, host_arch) = (parts.next().unwrap_or_default(), parts.next());
-        let mut text = os.as_deref().unwrap_or(host_os).to_owned();
-        for part in
-            [architecture.as_deref().or(host_arch), variant.as_deref()].into_iter().flatten()
-        {
-            text = format!("{text}/{part}");
-        }
-        platform = text.parse().map_err(|error| Failure::usage(format!("{text:?}: {error}")))?;
-        Ok(platform)
-    }
-
     fn image(&self, app: &App, name: &str) -> Result<Image, Failure> {
         let store = app.store()?;
-        let platform = self.platform()?;
+        let platform = self.platform.platform();
         if self.pull != Some(PullPolicy::Always)
             && let Some(found) = lookup::find(store, name)?
         {

@@ -40,15 +40,10 @@ impl TrustCommand {
     /// # Errors
     /// Those of the command.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        match self {
-            TrustCommand::Sign(sign) => sign.run(app),
-            TrustCommand::Verify(verify) => verify.run(app),
+        run_each! { self, app, TrustCommand {
+            Sign, Verify, PublicKey, SignBlob, VerifyBlob, Trust, Policy,
+        }
             TrustCommand::GenerateKeyPair(generate) => generate.run(),
-            TrustCommand::PublicKey(key) => key.run(app),
-            TrustCommand::SignBlob(sign) => sign.run(app),
-            TrustCommand::VerifyBlob(verify) => verify.run(app),
-            TrustCommand::Trust(trust) => trust.run(app),
-            TrustCommand::Policy(policy) => policy.run(app),
         }
     }
 }

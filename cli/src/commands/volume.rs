@@ -43,15 +43,9 @@ impl Volume {
     /// There is no such volume; a container uses it.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let volumes = Volumes::new(app.store()?.clone());
-        match self {
-            Volume::Create(create) => create.run(&volumes),
-            Volume::Ls(ls) => ls.run(&volumes),
-            Volume::Inspect(inspect) => inspect.run(&volumes),
-            Volume::Rm(rm) => rm.run(&volumes),
-            Volume::Export(export) => export.run(&volumes),
-            Volume::Import(import) => import.run(&volumes),
-            Volume::Prune(prune) => prune.run(&volumes),
-        }
+        run_each! { self, &volumes, Volume {
+            Create, Ls, Inspect, Rm, Export, Import, Prune,
+        } }
     }
 }
 

@@ -38,16 +38,9 @@ impl Manifest {
     /// # Errors
     /// There is no such list, no such image; a registry refuses.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        match self {
-            Manifest::Create(create) => create.run(app),
-            Manifest::Add(add) => add.run(app),
-            Manifest::Annotate(annotate) => annotate.run(app),
-            Manifest::Inspect(inspect) => inspect.run(app),
-            Manifest::Push(push) => push.run(app),
-            Manifest::Remove(remove) => remove.run(app),
-            Manifest::Rm(rm) => rm.run(app),
-            Manifest::Exists(exists) => exists.run(app),
-        }
+        run_each! { self, app, Manifest {
+            Create, Add, Annotate, Inspect, Push, Remove, Rm, Exists,
+        } }
     }
 }
 

@@ -109,21 +109,11 @@ impl OciRuntime {
                 .hint("set the engine's cgroup driver to cgroupfs"));
         }
         let engine = Engine::new(self.root.unwrap_or_else(default_root));
-        match self.command {
-            Command::Create(create) => create.run(&engine),
-            Command::Start(start) => start.run(&engine),
-            Command::Run(run) => run.run(&engine),
-            Command::State(state) => state.run(&engine),
-            Command::Kill(kill) => kill.run(&engine),
-            Command::Delete(delete) => delete.run(&engine),
-            Command::Exec(exec) => exec.run(&engine),
-            Command::List(list) => list.run(&engine),
-            Command::Ps(ps) => ps.run(&engine),
+        run_each! { self.command, &engine, Command {
+            Create, Start, Run, State, Kill, Delete, Exec, List, Ps, Update, Events, Pause,
+            Resume,
+        }
             Command::Spec(spec) => spec.run(),
-            Command::Update(update) => update.run(&engine),
-            Command::Events(events) => events.run(&engine),
-            Command::Pause(pause) => pause.run(&engine),
-            Command::Resume(resume) => resume.run(&engine),
             Command::Features(features) => features.run(),
         }
     }

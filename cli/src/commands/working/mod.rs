@@ -102,6 +102,11 @@ pub(crate) struct PlatformFlags {
 }
 
 impl PlatformFlags {
+    /// Whether a whole platform is given.
+    pub(crate) fn given(&self) -> bool {
+        self.platform.is_some()
+    }
+
     /// The platform.
     pub(crate) fn platform(&self) -> Platform {
         if let Some(platform) = &self.platform {
