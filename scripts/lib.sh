@@ -45,14 +45,14 @@ need_tool() {
 # compiling: makes one line of many that cargo writes.
 compiling() {
     local word rest crates done=0 said=$SECONDS
-    crates=$(grep -c '^\[\[package\]\]' Cargo.lock)
+    crates=$(cargo tree --locked -p cli -e normal,build --prefix none --format '{p}' 2>/dev/null | sed 's/ (\*)$//' | sort -u | wc -l)
     while read -r word rest; do
         case "$word" in
         Compiling)
             done=$((done + 1))
             if [ $((SECONDS - said)) -ge 15 ]; then
                 said=$SECONDS
-                say "$done of at most $crates crates, now $rest"
+                say "$done of $crates crates, now $rest"
             fi
             ;;
         Downloading | Downloaded | Updating | Locking | Finished | Blocking) ;;
@@ -64,9 +64,9 @@ compiling() {
 # build_release: says how far it is, every 15 seconds where there is no terminal for cargo's own bar.
 build_release() {
     if [ -t 2 ]; then
-        cargo build --release --locked --bins
+        cargo build --release --locked -p cli --bins
     else
-        cargo build --release --locked --bins 2>&1 | compiling
+        cargo build --release --locked -p cli --bins 2>&1 | compiling
     fi
     PATH="$built/release:$PATH"
     export PATH
