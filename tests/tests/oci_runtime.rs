@@ -349,23 +349,33 @@ fn a_mount_namespace_is_joined_or_shared() {
         return;
     }
     let bundle = Bundle::new("joined");
-    let own = std::fs::read_link("/proc/self/ns/mnt").expect("a namespace").display().to_string();
-    let before = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let of = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).expect("a namespace");
+    let own = std::process::id();
+    let mut other = Command::new("unshare").args(["-m", "sleep", "1000"]).spawn().expect("unshare");
+    while of(other.id()) == of(own) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let mounts = || {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        text.lines().filter(|line| line.contains("bundle")).count()
+    };
+    let before = mounts();
     let line = "readlink /proc/self/ns/mnt; ls /; cat /proc/1/comm";
-    for path in [None, Some("/proc/self/ns/mnt")] {
+    for (path, pid) in [(false, own), (true, own), (true, other.id())] {
         let ran = changed(&bundle, line, |config| {
             let spaces = list(config, "/linux/namespaces");
             spaces.retain(|space| space["type"] != "mount");
-            let path = path.map(|_| format!("/proc/{}/ns/mnt", std::process::id()));
+            let path = path.then(|| format!("/proc/{pid}/ns/mnt"));
             spaces.extend(path.map(|path| json!({"type": "mount", "path": path})));
         });
-        let text = ran.ok().stdout;
-        assert!(text.starts_with(&format!("{own}\nbin\n")) && text.ends_with("\ncat\n"), "{text}");
+        let (text, space) = (ran.ok().stdout, of(pid));
+        let begins = text.starts_with(&format!("{}\nbin\n", space.display()));
+        assert!(begins && text.ends_with("\ncat\n"), "{text}");
     }
     // Nothing is left in the namespace that was shared.
-    let mounts = |text: &str| text.lines().filter(|line| line.contains("bundle")).count();
-    let after = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-    assert_eq!(mounts(&after), mounts(&before), "{after}");
+    assert_eq!(mounts(), before);
+    other.kill().expect("a child");
+    other.wait().expect("a child");
 }
 
 #[test]

@@ -143,6 +143,11 @@ pub(crate) fn enter(
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     if own {
         rustix::mount::mount_change("/", private).doing("separating", "/")?;
+    } else if let Role::Create(waits) = &config.role {
+        // The kernel attaches only to what was opened in the namespace of who does it.
+        let path = &waits.rootfs;
+        let name = sys::c_string(path.as_os_str().as_encoded_bytes()).doing("opening", path)?;
+        sources.rootfs = sys::open_tree(CWD, &name, true).doing("opening", path)?;
     }
     let list = config.spec.mounts().as_deref().unwrap_or_default();
     let any_device = devices::unrestricted(&config.spec);
