@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use e2e::{Bench, root};
+use e2e::{Bench, binary, root, run};
 
 fn bench() -> Bench {
     let bench = Bench::new();
@@ -102,6 +102,36 @@ fn ids_chosen_automatically_are_those_of_one_container_alone() {
     // The ids of a removed container are free again.
     bench.rbuild(["rm", "one"]).ok();
     assert_eq!(map("three", "--userns=auto"), one);
+}
+
+#[test]
+fn the_subordinate_ids_of_a_user_and_a_group_are_mapped() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let users = bench.write("subuid", "tom:400000:1000\ncontainers:700000:70000\n");
+    let groups =
+        bench.write("subgid", "tom:500000:2000\nstaff:600000:3000\ncontainers:800000:70000\n");
+    let maps = |flags: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        let script =
+            "mount --bind $0 /etc/subuid && mount --bind $1 /etc/subgid && shift && exec \"$@\"";
+        command.args(["-m", "--propagation", "private", "sh", "-c", script]);
+        command.arg(&users).arg(&groups).arg(binary("rbuild")).args(["run", "--rm"]);
+        command.args(flags).args(["busybox", "cat", "/proc/self/uid_map", "/proc/self/gid_map"]);
+        for (name, value) in bench.command("rbuild").get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        let told = run(&mut command).ok().stdout;
+        told.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(maps(&["--subuidname=tom"]), "0 400000 1000 0 500000 2000");
+    let both = maps(&["--subuidname=tom", "--subgidname=staff"]);
+    assert_eq!(both, "0 400000 1000 0 600000 3000");
+    assert_eq!(maps(&["--userns=auto"]), "0 700000 65536 0 800000 65536");
 }
 
 #[test]
