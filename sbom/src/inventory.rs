@@ -203,6 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn copies_of_packages_in_a_package_of_node_are_listed() {
+        let package = |name: &str| format!(r#"{{"name":"{name}","version":"1"}}"#);
+        let base = layer(&[
+            ("app/node_modules/a/package.json", &package("a")),
+            ("app/node_modules/a/dist/compiled/@s/k/package.json", &package("@s/k")),
+            ("app/node_modules/a/dist/compiled/n/package.json", r#"{"name":"n"}"#),
+            ("app/node_modules/a/test/one/package.json", &package("fixture")),
+            ("app/dist/k/package.json", &package("k")),
+        ]);
+        assert_eq!(listed(&[base]), [("@s/k@1".to_owned(), 0), ("a@1".to_owned(), 0)]);
+    }
+
+    #[test]
     fn licences_come_from_copyright_files() {
         let text = "Format: x\nFiles: *\nLicense: GPL-2+\n";
         let base = layer(&[

@@ -14,7 +14,7 @@ use crate::parse::{self, Binary};
 use crate::{Error, Package, Release, Result, rpm};
 
 /// Changes whenever the same layer would be scanned to something else.
-pub const SCAN_VERSION: u32 = 2;
+pub const SCAN_VERSION: u32 = 3;
 
 /// No more than this is kept of the packages of one layer, in bytes.
 const MOST: usize = 256 << 20;
@@ -120,6 +120,7 @@ enum Interest {
     Copyright,
     Python,
     Node,
+    NodeCopy,
     Cargo,
     Java,
     Composer,
@@ -144,6 +145,7 @@ impl Interest {
             (parent, "PKG-INFO") if parent.ends_with(".egg-info") => Interest::Python,
             (_, name) if name.ends_with(".egg-info") => Interest::Python,
             (parent, "package.json") if is_node_package(parent) => Interest::Node,
+            (parent, "package.json") if is_in_node_package(parent) => Interest::NodeCopy,
             (_, "Cargo.lock") => Interest::Cargo,
             (_, "composer.lock") => Interest::Composer,
             (parent, "installed.json") if is_or_ends_with(parent, "composer") => Interest::Composer,
@@ -163,7 +165,7 @@ impl Interest {
             Interest::Java => 256 << 20,
             Interest::Dpkg | Interest::Apk | Interest::Composer => 64 << 20,
             Interest::Cargo | Interest::Gemfile => 16 << 20,
-            Interest::Node => 8 << 20,
+            Interest::Node | Interest::NodeCopy => 8 << 20,
             Interest::Python | Interest::Copyright | Interest::Gemspec => 4 << 20,
             Interest::Release => 64 << 10,
         }
@@ -189,6 +191,11 @@ impl Interest {
             }
             Interest::Python => Some(Finding::Packages(vec![parse::python_metadata(&text())?])),
             Interest::Node => Some(Finding::Packages(vec![parse::node_package(bytes)?])),
+            Interest::NodeCopy => {
+                let package = parse::node_package(bytes)?;
+                let directory = path.rsplit_once('/')?.0;
+                is_or_ends_with(directory, &package.name).then(|| Finding::Packages(vec![package]))
+            }
             Interest::Cargo => some(parse::cargo_lock(&text())).map(Finding::Packages),
             Interest::Composer => some(parse::composer(bytes)).map(Finding::Packages),
             Interest::Gemspec => Some(Finding::Packages(vec![parse::gemspec(&text())?])),
@@ -224,6 +231,12 @@ fn is_node_package(directory: &str) -> bool {
         Some(scope) if scope.starts_with('@') => parts.next() == Some("node_modules"),
         _ => false,
     }
+}
+
+/// Whether a directory is below a package of Node. A copy of another package there is in a directory
+/// of its name; the other `package.json` say how to load files, or are test data.
+fn is_in_node_package(directory: &str) -> bool {
+    directory.starts_with("node_modules/") || directory.contains("/node_modules/")
 }
 
 /// Scans one layer, compressed or not; its bytes, as read, count on `task`. Also returns the digest
@@ -374,7 +387,7 @@ mod tests {
             ("x/a.egg-info", Some(Interest::Python)),
             ("app/node_modules/a/package.json", Some(Interest::Node)),
             ("node_modules/@s/a/package.json", Some(Interest::Node)),
-            ("app/node_modules/a/lib/package.json", None),
+            ("app/node_modules/a/lib/package.json", Some(Interest::NodeCopy)),
             ("app/package.json", None),
             ("src/Cargo.lock", Some(Interest::Cargo)),
             ("app/composer.lock", Some(Interest::Composer)),

@@ -23,7 +23,7 @@ mod tests;
 pub use self::allow::AllowList;
 
 /// Changes whenever the same layer would be searched with another result.
-pub const SECRET_VERSION: u32 = 1;
+pub const SECRET_VERSION: u32 = 2;
 
 /// No more of a file is read.
 const MAX_FILE: u64 = 1 << 20;
@@ -47,8 +47,30 @@ pub struct Secret {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Written {
+    samples: Samples,
     rule: Vec<WrittenRule>,
+}
+
+/// Where keys are samples that everybody knows.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Samples {
+    packages: Vec<String>,
+    parts: Vec<String>,
+}
+
+impl Samples {
+    fn has(&self, place: &str) -> bool {
+        let published = self.packages.iter().any(|package| {
+            place
+                .match_indices(package.as_str())
+                .any(|(at, _)| at == 0 || place[..at].ends_with('/'))
+        });
+        let directories = place.rsplit_once('/').map_or("", |(directories, _)| directories);
+        published && directories.split('/').any(|part| self.parts.iter().any(|one| one == part))
+    }
 }
 
 #[derive(Deserialize)]
@@ -60,6 +82,14 @@ struct WrittenRule {
     entropy: Option<f64>,
     #[serde(default)]
     files: Vec<String>,
+    #[serde(default)]
+    known: Vec<String>,
+    #[serde(default = "yes")]
+    samples: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 struct SecretRule {
@@ -71,6 +101,7 @@ struct SecretRule {
 struct Rules {
     rules: Vec<SecretRule>,
     all: RegexSet,
+    samples: Samples,
 }
 
 fn rules() -> &'static Rules {
@@ -79,12 +110,13 @@ fn rules() -> &'static Rules {
         let written: Written =
             toml::from_str(include_str!("rules.toml")).expect("the built-in rules are well formed");
         let all = RegexSet::new(written.rule.iter().map(|rule| &rule.pattern));
+        let samples = written.samples;
         let rules = written.rule.into_iter().map(|written| SecretRule {
             pattern: Regex::new(&written.pattern).expect("the built-in patterns are well formed"),
             written,
         });
         let rules = rules.collect();
-        Rules { rules, all: all.expect("the built-in patterns are well formed") }
+        Rules { rules, all: all.expect("the built-in patterns are well formed"), samples }
     })
 }
 
@@ -113,9 +145,16 @@ impl SecretRule {
             let whole = found.get(0)?;
             let secret = found.name("secret").unwrap_or(whole);
             let least = self.written.entropy.unwrap_or_default();
-            (entropy(secret.as_bytes()) >= least && !is_placeholder(secret.as_bytes()))
-                .then_some((whole.start(), secret))
+            let real = entropy(secret.as_bytes()) >= least
+                && !is_placeholder(secret.as_bytes())
+                && !self.is_known(secret.as_bytes());
+            real.then_some((whole.start(), secret))
         })
+    }
+
+    fn is_known(&self, secret: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(secret);
+        self.written.known.iter().any(|known| text.contains(known.as_str()))
     }
 
     /// Where the first secret begins.
@@ -157,7 +196,8 @@ fn search(bytes: &[u8], place: &str, origin: Origin, found: &mut Vec<Secret>) {
     let rules = rules();
     for index in rules.all.matches(bytes) {
         let rule = &rules.rules[index];
-        if found.len() >= MOST || !rule.applies(place, origin) {
+        let sample = || !rule.written.samples && origin == Origin::File && rules.samples.has(place);
+        if found.len() >= MOST || !rule.applies(place, origin) || sample() {
             continue;
         }
         if let Some(at) = rule.first(bytes) {

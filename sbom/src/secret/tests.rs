@@ -55,6 +55,36 @@ fn what_only_looks_like_a_secret_is_passed_over() {
 }
 
 #[test]
+fn keys_that_everybody_knows_are_passed_over() {
+    let found = |place: &str| !rule_of(&key(), place, Origin::File).is_empty();
+    for place in [
+        "app/node_modules/ssh2/test/fixtures/id_rsa",
+        "usr/lib/python3.11/test/keycert.pem",
+        "usr/local/lib/python3.12/site-packages/tornado/test/test.key",
+        "root/.cargo/registry/src/index/openssl-0.10/test/key.pem",
+        "usr/share/go-1.19/src/crypto/tls/testdata/example-key.pem",
+    ] {
+        assert!(!found(place), "{place}");
+    }
+    for place in [
+        "app/tests/key.pem",
+        "app/node_modules/ssh2/lib/id_rsa",
+        "app/my_node_modules/test/key.pem",
+        "usr/lib/python3.11/test",
+        "root/.ssh/id_rsa",
+    ] {
+        assert!(found(place), "{place}");
+    }
+    let emulator = [
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2",
+        "UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+    ];
+    let account = |key: &str| rule_of(&format!("AccountKey={key}"), "app/a.js", Origin::File);
+    assert_eq!(account(&emulator.concat()), [""; 0]);
+    assert_eq!(account(&emulator.concat().replace("vdM0", "vdM1")), ["azure-storage-key"]);
+}
+
+#[test]
 fn layers_are_searched_with_the_line_and_without_the_secret() {
     let mut layer = tar::Builder::new(Vec::new());
     for (path, text) in

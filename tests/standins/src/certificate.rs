@@ -138,12 +138,24 @@ fn signed(tbs: TbsCertificate, by: &P256) -> Vec<u8> {
     X509 { tbs_certificate: tbs, signature_algorithm: algorithm(), signature }.to_der().unwrap()
 }
 
-fn authority(path: Option<u8>) -> Vec<Extension> {
+/// A name of a key: 20 bytes of its digest.
+fn key_id(spki: &[u8]) -> Vec<u8> {
+    sha256(spki)[..20].to_vec()
+}
+
+/// Which key issued a certificate (RFC 5280, section 4.2.1.1).
+fn issued_by(key: &P256) -> Extension {
+    let id = [&[0x30, 22, 0x80, 20][..], &key_id(&key.spki())].concat();
+    extension("2.5.29.35", false, id)
+}
+
+fn authority(path: Option<u8>, key: &[u8]) -> Vec<Extension> {
     let constraints = BasicConstraints { ca: true, path_len_constraint: path };
     let usage = KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign);
     vec![
         extension("2.5.29.15", true, usage.to_der().unwrap()),
         extension("2.5.29.19", true, constraints.to_der().unwrap()),
+        extension("2.5.29.14", false, [&[0x04, 20][..], &key_id(key)].concat()),
     ]
 }
 
@@ -169,7 +181,7 @@ impl Authority {
             subject: name(&root_name),
             key: &key,
             valid,
-            extensions: authority(None),
+            extensions: authority(None, &key),
         };
         let root_certificate = signed(tbs.make(), &root);
         let key = issuing.spki();
@@ -178,7 +190,7 @@ impl Authority {
             subject: name(&issuing_name),
             key: &key,
             valid: between,
-            extensions: authority(Some(0)),
+            extensions: [authority(Some(0), &key), vec![issued_by(&root)]].concat(),
         };
         let issuing_certificate = signed(tbs.make(), &root);
         Authority { root, root_certificate, issuing, issuing_certificate, name: issuing_name }
@@ -197,6 +209,7 @@ impl Authority {
         let mut extensions = vec![
             extension("2.5.29.15", true, signature),
             extension("2.5.29.37", critical, usage.to_der().unwrap()),
+            issued_by(&self.issuing),
         ];
         if wanted.authority {
             let constraints = BasicConstraints { ca: true, path_len_constraint: None };
