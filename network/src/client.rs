@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -14,6 +13,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::definition::{NamedNetwork, Networks};
+use crate::kernel::unless_there;
 use crate::lease::{Lease, LeaseRequest};
 use crate::netlink::Netlink;
 use crate::server::{DOOR, MARK, Reply, Request, SOCKET, Start};
@@ -39,7 +39,8 @@ pub struct Attachment {
 #[derive(Debug)]
 pub(crate) struct Attached {
     line: UnixStream,
-    device: OwnedFd,
+    /// The container's device, if a process carries the network.
+    device: Option<OwnedFd>,
     /// What it has.
     pub(crate) lease: Lease,
     /// What the container calls its device.
@@ -66,14 +67,42 @@ impl Attached {
         (interface, metric): (String, u32),
     ) -> Result<Attached> {
         let (line, lease) = lease(place, &attachment)?;
-        let link = namespace::entered(namespace, || device(&lease, &interface, metric))?;
-        let device = link.into_fd();
-        attach(&line, device.as_fd())?;
-        Ok(Attached { line, device, lease, interface, metric, attachment })
+        let mut attached = Attached { line, device: None, lease, interface, metric, attachment };
+        attached.plug(namespace, false)?;
+        Ok(attached)
+    }
+
+    /// Makes the device, or has the kernel make it, and connects it.
+    fn plug(&mut self, namespace: &OwnedFd, again: bool) -> Result<()> {
+        let (lease, interface, metric) = (&self.lease, self.interface.as_str(), self.metric);
+        if lease.bridge.is_some() {
+            self.attach(namespace.as_fd(), again)?;
+            return namespace::entered(namespace, || configure(lease, interface, metric));
+        }
+        let device = match self.device.take() {
+            Some(device) => device,
+            None => namespace::entered(namespace, || device(lease, interface, metric))?.into_fd(),
+        };
+        self.attach(device.as_fd(), again)?;
+        self.device = Some(device);
+        Ok(())
+    }
+
+    fn attach(&self, given: BorrowedFd<'_>, again: bool) -> Result<()> {
+        let request = Request::Attach { interface: self.interface.clone(), again };
+        let talk = wire::send(&self.line, &request, Some(given));
+        let talk = talk.and_then(|()| wire::expect(&self.line));
+        match talk.map_err(talking("device"))? {
+            Reply::Attached => Ok(()),
+            Reply::Failed { error } => Err(error.into()),
+            Reply::Leased { .. } | Reply::Renamed => {
+                Err(talking("device")(io::ErrorKind::InvalidData.into()))
+            }
+        }
     }
 
     /// Connects again, where the process that carried the network is gone.
-    pub(crate) fn again(&mut self, place: &Surroundings) -> Result<()> {
+    pub(crate) fn again(&mut self, place: &Surroundings, namespace: &OwnedFd) -> Result<()> {
         let mut attachment = self.attachment.clone();
         attachment.wanted.ip = Some(self.lease.ip.0);
         attachment.wanted.ip6 = self.lease.ip6.map(|(address, _)| address);
@@ -82,9 +111,15 @@ impl Attached {
             port.machine = (published.machine.port(), published.machine.port());
         }
         let (line, lease) = lease(place, &attachment)?;
-        attach(&line, self.device.as_fd())?;
-        (self.line, self.lease) = (line, lease);
-        Ok(())
+        let before = std::mem::replace(&mut self.lease, lease);
+        self.line = line;
+        let same = before.bridge == self.lease.bridge;
+        if !same {
+            // What carried it before needs another kind of device.
+            self.device = None;
+            remove(namespace, &self.interface)?;
+        }
+        self.plug(namespace, same)
     }
 
     /// Has others find the container by another name.
@@ -103,15 +138,20 @@ impl Attached {
 
     /// Takes the device away; the rest ends with the connection.
     pub(crate) fn leave(self, namespace: &OwnedFd) -> Result<()> {
-        namespace::entered(namespace, || {
-            let remove = || Netlink::open()?.delete(sys::interface_index(&self.interface)?);
-            match remove() {
-                // The container has done so itself.
-                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-                removed => removed.map_err(Error::system("removing device", &self.interface)),
-            }
-        })
+        remove(namespace, &self.interface)
     }
+}
+
+/// Removes a device of a network namespace.
+fn remove(namespace: &OwnedFd, interface: &str) -> Result<()> {
+    namespace::entered(namespace, || {
+        let remove = || Netlink::open()?.delete(sys::interface_index(interface)?);
+        match remove() {
+            // The container has done so itself.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            removed => removed.map_err(Error::system("removing device", interface)),
+        }
+    })
 }
 
 impl AsFd for Attached {
@@ -141,17 +181,6 @@ fn lease(place: &Surroundings, attachment: &Attachment) -> Result<(UnixStream, L
         Reply::Failed { error } => Err(error.into()),
         Reply::Attached | Reply::Renamed => {
             Err(talking(&network.name)(io::ErrorKind::InvalidData.into()))
-        }
-    }
-}
-
-fn attach(line: &UnixStream, device: BorrowedFd<'_>) -> Result<()> {
-    let talk = wire::send(line, &Request::Attach, Some(device)).and_then(|()| wire::expect(line));
-    match talk.map_err(talking("device"))? {
-        Reply::Attached => Ok(()),
-        Reply::Failed { error } => Err(error.into()),
-        Reply::Leased { .. } | Reply::Renamed => {
-            Err(talking("device")(io::ErrorKind::InvalidData.into()))
         }
     }
 }
@@ -202,13 +231,32 @@ fn device(lease: &Lease, interface: &str, metric: u32) -> Result<Link> {
     if lease.internal {
         return Ok(link);
     }
-    let route = |address: IpAddr| -> io::Result<()> {
-        let gateway = lease.gateways.iter().find(|one| one.is_ipv4() == address.is_ipv4());
-        let index = sys::interface_index(interface)?;
-        Netlink::open()?.add_default_route(index, address, gateway.copied(), metric)
-    };
-    let mut all = addresses.iter();
-    let routed = all.try_for_each(|(address, _)| route(*address));
-    routed.map_err(Error::system("adding a route to", interface))?;
+    routes(lease, interface, metric).map_err(Error::system("adding a route to", interface))?;
     Ok(link)
+}
+
+/// Gives a device that the kernel made addresses and a way out, in the network namespace of this
+/// thread.
+fn configure(lease: &Lease, interface: &str, metric: u32) -> Result<()> {
+    let set_up = || -> io::Result<()> {
+        let mut netlink = Netlink::open()?;
+        netlink.up(sys::interface_index("lo")?, Default::default(), Vec::new())?;
+        let index = sys::interface_index(interface)?;
+        for (address, prefix) in lease.addresses() {
+            unless_there(netlink.add_address(index, address, prefix))?;
+        }
+        netlink.up(index, Default::default(), Vec::new())?;
+        if lease.internal { Ok(()) } else { routes(lease, interface, metric) }
+    };
+    set_up().map_err(Error::system("configuring", interface))
+}
+
+/// The ways out.
+fn routes(lease: &Lease, interface: &str, metric: u32) -> io::Result<()> {
+    let index = sys::interface_index(interface)?;
+    let mut netlink = Netlink::open()?;
+    lease.addresses().into_iter().try_for_each(|(address, _)| {
+        let gateway = lease.gateways.iter().find(|one| one.is_ipv4() == address.is_ipv4());
+        unless_there(netlink.add_default_route(index, address, gateway.copied(), metric))
+    })
 }

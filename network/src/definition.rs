@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lease::{self, Lease};
 use crate::uplink::MTU;
-use crate::{Error, Result};
+use crate::{Error, Result, bridge};
 
 /// The network that is always there.
 pub const BRIDGE: &str = "bridge";
@@ -19,6 +19,9 @@ pub const BRIDGE: &str = "bridge";
 const MTU_OPTION: &str = "com.docker.network.driver.mtu";
 /// What podman calls it.
 const MTU_SHORT: &str = "mtu";
+
+/// The option that says who carries the network: `kernel` or `user`.
+const CARRIER_OPTION: &str = "carrier";
 
 const DOCUMENT: &str = "network.json";
 /// The IPv4 range of the network that is always there, and the one new networks are taken from.
@@ -94,10 +97,15 @@ impl NamedNetwork {
         self.subnets.iter().find(|subnet| subnet.gateway.is_ipv6() == ipv6)
     }
 
-    /// Bytes of the largest packet.
-    pub(crate) fn mtu(&self) -> usize {
+    /// Bytes of the largest packet, `usual` if no option says so.
+    pub(crate) fn mtu(&self, usual: usize) -> usize {
         let option = self.options.get(MTU_OPTION).or_else(|| self.options.get(MTU_SHORT));
-        option.and_then(|text| text.parse().ok()).unwrap_or(MTU)
+        option.and_then(|text| text.parse().ok()).unwrap_or(usual)
+    }
+
+    /// Who carries it: the kernel, or a process; either if not given.
+    pub(crate) fn carrier(&self) -> Option<&str> {
+        self.options.get(CARRIER_OPTION).map(String::as_str)
     }
 }
 
@@ -246,6 +254,7 @@ impl Networks {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             removed => removed.map_err(Error::system("removing", place.display().to_string()))?,
         }
+        bridge::remove(&network.id);
         Ok(network)
     }
 
@@ -308,11 +317,17 @@ fn check(name: &str) -> Result<()> {
 
 fn check_options(new: &NewNetwork) -> Result<()> {
     for (key, value) in &new.options {
-        let known =
-            key == MTU_OPTION && value.parse::<usize>().is_ok_and(|mtu| (576..=MTU).contains(&mtu));
+        let known = match key.as_str() {
+            MTU_OPTION | MTU_SHORT => {
+                value.parse::<usize>().is_ok_and(|mtu| (576..=MTU).contains(&mtu))
+            }
+            CARRIER_OPTION => matches!(value.as_str(), "kernel" | "user"),
+            _ => false,
+        };
         if !known {
             let reason = format!(
-                "option {key}={value} is not supported: {MTU_OPTION} is, with 576 to {MTU} bytes"
+                "option {key}={value} is not supported: {MTU_OPTION} is, with 576 to {MTU} bytes, \
+                 and {CARRIER_OPTION}=kernel or user"
             );
             return Err(Error::InvalidNetwork { name: new.name.clone(), reason });
         }
@@ -393,12 +408,18 @@ fn overlap(one: IpNet, other: IpNet) -> bool {
 
 /// A range of IPv4 that neither another network nor this machine uses.
 fn free(name: &str, others: &[NamedNetwork]) -> Option<Ipv4Net> {
-    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let mut used: Vec<IpNet> = routes.lines().filter_map(route).map(IpNet::V4).collect();
+    let mut used: Vec<IpNet> = routes().into_iter().map(|(_, net)| IpNet::V4(net)).collect();
     used.extend(others.iter().flat_map(|other| &other.subnets).map(|subnet| subnet.subnet));
     let first = Some(FIRST_POOL).filter(|_| name == BRIDGE);
     let rest = POOL.iter().flat_map(|pool| pool.subnets(POOL_PREFIX).into_iter().flatten());
     first.into_iter().chain(rest).find(|net| !used.iter().any(|used| overlap(*used, (*net).into())))
+}
+
+/// Where this machine sends packets: each device and what it leads to, but the default.
+pub(crate) fn routes() -> Vec<(String, Ipv4Net)> {
+    let text = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let device = |line: &str| line.split('\t').next().unwrap_or_default().to_owned();
+    text.lines().filter_map(|line| Some((device(line), route(line)?))).collect()
 }
 
 /// The destination of a line of `/proc/net/route`, but the default.

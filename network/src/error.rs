@@ -45,6 +45,14 @@ pub enum Error {
         /// What the kernel said about the veth pair, which was tried last.
         source: io::Error,
     },
+    /// The kernel cannot carry a network.
+    #[error("carrying network {network} by the kernel")]
+    Kernel {
+        /// The network.
+        network: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// There is no such network.
     #[error("there is no network {name:?}")]
     NoNetwork {
@@ -141,7 +149,7 @@ impl Fault for Error {
                 Kind::Denied
             }
             Error::Taken { .. } => Kind::Refused,
-            Error::System { .. } | Error::NoDevice { .. } => Kind::System,
+            Error::System { .. } | Error::NoDevice { .. } | Error::Kernel { .. } => Kind::System,
             Error::NoNetwork { .. } => Kind::NotFound,
             Error::InvalidNetwork { .. }
             | Error::AddressOutside { .. }
@@ -172,6 +180,11 @@ impl Fault for Error {
                 Some(libc::EADDRNOTAVAIL) => Some("this machine does not have the address".to_owned()),
                 _ => None,
             },
+            Error::Kernel { .. } => Some(
+                "it needs root, nftables, bridge and veth (Linux 5.12); without option carrier=kernel \
+                 a process carries the network where the kernel cannot"
+                    .to_owned(),
+            ),
             Error::Overlap { .. } => {
                 Some("choose another subnet, or name none for a free one".to_owned())
             }
@@ -196,6 +209,15 @@ pub(crate) enum Failed {
     System { subject: String, errno: i32 },
     NoNetwork { name: String },
     Said { text: String, hint: Option<String> },
+}
+
+impl Failed {
+    /// An error in words, with what the kernel said.
+    pub(crate) fn said(error: &Error) -> Failed {
+        let source = std::error::Error::source(error);
+        let source = source.map(|source| format!(": {source}")).unwrap_or_default();
+        Failed::Said { text: format!("{error}{source}"), hint: error.hint() }
+    }
 }
 
 impl From<Failed> for Error {
@@ -223,7 +245,7 @@ impl From<Error> for Failed {
                 Failed::System { subject: format!("{action} {subject}"), errno: number(&source) }
             }
             Error::NoNetwork { name } => Failed::NoNetwork { name },
-            other => Failed::Said { text: other.to_string(), hint: other.hint() },
+            other => Failed::said(&other),
         }
     }
 }

@@ -304,7 +304,7 @@ impl Holder {
     fn reload(&mut self) -> Result<()> {
         for network in &mut self.networks {
             if is_over(network) {
-                network.again(&self.place)?;
+                network.again(&self.place, &self.namespace)?;
             }
         }
         Ok(())
@@ -331,7 +331,7 @@ impl Holder {
             }
             for (network, lost) in self.networks.iter_mut().zip(&woken[first..]) {
                 if *lost {
-                    come_back(network, &self.place, container);
+                    come_back(network, (&self.place, &self.namespace), container);
                 }
             }
         }
@@ -354,9 +354,13 @@ impl Holder {
 }
 
 /// Comes back to a network whose process is gone: the first container to do so starts it again.
-fn come_back(network: &mut Attached, place: &Surroundings, container: &OwnedFd) {
+fn come_back(
+    network: &mut Attached,
+    (place, namespace): (&Surroundings, &OwnedFd),
+    container: &OwnedFd,
+) {
     for _ in 0..TRIES {
-        match network.again(place) {
+        match network.again(place, namespace) {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "a network cannot be joined again"),
         }

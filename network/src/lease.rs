@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::{NamedNetwork, Subnet};
 use crate::ports::Published;
+use crate::uplink::MTU;
 use crate::{Error, Result};
 
 /// Who is on the network, as others see it.
@@ -43,6 +44,9 @@ pub struct Lease {
     pub mtu: usize,
     /// Whether the network has no way out.
     pub internal: bool,
+    /// The bridge, if the kernel carries the network.
+    #[serde(default)]
+    pub bridge: Option<String>,
     /// Its ports on this machine.
     pub published: Vec<Published>,
 }
@@ -105,7 +109,13 @@ pub struct LeaseRequest {
 pub(crate) struct Table {
     network: NamedNetwork,
     place: PathBuf,
+    /// The bridge, if the kernel carries the network.
+    pub(crate) bridge: Option<String>,
+    /// Bytes of the largest packet.
+    pub(crate) mtu: usize,
     leases: BTreeMap<u64, Lease>,
+    /// The name servers that containers have of their own.
+    servers: BTreeMap<u64, Vec<IpAddr>>,
     next: u64,
     /// What was given last, of each kind.
     last: [Option<u128>; 2],
@@ -116,8 +126,18 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(network: NamedNetwork, place: PathBuf) -> Table {
         let before = parse(&place);
-        let leases = BTreeMap::new();
-        let table = Table { network, place, leases, next: 1, last: [None, None], before };
+        let mtu = network.mtu(MTU);
+        let table = Table {
+            network,
+            place,
+            bridge: None,
+            mtu,
+            leases: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            next: 1,
+            last: [None, None],
+            before,
+        };
         table.show();
         table
     }
@@ -162,15 +182,25 @@ impl Table {
             ip6,
             gateways: self.network.subnets.iter().map(|subnet| subnet.gateway).collect(),
             mac: wanted.mac.unwrap_or([2, 0x42, a, b, c, d]),
-            mtu: self.network.mtu(),
+            mtu: self.mtu,
             internal: self.network.internal,
+            bridge: self.bridge.clone(),
             published: Vec::new(),
         };
         let id = self.next;
         self.next += 1;
         self.leases.insert(id, lease.clone());
+        self.servers.insert(id, wanted.servers.clone());
         self.show();
         Ok((id, lease))
+    }
+
+    /// The name servers that the container with an address has of its own.
+    pub(crate) fn servers(&self, address: IpAddr) -> &[IpAddr] {
+        let mut all = self.leases.iter();
+        let own =
+            all.find(|(_, lease)| lease.has(address)).and_then(|(id, _)| self.servers.get(id));
+        own.map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Gives a container another name.
@@ -191,6 +221,7 @@ impl Table {
 
     pub(crate) fn free(&mut self, id: u64) {
         self.leases.remove(&id);
+        self.servers.remove(&id);
         self.show();
     }
 

@@ -20,11 +20,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bridge;
+mod carrier;
 mod client;
 mod definition;
 mod enclosure;
 mod error;
 mod holder;
+mod kernel;
 mod lease;
 mod names;
 mod namespace;

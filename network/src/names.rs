@@ -107,6 +107,7 @@ mod tests {
             mac: [2; 6],
             mtu: 1500,
             internal: false,
+            bridge: None,
             published: Vec::new(),
         }
     }

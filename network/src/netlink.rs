@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
@@ -9,7 +10,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -17,6 +19,23 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+
+/// A cable between a bridge and a container.
+#[derive(Debug)]
+pub(crate) struct Veth<'a> {
+    /// This machine's end.
+    pub(crate) name: &'a str,
+    /// The index of the bridge.
+    pub(crate) bridge: u32,
+    /// Bytes of a packet.
+    pub(crate) mtu: u32,
+    /// The container's network namespace.
+    pub(crate) namespace: RawFd,
+    /// What the container calls its end.
+    pub(crate) inside: &'a str,
+    /// The Ethernet address of that.
+    pub(crate) mac: [u8; 6],
+}
 
 /// A line to the network configuration of the namespace it was made in.
 pub(crate) struct Netlink {
@@ -82,6 +101,58 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
+            ]),
+        ];
+        self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Makes a bridge with an Ethernet address that does not change.
+    pub(crate) fn add_bridge(&mut self, name: &str, mac: [u8; 6], mtu: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Address(mac.to_vec()),
+            LinkAttribute::Mtu(mtu),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+        ];
+        self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Plugs a device into a bridge, and brings it up.
+    pub(crate) fn enslave(&mut self, index: u32, bridge: u32) -> io::Result<()> {
+        self.up(index, LinkFlags::empty(), vec![LinkAttribute::Controller(bridge)])
+    }
+
+    /// Has a bridge give back to a port what came from there: a container may send to its own
+    /// published port.
+    pub(crate) fn hairpin(&mut self, index: u32) -> io::Result<()> {
+        let port = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+        let info = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(port)];
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes = vec![LinkAttribute::LinkInfo(info)];
+        self.request(RouteNetlinkMessage::NewLink(message), 0)
+    }
+
+    /// Makes a pair of devices: one on a bridge, the other in a network namespace.
+    pub(crate) fn add_veth_into(&mut self, veth: &Veth<'_>) -> io::Result<()> {
+        let mut other = LinkMessage::default();
+        other.attributes = vec![
+            LinkAttribute::IfName(veth.inside.to_owned()),
+            LinkAttribute::NetNsFd(veth.namespace),
+            LinkAttribute::Address(veth.mac.to_vec()),
+            LinkAttribute::Mtu(veth.mtu),
+        ];
+        let mut message = LinkMessage::default();
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        message.attributes = vec![
+            LinkAttribute::IfName(veth.name.to_owned()),
+            LinkAttribute::Mtu(veth.mtu),
+            LinkAttribute::Controller(veth.bridge),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::Kind(InfoKind::Veth),
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+/// The ports of a machine that nobody asks for by number.
+const EPHEMERAL: (u16, u16) = (32_768, 60_999);
+
 /// What a port is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -14,6 +17,8 @@ pub enum Protocol {
     Tcp,
     /// UDP
     Udp,
+    /// SCTP, on networks that the kernel carries
+    Sctp,
 }
 
 impl Protocol {
@@ -22,6 +27,7 @@ impl Protocol {
         match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
         }
     }
 }
@@ -103,12 +109,9 @@ fn protocol(text: &str) -> Result<(&str, Protocol)> {
     let protocol = match word.to_ascii_lowercase().as_str() {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
-        "sctp" => {
-            let reason = "sctp is not supported: only tcp and udp pass through the uplink";
-            return Err(Error::Port { port: text.to_owned(), reason: reason.to_owned() });
-        }
+        "sctp" => Protocol::Sctp,
         _ => {
-            let reason = format!("{word:?} is neither tcp nor udp");
+            let reason = format!("{word:?} is not tcp, udp or sctp");
             return Err(Error::Port { port: text.to_owned(), reason });
         }
     };
@@ -136,8 +139,34 @@ pub(crate) enum Taker {
 }
 
 impl Port {
+    /// As [`Port::take`] for a network of the kernel, where a port of SCTP needs no socket: it is
+    /// free if no container has it.
+    pub(crate) fn hold(&self, used: &[Published]) -> Result<(Option<Taker>, Published)> {
+        if self.protocol != Protocol::Sctp {
+            return self.take().map(|(taker, published)| (Some(taker), published));
+        }
+        let address = self.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let same = |one: IpAddr| one == address || one.is_unspecified() || address.is_unspecified();
+        let taken = |port: u16| {
+            let mut all = used.iter().filter(|one| one.protocol == Protocol::Sctp);
+            all.any(|one| one.machine.port() == port && same(one.machine.ip()))
+        };
+        let (first, last) = if self.machine == (0, 0) { EPHEMERAL } else { self.machine };
+        let port = (first..=last).find(|port| !taken(*port)).ok_or_else(|| {
+            let source = std::io::Error::from_raw_os_error(libc::EADDRINUSE);
+            Error::Taken { port: self.text(), source }
+        })?;
+        let Port { container, protocol, .. } = *self;
+        Ok((None, Published { machine: (address, port).into(), container, protocol }))
+    }
+
     /// Takes the first port of this machine that is free.
     pub(crate) fn take(&self) -> Result<(Taker, Published)> {
+        if self.protocol == Protocol::Sctp {
+            let reason =
+                "sctp needs a network that the kernel carries: one of `network create` as root";
+            return Err(Error::Port { port: self.text(), reason: reason.to_owned() });
+        }
         let mut refused = None;
         for port in self.machine.0..=self.machine.1 {
             match self.bind(port) {
@@ -149,11 +178,15 @@ impl Port {
             }
         }
         let source = refused.unwrap_or_else(|| std::io::ErrorKind::InvalidInput.into());
+        Err(Error::Taken { port: self.text(), source })
+    }
+
+    /// Address, port and protocol, as an error names them.
+    fn text(&self) -> String {
         let address = self.address.map(|address| format!("{address}:")).unwrap_or_default();
         let (first, last) = self.machine;
         let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
-        let port = format!("{address}{range}/{}", self.protocol.as_str());
-        Err(Error::Taken { port, source })
+        format!("{address}{range}/{}", self.protocol.as_str())
     }
 
     fn bind(&self, port: u16) -> std::io::Result<(Taker, SocketAddr)> {
@@ -180,6 +213,7 @@ impl Port {
                 let at = listener.local_addr()?;
                 Ok((Taker::Tcp(listener), at))
             }
+            Protocol::Sctp => Err(std::io::ErrorKind::Unsupported.into()),
             Protocol::Udp => {
                 let socket = UdpSocket::bind(at)?;
                 socket.set_nonblocking(true)?;
@@ -213,6 +247,7 @@ mod tests {
         for (text, meant) in [
             ("80", "0-0 80 tcp"),
             ("80/udp", "0-0 80 udp"),
+            ("80/sctp", "0-0 80 sctp"),
             ("8080:80", "8080-8080 80 tcp"),
             ("8080-8090:80", "8080-8090 80 tcp"),
             ("8080-8081:80-81/UDP", "8080-8080 80 udp, 8081-8081 81 udp"),
@@ -230,7 +265,6 @@ mod tests {
             ("+80", "65535"),
             ("9-8:80", "65535"),
             ("8080-8082:80-81", "length"),
-            ("80/sctp", "sctp"),
             ("80/ip", "\"ip\""),
             ("here:8080:80", "address"),
             ("127.0.0.1:80", "ADDRESS::PORT"),

@@ -5,21 +5,21 @@
 //! process ends when the last connection has.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use crate::carrier::{Carrier, Guest, Shared};
 use crate::definition::NamedNetwork;
 use crate::error::Failed;
 use crate::lease::{ALIVE, Lease, LeaseRequest, Table};
 use crate::ports::{Port, Published};
-use crate::uplink::{Link, NameService, Policy, Reach, Switch};
-use crate::{Error, Resolvers, Result, names, wire};
+use crate::uplink::Reach;
+use crate::{Error, Resolvers, Result, wire};
 
 /// `argv[0]` of the process.
 pub(crate) const MARK: &str = "container-network-bridge";
@@ -53,8 +53,14 @@ pub(crate) enum Request {
         /// Whether it may reach the loopback services of this machine.
         loopback: bool,
     },
-    /// To be connected: its device comes along.
-    Attach,
+    /// To be connected: its device comes along, or its network namespace if the kernel carries the
+    /// network.
+    Attach {
+        /// What it calls its device.
+        interface: String,
+        /// Whether it was connected before.
+        again: bool,
+    },
     /// To be found by another name from now on.
     Rename(String),
 }
@@ -72,14 +78,15 @@ pub(crate) enum Reply {
 /// What the connections share.
 struct Server {
     start: Start,
-    table: Arc<Mutex<Table>>,
-    switch: Switch,
+    table: Shared,
+    carrier: Result<Carrier>,
     listener: UnixListener,
     /// How many connections there are.
     count: Mutex<usize>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks, whatever became of the thread that had it before.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -104,18 +111,13 @@ fn serve(start: Start) -> Result<()> {
         .map_err(|errno| Error::system("locking", ALIVE)(errno.into()))?;
     let listener = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)
         .map_err(|errno| Error::system("copying", "a socket")(errno.into()))?;
-    let network = &start.network;
-    let policy = Policy {
-        resolvers: start.resolvers.clone(),
-        subnets: network.subnets.iter().map(|one| (one.subnet, one.gateway)).collect(),
-        internal: network.internal,
-    };
-    let table = Arc::new(Mutex::new(Table::new(network.clone(), start.place.clone())));
-    let names = names(Arc::clone(&table), &start.place, network);
-    let switch = Switch::start(policy, network.mtu(), Some(names))?;
+    let table = Arc::new(Mutex::new(Table::new(start.network.clone(), start.place.clone())));
+    // Who comes learns why there is no carrier.
+    let carrier = Carrier::start(&start, &table);
     let listener = UnixListener::from(listener);
-    let server = Arc::new(Server { start, table, switch, listener, count: Mutex::new(0) });
+    let server = Arc::new(Server { start, table, carrier, listener, count: Mutex::new(0) });
     Server::listen(&server);
+    server.end();
     drop(alive);
     Ok(())
 }
@@ -126,23 +128,6 @@ fn more_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
-}
-
-/// The name service of a network.
-fn names(table: Arc<Mutex<Table>>, place: &Path, network: &NamedNetwork) -> NameService {
-    let networks = place.parent().unwrap_or(place).to_owned();
-    let (name, internal) = (network.name.clone(), network.internal);
-    Box::new(move |asking, question| {
-        names::answer(question, internal, || {
-            let table = lock(&table);
-            let Some(own) = table.by_address(asking) else { return Vec::new() };
-            let container = own.container.clone();
-            let mut all: Vec<Lease> = table.leases().cloned().collect();
-            drop(table);
-            all.extend(names::neighbours(&networks, &container, &[&name]));
-            all
-        })
-    })
 }
 
 impl Server {
@@ -185,6 +170,8 @@ impl Server {
         let mut waiting = [PollFd::new(&self.listener, PollFlags::IN)];
         let idle = poll(&mut waiting, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0);
         if idle {
+            // Who comes now is refused, and starts another process.
+            let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
             // Held until this process is gone.
             std::mem::forget(door);
         }
@@ -197,45 +184,63 @@ impl Server {
             tracing::debug!(%error, "a connection ends");
         }
         if let Some(id) = id {
-            self.switch.detach(id);
+            self.carrier.iter().for_each(|carrier| carrier.detach(id));
             lock(&self.table).free(id);
         }
         let mut count = lock(&self.count);
         *count -= 1;
         if self.is_idle(*count) {
+            self.end();
             std::process::exit(0);
+        }
+    }
+
+    fn end(&self) {
+        if let Ok(carrier) = &self.carrier {
+            carrier.end();
         }
     }
 
     fn talk(&self, line: &UnixStream, id: &mut Option<u64>) -> std::io::Result<()> {
         let Some((first, _)) = wire::receive(line)? else { return Ok(()) };
         let Request::Lease { wanted, ports, loopback } = first else { return Ok(()) };
-        let leased = lock(&self.table).take(&wanted);
-        let (mut lease, taken) = match leased.and_then(|(own, lease)| {
-            *id = Some(own);
-            Ok((lease, ports.iter().map(Port::take).collect::<Result<Vec<_>>>()?))
-        }) {
-            Ok(both) => both,
-            Err(error) => return wire::send(line, &Reply::Failed { error: error.into() }, None),
+        let refuse = |error: Failed| wire::send(line, &Reply::Failed { error }, None);
+        let carrier = match &self.carrier {
+            Ok(carrier) => carrier,
+            Err(error) => return refuse(Failed::said(error)),
         };
-        let (doors, published): (Vec<_>, Vec<Published>) = taken
+        let leased = lock(&self.table).take(&wanted).inspect(|(own, _)| *id = Some(*own));
+        let (own, mut lease) = match leased {
+            Ok(leased) => leased,
+            Err(error) => return refuse(error.into()),
+        };
+        let take = |port: &Port| carrier.take(port, &self.start);
+        let taken = match ports.iter().map(take).collect::<Result<Vec<_>>>() {
+            Ok(taken) => taken,
+            Err(error) => return refuse(error.into()),
+        };
+        let (takers, published): (Vec<_>, Vec<Published>) = taken
             .into_iter()
-            .map(|(taker, published)| ((taker, published.container), published))
+            .map(|(taker, published)| (taker.map(|taker| (taker, published.container)), published))
             .unzip();
-        let Some(own) = *id else { return Ok(()) };
         lease.published.clone_from(&published);
         lock(&self.table).publish(own, published);
         wire::send(line, &Reply::Leased { lease: lease.clone() }, None)?;
-        let Some((Request::Attach, Some(device))) = wire::receive::<Request>(line)? else {
+        let Some((Request::Attach { interface, again }, Some(given))) = wire::receive(line)? else {
             return Ok(());
         };
-        let device: OwnedFd = device;
-        let six = lease.ip6.map(|(address, _)| address.into());
-        let link = Link::ethernet(device, lease.mac);
         let reach = Reach { loopback, servers: wanted.servers };
-        self.switch.attach(own, link, (lease.ip.0.into(), six), reach, doors);
+        let takers = takers.into_iter().flatten().collect();
+        let guest = Guest { takers, reach, interface, again };
+        if let Err(error) = carrier.attach(own, &lease, given, guest) {
+            return refuse(error.into());
+        }
         wire::send(line, &Reply::Attached, None)?;
-        // Until it goes.
+        self.stay(line, own)
+    }
+
+    /// Does what a container asks for until it goes.
+    fn stay(&self, line: &UnixStream, own: u64) -> std::io::Result<()> {
         while let Some((request, _)) = wire::receive::<Request>(line)? {
             if let Request::Rename(name) = request {
                 lock(&self.table).rename(own, name);

@@ -109,6 +109,14 @@ fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: libc::c_int) -> 
     .map(drop)
 }
 
+/// Gives a socket room for messages of this size, beyond the machine's limit where that is allowed.
+pub(crate) fn enlarge(socket: &impl AsRawFd, room: i32) -> io::Result<()> {
+    // SAFETY: the caller's socket is open as long as it is borrowed.
+    let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, room)
+        .or_else(|_| set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, room))
+}
+
 /// The index of an interface of this thread's network namespace.
 pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
     let name = std::ffi::CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -117,6 +125,18 @@ pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
         0 => Err(io::Error::last_os_error()),
         index => Ok(index),
     }
+}
+
+/// Bytes of the largest packet of an interface of this thread's network namespace.
+pub(crate) fn mtu(name: &str) -> io::Result<usize> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut request = interface_request(name)?;
+    // SAFETY: SIOCGIFMTU reads and writes one ifreq.
+    check(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU as libc::Ioctl, &raw mut request)
+    })?;
+    // SAFETY: SIOCGIFMTU has filled this member of the union.
+    usize::try_from(unsafe { request.ifr_ifru.ifru_mtu }).map_err(io::Error::other)
 }
 
 /// The soft limit on descriptors of this process.

@@ -5,6 +5,7 @@ pub mod git;
 pub mod http;
 pub mod image;
 pub mod kill;
+pub mod netns;
 pub mod registry;
 pub mod scene;
 pub mod served;

@@ -147,8 +147,10 @@ impl Rounds {
         self.bench.rbuild(["volume", "prune", "--all", "-f"]).ok();
         let volumes = self.bench.rbuild(["volume", "ls", "-q"]).ok().stdout;
         assert_eq!(volumes, "", "volumes are left");
-        // Nobody has an address: the network can be removed.
+        // Nobody has an address: the network can be removed, and the kernel knows nothing of it.
         self.bench.rbuild(["network", "rm", "web"]).ok();
+        let links = e2e::run(Command::new("ip").args(["-br", "link", "show"])).ok().stdout;
+        assert!(!links.contains("rb-") && !links.contains("rbv"), "devices are left: {links}");
         self.bench.rbuild(["network", "create", "web"]).ok();
         self.bench.rbuild(["check"]).ok();
     }
@@ -159,9 +161,10 @@ fn a_kill_at_any_instant_loses_no_container_address_port_mount_cgroup_or_name() 
     if !root() {
         return;
     }
-    if requires::program("strace").is_none() {
+    if requires::program("strace").is_none() || requires::program("ip").is_none() {
         return;
     }
+    let _netns = e2e::netns::Netns::enter();
     let seed = number("RBUILD_KILL_SEED", 7);
     eprintln!("RBUILD_KILL_SEED={seed}");
     let bench = Bench::new();

@@ -177,7 +177,7 @@ fn all_ports_that_are_named_are_published_on_demand() {
         let line = ["run", "--rm", "-P", "--expose=80", "--expose=53/udp", "busybox", "true"];
         bench.rbuild(line).ok();
         for (flags, words) in [
-            (["--publish=80/sctp", "--name=x"], &["sctp"][..]),
+            (["--publish=80/sctp", "--name=x"], &["sctp", "network create"][..]),
             (["--publish=1:2:3:4", "--name=x"], &["1:2:3:4"]),
             (["--publish=80", "--network=none"], &["port 80", "none"]),
             (["--publish=80", "--network=host"], &["port 80", "host"]),

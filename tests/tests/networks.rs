@@ -5,13 +5,15 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use e2e::{Bench, Ran, root, user::User};
+use e2e::netns::Netns;
+use e2e::{Bench, Ran, peer, root, user::User};
 
-/// Does the same as root and as an ordinary user.
+/// Does the same as root, for whom the kernel carries networks, and as an ordinary user.
 fn as_everybody(work: impl Fn(&Bench)) {
-    if !root() {
+    if !root() || peer("ip").is_none() {
         return;
     }
+    let _netns = Netns::enter();
     let user = User::get();
     let of = |user: &Arc<User>| Bench::of(user.uid, user.gid);
     for bench in user.iter().map(of).chain([Bench::new()]) {
@@ -197,7 +199,7 @@ fn a_renamed_container_is_found_by_its_new_name_at_once() {
         bench.rbuild(["rename", "old", "new"]).ok();
         fetch(bench, &["--network=web"], "new").ok();
         let gone = once(bench, &["--network=web"], &["busybox", "nslookup", "old"]);
-        assert!(gone.told().contains("can't find old"), "{}", gone.told());
+        assert_ne!(gone.code, 0, "{}", gone.told());
         bench.rbuild(["rm", "-f", "new"]).ok();
         bench.rbuild(["network", "rm", "web"]).ok();
     });

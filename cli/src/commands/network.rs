@@ -100,7 +100,7 @@ pub(crate) struct Create {
     /// Add a label
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// Set an option: com.docker.network.driver.mtu=BYTES, or mtu=BYTES
+    /// Set an option: com.docker.network.driver.mtu=BYTES, carrier=kernel or user
     #[arg(short, long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
     /// The name of the network

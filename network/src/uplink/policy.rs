@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::packet::Why;
+use crate::kernel;
 use crate::resolvers::{Resolvers, STAND_INS};
 
 /// The container's address and prefix length, from a reserved range (RFC 7335).
@@ -53,7 +54,10 @@ impl Policy {
             };
             return loopback.then(|| (local, wanted.port()).into());
         }
-        let out = !self.internal && !self.ours(wanted.ip()) && elsewhere(wanted.ip());
+        let out = !self.internal
+            && !self.ours(wanted.ip())
+            && elsewhere(wanted.ip())
+            && !kernel::is_inside(wanted.ip());
         out.then_some(wanted)
     }
 
