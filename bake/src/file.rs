@@ -8,6 +8,7 @@ use hcl::{Block, Body, Expression};
 use serde_json::Value;
 
 use crate::compose;
+use crate::declared::Declared;
 use crate::error::{Error, Result};
 
 /// Attributes by name, not evaluated.
@@ -40,6 +41,8 @@ impl Syntax {
 pub struct Definition {
     /// Variables with their defaults, as they were declared.
     pub(crate) variables: Vec<(String, Option<Expression>)>,
+    /// Functions.
+    pub(crate) functions: Vec<Declared>,
     /// Groups of targets.
     pub(crate) groups: BTreeMap<String, Attributes>,
     /// Targets.
@@ -118,7 +121,9 @@ impl Definition {
                 }
             }
             "function" => {
-                return Err(format!("function {name:?}: functions of the file are not supported"));
+                let function = Declared::new(&name, attributes)?;
+                self.functions.retain(|known| known.name != name);
+                self.functions.push(function);
             }
             other => return Err(format!("block {other:?} is not known")),
         }

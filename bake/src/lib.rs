@@ -19,7 +19,8 @@
 //! let outside = |name: &str| (name == "TAG").then(|| "v2".to_owned());
 //! let mut definition = Definition::default();
 //! definition.read("docker-bake.hcl", Syntax::Hcl, text, &outside)?;
-//! let model = Model::new(&definition, &outside)?;
+//! let now = std::time::SystemTime::UNIX_EPOCH;
+//! let model = Model::new(&definition, &outside, now)?;
 //! let app = model.target("app", &["app.args.B=2".parse()?])?;
 //! assert_eq!(app["tags"][0], "app:v2");
 //! assert_eq!(app["args"], serde_json::json!({ "A": "1", "B": "2" }));
@@ -27,6 +28,7 @@
 //! ```
 
 mod compose;
+mod declared;
 mod error;
 mod file;
 mod functions;

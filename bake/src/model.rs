@@ -1,15 +1,17 @@
 //! Variables, groups and targets, evaluated: what inherits, what a matrix makes, what is overridden.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use hcl::Expression;
 use hcl::eval::{Context, Evaluate};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::file::{Attributes, Definition};
 use crate::overrides::{self, Override};
-use crate::{functions, library};
+use crate::{declared, functions, library};
 
 /// The keys of a target and their values, as bake files call them.
 pub type Target = BTreeMap<String, Value>;
@@ -29,14 +31,22 @@ pub struct Model {
 }
 
 impl Model {
-    /// Evaluates. `given` is the value that a variable gets from outside.
+    /// Evaluates. `given` is the value that a variable gets from outside, `now` the time that
+    /// functions of the clock give.
     ///
     /// # Errors
-    /// An expression cannot be evaluated; a matrix is malformed.
-    pub fn new(definition: &Definition, given: &dyn Fn(&str) -> Option<String>) -> Result<Model> {
+    /// An expression cannot be evaluated; a matrix is malformed; the time is out of range.
+    pub fn new(
+        definition: &Definition,
+        given: &dyn Fn(&str) -> Option<String>,
+        now: SystemTime,
+    ) -> Result<Model> {
         let mut context = Context::new();
         functions::declare(&mut context);
         library::declare(&mut context);
+        let now = Timestamp::try_from(now).map_err(|error| Error::of("time", error.to_string()))?;
+        let _callable = declared::declare(&mut context, &definition.functions, now)
+            .map_err(|reason| Error::of("functions", reason))?;
         let mut model =
             Model { variables: variables(definition, &mut context, given)?, ..Model::default() };
         for (name, attributes) in &definition.groups {
@@ -190,7 +200,7 @@ pub fn context_target(value: &str) -> Option<&str> {
 /// Evaluates the variables, which may name each other in any order.
 fn variables(
     definition: &Definition,
-    context: &mut Context<'_>,
+    context: &mut Context<'static>,
     given: &dyn Fn(&str) -> Option<String>,
 ) -> Result<BTreeMap<String, Value>> {
     let mut left: BTreeMap<&str, &Option<Expression>> =
@@ -213,6 +223,7 @@ fn variables(
                 Ok(read) => {
                     let plain = hcl::to_value(&read).unwrap_or_default();
                     context.declare_var(hcl::Identifier::sanitized(*name), plain);
+                    declared::know(context);
                     all.insert((*name).to_owned(), read);
                     false
                 }

@@ -6,8 +6,8 @@ use clap_complete::Shell;
 
 use crate::app::{App, Globals};
 use crate::commands::{
-    about, account, artifact, auth, beside, copy, crane, diff, edit, explore, index, inspect,
-    layers, ratelimit, raw, standalone, sync, tags, trust, validate,
+    about, account, artifact, auth, beside, copy, crane, diff, edit, explore, image_proxy, index,
+    inspect, layers, ratelimit, raw, standalone, sync, tags, trust, validate,
 };
 use crate::help::Overview;
 use crate::reference;
@@ -71,6 +71,8 @@ enum Command {
     Blob(raw::Blob),
     Manifest(raw::Manifest),
     Tag(raw::TagCommand),
+    #[command(name = "experimental-image-proxy", hide = true)]
+    ImageProxy(image_proxy::ImageProxy),
     #[command(flatten)]
     Trust(trust::TrustCommand),
     StandaloneSign(standalone::StandaloneSign),
@@ -182,6 +184,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
         Ratelimit, Delete, DigestOf, Layers, Validate, Diff, Export, Append, Mutate,
         Flatten, Rebase, CheckBase, GetFile, Index, Artifact, Tree, Download, Clean, Blob,
         Manifest, Tag, StandaloneSign, StandaloneVerify, Trust, Login, Logout, Auth,
+        ImageProxy,
     }
         Command::ManifestDigest(digest) => digest.run(),
         Command::Version(version) => version.run("rcopy"),

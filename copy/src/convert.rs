@@ -20,6 +20,14 @@ pub(crate) fn convert(
     }
 }
 
+/// A manifest as one of OCI; `None` if it is one.
+///
+/// # Errors
+/// [`Error::Convert`] for layers that have no type of OCI.
+pub fn as_oci(node: &Node) -> Result<Option<Node>> {
+    convert(node, Format::Oci, &BTreeMap::new())
+}
+
 fn convert_manifest(manifest: &Document<Manifest>, format: Format) -> Result<Option<Node>> {
     let docker = format == Format::Docker;
     let descriptor = manifest.descriptor();

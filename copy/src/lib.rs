@@ -89,6 +89,7 @@ pub use self::select::{image, node, open};
 pub use self::statements::{IN_TOTO, PREDICATE_TYPE, statements};
 pub use self::trees::{Touched, Trees};
 pub use self::validate::{Finding, validate};
+pub use convert::as_oci;
 
 #[cfg(test)]
 mod copy_tests;

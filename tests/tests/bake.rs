@@ -144,9 +144,49 @@ fn what_is_wrong_with_a_file_is_named() {
     fails("target \"default\" { inherits = [\"default\"] }", &["circle"]);
     fails("group \"default\" { targets = [\"default\"] }", &["circle"]);
     fails("target \"default\" { no-cache = \"x\" }", &["no-cache", "type"]);
-    fails("function \"f\" {}", &["function", "not supported"]);
+    fails("function \"f\" {}", &["function", "f", "result"]);
+    let endless = "function \"f\" { result = f() }\ntarget \"default\" { tags = [f()] }";
+    fails(endless, &["without an end"]);
     let contexts = "target \"default\" { contexts = { x = \"target:default\" } }";
     fails(contexts, &["built on each other"]);
+}
+
+#[test]
+fn functions_of_the_file_and_of_the_clock_are_called() {
+    let bench = Bench::new();
+    let text = r#"
+variable "TEAM" { default = "ours" }
+function "tag" {
+  params = [name, version]
+  result = "${TEAM}/${name}:${bump(version)}"
+}
+function "bump" {
+  params = [number]
+  result = add(number, 1)
+}
+function "all" {
+  params = [first]
+  variadic_params = rest
+  result = concat([first], rest)
+}
+target "default" {
+  context = "."
+  tags = all(tag("app", 1), tag("app", 2))
+  args = {
+    NOW = timestamp()
+    LATER = timeadd("2026-01-31T23:30:00Z", "1h30m")
+    EARLIER = timeadd("2026-01-01T00:00:00Z", "-10s")
+  }
+}
+"#;
+    bench.write("docker-bake.hcl", text);
+    bench.write("Dockerfile", "FROM scratch\n");
+    let target = &print(&bench, &[])["target"]["default"];
+    assert_eq!(target["tags"], serde_json::json!(["ours/app:2", "ours/app:3"]));
+    assert_eq!(target["args"]["LATER"], "2026-02-01T01:00:00Z");
+    assert_eq!(target["args"]["EARLIER"], "2025-12-31T23:59:50Z");
+    let now = target["args"]["NOW"].as_str().unwrap();
+    assert!(now.len() == 20 && now.starts_with("20") && now.ends_with('Z'), "{now}");
 }
 
 #[test]

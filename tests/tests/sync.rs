@@ -449,14 +449,32 @@ fn workers_share_a_mirror_through_the_registry_alone() {
 
 #[test]
 fn watching_brings_what_comes_later_and_ends_when_told() {
+    repeated(&["--watch=100ms"]);
+}
+
+#[test]
+fn a_schedule_says_when_a_mirror_runs() {
+    // Every second.
+    repeated(&["--schedule", "* * * * * *"]);
+    let bench = e2e::Bench::new();
+    let ends = ["--src", "docker", "--dest", "docker", "localhost:1/a", "localhost:1/b"];
+    let never = [&["sync", "--schedule", "61 * * * *"], &ends[..]].concat();
+    bench.rcopy(never).fails(&["61 * * * *"]);
+    let none = [&["sync", "--schedule", "0 0 30 2 *"], &ends[..]].concat();
+    bench.rcopy(none).fails(&["--schedule"]);
+    let dry = [&["sync", "--dry-run", "--schedule", "* * * * *"], &ends[..]].concat();
+    bench.rcopy(dry).fails(&["--dry-run"]);
+}
+
+/// A mirror that runs again and again.
+#[track_caller]
+fn repeated(how: &[&str]) {
     let scene = Scene::new();
     scene.source.put_image("a", "1", &[b"1"]).unwrap();
     let (from, to) =
         (format!("{}/a", scene.source.address()), format!("{}/b", scene.target.address()));
     let mut command = scene.bench.command("rcopy");
-    command.args([
-        "sync",
-        "--watch=100ms",
+    command.arg("sync").args(how).args([
         "--no-state",
         "--src",
         "docker",

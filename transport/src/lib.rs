@@ -29,6 +29,7 @@
 
 pub mod at;
 mod open;
+mod proxy;
 mod raw;
 pub mod sync;
 
@@ -44,6 +45,7 @@ pub use copy::{
     statements, tagged, titled, validate, write_whole,
 };
 pub use open::{Machine, Places};
+pub use proxy::ImageProxy;
 pub use raw::{copy_blob, describe_file, put_manifest, read_blob, write_blob};
 
 #[cfg(test)]

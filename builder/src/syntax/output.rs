@@ -53,6 +53,11 @@ const TRANSPORTS: [&str; 8] = [
     "store:",
 ];
 
+/// Whether a text with `=` is the path of a directory: it is one field, and no key has a slash.
+fn is_path(text: &str) -> bool {
+    !text.contains(',') && text.split('=').next().is_some_and(|key| key.contains('/'))
+}
+
 impl Outputs {
     /// Whether an output has standard output for itself.
     pub fn takes_stdout(text: &str) -> bool {
@@ -105,7 +110,7 @@ impl Outputs {
 
     /// Adds one output; returns its settings of the image.
     fn one(&mut self, text: &str, call: &Invocation<'_>) -> Result<ImageSettings> {
-        if !text.contains('=') {
+        if !text.contains('=') || is_path(text) {
             self.outputs.push(match text {
                 "-" => Output::Tar(FilesOutput::to("/dev/stdout".into())),
                 path => Output::Files(FilesOutput::to(call.absolute(path))),
@@ -208,7 +213,9 @@ impl Outputs {
 
 fn is_files(text: &str) -> bool {
     let files = |pair: &String| ["type=local", "type=tar"].contains(&pair.as_str());
-    !text.contains('=') || fields(text).is_ok_and(|fields| fields.iter().any(files))
+    !text.contains('=')
+        || is_path(text)
+        || fields(text).is_ok_and(|fields| fields.iter().any(files))
 }
 
 /// The keys of one output.
@@ -327,6 +334,15 @@ mod tests {
     }
 
     #[test]
+    fn a_path_may_have_an_equals_sign() {
+        assert_eq!(images(&[], &["./v=1"]), ["files /here/./v=1"]);
+        assert_eq!(images(&[], &["/out/a=b=c"]), ["files /out/a=b=c"]);
+        for text in ["v=1", "./v=1,mode=delete", "dest=/out/a"] {
+            assert!(read(&[], &[text]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn only_a_tar_goes_to_standard_output() {
         for (text, taken) in [
             ("-", true),
@@ -335,6 +351,7 @@ mod tests {
             ("type=tar,dest=out.tar", false),
             ("type=oci,dest=image.tar", false),
             ("out", false),
+            ("./with=sign", false),
         ] {
             assert_eq!(Outputs::takes_stdout(text), taken, "{text}");
             assert!(read(&[], &[text]).is_ok(), "{text}");

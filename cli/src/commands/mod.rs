@@ -20,6 +20,7 @@ pub(crate) mod docker;
 pub(crate) mod edit;
 pub(crate) mod explore;
 pub(crate) mod image_list;
+pub(crate) mod image_proxy;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod index;

@@ -180,12 +180,12 @@ impl Bake {
             let name = file.display().to_string();
             definition.read(&name, Syntax::of(file), &text, &environment)?;
         }
-        let model = Model::new(&definition, &|name| {
-            let given = self.var.iter().rev().filter_map(|text| text.split_once('='));
-            let given = given.into_iter().find(|(known, _)| *known == name);
+        let given = |name: &str| {
+            let mut given = self.var.iter().rev().filter_map(|text| text.split_once('='));
+            let given = given.find(|(known, _)| *known == name);
             given.map(|(_, value)| value.to_owned()).or_else(|| environment(name))
-        })?;
-        Ok(model)
+        };
+        Ok(Model::new(&definition, &given, std::time::SystemTime::now())?)
     }
 }
 

@@ -179,7 +179,7 @@ impl OneEnd {
     ///
     /// # Errors
     /// Credentials without a user name.
-    fn reach(&self) -> Result<Reach, Failure> {
+    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
         let login = Login {
             creds: None,
             user: self.username.as_deref().zip(self.password.as_deref()),

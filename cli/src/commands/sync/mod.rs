@@ -133,6 +133,9 @@ struct WorkFlags {
     /// Repeat the run with this pause
     #[arg(long, visible_alias = "interval", value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "1h", value_parser = flags::duration)]
     watch: Option<Duration>,
+    /// Run at the times of this cron expression: "MINUTE HOUR DAY MONTH WEEKDAY"
+    #[arg(long, value_name = "CRON", conflicts_with = "watch", value_parser = watch::cron)]
+    schedule: Option<croner::Cron>,
 }
 
 /// What to do with tags that the source no longer has.
@@ -164,13 +167,18 @@ impl Sync {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         self.sign.check_many(self.dest == ToTransport::Docker)?;
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
-        let Some(pause) = self.work.watch else {
-            return observed("sync", progress, |task| self.once(app, task)).map(|()| 0);
+        let pause = match (self.work.watch, &self.work.schedule) {
+            (Some(time), _) => watch::Pause::After(time),
+            (None, Some(times)) => watch::Pause::At(Box::new(times.clone())),
+            (None, None) => {
+                return observed("sync", progress, |task| self.once(app, task)).map(|()| 0);
+            }
         };
         if self.dry_run {
-            return Err(Failure::usage("--watch with --dry-run would repeat the same output"));
+            let what = "--watch and --schedule with --dry-run would repeat the same output";
+            return Err(Failure::usage(what));
         }
-        watch::again(pause, || observed("sync", progress, |task| self.once(app, task)))
+        watch::again(&pause, || observed("sync", progress, |task| self.once(app, task)))
     }
 
     fn once(&self, app: &App, task: &Task) -> Result<(), Failure> {
