@@ -17,6 +17,7 @@
 mod out;
 
 mod app;
+mod clusters;
 mod commands;
 mod config;
 mod dialect;

@@ -338,6 +338,7 @@ mod tests {
         for (text, quick) in [
             ("rbuild run --rm -it --root /s --name=a -p 80:80 image cmd --rm", true),
             ("rbuild run --tty=false --log debug -e A=1 -e B=2 image", true),
+            ("rbuild run -dp80:80 -eA=1 -v/a:/b --name=a image -p80", true),
             ("rbuild create --restart always --storage-driver overlay image", true),
             ("rbuild start -a --authfile f one two", true),
             ("rbuild exec -u 5 one env -u", true),

@@ -6,6 +6,7 @@ use clap::builder::ArgAction;
 use clap::error::ErrorKind;
 use clap::{Args, Command, FromArgMatches};
 
+use crate::clusters::spread;
 use crate::dialect::Dialect;
 use crate::help::{self, Overview};
 
@@ -19,6 +20,7 @@ pub(crate) fn parse<P: Overview + FromArgMatches>(
     let dialect = Dialect::spoken();
     // Every switch that is changed is moved twice: only those of the line are.
     let mut tree = lenient_of(dialect.tree(P::command()), arguments);
+    let arguments = &spread(&tree, arguments);
     match tree.try_get_matches_from_mut(arguments) {
         Ok(mut matches) => {
             P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut tree))
@@ -46,7 +48,9 @@ pub(crate) fn parse_one<G: Args, C: Args>(name: &'static str, line: &[OsString])
     let tree = G::augment_args(Command::new("rbuild"))
         .subcommand_required(true)
         .subcommand(C::augment_args(Command::new(name)));
-    let mut matches = lenient(tree).try_get_matches_from(line).ok()?;
+    let tree = lenient(tree);
+    let line = spread(&tree, line);
+    let mut matches = tree.try_get_matches_from(line).ok()?;
     let globals = G::from_arg_matches(&matches).ok()?;
     let (_, mut own) = matches.remove_subcommand()?;
     Some((globals, C::from_arg_matches_mut(&mut own).ok()?))
