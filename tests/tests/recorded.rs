@@ -10,6 +10,7 @@ use std::sync::Arc;
 use e2e::git::Repositories;
 use e2e::http::Files;
 use e2e::image::{Layer, busybox_layer, layout};
+use e2e::user::User;
 use e2e::{Bench, Ran, peer, root, run};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -83,7 +84,11 @@ impl Scene {
         if !root() || peer("curl").is_none() {
             return None;
         }
-        let bench = Bench::new();
+        Some(Scene::of(Bench::new(), dockerfile))
+    }
+
+    /// A scene in which the bench's user builds.
+    fn of(bench: Bench, dockerfile: &str) -> Scene {
         curl_image(&bench);
         bench.write("served/a", "hello");
         let files = Files::serve(bench.path().join("served"));
@@ -94,7 +99,7 @@ impl Scene {
             .replace("TLS", &format!("https://files.example:{tls}"))
             .replace("HERE", &files.url);
         bench.write("context/Dockerfile", text);
-        Some(Scene { bench, files })
+        Scene { bench, files }
     }
 
     fn bud(&self, more: &[&str]) -> Ran {
@@ -200,6 +205,22 @@ fn a_recorded_build_replays_to_the_same_digest_without_a_network() {
         let said = left.stdout.lines().filter(|line| !line.starts_with("HOSTNAME"));
         assert!(!said.into_iter().any(|line| line.contains(word)), "{word}: {}", left.told());
     }
+}
+
+#[test]
+fn a_user_records_what_root_replays() {
+    let Some(user) = User::get() else { return };
+    let text = "FROM localhost/curl\nRUN curl -sSf HTTP/a -o /a && curl -sSf TLS/b -o /b\n";
+    let scene = Scene::of(Bench::of(user.uid, user.gid), text);
+    let recorded = scene.bud(&["--record=lock"]).ok();
+    assert!(scene.lock().contains("[[exchange]]"), "{}", scene.lock());
+    let asked = scene.files.asked().len();
+    assert_eq!(asked, 1, "{}", recorded.told());
+    let again = scene.bud(&["--offline=lock", "--no-cache"]).ok();
+    assert_eq!(id(&again), id(&recorded), "{}", again.told());
+    let by_root = scene.offline(&[]).ok();
+    assert_eq!(id(&by_root), id(&recorded), "{}", by_root.told());
+    assert_eq!(scene.files.asked().len(), asked);
 }
 
 #[test]
