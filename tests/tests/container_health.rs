@@ -4,11 +4,25 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use e2e::{Bench, root};
+use rustix::process::{Pid, Signal};
 
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.busybox();
     bench
+}
+
+/// The process that watches over the only container.
+fn monitor(bench: &Bench) -> i32 {
+    let directory = std::fs::read_dir(bench.store().join("containers")).unwrap().next();
+    let state = directory.unwrap().unwrap().path().join("state.json");
+    let text = std::fs::read_to_string(&state).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    i32::try_from(state["monitor"].as_i64().unwrap()).unwrap()
+}
+
+fn signal(pid: i32, signal: Signal) {
+    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
 /// Waits until this holds; a minute is for machines that are busy.
@@ -165,17 +179,9 @@ fn a_killed_monitor_loses_neither_the_container_nor_its_exit_code() {
     let bench = bench();
     let script = "echo one; while ! test -e /go; do sleep 0.1; done; echo two; exit 7";
     bench.rbuild(["run", "-d", "--name=one", "busybox", "sh", "-c", script]).ok();
-    let directory = std::fs::read_dir(bench.store().join("containers")).unwrap().next();
-    let state = directory.unwrap().unwrap().path().join("state.json");
-    let monitor = || {
-        let text = std::fs::read_to_string(&state).unwrap();
-        let state: serde_json::Value = serde_json::from_str(&text).unwrap();
-        i32::try_from(state["monitor"].as_i64().unwrap()).unwrap()
-    };
-    let first = monitor();
-    let pid = rustix::process::Pid::from_raw(first).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    until("another takes over", || monitor() != first);
+    let first = monitor(&bench);
+    signal(first, Signal::KILL);
+    until("another takes over", || monitor(&bench) != first);
     assert_eq!(told(&bench, "one", "{{.State.Status}}"), "running");
     bench.rbuild(["exec", "one", "touch", "/go"]).ok();
     assert_eq!(bench.rbuild(["wait", "one"]).ok().text(), "7");
@@ -227,4 +233,47 @@ fn a_killed_supervisor_that_shares_the_machines_processes_leaves_none_behind() {
     rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
     assert!(!child.wait().unwrap().success());
     e2e::kill::wait_for_none(&mark);
+}
+
+/// The only child of a process.
+fn child(of: i32) -> Option<i32> {
+    let path = format!("/proc/{of}/task/{of}/children");
+    let listed = std::fs::read_to_string(path).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).next_back()
+}
+
+/// A further program of a container ends, and the process outside that would collect it is killed.
+fn orphan(bench: &Bench, monitor: i32) {
+    bench.rbuild(["exec", "-d", "one", "sleep", "555"]).ok();
+    let joined = || {
+        let joined = child(monitor)?;
+        let program = child(joined)?;
+        let line = std::fs::read_to_string(format!("/proc/{program}/cmdline")).ok()?;
+        line.contains("555").then_some((joined, program))
+    };
+    until("the program runs", || joined().is_some());
+    let (joined, program) = joined().unwrap();
+    signal(joined, Signal::STOP);
+    signal(program, Signal::KILL);
+    let stat = format!("/proc/{program}/stat");
+    let dead = || std::fs::read_to_string(&stat).is_ok_and(|text| text.contains(") Z "));
+    until("it has ended", dead);
+    signal(joined, Signal::KILL);
+    until("it is collected", || !dead());
+}
+
+#[test]
+fn a_program_that_lost_its_parent_does_not_keep_the_container_from_ending() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    bench.rbuild(["run", "-d", "--name=one", "busybox", "sleep", "1000"]).ok();
+    let first = monitor(&bench);
+    orphan(&bench, first);
+    // The process that takes over for a killed monitor collects as well.
+    signal(first, Signal::KILL);
+    until("another has taken over", || monitor(&bench) != first);
+    orphan(&bench, monitor(&bench));
+    bench.rbuild(["rm", "-f", "one"]).ok();
 }

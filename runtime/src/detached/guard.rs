@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use serde::{Deserialize, Serialize};
 
@@ -128,8 +129,20 @@ pub(super) fn stand_by(mut given: Given, monitor: &Ward, hooks: Hooks) -> Step {
     };
     drop(bytes);
     let mut held = Copies::new(handover, fds);
+    let orphans = init::Orphans::watch().doing("watching", "the monitor's children")?;
     let over = loop {
         let mut byte = [0];
+        let line = PollFd::new(&monitor.line, PollFlags::IN);
+        let mut fds = [line, PollFd::new(&orphans, PollFlags::IN)];
+        if poll(&mut fds, None).is_err() {
+            continue;
+        }
+        if !fds[1].revents().is_empty() {
+            orphans.collect(monitor.pid.as_slice());
+        }
+        if fds[0].revents().is_empty() {
+            continue;
+        }
         match (&monitor.line).read(&mut byte) {
             Ok(1) if byte[0] == INPUT_ENDS => held.input = None,
             Ok(1) if byte[0] == DONE => break true,
@@ -137,6 +150,7 @@ pub(super) fn stand_by(mut given: Given, monitor: &Ward, hooks: Hooks) -> Step {
             Ok(_) | Err(_) => break false,
         }
     };
+    drop(orphans);
     let path = record::path(&directory);
     if !over {
         monitor.killed();

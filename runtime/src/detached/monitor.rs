@@ -12,6 +12,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Pid;
 
 use super::clients::{Client, ClientState, Replay};
 use super::guard::Line;
@@ -58,8 +59,10 @@ pub(super) struct Monitor {
     watch: Care,
     clients: Vec<Client>,
     joined: Vec<Child>,
+    /// Where it has taken over: what the monitor before it has left.
+    orphans: Option<init::Orphans>,
     /// Processes that call a hook.
-    calling: Vec<rustix::process::Pid>,
+    calling: Vec<Pid>,
     to_input: VecDeque<u8>,
     input_ends: bool,
     replay: Replay,
@@ -109,6 +112,7 @@ impl Monitor {
             watch,
             clients: Vec::new(),
             joined: Vec::new(),
+            orphans: resumed.then(init::Orphans::watch).transpose()?,
             calling: Vec::new(),
             to_input: VecDeque::new(),
             input_ends: false,
@@ -165,6 +169,7 @@ impl Monitor {
                     rustix::process::waitpid(Some(*pid), rustix::process::WaitOptions::NOHANG);
                 matches!(waited, Ok(None))
             });
+            self.collect_orphans();
             self.over |= ready.ended;
             if self.held.is_some_and(|until| Instant::now() >= until) {
                 self.held = None;
@@ -177,6 +182,13 @@ impl Monitor {
                 return self.end();
             }
         }
+    }
+
+    fn collect_orphans(&self) {
+        let Some(orphans) = &self.orphans else { return };
+        let joined = self.joined.iter().map(Child::id).chain([self.parts.state.pid]);
+        let joined = joined.filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        orphans.collect(&joined.chain(self.calling.iter().copied()).collect::<Vec<_>>());
     }
 
     /// Finds out how the program ended, and reads what it has left in the pipes.
@@ -262,7 +274,7 @@ impl Monitor {
                 sys::exit(0)
             }
             Ok(pid) => {
-                let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
                 self.calling.extend(pid);
             }
             Err(error) => tracing::debug!(%error, "a change of health is not told"),
@@ -310,6 +322,9 @@ impl Monitor {
             }
             _ => None,
         };
+        if let Some(orphans) = &self.orphans {
+            fds.push(PollFd::new(orphans, PollFlags::IN));
+        }
         let checks = fds.len();
         for fd in self.checks.iter().flat_map(Checks::fds) {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));

@@ -81,7 +81,7 @@ pub(crate) fn end_adopted() {
 }
 
 /// Those whose parent this process is.
-fn children() -> Vec<Pid> {
+pub(super) fn children() -> Vec<Pid> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let listed = std::fs::read_to_string(format!("/proc/self/task/{own}/children"));
     let numbers = listed.map_or_else(

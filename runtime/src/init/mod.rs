@@ -8,6 +8,7 @@ mod exec;
 mod filesystem;
 mod mounts;
 mod namespaces;
+mod orphans;
 mod owners;
 mod reaper;
 mod supervisor;
@@ -23,6 +24,7 @@ pub(crate) use mounts::KNOWN as MOUNT_OPTIONS;
 pub(crate) use namespaces::{
     give_streams, has_own_mounts, listed as listed_namespaces, makes_user as makes_user_namespace,
 };
+pub(crate) use orphans::Orphans;
 pub(crate) use supervisor::{
     Running, begin, ended, follow, lost, outcome, read_status, release, wait_ready,
 };
