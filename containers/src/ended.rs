@@ -187,6 +187,8 @@ fn again(container: &Container, policy: Restart) -> Result<()> {
         }
     }
     std::fs::write(&path, (count + 1).to_string()).map_err(Error::file("writing", &path))?;
+    let started = container.start(&StartOptions::default(), &of_monitor()).map(drop);
+    // Until it runs, it is about to be started again.
     drop(file);
-    container.start(&StartOptions::default(), &of_monitor()).map(drop)
+    started
 }
