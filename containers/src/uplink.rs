@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use network::{
     Attachment, Held, HeldOptions, Lease, LeaseRequest, Networks, NewNetwork, Port, Published,
@@ -136,12 +137,29 @@ pub fn create_network(store: &Store, new: &NewNetwork) -> Result<network::NamedN
     Ok(made)
 }
 
+/// How long a container that has ended may take to leave its networks.
+const LEAVING: Duration = Duration::from_secs(2);
+/// How long to sleep between two looks at it.
+const NAP: Duration = Duration::from_millis(10);
+
 /// Removes a named network that no running container is on.
 ///
 /// # Errors
 /// As [`Networks::remove`].
 pub fn remove_network(store: &Store, name: &str) -> Result<network::NamedNetwork> {
-    let gone = networks(store).remove(name)?;
+    let all = Containers::new(store.clone());
+    let mut left = LEAVING;
+    let gone = loop {
+        match networks(store).remove(name) {
+            Err(network::Error::NetworkInUse { by, .. })
+                if !left.is_zero() && !all.find(&by)?.is_some_and(|one| one.is_running()) =>
+            {
+                std::thread::sleep(NAP);
+                left = left.saturating_sub(NAP);
+            }
+            removed => break removed?,
+        }
+    };
     note(store, "destroy", &gone);
     Ok(gone)
 }
