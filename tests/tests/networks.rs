@@ -148,7 +148,7 @@ fn what_is_wrong_with_a_network_is_one_clear_error() {
             ),
             (&["run", "--rm", "--ip=10.9.0.9", "busybox", "true"], &["--ip", "--network"]),
             (&["run", "--rm", "--network=web", "--network=host", "busybox"], &["host", "alone"]),
-            (&["run", "--rm", "--network=pasta:-t,80", "busybox"], &["pasta", "-p"]),
+            (&["run", "--rm", "--network=pasta:-t,80", "busybox"], &["pasta", "published"]),
             (&["bud", "--network=web", "context"], &["named networks", "builds"]),
         ] {
             bench.rbuild(line).fails(words);
