@@ -82,7 +82,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("play", "run each container with `rbuild run`, in one network"),
     ("plugin", "there are no plugins"),
     ("pod", "there are no pods; share namespaces by --network"),
-    ("reload", "`restart` connects a container anew"),
+    ("reload", "`restart` connects a container again"),
     ("renumber", "there are no lock numbers"),
     ("reset", "`rbuild rm -fa` and `rbuild rmi -fa` empty the store"),
     ("restore", "containers are not frozen to disk; `unpause` wakes a paused one"),

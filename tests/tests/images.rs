@@ -1,5 +1,8 @@
 //! The list of images, in buildah's words, and what is removed by it.
 
+use std::io::Read;
+use std::process::Stdio;
+
 use e2e::{Bench, Ran, root};
 use serde_json::Value;
 
@@ -152,4 +155,33 @@ fn commands_of_peers_that_there_are_not_say_what_to_use() {
     ] {
         bench.rbuild(line).code(125).fails(&["is not supported", word]);
     }
+}
+
+#[test]
+fn a_killed_import_leaves_no_image_and_no_container() {
+    let bench = Bench::new();
+    let mut command = bench.command("rbuild");
+    command.args(["import", "root.tar", "one"]).stdin(Stdio::null());
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(1 << 20);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, "a", std::io::repeat(b'x').take(1 << 20)).unwrap();
+    std::fs::write(bench.path().join("root.tar"), archive.into_inner().unwrap()).unwrap();
+    let active = bench.store().join("active");
+    let mut child = command.spawn().unwrap();
+    // The file is unpacked in the store before the image is there.
+    while child.try_wait().unwrap().is_none() {
+        if std::fs::read_dir(&active).is_ok_and(|mut entries| entries.next().is_some()) {
+            child.kill().unwrap();
+        }
+    }
+    let killed = !child.wait().unwrap().success();
+    let images = bench.rbuild(["images", "-q"]).ok().stdout;
+    assert_eq!(images.lines().count(), usize::from(!killed));
+    assert_eq!(bench.rbuild(["containers", "-q"]).ok().stdout, "");
+    bench.rbuild(["import", "-q", "root.tar", "one"]).ok();
+    bench.rbuild(["check"]).ok();
+    let left = || std::fs::read_dir(&active).map_or(0, |entries| entries.count());
+    assert_eq!(left(), 0, "what was left is removed");
 }

@@ -80,6 +80,12 @@ pub fn commit(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Resul
     let layers = layers(working, wish, env, &child)?;
     child.done();
     let image = assemble(&working.state, base.as_ref(), &layers, wish, now(env))?;
+    keep(&image, wish, env)?;
+    Ok(image)
+}
+
+/// Puts the documents into the store, and names the image.
+pub(super) fn keep(image: &Image, wish: &Commit, env: &Env) -> Result<()> {
     let action = "keeping the image";
     let store = &env.store;
     store.insert(image.config().bytes()).during(action)?;
@@ -91,10 +97,10 @@ pub fn commit(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Resul
         let named = store.publish(&name.to_string(), image.descriptor());
         named.during(format!("naming the image {name}"))?;
     }
-    Ok(image)
+    Ok(())
 }
 
-fn now(env: &Env) -> i64 {
+pub(super) fn now(env: &Env) -> i64 {
     let since = (env.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
@@ -164,7 +170,7 @@ fn layer(
 }
 
 /// The documents. Pure.
-fn assemble(
+pub(super) fn assemble(
     state: &State,
     base: Option<&Image>,
     made: &[Layer],

@@ -64,8 +64,6 @@ pub struct Files {
     /// Whether the files become a layer of their own, above everything else, when the container
     /// is committed; until then the container does not have them.
     pub link: bool,
-    /// Whether `add` unpacks archives, downloaded ones too; `None`: only those that are files.
-    pub unpack: Option<bool>,
     /// The time of all files, seconds since 1970.
     pub timestamp: Option<i64>,
     /// Whether the history tells of it.
@@ -167,7 +165,7 @@ pub async fn copy(
         exclude: files.exclude.clone(),
         parents: files.parents,
         link: files.link,
-        unpack: files.unpack,
+        unpack: None,
         checksum: None,
         keep_git_dir: None,
     };

@@ -1,16 +1,19 @@
 //! An archive of a root file system becomes an image.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use image::{Image, Platform};
+use layers::{ApplyOptions, DiffOptions, LayerInfo, LayerWriter, Whiteouts};
 use task::Task;
+use transport::bridge;
 
-use super::{Commit, Files, GitAccess, Source, Wish, commit, copy, create};
+use super::commit::{assemble, keep};
+use super::{Commit, State};
 use crate::context::{archive, http};
 use crate::error::During;
-use crate::random::random_id;
 use crate::sources::DOWNLOAD_LIMIT;
-use crate::{Env, Error, Pull, Result};
+use crate::{Env, Error, Result};
 
 /// What to make an image of.
 #[derive(Debug, Clone)]
@@ -25,64 +28,77 @@ pub struct Import {
     pub comment: Option<String>,
 }
 
-/// Makes an image with one layer, the files of an archive, and keeps it in the store.
+/// Makes an image with one layer, the files of an archive, and keeps it in the store. What a killed
+/// process leaves is removed with the other temporary files of the store.
 ///
 /// # Errors
 /// The source cannot be read or is not an archive; a change of `wish` cannot be made.
 pub async fn import(import: &Import, wish: &Commit, env: &Env, task: &Arc<Task>) -> Result<Image> {
-    check(import, env, task).await?;
-    let scratch = Wish {
-        image: "scratch".to_owned(),
-        id: random_id()?,
-        name: None,
-        platform: import.platform.clone(),
-        pull: Pull::Never,
-        docker: wish.docker.unwrap_or(false),
-        spec: runtime::ContainerSpec::default(),
+    let file = open(import, env, task).await?;
+    let _lease = env.store.lease().during("keeping the image")?;
+    let (env, own, name) = (env.clone(), Arc::clone(task), import.name.clone());
+    let compression = wish.compression;
+    let layer = {
+        let env = env.clone();
+        bridge::blocking(move || layer(file, &name, compression, &env, &own)).await?
     };
-    let mut working = create(&scratch, env, task).await?;
-    let comment = import.comment.clone();
-    let comment = comment.or_else(|| Some(format!("imported from {}", import.name)));
-    let made = async {
-        let files = Files {
-            add: true,
-            source: Source::Host,
-            paths: vec![import.source.clone()],
-            destination: "/".to_owned(),
-            chown: None,
-            chmod: None,
-            exclude: Vec::new(),
-            parents: false,
-            checksum: None,
-            git: GitAccess::default(),
-            link: false,
-            unpack: Some(true),
-            timestamp: None,
-            history: false,
-        };
-        copy(&mut working, &files, env, task).await?;
-        working.state.created_by = Some(format!("import {}", import.name));
-        working.state.history_comment = comment;
-        let _lease = env.store.lease().during("keeping the image")?;
-        commit(&working, wish, env, task)
-    }
-    .await;
-    working.remove()?;
-    made
+    let created_by = format!("import {}", import.name);
+    let comment = format!("imported from {}", import.name);
+    let mut state = State {
+        history_comment: Some(import.comment.clone().unwrap_or(comment)),
+        ..State::default()
+    };
+    state.config.architecture.clone_from(&import.platform.architecture);
+    state.config.os.clone_from(&import.platform.os);
+    state.config.variant.clone_from(&import.platform.variant);
+    let image = assemble(&state, None, &[(layer, created_by)], wish, super::commit::now(&env))?;
+    keep(&image, wish, &env)?;
+    Ok(image)
 }
 
-/// Refuses what is not an archive before anything is made.
-async fn check(import: &Import, env: &Env, task: &Arc<Task>) -> Result<()> {
+/// The source; what is not an archive is refused.
+async fn open(import: &Import, env: &Env, task: &Arc<Task>) -> Result<File> {
     let source = &import.source;
-    let file = if source.starts_with("http://") || source.starts_with("https://") {
-        let file = http::download(&env.store, source, &[], None, DOWNLOAD_LIMIT, task).await?;
-        env.store.open_blob(file.digest).during(format!("reading {}", import.name))?
-    } else {
-        std::fs::File::open(source).map_err(Error::file("reading", source))?
+    let open = |blob: Option<image::Digest>| match blob {
+        Some(digest) => env.store.open_blob(digest).during(format!("reading {}", import.name)),
+        None => File::open(source).map_err(Error::file("reading", source)),
     };
+    let blob = match source.starts_with("http://") || source.starts_with("https://") {
+        true => {
+            let limit = DOWNLOAD_LIMIT;
+            Some(http::download(&env.store, source, &[], None, limit, task).await?.digest)
+        }
+        false => None,
+    };
+    let file = open(blob)?;
     let regular = file.metadata().is_ok_and(|about| about.is_file());
     match regular && archive::holds(file) {
-        true => Ok(()),
+        true => open(blob),
         false => Err(Error::malformed(&import.name, "it is not an archive".to_owned())),
     }
+}
+
+/// The files of an archive as a layer in the store.
+fn layer(
+    file: File,
+    name: &str,
+    compression: layers::Compression,
+    env: &Env,
+    task: &Task,
+) -> Result<LayerInfo> {
+    let action = "making the layer";
+    let active = env.store.begin().during(action)?;
+    let root = active.root().during(action)?;
+    let options = ApplyOptions { whiteouts: Whiteouts::Literal, ..ApplyOptions::default() };
+    let applied = layers::apply(task.reading(file), &root, &options, task);
+    for skipped in applied.during(format!("unpacking {name}"))?.skipped {
+        task.warn(skipped);
+    }
+    let blob = env.store.writer().during(action)?;
+    let mut layer = LayerWriter::new(blob, compression, env.threads);
+    let options = DiffOptions { user_xattr: env.user_namespace, ..DiffOptions::default() };
+    layers::diff(&root, None, &mut layer, &options, task).during(action)?;
+    let (blob, info) = layer.finish().during(action)?;
+    blob.commit(Some(&info.descriptor)).during(action)?;
+    Ok(info)
 }

@@ -166,7 +166,6 @@ impl FileFlags {
             checksum: self.checksum.clone(),
             git: git.unwrap_or_default(),
             link: self.link.unwrap_or(false),
-            unpack: None,
             timestamp: self.timestamp,
             history: wants_history(self.history.add_history),
         };
