@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use containers::syntax::SyntaxError;
 pub(crate) use containers::syntax::{fields, pair, size};
 pub(crate) use dockerfile::duration::parse as duration;
-use task::Fault;
+use task::{Fault, SyntaxError};
 
 use crate::report::Failure;
 
@@ -28,13 +27,7 @@ impl Misreading for containers::Error {
     }
 }
 
-impl Misreading for builder::syntax::SyntaxError {
-    fn is_wrong_use(&self) -> bool {
-        true
-    }
-}
-
-impl Misreading for containers::syntax::SyntaxError {
+impl Misreading for SyntaxError {
     fn is_wrong_use(&self) -> bool {
         true
     }

@@ -17,9 +17,11 @@
 mod event;
 mod fault;
 mod meter;
+mod syntax;
 mod task;
 
 pub use event::{Event, Outcome, TaskId};
 pub use fault::{Cause, Fault, Kind, chain};
 pub use meter::{Meter, Metered};
+pub use syntax::SyntaxError;
 pub use task::{Cancelled, Canceller, Hook, Observer, Silent, Task};

@@ -19,7 +19,6 @@
 //!
 //! [`Error::Syntax`]: crate::Error::Syntax
 
-mod error;
 mod ids;
 mod lifecycle;
 mod limit;
@@ -28,7 +27,6 @@ mod network;
 mod process;
 mod security;
 
-pub use error::SyntaxError;
 pub use ids::{UserNamespace, id_range, ids, user_namespace};
 pub use lifecycle::{
     health_interval, health_test, log_driver, log_option, notify, on_failure, restart,
@@ -38,3 +36,4 @@ pub use mount::{fields, mount, mount_of, time_zone, tmpfs, volume};
 pub use network::{NetworkChoice, dns, extra_host, mac_address, networks};
 pub use process::{detach_keys, environment, environment_files, label_files, pair};
 pub use security::{Sandbox, device, namespace, sandbox, security_option};
+pub use task::SyntaxError;

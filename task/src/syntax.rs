@@ -1,6 +1,6 @@
-use task::{Fault, Kind};
+use crate::{Fault, Kind};
 
-/// Why a text does not describe what it should.
+/// Why a text, such as a value of a command line, does not describe what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct SyntaxError {
@@ -12,12 +12,13 @@ pub struct SyntaxError {
 
 impl SyntaxError {
     /// A text that is wrong for this reason.
-    pub(crate) fn new(reason: impl Into<String>) -> SyntaxError {
+    pub fn new(reason: impl Into<String>) -> SyntaxError {
         SyntaxError { reason: reason.into(), hint: None }
     }
 
     /// Adds what to write instead.
-    pub(crate) fn hinting(self, hint: &'static str) -> SyntaxError {
+    #[must_use]
+    pub fn hinting(self, hint: &'static str) -> SyntaxError {
         SyntaxError { hint: Some(hint), ..self }
     }
 }
