@@ -161,6 +161,10 @@ pub(crate) fn cause(cause: &Cause) -> Failure {
 
 /// The directory outside of the store in which a message says a file of this machine is written.
 fn elsewhere(message: &str, store: &Path) -> Option<PathBuf> {
+    // These name where the content comes from.
+    if message.starts_with("reading ") || message.starts_with("unpacking ") {
+        return None;
+    }
     let path = message.split_whitespace().last().map(Path::new)?;
     let directory = path.parent().filter(|parent| parent.parent().is_some())?;
     let here = path.is_absolute() && directory.is_dir() && !directory.starts_with(store);
@@ -214,6 +218,14 @@ mod tests {
         assert!(told(Kind::NoSpace, &["writing /usr/lib/x", os]).contains("of /usr/lib is full"));
         // The words of the system do not decide it.
         assert_eq!(told(Kind::System, &lines), "");
+    }
+
+    #[test]
+    fn the_place_of_a_source_is_not_taken_for_the_full_disk() {
+        let messages = ["unpacking /usr/lib/x.tar", "writing ./a"].map(str::to_owned).into();
+        let failure = Failure { messages, ..Failure::new(Kind::NoSpace, "") };
+        let hint = failure.full_disk(|| Some(PathBuf::from("/var/store"))).hint;
+        assert!(hint.is_some_and(|hint| hint.contains("of /var/store is full")));
     }
 
     #[test]

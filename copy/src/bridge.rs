@@ -1,6 +1,7 @@
 //! The only door between waiting code and code on threads. Every queue here is bounded.
 
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -8,7 +9,7 @@ use futures::{StreamExt, stream};
 use task::Cause;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::{Blob, Error, Unverified};
+use crate::{Blob, Error, Result, Unverified};
 
 /// Bytes in one piece of a queue.
 const CHUNK: usize = 128 << 10;
@@ -87,17 +88,18 @@ pub struct BlobReader {
 }
 
 impl BlobReader {
-    /// Writes the rest, chunk by chunk as it arrived: no buffer between, so no second copy.
+    /// Writes the rest, chunk by chunk as it arrived: no buffer between, so no second copy. `place`
+    /// is what errors of the writer name.
     ///
     /// # Errors
-    /// Of the blob or of the writer.
-    pub fn pour(mut self, to: &mut impl Write) -> io::Result<()> {
+    /// [`Error::Stream`] of the blob, [`Error::File`] of the writer.
+    pub fn pour(mut self, to: &mut impl Write, place: &Path) -> Result<()> {
         loop {
-            self.fill()?;
+            self.fill().map_err(Error::Stream)?;
             if self.piece.bytes.is_empty() {
                 return Ok(());
             }
-            to.write_all(&self.piece.bytes)?;
+            to.write_all(&self.piece.bytes).map_err(Error::file("writing", place))?;
             self.piece = HeldChunk::default();
         }
     }
@@ -193,7 +195,7 @@ mod tests {
             let reader = super::reader(blob);
             let poured = blocking(move || {
                 let mut poured = Vec::new();
-                reader.pour(&mut poured).map(|()| poured)
+                reader.pour(&mut poured, Path::new("x")).map(|()| poured)
             });
             assert_eq!(poured.await.unwrap(), bytes);
         }
@@ -233,7 +235,7 @@ mod tests {
         let read = blocking(move || reader.read_to_end(&mut Vec::new()));
         assert!(read.await.is_err());
         let reader = super::reader(stream(&b"hell"[..]).verify(&descriptor));
-        let poured = blocking(move || reader.pour(&mut Vec::new()));
+        let poured = blocking(move || reader.pour(&mut Vec::new(), Path::new("x")));
         assert!(poured.await.is_err());
     }
 }

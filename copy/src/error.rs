@@ -72,6 +72,14 @@ pub enum Error {
         /// What is wrong with it.
         source: Cause,
     },
+    /// The files of a layer could not be written.
+    #[error("writing the files of a layer below {}", .place.display())]
+    Unpack {
+        /// Where the layers are.
+        place: PathBuf,
+        /// Why.
+        source: Cause,
+    },
     /// No image of the index serves the platform.
     #[error("choosing an image for {wanted}: the index has {offered}")]
     NoPlatform {
@@ -317,6 +325,7 @@ impl Fault for Error {
             Error::Place { source, .. }
             | Error::Resolve { source }
             | Error::Layer { source, .. }
+            | Error::Unpack { source, .. }
             | Error::Listed { source, .. }
             | Error::Gate { source, .. } => source.kind(),
             Error::BrokenOff { kind, .. } => *kind,
@@ -362,6 +371,7 @@ impl Fault for Error {
             | Error::Gate { source, .. }
             | Error::Rejected { source, .. }
             | Error::Listed { source, .. }
+            | Error::Unpack { source, .. }
             | Error::Layer { source, .. } => source.hint(),
             Error::Location { hint, .. } => hint.clone(),
             Error::NoPlatform { .. } => {

@@ -1,7 +1,7 @@
 //! A disk that is full: each command says which one and what to do, the store stays whole, and room
 //! can be made on it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use e2e::{Bench, Ran, root, run};
@@ -9,14 +9,30 @@ use e2e::{Bench, Ran, root, run};
 /// A small file system with the store of a bench.
 struct Disk<'a> {
     bench: &'a Bench,
+    _mounted: Mounted,
+}
+
+/// A small file system of its own.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(path: PathBuf) -> Mounted {
+        std::fs::create_dir(&path).expect("a directory");
+        let line = ["-t", "tmpfs", "-o", "size=32m,mode=700", "none"];
+        run(Command::new("mount").args(line).arg(&path)).ok();
+        Mounted(path)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg(&self.0));
+    }
 }
 
 impl<'a> Disk<'a> {
     fn mount(bench: &'a Bench) -> Disk<'a> {
-        std::fs::create_dir(bench.store()).expect("a directory");
-        let line = ["-t", "tmpfs", "-o", "size=32m,mode=700", "none"];
-        run(Command::new("mount").args(line).arg(bench.store())).ok();
-        Disk { bench }
+        Disk { bench, _mounted: Mounted::new(bench.store()) }
     }
 
     fn free(&self) -> u64 {
@@ -44,12 +60,6 @@ impl<'a> Disk<'a> {
         let told = ran.fails(&[&format!("the file system of {store} is full"), "rbuild prune -a"]);
         assert_eq!(told.stderr.matches("hint:").count(), 1, "{}", told.told());
         self.bench.rbuild(["check"]).ok();
-    }
-}
-
-impl Drop for Disk<'_> {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg(self.bench.store()));
     }
 }
 
@@ -81,6 +91,12 @@ fn a_full_disk_is_named_and_room_can_be_made_on_it() {
         .expect("a link");
     disk.full(bench.rbuild(["bud", "-t", "run", "run"]));
     disk.full(bench.rbuild(["bud", "-t", "copy", "copy"]));
+    let root = plenty.path().join("root.tar").display().to_string();
+    run(Command::new("tar")
+        .args(["-C", "context", "-cf", &root, "big"])
+        .current_dir(plenty.path()))
+    .ok();
+    disk.full(bench.rbuild(["import", &root, "imported"]));
     disk.full(bench.rbuild(["pull", &format!("oci:{}", image.display())]));
     let from = format!("type=local,src={}", cache.display());
     disk.full(bench.rbuild(["bud", "-t", "cached", "--cache-from", &from, "copy"]));
@@ -108,4 +124,34 @@ fn a_full_disk_is_named_and_room_can_be_made_on_it() {
     disk.unfill();
     bench.build("small", small, &[]).ok();
     bench.rbuild(["check"]).ok();
+}
+
+#[test]
+fn the_full_disk_of_a_destination_is_named_and_holds_no_image() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("context/Dockerfile", "FROM scratch\nCOPY big /\n");
+    noise(&bench.path().join("context/big"), 40);
+    bench.rbuild(["bud", "-q", "-t", "big", "context"]).ok();
+    let mounted = Mounted::new(bench.path().join("small"));
+    let at = |name: &str| mounted.0.join(name).display().to_string();
+    for place in [
+        format!("oci:{}:1", at("oci")),
+        format!("dir:{}", at("dir")),
+        format!("oci-archive:{}", at("oci.tar")),
+        format!("docker-archive:{}:big:1", at("docker.tar")),
+        format!("containers-storage:[overlay@{}+{}]localhost/big:1", at("root"), at("run")),
+    ] {
+        let ran = bench.rcopy(["copy", "store:localhost/big", &place]).code(1);
+        assert!(
+            ran.stderr.contains(&format!("the file system of {}", mounted.0.display())),
+            "{}",
+            ran.told()
+        );
+        assert!(!ran.stderr.contains("prune"), "{}", ran.told());
+        bench.rcopy(["inspect", &place]).fails(&[]);
+        run(Command::new("sh").arg("-c").arg(format!("rm -rf {}/*", mounted.0.display()))).ok();
+    }
 }

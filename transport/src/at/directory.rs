@@ -177,7 +177,7 @@ impl Sink for Directory {
         blocking(move || {
             directory.prepare()?;
             let new = files::NewFile::create(&path)?;
-            reader.pour(&mut new.file()).map_err(Error::Stream)?;
+            reader.pour(&mut new.file(), &path)?;
             Ok(new.appear_unsynced()?)
         })
         .await

@@ -253,7 +253,7 @@ impl Sink for LayoutImage {
         let reader = bridge::reader(blob.checked_by_sink());
         self.making(move |layout| {
             let mut writer = layout.writer_for(descriptor.digest.algorithm())?;
-            reader.pour(&mut writer).map_err(Error::Stream)?;
+            reader.pour(&mut writer, &layout.path().join("blobs"))?;
             writer.commit(Some(&descriptor))?;
             Ok(())
         })

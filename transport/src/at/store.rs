@@ -284,7 +284,7 @@ impl Sink for StoreImage {
                 return unpacking.receive(store, &descriptor, reader);
             }
             let mut writer = store.writer_for(descriptor.digest.algorithm())?;
-            reader.pour(&mut writer).map_err(Error::Stream)?;
+            reader.pour(&mut writer, &store.path().join("blobs"))?;
             writer.commit(Some(&descriptor))?;
             Ok(())
         })

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use image::{Descriptor, Digest, Image, Manifest, MediaType, Node, Platform};
 use serde_json::{Value, json};
@@ -216,7 +217,7 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Cause> {
 
 async fn pour(blob: Blob, mut file: File) -> Result<(), Cause> {
     let reader = bridge::reader(blob);
-    blocking(move || reader.pour(&mut file)).await.map_err(|error| Error::Stream(error).into())
+    Ok(blocking(move || reader.pour(&mut file, Path::new("pipe"))).await?)
 }
 
 /// A blob of the image with a pipe for its content and one for what went wrong.

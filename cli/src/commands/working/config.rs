@@ -150,71 +150,41 @@ impl Config {
 
     /// What the flags ask for.
     fn changes(self) -> ConfigChanges {
-        let Config {
-            history: _,
-            container: _,
-            annotation,
-            arch,
-            author,
-            cmd,
-            comment,
-            created_by,
-            domainname,
-            entrypoint,
-            env,
-            healthcheck,
-            healthcheck_interval,
-            healthcheck_retries,
-            healthcheck_start_period,
-            healthcheck_start_interval,
-            healthcheck_timeout,
-            history_comment,
-            hostname,
-            label,
-            unsetlabel,
-            onbuild,
-            os,
-            os_feature,
-            os_version,
-            port,
-            shell,
-            stop_signal,
-            user,
-            variant,
-            volume,
-            workingdir,
-        } = self;
-        ConfigChanges {
-            annotation,
-            arch,
-            author,
-            cmd,
-            comment,
-            created_by,
-            domainname,
-            entrypoint,
-            env,
-            healthcheck,
-            healthcheck_interval,
-            healthcheck_retries,
-            healthcheck_start_period,
-            healthcheck_start_interval,
-            healthcheck_timeout,
-            history_comment,
-            hostname,
-            label,
-            unsetlabel,
-            onbuild,
-            os,
-            os_feature,
-            os_version,
-            port,
-            shell,
-            stop_signal,
-            user,
-            variant,
-            volume,
-            workingdir,
+        // A field of the changes that is not here does not compile; one of the flags is a warning.
+        macro_rules! changes {
+            ($($field:ident)*) => { ConfigChanges { $($field: self.$field,)* } };
+        }
+        changes! {
+            annotation
+            arch
+            author
+            cmd
+            comment
+            created_by
+            domainname
+            entrypoint
+            env
+            healthcheck
+            healthcheck_interval
+            healthcheck_retries
+            healthcheck_start_period
+            healthcheck_start_interval
+            healthcheck_timeout
+            history_comment
+            hostname
+            label
+            unsetlabel
+            onbuild
+            os
+            os_feature
+            os_version
+            port
+            shell
+            stop_signal
+            user
+            variant
+            volume
+            workingdir
         }
     }
 }

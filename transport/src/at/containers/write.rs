@@ -216,8 +216,8 @@ impl ContainersSink {
         descriptor: &Descriptor,
         mut from: impl io::Read,
     ) -> Result<Arrival> {
-        let named = |source: layers::Error| Error::Layer {
-            name: descriptor.digest.to_string(),
+        let failed = |source: layers::Error| Error::Unpack {
+            place: self.root.join("overlay"),
             source: source.into(),
         };
         // What an attempt that failed left here.
@@ -227,16 +227,16 @@ impl ContainersSink {
         let file = File::create(&record).map_err(Error::file("creating", &record))?;
         let gzip = Compression { encoding: Encoding::Gzip, level: None };
         let writer = LayerWriter::new(io::BufWriter::new(file), gzip, 1);
-        let root = Root::open(&diff).map_err(named)?;
+        let root = Root::open(&diff).map_err(failed)?;
         let user_xattr = in_user_namespace();
         let whiteouts = Whiteouts::Overlay;
         let options = ApplyOptions { whiteouts, user_xattr, ..ApplyOptions::default() };
-        let plain = layers::decompress(&mut from).map_err(named)?;
+        let plain = layers::decompress(&mut from).map_err(failed)?;
         let mut split = Split::new(plain, writer);
         let applied = layers::apply(&mut split, &root, &options, &Task::silent());
-        let applied = applied.map_err(named)?;
+        let applied = applied.map_err(failed)?;
         let (writer, owners) = split.finish().map_err(Error::file("reading", directory))?;
-        let (buffer, _) = writer.finish().map_err(named)?;
+        let (buffer, _) = writer.finish().map_err(failed)?;
         buffer.into_inner().map_err(|error| Error::file("writing", &record)(error.into_error()))?;
         // The digest is known only at the end.
         io::copy(&mut from, &mut io::sink()).map_err(Error::Stream)?;
