@@ -121,6 +121,8 @@ struct FileRows {
     size: u64,
     end: u64,
     digest: Option<Digest>,
+    /// Bytes of content in the rows so far.
+    told: u64,
 }
 
 /// `end` is where the contents end in the layer.
@@ -144,17 +146,20 @@ pub(super) fn parse(text: &[u8], end: u64) -> Result<LayerTable> {
                 size: row.size,
                 end: row.end_offset,
                 digest: row.digest,
+                told: 0,
             });
             entries.push(TableEntry { entry, parts: Vec::new() });
         }
-        let (Some(of), Some(last)) = (&file, entries.last_mut()) else { continue };
+        let (Some(of), Some(last)) = (&mut file, entries.last_mut()) else { continue };
         let next = starts.range(row.offset.saturating_add(1)..).next();
         let next = next.copied().unwrap_or(end).min(end);
         let stop = if of.end > row.offset { next.min(of.end) } else { next };
         let part = row.part(of.size, stop, of.digest).ok_or_else(wrong)?;
-        if row.chunk_offset != last.told() {
+        if row.chunk_offset != of.told {
             return Err(wrong());
         }
+        // No part is longer than what the file has left.
+        of.told += part.size;
         last.parts.push(part);
     }
     match entries.iter().find(|entry| entry.told() != entry.content()) {
@@ -182,6 +187,35 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(time(text), expected, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_rows_are_a_table_or_an_error(
+            rows in proptest::collection::vec(
+                ("reg|chunk|dir", 0..4u8, proptest::num::u64::ANY, 0..5u8, "[0-9TZ:.+-]{0,30}"), 0..6),
+        ) {
+            let small = |kind: u8, any: u64| match kind {
+                0 => 0,
+                1 => any % 16,
+                2 => u64::MAX - any % 16,
+                _ => any,
+            };
+            let rows: Vec<String> = rows.iter().map(|(kind, one, any, other, time)| {
+                let (size, other) = (small(*one, *any), small(*other, any.rotate_left(7)));
+                format!(
+                    r#"{{"type":"{kind}","name":"f","size":{size},"offset":{other},"chunkSize":{other},
+                        "chunkOffset":{other},"endOffset":{size},"innerOffset":{size},
+                        "chunkType":"zeros","modtime":"{time}"}}"#
+                )
+            }).collect();
+            let text = format!(r#"{{"version":1,"entries":[{}]}}"#, rows.join(","));
+            if let Ok(table) = super::parse(text.as_bytes(), 100) {
+                for entry in &table.entries {
+                    proptest::prop_assert_eq!(entry.told(), entry.content());
+                }
+            }
         }
     }
 }

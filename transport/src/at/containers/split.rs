@@ -200,6 +200,9 @@ impl<R: Read, W: Write> Split<R, W> {
         self.owners.0.extend(number(&header[108..116]));
         self.owners.1.extend(number(&header[116..124]));
         let (size, name) = (next.size.unwrap_or(size), next.name.unwrap_or_else(|| name(header)));
+        if size > i64::MAX.unsigned_abs() {
+            return Err(broken("a size is malformed"));
+        }
         if !matches!(kind, 0 | b'0' | b'7' | b'S') || name.ends_with(b"/") || size == 0 {
             return Ok(SplitState::Header(Vec::new()));
         }
@@ -358,6 +361,51 @@ mod tests {
         let mut crc = Crc::new(CrcAlgorithm::Crc64GoIso);
         crc.update(b"FROM scratch\nCOPY busybox /bin/busybox\n");
         assert_eq!(BASE64_STANDARD.encode(crc.finalize().to_be_bytes()), "tIpXHsRgtZs=");
+    }
+
+    #[test]
+    fn a_size_that_no_file_has_is_refused() {
+        let record = |text: &str| format!("{} {text}\n", text.len() + 4);
+        let size = record("size=18446744073709551615");
+        for extension in [size.clone(), format!("{size}{}", record("GNU.sparse.major=1"))] {
+            let mut builder = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::XHeader);
+            header.set_size(extension.len() as u64);
+            builder.append_data(&mut header, "x", extension.as_bytes()).unwrap();
+            let mut header = tar::Header::new_ustar();
+            header.set_size(5);
+            builder.append_data(&mut header, "a", &b"hello"[..]).unwrap();
+            let archive = builder.into_inner().unwrap();
+            let mut split = Split::new(&archive[..], Vec::new());
+            let error = io::copy(&mut split, &mut io::sink()).unwrap_err();
+            assert!(error.to_string().contains("size"), "{error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_archive_comes_to_an_end(
+            edits in proptest::collection::vec((0usize..4096, proptest::num::u8::ANY), 0..24),
+        ) {
+            let mut builder = tar::Builder::new(Vec::new());
+            for (name, kind) in [("x", tar::EntryType::XHeader), ("a", tar::EntryType::Regular)] {
+                let content = "27 size=9223372036854775807\n22 GNU.sparse.major=1\n".repeat(12);
+                let mut header = tar::Header::new_ustar();
+                header.set_entry_type(kind);
+                header.set_size(content.len() as u64);
+                builder.append_data(&mut header, name, content.as_bytes()).unwrap();
+            }
+            let mut archive = builder.into_inner().unwrap();
+            for (at, byte) in edits {
+                let at = at % archive.len();
+                archive[at] = byte;
+            }
+            let mut split = Split::new(&archive[..], Vec::new());
+            if io::copy(&mut split, &mut io::sink()).is_ok() {
+                let _ = split.finish();
+            }
+        }
     }
 
     #[test]
