@@ -88,7 +88,14 @@ fn unpack(
     layer: &str,
 ) -> Result<File> {
     let mut file = scratch(room)?;
+    let mut at = 0;
     for part in parts {
+        at += part.size;
+        if part.is_hole() {
+            file.set_len(at).map_err(Error::Stream)?;
+            file.seek(SeekFrom::Start(at)).map_err(Error::Stream)?;
+            continue;
+        }
         let length = part.range.end - part.range.start;
         let done = match &mut packed {
             Some(packed) if length > 0 => {
@@ -116,4 +123,34 @@ async fn bytes(
         Ok(bytes)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use image::{Digest, MediaType};
+
+    use super::*;
+
+    #[test]
+    fn a_hole_takes_no_room() {
+        let size = 1_u64 << 40;
+        let row =
+            format!(r#"{{"type":"reg","name":"f","size":{size},"offset":0,"chunkType":"zeros"}}"#);
+        let text = format!(r#"{{"version":1,"entries":[{row}]}}"#);
+        let mut layer = Descriptor::of(MediaType::OCI_LAYER_ZSTD, text.as_bytes());
+        let digest = Digest::of(text.as_bytes()).to_string();
+        let place = format!("0:{0}:{0}:1", text.len());
+        for (key, value) in [("checksum", digest), ("position", place)] {
+            let key = format!("io.github.containers.zstd-chunked.manifest-{key}");
+            layer.annotations.insert(key, value);
+        }
+        let table = TablePlace::of(&layer).unwrap().read(text.as_bytes()).unwrap();
+        let room = tempfile::tempdir().unwrap();
+        let file = unpack(&table.entries[0].parts, 0, None, room.path(), "x").unwrap();
+        let about = file.metadata().unwrap();
+        assert_eq!(about.len(), size);
+        assert!(about.blocks() < 2048, "{} blocks", about.blocks());
+    }
 }

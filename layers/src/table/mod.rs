@@ -185,6 +185,11 @@ pub struct FilePart {
 }
 
 impl FilePart {
+    /// Whether it is all zeros, which need not be stored.
+    pub fn is_hole(&self) -> bool {
+        self.digest.is_none()
+    }
+
     /// Decompresses the piece, checks it, and writes it.
     ///
     /// # Errors
@@ -367,6 +372,7 @@ mod tests {
             r#"{"type":"reg","name":"f","size":5,"offset":9,"endOffset":4}"#,
             r#"{"type":"reg","name":"f","size":5,"offset":1,"endOffset":4}"#,
             r#"{"type":"what","name":"f"}"#,
+            r#"{"type":"reg","name":"f","size":9007199254740992,"offset":1,"chunkType":"zeros"}"#,
             r#"{"type":"reg","name":"../f"}"#,
             r#"{"type":"reg","name":"f","size":5,"offset":90,"digest":"DIGEST"}"#,
             r#"{"type":"reg","name":"f","size":5,"offset":1,"chunkSize":4,"chunkDigest":"DIGEST"}"#,

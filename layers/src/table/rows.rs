@@ -8,9 +8,9 @@ use image::Digest;
 use serde::Deserialize;
 
 use super::{FilePart, LayerTable, TableEntry, malformed};
-use crate::Result;
 use crate::entries::entry;
 use crate::tar::{Header, TypeFlag};
+use crate::{Limits, Result};
 
 /// No layer with more entries is read through its table.
 const MOST: usize = 2_000_000;
@@ -74,7 +74,7 @@ impl EntryRow {
     fn part(&self, size: u64, end: u64, whole: Option<Digest>) -> Option<FilePart> {
         let left = size.checked_sub(self.chunk_offset)?;
         let length = if self.chunk_size == 0 { left } else { self.chunk_size };
-        if length > left {
+        if length > left || size > Limits::default().file {
             return None;
         }
         if self.chunk_type == "zeros" {
