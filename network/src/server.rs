@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
@@ -30,6 +31,8 @@ pub(crate) const DOOR: &str = "door";
 
 /// How long it waits for the first container.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+/// How long to wait where no connection can be taken: there are no descriptors left.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The arguments of the process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -143,7 +146,11 @@ impl Server {
                 }
                 continue;
             }
-            let Ok((line, _)) = this.listener.accept() else { continue };
+            let Ok((line, _)) = this.listener.accept() else {
+                drop(count);
+                std::thread::sleep(PAUSE);
+                continue;
+            };
             *count += 1;
             drop(count);
             let server = Arc::clone(this);

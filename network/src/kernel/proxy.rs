@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,10 +15,35 @@ use crate::ports::Taker;
 const STACK: usize = 128 << 10;
 /// How long a connection with a container may take to begin.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// As many connections at a time pass through a port; further clients are turned away.
+const CONNECTIONS: usize = 4096;
+/// How long to wait where no connection can be taken: there are no descriptors left.
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// As many clients of a port are known, and forgotten after this time.
 const MOST: usize = 256;
 const MEMORY: Duration = Duration::from_secs(120);
 const LARGEST: usize = 65_535;
+
+/// Counts who is served at a time.
+#[derive(Default)]
+pub(super) struct Seats(AtomicUsize);
+
+/// One who is served, until this is dropped.
+pub(super) struct Seat(Arc<Seats>);
+
+impl Seats {
+    /// A seat, if fewer than `most` are taken.
+    pub(super) fn take(self: &Arc<Seats>, most: usize) -> Option<Seat> {
+        let seat = Seat(Arc::clone(self));
+        (self.0.fetch_add(1, Ordering::Relaxed) < most).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Serves the ports of a container until it ends.
 pub(super) struct Proxy {
@@ -31,7 +58,7 @@ impl Proxy {
             let (over, to) = (over.try_clone()?, SocketAddr::from((container, port)));
             let thread = std::thread::Builder::new().name("port".to_owned()).stack_size(STACK);
             thread.spawn(move || match taker {
-                Taker::Tcp(listener) => connections(&listener, &over, to),
+                Taker::Tcp(listener) => connections(&listener, &over, to, CONNECTIONS),
                 Taker::Udp(socket) => Datagrams { socket, to, flows: HashMap::new() }.run(&over),
             })?;
         }
@@ -51,14 +78,25 @@ fn wait(socket: &impl std::os::fd::AsFd, over: &PipeReader) -> bool {
     }
 }
 
-fn connections(listener: &TcpListener, over: &PipeReader, to: SocketAddr) {
+fn connections(listener: &TcpListener, over: &PipeReader, to: SocketAddr, most: usize) {
+    let seats = Arc::default();
     while wait(listener, over) {
-        let Ok((client, _)) = listener.accept() else { continue };
+        let client = match listener.accept() {
+            Ok((client, _)) => client,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    std::thread::sleep(PAUSE);
+                }
+                continue;
+            }
+        };
+        let Some(seat) = Seats::take(&seats, most) else { continue };
         let thread = std::thread::Builder::new().name("client".to_owned()).stack_size(STACK);
         let _ = thread.spawn(move || {
             if let Ok(server) = TcpStream::connect_timeout(&to, PATIENCE) {
                 join(&client, &server);
             }
+            drop(seat);
         });
     }
 }
@@ -178,6 +216,33 @@ mod tests {
         while TcpListener::bind(at).is_err() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_port_turns_clients_away_that_are_too_many() {
+        let container = TcpListener::bind(HERE).unwrap();
+        let to = container.local_addr().unwrap();
+        let listener = TcpListener::bind(HERE).unwrap();
+        let at = listener.local_addr().unwrap();
+        let (over, alive) = io::pipe().unwrap();
+        let server = std::thread::spawn(move || connections(&listener, &over, to, 1));
+        let first = TcpStream::connect(at).unwrap();
+        let (inner, _) = container.accept().unwrap();
+        let mut second = TcpStream::connect(at).unwrap();
+        assert!(matches!(second.read(&mut [0]), Ok(0) | Err(_)), "it is turned away");
+        drop((first, inner));
+        // Its seat is free once it has ended.
+        container.set_nonblocking(true).unwrap();
+        let served = || {
+            let _client = TcpStream::connect(at).unwrap();
+            (0..100).any(|_| {
+                std::thread::yield_now();
+                container.accept().is_ok()
+            })
+        };
+        while !served() {}
+        drop(alive);
+        server.join().unwrap();
     }
 
     #[test]

@@ -4,16 +4,17 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::proxy;
+use super::proxy::{self, Seats};
 use crate::definition::NamedNetwork;
 
 /// As many questions at a time go to other servers.
 const MOST: usize = 128;
 /// How long one server has for its answer.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// How long a connection may say nothing.
+const IDLE: Duration = Duration::from_secs(30);
 const LARGEST: usize = 65_535;
 const STACK: usize = 128 << 10;
 
@@ -31,7 +32,7 @@ pub(crate) type Answers = Box<dyn Fn(IpAddr, &[u8]) -> Asked + Send + Sync>;
 struct Relay {
     socket: UdpSocket,
     answers: Answers,
-    busy: AtomicUsize,
+    seats: Arc<Seats>,
 }
 
 /// Takes questions at a port of the network's gateway; gives the port.
@@ -39,7 +40,7 @@ pub(super) fn start(network: &NamedNetwork, answers: Answers) -> io::Result<u16>
     let gateway = network.subnet(false).map(|subnet| subnet.gateway);
     let (socket, listener) = both(gateway.unwrap_or(Ipv4Addr::LOCALHOST.into()))?;
     let port = socket.local_addr()?.port();
-    let relay = Arc::new(Relay { socket, answers, busy: AtomicUsize::new(0) });
+    let relay = Arc::new(Relay { socket, answers, seats: Arc::default() });
     let other = Arc::clone(&relay);
     spawn(move || relay.datagrams())?;
     spawn(move || other.connections(&listener))?;
@@ -79,31 +80,37 @@ impl Relay {
     }
 
     fn pass_on(self: &Arc<Relay>, question: Vec<u8>, from: SocketAddr, servers: Vec<SocketAddr>) {
-        if self.busy.fetch_add(1, Ordering::Relaxed) >= MOST {
-            self.busy.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
+        let Some(seat) = self.seats.take(MOST) else { return };
         let relay = Arc::clone(self);
-        let asked = spawn(move || {
+        // Without a thread the question is lost, as datagrams are.
+        let _ = spawn(move || {
             if let Some(answer) = servers.iter().find_map(|server| ask(*server, &question).ok()) {
                 let _ = relay.socket.send_to(&answer, from);
             }
-            relay.busy.fetch_sub(1, Ordering::Relaxed);
+            drop(seat);
         });
-        if asked.is_err() {
-            self.busy.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 
     fn connections(self: Arc<Relay>, listener: &TcpListener) {
-        for stream in listener.incoming().flatten() {
+        let seats = Arc::default();
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                std::thread::sleep(proxy::PAUSE);
+                continue;
+            };
             let Ok(from) = stream.peer_addr() else { continue };
             let Asked::Others(servers) = (self.answers)(from.ip(), &[]) else { continue };
+            let Some(seat) = Seats::take(&seats, MOST) else { continue };
             let _ = spawn(move || {
                 let connect = |server| TcpStream::connect_timeout(server, PATIENCE).ok();
                 if let Some(server) = servers.iter().find_map(connect) {
-                    proxy::join(&stream, &server);
+                    // Who says nothing does not keep the seat.
+                    let idle = [&stream, &server].map(|one| one.set_read_timeout(Some(IDLE)));
+                    if idle.iter().all(Result::is_ok) {
+                        proxy::join(&stream, &server);
+                    }
                 }
+                drop(seat);
             });
         }
     }

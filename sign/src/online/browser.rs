@@ -22,6 +22,8 @@ const WHAT: &str = "the OpenID provider";
 const CALLBACK: &str = "/auth/callback";
 /// How long somebody may take to sign in.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How long to wait where no connection can be taken: there are no descriptors left.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How long a request of a browser is at most.
 const MAX_REQUEST: usize = 16 << 10;
 
@@ -86,7 +88,10 @@ pub async fn browser(
 /// Waits for the browser to bring the code.
 async fn code(listener: &TcpListener, state: &str) -> Result<String> {
     loop {
-        let Ok((mut stream, _)) = listener.accept().await else { continue };
+        let Ok((mut stream, _)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
         let Some(path) = requested(&mut stream).await else { continue };
         let url = Url::parse("http://localhost").and_then(|base| base.join(&path));
         let Some(url) = url.ok().filter(|url| url.path() == CALLBACK) else {

@@ -152,39 +152,39 @@ impl Config {
     fn changes(self) -> ConfigChanges {
         // A field of the changes that is not here does not compile; one of the flags is a warning.
         macro_rules! changes {
-            ($($field:ident)*) => { ConfigChanges { $($field: self.$field,)* } };
+            ($($field:ident,)*) => { ConfigChanges { $($field: self.$field,)* } };
         }
         changes! {
-            annotation
-            arch
-            author
-            cmd
-            comment
-            created_by
-            domainname
-            entrypoint
-            env
-            healthcheck
-            healthcheck_interval
-            healthcheck_retries
-            healthcheck_start_period
-            healthcheck_start_interval
-            healthcheck_timeout
-            history_comment
-            hostname
-            label
-            unsetlabel
-            onbuild
-            os
-            os_feature
-            os_version
-            port
-            shell
-            stop_signal
-            user
-            variant
-            volume
-            workingdir
+            annotation,
+            arch,
+            author,
+            cmd,
+            comment,
+            created_by,
+            domainname,
+            entrypoint,
+            env,
+            healthcheck,
+            healthcheck_interval,
+            healthcheck_retries,
+            healthcheck_start_period,
+            healthcheck_start_interval,
+            healthcheck_timeout,
+            history_comment,
+            hostname,
+            label,
+            unsetlabel,
+            onbuild,
+            os,
+            os_feature,
+            os_version,
+            port,
+            shell,
+            stop_signal,
+            user,
+            variant,
+            volume,
+            workingdir,
         }
     }
 }
