@@ -289,7 +289,8 @@ async fn finish(
             }
         };
         let made = attest::attest(build, made, &child).await?;
-        built.names = output::store(build, &made, &child).await?;
+        let keep = output::is_kept(build).await?;
+        built.names = output::store(build, &made, keep, &child).await?;
         for (image, own) in made.images.iter().zip(&snapshots) {
             output::alias(build, image, own)?;
         }
@@ -318,7 +319,7 @@ async fn finish(
             places.extend(request.tags.iter().cloned().map(Location::Registry));
         }
         for place in &places {
-            output::send(build, &made, place, &child).await?;
+            output::send(build, &made, place, keep, &child).await?;
             built.pushed.push(place.to_string());
         }
         built.metadata = metadata::of(&made, &built, request.canonical);

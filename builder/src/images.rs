@@ -471,6 +471,15 @@ fn pinned(location: Location, digest: Digest) -> Location {
 
 /// Brings the blobs of a base image into the store, those that are not there.
 pub(crate) async fn fetch(env: &Env, base: &Base, task: &Task) -> Result<()> {
+    if is_missing(env, base).await? {
+        let sink = StoreImage::new(&env.store, base.own_name());
+        pull(env, base, sink, task).await?;
+    }
+    Ok(())
+}
+
+/// Whether the store lacks a layer of a base image.
+pub(crate) async fn is_missing(env: &Env, base: &Base) -> Result<bool> {
     let store = env.store.clone();
     let digests: Vec<_> = base.image.layers().map(|layer| layer.descriptor.digest).collect();
     let missing = move || -> Result<bool, store::Error> {
@@ -482,11 +491,7 @@ pub(crate) async fn fetch(env: &Env, base: &Base, task: &Task) -> Result<()> {
         Ok(false)
     };
     let missing = bridge::blocking(missing).await;
-    if missing.map_err(|error| base.failure(error.into()))? {
-        let sink = StoreImage::new(&env.store, base.own_name());
-        pull(env, base, sink, task).await?;
-    }
-    Ok(())
+    missing.map_err(|error| base.failure(error.into()))
 }
 
 /// Makes the file system of a base image available.

@@ -24,9 +24,10 @@ use crate::{Error, FilesOutput, Output, Result, images};
 pub(crate) async fn store(
     build: &Arc<Build>,
     made: &Assembled,
+    keep: bool,
     task: &Arc<Task>,
 ) -> Result<Vec<String>> {
-    for target in build.plan.targets.iter().filter(|_| !only_pushed(build)) {
+    for target in build.plan.targets.iter().filter(|_| keep) {
         if let Some(key) = &target.image.base {
             images::fetch(&build.env, &build.bases[key], task).await?;
         }
@@ -37,8 +38,8 @@ pub(crate) async fn store(
         images.flat_map(|image| [image.config().bytes(), image.manifest().bytes()]).collect();
     documents.extend(made.index.as_ref().map(Document::bytes));
     let documents: Vec<_> = documents.into_iter().cloned().collect();
+    let names = if keep { names } else { Vec::new() };
     let (store, root, list) = (build.env.store.clone(), made.root().clone(), names.clone());
-    let keep = !only_pushed(build);
     bridge::blocking(move || {
         let action = "naming the image";
         for document in &documents {
@@ -59,15 +60,28 @@ pub(crate) async fn store(
     Ok(names)
 }
 
-/// Whether the result goes to registries and nowhere else: what of its bases is not here may
-/// stay where it is.
-fn only_pushed(build: &Build) -> bool {
+/// Whether the store keeps the result. If it only goes to registries, what of its bases is not
+/// here stays where it is.
+///
+/// # Errors
+/// The store cannot be read.
+pub(crate) async fn is_kept(build: &Build) -> Result<bool> {
     let request = &build.request;
     let pushed = |output: &Output| matches!(output, Output::Image(to) if to.starts_with("docker:"));
-    request.tags.is_empty()
-        && !request.attest.any()
-        && !request.outputs.is_empty()
-        && request.outputs.iter().all(pushed)
+    let goes = request.push || !request.outputs.is_empty();
+    if !goes || request.attest.any() || !request.outputs.iter().all(pushed) {
+        return Ok(true);
+    }
+    if request.tags.is_empty() || !request.push || request.keep {
+        return Ok(!request.tags.is_empty());
+    }
+    for key in build.plan.targets.iter().filter_map(|target| target.image.base.as_ref()) {
+        let base = &build.bases[key];
+        if base.elsewhere().is_some() && images::is_missing(&build.env, base).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Lets the chain ids of the image name the snapshots that the steps made, so that running it
@@ -91,6 +105,7 @@ pub(crate) async fn send(
     build: &Build,
     made: &Assembled,
     to: &Location,
+    kept: bool,
     task: &Task,
 ) -> Result<()> {
     let fail = |cause: Cause| Error::part(format!("writing the image to {to}"))(cause);
@@ -111,9 +126,9 @@ pub(crate) async fn send(
     };
     let options = transport::CopyOptions { select, referrers, entry, ..Default::default() };
     let stored = StoreImage::new(&build.env.store, Some(&digest));
-    let source: Box<dyn Source> = match only_pushed(build) {
-        false => Box::new(stored),
-        true => Box::new(Pieces::new(build, made, stored).map_err(fail)?),
+    let source: Box<dyn Source> = match kept {
+        true => Box::new(stored),
+        false => Box::new(Pieces::new(build, made, stored).map_err(fail)?),
     };
     let sink = build.env.places.sink(to).map_err(fail)?;
     let guard: Arc<dyn Gate> = match to {

@@ -185,6 +185,9 @@ pub struct Request {
     pub tags: Vec<Reference>,
     /// Whether the image is also pushed to each of its names.
     pub push: bool,
+    /// Whether the store keeps an image that is pushed even if it must fetch a base for that which
+    /// no step needs.
+    pub keep: bool,
     /// `name-canonical`: metadata names the image with its digest.
     pub canonical: bool,
     /// `-o`: where else the result goes. With outputs and no tags nothing is named in the store.
@@ -269,6 +272,7 @@ impl Request {
             contexts: BTreeMap::new(),
             tags: Vec::new(),
             push: false,
+            keep: false,
             canonical: false,
             outputs: Vec::new(),
             from: None,

@@ -22,7 +22,6 @@ const TAKEN: &[(&str, &str)] = &[
     ("Create.attachable", "containers can be put on every network"),
     ("Bake.load", "what is built is in the store"),
     ("ListFlags.no_trunc", "nothing is cut"),
-    ("CompatFlags.load", "what is built is in the store"),
     ("CompressFlags.dest_oci_accept_uncompressed_layers", "layers are kept as they are"),
     ("OciRuntime.debug", "errors are all that is logged"),
     ("OciRuntime.rootless", "who the caller is shows in the user namespace"),

@@ -90,3 +90,42 @@ fn a_linked_layer_needs_no_base_and_outlives_it() {
     let ran = other.rbuild(["run", "--rm", "app", "cat", "/both", "/last", "/d/old"]).ok();
     assert_eq!(ran.text(), "2\nfile\n755\nfile\n2");
 }
+
+#[test]
+fn an_image_that_is_pushed_by_name_leaves_a_base_that_no_step_needs_where_it_is() {
+    if !root() {
+        return;
+    }
+    let Some(registry) = DockerRegistry::start() else { return };
+    let bench = Bench::new();
+    bench.busybox();
+    let base = registry.name("base:1");
+    bench.rcopy(["copy", "store:localhost/busybox", &format!("docker://{base}")]).ok();
+    let fresh = Bench::new();
+    let app = registry.name("app:1");
+    fresh.write("context/f", "file\n");
+    fresh.write("context/Dockerfile", format!("FROM {base}\nCOPY --link f /d/\nENV A=1\n"));
+    let build = |more: &[&str]| {
+        let line = [&["bud", "--progress=plain", "-t", &app, "--push"], more, &["context"]];
+        fresh.rbuild(line.concat()).ok()
+    };
+    let is_named = || fresh.rbuild(["images"]).ok().text().contains("/app");
+    let told = build(&[]).stderr;
+    assert!(told.contains("not kept in the store") && told.contains("--load"), "{told}");
+    let below = layers(&fresh, &base);
+    assert_eq!(layers(&fresh, &app)[..below.len()], below[..]);
+    for digest in &below {
+        assert!(!has(&fresh, digest), "layer {digest} of the base was fetched");
+    }
+    assert!(!is_named());
+    // Who wants it here says so.
+    let told = build(&["--load"]).stderr;
+    assert!(!told.contains("not kept"), "{told}");
+    assert!(below.iter().all(|digest| has(&fresh, digest)) && is_named());
+    let ran = fresh.rbuild(["run", "--rm", "--pull=never", &app, "cat", "/d/f"]).ok();
+    assert_eq!(ran.text(), "file");
+    // What is here is kept.
+    fresh.rbuild(["rmi", &app]).ok();
+    let told = build(&[]).stderr;
+    assert!(!told.contains("not kept") && is_named(), "{told}");
+}

@@ -285,6 +285,7 @@ impl Bud {
             return Err(Failure::usage("--push: there is no --tag to push to"));
         }
         request.push = self.push;
+        request.keep = self.compat.load() || self.manifest.is_some();
         request.canonical = outputs.canonical;
         request.outputs = outputs.outputs;
         request.from.clone_from(&self.pull.from);
@@ -402,6 +403,9 @@ impl Bud {
         );
         for place in &built.pushed {
             eprintln!("wrote {place}");
+        }
+        if self.push && built.names.is_empty() {
+            eprintln!("not kept in the store, because no step needed its base (--load keeps it)");
         }
     }
 }
