@@ -301,24 +301,7 @@ async fn finish(
                 id: image.id(),
             });
         }
-        let mut places: Vec<Location> = Vec::new();
-        for output in &request.outputs {
-            match output {
-                Output::Image(text) => {
-                    let place = text.parse::<Location>();
-                    places.push(place.during(format!("reading the output {text:?}"))?);
-                }
-                Output::ByDigest(name) => places.push(Location::Registry(Reference {
-                    digest: Some(made.root().digest),
-                    ..name.clone()
-                })),
-                Output::Files(_) | Output::Tar(_) | Output::Nothing => {}
-            }
-        }
-        if request.push {
-            places.extend(request.tags.iter().cloned().map(Location::Registry));
-        }
-        for place in &places {
+        for place in &places(request, &made)? {
             output::send(build, &made, place, keep, &child).await?;
             built.pushed.push(place.to_string());
         }
@@ -336,6 +319,28 @@ async fn finish(
         child.done();
     }
     Ok(built)
+}
+
+/// Where the image goes besides the store.
+fn places(request: &Request, made: &Assembled) -> Result<Vec<Location>> {
+    let mut places: Vec<Location> = Vec::new();
+    for output in &request.outputs {
+        match output {
+            Output::Image(text) => {
+                let place = text.parse::<Location>();
+                places.push(place.during(format!("reading the output {text:?}"))?);
+            }
+            Output::ByDigest(name) => places.push(Location::Registry(Reference {
+                digest: Some(made.root().digest),
+                ..name.clone()
+            })),
+            Output::Files(_) | Output::Tar(_) | Output::Nothing => {}
+        }
+    }
+    if request.push {
+        places.extend(request.tags.iter().cloned().map(Location::Registry));
+    }
+    Ok(places)
 }
 
 /// A base's name, whole where it is one of a registry or the store.

@@ -26,7 +26,7 @@ pub(super) struct CompatFlags {
     disable_content_trust: Option<bool>,
     /// Keep a pushed image in the store, too, although no step needs its base
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    load: Option<bool>,
+    pub(super) load: Option<bool>,
     #[arg(long, hide = true, value_name = "NAME")]
     builder: Option<String>,
 
@@ -77,11 +77,6 @@ impl CompatFlags {
             Some(Tool::Podman) => Dialect::Podman,
             Some(Tool::Docker) => Dialect::Docker,
         }
-    }
-
-    /// Whether a pushed image is kept, whatever must be fetched for that.
-    pub(super) fn load(&self) -> bool {
-        self.load == Some(true)
     }
 
     /// Whether what commands write below a volume is dropped.

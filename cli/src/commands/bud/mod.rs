@@ -285,7 +285,7 @@ impl Bud {
             return Err(Failure::usage("--push: there is no --tag to push to"));
         }
         request.push = self.push;
-        request.keep = self.compat.load() || self.manifest.is_some();
+        request.keep = self.compat.load == Some(true) || self.manifest.is_some();
         request.canonical = outputs.canonical;
         request.outputs = outputs.outputs;
         request.from.clone_from(&self.pull.from);
