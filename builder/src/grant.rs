@@ -61,6 +61,8 @@ pub enum Grant {
     HostNetwork,
     /// The network of another container, or the namespace at a path.
     JoinedNetwork(String),
+    /// A named network, with the containers on it.
+    NamedNetwork(String),
     /// The services on the loopback device of the machine, under this name.
     Loopback(String),
     /// A port of the machine.
@@ -89,6 +91,7 @@ impl fmt::Display for Grant {
             Grant::Owner(path) => write!(f, "the ownership of {}", path.display()),
             Grant::HostNetwork => f.write_str("the network of the machine"),
             Grant::JoinedNetwork(whose) => write!(f, "the network of {whose}"),
+            Grant::NamedNetwork(name) => write!(f, "the network {name}"),
             Grant::Loopback(name) => write!(f, "the loopback services of the machine as {name}"),
             Grant::Port(port) => write!(f, "the port {port} of the machine"),
         }
@@ -217,7 +220,7 @@ fn reached(network: &NetworkSpec) -> Vec<Grant> {
         Join::Container(name) => Grant::JoinedNetwork(name.clone()),
         Join::Path(path) => Grant::JoinedNetwork(path.display().to_string()),
     }));
-    grants.extend(networks.iter().map(|one| Grant::JoinedNetwork(one.network.clone())));
+    grants.extend(networks.iter().map(|one| Grant::NamedNetwork(one.network.clone())));
     let machine = hosts.iter().filter(|(_, address)| *address == Uplink::MACHINE);
     grants.extend(machine.map(|(name, _)| Grant::Loopback(name.clone())));
     grants.extend(publish.iter().cloned().map(Grant::Port));

@@ -66,7 +66,7 @@ pub fn network_document(network: &NamedNetwork, leases: &[Lease]) -> Value {
     json!({
         "Name": network.name, "Id": network.id, "ID": network.id,
         "Created": time(network.created as f64),
-        "Scope": "local", "Driver": "bridge", "EnableIPv4": true, "EnableIPv6": ipv6,
+        "Scope": "local", "Driver": network.driver.as_str(), "EnableIPv4": true, "EnableIPv6": ipv6,
         "IPv6": ipv6, "IPAM": {"Driver": "default", "Options": {}, "Config": config},
         "Internal": network.internal, "Attachable": false, "Ingress": false, "ConfigOnly": false,
         "NetworkInterface": bridge.unwrap_or_default(),

@@ -100,7 +100,7 @@ pub enum NetworkFilter {
     Name(String),
     /// The beginning of the id.
     Id(String),
-    /// The driver; every network has `bridge`.
+    /// The driver: `bridge`, `macvlan` or `ipvlan`.
     Driver(String),
     /// The scope; every network is `local`.
     Scope(String),
@@ -141,7 +141,7 @@ impl NetworkFilter {
         networks.retain(|network| match self {
             NetworkFilter::Name(name) => network.name.contains(name),
             NetworkFilter::Id(id) => network.id.starts_with(id),
-            NetworkFilter::Driver(driver) => driver == "bridge",
+            NetworkFilter::Driver(driver) => network.driver.as_str() == driver,
             NetworkFilter::Scope(scope) => scope == "local",
             NetworkFilter::Builtin(builtin) => (network.name == BRIDGE) == *builtin,
             NetworkFilter::Label(label) => label.matches(&network.labels),

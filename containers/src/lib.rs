@@ -72,5 +72,5 @@ pub use record::{Mounted, Record};
 pub(crate) use shown::matching;
 pub use start::{StartOptions, Transient, add_network_files, give, users};
 pub use units::quadlet_files;
-pub use uplink::{connect, create_network, networks, remove_network};
+pub use uplink::{connect, create_network, join_named, networks, remove_network};
 pub use volume::{Volume, Volumes};

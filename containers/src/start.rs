@@ -73,15 +73,16 @@ fn mapped(spec: &ContainerSpec, mut mounts: Vec<Mount>) -> Vec<Mount> {
     mounts
 }
 
-/// Writes hosts, hostname and resolv.conf of a container to its directory and mounts them first.
+/// Writes hosts, hostname and resolv.conf of a container with these places on named networks to its
+/// directory and mounts them first.
 ///
 /// # Errors
 /// [`Error::File`]
-pub fn add_network_files(directory: &Path, spec: &mut ContainerSpec) -> Result<()> {
-    mount_network_files(directory, spec, &[])
-}
-
-fn mount_network_files(directory: &Path, spec: &mut ContainerSpec, leases: &[Lease]) -> Result<()> {
+pub fn add_network_files(
+    directory: &Path,
+    spec: &mut ContainerSpec,
+    leases: &[Lease],
+) -> Result<()> {
     let known = NetworkFacts::of(spec, leases);
     let files = uplink::write_network_files(directory, spec, &known)?;
     let mount = |name| bind(directory.join(name), Path::new("/etc").join(name), false);
@@ -118,7 +119,7 @@ fn describe(
     directory: &Path,
     held: Option<&Held>,
 ) -> Result<(ContainerSpec, runtime::oci::Spec)> {
-    mount_network_files(directory, &mut spec, held.map(Held::leases).unwrap_or_default())?;
+    add_network_files(directory, &mut spec, held.map(Held::leases).unwrap_or_default())?;
     let empty = image::ContainerConfig::default();
     let config = image.map_or(&empty, |image| &image.config().config);
     let mut document = runtime::spec(config, &spec, &|file| users(root, file))?;
@@ -279,15 +280,9 @@ impl Transient {
         let shown = shown::mount(store, &mut spec.files, &Upper::Forgotten, task)?;
         add_container_file(active.dir(), &mut spec, "")?;
         let (spec, config) = (settled(spec, &id), &image.config().config);
-        let named = !spec.network.networks.is_empty();
-        let servers = &spec.network.dns.servers;
-        let own = Own { id: &id, name: &id[..12], directory: Path::new(""), servers };
-        let held = if named { uplink::hold(&spec, config, store, own)? } else { None };
+        let held = uplink::join_named(&spec, config, store, (&id, &id[..12]))?;
         let (spec, mut document) = describe(spec, Some(image), &root, active.dir(), held.as_ref())?;
-        let uplink = match named {
-            true => None,
-            false => uplink::connect(&spec, config, store, &mut document)?,
-        };
+        let uplink = uplink::connect(&spec, config, store, (held.as_ref(), &mut document))?;
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };
         let options =
             runtime::StartOptions { id, init: spec.process.init, owners: runtime::single_id() };

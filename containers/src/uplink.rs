@@ -5,22 +5,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use network::{
-    Attachment, Held, HeldOptions, Lease, LeaseRequest, Networks, NewNetwork, Port, Published,
-    Uplink, UplinkOptions, resolvers,
+    Attachment, Driver, Held, HeldOptions, Lease, LeaseRequest, Networks, NewNetwork, Port,
+    Published, Uplink, UplinkOptions, resolvers,
 };
 use runtime::{ContainerSpec, Join, MachineFiles, Membership, Network};
 use store::Store;
 
 use crate::{Container, Containers, Error, Result};
 
-/// The membership that stands for an uplink of its own.
-const PRIVATE: &str = "private";
-
 /// The ports of a container that runs, as they are published.
 const PORTS: &str = "ports.json";
 
-/// Makes the network of a container with one of its own, and has the container join it. It lives
-/// as long as what is returned.
+/// Makes the network of a container with one of its own, unless one is held for it, and has the
+/// container join it. It lives as long as what is returned.
 ///
 /// # Errors
 /// [`Error::Network`]: the kernel has no device for it, a port is not available.
@@ -28,18 +25,35 @@ pub fn connect(
     spec: &ContainerSpec,
     config: &image::ContainerConfig,
     store: &Store,
-    document: &mut runtime::oci::Spec,
+    (held, document): (Option<&Held>, &mut runtime::oci::Spec),
 ) -> Result<Option<Uplink>> {
-    if let Some(named) = spec.network.networks.first() {
-        let (name, reason) = (named.network.clone(), "it is for containers of run and create");
-        let reason = reason.to_owned();
-        return Err(network::Error::InvalidNetwork { name, reason }.into());
+    if let Some(held) = held {
+        runtime::join_network(document, &held.path());
+        return Ok(None);
     }
     join(spec, store, document)?;
     let Some(options) = options(spec, config)? else { return Ok(None) };
     let uplink = Uplink::start(&options)?;
     runtime::join_network(document, &uplink.path());
     Ok(Some(uplink))
+}
+
+/// Puts a container that ends with this process on its named networks, if it has any. It leaves them
+/// when what is returned ends.
+///
+/// # Errors
+/// [`Error::Network`]: there is no such network, an address is taken.
+pub fn join_named(
+    spec: &ContainerSpec,
+    config: &image::ContainerConfig,
+    store: &Store,
+    (id, name): (&str, &str),
+) -> Result<Option<Held>> {
+    if spec.network.networks.is_empty() {
+        return Ok(None);
+    }
+    let servers = &spec.network.dns.servers;
+    hold(spec, config, store, Own { id, name, directory: Path::new(""), servers })
 }
 
 /// The container that a network is made for.
@@ -66,13 +80,16 @@ pub(crate) fn hold(
     let UplinkOptions { resolvers, loopback, ports, .. } = options.clone();
     let wanted = &spec.network.networks;
     let mut attachments = Vec::new();
-    for membership in wanted.iter().filter(|one| one.network != PRIVATE) {
+    for membership in wanted.iter().filter(|one| one.network != Membership::PRIVATE) {
         let attachment = attachment(&networks, membership, own)?;
         attachments.push(Attachment { loopback, ..attachment });
     }
     let mut uplink = None;
     if wanted.len() == attachments.len() && !wanted.is_empty() {
         publish(&networks, &mut attachments, ports)?;
+        if loopback {
+            refuse_machine(&networks, &attachments)?;
+        }
     } else {
         let neighbours = Some((networks.directory().to_owned(), own.id.to_owned()));
         uplink = Some(UplinkOptions { neighbours, ..options });
@@ -92,14 +109,37 @@ fn publish(networks: &Networks, attachments: &mut [Attachment], ports: Vec<Port>
     if ports.is_empty() {
         return Ok(());
     }
+    let mut mode = "internal";
     for attachment in attachments {
-        if !networks.get(&attachment.network)?.internal {
-            attachment.ports = ports;
-            return Ok(());
+        let network = networks.get(&attachment.network)?;
+        match network.driver {
+            Driver::Bridge if !network.internal => {
+                attachment.ports = ports;
+                return Ok(());
+            }
+            Driver::Bridge => {}
+            Driver::Macvlan | Driver::Ipvlan => mode = ON_WIRE,
         }
     }
     let port = ports.first().map(|port| port.container.to_string()).unwrap_or_default();
-    Err(Error::Port { port, mode: "internal" })
+    Err(Error::Port { port, mode })
+}
+
+/// Why no port is published there.
+const ON_WIRE: &str = "on a wire, where containers are reached at their own addresses";
+
+/// On a wire containers do not reach the machine that the wire leads to.
+fn refuse_machine(networks: &Networks, attachments: &[Attachment]) -> Result<()> {
+    let mut name = String::new();
+    for attachment in attachments {
+        if networks.get(&attachment.network)?.driver == Driver::Bridge {
+            return Ok(());
+        }
+        name.clone_from(&attachment.network);
+    }
+    let reason = "its containers do not reach this machine; for host-gateway also name a network of \
+                  the driver bridge";
+    Err(network::Error::InvalidNetwork { name, reason: reason.to_owned() }.into())
 }
 
 /// What is asked of a named network.
@@ -124,7 +164,7 @@ fn attachment(networks: &Networks, wanted: &Membership, own: Own<'_>) -> Result<
 
 /// The named networks beside a store.
 pub fn networks(store: &Store) -> Networks {
-    Networks::new(store.path().join("networks"))
+    Networks::beside(store.path())
 }
 
 /// Makes a named network beside a store.
@@ -132,7 +172,11 @@ pub fn networks(store: &Store) -> Networks {
 /// # Errors
 /// As [`Networks::create`].
 pub fn create_network(store: &Store, new: &NewNetwork) -> Result<network::NamedNetwork> {
-    let made = networks(store).create(new, crate::ended::seconds())?;
+    let networks = networks(store);
+    if networks.get(&new.name).is_err() {
+        network::try_wire(new)?;
+    }
+    let made = networks.create(new, crate::ended::seconds())?;
     note(store, "create", &made);
     Ok(made)
 }
@@ -268,20 +312,16 @@ impl NetworkFacts {
     /// For a container with these leases.
     pub(crate) fn of(spec: &ContainerSpec, leases: &[Lease]) -> NetworkFacts {
         let machine = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-        let own: String =
-            spec.network.dns.servers.iter().map(|one| format!("nameserver {one}\n")).collect();
-        let servers = resolvers(if own.is_empty() { &machine } else { own.as_bytes() });
-        let uplink = spec.network.networks.iter().any(|one| one.network == PRIVATE);
-        let first = leases.iter().find(|lease| !lease.internal).or(leases.first());
-        let gateway = first.and_then(|lease| lease.gateways.iter().find(|one| one.is_ipv4()));
-        let names = spec.network.mode() == Network::Private && gateway.is_some() && !uplink;
-        let resolv_conf = match (spec.network.mode(), gateway, first) {
-            (Network::None, ..) => Vec::new(),
-            (Network::Host, ..) => machine,
-            (Network::Private, Some(gateway), Some(lease)) if !uplink => {
-                servers.at_gateway(&machine, *gateway, lease.internal)
-            }
-            (Network::Private, ..) => servers.behind_uplink(&machine),
+        let own = &spec.network.dns.servers;
+        let uplink = spec.network.networks.iter().any(|one| one.network == Membership::PRIVATE);
+        let private = spec.network.mode() == Network::Private && !uplink;
+        let there = network::resolv_conf_on(&machine, own, leases).filter(|_| private);
+        let names = there.is_some();
+        let resolv_conf = match (spec.network.mode(), there) {
+            (Network::None, _) => Vec::new(),
+            (Network::Host, _) => machine,
+            (Network::Private, Some(there)) => there,
+            (Network::Private, None) => resolvers(&machine).behind_uplink(&machine),
         };
         let addresses = leases.iter().flat_map(Lease::addresses).map(|(address, _)| address);
         NetworkFacts { resolv_conf, addresses: addresses.collect(), names }
@@ -372,7 +412,7 @@ impl Container {
         }
         let had = record.spec.network.mode.replace(Network::Private);
         if known.is_empty() && had != Some(Network::None) {
-            let network = PRIVATE.to_owned();
+            let network = Membership::PRIVATE.to_owned();
             known.push(Membership { network, ..Membership::default() });
         }
         let wanted = Membership { network, ..wanted };
@@ -401,7 +441,7 @@ impl Container {
         let known = &mut record.spec.network.networks;
         let before = known.len();
         known.retain(|one| one.network != network);
-        if known.len() == before || network == PRIVATE {
+        if known.len() == before || network == Membership::PRIVATE {
             let reason = format!("container {} is not on it", self.name());
             return Err(network::Error::InvalidNetwork { name: network, reason }.into());
         }

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::definition::{NamedNetwork, Networks};
-use crate::kernel::{Answers, Arrival, Asked, Kernel};
+use crate::driver::{Driver, parent};
+use crate::kernel::{Answers, Arrival, Asked, Kernel, Lan, NAMES};
 use crate::lease::{Lease, Table};
 use crate::ports::{Port, Published, Taker};
 use crate::server::{Start, lock};
 use crate::uplink::{Link, MTU, NameService, Policy, Reach, Switch};
-use crate::{Resolvers, Result, bridge, names};
+use crate::{Error, Resolvers, Result, bridge, names};
 
 /// Who carries the network.
 pub(crate) enum Carrier {
@@ -19,6 +20,8 @@ pub(crate) enum Carrier {
     User(Switch),
     /// The kernel.
     Kernel(Box<Kernel>),
+    /// The wire of a device of this machine.
+    Lan(Lan),
 }
 
 /// What a container brings along.
@@ -43,6 +46,13 @@ impl Carrier {
     /// [`crate::Error::Kernel`] if the network must be the kernel's; [`crate::Error::System`].
     pub(crate) fn start(start: &Start, table: &Shared) -> Result<Carrier> {
         let network = &start.network;
+        if network.driver != Driver::Bridge {
+            let (lan, wire) = Lan::start(network, answers(start, table))?;
+            let mut table = lock(table);
+            (table.bridge, table.names) = (Some(parent(&network.options).to_owned()), Some(NAMES));
+            (table.mtu, table.mac, table.direct) = (wire.mtu, wire.mac, wire.direct);
+            return Ok(Carrier::Lan(lan));
+        }
         if network.carrier() != Some("user") {
             match Kernel::start(network, answers(start, table)) {
                 Ok(kernel) => {
@@ -69,6 +79,12 @@ impl Carrier {
         match self {
             Carrier::User(_) => port.take().map(|(taker, published)| (Some(taker), published)),
             Carrier::Kernel(_) => port.hold(&published(&start.place)),
+            Carrier::Lan(_) => Err(Error::InvalidNetwork {
+                name: start.network.name.clone(),
+                reason: "its containers are reached at their own addresses, not at ports of this \
+                         machine"
+                    .to_owned(),
+            }),
         }
     }
 
@@ -95,6 +111,12 @@ impl Carrier {
                 let arrival = Arrival { lease, namespace, interface, again, loopback, takers };
                 kernel.attach(id, arrival)
             }
+            Carrier::Lan(lan) => {
+                let (interface, loopback) = (interface.as_str(), reach.loopback);
+                let namespace = given;
+                let arrival = Arrival { lease, namespace, interface, again, loopback, takers };
+                lan.attach(id, &arrival)
+            }
         }
     }
 
@@ -103,6 +125,7 @@ impl Carrier {
         match self {
             Carrier::User(switch) => switch.detach(id),
             Carrier::Kernel(kernel) => kernel.detach(id),
+            Carrier::Lan(lan) => lan.detach(id),
         }
     }
 

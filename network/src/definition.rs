@@ -9,20 +9,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use crate::driver::{self, CARRIER_OPTION, Driver, MTU_OPTION, MTU_SHORT};
 use crate::lease::{self, Lease};
-use crate::uplink::MTU;
 use crate::{Error, Result, bridge};
 
 /// The network that is always there.
 pub const BRIDGE: &str = "bridge";
-/// The option with the bytes of the largest packet.
-const MTU_OPTION: &str = "com.docker.network.driver.mtu";
-/// What podman calls it.
-const MTU_SHORT: &str = "mtu";
-
-/// The option that says who carries the network: `kernel` or `user`.
-const CARRIER_OPTION: &str = "carrier";
-
 const DOCUMENT: &str = "network.json";
 /// The IPv4 range of the network that is always there, and the one new networks are taken from.
 const FIRST_POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 88, 0, 0), 16);
@@ -54,6 +46,32 @@ pub struct NewSubnet {
     pub range: Option<IpNet>,
 }
 
+impl NewSubnet {
+    /// Subnets, each with the gateway and the range that are in it.
+    ///
+    /// # Errors
+    /// [`Error::NoSubnet`]: an address is in none of them.
+    pub fn several(
+        subnets: &[IpNet],
+        gateways: &[IpAddr],
+        ranges: &[IpNet],
+    ) -> Result<Vec<NewSubnet>> {
+        let new = |subnet: &IpNet| NewSubnet { subnet: *subnet, gateway: None, range: None };
+        let mut all: Vec<NewSubnet> = subnets.iter().map(new).collect();
+        for gateway in gateways {
+            let of = all.iter_mut().find(|one| one.subnet.contains(gateway));
+            let none = || Error::NoSubnet { what: format!("gateway {gateway}") };
+            of.ok_or_else(none)?.gateway = Some(*gateway);
+        }
+        for range in ranges {
+            let of = all.iter_mut().find(|one| one.subnet.contains(range));
+            let none = || Error::NoSubnet { what: format!("address range {range}") };
+            of.ok_or_else(none)?.range = Some(*range);
+        }
+        Ok(all)
+    }
+}
+
 /// A named network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -64,6 +82,8 @@ pub struct NamedNetwork {
     pub id: String,
     /// Seconds since 1970.
     pub created: u64,
+    /// How it is carried.
+    pub driver: Driver,
     /// Its ranges of addresses: one of IPv4, one of IPv6 or none.
     pub subnets: Vec<Subnet>,
     /// Whether there is no way out.
@@ -79,6 +99,8 @@ pub struct NamedNetwork {
 pub struct NewNetwork {
     /// Its name.
     pub name: String,
+    /// How it is carried.
+    pub driver: Driver,
     /// Its ranges; free ones are found where none is given.
     pub subnets: Vec<NewSubnet>,
     /// Whether it has addresses of IPv6.
@@ -119,6 +141,11 @@ impl Networks {
     /// Those in this directory, which is made when it is needed.
     pub fn new(directory: PathBuf) -> Networks {
         Networks { directory }
+    }
+
+    /// Those of the user whose other data is in this directory.
+    pub fn beside(data: &Path) -> Networks {
+        Networks::new(data.join("networks"))
     }
 
     /// The directory.
@@ -211,12 +238,13 @@ impl Networks {
         others: &[NamedNetwork],
     ) -> Result<NamedNetwork> {
         let id = random_id()?;
-        check_options(new)?;
+        driver::check(&new.name, new.driver, &new.options)?;
         let network = NamedNetwork {
             name: new.name.clone(),
             subnets: subnets(new, others, &id)?,
             id,
             created,
+            driver: new.driver,
             internal: new.internal,
             labels: new.labels.clone(),
             options: new.options.clone(),
@@ -315,28 +343,11 @@ fn check(name: &str) -> Result<()> {
     }
 }
 
-fn check_options(new: &NewNetwork) -> Result<()> {
-    for (key, value) in &new.options {
-        let known = match key.as_str() {
-            MTU_OPTION | MTU_SHORT => {
-                value.parse::<usize>().is_ok_and(|mtu| (576..=MTU).contains(&mtu))
-            }
-            CARRIER_OPTION => matches!(value.as_str(), "kernel" | "user"),
-            _ => false,
-        };
-        if !known {
-            let reason = format!(
-                "option {key}={value} is not supported: {MTU_OPTION} is, with 576 to {MTU} bytes, \
-                 and {CARRIER_OPTION}=kernel or user"
-            );
-            return Err(Error::InvalidNetwork { name: new.name.clone(), reason });
-        }
-    }
-    Ok(())
-}
-
-/// 64 hexadecimal digits from the kernel.
-fn random_id() -> Result<String> {
+/// 64 hexadecimal digits from the kernel: the id of a network, or of a container that has no other.
+///
+/// # Errors
+/// [`Error::System`]
+pub fn random_id() -> Result<String> {
     let mut bytes = [0u8; 32];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|errno| Error::system("reading", "/dev/urandom")(errno.into()))?;

@@ -53,6 +53,16 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// Containers cannot be on the wire of a device of this machine.
+    #[error("putting containers on device {parent} by {driver}")]
+    Lan {
+        /// The driver.
+        driver: &'static str,
+        /// The device.
+        parent: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// There is no such network.
     #[error("there is no network {name:?}")]
     NoNetwork {
@@ -80,6 +90,12 @@ pub enum Error {
         name: String,
         /// Why not.
         reason: String,
+    },
+    /// An address of a new network is in none of its subnets.
+    #[error("{what} is in no subnet")]
+    NoSubnet {
+        /// The address.
+        what: String,
     },
     /// Two networks would have the same addresses.
     #[error("subnet {subnet} overlaps that of network {other}")]
@@ -149,9 +165,14 @@ impl Fault for Error {
                 Kind::Denied
             }
             Error::Taken { .. } => Kind::Refused,
-            Error::System { .. } | Error::NoDevice { .. } | Error::Kernel { .. } => Kind::System,
+            Error::Lan { source, .. } if source.raw_os_error() == Some(libc::EPERM) => Kind::Denied,
+            Error::System { .. }
+            | Error::NoDevice { .. }
+            | Error::Kernel { .. }
+            | Error::Lan { .. } => Kind::System,
             Error::NoNetwork { .. } => Kind::NotFound,
             Error::InvalidNetwork { .. }
+            | Error::NoSubnet { .. }
             | Error::AddressOutside { .. }
             | Error::Document { .. } => Kind::Invalid,
             Error::NetworkExists { .. }
@@ -180,11 +201,26 @@ impl Fault for Error {
                 Some(libc::EADDRNOTAVAIL) => Some("this machine does not have the address".to_owned()),
                 _ => None,
             },
+            Error::Lan { driver, source, .. } => match source.raw_os_error() {
+                Some(libc::EPERM) => Some(
+                    "it needs root; an ordinary user has networks of the driver bridge".to_owned(),
+                ),
+                Some(libc::ENODEV) => Some("`ip link` lists the devices".to_owned()),
+                Some(libc::EOPNOTSUPP) => {
+                    Some(format!("load the module of the kernel: `modprobe {driver}`"))
+                }
+                Some(libc::EBUSY) => Some(
+                    "a device carries macvlan or ipvlan, not both, and is not part of a bridge"
+                        .to_owned(),
+                ),
+                _ => None,
+            },
             Error::Kernel { .. } => Some(
                 "it needs root, nftables, bridge and veth (Linux 5.12); without option carrier=kernel \
                  a process carries the network where the kernel cannot"
                     .to_owned(),
             ),
+            Error::NoSubnet { .. } => Some("name its subnet too".to_owned()),
             Error::Overlap { .. } => {
                 Some("choose another subnet, or name none for a free one".to_owned())
             }

@@ -72,11 +72,12 @@ enum Done {
     Failed(Failed),
 }
 
-/// A network that is held for a container. It ends unless [`Held::follow`] is called.
+/// A network that is held for a container. It ends with this value unless [`Held::follow`] is called.
 #[derive(Debug)]
 pub struct Held {
-    _process: Child,
-    line: UnixStream,
+    process: Child,
+    /// Its end ends the network; `None` where that lives as long as a process.
+    line: Option<UnixStream>,
     namespace: PathBuf,
     published: Vec<Published>,
     leases: Vec<Lease>,
@@ -103,7 +104,8 @@ impl Held {
         let talk = wire::send(&line, options, None).and_then(|()| wire::expect(&line));
         match talk.map_err(Error::system("waiting for", "the holder of the network"))? {
             First::Ready { namespace, published, leases } => {
-                Ok(Held { _process: process, line, namespace, published, leases })
+                let line = Some(line);
+                Ok(Held { process, line, namespace, published, leases })
             }
             First::Failed { error } => Err(error.into()),
         }
@@ -128,9 +130,21 @@ impl Held {
     ///
     /// # Errors
     /// [`Error::System`]: the holder is gone.
-    pub fn follow(self, pid: u32) -> Result<()> {
-        let told = wire::send(&self.line, &pid, None).and_then(|()| wire::expect::<()>(&self.line));
+    pub fn follow(mut self, pid: u32) -> Result<()> {
+        let Some(line) = self.line.take() else { return Ok(()) };
+        let told = wire::send(&line, &pid, None).and_then(|()| wire::expect::<()>(&line));
         told.map_err(Error::system("talking to", "the holder of the network"))
+    }
+}
+
+impl Drop for Held {
+    /// Waits for the end of a network that lives as long as this value: its names and addresses are
+    /// free then.
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take() {
+            drop(line);
+            let _ = self.process.wait();
+        }
     }
 }
 
@@ -204,6 +218,8 @@ fn hold() -> Option<()> {
         }
     };
     wire::send(&line, &holder.ready(), None).ok()?;
+    // Until there is a container, it lives as long as who asked for it.
+    holder.follow(&line);
     let pid = Pid::from_raw(wire::expect(&line).ok()?)?;
     let container = pidfd_open(pid, PidfdFlags::empty());
     let _ = wire::send(&line, &(), None);
@@ -310,8 +326,8 @@ impl Holder {
         Ok(())
     }
 
-    /// Does what is asked until the container has ended.
-    fn follow(&mut self, container: &OwnedFd) {
+    /// Does what is asked until there is something to read: the container has ended.
+    fn follow(&mut self, container: &impl AsFd) {
         loop {
             let mut waited = vec![PollFd::new(container, PollFlags::IN)];
             waited
@@ -357,7 +373,7 @@ impl Holder {
 fn come_back(
     network: &mut Attached,
     (place, namespace): (&Surroundings, &OwnedFd),
-    container: &OwnedFd,
+    container: &impl AsFd,
 ) {
     for _ in 0..TRIES {
         match network.again(place, namespace) {

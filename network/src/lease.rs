@@ -36,15 +36,18 @@ pub struct Lease {
     pub ip: (Ipv4Addr, u8),
     /// Its address of IPv6, and the length of the prefix.
     pub ip6: Option<(Ipv6Addr, u8)>,
-    /// This machine's addresses.
+    /// The addresses that lead out: this machine's, or on a wire that of a router.
     pub gateways: Vec<IpAddr>,
+    /// Where questions about names are taken, if not at the gateway.
+    #[serde(default)]
+    pub names: Option<IpAddr>,
     /// Its Ethernet address.
     pub mac: [u8; 6],
     /// Bytes of the largest packet.
     pub mtu: usize,
     /// Whether the network has no way out.
     pub internal: bool,
-    /// The bridge, if the kernel carries the network.
+    /// The bridge, or the device whose wire it is on, if the kernel carries the network.
     #[serde(default)]
     pub bridge: Option<String>,
     /// Its ports on this machine.
@@ -109,10 +112,16 @@ pub struct LeaseRequest {
 pub(crate) struct Table {
     network: NamedNetwork,
     place: PathBuf,
-    /// The bridge, if the kernel carries the network.
+    /// The bridge, or the device whose wire it is on, if the kernel carries the network.
     pub(crate) bridge: Option<String>,
     /// Bytes of the largest packet.
     pub(crate) mtu: usize,
+    /// Where questions about names are taken, if not at the gateway.
+    pub(crate) names: Option<IpAddr>,
+    /// The Ethernet address of all.
+    pub(crate) mac: Option<[u8; 6]>,
+    /// Whether packets go out without a gateway.
+    pub(crate) direct: bool,
     leases: BTreeMap<u64, Lease>,
     /// The name servers that containers have of their own.
     servers: BTreeMap<u64, Vec<IpAddr>>,
@@ -132,6 +141,9 @@ impl Table {
             place,
             bridge: None,
             mtu,
+            names: None,
+            mac: None,
+            direct: false,
             leases: BTreeMap::new(),
             servers: BTreeMap::new(),
             next: 1,
@@ -172,6 +184,11 @@ impl Table {
                 IpAddr::V4(_) => None,
             },
         };
+        if let (Some(_), Some(_)) = (self.mac, wanted.mac) {
+            let reason = "its containers have the Ethernet address of the device".to_owned();
+            return Err(Error::InvalidNetwork { name, reason });
+        }
+        let gateways = self.network.subnets.iter().filter(|_| !self.direct);
         let [a, b, c, d] = ip.octets();
         let lease = Lease {
             network: self.network.name.clone(),
@@ -180,8 +197,9 @@ impl Table {
             aliases: wanted.aliases.clone(),
             ip: (ip, four.subnet.prefix_len()),
             ip6,
-            gateways: self.network.subnets.iter().map(|subnet| subnet.gateway).collect(),
-            mac: wanted.mac.unwrap_or([2, 0x42, a, b, c, d]),
+            gateways: gateways.map(|subnet| subnet.gateway).collect(),
+            names: self.names,
+            mac: self.mac.or(wanted.mac).unwrap_or([2, 0x42, a, b, c, d]),
             mtu: self.mtu,
             internal: self.network.internal,
             bridge: self.bridge.clone(),
@@ -246,7 +264,7 @@ impl Table {
             return Err(Error::AddressOutside { address, subnet: subnet.subnet });
         }
         if address == subnet.gateway {
-            let by = "this machine".to_owned();
+            let by = "the gateway".to_owned();
             return Err(Error::AddressTaken { address, network, by });
         }
         match self.by_address(address) {
@@ -375,8 +393,7 @@ mod tests {
         let (_place, mut table) = table("10.9.0.0/24", Some("10.9.0.64/26"));
         let ask = |last| LeaseRequest { ip: Some(Ipv4Addr::new(10, 9, 0, last)), ..wanted("a") };
         assert_eq!(table.take(&ask(9)).unwrap().1.ip.0.octets()[3], 9);
-        for (last, word) in
-            [(9, "container a"), (1, "this machine"), (0, "not in"), (255, "not in")]
+        for (last, word) in [(9, "container a"), (1, "the gateway"), (0, "not in"), (255, "not in")]
         {
             let error = table.take(&ask(last)).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

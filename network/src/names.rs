@@ -104,6 +104,7 @@ mod tests {
             ip: ([10, 9, 0, last].into(), 24),
             ip6: None,
             gateways: Vec::new(),
+            names: None,
             mac: [2; 6],
             mtu: 1500,
             internal: false,

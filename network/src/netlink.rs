@@ -37,6 +37,21 @@ pub(crate) struct Veth<'a> {
     pub(crate) mac: [u8; 6],
 }
 
+/// A device on top of another one.
+#[derive(Debug)]
+pub(crate) struct OnTop<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// The index of the other.
+    pub(crate) parent: u32,
+    /// Where it is put; here if not given.
+    pub(crate) namespace: Option<RawFd>,
+    /// Its Ethernet address; one that the kernel chooses if not given.
+    pub(crate) mac: Option<[u8; 6]>,
+    /// Bytes of a packet; those of the other if not given.
+    pub(crate) mtu: Option<u32>,
+}
+
 /// A line to the network configuration of the namespace it was made in.
 pub(crate) struct Netlink {
     socket: Socket,
@@ -158,6 +173,20 @@ impl Netlink {
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
             ]),
         ];
+        self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Makes a device on top of another one, in a network namespace.
+    pub(crate) fn add_on_top(&mut self, device: &OnTop<'_>, info: Vec<LinkInfo>) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(device.name.to_owned()),
+            LinkAttribute::Link(device.parent),
+            LinkAttribute::LinkInfo(info),
+        ];
+        message.attributes.extend(device.mtu.map(LinkAttribute::Mtu));
+        message.attributes.extend(device.namespace.map(LinkAttribute::NetNsFd));
+        message.attributes.extend(device.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
         self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 

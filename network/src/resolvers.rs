@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
 use serde::{Deserialize, Serialize};
 
+use crate::lease::Lease;
 use crate::sys;
 
 /// As many name servers as the C library asks.
@@ -63,6 +64,17 @@ impl Resolvers {
         text.push_str("options ndots:0\n");
         text.into_bytes()
     }
+}
+
+/// The `resolv.conf` of a container with these leases, made from the machine's; `None` where no network
+/// takes questions. With name servers of its `own` the network asks those.
+pub fn resolv_conf_on(machine: &[u8], own: &[IpAddr], leases: &[Lease]) -> Option<Vec<u8>> {
+    let first = leases.iter().find(|lease| !lease.internal).or(leases.first())?;
+    let gateway = first.gateways.iter().find(|one| one.is_ipv4());
+    let names = first.names.or(gateway.copied())?;
+    let own: String = own.iter().map(|one| format!("nameserver {one}\n")).collect();
+    let servers = resolvers(if own.is_empty() { machine } else { own.as_bytes() });
+    Some(servers.at_gateway(machine, names, first.internal))
 }
 
 /// The server of one line, if it has one.

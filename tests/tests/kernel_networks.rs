@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::netns::Netns;
-use e2e::{Bench, Ran, peer, root, run};
+use e2e::{Bench, Ran, peer, root, run, user::User};
 
 /// A bench on a machine of its own; nothing where that cannot be had.
 fn machine() -> Option<(Netns, Bench)> {
@@ -296,6 +296,11 @@ fn datagrams_reach_a_published_port_from_everywhere() {
     end(&bench);
 }
 
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a kill");
+}
+
 /// The processes that carry networks of a bench.
 fn carriers(bench: &Bench) -> Vec<u32> {
     let place = bench.store().display().to_string();
@@ -337,8 +342,7 @@ fn a_network_outlives_the_kill_of_its_process_and_the_flush_of_a_firewall() {
     for _ in 0..5 {
         let carrier = carriers(&bench);
         assert_eq!(carrier.len(), 1, "one process carries the network");
-        let pid = rustix::process::Pid::from_raw(carrier[0] as i32).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a kill");
+        kill(carrier[0]);
         eventually("another one comes", || carriers(&bench).iter().any(|one| *one != carrier[0]));
         eventually("the port answers", || seen_outside(&netns, "198.51.100.1:8080").is_some());
         let url = "http://one/hostname";
@@ -396,4 +400,92 @@ fn a_port_of_sctp_is_led_by_the_kernel_and_refused_by_name_elsewhere() {
         bench.rbuild(line).code(125).fails(words);
     }
     end(&bench);
+}
+
+#[test]
+fn containers_on_the_wire_of_a_device_are_neighbours_of_who_is_there() {
+    let Some((netns, bench)) = machine() else { return };
+    let flags = ["--subnet=198.51.100.0/24", "--gateway=198.51.100.2"];
+    let more = ["--ip-range=198.51.100.64/26", "-d", "macvlan", "--opt=parent=up0", "lan"];
+    bench.rbuild([&["network", "create"], &flags[..], &more].concat()).ok();
+    serve(&bench, "one", &["--network=lan:ip=198.51.100.70,mac=02:00:00:00:00:07"]);
+    eventually("it serves", || seen_outside(&netns, "198.51.100.70").is_some());
+    assert_eq!(seen_outside(&netns, "198.51.100.70").as_deref(), Some("one\n"));
+    for host in ["one", "ONE.lan", "198.51.100.70"] {
+        assert_eq!(fetch(&bench, &["--network=lan"], host).ok().stdout, "one\n", "{host}");
+    }
+    let line = "ip route; cat /sys/class/net/eth0/address; cat /etc/resolv.conf";
+    let told = bench.rbuild(["exec", "one", "sh", "-c", line]).ok().stdout;
+    for words in ["default via 198.51.100.2", "02:00:00:00:00:07", "nameserver 127.0.0.11"] {
+        assert!(told.contains(words), "{told}");
+    }
+    // A server of names in the container takes port 53, and still finds others.
+    let line = "busybox udpsvd 0.0.0.0 53 cat & sleep 1; busybox nslookup one";
+    let flags = ["run", "--rm", "--network=lan", "busybox", "sh", "-c", line];
+    assert!(bench.rbuild(flags).ok().stdout.contains("198.51.100.70"));
+    let show = ["network", "inspect", "-f", "{{.Driver}} {{.NetworkInterface}}", "lan"];
+    assert_eq!(bench.rbuild(show).ok().text(), "macvlan up0");
+    let listed = ["network", "ls", "--filter=driver=macvlan", "--format={{.Name}}"];
+    assert_eq!(bench.rbuild(listed).ok().stdout, "lan\n");
+    // Its device and its names outlive the process that gives addresses.
+    bench.rbuild(["run", "-d", "--name=two", "busybox", "sleep", "600"]).ok();
+    bench.rbuild(["network", "connect", "lan", "two"]).ok();
+    let carrier = carriers(&bench);
+    assert_eq!(carrier.len(), 1);
+    kill(carrier[0]);
+    eventually("another one comes", || carriers(&bench).iter().any(|one| *one != carrier[0]));
+    eventually("they find each other", || {
+        let url = "http://one/hostname";
+        let line = ["exec", "two", "busybox", "timeout", "2", "wget", "-q", "-O-", url];
+        bench.rbuild(line).stdout == "one\n"
+    });
+    bench.rbuild(["network", "disconnect", "lan", "two"]).ok();
+    bench.rbuild(["exec", "two", "sh", "-c", "! test -e /sys/class/net/eth1"]).ok();
+    for (flags, words) in [
+        (&["--publish=8080:80"][..], &["80", "own addresses"][..]),
+        (&["--add-host=me:host-gateway"], &["lan", "host-gateway"]),
+        (&["--ip=198.51.100.2"], &["198.51.100.2", "gateway"]),
+    ] {
+        let line = [&["run", "--rm", "--network=lan"], flags, &["busybox", "true"]].concat();
+        bench.rbuild(line).code(125).fails(words);
+    }
+    bench.rbuild(["rm", "-f", "one"]).ok();
+    bench.rbuild(["network", "rm", "lan"]).ok();
+    end(&bench);
+}
+
+#[test]
+fn a_wire_that_cannot_be_had_is_one_clear_error() {
+    let Some((_netns, bench)) = machine() else { return };
+    let create = |flags: &[&str]| {
+        bench.rbuild([&["network", "create", "--subnet=10.206.0.0/24"], flags, &["lan"]].concat())
+    };
+    for (flags, words) in [
+        (&["-d", "macvlan"][..], &["lan", "parent=DEVICE"][..]),
+        (&["-d", "macvlan", "--opt=parent=none0"], &["none0", "macvlan", "ip link"]),
+        (&["-d", "macvlan", "--opt=parent=up0", "--opt=macvlan_mode=x"], &["vepa"]),
+        (&["-d", "macvlan", "--opt=parent=up0", "--opt=carrier=user"], &["carrier", "parent"]),
+        (&["-d", "ipvlan", "--opt=parent=up0", "--opt=ipvlan_mode=bridge"], &["l2, l3, l3s"]),
+        (&["--opt=parent=up0"], &["parent=up0", "bridge"]),
+        (&["-d", "overlay"], &["overlay", "machines"]),
+        (&["-d", "thing"], &["thing", "macvlan"]),
+    ] {
+        create(flags).fails(words);
+    }
+    // One and the same wire has one of the two drivers; not every kernel has both.
+    let ran = create(&["-d", "ipvlan", "--opt=parent=up0", "--opt=ipvlan_mode=l3"]);
+    match ran.code {
+        0 => {
+            let line = ["run", "--rm", "--network=lan", "busybox", "ip", "route"];
+            assert!(bench.rbuild(line).ok().stdout.contains("default dev eth0"));
+            let flags = ["run", "--rm", "--network=lan", "--mac-address=02:00:00:00:00:07"];
+            bench.rbuild([&flags[..], &["busybox", "true"]].concat()).fails(&["Ethernet address"]);
+        }
+        _ => drop(ran.fails(&["ipvlan", "up0", "modprobe ipvlan"])),
+    }
+    if let Some(user) = User::get() {
+        let bench = Bench::of(user.uid, user.gid);
+        let line = ["network", "create", "-d", "macvlan", "--opt=parent=up0", "lan"];
+        bench.rbuild(line).fails(&["macvlan", "up0", "root", "bridge"]);
+    }
 }

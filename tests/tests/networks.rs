@@ -136,9 +136,9 @@ fn what_is_wrong_with_a_network_is_one_clear_error() {
                 &["network", "create", "--subnet=10.203.0.0/16", "b"],
                 &["10.203.0.0/16", "web", "hint"],
             ),
-            (&["network", "create", "--gateway=10.9.0.1", "b"], &["10.9.0.1", "--subnet"]),
+            (&["network", "create", "--gateway=10.9.0.1", "b"], &["10.9.0.1", "subnet"]),
             (&["network", "create", "--opt=a=b", "b"], &["a=b", "mtu"]),
-            (&["network", "create", "-d", "macvlan", "b"], &["macvlan", "not supported"]),
+            (&["network", "create", "-d", "overlay", "b"], &["overlay", "not supported"]),
             (&["network", "rm", "bridge"], &["bridge", "always"]),
             (&["network", "inspect", "none-such"], &["none-such", "network ls"]),
             (&["run", "--rm", "--network=no", "busybox", "true"], &["\"no\"", "network create"]),
@@ -149,7 +149,9 @@ fn what_is_wrong_with_a_network_is_one_clear_error() {
             (&["run", "--rm", "--ip=10.9.0.9", "busybox", "true"], &["--ip", "--network"]),
             (&["run", "--rm", "--network=web", "--network=host", "busybox"], &["host", "alone"]),
             (&["run", "--rm", "--network=pasta:-t,80", "busybox"], &["pasta", "published"]),
-            (&["bud", "--network=web", "context"], &["named networks", "builds"]),
+            (&["bud", "--network=web:ip=10.203.0.9", "context"], &["web", "fixed address"]),
+            (&["bud", "--network=no", "context"], &["\"no\"", "network create"]),
+            (&["bud", "--network=container:a", "context"], &["container:NAME", "named network"]),
         ] {
             bench.rbuild(line).fails(words);
         }
@@ -250,6 +252,69 @@ fn a_container_on_two_networks_is_found_on_both_and_joins_them_for_nobody() {
         }
         assert_ne!(once(bench, &["--network=b"], &["busybox", "nslookup", "left"]).code, 0);
         bench.rbuild(["exec", "both", "test", "-e", "/sys/class/net/inner0"]).ok();
+    });
+}
+
+/// A line of a shell that reads a page until it is what a container serves.
+fn reading(host: &str) -> String {
+    format!(
+        "for i in 1 2 3 4 5 6 7 8 9 10; do \
+         busybox timeout 5 wget -q -O- http://{host}/hostname | grep -qx one && exit 0; sleep 0.2; \
+         done; exit 1"
+    )
+}
+
+#[test]
+fn commands_of_builds_are_on_the_named_network_of_the_build() {
+    as_everybody(|bench| {
+        bench.rbuild(["network", "create", "web"]).ok();
+        serve(bench, "one", &["--network=web"]);
+        let service = Service::start();
+        let shut = format!("! busybox timeout 2 wget -q -O- http://127.0.0.1:{}/", service.port);
+        let file = format!(
+            "FROM localhost/busybox AS base\nRUN {}\nRUN {shut}\n\
+             RUN --network=none ! test -e /sys/class/net/eth0\n\
+             RUN --network=default busybox nslookup one.web\n",
+            reading("one")
+        );
+        bench.write("context/Dockerfile", file);
+        bench.rbuild(["bud", "--network=web", "--no-cache", "context"]).ok();
+        // Beside a network of its own, and on the one that is always there.
+        let both = ["bud", "--network=private", "--network=web", "--no-cache", "context"];
+        bench.rbuild(both).ok();
+        bench.write("context/Dockerfile", format!("FROM localhost/busybox\nRUN {shut}\n"));
+        bench.rbuild(["bud", "--network=bridge", "--no-cache", "context"]).ok();
+        let names = "FROM localhost/busybox\nRUN busybox nslookup one\n";
+        bench.write("context/Dockerfile", names);
+        bench.rbuild(["bud", "--network=bridge", "--no-cache", "context"]).fails(&["nslookup one"]);
+        bench.write("context/Dockerfile", "FROM localhost/busybox\nRUN --network=web true\n");
+        bench.rbuild(["bud", "context"]).fails(&["web", "default, none, host"]);
+        // Nobody of a build is left on it.
+        let members = ["network", "inspect", "-f", "{{len .Containers}}", "web"];
+        assert_eq!(bench.rbuild(members).ok().text(), "1");
+    });
+}
+
+#[test]
+fn commands_of_working_containers_are_on_named_networks() {
+    as_everybody(|bench| {
+        bench.rbuild(["network", "create", "--subnet=10.205.0.0/24", "web"]).ok();
+        serve(bench, "one", &["--network=web"]);
+        let line = reading("one");
+        let run = |flags: &[&str], name: &str, line: &str| {
+            bench.rbuild([&["run"], flags, &[name, "--", "sh", "-c", line]].concat())
+        };
+        bench.rbuild(["from", "--name=work", "busybox"]).ok();
+        run(&["--network=web"], "work", &line).ok();
+        assert_ne!(run(&[], "work", "busybox nslookup one").code, 0);
+        let fixed = run(&["--network=web:ip=10.205.0.77"], "work", "hostname -i").ok();
+        assert!(fixed.stdout.contains("10.205.0.77"), "{}", fixed.told());
+        // What from says holds for each command.
+        bench.rbuild(["from", "--name=kept", "--network=web", "busybox"]).ok();
+        run(&[], "kept", &line).ok();
+        run(&["--network=none"], "kept", "! test -e /sys/class/net/eth0").ok();
+        bench.rbuild(["rm", "-f", "one"]).ok();
+        bench.rbuild(["network", "rm", "web"]).ok();
     });
 }
 

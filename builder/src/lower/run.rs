@@ -75,9 +75,16 @@ impl Lowerer<'_> {
         instruction: &Instruction,
     ) -> Result<bool, Diagnostic> {
         let traffic = &self.request.traffic;
-        if op.network == "host" && *traffic != Traffic::Open {
+        let what = match op.network.as_str() {
+            "host" => Some("the network of this machine"),
+            "default" if !self.request.run.base.network.networks.is_empty() => {
+                Some("a named network")
+            }
+            _ => None,
+        };
+        if let Some(what) = what.filter(|_| *traffic != Traffic::Open) {
             let span = run.network.as_ref().map_or(instruction.span, |word| word.span);
-            let message = "the network of this machine cannot be recorded or replayed";
+            let message = format!("{what} cannot be recorded or replayed");
             return Err(Diagnostic::error("not-recorded", message, span));
         }
         Ok(traffic.is_recorded() && op.network != "none")

@@ -1,20 +1,25 @@
 //! The network of a command: none, the machine's, or one of its own with a way out.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use network::{Enclosure, Uplink, UplinkOptions, resolvers};
+use network::{
+    Attachment, Enclosure, Held, HeldOptions, Lease, LeaseRequest, Networks, Uplink, UplinkOptions,
+    resolvers,
+};
 use recorder::{Recorder, Session};
-use runtime::Network;
+use runtime::{MachineFiles, Membership, Network, NetworkSpec};
 
 use super::recorded::PORT;
 use super::room::Surroundings;
 
 use crate::error::During;
 use crate::plan::{RunOp, Step};
-use crate::{Env, Error, Result};
+use crate::{Error, Result};
+
+/// What failed where a network cannot be had.
+const CONNECTING: &str = "connecting the command with the network";
 
 /// Which network the runtime is to give the command.
 pub(super) fn mode(op: &RunOp) -> Network {
@@ -31,6 +36,8 @@ pub(super) enum Way {
     Nowhere,
     /// Everywhere.
     Uplink(Uplink),
+    /// What named networks reach.
+    Named(Held),
     /// To a recorder.
     Recorder {
         /// The network.
@@ -46,6 +53,7 @@ impl Way {
         match self {
             Way::Nowhere => None,
             Way::Uplink(uplink) => Some(uplink.path()),
+            Way::Named(held) => Some(held.path()),
             Way::Recorder { enclosure, .. } => Some(enclosure.path()),
         }
     }
@@ -58,6 +66,14 @@ pub(super) enum Beginning {
 }
 
 impl Beginning {
+    /// What the command has on named networks.
+    pub(super) fn leases(&self) -> &[Lease] {
+        match self {
+            Beginning::Made(Way::Named(held)) => held.leases(),
+            _ => &[],
+        }
+    }
+
     /// Waits for it.
     pub(super) fn join(self) -> Result<Way> {
         let thread = match self {
@@ -66,7 +82,7 @@ impl Beginning {
         };
         let uplink =
             thread.join().map_err(|_| Error::internal("the thread of a network does not panic"))?;
-        uplink.during("connecting the command with the network").map(Way::Uplink)
+        uplink.during(CONNECTING).map(Way::Uplink)
     }
 }
 
@@ -81,12 +97,51 @@ fn enclosed(recorder: &Arc<Recorder>, step: &Step) -> Result<Way> {
     Ok(Way::Recorder { enclosure, session })
 }
 
-/// Starts the uplink of a command with a network of its own, while its files are prepared. The
-/// machine's loopback services are reachable if a name for the machine was requested.
+/// Puts the command on named networks, and gives it an uplink of its own if it is to have that too.
+fn named(
+    wanted: &NetworkSpec,
+    with: &Surroundings<'_>,
+    uplink: UplinkOptions,
+) -> Result<Held, network::Error> {
+    let networks = Networks::beside(with.env.store.path());
+    let (id, servers) = (network::random_id()?, &wanted.dns.servers);
+    let attachment = |one: &Membership| -> Result<Attachment, network::Error> {
+        Ok(Attachment {
+            network: networks.get(&one.network)?.name,
+            wanted: LeaseRequest {
+                container: id.clone(),
+                name: id[..12].to_owned(),
+                aliases: one.aliases.clone(),
+                servers: servers.clone(),
+                ..LeaseRequest::default()
+            },
+            interface: one.interface.clone(),
+            ports: Vec::new(),
+            loopback: uplink.loopback,
+        })
+    };
+    let named = wanted.networks.iter().filter(|one| one.network != Membership::PRIVATE);
+    let options = HeldOptions {
+        attachments: named.map(attachment).collect::<Result<_, _>>()?,
+        networks: networks.directory().to_owned(),
+        resolvers: uplink.resolvers.clone(),
+        uplink: wanted.networks.iter().any(|one| one.network == Membership::PRIVATE).then(|| {
+            UplinkOptions {
+                neighbours: Some((networks.directory().to_owned(), id.clone())),
+                ..uplink
+            }
+        }),
+        ..HeldOptions::default()
+    };
+    Held::start(&options)
+}
+
+/// Starts the network of a command with one of its own, while its files are prepared. The machine's
+/// loopback services are reachable if a name for the machine was requested.
 pub(super) fn begin(
     op: &RunOp,
     with: &Surroundings<'_>,
-    hosts: &[(String, IpAddr)],
+    wanted: &NetworkSpec,
 ) -> Result<Beginning> {
     if mode(op) != Network::Private {
         return Ok(Beginning::Made(Way::Nowhere));
@@ -95,19 +150,38 @@ pub(super) fn begin(
         return enclosed(recorder, with.step).map(Beginning::Made);
     }
     let machine = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
-    let loopback = hosts.iter().any(|(_, address)| *address == Uplink::MACHINE);
+    let loopback = wanted.hosts.iter().any(|(_, address)| *address == Uplink::MACHINE);
     let options =
         UplinkOptions { resolvers: resolvers(&machine), loopback, ..UplinkOptions::default() };
+    if !wanted.networks.is_empty() {
+        let held = named(wanted, with, options).during(CONNECTING)?;
+        return Ok(Beginning::Made(Way::Named(held)));
+    }
     let thread = std::thread::Builder::new().name("network".to_owned());
     let thread = thread.spawn(move || Uplink::start(&options));
     thread.map(Beginning::Making).map_err(Error::file("starting", "a thread"))
 }
 
-/// The machine's `resolv.conf` as the command is to see it.
-pub(super) fn resolv_conf(op: &RunOp, env: &Env) -> Vec<u8> {
-    let machine = std::fs::read(&env.resolv_conf).unwrap_or_default();
-    match mode(op) {
-        Network::Private => resolvers(&machine).behind_uplink(&machine),
+/// Hosts, hostname and `resolv.conf` as the command is to see them.
+pub(super) fn files(
+    op: &RunOp,
+    with: &Surroundings<'_>,
+    leases: &[Lease],
+) -> runtime::NetworkFiles {
+    let run = &with.request.run;
+    let mut wanted = run.base.network.clone();
+    let machine = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
+    let uplink = wanted.networks.iter().any(|one| one.network == Membership::PRIVATE);
+    let there = network::resolv_conf_on(&machine, &wanted.dns.servers, leases);
+    let resolv_conf = match (mode(op), there.filter(|_| !uplink)) {
+        (Network::Private, Some(there)) => {
+            // The network asks them.
+            wanted.dns.servers.clear();
+            there
+        }
+        (Network::Private, None) => resolvers(&machine).behind_uplink(&machine),
         _ => machine,
-    }
+    };
+    let machine = MachineFiles { hosts: "", resolv_conf: &resolv_conf };
+    wanted.files(machine, run.hostname(), &[])
 }

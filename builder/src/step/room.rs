@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ::network::Lease;
 use layers::{Root, Stack, Top};
 use recorder::{Recorder, Troubles};
-use runtime::{
-    Bundle, Container, ExitStatus, MachineFiles, SharedInput, StartOptions, Stdio, UserFile,
-};
+use runtime::{Bundle, Container, ExitStatus, SharedInput, StartOptions, Stdio, UserFile};
 use store::{Active, SnapshotId};
 use task::{Cause, Task};
 
@@ -74,8 +73,7 @@ impl<'a> Room<'a> {
         with: &Surroundings<'a>,
         task: &'a Task,
     ) -> Result<Room<'a>> {
-        let hosts = &with.request.run.base.network.hosts;
-        let beginning = network::begin(op, with, hosts)?;
+        let beginning = network::begin(op, with, &with.request.run.base.network)?;
         let store = &with.env.store;
         let mut stack = match with.parent {
             Some(parent) => store.stack(parent).during("opening the parent")?,
@@ -87,7 +85,7 @@ impl<'a> Room<'a> {
         };
         let mut mounts = Mounts::new(store, task)?;
         mounts.apart = with.recorder.map(|recorder| recorder.name().to_owned());
-        furnish(op, with, below.as_ref(), &mut mounts)?;
+        furnish(op, with, (below.as_ref(), beginning.leases()), &mut mounts)?;
         let stubs = mounts.stubs(with.parent, below.as_ref(), &op.working_dir)?;
         if let Some(stubs) = &stubs {
             stack.lower.insert(0, stubs.dir().join("fs"));
@@ -106,7 +104,7 @@ impl<'a> Room<'a> {
     pub(crate) fn troubles(&self) -> Troubles {
         match &self.way {
             Way::Recorder { session, .. } => session.finish(),
-            Way::Nowhere | Way::Uplink(_) => Troubles::default(),
+            Way::Nowhere | Way::Uplink(_) | Way::Named(_) => Troubles::default(),
         }
     }
 
@@ -133,7 +131,7 @@ impl<'a> Room<'a> {
 fn furnish(
     op: &RunOp,
     with: &Surroundings<'_>,
-    below: Option<&Root>,
+    (below, leases): (Option<&Root>, &[Lease]),
     mounts: &mut Mounts<'_>,
 ) -> Result<()> {
     let user = match (op.user.as_str(), below) {
@@ -141,9 +139,7 @@ fn furnish(
         (user, Some(root)) => users::user(root, user)?,
     };
     let run = &with.request.run;
-    let resolv_conf = network::resolv_conf(op, with.env);
-    let machine = MachineFiles { hosts: "", resolv_conf: &resolv_conf };
-    let files = run.base.network.files(machine, run.hostname(), &[]);
+    let files = network::files(op, with, leases);
     let recorder = with.recorder.filter(|_| op.network != "none");
     let resolv_conf = files.resolv_conf.filter(|_| op.network != "none" && recorder.is_none());
     for (path, content) in [

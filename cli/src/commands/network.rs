@@ -73,9 +73,10 @@ pub(super) fn document(app: &App, name: &str) -> Result<Value, Failure> {
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// Choose how the network is carried: bridge, the only one
-    #[arg(short, long, value_name = "DRIVER", default_value = "bridge", value_parser = driver)]
-    driver: String,
+    /// Choose how the network is carried: bridge, or macvlan or ipvlan, which put containers on the
+    /// wire of a device of this machine
+    #[arg(short, long, value_name = "DRIVER", default_value = "bridge")]
+    driver: network::Driver,
     /// Use this range of addresses, one of each kind (default: a free one)
     #[arg(long, value_name = "CIDR")]
     subnet: Vec<IpNet>,
@@ -100,23 +101,12 @@ pub(crate) struct Create {
     /// Add a label
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// Set an option: com.docker.network.driver.mtu=BYTES, carrier=kernel or user
+    /// Set an option: com.docker.network.driver.mtu=BYTES, carrier=kernel or user; with macvlan and
+    /// ipvlan parent=DEVICE, macvlan_mode=MODE and ipvlan_mode=MODE
     #[arg(short, long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
     /// The name of the network
     name: String,
-}
-
-fn driver(text: &str) -> Result<String, String> {
-    match text {
-        "bridge" => Ok(text.to_owned()),
-        "macvlan" | "ipvlan" => Err(format!(
-            "{text} puts containers onto the wire of this machine, which is not supported; \
-             bridge networks publish ports with -p"
-        )),
-        "overlay" => Err("overlay spans machines, which is not supported".to_owned()),
-        other => Err(format!("{other:?} is not known: there is bridge")),
-    }
 }
 
 impl Create {
@@ -124,7 +114,8 @@ impl Create {
         let pair = |text: &String| flags::pair(text);
         let new = NewNetwork {
             name: self.name.clone(),
-            subnets: self.subnets()?,
+            driver: self.driver,
+            subnets: NewSubnet::several(&self.subnet, &self.gateway, &self.ip_range)?,
             ipv6: self.ipv6,
             internal: self.internal,
             labels: self.label.iter().map(pair).collect(),
@@ -139,32 +130,6 @@ impl Create {
             made => outln!("{}", made?.id),
         }
         Ok(0)
-    }
-
-    /// Each gateway and range belongs to the subnet that it is in.
-    fn subnets(&self) -> Result<Vec<NewSubnet>, Failure> {
-        let mut subnets: Vec<NewSubnet> = self
-            .subnet
-            .iter()
-            .map(|subnet| NewSubnet { subnet: *subnet, gateway: None, range: None })
-            .collect();
-        for gateway in &self.gateway {
-            let of = subnets.iter_mut().find(|one| one.subnet.contains(gateway));
-            let of = of.ok_or_else(|| {
-                Failure::usage(format!("--gateway {gateway} is in no subnet"))
-                    .hint("give its subnet by --subnet")
-            })?;
-            of.gateway = Some(*gateway);
-        }
-        for range in &self.ip_range {
-            let of = subnets.iter_mut().find(|one| one.subnet.contains(range));
-            let of = of.ok_or_else(|| {
-                Failure::usage(format!("--ip-range {range} is in no subnet"))
-                    .hint("give its subnet by --subnet")
-            })?;
-            of.range = Some(*range);
-        }
-        Ok(subnets)
     }
 }
 

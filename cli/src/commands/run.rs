@@ -489,21 +489,17 @@ impl NewFlags {
     }
 }
 
-/// Builds and working containers have no networks shared with containers.
+/// Builds and working containers do not share the network of one container.
 ///
 /// # Errors
 /// The network that was asked for.
 pub(crate) fn refuse_networks(spec: &ContainerSpec) -> Result<(), Failure> {
-    if spec.network.join.is_none() && spec.network.networks.is_empty() {
+    if spec.network.join.is_none() {
         return Ok(());
     }
-    let named = spec.network.networks.first().map(|named| format!(" {}", named.network));
-    let what = format!(
-        "--network{}: container:NAME, ns:PATH and named networks are not supported by builds and \
-         working containers",
-        named.unwrap_or_default()
-    );
-    Err(Failure::usage(what).hint("the networks of RUN are private, none and host"))
+    let what = "--network: container:NAME and ns:PATH are not supported by builds and working \
+                containers";
+    Err(Failure::usage(what).hint("put the container on a named network, and name that"))
 }
 
 /// Passes INT, TERM, HUP, QUIT, USR1 and USR2 on to the container's first process.

@@ -258,6 +258,7 @@ fn flag(grant: &Grant) -> String {
         Grant::Owner(path) => format!("--volume={}:TARGET:U", path.display()),
         Grant::HostNetwork => "--network=host".to_owned(),
         Grant::JoinedNetwork(whose) => format!("--network=container:{whose}"),
+        Grant::NamedNetwork(name) => format!("--network={name}"),
         Grant::Loopback(name) => format!("--add-host={name}:host-gateway"),
         Grant::Port(port) => format!("--publish={port}"),
     }

@@ -5,6 +5,7 @@
 //! is removed with the last container; one that was left by a killed process is used again.
 
 mod conntrack;
+mod lan;
 mod nft;
 mod proxy;
 mod relay;
@@ -13,13 +14,16 @@ mod settings;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use lan::try_wire;
+pub(crate) use lan::{Lan, NAMES};
 use nft::{Batch, Known, Nft};
 use proxy::Proxy;
+use relay::NameServer;
 pub(crate) use relay::{Answers, Asked};
 
 use rules::{Member, Scene};
@@ -39,8 +43,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Kernel {
     network: NamedNetwork,
     device: String,
-    /// Where questions about names are taken.
-    names: u16,
+    /// What takes questions about names.
+    names: NameServer,
     live: Mutex<Live>,
 }
 
@@ -82,8 +86,12 @@ impl Kernel {
         let start = || -> io::Result<Kernel> {
             make(network, &device)?;
             settings::route(network, &device)?;
-            let names = relay::start(network, answers)?;
-            claim(&mut nft, &device)?;
+            let gateway = network.subnet(false).map(|subnet| subnet.gateway);
+            let sockets = relay::both(gateway.unwrap_or(Ipv4Addr::LOCALHOST.into()))?;
+            let names = relay::start(sockets, answers)?;
+            let mut tables = Batch::default();
+            rules::tables(&mut tables, &device);
+            claim(&mut nft, &tables)?;
             let live = Mutex::new(Live { nft, members: BTreeMap::new() });
             let kernel = Kernel { network: network.clone(), device: device.clone(), names, live };
             kernel.write(&mut kernel.lock())?;
@@ -163,7 +171,7 @@ impl Kernel {
     fn write(&self, live: &mut Live) -> io::Result<()> {
         let mut batch = Batch::default();
         let (table, device) = (self.device.as_str(), self.device.as_str());
-        let scene = Scene { table, device, network: &self.network, names: self.names };
+        let scene = Scene { table, device, network: &self.network, names: self.names.port };
         rules::rules(&mut batch, &scene, live.members.values().map(|(member, _)| member));
         live.nft.commit(&batch)
     }
@@ -180,12 +188,10 @@ impl Kernel {
 }
 
 /// Makes the tables. Those of a killed process are about to end.
-fn claim(nft: &mut Nft, table: &str) -> io::Result<()> {
-    let mut batch = Batch::default();
-    rules::tables(&mut batch, table);
+fn claim(nft: &mut Nft, tables: &Batch) -> io::Result<()> {
     let mut tries = TRIES;
     loop {
-        match nft.commit(&batch) {
+        match nft.commit(tables) {
             Err(error) if tries > 0 && error.raw_os_error() == Some(libc::EPERM) => {
                 tries -= 1;
                 std::thread::sleep(PAUSE);

@@ -67,7 +67,7 @@ impl Proxy {
 }
 
 /// Waits for a socket; `false` at the end.
-fn wait(socket: &impl std::os::fd::AsFd, over: &PipeReader) -> bool {
+pub(super) fn wait(socket: &impl std::os::fd::AsFd, over: &PipeReader) -> bool {
     let mut waited = [PollFd::new(socket, PollFlags::IN), PollFd::new(over, PollFlags::IN)];
     loop {
         match poll(&mut waited, None) {

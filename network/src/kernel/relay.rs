@@ -1,13 +1,12 @@
-//! The name service of a network that the kernel carries: answers about containers, and questions
+//! The name service of a network in the kernel: answers about containers, and questions
 //! to the machine's name servers.
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::proxy::{self, Seats};
-use crate::definition::NamedNetwork;
 
 /// As many questions at a time go to other servers.
 const MOST: usize = 128;
@@ -35,16 +34,28 @@ struct Relay {
     seats: Arc<Seats>,
 }
 
-/// Takes questions at a port of the network's gateway; gives the port.
-pub(super) fn start(network: &NamedNetwork, answers: Answers) -> io::Result<u16> {
-    let gateway = network.subnet(false).map(|subnet| subnet.gateway);
-    let (socket, listener) = both(gateway.unwrap_or(Ipv4Addr::LOCALHOST.into()))?;
+/// A name service; it ends with this value.
+pub(super) struct NameServer {
+    /// Where questions are taken.
+    pub(super) port: u16,
+    /// Its end wakes the threads.
+    _alive: PipeWriter,
+}
+
+/// Takes questions at these sockets.
+pub(super) fn start(
+    (socket, listener): (UdpSocket, TcpListener),
+    answers: Answers,
+) -> io::Result<NameServer> {
     let port = socket.local_addr()?.port();
+    socket.set_nonblocking(true)?;
+    listener.set_nonblocking(true)?;
+    let (over, alive) = io::pipe()?;
     let relay = Arc::new(Relay { socket, answers, seats: Arc::default() });
-    let other = Arc::clone(&relay);
-    spawn(move || relay.datagrams())?;
-    spawn(move || other.connections(&listener))?;
-    Ok(port)
+    let (other, end) = (Arc::clone(&relay), over.try_clone()?);
+    spawn(move || relay.datagrams(&over))?;
+    spawn(move || other.connections(&listener, &end))?;
+    Ok(NameServer { port, _alive: alive })
 }
 
 fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -53,7 +64,7 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 /// A port that is free for datagrams and for connections.
-fn both(address: IpAddr) -> io::Result<(UdpSocket, TcpListener)> {
+pub(super) fn both(address: IpAddr) -> io::Result<(UdpSocket, TcpListener)> {
     let mut last = None;
     for _ in 0..16 {
         let socket = UdpSocket::bind((address, 0))?;
@@ -66,9 +77,9 @@ fn both(address: IpAddr) -> io::Result<(UdpSocket, TcpListener)> {
 }
 
 impl Relay {
-    fn datagrams(self: Arc<Relay>) {
+    fn datagrams(self: Arc<Relay>, over: &PipeReader) {
         let mut buffer = vec![0; LARGEST];
-        loop {
+        while proxy::wait(&self.socket, over) {
             // An error here is of an answer that could not be delivered.
             let Ok((count, from)) = self.socket.recv_from(&mut buffer) else { continue };
             let question = &buffer[..count];
@@ -91,14 +102,18 @@ impl Relay {
         });
     }
 
-    fn connections(self: Arc<Relay>, listener: &TcpListener) {
+    fn connections(self: Arc<Relay>, listener: &TcpListener, over: &PipeReader) {
         let seats = Arc::default();
-        for stream in listener.incoming() {
-            let Ok(stream) = stream else {
-                std::thread::sleep(proxy::PAUSE);
-                continue;
+        while proxy::wait(listener, over) {
+            let (stream, from) = match listener.accept() {
+                Ok(come) => come,
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        std::thread::sleep(proxy::PAUSE);
+                    }
+                    continue;
+                }
             };
-            let Ok(from) = stream.peer_addr() else { continue };
             let Asked::Others(servers) = (self.answers)(from.ip(), &[]) else { continue };
             let Some(seat) = Seats::take(&seats, MOST) else { continue };
             let _ = spawn(move || {

@@ -94,6 +94,19 @@ pub(super) fn rules<'a>(
     }
 }
 
+/// A table in the network namespace of a container: questions about names to `address` go to a
+/// port there, whatever listens at port 53.
+pub(super) fn names_inside(batch: &mut Batch, table: &str, address: IpAddr, names: u16) {
+    const OUTPUT: &str = "output";
+    batch.table(Family::Inet, table);
+    batch.chain(Family::Inet, table, OUTPUT, Hook { kind: "nat", number: 3, priority: -100 });
+    for protocol in [UDP, TCP] {
+        let asked = [to(address.into()), of(protocol), port(NAMES)].concat();
+        let parts = [asked, target(address, Some(names))].concat();
+        batch.rule(Family::Inet, table, OUTPUT, &parts);
+    }
+}
+
 impl Scene<'_> {
     fn rule(&self, batch: &mut Batch, chain: &str, parts: &[&[Expression]]) {
         batch.rule(Family::Inet, self.table, chain, &parts.concat());

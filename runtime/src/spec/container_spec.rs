@@ -243,6 +243,11 @@ pub struct Membership {
     pub interface: Option<String>,
 }
 
+impl Membership {
+    /// The name that stands for a network of its own with a way out.
+    pub const PRIVATE: &str = "private";
+}
+
 /// Whose network is shared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

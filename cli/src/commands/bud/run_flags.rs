@@ -2,7 +2,7 @@
 
 use builder::debug::Failed;
 use builder::{Network, RunOptions};
-use runtime::ContainerSpec;
+use runtime::{ContainerSpec, Membership};
 
 use crate::commands::container_flags::SharedFlags;
 use crate::commands::run::{refuse_networks, refuse_volumes};
@@ -16,7 +16,21 @@ pub(super) fn options(flags: &SharedFlags) -> Result<RunOptions, Failure> {
     let base = flags.completed()?;
     refuse_volumes(&base)?;
     refuse_networks(&base)?;
+    refuse_addresses(&base)?;
     Ok(RunOptions { base, stdin: false })
+}
+
+/// Commands of a build run beside each other, so none of them has an address for itself.
+fn refuse_addresses(base: &ContainerSpec) -> Result<(), Failure> {
+    let fixed = |one: &&Membership| one.ip.is_some() || one.ip6.is_some() || one.mac.is_some();
+    match base.network.networks.iter().find(fixed) {
+        None => Ok(()),
+        Some(one) => Err(Failure::usage(format!(
+            "--network {}: the commands of a build cannot have a fixed address, as several run at once",
+            one.network
+        ))
+        .hint("leave out ip, ip6 and mac")),
+    }
 }
 
 /// The network of commands whose instruction names none.

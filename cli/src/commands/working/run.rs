@@ -10,6 +10,7 @@ use builder::working::{self, Loan, Working};
 use clap::Args;
 use containers::syntax::mount_of;
 use containers::{add_network_files, give, users};
+use network::Held;
 use runtime::{Bundle, Container, ContainerSpec, Files, Network, StartOptions, Stdio};
 use store::{CacheMount, Store};
 use task::{Kind, Task};
@@ -127,12 +128,17 @@ pub(crate) fn run(
     let lent = app.wait(lent)??;
     now.files.mounts.extend(lent.list().iter().cloned());
     let config = working.state.config.config.clone();
-    let spec = specify(settings, now, &config.env, &working)?;
+    let mut spec = specify(settings, now, &config.env, &working)?;
+    let own = (working.id(), working.name());
+    let held = containers::join_named(&spec, &config, app.store()?, own)?;
+    let leases = held.as_ref().map(Held::leases).unwrap_or_default();
+    add_network_files(working.directory(), &mut spec, leases)?;
     let directory = spec.process.working_dir.clone().unwrap_or_else(|| config.working_dir.clone());
     let mut ground = working.ground(&spec.files.mounts, &directory)?;
     let root = ground.take()?;
     let mut document = runtime::spec(&config, &spec, &|file| users(&root, file))?;
-    let _uplink = containers::connect(&spec, &config, app.store()?, &mut document)?;
+    let _uplink =
+        containers::connect(&spec, &config, app.store()?, (held.as_ref(), &mut document))?;
     give(&spec, &document)?;
     let bundle = Bundle { spec: document, rootfs: root.into_fd() };
     let options = StartOptions {
@@ -184,7 +190,6 @@ fn specify(
     // As that of RUN, the network of commands is one of their own.
     spec.network.mode.get_or_insert(Network::Private);
     spec.network.hostname.get_or_insert_with(|| working.id()[..12].to_owned());
-    add_network_files(working.directory(), &mut spec)?;
     spec.files.mounts.insert(0, working.container_file()?);
     refuse_overlays(&spec)?;
     refuse_volumes(&spec)?;
