@@ -322,7 +322,7 @@ pub enum Error {
     #[error(transparent)]
     Cancelled(#[from] task::Cancelled),
     /// A text does not describe what it should.
-    #[error(transparent)]
+    #[error("{0}")]
     Syntax(#[from] SyntaxError),
     /// The build context is no directory.
     #[error("the build context {} is not a directory", .path.display())]

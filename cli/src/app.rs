@@ -1,14 +1,16 @@
 //! What a command works with: the store, the registry client, the executor, each made when it is
 //! first needed.
 
+use options::environment;
 use std::cell::OnceCell;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use clap::Args;
 use image::{Digest, Reference};
+use options::globals::Globals;
+use options::{Program, Reach};
 use registry_client::{
     AuthFiles, Client, Credential, HostRule, Keychain, Proxies, Registries, ShortNames, Tls,
 };
@@ -20,74 +22,8 @@ use transport::{Gate, Location, Machine, Places, Sink, Source};
 use crate::config;
 pub(crate) use crate::interrupt::{observed, observed_by, quiet_task};
 use crate::render::Progress;
-use crate::report::Failure;
-use crate::settings::Settings;
-
-/// Global flags of `rbuild` and `rcopy`.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Globals {
-    /// Directory of the image store (default: /var/lib/rbuild, or ~/.local/share/rbuild for a user)
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "RBUILD_ROOT",
-        hide_env = true,
-        help_heading = "Global options"
-    )]
-    pub root: Option<PathBuf>,
-    /// Credentials file (default: the files of podman and Docker)
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub authfile: Option<PathBuf>,
-    /// Signature policy file (default: ~/.config/containers/policy.json,
-    /// /etc/containers/policy.json)
-    #[arg(
-        long,
-        visible_alias = "signature-policy",
-        global = true,
-        value_name = "FILE",
-        help_heading = "Global options"
-    )]
-    pub policy: Option<PathBuf>,
-    #[command(flatten)]
-    pub registries: config::RegistriesFlags,
-    /// Write diagnostic messages of this level: error, warn, info, debug or trace
-    #[arg(
-        long,
-        visible_alias = "log-level",
-        global = true,
-        value_name = "LEVEL",
-        value_parser = log_filter,
-        help_heading = "Global options"
-    )]
-    pub log: Option<String>,
-}
-
-impl Globals {
-    /// The log level where no flag says one; one that does not exist is passed over.
-    pub(crate) fn log_default(&mut self, level: Option<String>) {
-        self.log = self.log.take().or_else(|| level.and_then(|level| log_filter(&level).ok()));
-    }
-}
-
-/// A level, or directives `CRATE=LEVEL`.
-fn log_filter(text: &str) -> Result<String, String> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let known = |part: &str| {
-        let level = part.rsplit('=').next().unwrap_or(part);
-        LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level))
-    };
-    // As buildah spells them.
-    let text = match text {
-        "warning" => "warn",
-        "fatal" | "panic" => "error",
-        text => text,
-    };
-    match text.split(',').all(known) {
-        true => Ok(text.to_owned()),
-        false => Err(format!("{text:?} is not one of {}", LEVELS.join(", "))),
-    }
-}
+use options::Failure;
+use options::settings::Settings;
 
 /// A bare level applies to the crates of this program; libraries log errors only. Directives are
 /// passed on unchanged.
@@ -123,29 +59,6 @@ fn log_directives(level: &str) -> String {
 /// Uploads of this size or more resume after an interruption.
 const RESUMABLE: u64 = 64 << 20;
 
-/// How registries are reached; each flag holds for the registries of one command.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Reach {
-    /// `--tls-verify`
-    pub tls_verify: Option<bool>,
-    /// `--creds`
-    pub credential: Option<Credential>,
-    /// `--authfile`, where it is not the global one
-    pub authfile: Option<PathBuf>,
-    /// `--cert-dir`
-    pub cert_dir: Option<PathBuf>,
-    /// `--retry-times`: how often a request that failed for a temporary reason is repeated
-    pub retries: Option<u32>,
-    /// `--retry-delay`: the pause before the first retry
-    pub retry_delay: Option<Duration>,
-    /// `--daemon-host`
-    pub daemon_host: Option<String>,
-    /// Whether `cert_dir` and `tls_verify` apply to a Docker daemon
-    pub daemon_certs: bool,
-    /// `--shared-blob-dir`
-    pub shared_blob_dir: Option<PathBuf>,
-}
-
 /// The things a command works with.
 pub(crate) struct App {
     /// Where configuration is.
@@ -163,7 +76,7 @@ pub(crate) struct App {
 impl App {
     /// Nothing is opened yet; the developers' log starts.
     pub(crate) fn new(globals: Globals, rootless: bool) -> App {
-        let paths = config::paths(rootless);
+        let paths = environment::paths(rootless);
         if let Some(level) = &globals.log {
             crate::entry::log(&log_directives(level));
         }
@@ -208,7 +121,7 @@ impl App {
             clock: SystemTime::now,
         };
         let store = Store::open(&root, options)?;
-        store.set_limit(config::store_limit()?);
+        store.set_limit(environment::store_limit()?);
         Ok(self.store.get_or_init(|| store))
     }
 
@@ -217,7 +130,7 @@ impl App {
     /// # Errors
     /// There is no current directory.
     pub(crate) fn store_root(&self) -> Result<PathBuf, Failure> {
-        config::absolute(&self.globals.root.clone().unwrap_or_else(|| self.paths.store()))
+        environment::absolute(&self.globals.root.clone().unwrap_or_else(|| self.paths.store()))
     }
 
     /// What registries.conf says.
@@ -242,8 +155,7 @@ impl App {
     /// The name is invalid or ambiguous.
     pub(crate) fn meanings(&self, text: &str) -> Result<Vec<Reference>, Failure> {
         let names = &self.registries()?.short_names;
-        config::meanings(names, &self.paths.short_names(), text)
-            .map_err(|cause| crate::report::cause(&cause))
+        config::meanings(names, &self.paths.short_names(), text).map_err(Failure::of)
     }
 
     /// Runs a future to its end, or until a signal or `--command-timeout` ends it.
@@ -327,7 +239,11 @@ impl App {
             daemon_tls: config::daemon_tls(&self.paths, reach)?,
             containers: self.paths.containers_storage()?,
             scratch: self.paths.scratch(),
-            shared_blobs: reach.shared_blob_dir.as_deref().map(config::absolute).transpose()?,
+            shared_blobs: reach
+                .shared_blob_dir
+                .as_deref()
+                .map(environment::absolute)
+                .transpose()?,
         })
     }
 
@@ -354,7 +270,7 @@ impl App {
         for rule in &mut hosts {
             rule.tls = tls_verify.map(|verify| if verify { Tls::Verify } else { Tls::Optional });
             if let Some(directory) = &reach.cert_dir {
-                *rule = std::mem::take(rule).certificates(&config::absolute(directory)?)?;
+                *rule = std::mem::take(rule).certificates(&environment::absolute(directory)?)?;
             }
         }
         let resume = Some(registry_client::Resume {
@@ -364,7 +280,7 @@ impl App {
         let routes = self.registries()?.routes.clone();
         let usual = registry_client::Options::default();
         let engine = self.paths.containers_conf()?.engine;
-        let delay = engine.retry_delay.as_deref().map(crate::flags::duration).transpose();
+        let delay = engine.retry_delay.as_deref().map(options::flags::duration).transpose();
         let delay = delay.map_err(|why| {
             Failure::new(Kind::Invalid, format!("containers.conf: retry_delay: {why}"))
         })?;
@@ -378,7 +294,7 @@ impl App {
             retries: reach.retries.or(engine.retry).unwrap_or(usual.retries),
             backoff: reach.retry_delay.or(delay).unwrap_or(usual.backoff),
             patience: self.settings.patience(),
-            proxies: Proxies::from_variables(config::proxies()),
+            proxies: Proxies::from_variables(environment::proxies()),
             ..usual
         })
     }
@@ -401,21 +317,6 @@ impl App {
             }
         }
         Ok(rules)
-    }
-
-    /// Whose certificates, logs and timestamps are trusted where no flag says: what
-    /// `rbuild trust init` keeps.
-    ///
-    /// # Errors
-    /// There is none, or it is malformed.
-    pub(crate) fn trusted_root(&self) -> Result<sign::TrustedRoot, Failure> {
-        let file = self.paths.trust().join("trusted_root.json");
-        if !file.exists() {
-            let what = format!("{} is not there", file.display());
-            return Err(Failure::new(Kind::NotFound, what)
-                .hint("pass one with --trusted-root FILE, or store one with `rbuild trust init`"));
-        }
-        crate::commands::signer_flags::read_root(&file)
     }
 
     /// What decides whether an image may be used: `policy.json`, or everything may.
@@ -443,7 +344,7 @@ impl App {
             let hint = "write /etc/containers/policy.json, or name a file with --policy";
             return if strict { Err(Failure::usage(none).hint(hint)) } else { Ok(None) };
         };
-        let policy = sign::Policy::open(&config::absolute(&file)?).map_err(|error| {
+        let policy = sign::Policy::open(&environment::absolute(&file)?).map_err(|error| {
             Failure::from(error).context(format!("reading policy {}", file.display()))
         })?;
         Ok(Some(policy.at(SystemTime::now())))
@@ -488,14 +389,14 @@ impl App {
     pub(crate) fn permit_stored(&self, image: Digest, reach: &Reach) -> Result<(), Failure> {
         let Some(policy) = self.signature_policy()? else { return Ok(()) };
         let store = self.store()?;
-        let origin = builder::origin(store, image).map_err(|cause| crate::report::cause(&cause))?;
+        let origin = builder::origin(store, image).map_err(Failure::of)?;
         if origin.is_none_or(|origin| policy.accepts(&origin)) {
             return Ok(());
         }
         let (gate, places) = (self.gate_of(policy)?, self.places_for(reach)?);
         observed("policy", Progress::Quiet, |task| {
             let asked = self.wait(builder::permit_stored(store, &*places, &gate, image, task))?;
-            asked.map_err(|cause| crate::report::cause(&cause))
+            asked.map_err(Failure::of)
         })
     }
 }
@@ -558,6 +459,24 @@ impl builder::Places for BuildPlaces {
 
     fn meanings(&self, name: &str) -> Result<Vec<Reference>, Cause> {
         config::meanings(&self.names, &self.chosen, name)
+    }
+}
+
+impl Program for App {
+    fn wait<F: Future>(&self, future: F) -> Result<F::Output, Failure> {
+        App::wait(self, future)
+    }
+
+    fn ask_secret(&self, question: &str) -> Result<String, Failure> {
+        crate::commands::account::secret(question)
+    }
+
+    fn tell(line: &str) {
+        eprintln!("{line}");
+    }
+
+    fn trust(&self) -> PathBuf {
+        self.paths.trust()
     }
 }
 

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 
-use crate::dialect::Dialect;
-use crate::report::Failure;
-use crate::{rbuild, rcopy, refused};
+use crate::{hints, rbuild, rcopy, report};
+use options::Dialect;
+use options::Failure;
+use options::refused;
 
 /// Becomes a container's first process if started as one, becomes root of a user namespace if not
 /// root, parses, runs, and tells how it ended. No thread exists before the command runs.
@@ -65,11 +66,11 @@ pub(crate) fn log(directives: &str) {
 
 fn fail(dialect: Dialect, failure: Failure, json: bool) -> ExitCode {
     let code = dialect.code(&failure);
-    let failure = dialect.hinted(failure);
+    let failure = dialect.hinted(hints::hinted(failure));
     if json {
-        failure.print_json();
+        report::print_json(failure);
     } else {
-        failure.print();
+        report::print(failure);
     }
     ExitCode::from(code)
 }

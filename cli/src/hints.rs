@@ -2,12 +2,19 @@
 //! library does not know the command line.
 
 use std::error::Error;
-use std::path::Path;
 
+use options::{Failure, full_disk};
 use task::Cause;
 
+/// A failure that says what to do about it, where that is known.
+pub(crate) fn hinted(mut failure: Failure) -> Failure {
+    let known = |cause: &Cause| of(cause).or_else(|| cause.hint());
+    failure.hint = failure.hint.or_else(|| failure.cause.as_ref().and_then(known));
+    failure
+}
+
 /// What to do about the outermost error of a chain that this knows.
-pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<String> {
+fn of(error: &(dyn Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
         let hint = find(error, build)
@@ -157,11 +164,27 @@ fn template(_: &::format::Error) -> Option<String> {
     Some("`--format json` shows which fields there are".to_owned())
 }
 
-/// What to do when the disk with this store is full.
-pub(crate) fn full_disk(directory: &Path) -> String {
-    format!(
-        "the file system of {} is full: free space there (`rbuild prune -a` removes the build cache, \
-         `rbuild rmi` images), or keep the store on another one with --root",
-        directory.display()
-    )
+#[cfg(test)]
+mod tests {
+    use task::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_found_below_everything_that_failed_because_of_it() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let inner = builder::Error::File { action: "writing", path: "x".into(), source: full };
+        let part = |source| builder::Error::Part { action: "copying".into(), source };
+        let outer = part(Cause::new(part(Cause::new(inner))));
+        assert_eq!(Failure::from(outer).kind, Kind::NoSpace);
+        assert_eq!(Failure::from(builder::Error::TooLarge).kind, Kind::Invalid);
+    }
+
+    #[test]
+    fn an_error_of_a_library_gets_the_flag_that_helps() {
+        let needed = builder::Error::Required { what: "secret", id: "key".to_owned() };
+        let nested = builder::Error::Part { action: "x".into(), source: Cause::new(needed) };
+        let hint = hinted(Failure::from(nested)).hint;
+        assert_eq!(hint.as_deref(), Some("use --secret id=key,src=FILE"));
+    }
 }

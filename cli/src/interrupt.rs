@@ -7,7 +7,7 @@ use task::Task;
 use tokio::sync::watch;
 
 use crate::render::{self, Progress, Rendering};
-use crate::report::Failure;
+use options::Failure;
 
 /// Whether a signal asked for the end.
 static INTERRUPTED: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));

@@ -17,31 +17,25 @@
 mod out;
 
 mod app;
-mod clusters;
 mod commands;
 mod config;
-mod dialect;
 mod entry;
-mod flags;
 mod format;
-mod help;
+#[cfg(test)]
+mod help_check;
 mod hints;
 mod interrupt;
 mod rbuild;
 mod rcopy;
-mod reference;
-mod refused;
 mod render;
 mod report;
-mod settings;
-mod tree;
 
 /// What the static programs allocate with.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-use dialect::Dialect;
+use options::Dialect;
 
 /// The whole of the command `rbuild`, or of `rcopy` if this process was started under that name:
 /// one file with two names is both programs.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::app::{App, Globals};
+use crate::app::App;
 use crate::commands::attest::{Attest, VerifyAttestation};
 use crate::commands::lock::Lock;
 use crate::commands::oci_runtime::OciRuntime;
@@ -15,11 +15,12 @@ use crate::commands::{
     about, account, bake, bud, care, container, debug, docker, image_list, images, import,
     manifest, network, oci_runtime, plan, prune, run, sbom, transfer, trust, volume, working,
 };
-use crate::dialect::Dialect;
-use crate::help::Overview;
-use crate::reference;
-use crate::report::Failure;
-use crate::tree;
+use options::Dialect;
+use options::Failure;
+use options::globals::Globals;
+use options::help::Overview;
+use options::reference;
+use options::tree;
 
 /// Build, run, store, push and sign container images
 #[derive(Debug, Parser)]
@@ -325,7 +326,7 @@ fn completion(shell: Shell) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::help;
+    use crate::help_check;
 
     #[test]
     fn the_command_tree_is_sound() {
@@ -365,6 +366,6 @@ mod tests {
 
     #[test]
     fn help_is_two_screens_and_says_what_every_command_has_once() {
-        help::check::<Rbuild>();
+        help_check::check::<Rbuild>();
     }
 }

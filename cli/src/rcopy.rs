@@ -4,16 +4,17 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::app::{App, Globals};
+use crate::app::App;
 use crate::commands::{
     about, account, artifact, auth, beside, copy, crane, diff, edit, explore, image_proxy, index,
     inspect, layers, ratelimit, raw, standalone, sync, tags, trust, validate,
 };
-use crate::help::Overview;
-use crate::reference;
-use crate::report::Failure;
-use crate::settings::Settings;
-use crate::tree;
+use options::Failure;
+use options::globals::Globals;
+use options::help::Overview;
+use options::reference;
+use options::settings::Settings;
+use options::tree;
 
 /// Copy, inspect, delete and sign images in registries, layouts and archives
 #[derive(Debug, Parser)]
@@ -204,7 +205,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::help;
+    use crate::help_check;
 
     #[test]
     fn the_command_tree_is_sound() {
@@ -214,6 +215,6 @@ mod tests {
 
     #[test]
     fn help_is_two_screens_and_says_what_every_command_has_once() {
-        help::check::<Rcopy>();
+        help_check::check::<Rcopy>();
     }
 }

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use progress::{Folding, Json, Plain, Terminal};
 use task::Silent;
 
-use crate::report::Failure;
+use options::Failure;
 
 pub(crate) use progress::{Rendering, bytes, duration};
 

@@ -111,7 +111,7 @@ pub enum Error {
         reason: String,
     },
     /// A text does not describe what it should.
-    #[error(transparent)]
+    #[error("{0}")]
     Syntax(#[from] crate::syntax::SyntaxError),
     /// A value of containers.conf is not understood.
     #[error("containers.conf: {key}: {reason}")]

@@ -40,8 +40,10 @@ struct Flag {
 
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let files = walkdir::WalkDir::new(root.join("cli/src")).sort_by_file_name();
-    let files = files.into_iter().map(|entry| entry.expect("a readable source tree"));
+    let walk = |name| walkdir::WalkDir::new(root.join(name)).sort_by_file_name().into_iter();
+    let files = walk("options/src")
+        .chain(walk("cli/src"))
+        .map(|entry| entry.expect("a readable source tree"));
     let rust = files.filter(|entry| entry.path().extension().is_some_and(|end| end == "rs"));
     rust.map(|entry| {
         let text = std::fs::read_to_string(entry.path()).expect("UTF-8 source");
@@ -66,7 +68,10 @@ fn field(line: &str) -> Option<&str> {
 /// The flags of the structs that clap fills.
 fn flags(file: &str, code: &str) -> Vec<Flag> {
     let (mut flags, mut filled, mut owner) = (Vec::new(), false, None::<String>);
-    for line in code.lines() {
+    // clap acts on `--help` itself.
+    let is_help = |line: &str| line.contains("ArgAction::Help");
+    let lines = std::iter::once("").chain(code.lines()).zip(code.lines());
+    for (_, line) in lines.filter(|(before, _)| !is_help(before)) {
         if line.starts_with("#[derive(") {
             filled = ["Args", "Parser"].iter().any(|name| line.contains(name));
         } else if line == "}" || line.ends_with(";") && !line.starts_with(' ') {

@@ -33,10 +33,11 @@ const FLOORS: &[(&str, u8)] = &[
     ("sign", 5),
     ("builder", 5),
     ("containers", 5),
-    ("cli", 6),
+    ("options", 6),
+    ("cli", 7),
     ("tests/requires", 0),
     ("tests/standins", 1),
-    ("bench", 7),
+    ("bench", 8),
 ];
 
 /// Crates in which nothing may await.
@@ -63,7 +64,7 @@ const LONGEST_FILE: usize = 700;
 
 /// The command line holds no more lines than this. The number only ever gets smaller; it is to be
 /// 15,000.
-const CLI_LINES: usize = 23_762;
+const CLI_LINES: usize = 20_236;
 
 /// A name of a type stands for one thing: no more crates than this have a type of that name.
 const SHARED_NAME: usize = 3;
@@ -424,7 +425,8 @@ fn tells_a_flag(literal: &str) -> bool {
 
 #[test]
 fn libraries_name_no_flags() {
-    for (package, _) in FLOORS.iter().filter(|(name, _)| *name != "cli" && *name != "bench") {
+    let speaks = |name: &str| ["options", "cli", "bench"].contains(&name);
+    for (package, _) in FLOORS.iter().filter(|(name, _)| !speaks(name)) {
         for (path, text) in sources(package).iter().filter(|(path, _)| !is_test(path)) {
             let told = literals::of(code(text)).into_iter().filter(|text| tells_a_flag(text));
             let told: Vec<_> = told.collect();

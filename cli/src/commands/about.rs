@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::format;
-use crate::report::Failure;
+use options::Failure;
 
 /// Show the version
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! `login` and `logout`, the same in `rbuild` and `rcopy`.
 
+use options::environment;
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
@@ -7,9 +8,9 @@ use clap::Args;
 use registry_client::Credential;
 use task::Kind;
 
-use super::registry_flags::RegistryFlags;
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
+use options::registry::RegistryFlags;
 
 /// Check credentials with a registry and store them
 #[derive(Debug, Args)]
@@ -65,7 +66,7 @@ impl Login {
         app.wait(client.check(&registry, &credential))?
             .map_err(|error| Failure::from(error).context(format!("logging in to {registry}")))?;
         let file = match &self.compat_auth_file {
-            Some(file) => crate::config::absolute(file)?,
+            Some(file) => environment::absolute(file)?,
             None => app.paths.login_file(app.globals.authfile.as_deref()),
         };
         files.paths = vec![file.clone()];

@@ -10,12 +10,12 @@ use task::{Kind, Task};
 use transport::at::{Memory, StoreImage};
 use transport::{ArtifactFiles, CopyOptions, Open, Overlay, Referrer, Select, Source, TITLE};
 
-use super::copy::OneEnd;
 use super::place::{self, Access};
 use crate::app::{App, observed};
 use crate::format;
 use crate::render::Progress;
-use crate::report::{self, Failure};
+use options::Failure;
+use options::ends::OneEnd;
 
 /// How deep what refers to what refers is shown.
 const DEPTH: usize = 8;
@@ -160,7 +160,7 @@ impl Attach {
         let source = access.source(&at)?;
         let (subject, root) = observed(&format!("attach to {at}"), Progress::Auto, |task| {
             let subject = app.wait(async {
-                let named = source.seal(task).await.map_err(|cause| report::cause(&cause))?;
+                let named = source.seal(task).await.map_err(Failure::of)?;
                 subject(&*source, named, self.platform.as_ref()).await
             })??;
             let nothing = Memory::new().image("none");
@@ -216,7 +216,7 @@ impl Pull {
         let source = Access::new(app, self.end.reach_at(&from)?).source(&from)?;
         let manifest = observed(&format!("resolve {from}"), Progress::Auto, |task| {
             app.wait(async {
-                let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+                let root = source.resolve().await.map_err(Failure::of)?;
                 let gate = app.gate()?;
                 transport::permit(&*source, &*gate, &root, &root, task).await?;
                 match transport::node(&*source, &root).await? {
@@ -304,12 +304,12 @@ impl Discover {
         let at = place::location(&self.subject, "docker://")?;
         let source = Access::new(app, self.end.reach_at(&at)?).source(&at)?;
         let (root, mut attached) = app.wait(async {
-            let named = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+            let named = source.resolve().await.map_err(Failure::of)?;
             let root = subject(&*source, named, self.platform.as_ref()).await?;
             let attached = transport::referrers(&*source, &root, DEPTH).await;
-            let mut attached = attached.map_err(|cause| report::cause(&cause))?;
+            let mut attached = attached.map_err(Failure::of)?;
             let tagged = transport::tagged(&*source, &root).await;
-            attached.extend(tagged.map_err(|cause| report::cause(&cause))?);
+            attached.extend(tagged.map_err(Failure::of)?);
             Ok::<_, Failure>((root, attached))
         })??;
         if let Some(kind) = &self.artifact_type {

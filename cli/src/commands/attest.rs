@@ -13,14 +13,14 @@ use task::{Kind, Task};
 use transport::{Sink, Source};
 
 use super::place::Access;
-use super::registry_flags::RegistryFlags;
-use super::sealer_flags::SealerFlags;
 use super::sign::{UNVERIFIED, by, image_location, nowhere, unverified};
-use super::signer_flags::SignerFlags;
-use super::tags::read_bounded;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::{self, Failure};
+use options::Failure;
+use options::environment::read_bounded;
+use options::registry::RegistryFlags;
+use options::sealer::SealerFlags;
+use options::signer::SignerFlags;
 
 /// Sign a statement about an image and attach it
 ///
@@ -59,7 +59,7 @@ impl Attest {
             let access = Access::new(app, self.registry.reach()?);
             let (source, sink) = (access.source(&location)?, access.sink(&location, task)?);
             app.wait(async {
-                let image = source.seal(task).await.map_err(|error| report::cause(&error))?;
+                let image = source.seal(task).await.map_err(Failure::of)?;
                 let mut statements = Vec::new();
                 match &self.predicate {
                     Some(file) => {
@@ -175,7 +175,7 @@ impl VerifyAttestation {
         let found = observed("verify-attestation", Progress::Auto, |task| {
             let source = Access::new(app, self.registry.reach()?).source(&location)?;
             app.wait(async {
-                let image = source.resolve().await.map_err(|error| nowhere(&error))?;
+                let image = source.resolve().await.map_err(nowhere)?;
                 let kind = self.kind.as_deref();
                 let (mut good, mut refused) = (Vec::new(), None);
                 for member in sign::members(&image, &*source, task).await? {

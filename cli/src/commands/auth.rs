@@ -6,10 +6,10 @@ use task::Kind;
 use transport::Location;
 
 use super::account::{Login, Logout};
-use super::copy::OneEnd;
 use super::place::{self, Access};
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Log in and out, and get tokens for other programs
 #[derive(Debug, Args)]

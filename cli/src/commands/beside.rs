@@ -9,12 +9,12 @@ use task::Kind;
 use transport::Location;
 
 use super::place::Access;
-use super::registry_flags::RegistryFlags;
 use super::sign::image_location;
 use super::tags::agreed;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::{self, Failure};
+use options::Failure;
+use options::registry::RegistryFlags;
 
 /// Download what is attached to an image
 #[derive(Debug, Subcommand)]
@@ -61,7 +61,7 @@ impl Download {
         let (image, lines) = observed("download", Progress::Auto, |task| {
             let source = Access::new(app, asked.registry.reach()?).source(&location)?;
             app.wait(async {
-                let image = source.resolve().await.map_err(|error| report::cause(&error))?;
+                let image = source.resolve().await.map_err(Failure::of)?;
                 let lines = match &self {
                     Download::Signature(_) => beside::signatures(&image, &*source, task).await?,
                     Download::Attestation(asked) => {
@@ -136,7 +136,7 @@ impl Clean {
         let access = Access::new(app, self.registry.reach()?);
         let source = access.source(&location)?;
         let (image, found) = app.wait(async {
-            let image = source.resolve().await.map_err(|error| report::cause(&error))?;
+            let image = source.resolve().await.map_err(Failure::of)?;
             let found = beside::attached(&image, self.kind.attachments(), &*source).await?;
             Ok::<_, Failure>((image, found))
         })??;

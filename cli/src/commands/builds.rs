@@ -8,7 +8,7 @@ use task::Kind;
 use crate::app::App;
 use crate::format::{self, ago};
 use crate::render;
-use crate::report::Failure;
+use options::Failure;
 
 fn history(app: &App) -> Result<History, Failure> {
     Ok(History::new(app.store_root()?))

@@ -8,7 +8,7 @@ use task::Kind;
 use crate::app::{App, observed};
 use crate::format;
 use crate::render::{self, Progress};
-use crate::report::Failure;
+use options::Failure;
 
 /// Show what takes space in the store
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! `rcopy pull`, `push`, `config`, `ls`: crane's everyday names for what `copy`, `inspect` and
 //! `list-tags` do. A name without a transport is a registry's.
 
+use options::environment;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -8,12 +9,11 @@ use image::{Platform, Reference};
 use task::Kind;
 use transport::{CopyOptions, Location, Named, Select};
 
-use super::copy::OneEnd;
 use super::place::{self, Access};
 use crate::app::{App, observed};
-use crate::config;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
@@ -46,7 +46,7 @@ impl Pull {
     /// An image is not there; the policy refuses it; the path cannot be written.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let (path, names) = self.names.split_last().ok_or_else(|| Failure::usage("no path"))?;
-        let path = config::absolute(Path::new(path))?;
+        let path = environment::absolute(Path::new(path))?;
         if self.format == Form::Tarball && names.len() > 1 {
             return Err(Failure::usage("only a layout can hold several images")
                 .hint("use --format oci, or one file for each"));
@@ -104,7 +104,7 @@ impl Push {
     /// # Errors
     /// The path has no image, or several; the registry refuses it.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let path = config::absolute(&self.path)?;
+        let path = environment::absolute(&self.path)?;
         let to = place::location(&self.image, "docker://")?;
         let Location::Registry(name) = &to else {
             return Err(Failure::usage(format!("{to} is in no registry")));

@@ -1,5 +1,6 @@
 //! `rbuild debug`: what failing steps left.
 
+use options::environment;
 use std::io::IsTerminal;
 
 use builder::RunOptions;
@@ -10,11 +11,11 @@ use serde_json::{Value, json};
 use super::bud::{agent, kept as kept_run, network, own_terminal, secret, wants_proxy};
 use super::images::ago;
 use super::working;
-use crate::app::{App, Reach, observed};
-use crate::config;
+use crate::app::{App, observed};
 use crate::format;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::Reach;
 
 /// Inspect failed steps that `bud --on-failure=keep` kept
 #[derive(Debug, Subcommand)]
@@ -114,7 +115,7 @@ impl Shell {
         let kept = Kept::require(app.store()?, id)?;
         let base = kept_run(&kept.failed)
             .map_err(|failure| failure.context("using the options of the build"))?;
-        let proxies = if wants_proxy(&base) { config::proxies() } else { Vec::new() };
+        let proxies = if wants_proxy(&base) { environment::proxies() } else { Vec::new() };
         let with = Inspection {
             network: network(&base),
             run: RunOptions { base, ..RunOptions::default() },

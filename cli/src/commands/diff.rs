@@ -5,11 +5,11 @@ use explorer::Difference;
 use image::{Image, Platform};
 use transport::{Source, Trees};
 
-use super::copy::OneEnd;
 use super::place::{self, Access};
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {

@@ -8,7 +8,7 @@ use super::{
     run, transfer, working,
 };
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
 
 /// Exit with 0 if the name exists, else with 1
 #[derive(Debug, Args)]

@@ -7,12 +7,12 @@ use explorer::Explored;
 use image::{Layer, Platform};
 use task::Kind;
 
-use super::copy::OneEnd;
 use super::place::{self, Access};
 use super::sbom::remote;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Explore an image: its layers, which step wrote each file, and wasted bytes
 ///

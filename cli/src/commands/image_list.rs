@@ -8,11 +8,11 @@ use store::{ImageFilter, Store, StoredImage};
 use super::images::{ago, split};
 use super::lookup;
 use crate::app::App;
-use crate::dialect::Dialect;
-use crate::flags;
 use crate::format;
 use crate::render;
-use crate::report::Failure;
+use options::Dialect;
+use options::Failure;
+use options::flags;
 
 /// List the images in the store
 #[derive(Debug, Args)]

@@ -4,10 +4,10 @@ use clap::Args;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use transport::Places;
 
-use super::copy::OneEnd;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Give bootc and ostree images over a socket, by the protocol of skopeo's command of this name
 #[derive(Debug, Args)]

@@ -10,11 +10,11 @@ use task::Kind;
 use super::lookup::{self, local_name};
 use super::several;
 use crate::app::App;
-use crate::dialect::Dialect;
 use crate::format;
 pub(crate) use crate::format::ago;
 use crate::render;
-use crate::report::Failure;
+use options::Dialect;
+use options::Failure;
 
 /// The program in its own documents.
 const TOOL: &str = concat!("rbuild ", env!("CARGO_PKG_VERSION"));

@@ -1,5 +1,6 @@
 //! `rbuild import`.
 
+use options::environment;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,10 +10,10 @@ use clap::Args;
 use super::lookup::local_name;
 use super::transfer::piped;
 use super::working::{PlatformFlags, env};
-use crate::app::{App, Reach, observed};
-use crate::config;
+use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::Reach;
 
 /// Make an image of an archive of a root file system
 #[derive(Debug, Args)]
@@ -49,7 +50,7 @@ impl Import {
         let source = match &piped {
             Some(file) => file.path().display().to_string(),
             None if remote => self.source.clone(),
-            None => config::absolute(Path::new(&self.source))?.display().to_string(),
+            None => environment::absolute(Path::new(&self.source))?.display().to_string(),
         };
         let import = working::Import {
             source,

@@ -7,13 +7,13 @@ use task::{Cause, Task};
 use transport::at::Memory;
 use transport::{CopyOptions, Location, Overlay, Select, Source};
 
-use super::copy::OneEnd;
 use super::edit::ToFlags;
 use super::place::{self, Access};
 use crate::app::{App, observed};
 use crate::format;
 use crate::render::Progress;
-use crate::report::{self, Failure};
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Show and make indexes
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ async fn index_of(
     root: Result<Descriptor, Cause>,
     location: &Location,
 ) -> Result<Document<Index>, Failure> {
-    let root = root.map_err(|cause| report::cause(&cause))?;
+    let root = root.map_err(Failure::of)?;
     match transport::node(source, &root).await? {
         Node::Index(index) => Ok(index),
         Node::Manifest(_) => Err(Failure::usage(format!("{location} is one image, no index"))),
@@ -166,7 +166,7 @@ impl Append {
             }
             for at in &images {
                 let source = open(at)?;
-                let root = app.wait(source.seal(task))?.map_err(|cause| report::cause(&cause))?;
+                let root = app.wait(source.seal(task))?.map_err(Failure::of)?;
                 let added = app.wait(transport::entries(&*source, &root, self.no_flatten))??;
                 self.bring(app, &*source, &to, Select::All, task)?;
                 for child in added {
@@ -202,7 +202,7 @@ impl Append {
         select: Select,
         task: &Task,
     ) -> Result<(), Failure> {
-        let root = app.wait(source.seal(task))?.map_err(|cause| report::cause(&cause))?;
+        let root = app.wait(source.seal(task))?.map_err(Failure::of)?;
         let nameless = unnamed(to, &root)?;
         let access = Access::new(app, self.end.reach_at(to)?);
         let sink: Box<dyn transport::Sink> = match &nameless {

@@ -7,11 +7,11 @@ use serde_json::Value;
 use task::Kind;
 use transport::Location;
 
-use super::copy::OneEnd;
 use super::place::{self, Access};
 use crate::app::App;
 use crate::format;
-use crate::report::{self, Failure};
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Show the properties of an image, without copying it
 #[derive(Debug, Args)]
@@ -48,7 +48,7 @@ impl Inspect {
         let source = access.source(&location)?;
         let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
         let resolving = async {
-            let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+            let root = source.resolve().await.map_err(Failure::of)?;
             if self.raw && !self.config {
                 let node = transport::node(&*source, &root).await?;
                 return Ok::<_, Failure>((root, Shown::Raw(node.bytes().clone())));

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use image::{Digest, Platform};
 
-use super::copy::OneEnd;
 use super::place;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Fetch the layers of an image unchanged, each into a file named by its digest
 #[derive(Debug, Args)]

@@ -8,11 +8,11 @@ use clap::{Args, Subcommand};
 use task::Kind;
 
 use super::bud::{Bud, InputFlags, PullPolicy};
-use super::registry_flags::RegistryFlags;
 use super::sbom::write_whole;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::registry::RegistryFlags;
 
 /// Pin every remote input of a build in rbuild.lock
 ///

@@ -4,8 +4,8 @@ use image::{Image, Platform, Reference};
 use store::{FoundImage, Store};
 use task::Kind;
 
-use crate::dialect::Dialect;
-use crate::report::Failure;
+use options::Dialect;
+use options::Failure;
 
 /// A name for the store: without a registry it is `localhost/NAME`, and docker's own as docker.
 pub(crate) fn local_name(text: &str) -> Result<Reference, Failure> {

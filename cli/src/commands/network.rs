@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::container::{containers, require};
 use super::several;
 use crate::app::App;
-use crate::flags;
 use crate::format;
-use crate::report::Failure;
+use options::Failure;
+use options::flags;
 
 /// Manage networks between containers
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! From a location as people write it to a source or a sink.
 
+use options::environment;
 use std::cell::OnceCell;
 use std::path::Path;
 
@@ -10,17 +11,17 @@ use transport::at::StoreImage;
 use transport::{CopyOptions, Gate, Location, Open, Places, Select, Sink, Source};
 
 use super::lookup;
-use crate::app::{App, Reach};
-use crate::config;
-use crate::dialect::Dialect;
-use crate::report::Failure;
+use crate::app::App;
+use options::Dialect;
+use options::Failure;
+use options::Reach;
 
 /// Reads a location; a text without a transport gets `default` in front.
 ///
 /// # Errors
 /// The text is not a location.
 pub(crate) fn location(text: &str, default: &str) -> Result<Location, Failure> {
-    let here = config::absolute(Path::new("."))?;
+    let here = environment::absolute(Path::new("."))?;
     let read = match text.parse::<Location>() {
         // `docker:NAME` is `docker://NAME` written wrongly rather than an image called docker.
         Err(_)
@@ -254,7 +255,7 @@ pub(crate) fn copy_between(
     if let (Location::Registry(name), Location::Store(_)) = (&from, to) {
         let permitted = gate.permitted().unwrap_or_else(|| root.clone());
         builder::remember_pulled(sink.app.store()?, name, &permitted, &root)
-            .map_err(|cause| crate::report::cause(&cause))?;
+            .map_err(Failure::of)?;
     }
     if let Some((expected, name)) = pinned {
         let verified =

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::bud::Bud;
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
 
 /// Show which steps of a build are cached and which would run, and why; run nothing
 ///

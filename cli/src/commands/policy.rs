@@ -1,14 +1,14 @@
 //! `policy explain`: which rule decides about an image, and what it says.
 
 use clap::{Args, Subcommand};
+use options::environment;
 
 use super::place::Access;
-use super::registry_flags::RegistryFlags;
 use super::sign::{by, image_location};
 use crate::app::{App, observed};
-use crate::config;
 use crate::render::Progress;
-use crate::report::{self, Failure};
+use options::Failure;
+use options::registry::RegistryFlags;
 
 /// Query the signature policy
 #[derive(Debug, Subcommand)]
@@ -37,13 +37,13 @@ impl PolicyCommand {
             outln!("policy: none, every image may be used");
             return Ok(0);
         };
-        let policy = sign::Policy::open(&config::absolute(&file)?)?;
+        let policy = sign::Policy::open(&environment::absolute(&file)?)?;
         let location = image_location(&explain.image)?;
         let (gate, verified) = (app.policy_gate()?, std::sync::OnceLock::new());
         let checked = observed("explain", Progress::Auto, |task| {
             let source = Access::new(app, explain.registry.reach()?).source(&location)?;
             app.wait(async {
-                let image = source.resolve().await.map_err(|error| report::cause(&error))?;
+                let image = source.resolve().await.map_err(Failure::of)?;
                 let place = source.location();
                 let (scope, requirements) = policy.explain(place.as_ref());
                 outln!("policy: {}", file.display());
@@ -52,7 +52,7 @@ impl PolicyCommand {
                 requirements.iter().for_each(|line| outln!("  requires {line}"));
                 if let Some(gate) = &gate {
                     let good = gate.verify(&*source, &image, task).await;
-                    let _ = verified.set(good.map_err(|error| report::cause(&error))?);
+                    let _ = verified.set(good.map_err(Failure::of)?);
                 }
                 Ok::<_, Failure>(())
             })?

@@ -8,10 +8,10 @@ use serde_json::json;
 use store::{Budget, CacheEntry, Collected, Only, Removed, Store, What};
 
 use crate::app::{App, observed};
-use crate::flags;
 use crate::format;
 use crate::render::{self, Progress};
-use crate::report::Failure;
+use options::Failure;
+use options::flags;
 
 /// Remove what nothing needs: unnamed images, old build cache, leftovers
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
 
 /// Where Quadlet files are, after those of `--from`.
 const PLACES: [&str; 3] =
@@ -43,7 +43,7 @@ impl Generator {
             if let Err(failure) = self.one(&path, &program)
                 && let Some(before) = last.replace(failure)
             {
-                before.print();
+                crate::report::print(before);
             }
         }
         last.map_or(Ok(0), Err)

@@ -6,10 +6,10 @@ use serde_json::json;
 use task::Kind;
 use transport::Location;
 
-use super::copy::OneEnd;
 use super::place::{self, Access};
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Show the remaining rate limit of a registry
 #[derive(Debug, Args)]

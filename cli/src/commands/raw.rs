@@ -10,12 +10,12 @@ use serde_json::json;
 use task::{Kind, Task};
 use transport::{CopyOptions, Location, Select};
 
-use super::copy::OneEnd;
 use super::place::{self, Access};
-use super::tags::read_bounded;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::{self, Failure};
+use options::Failure;
+use options::ends::OneEnd;
+use options::environment::read_bounded;
 
 /// Read, write and delete blobs in registries
 #[derive(Debug, Args)]
@@ -251,7 +251,7 @@ impl Manifest {
                 let at = place::location(&image, "docker://")?;
                 let source = Access::new(app, end.reach_at(&at)?).source(&at)?;
                 let node = app.wait(async {
-                    let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+                    let root = source.resolve().await.map_err(Failure::of)?;
                     Ok::<_, Failure>(transport::node(&*source, &root).await?)
                 })??;
                 crate::out::bytes(node.bytes());
@@ -259,7 +259,7 @@ impl Manifest {
             ManifestCommand::Head { image, end } => {
                 let at = place::location(&image, "docker://")?;
                 let source = Access::new(app, end.reach_at(&at)?).source(&at)?;
-                let root = app.wait(source.resolve())?.map_err(|cause| report::cause(&cause))?;
+                let root = app.wait(source.resolve())?.map_err(Failure::of)?;
                 outln!("{}", json!(root.bare()));
             }
             ManifestCommand::Put { image, file, media_type, end } => {

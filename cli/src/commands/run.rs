@@ -1,5 +1,6 @@
 //! `rbuild run`: an image's program, in a container.
 
+use options::environment;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,20 +13,19 @@ use runtime::{AttachOptions, Attached, ContainerSpec, Notify, Stdio};
 use task::{Kind, Task};
 
 use super::container::{self, attachment, need_terminal, size, start_failure};
-use super::container_flags::{ContainerFlags, LifecycleFlags};
 use super::lookup;
 use super::place;
-use super::registry_flags::RegistryFlags;
 use super::run_files::{find_mounted, volumes_from};
 pub(crate) use super::run_files::{refuse_overlays, refuse_volumes};
 use super::working;
 use crate::app::{App, observed, quiet_task};
-use crate::config;
-use crate::dialect::{Dialect, RunNames};
-use crate::flags;
-use crate::refused;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::container::{ContainerFlags, LifecycleFlags};
+use options::dialect::{Dialect, RunNames};
+use options::flags;
+use options::refused;
+use options::registry::RegistryFlags;
 
 /// Flags of `run` and `create` for a new container.
 #[derive(Debug, Args)]
@@ -327,7 +327,7 @@ impl Run {
         task: &Task,
     ) -> Result<u8, Failure> {
         let container = self.new.create(app, image, spec, false, task)?;
-        let notify = config::notify_socket();
+        let notify = environment::notify_socket();
         let options = StartOptions { attached: !self.detach, size: size(), notify };
         if let Err(error) = container.start(&options, task) {
             container.remove(true, task)?;
@@ -370,7 +370,7 @@ impl NewFlags {
         spec.process.interactive = self.interactive;
         self.lifecycle.add(&mut spec.lifecycle)?;
         if spec.network.http_proxy == Some(true) {
-            let proxies = crate::config::proxies().into_iter();
+            let proxies = environment::proxies().into_iter();
             let proxies = proxies.map(|(name, value)| format!("{name}={value}"));
             spec.process.env.splice(0..0, proxies);
         }
@@ -440,7 +440,7 @@ impl NewFlags {
             Some(path) => (path, true),
             None => (name, false),
         };
-        let absolute = config::absolute(std::path::Path::new(path))?;
+        let absolute = environment::absolute(std::path::Path::new(path))?;
         let found = absolute.canonicalize();
         let path = found.map_err(|error| Failure::io(format!("finding {path}"), &error))?;
         if !path.is_dir() {

@@ -4,7 +4,7 @@ use runtime::{ContainerSpec, Files};
 
 use super::{container, lookup};
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
 
 /// Adds the mounts of another container, unless something is mounted there already.
 ///

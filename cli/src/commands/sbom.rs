@@ -11,11 +11,11 @@ use transport::{Location, Source, bridge};
 
 use super::lookup;
 use super::place::{self, Access};
-use super::registry_flags::RegistryFlags;
-use super::tags::read_bounded;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::environment::read_bounded;
+use options::registry::RegistryFlags;
 
 /// List the software in an image (its SBOM), from its layers only
 ///

@@ -9,9 +9,9 @@ use sbom::AllowList;
 use task::Kind;
 use transport::{Gate, Open};
 
-use super::tags::read_bounded;
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
+use options::environment::read_bounded;
 
 /// No longer list is read.
 const MAX_LIST: u64 = 1 << 20;

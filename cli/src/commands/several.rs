@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::format;
-use crate::report::Failure;
+use crate::{format, report};
+use options::Failure;
 
 /// Does something to each name in turn; gives what came of it, and the answer of the command.
 pub(super) fn each<T>(
@@ -23,7 +23,7 @@ pub(super) fn each<T>(
 /// Prints all failures but the last, which is the answer of the command.
 pub(super) fn answer(mut failures: Vec<Failure>) -> Result<u8, Failure> {
     let last = failures.pop();
-    failures.iter().for_each(Failure::print);
+    failures.into_iter().for_each(report::print);
     last.map_or(Ok(0), Err)
 }
 

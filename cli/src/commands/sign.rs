@@ -14,15 +14,15 @@ use task::{Cause, Kind, Task};
 use transport::Location;
 
 use super::account::secret;
-use super::key_file::{passphrase, private_key};
 use super::place::{self, Access};
-use super::registry_flags::RegistryFlags;
-use super::sealer_flags::{SealerFlags, remote_key};
-use super::signer_flags::SignerFlags;
 use crate::app::{App, observed};
-use crate::flags;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::flags;
+use options::key_file::{passphrase, private_key};
+use options::registry::RegistryFlags;
+use options::sealer::{SealerFlags, remote_key};
+use options::signer::SignerFlags;
 
 /// How to store a signature beside the image.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -78,8 +78,7 @@ impl Sign {
             let source = access.source(&location)?;
             let sink = access.sink(&location, task)?;
             app.wait(async {
-                let image =
-                    source.seal(task).await.map_err(|error| crate::report::cause(&error))?;
+                let image = source.seal(task).await.map_err(Failure::of)?;
                 for form in &self.forms {
                     let options = SignOptions {
                         form: match form {
@@ -193,7 +192,7 @@ impl Verify {
         let access = Access::new(app, self.registry.reach()?);
         let source = access.source(location)?;
         app.wait(async {
-            let image = source.resolve().await.map_err(|error| nowhere(&error))?;
+            let image = source.resolve().await.map_err(nowhere)?;
             let verified = sign::verify_image(&image, demand, &*source, task).await;
             Ok::<_, Failure>((image, verified.map_err(unverified)?))
         })?
@@ -210,8 +209,8 @@ pub(crate) const UNVERIFIED: u8 = 12;
 const NO_CERTIFICATE: u8 = 13;
 
 /// The image that is to be verified cannot be found.
-pub(crate) fn nowhere(error: &Cause) -> Failure {
-    let failure = crate::report::cause(error);
+pub(crate) fn nowhere(error: Cause) -> Failure {
+    let failure = Failure::of(error);
     let code = (failure.kind == Kind::NotFound).then_some(NOWHERE);
     Failure { code, ..failure }
 }
@@ -310,7 +309,7 @@ impl PublicKeyOf {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let public = match remote_key(app, &self.key)? {
             Some(key) => key.public().clone(),
-            None => private_key(&self.key, self.passphrase_file.as_deref())?.public(),
+            None => private_key(app, &self.key, self.passphrase_file.as_deref())?.public(),
         };
         out!("{}", public.to_pem());
         Ok(0)

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use task::Kind;
 
-use super::sealer_flags::SealerFlags;
 use super::sign::by;
-use super::signer_flags::SignerFlags;
-use super::tags::read_bounded;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::environment::read_bounded;
+use options::sealer::SealerFlags;
+use options::signer::SignerFlags;
 
 /// No larger file is signed: it is read whole.
 const MAX_BLOB: u64 = 512 << 20;

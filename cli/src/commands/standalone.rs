@@ -6,10 +6,10 @@ use clap::Args;
 use image::{Digest, Reference};
 use task::Kind;
 
-use super::copy::now;
-use super::tags::read_bounded;
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
+use options::environment::now;
+use options::environment::read_bounded;
 
 /// Sign a manifest in a file with a GPG key
 #[derive(Debug, Args)]

@@ -1,7 +1,6 @@
 //! `rcopy list-tags`, `catalog`, `delete`, `digest`, `manifest-digest`.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use image::{Platform, Reference};
@@ -10,11 +9,11 @@ use serde_json::json;
 use task::Kind;
 use transport::Location;
 
-use super::copy::OneEnd;
 use super::place::{self, Access};
 use crate::app::App;
-use crate::dialect::Dialect;
-use crate::report::{self, Failure};
+use options::Dialect;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Which names to show.
 #[derive(Debug, Clone, Default, Args)]
@@ -267,7 +266,7 @@ impl DigestOf {
         let digest = app.wait(async {
             match &self.platform {
                 None => {
-                    let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+                    let root = source.resolve().await.map_err(Failure::of)?;
                     Ok::<_, Failure>(root.digest)
                 }
                 Some(platform) => {
@@ -300,26 +299,13 @@ impl ManifestDigest {
     /// # Errors
     /// The file cannot be read.
     pub(crate) fn run(self) -> Result<u8, Failure> {
-        outln!("{}", image::Digest::of(&read_bounded(&self.file, image::MAX_DOCUMENT)?));
+        outln!(
+            "{}",
+            image::Digest::of(&options::environment::read_bounded(
+                &self.file,
+                image::MAX_DOCUMENT
+            )?)
+        );
         Ok(0)
     }
-}
-
-/// A small file, or standard input for `-`, of at most `limit` bytes.
-///
-/// # Errors
-/// It cannot be read; it is longer.
-pub(crate) fn read_bounded(file: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let failed = |error: std::io::Error| Failure::io(format!("reading {}", file.display()), &error);
-    let mut input: Box<dyn Read> = match file == Path::new("-") {
-        true => Box::new(std::io::stdin()),
-        false => Box::new(std::fs::File::open(file).map_err(failed)?),
-    };
-    let mut bytes = Vec::new();
-    input.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        let what = format!("reading {}: it has more than {limit} bytes", file.display());
-        return Err(Failure::new(Kind::Invalid, what));
-    }
-    Ok(bytes)
 }

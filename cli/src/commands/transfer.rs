@@ -1,5 +1,6 @@
 //! `rbuild pull`, `push`, `save`, `load`: images in and out of the store.
 
+use options::environment;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -9,17 +10,17 @@ use task::{Kind, Task};
 use transport::at::{Archive, Form};
 use transport::{CopyOptions, Format, Location, Named, Select};
 
-use super::copy::{RetryFlags, SignFlags};
+use super::copy::SignFlags;
 use super::lookup;
 use super::place::{self, Access};
-use super::registry_flags::RegistryFlags;
 use super::secret_flags::SecretFlags;
 use super::working::PlatformFlags;
 use crate::app::{App, observed};
-use crate::config;
-use crate::dialect::Dialect;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Dialect;
+use options::Failure;
+use options::ends::RetryFlags;
+use options::registry::RegistryFlags;
 
 /// Fetch images from registries or other locations
 #[derive(Debug, Args)]
@@ -180,7 +181,7 @@ impl PushCompression {
         let format = self.compression_format.clone().or(conf.compression_format);
         let format = format.filter(|_| !self.disable_compression);
         let level = conf.compression_level.filter(|_| format.is_some());
-        super::copy::CompressFlags::of_push(
+        options::compress::CompressFlags::of_push(
             format.as_deref(),
             self.compression_level.or(level),
             self.force_compression,
@@ -345,7 +346,7 @@ impl Save {
                 .hint("say where with --output, or send it into a file or pipe"));
         }
         let failed = |error: std::io::Error| Failure::io("writing to standard output", &error);
-        let directory = tempfile::tempdir_in(config::scratch()).map_err(failed)?;
+        let directory = tempfile::tempdir_in(environment::scratch()).map_err(failed)?;
         let path = directory.path().join("archive");
         self.write(app, &path)?;
         let mut archive = std::fs::File::open(&path).map_err(failed)?;
@@ -354,7 +355,7 @@ impl Save {
     }
 
     fn write(&self, app: &App, path: &Path) -> Result<(), Failure> {
-        let path = config::absolute(path)?;
+        let path = environment::absolute(path)?;
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let what = format!("save {}", self.images.join(" "));
         observed(&what, progress, |task| self.save(app, &path, task))
@@ -374,7 +375,7 @@ impl Save {
             }
             _ => None,
         };
-        let access = Access::new(app, crate::app::Reach::default());
+        let access = Access::new(app, options::Reach::default());
         for text in &self.images {
             let found = lookup::require(app.store()?, text)?;
             let name = found.name.unwrap_or_else(|| found.descriptor.digest.to_string());
@@ -429,10 +430,10 @@ impl Load {
             _ => Some(piped("name it with --input, or send it in: rbuild load < FILE")?),
         };
         let given = piped.as_ref().map(tempfile::NamedTempFile::path).or(self.input.as_deref());
-        let path = config::absolute(given.unwrap_or(Path::new("-")))?;
+        let path = environment::absolute(given.unwrap_or(Path::new("-")))?;
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let images = observed(&format!("load {}", path.display()), progress, |task| {
-            let access = Access::unpacking(app, crate::app::Reach::default(), Platform::host());
+            let access = Access::unpacking(app, options::Reach::default(), Platform::host());
             let mut names = Vec::new();
             for (from, name) in access.images_in(&path)? {
                 access.copy(
@@ -467,7 +468,7 @@ pub(super) fn piped(hint: &str) -> Result<tempfile::NamedTempFile, Failure> {
         return Err(Failure::usage("no archive is read from a terminal").hint(hint));
     }
     let failed = |error: std::io::Error| Failure::io("reading standard input", &error);
-    let mut file = tempfile::NamedTempFile::new_in(config::scratch()).map_err(failed)?;
+    let mut file = tempfile::NamedTempFile::new_in(environment::scratch()).map_err(failed)?;
     std::io::copy(&mut std::io::stdin(), &mut file).map_err(failed)?;
     Ok(file)
 }

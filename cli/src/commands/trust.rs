@@ -1,5 +1,6 @@
 //! `trust`: the default trusted root and services of keyless verification and signing.
 
+use options::environment;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -8,15 +9,14 @@ use sign::online::Services;
 use sign::tuf::{self, Kept, TrustDirectory};
 use task::Kind;
 
-use super::copy::now;
 use super::policy::PolicyCommand;
 use super::sign::{GenerateKeyPair, PublicKeyOf, Sign, Verify};
 use super::sign_blob::{SignBlob, VerifyBlob};
-use super::signer_flags::read_root;
-use super::tags::read_bounded;
 use crate::app::App;
-use crate::config;
-use crate::report::Failure;
+use options::Failure;
+use options::environment::now;
+use options::environment::read_bounded;
+use options::signer::read_root;
 
 /// The trust commands of both programs.
 #[derive(Debug, Subcommand)]
@@ -109,7 +109,9 @@ impl Init {
             };
             let mirror = match &self.mirror {
                 Some(place) if place.contains("://") => place.clone(),
-                Some(directory) => config::absolute(Path::new(directory))?.display().to_string(),
+                Some(directory) => {
+                    environment::absolute(Path::new(directory))?.display().to_string()
+                }
                 None => tuf::PUBLIC_MIRROR.to_owned(),
             };
             return update(app, trust, &mirror, &Kept { root, ..Kept::default() });
@@ -147,7 +149,7 @@ fn read_config(file: &Path) -> Result<Services, Failure> {
 }
 
 fn show(app: &App, trust: &TrustDirectory) -> Result<u8, Failure> {
-    for line in app.trusted_root()?.summary() {
+    for line in options::signer::trusted_root(app)?.summary() {
         outln!("{line}");
     }
     if let Some((mirror, kept)) = trust.mirror()? {

@@ -1,17 +1,17 @@
 //! `rcopy validate`: whether every part of an image is what it is named.
 
+use options::environment;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
 use transport::{Finding, Location, Named};
 
-use super::copy::OneEnd;
 use super::place::{self, Access};
 use crate::app::{App, observed};
-use crate::config;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Check every digest, size and diffID of an image, and that its documents are consistent
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ impl Validate {
             (Some(image), ..) => place::location(image, "docker://")?,
             (None, Some(name), _) => place::location(name, "docker://")?,
             (None, None, Some(file)) => {
-                Location::DockerArchive(config::absolute(file)?, Named::Only)
+                Location::DockerArchive(environment::absolute(file)?, Named::Only)
             }
             (None, None, None) => return Err(Failure::usage("there is no image to validate")),
         };

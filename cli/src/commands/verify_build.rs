@@ -12,13 +12,13 @@ use task::{Cause, Kind, Task};
 use transport::{Location, Source};
 
 use super::bud::{Bud, InputFlags, recorded};
-use super::key_file::public_key;
 use super::place::{self, Access};
-use super::registry_flags::RegistryFlags;
 use super::{lookup, sbom};
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::key_file::public_key;
+use options::registry::RegistryFlags;
 
 /// The exit code when the image is another one.
 const DIFFERS: u8 = 3;
@@ -139,7 +139,7 @@ impl VerifyBuild {
         };
         let source = Access::new(app, self.registry.reach()?).source(&location)?;
         // Of an image that never left the store the layers are compressed now.
-        app.wait(source.seal(task))?.map_err(|cause| crate::report::cause(&cause))?;
+        app.wait(source.seal(task))?.map_err(Failure::of)?;
         let (named, image) = app.wait(transport::open(&*source, &platform))??;
         Ok(Subject { source, named, image })
     }

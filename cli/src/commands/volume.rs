@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::container::out_of;
 use super::several;
 use crate::app::{App, observed};
-use crate::flags;
 use crate::format;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::flags;
 
 /// Manage volumes: directories that outlive containers
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use task::Kind;
 
 use crate::commands::bud::{Bud, PullPolicy};
-use crate::report::Failure;
+use options::Failure;
 
 /// Where the image of a target is that others are built on.
 pub(super) fn layout(scratch: &Path, target: &str) -> PathBuf {
@@ -76,7 +76,7 @@ fn set(bud: &mut Bud, key: &str, value: &Value, scratch: &Path) -> Result<(), St
         "target" => bud.target = Some(text(value).ok_or_else(wrong_type)?),
         "call" => bud.call.call = Some(text(value).ok_or_else(wrong_type)?),
         "shm-size" => {
-            let size = crate::flags::size(&text(value).ok_or_else(wrong_type)?);
+            let size = options::flags::size(&text(value).ok_or_else(wrong_type)?);
             bud.run_flags.limits.shm_size = Some(size.map_err(|error| format!("({error})"))?);
         }
         "ulimits" => {

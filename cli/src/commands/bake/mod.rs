@@ -2,6 +2,7 @@
 
 mod line;
 
+use options::environment;
 use std::path::{Path, PathBuf};
 
 use bake::{Definition, Model, Override, Syntax, Target};
@@ -12,7 +13,7 @@ use task::Kind;
 use super::bud::PullPolicy;
 use crate::app::App;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
 
 /// The files that are read where none is named, in this order; later ones change earlier ones.
 const DEFAULT: [&str; 8] = [
@@ -104,7 +105,7 @@ impl Bake {
             return Ok(0);
         }
         let mut metadata = Map::new();
-        let scratch = tempfile::tempdir_in(crate::config::scratch())
+        let scratch = tempfile::tempdir_in(environment::scratch())
             .map_err(|error| Failure::io("making a directory", &error))?;
         for name in model.order(&names)? {
             let target = model.target(&name, &overrides)?;
@@ -190,7 +191,7 @@ impl Bake {
 }
 
 fn read_text(file: &Path) -> Result<String, Failure> {
-    let bytes = super::tags::read_bounded(file, image::MAX_DOCUMENT)?;
+    let bytes = options::environment::read_bounded(file, image::MAX_DOCUMENT)?;
     String::from_utf8(bytes).map_err(|error| {
         Failure::new(Kind::Invalid, format!("reading {}: {error}", file.display()))
     })

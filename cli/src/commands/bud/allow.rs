@@ -3,8 +3,8 @@
 use builder::{Allow, syntax};
 use clap::Args;
 
-use crate::flags::of_flag;
-use crate::report::Failure;
+use options::Failure;
+use options::flags::of_flag;
 
 /// Entitlements and the standard input of commands.
 #[derive(Debug, Args)]

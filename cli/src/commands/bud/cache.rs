@@ -1,5 +1,6 @@
 //! The flags of `rbuild bud` that are about the cache.
 
+use options::environment;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,9 +8,8 @@ use builder::{Built, CacheFrom, CacheRequest, CacheTo, Explanation};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::config;
-use crate::flags::{self, of_flag};
-use crate::report::Failure;
+use options::Failure;
+use options::flags::{self, of_flag};
 
 /// Import, export and limits of the cache.
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ impl CacheFlags {
             must_hit: self.fail_if_not_cached,
             ..CacheRequest::default()
         };
-        let here = config::absolute(Path::new("."))?;
+        let here = environment::absolute(Path::new("."))?;
         for text in &self.cache_from {
             let from = flags::fields(text).map_err(of_flag("--cache-from", text))?;
             let from = CacheFrom::parse(&from, &here).map_err(of_flag("--cache-from", text))?;

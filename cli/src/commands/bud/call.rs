@@ -8,9 +8,9 @@ use task::Kind;
 
 use super::Bud;
 use crate::app::{App, observed};
-use crate::flags;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::flags;
 
 /// Queries instead of a build.
 #[derive(Debug, Args)]
@@ -172,7 +172,7 @@ mod tests {
         let json = Some((Question::Check, Form::Json, true));
         assert_eq!(asked("lint,format=json,ignorestatus").unwrap(), json);
         for text in ["", "test", "outline,format=sarif", "check,format=xml", "build,format=json"] {
-            assert_eq!(asked(text).unwrap_err().exit_code(), 2, "{text}");
+            assert!(asked(text).unwrap_err().usage, "{text}");
         }
         let alone = CallFlags { call: None, check: false, check_format: Some(Form::Json) };
         assert!(alone.asked().is_err());

@@ -2,8 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::dialect::Dialect;
-use crate::report::Failure;
+use options::Dialect;
+use options::Failure;
 
 /// Flags accepted for scripts of other tools.
 #[derive(Debug, Args)]
@@ -76,6 +76,14 @@ impl CompatFlags {
             Some(Tool::Buildah) => Dialect::Buildah,
             Some(Tool::Podman) => Dialect::Podman,
             Some(Tool::Docker) => Dialect::Docker,
+        }
+    }
+
+    /// How Dockerfiles are read where builders differ.
+    pub(super) fn builder(&self) -> builder::Dialect {
+        match self.dialect() {
+            Dialect::Buildah | Dialect::Podman => builder::Dialect::Buildah,
+            _ => builder::Dialect::BuildKit,
         }
     }
 

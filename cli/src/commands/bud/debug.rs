@@ -7,7 +7,7 @@ use std::sync::Arc;
 use builder::debug::{Debugging, OnFailure, Terminal};
 use clap::{Args, ValueEnum};
 
-use crate::report::Failure;
+use options::Failure;
 
 /// What to do when a command fails.
 #[derive(Debug, Args)]

@@ -6,9 +6,9 @@ use clap::{ArgAction, Args, ValueEnum};
 use image::Encoding;
 use layers::Compression;
 
-use crate::dialect::Dialect;
-use crate::flags::{self, of_flag};
-use crate::report::Failure;
+use options::Dialect;
+use options::Failure;
+use options::flags::{self, of_flag};
 
 /// Changes to the image.
 #[derive(Debug, Args)]

@@ -8,8 +8,8 @@ use builder::{Context, Request};
 use clap::Args;
 
 use super::value::{agent, secret};
-use crate::flags::{self, of_flag};
-use crate::report::Failure;
+use options::Failure;
+use options::flags::{self, of_flag};
 
 /// Arguments, contexts and secrets of a build.
 #[derive(Debug, Clone, Default, Args)]

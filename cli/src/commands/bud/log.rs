@@ -12,7 +12,7 @@ use image::Platform;
 use progress::Split;
 
 use crate::render::{self, Progress, Rendering};
-use crate::report::Failure;
+use options::Failure;
 
 /// Where to write the build log.
 #[derive(Debug, Args)]

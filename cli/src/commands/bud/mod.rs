@@ -17,6 +17,7 @@ mod stages;
 mod supply;
 mod value;
 
+use options::environment;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -36,16 +37,15 @@ pub(crate) use self::run_flags::{kept, network, recorded, wants_proxy};
 use self::supply::SupplyFlags;
 pub(crate) use self::value::{agent, invocation, secret};
 use super::builds;
-use super::container_flags::SharedFlags;
 use super::manifest::add_to_list;
-use super::registry_flags::RegistryFlags;
 use super::secret_flags::SecretFlags;
 use crate::app::{App, observed, observed_by};
-use crate::config;
-use crate::dialect::Dialect;
-use crate::flags;
 use crate::render::{self, Progress};
-use crate::report::Failure;
+use options::Dialect;
+use options::Failure;
+use options::container::SharedFlags;
+use options::flags;
+use options::registry::RegistryFlags;
 
 /// Build an image from a Dockerfile
 #[derive(Debug, Args)]
@@ -292,7 +292,7 @@ impl Bud {
         request.target.clone_from(&self.target);
         request.platforms = self.platforms.platforms()?;
         request.all_platforms = self.platforms.all();
-        request.dialect = self.compat.dialect().builder();
+        request.dialect = self.compat.builder();
         request.drop_volumes = self.compat.volumes();
         request.labels = self.image.labels().into_iter().collect();
         request.image = self.image.options(&outputs.settings, self.compat.dialect())?;
@@ -328,7 +328,7 @@ impl Bud {
         request.cache = self.cache.request()?;
         request.heed_build_args();
         if wants_proxy(&request.run.base) {
-            request.proxy = config::proxies().into_iter().collect();
+            request.proxy = environment::proxies().into_iter().collect();
         }
         self.supply.apply(&mut request, &self.context)?;
         request.debug = self.debug.request()?;

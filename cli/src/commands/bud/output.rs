@@ -1,12 +1,12 @@
 //! `--output` on standard output, and what outputs need of annotations.
 
+use options::environment;
 use std::path::PathBuf;
 
 use builder::{ImageOptions, Level, Output};
 
-use crate::config;
-use crate::flags;
-use crate::report::Failure;
+use options::Failure;
+use options::flags;
 
 /// An archive for standard output, in a file first: it is not written from front to end.
 pub(super) struct Piped(tempfile::TempDir);
@@ -42,7 +42,7 @@ pub(super) fn piped(outputs: &mut [String]) -> Result<Option<Piped>, Failure> {
             ))
             .hint("name a file with dest=, or redirect standard output"));
         }
-        let scratch = tempfile::tempdir_in(config::scratch());
+        let scratch = tempfile::tempdir_in(environment::scratch());
         let made = Piped(scratch.map_err(|error| Failure::io("making a directory", &error))?);
         let dest = format!("dest={}", made.path().display());
         let keys = keys.into_iter().map(|key| if key == "dest=-" { dest.clone() } else { key });

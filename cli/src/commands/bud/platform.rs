@@ -4,7 +4,7 @@ use builder::syntax;
 use clap::Args;
 use image::Platform;
 
-use crate::report::Failure;
+use options::Failure;
 
 /// The platforms of a build.
 #[derive(Debug, Default, Args)]

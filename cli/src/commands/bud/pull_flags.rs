@@ -8,9 +8,9 @@ use builder::{PolicyRules, Pull, SourcePolicy};
 use clap::{Args, ValueEnum};
 use task::Kind;
 
-use crate::app::Reach;
-use crate::flags;
-use crate::report::Failure;
+use options::Failure;
+use options::Reach;
+use options::flags;
 
 /// The variable in which BuildKit's clients name a policy.
 const POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";

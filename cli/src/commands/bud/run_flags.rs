@@ -4,9 +4,9 @@ use builder::debug::Failed;
 use builder::{Network, RunOptions};
 use runtime::{ContainerSpec, Membership};
 
-use crate::commands::container_flags::SharedFlags;
 use crate::commands::run::{refuse_networks, refuse_volumes};
-use crate::report::Failure;
+use options::Failure;
+use options::container::SharedFlags;
 
 /// What commands get.
 ///

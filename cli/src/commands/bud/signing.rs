@@ -8,12 +8,13 @@ use image::{Descriptor, Reference};
 use sign::{Form, SignOptions};
 use transport::Location;
 
-use crate::app::{App, Reach, observed};
+use crate::app::{App, observed};
 use crate::commands::attest::sign_statements;
 use crate::commands::place::Access;
-use crate::commands::sealer_flags::{Credentials, IdentityFlags};
 use crate::render::Progress;
-use crate::report::{self, Failure};
+use options::Failure;
+use options::Reach;
+use options::sealer::{Credentials, IdentityFlags};
 
 /// How to sign pushed images.
 #[derive(Debug, Clone, Default, Args)]
@@ -115,7 +116,7 @@ impl Signer {
         };
         let sealer = self.credentials.sealer();
         app.wait(async {
-            let image = source.resolve().await.map_err(|error| report::cause(&error))?;
+            let image = source.resolve().await.map_err(Failure::of)?;
             for member in sign::members(&image, &*source, task).await? {
                 sign::sign_image(&member, sealer, &*source, &*sink, &options, task).await?;
                 if self.statements {

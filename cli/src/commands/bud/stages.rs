@@ -5,9 +5,9 @@ use clap::Args;
 
 use super::{Bud, failure};
 use crate::app::{App, observed_by};
-use crate::flags;
 use crate::render::Rendering;
-use crate::report::Failure;
+use options::Failure;
+use options::flags;
 
 /// What to do with stages that are not the target.
 #[derive(Debug, Args)]

@@ -2,11 +2,11 @@
 
 use builder::syntax::{self, Invocation};
 use builder::{Agent, Secret};
+use options::environment;
 
-use crate::config;
-use crate::dialect::Dialect;
-use crate::flags::of_flag;
-use crate::report::Failure;
+use options::Dialect;
+use options::Failure;
+use options::flags::of_flag;
 
 /// Where the command line was written.
 ///
@@ -14,7 +14,7 @@ use crate::report::Failure;
 /// There is no current directory.
 pub(crate) fn invocation() -> Result<Invocation<'static>, Failure> {
     Ok(Invocation {
-        directory: config::here()?,
+        directory: environment::here()?,
         variable: &|name| std::env::var_os(name),
         registry: Dialect::spoken().home(),
     })

@@ -1,5 +1,6 @@
 //! `rbuild cp`, `diff` and `export`.
 
+use options::environment;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -8,9 +9,8 @@ use clap::Args;
 
 use super::require;
 use crate::app::{App, observed};
-use crate::config;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
 
 /// Copy files between a container and this machine
 ///
@@ -75,13 +75,13 @@ impl Cp {
             match (End::read(&self.source), End::read(&self.destination)) {
                 (End::Machine(from), End::Container(name, to)) => {
                     let (from, contents) = contents(from);
-                    let from = config::absolute(&from)?;
+                    let from = environment::absolute(&from)?;
                     let container = require(app, name)?;
                     Ok(container.copy_in(&from, contents, Path::new(to), follow, task)?)
                 }
                 (End::Container(name, from), End::Machine(to)) => {
                     let (from, contents) = contents(from);
-                    let to = config::absolute(Path::new(to))?;
+                    let to = environment::absolute(Path::new(to))?;
                     Ok(require(app, name)?.copy_out(&from, contents, &to, follow, task)?)
                 }
                 (End::Stream, End::Container(name, to)) => {

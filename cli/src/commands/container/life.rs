@@ -1,5 +1,6 @@
 //! `rbuild start`, `restart`, `stop`, `kill`, `wait`, `rm` and `container prune`.
 
+use options::environment;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -10,13 +11,12 @@ use runtime::{AttachOptions, Attached, Signal};
 use super::streams::{attachment, need_terminal};
 use super::{containers, missing, remove, start_failure};
 use crate::app::{App, observed, quiet_task};
-use crate::commands::container_flags::{BlockFlags, LimitFlags};
 use crate::commands::several;
-use crate::config;
-use crate::dialect::Dialect;
-use crate::flags;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Dialect;
+use options::Failure;
+use options::container::{BlockFlags, LimitFlags};
+use options::flags;
 
 /// Does the same to several containers at once, and prints their names. One that fails keeps no
 /// other back; the exit code tells.
@@ -151,7 +151,7 @@ impl Start {
 }
 
 fn options(attached: bool) -> StartOptions {
-    StartOptions { attached, size: size(), notify: config::notify_socket() }
+    StartOptions { attached, size: size(), notify: environment::notify_socket() }
 }
 
 /// Check the health of containers

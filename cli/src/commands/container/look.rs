@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::life::Healthcheck;
 use super::{containers, require};
 use crate::app::{App, observed};
-use crate::flags;
 use crate::format;
 use crate::render::{Progress, bytes};
-use crate::report::Failure;
+use options::Failure;
+use options::flags;
 
 /// Commands that look at containers.
 #[derive(Debug, Subcommand)]

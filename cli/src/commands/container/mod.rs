@@ -23,7 +23,7 @@ pub(crate) use self::ps::Ps;
 pub(crate) use self::streams::{Attach, Exec, Logs, attachment, need_terminal};
 use super::images::ago;
 use crate::app::{App, quiet_task};
-use crate::report::Failure;
+use options::Failure;
 
 /// The containers of the store.
 ///

@@ -5,7 +5,7 @@ use task::Kind;
 
 use super::require;
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
 
 /// Show the published ports of a container
 #[derive(Debug, Args)]

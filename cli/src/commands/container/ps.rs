@@ -8,7 +8,7 @@ use super::{command, containers, cut, image, ports, row, status};
 use crate::app::App;
 use crate::commands::images::ago;
 use crate::format;
-use crate::report::Failure;
+use options::Failure;
 
 /// List containers
 #[derive(Debug, Args)]

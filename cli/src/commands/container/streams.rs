@@ -9,9 +9,9 @@ use task::Kind;
 
 use super::{require, start_failure};
 use crate::app::{App, observed, quiet_task};
-use crate::flags;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::flags;
 
 /// Show the output of a container
 #[derive(Debug, Args)]

@@ -1,7 +1,5 @@
 //! `rcopy copy`.
 
-mod compress;
-mod ends;
 mod sign;
 
 use std::path::{Path, PathBuf};
@@ -13,16 +11,16 @@ use task::{Kind, Task};
 use transport::at::{Archive, Form};
 use transport::{CopyOptions, Format, Gate, Location, Named, Select, Sink, Source};
 
-pub(crate) use self::compress::CompressFlags;
-use self::ends::only_for;
-pub(crate) use self::ends::{DestinationFlags, OneEnd, RetryFlags, SourceFlags};
-pub(crate) use self::sign::{SignFlags, Signer, now};
+pub(crate) use self::sign::{SignFlags, Signer};
 use super::place::{self, Access};
-use crate::app::{App, Reach, observed};
+use crate::app::{App, observed};
 use crate::config;
-use crate::dialect::Dialect;
 use crate::render::Progress;
-use crate::report::{self, Failure};
+use options::Dialect;
+use options::Failure;
+use options::Reach;
+use options::compress::CompressFlags;
+use options::ends::{DestinationFlags, RetryFlags, SourceFlags, only_for};
 
 fn format_name(text: &str) -> Result<Format, String> {
     match text {
@@ -378,8 +376,7 @@ pub(crate) fn carry(
     let client = source.client()?;
     let servers = config::Servers::new(move || Ok(client.clone()));
     let copied = sink.source(to)?;
-    app.wait(all.carry((from, &servers), (to, &*copied), root, task))?
-        .map_err(|cause| report::cause(&cause))
+    app.wait(all.carry((from, &servers), (to, &*copied), root, task))?.map_err(Failure::of)
 }
 
 /// The same place under another tag, which may be written as a whole name.

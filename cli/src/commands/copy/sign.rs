@@ -9,12 +9,12 @@ use sign::{Form, PrivateKey, Sealer, SignOptions, SigningParameters};
 use task::Task;
 use transport::{Location, Sink, Source};
 
-use super::super::key_file::private_key;
 use super::super::place::Access;
-use super::super::sealer_flags::{Credentials, IdentityFlags};
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::{self, Failure};
+use options::Failure;
+use options::key_file::private_key;
+use options::sealer::{Credentials, IdentityFlags};
 
 /// How to sign a copy.
 #[derive(Debug, Clone, Default, Args)]
@@ -120,7 +120,7 @@ impl SignFlags {
                 self.identity.credentials(app, task)
             })?),
             (Some(file), _) => {
-                SigningKey::Sigstore(private_key(file, self.sign_passphrase_file.as_deref())?)
+                SigningKey::Sigstore(private_key(app, file, self.sign_passphrase_file.as_deref())?)
             }
             (None, fingerprint) => {
                 if !matches!(to, Location::Registry(_) | Location::Directory(_)) {
@@ -163,7 +163,7 @@ impl Signer {
     ) -> Result<(), Failure> {
         let place = sink.source(to)?;
         let members = app.wait(async {
-            let here = place.resolve().await.map_err(|cause| report::cause(&cause))?;
+            let here = place.resolve().await.map_err(Failure::of)?;
             match here.digest == root.digest {
                 true => Ok::<_, Failure>(sign::members(root, &*place, task).await?),
                 false => Ok(vec![root.clone()]),
@@ -182,7 +182,8 @@ impl Signer {
             }
             SigningKey::Gpg { fingerprint, passphrase, lookaside } => {
                 for member in &members {
-                    let made = (concat!("rcopy ", env!("CARGO_PKG_VERSION")), now());
+                    let made =
+                        (concat!("rcopy ", env!("CARGO_PKG_VERSION")), options::environment::now());
                     let passphrase = passphrase.as_deref();
                     let digest = &member.digest;
                     let signed = sign::gpg::sign(digest, &self.name, fingerprint, passphrase, made);
@@ -228,9 +229,4 @@ impl Signer {
         }
         Ok(())
     }
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
 }

@@ -6,12 +6,12 @@ use image::Platform;
 use transport::Draft;
 use transport::at::Memory;
 
-use super::super::copy::OneEnd;
 use super::super::place;
 use super::{OpenedImage, ToFlags};
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Add layer archives to an image, or make an image of them only
 #[derive(Debug, Args)]

@@ -2,11 +2,11 @@ use clap::Args;
 use image::{Digest, Platform};
 use task::{Kind, Task};
 
-use super::super::copy::OneEnd;
 use super::super::place::{self, Access};
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 use transport::{BASE_DIGEST, BASE_NAME};
 
 /// Check whether the base of an image is still what its name points at

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use image::Platform;
 
-use super::super::copy::OneEnd;
 use super::super::place;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Write the file system of an image, or some of its files, as one tar archive
 #[derive(Debug, Args)]

@@ -3,12 +3,12 @@ use image::{Encoding, History, Platform};
 use layers::Compression;
 use transport::Draft;
 
-use super::super::copy::OneEnd;
 use super::super::place;
 use super::ToFlags;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum CompressionName {

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use clap::Args;
 use image::Platform;
 
-use super::super::copy::OneEnd;
 use super::super::place;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Print one file of an image, or write it to a file
 ///

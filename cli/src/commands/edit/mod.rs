@@ -9,6 +9,7 @@ mod get_file;
 mod mutate;
 mod rebase;
 
+use options::environment;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -23,11 +24,10 @@ pub(crate) use self::flatten::Flatten;
 pub(crate) use self::get_file::GetFile;
 pub(crate) use self::mutate::Mutate;
 pub(crate) use self::rebase::Rebase;
-use super::copy::OneEnd;
 use super::place::{self, Access};
 use crate::app::App;
-use crate::config;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Where to write a new image.
 #[derive(Debug, Clone, Default, Args)]
@@ -50,7 +50,7 @@ impl ToFlags {
         match (&self.output, &self.tag) {
             (Some(file), tag) => {
                 let named = tag.clone().map_or(Named::Only, Named::Name);
-                Ok(Some(Location::DockerArchive(config::absolute(file)?, named)))
+                Ok(Some(Location::DockerArchive(environment::absolute(file)?, named)))
             }
             (None, Some(tag)) => place::location(tag, "docker://").map(Some),
             (None, None) => Ok(None),
@@ -91,7 +91,7 @@ pub(crate) fn open(
     let source = Access::new(app, end.reach_at(location)?).source(location)?;
     let gate = app.gate()?;
     let image = app.wait(async {
-        let sealed = source.seal(task).await.map_err(|cause| crate::report::cause(&cause))?;
+        let sealed = source.seal(task).await.map_err(Failure::of)?;
         let (named, image) =
             transport::open(&transport::Resolved::new(&*source, sealed), platform).await?;
         transport::permit(&*source, &*gate, &named, image.descriptor(), task).await?;

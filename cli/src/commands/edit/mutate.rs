@@ -4,14 +4,14 @@ use clap::Args;
 use image::{ConfigEdit, Platform, Repository};
 use transport::{Draft, Location};
 
-use super::super::copy::OneEnd;
 use super::super::place;
 use super::ToFlags;
 use super::append::archive;
 use crate::app::{App, observed};
-use crate::flags;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
+use options::flags;
 
 /// Change the config, annotations or layers of an image
 #[derive(Debug, Args)]

@@ -4,12 +4,12 @@ use serde_json::json;
 use task::{Kind, Task};
 use transport::{BASE_DIGEST, BASE_NAME, Base, Location, RebaseReport};
 
-use super::super::copy::OneEnd;
 use super::super::place::{self, Access};
 use super::{OpenedImage, ToFlags};
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::OneEnd;
 
 /// Move the image's own layers to another base, if that is safe
 #[derive(Debug, Args)]

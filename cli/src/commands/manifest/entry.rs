@@ -6,12 +6,13 @@ use transport::at::StoreImage;
 use transport::{CopyOptions, Location, Select};
 
 use super::{find, update};
-use crate::app::{App, Reach, observed};
+use crate::app::{App, observed};
 use crate::commands::lookup::{self, local_name};
 use crate::commands::place::{self, Access};
-use crate::flags;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::Reach;
+use options::flags;
 
 /// What the list states about an image, in place of the image's own values.
 #[derive(Debug, Clone, Default, Args)]

@@ -14,10 +14,10 @@ use self::entry::{EntryFlags, add};
 use self::push::Push;
 use super::lookup::{self, local_name};
 use super::place::{self, Access};
-use super::registry_flags::RegistryFlags;
 use crate::app::App;
-use crate::dialect::Dialect;
-use crate::report::{self, Failure};
+use options::Dialect;
+use options::Failure;
+use options::registry::RegistryFlags;
 
 /// Make and push manifest lists: one name for the images of several platforms
 #[derive(Debug, Subcommand)]
@@ -275,7 +275,7 @@ impl Inspect {
                 let location = place::location(&self.list, "docker://")?;
                 let source = Access::new(app, self.registry.reach()?).source(&location)?;
                 app.wait(async {
-                    let root = source.resolve().await.map_err(|cause| report::cause(&cause))?;
+                    let root = source.resolve().await.map_err(Failure::of)?;
                     Ok::<_, Failure>(transport::node(&*source, &root).await?)
                 })??
             }

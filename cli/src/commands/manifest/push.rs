@@ -7,12 +7,13 @@ use transport::{CopyOptions, Format, Location, Select};
 
 use super::require;
 use crate::app::{App, observed};
-use crate::commands::copy::{RetryFlags, SignFlags};
+use crate::commands::copy::SignFlags;
 use crate::commands::place::{self, Access};
-use crate::commands::registry_flags::RegistryFlags;
 use crate::commands::transfer::own_name;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::RetryFlags;
+use options::registry::RegistryFlags;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum FormatName {

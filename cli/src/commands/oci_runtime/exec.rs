@@ -10,7 +10,7 @@ use super::failed_start;
 use super::life::{ConnectionFlags, read};
 use crate::app::quiet_task;
 use crate::commands::run::forward_signals;
-use crate::report::Failure;
+use options::Failure;
 
 /// Run another process in a container
 #[derive(Debug, Args)]

@@ -10,8 +10,8 @@ use task::Kind;
 use super::failed_start;
 use crate::app::quiet_task;
 use crate::commands::run::forward_signals;
-use crate::flags;
-use crate::report::Failure;
+use options::Failure;
+use options::flags;
 
 /// How to create a container from a bundle.
 #[derive(Debug, Args)]

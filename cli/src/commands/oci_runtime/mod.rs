@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 use runtime::Engine;
 
-use crate::report::Failure;
+use options::Failure;
 
 /// Run OCI bundles for an engine, with runc's command line
 ///

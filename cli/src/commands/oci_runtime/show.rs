@@ -8,7 +8,7 @@ use runtime::{ContainerSpec, Engine, Usage};
 use serde_json::{Value, json};
 use task::Kind;
 
-use crate::report::Failure;
+use options::Failure;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {

@@ -10,7 +10,7 @@ use task::Kind;
 
 use super::place::{self, Place};
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
 
 /// Delete content that no manifest needs
 ///

@@ -7,7 +7,7 @@ mod serve;
 use clap::Subcommand;
 
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
 
 /// Serve a registry and maintain its storage
 #[derive(Debug, Subcommand)]

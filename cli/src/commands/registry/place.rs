@@ -1,5 +1,6 @@
 //! Which registry a command is about: a directory, a bucket, or what a configuration file says.
 
+use options::environment;
 use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,7 @@ use std::time::SystemTime;
 use clap::Args;
 use registry_server::{Bucket, Clock, Config, Files, Options, Renewal};
 
-use crate::config;
-use crate::report::Failure;
+use options::Failure;
 
 /// Storage and configuration of a registry
 #[derive(Debug, Args)]
@@ -107,14 +107,14 @@ pub(super) fn read(file: &Path) -> Result<Found, Failure> {
     let before = stamp(file);
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::io(format!("reading {}", file.display()), &error))?;
-    let file_ = config::absolute(file)?;
+    let file_ = environment::absolute(file)?;
     let home = file_.parent().unwrap_or(Path::new("/"));
     let parsed = Config::parse(&text).map_err(|error| context(error.into()))?;
     let (address, access_log) = (parsed.address.clone(), parsed.access_log);
     let disk = Disk { home, read: RefCell::new(vec![(file_.clone(), before)]) };
     let mut options = parsed.options(&disk).map_err(|error| context(error.into()))?;
     options.directory = options.directory.map(|directory| home.join(directory));
-    options.proxies = registry_client::Proxies::from_variables(config::proxies());
+    options.proxies = registry_client::Proxies::from_variables(environment::proxies());
     Ok(Found { options, address, access_log, files: disk.read.into_inner() })
 }
 
@@ -136,7 +136,7 @@ impl Place {
         };
         let options = &mut found.options;
         if let Some(directory) = &self.directory {
-            options.directory = Some(config::absolute(directory)?);
+            options.directory = Some(environment::absolute(directory)?);
             options.bucket = None;
         }
         if let Some(bucket) = &self.s3_bucket {
@@ -160,7 +160,7 @@ impl Place {
         }
         options.clock = Clock::new(SystemTime::now);
         if let Some(config) = &self.config {
-            let config = config::absolute(config)?;
+            let config = environment::absolute(config)?;
             let watch = Watch { config, known: found.files.clone(), moving: Vec::new() };
             let watch = Mutex::new(watch);
             options.renewal = Some(Renewal::new(move || {

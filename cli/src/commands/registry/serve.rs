@@ -9,7 +9,7 @@ use registry_server::{Auth, Log};
 
 use super::place::Place;
 use crate::app::App;
-use crate::report::Failure;
+use options::Failure;
 
 /// Serve a directory or a bucket as a registry until stopped
 ///

@@ -3,6 +3,7 @@
 mod sets;
 mod watch;
 
+use options::environment;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,12 +12,13 @@ use task::{Kind, Task};
 use transport::Location;
 use transport::sync::{MirrorOptions, MirrorState, Outcome, Report, Set, Shard, mirror};
 
-use super::copy::{DestinationFlags, RetryFlags, SignFlags, SourceFlags, WhatFlags, carry};
+use super::copy::{SignFlags, WhatFlags, carry};
 use super::place::Access;
 use crate::app::{App, observed};
-use crate::flags;
 use crate::render::{self, Progress};
-use crate::report::{self, Failure};
+use options::Failure;
+use options::ends::{DestinationFlags, RetryFlags, SourceFlags};
+use options::flags;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FromTransport {
@@ -228,7 +230,7 @@ impl Sync {
                 continue;
             }
             let place = sink.source(&to)?;
-            let root = app.wait(place.resolve())?.map_err(|cause| report::cause(&cause))?;
+            let root = app.wait(place.resolve())?.map_err(Failure::of)?;
             if root.digest == digest {
                 carry((app, &all), (&from, &source), (&to, &sink), &root, task)?;
             }
@@ -253,8 +255,7 @@ impl Sync {
                 made = made.named(name.clone());
             }
             let sink = Access::new(app, self.destination_end.reach(&self.retry)?);
-            let root =
-                app.wait(sink.source(&to)?.resolve())?.map_err(|cause| report::cause(&cause))?;
+            let root = app.wait(sink.source(&to)?.resolve())?.map_err(Failure::of)?;
             if root.digest != digest {
                 let what = format!("signing {to}: it was moved to {}", root.digest);
                 return Err(Failure::new(Kind::Refused, what));
@@ -271,7 +272,7 @@ impl Sync {
             return Ok(None);
         }
         if let Some(file) = &self.work.state {
-            return crate::config::absolute(file).map(Some);
+            return environment::absolute(file).map(Some);
         }
         let what = format!(
             "{:?} {:?} {} {} {} {} {}",

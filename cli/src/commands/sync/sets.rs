@@ -1,5 +1,6 @@
 //! From the command line or a list to the sets of a mirror.
 
+use options::environment;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -12,11 +13,11 @@ use transport::sync::{
 };
 use transport::{CopyOptions, Location, Select};
 
-use super::super::tags::read_bounded;
 use super::{FromTransport, Sync, ToTransport};
-use crate::app::{App, Reach};
-use crate::config;
-use crate::report::Failure;
+use crate::app::App;
+use options::Failure;
+use options::Reach;
+use options::environment::read_bounded;
 
 /// The sets that the flags ask for.
 ///
@@ -53,7 +54,7 @@ impl<'a> Maker<'a> {
         let below = match sync.dest {
             ToTransport::Docker => sync.destination.trim_end_matches('/').to_owned(),
             ToTransport::Dir => {
-                config::absolute(Path::new(&sync.destination))?.display().to_string()
+                environment::absolute(Path::new(&sync.destination))?.display().to_string()
             }
         };
         let suffix = &sync.choice.append_suffix;
@@ -143,7 +144,7 @@ impl<'a> Maker<'a> {
     }
 
     fn directories(&self) -> Result<Vec<Set>, Failure> {
-        let base = config::absolute(Path::new(&self.sync.source))?;
+        let base = environment::absolute(Path::new(&self.sync.source))?;
         let found = directories(&base)?;
         if found.is_empty() {
             let what = format!("there is no image in {}", base.display());

@@ -7,7 +7,7 @@ use chrono::Local;
 use croner::Cron;
 use task::Kind;
 
-use crate::report::Failure;
+use options::Failure;
 
 /// How long the clock is trusted to go on as it does.
 const TRUSTED: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ pub(super) fn again(
             Ok(()) => {}
             Err(failure) if failure.kind == Kind::Cancelled => return Err(failure),
             Err(failure) if failure.kind == Kind::Invalid => return Err(failure),
-            Err(failure) => failure.print(),
+            Err(failure) => crate::report::print(failure),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `rbuild commit`.
 
+use options::environment;
 use std::path::{Path, PathBuf};
 
 use builder::working;
@@ -12,16 +13,16 @@ use transport::{CopyOptions, Location, Select};
 
 use super::{env, is_docker, locked};
 use crate::app::{App, observed};
-use crate::commands::copy::{RetryFlags, SignFlags, Signer};
+use crate::commands::copy::{SignFlags, Signer};
 use crate::commands::lookup::local_name;
 use crate::commands::manifest;
 use crate::commands::place::{self, Access};
-use crate::commands::registry_flags::RegistryFlags;
-use crate::commands::tags::read_bounded;
-use crate::config;
-use crate::flags;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::RetryFlags;
+use options::environment::read_bounded;
+use options::flags;
+use options::registry::RegistryFlags;
 
 /// Make an image from a working container, or from the changes of another container
 #[derive(Debug, Args)]
@@ -258,7 +259,7 @@ impl Commit {
 fn added(texts: &[String]) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
     let pairs = texts.iter().map(|text| {
         let (file, to) = text.split_once(':').unwrap_or((text, text));
-        let file = config::absolute(Path::new(file))?;
+        let file = environment::absolute(Path::new(file))?;
         match std::fs::metadata(&file) {
             Ok(about) if about.is_file() => Ok((file, PathBuf::from(to))),
             Ok(_) => Err(Failure::usage(format!("--add-file {text:?}: it is not a file"))),

@@ -6,9 +6,10 @@ use builder::working::ConfigChanges;
 use clap::Args;
 
 use super::{HistoryFlag, env, locked, wants_history};
-use crate::app::{App, Reach, observed};
+use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::Reach;
 
 /// Change the config of the image of a working container
 ///

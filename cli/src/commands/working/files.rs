@@ -1,5 +1,6 @@
 //! `rbuild copy` and `rbuild add`.
 
+use options::environment;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,11 +13,10 @@ use super::from::PullFlags;
 use super::{HistoryFlag, env, locked, wants_history};
 use crate::app::{App, observed};
 use crate::commands::bud::agent as agent_of;
-use crate::commands::copy::RetryFlags;
-use crate::commands::registry_flags::RegistryFlags;
-use crate::config;
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::ends::RetryFlags;
+use options::registry::RegistryFlags;
 
 /// Copy files into a working container
 #[derive(Debug, Args)]
@@ -70,7 +70,7 @@ impl Add {
             keep_git_dir: self.keep_git_dir.unwrap_or(false),
             search_path: std::env::var_os("PATH").unwrap_or_default(),
             agent,
-            proxies: config::proxies(),
+            proxies: environment::proxies(),
         };
         self.flags.run(app, Some(git))
     }
@@ -203,13 +203,13 @@ impl FileFlags {
             text.map(|text| SourceFile { name: name.clone(), text })
                 .map_err(|error| Failure::io(format!("reading {name}"), &error))
         });
-        Ok(Source::Directory(config::absolute(directory)?, given.transpose()?))
+        Ok(Source::Directory(environment::absolute(directory)?, given.transpose()?))
     }
 }
 
 /// A path made absolute; a slash at its end stays.
 fn absolute(path: &str) -> Result<String, Failure> {
-    let mut whole = config::absolute(Path::new(path))?.to_string_lossy().into_owned();
+    let mut whole = environment::absolute(Path::new(path))?.to_string_lossy().into_owned();
     if path.ends_with('/') && !whole.ends_with('/') {
         whole.push('/');
     }

@@ -8,12 +8,12 @@ use clap::Args;
 
 use super::{PlatformFlags, env, is_docker};
 use crate::app::{App, observed};
-use crate::commands::container_flags::SharedFlags;
-use crate::commands::copy::RetryFlags;
-use crate::commands::registry_flags::RegistryFlags;
 use crate::commands::run::{refuse_networks, refuse_volumes};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
+use options::container::SharedFlags;
+use options::ends::RetryFlags;
+use options::registry::RegistryFlags;
 
 /// When to query a registry for an image, with buildah's values.
 #[derive(Debug, Clone, Default, Args)]

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::commands::container;
 use crate::commands::lookup;
 use crate::format;
-use crate::report::Failure;
+use options::Failure;
 
 /// List working containers
 #[derive(Debug, Args)]

@@ -30,8 +30,9 @@ pub(crate) use self::list::{Containers, Rename};
 pub(crate) use self::mount::{Mount, Umount};
 pub(crate) use self::run::{RunFlags, Wish, run};
 pub(crate) use self::unshare::Unshare;
-use crate::app::{App, Reach};
-use crate::report::Failure;
+use crate::app::App;
+use options::Failure;
+use options::Reach;
 
 /// The working container of this name, and it must be there.
 ///

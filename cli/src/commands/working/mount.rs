@@ -8,7 +8,7 @@ use task::Kind;
 use super::{locked, require};
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
 
 /// Mount working containers and print where; without arguments list the mounts
 #[derive(Debug, Args)]

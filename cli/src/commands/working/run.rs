@@ -17,13 +17,14 @@ use task::{Kind, Task};
 
 use super::settings::{proxies, settings};
 use super::{HistoryFlag, env, wants_history};
-use crate::app::{App, Reach};
+use crate::app::App;
 use crate::commands::bud::invocation;
 use crate::commands::container::start_failure;
-use crate::commands::container_flags::ContainerFlags;
 use crate::commands::run::{forward_signals, refuse_networks, refuse_overlays, refuse_volumes};
-use crate::flags::{self, of_flag};
-use crate::report::Failure;
+use options::Failure;
+use options::Reach;
+use options::container::ContainerFlags;
+use options::flags::{self, of_flag};
 
 /// Flags of `run` for working containers only.
 #[derive(Debug, Default, Args)]

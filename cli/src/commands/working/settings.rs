@@ -1,12 +1,12 @@
 //! How commands run in a working container: given to `from`, kept with the container.
 
 use builder::working::State;
+use options::environment;
 use runtime::ContainerSpec;
 use serde_json::Value;
 
-use crate::commands::container_flags::SharedFlags;
-use crate::config;
-use crate::report::Failure;
+use options::Failure;
+use options::container::SharedFlags;
 
 /// How commands run in a working container.
 ///
@@ -45,7 +45,7 @@ fn arguments(older: &Value) -> Vec<String> {
 /// The proxy variables that commands see.
 pub(super) fn proxies(spec: &ContainerSpec) -> Vec<String> {
     let wanted = spec.network.http_proxy.unwrap_or(true);
-    let all = config::proxies().into_iter().filter(|_| wanted);
+    let all = environment::proxies().into_iter().filter(|_| wanted);
     all.map(|(name, value)| format!("{name}={value}")).collect()
 }
 

@@ -9,7 +9,7 @@ use task::Kind;
 use super::locked;
 use crate::app::{App, observed};
 use crate::render::Progress;
-use crate::report::Failure;
+use options::Failure;
 
 /// Run a command in a user namespace in which an ordinary user can mount working containers
 #[derive(Debug, Args)]

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use clap::{Arg, Command};
 
+use crate::Failure;
 use crate::help::{self, Overview};
-use crate::report::Failure;
 
 /// Writes the manual pages, or the Markdown pages.
 ///
 /// # Errors
 /// The directory cannot be written to.
-pub(crate) fn pages<P: Overview>(directory: &Path, markdown: bool) -> Result<(), Failure> {
+pub fn pages<P: Overview>(directory: &Path, markdown: bool) -> Result<(), Failure> {
     match markdown {
         true => write::<P>(directory),
         false => help::manual::<P>(directory),

@@ -9,25 +9,30 @@ use clap::Command;
 use image::Digest;
 use task::Kind;
 
-use crate::report::Failure;
+use crate::Failure;
 
 /// The tool whose habits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dialect {
+pub enum Dialect {
     /// This program under its own name: builds as BuildKit, behaves otherwise as buildah.
     Rbuild,
+    /// `buildah`
     Buildah,
+    /// `podman`
     Podman,
+    /// `docker`
     Docker,
     /// This program under its own name: behaves as skopeo.
     Rcopy,
+    /// `skopeo`
     Skopeo,
+    /// `crane`
     Crane,
 }
 
 /// What the first word after `run` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RunNames {
+pub enum RunNames {
     /// A working container of that name, else an image.
     Either,
     /// A working container.
@@ -41,7 +46,7 @@ static SPOKEN: OnceLock<Dialect> = OnceLock::new();
 impl Dialect {
     /// The dialect of a program that was started as `argv0`; `own` under a name of its own. One
     /// file is both programs: its names are links.
-    pub(crate) fn of(own: Dialect, argv0: Option<&OsStr>) -> Dialect {
+    pub fn of(own: Dialect, argv0: Option<&OsStr>) -> Dialect {
         match argv0.and_then(|name| Path::new(name).file_name()?.to_str()) {
             Some("rbuild" | "rbuild-runtime") => Dialect::Rbuild,
             Some("buildah") => Dialect::Buildah,
@@ -55,22 +60,22 @@ impl Dialect {
     }
 
     /// Whether this is the command line of `rcopy`.
-    pub(crate) fn copies(self) -> bool {
+    pub fn copies(self) -> bool {
         matches!(self, Dialect::Rcopy | Dialect::Skopeo | Dialect::Crane)
     }
 
     /// Makes this the dialect of the process. Of several calls the first counts.
-    pub(crate) fn speak(self) {
+    pub fn speak(self) {
         let _ = SPOKEN.set(self);
     }
 
     /// The dialect of this process.
-    pub(crate) fn spoken() -> Dialect {
+    pub fn spoken() -> Dialect {
         SPOKEN.get().copied().unwrap_or(Dialect::Rbuild)
     }
 
     /// The exit code of a failure.
-    pub(crate) fn code(self, failure: &Failure) -> u8 {
+    pub fn code(self, failure: &Failure) -> u8 {
         match (failure.code, failure.kind, self) {
             // What BuildKit's command failed with is in its message; docker ends with 1.
             (Some(code), ..) => code,
@@ -83,7 +88,7 @@ impl Dialect {
     }
 
     /// The exit code of a command line that is not understood.
-    pub(crate) fn usage_code(self) -> u8 {
+    pub fn usage_code(self) -> u8 {
         match self {
             _ if self.copies() => 1,
             _ => 125,
@@ -91,30 +96,22 @@ impl Dialect {
     }
 
     /// The exit code of a build whose command failed with `code`.
-    pub(crate) fn failed_step(self, code: u8) -> u8 {
+    pub fn failed_step(self, code: u8) -> u8 {
         if self == Dialect::Docker { 1 } else { code }
     }
 
-    /// How Dockerfiles are read where builders differ.
-    pub(crate) fn builder(self) -> builder::Dialect {
-        match self {
-            Dialect::Buildah | Dialect::Podman => builder::Dialect::Buildah,
-            _ => builder::Dialect::BuildKit,
-        }
-    }
-
     /// Whether a build makes a layer for each step, where no flag says.
-    pub(crate) fn layers(self) -> bool {
+    pub fn layers(self) -> bool {
         self != Dialect::Buildah
     }
 
     /// Whether an image says in annotations what it is built on, and inherits those of its base.
-    pub(crate) fn names_base(self) -> bool {
+    pub fn names_base(self) -> bool {
         matches!(self, Dialect::Buildah | Dialect::Podman)
     }
 
     /// What a build prints when it is done: the id, or nothing.
-    pub(crate) fn built(self, id: Digest, quiet: bool) -> Option<String> {
+    pub fn built(self, id: Digest, quiet: bool) -> Option<String> {
         match (self, quiet) {
             (Dialect::Docker, true) => Some(id.to_string()),
             (Dialect::Docker, false) => None,
@@ -123,17 +120,17 @@ impl Dialect {
     }
 
     /// What a pull prints when it is done: the id, or the name.
-    pub(crate) fn pulled(self, name: &str, id: Digest) -> String {
+    pub fn pulled(self, name: &str, id: Digest) -> String {
         if self == Dialect::Docker { name.to_owned() } else { id.hex() }
     }
 
     /// The registry that a name without one is completed with when an image gets it.
-    pub(crate) fn home(self) -> &'static str {
+    pub fn home(self) -> &'static str {
         if self == Dialect::Docker { "docker.io" } else { "localhost" }
     }
 
     /// The registries that a name without one may be completed with, in the order they are tried.
-    pub(crate) fn homes(self) -> [&'static str; 2] {
+    pub fn homes(self) -> [&'static str; 2] {
         match self {
             Dialect::Docker => ["docker.io", "localhost"],
             _ => ["localhost", "docker.io"],
@@ -141,7 +138,7 @@ impl Dialect {
     }
 
     /// A name as it is shown: docker leaves out its own registry.
-    pub(crate) fn shown(self, name: &str) -> &str {
+    pub fn shown(self, name: &str) -> &str {
         let rest = match self {
             Dialect::Docker => name.strip_prefix("docker.io/"),
             _ => None,
@@ -150,7 +147,7 @@ impl Dialect {
     }
 
     /// What `run` runs in.
-    pub(crate) fn run_names(self) -> RunNames {
+    pub fn run_names(self) -> RunNames {
         match self {
             Dialect::Buildah => RunNames::Working,
             Dialect::Podman | Dialect::Docker => RunNames::Image,
@@ -159,17 +156,17 @@ impl Dialect {
     }
 
     /// Whether `inspect` shows one thing after the other, not a list.
-    pub(crate) fn inspects_singly(self) -> bool {
+    pub fn inspects_singly(self) -> bool {
         self == Dialect::Buildah
     }
 
     /// Whether commands on containers print ids, not the names they were given.
-    pub(crate) fn prints_ids(self) -> bool {
+    pub fn prints_ids(self) -> bool {
         matches!(self, Dialect::Buildah | Dialect::Podman)
     }
 
     /// What `rmi` prints of a name that was taken away.
-    pub(crate) fn untagged(self, name: &str) -> String {
+    pub fn untagged(self, name: &str) -> String {
         match self {
             Dialect::Docker | Dialect::Podman => format!("Untagged: {}", self.shown(name)),
             _ => format!("untagged: {name}"),
@@ -177,7 +174,7 @@ impl Dialect {
     }
 
     /// What `rmi` prints of an image that is gone.
-    pub(crate) fn deleted(self, id: Digest) -> String {
+    pub fn deleted(self, id: Digest) -> String {
         match self {
             Dialect::Docker => format!("Deleted: {id}"),
             Dialect::Podman => format!("Deleted: {}", id.hex()),
@@ -187,7 +184,7 @@ impl Dialect {
     }
 
     /// A failure with a hint that names the program that was started.
-    pub(crate) fn hinted(self, failure: Failure) -> Failure {
+    pub fn hinted(self, failure: Failure) -> Failure {
         let named = |hint: String| match self.copies() {
             true => hint.replace("`rbuild login", "`rcopy login"),
             false => hint,
@@ -196,7 +193,7 @@ impl Dialect {
     }
 
     /// A failure of `rm` or `rmi`: podman tells what is missing and what is in use from all else.
-    pub(crate) fn removing(self, failure: Failure) -> Failure {
+    pub fn removing(self, failure: Failure) -> Failure {
         let code = match (self, failure.kind) {
             (Dialect::Podman, Kind::NotFound) => Some(1),
             (Dialect::Podman, Kind::Refused) => Some(2),
@@ -206,17 +203,17 @@ impl Dialect {
     }
 
     /// Whether a copy is of every platform where nothing else is said.
-    pub(crate) fn copies_all(self) -> bool {
+    pub fn copies_all(self) -> bool {
         self == Dialect::Crane
     }
 
     /// Whether deleting a tag leaves the manifest.
-    pub(crate) fn deletes_tags(self) -> bool {
+    pub fn deletes_tags(self) -> bool {
         self == Dialect::Crane
     }
 
     /// Commands that are called otherwise.
-    pub(crate) fn tree(self, tree: Command) -> Command {
+    pub fn tree(self, tree: Command) -> Command {
         match self {
             // buildah has no other containers than its own.
             Dialect::Buildah => tree

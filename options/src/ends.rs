@@ -7,10 +7,10 @@ use clap::Args;
 use registry_client::Credential;
 use transport::Location;
 
-use super::super::registry_flags::{RegistryFlags, credential};
-use crate::app::Reach;
+use crate::Failure;
+use crate::Reach;
 use crate::flags;
-use crate::report::Failure;
+use crate::registry::{RegistryFlags, credential};
 
 /// Flags of one end, each with the end's name in front.
 macro_rules! end_flags {
@@ -18,7 +18,7 @@ macro_rules! end_flags {
         #[doc = concat!("How the ", $end, " is reached.")]
         #[derive(Debug, Clone, Default, Args)]
         #[command(next_help_heading = concat!("Registry at the ", $end))]
-        pub(crate) struct $name {
+        pub struct $name {
             #[arg(id = concat!($prefix, "tls-verify"), long = concat!($prefix, "tls-verify"), value_name = "BOOL",
                 num_args = 0..=1, require_equals = true, default_missing_value = "true",
                 help = concat!("Whether the ", $end, "'s certificates must be valid; false also allows plain HTTP"))]
@@ -55,7 +55,7 @@ macro_rules! end_flags {
             ///
             /// # Errors
             /// Credentials without a user name.
-            pub(crate) fn reach(&self, retry: &RetryFlags) -> Result<Reach, Failure> {
+            pub fn reach(&self, retry: &RetryFlags) -> Result<Reach, Failure> {
                 let login = Login {
                     creds: self.creds.as_deref(),
                     user: self.username.as_deref().zip(self.password.as_deref()),
@@ -101,7 +101,7 @@ impl Login<'_> {
 
 /// What to retry.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct RetryFlags {
+pub struct RetryFlags {
     /// Retry a broken transfer or a temporary failure this often (default: 3 and 5)
     #[arg(long, visible_alias = "retry", value_name = "TIMES", help_heading = "Registry")]
     retry_times: Option<u32>,
@@ -112,19 +112,19 @@ pub(crate) struct RetryFlags {
 
 impl RetryFlags {
     /// How often a blob is fetched at most.
-    pub(crate) fn attempts(&self) -> u32 {
+    pub fn attempts(&self) -> u32 {
         self.retry_times.unwrap_or(3).saturating_add(1)
     }
 
     /// A registry reached with these retries.
-    pub(crate) fn reach(&self, reach: Reach) -> Reach {
+    pub fn reach(&self, reach: Reach) -> Reach {
         Reach { retries: self.retry_times, retry_delay: self.retry_delay, ..reach }
     }
 }
 
 /// How to reach the registry of a command with one end.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct OneEnd {
+pub struct OneEnd {
     #[command(flatten)]
     registry: RegistryFlags,
     /// Use this user for the registry
@@ -160,7 +160,7 @@ impl OneEnd {
     ///
     /// # Errors
     /// As [`OneEnd::reach`]; flags for another transport.
-    pub(crate) fn reach_at(&self, location: &Location) -> Result<Reach, Failure> {
+    pub fn reach_at(&self, location: &Location) -> Result<Reach, Failure> {
         only_for("--daemon-host", self.daemon_host.is_some(), "docker-daemon", location)?;
         only_for("--shared-blob-dir", self.shared_blob_dir.is_some(), "oci", location)?;
         let daemon_certs = location.transport() == "docker-daemon";
@@ -171,7 +171,7 @@ impl OneEnd {
     ///
     /// # Errors
     /// As [`OneEnd::reach_at`].
-    pub(crate) fn reach_registry(&self, registry: &str) -> Result<Reach, Failure> {
+    pub fn reach_registry(&self, registry: &str) -> Result<Reach, Failure> {
         self.reach_at(&format!("docker://{registry}/x").parse()?)
     }
 
@@ -179,7 +179,7 @@ impl OneEnd {
     ///
     /// # Errors
     /// Credentials without a user name.
-    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
+    pub fn reach(&self) -> Result<Reach, Failure> {
         let login = Login {
             creds: None,
             user: self.username.as_deref().zip(self.password.as_deref()),
@@ -198,7 +198,7 @@ impl OneEnd {
 ///
 /// # Errors
 /// The location is of another transport.
-pub(super) fn only_for(
+pub fn only_for(
     flag: &str,
     given: bool,
     transport: &str,

@@ -7,10 +7,10 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Command, CommandFactory};
 
-use crate::report::Failure;
+use crate::Failure;
 
 /// What a program shows first.
-pub(crate) trait Overview: CommandFactory {
+pub trait Overview: CommandFactory {
     /// Groups of commands; what is in none comes last.
     const GROUPS: &[(&str, &[&str])];
     /// A few lines that are worth copying.
@@ -21,7 +21,7 @@ pub(crate) trait Overview: CommandFactory {
 const TWO_SCREENS: usize = 100;
 
 /// The tree as it is shown.
-pub(crate) fn shown<P: Overview>() -> Command {
+pub fn shown<P: Overview>() -> Command {
     let mut tree = P::command();
     tree.build();
     let overview = overview::<P>(&tree);
@@ -105,7 +105,7 @@ fn overview<P: Overview>(tree: &Command) -> StyledStr {
 ///
 /// # Errors
 /// The directory cannot be written to.
-pub(crate) fn manual<P: Overview>(directory: &Path) -> Result<(), Failure> {
+pub fn manual<P: Overview>(directory: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::io(format!("writing manual pages to {}", directory.display()), &error)
     };
@@ -142,7 +142,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
 ];
 
 /// Says what another program's flag is called here.
-pub(crate) fn translated(mut error: clap::Error) -> clap::Error {
+pub fn translated(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error };
     let name = flag.split(['=', ' ']).next().unwrap_or_default();
     if let Some((_, here)) = ELSEWHERE.iter().find(|(known, _)| *known == name) {
@@ -151,31 +151,4 @@ pub(crate) fn translated(mut error: clap::Error) -> clap::Error {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint]));
     }
     error
-}
-
-/// Whether the help is complete and short: for the tests of both programs.
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test")]
-pub(crate) fn check<P: Overview>() {
-    let mut tree = shown::<P>();
-    let overview = tree.render_help().to_string();
-    for (group, commands) in P::GROUPS {
-        assert!(overview.contains(&format!("{group}:\n")), "{group} in {overview}");
-        for name in *commands {
-            assert!(tree.find_subcommand(name).is_some(), "{name} is a command");
-            assert!(overview.contains(&format!("\n  {name} ")), "{name} in {overview}");
-        }
-    }
-    assert!(overview.contains("Examples:"), "{overview}");
-    let mut left: Vec<clap::Command> = tree.get_subcommands().cloned().collect();
-    while let Some(mut command) = left.pop() {
-        let (name, text) = (command.get_name().to_owned(), command.render_help().to_string());
-        assert!(text.lines().count() <= 100, "{name} -h: {} lines", text.lines().count());
-        assert!(!text.contains("--signature-policy"), "{name} -h has options of all commands");
-        let usage = text.find("Usage:").unwrap();
-        let examples = text.find("Examples:").unwrap_or(usage);
-        let options = text.find("Options:").unwrap_or(usize::MAX);
-        assert!(usage <= examples && examples < options, "{name}: {text}");
-        left.extend(command.get_subcommands().cloned());
-    }
 }

@@ -101,12 +101,12 @@ const COMMANDS: &[(&str, &str)] = &[
 ];
 
 /// Why a command is refused, and the nearest alternative; `None` for an unknown command.
-pub(crate) fn command(name: &str) -> Option<&'static str> {
+pub fn command(name: &str) -> Option<&'static str> {
     COMMANDS.iter().find(|(known, _)| *known == name).map(|(_, why)| *why)
 }
 
 /// Why a flag is refused, and the nearest alternative; `None` for an unknown flag.
-pub(crate) fn reason(flag: &str) -> Option<&'static str> {
+pub fn reason(flag: &str) -> Option<&'static str> {
     let flag = flag.split('=').next().unwrap_or(flag);
     let found = REFUSED.iter().find(|(flags, _)| flags.contains(&flag));
     found.map(|(_, why)| *why)

@@ -12,14 +12,14 @@ use clap::Args;
 use containers::syntax::{self, SyntaxError};
 use runtime::ContainerSpec;
 
-pub(crate) use block::BlockFlags;
-pub(crate) use ids::IdFlags;
-pub(crate) use lifecycle::LifecycleFlags;
-pub(crate) use shared::{LimitFlags, SharedFlags};
+pub use block::BlockFlags;
+pub use ids::IdFlags;
+pub use lifecycle::LifecycleFlags;
+pub use shared::{LimitFlags, SharedFlags};
 
-use crate::config::here;
+use crate::Failure;
+use crate::environment::here;
 use crate::flags::{self, each, of_flag};
-use crate::report::Failure;
 
 #[derive(Debug, Clone)]
 struct Mac([u8; 6]);
@@ -38,7 +38,7 @@ fn mac(text: &str) -> Result<Mac, SyntaxError> {
 
 /// How a container of `run` runs.
 #[derive(Debug, Args)]
-pub(crate) struct ContainerFlags {
+pub struct ContainerFlags {
     /// Set an environment variable; a bare NAME takes its value from the environment
     #[arg(short, long = "env", value_name = "NAME=VALUE", help_heading = "Process")]
     env: Vec<String>,
@@ -140,11 +140,7 @@ impl ContainerFlags {
     ///
     /// # Errors
     /// Values that are not understood or not supported, by name.
-    pub(crate) fn spec(
-        &self,
-        command: &[String],
-        terminal: bool,
-    ) -> Result<ContainerSpec, Failure> {
+    pub fn spec(&self, command: &[String], terminal: bool) -> Result<ContainerSpec, Failure> {
         let mut spec = self.without_mounts(command, terminal)?;
         for text in &self.mount {
             let read = syntax::mount(text, &here()?, &mut spec.files);
@@ -154,7 +150,7 @@ impl ContainerFlags {
     }
 
     /// What `--mount` gives.
-    pub(crate) fn mounts(&self) -> &[String] {
+    pub fn mounts(&self) -> &[String] {
         &self.mount
     }
 
@@ -162,7 +158,7 @@ impl ContainerFlags {
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn without_mounts(
+    pub fn without_mounts(
         &self,
         command: &[String],
         terminal: bool,
@@ -200,7 +196,7 @@ impl ContainerFlags {
         });
         process.command = command.to_vec();
         if self.env_host {
-            process.env.extend(crate::config::environment());
+            process.env.extend(crate::environment::environment());
         }
         process.env.extend(flags::environment(&self.env_file, &self.env)?);
         process.unset_all = self.unsetenv_all;
@@ -261,12 +257,12 @@ impl ContainerFlags {
     }
 
     /// Whether ids of its own are asked for.
-    pub(crate) fn wants_ids(&self) -> bool {
+    pub fn wants_ids(&self) -> bool {
         self.ids.given() || !matches!(self.shared.userns, None | Some(syntax::UserNamespace::Host))
     }
 
     /// Whether an entrypoint is given.
-    pub(crate) fn names_entrypoint(&self) -> bool {
+    pub fn names_entrypoint(&self) -> bool {
         self.entrypoint.is_some()
     }
 }

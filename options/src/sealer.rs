@@ -9,11 +9,9 @@ use sign::online::{Http, IdentitySigner, IdentityToken, RekorVersion, Services, 
 use sign::{PrivateKey, RemoteKey, Sealer};
 use task::Task;
 
-use super::copy::now;
-use super::key_file::private_key;
-use super::tags::read_bounded;
-use crate::app::App;
-use crate::report::Failure;
+use crate::environment::{now, read_bounded};
+use crate::key_file::private_key;
+use crate::{Failure, Program};
 
 /// Where jobs that run in a cluster find a token.
 const TOKEN_FILE: &str = "/var/run/sigstore/cosign/oidc-token";
@@ -23,7 +21,7 @@ const MAX_CONFIG: u64 = 1 << 20;
 /// What signs: a key or an identity. The flags have cosign's names.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "What signs")]
-pub(crate) struct SealerFlags {
+pub struct SealerFlags {
     /// Sign with this private key in cosign's format; the passphrase comes from $COSIGN_PASSWORD or
     /// a prompt
     #[arg(long, value_name = "FILE")]
@@ -37,7 +35,7 @@ pub(crate) struct SealerFlags {
 
 /// Keyless signing.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct IdentityFlags {
+pub struct IdentityFlags {
     /// Sign keyless with this OpenID token or token file (default: the token of the CI environment,
     /// else a login on another device)
     #[arg(long, value_name = "TOKEN|FILE")]
@@ -77,7 +75,7 @@ enum Flow {
 }
 
 /// What signs, ready.
-pub(crate) enum Credentials {
+pub enum Credentials {
     /// A key.
     Key(Box<PrivateKey>),
     /// A key in a key service.
@@ -91,19 +89,19 @@ impl Credentials {
     ///
     /// # Errors
     /// It cannot be read; the service refuses.
-    pub(crate) fn of_key(
-        app: &App,
+    pub fn of_key(
+        program: &impl Program,
         key: &Path,
         passphrase: Option<&Path>,
     ) -> Result<Credentials, Failure> {
-        Ok(match remote_key(app, key)? {
+        Ok(match remote_key(program, key)? {
             Some(key) => Credentials::Remote(Box::new(key)),
-            None => Credentials::Key(Box::new(private_key(key, passphrase)?)),
+            None => Credentials::Key(Box::new(private_key(program, key, passphrase)?)),
         })
     }
 
     /// What signs.
-    pub(crate) fn sealer(&self) -> Sealer<'_> {
+    pub fn sealer(&self) -> Sealer<'_> {
         match self {
             Credentials::Key(key) => Sealer::Key(key),
             Credentials::Remote(key) => Sealer::Remote(key),
@@ -117,10 +115,10 @@ impl SealerFlags {
     ///
     /// # Errors
     /// The key cannot be read; there is no identity; a service refuses.
-    pub(crate) fn credentials(&self, app: &App, task: &Task) -> Result<Credentials, Failure> {
+    pub fn credentials(&self, program: &impl Program, task: &Task) -> Result<Credentials, Failure> {
         match &self.key {
-            Some(key) => Credentials::of_key(app, key, self.passphrase_file.as_deref()),
-            None => self.identity.credentials(app, task),
+            Some(key) => Credentials::of_key(program, key, self.passphrase_file.as_deref()),
+            None => self.identity.credentials(program, task),
         }
     }
 }
@@ -130,15 +128,19 @@ impl IdentityFlags {
     ///
     /// # Errors
     /// There is no identity; a service refuses.
-    pub(crate) fn credentials(&self, app: &App, task: &Task) -> Result<Credentials, Failure> {
-        let services = self.services(app)?;
+    pub fn credentials<P: Program>(
+        &self,
+        program: &P,
+        task: &Task,
+    ) -> Result<Credentials, Failure> {
+        let services = self.services(program)?;
         let http = Http::new()?;
-        app.wait(async {
+        program.wait(async {
             let token = match self.given()? {
                 Some(token) => token,
                 None => match ambient(&surroundings()?, &http).await? {
                     Some(token) => token,
-                    None => sign_in(&services, &http, self.oidc_flow).await?,
+                    None => sign_in::<P>(&services, &http, self.oidc_flow).await?,
                 },
             };
             let signer = IdentitySigner::new(&token, services, http, task).await?;
@@ -146,7 +148,7 @@ impl IdentityFlags {
         })?
     }
 
-    fn services(&self, app: &App) -> Result<Services, Failure> {
+    fn services(&self, program: &impl Program) -> Result<Services, Failure> {
         if let Some(fulcio) = &self.fulcio_url {
             let version = if self.rekor_version == 2 { RekorVersion::V2 } else { RekorVersion::V1 };
             return Ok(Services {
@@ -158,7 +160,7 @@ impl IdentityFlags {
         }
         let file = match &self.signing_config {
             Some(file) => file.clone(),
-            None => app.paths.trust().join("signing_config.json"),
+            None => program.trust().join("signing_config.json"),
         };
         if self.signing_config.is_none() && !file.exists() {
             return Err(Failure::usage("there is neither a key to sign with nor a service").hint(
@@ -212,16 +214,22 @@ fn surroundings() -> Result<Ambient, Failure> {
     })
 }
 
-async fn sign_in(services: &Services, http: &Http, flow: Flow) -> Result<IdentityToken, Failure> {
+async fn sign_in<P: Program>(
+    services: &Services,
+    http: &Http,
+    flow: Flow,
+) -> Result<IdentityToken, Failure> {
     let Some(provider) = &services.provider else {
         return Err(Failure::usage("there is no identity to sign with")
             .hint("give --identity-token TOKEN, or --oidc-issuer URL to log in"));
     };
     if flow == Flow::Browser {
-        let open = |url: &str| eprintln!("sign in at {url}");
+        let open = |url: &str| P::tell(&format!("sign in at {url}"));
         return Ok(browser(provider, http, &open).await?);
     }
-    let tell = |url: &str, code: &str| eprintln!("sign in at {url} with the code {code}");
+    let tell = |url: &str, code: &str| {
+        P::tell(&format!("sign in at {url} with the code {code}"));
+    };
     Ok(device(provider, http, &tell).await?)
 }
 
@@ -229,10 +237,10 @@ async fn sign_in(services: &Services, http: &Http, flow: Flow) -> Result<Identit
 ///
 /// # Errors
 /// The service refuses, or is not known.
-pub(crate) fn remote_key(app: &App, key: &Path) -> Result<Option<RemoteKey>, Failure> {
+pub fn remote_key(program: &impl Program, key: &Path) -> Result<Option<RemoteKey>, Failure> {
     let Some(uri) = key.to_str().filter(|text| RemoteKey::is_one(text)) else { return Ok(None) };
     let seconds = u64::try_from(now()).unwrap_or_default();
     let key_services = KeyServices::of_variables(&variable, seconds);
-    let opened = app.wait(RemoteKey::open(uri, &key_services, Http::new()?))?;
+    let opened = program.wait(RemoteKey::open(uri, &key_services, Http::new()?))?;
     Ok(Some(opened.map_err(|error| Failure::from(error).context(format!("opening key {uri}")))?))
 }

@@ -14,9 +14,7 @@ use crate::help::{self, Overview};
 ///
 /// # Errors
 /// Wrong use, or help that was asked for.
-pub(crate) fn parse<P: Overview + FromArgMatches>(
-    arguments: &[OsString],
-) -> Result<P, clap::Error> {
+pub fn parse<P: Overview + FromArgMatches>(arguments: &[OsString]) -> Result<P, clap::Error> {
     let dialect = Dialect::spoken();
     // Every switch that is changed is moved twice: only those of the line are.
     let mut tree = lenient_of(dialect.tree(P::command()), arguments);
@@ -41,7 +39,7 @@ pub(crate) fn parse<P: Overview + FromArgMatches>(
 /// Reads the line of the one command `name` with a tree that has no other: building the whole tree
 /// takes longer than many a command. `None` where the line is another's, at fault, or asks for
 /// help: [`parse`] knows what to say then.
-pub(crate) fn parse_one<G: Args, C: Args>(name: &'static str, line: &[OsString]) -> Option<(G, C)> {
+pub fn parse_one<G: Args, C: Args>(name: &'static str, line: &[OsString]) -> Option<(G, C)> {
     if line.get(1)? != name {
         return None;
     }
@@ -63,7 +61,7 @@ fn is_help(kind: ErrorKind) -> bool {
 
 /// Of an option given twice the last counts, and a switch takes `=true` and `=false`: as scripts
 /// for the programs written in Go have it.
-pub(crate) fn lenient(tree: Command) -> Command {
+pub fn lenient(tree: Command) -> Command {
     switches(tree.args_override_self(true))
 }
 

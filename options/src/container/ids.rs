@@ -4,12 +4,12 @@ use clap::Args;
 use containers::syntax::{self, UserNamespace};
 use runtime::{IdMaps, IdRange, Ids};
 
+use crate::Failure;
 use crate::flags::wrong_use;
-use crate::report::Failure;
 
 /// The ids of `run` and `create`.
 #[derive(Debug, Args)]
-pub(crate) struct IdFlags {
+pub struct IdFlags {
     /// Map users: the first in the container, the first of this machine, how many (root)
     #[arg(long, value_name = "ID:HOST:COUNT", value_delimiter = ',', value_parser = syntax::id_range, help_heading = "Security")]
     uidmap: Vec<IdRange>,
@@ -26,7 +26,7 @@ pub(crate) struct IdFlags {
 
 impl IdFlags {
     /// Whether any is given.
-    pub(crate) fn given(&self) -> bool {
+    pub fn given(&self) -> bool {
         let IdFlags { uidmap, gidmap, subuidname, subgidname } = self;
         !uidmap.is_empty() || !gidmap.is_empty() || subuidname.is_some() || subgidname.is_some()
     }
@@ -35,7 +35,7 @@ impl IdFlags {
     ///
     /// # Errors
     /// They contradict each other; there are no such ids; this program is not root.
-    pub(crate) fn ids(&self, namespace: Option<UserNamespace>) -> Result<Option<Ids>, Failure> {
+    pub fn ids(&self, namespace: Option<UserNamespace>) -> Result<Option<Ids>, Failure> {
         let maps = IdMaps { uids: self.uidmap.clone(), gids: self.gidmap.clone() };
         let names = [self.subuidname.as_deref(), self.subgidname.as_deref()];
         syntax::ids(namespace, maps, names).map_err(wrong_use)

@@ -5,9 +5,8 @@ use std::path::Path;
 use sign::{PrivateKey, PublicKey};
 use task::Kind;
 
-use super::account::secret;
-use crate::config;
-use crate::report::Failure;
+use crate::environment::absolute;
+use crate::{Failure, Program};
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let size = std::fs::metadata(path).map(|meta| meta.len());
@@ -28,7 +27,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 ///
 /// # Errors
 /// The file cannot be read.
-pub(super) fn passphrase(file: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
+pub fn passphrase(file: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
     match file {
         Some(file) => {
             let mut bytes = read(file)?;
@@ -45,16 +44,19 @@ pub(super) fn passphrase(file: Option<&Path>) -> Result<Option<Vec<u8>>, Failure
 ///
 /// # Errors
 /// It cannot be read or opened.
-pub(crate) fn private_key(
+pub fn private_key(
+    program: &impl Program,
     path: &Path,
     passphrase_file: Option<&Path>,
 ) -> Result<PrivateKey, Failure> {
-    let pem = read(&config::absolute(path)?)?;
+    let pem = read(&absolute(path)?)?;
     let passphrase = match PrivateKey::is_encrypted(&pem) {
         false => None,
         true => Some(match passphrase(passphrase_file)? {
             Some(passphrase) => passphrase,
-            None => secret(&format!("Passphrase of {}: ", path.display()))?.into_bytes(),
+            None => {
+                program.ask_secret(&format!("Passphrase of {}: ", path.display()))?.into_bytes()
+            }
         }),
     };
     PrivateKey::read(&pem, passphrase.as_deref())
@@ -65,7 +67,7 @@ pub(crate) fn private_key(
 ///
 /// # Errors
 /// It cannot be read, or is none.
-pub(crate) fn public_key(path: &Path) -> Result<PublicKey, Failure> {
-    PublicKey::read(&read(&config::absolute(path)?)?)
+pub fn public_key(path: &Path) -> Result<PublicKey, Failure> {
+    PublicKey::read(&read(&absolute(path)?)?)
         .map_err(|error| Failure::from(error).context(format!("reading key {}", path.display())))
 }

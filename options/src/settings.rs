@@ -7,13 +7,13 @@ use clap::Args;
 use image::Platform;
 use task::Kind;
 
+use crate::Failure;
 use crate::flags;
-use crate::report::Failure;
 
 /// Skopeo's global flags.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
-pub(crate) struct Settings {
+pub struct Settings {
     /// Fail if a command takes longer than this: 30s, 5m
     #[arg(long, global = true, value_name = "DURATION", value_parser = deadline)]
     pub command_timeout: Option<Deadline>,
@@ -51,7 +51,7 @@ pub(crate) struct Settings {
 
 /// When a command must have ended.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline {
+pub struct Deadline {
     end: Instant,
     after: Duration,
 }
@@ -64,7 +64,7 @@ fn deadline(text: &str) -> Result<Deadline, String> {
 
 impl Settings {
     /// The platform images are chosen for.
-    pub(crate) fn platform(&self) -> Platform {
+    pub fn platform(&self) -> Platform {
         let host = Platform::host();
         if self.override_arch.is_none()
             && self.override_os.is_none()
@@ -80,7 +80,7 @@ impl Settings {
     }
 
     /// The User-Agent; `usual` is the program's own.
-    pub(crate) fn user_agent(&self, usual: String) -> String {
+    pub fn user_agent(&self, usual: String) -> String {
         match (&self.user_agent, &self.user_agent_prefix) {
             (Some(whole), _) => whole.clone(),
             (None, Some(prefix)) => format!("{prefix} {usual}"),
@@ -89,12 +89,12 @@ impl Settings {
     }
 
     /// A directory for large temporary files.
-    pub(crate) fn room(&self) -> &Path {
+    pub fn room(&self) -> &Path {
         self.tmpdir.as_deref().unwrap_or(Path::new("/var/tmp"))
     }
 
     /// How long nothing may come of one request: as long as the command may take, if that is said.
-    pub(crate) fn patience(&self) -> Duration {
+    pub fn patience(&self) -> Duration {
         self.command_timeout.map_or(Duration::from_secs(60), |deadline| deadline.after)
     }
 
@@ -102,7 +102,7 @@ impl Settings {
     ///
     /// # Errors
     /// Its time is over.
-    pub(crate) fn left(&self) -> Result<Option<Duration>, Failure> {
+    pub fn left(&self) -> Result<Option<Duration>, Failure> {
         let Some(deadline) = self.command_timeout else { return Ok(None) };
         match deadline.end.checked_duration_since(Instant::now()) {
             Some(left) => Ok(Some(left)),
@@ -111,7 +111,7 @@ impl Settings {
     }
 
     /// That its time is over.
-    pub(crate) fn too_late(&self) -> Failure {
+    pub fn too_late(&self) -> Failure {
         let after = self.command_timeout.map(|deadline| deadline.after).unwrap_or_default();
         Failure::new(Kind::Unavailable, format!("stopping after {after:?}: --command-timeout"))
             .hint("increase the timeout; complete blobs are not sent again")

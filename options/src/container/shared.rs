@@ -6,34 +6,34 @@ use clap::Args;
 use containers::syntax::{self, NetworkChoice, Sandbox, SyntaxError, UserNamespace, namespace};
 use runtime::{ContainerSpec, Files, Isolation, Limits, Namespace, Network, NetworkSpec, Ulimit};
 
-use crate::config;
+use crate::Failure;
+use crate::environment;
 use crate::flags::{each, of_flag, wrong_use};
-use crate::report::Failure;
 
 /// Flags of every container, including those of builds.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct SharedFlags {
+pub struct SharedFlags {
     /// Use this network: private (default; reaches out, but not to this machine's loopback
     /// services; pasta and slirp4netns are the same), bridge, the NAME of a network with options
     /// behind (NAME:ip=ADDRESS,alias=NAME), container:NAME, ns:PATH, none or host
     #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = "Network")]
-    pub(crate) network: Vec<String>,
+    pub network: Vec<String>,
     /// Add a line to /etc/hosts; the address host-gateway is this machine's, and opens its loopback
     /// services to a private network
     #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Network")]
-    pub(crate) add_host: Vec<String>,
+    pub add_host: Vec<String>,
     /// Keep the image's /etc/hosts
     #[arg(long, conflicts_with = "add_host", help_heading = "Network")]
-    pub(super) no_hosts: bool,
+    pub(crate) no_hosts: bool,
     /// Keep the image's /etc/hostname
     #[arg(long, help_heading = "Network")]
-    pub(super) no_hostname: bool,
+    pub(crate) no_hostname: bool,
     /// Use this name server; `none` keeps the image's /etc/resolv.conf
     #[arg(long, value_name = "ADDRESS|none", value_delimiter = ',', help_heading = "Network")]
-    pub(super) dns: Vec<String>,
+    pub(crate) dns: Vec<String>,
     /// Add a search domain; `.` for none
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', help_heading = "Network")]
-    pub(super) dns_search: Vec<String>,
+    pub(crate) dns_search: Vec<String>,
     /// Add an option of the resolver
     #[arg(
         long,
@@ -42,109 +42,110 @@ pub(crate) struct SharedFlags {
         value_delimiter = ',',
         help_heading = "Network"
     )]
-    pub(super) dns_option: Vec<String>,
+    pub(crate) dns_option: Vec<String>,
     /// Pass the proxy variables of the environment (default: true for builds)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Network")]
-    pub(super) http_proxy: Option<bool>,
+    pub(crate) http_proxy: Option<bool>,
 
     /// Mount a path of this machine; `:O` discards writes
     #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]", help_heading = "Files")]
-    pub(super) volume: Vec<String>,
+    pub(crate) volume: Vec<String>,
     /// Give access to a device of this machine; with `run` also VENDOR/CLASS=NAME of /etc/cdi or
     /// /var/run/cdi
     #[arg(long, value_name = "HOST[:CONTAINER][:rwm]", help_heading = "Files")]
-    pub(super) device: Vec<String>,
+    pub(crate) device: Vec<String>,
+    /// Limits.
     #[command(flatten)]
-    pub(crate) limits: LimitFlags,
+    pub limits: LimitFlags,
 
     /// Add a capability, or ALL
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Security")]
-    pub(super) cap_add: Vec<String>,
+    pub(crate) cap_add: Vec<String>,
     /// Drop a capability, or ALL
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Security")]
-    pub(super) cap_drop: Vec<String>,
+    pub(crate) cap_drop: Vec<String>,
     /// Set a security option: no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE,
     /// mask=PATHS or unmask=PATHS|ALL
     #[arg(long, value_name = "OPTION", help_heading = "Security")]
-    pub(super) security_opt: Vec<String>,
+    pub(crate) security_opt: Vec<String>,
     /// Add a supplementary group, by name or number
     #[arg(long, value_name = "GROUP", help_heading = "Security")]
-    pub(super) group_add: Vec<String>,
+    pub(crate) group_add: Vec<String>,
     /// Set a kernel parameter of the container's own namespaces
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Security")]
-    pub(super) sysctl: Vec<String>,
+    pub(crate) sysctl: Vec<String>,
     /// Use a private or the host's process namespace: private or host
     #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
-    pub(super) pid: Option<Namespace>,
+    pub(crate) pid: Option<Namespace>,
     /// Use a private or the host's IPC namespace: private or host
     #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
-    pub(super) ipc: Option<Namespace>,
+    pub(crate) ipc: Option<Namespace>,
     /// Use a private or the host's UTS namespace (host name): private or host
     #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
-    pub(super) uts: Option<Namespace>,
+    pub(crate) uts: Option<Namespace>,
     /// Use a private or the host's cgroup namespace: private or host
     #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
-    pub(super) cgroupns: Option<Namespace>,
+    pub(crate) cgroupns: Option<Namespace>,
     /// Use this user namespace: host, that of this program; with `run` also auto[:size=NUMBER], ids
     /// that no other container has, or private with --uidmap (root)
     #[arg(long, value_name = "USERNS", value_parser = syntax::user_namespace, help_heading = "Security")]
-    pub(super) userns: Option<UserNamespace>,
+    pub(crate) userns: Option<UserNamespace>,
     /// Set the isolation: oci, rootless and default are the same sandbox; chroot shares the
     /// processes, IPC, host name and network of this machine, for machines without a sandbox
     #[arg(long, value_name = "TYPE", value_parser = syntax::sandbox, help_heading = "Security")]
-    pub(super) isolation: Option<Sandbox>,
+    pub(crate) isolation: Option<Sandbox>,
 }
 
 /// Limits of a container.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct LimitFlags {
+pub struct LimitFlags {
     /// Limit the memory, to 6m at least
     #[arg(short, long, value_name = "SIZE", value_parser = syntax::memory, help_heading = "Limits")]
-    pub(super) memory: Option<u64>,
+    pub(crate) memory: Option<u64>,
     /// Limit memory plus swap; -1 is unlimited
     #[arg(long, value_name = "SIZE", value_parser = syntax::size_or_unlimited, allow_hyphen_values = true, help_heading = "Limits")]
-    pub(super) memory_swap: Option<i64>,
+    pub(crate) memory_swap: Option<i64>,
     /// Set the soft limit of memory
     #[arg(long, value_name = "SIZE", value_parser = syntax::size, help_heading = "Limits")]
-    pub(super) memory_reservation: Option<u64>,
+    pub(crate) memory_reservation: Option<u64>,
     /// Limit the CPUs, such as 1.5
     #[arg(long, value_name = "NUMBER", value_parser = syntax::cpus, help_heading = "Limits")]
-    pub(super) cpus: Option<f64>,
+    pub(crate) cpus: Option<f64>,
     /// Limit the CPU time per period, in microseconds
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = "Limits")]
-    pub(super) cpu_quota: Option<i64>,
+    pub(crate) cpu_quota: Option<i64>,
     /// Set the CPU period, in microseconds
     #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
-    pub(super) cpu_period: Option<u64>,
+    pub(crate) cpu_period: Option<u64>,
     /// Set the relative CPU weight; 1024 is normal
     #[arg(short = 'c', long, value_name = "WEIGHT", help_heading = "Limits")]
-    pub(super) cpu_shares: Option<u64>,
+    pub(crate) cpu_shares: Option<u64>,
     /// Run on these CPUs, such as 0-3,7
     #[arg(long, value_name = "LIST", help_heading = "Limits")]
-    pub(super) cpuset_cpus: Option<String>,
+    pub(crate) cpuset_cpus: Option<String>,
     /// Use these memory nodes, such as 0-1
     #[arg(long, value_name = "LIST", help_heading = "Limits")]
-    pub(super) cpuset_mems: Option<String>,
+    pub(crate) cpuset_mems: Option<String>,
     /// Limit the number of processes; -1 is unlimited
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, help_heading = "Limits")]
-    pub(super) pids_limit: Option<i64>,
+    pub(crate) pids_limit: Option<i64>,
     /// Limit a resource of the processes
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_delimiter = ',', value_parser = syntax::ulimit, help_heading = "Limits")]
-    pub(crate) ulimit: Vec<Ulimit>,
+    pub ulimit: Vec<Ulimit>,
     /// Create the container's cgroup in this cgroup
     #[arg(long, value_name = "PATH", help_heading = "Limits")]
-    pub(super) cgroup_parent: Option<String>,
+    pub(crate) cgroup_parent: Option<String>,
     /// Set the OOM score, from -1000 (never killed) to 1000
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Limits")]
-    pub(super) oom_score_adj: Option<i32>,
+    pub(crate) oom_score_adj: Option<i32>,
     /// Set the size of /dev/shm (default: 64m)
     #[arg(long, value_name = "SIZE", value_parser = syntax::size, help_heading = "Limits")]
-    pub(crate) shm_size: Option<u64>,
+    pub shm_size: Option<u64>,
 }
 
 impl LimitFlags {
     /// What the flags ask for.
-    pub(crate) fn limits(&self) -> Limits {
+    pub fn limits(&self) -> Limits {
         Limits {
             memory: self.memory,
             memory_swap: self.memory_swap,
@@ -170,7 +171,7 @@ impl SharedFlags {
     ///
     /// # Errors
     /// They are not understood.
-    pub(crate) fn parse(arguments: &[String]) -> Result<SharedFlags, Failure> {
+    pub fn parse(arguments: &[String]) -> Result<SharedFlags, Failure> {
         #[derive(clap::Parser)]
         #[command(no_binary_name = true)]
         struct Alone {
@@ -186,7 +187,7 @@ impl SharedFlags {
     ///
     /// # Errors
     /// As [`SharedFlags::spec`]; the variable or the file is not understood.
-    pub(crate) fn completed(&self) -> Result<ContainerSpec, Failure> {
+    pub fn completed(&self) -> Result<ContainerSpec, Failure> {
         let mut flags = self.clone();
         if flags.isolation.is_none()
             && let Ok(text) = std::env::var("BUILDAH_ISOLATION")
@@ -205,7 +206,7 @@ impl SharedFlags {
     ///
     /// # Errors
     /// Values that are not understood or not supported, by name.
-    pub(crate) fn spec(&self) -> Result<ContainerSpec, Failure> {
+    pub fn spec(&self) -> Result<ContainerSpec, Failure> {
         if let Some(other) = self.userns.filter(|one| *one != UserNamespace::Host) {
             let other = other.name();
             return Err(Failure::usage(format!("--userns={other} is not supported here; host is"))
@@ -255,7 +256,7 @@ impl SharedFlags {
     fn files(&self) -> Result<Files, Failure> {
         let mut files = Files::default();
         for text in &self.volume {
-            let read = syntax::volume(text, &config::here()?, &mut files);
+            let read = syntax::volume(text, &environment::here()?, &mut files);
             read.map_err(of_flag("--volume", text))?;
         }
         Ok(files)
@@ -298,8 +299,8 @@ impl SharedFlags {
 ///
 /// # Errors
 /// A file is malformed; a value in it is not understood.
-pub(super) fn complete(spec: &mut ContainerSpec) -> Result<Vec<String>, Failure> {
-    let conf = config::paths(runtime::in_user_namespace()).containers_conf()?;
+pub(crate) fn complete(spec: &mut ContainerSpec) -> Result<Vec<String>, Failure> {
+    let conf = environment::paths(runtime::in_user_namespace()).containers_conf()?;
     Ok(containers::apply_defaults(&conf.containers, spec)?)
 }
 

@@ -3,44 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use containers::syntax::{fields, pair, size};
-pub(crate) use dockerfile::duration::parse as duration;
+pub use containers::syntax::{fields, pair, size};
+pub use dockerfile::duration::parse as duration;
 use task::{Fault, SyntaxError};
 
-use crate::report::Failure;
-
-/// Errors of libraries that read texts of a command line.
-pub(crate) trait Misreading: Fault {
-    /// Whether a text is not understood, which is wrong use.
-    fn is_wrong_use(&self) -> bool;
-}
-
-impl Misreading for builder::Error {
-    fn is_wrong_use(&self) -> bool {
-        matches!(self, builder::Error::Syntax(_))
-    }
-}
-
-impl Misreading for containers::Error {
-    fn is_wrong_use(&self) -> bool {
-        matches!(self, containers::Error::Syntax(_))
-    }
-}
-
-impl Misreading for SyntaxError {
-    fn is_wrong_use(&self) -> bool {
-        true
-    }
-}
+use crate::Failure;
 
 /// A text that is not understood is wrong use.
-pub(crate) fn wrong_use<E: Misreading>(error: E) -> Failure {
-    let usage = error.is_wrong_use();
+pub fn wrong_use<E: Fault>(error: E) -> Failure {
+    let usage = Failure::is_misread(&error);
     Failure { usage, ..Failure::from(error) }
 }
 
 /// The error of a value, called by its flag.
-pub(crate) fn of_flag<E: Misreading>(flag: &str, text: &str) -> impl Fn(E) -> Failure {
+pub fn of_flag<E: Fault>(flag: &str, text: &str) -> impl Fn(E) -> Failure {
     let what = format!("{flag} {text:?}");
     move |error| {
         let mut failure = wrong_use(error);
@@ -56,7 +32,7 @@ pub(crate) fn of_flag<E: Misreading>(flag: &str, text: &str) -> impl Fn(E) -> Fa
 ///
 /// # Errors
 /// One is not understood: it is called by the flag.
-pub(crate) fn each<T, E: Misreading>(
+pub fn each<T, E: Fault>(
     flag: &str,
     texts: &[String],
     read: impl Fn(&str) -> Result<T, E>,
@@ -68,7 +44,7 @@ pub(crate) fn each<T, E: Misreading>(
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub(crate) fn moment(text: &str) -> Result<f64, String> {
+pub fn moment(text: &str) -> Result<f64, String> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Ok(seconds);
     }
@@ -81,7 +57,7 @@ pub(crate) fn moment(text: &str) -> Result<f64, String> {
 }
 
 /// A truth value of a filter.
-pub(crate) fn truth(text: &str) -> Option<bool> {
+pub fn truth(text: &str) -> Option<bool> {
     match text {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),
@@ -94,7 +70,7 @@ pub(crate) fn truth(text: &str) -> Option<bool> {
 ///
 /// # Errors
 /// An unreadable file, an empty name.
-pub(crate) fn environment(files: &[PathBuf], lines: &[String]) -> Result<Vec<String>, Failure> {
+pub fn environment(files: &[PathBuf], lines: &[String]) -> Result<Vec<String>, Failure> {
     let variable = |name: &str| std::env::var(name).ok();
     let mut out = containers::syntax::environment_files(files, &variable).map_err(wrong_use)?;
     out.extend(containers::syntax::environment(lines, &variable).map_err(wrong_use)?);
@@ -103,13 +79,13 @@ pub(crate) fn environment(files: &[PathBuf], lines: &[String]) -> Result<Vec<Str
 
 /// Keys that detach from a container, as a terminal sends them.
 #[derive(Debug, Clone)]
-pub(crate) struct Keys(pub Vec<u8>);
+pub struct Keys(pub Vec<u8>);
 
 /// `ctrl-p,ctrl-q`: keys that detach.
 ///
 /// # Errors
 /// One is no key.
-pub(crate) fn keys(text: &str) -> Result<Keys, SyntaxError> {
+pub fn keys(text: &str) -> Result<Keys, SyntaxError> {
     containers::syntax::detach_keys(text).map(Keys)
 }
 
@@ -117,12 +93,12 @@ pub(crate) fn keys(text: &str) -> Result<Keys, SyntaxError> {
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub(crate) fn signal(text: &str) -> Result<runtime::Signal, String> {
+pub fn signal(text: &str) -> Result<runtime::Signal, String> {
     text.parse()
 }
 
 /// An age: a number and a unit.
-pub(crate) fn age(text: &str) -> Result<Duration, String> {
+pub fn age(text: &str) -> Result<Duration, String> {
     let refuse = || format!("{text:?} is not an age such as 24h or 7d");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| refuse())?;

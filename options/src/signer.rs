@@ -9,16 +9,15 @@ use sign::keyless::MAX_TRUSTED_ROOT;
 use sign::{IdentityRule, Matching, PublicKey, Signers, TrustedRoot};
 use task::Kind;
 
-use super::key_file::public_key;
-use super::sealer_flags::remote_key;
-use super::tags::read_bounded;
-use crate::app::App;
-use crate::report::Failure;
+use crate::environment::read_bounded;
+use crate::key_file::public_key;
+use crate::sealer::remote_key;
+use crate::{Failure, Program};
 
 /// Who is trusted to sign. The flags have cosign's names.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Who must have signed")]
-pub(crate) struct SignerFlags {
+pub struct SignerFlags {
     /// Trust this public key; repeatable, one signature is enough
     #[arg(long, value_name = "FILE")]
     key: Vec<PathBuf>,
@@ -59,15 +58,15 @@ impl SignerFlags {
     ///
     /// # Errors
     /// A key or trusted root cannot be read; no signer is named; an identity is incomplete.
-    pub(crate) fn signers(&self, app: &App) -> Result<Signers, Failure> {
-        let keys = self.key.iter().map(|key| any_public_key(app, key));
+    pub fn signers(&self, program: &impl Program) -> Result<Signers, Failure> {
+        let keys = self.key.iter().map(|key| any_public_key(program, key));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let mut signers = Signers::keys(keys);
         if let Some(rule) = self.rule()? {
             signers.identities.push(rule);
             let root = match &self.trusted_root {
                 Some(file) => read_root(file)?,
-                None => app.trusted_root()?,
+                None => trusted_root(program)?,
             };
             signers.root = Some(Arc::new(root));
         } else if self.trusted_root.is_some() {
@@ -119,8 +118,8 @@ impl SignerFlags {
 ///
 /// # Errors
 /// It cannot be read; the service refuses.
-pub(crate) fn any_public_key(app: &App, key: &Path) -> Result<PublicKey, Failure> {
-    match remote_key(app, key)? {
+pub fn any_public_key(program: &impl Program, key: &Path) -> Result<PublicKey, Failure> {
+    match remote_key(program, key)? {
         Some(key) => Ok(key.public().clone()),
         None => public_key(key),
     }
@@ -130,9 +129,24 @@ pub(crate) fn any_public_key(app: &App, key: &Path) -> Result<PublicKey, Failure
 ///
 /// # Errors
 /// It cannot be read, or is malformed.
-pub(crate) fn read_root(file: &Path) -> Result<TrustedRoot, Failure> {
+pub fn read_root(file: &Path) -> Result<TrustedRoot, Failure> {
     let json = read_bounded(file, MAX_TRUSTED_ROOT)?;
     TrustedRoot::read(&json).map_err(|why| {
         Failure::new(Kind::Invalid, format!("reading trusted root {}: {why}", file.display()))
     })
+}
+
+/// Whose certificates, logs and timestamps are trusted where no flag says: what
+/// `rbuild trust init` keeps.
+///
+/// # Errors
+/// There is none, or it is malformed.
+pub fn trusted_root(program: &impl Program) -> Result<TrustedRoot, Failure> {
+    let file = program.trust().join("trusted_root.json");
+    if !file.exists() {
+        let what = format!("{} is not there", file.display());
+        return Err(Failure::new(Kind::NotFound, what)
+            .hint("pass one with --trusted-root FILE, or store one with `rbuild trust init`"));
+    }
+    read_root(&file)
 }

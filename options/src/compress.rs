@@ -7,7 +7,7 @@ use image::Encoding;
 use layers::Compression;
 use transport::{Layers, Recompress};
 
-use crate::report::Failure;
+use crate::Failure;
 
 /// A compression by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -22,7 +22,7 @@ enum CompressionName {
 /// How to compress layers.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Compression")]
-pub(crate) struct CompressFlags {
+pub struct CompressFlags {
     /// Compress uncompressed layers, by default with gzip
     #[arg(long, conflicts_with = "dest_decompress")]
     dest_compress: bool,
@@ -51,7 +51,7 @@ impl CompressFlags {
     ///
     /// # Errors
     /// There is no such format.
-    pub(crate) fn of_push(
+    pub fn of_push(
         format: Option<&str>,
         level: Option<i32>,
         force: bool,
@@ -77,7 +77,7 @@ impl CompressFlags {
     ///
     /// # Errors
     /// A level without a format, or out of its range.
-    pub(crate) fn recompress(&self, room: &Path) -> Result<Option<Recompress>, Failure> {
+    pub fn recompress(&self, room: &Path) -> Result<Option<Recompress>, Failure> {
         let encoding = match (self.dest_decompress, self.dest_compress_format) {
             (true, _) => Encoding::Plain,
             (_, Some(CompressionName::Zstd | CompressionName::ZstdChunked)) => Encoding::Zstd,

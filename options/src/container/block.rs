@@ -4,12 +4,12 @@ use clap::Args;
 use containers::syntax::block_rate;
 use runtime::Limits;
 
+use crate::Failure;
 use crate::flags::each;
-use crate::report::Failure;
 
 /// Limits of `run` and `create`.
 #[derive(Debug, Args)]
-pub(crate) struct BlockFlags {
+pub struct BlockFlags {
     /// Set the relative weight of block IO, 10 to 1000
     #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(10..=1000), help_heading = "Limits")]
     blkio_weight: Option<u16>,
@@ -50,7 +50,7 @@ impl BlockFlags {
     ///
     /// # Errors
     /// What is no block device, or no number.
-    pub(crate) fn add(&self, limits: &mut Limits) -> Result<(), Failure> {
+    pub fn add(&self, limits: &mut Limits) -> Result<(), Failure> {
         let block = &mut limits.block;
         block.weight = self.blkio_weight;
         block.weights = each("--blkio-weight-device", &self.blkio_weight_device, block_rate)?;

@@ -6,12 +6,12 @@ use clap::Args;
 use containers::syntax;
 use runtime::{HealthSpec, Lifecycle, LogLimits, Notify, OnFailure};
 
+use crate::Failure;
 use crate::flags::{self, of_flag};
-use crate::report::Failure;
 
 /// What becomes of a container of `run` and `create`.
 #[derive(Debug, Args)]
-pub(crate) struct LifecycleFlags {
+pub struct LifecycleFlags {
     /// Check the health with this command line; none for no check
     #[arg(long, value_name = "COMMAND", help_heading = "Health")]
     health_cmd: Option<String>,
@@ -60,7 +60,7 @@ impl LifecycleFlags {
     ///
     /// # Errors
     /// A command or an option that is not understood, by name.
-    pub(crate) fn add(&self, lifecycle: &mut Lifecycle) -> Result<(), Failure> {
+    pub fn add(&self, lifecycle: &mut Lifecycle) -> Result<(), Failure> {
         let command = self.health_cmd.as_deref();
         let off = self.no_healthcheck || command == Some("none");
         let check = |text| syntax::health_test(text).map_err(of_flag("--health-cmd", text));
@@ -81,7 +81,7 @@ impl LifecycleFlags {
     }
 
     /// Whether any is given.
-    pub(crate) fn given(&self) -> bool {
+    pub fn given(&self) -> bool {
         let mut lifecycle = Lifecycle::default();
         self.add(&mut lifecycle).is_err() || lifecycle != Lifecycle::default()
     }

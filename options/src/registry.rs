@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use registry_client::Credential;
 
-use crate::app::Reach;
-use crate::report::Failure;
+use crate::Failure;
+use crate::Reach;
 
 /// How to reach registries.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct RegistryFlags {
+pub struct RegistryFlags {
     /// Require valid certificates; false also allows plain HTTP
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Registry")]
     tls_verify: Option<bool>,
@@ -27,7 +27,7 @@ impl RegistryFlags {
     ///
     /// # Errors
     /// Credentials that are not `user:password`.
-    pub(crate) fn reach(&self) -> Result<Reach, Failure> {
+    pub fn reach(&self) -> Result<Reach, Failure> {
         Ok(Reach {
             tls_verify: self.tls_verify,
             credential: self.creds.as_deref().map(credential).transpose()?,
@@ -38,7 +38,7 @@ impl RegistryFlags {
     }
 
     /// These, and what they do not say as others say it.
-    pub(crate) fn or(self, other: RegistryFlags) -> RegistryFlags {
+    pub fn or(self, other: RegistryFlags) -> RegistryFlags {
         RegistryFlags {
             tls_verify: self.tls_verify.or(other.tls_verify),
             creds: self.creds.or(other.creds),
@@ -51,7 +51,7 @@ impl RegistryFlags {
 ///
 /// # Errors
 /// There is no user name.
-pub(crate) fn credential(text: &str) -> Result<Credential, Failure> {
+pub fn credential(text: &str) -> Result<Credential, Failure> {
     match text.split_once(':') {
         Some((username, password)) if !username.is_empty() => {
             Ok(Credential::Basic { username: username.to_owned(), password: password.to_owned() })
