@@ -39,6 +39,7 @@ mod error;
 mod event;
 mod files;
 mod filter;
+mod ground;
 mod ids;
 mod inspect;
 mod life;

@@ -7,11 +7,12 @@ use image::{Image, Platform};
 use layers::{Root, Stack};
 use network::{Held, Lease, Uplink};
 use runtime::{
-    Bundle, Care, ContainerSpec, ExitStatus, Ids, Mount, Network, State, Stdio, Streams, UserFile,
+    Bundle, Care, ContainerSpec, ExitStatus, Ids, Mount, Network, State, Stdio, Streams, UserFile, VolumeMount,
 };
-use store::Store;
+use store::{SnapshotId, Store};
 use task::{Cause, Task};
 
+use crate::ground::Ground;
 use crate::shown::{self, Shown, Upper};
 use crate::uplink::{NetworkFacts, Own};
 use crate::volume::{Volumes, bind, copy_from_image, declared};
@@ -96,7 +97,7 @@ pub(crate) const CONTAINER_FILE: &str = "/run/.containerenv";
 
 /// Writes the file by which programs know that they run in a container, and mounts it.
 fn add_container_file(directory: &Path, spec: &mut ContainerSpec, text: &str) -> Result<()> {
-    let source = directory.join("containerenv");
+    let source = directory.join(".containerenv");
     std::fs::write(&source, text).map_err(Error::file("writing", &source))?;
     let mounts = mapped(spec, vec![bind(source, CONTAINER_FILE.into(), false)]);
     spec.files.mounts.splice(0..0, mounts);
@@ -224,6 +225,37 @@ impl Container {
     }
 }
 
+/// Adds the volumes of a container without a name: those without a name are gone with it.
+fn forgotten_volumes(
+    store: &Store,
+    (active, snapshot): (&store::Active, Option<SnapshotId>),
+    wanted: Vec<VolumeMount>,
+    spec: &mut ContainerSpec,
+    task: &Task,
+) -> Result<()> {
+    let volumes = Volumes::new(store.clone());
+    for (number, volume) in wanted.into_iter().enumerate() {
+        if volume.name.is_some() {
+            let mounted = volumes.mount(&volume, snapshot, task)?;
+            spec.files.given.extend(volumes.given(std::slice::from_ref(&mounted))?);
+            let mounts = volumes.mounts(&[mounted])?;
+            spec.files.mounts.extend(mapped(spec, mounts));
+            continue;
+        }
+        let data = active.dir().join(format!("volume-{number}"));
+        std::fs::create_dir(&data).map_err(Error::file("making", &data))?;
+        if let Some(snapshot) = snapshot.filter(|_| !volume.no_copy) {
+            copy_from_image(store, snapshot, &volume.target, &data, task)?;
+        }
+        if volume.given {
+            spec.files.given.push(data.clone());
+        }
+        let mount = bind(data, volume.target, volume.read_only);
+        spec.files.mounts.extend(mapped(spec, vec![mount]));
+    }
+    Ok(())
+}
+
 /// A container without a name: it needs no record and no monitor, and its changes are discarded.
 #[derive(Debug)]
 pub struct Transient {
@@ -234,6 +266,8 @@ pub struct Transient {
     _active: store::Active,
     /// Overlays and images, as long as it runs.
     _shown: Shown,
+    /// The files it has from us.
+    _ground: Option<Ground>,
 }
 
 impl Transient {
@@ -252,36 +286,24 @@ impl Transient {
         let active = store.begin()?;
         // What it writes is discarded, so nothing waits for the disk when it ends.
         let ids = ids::map(&spec.isolation)?;
-        let root = Stack { ids, ..active.stack(snapshot)? }.mount_volatile()?;
+        let ground = if ids.is_none() { Ground::new() } else { None };
+        let stack = active.stack(snapshot)?;
+        let stack = ground.iter().fold(stack, |stack, ground| ground.below(stack));
+        let root = Stack { ids, ..stack }.mount_volatile()?;
         let id = random_id()?;
         let mut spec = spec;
-        let volumes = Volumes::new(store.clone());
         let declared = declared(&spec, image)?;
-        let wanted = std::mem::take(&mut spec.files.volumes).into_iter().chain(declared);
-        for (number, volume) in wanted.enumerate() {
-            if volume.name.is_some() {
-                let mounted = volumes.mount(&volume, snapshot, task)?;
-                spec.files.given.extend(volumes.given(std::slice::from_ref(&mounted))?);
-                let mounts = volumes.mounts(&[mounted])?;
-                spec.files.mounts.extend(mapped(&spec, mounts));
-                continue;
-            }
-            let data = active.dir().join(format!("volume-{number}"));
-            std::fs::create_dir(&data).map_err(Error::file("making", &data))?;
-            if let Some(snapshot) = snapshot.filter(|_| !volume.no_copy) {
-                copy_from_image(store, snapshot, &volume.target, &data, task)?;
-            }
-            if volume.given {
-                spec.files.given.push(data.clone());
-            }
-            let mount = bind(data, volume.target, volume.read_only);
-            spec.files.mounts.extend(mapped(&spec, vec![mount]));
-        }
+        let wanted = std::mem::take(&mut spec.files.volumes).into_iter().chain(declared).collect();
+        forgotten_volumes(store, (&active, snapshot), wanted, &mut spec, task)?;
         let shown = shown::mount(store, &mut spec.files, &Upper::Forgotten, task)?;
-        add_container_file(active.dir(), &mut spec, "")?;
+        let (run, etc) = match &ground {
+            Some(ground) => (ground.path().join("run"), ground.path().join("etc")),
+            None => (active.dir().to_owned(), active.dir().to_owned()),
+        };
+        add_container_file(&run, &mut spec, "")?;
         let (spec, config) = (settled(spec, &id), &image.config().config);
         let held = uplink::join_named(&spec, config, store, (&id, &id[..12]))?;
-        let (spec, mut document) = describe(spec, Some(image), &root, active.dir(), held.as_ref())?;
+        let (spec, mut document) = describe(spec, Some(image), &root, &etc, held.as_ref())?;
         let uplink = uplink::connect(&spec, config, store, (held.as_ref(), &mut document))?;
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };
         let options =
@@ -290,7 +312,7 @@ impl Transient {
         if let Some(held) = held {
             held.follow(container.pid())?;
         }
-        Ok(Transient { container, _uplink: uplink, _active: active, _shown: shown })
+        Ok(Transient { container, _uplink: uplink, _active: active, _shown: shown, _ground: ground })
     }
 
     /// Its first process.
@@ -298,11 +320,14 @@ impl Transient {
         self.container.pid()
     }
 
-    /// Waits for its end.
+    /// Waits for its end; with `pass_signals` those to this process are passed on to the container.
     ///
     /// # Errors
     /// [`Error::Runtime`]
-    pub fn wait(self, task: &Task) -> Result<ExitStatus> {
-        Ok(self.container.wait(task)?)
+    pub fn wait(self, pass_signals: bool, task: &Task) -> Result<ExitStatus> {
+        Ok(match pass_signals {
+            true => self.container.wait_passing_signals(task)?,
+            false => self.container.wait(task)?,
+        })
     }
 }

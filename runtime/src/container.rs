@@ -11,6 +11,7 @@ use task::{Cancelled, Task};
 
 use crate::stage::{self, Answer, Answers, Role, StageConfig, Started};
 use crate::streams::{Carrier, SharedInput, Theirs};
+use crate::terminal::Signals;
 use crate::{Error, ExitStatus, Result, Signal, cgroup, seccomp, sys, userns};
 
 /// What to run: a runtime-spec document and the root file system it runs in.
@@ -159,14 +160,34 @@ impl Container {
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Lost`].
-    pub fn wait(mut self, task: &Task) -> Result<ExitStatus> {
+    pub fn wait(self, task: &Task) -> Result<ExitStatus> {
+        self.wait_for_end(None, task)
+    }
+
+    /// As [`Container::wait`]; INT, TERM, HUP, QUIT, USR1 and USR2 to this process are passed on to the
+    /// container's first one.
+    ///
+    /// # Errors
+    /// As [`Container::wait`].
+    pub fn wait_passing_signals(self, task: &Task) -> Result<ExitStatus> {
+        let signals = Signals::watch(true, false).map_err(Error::system("making", "a pipe"))?;
+        self.wait_for_end(Some(&signals), task)
+    }
+
+    fn wait_for_end(mut self, signals: Option<&Signals>, task: &Task) -> Result<ExitStatus> {
         let line = self.answers.line().try_clone();
         let line = line.map_err(Error::system("copying", "a socket"))?;
+        let hooked = line.try_clone().map_err(Error::system("copying", "a socket"))?;
         let _hook = task.on_cancel(move || {
-            let _ = send(&line, Signal::KILL);
+            let _ = send(&hooked, Signal::KILL);
         });
         let carrier = std::mem::take(&mut self.carrier);
-        let answer = carrier.carry(task, || self.answers.next());
+        let pass = |signal| drop(send(&line, Signal(signal)));
+        let signals = signals.map(|signals| (signals, &pass as &dyn Fn(libc::c_int)));
+        let answer = match self.answers.has_next() {
+            true => carrier.carry(task, || self.answers.next()),
+            false => carrier.carry_until(task, line.as_fd(), signals, || self.answers.next()),
+        };
         let answer = answer.map_err(Error::system("making", "a pipe"))?;
         match answer {
             Some((Answer::Exited(status), _)) => {

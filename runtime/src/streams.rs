@@ -2,8 +2,8 @@
 //!
 //! A program that had the caller's own descriptor could open the file behind it again, for writing,
 //! through `/proc/self/fd` or `/dev/stdin`, and would share its position and flags. So bytes are
-//! carried between our pipes and the caller's files, a thread for each, for as long as the
-//! container lives.
+//! carried between our pipes and the caller's files, a thread for each that says something, for as
+//! long as the container lives.
 
 use std::fs::File;
 use std::io;
@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use task::Task;
+
+use crate::terminal::Signals;
 
 /// How much is carried at once: what a pipe holds.
 const PIECE: usize = 64 << 10;
@@ -136,15 +138,97 @@ impl Carrier {
         let over = over.as_fd();
         Ok(std::thread::scope(|scope| {
             for stream in self.0 {
-                scope.spawn(move || match stream {
-                    Carried::Input { from, to } => feed(&from, &to, over),
-                    Carried::Output { from, to } => drain(&from, &to, over, task),
-                });
+                scope.spawn(move || stream.copy(over, task));
             }
             let ended = until();
             drop(alive);
             ended
         }))
+    }
+
+    /// As [`Carrier::carry`] until there is something to read from `line`, which `then` reads. An output
+    /// gets its thread with its first byte, so a program that prints nothing needs none. Signals that
+    /// come meanwhile are given to `pass`.
+    ///
+    /// # Errors
+    /// No pipe can be made.
+    pub(crate) fn carry_until<T>(
+        self,
+        task: &Task,
+        line: BorrowedFd<'_>,
+        signals: Option<(&Signals, &dyn Fn(libc::c_int))>,
+        then: impl FnOnce() -> T,
+    ) -> io::Result<T> {
+        let (over, alive) = pipe_with(PipeFlags::CLOEXEC)?;
+        let over = over.as_fd();
+        Ok(std::thread::scope(|scope| {
+            let copy = |stream: Carried| drop(scope.spawn(move || stream.copy(over, task)));
+            let (silent, inputs) = self.0.into_iter().partition(Carried::is_output);
+            Vec::into_iter(inputs).for_each(copy);
+            let silent = attend(silent, line, signals, copy);
+            let ended = then();
+            drop(alive);
+            silent.into_iter().filter(Carried::is_readable).for_each(copy);
+            ended
+        }))
+    }
+}
+
+/// Waits until there is something to read from `line`. Outputs that speak are given to `copy`; those that
+/// were silent to the end come back.
+fn attend(
+    mut silent: Vec<Carried>,
+    line: BorrowedFd<'_>,
+    signals: Option<(&Signals, &dyn Fn(libc::c_int))>,
+    copy: impl Fn(Carried),
+) -> Vec<Carried> {
+    loop {
+        let mut fds = vec![PollFd::from_borrowed_fd(line, PollFlags::IN)];
+        fds.extend(silent.iter().map(|stream| PollFd::new(stream.from(), PollFlags::IN)));
+        fds.extend(signals.map(|(signals, _)| PollFd::new(signals, PollFlags::IN)));
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return silent,
+        }
+        let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        if let Some((signals, pass)) = signals {
+            signals.caught().into_iter().for_each(pass);
+        }
+        if !events[0].is_empty() {
+            return silent;
+        }
+        let outputs = std::mem::take(&mut silent).into_iter().zip(&events[1..]);
+        for (stream, events) in outputs {
+            if events.contains(PollFlags::IN) {
+                copy(stream);
+            } else if events.is_empty() {
+                silent.push(stream);
+            }
+        }
+    }
+}
+
+impl Carried {
+    fn is_output(&self) -> bool {
+        matches!(self, Carried::Output { .. })
+    }
+
+    fn from(&self) -> &OwnedFd {
+        match self {
+            Carried::Input { from, .. } | Carried::Output { from, .. } => from,
+        }
+    }
+
+    fn is_readable(&self) -> bool {
+        is_readable(self.from().as_fd())
+    }
+
+    /// Copies its bytes until it ends, or the container does.
+    fn copy(self, over: BorrowedFd<'_>, task: &Task) {
+        match self {
+            Carried::Input { from, to } => feed(&from, &to, over),
+            Carried::Output { from, to } => drain(&from, &to, over, task),
+        }
     }
 }
 
@@ -272,6 +356,21 @@ mod tests {
             })
             .unwrap();
         assert_eq!(reader.join().unwrap().unwrap(), written);
+    }
+
+    #[test]
+    fn what_silent_outputs_say_last_is_read_after_the_end() {
+        let (mut read, write) = io::pipe().unwrap();
+        let files = (write.try_clone().unwrap().into(), write.into());
+        let ([_, output, error], carrier) = Carrier::to_files(None, files.0, files.1).unwrap();
+        let (line, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        far.write_all(b"e").unwrap();
+        let end = || File::from(output).write_all(b"last words").unwrap();
+        carrier.carry_until(&Task::silent(), line.as_fd(), None, end).unwrap();
+        drop(error);
+        let mut all = String::new();
+        read.read_to_string(&mut all).unwrap();
+        assert_eq!(all, "last words");
     }
 
     #[test]

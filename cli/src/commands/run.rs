@@ -311,11 +311,7 @@ impl Run {
         let mut spec = spec;
         find_mounted(app, &mut spec.files)?;
         let container = Transient::start(store, image, spec, stdio, task).map_err(start_failure)?;
-        let forward = self.sig_proxy != Some(false);
-        let forwarding = forward.then(|| forward_signals(container.pid()));
-        let status = container.wait(task)?;
-        drop(forwarding);
-        Ok(status.code())
+        Ok(container.wait(self.sig_proxy != Some(false), task)?.code())
     }
 
     /// Runs as a container with a record, a directory and a process that watches it.

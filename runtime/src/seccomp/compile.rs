@@ -68,12 +68,13 @@ pub(crate) fn compile(profile: &LinuxSeccomp, asks: bool) -> Result<Vec<Instruct
     for convention in listed.unwrap_or(&native).iter().filter_map(|arch| convention(*arch)) {
         conventions.entry(convention.audit).or_default().insert(convention.bit, convention);
     }
+    let named = named(profile);
     let mut program = vec![plain(LOAD, ARCHITECTURE)];
     for (audit, family) in conventions {
         let mut block = vec![plain(LOAD, NUMBER)];
         let mut segments = Segments::default();
         for convention in family.values() {
-            add_convention(&mut segments, profile, convention, asks)?;
+            add_convention(&mut segments, (profile, &named), convention, asks)?;
         }
         // Numbers with the bit of x32 belong to it or are unused.
         if audit == 0xc000_003e && !family.contains_key(&X32_BIT) {
@@ -120,30 +121,53 @@ fn action(action: Action, errno: Option<u32>, asks: bool) -> Result<u32> {
     }
 }
 
+/// A name, the place of a rule for it in the profile, and the rule.
+type Named<'a> = (&'a str, usize, &'a LinuxSyscall);
+
+/// The names of a profile in order: sorted once, they are not searched for in each table.
+fn named(profile: &LinuxSeccomp) -> Vec<Named<'_>> {
+    let rules = profile.syscalls().as_deref().unwrap_or_default().iter().enumerate();
+    let names = rules.flat_map(|(place, rule)| {
+        rule.names().iter().map(move |name| (name.as_str(), place, rule))
+    });
+    let mut named: Vec<_> = names.collect();
+    named.sort_by_key(|(name, place, _)| (*name, *place));
+    named
+}
+
+/// The rules of each number that an architecture has, in the order of the profile.
+fn numbered<'a>(
+    named: &[Named<'a>],
+    mut known: &[(&str, u16)],
+) -> Vec<(u32, usize, &'a LinuxSyscall)> {
+    let mut rules = Vec::with_capacity(named.len());
+    for (name, place, rule) in named {
+        while known.first().is_some_and(|(known, _)| known < name) {
+            known = &known[1..];
+        }
+        if let Some((_, number)) = known.first().filter(|(known, _)| known == name) {
+            rules.push((u32::from(*number), *place, *rule));
+        }
+    }
+    rules.sort_by_key(|(number, place, _)| (*number, *place));
+    rules
+}
+
 fn add_convention(
     segments: &mut Segments,
-    profile: &LinuxSeccomp,
+    (profile, named): (&LinuxSeccomp, &[Named<'_>]),
     convention: &Convention,
     asks: bool,
 ) -> Result<()> {
     let default = action(profile.default_action(), profile.default_errno_ret(), asks)?;
-    let mut rules: BTreeMap<u32, Vec<&LinuxSyscall>> = BTreeMap::new();
-    for rule in profile.syscalls().as_deref().unwrap_or_default() {
-        for name in rule.names() {
-            if let Ok(place) =
-                convention.names.binary_search_by(|(known, _)| known.cmp(&name.as_str()))
-            {
-                let number = u32::from(convention.names[place].1);
-                rules.entry(number).or_default().push(rule);
-            }
-        }
-    }
+    let rules = numbered(named, convention.names);
     let mut last = Answer::Return(default);
     segments.insert(convention.bit, last.clone());
     let mut next = 0;
-    for (number, rules) in &rules {
-        let answer = answer(rules, default, asks)?;
-        if *number > next && last != Answer::Return(default) {
+    for rules in rules.chunk_by(|(one, ..), (other, ..)| one == other) {
+        let number = rules[0].0;
+        let answer = answer(rules.iter().map(|(.., rule)| *rule), default, asks)?;
+        if number > next && last != Answer::Return(default) {
             last = Answer::Return(default);
             segments.insert(convention.bit | next, last.clone());
         }
@@ -159,7 +183,11 @@ fn add_convention(
     Ok(())
 }
 
-fn answer(rules: &[&LinuxSyscall], default: u32, asks: bool) -> Result<Answer> {
+fn answer<'a>(
+    rules: impl Iterator<Item = &'a LinuxSyscall>,
+    default: u32,
+    asks: bool,
+) -> Result<Answer> {
     let mut block = Vec::new();
     for rule in rules {
         let result = action(rule.action(), rule.errno_ret(), asks)?;

@@ -20,7 +20,7 @@ use super::{HistoryFlag, env, wants_history};
 use crate::app::App;
 use crate::commands::bud::invocation;
 use crate::commands::container::start_failure;
-use crate::commands::run::{forward_signals, refuse_networks, refuse_overlays, refuse_volumes};
+use crate::commands::run::{refuse_networks, refuse_overlays, refuse_volumes};
 use options::Failure;
 use options::Reach;
 use options::container::ContainerFlags;
@@ -159,10 +159,7 @@ pub(crate) fn run(
     } else {
         let container = Container::start(bundle, Stdio::Inherit, &options)
             .map_err(|error| start_failure(error.into()))?;
-        let forwarding = forward_signals(container.pid());
-        let status = container.wait(task)?;
-        drop(forwarding);
-        status
+        container.wait_passing_signals(task)?
     };
     drop((ground, lent));
     let code = wish.flags.judge(status.code());
