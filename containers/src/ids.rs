@@ -44,8 +44,10 @@ pub(crate) fn choose(
     let (mut uids, mut gids) = (Vec::new(), Vec::new());
     for ids in taken()? {
         if let Ids::Maps(maps) = ids {
-            uids.extend(maps.uids);
-            gids.extend(maps.gids);
+            // Who keeps the machine's ids takes none of those that are for containers.
+            let taken = |range: &IdRange| range.outside != 0;
+            uids.extend(maps.uids.into_iter().filter(taken));
+            gids.extend(maps.gids.into_iter().filter(taken));
         }
     }
     let free = |file: &str, taken: &[IdRange]| {

@@ -511,6 +511,14 @@ pub(crate) fn personality(domain: libc::c_ulong) -> io::Result<()> {
     check_int(unsafe { libc::personality(domain) }).map(drop)
 }
 
+/// Sets on which nodes this process gets memory.
+pub(crate) fn set_memory_policy(mode: libc::c_int, nodes: &[u64]) -> io::Result<()> {
+    // The kernel takes one less than it is told.
+    let bits = nodes.len() * 64 + 1;
+    // SAFETY: the kernel reads as many bits as it is told, and no fewer are there.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
+}
+
 /// How a process gets its share of the CPUs; the kernel's `sched_attr`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]

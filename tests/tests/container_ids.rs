@@ -105,6 +105,35 @@ fn ids_chosen_automatically_are_those_of_one_container_alone() {
 }
 
 #[test]
+fn a_container_that_keeps_ids_is_root_of_its_own_namespace_with_the_ids_of_the_machine() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let file = bench.write("host/file", "text");
+    std::os::unix::fs::chown(&file, Some(5), Some(6)).unwrap();
+    let volume = format!("--volume={}:/data", file.parent().unwrap().display());
+    let own = std::fs::read_link("/proc/self/ns/user").unwrap();
+    let line = "tr -s ' ' < /proc/self/uid_map; readlink /proc/self/ns/user; stat -c %u:%g /data/file; \
+        echo x > /data/new; chown 2 /data/new";
+    for (flag, count, owner) in
+        [("keep-id", u32::MAX, "5:6"), ("keep-id:size=3", 3, "65534:65534")]
+    {
+        let userns = format!("--userns={flag}");
+        for said in both(&bench, &[&userns, &volume], line) {
+            let lines: Vec<&str> = said.lines().collect();
+            assert_eq!(lines[0], format!(" 0 0 {count}"));
+            assert_ne!(lines[1], own.to_str().unwrap());
+            assert_eq!(lines[2], owner);
+        }
+    }
+    assert_eq!(bench.path().join("host/new").metadata().unwrap().uid(), 2);
+    // It takes none of the ids that are for containers.
+    bench.rbuild(["create", "--name=keeps", "--userns=keep-id", "busybox"]).ok();
+    bench.rbuild(["run", "--rm", "--userns=auto", "busybox", "true"]).ok();
+}
+
+#[test]
 fn the_subordinate_ids_of_a_user_and_a_group_are_mapped() {
     if !root() {
         return;
@@ -141,8 +170,9 @@ fn ids_that_cannot_be_had_are_refused_with_the_reason() {
     }
     let bench = bench();
     for (flags, words) in [
-        (&["--userns=keep-id"][..], "mounts of root only"),
-        (&["--userns=nomap"], "nomap"),
+        (&["--userns=keep-id:uid=7"][..], "you are root, whose id stays 0"),
+        (&["--userns=nomap"], "you are root"),
+        (&["--userns=keep-id", MAP], "cannot be combined"),
         (&["--userns=ns:/proc/1/ns/user"], "ns:"),
         (&["--userns=private"], "has no ids without maps"),
         (&["--userns=host", MAP], "cannot be combined"),

@@ -379,6 +379,43 @@ fn a_mount_namespace_is_joined_or_shared() {
 }
 
 #[test]
+fn the_memory_of_a_container_is_on_the_nodes_that_it_names() {
+    if !root() {
+        return;
+    }
+    let bundle = Bundle::new("nodes");
+    let line = "head -1 /proc/self/numa_maps";
+    let policy = |mode: &str, nodes: &str, flags: Value| {
+        let policy = json!({"mode": mode, "nodes": nodes, "flags": flags});
+        changed(&bundle, "/bin/busybox head -1 /proc/self/numa_maps", |config| {
+            config["linux"]["memoryPolicy"] = policy;
+        })
+    };
+    let static_nodes = json!(["MPOL_F_STATIC_NODES"]);
+    if !Path::new("/proc/self/numa_maps").exists() {
+        policy("MPOL_BIND", "0", static_nodes).fails(&["setting the memory policy"]);
+        return;
+    }
+    let told = policy("MPOL_BIND", "0", static_nodes).ok().stdout;
+    assert_eq!(told.split(' ').nth(1), Some("bind=static:0"), "{told}");
+    let told = policy("MPOL_INTERLEAVE", "0", json!([])).ok().stdout;
+    assert_eq!(told.split(' ').nth(1), Some("interleave:0"), "{told}");
+    policy("MPOL_BIND", "0-", json!([])).code(125).fails(&["linux.memoryPolicy", "0-"]);
+    policy("MPOL_BIND", "1023", json!([])).fails(&["setting the memory policy"]);
+    // Further processes, too.
+    bundle.set("sleep 1000", |config| {
+        config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "0"});
+    });
+    bundle.create();
+    bundle.run(&["start", &bundle.id]).ok();
+    let busybox = ["/bin/busybox"].into_iter().chain(line.split(' '));
+    let words: Vec<&str> = ["exec", &bundle.id].into_iter().chain(busybox).collect();
+    let told = bundle.run(&words).ok().stdout;
+    assert_eq!(told.split(' ').nth(1), Some("bind:0"), "{told}");
+    bundle.run(&["delete", "--force", &bundle.id]).ok();
+}
+
+#[test]
 fn a_further_process_runs_on_the_cpus_that_it_names() {
     if !root() {
         return;

@@ -302,3 +302,50 @@ fn the_log_tells_the_story_of_a_run_with_what_its_stage_does() {
     }
     assert!(!ran.stdout.contains("LOG"), "{}", ran.told());
 }
+
+#[test]
+fn a_container_that_is_not_kept_has_its_files_in_memory_and_its_own_to_write() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
+    let copies = (numbers.next(), numbers.next()) >= (Some(6), Some(15));
+    let line = "for f in /etc/hosts /etc/hostname /etc/resolv.conf /run/.containerenv; do \
+        stat -f -c %T $f; done; echo 10.9.8.7 other >> /etc/hosts; grep -c other /etc/hosts; ls -A /run";
+    let run = |flags: &[&str]| {
+        let words = [&["run", "--rm"], flags, &["busybox", "sh", "-c", line]].concat();
+        bench.rbuild(words).ok().stdout
+    };
+    for (flags, memory) in [(&[][..], copies), (&["--name=kept"], false)] {
+        let told = run(flags);
+        let (kinds, rest) = told.split_at(told.rfind("1\n").unwrap());
+        assert_eq!(rest, "1\n.containerenv\n");
+        for kind in kinds.lines() {
+            assert!(kind == "tmpfs" || !memory, "{flags:?} {told}");
+        }
+    }
+}
+
+#[test]
+fn signals_are_passed_to_a_container_that_is_not_kept_unless_they_are_not_to_be() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let line = "trap 'echo caught; exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+    for (flag, code) in [("--sig-proxy=true", Some(7)), ("--sig-proxy=false", None)] {
+        let mut command = bench.command("rbuild");
+        command.args(["run", "--rm", flag, "busybox", "sh", "-c", line]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert_eq!(lines.next().as_deref(), Some("ready"));
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), code, "{flag}");
+        assert_eq!(lines.next().as_deref(), code.map(|_| "caught"));
+    }
+}

@@ -18,6 +18,8 @@ pub enum UserNamespace {
     Private,
     /// One of its own with so many ids that no other container has.
     Auto(u32),
+    /// One of its own with so many ids, from 0 on, that are the same on the machine.
+    KeepId(u32),
 }
 
 impl UserNamespace {
@@ -27,11 +29,20 @@ impl UserNamespace {
             UserNamespace::Host => "host",
             UserNamespace::Private => "private",
             UserNamespace::Auto(_) => "auto",
+            UserNamespace::KeepId(_) => "keep-id",
         }
     }
 }
 
-/// `host`, `private` or `auto[:size=NUMBER]`.
+/// All ids there are: the last number is none.
+const ALL: u32 = u32::MAX;
+
+/// Why an ordinary user has no ids that differ from those of its images.
+const OWNERS: &str = "the files of an image would need other owners, and the kernel gives those to \
+                      mounts of root only; without the flag root of the container is you, and what it \
+                      writes is yours";
+
+/// `host`, `private`, `auto[:size=NUMBER]` or `keep-id[:size=NUMBER]`.
 ///
 /// # Errors
 /// It is another one.
@@ -46,13 +57,20 @@ pub fn user_namespace(text: &str) -> Result<UserNamespace, SyntaxError> {
             Some(Ok(size)) if size > 0 => Ok(UserNamespace::Auto(size)),
             _ => refuse("the option of auto is size=NUMBER; maps name the ids"),
         },
-        ("keep-id" | "nomap", _) => refuse(
-            "the files of an image would need other owners, and the kernel gives those to mounts of \
-             root only; as root map ids, or name a user",
-        ),
+        ("keep-id" | "nomap", _) if runtime::in_user_namespace() => refuse(OWNERS),
+        ("keep-id", "") => Ok(UserNamespace::KeepId(ALL)),
+        ("keep-id", options) => match options.strip_prefix("size=").map(str::parse) {
+            Some(Ok(size)) if size > 0 => Ok(UserNamespace::KeepId(size)),
+            _ => refuse(
+                "you are root, whose id stays 0; the option is size=NUMBER, and maps name other ids",
+            ),
+        },
+        ("nomap", _) => refuse("it hides the id of an ordinary user, and you are root; auto has no id \
+             of this machine's users"),
         ("ns" | "container", _) => refuse("the ids of files come from maps of ids, or from auto"),
         _ => {
-            let reason = format!("{text:?} is none of host, private, auto, auto:size=NUMBER");
+            let reason =
+                format!("{text:?} is none of host, private, auto, keep-id, auto:size=NUMBER");
             Err(SyntaxError::new(reason))
         }
     }
@@ -85,13 +103,18 @@ pub fn ids(
     let ids = match (namespace, maps == IdMaps::default()) {
         (None | Some(UserNamespace::Host), true) => return Ok(None),
         (Some(UserNamespace::Auto(count)), true) => Ids::Auto(count),
+        (Some(UserNamespace::KeepId(count)), true) => {
+            let same = vec![IdRange { inside: 0, outside: 0, count }];
+            Ids::Maps(IdMaps { uids: same.clone(), gids: same })
+        }
         (None | Some(UserNamespace::Private), false) => Ids::Maps(maps),
         (Some(UserNamespace::Private), true) => {
             return Err(SyntaxError::new("a private user namespace has no ids without maps")
                 .hinting("map users and groups, or let auto choose them"));
         }
-        (Some(UserNamespace::Host | UserNamespace::Auto(_)), false) => {
-            let what = "the user namespaces host and auto cannot be combined with maps of ids";
+        (Some(other), false) => {
+            let what =
+                format!("the user namespace {} cannot be combined with maps of ids", other.name());
             return Err(SyntaxError::new(what).hinting("name none, or private"));
         }
     };
@@ -142,15 +165,18 @@ mod tests {
             ("auto:size=10", Some(UserNamespace::Auto(10))),
             ("auto:size=0", None),
             ("auto:uidmapping=0:1:1", None),
-            ("keep-id", None),
             ("keep-id:uid=1", None),
+            ("keep-id:size=0", None),
             ("nomap", None),
             ("ns:/proc/1/ns/user", None),
             ("other", None),
         ] {
             assert_eq!(user_namespace(text).ok(), expected, "{text}");
         }
-        assert!(user_namespace("keep-id").unwrap_err().reason.contains("root only"));
+        if !runtime::in_user_namespace() {
+            assert_eq!(user_namespace("keep-id"), Ok(UserNamespace::KeepId(ALL)));
+            assert_eq!(user_namespace("keep-id:size=9"), Ok(UserNamespace::KeepId(9)));
+        }
     }
 
     #[test]

@@ -113,7 +113,6 @@ fn linux(linux: &Linux, spec: &Spec) -> Result<()> {
     refuse(&[
         (linux.net_devices().as_ref().is_some_and(|list| !list.is_empty()), "linux.netDevices"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
-        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
         (joined(LinuxNamespaceType::User), "linux.namespaces: joining a user namespace"),
         (
             linux.time_offsets().is_some() && !made(LinuxNamespaceType::Time),
@@ -124,6 +123,10 @@ fn linux(linux: &Linux, spec: &Spec) -> Result<()> {
             "hooks.startContainer together with a seccomp listener",
         ),
     ])?;
+    let nodes = linux.memory_policy().as_ref().and_then(|policy| policy.nodes().as_deref());
+    if let Some(list) = nodes.filter(|list| crate::init::memory_nodes(list).is_none()) {
+        return Err(Error::invalid("linux.memoryPolicy", format!("{list:?} is no list of nodes")));
+    }
     if let Some(personality) = linux.personality()
         && personality.flags().as_ref().is_some_and(|flags| !flags.is_empty())
     {
@@ -206,6 +209,10 @@ mod tests {
             (r#"{"linux": {"sysctl": {"kernel.core_pattern": "x"}}}"#, "linux.sysctl"),
             (r#"{"linux": {"sysctl": {"net.ipv4.ip_forward": "1"}}}"#, "linux.sysctl"),
             (r#"{"linux": {"intelRdt": {}}}"#, "linux.intelRdt"),
+            (
+                r#"{"linux": {"memoryPolicy": {"mode": "MPOL_BIND", "nodes": "2-1"}}}"#,
+                "linux.memoryPolicy",
+            ),
             (r#"{"linux": {"timeOffsets": {"boottime": {"secs": 1}}}}"#, "linux.timeOffsets"),
             (r#"{"linux": {"resources": {"memory": {"kernel": 1}}}}"#, "memory.kernel"),
             (

@@ -177,6 +177,7 @@ fn become_program(
         terminal = Some(ours);
     }
     init::streams(&stdio, process.user().uid())?;
+    config.spec.linux().iter().try_for_each(init::memory_policy)?;
     init::run_program(Program {
         process,
         filter: (&given.filter, config.filter_flags),

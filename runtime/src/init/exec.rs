@@ -11,7 +11,7 @@ use oci_spec::runtime::Process;
 
 use super::filesystem::{self, Sources};
 use super::namespaces::Namespaces;
-use super::{credentials, devices, reaper, tree};
+use super::{credentials, devices, memory, reaper, tree};
 use crate::cgroup::Cgroup;
 use crate::engine::{self, hooks::Moment};
 use crate::stage::{Doing, Failure, Given, Reason, Role, StageConfig, Step};
@@ -103,6 +103,7 @@ fn set_up(launch: Launch<'_>) -> Step<Never> {
         .doing("making working directory", process.cwd())?;
     filesystem::protect(config, entered.root.as_fd())?;
     config.spec.linux().iter().try_for_each(credentials::personality)?;
+    config.spec.linux().iter().try_for_each(memory::policy)?;
     let engine = match &config.role {
         Role::Create(waits) => Some(waits),
         _ => None,

@@ -6,6 +6,7 @@ mod credentials;
 mod devices;
 mod exec;
 mod filesystem;
+mod memory;
 mod mounts;
 mod namespaces;
 mod orphans;
@@ -20,6 +21,7 @@ pub(crate) use devices::terminal;
 pub(crate) use exec::{
     Never, Program, die_with_parent, fail, join_keyring, run_program, streams, take_terminal,
 };
+pub(crate) use memory::{nodes as memory_nodes, policy as memory_policy};
 pub(crate) use mounts::KNOWN as MOUNT_OPTIONS;
 pub(crate) use namespaces::{
     give_streams, has_own_mounts, listed as listed_namespaces, makes_user as makes_user_namespace,
