@@ -513,9 +513,9 @@ pub(crate) fn personality(domain: libc::c_ulong) -> io::Result<()> {
 
 /// Sets on which nodes this process gets memory.
 pub(crate) fn set_memory_policy(mode: libc::c_int, nodes: &[u64]) -> io::Result<()> {
-    // The kernel takes one less than it is told.
+    // The kernel reads one bit fewer than this number.
     let bits = nodes.len() * 64 + 1;
-    // SAFETY: the kernel reads as many bits as it is told, and no fewer are there.
+    // SAFETY: all bits that the kernel reads are there.
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
 }
 
