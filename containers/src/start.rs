@@ -7,7 +7,8 @@ use image::{Image, Platform};
 use layers::{Root, Stack};
 use network::{Held, Lease, Uplink};
 use runtime::{
-    Bundle, Care, ContainerSpec, ExitStatus, Ids, Mount, Network, State, Stdio, Streams, UserFile, VolumeMount,
+    Bundle, Care, ContainerSpec, ExitStatus, Ids, Mount, Network, State, Stdio, Streams, UserFile,
+    VolumeMount,
 };
 use store::{SnapshotId, Store};
 use task::{Cause, Task};
@@ -312,7 +313,13 @@ impl Transient {
         if let Some(held) = held {
             held.follow(container.pid())?;
         }
-        Ok(Transient { container, _uplink: uplink, _active: active, _shown: shown, _ground: ground })
+        Ok(Transient {
+            container,
+            _uplink: uplink,
+            _active: active,
+            _shown: shown,
+            _ground: ground,
+        })
     }
 
     /// Its first process.

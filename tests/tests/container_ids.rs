@@ -116,8 +116,7 @@ fn a_container_that_keeps_ids_is_root_of_its_own_namespace_with_the_ids_of_the_m
     let own = std::fs::read_link("/proc/self/ns/user").unwrap();
     let line = "tr -s ' ' < /proc/self/uid_map; readlink /proc/self/ns/user; stat -c %u:%g /data/file; \
         echo x > /data/new; chown 2 /data/new";
-    for (flag, count, owner) in
-        [("keep-id", u32::MAX, "5:6"), ("keep-id:size=3", 3, "65534:65534")]
+    for (flag, count, owner) in [("keep-id", u32::MAX, "5:6"), ("keep-id:size=3", 3, "65534:65534")]
     {
         let userns = format!("--userns={flag}");
         for said in both(&bench, &[&userns, &volume], line) {

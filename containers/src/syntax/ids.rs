@@ -65,8 +65,10 @@ pub fn user_namespace(text: &str) -> Result<UserNamespace, SyntaxError> {
                 "you are root, whose id stays 0; the option is size=NUMBER, and maps name other ids",
             ),
         },
-        ("nomap", _) => refuse("it hides the id of an ordinary user, and you are root; auto has no id \
-             of this machine's users"),
+        ("nomap", _) => refuse(
+            "it hides the id of an ordinary user, and you are root; auto has no id \
+             of this machine's users",
+        ),
         ("ns" | "container", _) => refuse("the ids of files come from maps of ids, or from auto"),
         _ => {
             let reason =
