@@ -125,7 +125,7 @@ impl Containers {
             (record.spec.isolation.ids, _choosing) = (Some(Ids::Maps(maps)), Some(lock));
         }
         let volumes = Volumes::new(self.store().clone());
-        record.volumes = volumes.prepare(&record.spec, new.image, snapshot, task)?;
+        record.volumes = volumes.prepare(&record.spec, new.image, snapshot.into(), task)?;
         let added = self.add((&id, &name), new.image, snapshot, &record, new.lasting, task);
         match &added {
             Ok(container) => container.note("create", &[]),

@@ -10,10 +10,11 @@ use runtime::{
     Bundle, Care, ContainerSpec, ExitStatus, Ids, Mount, Network, State, Stdio, Streams, UserFile,
     VolumeMount,
 };
-use store::{SnapshotId, Store};
+use store::Store;
 use task::{Cause, Task};
 
 use crate::ground::Ground;
+use crate::image_files::ImageFiles;
 use crate::shown::{self, Shown, Upper};
 use crate::uplink::{NetworkFacts, Own};
 use crate::volume::{Volumes, bind, copy_from_image, declared};
@@ -229,7 +230,7 @@ impl Container {
 /// Adds the volumes of a container without a name: those without a name are gone with it.
 fn forgotten_volumes(
     store: &Store,
-    (active, snapshot): (&store::Active, Option<SnapshotId>),
+    (active, files): (&store::Active, ImageFiles<'_>),
     wanted: Vec<VolumeMount>,
     spec: &mut ContainerSpec,
     task: &Task,
@@ -237,7 +238,7 @@ fn forgotten_volumes(
     let volumes = Volumes::new(store.clone());
     for (number, volume) in wanted.into_iter().enumerate() {
         if volume.name.is_some() {
-            let mounted = volumes.mount(&volume, snapshot, task)?;
+            let mounted = volumes.mount(&volume, files, task)?;
             spec.files.given.extend(volumes.given(std::slice::from_ref(&mounted))?);
             let mounts = volumes.mounts(&[mounted])?;
             spec.files.mounts.extend(mapped(spec, mounts));
@@ -245,8 +246,8 @@ fn forgotten_volumes(
         }
         let data = active.dir().join(format!("volume-{number}"));
         std::fs::create_dir(&data).map_err(Error::file("making", &data))?;
-        if let Some(snapshot) = snapshot.filter(|_| !volume.no_copy) {
-            copy_from_image(store, snapshot, &volume.target, &data, task)?;
+        if !volume.no_copy {
+            copy_from_image(store, files, &volume.target, &data, task)?;
         }
         if volume.given {
             spec.files.given.push(data.clone());
@@ -283,19 +284,33 @@ impl Transient {
         stdio: Stdio,
         task: &Task,
     ) -> Result<Transient> {
-        let snapshot = store.unpack(image, task)?;
+        let files = store.unpack(image, task)?.into();
+        Transient::start_on(store, (image, files), spec, stdio, task)
+    }
+
+    /// As [`Transient::start`], with the image's files from there.
+    ///
+    /// # Errors
+    /// As [`Container::start`].
+    pub fn start_on(
+        store: &Store,
+        (image, files): (&Image, ImageFiles<'_>),
+        spec: ContainerSpec,
+        stdio: Stdio,
+        task: &Task,
+    ) -> Result<Transient> {
         let active = store.begin()?;
         // What it writes is discarded, so nothing waits for the disk when it ends.
         let ids = ids::map(&spec.isolation)?;
         let ground = if ids.is_none() { Ground::new() } else { None };
-        let stack = active.stack(snapshot)?;
+        let stack = files.below(&active)?;
         let stack = ground.iter().fold(stack, |stack, ground| ground.below(stack));
         let root = Stack { ids, ..stack }.mount_volatile()?;
         let id = random_id()?;
         let mut spec = spec;
         let declared = declared(&spec, image)?;
         let wanted = std::mem::take(&mut spec.files.volumes).into_iter().chain(declared).collect();
-        forgotten_volumes(store, (&active, snapshot), wanted, &mut spec, task)?;
+        forgotten_volumes(store, (&active, files), wanted, &mut spec, task)?;
         let shown = shown::mount(store, &mut spec.files, &Upper::Forgotten, task)?;
         let (run, etc) = match &ground {
             Some(ground) => (ground.path().join("run"), ground.path().join("etc")),

@@ -11,10 +11,11 @@ use layers::Root;
 use layers::copy::{CopyOptions, copy};
 use runtime::{ContainerSpec, Mount, Propagation, VolumeMount};
 use serde::{Deserialize, Serialize};
-use store::{SnapshotId, Store};
+use store::Store;
 use task::Task;
 
 use crate::create::random_id;
+use crate::image_files::ImageFiles;
 use crate::record::Mounted;
 use crate::{Containers, Error, Result};
 
@@ -184,7 +185,7 @@ impl Volumes {
         &self,
         spec: &ContainerSpec,
         image: Option<&Image>,
-        snapshot: Option<SnapshotId>,
+        files: ImageFiles<'_>,
         task: &Task,
     ) -> Result<Vec<Mounted>> {
         let mut wanted = spec.files.volumes.clone();
@@ -193,7 +194,7 @@ impl Volumes {
         }
         let mut all = Vec::new();
         for want in wanted {
-            match self.mount(&want, snapshot, task) {
+            match self.mount(&want, files, task) {
                 Ok(mounted) => all.push(mounted),
                 Err(error) => {
                     self.discard(&all);
@@ -208,7 +209,7 @@ impl Volumes {
     pub(crate) fn mount(
         &self,
         want: &VolumeMount,
-        snapshot: Option<SnapshotId>,
+        files: ImageFiles<'_>,
         task: &Task,
     ) -> Result<Mounted> {
         let volume = match &want.name {
@@ -222,7 +223,7 @@ impl Volumes {
             },
         };
         if volume.fresh && !want.no_copy {
-            self.fill(&volume, &want.target, snapshot, task)?;
+            self.fill(&volume, &want.target, files, task)?;
         }
         Ok(Mounted {
             volume: volume.name,
@@ -236,7 +237,7 @@ impl Volumes {
 
     /// Has a volume take nothing of an image any more.
     pub(crate) fn settle(&self, name: &str, task: &Task) -> Result<()> {
-        self.fill(&self.get(name)?, Path::new("/"), None, task)
+        self.fill(&self.get(name)?, Path::new("/"), ImageFiles::Nothing, task)
     }
 
     /// Copies what the image has at the place where the volume is mounted, once.
@@ -244,7 +245,7 @@ impl Volumes {
         &self,
         volume: &Volume,
         target: &Path,
-        snapshot: Option<SnapshotId>,
+        files: ImageFiles<'_>,
         task: &Task,
     ) -> Result<()> {
         let directory = self.directory().join(&volume.name);
@@ -252,9 +253,7 @@ impl Volumes {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
             .map_err(|errno| Error::file("locking", &directory)(errno.into()))?;
         let Some(now) = self.read(&directory)?.filter(|now| now.fresh) else { return Ok(()) };
-        if let Some(snapshot) = snapshot {
-            copy_from_image(&self.store, snapshot, target, &now.path, task)?;
-        }
+        copy_from_image(&self.store, files, target, &now.path, task)?;
         let new = directory.join("volume.json.new");
         let settled = Volume { fresh: false, ..now };
         std::fs::write(&new, json(&settled)).map_err(Error::file("writing", &new))?;
@@ -298,12 +297,13 @@ pub(crate) fn bind(source: PathBuf, target: PathBuf, read_only: bool) -> Mount {
 /// Copies a directory of an image; nothing where the image has none.
 pub(crate) fn copy_from_image(
     store: &Store,
-    snapshot: SnapshotId,
+    files: ImageFiles<'_>,
     target: &Path,
     data: &Path,
     task: &Task,
 ) -> Result<()> {
-    let from = store.stack(snapshot)?.mount()?;
+    let Some(stack) = files.stack(store)? else { return Ok(()) };
+    let from = stack.mount()?;
     let inside = target.strip_prefix("/").unwrap_or(target);
     match from.metadata(inside) {
         Ok(stat) if layers::FileType::from_raw_mode(stat.st_mode).is_dir() => {

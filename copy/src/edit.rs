@@ -364,6 +364,30 @@ pub(crate) async fn read_part<T: Send + 'static>(
     read_opened(layer, opened, (task, shown), checked, work).await.map(Some)
 }
 
+/// Opens a part of a layer, whose content its table of contents checks; `None` where the place does
+/// not give parts. The reader fails once `task` is cancelled. Call it on the runtime, move the reader
+/// to a thread.
+///
+/// # Errors
+/// [`Error::Place`] when the source fails.
+pub async fn open_part(
+    source: &dyn Source,
+    layer: &Descriptor,
+    part: Range<u64>,
+    task: &Task,
+) -> Result<Option<BlobReader>> {
+    let size = part.end - part.start;
+    let stop = Stop::new(task);
+    let opened = stop.guard(source.fetch_part(layer, part)).await;
+    let reading = Error::at(format!("reading layer {}", layer.digest), Side::Source);
+    let Some(opened) = opened.map_err(reading)? else { return Ok(None) };
+    let shown = task.sized(format!("part of layer {}", layer.digest.short()), size);
+    let stop = Box::pin(async move { stop.wait().await });
+    let (metering, fault) = (Metering::new(shown), FaultCell::default());
+    let watch = Watch { metering, fault, stop };
+    Ok(Some(bridge::reader(opened.checked_by_table(layer.digest, size, watch))))
+}
+
 async fn read_opened<T: Send + 'static>(
     layer: &Descriptor,
     opened: Result<Unverified, Cause>,

@@ -21,27 +21,13 @@ pub(crate) struct PartedLayer {
 }
 
 impl PartedLayer {
-    /// Fetches the table of a layer. `None` where the layer has none, where it is not what the
-    /// layer's descriptor promises, or where the place does not give parts.
+    /// Fetches the table of a layer; see [`table_of`].
     pub(crate) async fn open(
         source: &dyn Source,
         layer: &Descriptor,
         task: &Task,
     ) -> Result<Option<PartedLayer>> {
-        let Some(mut place) = TablePlace::of(layer) else { return Ok(None) };
-        if let Some(footer) = place.footer() {
-            let Some(footer) = bytes(source, layer, footer, task).await? else { return Ok(None) };
-            let Ok(found) = place.found(&footer) else { return Ok(None) };
-            place = found;
-        }
-        let part = (layer, place.packed());
-        let read =
-            read_part(source, part, task, move |reader| match place.read(BufReader::new(reader)) {
-                Ok(table) => Ok(Some(table)),
-                Err(layers::Error::Read { source }) => Err(Error::Stream(source)),
-                Err(_) => Ok(None),
-            });
-        let table = read.await?.flatten();
+        let table = table_of(source, layer, task).await?;
         Ok(table.map(|table| PartedLayer { descriptor: layer.clone(), table: Arc::new(table) }))
     }
 
@@ -77,6 +63,32 @@ impl PartedLayer {
             of_layer(&self.descriptor.digest.to_string())(layers::Error::Read { source: why })
         })
     }
+}
+
+/// Fetches the table of contents of a layer. `None` where the layer has none, where it is not what
+/// the layer's descriptor promises, or where the place does not give parts.
+///
+/// # Errors
+/// [`Error::Place`] when the source fails.
+pub async fn table_of(
+    source: &dyn Source,
+    layer: &Descriptor,
+    task: &Task,
+) -> Result<Option<LayerTable>> {
+    let Some(mut place) = TablePlace::of(layer) else { return Ok(None) };
+    if let Some(footer) = place.footer() {
+        let Some(footer) = bytes(source, layer, footer, task).await? else { return Ok(None) };
+        let Ok(found) = place.found(&footer) else { return Ok(None) };
+        place = found;
+    }
+    let part = (layer, place.packed());
+    let read =
+        read_part(source, part, task, move |reader| match place.read(BufReader::new(reader)) {
+            Ok(table) => Ok(Some(table)),
+            Err(layers::Error::Read { source }) => Err(Error::Stream(source)),
+            Err(_) => Ok(None),
+        });
+    Ok(read.await?.flatten())
 }
 
 /// Unpacks the parts of a file; `packed` has the layer's bytes from `start`.

@@ -210,7 +210,8 @@ impl Store {
         Ok(Stack { lower, ..self.empty_stack() })
     }
 
-    pub(crate) fn empty_stack(&self) -> Stack {
+    /// No directories, with the attributes of this store.
+    pub fn empty_stack(&self) -> Stack {
         Stack { user_xattr: self.shared().options.user_xattr, ..Stack::default() }
     }
 

@@ -28,6 +28,7 @@
 //! ```
 
 pub mod at;
+mod lazily;
 mod open;
 mod proxy;
 mod raw;
@@ -44,6 +45,7 @@ pub use copy::{
     publish_document, read_back, read_layer, real_path, rebase, recompress, referrers, scratch,
     statements, tagged, titled, validate, write_whole,
 };
+pub use lazily::{Lazily, lazily};
 pub use open::{Machine, Places};
 pub use proxy::ImageProxy;
 pub use raw::{copy_blob, describe_file, put_manifest, read_blob, write_blob};

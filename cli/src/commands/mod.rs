@@ -41,6 +41,7 @@ pub(crate) mod raw;
 pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod run_files;
+mod run_lazily;
 pub(crate) mod sbom;
 pub(crate) mod secret_flags;
 mod several;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
 use containers::syntax;
-use containers::{Container, NewContainer, StartOptions, Transient};
+use containers::{Container, ImageFiles, NewContainer, StartOptions, Transient};
 use image::{Image, Platform};
 use runtime::{AttachOptions, Attached, ContainerSpec, Notify, Stdio};
 use task::{Kind, Task};
@@ -17,6 +17,7 @@ use super::lookup;
 use super::place;
 use super::run_files::{find_mounted, volumes_from};
 pub(crate) use super::run_files::{refuse_overlays, refuse_volumes};
+use super::run_lazily;
 use super::working;
 use crate::app::{App, observed, quiet_task};
 use crate::render::Progress;
@@ -102,6 +103,10 @@ pub(crate) struct Run {
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
+    /// Start before the image is here, and fetch files when they are read; with --rm. Layers must be
+    /// zstd:chunked or eStargz
+    #[arg(long)]
+    lazy: bool,
     /// Detach from the container with these keys (default: ctrl-p,ctrl-q)
     #[arg(long, value_name = "KEYS", value_parser = flags::keys)]
     detach_keys: Option<flags::Keys>,
@@ -241,19 +246,56 @@ impl Run {
         if self.new.tty && self.new.interactive && !self.detach {
             need_terminal()?;
         }
-        let image = self.new.ground(app, name, &mut spec)?;
-        let task = quiet_task("run");
         // A container without a name needs no record and no monitor.
         let nameless = self.new.name.is_none() && self.new.cidfile.is_none();
         let nameless = nameless && self.new.volumes_from.is_empty() && self.attach.is_empty();
         let nameless = nameless && !wants_monitor(&spec);
         let forgotten = self.new.rm && !self.new.tty && !self.detach && nameless;
+        if self.lazy {
+            if !forgotten || self.new.rootfs {
+                return Err(Failure::usage("--lazy: the container would need its whole image").hint(
+                    "give --rm, and no --detach, --tty, --name, --cidfile, --volumes-from, --attach, \
+                     --health-*, --rootfs or --userns=auto",
+                ));
+            }
+            if let Some(code) = self.lazily(app, name, &spec)? {
+                return Ok(code);
+            }
+        }
+        let image = self.new.ground(app, name, &mut spec)?;
+        let task = quiet_task("run");
         let code = match &image {
-            Some(image) if forgotten => self.transient(app, image, spec, &task)?,
+            Some(image) if forgotten => {
+                let files = store.unpack(image, &task).map_err(containers::Error::from);
+                let files = files.map_err(start_failure)?.into();
+                self.transient(app, (image, files), spec, &task)?
+            }
             _ => self.kept(app, (name, image.as_ref()), spec, &task)?,
         };
         task.done();
         Ok(code)
+    }
+
+    /// Runs while the image is fetched; `None` where that cannot be or need not be.
+    fn lazily(&self, app: &App, name: &str, spec: &ContainerSpec) -> Result<Option<u8>, Failure> {
+        let (store, new) = (app.store()?, &self.new);
+        let here = new.pull != Some(PullPolicy::Always) && lookup::find(store, name)?.is_some();
+        if here || new.pull == Some(PullPolicy::Never) {
+            return Ok(None);
+        }
+        let room = store.begin()?;
+        let wanted = (name, &new.platform.platform());
+        let Some(lazy) = run_lazily::open(app, wanted, &new.registry.reach()?, room.dir())? else {
+            eprintln!("{name} has a layer without a table of contents, so it is pulled whole");
+            return Ok(None);
+        };
+        let (image, path) = (lazy.image.clone(), lazy.path());
+        let files = (&image, ImageFiles::Shown(&path));
+        let _keeping = lazy.keep(app)?;
+        let task = quiet_task("run");
+        let code = self.transient(app, files, spec.clone(), &task)?;
+        task.done();
+        Ok(Some(code))
     }
 
     fn in_working(
@@ -265,6 +307,7 @@ impl Run {
         let new = &self.new;
         let given = [
             (self.detach, "--detach"),
+            (self.lazy, "--lazy"),
             (self.detach_keys.is_some(), "--detach-keys"),
             (!self.attach.is_empty(), "--attach"),
             (new.rm, "--rm"),
@@ -302,7 +345,7 @@ impl Run {
     fn transient(
         &self,
         app: &App,
-        image: &Image,
+        files: (&Image, ImageFiles<'_>),
         spec: ContainerSpec,
         task: &Task,
     ) -> Result<u8, Failure> {
@@ -310,7 +353,8 @@ impl Run {
         let stdio = if self.new.interactive { Stdio::Inherit } else { Stdio::Outputs };
         let mut spec = spec;
         find_mounted(app, &mut spec.files)?;
-        let container = Transient::start(store, image, spec, stdio, task).map_err(start_failure)?;
+        let container =
+            Transient::start_on(store, files, spec, stdio, task).map_err(start_failure)?;
         Ok(container.wait(self.sig_proxy != Some(false), task)?.code())
     }
 
