@@ -1,8 +1,11 @@
 //! What the commands of a Dockerfile may do beyond the usual when the user allows it: the
 //! entitlements of `--allow`.
 
+use serde::{Deserialize, Serialize};
+
 /// Everything that is allowed; by default nothing is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Allow {
     /// `security.insecure`: `RUN --security=insecure` runs with all privileges.
     pub insecure: bool,

@@ -1,5 +1,7 @@
 //! What may be said about an image beside it, and what it is called.
 
+use serde::{Deserialize, Serialize};
+
 /// The one version of statements that is written.
 pub const STATEMENT_V1: &str = "https://in-toto.io/Statement/v1";
 /// The predicate that is an SPDX document.
@@ -10,7 +12,8 @@ pub const ABOUT: &str = "vnd.docker.reference.digest";
 pub(crate) const ABOUT_TYPE: &str = "vnd.docker.reference.type";
 
 /// What to say about the images of a build; part of a [`crate::Request`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Attest {
     /// Which packages they contain.
     pub sbom: bool,
@@ -24,7 +27,8 @@ pub struct Attest {
 }
 
 /// What provenance says besides what the build itself knows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Provenance {
     /// With the Dockerfile, the steps and the values of build arguments.
     pub max: bool,

@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::error::{During, place};
 use crate::image_options::{Level, Squash};
 use crate::images::{self, Bases};
+use crate::input::Input;
 use crate::inputs::Inputs;
 use crate::job::Build;
 use crate::limit::Watch;
@@ -81,6 +82,21 @@ pub(crate) async fn prepare(request: Request, env: &Env, task: &Task) -> Result<
     let file = Arc::new(request.dockerfile.clone());
     let (dockerfile, _) = parse(&file, &request)?;
     planned(&dockerfile, request, contexts, file, env, task).await
+}
+
+/// What a build takes from elsewhere, found and pinned by content, without building: images are
+/// resolved, files downloaded into the store, nothing is executed.
+///
+/// # Errors
+/// As [`crate::build()`].
+pub async fn resolve_inputs(request: Request, env: &Env, task: &Task) -> Result<Vec<Input>> {
+    let build = prepare(request, env, task).await?;
+    let child = Arc::new(task.child("finding the inputs"));
+    build.resolve(&child).await?;
+    if let Ok(child) = Arc::try_unwrap(child) {
+        child.done();
+    }
+    Ok(build.used())
 }
 
 /// Builds the stages that write the archive or layout that a later stage is built on:

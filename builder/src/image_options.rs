@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use image::{Config, Platform};
+use serde::{Deserialize, Serialize};
 
 use crate::plan::environment::set_env;
 
 /// Changes to the image, and how many layers it has.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ImageOptions {
     /// `--env`: set in the configuration of the result.
     pub env: Vec<(String, String)>,
@@ -36,7 +38,8 @@ pub struct ImageOptions {
 }
 
 /// What an image inherits of its base image, and what its annotations say of where it comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Inherit {
     /// The labels of the base.
     pub labels: bool,
@@ -56,7 +59,8 @@ impl Default for Inherit {
 }
 
 /// Which layers become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Squash {
     /// None: every step that changes files is a layer.
     #[default]
@@ -70,7 +74,8 @@ pub enum Squash {
 }
 
 /// What an annotation is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Level {
     /// A manifest.
     Manifest,
@@ -83,7 +88,7 @@ pub enum Level {
 }
 
 /// One annotation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Annotation {
     /// What it is about.
     pub level: Level,

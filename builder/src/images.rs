@@ -10,7 +10,8 @@ use task::{Cause, Fault, Kind, Task};
 use transport::at::StoreImage;
 use transport::{CopyOptions, Gate, Location, Select, Sink, Source, bridge};
 
-use crate::inputs::{Admitted, Input, InputKind, Inputs};
+use crate::input::{Input, InputKind};
+use crate::inputs::{Admitted, Inputs};
 use crate::plan::ImageKey;
 use crate::pulled::{permit_stored, remember_pulled};
 use crate::{Context, Env, Error, Pull, Request, Result};
@@ -95,7 +96,7 @@ pub(crate) async fn resolve(
     let name = named(request, key);
     let wanted = &key.platform;
     let (kind, identifier) = identify(env, name, wanted)?;
-    let admitted = inputs.admit(kind, &identifier, Some(wanted))?;
+    let admitted = inputs.admit(kind, &identifier)?;
     let name = match admitted.converted {
         true => converted(&admitted)?,
         false => name.to_owned(),
@@ -141,7 +142,7 @@ pub(crate) async fn index(
     let platform = &request.build_platform;
     let key = ImageKey { name: name.to_owned(), platform: platform.clone() };
     let (kind, identifier) = identify(env, named(request, &key), platform)?;
-    let admitted = inputs.admit(kind, &identifier, Some(platform))?;
+    let admitted = inputs.admit(kind, &identifier)?;
     let name = match admitted.converted {
         true => converted(&admitted)?,
         false => named(request, &key).to_owned(),

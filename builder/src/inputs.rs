@@ -2,111 +2,36 @@
 //!
 //! Each has an identifier in BuildKit's words: `docker-image://docker.io/library/debian:12`,
 //! `https://example.com/a.tar`, `git://example.com/r.git#v1`, `oci-layout:///srv/layout:v1`,
-//! `local://context`. Before one is resolved it is *admitted*: the [source policies](SourcePolicy)
-//! let it through, refuse it or put another in its place, and the [lock](InputLock) may pin it to
+//! `local://context`. Before one is resolved it is *admitted*: the [source policies](PolicyRules)
+//! let it through, refuse it or put another in its place, and the [lock](Locking) may pin it to
 //! one content. After it was resolved it is *recorded*, and [`crate::Built::inputs`] has it.
 //!
 //! Who resolves something of a kind of its own calls [`Inputs::admit`] first, takes what the
 //! answer says instead of what the user wrote, and calls [`Inputs::record`] at the end.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use image::{Digest, Platform};
+use image::Digest;
+use serde::{Deserialize, Serialize};
 
+use crate::input::{Decision, Input, InputKind, Pin};
+use crate::lock::Locking;
 use crate::plan::ImageKey;
+use crate::source_policy::PolicyRules;
 use crate::{Error, Result};
 
 /// More conversions in a row than this are a loop.
 const CONVERSIONS: usize = 20;
 
-/// What kind of thing an input is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum InputKind {
-    /// An image of a registry or of the store: `docker-image://`.
-    Image,
-    /// A file: `http://` and `https://`.
-    Http,
-    /// A commit of a repository: `git://`.
-    Git,
-    /// An image of a layout on this machine: `oci-layout://`.
-    Layout,
-    /// An image in another form on this machine: `oci-archive:`, `docker-archive:`, `dir:`.
-    Archive,
-    /// Files of this machine: `local://`. Never pinned, never recorded.
-    Local,
-}
-
-/// Something from elsewhere that a build used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Input {
-    /// What it is.
-    pub kind: InputKind,
-    /// As the user wrote it, without credentials.
-    pub name: String,
-    /// Its identifier, after what a source policy put in its place.
-    pub identifier: String,
-    /// Its content: the digest of what an image's name points at (often an index), the digest of
-    /// a file, the commit of a repository.
-    pub resolved: String,
-    /// For an image, what it was resolved for.
-    pub platform: Option<Platform>,
-    /// For an image, the digest of the manifest for that platform.
-    pub manifest: Option<Digest>,
-    /// Where it was asked for first: `Dockerfile:3`, or the option that names it.
-    pub place: Option<String>,
-}
-
-/// The verdict of a source policy about an identifier.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// It may be used.
-    Allow,
-    /// It must not be used.
-    Deny {
-        /// Why: which rule says so.
-        reason: String,
-    },
-    /// Something else is to be used, or the same with further attributes.
-    Convert {
-        /// The identifier to use.
-        to: String,
-        /// BuildKit's attributes, such as `http.checksum` or `git.checksum`.
-        attrs: BTreeMap<String, String>,
-    },
-}
-
-/// Decides which inputs may be used. It sees identifiers without credentials.
-pub trait SourcePolicy: Debug + Send + Sync {
-    /// What to do with this identifier. After a conversion it is called again with the result.
-    fn decide(&self, identifier: &str) -> Decision;
-}
-
-/// What a lock file requires of an input.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pin {
-    /// Any content will do.
-    Free,
-    /// Exactly this content, in the form of [`Input::resolved`].
-    To(String),
-    /// The build must stop: one sentence that says why.
-    Refused(String),
-}
-
-/// Says which content inputs must have.
-pub trait InputLock: Debug + Send + Sync {
-    /// The pin of an input, by its identifier after the policies' conversions.
-    fn pin(&self, kind: InputKind, identifier: &str, platform: Option<&Platform>) -> Pin;
-}
-
 /// The rules of a build for what it takes from elsewhere; part of a [`crate::Request`].
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct InputRules {
     /// Asked one after the other; each sees what those before it put in place.
-    pub policies: Vec<Arc<dyn SourcePolicy>>,
+    pub policies: Vec<PolicyRules>,
     /// Which content inputs must have.
-    pub lock: Option<Arc<dyn InputLock>>,
+    pub lock: Option<Locking>,
 }
 
 /// What is to be used.
@@ -150,12 +75,7 @@ impl Inputs {
     ///
     /// # Errors
     /// [`Error::Denied`].
-    pub(crate) fn admit(
-        &self,
-        kind: InputKind,
-        identifier: &str,
-        platform: Option<&Platform>,
-    ) -> Result<Admitted> {
+    pub(crate) fn admit(&self, kind: InputKind, identifier: &str) -> Result<Admitted> {
         let deny = |identifier: &str, reason: String| Error::Denied {
             identifier: identifier.to_owned(),
             reason,
@@ -185,7 +105,7 @@ impl Inputs {
             }
             break;
         }
-        let pin = match self.rules.lock.as_ref().map(|lock| lock.pin(kind, &at, platform)) {
+        let pin = match self.rules.lock.as_ref().map(|lock| lock.pin(kind, &at)) {
             None | Some(Pin::Free) => None,
             Some(Pin::To(content)) => Some(content),
             Some(Pin::Refused(reason)) => return Err(deny(&at, reason)),
@@ -234,54 +154,37 @@ impl Inputs {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug)]
-    struct Table(Vec<(&'static str, Decision)>);
-
-    impl SourcePolicy for Table {
-        fn decide(&self, identifier: &str) -> Decision {
-            let rule = self.0.iter().find(|(text, _)| *text == identifier);
-            rule.map_or(Decision::Allow, |(_, decision)| decision.clone())
-        }
-    }
-
-    #[derive(Debug)]
-    struct Only(&'static str, &'static str);
-
-    impl InputLock for Only {
-        fn pin(&self, _: InputKind, identifier: &str, _: Option<&Platform>) -> Pin {
-            if identifier == self.0 {
-                Pin::To(self.1.to_owned())
-            } else {
-                Pin::Refused("it is not in the lock".to_owned())
-            }
-        }
-    }
-
-    fn to(text: &str) -> Decision {
-        Decision::Convert { to: text.to_owned(), attrs: BTreeMap::new() }
-    }
+    use crate::lock::Lock;
 
     #[test]
     fn policies_refuse_convert_and_pass_on_and_locks_see_what_came_of_it() {
-        let deny = Decision::Deny { reason: "no".to_owned() };
-        let table = Table(vec![
-            ("a", to("b")),
-            ("b", to("c")),
-            ("x", deny),
-            ("y", to("x")),
-            ("l", to("m")),
-            ("m", to("l")),
-        ]);
-        let lock = Only("c", "sha256:1");
-        let rules = InputRules { policies: vec![Arc::new(table)], lock: Some(Arc::new(lock)) };
+        let convert = |from: &str, to: &str| {
+            format!(
+                r#"{{"action":"CONVERT","selector":{{"identifier":"{from}"}},"updates":{{"identifier":"{to}"}}}}"#
+            )
+        };
+        let rules = [
+            convert("a", "b"),
+            convert("b", "c"),
+            r#"{"action":"DENY","selector":{"identifier":"x"}}"#.to_owned(),
+            convert("y", "x"),
+            convert("l", "m"),
+            convert("m", "l"),
+        ];
+        let text = format!(r#"{{"rules":[{}]}}"#, rules.join(","));
+        let digest = Digest::of(b"content").to_string();
+        let mut lock = Lock::default();
+        lock.pin("c", &digest).unwrap();
+        let lock = Locking { lock, file: "rbuild.lock".to_owned(), partial: false };
+        let policies = vec![PolicyRules::read("p.json", &text).unwrap()];
+        let rules = InputRules { policies, lock: Some(lock) };
         let inputs = Inputs::new(rules);
-        let admit = |text: &str| inputs.admit(InputKind::Image, text, None);
+        let admit = |text: &str| inputs.admit(InputKind::Image, text);
         let admitted = admit("a").unwrap();
         assert_eq!((admitted.identifier.as_str(), admitted.converted), ("c", true));
-        assert_eq!(admitted.pin.as_deref(), Some("sha256:1"));
+        assert_eq!(admitted.pin.as_deref(), Some(&digest[..]));
         assert!(!admit("c").unwrap().converted);
-        for (text, why) in [("x", "x"), ("y", "x"), ("l", "cycle"), ("z", "not in the lock")] {
+        for (text, why) in [("x", "x"), ("y", "x"), ("l", "cycle"), ("z", "not in rbuild.lock")] {
             let error = admit(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }

@@ -48,6 +48,9 @@
 //! let dockerfile = SourceFile { name: "Dockerfile".to_owned(), text };
 //! let mut request = Request::new(dockerfile, Context::Empty);
 //! request.tags.push("localhost/greeting:1".parse()?);
+//! // A request is a value: it can be kept, sent and read again.
+//! let document = serde_json::to_string(&request)?;
+//! let request: Request = serde_json::from_str(&document)?;
 //!
 //! let task = Task::silent();
 //! let build = builder::build(request, &env, &task);
@@ -79,6 +82,7 @@ mod guard;
 mod history;
 mod image_options;
 mod images;
+mod input;
 mod inputs;
 mod job;
 mod layer;
@@ -114,7 +118,7 @@ pub mod working;
 
 pub use allow::Allow;
 pub use attestation::{ABOUT, Attest, Provenance, SPDX, STATEMENT_V1};
-pub use build::{build, plan_only};
+pub use build::{build, plan_only, resolve_inputs};
 pub use cache::{CacheForm, CacheFrom, CacheRequest, CacheTo, Forecast, Mode, Outlook, forecast};
 pub use check::{Checked, check};
 pub use contents::{OpenLayer, inventory, open_stored};
@@ -128,8 +132,9 @@ pub use grant::{Grant, grants};
 pub use guard::{Leaks, SecretGuard, Warn};
 pub use history::{BuildRecord, BuildStatus, History, RunningBuild};
 pub use image_options::{Annotation, ImageOptions, Inherit, Level, Squash};
-pub use inputs::{Decision, Input, InputKind, InputLock, InputRules, Pin, SourcePolicy};
-pub use lock::{Drift, Lock, Locking, resolve_inputs};
+pub use input::{Input, InputKind};
+pub use inputs::InputRules;
+pub use lock::{Drift, Lock, Locking};
 pub use lock_error::LockError;
 pub use options::RunOptions;
 pub use provenance::{BUILD_TYPE, SLSA_V1};

@@ -24,33 +24,15 @@ use std::fmt::{self, Write};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use image::{Digest, Platform};
+use image::Digest;
 use recorder::Exchange;
-use serde::Deserialize;
-use task::Task;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use crate::build::prepare;
-use crate::inputs::{Input, InputKind, InputLock, Pin};
+use crate::input::{Input, InputKind, Pin};
 use crate::lock_error::LockError;
-use crate::{Env, Error, Request, Result};
-
-/// What a build takes from elsewhere, found and pinned by content, without building: images are
-/// resolved, files downloaded into the store, nothing is executed.
-///
-/// # Errors
-/// As [`crate::build()`].
-pub async fn resolve_inputs(request: Request, env: &Env, task: &Task) -> Result<Vec<Input>> {
-    let build = prepare(request, env, task).await?;
-    let child = Arc::new(task.child("finding the inputs"));
-    build.resolve(&child).await?;
-    if let Ok(child) = Arc::try_unwrap(child) {
-        child.done();
-    }
-    Ok(build.used())
-}
+use crate::{Error, Result};
 
 /// The version of the file that is read and written.
 const VERSION: i64 = 1;
@@ -67,8 +49,9 @@ const HEADER: &str = "\
 # Build with it: `rbuild bud --locked`. Renew it: `rbuild lock update [NAME…]`.
 ";
 
-/// What a lock file says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a lock file says. As a value it is the text of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Lock {
     pins: BTreeMap<String, Locked>,
     /// What commands asked over HTTP and were answered, if that was recorded.
@@ -341,6 +324,20 @@ fn is_named(source: &str, name: &str) -> bool {
     source == name || ends(plain) || untagged.is_some_and(|(text, _)| ends(text))
 }
 
+impl TryFrom<String> for Lock {
+    type Error = LockError;
+
+    fn try_from(text: String) -> Result<Lock, LockError> {
+        Lock::parse(&text, "the lock of a request")
+    }
+}
+
+impl From<Lock> for String {
+    fn from(lock: Lock) -> String {
+        lock.to_string()
+    }
+}
+
 impl fmt::Display for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
@@ -374,7 +371,7 @@ impl fmt::Display for Lock {
 }
 
 /// A lock that a build obeys: nothing is used that it does not have.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Locking {
     /// What the file says.
     pub lock: Lock,
@@ -384,8 +381,9 @@ pub struct Locking {
     pub partial: bool,
 }
 
-impl InputLock for Locking {
-    fn pin(&self, kind: InputKind, identifier: &str, _: Option<&Platform>) -> Pin {
+impl Locking {
+    /// The pin of an input, by its identifier after the policies' conversions.
+    pub(crate) fn pin(&self, kind: InputKind, identifier: &str) -> Pin {
         if kind == InputKind::Local {
             return Pin::Free;
         }

@@ -3,13 +3,15 @@
 use std::fmt::Write;
 
 use runtime::ContainerSpec;
+use serde::{Deserialize, Serialize};
 
 /// The name commands see of the machine.
 const HOSTNAME: &str = "rbuild";
 
 /// How every command of `RUN` runs. Of all this only names decide what a command gives: those of
 /// other machines and that of the container are part of its key, privileges and limits are not.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RunOptions {
     /// Capabilities, devices, limits, mounts, namespaces and names. Program, user, environment,
     /// directory and network are the Dockerfile's.

@@ -10,7 +10,7 @@ use recorder::Exchange;
 use runtime::ContainerSpec;
 use serde_json::{Map, Value, json};
 
-use crate::inputs::{Input, InputKind};
+use crate::input::{Input, InputKind};
 use crate::plan::{CopySource, From, Op, Plan, RunMountKind};
 use crate::{Context, Dialect, Error, Network, Provenance, Request, Result};
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use dockerfile::Diagnostic;
 use image::{Descriptor, Digest, Platform, Reference};
 use layers::Compression;
+use serde::{Deserialize, Serialize};
 
 use crate::debug::Debugging;
 use crate::image_options::Squash;
@@ -16,13 +17,15 @@ use crate::{
 };
 
 /// Where files of a build come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Context {
     /// A directory; an absolute path.
     Directory(PathBuf),
     /// A tar archive, compressed or not.
     Archive(PathBuf),
     /// A tar archive, compressed or not, that comes through a pipe.
+    #[serde(skip)]
     Stream(Stream),
     /// A commit of a git repository.
     Git(GitUrl),
@@ -35,7 +38,8 @@ pub enum Context {
 }
 
 /// When to pull an image from a registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pull {
     /// When the store does not have it.
     #[default]
@@ -49,7 +53,8 @@ pub enum Pull {
 }
 
 /// Which network the commands of `RUN` see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Network {
     /// A network of their own, from which the world can be reached but not the loopback services
     /// of the machine.
@@ -82,7 +87,8 @@ impl Network {
 }
 
 /// The media types of the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// OCI's.
     #[default]
@@ -92,7 +98,8 @@ pub enum Format {
 }
 
 /// How Dockerfiles are read where builders differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Dialect {
     /// Of several files to a name without a slash the last remains, `VOLUME` makes nothing, `ADD`
     /// of a repository leaves `.git` out.
@@ -124,7 +131,8 @@ impl Format {
 }
 
 /// Where a result goes besides the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Output {
     /// An image to a place of [`transport::Location`]'s syntax: `docker://…`, `oci:…`,
     /// `oci-archive:…`, `docker-archive:…`, `dir:…`.
@@ -140,7 +148,8 @@ pub enum Output {
 }
 
 /// Where the time of an image comes from, if the user gives none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TimeOf {
     /// The clock, when the build starts. Files have times of their own.
     Clock,
@@ -152,7 +161,7 @@ pub enum TimeOf {
 }
 
 /// Where files go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilesOutput {
     /// The directory or archive; an absolute path.
     pub path: PathBuf,
@@ -170,8 +179,14 @@ impl FilesOutput {
     }
 }
 
-/// What to build.
-#[derive(Debug, Clone)]
+/// What to build: a value that can be kept, sent and read again. A document that leaves a field out
+/// has it as [`Request::new`] has it.
+///
+/// What belongs to this process alone is no value: a pipe, a terminal, the value of a secret, the
+/// keys of an agent. A request that has one cannot be written. Addresses are written as they were
+/// given, with their credentials.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Request {
     /// The Dockerfile.
     pub dockerfile: SourceFile,
@@ -260,6 +275,13 @@ pub struct Request {
     pub debug: Debugging,
     /// What becomes of what commands and downloads ask over HTTP.
     pub traffic: Traffic,
+}
+
+impl Default for Request {
+    /// An empty Dockerfile without a context.
+    fn default() -> Request {
+        Request::new(SourceFile::default(), Context::Empty)
+    }
 }
 
 impl Request {
@@ -409,4 +431,88 @@ pub struct Built {
     pub time: Option<i64>,
     /// The content of `--metadata-file`.
     pub metadata: serde_json::Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::debug::{OnFailure, Terminal};
+
+    /// A request in which no part is at its default, as an earlier version wrote it. A change that
+    /// makes this test fail breaks what users keep: read the old form as well.
+    const KEPT: &str = include_str!("request.json");
+
+    /// Whether everything in one value is in another; what was added since does not matter.
+    fn holds(all: &Value, some: &Value) -> bool {
+        match (all, some) {
+            (Value::Object(all), Value::Object(some)) => {
+                some.iter().all(|(key, some)| all.get(key).is_some_and(|all| holds(all, some)))
+            }
+            (Value::Array(all), Value::Array(some)) => {
+                all.len() == some.len() && all.iter().zip(some).all(|(all, some)| holds(all, some))
+            }
+            (all, some) => all == some,
+        }
+    }
+
+    #[test]
+    fn a_request_of_an_earlier_version_is_read_and_written_as_it_was() {
+        let kept: Value = serde_json::from_str(KEPT).unwrap();
+        let request: Request = serde_json::from_str(KEPT).unwrap();
+        let written = serde_json::to_value(&request).unwrap();
+        let usual = serde_json::to_value(Request::default()).unwrap();
+        for (key, kept) in kept.as_object().unwrap() {
+            assert!(holds(&written[key], kept), "{key}: {:#}", written[key]);
+            assert_ne!(written[key], usual[key], "{key}");
+        }
+        let missing = |key: &&String| kept.get(key.as_str()).is_none();
+        let missing: Vec<_> = usual.as_object().unwrap().keys().filter(missing).collect();
+        assert!(missing.is_empty(), "add them to request.json: {missing:?}");
+    }
+
+    #[test]
+    fn what_a_document_leaves_out_is_as_in_a_new_request() {
+        let text = r#"{"dockerfile": {"name": "D", "text": "FROM scratch"}, "tags": ["a/b:1"]}"#;
+        let request: Request = serde_json::from_str(text).unwrap();
+        let dockerfile = SourceFile { name: "D".to_owned(), text: "FROM scratch".to_owned() };
+        let new = Request {
+            tags: vec!["a/b:1".parse().unwrap()],
+            ..Request::new(dockerfile, Context::Empty)
+        };
+        let value = |request: &Request| serde_json::to_value(request).unwrap();
+        assert_eq!(value(&request), value(&new));
+        for wrong in [r#"{"tag": ["a"]}"#, r#"{"context": {"git": "x y"}}"#, r#"{"tags": [":"]}"#] {
+            assert!(serde_json::from_str::<Request>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_this_process_is_never_written() {
+        let refused = |change: &dyn Fn(&mut Request)| {
+            let mut request = Request::default();
+            change(&mut request);
+            serde_json::to_string(&request).unwrap_err().to_string()
+        };
+        let secret = |request: &mut Request| {
+            request.secrets.insert("s".to_owned(), Secret::Value(b"hidden".to_vec()));
+        };
+        let keys = |request: &mut Request| {
+            let keys = crate::Keys::read(&[]).unwrap();
+            request.ssh.insert("k".to_owned(), Agent::Keys(Arc::new(keys)));
+        };
+        let stream = |request: &mut Request| {
+            request.context = Context::Stream(Stream::new(std::io::empty()));
+        };
+        let shell = |request: &mut Request| {
+            let open = || std::fs::File::open("/dev/null").unwrap().into();
+            let terminal = Terminal { input: open(), output: open(), size: (1, 1) };
+            request.debug.on_failure = OnFailure::Shell(Arc::new(terminal));
+        };
+        assert!(refused(&secret).contains("Value"));
+        assert!(refused(&keys).contains("Keys"));
+        assert!(refused(&stream).contains("Stream"));
+        assert!(refused(&shell).contains("Shell"));
+    }
 }

@@ -4,17 +4,21 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Request, Result};
 
 /// No secret larger than this is read.
 pub(crate) const SECRET_LIMIT: u64 = 1 << 20;
 
 /// What `--secret` gives.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Secret {
     /// The contents of a file; an absolute path, read when a step asks for it.
     File(PathBuf),
-    /// These bytes.
+    /// These bytes; never written down.
+    #[serde(skip)]
     Value(Vec<u8>),
 }
 

@@ -4,22 +4,24 @@
 use std::collections::BTreeMap;
 
 use regex::Regex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::inputs::{Decision, SourcePolicy};
+use crate::input::Decision;
 
 /// No pattern may become a larger program than this.
 const LARGEST: usize = 1 << 20;
 
-/// The rules of a file.
-#[derive(Debug)]
+/// The rules of a file. As a value they are its name and text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "PolicyText", into = "PolicyText")]
 pub struct PolicyRules {
     /// What messages call it.
     name: String,
+    text: String,
     rules: Vec<SourceRule>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SourceRule {
     action: Action,
     pattern: String,
@@ -37,7 +39,7 @@ enum Action {
     Convert,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Matcher {
     Exact,
     Pattern(Regex),
@@ -105,7 +107,29 @@ impl PolicyRules {
         let rules = file.rules.into_iter().enumerate().map(|(at, rule)| {
             SourceRule::new(rule).map_err(|why| format!("rule {}: {why}", at + 1))
         });
-        Ok(PolicyRules { name: name.to_owned(), rules: rules.collect::<Result<_, _>>()? })
+        let rules = rules.collect::<Result<_, _>>()?;
+        Ok(PolicyRules { name: name.to_owned(), text: text.to_owned(), rules })
+    }
+}
+
+/// A policy as it is written down.
+#[derive(Serialize, Deserialize)]
+struct PolicyText {
+    name: String,
+    text: String,
+}
+
+impl TryFrom<PolicyText> for PolicyRules {
+    type Error = String;
+
+    fn try_from(policy: PolicyText) -> Result<PolicyRules, String> {
+        PolicyRules::read(&policy.name, &policy.text)
+    }
+}
+
+impl From<PolicyRules> for PolicyText {
+    fn from(PolicyRules { name, text, .. }: PolicyRules) -> PolicyText {
+        PolicyText { name, text }
     }
 }
 
@@ -160,8 +184,10 @@ fn wildcard(pattern: &str) -> String {
     format!("^{}$", parts.join("(.*)"))
 }
 
-impl SourcePolicy for PolicyRules {
-    fn decide(&self, identifier: &str) -> Decision {
+impl PolicyRules {
+    /// What to do with this identifier, which has no credentials. After a conversion it is called
+    /// again with the result.
+    pub(crate) fn decide(&self, identifier: &str) -> Decision {
         let mut refused = None;
         for (at, rule) in self.rules.iter().enumerate() {
             let Some(to) = rule.apply(identifier) else { continue };

@@ -5,10 +5,13 @@ use std::fmt;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::redact::without_credentials;
 
 /// Where the Dockerfile is.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DockerfileAt {
     /// `Request::dockerfile` has it.
     #[default]
@@ -32,7 +35,7 @@ impl fmt::Debug for DockerfileAt {
 }
 
 /// An `http` address of an archive or file; its debug form shows no credentials.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpUrl(pub String);
 
 impl fmt::Debug for HttpUrl {
@@ -75,13 +78,15 @@ impl Eq for Stream {}
 pub(crate) const DOWNLOAD_LIMIT: u64 = 16 << 30;
 
 /// How files from elsewhere are fetched; part of a `Request`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sources {
     /// Where the Dockerfile is (see [`crate::complete`]).
     pub dockerfile: DockerfileAt,
     /// Bytes no download is larger than.
     pub download_limit: u64,
     /// Where the programs `git` and `ssh` are looked for.
+    #[serde(with = "path_text")]
     pub search_path: OsString,
 }
 
@@ -92,5 +97,21 @@ impl Default for Sources {
             download_limit: DOWNLOAD_LIMIT,
             search_path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
         }
+    }
+}
+
+/// A path that is written as a text.
+mod path_text {
+    use std::ffi::{OsStr, OsString};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(path: &OsStr, to: S) -> Result<S::Ok, S::Error> {
+        Path::new(path).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<OsString, D::Error> {
+        PathBuf::deserialize(from).map(Into::into)
     }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use network::Uplink;
 use recorder::{ContentDirectory, Exchange, Recorder};
+use serde::{Deserialize, Serialize};
 
 use crate::error::During;
 use crate::secret::values;
 use crate::{Request, Result};
 
 /// What becomes of what commands and downloads ask over HTTP.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Traffic {
     /// It goes out.
     #[default]

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use image::{Digest, Reference};
+use serde::{Deserialize, Serialize};
 
 use crate::{Capabilities, Error, Result};
 
@@ -20,7 +21,8 @@ pub enum Named {
 }
 
 /// The location of an image: `transport:details`, as users write it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Location {
     /// `docker://host/path[:tag][@digest]`: a registry.
     Registry(Reference),
@@ -151,6 +153,20 @@ impl FromStr for Location {
             )),
             _ => Err(untransported(text)),
         }
+    }
+}
+
+impl TryFrom<String> for Location {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Location> {
+        text.parse()
+    }
+}
+
+impl From<Location> for String {
+    fn from(location: Location) -> String {
+        location.to_string()
     }
 }
 

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use layers::Compression;
+use serde::{Deserialize, Serialize};
 use transport::Location;
 
 /// Import and export of the cache.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CacheRequest {
     /// `--cache-ttl`: results older than this are made again.
     pub ttl: Option<Duration>,
@@ -28,7 +30,7 @@ impl CacheRequest {
 }
 
 /// A cache to ask.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CacheFrom {
     /// What the user calls it.
     pub name: String,
@@ -37,7 +39,8 @@ pub struct CacheFrom {
 }
 
 /// Which steps are given away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Those that the image has a layer of.
     Min,
@@ -47,7 +50,8 @@ pub enum Mode {
 }
 
 /// The document that a cache is listed in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CacheForm {
     /// An OCI image manifest: every registry takes it.
     #[default]
@@ -59,7 +63,7 @@ pub enum CacheForm {
 }
 
 /// A place to write the cache to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CacheTo {
     /// What the user calls it.
     pub name: String,

@@ -22,7 +22,8 @@ use task::Task;
 use transport::bridge;
 
 use crate::error::During;
-use crate::inputs::{Input, InputKind, Inputs};
+use crate::input::{Input, InputKind};
+use crate::inputs::Inputs;
 use crate::traffic;
 use crate::{Context, DockerfileAt, Env, Error, Request, Result, SourceFile, TimeOf};
 use digests::Digests;
@@ -223,7 +224,7 @@ impl Contexts {
         let local = || {
             let name = if name.is_empty() { "context" } else { name };
             let identifier = format!("local://{name}");
-            let admitted = self.inputs.admit(InputKind::Local, &identifier, None)?;
+            let admitted = self.inputs.admit(InputKind::Local, &identifier)?;
             if admitted.converted {
                 let reason = format!("the source policy substitutes it for {identifier}");
                 return Err(Error::Denied { identifier: admitted.identifier, reason });
@@ -285,7 +286,7 @@ impl Contexts {
             url.checksum = Some(checksum.to_owned());
         }
         let written = url.to_string();
-        let admitted = self.inputs.admit(InputKind::Git, &url.identifier(), None)?;
+        let admitted = self.inputs.admit(InputKind::Git, &url.identifier())?;
         let (url, wanted) = git::admitted(&url, &admitted)?;
         let with = &self.git;
         let commit = git::resolve(&url, wanted.as_deref(), keep_git_dir, with, &self.store, task)?;
@@ -318,7 +319,7 @@ impl Contexts {
         task: &Task,
     ) -> Result<http::Download> {
         let shown = crate::redact::without_credentials(url);
-        let admitted = self.inputs.admit(InputKind::Http, &shown, None)?;
+        let admitted = self.inputs.admit(InputKind::Http, &shown)?;
         let (url, checksums) = http::admitted(url, &admitted, checksum)?;
         let header = http::host(&url).and_then(|host| self.authorization.get(&host));
         let header = header.map(String::as_str);

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use image::Digest;
+use serde::{Deserialize, Serialize};
 use store::SnapshotId;
 
 /// What is done when a command fails.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// The build ends, and nothing of the command remains.
     #[default]
@@ -17,6 +19,7 @@ pub enum OnFailure {
     Keep,
     /// A shell is opened where the command was run. When it ends with 0 the command is run once
     /// more on what the shell left; otherwise the build ends.
+    #[serde(skip)]
     Shell(Arc<Terminal>),
 }
 
@@ -39,13 +42,15 @@ impl Terminal {
 }
 
 /// How a build deals with failing commands; part of a [`crate::Request`].
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Debugging {
     /// See [`OnFailure`].
     pub on_failure: OnFailure,
     /// The id of what an earlier build kept: its command is run on that.
     pub resume: Option<String>,
     /// Whether `resume` was of use.
+    #[serde(skip)]
     pub(crate) resumed: Arc<AtomicBool>,
 }
 

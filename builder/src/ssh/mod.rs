@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 pub use keys::{KeyError, Keys};
+use serde::{Deserialize, Serialize};
 
 /// No message of the protocol is longer.
 const LONGEST: usize = 256 << 10;
@@ -24,11 +25,13 @@ const SIGN_REQUEST: u8 = 13;
 const SIGN_RESPONSE: u8 = 14;
 
 /// Who signs for the commands of a build.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Agent {
     /// The agent at this socket; an absolute path.
     Socket(PathBuf),
-    /// These keys.
+    /// These keys; never written down.
+    #[serde(skip)]
     Keys(Arc<Keys>),
 }
 

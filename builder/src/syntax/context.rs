@@ -9,7 +9,7 @@ use transport::Location;
 use super::{Invocation, SyntaxError};
 use crate::context::archive::begins_archive;
 use crate::context::dockerfile::{LIMIT, find_dockerfile, read_dockerfile};
-use crate::{Context, DockerfileAt, Error, GitUrl, HttpUrl, Result, SourceFile, Stream};
+use crate::{Context, DockerfileAt, Error, GitUrl, HttpUrl, Request, Result, SourceFile, Stream};
 
 /// A Dockerfile, or where it is, and the files it sees.
 #[derive(Debug)]
@@ -25,6 +25,14 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// A request to build them, with everything else at its default.
+    pub fn request(self) -> Request {
+        let mut request = Request::new(self.dockerfile, self.context);
+        request.ignore = self.ignore;
+        request.sources.dockerfile = self.at;
+        request
+    }
+
     fn given(dockerfile: SourceFile, ignore: Option<SourceFile>, context: Context) -> Inputs {
         Inputs { dockerfile, ignore, at: DockerfileAt::Given, context }
     }

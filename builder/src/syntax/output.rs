@@ -6,8 +6,8 @@ use image::{Encoding, Reference};
 use transport::Location;
 
 use super::invocation::{fields, truth};
-use super::{Invocation, SyntaxError, annotations};
-use crate::{Annotation, FilesOutput, Output, Result};
+use super::{Invocation, SyntaxError, annotations, compression};
+use crate::{Annotation, FilesOutput, Format, Output, Request, Result};
 
 /// Everything the outputs of a build ask for.
 #[derive(Debug, Default)]
@@ -143,6 +143,33 @@ impl Outputs {
             }
         }
         Ok(one.settings)
+    }
+
+    /// Puts the names, the outputs and what they set for the image into a request.
+    ///
+    /// # Errors
+    /// The compression has no such level.
+    pub fn apply(self, request: &mut Request) -> Result<(), SyntaxError> {
+        let Outputs { outputs, tags, canonical, settings, has_image: _ } = self;
+        (request.outputs, request.tags, request.canonical) = (outputs, tags, canonical);
+        let free =
+            ImageSettings { compression: None, level: None, force: None, ..settings.clone() };
+        request.defer &= free == settings;
+        let ImageSettings { compression: encoding, level, force, oci, rewrite, annotations } =
+            settings;
+        request.compression = compression(
+            encoding.unwrap_or(request.compression.encoding),
+            level.or(request.compression.level),
+        )?;
+        request.image.annotations.extend(annotations);
+        request.image.force_compression = force.unwrap_or(request.image.force_compression);
+        request.image.keep_times = rewrite.map_or(request.image.keep_times, |rewrite| !rewrite);
+        request.format = match oci {
+            None => request.format,
+            Some(true) => Format::Oci,
+            Some(false) => Format::Docker,
+        };
+        Ok(())
     }
 
     fn files(&mut self, one: &Keys, call: &Invocation<'_>) -> Result<()> {

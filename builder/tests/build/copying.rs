@@ -325,18 +325,15 @@ fn unchanged() {
     );
     let policy = builder::PolicyRules::read("p", &rules).unwrap();
     let mut request = place.request(&format!("FROM scratch\nADD --checksum={long} {url} /h\n"));
-    request.inputs.policies = vec![std::sync::Arc::new(policy)];
+    request.inputs.policies = vec![policy];
     let told = task::chain(&place.try_build(request).unwrap_err()).join(" ");
     assert!(told.contains("does not match"), "{told}");
     // A lock pins it to something else.
     let mut lock = builder::Lock::default();
     lock.pin(&url, &wrong).unwrap();
     let mut request = place.request(&format!("FROM scratch\nADD {url} /i\n"));
-    request.inputs.lock = Some(std::sync::Arc::new(builder::Locking {
-        lock,
-        file: "rbuild.lock".to_owned(),
-        partial: false,
-    }));
+    request.inputs.lock =
+        Some(builder::Locking { lock, file: "rbuild.lock".to_owned(), partial: false });
     let told = task::chain(&place.try_build(request).unwrap_err()).join(" ");
     assert!(told.contains("does not match"), "{told}");
     assert_eq!(server.join().unwrap().len(), 4);

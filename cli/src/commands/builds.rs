@@ -16,7 +16,7 @@ fn history(app: &App) -> Result<History, Failure> {
 
 /// Keeps the record of a build that has ended. A build does not fail because its record cannot be
 /// written.
-pub(crate) fn keep(app: &App, running: RunningBuild, done: &Result<u8, Failure>) {
+pub(crate) fn keep<T>(app: &App, running: RunningBuild, done: &Result<T, Failure>) {
     let record = match done {
         Ok(_) => running.end(BuildStatus::Completed, None),
         Err(failure) => {

@@ -1,13 +1,12 @@
 //! `rbuild lock`: every remote input of a build, pinned in a file.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use builder::{Input, Lock as Pins, Locking};
+use builder::{Input, Lock as Pins, Locking, Pull, Request};
 use clap::{Args, Subcommand};
 use task::Kind;
 
-use super::bud::{Bud, InputFlags, PullPolicy};
+use super::bud::{self, InputFlags, Means, invocation};
 use super::sbom::write_whole;
 use crate::app::{App, observed};
 use crate::render::Progress;
@@ -78,17 +77,18 @@ struct BuildFlags {
 }
 
 impl BuildFlags {
-    /// The build that these flags are of.
-    fn bud(&self, context: &str) -> Result<Bud, Failure> {
-        let mut bud = Bud::usual()?;
-        context.clone_into(&mut bud.context);
-        bud.file.extend(self.file.clone());
-        bud.inputs = self.inputs.clone();
-        bud.target.clone_from(&self.target);
-        bud.platforms.platform.clone_from(&self.platform);
-        bud.pull.pull = Some(PullPolicy::Always);
-        bud.registry = self.registry.clone();
-        Ok(bud)
+    /// The build whose inputs are locked.
+    fn request(&self, context: &str) -> Result<Request, Failure> {
+        let call = invocation()?;
+        let files: Vec<_> = self.file.iter().cloned().collect();
+        let mut request = bud::plain(bud::inputs(context, &files, &[], &call)?)?;
+        self.inputs.apply(&mut request, &call)?;
+        request.target.clone_from(&self.target);
+        if !self.platform.is_empty() {
+            request.platforms = bud::platforms(&self.platform)?;
+        }
+        request.pull = Pull::Always;
+        bud::completed(request)
     }
 
     fn file(&self, context: &str) -> PathBuf {
@@ -102,10 +102,10 @@ impl BuildFlags {
         context: &str,
         pins: Option<Locking>,
     ) -> Result<Vec<Input>, Failure> {
-        let bud = self.bud(context)?;
-        observed("lock", self.progress, |task| {
-            bud.resolve(app, pins.map(|pins| Arc::new(pins) as _), task)
-        })
+        let mut request = self.request(context)?;
+        request.inputs.lock = pins;
+        let means = Means { reach: self.registry.reach()?, ..Means::default() };
+        observed("lock", self.progress, |task| means.resolve(app, request, task))
     }
 }
 

@@ -29,7 +29,7 @@ impl Plan {
     /// # Errors
     /// As `rbuild bud`, before any step.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let steps = self.bud.forecast(app)?;
+        let steps = self.bud.means()?.forecast(app, self.bud.request()?)?;
         let runs = |step: &&Forecast| matches!(step.outlook, Outlook::Run | Outlook::Depends);
         let run = steps.iter().filter(runs).count();
         let cached = steps.iter().filter(|step| step.outlook == Outlook::Cached).count();

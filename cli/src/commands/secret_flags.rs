@@ -47,6 +47,20 @@ pub(crate) struct SecretFlags {
 }
 
 impl SecretFlags {
+    /// What the environment says, for a command without these flags.
+    ///
+    /// # Errors
+    /// The variable is no mode.
+    pub(crate) fn usual() -> Result<SecretFlags, Failure> {
+        let text = std::env::var("RBUILD_SECRET_SCAN").unwrap_or_default();
+        let refuse = |why| Failure::usage(format!("$RBUILD_SECRET_SCAN: {why}"));
+        let secret_scan = match text.as_str() {
+            "" => SecretScan::default(),
+            text => SecretScan::from_str(text, false).map_err(refuse)?,
+        };
+        Ok(SecretFlags { secret_scan, ..SecretFlags::default() })
+    }
+
     /// What lets images out.
     ///
     /// # Errors

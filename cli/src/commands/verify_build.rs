@@ -2,7 +2,6 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use builder::{Grant, Lock, Locking, Rebuilt, Recipe, Request, SLSA_V1, Stated};
 use clap::{Args, ValueEnum};
@@ -11,7 +10,7 @@ use layers::Times;
 use task::{Cause, Kind, Task};
 use transport::{Location, Source};
 
-use super::bud::{Bud, InputFlags, recorded};
+use super::bud::{InputFlags, Rebuild, recorded};
 use super::place::{self, Access};
 use super::{lookup, sbom};
 use crate::app::{App, observed};
@@ -109,15 +108,28 @@ impl VerifyBuild {
     fn verify(&self, app: &App, task: &Task) -> Result<Rebuilt, Failure> {
         let subject = self.subject(app, task)?;
         let recipe = self.recipe(app, &subject, task)?;
-        let (bud, stated) = self.bud(&recipe)?;
+        let file = match (&self.file, &recipe.dockerfile) {
+            (Some(file), _) => Some(file.clone()),
+            // The context need not have one: it comes from the provenance.
+            (None, Some(_)) => Some("/dev/null".to_owned()),
+            (None, None) => None,
+        };
+        let rebuild = Rebuild {
+            flags: &self.build_flag,
+            context: &self.context,
+            file,
+            inputs: &self.inputs,
+            registry: self.registry.clone(),
+        };
+        let (request, means, stated) = rebuild.request()?;
         let platform = subject.image.platform();
-        let mut request = self.request(&bud, stated, &recipe, platform)?;
+        let mut request = self.request(request, stated, &recipe, platform)?;
         let (lock, file) = match &self.lock {
             Some(file) => (Lock::read(file)?, file.display().to_string()),
             None => (recipe.lock, "the provenance".to_owned()),
         };
-        request.inputs.lock = Some(Arc::new(Locking { lock, file, partial: false }));
-        let built = bud.again(app, request, task)?;
+        request.inputs.lock = Some(Locking { lock, file, partial: false });
+        let built = means.build(app, request, task)?;
         let mut open = |layer: &Layer<'_>| -> Result<Box<dyn Read>, Cause> {
             sbom::remote(app, &*subject.source, layer)
         };
@@ -174,32 +186,15 @@ impl VerifyBuild {
         }
     }
 
-    /// The build that this command line describes, and which single choices it states.
-    fn bud(&self, recipe: &Recipe) -> Result<(Bud, Stated), Failure> {
-        let (mut bud, stated) = Bud::stated(&self.build_flag)?;
-        bud.context.clone_from(&self.context);
-        match (&self.file, &recipe.dockerfile) {
-            (Some(file), _) => bud.file.insert(0, file.clone()),
-            // The context need not have one: it comes from the provenance.
-            (None, Some(_)) => bud.file.insert(0, "/dev/null".to_owned()),
-            (None, None) => {}
-        }
-        bud.no_cache = true;
-        bud.inputs = self.inputs.clone().and(bud.inputs);
-        bud.registry = self.registry.clone().or(bud.registry);
-        Ok((bud, stated))
-    }
-
     /// The request of this command line, completed by the recipe. What the recipe opens of the
     /// sandbox is only believed of somebody whose key is known, or if the user opens it too.
     fn request(
         &self,
-        bud: &Bud,
+        mut request: Request,
         stated: Stated,
         recipe: &Recipe,
         platform: Platform,
     ) -> Result<Request, Failure> {
-        let mut request = bud.request()?;
         let mut recipe = recipe.clone();
         if self.file.is_some() {
             recipe.dockerfile = None;

@@ -10,6 +10,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use image::{Descriptor, Digest, Digester, Encoding, MediaType};
+use serde::{Deserialize, Serialize};
 
 pub use self::chunked::write_chunked;
 use self::gzip::Gzip;
@@ -24,7 +25,7 @@ const BLOCK: usize = 1 << 20;
 const QUEUE: usize = 8;
 
 /// How to compress a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compression {
     /// The format.
     pub encoding: Encoding,

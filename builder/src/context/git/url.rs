@@ -3,9 +3,15 @@
 
 use std::fmt;
 
-/// The part of a repository that a build takes. Its text form shows no credentials.
-#[derive(Clone, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+/// The part of a repository that a build takes. Its text form shows no credentials; as a value it is
+/// the address that was given.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct GitUrl {
+    /// The address, with fragment and query.
+    pub(super) given: String,
     /// What git is given, without credentials.
     pub(crate) remote: String,
     /// `host/path`, which names the repository in identifiers.
@@ -47,6 +53,20 @@ impl GitRef {
             GitRef::Head => "",
             GitRef::Any(text) | GitRef::Tag(text) | GitRef::Branch(text) => text,
         }
+    }
+}
+
+impl TryFrom<String> for GitUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<GitUrl, String> {
+        GitUrl::parse(&text)
+    }
+}
+
+impl From<GitUrl> for String {
+    fn from(url: GitUrl) -> String {
+        url.given
     }
 }
 
@@ -115,6 +135,7 @@ impl GitUrl {
                 url.set(&key, &value)?;
             }
         }
+        text.clone_into(&mut url.given);
         Ok(url)
     }
 
@@ -235,6 +256,7 @@ fn check_reference(text: &str) -> Result<(), String> {
 /// The repository of an address without fragment and query.
 fn remote(address: &str) -> Result<GitUrl, String> {
     let url = |remote: String, host: String, path: &str, credentials| GitUrl {
+        given: String::new(),
         place: format!("{host}/{}", path.trim_start_matches('/')),
         remote,
         host,

@@ -2,18 +2,24 @@
 
 mod line;
 
-use options::environment;
 use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
 
 use bake::{Definition, Model, Override, Syntax, Target};
+use builder::{Built, RunningBuild};
 use clap::Args;
 use serde_json::{Map, Value, json};
 use task::Kind;
 
-use super::bud::PullPolicy;
-use crate::app::App;
-use crate::render::Progress;
+use self::line::Line;
+use super::bud::{self, Means, Shown};
+use super::builds;
+use super::secret_flags::SecretFlags;
+use crate::app::{App, observed_by};
+use crate::render::{self, Progress};
+use options::Dialect;
 use options::Failure;
+use options::environment;
 
 /// The files that are read where none is named, in this order; later ones change earlier ones.
 const DEFAULT: [&str; 8] = [
@@ -48,7 +54,7 @@ pub(crate) struct Bake {
     /// Push every image to its names
     #[arg(long)]
     push: bool,
-    /// Accepted: images are in the store anyway
+    /// Keep pushed images in the store, too, as `bud --load`
     #[arg(long)]
     load: bool,
     /// Execute every step, without the cache
@@ -67,8 +73,15 @@ pub(crate) struct Bake {
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
     allow: Vec<String>,
     /// Show progress in this form, as `bud --progress`
-    #[arg(long, value_name = "HOW", value_enum)]
-    progress: Option<Progress>,
+    #[arg(
+        long,
+        value_name = "HOW",
+        value_enum,
+        default_value_t,
+        env = "RBUILD_PROGRESS",
+        hide_env = true
+    )]
+    progress: Progress,
     /// Write the metadata of each target as JSON to a file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
@@ -110,10 +123,10 @@ impl Bake {
         for name in model.order(&names)? {
             let target = model.target(&name, &overrides)?;
             let asked = names.contains(&name);
-            let file = scratch.path().join(format!("{}.json", metadata.len()));
-            self.build(app, &name, &target, asked, scratch.path(), &file)?;
-            if asked && let Ok(text) = std::fs::read_to_string(&file) {
-                metadata.insert(name, serde_json::from_str(&text).unwrap_or_default());
+            let built = self.build(app, &name, &target, asked, scratch.path());
+            let built = built.map_err(|failure| failure.context(named(&name)))?;
+            if asked && let Some(built) = built {
+                metadata.insert(name, built.metadata);
             }
         }
         if let Some(file) = &self.metadata_file {
@@ -123,6 +136,7 @@ impl Bake {
         Ok(0)
     }
 
+    /// Builds a target and keeps the record; nothing is built where something is asked instead.
     fn build(
         &self,
         app: &App,
@@ -130,28 +144,55 @@ impl Bake {
         target: &Target,
         asked: bool,
         scratch: &Path,
-        metadata: &Path,
-    ) -> Result<(), Failure> {
-        let mut bud = line::build(name, target, scratch)?;
-        bud.no_cache |= self.no_cache;
-        if self.pull {
-            bud.pull.pull = Some(PullPolicy::Always);
-        }
-        bud.push = self.push && asked;
-        bud.supply.sbom.clone_from(&self.sbom);
-        bud.supply.provenance.clone_from(&self.provenance);
-        bud.allow.allow.extend(self.allow.iter().cloned());
-        bud.progress = self.progress.unwrap_or(bud.progress);
+    ) -> Result<Option<Built>, Failure> {
+        let mut line = Line::read(name, target, scratch)?;
+        line.no_cache |= self.no_cache;
+        line.pull |= self.pull;
+        line.sbom.clone_from(&self.sbom);
+        line.provenance.clone_from(&self.provenance);
+        line.entitlements.extend(self.allow.iter().cloned());
         if !asked {
             // Another target is built on it.
             let layout = line::layout(scratch, name);
-            bud.output.push(format!("type=oci,tar=false,dest={}", layout.display()));
-            bud.quiet = true;
-        } else if self.metadata_file.is_some() {
-            bud.metadata_file = Some(metadata.to_owned());
+            line.outputs.push(format!("type=oci,tar=false,dest={}", layout.display()));
         }
-        bud.run(app).map_err(|failure| failure.context(named(name)))?;
-        Ok(())
+        let (file, stage) = (line.files.first().map(String::as_str), line.target.as_deref());
+        let mut running = RunningBuild::begin(&line.context, file, stage, SystemTime::now())?;
+        let done = self.recorded(app, line, asked, &mut running);
+        builds::keep(app, running, &done);
+        done
+    }
+
+    fn recorded(
+        &self,
+        app: &App,
+        mut line: Line,
+        asked: bool,
+        running: &mut RunningBuild,
+    ) -> Result<Option<Built>, Failure> {
+        let start = Instant::now();
+        let progress = render::chosen(self.progress)?;
+        let prints_id = bud::prints_id(&line.outputs);
+        let piped = bud::piped(&mut line.outputs)?;
+        let mut request = line.request(self.push && asked)?;
+        request.defer &= self.metadata_file.is_none() || !asked;
+        request.keep = self.load;
+        running.hide_secrets_of(&request);
+        let means = Means { secrets: SecretFlags::usual()?, ..Means::default() };
+        if let Some(question) = line.question()? {
+            return question.answer(app, request, &means).map(|_| None);
+        }
+        let quiet = !asked || progress == Progress::Quiet;
+        let shown = if quiet { Progress::Quiet } else { progress };
+        let rendering = render::observer(shown);
+        let built = observed_by("build", &rendering, |task| means.build(app, request, task))?;
+        running.built(&built);
+        let dialect = Dialect::spoken();
+        let pushes = self.push && asked;
+        let shown = Shown { start, progress, quiet, dialect, piped, prints_id, pushes };
+        shown.summary(&built);
+        shown.result(&built)?;
+        Ok(Some(built))
     }
 
     /// What `--set` overrides.

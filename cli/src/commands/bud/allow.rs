@@ -12,10 +12,22 @@ pub(crate) struct AllowFlags {
     /// Grant an entitlement: security.insecure (RUN --security=insecure), device[=/dev/PATH] (RUN
     /// --device), network.host (RUN --network=host in a build without --network host)
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', help_heading = "RUN: security")]
-    pub(crate) allow: Vec<String>,
+    allow: Vec<String>,
     /// Connect RUN to the standard input of this command; steps run one at a time
     #[arg(long, help_heading = "RUN: files")]
     stdin: bool,
+}
+
+/// What these entitlements allow.
+///
+/// # Errors
+/// There is no such entitlement.
+pub(crate) fn allowed(texts: &[String]) -> Result<Allow, Failure> {
+    let mut allow = Allow::default();
+    for text in texts {
+        syntax::allow(text, &mut allow).map_err(of_flag("--allow", text))?;
+    }
+    Ok(allow)
 }
 
 impl AllowFlags {
@@ -24,11 +36,7 @@ impl AllowFlags {
     /// # Errors
     /// An entitlement we do not have.
     pub(super) fn allow(&self) -> Result<Allow, Failure> {
-        let mut allow = Allow::default();
-        for text in &self.allow {
-            syntax::allow(text, &mut allow).map_err(of_flag("--allow", text))?;
-        }
-        Ok(allow)
+        allowed(&self.allow)
     }
 
     /// Whether commands read standard input; `taken` is what else reads it.

@@ -1,6 +1,5 @@
 //! The flags of `rbuild bud` that are about the cache.
 
-use options::environment;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use options::Failure;
+use options::environment;
 use options::flags::{self, of_flag};
 
 /// Import, export and limits of the cache.
@@ -17,11 +17,11 @@ pub(crate) struct CacheFlags {
     /// Import this cache: an image or repository, type=registry,ref=NAME or
     /// type=local,src=DIRECTORY
     #[arg(long, value_name = "CACHE")]
-    pub(crate) cache_from: Vec<String>,
+    cache_from: Vec<String>,
     /// Export the cache: to a repository, type=registry,ref=NAME, type=local,dest=DIRECTORY or
     /// type=inline; other keys are mode=max|min, compression=, mounts=, ignore-error=
     #[arg(long, value_name = "CACHE")]
-    pub(crate) cache_to: Vec<String>,
+    cache_to: Vec<String>,
     /// Run steps again whose result is older than this: 12h, 7d
     #[arg(long, value_name = "AGE", value_parser = flags::age)]
     cache_ttl: Option<Duration>,
@@ -46,25 +46,12 @@ enum ExplainFormat {
 impl CacheFlags {
     /// The part of the request.
     pub(super) fn request(&self) -> Result<CacheRequest, Failure> {
-        let mut request = CacheRequest {
+        let request = CacheRequest {
             ttl: self.cache_ttl,
             must_hit: self.fail_if_not_cached,
             ..CacheRequest::default()
         };
-        let here = environment::absolute(Path::new("."))?;
-        for text in &self.cache_from {
-            let from = flags::fields(text).map_err(of_flag("--cache-from", text))?;
-            let from = CacheFrom::parse(&from, &here).map_err(of_flag("--cache-from", text))?;
-            request.from.push(from);
-        }
-        for text in &self.cache_to {
-            let to = flags::fields(text).map_err(of_flag("--cache-to", text))?;
-            match CacheTo::parse(&to, &here).map_err(of_flag("--cache-to", text))? {
-                None => request.inline = true,
-                Some(to) => request.to.push(to),
-            }
-        }
-        Ok(request)
+        caches(request, &self.cache_from, &self.cache_to)
     }
 
     /// The bound of the store, if one is given here.
@@ -87,6 +74,30 @@ impl CacheFlags {
             }
         }
     }
+}
+
+/// A request with caches to ask and to fill.
+///
+/// # Errors
+/// One is malformed.
+pub(crate) fn caches(
+    mut request: CacheRequest,
+    from: &[String],
+    to: &[String],
+) -> Result<CacheRequest, Failure> {
+    let here = environment::absolute(Path::new("."))?;
+    for text in from {
+        let from = flags::fields(text).map_err(of_flag("--cache-from", text))?;
+        request.from.push(CacheFrom::parse(&from, &here).map_err(of_flag("--cache-from", text))?);
+    }
+    for text in to {
+        let to = flags::fields(text).map_err(of_flag("--cache-to", text))?;
+        match CacheTo::parse(&to, &here).map_err(of_flag("--cache-to", text))? {
+            None => request.inline = true,
+            Some(to) => request.to.push(to),
+        }
+    }
+    Ok(request)
 }
 
 /// One line a reason.

@@ -6,9 +6,8 @@ use dockerfile::{Dockerfile, Severity};
 use serde_json::Value;
 use task::Kind;
 
-use super::Bud;
-use crate::app::{App, observed};
-use crate::render::Progress;
+use super::Means;
+use crate::app::App;
 use options::Failure;
 use options::flags;
 
@@ -18,7 +17,7 @@ use options::flags;
 pub(crate) struct CallFlags {
     /// Do not build: check the Dockerfile, list its targets, or outline the target's inputs
     #[arg(long, value_name = "build|check|outline|targets[,format=FORMAT]")]
-    pub(crate) call: Option<String>,
+    call: Option<String>,
     /// Check the Dockerfile without building; exit with 1 if there are findings (as --call=check)
     #[arg(long, conflicts_with = "call")]
     check: bool,
@@ -36,32 +35,59 @@ enum Form {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Question {
+enum Subject {
     Check,
     Outline,
     Targets,
 }
 
-/// A query, the format of its result, and whether findings are ignored.
-type Asked = (Question, Form, bool);
+/// A query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Question {
+    subject: Subject,
+    form: Form,
+    /// Whether findings are no failure.
+    lenient: bool,
+}
 
 impl CallFlags {
-    fn asked(&self) -> Result<Option<Asked>, Failure> {
-        let default = self.check_format.unwrap_or(Form::Text);
-        let Some(text) = &self.call else {
-            if self.check_format.is_some() && !self.check {
-                return Err(Failure::usage("--check-format: there is no --check or --call"));
+    /// The question there is, if there is one.
+    ///
+    /// # Errors
+    /// It is not understood.
+    pub(super) fn asked(&self) -> Result<Option<Question>, Failure> {
+        let form = self.check_format.unwrap_or(Form::Text);
+        match &self.call {
+            Some(text) => Question::parse(text, form),
+            None if self.check_format.is_some() && !self.check => {
+                Err(Failure::usage("--check-format: there is no --check or --call"))
             }
-            return Ok(self.check.then_some((Question::Check, default, false)));
-        };
+            None => {
+                let check = Question { subject: Subject::Check, form, lenient: false };
+                Ok(self.check.then_some(check))
+            }
+        }
+    }
+}
+
+impl Question {
+    /// The value of `--call`; nothing for a build.
+    ///
+    /// # Errors
+    /// It is not understood.
+    pub(crate) fn of(text: &str) -> Result<Option<Question>, Failure> {
+        Question::parse(text, Form::Text)
+    }
+
+    fn parse(text: &str, default: Form) -> Result<Option<Question>, Failure> {
         let refuse = |why: String| Failure::usage(format!("--call {text:?}: {why}"));
         let parts = flags::fields(text).map_err(flags::of_flag("--call", text))?;
         let mut parts = parts.iter().map(String::as_str);
         let question = match parts.next().unwrap_or_default() {
             "build" => None,
-            "check" | "lint" => Some(Question::Check),
-            "outline" => Some(Question::Outline),
-            "targets" => Some(Question::Targets),
+            "check" | "lint" => Some(Subject::Check),
+            "outline" => Some(Subject::Outline),
+            "targets" => Some(Subject::Targets),
             other => {
                 return Err(refuse(format!("there is no method {other:?}"))
                     .hint("the methods are build, check, outline and targets"));
@@ -79,28 +105,29 @@ impl CallFlags {
         }
         match question {
             None if text != "build" => Err(refuse("a build takes no options here".to_owned())),
-            Some(Question::Outline | Question::Targets) if form == Form::Sarif => {
+            Some(Subject::Outline | Subject::Targets) if form == Form::Sarif => {
                 Err(refuse("only checks can be written as SARIF".to_owned()))
             }
-            question => Ok(question.map(|question| (question, form, lenient))),
+            question => Ok(question.map(|subject| Question { subject, form, lenient })),
         }
     }
-}
 
-impl Bud {
-    /// Answers the question there is, if there is one; gives the exit code.
-    pub(super) fn answer(&self, app: &App, request: &Request) -> Result<Option<u8>, Failure> {
-        let Some((question, form, lenient)) = self.call.asked()? else { return Ok(None) };
-        let request = &self.complete(app, request.clone())?;
-        if question == Question::Check {
-            let checked = builder::check(request, &self.env(app)?)?;
+    /// Answers; gives the exit code.
+    ///
+    /// # Errors
+    /// The Dockerfile cannot be had or read; there is no such target.
+    pub(crate) fn answer(self, app: &App, request: Request, means: &Means) -> Result<u8, Failure> {
+        let Question { subject, form, lenient } = self;
+        let request = &means.complete(app, request)?;
+        if subject == Subject::Check {
+            let checked = builder::check(request, &means.env(app)?)?;
             let text = match form {
                 Form::Text => answer::findings(&checked),
                 Form::Json => pretty(&answer::findings_json(&checked)),
                 Form::Sarif => pretty(&answer::sarif(&checked, env!("CARGO_PKG_VERSION"))),
             };
             outln!("{text}");
-            return Ok(Some(u8::from(!checked.diagnostics.is_empty() && !lenient)));
+            return Ok(u8::from(!checked.diagnostics.is_empty() && !lenient));
         }
         let file = &request.dockerfile;
         let (dockerfile, diagnostics) = dockerfile::parse(&file.text);
@@ -108,7 +135,7 @@ impl Bud {
             let file = std::sync::Arc::new(file.clone());
             return Err(super::failure(builder::Error::Dockerfile { file, diagnostics }));
         }
-        let text = if question == Question::Targets {
+        let text = if subject == Subject::Targets {
             let targets = dockerfile.targets();
             match form {
                 Form::Json => pretty(&answer::targets_json(&targets, &dockerfile, file)),
@@ -125,20 +152,7 @@ impl Bud {
             }
         };
         outln!("{}", text.trim_end());
-        Ok(Some(0))
-    }
-}
-
-impl Bud {
-    /// Fetches the Dockerfile if it is elsewhere.
-    fn complete(&self, app: &App, request: Request) -> Result<Request, Failure> {
-        if request.sources.dockerfile == builder::DockerfileAt::Given {
-            return Ok(request);
-        }
-        observed("read", Progress::Quiet, |task| {
-            let env = self.env(app)?;
-            app.wait(builder::complete(request, &env, task))?.map_err(super::failure)
-        })
+        Ok(0)
     }
 }
 
@@ -161,15 +175,16 @@ fn target(dockerfile: &Dockerfile, name: Option<&str>) -> Result<usize, Failure>
 mod tests {
     use super::*;
 
-    fn asked(call: &str) -> Result<Option<Asked>, Failure> {
+    fn asked(call: &str) -> Result<Option<Question>, Failure> {
         CallFlags { call: Some(call.to_owned()), check: false, check_format: None }.asked()
     }
 
     #[test]
     fn questions_are_read() {
+        let check = |form, lenient| Question { subject: Subject::Check, form, lenient };
         assert_eq!(asked("build").unwrap(), None);
-        assert_eq!(asked("check").unwrap(), Some((Question::Check, Form::Text, false)));
-        let json = Some((Question::Check, Form::Json, true));
+        assert_eq!(asked("check").unwrap(), Some(check(Form::Text, false)));
+        let json = Some(check(Form::Json, true));
         assert_eq!(asked("lint,format=json,ignorestatus").unwrap(), json);
         for text in ["", "test", "outline,format=sarif", "check,format=xml", "build,format=json"] {
             assert!(asked(text).unwrap_err().usage, "{text}");

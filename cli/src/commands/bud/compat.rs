@@ -79,14 +79,6 @@ impl CompatFlags {
         }
     }
 
-    /// How Dockerfiles are read where builders differ.
-    pub(super) fn builder(&self) -> builder::Dialect {
-        match self.dialect() {
-            Dialect::Buildah | Dialect::Podman => builder::Dialect::Buildah,
-            _ => builder::Dialect::BuildKit,
-        }
-    }
-
     /// Whether what commands write below a volume is dropped.
     pub(super) fn volumes(&self) -> bool {
         self.compat_volumes.unwrap_or(false)

@@ -1,7 +1,7 @@
 //! What the image is to look like: its configuration, annotations, layers, times.
 
-use builder::syntax::{self, ImageSettings};
-use builder::{Annotation, Format, ImageOptions, Inherit, Level, Squash, TimeOf};
+use builder::syntax;
+use builder::{Annotation, Format, ImageOptions, Inherit, Level, Request, Squash, TimeOf};
 use clap::{ArgAction, Args, ValueEnum};
 use image::Encoding;
 use layers::Compression;
@@ -16,14 +16,14 @@ use options::flags::{self, of_flag};
 pub(crate) struct ImageFlags {
     /// Add a label
     #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) label: Vec<String>,
+    label: Vec<String>,
     /// Remove a label that the base or the Dockerfile sets
     #[arg(long, value_name = "KEY")]
     unsetlabel: Vec<String>,
     /// Add an annotation; LEVEL is manifest or manifest-descriptor (optionally followed by
     /// [PLATFORM]), index, or index-descriptor for the entry in the index.json of an oci output
     #[arg(long, value_name = "[LEVEL:]KEY=VALUE")]
-    pub(crate) annotation: Vec<String>,
+    annotation: Vec<String>,
     /// Remove an annotation
     #[arg(long, value_name = "KEY")]
     unsetannotation: Vec<String>,
@@ -96,8 +96,9 @@ pub(crate) struct ImageFlags {
     rewrite_timestamp: bool,
 }
 
+/// Media types.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum FormatName {
+pub(super) enum FormatName {
     Oci,
     Docker,
 }
@@ -114,7 +115,7 @@ enum SquashName {
 
 /// How to compress layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum CompressionName {
+enum CompressionName {
     Gzip,
     Zstd,
     #[value(alias = "uncompressed")]
@@ -123,7 +124,7 @@ pub(super) enum CompressionName {
 
 impl CompressionName {
     /// The encoding of that name.
-    pub(super) fn encoding(self) -> Encoding {
+    fn encoding(self) -> Encoding {
         match self {
             CompressionName::Gzip => Encoding::Gzip,
             CompressionName::Zstd => Encoding::Zstd,
@@ -133,27 +134,17 @@ impl CompressionName {
 }
 
 impl ImageFlags {
-    /// The changes to the image. `dialect` decides what no flag says.
-    pub(super) fn options(
-        &self,
-        outputs: &ImageSettings,
-        dialect: Dialect,
-    ) -> Result<ImageOptions, Failure> {
+    /// Puts the changes to the image into a request. `dialect` decides what no flag says.
+    ///
+    /// # Errors
+    /// An annotation is malformed; a file of variables cannot be read.
+    pub(super) fn apply(&self, request: &mut Request, dialect: Dialect) -> Result<(), Failure> {
         let mut annotations = Vec::new();
         for text in &self.annotation {
-            let read = syntax::annotations(text).map_err(of_flag("--annotation", text))?;
-            annotations.extend(read);
+            annotations.extend(syntax::annotations(text).map_err(of_flag("--annotation", text))?);
         }
-        annotations.extend(outputs.annotations.iter().cloned());
-        let unset = |key: &String| Annotation {
-            level: Level::Manifest,
-            platform: None,
-            key: key.clone(),
-            value: None,
-        };
-        annotations.extend(self.unsetannotation.iter().map(unset));
         let lines = flags::environment(&[], &self.env)?;
-        Ok(ImageOptions {
+        request.image = ImageOptions {
             env: lines.iter().map(|line| flags::pair(line)).collect(),
             unset_env: self.unsetenv.clone(),
             unset_labels: self.unsetlabel.clone(),
@@ -168,10 +159,34 @@ impl ImageFlags {
                 names_base: dialect.names_base(),
                 created: self.created_annotation,
             },
-            force_compression: outputs.force.unwrap_or(self.force_compression),
-            keep_times: !outputs.rewrite.unwrap_or(self.rewrite_timestamp),
+            force_compression: self.force_compression,
+            keep_times: !self.rewrite_timestamp,
             index: false,
-        })
+        };
+        request.labels = self.labels().into_iter().collect();
+        request.format = self.format.into();
+        let encoding = match self.disable_compression {
+            true => Encoding::Plain,
+            false => self.compression.map_or(Encoding::Gzip, CompressionName::encoding),
+        };
+        request.compression = Compression { encoding, level: self.compression_level };
+        request.defer &= self.compression.is_none()
+            && self.compression_level.is_none()
+            && !self.disable_compression
+            && !self.force_compression;
+        request.source_date_epoch = self.timestamp;
+        Ok(())
+    }
+
+    /// Takes annotations away, those of outputs too.
+    pub(super) fn unset(&self, request: &mut Request) {
+        let unset = |key: &String| Annotation {
+            level: Level::Manifest,
+            platform: None,
+            key: key.clone(),
+            value: None,
+        };
+        request.image.annotations.extend(self.unsetannotation.iter().map(unset));
     }
 
     fn squash(&self, layers: bool) -> Squash {
@@ -187,59 +202,33 @@ impl ImageFlags {
     }
 
     /// `--label`, and the label of this program if it is wanted.
-    pub(super) fn labels(&self) -> Vec<(String, String)> {
+    fn labels(&self) -> Vec<(String, String)> {
         let identity = ("io.rbuild.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let own = self.identity_label.then_some(identity);
         own.into_iter().chain(self.label.iter().map(|text| flags::pair(text))).collect()
     }
+}
 
-    pub(super) fn format(&self, outputs: &ImageSettings) -> Format {
-        match self.format {
-            _ if outputs.oci == Some(true) => Format::Oci,
-            _ if outputs.oci == Some(false) => Format::Docker,
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Format {
+        match name {
             FormatName::Oci => Format::Oci,
             FormatName::Docker => Format::Docker,
         }
     }
+}
 
-    /// How to compress layers.
-    pub(super) fn compression(&self, outputs: &ImageSettings) -> Result<Compression, Failure> {
-        let encoding = match (outputs.compression, self.disable_compression) {
-            (Some(encoding), _) => encoding,
-            (None, true) => Encoding::Plain,
-            (None, false) => self.compression.map_or(Encoding::Gzip, CompressionName::encoding),
-        };
-        let (level, flag) = match outputs.level {
-            Some(level) => (Some(level), "compression-level"),
-            None => (self.compression_level, "--compression-level"),
-        };
-        syntax::compression(encoding, level)
-            .map_err(|error| Failure::usage(format!("{flag}: {error}")))
-    }
-
-    /// Whether no compression flag was given.
-    pub(super) fn compression_is_free(&self, outputs: &ImageSettings) -> bool {
-        self.compression.is_none()
-            && self.compression_level.is_none()
-            && !self.disable_compression
-            && !self.force_compression
-            && outputs.compression.is_none()
-            && outputs.level.is_none()
-            && outputs.force.is_none()
-    }
-
-    /// The time of everything: the flag's, the build argument's or the environment's.
-    pub(super) fn epoch(&self, argument: Option<&String>) -> Result<Epoch, Failure> {
-        if let Some(time) = self.timestamp {
-            return Ok(Epoch::Given(time));
-        }
-        let variable = || std::env::var("SOURCE_DATE_EPOCH").ok();
-        match argument.cloned().or_else(variable).as_deref() {
-            None => Ok(Epoch::Of(TimeOf::Commit)),
-            Some("") => Ok(Epoch::Of(TimeOf::Clock)),
-            Some("context") => Ok(Epoch::Of(TimeOf::Context)),
-            Some(text) => seconds(text).map(Epoch::Given),
-        }
+/// The time of everything: the build argument's or the environment's.
+///
+/// # Errors
+/// It is not a number.
+pub(super) fn epoch(argument: Option<&String>) -> Result<Epoch, Failure> {
+    let variable = || std::env::var("SOURCE_DATE_EPOCH").ok();
+    match argument.cloned().or_else(variable).as_deref() {
+        None => Ok(Epoch::Of(TimeOf::Commit)),
+        Some("") => Ok(Epoch::Of(TimeOf::Clock)),
+        Some("context") => Ok(Epoch::Of(TimeOf::Context)),
+        Some(text) => seconds(text).map(Epoch::Given),
     }
 }
 
@@ -301,27 +290,53 @@ mod tests {
         }
     }
 
+    fn request(line: &[&str], output: &str) -> Result<Request, Failure> {
+        let mut request = Request { defer: true, ..Request::default() };
+        let flags = read(line);
+        flags.apply(&mut request, Dialect::Rbuild)?;
+        let call = crate::commands::bud::invocation()?;
+        let outputs = super::super::outputs(&[], &[output.to_owned()], &call)?;
+        super::super::deliver(&mut request, outputs, false)?;
+        flags.unset(&mut request);
+        Ok(request)
+    }
+
     #[test]
     fn levels_are_the_encoders() {
-        assert!(
-            read(&["--compression=zstd", "--compression-level=22"])
-                .compression(&ImageSettings::default())
-                .is_ok()
-        );
-        assert!(read(&["--compression-level=10"]).compression(&ImageSettings::default()).is_err());
-        assert!(
-            read(&["-D", "--compression-level=1"]).compression(&ImageSettings::default()).is_err()
-        );
-        assert_eq!(
-            read(&["-D"]).compression(&ImageSettings::default()).unwrap().encoding,
-            Encoding::Plain
-        );
-        let given = |line: &[&str], text: &str| read(line).epoch(Some(&text.to_owned())).unwrap();
-        assert_eq!(given(&["--timestamp=5"], "7"), Epoch::Given(5));
-        assert_eq!(given(&["--timestamp=5"], "context"), Epoch::Given(5));
-        assert_eq!(given(&[], "7"), Epoch::Given(7));
-        assert_eq!(given(&[], "context"), Epoch::Of(TimeOf::Context));
-        assert_eq!(given(&[], ""), Epoch::Of(TimeOf::Clock));
-        assert!(read(&[]).epoch(Some(&"x".to_owned())).is_err());
+        let plain = "type=oci,dest=x";
+        let good = ["--compression=zstd", "--compression-level=22"];
+        assert!(request(&good, plain).is_ok());
+        assert!(request(&["--compression-level=10"], plain).is_err());
+        // The output's encoding is the one whose levels count.
+        assert!(request(&["--compression-level=10"], "type=oci,dest=x,compression=zstd").is_ok());
+        assert!(request(&["-D", "--compression-level=1"], plain).is_err());
+        assert_eq!(request(&["-D"], plain).unwrap().compression.encoding, Encoding::Plain);
+    }
+
+    #[test]
+    fn layers_are_compressed_later_only_where_nothing_says_how() {
+        assert!(request(&[], "type=oci,dest=x").unwrap().defer);
+        assert!(!request(&[], "type=oci,dest=x,force-compression=false").unwrap().defer);
+        assert!(!request(&["--compression=gzip"], "type=oci,dest=x").unwrap().defer);
+    }
+
+    #[test]
+    fn what_is_unset_goes_from_outputs_too() {
+        let output = "type=oci,dest=x,annotation.a=1,annotation.b=2";
+        let request = request(&["--unsetannotation=a"], output).unwrap();
+        let last = |key: &str| request.image.annotations.iter().rfind(|one| one.key == key);
+        assert_eq!(last("a").unwrap().value, None);
+        assert_eq!(last("b").unwrap().value.as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn the_time_is_a_flag_or_an_argument() {
+        let given = |text: &str| epoch(Some(&text.to_owned()));
+        assert_eq!(given("7").unwrap(), Epoch::Given(7));
+        assert_eq!(given("context").unwrap(), Epoch::Of(TimeOf::Context));
+        assert_eq!(given("").unwrap(), Epoch::Of(TimeOf::Clock));
+        assert!(given("x").is_err());
+        let flag = request(&["--timestamp=5"], "type=oci,dest=x").unwrap();
+        assert_eq!(flag.source_date_epoch, Some(5));
     }
 }

@@ -16,21 +16,21 @@ use options::flags::{self, of_flag};
 pub(crate) struct InputFlags {
     /// Set a build argument; a bare NAME takes its value from the environment
     #[arg(long, value_name = "NAME[=VALUE]")]
-    pub build_arg: Vec<String>,
+    build_arg: Vec<String>,
     /// Read build arguments from a file
     #[arg(long, value_name = "FILE")]
-    pub build_arg_file: Vec<PathBuf>,
+    build_arg_file: Vec<PathBuf>,
     /// Add a named context: a directory, a git or http URL, docker-image://NAME or
     /// oci-layout://PATH[:TAG]
     #[arg(long, value_name = "NAME=VALUE")]
-    pub build_context: Vec<String>,
+    build_context: Vec<String>,
     /// Give RUN --mount=type=secret a secret: id=NAME,src=FILE or id=NAME,env=VARIABLE
     #[arg(long, value_name = "id=…")]
-    pub secret: Vec<String>,
+    secret: Vec<String>,
     /// Give RUN --mount=type=ssh an agent: default ($SSH_AUTH_SOCK), ID=SOCKET, or the files of
     /// private keys, ID=KEY[,KEY]
     #[arg(long, value_name = "default|ID=SOCKET|ID=KEY,…")]
-    pub ssh: Vec<String>,
+    ssh: Vec<String>,
 }
 
 impl InputFlags {
@@ -38,14 +38,14 @@ impl InputFlags {
     ///
     /// # Errors
     /// A value is not understood; a file cannot be read.
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &self,
         request: &mut Request,
         call: &Invocation<'_>,
     ) -> Result<(), Failure> {
-        request.contexts = self.contexts(call)?;
+        request.contexts.extend(self.contexts(call)?);
         let lines = flags::environment(&self.build_arg_file, &self.build_arg)?;
-        request.build_args = lines.iter().map(|line| flags::pair(line)).collect();
+        request.build_args.extend(lines.iter().map(|line| flags::pair(line)));
         for text in &self.secret {
             request.secrets.extend([secret(text)?]);
         }
@@ -64,16 +64,5 @@ impl InputFlags {
             Ok((name.to_owned(), context.map_err(of_flag("--build-context", text))?))
         };
         self.build_context.iter().map(one).collect()
-    }
-
-    /// These, and then those of another command line.
-    pub(crate) fn and(self, other: InputFlags) -> InputFlags {
-        InputFlags {
-            build_arg: [self.build_arg, other.build_arg].concat(),
-            build_arg_file: [self.build_arg_file, other.build_arg_file].concat(),
-            build_context: [self.build_context, other.build_context].concat(),
-            secret: [self.secret, other.secret].concat(),
-            ssh: [self.ssh, other.ssh].concat(),
-        }
     }
 }

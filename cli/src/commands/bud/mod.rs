@@ -11,40 +11,45 @@ mod log;
 mod output;
 mod platform;
 mod pull_flags;
+mod rebuild;
+mod request;
 mod run_flags;
 mod signing;
 mod stages;
 mod supply;
 mod value;
+mod work;
 
-use options::environment;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use builder::syntax::{self, Invocation, Outputs};
-use builder::{Built, Env, Forecast, Request, RunningBuild, TimeOf};
+use builder::{Built, RunningBuild};
 use clap::Args;
-use task::Task;
 
+pub(crate) use self::allow::allowed;
+pub(crate) use self::cache::caches;
 use self::call::CallFlags;
+pub(crate) use self::call::Question;
 pub(crate) use self::debug::own_terminal;
-use self::image_flags::Epoch;
 pub(crate) use self::image_flags::epoch_variable;
 pub(crate) use self::input_flags::InputFlags;
-pub(crate) use self::platform::PlatformFlags;
-pub(crate) use self::pull_flags::PullPolicy;
-pub(crate) use self::run_flags::{kept, network, recorded, wants_proxy};
+pub(crate) use self::output::{piped, prints_id};
+pub(crate) use self::platform::{PlatformFlags, platforms};
+pub(crate) use self::rebuild::Rebuild;
+pub(crate) use self::request::{completed, deliver, inputs, outputs, plain, usual};
+pub(crate) use self::run_flags::{kept, network, options, recorded, wants_proxy};
 use self::supply::SupplyFlags;
+pub(crate) use self::supply::attested;
 pub(crate) use self::value::{agent, invocation, secret};
+pub(crate) use self::work::{Means, Shown};
 use super::builds;
 use super::manifest::add_to_list;
 use super::secret_flags::SecretFlags;
-use crate::app::{App, observed, observed_by};
+use crate::app::{App, observed_by};
 use crate::render::{self, Progress};
 use options::Dialect;
 use options::Failure;
 use options::container::SharedFlags;
-use options::flags;
 use options::registry::RegistryFlags;
 
 /// Build an image from a Dockerfile
@@ -53,25 +58,25 @@ pub(crate) struct Bud {
     /// The build context: a directory, a git URL, the URL of a tar archive, or `-` for an archive
     /// or a Dockerfile on stdin
     #[arg(default_value = ".")]
-    pub(super) context: String,
+    context: String,
     /// The Dockerfile, its URL, or `-` for stdin (default: Containerfile, Dockerfile or dockerfile
     /// in the context); several are read in order as one
     #[arg(short, long = "file", value_name = "FILE")]
-    pub(super) file: Vec<String>,
+    file: Vec<String>,
     /// Name the image; repeat for several names
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
-    pub(super) tag: Vec<String>,
+    tag: Vec<String>,
     #[command(flatten)]
-    pub(super) inputs: InputFlags,
+    inputs: InputFlags,
     /// Build this stage instead of the last one
     #[arg(long, value_name = "STAGE")]
-    pub(super) target: Option<String>,
+    target: Option<String>,
     /// Run every step again
     #[arg(long)]
-    pub(super) no_cache: bool,
+    no_cache: bool,
     /// Run every step of these stages again
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
-    pub(super) no_cache_filter: Vec<String>,
+    no_cache_filter: Vec<String>,
     /// Use this ignore file instead of the context's
     #[arg(long, value_name = "FILE")]
     ignorefile: Option<PathBuf>,
@@ -86,19 +91,19 @@ pub(crate) struct Bud {
     manifest: Option<String>,
     /// Write digests and descriptor as JSON to a file
     #[arg(long, value_name = "FILE")]
-    pub(super) metadata_file: Option<PathBuf>,
+    metadata_file: Option<PathBuf>,
     /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
-    pub(super) progress: Progress,
+    progress: Progress,
     /// Print nothing but the image id
     #[arg(short, long)]
-    pub(super) quiet: bool,
+    quiet: bool,
     /// Push the image to each of its names
     #[arg(long)]
-    pub(super) push: bool,
+    push: bool,
     /// Write the result: type=oci|docker|tar|local,dest=PATH, or a directory; repeatable
     #[arg(short, long, value_name = "type=…,dest=…")]
-    pub(super) output: Vec<String>,
+    output: Vec<String>,
     /// Run at most this many steps at once (default: one per CPU)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -117,25 +122,25 @@ pub(crate) struct Bud {
     #[command(flatten)]
     log: log::LogFlags,
     #[command(flatten)]
-    pub(super) allow: allow::AllowFlags,
+    allow: allow::AllowFlags,
     #[command(flatten)]
-    pub(super) call: CallFlags,
+    call: CallFlags,
     #[command(flatten)]
-    pub(super) image: image_flags::ImageFlags,
+    image: image_flags::ImageFlags,
     #[command(flatten)]
-    pub(super) pull: pull_flags::PullFlags,
+    pull: pull_flags::PullFlags,
     #[command(flatten)]
     stages: stages::StageFlags,
     #[command(flatten)]
     compat: compat::CompatFlags,
     #[command(flatten)]
-    pub(super) run_flags: SharedFlags,
+    run_flags: SharedFlags,
     #[command(flatten)]
-    pub(super) platforms: PlatformFlags,
+    platforms: PlatformFlags,
     #[command(flatten)]
-    pub(super) cache: cache::CacheFlags,
+    cache: cache::CacheFlags,
     #[command(flatten)]
-    pub(super) supply: SupplyFlags,
+    supply: SupplyFlags,
     #[command(flatten)]
     signing: signing::SigningFlags,
     #[command(flatten)]
@@ -143,7 +148,7 @@ pub(crate) struct Bud {
     #[command(flatten)]
     debug: debug::DebugFlags,
     #[command(flatten)]
-    pub(super) registry: RegistryFlags,
+    registry: RegistryFlags,
 }
 
 impl Bud {
@@ -163,12 +168,12 @@ impl Bud {
     fn recorded(mut self, app: &App, running: &mut RunningBuild) -> Result<u8, Failure> {
         let start = Instant::now();
         self.progress = render::chosen(self.progress)?;
-        let prints_id = !self.output.iter().any(|text| Outputs::takes_stdout(text));
-        let piped = output::piped(&mut self.output)?;
-        let request = self.request()?;
+        let prints_id = prints_id(&self.output);
+        let piped = piped(&mut self.output)?;
+        let (request, means) = (self.request()?, self.means()?);
         running.hide_secrets_of(&request);
-        if let Some(code) = self.answer(app, &request)? {
-            return Ok(code);
+        if let Some(question) = self.call.asked()? {
+            return question.answer(app, request, &means);
         }
         let signer = self.signing.signer(app, &request)?;
         let log = self.log.start(&request.platforms, request.all_platforms, self.progress)?;
@@ -186,8 +191,8 @@ impl Bud {
         if let Some(path) = &self.trace {
             rendering = render::traced(rendering, path)?;
         }
-        self.stages.build(&self, app, &request, &rendering)?;
-        let built = observed_by("build", &rendering, |task| self.build(app, request, task))?;
+        self.stages.build(&means, app, &request, &rendering)?;
+        let built = observed_by("build", &rendering, |task| means.build(app, request, task))?;
         running.built(&built);
         if let Some(signer) = &signer {
             signer.sign(app, &built, &self.registry.reach()?, progress)?;
@@ -195,23 +200,16 @@ impl Bud {
         self.list(app, &built)?;
         self.write_files(&built)?;
         self.supply.record(&built)?;
-        if !quiet {
-            self.summary(&built, start);
-        }
+        let (progress, dialect) = (self.progress, self.compat.dialect());
+        let pushes = self.push;
+        let shown = Shown { start, progress, quiet, dialect, piped, prints_id, pushes };
+        shown.summary(&built);
         if self.log_rusage || self.rusage_logfile.is_some() {
             log::rusage(self.rusage_logfile.as_deref(), start)?;
         }
         drop(log);
-        if self.cache.explain(&built) {
-            return Ok(0);
-        }
-        if let Some(piped) = piped {
-            piped.print()?;
-        }
-        let dialect = self.compat.dialect();
-        let id = built.id.filter(|_| prints_id).and_then(|id| dialect.built(id, quiet));
-        if let Some(id) = id {
-            outln!("{id}");
+        if !self.cache.explain(&built) {
+            shown.result(&built)?;
         }
         Ok(0)
     }
@@ -228,137 +226,16 @@ impl Bud {
         Ok(())
     }
 
-    fn build(&self, app: &App, request: Request, task: &Task) -> Result<Built, Failure> {
-        let env = self.env(app)?;
-        app.wait(builder::build(request, &env, task))?.map_err(failure)
-    }
-
-    /// What would become of each step.
-    pub(crate) fn forecast(&self, app: &App) -> Result<Vec<Forecast>, Failure> {
-        let request = self.request()?;
-        observed("plan", Progress::Quiet, |task| {
-            let env = self.env(app)?;
-            app.wait(builder::forecast(request, &env, task))?.map_err(failure)
-        })
-    }
-
-    fn env(&self, app: &App) -> Result<Env, Failure> {
-        if let Some(limit) = self.cache.limit() {
-            app.store()?.set_limit(Some(limit));
-        }
-        Ok(Env {
-            store: app.store()?.clone(),
-            places: app.places_for(&self.pull.reach(self.registry.reach()?))?,
-            gate: app.gate()?,
-            guard: self.secrets.guard(app)?,
-            clock: SystemTime::now,
-            user_namespace: runtime::in_user_namespace(),
-            single_id: runtime::single_id(),
-            resolv_conf: PathBuf::from("/etc/resolv.conf"),
-            threads: std::thread::available_parallelism().map_or(2, usize::from),
-        })
-    }
-
-    /// What the flags ask for.
+    /// What the build is done with.
     ///
     /// # Errors
-    /// They are wrong.
-    pub(crate) fn request(&self) -> Result<Request, Failure> {
-        self.compat.check()?;
-        let call = invocation()?;
-        let stdin = std::io::stdin();
-        let inputs = syntax::inputs(&self.context, &self.file, &self.cpp_flag, stdin, &call)
-            .map_err(flags::wrong_use)?;
-        let mut request = Request::new(inputs.dockerfile, inputs.context);
-        request.ignore = inputs.ignore;
-        request.sources.dockerfile = inputs.at;
-        request.sources.search_path = std::env::var_os("PATH").unwrap_or_default();
-        let limit = self.pull.max_download;
-        request.sources.download_limit = limit.unwrap_or(request.sources.download_limit);
-        if let Some(file) = &self.ignorefile {
-            request.ignore = Some(syntax::source(file)?);
-        }
-        self.inputs.apply(&mut request, &call)?;
-        let outputs = self.outputs(&call)?;
-        request.tags = outputs.tags;
-        if self.push && request.tags.is_empty() {
-            return Err(Failure::usage("--push: there is no --tag to push to"));
-        }
-        request.push = self.push;
-        request.keep = self.compat.load == Some(true) || self.manifest.is_some();
-        request.canonical = outputs.canonical;
-        request.outputs = outputs.outputs;
-        request.from.clone_from(&self.pull.from);
-        request.target.clone_from(&self.target);
-        request.platforms = self.platforms.platforms()?;
-        request.all_platforms = self.platforms.all();
-        request.dialect = self.compat.builder();
-        request.drop_volumes = self.compat.volumes();
-        request.labels = self.image.labels().into_iter().collect();
-        request.image = self.image.options(&outputs.settings, self.compat.dialect())?;
-        output::has_entry(&request.image, &request.outputs)?;
-        request.no_cache = self.no_cache;
-        request.no_cache_filter.clone_from(&self.no_cache_filter);
-        request.pull = self.pull.pull();
-        request.inputs.policies = self.pull.policies()?;
-        request.run = run_flags::options(&self.run_flags)?;
-        request.network = network(&request.run.base);
-        request.run.stdin = self.allow.stdin(self.reads_stdin())?;
-        request.allow = self.allow.allow()?;
-        match self.image.epoch(request.build_args.get("SOURCE_DATE_EPOCH"))? {
-            Epoch::Given(time) => request.source_date_epoch = Some(time),
-            Epoch::Of(source) => {
-                request.time_of = source;
-                if source == TimeOf::Context {
-                    // What the Dockerfile sees is the time itself.
-                    request.build_args.remove("SOURCE_DATE_EPOCH");
-                }
-            }
-        }
-        request.format = self.image.format(&outputs.settings);
-        request.compression = self.image.compression(&outputs.settings)?;
-        // Compress now if the digest of the manifest or a compression is requested.
-        request.defer = self.image.compression_is_free(&outputs.settings)
-            && self.metadata_file.is_none()
-            && self.manifest.is_none();
-        request.jobs = match self.jobs {
-            Some(jobs) => usize::from(jobs),
-            None => std::thread::available_parallelism().map_or(2, usize::from),
-        };
-        request.cache = self.cache.request()?;
-        request.heed_build_args();
-        if wants_proxy(&request.run.base) {
-            request.proxy = environment::proxies().into_iter().collect();
-        }
-        self.supply.apply(&mut request, &self.context)?;
-        request.debug = self.debug.request()?;
-        if self.debug.interactive() || request.run.stdin {
-            // Nothing else writes to the terminal, or reads what comes in, meanwhile.
-            request.jobs = 1;
-        }
-        Ok(request)
-    }
-
-    fn outputs(&self, call: &Invocation<'_>) -> Result<Outputs, Failure> {
-        let mut outputs = Outputs::default();
-        for text in &self.tag {
-            outputs.add_tag(text, call).map_err(flags::of_flag("--tag", text))?;
-        }
-        for text in &self.output {
-            outputs.add(text, call).map_err(flags::of_flag("--output", text))?;
-        }
-        Ok(outputs)
-    }
-
-    /// What reads standard input besides commands.
-    fn reads_stdin(&self) -> Option<&'static str> {
-        if self.context == "-" {
-            Some("the build context")
-        } else if self.file.iter().any(|file| file == "-") {
-            Some("--file")
-        } else {
-            self.debug.interactive().then_some("the shell of --on-failure")
-        }
+    /// Credentials that are not `user:password`.
+    pub(crate) fn means(&self) -> Result<Means, Failure> {
+        Ok(Means {
+            reach: self.pull.reach(self.registry.reach()?),
+            limit: self.cache.limit(),
+            secrets: self.secrets.clone(),
+        })
     }
 
     fn write_files(&self, built: &Built) -> Result<(), Failure> {
@@ -376,37 +253,6 @@ impl Bud {
             write(file, format!("{:#}\n", built.metadata))?;
         }
         Ok(())
-    }
-
-    fn summary(&self, built: &Built, start: Instant) {
-        for warning in &built.warnings {
-            let file = &built.dockerfile;
-            eprintln!("{}", dockerfile::render(&file.text, &file.name, warning));
-        }
-        if self.progress == Progress::Rawjson {
-            return;
-        }
-        let ran = built.steps - built.cached;
-        let took = render::duration(start.elapsed());
-        // The digest is printed only once it is final.
-        let manifest = built.manifest.as_ref().filter(|_| built.settled);
-        let digest = manifest.map(|manifest| manifest.digest).or(built.id);
-        let what = match (built.names.join(", "), digest) {
-            (_, None) => "files".to_owned(),
-            (names, Some(digest)) if names.is_empty() => digest.to_string(),
-            (names, Some(digest)) => format!("{names} {digest}"),
-        };
-        eprintln!(
-            "built {what} in {took}: {ran} {} run, {} from the cache",
-            if ran == 1 { "step" } else { "steps" },
-            built.cached
-        );
-        for place in &built.pushed {
-            eprintln!("wrote {place}");
-        }
-        if self.push && built.names.is_empty() {
-            eprintln!("not kept in the store, because no step needed its base (--load keeps it)");
-        }
     }
 }
 

@@ -3,13 +3,14 @@
 use options::environment;
 use std::path::PathBuf;
 
+use builder::syntax::Outputs;
 use builder::{ImageOptions, Level, Output};
 
 use options::Failure;
 use options::flags;
 
 /// An archive for standard output, in a file first: it is not written from front to end.
-pub(super) struct Piped(tempfile::TempDir);
+pub(crate) struct Piped(tempfile::TempDir);
 
 impl Piped {
     fn path(&self) -> PathBuf {
@@ -17,15 +18,20 @@ impl Piped {
     }
 
     /// Writes the archive to standard output.
-    pub(super) fn print(&self) -> Result<(), Failure> {
+    pub(crate) fn print(&self) -> Result<(), Failure> {
         let failed = |error| Failure::io("writing the archive to standard output", &error);
         let mut file = std::fs::File::open(self.path()).map_err(failed)?;
         std::io::copy(&mut file, &mut std::io::stdout().lock()).map(drop).map_err(failed)
     }
 }
 
+/// Whether standard output is free for the image id.
+pub(crate) fn prints_id(outputs: &[String]) -> bool {
+    !outputs.iter().any(|text| Outputs::takes_stdout(text))
+}
+
 /// Lets an archive of an image that goes to standard output go to a file.
-pub(super) fn piped(outputs: &mut [String]) -> Result<Option<Piped>, Failure> {
+pub(crate) fn piped(outputs: &mut [String]) -> Result<Option<Piped>, Failure> {
     let mut piped = None;
     for text in outputs {
         let keys = flags::fields(text).unwrap_or_default();

@@ -12,7 +12,7 @@ use options::Failure;
 pub(crate) struct PlatformFlags {
     /// Build for these platforms, such as linux/amd64,linux/arm64; several give an index
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
-    pub(crate) platform: Vec<String>,
+    platform: Vec<String>,
     /// Build for this operating system
     #[arg(long, value_name = "OS", conflicts_with = "platform")]
     os: Option<String>,
@@ -27,6 +27,17 @@ pub(crate) struct PlatformFlags {
     all_platforms: bool,
 }
 
+/// The platforms of these names.
+///
+/// # Errors
+/// A name is malformed.
+pub(crate) fn platforms(names: &[String]) -> Result<Vec<Platform>, Failure> {
+    syntax::platforms(names.iter().map(String::as_str)).map_err(|error| {
+        let failure = Failure::from(error).context("reading --platform");
+        Failure { usage: true, ..failure }
+    })
+}
+
 impl PlatformFlags {
     /// Whether the base images say what to build for.
     pub(super) fn all(&self) -> bool {
@@ -35,11 +46,7 @@ impl PlatformFlags {
 
     /// What to build for, in order, each once.
     pub(super) fn platforms(&self) -> Result<Vec<Platform>, Failure> {
-        let given = self.platform.iter().map(String::as_str);
-        let mut platforms = syntax::platforms(given).map_err(|error| {
-            let failure = Failure::from(error).context("reading --platform");
-            Failure { usage: true, ..failure }
-        })?;
+        let mut platforms = platforms(&self.platform)?;
         if platforms.is_empty() {
             let host = Platform::host();
             let os = self.os.as_deref().unwrap_or(&host.os);

@@ -12,7 +12,7 @@ use options::container::SharedFlags;
 ///
 /// # Errors
 /// Values that are not understood or not supported, by name.
-pub(super) fn options(flags: &SharedFlags) -> Result<RunOptions, Failure> {
+pub(crate) fn options(flags: &SharedFlags) -> Result<RunOptions, Failure> {
     let base = flags.completed()?;
     refuse_volumes(&base)?;
     refuse_networks(&base)?;

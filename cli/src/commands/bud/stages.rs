@@ -3,7 +3,7 @@
 use builder::{OtherStage, Request};
 use clap::Args;
 
-use super::{Bud, failure};
+use super::{Means, failure};
 use crate::app::{App, observed_by};
 use crate::render::Rendering;
 use options::Failure;
@@ -30,7 +30,7 @@ impl StageFlags {
     /// Builds the other stages. The target finds what they have in common in the cache.
     pub(super) fn build(
         &self,
-        bud: &Bud,
+        means: &Means,
         app: &App,
         request: &Request,
         rendering: &Rendering,
@@ -38,7 +38,7 @@ impl StageFlags {
         if self.skip_unused_stages && !self.save_stages {
             return Ok(());
         }
-        let env = bud.env(app)?;
+        let env = means.env(app)?;
         for stage in builder::other_stages(request) {
             if self.skip_unused_stages && !stage.needed {
                 continue;

@@ -2,17 +2,10 @@
 
 use options::environment;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use builder::{
-    Attest, Built, Input, InputLock, Lock, Locking, Pull, Request, Stated, TimeOf, Traffic, syntax,
-};
-use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use task::Task;
+use builder::{Attest, Built, Lock, Locking, Pull, Request, TimeOf, Traffic, syntax};
+use clap::{Args, ValueEnum};
 
-use super::{Bud, failure};
-use crate::app::App;
 use crate::commands::sbom::write_whole;
 use options::Failure;
 use options::flags::of_flag;
@@ -22,13 +15,13 @@ use options::flags::of_flag;
 pub(crate) struct SupplyFlags {
     /// Attach an SBOM (SPDX): true or false
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Supply chain")]
-    pub(crate) sbom: Option<String>,
+    sbom: Option<String>,
     /// Attach provenance (SLSA v1): true, false, or mode=min|max,builder-id=URI,reproducible=BOOL
     #[arg(long, value_name = "BOOL|mode=…", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Supply chain")]
-    pub(crate) provenance: Option<String>,
+    provenance: Option<String>,
     /// Attach an SBOM or provenance: type=sbom or type=provenance,mode=…
     #[arg(long, value_name = "type=…", help_heading = "Supply chain")]
-    pub(crate) attest: Vec<String>,
+    attest: Vec<String>,
     /// Attach attestations as referrers of the image, or in the index as in BuildKit
     #[arg(long, value_enum, default_value = "referrers", help_heading = "Supply chain")]
     attest_as: AttestAs,
@@ -53,37 +46,25 @@ enum AttestAs {
 }
 
 impl SupplyFlags {
-    /// Puts what the flags say into a request. `context` is the build context as given.
+    /// What to say about the images.
+    ///
+    /// # Errors
+    /// A flag is wrong.
+    pub(super) fn attest(&self, attest: &mut Attest) -> Result<(), Failure> {
+        attest.in_index = self.attest_as == AttestAs::Index;
+        attested(attest, &self.attest, self.sbom.as_deref(), self.provenance.as_deref())
+    }
+
+    /// Which inputs may be used; `context` is the build context as given.
     ///
     /// # Errors
     /// A flag is wrong; the lock file cannot be read.
-    pub(super) fn apply(&self, request: &mut Request, context: &str) -> Result<(), Failure> {
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        request.attest = Attest {
-            in_index: self.attest_as == AttestAs::Index,
-            version: version.clone(),
-            ..Attest::default()
-        };
-        let attest = &mut request.attest;
-        for text in &self.attest {
-            syntax::add_attestation(text, attest).map_err(of_flag("--attest", text))?;
-        }
-        if let Some(text) = &self.sbom {
-            syntax::set_sbom(text, attest).map_err(of_flag("--sbom", text))?;
-        }
-        if let Some(text) = &self.provenance {
-            syntax::set_provenance(text, attest).map_err(of_flag("--provenance", text))?;
-        }
-        if let Some(provenance) = &mut request.attest.provenance {
-            provenance.version = version;
-            // A name for this run that no other has.
-            provenance.invocation = builder::random_id()?[..32].to_owned();
-        }
+    pub(super) fn inputs(&self, request: &mut Request, context: &str) -> Result<(), Failure> {
         if let Some(file) = &self.locked {
             let file = file.clone().unwrap_or_else(|| Lock::default_file(context));
             let lock = Lock::read(&file)?;
             let file = file.display().to_string();
-            request.inputs.lock = Some(Arc::new(Locking { lock, file, partial: false }));
+            request.inputs.lock = Some(Locking { lock, file, partial: false });
         }
         self.traffic(request)
     }
@@ -104,7 +85,7 @@ impl SupplyFlags {
         request.source_date_epoch = request.source_date_epoch.or(lock.time);
         request.pull = Pull::Never;
         let file = file.display().to_string();
-        request.inputs.lock = Some(Arc::new(Locking { lock, file, partial: false }));
+        request.inputs.lock = Some(Locking { lock, file, partial: false });
         Ok(())
     }
 
@@ -119,6 +100,28 @@ impl SupplyFlags {
     }
 }
 
+/// Attestations as texts ask for them; the short forms decide over the long one.
+///
+/// # Errors
+/// A text is malformed.
+pub(crate) fn attested(
+    attest: &mut Attest,
+    texts: &[String],
+    sbom: Option<&str>,
+    provenance: Option<&str>,
+) -> Result<(), Failure> {
+    for text in texts {
+        syntax::add_attestation(text, attest).map_err(of_flag("--attest", text))?;
+    }
+    if let Some(text) = sbom {
+        syntax::set_sbom(text, attest).map_err(of_flag("--sbom", text))?;
+    }
+    if let Some(text) = provenance {
+        syntax::set_provenance(text, attest).map_err(of_flag("--provenance", text))?;
+    }
+    Ok(())
+}
+
 /// The directory for the content of what a lock file lists.
 fn contents_of(file: &Path) -> Result<PathBuf, Failure> {
     let mut name = file.as_os_str().to_owned();
@@ -126,86 +129,14 @@ fn contents_of(file: &Path) -> Result<PathBuf, Failure> {
     environment::absolute(Path::new(&name))
 }
 
-impl Bud {
-    /// What this build takes from elsewhere, found under these pins; nothing is built.
-    ///
-    /// # Errors
-    /// As [`Bud::run`].
-    pub(crate) fn resolve(
-        &self,
-        app: &App,
-        pins: Option<Arc<dyn InputLock>>,
-        task: &Task,
-    ) -> Result<Vec<Input>, Failure> {
-        let mut request = self.request()?;
-        request.inputs.lock = pins;
-        let env = self.env(app)?;
-        app.wait(builder::resolve_inputs(request, &env, task))?.map_err(failure)
-    }
-
-    /// Builds what was built before, to compare the two.
-    ///
-    /// # Errors
-    /// As [`Bud::run`].
-    pub(crate) fn again(
-        &self,
-        app: &App,
-        mut request: Request,
-        task: &Task,
-    ) -> Result<Built, Failure> {
-        // What it is compared with has left the store, or is read as if it did.
-        request.defer = false;
-        let env = self.env(app)?;
-        app.wait(builder::build(request, &env, task))?.map_err(failure)
-    }
-
-    /// The build that no flag changes: what the environment says of one.
-    ///
-    /// # Errors
-    /// A variable has a value that its flag does not take.
-    pub(crate) fn usual() -> Result<Bud, Failure> {
-        Bud::stated(&[]).map(|(bud, _)| bud)
-    }
-
-    /// The build that flags ask for which a user wrote for another command, and which single choices
-    /// they state.
-    ///
-    /// # Errors
-    /// The flags are wrong; one is no flag.
-    pub(crate) fn stated(flags: &[String]) -> Result<(Bud, Stated), Failure> {
-        #[derive(Parser)]
-        #[command(no_binary_name = true)]
-        struct Alone {
-            #[command(flatten)]
-            bud: Bud,
-        }
-        let wrong = |error: clap::Error| Failure::usage(error.to_string());
-        let matches = Alone::command().try_get_matches_from(flags).map_err(wrong)?;
-        let bud = Alone::from_arg_matches(&matches).map_err(wrong)?.bud;
-        let stated = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-        if stated("context") {
-            return Err(Failure::usage(format!("{:?} is not a flag of a build", bud.context)));
-        }
-        let stated = Stated {
-            target: stated("target"),
-            time: stated("timestamp"),
-            format: stated("format"),
-            dialect: stated("compat"),
-            encoding: stated("compression") || stated("disable_compression"),
-            level: stated("compression_level"),
-            network: stated("network"),
-        };
-        Ok((bud, stated))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn said(flags: &SupplyFlags) -> Result<Attest, Failure> {
-        let mut request = Request::new(builder::SourceFile::default(), builder::Context::Empty);
-        flags.apply(&mut request, ".").map(|()| request.attest)
+        let mut request = Request::default();
+        flags.attest(&mut request.attest)?;
+        super::super::completed(request).map(|request| request.attest)
     }
 
     #[test]
