@@ -1,6 +1,6 @@
 //! `rbuild bake`: builds the targets that a file describes, as docker buildx does.
 
-mod line;
+mod target;
 
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 use task::Kind;
 
-use self::line::Line;
+use self::target::BakeTarget;
 use super::bud::{self, Means, Shown};
 use super::builds;
 use super::secret_flags::SecretFlags;
@@ -145,20 +145,20 @@ impl Bake {
         asked: bool,
         scratch: &Path,
     ) -> Result<Option<Built>, Failure> {
-        let mut line = Line::read(name, target, scratch)?;
-        line.no_cache |= self.no_cache;
-        line.pull |= self.pull;
-        line.sbom.clone_from(&self.sbom);
-        line.provenance.clone_from(&self.provenance);
-        line.entitlements.extend(self.allow.iter().cloned());
+        let mut wanted = BakeTarget::read(name, target, scratch)?;
+        wanted.no_cache |= self.no_cache;
+        wanted.pull |= self.pull;
+        wanted.sbom.clone_from(&self.sbom);
+        wanted.provenance.clone_from(&self.provenance);
+        wanted.entitlements.extend(self.allow.iter().cloned());
         if !asked {
             // Another target is built on it.
-            let layout = line::layout(scratch, name);
-            line.outputs.push(format!("type=oci,tar=false,dest={}", layout.display()));
+            let layout = target::layout(scratch, name);
+            wanted.outputs.push(format!("type=oci,tar=false,dest={}", layout.display()));
         }
-        let (file, stage) = (line.files.first().map(String::as_str), line.target.as_deref());
-        let mut running = RunningBuild::begin(&line.context, file, stage, SystemTime::now())?;
-        let done = self.recorded(app, line, asked, &mut running);
+        let (file, stage) = (wanted.files.first().map(String::as_str), wanted.target.as_deref());
+        let mut running = RunningBuild::begin(&wanted.context, file, stage, SystemTime::now())?;
+        let done = self.recorded(app, wanted, asked, &mut running);
         builds::keep(app, running, &done);
         done
     }
@@ -166,20 +166,20 @@ impl Bake {
     fn recorded(
         &self,
         app: &App,
-        mut line: Line,
+        mut wanted: BakeTarget,
         asked: bool,
         running: &mut RunningBuild,
     ) -> Result<Option<Built>, Failure> {
         let start = Instant::now();
         let progress = render::chosen(self.progress)?;
-        let prints_id = bud::prints_id(&line.outputs);
-        let piped = bud::piped(&mut line.outputs)?;
-        let mut request = line.request(self.push && asked)?;
+        let prints_id = bud::prints_id(&wanted.outputs);
+        let piped = bud::piped(&mut wanted.outputs)?;
+        let mut request = wanted.request(self.push && asked)?;
         request.defer &= self.metadata_file.is_none() || !asked;
         request.keep = self.load;
         running.hide_secrets_of(&request);
         let means = Means { secrets: SecretFlags::usual()?, ..Means::default() };
-        if let Some(question) = line.question()? {
+        if let Some(question) = wanted.question()? {
             return question.answer(app, request, &means).map(|_| None);
         }
         let quiet = !asked || progress == Progress::Quiet;

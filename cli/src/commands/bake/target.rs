@@ -21,7 +21,7 @@ pub(super) fn layout(scratch: &Path, target: &str) -> PathBuf {
 
 /// The values of a target.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct BakeTarget {
     /// The build context, as given.
     pub(super) context: String,
     /// The Dockerfiles.
@@ -53,16 +53,16 @@ pub(super) struct Line {
     run: SharedFlags,
 }
 
-impl Line {
+impl BakeTarget {
     /// The values of a target. What it is built on is in `scratch`.
     ///
     /// # Errors
     /// A key is not supported; a value has the wrong type.
-    pub(super) fn read(name: &str, target: &Target, scratch: &Path) -> Result<Line, Failure> {
+    pub(super) fn read(name: &str, target: &Target, scratch: &Path) -> Result<BakeTarget, Failure> {
         let context = target.get("context").and_then(Value::as_str).unwrap_or(".");
-        let mut line = Line { context: context.to_owned(), ..Line::default() };
+        let mut read = BakeTarget { context: context.to_owned(), ..BakeTarget::default() };
         for (key, value) in target {
-            line.set(key, value, scratch).map_err(|why| {
+            read.set(key, value, scratch).map_err(|why| {
                 Failure::new(Kind::Invalid, format!("target {name:?}, {key}: {value} {why}"))
             })?;
         }
@@ -70,9 +70,9 @@ impl Line {
             let file = scratch.join(format!("{name}.Dockerfile"));
             std::fs::write(&file, text)
                 .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
-            line.files.push(file.display().to_string());
+            read.files.push(file.display().to_string());
         }
-        Ok(line)
+        Ok(read)
     }
 
     /// Takes over one key.
@@ -160,7 +160,7 @@ impl Line {
     /// # Errors
     /// A value is not understood; a file is not there.
     pub(super) fn request(&self, push: bool) -> Result<Request, Failure> {
-        let Line {
+        let BakeTarget {
             context,
             files,
             contexts,
@@ -238,8 +238,8 @@ mod tests {
             "output": [{"type": "oci", "dest": "/x.tar", "compression": "zstd"}],
         });
         let target: Target = serde_json::from_value(target).unwrap();
-        let line = Line::read("app", &target, Path::new("/scratch")).unwrap();
-        let value = serde_json::to_value(line.request(true).unwrap()).unwrap();
+        let read = BakeTarget::read("app", &target, Path::new("/scratch")).unwrap();
+        let value = serde_json::to_value(read.request(true).unwrap()).unwrap();
         for (pointer, expected) in [
             ("/dockerfile/text", json!("FROM scratch\n")),
             ("/build_args", json!({"A": "1"})),
@@ -262,7 +262,7 @@ mod tests {
         }
         for wrong in [json!({"nonsense": 1}), json!({"args": 1}), json!({"no-cache": "x"})] {
             let target: Target = serde_json::from_value(wrong).unwrap();
-            assert!(Line::read("app", &target, Path::new("/scratch")).is_err());
+            assert!(BakeTarget::read("app", &target, Path::new("/scratch")).is_err());
         }
     }
 }
