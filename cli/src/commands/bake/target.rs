@@ -243,7 +243,7 @@ mod tests {
         for (pointer, expected) in [
             ("/dockerfile/text", json!("FROM scratch\n")),
             ("/build_args", json!({"A": "1"})),
-            ("/contexts/base/image", json!("oci-layout:///scratch/other.layout")),
+            ("/contexts/base/image", json!("oci:/scratch/other.layout")),
             ("/labels/l", json!("v")),
             ("/tags", json!(["localhost/app:2"])),
             ("/push", json!(true)),
