@@ -119,7 +119,10 @@ pub mod working;
 pub use allow::Allow;
 pub use attestation::{ABOUT, Attest, Provenance, SPDX, STATEMENT_V1};
 pub use build::{build, plan_only, resolve_inputs};
-pub use cache::{CacheForm, CacheFrom, CacheRequest, CacheTo, Forecast, Mode, Outlook, forecast};
+pub use cache::{
+    CacheForm, CacheFrom, CachePlace, CacheRequest, CacheTo, Forecast, Mode, Outlook, Surroundings,
+    forecast,
+};
 pub use check::{Checked, check};
 pub use contents::{OpenLayer, inventory, open_stored};
 pub use context::complete;

@@ -1,6 +1,7 @@
 //! What end-to-end tests share: the real binaries on a store of their own, real registries, a base
 //! image with busybox.
 
+pub mod bucket;
 pub mod git;
 pub mod http;
 pub mod image;

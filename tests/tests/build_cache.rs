@@ -161,7 +161,7 @@ fn a_fresh_machine_builds_from_the_cache_in_a_registry() {
     bud(&last, &["--cache-to=type=local,dest=file"]).fails(&["exporting the cache", "file"]);
     last.rbuild(["inspect", "app"]).ok();
     bud(&last, &["--cache-to=type=local,dest=file,ignore-error=true"]).ok();
-    bud(&last, &["--cache-to=type=gha"]).code(125).fails(&["gha", "type=local"]);
+    bud(&last, &["--cache-to=type=ftp"]).code(125).fails(&["ftp", "registry, local, inline"]);
     // The peers see an ordinary artifact.
     if peer("skopeo").is_some() {
         let name = format!("docker://{cache}:buildcache");

@@ -1,67 +1,16 @@
 //! Several servers on one bucket of a real S3-compatible store (moto's server, where installed).
 #![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests are tables")]
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use e2e::bucket::S3;
 use e2e::served::Served;
 use e2e::{Bench, peer, run, wire};
 use image::Digest;
 
-/// An S3-compatible store with the bucket `images`, ended when this is dropped.
-struct ObjectStore {
-    child: Child,
-    address: String,
-}
-
-impl ObjectStore {
-    fn start() -> Option<ObjectStore> {
-        let program = peer("moto_server")?;
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
-        let mut child = Command::new(program)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .env("S3_IGNORE_SUBDOMAIN_BUCKETNAME", "true")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let address = format!("127.0.0.1:{port}");
-        while std::net::TcpStream::connect(&address).is_err() {
-            assert!(child.try_wait().unwrap().is_none(), "moto_server ended");
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-        let store = ObjectStore { child, address };
-        let made = wire::send(&store.address, "PUT", "/images", &[], b"");
-        assert_eq!(made.status, 200, "{}", made.text());
-        Some(store)
-    }
-
-    /// A server of ours on the bucket.
-    fn server(&self, bench: &Bench, arguments: &[&str]) -> Served {
-        let endpoint = format!("http://{}", self.address);
-        let bucket = ["--s3-bucket", "images", "--s3-endpoint", &endpoint, "--s3-prefix", "one"];
-        let mut command = bench.command("rbuild");
-        self.key(&mut command);
-        Served::start(command, &[&bucket, arguments].concat())
-    }
-
-    fn key(&self, command: &mut Command) {
-        command.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret");
-        command.env("AWS_REGION", "us-east-1");
-    }
-}
-
-impl Drop for ObjectStore {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn clients_read_blobs_from_the_bucket_where_the_server_redirects_them() {
-    let Some(store) = ObjectStore::start() else { return };
+    let Some(store) = S3::start() else { return };
     let bench = Bench::new();
     let server = store.server(&bench, &["--s3-redirect"]);
     let layout = e2e::image::busybox(&bench.path().join("busybox"));
@@ -95,7 +44,7 @@ fn clients_read_blobs_from_the_bucket_where_the_server_redirects_them() {
 
 #[test]
 fn three_servers_share_a_bucket_and_one_dies_in_mid_upload() {
-    let Some(store) = ObjectStore::start() else { return };
+    let Some(store) = S3::start() else { return };
     let bench = Bench::new();
     let mut servers: Vec<Served> = (0..3).map(|_| store.server(&bench, &[])).collect();
     let layout = e2e::image::busybox(&bench.path().join("busybox"));

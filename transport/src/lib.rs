@@ -28,12 +28,14 @@
 //! ```
 
 pub mod at;
+mod buckets;
 mod lazily;
 mod open;
 mod proxy;
 mod raw;
 pub mod sync;
 
+pub use buckets::{BUILDKIT_CACHE, Bucket, BucketImage, Service};
 pub use copy::bridge;
 pub use copy::{
     Artifact, ArtifactFiles, BASE_DIGEST, BASE_NAME, Base, Blob, Capabilities, CopyOptions, Draft,

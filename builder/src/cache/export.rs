@@ -10,11 +10,11 @@ use image::{Descriptor, Digest, Document, Index, Manifest, MediaType};
 use layers::LayerWriter;
 use store::Store;
 use task::{Cause, Task};
-use transport::{Location, Open, Origin, Select, Source, Unverified, bridge};
+use transport::{Open, Origin, Select, Source, Unverified, bridge};
 
 use super::import::Imports;
 use super::record::{ARTIFACT, CONFIG, FACTS, Listing, Record};
-use super::{CacheForm, CacheTo, Mode};
+use super::{CacheForm, CachePlace, CacheTo, Mode};
 use crate::error::During;
 use crate::images::carry;
 use crate::job::Build;
@@ -27,7 +27,7 @@ use crate::{Error, Result};
 pub(crate) async fn export(
     build: &Arc<Build>,
     to: &CacheTo,
-    place: &Location,
+    place: &CachePlace,
     task: &Arc<Task>,
 ) -> Result<()> {
     let imports = build.imports(task).await;
@@ -63,7 +63,7 @@ pub(crate) async fn export(
     contents.documents.insert(root.digest, bytes);
     contents.root = Some(root);
     contents.origin = imports.origin().unwrap_or(contents.origin);
-    let sink = build.env.places.sink(place).map_err(Error::part("opening the place"))?;
+    let sink = place.sink(&*build.env.places).map_err(Error::part("opening the place"))?;
     let options =
         transport::CopyOptions { select: Select::All, ..transport::CopyOptions::default() };
     let child = task.child(format!("writing {} steps", steps.len()));

@@ -10,9 +10,9 @@ use image::{Algorithm, Descriptor, Digest, Digester, Node, Platform};
 use layers::LayerInfo;
 use store::{PendingLayer, Store};
 use task::{Cause, Kind, Task};
-use transport::{Location, Origin, Source, bridge};
+use transport::{Origin, Source, bridge};
 
-use super::CacheFrom;
+use super::{CacheFrom, CachePlace, buildkit};
 use super::record::{
     ARTIFACT, CONFIG, FACTS, Listing, MOST_MOUNTS, MountRecord, Remote, inline, steps,
 };
@@ -206,14 +206,14 @@ impl Imports {
 }
 
 async fn open(
-    place: &Location,
+    place: &CachePlace,
     name: &str,
     number: usize,
     platforms: &[Platform],
     env: &Env,
     task: &Task,
 ) -> Result<Opened, Cause> {
-    let source: Arc<dyn Source> = Arc::from(env.places.source(place)?);
+    let source: Arc<dyn Source> = Arc::from(place.source(&*env.places)?);
     let named = source.resolve().await?;
     env.gate.check(&*source, &named, task).await?;
     let mut import = Import {
@@ -224,7 +224,13 @@ async fn open(
         keys: BTreeSet::new(),
         blobs: BTreeMap::new(),
     };
+    if buildkit::is_list(&named) {
+        return Err(buildkit::refuse(&*source, &named).await);
+    }
     let node = transport::node(&*source, &named).await?;
+    if let Some(list) = buildkit::list_of(&node) {
+        return Err(buildkit::refuse(&*source, list).await);
+    }
     if let Some((config, layers)) = listed(&node) {
         let listing = listing(&*source, config).await?;
         import.blobs = layers.iter().map(|layer| (layer.digest, layer.bare())).collect();

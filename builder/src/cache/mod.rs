@@ -3,9 +3,12 @@
 
 mod arrive;
 mod ask;
+mod bucket;
+mod buildkit;
 mod chunk;
 mod dry;
 mod export;
+mod fields;
 mod import;
 mod mounts;
 mod place;
@@ -20,7 +23,8 @@ pub(crate) use dry::Strict;
 pub use dry::{Forecast, Outlook, forecast};
 pub(crate) use import::Imports;
 pub(crate) use record::{INLINE, Inline, Remote};
-pub use request::{CacheForm, CacheFrom, CacheRequest, CacheTo, Mode};
+pub use fields::Surroundings;
+pub use request::{CacheForm, CacheFrom, CachePlace, CacheRequest, CacheTo, Mode};
 
 use crate::error::During;
 use crate::job::Build;

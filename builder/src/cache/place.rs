@@ -1,75 +1,22 @@
 //! Places of caches, in the words of buildx and buildah: `type=registry,ref=…`, `type=local,dest=…`,
 //! or the name of a repository.
 
-use std::path::Path;
-
 use image::{Digest, Encoding, Reference, Tag};
 use layers::Compression;
 use transport::{Location, Named};
 
 use crate::syntax::SyntaxError;
 
-use super::{CacheForm, CacheFrom, CacheTo, Mode};
+use super::bucket;
+use super::fields::{Fields, Result, Surroundings, bad};
+use super::{CacheForm, CacheFrom, CachePlace, CacheTo, Mode};
 
 /// The tag of a cache in a repository that is given without one.
 const TAG: &str = "buildcache";
 
-type Result<T> = std::result::Result<T, SyntaxError>;
-
-fn bad(reason: impl Into<String>) -> SyntaxError {
-    SyntaxError::new(reason)
-}
-
-/// The fields `KEY=VALUE` of a place, which are taken out one by one.
-struct Fields<'a> {
-    pairs: Vec<(String, String)>,
-    directory: &'a Path,
-}
-
-impl<'a> Fields<'a> {
-    fn read(fields: &[String], directory: &'a Path) -> Result<Fields<'a>> {
-        let mut pairs: Vec<(String, String)> = Vec::new();
-        for pair in fields {
-            match pair.split_once('=') {
-                Some((key, _)) if pairs.iter().any(|(known, _)| known == key.trim()) => {
-                    return Err(bad(format!("{key:?} is given twice")));
-                }
-                Some((key, value)) => pairs.push((key.trim().to_owned(), value.trim().to_owned())),
-                None => return Err(bad(format!("{pair:?} is not KEY=VALUE"))),
-            }
-        }
-        Ok(Fields { pairs, directory })
-    }
-
-    fn take(&mut self, key: &str) -> Option<String> {
-        let at = self.pairs.iter().position(|(known, _)| known == key)?;
-        Some(self.pairs.remove(at).1)
-    }
-
-    fn need(&mut self, key: &str) -> Result<String> {
-        let found = self.take(key).filter(|value| !value.is_empty());
-        found.ok_or_else(|| bad(format!("it has no {key}=")))
-    }
-
-    fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
-        match self.take(key).as_deref() {
-            None => Ok(default),
-            Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
-            Some(other) => Err(bad(format!("{key}={other}: expected true or false"))),
-        }
-    }
-
-    /// Nothing may be left.
-    fn end(self) -> Result<()> {
-        match self.pairs.first() {
-            None => Ok(()),
-            Some((key, _)) => Err(bad(format!("the key {key:?} is not supported"))),
-        }
-    }
-
+impl Fields<'_> {
     fn layout(&mut self, key: &str) -> Result<Location> {
-        let path = self.directory.join(self.need(key)?).components().collect();
+        let path = self.around.directory.join(self.need(key)?).components().collect();
         let tag = self.take("tag");
         let named = match self.take("digest") {
             None => Named::Name(tag.unwrap_or_else(|| "latest".to_owned())),
@@ -86,17 +33,18 @@ fn reference(text: &str) -> Result<Reference> {
     text.parse::<Reference>().map_err(|error| bad(error.to_string()))
 }
 
-fn unknown(kind: &str) -> SyntaxError {
-    match kind {
-        "gha" | "s3" | "azblob" => SyntaxError {
-            reason: format!("type {kind:?} is not supported: it needs an external service"),
-            hint: Some("use type=local and let the CI keep the directory, or type=registry"),
-        },
-        _ => SyntaxError {
+/// The place of a kind that no registry and no directory serves.
+fn elsewhere(kind: &str, value: &mut Fields<'_>) -> Result<CachePlace> {
+    let bucket = match kind {
+        "s3" => bucket::s3(value),
+        "azblob" => bucket::azure(value),
+        "gha" => bucket::actions(value),
+        _ => Err(SyntaxError {
             reason: format!("type {kind:?} is not supported"),
-            hint: Some("supported types are registry, local and inline"),
-        },
-    }
+            hint: Some("supported types are registry, local, inline, s3, gha and azblob"),
+        }),
+    };
+    bucket.map(CachePlace::Bucket)
 }
 
 /// The text of a place that is given by its name alone.
@@ -108,13 +56,13 @@ fn name(fields: &[String]) -> Option<&str> {
 }
 
 /// Where a cache may be that is given as an image or repository.
-fn bare(text: &str) -> Result<Vec<Location>> {
+fn bare(text: &str) -> Result<Vec<CachePlace>> {
     let reference = reference(text)?;
     let mut places = Vec::new();
     if reference.tag.is_none() && reference.digest.is_none() {
-        places.push(Location::Registry(tagged(&reference)));
+        places.push(Location::Registry(tagged(&reference)).into());
     }
-    places.push(Location::Registry(reference.or_latest()));
+    places.push(Location::Registry(reference.or_latest()).into());
     Ok(places)
 }
 
@@ -124,28 +72,31 @@ fn tagged(reference: &Reference) -> Reference {
 }
 
 impl CacheFrom {
-    /// Reads the fields of a place; paths are relative to `directory`.
+    /// Reads the fields of a place.
     ///
     /// # Errors
     /// What is not supported, by name.
     pub fn parse(
         fields: &[String],
-        directory: &Path,
+        around: Surroundings<'_>,
     ) -> std::result::Result<CacheFrom, SyntaxError> {
         if let Some(text) = name(fields) {
             return Ok(CacheFrom { name: text.to_owned(), places: bare(text)? });
         }
-        let mut value = Fields::read(fields, directory)?;
+        let mut value = Fields::read(fields, around)?;
         let (name, place) = match value.need("type")?.as_str() {
             "registry" => {
                 let name = value.need("ref")?;
-                (name.clone(), Location::Registry(reference(&name)?.or_latest()))
+                (name.clone(), Location::Registry(reference(&name)?.or_latest()).into())
             }
             "local" => {
                 let place = value.layout("src")?;
+                (place.to_string(), place.into())
+            }
+            kind => {
+                let place = elsewhere(kind, &mut value)?;
                 (place.to_string(), place)
             }
-            kind => return Err(unknown(kind)),
         };
         value.end()?;
         Ok(CacheFrom { name, places: vec![place] })
@@ -157,7 +108,7 @@ impl CacheTo {
     fn named(reference: Reference) -> CacheTo {
         CacheTo {
             name: reference.to_string(),
-            place: Location::Registry(reference),
+            place: Location::Registry(reference).into(),
             mode: Mode::Max,
             form: CacheForm::Manifest,
             compression: None,
@@ -167,14 +118,13 @@ impl CacheTo {
         }
     }
 
-    /// Reads the fields of a place; paths are relative to `directory`. `None` is the image itself
-    /// (`type=inline`).
+    /// Reads the fields of a place. `None` is the image itself (`type=inline`).
     ///
     /// # Errors
     /// What is not supported, by name.
     pub fn parse(
         fields: &[String],
-        directory: &Path,
+        around: Surroundings<'_>,
     ) -> std::result::Result<Option<CacheTo>, SyntaxError> {
         if let Some(text) = name(fields) {
             let reference = reference(text)?;
@@ -187,7 +137,7 @@ impl CacheTo {
             };
             return Ok(Some(CacheTo::named(reference)));
         }
-        let mut value = Fields::read(fields, directory)?;
+        let mut value = Fields::read(fields, around)?;
         let place = match value.need("type")?.as_str() {
             "inline" => {
                 value.end()?;
@@ -198,10 +148,10 @@ impl CacheTo {
                 if reference.digest.is_some() {
                     return Err(bad("a cache cannot be named by a digest"));
                 }
-                Location::Registry(reference.or_latest())
+                Location::Registry(reference.or_latest()).into()
             }
-            "local" => value.layout("dest")?,
-            kind => return Err(unknown(kind)),
+            "local" => value.layout("dest")?.into(),
+            kind => elsewhere(kind, &mut value)?,
         };
         let mode = match value.take("mode").as_deref() {
             None | Some("max") => Mode::Max,
@@ -259,16 +209,25 @@ fn compression(value: &mut Fields<'_>) -> Result<Option<Compression>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
     use super::*;
+
+    fn with<T>(variables: &[(&str, &str)], parse: impl FnOnce(Surroundings<'_>) -> T) -> T {
+        let variables: BTreeMap<_, _> =
+            variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        parse(Surroundings { directory: Path::new("/here"), variables: &variables })
+    }
 
     fn to(text: &str) -> Result<Option<CacheTo>> {
         let fields: Vec<String> = text.split(',').map(str::to_owned).collect();
-        CacheTo::parse(&fields, Path::new("/here"))
+        with(&[], |around| CacheTo::parse(&fields, around))
     }
 
     fn from(text: &str) -> Result<CacheFrom> {
         let fields: Vec<String> = text.split(',').map(str::to_owned).collect();
-        CacheFrom::parse(&fields, Path::new("/here"))
+        with(&[], |around| CacheFrom::parse(&fields, around))
     }
 
     fn place(text: &str) -> CacheTo {
@@ -324,10 +283,40 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_variables_name_a_bucket() {
+        let shown = |text: &str, variables: &[(&str, &str)]| {
+            let fields: Vec<String> = text.split(',').map(str::to_owned).collect();
+            let to = with(variables, |around| CacheTo::parse(&fields, around));
+            let from = with(variables, |around| CacheFrom::parse(&fields, around)).unwrap();
+            let to = to.unwrap().unwrap();
+            assert_eq!(from.places, std::slice::from_ref(&to.place), "{text}");
+            assert!(!format!("{to:?} {from:?} {}", to.name).contains("hidden"), "{text}");
+            to.name
+        };
+        let region = ("AWS_REGION", "eu-1");
+        let bucket = ("AWS_BUCKET", "b");
+        assert_eq!(shown("type=s3,bucket=b,region=r", &[]), "s3://b/manifests/buildkit");
+        assert_eq!(
+            shown("type=s3,prefix=p/,name=one;two,secret_access_key=hidden", &[region, bucket]),
+            "s3://b/p/manifests/one"
+        );
+        let azure = "type=azblob,account_url=https://a.blob.example/,secret_access_key=hidden";
+        assert_eq!(shown(azure, &[]), "https://a.blob.example/buildkit-cache/manifests/buildkit");
+        let job = [("ACTIONS_RESULTS_URL", "https://r.example/"), ("ACTIONS_RUNTIME_TOKEN", "hidden")];
+        assert_eq!(shown("type=gha", &job), "gha:buildkit");
+        assert_eq!(shown("type=gha,scope=app", &job), "gha:app");
+    }
+
+    #[test]
     fn what_is_not_supported_is_refused_by_name() {
         for (text, word) in [
-            ("type=gha", "gha"),
-            ("type=s3,bucket=b", "s3"),
+            ("type=gha", "ACTIONS_RESULTS_URL"),
+            ("type=gha,url_v2=https://gha.example,token=t,version=1", "version=1"),
+            ("type=s3,region=eu-1", "bucket="),
+            ("type=s3,bucket=b", "region="),
+            ("type=s3,bucket=b,region=r,touch_refresh=1h", "touch_refresh"),
+            ("type=azblob", "account_url="),
+            ("type=ftp,bucket=b", "ftp"),
             ("type=registry", "ref="),
             ("type=registry,ref=UPPER", "UPPER"),
             ("type=registry,ref=a/b,wild=1", "wild"),

@@ -1,10 +1,14 @@
 //! The caches of a request.
 
+use std::fmt;
 use std::time::Duration;
 
 use layers::Compression;
 use serde::{Deserialize, Serialize};
-use transport::Location;
+use task::Cause;
+use transport::{Bucket, Location, Sink, Source};
+
+use crate::Places;
 
 /// Import and export of the cache.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -29,13 +33,57 @@ impl CacheRequest {
     }
 }
 
+/// Where a cache is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum CachePlace {
+    /// Where an image could be as well.
+    Image(Location),
+    /// A bucket. It has credentials, so it cannot be serialized.
+    #[serde(skip)]
+    Bucket(Bucket),
+}
+
+impl fmt::Display for CachePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CachePlace::Image(location) => location.fmt(f),
+            CachePlace::Bucket(bucket) => bucket.fmt(f),
+        }
+    }
+}
+
+impl From<Location> for CachePlace {
+    fn from(location: Location) -> CachePlace {
+        CachePlace::Image(location)
+    }
+}
+
+impl CachePlace {
+    /// The cache there, to be read.
+    pub(crate) fn source(&self, places: &dyn Places) -> Result<Box<dyn Source>, Cause> {
+        Ok(match self {
+            CachePlace::Image(location) => places.source(location)?,
+            CachePlace::Bucket(bucket) => Box::new(bucket.open()?),
+        })
+    }
+
+    /// The cache there, to be written.
+    pub(crate) fn sink(&self, places: &dyn Places) -> Result<Box<dyn Sink>, Cause> {
+        Ok(match self {
+            CachePlace::Image(location) => places.sink(location)?,
+            CachePlace::Bucket(bucket) => Box::new(bucket.open()?),
+        })
+    }
+}
+
 /// A cache to ask.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CacheFrom {
     /// What the user calls it.
     pub name: String,
     /// Where it may be; every existing one is read.
-    pub places: Vec<Location>,
+    pub places: Vec<CachePlace>,
 }
 
 /// Which steps are given away.
@@ -68,7 +116,7 @@ pub struct CacheTo {
     /// What the user calls it.
     pub name: String,
     /// Where it is.
-    pub place: Location,
+    pub place: CachePlace,
     /// Which steps.
     pub mode: Mode,
     /// Which document lists them.

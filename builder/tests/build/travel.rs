@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use builder::{CacheFrom, CacheTo, Mode, Output, Request};
+use builder::{CacheFrom, CachePlace, CacheTo, Mode, Output, Request};
 use serde_json::Value;
 use task::Outcome;
 use transport::{Location, Named};
@@ -20,8 +20,8 @@ pub(crate) const CASES: &[Case] = &[
 
 const TEXT: &str = "FROM base AS one\nCOPY a /a\nCOPY big /big\nFROM base\nCOPY --from=one /a /b\nCOPY c /c\nWORKDIR /w\n";
 
-fn layout(path: &Path) -> Location {
-    Location::Layout(path.to_owned(), Named::Name("latest".to_owned()))
+fn layout(path: &Path) -> CachePlace {
+    Location::Layout(path.to_owned(), Named::Name("latest".to_owned())).into()
 }
 
 fn to(path: &Path, mode: Mode) -> CacheTo {

@@ -21,6 +21,7 @@ pub(crate) use daemon::Daemon;
 pub use daemon::{DaemonSink, DaemonSource};
 pub use daemon_tls::DaemonTls;
 pub use directory::Directory;
+pub(crate) use directory::describe;
 pub use layout::LayoutImage;
 pub use registry::Registry;
 pub use store::StoreImage;

@@ -1,9 +1,10 @@
 //! The flags of `rbuild bud` that are about the cache.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use builder::{Built, CacheFrom, CacheRequest, CacheTo, Explanation};
+use builder::{Built, CacheFrom, CacheRequest, CacheTo, Explanation, Surroundings};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -14,12 +15,13 @@ use options::flags::{self, of_flag};
 /// Import, export and limits of the cache.
 #[derive(Debug, Args)]
 pub(crate) struct CacheFlags {
-    /// Import this cache: an image or repository, type=registry,ref=NAME or
-    /// type=local,src=DIRECTORY
+    /// Import this cache: an image or repository, type=registry,ref=NAME, type=local,src=DIRECTORY,
+    /// type=s3,bucket=NAME,region=NAME, type=azblob,account_url=URL or type=gha
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
-    /// Export the cache: to a repository, type=registry,ref=NAME, type=local,dest=DIRECTORY or
-    /// type=inline; other keys are mode=max|min, compression=, mounts=, ignore-error=
+    /// Export the cache: to a repository, type=registry,ref=NAME, type=local,dest=DIRECTORY,
+    /// type=inline, type=s3, type=azblob or type=gha; other keys are mode=max|min, compression=,
+    /// mounts=, ignore-error=
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
     /// Run steps again whose result is older than this: 12h, 7d
@@ -86,18 +88,27 @@ pub(crate) fn caches(
     to: &[String],
 ) -> Result<CacheRequest, Failure> {
     let here = environment::absolute(Path::new("."))?;
+    let variables = services();
+    let around = Surroundings { directory: &here, variables: &variables };
     for text in from {
         let from = flags::fields(text).map_err(of_flag("--cache-from", text))?;
-        request.from.push(CacheFrom::parse(&from, &here).map_err(of_flag("--cache-from", text))?);
+        request.from.push(CacheFrom::parse(&from, around).map_err(of_flag("--cache-from", text))?);
     }
     for text in to {
         let to = flags::fields(text).map_err(of_flag("--cache-to", text))?;
-        match CacheTo::parse(&to, &here).map_err(of_flag("--cache-to", text))? {
+        match CacheTo::parse(&to, around).map_err(of_flag("--cache-to", text))? {
             None => request.inline = true,
             Some(to) => request.to.push(to),
         }
     }
     Ok(request)
+}
+
+/// What the environment says of the services that keep caches.
+fn services() -> BTreeMap<String, String> {
+    let known = ["AWS_", "AZURE_", "BUILDKIT_AZURE_", "ACTIONS_"];
+    let ours = |(name, _): &(String, String)| known.iter().any(|prefix| name.starts_with(prefix));
+    std::env::vars().filter(ours).collect()
 }
 
 /// One line a reason.
