@@ -70,7 +70,9 @@ pub fn image_document(store: &Store, image: &Image, tool: &str, template: bool) 
         "Layers": value(&image.manifest().layers)?,
     });
     let mut oci = value(&**config)?;
-    let mut docker = over(oci.clone(), &json!({"config": container_config(&config.config)?}));
+    let complete = container_config(&config.config)?;
+    let mut docker =
+        over(oci.clone(), &json!({"config": complete, "container_config": complete}));
     if template {
         oci["config"] = docker["config"].clone();
         [&mut oci, &mut docker].into_iter().for_each(named);
@@ -80,6 +82,7 @@ pub fn image_document(store: &Store, image: &Image, tool: &str, template: bool) 
         "FromImage": names.first().cloned().unwrap_or_default(), "FromImageID": image.id().hex(),
         "FromImageDigest": digest, "ImageAnnotations": image.manifest().annotations,
         "OCIv1": oci, "Docker": docker,
+        "Manifest": String::from_utf8_lossy(image.manifest().bytes()),
     });
     document = over(document, &buildah);
     Ok(document)
@@ -99,7 +102,22 @@ fn named(config: &mut Value) {
         ("rootfs", "RootFS"),
         ("history", "History"),
         ("comment", "Comment"),
+        ("container", "Container"),
+        ("container_config", "ContainerConfig"),
+        ("docker_version", "DockerVersion"),
     ];
+    let steps = [
+        ("created", "Created"),
+        ("created_by", "CreatedBy"),
+        ("author", "Author"),
+        ("comment", "Comment"),
+        ("empty_layer", "EmptyLayer"),
+    ];
+    for step in config["history"].as_array_mut().into_iter().flatten() {
+        let empty = step["empty_layer"].as_bool().unwrap_or_default();
+        step["empty_layer"] = empty.into();
+        steps.iter().for_each(|(json, go)| step[*go] = step[*json].clone());
+    }
     for (json, go) in names {
         config[go] = config[json].clone();
     }
@@ -117,6 +135,8 @@ pub fn working_document(working: &Working, tool: &str, template: bool) -> Result
     docker["comment"] = state.comment.clone().into();
     if template {
         let complete = container_config(&state.config.config)?;
+        docker["container"] = working.id().into();
+        docker["container_config"] = complete.clone();
         (oci["config"], docker["config"]) = (complete.clone(), complete);
         [&mut oci, &mut docker].into_iter().for_each(named);
     }

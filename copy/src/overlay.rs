@@ -62,6 +62,13 @@ impl<'a> Overlay<'a> {
         self.blobs.insert(digest, file);
     }
 
+    /// Adds everything that is laid over the same source elsewhere.
+    pub(crate) fn add(&mut self, other: Overlay<'a>) {
+        self.documents.extend(other.documents);
+        self.blobs.extend(other.blobs);
+        self.elsewhere.extend(other.elsewhere);
+    }
+
     /// Adds content that another source has.
     pub fn add_from(&mut self, digest: Digest, source: &'a dyn Source) {
         self.elsewhere.insert(digest, source);

@@ -71,6 +71,9 @@ fn templates_have_the_fields_of_the_peers_and_no_others() {
         ("{{.Config.WorkingDir}}{{.Config.StopSignal}}{{.Config.User}}{{.Author}}", ""),
         ("{{.RepoTags}} {{.Os}}", "[localhost/app:latest] linux"),
         ("{{.RootFS.Type}} {{.GraphDriver.Name}}", "layers overlay"),
+        ("{{.Docker.Container}}{{.Docker.ContainerConfig.Env}}", "[A=1]"),
+        ("{{range .Docker.History}}{{.EmptyLayer}}{{.CreatedBy}};{{end}}", "false;"),
+        ("{{slice .Manifest 0 1}}", "{"),
     ] {
         assert_eq!(show(template), expected, "{template}");
     }

@@ -115,6 +115,10 @@ fn containers_conf_holds_where_no_flag_says_otherwise() {
     bench.rbuild(["bud", "-q", "-t", "app", "context"]).ok();
     let said = bench.rbuild(["run", "--rm", "app", "cat", "/said"]).ok();
     assert_eq!(said.text(), expected);
+    // What `from` was given holds before the file, also in a later `run`.
+    bench.rbuild(["from", "--name=c", "--ulimit=nofile=50", "--cap-drop=KILL", "busybox"]).ok();
+    let ran = bench.rbuild(["run", "c", "sh", "-c", script]).ok();
+    assert_eq!(ran.text(), "50\n7168\n4096\n0000000000000001\ndevice", "{}", ran.told());
     bench.write("odd.conf", "[containers]\nshm_size = 'odd'\n");
     let mut command = bench.command("rbuild");
     command.env("CONTAINERS_CONF", bench.path().join("odd.conf"));

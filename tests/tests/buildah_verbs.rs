@@ -257,3 +257,25 @@ fn commands_that_only_buildah_has_are_refused_with_the_reason() {
     }
     bench.rbuild(["sorce"]).code(125).fails(&["unrecognized"]);
 }
+
+#[test]
+fn quiet_verbs_say_nothing_and_false_pulls_nothing() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let file = bench.write("file", "text").display().to_string();
+    bench.rbuild(["from", "--quiet", "--pull=false", "--name", "c", "busybox"]).ok();
+    for line in [
+        ["copy", "--quiet", "c", &file, "/a"],
+        ["add", "-q", "c", &file, "/b"],
+        ["add", "--quiet", "--from=busybox", "c", "/bin/busybox"],
+    ] {
+        let ran = bench.rbuild(line).ok();
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{}", ran.told());
+    }
+    let absent = bench.rbuild(["from", "--pull=false", "registry.example/absent"]).code(125);
+    absent.fails(&["registry.example/absent", "not in the store"]);
+    bench.rbuild(["rename", "c", "c"]).code(125).fails(&["\"c\" is the name it has"]);
+    bench.rbuild(["rename", "c", "d"]).ok();
+}

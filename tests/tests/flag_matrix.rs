@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! FLAG AND VALUE :: LINE WITH {} FOR IT :: LOOK     what LINE and LOOK print differs
-//! FLAG ? FILE                                      the test file FILE proves it
+//! FLAG ? FILE                                      the test FILE proves it and gives it on a line
 //! FLAG = REASON                                    it asks for what holds anyway
 //! $ LINE                                           run before
 //! ```
@@ -29,6 +29,19 @@ fn flags(help: &str) -> BTreeSet<String> {
         row[at..].split(end).next().map(str::to_owned)
     });
     long.filter(|flag| flag != "--help").collect()
+}
+
+/// Whether a test gives a flag on a command line: as a word of a string, not in a comment, and not as
+/// the beginning of another flag.
+fn is_given(flag: &str, test: &str) -> bool {
+    let lines = test.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.flat_map(|line| line.match_indices(flag).map(move |(at, _)| (line, at))).any(
+        |(line, at)| {
+            let before = line[..at].chars().next_back();
+            let after = line[at + flag.len()..].chars().next();
+            before.is_none_or(|c| "\" {".contains(c)) && after.is_none_or(|c| "\" =\\{".contains(c))
+        },
+    )
 }
 
 fn name(cell: &str) -> String {
@@ -72,8 +85,8 @@ fn check(command: &str, table: &str) {
         } else if let Some((flag, file)) = row.split_once(" ? ") {
             left.remove(flag);
             let text = std::fs::read_to_string(repository().join("tests/tests").join(file));
-            if !text.unwrap_or_default().contains(flag) {
-                wrong.push(format!("{flag} is not in {file}"));
+            if !is_given(flag, &text.unwrap_or_default()) {
+                wrong.push(format!("{flag} is on no command line of {file}"));
             }
         } else if let Some((flag, _)) = row.split_once(" = ") {
             left.remove(flag);
@@ -136,5 +149,11 @@ fn a_flag_is_found_in_help() {
     let all: Vec<String> = flags(help).into_iter().collect();
     assert_eq!(all, ["--all", "--format"]);
     assert_eq!(name("--creds a:b"), "--creds");
+    for test in ["[\"--all\"]", "\"copy --all=x\"", "    --all \\"] {
+        assert!(is_given("--all", test), "{test}");
+    }
+    for test in ["// copy --all", "\"--all-tags\"", "\"x--all\""] {
+        assert!(!is_given("--all", test), "{test}");
+    }
     assert_eq!(name("--tls-verify=false"), "--tls-verify");
 }

@@ -368,3 +368,58 @@ fn indexes_and_faults_in_images() {
     scene.rcopy(&["export", "oci:lying:app", "lying.tar"]).code(1).fails(&["does not match"]);
     assert!(!scene.bench.path().join("lying.tar").exists());
 }
+
+#[test]
+fn an_index_is_changed_with_all_its_images() {
+    let scene = Scene::new();
+    let index = |name: &str| parsed(&scene.rcopy(&["manifest", "get", name]).ok().stdout);
+    let platforms = |index: &Value| -> Vec<Value> {
+        let entries = index["manifests"].as_array().unwrap();
+        entries.iter().map(|entry| entry["platform"].clone()).collect()
+    };
+    // What says something about an image as it was cannot go along.
+    let mut attested = index("oci:index:app");
+    let (before, mut about) = (platforms(&attested), attested["manifests"][0].clone());
+    about["annotations"] = json!({ "vnd.docker.reference.digest": about["digest"] });
+    about["platform"] = json!({ "os": "unknown", "architecture": "unknown" });
+    attested["manifests"].as_array_mut().unwrap().push(about);
+    scene.bench.write("attested.json", attested.to_string());
+    let registry = Registry::start(Options::default()).unwrap();
+    let place = |tag: &str| format!("{}/team/index:{tag}", registry.address());
+    scene.rcopy(&["copy", "--all", "oci:index:app", &format!("docker://{}", place("1"))]).ok();
+    let attested = place("attested");
+    scene.rcopy(&["manifest", "put", &attested, "attested.json"]).ok();
+    let label = "--label=team=blue";
+    let line = ["mutate", &attested, label, "-t", "oci:mutated:app"];
+    let ran = scene.rcopy(&line).ok();
+    assert!(ran.stderr.contains("1 manifests of the index are about"), "{}", ran.told());
+    scene.rcopy(&["flatten", "oci:mutated:app", "-t", "oci:flat:app"]).ok();
+    let flat = index("oci:flat:app");
+    assert_eq!(platforms(&flat), before);
+    assert!(before.len() > 2, "{before:?}");
+    for entry in flat["manifests"].as_array().unwrap() {
+        let one = format!("oci:flat@{}", entry["digest"].as_str().unwrap());
+        let config = parsed(&scene.rcopy(&["inspect", "--config", &one]).ok().stdout);
+        assert_eq!(config["config"]["Labels"]["team"], "blue", "{config:#}");
+        assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 1);
+    }
+    scene.rcopy(&["validate", "oci:flat:app"]).ok();
+
+    // A platform chooses one image, and so does a place that holds no more.
+    let one = ["mutate", "oci:index:app", label, "--platform=linux/arm64", "-t", "oci:one:app"];
+    scene.rcopy(&one).ok();
+    assert!(index("oci:one:app")["layers"].is_array());
+    scene.rcopy(&["mutate", "oci:index:app", label, "--output", "one.tar", "-t", "app"]).ok();
+    let wrong = ["mutate", "oci:index:app", "--set-platform=linux/arm64", "-t", "oci:wrong:app"];
+    scene.rcopy(&wrong).code(1).fails(&["--set-platform", "--platform"]);
+
+    stack(&scene, &[Layer::new().file("app/run", 0o755, b"run").finish()]);
+    scene.rcopy(&["index", "append", "-m", "oci:app:app", "-t", "oci:apps:app"]).ok();
+    let bases = ["--old-base=oci:base1:base1", "--new-base=oci:base2:base2"];
+    let line = ["rebase", "oci:apps:app", "-t", "oci:rebased:app"];
+    scene.rcopy(&[&line[..], &bases].concat()).ok();
+    let entry = &index("oci:rebased:app")["manifests"][0];
+    let image = index(&format!("oci:rebased@{}", entry["digest"].as_str().unwrap()));
+    assert_eq!(image["layers"][0], index("oci:base2:base2")["layers"][0]);
+    assert_eq!(entry["platform"], index("oci:apps:app")["manifests"][0]["platform"]);
+}

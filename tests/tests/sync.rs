@@ -215,6 +215,50 @@ fn what_is_attached_later_comes_with_the_next_run() {
 }
 
 #[test]
+fn a_layout_gets_what_is_attached_and_a_directory_a_warning() {
+    let scene = Scene::new();
+    for tag in ["1", "2"] {
+        scene.source.put_image("team/app", tag, &[tag.as_bytes()]).unwrap();
+    }
+    let from = format!("{}/team/app", scene.source.address());
+    let attach = |tag: &str| {
+        let file = scene.bench.write("note.txt", tag).display().to_string();
+        let mut attach = scene.bench.command("rcopy");
+        let name = format!("docker://{from}:{tag}");
+        attach.args(["artifact", "attach", &name, &format!("{file}:text/plain")]);
+        guarded(attach.args(["--artifact-type", "application/x-note"])).ok();
+    };
+    attach("1");
+    let run = |dest: &str, to: &str| {
+        scene.sync(&["--src", "docker", "--dest", dest, "--scoped", &from, to]).ok()
+    };
+    let digest = |name: &str| {
+        guarded(scene.bench.command("rcopy").args(["digest", name])).ok().text().to_owned()
+    };
+    let notes = |name: &str| {
+        let listed = guarded(scene.bench.command("rcopy").args(["artifact", "discover", name]));
+        listed.ok().stdout.matches("application/x-note").count()
+    };
+    let told = run("oci", "usb");
+    assert!(told.stderr.contains("2 copied"), "{}", told.told());
+    let layout = format!("oci:{}", scene.bench.path().join("usb").join(&from).display());
+    for tag in ["1", "2"] {
+        assert_eq!(digest(&format!("{layout}:{tag}")), digest(&format!("docker://{from}:{tag}")));
+    }
+    let mark = |tag: &str| notes(&format!("{layout}:{tag}"));
+    assert_eq!((mark("1") > 0, mark("2")), (true, 0));
+    // What comes later is found although the tag has not moved.
+    attach("2");
+    let told = run("oci", "usb");
+    assert!(told.stderr.contains("2 unchanged"), "{}", told.told());
+    assert!(mark("2") > 0);
+    let told = run("dir", "stick");
+    assert!(told.stderr.contains("warning") && told.stderr.contains("attached"), "{}", told.told());
+    let gone = ["--src", "docker", "--dest", "oci", "--delete", &from, "usb"];
+    scene.sync(&gone).code(1).fails(&["--delete works between registries only"]);
+}
+
+#[test]
 fn a_signature_tag_that_moved_comes_with_the_next_run_for_one_question() {
     let scene = Scene::new();
     let image = scene.source.put_image("app", "1", &[b"one"]).unwrap();

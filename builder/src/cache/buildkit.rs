@@ -44,10 +44,6 @@ impl Fault for Foreign {
     fn kind(&self) -> Kind {
         Kind::Refused
     }
-
-    fn hint(&self) -> Option<String> {
-        Some("export a cache of rbuild's under another name with --cache-to".to_owned())
-    }
 }
 
 /// Whether a name points at such a list itself.

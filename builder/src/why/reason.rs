@@ -70,6 +70,14 @@ pub struct Explanation {
     pub reasons: Vec<Reason>,
 }
 
+/// A line for the step and one for each reason.
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} ({}) ran because", self.step, self.place)?;
+        self.reasons.iter().try_for_each(|reason| writeln!(f, "    {reason}"))
+    }
+}
+
 impl Reason {
     pub(crate) fn new(
         kind: ReasonKind,

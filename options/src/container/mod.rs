@@ -135,6 +135,15 @@ pub struct ContainerFlags {
     shared: SharedFlags,
 }
 
+/// Adds what containers.conf says of what a whole specification leaves open.
+///
+/// # Errors
+/// A file is malformed; a value in it is not understood; a device is not there.
+pub fn complete(spec: &mut ContainerSpec) -> Result<(), Failure> {
+    let named = shared::complete(spec)?;
+    Ok(containers::add_devices(&named, spec)?)
+}
+
 impl ContainerFlags {
     /// What the flags ask for, with `command` as the container's command.
     ///
@@ -146,6 +155,7 @@ impl ContainerFlags {
             let read = syntax::mount(text, &here()?, &mut spec.files);
             read.map_err(of_flag("--mount", text))?;
         }
+        complete(&mut spec)?;
         Ok(spec)
     }
 
@@ -154,7 +164,7 @@ impl ContainerFlags {
         &self.mount
     }
 
-    /// As [`ContainerFlags::spec`], without what `--mount` gives.
+    /// As [`ContainerFlags::spec`], without what `--mount` and containers.conf give.
     ///
     /// # Errors
     /// As there.
@@ -169,7 +179,6 @@ impl ContainerFlags {
             shared.device.extract_if(.., |text| containers::is_device_name(text)).collect();
         let mut spec = shared.spec()?;
         spec.isolation.ids = ids;
-        named.extend(shared::complete(&mut spec)?);
         named.extend(self.gpus.iter().flat_map(|gpus| gpus.0.clone()));
         containers::add_devices(&named, &mut spec)?;
         self.block.add(&mut spec.limits)?;

@@ -189,6 +189,17 @@ impl SharedFlags {
     /// # Errors
     /// As [`SharedFlags::spec`]; the variable or the file is not understood.
     pub fn completed(&self) -> Result<ContainerSpec, Failure> {
+        let mut spec = self.isolated()?;
+        let named = complete(&mut spec)?;
+        each("--device", &named, syntax::device)?;
+        Ok(spec)
+    }
+
+    /// What the flags ask for, isolated as the environment says where no flag does.
+    ///
+    /// # Errors
+    /// As [`SharedFlags::spec`]; the variable is not understood.
+    pub fn isolated(&self) -> Result<ContainerSpec, Failure> {
         let mut flags = self.clone();
         if flags.isolation.is_none()
             && let Ok(text) = std::env::var("BUILDAH_ISOLATION")
@@ -197,10 +208,7 @@ impl SharedFlags {
             let refuse = |why| Failure::usage(format!("$BUILDAH_ISOLATION: {why}"));
             flags.isolation = Some(found.map_err(refuse)?);
         }
-        let mut spec = flags.spec()?;
-        let named = complete(&mut spec)?;
-        each("--device", &named, syntax::device)?;
-        Ok(spec)
+        flags.spec()
     }
 
     /// What the flags ask for.

@@ -118,6 +118,8 @@ pub enum MirrorDestination {
     },
     /// Directories as `dir:` writes them: this path with `:TAG` or `@DIGEST` behind it.
     Directories(PathBuf),
+    /// An OCI layout, with the tags as names and with what refers to the images.
+    Layout(PathBuf),
 }
 
 /// Some images that are mirrored alike.

@@ -1,7 +1,7 @@
 //! One run of a mirror: list, compare, copy, delete.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,8 +17,8 @@ use super::{
     Line, MirrorDestination, MirrorOptions, MirrorSource, MirrorState, Name, Outcome, Report, Set,
     delete,
 };
-use crate::at::{Directory, Registry};
-use crate::{Error, Result, Select, Side, Sink, Source};
+use crate::at::{Directory, LayoutImage, Registry};
+use crate::{Error, Named, Result, Select, Side, Sink, Source};
 
 /// Repositories listed at a time.
 const LISTS: usize = 8;
@@ -321,7 +321,7 @@ impl<'a> Run<'a> {
         let options = &item.set.copy;
         let inner = item.sink();
         let root = match &item.set.to {
-            MirrorDestination::Directories(_) => {
+            MirrorDestination::Directories(_) | MirrorDestination::Layout(_) => {
                 crate::copy(source, &*inner, gate, options, task).await?
             }
             MirrorDestination::Repository { repository, .. } => {
@@ -417,15 +417,24 @@ impl Item<'_> {
         }
     }
 
-    fn path(&self, base: &std::path::Path) -> PathBuf {
+    fn path(&self, base: &Path) -> PathBuf {
         let mut path = base.as_os_str().to_owned();
         path.push(self.behind(&self.set.suffix));
         PathBuf::from(path)
     }
 
+    fn in_layout(&self, path: &Path) -> LayoutImage {
+        let name = match &self.name {
+            Name::Tag(tag) => format!("{tag}{}", self.set.suffix),
+            Name::Digest(digest) => digest.to_string(),
+        };
+        LayoutImage::new(path, Named::Name(name))
+    }
+
     fn sink(&self) -> Box<dyn Sink> {
         match &self.set.to {
             MirrorDestination::Directories(base) => Box::new(Directory::new(&self.path(base))),
+            MirrorDestination::Layout(path) => Box::new(self.in_layout(path)),
             MirrorDestination::Repository { client, repository } => {
                 let reference = self.reference(repository, &self.set.suffix);
                 Box::new(Registry::new(client, &reference))
@@ -438,16 +447,21 @@ impl Item<'_> {
         if self.there == Some(false) {
             return Ok(None);
         }
-        let current = match &self.set.to {
-            MirrorDestination::Repository { .. } => self.sink().current().await,
-            MirrorDestination::Directories(base) => {
-                match Directory::new(&self.path(base)).resolve().await {
-                    Ok(found) => Ok(Some(found)),
-                    // Broken or missing content is written again.
-                    Err(cause) if cause.kind() == Kind::Cancelled => Err(cause),
-                    Err(_) => Ok(None),
-                }
+        let found = match &self.set.to {
+            MirrorDestination::Repository { .. } => {
+                let current = self.sink().current().await;
+                return Ok(current.map_err(Error::resolve)?.map(|found| found.digest));
             }
+            MirrorDestination::Directories(base) => {
+                Directory::new(&self.path(base)).resolve().await
+            }
+            MirrorDestination::Layout(path) => self.in_layout(path).resolve().await,
+        };
+        let current = match found {
+            Ok(found) => Ok(Some(found)),
+            // Broken or missing content is written again.
+            Err(cause) if cause.kind() == Kind::Cancelled => Err(cause),
+            Err(_) => Ok(None),
         };
         Ok(current.map_err(Error::resolve)?.map(|found| found.digest))
     }
@@ -467,6 +481,7 @@ impl std::fmt::Display for MirrorDestination {
         match self {
             MirrorDestination::Repository { repository, .. } => write!(f, "docker://{repository}"),
             MirrorDestination::Directories(path) => write!(f, "dir:{}", path.display()),
+            MirrorDestination::Layout(path) => write!(f, "oci:{}", path.display()),
         }
     }
 }

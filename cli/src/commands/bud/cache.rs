@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use builder::{Built, CacheFrom, CacheRequest, CacheTo, Explanation, Surroundings};
+use builder::{Built, CacheFrom, CacheRequest, CacheTo, Surroundings};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -66,7 +66,10 @@ impl CacheFlags {
         match self.explain {
             None => false,
             Some(ExplainFormat::Text) => {
-                eprint!("{}", text(&built.explained));
+                if built.explained.is_empty() {
+                    eprintln!("no step had to run");
+                }
+                built.explained.iter().for_each(|step| eprint!("{step}"));
                 false
             }
             Some(ExplainFormat::Json) => {
@@ -109,19 +112,4 @@ fn services() -> BTreeMap<String, String> {
     let known = ["AWS_", "AZURE_", "BUILDKIT_AZURE_", "ACTIONS_"];
     let ours = |(name, _): &(String, String)| known.iter().any(|prefix| name.starts_with(prefix));
     std::env::vars().filter(ours).collect()
-}
-
-/// One line a reason.
-fn text(explained: &[Explanation]) -> String {
-    let mut text = String::new();
-    if explained.is_empty() {
-        text.push_str("no step had to run\n");
-    }
-    for explanation in explained {
-        text.push_str(&format!("{} ({}) ran because\n", explanation.step, explanation.place));
-        for reason in &explanation.reasons {
-            text.push_str(&format!("    {reason}\n"));
-        }
-    }
-    text
 }

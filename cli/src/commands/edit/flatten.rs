@@ -22,7 +22,7 @@ enum CompressionName {
 pub(crate) struct Flatten {
     /// The image
     image: String,
-    /// Choose the image of this platform in an index
+    /// Choose the image of this platform in an index (default: change all and the index)
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     /// Compress the layer with this algorithm
@@ -42,25 +42,29 @@ impl Flatten {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let from = place::location(&self.image, "docker://")?;
         let to = self.to.location()?;
-        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
         let encoding = match self.compression {
             CompressionName::Gzip => Encoding::Gzip,
             CompressionName::Zstd => Encoding::Zstd,
             CompressionName::None => Encoding::Plain,
         };
         let (to, root) = observed(&format!("flatten {from}"), Progress::Auto, |task| {
-            let opened = super::open(app, &self.end, &from, &platform, task)?;
-            let mut draft = Draft::new(&*opened.source, &opened.image, app.settings.room());
-            let layers = draft.layers().len();
-            let compression = Compression { encoding, level: None };
-            app.wait(draft.flatten(compression, task))??;
-            draft.config.history = vec![History {
-                created: draft.config.created.clone(),
-                created_by: Some("rcopy flatten".to_owned()),
-                comment: Some(format!("{layers} layers of {}", opened.image.descriptor().digest)),
-                ..History::default()
-            }];
-            let made = draft.finish();
+            let ends = (&from, to.as_ref());
+            let (source, originals) =
+                super::open_all(app, &self.end, ends, self.platform.as_ref(), task)?;
+            let flat = |image| {
+                let mut draft = Draft::new(&*source, image, app.settings.room());
+                let layers = draft.layers().len();
+                app.wait(draft.flatten(Compression { encoding, level: None }, task))??;
+                draft.config.history = vec![History {
+                    created: draft.config.created.clone(),
+                    created_by: Some("rcopy flatten".to_owned()),
+                    comment: Some(format!("{layers} layers of {}", image.descriptor().digest)),
+                    ..History::default()
+                }];
+                Ok(draft.finish())
+            };
+            let made = originals.images().map(flat).collect::<Result<Vec<_>, Failure>>()?;
+            let made = originals.join(&*source, made)?;
             let root = made.root().clone();
             let to = to.map_or_else(|| super::beside(&from, &root), Ok)?;
             let root = super::publish(app, &self.end, &made, &to, task)?;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::Args;
 use image::{Descriptor, Image, Platform};
 use task::Task;
-use transport::{CopyOptions, Location, Named, Open, Overlay, Select, Source};
+use transport::{CopyOptions, Location, Named, Open, Originals, Overlay, Select, Source};
 
 pub(crate) use self::append::Append;
 pub(crate) use self::check_base::CheckBase;
@@ -98,6 +98,26 @@ pub(crate) fn open(
         Ok::<_, Failure>(image)
     })??;
     Ok(OpenedImage { source, image })
+}
+
+/// Opens an image for a platform; without one all images of an index, where the destination
+/// can hold them.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_all(
+    app: &App,
+    end: &OneEnd,
+    (from, to): (&Location, Option<&Location>),
+    platform: Option<&Platform>,
+    task: &Task,
+) -> Result<(Box<dyn Source>, Originals), Failure> {
+    let source = Access::new(app, end.reach_at(from)?).source(from)?;
+    let one = to.is_some_and(|to| !to.capabilities().indexes);
+    let usual = one.then(|| app.settings.platform());
+    let platform = platform.or(usual.as_ref());
+    let originals = app.wait(Originals::open(&*source, platform, &*app.gate()?, task))??;
+    Ok((source, originals))
 }
 
 /// Writes a made image.

@@ -18,7 +18,7 @@ use options::flags;
 pub(crate) struct Mutate {
     /// The image
     image: String,
-    /// Choose the image of this platform in an index
+    /// Choose the image of this platform in an index (default: change all and the index)
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     /// Set an environment variable
@@ -100,25 +100,35 @@ impl Mutate {
         let from = place::location(&self.image, "docker://")?;
         let to = self.to.location()?;
         let repository = self.repo.as_deref().map(repository).transpose()?;
-        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
-        let archives = self.append.iter().map(|path| Ok((path, archive(path)?)));
-        let archives = archives.collect::<Result<Vec<_>, Failure>>()?;
+        self.append.iter().try_for_each(|path| archive(path).map(drop))?;
         let (to, root) = observed(&format!("mutate {from}"), Progress::Auto, |task| {
-            let opened = super::open(app, &self.end, &from, &platform, task)?;
-            let mut draft = Draft::new(&*opened.source, &opened.image, app.settings.room());
-            for (path, file) in archives {
-                app.wait(draft.append(file, &path.display().to_string(), task))??;
-                draft.step_of_layer(path, "rcopy append");
+            let ends = (&from, to.as_ref());
+            let (source, originals) =
+                super::open_all(app, &self.end, ends, self.platform.as_ref(), task)?;
+            if self.set_platform.is_some() && originals.images().count() > 1 {
+                return Err(Failure::usage("--set-platform is for one image, and this is an index")
+                    .hint("choose one with --platform"));
             }
-            edit.apply(&mut draft.config);
-            let annotations = &mut draft.manifest.annotations;
-            annotations.extend(self.annotation.iter().map(|text| flags::pair(text)));
-            annotations.retain(|key, _| !self.unset_annotation.contains(key));
-            if !annotations.is_empty() && opened.image.descriptor().media_type.is_docker() {
-                return Err(Failure::usage("--annotation: Docker's manifests have no annotations")
-                    .hint("convert the image first: `rcopy copy --format oci`"));
-            }
-            let made = draft.finish();
+            let change = |image: &image::Image| {
+                let mut draft = Draft::new(&*source, image, app.settings.room());
+                for path in &self.append {
+                    let file = archive(path)?;
+                    app.wait(draft.append(file, &path.display().to_string(), task))??;
+                    draft.step_of_layer(path, "rcopy append");
+                }
+                edit.apply(&mut draft.config);
+                let annotations = &mut draft.manifest.annotations;
+                annotations.extend(self.annotation.iter().map(|text| flags::pair(text)));
+                annotations.retain(|key, _| !self.unset_annotation.contains(key));
+                if !annotations.is_empty() && image.descriptor().media_type.is_docker() {
+                    let what = "--annotation: Docker's manifests have no annotations";
+                    return Err(Failure::usage(what)
+                        .hint("convert the image first: `rcopy copy --format oci`"));
+                }
+                Ok(draft.finish())
+            };
+            let made = originals.images().map(change).collect::<Result<Vec<_>, Failure>>()?;
+            let made = originals.join(&*source, made)?;
             let root = made.root().clone();
             let to = match (to, repository) {
                 (Some(to), _) => to,

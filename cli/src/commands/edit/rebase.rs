@@ -1,5 +1,5 @@
 use clap::Args;
-use image::Platform;
+use image::{Image, Platform};
 use serde_json::json;
 use task::{Kind, Task};
 use transport::{BASE_DIGEST, BASE_NAME, Base, Location, RebaseReport};
@@ -22,7 +22,7 @@ pub(crate) struct Rebase {
     /// The new base (default: the current image of the old base's name)
     #[arg(long, alias = "new_base", value_name = "IMAGE")]
     new_base: Option<String>,
-    /// Choose the image of this platform in an index
+    /// Choose the image of this platform in an index (default: change all and the index)
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
     /// Rebase despite conflicts
@@ -49,43 +49,54 @@ impl Rebase {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let from = place::location(&self.image, "docker://")?;
         let to = self.to.location()?;
-        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
-        let (report, written) = observed(&format!("rebase {from}"), Progress::Auto, |task| {
-            let opened = super::open(app, &self.end, &from, &platform, task)?;
-            let (old_at, new_at) = self.bases(&opened)?;
-            let old = super::open(app, &self.end, &old_at, &platform, task)?;
-            let new = super::open(app, &self.end, &new_at, &platform, task)?;
-            let rebased = app.wait(transport::rebase(
-                Base { source: &*opened.source, image: &opened.image },
-                Base { source: &*old.source, image: &old.image },
-                Base { source: &*new.source, image: &new.image },
-                app.settings.room(),
-                task,
-            ))??;
-            let (report, mut draft) = (rebased.report, rebased.draft);
-            if self.check || !(report.conflicts.is_empty() || self.force) {
-                return Ok((report, None));
+        let (reports, written) = observed(&format!("rebase {from}"), Progress::Auto, |task| {
+            let ends = (&from, to.as_ref());
+            let (source, originals) =
+                super::open_all(app, &self.end, ends, self.platform.as_ref(), task)?;
+            let bases = originals.images().map(|image| self.opened_bases(app, image, task));
+            let bases = bases.collect::<Result<Vec<_>, Failure>>()?;
+            let (mut reports, mut made) = (Vec::new(), Vec::new());
+            for (image, (old, new, new_at)) in originals.images().zip(&bases) {
+                let rebased = app.wait(transport::rebase(
+                    Base { source: &*source, image },
+                    Base { source: &*old.source, image: &old.image },
+                    Base { source: &*new.source, image: &new.image },
+                    app.settings.room(),
+                    task,
+                ))??;
+                let mut draft = rebased.draft;
+                draft.name_base(new_at, &new.image);
+                if image.descriptor().media_type.is_docker() {
+                    draft.manifest.annotations.clear();
+                }
+                made.push(draft.finish());
+                reports.push(rebased.report);
             }
-            draft.name_base(&new_at, &new.image);
-            if opened.image.descriptor().media_type.is_docker() {
-                draft.manifest.annotations.clear();
+            if self.check || !(self.force || conflicts(&reports) == 0) {
+                return Ok((reports, None));
             }
-            let made = draft.finish();
+            let platforms = made.iter().zip(originals.images());
+            let platforms: Vec<_> =
+                platforms.map(|(made, image)| (made.root().digest, image.platform())).collect();
+            let made = originals.join(&*source, made)?;
             let root = made.root().clone();
             let to = to.map_or_else(|| super::beside(&from, &root), Ok)?;
             let root = super::publish(app, &self.end, &made, &to, task)?;
-            self.verify(app, &to, &platform, &root.digest, task)?;
-            Ok((report, Some((to, root))))
+            for (digest, platform) in &platforms {
+                self.verify(app, &to, platform, digest, task)?;
+            }
+            Ok((reports, Some((to, root))))
         })?;
         let told = written.map(|(to, root)| super::told(&to, &root));
-        self.tell(&report, told.as_deref());
-        match told {
-            Some(_) => Ok(0),
-            None if report.conflicts.is_empty() => Ok(0),
-            None => {
+        for (number, report) in reports.iter().enumerate() {
+            let last = number + 1 == reports.len();
+            self.tell(report, told.as_deref().filter(|_| last));
+        }
+        match (told, conflicts(&reports)) {
+            (Some(_), _) | (None, 0) => Ok(0),
+            (None, conflicts) => {
                 let what = format!(
-                    "rebasing {from}: the image and the new base conflict in {} places",
-                    report.conflicts.len()
+                    "rebasing {from}: the image and the new base conflict in {conflicts} places"
                 );
                 Err(Failure::new(Kind::Refused, what)
                     .hint("rebuild the image on the new base, or override with --force"))
@@ -110,8 +121,23 @@ impl Rebase {
         Ok(app.wait(transport::read_back(&*source, platform, *digest, task))??)
     }
 
-    fn bases(&self, opened: &OpenedImage) -> Result<(Location, Location), Failure> {
-        let annotations = &opened.image.manifest().annotations;
+    /// The old and the new base of an image, for its platform, and where the new one is.
+    fn opened_bases(
+        &self,
+        app: &App,
+        image: &Image,
+        task: &Task,
+    ) -> Result<(OpenedImage, OpenedImage, Location), Failure> {
+        let (old_at, new_at) = self.bases(image)?;
+        let usual = image.platform();
+        let platform = self.platform.as_ref().unwrap_or(&usual);
+        let old = super::open(app, &self.end, &old_at, platform, task)?;
+        let new = super::open(app, &self.end, &new_at, platform, task)?;
+        Ok((old, new, new_at))
+    }
+
+    fn bases(&self, image: &Image) -> Result<(Location, Location), Failure> {
+        let annotations = &image.manifest().annotations;
         let (name, digest) = (annotations.get(BASE_NAME), annotations.get(BASE_DIGEST));
         let unknown = |flag: &str| {
             Failure::usage("the image has no annotation of its base")
@@ -153,4 +179,9 @@ impl Rebase {
         }
         made.iter().for_each(|made| outln!("{made}"));
     }
+}
+
+/// In how many places images and their new bases conflict.
+fn conflicts(reports: &[RebaseReport]) -> usize {
+    reports.iter().map(|report| report.conflicts.len()).sum()
 }

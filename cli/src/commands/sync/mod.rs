@@ -31,6 +31,7 @@ enum FromTransport {
 enum ToTransport {
     Docker,
     Dir,
+    Oci,
 }
 
 /// Mirror many images: all or some tags of repositories, a directory, or a YAML list
@@ -40,7 +41,8 @@ pub(crate) struct Sync {
     /// The kind of SOURCE: docker (a repository or image), dir, or yaml (a list; `-` is stdin)
     #[arg(short, long = "src", value_enum)]
     src: FromTransport,
-    /// The kind of DESTINATION: docker (a registry with a path) or dir
+    /// The kind of DESTINATION: docker (a registry with a path), dir, or oci (a layout for each
+    /// repository)
     #[arg(short, long = "dest", value_enum)]
     dest: ToTransport,
     /// The source

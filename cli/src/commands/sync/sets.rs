@@ -30,7 +30,7 @@ pub(super) fn of(sync: &Sync, app: &App) -> Result<Vec<Set>, Failure> {
         return Err(Failure::usage("--tag-regex and --tag-semver are for --src docker")
             .hint("a list has images-by-tag-regex and images-by-semver"));
     }
-    if sync.delete.delete && (sync.dest == ToTransport::Dir || sync.src == FromTransport::Dir) {
+    if sync.delete.delete && (sync.dest != ToTransport::Docker || sync.src == FromTransport::Dir) {
         return Err(Failure::usage("--delete works between registries only"));
     }
     match sync.src {
@@ -53,7 +53,7 @@ impl<'a> Maker<'a> {
     fn new(sync: &'a Sync, app: &'a App) -> Result<Maker<'a>, Failure> {
         let below = match sync.dest {
             ToTransport::Docker => sync.destination.trim_end_matches('/').to_owned(),
-            ToTransport::Dir => {
+            ToTransport::Dir | ToTransport::Oci => {
                 environment::absolute(Path::new(&sync.destination))?.display().to_string()
             }
         };
@@ -167,6 +167,7 @@ impl<'a> Maker<'a> {
         let whole = format!("{}/{behind}", self.below);
         match self.sync.dest {
             ToTransport::Dir => Ok(MirrorDestination::Directories(PathBuf::from(whole))),
+            ToTransport::Oci => Ok(MirrorDestination::Layout(PathBuf::from(whole))),
             ToTransport::Docker => {
                 let (registry, path) = whole.split_once('/').unwrap_or((&whole, ""));
                 let repository = Repository::new(registry, path).map_err(|error| {

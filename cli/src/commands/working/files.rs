@@ -109,7 +109,7 @@ struct FileFlags {
     /// Set the time of all files, in seconds since 1970
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     timestamp: Option<i64>,
-    /// Do not print the digest of the copied files
+    /// Print neither progress nor the digest of the copied files
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
@@ -170,7 +170,8 @@ impl FileFlags {
             history: wants_history(self.history.add_history),
         };
         let verb = if add { "add" } else { "copy" };
-        let digest = observed(verb, Progress::Auto, |task| {
+        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        let digest = observed(verb, progress, |task| {
             let mut working = locked(app.store()?, name, task)?;
             let env = env(app, &self.retry.reach(self.registry.reach()?))?;
             let task = Arc::new(task.child(format!("{verb} to {}", working.name())));

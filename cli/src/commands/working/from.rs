@@ -18,7 +18,7 @@ use options::registry::RegistryFlags;
 /// When to query a registry for an image, with buildah's values.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PullFlags {
-    /// Pull the image: missing or false (default), always, never, newer or true
+    /// Pull the image: missing (default), always, never or false, newer or true
     #[arg(long, value_name = "POLICY", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pull: Option<String>,
     /// Pull the image every time
@@ -42,9 +42,9 @@ impl PullFlags {
             return Ok(Pull::Never);
         }
         match self.pull.as_deref() {
-            None | Some("missing" | "ifmissing" | "false") => Ok(Pull::Missing),
+            None | Some("missing" | "ifmissing") => Ok(Pull::Missing),
             Some("always") => Ok(Pull::Always),
-            Some("never") => Ok(Pull::Never),
+            Some("never" | "false") => Ok(Pull::Never),
             Some("newer" | "ifnewer" | "true") => Ok(Pull::Newer),
             Some(other) => Err(Failure::usage(format!("--pull={other} is not supported"))
                 .hint("missing, always, never and newer are")),
@@ -88,7 +88,7 @@ impl From {
     /// The image cannot be had; the name is taken.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         // Wrong flags are reported before anything is fetched.
-        let spec = self.settings.completed()?;
+        let spec = self.settings.isolated()?;
         refuse_volumes(&spec)?;
         refuse_networks(&spec)?;
         let wish = Wish {

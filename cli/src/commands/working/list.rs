@@ -175,7 +175,11 @@ impl Rename {
     /// # Errors
     /// There is no such container; the name is taken.
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        container::require(app, &self.container)?.rename(&self.name)?;
+        let container = container::require(app, &self.container)?;
+        if self.container == self.name {
+            return Err(Failure::usage(format!("{:?} is the name it has", self.name)));
+        }
+        container.rename(&self.name)?;
         Ok(0)
     }
 }

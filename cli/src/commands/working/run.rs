@@ -23,7 +23,7 @@ use crate::commands::container::start_failure;
 use crate::commands::run::{refuse_networks, refuse_overlays, refuse_volumes};
 use options::Failure;
 use options::Reach;
-use options::container::ContainerFlags;
+use options::container::{ContainerFlags, complete};
 use options::flags::{self, of_flag};
 
 /// Flags of `run` for working containers only.
@@ -183,6 +183,7 @@ fn specify(
 ) -> Result<ContainerSpec, Failure> {
     kept.process.env.extend(proxies_unless_set(&kept, image));
     let mut spec = kept.merge(now);
+    complete(&mut spec)?;
     // The command is run as it is, not as arguments of the entrypoint.
     spec.process.entrypoint.get_or_insert_default();
     // As that of RUN, the network of commands is one of their own.
