@@ -33,6 +33,7 @@
 mod clusters;
 pub mod compress;
 pub mod container;
+pub mod destination;
 pub mod dialect;
 pub mod ends;
 pub mod environment;

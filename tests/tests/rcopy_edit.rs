@@ -393,17 +393,18 @@ fn an_index_is_changed_with_all_its_images() {
     let line = ["mutate", &attested, label, "-t", "oci:mutated:app"];
     let ran = scene.rcopy(&line).ok();
     assert!(ran.stderr.contains("1 manifests of the index are about"), "{}", ran.told());
-    scene.rcopy(&["flatten", "oci:mutated:app", "-t", "oci:flat:app"]).ok();
-    let flat = index("oci:flat:app");
+    scene.rcopy(&["flatten", "oci:mutated:app", "-t", &place("flat")]).ok();
+    let flat = index(&place("flat"));
     assert_eq!(platforms(&flat), before);
     assert!(before.len() > 2, "{before:?}");
     for entry in flat["manifests"].as_array().unwrap() {
-        let one = format!("oci:flat@{}", entry["digest"].as_str().unwrap());
+        let digest = entry["digest"].as_str().unwrap();
+        let one = format!("docker://{}/team/index@{digest}", registry.address());
         let config = parsed(&scene.rcopy(&["inspect", "--config", &one]).ok().stdout);
         assert_eq!(config["config"]["Labels"]["team"], "blue", "{config:#}");
         assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 1);
     }
-    scene.rcopy(&["validate", "oci:flat:app"]).ok();
+    scene.rcopy(&["validate", &place("flat")]).ok();
 
     // A platform chooses one image, and so does a place that holds no more.
     let one = ["mutate", "oci:index:app", label, "--platform=linux/arm64", "-t", "oci:one:app"];
@@ -416,10 +417,12 @@ fn an_index_is_changed_with_all_its_images() {
     stack(&scene, &[Layer::new().file("app/run", 0o755, b"run").finish()]);
     scene.rcopy(&["index", "append", "-m", "oci:app:app", "-t", "oci:apps:app"]).ok();
     let bases = ["--old-base=oci:base1:base1", "--new-base=oci:base2:base2"];
-    let line = ["rebase", "oci:apps:app", "-t", "oci:rebased:app"];
+    let rebased = place("rebased");
+    let line = ["rebase", "oci:apps:app", "-t", &rebased];
     scene.rcopy(&[&line[..], &bases].concat()).ok();
-    let entry = &index("oci:rebased:app")["manifests"][0];
-    let image = index(&format!("oci:rebased@{}", entry["digest"].as_str().unwrap()));
+    let entry = &index(&rebased)["manifests"][0];
+    let digest = entry["digest"].as_str().unwrap();
+    let image = index(&format!("{}/team/index@{digest}", registry.address()));
     assert_eq!(image["layers"][0], index("oci:base2:base2")["layers"][0]);
     assert_eq!(entry["platform"], index("oci:apps:app")["manifests"][0]["platform"]);
 }

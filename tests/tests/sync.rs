@@ -230,7 +230,7 @@ fn a_layout_gets_what_is_attached_and_a_directory_a_warning() {
     };
     attach("1");
     let run = |dest: &str, to: &str| {
-        scene.sync(&["--src", "docker", "--dest", dest, "--scoped", &from, to]).ok()
+        scene.sync(&["--src", "docker", "--dest", dest, &from, to]).ok()
     };
     let digest = |name: &str| {
         guarded(scene.bench.command("rcopy").args(["digest", name])).ok().text().to_owned()
@@ -241,7 +241,7 @@ fn a_layout_gets_what_is_attached_and_a_directory_a_warning() {
     };
     let told = run("oci", "usb");
     assert!(told.stderr.contains("2 copied"), "{}", told.told());
-    let layout = format!("oci:{}", scene.bench.path().join("usb").join(&from).display());
+    let layout = format!("oci:{}", scene.bench.path().join("usb/app").display());
     for tag in ["1", "2"] {
         assert_eq!(digest(&format!("{layout}:{tag}")), digest(&format!("docker://{from}:{tag}")));
     }
@@ -256,6 +256,8 @@ fn a_layout_gets_what_is_attached_and_a_directory_a_warning() {
     assert!(told.stderr.contains("warning") && told.stderr.contains("attached"), "{}", told.told());
     let gone = ["--src", "docker", "--dest", "oci", "--delete", &from, "usb"];
     scene.sync(&gone).code(1).fails(&["--delete works between registries only"]);
+    let scoped = ["--src", "docker", "--dest", "oci", "--scoped", &from, "usb"];
+    scene.sync(&scoped).code(1).fails(&["colon", "--scoped"]);
 }
 
 #[test]

@@ -405,7 +405,7 @@ fn what_cannot_be_had_is_refused_by_name() {
         (&["from", "--isolation=chroot", "--pid=private", "busybox"], "--isolation=chroot"),
         (&["from", "--isolation=moon", "busybox"], "--isolation"),
         (&["from", "--pull=never", "no-such-image"], "no-such-image"),
-        (&["from", "--network=bridge", "busybox"], "--network"),
+        (&["from", "--network=container:x", "busybox"], "--network"),
         (&["run", "--detach", "c", "true"], "--detach"),
         (&["run", "--no-pivot", "c", "true"], "--no-pivot"),
         (&["run", "--runtime=kata", "c", "true"], "--runtime"),

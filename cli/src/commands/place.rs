@@ -1,6 +1,5 @@
 //! From a location as people write it to a source or a sink.
 
-use options::environment;
 use std::cell::OnceCell;
 use std::path::Path;
 
@@ -12,30 +11,9 @@ use transport::{CopyOptions, Gate, Location, Open, Places, Select, Sink, Source}
 
 use super::lookup;
 use crate::app::App;
-use options::Dialect;
 use options::Failure;
 use options::Reach;
-
-/// Reads a location; a text without a transport gets `default` in front.
-///
-/// # Errors
-/// The text is not a location.
-pub(crate) fn location(text: &str, default: &str) -> Result<Location, Failure> {
-    let here = environment::absolute(Path::new("."))?;
-    let read = match text.parse::<Location>() {
-        // `docker:NAME` is `docker://NAME` written wrongly rather than an image called docker.
-        Err(_)
-            if !default.is_empty()
-                && !text.starts_with("docker:")
-                && (Dialect::spoken() == Dialect::Crane || !transport::foreign(text))
-                && text.parse::<Reference>().is_ok() =>
-        {
-            format!("{default}{text}").parse::<Location>()
-        }
-        read => read,
-    };
-    Ok(read?.under(&here))
-}
+pub(crate) use options::destination::location;
 
 /// As [`location`]; a name without a registry may mean several images, and the first that exists
 /// counts.

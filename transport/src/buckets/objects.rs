@@ -31,7 +31,7 @@ pub(super) struct Stored {
     store: Box<dyn ObjectStore>,
     blobs: String,
     names_in: String,
-    /// What is said if the service refuses.
+    /// The advice if the service refuses.
     hint: &'static str,
 }
 

@@ -146,7 +146,7 @@ impl WhatFlags {
     }
 
     /// Whether to warn about attachments that stay behind: not if the user chose what to copy.
-    fn tells_left(&self) -> bool {
+    pub(crate) fn tells_left(&self) -> bool {
         let said = self.referrers.is_some()
             || self.digest_tags.is_some()
             || self.remove_signatures

@@ -9,13 +9,9 @@ mod get_file;
 mod mutate;
 mod rebase;
 
-use options::environment;
-use std::path::PathBuf;
-
-use clap::Args;
 use image::{Descriptor, Image, Platform};
 use task::Task;
-use transport::{CopyOptions, Location, Named, Open, Originals, Overlay, Select, Source};
+use transport::{CopyOptions, Location, Open, Originals, Overlay, Select, Source};
 
 pub(crate) use self::append::Append;
 pub(crate) use self::check_base::CheckBase;
@@ -24,50 +20,11 @@ pub(crate) use self::flatten::Flatten;
 pub(crate) use self::get_file::GetFile;
 pub(crate) use self::mutate::Mutate;
 pub(crate) use self::rebase::Rebase;
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::App;
 use options::Failure;
+pub(crate) use options::destination::ToFlags;
 use options::ends::OneEnd;
-
-/// Where to write a new image.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Destination")]
-pub(crate) struct ToFlags {
-    /// The destination: a name on a registry, or transport:…
-    #[arg(short, long = "tag", visible_alias = "to", value_name = "NAME")]
-    tag: Option<String>,
-    /// Write a tarball for `docker load` instead; --tag is the name in it
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-}
-
-impl ToFlags {
-    /// The destination; `None` if it is not given.
-    ///
-    /// # Errors
-    /// The name is none.
-    pub(crate) fn location(&self) -> Result<Option<Location>, Failure> {
-        match (&self.output, &self.tag) {
-            (Some(file), tag) => {
-                let named = tag.clone().map_or(Named::Only, Named::Name);
-                Ok(Some(Location::DockerArchive(environment::absolute(file)?, named)))
-            }
-            (None, Some(tag)) => place::location(tag, "docker://").map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
-    /// Where to.
-    ///
-    /// # Errors
-    /// There is no destination.
-    pub(crate) fn required(&self) -> Result<Location, Failure> {
-        self.location()?.ok_or_else(|| {
-            Failure::usage("there is no destination")
-                .hint("name the destination: --tag NAME, or --output FILE")
-        })
-    }
-}
 
 /// An image to be changed: open, and let through by the policy.
 pub(crate) struct OpenedImage {

@@ -167,6 +167,10 @@ impl<'a> Maker<'a> {
         let whole = format!("{}/{behind}", self.below);
         match self.sync.dest {
             ToTransport::Dir => Ok(MirrorDestination::Directories(PathBuf::from(whole))),
+            ToTransport::Oci if whole.contains(':') => {
+                let what = format!("{whole}: no path of a layout has a colon");
+                Err(Failure::usage(what).hint("leave out --scoped, or choose another directory"))
+            }
             ToTransport::Oci => Ok(MirrorDestination::Layout(PathBuf::from(whole))),
             ToTransport::Docker => {
                 let (registry, path) = whole.split_once('/').unwrap_or((&whole, ""));
@@ -193,6 +197,7 @@ impl<'a> Maker<'a> {
             _ => CopyOptions::default(),
         };
         copy.attempts = self.sync.retry.attempts();
+        copy.tell_left = self.sync.dest == ToTransport::Dir && self.sync.what.tells_left();
         // Several images are under way at a time.
         copy.concurrency = 4;
         let all = matches!(&from, MirrorSource::Repository { tags: Tags::All, .. });
