@@ -71,8 +71,7 @@ pub fn image_document(store: &Store, image: &Image, tool: &str, template: bool) 
     });
     let mut oci = value(&**config)?;
     let complete = container_config(&config.config)?;
-    let mut docker =
-        over(oci.clone(), &json!({"config": complete, "container_config": complete}));
+    let mut docker = over(oci.clone(), &json!({"config": complete, "container_config": complete}));
     if template {
         oci["config"] = docker["config"].clone();
         [&mut oci, &mut docker].into_iter().for_each(named);

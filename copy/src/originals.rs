@@ -51,7 +51,9 @@ impl Originals {
         }
         let left = index.manifests.len() - images.len();
         if left > 0 {
-            task.warn(format!("{left} manifests of the index are about the images as they were and are left out"));
+            task.warn(format!(
+                "{left} manifests of the index are about the images as they were and are left out"
+            ));
         }
         Ok(Originals { index: Some(index), images })
     }
@@ -69,7 +71,9 @@ impl Originals {
         let mut made = made.into_iter();
         let Some(index) = &self.index else {
             let action = "changing an index without images".to_owned();
-            return made.next().ok_or(Error::Unsupported { action, place: "the source".to_owned() });
+            return made
+                .next()
+                .ok_or(Error::Unsupported { action, place: "the source".to_owned() });
         };
         let parts: Vec<Overlay<'a>> = made.collect();
         let mut changed = Index::clone(index);

@@ -194,7 +194,9 @@ impl Cloud {
 
     fn answer(&self, request: &Request) -> Reply {
         self.state().asked.push(format!("{} {}", request.method, request.path));
-        if let Some(call) = request.path.strip_prefix("/twirp/github.actions.results.api.v1.CacheService/") {
+        if let Some(call) =
+            request.path.strip_prefix("/twirp/github.actions.results.api.v1.CacheService/")
+        {
             if request.header("authorization") != "Bearer job" {
                 return (401, Vec::new());
             }
@@ -222,7 +224,8 @@ fn blob(state: &mut State, request: &Request) -> Reply {
             let list = String::from_utf8_lossy(&request.body).into_owned();
             let mut whole = Vec::new();
             for (id, _) in list.split("<Uncommitted>").skip(1).filter_map(|id| id.split_once('<')) {
-                whole.extend(state.parts.remove(&(name.clone(), id.to_owned())).unwrap_or_default());
+                whole
+                    .extend(state.parts.remove(&(name.clone(), id.to_owned())).unwrap_or_default());
             }
             state.objects.insert(name, whole);
             (201, Vec::new())

@@ -146,7 +146,10 @@ fn buildkit(bench: &Bench, name: &str, image: bool) -> String {
     layer["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip".into();
     let (media_type, root) = if image {
         let kind = "application/vnd.oci.image.manifest.v1+json";
-        (kind, json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer] }))
+        (
+            kind,
+            json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer] }),
+        )
     } else {
         let kind = "application/vnd.oci.image.index.v1+json";
         (kind, json!({ "schemaVersion": 2, "mediaType": kind, "manifests": [layer, config] }))
@@ -164,7 +167,8 @@ fn buildkit(bench: &Bench, name: &str, image: bool) -> String {
 fn a_cache_of_buildkit_is_named_as_such_and_not_used() {
     let bench = Bench::new();
     project(&bench);
-    let words = ["is not used", "BuildKit wrote it (layers: 1, records: 2)", "own definitions of steps"];
+    let words =
+        ["is not used", "BuildKit wrote it (layers: 1, records: 2)", "own definitions of steps"];
     let check = |from: &str, prepare: &dyn Fn(&mut Command)| {
         bench.write("context/small", from);
         let from = format!("--cache-from={from}");

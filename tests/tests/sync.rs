@@ -229,9 +229,8 @@ fn a_layout_gets_what_is_attached_and_a_directory_a_warning() {
         guarded(attach.args(["--artifact-type", "application/x-note"])).ok();
     };
     attach("1");
-    let run = |dest: &str, to: &str| {
-        scene.sync(&["--src", "docker", "--dest", dest, &from, to]).ok()
-    };
+    let run =
+        |dest: &str, to: &str| scene.sync(&["--src", "docker", "--dest", dest, &from, to]).ok();
     let digest = |name: &str| {
         guarded(scene.bench.command("rcopy").args(["digest", name])).ok().text().to_owned()
     };

@@ -39,7 +39,8 @@ pub(super) fn s3(value: &mut Fields<'_>) -> Result<Bucket> {
         let part = value.take(key).unwrap_or_else(|| usual.to_owned());
         format!("{prefix}{part}").trim_start_matches('/').to_owned()
     };
-    let (blobs, names_in) = (part("blobs_prefix", "blobs/"), part("manifests_prefix", "manifests/"));
+    let (blobs, names_in) =
+        (part("blobs_prefix", "blobs/"), part("manifests_prefix", "manifests/"));
     let service = Service::S3 { bucket, endpoint, path_style, settings };
     Ok(Bucket { service, blobs, names_in, names: names(value) })
 }

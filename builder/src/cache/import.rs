@@ -12,10 +12,10 @@ use store::{PendingLayer, Store};
 use task::{Cause, Kind, Task};
 use transport::{Origin, Source, bridge};
 
-use super::{CacheFrom, CachePlace, buildkit};
 use super::record::{
     ARTIFACT, CONFIG, FACTS, Listing, MOST_MOUNTS, MountRecord, Remote, inline, steps,
 };
+use super::{CacheFrom, CachePlace, buildkit};
 use crate::error::During;
 use crate::plan::key::Key;
 use crate::why::{Facts, Trace};

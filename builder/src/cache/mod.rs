@@ -21,9 +21,9 @@ use task::Task;
 
 pub(crate) use dry::Strict;
 pub use dry::{Forecast, Outlook, forecast};
+pub use fields::Surroundings;
 pub(crate) use import::Imports;
 pub(crate) use record::{INLINE, Inline, Remote};
-pub use fields::Surroundings;
 pub use request::{CacheForm, CacheFrom, CachePlace, CacheRequest, CacheTo, Mode};
 
 use crate::error::During;

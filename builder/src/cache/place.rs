@@ -302,7 +302,8 @@ mod tests {
         );
         let azure = "type=azblob,account_url=https://a.blob.example/,secret_access_key=hidden";
         assert_eq!(shown(azure, &[]), "https://a.blob.example/buildkit-cache/manifests/buildkit");
-        let job = [("ACTIONS_RESULTS_URL", "https://r.example/"), ("ACTIONS_RUNTIME_TOKEN", "hidden")];
+        let job =
+            [("ACTIONS_RESULTS_URL", "https://r.example/"), ("ACTIONS_RUNTIME_TOKEN", "hidden")];
         assert_eq!(shown("type=gha", &job), "gha:buildkit");
         assert_eq!(shown("type=gha,scope=app", &job), "gha:app");
     }

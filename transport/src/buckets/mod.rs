@@ -147,9 +147,11 @@ impl Source for BucketImage {
         let name = self.names.first().map(String::as_str).unwrap_or_default();
         let found = match self.objects.named(name).await? {
             Some(bytes) => Some((describe(&bytes, &self.shown)?, bytes)),
-            None => self.objects.buildkit(name).await?.map(|bytes| {
-                (Descriptor::of(BUILDKIT_CACHE.into(), &bytes), bytes)
-            }),
+            None => self
+                .objects
+                .buildkit(name)
+                .await?
+                .map(|bytes| (Descriptor::of(BUILDKIT_CACHE.into(), &bytes), bytes)),
         };
         let Some((descriptor, bytes)) = found else {
             let (name, place) = (name.to_owned(), self.shown.clone());

@@ -45,11 +45,7 @@ fn client(url: Option<&str>) -> ClientOptions {
 }
 
 fn retry() -> RetryConfig {
-    RetryConfig {
-        max_retries: 4,
-        retry_timeout: Duration::from_secs(60),
-        ..RetryConfig::default()
-    }
+    RetryConfig { max_retries: 4, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() }
 }
 
 /// `https://host` as `https://bucket.host`.
@@ -73,11 +69,9 @@ fn s3(
             builder = builder.with_config(key, value);
         }
     }
-    builder =
-        builder.with_bucket_name(bucket).with_virtual_hosted_style_request(!path_style);
+    builder = builder.with_bucket_name(bucket).with_virtual_hosted_style_request(!path_style);
     if let Some(endpoint) = endpoint {
-        let endpoint =
-            if path_style { endpoint.to_owned() } else { hosted(endpoint, bucket) };
+        let endpoint = if path_style { endpoint.to_owned() } else { hosted(endpoint, bucket) };
         builder = builder.with_endpoint(endpoint);
     }
     Ok(Box::new(builder.build()?))

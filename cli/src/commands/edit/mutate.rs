@@ -106,8 +106,10 @@ impl Mutate {
             let (source, originals) =
                 super::open_all(app, &self.end, ends, self.platform.as_ref(), task)?;
             if self.set_platform.is_some() && originals.images().count() > 1 {
-                return Err(Failure::usage("--set-platform is for one image, and this is an index")
-                    .hint("choose one with --platform"));
+                return Err(Failure::usage(
+                    "--set-platform is for one image, and this is an index",
+                )
+                .hint("choose one with --platform"));
             }
             let change = |image: &image::Image| {
                 let mut draft = Draft::new(&*source, image, app.settings.room());
