@@ -206,6 +206,7 @@ fn reached(network: &NetworkSpec) -> Vec<Grant> {
         join,
         networks,
         hostname: _,
+        domainname: _,
         publish,
         publish_all,
         expose: _,

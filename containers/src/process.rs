@@ -96,6 +96,34 @@ fn network(pid: u32) -> (u64, u64) {
     counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
+/// In how many process namespaces a process has a number, from that of `/proc` on.
+fn levels(pid: &str) -> usize {
+    let status = read(&PathBuf::from(format!("/proc/{pid}/status")));
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    line.map_or(0, |numbers| numbers.split_whitespace().count())
+}
+
+/// The processes of a namespace by its first one: those that are known to be in it, and those that come
+/// from it. Which namespace a process of another user is in is not shown to an ordinary user.
+fn inside(first: u32) -> Result<Vec<u32>> {
+    let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let parent = |pid: u32| {
+        let stat = read(&PathBuf::from(format!("/proc/{pid}/stat")));
+        let (_, rest) = stat.rsplit_once(')')?;
+        rest.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    let own = namespace(first);
+    let entries = std::fs::read_dir("/proc").map_err(Error::file("reading", "/proc"))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let comes_from = |pid: u32| {
+        std::iter::successors(Some(pid), |pid| parent(*pid))
+            .take_while(|pid| *pid > 1)
+            .any(|pid| pid == first)
+    };
+    let known = |pid: &u32| own.is_some() && namespace(*pid) == own || comes_from(*pid);
+    Ok(names.filter_map(|name| name.parse().ok()).filter(known).collect())
+}
+
 impl Container {
     /// Its processes, by number: those of its process namespace; where that is the machine's, those
     /// of its cgroup, or its first alone.
@@ -106,18 +134,9 @@ impl Container {
         let not_running =
             || Error::NotRunning { name: self.name().to_owned(), phase: self.phase().as_str() };
         let state = self.state().filter(|_| self.is_running()).ok_or_else(not_running)?;
-        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-        let own = namespace(&state.pid.to_string());
-        let shared = own.is_none() || own == namespace("self");
+        let shared = levels(&state.pid.to_string()) == levels("self");
         let listed: Vec<u32> = match (shared, state.cgroups.first()) {
-            (false, _) => {
-                let entries =
-                    std::fs::read_dir("/proc").map_err(Error::file("reading", "/proc"))?;
-                let names =
-                    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-                let pids = names.filter_map(|name| name.parse().ok());
-                pids.filter(|pid: &u32| namespace(&pid.to_string()) == own).collect()
-            }
+            (false, _) => inside(state.pid)?,
             (true, Some(cgroup)) => {
                 read(&cgroup.join("cgroup.procs")).lines().flat_map(str::parse).collect()
             }

@@ -340,7 +340,11 @@ pub(crate) fn write_network_files(
     let machine = MachineFiles { hosts: &hosts, resolv_conf: &known.resolv_conf };
     let loopback = [IpAddr::from([127, 0, 0, 1])];
     let own = if known.addresses.is_empty() { &loopback[..] } else { &known.addresses };
-    let own: Vec<_> = own.iter().map(|address| (hostname.as_str(), *address)).collect();
+    // The name with its domain is first, so that it is the full one.
+    let full = spec.network.domainname.as_ref().filter(|domain| !domain.is_empty());
+    let names = full.map(|domain| format!("{hostname}.{domain} {hostname}"));
+    let names = names.as_deref().unwrap_or(&hostname);
+    let own: Vec<_> = own.iter().map(|address| (names, *address)).collect();
     let mut wanted = spec.network.clone();
     if known.names {
         wanted.dns.servers.clear();

@@ -349,3 +349,45 @@ fn signals_are_passed_to_a_container_that_is_not_kept_unless_they_are_not_to_be(
         assert_eq!(lines.next().as_deref(), code.map(|_| "caught"));
     }
 }
+
+#[test]
+fn an_entrypoint_may_be_a_list_and_the_host_name_has_a_domain() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let list = r#"--entrypoint=["echo","a  b"]"#;
+    assert_eq!(bench.rbuild(["run", "--rm", list, "busybox", "c"]).ok().stdout, "a  b c\n");
+    let flags = ["run", "--rm", "--hostname=one", "--domainname=here.test", "busybox", "sh", "-c"];
+    let line = "cat /proc/sys/kernel/domainname; hostname; hostname -f; grep here.test /etc/hosts";
+    let told = bench.rbuild([&flags[..], &[line]].concat()).ok().stdout;
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[..3], ["here.test", "one", "one.here.test"]);
+    assert!(lines[3].ends_with("one.here.test one"), "{told}");
+}
+
+#[test]
+fn the_image_of_the_store_is_good_enough_where_a_newer_one_cannot_be_had() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let name = "127.0.0.1:1/some/image";
+    let run = |pull: &str| {
+        let pull = format!("--pull={pull}");
+        bench.rbuild(["run", "--rm", "--tls-verify=false", &pull, name, "echo", "ran"])
+    };
+    run("newer").code(125).fails(&["which is not in the store"]);
+    bench.rbuild(["tag", "busybox", name]).ok();
+    run("always").code(125).fails(&["127.0.0.1:1"]);
+    assert_eq!(run("newer").ok().stdout, "ran\n");
+    let Some(registry) = e2e::registry::DockerRegistry::start() else { return };
+    // A newer one is taken.
+    let name = registry.name("newer:1");
+    bench.build("new", "FROM busybox\nRUN echo second > /version\n", &[]).ok();
+    let place = format!("docker://{name}");
+    bench.rbuild(["push", "--tls-verify=false", "new", &place]).ok();
+    bench.rbuild(["tag", "busybox", &name]).ok();
+    let words = ["run", "--rm", "--tls-verify=false", "--pull=newer", &name, "cat", "/version"];
+    assert_eq!(bench.rbuild(words).ok().stdout, "second\n");
+}

@@ -68,7 +68,8 @@ pub(crate) struct NewFlags {
     /// Mount the volumes and host paths of another container
     #[arg(long, value_name = "CONTAINER[:ro]")]
     volumes_from: Vec<String>,
-    /// Pull the image: always, missing or never (default: missing)
+    /// Pull the image: always, missing, never, or newer: always, but the store's is good enough where
+    /// the registry does not give it (default: missing)
     #[arg(long, value_enum)]
     pull: Option<PullPolicy>,
     #[command(flatten)]
@@ -146,6 +147,7 @@ enum PullPolicy {
     Missing,
     Always,
     Never,
+    Newer,
 }
 
 /// A standard stream.
@@ -492,26 +494,14 @@ impl NewFlags {
 
     fn image(&self, app: &App, name: &str) -> Result<Image, Failure> {
         let store = app.store()?;
-        let platform = self.platform.platform();
-        if self.pull != Some(PullPolicy::Always)
-            && let Some(found) = lookup::find(store, name)?
-        {
-            let image = store.image(&found.descriptor, &platform)?;
-            if platform != Platform::host() && image.platform().serves(&platform).is_none() {
-                let its = image.platform();
-                return Err(Failure::new(
-                    Kind::Refused,
-                    format!("image {name} is for {its}, not for {platform}"),
-                )
-                .hint("use --pull=always to pull it again"));
-            }
-            let asked = app.permit_stored(image.descriptor().digest, &self.registry.reach()?);
-            asked.map_err(|failure| failure.context(format!("using {name} of the store")))?;
+        let asks = matches!(self.pull, Some(PullPolicy::Always | PullPolicy::Newer));
+        if !asks && let Some(image) = self.stored(app, name)? {
             return Ok(image);
         }
         if self.pull == Some(PullPolicy::Never) {
             lookup::require(store, name)?;
         }
+        let platform = self.platform.platform();
         let from = place::remote_locations(app, name)?;
         let reach = self.registry.reach()?;
         let pulled = place::first_there(&from, |from| {
@@ -523,9 +513,31 @@ impl NewFlags {
         let absent = format!("pulling {name}, which is not in the store");
         let root = match self.pull {
             Some(PullPolicy::Always) => pulled?,
+            Some(PullPolicy::Newer) if pulled.is_err() => match self.stored(app, name)? {
+                Some(image) => return Ok(image),
+                None => pulled.map_err(|failure| failure.context(absent))?,
+            },
             _ => pulled.map_err(|failure| failure.context(absent))?,
         };
         Ok(store.image(&root, &platform)?)
+    }
+
+    /// The image of the store, if it is there and for the platform.
+    fn stored(&self, app: &App, name: &str) -> Result<Option<Image>, Failure> {
+        let store = app.store()?;
+        let platform = self.platform.platform();
+        let Some(found) = lookup::find(store, name)? else { return Ok(None) };
+        let image = store.image(&found.descriptor, &platform)?;
+        if platform != Platform::host() && image.platform().serves(&platform).is_none() {
+            let its = image.platform();
+            let what = format!("image {name} is for {its}, not for {platform}");
+            return Err(
+                Failure::new(Kind::Refused, what).hint("use --pull=always to pull it again")
+            );
+        }
+        let asked = app.permit_stored(image.descriptor().digest, &self.registry.reach()?);
+        asked.map_err(|failure| failure.context(format!("using {name} of the store")))?;
+        Ok(Some(image))
     }
 }
 

@@ -89,6 +89,17 @@ pub fn pair(text: &str) -> (String, String) {
     (key.to_owned(), value.to_owned())
 }
 
+/// The entrypoint of a container: a program, or a JSON list of a program and its arguments; none for an
+/// empty text.
+pub fn entrypoint(text: &str) -> Vec<String> {
+    let list = text.starts_with('[').then(|| serde_json::from_str(text).ok()).flatten();
+    match list {
+        Some(list) => list,
+        None if text.is_empty() => Vec::new(),
+        None => vec![text.to_owned()],
+    }
+}
+
 /// The keys that detach: `ctrl-p,ctrl-q`, single characters, or empty for none; as a terminal
 /// sends them.
 ///
@@ -113,6 +124,14 @@ pub fn detach_keys(text: &str) -> Result<Vec<u8>, SyntaxError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entrypoint_is_a_program_or_a_list() {
+        assert_eq!(entrypoint(r#"["a b", "c"]"#), ["a b", "c"]);
+        assert_eq!(entrypoint("a b"), ["a b"]);
+        assert_eq!(entrypoint("[odd"), ["[odd"]);
+        assert!(entrypoint("").is_empty() && entrypoint("[]").is_empty());
+    }
 
     #[test]
     fn environment_files_may_begin_with_a_mark_and_export_names() {

@@ -54,7 +54,8 @@ pub struct ContainerFlags {
     /// Run as this user (and group), by name or number
     #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "Process")]
     user: Option<String>,
-    /// Replace the image's entrypoint; an empty string clears it
+    /// Replace the image's entrypoint by a program, or by a JSON list of a program and its arguments;
+    /// an empty string clears it
     #[arg(long, value_name = "PROGRAM", help_heading = "Process")]
     entrypoint: Option<String>,
     /// Run a small init as process 1 that reaps orphans and forwards signals
@@ -77,6 +78,9 @@ pub struct ContainerFlags {
     /// Set the host name (default: the container's id)
     #[arg(short = 'h', long, value_name = "NAME", help_heading = "Network")]
     hostname: Option<String>,
+    /// Set the NIS domain name, and the domain of the host name in /etc/hosts
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    domainname: Option<String>,
     /// Add a name by which others on its networks find the container
     #[arg(long, visible_alias = "net-alias", value_name = "NAME", help_heading = "Network")]
     network_alias: Vec<String>,
@@ -188,6 +192,7 @@ impl ContainerFlags {
         spec.files.read_only = self.read_only;
         spec.isolation.privileged = self.privileged;
         spec.network.hostname.clone_from(&self.hostname);
+        spec.network.domainname.clone_from(&self.domainname);
         self.on_networks(&mut spec.network)?;
         for text in &self.publish {
             network::ports(text)?;
@@ -199,10 +204,7 @@ impl ContainerFlags {
         spec.network.publish_all = self.publish_all;
         spec.network.expose.clone_from(&self.expose);
         let process = &mut spec.process;
-        process.entrypoint = self.entrypoint.as_ref().map(|entrypoint| match entrypoint.as_str() {
-            "" => Vec::new(),
-            program => vec![program.to_owned()],
-        });
+        process.entrypoint = self.entrypoint.as_deref().map(syntax::entrypoint);
         process.command = command.to_vec();
         if self.env_host {
             process.env.extend(crate::environment::environment());

@@ -207,6 +207,8 @@ pub struct NetworkSpec {
     pub networks: Vec<Membership>,
     /// What `hostname` says.
     pub hostname: Option<String>,
+    /// What `domainname` says.
+    pub domainname: Option<String>,
     /// Ports that are reached from outside, as `--publish` has them.
     pub publish: Vec<String>,
     /// Whether every port that the image or `expose` names is reached from outside.
@@ -429,6 +431,7 @@ impl NetworkSpec {
             join,
             networks,
             hostname,
+            domainname,
             publish,
             publish_all,
             expose,
@@ -447,6 +450,7 @@ impl NetworkSpec {
             publish_all: publish_all || now.publish_all,
             expose: both(expose, now.expose),
             hostname: now.hostname.or(hostname),
+            domainname: now.domainname.or(domainname),
             hosts: both(hosts, now.hosts),
             no_hosts: no_hosts || now.no_hosts,
             no_hostname: no_hostname || now.no_hostname,

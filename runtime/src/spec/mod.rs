@@ -226,7 +226,10 @@ pub fn spec(
         .linux(linux::linux(spec, &capabilities)?)
         .build()
         .map_err(|error| Error::invalid("spec", error.to_string()))?;
-    document.set_hostname((!spec.isolation.host_uts()).then(|| hostname(spec).to_owned()));
+    if !spec.isolation.host_uts() {
+        document.set_hostname(Some(hostname(spec).to_owned()));
+        document.set_domainname(spec.network.domainname.clone());
+    }
     Ok(document)
 }
 
