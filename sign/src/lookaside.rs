@@ -17,7 +17,7 @@ use task::{Cause, Fault, Kind, Task};
 
 use crate::error::{Error, Result};
 use crate::find;
-use crate::gpg::MAX_GPG;
+use crate::gpg::{MAX_GPG, on_thread};
 use crate::policy::Policy;
 use crate::verify::{Candidate, Evidence, Verified};
 
@@ -317,9 +317,10 @@ impl PolicyGate {
             found.candidates.extend(self.collect(name, &root.digest).await?);
         }
         let (policy, root) = (Arc::clone(&self.policy), root.clone());
-        // Keys are read, and `gpg` is waited for.
-        blocking(move || {
-            let decided = policy.decide(&root.digest, location.as_ref(), &found.candidates);
+        // Keys are read, and `gpg` is waited for: both end when nobody waits for this any more.
+        on_thread(move |running| {
+            let (digest, candidates) = (&root.digest, &found.candidates);
+            let decided = policy.decide_while(digest, location.as_ref(), candidates, running);
             Ok(find::told(&root, found.unread, decided)?)
         })
         .await

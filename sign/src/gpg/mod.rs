@@ -6,7 +6,7 @@ mod own;
 mod policy;
 
 use std::io::{Read as _, Write as _};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use copy::bridge;
@@ -37,29 +37,57 @@ fn command() -> Command {
     command
 }
 
-/// The program while it runs, for who may have to end it.
+/// The program while it runs, for who may have to end it. One runs after the other.
 #[derive(Debug, Clone, Default)]
-struct GpgChild(Arc<Mutex<Option<Child>>>);
+pub(crate) struct GpgChild(Arc<Mutex<Running>>);
+
+#[derive(Debug, Default)]
+struct Running {
+    child: Option<Child>,
+    /// Nobody waits any more: no other is started.
+    over: bool,
+}
 
 impl GpgChild {
     fn with<T>(&self, act: impl FnOnce(&mut Child) -> std::io::Result<T>) -> std::io::Result<T> {
-        let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        child.as_mut().map_or(Err(std::io::ErrorKind::NotFound.into()), act)
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.child.as_mut().map_or(Err(std::io::ErrorKind::NotFound.into()), act)
+    }
+
+    /// Starts the program, and gives its three streams.
+    fn start(&self, command: &mut Command) -> std::io::Result<Streams> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.over {
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = running.child.insert(pipes.spawn()?);
+        Ok((child.stdin.take(), child.stdout.take(), child.stderr.take()))
+    }
+
+    fn end(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).over = true;
+        // One that has ended is left alone.
+        let _ = self.with(Child::kill);
     }
 }
+
+/// Standard input, output and error of the program.
+type Streams = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
 
 /// Ends the program, which may wait for a passphrase, when who waits for it is gone.
 struct EndOnDrop(GpgChild);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        // One that has ended is left alone.
-        let _ = self.0.with(Child::kill);
+        self.0.end();
     }
 }
 
 /// Does work with `gpg` on a thread; if it is not waited for to its end, the program ends.
-async fn on_thread<T: Send + 'static>(work: impl FnOnce(&GpgChild) -> T + Send + 'static) -> T {
+pub(crate) async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce(&GpgChild) -> T + Send + 'static,
+) -> T {
     let running = GpgChild::default();
     let _end = EndOnDrop(running.clone());
     bridge::blocking(move || work(&running)).await
@@ -75,11 +103,7 @@ fn run(
     limit: u64,
     running: &GpgChild,
 ) -> std::io::Result<GpgOutput> {
-    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = pipes.spawn()?;
-    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
-    let stdout = child.stdout.take();
-    *running.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+    let (stdin, stdout, stderr) = running.start(command)?;
     let input = input.to_vec();
     let feeding = std::thread::spawn(move || {
         // Where gpg stops reading it says why itself.
@@ -143,6 +167,20 @@ fn signer(status: &str) -> Result<Vec<String>, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_program_ends_when_nobody_waits_and_no_other_is_started() {
+        let running = GpgChild::default();
+        let waiting = running.clone();
+        let work = move || run(Command::new("sleep").arg("1000"), b"", 1, &waiting);
+        let work = std::thread::spawn(work);
+        while running.with(|_| Ok(())).is_err() {
+            std::thread::yield_now();
+        }
+        drop(EndOnDrop(running.clone()));
+        assert!(!work.join().unwrap().unwrap().success);
+        assert!(run(&mut Command::new("true"), b"", 1, &running).is_err());
+    }
 
     #[test]
     fn only_one_good_signature_is_good() {

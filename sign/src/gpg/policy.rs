@@ -11,12 +11,16 @@ use crate::simple_signing;
 use crate::verify::{Candidate, Evidence};
 
 /// A keyring of a policy's keys, which is gone when this is.
-struct Keyring(tempfile::TempDir);
+struct Keyring<'a> {
+    home: tempfile::TempDir,
+    running: &'a GpgChild,
+}
 
-impl Keyring {
-    fn of(keys: &[Vec<u8>]) -> Result<Keyring, String> {
+impl Keyring<'_> {
+    fn of<'a>(keys: &[Vec<u8>], running: &'a GpgChild) -> Result<Keyring<'a>, String> {
         let directory = tempfile::Builder::new().prefix("gpg-").tempdir_in("/tmp");
-        let ring = Keyring(directory.map_err(|error| format!("making a keyring: {error}"))?);
+        let home = directory.map_err(|error| format!("making a keyring: {error}"))?;
+        let ring = Keyring { home, running };
         for (index, key) in keys.iter().enumerate() {
             let imported = ring.run("--import", key)?;
             if !imported.status.lines().any(|line| line.starts_with("[GNUPG:] IMPORT_OK ")) {
@@ -28,7 +32,7 @@ impl Keyring {
 
     /// Runs `gpg` on this keyring alone, with an empty environment.
     fn run(&self, action: &str, input: &[u8]) -> Result<GpgOutput, String> {
-        let home = self.0.path();
+        let home = self.home.path();
         let mut command = command();
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C");
         command.env("HOME", home).arg("--homedir").arg(home);
@@ -36,14 +40,14 @@ impl Keyring {
         command.args(["--no-auto-key-retrieve", "--no-auto-key-locate", action]);
         // One byte more than a payload has: what is larger is refused, and not read to its end.
         let limit = simple_signing::MAX_PAYLOAD + 1;
-        let ran = run(&mut command, input, limit, &GpgChild::default());
+        let ran = run(&mut command, input, limit, self.running);
         ran.map_err(|error| format!("running gpg: {error}"))
     }
 }
 
 /// Checks one message; gives back the fingerprint of the key that signed.
 fn check(
-    ring: &Keyring,
+    ring: &Keyring<'_>,
     image: &Digest,
     message: &[u8],
     (identity, asked): (&SignedIdentity, Option<&Reference>),
@@ -81,8 +85,8 @@ pub(crate) fn any(
     image: &Digest,
     candidates: &[Candidate],
     keys: &[Vec<u8>],
-    identity: &SignedIdentity,
-    asked: Option<&Reference>,
+    (identity, asked): (&SignedIdentity, Option<&Reference>),
+    running: &GpgChild,
 ) -> Result<String> {
     let failed = |reason: String| Error::Gpg { image: *image, reason };
     let messages = candidates.iter().filter_map(|candidate| match &candidate.evidence {
@@ -93,7 +97,7 @@ pub(crate) fn any(
     if messages.is_empty() {
         return Err(Error::Unsigned { image: *image });
     }
-    let ring = Keyring::of(keys).map_err(failed)?;
+    let ring = Keyring::of(keys, running).map_err(failed)?;
     let mut rejected = Vec::new();
     for (candidate, message) in messages {
         match check(&ring, image, message, (identity, asked)).map_err(failed)? {

@@ -15,7 +15,7 @@ use self::files::read_file;
 use self::sigstore::Authenticator;
 use crate::error::{Error, Result};
 use crate::find::{self, Found};
-use crate::gpg;
+use crate::gpg::{self, GpgChild};
 use crate::verify::{Candidate, Demand, Verified, verify_any};
 
 mod file;
@@ -122,6 +122,17 @@ impl Policy {
         location: Option<&Location>,
         candidates: &[Candidate],
     ) -> Result<Vec<Verified>> {
+        self.decide_while(image, location, candidates, &GpgChild::default())
+    }
+
+    /// As [`Policy::decide`]; who holds `running` may end it.
+    pub(crate) fn decide_while(
+        &self,
+        image: &Digest,
+        location: Option<&Location>,
+        candidates: &[Candidate],
+        running: &GpgChild,
+    ) -> Result<Vec<Verified>> {
         let (scope, requirements) = self.requirements(location);
         let asked = match location {
             Some(Location::Registry(reference)) => Some(reference.clone()),
@@ -138,7 +149,8 @@ impl Policy {
                 }
                 Requirement::Gpg { keys, identity } => {
                     let keys = keys.iter().map(sigstore::gpg_key).collect::<Result<Vec<_>>>()?;
-                    let signer = gpg::any(image, candidates, &keys, identity, asked.as_ref())?;
+                    let signer =
+                        gpg::any(image, candidates, &keys, (identity, asked.as_ref()), running)?;
                     tracing::info!(%image, signer, "GPG signature accepted");
                 }
                 Requirement::Signed { by, logs, identity } => {
