@@ -39,10 +39,10 @@ fn command() -> Command {
 
 /// The program while it runs, for who may have to end it. One runs after the other.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct GpgChild(Arc<Mutex<Running>>);
+pub(crate) struct GpgChild(Arc<Mutex<GpgState>>);
 
 #[derive(Debug, Default)]
-struct Running {
+struct GpgState {
     child: Option<Child>,
     /// Nobody waits any more: no other is started.
     over: bool,
