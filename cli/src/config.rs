@@ -1,53 +1,11 @@
-//! The configuration of this process: what its environment and its flags say to the libraries that
-//! find and read files, and asking for a choice of short names.
+//! Asking for a choice of short names.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
-use configuration::Paths;
 use image::Reference;
-use registry_client::{Client, Meaning, ShortNames, remember_short_name};
-use sign::lookaside::Reading;
+use registry_client::{Meaning, ShortNames, remember_short_name};
 use task::{Cause, Fault, Kind};
-use transport::at::DaemonTls;
-
-use options::Reach;
-use options::{Failure, environment};
-
-/// Reads lookasides on servers with a client that is made when it is first needed.
-pub(crate) struct Servers(Box<dyn Fn() -> Result<Client, Cause> + Send + Sync>);
-
-impl Servers {
-    /// Those that this client reaches.
-    pub(crate) fn new(
-        client: impl Fn() -> Result<Client, Cause> + Send + Sync + 'static,
-    ) -> Servers {
-        Servers(Box::new(client))
-    }
-}
-
-impl sign::lookaside::Servers for Servers {
-    fn read<'a>(&'a self, url: &'a str, limit: u64) -> Reading<'a> {
-        Box::pin(async move { Ok((self.0)()?.read_file(url, limit).await?) })
-    }
-}
-
-/// How TLS is spoken with the Docker daemon: as Docker's client does, or with the certificates that
-/// a flag names. What the daemon shows is always verified, but where a flag says otherwise.
-///
-/// # Errors
-/// The current directory is not known.
-pub(crate) fn daemon_tls(paths: &Paths, reach: &Reach) -> Result<DaemonTls, Failure> {
-    let given = reach
-        .cert_dir
-        .as_deref()
-        .filter(|_| reach.daemon_certs)
-        .map(environment::absolute)
-        .transpose()?;
-    let (asked, usual) = paths.docker_tls();
-    let unverified = reach.daemon_certs && reach.tls_verify == Some(false);
-    Ok(DaemonTls { tcp: asked || given.is_some(), certificates: given.or(usual), unverified })
-}
 
 /// The images on registries that a name may mean, best first; asks where a choice is wanted and
 /// there is a terminal, and remembers the answer.

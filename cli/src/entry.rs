@@ -5,11 +5,9 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
+use options::{Dialect, Failure, refused};
 
 use crate::{hints, rbuild, rcopy, report};
-use options::Dialect;
-use options::Failure;
-use options::refused;
 
 /// Becomes a container's first process if started as one, becomes root of a user namespace if not
 /// root, parses, runs, and tells how it ended. No thread exists before the command runs.

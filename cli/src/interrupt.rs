@@ -3,11 +3,12 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use options::Failure;
+use options::progress::Progress;
 use task::Task;
 use tokio::sync::watch;
 
-use crate::render::{self, Progress, Rendering};
-use options::Failure;
+use ::progress::Rendering;
 
 /// Whether a signal asked for the end.
 static INTERRUPTED: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
@@ -33,7 +34,7 @@ pub(crate) fn observed<T>(
     progress: Progress,
     work: impl FnOnce(&Task) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    observed_by(name, &render::observer(progress), work)
+    observed_by(name, &options::progress::observer(progress), work)
 }
 
 /// As [`observed`], shown in this way.
@@ -60,7 +61,7 @@ pub(crate) fn observed_by<T>(
 /// A task that shows nothing and that no signal ends: signals go to the container. The log hears of
 /// it.
 pub(crate) fn quiet_task(name: &str) -> Task {
-    Task::root(name, render::observer(Progress::Quiet).observer())
+    Task::root(name, options::progress::observer(Progress::Quiet).observer())
 }
 
 /// Takes the handlers back when dropped.

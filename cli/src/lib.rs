@@ -13,6 +13,7 @@
 // The one crate that may read the environment and the clock, and print (invariants I9, I10).
 #![allow(clippy::disallowed_methods, clippy::print_stderr)]
 
+use options::Dialect;
 #[macro_use]
 mod out;
 
@@ -27,15 +28,12 @@ mod hints;
 mod interrupt;
 mod rbuild;
 mod rcopy;
-mod render;
 mod report;
 
 /// What the static programs allocate with.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-use options::Dialect;
 
 /// The whole of the command `rbuild`, or of `rcopy` if this process was started under that name:
 /// one file with two names is both programs.

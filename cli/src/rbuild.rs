@@ -3,8 +3,12 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use options::globals::Globals;
+use options::help::Overview;
+use options::{Dialect, Failure, reference, tree};
 
 use crate::app::App;
+use crate::commands::Runnable;
 use crate::commands::attest::{Attest, VerifyAttestation};
 use crate::commands::lock::Lock;
 use crate::commands::oci_runtime::OciRuntime;
@@ -15,12 +19,6 @@ use crate::commands::{
     about, account, bake, bud, care, container, debug, docker, image_list, images, import,
     manifest, network, oci_runtime, plan, prune, run, sbom, transfer, trust, volume, working,
 };
-use options::Dialect;
-use options::Failure;
-use options::globals::Globals;
-use options::help::Overview;
-use options::reference;
-use options::tree;
 
 /// Build, run, store, push and sign container images
 #[derive(Debug, Parser)]
@@ -44,7 +42,7 @@ struct EveryCommand {
     #[command(flatten)]
     globals: Globals,
     #[command(flatten)]
-    buildah: working::BuildahFlags,
+    buildah: options::buildah::BuildahFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -246,10 +244,10 @@ pub(crate) fn run(
         None => tree::parse::<Rbuild>(arguments)?,
     };
     let EveryCommand { mut globals, buildah } = every;
-    if let Err(failure) = buildah.check() {
+    if let Err(failure) = buildah.check::<App>() {
         return Ok(Err(failure));
     }
-    globals.log_default(working::log_level());
+    globals.log_default(options::buildah::log_level());
     if let Command::Pull(pull) = &mut command {
         pull.take_policy(&mut globals.policy);
     }
@@ -260,9 +258,9 @@ pub(crate) fn run(
     }
     let app = App::new(globals, rootless).naming(buildah.short_names());
     let logs_in = matches!(command, Command::Login(_) | Command::Logout(_));
-    let known = if logs_in { Ok(()) } else { app.check_authfile() };
+    let known = if logs_in { Ok(()) } else { app.conf.check_authfile() };
     let done = known.and_then(|()| dispatch(command, &app));
-    Ok(done.map_err(|failure| failure.full_disk(|| app.store_root().ok())))
+    Ok(done.map_err(|failure| failure.full_disk(|| app.conf.store_root().ok())))
 }
 
 /// The line of a command that is typed often and takes milliseconds, read without the tree of all

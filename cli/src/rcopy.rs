@@ -3,18 +3,17 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use options::globals::Globals;
+use options::help::Overview;
+use options::settings::Settings;
+use options::{Failure, reference, tree};
 
 use crate::app::App;
+use crate::commands::Runnable;
 use crate::commands::{
     about, account, artifact, auth, beside, copy, crane, diff, edit, explore, image_proxy, index,
     inspect, layers, ratelimit, raw, standalone, sync, tags, trust, validate,
 };
-use options::Failure;
-use options::globals::Globals;
-use options::help::Overview;
-use options::reference;
-use options::settings::Settings;
-use options::tree;
 
 /// Copy, inspect, delete and sign images in registries, layouts and archives
 #[derive(Debug, Parser)]
@@ -174,9 +173,9 @@ pub(crate) fn run(
     let app = App::new(globals, rootless).with(settings);
     let logs_in =
         matches!(parsed.command, Command::Login(_) | Command::Logout(_) | Command::Auth(_));
-    let known = if logs_in { Ok(()) } else { app.check_authfile() };
+    let known = if logs_in { Ok(()) } else { app.conf.check_authfile() };
     let done = known.and_then(|()| dispatch(parsed.command, &app));
-    Ok(done.map_err(|failure| failure.full_disk(|| app.store_root().ok())))
+    Ok(done.map_err(|failure| failure.full_disk(|| app.conf.store_root().ok())))
 }
 
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {

@@ -128,3 +128,20 @@ impl crate::Container {
         note(self.store.path(), &event);
     }
 }
+
+impl Event {
+    /// Whether all of these hold: `type`, `event`, `container`, `image` and `label` with a value.
+    pub fn is_all(&self, filters: &[(&str, &str)]) -> bool {
+        let attribute = |key: &str| self.attributes.get(key).map(String::as_str);
+        filters.iter().all(|(key, value)| match *key {
+            "type" => self.kind == *value,
+            "event" => self.action == *value,
+            "container" => self.id.starts_with(value) || attribute("name") == Some(value),
+            "image" => attribute("image") == Some(value),
+            _ => match value.split_once('=') {
+                Some((label, wanted)) => attribute(label) == Some(wanted),
+                None => attribute(value).is_some(),
+            },
+        })
+    }
+}

@@ -51,6 +51,11 @@ pub struct Globals {
 }
 
 impl Globals {
+    /// What is logged: directives, where anything is.
+    pub fn log_directives(&self) -> Option<String> {
+        self.log.as_deref().map(log_directives)
+    }
+
     /// The log level where no flag says one; one that does not exist is passed over.
     pub fn log_default(&mut self, level: Option<String>) {
         self.log = self.log.take().or_else(|| level.and_then(|level| log_filter(&level).ok()));
@@ -125,4 +130,36 @@ impl RegistriesFlags {
         let files = paths.registries_d(self.registries_d.as_deref())?;
         Ok(Lookaside::read(paths.signatures(), &files)?)
     }
+}
+
+/// A bare level applies to the crates of this program; libraries log errors only. Directives are
+/// passed on unchanged.
+fn log_directives(level: &str) -> String {
+    const OURS: [&str; 20] = [
+        "builder",
+        "cli",
+        "configuration",
+        "containers",
+        "copy",
+        "dockerfile",
+        "explorer",
+        "image",
+        "layers",
+        "network",
+        "options",
+        "progress",
+        "registry_client",
+        "registry_server",
+        "runtime",
+        "sbom",
+        "sign",
+        "store",
+        "task",
+        "transport",
+    ];
+    if level.contains(['=', ',']) || !matches!(level, "info" | "debug" | "trace") {
+        return level.to_owned();
+    }
+    let ours = OURS.iter().map(|name| format!(",{name}={level}"));
+    std::iter::once("warn".to_owned()).chain(ours).collect()
 }

@@ -30,10 +30,12 @@
 // A variable of the environment stands for an option, and an age is of now (invariant I9).
 #![allow(clippy::disallowed_methods)]
 
+pub mod buildah;
 mod clusters;
 pub mod compress;
+mod configured;
 pub mod container;
-pub mod destination;
+pub mod copy;
 pub mod dialect;
 pub mod ends;
 pub mod environment;
@@ -42,16 +44,22 @@ pub mod flags;
 pub mod globals;
 pub mod help;
 pub mod key_file;
+pub mod names;
+pub mod place;
+pub mod platform;
 mod program;
+pub mod progress;
 mod reach;
 pub mod reference;
 pub mod refused;
 pub mod registry;
 pub mod sealer;
 pub mod settings;
+pub mod sign_copy;
 pub mod signer;
 pub mod tree;
 
+pub use configured::{Configured, Servers};
 pub use dialect::Dialect;
 pub use failure::{Failure, full_disk};
 pub use program::Program;

@@ -1,6 +1,8 @@
 use std::future::Future;
 use std::path::PathBuf;
 
+use task::Task;
+
 use crate::Failure;
 
 /// What options need of the program that has them: to wait, to ask and to tell.
@@ -10,6 +12,16 @@ pub trait Program {
     /// # Errors
     /// The program is to end before that.
     fn wait<F: Future>(&self, future: F) -> Result<F::Output, Failure>;
+
+    /// Shows progress while `work` runs.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    fn observed<T>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Task) -> Result<T, Failure>,
+    ) -> Result<T, Failure>;
 
     /// Asks for a secret, without echo.
     ///

@@ -1,16 +1,16 @@
 //! `login` and `logout`, the same in `rbuild` and `rcopy`.
 
-use options::environment;
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use clap::Args;
+use options::registry::RegistryFlags;
+use options::{Failure, environment};
 use registry_client::Credential;
 use task::Kind;
 
 use crate::app::App;
-use options::Failure;
-use options::registry::RegistryFlags;
+use crate::commands::Runnable;
 
 /// Check credentials with a registry and store them
 #[derive(Debug, Args)]
@@ -39,15 +39,11 @@ pub(crate) struct Login {
     reach: RegistryFlags,
 }
 
-impl Login {
-    /// Logs in.
-    ///
-    /// # Errors
-    /// The registry does not accept the credentials; the file cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Login {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let key = key(&self.registry);
         let registry = key.split('/').next().unwrap_or(&key).to_owned();
-        let mut files = app.keychain(None)?;
+        let mut files = app.conf.keychain(None)?;
         if self.get_login {
             let stored = files.list()?;
             let user = stored.iter().find(|(stored, _)| *stored == key).map(|(_, user)| user);
@@ -67,7 +63,7 @@ impl Login {
             .map_err(|error| Failure::from(error).context(format!("logging in to {registry}")))?;
         let file = match &self.compat_auth_file {
             Some(file) => environment::absolute(file)?,
-            None => app.paths.login_file(app.globals.authfile.as_deref()),
+            None => app.conf.paths.login_file(app.conf.globals.authfile.as_deref()),
         };
         files.paths = vec![file.clone()];
         files.store(&key, &credential)?;
@@ -116,14 +112,10 @@ pub(crate) struct Whoami {
     registry: String,
 }
 
-impl Whoami {
-    /// Prints.
-    ///
-    /// # Errors
-    /// There are no credentials.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Whoami {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let key = key(&self.registry);
-        let stored = app.keychain(None)?.list()?;
+        let stored = app.conf.keychain(None)?.list()?;
         let user = stored.iter().find(|(stored, _)| *stored == key).map(|(_, user)| user);
         outln!("{}", user.ok_or_else(|| not_logged_in(&key))?);
         Ok(0)
@@ -144,13 +136,9 @@ pub(crate) struct Logout {
     _tls_verify: Option<bool>,
 }
 
-impl Logout {
-    /// Logs out.
-    ///
-    /// # Errors
-    /// There are no credentials; the file cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let files = app.keychain(None)?;
+impl Runnable for Logout {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let files = app.conf.keychain(None)?;
         let keys: Vec<String> = match self.registry {
             Some(registry) => vec![key(&registry)],
             None => files.list()?.into_iter().map(|(key, _)| key).collect(),

@@ -5,17 +5,19 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use image::{Descriptor, MediaType, Node};
+use options::Failure;
+use options::ends::OneEnd;
+use options::place::location;
+use options::progress::Progress;
 use serde_json::json;
 use task::{Kind, Task};
 use transport::at::{Memory, StoreImage};
 use transport::{ArtifactFiles, CopyOptions, Open, Overlay, Referrer, Select, Source, TITLE};
 
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::{App, observed};
+use crate::commands::Runnable;
 use crate::format;
-use crate::render::Progress;
-use options::Failure;
-use options::ends::OneEnd;
 
 /// How deep what refers to what refers is shown.
 const DEPTH: usize = 8;
@@ -35,12 +37,8 @@ enum Command {
     Discover(Discover),
 }
 
-impl Artifact {
-    /// Runs the subcommand.
-    ///
-    /// # Errors
-    /// Those of the subcommand.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Artifact {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         run_each! { self.command, app, Command {
             Push, Pull, Attach, Discover,
         } }
@@ -128,13 +126,13 @@ struct Push {
 
 impl Push {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let to = place::location(&self.name, "docker://")?;
+        let to = location(&self.name, "docker://")?;
         let nothing = Memory::new().image("none");
         let made = self.parts.source(&nothing, None)?;
         let root = observed(&format!("push {to}"), Progress::Auto, |task| {
             super::edit::publish(app, &self.end, &made, &to, task)
         })?;
-        outln!("{}", super::edit::told(&to, &root));
+        outln!("{}", options::place::told(&to, &root));
         Ok(0)
     }
 }
@@ -155,7 +153,7 @@ struct Attach {
 
 impl Attach {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let at = place::location(&self.subject, "docker://")?;
+        let at = location(&self.subject, "docker://")?;
         let access = Access::new(app, self.end.reach_at(&at)?);
         let source = access.source(&at)?;
         let (subject, root) = observed(&format!("attach to {at}"), Progress::Auto, |task| {
@@ -175,7 +173,7 @@ impl Attach {
             Ok((subject, root))
         })?;
         eprintln!("attached to {}", subject.digest);
-        outln!("{}", super::edit::told(&at, &root));
+        outln!("{}", options::place::told(&at, &root));
         Ok(0)
     }
 }
@@ -212,7 +210,7 @@ struct Pull {
 
 impl Pull {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let from = place::location(&self.name, "docker://")?;
+        let from = location(&self.name, "docker://")?;
         let source = Access::new(app, self.end.reach_at(&from)?).source(&from)?;
         let manifest = observed(&format!("resolve {from}"), Progress::Auto, |task| {
             app.wait(async {
@@ -295,13 +293,9 @@ pub(crate) struct Discover {
     end: OneEnd,
 }
 
-impl Discover {
-    /// Shows.
-    ///
-    /// # Errors
-    /// The image is not there.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let at = place::location(&self.subject, "docker://")?;
+impl Runnable for Discover {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let at = location(&self.subject, "docker://")?;
         let source = Access::new(app, self.end.reach_at(&at)?).source(&at)?;
         let (root, mut attached) = app.wait(async {
             let named = source.resolve().await.map_err(Failure::of)?;
@@ -337,7 +331,9 @@ impl Discover {
         }
         Ok(0)
     }
+}
 
+impl Discover {
     fn tree(&self, list: &[Referrer], indent: &str) {
         for (at, one) in list.iter().enumerate() {
             let last = at + 1 == list.len();

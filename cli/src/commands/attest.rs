@@ -4,6 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use image::{Descriptor, Digest};
+use options::Failure;
+use options::environment::read_bounded;
+use options::progress::Progress;
+use options::registry::RegistryFlags;
+use options::sealer::SealerFlags;
+use options::signer::SignerFlags;
 use serde_json::Value;
 use sign::beside;
 use sign::predicate::{self, MAX_PREDICATE, SLSA_V1, SPDX, predicate_type};
@@ -15,12 +21,7 @@ use transport::{Sink, Source};
 use super::place::Access;
 use super::sign::{UNVERIFIED, by, image_location, nowhere, unverified};
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::environment::read_bounded;
-use options::registry::RegistryFlags;
-use options::sealer::SealerFlags;
-use options::signer::SignerFlags;
+use crate::commands::Runnable;
 
 /// Sign a statement about an image and attach it
 ///
@@ -46,12 +47,8 @@ pub(crate) struct Attest {
     registry: RegistryFlags,
 }
 
-impl Attest {
-    /// Signs and attaches.
-    ///
-    /// # Errors
-    /// The key or predicate cannot be read; there is nothing to sign.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Attest {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let location = image_location(&self.image)?;
         let (digest, kinds, by) = observed("attest", Progress::Auto, |task| {
             let credentials = self.sealer.credentials(app, task)?;
@@ -107,7 +104,9 @@ impl Attest {
         outln!("attested {} {digest}: {kinds} signed {by}", self.image);
         Ok(0)
     }
+}
 
+impl Attest {
     fn kinds(&self) -> Vec<&str> {
         match &self.kind {
             Some(kind) => vec![kind],
@@ -163,12 +162,9 @@ pub(crate) struct VerifyAttestation {
     registry: RegistryFlags,
 }
 
-impl VerifyAttestation {
+impl Runnable for VerifyAttestation {
     /// Verifies; prints the statements, one a line.
-    ///
-    /// # Errors
-    /// No statement is signed with the key.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let signers = self.signers.signers(app)?;
         let location = image_location(&self.image)?;
         let rules = read_rules(&self.rules)?;

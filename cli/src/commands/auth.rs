@@ -1,15 +1,17 @@
 //! `rcopy auth`: credentials and tokens.
 
 use clap::{Args, Subcommand};
+use options::Failure;
+use options::ends::OneEnd;
+use options::place::location;
 use serde_json::json;
 use task::Kind;
 use transport::Location;
 
 use super::account::{Login, Logout};
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::App;
-use options::Failure;
-use options::ends::OneEnd;
+use crate::commands::Runnable;
 
 /// Log in and out, and get tokens for other programs
 #[derive(Debug, Args)]
@@ -25,12 +27,8 @@ enum Command {
     Token(Token),
 }
 
-impl Auth {
-    /// Runs the subcommand.
-    ///
-    /// # Errors
-    /// Those of the subcommand.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Auth {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         match self.command {
             Command::Login(login) => login.run(app),
             Command::Logout(logout) => logout.run(app),
@@ -56,7 +54,7 @@ struct Token {
 
 impl Token {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let at = place::location(&self.repository, "docker://")?;
+        let at = location(&self.repository, "docker://")?;
         let Location::Registry(reference) = &at else {
             return Err(Failure::usage(format!("{at} is in no registry")));
         };

@@ -2,6 +2,9 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use image::{Descriptor, Reference};
+use options::Failure;
+use options::progress::Progress;
+use options::registry::RegistryFlags;
 use registry_client::Target;
 use sign::beside::{self, Attachment};
 use sign::predicate::predicate_type;
@@ -12,9 +15,7 @@ use super::place::Access;
 use super::sign::image_location;
 use super::tags::agreed;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::registry::RegistryFlags;
+use crate::commands::Runnable;
 
 /// Download what is attached to an image
 #[derive(Debug, Subcommand)]
@@ -46,12 +47,8 @@ pub(crate) struct AttestationsOf {
     predicate_type: Option<String>,
 }
 
-impl Download {
-    /// Prints.
-    ///
-    /// # Errors
-    /// The image is not there; nothing of the kind is attached to it.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Download {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let (asked, what) = match &self {
             Download::Signature(asked) => (asked, "signature"),
             Download::Attestation(asked) => (&asked.of, "attestation"),
@@ -123,12 +120,8 @@ pub(crate) struct Clean {
     registry: RegistryFlags,
 }
 
-impl Clean {
-    /// Removes.
-    ///
-    /// # Errors
-    /// The image is not on a registry, or not there; the registry does not delete.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Clean {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let location = image_location(&self.image)?;
         let Location::Registry(name) = &location else {
             return Err(Failure::usage(format!("{location} is not on a registry")));

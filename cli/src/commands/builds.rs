@@ -2,16 +2,16 @@
 
 use builder::{BuildRecord, BuildStatus, History, RunningBuild};
 use clap::{Args, Subcommand};
+use options::Failure;
 use serde_json::{Value, json};
 use task::Kind;
 
 use crate::app::App;
+use crate::commands::Runnable;
 use crate::format::{self, ago};
-use crate::render;
-use options::Failure;
 
 fn history(app: &App) -> Result<History, Failure> {
-    Ok(History::new(app.store_root()?))
+    Ok(History::new(app.conf.store_root()?))
 }
 
 /// Keeps the record of a build that has ended. A build does not fail because its record cannot be
@@ -32,7 +32,7 @@ pub(crate) fn keep<T>(app: &App, running: RunningBuild, done: &Result<T, Failure
 fn value(record: &BuildRecord) -> Value {
     json!({
         "ID": record.id, "Status": record.status.as_str(), "CreatedAt": record.started,
-        "CreatedSince": ago(&record.started), "Duration": render::duration(record.duration()),
+        "CreatedSince": ago(&record.started), "Duration": progress::duration(record.duration()),
         "Error": record.error, "Context": record.context, "Dockerfile": record.dockerfile,
         "Target": record.target, "Names": record.names, "Name": record.names.join(", "),
         "Image": record.image, "Digest": record.digest, "Steps": record.steps,
@@ -61,7 +61,7 @@ pub(crate) fn list(app: &App, template: Option<&str>, quiet: bool) -> Result<u8,
                 let name =
                     if one.names.is_empty() { one.context.clone() } else { one.names.join(", ") };
                 let steps = format!("{} ({} cached)", one.steps, one.cached);
-                let (status, took) = (one.status.as_str(), render::duration(one.duration()));
+                let (status, took) = (one.status.as_str(), progress::duration(one.duration()));
                 vec![one.id.clone(), name, status.to_owned(), steps, ago(&one.started), took]
             });
             let header = ["BUILD ID", "NAME", "STATUS", "STEPS", "CREATED", "DURATION"];
@@ -118,12 +118,8 @@ pub(crate) struct RemoveFlags {
     all: bool,
 }
 
-impl Builds {
-    /// Does it.
-    ///
-    /// # Errors
-    /// There is no such build.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Builds {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let history = history(app)?;
         match self {
             Builds::Ls(flags) => list(app, flags.format.as_deref(), flags.quiet),

@@ -1,14 +1,15 @@
 //! `rbuild df`, `check`: what takes room in the store, and whether it is sound.
 
 use clap::Args;
+use options::Failure;
+use options::progress::Progress;
 use serde_json::json;
 use store::Severity;
 use task::Kind;
 
 use crate::app::{App, observed};
+use crate::commands::Runnable;
 use crate::format;
-use crate::render::{self, Progress};
-use options::Failure;
 
 /// Show what takes space in the store
 #[derive(Debug, Args)]
@@ -18,12 +19,8 @@ pub(crate) struct Df {
     format: Option<String>,
 }
 
-impl Df {
-    /// Shows.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Df {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let usage = observed("df", Progress::Quiet, |task| Ok(store.usage(task)?))?;
         let images = usage.images.len() as u64;
@@ -41,8 +38,8 @@ impl Df {
             Some(template) => {
                 for (kind, count, bytes, reclaimable) in rows {
                     let value = json!({
-                        "Type": kind, "Total": count, "Size": render::bytes(bytes),
-                        "Bytes": bytes, "Reclaimable": render::bytes(reclaimable),
+                        "Type": kind, "Total": count, "Size": progress::bytes(bytes),
+                        "Bytes": bytes, "Reclaimable": progress::bytes(reclaimable),
                     });
                     outln!("{}", format::template(template, &value)?);
                 }
@@ -52,8 +49,8 @@ impl Df {
                     vec![
                         kind.to_owned(),
                         count.to_string(),
-                        render::bytes(bytes),
-                        render::bytes(reclaimable),
+                        progress::bytes(bytes),
+                        progress::bytes(reclaimable),
                     ]
                 });
                 out!("{}", format::table(&["TYPE", "TOTAL", "SIZE", "RECLAIMABLE"], &rows));
@@ -81,12 +78,9 @@ fn volumes(store: &store::Store) -> Result<(u64, u64, u64), Failure> {
 #[derive(Debug, Args)]
 pub(crate) struct Check {}
 
-impl Check {
+impl Runnable for Check {
     /// Checks and prints every problem. Leftovers take space but are not a failure.
-    ///
-    /// # Errors
-    /// Something is broken.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let problems = observed("check", Progress::Auto, |task| Ok(store.check(task)?))?;
         let (broken, garbage): (Vec<_>, Vec<_>) =

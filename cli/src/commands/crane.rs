@@ -1,19 +1,20 @@
 //! `rcopy pull`, `push`, `config`, `ls`: crane's everyday names for what `copy`, `inspect` and
 //! `list-tags` do. A name without a transport is a registry's.
 
-use options::environment;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use image::{Platform, Reference};
+use options::ends::OneEnd;
+use options::place::location;
+use options::progress::Progress;
+use options::{Failure, environment};
 use task::Kind;
 use transport::{CopyOptions, Location, Named, Select};
 
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::ends::OneEnd;
+use crate::commands::Runnable;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
@@ -39,12 +40,8 @@ pub(crate) struct Pull {
     end: OneEnd,
 }
 
-impl Pull {
-    /// Fetches.
-    ///
-    /// # Errors
-    /// An image is not there; the policy refuses it; the path cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Pull {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let (path, names) = self.names.split_last().ok_or_else(|| Failure::usage("no path"))?;
         let path = environment::absolute(Path::new(path))?;
         if self.format == Form::Tarball && names.len() > 1 {
@@ -54,10 +51,10 @@ impl Pull {
         let select = match (&self.platform, self.format) {
             (Some(platform), _) => Select::One(platform.clone()),
             (None, Form::Oci) => Select::All,
-            (None, Form::Tarball) => Select::One(app.settings.platform()),
+            (None, Form::Tarball) => Select::One(app.conf.settings.platform()),
         };
         for name in names {
-            let from = place::location(name, "docker://")?;
+            let from = location(name, "docker://")?;
             let named = Named::Name(store_like(&from));
             let to = match self.format {
                 Form::Tarball => Location::DockerArchive(path.clone(), named),
@@ -98,14 +95,10 @@ pub(crate) struct Push {
     end: OneEnd,
 }
 
-impl Push {
-    /// Sends.
-    ///
-    /// # Errors
-    /// The path has no image, or several; the registry refuses it.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Push {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let path = environment::absolute(&self.path)?;
-        let to = place::location(&self.image, "docker://")?;
+        let to = location(&self.image, "docker://")?;
         let Location::Registry(name) = &to else {
             return Err(Failure::usage(format!("{to} is in no registry")));
         };
@@ -144,15 +137,11 @@ pub(crate) struct Config {
     end: OneEnd,
 }
 
-impl Config {
-    /// Prints.
-    ///
-    /// # Errors
-    /// The image is not there.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let at = place::location(&self.image, "docker://")?;
+impl Runnable for Config {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let at = location(&self.image, "docker://")?;
         let source = Access::new(app, self.end.reach_at(&at)?).source(&at)?;
-        let platform = self.platform.unwrap_or_else(|| app.settings.platform());
+        let platform = self.platform.unwrap_or_else(|| app.conf.settings.platform());
         let (_, image) = app.wait(transport::open(&*source, &platform))??;
         super::inspect::raw(image.config().bytes())
     }
@@ -173,13 +162,9 @@ pub(crate) struct Ls {
     end: OneEnd,
 }
 
-impl Ls {
-    /// Lists.
-    ///
-    /// # Errors
-    /// There is no such repository.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let at = place::location(&self.repository, "docker://")?;
+impl Runnable for Ls {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let at = location(&self.repository, "docker://")?;
         let access = Access::new(app, self.end.reach_at(&at)?);
         let (prefix, names) = match &at {
             Location::Registry(reference) => {

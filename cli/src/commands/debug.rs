@@ -1,21 +1,20 @@
 //! `rbuild debug`: what failing steps left.
 
-use options::environment;
 use std::io::IsTerminal;
 
 use builder::RunOptions;
 use builder::debug::{Inspection, Kept};
 use clap::{Args, Subcommand};
+use options::progress::Progress;
+use options::{Failure, Reach, environment};
 use serde_json::{Value, json};
 
 use super::bud::{agent, kept as kept_run, network, own_terminal, secret, wants_proxy};
 use super::images::ago;
 use super::working;
 use crate::app::{App, observed};
+use crate::commands::Runnable;
 use crate::format;
-use crate::render::Progress;
-use options::Failure;
-use options::Reach;
 
 /// Inspect failed steps that `bud --on-failure=keep` kept
 #[derive(Debug, Subcommand)]
@@ -27,12 +26,8 @@ pub(crate) enum Debug {
     Rm(Rm),
 }
 
-impl Debug {
-    /// Does what was asked.
-    ///
-    /// # Errors
-    /// There is nothing of that name.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Debug {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         match self {
             Debug::Ls(ls) => ls.run(app),
             Debug::Shell(shell) => shell.run(app),

@@ -3,13 +3,15 @@
 use clap::{Args, ValueEnum};
 use explorer::Difference;
 use image::{Image, Platform};
-use transport::{Source, Trees};
-
-use super::place::{self, Access};
-use crate::app::{App, observed};
-use crate::render::Progress;
 use options::Failure;
 use options::ends::OneEnd;
+use options::place::location;
+use options::progress::Progress;
+use transport::{Source, Trees};
+
+use super::place::Access;
+use crate::app::{App, observed};
+use crate::commands::Runnable;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -43,15 +45,10 @@ pub(crate) struct Diff {
     end: OneEnd,
 }
 
-impl Diff {
-    /// Compares.
-    ///
-    /// # Errors
-    /// An image is not there; a layer is broken.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let (at_a, at_b) =
-            (place::location(&self.a, "docker://")?, place::location(&self.b, "docker://")?);
-        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+impl Runnable for Diff {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let (at_a, at_b) = (location(&self.a, "docker://")?, location(&self.b, "docker://")?);
+        let platform = self.platform.clone().unwrap_or_else(|| app.conf.settings.platform());
         let (a, b, trees) = observed("diff", Progress::Auto, |task| {
             let open = |at| -> Result<(Box<dyn Source>, Image), Failure> {
                 let source = Access::new(app, self.end.reach_at(at)?).source(at)?;

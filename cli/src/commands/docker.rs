@@ -1,6 +1,7 @@
 //! Docker's forms of commands: a noun, then what is done with it.
 
 use clap::{Args, Subcommand};
+use options::Failure;
 use task::Kind;
 
 use super::{
@@ -8,7 +9,7 @@ use super::{
     run, transfer, working,
 };
 use crate::app::App;
-use options::Failure;
+use crate::commands::Runnable;
 
 /// Exit with 0 if the name exists, else with 1
 #[derive(Debug, Args)]
@@ -67,12 +68,8 @@ impl Ignored {
     }
 }
 
-impl Buildx {
-    /// Does it.
-    ///
-    /// # Errors
-    /// Those of the command.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Buildx {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         match self {
             Buildx::Bake(command) => return command.run(app),
             Buildx::Build(command) => return command.run(app),
@@ -140,12 +137,8 @@ pub(crate) enum Container {
     Wait(container::Wait),
 }
 
-impl Container {
-    /// Does it.
-    ///
-    /// # Errors
-    /// Those of the command.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Container {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         run_each! { self, app, Container {
             Attach, Commit, Cp, Create, Diff, Exec, Export, Inspect, Kill, Logs, Ls, Pause,
             Prune, Rename, Restart, Rm, Run, Start, Stats, Stop, Top, Unpause, Update, Port,
@@ -177,12 +170,8 @@ pub(crate) enum Image {
     Untag(images::Untag),
 }
 
-impl Image {
-    /// Does it.
-    ///
-    /// # Errors
-    /// Those of the command.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Image {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         run_each! { self, app, Image {
             Build, History, Import, Inspect, Load, Ls, Prune, Pull, Push, Rm, Save, Tag, Untag,
         }
@@ -205,12 +194,8 @@ pub(crate) enum System {
     Prune(prune::Prune),
 }
 
-impl System {
-    /// Does it.
-    ///
-    /// # Errors
-    /// Those of the command.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for System {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         run_each! { self, app, System {
             Check, Df, Events, Info, Generator, Prune,
         }
@@ -239,7 +224,7 @@ fn unit(app: &App) -> Result<u8, Failure> {
          [Install]\n\
          WantedBy=default.target",
         program.display(),
-        app.store_root()?.display()
+        app.conf.store_root()?.display()
     );
     Ok(0)
 }

@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use clap::Args;
 use explorer::Explored;
 use image::{Layer, Platform};
-use task::Kind;
-
-use super::place::{self, Access};
-use super::sbom::remote;
-use crate::app::{App, observed};
-use crate::render::Progress;
 use options::Failure;
 use options::ends::OneEnd;
+use options::place::location;
+use options::progress::Progress;
+use task::Kind;
+
+use super::place::Access;
+use super::sbom::remote;
+use crate::app::{App, observed};
+use crate::commands::Runnable;
 
 /// Explore an image: its layers, which step wrote each file, and wasted bytes
 ///
@@ -41,13 +43,9 @@ pub(crate) struct Explore {
     registry: OneEnd,
 }
 
-impl Explore {
-    /// Reads the image and shows it.
-    ///
-    /// # Errors
-    /// It is not there; a layer is not what the image says; more is wasted than allowed.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let location = place::location(&self.image, "store:")?;
+impl Runnable for Explore {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let location = location(&self.image, "store:")?;
         let explored = observed("explore", Progress::Auto, |task| {
             let access = Access::new(app, self.registry.reach_at(&location)?);
             let source = access.source(&location)?;

@@ -2,17 +2,15 @@
 
 use clap::Args;
 use image::Platform;
+use options::{Dialect, Failure, flags};
 use serde_json::{Value, json};
 use store::{ImageFilter, Store, StoredImage};
 
 use super::images::{ago, split};
 use super::lookup;
 use crate::app::App;
+use crate::commands::Runnable;
 use crate::format;
-use crate::render;
-use options::Dialect;
-use options::Failure;
-use options::flags;
 
 /// List the images in the store
 #[derive(Debug, Args)]
@@ -57,12 +55,8 @@ struct Row<'a> {
     image: &'a StoredImage,
 }
 
-impl Images {
-    /// Lists.
-    ///
-    /// # Errors
-    /// The store cannot be read; a filter is not understood.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Images {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         if self.history {
             return Err(Failure::usage("--history is not supported: former names are not kept")
                 .hint("`rbuild history IMAGE` shows the steps that made an image"));
@@ -101,7 +95,9 @@ impl Images {
         }
         Ok(0)
     }
+}
 
+impl Images {
     fn id(&self, image: &StoredImage) -> String {
         let id = image.image.id().hex();
         if self.no_trunc { format!("sha256:{id}") } else { short(&id) }
@@ -115,7 +111,7 @@ impl Images {
             let mut cells = vec![row.repository.clone(), row.tag.clone()];
             cells.extend(self.digests.then(|| row.image.digest.to_string()));
             let created = ago(row.image.created_text());
-            cells.extend([self.id(row.image), created, render::bytes(row.image.image.size())]);
+            cells.extend([self.id(row.image), created, progress::bytes(row.image.image.size())]);
             cells
         });
         format::table(&header, &rows.collect::<Vec<_>>())
@@ -155,7 +151,7 @@ fn buildah_json(image: &StoredImage) -> Value {
     let created = image.created();
     json!({
         "id": image.image.id().hex(), "names": image.names, "digest": image.digest,
-        "createdat": ago(image.created_text()), "size": render::bytes(image.image.size()),
+        "createdat": ago(image.created_text()), "size": progress::bytes(image.image.size()),
         "created": created.map_or(0, jiff::Timestamp::as_second),
         "createdatraw": image.created_text(), "readonly": false,
     })
@@ -182,7 +178,7 @@ impl Row<'_> {
             "Repository": self.repository, "Name": self.repository, "Tag": self.tag,
             "Digest": self.image.digest, "ID": id,
             "CreatedAt": self.image.created_text(), "CreatedSince": ago(self.image.created_text()),
-            "Size": render::bytes(bytes), "Bytes": bytes, "ReadOnly": false,
+            "Size": progress::bytes(bytes), "Bytes": bytes, "ReadOnly": false,
         })
     }
 }

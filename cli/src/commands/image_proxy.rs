@@ -1,13 +1,14 @@
 //! `rcopy experimental-image-proxy`: images for bootc and ostree.
 
 use clap::Args;
+use options::Failure;
+use options::ends::OneEnd;
+use options::progress::Progress;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use transport::Places;
 
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::ends::OneEnd;
+use crate::commands::Runnable;
 
 /// Give bootc and ostree images over a socket, by the protocol of skopeo's command of this name
 #[derive(Debug, Args)]
@@ -19,12 +20,9 @@ pub(crate) struct ImageProxy {
     end: OneEnd,
 }
 
-impl ImageProxy {
+impl Runnable for ImageProxy {
     /// Serves until the client says so or is gone.
-    ///
-    /// # Errors
-    /// The descriptor is no socket of packets; the policy cannot be read.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let failed = |error: rustix::io::Errno| {
             Failure::io(format!("opening socket {}", self.sockfd), &error.into())
         };
@@ -33,7 +31,7 @@ impl ImageProxy {
         let socket = pidfd_getfd(own, number, PidfdGetfdFlags::empty()).map_err(failed)?;
         let gate = app.gate()?;
         let reach = self.end.reach()?;
-        let (client, machine) = (app.client(&reach)?, app.machine(&reach)?);
+        let (client, machine) = (app.client(&reach)?, app.conf.machine(&reach)?);
         let store = || {
             let (action, place) = ("opening an image".to_owned(), "the store".to_owned());
             Err(transport::Error::Unsupported { action, place }.into())
@@ -41,7 +39,7 @@ impl ImageProxy {
         let client = || Ok(client.clone());
         let places = Places { client: &client, store: &store, machine: &machine };
         observed("experimental-image-proxy", Progress::Quiet, |task| {
-            let platform = app.settings.platform();
+            let platform = app.conf.settings.platform();
             let proxy = transport::ImageProxy { places: &places, gate: &*gate, platform, task };
             Ok(app.wait(proxy.serve(socket))??)
         })?;

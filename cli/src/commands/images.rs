@@ -3,18 +3,18 @@
 use builder::working::Working;
 use clap::Args;
 use image::Platform;
+use options::place::local_name;
+use options::{Dialect, Failure};
 use serde_json::{Value, json};
 use store::Store;
 use task::Kind;
 
-use super::lookup::{self, local_name};
+use super::lookup;
 use super::several;
 use crate::app::App;
+use crate::commands::Runnable;
 use crate::format;
 pub(crate) use crate::format::ago;
-use crate::render;
-use options::Dialect;
-use options::Failure;
 
 /// The program in its own documents.
 const TOOL: &str = concat!("rbuild ", env!("CARGO_PKG_VERSION"));
@@ -38,12 +38,8 @@ pub(crate) struct History {
     format: Option<String>,
 }
 
-impl History {
-    /// Shows the newest step first.
-    ///
-    /// # Errors
-    /// There is no such image.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for History {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         if self.image == "builds" && lookup::find(app.store()?, "builds")?.is_none() {
             return super::builds::list(app, self.format.as_deref(), false);
         }
@@ -70,7 +66,9 @@ impl History {
         }
         Ok(0)
     }
+}
 
+impl History {
     fn table(&self, steps: &[Value]) -> String {
         let text = |step: &Value, key: &str| step[key].as_str().unwrap_or_default().to_owned();
         let rows = steps.iter().map(|step| {
@@ -78,7 +76,7 @@ impl History {
             if !self.no_trunc && by.chars().count() > 60 {
                 by = by.chars().take(59).chain(['…']).collect();
             }
-            let size = render::bytes(step["size"].as_u64().unwrap_or_default());
+            let size = progress::bytes(step["size"].as_u64().unwrap_or_default());
             vec![ago(&text(step, "created")), size, by, text(step, "comment")]
         });
         format::table(&["CREATED", "SIZE", "CREATED BY", "COMMENT"], &rows.collect::<Vec<_>>())
@@ -93,7 +91,7 @@ fn named_as_docker(step: &Value) -> Value {
     all["CreatedSince"] = ago(created).into();
     all["CreatedBy"] = step["createdBy"].clone();
     all["Comment"] = step["comment"].clone();
-    all["Size"] = render::bytes(step["size"].as_u64().unwrap_or_default()).into();
+    all["Size"] = progress::bytes(step["size"].as_u64().unwrap_or_default()).into();
     all
 }
 
@@ -111,12 +109,8 @@ pub(crate) struct Inspect {
     format: Option<String>,
 }
 
-impl Inspect {
-    /// Shows.
-    ///
-    /// # Errors
-    /// There is nothing of that name.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Inspect {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         // As buildah shows the one it was asked for.
         if self.format.is_none() && (Dialect::spoken().inspects_singly() || self.is_working(app)?) {
             let (documents, answer) = several::each(&self.names, |name| self.one(app, name));
@@ -125,7 +119,9 @@ impl Inspect {
         }
         several::show(&self.names, self.format.as_deref(), |name| self.one(app, name))
     }
+}
 
+impl Inspect {
     /// Whether the only thing asked for is a working container or a manifest list.
     fn is_working(&self, app: &App) -> Result<bool, Failure> {
         let [name] = self.names.as_slice() else { return Ok(false) };
@@ -187,12 +183,8 @@ pub(crate) struct Tag {
     names: Vec<String>,
 }
 
-impl Tag {
-    /// Names the image.
-    ///
-    /// # Errors
-    /// There is no such image; a name is wrong.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Tag {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let found = lookup::require(store, &self.image)?;
         let names =
@@ -212,12 +204,8 @@ pub(crate) struct Untag {
     names: Vec<String>,
 }
 
-impl Untag {
-    /// Removes the names.
-    ///
-    /// # Errors
-    /// A name does not exist.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Untag {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let (_, answer) = several::each(&self.names, |name| {
             let found = lookup::require(store, name)?;
@@ -249,15 +237,14 @@ pub(crate) struct Rmi {
     force: bool,
 }
 
-impl Rmi {
+impl Runnable for Rmi {
     /// Removes names, and content that nothing needs any more.
-    ///
-    /// # Errors
-    /// There is no such image; a container uses it; it has several names.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         self.remove(app).map_err(|failure| Dialect::spoken().removing(failure))
     }
+}
 
+impl Rmi {
     fn remove(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         if self.all || self.prune {

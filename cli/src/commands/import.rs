@@ -1,19 +1,19 @@
 //! `rbuild import`.
 
-use options::environment;
 use std::path::Path;
 use std::sync::Arc;
 
 use builder::working;
 use clap::Args;
+use options::platform::PlatformFlags;
+use options::progress::Progress;
+use options::{Failure, Reach, environment};
 
-use super::lookup::local_name;
 use super::transfer::piped;
-use super::working::{PlatformFlags, env};
+use super::working::env;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::Reach;
+use crate::commands::Runnable;
+use options::place::local_name;
 
 /// Make an image of an archive of a root file system
 #[derive(Debug, Args)]
@@ -35,12 +35,9 @@ pub(crate) struct Import {
     image: Option<String>,
 }
 
-impl Import {
+impl Runnable for Import {
     /// Makes the image and prints its id.
-    ///
-    /// # Errors
-    /// The source cannot be read; it is not an archive; a change cannot be made.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let remote = self.source.starts_with("http://") || self.source.starts_with("https://");
         let given = Some(self.source.as_str()).filter(|source| *source != "-");
         let piped = match given {

@@ -2,18 +2,19 @@
 
 use clap::{Args, Subcommand};
 use image::{Descriptor, Document, Index, MediaType, Node, Platform};
+use options::Failure;
+use options::ends::OneEnd;
+use options::place::{ToFlags, location};
+use options::progress::Progress;
 use serde_json::json;
 use task::{Cause, Task};
 use transport::at::Memory;
 use transport::{CopyOptions, Location, Overlay, Select, Source};
 
-use super::edit::ToFlags;
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::{App, observed};
+use crate::commands::Runnable;
 use crate::format;
-use crate::render::Progress;
-use options::Failure;
-use options::ends::OneEnd;
 
 /// Show and make indexes
 #[derive(Debug, Args)]
@@ -29,12 +30,8 @@ enum Command {
     Append(Append),
 }
 
-impl IndexCommand {
-    /// Runs the subcommand.
-    ///
-    /// # Errors
-    /// Those of the subcommand.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for IndexCommand {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         match self.command {
             Command::List(list) => list.run(app),
             Command::Filter(filter) => filter.run(app),
@@ -69,7 +66,7 @@ async fn index_of(
 
 impl List {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let location = place::location(&self.image, "docker://")?;
+        let location = location(&self.image, "docker://")?;
         let source = Access::new(app, self.end.reach_at(&location)?).source(&location)?;
         let index =
             app.wait(async { index_of(&*source, source.resolve().await, &location).await })??;
@@ -104,11 +101,12 @@ struct Filter {
 
 impl Filter {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let from = place::location(&self.image, "docker://")?;
+        let from = location(&self.image, "docker://")?;
         let to = self.to.required()?;
         let root = observed(&format!("filter {from}"), Progress::Auto, |task| {
             let source = Access::new(app, self.end.reach_at(&from)?).source(&from)?;
-            let sink = Access::unpacking(app, self.end.reach_at(&to)?, app.settings.platform());
+            let sink =
+                Access::unpacking(app, self.end.reach_at(&to)?, app.conf.settings.platform());
             let sink = sink.sink(&to, task)?;
             let options = CopyOptions {
                 select: Select::List(self.platform.clone()),
@@ -117,7 +115,7 @@ impl Filter {
             let gate = app.gate()?;
             Ok(app.wait(transport::copy(&*source, &*sink, &*gate, &options, task))??)
         })?;
-        outln!("{}", super::edit::told(&to, &root));
+        outln!("{}", options::place::told(&to, &root));
         Ok(0)
     }
 }
@@ -145,8 +143,8 @@ struct Append {
 impl Append {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let to = self.to.required()?;
-        let base = self.base.as_deref().map(|t| place::location(t, "docker://")).transpose()?;
-        let images = self.manifest.iter().map(|text| place::location(text, "docker://"));
+        let base = self.base.as_deref().map(|t| location(t, "docker://")).transpose()?;
+        let images = self.manifest.iter().map(|text| location(text, "docker://"));
         let images = images.collect::<Result<Vec<_>, _>>()?;
         let root = observed("index append", Progress::Auto, |task| {
             let open = |at: &Location| Access::new(app, self.end.reach_at(at)?).source(at);
@@ -189,7 +187,7 @@ impl Append {
             let made = Overlay::of_index(&*below, &document);
             super::edit::publish(app, &self.end, &made, &to, task)
         })?;
-        outln!("{}", super::edit::told(&to, &root));
+        outln!("{}", options::place::told(&to, &root));
         Ok(0)
     }
 

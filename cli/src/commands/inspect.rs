@@ -2,16 +2,18 @@
 
 use clap::Args;
 use image::{Config, Document, Platform, Summary};
+use options::Failure;
+use options::ends::OneEnd;
+use options::place::location;
 use serde::Serialize;
 use serde_json::Value;
 use task::Kind;
 use transport::Location;
 
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::App;
+use crate::commands::Runnable;
 use crate::format;
-use options::Failure;
-use options::ends::OneEnd;
 
 /// Show the properties of an image, without copying it
 #[derive(Debug, Args)]
@@ -37,16 +39,12 @@ pub(crate) struct Inspect {
     registry: OneEnd,
 }
 
-impl Inspect {
-    /// Shows.
-    ///
-    /// # Errors
-    /// The image is not there.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let location = place::location(&self.image, "docker://")?;
+impl Runnable for Inspect {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let location = location(&self.image, "docker://")?;
         let access = Access::new(app, self.registry.reach_at(&location)?);
         let source = access.source(&location)?;
-        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+        let platform = self.platform.clone().unwrap_or_else(|| app.conf.settings.platform());
         let resolving = async {
             let root = source.resolve().await.map_err(Failure::of)?;
             if self.raw && !self.config {
@@ -76,7 +74,9 @@ impl Inspect {
             }
         }
     }
+}
 
+impl Inspect {
     fn needs_tags(&self) -> bool {
         self.format.as_ref().is_none_or(|format| format.contains("RepoTags") || format == "json")
     }

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use image::{Digest, Platform};
-
-use super::place;
-use crate::app::{App, observed};
-use crate::render::Progress;
 use options::Failure;
 use options::ends::OneEnd;
+use options::place::location;
+use options::progress::Progress;
+
+use crate::app::{App, observed};
+use crate::commands::Runnable;
 
 /// Fetch the layers of an image unchanged, each into a file named by its digest
 #[derive(Debug, Args)]
@@ -28,14 +29,10 @@ pub(crate) struct Layers {
     end: OneEnd,
 }
 
-impl Layers {
-    /// Fetches, and prints the files.
-    ///
-    /// # Errors
-    /// The image or a layer is not there; a file cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let from = place::location(&self.image, "docker://")?;
-        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+impl Runnable for Layers {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = location(&self.image, "docker://")?;
+        let platform = self.platform.clone().unwrap_or_else(|| app.conf.settings.platform());
         let files = observed(&format!("layers of {from}"), Progress::Auto, |task| {
             let opened = super::edit::open(app, &self.end, &from, &platform, task)?;
             let layers = &opened.image.manifest().layers;

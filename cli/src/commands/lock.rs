@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use builder::{Input, Lock as Pins, Locking, Pull, Request};
 use clap::{Args, Subcommand};
+use options::Failure;
+use options::progress::Progress;
+use options::registry::RegistryFlags;
 use task::Kind;
 
 use super::bud::{self, InputFlags, Means, invocation};
 use super::sbom::write_whole;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::registry::RegistryFlags;
 
 /// Pin every remote input of a build in rbuild.lock
 ///

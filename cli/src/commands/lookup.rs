@@ -1,20 +1,9 @@
 //! From what a user types to an image in the store.
 
-use image::{Image, Platform, Reference};
+use image::{Image, Platform};
+use options::{Dialect, Failure};
 use store::{FoundImage, Store};
 use task::Kind;
-
-use options::Dialect;
-use options::Failure;
-
-/// A name for the store: without a registry it is `localhost/NAME`, and docker's own as docker.
-pub(crate) fn local_name(text: &str) -> Result<Reference, Failure> {
-    let reference = Reference::parse_with(text, Dialect::spoken().home())?;
-    if reference.digest.is_some() {
-        return Err(Failure::usage(format!("{text:?}: an image cannot be named by a digest")));
-    }
-    Ok(reference.or_latest())
-}
 
 /// Looks an image up by name, digest or the beginning of its id: on `localhost`, where builds put
 /// it, then on `docker.io`; as docker the other way round.

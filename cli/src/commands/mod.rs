@@ -56,3 +56,15 @@ pub(crate) mod validate;
 pub(crate) mod verify_build;
 pub(crate) mod volume;
 pub(crate) mod working;
+
+use crate::app::App;
+use options::Failure;
+
+/// A command with its options.
+pub(crate) trait Runnable {
+    /// Does what was asked for; gives the exit code.
+    ///
+    /// # Errors
+    /// Why it cannot be done, with what to do.
+    fn run(self, app: &App) -> Result<u8, Failure>;
+}

@@ -6,15 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use clap::{Args, Subcommand};
 use containers::{NetworkFilter, network_document};
 use network::{IpNet, Networks, NewNetwork, NewSubnet};
+use options::{Failure, flags};
 use runtime::Membership;
 use serde_json::Value;
 
 use super::container::{containers, require};
 use super::several;
 use crate::app::App;
+use crate::commands::Runnable;
 use crate::format;
-use options::Failure;
-use options::flags;
 
 /// Manage networks between containers
 #[derive(Debug, Subcommand)]
@@ -41,12 +41,8 @@ pub(crate) enum Network {
     Reload(Reload),
 }
 
-impl Network {
-    /// Does it.
-    ///
-    /// # Errors
-    /// There is no such network or container; a container uses it.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Network {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         run_each! { self, app, Network {
             Create, Ls, Inspect, Rm, Connect, Disconnect, Prune, Exists, Reload,
         } }

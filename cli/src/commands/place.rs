@@ -4,6 +4,9 @@ use std::cell::OnceCell;
 use std::path::Path;
 
 use image::{Descriptor, Platform, Reference};
+use options::place::location;
+use options::sign_copy::Signer;
+use options::{Failure, Reach};
 use registry_client::Client;
 use task::{Kind, Task};
 use transport::at::StoreImage;
@@ -11,9 +14,6 @@ use transport::{CopyOptions, Gate, Location, Open, Places, Select, Sink, Source}
 
 use super::lookup;
 use crate::app::App;
-use options::Failure;
-use options::Reach;
-pub(crate) use options::destination::location;
 
 /// As [`location`]; a name without a registry may mean several images, and the first that exists
 /// counts.
@@ -97,7 +97,7 @@ impl<'a> Access<'a> {
             Location::Store(_) => Some(self.app.store()?.clone()),
             _ => None,
         };
-        let machine = self.app.machine(&self.reach)?;
+        let machine = self.app.conf.machine(&self.reach)?;
         let places = Places {
             client: &|| Ok(client.clone().expect("a registry was given a client")),
             store: &|| Ok(store.clone().expect("a store location was given the store")),
@@ -122,7 +122,7 @@ impl<'a> Access<'a> {
     pub(crate) fn sink(&self, location: &Location, task: &Task) -> Result<Box<dyn Sink>, Failure> {
         match location {
             Location::Store(name) => {
-                let name = super::lookup::local_name(name)?.to_string();
+                let name = options::place::local_name(name)?.to_string();
                 self.in_store_as(Some(&name), task)
             }
             _ => self.with_places(location, |places| places.sink(location)),
@@ -202,6 +202,21 @@ impl<'a> Access<'a> {
     ) -> Result<Descriptor, Failure> {
         copy_between(self, from, self, to, &Open, options, task)
     }
+}
+
+/// Signs what was copied.
+///
+/// # Errors
+/// The destination holds no signatures.
+pub(crate) fn sign(
+    signer: &Signer,
+    sink: &Access<'_>,
+    to: &Location,
+    root: &Descriptor,
+    task: &Task,
+) -> Result<(), Failure> {
+    let place = sink.source(to)?;
+    signer.sign(sink.app, (&*place, &|| sink.sink(to, task)), to, root, task)
 }
 
 /// Copies from one end to the other.

@@ -1,14 +1,14 @@
 //! `policy explain`: which rule decides about an image, and what it says.
 
 use clap::{Args, Subcommand};
-use options::environment;
+use options::progress::Progress;
+use options::registry::RegistryFlags;
+use options::{Failure, environment};
 
 use super::place::Access;
 use super::sign::{by, image_location};
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::registry::RegistryFlags;
+use crate::commands::Runnable;
 
 /// Query the signature policy
 #[derive(Debug, Subcommand)]
@@ -26,14 +26,11 @@ pub(crate) struct Explain {
     registry: RegistryFlags,
 }
 
-impl PolicyCommand {
+impl Runnable for PolicyCommand {
     /// Explains; the exit code says whether the image may be used.
-    ///
-    /// # Errors
-    /// The image is not there; the policy cannot be read, or refuses the image.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let PolicyCommand::Explain(explain) = self;
-        let Some(file) = app.paths.policy(app.globals.policy.as_deref()) else {
+        let Some(file) = app.conf.paths.policy(app.conf.globals.policy.as_deref()) else {
             outln!("policy: none, every image may be used");
             return Ok(0);
         };

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use builder::debug::Kept;
 use clap::Args;
+use options::progress::Progress;
+use options::{Failure, flags};
 use serde_json::json;
 use store::{Budget, CacheEntry, Collected, Only, Removed, Store, What};
 
 use crate::app::{App, observed};
+use crate::commands::Runnable;
 use crate::format;
-use crate::render::{self, Progress};
-use options::Failure;
-use options::flags;
 
 /// Remove what nothing needs: unnamed images, old build cache, leftovers
 #[derive(Debug, Args)]
@@ -123,12 +123,8 @@ impl Filters {
     }
 }
 
-impl Prune {
-    /// Removes.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Prune {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let filters = filters(&self.filter)?;
         let store = app.store()?;
         let age = self.older_than.or(filters.until);
@@ -176,11 +172,13 @@ impl Prune {
             count(What::Snapshot),
             count(What::Step),
             count(What::Mount),
-            render::bytes(removed.iter().map(|removed| removed.bytes).sum::<u64>() + bytes)
+            progress::bytes(removed.iter().map(|removed| removed.bytes).sum::<u64>() + bytes)
         );
         Ok(0)
     }
+}
 
+impl Prune {
     /// Removes what failing steps left; names and bytes of what is gone.
     fn failed(&self, kept: Vec<Kept>) -> Result<Vec<(String, u64)>, Failure> {
         let mut gone = Vec::new();
@@ -207,14 +205,14 @@ fn listed(removed: &[Removed], failed: &[(String, u64)]) -> String {
     let mut rows: Vec<Vec<String>> = removed
         .iter()
         .map(|removed| {
-            let size = render::bytes(removed.bytes);
+            let size = progress::bytes(removed.bytes);
             let (what, why) = (word(removed.what).to_owned(), removed.why.as_str().to_owned());
             vec![what, removed.id.clone(), size, why]
         })
         .collect();
     rows.extend(failed.iter().map(|(name, bytes)| {
         let why = "asked for".to_owned();
-        vec!["failed".to_owned(), name.clone(), render::bytes(*bytes), why]
+        vec!["failed".to_owned(), name.clone(), progress::bytes(*bytes), why]
     }));
     if rows.is_empty() {
         return String::new();
@@ -236,12 +234,8 @@ pub(crate) struct Du {
     format: Option<String>,
 }
 
-impl Du {
-    /// Shows.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Du {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let filters = filters(&self.filter)?;
         let store = app.store()?;
         let mut entries = observed("du", Progress::Quiet, |task| Ok(store.cache_entries(task)?))?;
@@ -262,7 +256,7 @@ impl Du {
         if let Some(template) = self.format.as_deref() {
             for kept in &kept {
                 let value = json!({
-                    "ID": kept.name(), "Type": "failed", "Size": render::bytes(kept.bytes()),
+                    "ID": kept.name(), "Type": "failed", "Size": progress::bytes(kept.bytes()),
                     "Bytes": kept.bytes(), "Shared": false, "LastUsed": kept.failed.time,
                     "Description": kept.failed.instruction,
                 });
@@ -270,7 +264,7 @@ impl Du {
             }
             for entry in &entries {
                 let value = json!({
-                    "ID": entry.id, "Type": word(entry.what), "Size": render::bytes(entry.bytes),
+                    "ID": entry.id, "Type": word(entry.what), "Size": progress::bytes(entry.bytes),
                     "Bytes": entry.bytes, "Shared": entry.shared, "LastUsed": entry.used,
                     "Description": entry.about,
                 });
@@ -288,24 +282,24 @@ impl Du {
                         hex.chars().take(12).collect()
                     }
                 };
-                let used = render::duration(Duration::from_secs(age(entry)));
+                let used = progress::duration(Duration::from_secs(age(entry)));
                 let size = match entry.shared {
                     true => "shared".to_owned(),
-                    false => render::bytes(entry.bytes),
+                    false => progress::bytes(entry.bytes),
                 };
                 vec![id, word(entry.what).to_owned(), size, used, entry.about.clone()]
             })
             .collect();
         rows.extend(kept.iter().map(|kept| {
             let seconds = u64::try_from(now).unwrap_or(0).saturating_sub(kept.failed.time);
-            let used = render::duration(Duration::from_secs(seconds));
-            let (size, about) = (render::bytes(kept.bytes()), kept.failed.instruction.clone());
+            let used = progress::duration(Duration::from_secs(seconds));
+            let (size, about) = (progress::bytes(kept.bytes()), kept.failed.instruction.clone());
             vec![kept.name().to_owned(), "failed".to_owned(), size, used, about]
         }));
         out!("{}", format::table(&["ID", "TYPE", "SIZE", "UNUSED FOR", "DESCRIPTION"], &rows));
         let total = entries.iter().map(|entry| entry.bytes).sum::<u64>();
         let failed = kept.iter().map(Kept::bytes).sum::<u64>();
-        outln!("total: {}", render::bytes(total + failed));
+        outln!("total: {}", progress::bytes(total + failed));
         Ok(0)
     }
 }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use options::Failure;
 
 use crate::app::App;
-use options::Failure;
+use crate::commands::Runnable;
 
 /// Where Quadlet files are, after those of `--from`.
 const PLACES: [&str; 3] =
@@ -28,15 +29,12 @@ pub(crate) struct Generator {
     directories: Vec<PathBuf>,
 }
 
-impl Generator {
+impl Runnable for Generator {
     /// Writes every unit that can be; fails at the end if one cannot.
-    ///
-    /// # Errors
-    /// A file cannot be read, is not understood, or a unit cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let program =
             std::env::current_exe().map_err(|error| Failure::io("finding this program", &error))?;
-        let root = app.store_root()?;
+        let root = app.conf.store_root()?;
         let program = format!("{} --root {}", program.display(), root.display());
         let mut last = None;
         for path in self.files()? {
@@ -48,7 +46,9 @@ impl Generator {
         }
         last.map_or(Ok(0), Err)
     }
+}
 
+impl Generator {
     /// Quadlet files; of two of one name the first counts.
     fn files(&self) -> Result<Vec<PathBuf>, Failure> {
         let places: Vec<&Path> = match &self.from {

@@ -1,15 +1,17 @@
 //! `rcopy ratelimit`: how much may be asked of a registry.
 
 use clap::Args;
+use options::Failure;
+use options::ends::OneEnd;
+use options::place::location;
 use registry_client::Target;
 use serde_json::json;
 use task::Kind;
 use transport::Location;
 
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::App;
-use options::Failure;
-use options::ends::OneEnd;
+use crate::commands::Runnable;
 
 /// Show the remaining rate limit of a registry
 #[derive(Debug, Args)]
@@ -20,13 +22,10 @@ pub(crate) struct RateLimit {
     end: OneEnd,
 }
 
-impl RateLimit {
+impl Runnable for RateLimit {
     /// Asks, in a way that does not count as a pull.
-    ///
-    /// # Errors
-    /// The image is not there; the registry says nothing of a limit.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let at = place::location(&self.image, "docker://")?;
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let at = location(&self.image, "docker://")?;
         let Location::Registry(name) = &at else {
             return Err(Failure::usage(format!("{at} is in no registry")));
         };

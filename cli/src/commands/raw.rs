@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use image::{Descriptor, Digest, MediaType, Node, Reference, Tag};
+use options::Failure;
+use options::ends::OneEnd;
+use options::environment::read_bounded;
+use options::place::location;
+use options::progress::Progress;
 use registry_client::{Repo, Target};
 use serde_json::json;
 use task::{Kind, Task};
 use transport::{CopyOptions, Location, Select};
 
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::ends::OneEnd;
-use options::environment::read_bounded;
+use crate::commands::Runnable;
 
 /// Read, write and delete blobs in registries
 #[derive(Debug, Args)]
@@ -74,7 +76,7 @@ enum BlobCommand {
 }
 
 fn reference(text: &str) -> Result<Reference, Failure> {
-    match place::location(text, "docker://")? {
+    match location(text, "docker://")? {
         Location::Registry(reference) => Ok(reference),
         other => Err(Failure::usage(format!("{other}: only registries support blob commands"))),
     }
@@ -99,12 +101,8 @@ fn missing(digest: Digest, reference: &Reference) -> Failure {
     Failure::new(Kind::NotFound, what)
 }
 
-impl Blob {
-    /// Runs the subcommand.
-    ///
-    /// # Errors
-    /// The registry's; a blob is not what it is named.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Blob {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         match self.command {
             BlobCommand::Get { blob, output, end } => {
                 let (reference, digest) = pinned(&blob)?;
@@ -238,17 +236,13 @@ enum ManifestCommand {
     },
 }
 
-impl Manifest {
-    /// Runs the subcommand.
-    ///
-    /// # Errors
-    /// The place's; a document is none.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Manifest {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let named =
             || ManifestCommand::Get { image: self.image.unwrap_or_default(), end: self.end };
         match self.command.unwrap_or_else(named) {
             ManifestCommand::Get { image, end } => {
-                let at = place::location(&image, "docker://")?;
+                let at = location(&image, "docker://")?;
                 let source = Access::new(app, end.reach_at(&at)?).source(&at)?;
                 let node = app.wait(async {
                     let root = source.resolve().await.map_err(Failure::of)?;
@@ -257,7 +251,7 @@ impl Manifest {
                 crate::out::bytes(node.bytes());
             }
             ManifestCommand::Head { image, end } => {
-                let at = place::location(&image, "docker://")?;
+                let at = location(&image, "docker://")?;
                 let source = Access::new(app, end.reach_at(&at)?).source(&at)?;
                 let root = app.wait(source.resolve())?.map_err(Failure::of)?;
                 outln!("{}", json!(root.bare()));
@@ -321,13 +315,9 @@ pub(crate) struct TagCommand {
     end: OneEnd,
 }
 
-impl TagCommand {
-    /// Tags.
-    ///
-    /// # Errors
-    /// The image is not there; the tag is none.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let from = place::location(&self.image, "docker://")?;
+impl Runnable for TagCommand {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = location(&self.image, "docker://")?;
         let to = match &from {
             Location::Registry(reference) => {
                 let tag: Tag = self.tag.parse()?;

@@ -1,6 +1,5 @@
 //! `rbuild run`: an image's program, in a container.
 
-use options::environment;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,6 +8,11 @@ use clap::{ArgAction, Args, ValueEnum};
 use containers::syntax;
 use containers::{Container, ImageFiles, NewContainer, StartOptions, Transient};
 use image::{Image, Platform};
+use options::container::{ContainerFlags, LifecycleFlags};
+use options::dialect::{Dialect, RunNames};
+use options::progress::Progress;
+use options::registry::RegistryFlags;
+use options::{Failure, environment, flags, refused};
 use runtime::{AttachOptions, Attached, ContainerSpec, Notify, Stdio};
 use task::{Kind, Task};
 
@@ -16,17 +20,10 @@ use super::container::{self, attachment, need_terminal, size, start_failure};
 use super::lookup;
 use super::place;
 use super::run_files::{find_mounted, volumes_from};
-pub(crate) use super::run_files::{refuse_overlays, refuse_volumes};
 use super::run_lazily;
 use super::working;
 use crate::app::{App, observed, quiet_task};
-use crate::render::Progress;
-use options::Failure;
-use options::container::{ContainerFlags, LifecycleFlags};
-use options::dialect::{Dialect, RunNames};
-use options::flags;
-use options::refused;
-use options::registry::RegistryFlags;
+use crate::commands::Runnable;
 
 /// Flags of `run` and `create` for a new container.
 #[derive(Debug, Args)]
@@ -73,7 +70,7 @@ pub(crate) struct NewFlags {
     #[arg(long, value_enum)]
     pull: Option<PullPolicy>,
     #[command(flatten)]
-    platform: working::PlatformFlags,
+    platform: options::platform::PlatformFlags,
     /// Run in a directory of this machine in place of an image; with `:O` behind it, what the
     /// container writes is kept apart
     #[arg(long)]
@@ -193,15 +190,13 @@ fn check_image(words: &[String]) -> Result<(&str, &[String]), Failure> {
     Ok((image, command))
 }
 
-impl Create {
-    /// Makes it and prints its id.
-    ///
-    /// # Errors
-    /// 125 for what is ours.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Create {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         self.create(app).map_err(before)
     }
+}
 
+impl Create {
     fn create(&self, app: &App) -> Result<u8, Failure> {
         let (image, command) = check_image(&self.image_and_command)?;
         let mut spec = self.new.spec(command)?;
@@ -214,15 +209,14 @@ impl Create {
     }
 }
 
-impl Run {
+impl Runnable for Run {
     /// Runs; gives back the program's exit code.
-    ///
-    /// # Errors
-    /// 125 for what is ours, 126 and 127 when the program cannot be started.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         self.start(app).map_err(before)
     }
+}
 
+impl Run {
     fn start(&self, app: &App) -> Result<u8, Failure> {
         let (name, command) = check_image(&self.image_and_command)?;
         self.working.check()?;
@@ -539,19 +533,6 @@ impl NewFlags {
         asked.map_err(|failure| failure.context(format!("using {name} of the store")))?;
         Ok(Some(image))
     }
-}
-
-/// Builds and working containers do not share the network of one container.
-///
-/// # Errors
-/// The network that was asked for.
-pub(crate) fn refuse_networks(spec: &ContainerSpec) -> Result<(), Failure> {
-    if spec.network.join.is_none() {
-        return Ok(());
-    }
-    let what = "--network: container:NAME and ns:PATH are not supported by builds and working \
-                containers";
-    Err(Failure::usage(what).hint("put the container on a named network, and name that"))
 }
 
 /// Passes INT, TERM, HUP, QUIT, USR1 and USR2 on to the container's first process.

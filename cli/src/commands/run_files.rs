@@ -1,10 +1,10 @@
-//! What new containers see beside their image, and what other containers cannot have of it.
+//! What new containers see beside their image.
 
-use runtime::{ContainerSpec, Files};
+use options::Failure;
+use runtime::Files;
 
 use super::{container, lookup};
 use crate::app::App;
-use options::Failure;
 
 /// Adds the mounts of another container, unless something is mounted there already.
 ///
@@ -36,38 +36,4 @@ pub(crate) fn find_mounted(app: &App, files: &mut Files) -> Result<(), Failure> 
         mount.found = Some(found.descriptor);
     }
     Ok(())
-}
-
-/// Working containers have neither overlays over directories of the machine nor images mounted.
-pub(crate) fn refuse_overlays(spec: &ContainerSpec) -> Result<(), Failure> {
-    if let Some(mount) = spec.files.images.first() {
-        let what = format!("--mount type=image,source={} is not supported here", mount.image);
-        return Err(Failure::usage(what).hint("it is for `rbuild run IMAGE`; copy what is needed"));
-    }
-    match spec.files.overlays.first() {
-        None => Ok(()),
-        Some(overlay) => {
-            let what = format!("--volume {}:…:O is not supported here", overlay.source.display());
-            Err(Failure::usage(what).hint(
-                "option O is for `rbuild run IMAGE` and `rbuild bud`; mount it read-only: `ro`",
-            ))
-        }
-    }
-}
-
-/// Volumes are for containers of their own.
-pub(crate) fn refuse_volumes(spec: &ContainerSpec) -> Result<(), Failure> {
-    match spec.files.volumes.first() {
-        None => Ok(()),
-        Some(volume) => {
-            let name = volume.name.as_deref().unwrap_or("without a name");
-            Err(Failure::usage(format!(
-                "volume {name} at {} is not supported here",
-                volume.target.display()
-            ))
-            .hint(
-                "volumes are for `rbuild run IMAGE`; give a host path that starts with '/' or './'",
-            ))
-        }
-    }
 }

@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use image::{Image, Layer, Platform};
+use options::Failure;
+use options::environment::read_bounded;
+use options::place::location;
+use options::progress::Progress;
+use options::registry::RegistryFlags;
 use sbom::{Inventory, MAX_DATABASE, Subject, Vulnerabilities};
 use task::{Cause, Kind, Task};
 use transport::{Location, Source, bridge};
 
 use super::lookup;
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::environment::read_bounded;
-use options::registry::RegistryFlags;
+use crate::commands::Runnable;
 
 /// List the software in an image (its SBOM), from its layers only
 ///
@@ -61,12 +63,8 @@ enum SbomFormat {
     CyclonedxJson,
 }
 
-impl Sbom {
-    /// Lists.
-    ///
-    /// # Errors
-    /// There is no such image; a layer cannot be read.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Sbom {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         let (name, image, inventory) =
             observed("sbom", self.progress, |task| self.look(app, &platform, task))?;
@@ -104,7 +102,9 @@ impl Sbom {
         }
         Ok(0)
     }
+}
 
+impl Sbom {
     /// Lists vulnerabilities.
     fn vulnerable(&self, file: &Path, inventory: &Inventory) -> Result<u8, Failure> {
         if !matches!(self.format, SbomFormat::Table | SbomFormat::Json) {
@@ -150,7 +150,7 @@ impl Sbom {
             let name = found.name.unwrap_or_else(|| found.descriptor.digest.to_string());
             return Ok((name, image, inventory));
         }
-        let location = place::location(&self.image, "docker://")?;
+        let location = location(&self.image, "docker://")?;
         let name = match &location {
             Location::Registry(reference) => reference.to_string(),
             other => other.to_string(),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use builder::{SecretGuard, Warn};
 use clap::{Args, ValueEnum};
+use options::Failure;
+use options::environment::read_bounded;
 use sbom::AllowList;
 use task::Kind;
 use transport::{Gate, Open};
 
 use crate::app::App;
-use options::Failure;
-use options::environment::read_bounded;
 
 /// No longer list is read.
 const MAX_LIST: u64 = 1 << 20;

@@ -1,9 +1,9 @@
 //! The same to each of several names: one that fails keeps no other back.
 
+use options::Failure;
 use serde_json::Value;
 
 use crate::{format, report};
-use options::Failure;
 
 /// Does something to each name in turn; gives what came of it, and the answer of the command.
 pub(super) fn each<T>(

@@ -8,21 +8,22 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use image::Descriptor;
+use options::key_file::{passphrase, private_key};
+use options::place::location;
+use options::progress::Progress;
+use options::registry::RegistryFlags;
+use options::sealer::{SealerFlags, remote_key};
+use options::signer::SignerFlags;
+use options::{Failure, flags};
 use serde_json::json;
 use sign::{Demand, Form, Mismatch, PrivateKey, SignOptions, SignedIdentity, Signer};
 use task::{Cause, Kind, Task};
 use transport::Location;
 
 use super::account::secret;
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::flags;
-use options::key_file::{passphrase, private_key};
-use options::registry::RegistryFlags;
-use options::sealer::{SealerFlags, remote_key};
-use options::signer::SignerFlags;
+use crate::commands::Runnable;
 
 /// How to store a signature beside the image.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -56,12 +57,8 @@ pub(crate) struct Sign {
     registry: RegistryFlags,
 }
 
-impl Sign {
-    /// Signs.
-    ///
-    /// # Errors
-    /// The key cannot be read; the image is not there; the place holds no signatures.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Sign {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let location = image_location(&self.image)?;
         let annotations: BTreeMap<_, _> =
             self.annotation.iter().map(|text| flags::pair(text)).collect();
@@ -125,12 +122,8 @@ pub(crate) struct Verify {
     registry: RegistryFlags,
 }
 
-impl Verify {
-    /// Verifies.
-    ///
-    /// # Errors
-    /// No signature is good; each says what did not match.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Verify {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let location = image_location(&self.image)?;
         let demand = self.demand(app, &location)?;
         let (image, verified) =
@@ -164,7 +157,9 @@ impl Verify {
         }
         Ok(0)
     }
+}
 
+impl Verify {
     fn demand(&self, app: &App, location: &Location) -> Result<Demand, Failure> {
         let signers = self.signers.signers(app)?;
         let asked = match location {
@@ -301,12 +296,8 @@ pub(crate) struct PublicKeyOf {
     passphrase_file: Option<PathBuf>,
 }
 
-impl PublicKeyOf {
-    /// Prints it in PEM.
-    ///
-    /// # Errors
-    /// The key cannot be read; the service refuses.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for PublicKeyOf {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let public = match remote_key(app, &self.key)? {
             Some(key) => key.public().clone(),
             None => private_key(app, &self.key, self.passphrase_file.as_deref())?.public(),
@@ -324,5 +315,5 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
 
 /// A name alone is an image on a registry.
 pub(crate) fn image_location(text: &str) -> Result<Location, Failure> {
-    place::location(text, "docker://")
+    location(text, "docker://")
 }

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use options::Failure;
+use options::environment::read_bounded;
+use options::progress::Progress;
+use options::sealer::SealerFlags;
+use options::signer::SignerFlags;
 use task::Kind;
 
 use super::sign::by;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::environment::read_bounded;
-use options::sealer::SealerFlags;
-use options::signer::SignerFlags;
+use crate::commands::Runnable;
 
 /// No larger file is signed: it is read whole.
 const MAX_BLOB: u64 = 512 << 20;
@@ -28,12 +29,8 @@ pub(crate) struct SignBlob {
     sealer: SealerFlags,
 }
 
-impl SignBlob {
-    /// Signs.
-    ///
-    /// # Errors
-    /// A file cannot be read or written; a service refuses.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for SignBlob {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let content = read_bounded(&self.file, MAX_BLOB)?;
         let (bundle, by) = observed("sign", Progress::Auto, |task| {
             let credentials = self.sealer.credentials(app, task)?;
@@ -60,12 +57,8 @@ pub(crate) struct VerifyBlob {
     signers: SignerFlags,
 }
 
-impl VerifyBlob {
-    /// Verifies.
-    ///
-    /// # Errors
-    /// No trusted signature.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for VerifyBlob {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let signers = self.signers.signers(app)?;
         let content = read_bounded(&self.file, MAX_BLOB)?;
         let bundle = read_bounded(&self.bundle, sign::bundle::MAX_BUNDLE)?;

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use image::{Digest, Reference};
+use options::Failure;
+use options::environment::{now, read_bounded};
 use task::Kind;
 
 use crate::app::App;
-use options::Failure;
-use options::environment::now;
-use options::environment::read_bounded;
+use crate::commands::Runnable;
 
 /// Sign a manifest in a file with a GPG key
 #[derive(Debug, Args)]
@@ -28,12 +28,8 @@ pub(crate) struct StandaloneSign {
     passphrase_file: Option<PathBuf>,
 }
 
-impl StandaloneSign {
-    /// Signs.
-    ///
-    /// # Errors
-    /// There is no such key; the file cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for StandaloneSign {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let manifest = read_bounded(&self.manifest, image::MAX_DOCUMENT)?;
         let reference: Reference = self.reference.parse()?;
         let passphrase = self.passphrase_file.as_deref();
@@ -60,12 +56,8 @@ pub(crate) struct StandaloneVerify {
     signature: PathBuf,
 }
 
-impl StandaloneVerify {
-    /// Verifies.
-    ///
-    /// # Errors
-    /// The signature is not good, or of something else.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for StandaloneVerify {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let manifest = read_bounded(&self.manifest, image::MAX_DOCUMENT)?;
         let signature = read_bounded(&self.signature, sign::MAX_GPG)?;
         let doing = format!("verifying {}", self.signature.display());

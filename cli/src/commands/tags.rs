@@ -4,54 +4,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 use image::{Platform, Reference};
+use options::ends::OneEnd;
+use options::names::NameFilter;
+use options::place::location;
+use options::{Dialect, Failure};
 use registry_client::Target;
 use serde_json::json;
 use task::Kind;
 use transport::Location;
 
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::App;
-use options::Dialect;
-use options::Failure;
-use options::ends::OneEnd;
-
-/// Which names to show.
-#[derive(Debug, Clone, Default, Args)]
-struct Filter {
-    /// Show names that this regular expression matches as a whole; repeatable
-    #[arg(long, value_name = "REGEX")]
-    include: Vec<String>,
-    /// Omit names that this regular expression matches as a whole; repeatable
-    #[arg(long, value_name = "REGEX")]
-    exclude: Vec<String>,
-    /// Show the first N only
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
-}
-
-impl Filter {
-    fn apply(&self, names: Vec<String>) -> Result<Vec<String>, Failure> {
-        let read = |flag: &str, texts: &[String]| {
-            let one = |text: &String| {
-                regex::Regex::new(&format!("^(?:{text})$"))
-                    .map_err(|error| Failure::usage(format!("{flag} {text:?}: {error}")))
-            };
-            texts.iter().map(one).collect::<Result<Vec<_>, _>>()
-        };
-        let (include, exclude) =
-            (read("--include", &self.include)?, read("--exclude", &self.exclude)?);
-        let any = |list: &[regex::Regex], name: &str| list.iter().any(|one| one.is_match(name));
-        let mut names = names;
-        names.retain(|name| (include.is_empty() || any(&include, name)) && !any(&exclude, name));
-        names.truncate(self.limit.unwrap_or(usize::MAX));
-        Ok(names)
-    }
-
-    /// How many names must be asked for.
-    fn ask(&self) -> Option<usize> {
-        self.limit.filter(|_| self.include.is_empty() && self.exclude.is_empty())
-    }
-}
+use crate::commands::Runnable;
 
 /// List the tags of a repository
 #[derive(Debug, Args)]
@@ -65,19 +29,15 @@ pub(crate) struct ListTags {
     #[arg(long)]
     omit_digest_tags: bool,
     #[command(flatten)]
-    filter: Filter,
+    filter: NameFilter,
     #[command(flatten)]
     registry: OneEnd,
 }
 
-impl ListTags {
-    /// Lists, as JSON.
-    ///
-    /// # Errors
-    /// There is no such repository.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for ListTags {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         // A registry's name is enough; others have no default transport.
-        let location = place::location(&self.repository, "docker://")?;
+        let location = location(&self.repository, "docker://")?;
         let access = Access::new(app, self.registry.reach_at(&location)?);
         let limit = self.filter.ask().filter(|_| !self.omit_digest_tags);
         let names = match &location {
@@ -110,7 +70,7 @@ pub(crate) struct Catalog {
     /// The registry: registry.example[:PORT]
     registry: String,
     #[command(flatten)]
-    filter: Filter,
+    filter: NameFilter,
     /// Print JSON instead of one repository per line
     #[arg(long)]
     json: bool,
@@ -118,12 +78,8 @@ pub(crate) struct Catalog {
     end: OneEnd,
 }
 
-impl Catalog {
-    /// Lists.
-    ///
-    /// # Errors
-    /// The registry has no catalogue, or does not show it.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Catalog {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let registry = self.registry.strip_prefix("docker://").unwrap_or(&self.registry);
         let registry = registry.trim_end_matches('/');
         if registry.contains('/') || registry.is_empty() {
@@ -164,14 +120,11 @@ pub(crate) struct Delete {
     registry: OneEnd,
 }
 
-impl Delete {
+impl Runnable for Delete {
     /// Deletes. A tag's manifest goes, and with it every other tag of it, as skopeo does; with
     /// `--tag-only` the manifest stays.
-    ///
-    /// # Errors
-    /// The image is not there; the registry does not delete.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let location = place::location(&self.image, "docker://")?;
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let location = location(&self.image, "docker://")?;
         let access = Access::new(app, self.registry.reach_at(&location)?);
         match &location {
             Location::Registry(reference) => self.delete_on_registry(app, &access, reference)?,
@@ -190,7 +143,9 @@ impl Delete {
         }
         Ok(0)
     }
+}
 
+impl Delete {
     fn delete_on_registry(
         &self,
         app: &App,
@@ -254,13 +209,9 @@ pub(crate) struct DigestOf {
     registry: OneEnd,
 }
 
-impl DigestOf {
-    /// Prints.
-    ///
-    /// # Errors
-    /// The image is not there.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let location = place::location(&self.image, "docker://")?;
+impl Runnable for DigestOf {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let location = location(&self.image, "docker://")?;
         let access = Access::new(app, self.registry.reach_at(&location)?);
         let source = access.source(&location)?;
         let digest = app.wait(async {

@@ -1,26 +1,26 @@
 //! `rbuild pull`, `push`, `save`, `load`: images in and out of the store.
 
-use options::environment;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use image::{Platform, Reference};
+use options::ends::RetryFlags;
+use options::place::location;
+use options::platform::PlatformFlags;
+use options::progress::Progress;
+use options::registry::RegistryFlags;
+use options::sign_copy::SignFlags;
+use options::{Dialect, Failure, environment};
 use task::{Kind, Task};
 use transport::at::{Archive, Form};
 use transport::{CopyOptions, Format, Location, Named, Select};
 
-use super::copy::SignFlags;
 use super::lookup;
 use super::place::{self, Access};
 use super::secret_flags::SecretFlags;
-use super::working::PlatformFlags;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Dialect;
-use options::Failure;
-use options::ends::RetryFlags;
-use options::registry::RegistryFlags;
+use crate::commands::Runnable;
 
 /// Fetch images from registries or other locations
 #[derive(Debug, Args)]
@@ -58,6 +58,41 @@ enum When {
     Always,
     Missing,
     Never,
+}
+
+impl Runnable for Pull {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let platform = self.platform.platform();
+        for text in &self.texts(app)? {
+            if let Some(id) = self.there(app, text, &platform)? {
+                outln!("{id}");
+                continue;
+            }
+            let from = place::remote_locations(app, text)?;
+            let select = match self.all_platforms {
+                true => Select::All,
+                false => Select::One(platform.clone()),
+            };
+            let options =
+                CopyOptions { select, attempts: self.retry.attempts(), ..CopyOptions::default() };
+            let (name, root) = place::first_there(&from, |from| {
+                let name = from.store_name()?;
+                observed(&format!("pull {text}"), progress, |task| {
+                    let reach = self.retry.reach(self.registry.reach()?);
+                    let access = Access::unpacking(app, reach, platform.clone());
+                    access.copy(from, &Location::Store(name.clone()), &options, task)
+                })
+                .map(|root| (name, root))
+            })?;
+            let image = app.store()?.image(&root, &platform)?;
+            if !self.quiet && self.progress.tells() {
+                eprintln!("pulled {name} {}", root.digest);
+            }
+            outln!("{}", Dialect::spoken().pulled(&name, image.id()));
+        }
+        Ok(0)
+    }
 }
 
 impl Pull {
@@ -111,43 +146,6 @@ impl Pull {
         }
         Ok(all)
     }
-
-    /// Fetches and unpacks.
-    ///
-    /// # Errors
-    /// The image is not there; the policy refuses it.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let progress = if self.quiet { Progress::Quiet } else { self.progress };
-        let platform = self.platform.platform();
-        for text in &self.texts(app)? {
-            if let Some(id) = self.there(app, text, &platform)? {
-                outln!("{id}");
-                continue;
-            }
-            let from = place::remote_locations(app, text)?;
-            let select = match self.all_platforms {
-                true => Select::All,
-                false => Select::One(platform.clone()),
-            };
-            let options =
-                CopyOptions { select, attempts: self.retry.attempts(), ..CopyOptions::default() };
-            let (name, root) = place::first_there(&from, |from| {
-                let name = from.store_name()?;
-                observed(&format!("pull {text}"), progress, |task| {
-                    let reach = self.retry.reach(self.registry.reach()?);
-                    let access = Access::unpacking(app, reach, platform.clone());
-                    access.copy(from, &Location::Store(name.clone()), &options, task)
-                })
-                .map(|root| (name, root))
-            })?;
-            let image = app.store()?.image(&root, &platform)?;
-            if !self.quiet && self.progress.tells() {
-                eprintln!("pulled {name} {}", root.digest);
-            }
-            outln!("{}", Dialect::spoken().pulled(&name, image.id()));
-        }
-        Ok(0)
-    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -177,7 +175,7 @@ struct PushCompression {
 
 impl PushCompression {
     fn recompress(&self, app: &App) -> Result<Option<transport::Recompress>, Failure> {
-        let conf = app.paths.containers_conf()?.engine;
+        let conf = app.conf.paths.containers_conf()?.engine;
         let format = self.compression_format.clone().or(conf.compression_format);
         let format = format.filter(|_| !self.disable_compression);
         let level = conf.compression_level.filter(|_| format.is_some());
@@ -187,7 +185,7 @@ impl PushCompression {
             self.force_compression,
             self.disable_compression,
         )?
-        .recompress(app.settings.room())
+        .recompress(app.conf.settings.room())
     }
 }
 
@@ -232,24 +230,20 @@ pub(crate) struct Push {
     secrets: SecretFlags,
 }
 
-impl Push {
-    /// Sends.
-    ///
-    /// # Errors
-    /// There is no such image; the destination refuses it.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Push {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let found = lookup::require(app.store()?, &self.image)?;
         let from = Location::Store(
             found.name.clone().unwrap_or_else(|| found.descriptor.digest.to_string()),
         );
         let to = match (&self.destination, &found.name) {
-            (Some(text), _) => place::location(text, "docker://")?,
+            (Some(text), _) => location(text, "docker://")?,
             (None, Some(name)) => own_name(name)?,
             (None, None) => {
                 return Err(Failure::usage("an image without a name needs a destination"));
             }
         };
-        let signer = SignFlags::with_gpg(self.sign_by.as_deref()).signer(app, &to)?;
+        let signer = SignFlags::with_gpg(self.sign_by.as_deref()).signer(app, &app.conf, &to)?;
         let guard = self.secrets.guard(app)?;
         let options = CopyOptions {
             select: Select::All,
@@ -269,7 +263,7 @@ impl Push {
             let access = Access::new(app, self.retry.reach(self.registry.reach()?));
             let root = place::copy_between(&access, &from, &access, &to, &*guard, &options, task)?;
             if let Some(signer) = signer {
-                signer.sign(app, &access, &to, &root, task)?;
+                place::sign(&signer, &access, &to, &root, task)?;
             }
             Ok(root)
         })?;
@@ -322,19 +316,17 @@ pub(crate) struct Save {
     images: Vec<String>,
 }
 
-impl Save {
-    /// Writes.
-    ///
-    /// # Errors
-    /// There is no such image; the file cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Save {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         match self.output.as_deref() {
             Some(path) if path != Path::new("-") => self.write(app, path)?,
             _ => self.pipe(app)?,
         }
         Ok(0)
     }
+}
 
+impl Save {
     /// Writes an archive to standard output.
     fn pipe(&self, app: &App) -> Result<(), Failure> {
         if !matches!(self.format, ArchiveFormat::DockerArchive | ArchiveFormat::OciArchive) {
@@ -419,12 +411,8 @@ pub(crate) struct Load {
     quiet: bool,
 }
 
-impl Load {
-    /// Reads.
-    ///
-    /// # Errors
-    /// The file is not an image archive; the policy refuses it.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Load {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let piped = match self.input.as_deref() {
             Some(path) if path != Path::new("-") => None,
             _ => Some(piped("name it with --input, or send it in: rbuild load < FILE")?),

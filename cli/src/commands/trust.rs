@@ -1,9 +1,11 @@
 //! `trust`: the default trusted root and services of keyless verification and signing.
 
-use options::environment;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use options::environment::{now, read_bounded};
+use options::signer::read_root;
+use options::{Failure, environment};
 use sign::keyless::MAX_TRUSTED_ROOT;
 use sign::online::Services;
 use sign::tuf::{self, Kept, TrustDirectory};
@@ -13,10 +15,7 @@ use super::policy::PolicyCommand;
 use super::sign::{GenerateKeyPair, PublicKeyOf, Sign, Verify};
 use super::sign_blob::{SignBlob, VerifyBlob};
 use crate::app::App;
-use options::Failure;
-use options::environment::now;
-use options::environment::read_bounded;
-use options::signer::read_root;
+use crate::commands::Runnable;
 
 /// The trust commands of both programs.
 #[derive(Debug, Subcommand)]
@@ -34,12 +33,8 @@ pub(crate) enum TrustCommand {
     Policy(PolicyCommand),
 }
 
-impl TrustCommand {
-    /// Runs.
-    ///
-    /// # Errors
-    /// Those of the command.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for TrustCommand {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         run_each! { self, app, TrustCommand {
             Sign, Verify, PublicKey, SignBlob, VerifyBlob, Trust, Policy,
         }
@@ -78,13 +73,9 @@ pub(crate) struct Init {
     root: Option<PathBuf>,
 }
 
-impl Trust {
-    /// Keeps, updates or shows.
-    ///
-    /// # Errors
-    /// A file cannot be read, or is malformed; the mirror cannot be trusted.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let trust = TrustDirectory(app.paths.trust());
+impl Runnable for Trust {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let trust = TrustDirectory(app.conf.paths.trust());
         match self {
             Trust::Init(init) => init.run(app, &trust),
             Trust::Update => {

@@ -1,17 +1,18 @@
 //! `rcopy validate`: whether every part of an image is what it is named.
 
-use options::environment;
 use std::path::PathBuf;
 
 use clap::Args;
+use options::ends::OneEnd;
+use options::place::location;
+use options::progress::Progress;
+use options::{Failure, environment};
 use serde_json::json;
 use transport::{Finding, Location, Named};
 
-use super::place::{self, Access};
+use super::place::Access;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::ends::OneEnd;
+use crate::commands::Runnable;
 
 /// Check every digest, size and diffID of an image, and that its documents are consistent
 #[derive(Debug, Args)]
@@ -35,15 +36,12 @@ pub(crate) struct Validate {
     end: OneEnd,
 }
 
-impl Validate {
+impl Runnable for Validate {
     /// Checks every image there is; ends with 1 if one has a fault.
-    ///
-    /// # Errors
-    /// The image is not there.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let location = match (&self.image, &self.remote, &self.tarball) {
-            (Some(image), ..) => place::location(image, "docker://")?,
-            (None, Some(name), _) => place::location(name, "docker://")?,
+            (Some(image), ..) => location(image, "docker://")?,
+            (None, Some(name), _) => location(name, "docker://")?,
             (None, None, Some(file)) => {
                 Location::DockerArchive(environment::absolute(file)?, Named::Only)
             }

@@ -11,12 +11,12 @@ use task::{Cause, Kind, Task};
 use transport::{Location, Source};
 
 use super::bud::{InputFlags, Rebuild, recorded};
-use super::place::{self, Access};
+use super::place::Access;
 use super::{lookup, sbom};
 use crate::app::{App, observed};
-use crate::render::Progress;
 use options::Failure;
 use options::key_file::public_key;
+use options::progress::Progress;
 use options::registry::RegistryFlags;
 
 /// The exit code when the image is another one.
@@ -141,12 +141,12 @@ impl VerifyBuild {
     fn subject(&self, app: &App, task: &Task) -> Result<Subject, Failure> {
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         let location = match self.image.parse::<Location>() {
-            Ok(_) => place::location(&self.image, "")?,
+            Ok(_) => options::place::location(&self.image, "")?,
             Err(_) => match lookup::find(app.store()?, &self.image)? {
                 Some(found) => Location::Store(
                     found.name.unwrap_or_else(|| found.descriptor.digest.to_string()),
                 ),
-                None => place::location(&self.image, "docker://")?,
+                None => options::place::location(&self.image, "docker://")?,
             },
         };
         let source = Access::new(app, self.registry.reach()?).source(&location)?;

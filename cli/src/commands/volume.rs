@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use containers::{Volume as Known, VolumeFilter, Volumes};
+use options::progress::Progress;
+use options::{Failure, flags};
 use serde_json::Value;
 
 use super::container::out_of;
 use super::several;
 use crate::app::{App, observed};
+use crate::commands::Runnable;
 use crate::format;
-use crate::render::Progress;
-use options::Failure;
-use options::flags;
 
 /// Manage volumes: directories that outlive containers
 #[derive(Debug, Subcommand)]
@@ -36,12 +36,8 @@ pub(crate) enum Volume {
     Prune(Prune),
 }
 
-impl Volume {
-    /// Does it.
-    ///
-    /// # Errors
-    /// There is no such volume; a container uses it.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Volume {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let volumes = Volumes::new(app.store()?.clone());
         run_each! { self, &volumes, Volume {
             Create, Ls, Inspect, Rm, Export, Import, Prune,

@@ -4,6 +4,7 @@
 mod block;
 mod ids;
 mod lifecycle;
+mod refuse;
 mod shared;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use runtime::ContainerSpec;
 pub use block::BlockFlags;
 pub use ids::IdFlags;
 pub use lifecycle::LifecycleFlags;
+pub use refuse::{refuse_networks, refuse_overlays, refuse_volumes};
 pub use shared::{LimitFlags, SharedFlags};
 
 use crate::Failure;

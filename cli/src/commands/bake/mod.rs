@@ -16,10 +16,10 @@ use super::bud::{self, Means, Shown};
 use super::builds;
 use super::secret_flags::SecretFlags;
 use crate::app::{App, observed_by};
-use crate::render::{self, Progress};
 use options::Dialect;
 use options::Failure;
 use options::environment;
+use options::progress::Progress;
 
 /// The files that are read where none is named, in this order; later ones change earlier ones.
 const DEFAULT: [&str; 8] = [
@@ -171,7 +171,7 @@ impl Bake {
         running: &mut RunningBuild,
     ) -> Result<Option<Built>, Failure> {
         let start = Instant::now();
-        let progress = render::chosen(self.progress)?;
+        let progress = options::progress::chosen(self.progress)?;
         let prints_id = bud::prints_id(&wanted.outputs);
         let piped = bud::piped(&mut wanted.outputs)?;
         let mut request = wanted.request(self.push && asked)?;
@@ -184,7 +184,7 @@ impl Bake {
         }
         let quiet = !asked || progress == Progress::Quiet;
         let shown = if quiet { Progress::Quiet } else { progress };
-        let rendering = render::observer(shown);
+        let rendering = options::progress::observer(shown);
         let built = observed_by("build", &rendering, |task| means.build(app, request, task))?;
         running.built(&built);
         let dialect = Dialect::spoken();

@@ -2,7 +2,6 @@
 
 use builder::{Allow, syntax};
 use clap::Args;
-
 use options::Failure;
 use options::flags::of_flag;
 

@@ -1,9 +1,7 @@
 //! Flags of other tools that have no effect here, and those that are refused: each with why.
 
 use clap::{Args, ValueEnum};
-
-use options::Dialect;
-use options::Failure;
+use options::{Dialect, Failure};
 
 /// Flags accepted for scripts of other tools.
 #[derive(Debug, Args)]

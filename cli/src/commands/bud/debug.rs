@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use builder::debug::{Debugging, OnFailure, Terminal};
 use clap::{Args, ValueEnum};
-
 use options::Failure;
 
 /// What to do when a command fails.

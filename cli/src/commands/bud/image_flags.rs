@@ -5,10 +5,8 @@ use builder::{Annotation, Format, ImageOptions, Inherit, Level, Request, Squash,
 use clap::{ArgAction, Args, ValueEnum};
 use image::Encoding;
 use layers::Compression;
-
-use options::Dialect;
-use options::Failure;
 use options::flags::{self, of_flag};
+use options::{Dialect, Failure};
 
 /// Changes to the image.
 #[derive(Debug, Args)]

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use builder::syntax::{self, Invocation};
 use builder::{Context, Request};
 use clap::Args;
-
-use super::value::{agent, secret};
 use options::Failure;
 use options::flags::{self, of_flag};
+
+use super::value::{agent, secret};
 
 /// Arguments, contexts and secrets of a build.
 #[derive(Debug, Clone, Default, Args)]

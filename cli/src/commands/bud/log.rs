@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ::progress::Split;
 use clap::Args;
 use image::Platform;
-use progress::Split;
-
-use crate::render::{self, Progress, Rendering};
 use options::Failure;
+use options::progress::Progress;
+
+use ::progress::Rendering;
 
 /// Where to write the build log.
 #[derive(Debug, Args)]
@@ -91,7 +92,7 @@ impl Redirected {
     /// How to show progress.
     pub(super) fn rendering(&self, progress: Progress) -> Rendering {
         match self.split.is_empty() || progress == Progress::Quiet {
-            true => render::observer(progress),
+            true => options::progress::observer(progress),
             false => Rendering::Other(Arc::new(Split::new(self.split.clone()))),
         }
     }

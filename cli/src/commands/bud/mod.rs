@@ -46,10 +46,10 @@ use super::builds;
 use super::manifest::add_to_list;
 use super::secret_flags::SecretFlags;
 use crate::app::{App, observed_by};
-use crate::render::{self, Progress};
 use options::Dialect;
 use options::Failure;
 use options::container::SharedFlags;
+use options::progress::Progress;
 use options::registry::RegistryFlags;
 
 /// Build an image from a Dockerfile
@@ -167,7 +167,7 @@ impl Bud {
 
     fn recorded(mut self, app: &App, running: &mut RunningBuild) -> Result<u8, Failure> {
         let start = Instant::now();
-        self.progress = render::chosen(self.progress)?;
+        self.progress = options::progress::chosen(self.progress)?;
         let prints_id = prints_id(&self.output);
         let piped = piped(&mut self.output)?;
         let (request, means) = (self.request()?, self.means()?);
@@ -186,10 +186,10 @@ impl Bud {
         };
         let mut rendering = match &log {
             Some(log) => log.rendering(progress),
-            None => render::observer(progress),
+            None => options::progress::observer(progress),
         };
         if let Some(path) = &self.trace {
-            rendering = render::traced(rendering, path)?;
+            rendering = options::progress::traced(rendering, path)?;
         }
         self.stages.build(&means, app, &request, &rendering)?;
         let built = observed_by("build", &rendering, |task| means.build(app, request, task))?;

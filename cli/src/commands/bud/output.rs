@@ -1,13 +1,10 @@
 //! `--output` on standard output, and what outputs need of annotations.
 
-use options::environment;
 use std::path::PathBuf;
 
 use builder::syntax::Outputs;
 use builder::{ImageOptions, Level, Output};
-
-use options::Failure;
-use options::flags;
+use options::{Failure, environment, flags};
 
 /// An archive for standard output, in a file first: it is not written from front to end.
 pub(crate) struct Piped(tempfile::TempDir);

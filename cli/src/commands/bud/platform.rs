@@ -3,7 +3,6 @@
 use builder::syntax;
 use clap::Args;
 use image::Platform;
-
 use options::Failure;
 
 /// The platforms of a build.

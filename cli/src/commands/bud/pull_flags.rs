@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use builder::{PolicyRules, Pull, Request};
 use clap::{Args, ValueEnum};
+use options::{Failure, Reach, flags};
 use task::Kind;
-
-use options::Failure;
-use options::Reach;
-use options::flags;
 
 /// The variable in which BuildKit's clients name a policy.
 const POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";

@@ -2,11 +2,9 @@
 
 use builder::debug::Failed;
 use builder::{Network, RunOptions};
-use runtime::{ContainerSpec, Membership};
-
-use crate::commands::run::{refuse_networks, refuse_volumes};
 use options::Failure;
-use options::container::SharedFlags;
+use options::container::{SharedFlags, refuse_networks, refuse_volumes};
+use runtime::{ContainerSpec, Membership};
 
 /// What commands get.
 ///

@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use builder::{Built, Output, Request};
 use clap::Args;
 use image::{Descriptor, Reference};
+use options::progress::Progress;
+use options::sealer::{Credentials, IdentityFlags};
+use options::{Failure, Reach};
 use sign::{Form, SignOptions};
 use transport::Location;
 
 use crate::app::{App, observed};
 use crate::commands::attest::sign_statements;
 use crate::commands::place::Access;
-use crate::render::Progress;
-use options::Failure;
-use options::Reach;
-use options::sealer::{Credentials, IdentityFlags};
 
 /// How to sign pushed images.
 #[derive(Debug, Clone, Default, Args)]

@@ -2,12 +2,11 @@
 
 use builder::{OtherStage, Request};
 use clap::Args;
+use options::{Failure, flags};
 
 use super::{Means, failure};
 use crate::app::{App, observed_by};
-use crate::render::Rendering;
-use options::Failure;
-use options::flags;
+use progress::Rendering;
 
 /// What to do with stages that are not the target.
 #[derive(Debug, Args)]

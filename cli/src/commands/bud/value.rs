@@ -2,11 +2,8 @@
 
 use builder::syntax::{self, Invocation};
 use builder::{Agent, Secret};
-use options::environment;
-
-use options::Dialect;
-use options::Failure;
 use options::flags::of_flag;
+use options::{Dialect, Failure, environment};
 
 /// Where the command line was written.
 ///

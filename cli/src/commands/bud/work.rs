@@ -10,10 +10,10 @@ use super::failure;
 use super::output::Piped;
 use crate::app::{App, observed};
 use crate::commands::secret_flags::SecretFlags;
-use crate::render::{self, Progress};
 use options::Dialect;
 use options::Failure;
 use options::Reach;
+use options::progress::Progress;
 
 /// How a build reaches registries, how large its store may be, and which images it lets out.
 #[derive(Debug, Clone, Default)]
@@ -123,7 +123,7 @@ impl Shown {
             return;
         }
         let ran = built.steps - built.cached;
-        let took = render::duration(self.start.elapsed());
+        let took = progress::duration(self.start.elapsed());
         // The digest is printed only once it is final.
         let manifest = built.manifest.as_ref().filter(|_| built.settled);
         let digest = manifest.map(|manifest| manifest.digest).or(built.id);

@@ -1,16 +1,16 @@
 //! `rbuild cp`, `diff` and `export`.
 
-use options::environment;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use options::progress::Progress;
+use options::{Failure, environment};
 
 use super::require;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
+use crate::commands::Runnable;
 
 /// Copy files between a container and this machine
 ///
@@ -63,12 +63,8 @@ fn contents(path: &str) -> (PathBuf, bool) {
     }
 }
 
-impl Cp {
-    /// Copies.
-    ///
-    /// # Errors
-    /// One end is not there, or not exactly one of them is in a container.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Cp {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let follow = self.follow_link;
         let within = || format!("copying {} to {}", self.source, self.destination);
         let copied = observed("cp", Progress::Quiet, |task| {
@@ -126,12 +122,9 @@ pub(crate) struct Diff {
     container: String,
 }
 
-impl Diff {
+impl Runnable for Diff {
     /// Lists: A for added, C for changed, D for deleted.
-    ///
-    /// # Errors
-    /// There is no such container; its files cannot be read.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let container = require(app, &self.container)?;
         let changes = observed("diff", Progress::Quiet, |task| Ok(container.changes(task)?))?;
         for change in changes {
@@ -151,12 +144,8 @@ pub(crate) struct Export {
     container: String,
 }
 
-impl Export {
-    /// Writes.
-    ///
-    /// # Errors
-    /// There is no such container; the archive cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Export {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let container = require(app, &self.container)?;
         observed("export", Progress::Quiet, |task| {
             let Some(path) = &self.output else {

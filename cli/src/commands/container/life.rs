@@ -1,22 +1,20 @@
 //! `rbuild start`, `restart`, `stop`, `kill`, `wait`, `rm` and `container prune`.
 
-use options::environment;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use containers::syntax::restart;
 use containers::{Container, Phase, StartOptions};
+use options::container::{BlockFlags, LimitFlags};
+use options::progress::Progress;
+use options::{Dialect, Failure, environment, flags};
 use runtime::{AttachOptions, Attached, Signal};
 
 use super::streams::{attachment, need_terminal};
 use super::{containers, missing, remove, start_failure};
 use crate::app::{App, observed, quiet_task};
+use crate::commands::Runnable;
 use crate::commands::several;
-use crate::render::Progress;
-use options::Dialect;
-use options::Failure;
-use options::container::{BlockFlags, LimitFlags};
-use options::flags;
 
 /// Does the same to several containers at once, and prints their names. One that fails keeps no
 /// other back; the exit code tells.
@@ -101,12 +99,8 @@ pub(crate) struct Start {
     containers: Vec<String>,
 }
 
-impl Start {
-    /// Starts.
-    ///
-    /// # Errors
-    /// There is no such container; its program cannot be started.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Start {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         if self.all {
             let all = containers(app)?.list()?;
             let some = all.iter().filter(|container| {
@@ -164,12 +158,8 @@ pub(crate) enum Healthcheck {
     },
 }
 
-impl Healthcheck {
-    /// Checks.
-    ///
-    /// # Errors
-    /// The container does not run, or has no check.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Healthcheck {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let Healthcheck::Run { container } = self;
         let container = super::require(app, &container)?;
         let well =
@@ -196,12 +186,8 @@ pub(crate) struct Restart {
     containers: Vec<String>,
 }
 
-impl Restart {
-    /// Restarts.
-    ///
-    /// # Errors
-    /// There is no such container; its program cannot be started.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Restart {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let patience = self.time.map(|seconds| Duration::from_secs(seconds.into()));
         each(app, &self.containers, |container| {
             container.stop(patience, &quiet_task("stop"))?;
@@ -228,12 +214,8 @@ pub(crate) struct Stop {
     containers: Vec<String>,
 }
 
-impl Stop {
-    /// Stops.
-    ///
-    /// # Errors
-    /// There is no such container.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Stop {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let patience = self.time.map(|seconds| Duration::from_secs(seconds.into()));
         let stop = |container: &Container| Ok(container.stop(patience, &quiet_task("stop"))?);
         if self.all {
@@ -258,12 +240,8 @@ pub(crate) struct Pause {
     containers: Vec<String>,
 }
 
-impl Pause {
-    /// Freezes.
-    ///
-    /// # Errors
-    /// A container is not running; there is no freezer for this user.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Pause {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let pause = |container: &Container| Ok(container.pause()?);
         match self.all {
             true => each_listed(app, &names_of(app, &[Phase::Running])?, pause),
@@ -283,12 +261,8 @@ pub(crate) struct Unpause {
     containers: Vec<String>,
 }
 
-impl Unpause {
-    /// Thaws.
-    ///
-    /// # Errors
-    /// A container is not paused.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Unpause {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let unpause = |container: &Container| Ok(container.unpause()?);
         match self.all {
             true => each_listed(app, &names_of(app, &[Phase::Paused])?, unpause),
@@ -315,12 +289,8 @@ pub(crate) struct Update {
     containers: Vec<String>,
 }
 
-impl Update {
-    /// Changes.
-    ///
-    /// # Errors
-    /// A container runs and limits are to change that hold from its start.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Update {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let mut limits = self.limits.limits();
         self.block.add(&mut limits)?;
         if limits == runtime::Limits::default() && self.restart.is_none() {
@@ -352,12 +322,8 @@ pub(crate) struct Kill {
     containers: Vec<String>,
 }
 
-impl Kill {
-    /// Sends it.
-    ///
-    /// # Errors
-    /// A container is not running.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Kill {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let kill = |container: &Container| Ok(container.kill(self.signal)?);
         if !self.all {
             return each(app, &self.containers, kill);
@@ -378,12 +344,8 @@ pub(crate) struct Wait {
     containers: Vec<String>,
 }
 
-impl Wait {
-    /// Waits.
-    ///
-    /// # Errors
-    /// There is no such container; its watcher was killed.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Wait {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         for name in &self.containers {
             let container = super::require(app, name)?;
             let status = observed("wait", Progress::Quiet, |task| Ok(container.wait(task)?))?;
@@ -413,12 +375,8 @@ pub(crate) struct Rm {
     containers: Vec<String>,
 }
 
-impl Rm {
-    /// Removes.
-    ///
-    /// # Errors
-    /// A container is running and there is no `--force`.
-    pub(crate) fn run(mut self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Rm {
+    fn run(mut self, app: &App) -> Result<u8, Failure> {
         if Dialect::spoken().prints_ids() {
             let all = containers(app)?;
             for name in &mut self.containers {
@@ -429,7 +387,9 @@ impl Rm {
         }
         self.remove(app).map_err(|failure| Dialect::spoken().removing(failure))
     }
+}
 
+impl Rm {
     fn remove(self, app: &App) -> Result<u8, Failure> {
         let rm = |container: &Container| {
             remove(container, self.force)?;
@@ -464,12 +424,8 @@ pub(crate) struct ContainerPrune {
     force: bool,
 }
 
-impl ContainerPrune {
-    /// Removes.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for ContainerPrune {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         if !self.force && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
             return Err(Failure::usage("this removes all containers that are not running")
                 .hint("`rbuild container prune --force`"));

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use containers::{Container, Event, Usage};
+use options::progress::Progress;
+use options::{Failure, flags};
 use serde_json::{Value, json};
 
 use super::life::Healthcheck;
 use super::{containers, require};
 use crate::app::{App, observed};
+use crate::commands::Runnable;
 use crate::format;
-use crate::render::{Progress, bytes};
-use options::Failure;
-use options::flags;
+use progress::bytes;
 
 /// Commands that look at containers.
 #[derive(Debug, Subcommand)]
@@ -24,12 +25,8 @@ pub(crate) enum Look {
     Healthcheck(Healthcheck),
 }
 
-impl Look {
-    /// Does it.
-    ///
-    /// # Errors
-    /// Those of the command.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Look {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         match self {
             Look::Top(command) => command.run(app),
             Look::Stats(command) => command.run(app),
@@ -46,12 +43,8 @@ pub(crate) struct Top {
     container: String,
 }
 
-impl Top {
-    /// Lists.
-    ///
-    /// # Errors
-    /// The container is not running.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Top {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let processes = require(app, &self.container)?.processes()?;
         let ticks = rustix::param::clock_ticks_per_second().max(1);
         let rows = processes.iter().map(|process| {
@@ -101,12 +94,9 @@ const STATS_HEADERS: [(&str, &str); 9] = [
 const STATS: &str = "table {{.ID}}\\t{{.Name}}\\t{{.CPUPerc}}\\t{{.MemUsage}}\\t{{.MemPerc}}\\t\
                      {{.NetIO}}\\t{{.BlockIO}}\\t{{.PIDs}}";
 
-impl Stats {
+impl Runnable for Stats {
     /// Prints, every second until interrupted or nothing runs.
-    ///
-    /// # Errors
-    /// There is no such container.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         loop {
             let chosen = self.chosen(app)?;
             let before: Vec<_> = chosen.iter().map(|c| c.usage().ok()).collect();
@@ -128,7 +118,9 @@ impl Stats {
             }
         }
     }
+}
 
+impl Stats {
     fn chosen(&self, app: &App) -> Result<Vec<Container>, Failure> {
         if self.containers.is_empty() {
             let all = containers(app)?.list()?.into_iter();
@@ -177,12 +169,8 @@ pub(crate) struct Events {
     format: Option<String>,
 }
 
-impl Events {
-    /// Prints.
-    ///
-    /// # Errors
-    /// The events cannot be read; a filter is not understood.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Events {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let filters = self.filter.iter().map(|text| {
             text.split_once('=')
                 .filter(|(key, _)| ["type", "event", "container", "image", "label"].contains(key))
@@ -196,7 +184,7 @@ impl Events {
         observed("events", Progress::Quiet, |task| {
             let mut failed = None;
             all.events(self.since, self.until, task, &mut |event| {
-                if matches(&event, &filters)
+                if event.is_all(&filters)
                     && let Err(failure) = self.print(&event)
                 {
                     failed.get_or_insert(failure);
@@ -206,7 +194,9 @@ impl Events {
         })?;
         Ok(0)
     }
+}
 
+impl Events {
     fn print(&self, event: &Event) -> Result<(), Failure> {
         let value = json!({
             "Time": event.time, "Type": event.kind, "Action": event.action, "Status": event.action,
@@ -217,7 +207,7 @@ impl Events {
             Some("json") => outln!("{value}"),
             Some(template) => outln!("{}", format::template(template, &value)?),
             None => {
-                let time = super::time(event.time).unwrap_or_default();
+                let time = containers::rfc3339(event.time).unwrap_or_default();
                 let pairs = event.attributes.iter().map(|(key, value)| format!("{key}={value}"));
                 let pairs = pairs.collect::<Vec<_>>().join(", ");
                 outln!("{time} {} {} {} ({pairs})", event.kind, event.action, event.id);
@@ -225,18 +215,4 @@ impl Events {
         }
         Ok(())
     }
-}
-
-fn matches(event: &Event, filters: &[(&str, &str)]) -> bool {
-    let attribute = |key: &str| event.attributes.get(key).map(String::as_str);
-    filters.iter().all(|(key, value)| match *key {
-        "type" => event.kind == *value,
-        "event" => event.action == *value,
-        "container" => event.id.starts_with(value) || attribute("name") == Some(value),
-        "image" => attribute("image") == Some(value),
-        _ => match value.split_once('=') {
-            Some((label, wanted)) => attribute(label) == Some(wanted),
-            None => attribute(value).is_some(),
-        },
-    })
 }

@@ -1,11 +1,12 @@
 //! `rbuild port`.
 
 use clap::Args;
+use options::Failure;
 use task::Kind;
 
 use super::require;
 use crate::app::App;
-use options::Failure;
+use crate::commands::Runnable;
 
 /// Show the published ports of a container
 #[derive(Debug, Args)]
@@ -17,12 +18,8 @@ pub(crate) struct Port {
     port: Option<String>,
 }
 
-impl Port {
-    /// Lists.
-    ///
-    /// # Errors
-    /// The port is not published.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Port {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let published = require(app, &self.container)?.published();
         let Some(text) = self.port else {
             for port in &published {

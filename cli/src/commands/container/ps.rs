@@ -2,13 +2,15 @@
 
 use clap::Args;
 use containers::{Container, ContainerFilter, Kind};
+use options::Failure;
+use options::environment::now;
 use serde_json::Value;
 
-use super::{command, containers, cut, image, ports, row, status};
+use super::{containers, cut, image, row};
 use crate::app::App;
+use crate::commands::Runnable;
 use crate::commands::images::ago;
 use crate::format;
-use options::Failure;
 
 /// List containers
 #[derive(Debug, Args)]
@@ -59,12 +61,8 @@ fn filter(text: &str) -> Result<ContainerFilter, Failure> {
     })
 }
 
-impl Ps {
-    /// Lists the newest first.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Ps {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let filters = self.filter.iter().map(|text| filter(text)).collect::<Result<Vec<_>, _>>()?;
         let of_state = filters.iter().any(ContainerFilter::is_of_state);
         let last = if self.latest { Some(1) } else { self.last };
@@ -96,7 +94,9 @@ impl Ps {
         }
         Ok(0)
     }
+}
 
+impl Ps {
     fn id<'a>(&self, container: &'a Container) -> &'a str {
         let id = container.id();
         if self.no_trunc { id } else { &id[..id.len().min(12)] }
@@ -110,10 +110,10 @@ impl Ps {
             vec![
                 self.id(container).to_owned(),
                 cut(&image(container), width),
-                cut(&command(container), width),
+                cut(&container.command_line(), width),
                 created.unwrap_or_default(),
-                status(container),
-                ports(container),
+                container.status(now()),
+                container.port_text(),
                 container.name().to_owned(),
             ]
         });

@@ -4,14 +4,14 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use options::progress::Progress;
+use options::{Failure, flags};
 use runtime::{AttachOptions, Attached, Exec as Program, LogLine, LogOptions};
 use task::Kind;
 
 use super::{require, start_failure};
 use crate::app::{App, observed, quiet_task};
-use crate::render::Progress;
-use options::Failure;
-use options::flags;
+use crate::commands::Runnable;
 
 /// Show the output of a container
 #[derive(Debug, Args)]
@@ -42,12 +42,9 @@ fn lines(text: &str) -> Result<usize, String> {
     }
 }
 
-impl Logs {
+impl Runnable for Logs {
     /// Prints: standard output to ours, standard error to ours.
-    ///
-    /// # Errors
-    /// There is no such container.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let container = require(app, &self.container)?;
         let options = LogOptions {
             follow: self.follow,
@@ -62,7 +59,9 @@ impl Logs {
         })?;
         Ok(0)
     }
+}
 
+impl Logs {
     /// A piece of a long line has no time of its own.
     fn print(&self, line: &LogLine, begun: &mut [bool; 2]) {
         let stream = usize::from(line.stream == "stderr");
@@ -116,12 +115,9 @@ pub(crate) struct Exec {
     container_and_command: Vec<String>,
 }
 
-impl Exec {
+impl Runnable for Exec {
     /// Runs; gives back the program's exit code.
-    ///
-    /// # Errors
-    /// The container is not running; 126 and 127 when the program cannot be started.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let mut words = self.container_and_command.into_iter();
         let name = words.next().unwrap_or_default();
         let container = require(app, &name)?;
@@ -188,12 +184,9 @@ pub(crate) struct Attach {
     container: String,
 }
 
-impl Attach {
+impl Runnable for Attach {
     /// Attaches; gives back the container's exit code, or 0 after detaching.
-    ///
-    /// # Errors
-    /// The container is not running.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let container = require(app, &self.container)?;
         let terminal = container.state().is_some_and(|state| state.terminal);
         let ours = terminal && std::io::stdin().is_terminal();

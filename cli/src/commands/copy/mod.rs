@@ -1,42 +1,24 @@
 //! `rcopy copy`.
 
-mod sign;
-
 use std::path::{Path, PathBuf};
 
-use ::sign::lookaside::Lookaside;
-use clap::{Args, ValueEnum};
-use image::{Descriptor, Platform, Reference, Tag};
+use clap::Args;
+use image::{Descriptor, Reference, Tag};
+use options::compress::CompressFlags;
+use options::copy::WhatFlags;
+use options::ends::{DestinationFlags, RetryFlags, SourceFlags, only_for};
+use options::place::location;
+use options::progress::Progress;
+use options::sign_copy::SignFlags;
+use options::{Dialect, Failure, Reach};
+use sign::lookaside::Lookaside;
 use task::{Kind, Task};
 use transport::at::{Archive, Form};
-use transport::{CopyOptions, Format, Gate, Location, Named, Select, Sink, Source};
+use transport::{CopyOptions, Gate, Location, Named, Sink, Source};
 
-pub(crate) use self::sign::{SignFlags, Signer};
 use super::place::{self, Access};
 use crate::app::{App, observed};
-use crate::config;
-use crate::render::Progress;
-use options::Dialect;
-use options::Failure;
-use options::Reach;
-use options::compress::CompressFlags;
-use options::ends::{DestinationFlags, RetryFlags, SourceFlags, only_for};
-
-fn format_name(text: &str) -> Result<Format, String> {
-    match text {
-        "oci" => Ok(Format::Oci),
-        "v2s2" | "docker" => Ok(Format::Docker),
-        "v2s1" => Err("v2s1 is not written: registries no longer accept it; use v2s2".to_owned()),
-        _ => Err("the formats are oci and v2s2".to_owned()),
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum MultiArch {
-    System,
-    All,
-    IndexOnly,
-}
+use crate::commands::Runnable;
 
 /// Copy an image from one location to another
 #[derive(Debug, Args)]
@@ -85,101 +67,6 @@ pub(crate) struct Copy {
     ends: EndFlags,
 }
 
-/// Which parts of an image to copy.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct WhatFlags {
-    /// Copy every image of an index, not only this platform's
-    #[arg(short, long, conflicts_with = "platform")]
-    all: bool,
-    /// Copy these images of an index: system, all or index-only
-    #[arg(long, value_enum, conflicts_with_all = ["all", "platform"])]
-    multi_arch: Option<MultiArch>,
-    /// Copy this platform only; several give a smaller index
-    #[arg(long, value_name = "OS/ARCH,…", value_delimiter = ',')]
-    platform: Vec<Platform>,
-    /// Fail rather than change a digest
-    #[arg(long)]
-    preserve_digests: bool,
-    /// Convert documents to this format: oci or v2s2
-    #[arg(short, long, value_name = "FORMAT", value_parser = format_name)]
-    format: Option<Format>,
-    /// Copy referrers of the image (signatures, SBOMs) and their referrers (default: true between
-    /// registries, layouts, OCI archives and the store)
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Attached")]
-    referrers: Option<bool>,
-    /// Copy tags derived from the image's digest (sha256-….sig, .att, .sbom) (default: true between
-    /// registries and layouts)
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Attached")]
-    digest_tags: Option<bool>,
-    /// Copy referrers of this artifact type only; repeatable
-    #[arg(long, value_name = "TYPE", help_heading = "Attached")]
-    artifact_type: Vec<String>,
-    /// Copy no signatures
-    #[arg(long, help_heading = "Attached")]
-    remove_signatures: bool,
-}
-
-impl WhatFlags {
-    /// Whether signatures are copied.
-    pub(crate) fn signatures(&self) -> bool {
-        !self.remove_signatures
-    }
-
-    /// The options of a copy between these places.
-    pub(crate) fn options(&self, app: &App, from: &Location, to: &Location) -> CopyOptions {
-        let (have, hold) = (from.capabilities(), to.capabilities());
-        let select = self.select(app);
-        let whole = select != Select::IndexOnly;
-        let referrers = self.referrers.unwrap_or(whole && have.referrers && hold.referrers);
-        let tags = whole && have.digest_tags && hold.digest_tags && self.artifact_type.is_empty();
-        CopyOptions {
-            select,
-            preserve_digests: self.preserve_digests,
-            format: self.format(from, to),
-            referrers,
-            digest_tags: self.digest_tags.unwrap_or(tags && self.referrers != Some(false)),
-            signatures: !self.remove_signatures,
-            artifact_types: self.artifact_type.clone(),
-            only_for: self.platform.clone(),
-            ..CopyOptions::default()
-        }
-    }
-
-    /// Whether to warn about attachments that stay behind: not if the user chose what to copy.
-    pub(crate) fn tells_left(&self) -> bool {
-        let said = self.referrers.is_some()
-            || self.digest_tags.is_some()
-            || self.remove_signatures
-            || !self.artifact_type.is_empty();
-        !said && !matches!(self.multi_arch, Some(MultiArch::IndexOnly))
-    }
-
-    fn format(&self, from: &Location, to: &Location) -> Option<Format> {
-        match (self.format, from, to) {
-            (Some(format), ..) => Some(format),
-            // The archive holds no manifest whose digest could be kept, and other readers of
-            // layouts take OCI documents only.
-            (
-                None,
-                Location::DockerArchive(..) | Location::Daemon(_),
-                Location::Layout(..) | Location::OciArchive(..),
-            ) if !self.preserve_digests => Some(Format::Oci),
-            _ => None,
-        }
-    }
-
-    fn select(&self, app: &App) -> Select {
-        match (self.all, self.multi_arch, &self.platform[..]) {
-            (true, ..) | (_, Some(MultiArch::All), _) => Select::All,
-            (_, Some(MultiArch::IndexOnly), _) => Select::IndexOnly,
-            (_, None, []) if Dialect::spoken().copies_all() => Select::All,
-            (_, _, []) => Select::One(app.settings.platform()),
-            (_, _, [one]) => Select::One(one.clone()),
-            (_, _, several) => Select::List(several.to_vec()),
-        }
-    }
-}
-
 /// Flags of a single transport, and flags of skopeo that are refused by name.
 #[derive(Debug, Clone, Default, Args)]
 struct EndFlags {
@@ -222,16 +109,10 @@ impl EndFlags {
     }
 }
 
-impl Copy {
-    /// Copies.
-    ///
-    /// # Errors
-    /// A place fails; the policy refuses the image.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let (from, to) = (
-            place::location(&self.source, "docker://")?,
-            place::location(&self.destination, "docker://")?,
-        );
+impl Runnable for Copy {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let (from, to) =
+            (location(&self.source, "docker://")?, location(&self.destination, "docker://")?);
         self.ends.check(&from, &to)?;
         if self.all_tags || self.what.all && Dialect::spoken() == Dialect::Crane {
             return self.each_tag(app, &from, &to);
@@ -245,7 +126,9 @@ impl Copy {
         }
         self.one(app, &from, &to)
     }
+}
 
+impl Copy {
     /// Copies all tags of a repository but those derived from digests, which go with their images.
     fn each_tag(&self, app: &App, from: &Location, to: &Location) -> Result<u8, Failure> {
         let (Location::Registry(source), Location::Registry(target)) = (from, to) else {
@@ -293,19 +176,19 @@ impl Copy {
 
     fn one(&self, app: &App, from: &Location, to: &Location) -> Result<u8, Failure> {
         let names = self.names(to)?;
-        let signer = self.sign.signer(app, to)?;
+        let signer = self.sign.signer(app, &app.conf, to)?;
         let options = CopyOptions {
-            recompress: self.compress.recompress(app.settings.room())?,
+            recompress: self.compress.recompress(app.conf.settings.room())?,
             concurrency: self.image_parallel_copies.map_or(8, usize::from),
             attempts: self.retry.attempts(),
-            patience: app.settings.patience(),
+            patience: app.conf.settings.patience(),
             tell_left: self.what.tells_left(),
-            ..self.what.options(app, from, to)
+            ..self.what.options(&app.conf.settings, from, to)
         };
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let root = observed(&format!("copy to {to}"), progress, |task| {
             let (mut reach, platform) =
-                (self.source_end.reach(&self.retry)?, app.settings.platform());
+                (self.source_end.reach(&self.retry)?, app.conf.settings.platform());
             reach.daemon_host.clone_from(&self.ends.src_daemon_host);
             reach.daemon_certs = from.transport() == "docker-daemon";
             reach.shared_blob_dir.clone_from(&self.ends.src_shared_blob_dir);
@@ -322,11 +205,11 @@ impl Copy {
             let opened = source.source(from)?;
             let root = copy_to_all(app, &*opened, &sink, &names, &*gate, &options, task)?;
             if options.signatures {
-                let all = app.lookaside()?;
+                let all = app.conf.lookaside()?;
                 carry((app, &all), (from, &source), (to, &sink), &root, task)?;
             }
             if let Some(signer) = &signer {
-                signer.sign(app, &sink, to, &root, task)?;
+                place::sign(signer, &sink, to, &root, task)?;
             }
             Ok(root)
         })?;
@@ -374,7 +257,7 @@ pub(crate) fn carry(
         return Ok(());
     }
     let client = source.client()?;
-    let servers = config::Servers::new(move || Ok(client.clone()));
+    let servers = options::Servers::new(move || Ok(client.clone()));
     let copied = sink.source(to)?;
     app.wait(all.carry((from, &servers), (to, &*copied), root, task))?.map_err(Failure::of)
 }

@@ -3,15 +3,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use image::Platform;
+use options::Failure;
+use options::ends::OneEnd;
+use options::place::{ToFlags, location};
+use options::progress::Progress;
 use transport::Draft;
 use transport::at::Memory;
 
-use super::super::place;
-use super::{OpenedImage, ToFlags};
+use super::OpenedImage;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::ends::OneEnd;
+use crate::commands::Runnable;
 
 /// Add layer archives to an image, or make an image of them only
 #[derive(Debug, Args)]
@@ -53,19 +54,14 @@ pub(super) fn archive(path: &Path) -> Result<File, Failure> {
     }
 }
 
-impl Append {
-    /// Makes and writes the image.
-    ///
-    /// # Errors
-    /// The base does not exist; an archive is not a layer; the destination rejects the image.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Append {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let to = self.to.required()?;
         let archives = self.layers.iter().map(|path| Ok((path, archive(path)?)));
         let archives = archives.collect::<Result<Vec<_>, Failure>>()?;
-        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
-        let room = app.settings.room();
-        let base =
-            self.base.as_deref().map(|base| place::location(base, "docker://")).transpose()?;
+        let platform = self.platform.clone().unwrap_or_else(|| app.conf.settings.platform());
+        let room = app.conf.settings.room();
+        let base = self.base.as_deref().map(|base| location(base, "docker://")).transpose()?;
         let root = observed("append", Progress::Auto, |task| {
             let opened = match &base {
                 Some(base) => Some(super::open(app, &self.end, base, &platform, task)?),
@@ -87,7 +83,7 @@ impl Append {
             }
             super::publish(app, &self.end, &draft.finish(), &to, task)
         })?;
-        outln!("{}", super::told(&to, &root));
+        outln!("{}", options::place::told(&to, &root));
         Ok(0)
     }
 }

@@ -1,12 +1,14 @@
 use clap::Args;
 use image::{Digest, Platform};
-use task::{Kind, Task};
-
-use super::super::place::{self, Access};
-use crate::app::{App, observed};
-use crate::render::Progress;
 use options::Failure;
 use options::ends::OneEnd;
+use options::place::location;
+use options::progress::Progress;
+use task::{Kind, Task};
+
+use super::super::place::Access;
+use crate::app::{App, observed};
+use crate::commands::Runnable;
 use transport::{BASE_DIGEST, BASE_NAME};
 
 /// Check whether the base of an image is still what its name points at
@@ -30,12 +32,9 @@ pub(crate) struct CheckBase {
     end: OneEnd,
 }
 
-impl CheckBase {
+impl Runnable for CheckBase {
     /// Ends with 0 if the base is the same, with 1 if there is another one.
-    ///
-    /// # Errors
-    /// An image is not there; the image does not say what its base is.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let (base, same, now) = observed("check-base", progress, |task| self.check(app, task))?;
         if !self.quiet {
@@ -44,11 +43,13 @@ impl CheckBase {
         }
         Ok(u8::from(!same))
     }
+}
 
+impl CheckBase {
     /// The name of the base, whether it is the same, and its digest.
     fn check(&self, app: &App, task: &Task) -> Result<(String, bool, Digest), Failure> {
-        let from = place::location(&self.image, "docker://")?;
-        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+        let from = location(&self.image, "docker://")?;
+        let platform = self.platform.clone().unwrap_or_else(|| app.conf.settings.platform());
         let image = super::open(app, &self.end, &from, &platform, task)?.image;
         let annotations = &image.manifest().annotations;
         let base = self.base.as_ref().or_else(|| annotations.get(BASE_NAME)).ok_or_else(|| {
@@ -61,7 +62,7 @@ impl CheckBase {
             (Some(digest), _) => Some(digest),
             (None, noted) => noted.map(|text| text.parse::<Digest>()).transpose()?,
         };
-        let at = place::location(base, "docker://")?;
+        let at = location(base, "docker://")?;
         let source = Access::new(app, self.end.reach_at(&at)?).source(&at)?;
         let (same, now) =
             app.wait(transport::check_base(&image, &*source, expected, &platform))??;

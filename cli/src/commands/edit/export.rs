@@ -3,12 +3,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use image::Platform;
-
-use super::super::place;
-use crate::app::{App, observed};
-use crate::render::Progress;
 use options::Failure;
 use options::ends::OneEnd;
+use options::place::location;
+use options::progress::Progress;
+
+use crate::app::{App, observed};
+use crate::commands::Runnable;
 
 /// Write the file system of an image, or some of its files, as one tar archive
 #[derive(Debug, Args)]
@@ -29,17 +30,13 @@ pub(crate) struct Export {
     end: OneEnd,
 }
 
-impl Export {
-    /// Writes.
-    ///
-    /// # Errors
-    /// The image is not there; a layer is broken; the archive cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let from = place::location(&self.image, "docker://")?;
-        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+impl Runnable for Export {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = location(&self.image, "docker://")?;
+        let platform = self.platform.clone().unwrap_or_else(|| app.conf.settings.platform());
         observed(&format!("export {from}"), Progress::Auto, |task| {
             let opened = super::open(app, &self.end, &from, &platform, task)?;
-            let room = app.settings.room();
+            let room = app.conf.settings.room();
             if self.path.is_empty() {
                 let layers: Vec<_> =
                     opened.image.layers().map(|l| (l.descriptor.clone(), l.diff_id)).collect();
@@ -55,7 +52,9 @@ impl Export {
         })?;
         Ok(0)
     }
+}
 
+impl Export {
     /// Writes the archive; a file appears whole or not at all.
     fn write(
         &self,

@@ -1,14 +1,14 @@
 use clap::{Args, ValueEnum};
 use image::{Encoding, History, Platform};
 use layers::Compression;
-use transport::Draft;
-
-use super::super::place;
-use super::ToFlags;
-use crate::app::{App, observed};
-use crate::render::Progress;
 use options::Failure;
 use options::ends::OneEnd;
+use options::place::{ToFlags, location};
+use options::progress::Progress;
+use transport::Draft;
+
+use crate::app::{App, observed};
+use crate::commands::Runnable;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum CompressionName {
@@ -34,13 +34,10 @@ pub(crate) struct Flatten {
     end: OneEnd,
 }
 
-impl Flatten {
+impl Runnable for Flatten {
     /// Makes and writes the image; without a destination beside the original, by its digest.
-    ///
-    /// # Errors
-    /// The image is not there; a layer is broken; the destination does not take the image.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let from = place::location(&self.image, "docker://")?;
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = location(&self.image, "docker://")?;
         let to = self.to.location()?;
         let encoding = match self.compression {
             CompressionName::Gzip => Encoding::Gzip,
@@ -52,7 +49,7 @@ impl Flatten {
             let (source, originals) =
                 super::open_all(app, &self.end, ends, self.platform.as_ref(), task)?;
             let flat = |image| {
-                let mut draft = Draft::new(&*source, image, app.settings.room());
+                let mut draft = Draft::new(&*source, image, app.conf.settings.room());
                 let layers = draft.layers().len();
                 app.wait(draft.flatten(Compression { encoding, level: None }, task))??;
                 draft.config.history = vec![History {
@@ -66,11 +63,11 @@ impl Flatten {
             let made = originals.images().map(flat).collect::<Result<Vec<_>, Failure>>()?;
             let made = originals.join(&*source, made)?;
             let root = made.root().clone();
-            let to = to.map_or_else(|| super::beside(&from, &root), Ok)?;
+            let to = to.map_or_else(|| options::place::beside(&from, &root), Ok)?;
             let root = super::publish(app, &self.end, &made, &to, task)?;
             Ok((to, root))
         })?;
-        outln!("{}", super::told(&to, &root));
+        outln!("{}", options::place::told(&to, &root));
         Ok(0)
     }
 }

@@ -3,12 +3,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use image::Platform;
-
-use super::super::place;
-use crate::app::{App, observed};
-use crate::render::Progress;
 use options::Failure;
 use options::ends::OneEnd;
+use options::place::location;
+use options::progress::Progress;
+
+use crate::app::{App, observed};
+use crate::commands::Runnable;
 
 /// Print one file of an image, or write it to a file
 ///
@@ -29,17 +30,13 @@ pub(crate) struct GetFile {
     end: OneEnd,
 }
 
-impl GetFile {
-    /// Prints.
-    ///
-    /// # Errors
-    /// There is no such image or file; the output cannot be written.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let from = place::location(&self.image, "docker://")?;
-        let platform = self.platform.clone().unwrap_or_else(|| app.settings.platform());
+impl Runnable for GetFile {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = location(&self.image, "docker://")?;
+        let platform = self.platform.clone().unwrap_or_else(|| app.conf.settings.platform());
         let mut file = observed(&format!("get-file {from}"), Progress::Auto, |task| {
             let opened = super::open(app, &self.end, &from, &platform, task)?;
-            let room = app.settings.room();
+            let room = app.conf.settings.room();
             let found = transport::file_of(&*opened.source, &opened.image, &self.path, room, task);
             app.wait(found)?.map(|found| found.content).map_err(|error| match error {
                 transport::Error::NoFile { .. } => {

@@ -10,6 +10,8 @@ mod mutate;
 mod rebase;
 
 use image::{Descriptor, Image, Platform};
+use options::Failure;
+use options::ends::OneEnd;
 use task::Task;
 use transport::{CopyOptions, Location, Open, Originals, Overlay, Select, Source};
 
@@ -22,9 +24,6 @@ pub(crate) use self::mutate::Mutate;
 pub(crate) use self::rebase::Rebase;
 use super::place::Access;
 use crate::app::App;
-use options::Failure;
-pub(crate) use options::destination::ToFlags;
-use options::ends::OneEnd;
 
 /// An image to be changed: open, and let through by the policy.
 pub(crate) struct OpenedImage {
@@ -71,7 +70,7 @@ pub(crate) fn open_all(
 ) -> Result<(Box<dyn Source>, Originals), Failure> {
     let source = Access::new(app, end.reach_at(from)?).source(from)?;
     let one = to.is_some_and(|to| !to.capabilities().indexes);
-    let usual = one.then(|| app.settings.platform());
+    let usual = one.then(|| app.conf.settings.platform());
     let platform = platform.or(usual.as_ref());
     let originals = app.wait(Originals::open(&*source, platform, &*app.gate()?, task))??;
     Ok((source, originals))
@@ -88,30 +87,8 @@ pub(crate) fn publish(
     to: &Location,
     task: &Task,
 ) -> Result<Descriptor, Failure> {
-    let access = Access::unpacking(app, end.reach_at(to)?, app.settings.platform());
+    let access = Access::unpacking(app, end.reach_at(to)?, app.conf.settings.platform());
     let sink = access.sink(to, task)?;
     let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
     Ok(app.wait(transport::copy(made, &*sink, &Open, &options, task))??)
-}
-
-/// The default destination: beside the original, by digest.
-///
-/// # Errors
-/// The original is in no registry.
-pub(crate) fn beside(from: &Location, root: &Descriptor) -> Result<Location, Failure> {
-    match from {
-        Location::Registry(reference) => {
-            Ok(Location::Registry(reference.repository.pinned(root.digest)))
-        }
-        _ => Err(Failure::usage("there is no destination")
-            .hint("name the destination: --tag NAME, or --output FILE")),
-    }
-}
-
-/// The printed name of the new image.
-pub(crate) fn told(to: &Location, root: &Descriptor) -> String {
-    match to {
-        Location::Registry(reference) => format!("{}@{}", reference.repository, root.digest),
-        _ => root.digest.to_string(),
-    }
 }

@@ -2,16 +2,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 use image::{ConfigEdit, Platform, Repository};
+use options::ends::OneEnd;
+use options::place::{ToFlags, location};
+use options::progress::Progress;
+use options::{Failure, flags};
 use transport::{Draft, Location};
 
-use super::super::place;
-use super::ToFlags;
 use super::append::archive;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::ends::OneEnd;
-use options::flags;
+use crate::commands::Runnable;
 
 /// Change the config, annotations or layers of an image
 #[derive(Debug, Args)]
@@ -90,14 +89,11 @@ pub(crate) struct Mutate {
     end: OneEnd,
 }
 
-impl Mutate {
+impl Runnable for Mutate {
     /// Makes and writes the image; without a destination beside the original, by its digest.
-    ///
-    /// # Errors
-    /// The image is not there; a value is none; the destination does not take the image.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let edit = self.edit()?;
-        let from = place::location(&self.image, "docker://")?;
+        let from = location(&self.image, "docker://")?;
         let to = self.to.location()?;
         let repository = self.repo.as_deref().map(repository).transpose()?;
         self.append.iter().try_for_each(|path| archive(path).map(drop))?;
@@ -112,7 +108,7 @@ impl Mutate {
                 .hint("choose one with --platform"));
             }
             let change = |image: &image::Image| {
-                let mut draft = Draft::new(&*source, image, app.settings.room());
+                let mut draft = Draft::new(&*source, image, app.conf.settings.room());
                 for path in &self.append {
                     let file = archive(path)?;
                     app.wait(draft.append(file, &path.display().to_string(), task))??;
@@ -135,15 +131,17 @@ impl Mutate {
             let to = match (to, repository) {
                 (Some(to), _) => to,
                 (None, Some(repository)) => Location::Registry(repository.pinned(root.digest)),
-                (None, None) => super::beside(&from, &root)?,
+                (None, None) => options::place::beside(&from, &root)?,
             };
             let root = super::publish(app, &self.end, &made, &to, task)?;
             Ok((to, root))
         })?;
-        outln!("{}", super::told(&to, &root));
+        outln!("{}", options::place::told(&to, &root));
         Ok(0)
     }
+}
 
+impl Mutate {
     fn edit(&self) -> Result<ConfigEdit, Failure> {
         for line in &self.env {
             if line.split_once('=').is_none_or(|(name, _)| name.is_empty()) {

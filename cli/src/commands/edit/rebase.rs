@@ -1,15 +1,17 @@
 use clap::Args;
 use image::{Image, Platform};
+use options::Failure;
+use options::ends::OneEnd;
+use options::place::{ToFlags, location};
+use options::progress::Progress;
 use serde_json::json;
 use task::{Kind, Task};
 use transport::{BASE_DIGEST, BASE_NAME, Base, Location, RebaseReport};
 
-use super::super::place::{self, Access};
-use super::{OpenedImage, ToFlags};
+use super::super::place::Access;
+use super::OpenedImage;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::ends::OneEnd;
+use crate::commands::Runnable;
 
 /// Move the image's own layers to another base, if that is safe
 #[derive(Debug, Args)]
@@ -40,14 +42,11 @@ pub(crate) struct Rebase {
     end: OneEnd,
 }
 
-impl Rebase {
+impl Runnable for Rebase {
     /// Looks, and writes the image if that is safe; without a destination beside the original,
     /// by its digest.
-    ///
-    /// # Errors
-    /// It is not safe; the old base is none; the destination does not take the image.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
-        let from = place::location(&self.image, "docker://")?;
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = location(&self.image, "docker://")?;
         let to = self.to.location()?;
         let (reports, written) = observed(&format!("rebase {from}"), Progress::Auto, |task| {
             let ends = (&from, to.as_ref());
@@ -61,7 +60,7 @@ impl Rebase {
                     Base { source: &*source, image },
                     Base { source: &*old.source, image: &old.image },
                     Base { source: &*new.source, image: &new.image },
-                    app.settings.room(),
+                    app.conf.settings.room(),
                     task,
                 ))??;
                 let mut draft = rebased.draft;
@@ -80,14 +79,14 @@ impl Rebase {
                 platforms.map(|(made, image)| (made.root().digest, image.platform())).collect();
             let made = originals.join(&*source, made)?;
             let root = made.root().clone();
-            let to = to.map_or_else(|| super::beside(&from, &root), Ok)?;
+            let to = to.map_or_else(|| options::place::beside(&from, &root), Ok)?;
             let root = super::publish(app, &self.end, &made, &to, task)?;
             for (digest, platform) in &platforms {
                 self.verify(app, &to, platform, digest, task)?;
             }
             Ok((reports, Some((to, root))))
         })?;
-        let told = written.map(|(to, root)| super::told(&to, &root));
+        let told = written.map(|(to, root)| options::place::told(&to, &root));
         for (number, report) in reports.iter().enumerate() {
             let last = number + 1 == reports.len();
             self.tell(report, told.as_deref().filter(|_| last));
@@ -103,7 +102,9 @@ impl Rebase {
             }
         }
     }
+}
 
+impl Rebase {
     /// Reads the result back from where it was written: every digest and every diffID.
     fn verify(
         &self,
@@ -156,7 +157,7 @@ impl Rebase {
             (None, Some(name)) => name.clone(),
             (None, None) => return Err(unknown("--new-base")),
         };
-        Ok((place::location(&old, "docker://")?, place::location(&new, "docker://")?))
+        Ok((location(&old, "docker://")?, location(&new, "docker://")?))
     }
 
     fn tell(&self, report: &RebaseReport, made: Option<&str>) {

@@ -2,17 +2,17 @@
 
 use clap::Args;
 use image::{Descriptor, Platform};
+use options::place::local_name;
+use options::place::location;
+use options::progress::Progress;
+use options::{Failure, Reach, flags};
 use transport::at::StoreImage;
 use transport::{CopyOptions, Location, Select};
 
 use super::{find, update};
 use crate::app::{App, observed};
-use crate::commands::lookup::{self, local_name};
+use crate::commands::lookup;
 use crate::commands::place::{self, Access};
-use crate::render::Progress;
-use options::Failure;
-use options::Reach;
-use options::flags;
 
 /// What the list states about an image, in place of the image's own values.
 #[derive(Debug, Clone, Default, Args)]
@@ -149,7 +149,7 @@ pub(crate) fn entries(
             }
         },
         Some(Location::Store(name)) => lookup::require(store, &name)?.descriptor,
-        Some(_) => fetch(app, &place::location(text, "")?, all, flags, reach)?,
+        Some(_) => fetch(app, &location(text, "")?, all, flags, reach)?,
     };
     // A list names manifests by their digests, so these must be final.
     let root = observed("compress", Progress::Auto, |task| Ok(store.seal(&root, task)?))?;

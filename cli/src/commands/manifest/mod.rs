@@ -5,6 +5,9 @@ mod push;
 
 use clap::{Args, Subcommand};
 use image::{Descriptor, Digest, Index, Node};
+use options::place::{local_name, location};
+use options::registry::RegistryFlags;
+use options::{Dialect, Failure};
 use store::{ManifestList, Store};
 use task::Kind;
 use transport::Location;
@@ -12,12 +15,10 @@ use transport::Location;
 pub(crate) use self::entry::add_to_list;
 use self::entry::{EntryFlags, add};
 use self::push::Push;
-use super::lookup::{self, local_name};
-use super::place::{self, Access};
+use super::lookup;
+use super::place::Access;
 use crate::app::App;
-use options::Dialect;
-use options::Failure;
-use options::registry::RegistryFlags;
+use crate::commands::Runnable;
 
 /// Make and push manifest lists: one name for the images of several platforms
 #[derive(Debug, Subcommand)]
@@ -32,12 +33,8 @@ pub(crate) enum Manifest {
     Exists(Exists),
 }
 
-impl Manifest {
-    /// Does what was asked.
-    ///
-    /// # Errors
-    /// There is no such list, no such image; a registry refuses.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Manifest {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         run_each! { self, app, Manifest {
             Create, Add, Annotate, Inspect, Push, Remove, Rm, Exists,
         } }
@@ -272,7 +269,7 @@ impl Inspect {
                 })?
             }
             None => {
-                let location = place::location(&self.list, "docker://")?;
+                let location = location(&self.list, "docker://")?;
                 let source = Access::new(app, self.registry.reach()?).source(&location)?;
                 app.wait(async {
                     let root = source.resolve().await.map_err(Failure::of)?;

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use options::Failure;
+use options::ends::RetryFlags;
+use options::place::location;
+use options::progress::Progress;
+use options::registry::RegistryFlags;
+use options::sign_copy::SignFlags;
 use transport::{CopyOptions, Format, Location, Select};
 
 use super::require;
 use crate::app::{App, observed};
-use crate::commands::copy::SignFlags;
 use crate::commands::place::{self, Access};
 use crate::commands::transfer::own_name;
-use crate::render::Progress;
-use options::Failure;
-use options::ends::RetryFlags;
-use options::registry::RegistryFlags;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum FormatName {
@@ -64,10 +65,10 @@ impl Push {
         let store = app.store()?;
         let list = require(store, &self.list)?;
         let to = match &self.destination {
-            Some(text) => place::location(text, "docker://")?,
+            Some(text) => location(text, "docker://")?,
             None => own_name(&list.name)?,
         };
-        let signer = SignFlags::with_gpg(self.sign_by.as_deref()).signer(app, &to)?;
+        let signer = SignFlags::with_gpg(self.sign_by.as_deref()).signer(app, &app.conf, &to)?;
         let options = CopyOptions {
             select: if self.all { Select::All } else { Select::IndexOnly },
             format: self.format.map(|format| match format {
@@ -83,7 +84,7 @@ impl Push {
             let access = Access::new(app, self.retry.reach(self.registry.reach()?));
             let root = access.copy_ungated(&from, &to, &options, task)?;
             if let Some(signer) = signer {
-                signer.sign(app, &access, &to, &root, task)?;
+                place::sign(&signer, &access, &to, &root, task)?;
             }
             Ok(root)
         })?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use options::Failure;
 use runtime::{Engine, ProcessChanges, oci};
 use task::Kind;
 
@@ -10,7 +11,6 @@ use super::failed_start;
 use super::life::{ConnectionFlags, read};
 use crate::app::quiet_task;
 use crate::commands::run::forward_signals;
-use options::Failure;
 
 /// Run another process in a container
 #[derive(Debug, Args)]

@@ -4,14 +4,13 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
+use options::{Failure, flags};
 use runtime::{Connections, Engine, NewContainer, oci};
 use task::Kind;
 
 use super::failed_start;
 use crate::app::quiet_task;
 use crate::commands::run::forward_signals;
-use options::Failure;
-use options::flags;
 
 /// How to create a container from a bundle.
 #[derive(Debug, Args)]

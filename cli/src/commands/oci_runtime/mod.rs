@@ -10,9 +10,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use runtime::Engine;
-
 use options::Failure;
+use runtime::Engine;
 
 /// Run OCI bundles for an engine, with runc's command line
 ///

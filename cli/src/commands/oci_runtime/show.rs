@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use options::Failure;
 use runtime::{ContainerSpec, Engine, Usage};
 use serde_json::{Value, json};
 use task::Kind;
-
-use options::Failure;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use options::Failure;
 use registry_server::{Admin, Collected, parse_duration};
 use task::Kind;
 
 use super::place::{self, Place};
 use crate::app::App;
-use options::Failure;
 
 /// Delete content that no manifest needs
 ///

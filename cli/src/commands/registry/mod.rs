@@ -5,9 +5,10 @@ mod place;
 mod serve;
 
 use clap::Subcommand;
+use options::Failure;
 
 use crate::app::App;
-use options::Failure;
+use crate::commands::Runnable;
 
 /// Serve a registry and maintain its storage
 #[derive(Debug, Subcommand)]
@@ -19,12 +20,8 @@ pub(crate) enum Registry {
     CheckConfig(care::CheckConfig),
 }
 
-impl Registry {
-    /// Does it.
-    ///
-    /// # Errors
-    /// The configuration is wrong, or the storage cannot be used.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Registry {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         match self {
             Registry::Serve(serve) => serve.run(app),
             Registry::Gc(gc) => gc.run(app),

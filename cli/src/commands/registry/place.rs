@@ -1,6 +1,5 @@
 //! Which registry a command is about: a directory, a bucket, or what a configuration file says.
 
-use options::environment;
 use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -8,9 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use clap::Args;
+use options::{Failure, environment};
 use registry_server::{Bucket, Clock, Config, Files, Options, Renewal};
-
-use options::Failure;
 
 /// Storage and configuration of a registry
 #[derive(Debug, Args)]

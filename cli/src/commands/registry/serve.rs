@@ -5,11 +5,12 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use clap::Args;
+use options::Failure;
 use registry_server::{Auth, Log};
 
 use super::place::Place;
 use crate::app::App;
-use options::Failure;
+use crate::commands::Runnable;
 
 /// Serve a directory or a bucket as a registry until stopped
 ///
@@ -36,12 +37,8 @@ pub(crate) struct Serve {
     port_file: Option<PathBuf>,
 }
 
-impl Serve {
-    /// Serves.
-    ///
-    /// # Errors
-    /// The address is taken; the configuration is wrong; the storage cannot be used.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Serve {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let found = self.place.find()?;
         let mut options = found.options;
         let address = self.address.or(found.address).unwrap_or("127.0.0.1:5000".to_owned());

@@ -3,22 +3,23 @@
 mod sets;
 mod watch;
 
-use options::environment;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
+use options::copy::WhatFlags;
+use options::ends::{DestinationFlags, RetryFlags, SourceFlags};
+use options::progress::Progress;
+use options::sign_copy::SignFlags;
+use options::{Failure, environment, flags};
 use task::{Kind, Task};
 use transport::Location;
 use transport::sync::{MirrorOptions, MirrorState, Outcome, Report, Set, Shard, mirror};
 
-use super::copy::{SignFlags, WhatFlags, carry};
-use super::place::Access;
+use super::copy::carry;
+use super::place::{self, Access};
 use crate::app::{App, observed};
-use crate::render::{self, Progress};
-use options::Failure;
-use options::ends::{DestinationFlags, RetryFlags, SourceFlags};
-use options::flags;
+use crate::commands::Runnable;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FromTransport {
@@ -163,12 +164,8 @@ const EXAMPLES: &str = "Examples:
 
 Several workers share a mirror when each is given its --shard; see docs/sync.md.";
 
-impl Sync {
-    /// Mirrors.
-    ///
-    /// # Errors
-    /// The list is wrong; an image cannot be copied.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Sync {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         self.sign.check_many(self.dest == ToTransport::Docker)?;
         let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let pause = match (self.work.watch, &self.work.schedule) {
@@ -184,7 +181,9 @@ impl Sync {
         }
         watch::again(&pause, || observed("sync", progress, |task| self.once(app, task)))
     }
+}
 
+impl Sync {
     fn once(&self, app: &App, task: &Task) -> Result<(), Failure> {
         let start = Instant::now();
         let sets = self.sets(app)?;
@@ -220,7 +219,7 @@ impl Sync {
         if !self.what.signatures() {
             return Ok(());
         }
-        let all = app.lookaside()?;
+        let all = app.conf.lookaside()?;
         let (source, sink) = (
             Access::new(app, self.source_end.reach(&self.retry)?),
             Access::new(app, self.destination_end.reach(&self.retry)?),
@@ -250,7 +249,7 @@ impl Sync {
             };
             let made = match signer.take() {
                 Some(made) => Some(made),
-                None => self.sign.signer(app, &to)?,
+                None => self.sign.signer(app, &app.conf, &to)?,
             };
             let Some(mut made) = made else { return Ok(()) };
             if let Location::Registry(name) = &to {
@@ -262,7 +261,7 @@ impl Sync {
                 let what = format!("signing {to}: it was moved to {}", root.digest);
                 return Err(Failure::new(Kind::Refused, what));
             }
-            made.sign(app, &sink, &to, &root, task)?;
+            place::sign(&made, &sink, &to, &root, task)?;
             signer = Some(made);
         }
         Ok(())
@@ -287,7 +286,7 @@ impl Sync {
             self.work.shard.unwrap_or_default(),
         );
         let name = image::Digest::of(what.as_bytes()).hex()[..24].to_owned();
-        Ok(Some(app.paths.state().join(format!("rcopy/sync/{name}.json"))))
+        Ok(Some(app.conf.paths.state().join(format!("rcopy/sync/{name}.json"))))
     }
 
     fn tell(&self, report: &Report, start: Instant) -> Result<(), Failure> {
@@ -319,7 +318,7 @@ impl Sync {
             }
         }
         if !self.quiet && self.progress.tells() {
-            eprintln!("{} in {}", report.summary(), render::duration(start.elapsed()));
+            eprintln!("{} in {}", report.summary(), progress::duration(start.elapsed()));
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! From the command line or a list to the sets of a mirror.
 
-use options::environment;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use image::{Reference, Repository, Tag};
+use options::environment::read_bounded;
+use options::{Failure, Reach, environment};
 use registry_client::Client;
 use task::Kind;
 use transport::sync::{
@@ -15,9 +16,6 @@ use transport::{CopyOptions, Location, Select};
 
 use super::{FromTransport, Sync, ToTransport};
 use crate::app::App;
-use options::Failure;
-use options::Reach;
-use options::environment::read_bounded;
 
 /// The sets that the flags ask for.
 ///
@@ -193,7 +191,7 @@ impl<'a> Maker<'a> {
         let place = |text: String| text.parse::<Location>().ok();
         let (here, there) = (place(from.to_string()), place(to.to_string()));
         let mut copy = match (here, there) {
-            (Some(from), Some(to)) => self.sync.what.options(self.app, &from, &to),
+            (Some(from), Some(to)) => self.sync.what.options(&self.app.conf.settings, &from, &to),
             _ => CopyOptions::default(),
         };
         copy.attempts = self.sync.retry.attempts();

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use chrono::Local;
 use croner::Cron;
-use task::Kind;
-
 use options::Failure;
+use task::Kind;
 
 /// How long the clock is trusted to go on as it does.
 const TRUSTED: Duration = Duration::from_secs(60);

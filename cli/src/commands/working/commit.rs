@@ -1,28 +1,28 @@
 //! `rbuild commit`.
 
-use options::environment;
 use std::path::{Path, PathBuf};
 
 use builder::working;
 use clap::{ArgAction, Args};
 use image::{Encoding, Reference};
 use layers::Compression;
+use options::buildah::is_docker;
+use options::ends::RetryFlags;
+use options::environment::read_bounded;
+use options::place::{local_name, location};
+use options::progress::Progress;
+use options::registry::RegistryFlags;
+use options::sign_copy::{SignFlags, Signer};
+use options::{Failure, environment, flags};
 use serde_json::{Value, json};
 use task::{Kind, Task};
 use transport::{CopyOptions, Location, Select};
 
-use super::{env, is_docker, locked};
+use super::{env, locked};
 use crate::app::{App, observed};
-use crate::commands::copy::{SignFlags, Signer};
-use crate::commands::lookup::local_name;
+use crate::commands::Runnable;
 use crate::commands::manifest;
 use crate::commands::place::{self, Access};
-use crate::render::Progress;
-use options::Failure;
-use options::ends::RetryFlags;
-use options::environment::read_bounded;
-use options::flags;
-use options::registry::RegistryFlags;
 
 /// Make an image from a working container, or from the changes of another container
 #[derive(Debug, Args)]
@@ -117,12 +117,9 @@ pub(crate) struct Commit {
     image: Option<String>,
 }
 
-impl Commit {
+impl Runnable for Commit {
     /// Makes the image and prints its id.
-    ///
-    /// # Errors
-    /// There is no such container; the destination refuses the image.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         self.refuse()?;
         let (names, elsewhere) = self.destination()?;
         let epoch = match (self.omit_timestamp, self.timestamp) {
@@ -172,7 +169,7 @@ impl Commit {
                 let access = Access::new(app, reach.clone());
                 let root = access.copy_ungated(&from, to, &options, task)?;
                 if let Some(signer) = &signer {
-                    signer.sign(app, &access, to, &root, task)?;
+                    place::sign(signer, &access, to, &root, task)?;
                 }
             }
             if let Some(list) = &self.manifest {
@@ -201,7 +198,9 @@ impl Commit {
         }
         Ok(0)
     }
+}
 
+impl Commit {
     /// The container, locked where others could change it meanwhile.
     fn container(&self, app: &App, task: &Task) -> Result<working::Working, Failure> {
         let store = app.store()?;
@@ -228,7 +227,7 @@ impl Commit {
     fn signer(&self, app: &App, to: Option<&Location>) -> Result<Option<Signer>, Failure> {
         match (&self.sign_by, to) {
             (None, _) => Ok(None),
-            (key, Some(to)) => SignFlags::with_gpg(key.as_deref()).signer(app, to),
+            (key, Some(to)) => SignFlags::with_gpg(key.as_deref()).signer(app, &app.conf, to),
             (Some(_), None) => Err(Failure::usage("--sign-by: the store holds no GPG signatures")
                 .hint("write the image to docker://NAME, or sign it with `push --sign-by`")),
         }
@@ -249,7 +248,7 @@ impl Commit {
         let Some(text) = &self.image else { return Ok((Vec::new(), None)) };
         match text.parse::<Location>() {
             Ok(Location::Store(name)) => Ok((vec![local_name(&name)?], None)),
-            Ok(_) => Ok((Vec::new(), Some(place::location(text, "")?))),
+            Ok(_) => Ok((Vec::new(), Some(location(text, "")?))),
             Err(_) => Ok((vec![local_name(text)?], None)),
         }
     }

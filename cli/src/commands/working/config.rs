@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use builder::working::ConfigChanges;
 use clap::Args;
+use options::buildah::{HistoryFlag, wants_history};
+use options::progress::Progress;
+use options::{Failure, Reach};
 
-use super::{HistoryFlag, env, locked, wants_history};
+use super::{env, locked};
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::Reach;
+use crate::commands::Runnable;
 
 /// Change the config of the image of a working container
 ///
@@ -124,12 +125,9 @@ fn duration(text: &str) -> Result<Duration, String> {
     dockerfile::duration::parse(text)
 }
 
-impl Config {
+impl Runnable for Config {
     /// Changes the container's configuration, all of it or nothing.
-    ///
-    /// # Errors
-    /// There is no such container; a value is not understood.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         observed("config", Progress::Quiet, |task| {
             let mut working = locked(app.store()?, &self.container, task)?;
             let env = env(app, &Reach::default())?;
@@ -148,7 +146,9 @@ impl Config {
         })?;
         Ok(0)
     }
+}
 
+impl Config {
     /// What the flags ask for.
     fn changes(self) -> ConfigChanges {
         // A field of the changes that is not here does not compile; one of the flags is a warning.

@@ -1,6 +1,5 @@
 //! `rbuild copy` and `rbuild add`.
 
-use options::environment;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,15 +7,17 @@ use builder::plan::Chmod;
 use builder::working::{self, Files, GitAccess, Source, Working};
 use builder::{Agent, GitUrl, SourceFile};
 use clap::Args;
+use options::buildah::{HistoryFlag, wants_history};
+use options::ends::RetryFlags;
+use options::progress::Progress;
+use options::registry::RegistryFlags;
+use options::{Failure, environment};
 
 use super::from::PullFlags;
-use super::{HistoryFlag, env, locked, wants_history};
+use super::{env, locked};
 use crate::app::{App, observed};
+use crate::commands::Runnable;
 use crate::commands::bud::agent as agent_of;
-use crate::render::Progress;
-use options::Failure;
-use options::ends::RetryFlags;
-use options::registry::RegistryFlags;
 
 /// Copy files into a working container
 #[derive(Debug, Args)]
@@ -38,22 +39,14 @@ pub(crate) struct Add {
     ssh: Option<String>,
 }
 
-impl Copy {
-    /// Copies.
-    ///
-    /// # Errors
-    /// There is no such container or file.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Copy {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         self.flags.run(app, None)
     }
 }
 
-impl Add {
-    /// Copies and unpacks.
-    ///
-    /// # Errors
-    /// There is no such container or file.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Add {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let agent = self.ssh.as_deref().map(|text| match text.contains('=') || text == "default" {
             true => agent_of(text),
             false => agent_of(&format!("default={text}")),

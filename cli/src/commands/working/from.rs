@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use builder::Pull;
 use builder::working::{self, Wish};
 use clap::Args;
-
-use super::{PlatformFlags, env, is_docker};
-use crate::app::{App, observed};
-use crate::commands::run::{refuse_networks, refuse_volumes};
-use crate::render::Progress;
 use options::Failure;
-use options::container::SharedFlags;
+use options::buildah::is_docker;
+use options::container::{SharedFlags, refuse_networks, refuse_volumes};
 use options::ends::RetryFlags;
+use options::platform::PlatformFlags;
+use options::progress::Progress;
 use options::registry::RegistryFlags;
+
+use super::env;
+use crate::app::{App, observed};
+use crate::commands::Runnable;
 
 /// When to query a registry for an image, with buildah's values.
 #[derive(Debug, Clone, Default, Args)]
@@ -81,12 +83,8 @@ pub(crate) struct From {
     image: String,
 }
 
-impl From {
-    /// Makes it and prints its name.
-    ///
-    /// # Errors
-    /// The image cannot be had; the name is taken.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for From {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         // Wrong flags are reported before anything is fetched.
         let spec = self.settings.isolated()?;
         refuse_volumes(&spec)?;

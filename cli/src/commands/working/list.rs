@@ -3,14 +3,15 @@
 use builder::working::Working;
 use clap::Args;
 use containers::Containers as All;
+use options::Failure;
 use serde_json::{Value, json};
 use store::Store;
 
 use crate::app::App;
+use crate::commands::Runnable;
 use crate::commands::container;
 use crate::commands::lookup;
 use crate::format;
-use options::Failure;
 
 /// List working containers
 #[derive(Debug, Args)]
@@ -46,12 +47,8 @@ struct Row {
     name: String,
 }
 
-impl Containers {
-    /// Lists the oldest first.
-    ///
-    /// # Errors
-    /// The store cannot be read; a filter is not understood.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Containers {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let mut rows = self.rows(app.store()?)?;
         for filter in &self.filter {
             retain(&mut rows, filter, app.store()?)?;
@@ -70,7 +67,9 @@ impl Containers {
         }
         Ok(0)
     }
+}
 
+impl Containers {
     fn cut<'a>(&self, id: &'a str) -> &'a str {
         if self.notruncate { id } else { &id[..id.len().min(12)] }
     }
@@ -169,12 +168,8 @@ pub(crate) struct Rename {
     name: String,
 }
 
-impl Rename {
-    /// Renames.
-    ///
-    /// # Errors
-    /// There is no such container; the name is taken.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Rename {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let container = container::require(app, &self.container)?;
         if self.container == self.name {
             return Err(Failure::usage(format!("{:?} is the name it has", self.name)));

@@ -2,13 +2,14 @@
 
 use builder::working::Working;
 use clap::Args;
+use options::Failure;
+use options::progress::Progress;
 use serde_json::json;
 use task::Kind;
 
 use super::{locked, require};
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
+use crate::commands::Runnable;
 
 /// Mount working containers and print where; without arguments list the mounts
 #[derive(Debug, Args)]
@@ -23,12 +24,8 @@ pub(crate) struct Mount {
     containers: Vec<String>,
 }
 
-impl Mount {
-    /// Mounts.
-    ///
-    /// # Errors
-    /// There is no such container; the mount would end with this process.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Mount {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let mut found = Vec::new();
         for name in &self.containers {
@@ -82,12 +79,8 @@ pub(crate) struct Umount {
     containers: Vec<String>,
 }
 
-impl Umount {
-    /// Unmounts.
-    ///
-    /// # Errors
-    /// There is no such container, or it is not mounted.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+impl Runnable for Umount {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
         let mut names = self.containers.clone();
         if self.all {

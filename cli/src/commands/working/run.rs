@@ -11,20 +11,21 @@ use clap::Args;
 use containers::syntax::mount_of;
 use containers::{add_network_files, give, users};
 use network::Held;
+use options::buildah::{HistoryFlag, wants_history};
+use options::container::{
+    ContainerFlags, complete, refuse_networks, refuse_overlays, refuse_volumes,
+};
+use options::flags::{self, of_flag};
+use options::{Failure, Reach};
 use runtime::{Bundle, Container, ContainerSpec, Files, Network, StartOptions, Stdio};
 use store::{CacheMount, Store};
 use task::{Kind, Task};
 
+use super::env;
 use super::settings::{proxies, settings};
-use super::{HistoryFlag, env, wants_history};
 use crate::app::App;
 use crate::commands::bud::invocation;
 use crate::commands::container::start_failure;
-use crate::commands::run::{refuse_networks, refuse_overlays, refuse_volumes};
-use options::Failure;
-use options::Reach;
-use options::container::{ContainerFlags, complete};
-use options::flags::{self, of_flag};
 
 /// Flags of `run` for working containers only.
 #[derive(Debug, Default, Args)]

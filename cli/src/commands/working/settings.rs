@@ -1,12 +1,10 @@
 //! How commands run in a working container: given to `from`, kept with the container.
 
 use builder::working::State;
-use options::environment;
+use options::container::SharedFlags;
+use options::{Failure, environment};
 use runtime::ContainerSpec;
 use serde_json::Value;
-
-use options::Failure;
-use options::container::SharedFlags;
 
 /// How commands run in a working container.
 ///

@@ -4,12 +4,13 @@ use std::process::Command;
 
 use builder::working::Working;
 use clap::Args;
+use options::Failure;
+use options::progress::Progress;
 use task::Kind;
 
 use super::locked;
 use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
+use crate::commands::Runnable;
 
 /// Run a command in a user namespace in which an ordinary user can mount working containers
 #[derive(Debug, Args)]
@@ -22,12 +23,9 @@ pub(crate) struct Unshare {
     command: Vec<String>,
 }
 
-impl Unshare {
+impl Runnable for Unshare {
     /// Runs it; gives back its exit code.
-    ///
-    /// # Errors
-    /// There is no such container; the command cannot be started.
-    pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(self, app: &App) -> Result<u8, Failure> {
         let mut words = self.command.iter().map(String::as_str);
         let shell = std::env::var("SHELL").ok().filter(|shell| !shell.is_empty());
         let program = words.next().or(shell.as_deref()).unwrap_or("/bin/sh");

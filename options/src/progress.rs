@@ -1,4 +1,4 @@
-//! Which way of showing progress the user asked for.
+//! `--progress`: which way of showing progress the user asked for.
 //!
 //! All of it goes to standard error; standard output carries results only.
 
@@ -9,16 +9,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::ValueEnum;
-use progress::{Folding, Json, Plain, Terminal};
+use progress::{Folding, Json, Plain, Rendering, Terminal};
 use task::Silent;
 
-use options::Failure;
-
-pub(crate) use progress::{Rendering, bytes, duration};
+use crate::Failure;
 
 /// How to show progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum Progress {
+pub enum Progress {
     /// `tty` on a terminal, else `plain`.
     #[default]
     Auto,
@@ -37,7 +35,7 @@ pub(crate) enum Progress {
 ///
 /// # Errors
 /// The variable names no such way.
-pub(crate) fn chosen(progress: Progress) -> Result<Progress, Failure> {
+pub fn chosen(progress: Progress) -> Result<Progress, Failure> {
     if progress != Progress::Auto {
         return Ok(progress);
     }
@@ -52,13 +50,13 @@ pub(crate) fn chosen(progress: Progress) -> Result<Progress, Failure> {
 
 impl Progress {
     /// Whether a summary sentence is printed.
-    pub(crate) fn tells(self) -> bool {
+    pub fn tells(self) -> bool {
         !matches!(self, Progress::Quiet | Progress::Rawjson)
     }
 }
 
 /// The rendering for this way of showing progress; it must be closed before the last words.
-pub(crate) fn observer(progress: Progress) -> Rendering {
+pub fn observer(progress: Progress) -> Rendering {
     let terminal = stderr().is_terminal();
     match progress {
         Progress::Quiet => Rendering::Other(Arc::new(Silent)),
@@ -93,7 +91,7 @@ fn folding() -> Option<Folding> {
 ///
 /// # Errors
 /// The file cannot be made.
-pub(crate) fn traced(rendering: Rendering, path: &Path) -> Result<Rendering, Failure> {
+pub fn traced(rendering: Rendering, path: &Path) -> Result<Rendering, Failure> {
     let file = File::create(path)
         .map_err(|error| Failure::io(format!("writing the trace {}", path.display()), &error))?;
     Ok(rendering.traced(file))

@@ -1,21 +1,19 @@
-//! Locations on the command line, and the destination of a new image.
+//! Places and names, as people write them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use image::Reference;
+use image::{Descriptor, Reference};
 use transport::{Location, Named};
 
-use crate::dialect::Dialect;
-use crate::environment;
-use crate::failure::Failure;
+use crate::{Dialect, Failure, environment};
 
 /// Reads a location; a text without a transport gets `default` in front.
 ///
 /// # Errors
 /// The text is not a location.
 pub fn location(text: &str, default: &str) -> Result<Location, Failure> {
-    let here = environment::absolute(Path::new("."))?;
+    let here = environment::here()?;
     let read = match text.parse::<Location>() {
         // `docker:NAME` is `docker://NAME` written wrongly rather than an image called docker.
         Err(_)
@@ -29,6 +27,15 @@ pub fn location(text: &str, default: &str) -> Result<Location, Failure> {
         read => read,
     };
     Ok(read?.under(&here))
+}
+
+/// A name for the store: without a registry it is `localhost/NAME`, and docker's own as docker.
+pub fn local_name(text: &str) -> Result<Reference, Failure> {
+    let reference = Reference::parse_with(text, Dialect::spoken().home())?;
+    if reference.digest.is_some() {
+        return Err(Failure::usage(format!("{text:?}: an image cannot be named by a digest")));
+    }
+    Ok(reference.or_latest())
 }
 
 /// Where to write a new image.
@@ -68,5 +75,27 @@ impl ToFlags {
             Failure::usage("there is no destination")
                 .hint("name the destination: --tag NAME, or --output FILE")
         })
+    }
+}
+
+/// The printed name of the new image.
+pub fn told(to: &Location, root: &Descriptor) -> String {
+    match to {
+        Location::Registry(reference) => format!("{}@{}", reference.repository, root.digest),
+        _ => root.digest.to_string(),
+    }
+}
+
+/// The default destination: beside the original, by digest.
+///
+/// # Errors
+/// The original is in no registry.
+pub fn beside(from: &Location, root: &Descriptor) -> Result<Location, Failure> {
+    match from {
+        Location::Registry(reference) => {
+            Ok(Location::Registry(reference.repository.pinned(root.digest)))
+        }
+        _ => Err(Failure::usage("there is no destination")
+            .hint("name the destination: --tag NAME, or --output FILE")),
     }
 }

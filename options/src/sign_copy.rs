@@ -1,4 +1,4 @@
-//! Signing what was copied.
+//! How a copy is signed.
 
 use std::path::{Path, PathBuf};
 
@@ -9,17 +9,14 @@ use sign::{Form, PrivateKey, Sealer, SignOptions, SigningParameters};
 use task::Task;
 use transport::{Location, Sink, Source};
 
-use super::super::place::Access;
-use crate::app::{App, observed};
-use crate::render::Progress;
-use options::Failure;
-use options::key_file::private_key;
-use options::sealer::{Credentials, IdentityFlags};
+use crate::key_file::private_key;
+use crate::sealer::{Credentials, IdentityFlags};
+use crate::{Configured, Failure, Program, environment};
 
 /// How to sign a copy.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Signing")]
-pub(crate) struct SignFlags {
+pub struct SignFlags {
     /// Sign with this private key in cosign's format; the signature is a tag beside the image
     #[arg(long, value_name = "FILE")]
     sign_by_sigstore_private_key: Option<PathBuf>,
@@ -45,8 +42,11 @@ pub(crate) struct SignFlags {
     identity: IdentityFlags,
 }
 
+/// Opens the place of a copy for writing.
+pub type OpenSink<'a> = &'a dyn Fn() -> Result<Box<dyn Sink>, Failure>;
+
 /// A copy's signature that is ready to be made.
-pub(crate) struct Signer {
+pub struct Signer {
     key: SigningKey,
     name: Reference,
 }
@@ -59,7 +59,7 @@ enum SigningKey {
 
 impl SignFlags {
     /// Signs with a GPG key and nothing else said.
-    pub(crate) fn with_gpg(fingerprint: Option<&str>) -> SignFlags {
+    pub fn with_gpg(fingerprint: Option<&str>) -> SignFlags {
         SignFlags { sign_by: fingerprint.map(str::to_owned), ..SignFlags::default() }
     }
 
@@ -67,7 +67,7 @@ impl SignFlags {
     ///
     /// # Errors
     /// A name to sign was given.
-    pub(crate) fn check_many(&self, named: bool) -> Result<(), Failure> {
+    pub fn check_many(&self, named: bool) -> Result<(), Failure> {
         if named && self.sign_identity.is_some() {
             return Err(Failure::usage(
                 "--sign-identity is for one image: here each is signed under its own name",
@@ -80,7 +80,12 @@ impl SignFlags {
     ///
     /// # Errors
     /// The key cannot be read; there is no name to sign; an unsupported form of signature.
-    pub(crate) fn signer(&self, app: &App, to: &Location) -> Result<Option<Signer>, Failure> {
+    pub fn signer(
+        &self,
+        program: &impl Program,
+        conf: &Configured,
+        to: &Location,
+    ) -> Result<Option<Signer>, Failure> {
         if self.sign_by_sq_fingerprint.is_some() {
             return Err(Failure::usage("--sign-by-sq-fingerprint is not supported")
                 .hint("sign with --sign-by-sigstore-private-key FILE or --sign-by FINGERPRINT"));
@@ -94,7 +99,7 @@ impl SignFlags {
                 sign_identity: self.sign_identity.clone(),
                 ..SignFlags::default()
             };
-            return flags.signer(app, to);
+            return flags.signer(program, conf, to);
         }
         if !self.sign && self.sign_by.is_none() && self.sign_by_sigstore_private_key.is_none() {
             let flags = [
@@ -116,12 +121,14 @@ impl SignFlags {
             }
         };
         let key = match (&self.sign_by_sigstore_private_key, &self.sign_by) {
-            _ if self.sign => SigningKey::Identity(observed("sign in", Progress::Auto, |task| {
-                self.identity.credentials(app, task)
-            })?),
-            (Some(file), _) => {
-                SigningKey::Sigstore(private_key(app, file, self.sign_passphrase_file.as_deref())?)
-            }
+            _ if self.sign => SigningKey::Identity(
+                program.observed("sign in", |task| self.identity.credentials(program, task))?,
+            ),
+            (Some(file), _) => SigningKey::Sigstore(private_key(
+                program,
+                file,
+                self.sign_passphrase_file.as_deref(),
+            )?),
             (None, fingerprint) => {
                 if !matches!(to, Location::Registry(_) | Location::Directory(_)) {
                     return Err(Failure::usage(format!("--sign-by: {to} holds no GPG signatures")));
@@ -129,7 +136,7 @@ impl SignFlags {
                 SigningKey::Gpg {
                     fingerprint: fingerprint.clone().unwrap_or_default(),
                     passphrase: self.sign_passphrase_file.clone(),
-                    lookaside: app.lookaside()?,
+                    lookaside: conf.lookaside()?,
                 }
             }
         };
@@ -145,49 +152,48 @@ fn parameters(file: &Path) -> Result<SigningParameters, Failure> {
 
 impl Signer {
     /// The same for another name.
-    pub(crate) fn named(self, name: Reference) -> Signer {
+    pub fn named(self, name: Reference) -> Signer {
         Signer { name, ..self }
     }
 
-    /// Signs the copy, and of an index every image as well.
+    /// Signs the copy that is in `place`, and of an index every image as well; `sink` opens the same
+    /// place for writing.
     ///
     /// # Errors
     /// The destination holds no signatures.
-    pub(crate) fn sign(
+    pub fn sign(
         &self,
-        app: &App,
-        sink: &Access<'_>,
+        program: &impl Program,
+        (place, sink): (&dyn Source, OpenSink<'_>),
         to: &Location,
         root: &Descriptor,
         task: &Task,
     ) -> Result<(), Failure> {
-        let place = sink.source(to)?;
-        let members = app.wait(async {
+        let members = program.wait(async {
             let here = place.resolve().await.map_err(Failure::of)?;
             match here.digest == root.digest {
-                true => Ok::<_, Failure>(sign::members(root, &*place, task).await?),
+                true => Ok::<_, Failure>(sign::members(root, place, task).await?),
                 false => Ok(vec![root.clone()]),
             }
         })??;
         match &self.key {
             SigningKey::Sigstore(key) => {
-                let written = sink.sink(to, task)?;
+                let written = sink()?;
                 let sealer = (Sealer::Key(key), Form::Tag);
-                app.wait(self.with_sigstore(sealer, &*place, &*written, &members, task))?
+                program.wait(self.with_sigstore(sealer, place, &*written, &members, task))?
             }
             SigningKey::Identity(credentials) => {
-                let written = sink.sink(to, task)?;
+                let written = sink()?;
                 let sealer = (credentials.sealer(), Form::Bundle);
-                app.wait(self.with_sigstore(sealer, &*place, &*written, &members, task))?
+                program.wait(self.with_sigstore(sealer, place, &*written, &members, task))?
             }
             SigningKey::Gpg { fingerprint, passphrase, lookaside } => {
                 for member in &members {
-                    let made =
-                        (concat!("rcopy ", env!("CARGO_PKG_VERSION")), options::environment::now());
+                    let made = (concat!("rcopy ", env!("CARGO_PKG_VERSION")), environment::now());
                     let passphrase = passphrase.as_deref();
                     let digest = &member.digest;
                     let signed = sign::gpg::sign(digest, &self.name, fingerprint, passphrase, made);
-                    let signed = app.wait(signed)??;
+                    let signed = program.wait(signed)??;
                     let directory = match to {
                         Location::Directory(directory) => directory.clone(),
                         _ => lookaside.directory(&self.name_there(to), member.digest)?,

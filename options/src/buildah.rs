@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use options::Failure;
+use crate::{Failure, Program};
 
 /// buildah's global options that `rbuild` does not have already.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct BuildahFlags {
+pub struct BuildahFlags {
     /// Accepted for scripts: state is in the store
     #[arg(long, global = true, hide = true, value_name = "DIR")]
     runroot: Option<PathBuf>,
@@ -45,7 +45,7 @@ pub(crate) struct BuildahFlags {
 
 impl BuildahFlags {
     /// Where choices of short names are kept, if not in the usual place.
-    pub(crate) fn short_names(&self) -> Option<PathBuf> {
+    pub fn short_names(&self) -> Option<PathBuf> {
         self.short_name_alias_conf.clone()
     }
 
@@ -53,13 +53,13 @@ impl BuildahFlags {
     ///
     /// # Errors
     /// A value that would change what we cannot change.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    pub fn check<P: Program>(&self) -> Result<(), Failure> {
         let no = |what: String, hint: &str| {
             Err(Failure::usage(format!("{what} is not supported")).hint(hint))
         };
         let runtime = std::env::var("BUILDAH_RUNTIME").unwrap_or_default();
         if !["", "crun", "runc"].contains(&runtime.rsplit('/').next().unwrap_or_default()) {
-            eprintln!("warning: $BUILDAH_RUNTIME: commands run in the built-in runtime");
+            P::tell("warning: $BUILDAH_RUNTIME: commands run in the built-in runtime");
         }
         match self.storage_driver.as_deref() {
             None | Some("" | "overlay" | "overlay2") => {}
@@ -118,8 +118,37 @@ fn storage_option(option: &str) -> Result<(), Failure> {
 }
 
 /// `$BUILDAH_LOGLEVEL`, where it is set.
-pub(crate) fn log_level() -> Option<String> {
+pub fn log_level() -> Option<String> {
     std::env::var("BUILDAH_LOGLEVEL").ok().filter(|level| !level.is_empty())
+}
+
+/// The media types of images: as `--format` says, else `$BUILDAH_FORMAT`, else OCI's.
+///
+/// # Errors
+/// Neither oci nor docker.
+pub fn is_docker(flag: Option<&str>) -> Result<Option<bool>, Failure> {
+    let variable = std::env::var("BUILDAH_FORMAT").ok().filter(|text| !text.is_empty());
+    match flag.map(str::to_owned).or(variable).as_deref() {
+        None => Ok(None),
+        Some("oci" | "v1") => Ok(Some(false)),
+        Some("docker" | "v2s2") => Ok(Some(true)),
+        Some(other) => Err(Failure::usage(format!("format {other:?} is neither oci nor docker"))),
+    }
+}
+
+/// Whether the history tells of a step: as the flag says, else `$BUILDAH_HISTORY`.
+pub fn wants_history(flag: Option<bool>) -> bool {
+    let variable =
+        || std::env::var("BUILDAH_HISTORY").is_ok_and(|text| text == "true" || text == "1");
+    flag.unwrap_or_else(variable)
+}
+
+/// `--add-history`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct HistoryFlag {
+    /// Record this step in the history of the image (default: $BUILDAH_HISTORY)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub add_history: Option<bool>,
 }
 
 #[cfg(test)]
