@@ -140,6 +140,7 @@ fn settle(directory: &Path) -> Result<()> {
     let code = container.exit().map_or(0, runtime::ExitStatus::code);
     container.note("die", &[("exitCode", code.to_string())]);
     crate::pause::forget(directory);
+    crate::uplink::sweep(&container.store);
     if lifecycle.remove {
         return container.remove(false, &of_monitor());
     }

@@ -114,6 +114,7 @@ impl Container {
             self.stop(Some(Duration::ZERO), task)?;
         }
         self.unmount()?;
+        crate::uplink::sweep(&self.store);
         if self.store.remove_container(self.id())? {
             self.note("destroy", &[]);
         }

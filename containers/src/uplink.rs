@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use network::{
-    Attachment, Driver, Held, HeldOptions, Lease, LeaseRequest, Networks, NewNetwork, Port,
-    Published, Uplink, UplinkOptions, resolvers,
+    Attachment, CniDirectories, Driver, Held, HeldOptions, Lease, LeaseRequest, Networks,
+    NewNetwork, Port, Published, Uplink, UplinkOptions, resolvers,
 };
 use runtime::{ContainerSpec, Join, MachineFiles, Membership, Network};
 use store::Store;
@@ -76,6 +76,9 @@ pub(crate) fn hold(
     own: Own<'_>,
 ) -> Result<Option<Held>> {
     let Some(options) = options(spec, config)? else { return Ok(None) };
+    if spec.network.networks.iter().any(|one| one.network.starts_with(network::CNI)) {
+        sweep(store);
+    }
     let networks = networks(store);
     let UplinkOptions { resolvers, loopback, ports, .. } = options.clone();
     let wanted = &spec.network.networks;
@@ -111,6 +114,10 @@ fn publish(networks: &Networks, attachments: &mut [Attachment], ports: Vec<Port>
     }
     let mut mode = "internal";
     for attachment in attachments {
+        if attachment.cni.is_some() {
+            attachment.ports = ports;
+            return Ok(());
+        }
         let network = networks.get(&attachment.network)?;
         match network.driver {
             Driver::Bridge if !network.internal => {
@@ -128,17 +135,17 @@ fn publish(networks: &Networks, attachments: &mut [Attachment], ports: Vec<Port>
 /// Why no port is published there.
 const ON_WIRE: &str = "on a wire, where containers are reached at their own addresses";
 
-/// On a wire containers do not reach the machine that the wire leads to.
+/// On a wire, and on networks of others, containers do not reach the loopback services of this machine.
 fn refuse_machine(networks: &Networks, attachments: &[Attachment]) -> Result<()> {
     let mut name = String::new();
     for attachment in attachments {
-        if networks.get(&attachment.network)?.driver == Driver::Bridge {
+        if attachment.cni.is_none() && networks.get(&attachment.network)?.driver == Driver::Bridge {
             return Ok(());
         }
         name.clone_from(&attachment.network);
     }
-    let reason = "its containers do not reach this machine; for host-gateway also name a network of \
-                  the driver bridge";
+    let reason = "its containers do not reach the loopback services of this machine; for host-gateway \
+                  also name a network of the driver bridge";
     Err(network::Error::InvalidNetwork { name, reason: reason.to_owned() }.into())
 }
 
@@ -153,13 +160,41 @@ fn attachment(networks: &Networks, wanted: &Membership, own: Own<'_>) -> Result<
         mac: wanted.mac,
         servers: own.servers.to_vec(),
     };
+    let cni = cni(wanted)?;
     Ok(Attachment {
-        network: networks.get(&wanted.network)?.name,
+        network: match cni {
+            Some(_) => wanted.network.clone(),
+            None => networks.get(&wanted.network)?.name,
+        },
         wanted: wish,
         interface: wanted.interface.clone(),
         ports: Vec::new(),
         loopback: false,
+        cni,
     })
+}
+
+/// Where a network in the format of CNI is found, if it is one.
+fn cni(wanted: &Membership) -> Result<Option<CniDirectories>> {
+    if !wanted.network.starts_with(network::CNI) {
+        return Ok(None);
+    }
+    if runtime::in_user_namespace() {
+        let reason = "its plugins change the network of this machine, which needs root";
+        let (name, reason) = (wanted.network.clone(), reason.to_owned());
+        return Err(network::Error::InvalidNetwork { name, reason }.into());
+    }
+    let (configurations, plugins) = (wanted.configurations.clone(), wanted.plugins.clone());
+    Ok(Some(CniDirectories { configurations: configurations.unwrap_or_default(), plugins }))
+}
+
+/// Takes containers that have ended off networks in the format of CNI, where the process that had to do
+/// so was killed.
+pub(crate) fn sweep(store: &Store) {
+    let all = Containers::new(store.clone());
+    network::sweep_cni(networks(store).directory(), &|id| {
+        all.find(id).ok().flatten().is_some_and(|container| container.is_running())
+    });
 }
 
 /// The named networks beside a store.
@@ -316,11 +351,11 @@ impl NetworkFacts {
         let uplink = spec.network.networks.iter().any(|one| one.network == Membership::PRIVATE);
         let private = spec.network.mode() == Network::Private && !uplink;
         let there = network::resolv_conf_on(&machine, own, leases).filter(|_| private);
-        let names = there.is_some();
+        let names = there.as_ref().is_some_and(|there| there.asks);
         let resolv_conf = match (spec.network.mode(), there) {
             (Network::None, _) => Vec::new(),
             (Network::Host, _) => machine,
-            (Network::Private, Some(there)) => there,
+            (Network::Private, Some(there)) => there.text,
             (Network::Private, None) => resolvers(&machine).behind_uplink(&machine),
         };
         let addresses = leases.iter().flat_map(Lease::addresses).map(|(address, _)| address);
@@ -364,6 +399,15 @@ pub(crate) fn write_network_files(
     Ok(written)
 }
 
+/// Networks in the format of CNI are chosen when a container is made.
+fn refuse_cni(network: &str) -> Result<()> {
+    if !network.starts_with(network::CNI) {
+        return Ok(());
+    }
+    let reason = "name it by --network when you make the container".to_owned();
+    Err(network::Error::InvalidNetwork { name: network.to_owned(), reason }.into())
+}
+
 impl Container {
     /// Keeps where its ports are that its own uplink serves.
     pub(crate) fn keep_published(&self, held: Option<&Held>) -> Result<()> {
@@ -386,7 +430,10 @@ impl Container {
 
     /// Its places on named networks; none while it does not run.
     pub fn networks(&self) -> Vec<Lease> {
-        networks(&self.store).leases_of(self.id())
+        let networks = networks(&self.store);
+        let mut all = networks.leases_of(self.id());
+        all.extend(network::cni_leases(networks.directory(), self.id()));
+        all
     }
 
     /// Whether it has a network of its own, and so can be on named ones.
@@ -405,6 +452,7 @@ impl Container {
     /// # Errors
     /// It has no network of its own, or is on this one; what the network refuses.
     pub fn connect(&self, wanted: Membership) -> Result<()> {
+        refuse_cni(&wanted.network)?;
         let networks = networks(&self.store);
         let network = networks.get(&wanted.network)?.name;
         self.require_own_network(&network)?;
@@ -438,6 +486,7 @@ impl Container {
     /// # Errors
     /// It is not on the network; its network cannot be changed.
     pub fn disconnect(&self, network: &str) -> Result<()> {
+        refuse_cni(network)?;
         // A network that is gone still has a name.
         let found = networks(&self.store).get(network);
         let network = found.map_or_else(|_| network.to_owned(), |found| found.name);

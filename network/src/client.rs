@@ -18,7 +18,7 @@ use crate::lease::{Lease, LeaseRequest};
 use crate::netlink::Netlink;
 use crate::server::{DOOR, MARK, Reply, Request, SOCKET, Start};
 use crate::uplink::{Device, Link};
-use crate::{Error, Port, Resolvers, Result, namespace, sys, wire};
+use crate::{CniDirectories, Error, Port, Resolvers, Result, namespace, sys, wire};
 
 /// A network that a container is to be on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct Attachment {
     pub ports: Vec<Port>,
     /// Whether the container reaches the loopback services of this machine.
     pub loopback: bool,
+    /// Where a network in the format of CNI is found.
+    #[serde(default)]
+    pub cni: Option<CniDirectories>,
 }
 
 /// A container on a network.

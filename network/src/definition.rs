@@ -337,8 +337,8 @@ fn check(name: &str) -> Result<()> {
         return wrong("a name is letters, digits, '_', '.' and '-', a letter or digit first");
     }
     match name {
-        "none" | "host" | "private" | "default" | "container" | "pasta" | "slirp4netns" | "ns"
-        | "lock" => wrong("this word means a network of another kind"),
+        "none" | "host" | "private" | "cni" | "default" | "container" | "pasta" | "slirp4netns"
+        | "ns" | "lock" => wrong("this word means a network of another kind"),
         _ => Ok(()),
     }
 }

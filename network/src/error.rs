@@ -63,6 +63,18 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A plugin of a network of CNI failed.
+    #[error("network {network}: calling plugin {plugin} for {command}: {reason}")]
+    Plugin {
+        /// The network.
+        network: String,
+        /// The plugin.
+        plugin: String,
+        /// `ADD`, `CHECK` or `DEL`.
+        command: &'static str,
+        /// What it said.
+        reason: String,
+    },
     /// There is no such network.
     #[error("there is no network {name:?}")]
     NoNetwork {
@@ -169,6 +181,7 @@ impl Fault for Error {
             Error::System { .. }
             | Error::NoDevice { .. }
             | Error::Kernel { .. }
+            | Error::Plugin { .. }
             | Error::Lan { .. } => Kind::System,
             Error::NoNetwork { .. } => Kind::NotFound,
             Error::InvalidNetwork { .. }

@@ -18,9 +18,13 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::client::{Attached, Attachment, Surroundings};
+use crate::cni::{CNI, CniDirectories, Joined, Wish};
 use crate::error::Failed;
 use crate::lease::Lease;
-use crate::{Error, Published, Resolvers, Result, Uplink, UplinkOptions, namespace, server, wire};
+use crate::netlink::Netlink;
+use crate::{
+    Error, Published, Resolvers, Result, Uplink, UplinkOptions, namespace, server, sys, wire,
+};
 
 /// `argv[0]` of a holder.
 const MARK: &str = "container-network";
@@ -229,6 +233,8 @@ fn hold() -> Option<()> {
 }
 
 struct Holder {
+    /// Before the namespace: its plugins need that.
+    cni: Vec<Joined>,
     uplink: Option<Uplink>,
     namespace: OwnedFd,
     networks: Vec<Attached>,
@@ -255,24 +261,69 @@ impl Holder {
             ),
         };
         let place = Surroundings { networks, resolvers };
-        let mut holder = Holder { uplink, namespace, networks: Vec::new(), place, listener };
+        let mut holder =
+            Holder { cni: Vec::new(), uplink, namespace, networks: Vec::new(), place, listener };
         for attachment in &options.attachments {
-            holder.connect(attachment.clone())?;
+            match &attachment.cni {
+                Some(directories) => holder.join(attachment, directories)?,
+                None => drop(holder.connect(attachment.clone())?),
+            }
         }
         Ok(holder)
     }
 
+    /// The namespace, for other processes.
+    fn path(&self) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd()).into()
+    }
+
     fn ready(&self) -> First {
-        let namespace = match &self.uplink {
-            Some(uplink) => uplink.path(),
-            None => {
-                use std::os::fd::AsRawFd;
-                format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd()).into()
-            }
-        };
-        let leases: Vec<Lease> = self.networks.iter().map(|one| one.lease.clone()).collect();
+        let namespace = self.path();
+        let named = self.networks.iter().map(|one| &one.lease);
+        let leases: Vec<Lease> =
+            named.chain(self.cni.iter().map(|one| &one.lease)).cloned().collect();
         let published = self.uplink.as_ref().map(|up| up.published().to_vec()).unwrap_or_default();
         First::Ready { namespace, published, leases }
+    }
+
+    /// What the container calls its next device.
+    fn interface(&self, attachment: &Attachment) -> Result<String> {
+        let taken = |name: &str| {
+            self.uplink.is_some() && name == "eth0"
+                || self.networks.iter().any(|one| one.interface == name)
+                || self.cni.iter().any(|one| one.interface() == name)
+        };
+        match &attachment.interface {
+            Some(name) if taken(name) => {
+                let reason = format!("the container has a device {name} already");
+                Err(Error::InvalidNetwork { name: attachment.network.clone(), reason })
+            }
+            Some(name) => Ok(name.clone()),
+            None => {
+                let mut names = (0..).map(|number| format!("eth{number}"));
+                Ok(names.find(|name| !taken(name)).unwrap_or_default())
+            }
+        }
+    }
+
+    /// Adds the container to a network in the format of CNI.
+    fn join(&mut self, attachment: &Attachment, directories: &CniDirectories) -> Result<()> {
+        let interface = self.interface(attachment)?;
+        namespace::entered(&self.namespace, || {
+            let start =
+                || Netlink::open()?.up(sys::interface_index("lo")?, Default::default(), vec![]);
+            start().map_err(Error::system("starting", "the loopback device"))
+        })?;
+        let wish = Wish {
+            name: attachment.network.strip_prefix(CNI).unwrap_or(&attachment.network),
+            directories,
+            wanted: &attachment.wanted,
+            ports: &attachment.ports,
+            interface: &interface,
+        };
+        self.cni.push(Joined::add(&self.place.networks, &wish, &self.path())?);
+        Ok(())
     }
 
     fn connect(&mut self, attachment: Attachment) -> Result<Lease> {
@@ -280,21 +331,7 @@ impl Holder {
             let reason = format!("container {} is on it already", attachment.wanted.name);
             return Err(Error::InvalidNetwork { name: attachment.network, reason });
         }
-        let own = usize::from(self.uplink.is_some());
-        let taken = |name: &str| {
-            own > 0 && name == "eth0" || self.networks.iter().any(|one| one.interface == name)
-        };
-        let interface = match &attachment.interface {
-            Some(name) if taken(name) => {
-                let reason = format!("the container has a device {name} already");
-                return Err(Error::InvalidNetwork { name: attachment.network, reason });
-            }
-            Some(name) => name.clone(),
-            None => (0..)
-                .map(|number| format!("eth{number}"))
-                .find(|name| !taken(name))
-                .unwrap_or_default(),
-        };
+        let interface = self.interface(&attachment)?;
         // Later ones count less, and less than an uplink of its own.
         let last = self.networks.last().map_or(0, |one| one.metric);
         let metric = last + 100;
@@ -323,7 +360,7 @@ impl Holder {
                 network.again(&self.place, &self.namespace)?;
             }
         }
-        Ok(())
+        self.cni.iter().try_for_each(Joined::check)
     }
 
     /// Does what is asked until there is something to read: the container has ended.

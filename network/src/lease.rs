@@ -32,7 +32,7 @@ pub struct Lease {
     pub name: String,
     /// Further names.
     pub aliases: Vec<String>,
-    /// Its address of IPv4, and the length of the prefix.
+    /// Its address of IPv4, the unspecified one if it has none, and the length of the prefix.
     pub ip: (Ipv4Addr, u8),
     /// Its address of IPv6, and the length of the prefix.
     pub ip6: Option<(Ipv6Addr, u8)>,
@@ -41,6 +41,9 @@ pub struct Lease {
     /// Where questions about names are taken, if not at the gateway.
     #[serde(default)]
     pub names: Option<IpAddr>,
+    /// The name servers of a network that does not know names itself; none are those of the machine.
+    #[serde(default)]
+    pub servers: Option<Vec<IpAddr>>,
     /// Its Ethernet address.
     pub mac: [u8; 6],
     /// Bytes of the largest packet.
@@ -63,7 +66,9 @@ impl Lease {
     /// Its addresses.
     pub fn addresses(&self) -> Vec<(IpAddr, u8)> {
         let six = self.ip6.map(|(address, prefix)| (address.into(), prefix));
-        std::iter::once((self.ip.0.into(), self.ip.1)).chain(six).collect()
+        let four = Some(self.ip).filter(|(address, _)| !address.is_unspecified());
+        let four = four.map(|(address, prefix)| (address.into(), prefix));
+        four.into_iter().chain(six).collect()
     }
 
     fn has(&self, address: IpAddr) -> bool {
@@ -199,6 +204,7 @@ impl Table {
             ip6,
             gateways: gateways.map(|subnet| subnet.gateway).collect(),
             names: self.names,
+            servers: None,
             mac: self.mac.or(wanted.mac).unwrap_or([2, 0x42, a, b, c, d]),
             mtu: self.mtu,
             internal: self.network.internal,

@@ -23,6 +23,7 @@
 mod bridge;
 mod carrier;
 mod client;
+mod cni;
 mod definition;
 mod driver;
 mod enclosure;
@@ -41,6 +42,7 @@ mod uplink;
 mod wire;
 
 pub use client::Attachment;
+pub use cni::{CNI, CniDirectories, leases as cni_leases, sweep as sweep_cni};
 pub use definition::{BRIDGE, NamedNetwork, Networks, NewNetwork, NewSubnet, Subnet, random_id};
 pub use driver::Driver;
 pub use enclosure::Enclosure;
@@ -50,5 +52,5 @@ pub use ipnet::IpNet;
 pub use kernel::try_wire;
 pub use lease::{Lease, LeaseRequest};
 pub use ports::{Port, Protocol, Published, exposed, ports};
-pub use resolvers::{Resolvers, resolv_conf_on, resolvers};
+pub use resolvers::{ResolvConf, Resolvers, resolv_conf_on, resolvers};
 pub use uplink::{Uplink, UplinkOptions};

@@ -105,6 +105,7 @@ mod tests {
             ip6: None,
             gateways: Vec::new(),
             names: None,
+            servers: None,
             mac: [2; 6],
             mtu: 1500,
             internal: false,

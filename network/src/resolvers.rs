@@ -66,15 +66,42 @@ impl Resolvers {
     }
 }
 
+/// The `resolv.conf` of a container on named networks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvConf {
+    /// The file.
+    pub text: Vec<u8>,
+    /// Whether the name servers of the container are asked by its network, and are not in the file.
+    pub asks: bool,
+}
+
 /// The `resolv.conf` of a container with these leases, made from the machine's; `None` where no network
 /// takes questions. With name servers of its `own` the network asks those.
-pub fn resolv_conf_on(machine: &[u8], own: &[IpAddr], leases: &[Lease]) -> Option<Vec<u8>> {
+pub fn resolv_conf_on(machine: &[u8], own: &[IpAddr], leases: &[Lease]) -> Option<ResolvConf> {
     let first = leases.iter().find(|lease| !lease.internal).or(leases.first())?;
+    if let Some(servers) = &first.servers {
+        return Some(ResolvConf { text: naming(machine, servers), asks: false });
+    }
     let gateway = first.gateways.iter().find(|one| one.is_ipv4());
     let names = first.names.or(gateway.copied())?;
     let own: String = own.iter().map(|one| format!("nameserver {one}\n")).collect();
     let servers = resolvers(if own.is_empty() { machine } else { own.as_bytes() });
-    Some(servers.at_gateway(machine, names, first.internal))
+    Some(ResolvConf { text: servers.at_gateway(machine, names, first.internal), asks: true })
+}
+
+/// The machine's `resolv.conf` with these servers, or without those on its loopback.
+fn naming(machine: &[u8], servers: &[IpAddr]) -> Vec<u8> {
+    let mut text = String::new();
+    for line in String::from_utf8_lossy(machine).lines() {
+        let local = server(line).is_some_and(|server| server.ip().is_loopback());
+        let is_server = line.split_ascii_whitespace().next() == Some("nameserver");
+        if !(is_server && (local || !servers.is_empty())) {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    servers.iter().for_each(|server| text.push_str(&format!("nameserver {server}\n")));
+    text.into_bytes()
 }
 
 /// The server of one line, if it has one.

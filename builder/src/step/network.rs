@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use network::{
-    Attachment, Enclosure, Held, HeldOptions, Lease, LeaseRequest, Networks, Uplink, UplinkOptions,
-    resolvers,
+    Attachment, CniDirectories, Enclosure, Held, HeldOptions, Lease, LeaseRequest, Networks,
+    Uplink, UplinkOptions, resolvers,
 };
 use recorder::{Recorder, Session};
 use runtime::{MachineFiles, Membership, Network, NetworkSpec};
@@ -106,8 +106,15 @@ fn named(
     let networks = Networks::beside(with.env.store.path());
     let (id, servers) = (network::random_id()?, &wanted.dns.servers);
     let attachment = |one: &Membership| -> Result<Attachment, network::Error> {
+        let cni = one.network.starts_with(network::CNI).then(|| CniDirectories {
+            configurations: one.configurations.clone().unwrap_or_default(),
+            plugins: one.plugins.clone(),
+        });
         Ok(Attachment {
-            network: networks.get(&one.network)?.name,
+            network: match cni {
+                Some(_) => one.network.clone(),
+                None => networks.get(&one.network)?.name,
+            },
             wanted: LeaseRequest {
                 container: id.clone(),
                 name: id[..12].to_owned(),
@@ -118,6 +125,7 @@ fn named(
             interface: one.interface.clone(),
             ports: Vec::new(),
             loopback: uplink.loopback,
+            cni,
         })
     };
     let named = wanted.networks.iter().filter(|one| one.network != Membership::PRIVATE);
@@ -175,9 +183,10 @@ pub(super) fn files(
     let there = network::resolv_conf_on(&machine, &wanted.dns.servers, leases);
     let resolv_conf = match (mode(op), there.filter(|_| !uplink)) {
         (Network::Private, Some(there)) => {
-            // The network asks them.
-            wanted.dns.servers.clear();
-            there
+            if there.asks {
+                wanted.dns.servers.clear();
+            }
+            there.text
         }
         (Network::Private, None) => resolvers(&machine).behind_uplink(&machine),
         _ => machine,

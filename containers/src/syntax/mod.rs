@@ -33,7 +33,7 @@ pub use lifecycle::{
 };
 pub use limit::{block_rate, cpus, memory, octal, size, size_or_unlimited, ulimit};
 pub use mount::{fields, mount, mount_of, time_zone, tmpfs, volume};
-pub use network::{NetworkChoice, dns, extra_host, mac_address, networks};
+pub use network::{NetworkChoice, dns, extra_host, find_cni, mac_address, networks};
 pub use process::{detach_keys, entrypoint, environment, environment_files, label_files, pair};
 pub use security::{Sandbox, device, namespace, sandbox, security_option};
 pub use task::SyntaxError;

@@ -1,6 +1,7 @@
 //! Networks, and what containers find on them.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use runtime::{Dns, Join, Membership, Network};
 
@@ -18,7 +19,7 @@ pub struct NetworkChoice {
 }
 
 /// The networks that some texts name, each one of: `default`, `private`, `none`, `host`,
-/// `container:NAME`, `ns:PATH`, `NAME[:OPTION,…]` or `name=NAME,OPTION,…`.
+/// `container:NAME`, `ns:PATH`, `cni:NAME[:OPTION,…]`, `NAME[:OPTION,…]` or `name=NAME,OPTION,…`.
 ///
 /// # Errors
 /// A network that there is not, or several that exclude each other, by its text.
@@ -79,6 +80,12 @@ fn one(text: &str) -> Result<One, SyntaxError> {
         ("ns", path) if path.starts_with('/') => {
             Ok(One::Mode(Network::Private, Some(Join::Path(path.into()))))
         }
+        ("cni", rest) if !rest.is_empty() => {
+            let (name, options) = rest.split_once(':').unwrap_or((rest, ""));
+            let One::Named(member) = named(name, options)? else { return Ok(One::Unsaid) };
+            Ok(One::Named(Membership { network: format!("{}{name}", network::CNI), ..member }))
+        }
+        ("cni", _) => Err(SyntaxError::new("expected cni:NAME")),
         ("container" | "ns", _) => Err(SyntaxError::new("expected container:NAME or ns:/PATH")),
         ("pasta" | "slirp4netns" | "private" | "none" | "host", _) => {
             Err(SyntaxError::new("it has no options").hinting(
@@ -116,6 +123,21 @@ fn named(name: &str, options: &str) -> Result<One, SyntaxError> {
         }
     }
     Ok(One::Named(member))
+}
+
+/// Where configurations in the format of CNI are, unless a user says so.
+const CONFIGURATIONS: &str = "/etc/cni/net.d";
+/// Where plugins are: CNI's own place, and those of distributions.
+const PLUGINS: &str =
+    "/opt/cni/bin:/usr/local/libexec/cni:/usr/libexec/cni:/usr/local/lib/cni:/usr/lib/cni";
+
+/// Says where the networks in the format of CNI are found.
+pub fn find_cni(networks: &mut [Membership], place: Option<PathBuf>, plugins: Option<&str>) {
+    for network in networks.iter_mut().filter(|one| one.network.starts_with(network::CNI)) {
+        network.configurations = Some(place.clone().unwrap_or_else(|| CONFIGURATIONS.into()));
+        let places = plugins.unwrap_or(PLUGINS).split(':').filter(|place| !place.is_empty());
+        network.plugins = places.map(PathBuf::from).collect();
+    }
 }
 
 /// Whether the kernel takes this as the name of a device.
@@ -211,6 +233,7 @@ mod tests {
         assert_eq!(read(&["pasta"]).unwrap(), private);
         assert_eq!(read(&["private", "web"]).unwrap().networks.len(), 2);
         assert_eq!(read(&[]).unwrap(), NetworkChoice::default());
+        assert_eq!(read(&["cni:a:ip=10.0.0.2"]).unwrap().networks[0].network, "cni:a");
         assert!(matches!(read(&["container:a"]).unwrap().join, Some(Join::Container(_))));
     }
 

@@ -1,6 +1,7 @@
 //! The flags that every container takes, those of builds included.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::Args;
 use containers::syntax::{self, NetworkChoice, Sandbox, SyntaxError, UserNamespace, namespace};
@@ -15,9 +16,16 @@ use crate::flags::{each, of_flag, wrong_use};
 pub struct SharedFlags {
     /// Use this network: private (default; reaches out, but not to this machine's loopback
     /// services; pasta and slirp4netns are the same), bridge, the NAME of a network with options
-    /// behind (NAME:ip=ADDRESS,alias=NAME), container:NAME, ns:PATH, none or host
+    /// behind (NAME:ip=ADDRESS,alias=NAME), cni:NAME, container:NAME, ns:PATH, none or host
     #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = "Network")]
     pub network: Vec<String>,
+    /// Find networks cni:NAME in this directory (default: $NETCONFPATH, /etc/cni/net.d)
+    #[arg(long, value_name = "DIRECTORY", help_heading = "Network")]
+    pub(super) cni_config_dir: Option<PathBuf>,
+    /// Find the plugins of networks cni:NAME in these directories, with : between them
+    /// (default: $CNI_PATH, /opt/cni/bin and those of distributions)
+    #[arg(long, value_name = "DIRECTORIES", help_heading = "Network")]
+    pub(super) cni_plugin_path: Option<String>,
     /// Add a line to /etc/hosts; the address host-gateway is this machine's, and opens its loopback
     /// services to a private network
     #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Network")]
@@ -273,10 +281,17 @@ impl SharedFlags {
 
     fn network(&self) -> Result<NetworkSpec, Failure> {
         let choice = syntax::networks(&self.network);
-        let NetworkChoice { mut mode, join, networks } = choice.map_err(|error| {
+        let NetworkChoice { mut mode, join, mut networks } = choice.map_err(|error| {
             let reason = format!("--network {}", error.reason);
             wrong_use(SyntaxError { reason, ..error })
         })?;
+        let place = self.cni_config_dir.clone();
+        let place = place.or_else(|| std::env::var_os("NETCONFPATH").map(PathBuf::from));
+        syntax::find_cni(
+            &mut networks,
+            place.map(|place| environment::absolute(&place)).transpose()?,
+            self.cni_plugin_path.clone().or_else(|| std::env::var("CNI_PATH").ok()).as_deref(),
+        );
         if mode.is_none() && self.isolation == Some(Sandbox::Chroot) {
             mode = Some(Network::Host);
         }

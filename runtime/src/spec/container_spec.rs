@@ -243,6 +243,10 @@ pub struct Membership {
     pub mac: Option<[u8; 6]>,
     /// What the container calls its device; the next `eth` if not given.
     pub interface: Option<String>,
+    /// The directory with the configuration of a network in the format of CNI.
+    pub configurations: Option<PathBuf>,
+    /// The directories with its plugins.
+    pub plugins: Vec<PathBuf>,
 }
 
 impl Membership {

@@ -1,0 +1,127 @@
+//! What is known of containers on networks of CNI, on the disk: what has to be undone if the process
+//! that holds the network of a container is killed.
+//!
+//! That process has a lock on the record. A record without one is of a killed process.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::call::PluginCall;
+use crate::lease::Lease;
+
+/// The directory of records, beside the networks.
+const PLACE: &str = ".cni";
+const RECORD: &str = "json";
+const RESULT: &str = "result";
+
+/// What the plugins answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Added {
+    /// The result of the last plugin.
+    pub(super) result: Value,
+    /// The same as we show it.
+    pub(super) lease: Lease,
+}
+
+/// A record that this process has.
+#[derive(Debug)]
+pub(super) struct Record {
+    path: PathBuf,
+    _lock: File,
+}
+
+fn place(networks: &Path) -> PathBuf {
+    networks.join(PLACE)
+}
+
+impl Record {
+    /// Writes down what is about to be done.
+    pub(super) fn new(networks: &Path, call: &PluginCall) -> io::Result<Record> {
+        let place = place(networks);
+        std::fs::create_dir_all(&place)?;
+        let name = format!("{}.{}", call.container, call.interface);
+        let path = place.join(format!("{name}.{RECORD}"));
+        let new = place.join(format!("{name}.new"));
+        let file = File::create(&new)?;
+        // Nobody sees it before it is locked.
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        serde_json::to_writer(&file, call)?;
+        let _ = std::fs::remove_file(path.with_extension(RESULT));
+        std::fs::rename(&new, &path)?;
+        Ok(Record { path, _lock: file })
+    }
+
+    /// The record of a container and a device, if the process that had it is gone.
+    pub(super) fn take(
+        networks: &Path,
+        container: &str,
+        interface: &str,
+    ) -> Option<(Record, PluginCall)> {
+        let path = place(networks).join(format!("{container}.{interface}.{RECORD}"));
+        Record::open(path)
+    }
+
+    /// A record that nobody has.
+    fn open(path: PathBuf) -> Option<(Record, PluginCall)> {
+        let file = File::open(&path).ok()?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
+        let call = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        Some((Record { path, _lock: file }, call))
+    }
+
+    /// Writes down what the plugins answered.
+    pub(super) fn added(&self, added: &Added) -> io::Result<()> {
+        let new = self.path.with_extension("added");
+        std::fs::write(&new, serde_json::to_vec(added)?)?;
+        std::fs::rename(new, self.path.with_extension(RESULT))
+    }
+
+    /// What the plugins answered, if they all have.
+    pub(super) fn result(&self) -> Option<Added> {
+        read(&self.path)
+    }
+
+    /// Forgets it: all is undone.
+    pub(super) fn remove(&self) {
+        for path in [self.path.with_extension(RESULT), self.path.clone()] {
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::debug!(%error, path = %path.display(), "a record is left");
+            }
+        }
+    }
+}
+
+fn read(record: &Path) -> Option<Added> {
+    serde_json::from_slice(&std::fs::read(record.with_extension(RESULT)).ok()?).ok()
+}
+
+/// The records of networks beside these.
+fn all(networks: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(place(networks)).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|ending| ending == RECORD))
+}
+
+/// The records that nobody has any more.
+pub(super) fn left(networks: &Path) -> Vec<(Record, PluginCall)> {
+    all(networks).filter_map(Record::open).collect()
+}
+
+/// The places of a container on networks of CNI, while a process holds them.
+pub fn leases(networks: &Path, container: &str) -> Vec<Lease> {
+    let held = |path: &PathBuf| {
+        let Ok(file) = File::open(path) else { return false };
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+    };
+    let own = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| name.strip_prefix(container)).is_some_and(|rest| rest.starts_with('.'))
+    };
+    let places = all(networks).filter(own).filter(held);
+    places.filter_map(|path| Some(read(&path)?.lease)).collect()
+}
