@@ -13,12 +13,11 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::definition::{NamedNetwork, Networks};
-use crate::kernel::unless_there;
 use crate::lease::{Lease, LeaseRequest};
-use crate::netlink::Netlink;
+use crate::netlink::{Netlink, unless_there};
 use crate::server::{DOOR, MARK, Reply, Request, SOCKET, Start};
 use crate::uplink::{Device, Link};
-use crate::{CniDirectories, Error, Port, Resolvers, Result, namespace, sys, wire};
+use crate::{CniDirectories, Error, Port, Published, Resolvers, Result, namespace, sys, wire};
 
 /// A network that a container is to be on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,16 +61,17 @@ pub(crate) struct Surroundings {
 
 impl Attached {
     /// Connects the container of a network namespace with a network. Of several networks with a
-    /// way out the one with the smallest `metric` is the way.
+    /// way out the one with the smallest `metric` is the way. With `again`, the container had its device
+    /// before.
     pub(crate) fn new(
         place: &Surroundings,
         attachment: Attachment,
-        namespace: &OwnedFd,
+        (namespace, again): (&OwnedFd, bool),
         (interface, metric): (String, u32),
     ) -> Result<Attached> {
         let (line, lease) = lease(place, &attachment)?;
         let mut attached = Attached { line, device: None, lease, interface, metric, attachment };
-        attached.plug(namespace, false)?;
+        attached.plug(namespace, again)?;
         Ok(attached)
     }
 
@@ -104,16 +104,20 @@ impl Attached {
         }
     }
 
-    /// Connects again, where the process that carried the network is gone.
-    pub(crate) fn again(&mut self, place: &Surroundings, namespace: &OwnedFd) -> Result<()> {
+    /// What it was connected by, with what it got.
+    pub(crate) fn settled(&self) -> Attachment {
         let mut attachment = self.attachment.clone();
+        attachment.interface = Some(self.interface.clone());
         attachment.wanted.ip = Some(self.lease.ip.0);
         attachment.wanted.ip6 = self.lease.ip6.map(|(address, _)| address);
-        attachment.wanted.mac = Some(self.lease.mac);
-        for (port, published) in attachment.ports.iter_mut().zip(&self.lease.published) {
-            port.machine = (published.machine.port(), published.machine.port());
-        }
-        let (line, lease) = lease(place, &attachment)?;
+        attachment.wanted.mac = self.lease.bridge_mac();
+        settle(&mut attachment.ports, &self.lease.published);
+        attachment
+    }
+
+    /// Connects again, where the process that carried the network is gone.
+    pub(crate) fn again(&mut self, place: &Surroundings, namespace: &OwnedFd) -> Result<()> {
+        let (line, lease) = lease(place, &self.settled())?;
         let before = std::mem::replace(&mut self.lease, lease);
         self.line = line;
         let same = before.bridge == self.lease.bridge;
@@ -142,6 +146,13 @@ impl Attached {
     /// Takes the device away; the rest ends with the connection.
     pub(crate) fn leave(self, namespace: &OwnedFd) -> Result<()> {
         remove(namespace, &self.interface)
+    }
+}
+
+/// Has ports be where they were.
+pub(crate) fn settle(ports: &mut [Port], published: &[Published]) {
+    for (port, published) in ports.iter_mut().zip(published) {
+        port.machine = (published.machine.port(), published.machine.port());
     }
 }
 

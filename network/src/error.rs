@@ -39,6 +39,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The processes that held the network of a running container were killed.
+    #[error("the process that holds the network of the container was killed")]
+    NotHeld,
     /// The kernel has neither a tun nor a veth device.
     #[error("making a network device for the uplink")]
     NoDevice {
@@ -182,6 +185,7 @@ impl Fault for Error {
             | Error::NoDevice { .. }
             | Error::Kernel { .. }
             | Error::Plugin { .. }
+            | Error::NotHeld
             | Error::Lan { .. } => Kind::System,
             Error::NoNetwork { .. } => Kind::NotFound,
             Error::InvalidNetwork { .. }
@@ -199,6 +203,7 @@ impl Fault for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Error::NotHeld => Some("restart the container".to_owned()),
             Error::NoDevice { .. } => Some(
                 "the kernel needs module tun (and an accessible /dev/net/tun) or veth".to_owned(),
             ),

@@ -3,8 +3,10 @@
 //!
 //! It is this very program, executed afresh. It tells where the namespace is, learns the
 //! container's first process, and ends when that has ended; everything it made ends with it. Where
-//! the process that carries a named network is killed, it starts that again.
+//! the process that carries a named network is killed, it starts that again. Where it is killed
+//! itself, its guard makes another one.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,9 +19,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Attached, Attachment, Surroundings};
+use crate::client::{Attached, Attachment, Surroundings, settle};
 use crate::cni::{CNI, CniDirectories, Joined, Wish};
 use crate::error::Failed;
+use crate::guard::{Left, Notes, guarded, is_over};
 use crate::lease::Lease;
 use crate::netlink::Netlink;
 use crate::{
@@ -154,8 +157,11 @@ impl Drop for Held {
 
 /// Asks the holder of a running container's network, by the container's directory.
 fn ask(directory: &Path, request: &Request) -> Result<Done> {
+    let line = wire::connect(directory, SOCKET).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NotHeld,
+        _ => Error::system("reaching", "the holder of the network")(error),
+    })?;
     let talk = || -> io::Result<Done> {
-        let line = wire::connect(directory, SOCKET)?;
         wire::send(&line, request, None)?;
         wire::expect(&line)
     };
@@ -214,7 +220,23 @@ fn hold() -> Option<()> {
     let options: HeldOptions = wire::expect(&line).ok()?;
     // A terminal that goes away is no reason to end.
     let _ = rustix::process::setsid();
-    let mut holder = match Holder::new(&options) {
+    let line = RefCell::new(Some(line));
+    let work = |left: Option<Left<HeldOptions>>, notes: Notes| match left {
+        None => line.take().and_then(|line| begin(&options, line, notes)).is_some(),
+        Some(left) => resume(&left, notes).is_some(),
+    };
+    let shut = || {
+        drop(line.take());
+        // Who asked for the network sees the end of a holder by the end of the line.
+        let null = std::fs::File::open("/dev/null");
+        let _ = null.map(|null| rustix::stdio::dup2_stdin(null));
+    };
+    guarded(work, shut).then_some(())
+}
+
+/// The first holder of a container's network.
+fn begin(options: &HeldOptions, line: UnixStream, notes: Notes) -> Option<()> {
+    let mut holder = match Holder::new(options) {
         Ok(holder) => holder,
         Err(error) => {
             let _ = wire::send(&line, &First::Failed { error: error.into() }, None);
@@ -224,18 +246,33 @@ fn hold() -> Option<()> {
     wire::send(&line, &holder.ready(), None).ok()?;
     // Until there is a container, it lives as long as who asked for it.
     holder.follow(&line);
-    let pid = Pid::from_raw(wire::expect(&line).ok()?)?;
+    let number = wire::expect(&line).ok()?;
+    let pid = Pid::from_raw(i32::try_from(number).ok()?)?;
     let container = pidfd_open(pid, PidfdFlags::empty());
+    holder.guard = Some((notes, number));
+    holder.note();
     let _ = wire::send(&line, &(), None);
     drop(line);
     holder.follow(&container.ok()?);
     Some(())
 }
 
+/// A holder in place of one that was killed.
+fn resume(left: &Left<HeldOptions>, notes: Notes) -> Option<()> {
+    let mut holder = Holder::resume(left).ok()?;
+    holder.guard = Some((notes, left.pid));
+    holder.note();
+    holder.follow(&left.container);
+    Some(())
+}
+
 struct Holder {
     /// Before the namespace: its plugins need that.
-    cni: Vec<Joined>,
+    cni: Vec<(Attachment, Joined)>,
     uplink: Option<Uplink>,
+    options: HeldOptions,
+    /// The line to the guard, and the number of the container's first process.
+    guard: Option<(Notes, u32)>,
     namespace: OwnedFd,
     networks: Vec<Attached>,
     place: Surroundings,
@@ -247,11 +284,43 @@ impl Holder {
         let uplink = options.uplink.as_ref().map(Uplink::start).transpose()?;
         let namespace = match &uplink {
             None => namespace::made(|| Ok(()))?.0,
-            Some(uplink) => {
-                let copy = uplink.namespace().try_clone();
-                copy.map_err(Error::system("copying", "a network namespace"))?
-            }
+            Some(uplink) => copy(uplink.namespace())?,
         };
+        let mut holder = Holder::empty(options, namespace, uplink)?;
+        for attachment in &options.attachments {
+            holder.enter(attachment, false)?;
+        }
+        Ok(holder)
+    }
+
+    /// Takes over what a killed holder has left.
+    fn resume(left: &Left<HeldOptions>) -> Result<Holder> {
+        let path = format!("/proc/{}/ns/net", left.pid);
+        let namespace = std::fs::File::open(&path).map_err(Error::system("opening", &path))?.into();
+        if is_over(&left.container) {
+            return Err(Error::NotHeld);
+        }
+        let options = &left.known;
+        let start = |options| Uplink::start_in(Some(copy(&namespace)?), options);
+        let uplink = options.uplink.as_ref().map(start).transpose()?;
+        let mut holder = Holder::empty(options, namespace, uplink)?;
+        for attachment in &options.attachments {
+            // The process of the network may not know yet that the holder was killed.
+            let mut tries = TRIES;
+            while let Err(error) = holder.enter(attachment, true) {
+                if tries == 0 || is_over(&left.container) {
+                    tracing::warn!(%error, "a container has lost a network");
+                    break;
+                }
+                tries -= 1;
+                std::thread::sleep(PAUSE);
+            }
+        }
+        Ok(holder)
+    }
+
+    /// A holder whose container is on no network yet.
+    fn empty(options: &HeldOptions, namespace: OwnedFd, uplink: Option<Uplink>) -> Result<Holder> {
         let (networks, resolvers) = (options.networks.clone(), options.resolvers.clone());
         let listener = match options.directory.as_os_str().is_empty() {
             true => None,
@@ -261,15 +330,36 @@ impl Holder {
             ),
         };
         let place = Surroundings { networks, resolvers };
-        let mut holder =
-            Holder { cni: Vec::new(), uplink, namespace, networks: Vec::new(), place, listener };
-        for attachment in &options.attachments {
-            match &attachment.cni {
-                Some(directories) => holder.join(attachment, directories)?,
-                None => drop(holder.connect(attachment.clone())?),
-            }
+        Ok(Holder {
+            cni: Vec::new(),
+            options: options.clone(),
+            guard: None,
+            uplink,
+            namespace,
+            networks: Vec::new(),
+            place,
+            listener,
+        })
+    }
+
+    /// Connects the container with a network, named or of CNI.
+    fn enter(&mut self, attachment: &Attachment, again: bool) -> Result<()> {
+        match &attachment.cni {
+            Some(directories) => self.join(attachment, directories, again),
+            None => self.connect(attachment.clone(), again).map(drop),
         }
-        Ok(holder)
+    }
+
+    /// Has the guard know what another holder needs.
+    fn note(&self) {
+        let Some((notes, pid)) = &self.guard else { return };
+        let mut options = self.options.clone();
+        if let (Some(wanted), Some(uplink)) = (&mut options.uplink, &self.uplink) {
+            settle(&mut wanted.ports, uplink.published());
+        }
+        let cni = self.cni.iter().map(|(attachment, _)| attachment.clone());
+        options.attachments = self.networks.iter().map(Attached::settled).chain(cni).collect();
+        notes.note(*pid, &options);
     }
 
     /// The namespace, for other processes.
@@ -282,7 +372,7 @@ impl Holder {
         let namespace = self.path();
         let named = self.networks.iter().map(|one| &one.lease);
         let leases: Vec<Lease> =
-            named.chain(self.cni.iter().map(|one| &one.lease)).cloned().collect();
+            named.chain(self.cni.iter().map(|(_, one)| &one.lease)).cloned().collect();
         let published = self.uplink.as_ref().map(|up| up.published().to_vec()).unwrap_or_default();
         First::Ready { namespace, published, leases }
     }
@@ -292,7 +382,7 @@ impl Holder {
         let taken = |name: &str| {
             self.uplink.is_some() && name == "eth0"
                 || self.networks.iter().any(|one| one.interface == name)
-                || self.cni.iter().any(|one| one.interface() == name)
+                || self.cni.iter().any(|(_, one)| one.interface() == name)
         };
         match &attachment.interface {
             Some(name) if taken(name) => {
@@ -308,7 +398,12 @@ impl Holder {
     }
 
     /// Adds the container to a network in the format of CNI.
-    fn join(&mut self, attachment: &Attachment, directories: &CniDirectories) -> Result<()> {
+    fn join(
+        &mut self,
+        attachment: &Attachment,
+        directories: &CniDirectories,
+        again: bool,
+    ) -> Result<()> {
         let interface = self.interface(attachment)?;
         namespace::entered(&self.namespace, || {
             let start =
@@ -322,11 +417,17 @@ impl Holder {
             ports: &attachment.ports,
             interface: &interface,
         };
-        self.cni.push(Joined::add(&self.place.networks, &wish, &self.path())?);
+        let joined = match again {
+            true => Joined::take_over(&self.place.networks, &wish, &self.path()),
+            false => Joined::add(&self.place.networks, &wish, &self.path()),
+        };
+        let mut attachment = attachment.clone();
+        attachment.interface = Some(interface.clone());
+        self.cni.push((attachment, joined?));
         Ok(())
     }
 
-    fn connect(&mut self, attachment: Attachment) -> Result<Lease> {
+    fn connect(&mut self, attachment: Attachment, again: bool) -> Result<Lease> {
         if self.networks.iter().any(|one| one.lease.network == attachment.network) {
             let reason = format!("container {} is on it already", attachment.wanted.name);
             return Err(Error::InvalidNetwork { name: attachment.network, reason });
@@ -336,7 +437,7 @@ impl Holder {
         let last = self.networks.last().map_or(0, |one| one.metric);
         let metric = last + 100;
         let attached =
-            Attached::new(&self.place, attachment, &self.namespace, (interface, metric))?;
+            Attached::new(&self.place, attachment, (&self.namespace, again), (interface, metric))?;
         let lease = attached.lease.clone();
         self.networks.push(attached);
         Ok(lease)
@@ -360,7 +461,7 @@ impl Holder {
                 network.again(&self.place, &self.namespace)?;
             }
         }
-        self.cni.iter().try_for_each(Joined::check)
+        self.cni.iter().try_for_each(|(_, joined)| joined.check())
     }
 
     /// Does what is asked until there is something to read: the container has ended.
@@ -396,12 +497,13 @@ impl Holder {
         let Ok(request) = wire::expect(&line) else { return };
         let done = match request {
             Request::Connect(attachment) => {
-                self.connect(*attachment).map(|lease| Done::Connected(Box::new(lease)))
+                self.connect(*attachment, false).map(|lease| Done::Connected(Box::new(lease)))
             }
             Request::Disconnect(network) => self.disconnect(&network).map(|()| Done::Disconnected),
             Request::Rename(name) => self.rename(&name).map(|()| Done::Disconnected),
             Request::Reload => self.reload().map(|()| Done::Disconnected),
         };
+        self.note();
         let _ = wire::send(&line, &done.unwrap_or_else(|error| Done::Failed(error.into())), None);
     }
 }
@@ -424,8 +526,6 @@ fn come_back(
     }
 }
 
-/// Whether a process or a connection has ended.
-fn is_over(fd: &impl AsFd) -> bool {
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&now)) != Ok(0)
+fn copy(namespace: &OwnedFd) -> Result<OwnedFd> {
+    namespace.try_clone().map_err(Error::system("copying", "a network namespace"))
 }

@@ -46,6 +46,9 @@ pub struct Lease {
     pub servers: Option<Vec<IpAddr>>,
     /// Its Ethernet address.
     pub mac: [u8; 6],
+    /// Whether that is the address of a device of this machine.
+    #[serde(default)]
+    pub shares_mac: bool,
     /// Bytes of the largest packet.
     pub mtu: usize,
     /// Whether the network has no way out.
@@ -69,6 +72,11 @@ impl Lease {
         let four = Some(self.ip).filter(|(address, _)| !address.is_unspecified());
         let four = four.map(|(address, prefix)| (address.into(), prefix));
         four.into_iter().chain(six).collect()
+    }
+
+    /// The Ethernet address that it can ask for again: not that of the device on whose wire it is.
+    pub(crate) fn bridge_mac(&self) -> Option<[u8; 6]> {
+        Some(self.mac).filter(|mac| !self.shares_mac && *mac != [0; 6])
     }
 
     fn has(&self, address: IpAddr) -> bool {
@@ -205,6 +213,7 @@ impl Table {
             gateways: gateways.map(|subnet| subnet.gateway).collect(),
             names: self.names,
             servers: None,
+            shares_mac: self.mac.is_some(),
             mac: self.mac.or(wanted.mac).unwrap_or([2, 0x42, a, b, c, d]),
             mtu: self.mtu,
             internal: self.network.internal,

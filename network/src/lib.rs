@@ -28,6 +28,7 @@ mod definition;
 mod driver;
 mod enclosure;
 mod error;
+mod guard;
 mod holder;
 mod kernel;
 mod lease;

@@ -107,6 +107,7 @@ mod tests {
             names: None,
             servers: None,
             mac: [2; 6],
+            shares_mac: false,
             mtu: 1500,
             internal: false,
             bridge: None,

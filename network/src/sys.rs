@@ -16,6 +16,16 @@ pub(crate) fn unshare_network() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
 }
 
+/// Splits this process, which has one thread, in two; gives the number of the new one to the old one.
+pub(crate) fn fork() -> io::Result<Option<u32>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    // SAFETY: without other threads the new process has all of this one.
+    let pid = check(unsafe { libc::fork() })?;
+    Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0))
+}
+
 /// What passes through a tun device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Frames {

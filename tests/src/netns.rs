@@ -74,3 +74,30 @@ impl Drop for Netns {
         let _ = self.world.wait();
     }
 }
+
+/// The process that holds the network of a container, by the number of the container's first process;
+/// the process above it is its guard.
+pub fn holder(pid: u32) -> Option<u32> {
+    let own = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+    let processes = std::fs::read_dir("/proc").expect("processes").flatten();
+    let numbers =
+        processes.filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok());
+    numbers.into_iter().find(|number| {
+        let line = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        let fds = std::fs::read_dir(format!("/proc/{number}/fd")).into_iter().flatten().flatten();
+        line.starts_with(b"container-network\0")
+            && fds.into_iter().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == own))
+    })
+}
+
+/// The process above another one.
+pub fn parent(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// Kills a process.
+pub fn kill(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a kill");
+}

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use e2e::netns::Netns;
+use e2e::netns::{Netns, holder, kill, parent};
 use e2e::{Bench, peer, root, user::User};
 
 const PLUGINS: &str = "/usr/lib/cni";
@@ -82,26 +82,9 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The process that holds the network of the container.
-fn holder(bench: &Bench) -> u32 {
-    let place = bench.store().display().to_string();
-    let pid: u32 = inspect(bench, "{{.State.Pid}}").parse().expect("a pid");
-    let own = std::fs::read_link(format!("/proc/{pid}/ns/net")).expect("a namespace");
-    for entry in std::fs::read_dir("/proc").expect("processes").flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let fds = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
-        let holds = |fd: std::fs::DirEntry| std::fs::read_link(fd.path()).is_ok_and(|to| to == own);
-        if line.starts_with(b"container-network\0") && fds.into_iter().any(holds) {
-            return pid;
-        }
-    }
-    panic!("nobody holds the network of {place}");
-}
-
-fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a kill");
+/// A number that inspect shows.
+fn number(bench: &Bench, template: &str) -> u32 {
+    inspect(bench, template).parse().expect("a number")
 }
 
 #[test]
@@ -109,7 +92,7 @@ fn a_container_on_a_network_of_cni_has_its_address_and_ports_until_it_ends() {
     let Some((_netns, bench)) = machine() else { return };
     serve(&bench, &["--publish=8080:80"]);
     let address = inspect(&bench, "{{(index .NetworkSettings.Networks \"cni:net\").IPAddress}}");
-    assert_eq!(given(&bench), [address.clone()]);
+    assert_eq!(given(&bench), std::slice::from_ref(&address));
     eventually("it serves", || answer(&format!("{address}:80")).is_some());
     for at in [format!("{address}:80"), "198.51.100.1:8080".to_owned()] {
         assert_eq!(answer(&at).as_deref(), Some("one\n"), "{at}");
@@ -158,24 +141,12 @@ fn commands_of_builds_are_on_networks_of_cni() {
     eventually("all addresses are free", || given(&bench).is_empty());
 }
 
-#[test]
-fn a_killed_process_leaves_no_address_of_cni() {
-    let Some((_netns, bench)) = machine() else { return };
-    // The process beside the container: the end of the container gives the address back.
-    serve(&bench, &[]);
-    kill(holder(&bench));
-    bench.rbuild(["exec", "one", "test", "-e", "/sys/class/net/eth0"]).ok();
-    bench.rbuild(["rm", "-f", "one"]).ok();
-    eventually("its address is free", || given(&bench).is_empty());
-    // All of it: the next container does.
-    serve(&bench, &[]);
-    let number = |template: &str| inspect(&bench, template).parse::<u32>().expect("a pid");
-    let (holder, program) = (holder(&bench), number("{{.State.Pid}}"));
-    kill(holder);
+/// Kills the processes that have files of containers of the bench open.
+fn kill_all(bench: &Bench) {
+    let place = bench.store().join("containers");
     for entry in std::fs::read_dir("/proc").expect("processes").flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
         let fds = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
-        let place = bench.store().join("containers");
         let own = |fd: std::fs::DirEntry| {
             std::fs::read_link(fd.path()).is_ok_and(|to| to.starts_with(&place))
         };
@@ -183,12 +154,40 @@ fn a_killed_process_leaves_no_address_of_cni() {
             kill(pid);
         }
     }
-    if std::path::Path::new(&format!("/proc/{program}/ns/net")).exists() {
-        kill(program);
-    }
-    eventually("it has ended", || {
-        bench.rbuild(["inspect", "-f", "{{.State.Running}}", "one"]).text() == "false"
+}
+
+#[test]
+fn a_killed_process_leaves_no_address_of_cni() {
+    let Some((_netns, bench)) = machine() else { return };
+    // The process beside the container: another one takes over.
+    serve(&bench, &["--publish=8080:80"]);
+    let first = inspect(&bench, "{{(index .NetworkSettings.Networks \"cni:net\").IPAddress}}");
+    let pid = number(&bench, "{{.State.Pid}}");
+    let before = holder(pid).expect("a holder");
+    kill(before);
+    eventually("another one comes", || {
+        let template = "{{(index .NetworkSettings.Networks \"cni:net\").IPAddress}}";
+        holder(pid).is_some_and(|now| now != before) && inspect(&bench, template) == first
     });
+    assert_eq!(answer("198.51.100.1:8080").as_deref(), Some("one\n"));
+    // And its guard too: the end of the container gives the address back.
+    let now = holder(pid).expect("a holder");
+    kill(parent(now).expect("a guard"));
+    kill(now);
+    assert_eq!(answer("198.51.100.1:8080").as_deref(), Some("one\n"));
+    bench.rbuild(["rm", "-f", "one"]).ok();
+    eventually("its address is free", || given(&bench).is_empty());
+    // All of it: the next container does.
+    serve(&bench, &[]);
+    let pid = number(&bench, "{{.State.Pid}}");
+    let now = holder(pid).expect("a holder");
+    kill(parent(now).expect("a guard"));
+    kill(now);
+    kill_all(&bench);
+    if std::path::Path::new(&format!("/proc/{pid}/ns/net")).exists() {
+        kill(pid);
+    }
+    eventually("it has ended", || inspect(&bench, "{{.State.Running}}") == "false");
     let place = format!("--cni-config-dir={}", bench.path().join("net.d").display());
     bench.rbuild(["run", "--rm", &place, "--network=cni:net", "busybox", "true"]).ok();
     eventually("all addresses are free", || given(&bench).is_empty());

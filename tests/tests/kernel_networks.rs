@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::netns::Netns;
+use e2e::netns::{Netns, holder, kill};
 use e2e::{Bench, Ran, peer, root, run, user::User};
 
 /// A bench on a machine of its own; nothing where that cannot be had.
@@ -296,11 +296,6 @@ fn datagrams_reach_a_published_port_from_everywhere() {
     end(&bench);
 }
 
-fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a kill");
-}
-
 /// The processes that carry networks of a bench.
 fn carriers(bench: &Bench) -> Vec<u32> {
     let place = bench.store().display().to_string();
@@ -439,6 +434,14 @@ fn containers_on_the_wire_of_a_device_are_neighbours_of_who_is_there() {
         let line = ["exec", "two", "busybox", "timeout", "2", "wget", "-q", "-O-", url];
         bench.rbuild(line).stdout == "one\n"
     });
+    let pid = inspect(&bench, "one", "{{.State.Pid}}").parse().expect("a pid");
+    let killed = holder(pid).expect("a holder");
+    kill(killed);
+    eventually("another one comes", || holder(pid).is_some_and(|now| now != killed));
+    eventually("it finds others", || {
+        bench.rbuild(["exec", "one", "busybox", "nslookup", "two"]).stdout.contains("198.51.100.")
+    });
+    assert!(seen_outside(&netns, "198.51.100.70").is_some());
     bench.rbuild(["network", "disconnect", "lan", "two"]).ok();
     bench.rbuild(["exec", "two", "sh", "-c", "! test -e /sys/class/net/eth1"]).ok();
     for (flags, words) in [

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use e2e::netns::Netns;
+use e2e::netns::{Netns, holder, kill, parent};
 use e2e::{Bench, Ran, peer, root, user::User};
 
 /// Does the same as root, for whom the kernel carries networks, and as an ordinary user.
@@ -430,6 +430,48 @@ fn a_network_outlives_the_kill_of_the_process_that_carries_it() {
 }
 
 #[test]
+fn a_container_keeps_its_networks_if_the_process_that_holds_them_is_killed() {
+    as_everybody(|bench| {
+        let (one, two) = (free_port(), free_port());
+        bench.rbuild(["network", "create", "web"]).ok();
+        serve(bench, "one", &["--network=web", &format!("--publish=127.0.0.1:{one}:80")]);
+        serve(bench, "two", &[&format!("--publish=127.0.0.1:{two}:80")]);
+        bench.rbuild(["network", "connect", "--alias=deux", "web", "two"]).ok();
+        let place = |name| inspect(bench, name, "{{.NetworkSettings.Networks.web.IPAddress}}");
+        let before = (place("one"), place("two"));
+        let pid = |name| inspect(bench, name, "{{.State.Pid}}").parse().expect("a pid");
+        let of = |from: &str, host: &str| {
+            let url = format!("http://{host}/hostname");
+            let line = ["exec", from, "busybox", "timeout", "5", "wget", "-q", "-O-", &url];
+            bench.rbuild(line).stdout
+        };
+        for _ in 0..3 {
+            for (name, port) in [("one", one), ("two", two)] {
+                let killed = holder(pid(name)).expect("a holder");
+                kill(killed);
+                let came = || holder(pid(name)).is_some_and(|now| now != killed);
+                eventually("another one comes", came);
+                eventually("the port answers", || answer(port).is_some());
+            }
+            eventually("both are back", || (place("one"), place("two")) == before);
+            eventually("they find each other", || {
+                of("one", "deux") == "two\n" && of("two", "one") == "one\n"
+            });
+        }
+        // Without a guard the container continues, and says what to do.
+        let last = holder(pid("one")).expect("a holder");
+        kill(parent(last).expect("a guard"));
+        kill(last);
+        bench.rbuild(["network", "create", "b"]).ok();
+        bench.rbuild(["network", "connect", "b", "one"]).fails(&["killed", "restart"]);
+        bench.rbuild(["restart", "-t", "0", "one"]).ok();
+        eventually("the port answers", || answer(one).is_some());
+        bench.rbuild(["rm", "-f", "one", "two"]).ok();
+        bench.rbuild(["network", "rm", "web", "b"]).ok();
+    });
+}
+
+#[test]
 fn no_kill_at_any_instant_leaves_an_address_or_a_port() {
     as_everybody(|bench| {
         let port = free_port();
@@ -464,11 +506,6 @@ fn no_kill_at_any_instant_leaves_an_address_or_a_port() {
         });
         bench.rbuild(["network", "rm", "web"]).ok();
     });
-}
-
-fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a kill");
 }
 
 /// A port of this machine that is free now.

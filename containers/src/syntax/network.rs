@@ -1,7 +1,7 @@
 //! Networks, and what containers find on them.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use runtime::{Dns, Join, Membership, Network};
 
@@ -132,9 +132,9 @@ const PLUGINS: &str =
     "/opt/cni/bin:/usr/local/libexec/cni:/usr/libexec/cni:/usr/local/lib/cni:/usr/lib/cni";
 
 /// Says where the networks in the format of CNI are found.
-pub fn find_cni(networks: &mut [Membership], place: Option<PathBuf>, plugins: Option<&str>) {
+pub fn find_cni(networks: &mut [Membership], place: Option<&Path>, plugins: Option<&str>) {
     for network in networks.iter_mut().filter(|one| one.network.starts_with(network::CNI)) {
-        network.configurations = Some(place.clone().unwrap_or_else(|| CONFIGURATIONS.into()));
+        network.configurations = Some(place.unwrap_or(Path::new(CONFIGURATIONS)).to_owned());
         let places = plugins.unwrap_or(PLUGINS).split(':').filter(|place| !place.is_empty());
         network.plugins = places.map(PathBuf::from).collect();
     }

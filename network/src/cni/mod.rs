@@ -67,6 +67,7 @@ impl Joined {
     /// # Errors
     /// [`Error::InvalidNetwork`], [`Error::Plugin`]; [`Error::Taken`] for a port.
     pub(crate) fn add(networks: &Path, wish: &Wish<'_>, namespace: &Path) -> Result<Joined> {
+        record::wait(networks, &wish.wanted.container);
         let (call, takers, published) = prepare(wish)?;
         let namespace = namespace.display().to_string();
         let record = Record::new(networks, &call);
@@ -246,6 +247,7 @@ fn lease(wish: &Wish<'_>, result: &Value, published: Vec<Published>) -> Result<L
         gateways: outcome.gateways,
         names: None,
         mac: outcome.mac.unwrap_or_default(),
+        shares_mac: false,
         mtu: 0,
         internal: false,
         bridge: None,

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ use crate::lease::Lease;
 const PLACE: &str = ".cni";
 const RECORD: &str = "json";
 const RESULT: &str = "result";
+/// How long plugins may take to let go of a container, and how long to sleep between two looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const NAP: Duration = Duration::from_millis(10);
 
 /// What the plugins answered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -107,6 +111,27 @@ fn all(networks: &Path) -> impl Iterator<Item = PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|ending| ending == RECORD))
 }
 
+/// The records of a container.
+fn of(networks: &Path, container: &str) -> impl Iterator<Item = PathBuf> {
+    all(networks).filter(move |path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| name.strip_prefix(container)).is_some_and(|rest| rest.starts_with('.'))
+    })
+}
+
+/// Waits until the process of an earlier life of a container has taken it off its networks.
+pub(super) fn wait(networks: &Path, container: &str) {
+    for path in of(networks, container) {
+        let Ok(file) = File::open(&path) else { continue };
+        let mut left = PATIENCE;
+        let lock = || rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+        while lock().is_err() && !left.is_zero() {
+            std::thread::sleep(NAP);
+            left = left.saturating_sub(NAP);
+        }
+    }
+}
+
 /// The records that nobody has any more.
 pub(super) fn left(networks: &Path) -> Vec<(Record, PluginCall)> {
     all(networks).filter_map(Record::open).collect()
@@ -118,10 +143,6 @@ pub fn leases(networks: &Path, container: &str) -> Vec<Lease> {
         let Ok(file) = File::open(path) else { return false };
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
     };
-    let own = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.and_then(|name| name.strip_prefix(container)).is_some_and(|rest| rest.starts_with('.'))
-    };
-    let places = all(networks).filter(own).filter(held);
+    let places = of(networks, container).filter(held);
     places.filter_map(|path| Some(read(&path)?.lease)).collect()
 }

@@ -31,7 +31,7 @@ pub(crate) use settings::is_inside;
 
 use crate::definition::NamedNetwork;
 use crate::lease::Lease;
-use crate::netlink::{Netlink, Veth};
+use crate::netlink::{Netlink, Veth, unless_there};
 use crate::ports::{Protocol, Taker};
 use crate::{Error, Result, bridge, sys};
 
@@ -231,14 +231,6 @@ fn make(network: &NamedNetwork, device: &str) -> io::Result<()> {
     network.subnets.iter().try_for_each(|one| {
         unless_there(netlink.add_address(index, one.gateway, one.subnet.prefix_len()))
     })
-}
-
-/// It may be there from before.
-pub(crate) fn unless_there(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-        done => done,
-    }
 }
 
 /// A rule of another program by which our packets would be lost. What one table drops no other

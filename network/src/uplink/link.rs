@@ -12,7 +12,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 use smoltcp::wire::IpProtocol;
 
 use super::packet;
-use crate::netlink::Netlink;
+use crate::netlink::{Netlink, unless_there};
 use crate::sys::{self, Frames, OFFLOAD_HEADER};
 use crate::{Error, Result};
 
@@ -52,7 +52,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Makes and configures the device in the network namespace of this thread.
+    /// Makes and configures the device, unless it is there from before, in the network namespace of this thread.
     pub(crate) fn make(device: &Device<'_>) -> Result<Link> {
         let open = Error::system("opening", "the network configuration");
         let mut netlink = Netlink::open().map_err(open)?;
@@ -74,10 +74,9 @@ impl Link {
         let set_up = |netlink: &mut Netlink| -> io::Result<()> {
             let index = sys::interface_index(device.name)?;
             netlink.up(index, LinkFlags::Noarp, attributes)?;
-            device
-                .addresses
-                .iter()
-                .try_for_each(|(address, prefix)| netlink.add_address(index, *address, *prefix))
+            device.addresses.iter().try_for_each(|(address, prefix)| {
+                unless_there(netlink.add_address(index, *address, *prefix))
+            })
         };
         set_up(&mut netlink).map_err(configure)?;
         let frame = device.mac.or(veth).map(frame).unwrap_or_default();
@@ -161,7 +160,7 @@ impl AsFd for Link {
 /// A veth pair whose one end is a packet socket; gives the container's Ethernet address too.
 fn veth(netlink: &mut Netlink, device: &Device<'_>) -> io::Result<(OwnedFd, Mac)> {
     let peer_name = format!("uplink-{}", device.name);
-    netlink.add_veth(device.name, &peer_name)?;
+    unless_there(netlink.add_veth(device.name, &peer_name))?;
     let peer = sys::interface_index(&peer_name)?;
     let fd = sys::packet_socket(peer)?;
     netlink.up(peer, LinkFlags::Noarp, vec![LinkAttribute::Mtu(device.mtu as u32)])?;

@@ -27,7 +27,7 @@ pub(crate) use link::{Device, Link, MTU};
 pub(crate) use policy::Policy;
 use policy::{INSIDE_4, INSIDE_6, MACHINE_4};
 
-use crate::netlink::Netlink;
+use crate::netlink::{Netlink, unless_there};
 use crate::ports::Taker;
 use crate::{Error, Port, Published, Resolvers, Result, names, namespace, sys};
 
@@ -128,11 +128,22 @@ impl Uplink {
     /// # Errors
     /// [`Error::System`], [`Error::NoDevice`].
     pub fn start(options: &UplinkOptions) -> Result<Uplink> {
+        Uplink::start_in(None, options)
+    }
+
+    /// As [`Uplink::start`], in the namespace of an uplink whose process was killed.
+    pub(crate) fn start_in(given: Option<OwnedFd>, options: &UplinkOptions) -> Result<Uplink> {
         let takers = options.ports.iter().map(Port::take).collect::<Result<Vec<_>>>()?;
         let ipv6 = has_ipv6();
         let addresses = [INSIDE_4, INSIDE_6];
         let addresses = if ipv6 { &addresses[..] } else { &addresses[..1] };
-        let (namespace, link) = namespace::made(|| private(addresses))?;
+        let (namespace, link) = match given {
+            None => namespace::made(|| private(addresses))?,
+            Some(given) => {
+                let link = namespace::entered(&given, || private(addresses))?;
+                (given, link)
+            }
+        };
         let names = options.neighbours.clone().map(|(networks, container)| -> NameService {
             Box::new(move |_, question| {
                 let neighbours = || names::neighbours(&networks, &container, &[]);
@@ -181,7 +192,9 @@ fn private(addresses: &[(IpAddr, u8)]) -> Result<Link> {
     let route = || -> io::Result<()> {
         let (mut netlink, index) = (Netlink::open()?, sys::interface_index(link::NAME)?);
         let mut each = addresses.iter();
-        each.try_for_each(|(address, _)| netlink.add_default_route(index, *address, None, 0))
+        each.try_for_each(|(address, _)| {
+            unless_there(netlink.add_default_route(index, *address, None, 0))
+        })
     };
     route().map_err(Error::system("adding a route to", link::NAME))?;
     Ok(link)

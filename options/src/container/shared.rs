@@ -289,7 +289,7 @@ impl SharedFlags {
         let place = place.or_else(|| std::env::var_os("NETCONFPATH").map(PathBuf::from));
         syntax::find_cni(
             &mut networks,
-            place.map(|place| environment::absolute(&place)).transpose()?,
+            place.map(|place| environment::absolute(&place)).transpose()?.as_deref(),
             self.cni_plugin_path.clone().or_else(|| std::env::var("CNI_PATH").ok()).as_deref(),
         );
         if mode.is_none() && self.isolation == Some(Sandbox::Chroot) {
