@@ -1,7 +1,7 @@
 //! The process above a holder. If the holder is killed while the container runs, it makes another one,
 //! which takes over the networks of the container.
 
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{sys, wire};
 
-/// How long it waits before it makes another one: whoever kills one may kill more.
+/// How long it waits before it makes another one: a program that kills one may kill more.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A line from a holder to its guard.
@@ -73,17 +73,15 @@ pub(crate) fn guarded<T: DeserializeOwned>(
 /// Reads notes until the holder has ended; gives the last one.
 fn listen<T: DeserializeOwned>(line: &UnixStream) -> Option<Left<T>> {
     let mut last: Option<Left<T>> = None;
-    loop {
-        match wire::receive::<(u32, T)>(line) {
-            Ok(Some(((pid, known), _))) => {
-                last = match last {
-                    Some(before) if before.pid == pid => Some(Left { known, ..before }),
-                    _ => open(pid).ok().map(|container| Left { container, pid, known }),
-                };
-            }
-            Ok(None) | Err(_) => return last,
-        }
+    // Several notes may come at once.
+    for text in BufReader::new(line).split(b'\n').map_while(Result::ok) {
+        let Ok((pid, known)) = serde_json::from_slice::<(u32, T)>(&text) else { continue };
+        last = match last {
+            Some(before) if before.pid == pid => Some(Left { known, ..before }),
+            _ => open(pid).ok().map(|container| Left { container, pid, known }),
+        };
     }
+    last
 }
 
 fn open(pid: u32) -> io::Result<OwnedFd> {
@@ -107,4 +105,22 @@ fn killed(pid: u32) -> bool {
 pub(crate) fn is_over(fd: &impl std::os::fd::AsFd) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&now)) != Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_several_notes_is_known_when_a_holder_ends() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (notes, pid) = (Notes(theirs), std::process::id());
+        for number in 0..3 {
+            notes.note(pid, &vec![number]);
+        }
+        drop(notes);
+        let left: Left<Vec<u32>> = listen(&ours).unwrap();
+        assert_eq!((left.pid, left.known), (pid, vec![2]));
+        assert!(!is_over(&left.container));
+    }
 }

@@ -229,7 +229,7 @@ fn hold() -> Option<()> {
         drop(line.take());
         // Who asked for the network sees the end of a holder by the end of the line.
         let null = std::fs::File::open("/dev/null");
-        let _ = null.map(|null| rustix::stdio::dup2_stdin(null));
+        let _ = null.map(rustix::stdio::dup2_stdin);
     };
     guarded(work, shut).then_some(())
 }

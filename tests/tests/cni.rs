@@ -135,6 +135,9 @@ fn commands_of_builds_are_on_networks_of_cni() {
     bench.rbuild(["from", "--name=work", "busybox"]).ok();
     let command = ["work", "--", "sh", "-c", line];
     bench.rbuild([&["run", &place, "--network=cni:net"][..], &command].concat()).ok();
+    // The directories are kept with the container.
+    bench.rbuild(["from", "--name=kept", &place, "--network=cni:net", "busybox"]).ok();
+    bench.rbuild(["run", "kept", "--", "sh", "-c", line]).ok();
     let flags = ["run", "--rm", &place, "--network=cni:net:ip=10.207.0.77", "busybox"];
     let told = bench.rbuild([&flags[..], &["hostname", "-i"]].concat()).ok().stdout;
     assert!(told.contains("10.207.0.77"), "{told}");
@@ -204,6 +207,7 @@ fn what_is_wrong_with_a_network_of_cni_is_one_clear_error() {
     };
     run(&["--network=cni:other"]).fails(&["cni:other", "net.d", "net, none-such"]);
     run(&["--network=cni:none-such"]).fails(&["cni:none-such", "no-plugin", PLUGINS]);
+    run(&["--network=cni:net", "--cni-plugin-path=/nowhere"]).fails(&["bridge", "/nowhere"]);
     run(&["--network=cni:none-such", "--publish=80"]).fails(&["cni:none-such", "portMappings"]);
     run(&["--network=cni:net:ip=10.9.0.1"]).fails(&["cni:net", "10.9.0.1"]);
     run(&["--network=cni:net:alias=db"]).fails(&["cni:net", "aliases"]);

@@ -359,21 +359,60 @@ fn a_network_outlives_the_kill_of_its_process_and_the_flush_of_a_firewall() {
     end(&bench);
 }
 
+/// Where the kernel cannot carry networks in 10.201.0.0/16, and words of the reason.
+const OBSTACLES: [(&str, &[&str]); 4] = [
+    (
+        "nft add table ip filter && \
+         nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'",
+        &["FORWARD", "filter"],
+    ),
+    (
+        "nft add table inet firewalld && nft 'add chain inet firewalld filter_FORWARD \
+         { type filter hook forward priority 10; policy accept; }'",
+        &["firewalld", "filter_FORWARD"],
+    ),
+    ("iptables-legacy --list", &["iptables-legacy"]),
+    ("ip route add 10.201.0.0/16 dev up0", &["up0", "10.201.0.0/16"]),
+];
+
 #[test]
-fn where_a_firewall_drops_what_is_forwarded_a_process_carries_the_network() {
-    let Some((netns, bench)) = machine() else { return };
-    nft("add table ip filter");
-    let chain = "{ type filter hook forward priority 0; policy drop; }";
-    run(Command::new("nft").args(["add", "chain", "ip", "filter", "FORWARD", chain])).ok();
-    bench.rbuild(["network", "create", "web"]).ok();
-    serve(&bench, "one", &["--network=web", "--publish=8080:80"]);
-    assert_eq!(fetch(&bench, &["--network=web"], "one").ok().stdout, "one\n");
-    eventually("it serves", || seen_outside(&netns, "198.51.100.1:8080").is_some());
-    assert!(!ip("-br link show").contains("rb-"));
+fn where_the_kernel_cannot_carry_a_network_a_process_does_and_says_why_it_must() {
+    if peer("iptables-legacy").is_none() {
+        return;
+    }
+    for (obstacle, words) in OBSTACLES {
+        let Some((netns, bench)) = machine() else { return };
+        run(Command::new("sh").args(["-c", obstacle])).ok();
+        bench.rbuild(["network", "create", "--subnet=10.201.0.0/24", "web"]).ok();
+        serve(&bench, "one", &["--network=web", "--publish=8080:80"]);
+        assert_eq!(fetch(&bench, &["--network=web"], "one").ok().stdout, "one\n", "{obstacle}");
+        eventually("it serves", || seen_outside(&netns, "198.51.100.1:8080").is_some());
+        assert!(!ip("-br link show").contains("rb-"), "{obstacle}");
+        create(&bench, &["--subnet=10.201.1.0/24"], "must");
+        let must = ["run", "--rm", "--network=must", "busybox", "true"];
+        bench.rbuild(must).code(125).fails(words).fails(&["must", "carrier=kernel"]);
+        end(&bench);
+    }
+}
+
+#[test]
+fn without_permission_the_kernel_carries_no_network_and_the_error_says_what_is_missing() {
+    let Some((_netns, bench)) = machine() else { return };
+    create(&bench, &[], "must");
+    let line =
+        "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.env("RBUILD_ROOT", bench.store()).args(["--mount", "sh", "-c", line, "sh"]);
+    command.arg(e2e::binary("rbuild"));
+    let ran = run(command.args(["run", "--rm", "--network=must", "busybox", "true"]));
+    ran.code(125).fails(&["must", "setting net.", "Read-only", "carrier=kernel"]);
+    end(&bench);
+    let Some(user) = User::get() else { return };
+    let bench = Bench::of(user.uid, user.gid);
+    bench.busybox();
     create(&bench, &[], "must");
     let must = ["run", "--rm", "--network=must", "busybox", "true"];
-    bench.rbuild(must).code(125).fails(&["FORWARD", "filter", "carrier=kernel"]);
-    end(&bench);
+    bench.rbuild(must).code(125).fails(&["must", "not permitted", "root", "carrier=kernel"]);
 }
 
 #[test]

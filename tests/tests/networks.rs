@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::netns::{Netns, holder, kill, parent};
@@ -192,16 +193,54 @@ fn a_container_is_put_on_networks_and_taken_off_while_it_runs() {
     });
 }
 
+/// A name server of this machine that knows no name; it ends with this value.
+struct NameServer {
+    over: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl NameServer {
+    /// The flag by which it is asked.
+    const FLAG: &str = "--dns=127.0.0.78";
+
+    fn start() -> NameServer {
+        let server = UdpSocket::bind(("127.0.0.78", 53)).expect("a socket");
+        server.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+        let over = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            let mut question = [0; 512];
+            while !end.load(Ordering::Relaxed) {
+                let Ok((count, from)) = server.recv_from(&mut question) else { continue };
+                // The same, as an answer: there is no such name.
+                question[2..4].copy_from_slice(&[0x81, 0x83]);
+                let _ = server.send_to(&question[..count], from);
+            }
+        });
+        NameServer { over, thread: Some(thread) }
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
 #[test]
 fn a_renamed_container_is_found_by_its_new_name_at_once() {
     as_everybody(|bench| {
+        let _server = NameServer::start();
+        let flags = ["--network=web", NameServer::FLAG];
         bench.rbuild(["network", "create", "web"]).ok();
         serve(bench, "old", &["--network=web"]);
-        fetch(bench, &["--network=web"], "old").ok();
+        fetch(bench, &flags, "old").ok();
         bench.rbuild(["rename", "old", "new"]).ok();
-        fetch(bench, &["--network=web"], "new").ok();
-        let gone = once(bench, &["--network=web"], &["busybox", "nslookup", "old"]);
+        fetch(bench, &flags, "new").ok();
+        let gone = once(bench, &flags, &["busybox", "nslookup", "old"]);
         assert_ne!(gone.code, 0, "{}", gone.told());
+        assert!(gone.told().contains("can't find old: NXDOMAIN"), "{}", gone.told());
         bench.rbuild(["rm", "-f", "new"]).ok();
         bench.rbuild(["network", "rm", "web"]).ok();
     });
@@ -286,7 +325,9 @@ fn commands_of_builds_are_on_the_named_network_of_the_build() {
         bench.rbuild(["bud", "--network=bridge", "--no-cache", "context"]).ok();
         let names = "FROM localhost/busybox\nRUN busybox nslookup one\n";
         bench.write("context/Dockerfile", names);
-        bench.rbuild(["bud", "--network=bridge", "--no-cache", "context"]).fails(&["nslookup one"]);
+        let _server = NameServer::start();
+        let line = ["bud", "--network=bridge", NameServer::FLAG, "--no-cache", "context"];
+        bench.rbuild(line).fails(&["nslookup one"]);
         bench.write("context/Dockerfile", "FROM localhost/busybox\nRUN --network=web true\n");
         bench.rbuild(["bud", "context"]).fails(&["web", "default, none, host"]);
         // Nobody of a build is left on it.
@@ -306,7 +347,9 @@ fn commands_of_working_containers_are_on_named_networks() {
         };
         bench.rbuild(["from", "--name=work", "busybox"]).ok();
         run(&["--network=web"], "work", &line).ok();
-        assert_ne!(run(&[], "work", "busybox nslookup one").code, 0);
+        let server = NameServer::start();
+        assert_ne!(run(&[NameServer::FLAG], "work", "busybox nslookup one").code, 0);
+        drop(server);
         let fixed = run(&["--network=web:ip=10.205.0.77"], "work", "hostname -i").ok();
         assert!(fixed.stdout.contains("10.205.0.77"), "{}", fixed.told());
         // What from says holds for each command.

@@ -24,7 +24,7 @@ pub(super) struct PluginCall {
     pub(super) container: String,
     /// What it calls its device.
     pub(super) interface: String,
-    /// What is wanted of plugins that can do it, by capability.
+    /// Requests to plugins that can do it, by capability.
     pub(super) wanted: Map<String, Value>,
     /// Further arguments.
     pub(super) arguments: String,

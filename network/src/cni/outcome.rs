@@ -9,14 +9,14 @@ use serde_json::Value;
 /// What a plugin says when it fails.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Failure {
+pub(super) struct PluginFailure {
     msg: String,
     details: String,
 }
 
 /// Why a plugin failed: what it wrote, as well as it can be understood.
 pub(super) fn reason(output: &[u8], errors: &[u8]) -> String {
-    let failure: Failure = serde_json::from_slice(output).unwrap_or_default();
+    let failure: PluginFailure = serde_json::from_slice(output).unwrap_or_default();
     let parts = [failure.msg, failure.details];
     let told: Vec<&str> =
         parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty()).collect();
