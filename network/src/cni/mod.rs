@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 
 use call::PluginCall;
 use config::Configuration;
-use outcome::Outcome;
-use record::{Added, Record};
+use outcome::Addresses;
+use record::{Added, CniRecord};
 
 use crate::lease::{Lease, LeaseRequest};
 use crate::ports::{Port, Published, Taker};
@@ -52,7 +52,7 @@ pub(crate) struct Wish<'a> {
 #[derive(Debug)]
 pub(crate) struct Joined {
     call: PluginCall,
-    record: Record,
+    record: CniRecord,
     result: Value,
     namespace: String,
     /// What it has.
@@ -70,7 +70,7 @@ impl Joined {
         record::wait(networks, &wish.wanted.container);
         let (call, takers, published) = prepare(wish)?;
         let namespace = namespace.display().to_string();
-        let record = Record::new(networks, &call);
+        let record = CniRecord::new(networks, &call);
         let record = record.map_err(Error::system("writing the record of", &wish.wanted.name))?;
         let added = call.add(&namespace).and_then(|result| {
             let lease = lease(wish, &result, published)?;
@@ -98,7 +98,7 @@ impl Joined {
             name: format!("cni:{}", wish.name),
             reason: "the record of the container is lost".to_owned(),
         };
-        let found = Record::take(networks, &wish.wanted.container, wish.interface);
+        let found = CniRecord::take(networks, &wish.wanted.container, wish.interface);
         let (record, call) = found.ok_or_else(lost)?;
         let Added { result, lease } = record.result().ok_or_else(lost)?;
         // Another one may have taken a port meanwhile, which does not concern the plugins.
@@ -132,7 +132,7 @@ impl Drop for Joined {
 }
 
 /// Takes a container off. What a plugin cannot do now is tried again by [`sweep`].
-fn undo(call: &PluginCall, record: &Record, namespace: &str, result: Option<&Value>) {
+fn undo(call: &PluginCall, record: &CniRecord, namespace: &str, result: Option<&Value>) {
     match call.delete(namespace, result) {
         Ok(()) => record.remove(),
         Err(error) => tracing::warn!(%error, "a container is still known to a network"),
@@ -222,7 +222,7 @@ fn lease(wish: &Wish<'_>, result: &Value, published: Vec<Published>) -> Result<L
     let Wish { name, wanted, interface, .. } = wish;
     let network = format!("cni:{name}");
     let wrong = |reason: String| Error::InvalidNetwork { name: network.clone(), reason };
-    let outcome = Outcome::read(result, interface).map_err(|reason| {
+    let outcome = Addresses::read(result, interface).map_err(|reason| {
         wrong(format!("the result of its plugins is not understood: {reason}"))
     })?;
     let has = |address: std::net::IpAddr| outcome.addresses.iter().any(|net| net.addr() == address);

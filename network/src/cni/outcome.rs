@@ -32,7 +32,7 @@ pub(super) fn reason(output: &[u8], errors: &[u8]) -> String {
 
 /// What a container has on the network.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct Addresses {
     pub(super) addresses: Vec<IpNet>,
     pub(super) gateways: Vec<IpAddr>,
     pub(super) mac: Option<[u8; 6]>,
@@ -81,9 +81,9 @@ struct Dns {
     nameservers: Vec<IpAddr>,
 }
 
-impl Outcome {
+impl Addresses {
     /// Reads the result of the last plugin, for the device `interface` of the container.
-    pub(super) fn read(result: &Value, interface: &str) -> Result<Outcome, String> {
+    pub(super) fn read(result: &Value, interface: &str) -> Result<Addresses, String> {
         let document: PluginResult =
             serde_json::from_value(result.clone()).map_err(|error| error.to_string())?;
         let own = |one: &Interface| one.name == interface && !one.sandbox.is_empty();
@@ -96,7 +96,7 @@ impl Outcome {
             |one: &Address| one.interface.is_none() || place.is_none() || one.interface == place;
         let newer = document.ips.into_iter().filter(ours).map(|one| (one.address, one.gateway));
         let all: Vec<_> = newer.chain(older).collect();
-        Ok(Outcome {
+        Ok(Addresses {
             addresses: all.iter().map(|(address, _)| *address).collect(),
             gateways: all.iter().filter_map(|(_, gateway)| *gateway).collect(),
             mac,
@@ -145,16 +145,16 @@ mod tests {
             ],
             "dns": {"nameservers": ["10.1.0.1"]},
         });
-        let outcome = Outcome::read(&new, "eth0").unwrap();
+        let outcome = Addresses::read(&new, "eth0").unwrap();
         assert_eq!(outcome.four(), ([10, 1, 0, 5].into(), 16));
         assert_eq!(outcome.addresses.len(), 2);
         assert_eq!(outcome.gateways, [IpAddr::from([10, 1, 0, 1])]);
         assert_eq!(outcome.mac, Some([2, 0, 0, 0, 0, 2]));
         assert_eq!(outcome.servers, outcome.gateways);
         let old = json!({"ip4": {"ip": "10.2.0.5/24", "gateway": "10.2.0.1"}});
-        let outcome = Outcome::read(&old, "eth0").unwrap();
+        let outcome = Addresses::read(&old, "eth0").unwrap();
         assert_eq!((outcome.four().1, outcome.gateways.len()), (24, 1));
-        assert!(Outcome::read(&json!({"ips": [{"address": "x"}]}), "eth0").is_err());
+        assert!(Addresses::read(&json!({"ips": [{"address": "x"}]}), "eth0").is_err());
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
         fn no_output_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = reason(&bytes, &bytes);
             if let Ok(value) = serde_json::from_slice(&bytes) {
-                let _ = Outcome::read(&value, "eth0");
+                let _ = Addresses::read(&value, "eth0");
             }
         }
     }

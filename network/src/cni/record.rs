@@ -34,7 +34,7 @@ pub(super) struct Added {
 
 /// A record that this process has.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct CniRecord {
     path: PathBuf,
     _lock: File,
 }
@@ -43,9 +43,9 @@ fn place(networks: &Path) -> PathBuf {
     networks.join(PLACE)
 }
 
-impl Record {
+impl CniRecord {
     /// Writes down what is about to be done.
-    pub(super) fn new(networks: &Path, call: &PluginCall) -> io::Result<Record> {
+    pub(super) fn new(networks: &Path, call: &PluginCall) -> io::Result<CniRecord> {
         let place = place(networks);
         std::fs::create_dir_all(&place)?;
         let name = format!("{}.{}", call.container, call.interface);
@@ -57,7 +57,7 @@ impl Record {
         serde_json::to_writer(&file, call)?;
         let _ = std::fs::remove_file(path.with_extension(RESULT));
         std::fs::rename(&new, &path)?;
-        Ok(Record { path, _lock: file })
+        Ok(CniRecord { path, _lock: file })
     }
 
     /// The record of a container and a device, if the process that had it is gone.
@@ -65,17 +65,17 @@ impl Record {
         networks: &Path,
         container: &str,
         interface: &str,
-    ) -> Option<(Record, PluginCall)> {
+    ) -> Option<(CniRecord, PluginCall)> {
         let path = place(networks).join(format!("{container}.{interface}.{RECORD}"));
-        Record::open(path)
+        CniRecord::open(path)
     }
 
     /// A record that nobody has.
-    fn open(path: PathBuf) -> Option<(Record, PluginCall)> {
+    fn open(path: PathBuf) -> Option<(CniRecord, PluginCall)> {
         let file = File::open(&path).ok()?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
         let call = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
-        Some((Record { path, _lock: file }, call))
+        Some((CniRecord { path, _lock: file }, call))
     }
 
     /// Writes down what the plugins answered.
@@ -133,8 +133,8 @@ pub(super) fn wait(networks: &Path, container: &str) {
 }
 
 /// The records that nobody has any more.
-pub(super) fn left(networks: &Path) -> Vec<(Record, PluginCall)> {
-    all(networks).filter_map(Record::open).collect()
+pub(super) fn left(networks: &Path) -> Vec<(CniRecord, PluginCall)> {
+    all(networks).filter_map(CniRecord::open).collect()
 }
 
 /// The places of a container on networks of CNI, while a process holds them.
