@@ -87,6 +87,12 @@ pub enum Error {
         /// What is in the way.
         reason: &'static str,
     },
+    /// A directory, device or pipe where a plain file is needed.
+    #[error("reading {}: it is not a plain file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
     /// The kernel refused to stack the directories.
     #[error("mounting the file system: {action}")]
     Mount {
@@ -158,6 +164,7 @@ impl Fault for Error {
             | Error::LinkTarget { .. }
             | Error::Limit { .. }
             | Error::Conflict { .. }
+            | Error::NotAFile { .. }
             | Error::TooManyLayers { .. } => Kind::Invalid,
             Error::Cancelled(_) => Kind::Cancelled,
         }

@@ -110,24 +110,18 @@ impl Root {
     /// The contents of a plain file, links followed within the root. Never waits for a pipe.
     ///
     /// # Errors
-    /// [`Error::Limit`] beyond `limit` bytes; [`Error::Conflict`] for anything but a plain file.
+    /// [`Error::Limit`] beyond `limit` bytes; [`Error::NotAFile`] for anything but a plain file.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         // Opened by reference first: opening a device for reading may already act on it.
         let stat = self.metadata(path)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::Conflict {
-                path: path.to_owned(),
-                reason: "it is not a plain file",
-            });
+            return Err(Error::NotAFile { path: path.to_owned() });
         }
         let fd = self.open_at(path, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| Error::file("examining", path, e))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::Conflict {
-                path: path.to_owned(),
-                reason: "it is not a plain file",
-            });
+            return Err(Error::NotAFile { path: path.to_owned() });
         }
         let mut bytes = Vec::new();
         File::from(fd)

@@ -199,6 +199,8 @@ fn flags_of_other_programs_are_translated() {
     let bench = Bench::new();
     bench.rbuild(["bud", "--cache-repo=x", "."]).code(125).fails(&["--cache-repo", "--cache-to"]);
     bench.rcopy(["copy", "--insecure", "a", "b"]).code(1).fails(&["--tls-verify=false"]);
+    let ran = bench.rbuild(["run", "--ntework=host", "busybox"]).code(125);
+    ran.fails(&["there is no flag --ntework", "did you mean --network?"]);
     bench.rbuild(["man", "pages"]).ok();
     for page in ["rbuild.1", "rbuild-bud.1", "rbuild-registry-serve.1"] {
         let text = std::fs::read_to_string(bench.path().join("pages").join(page)).unwrap();

@@ -173,6 +173,11 @@ fn an_archive_of_the_other_kind_and_images_without_names_are_named() {
     std::fs::write(scene.bench.path().join("docker.tar"), bytes).unwrap();
     scene.rcopy(&["digest", "oci-archive:docker.tar"]).code(1).fails(&["docker-archive:"]);
     scene.copy("oci:image:app", "oci:nameless").ok();
+    // As `crane manifest` prints it.
+    let line = ["manifest", "--platform=linux/arm64", "oci:index:app"];
+    let manifest = scene.rcopy(&line).ok().stdout;
+    let digest = scene.rcopy(&["digest", "--platform=linux/arm64", "oci:index:app"]).ok();
+    assert_eq!(digest.text(), image::Digest::of(manifest.as_bytes()).to_string());
     scene.rcopy(&["copy", "--platform=linux/arm64", "oci:index:app", "oci:nameless"]).ok();
     scene.rcopy(&["digest", "oci:nameless"]).code(1).fails(&["@0", "@1"]);
     scene.rcopy(&["digest", "oci:nameless:@1"]).ok();

@@ -515,3 +515,13 @@ fn flags_of_other_tools_work_or_are_refused_by_name() {
         assert!(flag == "--help" || FLAGS.iter().any(known), "{flag} is not known");
     }
 }
+
+#[test]
+fn a_directory_that_is_called_like_a_dockerfile_is_none() {
+    let bench = Bench::new();
+    bench.write("context/dockerfile/lib.rs", "");
+    let ran = bench.rbuild(["bud", "context"]).code(125);
+    ran.fails(&["there is no Containerfile or Dockerfile in", "context"]);
+    let ran = bench.rbuild(["bud", "-f", "context/dockerfile", "context"]);
+    ran.code(125).fails(&["reading context/dockerfile"]);
+}

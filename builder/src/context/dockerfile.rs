@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use layers::Root;
+use layers::{FileType, Root};
 use task::{Fault, Kind};
 
 use crate::error::During;
@@ -55,6 +55,11 @@ pub(crate) fn find_in(
     let usual = ["Containerfile", "Dockerfile", "dockerfile"];
     let names = name.as_ref().map_or(&usual[..], std::slice::from_ref);
     for name in names {
+        // A directory may happen to be called so.
+        let stat = root.metadata(Path::new(name)).ok().filter(|_| names.len() > 1);
+        if stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir()) {
+            continue;
+        }
         if let Some(file) = read_from(root, name)? {
             return Ok((file, ignore_of(root, name)?));
         }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use image::{Descriptor, Digest, MediaType, Node, Reference, Tag};
+use image::{Descriptor, Digest, MediaType, Node, Platform, Reference, Tag};
 use options::Failure;
 use options::ends::OneEnd;
 use options::environment::read_bounded;
@@ -193,6 +193,9 @@ pub(crate) struct Manifest {
     /// A name on a registry, or transport:…
     #[arg(required = true)]
     image: Option<String>,
+    /// Print the manifest of the image of this platform in an index
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     #[command(flatten)]
     end: OneEnd,
     #[command(subcommand)]
@@ -205,6 +208,9 @@ enum ManifestCommand {
     Get {
         /// A name on a registry, or transport:…
         image: String,
+        /// Print the manifest of the image of this platform in an index
+        #[arg(long, value_name = "OS/ARCH")]
+        platform: Option<Platform>,
         #[command(flatten)]
         end: OneEnd,
     },
@@ -238,17 +244,24 @@ enum ManifestCommand {
 
 impl Runnable for Manifest {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let named =
-            || ManifestCommand::Get { image: self.image.unwrap_or_default(), end: self.end };
+        let named = || ManifestCommand::Get {
+            image: self.image.unwrap_or_default(),
+            platform: self.platform,
+            end: self.end,
+        };
         match self.command.unwrap_or_else(named) {
-            ManifestCommand::Get { image, end } => {
+            ManifestCommand::Get { image, platform, end } => {
                 let at = location(&image, "docker://")?;
                 let source = Access::new(app, end.reach_at(&at)?).source(&at)?;
-                let node = app.wait(async {
+                let bytes = app.wait(async {
+                    if let Some(platform) = &platform {
+                        let (_, image) = transport::open(&*source, platform).await?;
+                        return Ok(image.manifest().bytes().clone());
+                    }
                     let root = source.resolve().await.map_err(Failure::of)?;
-                    Ok::<_, Failure>(transport::node(&*source, &root).await?)
+                    Ok::<_, Failure>(transport::node(&*source, &root).await?.bytes().clone())
                 })??;
-                crate::out::bytes(node.bytes());
+                crate::out::bytes(&bytes);
             }
             ManifestCommand::Head { image, end } => {
                 let at = location(&image, "docker://")?;

@@ -184,8 +184,15 @@ fn check_image(words: &[String]) -> Result<(&str, &[String]), Failure> {
         if let Some(why) = refused::reason(image) {
             return Err(Failure::usage(format!("{image} is not supported")).hint(why));
         }
-        return Err(Failure::usage(format!("there is no flag {image}"))
-            .hint("`rbuild run --help` lists the flags; they stand before the image"));
+        let known = Run::augment_args(clap::Command::new("run"));
+        let known = known.get_arguments().filter_map(|one| one.get_long());
+        let known: Vec<_> = known.map(|long| format!("--{long}")).collect();
+        let flag = image.split('=').next().unwrap_or_default();
+        let near = dockerfile::closest(flag, known.iter().map(String::as_str));
+        let near = near.map(|near| format!("did you mean {near}? "));
+        let more = "`rbuild run --help` lists the flags; they stand before the image";
+        return Err(Failure::usage(format!("there is no flag {flag}"))
+            .hint(near.unwrap_or_default() + more));
     }
     Ok((image, command))
 }
