@@ -151,7 +151,7 @@ fn commands_get_what_was_asked_for_and_the_cache_does_not_mind() {
     assert!(text.contains("CapEff:\t00000000a80425fb"), "{text}");
     for (flag, words) in [
         ("--isolation=moon", "moon"),
-        ("--network=bridge", "bridge"),
+        ("--network=container:x", "container:NAME"),
         ("--userns=auto", "auto"),
         ("--volume=/etc:/x:U", "U"),
         ("--security-opt=label=type:x", "label=type:x"),

@@ -210,7 +210,7 @@ fn wrong_flags_and_values_are_named() {
         ),
         (&["bud", "--progress=fancy", "context"], 125, &["fancy", "plain"]),
         (&["bud", "--format=tar", "context"], 125, &["tar", "oci"]),
-        (&["bud", "--network=bridge", "context"], 125, &["bridge", "host"]),
+        (&["bud", "--network=container:x", "context"], 125, &["container:NAME", "named network"]),
         (&["bud", "--pull=sometimes", "context"], 125, &["sometimes"]),
         (&["bud", "--jobs=0", "context"], 125, &["--jobs", "0"]),
         (&["bud", "--add-host=nowhere", "context"], 125, &["--add-host", "nowhere"]),
