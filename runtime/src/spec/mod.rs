@@ -226,10 +226,10 @@ pub fn spec(
         .linux(linux::linux(spec, &capabilities)?)
         .build()
         .map_err(|error| Error::invalid("spec", error.to_string()))?;
-    if !spec.isolation.host_uts() {
-        document.set_hostname(Some(hostname(spec).to_owned()));
-        document.set_domainname(spec.network.domainname.clone());
-    }
+    // Where the names are the machine's, the container must not set them: a new document has one.
+    let own = !spec.isolation.host_uts();
+    document.set_hostname(own.then(|| hostname(spec).to_owned()));
+    document.set_domainname(spec.network.domainname.clone().filter(|_| own));
     Ok(document)
 }
 

@@ -148,7 +148,9 @@ fn processes_of_the_machine() {
              cat /proc/{pid}/environ 2>/dev/null | wc -c; kill -0 {pid} 2>/dev/null && echo signalled; true"
         );
         let expected = if signals { "seen\n0\n0\nsignalled\n" } else { "seen\n0\n0\n" };
+        let name = rustix::system::uname().nodename().to_owned();
         assert_eq!(root.shell(&line, &overrides), expected);
+        assert_eq!(rustix::system::uname().nodename(), &*name, "the machine keeps its name");
     }
     other.kill().unwrap();
     other.wait().unwrap();
