@@ -255,3 +255,15 @@ fn a_mount_of_the_user_replaces_the_standard_ones_there_and_below() {
         assert_eq!(all.iter().filter(|(target, _)| target == own).count(), 1);
     }
 }
+
+#[test]
+fn a_container_that_shares_the_host_name_sets_none() {
+    let shared = Isolation { uts: Some(Namespace::Host), ..Isolation::default() };
+    let names = |isolation| {
+        let document = made(&config(), &ContainerSpec { isolation, ..ContainerSpec::default() });
+        let document = document.unwrap();
+        (document.hostname().clone(), document.domainname().clone())
+    };
+    assert_eq!(names(shared), (None, None));
+    assert_eq!(names(Isolation::default()), (Some("localhost".to_owned()), None));
+}
