@@ -7,7 +7,7 @@ say() { printf '    %s\n' "$*"; }
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-# packages NAME...: installs the Debian packages that are not there yet.
+# packages NAME...: installs the Debian packages that are not there yet, and starts none of their services.
 packages() {
     local missing=() name
     for name in "$@"; do
@@ -16,6 +16,12 @@ packages() {
     if [ ${#missing[@]} = 0 ]; then say "all there"; return; fi
     say "installing ${missing[*]}"
     as_root env DEBIAN_FRONTEND=noninteractive sh -c '
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e "$policy" ]; then
+            trap "rm -f $policy" EXIT
+            printf "#!/bin/sh\nexit 101\n" >"$policy"
+            chmod +x "$policy"
+        fi
         apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null' sh "${missing[@]}"
 }
 
