@@ -1,5 +1,6 @@
 //! The compressed bytes of a layer, as far as they are here.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::Range;
@@ -13,11 +14,11 @@ use crate::{At, Error, Fetch, PartOf, Result, rewound};
 /// costs more time than this.
 const PIECE: u64 = 512 << 10;
 /// Pieces that one request fetches at most.
-const RUN: usize = 64;
+const RUN: u64 = 64;
 
+/// A piece that is not missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BlobPiece {
-    Missing,
     /// Somebody fetches it.
     Coming,
     Here,
@@ -27,16 +28,15 @@ enum BlobPiece {
 pub(crate) struct Blob {
     descriptor: Descriptor,
     file: File,
-    pieces: Mutex<Vec<BlobPiece>>,
+    /// By number. A layer says itself how large it is, so what is missing takes no memory.
+    pieces: Mutex<HashMap<u64, BlobPiece>>,
     changed: Condvar,
     fetch: Arc<dyn Fetch>,
 }
 
 impl Blob {
     pub(crate) fn new(descriptor: Descriptor, file: File, fetch: Arc<dyn Fetch>) -> Blob {
-        let count = usize::try_from(descriptor.size.div_ceil(PIECE)).unwrap_or(usize::MAX);
-        let pieces = Mutex::new(vec![BlobPiece::Missing; count]);
-        Blob { descriptor, file, pieces, changed: Condvar::new(), fetch }
+        Blob { descriptor, file, pieces: Mutex::default(), changed: Condvar::new(), fetch }
     }
 
     pub(crate) fn descriptor(&self) -> &Descriptor {
@@ -44,7 +44,8 @@ impl Blob {
     }
 
     pub(crate) fn is_whole(&self) -> bool {
-        self.pieces().iter().all(|piece| *piece == BlobPiece::Here)
+        let here = self.pieces().values().filter(|piece| **piece == BlobPiece::Here).count();
+        here as u64 == self.descriptor.size.div_ceil(PIECE)
     }
 
     /// The file, read from its start.
@@ -64,32 +65,46 @@ impl Blob {
         if part.start >= end {
             return Ok(());
         }
-        let index = |at: u64| usize::try_from(at / PIECE).unwrap_or(usize::MAX);
-        let wanted = index(part.start)..index(end - 1) + 1;
-        loop {
+        let mut next = part.start / PIECE;
+        let over = (end - 1) / PIECE + 1;
+        while next < over {
             let mut pieces = self.pieces();
-            let not_here = |at: &usize| pieces.get(*at).is_some_and(|one| *one != BlobPiece::Here);
-            let Some(first) = wanted.clone().find(not_here) else { return Ok(()) };
-            if pieces[first] == BlobPiece::Coming {
-                drop(self.changed.wait(pieces).unwrap_or_else(PoisonError::into_inner));
-                continue;
+            match pieces.get(&next) {
+                Some(BlobPiece::Here) => next += 1,
+                Some(BlobPiece::Coming) => {
+                    drop(self.changed.wait(pieces).unwrap_or_else(PoisonError::into_inner));
+                }
+                None => {
+                    let missing = |at: &u64| !pieces.contains_key(at);
+                    let last = (next..over.min(next + RUN)).take_while(missing).last();
+                    let run = next..last.unwrap_or(next) + 1;
+                    pieces.extend(run.clone().map(|at| (at, BlobPiece::Coming)));
+                    drop(pieces);
+                    let done = self.fetch(&run);
+                    self.settle(run, done.is_ok());
+                    done?;
+                }
             }
-            let missing = |at: &usize| pieces[*at] == BlobPiece::Missing;
-            let count = (first..wanted.end).take(RUN).take_while(missing).count();
-            let run = first..first + count;
-            pieces[run.clone()].fill(BlobPiece::Coming);
-            drop(pieces);
-            let done = self.fetch(&run);
-            let now = if done.is_ok() { BlobPiece::Here } else { BlobPiece::Missing };
-            self.pieces()[run].fill(now);
-            self.changed.notify_all();
-            done?;
         }
+        Ok(())
     }
 
-    fn fetch(&self, run: &Range<usize>) -> Result<()> {
-        let start = run.start as u64 * PIECE;
-        let end = (run.end as u64 * PIECE).min(self.descriptor.size);
+    /// Notes how fetching pieces ended.
+    fn settle(&self, run: Range<u64>, here: bool) {
+        let mut pieces = self.pieces();
+        for at in run {
+            match here {
+                true => drop(pieces.insert(at, BlobPiece::Here)),
+                false => drop(pieces.remove(&at)),
+            }
+        }
+        drop(pieces);
+        self.changed.notify_all();
+    }
+
+    fn fetch(&self, run: &Range<u64>) -> Result<()> {
+        let start = run.start * PIECE;
+        let end = run.end.saturating_mul(PIECE).min(self.descriptor.size);
         let mut out = At { file: &self.file, at: start };
         let mut part =
             self.fetch.fetch(&self.descriptor, start..end).map_err(Error::fetch)?.take(end - start);
@@ -100,7 +115,7 @@ impl Blob {
         }
     }
 
-    fn pieces(&self) -> MutexGuard<'_, Vec<BlobPiece>> {
+    fn pieces(&self) -> MutexGuard<'_, HashMap<u64, BlobPiece>> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -198,6 +213,20 @@ mod tests {
         blob.need(0..u64::MAX).unwrap();
         assert!(blob.is_whole());
         is_right(&blob, &once, 0..size);
+    }
+
+    #[test]
+    fn a_layer_that_says_it_is_huge_takes_no_memory() {
+        let mut descriptor = Descriptor::of(MediaType::OCI_LAYER_ZSTD, b"x");
+        descriptor.size = u64::MAX;
+        let failing = Arc::new(Failing(Mutex::new(false)));
+        let blob = Blob::new(descriptor, tempfile::tempfile().unwrap(), failing);
+        let at = 1_u64 << 40;
+        blob.need(at..at + 1).unwrap();
+        assert!(!blob.is_whole());
+        assert_eq!(blob.pieces().len(), 1);
+        // Beyond what a file can be.
+        assert!(blob.need(u64::MAX - 1..u64::MAX).is_err());
     }
 
     struct Failing(Mutex<bool>);

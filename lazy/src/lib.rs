@@ -144,7 +144,7 @@ impl LazyImage {
             while at < size {
                 task.check().map_err(|stop| Error::fetch(io::Error::other(Cause::from(stop))))?;
                 self.priority.yield_to_readers();
-                let end = (at + STRIDE).min(size);
+                let end = at.saturating_add(STRIDE).min(size);
                 blob.need(at..end)?;
                 at = end;
             }

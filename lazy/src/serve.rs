@@ -36,17 +36,21 @@ impl Server {
         Some((number, self.image.node(number)?))
     }
 
-    /// What a directory lists, from a place on.
-    fn listed(&self, inode: INodeNo, offset: u64) -> Option<Vec<(u64, usize, Vec<u8>)>> {
+    /// What a directory lists from a place on: the place of the next one, the file, and its name.
+    fn listed(
+        &self,
+        inode: INodeNo,
+        offset: u64,
+    ) -> Option<impl Iterator<Item = (u64, usize, &[u8])>> {
         let (number, node) = self.node(inode)?;
         if node.kind != EntryKind::Directory {
             return None;
         }
-        let dots = [(number, b".".to_vec()), (node.parent, b"..".to_vec())];
-        let inside = node.children.iter().map(|(name, child)| (*child, name.clone()));
+        let dots = [(number, &b"."[..]), (node.parent, b"..")];
+        let inside = node.children.iter().map(|(name, child)| (*child, name.as_slice()));
         let all = dots.into_iter().chain(inside).enumerate();
         let after = all.skip(usize::try_from(offset).unwrap_or(usize::MAX));
-        Some(after.map(|(at, (child, name))| (at as u64 + 1, child, name)).collect())
+        Some(after.map(|(at, (child, name))| (at as u64 + 1, child, name)))
     }
 }
 
@@ -204,7 +208,7 @@ impl Filesystem for Server {
         };
         for (next, number, name) in listed {
             let Some(node) = self.image.node(number) else { continue };
-            if reply.add(inode(number), next, file_type(node.kind), OsStr::from_bytes(&name)) {
+            if reply.add(inode(number), next, file_type(node.kind), OsStr::from_bytes(name)) {
                 break;
             }
         }
@@ -224,7 +228,7 @@ impl Filesystem for Server {
         };
         for (next, number, name) in listed {
             let Some(node) = self.image.node(number) else { continue };
-            let (name, about) = (OsStr::from_bytes(&name), attributes(number, node));
+            let (name, about) = (OsStr::from_bytes(name), attributes(number, node));
             if reply.add(inode(number), next, name, &FOREVER, &about, Generation(0)) {
                 break;
             }

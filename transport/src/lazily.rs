@@ -20,7 +20,6 @@ pub struct Lazily {
     image: Arc<LazyImage>,
     source: Arc<dyn Source>,
     root: Descriptor,
-    select: Select,
     handle: Handle,
     task: Task,
 }
@@ -54,8 +53,8 @@ pub async fn lazily(
     let opened = LazyImage::new(tables, &remote, room, complaint);
     let opened = opened
         .map_err(|error| Error::at("opening the layers", crate::Side::Source)(error.into()))?;
-    let (root, select) = (image.descriptor().clone(), Select::All);
-    Ok(Some(Lazily { image: Arc::new(opened), source, root, select, handle, task }))
+    let root = image.descriptor().clone();
+    Ok(Some(Lazily { image: Arc::new(opened), source, root, handle, task }))
 }
 
 impl Lazily {
@@ -77,7 +76,7 @@ impl Lazily {
         self.image.fill(&self.task).map_err(|error| filling(error.into()))?;
         let fetched = Fetched { image: Arc::clone(&self.image), inner: Arc::clone(&self.source) };
         let source = Resolved::new(&fetched, self.root.clone());
-        let options = CopyOptions { select: self.select.clone(), ..CopyOptions::default() };
+        let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
         // What let the image be run let it be kept.
         self.handle.block_on(copy(&source, sink, &Open, &options, &self.task))
     }

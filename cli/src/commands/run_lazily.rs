@@ -56,7 +56,10 @@ pub(crate) fn open(
     let complain = Box::new(|reason| eprintln!("warning: a file could not be read: {reason}"));
     let opened = app.wait(lazily(source, &image, room, complain, task))??;
     let Some(lazily) = opened else { return Ok(None) };
-    let (mounted, name) = (lazily.mount()?, from.store_name()?);
+    let mounted = lazily.mount().map_err(|error| {
+        Failure::from(error).hint("without --lazy the image is pulled whole, which needs no FUSE")
+    })?;
+    let name = from.store_name()?;
     Ok(Some(LazyRun { image, lazily, mounted, canceller, name, from, permitted }))
 }
 
