@@ -189,7 +189,7 @@ impl LazyImage {
     /// Reads a piece of a file's content; less than was asked for only at its end.
     fn read(&self, number: usize, offset: u64, size: usize) -> Result<Vec<u8>> {
         let Some(node) = self.node(number) else { return Ok(Vec::new()) };
-        let end = node.size.min(offset.saturating_add(size as u64));
+        let end = node.size().min(offset.saturating_add(size as u64));
         let Some(length) = end.checked_sub(offset).filter(|length| *length > 0) else {
             return Ok(Vec::new());
         };
@@ -208,7 +208,7 @@ impl LazyImage {
         }
         let filled = Mutex::new(vec![false; node.parts.len()]);
         let content = Arc::new(FileContent { start: known.end, filled });
-        let end = known.end.checked_add(node.size).filter(|end| *end < 1 << 62);
+        let end = known.end.checked_add(node.size()).filter(|end| *end < 1 << 62);
         known.end = end.ok_or_else(|| Error::Table {
             path: String::new(),
             reason: "its files are longer than any disk".to_owned(),
@@ -236,7 +236,7 @@ impl LazyImage {
             *done = true;
         }
         // The last piece may be a hole: the file must reach to its end.
-        let end = content.start + node.size;
+        let end = content.start + node.size();
         let length = self.contents.metadata().map_err(Error::file("reading", "an unnamed file"))?;
         if length.len() < end {
             self.contents.set_len(end).map_err(Error::file("writing", "an unnamed file"))?;

@@ -43,7 +43,7 @@ impl Server {
         offset: u64,
     ) -> Option<impl Iterator<Item = (u64, usize, &[u8])>> {
         let (number, node) = self.node(inode)?;
-        if node.kind != EntryKind::Directory {
+        if !node.is_directory() {
             return None;
         }
         let dots = [(number, &b"."[..]), (node.parent, b"..")];
@@ -82,23 +82,23 @@ fn time((seconds, nanoseconds): (i64, u32)) -> SystemTime {
 }
 
 fn attributes(number: usize, node: &FileNode) -> FileAttr {
-    let time = time(node.mtime);
-    let (major, minor) = node.device;
+    let time = time(node.entry.mtime);
+    let (major, minor) = node.entry.device;
     let device = rustix::fs::makedev(major, minor);
     FileAttr {
         ino: inode(number),
-        size: node.size,
-        blocks: node.size.div_ceil(512),
+        size: node.size(),
+        blocks: node.size().div_ceil(512),
         atime: time,
         mtime: time,
         ctime: time,
         crtime: time,
-        kind: file_type(node.kind),
-        perm: u16::try_from(node.mode & 0o7777).unwrap_or(0),
+        kind: file_type(node.entry.kind),
+        perm: u16::try_from(node.entry.mode & 0o7777).unwrap_or(0),
         // One, where the number is not known, as on btrfs.
-        nlink: if node.kind == EntryKind::Directory { 1 } else { node.names },
-        uid: node.uid,
-        gid: node.gid,
+        nlink: if node.is_directory() { 1 } else { node.names },
+        uid: node.entry.uid,
+        gid: node.entry.gid,
         rdev: u32::try_from(device).unwrap_or(0),
         blksize: BLOCK,
         flags: 0,
@@ -107,7 +107,7 @@ fn attributes(number: usize, node: &FileNode) -> FileAttr {
 
 /// The answer that a name is not there, which the kernel may keep.
 fn absent() -> FileAttr {
-    FileAttr { ino: INodeNo(0), ..attributes(0, &FileNode::absent()) }
+    FileAttr { ino: INodeNo(0), ..attributes(0, &FileNode::directory(0)) }
 }
 
 /// Answers with bytes, or with how many they are where none are asked for.
@@ -159,7 +159,9 @@ impl Filesystem for Server {
 
     fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
         match self.node(inode) {
-            Some((_, node)) if node.kind == EntryKind::Symlink => reply.data(&node.link),
+            Some((_, node)) if node.entry.kind == EntryKind::Symlink => {
+                reply.data(&node.entry.link);
+            }
             _ => reply.error(Errno::EINVAL),
         }
     }
@@ -208,7 +210,7 @@ impl Filesystem for Server {
         };
         for (next, number, name) in listed {
             let Some(node) = self.image.node(number) else { continue };
-            if reply.add(inode(number), next, file_type(node.kind), OsStr::from_bytes(name)) {
+            if reply.add(inode(number), next, file_type(node.entry.kind), OsStr::from_bytes(name)) {
                 break;
             }
         }
@@ -250,7 +252,7 @@ impl Filesystem for Server {
         reply: ReplyXattr,
     ) {
         let Some((_, node)) = self.node(inode) else { return reply.error(Errno::ENOENT) };
-        match node.xattrs.iter().find(|(known, _)| known == name.as_bytes()) {
+        match node.entry.xattrs.iter().find(|(known, _)| known == name.as_bytes()) {
             Some((_, value)) => give(value, size, reply),
             None => reply.error(Errno::ENODATA),
         }
@@ -258,7 +260,8 @@ impl Filesystem for Server {
 
     fn listxattr(&self, _request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
         let Some((_, node)) = self.node(inode) else { return reply.error(Errno::ENOENT) };
-        let names = node.xattrs.iter().flat_map(|(name, _)| [name.as_slice(), b"\0"].concat());
+        let names =
+            node.entry.xattrs.iter().flat_map(|(name, _)| [name.as_slice(), b"\0"].concat());
         give(&names.collect::<Vec<u8>>(), size, reply);
     }
 }

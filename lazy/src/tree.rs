@@ -12,17 +12,8 @@ const MOST: usize = 20_000_000;
 /// A file of the image; several names may lead to it.
 #[derive(Debug, Clone)]
 pub(crate) struct FileNode {
-    /// Neither a link to a name nor a whiteout.
-    pub(crate) kind: EntryKind,
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) size: u64,
-    pub(crate) mtime: (i64, u32),
-    pub(crate) device: (u32, u32),
-    /// What a symbolic link says.
-    pub(crate) link: Vec<u8>,
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Everything about it but its names; neither a link to a name nor a whiteout.
+    pub(crate) entry: LayerEntry,
     /// How many names it has.
     pub(crate) names: u32,
     /// The layer of its content, and the content's parts.
@@ -34,53 +25,38 @@ pub(crate) struct FileNode {
 }
 
 impl FileNode {
-    /// Nothing.
-    pub(crate) fn absent() -> FileNode {
-        FileNode::directory(0)
-    }
-
-    fn directory(parent: usize) -> FileNode {
-        FileNode {
+    /// A directory that no layer describes.
+    pub(crate) fn directory(parent: usize) -> FileNode {
+        let entry = LayerEntry {
+            path: Vec::new(),
             kind: EntryKind::Directory,
+            link: Vec::new(),
             mode: 0o755,
             uid: 0,
             gid: 0,
             size: 0,
+            sparse: false,
             mtime: (0, 0),
             device: (0, 0),
-            link: Vec::new(),
             xattrs: Vec::new(),
-            names: 1,
-            layer: 0,
-            parts: Vec::new(),
-            children: BTreeMap::new(),
-            parent,
-        }
+        };
+        FileNode::of(0, entry, Vec::new(), parent)
     }
 
     fn of(layer: usize, entry: LayerEntry, parts: Vec<FilePart>, parent: usize) -> FileNode {
-        let LayerEntry { kind, link, mode, uid, gid, size, mtime, device, xattrs, .. } = entry;
-        let size = match kind {
-            EntryKind::File => size,
-            EntryKind::Symlink => link.len() as u64,
+        FileNode { entry, names: 1, layer, parts, children: BTreeMap::new(), parent }
+    }
+
+    pub(crate) fn is_directory(&self) -> bool {
+        self.entry.kind == EntryKind::Directory
+    }
+
+    /// Bytes that can be read of it.
+    pub(crate) fn size(&self) -> u64 {
+        match self.entry.kind {
+            EntryKind::File => self.entry.size,
+            EntryKind::Symlink => self.entry.link.len() as u64,
             _ => 0,
-        };
-        let (names, children) = (1, BTreeMap::new());
-        FileNode {
-            kind,
-            mode,
-            uid,
-            gid,
-            size,
-            mtime,
-            device,
-            link,
-            xattrs,
-            names,
-            layer,
-            parts,
-            children,
-            parent,
         }
     }
 }
@@ -143,7 +119,7 @@ impl MergedTree {
         let (parent, name) = self.parent(&entry.path);
         if entry.kind == EntryKind::Directory
             && let Some(&there) = self.nodes[parent].children.get(name)
-            && self.nodes[there].kind == EntryKind::Directory
+            && self.nodes[there].is_directory()
         {
             let children = std::mem::take(&mut self.nodes[there].children);
             self.nodes[there] = FileNode { children, ..FileNode::of(layer, entry, parts, parent) };
@@ -158,7 +134,7 @@ impl MergedTree {
 
     fn link(&mut self, entry: &LayerEntry) -> Result<()> {
         let found = self.find(&entry.link);
-        let Some(target) = found.filter(|n| self.nodes[*n].kind != EntryKind::Directory) else {
+        let Some(target) = found.filter(|n| !self.nodes[*n].is_directory()) else {
             return Err(wrong(entry, "the file that it is another name of is not there"));
         };
         let (parent, name) = self.parent(&entry.path);
@@ -175,7 +151,7 @@ impl MergedTree {
         let mut at = 0;
         for name in names {
             let there = self.nodes[at].children.get(name).copied();
-            at = match there.filter(|n| self.nodes[*n].kind == EntryKind::Directory) {
+            at = match there.filter(|n| self.nodes[*n].is_directory()) {
                 Some(there) => there,
                 None => {
                     let number = self.nodes.len();

@@ -229,6 +229,19 @@ impl Bench {
     }
 }
 
+/// Waits until this holds; a minute is for machines that are busy.
+///
+/// # Panics
+/// It does not come to hold.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
 /// Has a command run under a seccomp filter that refuses `unshare`, as containers have it.
 pub fn refuse_unshare(command: &mut Command) {
     refuse(command, &[libc::SYS_unshare]);

@@ -4,10 +4,10 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::netns::{Netns, holder, kill, parent};
-use e2e::{Bench, peer, root, user::User};
+use e2e::{Bench, eventually, peer, root, user::User};
 
 const PLUGINS: &str = "/usr/lib/cni";
 
@@ -70,16 +70,6 @@ fn answer(at: &str) -> Option<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     Some(text.split_once("\r\n\r\n")?.1.to_owned())
-}
-
-/// Tries until it is so.
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// A number that inspect shows.

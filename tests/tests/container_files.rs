@@ -2,23 +2,13 @@
 
 use std::io::Write;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
-use e2e::{Bench, root};
+use e2e::{Bench, eventually, root};
 
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.busybox();
     bench
-}
-
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -66,7 +56,7 @@ fn cp_follows_links_within_the_container_alone() {
     let link =
         format!("ln -s {} /trap; ln -s /etc /way; sleep 1000", outside.parent().unwrap().display());
     bench.rbuild(["run", "-d", "--name=one", "busybox", "sh", "-c", &link]).ok();
-    until("the links are there", || bench.rbuild(["exec", "one", "ls", "/way"]).code == 0);
+    eventually("the links are there", || bench.rbuild(["exec", "one", "ls", "/way"]).code == 0);
     bench.rbuild(["cp", "one:/trap/secret", "back"]).fails(&["/trap/secret"]);
     bench.write("new", "x");
     let _ = bench.rbuild(["cp", "new", "one:/trap/secret"]);
@@ -120,7 +110,7 @@ fn diff_tells_exactly_what_a_program_changed_and_commit_keeps_it() {
     let run = ["run", "--name=one", "-v", "data:/data/deep", "busybox", "sh", "-c", script];
     bench.rbuild(run).ok();
     let expected = "C /etc\nD /etc/group\nC /etc/passwd\nA /made\nC /tmp\nA /tmp/new\n";
-    until("its monitor cleared the places of mounts", || {
+    eventually("its monitor cleared the places of mounts", || {
         bench.rbuild(["diff", "one"]).ok().stdout == expected
     });
     let id = bench.rbuild(["commit", "-q", "-m", "by hand", "-a", "me", "one", "changed"]).ok();
@@ -172,7 +162,7 @@ fn processes_use_and_events_are_told() {
     let bench = bench();
     let run = ["run", "-d", "--name=one", "--label=k=v", "busybox", "sh", "-c", "sleep 1000; true"];
     bench.rbuild(run).ok();
-    until("both processes are there", || {
+    eventually("both processes are there", || {
         let top = bench.rbuild(["top", "one"]).ok().stdout;
         top.contains("PPID") && top.lines().any(|line| line.ends_with("sleep 1000"))
     });
@@ -183,7 +173,7 @@ fn processes_use_and_events_are_told() {
     bench.rbuild(["rm", "-f", "one"]).ok();
     bench.rbuild(["top", "one"]).fails(&["there is no container"]);
     let line = ["events", "--since=0", "--until=0s", "--filter=label=k=v", "--format={{.Action}}"];
-    until("its end was written down", || {
+    eventually("its end was written down", || {
         let told = bench.rbuild(line).ok().stdout;
         let actions: Vec<&str> = told.lines().collect();
         ["create", "start", "kill", "die", "destroy"].iter().all(|action| actions.contains(action))
@@ -248,7 +238,7 @@ fn cp_streams_files_links_and_trees_under_their_own_names() {
     let bench = bench();
     let make = "mkdir -p /d/e; echo a >/d/e/f; ln -s /d/e/f /link; ln -s link /chain; sleep 1000";
     bench.rbuild(["run", "-d", "--name=one", "busybox", "sh", "-c", make]).ok();
-    until("the links are there", || bench.rbuild(["exec", "one", "ls", "/chain"]).code == 0);
+    eventually("the links are there", || bench.rbuild(["exec", "one", "ls", "/chain"]).code == 0);
     for stopped in [false, true] {
         if stopped {
             bench.rbuild(["stop", "-t", "0", "one"]).ok();

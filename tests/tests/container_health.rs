@@ -1,9 +1,9 @@
 //! The health of containers, their logs, and what monitors do that are killed.
 
 use std::os::unix::net::UnixDatagram;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use e2e::{Bench, root};
+use e2e::{Bench, eventually, root};
 use rustix::process::{Pid, Signal};
 
 fn bench() -> Bench {
@@ -25,16 +25,6 @@ fn signal(pid: i32, signal: Signal) {
     rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-/// Waits until this holds; a minute is for machines that are busy.
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn told(bench: &Bench, name: &str, template: &str) -> String {
     let format = format!("--format={template}");
     bench.rbuild(["inspect", "--type=container", &format, name]).text().to_owned()
@@ -54,16 +44,16 @@ fn the_health_check_of_an_image_is_run_and_shown() {
         "FROM busybox\nHEALTHCHECK --interval=50ms --retries=2 CMD echo checked; test -e /ok\n";
     bench.build("checked", file, &[]).ok();
     bench.rbuild(["run", "-d", "--name=one", "checked", "sleep", "1000"]).ok();
-    until("it is unhealthy", || health(&bench, "one") == "unhealthy");
+    eventually("it is unhealthy", || health(&bench, "one") == "unhealthy");
     let listed = bench.rbuild(["ps", "--format={{.Status}}", "--filter=health=unhealthy"]).ok();
     assert!(listed.text().ends_with("(unhealthy)"), "{}", listed.text());
     bench.rbuild(["healthcheck", "run", "one"]).code(1);
     bench.rbuild(["exec", "one", "touch", "/ok"]).ok();
     assert_eq!(bench.rbuild(["healthcheck", "run", "one"]).ok().text(), "healthy");
-    until("it is healthy", || health(&bench, "one") == "healthy");
+    eventually("it is healthy", || health(&bench, "one") == "healthy");
     let log = told(&bench, "one", "{{json .State.Health.Log}}");
     assert!(log.contains("checked") && log.contains("\"ExitCode\":0"), "{log}");
-    until("both are events", || {
+    eventually("both are events", || {
         let events = bench.rbuild(["events", "--since=10m", "--until=0s"]).ok().stdout;
         ["health_status: unhealthy", "health_status: healthy"].iter().all(|e| events.contains(e))
     });
@@ -92,7 +82,7 @@ fn an_unhealthy_container_is_killed_stopped_or_restarted_as_asked() {
     run("stopped", "stop", "trap 'exit 5' TERM; while :; do sleep 0.1; done");
     assert_eq!(bench.rbuild(["wait", "stopped"]).ok().text(), "5");
     run("again", "restart", "echo begun; trap 'exit 0' TERM; while :; do sleep 0.1; done");
-    until("it was started again", || {
+    eventually("it was started again", || {
         bench.rbuild(["logs", "again"]).ok().stdout.matches("begun").count() > 1
     });
     bench.rbuild(["rm", "-fa"]).ok();
@@ -107,7 +97,7 @@ fn a_check_that_takes_too_long_has_failed() {
     let words = ["run", "-d", "--name=one", "--health-cmd=sleep 1000", "--health-interval=50ms"];
     let rest = ["--health-timeout=100ms", "--health-retries=1", "busybox", "sleep", "1000"];
     bench.rbuild([&words[..], &rest].concat()).ok();
-    until("it is unhealthy", || health(&bench, "one") == "unhealthy");
+    eventually("it is unhealthy", || health(&bench, "one") == "unhealthy");
     assert!(told(&bench, "one", "{{json .State.Health.Log}}").contains("took longer than"));
     bench.rbuild(["rm", "-f", "one"]).ok();
 }
@@ -181,7 +171,7 @@ fn a_killed_monitor_loses_neither_the_container_nor_its_exit_code() {
     bench.rbuild(["run", "-d", "--name=one", "busybox", "sh", "-c", script]).ok();
     let first = monitor(&bench);
     signal(first, Signal::KILL);
-    until("another takes over", || monitor(&bench) != first);
+    eventually("another takes over", || monitor(&bench) != first);
     assert_eq!(told(&bench, "one", "{{.State.Status}}"), "running");
     bench.rbuild(["exec", "one", "touch", "/go"]).ok();
     assert_eq!(bench.rbuild(["wait", "one"]).ok().text(), "7");
@@ -251,15 +241,15 @@ fn orphan(bench: &Bench, monitor: i32) {
         let line = std::fs::read_to_string(format!("/proc/{program}/cmdline")).ok()?;
         line.contains("555").then_some((joined, program))
     };
-    until("the program runs", || joined().is_some());
+    eventually("the program runs", || joined().is_some());
     let (joined, program) = joined().unwrap();
     signal(joined, Signal::STOP);
     signal(program, Signal::KILL);
     let stat = format!("/proc/{program}/stat");
     let dead = || std::fs::read_to_string(&stat).is_ok_and(|text| text.contains(") Z "));
-    until("it has ended", dead);
+    eventually("it has ended", dead);
     signal(joined, Signal::KILL);
-    until("it is collected", || !dead());
+    eventually("it is collected", || !dead());
 }
 
 #[test]
@@ -273,7 +263,7 @@ fn a_program_that_lost_its_parent_does_not_keep_the_container_from_ending() {
     orphan(&bench, first);
     // The process that takes over for a killed monitor collects as well.
     signal(first, Signal::KILL);
-    until("another has taken over", || monitor(&bench) != first);
+    eventually("another has taken over", || monitor(&bench) != first);
     orphan(&bench, monitor(&bench));
     bench.rbuild(["rm", "-f", "one"]).ok();
 }

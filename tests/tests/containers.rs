@@ -1,24 +1,14 @@
 //! The life of containers: create, start, stop, restart, remove; volumes, logs, records.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use e2e::{Bench, root};
+use e2e::{Bench, eventually, root};
 
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.busybox();
     bench
-}
-
-/// Waits until this holds; a minute is for machines that are busy.
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// The directory of the only container of a store.
@@ -72,7 +62,7 @@ fn volumes_of_an_image_exist_stay_writable_and_go_with_rm() {
     {
         let ran = bench.rbuild([&["run"], flags, &["volumes", "sh", "-c", script]].concat()).ok();
         assert_eq!(ran.stdout, "seed\n1000 750\n2\n", "{flags:?}");
-        until("anonymous volumes are gone", || {
+        eventually("anonymous volumes are gone", || {
             let left = std::fs::read_dir(bench.store().join("volumes"));
             left.map_or(0, Iterator::count) == 0
         });
@@ -133,7 +123,7 @@ fn a_detached_container_with_rm_is_removed_by_its_monitor() {
     let directory = directory(&bench);
     bench.rbuild(["kill", "two"]).ok();
     // No command has to look for the directory to be removed.
-    until("the container removes itself", || !directory.exists());
+    eventually("the container removes itself", || !directory.exists());
     assert_eq!(bench.rbuild(["ps", "-aq"]).ok().text(), "");
 }
 
@@ -341,7 +331,7 @@ fn a_failing_program_is_started_again_as_often_as_its_policy_says() {
         let format = "--format={{.RestartCount}} {{.State.Status}}";
         bench.rbuild(["inspect", "--type=container", format, "one"]).ok().text().to_owned()
     };
-    until("it gave up after two", || count() == "2 exited");
+    eventually("it gave up after two", || count() == "2 exited");
     bench.rbuild(["rm", "one"]).ok();
     bench.rbuild(["run", "-d", "--name=two", "--restart=always", "busybox", "sleep", "1000"]).ok();
     bench.rbuild(["stop", "-t", "0", "two"]).ok();
@@ -375,7 +365,7 @@ fn a_paused_container_stands_still_and_can_be_stopped() {
     let script = "i=0; while true; do i=$((i+1)); echo $i; sleep 0.01; done";
     bench.rbuild(["run", "-d", "--name=one", "busybox", "sh", "-c", script]).ok();
     let last = || bench.rbuild(["logs", "--tail=1", "one"]).ok().stdout;
-    until("it prints", || !last().is_empty());
+    eventually("it prints", || !last().is_empty());
     let paused = bench.rbuild(["pause", "one"]);
     if paused.stderr.contains("no freezer") {
         return requires::cannot("the machine has no freezer among its cgroups");
@@ -384,14 +374,14 @@ fn a_paused_container_stands_still_and_can_be_stopped() {
     assert_eq!(state(&bench, "one"), "paused");
     // Nothing is on its way any more once two looks see the same.
     let mut seen = last();
-    until("it stands still", || {
+    eventually("it stands still", || {
         std::thread::sleep(Duration::from_millis(100));
         let before = std::mem::replace(&mut seen, last());
         before == seen
     });
     bench.rbuild(["pause", "one"]).fails(&["not running: paused"]);
     bench.rbuild(["unpause", "one"]).ok();
-    until("it goes on", || last() != seen);
+    eventually("it goes on", || last() != seen);
     bench.rbuild(["unpause", "one"]).fails(&["container one is not paused"]);
     bench.rbuild(["pause", "one"]).ok();
     bench.rbuild(["stop", "-t", "0", "one"]).ok();

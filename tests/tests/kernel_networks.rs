@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::netns::{Netns, holder, kill};
-use e2e::{Bench, Ran, peer, root, run, user::User};
+use e2e::{Bench, Ran, eventually, peer, root, run, user::User};
 
 /// A bench on a machine of its own; nothing where that cannot be had.
 fn machine() -> Option<(Netns, Bench)> {
@@ -85,16 +85,6 @@ fn seen_outside(netns: &Netns, host: &str) -> Option<String> {
 
 fn inspect(bench: &Bench, name: &str, template: &str) -> String {
     bench.rbuild(["inspect", "--type=container", "--format", template, name]).ok().text().to_owned()
-}
-
-/// Tries until it is so.
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(30), "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

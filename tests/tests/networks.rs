@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::netns::{Netns, holder, kill, parent};
-use e2e::{Bench, Ran, peer, root, user::User};
+use e2e::{Bench, Ran, eventually, peer, root, user::User};
 
 /// Does the same as root, for whom the kernel carries networks, and as an ordinary user.
 fn as_everybody(work: impl Fn(&Bench)) {
@@ -47,16 +47,6 @@ fn fetch(bench: &Bench, flags: &[&str], host: &str) -> Ran {
 
 fn inspect(bench: &Bench, name: &str, template: &str) -> String {
     bench.rbuild(["inspect", "--type=container", "--format", template, name]).ok().text().to_owned()
-}
-
-/// Tries until it is so.
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::netns::Netns;
 use e2e::user::User;
-use e2e::{Bench, Ran, peer, root, run};
+use e2e::{Bench, Ran, eventually, peer, root, run};
 
 /// Where Debian has the programs of PostgreSQL, which are not in the path, below their version.
 const POSTGRES: &str = "/usr/lib/postgresql";
@@ -86,16 +86,6 @@ fn build(bench: &Bench) {
     let path = format!("--build-arg=PROGRAMS={path}");
     bench.rbuild(["bud", "-q", "-t", "debian", &path, "-f", "Containerfile", "programs"]).ok();
     bench.rbuild(["network", "create", "app"]).ok();
-}
-
-/// Tries until it is so.
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Runs a command beside the services, in a container that is removed again.
