@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,7 +75,12 @@ impl CniRecord {
     fn open(path: PathBuf) -> Option<(CniRecord, PluginCall)> {
         let file = File::open(&path).ok()?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
-        let call = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        // A container that was started meanwhile has a record of the same name.
+        let (own, now) = (file.metadata().ok()?, std::fs::metadata(&path).ok()?);
+        if (own.dev(), own.ino()) != (now.dev(), now.ino()) {
+            return None;
+        }
+        let call = serde_json::from_reader(io::BufReader::new(&file)).ok()?;
         Some((CniRecord { path, _lock: file }, call))
     }
 
@@ -145,4 +151,41 @@ pub fn leases(networks: &Path, container: &str) -> Vec<Lease> {
     };
     let places = of(networks, container).filter(held);
     places.filter_map(|path| Some(read(&path)?.lease)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Configuration;
+    use super::*;
+
+    #[test]
+    fn a_record_is_taken_only_from_a_process_that_is_gone() {
+        let networks = tempfile::tempdir().unwrap();
+        let configuration = Configuration {
+            name: "net".to_owned(),
+            version: "1.0.0".to_owned(),
+            unchecked: false,
+            plugins: Vec::new(),
+        };
+        let call = PluginCall {
+            configuration,
+            directories: Vec::new(),
+            container: "one".to_owned(),
+            interface: "eth0".to_owned(),
+            wanted: serde_json::Map::new(),
+            arguments: String::new(),
+        };
+        let first = CniRecord::new(networks.path(), &call).unwrap();
+        assert!(left(networks.path()).is_empty());
+        // The container is started again under the same name.
+        let later = CniRecord::new(networks.path(), &call).unwrap();
+        drop(first);
+        assert!(left(networks.path()).is_empty());
+        drop(later);
+        let found = left(networks.path());
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].1.container, "one");
+        found[0].0.remove();
+        assert!(left(networks.path()).is_empty());
+    }
 }
