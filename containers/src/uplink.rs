@@ -176,16 +176,8 @@ fn attachment(networks: &Networks, wanted: &Membership, own: Own<'_>) -> Result<
 
 /// Where a network in the format of CNI is found, if it is one.
 fn cni(wanted: &Membership) -> Result<Option<CniDirectories>> {
-    if !wanted.network.starts_with(network::CNI) {
-        return Ok(None);
-    }
-    if runtime::in_user_namespace() {
-        let reason = "its plugins change the network of this machine, which needs root";
-        let (name, reason) = (wanted.network.clone(), reason.to_owned());
-        return Err(network::Error::InvalidNetwork { name, reason }.into());
-    }
-    let (configurations, plugins) = (wanted.configurations.clone(), wanted.plugins.clone());
-    Ok(Some(CniDirectories { configurations: configurations.unwrap_or_default(), plugins }))
+    let (place, privileges) = (wanted.configurations.as_deref(), !runtime::in_user_namespace());
+    Ok(CniDirectories::of(&wanted.network, place, &wanted.plugins, privileges)?)
 }
 
 /// Takes containers that have ended off networks in the format of CNI, where the process that had to do

@@ -49,6 +49,10 @@ impl Originals {
                 images.push((entry.clone(), image(&source, entry).await?));
             }
         }
+        if images.is_empty() {
+            let action = "changing an index without images".to_owned();
+            return Err(Error::Unsupported { action, place: named.digest.to_string() });
+        }
         let left = index.manifests.len() - images.len();
         if left > 0 {
             task.warn(format!(
@@ -70,7 +74,7 @@ impl Originals {
     pub fn join<'a>(&self, below: &'a dyn Source, made: Vec<Overlay<'a>>) -> Result<Overlay<'a>> {
         let mut made = made.into_iter();
         let Some(index) = &self.index else {
-            let action = "changing an index without images".to_owned();
+            let action = "changing an image into none".to_owned();
             return made
                 .next()
                 .ok_or(Error::Unsupported { action, place: "the source".to_owned() });

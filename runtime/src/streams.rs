@@ -188,7 +188,11 @@ fn attend(
         fds.extend(signals.map(|(signals, _)| PollFd::new(signals, PollFlags::IN)));
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return silent,
+            // What is not watched is read all the same.
+            Err(_) => {
+                silent.into_iter().for_each(copy);
+                return Vec::new();
+            }
         }
         let events: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         if let Some((signals, pass)) = signals {

@@ -208,5 +208,7 @@ fn what_is_wrong_with_a_network_of_cni_is_one_clear_error() {
         bench.busybox();
         let line = ["run", "--rm", "--network=cni:net", "busybox", "true"];
         bench.rbuild(line).code(125).fails(&["cni:net", "root"]);
+        bench.write("built/Dockerfile", "FROM busybox\nRUN true\n");
+        bench.rbuild(["bud", "--network=cni:net", "built"]).code(125).fails(&["cni:net", "root"]);
     }
 }

@@ -383,12 +383,21 @@ fn an_index_is_changed_with_all_its_images() {
     about["annotations"] = json!({ "vnd.docker.reference.digest": about["digest"] });
     about["platform"] = json!({ "os": "unknown", "architecture": "unknown" });
     attested["manifests"].as_array_mut().unwrap().push(about);
-    scene.bench.write("attested.json", attested.to_string());
+    let whole = attested.to_string();
+    scene.bench.write("attested.json", &whole);
     let registry = Registry::start(Options::default()).unwrap();
     let place = |tag: &str| format!("{}/team/index:{tag}", registry.address());
     scene.rcopy(&["copy", "--all", "oci:index:app", &format!("docker://{}", place("1"))]).ok();
     let attested = place("attested");
     scene.rcopy(&["manifest", "put", &attested, "attested.json"]).ok();
+    // Nothing would be left of what is only about images.
+    let mut only: Value = serde_json::from_str(&whole).unwrap();
+    only["manifests"].as_array_mut().unwrap().retain(|entry| entry.get("annotations").is_some());
+    scene.bench.write("only.json", only.to_string());
+    scene.rcopy(&["manifest", "put", &place("only"), "only.json"]).ok();
+    let line = ["mutate", &place("only"), "--label=team=blue", "-t", "oci:none:app"];
+    scene.rcopy(&line).fails(&["an index without images"]);
+    assert!(!scene.bench.path().join("none").exists());
     let label = "--label=team=blue";
     let line = ["mutate", &attested, label, "-t", "oci:mutated:app"];
     let ran = scene.rcopy(&line).ok();

@@ -106,10 +106,8 @@ fn named(
     let networks = Networks::beside(with.env.store.path());
     let (id, servers) = (network::random_id()?, &wanted.dns.servers);
     let attachment = |one: &Membership| -> Result<Attachment, network::Error> {
-        let cni = one.network.starts_with(network::CNI).then(|| CniDirectories {
-            configurations: one.configurations.clone().unwrap_or_default(),
-            plugins: one.plugins.clone(),
-        });
+        let (place, privileges) = (one.configurations.as_deref(), !with.env.user_namespace);
+        let cni = CniDirectories::of(&one.network, place, &one.plugins, privileges)?;
         Ok(Attachment {
             network: match cni {
                 Some(_) => one.network.clone(),

@@ -37,6 +37,31 @@ pub struct CniDirectories {
     pub plugins: Vec<PathBuf>,
 }
 
+impl CniDirectories {
+    /// Where a network is found; `None` if it is not in the format of CNI.
+    ///
+    /// # Errors
+    /// [`Error::InvalidNetwork`] without `privileges` on the network of this machine, which plugins
+    /// change.
+    pub fn of(
+        network: &str,
+        configurations: Option<&Path>,
+        plugins: &[PathBuf],
+        privileges: bool,
+    ) -> Result<Option<CniDirectories>> {
+        if !network.starts_with(CNI) {
+            return Ok(None);
+        }
+        if !privileges {
+            let reason = "its plugins change the network of this machine, which needs root";
+            let (name, reason) = (network.to_owned(), reason.to_owned());
+            return Err(Error::InvalidNetwork { name, reason });
+        }
+        let configurations = configurations.unwrap_or(Path::new("")).to_owned();
+        Ok(Some(CniDirectories { configurations, plugins: plugins.to_vec() }))
+    }
+}
+
 /// What a container wants of a network.
 pub(crate) struct Wish<'a> {
     /// The network's name.
