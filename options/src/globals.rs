@@ -135,7 +135,7 @@ impl RegistriesFlags {
 /// A bare level applies to the crates of this program; libraries log errors only. Directives are
 /// passed on unchanged.
 fn log_directives(level: &str) -> String {
-    const OURS: [&str; 20] = [
+    const OURS: [&str; 22] = [
         "builder",
         "cli",
         "configuration",
@@ -145,9 +145,11 @@ fn log_directives(level: &str) -> String {
         "explorer",
         "image",
         "layers",
+        "lazy",
         "network",
         "options",
         "progress",
+        "recorder",
         "registry_client",
         "registry_server",
         "runtime",

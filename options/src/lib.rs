@@ -1,6 +1,6 @@
 //! The vocabulary of the command line: groups of options that several commands share, with their
-//! help, and what they say as values of the libraries. There are no commands here, and nothing is
-//! printed.
+//! help, and what they say as values of the libraries. There are no commands here; all that is printed
+//! is progress.
 //!
 //! A program that speaks docker's language of options gets a container of it:
 //!

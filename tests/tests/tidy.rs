@@ -440,3 +440,16 @@ fn libraries_name_no_flags() {
         }
     }
 }
+
+#[test]
+fn the_log_level_is_that_of_every_crate_that_logs() {
+    let path = root().join("options/src/globals.rs");
+    let text = std::fs::read_to_string(path).expect("the options of every command");
+    let ours = text.split("const OURS").nth(1).and_then(|rest| rest.split("];").next());
+    let ours = ours.expect("the list of crates");
+    let logs = |name: &str| dependencies(name).iter().any(|used| used == "tracing");
+    for (name, _) in FLOORS.iter().filter(|(name, _)| *name != "bench" && logs(name)) {
+        let quoted = format!("\"{}\"", name.replace('-', "_"));
+        assert!(ours.contains(&quoted), "--log does not reach {name}");
+    }
+}

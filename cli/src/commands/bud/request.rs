@@ -168,8 +168,8 @@ impl Bud {
     }
 
     /// What the flags ask for, of these inputs; `more` is given first, so that the flags decide over
-    /// it. Every flag is named here: a new one does not compile
-    /// until somebody has said whether it is part of the request.
+    /// it. Every flag is named here: a new one does not compile until somebody has said whether it is
+    /// part of the request.
     ///
     /// # Errors
     /// They are wrong.
