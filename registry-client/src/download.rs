@@ -86,6 +86,39 @@ pub(crate) async fn blob(
     size: Option<u64>,
     range: Option<Range<u64>>,
 ) -> Result<Body> {
+    let range = range.unwrap_or(0..size.unwrap_or(u64::MAX));
+    let transfer = begun(inner, endpoint, digest, size, range).await?;
+    Ok(transfer.map_or_else(nothing, Transfer::into_body))
+}
+
+/// Opens a part of a blob; `None` where the registry answers with the blob from its start, so that
+/// all bytes before the part would have to be received, too.
+pub(crate) async fn part(
+    inner: &Arc<Inner>,
+    endpoint: &Endpoint,
+    digest: Digest,
+    size: u64,
+    part: Range<u64>,
+) -> Result<Option<Body>> {
+    Ok(match begun(inner, endpoint, digest, Some(size), part).await? {
+        None => Some(nothing()),
+        Some(transfer) if transfer.skip > 0 && transfer.skip == transfer.start => None,
+        Some(transfer) => Some(transfer.into_body()),
+    })
+}
+
+fn nothing() -> Body {
+    Box::pin(stream::empty())
+}
+
+/// A transfer that has its first answer; `None` where there is nothing to transfer.
+async fn begun(
+    inner: &Arc<Inner>,
+    endpoint: &Endpoint,
+    digest: Digest,
+    size: Option<u64>,
+    range: Range<u64>,
+) -> Result<Option<Transfer>> {
     let path = endpoint.path();
     let call = Call::new(
         Method::GET,
@@ -94,16 +127,15 @@ pub(crate) async fn blob(
         format!("reading blob {digest} of {path}"),
     );
     let call = call.read(Read::Stream).lane(Lane::Download);
-    let range = range.unwrap_or(0..size.unwrap_or(u64::MAX));
     let end = size.map_or(range.end, |size| range.end.min(size));
     let end = (end != u64::MAX).then_some(end);
     if end.is_some_and(|end| end <= range.start) && (size != Some(0) || range.start > 0) {
-        return Ok(Box::pin(stream::empty()));
+        return Ok(None);
     }
     let mut transfer = Transfer::new(Arc::clone(inner), endpoint.clone(), call, range.start, end);
     transfer.total = size;
     transfer.open().await?;
-    Ok(transfer.into_body())
+    Ok(Some(transfer))
 }
 
 /// Opens any URL.

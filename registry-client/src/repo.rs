@@ -151,7 +151,8 @@ impl Repo {
     }
 
     /// A blob's bytes, *not verified*. Resumes by itself after a fault that may pass. Never more
-    /// than `size` bytes where that is known; `range` selects a part.
+    /// than `size` bytes where that is known; `range` selects a part, and what lies before it is
+    /// received and dropped where the registry does not answer ranges.
     ///
     /// # Errors
     /// Of the registry, here or in the stream.
@@ -164,6 +165,24 @@ impl Repo {
         self.reading(Use::Image(Target::Digest(digest)), |endpoint| {
             let range = range.clone();
             async move { download::blob(self.inner(), &endpoint, digest, size, range).await }
+        })
+        .await
+    }
+
+    /// A part of a blob of `size` bytes, as [`Repo::blob`]; `None` where the registry does not answer
+    /// ranges (RFC 9110, section 14.2: it may send the whole).
+    ///
+    /// # Errors
+    /// As [`Repo::blob`].
+    pub async fn blob_part(
+        &self,
+        digest: Digest,
+        size: u64,
+        part: Range<u64>,
+    ) -> Result<Option<Body>> {
+        self.reading(Use::Image(Target::Digest(digest)), |endpoint| {
+            let part = part.clone();
+            async move { download::part(self.inner(), &endpoint, digest, size, part).await }
         })
         .await
     }

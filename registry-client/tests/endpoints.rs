@@ -54,6 +54,27 @@ fn manifests_by_tag_and_digest() {
 }
 
 #[test]
+fn a_part_of_a_blob_is_read_only_where_ranges_are_answered() {
+    run(async {
+        let registry = registry();
+        let repo = repo(&registry, Credential::Anonymous);
+        let bytes = noise(300_000);
+        let descriptor = layer(&bytes);
+        repo.upload(&descriptor, body(&bytes)).await.unwrap();
+        let part = |part| repo.blob_part(descriptor.digest, descriptor.size, part);
+        let read = part(1000..2000).await.unwrap().unwrap();
+        assert!(collect(read).await.unwrap() == bytes[1000..2000]);
+        let read = part(7..7).await.unwrap().unwrap();
+        assert!(collect(read).await.unwrap().is_empty());
+        registry.fault(Fault::always("GET", "*/blobs/*", Effect::Ignore("range")));
+        assert!(part(1000..2000).await.unwrap().is_none());
+        // Nothing lies before the start.
+        let read = part(0..1000).await.unwrap().unwrap();
+        assert!(collect(read).await.unwrap() == bytes[..1000]);
+    });
+}
+
+#[test]
 fn uploads_small_large_and_empty_then_read_back_whole_and_in_part() {
     run(async {
         let registry = registry();

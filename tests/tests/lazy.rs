@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use e2e::image::{Layer, busybox_layer, layout};
 use e2e::kill::Chance;
-use e2e::{Bench, root};
+use e2e::{Bench, eventually, root};
 use image::ContainerConfig;
 use registry_server::{Effect, Fault, Options, Registry};
 
@@ -118,8 +118,61 @@ fn an_image_without_tables_is_pulled_whole() {
     let there = there("gzip", |_| {});
     let ran = there.bench.rbuild(there.line(&["cat", "/data/one"])).ok();
     assert_eq!(ran.text(), "one");
-    assert!(ran.stderr.contains("without a table of contents"), "{}", ran.told());
+    assert!(ran.stderr.contains("no table of contents"), "{}", ran.told());
     assert!(there.is_kept());
+}
+
+#[test]
+fn a_registry_that_gives_no_parts_is_asked_for_the_whole() {
+    if !root() {
+        return;
+    }
+    let there = there("zstd:chunked", |_| {});
+    there.registry.fault(Fault::always("GET", "*/blobs/*", Effect::Ignore("range")));
+    let ran = there.bench.rbuild(there.line(&["cat", "/data/one"])).ok();
+    assert_eq!(ran.text(), "one");
+    assert!(ran.stderr.contains("gives no parts of layers"), "{}", ran.told());
+    assert!(there.is_kept());
+}
+
+#[test]
+fn a_kill_leaves_no_program_no_mount_and_no_image() {
+    if !root() {
+        return;
+    }
+    let there = there("zstd:chunked", |_| {});
+    // The image cannot become whole.
+    let blob = format!("*/blobs/{}", there.large);
+    there.registry.fault(Fault::always("GET", blob, Effect::status(404)).after(1));
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = mounts().matches(" - fuse").count();
+    let door = there.bench.path().join("door");
+    std::fs::create_dir(&door).unwrap();
+    let volume = format!("{}:/door", door.display());
+    let mut command = there.bench.command("rbuild");
+    command.args(["run", "--rm", "--lazy", "--network=none", "-v", &volume, &there.name]);
+    // The program has a lock as long as it lives.
+    let script = "exec 9>/door/lock; touch /door/ready; exec sleep 1000";
+    let mut child = command.args(["sh", "-c", script]).spawn().unwrap();
+    eventually("the program runs", || door.join("ready").exists());
+    let open = |pid: &str| {
+        let all = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        all.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|to| to.ends_with("door/lock"))
+    };
+    let lives = || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|one| one.file_name().into_string().ok()).any(|pid| open(&pid))
+    };
+    assert!(lives());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("the program has ended", || !lives());
+    assert_eq!(mounts().matches(" - fuse").count(), before);
+    assert!(!there.is_kept());
+    there.bench.rbuild(["check"]).ok();
+    there.registry.heal();
+    let ran = there.bench.rbuild(there.line(&["cat", "/data/one"])).ok();
+    assert_eq!(ran.text(), "one");
 }
 
 #[test]

@@ -289,7 +289,10 @@ impl Run {
         let room = store.begin()?;
         let wanted = (name, &new.platform.platform());
         let Some(lazy) = run_lazily::open(app, wanted, &new.registry.reach()?, room.dir())? else {
-            eprintln!("{name} has a layer without a table of contents, so it is pulled whole");
+            eprintln!(
+                "{name} is pulled whole: a layer has no table of contents, or the registry gives no \
+                 parts of layers"
+            );
             return Ok(None);
         };
         let (image, path) = (lazy.image.clone(), lazy.path());

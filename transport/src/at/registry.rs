@@ -164,9 +164,8 @@ impl Source for Registry {
         descriptor: &Descriptor,
         part: Range<u64>,
     ) -> Result<Option<Unverified>, Cause> {
-        let size = Some(descriptor.size);
-        let body = self.repo.blob(descriptor.digest, size, Some(part)).await?;
-        Ok(Some(Unverified::new(body.map(|chunk| chunk.map_err(Cause::new)))))
+        let body = self.repo.blob_part(descriptor.digest, descriptor.size, part).await?;
+        Ok(body.map(|body| Unverified::new(body.map(|chunk| chunk.map_err(Cause::new)))))
     }
 
     async fn referrers(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {
