@@ -128,7 +128,7 @@ impl MergedTree {
         let name = name.to_vec();
         let number = self.nodes.len();
         self.nodes.push(FileNode::of(layer, entry, parts, parent));
-        self.nodes[parent].children.insert(name, number);
+        self.name(parent, name, number);
         Ok(())
     }
 
@@ -140,7 +140,7 @@ impl MergedTree {
         let (parent, name) = self.parent(&entry.path);
         let name = name.to_vec();
         self.nodes[target].names += 1;
-        self.nodes[parent].children.insert(name, target);
+        self.name(parent, name, target);
         Ok(())
     }
 
@@ -156,7 +156,7 @@ impl MergedTree {
                 None => {
                     let number = self.nodes.len();
                     self.nodes.push(FileNode::directory(at));
-                    self.nodes[at].children.insert(name.to_vec(), number);
+                    self.name(at, name.to_vec(), number);
                     number
                 }
             };
@@ -177,8 +177,19 @@ impl MergedTree {
         if let Some(parent) = parent
             && let Some(gone) = self.nodes[parent].children.remove(last)
         {
-            self.nodes[gone].names = self.nodes[gone].names.saturating_sub(1);
+            self.unname(gone);
         }
+    }
+
+    /// Gives a file a name, which another one may have had.
+    fn name(&mut self, directory: usize, name: Vec<u8>, number: usize) {
+        if let Some(gone) = self.nodes[directory].children.insert(name, number) {
+            self.unname(gone);
+        }
+    }
+
+    fn unname(&mut self, number: usize) {
+        self.nodes[number].names = self.nodes[number].names.saturating_sub(1);
     }
 }
 
@@ -252,6 +263,9 @@ mod tests {
         // Another description of a directory leaves what is in it.
         tree.add(3, vec![entry(Directory, "o", ""), entry(Directory, "", "")]).unwrap();
         assert_eq!(paths(&tree), ["/d", "/o", "/o/new", "/o/new/below"]);
+        // A name that is taken over no longer counts.
+        tree.add(4, vec![entry(HardLink, "second", "d"), entry(File, "second", "")]).unwrap();
+        assert_eq!(tree.node(tree.find(b"d").unwrap()).unwrap().names, 1);
     }
 
     #[test]
@@ -260,5 +274,46 @@ mod tests {
         let told = refused(entry(EntryKind::HardLink, "a", "b"));
         assert!(told.contains("\"a\": the file that it is another name of is not there"), "{told}");
         assert!(refused(entry(EntryKind::File, "", "")).contains("the root is a directory"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_entries_are_a_tree_or_an_error(
+            layers in proptest::collection::vec(
+                proptest::collection::vec((0..9_usize, "[ab]?(/[abc]){0,3}", "[ab]?(/[abc]){0,2}"), 0..12),
+                0..4),
+        ) {
+            use EntryKind::{
+                BlockDevice, CharDevice, Directory, Fifo, File, HardLink, Opaque, Symlink, Whiteout,
+            };
+            let kinds =
+                [File, HardLink, Symlink, Directory, CharDevice, BlockDevice, Fifo, Whiteout, Opaque];
+            let mut tree = MergedTree::new();
+            for (number, layer) in layers.iter().enumerate() {
+                let layer = layer.iter().map(|(kind, path, link)| entry(kinds[*kind], path, link));
+                if tree.add(number, layer.collect()).is_err() {
+                    break;
+                }
+            }
+            // Each file that shows has as many names as are counted; only directories hold others.
+            let mut names = vec![0; tree.len()];
+            names[0] = 1;
+            let mut open = vec![0];
+            while let Some(at) = open.pop() {
+                let node = &tree.nodes[at];
+                proptest::prop_assert!(node.is_directory() || node.children.is_empty());
+                for child in node.children.values() {
+                    names[*child] += 1;
+                    proptest::prop_assert!(names[*child] == 1 || !tree.nodes[*child].is_directory());
+                    if tree.nodes[*child].is_directory() {
+                        proptest::prop_assert_eq!(tree.nodes[*child].parent, at);
+                        open.push(*child);
+                    }
+                }
+            }
+            for (node, names) in tree.nodes.iter().zip(names) {
+                proptest::prop_assert!(names == 0 || node.names >= names);
+            }
+        }
     }
 }
