@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 use task::Kind;
 
-use crate::random::random_id;
 use crate::redact;
 use crate::{Built, Error, Request, Result};
 
@@ -98,17 +97,14 @@ pub struct RunningBuild {
 
 impl RunningBuild {
     /// Begins a record; `now` is the time.
-    ///
-    /// # Errors
-    /// There are no random numbers.
     pub fn begin(
         context: &str,
         dockerfile: Option<&str>,
         target: Option<&str>,
         now: SystemTime,
-    ) -> Result<RunningBuild> {
+    ) -> RunningBuild {
         let record = BuildRecord {
-            id: random_id()?[..ID].to_owned(),
+            id: task::random_id()[..ID].to_owned(),
             started: jiff::Timestamp::try_from(now).unwrap_or_default().to_string(),
             milliseconds: 0,
             status: BuildStatus::Running,
@@ -123,7 +119,7 @@ impl RunningBuild {
             cached: 0,
             warnings: 0,
         };
-        Ok(RunningBuild { record, secrets: Vec::new(), start: Instant::now() })
+        RunningBuild { record, secrets: Vec::new(), start: Instant::now() }
     }
 
     /// Keeps the secrets of a request out of the record.
@@ -242,7 +238,7 @@ mod tests {
 
     fn record(history: &History, second: u64) -> BuildRecord {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-        let running = RunningBuild::begin(".", Some("Dockerfile"), None, now).unwrap();
+        let running = RunningBuild::begin(".", Some("Dockerfile"), None, now);
         let record = running.end(BuildStatus::of_failure(Kind::Invalid), Some("why"));
         history.keep(&record).unwrap();
         record

@@ -45,17 +45,6 @@ impl<'a> NewContainer<'a> {
     }
 }
 
-/// 64 hexadecimal digits from the kernel.
-///
-/// # Errors
-/// [`Error::File`]
-pub fn random_id() -> Result<String> {
-    let mut bytes = [0u8; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|errno| Error::file("reading", "/dev/urandom")(errno.into()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 /// A word for names: the last part of an image's name, or of an id.
 pub fn word(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
@@ -104,7 +93,7 @@ impl Containers {
             Some(image) => self.store().unpack(image, task)?,
             None => None,
         };
-        let id = random_id()?;
+        let id = task::random_id();
         let name = match &new.name {
             Some(name) => name.clone(),
             None => format!("{}-{}", word(&new.image_name), &id[..6]),

@@ -61,7 +61,7 @@ mod volume_files;
 
 pub use cdi::{add_devices, gpu_devices, is_device_name};
 pub use container::{Container, Containers, Kind, Phase};
-pub use create::{NewContainer, random_id, word};
+pub use create::{NewContainer, word};
 pub use defaults::apply_defaults;
 pub use document::network_document;
 pub use ended::{init, store_options};

@@ -18,7 +18,7 @@ use crate::image_files::ImageFiles;
 use crate::shown::{self, Shown, Upper};
 use crate::uplink::{NetworkFacts, Own};
 use crate::volume::{Volumes, bind, copy_from_image, declared};
-use crate::{Container, Error, Result, ended, ids, random_id, uplink};
+use crate::{Container, Error, Result, ended, ids, uplink};
 
 /// How to start a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -306,7 +306,7 @@ impl Transient {
         let stack = files.below(&active)?;
         let stack = ground.iter().fold(stack, |stack, ground| ground.below(stack));
         let root = Stack { ids, ..stack }.mount_volatile()?;
-        let id = random_id()?;
+        let id = task::random_id();
         let mut spec = spec;
         let declared = declared(&spec, image)?;
         let wanted = std::mem::take(&mut spec.files.volumes).into_iter().chain(declared).collect();

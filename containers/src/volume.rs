@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use store::Store;
 use task::Task;
 
-use crate::create::random_id;
 use crate::image_files::ImageFiles;
 use crate::record::Mounted;
 use crate::{Containers, Error, Result};
@@ -127,7 +126,7 @@ impl Volumes {
         let created = crate::ended::seconds();
         let volume =
             Volume { name: name.to_owned(), labels, anonymous, fresh: true, created, path: data };
-        let new = directory.join(format!("{}.new", random_id()?));
+        let new = directory.join(format!("{}.new", task::random_id()));
         std::fs::write(&new, json(&volume)).map_err(Error::file("writing", &new))?;
         let path = directory.join(DOCUMENT);
         // The first caller has made it.
@@ -213,7 +212,7 @@ impl Volumes {
         task: &Task,
     ) -> Result<Mounted> {
         let volume = match &want.name {
-            None => self.make(&random_id()?, BTreeMap::new(), true)?,
+            None => self.make(&task::random_id(), BTreeMap::new(), true)?,
             Some(name) => match self.find(name)? {
                 Some(volume) => volume,
                 None => match self.make(name, BTreeMap::new(), false) {

@@ -237,7 +237,7 @@ impl Networks {
         created: u64,
         others: &[NamedNetwork],
     ) -> Result<NamedNetwork> {
-        let id = random_id()?;
+        let id = task::random_id();
         driver::check(&new.name, new.driver, &new.options)?;
         let network = NamedNetwork {
             name: new.name.clone(),
@@ -341,17 +341,6 @@ fn check(name: &str) -> Result<()> {
         | "ns" | "lock" => wrong("this word means a network of another kind"),
         _ => Ok(()),
     }
-}
-
-/// 64 hexadecimal digits from the kernel: the id of a network, or of a container that has no other.
-///
-/// # Errors
-/// [`Error::System`]
-pub fn random_id() -> Result<String> {
-    let mut bytes = [0u8; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|errno| Error::system("reading", "/dev/urandom")(errno.into()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The ranges of a new network: those asked for, and free ones for what is missing.

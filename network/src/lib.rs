@@ -44,7 +44,7 @@ mod wire;
 
 pub use client::Attachment;
 pub use cni::{CNI, CniDirectories, leases as cni_leases, sweep as sweep_cni};
-pub use definition::{BRIDGE, NamedNetwork, Networks, NewNetwork, NewSubnet, Subnet, random_id};
+pub use definition::{BRIDGE, NamedNetwork, Networks, NewNetwork, NewSubnet, Subnet};
 pub use driver::Driver;
 pub use enclosure::Enclosure;
 pub use error::{Error, Result};

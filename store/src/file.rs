@@ -185,18 +185,7 @@ pub(crate) fn disk_usage(path: &Path) -> u64 {
 
 /// A unique name: 128 random bits in hexadecimal.
 pub(crate) fn random() -> String {
-    let mut bytes = [0u8; 16];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        let rest = &mut bytes[filled..];
-        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
-            Ok(n) => filled += n,
-            Err(rustix::io::Errno::INTR) => {}
-            // No supported kernel lacks it, and a guessable name would be worse than stopping.
-            Err(error) => panic!("the kernel gives no random bytes: {error}"),
-        }
-    }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    task::random_id().split_off(32)
 }
 
 /// A lock on a file that can be replaced: once locked, it is checked to be the file at the path.

@@ -16,12 +16,14 @@
 
 mod event;
 mod fault;
+mod id;
 mod meter;
 mod syntax;
 mod task;
 
 pub use event::{Event, Outcome, TaskId};
 pub use fault::{Cause, Fault, Kind, chain};
+pub use id::random_id;
 pub use meter::{Meter, Metered};
 pub use syntax::SyntaxError;
 pub use task::{Cancelled, Canceller, Hook, Observer, Silent, Task};

@@ -17,7 +17,6 @@ use super::{Origin, Terminal, label, shell};
 use crate::context::{Contexts, Tree};
 use crate::error::{During, place};
 use crate::plan::{From, Op, RunMountKind, RunOp, Step, WorkdirOp};
-use crate::random::random_id;
 use crate::step::room::{Room, Surroundings, Talk};
 use crate::{Context, Env, Error, Network, Request, Result, RunOptions, Secret, SourceFile};
 
@@ -119,7 +118,7 @@ pub(super) fn keep(
     };
     let text = serde_json::to_vec(&failed)
         .map_err(|source| Error::Document { action: action.to_owned(), source })?;
-    let id = random_id()?;
+    let id = task::random_id();
     let name = format!("failed-{}", &id[..8]);
     let record = store.add_container(&id, &name, None, with.parent).during(action)?;
     let target = record.directory.join("upper");

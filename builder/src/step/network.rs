@@ -104,7 +104,7 @@ fn named(
     uplink: UplinkOptions,
 ) -> Result<Held, network::Error> {
     let networks = Networks::beside(with.env.store.path());
-    let (id, servers) = (network::random_id()?, &wanted.dns.servers);
+    let (id, servers) = (task::random_id(), &wanted.dns.servers);
     let attachment = |one: &Membership| -> Result<Attachment, network::Error> {
         let (place, privileges) = (one.configurations.as_deref(), !with.env.user_namespace);
         let cni = CniDirectories::of(&one.network, place, &one.plugins, privileges)?;

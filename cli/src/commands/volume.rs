@@ -70,7 +70,7 @@ impl Create {
         let labels = self.label.iter().map(|text| flags::pair(text)).collect();
         let name = match self.name {
             Some(name) => name,
-            None => containers::random_id()?,
+            None => task::random_id(),
         };
         match volumes.create(&name, labels) {
             // As docker: it is there, which is what was asked for.

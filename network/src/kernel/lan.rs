@@ -17,7 +17,7 @@ use netlink_packet_route::link::{
 use super::nft::{Batch, Nft};
 use super::relay::{self, Answers, NameServer};
 use super::{Arrival, claim, rules};
-use crate::definition::{NamedNetwork, NewNetwork, random_id};
+use crate::definition::{NamedNetwork, NewNetwork};
 use crate::driver::{self, Driver, mode, parent};
 use crate::netlink::{Netlink, OnTop};
 use crate::{Error, Result, bridge, namespace, sys};
@@ -61,7 +61,7 @@ pub fn try_wire(new: &NewNetwork) -> Result<()> {
         return Ok(());
     }
     driver::check(&new.name, new.driver, &new.options)?;
-    let name = bridge::name(&random_id()?);
+    let name = bridge::name(&task::random_id());
     let parent = parent(&new.options);
     let attempt = || -> io::Result<()> {
         let mut netlink = Netlink::open()?;

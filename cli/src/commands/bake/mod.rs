@@ -157,7 +157,7 @@ impl Bake {
             wanted.outputs.push(format!("type=oci,tar=false,dest={}", layout.display()));
         }
         let (file, stage) = (wanted.files.first().map(String::as_str), wanted.target.as_deref());
-        let mut running = RunningBuild::begin(&wanted.context, file, stage, SystemTime::now())?;
+        let mut running = RunningBuild::begin(&wanted.context, file, stage, SystemTime::now());
         let done = self.recorded(app, wanted, asked, &mut running);
         builds::keep(app, running, &done);
         done

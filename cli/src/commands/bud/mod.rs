@@ -159,7 +159,7 @@ impl Bud {
     pub(crate) fn run(self, app: &App) -> Result<u8, Failure> {
         let file = self.file.first().map(String::as_str);
         let target = self.target.as_deref();
-        let mut running = RunningBuild::begin(&self.context, file, target, SystemTime::now())?;
+        let mut running = RunningBuild::begin(&self.context, file, target, SystemTime::now());
         let done = self.recorded(app, &mut running);
         builds::keep(app, running, &done);
         done

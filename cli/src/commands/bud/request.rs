@@ -118,7 +118,7 @@ pub(crate) fn completed(mut request: Request) -> Result<Request, Failure> {
     if let Some(provenance) = &mut request.attest.provenance {
         provenance.version.clone_from(&request.attest.version);
         // A name for this run that no other has.
-        provenance.invocation = builder::random_id()?[..32].to_owned();
+        provenance.invocation = task::random_id()[..32].to_owned();
     }
     Ok(request)
 }

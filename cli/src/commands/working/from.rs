@@ -91,7 +91,7 @@ impl Runnable for From {
         refuse_networks(&spec)?;
         let wish = Wish {
             image: self.image,
-            id: containers::random_id()?,
+            id: task::random_id(),
             name: self.name,
             platform: self.platform.platform(),
             pull: self.pull.pull()?,
