@@ -32,3 +32,4 @@ pub use containers_conf::{ContainersConf, ContainersTable, EngineTable};
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use paths::Paths;
+pub use storage_conf::ContainersStorage;

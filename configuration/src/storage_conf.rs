@@ -16,6 +16,7 @@ struct StorageConf {
 
 #[derive(Default, Deserialize)]
 struct Storage {
+    driver: Option<String>,
     graphroot: Option<PathBuf>,
     rootless_storage_path: Option<String>,
     #[serde(default)]
@@ -28,13 +29,22 @@ struct StorageOptions {
     additionalimagestores: Vec<PathBuf>,
 }
 
+/// How podman and buildah of this user keep images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainersStorage {
+    /// The driver that new layers are written with, if it is set.
+    pub driver: Option<String>,
+    /// Where images are; the first place is the one that is written.
+    pub places: Vec<PathBuf>,
+}
+
 impl Paths {
-    /// Where podman and buildah of this user keep images, by storage.conf or as they do without
-    /// it.
+    /// Where podman and buildah of this user keep images, by storage.conf, `$STORAGE_DRIVER` or
+    /// as they do without them.
     ///
     /// # Errors
     /// storage.conf is malformed.
-    pub fn containers_storage(&self) -> Result<Vec<PathBuf>> {
+    pub fn containers_storage(&self) -> Result<ContainersStorage> {
         let user = self.config().join("containers/storage.conf");
         let machine = ["/etc/containers/storage.conf", "/usr/share/containers/storage.conf"];
         let mut files = vec![user];
@@ -56,14 +66,17 @@ impl Paths {
             true => self.data().join("containers/storage"),
             false => PathBuf::from("/var/lib/containers/storage"),
         };
-        let Storage { graphroot, rootless_storage_path, options } = conf.storage;
+        let Storage { driver, graphroot, rootless_storage_path, options } = conf.storage;
         let rootless = rootless_storage_path.filter(|_| self.rootless).map(|text| {
             let home = self.home.display().to_string();
             PathBuf::from(text.replace("$HOME", &home))
         });
         let mut places = vec![rootless.or(graphroot).unwrap_or(usual)];
         places.extend(options.additionalimagestores);
-        Ok(places)
+        let named = self.environment.variable("STORAGE_DRIVER");
+        let named = named.map(|driver| driver.to_string_lossy().into_owned());
+        let driver = named.or(driver).filter(|driver| !driver.is_empty());
+        Ok(ContainersStorage { driver, places })
     }
 }
 
@@ -101,7 +114,7 @@ mod tests {
         let file = home.path().join("storage.conf");
         std::fs::write(
             &file,
-            "[storage]\nrootless_storage_path = '$HOME/mine'\n[storage.options]\nadditionalimagestores = ['/more']\n",
+            "[storage]\ndriver = 'vfs'\nrootless_storage_path = '$HOME/mine'\n[storage.options]\nadditionalimagestores = ['/more']\n",
         )
         .unwrap();
         let variables = [
@@ -110,7 +123,8 @@ mod tests {
         ];
         let paths = Paths::new(Environment::new(variables, home.path()), true);
         let found = paths.containers_storage().unwrap();
-        assert_eq!(found, [home.path().join("mine"), PathBuf::from("/more")]);
+        assert_eq!(found.places, [home.path().join("mine"), PathBuf::from("/more")]);
+        assert_eq!(found.driver.as_deref(), Some("vfs"));
         std::fs::write(&file, "[storage").unwrap();
         assert!(paths.containers_storage().is_err());
         assert_eq!(paths.docker_tls(), (false, None));

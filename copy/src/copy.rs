@@ -82,6 +82,7 @@ async fn copy_named(
     choice.root.annotations.extend(options.entry.clone());
     accepts(sink, &choice.root)?;
     check_gate(source, gate, &named, &choice, task).await?;
+    keep_index(source, sink, &named, &choice).await?;
     if let Some(how) = &options.recompress {
         let (source, options) = recompress::for_copy(source, options, how, task).await?;
         return Box::pin(copy(&source, sink, &Open, &options, task)).await;
@@ -209,6 +210,22 @@ async fn keeps_digest(
         }),
         None => Ok(()),
     }
+}
+
+/// Gives a place that keeps it the index that the image was chosen from.
+async fn keep_index(
+    source: &dyn Source,
+    sink: &dyn Sink,
+    named: &Descriptor,
+    choice: &Choice,
+) -> Result<()> {
+    let chosen = named.media_type.is_index() && choice.root.digest != named.digest;
+    if !chosen || !sink.keeps_index() {
+        return Ok(());
+    }
+    let index = select::node(source, named).await?;
+    let put = sink.put(named, Blob::of_node(&index)).await;
+    put.map_err(Error::at(format!("writing {}", named.digest), Side::Destination))
 }
 
 fn accepts(sink: &dyn Sink, root: &Descriptor) -> Result<()> {

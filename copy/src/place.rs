@@ -123,6 +123,11 @@ pub trait Sink: Send + Sync {
     fn expect(&self, plan: &Plan) {
         let _ = plan;
     }
+    /// Whether the place keeps the index that an image was chosen from beside the image; the
+    /// index is put before the image is published.
+    fn keeps_index(&self) -> bool {
+        false
+    }
     /// What the place can hold; looked at before anything moves.
     fn capabilities(&self) -> Capabilities;
 }

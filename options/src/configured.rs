@@ -97,10 +97,12 @@ impl Configured {
     /// # Errors
     /// storage.conf is malformed; the current directory is not known.
     pub fn machine(&self, reach: &Reach) -> Result<Machine, Failure> {
+        let theirs = self.paths.containers_storage()?;
         Ok(Machine {
             daemon: reach.daemon_host.clone().unwrap_or_else(|| self.paths.docker_host()),
             daemon_tls: daemon_tls(&self.paths, reach)?,
-            containers: self.paths.containers_storage()?,
+            containers: theirs.places,
+            containers_driver: theirs.driver,
             scratch: self.paths.scratch(),
             shared_blobs: reach.shared_blob_dir.as_deref().map(absolute).transpose()?,
         })

@@ -9,22 +9,27 @@ use e2e::kill::{Aim, kill_after, start};
 use e2e::{Bench, Ran, peer, root, run};
 use serde_json::Value;
 
-/// A storage of podman and buildah.
-struct Theirs(PathBuf);
+/// A storage of podman and buildah, and its driver.
+struct Theirs(PathBuf, &'static str);
 
 impl Theirs {
     fn new(bench: &Bench, name: &str) -> Theirs {
-        Theirs(bench.path().join(name))
+        Theirs::with(bench, name, "overlay")
+    }
+
+    fn with(bench: &Bench, name: &str, driver: &'static str) -> Theirs {
+        Theirs(bench.path().join(name), driver)
     }
 
     fn place(&self, name: &str) -> String {
         let (graph, run) = (self.0.join("graph"), self.0.join("run"));
-        format!("containers-storage:[overlay@{}+{}]{name}", graph.display(), run.display())
+        let driver = self.1;
+        format!("containers-storage:[{driver}@{}+{}]{name}", graph.display(), run.display())
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Ran {
         let mut command = Command::new(program);
-        command.args(["--storage-driver", "overlay", "--root"]).arg(self.0.join("graph"));
+        command.args(["--storage-driver", self.1, "--root"]).arg(self.0.join("graph"));
         run(command.arg("--runroot").arg(self.0.join("run")).args(arguments))
     }
 
@@ -76,9 +81,15 @@ fn an_image_in_the_storage_of_podman_runs_there() {
     if !root() || peer("buildah").is_none() || peer("skopeo").is_none() {
         return;
     }
+    for driver in ["overlay", "vfs"] {
+        runs_there(driver);
+    }
+}
+
+fn runs_there(driver: &'static str) {
     let bench = Bench::new();
     let from = app(&bench);
-    let theirs = Theirs::new(&bench, "theirs");
+    let theirs = Theirs::with(&bench, "theirs", driver);
     bench.rcopy(["copy", from, "oci:packed:app"]).ok();
     bench.rcopy(["copy", "oci:packed:app", &theirs.place("localhost/app:1")]).ok();
 
@@ -110,8 +121,55 @@ fn an_image_in_the_storage_of_podman_runs_there() {
     theirs.run("buildah", &["bud", "-q", "--layers", "-t", "localhost/above", context]).ok();
     assert_eq!(theirs.says("localhost/above", &["cat", "/deep/hard"]), "two\n");
     theirs.run("buildah", &["rmi", "-a", "-f"]).ok();
-    let left = std::fs::read_to_string(theirs.0.join("graph/overlay-layers/layers.json")).unwrap();
+    let layers = theirs.0.join(format!("graph/{driver}-layers/layers.json"));
+    let left = std::fs::read_to_string(layers).unwrap();
     assert_eq!(left.trim(), "[]");
+}
+
+#[test]
+fn an_image_of_an_index_is_in_the_storage_of_podman_under_the_digest_of_the_index() {
+    if !root() || peer("podman").is_none() {
+        return;
+    }
+    let bench = Bench::new();
+    let from = app(&bench);
+    bench.rcopy(["copy", from, "oci:layout:app"]).ok();
+    bench.rcopy(["index", "append", "-m", "oci:layout:app", "-t", "oci:layout:all"]).ok();
+    let digest = |name: &str| bench.rcopy(["digest", name]).ok().text().to_owned();
+    let (index, image) = (digest("oci:layout:all"), digest("oci:layout:app"));
+    for driver in ["overlay", "vfs"] {
+        let theirs = Theirs::with(&bench, driver, driver);
+        for name in [&index, &image] {
+            let named = theirs.place(&format!("r.example/app@{name}"));
+            bench.rcopy(["copy", "oci:layout:all", &named]).ok();
+            let id = ["inspect", "--format", "{{.Id}}"];
+            let id = theirs.run("podman", &[&id[..], &[&format!("r.example/app@{name}")]].concat());
+            assert!(!id.ok().text().is_empty());
+            bench.rcopy(["inspect", &named]).ok();
+        }
+        let other = theirs.place(&format!("r.example/app@sha256:{}", "a".repeat(64)));
+        bench.rcopy(["copy", "oci:layout:all", &other]).fails(&["digest", "aaaa"]);
+    }
+}
+
+#[test]
+fn storage_conf_says_with_which_driver_images_are_written() {
+    if !root() || peer("podman").is_none() {
+        return;
+    }
+    let bench = Bench::new();
+    let from = app(&bench);
+    let theirs = Theirs::with(&bench, "theirs", "vfs");
+    let conf = format!(
+        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+        theirs.0.join("graph").display(),
+        theirs.0.join("run").display()
+    );
+    let conf = bench.write("storage.conf", &conf);
+    let mut copy = bench.command("rcopy");
+    copy.env("CONTAINERS_STORAGE_CONF", conf).args(["copy", from, "containers-storage:app"]);
+    run(&mut copy).ok();
+    assert_eq!(theirs.names(), ["docker.io/library/app:latest"]);
 }
 
 #[test]
@@ -172,14 +230,9 @@ fn what_the_storage_of_podman_cannot_take_is_refused() {
     let bench = Bench::new();
     let from = app(&bench);
     let graph = bench.path().join("graph");
-    let vfs = format!("containers-storage:[vfs@{}]app", graph.display());
-    bench.rcopy(["copy", from, &vfs]).fails(&["vfs"]);
-    let named = format!("containers-storage:[{}]app@sha256:{}", graph.display(), "a".repeat(64));
-    bench.rcopy(["copy", from, &named]).fails(&["digest"]);
+    let btrfs = format!("containers-storage:[btrfs@{}]app", graph.display());
+    bench.rcopy(["copy", from, &btrfs]).fails(&["btrfs"]);
     assert!(!graph.exists());
-    std::fs::create_dir_all(graph.join("vfs-images")).unwrap();
-    let theirs = format!("containers-storage:[{}]app", graph.display());
-    bench.rcopy(["copy", from, &theirs]).fails(&["vfs"]);
 }
 
 #[test]

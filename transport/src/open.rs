@@ -29,6 +29,8 @@ pub struct Machine {
     pub daemon_tls: DaemonTls,
     /// Where podman and buildah keep images; the first place that has one counts.
     pub containers: Vec<PathBuf>,
+    /// The driver with which they write new layers, if it is set.
+    pub containers_driver: Option<String>,
     /// Where large files are put for a while.
     pub scratch: PathBuf,
     /// A directory with the blobs of OCI layouts, if they are not in them.
@@ -41,6 +43,7 @@ impl Default for Machine {
             daemon: "unix:///var/run/docker.sock".to_owned(),
             daemon_tls: DaemonTls::default(),
             containers: vec!["/var/lib/containers/storage".into()],
+            containers_driver: None,
             scratch: "/var/tmp".into(),
             shared_blobs: None,
         }
@@ -111,8 +114,9 @@ impl Places<'_> {
             Location::Store(name) => Box::new(StoreImage::new(&(self.store)()?, Some(name))),
             Location::Daemon(name) => Box::new(DaemonSink::new(daemon(self)?, name)?),
             Location::Containers(at, name) => {
-                let roots = &self.machine.containers;
-                Box::new(ContainersSink::new(at.as_ref(), name, roots)?)
+                let Machine { containers: roots, containers_driver, .. } = self.machine;
+                let driver = containers_driver.as_deref();
+                Box::new(ContainersSink::new(at.as_ref(), name, roots, driver)?)
             }
         })
     }

@@ -32,11 +32,13 @@ use super::files;
 use crate::bridge::{self, blocking};
 use crate::{Error, Location, Origin, Result, Source, StorageAt, Unverified};
 
+mod drivers;
 mod locks;
 mod records;
 mod split;
 mod write;
 
+use drivers::Driver;
 use locks::Locks;
 pub use write::ContainersSink;
 
@@ -86,6 +88,9 @@ struct ImageRecord {
     names: Option<Vec<String>>,
     #[serde(default)]
     layer: String,
+    /// The digests of what is kept beside the image, by key.
+    #[serde(default)]
+    big_data_digests: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -101,7 +106,7 @@ struct LayerRecord {
 /// One store: a driver's directories below a root.
 struct Store {
     root: PathBuf,
-    driver: String,
+    driver: Driver,
 }
 
 impl ContainersImage {
@@ -154,6 +159,13 @@ impl ImageRecord {
         names.clone().find(|name| *name == text || wanted.contains(name)).cloned()
     }
 
+    /// Whether the image, or the index it was chosen from, has this digest.
+    fn has_digest(&self, digest: &str) -> bool {
+        let manifest = |(key, kept): (&String, &String)| key.starts_with("manifest") && kept == digest;
+        self.digest.as_deref() == Some(digest)
+            || self.big_data_digests.iter().flatten().any(manifest)
+    }
+
     fn names(self) -> Vec<String> {
         self.names.unwrap_or_default()
     }
@@ -184,7 +196,7 @@ impl ImageRecord {
                     .is_ok_and(|reference| reference.repository == wanted.repository),
                 _ => *name == plain.clone().or_latest().to_string(),
             };
-            digest.as_ref().is_none_or(|digest| self.digest.as_ref() == Some(digest))
+            digest.as_ref().is_none_or(|digest| self.has_digest(digest))
                 && names.clone().any(named)
         })
     }
@@ -194,22 +206,16 @@ impl Storage {
     fn stores(&self) -> Result<Vec<Store>> {
         let mut stores = Vec::new();
         for (driver, root) in &self.0 {
-            let known = ["overlay", "vfs"];
             let found = match driver.as_deref() {
-                // Both names are of one driver and one directory.
-                Some("overlay2") => Some("overlay"),
-                Some(driver) => match known.contains(&driver) {
-                    true => Some(driver),
-                    false => {
-                        let action = format!("reading layers of the driver {driver}");
-                        let place = format!("the storage {}", root.display());
-                        return Err(Error::Unsupported { action, place });
-                    }
-                },
-                None => known.into_iter().find(|d| root.join(format!("{d}-images")).is_dir()),
+                Some(name) => Some(Driver::named(name).ok_or_else(|| {
+                    let action = format!("reading layers of the driver {name}");
+                    let place = format!("the storage {}", root.display());
+                    Error::Unsupported { action, place }
+                })?),
+                None => Driver::of(root),
             };
             if let Some(driver) = found {
-                stores.push(Store { root: root.clone(), driver: driver.to_owned() });
+                stores.push(Store { root: root.clone(), driver });
             }
         }
         Ok(stores)
@@ -250,8 +256,8 @@ impl Storage {
 
 impl Store {
     fn place(&self) -> StorageAt {
-        let (driver, graph_root) = (Some(self.driver.clone()), crate::real_path(&self.root));
-        StorageAt { driver, graph_root, run_root: None }
+        let driver = Some(self.driver.name().to_owned());
+        StorageAt { driver, graph_root: crate::real_path(&self.root), run_root: None }
     }
 
     fn shown(&self) -> String {
@@ -259,7 +265,7 @@ impl Store {
     }
 
     fn directory(&self, what: &str) -> PathBuf {
-        self.root.join(format!("{}-{what}", self.driver))
+        self.root.join(format!("{}-{what}", self.driver.name()))
     }
 
     /// A list that others change, read while they do not.
@@ -369,10 +375,7 @@ impl Store {
             if !record.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                 return Err(self.refuse(image, "a layer is not named as it should be"));
             }
-            let files = match self.driver.as_str() {
-                "vfs" => self.root.join("vfs/dir").join(&record.id),
-                driver => self.root.join(driver).join(&record.id).join("diff"),
-            };
+            let files = self.driver.files(&self.root, &record.id);
             let name = format!("{}.tar-split.gz", record.id);
             let layer = Layer { record: self.directory("layers").join(name), files };
             layers.push((*diff_id, layer));
@@ -588,6 +591,7 @@ mod tests {
             digest: Some(format!("sha256:{}", "a".repeat(64))),
             names: Some(names.iter().map(|name| (*name).to_owned()).collect()),
             layer: String::new(),
+            big_data_digests: None,
         }
     }
 
