@@ -330,13 +330,13 @@ impl Fault for Error {
             | Error::Gate { source, .. } => source.kind(),
             Error::BrokenOff { kind, .. } => *kind,
             Error::Cancelled => Kind::Cancelled,
-            Error::NoPlatform { .. }
-            | Error::OtherPlatform { .. }
-            | Error::NoImage { .. }
+            Error::NoImage { .. }
             | Error::NoContent { .. }
             | Error::NoFile { .. }
             | Error::Rejected { .. } => Kind::NotFound,
-            Error::WouldChange { .. }
+            Error::NoPlatform { .. }
+            | Error::OtherPlatform { .. }
+            | Error::WouldChange { .. }
             | Error::Exists { .. }
             | Error::Floor { .. }
             | Error::Shared { .. }

@@ -5,9 +5,9 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use image::Encoding;
 use layers::Compression;
-use transport::{Layers, Recompress};
+use transport::{Layers, Location, Recompress};
 
-use crate::Failure;
+use crate::{Dialect, Failure};
 
 /// A compression by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,6 +71,15 @@ impl CompressFlags {
             dest_decompress: plain,
             ..CompressFlags::default()
         })
+    }
+
+    /// The same for a copy to this place: some dialects compress what is pushed, unless `keep`
+    /// says that the digests must stay.
+    #[must_use]
+    pub fn for_copy(&self, to: &Location, keep: bool) -> CompressFlags {
+        let pushes = matches!(to, Location::Registry(_)) && Dialect::spoken().suits_destinations();
+        let said = self.dest_decompress || self.dest_compress_format.is_some() || keep;
+        CompressFlags { dest_compress: self.dest_compress || pushes && !said, ..self.clone() }
     }
 
     /// The requested compression; `None` if layers keep their bytes.

@@ -18,7 +18,7 @@ use crate::environment::{self, absolute, proxies};
 use crate::flags::duration;
 use crate::globals::Globals;
 use crate::settings::Settings;
-use crate::{Failure, Reach};
+use crate::{Dialect, Failure, Reach};
 
 /// Uploads of this size or more resume after an interruption.
 const RESUMABLE: u64 = 64 << 20;
@@ -100,7 +100,10 @@ impl Configured {
         let theirs = self.paths.containers_storage()?;
         Ok(Machine {
             daemon: reach.daemon_host.clone().unwrap_or_else(|| self.paths.docker_host()),
-            daemon_tls: daemon_tls(&self.paths, reach)?,
+            daemon_tls: DaemonTls {
+                parameters: self.tls_parameters()?.unwrap_or_default(),
+                ..daemon_tls(&self.paths, reach)?
+            },
             containers: theirs.places,
             containers_driver: theirs.driver,
             scratch: self.paths.scratch(),
@@ -113,12 +116,7 @@ impl Configured {
     /// # Errors
     /// Certificates or a file of configuration cannot be read.
     pub fn client_options(&self, reach: &Reach) -> Result<registry_client::Options, Failure> {
-        let there = |flag: &str, path: &Path| match path.metadata() {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Failure::io(format!("{flag} {}", path.display()), &error)),
-        };
-        reach.authfile.as_deref().map_or(Ok(()), |file| there("authfile", file))?;
-        reach.cert_dir.as_deref().map_or(Ok(()), |dir| there("certificate directory", dir))?;
+        self.check_files(reach)?;
         let keychain: Arc<dyn Keychain> = match &reach.credential {
             Some(Credential::Anonymous) => Arc::new(Credential::Anonymous),
             Some(credential) => Arc::new(registry_client::Named {
@@ -129,10 +127,12 @@ impl Configured {
         };
         let mut hosts = self.certificates(reach)?;
         let tls_verify = reach.tls_verify.or(self.settings.tls_verify);
-        if tls_verify.is_some() || reach.cert_dir.is_some() {
+        let parameters = self.tls_parameters()?;
+        if tls_verify.is_some() || reach.cert_dir.is_some() || parameters.is_some() {
             hosts.push(HostRule { prefix: "*".to_owned(), ..HostRule::default() });
         }
         for rule in &mut hosts {
+            rule.parameters = parameters.clone().unwrap_or_default();
             rule.tls = tls_verify.map(|verify| if verify { Tls::Verify } else { Tls::Optional });
             if let Some(directory) = &reach.cert_dir {
                 *rule = std::mem::take(rule).certificates(&absolute(directory)?)?;
@@ -163,6 +163,35 @@ impl Configured {
             proxies: Proxies::from_variables(proxies()),
             ..usual
         })
+    }
+
+    /// Refuses files that were named and are not there.
+    fn check_files(&self, reach: &Reach) -> Result<(), Failure> {
+        if let Some(file) = &reach.authfile {
+            let there = file.metadata();
+            there.map_err(|error| Failure::io(format!("authfile {}", file.display()), &error))?;
+        }
+        let Some(directory) = &reach.cert_dir else { return Ok(()) };
+        match directory.metadata() {
+            Err(error) if Dialect::spoken().takes_missing_certificates() => {
+                (self.tell)(&format!("warning: --cert-dir {}: {error}", directory.display()));
+                Ok(())
+            }
+            Err(error) => {
+                let what = format!("certificate directory {}", directory.display());
+                Err(Failure::io(what, &error))
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// What TLS may use by `--tls-details`.
+    fn tls_parameters(&self) -> Result<Option<registry_client::TlsParameters>, Failure> {
+        let Some(file) = &self.settings.tls_details else { return Ok(None) };
+        let what = || format!("--tls-details {}", file.display());
+        let text = std::fs::read_to_string(file).map_err(|error| Failure::io(what(), &error))?;
+        let parameters = transport::tls_details(&text);
+        parameters.map(Some).map_err(|why| Failure::usage(format!("{}: {why}", what())))
     }
 
     /// One rule per `certs.d/<host>` directory there is.
@@ -240,5 +269,6 @@ fn daemon_tls(paths: &Paths, reach: &Reach) -> Result<DaemonTls, Failure> {
         reach.cert_dir.as_deref().filter(|_| reach.daemon_certs).map(absolute).transpose()?;
     let (asked, usual) = paths.docker_tls();
     let unverified = reach.daemon_certs && reach.tls_verify == Some(false);
-    Ok(DaemonTls { tcp: asked || given.is_some(), certificates: given.or(usual), unverified })
+    let (tcp, certificates) = (asked || given.is_some(), given.or(usual));
+    Ok(DaemonTls { tcp, certificates, unverified, ..DaemonTls::default() })
 }

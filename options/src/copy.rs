@@ -63,6 +63,11 @@ impl WhatFlags {
         !self.remove_signatures
     }
 
+    /// Whether digests must stay.
+    pub fn preserves_digests(&self) -> bool {
+        self.preserve_digests
+    }
+
     /// The options of a copy between these places.
     pub fn options(&self, settings: &Settings, from: &Location, to: &Location) -> CopyOptions {
         let (have, hold) = (from.capabilities(), to.capabilities());
@@ -102,6 +107,11 @@ impl WhatFlags {
                 Location::DockerArchive(..) | Location::Daemon(_),
                 Location::Layout(..) | Location::OciArchive(..),
             ) if !self.preserve_digests => Some(Format::Oci),
+            (None, _, Location::Layout(..) | Location::OciArchive(..))
+                if !self.preserve_digests && Dialect::spoken().suits_destinations() =>
+            {
+                Some(Format::Oci)
+            }
             _ => None,
         }
     }

@@ -207,6 +207,17 @@ impl Dialect {
         self == Dialect::Crane
     }
 
+    /// Whether what is written to an OCI layout becomes OCI documents, and what is pushed is
+    /// compressed, where no flag says otherwise.
+    pub fn suits_destinations(self) -> bool {
+        self == Dialect::Skopeo
+    }
+
+    /// Whether a directory of certificates that does not exist has none.
+    pub fn takes_missing_certificates(self) -> bool {
+        self == Dialect::Skopeo
+    }
+
     /// Whether deleting a tag leaves the manifest.
     pub fn deletes_tags(self) -> bool {
         self == Dialect::Crane
@@ -219,6 +230,11 @@ impl Dialect {
             Dialect::Buildah => tree
                 .mut_subcommand("ps", |ps| ps.name("ps-of-all").hide(true))
                 .mut_subcommand("containers", |list| list.alias("ps")),
+            Dialect::Skopeo => tree.display_name("skopeo").version(concat!(
+                "version ",
+                env!("CARGO_PKG_VERSION"),
+                " (rcopy)"
+            )),
             _ => tree,
         }
     }

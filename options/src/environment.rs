@@ -94,3 +94,14 @@ pub fn read_bounded(file: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
 pub fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
+
+/// A password on standard input, without the end of its line.
+///
+/// # Errors
+/// It cannot be read.
+pub fn password_line() -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = std::io::stdin().take(1 << 20).read_to_string(&mut text);
+    read.map_err(|error| Failure::io("reading the password from stdin", &error))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use image::{Descriptor, Reference};
+use image::{Descriptor, Digest, Reference};
 use transport::{Location, Named};
 
 use crate::{Dialect, Failure, environment};
@@ -27,6 +27,40 @@ pub fn location(text: &str, default: &str) -> Result<Location, Failure> {
         read => read,
     };
     Ok(read?.under(&here))
+}
+
+/// A name on a registry.
+///
+/// # Errors
+/// The text names another place.
+pub fn on_registry(text: &str) -> Result<Reference, Failure> {
+    match location(text, "docker://")? {
+        Location::Registry(reference) => Ok(reference),
+        other => Err(Failure::usage(format!("{other}: only registries support blob commands"))),
+    }
+}
+
+/// A name on a registry with a digest, and the digest.
+///
+/// # Errors
+/// The text names another place, or has no digest.
+pub fn pinned(text: &str) -> Result<(Reference, Digest), Failure> {
+    let reference = on_registry(text)?;
+    let digest = reference.digest.ok_or_else(|| {
+        Failure::usage(format!("{text:?} has no digest")).hint("write REPOSITORY@sha256:…")
+    })?;
+    Ok((reference, digest))
+}
+
+/// What an image is called in the archive or layout that it goes to.
+pub fn name_where_it_goes(from: &Location) -> String {
+    match from {
+        Location::Registry(reference) => {
+            let plain = Reference { digest: None, ..reference.clone() };
+            plain.or_latest().to_string()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A name for the store: without a registry it is `localhost/NAME`, and docker's own as docker.

@@ -59,3 +59,10 @@ pub fn credential(text: &str) -> Result<Credential, Failure> {
         _ => Err(Failure::usage("credentials have the form USER:PASSWORD")),
     }
 }
+
+/// What credentials for a registry, or a repository on it, are stored under.
+pub fn registry_key(registry: &str) -> String {
+    let registry = registry.strip_prefix("https://").unwrap_or(registry);
+    let registry = registry.strip_prefix("docker://").unwrap_or(registry);
+    registry.trim_end_matches('/').to_owned()
+}

@@ -38,6 +38,9 @@ pub struct Settings {
     /// Directory for layers while they are compressed again (default: /var/tmp)
     #[arg(long, global = true, value_name = "DIR")]
     pub tmpdir: Option<PathBuf>,
+    /// Speak only the TLS that this file allows (containers-tls-details.yaml)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_details: Option<PathBuf>,
     /// `--tls-verify` before the command, if the command has none of its own.
     #[arg(skip)]
     pub tls_verify: Option<bool>,

@@ -16,6 +16,8 @@ pub struct HostRule {
     pub tls: Option<Tls>,
     /// Certificate authorities to trust beside the system's: PEM files' content.
     pub authorities: Vec<Vec<u8>>,
+    /// What TLS may use.
+    pub parameters: crate::TlsParameters,
     /// The certificate to show, for registries that ask for one.
     pub identity: Option<ClientIdentity>,
     /// Uploads go in chunks of this many bytes instead of one request.

@@ -22,7 +22,7 @@ use crate::hosts::HostRule;
 ///
 /// `asked` becomes true when a server asks for a certificate and there is none.
 pub(crate) fn config(rule: &HostRule, asked: &Arc<AtomicBool>) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rule.parameters.provider()?);
     let mut pinned = Vec::new();
     for pem in &rule.authorities {
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
@@ -35,7 +35,7 @@ pub(crate) fn config(rule: &HostRule, asked: &Arc<AtomicBool>) -> Result<ClientC
 
 /// TLS that trusts whatever the server shows, and shows the rule's certificate.
 pub(crate) fn unverified(rule: &HostRule, asked: &Arc<AtomicBool>) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rule.parameters.provider()?);
     let anything = Arc::new(Anything(Arc::clone(&provider)));
     showing(rule, &provider, anything, asked)
 }
@@ -48,7 +48,7 @@ fn showing(
 ) -> Result<ClientConfig, String> {
     let unusable = |error: &dyn std::error::Error| error.to_string();
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(&rule.parameters.versions()?)
         .map_err(|error| unusable(&error))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::*;
-use registry_client::{Client, ClientIdentity, Credential, Error, Flaw, HostRule, Options, Tls};
+use registry_client::{
+    Client, ClientIdentity, Credential, Error, Flaw, HostRule, Options, Tls, TlsParameters,
+};
 use registry_server::Registry;
 use task::{Fault as _, Kind};
 
@@ -164,15 +166,44 @@ impl Drop for Other {
 }
 
 impl Other {
-    fn start(directory: &Path, port: u16) -> Other {
-        let port = port.to_string();
+    /// The server when it listens, and its address.
+    async fn start(directory: &Path, more: &[&str]) -> (Other, String) {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let address = format!("127.0.0.1:{port}");
         let mut command = Command::new("openssl");
-        command.current_dir(directory).args(["s_server", "-accept", &port, "-www", "-Verify", "1"]);
-        command.args(["-verify_return_error", "-cert", "good.pem", "-key", "good.key"]);
-        command.args(["-CAfile", "ca.pem", "-quiet"]);
+        command.current_dir(directory).args(["s_server", "-accept", &port.to_string(), "-www"]);
+        command.args(["-cert", "good.pem", "-key", "good.key", "-quiet"]).args(more);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        Other(child.spawn().unwrap())
+        let server = Other(child.spawn().unwrap());
+        while std::net::TcpStream::connect(&address).is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        (server, address)
     }
+}
+
+#[test]
+fn a_rule_says_which_tls_is_spoken() {
+    run(async {
+        let Some(made) = Made::new() else { return };
+        made.issued("good", "9", Some(HERE));
+        let (_server, address) = Other::start(made.0.path(), &["-tls1_2"]).await;
+        let names = |name: &str| Some(vec![name.to_owned()]);
+        let usual = TlsParameters::default();
+        let suite = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+        for (parameters, works) in [
+            (usual.clone(), true),
+            (TlsParameters { min_version: Some("1.2".to_owned()), ..usual.clone() }, true),
+            (TlsParameters { min_version: Some("1.3".to_owned()), ..usual.clone() }, false),
+            (TlsParameters { cipher_suites: names(suite), ..usual.clone() }, true),
+            (TlsParameters { cipher_suites: names("TLS_AES_128_GCM_SHA256"), ..usual }, false),
+        ] {
+            let rule = HostRule { parameters: parameters.clone(), ..trusting(made.read("ca.pem")) };
+            assert_eq!(ping(&address, rule).await.is_ok(), works, "{parameters:?}");
+        }
+    });
 }
 
 #[test]
@@ -182,14 +213,8 @@ fn client_certificates_of_version_1_are_shown() {
         made.issued("good", "9", Some(HERE));
         made.issued("old", "9", None);
         made.issued("other", "9", None);
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let _server = Other::start(made.0.path(), port);
-        let address = format!("127.0.0.1:{port}");
-        while std::net::TcpStream::connect(&address).is_err() {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        let asks = ["-Verify", "1", "-verify_return_error", "-CAfile", "ca.pem"];
+        let (_server, address) = Other::start(made.0.path(), &asks).await;
         let identity = Some(made.identity("old"));
         let shown = HostRule { identity, ..trusting(made.read("ca.pem")) };
         ping(&address, shown).await.unwrap();

@@ -270,6 +270,26 @@ async fn read(servers: &dyn Servers, place: &str) -> Result<Option<Vec<u8>>, Cau
     servers.read(place, MAX_GPG).await
 }
 
+/// Removes the signatures in a directory; how many there were.
+///
+/// # Errors
+/// One cannot be removed.
+pub fn remove_signatures(directory: &Path) -> Result<usize> {
+    for number in 1.. {
+        let path = directory.join(format!("signature-{number}"));
+        match std::fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // Another file may be in it.
+                let _ = std::fs::remove_dir(directory);
+                return Ok(number - 1);
+            }
+            Err(source) => return Err(Error::File { what: "signatures", path, source }),
+        }
+    }
+    Ok(0)
+}
+
 /// Puts a signature beside those that are there, unless it is one of them.
 ///
 /// # Errors

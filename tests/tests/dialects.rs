@@ -336,6 +336,75 @@ fn skopeo_and_crane_differ_on_copies_and_deletes() {
     rcopy("crane", &format!("digest {at}/c:3")).code(1);
 }
 
+#[test]
+fn skopeo_suits_images_to_where_they_go() {
+    let scene = e2e::scene::Scene::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    let at = registry.address();
+    symlink(binary("rcopy"), scene.bench.path().join("skopeo")).unwrap();
+    let skopeo = |line: &str| {
+        let mut command = Command::new(scene.bench.path().join("skopeo"));
+        command.current_dir(scene.bench.path()).env("HOME", scene.bench.path().join("home"));
+        run(command.args(line.split(' ')))
+    };
+    assert!(skopeo("--version").ok().stdout.starts_with("skopeo version 0."));
+    // What lies in a layout is OCI.
+    let docker = format!("docker://{at}/docker:1");
+    scene.rcopy(&["copy", "--format=v2s2", "oci:image:app", &docker]).ok();
+    let raw = |place: &str| scene.rcopy(&["inspect", "--raw", place]).ok().stdout;
+    skopeo(&format!("copy {docker} oci:suits:app")).ok();
+    scene.rcopy(&["copy", &docker, "oci:is:app"]).ok();
+    skopeo(&format!("copy --preserve-digests {docker} oci:keeps:app")).ok();
+    assert!(raw("oci:suits:app").contains("vnd.oci.image.manifest"));
+    for same in ["oci:is:app", "oci:keeps:app"] {
+        assert_eq!(raw(same), raw(&docker), "{same}");
+    }
+    // What is pushed is compressed.
+    scene.rcopy(&["copy", "--dest-decompress", "oci:image:app", "oci:plain:app"]).ok();
+    skopeo(&format!("copy oci:plain:app docker://{at}/packed:1")).ok();
+    skopeo(&format!("copy --dest-decompress oci:plain:app docker://{at}/plain:1")).ok();
+    assert!(raw(&format!("docker://{at}/packed:1")).contains("tar+gzip"));
+    skopeo(&format!("copy --preserve-digests oci:plain:app docker://{at}/kept:1")).ok();
+    for plain in ["plain:1", "kept:1"] {
+        assert!(!raw(&format!("docker://{at}/{plain}")).contains("tar+gzip"), "{plain}");
+    }
+    // An image of another platform is no missing image.
+    skopeo("--override-arch=s390x --override-os=plan9 inspect oci:index:app").code(1);
+    skopeo(&format!("inspect docker://{at}/packed:2")).code(2).fails(&["there is no tag 2"]);
+    // No certificates are no reason to stop.
+    let none = "inspect --tls-verify=false --cert-dir=/no/such docker://";
+    let told = skopeo(&format!("{none}{at}/packed:1")).ok();
+    assert!(told.stderr.contains("/no/such"), "{}", told.told());
+}
+
+#[test]
+fn everyday_lines_of_crane_run() {
+    let scene = e2e::scene::Scene::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    let at = registry.address();
+    symlink(binary("rcopy"), scene.bench.path().join("crane")).unwrap();
+    let crane = |line: &str| {
+        let mut command = Command::new(scene.bench.path().join("crane"));
+        command.current_dir(scene.bench.path()).env("HOME", scene.bench.path().join("home"));
+        run(command.args(line.split(' ')))
+    };
+    scene.copy("oci:image:app", &format!("docker://{at}/team/app:1")).ok();
+    assert_eq!(crane(&format!("catalog --full-ref {at}")).ok().text(), format!("{at}/team/app"));
+    assert_eq!(crane("version").ok().text(), env!("CARGO_PKG_VERSION"));
+    let name = format!("{at}/team/app");
+    crane(&format!("tag {name}:1 sha256-{}.sig", "a".repeat(64))).ok();
+    assert_eq!(crane(&format!("ls -O {name}")).ok().text(), "1");
+    let config = crane(&format!("config {name}:1")).ok().stdout;
+    let digest = image::Digest::of(config.as_bytes());
+    assert_eq!(crane(&format!("blob {name}@{digest}")).ok().stdout, config);
+    crane(&format!("pull --format oci --annotate-ref {name}:1 pulled")).ok();
+    let index = scene.bench.path().join("pulled/index.json");
+    assert!(std::fs::read_to_string(index).unwrap().contains(&format!("{name}:1")));
+    let pushed = crane(&format!("push --image-refs refs pulled {at}/team/again:1")).ok();
+    let refs = std::fs::read_to_string(scene.bench.path().join("refs")).unwrap();
+    assert_eq!(refs, pushed.text());
+}
+
 /// Released files are one program and links to it: `rcopy` is a name of `rbuild`.
 #[test]
 fn one_file_is_both_programs() {

@@ -22,6 +22,7 @@ const TAKEN: &[(&str, &str)] = &[
     ("Create.attachable", "containers can be put on every network"),
     ("Bake.load", "what is built is in the store"),
     ("ListFlags.no_trunc", "nothing is cut"),
+    ("Pull.annotate_ref", "an image in a layout always has its name"),
     ("CompressFlags.dest_oci_accept_uncompressed_layers", "layers are kept as they are"),
     ("OciRuntime.debug", "errors are all that is logged"),
     ("OciRuntime.rootless", "who the caller is shows in the user namespace"),

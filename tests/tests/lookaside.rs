@@ -109,6 +109,9 @@ fn a_policy_is_satisfied_by_gpg_signatures_in_a_lookaside() {
         assert_eq!(std::fs::read(directory.join("signature-1")).unwrap(), original);
         assert!(!directory.join("signature-2").exists());
     }
+    // An image that is deleted takes its signatures along.
+    bench.rcopy(["--registries.d", "registries.d", "delete", "--yes", &to("back")]).ok();
+    assert!(!signed("back").exists() && signed("carried").exists());
     carry(&["--remove-signatures"], &place, &to("bare"));
     assert!(!signed("bare").exists());
     let told = carry(&[], &place, "oci:none:app");

@@ -34,6 +34,7 @@ mod open;
 mod proxy;
 mod raw;
 pub mod sync;
+mod tls_details;
 
 pub use buckets::{BUILDKIT_CACHE, Bucket, BucketImage, Service};
 pub use copy::bridge;
@@ -50,7 +51,8 @@ pub use copy::{
 pub use lazily::{Lazily, lazily};
 pub use open::{Machine, Places};
 pub use proxy::ImageProxy;
-pub use raw::{copy_blob, describe_file, put_manifest, read_blob, write_blob};
+pub use raw::{copy_blob, describe_file, kind_of_manifest, put_manifest, read_blob, write_blob};
+pub use tls_details::tls_details;
 
 #[cfg(test)]
 use copy::Memory;

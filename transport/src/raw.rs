@@ -129,3 +129,16 @@ pub async fn put_manifest(repo: &Repo, target: &Target, node: &Node) -> Result<(
     }
     Ok(())
 }
+
+/// The media type of a manifest or index: what it says, or what its shape shows.
+pub fn kind_of_manifest(document: &[u8]) -> Option<MediaType> {
+    let value: serde_json::Value = serde_json::from_slice(document).ok()?;
+    if let Some(said) = value["mediaType"].as_str() {
+        return Some(MediaType::from(said.to_owned()));
+    }
+    match (value.get("manifests"), value.get("config")) {
+        (Some(_), None) => Some(MediaType::OCI_INDEX),
+        (None, Some(_)) => Some(MediaType::OCI_MANIFEST),
+        _ => None,
+    }
+}

@@ -1,7 +1,7 @@
 //! `version`, `info`, `completion`.
 
 use clap::Args;
-use options::Failure;
+use options::{Dialect, Failure};
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -41,6 +41,7 @@ impl Version {
             return Ok(0);
         }
         match self.format.as_deref() {
+            None if Dialect::spoken() == Dialect::Crane => outln!("{}", env!("CARGO_PKG_VERSION")),
             None => outln!("{program} {} {}", env!("CARGO_PKG_VERSION"), image::Platform::host()),
             Some("json") => outln!("{value:#}"),
             Some(template) => outln!("{}", format::template(template, &value)?),

@@ -1,10 +1,10 @@
 //! `login` and `logout`, the same in `rbuild` and `rcopy`.
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
-use options::registry::RegistryFlags;
+use options::registry::{RegistryFlags, registry_key};
 use options::{Failure, environment};
 use registry_client::Credential;
 use task::Kind;
@@ -41,7 +41,7 @@ pub(crate) struct Login {
 
 impl Runnable for Login {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let key = key(&self.registry);
+        let key = registry_key(&self.registry);
         let registry = key.split('/').next().unwrap_or(&key).to_owned();
         let mut files = app.conf.keychain(None)?;
         if self.get_login {
@@ -67,7 +67,7 @@ impl Runnable for Login {
         };
         files.paths = vec![file.clone()];
         files.store(&key, &credential)?;
-        outln!("Login to {key} succeeded; stored in {}", file.display());
+        outln!("Login Succeeded!");
         if self.verbose {
             eprintln!("wrote {}", file.display());
         }
@@ -97,7 +97,7 @@ impl Login {
         };
         let password = match (&self.password, self.password_stdin) {
             (Some(password), _) => password.clone(),
-            (None, true) => password_from_stdin()?,
+            (None, true) => environment::password_line()?,
             (None, false) => secret("Password: ")?,
         };
         Ok(Credential::Basic { username, password })
@@ -114,7 +114,7 @@ pub(crate) struct Whoami {
 
 impl Runnable for Whoami {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let key = key(&self.registry);
+        let key = registry_key(&self.registry);
         let stored = app.conf.keychain(None)?.list()?;
         let user = stored.iter().find(|(stored, _)| *stored == key).map(|(_, user)| user);
         outln!("{}", user.ok_or_else(|| not_logged_in(&key))?);
@@ -140,23 +140,17 @@ impl Runnable for Logout {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let files = app.conf.keychain(None)?;
         let keys: Vec<String> = match self.registry {
-            Some(registry) => vec![key(&registry)],
+            Some(registry) => vec![registry_key(&registry)],
             None => files.list()?.into_iter().map(|(key, _)| key).collect(),
         };
         for key in keys {
             if !files.erase(&key)? {
                 return Err(not_logged_in(&key));
             }
-            outln!("Removed the credentials for {key}");
+            outln!("Removed login credentials for {key}");
         }
         Ok(0)
     }
-}
-
-fn key(registry: &str) -> String {
-    let registry = registry.strip_prefix("https://").unwrap_or(registry);
-    let registry = registry.strip_prefix("docker://").unwrap_or(registry);
-    registry.trim_end_matches('/').to_owned()
 }
 
 fn not_logged_in(key: &str) -> Failure {
@@ -185,11 +179,4 @@ pub(crate) fn secret(question: &str) -> Result<String, Failure> {
         Failure::io("asking for a secret on the terminal", &error)
             .hint("give it on standard input or in the environment instead")
     })
-}
-
-fn password_from_stdin() -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = std::io::stdin().take(1 << 20).read_to_string(&mut text);
-    read.map_err(|error| Failure::io("reading the password from stdin", &error))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use image::{Platform, Reference};
+use image::Platform;
 use options::ends::OneEnd;
-use options::place::location;
+use options::place::{location, name_where_it_goes};
 use options::progress::Progress;
 use options::{Failure, environment};
 use task::Kind;
@@ -36,6 +36,9 @@ pub(crate) struct Pull {
     /// Write this platform only (default: the machine's in a tarball, all in a layout)
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
+    /// Accepted: an image in a layout always has its name there
+    #[arg(long)]
+    annotate_ref: bool,
     #[command(flatten)]
     end: OneEnd,
 }
@@ -55,7 +58,7 @@ impl Runnable for Pull {
         };
         for name in names {
             let from = location(name, "docker://")?;
-            let named = Named::Name(store_like(&from));
+            let named = Named::Name(name_where_it_goes(&from));
             let to = match self.format {
                 Form::Tarball => Location::DockerArchive(path.clone(), named),
                 Form::Oci => Location::Layout(path.clone(), named),
@@ -73,17 +76,6 @@ impl Runnable for Pull {
     }
 }
 
-/// What an image from a registry is called where it goes.
-fn store_like(from: &Location) -> String {
-    match from {
-        Location::Registry(reference) => {
-            let plain = Reference { digest: None, ..reference.clone() };
-            plain.or_latest().to_string()
-        }
-        other => other.to_string(),
-    }
-}
-
 /// Send an image from a tarball or an OCI layout to a registry, and print its name with the digest
 #[derive(Debug, Args)]
 pub(crate) struct Push {
@@ -91,6 +83,9 @@ pub(crate) struct Push {
     path: PathBuf,
     /// The name on the registry
     image: String,
+    /// Write the name with the digest to a file as well
+    #[arg(long, value_name = "FILE")]
+    image_refs: Option<PathBuf>,
     #[command(flatten)]
     end: OneEnd,
 }
@@ -120,7 +115,12 @@ impl Runnable for Push {
         let root = observed(&format!("push {to}"), Progress::Auto, |task| {
             access.copy(&from, &to, &options, task)
         })?;
-        outln!("{}@{}", name.repository, root.digest);
+        let written = format!("{}@{}", name.repository, root.digest);
+        if let Some(file) = &self.image_refs {
+            let failed = |error| Failure::io(format!("writing {}", file.display()), &error);
+            std::fs::write(file, &written).map_err(failed)?;
+        }
+        outln!("{written}");
         Ok(0)
     }
 }
@@ -156,7 +156,7 @@ pub(crate) struct Ls {
     #[arg(long)]
     full_ref: bool,
     /// Omit tags that hold signatures, attestations and SBOMs
-    #[arg(short, long)]
+    #[arg(short, short_alias = 'O', long)]
     omit_digest_tags: bool,
     #[command(flatten)]
     end: OneEnd,

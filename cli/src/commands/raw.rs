@@ -8,7 +8,7 @@ use image::{Descriptor, Digest, MediaType, Node, Platform, Reference, Tag};
 use options::Failure;
 use options::ends::OneEnd;
 use options::environment::read_bounded;
-use options::place::location;
+use options::place::{location, on_registry, pinned};
 use options::progress::Progress;
 use registry_client::{Repo, Target};
 use serde_json::json;
@@ -19,11 +19,17 @@ use super::place::Access;
 use crate::app::{App, observed};
 use crate::commands::Runnable;
 
-/// Read, write and delete blobs in registries
+/// Read, write and delete blobs in registries; `blob REPOSITORY@DIGEST` prints one
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Blob {
+    /// REPOSITORY@DIGEST
+    #[arg(required = true)]
+    blob: Option<String>,
+    #[command(flatten)]
+    end: OneEnd,
     #[command(subcommand)]
-    command: BlobCommand,
+    command: Option<BlobCommand>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,22 +81,6 @@ enum BlobCommand {
     },
 }
 
-fn reference(text: &str) -> Result<Reference, Failure> {
-    match location(text, "docker://")? {
-        Location::Registry(reference) => Ok(reference),
-        other => Err(Failure::usage(format!("{other}: only registries support blob commands"))),
-    }
-}
-
-/// A repository and a digest in it.
-fn pinned(text: &str) -> Result<(Reference, Digest), Failure> {
-    let reference = reference(text)?;
-    let digest = reference.digest.ok_or_else(|| {
-        Failure::usage(format!("{text:?} has no digest")).hint("write REPOSITORY@sha256:…")
-    })?;
-    Ok((reference, digest))
-}
-
 fn repo(app: &App, end: &OneEnd, reference: &Reference) -> Result<Repo, Failure> {
     let at = Location::Registry(reference.clone());
     Ok(Access::new(app, end.reach_at(&at)?).client()?.repo(&reference.repository))
@@ -103,7 +93,12 @@ fn missing(digest: Digest, reference: &Reference) -> Failure {
 
 impl Runnable for Blob {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        match self.command {
+        let printed = || BlobCommand::Get {
+            blob: self.blob.unwrap_or_default(),
+            output: None,
+            end: self.end,
+        };
+        match self.command.unwrap_or_else(printed) {
             BlobCommand::Get { blob, output, end } => {
                 let (reference, digest) = pinned(&blob)?;
                 get(app, &repo(app, &end, &reference)?, digest, output.as_deref())?;
@@ -115,7 +110,7 @@ impl Runnable for Blob {
                 outln!("{}", json!({"digest": digest, "size": size}));
             }
             BlobCommand::Put { repository, file, digest, end } => {
-                let reference = reference(&repository)?;
+                let reference = on_registry(&repository)?;
                 let descriptor = put(app, &repo(app, &end, &reference)?, &file, digest)?;
                 outln!("{}", json!(descriptor));
             }
@@ -126,7 +121,7 @@ impl Runnable for Blob {
             }
             BlobCommand::Copy { blob, repository, end } => {
                 let (from, digest) = pinned(&blob)?;
-                let to = self::reference(&repository)?;
+                let to = on_registry(&repository)?;
                 let (source, sink) = (repo(app, &end, &from)?, repo(app, &end, &to)?);
                 let ends = ((&source, &from.repository), (&sink, &to.repository));
                 if !app.wait(transport::copy_blob(digest, ends.0, ends.1))?? {
@@ -270,16 +265,21 @@ impl Runnable for Manifest {
                 outln!("{}", json!(root.bare()));
             }
             ManifestCommand::Put { image, file, media_type, end } => {
-                let reference = reference(&image)?;
+                let reference = on_registry(&image)?;
                 let bytes = read_bounded(&file, image::MAX_DOCUMENT)?;
-                let kind = kind_of(&bytes, media_type)?;
+                let kind = media_type.map(MediaType::from);
+                let kind = kind.or_else(|| transport::kind_of_manifest(&bytes));
+                let kind = kind.ok_or_else(|| {
+                    let what = "the manifest does not say what it is";
+                    Failure::usage(what).hint("give --media-type TYPE")
+                })?;
                 let descriptor = Descriptor::of(kind, &bytes);
                 let node = Node::read(descriptor, bytes)?;
                 put_manifest(app, &repo(app, &end, &reference)?, &reference, &node)?;
                 outln!("{}@{}", reference.repository, node.digest());
             }
             ManifestCommand::Delete { image, end } => {
-                let reference = reference(&image)?;
+                let reference = on_registry(&image)?;
                 let repo = repo(app, &end, &reference)?;
                 app.wait(repo.delete_manifest(&Target::from(&reference)))??;
                 eprintln!("deleted {reference}");
@@ -295,26 +295,6 @@ fn put_manifest(app: &App, repo: &Repo, reference: &Reference, node: &Node) -> R
         return Err(image::Error::DigestMismatch { expected, found }.into());
     }
     Ok(app.wait(transport::put_manifest(repo, &Target::from(reference), node))??)
-}
-
-/// The type a document says it is of, or that its shape shows.
-fn kind_of(bytes: &[u8], given: Option<String>) -> Result<MediaType, Failure> {
-    if let Some(given) = given {
-        return Ok(MediaType::from(given));
-    }
-    let value: serde_json::Value = serde_json::from_slice(bytes)
-        .map_err(|error| Failure::new(Kind::Invalid, format!("reading the manifest: {error}")))?;
-    if let Some(said) = value["mediaType"].as_str() {
-        return Ok(MediaType::from(said.to_owned()));
-    }
-    match (value.get("manifests"), value.get("config")) {
-        (Some(_), None) => Ok(MediaType::OCI_INDEX),
-        (None, Some(_)) => Ok(MediaType::OCI_MANIFEST),
-        _ => {
-            Err(Failure::usage("the manifest does not say what it is")
-                .hint("give --media-type TYPE"))
-        }
-    }
 }
 
 /// Give an image another tag in its repository

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use image::{Platform, Reference};
+use image::{Digest, Platform, Reference};
 use options::ends::OneEnd;
 use options::names::NameFilter;
 use options::place::location;
 use options::{Dialect, Failure};
 use registry_client::Target;
 use serde_json::json;
+use sign::lookaside::remove_signatures;
 use task::Kind;
 use transport::Location;
 
@@ -74,6 +75,9 @@ pub(crate) struct Catalog {
     /// Print JSON instead of one repository per line
     #[arg(long)]
     json: bool,
+    /// Print the registry in front of each repository
+    #[arg(long, conflicts_with = "json")]
+    full_ref: bool,
     #[command(flatten)]
     end: OneEnd,
 }
@@ -95,7 +99,8 @@ impl Runnable for Catalog {
         if self.json {
             outln!("{:#}", json!({"Registry": registry, "Repositories": names}));
         } else {
-            names.iter().for_each(|name| outln!("{name}"));
+            let prefix = if self.full_ref { format!("{registry}/") } else { String::new() };
+            names.iter().for_each(|name| outln!("{prefix}{name}"));
         }
         Ok(0)
     }
@@ -157,12 +162,10 @@ impl Delete {
         let tag_only =
             self.tag_only || Dialect::spoken().deletes_tags() && matches!(target, Target::Tag(_));
         match (&target, tag_only) {
-            (Target::Digest(_), true) => {
-                return Err(Failure::usage(format!(
-                    "--tag-only {reference}: that is a digest, and deleting it deletes the image"
-                ))
-                .hint("name the tag, or leave --tag-only out"));
-            }
+            (Target::Digest(_), true) => Err(Failure::usage(format!(
+                "--tag-only {reference}: that is a digest, and deleting it deletes the image"
+            ))
+            .hint("name the tag, or leave --tag-only out")),
             (Target::Tag(tag), false) => {
                 let digest = app.wait(repo.resolve(&target))??.digest;
                 let what = format!("{digest} and every tag of it in {}", reference.repository);
@@ -171,14 +174,29 @@ impl Delete {
                 }
                 app.wait(repo.delete_manifest(&Target::Digest(digest)))??;
                 eprintln!("deleted {what}");
+                forget_signatures(app, reference, digest)
             }
-            _ => {
-                app.wait(repo.delete_manifest(&target))??;
+            (target, _) => {
+                app.wait(repo.delete_manifest(target))??;
                 eprintln!("deleted {reference}");
+                match target {
+                    Target::Digest(digest) => forget_signatures(app, reference, *digest),
+                    Target::Tag(_) => Ok(()),
+                }
             }
         }
-        Ok(())
     }
+}
+
+/// Removes the signatures in the lookaside of an image that was deleted.
+fn forget_signatures(app: &App, name: &Reference, image: Digest) -> Result<(), Failure> {
+    // What is on a server is its owner's to remove.
+    let Ok(directory) = app.conf.lookaside()?.directory(name, image) else { return Ok(()) };
+    match remove_signatures(&directory)? {
+        0 => {}
+        _ => eprintln!("deleted the signatures in {}", directory.display()),
+    }
+    Ok(())
 }
 
 /// Asks for a yes at the terminal. Without a terminal the answer is no.

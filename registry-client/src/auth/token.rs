@@ -104,13 +104,13 @@ impl Inner {
         let grant = self.grant(endpoint, scope, &challenge, url, action).await?;
         let Some(grant) = grant else {
             return Err(denied(match said {
-                "" => "it requires credentials and there are none for it".into(),
+                "" => "authentication required; there are no credentials for it".into(),
                 said => format!("{said}; there are no credentials for it"),
             }));
         };
         if refused.as_ref() == Some(&grant.header) {
             return Err(denied(match said {
-                "" => "it rejected the credentials".into(),
+                "" => "authentication required; it rejected the credentials".into(),
                 said => said.to_owned(),
             }));
         }
@@ -320,7 +320,7 @@ impl Inner {
                     action,
                     reason: match (message.as_str(), credential) {
                         ("", Credential::Anonymous) => "there are no credentials for it".into(),
-                        ("", _) => "it rejected the credentials".into(),
+                        ("", _) => "authentication required; it rejected the credentials".into(),
                         (message, _) => message.to_owned(),
                     },
                 }

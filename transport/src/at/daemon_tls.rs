@@ -20,6 +20,8 @@ pub struct DaemonTls {
     pub certificates: Option<PathBuf>,
     /// Whether the daemon may show any certificate.
     pub unverified: bool,
+    /// What TLS may use.
+    pub parameters: registry_client::TlsParameters,
 }
 
 impl DaemonTls {
@@ -29,7 +31,8 @@ impl DaemonTls {
     /// A directory without any of them, a certificate without its key, files that are not PEM.
     pub(crate) fn open(&self, host: &str) -> Result<Secure, Cause> {
         let tls = if self.unverified { Tls::SkipVerify } else { Tls::Verify };
-        let mut rule = HostRule { prefix: host.to_owned(), tls: Some(tls), ..HostRule::default() };
+        let (prefix, parameters) = (host.to_owned(), self.parameters.clone());
+        let mut rule = HostRule { prefix, tls: Some(tls), parameters, ..HostRule::default() };
         if let Some(directory) = &self.certificates {
             add(&mut rule, directory)?;
         }

@@ -93,7 +93,7 @@ impl ImageProxy<'_> {
         session: &mut ProxySession,
         request: &ProxyRequest,
     ) -> Result<ProxyAnswer, Cause> {
-        let arguments = &request.args[..];
+        let arguments = request.args.as_deref().unwrap_or_default();
         if request.method == "Initialize" {
             return match (arguments, session.started) {
                 ([], false) => {

@@ -19,8 +19,9 @@ const PACKET: usize = 32 << 10;
 #[derive(Debug, Deserialize)]
 pub(super) struct ProxyRequest {
     pub(super) method: String,
+    /// Clients in Go say `null` where there are none.
     #[serde(default)]
-    pub(super) args: Vec<Value>,
+    pub(super) args: Option<Vec<Value>>,
 }
 
 /// What a call gives back.

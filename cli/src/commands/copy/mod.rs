@@ -177,8 +177,9 @@ impl Copy {
     fn one(&self, app: &App, from: &Location, to: &Location) -> Result<u8, Failure> {
         let names = self.names(to)?;
         let signer = self.sign.signer(app, &app.conf, to)?;
+        let compress = self.compress.for_copy(to, self.what.preserves_digests());
         let options = CopyOptions {
-            recompress: self.compress.recompress(app.conf.settings.room())?,
+            recompress: compress.recompress(app.conf.settings.room())?,
             concurrency: self.image_parallel_copies.map_or(8, usize::from),
             attempts: self.retry.attempts(),
             patience: app.conf.settings.patience(),

@@ -93,6 +93,11 @@ impl Driver {
     }
 }
 
+/// The work of a sink counts at the copy that feeds it.
+fn unheard() -> Task {
+    Task::silent()
+}
+
 /// Whether overlay keeps its attributes under `user.`: in a user namespace it cannot have others.
 fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -145,7 +150,7 @@ impl Trees {
                 let user_xattr = in_user_namespace();
                 let options = ApplyOptions { whiteouts, user_xattr, ..ApplyOptions::default() };
                 let applied = Root::open(&diff)
-                    .and_then(|root| layers::apply(archive, &root, &options, &Task::silent()));
+                    .and_then(|root| layers::apply(archive, &root, &options, &unheard()));
                 let applied = applied.map_err(|error| self.unpack(error))?;
                 let diff = (applied.diff_id, applied.uncompressed);
                 Ok(Taken { diff, implied: applied.implied })
@@ -153,7 +158,7 @@ impl Trees {
             Driver::Vfs => {
                 let path = here.join(ARCHIVE);
                 let file = File::create(&path).map_err(Error::file("creating", &path))?;
-                let mut kept = Kept { file, digester: Digester::default() };
+                let mut kept = Digested { file, digester: Digester::default() };
                 let length = io::copy(archive, &mut kept).map_err(Error::file("writing", &path))?;
                 Ok(Taken { diff: (kept.digester.finish(), length), implied: Vec::new() })
             }
@@ -198,11 +203,11 @@ impl Trees {
             if let Some(id) = below {
                 let (below, top) = (Root::open(&self.files(id))?, Path::new(""));
                 let all = CopyOptions::default();
-                layers::copy::copy(&below, top, &tree, top, &all, &Task::silent())?;
+                layers::copy::copy(&below, top, &tree, top, &all, &unheard())?;
                 layers::inherit(&tree, &[top.to_owned()], &below)?;
             }
             let options = ApplyOptions { whiteouts: Whiteouts::Delete, ..ApplyOptions::default() };
-            layers::apply(file, &tree, &options, &Task::silent())
+            layers::apply(file, &tree, &options, &unheard())
         };
         fill().map_err(|error| self.unpack(error))?;
         Ok(path)
@@ -267,12 +272,12 @@ impl Trees {
 }
 
 /// An archive that is kept and digested as it passes.
-struct Kept {
+struct Digested {
     file: File,
     digester: Digester,
 }
 
-impl io::Write for Kept {
+impl io::Write for Digested {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
         self.digester.update(&bytes[..n]);

@@ -161,7 +161,8 @@ impl ImageRecord {
 
     /// Whether the image, or the index it was chosen from, has this digest.
     fn has_digest(&self, digest: &str) -> bool {
-        let manifest = |(key, kept): (&String, &String)| key.starts_with("manifest") && kept == digest;
+        let manifest =
+            |(key, kept): (&String, &String)| key.starts_with("manifest") && kept == digest;
         self.digest.as_deref() == Some(digest)
             || self.big_data_digests.iter().flatten().any(manifest)
     }
@@ -196,8 +197,7 @@ impl ImageRecord {
                     .is_ok_and(|reference| reference.repository == wanted.repository),
                 _ => *name == plain.clone().or_latest().to_string(),
             };
-            digest.as_ref().is_none_or(|digest| self.has_digest(digest))
-                && names.clone().any(named)
+            digest.as_ref().is_none_or(|digest| self.has_digest(digest)) && names.clone().any(named)
         })
     }
 }

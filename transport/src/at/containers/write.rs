@@ -133,7 +133,12 @@ impl ContainersSink {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for drivers other than overlay and vfs and for ordinary users.
-    pub(crate) fn new(at: Option<&StorageAt>, name: &str, roots: &[PathBuf], set: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(
+        at: Option<&StorageAt>,
+        name: &str,
+        roots: &[PathBuf],
+        set: Option<&str>,
+    ) -> Result<Self> {
         let root = at.map(|at| &at.graph_root).or(roots.first());
         let root = root.ok_or_else(|| files::absent("storage".as_ref()))?.clone();
         let cannot = |action: &str| {
