@@ -132,6 +132,7 @@ fn isolated(isolation: &Isolation) -> Vec<Grant> {
         sysctls,
         devices,
         device_rules,
+        personality: _,
         annotations,
         user_namespace: _,
     } = isolation;
@@ -143,7 +144,10 @@ fn isolated(isolation: &Isolation) -> Vec<Grant> {
     grants.extend(apparmor.iter().cloned().map(Grant::AppArmor));
     grants.extend(unmask.iter().cloned().map(Grant::Unmask));
     for (name, namespace) in [("pid", pid), ("ipc", ipc), ("uts", uts), ("cgroup", cgroup)] {
-        grants.extend((*namespace == Some(Namespace::Host)).then_some(Grant::Namespace(name)));
+        grants.extend(
+            (!matches!(namespace, None | Some(Namespace::Private)))
+                .then_some(Grant::Namespace(name)),
+        );
     }
     grants.extend(chroot.then_some(Grant::Chroot));
     grants.extend(sysctls.keys().cloned().map(Grant::Sysctl));
@@ -181,7 +185,16 @@ fn limited(limits: &Limits) -> Vec<Grant> {
 
 fn seen(files: &Files) -> Vec<Grant> {
     // No Dockerfile and no flag of a build names images to mount whole.
-    let Files { read_only: _, mounts, volumes, overlays, images: _, given, rootfs: _ } = files;
+    let Files {
+        read_only: _,
+        mounts,
+        volumes,
+        overlays,
+        images: _,
+        given,
+        rootfs: _,
+        image_volumes: _,
+    } = files;
     let mount = |mount: &Mount| match mount {
         Mount::Bind { source, target, read_only, .. } => Some(Grant::Mount {
             source: source.clone(),

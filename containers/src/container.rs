@@ -45,6 +45,16 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them.
+    pub const ALL: [Phase; 6] = [
+        Phase::Created,
+        Phase::Running,
+        Phase::Paused,
+        Phase::Restarting,
+        Phase::Exited,
+        Phase::Dead,
+    ];
+
     /// The word used in output.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -92,6 +102,7 @@ impl Containers {
                 Err(error) => return Err(error),
             }
         }
+        all.sort_by_key(|container| (container.row.created, container.record.made));
         Ok(all)
     }
 
@@ -144,6 +155,14 @@ impl Container {
     /// What the store knows of it.
     pub fn row(&self) -> &ContainerRecord {
         &self.row
+    }
+
+    /// Bytes that its changes take, without what it printed.
+    pub fn written(&self) -> u64 {
+        let log = |name: &str| {
+            std::fs::metadata(self.directory().join(name)).map_or(0, |file| file.len())
+        };
+        self.store.container_bytes(&self.row).saturating_sub(log("log") + log("log.1"))
     }
 
     /// The images that it needs: the one it was made of, and those that it mounts.

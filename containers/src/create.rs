@@ -7,7 +7,7 @@ use runtime::{ContainerSpec, Ids};
 use task::Task;
 
 use crate::record::{RECORD, Record};
-use crate::volume::Volumes;
+use crate::volume::{Volumes, memory_for_volumes};
 use crate::{Container, Containers, Error, Result, ids};
 
 /// Names the process that makes a container and starts it at once. If that process is gone and
@@ -80,6 +80,7 @@ impl Containers {
         let none = image::ContainerConfig::default();
         let config = new.image.map_or(&none, |image| &image.config().config);
         let mut record = Record::new();
+        record.made = (crate::ended::now() * 1e9) as u64;
         record.command = runtime::arguments(config, &new.spec)?;
         record.image.clone_from(&new.image_name);
         record.image_stop_signal = config
@@ -89,6 +90,9 @@ impl Containers {
             .transpose()
             .map_err(|reason| Error::Invalid { name: new.image_name.clone(), reason })?;
         record.spec = new.spec;
+        if let Some(image) = new.image {
+            memory_for_volumes(&mut record.spec, image)?;
+        }
         let snapshot = match new.image {
             Some(image) => self.store().unpack(image, task)?,
             None => None,

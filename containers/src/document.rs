@@ -36,7 +36,10 @@ impl Volume {
         json!({
             "Name": self.name, "Driver": "local", "Mountpoint": self.path, "Scope": "local",
             "CreatedAt": time(self.created as f64), "Labels": self.labels,
-            "Anonymous": self.anonymous,
+            "Anonymous": self.anonymous, "Options": match &self.device {
+                Some(device) => json!({"type": "none", "o": "bind", "device": device}),
+                None => json!({}),
+            },
         })
     }
 }
@@ -86,11 +89,11 @@ fn document(container: &Container, image: &str) -> Result<Value> {
     let spec = serde_json::to_value(&record.spec)
         .map_err(|source| Error::Document { path: container.directory().to_owned(), source })?;
     let at = |name: &str| container.directory().join(name);
+    let manifest = container.row().image.as_ref().map(|image| image.digest);
     Ok(json!({
         "Id": container.id(), "Name": container.name(),
         "Created": time(container.row().created as f64),
-        "Image": container.row().image.as_ref().map(|image| image.digest),
-        "ImageName": image,
+        "Image": container.image_id().or(manifest), "ImageDigest": manifest, "ImageName": image,
         "Path": record.command.first(), "Args": record.command.get(1..).unwrap_or_default(),
         "State": state(container),
         "RestartCount": container.restarts(), "Driver": "overlay", "Platform": "linux",

@@ -130,18 +130,64 @@ impl crate::Container {
 }
 
 impl Event {
-    /// Whether all of these hold: `type`, `event`, `container`, `image` and `label` with a value.
-    pub fn is_all(&self, filters: &[(&str, &str)]) -> bool {
+    /// Whether it meets conditions on `type`, `event`, `container`, `image`, `volume`, `label` and `scope`:
+    /// those of one key are alternatives, those of several keys must all hold, and so must all labels.
+    pub fn meets(&self, filters: &[(&str, &str)]) -> bool {
+        filters.iter().all(|(key, value)| {
+            let same = || filters.iter().filter(|(other, _)| other == key && *key != "label");
+            self.is(key, value) || same().any(|(key, value)| self.is(key, value))
+        })
+    }
+
+    fn is(&self, key: &str, value: &str) -> bool {
         let attribute = |key: &str| self.attributes.get(key).map(String::as_str);
-        filters.iter().all(|(key, value)| match *key {
-            "type" => self.kind == *value,
-            "event" => self.action == *value,
-            "container" => self.id.starts_with(value) || attribute("name") == Some(value),
+        match key {
+            "type" => self.kind == value,
+            "event" => {
+                // `health_status` means every health, `died` is podman's word.
+                let word = if value == "died" { "die" } else { value };
+                self.action == word || self.action.split(": ").next() == Some(word)
+            }
+            "container" => {
+                self.kind == "container"
+                    && (self.id.starts_with(value) || attribute("name") == Some(value))
+            }
+            "volume" => self.kind == "volume" && self.id == value,
             "image" => attribute("image") == Some(value),
+            "scope" => value == "local",
             _ => match value.split_once('=') {
                 Some((label, wanted)) => attribute(label) == Some(wanted),
                 None => attribute(value).is_some(),
             },
-        })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_of_one_key_are_alternatives() {
+        let attributes = BTreeMap::from([("name", "web"), ("app", "x"), ("image", "nginx")]);
+        let attributes =
+            attributes.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let event = Event {
+            kind: "container".to_owned(),
+            action: "health_status: healthy".to_owned(),
+            id: "abc".to_owned(),
+            attributes,
+            time: 1.0,
+        };
+        for (filters, meets) in [
+            (&[("event", "start"), ("event", "health_status")][..], true),
+            (&[("event", "start"), ("container", "web")], false),
+            (&[("container", "db"), ("container", "ab")], true),
+            (&[("label", "app=x"), ("label", "other")], false),
+            (&[("volume", "abc")], false),
+            (&[("image", "nginx"), ("type", "container"), ("scope", "local")], true),
+        ] {
+            assert_eq!(event.meets(filters), meets, "{filters:?}");
+        }
     }
 }

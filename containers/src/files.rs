@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use layers::copy::{CopyOptions, copy};
+use layers::copy::copy;
 use layers::{ApplyOptions, DiffOptions, EntryKind, LayerEntries, Limits, Root, Stack, Whiteouts};
 use runtime::Mount;
 use task::Task;
@@ -41,6 +41,17 @@ impl ChangeKind {
             ChangeKind::Deleted => 'D',
         }
     }
+}
+
+/// How files are copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// Only what is below the source goes, not the source under its own name.
+    pub contents: bool,
+    /// A source that is a symbolic link means what it points to.
+    pub follow: bool,
+    /// A directory may replace a file, and a file a directory.
+    pub replace: bool,
 }
 
 /// A path of a container, to be opened: below which root, and where there.
@@ -223,19 +234,12 @@ impl Container {
     }
 
     /// Copies a file or tree of the machine into it. Where the path is a directory, it goes in there
-    /// under its own name, unless `contents` says that only what is below it goes. With `follow`, a
-    /// source that is a symbolic link means what it points to.
+    /// under its own name.
     ///
     /// # Errors
     /// One of the two is not there, or cannot be read or written.
-    pub fn copy_in(
-        &self,
-        from: &Path,
-        contents: bool,
-        to: &Path,
-        follow: bool,
-        task: &Task,
-    ) -> Result<()> {
+    pub fn copy_in(&self, from: &Path, to: &Path, options: CopyOptions, task: &Task) -> Result<()> {
+        let contents = options.contents;
         let place = self.place(to)?;
         place.has_parent(to)?;
         let parent = from.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -245,7 +249,7 @@ impl Container {
             false => (Root::open(parent.unwrap_or(Path::new(".")))?, PathBuf::from(name)),
         };
         let target = target(&place, &root, &source, contents)?;
-        copy(&root, &source, &place.root, &target, &options(follow), task)?;
+        copy(&root, &source, &place.root, &target, &options.of_layers(), task)?;
         Ok(())
     }
 
@@ -257,9 +261,8 @@ impl Container {
     pub fn copy_out(
         &self,
         from: &Path,
-        contents: bool,
         to: &Path,
-        follow: bool,
+        options: CopyOptions,
         task: &Task,
     ) -> Result<()> {
         let place = self.place(from)?;
@@ -272,8 +275,27 @@ impl Container {
             }
         };
         let there = ContainerPath { root, path };
-        let target = target(&there, &place.root, &place.path, contents)?;
-        copy(&place.root, &place.path, &there.root, &target, &options(follow), task)?;
+        let target = target(&there, &place.root, &place.path, options.contents)?;
+        copy(&place.root, &place.path, &there.root, &target, &options.of_layers(), task)?;
+        Ok(())
+    }
+
+    /// Copies a file or tree of it to another container, by the same rules.
+    ///
+    /// # Errors
+    /// As [`Container::copy_in`].
+    pub fn copy_across(
+        &self,
+        from: &Path,
+        other: &Container,
+        to: &Path,
+        options: CopyOptions,
+        task: &Task,
+    ) -> Result<()> {
+        let (here, there) = (self.place(from)?, other.place(to)?);
+        there.has_parent(to)?;
+        let target = target(&there, &here.root, &here.path, options.contents)?;
+        copy(&here.root, &here.path, &there.root, &target, &options.of_layers(), task)?;
         Ok(())
     }
 
@@ -374,8 +396,11 @@ fn made_for_mounts(upper: &Root, places: &[PathBuf], path: &Path) -> bool {
     }
 }
 
-fn options(follow: bool) -> CopyOptions<'static> {
-    CopyOptions { replace: false, follow, ..CopyOptions::default() }
+impl CopyOptions {
+    fn of_layers(self) -> layers::copy::CopyOptions<'static> {
+        let CopyOptions { contents: _, follow, replace } = self;
+        layers::copy::CopyOptions { replace, follow, ..layers::copy::CopyOptions::default() }
+    }
 }
 
 fn is_dir(root: &Root, path: &Path) -> bool {

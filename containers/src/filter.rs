@@ -31,68 +31,6 @@ impl LabelFilter {
     }
 }
 
-/// Which containers are listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerFilter {
-    key: String,
-    value: String,
-}
-
-impl ContainerFilter {
-    /// Reads `KEY=VALUE` with a key `id`, `name`, `status`, `label`, `ancestor`, `exited`,
-    /// `volume`, `network` or `health`; `None` if there is no such condition.
-    pub fn parse(text: &str) -> Option<ContainerFilter> {
-        const KEYS: [&str; 9] =
-            ["id", "name", "status", "label", "ancestor", "exited", "volume", "network", "health"];
-        let (key, value) = text.split_once('=').filter(|(key, _)| KEYS.contains(key))?;
-        Some(ContainerFilter { key: key.to_owned(), value: value.to_owned() })
-    }
-
-    /// Whether it is about what became of containers, so that stopped ones are meant too.
-    pub fn is_of_state(&self) -> bool {
-        matches!(self.key.as_str(), "status" | "exited")
-    }
-
-    /// Whether a container meets several conditions: those of one key are alternatives, those of
-    /// several keys must all hold, and so must all labels. `image` is what it was made from.
-    pub fn all(filters: &[ContainerFilter], container: &Container, image: &str) -> bool {
-        filters.iter().all(|filter| {
-            let same = filters.iter().filter(|other| other.key == filter.key);
-            filter.matches(container, image)
-                || filter.key != "label"
-                    && same.into_iter().any(|other| other.matches(container, image))
-        })
-    }
-
-    fn matches(&self, container: &Container, image: &str) -> bool {
-        let value = self.value.as_str();
-        let record = container.record();
-        match self.key.as_str() {
-            "id" => container.id().starts_with(value),
-            "name" => container.name().contains(value.trim_start_matches('/')),
-            "health" => {
-                let health = container.health().map(|health| health.status.as_str());
-                health.unwrap_or("none") == value
-            }
-            "status" => container.phase().as_str() == value,
-            "exited" => container.exit().is_some_and(|exit| exit.code().to_string() == value),
-            "network" => container.network_names().iter().any(|name| name == value),
-            "volume" => record
-                .volumes
-                .iter()
-                .any(|mounted| mounted.volume == value || mounted.target.to_str() == Some(value)),
-            "label" => LabelFilter::parse(value).matches(&record.spec.lifecycle.labels),
-            _ => {
-                let tag = format!("{value}:latest");
-                let tail = |name: &str| image == name || image.ends_with(&format!("/{name}"));
-                let digest = container.row().image.as_ref();
-                let digest = digest.map(|image| image.digest.to_string());
-                tail(value) || tail(&tag) || digest.is_some_and(|d| d.starts_with(value))
-            }
-        }
-    }
-}
-
 /// Which networks are listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetworkFilter {
@@ -169,6 +107,10 @@ pub enum VolumeFilter {
     Name(String),
     /// A label.
     Label(LabelFilter),
+    /// The lack of a label.
+    NoLabel(LabelFilter),
+    /// The driver or the scope `local`, which every volume has, or another one.
+    Local(bool),
     /// Those that no container uses, or that one does.
     Dangling(bool),
 }
@@ -179,6 +121,8 @@ impl VolumeFilter {
         Some(match text.split_once('=')? {
             ("name", name) => VolumeFilter::Name(name.to_owned()),
             ("label", label) => VolumeFilter::Label(LabelFilter::parse(label)),
+            ("label!", label) => VolumeFilter::NoLabel(LabelFilter::parse(label)),
+            ("driver" | "scope", local) => VolumeFilter::Local(local == "local"),
             ("dangling", value) => VolumeFilter::Dangling(truth(value)?),
             _ => return None,
         })
@@ -192,6 +136,8 @@ impl VolumeFilter {
         Ok(match self {
             VolumeFilter::Name(name) => volume.name.contains(name),
             VolumeFilter::Label(label) => label.matches(&volume.labels),
+            VolumeFilter::NoLabel(label) => !label.matches(&volume.labels),
+            VolumeFilter::Local(local) => *local,
             VolumeFilter::Dangling(dangling) => {
                 volumes.users(&volume.name)?.is_empty() == *dangling
             }
@@ -224,7 +170,7 @@ mod tests {
         for text in ["name", "dangling=perhaps", "type=odd", "color=red"] {
             assert_eq!(NetworkFilter::parse(text), None, "{text}");
         }
-        assert_eq!(VolumeFilter::parse("driver=local"), None);
+        assert_eq!(VolumeFilter::parse("color=red"), None);
         assert_eq!(VolumeFilter::parse("dangling=1"), Some(VolumeFilter::Dangling(true)));
     }
 }

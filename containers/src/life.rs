@@ -42,6 +42,19 @@ impl Container {
     /// # Errors
     /// [`Error::Runtime`], also when the task is cancelled; [`Error::File`].
     pub fn stop(&self, patience: Option<Duration>, task: &Task) -> Result<()> {
+        self.stop_by(None, patience, task)
+    }
+
+    /// As [`Container::stop`], asking with another signal than that of its specification.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn stop_by(
+        &self,
+        signal: Option<Signal>,
+        patience: Option<Duration>,
+        task: &Task,
+    ) -> Result<()> {
         let asked = self.record().spec.lifecycle.stop_timeout;
         let usual = asked.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
         ended::note_stop(self.directory())?;
@@ -50,7 +63,7 @@ impl Container {
         }
         // Who is frozen hears no signal.
         self.thaw()?;
-        let signal = self.record().stop_signal();
+        let signal = signal.unwrap_or_else(|| self.record().stop_signal());
         match runtime::stop(self.directory(), signal, patience.unwrap_or(usual), task) {
             Err(error) if !over(&error) => return Err(error.into()),
             _ => {}

@@ -11,8 +11,30 @@ pub struct Process {
     pub pid: u32,
     /// Its parent's.
     pub parent: u32,
+    /// Its number in the innermost process namespace it is in.
+    pub inside: u32,
     /// The user it runs as, as the machine numbers users.
     pub uid: u32,
+    /// The group it runs as, as the machine numbers groups.
+    pub gid: u32,
+    /// Its process group and its session.
+    pub group: i64,
+    /// See [`Process::group`].
+    pub session: i64,
+    /// The kernel's number of its terminal; 0 for none.
+    pub terminal_number: u64,
+    /// The kernel's letter for its state: `R`, `S`, `D`, `T`, `Z`.
+    pub state: char,
+    /// How it yields to others, from -20 to 19.
+    pub nice: i64,
+    /// When it was started, in clock ticks since the machine was.
+    pub started: u64,
+    /// Bytes of its address space.
+    pub virtual_memory: u64,
+    /// Bytes of its memory that are in place.
+    pub resident: u64,
+    /// The kernel's name of it: the program's, cut at 15 characters.
+    pub name: String,
     /// Clock ticks of CPU it used.
     pub ticks: u64,
     /// Bytes of memory it has in use; what it shares with others is divided among them.
@@ -68,6 +90,7 @@ fn process(directory: &Path, pid: u32) -> Option<Process> {
     let (head, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |index: usize| fields.get(index).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+    let signed = |index: usize| fields.get(index).and_then(|f| f.parse::<i64>().ok()).unwrap_or(0);
     let status = read(&directory.join("status"));
     let words = read(&directory.join("cmdline"));
     let command = words.trim_end_matches('\0').replace('\0', " ");
@@ -76,13 +99,43 @@ fn process(directory: &Path, pid: u32) -> Option<Process> {
     Some(Process {
         pid,
         parent: u32::try_from(number(1)).unwrap_or(0),
+        inside: innermost(&status).unwrap_or(pid),
         uid: u32::try_from(field(&status, "Uid")).unwrap_or(0),
+        gid: u32::try_from(field(&status, "Gid")).unwrap_or(0),
+        group: signed(2),
+        session: signed(3),
+        terminal_number: number(4),
+        state: fields.first().and_then(|text| text.chars().next()).unwrap_or('?'),
+        nice: signed(16),
+        started: number(19),
+        virtual_memory: number(20),
+        resident: field(&status, "VmRSS") * 1024,
+        name: name.to_owned(),
         ticks: number(11) + number(12),
         memory: memory(directory, &status),
         io: (field(&io, "read_bytes"), field(&io, "write_bytes")),
         threads: number(17),
         command: if command.is_empty() { format!("[{name}]") } else { command },
     })
+}
+
+/// The last of the numbers that a process has.
+fn innermost(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_whitespace().next_back()?.parse().ok()
+}
+
+impl Process {
+    /// Its terminal as ps shows it: `pts/0`, `tty1`, or `?` for none.
+    pub fn terminal(&self) -> String {
+        let minor = (self.terminal_number & 0xff) | ((self.terminal_number >> 12) & 0xf_ff00);
+        match (self.terminal_number >> 8) & 0xfff {
+            0 => "?".to_owned(),
+            4 => format!("tty{minor}"),
+            136..=143 => format!("pts/{minor}"),
+            major => format!("{major}:{minor}"),
+        }
+    }
 }
 
 /// Bytes received and sent by a network namespace, but for those of loopback.

@@ -20,6 +20,8 @@ const VERSION: u32 = 1;
 pub struct Record {
     /// The version of this document.
     pub version: u32,
+    /// When it was made, in nanoseconds since 1970; 0 where that is known in seconds only.
+    pub made: u64,
     /// The image as it was named.
     pub image: String,
     /// Program and arguments, those of the image included.

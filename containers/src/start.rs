@@ -17,8 +17,8 @@ use crate::ground::Ground;
 use crate::image_files::ImageFiles;
 use crate::shown::{self, Shown, Upper};
 use crate::uplink::{NetworkFacts, Own};
-use crate::volume::{Volumes, bind, copy_from_image, declared};
-use crate::{Container, Error, Result, ended, ids, uplink};
+use crate::volume::{Volumes, bind, copy_from_image, declared, memory_for_volumes};
+use crate::{Container, Error, Result, ended, ids, joined, uplink};
 
 /// How to start a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -165,6 +165,17 @@ impl Container {
         }
     }
 
+    /// Writes the numbers of its first process and of its monitor where that is wanted.
+    fn write_pidfiles(&self, state: &State) -> Result<()> {
+        let lifecycle = &self.record().spec.lifecycle;
+        let wanted = [(&lifecycle.pidfile, state.pid), (&lifecycle.monitor_pidfile, state.monitor)];
+        for (path, pid) in wanted {
+            let Some(path) = path else { continue };
+            std::fs::write(path, pid.to_string()).map_err(Error::file("writing", path))?;
+        }
+        Ok(())
+    }
+
     /// Starts it; a container that ended starts again with its files. A running one is left alone.
     ///
     /// # Errors
@@ -185,6 +196,7 @@ impl Container {
         };
         let record = now.record();
         let mut spec = record.spec.clone();
+        let _joined = joined::resolve(&mut spec, &self.store)?;
         let ids = ids::map(&spec.isolation)?;
         let root = Stack { ids, ..self.stack()? }.mount()?;
         let volumes = Volumes::new(self.store.clone());
@@ -222,6 +234,7 @@ impl Container {
             }
         }
         self.note("start", &[]);
+        self.write_pidfiles(&state)?;
         crate::notify::started(self, &state, options.notify.as_deref())?;
         Ok(state)
     }
@@ -308,6 +321,8 @@ impl Transient {
         let root = Stack { ids, ..stack }.mount_volatile()?;
         let id = task::random_id();
         let mut spec = spec;
+        let _joined = joined::resolve(&mut spec, store)?;
+        memory_for_volumes(&mut spec, image)?;
         let declared = declared(&spec, image)?;
         let wanted = std::mem::take(&mut spec.files.volumes).into_iter().chain(declared).collect();
         forgotten_volumes(store, (&active, files), wanted, &mut spec, task)?;

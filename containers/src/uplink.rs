@@ -282,17 +282,27 @@ pub(crate) fn join(
     Ok(())
 }
 
+/// The first process of the running container with this name or id.
+///
+/// # Errors
+/// [`Error::NoContainer`], [`Error::NotRunning`].
+pub(crate) fn running(name: &str, store: &Store) -> Result<u32> {
+    let other = Containers::new(store.clone()).get(name)?;
+    match other.state().filter(|_| other.is_running()) {
+        Some(state) => Ok(state.pid),
+        None => {
+            let phase = other.phase().as_str();
+            Err(Error::NotRunning { name: name.to_owned(), phase })
+        }
+    }
+}
+
 /// Where the network is that is shared.
 fn shared(join: &Join, store: &Store) -> Result<PathBuf> {
     match join {
         Join::Path(path) => Ok(path.clone()),
         Join::Container(name) => {
-            let other = Containers::new(store.clone()).get(name)?;
-            let Some(state) = other.state().filter(|_| other.is_running()) else {
-                let phase = other.phase().as_str();
-                return Err(Error::NotRunning { name: name.clone(), phase });
-            };
-            let path = PathBuf::from(format!("/proc/{}/ns/net", state.pid));
+            let path = PathBuf::from(format!("/proc/{}/ns/net", running(name, store)?));
             match std::fs::File::open(&path) {
                 Ok(_) => Ok(path),
                 Err(error) if runtime::in_user_namespace() => {

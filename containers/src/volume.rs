@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use image::Image;
 use layers::Root;
 use layers::copy::{CopyOptions, copy};
-use runtime::{ContainerSpec, Mount, Propagation, VolumeMount};
+use runtime::{ContainerSpec, Files, ImageVolumes, Mount, Propagation, VolumeMount};
 use serde::{Deserialize, Serialize};
 use store::Store;
 use task::Task;
@@ -35,6 +35,9 @@ pub struct Volume {
     pub fresh: bool,
     /// When it was made, in seconds since 1970.
     pub created: u64,
+    /// The directory of this machine that holds its data, where that is not in the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<PathBuf>,
     /// Where its data is.
     #[serde(skip)]
     pub path: PathBuf,
@@ -85,7 +88,8 @@ impl Volumes {
         };
         let read: serde_json::Result<Volume> = serde_json::from_slice(&bytes);
         let volume = read.map_err(|source| Error::Document { path, source })?;
-        Ok(Some(Volume { path: directory.join(DATA), ..volume }))
+        let path = volume.device.clone().unwrap_or_else(|| directory.join(DATA));
+        Ok(Some(Volume { path, ..volume }))
     }
 
     /// The volume of this name, if there is one.
@@ -110,22 +114,42 @@ impl Volumes {
     /// # Errors
     /// [`Error::VolumeExists`], [`Error::Invalid`], [`Error::File`].
     pub fn create(&self, name: &str, labels: BTreeMap<String, String>) -> Result<Volume> {
-        self.make(name, labels, false)
+        self.add(&Volume { name: name.to_owned(), labels, fresh: true, ..Volume::default() })
     }
 
-    fn make(
+    /// Makes a volume whose data is a directory of this machine. It takes nothing of images, and the
+    /// directory stays when it is removed.
+    ///
+    /// # Errors
+    /// As [`Volumes::create`]; there is no such directory.
+    pub fn create_at(
         &self,
         name: &str,
         labels: BTreeMap<String, String>,
-        anonymous: bool,
+        device: &Path,
     ) -> Result<Volume> {
+        let found = device.canonicalize().map_err(Error::file("finding", device))?;
+        if !found.is_dir() {
+            let reason = format!("{} is not a directory", device.display());
+            return Err(Error::Invalid { name: name.to_owned(), reason });
+        }
+        let device = Some(found);
+        self.add(&Volume { name: name.to_owned(), labels, device, ..Volume::default() })
+    }
+
+    fn make(&self, name: &str, anonymous: bool) -> Result<Volume> {
+        self.add(&Volume { name: name.to_owned(), anonymous, fresh: true, ..Volume::default() })
+    }
+
+    /// Makes its directory, and writes the document last.
+    fn add(&self, wanted: &Volume) -> Result<Volume> {
+        let name = wanted.name.as_str();
         check(name)?;
         let directory = self.directory().join(name);
         let data = directory.join(DATA);
         std::fs::create_dir_all(&data).map_err(Error::file("making", &data))?;
-        let created = crate::ended::seconds();
-        let volume =
-            Volume { name: name.to_owned(), labels, anonymous, fresh: true, created, path: data };
+        let path = wanted.device.clone().unwrap_or(data);
+        let volume = Volume { created: crate::ended::seconds(), path, ..wanted.clone() };
         let new = directory.join(format!("{}.new", task::random_id()));
         std::fs::write(&new, json(&volume)).map_err(Error::file("writing", &new))?;
         let path = directory.join(DOCUMENT);
@@ -212,10 +236,10 @@ impl Volumes {
         task: &Task,
     ) -> Result<Mounted> {
         let volume = match &want.name {
-            None => self.make(&task::random_id(), BTreeMap::new(), true)?,
+            None => self.make(&task::random_id(), true)?,
             Some(name) => match self.find(name)? {
                 Some(volume) => volume,
-                None => match self.make(name, BTreeMap::new(), false) {
+                None => match self.make(name, false) {
                     Err(Error::VolumeExists { .. }) => self.get(name)?,
                     made => made?,
                 },
@@ -323,6 +347,9 @@ pub(crate) fn copy_from_image(
 /// The volumes that the image declares and the user mounts nothing over.
 pub(crate) fn declared(spec: &ContainerSpec, image: &Image) -> Result<Vec<VolumeMount>> {
     let mut found = Vec::new();
+    if spec.files.image_volumes != ImageVolumes::Anonymous {
+        return Ok(found);
+    }
     for volume in image.config().config.volumes.keys() {
         let target = clean(volume).ok_or_else(|| Error::Invalid {
             name: "of the image".to_owned(),
@@ -337,6 +364,21 @@ pub(crate) fn declared(spec: &ContainerSpec, image: &Image) -> Result<Vec<Volume
         }
     }
     Ok(found)
+}
+
+/// Mounts memory where the image declares volumes, if that is wanted.
+pub(crate) fn memory_for_volumes(spec: &mut ContainerSpec, image: &Image) -> Result<()> {
+    if spec.files.image_volumes != ImageVolumes::Tmpfs {
+        return Ok(());
+    }
+    let as_volumes = Files { image_volumes: ImageVolumes::Anonymous, ..spec.files.clone() };
+    let wanted = declared(&ContainerSpec { files: as_volumes, ..spec.clone() }, image)?;
+    spec.files.mounts.extend(
+        wanted
+            .into_iter()
+            .map(|volume| Mount::Tmpfs { target: volume.target, options: vec!["exec".to_owned()] }),
+    );
+    Ok(())
 }
 
 /// An absolute path below the root, without detours.

@@ -34,8 +34,9 @@ pub fn lines(
 
 /// Renders one value through a Go template; `json` is the whole value.
 ///
-/// Functions beside Go's own, as Docker has them: `json`, `join`, `lower`, `upper`, `title`,
-/// `split`, `println` is Go's.
+/// Functions beside Go's own, as Docker has them: `json`, `join`, `lower`, `upper`, `split`,
+/// `truncate TEXT LENGTH`, `pad TEXT BEFORE AFTER`, and `.Label "KEY"`: the value among `LabelMap` or
+/// `Labels`, or nothing.
 ///
 /// # Errors
 /// The template does not parse, or names what the value does not have.
@@ -44,6 +45,8 @@ pub fn template(template: &str, value: &Value) -> Result<String, Error> {
         return Ok(value.to_string());
     }
     let template = template.replace("\\n", "\n").replace("\\t", "\t");
+    // A method in docker; a function here.
+    let template = template.replace(".Label \"", "label . \"");
     let render = || {
         gotmpl::Template::new("format")
             .func("json", |args| Ok(text(from_template(args.first()).to_string())))
@@ -51,6 +54,9 @@ pub fn template(template: &str, value: &Value) -> Result<String, Error> {
             .func("upper", |args| Ok(text(string(args.first()).to_uppercase())))
             .func("join", |args| Ok(text(join(args))))
             .func("split", |args| Ok(split(args)))
+            .func("label", |args| Ok(label(args)))
+            .func("truncate", |args| Ok(truncate(args)))
+            .func("pad", |args| Ok(pad(args)))
             .missing_key(gotmpl::MissingKey::Error)
             .parse(&template)?
             .execute_to_string(&to_template(value))
@@ -82,6 +88,39 @@ fn split(args: &[gotmpl::Value]) -> gotmpl::Value {
     let (whole, separator) = (string(args.first()), string(args.get(1)));
     let parts: Vec<_> = whole.split(&separator).map(|part| text(part.to_owned())).collect();
     gotmpl::Value::List(parts.into())
+}
+
+fn label(args: &[gotmpl::Value]) -> gotmpl::Value {
+    let key = string(args.get(1));
+    let labels = match args.first() {
+        Some(gotmpl::Value::Map(row)) => row.get("LabelMap").or_else(|| row.get("Labels")),
+        _ => None,
+    };
+    match labels {
+        Some(gotmpl::Value::Map(labels)) => labels.get(key.as_str()).cloned(),
+        _ => None,
+    }
+    .unwrap_or_else(|| text(String::new()))
+}
+
+fn number(value: Option<&gotmpl::Value>) -> usize {
+    match value {
+        Some(gotmpl::Value::Int(number)) => usize::try_from(*number).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn truncate(args: &[gotmpl::Value]) -> gotmpl::Value {
+    text(string(args.first()).chars().take(number(args.get(1))).collect())
+}
+
+fn pad(args: &[gotmpl::Value]) -> gotmpl::Value {
+    // No more than a screen is wide.
+    let blanks = |index| " ".repeat(number(args.get(index)).min(1_000));
+    match string(args.first()) {
+        empty if empty.is_empty() => text(empty),
+        some => text(format!("{}{some}{}", blanks(1), blanks(2))),
+    }
 }
 
 fn to_template(value: &Value) -> gotmpl::Value {
@@ -144,6 +183,8 @@ mod tests {
             (r#"{{join .Env ","}}"#, "A=1,B=2"),
             (r#"{{index .Labels "a"}}"#, "b"),
             ("{{upper .Id}}", "X"),
+            (r#"{{.Label "a"}}{{.Label "z"}}"#, "b"),
+            (r#"{{truncate "docker" 3}}|{{pad "x" 1 2}}"#, "doc| x  "),
         ];
         for (source, expected) in cases {
             assert_eq!(template(source, &value).unwrap(), expected, "{source}");

@@ -24,6 +24,7 @@ mod engine;
 mod error;
 mod ids;
 mod init;
+mod others;
 mod program;
 mod seccomp;
 mod signal;
@@ -49,16 +50,17 @@ pub use ids::{IdMaps, IdRange, Ids};
 pub use init::{Hooks, init, init_with, is_stage};
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
+pub use others::OthersMount;
 pub use program::{Exec, ExitStatus};
 pub use seccomp::SeccompProfile;
 pub use signal::Signal;
 pub use spec::users::{User, resolve_owner, resolve_user};
 pub use spec::{
     BlockLimits, ContainerSpec, Device, DeviceNumber, DeviceRule, Dns, Files, HealthCheck,
-    HealthSpec, ImageMount, Isolation, Join, Lifecycle, Limits, LogLimits, MachineFiles,
-    Membership, Mount, Namespace, Network, NetworkFiles, NetworkSpec, Notify, OnFailure, Overlay,
-    ProcessSpec, Propagation, Rate, Restart, RootDirectory, Seccomp, Ulimit, UserFile, VolumeMount,
-    arguments, join_network, owner, spec,
+    HealthSpec, ImageMount, ImageVolumes, Isolation, Join, Lifecycle, Limits, LogLimits,
+    MachineFiles, Membership, Mount, Namespace, Network, NetworkFiles, NetworkSpec, Notify,
+    OnFailure, Overlay, ProcessSpec, Propagation, Rate, Restart, RootDirectory, Seccomp, Ulimit,
+    UserFile, VolumeMount, arguments, join_network, owner, spec,
 };
 pub use stage::Care;
 pub use streams::SharedInput;

@@ -49,6 +49,17 @@ const NAMES: &[(&str, i32)] = &[
     ("SYS", libc::SIGSYS),
 ];
 
+impl std::fmt::Display for Signal {
+    /// `SIGTERM`, `SIGRTMIN+3`; what has no name is its number.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match NAMES.iter().find(|(_, number)| *number == self.0) {
+            Some((name, _)) => write!(f, "SIG{name}"),
+            None if (34..=64).contains(&self.0) => write!(f, "SIGRTMIN+{}", self.0 - 34),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
 impl FromStr for Signal {
     type Err = String;
 
@@ -83,7 +94,9 @@ mod tests {
         for (text, number) in
             [("TERM", 15), ("sigkill", 9), ("15", 15), ("RTMIN+1", 35), ("SIGRTMAX-1", 63)]
         {
-            assert_eq!(text.parse(), Ok(Signal(number)), "{text}");
+            let signal = Signal(number);
+            assert_eq!(text.parse(), Ok(signal), "{text}");
+            assert_eq!(signal.to_string().parse(), Ok(signal), "{text}");
         }
         for text in ["", "0", "65", "-9", "TERMINATE", "RTMIN+99", "RTMIN+-9", "RTMIN+2147483647"] {
             assert!(text.parse::<Signal>().is_err(), "{text}");

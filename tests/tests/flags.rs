@@ -9,6 +9,8 @@ use std::path::Path;
 const TAKEN: &[(&str, &str)] = &[
     ("Logout._tls_verify", "no registry is asked, so there is nothing to verify"),
     ("Logout.all", "without a registry all are meant"),
+    ("Create.ignore", "a volume that exists is no failure"),
+    ("Rmi.no_prune", "there are no unnamed parents"),
     ("Images.all", "steps leave no images that would be hidden"),
     ("Prune.force", "nothing is asked"),
     ("Push.all", "every image of an index goes along"),

@@ -99,8 +99,14 @@ fn named_as_docker(step: &Value) -> Value {
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// The images, containers, volumes or networks
-    #[arg(required = true)]
+    #[arg(required_unless_present = "latest")]
     names: Vec<String>,
+    /// Show the container that was made last
+    #[arg(short, long, conflicts_with = "names")]
+    latest: bool,
+    /// Show the sizes of containers: what each wrote, and that with its image
+    #[arg(short, long)]
+    size: bool,
     /// Look for objects of this type only
     #[arg(short, long = "type", value_name = "TYPE", value_parser = ["image", "container", "manifest", "network", "volume"])]
     kind: Option<String>,
@@ -110,7 +116,10 @@ pub(crate) struct Inspect {
 }
 
 impl Runnable for Inspect {
-    fn run(self, app: &App) -> Result<u8, Failure> {
+    fn run(mut self, app: &App) -> Result<u8, Failure> {
+        if self.latest {
+            self.names = vec![super::container::latest(app)?.id().to_owned()];
+        }
         // As buildah shows the one it was asked for.
         if self.format.is_none() && (Dialect::spoken().inspects_singly() || self.is_working(app)?) {
             let (documents, answer) = several::each(&self.names, |name| self.one(app, name));
@@ -145,7 +154,7 @@ impl Inspect {
                 return Ok(builder::working_document(&working, TOOL, self.format.is_some())?);
             }
             if let Some(container) = super::container::containers(app)?.find(name)? {
-                return Ok(container.document(&super::container::image(&container))?);
+                return self.container(&container);
             }
             if self.kind.is_some() {
                 return Err(super::container::missing(name));
@@ -159,6 +168,18 @@ impl Inspect {
         let (_, image) = lookup::image(store, name, &Platform::host())?;
         let template = self.format.as_deref().is_some_and(|format| format != "json");
         Ok(builder::image_document(store, &image, TOOL, template)?)
+    }
+}
+
+impl Inspect {
+    fn container(&self, container: &containers::Container) -> Result<Value, Failure> {
+        let mut document = container.document(&super::container::image(container))?;
+        if self.size {
+            let written = container.written();
+            document["SizeRw"] = written.into();
+            document["SizeRootFs"] = (written + container.image_size()).into();
+        }
+        Ok(document)
     }
 }
 
@@ -235,6 +256,36 @@ pub(crate) struct Rmi {
     /// Remove an image id with all its names; ignore missing images
     #[arg(short, long)]
     force: bool,
+    /// Ignore missing images
+    #[arg(short, long)]
+    ignore: bool,
+    /// Accepted for scripts: there are no unnamed parents that would go too
+    #[arg(long)]
+    no_prune: bool,
+}
+
+/// Removes an image by the name it was used under, unless a container needs it.
+///
+/// # Errors
+/// The store cannot be read or written.
+pub(crate) fn remove_unused(app: &App, text: &str) -> Result<(), Failure> {
+    let store = app.store()?;
+    let Some(found) = lookup::find(store, text)? else { return Ok(()) };
+    match in_use(app, &found.descriptor)? {
+        Some(_) => Ok(()),
+        None => Ok(store.forget(found.descriptor.digest, found.name.as_deref()).map(drop)?),
+    }
+}
+
+/// The container that an image cannot be taken from.
+fn in_use(app: &App, root: &image::Descriptor) -> Result<Option<String>, Failure> {
+    let image = app.store()?.image(root, &Platform::host()).ok();
+    let image = image.map(|image| image.descriptor().digest);
+    let all = super::container::containers(app)?.list()?;
+    let used = all
+        .iter()
+        .find(|container| container.images().any(|of| Some(of) == image || of == root.digest));
+    Ok(used.map(|container| container.name().to_owned()))
 }
 
 impl Runnable for Rmi {
@@ -263,7 +314,7 @@ impl Rmi {
         let store = app.store()?;
         let found = match lookup::find(store, text)? {
             Some(found) => found,
-            None if self.force => return Ok(()),
+            None if self.force || self.ignore => return Ok(()),
             None => lookup::require(store, text)?,
         };
         let roots = store.published()?;
@@ -302,14 +353,8 @@ impl Rmi {
         if self.force {
             return Ok(());
         }
-        let image = app.store()?.image(root, &Platform::host()).ok();
-        let image = image.map(|image| image.descriptor().digest);
-        let all = super::container::containers(app)?.list()?;
-        let used = all
-            .iter()
-            .find(|container| container.images().any(|of| Some(of) == image || of == root.digest));
-        let Some(container) = used else { return Ok(()) };
-        let what = format!("container {} uses image {}", container.name(), root.digest);
+        let Some(container) = in_use(app, root)? else { return Ok(()) };
+        let what = format!("container {container} uses image {}", root.digest);
         Err(Failure::new(Kind::Refused, what)
             .hint("remove the container first, or the image with --force"))
     }

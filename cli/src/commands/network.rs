@@ -143,6 +143,9 @@ pub(crate) struct Ls {
     /// Show whole ids
     #[arg(long)]
     no_trunc: bool,
+    /// Print no header
+    #[arg(long)]
+    noheading: bool,
 }
 
 const HEADERS: [(&str, &str); 9] = [
@@ -182,7 +185,7 @@ impl Ls {
             }
             given => {
                 let usual = "table {{.ID}}\\t{{.Name}}\\t{{.Driver}}\\t{{.Scope}}";
-                out!("{}", format::lines(given.unwrap_or(usual), &rows, &HEADERS, false)?);
+                out!("{}", format::lines(given.unwrap_or(usual), &rows, &HEADERS, self.noheading)?);
             }
         }
         Ok(0)

@@ -17,6 +17,7 @@ use runtime::{AttachOptions, Attached, ContainerSpec, Notify, Stdio};
 use task::{Kind, Task};
 
 use super::container::{self, attachment, need_terminal, size, start_failure};
+use super::images;
 use super::lookup;
 use super::place;
 use super::run_files::{find_mounted, volumes_from};
@@ -105,6 +106,9 @@ pub(crate) struct Run {
     /// zstd:chunked or eStargz
     #[arg(long)]
     lazy: bool,
+    /// Remove the container and its image when the container ends, unless something else uses the image
+    #[arg(long, conflicts_with_all = ["detach", "rootfs"])]
+    rmi: bool,
     /// Detach from the container with these keys (default: ctrl-p,ctrl-q)
     #[arg(long, value_name = "KEYS", value_parser = flags::keys)]
     detach_keys: Option<flags::Keys>,
@@ -171,7 +175,14 @@ fn wants_monitor(spec: &ContainerSpec) -> bool {
     let life = &spec.lifecycle;
     // The record says which ids are taken.
     let ids = matches!(spec.isolation.ids, Some(runtime::Ids::Auto(_)));
-    ids || life.health.test.is_some() || life.notify != Notify::Ignore || life.timeout > 0
+    // Its cgroup is how what it leaves in the other's process namespace is found.
+    let joins = matches!(spec.isolation.pid, Some(runtime::Namespace::Join(_)));
+    let told = life.pidfile.is_some() || life.monitor_pidfile.is_some();
+    ids || joins
+        || told
+        || life.health.test.is_some()
+        || life.notify != Notify::Ignore
+        || life.timeout > 0
 }
 
 /// What follows the image is the container's, so an unknown flag looks like the image.
@@ -246,6 +257,7 @@ impl Run {
         }
         // Wrong flags are reported before anything is fetched.
         let mut spec = self.new.spec(command)?;
+        spec.lifecycle.remove |= self.rmi;
         if self.new.tty && self.new.interactive && !self.detach {
             need_terminal()?;
         }
@@ -253,7 +265,8 @@ impl Run {
         let nameless = self.new.name.is_none() && self.new.cidfile.is_none();
         let nameless = nameless && self.new.volumes_from.is_empty() && self.attach.is_empty();
         let nameless = nameless && !wants_monitor(&spec);
-        let forgotten = self.new.rm && !self.new.tty && !self.detach && nameless;
+        let removes = self.new.rm || self.rmi;
+        let forgotten = removes && !self.new.tty && !self.detach && nameless;
         if self.lazy {
             if !forgotten || self.new.rootfs {
                 return Err(Failure::usage("--lazy: the container would need its whole image").hint(
@@ -275,6 +288,9 @@ impl Run {
             }
             _ => self.kept(app, (name, image.as_ref()), spec, &task)?,
         };
+        if self.rmi {
+            images::remove_unused(app, name)?;
+        }
         task.done();
         Ok(code)
     }
@@ -330,6 +346,8 @@ impl Run {
             (new.platform.given(), "--platform"),
             (new.container.names_entrypoint(), "--entrypoint"),
             (new.container.wants_ids(), "--userns or a map of ids"),
+            (new.container.joins(), "a namespace of another container"),
+            (self.rmi, "--rmi"),
         ];
         if let Some((_, flag)) = given.iter().find(|(given, _)| *given) {
             return Err(Failure::usage(format!("{flag} is for new containers"))
@@ -399,7 +417,7 @@ impl Run {
                 Ok(0)
             }
             Attached::Exited(status) => {
-                if self.new.rm {
+                if self.new.rm || self.rmi {
                     // Its monitor does the same; the name is free then.
                     container.remove(true, task)?;
                 }

@@ -41,8 +41,12 @@ pub(super) fn show(
         None | Some("json") if documents.is_empty() => {}
         None | Some("json") => outln!("{:#}", Value::from(documents)),
         Some(template) => {
-            for document in &documents {
-                outln!("{}", format::template(template, document)?);
+            for mut document in documents {
+                // Templates of docker and podman say ID and Id.
+                if let (Some(id), None) = (document.get("Id").cloned(), document.get("ID")) {
+                    document["ID"] = id;
+                }
+                outln!("{}", format::template(template, &document)?);
             }
         }
     }

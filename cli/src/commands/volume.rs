@@ -1,12 +1,12 @@
 //! `rbuild volume`.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use containers::{Volume as Known, VolumeFilter, Volumes};
 use options::progress::Progress;
-use options::{Failure, flags};
+use options::{Failure, environment, flags};
 use serde_json::Value;
 
 use super::container::out_of;
@@ -28,6 +28,8 @@ pub(crate) enum Volume {
     /// Remove volumes that no container uses
     #[command(alias = "remove")]
     Rm(Rm),
+    /// Exit with 0 if the volume exists, else with 1
+    Exists(Exists),
     /// Write the files of a volume as a tar archive
     Export(Export),
     /// Add the files of a tar archive to a volume
@@ -40,7 +42,7 @@ impl Runnable for Volume {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let volumes = Volumes::new(app.store()?.clone());
         run_each! { self, &volumes, Volume {
-            Create, Ls, Inspect, Rm, Export, Import, Prune,
+            Create, Ls, Inspect, Rm, Exists, Export, Import, Prune,
         } }
     }
 }
@@ -61,6 +63,12 @@ pub(crate) struct Create {
     /// Accepted: `local` is the only driver
     #[arg(short, long, value_name = "DRIVER", default_value = "local", value_parser = ["local"])]
     driver: String,
+    /// Keep the data in a directory of this machine: type=none, o=bind and device=DIRECTORY
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    opt: Vec<String>,
+    /// Accepted for scripts: a volume that exists is no failure
+    #[arg(long)]
+    ignore: bool,
     /// Its name (default: a new random one)
     name: Option<String>,
 }
@@ -72,7 +80,11 @@ impl Create {
             Some(name) => name,
             None => task::random_id(),
         };
-        match volumes.create(&name, labels) {
+        let made = match device(&self.opt)? {
+            Some(device) => volumes.create_at(&name, labels, &device),
+            None => volumes.create(&name, labels),
+        };
+        match made {
             // As docker: it is there, which is what was asked for.
             Err(containers::Error::VolumeExists { .. }) => {}
             made => drop(made?),
@@ -82,9 +94,40 @@ impl Create {
     }
 }
 
+/// The directory that `--opt` names.
+fn device(options: &[String]) -> Result<Option<PathBuf>, Failure> {
+    let mut device = None;
+    for text in options {
+        match text.split_once('=') {
+            Some(("type", "none" | "bind" | "") | ("o", "bind" | "rbind" | "")) => {}
+            Some(("device", path)) => device = Some(environment::absolute(Path::new(path))?),
+            _ => {
+                return Err(Failure::usage(format!("--opt {text:?} is not supported"))
+                    .hint("type=none, o=bind and device=DIRECTORY are; mount other file systems there first"));
+            }
+        }
+    }
+    match device {
+        None if !options.is_empty() => Err(Failure::usage("--opt: no device=DIRECTORY is given")),
+        device => Ok(device),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exists {
+    /// The volume
+    name: String,
+}
+
+impl Exists {
+    fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
+        Ok(u8::from(volumes.find(&self.name)?.is_none()))
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
-    /// Show matching volumes only: name=, label=, dangling=
+    /// Show matching volumes only: name=, label=, label!=, driver=, scope=, dangling=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Format each volume with a Go template (`table TEMPLATE` for columns), or json
@@ -93,6 +136,9 @@ pub(crate) struct Ls {
     /// Print names only
     #[arg(short, long)]
     quiet: bool,
+    /// Print no header
+    #[arg(long)]
+    noheading: bool,
 }
 
 impl Ls {
@@ -107,9 +153,15 @@ impl Ls {
             _ if self.quiet => all.iter().for_each(|volume| outln!("{}", volume.name)),
             given => {
                 let template = given.unwrap_or("table {{.Driver}}\\t{{.Name}}");
-                let headers =
-                    [("Driver", "DRIVER"), ("Name", "VOLUME NAME"), ("Mountpoint", "MOUNTPOINT")];
-                out!("{}", format::lines(template, &rows, &headers, false)?);
+                let headers = [
+                    ("Driver", "DRIVER"),
+                    ("Name", "VOLUME NAME"),
+                    ("Mountpoint", "MOUNTPOINT"),
+                    ("Scope", "SCOPE"),
+                    ("CreatedAt", "CREATED AT"),
+                    ("Labels", "LABELS"),
+                ];
+                out!("{}", format::lines(template, &rows, &headers, self.noheading)?);
             }
         }
         Ok(0)
@@ -119,7 +171,7 @@ impl Ls {
 fn retain(all: &mut Vec<Known>, filter: &str, volumes: &Volumes) -> Result<(), Failure> {
     let condition = VolumeFilter::parse(filter).ok_or_else(|| {
         Failure::usage(format!("--filter {filter:?} is not supported"))
-            .hint("name=, label= and dangling= are")
+            .hint("name=, label=, label!=, driver=, scope= and dangling= are")
     })?;
     let mut kept = Vec::new();
     for volume in all.drain(..) {
@@ -136,13 +188,19 @@ pub(crate) struct Inspect {
     /// Format each volume with a Go template
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
+    /// Show all volumes
+    #[arg(short, long, conflicts_with = "volumes")]
+    all: bool,
     /// The volumes
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     volumes: Vec<String>,
 }
 
 impl Inspect {
-    fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
+    fn run(mut self, volumes: &Volumes) -> Result<u8, Failure> {
+        if self.all {
+            self.volumes = volumes.list()?.into_iter().map(|volume| volume.name).collect();
+        }
         let one = |name: &str| Ok(volumes.get(name)?.document());
         several::show(&self.volumes, self.format.as_deref(), one)
     }
@@ -153,13 +211,19 @@ pub(crate) struct Rm {
     /// Ignore missing volumes
     #[arg(short, long)]
     force: bool,
+    /// Remove all volumes
+    #[arg(short, long, conflicts_with = "volumes")]
+    all: bool,
     /// The volumes
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     volumes: Vec<String>,
 }
 
 impl Rm {
-    fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
+    fn run(mut self, volumes: &Volumes) -> Result<u8, Failure> {
+        if self.all {
+            self.volumes = volumes.list()?.into_iter().map(|volume| volume.name).collect();
+        }
         let (_, answer) = several::each(&self.volumes, |name| {
             match volumes.remove(name) {
                 Err(containers::Error::NoVolume { .. }) if self.force => {}
@@ -231,6 +295,9 @@ pub(crate) struct Prune {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
+    /// Remove matching volumes only: name=, label=, label!=, all=true for named ones too
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
 }
 
 impl Prune {
@@ -241,8 +308,15 @@ impl Prune {
             )
             .hint("`rbuild volume prune --force`"));
         }
-        for volume in volumes.list()? {
-            if !self.all && !volume.anonymous {
+        let (all, filters): (Vec<&String>, Vec<&String>) =
+            self.filter.iter().partition(|text| ["all=true", "all=1"].contains(&text.as_str()));
+        let all = self.all || !all.is_empty();
+        let mut listed = volumes.list()?;
+        for filter in filters {
+            retain(&mut listed, filter, volumes)?;
+        }
+        for volume in listed {
+            if !all && !volume.anonymous {
                 continue;
             }
             match volumes.remove(&volume.name) {

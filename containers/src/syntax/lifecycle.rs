@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runtime::{LogLimits, Notify, OnFailure, Restart};
+use runtime::{ImageVolumes, LogLimits, Notify, OnFailure, Restart};
 
 use super::SyntaxError;
 use super::limit::size;
@@ -69,6 +69,22 @@ pub fn on_failure(text: &str) -> Result<OnFailure, SyntaxError> {
         "restart" => Ok(OnFailure::Restart),
         "stop" => Ok(OnFailure::Stop),
         other => Err(SyntaxError::new(format!("{other:?} is none of none, kill, restart, stop"))),
+    }
+}
+
+/// What becomes of the volumes of an image: `anonymous`, `bind` (the same), `tmpfs` or `ignore`.
+///
+/// # Errors
+/// It is none of these.
+pub fn image_volumes(text: &str) -> Result<ImageVolumes, SyntaxError> {
+    match text {
+        "anonymous" | "bind" => Ok(ImageVolumes::Anonymous),
+        "tmpfs" => Ok(ImageVolumes::Tmpfs),
+        "ignore" => Ok(ImageVolumes::Ignore),
+        other => {
+            let reason = format!("{other:?} is none of anonymous, bind, tmpfs and ignore");
+            Err(SyntaxError::new(reason))
+        }
     }
 }
 

@@ -51,13 +51,15 @@ pub fn size_or_unlimited(text: &str) -> Result<i64, SyntaxError> {
     }
 }
 
-/// A limit of memory in bytes, as [`size`]: at least 6 MiB.
+/// A limit of memory in bytes, as [`size`]: at least 6 MiB, or 0 for none.
 ///
 /// # Errors
 /// It is no size, or too small.
 pub fn memory(text: &str) -> Result<u64, SyntaxError> {
     match size(text)? {
-        size if size < LEAST_MEMORY => Err(SyntaxError::new("a container needs 6m to start")),
+        size if (1..LEAST_MEMORY).contains(&size) => {
+            Err(SyntaxError::new("a container needs 6m to start"))
+        }
         size => Ok(size),
     }
 }
@@ -87,7 +89,7 @@ pub fn ulimit(text: &str) -> Result<Ulimit, SyntaxError> {
 /// # Errors
 /// It is none.
 pub fn cpus(text: &str) -> Result<f64, SyntaxError> {
-    let value = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0 && *n < 1e6);
+    let value = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0 && *n < 1e6);
     value.ok_or_else(|| SyntaxError::new(format!("{text:?} is not a number of CPUs such as 1.5")))
 }
 
@@ -140,7 +142,7 @@ mod tests {
     fn limits_have_a_name_and_an_order() {
         assert!(ulimit("nofile=5:4").is_err());
         assert_eq!(ulimit("core=-1").map(|limit| limit.soft), Ok(u64::MAX));
-        assert!(cpus("0").is_err() && octal("8").is_err());
+        assert!(cpus("-1").is_err() && octal("8").is_err());
         assert!(block_rate("/dev/null:1m").is_err() && block_rate("1m").is_err());
     }
 }

@@ -29,11 +29,14 @@ mod security;
 
 pub use ids::{UserNamespace, id_range, ids, user_namespace};
 pub use lifecycle::{
-    health_interval, health_test, log_driver, log_option, notify, on_failure, restart,
+    health_interval, health_test, image_volumes, log_driver, log_option, notify, on_failure,
+    restart,
 };
 pub use limit::{block_rate, cpus, memory, octal, size, size_or_unlimited, ulimit};
 pub use mount::{fields, mount, mount_of, time_zone, tmpfs, volume};
 pub use network::{NetworkChoice, dns, extra_host, find_cni, mac_address, networks};
 pub use process::{detach_keys, entrypoint, environment, environment_files, label_files, pair};
-pub use security::{Sandbox, device, namespace, sandbox, security_option};
+pub use security::{
+    Sandbox, cgroup_namespace, device, device_rule, namespace, sandbox, security_option,
+};
 pub use task::SyntaxError;

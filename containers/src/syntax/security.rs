@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use runtime::{Device, Isolation, Namespace, Seccomp};
+use runtime::{Device, DeviceRule, Isolation, Join, Namespace, Seccomp};
 
 use super::SyntaxError;
 use crate::{Error, Result};
@@ -32,17 +32,35 @@ pub fn sandbox(text: &str) -> Result<Sandbox, SyntaxError> {
     }
 }
 
-/// Whose a namespace is: `private` or `host`.
+/// Whose a namespace is: `private`, `host`, `container:NAME` or `ns:PATH`; of ipc also `shareable`,
+/// as every private one is.
+///
+/// # Errors
+/// It is none of these; the path is not absolute.
+pub fn namespace(text: &str) -> Result<Namespace, SyntaxError> {
+    match text.split_once(':') {
+        None if ["", "private", "container", "shareable"].contains(&text) => Ok(Namespace::Private),
+        None if text == "host" => Ok(Namespace::Host),
+        Some(("container", name)) if !name.is_empty() => {
+            Ok(Namespace::Join(Join::Container(name.to_owned())))
+        }
+        Some(("ns", path)) if path.starts_with('/') => Ok(Namespace::Join(Join::Path(path.into()))),
+        _ => Err(SyntaxError::new(format!(
+            "{text:?} is none of private, host, container:NAME and ns:PATH"
+        ))),
+    }
+}
+
+/// Whose the namespace of cgroups is: `private` or `host`.
 ///
 /// # Errors
 /// It is neither.
-pub fn namespace(text: &str) -> Result<Namespace, SyntaxError> {
-    match text {
-        "" | "private" | "container" => Ok(Namespace::Private),
-        "host" => Ok(Namespace::Host),
-        other => Err(SyntaxError::new(format!(
-            "{other:?} is neither private nor host; a path cannot be joined"
-        ))),
+pub fn cgroup_namespace(text: &str) -> Result<Namespace, SyntaxError> {
+    match namespace(text) {
+        Ok(Namespace::Join(_)) | Err(_) => {
+            Err(SyntaxError::new(format!("{text:?} is neither private nor host")))
+        }
+        own => own,
     }
 }
 
@@ -136,6 +154,38 @@ pub fn device(text: &str) -> Result<Device> {
     })
 }
 
+/// Devices by kind and number: `c 189:* rwm`.
+///
+/// # Errors
+/// It is not of this form.
+pub fn device_rule(text: &str) -> Result<DeviceRule, SyntaxError> {
+    let refuse = || SyntaxError::new(format!("{text:?} is not such as `c 189:* rwm`"));
+    let mut words = text.split_whitespace();
+    let (kind, numbers) = (words.next(), words.next().and_then(|text| text.split_once(':')));
+    let (major, minor) = numbers.ok_or_else(refuse)?;
+    let access = words.next().unwrap_or("rwm");
+    let block = match kind {
+        Some("a") => None,
+        Some("b") => Some(true),
+        Some("c") => Some(false),
+        _ => return Err(refuse()),
+    };
+    let number = |text: &str| match text {
+        "*" => Ok(None),
+        digits => digits.parse().map(Some).map_err(|_| refuse()),
+    };
+    let letters = !access.is_empty() && access.chars().all(|letter| "rwm".contains(letter));
+    if words.next().is_some() || !letters {
+        return Err(refuse());
+    }
+    Ok(DeviceRule {
+        block,
+        major: number(major)?,
+        minor: number(minor)?,
+        access: access.to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +209,23 @@ mod tests {
         }
         assert!(matches!(device("/dev/nowhere"), Err(Error::File { .. })));
         assert!(sandbox("moon").is_err() && namespace("/proc/1").is_err());
+    }
+
+    #[test]
+    fn rules_of_devices_and_namespaces_are_read_or_refused() {
+        for text in ["c 189:* rwm", "b 7:0 r", "a *:* rwm"] {
+            assert_eq!(device_rule(text).unwrap().to_string(), text);
+        }
+        assert_eq!(device_rule("c 1:3").unwrap().access, "rwm");
+        for text in ["", "c", "x 1:3 r", "c 1 r", "c 1:x r", "c 1:3 q", "c 1:3 r w"] {
+            assert!(device_rule(text).is_err(), "{text}");
+        }
+        let joins = |text: &str| matches!(namespace(text), Ok(Namespace::Join(_)));
+        assert!(joins("container:web") && joins("ns:/proc/1/ns/pid"));
+        assert_eq!(namespace("shareable").unwrap(), Namespace::Private);
+        for text in ["container:", "ns:x", "web", "none"] {
+            assert!(namespace(text).is_err(), "{text}");
+        }
+        assert!(cgroup_namespace("container:web").is_err() && cgroup_namespace("host").is_ok());
     }
 }

@@ -1,5 +1,6 @@
 //! The flags about the life of a container: its health, its log, its readiness message.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,6 +8,7 @@ use containers::syntax;
 use runtime::{HealthSpec, Lifecycle, LogLimits, Notify, OnFailure};
 
 use crate::Failure;
+use crate::environment;
 use crate::flags::{self, of_flag};
 
 /// What becomes of a container of `run` and `create`.
@@ -49,6 +51,12 @@ pub struct LifecycleFlags {
     /// Kill the container after this many seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
+    /// Write the number of the container's first process to a file at each start
+    #[arg(long, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
+    /// Write the number of the container's monitor to a file at each start
+    #[arg(long, value_name = "FILE")]
+    conmon_pidfile: Option<PathBuf>,
 }
 
 fn nanoseconds(time: Option<Duration>) -> Option<u64> {
@@ -77,6 +85,10 @@ impl LifecycleFlags {
         lifecycle.log = self.log()?;
         lifecycle.notify = self.sdnotify.unwrap_or_default();
         lifecycle.timeout = self.timeout.unwrap_or(0);
+        let absolute =
+            |path: &Option<PathBuf>| path.as_deref().map(environment::absolute).transpose();
+        lifecycle.pidfile = absolute(&self.pidfile)?;
+        lifecycle.monitor_pidfile = absolute(&self.conmon_pidfile)?;
         Ok(())
     }
 
@@ -126,12 +138,16 @@ mod tests {
             "--log-opt=max-file=3",
             "--sdnotify=healthy",
             "--timeout=9",
+            "--pidfile=/p",
+            "--conmon-pidfile=/c",
         ])
         .unwrap();
         assert_eq!(life.health.test.unwrap(), ["CMD-SHELL", "test -e /x"]);
         assert_eq!(life.health.interval, Some(2_000_000_000));
         assert_eq!((life.health.retries, life.health.on_failure), (Some(1), OnFailure::Kill));
         assert_eq!((life.log.max_size, life.log.max_files), (Some(1024), Some(3)));
+        let files = [life.pidfile, life.monitor_pidfile].map(Option::unwrap);
+        assert_eq!(files, ["/p", "/c"].map(PathBuf::from));
         assert_eq!((life.notify, life.timeout), (Notify::Healthy, 9));
         assert!(read(&["--no-healthcheck"]).unwrap().health.off);
         assert!(read(&["--health-cmd=none"]).unwrap().health.off);

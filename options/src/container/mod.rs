@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use containers::syntax::{self, SyntaxError};
-use runtime::ContainerSpec;
+use runtime::{ContainerSpec, ImageVolumes, Namespace};
 
 pub use block::BlockFlags;
 pub use ids::IdFlags;
@@ -129,6 +129,16 @@ pub struct ContainerFlags {
     /// Give access to GPUs by the Container Device Interface: all, a number, or device=NAME
     #[arg(long, value_name = "GPUS", value_parser = gpus, help_heading = "Security")]
     gpus: Vec<Gpus>,
+    /// Let the container use devices by kind and number, such as 'c 189:* rwm': those that it makes
+    /// in /dev, or has in a mount with the option dev (root)
+    #[arg(long, value_name = "RULE", help_heading = "Security")]
+    device_cgroup_rule: Vec<String>,
+    /// Set what uname says of the machine: LINUX, or LINUX32 for one of 32 bits
+    #[arg(long, value_name = "NAME", value_parser = ["LINUX", "LINUX32"], help_heading = "Process")]
+    personality: Option<String>,
+    /// What becomes of the volumes of the image: anonymous (or bind), tmpfs or ignore
+    #[arg(long, value_name = "KIND", value_parser = syntax::image_volumes, help_heading = "Files")]
+    image_volume: Option<ImageVolumes>,
     /// Add an annotation to the container
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
@@ -183,8 +193,18 @@ impl ContainerFlags {
         let ids = self.ids.ids(shared.userns.take())?;
         let mut named: Vec<String> =
             shared.device.extract_if(.., |text| containers::is_device_name(text)).collect();
+        let joined = [&mut shared.pid, &mut shared.ipc, &mut shared.uts]
+            .map(|slot| slot.take_if(|wanted| matches!(wanted, Namespace::Join(_))));
         let mut spec = shared.spec()?;
-        spec.isolation.ids = ids;
+        let isolation = &mut spec.isolation;
+        let [pid, ipc, uts] = joined;
+        isolation.pid = pid.or(isolation.pid.take());
+        isolation.ipc = ipc.or(isolation.ipc.take());
+        isolation.uts = uts.or(isolation.uts.take());
+        isolation.ids = ids;
+        isolation.personality = self.personality.clone();
+        isolation.device_rules =
+            each("--device-cgroup-rule", &self.device_cgroup_rule, syntax::device_rule)?;
         named.extend(self.gpus.iter().flat_map(|gpus| gpus.0.clone()));
         containers::add_devices(&named, &mut spec)?;
         self.block.add(&mut spec.limits)?;
@@ -192,6 +212,7 @@ impl ContainerFlags {
         spec.isolation.annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
         spec.files.mounts.extend(each("--tmpfs", &self.tmpfs, syntax::tmpfs)?);
         spec.files.read_only = self.read_only;
+        spec.files.image_volumes = self.image_volume.unwrap_or_default();
         spec.isolation.privileged = self.privileged;
         spec.network.hostname.clone_from(&self.hostname);
         spec.network.domainname.clone_from(&self.domainname);
@@ -272,6 +293,12 @@ impl ContainerFlags {
     /// Whether ids of its own are asked for.
     pub fn wants_ids(&self) -> bool {
         self.ids.given() || !matches!(self.shared.userns, None | Some(syntax::UserNamespace::Host))
+    }
+
+    /// Whether it joins a namespace of another container.
+    pub fn joins(&self) -> bool {
+        let shared = [&self.shared.pid, &self.shared.ipc, &self.shared.uts];
+        shared.into_iter().any(|one| matches!(one, Some(Namespace::Join(_))))
     }
 
     /// Whether an entrypoint is given.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use containers::syntax::{self, NetworkChoice, Sandbox, SyntaxError, UserNamespace, namespace};
+use containers::syntax::{
+    self, NetworkChoice, Sandbox, SyntaxError, UserNamespace, cgroup_namespace, namespace,
+};
 use runtime::{ContainerSpec, Files, Isolation, Limits, Namespace, Network, NetworkSpec, Ulimit};
 
 use crate::Failure;
@@ -82,17 +84,19 @@ pub struct SharedFlags {
     /// Set a kernel parameter of the container's own namespaces
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Security")]
     pub(crate) sysctl: Vec<String>,
-    /// Use a private or the host's process namespace: private or host
-    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    /// Use this process namespace: private, host, or with `run` container:NAME or ns:PATH (root)
+    #[arg(long, value_name = "NAMESPACE", value_parser = namespace, help_heading = "Security")]
     pub(crate) pid: Option<Namespace>,
-    /// Use a private or the host's IPC namespace: private or host
-    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    /// Use this IPC namespace, /dev/shm included: private, host, or with `run` container:NAME or
+    /// ns:PATH (root)
+    #[arg(long, value_name = "NAMESPACE", value_parser = namespace, help_heading = "Security")]
     pub(crate) ipc: Option<Namespace>,
-    /// Use a private or the host's UTS namespace (host name): private or host
-    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    /// Use this UTS namespace (host name): private, host, or with `run` container:NAME or ns:PATH
+    /// (root)
+    #[arg(long, value_name = "NAMESPACE", value_parser = namespace, help_heading = "Security")]
     pub(crate) uts: Option<Namespace>,
     /// Use a private or the host's cgroup namespace: private or host
-    #[arg(long, value_name = "private|host", value_parser = namespace, help_heading = "Security")]
+    #[arg(long, value_name = "private|host", value_parser = cgroup_namespace, help_heading = "Security")]
     pub(crate) cgroupns: Option<Namespace>,
     /// Use this user namespace: host, that of this program; with `run` also auto[:size=NUMBER], ids
     /// that no other container has, keep-id[:size=NUMBER], the machine's ids in a namespace of its
@@ -108,7 +112,7 @@ pub struct SharedFlags {
 /// Limits of a container.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LimitFlags {
-    /// Limit the memory, to 6m at least
+    /// Limit the memory, to 6m at least; as with other limits, 0 is none
     #[arg(short, long, value_name = "SIZE", value_parser = syntax::memory, help_heading = "Limits")]
     pub(crate) memory: Option<u64>,
     /// Limit memory plus swap; -1 is unlimited
@@ -153,16 +157,16 @@ pub struct LimitFlags {
 }
 
 impl LimitFlags {
-    /// What the flags ask for.
+    /// What the flags ask for. As in docker, a limit of 0 is none.
     pub fn limits(&self) -> Limits {
         Limits {
-            memory: self.memory,
-            memory_swap: self.memory_swap,
-            memory_reservation: self.memory_reservation,
-            cpus: self.cpus,
-            cpu_quota: self.cpu_quota,
-            cpu_period: self.cpu_period,
-            cpu_shares: self.cpu_shares,
+            memory: self.memory.filter(|bytes| *bytes > 0),
+            memory_swap: self.memory_swap.filter(|bytes| *bytes != 0),
+            memory_reservation: self.memory_reservation.filter(|bytes| *bytes > 0),
+            cpus: self.cpus.filter(|number| *number > 0.0),
+            cpu_quota: self.cpu_quota.filter(|time| *time != 0),
+            cpu_period: self.cpu_period.filter(|time| *time > 0),
+            cpu_shares: self.cpu_shares.filter(|weight| *weight > 0),
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),
             pids_limit: self.pids_limit,
@@ -229,6 +233,14 @@ impl SharedFlags {
             return Err(Failure::usage(format!("--userns={other} is not supported here; host is"))
                 .hint("ids of their own are for the containers of `rbuild run IMAGE`"));
         }
+        for (flag, given) in [("--pid", &self.pid), ("--ipc", &self.ipc), ("--uts", &self.uts)] {
+            if let Some(Namespace::Join(_)) = given {
+                return Err(Failure::usage(format!(
+                    "{flag}: only private and host are supported here"
+                ))
+                .hint("`rbuild run IMAGE` joins the namespaces of containers"));
+            }
+        }
         if let Some(group) = self.group_add.iter().find(|group| *group == "keep-groups") {
             return Err(Failure::usage(format!("--group-add {group} is not supported"))
                 .hint("name the groups"));
@@ -246,17 +258,17 @@ impl SharedFlags {
 
     fn isolation(&self) -> Result<Isolation, Failure> {
         let chroot = self.isolation == Some(Sandbox::Chroot);
-        let spaces = [self.pid, self.ipc, self.uts, self.cgroupns];
-        if chroot && spaces.contains(&Some(Namespace::Private)) {
+        let spaces = [&self.pid, &self.ipc, &self.uts, &self.cgroupns];
+        if chroot && spaces.contains(&&Some(Namespace::Private)) {
             return Err(Failure::usage("--isolation=chroot: there are no private namespaces"));
         }
         let mut isolation = Isolation {
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
-            pid: self.pid,
-            ipc: self.ipc,
-            uts: self.uts,
-            cgroup: self.cgroupns,
+            pid: self.pid.clone(),
+            ipc: self.ipc.clone(),
+            uts: self.uts.clone(),
+            cgroup: self.cgroupns.clone(),
             chroot,
             sysctls: self.sysctls()?,
             devices: each("--device", &self.device, syntax::device)?,
@@ -400,6 +412,8 @@ mod tests {
             "--network=none,host",
             "--network=pasta:-t",
             "--pid=/proc/1/ns/pid",
+            "--pid=container:web",
+            "--cgroupns=container:web",
             "--userns=auto",
             "--isolation=moon",
             "--dns=here",

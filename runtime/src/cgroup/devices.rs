@@ -3,7 +3,8 @@
 //!
 //! Device nodes open only where a mount allows it, and containers have none such but those of
 //! `/dev`. So rules cost a cgroup only where that is not enough: for a container that can mount
-//! file systems, and for one that is given less than all of a device.
+//! file systems, for one that can make nodes where a mount allows them, and for one that is given
+//! less than all of a device.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -65,10 +66,18 @@ pub(crate) fn enforced(spec: &Spec, always: bool) -> Option<Vec<Rule>> {
         return None;
     }
     let partial = |rule: &Rule| rule.allow && rule.major.is_some() && rule.access != ALL;
-    let admin = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
-    let admin = admin.and_then(|sets| sets.bounding().as_ref());
-    let admin = admin.is_some_and(|set| set.contains(&Capability::SysAdmin));
-    (always || admin || rules.iter().any(partial)).then(|| with_standard(rules))
+    let sets = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let bounding = sets.and_then(|sets| sets.bounding().as_ref());
+    let can = |capability| bounding.is_some_and(|set| set.contains(&capability));
+    let reaches = can(Capability::SysAdmin) || can(Capability::Mknod) && has_open_mount(spec);
+    (always || reaches || rules.iter().any(partial)).then(|| with_standard(rules))
+}
+
+/// Whether device nodes open in a mount of the container.
+fn has_open_mount(spec: &Spec) -> bool {
+    let opens = |option: &String| ["dev", "rdev"].contains(&option.as_str());
+    let mut mounts = spec.mounts().iter().flatten();
+    mounts.any(|mount| mount.options().iter().flatten().any(opens))
 }
 
 fn with_standard(mut rules: Vec<Rule>) -> Vec<Rule> {

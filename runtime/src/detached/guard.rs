@@ -115,7 +115,6 @@ impl Ward {
 
 /// Waits as long as the monitor lives.
 pub(super) fn stand_by(mut given: Given, monitor: &Ward, hooks: Hooks) -> Step {
-    drop(given.take()?);
     let directory = given.take()?;
     let mut bytes = vec![0; MAX_HANDOVER];
     let (count, fds) = sys::receive_fds(&monitor.line, &mut bytes).unwrap_or_default();

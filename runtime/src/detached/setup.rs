@@ -8,7 +8,7 @@ use super::guard::{self, Line, Side};
 use super::monitor::{Inherited, Monitor};
 use super::{State, Status, record};
 use crate::cgroup::Cgroup;
-use crate::init::{self, Hooks, begin};
+use crate::init::{self, Hooks, Prepared, begin_with};
 use crate::stage::{self, Answer, Doing, Failure, Given, Role, Started, Step};
 use crate::sys;
 
@@ -23,11 +23,15 @@ pub(crate) fn monitor(mut given: Given, hooks: Hooks) -> Step {
         sys::exit(0);
     }
     rustix::process::setsid().doing("starting", "a session")?;
+    let prepared = init::prepare(&mut given)?;
     // Both processes are in it, so that it is the same whichever is the monitor.
     init::close(std::mem::take(&mut given.config.scopes))?;
     let directory = match guard::split()? {
-        Side::Guard(monitor) => return guard::stand_by(given, &monitor, hooks),
-        Side::Monitor(line) => watch_over(given, line, hooks)?,
+        Side::Guard(monitor) => {
+            drop(prepared);
+            return guard::stand_by(given, &monitor, hooks);
+        }
+        Side::Monitor(line) => watch_over(given, prepared, line, hooks)?,
     };
     // Nothing is open any more that was the container's.
     if let Some(directory) = directory {
@@ -37,11 +41,15 @@ pub(crate) fn monitor(mut given: Given, hooks: Hooks) -> Step {
 }
 
 /// The container's whole life; gives its directory.
-fn watch_over(mut given: Given, guard: Line, hooks: Hooks) -> Step<Option<std::path::PathBuf>> {
+fn watch_over(
+    mut given: Given,
+    prepared: Prepared,
+    guard: Line,
+    hooks: Hooks,
+) -> Step<Option<std::path::PathBuf>> {
     let Role::Monitor { interactive, held, .. } = given.config.role else {
         return Err(Failure::invalid("configuration", "it is not for a monitor"));
     };
-    let rootfs = given.take()?;
     let directory = given.take()?;
     let lock =
         record::create(&directory, "lock", rustix::fs::OFlags::empty()).doing("making", "lock")?;
@@ -49,7 +57,6 @@ fn watch_over(mut given: Given, guard: Line, hooks: Hooks) -> Step<Option<std::p
     rustix::fs::flock(&lock, exclusive).doing("locking", "the container's directory")?;
     let listener = listen(&directory)?;
     let (mut outputs, mut input) = ([None, None], None);
-    given.fds.push_back(rootfs);
     if given.config.terminal.is_none() {
         (outputs, input) = pipes(&mut given, interactive)?;
     }
@@ -65,7 +72,7 @@ fn watch_over(mut given: Given, guard: Line, hooks: Hooks) -> Step<Option<std::p
         cgroups: Vec::new(),
     };
     let line = given.line.try_clone().doing("copying", "a socket")?;
-    let mut running = begin(&mut given)?;
+    let mut running = begin_with(&mut given, prepared)?;
     if let Some(terminal) = running.terminal.take() {
         outputs[0] = Some(terminal.try_clone().doing("copying", "the terminal")?);
         input = Some(terminal);

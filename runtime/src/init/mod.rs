@@ -28,7 +28,8 @@ pub(crate) use namespaces::{
 };
 pub(crate) use orphans::Orphans;
 pub(crate) use supervisor::{
-    Running, begin, ended, follow, lost, outcome, read_status, release, wait_ready,
+    Prepared, Running, begin, begin_with, ended, follow, lost, outcome, prepare, read_status,
+    release, wait_ready,
 };
 
 use std::os::fd::AsFd;

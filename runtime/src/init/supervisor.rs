@@ -33,9 +33,33 @@ pub(crate) struct Running {
     pub(crate) descriptors: Vec<OwnedFd>,
 }
 
+/// What a container is made of and joins, opened.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    namespaces: namespaces::Namespaces,
+    sources: filesystem::Sources,
+}
+
+/// Opens what the container is made of. It may be in the hands of the starter (`/proc/PID/fd/N`), which
+/// is out of reach from inside the container's domain.
+pub(crate) fn prepare(given: &mut Given) -> Step<Prepared> {
+    let rootfs = given.take()?;
+    let linux = given.config.spec.linux().as_ref();
+    let linux = linux.ok_or_else(|| Failure::invalid("spec", "it has no linux section"))?;
+    let namespaces = namespaces::plan(linux)?;
+    let sources = filesystem::open_sources(&given.config, rootfs, namespaces.new_mount())?;
+    Ok(Prepared { namespaces, sources })
+}
+
 /// Makes the container and waits until its program runs.
 pub(crate) fn begin(given: &mut Given) -> Step<Running> {
-    let rootfs = given.take()?;
+    let prepared = prepare(given)?;
+    begin_with(given, prepared)
+}
+
+/// As [`begin`], of what was opened before.
+pub(crate) fn begin_with(given: &mut Given, prepared: Prepared) -> Step<Running> {
+    let Prepared { namespaces, sources } = prepared;
     let created = matches!(given.config.role, Role::Create(_));
     let gate = created.then(|| given.take()).transpose()?;
     let mut stdio = [None, None, None];
@@ -46,9 +70,7 @@ pub(crate) fn begin(given: &mut Given) -> Step<Running> {
     }
     let linux = given.config.spec.linux().as_ref();
     let linux = linux.ok_or_else(|| Failure::invalid("spec", "it has no linux section"))?;
-    let namespaces = namespaces::plan(linux)?;
     let adopts = borders::shares(&given.config.spec, LinuxNamespaceType::Pid);
-    let sources = filesystem::open_sources(&given.config, rootfs, namespaces.new_mount())?;
     borders::close(given.config.scopes)?;
     namespaces.make_time(linux)?;
     let adopts = adopts && !created;

@@ -63,13 +63,15 @@ pub struct ProcessSpec {
 }
 
 /// Whose namespace a container is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Namespace {
     /// One of its own.
     Private,
     /// The machine's.
     Host,
+    /// That of a running container, or the one at a path. The starter finds the path.
+    Join(Join),
 }
 
 /// What stands between the container and the machine.
@@ -112,6 +114,8 @@ pub struct Isolation {
     pub devices: Vec<Device>,
     /// Devices that may be used, by kind and number.
     pub device_rules: Vec<DeviceRule>,
+    /// What `uname` says of the machine: `LINUX`, or `LINUX32` for a machine of 32 bits.
+    pub personality: Option<String>,
     /// Further annotations for the runtime.
     pub annotations: BTreeMap<String, String>,
     /// Whether this process is not in the initial user namespace ([`crate::in_user_namespace`]):
@@ -129,6 +133,8 @@ pub struct Files {
     /// A directory of the machine that is the root file system in place of an image's. The starter
     /// mounts it.
     pub rootfs: Option<RootDirectory>,
+    /// What becomes of the volumes that the image declares. The starter sees to it.
+    pub image_volumes: ImageVolumes,
     /// Further mounts, in order.
     pub mounts: Vec<Mount>,
     /// Volumes. The starter has them and mounts them.
@@ -141,6 +147,19 @@ pub struct Files {
     /// Files and directories of the host that get the user as owner before the program starts. The
     /// starter does that; see [`super::owner`].
     pub given: Vec<PathBuf>,
+}
+
+/// What becomes of the volumes that an image declares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageVolumes {
+    /// Each is a volume without a name.
+    #[default]
+    Anonymous,
+    /// Each is memory, empty at the start.
+    Tmpfs,
+    /// They are directories like any other.
+    Ignore,
 }
 
 /// A volume in a container.
@@ -279,8 +298,22 @@ pub struct Dns {
 }
 
 impl Isolation {
-    fn shares(&self, namespace: Option<Namespace>) -> bool {
-        self.chroot || namespace == Some(Namespace::Host)
+    fn shares(&self, namespace: Option<&Namespace>) -> bool {
+        self.chroot || namespace == Some(&Namespace::Host)
+    }
+
+    fn owns(&self, namespace: Option<&Namespace>) -> bool {
+        !self.chroot && matches!(namespace, None | Some(Namespace::Private))
+    }
+
+    /// Whether its ipc is its own, neither the machine's nor another container's.
+    pub fn owns_ipc(&self) -> bool {
+        self.owns(self.ipc.as_ref())
+    }
+
+    /// Whether its host name is its own, neither the machine's nor another container's.
+    pub fn owns_uts(&self) -> bool {
+        self.owns(self.uts.as_ref())
     }
 
     /// Whether its root is not that of the machine, so that it can neither make device nodes nor
@@ -291,22 +324,22 @@ impl Isolation {
 
     /// Whether it shares the machine's process ids.
     pub fn host_pid(&self) -> bool {
-        self.shares(self.pid)
+        self.shares(self.pid.as_ref())
     }
 
     /// Whether it shares the machine's ipc.
     pub fn host_ipc(&self) -> bool {
-        self.shares(self.ipc)
+        self.shares(self.ipc.as_ref())
     }
 
     /// Whether it shares the machine's host name.
     pub fn host_uts(&self) -> bool {
-        self.shares(self.uts)
+        self.shares(self.uts.as_ref())
     }
 
     /// Whether it sees the machine's control groups.
     pub fn host_cgroup(&self) -> bool {
-        self.shares(self.cgroup)
+        self.shares(self.cgroup.as_ref())
     }
 }
 
@@ -386,6 +419,7 @@ impl Isolation {
             sysctls,
             devices,
             device_rules,
+            personality,
             annotations,
             user_namespace,
         } = self;
@@ -407,6 +441,7 @@ impl Isolation {
             sysctls: both(sysctls, now.sysctls),
             devices: both(devices, now.devices),
             device_rules: both(device_rules, now.device_rules),
+            personality: now.personality.or(personality),
             annotations: both(annotations, now.annotations),
             user_namespace: user_namespace || now.user_namespace,
         }
@@ -415,10 +450,15 @@ impl Isolation {
 
 impl Files {
     fn merge(self, now: Files) -> Files {
-        let Files { read_only, rootfs, mounts, volumes, overlays, images, given } = self;
+        let Files { read_only, rootfs, image_volumes, mounts, volumes, overlays, images, given } =
+            self;
         Files {
             read_only: read_only || now.read_only,
             rootfs: now.rootfs.or(rootfs),
+            image_volumes: match now.image_volumes {
+                ImageVolumes::Anonymous => image_volumes,
+                other => other,
+            },
             mounts: both(mounts, now.mounts),
             volumes: both(volumes, now.volumes),
             overlays: both(overlays, now.overlays),

@@ -11,7 +11,7 @@ pub(super) fn environment(
     identity: &User,
 ) -> Result<Vec<String>> {
     let mut lines = vec![format!("PATH={DEFAULT_PATH}")];
-    if !spec.isolation.host_uts() {
+    if spec.isolation.owns_uts() {
         lines.push(format!("HOSTNAME={}", hostname(spec)));
     }
     if spec.process.terminal {

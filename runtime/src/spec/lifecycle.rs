@@ -1,6 +1,7 @@
 //! What a user says of the life of a container: labels, its end, its health, its log.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,10 @@ pub struct Lifecycle {
     pub notify: Notify,
     /// Seconds after which it is killed; 0 is never.
     pub timeout: u32,
+    /// Where the number of its first process is written at each start.
+    pub pidfile: Option<PathBuf>,
+    /// Where the number of its monitor is written at each start.
+    pub monitor_pidfile: Option<PathBuf>,
 }
 
 /// Whether a container is started again when it ends.
@@ -183,6 +188,8 @@ impl Lifecycle {
             log,
             notify,
             timeout,
+            pidfile,
+            monitor_pidfile,
         } = self;
         Lifecycle {
             labels: both(labels, now.labels),
@@ -194,6 +201,8 @@ impl Lifecycle {
             log: if now.log == LogLimits::default() { log } else { now.log },
             notify: if now.notify == Notify::default() { notify } else { now.notify },
             timeout: if now.timeout == 0 { timeout } else { now.timeout },
+            pidfile: now.pidfile.or(pidfile),
+            monitor_pidfile: now.monitor_pidfile.or(monitor_pidfile),
         }
     }
 }

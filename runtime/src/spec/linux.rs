@@ -6,11 +6,11 @@ use oci_spec::runtime::{
     Linux, LinuxBlockIo, LinuxBlockIoBuilder, LinuxBuilder, LinuxCpuBuilder, LinuxDevice,
     LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
     LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxThrottleDeviceBuilder,
-    LinuxWeightDeviceBuilder,
+    LinuxPersonality, LinuxPersonalityBuilder, LinuxPersonalityDomain, LinuxPidsBuilder,
+    LinuxResources, LinuxResourcesBuilder, LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder,
 };
 
-use super::{BlockLimits, ContainerSpec, Limits, Network, Rate, Seccomp, built};
+use super::{BlockLimits, ContainerSpec, Join, Limits, Namespace, Network, Rate, Seccomp, built};
 use crate::{Error, Ids, Result, seccomp};
 
 /// Docker's list of what is hidden.
@@ -92,6 +92,9 @@ pub(super) fn linux(spec: &ContainerSpec, capabilities: &BTreeSet<&str>) -> Resu
             return Err(Error::invalid("ids", "they are not chosen yet"));
         }
     }
+    if let Some(name) = &spec.isolation.personality {
+        linux = linux.personality(personality(name)?);
+    }
     let mut linux = built(linux.build())?;
     if spec.isolation.privileged {
         linux.set_masked_paths(None).set_readonly_paths(None);
@@ -100,18 +103,45 @@ pub(super) fn linux(spec: &ContainerSpec, capabilities: &BTreeSet<&str>) -> Resu
     Ok(linux)
 }
 
+/// What `uname` says of the machine, by podman's names.
+fn personality(name: &str) -> Result<LinuxPersonality> {
+    let domain = match name {
+        "LINUX" => LinuxPersonalityDomain::PerLinux,
+        "LINUX32" => LinuxPersonalityDomain::PerLinux32,
+        other => {
+            let reason = format!("{other:?} is neither LINUX nor LINUX32");
+            return Err(Error::invalid("personality", reason));
+        }
+    };
+    built(LinuxPersonalityBuilder::default().domain(domain).build())
+}
+
 fn namespaces(spec: &ContainerSpec) -> Result<Vec<LinuxNamespace>> {
+    let isolation = &spec.isolation;
     let kinds = [
-        (LinuxNamespaceType::Mount, true),
-        (LinuxNamespaceType::Pid, !spec.isolation.host_pid()),
-        (LinuxNamespaceType::Ipc, !spec.isolation.host_ipc()),
-        (LinuxNamespaceType::Uts, !spec.isolation.host_uts()),
-        (LinuxNamespaceType::Network, spec.network.mode() != Network::Host),
-        (LinuxNamespaceType::Cgroup, !spec.isolation.host_cgroup()),
-        (LinuxNamespaceType::User, spec.isolation.ids.is_some()),
+        (LinuxNamespaceType::Mount, true, None),
+        (LinuxNamespaceType::Pid, !isolation.host_pid(), isolation.pid.as_ref()),
+        (LinuxNamespaceType::Ipc, !isolation.host_ipc(), isolation.ipc.as_ref()),
+        (LinuxNamespaceType::Uts, !isolation.host_uts(), isolation.uts.as_ref()),
+        (LinuxNamespaceType::Network, spec.network.mode() != Network::Host, None),
+        (LinuxNamespaceType::Cgroup, !isolation.host_cgroup(), isolation.cgroup.as_ref()),
+        (LinuxNamespaceType::User, isolation.ids.is_some(), None),
     ];
-    let own = kinds.into_iter().filter(|(_, own)| *own);
-    own.map(|(kind, _)| built(LinuxNamespaceBuilder::default().typ(kind).build())).collect()
+    let listed = kinds.into_iter().filter(|(_, listed, _)| *listed);
+    listed.map(|(kind, _, wanted)| namespace(kind, wanted)).collect()
+}
+
+/// A namespace of the container's own, or the one that it joins.
+fn namespace(kind: LinuxNamespaceType, wanted: Option<&Namespace>) -> Result<LinuxNamespace> {
+    let builder = LinuxNamespaceBuilder::default().typ(kind);
+    built(match wanted {
+        Some(Namespace::Join(Join::Path(path))) => builder.path(path).build(),
+        Some(Namespace::Join(Join::Container(name))) => {
+            let reason = format!("the {kind} namespace of container {name} is not found yet");
+            return Err(Error::invalid("namespaces", reason));
+        }
+        _ => builder.build(),
+    })
 }
 
 /// Whether a kernel parameter belongs to the ipc namespace.
@@ -137,8 +167,7 @@ fn sysctls(spec: &ContainerSpec) -> Result<std::collections::HashMap<String, Str
         let network = key.starts_with("net.");
         shape
             && !key.split('.').any(str::is_empty)
-            && (ipc && !spec.isolation.host_ipc()
-                || network && spec.network.mode() != Network::Host)
+            && (ipc && spec.isolation.owns_ipc() || network && spec.network.mode() != Network::Host)
     };
     if let Some(key) = spec.isolation.sysctls.keys().find(|key| !allowed(key)) {
         let reason = format!("{key:?} does not belong to a namespace of the container");

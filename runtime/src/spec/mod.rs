@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use task::Cause;
 
 pub use container_spec::{
-    ContainerSpec, Dns, Files, ImageMount, Isolation, Join, Membership, Namespace, NetworkSpec,
-    Overlay, ProcessSpec, RootDirectory, VolumeMount,
+    ContainerSpec, Dns, Files, ImageMount, ImageVolumes, Isolation, Join, Membership, Namespace,
+    NetworkSpec, Overlay, ProcessSpec, RootDirectory, VolumeMount,
 };
 pub use lifecycle::{HealthCheck, HealthSpec, Lifecycle, LogLimits, Notify, OnFailure, Restart};
 pub use limits::{BlockLimits, DeviceNumber, Limits, Rate};
@@ -227,7 +227,7 @@ pub fn spec(
         .build()
         .map_err(|error| Error::invalid("spec", error.to_string()))?;
     // Where the names are the machine's, the container must not set them: a new document has one.
-    let own = !spec.isolation.host_uts();
+    let own = spec.isolation.owns_uts();
     document.set_hostname(own.then(|| hostname(spec).to_owned()));
     document.set_domainname(spec.network.domainname.clone().filter(|_| own));
     Ok(document)

@@ -59,7 +59,11 @@ fn standard(spec: &ContainerSpec) -> Result<Vec<OciMount>> {
     let safe = ["nosuid", "noexec", "nodev"];
     let shm = format!("size={}", spec.limits.shm_size.unwrap_or(SHM_SIZE));
     let mut list = vec![proc(spec)?];
-    let dev = ["nosuid", "strictatime", "mode=755", "size=65536k"];
+    let mut dev = vec!["nosuid", "strictatime", "mode=755", "size=65536k"];
+    if !spec.isolation.device_rules.is_empty() {
+        // For nodes that the container makes there.
+        dev.push("dev");
+    }
     list.push(mount("/dev", "tmpfs", "tmpfs", &dev)?);
     let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
     list.push(mount("/dev/pts", "devpts", "devpts", &pts)?);

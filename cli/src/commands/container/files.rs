@@ -5,9 +5,11 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use containers::{ChangeKind, CopyOptions};
 use options::progress::Progress;
 use options::{Failure, environment};
 
+use super::choice::one;
 use super::require;
 use crate::app::{App, observed};
 use crate::commands::Runnable;
@@ -27,6 +29,9 @@ pub(crate) struct Cp {
     /// Copy what a symbolic link points to instead of the link
     #[arg(short = 'L', long)]
     follow_link: bool,
+    /// Let a directory replace a file, and a file a directory
+    #[arg(long)]
+    overwrite: bool,
     /// The source: CONTAINER:PATH, a local path, or -
     source: String,
     /// The destination: CONTAINER:PATH, a local path, or -
@@ -65,7 +70,7 @@ fn contents(path: &str) -> (PathBuf, bool) {
 
 impl Runnable for Cp {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let follow = self.follow_link;
+        let (follow, replace) = (self.follow_link, self.overwrite);
         let within = || format!("copying {} to {}", self.source, self.destination);
         let copied = observed("cp", Progress::Quiet, |task| {
             match (End::read(&self.source), End::read(&self.destination)) {
@@ -73,12 +78,18 @@ impl Runnable for Cp {
                     let (from, contents) = contents(from);
                     let from = environment::absolute(&from)?;
                     let container = require(app, name)?;
-                    Ok(container.copy_in(&from, contents, Path::new(to), follow, task)?)
+                    Ok(container.copy_in(
+                        &from,
+                        Path::new(to),
+                        CopyOptions { contents, follow, replace },
+                        task,
+                    )?)
                 }
                 (End::Container(name, from), End::Machine(to)) => {
                     let (from, contents) = contents(from);
                     let to = environment::absolute(Path::new(to))?;
-                    Ok(require(app, name)?.copy_out(&from, contents, &to, follow, task)?)
+                    let options = CopyOptions { contents, follow, replace };
+                    Ok(require(app, name)?.copy_out(&from, &to, options, task)?)
                 }
                 (End::Stream, End::Container(name, to)) => {
                     let container = require(app, name)?;
@@ -90,10 +101,12 @@ impl Runnable for Cp {
                     require(app, name)?.pack(&from, contents, follow, &mut out, task)?;
                     out.flush().map_err(|error| Failure::io("writing the archive", &error))
                 }
-                (End::Container(..), End::Container(..)) => Err(Failure::usage(
-                    "both ends are in containers",
-                )
-                .hint("copy to this machine first, or pipe: `rbuild cp A:/x - | rbuild cp - B:/`")),
+                (End::Container(one, from), End::Container(other, to)) => {
+                    let (from, contents) = contents(from);
+                    let (one, other) = (require(app, one)?, require(app, other)?);
+                    let options = CopyOptions { contents, follow, replace };
+                    Ok(one.copy_across(&from, &other, Path::new(to), options, task)?)
+                }
                 _ => Err(Failure::usage("no end is in a container: expected CONTAINER:PATH")),
             }
         });
@@ -118,15 +131,33 @@ pub(crate) fn out_of() -> Result<std::io::StdoutLock<'static>, Failure> {
 /// Show which files of a container differ from its image
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
+    /// Print the changes as JSON: json
+    #[arg(long, value_name = "FORMAT", value_parser = ["json"])]
+    format: Option<String>,
+    /// Show the container that was made last
+    #[arg(short, long)]
+    latest: bool,
     /// The container
-    container: String,
+    container: Option<String>,
 }
 
 impl Runnable for Diff {
     /// Lists: A for added, C for changed, D for deleted.
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let container = require(app, &self.container)?;
+        let container = one(app, self.container.as_deref(), self.latest)?;
         let changes = observed("diff", Progress::Quiet, |task| Ok(container.changes(task)?))?;
+        if self.format.is_some() {
+            let of = |kind: ChangeKind| {
+                let some = changes.iter().filter(|change| change.kind == kind);
+                some.map(|change| change.path.display().to_string()).collect::<Vec<_>>()
+            };
+            let (added, changed) = (of(ChangeKind::Added), of(ChangeKind::Changed));
+            let value = serde_json::json!({
+                "added": added, "changed": changed, "deleted": of(ChangeKind::Deleted),
+            });
+            outln!("{value:#}");
+            return Ok(0);
+        }
         for change in changes {
             outln!("{} {}", change.kind.letter(), change.path.display());
         }

@@ -1,4 +1,4 @@
-//! `rbuild start`, `restart`, `stop`, `kill`, `wait`, `rm` and `container prune`.
+//! `rbuild start`, `restart`, `stop`, `pause`, `unpause` and `update`.
 
 use std::time::Duration;
 
@@ -7,18 +7,19 @@ use containers::syntax::restart;
 use containers::{Container, Phase, StartOptions};
 use options::container::{BlockFlags, LimitFlags};
 use options::progress::Progress;
-use options::{Dialect, Failure, environment, flags};
+use options::{Failure, environment, flags};
 use runtime::{AttachOptions, Attached, Signal};
 
+use super::choice::{self, Choice};
 use super::streams::{attachment, need_terminal};
-use super::{containers, missing, remove, start_failure};
+use super::{containers, missing, start_failure};
 use crate::app::{App, observed, quiet_task};
 use crate::commands::Runnable;
 use crate::commands::several;
 
 /// Does the same to several containers at once, and prints their names. One that fails keeps no
 /// other back; the exit code tells.
-fn each(
+pub(super) fn each(
     app: &App,
     names: &[String],
     act: impl Fn(&Container) -> Result<(), Failure> + Sync,
@@ -51,17 +52,8 @@ fn at_once(
     several::answer(failures)
 }
 
-/// The names of the containers in one of these phases.
-fn names_of(app: &App, phases: &[Phase]) -> Result<Vec<String>, Failure> {
-    let all = containers(app)?.list()?;
-    let some = all.iter().filter(|container| {
-        container.kind() == containers::Kind::Program && phases.contains(&container.phase())
-    });
-    Ok(some.map(|container| container.name().to_owned()).collect())
-}
-
 /// As [`each`] for listed containers: one that disappears meanwhile is not a failure.
-fn each_listed(
+pub(super) fn each_listed(
     app: &App,
     names: &[String],
     act: impl Fn(&Container) -> Result<(), Failure> + Sync,
@@ -80,52 +72,64 @@ fn each_listed(
 #[derive(Debug, Args)]
 pub(crate) struct Start {
     /// Connect standard output and error, and forward signals
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "all")]
     attach: bool,
     /// Connect standard input too
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "all")]
     interactive: bool,
+    /// Forward signals to the program with --attach (default: true)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sig_proxy: Option<bool>,
     /// Detach with these keys
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q", value_parser = flags::keys)]
     detach_keys: flags::Keys,
     /// Start all containers that do not run
-    #[arg(long, conflicts_with_all = ["containers", "attach", "interactive"])]
+    #[arg(long)]
     all: bool,
     /// With --all, start those whose restart policy applies at boot
     #[arg(long, requires = "all")]
     restart_policy: bool,
+    /// Start matching containers that do not run, as `ps --filter`
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Start the container that was made last
+    #[arg(short, long, conflicts_with_all = ["all", "containers"])]
+    latest: bool,
     /// The containers
-    #[arg(required_unless_present = "all")]
+    #[arg(conflicts_with = "all", required_unless_present_any = ["all", "latest", "filter"])]
     containers: Vec<String>,
 }
 
 impl Runnable for Start {
-    fn run(self, app: &App) -> Result<u8, Failure> {
-        if self.all {
-            let all = containers(app)?.list()?;
-            let some = all.iter().filter(|container| {
-                container.kind() == containers::Kind::Program
-                    && !container.is_running()
-                    && (container.wants_start() || !self.restart_policy)
-            });
-            let names: Vec<String> = some.map(|container| container.name().to_owned()).collect();
-            return each_listed(app, &names, |container| {
-                container
-                    .start(&StartOptions::default(), &quiet_task("start"))
-                    .map(drop)
-                    .map_err(start_failure)
-            });
+    fn run(mut self, app: &App) -> Result<u8, Failure> {
+        if self.latest {
+            self.containers = vec![choice::latest(app)?.id().to_owned()];
         }
-        if !self.attach && !self.interactive {
-            return each(app, &self.containers, |container| {
-                let started = container.start(&options(false), &quiet_task("start"));
-                started.map(drop).map_err(start_failure)
-            });
+        if self.attach || self.interactive {
+            return self.attached(app);
         }
+        let start = |container: &Container| {
+            let started = container.start(&options(false), &quiet_task("start"));
+            started.map(drop).map_err(start_failure)
+        };
+        if !self.all && self.filter.is_empty() {
+            return each(app, &self.containers, start);
+        }
+        let chosen = Choice::of(self.containers);
+        let found = chosen.found(app, &self.filter, |container| {
+            !container.is_running() && (container.wants_start() || !self.restart_policy)
+        });
+        each_listed(app, &found?, start)
+    }
+}
+
+impl Start {
+    /// Starts one container with our streams; gives back its exit code.
+    fn attached(self, app: &App) -> Result<u8, Failure> {
         let [name] = &self.containers[..] else {
             return Err(Failure::usage("--attach is for one container"));
         };
-        let keys = self.detach_keys.0.clone();
+        let keys = self.detach_keys.0;
         let container = super::require(app, name)?;
         let terminal = container.record().spec.process.terminal;
         if terminal && self.interactive {
@@ -134,7 +138,9 @@ impl Runnable for Start {
         let task = quiet_task("start");
         container.start(&options(true), &task).map_err(start_failure)?;
         let keys = if terminal { keys } else { Vec::new() };
-        let options = AttachOptions { replay: true, ..attachment(self.interactive, keys) };
+        let forward_signals = self.sig_proxy != Some(false);
+        let options =
+            AttachOptions { replay: true, forward_signals, ..attachment(self.interactive, keys) };
         let ended = container.attach(&options, &task)?;
         task.done();
         Ok(match ended {
@@ -179,95 +185,119 @@ pub(crate) fn size() -> Option<(u16, u16)> {
 #[derive(Debug, Args)]
 pub(crate) struct Restart {
     /// Wait this many seconds before killing (default: the container's --stop-timeout, else 10)
-    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS")]
-    time: Option<u32>,
-    /// The containers
-    #[arg(required = true)]
-    containers: Vec<String>,
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", value_parser = patience, allow_hyphen_values = true)]
+    time: Option<Duration>,
+    /// Stop with this signal (default: the container's --stop-signal, else TERM)
+    #[arg(short, long, value_name = "SIGNAL", value_parser = flags::signal)]
+    signal: Option<Signal>,
+    /// Restart all running containers
+    #[arg(long, conflicts_with_all = ["all", "containers", "latest", "cidfile"])]
+    running: bool,
+    /// Restart matching containers, as `ps --filter`
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 impl Runnable for Restart {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let patience = self.time.map(|seconds| Duration::from_secs(seconds.into()));
-        each(app, &self.containers, |container| {
-            container.stop(patience, &quiet_task("stop"))?;
-            let started = container.start(&options(false), &quiet_task("start"));
-            started.map(drop).map_err(start_failure)
-        })
+        let Restart { time, signal, running, filter, mut choice } = self;
+        choice.all |= running;
+        choice.apply(
+            app,
+            &filter,
+            false,
+            |container| container.is_running() || !running,
+            |container| {
+                container.stop_by(signal, time, &quiet_task("stop"))?;
+                let started = container.start(&options(false), &quiet_task("start"));
+                started.map(drop).map_err(start_failure)
+            },
+        )
     }
+}
+
+/// Seconds to wait before a container is killed; `-1` waits as long as it takes.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub(super) fn patience(text: &str) -> Result<Duration, String> {
+    let seconds = match text {
+        "-1" => Ok(u32::MAX),
+        text => text.parse::<u32>(),
+    };
+    seconds
+        .map(|seconds| Duration::from_secs(seconds.into()))
+        .map_err(|_| "expected seconds, or -1 to wait as long as it takes".to_owned())
 }
 
 /// Stop containers, and kill those that do not stop in time
 #[derive(Debug, Args)]
 pub(crate) struct Stop {
     /// Wait this many seconds before killing (default: the container's --stop-timeout, else 10)
-    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS")]
-    time: Option<u32>,
-    /// Apply to all running containers
-    #[arg(short, long, conflicts_with = "containers")]
-    all: bool,
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", value_parser = patience, allow_hyphen_values = true)]
+    time: Option<Duration>,
+    /// Stop with this signal (default: the container's --stop-signal, else TERM)
+    #[arg(short, long, value_name = "SIGNAL", value_parser = flags::signal)]
+    signal: Option<Signal>,
     /// Ignore missing containers
     #[arg(short, long)]
     ignore: bool,
-    /// The containers
-    #[arg(required_unless_present = "all")]
-    containers: Vec<String>,
+    /// Stop matching containers, as `ps --filter`
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 impl Runnable for Stop {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let patience = self.time.map(|seconds| Duration::from_secs(seconds.into()));
-        let stop = |container: &Container| Ok(container.stop(patience, &quiet_task("stop"))?);
-        if self.all {
-            let phases = [Phase::Running, Phase::Paused, Phase::Restarting];
-            each_listed(app, &names_of(app, &phases)?, stop)
-        } else if self.ignore {
-            each_listed(app, &self.containers, stop)
-        } else {
-            each(app, &self.containers, stop)
-        }
+        let Stop { time, signal, ignore, filter, choice } = self;
+        choice.apply(
+            app,
+            &filter,
+            ignore,
+            |container| {
+                let phases = [Phase::Running, Phase::Paused, Phase::Restarting];
+                phases.contains(&container.phase())
+            },
+            |container| Ok(container.stop_by(signal, time, &quiet_task("stop"))?),
+        )
     }
 }
 
 /// Freeze the processes of containers
 #[derive(Debug, Args)]
 pub(crate) struct Pause {
-    /// Apply to all running containers
-    #[arg(short, long, conflicts_with = "containers")]
-    all: bool,
-    /// The containers
-    #[arg(required_unless_present = "all")]
-    containers: Vec<String>,
+    /// Pause matching containers, as `ps --filter`
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 impl Runnable for Pause {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let pause = |container: &Container| Ok(container.pause()?);
-        match self.all {
-            true => each_listed(app, &names_of(app, &[Phase::Running])?, pause),
-            false => each(app, &self.containers, pause),
-        }
+        let running = |container: &Container| container.phase() == Phase::Running;
+        self.choice.apply(app, &self.filter, false, running, |container| Ok(container.pause()?))
     }
 }
 
 /// Resume the processes of containers
 #[derive(Debug, Args)]
 pub(crate) struct Unpause {
-    /// Resume all paused containers
-    #[arg(short, long, conflicts_with = "containers")]
-    all: bool,
-    /// The containers
-    #[arg(required_unless_present = "all")]
-    containers: Vec<String>,
+    /// Resume matching containers, as `ps --filter`
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 impl Runnable for Unpause {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let unpause = |container: &Container| Ok(container.unpause()?);
-        match self.all {
-            true => each_listed(app, &names_of(app, &[Phase::Paused])?, unpause),
-            false => each(app, &self.containers, unpause),
-        }
+        let paused = |container: &Container| container.phase() == Phase::Paused;
+        self.choice.apply(app, &self.filter, false, paused, |container| Ok(container.unpause()?))
     }
 }
 
@@ -305,132 +335,5 @@ impl Runnable for Update {
                 error => error.into(),
             })
         })
-    }
-}
-
-/// Send a signal to containers
-#[derive(Debug, Args)]
-pub(crate) struct Kill {
-    /// Send this signal
-    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = flags::signal)]
-    signal: Signal,
-    /// Apply to all running containers
-    #[arg(short, long, conflicts_with = "containers")]
-    all: bool,
-    /// The containers
-    #[arg(required_unless_present = "all")]
-    containers: Vec<String>,
-}
-
-impl Runnable for Kill {
-    fn run(self, app: &App) -> Result<u8, Failure> {
-        let kill = |container: &Container| Ok(container.kill(self.signal)?);
-        if !self.all {
-            return each(app, &self.containers, kill);
-        }
-        let names = names_of(app, &[Phase::Running, Phase::Paused])?;
-        each_listed(app, &names, |container| match kill(container) {
-            Err(_) if container.again().is_ok_and(|now| !now.is_running()) => Ok(()),
-            sent => sent,
-        })
-    }
-}
-
-/// Wait for containers to end and print their exit codes
-#[derive(Debug, Args)]
-pub(crate) struct Wait {
-    /// The containers
-    #[arg(required = true)]
-    containers: Vec<String>,
-}
-
-impl Runnable for Wait {
-    fn run(self, app: &App) -> Result<u8, Failure> {
-        for name in &self.containers {
-            let container = super::require(app, name)?;
-            let status = observed("wait", Progress::Quiet, |task| Ok(container.wait(task)?))?;
-            outln!("{}", status.code());
-        }
-        Ok(0)
-    }
-}
-
-/// Remove containers
-#[derive(Debug, Args)]
-pub(crate) struct Rm {
-    /// Kill running containers first; ignore missing ones
-    #[arg(short, long)]
-    force: bool,
-    /// Remove their anonymous volumes too
-    #[arg(short, long)]
-    volumes: bool,
-    /// Ignore missing containers
-    #[arg(short, long)]
-    ignore: bool,
-    /// Remove all stopped containers; with --force all
-    #[arg(short, long, conflicts_with = "containers")]
-    all: bool,
-    /// The containers
-    #[arg(required_unless_present = "all")]
-    containers: Vec<String>,
-}
-
-impl Runnable for Rm {
-    fn run(mut self, app: &App) -> Result<u8, Failure> {
-        if Dialect::spoken().prints_ids() {
-            let all = containers(app)?;
-            for name in &mut self.containers {
-                if let Some(found) = all.find(name)? {
-                    found.id().clone_into(name);
-                }
-            }
-        }
-        self.remove(app).map_err(|failure| Dialect::spoken().removing(failure))
-    }
-}
-
-impl Rm {
-    fn remove(self, app: &App) -> Result<u8, Failure> {
-        let rm = |container: &Container| {
-            remove(container, self.force)?;
-            if self.volumes {
-                container.discard_volumes();
-            }
-            Ok(())
-        };
-        if !self.all {
-            return if self.force || self.ignore {
-                each_listed(app, &self.containers, rm)
-            } else {
-                each(app, &self.containers, rm)
-            };
-        }
-        let all = containers(app)?.list()?;
-        let some = all.iter().filter(|container| self.force || !container.is_running());
-        let names: Vec<String> = some.map(|container| container.name().to_owned()).collect();
-        each_listed(app, &names, |container| match rm(container) {
-            // Started since it was listed.
-            Err(_) if !self.force && container.again().is_ok_and(|now| now.is_running()) => Ok(()),
-            removed => removed,
-        })
-    }
-}
-
-/// Remove all containers that do not run
-#[derive(Debug, Args)]
-pub(crate) struct ContainerPrune {
-    /// Do not ask
-    #[arg(short, long)]
-    force: bool,
-}
-
-impl Runnable for ContainerPrune {
-    fn run(self, app: &App) -> Result<u8, Failure> {
-        if !self.force && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-            return Err(Failure::usage("this removes all containers that are not running")
-                .hint("`rbuild container prune --force`"));
-        }
-        let names = names_of(app, &[Phase::Created, Phase::Exited, Phase::Dead])?;
-        each_listed(app, &names, |container| remove(container, false))
     }
 }

@@ -1,27 +1,33 @@
 //! Containers as the user sees them: what the commands about containers share.
 
+mod choice;
+mod end;
+mod events;
 mod files;
 mod life;
+mod logs;
 mod look;
 mod port;
 mod ps;
 mod streams;
+mod top;
 
 use builder::working::Working;
-use containers::{Container, Containers};
-use options::Failure;
-use options::environment::now;
-use serde_json::{Value, json};
+use containers::{Container, ContainerFilter, Containers};
+use options::{Failure, flags};
 use task::Kind;
 
+pub(crate) use self::choice::latest;
+pub(crate) use self::end::{ContainerPrune, Kill, Rm, Wait};
+pub(crate) use self::events::Events;
 pub(crate) use self::files::{Cp, Diff, Export, out_of};
-pub(crate) use self::life::{
-    ContainerPrune, Kill, Pause, Restart, Rm, Start, Stop, Unpause, Update, Wait, size,
-};
-pub(crate) use self::look::{Events, Look, Stats, Top};
+pub(crate) use self::life::{Pause, Restart, Start, Stop, Unpause, Update, size};
+pub(crate) use self::logs::Logs;
+pub(crate) use self::look::{Look, Stats};
 pub(crate) use self::port::Port;
 pub(crate) use self::ps::Ps;
-pub(crate) use self::streams::{Attach, Exec, Logs, attachment, need_terminal};
+pub(crate) use self::streams::{Attach, Exec, attachment, need_terminal};
+pub(crate) use self::top::Top;
 use crate::app::{App, quiet_task};
 
 /// The containers of the store.
@@ -74,19 +80,22 @@ pub(crate) fn image(container: &Container) -> String {
     }
 }
 
-/// One row of `ps`.
-pub(crate) fn row(container: &Container) -> Value {
-    json!({
-        "ID": container.id(), "Names": container.name(), "Image": image(container),
-        "Command": container.command_line(), "Status": container.status(now()),
-        "State": container.phase().as_str(),
-        "Health": container.health().map(|health| health.status.as_str()),
-        "CreatedAt": container.row().created,
-        "Pid": container.state().map_or(0, |state| state.pid),
-        "Labels": container.record().spec.lifecycle.labels,
-        "Ports": container.port_text(),
-        "Networks": container.network_names().join(","),
-    })
+/// The conditions of `--filter`, for containers.
+///
+/// # Errors
+/// One is not understood; `before` or `since` names no container.
+pub(crate) fn filters(app: &App, texts: &[String]) -> Result<Vec<ContainerFilter>, Failure> {
+    let moment = |text: &str| flags::moment(text).ok();
+    let one = |text: &String| {
+        let mut filter = ContainerFilter::parse(text, &moment).ok_or_else(|| {
+            Failure::usage(format!("--filter {text:?} is not supported"))
+                .hint(format!("the keys are {}", ContainerFilter::KEYS))
+        })?;
+        let resolved = filter.resolve(&containers(app)?);
+        resolved.map_err(|error| Failure::from(error).context(format!("--filter {text}")))?;
+        Ok(filter)
+    };
+    texts.iter().map(one).collect()
 }
 
 /// Cuts text for a column.

@@ -1,84 +1,17 @@
-//! `rbuild logs`, `exec` and `attach`.
+//! `rbuild exec` and `attach`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
-use options::progress::Progress;
 use options::{Failure, flags};
-use runtime::{AttachOptions, Attached, Exec as Program, LogLine, LogOptions};
+use runtime::{AttachOptions, Attached, Exec as Program};
 use task::Kind;
 
-use super::{require, start_failure};
-use crate::app::{App, observed, quiet_task};
+use super::choice::one;
+use super::start_failure;
+use crate::app::{App, quiet_task};
 use crate::commands::Runnable;
-
-/// Show the output of a container
-#[derive(Debug, Args)]
-pub(crate) struct Logs {
-    /// Follow the output until the container ends
-    #[arg(short, long)]
-    follow: bool,
-    /// Show this many of the last lines, or all
-    #[arg(short = 'n', long, value_name = "LINES", visible_alias = "lines", value_parser = lines, allow_hyphen_values = true)]
-    tail: Option<usize>,
-    /// Show output since then: an RFC 3339 time, seconds since 1970, or an age such as 10m
-    #[arg(long, value_name = "TIME", value_parser = flags::moment)]
-    since: Option<f64>,
-    /// Show output until then: as --since
-    #[arg(long, value_name = "TIME", value_parser = flags::moment)]
-    until: Option<f64>,
-    /// Show the time of each line
-    #[arg(short, long)]
-    timestamps: bool,
-    /// The container
-    container: String,
-}
-
-fn lines(text: &str) -> Result<usize, String> {
-    match text {
-        "all" | "-1" => Ok(usize::MAX),
-        text => text.parse().map_err(|_| format!("{text:?} is neither a number of lines nor all")),
-    }
-}
-
-impl Runnable for Logs {
-    /// Prints: standard output to ours, standard error to ours.
-    fn run(self, app: &App) -> Result<u8, Failure> {
-        let container = require(app, &self.container)?;
-        let options = LogOptions {
-            follow: self.follow,
-            since: self.since,
-            until: self.until,
-            tail: self.tail.filter(|lines| *lines != usize::MAX),
-        };
-        let mut begun = [true, true];
-        observed("logs", Progress::Quiet, |task| {
-            let mut each = |line: LogLine| self.print(&line, &mut begun);
-            Ok(container.logs(&options, task, &mut each)?)
-        })?;
-        Ok(0)
-    }
-}
-
-impl Logs {
-    /// A piece of a long line has no time of its own.
-    fn print(&self, line: &LogLine, begun: &mut [bool; 2]) {
-        let stream = usize::from(line.stream == "stderr");
-        let mut text = Vec::new();
-        if self.timestamps && begun[stream] {
-            let time = jiff::Timestamp::from_millisecond((line.t * 1000.0) as i64);
-            text.extend(time.map(|time| format!("{time} ")).unwrap_or_default().into_bytes());
-        }
-        text.extend_from_slice(line.content());
-        begun[stream] = text.ends_with(b"\n");
-        match stream {
-            // Who closed it does not want to know.
-            1 => drop(std::io::stderr().write_all(&text)),
-            _ => crate::out::raw(&text),
-        }
-    }
-}
 
 /// Run another program in a running container
 #[derive(Debug, Args)]
@@ -110,8 +43,11 @@ pub(crate) struct Exec {
     /// Give the program all capabilities
     #[arg(long)]
     privileged: bool,
+    /// Run it in the container that was made last
+    #[arg(short, long)]
+    latest: bool,
     /// The container, then the program and its arguments
-    #[arg(required = true, num_args = 2.., trailing_var_arg = true, allow_hyphen_values = true, value_names = ["CONTAINER", "COMMAND"])]
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true, value_names = ["CONTAINER", "COMMAND"])]
     container_and_command: Vec<String>,
 }
 
@@ -119,8 +55,12 @@ impl Runnable for Exec {
     /// Runs; gives back the program's exit code.
     fn run(self, app: &App) -> Result<u8, Failure> {
         let mut words = self.container_and_command.into_iter();
-        let name = words.next().unwrap_or_default();
-        let container = require(app, &name)?;
+        let name = if self.latest { None } else { words.next() };
+        let container = one(app, name.as_deref(), self.latest)?;
+        if words.len() == 0 {
+            return Err(Failure::usage(format!("no program for container {}", container.name()))
+                .hint("`rbuild exec CONTAINER PROGRAM`"));
+        }
         if self.tty && self.interactive && !self.detach {
             need_terminal()?;
         }
@@ -139,9 +79,9 @@ impl Runnable for Exec {
         let keys = if self.tty { self.detach_keys.0 } else { Vec::new() };
         let options = attachment(self.interactive, keys);
         let task = quiet_task("exec");
-        let ended = container
-            .exec(&program, &options, &task)
-            .map_err(|error| start_failure(error).context(format!("executing in {name}")))?;
+        let ended = container.exec(&program, &options, &task).map_err(|error| {
+            start_failure(error).context(format!("executing in {}", container.name()))
+        })?;
         task.done();
         Ok(code(ended))
     }
@@ -180,19 +120,27 @@ pub(crate) struct Attach {
     /// Do not forward standard input
     #[arg(long)]
     no_stdin: bool,
+    /// Forward signals to the program (default: true)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sig_proxy: Option<bool>,
+    /// Connect to the container that was made last
+    #[arg(short, long)]
+    latest: bool,
     /// The container
-    container: String,
+    container: Option<String>,
 }
 
 impl Runnable for Attach {
     /// Attaches; gives back the container's exit code, or 0 after detaching.
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let container = require(app, &self.container)?;
+        let container = one(app, self.container.as_deref(), self.latest)?;
         let terminal = container.state().is_some_and(|state| state.terminal);
         let ours = terminal && std::io::stdin().is_terminal();
         let keys = if ours { self.detach_keys.0 } else { Vec::new() };
         let task = quiet_task("attach");
-        let ended = container.attach(&attachment(!self.no_stdin, keys), &task)?;
+        let forward_signals = self.sig_proxy != Some(false);
+        let options = AttachOptions { forward_signals, ..attachment(!self.no_stdin, keys) };
+        let ended = container.attach(&options, &task)?;
         task.done();
         Ok(code(ended))
     }
