@@ -164,6 +164,7 @@ pub(crate) async fn copy_tags(
         digest_tags: false,
         format: None,
         recompress: None,
+        gzip_index: false,
         only_for: Vec::new(),
         tell_left: false,
         ..options.clone()

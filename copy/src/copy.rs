@@ -13,8 +13,8 @@ use crate::resolved::{Resolved, relabelled};
 use crate::select::{self, Choice};
 use crate::stop::Stop;
 use crate::{
-    Blob, CopyOptions, Error, Gate, Open, Origin, Plan, Result, Side, Sink, Source, attached, left,
-    recompress,
+    Blob, CopyOptions, Error, Gate, Open, Origin, Plan, Result, Side, Sink, Source, attached,
+    gzip_index, left, recompress,
 };
 
 /// How long what is in flight may take to notice that it should stop.
@@ -87,10 +87,27 @@ async fn copy_named(
         let (source, options) = recompress::for_copy(source, options, how, task).await?;
         return Box::pin(copy(&source, sink, &Open, &options, task)).await;
     }
+    if options.gzip_index {
+        return with_indexes(source, sink, options, task).await;
+    }
     let chosen = choice.root.digest;
     let ends = Ends { source, sink, options, task };
     let root = ends.bring(named.clone(), current, choice, stop).await?;
     left::tell(&ends, &named, chosen).await;
+    Ok(root)
+}
+
+/// Copies an image whose gzip layers get indexes.
+async fn with_indexes(
+    source: &dyn Source,
+    sink: &dyn Sink,
+    options: &CopyOptions,
+    task: &Task,
+) -> Result<Descriptor> {
+    let indexed = gzip_index::for_copy(source, sink, options, task).await?;
+    let copying = copy(&indexed.image.overlay, sink, &Open, &indexed.options, task);
+    let root = Box::pin(copying).await?;
+    indexed.attach(sink, task).await?;
     Ok(root)
 }
 

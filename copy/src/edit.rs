@@ -37,6 +37,11 @@ impl LayerFile {
     pub fn open(&self) -> Result<impl Read + Send + 'static> {
         Ok(crate::overlay::FromStart::new(Arc::clone(&self.file)))
     }
+
+    /// Its file; who reads it seeks first.
+    pub(crate) fn file(&self) -> Result<File> {
+        self.file.try_clone().map_err(Error::Stream)
+    }
 }
 
 /// An image on its way to another one.

@@ -8,8 +8,8 @@ use task::{Cause, Task};
 
 use crate::bridge::blocking;
 use crate::edit::of_layer;
-use crate::parts::PartedLayer;
-use crate::{Error, LayerFile, Result, Source, layers_of, scratch};
+use crate::parts::{PartedLayer, content_of};
+use crate::{Error, Indexes, LayerFile, Result, Source, gzip_index, layers_of, scratch};
 
 /// As many symbolic links are followed as by the kernel.
 const LINKS: usize = 40;
@@ -45,6 +45,8 @@ enum Seen {
 /// A layer that was looked into.
 enum LookedInto {
     Whole(LayerFile),
+    /// It is here whole, and has an index.
+    Indexed(LayerFile, PartedLayer),
     Parted(PartedLayer),
 }
 
@@ -52,6 +54,7 @@ enum LookedInto {
 struct Search<'a> {
     source: &'a dyn Source,
     room: &'a Path,
+    indexes: Option<&'a dyn Indexes>,
     task: &'a Task,
     /// Whether layers without a table of contents are fetched, and links at the path's end
     /// followed.
@@ -61,7 +64,9 @@ struct Search<'a> {
 impl Search<'_> {
     /// Opens a layer; `None` if it would have to be fetched whole, and must not.
     async fn open(&self, layer: &(Descriptor, Digest)) -> Result<Option<LookedInto>> {
-        if let Some(parted) = PartedLayer::open(self.source, &layer.0, self.task).await? {
+        if let Some(parted) =
+            PartedLayer::open(self.source, &layer.0, self.indexes, self.task).await?
+        {
             return Ok(Some(LookedInto::Parted(parted)));
         }
         if !self.whole {
@@ -69,22 +74,41 @@ impl Search<'_> {
         }
         let layer = std::slice::from_ref(layer);
         let mut files = layers_of(self.source, layer, self.room, self.task).await?;
-        Ok(files.pop().map(LookedInto::Whole))
+        let Some(file) = files.pop() else { return Ok(None) };
+        let table = match self.indexes {
+            Some(indexes) => gzip_index::make(self.source, &file, indexes).await?,
+            None => None,
+        };
+        Ok(Some(match table {
+            Some(table) => {
+                let parted = PartedLayer::new(file.descriptor.clone(), table);
+                LookedInto::Indexed(file, parted)
+            }
+            None => LookedInto::Whole(file),
+        }))
     }
 
     /// What a layer has at a path.
     async fn seen(&self, layer: &LookedInto, path: Vec<u8>) -> Result<Seen> {
-        let parted = match layer {
+        let (whole, parted) = match layer {
             LookedInto::Whole(file) => {
                 let (file, room) = (file.clone(), self.room.to_owned());
                 return blocking(move || in_layer(path, |path| look(&file, path, &room))).await;
             }
-            LookedInto::Parted(parted) => parted,
+            LookedInto::Indexed(file, parted) => (Some(file), parted),
+            LookedInto::Parted(parted) => (None, parted),
         };
         match in_layer(path, |path| Ok(look_up(parted.entries(), path)))? {
             Seen::At(number) => {
                 let entry = &parted.entries()[number];
-                let content = parted.content(self.source, entry, self.room, self.task).await?;
+                let content = match whole {
+                    Some(file) => {
+                        let (file, entry) = (file.clone(), entry.clone());
+                        let room = self.room.to_owned();
+                        blocking(move || content_of(&file, &entry, &room)).await?
+                    }
+                    None => parted.content(self.source, entry, self.room, self.task).await?,
+                };
                 let entry = entry.entry.clone();
                 Ok(Seen::Content(Box::new(FoundFile { entry, content })))
             }
@@ -126,8 +150,9 @@ impl Search<'_> {
 
 /// One file of an image, following symbolic links; its content is kept in `room`. Layers are
 /// fetched from the top, and checked, until one has the file; those below are not fetched. Of
-/// layers with a table of contents (zstd:chunked, eStargz) only that and the file are fetched,
-/// where the place gives parts.
+/// layers with a table of contents (zstd:chunked, eStargz) or an index (gzip) only that and the file
+/// are fetched, where the place gives parts. Of a gzip layer that is fetched whole, an index is made
+/// and kept in `indexes`.
 ///
 /// # Errors
 /// [`Error::NoFile`], the errors of [`layers_of`], [`Error::Layer`] for a broken layer.
@@ -135,10 +160,10 @@ pub async fn file_of(
     source: &dyn Source,
     image: &Image,
     path: &str,
-    room: &Path,
+    (room, indexes): (&Path, Option<&dyn Indexes>),
     task: &Task,
 ) -> Result<FoundFile> {
-    let search = Search { source, room, task, whole: true };
+    let search = Search { source, room, indexes, task, whole: true };
     let reason = || "there is no such file".to_owned();
     search
         .find(image, path)
@@ -154,12 +179,12 @@ pub async fn export_files<W: Write>(
     source: &dyn Source,
     image: &Image,
     paths: &[String],
-    (room, out): (&Path, W),
+    (room, indexes, out): (&Path, Option<&dyn Indexes>, W),
     task: &Task,
 ) -> Result<W> {
     let mut files = Vec::new();
     for path in paths {
-        let mut found = file_of(source, image, path, room, task).await?;
+        let mut found = file_of(source, image, path, (room, indexes), task).await?;
         path.trim_start_matches('/').as_bytes().clone_into(&mut found.entry.path);
         files.push((found.entry, found.content));
     }
@@ -175,10 +200,10 @@ pub async fn part_of(
     source: &dyn Source,
     image: &Image,
     path: &str,
-    room: &Path,
+    (room, indexes): (&Path, Option<&dyn Indexes>),
     task: &Task,
 ) -> Result<Option<FoundFile>> {
-    Search { source, room, task, whole: false }.find(image, path).await
+    Search { source, room, indexes, task, whole: false }.find(image, path).await
 }
 
 /// What the layer has at a path; hard links are followed in it.

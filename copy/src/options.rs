@@ -55,6 +55,9 @@ pub struct CopyOptions {
     pub artifact_types: Vec<String>,
     /// Write the layers in another compression.
     pub recompress: Option<Recompress>,
+    /// Make an index of each gzip layer that has none, attach it to the image, and let the manifest
+    /// promise its digest, so that single files can be fetched. The manifest's digest changes.
+    pub gzip_index: bool,
     /// Annotations of the entry by which a layout or archive lists the root.
     pub entry: BTreeMap<String, String>,
     /// How often a blob is sent at most when the destination breaks off before more of it came
@@ -81,6 +84,7 @@ impl Default for CopyOptions {
             signatures: true,
             artifact_types: Vec::new(),
             recompress: None,
+            gzip_index: false,
             entry: BTreeMap::new(),
             attempts: 3,
             patience: Duration::from_secs(60),

@@ -11,7 +11,7 @@ use layers::{FilePart, LayerTable, TableEntry, TablePlace};
 use task::Task;
 
 use crate::edit::{of_layer, read_part};
-use crate::{Error, Result, Source, scratch};
+use crate::{Error, Indexes, LayerFile, Result, Source, gzip_index, scratch};
 
 /// A layer of which only its table of contents is here.
 #[derive(Debug, Clone)]
@@ -25,10 +25,16 @@ impl PartedLayer {
     pub(crate) async fn open(
         source: &dyn Source,
         layer: &Descriptor,
+        indexes: Option<&dyn Indexes>,
         task: &Task,
     ) -> Result<Option<PartedLayer>> {
-        let table = table_of(source, layer, task).await?;
-        Ok(table.map(|table| PartedLayer { descriptor: layer.clone(), table: Arc::new(table) }))
+        let table = table_of(source, layer, indexes, task).await?;
+        Ok(table.map(|table| PartedLayer::new(layer.clone(), table)))
+    }
+
+    /// A layer with its table.
+    pub(crate) fn new(descriptor: Descriptor, table: LayerTable) -> PartedLayer {
+        PartedLayer { descriptor, table: Arc::new(table) }
     }
 
     /// What is in the layer, in its order.
@@ -65,17 +71,27 @@ impl PartedLayer {
     }
 }
 
-/// Fetches the table of contents of a layer. `None` where the layer has none, where it is not what
-/// the layer's descriptor promises, or where the place does not give parts.
+/// The content of a file of a layer that is here whole, checked, in an unnamed file in `room`.
+pub(crate) fn content_of(layer: &LayerFile, entry: &TableEntry, room: &Path) -> Result<File> {
+    let name = layer.descriptor.digest.to_string();
+    unpack(&entry.parts, 0, Some(layer.file()?), room, &name)
+}
+
+/// Fetches the table of contents of a layer, or the index of a gzip layer that its descriptor
+/// promises; one in `indexes` comes first. `None` where the layer has none, where it is not what
+/// the layer's descriptor promises, or where the place does not give parts of its table.
 ///
 /// # Errors
 /// [`Error::Place`] when the source fails.
 pub async fn table_of(
     source: &dyn Source,
     layer: &Descriptor,
+    indexes: Option<&dyn Indexes>,
     task: &Task,
 ) -> Result<Option<LayerTable>> {
-    let Some(mut place) = TablePlace::of(layer) else { return Ok(None) };
+    let Some(mut place) = TablePlace::of(layer) else {
+        return gzip_index::table(source, layer, indexes).await;
+    };
     if let Some(footer) = place.footer() {
         let Some(footer) = bytes(source, layer, footer, task).await? else { return Ok(None) };
         let Ok(found) = place.found(&footer) else { return Ok(None) };

@@ -34,6 +34,7 @@ pub mod copy;
 mod diff;
 mod entries;
 mod error;
+mod inflate;
 mod mapped;
 mod owner;
 mod root;
@@ -56,6 +57,8 @@ pub use owner::{give_all, give_new};
 pub use root::{Entry, Root};
 pub use rustix::fs::{FileType, Mode, OFlags, Stat};
 pub use stack::{Stack, Top};
-pub use table::{FilePart, LayerTable, TableEntry, TablePlace};
+pub use table::{
+    FilePart, GZIP_INDEX, LayerTable, TableEntry, TablePlace, promise_index, promised_index,
+};
 pub use tree::{FileKind, Inode, LayerRead, Named, Touch, Tree, TreeOptions, merge};
-pub use writer::{Compression, LayerInfo, LayerWriter, write_chunked};
+pub use writer::{Compression, GzipIndex, LayerInfo, LayerWriter, index_gzip, write_chunked};

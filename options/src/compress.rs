@@ -38,6 +38,10 @@ pub struct CompressFlags {
     /// Compress all layers again, including those in the requested format
     #[arg(long)]
     dest_force_compress_format: bool,
+    /// Make a seekable index of each gzip layer, attach it to the copy and name it in the manifest, so
+    /// that single files can be fetched; the manifest's digest changes
+    #[arg(long)]
+    pub gzip_index: bool,
     /// Accepted: uncompressed layers stay uncompressed, to keep the digests
     #[arg(long)]
     dest_oci_accept_uncompressed_layers: bool,

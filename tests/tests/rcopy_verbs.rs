@@ -1,10 +1,14 @@
 //! Verbs of `rcopy` that scripts of skopeo, crane and regctl use.
 
+mod asked;
+
 use registry_server::{Options, Registry};
 
 use e2e::image::Layer;
 use e2e::kill::Chance;
 use e2e::scene::Scene;
+
+use asked::fetched;
 
 fn start() -> Registry {
     Registry::start(Options::default()).expect("a registry")
@@ -110,27 +114,6 @@ fn write_chunked(scene: &Scene, registry: &Registry, name: &str) -> String {
     scene.rcopy(&chunked).ok();
     registry.forget();
     there
-}
-
-/// Bytes of layers that were asked for; of those that were asked for whole, `None`.
-fn fetched(registry: &Registry, scene: &Scene, name: &str) -> Option<u64> {
-    let requests = registry.requests();
-    let raw = scene.rcopy(&["inspect", "--raw", &format!("docker://{name}")]).ok();
-    let manifest: serde_json::Value = serde_json::from_str(raw.text()).expect("a manifest");
-    let layers: Vec<&str> = manifest["layers"]
-        .as_array()
-        .expect("layers")
-        .iter()
-        .map(|layer| layer["digest"].as_str().expect("a digest"))
-        .collect();
-    let of_layers = requests.iter().filter(|request| {
-        request.method == "GET" && layers.iter().any(|digest| request.path.ends_with(digest))
-    });
-    let length = |range: &str| {
-        let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
-        Some(last.parse::<u64>().ok()? - first.parse::<u64>().ok()? + 1)
-    };
-    of_layers.map(|request| length(request.header("range")?)).sum()
 }
 
 #[test]
@@ -272,4 +255,23 @@ fn transports_that_there_are_not_are_no_names_of_images() {
         scene.rcopy(&["inspect", place]).code(1).fails(&["is not supported", "docker://"]);
         scene.copy("oci:image:app", place).code(1).fails(&["is not supported"]);
     }
+}
+
+#[test]
+fn a_directory_that_holds_no_image_is_named_as_such() {
+    let scene = Scene::new();
+    let empty = scene.bench.path().join("empty");
+    std::fs::create_dir(&empty).expect("a directory");
+    let load = scene.bench.rbuild(["load".as_ref(), "-i".as_ref(), empty.as_os_str()]);
+    load.code(125).fails(&["a directory without manifest.json or oci-layout"]);
+}
+
+#[test]
+fn a_registry_that_cannot_be_served_says_why() {
+    let scene = Scene::new();
+    let file = scene.bench.write("file", "");
+    let line = ["registry", "serve", "--directory", file.to_str().expect("a path")];
+    scene.bench.rbuild(line).code(125).fails(&["is not a directory"]);
+    let line = ["registry", "serve", "--directory=x", "--peers=127.0.0.1:5000"];
+    scene.bench.rbuild(line).code(125).fails(&["[[upstream]]"]);
 }

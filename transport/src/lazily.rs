@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use copy::{open_part, table_of};
+use copy::{Indexes, open_part, table_of};
 use image::{Descriptor, Image};
 use lazy::{Complaint, Fetch, LazyImage, Mounted};
 use task::{Cause, Task};
@@ -33,7 +33,7 @@ pub struct Lazily {
 pub async fn lazily(
     source: Box<dyn Source>,
     image: &Image,
-    room: &Path,
+    (room, indexes): (&Path, &dyn Indexes),
     complaint: Complaint,
     task: Task,
 ) -> Result<Option<Lazily>> {
@@ -41,7 +41,9 @@ pub async fn lazily(
     let layers = image.layers().map(|layer| layer.descriptor.clone());
     let mut tables = Vec::new();
     for layer in layers {
-        let Some(table) = table_of(&*source, &layer, &task).await? else { return Ok(None) };
+        let Some(table) = table_of(&*source, &layer, Some(indexes), &task).await? else {
+            return Ok(None);
+        };
         tables.push((layer, table));
     }
     let handle = Handle::current();

@@ -1,5 +1,5 @@
 //! Files that a `COPY` takes out of an image that is not here: fetched alone, where the layers have
-//! tables of contents.
+//! tables of contents or indexes.
 
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
@@ -9,7 +9,7 @@ use image::{Image, Reference};
 use layers::{ApplyOptions, LayerEntry, Whiteouts};
 use store::SnapshotId;
 use task::{Cause, Task};
-use transport::{Location, bridge};
+use transport::{Indexes, Location, StoreIndexes, bridge};
 
 use crate::images::Base;
 use crate::job::Build;
@@ -77,9 +77,11 @@ impl Build {
             }
             let source = env.places.source(&from)?;
             let active = env.store.begin()?;
+            let indexes = StoreIndexes::new(&env.store);
+            let kept = (active.dir(), Some(&indexes as &dyn Indexes));
             let mut files: Vec<(LayerEntry, File)> = Vec::new();
             for path in &paths {
-                let found = transport::part_of(&*source, &image, path, active.dir(), &task);
+                let found = transport::part_of(&*source, &image, path, kept, &task);
                 match runtime.block_on(found) {
                     Ok(Some(mut found)) => {
                         path.trim_start_matches('/').as_bytes().clone_into(&mut found.entry.path);

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use image::{Image, Platform};
 use task::Canceller;
 use transport::at::StoreImage;
-use transport::{Lazily, Location, Resolved, lazily};
+use transport::{Indexes, Lazily, Location, Resolved, StoreIndexes, lazily};
 
 use super::place::{self, Access};
 use options::{Failure, Reach};
@@ -54,7 +54,8 @@ pub(crate) fn open(
     });
     let (from, source, permitted, image) = opened?;
     let complain = Box::new(|reason| eprintln!("warning: a file could not be read: {reason}"));
-    let opened = app.wait(lazily(source, &image, room, complain, task))??;
+    let kept = (room, &StoreIndexes::new(app.store()?) as &dyn Indexes);
+    let opened = app.wait(lazily(source, &image, kept, complain, task))??;
     let Some(lazily) = opened else { return Ok(None) };
     let mounted = lazily.mount().map_err(|error| {
         Failure::from(error).hint("without --lazy the image is pulled whole, which needs no FUSE")

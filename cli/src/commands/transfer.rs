@@ -168,6 +168,9 @@ struct PushCompression {
     /// Compress all layers again, even if they have the format
     #[arg(long, requires = "compression_format")]
     force_compression: bool,
+    /// Make a seekable index of each gzip layer, attach it to the image and name it in the manifest
+    #[arg(long)]
+    gzip_index: bool,
     /// Push layers uncompressed
     #[arg(short = 'D', long, conflicts_with = "compression_format")]
     disable_compression: bool,
@@ -254,6 +257,7 @@ impl Runnable for Push {
                 FormatName::V2s2 => Format::Docker,
             }),
             recompress: self.compress.recompress(app)?,
+            gzip_index: self.compress.gzip_index,
             signatures: !self.remove_signatures,
             attempts: self.retry.attempts(),
             ..CopyOptions::default()

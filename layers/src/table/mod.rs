@@ -1,16 +1,20 @@
 //! Tables of contents of compressed layers: which part of the blob holds which file, so that one
-//! file can be read without the rest (zstd:chunked and eStargz).
+//! file can be read without the rest (zstd:chunked and eStargz, and gzip with an index beside it).
 //!
 //! A layer's descriptor promises the digest of its table, the table the digests of the contents; so
 //! what is read this way is checked from the manifest down, as whole layers are.
 
 mod rows;
+mod seekable;
 
 use std::io::{self, BufReader, Read, Write};
 use std::ops::Range;
+use std::sync::Arc;
 
 use image::{Descriptor, Digest, Digester};
 
+use self::seekable::Entrance;
+pub use self::seekable::{GZIP_INDEX, promise_index, promised_index};
 use crate::tar::{Reader, ReaderLimits};
 use crate::{EntryKind, Error, LayerEntry, Result, decompress};
 
@@ -182,6 +186,8 @@ pub struct FilePart {
     pub size: u64,
     /// Of the content; `None` for zeros.
     digest: Option<Digest>,
+    /// How the compressed bytes are entered, where they do not start a stream.
+    entrance: Option<Arc<Entrance>>,
 }
 
 impl FilePart {
@@ -199,7 +205,18 @@ impl FilePart {
             let zeros = io::copy(&mut io::repeat(0).take(self.size), out);
             return zeros.map(drop).map_err(Error::write);
         };
-        let mut plain = decompress(packed)?;
+        match &self.entrance {
+            None => self.unpack_plain(decompress(packed)?, digest, out),
+            Some(entrance) => self.unpack_plain(entrance.enter(packed)?, digest, out),
+        }
+    }
+
+    fn unpack_plain(
+        &self,
+        mut plain: impl Read,
+        digest: Digest,
+        out: &mut impl Write,
+    ) -> Result<()> {
         let skipped = io::copy(&mut plain.by_ref().take(self.skip), &mut io::sink());
         skipped.map_err(Error::read)?;
         let mut plain = plain.take(self.size);

@@ -78,7 +78,13 @@ impl EntryRow {
             return None;
         }
         if self.chunk_type == "zeros" {
-            return Some(FilePart { range: 0..0, skip: 0, size: length, digest: None });
+            return Some(FilePart {
+                range: 0..0,
+                skip: 0,
+                size: length,
+                digest: None,
+                entrance: None,
+            });
         }
         let whole = whole.filter(|_| length == size);
         let digest = Some(self.chunk_digest.or(whole)?);
@@ -87,6 +93,7 @@ impl EntryRow {
             skip: self.inner_offset,
             size: length,
             digest,
+            entrance: None,
         })
     }
 }

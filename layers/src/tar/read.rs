@@ -98,6 +98,11 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
+    /// Bytes of the archive read so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// The next piece of the current entry's contents; empty at their end.
     pub(crate) fn fill(&mut self) -> Result<&[u8]> {
         if self.left == 0 {

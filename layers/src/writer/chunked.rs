@@ -112,11 +112,12 @@ struct Table<'a> {
     tar_split_digest: Digest,
 }
 
+/// A row of a table, as containers/storage and containerd's stargz-snapshotter read it.
 #[derive(Serialize)]
-struct Entry {
+pub(super) struct Entry {
     #[serde(rename = "type")]
-    kind: &'static str,
-    name: String,
+    pub(super) kind: &'static str,
+    pub(super) name: String,
     #[serde(rename = "linkName", skip_serializing_if = "String::is_empty")]
     link: String,
     #[serde(skip_serializing_if = "is_zero")]
@@ -136,11 +137,22 @@ struct Entry {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     xattrs: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<Digest>,
+    pub(super) digest: Option<Digest>,
     #[serde(skip_serializing_if = "is_zero")]
-    offset: u64,
+    pub(super) offset: u64,
     #[serde(rename = "endOffset", skip_serializing_if = "is_zero")]
     end: u64,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) chunk: Option<EntryChunk>,
+}
+
+/// Which piece of a file's content a row is about.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EntryChunk {
+    pub(super) chunk_offset: u64,
+    pub(super) chunk_size: u64,
+    pub(super) chunk_digest: Digest,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -261,8 +273,7 @@ impl<W: Write> Made<W> {
         }
         match entry {
             Some(entry) => {
-                self.table += 300 + entry.name.len() + entry.link.len();
-                self.table += entry.xattrs.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
+                self.table += entry.room();
                 self.tells &= self.table <= LARGEST_TABLE;
                 self.entries.push(entry);
             }
@@ -354,7 +365,7 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>> {
 
 impl Entry {
     /// `None` for what a table cannot tell.
-    fn new(header: &Header) -> Option<Entry> {
+    pub(super) fn new(header: &Header) -> Option<Entry> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
         if header.sparse.is_some() {
             return None;
@@ -385,7 +396,35 @@ impl Entry {
             digest: None,
             offset: 0,
             end: 0,
+            chunk: None,
         })
+    }
+
+    /// The row of a further piece of a file.
+    pub(super) fn of_chunk(name: &str, offset: u64, chunk: EntryChunk) -> Entry {
+        Entry {
+            kind: "chunk",
+            name: name.to_owned(),
+            link: String::new(),
+            mode: 0,
+            size: 0,
+            uid: 0,
+            gid: 0,
+            modtime: None,
+            major: 0,
+            minor: 0,
+            xattrs: BTreeMap::new(),
+            digest: None,
+            offset,
+            end: 0,
+            chunk: Some(chunk),
+        }
+    }
+
+    /// Bytes that the row takes in a table, about.
+    pub(super) fn room(&self) -> usize {
+        let xattrs = self.xattrs.iter().map(|(key, value)| key.len() + value.len());
+        300 + self.name.len() + self.link.len() + xattrs.sum::<usize>()
     }
 }
 

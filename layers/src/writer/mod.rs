@@ -1,6 +1,7 @@
 mod chunked;
 mod deflate;
 mod gzip;
+mod indexed;
 mod zstd;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::chunked::write_chunked;
 use self::gzip::Gzip;
+pub use self::indexed::{GzipIndex, index_gzip};
 use self::zstd::Zstd;
 use crate::blocks::Block;
 use crate::{Error, Result};

@@ -180,6 +180,7 @@ impl Copy {
         let compress = self.compress.for_copy(to, self.what.preserves_digests());
         let options = CopyOptions {
             recompress: compress.recompress(app.conf.settings.room())?,
+            gzip_index: self.compress.gzip_index,
             concurrency: self.image_parallel_copies.map_or(8, usize::from),
             attempts: self.retry.attempts(),
             patience: app.conf.settings.patience(),

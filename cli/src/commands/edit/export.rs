@@ -7,6 +7,7 @@ use options::Failure;
 use options::ends::OneEnd;
 use options::place::location;
 use options::progress::Progress;
+use transport::Indexes;
 
 use crate::app::{App, observed};
 use crate::commands::Runnable;
@@ -22,8 +23,8 @@ pub(crate) struct Export {
     /// Choose the image of this platform in an index
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
-    /// Write only this file, links followed (repeatable); of zstd:chunked and eStargz layers on a
-    /// registry nothing else is fetched
+    /// Write only this file, links followed (repeatable); of zstd:chunked, eStargz and indexed gzip
+    /// layers on a registry nothing else is fetched
     #[arg(long, value_name = "FILE")]
     path: Vec<String>,
     #[command(flatten)]
@@ -45,8 +46,9 @@ impl Runnable for Export {
                 return self.write(|out| Ok(transport::export(&files, out, task)?));
             }
             self.write(|out| {
-                let (image, to) = (&opened.image, (room, out));
-                let source = &*opened.source;
+                let indexes = super::indexes(app);
+                let kept = indexes.as_ref().map(|kept| kept as &dyn Indexes);
+                let (source, image, to) = (&*opened.source, &opened.image, (room, kept, out));
                 Ok(app.wait(transport::export_files(source, image, &self.path, to, task))??)
             })
         })?;

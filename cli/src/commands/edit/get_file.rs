@@ -7,6 +7,7 @@ use options::Failure;
 use options::ends::OneEnd;
 use options::place::location;
 use options::progress::Progress;
+use transport::Indexes;
 
 use crate::app::{App, observed};
 use crate::commands::Runnable;
@@ -14,7 +15,8 @@ use crate::commands::Runnable;
 /// Print one file of an image, or write it to a file
 ///
 /// Layers are fetched from the top until one has the file. Of zstd:chunked and eStargz layers on a
-/// registry, only their tables of contents and the file are fetched.
+/// registry, only their tables of contents and the file are fetched; also of gzip layers with an
+/// index (rcopy copy --gzip-index), or read before on this machine.
 #[derive(Debug, Args)]
 pub(crate) struct GetFile {
     /// The image
@@ -37,7 +39,9 @@ impl Runnable for GetFile {
         let mut file = observed(&format!("get-file {from}"), Progress::Auto, |task| {
             let opened = super::open(app, &self.end, &from, &platform, task)?;
             let room = app.conf.settings.room();
-            let found = transport::file_of(&*opened.source, &opened.image, &self.path, room, task);
+            let indexes = super::indexes(app);
+            let kept = (room, indexes.as_ref().map(|kept| kept as &dyn Indexes));
+            let found = transport::file_of(&*opened.source, &opened.image, &self.path, kept, task);
             app.wait(found)?.map(|found| found.content).map_err(|error| match error {
                 transport::Error::NoFile { .. } => {
                     Failure { code: Some(1), ..Failure::from(error) }

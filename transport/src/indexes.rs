@@ -1,0 +1,33 @@
+//! Indexes of gzip layers that the store of this machine keeps.
+
+use copy::Indexes;
+use image::Digest;
+use store::Store;
+
+const SPACE: &str = "gzip-index";
+/// Larger indexes are not kept.
+const LARGEST: usize = 16 << 20;
+
+/// Keeps the indexes of gzip layers in a store, until its next collections forget them.
+#[derive(Debug, Clone)]
+pub struct StoreIndexes(Store);
+
+impl StoreIndexes {
+    /// In this store.
+    pub fn new(store: &Store) -> StoreIndexes {
+        StoreIndexes(store.clone())
+    }
+}
+
+impl Indexes for StoreIndexes {
+    fn index(&self, layer: Digest) -> Option<Vec<u8>> {
+        self.0.memo(SPACE, layer.to_string().as_bytes()).ok().flatten()
+    }
+
+    fn keep(&self, layer: Digest, index: &[u8]) {
+        if index.len() <= LARGEST {
+            // What is not kept is made again.
+            let _ = self.0.set_memo(SPACE, layer.to_string().as_bytes(), index);
+        }
+    }
+}
