@@ -13,6 +13,7 @@ use crate::quota::Quota;
 use crate::retention::Retention;
 use crate::storage::Bucket;
 use crate::tls::Tls;
+use crate::upstream::peers::Peers;
 use crate::upstream::source::Upstream;
 use crate::{Error, Result, duration};
 
@@ -39,6 +40,7 @@ pub struct Config {
     auth: Option<AuthSection>,
     access: Vec<Rule>,
     upstream: Vec<UpstreamSection>,
+    peers: PeersSection,
     immutable: Vec<Immutable>,
     retention: Vec<Retention>,
     quota: Vec<Quota>,
@@ -111,6 +113,17 @@ struct UpstreamSection {
     #[serde(default)]
     plain_http: bool,
     #[serde(default)]
+    ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct PeersSection {
+    addresses: Vec<String>,
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+    tls_verify: Option<bool>,
+    plain_http: bool,
     ca: Option<PathBuf>,
 }
 
@@ -190,6 +203,7 @@ impl Config {
         };
         let upstreams = self.upstream.into_iter().map(|section| upstream(section, &read));
         let upstreams = upstreams.collect::<Result<Vec<_>>>()?;
+        let peers = peers(self.peers, &read)?;
         for quota in &self.quota {
             check(quota, &upstreams)?;
         }
@@ -222,6 +236,7 @@ impl Config {
             tls,
             keep: self.read_only,
             upstreams,
+            peers,
             immutable: self.immutable,
             retention: self.retention,
             quotas: self.quota,
@@ -292,32 +307,54 @@ fn access(
     Ok(Access { realm: section.realm, passwords, tokens, rules })
 }
 
-fn upstream(section: UpstreamSection, read: &dyn Fn(&Path) -> Result<Vec<u8>>) -> Result<Upstream> {
-    let UpstreamSection { prefix, registry, path, ttl, username, password_file, .. } = section;
-    let credential = match (username, password_file) {
-        (None, None) => None,
+/// What is sent to another registry to log in.
+fn credential(
+    who: &str,
+    given: (Option<String>, Option<PathBuf>),
+    read: &dyn Fn(&Path) -> Result<Vec<u8>>,
+) -> Result<Option<Credential>> {
+    match given {
+        (None, None) => Ok(None),
         (Some(username), Some(file)) => {
             let password = String::from_utf8_lossy(&read(&file)?).trim_end().to_owned();
-            Some(Credential::Basic { username, password })
+            Ok(Some(Credential::Basic { username, password }))
         }
         _ => {
-            let reason = format!("{prefix}: username and password-file belong together");
-            return Err(wrong("an upstream", reason));
+            let reason = format!("{who}: username and password-file belong together");
+            Err(wrong("an upstream", reason))
         }
-    };
-    let tls = match (section.plain_http, section.tls_verify) {
+    }
+}
+
+fn client_tls(who: &str, plain_http: bool, verify: Option<bool>) -> Result<Option<ClientTls>> {
+    Ok(match (plain_http, verify) {
         (true, Some(_)) => {
-            let reason = format!("{prefix}: plain-http has no TLS to verify");
+            let reason = format!("{who}: plain-http has no TLS to verify");
             return Err(wrong("an upstream", reason));
         }
         (true, None) => Some(ClientTls::Off),
         (false, Some(true)) => Some(ClientTls::Verify),
         (false, Some(false)) => Some(ClientTls::SkipVerify),
         (false, None) => None,
-    };
+    })
+}
+
+fn upstream(section: UpstreamSection, read: &dyn Fn(&Path) -> Result<Vec<u8>>) -> Result<Upstream> {
+    let UpstreamSection { prefix, registry, path, ttl, username, password_file, .. } = section;
+    let credential = credential(&prefix, (username, password_file), read)?;
+    let tls = client_tls(&prefix, section.plain_http, section.tls_verify)?;
     let authorities = section.ca.as_deref().map(read).transpose()?.into_iter().collect();
     let host = HostRule { prefix: registry.clone(), tls, authorities, ..HostRule::default() };
     Ok(Upstream { prefix, registry, path, host, credential, ttl })
+}
+
+fn peers(section: PeersSection, read: &dyn Fn(&Path) -> Result<Vec<u8>>) -> Result<Peers> {
+    let PeersSection { addresses, username, password_file, .. } = section;
+    let credential = credential("[peers]", (username, password_file), read)?;
+    let tls = client_tls("[peers]", section.plain_http, section.tls_verify)?;
+    let authorities = section.ca.as_deref().map(read).transpose()?.into_iter().collect();
+    let host = HostRule { tls, authorities, ..HostRule::default() };
+    Ok(Peers { addresses, host, credential, port: 0 })
 }
 
 #[cfg(test)]

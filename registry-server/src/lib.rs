@@ -75,6 +75,7 @@ pub use retention::{Retention, Retired};
 pub use rules::Renewal;
 pub use storage::Bucket;
 pub use tls::Tls;
+pub use upstream::peers::Peers;
 pub use upstream::source::Upstream;
 
 use content::Entry;

@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     pub(crate) hits: AtomicU64,
     pub(crate) misses: AtomicU64,
     pub(crate) upstream_errors: AtomicU64,
+    pub(crate) peers: AtomicU64,
     pub(crate) stored: AtomicU64,
     pub(crate) blobs: AtomicU64,
     pub(crate) collections: AtomicU64,
@@ -138,6 +139,7 @@ impl Metrics {
             ("retired_tags_total", "counter", "Tags retention deleted.", get(&self.retired)),
             ("upstream_hits_total", "counter", "Requests a cache answered.", get(&self.hits)),
             ("upstream_misses_total", "counter", "Requests for an upstream.", get(&self.misses)),
+            ("peer_answers_total", "counter", "Content from peers.", get(&self.peers)),
             ("upstream_errors_total", "counter", "Upstream failures.", get(&self.upstream_errors)),
         ] {
             text += &head(name, kind, help);

@@ -14,6 +14,7 @@ use crate::retention::Retention;
 use crate::rules::Renewal;
 use crate::storage::Bucket;
 use crate::tls::Tls;
+use crate::upstream::peers::Peers;
 use crate::upstream::source::Upstream;
 
 /// How a registry behaves.
@@ -35,6 +36,8 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// Registries that some repositories are fetched from.
     pub upstreams: Vec<Upstream>,
+    /// Servers beside this one that cache the same upstreams.
+    pub peers: Peers,
     /// The proxies on the way to those.
     pub proxies: registry_client::Proxies,
     /// Tags that stay what they are.

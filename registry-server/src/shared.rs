@@ -67,7 +67,7 @@ impl Shared {
             .tidied(move |name| crate::retention::tidies(&held.get().retention, name));
         let metrics = Arc::new(Metrics::default());
         let counted = Arc::clone(&metrics);
-        let upstreams = Upstreams::new(&options, rules.clone(), content.clone(), counted);
+        let upstreams = Upstreams::new(&options, rules.clone(), content.clone(), counted)?;
         let notices = Notices::start(&options.webhooks, options.clock);
         Ok(Shared {
             options,

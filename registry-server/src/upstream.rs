@@ -2,6 +2,8 @@
 //! demand.
 
 mod flight;
+mod origin;
+pub(crate) mod peers;
 pub(crate) mod source;
 
 use std::collections::HashMap;
@@ -20,8 +22,11 @@ use crate::lock::Lock;
 use crate::metrics::Metrics;
 use crate::rules::Current;
 use crate::storage::{Bytestream, page, whole};
-use crate::{Options, keys};
+use crate::{Options, Result, keys};
 use flight::Flights;
+pub(crate) use flight::Rest;
+use origin::{Opening, Origins};
+use peers::{OpenPeers, Peer};
 use source::OpenUpstream;
 
 /// Sizes of blobs that are remembered.
@@ -45,6 +50,7 @@ pub(crate) struct Upstreams {
     content: Content,
     metrics: Arc<Metrics>,
     flights: Flights,
+    peers: Option<Arc<OpenPeers>>,
     /// Who asks an upstream for something, so that others wait for the answer.
     asking: Lock<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     sizes: Lock<HashMap<Digest, u64>>,
@@ -60,10 +66,19 @@ impl Upstreams {
         rules: Current,
         content: Content,
         metrics: Arc<Metrics>,
-    ) -> Upstreams {
+    ) -> Result<Upstreams> {
         let flights = Flights::new(options, content.clone());
+        let peers = OpenPeers::new(&options.peers, &options.proxies)?.map(Arc::new);
         let (asking, sizes) = (Lock::default(), Lock::default());
-        Upstreams { rules, content, metrics, flights, asking, sizes }
+        Ok(Upstreams { rules, content, metrics, flights, peers, asking, sizes })
+    }
+
+    /// The servers beside this one that are to be asked first.
+    async fn before(&self, name: &str, digest: Digest) -> Vec<Peer> {
+        match &self.peers {
+            Some(peers) => peers.before(name, digest).await,
+            None => Vec::new(),
+        }
     }
 
     /// The upstream of a repository.
@@ -173,6 +188,11 @@ impl Upstreams {
                 Err(error) => return Ok(Err(error)),
             },
         };
+        // Others may be asking for it by its digest.
+        let _alone = match &resolved {
+            Some(descriptor) => Some(self.alone(format!("{name} {}", descriptor.digest)).await),
+            None => None,
+        };
         let known = match &resolved {
             Some(descriptor) => self.content.entry(name, descriptor.digest).await?,
             None => None,
@@ -181,7 +201,7 @@ impl Upstreams {
             Some(entry) => entry.descriptor,
             None => {
                 let by_digest = resolved.map(|descriptor| Target::Digest(descriptor.digest));
-                match repo.manifest(by_digest.as_ref().unwrap_or(target)).await {
+                match self.document(repo, name, by_digest.as_ref().unwrap_or(target)).await {
                     Ok((descriptor, bytes)) => {
                         let entry = Entry::of(&descriptor.media_type, descriptor.digest, &bytes);
                         self.content.put_manifest(name, &entry, &[], &bytes).await?;
@@ -195,6 +215,29 @@ impl Upstreams {
             self.content.set_tag(name, tag.as_str(), &descriptor, false).await?;
         }
         Ok(Ok(()))
+    }
+
+    /// A manifest, of a server beside this one where one has it.
+    async fn document(
+        &self,
+        repo: &Repo,
+        name: &str,
+        target: &Target,
+    ) -> std::result::Result<(Descriptor, bytes::Bytes), registry_client::Error> {
+        if let Target::Digest(digest) = target {
+            for peer in self.before(name, *digest).await {
+                match peer.repo.manifest(target).await {
+                    Ok(found) => {
+                        count(&self.metrics.peers);
+                        return Ok(found);
+                    }
+                    Err(error) => {
+                        self.peers.iter().for_each(|all| all.refused(peer.address, &error));
+                    }
+                }
+            }
+        }
+        repo.manifest(target).await
     }
 
     /// How large a blob is, where a manifest here says so.
@@ -235,37 +278,42 @@ impl Upstreams {
         }
     }
 
-    /// A blob that is not here.
+    /// A blob that is not here, or the rest of it.
     pub(crate) async fn blob(
         &self,
         source: &OpenUpstream,
-        name: &str,
-        digest: Digest,
+        (name, digest): (&str, Digest),
+        rest: Rest,
     ) -> io::Result<Cached> {
         let Some(repo) = source.repo(name) else { return Ok(Cached::Unknown) };
-        if let Some((stream, size)) = self.flights.join(name, digest) {
+        if let Some((stream, size)) = self.flights.join(name, digest, rest) {
             count(&self.metrics.hits);
             return Ok(Cached::Arriving(stream, size));
         }
         let _alone = self.alone(format!("{name} {digest}")).await;
-        if let Some((stream, size)) = self.flights.join(name, digest) {
+        if let Some((stream, size)) = self.flights.join(name, digest, rest) {
             count(&self.metrics.hits);
             return Ok(Cached::Arriving(stream, size));
         }
         if self.content.blob(name, digest).await?.is_some() {
             return Ok(Cached::Stored);
         }
-        count(&self.metrics.misses);
         let size = self.size(name, digest).await?;
-        match repo.blob(digest, size, None).await {
+        let peers = (self.peers.clone(), self.before(name, digest).await);
+        let mut origins = Origins::new((digest, size), peers, repo);
+        match origins.open(0).await {
             Ok(body) => {
                 let metrics = Arc::clone(&self.metrics);
+                count(if origins.is_peer() { &metrics.peers } else { &metrics.misses });
                 let largest = self.rules.get().limits.blob;
-                let coming = (body, largest);
-                let stream = self.flights.start(name, digest, size, coming, metrics).await?;
+                let coming = (body, origins, largest);
+                let wanted = (size, rest);
+                let stream = self.flights.start(name, digest, wanted, coming, metrics).await?;
                 Ok(Cached::Arriving(stream, size))
             }
-            Err(failure) => {
+            Err(Opening::Nobody) => Ok(Cached::Unknown),
+            Err(Opening::Upstream(failure)) => {
+                count(&self.metrics.misses);
                 count(&self.metrics.upstream_errors);
                 tracing::warn!(error = %chained(&failure), name, %digest, "asking an upstream");
                 Ok(match failure.kind() {

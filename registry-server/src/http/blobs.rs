@@ -8,7 +8,8 @@ use super::answer::{Answer, Answered, Outgoing, With, answer, busy, error, set_l
 use super::call::Call;
 use crate::content::protocol::Kept;
 use crate::shared::Shared;
-use crate::upstream::Cached;
+use crate::storage::Bytestream;
+use crate::upstream::{Cached, Rest};
 
 pub(crate) async fn blob(shared: &Shared, call: &Call, name: &str, digest: &str) -> Answered {
     let Ok(digest) = digest.parse::<Digest>() else {
@@ -37,18 +38,12 @@ fn unknown(digest: Digest) -> Answer {
 async fn get(shared: &Shared, call: &Call, name: &str, digest: Digest) -> Answered {
     let mut found = shared.content.blob(name, digest).await?;
     if let (None, Some(upstream)) = (&found, shared.upstreams.of(name)) {
-        match shared.upstreams.blob(&upstream, name, digest).await? {
+        // Who was broken off asks for the rest.
+        let rest = call.header(header::RANGE).and_then(Rest::parse).unwrap_or_default();
+        match shared.upstreams.blob(&upstream, (name, digest), rest).await? {
             Cached::Stored => found = shared.content.blob(name, digest).await?,
             Cached::Arriving(stream, size) if call.method == Method::GET => {
-                let mut answer = described(answer(200), digest);
-                match size {
-                    Some(size) => {
-                        set_length(&mut answer, size);
-                        *answer.body_mut() = Outgoing::stream(stream, size);
-                    }
-                    None => *answer.body_mut() = Outgoing::unmeasured(stream),
-                }
-                return Ok(answer);
+                return Ok(arriving(digest, stream, size, rest));
             }
             Cached::Arriving(_, Some(size)) => {
                 let mut answer = described(answer(200), digest);
@@ -111,6 +106,22 @@ async fn get(shared: &Shared, call: &Call, name: &str, digest: Digest) -> Answer
         *answer.body_mut() = Outgoing::stream(stream, count);
     }
     Ok(answer)
+}
+
+/// A blob, or the rest of it, as it comes from an upstream.
+fn arriving(digest: Digest, stream: Bytestream, size: Option<u64>, rest: Rest) -> Answer {
+    let first = rest.of(size);
+    let mut answer = described(answer(if first > 0 { 206 } else { 200 }), digest);
+    let Some(size) = size else {
+        *answer.body_mut() = Outgoing::unmeasured(stream);
+        return answer;
+    };
+    if first > 0 {
+        answer = answer.with("content-range", format!("bytes {first}-{}/{size}", size - 1));
+    }
+    set_length(&mut answer, size - first);
+    *answer.body_mut() = Outgoing::stream(stream, size - first);
+    answer
 }
 
 fn described(answer: Answer, digest: Digest) -> Answer {

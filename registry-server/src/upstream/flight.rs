@@ -18,6 +18,7 @@ use image::{Digest, Digester};
 use registry_client::Body;
 use tokio::sync::watch;
 
+use super::origin::Origins;
 use crate::content::Content;
 use crate::content::protocol::Kept;
 use crate::lock::Lock;
@@ -25,6 +26,29 @@ use crate::metrics::Metrics;
 use crate::random::random;
 use crate::storage::Bytestream;
 use crate::{Options, keys};
+
+/// The bytes that a client wants which has those before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Rest {
+    first: u64,
+    last: Option<u64>,
+}
+
+impl Rest {
+    /// What a `Range` says.
+    pub(crate) fn parse(range: &str) -> Option<Rest> {
+        let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+        let last = if last.is_empty() { None } else { Some(last.parse().ok()?) };
+        Some(Rest { first: first.parse().ok()?, last })
+    }
+
+    /// The first of them; 0 where that is not the rest of a blob of this size.
+    pub(crate) fn of(self, size: Option<u64>) -> u64 {
+        let Some(end) = size.and_then(|size| size.checked_sub(1)) else { return 0 };
+        let whole = self.first <= end && self.last.is_none_or(|last| last >= end);
+        if whole { self.first } else { 0 }
+    }
+}
 
 /// What is held back until everything was checked.
 const HELD: u64 = 64 << 10;
@@ -60,11 +84,16 @@ impl Flights {
         Flights { under_way: Arc::default(), content, spool }
     }
 
-    /// The bytes of a download under way, and how many there will be.
-    pub(super) fn join(&self, name: &str, digest: Digest) -> Option<(Bytestream, Option<u64>)> {
+    /// The bytes of a download under way from one on, and how many there will be in all.
+    pub(super) fn join(
+        &self,
+        name: &str,
+        digest: Digest,
+        rest: Rest,
+    ) -> Option<(Bytestream, Option<u64>)> {
         let flight = self.under_way.lock().get(&(name.to_owned(), digest)).cloned()?;
         let size = flight.size;
-        Some((flight.stream(), size))
+        Some((flight.stream(rest), size))
     }
 
     /// Begins a download of at most so many bytes.
@@ -72,8 +101,8 @@ impl Flights {
         &self,
         name: &str,
         digest: Digest,
-        size: Option<u64>,
-        (body, largest): (Body, u64),
+        (size, rest): (Option<u64>, Rest),
+        (body, origins, largest): (Body, Origins, u64),
         metrics: Arc<Metrics>,
     ) -> io::Result<Bytestream> {
         let file = Arc::new(tempfile::tempfile_in(&self.spool)?);
@@ -84,7 +113,7 @@ impl Flights {
         let landing = Landing { key, under_way: Arc::clone(&self.under_way), told };
         let content = self.content.clone();
         tokio::spawn(async move {
-            let arrived = arrive(&content, &landing, &file, body, largest).await;
+            let arrived = arrive(&content, &landing, &file, (body, origins), largest).await;
             let progress =
                 arrived.as_ref().map_or(Progress::Failed, |count| Progress::Whole(*count));
             landing.told.send_replace(progress);
@@ -93,7 +122,7 @@ impl Flights {
                 tracing::warn!(%error, %digest, "fetching a blob from an upstream");
             }
         });
-        Ok(flight.stream())
+        Ok(flight.stream(rest))
     }
 }
 
@@ -115,7 +144,7 @@ async fn arrive(
     content: &Content,
     landing: &Landing,
     file: &Arc<File>,
-    mut body: Body,
+    (mut body, mut origins): (Body, Origins),
     largest: u64,
 ) -> io::Result<u64> {
     let (name, digest) = &landing.key;
@@ -124,7 +153,13 @@ async fn arrive(
     let mut digester = Digester::new(digest.algorithm());
     let mut arrived = 0;
     while let Some(bytes) = body.next().await {
-        let bytes = bytes.map_err(io::Error::other)?;
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(fault) => {
+                body = origins.again(arrived, io::Error::other(fault)).await?;
+                continue;
+            }
+        };
         digester.update(&bytes);
         arrived += bytes.len() as u64;
         if arrived > largest {
@@ -139,6 +174,7 @@ async fn arrive(
     let found = digester.finish();
     if found != *digest {
         writer.abort().await;
+        origins.wrong();
         return Err(io::Error::other(format!("the bytes are {found}")));
     }
     writer.finish().await?;
@@ -152,8 +188,9 @@ async fn arrive(
 
 impl Flight {
     /// The bytes as they arrive.
-    fn stream(self) -> Bytestream {
-        stream::try_unfold((self, 0), |(mut flight, position)| async move {
+    fn stream(self, rest: Rest) -> Bytestream {
+        let from = rest.of(self.size);
+        stream::try_unfold((self, from), |(mut flight, position)| async move {
             loop {
                 let progress = *flight.progress.borrow_and_update();
                 let (there, whole) = match progress {
@@ -180,5 +217,28 @@ impl Flight {
             }
         })
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rest;
+
+    #[test]
+    fn only_the_rest_of_a_blob_is_given_while_it_arrives() {
+        for (range, size, first) in [
+            ("bytes=3-", Some(10), 3),
+            ("bytes=3-9", Some(10), 3),
+            ("bytes=3-99", Some(10), 3),
+            ("bytes=3-8", Some(10), 0),
+            ("bytes=10-", Some(10), 0),
+            ("bytes=3-", None, 0),
+            ("bytes=0-", Some(0), 0),
+            ("bytes=-3", Some(10), 0),
+            ("lines=3-", Some(10), 0),
+        ] {
+            let rest = Rest::parse(range).unwrap_or_default();
+            assert_eq!(rest.of(size), first, "{range} of {size:?}");
+        }
     }
 }

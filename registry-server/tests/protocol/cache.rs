@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use registry_client::{Credential, HostRule};
-use registry_server::{Auth, Effect, Fault, Upstream};
+use registry_server::{Auth, Effect, Fault, Peers, Upstream};
 
 use super::*;
 
@@ -147,5 +147,75 @@ async fn credentials_are_the_upstreams() {
         let known = got.headers().get("docker-content-digest").map(|v| v.to_str().unwrap());
         let expected = image.digest.to_string();
         assert_eq!(known, (status == 200).then_some(expected.as_str()));
+    }
+}
+
+/// Caches of one upstream that know each other.
+fn beside_each_other(origin: &Registry, count: usize) -> Vec<Registry> {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let held: Vec<_> = (0..count).map(|_| free()).collect();
+    let ports: Vec<u16> = held.iter().map(|one| one.local_addr().unwrap().port()).collect();
+    drop(held);
+    let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let started = ports.iter().map(|port| {
+        let peers = Peers { addresses: addresses.clone(), port: *port, ..Peers::default() };
+        let upstreams = vec![upstream(origin, Duration::from_secs(600), None)];
+        let options = Options { upstreams, peers, port: Some(*port), ..Options::default() };
+        Registry::start(options).unwrap()
+    });
+    started.collect()
+}
+
+#[tokio::test]
+async fn many_caches_ask_the_upstream_once() {
+    let origin = Registry::start(Options::default()).unwrap();
+    let layer: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let image = origin.put_image("team/app", "v1", &[&layer]).unwrap();
+    let caches = beside_each_other(&origin, 9);
+    let pulls = caches.iter().map(|cache| {
+        let (http, layer) = (Http::of(cache), &layer);
+        async move {
+            let got = http.get("/v2/mirror/team/app/manifests/v1").await;
+            assert_eq!(header(&got, "docker-content-digest"), image.digest.to_string());
+            let blob = format!("/v2/mirror/team/app/blobs/{}", Digest::of(layer));
+            assert!(http.get(&blob).await.bytes().await.unwrap() == *layer);
+        }
+    });
+    futures::future::join_all(pulls).await;
+    assert_eq!(asked(&origin, "GET", "/blobs/"), 1);
+    assert_eq!(asked(&origin, "GET", "/manifests/"), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_ends_or_lies_is_passed_over() {
+    let origin = Registry::start(Options::default()).unwrap();
+    let layers: Vec<Vec<u8>> = (0..12_u32)
+        .map(|layer| (0..400_000_u32).map(|n| (n * (layer + 7) % 251) as u8).collect())
+        .collect();
+    let slices: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    origin.put_image("team/app", "v1", &slices).unwrap();
+    let caches = beside_each_other(&origin, 6);
+    let path = |layer: &[u8]| format!("/v2/mirror/team/app/blobs/{}", Digest::of(layer));
+    // One breaks off in the middle, one gives other bytes, one is gone.
+    caches[0].fault(Fault::always("GET", "*/blobs/*", Effect::Cut(100_000)));
+    caches[1].fault(Fault::always("GET", "*/blobs/*", Effect::Corrupt(5000)));
+    let mut caches = caches;
+    drop(caches.pop());
+    for cache in &caches[2..] {
+        let http = Http::of(cache);
+        assert_eq!(http.get("/v2/mirror/team/app/manifests/v1").await.status(), 200);
+        for layer in &layers {
+            // Who asks gets the right bytes, or sees that it broke off, and asks again.
+            let mut attempts = 0;
+            loop {
+                let got = http.get(&path(layer)).await;
+                if let Ok(bytes) = got.bytes().await {
+                    assert!(bytes == *layer);
+                    break;
+                }
+                attempts += 1;
+                assert!(attempts < 5);
+            }
+        }
     }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use options::Failure;
-use registry_server::{Auth, Log};
+use registry_client::Tls;
+use registry_server::{Auth, Log, Options};
 
 use super::place::Place;
 use crate::app::App;
@@ -22,13 +23,18 @@ use crate::commands::Runnable;
 #[command(after_help = "Examples:
   rbuild registry serve --directory /srv/registry
   rbuild registry serve --config registry.toml --address 0.0.0.0:443
-  rbuild registry serve --s3-bucket images --s3-endpoint https://minio.example:9000")]
+  rbuild registry serve --s3-bucket images --s3-endpoint https://minio.example:9000
+  rbuild registry serve --config cache.toml --peers dns:cache.example:5000")]
 pub(crate) struct Serve {
     /// Listen on this address; port 0 takes a free port (default: 127.0.0.1:5000)
     #[arg(long, value_name = "ADDRESS:PORT", env = "RBUILD_REGISTRY_ADDRESS")]
     address: Option<String>,
     #[command(flatten)]
     place: Place,
+    /// Fetch what upstreams have from these servers first: HOST:PORT, or dns:NAME:PORT for all
+    /// addresses of a name; the server finds itself among them
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    peers: Vec<String>,
     /// Write a line of JSON for each request to standard output
     #[arg(long)]
     access_log: bool,
@@ -46,6 +52,7 @@ impl Runnable for Serve {
             |error: std::io::Error| Failure::io(format!("listening on {address}"), &error);
         let listener = TcpListener::bind(&address).map_err(listening)?;
         let local = listener.local_addr().map_err(listening)?;
+        share(&mut options, self.peers, local.port())?;
         if self.access_log || found.access_log == Some(true) {
             options.log = Some(Log::new(|line| {
                 // The reader may be gone; that is no reason to stop serving.
@@ -53,6 +60,10 @@ impl Runnable for Serve {
             }));
         }
         if let Some(directory) = &options.directory {
+            if directory.exists() && !directory.is_dir() {
+                let what = format!("{} is not a directory", directory.display());
+                return Err(Failure::usage(what));
+            }
             std::fs::create_dir_all(directory)
                 .map_err(|error| Failure::io(format!("making {}", directory.display()), &error))?;
         }
@@ -89,4 +100,25 @@ impl Runnable for Serve {
         })??;
         Ok(0)
     }
+}
+
+/// Says which servers share what they fetch.
+fn share(options: &mut Options, given: Vec<String>, port: u16) -> Result<(), Failure> {
+    let peers = &mut options.peers;
+    peers.addresses.extend(given);
+    if peers.addresses.is_empty() {
+        return Ok(());
+    }
+    if options.upstreams.is_empty() {
+        return Err(Failure::usage(
+            "peers share what they fetch from upstreams, and there is none",
+        )
+        .hint("name the upstream in an [[upstream]] section of --config"));
+    }
+    peers.port = port;
+    if peers.host.tls.is_none() && options.tls.is_none() {
+        // They are like this server.
+        peers.host.tls = Some(Tls::Off);
+    }
+    Ok(())
 }
