@@ -14,6 +14,9 @@ pub(crate) fn check<P: Overview>() {
         }
     }
     assert!(overview.contains("Examples:"), "{overview}");
+    assert!(!overview.contains("Other:\n"), "each command has a group: {overview}");
+    let too_wide = overview.lines().find(|line| line.chars().count() > 100);
+    assert_eq!(too_wide, None, "what is wider than 100 columns wraps in the middle of the table");
     let mut left: Vec<clap::Command> = tree.get_subcommands().cloned().collect();
     while let Some(mut command) = left.pop() {
         let (name, text) = (command.get_name().to_owned(), command.render_help().to_string());

@@ -185,6 +185,7 @@ impl Overview for Rbuild {
                 "wait",
                 "rm",
                 "ps",
+                "port",
                 "logs",
                 "exec",
                 "attach",
@@ -213,6 +214,7 @@ impl Overview for Rbuild {
                 "trust",
                 "policy",
                 "generate-key-pair",
+                "public-key",
             ],
         ),
         (

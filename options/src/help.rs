@@ -19,6 +19,8 @@ pub trait Overview: CommandFactory {
 
 /// The lines of one command that `-h` may have: two screens.
 const TWO_SCREENS: usize = 100;
+/// The columns that lists of commands take at most.
+const WIDTH: usize = 100;
 
 /// The tree as it is shown.
 pub fn shown<P: Overview>() -> Command {
@@ -78,7 +80,8 @@ fn overview<P: Overview>(tree: &Command) -> StyledStr {
                 false => format!(" [{}]", aliases.join(", ")),
             };
             let name = command.get_name();
-            text += &format!("  {literal}{name:width$}{literal:#}  {about}{aliases}\n");
+            let about = hanging(&format!("{about}{aliases}"), width + 4);
+            text += &format!("  {literal}{name:width$}{literal:#}  {about}\n");
         }
         text.push('\n');
     };
@@ -99,6 +102,24 @@ fn overview<P: Overview>(tree: &Command) -> StyledStr {
         text += &format!("  {example}\n");
     }
     StyledStr::from(text.trim_end().to_owned())
+}
+
+/// Text that begins at a column and goes on there in further lines.
+fn hanging(text: &str, column: usize) -> String {
+    let (mut out, mut at) = (String::new(), column);
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if at + length >= WIDTH && at > column {
+            out += &format!("\n{:column$}", "");
+            at = column;
+        } else if at > column {
+            out.push(' ');
+            at += 1;
+        }
+        out += word;
+        at += length;
+    }
+    out
 }
 
 /// Writes a manual page for the program and for each command.

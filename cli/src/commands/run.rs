@@ -269,7 +269,9 @@ impl Run {
         let forgotten = removes && !self.new.tty && !self.detach && nameless;
         if self.lazy {
             if !forgotten || self.new.rootfs {
-                return Err(Failure::usage("--lazy: the container would need its whole image").hint(
+                let what = "--lazy: a container with a record can start again, which needs the whole \
+                            image";
+                return Err(Failure::usage(what).hint(
                     "give --rm, and no --detach, --tty, --name, --cidfile, --volumes-from, --attach, \
                      --health-*, --rootfs or --userns=auto",
                 ));

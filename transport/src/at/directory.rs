@@ -70,7 +70,13 @@ impl Directory {
 
     fn manifest(&self) -> Result<Vec<u8>> {
         let path = self.path.join("manifest.json");
-        files::read(&path, MAX_DOCUMENT)?.ok_or_else(|| files::absent(&path))
+        files::read(&path, MAX_DOCUMENT)?.ok_or_else(|| match self.path.is_dir() {
+            true => Error::Malformed {
+                place: self.path.display().to_string(),
+                reason: "it is a directory without manifest.json or oci-layout".to_owned(),
+            },
+            false => files::absent(&self.path),
+        })
     }
 }
 
