@@ -54,7 +54,7 @@ enum LookedInto {
 struct Search<'a> {
     source: &'a dyn Source,
     room: &'a Path,
-    indexes: Option<&'a dyn Indexes>,
+    indexes: &'a dyn Indexes,
     task: &'a Task,
     /// Whether layers without a table of contents are fetched, and links at the path's end
     /// followed.
@@ -75,10 +75,7 @@ impl Search<'_> {
         let layer = std::slice::from_ref(layer);
         let mut files = layers_of(self.source, layer, self.room, self.task).await?;
         let Some(file) = files.pop() else { return Ok(None) };
-        let table = match self.indexes {
-            Some(indexes) => gzip_index::make(self.source, &file, indexes).await?,
-            None => None,
-        };
+        let table = gzip_index::make(self.source, &file, self.indexes).await?;
         Ok(Some(match table {
             Some(table) => {
                 let parted = PartedLayer::new(file.descriptor.clone(), table);
@@ -160,7 +157,7 @@ pub async fn file_of(
     source: &dyn Source,
     image: &Image,
     path: &str,
-    (room, indexes): (&Path, Option<&dyn Indexes>),
+    (room, indexes): (&Path, &dyn Indexes),
     task: &Task,
 ) -> Result<FoundFile> {
     let search = Search { source, room, indexes, task, whole: true };
@@ -179,7 +176,7 @@ pub async fn export_files<W: Write>(
     source: &dyn Source,
     image: &Image,
     paths: &[String],
-    (room, indexes, out): (&Path, Option<&dyn Indexes>, W),
+    (room, indexes, out): (&Path, &dyn Indexes, W),
     task: &Task,
 ) -> Result<W> {
     let mut files = Vec::new();
@@ -200,7 +197,7 @@ pub async fn part_of(
     source: &dyn Source,
     image: &Image,
     path: &str,
-    (room, indexes): (&Path, Option<&dyn Indexes>),
+    (room, indexes): (&Path, &dyn Indexes),
     task: &Task,
 ) -> Result<Option<FoundFile>> {
     Search { source, room, indexes, task, whole: false }.find(image, path).await

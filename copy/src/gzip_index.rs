@@ -19,8 +19,8 @@ use crate::{
     Artifact, CopyOptions, Error, Format, LayerFile, Result, Select, Side, Sink, Source, attach,
 };
 
-/// Where indexes of layers are kept that were made here. They are as good as the layers: whoever
-/// made one had read and checked the whole layer.
+/// Where indexes of layers are kept that were made here. They are as good as the layers: making
+/// one reads and checks the whole layer.
 pub trait Indexes: Send + Sync {
     /// The index of a layer, if there is one.
     fn index(&self, layer: Digest) -> Option<Vec<u8>>;
@@ -43,13 +43,13 @@ pub(crate) fn is_plain_gzip(layer: &Descriptor) -> bool {
 pub(crate) async fn table(
     source: &dyn Source,
     layer: &Descriptor,
-    indexes: Option<&dyn Indexes>,
+    indexes: &dyn Indexes,
 ) -> Result<Option<LayerTable>> {
     if !is_plain_gzip(layer) {
         return Ok(None);
     }
     let read = |bytes: &[u8]| LayerTable::of_gzip(bytes, layer).ok();
-    let kept = indexes.and_then(|indexes| indexes.index(layer.digest));
+    let kept = indexes.index(layer.digest);
     let promised = layers::promised_index(layer);
     if kept.is_none() && promised.is_none() || !gives_parts(source, layer).await? {
         return Ok(None);
@@ -131,7 +131,7 @@ pub(crate) async fn for_copy<'a>(
     let image = rewrite(source, &options.select, how, task).await?;
     if making.docker.into_inner() {
         task.warn(
-            "layers in Docker's documents get no index: copy the image with --format=oci first"
+            "layers in Docker's documents get no index: convert the image to OCI documents first"
                 .to_owned(),
         );
     }

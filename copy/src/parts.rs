@@ -25,7 +25,7 @@ impl PartedLayer {
     pub(crate) async fn open(
         source: &dyn Source,
         layer: &Descriptor,
-        indexes: Option<&dyn Indexes>,
+        indexes: &dyn Indexes,
         task: &Task,
     ) -> Result<Option<PartedLayer>> {
         let table = table_of(source, layer, indexes, task).await?;
@@ -86,7 +86,7 @@ pub(crate) fn content_of(layer: &LayerFile, entry: &TableEntry, room: &Path) -> 
 pub async fn table_of(
     source: &dyn Source,
     layer: &Descriptor,
-    indexes: Option<&dyn Indexes>,
+    indexes: &dyn Indexes,
     task: &Task,
 ) -> Result<Option<LayerTable>> {
     let Some(mut place) = TablePlace::of(layer) else {

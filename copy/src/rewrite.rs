@@ -1,5 +1,5 @@
-//! The same image with its layers, or what is said of them, changed: manifests and indexes above
-//! them are written again.
+//! The same image with changed layers or descriptors of layers: manifests and indexes above them are
+//! written again.
 
 use std::collections::BTreeMap;
 use std::fs::File;

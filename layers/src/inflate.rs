@@ -18,6 +18,9 @@ pub(crate) const WINDOW: usize = 32 << 10;
 /// Decompressed bytes that are held; a power of two, larger than the window.
 const RING: usize = 256 << 10;
 
+/// No more places are noted: their windows are held in memory.
+pub(crate) const MOST_PLACES: usize = 4096;
+
 /// A place where a gzip stream can be entered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
@@ -168,7 +171,8 @@ impl<R: BufRead> Inflate<R> {
     /// Notes this place if the last one is far enough away.
     fn note(&mut self, within: impl FnOnce(&Self) -> Option<WithinMember>) {
         let last = self.noted.last().map_or(0, |last| last.plain);
-        if self.every.is_some_and(|every| self.plain - last >= every) {
+        let room = self.noted.len() < MOST_PLACES;
+        if room && self.every.is_some_and(|every| self.plain - last >= every) {
             let within = within(self);
             self.noted.push(Checkpoint { packed: self.packed, plain: self.plain, within });
         }

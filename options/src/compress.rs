@@ -7,7 +7,7 @@ use image::Encoding;
 use layers::Compression;
 use transport::{Layers, Location, Recompress};
 
-use crate::{Dialect, Failure};
+use crate::{Configured, Dialect, Failure};
 
 /// A compression by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -125,5 +125,48 @@ impl CompressFlags {
             (None, false) => return Ok(()),
         };
         Err(Failure::usage(format!("{flag} needs --dest-compress-format or --dest-compress")))
+    }
+}
+
+/// How to compress layers on the way, as in buildah.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Compression")]
+pub struct PushCompression {
+    /// Compress layers in this format: gzip, zstd or zstd:chunked
+    #[arg(long, value_name = "FORMAT")]
+    compression_format: Option<String>,
+    /// Set the compression level: 0 to 9 for gzip, 1 to 22 for zstd
+    #[arg(long, value_name = "LEVEL", requires = "compression_format")]
+    compression_level: Option<i32>,
+    /// Compress all layers again, even if they have the format
+    #[arg(long, requires = "compression_format")]
+    force_compression: bool,
+    /// Make a seekable index of each gzip layer, attach it to the image and name it in the manifest
+    #[arg(long)]
+    pub gzip_index: bool,
+    /// Push layers uncompressed
+    #[arg(short = 'D', long, conflicts_with = "compression_format")]
+    disable_compression: bool,
+}
+
+impl PushCompression {
+    /// The requested compression, by the flags or by containers.conf; `None` if layers keep their
+    /// bytes.
+    ///
+    /// # Errors
+    /// There is no such format, or its level is out of range.
+    pub fn recompress(&self, conf: &Configured) -> Result<Option<Recompress>, Failure> {
+        let room = conf.settings.room();
+        let conf = conf.paths.containers_conf()?.engine;
+        let format = self.compression_format.clone().or(conf.compression_format);
+        let format = format.filter(|_| !self.disable_compression);
+        let level = conf.compression_level.filter(|_| format.is_some());
+        CompressFlags::of_push(
+            format.as_deref(),
+            self.compression_level.or(level),
+            self.force_compression,
+            self.disable_compression,
+        )?
+        .recompress(room)
     }
 }

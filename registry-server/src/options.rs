@@ -16,6 +16,7 @@ use crate::storage::Bucket;
 use crate::tls::Tls;
 use crate::upstream::peers::Peers;
 use crate::upstream::source::Upstream;
+use crate::{Error, Result};
 
 /// How a registry behaves.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +65,28 @@ pub struct Options {
     /// `webhooks` and `limits` but for the grace change while [`crate::serve`] runs; everything
     /// else is as it was at the start.
     pub renewal: Option<Renewal>,
+}
+
+impl Options {
+    /// Adds servers to the peers of this one, which listens on this port.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] where there are peers and no upstream.
+    pub fn share(&mut self, peers: Vec<String>, port: u16) -> Result<()> {
+        self.peers.addresses.extend(peers);
+        self.peers.port = port;
+        if self.peers.host.tls.is_none() && self.tls.is_none() {
+            // They are like this server.
+            self.peers.host.tls = Some(registry_client::Tls::Off);
+        }
+        match self.upstreams.is_empty() && !self.peers.addresses.is_empty() {
+            false => Ok(()),
+            true => Err(Error::Configuration {
+                what: "the peers",
+                reason: "they share what comes from an [[upstream]], and there is none".to_owned(),
+            }),
+        }
+    }
 }
 
 /// Tags that cannot be moved or deleted once they are set.

@@ -73,7 +73,7 @@ impl Upstreams {
         Ok(Upstreams { rules, content, metrics, flights, peers, asking, sizes })
     }
 
-    /// The servers beside this one that are to be asked first.
+    /// The servers beside this one to ask first.
     async fn before(&self, name: &str, digest: Digest) -> Vec<Peer> {
         match &self.peers {
             Some(peers) => peers.before(name, digest).await,

@@ -156,10 +156,38 @@ pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut next = Some(error);
     while let Some(error) = next {
         let message = error.to_string();
-        if messages.last() != Some(&message) {
-            messages.push(message);
+        match messages.last_mut() {
+            Some(outer) if says_more(&message, outer) => *outer = message,
+            _ => messages.push(message),
         }
         next = error.source();
     }
     messages
+}
+
+/// Whether a message says what the one around it says, and perhaps more. At which end of a copy it
+/// was is clear from the place it names.
+fn says_more(inner: &str, outer: &str) -> bool {
+    let end = outer.strip_suffix(" at the source").or(outer.strip_suffix(" at the destination"));
+    let rest = inner.strip_prefix(end.unwrap_or(outer));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', ':', ',']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::says_more;
+
+    #[test]
+    fn what_a_cause_says_again_is_said_once() {
+        for (outer, inner, repeats) in [
+            ("reading x", "reading x", true),
+            ("reading x at the source", "reading x of team/app: no such blob", true),
+            ("reading x at the destination", "reading x", true),
+            ("reading x", "reading xy", false),
+            ("reading x at the source", "the connection failed", false),
+            ("reading x of y", "reading x", false),
+        ] {
+            assert_eq!(says_more(inner, outer), repeats, "{outer:?} {inner:?}");
+        }
+    }
 }

@@ -134,6 +134,11 @@ fn copy_from_an_indexed_image_fetches_only_the_file() {
     assert!(bytes.is_some_and(|bytes| (5..MOST).contains(&bytes)), "{bytes:?}");
     let got = there.scene.rcopy(&["get-file", "store:localhost/one", "/to/small"]).ok();
     assert_eq!(got.stdout, "small");
+    // What was built is pushed with an index of its own.
+    let to = there.name.replace("app:1", "one:1");
+    there.scene.bench.rbuild(["push", "-q", "--gzip-index", "localhost/one", &to]).ok();
+    let raw = there.scene.rcopy(&["inspect", "--raw", &format!("docker://{to}")]).ok();
+    assert!(raw.stdout.contains("dev.rbuild.gzip-index.digest"), "{}", raw.told());
 }
 
 #[test]

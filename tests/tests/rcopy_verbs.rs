@@ -264,14 +264,14 @@ fn a_directory_that_holds_no_image_is_named_as_such() {
     std::fs::create_dir(&empty).expect("a directory");
     let load = scene.bench.rbuild(["load".as_ref(), "-i".as_ref(), empty.as_os_str()]);
     load.code(125).fails(&["a directory without manifest.json or oci-layout"]);
+    scene.bench.write("file", "");
+    for to in ["dir:file", "oci:file:a"] {
+        scene.rcopy(&["copy", "oci:image:app", to]).code(1).fails(&["file", "not a directory"]);
+    }
 }
 
 #[test]
-fn a_registry_that_cannot_be_served_says_why() {
-    let scene = Scene::new();
-    let file = scene.bench.write("file", "");
-    let line = ["registry", "serve", "--directory", file.to_str().expect("a path")];
-    scene.bench.rbuild(line).code(125).fails(&["is not a directory"]);
+fn peers_without_an_upstream_are_refused() {
     let line = ["registry", "serve", "--directory=x", "--peers=127.0.0.1:5000"];
-    scene.bench.rbuild(line).code(125).fails(&["[[upstream]]"]);
+    Scene::new().bench.rbuild(line).code(125).fails(&["[[upstream]]"]);
 }

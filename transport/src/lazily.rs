@@ -41,7 +41,7 @@ pub async fn lazily(
     let layers = image.layers().map(|layer| layer.descriptor.clone());
     let mut tables = Vec::new();
     for layer in layers {
-        let Some(table) = table_of(&*source, &layer, Some(indexes), &task).await? else {
+        let Some(table) = table_of(&*source, &layer, indexes, &task).await? else {
             return Ok(None);
         };
         tables.push((layer, table));

@@ -101,6 +101,13 @@ impl Places<'_> {
     }
 
     fn try_sink(&self, location: &Location) -> Result<Box<dyn Sink>, Cause> {
+        if let Location::Layout(path, _) | Location::Directory(path) = location
+            && path.exists()
+            && !path.is_dir()
+        {
+            let reason = "it is not a directory".to_owned();
+            return Err(Error::Malformed { place: path.display().to_string(), reason }.into());
+        }
         Ok(match location {
             Location::Registry(reference) => Box::new(Registry::new(&(self.client)()?, reference)),
             Location::Layout(path, named) => Box::new(layout(path, named, self)),

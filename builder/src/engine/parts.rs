@@ -77,8 +77,7 @@ impl Build {
             }
             let source = env.places.source(&from)?;
             let active = env.store.begin()?;
-            let indexes = StoreIndexes::new(&env.store);
-            let kept = (active.dir(), Some(&indexes as &dyn Indexes));
+            let kept = (active.dir(), &StoreIndexes::new(Some(&env.store)) as &dyn Indexes);
             let mut files: Vec<(LayerEntry, File)> = Vec::new();
             for path in &paths {
                 let found = transport::part_of(&*source, &image, path, kept, &task);

@@ -269,8 +269,7 @@ impl Run {
         let forgotten = removes && !self.new.tty && !self.detach && nameless;
         if self.lazy {
             if !forgotten || self.new.rootfs {
-                let what = "--lazy: a container with a record can start again, which needs the whole \
-                            image";
+                let what = "--lazy: a container that can start again needs its whole image";
                 return Err(Failure::usage(what).hint(
                     "give --rm, and no --detach, --tty, --name, --cidfile, --volumes-from, --attach, \
                      --health-*, --rootfs or --userns=auto",

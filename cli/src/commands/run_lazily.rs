@@ -54,7 +54,7 @@ pub(crate) fn open(
     });
     let (from, source, permitted, image) = opened?;
     let complain = Box::new(|reason| eprintln!("warning: a file could not be read: {reason}"));
-    let kept = (room, &StoreIndexes::new(app.store()?) as &dyn Indexes);
+    let kept = (room, &StoreIndexes::new(app.store().ok()) as &dyn Indexes);
     let opened = app.wait(lazily(source, &image, kept, complain, task))??;
     let Some(lazily) = opened else { return Ok(None) };
     let mounted = lazily.mount().map_err(|error| {

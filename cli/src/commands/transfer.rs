@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use image::{Platform, Reference};
+use options::compress::PushCompression;
 use options::ends::RetryFlags;
 use options::place::location;
 use options::platform::PlatformFlags;
@@ -155,43 +156,6 @@ enum FormatName {
     V2s2,
 }
 
-/// How to compress layers on the way, as in buildah.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Compression")]
-struct PushCompression {
-    /// Compress layers in this format: gzip, zstd or zstd:chunked
-    #[arg(long, value_name = "FORMAT")]
-    compression_format: Option<String>,
-    /// Set the compression level: 0 to 9 for gzip, 1 to 22 for zstd
-    #[arg(long, value_name = "LEVEL", requires = "compression_format")]
-    compression_level: Option<i32>,
-    /// Compress all layers again, even if they have the format
-    #[arg(long, requires = "compression_format")]
-    force_compression: bool,
-    /// Make a seekable index of each gzip layer, attach it to the image and name it in the manifest
-    #[arg(long)]
-    gzip_index: bool,
-    /// Push layers uncompressed
-    #[arg(short = 'D', long, conflicts_with = "compression_format")]
-    disable_compression: bool,
-}
-
-impl PushCompression {
-    fn recompress(&self, app: &App) -> Result<Option<transport::Recompress>, Failure> {
-        let conf = app.conf.paths.containers_conf()?.engine;
-        let format = self.compression_format.clone().or(conf.compression_format);
-        let format = format.filter(|_| !self.disable_compression);
-        let level = conf.compression_level.filter(|_| format.is_some());
-        options::compress::CompressFlags::of_push(
-            format.as_deref(),
-            self.compression_level.or(level),
-            self.force_compression,
-            self.disable_compression,
-        )?
-        .recompress(app.conf.settings.room())
-    }
-}
-
 /// Push an image to a registry or another location
 #[derive(Debug, Args)]
 pub(crate) struct Push {
@@ -256,7 +220,7 @@ impl Runnable for Push {
                 FormatName::Oci => Format::Oci,
                 FormatName::V2s2 => Format::Docker,
             }),
-            recompress: self.compress.recompress(app)?,
+            recompress: self.compress.recompress(&app.conf)?,
             gzip_index: self.compress.gzip_index,
             signatures: !self.remove_signatures,
             attempts: self.retry.attempts(),

@@ -80,8 +80,8 @@ impl Entrance {
 }
 
 impl LayerTable {
-    /// Reads the index of a gzip layer. Whoever calls it knows that the index is what was made for
-    /// this layer: by a digest that the layer's descriptor promises, or because it was made here.
+    /// Reads the index of a gzip layer. The caller knows that the index was made for this layer:
+    /// by a digest that the layer's descriptor promises, or because it was made here.
     ///
     /// # Errors
     /// [`crate::Error::Table`] if it is malformed, or of another layer.

@@ -12,7 +12,7 @@ use image::{Descriptor, Digest, Digester};
 use serde::Serialize;
 
 use super::chunked::{Entry, EntryChunk};
-use crate::inflate::{Checkpoint, Inflate};
+use crate::inflate::{Checkpoint, Inflate, MOST_PLACES};
 use crate::tar::{Header, Reader, ReaderLimits, TypeFlag};
 use crate::{Error, Limits, Result};
 
@@ -72,7 +72,11 @@ pub fn index_gzip(packed: impl Read, layer: &Descriptor) -> Result<Option<GzipIn
     io::copy(&mut plain, &mut io::sink()).map_err(broken)?;
     let Digesting { mut input, digester } = plain.into_inner();
     let diff_id = digester.finish();
-    let places = input.noted().iter().map(PlaceRow::new).collect::<io::Result<Vec<_>>>();
+    let places = input.noted();
+    if places.len() == MOST_PLACES {
+        return Ok(None);
+    }
+    let places = places.iter().map(PlaceRow::new).collect::<io::Result<Vec<_>>>();
     let places = places.map_err(Error::write)?;
     let (layer, checkpoints, entries) = (layer.digest, &places[..], &entries[..]);
     let text = IndexText { version: 1, layer, diff_id, checkpoints, entries };

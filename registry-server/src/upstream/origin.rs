@@ -76,7 +76,7 @@ impl Origins {
         })
     }
 
-    /// What came is not the blob: whoever gave bytes of it is not asked for a while.
+    /// What came is not the blob: the servers that gave bytes of it are not asked for a while.
     pub(super) fn wrong(&self) {
         self.blame(&self.gave);
     }

@@ -105,7 +105,7 @@ impl OpenPeers {
         }))
     }
 
-    /// Who is to be asked for a blob, one after the other; none where this server comes first.
+    /// The servers to ask for a blob, one after the other; none where this server comes first.
     pub(crate) async fn before(&self, name: &str, digest: Digest) -> Vec<Peer> {
         let known = self.known().await;
         let own = known.own.map_or_else(|| self.unlisted.clone(), |own| own.to_string());

@@ -146,7 +146,7 @@ impl<'a> Run<'a> {
                 }
                 MirrorSource::Repository { client, repository, tags, .. } => {
                     let listed = client.repo(repository).tags(None).await;
-                    let at = Error::at(format!("listing the tags of {repository}"), Side::Source);
+                    let at = Error::at("listing the tags", Side::Source);
                     let mut listed = listed.map_err(|error| at(Cause::new(error)))?;
                     let digest_tags = Arc::new(attached::digest_tags(&listed, tags));
                     listed.retain(|tag| tags.takes(tag));
@@ -167,8 +167,7 @@ impl<'a> Run<'a> {
                     Ok(None)
                 }
                 Err(error) => {
-                    let what = format!("listing the tags of {repository}");
-                    Err(Error::at(what, Side::Destination)(Cause::new(error)))
+                    Err(Error::at("listing the tags", Side::Destination)(Cause::new(error)))
                 }
             }
         };

@@ -7,7 +7,7 @@ use options::Failure;
 use options::ends::OneEnd;
 use options::place::location;
 use options::progress::Progress;
-use transport::Indexes;
+use transport::{Indexes, StoreIndexes};
 
 use crate::app::{App, observed};
 use crate::commands::Runnable;
@@ -46,9 +46,8 @@ impl Runnable for Export {
                 return self.write(|out| Ok(transport::export(&files, out, task)?));
             }
             self.write(|out| {
-                let indexes = super::indexes(app);
-                let kept = indexes.as_ref().map(|kept| kept as &dyn Indexes);
-                let (source, image, to) = (&*opened.source, &opened.image, (room, kept, out));
+                let (source, image) = (&*opened.source, &opened.image);
+                let to = (room, &StoreIndexes::new(app.store().ok()) as &dyn Indexes, out);
                 Ok(app.wait(transport::export_files(source, image, &self.path, to, task))??)
             })
         })?;

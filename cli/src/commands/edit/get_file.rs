@@ -7,7 +7,7 @@ use options::Failure;
 use options::ends::OneEnd;
 use options::place::location;
 use options::progress::Progress;
-use transport::Indexes;
+use transport::{Indexes, StoreIndexes};
 
 use crate::app::{App, observed};
 use crate::commands::Runnable;
@@ -39,8 +39,7 @@ impl Runnable for GetFile {
         let mut file = observed(&format!("get-file {from}"), Progress::Auto, |task| {
             let opened = super::open(app, &self.end, &from, &platform, task)?;
             let room = app.conf.settings.room();
-            let indexes = super::indexes(app);
-            let kept = (room, indexes.as_ref().map(|kept| kept as &dyn Indexes));
+            let kept = (room, &StoreIndexes::new(app.store().ok()) as &dyn Indexes);
             let found = transport::file_of(&*opened.source, &opened.image, &self.path, kept, task);
             app.wait(found)?.map(|found| found.content).map_err(|error| match error {
                 transport::Error::NoFile { .. } => {

@@ -13,7 +13,7 @@ use image::{Descriptor, Image, Platform};
 use options::Failure;
 use options::ends::OneEnd;
 use task::Task;
-use transport::{CopyOptions, Location, Open, Originals, Overlay, Select, Source, StoreIndexes};
+use transport::{CopyOptions, Location, Open, Originals, Overlay, Select, Source};
 
 pub(crate) use self::append::Append;
 pub(crate) use self::check_base::CheckBase;
@@ -24,11 +24,6 @@ pub(crate) use self::mutate::Mutate;
 pub(crate) use self::rebase::Rebase;
 use super::place::Access;
 use crate::app::App;
-
-/// Where indexes of gzip layers are kept; `None` where there can be no store.
-pub(crate) fn indexes(app: &App) -> Option<StoreIndexes> {
-    app.store().ok().map(StoreIndexes::new)
-}
 
 /// An image to be changed: open, and let through by the policy.
 pub(crate) struct OpenedImage {

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use options::Failure;
-use registry_client::Tls;
-use registry_server::{Auth, Log, Options};
+use registry_server::{Auth, Log};
 
 use super::place::Place;
 use crate::app::App;
@@ -52,7 +51,7 @@ impl Runnable for Serve {
             |error: std::io::Error| Failure::io(format!("listening on {address}"), &error);
         let listener = TcpListener::bind(&address).map_err(listening)?;
         let local = listener.local_addr().map_err(listening)?;
-        share(&mut options, self.peers, local.port())?;
+        options.share(self.peers, local.port())?;
         if self.access_log || found.access_log == Some(true) {
             options.log = Some(Log::new(|line| {
                 // The reader may be gone; that is no reason to stop serving.
@@ -60,10 +59,6 @@ impl Runnable for Serve {
             }));
         }
         if let Some(directory) = &options.directory {
-            if directory.exists() && !directory.is_dir() {
-                let what = format!("{} is not a directory", directory.display());
-                return Err(Failure::usage(what));
-            }
             std::fs::create_dir_all(directory)
                 .map_err(|error| Failure::io(format!("making {}", directory.display()), &error))?;
         }
@@ -100,25 +95,4 @@ impl Runnable for Serve {
         })??;
         Ok(0)
     }
-}
-
-/// Says which servers share what they fetch.
-fn share(options: &mut Options, given: Vec<String>, port: u16) -> Result<(), Failure> {
-    let peers = &mut options.peers;
-    peers.addresses.extend(given);
-    if peers.addresses.is_empty() {
-        return Ok(());
-    }
-    if options.upstreams.is_empty() {
-        return Err(Failure::usage(
-            "peers share what they fetch from upstreams, and there is none",
-        )
-        .hint("name the upstream in an [[upstream]] section of --config"));
-    }
-    peers.port = port;
-    if peers.host.tls.is_none() && options.tls.is_none() {
-        // They are like this server.
-        peers.host.tls = Some(Tls::Off);
-    }
-    Ok(())
 }
