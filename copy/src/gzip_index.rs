@@ -14,6 +14,7 @@ use task::{Cause, Kind, Task};
 use crate::bridge::blocking;
 use crate::convert::like;
 use crate::edit::{of_layer, read_layer};
+use crate::recompress::warn_of_referrers;
 use crate::rewrite::{ChangedLayer, LayerChange, Rewritten, rewrite};
 use crate::{
     Artifact, CopyOptions, Error, Format, LayerFile, Result, Select, Side, Sink, Source, attach,
@@ -140,6 +141,8 @@ pub(crate) async fn for_copy<'a>(
         let reason = "its manifest is to name the indexes of its layers".to_owned();
         return Err(Error::WouldChange { reason });
     }
+    let before = source.resolve().await.map_err(Error::resolve)?;
+    warn_of_referrers(source, (&before, image.overlay.root()), options, task).await?;
     let mut format = options.format;
     if !image.manifests.is_empty() {
         format = Some(Format::Oci);

@@ -64,22 +64,34 @@ pub(crate) async fn for_copy<'a>(
         let reason = format!("the layers of {} have another compression", before.digest);
         return Err(Error::WouldChange { reason });
     }
-    if options.referrers && before.digest != after.digest {
-        let listed = source.referrers(&before).await;
-        let listed = listed.map_err(Error::at("listing referrers", Side::Source))?;
-        if !listed.is_empty() {
-            task.warn(format!(
-                "the referrers of {} stay behind: the copy has another digest",
-                before.digest
-            ));
-        }
-    }
+    warn_of_referrers(source, (&before, &after), options, task).await?;
     let mut format = options.format;
     if format.is_none() && how.compression.encoding == Encoding::Zstd && overlay.changes() {
         // Docker's own documents have no zstd layers.
         format = Some(crate::Format::Oci);
     }
     Ok((overlay, CopyOptions { select, format, recompress: None, ..options.clone() }))
+}
+
+/// Warns of what is attached to an image that becomes another one in the copy.
+pub(crate) async fn warn_of_referrers(
+    source: &dyn Source,
+    (before, after): (&Descriptor, &Descriptor),
+    options: &CopyOptions,
+    task: &Task,
+) -> Result<()> {
+    if !options.referrers || before.digest == after.digest {
+        return Ok(());
+    }
+    let listed = source.referrers(before).await;
+    let listed = listed.map_err(Error::at("listing referrers", Side::Source))?;
+    if !listed.is_empty() {
+        task.warn(format!(
+            "the referrers of {} stay behind: the copy has another digest",
+            before.digest
+        ));
+    }
+    Ok(())
 }
 
 struct Compressing<'w> {
