@@ -14,7 +14,7 @@ use crate::registry::{RegistryFlags, credential};
 
 /// Flags of one end, each with the end's name in front.
 macro_rules! end_flags {
-    ($name:ident, $prefix:literal, $end:literal) => {
+    ($name:ident, $prefix:literal, $letter:literal, $end:literal) => {
         #[doc = concat!("How the ", $end, " is reached.")]
         #[derive(Debug, Clone, Default, Args)]
         #[command(next_help_heading = concat!("Registry at the ", $end))]
@@ -23,7 +23,7 @@ macro_rules! end_flags {
                 num_args = 0..=1, require_equals = true, default_missing_value = "true",
                 help = concat!("Whether the ", $end, "'s certificates must be valid; false also allows plain HTTP"))]
             tls_verify: Option<bool>,
-            #[arg(id = concat!($prefix, "creds"), long = concat!($prefix, "creds"), value_name = "USER[:PASSWORD]",
+            #[arg(id = concat!($prefix, "creds"), long = concat!($prefix, "creds"), alias = concat!($letter, "creds"), value_name = "USER[:PASSWORD]",
                 help = concat!("User and password for the ", $end))]
             creds: Option<String>,
             #[arg(id = concat!($prefix, "username"), long = concat!($prefix, "username"), value_name = "USER",
@@ -74,8 +74,8 @@ macro_rules! end_flags {
     };
 }
 
-end_flags!(SourceFlags, "src-", "source");
-end_flags!(DestinationFlags, "dest-", "destination");
+end_flags!(SourceFlags, "src-", "s", "source");
+end_flags!(DestinationFlags, "dest-", "d", "destination");
 
 struct Login<'a> {
     creds: Option<&'a str>,

@@ -273,8 +273,8 @@ fn answer(status: u16, code: &str, message: &str) -> String {
         _ => None,
     };
     if let Some(lacks) = lacks {
-        let said = if message.is_empty() { String::new() } else { format!(": {message}") };
-        return format!("{lacks} (404 {code}{said})");
+        let said = if message.is_empty() { code } else { message };
+        return format!("{lacks} (404 {said})");
     }
     let known = reqwest::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
     let reason = known.map(|words| format!(" ({})", words.to_lowercase())).unwrap_or_default();

@@ -348,6 +348,7 @@ fn skopeo_suits_images_to_where_they_go() {
         run(command.args(line.split(' ')))
     };
     assert!(skopeo("--version").ok().stdout.starts_with("skopeo version 0."));
+    skopeo(&format!("copy --dcreds=me:secret oci:image:app docker://{at}/short:1")).ok();
     // What lies in a layout is OCI.
     let docker = format!("docker://{at}/docker:1");
     scene.rcopy(&["copy", "--format=v2s2", "oci:image:app", &docker]).ok();

@@ -153,6 +153,23 @@ fn an_image_of_an_index_is_in_the_storage_of_podman_under_the_digest_of_the_inde
 }
 
 #[test]
+fn the_digest_of_an_index_means_the_image_for_this_machine() {
+    if !root() {
+        return;
+    }
+    let scene = e2e::scene::Scene::new();
+    let theirs = Theirs::with(&scene.bench, "theirs", "vfs");
+    for arch in ["arm64", "amd64"] {
+        let one = ["digest", "--platform", &format!("linux/{arch}"), "oci:index:app"];
+        let named = theirs.place(&format!("r.example/app@{}", scene.rcopy(&one).ok().text()));
+        scene.rcopy(&["--override-arch", arch, "copy", "oci:index:app", &named]).ok();
+    }
+    let all = theirs.place(&format!("r.example/app@{}", scene.digest("oci:index:app")));
+    let shown = scene.rcopy(&["inspect", "--format", "{{.Architecture}}", &all]).ok();
+    assert_eq!(shown.text(), image::Platform::host().architecture);
+}
+
+#[test]
 fn storage_conf_says_with_which_driver_images_are_written() {
     if !root() || peer("podman").is_none() {
         return;

@@ -19,7 +19,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use image::{
     Config, Descriptor, Digest, Document, Encoding, MAX_DOCUMENT, Manifest, MediaType, Node,
-    Reference,
+    Platform, Reference,
 };
 use layers::Root;
 use rustix::fs::{Mode, OFlags};
@@ -235,17 +235,19 @@ impl Storage {
                 image.names.iter().flatten().any(|known| known == name) || image.id == name
             });
             let mut fitting = images.iter().filter(|image| image.is(name));
-            match (exact, fitting.next(), fitting.next()) {
-                (Some(image), ..) | (None, Some(image), None) => {
+            let (first, several) = (fitting.next(), fitting.next().is_some());
+            let chosen = if several { store.of_this_machine(&images, name) } else { first };
+            match (exact.or(chosen), several) {
+                (Some(image), _) => {
                     let name = image.named(name).unwrap_or_else(|| name.to_owned());
                     let found = Some((store.place(), name));
                     return Ok(Opened { found, ..store.open(image)? });
                 }
-                (None, Some(_), Some(_)) => {
+                (None, true) => {
                     let reason = format!("{name:?} could be several images");
                     return Err(Error::Malformed { place: store.shown(), reason });
                 }
-                (None, None, _) => {
+                (None, false) => {
                     known.extend(images.into_iter().flat_map(ImageRecord::names).take(10));
                 }
             }
@@ -292,6 +294,24 @@ impl Store {
     fn refuse(&self, image: &ImageRecord, reason: impl Into<String>) -> Error {
         let place = format!("image {} of {}", image.id, self.shown());
         Error::Malformed { place, reason: reason.into() }
+    }
+
+    /// Of several images that came of one index, the one for this machine.
+    fn of_this_machine<'a>(
+        &self,
+        images: &'a [ImageRecord],
+        name: &str,
+    ) -> Option<&'a ImageRecord> {
+        // The beginning of an id may fit what has nothing in common.
+        name.contains('@').then_some(())?;
+        let host = Platform::host();
+        let serves = |image: &ImageRecord| {
+            let config = self.data(image, &format!("sha256:{}", image.id)).ok()?;
+            let config: Config = serde_json::from_slice(&config).ok()?;
+            config.platform().serves(&host)
+        };
+        let mut fitting = images.iter().filter(|image| image.is(name) && serves(image).is_some());
+        fitting.next().filter(|_| fitting.next().is_none())
     }
 
     /// What is kept of an image under a key.
