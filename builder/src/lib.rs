@@ -99,6 +99,7 @@ mod pulled;
 mod rebuild;
 mod recipe;
 mod redact;
+mod remote_document;
 mod request;
 mod secret;
 pub mod solve;
@@ -144,6 +145,7 @@ pub use pulled::{Noting, origin, permit_stored, remember_pulled};
 pub use rebuild::{Deviation, Deviations, Rebuilt, compare_rebuilt, deviations};
 pub use recipe::{Choices, Recipe, Stated};
 pub use recorder::Exchange;
+pub use remote_document::{remote_document, remote_text};
 pub use request::{
     Built, BuiltImage, Context, Dialect, FilesOutput, Format, Network, Output, Pull, Request,
     TimeOf,

@@ -20,5 +20,5 @@ mod text;
 
 pub use error::Error;
 pub use table::{headed, table};
-pub use template::{lines, template};
+pub use template::{lines, name_fields, template};
 pub use text::{ago, visible};

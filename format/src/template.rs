@@ -42,7 +42,7 @@ pub fn lines(
 /// The template does not parse, or names what the value does not have.
 pub fn template(template: &str, value: &Value) -> Result<String, Error> {
     if template == "json" {
-        return Ok(value.to_string());
+        return Ok(from_template(Some(&to_template(value))).to_string());
     }
     let template = template.replace("\\n", "\n").replace("\\t", "\t");
     // A method in docker; a function here.
@@ -65,6 +65,28 @@ pub fn template(template: &str, value: &Value) -> Result<String, Error> {
     let rendered = render().map(|text| text.replace("<no value>", ""));
     rendered.map_err(|error| Error { template: template.clone(), reason: error.to_string() })
 }
+
+/// Lets templates call fields by the names that they have in Go, too. JSON shows them once, by
+/// their own names.
+pub fn name_fields(object: &mut Value, names: &[(&str, &str)]) {
+    let Some(fields) = object.as_object_mut() else { return };
+    let named = names.iter().filter_map(|(own, go)| Some((*go, fields.get(*own)?.clone())));
+    let named: Vec<(&str, Value)> = named.filter(|(go, _)| !fields.contains_key(*go)).collect();
+    let mut listed: Vec<Value> = fields.remove(GO_NAMES).into_iter().flat_map(list).collect();
+    listed.extend(named.iter().map(|(go, _)| Value::from(*go)));
+    fields.insert(GO_NAMES.to_owned(), listed.into());
+    fields.extend(named.into_iter().map(|(go, value)| (go.to_owned(), value)));
+}
+
+fn list(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(items) => items,
+        _ => Vec::new(),
+    }
+}
+
+/// Where the names are that an object has for templates only. No field is called so.
+const GO_NAMES: &str = "\0go";
 
 fn text(text: String) -> gotmpl::Value {
     gotmpl::Value::String(text.into())
@@ -156,12 +178,14 @@ fn from_template(value: Option<&gotmpl::Value>) -> Value {
         Some(gotmpl::Value::List(items)) => {
             items.iter().map(|item| from_template(Some(item))).collect()
         }
-        Some(gotmpl::Value::Map(fields)) => Value::Object(
-            fields
-                .iter()
-                .map(|(key, value)| (key.to_string(), from_template(Some(value))))
-                .collect(),
-        ),
+        Some(gotmpl::Value::Map(fields)) => {
+            let all =
+                fields.iter().map(|(key, value)| (key.to_string(), from_template(Some(value))));
+            let mut all: serde_json::Map<String, Value> = all.collect();
+            let go_names = all.remove(GO_NAMES).into_iter().flat_map(list);
+            go_names.for_each(|name| drop(name.as_str().and_then(|name| all.remove(name))));
+            Value::Object(all)
+        }
         _ => Value::Null,
     }
 }
@@ -207,5 +231,22 @@ mod tests {
         assert_eq!(show("table {{.Id}}\\t{{.Size}}", false), table);
         assert_eq!(show("table {{.Id}}", true), "x\nlonger\n");
         assert!(lines("table {{.Id", &values, &headers, false).is_err());
+    }
+
+    #[test]
+    fn fields_have_their_names_of_go_in_templates_only() {
+        let mut value = json!({"mediaType": "a", "Size": 1, "size": 2});
+        name_fields(&mut value, &[("mediaType", "MediaType"), ("size", "Size"), ("none", "None")]);
+        name_fields(&mut value, &[("size", "Length")]);
+        let document = json!({"Manifest": value});
+        let rendered = |source: &str| template(source, &document).unwrap();
+        assert_eq!(
+            rendered("{{.Manifest.MediaType}} {{.Manifest.Size}} {{.Manifest.Length}}"),
+            "a 1 2"
+        );
+        let own = r#"{"Size":1,"mediaType":"a","size":2}"#;
+        assert_eq!(rendered("{{json .Manifest}}"), own);
+        assert_eq!(rendered("json"), format!(r#"{{"Manifest":{own}}}"#));
+        assert!(template("{{.Manifest.None}}", &document).is_err());
     }
 }

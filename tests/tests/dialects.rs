@@ -420,3 +420,88 @@ fn one_file_is_both_programs() {
     let version = run(Command::new(&other).arg("version")).ok();
     assert!(version.stdout.starts_with("rcopy "), "{}", version.stdout);
 }
+
+#[test]
+fn imagetools_puts_images_together_and_shows_them() {
+    if !root() {
+        return;
+    }
+    let names = Names::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    let at = registry.address();
+    names.context("context", "FROM scratch\nCOPY a /\n");
+    let mut digests = Vec::new();
+    for (platform, attest) in
+        [("linux/amd64", "--provenance=false"), ("linux/arm64", "--provenance=true")]
+    {
+        let name = platform.replace('/', "-");
+        names.line(&format!("docker buildx build {attest} --platform {platform} -t {at}/app:{name} --push context")).ok();
+        digests.push(names.line(&format!("crane digest {at}/app:{name}")).ok().text().to_owned());
+    }
+    let inspect =
+        |rest: &str| names.line(&format!("docker buildx imagetools inspect {at}/app:{rest}"));
+    let create = |rest: &str| names.line(&format!("docker buildx imagetools create {rest}"));
+
+    // Names and digests beside the first tag; two tags at once.
+    let sources = format!("{at}/app:linux-amd64 {}", digests[1]);
+    create(&format!("-t {at}/app:1 -t {at}/other:1 --annotation index:org.example=yes {sources}"))
+        .ok();
+    let raw = inspect("1 --raw").ok().stdout;
+    assert_eq!(
+        names.line(&format!("crane manifest {at}/other:1")).ok().stdout.trim_end(),
+        raw.trim_end()
+    );
+    let index: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    assert_eq!(index["annotations"]["org.example"], "yes");
+    let platforms: Vec<_> = index["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["platform"]["architecture"].as_str().unwrap())
+        .collect();
+    assert_eq!(platforms, ["amd64", "arm64"]);
+
+    let shown = inspect("1").ok().stdout;
+    for text in [
+        format!("Name:      {at}/app:1\n"),
+        format!("  Name:      {at}/app@"),
+        "  Platform:  linux/arm64\n".to_owned(),
+    ] {
+        assert!(shown.contains(&text), "{text}: {shown}");
+    }
+    let digest = inspect("1 --format {{.Manifest.Digest}}").ok().text().to_owned();
+    assert_eq!(names.line(&format!("crane digest {at}/app:1")).ok().text(), digest);
+    let field = |template: &str| {
+        let line =
+            ["buildx", "imagetools", "inspect", &format!("{at}/app:1"), "--format", template];
+        run(names.command("docker").args(line)).ok().text().to_owned()
+    };
+    assert_eq!(field("{{(index .Image \"linux/arm64\").Architecture}}"), "arm64");
+    assert_eq!(
+        field("{{range $platform, $one := .Provenance}}{{$platform}}{{end}}"),
+        "linux/arm64"
+    );
+    assert_eq!(field("{{len .Manifest.Manifests}} {{.SBOM}}"), "2 map[]");
+    inspect("1 --format {{.None}}").fails(&["None"]);
+    inspect("none").fails(&["none"]);
+
+    // More is added; an image alone becomes an index, or stays as it is.
+    create(&format!("-t {at}/app:two {at}/app:linux-amd64")).ok();
+    create(&format!("-t {at}/app:two --append {}", digests[1])).ok();
+    assert_eq!(inspect("two --format {{len(.Manifest.Manifests)}}").ok().text(), "2");
+    create(&format!("-t {at}/app:same --prefer-index=false {at}/app:linux-amd64")).ok();
+    assert_eq!(inspect("same --format {{.Manifest.Digest}}").ok().text(), digests[0]);
+    create(&format!("-t {at}/app:copy {at}/app:1")).ok();
+    assert_eq!(inspect("copy --format {{.Manifest.Digest}}").ok().text(), digest);
+
+    // What is wrong writes nothing.
+    create(&format!("-t {at}/app:new {at}/app:1 {at}/app:absent")).fails(&["absent"]);
+    create(&format!("-t {at}/app:new --annotation manifest:a=b {at}/app:1"))
+        .fails(&["manifest", "index:"]);
+    create(&format!("-t {at}/app:new --platform linux/s390x {at}/app:1")).fails(&["platform"]);
+    create(&format!("{at}/app:1")).fails(&["--tag"]);
+    create(&format!("--dry-run {}", digests[0])).fails(&[&digests[0], "--tag"]);
+    let planned = create(&format!("--dry-run --platform linux/amd64 {at}/app:1")).ok().stdout;
+    assert!(planned.contains("amd64") && !planned.contains("arm64"), "{planned}");
+    inspect("new").fails(&["new"]);
+}

@@ -5,8 +5,8 @@ use options::Failure;
 use task::Kind;
 
 use super::{
-    about, bake, bud, builds, care, container, image_list, images, import, lookup, prune, quadlet,
-    run, transfer, working,
+    about, bake, bud, builds, care, container, image_list, images, imagetools, import, lookup,
+    prune, quadlet, run, transfer, working,
 };
 use crate::app::App;
 use crate::commands::Runnable;
@@ -39,6 +39,8 @@ pub(crate) enum Buildx {
     Du(prune::Du),
     #[command(subcommand)]
     History(builds::Builds),
+    #[command(subcommand)]
+    Imagetools(imagetools::Imagetools),
     Prune(prune::Prune),
     Version(about::Version),
     /// Without effect: there is one builder, and it needs no daemon
@@ -75,6 +77,7 @@ impl Runnable for Buildx {
             Buildx::Build(command) => return command.run(app),
             Buildx::Du(command) => return command.run(app),
             Buildx::History(command) => return command.run(app),
+            Buildx::Imagetools(command) => return command.run(app),
             Buildx::Prune(command) => return command.run(app),
             Buildx::Version(command) => return command.run("rbuild"),
             Buildx::Create(line) => line.note("create"),

@@ -146,72 +146,125 @@ impl Append {
         let base = self.base.as_deref().map(|t| location(t, "docker://")).transpose()?;
         let images = self.manifest.iter().map(|text| location(text, "docker://"));
         let images = images.collect::<Result<Vec<_>, _>>()?;
+        let media_type = match self.docker_empty_base {
+            true => MediaType::DOCKER_INDEX,
+            false => MediaType::OCI_INDEX,
+        };
         let root = observed("index append", Progress::Auto, |task| {
-            let open = |at: &Location| Access::new(app, self.end.reach_at(at)?).source(at);
-            let media_type = match self.docker_empty_base {
-                true => MediaType::DOCKER_INDEX,
-                false => MediaType::OCI_INDEX,
-            };
-            let (mut index, mut media_type) = (Index::new(Vec::new()), media_type);
-            index.media_type = Some(media_type.clone());
-            if let Some(base) = &base {
-                let source = open(base)?;
-                let read =
-                    app.wait(async { index_of(&*source, source.seal(task).await, base).await })??;
-                media_type = read.descriptor().media_type.clone();
-                index = read.into_value();
-                self.bring(app, &*source, &to, Select::All, task)?;
-            }
-            for at in &images {
-                let source = open(at)?;
-                let root = app.wait(source.seal(task))?.map_err(Failure::of)?;
-                let added = app.wait(transport::entries(&*source, &root, self.no_flatten))??;
-                self.bring(app, &*source, &to, Select::All, task)?;
-                for child in added {
-                    index.manifests.retain(|known| known.digest != child.digest);
-                    index.manifests.push(child);
-                }
-            }
-            let document = Document::write(media_type, index);
-            // What it lists is at the destination by now.
-            let access = Access::new(app, self.end.reach_at(&to)?);
-            let below: Box<dyn Source> = match &to {
-                Location::Registry(_) | Location::Layout(..) | Location::Store(_) => match &to {
-                    Location::Store(_) => {
-                        Box::new(transport::at::StoreImage::new(app.store()?, None))
-                    }
-                    _ => access.source(&to)?,
-                },
-                _ => Box::new(Memory::new().image("none")),
-            };
-            let made = Overlay::of_index(&*below, &document);
-            super::edit::publish(app, &self.end, &made, &to, task)
+            let assembly = Assembly::read(
+                app,
+                &self.end,
+                (base.as_ref(), media_type),
+                &images,
+                task,
+                !self.no_flatten,
+            )?;
+            assembly.publish(app, &self.end, &to, task)
         })?;
         outln!("{}", options::place::told(&to, &root));
         Ok(0)
     }
+}
 
-    /// Copies an image to the destination without a name.
-    fn bring(
+/// An index of what is elsewhere, to be written.
+pub(crate) struct Assembly {
+    /// The index.
+    pub index: Index,
+    /// What the images are that it is made of.
+    pub roots: Vec<Descriptor>,
+    media_type: MediaType,
+    sources: Vec<Box<dyn Source>>,
+}
+
+impl Assembly {
+    /// Reads what is to be in an index. Of an image that is an index itself, its entries come in,
+    /// where `flatten` says so.
+    ///
+    /// # Errors
+    /// An image is not there; the base is no index.
+    pub(crate) fn read(
+        app: &App,
+        end: &OneEnd,
+        (base, media_type): (Option<&Location>, MediaType),
+        images: &[Location],
+        task: &Task,
+        flatten: bool,
+    ) -> Result<Assembly, Failure> {
+        let open = |at: &Location| Access::new(app, end.reach_at(at)?).source(at);
+        let mut index = Index::new(Vec::new());
+        index.media_type = Some(media_type.clone());
+        let mut assembly = Assembly { index, roots: Vec::new(), media_type, sources: Vec::new() };
+        if let Some(base) = base {
+            let source = open(base)?;
+            let read =
+                app.wait(async { index_of(&*source, source.seal(task).await, base).await })??;
+            assembly.media_type = read.descriptor().media_type.clone();
+            assembly.index = read.into_value();
+            assembly.sources.push(source);
+        }
+        for at in images {
+            let source = open(at)?;
+            let root = app.wait(source.seal(task))?.map_err(Failure::of)?;
+            for child in app.wait(transport::entries(&*source, &root, !flatten))?? {
+                assembly.index.manifests.retain(|known| known.digest != child.digest);
+                assembly.index.manifests.push(child);
+            }
+            assembly.roots.push(root);
+            assembly.sources.push(source);
+        }
+        Ok(assembly)
+    }
+
+    /// The index as it is written.
+    pub(crate) fn document(&self) -> Document<Index> {
+        Document::write(self.media_type.clone(), self.index.clone())
+    }
+
+    /// Brings what is listed to the destination, then the index.
+    ///
+    /// # Errors
+    /// The destination does not take it; the policy refuses an image.
+    pub(crate) fn publish(
         &self,
         app: &App,
-        source: &dyn Source,
+        end: &OneEnd,
         to: &Location,
-        select: Select,
         task: &Task,
-    ) -> Result<(), Failure> {
-        let root = app.wait(source.seal(task))?.map_err(Failure::of)?;
-        let nameless = unnamed(to, &root)?;
-        let access = Access::new(app, self.end.reach_at(to)?);
-        let sink: Box<dyn transport::Sink> = match &nameless {
-            None => Box::new(transport::at::StoreImage::new(app.store()?, None)),
-            Some(at) => access.sink(at, task)?,
+    ) -> Result<Descriptor, Failure> {
+        for source in &self.sources {
+            bring(app, end, &**source, to, task)?;
+        }
+        // What it lists is at the destination by now.
+        let below: Box<dyn Source> = match to {
+            Location::Store(_) => Box::new(transport::at::StoreImage::new(app.store()?, None)),
+            Location::Registry(_) | Location::Layout(..) => {
+                Access::new(app, end.reach_at(to)?).source(to)?
+            }
+            _ => Box::new(Memory::new().image("none")),
         };
-        let options = CopyOptions { select, ..CopyOptions::default() };
-        let gate = app.gate()?;
-        app.wait(transport::copy(source, &*sink, &*gate, &options, task))??;
-        Ok(())
+        let document = self.document();
+        super::edit::publish(app, end, &Overlay::of_index(&*below, &document), to, task)
     }
+}
+
+/// Copies an image to the destination without a name.
+fn bring(
+    app: &App,
+    end: &OneEnd,
+    source: &dyn Source,
+    to: &Location,
+    task: &Task,
+) -> Result<(), Failure> {
+    let root = app.wait(source.seal(task))?.map_err(Failure::of)?;
+    let access = Access::new(app, end.reach_at(to)?);
+    let sink: Box<dyn transport::Sink> = match &unnamed(to, &root)? {
+        None => Box::new(transport::at::StoreImage::new(app.store()?, None)),
+        Some(at) => access.sink(at, task)?,
+    };
+    let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
+    let gate = app.gate()?;
+    app.wait(transport::copy(source, &*sink, &*gate, &options, task))??;
+    Ok(())
 }
 
 /// The same place for content that gets no name; `None` for the store.

@@ -21,6 +21,7 @@ pub(crate) mod explore;
 pub(crate) mod image_list;
 pub(crate) mod image_proxy;
 pub(crate) mod images;
+pub(crate) mod imagetools;
 pub(crate) mod import;
 pub(crate) mod index;
 pub(crate) mod inspect;
