@@ -78,7 +78,7 @@ fn a_build_says_beforehand_and_afterwards_what_runs_and_why() {
         let told = json(&plan(&[arg, "--cache-ttl=0s", "--json"]).code(3));
         told["steps"][0]["reasons"][0]["text"].as_str().unwrap().to_owned()
     });
-    check(&[arg, "--no-cache"], 4, "no-cache", None, "the cache is not to be asked");
+    check(&[arg, "--no-cache"], 4, "no-cache", None, "the step runs without the cache");
     // Nothing that was given is kept in the clear.
     let catalog = std::fs::read(bench.store().join("catalog.db")).unwrap();
     let log = std::fs::read(bench.store().join("catalog.db-wal")).unwrap_or_default();

@@ -84,5 +84,5 @@ fn options_of_mounts_bite() {
         assert_eq!(told, "7:8\n7:8\n");
     }
     let unmapped = ["run", "--rm", "-v", "data:/v:idmap", "busybox"];
-    bench.rbuild(unmapped).code(125).fails(&["/v is to be mapped", "maps of users and groups"]);
+    bench.rbuild(unmapped).code(125).fails(&["/v has idmap", "maps users and groups"]);
 }

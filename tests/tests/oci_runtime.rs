@@ -316,7 +316,7 @@ fn mounts_are_mapped_filled_and_listed_in_order() {
     });
     assert_eq!(ran.ok().stdout, "0\n0:0\n");
     let ran = changed(&bundle, "true", |config| list(config, "/mounts").push(bind(&["idmap"])));
-    ran.fails(&["/tmp/x is to be mapped"]);
+    ran.fails(&["/tmp/x has idmap"]);
     // A time namespace may go with a user namespace.
     let ran = changed(&bundle, "id -u; cat /proc/uptime", |config| {
         user(config);

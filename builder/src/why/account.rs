@@ -33,7 +33,7 @@ impl Build {
         let expired = lock(&self.ledger.expired).get(&id).copied();
         let reasons = match (step.fresh, expired) {
             (true, _) => {
-                let text = "the cache is not to be asked";
+                let text = "the step runs without the cache";
                 vec![Reason::new(ReasonKind::NoCache, None, "refused", text)]
             }
             (false, Some(made)) => {

@@ -210,7 +210,7 @@ fn reasons() {
     assert_eq!(ran(place.request(&changed))[..2], [rewritten, other]);
     let mut request = place.request(&changed);
     request.no_cache = true;
-    assert!(ran(request).iter().all(|step| *step == ["the cache is not to be asked"]));
+    assert!(ran(request).iter().all(|step| *step == ["the step runs without the cache"]));
     // The clock of these tests stands still: everything is exactly as old as allowed.
     let mut request = place.request(&changed);
     request.cache.ttl = Some(std::time::Duration::ZERO);

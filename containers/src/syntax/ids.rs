@@ -72,7 +72,7 @@ pub fn user_namespace(text: &str) -> Result<UserNamespace, SyntaxError> {
         ("ns" | "container", _) => refuse("the ids of files come from maps of ids, or from auto"),
         _ => {
             let reason =
-                format!("{text:?} is none of host, private, auto, keep-id, auto:size=NUMBER");
+                format!("{text:?} is not host, private, auto, auto:size=NUMBER or keep-id");
             Err(SyntaxError::new(reason))
         }
     }

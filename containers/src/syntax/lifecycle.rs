@@ -68,7 +68,7 @@ pub fn on_failure(text: &str) -> Result<OnFailure, SyntaxError> {
         "kill" => Ok(OnFailure::Kill),
         "restart" => Ok(OnFailure::Restart),
         "stop" => Ok(OnFailure::Stop),
-        other => Err(SyntaxError::new(format!("{other:?} is none of none, kill, restart, stop"))),
+        other => Err(SyntaxError::new(format!("{other:?} is not none, kill, restart or stop"))),
     }
 }
 
@@ -136,7 +136,7 @@ pub fn notify(text: &str) -> Result<Notify, SyntaxError> {
         "ignore" | "false" => Ok(Notify::Ignore),
         other => {
             let known = "container, conmon, healthy, ignore";
-            Err(SyntaxError::new(format!("{other:?} is none of {known}")))
+            Err(SyntaxError::new(format!("{other:?} is not one of {known}")))
         }
     }
 }

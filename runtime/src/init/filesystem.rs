@@ -70,7 +70,7 @@ fn maps_of(config: &StageConfig, mount: &Mount) -> Step<IdMaps> {
     if maps.uids.is_empty() || maps.gids.is_empty() {
         let place = mount.destination().display();
         let reason = format!(
-            "{place} is to be mapped, but neither it nor the container has maps of users and groups"
+            "{place} has idmap, but neither the mount nor the container maps users and groups"
         );
         return Err(Failure::invalid("mounts", reason));
     }
