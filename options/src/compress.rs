@@ -64,7 +64,7 @@ impl CompressFlags {
         let read = |name: &str| {
             let refuse = |_| {
                 Failure::usage(format!("--compression-format {name} is not supported"))
-                    .hint("gzip, zstd and zstd:chunked are")
+                    .hint("gzip, zstd and zstd:chunked are supported")
             };
             CompressionName::from_str(name, true).map_err(refuse)
         };

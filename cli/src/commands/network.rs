@@ -195,7 +195,7 @@ impl Ls {
 fn filter(text: &str) -> Result<NetworkFilter, Failure> {
     NetworkFilter::parse(text).ok_or_else(|| {
         Failure::usage(format!("--filter {text:?} is not supported"))
-            .hint("name=, id=, driver=, label=, scope=, type= and dangling= are")
+            .hint("name=, id=, driver=, label=, scope=, type= and dangling= are supported")
     })
 }
 

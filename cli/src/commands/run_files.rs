@@ -16,7 +16,7 @@ pub(crate) fn volumes_from(app: &App, text: &str, files: &mut Files) -> Result<(
         Some((name, "ro")) => (name, true),
         Some((_, other)) => {
             let what = format!("--volumes-from {text:?}: option {other:?} is not supported");
-            return Err(Failure::usage(what).hint("ro and rw are"));
+            return Err(Failure::usage(what).hint("ro and rw are supported"));
         }
     };
     let other = container::require(app, name)

@@ -118,7 +118,7 @@ pub fn log_option(text: &str, log: &mut LogLimits) -> Result<(), SyntaxError> {
         }
         _ => {
             let refused = SyntaxError::new("it is not supported");
-            return Err(refused.hinting("max-size= and max-file= are"));
+            return Err(refused.hinting("max-size= and max-file= are supported"));
         }
     }
     Ok(())

@@ -118,7 +118,7 @@ fn named(name: &str, options: &str) -> Result<One, SyntaxError> {
             "interface_name" if interface(value) => member.interface = Some(value.to_owned()),
             _ => {
                 return Err(refuse(format!("option {option:?} is not supported"))
-                    .hinting("alias=, ip=, ip6=, mac= and interface_name= are"));
+                    .hinting("alias=, ip=, ip6=, mac= and interface_name= are supported"));
             }
         }
     }

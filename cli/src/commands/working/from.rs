@@ -49,7 +49,7 @@ impl PullFlags {
             Some("never" | "false") => Ok(Pull::Never),
             Some("newer" | "ifnewer" | "true") => Ok(Pull::Newer),
             Some(other) => Err(Failure::usage(format!("--pull={other} is not supported"))
-                .hint("missing, always, never and newer are")),
+                .hint("missing, always, never and newer are supported")),
         }
     }
 }

@@ -135,7 +135,7 @@ fn retain(rows: &mut Vec<Row>, filter: &str, store: &Store) -> Result<(), Failur
         }
         _ => {
             return Err(Failure::usage(format!("--filter {filter:?} is not supported"))
-                .hint("id=, name= and ancestor= are"));
+                .hint("id=, name= and ancestor= are supported"));
         }
     }
     Ok(())
