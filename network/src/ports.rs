@@ -78,7 +78,8 @@ pub fn ports(text: &str) -> Result<Vec<Port>> {
     };
     let range = |text| range(text).ok_or_else(|| wrong("ports are from 1 to 65535"));
     let inner = range(inner)?;
-    let outer = if outer.is_empty() { None } else { Some(range(outer)?) };
+    // Port 0 is a free one, as docker has it.
+    let outer = if matches!(outer, "" | "0") { None } else { Some(range(outer)?) };
     let port = |container, machine| Port { address, machine, container, protocol };
     let count = |(first, last): (u16, u16)| last - first;
     Ok(match outer {
@@ -254,6 +255,8 @@ mod tests {
             ("80-81", "0-0 80 tcp, 0-0 81 tcp"),
             ("127.0.0.1:8080:80", "127.0.0.1 8080-8080 80 tcp"),
             ("127.0.0.1::80", "127.0.0.1 0-0 80 tcp"),
+            ("127.0.0.1:0:80", "127.0.0.1 0-0 80 tcp"),
+            ("0:80", "0-0 80 tcp"),
             ("[::1]:8080:80", "::1 8080-8080 80 tcp"),
         ] {
             assert_eq!(told(text), meant, "{text}");
