@@ -131,7 +131,11 @@ impl Container {
             true => None,
             false => Some(Stack { top: None, ..stack.clone() }.mount()?),
         };
-        let options = DiffOptions { user_xattr: stack.user_xattr, ..DiffOptions::default() };
+        let options = DiffOptions {
+            user_xattr: stack.user_xattr,
+            mounted_on: self.mount_points(),
+            ..DiffOptions::default()
+        };
         let (reader, mut writer) = std::io::pipe().map_err(Error::file("making", "a pipe"))?;
         let mut changes = std::thread::scope(|scope| -> Result<Vec<Change>> {
             let lower_for_diff = lower.as_ref();
@@ -145,10 +149,6 @@ impl Container {
             }
             read
         })?;
-        let places = self.mount_points();
-        changes.retain(|change| {
-            change.kind != ChangeKind::Added || !made_for_mounts(&upper, &places, &change.path)
-        });
         changes.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(changes)
     }
@@ -170,26 +170,25 @@ impl Container {
         paths.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
         paths.dedup();
         for path in paths {
-            let inside = path.strip_prefix("/").unwrap_or(path);
-            let of_image = lower.as_ref().is_some_and(|root| root.symlink_metadata(inside).is_ok());
-            if of_image || inside.as_os_str().is_empty() {
+            let of_image = lower.as_ref().is_some_and(|root| root.symlink_metadata(path).is_ok());
+            if of_image || path.as_os_str().is_empty() {
                 continue;
             }
-            let empty = match upper.entries(inside) {
+            let empty = match upper.entries(path) {
                 Ok(entries) => entries.is_empty(),
-                Err(_) => upper.symlink_metadata(inside).is_ok_and(|stat| {
+                Err(_) => upper.symlink_metadata(path).is_ok_and(|stat| {
                     layers::FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_size == 0
                 }),
             };
             if empty {
-                upper.remove_all(inside)?;
+                upper.remove_all(path)?;
             }
         }
         Ok(())
     }
 
-    /// Where things are mounted in it.
-    fn mount_points(&self) -> Vec<PathBuf> {
+    /// Where things are mounted in it, relative to its root.
+    pub fn mount_points(&self) -> Vec<PathBuf> {
         let record = self.record();
         let usual = [
             "/proc",
@@ -202,7 +201,8 @@ impl Container {
         ];
         let asked = record.spec.files.mounts.iter().map(|mount| mount.target().to_owned());
         let volumes = record.volumes.iter().map(|mounted| mounted.target.clone());
-        usual.into_iter().map(PathBuf::from).chain(asked).chain(volumes).collect()
+        let all = usual.into_iter().map(PathBuf::from).chain(asked).chain(volumes);
+        all.filter_map(|place| place.strip_prefix("/").ok().map(Path::to_owned)).collect()
     }
 
     /// Writes all its files as a tar stream.
@@ -373,25 +373,6 @@ impl ContainerPath {
                 Err(Error::NoDirectory { path: Path::new("/").join(directory) })
             }
             _ => Ok(()),
-        }
-    }
-}
-
-/// Whether a path is there because something is mounted at it or below it: it is empty, or holds only
-/// such paths.
-fn made_for_mounts(upper: &Root, places: &[PathBuf], path: &Path) -> bool {
-    let inside = path.strip_prefix("/").unwrap_or(path);
-    match upper.entries(inside) {
-        Ok(entries) if entries.is_empty() => places.iter().any(|place| place.as_path() == path),
-        Ok(entries) => {
-            places.iter().any(|place| place.starts_with(path))
-                && entries
-                    .iter()
-                    .all(|entry| made_for_mounts(upper, places, &path.join(&entry.name)))
-        }
-        Err(_) => {
-            places.iter().any(|place| place.as_path() == path)
-                && upper.symlink_metadata(inside).is_ok_and(|stat| stat.st_size == 0)
         }
     }
 }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use task::Task;
 
 use crate::owner;
+use crate::placeholder::is_placeholder;
 use crate::root::{Entry, list, open_dir};
 use crate::tar::{Header, TypeFlag, Writer, Xattrs};
 use crate::unpack::is_whiteout;
@@ -27,6 +28,9 @@ pub struct DiffOptions {
     pub owner: Option<(u32, u32)>,
     /// Whether [`archive`] writes an entry `./` for the root itself.
     pub root_entry: bool,
+    /// Where things were mounted, relative to the root: empty files and directories that are there
+    /// for that alone are no change.
+    pub mounted_on: Vec<PathBuf>,
 }
 
 /// What went into a tar stream.
@@ -329,6 +333,13 @@ impl<'a> Archiver<'a> {
             let stat = statat(dir, &entry.name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
             kind = FileType::from_raw_mode(stat.st_mode);
         }
+        if self.layer && !self.options.mounted_on.is_empty() {
+            let is_below = below.map(|below| exists(below, &entry.name)).transpose();
+            let is_new = !is_below.map_err(failed)?.unwrap_or_default();
+            if is_new && is_placeholder(self.root, &self.options.mounted_on, path) {
+                return Ok(None);
+            }
+        }
         match kind {
             FileType::Directory => {
                 let fd = open_dir(dir, &entry.name).map_err(failed)?;
@@ -528,7 +539,7 @@ fn open(root: &Root, path: &Path) -> Result<OwnedFd> {
     fd.map_err(|errno| Error::file("opening directory", path, errno))
 }
 
-fn exists(dir: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
+fn exists(dir: impl AsFd, name: &OsStr) -> Result<bool, Errno> {
     match openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
         Ok(_) => Ok(true),
         Err(Errno::NOENT) => Ok(false),

@@ -37,6 +37,7 @@ mod error;
 mod inflate;
 mod mapped;
 mod owner;
+mod placeholder;
 mod root;
 mod stack;
 mod table;

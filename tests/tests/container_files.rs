@@ -130,6 +130,27 @@ fn diff_tells_exactly_what_a_program_changed_and_commit_keeps_it() {
 }
 
 #[test]
+fn commit_of_a_running_container_keeps_what_diff_tells() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    bench
+        .build("bare", "FROM scratch\nCOPY --from=localhost/busybox /bin/busybox /busybox\n", &[])
+        .ok();
+    let script = "echo new >/new; exec /busybox sleep 1000";
+    bench.rbuild(["run", "-d", "--name=one", "bare", "/busybox", "sh", "-c", script]).ok();
+    eventually("it has written", || bench.rbuild(["diff", "one"]).ok().stdout == "A /new\n");
+    bench.rbuild(["commit", "-q", "one", "made"]).ok();
+    bench.rbuild(["rm", "-f", "one"]).ok();
+    let archive = bench.path().join("made.tar");
+    bench.rcopy(["export", "store:localhost/made", &archive.display().to_string()]).ok();
+    let mut read = tar::Archive::new(std::fs::File::open(&archive).unwrap());
+    let names = read.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string());
+    assert_eq!(names.collect::<Vec<_>>(), ["busybox", "new"]);
+}
+
+#[test]
 fn volumes_are_made_listed_inspected_and_removed() {
     if !root() {
         return;

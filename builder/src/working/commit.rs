@@ -115,6 +115,7 @@ fn layers(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Ve
         user_xattr: working.stack()?.user_xattr,
         clamp: wish.epoch.filter(|_| !wish.keep_times),
         root_entry: true,
+        mounted_on: working.mounted_on.clone(),
         ..DiffOptions::default()
     };
     let own = layer(working, wish, &extras, &options, env, task)?;

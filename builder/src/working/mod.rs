@@ -87,6 +87,8 @@ pub struct Working {
     record: ContainerRecord,
     /// See [`State`]; [`Working::save`] keeps changes.
     pub state: State,
+    /// Where things are mounted in it, relative to its root: what is empty there is no change.
+    pub mounted_on: Vec<PathBuf>,
     _lock: Option<File>,
 }
 
@@ -156,7 +158,7 @@ pub async fn create(wish: &Wish, env: &Env, task: &Task) -> Result<Working> {
     if let Some(task) = Arc::into_inner(task) {
         task.done();
     }
-    Ok(Working { store: env.store.clone(), record, state, _lock: None })
+    Ok(Working { store: env.store.clone(), record, state, mounted_on: Vec::new(), _lock: None })
 }
 
 /// The image a name means, found or fetched.
@@ -237,7 +239,13 @@ impl Working {
             Err(error) => return Err(Error::file("reading", path)(error)),
         };
         let state = serde_json::from_slice(&bytes).map_err(Error::document(&path))?;
-        Ok(Some(Working { store: store.clone(), record, state, _lock: None }))
+        Ok(Some(Working {
+            store: store.clone(),
+            record,
+            state,
+            mounted_on: Vec::new(),
+            _lock: None,
+        }))
     }
 
     /// A container with a program, in a form that can be committed: it has the config of its image,
@@ -253,7 +261,7 @@ impl Working {
             state.config = (**base.config()).clone();
             state.annotations.clone_from(&base.manifest().annotations);
         }
-        Ok(Working { store: store.clone(), record, state, _lock: None })
+        Ok(Working { store: store.clone(), record, state, mounted_on: Vec::new(), _lock: None })
     }
 
     /// Whether a container of the store is a working container.

@@ -209,7 +209,10 @@ impl Commit {
         let mut working = match program {
             Some(found) => {
                 let image = &found.record().image;
-                working::Working::of_program(store, found.row().clone(), image)?
+                let row = found.row().clone();
+                let mut working = working::Working::of_program(store, row, image)?;
+                working.mounted_on = found.mount_points();
+                working
             }
             None => locked(store, &self.container, task)?,
         };
