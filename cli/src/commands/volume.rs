@@ -171,7 +171,7 @@ impl Ls {
 fn retain(all: &mut Vec<Known>, filter: &str, volumes: &Volumes) -> Result<(), Failure> {
     let condition = VolumeFilter::parse(filter).ok_or_else(|| {
         Failure::usage(format!("--filter {filter:?} is not supported"))
-            .hint("name=, label=, label!=, driver=, scope= and dangling= are")
+            .hint("name=, label=, label!=, driver=, scope= and dangling= are supported")
     })?;
     let mut kept = Vec::new();
     for volume in all.drain(..) {

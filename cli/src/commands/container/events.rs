@@ -42,8 +42,9 @@ impl Runnable for Events {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let filters = self.filter.iter().map(|text| {
             text.split_once('=').filter(|(key, _)| KEYS.contains(key)).ok_or_else(|| {
-                Failure::usage(format!("--filter {text:?} is not supported"))
-                    .hint("type=, event=, container=, image=, volume=, label= and scope= are")
+                Failure::usage(format!("--filter {text:?} is not supported")).hint(
+                    "type=, event=, container=, image=, volume=, label= and scope= are supported",
+                )
             })
         });
         let filters = filters.collect::<Result<Vec<_>, _>>()?;
