@@ -167,10 +167,12 @@ pub enum Error {
         /// Which network the container has.
         mode: &'static str,
     },
-    /// The network of another container cannot be joined by an ordinary user: each of his
-    /// containers is in a user namespace of its own.
-    #[error("sharing the network of container {name}")]
+    /// The network or another namespace of a container cannot be joined by an ordinary user: each of
+    /// his containers is in a user namespace of its own.
+    #[error("sharing the {what} namespace of container {name}")]
     Unshared {
+        /// Which namespace: `network`, `pid`, `ipc` or `uts`.
+        what: &'static str,
         /// The other container.
         name: String,
         /// What the kernel said.

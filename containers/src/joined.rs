@@ -42,7 +42,7 @@ pub(crate) fn resolve(spec: &mut ContainerSpec, store: &Store) -> Result<Joined>
             }
         };
         let file = File::open(&path).map_err(|source| match runtime::in_user_namespace() {
-            true => Error::Unshared { name, source },
+            true => Error::Unshared { what: kind, name, source },
             false => Error::file("opening", &path)(source),
         })?;
         *namespace = Some(Namespace::Join(Join::Path(path_of(&file))));

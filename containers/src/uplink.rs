@@ -306,7 +306,7 @@ fn shared(join: &Join, store: &Store) -> Result<PathBuf> {
             match std::fs::File::open(&path) {
                 Ok(_) => Ok(path),
                 Err(error) if runtime::in_user_namespace() => {
-                    Err(Error::Unshared { name: name.clone(), source: error })
+                    Err(Error::Unshared { what: "network", name: name.clone(), source: error })
                 }
                 Err(error) => Err(Error::file("opening", &path)(error)),
             }

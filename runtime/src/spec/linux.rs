@@ -208,7 +208,7 @@ fn device_rules(spec: &ContainerSpec) -> Result<Vec<LinuxDeviceCgroup>> {
         rules.push(built(numbers.access(device.access.clone()).build())?);
     }
     if let (true, Some(rule)) = (isolation.user_namespace, isolation.device_rules.first()) {
-        let reason = format!("rules such as {rule:?} need root");
+        let reason = format!("the rule `{rule}` needs root");
         return Err(Error::invalid("devices", reason));
     }
     for wanted in &isolation.device_rules {
